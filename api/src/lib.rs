@@ -1,0 +1,1 @@
+//! Backstitch over HTTP.

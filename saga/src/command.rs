@@ -1,0 +1,184 @@
+//! What can be asked of a run, and how it is refused.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::event::By;
+use crate::protocol::{Labels, Plan, Scope, TaskOutcome};
+use crate::{Payload, StepPath, TaskKey};
+
+/// Something asked of a run.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Begin. Only ever the first command of a run.
+    Start(Start),
+    /// Hand a task that is on offer to a worker.
+    HandOut {
+        /// Which task.
+        task: TaskKey,
+        /// To whom.
+        worker: Arc<str>,
+    },
+    /// Take back a task that was leased but never left the server.
+    Release {
+        /// Which task.
+        task: TaskKey,
+    },
+    /// A worker says what became of a task.
+    Report {
+        /// Which task.
+        task: TaskKey,
+        /// What became of it.
+        outcome: TaskOutcome,
+    },
+    /// A worker says that it still works on a task.
+    Beat {
+        /// Which task.
+        task: TaskKey,
+        /// How far it got.
+        details: Option<Payload>,
+    },
+    /// Time has passed: do what is due.
+    Tick,
+    /// Undo.
+    Compensate {
+        /// What.
+        scope: Scope,
+        /// Even past a pivot.
+        force: bool,
+        /// Who and why.
+        by: By,
+    },
+    /// Stop, and undo what was done.
+    Cancel {
+        /// Who and why.
+        by: By,
+    },
+    /// End as it stands; nothing is undone.
+    Kill {
+        /// Who and why.
+        by: By,
+    },
+    /// Let everything that is parked or blocked try again, with fresh attempts.
+    Retry {
+        /// Who and why.
+        by: By,
+    },
+    /// A person vouches that a blocked undo is done, or needs not be.
+    MarkUndone {
+        /// Which step or item.
+        step: StepPath,
+        /// Who and why.
+        by: By,
+    },
+}
+
+/// What a run begins with.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// Where it belongs.
+    pub namespace: Arc<str>,
+    /// The hash of the definition that it pins.
+    pub definition: Arc<str>,
+    /// The caller's key.
+    pub key: Option<Arc<str>>,
+    /// Constant along the causal story.
+    pub correlation_id: Option<Arc<str>>,
+    /// Marks to search by.
+    pub labels: Labels,
+    /// The input.
+    pub input: Payload,
+}
+
+/// How an accepted command is answered.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// It was done, or had been done by the same command before.
+    Done,
+    /// The compensation that began.
+    Compensating(Plan),
+}
+
+/// How a command is refused. The code is stable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Stable code.
+    pub code: RefusalCode,
+    /// What it means here and what to do, for people.
+    pub message: String,
+}
+
+impl Refusal {
+    /// A refusal.
+    pub fn new(code: RefusalCode, message: impl Into<String>) -> Refusal {
+        Refusal { code, message: message.into() }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.message, self.code.as_str())
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// Why a command is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RefusalCode {
+    /// The attempt is not the current one, or its lease is over.
+    LeaseLost,
+    /// The task is not on offer (any more).
+    NotOffered,
+    /// No such step or item in this run.
+    UnknownStep,
+    /// The output or verdict has not the form it must have.
+    InvalidOutput,
+    /// The run has ended.
+    RunEnded,
+    /// The run is being undone already.
+    AlreadyCompensating,
+    /// The point of no return has been passed; `force` and a reason are needed.
+    PastPivot,
+    /// There is nothing to undo.
+    NothingToCompensate,
+    /// The run ended too long ago.
+    CompensationWindowClosed,
+    /// Nothing is parked or blocked.
+    NothingToRetry,
+    /// A reason is needed.
+    ReasonMissing,
+    /// The run exists already.
+    AlreadyStarted,
+}
+
+impl RefusalCode {
+    /// The code as it is sent.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RefusalCode::LeaseLost => "lease_lost",
+            RefusalCode::NotOffered => "not_offered",
+            RefusalCode::UnknownStep => "unknown_step",
+            RefusalCode::InvalidOutput => "invalid_output",
+            RefusalCode::RunEnded => "run_ended",
+            RefusalCode::AlreadyCompensating => "already_compensating",
+            RefusalCode::PastPivot => "past_pivot",
+            RefusalCode::NothingToCompensate => "nothing_to_compensate",
+            RefusalCode::CompensationWindowClosed => "compensation_window_closed",
+            RefusalCode::NothingToRetry => "nothing_to_retry",
+            RefusalCode::ReasonMissing => "reason_missing",
+            RefusalCode::AlreadyStarted => "already_started",
+        }
+    }
+
+    /// The HTTP status it is answered with.
+    #[must_use]
+    pub fn status(self) -> u16 {
+        match self {
+            RefusalCode::UnknownStep => 404,
+            RefusalCode::InvalidOutput | RefusalCode::ReasonMissing => 422,
+            _ => 409,
+        }
+    }
+}

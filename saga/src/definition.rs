@@ -1,0 +1,377 @@
+//! Workflow definitions as people and the SDK write them: plain data, one JSON document each.
+//!
+//! The types here say what can be written; `validate` says what of it makes sense, and [`crate::Graph`] is the
+//! checked and indexed form that the rules run on.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Expr, Payload, Span};
+
+/// A workflow definition. Immutable once registered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Definition {
+    /// What the workflow is called; `[a-z][a-z0-9-]*`, at most 100 characters.
+    pub name: String,
+    /// Which edition of the workflow this is, from 1.
+    pub version: u32,
+    /// One line for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// JSON Schema that the input of a run must satisfy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_schema: Option<Payload>,
+    /// JSON Schema of the output, for readers; not enforced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_schema: Option<Payload>,
+    /// The steps; their order in the list means nothing, their references do.
+    pub steps: Vec<Step>,
+    /// What the run answers when it succeeded; `null` without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Expr>,
+    /// How long the whole run may take, forward; compensation is not limited by it.
+    #[serde(default = "Definition::default_timeout")]
+    pub timeout: Span,
+    /// What happens when it took longer.
+    #[serde(default)]
+    pub on_timeout: OnTimeout,
+    /// For how long after its end a run may still be compensated by hand.
+    #[serde(default = "Definition::default_compensable_for")]
+    pub compensable_for: Span,
+}
+
+impl Definition {
+    fn default_timeout() -> Span {
+        Span::days(7)
+    }
+
+    fn default_compensable_for() -> Span {
+        Span::days(30)
+    }
+}
+
+/// What happens to a run that exceeded its timeout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum OnTimeout {
+    /// Undo what was done; past a pivot, an incident instead.
+    #[default]
+    Compensate,
+    /// Open an incident and go on.
+    Incident,
+}
+
+/// One step: exactly one of `task` and `map` is given.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Step {
+    /// Unique within the workflow; `[a-z][a-z0-9_-]*`, at most 60 characters.
+    pub id: String,
+    /// Steps that must have succeeded first, beside those that the expressions refer to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<String>,
+    /// The step is skipped unless this is `true` when its turn comes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<Expr>,
+    /// A task offered to workers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<Task>,
+    /// A fan-out: one task for each item of a list, and one join.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub map: Option<Map>,
+}
+
+/// Work for a worker: the body of a task step, or of each item of a map.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Task {
+    /// The handler's name, as workers register it.
+    pub name: String,
+    /// The queue it is offered on.
+    #[serde(default = "default_queue")]
+    pub queue: String,
+    /// What the handler gets; inside a map it may refer to `/item` and `/index`.
+    pub input: Expr,
+    /// Whether and how this step can be undone. Inferred as compensatable when `compensate` is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<Class>,
+    /// The handler that undoes the step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compensate: Option<Compensate>,
+    /// The handler that asks the target whether an attempt in doubt happened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Verify>,
+    /// When and how often to try again.
+    #[serde(default)]
+    pub retry: Retry,
+    /// How long things may take.
+    #[serde(default)]
+    pub timeouts: Timeouts,
+    /// What a failure for good means.
+    #[serde(default)]
+    pub on_failure: OnFailure,
+    /// What to do when an attempt may have happened.
+    #[serde(default)]
+    pub on_unknown: OnUnknown,
+}
+
+fn default_queue() -> String {
+    "default".to_owned()
+}
+
+/// What a step means for undoing the saga.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Class {
+    /// Has a compensation.
+    Compensatable,
+    /// The point of no return: once it succeeded, nothing is compensated automatically.
+    Pivot,
+    /// Retried until it succeeds or is parked for a person; never compensated.
+    Retriable,
+    /// Nothing to undo.
+    ReadOnly,
+}
+
+/// How a step is undone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Compensate {
+    /// The handler's name.
+    pub name: String,
+    /// The queue; the step's own without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+    /// Its own retries; without `max_attempts` it never gives up.
+    #[serde(default = "Retry::undo")]
+    pub retry: Retry,
+    /// Open an incident at this failed attempt while going on trying.
+    #[serde(default = "Compensate::default_alert_after")]
+    pub alert_after: u32,
+}
+
+impl Compensate {
+    fn default_alert_after() -> u32 {
+        3
+    }
+}
+
+/// How an attempt in doubt is checked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Verify {
+    /// The handler's name. It answers `{"happened": OUTPUT}` or `"not_happened"`.
+    pub name: String,
+    /// The queue; the step's own without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+    /// Its own retries; when they are exhausted the step stays unknown.
+    #[serde(default)]
+    pub retry: Retry,
+}
+
+/// When and how often to try again. Delays are computed when an attempt failed, and persisted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Retry {
+    /// How many attempts in all; no limit without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
+    pub max_attempts: Option<u32>,
+    /// The delay before the second attempt, before jitter.
+    pub first_delay: Span,
+    /// By what the delay grows each time; at least 1.
+    pub multiplier: f64,
+    /// The longest delay, before jitter.
+    pub max_delay: Span,
+    /// How the delay is spread.
+    pub jitter: Jitter,
+    /// No further attempt is scheduled later than this after the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total: Option<Span>,
+    /// Error codes that are final at once.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub final_errors: Vec<String>,
+}
+
+impl Default for Retry {
+    /// Ten attempts, from one second doubling to five minutes, full jitter.
+    fn default() -> Self {
+        Retry {
+            max_attempts: Some(10),
+            first_delay: Span::secs(1),
+            multiplier: 2.0,
+            max_delay: Span::secs(300),
+            jitter: Jitter::Full,
+            total: None,
+            final_errors: Vec::new(),
+        }
+    }
+}
+
+impl Retry {
+    /// The default for compensations and retriable steps: never gives up.
+    #[must_use]
+    pub fn undo() -> Self {
+        Retry { max_attempts: None, ..Retry::default() }
+    }
+}
+
+/// How a retry delay `d` is spread (Brooker, "Exponential Backoff And Jitter", 2015).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Jitter {
+    /// Between 0 and `d`.
+    #[default]
+    Full,
+    /// Between `d/2` and `d`.
+    Equal,
+    /// Between the first delay and three times the previous delay, capped.
+    Decorrelated,
+    /// Exactly `d`.
+    None,
+}
+
+/// How long things may take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Timeouts {
+    /// From being offered to being claimed; exceeded, the step fails (nothing happened).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to_start: Option<Span>,
+    /// One attempt; exceeded, it may have happened.
+    pub attempt: Span,
+    /// Between two signs of life of the worker; exceeded, the attempt may have happened.
+    pub heartbeat: Span,
+    /// The step with all its attempts, from its first being offered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step: Option<Span>,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Timeouts { to_start: None, attempt: Span::secs(300), heartbeat: Span::secs(30), step: None }
+    }
+}
+
+/// What a step's failure for good means for the run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum OnFailure {
+    /// The run fails and what was done is undone.
+    #[default]
+    Compensate,
+    /// The step is parked with an incident; a person decides.
+    Incident,
+    /// The run goes on without it; steps that need its output are skipped.
+    Continue,
+}
+
+/// What to do when an attempt may have happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum OnUnknown {
+    /// Try again with the same effect key.
+    #[default]
+    Retry,
+    /// Ask the target with the `verify` handler.
+    Verify,
+    /// Give up at once: the step stays unknown, and `on_failure` applies.
+    Compensate,
+    /// Park it with an incident.
+    Incident,
+}
+
+/// A fan-out over a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Map {
+    /// The list.
+    pub items: Expr,
+    /// What is done for each item.
+    pub task: Task,
+    /// When the fan-out as a whole has succeeded.
+    pub join: Join,
+    /// What an empty list means.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub empty: Option<Empty>,
+    /// How many items may be in flight at once.
+    #[serde(default = "Map::default_max_concurrency")]
+    pub max_concurrency: u32,
+    /// What becomes of items still in flight when the join fires early with success.
+    #[serde(default)]
+    pub losers: Losers,
+}
+
+impl Map {
+    fn default_max_concurrency() -> u32 {
+        1_000
+    }
+}
+
+/// When a fan-out has succeeded. It fires exactly once, as soon as its rule is true or impossible.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Join {
+    /// Every item succeeded.
+    All,
+    /// One item succeeded.
+    Any,
+    /// So many items succeeded.
+    Quorum(u32),
+    /// All items ended, and no more than this failed.
+    Tolerate(Tolerance),
+    /// All items ended, however.
+    BestEffort,
+}
+
+/// How many failed items a fan-out bears.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Tolerance {
+    /// So many.
+    Count(u32),
+    /// This share of all, from 0 to 1.
+    Ratio(f64),
+}
+
+/// What an empty list means for a fan-out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Empty {
+    /// The step succeeds with an empty list.
+    Succeed,
+    /// The step fails.
+    Fail,
+}
+
+/// What becomes of items still in flight when their join has fired with success. Items that were not handed out
+/// are cancelled in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Losers {
+    /// They may finish, and what they did stands.
+    #[default]
+    Drain,
+    /// Their attempts are revoked and they count as unknown, to be undone only if the saga is.
+    Cancel,
+    /// Their attempts are revoked and they are undone at once.
+    Compensate,
+}

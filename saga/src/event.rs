@@ -1,0 +1,375 @@
+//! What a journal records: events, not commands. Nothing is decided again on reading.
+//!
+//! The JSON of a record is written once and read for ever: a change here is additive, and `golden` tests hold every
+//! form ever written. Payloads stand beside the events and are referred to by their [`Slot`], so that they can be
+//! erased or encrypted while the journal stays.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::protocol::{Failure, Labels, Outcome};
+use crate::{Action, Payload, StepPath, Time};
+
+/// One record of a run's journal: what one batch of commands decided about it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Record {
+    /// When it was decided, by the database's clock; never earlier than the record before.
+    pub at: Time,
+    /// What happened, in order.
+    pub events: Vec<Event>,
+    /// The documents that the events refer to.
+    pub payloads: Vec<Payload>,
+}
+
+/// The place of a payload in its record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Slot(pub u32);
+
+/// Where a document is to be found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// In this record.
+    Slot(Slot),
+    /// It is the run's input, a step's output or the map's item, whole: `/input`, `/steps/a`, `/item`.
+    Same(String),
+}
+
+/// Something that happened to a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// The run began.
+    Started {
+        /// Where it belongs.
+        namespace: Arc<str>,
+        /// The workflow.
+        workflow: Arc<str>,
+        /// Its version.
+        version: u32,
+        /// The hash of its definition.
+        definition: Arc<str>,
+        /// The caller's key.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<Arc<str>>,
+        /// Constant along the causal story.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        correlation_id: Option<Arc<str>>,
+        /// Marks to search by.
+        #[serde(default, skip_serializing_if = "Labels::is_empty")]
+        labels: Labels,
+        /// The input.
+        input: Slot,
+    },
+    /// A step will not be done.
+    Skipped {
+        /// Which.
+        step: Arc<str>,
+        /// The step whose output is missing; the guard was false without it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        missing: Option<Arc<str>>,
+    },
+    /// A fan-out began.
+    Opened {
+        /// Which.
+        step: Arc<str>,
+        /// The list.
+        items: Source,
+        /// How many there are.
+        total: u32,
+    },
+    /// A task is on offer to workers.
+    Offered {
+        /// The step or item.
+        step: StepPath,
+        /// What is asked.
+        action: Action,
+        /// Which attempt.
+        attempt: u32,
+        /// The input, recorded with the first forward attempt.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        input: Option<Source>,
+    },
+    /// A task was handed to a worker.
+    Leased {
+        /// The step or item.
+        step: StepPath,
+        /// What is asked.
+        action: Action,
+        /// Which attempt.
+        attempt: u32,
+        /// To whom.
+        worker: Arc<str>,
+        /// Until when it is the worker's, without a sign of life.
+        until: Time,
+    },
+    /// A task that was leased never left the server and is on offer again.
+    Released {
+        /// The step or item.
+        step: StepPath,
+        /// What is asked.
+        action: Action,
+        /// Which attempt.
+        attempt: u32,
+    },
+    /// The worker gave a sign of life.
+    Beat {
+        /// The step or item.
+        step: StepPath,
+        /// What is asked.
+        action: Action,
+        /// Which attempt.
+        attempt: u32,
+        /// The lease's new end.
+        until: Time,
+        /// How far it got.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        details: Option<Slot>,
+    },
+    /// A step or item succeeded.
+    Succeeded {
+        /// Which.
+        step: StepPath,
+        /// By which attempt; 0 when a person or a verification said so.
+        attempt: u32,
+        /// The output.
+        output: Slot,
+        /// What the target calls it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        external_id: Option<String>,
+    },
+    /// An attempt ended without success, as its worker reported.
+    Failed {
+        /// The step or item.
+        step: StepPath,
+        /// What was asked.
+        action: Action,
+        /// Which attempt.
+        attempt: u32,
+        /// Why.
+        error: Failure,
+    },
+    /// An attempt ended without a report and may have happened.
+    Lost {
+        /// The step or item.
+        step: StepPath,
+        /// What was asked.
+        action: Action,
+        /// Which attempt.
+        attempt: u32,
+        /// Why.
+        error: Failure,
+    },
+    /// The next attempt will be offered at `at`.
+    RetryScheduled {
+        /// The step or item.
+        step: StepPath,
+        /// What is asked.
+        action: Action,
+        /// The attempt to come.
+        attempt: u32,
+        /// When.
+        at: Time,
+    },
+    /// A verification found that the attempt in doubt did not happen.
+    NotHappened {
+        /// The step or item.
+        step: StepPath,
+        /// By which verify attempt.
+        attempt: u32,
+    },
+    /// A verification found that the attempt in doubt happened; `Succeeded` follows, unless the run is past it.
+    Happened {
+        /// The step or item.
+        step: StepPath,
+        /// By which verify attempt.
+        attempt: u32,
+    },
+    /// A step or item is over, forward, without success.
+    GaveUp {
+        /// Which.
+        step: StepPath,
+        /// How it stands.
+        fate: Fate,
+        /// Why, when no attempt said so: a timeout, a failed wiring, a revocation.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<Failure>,
+    },
+    /// A step or item waits for a person.
+    Parked {
+        /// Which.
+        step: StepPath,
+    },
+    /// A person lets a parked or blocked step or item try again.
+    Resumed {
+        /// Which.
+        step: StepPath,
+    },
+    /// A fan-out's join fired. Items that were not begun are cancelled by this.
+    Joined {
+        /// Which.
+        step: Arc<str>,
+        /// Whether its rule was met.
+        succeeded: bool,
+    },
+    /// The run will fail: what it failed of.
+    RunFailed {
+        /// Where; the run as a whole without it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step: Option<StepPath>,
+        /// Why.
+        error: Failure,
+    },
+    /// The run began to be undone. Steps and items not begun are cancelled by this.
+    CompensationStarted {
+        /// Why.
+        cause: Cause,
+        /// Who asked and why, when a person did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<By>,
+        /// The steps to undo.
+        steps: Vec<Arc<str>>,
+    },
+    /// One item is to be undone although the run goes on.
+    UndoRequested {
+        /// Which.
+        step: StepPath,
+    },
+    /// A step or item was undone.
+    Undone {
+        /// Which.
+        step: StepPath,
+        /// By which compensation attempt.
+        attempt: u32,
+    },
+    /// Undoing a step or item failed for good and waits for a person.
+    UndoBlocked {
+        /// Which.
+        step: StepPath,
+    },
+    /// A person vouches that a step or item is undone, or needs not be.
+    UndoMarked {
+        /// Which.
+        step: StepPath,
+        /// Who and why.
+        by: By,
+    },
+    /// A person asked that the run stop.
+    CancelRequested {
+        /// Who and why.
+        by: By,
+    },
+    /// A person ended the run as it stands, nothing undone.
+    Killed {
+        /// Who and why.
+        by: By,
+    },
+    /// The run took longer than its definition allows.
+    TimedOut,
+    /// Something needs a person.
+    IncidentOpened {
+        /// From 1 within the run.
+        incident: u32,
+        /// Which kind.
+        kind: IncidentKind,
+        /// About what.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step: Option<StepPath>,
+        /// For people.
+        message: String,
+    },
+    /// It does not any more.
+    IncidentResolved {
+        /// Which.
+        incident: u32,
+    },
+    /// An attempt that no longer held its lease reported; it changed nothing.
+    LateResult {
+        /// The step or item.
+        step: StepPath,
+        /// What was asked.
+        action: Action,
+        /// Which attempt.
+        attempt: u32,
+        /// Whether it claimed success.
+        succeeded: bool,
+    },
+    /// The run is over.
+    Ended {
+        /// What is true in the world.
+        outcome: Outcome,
+        /// The output, when it succeeded.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        output: Option<Slot>,
+    },
+}
+
+/// How a step or item stands that is over without success.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fate {
+    /// It did not happen.
+    Failed,
+    /// It may have happened.
+    Unknown,
+    /// It was not begun, or nothing of it was handed out.
+    Cancelled,
+}
+
+/// Why a run is being undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// A step failed.
+    Failure,
+    /// It took too long.
+    Timeout,
+    /// A person cancelled it.
+    Cancel,
+    /// A person asked for it.
+    Manual,
+}
+
+/// Who did something, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct By {
+    /// The credential's name, or what the caller said on an open server.
+    pub actor: Arc<str>,
+    /// The reason given.
+    pub reason: String,
+}
+
+/// What kind of thing needs a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IncidentKind {
+    /// A step's retries are exhausted.
+    TaskExhausted,
+    /// A step may have happened and nothing can tell.
+    TaskUnknown,
+    /// Undoing takes longer than it should; it goes on.
+    CompensationSlow,
+    /// Undoing failed for good.
+    CompensationBlocked,
+    /// The run took longer than allowed.
+    DeadlineMissed,
+    /// Nothing would ever move the run.
+    RunStuck,
+}
+
+impl IncidentKind {
+    /// The word used in JSON and in the index.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            IncidentKind::TaskExhausted => "task_exhausted",
+            IncidentKind::TaskUnknown => "task_unknown",
+            IncidentKind::CompensationSlow => "compensation_slow",
+            IncidentKind::CompensationBlocked => "compensation_blocked",
+            IncidentKind::DeadlineMissed => "deadline_missed",
+            IncidentKind::RunStuck => "run_stuck",
+        }
+    }
+}

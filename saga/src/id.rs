@@ -1,0 +1,155 @@
+//! Names of things inside and outside a run.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use uuid::Uuid;
+
+/// A run: a UUIDv7 made where the start request came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RunId(pub Uuid);
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for RunId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(RunId).map_err(|_| format!("'{text}' is not the id of a run (a UUID)"))
+    }
+}
+
+/// A unit of work within a run: a step, or one item of a map step. Text form `payment` or `stock/3`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StepPath {
+    /// The step's id.
+    pub step: Arc<str>,
+    /// The item's index, from 0, within a map step.
+    pub item: Option<u32>,
+}
+
+impl StepPath {
+    /// The path of a whole step.
+    pub fn step(step: impl Into<Arc<str>>) -> StepPath {
+        StepPath { step: step.into(), item: None }
+    }
+
+    /// The path of one item of a map step.
+    pub fn item(step: impl Into<Arc<str>>, item: u32) -> StepPath {
+        StepPath { step: step.into(), item: Some(item) }
+    }
+}
+
+#[cfg(feature = "openapi")]
+impl utoipa::PartialSchema for StepPath {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        utoipa::openapi::ObjectBuilder::new()
+            .schema_type(utoipa::openapi::schema::Type::String)
+            .description(Some("A step, or an item of a map step"))
+            .examples(["payment", "stock/3"])
+            .into()
+    }
+}
+
+#[cfg(feature = "openapi")]
+impl utoipa::ToSchema for StepPath {}
+
+impl fmt::Display for StepPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.item {
+            None => f.write_str(&self.step),
+            Some(item) => write!(f, "{}/{item}", self.step),
+        }
+    }
+}
+
+impl FromStr for StepPath {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let Some((step, item)) = text.split_once('/') else { return Ok(StepPath::step(text)) };
+        let item = item
+            .parse()
+            .map_err(|_| format!("'{text}' is not a step like 'payment' or 'stock/3'"))?;
+        Ok(StepPath::item(step, item))
+    }
+}
+
+impl Serialize for StepPath {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.item {
+            None => serializer.serialize_str(&self.step),
+            Some(_) => serializer.collect_str(self),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for StepPath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// What a task asks of its worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Action {
+    /// Do the step.
+    Forward,
+    /// Find out whether an attempt in doubt happened.
+    Verify,
+    /// Undo the step.
+    Compensate,
+}
+
+impl Action {
+    /// The word used in JSON and in journal records.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Action::Forward => "forward",
+            Action::Verify => "verify",
+            Action::Compensate => "compensate",
+        }
+    }
+}
+
+/// A task of a run: one attempt of a step. The attempt number only grows and is the fence: a report by an attempt
+/// that is no longer the current one changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct TaskKey {
+    /// Which step or item.
+    pub step: StepPath,
+    /// What is asked.
+    pub action: Action,
+    /// Which attempt of that action, from 1.
+    pub attempt: u32,
+}
+
+impl fmt::Display for TaskKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} #{}", self.action.as_str(), self.step, self.attempt)
+    }
+}
+
+/// The key by which a target deduplicates the effect of `action` on `step` of `run`: the same over all attempts,
+/// leases and restarts (UUIDv5 of run, step and action).
+#[must_use]
+pub fn effect_key(run: RunId, step: &StepPath, action: Action) -> Uuid {
+    let name = match action {
+        Action::Forward | Action::Verify => step.to_string(),
+        Action::Compensate => format!("{step} compensate"),
+    };
+    Uuid::new_v5(&run.0, name.as_bytes())
+}

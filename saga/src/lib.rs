@@ -1,0 +1,34 @@
+//! The rules of Backstitch: what should happen to a run. Pure: no I/O, no clock, no randomness, no async.
+//!
+//! A run is moved by commands. [`decide`] says what a command makes happen, as events in a [`Record`]; [`Run::apply`]
+//! says what a record makes of a run. A journal of records folded by `apply` *is* the run: the engine stores them, the
+//! test kit keeps them in memory, and both get the same run. Time comes in as an argument; retry jitter is a hash of
+//! run, step and attempt.
+//!
+//! What this crate does not do: it stores nothing, sends nothing, waits for nothing, and does not know who is asking.
+
+mod command;
+mod definition;
+mod event;
+mod expr;
+mod graph;
+mod id;
+mod payload;
+pub mod protocol;
+mod run;
+mod time;
+mod violation;
+
+pub use command::{Command, Refusal, RefusalCode, Reply, Start};
+pub use definition::{
+    Class, Compensate, Definition, Empty, Jitter, Join, Losers, Map, OnFailure, OnTimeout,
+    OnUnknown, Retry, Step, Task, Timeouts, Tolerance, Verify,
+};
+pub use event::{By, Cause, Event, Fate, IncidentKind, Record, Slot, Source};
+pub use expr::Expr;
+pub use graph::{Body, Graph, Node};
+pub use id::{Action, RunId, StepPath, TaskKey, effect_key};
+pub use payload::Payload;
+pub use run::{Run, decide};
+pub use time::{Span, Time, Timestamp};
+pub use violation::Violation;
