@@ -1,6 +1,8 @@
 //! Makes the rules durable: the journal, the executor, the hand-over of tasks, the timers. The only crate that
 //! knows SQL. It decides nothing about a run (that is `backstitch-saga`) and speaks no HTTP (that is `backstitch-api`).
 
+pub mod local_postgres;
+
 use std::time::Duration;
 
 use backstitch_saga::protocol::{

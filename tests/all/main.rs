@@ -1,1 +1,3 @@
-//! One binary for all tests that need a database or two crates.
+//! Tests that need a database or two crates.
+
+mod local_postgres;

@@ -1,1 +1,3 @@
-//! Support for the tests of this workspace.
+//! What the tests share: one PostgreSQL per process, a fresh migrated database per test.
+
+pub mod postgres;

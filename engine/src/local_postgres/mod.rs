@@ -1,0 +1,472 @@
+//! A private PostgreSQL server, started from the binaries on this machine and stopped with its parent.
+//!
+//! For `backstitch dev`, the demo and the tests. It listens on a unix socket in its own directory only, commits with
+//! `fsync` on, and drops to an unprivileged user when started by root. It downloads nothing and manages no server
+//! that it did not start.
+
+mod find;
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
+
+pub use find::{Binaries, find_binaries};
+
+/// How long a server may take to accept connections, recovery after a crash included.
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// How long the last server on the same directory may take to stop.
+const LOCK_LIMIT: Duration = Duration::from_secs(15);
+/// The superuser of every private server.
+const SUPERUSER: &str = "backstitch";
+
+/// Runs the server and stops it when standard input ends, which it also does when the parent was killed. Arguments:
+/// the directory to remove afterwards (or nothing), the signal that stops it, the log, then the server's command.
+const WATCHDOG: &str = r#"
+remove=$1; signal=$2; log=$3; shift 3
+exec 3<&0
+"$@" </dev/null >>"$log" 2>&1 3<&- &
+server=$!
+echo $server
+( cat <&3 >/dev/null; kill -s "$signal" $server; sleep 10; kill -s QUIT $server ) >/dev/null 2>&1 &
+guard=$!
+exec 3<&- </dev/null >/dev/null 2>&1
+wait $server
+code=$?
+kill $guard
+if [ -n "$remove" ]; then rm -rf "$remove"; fi
+exit $code
+"#;
+
+/// How a private server is set up.
+#[derive(Clone, Debug, Default)]
+pub struct StartOptions {
+    /// Where the data stays, with log and socket; made when it is not there. Without it the data goes to a
+    /// temporary directory and is removed when the server stops.
+    pub data_dir: Option<PathBuf>,
+    /// Server settings beside our own, as in `postgresql.conf`.
+    pub settings: Vec<(String, String)>,
+}
+
+/// Why there is no private server.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalPostgresError {
+    /// No usable binaries.
+    #[error("{0}")]
+    NotFound(String),
+    /// Another server works on the directory.
+    #[error(
+        "another PostgreSQL server uses {}; stop it, or choose another data directory", .0.display()
+    )]
+    InUse(PathBuf),
+    /// The unprivileged user that the server must run as cannot get there.
+    #[error(
+        "PostgreSQL refuses to run as root, and the user '{user}' cannot enter {}; choose a data directory that it can reach, such as {}", .blocked.display(), .instead.display()
+    )]
+    Unreachable {
+        /// The user.
+        user: String,
+        /// The directory that shuts it out.
+        blocked: PathBuf,
+        /// Where it would work.
+        instead: PathBuf,
+    },
+    /// Something on the way failed.
+    #[error("{what}: {detail}")]
+    Failed {
+        /// What was tried.
+        what: String,
+        /// What came of it.
+        detail: String,
+    },
+}
+
+fn failed(what: impl Into<String>, detail: impl ToString) -> LocalPostgresError {
+    LocalPostgresError::Failed { what: what.into(), detail: detail.to_string() }
+}
+
+/// Whom the server runs as: set only when we are root.
+struct Unprivileged {
+    name: String,
+    uid: u32,
+    gid: u32,
+}
+
+/// A running private server. It stops when this is dropped, and when this process dies, however it dies.
+#[derive(Debug)]
+pub struct LocalPostgres {
+    dir: PathBuf,
+    pid: u32,
+    watchdog: Option<Child>,
+}
+
+/// Where `backstitch dev` keeps its data unless told otherwise.
+#[must_use]
+pub fn default_data_dir() -> PathBuf {
+    if effective_uid().is_ok_and(|uid| uid == 0) {
+        return PathBuf::from("/var/lib/backstitch/postgres");
+    }
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));
+    std::env::var_os("XDG_DATA_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .or_else(home)
+        .unwrap_or_else(std::env::temp_dir)
+        .join("backstitch/postgres")
+}
+
+impl LocalPostgres {
+    /// Finds the binaries, makes a cluster if there is none, starts the server and waits until it answers.
+    ///
+    /// # Errors
+    /// [`LocalPostgresError`], which says what to do.
+    pub async fn start(options: StartOptions) -> Result<LocalPostgres, LocalPostgresError> {
+        let binaries = find_binaries()?;
+        let server = tokio::task::spawn_blocking(move || launch(&binaries, &options))
+            .await
+            .map_err(|error| failed("starting PostgreSQL", error))??;
+        server.ready().await
+    }
+
+    /// The URL of the database `name` on this server, for sqlx and libpq alike.
+    #[must_use]
+    pub fn url(&self, name: &str) -> String {
+        let dir = percent_encode(&self.dir.to_string_lossy());
+        format!("postgres://{SUPERUSER}@localhost/{}?host={dir}", percent_encode(name))
+    }
+
+    /// Makes an empty database.
+    ///
+    /// # Errors
+    /// When the name is taken, or the server does not answer.
+    pub async fn create_database(&self, name: &str) -> Result<(), LocalPostgresError> {
+        self.execute(format!("create database {}", quoted(name))).await
+    }
+
+    /// Makes a database that is a copy of `template`, to which nobody may be connected.
+    ///
+    /// # Errors
+    /// When the name is taken, the template is in use, or the server does not answer.
+    pub async fn copy_database(
+        &self,
+        name: &str,
+        template: &str,
+    ) -> Result<(), LocalPostgresError> {
+        self.execute(format!("create database {} template {}", quoted(name), quoted(template)))
+            .await
+    }
+
+    /// Makes the database `name` unless it is there.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn ensure_database(&self, name: &str) -> Result<(), LocalPostgresError> {
+        let mut connection = self.connect().await?;
+        let found: Option<i32> =
+            sqlx::query_scalar("-- local_database\nselect 1 from pg_database where datname = $1")
+                .bind(name)
+                .fetch_optional(&mut connection)
+                .await
+                .map_err(|error| failed(format!("looking for the database {name}"), error))?;
+        match found {
+            Some(_) => Ok(()),
+            None => self.create_database(name).await,
+        }
+    }
+
+    /// Drops a database, whoever is connected to it.
+    ///
+    /// # Errors
+    /// When it does not exist, or the server does not answer.
+    pub async fn drop_database(&self, name: &str) -> Result<(), LocalPostgresError> {
+        self.execute(format!("drop database {} with (force)", quoted(name))).await
+    }
+
+    /// The process id of the server.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// The directory of data, log (`server.log`) and socket.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Stops the server and waits until it is gone. Connections are cut; what was committed stays.
+    pub async fn stop(mut self) {
+        let Some(mut watchdog) = self.watchdog.take() else { return };
+        drop(watchdog.stdin.take());
+        if let Err(error) = tokio::task::spawn_blocking(move || watchdog.wait()).await {
+            tracing::warn!(%error, "nobody waited for the private PostgreSQL to stop");
+        }
+    }
+
+    async fn connect(&self) -> Result<PgConnection, LocalPostgresError> {
+        let options: PgConnectOptions =
+            self.url("postgres").parse().map_err(|error| failed("reading our own URL", error))?;
+        let options = options.disable_statement_logging();
+        PgConnection::connect_with(&options)
+            .await
+            .map_err(|error| failed(format!("connecting to {}", self.url("postgres")), error))
+    }
+
+    async fn execute(&self, statement: String) -> Result<(), LocalPostgresError> {
+        let mut connection = self.connect().await?;
+        sqlx::raw_sql(AssertSqlSafe(statement.as_str()))
+            .execute(&mut connection)
+            .await
+            .map_err(|error| failed(&statement, error))?;
+        connection.close().await.map_err(|error| failed(&statement, error))
+    }
+
+    async fn ready(mut self) -> Result<LocalPostgres, LocalPostgresError> {
+        let started = Instant::now();
+        loop {
+            let refused = match self.connect().await {
+                Ok(connection) => {
+                    drop(connection);
+                    return Ok(self);
+                }
+                Err(refused) => refused,
+            };
+            let gone = match self.watchdog.as_mut() {
+                Some(watchdog) => !matches!(watchdog.try_wait(), Ok(None)),
+                None => true,
+            };
+            if gone || started.elapsed() > START_LIMIT {
+                let log = tail(&self.dir.join("server.log"));
+                return Err(failed("PostgreSQL did not start", format!("{refused}\n{log}")));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Drop for LocalPostgres {
+    fn drop(&mut self) {
+        let Some(mut watchdog) = self.watchdog.take() else { return };
+        drop(watchdog.stdin.take());
+        // Only to leave no zombie behind: the watchdog stops the server also when nobody waits.
+        std::thread::spawn(move || watchdog.wait());
+    }
+}
+
+fn launch(
+    binaries: &Binaries,
+    options: &StartOptions,
+) -> Result<LocalPostgres, LocalPostgresError> {
+    let user = unprivileged()?;
+    let dir = make_dir(options.data_dir.as_deref(), user.as_ref())?;
+    let cluster = dir.join("cluster");
+    if !cluster.join("PG_VERSION").exists() {
+        initialise(binaries, &cluster, options.data_dir.is_none(), user.as_ref())?;
+    }
+    wait_for_lock(&cluster)?;
+    let ephemeral = options.data_dir.is_none();
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", WATCHDOG, "backstitch-postgres"]);
+    command.arg(if ephemeral { dir.as_os_str() } else { "".as_ref() });
+    command.arg(if ephemeral { "QUIT" } else { "INT" });
+    command.arg(dir.join("server.log")).arg(&binaries.postgres).arg("-D").arg(&cluster);
+    for (name, value) in [
+        ("listen_addresses", ""),
+        ("unix_socket_directories", &dir.to_string_lossy()),
+        ("max_connections", "200"),
+        ("fsync", "on"),
+        ("log_checkpoints", "off"),
+    ] {
+        command.arg("-c").arg(format!("{name}={value}"));
+    }
+    for (name, value) in &options.settings {
+        command.arg("-c").arg(format!("{name}={value}"));
+    }
+    // A group of its own: Ctrl-C is for the program, which then stops its server in order.
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
+    drop_to(&mut command, user.as_ref(), &dir);
+    let mut watchdog = command.spawn().map_err(|error| failed("starting /bin/sh", error))?;
+    let mut line = String::new();
+    if let Some(stdout) = watchdog.stdout.take() {
+        BufReader::new(stdout).read_line(&mut line).map_err(|error| failed("/bin/sh", error))?;
+    }
+    let pid = line.trim().parse().map_err(|_| failed("starting PostgreSQL", "no process id"))?;
+    Ok(LocalPostgres { dir, pid, watchdog: Some(watchdog) })
+}
+
+fn initialise(
+    binaries: &Binaries,
+    cluster: &Path,
+    ephemeral: bool,
+    user: Option<&Unprivileged>,
+) -> Result<(), LocalPostgresError> {
+    let mut command = Command::new(&binaries.initdb);
+    command.arg("-D").arg(cluster).args([
+        "--username",
+        SUPERUSER,
+        "--auth=trust",
+        "--encoding=UTF8",
+        "--locale=C",
+        "--no-instructions",
+    ]);
+    if ephemeral {
+        command.arg("--no-sync");
+    }
+    drop_to(&mut command, user, cluster.parent().unwrap_or(cluster));
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| failed(format!("starting {}", binaries.initdb.display()), error))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(failed(
+        format!("{} failed", binaries.initdb.display()),
+        String::from_utf8_lossy(&output.stderr).trim(),
+    ))
+}
+
+/// Waits for the last server on `cluster` to be gone: one that was killed with its parent takes a moment.
+fn wait_for_lock(cluster: &Path) -> Result<(), LocalPostgresError> {
+    let lock = cluster.join("postmaster.pid");
+    let started = Instant::now();
+    while let Ok(text) = fs::read_to_string(&lock) {
+        let pid = text.lines().next().unwrap_or_default().trim();
+        let alive = Command::new("kill")
+            .args(["-0", pid])
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success());
+        if !alive {
+            return Ok(());
+        }
+        if started.elapsed() > LOCK_LIMIT {
+            return Err(LocalPostgresError::InUse(cluster.to_owned()));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+/// Makes the directory, the server's own and closed to everyone else, since it holds the socket.
+fn make_dir(
+    wanted: Option<&Path>,
+    user: Option<&Unprivileged>,
+) -> Result<PathBuf, LocalPostgresError> {
+    let dir = match wanted {
+        Some(path) => {
+            std::path::absolute(path).map_err(|error| failed("the data directory", error))?
+        }
+        None => {
+            let name = format!("backstitch-{}-{:08x}", std::process::id(), rand::random::<u32>());
+            let base = std::env::temp_dir();
+            let open = user.is_none_or(|user| blocked_for(user, &base).is_none());
+            (if open { base } else { PathBuf::from("/tmp") }).join(name)
+        }
+    };
+    // The socket's path must fit into 107 bytes.
+    if dir.as_os_str().len() > 88 {
+        return Err(failed(dir.display().to_string(), "the path is too long; 88 bytes at most"));
+    }
+    let explain = |error| failed(format!("making {}", dir.display()), error);
+    fs::create_dir_all(&dir).map_err(explain)?;
+    if let Some(user) = user {
+        if let Some(blocked) = dir.parent().and_then(|parent| blocked_for(user, parent)) {
+            return Err(LocalPostgresError::Unreachable {
+                user: user.name.clone(),
+                blocked,
+                instead: default_data_dir(),
+            });
+        }
+        chown(&dir, Some(user.uid), Some(user.gid)).map_err(explain)?;
+    }
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).map_err(explain)?;
+    Ok(dir)
+}
+
+/// The first directory on the way to `path` that does not let `user` through.
+fn blocked_for(user: &Unprivileged, path: &Path) -> Option<PathBuf> {
+    let closed = |dir: &&Path| {
+        fs::metadata(dir).is_ok_and(|meta| {
+            let bit = if meta.uid() == user.uid {
+                0o100
+            } else if meta.gid() == user.gid {
+                0o010
+            } else {
+                0o001
+            };
+            meta.mode() & bit == 0
+        })
+    };
+    path.ancestors().filter(closed).last().map(Path::to_owned)
+}
+
+fn drop_to(command: &mut Command, user: Option<&Unprivileged>, dir: &Path) {
+    command.current_dir(dir).env("LC_ALL", "C").env_remove("PGDATA");
+    if let Some(user) = user {
+        command.uid(user.uid).gid(user.gid);
+    }
+}
+
+/// Whom to run as instead of root; `None` when we are not root.
+fn unprivileged() -> Result<Option<Unprivileged>, LocalPostgresError> {
+    if effective_uid()? != 0 {
+        return Ok(None);
+    }
+    let passwd = fs::read_to_string("/etc/passwd").map_err(|error| failed("/etc/passwd", error))?;
+    let find = |wanted: &str| {
+        passwd.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            let name = fields.next().filter(|name| *name == wanted)?;
+            let uid = fields.nth(1)?.parse().ok()?;
+            let gid = fields.next()?.parse().ok()?;
+            Some(Unprivileged { name: name.to_owned(), uid, gid })
+        })
+    };
+    match find("postgres").or_else(|| find("nobody")) {
+        Some(user) => Ok(Some(user)),
+        None => Err(failed(
+            "PostgreSQL refuses to run as root",
+            "there is no user 'postgres' or 'nobody' to run it as; start this program as another user",
+        )),
+    }
+}
+
+/// Whom we run as: the owner of what we make.
+fn effective_uid() -> Result<u32, LocalPostgresError> {
+    let name = format!("backstitch-uid-{}-{:08x}", std::process::id(), rand::random::<u32>());
+    let path = std::env::temp_dir().join(name);
+    let explain = |error| failed(format!("making {}", path.display()), error);
+    fs::create_dir(&path).map_err(explain)?;
+    let uid = fs::metadata(&path).map(|meta| meta.uid());
+    fs::remove_dir(&path).map_err(explain)?;
+    uid.map_err(explain)
+}
+
+fn tail(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(12)..].join("\n")
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+fn percent_encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
