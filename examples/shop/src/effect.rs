@@ -1,0 +1,141 @@
+//! What the three services do to the world, and the words they exchange. No behaviour beyond names.
+
+use serde::{Deserialize, Serialize};
+
+/// The three services of the shop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Reserves goods on shelves and releases them.
+    Stock,
+    /// Charges cards, refunds them, and finds charges by their key.
+    Payment,
+    /// Ships parcels, recalls them, and mails receipts.
+    Shipping,
+}
+
+impl Kind {
+    /// All of them, in the order in which an order meets them.
+    pub const ALL: [Kind; 3] = [Kind::Stock, Kind::Payment, Kind::Shipping];
+
+    /// The word used on the command line and in tables.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Stock => "stock",
+            Kind::Payment => "payment",
+            Kind::Shipping => "shipping",
+        }
+    }
+}
+
+/// An effect: what a service did, or is asked to do, for an order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum Effect {
+    /// Goods are set aside.
+    Reserve(Reserve),
+    /// A card is charged.
+    Charge(Charge),
+    /// A parcel goes out.
+    Ship(Ship),
+    /// A receipt is mailed. Nothing undoes it.
+    Mail(Mail),
+}
+
+/// Set goods aside: `POST /reservations`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reserve {
+    /// Which goods.
+    pub sku: String,
+    /// How many pieces.
+    pub quantity: u32,
+}
+
+/// Charge a card: `POST /charges`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Charge {
+    /// Whose card.
+    pub customer: String,
+    /// How much, as a decimal string with two places.
+    pub amount: String,
+}
+
+/// Send a parcel: `POST /shipments`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ship {
+    /// Who carries it.
+    pub carrier: String,
+    /// Where to, in one line.
+    pub to: String,
+}
+
+/// Mail a receipt: `POST /receipts`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mail {
+    /// To whom.
+    pub customer: String,
+    /// What it says.
+    pub text: String,
+}
+
+impl Effect {
+    /// The operation that has this effect.
+    #[must_use]
+    pub fn op(&self) -> Op {
+        match self {
+            Effect::Reserve(_) => Op::Reserve,
+            Effect::Charge(_) => Op::Charge,
+            Effect::Ship(_) => Op::Ship,
+            Effect::Mail(_) => Op::Mail,
+        }
+    }
+
+    /// The goods it is about, if it is about goods.
+    #[must_use]
+    pub fn sku(&self) -> Option<&str> {
+        match self {
+            Effect::Reserve(reserve) => Some(&reserve.sku),
+            Effect::Charge(_) | Effect::Ship(_) | Effect::Mail(_) => None,
+        }
+    }
+}
+
+/// What a service can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Op {
+    /// Set goods aside.
+    Reserve,
+    /// Put them back.
+    Release,
+    /// Charge a card.
+    Charge,
+    /// Give the money back.
+    Refund,
+    /// Ask whether a charge happened.
+    Find,
+    /// Send a parcel.
+    Ship,
+    /// Call it back.
+    Recall,
+    /// Mail a receipt.
+    Mail,
+}
+
+impl Op {
+    /// The word used in JSON and in tables.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Op::Reserve => "reserve",
+            Op::Release => "release",
+            Op::Charge => "charge",
+            Op::Refund => "refund",
+            Op::Find => "find",
+            Op::Ship => "ship",
+            Op::Recall => "recall",
+            Op::Mail => "mail",
+        }
+    }
+}
