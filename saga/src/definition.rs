@@ -3,7 +3,7 @@
 //! The types here say what can be written; `validate` says what of it makes sense, and [`crate::Graph`] is the
 //! checked and indexed form that the rules run on.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{Expr, Payload, Span};
 
@@ -42,6 +42,12 @@ pub struct Definition {
 }
 
 impl Definition {
+    /// How long the JSON text of a definition may be.
+    pub const MAX_BYTES: usize = 256 * 1024;
+
+    /// How many steps a definition may have.
+    pub const MAX_STEPS: usize = 500;
+
     fn default_timeout() -> Span {
         Span::days(7)
     }
@@ -149,7 +155,7 @@ pub struct Compensate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<String>,
     /// Its own retries; without `max_attempts` it never gives up.
-    #[serde(default = "Retry::undo")]
+    #[serde(default = "Retry::undo", deserialize_with = "Retry::deserialize_undo")]
     pub retry: Retry,
     /// Open an incident at this failed attempt while going on trying.
     #[serde(default = "Compensate::default_alert_after")]
@@ -182,8 +188,7 @@ pub struct Verify {
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Retry {
-    /// How many attempts in all; no limit without it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// How many attempts in all; no limit when `null`.
     #[cfg_attr(feature = "openapi", schema(nullable))]
     pub max_attempts: Option<u32>,
     /// The delay before the second attempt, before jitter.
@@ -222,6 +227,13 @@ impl Retry {
     #[must_use]
     pub fn undo() -> Self {
         Retry { max_attempts: None, ..Retry::default() }
+    }
+
+    /// Reads a retry policy whose `max_attempts` has no limit unless it is given.
+    fn deserialize_undo<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Retry, D::Error> {
+        let mut members = serde_json::Map::deserialize(deserializer)?;
+        members.entry("max_attempts").or_insert(serde_json::Value::Null);
+        Retry::deserialize(serde_json::Value::Object(members)).map_err(serde::de::Error::custom)
     }
 }
 

@@ -3,11 +3,18 @@
 //! An expression is evaluated over a document of `input`, `steps` (outputs by step id) and, inside a map, `item`
 //! and `index`. Values are never re-printed: what a path finds is passed on byte for byte.
 
+mod eval;
+mod walk;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::Payload;
+
+pub use eval::{EvalError, Scope};
+pub use walk::Reference;
+pub(crate) use walk::Root;
 
 /// An expression. Each is a JSON object with one member: its operator.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -3,7 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::{Class, Definition, Expr, Map, OnFailure, Task};
+use crate::{Class, Definition, Expr, Map, OnFailure, Step, Task, Violation, validate};
+
+mod links;
+
+pub(crate) use links::Links;
 
 /// A checked and indexed workflow definition. Made only by [`Graph::parse`] and [`Graph::check`].
 #[derive(Debug)]
@@ -73,6 +77,18 @@ impl Node {
     }
 }
 
+impl Step {
+    /// The work of the step, or of each of its items; none in a definition that is not checked.
+    pub(crate) fn work(&self) -> Option<&Task> {
+        self.task.as_ref().or(self.map.as_ref().map(|map| &map.task))
+    }
+
+    /// The class of its work.
+    pub(crate) fn class(&self) -> Option<Class> {
+        self.work().and_then(Task::class)
+    }
+}
+
 impl Task {
     /// The step's class; `None` for a step with effects that nothing can undo and nothing after it can fail.
     #[must_use]
@@ -88,21 +104,48 @@ impl Task {
 }
 
 impl Graph {
-    /// Reads and checks a definition from its JSON text.
+    /// Reads and checks a definition from its JSON text, at most [`Definition::MAX_BYTES`] long.
     ///
     /// # Errors
-    /// Everything that is wrong with it, each with its place.
-    pub fn parse(text: &str) -> Result<Graph, Vec<crate::Violation>> {
-        let _ = text;
-        todo!()
+    /// Everything that is wrong with it, each with its place: all mistakes of form at once, and beside them all
+    /// mistakes of meaning in the parts whose form is right. Text that is no proper JSON has one violation, that.
+    pub fn parse(text: &str) -> Result<Graph, Vec<Violation>> {
+        validate::parse(text)
     }
 
     /// Checks a definition.
     ///
     /// # Errors
     /// Everything that is wrong with it, each with its place.
-    pub fn check(definition: Definition) -> Result<Graph, Vec<crate::Violation>> {
-        let _ = definition;
-        todo!()
+    pub fn check(definition: Definition) -> Result<Graph, Vec<Violation>> {
+        validate::check(definition)
+    }
+
+    /// Puts together the graph of a definition that is known to be right. Steps without a body are left out; there
+    /// are none.
+    pub(crate) fn assemble(definition: Definition, links: Links, order: Vec<usize>) -> Graph {
+        let feeds = links.feeds();
+        let after_pivot = |position: usize| {
+            let mut ancestors = links.ancestors(position).into_iter().zip(&definition.steps);
+            ancestors.any(|(above, step)| above && step.class() == Some(Class::Pivot))
+        };
+        let after_pivot: Vec<bool> = (0..definition.steps.len()).map(after_pivot).collect();
+        let steps = definition.steps.iter().zip(links.steps).zip(feeds).zip(after_pivot);
+        let nodes: Vec<Node> = steps
+            .filter_map(|(((step, links), feeds), after_pivot)| {
+                let task = step.task.clone().map(Body::Task);
+                Some(Node {
+                    id: step.id.as_str().into(),
+                    needs: links.needs,
+                    requires: links.requires,
+                    feeds,
+                    when: step.when.clone(),
+                    body: task.or_else(|| step.map.clone().map(Body::Map))?,
+                    after_pivot,
+                })
+            })
+            .collect();
+        let index = nodes.iter().enumerate().map(|(at, node)| (node.id.clone(), at)).collect();
+        Graph { definition, nodes, order, index }
     }
 }

@@ -13,10 +13,13 @@ mod event;
 mod expr;
 mod graph;
 mod id;
+mod json;
 mod payload;
 pub mod protocol;
 mod run;
 mod time;
+mod validate;
+mod value;
 mod violation;
 
 pub use command::{Command, Refusal, RefusalCode, Reply, Start};
@@ -25,7 +28,7 @@ pub use definition::{
     OnUnknown, Retry, Step, Task, Timeouts, Tolerance, Verify,
 };
 pub use event::{By, Cause, Event, Fate, IncidentKind, Record, Slot, Source};
-pub use expr::Expr;
+pub use expr::{EvalError, Expr, Reference, Scope};
 pub use graph::{Body, Graph, Node};
 pub use id::{Action, RunId, StepPath, TaskKey, effect_key};
 pub use payload::Payload;

@@ -1,13 +1,22 @@
 //! JSON documents that pass through byte for byte: inputs, outputs, error details.
 //!
 //! A payload is never re-printed, so number spelling, key order and white space survive. What PostgreSQL or a
-//! later reader could not hold is refused where it enters, by [`Payload::parse`], and only there.
+//! later reader could not hold is refused where it enters, by [`Payload::parse`] or [`Payload::check`], and only
+//! there.
+
+mod check;
+mod locate;
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
+
+use crate::{Violation, json, value};
+
+/// How deep objects and lists may be nested in a document from outside.
+const MAX_DEPTH: usize = 64;
 
 /// One JSON document, kept as its own text. Cheap to clone.
 #[derive(Clone)]
@@ -16,6 +25,60 @@ use serde_json::value::RawValue;
 pub struct Payload(Arc<RawValue>);
 
 impl Payload {
+    /// A payload from a text from outside, of at most `limit` bytes. White space around the document is dropped.
+    ///
+    /// # Errors
+    /// The first thing that is wrong: `payload_too_large`, `invalid_json`, `nesting_too_deep` (more than 64 deep),
+    /// `nul_character`, `lone_surrogate`, `number_out_of_range` (of a double-precision float) or `duplicate_key`.
+    pub fn parse(text: &str, limit: usize) -> Result<Payload, Violation> {
+        check_size(text, limit)?;
+        let raw = RawValue::from_string(text.to_owned()).map_err(|error| {
+            let at = locate::offset(text, error.line(), error.column());
+            let message = json::without_position(&error);
+            Violation::new(
+                locate::pointer_at(text, at),
+                "invalid_json",
+                format!("not JSON at line {} column {}: {message}", error.line(), error.column()),
+            )
+        })?;
+        check::check(raw.get())?;
+        Ok(Payload::from(raw))
+    }
+
+    /// Checks a payload that came inside a document that was parsed already. Its text is well-formed by
+    /// construction; the rest is checked as in [`Payload::parse`].
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with the codes of [`Payload::parse`].
+    pub fn check(&self, limit: usize) -> Result<(), Violation> {
+        check_size(self.text(), limit)?;
+        check::check(self.text())
+    }
+
+    /// The text without white space, with the keys of each object sorted and spelt in one way; scalars as they
+    /// came. For digests, and for asking whether two documents are the same but for their layout.
+    #[must_use]
+    pub fn canonical(&self) -> String {
+        value::canonical(self.text())
+    }
+
+    /// The elements of a list, each byte for byte; `None` when the document is not a list.
+    #[must_use]
+    pub fn elements(&self) -> Option<Vec<Payload>> {
+        match json::Kind::of(self.text()) {
+            json::Kind::Array => self.to().ok(),
+            _ => None,
+        }
+    }
+
+    /// What the reference tokens `rest` of a JSON Pointer lead to: the document itself when empty.
+    pub(crate) fn find(&self, rest: &str) -> Option<Payload> {
+        if rest.is_empty() {
+            return Some(self.clone());
+        }
+        json::find(self.text(), rest).and_then(|part| Payload::trusted(part.to_owned()).ok())
+    }
+
     /// The text, exactly as it came.
     #[must_use]
     pub fn text(&self) -> &str {
@@ -63,6 +126,14 @@ impl Payload {
     pub fn trusted(text: String) -> Result<Payload, serde_json::Error> {
         RawValue::from_string(text).map(Payload::from)
     }
+}
+
+fn check_size(text: &str, limit: usize) -> Result<(), Violation> {
+    if text.len() <= limit {
+        return Ok(());
+    }
+    let message = format!("the document has {} bytes; {limit} are allowed", text.len());
+    Err(Violation::new("", "payload_too_large", message))
 }
 
 impl From<Box<RawValue>> for Payload {

@@ -1,0 +1,154 @@
+//! Mistakes that one can see within one step, without its expressions.
+
+use super::document::span;
+use super::names;
+use crate::{
+    Class, Compensate, Join, Losers, Map, OnUnknown, Retry, Step, Task, Timeouts, Tolerance,
+    Verify, Violation,
+};
+
+type Found = Vec<Violation>;
+
+/// Checks the step that stands at `at`.
+pub(super) fn check(step: &Step, at: &str, found: &mut Found) {
+    names::check(&names::STEP, &step.id, &format!("{at}/id"), found);
+    if step.task.is_some() == step.map.is_some() {
+        let message = "a step has either `task` or `map`";
+        found.push(Violation::new(at, "task_or_map", message));
+    }
+    if let Some(work) = &step.task {
+        task(work, &format!("{at}/task"), found);
+    }
+    if let Some(fan_out) = &step.map {
+        map(fan_out, &format!("{at}/map"), found);
+    }
+}
+
+fn map(map: &Map, at: &str, found: &mut Found) {
+    task(&map.task, &format!("{at}/task"), found);
+    let wrong = match map.join {
+        Join::Quorum(0) => Some(("invalid_quorum", "a quorum is at least 1")),
+        Join::Tolerate(Tolerance::Ratio(ratio)) if !(0.0..=1.0).contains(&ratio) => {
+            Some(("invalid_ratio", "a ratio is between 0 and 1"))
+        }
+        _ => None,
+    };
+    if let Some((code, message)) = wrong {
+        found.push(Violation::new(format!("{at}/join"), code, message));
+    }
+    if map.empty.is_none() {
+        let message = "say what an empty list means: `empty` is `succeed` or `fail`";
+        found.push(Violation::new(at, "empty_missing", message));
+    }
+    if !(1..=10_000).contains(&map.max_concurrency) {
+        let message = "between 1 and 10000 items may be in flight at once";
+        found.push(Violation::new(format!("{at}/max_concurrency"), "invalid_concurrency", message));
+    }
+    if map.losers == Losers::Compensate && map.task.compensate.is_none() {
+        let message = "losers can only be compensated when the task has `compensate`";
+        found.push(Violation::new(format!("{at}/losers"), "compensate_missing", message));
+    }
+}
+
+fn task(task: &Task, at: &str, found: &mut Found) {
+    names::check(&names::HANDLER, &task.name, &format!("{at}/name"), found);
+    names::check(&names::QUEUE, &task.queue, &format!("{at}/queue"), found);
+    class(task, at, found);
+    if let Some(undo) = &task.compensate {
+        compensate(undo, &format!("{at}/compensate"), found);
+    }
+    if let Some(probe) = &task.verify {
+        verify(probe, &format!("{at}/verify"), found);
+    }
+    retry(&task.retry, &format!("{at}/retry"), found);
+    timeouts(&task.timeouts, &format!("{at}/timeouts"), found);
+}
+
+/// What a class demands and forbids.
+fn class(task: &Task, at: &str, found: &mut Found) {
+    let mut wrong = |member: &str, code: &str, message: &str| {
+        found.push(Violation::new(format!("{at}/{member}"), code, message));
+    };
+    match (task.class, task.compensate.is_some()) {
+        (Some(Class::Compensatable), false) => {
+            wrong("class", "compensate_missing", "a compensatable step has `compensate`");
+        }
+        (Some(Class::ReadOnly), true) => wrong(
+            "compensate",
+            "compensate_unexpected",
+            "a read-only step has nothing to undo; drop `compensate` or the class",
+        ),
+        (Some(Class::Retriable), true) => wrong(
+            "compensate",
+            "compensate_unexpected",
+            "a retriable step is never undone; drop `compensate` or the class",
+        ),
+        _ => {}
+    }
+    match (task.on_unknown, task.class) {
+        (OnUnknown::Verify, _) if task.verify.is_none() => {
+            wrong("on_unknown", "verify_missing", "verifying needs a `verify` handler");
+        }
+        (OnUnknown::Compensate, Some(Class::Pivot | Class::Retriable)) => wrong(
+            "on_unknown",
+            "invalid_on_unknown",
+            "a step that is not undone cannot give up when in doubt; choose retry, verify or incident",
+        ),
+        _ => {}
+    }
+}
+
+fn compensate(undo: &Compensate, at: &str, found: &mut Found) {
+    handler(&undo.name, undo.queue.as_deref(), at, found);
+    retry(&undo.retry, &format!("{at}/retry"), found);
+    if undo.alert_after == 0 {
+        let message = "attempts are counted from 1";
+        found.push(Violation::new(format!("{at}/alert_after"), "invalid_attempts", message));
+    }
+}
+
+fn verify(probe: &Verify, at: &str, found: &mut Found) {
+    handler(&probe.name, probe.queue.as_deref(), at, found);
+    retry(&probe.retry, &format!("{at}/retry"), found);
+}
+
+fn handler(name: &str, queue: Option<&str>, at: &str, found: &mut Found) {
+    names::check(&names::HANDLER, name, &format!("{at}/name"), found);
+    if let Some(queue) = queue {
+        names::check(&names::QUEUE, queue, &format!("{at}/queue"), found);
+    }
+}
+
+fn retry(retry: &Retry, at: &str, found: &mut Found) {
+    if retry.max_attempts == Some(0) {
+        let message = "there is at least one attempt; `null` means no limit";
+        found.push(Violation::new(format!("{at}/max_attempts"), "invalid_attempts", message));
+    }
+    span(retry.first_delay, &format!("{at}/first_delay"), found);
+    span(retry.max_delay, &format!("{at}/max_delay"), found);
+    if retry.first_delay > retry.max_delay {
+        let message = format!(
+            "the first delay, {}, is longer than the longest, {}",
+            retry.first_delay, retry.max_delay
+        );
+        found.push(Violation::new(format!("{at}/first_delay"), "invalid_delay", message));
+    }
+    if !retry.multiplier.is_finite() || retry.multiplier < 1.0 {
+        let message = "a delay grows by a factor of at least 1";
+        found.push(Violation::new(format!("{at}/multiplier"), "invalid_multiplier", message));
+    }
+    if let Some(total) = retry.total {
+        span(total, &format!("{at}/total"), found);
+    }
+}
+
+fn timeouts(timeouts: &Timeouts, at: &str, found: &mut Found) {
+    span(timeouts.attempt, &format!("{at}/attempt"), found);
+    span(timeouts.heartbeat, &format!("{at}/heartbeat"), found);
+    if let Some(limit) = timeouts.to_start {
+        span(limit, &format!("{at}/to_start"), found);
+    }
+    if let Some(limit) = timeouts.step {
+        span(limit, &format!("{at}/step"), found);
+    }
+}

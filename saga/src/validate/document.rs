@@ -1,0 +1,53 @@
+//! Mistakes in what a definition says about the workflow as a whole.
+
+use super::names;
+use crate::json::Kind;
+use crate::{Definition, Payload, Span, Violation};
+
+/// The longest time that may be named anywhere.
+const LONGEST: Span = Span::days(366);
+
+pub(super) fn check(definition: &Definition, found: &mut Vec<Violation>) {
+    names::check(&names::WORKFLOW, &definition.name, "/name", found);
+    if definition.version == 0 {
+        found.push(Violation::new("/version", "invalid_version", "versions begin with 1"));
+    }
+    schema(definition.input_schema.as_ref(), "/input_schema", found);
+    schema(definition.output_schema.as_ref(), "/output_schema", found);
+    match definition.steps.len() {
+        0 => {
+            let message = "a workflow has at least one step";
+            found.push(Violation::new("/steps", "no_steps", message));
+        }
+        count if count > Definition::MAX_STEPS => {
+            let message = format!(
+                "{count} steps; {} are allowed: move some into a workflow of their own",
+                Definition::MAX_STEPS
+            );
+            found.push(Violation::new("/steps", "too_many_steps", message));
+        }
+        _ => {}
+    }
+    span(definition.timeout, "/timeout", found);
+    // No time at all means that a run that ended is never compensated by hand.
+    if definition.compensable_for != Span::ZERO {
+        span(definition.compensable_for, "/compensable_for", found);
+    }
+}
+
+fn schema(schema: Option<&Payload>, pointer: &str, found: &mut Vec<Violation>) {
+    let Some(schema) = schema else { return };
+    let kind = Kind::of(schema.text());
+    if !matches!(kind, Kind::Object | Kind::Bool) {
+        let message = format!("a JSON Schema is an object or a boolean, not {}", kind.words());
+        found.push(Violation::new(pointer, "invalid_schema", message));
+    }
+}
+
+/// Checks a length of time.
+pub(super) fn span(span: Span, pointer: &str, found: &mut Vec<Violation>) {
+    if span == Span::ZERO || span > LONGEST {
+        let message = format!("'{span}' is not between 1ms and 366 days");
+        found.push(Violation::new(pointer, "invalid_span", message));
+    }
+}

@@ -1,0 +1,190 @@
+//! Mistakes of form in the text of a definition: unknown and missing members, values of the wrong type.
+//!
+//! Reading a document with serde ends at the first mistake. To find them all, each member is read on its own, put
+//! into the smallest document that is right but for it. What is wrong is left out of the repaired document, so
+//! that what is right can be checked further.
+
+use serde::de::DeserializeOwned;
+use serde_path_to_error::Segment;
+
+use crate::json::{self, Kind};
+use crate::{Compensate, Definition, Map, Retry, Step, Task, Timeouts, Verify, Violation, value};
+
+/// What there is to know about the form of one type of object.
+struct Level {
+    /// The members that it must have, each with the text of some right value.
+    required: &'static [(&'static str, &'static str)],
+    /// The members that are looked into.
+    nested: &'static [(&'static str, Nested)],
+    /// Reads an object of the type.
+    read: fn(&str) -> Result<(), Mistake>,
+}
+
+enum Nested {
+    One(&'static Level),
+    Many(&'static Level),
+}
+
+/// Why something could not be read.
+struct Mistake {
+    /// JSON Pointer to it.
+    pointer: String,
+    message: String,
+}
+
+const NAME: (&str, &str) = ("name", r#""x""#);
+const INPUT: &str = r#"{"path":"/input"}"#;
+
+const DEFINITION: Level = Level {
+    required: &[NAME, ("version", "1"), ("steps", "[]")],
+    nested: &[("steps", Nested::Many(&STEP))],
+    read: read::<Definition>,
+};
+const STEP: Level = Level {
+    required: &[("id", r#""x""#)],
+    nested: &[("task", Nested::One(&TASK)), ("map", Nested::One(&MAP))],
+    read: read::<Step>,
+};
+const MAP: Level = Level {
+    required: &[
+        ("items", INPUT),
+        ("task", r#"{"name":"x","input":{"path":"/input"}}"#),
+        ("join", r#""all""#),
+    ],
+    nested: &[("task", Nested::One(&TASK))],
+    read: read::<Map>,
+};
+const TASK: Level = Level {
+    required: &[NAME, ("input", INPUT)],
+    nested: &[
+        ("compensate", Nested::One(&COMPENSATE)),
+        ("verify", Nested::One(&VERIFY)),
+        ("retry", Nested::One(&RETRY)),
+        ("timeouts", Nested::One(&TIMEOUTS)),
+    ],
+    read: read::<Task>,
+};
+const COMPENSATE: Level = Level {
+    required: &[NAME],
+    nested: &[("retry", Nested::One(&RETRY))],
+    read: read::<Compensate>,
+};
+const VERIFY: Level =
+    Level { required: &[NAME], nested: &[("retry", Nested::One(&RETRY))], read: read::<Verify> };
+const RETRY: Level = Level { required: &[], nested: &[], read: read::<Retry> };
+const TIMEOUTS: Level = Level { required: &[], nested: &[], read: read::<Timeouts> };
+
+/// Finds all mistakes of form in `text`, which could not be read because of `error`, and answers what is right of
+/// it, as far as that makes a definition.
+pub(super) fn repair(
+    text: &str,
+    error: &serde_json::Error,
+    found: &mut Vec<Violation>,
+) -> Option<Definition> {
+    let repaired = examine(text.trim(), &DEFINITION, "", found);
+    if found.is_empty() {
+        found.push(Violation::new("", "invalid_value", json::without_position(error)));
+    }
+    serde_json::from_str(&repaired?).ok()
+}
+
+/// Finds the mistakes in an object of the type of `level` that stands at `at`, and answers what is right of it.
+fn examine(text: &str, level: &Level, at: &str, found: &mut Vec<Violation>) -> Option<String> {
+    if Kind::of(text) != Kind::Object {
+        let message = format!("expected an object, found {}", Kind::of(text).words());
+        found.push(Violation::new(at, "invalid_value", message));
+        return None;
+    }
+    let mut right: Vec<(String, String)> = Vec::new();
+    let mut seen: Vec<String> = Vec::new();
+    for (raw, value) in json::members(text) {
+        let key = json::unescape(raw).into_owned();
+        let mut pointer = at.to_owned();
+        json::push_token(&mut pointer, &key);
+        if let Some(value) = member(&key, value, level, &pointer, at, found) {
+            right.push((key.clone(), value));
+        }
+        seen.push(key);
+    }
+    for (name, some) in level.required {
+        if !seen.iter().any(|key| key == name) {
+            let message = format!("`{name}` is missing");
+            found.push(Violation::new(at, "missing_member", message));
+        }
+        if !right.iter().any(|(key, _)| key == name) {
+            right.push(((*name).to_owned(), (*some).to_owned()));
+        }
+    }
+    Some(object(right.iter().map(|(key, value)| (key.as_str(), value.as_str()))))
+}
+
+/// Finds the mistakes in one member of the object at `parent`, and answers what is right of it.
+fn member(
+    key: &str,
+    value: &str,
+    level: &Level,
+    pointer: &str,
+    parent: &str,
+    found: &mut Vec<Violation>,
+) -> Option<String> {
+    let nested = level.nested.iter().find(|(name, _)| *name == key).map(|(_, nested)| nested);
+    match (nested, Kind::of(value)) {
+        (Some(Nested::One(inner)), Kind::Object) => return examine(value, inner, pointer, found),
+        (Some(Nested::Many(inner)), Kind::Array) => {
+            let parts = json::elements(value).enumerate().map(|(index, element)| {
+                // An element that is nothing keeps its place, or the pointers to the others would shift.
+                examine(element, inner, &format!("{pointer}/{index}"), found)
+                    .unwrap_or_else(|| object(inner.required.iter().copied()))
+            });
+            return Some(format!("[{}]", parts.collect::<Vec<_>>().join(",")));
+        }
+        _ => {}
+    }
+    let others = level.required.iter().copied().filter(|(name, _)| *name != key);
+    match (level.read)(&object(others.chain([(key, value)]))) {
+        Ok(()) => Some(value.to_owned()),
+        Err(mistake) if mistake.message.starts_with("unknown field") => {
+            found.push(Violation::new(pointer, "unknown_member", mistake.message));
+            None
+        }
+        Err(mistake) => {
+            let place = format!("{parent}{}", mistake.pointer);
+            found.push(Violation::new(place, "invalid_value", mistake.message));
+            None
+        }
+    }
+}
+
+/// The text of an object.
+fn object<'a>(members: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let mut text = String::from("{");
+    for (key, value) in members {
+        if text.len() > 1 {
+            text.push(',');
+        }
+        value::push_string(&mut text, key);
+        text.push(':');
+        text.push_str(value);
+    }
+    text.push('}');
+    text
+}
+
+fn read<T: DeserializeOwned>(text: &str) -> Result<(), Mistake> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    match serde_path_to_error::deserialize::<_, T>(&mut reader) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let mut pointer = String::new();
+            for segment in error.path() {
+                match segment {
+                    Segment::Seq { index } => json::push_token(&mut pointer, &index.to_string()),
+                    Segment::Map { key } => json::push_token(&mut pointer, key),
+                    Segment::Enum { variant } => json::push_token(&mut pointer, variant),
+                    Segment::Unknown => {}
+                }
+            }
+            Err(Mistake { pointer, message: json::without_position(error.inner()) })
+        }
+    }
+}
