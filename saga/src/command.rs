@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::event::By;
-use crate::protocol::{Labels, Plan, Scope, TaskOutcome};
+use crate::protocol::{Labels, Scope, TaskOutcome};
 use crate::{Payload, StepPath, TaskKey};
 
 /// Something asked of a run.
@@ -91,12 +91,10 @@ pub struct Start {
 }
 
 /// How an accepted command is answered.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// It was done, or had been done by the same command before.
     Done,
-    /// The compensation that began.
-    Compensating(Plan),
 }
 
 /// How a command is refused. The code is stable.
@@ -150,6 +148,8 @@ pub enum RefusalCode {
     ReasonMissing,
     /// The run exists already.
     AlreadyStarted,
+    /// The run has not begun.
+    NotStarted,
 }
 
 impl RefusalCode {
@@ -169,6 +169,7 @@ impl RefusalCode {
             RefusalCode::NothingToRetry => "nothing_to_retry",
             RefusalCode::ReasonMissing => "reason_missing",
             RefusalCode::AlreadyStarted => "already_started",
+            RefusalCode::NotStarted => "not_started",
         }
     }
 

@@ -202,7 +202,12 @@ pub enum Event {
         /// Which.
         step: StepPath,
     },
-    /// A person lets a parked or blocked step or item try again.
+    /// A person asked that what is parked or blocked try again.
+    RetryRequested {
+        /// Who and why.
+        by: By,
+    },
+    /// A parked or blocked step or item tries again, with fresh attempts.
     Resumed {
         /// Which.
         step: StepPath,

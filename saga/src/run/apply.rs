@@ -1,0 +1,366 @@
+//! What a record makes of a run. Total and without judgement: everything was decided when the record was written.
+
+use super::state::{BodyState, Hand, MapStage, Place, Stage, Tries, Undo, Work};
+use super::{Compensation, Incident, Mode, Origin, Run, first_try};
+use crate::event::{Event, Fate, Record, Slot, Source};
+use crate::protocol::{Failure, FailureKind, RunError};
+use crate::{Action, Payload, StepPath, Time};
+
+impl Run {
+    /// Folds one record into the run. Total: a record that was written is applied without judgement.
+    pub fn apply(&mut self, record: &Record) {
+        for event in &record.events {
+            self.apply_event(event, record.at, &record.payloads);
+        }
+        self.facts.at = record.at;
+        self.seq += 1;
+    }
+
+    /// Folds one event. Answers the step that it settled, forward, if it did.
+    pub(super) fn apply_event(&mut self, event: &Event, at: Time, payloads: &[Payload]) -> Option<usize> {
+        self.folded += 1;
+        self.facts.at = at;
+        let payload = |slot: &Slot| payloads.get(slot.0 as usize).cloned().unwrap_or_else(Payload::null);
+        match event {
+            Event::Started { namespace, workflow, version, definition, key, correlation_id, labels, input } => {
+                self.facts.origin = Some(Origin {
+                    namespace: namespace.clone(),
+                    workflow: workflow.clone(),
+                    version: *version,
+                    definition: definition.clone(),
+                    key: key.clone(),
+                    correlation_id: correlation_id.clone(),
+                    labels: labels.clone(),
+                    input: payload(input),
+                    at,
+                });
+                None
+            }
+            Event::Skipped { step, .. } => {
+                let step = self.graph.position(step)?;
+                match &mut self.steps[step].body {
+                    BodyState::Task(_) => self.change(Place::step(step), |work| work.stage = Stage::Skipped),
+                    BodyState::Map(items) => items.stage = MapStage::Skipped,
+                }
+                self.settle(step)
+            }
+            Event::Opened { step, items, total } => {
+                let step = self.graph.position(step)?;
+                let list = self.resolve(items, None, payloads);
+                self.open_map(step, &list, *total, at);
+                None
+            }
+            Event::Offered { step, action, attempt, input } => {
+                let place = self.place(step)?;
+                let input = input.as_ref().map(|source| self.resolve(source, Some(place), payloads));
+                self.offered_now(place, *action, *attempt, input, at);
+                None
+            }
+            Event::Leased { step, action, worker, until, .. } => {
+                self.facts.handed_out = true;
+                let hand = Hand::Leased { worker: worker.clone(), since: at, until: *until };
+                self.change_at(step, |work| {
+                    work.tries_mut(*action).deliveries += 1;
+                    set_hand(work, hand);
+                })
+            }
+            Event::Released { step, action, .. } => self.change_at(step, |work| {
+                let tries = work.tries_mut(*action);
+                tries.deliveries = tries.deliveries.saturating_sub(1);
+                set_hand(work, Hand::Offered { since: at });
+            }),
+            Event::Beat { step, until, details, .. } => {
+                let details = details.as_ref().map(payload);
+                self.change_at(step, |work| {
+                    if let Some(Hand::Leased { until: current, .. }) = work.hand_mut() {
+                        *current = *until;
+                    }
+                    if details.is_some() {
+                        work.aside_mut().details = details;
+                    }
+                })
+            }
+            Event::Succeeded { step, output, external_id, .. } => {
+                let place = self.place(step)?;
+                let output = payload(output);
+                let joined = self.items_of(place.step).is_some_and(|items| items.stage != MapStage::Open);
+                self.change(place, |work| {
+                    work.stage = Stage::Succeeded(output);
+                    work.late = joined;
+                    if external_id.is_some() || work.aside.is_some() {
+                        let aside = work.aside_mut();
+                        aside.external_id.clone_from(external_id);
+                        aside.doubt = false;
+                        aside.details = None;
+                    }
+                });
+                self.settle_task(place)
+            }
+            Event::Failed { step, action, attempt, error } => self.attempt_over(step, *action, *attempt, error, false),
+            Event::Lost { step, action, attempt, error } => self.attempt_over(step, *action, *attempt, error, true),
+            Event::RetryScheduled { step, action, at: until, .. } => self.change_at(step, |work| {
+                work.tries_mut(*action).delay = until.since(at);
+                set_current(work, *action, Hand::Backoff { until: *until });
+            }),
+            Event::NotHappened { step, .. } => self.change_at(step, |work| work.aside_mut().doubt = false),
+            Event::Happened { .. } | Event::CancelRequested { .. } | Event::RetryRequested { .. } => {
+                self.note_request(event);
+                None
+            }
+            Event::GaveUp { step, fate, error } => self.gave_up(step, *fate, error.as_ref()),
+            Event::Parked { step } => self.change_at(step, |work| work.stage = Stage::Parked),
+            Event::Resumed { step } => self.change_at(step, |work| {
+                let action = if work.undo == Undo::Blocked { Action::Compensate } else { Action::Forward };
+                let tries = work.tries_mut(action);
+                tries.forgiven = tries.failures + tries.losses;
+                tries.since = at;
+                set_current(work, action, Hand::Nobody);
+            }),
+            Event::Joined { step, succeeded } => {
+                let step = self.graph.position(step)?;
+                let stage = if *succeeded { MapStage::Succeeded } else { MapStage::Failed };
+                self.items_mut(step)?.stage = stage;
+                self.settle(step)
+            }
+            Event::RunFailed { step, error } => {
+                self.facts.error.get_or_insert(RunError { step: step.clone(), failure: error.clone() });
+                None
+            }
+            Event::CompensationStarted { cause, by, steps } => {
+                self.facts.compensation = Some(Compensation { cause: *cause, by: by.clone(), at });
+                self.turn_backward(steps);
+                None
+            }
+            Event::UndoRequested { step } => self.change_at(step, |work| work.undo = Undo::Waiting),
+            Event::Undone { step, .. } => self.undo_over(step, Undo::Done),
+            Event::UndoMarked { step, .. } => self.undo_over(step, Undo::Marked),
+            Event::UndoBlocked { step } => self.change_at(step, |work| work.undo = Undo::Blocked),
+            Event::Killed { by } => {
+                self.facts.killed_by = Some(by.clone());
+                self.block_open_undos();
+                None
+            }
+            Event::TimedOut => {
+                self.facts.timed_out = true;
+                None
+            }
+            Event::IncidentOpened { incident, kind, step, message } => {
+                self.facts.incidents_opened = *incident;
+                self.facts.incidents.push(Incident {
+                    number: *incident,
+                    kind: *kind,
+                    step: step.clone(),
+                    message: message.clone(),
+                    since: at,
+                });
+                None
+            }
+            Event::IncidentResolved { incident } => {
+                self.facts.incidents.retain(|open| open.number != *incident);
+                None
+            }
+            Event::LateResult { step, action, attempt, .. } => {
+                self.facts.late_result = Some(at);
+                self.change_at(step, |work| {
+                    let lost = &mut work.aside_mut().lost;
+                    lost.retain(|(a, n, _)| (a, n) != (action, attempt));
+                    lost.push((*action, *attempt, true));
+                })
+            }
+            Event::Ended { outcome, output } => {
+                self.facts.mode = Mode::Ended;
+                self.facts.outcome = Some(*outcome);
+                self.facts.ended_at = Some(at);
+                if let Some(output) = output {
+                    self.facts.output = Some(payload(output));
+                }
+                None
+            }
+        }
+    }
+
+    fn note_request(&mut self, event: &Event) {
+        match event {
+            Event::CancelRequested { by } => self.facts.cancelled_by = Some(by.clone()),
+            Event::RetryRequested { by } => self.facts.retried_by = Some(by.clone()),
+            _ => {}
+        }
+    }
+
+    /// The document that a source names.
+    pub(super) fn resolve(&self, source: &Source, place: Option<Place>, payloads: &[Payload]) -> Payload {
+        let found = match source {
+            Source::Slot(slot) => payloads.get(slot.0 as usize).cloned(),
+            Source::Same(pointer) => self.root(pointer, place),
+        };
+        found.unwrap_or_else(Payload::null)
+    }
+
+    /// Changes the work at `place` and keeps every count and timer in step with it. Nothing else writes a work.
+    pub(super) fn change(&mut self, place: Place, change: impl FnOnce(&mut Work)) {
+        let spec = self.graph.nodes[place.step].task();
+        match (&mut self.steps[place.step].body, place.item) {
+            (BodyState::Task(work), None) => {
+                self.tally.count(work, false);
+                change(work);
+                self.tally.count(work, true);
+                retime(&mut self.due, place, work, work.next_due(spec));
+            }
+            (BodyState::Map(items), Some(item)) => {
+                let Some(work) = items.works.get_mut(item as usize) else { return };
+                self.tally.count(work, false);
+                items.tally.count(work, false);
+                change(work);
+                self.tally.count(work, true);
+                items.tally.count(work, true);
+                retime(&mut self.due, place, work, work.next_due(spec));
+            }
+            _ => {}
+        }
+    }
+
+    /// The same, by path; answers `None` always, for the events that settle nothing.
+    fn change_at(&mut self, path: &StepPath, change: impl FnOnce(&mut Work)) -> Option<usize> {
+        let place = self.place(path)?;
+        self.change(place, change);
+        None
+    }
+
+    fn open_map(&mut self, step: usize, list: &Payload, total: u32, at: Time) {
+        let mut elements = list.elements().unwrap_or_default();
+        elements.resize_with(total as usize, Payload::null);
+        let BodyState::Map(items) = &mut self.steps[step].body else { return };
+        items.stage = MapStage::Open;
+        items.since = at;
+        items.works = elements.iter().map(|_| Work::default()).collect();
+        items.list = elements;
+        items.tally.forward[0] = total;
+        items.tally.undo[0] = total;
+        self.tally.forward[0] += total;
+        self.tally.undo[0] += total;
+    }
+
+    fn offered_now(&mut self, place: Place, action: Action, attempt: u32, input: Option<Payload>, at: Time) {
+        if let (Some(item), Some(items)) = (place.item, self.items_mut(place.step)) {
+            match action {
+                Action::Forward | Action::Verify => items.next = items.next.max(item + 1),
+                Action::Compensate => items.undo_next = items.undo_next.max(item + 1),
+            }
+        }
+        self.change(place, |work| {
+            if input.is_some() {
+                work.input = input;
+            }
+            let tries = work.tries_mut(action);
+            if tries.attempt == 0 {
+                *tries = first_try(at);
+            }
+            tries.attempt = attempt;
+            set_current(work, action, Hand::Offered { since: at });
+        });
+    }
+
+    fn attempt_over(
+        &mut self,
+        path: &StepPath,
+        action: Action,
+        attempt: u32,
+        error: &Failure,
+        lost: bool,
+    ) -> Option<usize> {
+        self.change_at(path, |work| {
+            let tries: &mut Tries = work.tries_mut(action);
+            match (lost, error.kind) {
+                (true, _) => tries.losses += 1,
+                (false, FailureKind::RateLimited) => {}
+                (false, _) => tries.failures += 1,
+            }
+            set_current(work, action, Hand::Nobody);
+            let aside = work.aside_mut();
+            aside.error = Some(error.clone());
+            if action == Action::Forward && (lost || error.kind == FailureKind::Unknown) {
+                aside.doubt = true;
+            }
+            if lost {
+                aside.lost.push((action, attempt, false));
+            }
+        })
+    }
+
+    /// A work, or a map as a whole, is over without success.
+    fn gave_up(&mut self, path: &StepPath, fate: Fate, error: Option<&Failure>) -> Option<usize> {
+        let step = self.graph.position(&path.step)?;
+        if let (None, Some(items)) = (path.item, self.items_mut(step)) {
+            items.stage = if fate == Fate::Cancelled { MapStage::Cancelled } else { MapStage::Failed };
+            items.error = error.cloned();
+            return self.settle(step);
+        }
+        let place = self.place(path)?;
+        if let (Some(item), Some(items)) = (place.item, self.items_mut(step)) {
+            items.next = items.next.max(item + 1);
+        }
+        self.change(place, |work| {
+            if let Some((action, Hand::Offered { .. } | Hand::Leased { .. })) = work.current() {
+                let attempt = work.tries(action).attempt;
+                work.aside_mut().lost.push((action, attempt, false));
+            }
+            if let Some(error) = error {
+                work.aside_mut().error = Some(error.clone());
+            }
+            work.stage = match fate {
+                Fate::Failed => Stage::Failed,
+                Fate::Unknown => Stage::Unknown,
+                Fate::Cancelled => Stage::Cancelled,
+            };
+        });
+        self.settle_task(place)
+    }
+
+    /// Settles the step of a work, unless the work is one item among others.
+    fn settle_task(&mut self, place: Place) -> Option<usize> {
+        if place.item.is_some() { None } else { self.settle(place.step) }
+    }
+
+    /// A step is over, forward: those that wait for it miss one need less.
+    fn settle(&mut self, step: usize) -> Option<usize> {
+        self.unsettled = self.unsettled.saturating_sub(1);
+        let graph = self.graph.clone();
+        for &fed in &graph.nodes[step].feeds {
+            self.steps[fed].missing = self.steps[fed].missing.saturating_sub(1);
+        }
+        Some(step)
+    }
+}
+
+/// Gives the current task of a work into other hands.
+fn set_hand(work: &mut Work, to: Hand) {
+    if let Some(hand) = work.hand_mut() {
+        *hand = to;
+    }
+}
+
+/// Makes `action` the current task of a work.
+pub(super) fn set_current(work: &mut Work, action: Action, hand: Hand) {
+    match action {
+        Action::Forward | Action::Verify => work.stage = Stage::Active(action, hand),
+        Action::Compensate => work.undo = Undo::Active(hand),
+    }
+}
+
+fn retime(
+    due: &mut std::collections::BTreeSet<(Time, Place)>,
+    place: Place,
+    work: &mut Work,
+    next: Option<Time>,
+) {
+    if work.due == next {
+        return;
+    }
+    if let Some(old) = work.due {
+        due.remove(&(old, place));
+    }
+    if let Some(new) = next {
+        due.insert((new, place));
+    }
+    work.due = next;
+}

@@ -1,0 +1,235 @@
+//! What becomes of an attempt: reported, lost, late, to be tried again, or given up.
+
+use super::decide::{Decider, lease_lost, own_failure};
+use super::state::{Hand, MapStage, Place};
+use super::{Mode, retry};
+use crate::event::{Event, Fate, IncidentKind};
+use crate::protocol::{Failure, FailureKind, TaskOutcome, Verdict};
+use crate::{Action, Class, OnFailure, OnUnknown, Refusal, RefusalCode, Retry, TaskKey, Time};
+
+impl Decider<'_> {
+    /// A worker says what became of a task.
+    pub(super) fn report(&mut self, task: TaskKey, outcome: TaskOutcome) -> Result<(), Refusal> {
+        let place = self.place(&task.step)?;
+        let leased = self.work(place).is_some_and(|work| work.is_leased(task.action, task.attempt));
+        if !leased {
+            return self.report_out_of_turn(place, task, &outcome);
+        }
+        let TaskKey { step, action, attempt } = task;
+        match (action, outcome) {
+            (_, TaskOutcome::Failed(error)) => {
+                self.emit(Event::Failed { step, action, attempt, error: error.clone() });
+                self.attempt_failed(place, action, &error);
+            }
+            (Action::Forward, TaskOutcome::Succeeded { output, external_id }) => {
+                let output = self.slot(output);
+                self.emit(Event::Succeeded { step, attempt, output, external_id });
+                self.item_settled(place);
+            }
+            (Action::Verify, TaskOutcome::Succeeded { output, external_id }) => {
+                let verdict = output.to::<Verdict>().map_err(|error| {
+                    Refusal::new(
+                        RefusalCode::InvalidOutput,
+                        format!("a verification answers {{\"happened\": OUTPUT}} or \"not_happened\": {error}"),
+                    )
+                })?;
+                self.verified(place, attempt, verdict, external_id);
+            }
+            (Action::Compensate, TaskOutcome::Succeeded { .. }) => {
+                self.emit(Event::Undone { step: step.clone(), attempt });
+                self.resolve_incidents(&step);
+            }
+        }
+        Ok(())
+    }
+
+    /// A report by an attempt that is not in a worker's hands: said before, or too late.
+    fn report_out_of_turn(&mut self, place: Place, task: TaskKey, outcome: &TaskOutcome) -> Result<(), Refusal> {
+        let refusal = lease_lost(&task);
+        let Some(work) = self.work(place) else { return Err(refusal) };
+        let last = work.tries(task.action).attempt;
+        let still_offered = self.run.is_offered(&task);
+        if task.attempt == 0 || task.attempt > last || still_offered {
+            return Err(refusal);
+        }
+        let lost = work.aside.as_ref().and_then(|aside| {
+            aside.lost.iter().find(|(action, attempt, _)| (*action, *attempt) == (task.action, task.attempt))
+        });
+        match lost {
+            None => Ok(()),
+            Some((_, _, true)) => Err(refusal),
+            Some((_, _, false)) => {
+                let succeeded = matches!(outcome, TaskOutcome::Succeeded { .. });
+                let TaskKey { step, action, attempt } = task;
+                self.emit(Event::LateResult { step, action, attempt, succeeded });
+                Err(refusal)
+            }
+        }
+    }
+
+    fn verified(&mut self, place: Place, attempt: u32, verdict: Verdict, external_id: Option<String>) {
+        let step = self.run.path(place);
+        match verdict {
+            Verdict::Happened(output) => {
+                self.emit(Event::Happened { step: step.clone(), attempt });
+                let output = self.slot(output);
+                self.emit(Event::Succeeded { step, attempt: 0, output, external_id });
+                self.item_settled(place);
+            }
+            Verdict::NotHappened => {
+                self.emit(Event::NotHappened { step, attempt });
+                let policy = self.run.spec(place.step).retry.clone();
+                let error = self.last_error(place);
+                self.try_again_or_give_up(place, Action::Forward, &policy, &error);
+            }
+        }
+    }
+
+    /// An attempt failed or was lost, and the record says so: what comes next?
+    fn attempt_failed(&mut self, place: Place, action: Action, error: &Failure) {
+        let spec = self.run.spec(place.step);
+        match action {
+            Action::Forward => {
+                let (policy, on_unknown) = (spec.retry.clone(), spec.on_unknown);
+                match on_unknown {
+                    OnUnknown::Verify if error.kind == FailureKind::Unknown => self.offer(place, Action::Verify),
+                    OnUnknown::Compensate | OnUnknown::Incident if error.kind == FailureKind::Unknown => {
+                        self.give_up(place, None);
+                    }
+                    _ => self.try_again_or_give_up(place, action, &policy, error),
+                }
+            }
+            Action::Verify => {
+                let policy = spec.verify.as_ref().map_or_else(Retry::default, |verify| verify.retry.clone());
+                self.try_again_or_give_up(place, action, &policy, error);
+            }
+            Action::Compensate => self.undo_failed(place, error),
+        }
+        self.place_freed(place);
+    }
+
+    fn try_again_or_give_up(&mut self, place: Place, action: Action, policy: &Retry, error: &Failure) {
+        match self.next_retry(place, action, policy, error) {
+            Some(at) => self.try_again(place, action, at),
+            None => self.give_up(place, None),
+        }
+    }
+
+    /// When the next attempt is due by `policy`; `None` when there is to be none.
+    pub(super) fn next_retry(&self, place: Place, action: Action, policy: &Retry, error: &Failure) -> Option<Time> {
+        let tries = self.work(place)?.tries(action);
+        if error.kind == FailureKind::Permanent || policy.final_errors.contains(&error.code) {
+            return None;
+        }
+        let counts = error.kind != FailureKind::RateLimited;
+        if counts && policy.max_attempts.is_some_and(|max| tries.spent() >= max) {
+            return None;
+        }
+        let chance = retry::chance(self.run.id, &self.run.path(place), action, tries.attempt);
+        let delay = retry::delay(policy, tries.spent().max(1), tries.delay, chance);
+        let at = self.now().after(delay.max(error.retry_after.unwrap_or_default()));
+        match policy.total {
+            Some(total) if at > tries.since.after(total) => None,
+            _ => Some(at),
+        }
+    }
+
+    /// Schedules the next attempt of `action` for `at`, or offers it if that is now.
+    pub(super) fn try_again(&mut self, place: Place, action: Action, at: Time) {
+        let (step, attempt) = (self.run.path(place), self.next_attempt(place, action));
+        self.emit(Event::RetryScheduled { step, action, attempt, at });
+        if at <= self.now() {
+            self.due_now(place);
+        }
+    }
+
+    /// Puts the next attempt of `action` on offer.
+    pub(super) fn offer(&mut self, place: Place, action: Action) {
+        let (step, attempt) = (self.run.path(place), self.next_attempt(place, action));
+        self.emit(Event::Offered { step, action, attempt, input: None });
+    }
+
+    /// The timer of a work has run out.
+    pub(super) fn due_now(&mut self, place: Place) {
+        let Some((action, hand)) = self.work(place).and_then(|work| work.current()) else { return };
+        let (hand, now) = (hand.clone(), self.now());
+        let spec = self.run.spec(place.step);
+        let began = self.work(place).map_or(now, |work| work.tries.since);
+        let limit = spec.timeouts.step.filter(|&limit| action != Action::Compensate && began.after(limit) <= now);
+        if let Some(limit) = limit {
+            let error = own_failure("step_timeout", format!("the step took longer than {limit}"));
+            if matches!(hand, Hand::Leased { .. }) {
+                self.lose(place, action, &error);
+            }
+            self.give_up(place, Some(error));
+            self.place_freed(place);
+            return;
+        }
+        match hand {
+            Hand::Nobody => {}
+            Hand::Offered { .. } => {
+                let error = own_failure("start_timeout", "no worker claimed the task in time".to_owned());
+                self.give_up(place, Some(error));
+                self.place_freed(place);
+            }
+            Hand::Backoff { .. } if self.has_place(place, action) => self.offer(place, action),
+            Hand::Backoff { .. } => self.run.wait_for_place(place),
+            Hand::Leased { since, .. } => {
+                let limit = spec.timeouts.attempt;
+                let error = if since.after(limit) <= now {
+                    unknown_failure("attempt_timeout", format!("the attempt took longer than {limit}"))
+                } else {
+                    unknown_failure("lease_expired", "the worker gave no sign of life".to_owned())
+                };
+                self.lose(place, action, &error);
+                self.attempt_failed(place, action, &error);
+            }
+        }
+    }
+
+    fn lose(&mut self, place: Place, action: Action, error: &Failure) {
+        let attempt = self.work(place).map_or(0, |work| work.tries(action).attempt);
+        let step = self.run.path(place);
+        self.emit(Event::Lost { step, action, attempt, error: error.clone() });
+    }
+
+    /// The forward part of a work is over without success. `error` when no attempt has said why.
+    pub(super) fn give_up(&mut self, place: Place, error: Option<Failure>) {
+        let Some(work) = self.work(place) else { return };
+        let doubt = work.in_doubt();
+        let spec = self.run.spec(place.step);
+        let joined = self.run.items_of(place.step).is_some_and(|items| items.stage != MapStage::Open);
+        let parks = match spec.on_failure {
+            OnFailure::Incident => true,
+            OnFailure::Compensate => spec.class() == Some(Class::Retriable) || self.run.past_pivot(),
+            OnFailure::Continue => spec.class() == Some(Class::Pivot) && doubt,
+        } || (doubt && spec.on_unknown == OnUnknown::Incident);
+        let step = self.run.path(place);
+        if parks && !joined && self.run.facts.mode == Mode::Forward {
+            let why = error.unwrap_or_else(|| self.last_error(place));
+            let kind = if doubt { IncidentKind::TaskUnknown } else { IncidentKind::TaskExhausted };
+            self.emit(Event::Parked { step: step.clone() });
+            self.open_incident(kind, Some(step), format!("{}: {}", why.code, why.message));
+            return;
+        }
+        let fate = if doubt { Fate::Unknown } else { Fate::Failed };
+        self.emit(Event::GaveUp { step: step.clone(), fate, error });
+        if place.item.is_some() {
+            self.item_settled(place);
+        } else {
+            let why = self.last_error(place);
+            self.step_failed(place.step, Some(step), why);
+        }
+    }
+
+    pub(super) fn last_error(&self, place: Place) -> Failure {
+        self.work(place)
+            .and_then(|work| work.error().cloned())
+            .unwrap_or_else(|| own_failure("failed", "the step failed".to_owned()))
+    }
+}
+
+/// A failure that leaves open whether the attempt happened.
+fn unknown_failure(code: &str, message: String) -> Failure {
+    Failure { kind: FailureKind::Unknown, ..own_failure(code, message) }
+}

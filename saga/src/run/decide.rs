@@ -1,0 +1,318 @@
+//! What a command makes happen. Each event is applied as it is decided, so that what follows from it sees it.
+
+use super::state::{Hand, Place, Undo, Work};
+use super::{Mode, Run, lease_span};
+use crate::event::{By, Event, IncidentKind, Record, Slot};
+use crate::protocol::{Failure, FailureKind, Outcome};
+use crate::{Action, Cause, Command, OnTimeout, Payload, Refusal, RefusalCode, Reply, Start, StepPath, TaskKey, Time};
+
+/// Decides about `command` at the instant `at`: applies to `run` what it makes happen and appends it to `record`.
+///
+/// `record.at` is set to `at`, or to the run's last instant if that is later. The same command may be decided again
+/// after it was accepted: it is answered the same and appends nothing. A refused command may still append an event
+/// that only tells (`late_result`).
+///
+/// # Errors
+/// A [`Refusal`] when the rules do not allow it.
+pub fn decide(run: &mut Run, command: Command, at: Time, record: &mut Record) -> Result<Reply, Refusal> {
+    record.at = record.at.max(at).max(run.facts.at);
+    let mut decider = Decider { run, record, ready: Vec::new() };
+    let reply = decider.command(command);
+    decider.advance();
+    decider.advance_undo();
+    decider.conclude();
+    reply
+}
+
+/// One decision under way.
+pub(super) struct Decider<'a> {
+    pub(super) run: &'a mut Run,
+    pub(super) record: &'a mut Record,
+    /// Steps whose last need was just settled.
+    pub(super) ready: Vec<usize>,
+}
+
+impl Decider<'_> {
+    /// Makes `event` happen.
+    pub(super) fn emit(&mut self, event: Event) {
+        let settled = self.run.apply_event(&event, self.record.at, &self.record.payloads);
+        self.record.events.push(event);
+        if let Some(step) = settled {
+            let feeds = &self.run.graph.nodes[step].feeds;
+            self.ready.extend(feeds.iter().filter(|&&fed| self.run.steps[fed].missing == 0));
+        }
+    }
+
+    /// Puts a document into the record.
+    pub(super) fn slot(&mut self, payload: Payload) -> Slot {
+        let slot = u32::try_from(self.record.payloads.len()).unwrap_or(u32::MAX);
+        self.record.payloads.push(payload);
+        Slot(slot)
+    }
+
+    pub(super) fn now(&self) -> Time {
+        self.record.at
+    }
+
+    fn command(&mut self, command: Command) -> Result<Reply, Refusal> {
+        match command {
+            Command::Start(start) => return self.start(start),
+            _ if self.run.facts.origin.is_none() => {
+                return Err(Refusal::new(RefusalCode::NotStarted, "the run has not been started"));
+            }
+            Command::HandOut { task, worker } => self.hand_out(task, worker)?,
+            Command::Release { task } => self.release(task)?,
+            Command::Report { task, outcome } => self.report(task, outcome)?,
+            Command::Beat { task, details } => self.beat(task, details)?,
+            Command::Tick => self.tick(),
+            Command::Compensate { scope, force, by } => self.compensate_by_hand(&scope, force, by)?,
+            Command::Cancel { by } => self.cancel(by)?,
+            Command::Kill { by } => self.kill(by)?,
+            Command::Retry { by } => self.retry(by)?,
+            Command::MarkUndone { step, by } => self.mark_undone(step, by)?,
+        }
+        Ok(Reply::Done)
+    }
+
+    fn start(&mut self, start: Start) -> Result<Reply, Refusal> {
+        if let Some(origin) = &self.run.facts.origin {
+            return if origin.input == start.input && origin.key == start.key {
+                Ok(Reply::Done)
+            } else {
+                Err(Refusal::new(RefusalCode::AlreadyStarted, "a run with this id exists already"))
+            };
+        }
+        let input = self.slot(start.input);
+        let definition = &self.run.graph.definition;
+        let (workflow, version) = (definition.name.as_str().into(), definition.version);
+        self.emit(Event::Started {
+            namespace: start.namespace,
+            workflow,
+            version,
+            definition: start.definition,
+            key: start.key,
+            correlation_id: start.correlation_id,
+            labels: start.labels,
+            input,
+        });
+        self.ready = (0..self.run.steps.len()).filter(|&step| self.run.steps[step].missing == 0).collect();
+        Ok(Reply::Done)
+    }
+
+    fn hand_out(&mut self, task: TaskKey, worker: std::sync::Arc<str>) -> Result<(), Refusal> {
+        let place = self.place(&task.step)?;
+        let held_by_same = self.work(place).is_some_and(|work| {
+            work.is_leased(task.action, task.attempt)
+                && matches!(work.current(), Some((_, Hand::Leased { worker: holder, .. })) if *holder == worker)
+        });
+        if held_by_same {
+            return Ok(());
+        }
+        if !self.run.is_offered(&task) {
+            return Err(Refusal::new(RefusalCode::NotOffered, format!("{task} is not on offer")));
+        }
+        let until = self.now().after(lease_span(self.run.spec(place.step)));
+        let TaskKey { step, action, attempt } = task;
+        self.emit(Event::Leased { step, action, attempt, worker, until });
+        Ok(())
+    }
+
+    fn release(&mut self, task: TaskKey) -> Result<(), Refusal> {
+        let place = self.place(&task.step)?;
+        if self.run.is_offered(&task) {
+            return Ok(());
+        }
+        if !self.work(place).is_some_and(|work| work.is_leased(task.action, task.attempt)) {
+            return Err(lease_lost(&task));
+        }
+        let TaskKey { step, action, attempt } = task;
+        self.emit(Event::Released { step, action, attempt });
+        Ok(())
+    }
+
+    fn beat(&mut self, task: TaskKey, details: Option<Payload>) -> Result<(), Refusal> {
+        let place = self.place(&task.step)?;
+        let span = lease_span(self.run.spec(place.step));
+        let until = self.now().after(span);
+        let held = self.work(place).filter(|work| work.is_leased(task.action, task.attempt));
+        let Some(Hand::Leased { until: current, .. }) = held.and_then(Work::current).map(|(_, hand)| hand) else {
+            return Err(lease_lost(&task));
+        };
+        // A sign of life that would hardly move the lease is not worth a record.
+        if details.is_none() && until.since(*current).0 < span.0 / 4 {
+            return Ok(());
+        }
+        let details = details.map(|details| self.slot(details));
+        let TaskKey { step, action, attempt } = task;
+        self.emit(Event::Beat { step, action, attempt, until, details });
+        Ok(())
+    }
+
+    /// Does everything that is due.
+    fn tick(&mut self) {
+        let now = self.now();
+        while let Some(&(due, place)) = self.run.due.first() {
+            if due > now {
+                break;
+            }
+            self.due_now(place);
+        }
+        if self.run.deadline_due().is_some_and(|deadline| deadline <= now) {
+            self.timed_out();
+        }
+    }
+
+    fn timed_out(&mut self) {
+        self.emit(Event::TimedOut);
+        let limit = self.run.graph.definition.timeout;
+        let message = format!("the run took longer than {limit}");
+        if self.run.graph.definition.on_timeout == OnTimeout::Incident || self.run.past_pivot() {
+            self.open_incident(IncidentKind::DeadlineMissed, None, message);
+            return;
+        }
+        self.emit(Event::RunFailed { step: None, error: own_failure("run_timeout", message) });
+        self.compensate(Cause::Timeout, None, &self.run.all_steps());
+    }
+
+    fn cancel(&mut self, by: By) -> Result<(), Refusal> {
+        match self.run.facts.mode {
+            Mode::Backward | Mode::Ended if self.run.facts.cancelled_by.is_some() => return Ok(()),
+            Mode::Ended => return Err(Refusal::new(RefusalCode::RunEnded, "the run has ended")),
+            Mode::Backward => {
+                return Err(Refusal::new(RefusalCode::AlreadyCompensating, "the run is being undone already"));
+            }
+            Mode::Forward => {}
+        }
+        need_reason(&by)?;
+        if self.run.past_pivot() {
+            return Err(Refusal::new(
+                RefusalCode::PastPivot,
+                "the run has passed, or may have passed, its point of no return; \
+                 compensate it with force, or kill it to leave things as they are",
+            ));
+        }
+        self.emit(Event::CancelRequested { by: by.clone() });
+        self.compensate(Cause::Cancel, Some(by), &self.run.all_steps());
+        Ok(())
+    }
+
+    fn kill(&mut self, by: By) -> Result<(), Refusal> {
+        if self.run.facts.mode == Mode::Ended {
+            return if self.run.facts.killed_by.as_ref() == Some(&by) {
+                Ok(())
+            } else {
+                Err(Refusal::new(RefusalCode::RunEnded, "the run has ended"))
+            };
+        }
+        need_reason(&by)?;
+        self.revoke_all();
+        self.emit(Event::Killed { by });
+        let outcome = if self.run.something_stands() { Outcome::FailedDirty } else { Outcome::Cancelled };
+        self.end(outcome, None);
+        Ok(())
+    }
+
+    /// Lets everything parked or blocked try again.
+    fn retry(&mut self, by: By) -> Result<(), Refusal> {
+        let stuck: Vec<Place> = self
+            .run
+            .places()
+            .filter(|&place| {
+                self.work(place).is_some_and(|work| {
+                    work.stage == super::state::Stage::Parked
+                        || (work.undo == Undo::Blocked && self.run.facts.mode == Mode::Backward)
+                })
+            })
+            .collect();
+        if stuck.is_empty() {
+            return if self.run.facts.retried_by.as_ref() == Some(&by) {
+                Ok(())
+            } else {
+                Err(Refusal::new(RefusalCode::NothingToRetry, "nothing in this run is parked or blocked"))
+            };
+        }
+        need_reason(&by)?;
+        self.emit(Event::RetryRequested { by });
+        for place in stuck {
+            let step = self.run.path(place);
+            self.emit(Event::Resumed { step: step.clone() });
+            self.resolve_incidents(&step);
+            if let Some((action, _)) = self.work(place).and_then(Work::current) {
+                self.try_again(place, action, self.now());
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the run if nothing is left to do.
+    fn conclude(&mut self) {
+        let tally = &self.run.tally;
+        match self.run.facts.mode {
+            _ if self.run.facts.origin.is_none() => {}
+            Mode::Forward if self.run.unsettled == 0 && tally.active() == 0 && tally.undo_open() == 0 => {
+                self.conclude_forward();
+            }
+            Mode::Backward if self.run.steps.iter().all(|step| step.undo_settled) => {
+                let outcome = self.run.outcome_of_undo();
+                self.end(outcome, None);
+            }
+            Mode::Forward | Mode::Backward | Mode::Ended => {}
+        }
+    }
+
+    /// Ends the run. Nothing needs a person any more.
+    pub(super) fn end(&mut self, outcome: Outcome, output: Option<Slot>) {
+        let open: Vec<u32> = self.run.facts.incidents.iter().map(|incident| incident.number).collect();
+        for incident in open {
+            self.emit(Event::IncidentResolved { incident });
+        }
+        self.emit(Event::Ended { outcome, output });
+    }
+
+    pub(super) fn open_incident(&mut self, kind: IncidentKind, step: Option<StepPath>, message: String) {
+        let known = self.run.facts.incidents.iter().any(|open| open.kind == kind && open.step == step);
+        if !known {
+            let incident = self.run.facts.incidents_opened + 1;
+            self.emit(Event::IncidentOpened { incident, kind, step, message });
+        }
+    }
+
+    pub(super) fn resolve_incidents(&mut self, step: &StepPath) {
+        let about = |open: &&super::Incident| open.step.as_ref() == Some(step);
+        let open: Vec<u32> = self.run.facts.incidents.iter().filter(about).map(|open| open.number).collect();
+        for incident in open {
+            self.emit(Event::IncidentResolved { incident });
+        }
+    }
+
+    pub(super) fn place(&self, path: &StepPath) -> Result<Place, Refusal> {
+        self.run.place(path).ok_or_else(|| {
+            Refusal::new(RefusalCode::UnknownStep, format!("the run has no work at '{path}'"))
+        })
+    }
+
+    pub(super) fn work(&self, place: Place) -> Option<&Work> {
+        self.run.work(place)
+    }
+
+    /// The attempt of `action` that comes next at `place`.
+    pub(super) fn next_attempt(&self, place: Place, action: Action) -> u32 {
+        self.work(place).map_or(0, |work| work.tries(action).attempt) + 1
+    }
+}
+
+/// A failure that the engine itself found.
+pub(super) fn own_failure(code: &str, message: String) -> Failure {
+    Failure { kind: FailureKind::Permanent, code: code.to_owned(), message, details: None, retry_after: None }
+}
+
+pub(super) fn lease_lost(task: &TaskKey) -> Refusal {
+    Refusal::new(RefusalCode::LeaseLost, format!("{task} is no longer this worker's: it timed out or was revoked"))
+}
+
+pub(super) fn need_reason(by: &By) -> Result<(), Refusal> {
+    if by.reason.trim().is_empty() {
+        return Err(Refusal::new(RefusalCode::ReasonMissing, "say why: a reason is kept in the history"));
+    }
+    Ok(())
+}

@@ -1,0 +1,254 @@
+//! Going forward: steps whose turn has come, fan-outs and their joins, and what a failed step means.
+
+use super::Mode;
+use super::decide::{Decider, own_failure};
+use super::state::{MapStage, Place, Stage, Tally, Undo};
+use crate::event::{Event, Fate};
+use crate::protocol::Failure;
+use crate::{Action, Body, Cause, Empty, Join, Losers, Map, OnFailure, StepPath, Tolerance};
+
+/// The most items that a fan-out may have.
+const MAX_ITEMS: usize = 1_000_000;
+
+impl Decider<'_> {
+    /// Begins every step whose turn has come, and what follows from that.
+    pub(super) fn advance(&mut self) {
+        while let Some(step) = self.ready.pop() {
+            if self.run.facts.mode == Mode::Forward && !self.has_begun(step) {
+                self.begin(step);
+            }
+        }
+    }
+
+    fn has_begun(&self, step: usize) -> bool {
+        match self.run.items_of(step) {
+            Some(items) => items.stage != MapStage::Waiting,
+            None => self.work(Place::step(step)).is_none_or(|work| work.stage != Stage::Waiting),
+        }
+    }
+
+    fn begin(&mut self, step: usize) {
+        let graph = self.run.graph.clone();
+        let node = &graph.nodes[step];
+        let missing = node.requires.iter().find(|&&need| !self.run.has_succeeded(need));
+        if let Some(&need) = missing {
+            let missing = Some(graph.nodes[need].id.clone());
+            self.emit(Event::Skipped { step: node.id.clone(), missing });
+            return;
+        }
+        let begun = match node.when.as_ref().map(|when| self.guard(when)) {
+            Some(Ok(false)) => {
+                self.emit(Event::Skipped { step: node.id.clone(), missing: None });
+                return;
+            }
+            Some(Err(error)) => Err(error),
+            Some(Ok(true)) | None => match &node.body {
+                Body::Task(task) => self.evaluate(&task.input, Place::step(step)).map(|source| {
+                    let path = StepPath::step(node.id.clone());
+                    self.emit(Event::Offered { step: path, action: Action::Forward, attempt: 1, input: Some(source) });
+                }),
+                Body::Map(map) => self.open(step, map),
+            },
+        };
+        if let Err(error) = begun {
+            let path = StepPath::step(node.id.clone());
+            self.emit(Event::GaveUp { step: path.clone(), fate: Fate::Failed, error: Some(error.clone()) });
+            self.step_failed(step, Some(path), error);
+        }
+    }
+
+    fn open(&mut self, step: usize, map: &Map) -> Result<(), Failure> {
+        let items = self.evaluate(&map.items, Place::step(step))?;
+        let list = self.run.resolve(&items, None, &self.record.payloads);
+        let Some(elements) = list.elements() else {
+            return Err(own_failure("items_not_a_list", "the items of a fan-out must be a list".to_owned()));
+        };
+        if elements.len() > MAX_ITEMS {
+            let message = format!("a fan-out takes at most {MAX_ITEMS} items, not {}", elements.len());
+            return Err(own_failure("too_many_items", message));
+        }
+        let total = u32::try_from(elements.len()).unwrap_or(u32::MAX);
+        let id = self.run.graph.nodes[step].id.clone();
+        self.emit(Event::Opened { step: id.clone(), items, total });
+        match (total, map.empty) {
+            (0, Some(Empty::Fail)) => {
+                self.emit(Event::Joined { step: id.clone(), succeeded: false });
+                let error = own_failure("no_items", "the list of a fan-out is empty".to_owned());
+                self.step_failed(step, Some(StepPath::step(id)), error);
+            }
+            (0, _) => self.emit(Event::Joined { step: id, succeeded: true }),
+            _ => self.fill(step),
+        }
+        Ok(())
+    }
+
+    /// Whether one more item of this map may be in flight.
+    pub(super) fn has_place(&self, place: Place, action: Action) -> bool {
+        let node = &self.run.graph.nodes[place.step];
+        let (Some(map), Some(items)) = (node.map(), self.run.items_of(place.step)) else { return true };
+        let Tally { forward, undo, .. } = &items.tally;
+        let in_flight = match action {
+            Action::Forward | Action::Verify => forward[1] + forward[2] + forward[4],
+            Action::Compensate => undo[2] + undo[3],
+        };
+        in_flight < map.max_concurrency
+    }
+
+    /// An item's place may have become free: another may take it.
+    pub(super) fn place_freed(&mut self, place: Place) {
+        if place.item.is_some() {
+            self.fill(place.step);
+        }
+    }
+
+    /// Puts items on offer as long as there are places, first those whose retry is due.
+    pub(super) fn fill(&mut self, step: usize) {
+        let graph = self.run.graph.clone();
+        let Some(map) = graph.nodes[step].map() else { return };
+        while self.has_place(Place::step(step), Action::Forward) {
+            if let Some(place) = self.run.take_waiting_for_place(step) {
+                if let Some(action) = self.work(place).and_then(|work| Some(work.current()?.0)) {
+                    self.offer(place, action);
+                }
+                continue;
+            }
+            let Some(items) = self.run.items_of(step) else { return };
+            if items.stage != MapStage::Open || items.next as usize >= items.works.len() {
+                return;
+            }
+            let place = Place::item(step, items.next);
+            let path = self.run.path(place);
+            match self.evaluate(&map.task.input, place) {
+                Ok(source) => {
+                    self.emit(Event::Offered { step: path, action: Action::Forward, attempt: 1, input: Some(source) });
+                }
+                Err(error) => {
+                    self.emit(Event::GaveUp { step: path, fate: Fate::Failed, error: Some(error) });
+                    if self.join_if_decided(place) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// A work is over, forward: if it is an item, the join may fire, or another item takes its place.
+    pub(super) fn item_settled(&mut self, place: Place) {
+        if place.item.is_some() && !self.join_if_decided(place) {
+            self.fill(place.step);
+        }
+    }
+
+    /// Fires the join of a map if its rule is true or impossible. `last` is the item that was settled last.
+    fn join_if_decided(&mut self, last: Place) -> bool {
+        let graph = self.run.graph.clone();
+        let node = &graph.nodes[last.step];
+        let (Some(map), Some(items)) = (node.map(), self.run.items_of(last.step)) else { return false };
+        if items.stage != MapStage::Open {
+            return false;
+        }
+        let total = u32::try_from(items.works.len()).unwrap_or(u32::MAX);
+        let Some(succeeded) = decided(map.join, total, items.tally.succeeded(), items.tally.failed()) else {
+            return false;
+        };
+        let (failed, path) = (items.tally.failed(), StepPath::step(node.id.clone()));
+        self.emit(Event::Joined { step: node.id.clone(), succeeded });
+        if succeeded {
+            self.dismiss_losers(last.step, map.losers);
+            return true;
+        }
+        let error = self.last_error(last);
+        let message = format!("{failed} of {total} items failed; the last: {}", error.message);
+        self.step_failed(last.step, Some(path), Failure { message, ..error });
+        if self.run.facts.mode == Mode::Forward {
+            self.dismiss_losers(last.step, map.losers);
+        }
+        true
+    }
+
+    /// What becomes of items in flight when their join has fired.
+    fn dismiss_losers(&mut self, step: usize, losers: Losers) {
+        for place in self.run.places_of(step) {
+            let Some(work) = self.work(place) else { continue };
+            let leased = work.current().is_some_and(|(_, hand)| matches!(hand, super::Hand::Leased { .. }));
+            let begun = matches!(work.stage, Stage::Active(..) | Stage::Parked);
+            if begun && !(leased && losers == Losers::Drain) {
+                self.revoke(place);
+            }
+            let stands = self.work(place).is_some_and(|work| work.may_stand() && work.undo == Undo::None);
+            let lost = begun && losers == Losers::Compensate;
+            if lost && stands && self.run.spec(step).compensate.is_some() {
+                let path = self.run.path(place);
+                self.emit(Event::UndoRequested { step: path });
+                self.offer(place, Action::Compensate);
+            }
+        }
+    }
+
+    /// A step failed for good: the run goes on without it, or is undone, or, past the point of no return, goes on
+    /// with what does not need it.
+    pub(super) fn step_failed(&mut self, step: usize, path: Option<StepPath>, error: Failure) {
+        if self.run.facts.mode != Mode::Forward || self.run.spec(step).on_failure == OnFailure::Continue {
+            return;
+        }
+        self.emit(Event::RunFailed { step: path, error });
+        if !self.run.past_pivot() {
+            self.compensate(Cause::Failure, None, &self.run.all_steps());
+        }
+    }
+}
+
+/// Whether the rule of a join is met (`Some(true)`), impossible (`Some(false)`), or open.
+fn decided(join: Join, total: u32, succeeded: u32, failed: u32) -> Option<bool> {
+    let all_over = succeeded + failed == total;
+    let tolerated = |count: u32| match (failed > count, all_over) {
+        (true, _) => Some(false),
+        (false, true) => Some(true),
+        (false, false) => None,
+    };
+    let at_least = |count: u32| match (succeeded >= count, total - failed < count) {
+        (true, _) => Some(true),
+        (false, true) => Some(false),
+        (false, false) => None,
+    };
+    match join {
+        Join::All => tolerated(0),
+        Join::Any => at_least(1),
+        Join::Quorum(count) => at_least(count),
+        Join::Tolerate(Tolerance::Count(count)) => tolerated(count),
+        // Rounded down: at a tenth of 15 items, one may fail.
+        Join::Tolerate(Tolerance::Ratio(ratio)) => tolerated((f64::from(total) * ratio) as u32),
+        Join::BestEffort => tolerated(total),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_join_fires_as_soon_as_its_rule_is_true_or_impossible() {
+        let cases = [
+            (Join::All, (3, 2, 0), None),
+            (Join::All, (3, 3, 0), Some(true)),
+            (Join::All, (3, 1, 1), Some(false)),
+            (Join::Any, (3, 0, 2), None),
+            (Join::Any, (3, 1, 2), Some(true)),
+            (Join::Any, (3, 0, 3), Some(false)),
+            (Join::Quorum(2), (3, 1, 1), None),
+            (Join::Quorum(2), (3, 2, 0), Some(true)),
+            (Join::Quorum(2), (3, 1, 2), Some(false)),
+            (Join::Quorum(4), (3, 0, 0), Some(false)),
+            (Join::Tolerate(Tolerance::Count(1)), (3, 1, 1), None),
+            (Join::Tolerate(Tolerance::Count(1)), (3, 2, 1), Some(true)),
+            (Join::Tolerate(Tolerance::Count(1)), (3, 0, 2), Some(false)),
+            (Join::Tolerate(Tolerance::Ratio(0.1)), (15, 14, 1), Some(true)),
+            (Join::Tolerate(Tolerance::Ratio(0.1)), (15, 0, 2), Some(false)),
+            (Join::BestEffort, (2, 0, 1), None),
+            (Join::BestEffort, (2, 0, 2), Some(true)),
+        ];
+        for (join, (total, succeeded, failed), expected) in cases {
+            assert_eq!(decided(join, total, succeeded, failed), expected, "{join:?} {total} {succeeded} {failed}");
+        }
+    }
+}

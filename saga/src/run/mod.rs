@@ -1,0 +1,474 @@
+//! A run: the fold of its journal.
+//!
+//! `state` says what a run remembers, `apply` how a record changes it, `decide` what a command makes happen (with
+//! `forward`, `attempt` and `undo` for the three things that can go on), `view` what it tells.
+
+mod apply;
+mod attempt;
+mod decide;
+mod forward;
+mod plan;
+mod retry;
+mod scope;
+mod snapshot;
+mod state;
+mod undo;
+mod view;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::event::By;
+use crate::protocol::{Forward, Labels, Outcome, RunError, State, TaskOffer};
+use crate::{
+    Action, Body, Cause, Class, Graph, IncidentKind, Payload, RunId, Span, StepPath, Task, TaskKey, Time, Timestamp,
+    effect_key,
+};
+pub use decide::decide;
+use serde::{Deserialize, Serialize};
+use state::{BodyState, Hand, Items, MapStage, Place, Stage, StepState, Tally, Tries, Work};
+
+/// A run: the fold of its journal.
+#[derive(Clone)]
+pub struct Run {
+    id: RunId,
+    graph: Arc<Graph>,
+    seq: u64,
+    folded: u64,
+    facts: Facts,
+    steps: Vec<StepState>,
+    /// Steps not settled, forward.
+    unsettled: usize,
+    tally: Tally,
+    due: BTreeSet<(Time, Place)>,
+}
+
+/// What a run remembers beside its steps.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Facts {
+    /// The instant of the last record.
+    at: Time,
+    origin: Option<Origin>,
+    mode: Mode,
+    /// Whether a worker ever got a task of it.
+    handed_out: bool,
+    timed_out: bool,
+    error: Option<RunError>,
+    output: Option<Payload>,
+    outcome: Option<Outcome>,
+    ended_at: Option<Time>,
+    /// The last instant at which something was undone or vouched for by a person.
+    compensation: Option<Compensation>,
+    cancelled_by: Option<By>,
+    killed_by: Option<By>,
+    retried_by: Option<By>,
+    incidents: Vec<Incident>,
+    incidents_opened: u32,
+    /// When an attempt last reported too late.
+    late_result: Option<Time>,
+}
+
+/// Where a run comes from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Origin {
+    namespace: Arc<str>,
+    workflow: Arc<str>,
+    version: u32,
+    definition: Arc<str>,
+    key: Option<Arc<str>>,
+    correlation_id: Option<Arc<str>>,
+    labels: Labels,
+    input: Payload,
+    at: Time,
+}
+
+/// Which way a run goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Mode {
+    #[default]
+    Forward,
+    Backward,
+    Ended,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Compensation {
+    cause: Cause,
+    by: Option<By>,
+    at: Time,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Incident {
+    number: u32,
+    kind: IncidentKind,
+    step: Option<StepPath>,
+    message: String,
+    since: Time,
+}
+
+impl Run {
+    /// A run before its first record. `graph` must be the definition that its `Started` event names.
+    #[must_use]
+    pub fn new(id: RunId, graph: Arc<Graph>) -> Run {
+        let steps: Vec<StepState> = graph
+            .nodes
+            .iter()
+            .map(|node| StepState {
+                missing: node.needs.len(),
+                body: match &node.body {
+                    Body::Task(_) => BodyState::Task(Box::default()),
+                    Body::Map(_) => BodyState::Map(Box::new(Items::new())),
+                },
+                undo_missing: 0,
+                undo_settled: false,
+            })
+            .collect();
+        let mut run = Run {
+            id,
+            unsettled: steps.len(),
+            graph,
+            seq: 0,
+            folded: 0,
+            facts: Facts::default(),
+            steps,
+            tally: Tally::default(),
+            due: BTreeSet::new(),
+        };
+        for step in 0..run.steps.len() {
+            if let BodyState::Task(work) = &run.steps[step].body {
+                run.tally.count(work, true);
+            }
+        }
+        run
+    }
+
+    /// The run's id.
+    #[must_use]
+    pub fn id(&self) -> RunId {
+        self.id
+    }
+
+    /// The definition it runs on.
+    #[must_use]
+    pub fn graph(&self) -> &Arc<Graph> {
+        &self.graph
+    }
+
+    /// How many records it has folded: the `seq` of the last, 0 before the first. `decide` does not count; the one
+    /// who appends the record calls [`Run::sealed`].
+    #[must_use]
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Counts a record that `decide` made and that now stands in the journal.
+    pub fn sealed(&mut self) {
+        self.seq += 1;
+    }
+
+    /// How many events it has folded; a measure of how long folding takes.
+    #[must_use]
+    pub fn events_folded(&self) -> u64 {
+        self.folded
+    }
+
+    /// The namespace it belongs to; empty before it started.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        self.facts.origin.as_ref().map_or("", |origin| &origin.namespace)
+    }
+
+    /// The state, as indexed and shown.
+    #[must_use]
+    pub fn state(&self) -> State {
+        match self.facts.mode {
+            Mode::Ended => State::Ended,
+            Mode::Backward if self.tally.blocked() > 0 => State::CompensationBlocked,
+            Mode::Backward => State::Compensating,
+            Mode::Forward if self.tally.offered + self.tally.leased == 0 => State::Waiting,
+            Mode::Forward if self.facts.handed_out => State::Running,
+            Mode::Forward => State::Queued,
+        }
+    }
+
+    /// The outcome, once it ended.
+    #[must_use]
+    pub fn outcome(&self) -> Option<Outcome> {
+        self.facts.outcome
+    }
+
+    /// The types of the conditions that follow from the journal alone, sorted, without repetition, as indexed:
+    /// `IncidentOpen LateResult RetryScheduled StepUnknown`.
+    #[must_use]
+    pub fn conditions(&self) -> Vec<&'static str> {
+        let mut kinds = Vec::new();
+        if !self.facts.incidents.is_empty() {
+            kinds.push("IncidentOpen");
+        }
+        if self.facts.late_result.is_some() {
+            kinds.push("LateResult");
+        }
+        if self.tally.backoff > 0 {
+            kinds.push("RetryScheduled");
+        }
+        if self.tally.unknown > 0 {
+            kinds.push("StepUnknown");
+        }
+        kinds
+    }
+
+    /// When it started.
+    #[must_use]
+    pub fn started_at(&self) -> Time {
+        self.facts.origin.as_ref().map_or(Time(0), |origin| origin.at)
+    }
+
+    /// When it ended.
+    #[must_use]
+    pub fn ended_at(&self) -> Option<Time> {
+        self.facts.ended_at
+    }
+
+    /// Whether a worker holds one of its tasks.
+    #[must_use]
+    pub fn in_flight(&self) -> bool {
+        self.tally.leased > 0
+    }
+
+    /// When [`crate::Command::Tick`] should come next; `None` when no timer is running.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Time> {
+        let work = self.due.first().map(|(at, _)| *at);
+        work.into_iter().chain(self.deadline_due()).min()
+    }
+
+    /// When the forward part must be done.
+    pub(crate) fn deadline(&self) -> Time {
+        self.started_at().after(self.graph.definition.timeout)
+    }
+
+    /// The deadline as long as it matters.
+    fn deadline_due(&self) -> Option<Time> {
+        let matters = self.facts.mode == Mode::Forward && !self.facts.timed_out && self.facts.origin.is_some();
+        matters.then(|| self.deadline())
+    }
+
+    /// Whether `task` is on offer and not handed out.
+    #[must_use]
+    pub fn is_offered(&self, task: &TaskKey) -> bool {
+        self.place(&task.step).and_then(|place| self.work(place)).is_some_and(|work| {
+            matches!(work.current(), Some((action, Hand::Offered { .. })) if action == task.action)
+                && work.tries(task.action).attempt == task.attempt
+        })
+    }
+
+    /// All tasks on offer and not handed out.
+    #[must_use]
+    pub fn offered(&self) -> Vec<TaskKey> {
+        self.tasks(|hand| matches!(hand, Hand::Offered { .. }))
+    }
+
+    /// All tasks that workers hold.
+    #[must_use]
+    pub fn leased(&self) -> Vec<TaskKey> {
+        self.tasks(|hand| matches!(hand, Hand::Leased { .. }))
+    }
+
+    fn tasks(&self, wanted: impl Fn(&Hand) -> bool) -> Vec<TaskKey> {
+        self.places()
+            .filter_map(|place| {
+                let work = self.work(place)?;
+                let (action, hand) = work.current()?;
+                wanted(hand).then(|| TaskKey {
+                    step: self.path(place),
+                    action,
+                    attempt: work.tries(action).attempt,
+                })
+            })
+            .collect()
+    }
+
+    /// The queue and the handler name of a task.
+    #[must_use]
+    pub fn route(&self, task: &TaskKey) -> Option<(&str, &str)> {
+        let spec = self.spec(self.graph.position(&task.step.step)?);
+        let own = Some(spec.queue.as_str());
+        match task.action {
+            Action::Forward => own.zip(Some(spec.name.as_str())),
+            Action::Verify => {
+                let verify = spec.verify.as_ref()?;
+                verify.queue.as_deref().or(own).zip(Some(verify.name.as_str()))
+            }
+            Action::Compensate => {
+                let undo = spec.compensate.as_ref()?;
+                undo.queue.as_deref().or(own).zip(Some(undo.name.as_str()))
+            }
+        }
+    }
+
+    /// What a worker needs to know to do `task`; `None` unless the task is on offer or leased.
+    #[must_use]
+    pub fn offer(&self, task: &TaskKey) -> Option<TaskOffer> {
+        let work = self.work(self.place(&task.step)?)?;
+        let (action, hand) = work.current()?;
+        if action != task.action || work.tries(action).attempt != task.attempt {
+            return None;
+        }
+        let (queue, name) = self.route(task)?;
+        let origin = self.facts.origin.as_ref()?;
+        let spec = self.spec(self.graph.position(&task.step.step)?);
+        let since = match hand {
+            Hand::Leased { since, .. } | Hand::Offered { since } => *since,
+            Hand::Nobody | Hand::Backoff { .. } => self.facts.at,
+        };
+        Some(TaskOffer {
+            run: self.id,
+            step: task.step.clone(),
+            action,
+            attempt: task.attempt,
+            name: name.to_owned(),
+            queue: queue.to_owned(),
+            workflow: origin.workflow.to_string(),
+            version: origin.version,
+            input: work.input.clone().unwrap_or_else(Payload::null),
+            forward: (action == Action::Compensate).then(|| forward_of(work)),
+            effect_key: effect_key(self.id, &task.step, action),
+            forward_key: (action != Action::Forward).then(|| effect_key(self.id, &task.step, Action::Forward)),
+            heartbeat: lease_span(spec),
+            deadline: Timestamp(since.after(spec.timeouts.attempt)),
+            correlation_id: self.correlation_id(),
+            details: work.aside.as_ref().and_then(|aside| aside.details.clone()),
+        })
+    }
+
+    fn correlation_id(&self) -> String {
+        let own = self.facts.origin.as_ref().and_then(|origin| origin.correlation_id.as_deref());
+        own.map_or_else(|| self.id.to_string(), str::to_owned)
+    }
+
+    /// Whether the point of no return has been passed, or may have been.
+    pub(crate) fn past_pivot(&self) -> bool {
+        self.graph.nodes.iter().enumerate().any(|(step, node)| {
+            node.task().class() == Some(Class::Pivot)
+                && match &self.steps[step].body {
+                    BodyState::Task(work) => may_have_happened(work),
+                    BodyState::Map(items) => {
+                        items.tally.succeeded() + items.tally.unknown > 0
+                            || items.works.iter().any(may_have_happened)
+                    }
+                }
+        })
+    }
+
+    pub(crate) fn spec(&self, step: usize) -> &Task {
+        self.graph.nodes[step].task()
+    }
+
+    pub(crate) fn path(&self, place: Place) -> StepPath {
+        StepPath { step: self.graph.nodes[place.step].id.clone(), item: place.item }
+    }
+
+    /// The place that a path names, if there is work at it.
+    pub(crate) fn place(&self, path: &StepPath) -> Option<Place> {
+        let place = Place { step: self.graph.position(&path.step)?, item: path.item };
+        self.work(place).map(|_| place)
+    }
+
+    pub(crate) fn work(&self, place: Place) -> Option<&Work> {
+        match (&self.steps.get(place.step)?.body, place.item) {
+            (BodyState::Task(work), None) => Some(work),
+            (BodyState::Map(items), Some(item)) => items.works.get(item as usize),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn items_of(&self, step: usize) -> Option<&Items> {
+        match &self.steps[step].body {
+            BodyState::Task(_) => None,
+            BodyState::Map(items) => Some(items),
+        }
+    }
+
+    pub(crate) fn items_mut(&mut self, step: usize) -> Option<&mut Items> {
+        match &mut self.steps[step].body {
+            BodyState::Task(_) => None,
+            BodyState::Map(items) => Some(items),
+        }
+    }
+
+    /// All places with work that was ever begun: task steps, and the items of maps as far as they were offered.
+    pub(crate) fn places(&self) -> impl Iterator<Item = Place> + '_ {
+        (0..self.steps.len()).flat_map(|step| self.places_of(step))
+    }
+
+    /// The places of one step.
+    pub(crate) fn places_of(&self, step: usize) -> impl Iterator<Item = Place> + use<> {
+        let (task, items) = match &self.steps[step].body {
+            BodyState::Task(_) => (Some(Place::step(step)), 0),
+            BodyState::Map(items) => (None, items.next),
+        };
+        task.into_iter().chain((0..items).map(move |item| Place::item(step, item)))
+    }
+
+    /// Whether the step is over, forward.
+    pub(crate) fn is_settled(&self, step: usize) -> bool {
+        match &self.steps[step].body {
+            BodyState::Task(work) => work.is_settled(),
+            BodyState::Map(items) => !matches!(items.stage, MapStage::Waiting | MapStage::Open),
+        }
+    }
+
+    /// Whether the step succeeded, so that its output is there.
+    pub(crate) fn has_succeeded(&self, step: usize) -> bool {
+        match &self.steps[step].body {
+            BodyState::Task(work) => matches!(work.stage, Stage::Succeeded(_)),
+            BodyState::Map(items) => items.stage == MapStage::Succeeded,
+        }
+    }
+}
+
+impl Items {
+    fn new() -> Items {
+        Items {
+            stage: MapStage::Waiting,
+            list: Vec::new(),
+            works: Vec::new(),
+            next: 0,
+            undo_next: 0,
+            error: None,
+            since: Time(0),
+            tally: Tally::default(),
+            due_without_place: std::collections::VecDeque::new(),
+        }
+    }
+}
+
+/// How long a lease lasts without a sign of life.
+fn lease_span(spec: &Task) -> Span {
+    spec.timeouts.heartbeat.min(spec.timeouts.attempt)
+}
+
+/// What a compensation is told of the forward attempt.
+fn forward_of(work: &Work) -> Forward {
+    match &work.stage {
+        Stage::Succeeded(output) => Forward::Succeeded(output.clone()),
+        _ => Forward::Unknown,
+    }
+}
+
+/// Whether the effect of a forward attempt may stand.
+fn may_have_happened(work: &Work) -> bool {
+    match &work.stage {
+        Stage::Succeeded(_) | Stage::Unknown => !work.undo.is_over(),
+        Stage::Active(Action::Forward, Hand::Leased { .. }) => true,
+        Stage::Active(..) | Stage::Parked => work.in_doubt(),
+        Stage::Waiting | Stage::Failed | Stage::Skipped | Stage::Cancelled => false,
+    }
+}
+
+/// A first attempt that begins at `at`.
+fn first_try(at: Time) -> Tries {
+    Tries { since: at, ..Tries::default() }
+}

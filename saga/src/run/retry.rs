@@ -1,0 +1,84 @@
+//! How long to wait before the next attempt. Chance is a hash, so that a test can predict it and a replay repeat it.
+
+use crate::{Action, Jitter, Retry, RunId, Span, StepPath};
+
+/// The delay after `spent` failed attempts (from 1); `previous` is the delay before.
+pub(crate) fn delay(policy: &Retry, spent: u32, previous: Span, chance: u64) -> Span {
+    let (first, cap) = (policy.first_delay.0, policy.max_delay.0);
+    let exponent = i32::try_from(spent.saturating_sub(1)).unwrap_or(i32::MAX);
+    // A float cast saturates: an overflow becomes the largest delay, and the cap makes it the longest allowed.
+    let full = ((first as f64 * policy.multiplier.powi(exponent)) as u64).min(cap);
+    let spread = match policy.jitter {
+        Jitter::None => full,
+        Jitter::Full => between(0, full, chance),
+        Jitter::Equal => between(full / 2, full, chance),
+        Jitter::Decorrelated => between(first, previous.0.max(first).saturating_mul(3), chance).min(cap),
+    };
+    Span(spread)
+}
+
+/// A number from `low` to `high`, both included.
+fn between(low: u64, high: u64, chance: u64) -> u64 {
+    let width = u128::from(high.saturating_sub(low)) + 1;
+    low + u64::try_from((u128::from(chance) * width) >> 64).unwrap_or(0)
+}
+
+/// The chance of one attempt: a hash of what names it (FNV-1a, finished as in `SplitMix64`).
+pub(crate) fn chance(run: RunId, step: &StepPath, action: Action, attempt: u32) -> u64 {
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    let mut eat = |bytes: &[u8]| {
+        for byte in bytes {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    };
+    eat(run.0.as_bytes());
+    eat(step.step.as_bytes());
+    eat(&step.item.unwrap_or(u32::MAX).to_le_bytes());
+    eat(action.as_str().as_bytes());
+    eat(&attempt.to_le_bytes());
+    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^ (hash >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(jitter: Jitter) -> Retry {
+        Retry { first_delay: Span(100), multiplier: 2.0, max_delay: Span(1_000), jitter, ..Retry::default() }
+    }
+
+    #[test]
+    fn without_jitter_the_delay_doubles_up_to_the_cap_for_ever() {
+        let delays = [1, 2, 3, 4, 5, 100, u32::MAX].map(|spent| delay(&policy(Jitter::None), spent, Span(0), 7).0);
+        assert_eq!(delays, [100, 200, 400, 800, 1_000, 1_000, 1_000]);
+    }
+
+    #[test]
+    fn jitter_keeps_its_bounds_and_reaches_both_ends() {
+        let ends = |jitter, previous| {
+            [0, u64::MAX].map(|chance| delay(&policy(jitter), 3, Span(previous), chance).0)
+        };
+        assert_eq!(ends(Jitter::Full, 0), [0, 400]);
+        assert_eq!(ends(Jitter::Equal, 0), [200, 400]);
+        assert_eq!(ends(Jitter::Decorrelated, 250), [100, 750]);
+        assert_eq!(ends(Jitter::Decorrelated, 900), [100, 1_000]);
+    }
+
+    #[test]
+    fn chance_differs_by_everything_that_names_an_attempt_and_spreads_evenly() {
+        let run = RunId(uuid::Uuid::from_u128(1));
+        let step = StepPath::step("pay");
+        let base = chance(run, &step, Action::Forward, 1);
+        assert_eq!(base, chance(run, &step, Action::Forward, 1));
+        assert_ne!(base, chance(RunId(uuid::Uuid::from_u128(2)), &step, Action::Forward, 1));
+        assert_ne!(base, chance(run, &StepPath::item("pay", 0), Action::Forward, 1));
+        assert_ne!(base, chance(run, &step, Action::Compensate, 1));
+        let mut quarters = [0_u32; 4];
+        for attempt in 1..=4_000 {
+            quarters[(chance(run, &step, Action::Forward, attempt) >> 62) as usize] += 1;
+        }
+        assert!(quarters.iter().all(|count| (850..1_150).contains(count)), "{quarters:?}");
+    }
+}

@@ -1,0 +1,77 @@
+//! A run as text, to begin a fold from instead of its whole journal.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::state::{BodyState, StepState, Tally};
+use super::{Facts, Run};
+use crate::{Graph, RunId};
+
+/// The form of the text. A node that meets a later one leaves the snapshot alone and folds the journal.
+const FORMAT: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Snapshot<F, S> {
+    format: u32,
+    seq: u64,
+    folded: u64,
+    unsettled: usize,
+    facts: F,
+    steps: S,
+}
+
+impl Run {
+    /// The run as text, to begin a fold from instead of its whole journal.
+    #[must_use]
+    pub fn snapshot(&self) -> String {
+        let Run { seq, folded, unsettled, facts, steps, .. } = self;
+        let snapshot =
+            Snapshot { format: FORMAT, seq: *seq, folded: *folded, unsettled: *unsettled, facts, steps };
+        // Every field has a JSON form: string keys only, no foreign `Serialize`.
+        serde_json::to_string(&snapshot).unwrap_or_default()
+    }
+
+    /// The run that [`Run::snapshot`] wrote.
+    ///
+    /// # Errors
+    /// When the text is not a snapshot of a run on this graph.
+    pub fn restore(id: RunId, graph: Arc<Graph>, snapshot: &str) -> Result<Run, String> {
+        let Snapshot { format, seq, folded, unsettled, facts, steps } =
+            serde_json::from_str::<Snapshot<Facts, Vec<StepState>>>(snapshot).map_err(|error| error.to_string())?;
+        if format != FORMAT {
+            return Err(format!("a snapshot of format {format}; this version reads format {FORMAT}"));
+        }
+        if steps.len() != graph.nodes.len() {
+            return Err(format!("a snapshot of {} steps for a workflow of {}", steps.len(), graph.nodes.len()));
+        }
+        let mut run = Run::new(id, graph);
+        (run.seq, run.folded, run.unsettled, run.facts, run.steps) = (seq, folded, unsettled, facts, steps);
+        run.recount();
+        Ok(run)
+    }
+
+    /// Counts and timers anew from the works.
+    fn recount(&mut self) {
+        self.tally = Tally::default();
+        self.due.clear();
+        for (step, state) in self.steps.iter_mut().enumerate() {
+            let spec = self.graph.nodes[step].task();
+            let mut count = |place, work: &mut super::Work| {
+                self.tally.count(work, true);
+                work.due = work.next_due(spec);
+                self.due.extend(work.due.map(|due| (due, place)));
+            };
+            match &mut state.body {
+                BodyState::Task(work) => count(super::Place::step(step), work),
+                BodyState::Map(items) => {
+                    items.tally = Tally::default();
+                    for (item, work) in (0..).zip(&mut items.works) {
+                        count(super::Place::item(step, item), work);
+                        items.tally.count(work, true);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,389 @@
+//! What a run remembers about each step and item. Only [`super::apply`] changes any of it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::protocol::Failure;
+use crate::{Action, Payload, Span, Task, Time};
+
+/// Where a unit of work stands in its run: the position of its step, and the item's index for a map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Place {
+    pub(crate) step: usize,
+    pub(crate) item: Option<u32>,
+}
+
+impl Place {
+    pub(crate) fn step(step: usize) -> Place {
+        Place { step, item: None }
+    }
+
+    pub(crate) fn item(step: usize, item: u32) -> Place {
+        Place { step, item: Some(item) }
+    }
+}
+
+/// One step of a run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct StepState {
+    /// How many of its needs are not settled yet.
+    pub(crate) missing: usize,
+    pub(crate) body: BodyState,
+    /// While the run is undone: how many of the steps that it feeds are not settled, backward.
+    pub(crate) undo_missing: usize,
+    /// While the run is undone: whether it, and all that depends on it, is undone as far as it is to be.
+    pub(crate) undo_settled: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum BodyState {
+    Task(Box<Work>),
+    Map(Box<Items>),
+}
+
+/// The items of a map step.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Items {
+    pub(crate) stage: MapStage,
+    /// The elements of the list.
+    pub(crate) list: Vec<Payload>,
+    pub(crate) works: Vec<Work>,
+    /// The first item that was never offered.
+    pub(crate) next: u32,
+    /// The first item that the undo has not come to.
+    pub(crate) undo_next: u32,
+    /// Why the map failed as a whole.
+    pub(crate) error: Option<Failure>,
+    /// When it was opened, for the step's timeout.
+    pub(crate) since: Time,
+    #[serde(skip)]
+    pub(crate) tally: Tally,
+    /// Items whose retry is due but for which no place was free. Found again by a tick after a restore.
+    #[serde(skip)]
+    pub(crate) due_without_place: VecDeque<u32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum MapStage {
+    Waiting,
+    Open,
+    Succeeded,
+    Failed,
+    Skipped,
+    Cancelled,
+}
+
+/// A step's task, or one item of a map: what is attempted, retried and undone as one.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Work {
+    pub(crate) stage: Stage,
+    #[serde(default, skip_serializing_if = "Undo::is_none")]
+    pub(crate) undo: Undo,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) input: Option<Payload>,
+    pub(crate) tries: Tries,
+    /// What only some works have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) aside: Option<Box<Aside>>,
+    /// Succeeded after its map had joined: done, but not part of the map's output.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) late: bool,
+    /// Its entry in the run's timers.
+    #[serde(skip)]
+    pub(crate) due: Option<Time>,
+}
+
+/// How a work stands, forward.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Stage {
+    /// Its turn has not come.
+    #[default]
+    Waiting,
+    /// It is being attempted (forward) or looked into (verify).
+    Active(Action, Hand),
+    /// A person must say how it goes on.
+    Parked,
+    Succeeded(Payload),
+    /// It did not happen.
+    Failed,
+    /// It may have happened.
+    Unknown,
+    Skipped,
+    Cancelled,
+}
+
+/// How a work stands, backward.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Undo {
+    /// Nothing is to be undone.
+    #[default]
+    None,
+    /// Its turn has not come.
+    Waiting,
+    Active(Hand),
+    /// A person must say how it goes on.
+    Blocked,
+    Done,
+    /// A person vouches for it.
+    Marked,
+}
+
+impl Undo {
+    fn is_none(&self) -> bool {
+        *self == Undo::None
+    }
+
+    /// Whether something is still to be done.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self, Undo::Waiting | Undo::Active(_) | Undo::Blocked)
+    }
+
+    /// Whether the effect no longer stands.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self, Undo::Done | Undo::Marked)
+    }
+}
+
+/// In whose hands the current task of a work is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Hand {
+    /// In nobody's: an attempt has just ended, and the same record says what comes next.
+    Nobody,
+    /// On offer.
+    Offered { since: Time },
+    /// A worker's.
+    Leased { worker: Arc<str>, since: Time, until: Time },
+    /// On offer again at `until`.
+    Backoff { until: Time },
+}
+
+/// What has been tried, for one action.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Tries {
+    /// The current attempt: the fence. 0 before the first.
+    pub(crate) attempt: u32,
+    /// Times a worker got it.
+    pub(crate) deliveries: u32,
+    /// Attempts reported as failed.
+    pub(crate) failures: u32,
+    /// Attempts that ended without a report.
+    pub(crate) losses: u32,
+    /// `failures + losses` when a person last gave it fresh attempts.
+    pub(crate) forgiven: u32,
+    /// When the first attempt was offered, or the first after being given fresh ones.
+    pub(crate) since: Time,
+    /// The last delay, for decorrelated jitter.
+    pub(crate) delay: Span,
+}
+
+impl Tries {
+    /// Attempts that count against the retry policy.
+    pub(crate) fn spent(&self) -> u32 {
+        (self.failures + self.losses).saturating_sub(self.forgiven)
+    }
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Aside {
+    pub(crate) verify: Tries,
+    pub(crate) undo: Tries,
+    /// An attempt was lost or reported as unknown, and nothing has cleared it up.
+    pub(crate) doubt: bool,
+    pub(crate) error: Option<Failure>,
+    /// What the last sign of life said.
+    pub(crate) details: Option<Payload>,
+    pub(crate) external_id: Option<String>,
+    /// Attempts whose report is refused: lost or revoked. Flagged once their late result was recorded.
+    pub(crate) lost: Vec<(Action, u32, bool)>,
+}
+
+impl Work {
+    pub(crate) fn tries(&self, action: Action) -> Tries {
+        match action {
+            Action::Forward => self.tries,
+            Action::Verify => self.aside.as_ref().map_or_else(Tries::default, |aside| aside.verify),
+            Action::Compensate => self.aside.as_ref().map_or_else(Tries::default, |aside| aside.undo),
+        }
+    }
+
+    pub(crate) fn tries_mut(&mut self, action: Action) -> &mut Tries {
+        match action {
+            Action::Forward => &mut self.tries,
+            Action::Verify => &mut self.aside_mut().verify,
+            Action::Compensate => &mut self.aside_mut().undo,
+        }
+    }
+
+    pub(crate) fn aside_mut(&mut self) -> &mut Aside {
+        self.aside.get_or_insert_default()
+    }
+
+    /// Whether it may have happened although no success was reported.
+    pub(crate) fn in_doubt(&self) -> bool {
+        self.aside.as_ref().is_some_and(|aside| aside.doubt)
+    }
+
+    pub(crate) fn error(&self) -> Option<&Failure> {
+        self.aside.as_ref()?.error.as_ref()
+    }
+
+    /// The task that is on offer, leased or waiting for its retry.
+    pub(crate) fn current(&self) -> Option<(Action, &Hand)> {
+        match (&self.undo, &self.stage) {
+            (Undo::Active(hand), _) => Some((Action::Compensate, hand)),
+            (_, Stage::Active(action, hand)) => Some((*action, hand)),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn hand_mut(&mut self) -> Option<&mut Hand> {
+        match (&mut self.undo, &mut self.stage) {
+            (Undo::Active(hand), _) | (_, Stage::Active(_, hand)) => Some(hand),
+            _ => None,
+        }
+    }
+
+    /// Whether attempt `attempt` of `action` is the one in a worker's hands.
+    pub(crate) fn is_leased(&self, action: Action, attempt: u32) -> bool {
+        matches!(self.current(), Some((current, Hand::Leased { .. })) if current == action)
+            && self.tries(action).attempt == attempt
+    }
+
+    /// Over, forward.
+    pub(crate) fn is_settled(&self) -> bool {
+        use Stage::{Cancelled, Failed, Skipped, Succeeded, Unknown};
+        matches!(self.stage, Succeeded(_) | Failed | Unknown | Skipped | Cancelled)
+    }
+
+    /// Whether there is something that a compensation would have to undo.
+    pub(crate) fn may_stand(&self) -> bool {
+        matches!(self.stage, Stage::Succeeded(_) | Stage::Unknown) && !self.undo.is_over()
+    }
+
+    /// When time alone changes something about it.
+    pub(crate) fn next_due(&self, task: &Task) -> Option<Time> {
+        let (action, hand) = self.current()?;
+        let own = match hand {
+            Hand::Nobody => None,
+            Hand::Offered { since } if action == Action::Forward => {
+                task.timeouts.to_start.map(|span| since.after(span))
+            }
+            Hand::Offered { .. } => None,
+            Hand::Leased { since, until, .. } => Some((*until).min(since.after(task.timeouts.attempt))),
+            Hand::Backoff { until } => Some(*until),
+        };
+        let step = match action {
+            Action::Compensate => None,
+            Action::Forward | Action::Verify => task.timeouts.step.map(|span| self.tries.since.after(span)),
+        };
+        own.into_iter().chain(step).min()
+    }
+}
+
+/// The words for how a work stands, forward.
+pub(crate) const FORWARD_WORDS: [&str; 11] = [
+    "waiting", "offered", "leased", "backoff", "verifying", "parked", "succeeded", "failed", "unknown", "skipped",
+    "cancelled",
+];
+/// The words for how a work stands, backward.
+pub(crate) const UNDO_WORDS: [&str; 8] = [
+    "none", "waiting", "offered", "leased", "backoff", "blocked", "compensated", "compensated_by_hand",
+];
+
+impl Work {
+    /// Position in [`FORWARD_WORDS`].
+    pub(crate) fn forward_word(&self) -> usize {
+        match &self.stage {
+            Stage::Waiting => 0,
+            Stage::Active(Action::Verify, _) => 4,
+            Stage::Active(_, Hand::Offered { .. }) => 1,
+            Stage::Active(_, Hand::Leased { .. }) => 2,
+            Stage::Active(_, Hand::Backoff { .. } | Hand::Nobody) => 3,
+            Stage::Parked => 5,
+            Stage::Succeeded(_) => 6,
+            Stage::Failed => 7,
+            Stage::Unknown => 8,
+            Stage::Skipped => 9,
+            Stage::Cancelled => 10,
+        }
+    }
+
+    /// Position in [`UNDO_WORDS`].
+    pub(crate) fn undo_word(&self) -> usize {
+        match &self.undo {
+            Undo::None => 0,
+            Undo::Waiting => 1,
+            Undo::Active(Hand::Offered { .. }) => 2,
+            Undo::Active(Hand::Leased { .. }) => 3,
+            Undo::Active(Hand::Backoff { .. } | Hand::Nobody) => 4,
+            Undo::Blocked => 5,
+            Undo::Done => 6,
+            Undo::Marked => 7,
+        }
+    }
+}
+
+/// How many works stand where. Kept up to date by `Run::change`, so that nothing is ever counted by walking.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) forward: [u32; FORWARD_WORDS.len()],
+    pub(crate) undo: [u32; UNDO_WORDS.len()],
+    /// On offer, whatever the action.
+    pub(crate) offered: u32,
+    /// In a worker's hands, whatever the action.
+    pub(crate) leased: u32,
+    /// Waiting for a retry, whatever the action.
+    pub(crate) backoff: u32,
+    /// Unknown, and not undone.
+    pub(crate) unknown: u32,
+}
+
+impl Tally {
+    /// Counts `work` in (`true`) or out.
+    pub(crate) fn count(&mut self, work: &Work, in_or_out: bool) {
+        let add = |slot: &mut u32| {
+            *slot = if in_or_out { *slot + 1 } else { slot.saturating_sub(1) };
+        };
+        add(&mut self.forward[work.forward_word()]);
+        add(&mut self.undo[work.undo_word()]);
+        match work.current() {
+            Some((_, Hand::Offered { .. })) => add(&mut self.offered),
+            Some((_, Hand::Leased { .. })) => add(&mut self.leased),
+            Some((_, Hand::Backoff { .. })) => add(&mut self.backoff),
+            Some((_, Hand::Nobody)) | None => {}
+        }
+        if work.stage == Stage::Unknown && !work.undo.is_over() {
+            add(&mut self.unknown);
+        }
+    }
+
+    /// Undos that are not over: waiting, under way or blocked.
+    pub(crate) fn undo_open(&self) -> u32 {
+        self.undo[1..=5].iter().sum()
+    }
+
+    pub(crate) fn succeeded(&self) -> u32 {
+        self.forward[6]
+    }
+
+    /// Failed or unknown.
+    pub(crate) fn failed(&self) -> u32 {
+        self.forward[7] + self.forward[8]
+    }
+
+    pub(crate) fn blocked(&self) -> u32 {
+        self.undo[5]
+    }
+
+    /// Begun and not over, forward.
+    pub(crate) fn active(&self) -> u32 {
+        self.forward[1..=5].iter().sum()
+    }
+}

@@ -1,0 +1,345 @@
+//! Going backward: what is undone, in which order, and how it ends.
+//!
+//! A step is undone when all that depended on it is undone as far as it is to be; steps with nothing to undo pass
+//! the turn on at once. So the order is the reverse of the dependencies, and independent branches go side by side.
+
+use super::decide::{Decider, need_reason};
+use super::state::{BodyState, Hand, MapStage, Place, Stage, Undo};
+use super::{Mode, Run};
+use crate::event::{By, Event, Fate, IncidentKind};
+use crate::protocol::{Failure, Outcome, Scope};
+use crate::{Action, Cause, Class, Join, Refusal, RefusalCode, StepPath};
+
+impl Run {
+    pub(super) fn all_steps(&self) -> Vec<usize> {
+        (0..self.steps.len()).collect()
+    }
+
+    /// The steps that `scope` names.
+    pub(super) fn steps_in(&self, scope: &Scope) -> Result<Vec<usize>, Refusal> {
+        let position = |id: &String| {
+            self.graph.position(id).ok_or_else(|| {
+                Refusal::new(RefusalCode::UnknownStep, format!("the workflow has no step '{id}'"))
+            })
+        };
+        match scope {
+            Scope::All => Ok(self.all_steps()),
+            Scope::Steps(ids) => ids.iter().map(position).collect(),
+            Scope::BackTo(id) => {
+                let mut found = vec![false; self.steps.len()];
+                let mut open = vec![position(id)?];
+                while let Some(step) = open.pop() {
+                    if !std::mem::replace(&mut found[step], true) {
+                        open.extend(&self.graph.nodes[step].feeds);
+                    }
+                }
+                Ok((0..found.len()).filter(|&step| found[step]).collect())
+            }
+        }
+    }
+
+    /// Whether anything at `place` is to be undone once its step is.
+    pub(super) fn to_undo(&self, place: Place) -> bool {
+        self.spec(place.step).compensate.is_some()
+            && self.work(place).is_some_and(|work| work.may_stand() && matches!(work.undo, Undo::None | Undo::Blocked))
+    }
+
+    /// Turns the run round: marks what is to be undone of `steps`, and lets all others pass the turn on.
+    pub(super) fn turn_backward(&mut self, steps: &[std::sync::Arc<str>]) {
+        self.facts.mode = Mode::Backward;
+        self.facts.outcome = None;
+        self.facts.ended_at = None;
+        for id in steps {
+            let Some(step) = self.graph.position(id) else { continue };
+            for place in self.places_of(step) {
+                if self.to_undo(place) {
+                    self.change(place, |work| work.undo = Undo::Waiting);
+                }
+            }
+        }
+        let graph = self.graph.clone();
+        for (step, state) in self.steps.iter_mut().enumerate() {
+            state.undo_missing = graph.nodes[step].feeds.len();
+            state.undo_settled = false;
+            if let BodyState::Map(items) = &mut state.body {
+                items.undo_next = 0;
+            }
+        }
+        for &step in graph.order.iter().rev() {
+            self.settle_undo(step);
+        }
+    }
+
+    pub(super) fn undo_over(&mut self, path: &StepPath, how: Undo) -> Option<usize> {
+        let place = self.place(path)?;
+        self.change(place, |work| {
+            if let Some((Action::Compensate, Hand::Offered { .. } | Hand::Leased { .. })) = work.current()
+                && how == Undo::Marked
+            {
+                let attempt = work.tries(Action::Compensate).attempt;
+                work.aside_mut().lost.push((Action::Compensate, attempt, false));
+            }
+            work.undo = how;
+        });
+        if self.facts.mode == Mode::Backward {
+            self.settle_undo(place.step);
+        }
+        None
+    }
+
+    /// Passes the turn on from `step`, and from all that this frees, if nothing is left to undo there.
+    fn settle_undo(&mut self, step: usize) {
+        let graph = self.graph.clone();
+        let mut open = vec![step];
+        while let Some(step) = open.pop() {
+            let left = match &self.steps[step].body {
+                BodyState::Task(work) => work.undo.is_open(),
+                BodyState::Map(items) => items.tally.undo_open() > 0,
+            };
+            let state = &mut self.steps[step];
+            if left || state.undo_missing > 0 || state.undo_settled {
+                continue;
+            }
+            state.undo_settled = true;
+            for &need in &graph.nodes[step].needs {
+                self.steps[need].undo_missing = self.steps[need].undo_missing.saturating_sub(1);
+                open.push(need);
+            }
+        }
+    }
+
+    /// The run was killed: what was still to be undone stays as it is.
+    pub(super) fn block_open_undos(&mut self) {
+        let open: Vec<Place> =
+            self.places().filter(|&place| self.work(place).is_some_and(|work| work.undo.is_open())).collect();
+        for place in open {
+            self.change(place, |work| {
+                if let Some((Action::Compensate, Hand::Offered { .. } | Hand::Leased { .. })) = work.current() {
+                    let attempt = work.tries(Action::Compensate).attempt;
+                    work.aside_mut().lost.push((Action::Compensate, attempt, false));
+                }
+                work.undo = Undo::Blocked;
+            });
+        }
+    }
+
+    /// Whether an effect stands, or may.
+    pub(super) fn something_stands(&self) -> bool {
+        self.places().any(|place| {
+            self.spec(place.step).class() != Some(Class::ReadOnly)
+                && self.work(place).is_some_and(|work| work.may_stand())
+        })
+    }
+
+    /// What is true in the world after undoing.
+    pub(super) fn outcome_of_undo(&self) -> Outcome {
+        let how = |undo: &Undo| self.places().any(|place| self.work(place).is_some_and(|work| work.undo == *undo));
+        let cause = self.facts.compensation.as_ref().map_or(Cause::Failure, |compensation| compensation.cause);
+        let by_hand = matches!(cause, Cause::Cancel | Cause::Manual);
+        if self.something_stands() {
+            let failed = !by_hand || self.facts.error.is_some();
+            return if failed { Outcome::FailedDirty } else { Outcome::PartiallyCompleted };
+        }
+        match (how(&Undo::Marked), how(&Undo::Done)) {
+            (true, _) => Outcome::CompensatedWithManualSteps,
+            (false, true) => Outcome::Compensated,
+            (false, false) if by_hand => Outcome::Cancelled,
+            (false, false) => Outcome::FailedClean,
+        }
+    }
+
+    /// What is true in the world after going forward to the end.
+    pub(super) fn outcome_forward(&self) -> Outcome {
+        let imperfect = self.facts.error.is_some()
+            || self.tally.unknown > 0
+            || self.steps.iter().enumerate().any(|(step, state)| match &state.body {
+                BodyState::Task(work) => matches!(work.stage, Stage::Failed | Stage::Unknown),
+                BodyState::Map(items) => {
+                    let rule = self.graph.nodes[step].map().map(|map| map.join);
+                    let bears = matches!(rule, Some(Join::Tolerate(_) | Join::BestEffort | Join::All));
+                    items.stage == MapStage::Failed || (bears && items.tally.failed() > 0)
+                }
+            });
+        match (imperfect, self.tally.succeeded() > 0 || self.tally.unknown > 0) {
+            (false, _) => Outcome::Succeeded,
+            (true, true) => Outcome::PartiallyCompleted,
+            (true, false) => Outcome::FailedClean,
+        }
+    }
+
+    /// A retry is due, but its map has no place free: it waits in line, without a timer.
+    pub(super) fn wait_for_place(&mut self, place: Place) {
+        let Some(item) = place.item else { return };
+        if let Some(due) = self.work(place).and_then(|work| work.due) {
+            self.due.remove(&(due, place));
+        }
+        let Some(items) = self.items_mut(place.step) else { return };
+        items.due_without_place.push_back(item);
+        if let Some(work) = items.works.get_mut(item as usize) {
+            work.due = None;
+        }
+    }
+
+    /// The next in that line that still waits for its retry.
+    pub(super) fn take_waiting_for_place(&mut self, step: usize) -> Option<Place> {
+        loop {
+            let item = self.items_mut(step)?.due_without_place.pop_front()?;
+            let place = Place::item(step, item);
+            let waits = |work: &super::Work| matches!(work.current(), Some((_, Hand::Backoff { .. })));
+            if self.work(place).is_some_and(waits) {
+                return Some(place);
+            }
+        }
+    }
+}
+
+impl Decider<'_> {
+    /// Begins to undo `steps`: revokes all that is under way, forward, and turns the run round.
+    pub(super) fn compensate(&mut self, cause: Cause, by: Option<By>, steps: &[usize]) {
+        self.revoke_all();
+        let steps = steps
+            .iter()
+            .filter(|&&step| self.run.places_of(step).any(|place| self.run.to_undo(place)))
+            .map(|&step| self.run.graph.nodes[step].id.clone())
+            .collect();
+        self.ready.clear();
+        self.emit(Event::CompensationStarted { cause, by, steps });
+    }
+
+    pub(super) fn compensate_by_hand(&mut self, scope: &Scope, force: bool, by: By) -> Result<(), Refusal> {
+        let running = self.run.facts.compensation.as_ref();
+        if self.run.facts.mode != Mode::Forward && running.is_some_and(|it| it.by.as_ref() == Some(&by)) {
+            return Ok(());
+        }
+        if self.run.facts.mode == Mode::Backward {
+            return Err(Refusal::new(
+                RefusalCode::AlreadyCompensating,
+                "the run is being undone already; what is blocked goes on with a retry, or is marked as compensated",
+            ));
+        }
+        need_reason(&by)?;
+        let steps = self.run.steps_in(scope)?;
+        self.run.compensable_at(self.now())?;
+        if self.run.past_pivot() && !force {
+            return Err(Refusal::new(
+                RefusalCode::PastPivot,
+                "the run has passed, or may have passed, its point of no return; force is needed to undo it",
+            ));
+        }
+        let anything = steps.iter().any(|&step| self.run.places_of(step).any(|place| self.run.to_undo(place)));
+        if self.run.facts.mode == Mode::Ended && !anything {
+            return Err(Refusal::new(RefusalCode::NothingToCompensate, "nothing of that stands and can be undone"));
+        }
+        self.compensate(Cause::Manual, Some(by), &steps);
+        Ok(())
+    }
+
+    /// Ends all that is under way, forward. What a worker holds may happen yet, so it becomes unknown.
+    pub(super) fn revoke_all(&mut self) {
+        for step in self.run.all_steps() {
+            for place in self.run.places_of(step) {
+                let begun = self.work(place).is_some_and(|w| matches!(w.stage, Stage::Active(..) | Stage::Parked));
+                if begun {
+                    self.revoke(place);
+                }
+            }
+            if self.run.items_of(step).is_some_and(|items| items.stage == MapStage::Open) {
+                let step = StepPath::step(self.run.graph.nodes[step].id.clone());
+                self.emit(Event::GaveUp { step, fate: Fate::Cancelled, error: None });
+            }
+        }
+    }
+
+    /// Ends one work, forward, as it stands.
+    pub(super) fn revoke(&mut self, place: Place) {
+        let Some(work) = self.work(place) else { return };
+        let leased = matches!(work.current(), Some((Action::Forward, Hand::Leased { .. })));
+        let harmless = self.run.spec(place.step).class() == Some(Class::ReadOnly);
+        let fate = match (work.in_doubt() || leased, work.tries.failures > 0) {
+            _ if harmless => Fate::Cancelled,
+            (true, _) => Fate::Unknown,
+            (false, true) => Fate::Failed,
+            (false, false) => Fate::Cancelled,
+        };
+        let step = self.run.path(place);
+        self.resolve_incidents(&step);
+        self.emit(Event::GaveUp { step, fate, error: None });
+    }
+
+    /// Puts undos on offer whose turn has come.
+    pub(super) fn advance_undo(&mut self) {
+        if self.run.facts.mode != Mode::Backward {
+            return;
+        }
+        for step in self.run.all_steps() {
+            let state = &self.run.steps[step];
+            if state.undo_settled || state.undo_missing > 0 {
+                continue;
+            }
+            match &state.body {
+                BodyState::Task(work) if work.undo == Undo::Waiting => {
+                    self.offer(Place::step(step), Action::Compensate);
+                }
+                BodyState::Task(_) => {}
+                BodyState::Map(_) => self.fill_undo(step),
+            }
+        }
+    }
+
+    /// The same for the items of a map, as long as there are places.
+    fn fill_undo(&mut self, step: usize) {
+        while self.has_place(Place::step(step), Action::Compensate) {
+            let Some(place) = self.run.take_waiting_for_place(step).or_else(|| self.next_undo(step)) else { return };
+            self.offer(place, Action::Compensate);
+        }
+    }
+
+    fn next_undo(&self, step: usize) -> Option<Place> {
+        let items = self.run.items_of(step)?;
+        let waiting = |item: &u32| items.works[*item as usize].undo == Undo::Waiting;
+        if items.tally.undo[1] == 0 {
+            return None;
+        }
+        (items.undo_next..items.next).find(waiting).map(|item| Place::item(step, item))
+    }
+
+    /// An undo failed or was lost: it goes on for as long as its policy says, and then waits for a person.
+    pub(super) fn undo_failed(&mut self, place: Place, error: &Failure) {
+        let Some(undo) = self.run.spec(place.step).compensate.clone() else { return };
+        let step = self.run.path(place);
+        let spent = self.work(place).map_or(0, |work| work.tries(Action::Compensate).spent());
+        let why = format!("undoing {step}: {}: {}", error.code, error.message);
+        match self.next_retry(place, Action::Compensate, &undo.retry, error) {
+            Some(at) => {
+                if spent >= undo.alert_after {
+                    self.open_incident(IncidentKind::CompensationSlow, Some(step), why);
+                }
+                self.try_again(place, Action::Compensate, at);
+            }
+            None => {
+                self.resolve_incidents(&step);
+                self.emit(Event::UndoBlocked { step: step.clone() });
+                self.open_incident(IncidentKind::CompensationBlocked, Some(step), why);
+            }
+        }
+    }
+
+    /// A person vouches that an undo is done, or needs not be.
+    pub(super) fn mark_undone(&mut self, step: StepPath, by: By) -> Result<(), Refusal> {
+        let place = self.place(&step)?;
+        let undo = self.work(place).map_or(Undo::None, |work| work.undo.clone());
+        match undo {
+            Undo::Marked => Ok(()),
+            Undo::Waiting | Undo::Active(_) | Undo::Blocked if self.run.facts.mode != Mode::Ended => {
+                need_reason(&by)?;
+                self.emit(Event::UndoMarked { step: step.clone(), by });
+                self.resolve_incidents(&step);
+                Ok(())
+            }
+            _ => Err(Refusal::new(
+                RefusalCode::NothingToCompensate,
+                format!("'{step}' is not being undone, so there is nothing to vouch for"),
+            )),
+        }
+    }
+}

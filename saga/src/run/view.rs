@@ -1,0 +1,318 @@
+//! What a run tells: its steps, its progress, its effects, and one sentence for people.
+
+use std::collections::BTreeMap;
+
+use super::state::{BodyState, FORWARD_WORDS, Hand, Items, MapStage, Place, Stage, Tally, UNDO_WORDS, Undo, Work};
+use super::{Mode, Run, may_have_happened};
+use crate::protocol::{Condition, Outcome, Progress, RunView, State, StepView};
+use crate::{Action, Class, Payload, StepPath, Time, Timestamp, effect_key};
+
+impl Run {
+    /// Everything there is to know, as seen at `at`.
+    #[must_use]
+    pub fn view(&self, at: Time) -> RunView {
+        let origin = self.facts.origin.as_ref();
+        let definition = &self.graph.definition;
+        RunView {
+            id: self.id,
+            namespace: self.namespace().to_owned(),
+            workflow: definition.name.clone(),
+            version: definition.version,
+            key: origin.and_then(|origin| origin.key.as_deref().map(str::to_owned)),
+            correlation_id: self.correlation_id(),
+            labels: origin.map(|origin| origin.labels.clone()).unwrap_or_default(),
+            state: self.state(),
+            outcome: self.facts.outcome,
+            summary: self.summary(),
+            conditions: self.conditions_at(at),
+            progress: self.progress(),
+            steps: (0..self.steps.len()).map(|step| self.whole_step(step)).collect(),
+            input: origin.map_or_else(Payload::null, |origin| origin.input.clone()),
+            output: self.facts.output.clone(),
+            error: self.facts.error.clone(),
+            started_at: Timestamp(self.started_at()),
+            ended_at: self.facts.ended_at.map(Timestamp),
+            deadline: Timestamp(self.deadline()),
+            next_at: self.next_due().map(Timestamp),
+            seq: self.seq,
+        }
+    }
+
+    /// One step or item.
+    #[must_use]
+    pub fn step_view(&self, step: &StepPath) -> Option<StepView> {
+        match step.item {
+            None => self.graph.position(&step.step).map(|step| self.whole_step(step)),
+            Some(_) => self.place(step).and_then(|place| self.work_view(place)),
+        }
+    }
+
+    /// Items of a map step from index `from` on, at most `limit`, only those in `state` when given.
+    #[must_use]
+    pub fn items(&self, step: &str, state: Option<&str>, from: u32, limit: usize) -> Option<Vec<StepView>> {
+        let step = self.graph.position(step)?;
+        let items = self.items_of(step)?;
+        let all = (0..).take(items.works.len()).skip(from as usize).map(|item| Place::item(step, item));
+        let wanted = |place: &Place| {
+            state.is_none_or(|state| self.work(*place).is_some_and(|work| self.word_of(*place, work) == state))
+        };
+        Some(all.filter(wanted).filter_map(|place| self.work_view(place)).take(limit).collect())
+    }
+
+    fn whole_step(&self, step: usize) -> StepView {
+        match &self.steps[step].body {
+            BodyState::Task(work) => self.view_of(Place::step(step), work),
+            BodyState::Map(items) => self.map_view(step, items),
+        }
+    }
+
+    fn work_view(&self, place: Place) -> Option<StepView> {
+        Some(self.view_of(place, self.work(place)?))
+    }
+
+    /// The word for how a work stands; what was never begun is cancelled once its turn cannot come.
+    fn word_of(&self, place: Place, work: &Work) -> &'static str {
+        let over = self.facts.mode != Mode::Forward
+            || (place.item.is_some() && self.is_settled(place.step));
+        if work.stage == Stage::Waiting && over { "cancelled" } else { FORWARD_WORDS[work.forward_word()] }
+    }
+
+    fn view_of(&self, place: Place, work: &Work) -> StepView {
+        let spec = self.spec(place.step);
+        let (action, hand) = work.current().map_or((Action::Forward, None), |(action, hand)| (action, Some(hand)));
+        let tries = work.tries(action);
+        let policy = match (action, &spec.verify, &spec.compensate) {
+            (Action::Verify, Some(verify), _) => &verify.retry,
+            (Action::Compensate, _, Some(undo)) => &undo.retry,
+            _ => &spec.retry,
+        };
+        let path = self.path(place);
+        StepView {
+            kind: if place.item.is_some() { "item" } else { "task" }.to_owned(),
+            state: self.word_of(place, work).to_owned(),
+            compensation: compensation_word(&work.undo),
+            attempts: tries.failures + tries.losses + u32::from(matches!(work.stage, Stage::Succeeded(_))),
+            deliveries: tries.deliveries,
+            max_attempts: policy.max_attempts,
+            worker: match hand {
+                Some(Hand::Leased { worker, .. }) => Some(worker.to_string()),
+                _ => None,
+            },
+            next_at: work.next_due(spec).map(Timestamp),
+            output: match &work.stage {
+                Stage::Succeeded(output) => Some(output.clone()),
+                _ => None,
+            },
+            external_id: work.aside.as_ref().and_then(|aside| aside.external_id.clone()),
+            error: work.error().cloned(),
+            effect_key: effect_key(self.id, &path, Action::Forward),
+            items: BTreeMap::new(),
+            step: path,
+        }
+    }
+
+    fn map_view(&self, step: usize, items: &Items) -> StepView {
+        let path = StepPath::step(self.graph.nodes[step].id.clone());
+        let state = match items.stage {
+            MapStage::Waiting if self.facts.mode != Mode::Forward => "cancelled",
+            MapStage::Waiting => "waiting",
+            MapStage::Open => "open",
+            MapStage::Succeeded => "succeeded",
+            MapStage::Failed => "failed",
+            MapStage::Skipped => "skipped",
+            MapStage::Cancelled => "cancelled",
+        };
+        let undo = &items.tally.undo;
+        let compensation = match (items.tally.blocked(), items.tally.undo_open(), undo[6] + undo[7]) {
+            (1.., _, _) => Some("compensation_blocked"),
+            (0, 1.., _) => Some("compensating"),
+            (0, 0, 1..) => Some(if undo[7] > 0 { "compensated_by_hand" } else { "compensated" }),
+            (0, 0, 0) => None,
+        };
+        StepView {
+            kind: "map".to_owned(),
+            state: state.to_owned(),
+            compensation: compensation.map(str::to_owned),
+            attempts: items.tally.succeeded() + items.tally.failed(),
+            deliveries: 0,
+            max_attempts: None,
+            worker: None,
+            next_at: None,
+            output: None,
+            external_id: None,
+            error: items.error.clone(),
+            effect_key: effect_key(self.id, &path, Action::Forward),
+            items: self.item_words(step, items),
+            step: path,
+        }
+    }
+
+    fn item_words(&self, step: usize, items: &Items) -> BTreeMap<String, u32> {
+        let over = self.is_settled(step) || self.facts.mode != Mode::Forward;
+        words(&items.tally, over)
+    }
+
+    fn progress(&self) -> Progress {
+        let mut progress = Progress { steps_total: u32::try_from(self.steps.len()).unwrap_or(u32::MAX), ..Progress::default() };
+        for step in 0..self.steps.len() {
+            *progress.steps.entry(self.whole_step_word(step)).or_default() += 1;
+            if let Some(items) = self.items_of(step) {
+                for (word, count) in self.item_words(step, items) {
+                    *progress.items.entry(word).or_default() += count;
+                    progress.items_total += count;
+                }
+            }
+            for (word, count) in self.effects_of(step) {
+                *progress.effects.entry(word.to_owned()).or_default() += count;
+            }
+        }
+        progress
+    }
+
+    fn whole_step_word(&self, step: usize) -> String {
+        match &self.steps[step].body {
+            BodyState::Task(work) => self.word_of(Place::step(step), work).to_owned(),
+            BodyState::Map(items) => self.map_view(step, items).state,
+        }
+    }
+
+    /// The effects of one step, counted. Items that were not begun have none.
+    fn effects_of(&self, step: usize) -> BTreeMap<&'static str, u32> {
+        let mut effects = BTreeMap::new();
+        if self.spec(step).class() == Some(Class::ReadOnly) {
+            return effects;
+        }
+        let mut add = |word, count: usize| {
+            if count > 0 {
+                *effects.entry(word).or_default() += u32::try_from(count).unwrap_or(u32::MAX);
+            }
+        };
+        for place in self.places_of(step) {
+            if let Some(work) = self.work(place) {
+                add(effect_word(work), 1);
+            }
+        }
+        if let Some(items) = self.items_of(step) {
+            add("not_applied", items.works.len() - items.next as usize);
+        }
+        effects
+    }
+
+    /// The conditions that hold at `at`, with their reasons.
+    fn conditions_at(&self, at: Time) -> Vec<Condition> {
+        let mut conditions = Vec::new();
+        let mut add = |kind: &str, step: Option<StepPath>, message: String, since: Time| {
+            conditions.push(Condition { kind: kind.to_owned(), step, message, since: Timestamp(since) });
+        };
+        for incident in &self.facts.incidents {
+            let message = format!("{}: {}", incident.kind.as_str(), incident.message);
+            add("IncidentOpen", incident.step.clone(), message, incident.since);
+        }
+        if let Some(since) = self.facts.late_result {
+            add("LateResult", None, "an attempt reported after it had lost its lease; nothing moved".to_owned(), since);
+        }
+        let mut told = 0;
+        for place in self.places() {
+            let Some(work) = self.work(place) else { continue };
+            let told_enough = told >= 20;
+            if let (Some((action, Hand::Backoff { until })), false) = (work.current(), told_enough) {
+                told += 1;
+                add("RetryScheduled", Some(self.path(place)), self.retry_words(place, work, action, *until), self.facts.at);
+            }
+            if work.stage == Stage::Unknown && !work.undo.is_over() && !told_enough {
+                told += 1;
+                add("StepUnknown", Some(self.path(place)), "it may have happened".to_owned(), self.facts.at);
+            }
+        }
+        if self.facts.mode == Mode::Forward && at.since(self.started_at()).0 > self.graph.definition.timeout.0 / 10 * 9 {
+            add("DeadlineNear", None, format!("the run must be done by {}", self.deadline()), at);
+        }
+        conditions
+    }
+
+    fn retry_words(&self, place: Place, work: &Work, action: Action, until: Time) -> String {
+        let tries = work.tries(action);
+        let policy = match action {
+            Action::Forward => Some(&self.spec(place.step).retry),
+            Action::Verify => self.spec(place.step).verify.as_ref().map(|verify| &verify.retry),
+            Action::Compensate => self.spec(place.step).compensate.as_ref().map(|undo| &undo.retry),
+        };
+        let of = policy.and_then(|policy| policy.max_attempts).map_or(String::new(), |max| format!(" of {max}"));
+        let why = work.error().map_or(String::new(), |error| format!(" after {}: {}", error.code, error.message));
+        format!("{} attempt {}{of} at {until}{why}", action.as_str(), tries.attempt + 1)
+    }
+
+    /// One sentence for people.
+    fn summary(&self) -> String {
+        let total = self.steps.len();
+        let done = (0..total).filter(|&step| self.has_succeeded(step)).count();
+        let head = match self.state() {
+            State::Ended => match self.facts.outcome {
+                Some(Outcome::Succeeded) => "everything was done".to_owned(),
+                Some(Outcome::PartiallyCompleted) => format!("{done} of {total} steps stand as done, not all"),
+                Some(Outcome::FailedClean) => "failed; nothing was left behind".to_owned(),
+                Some(Outcome::FailedDirty) => "failed; something stands, or may stand".to_owned(),
+                Some(Outcome::Compensated) => "undone; all that had been done was reverted".to_owned(),
+                Some(Outcome::CompensatedWithManualSteps) => "undone, in part by hand".to_owned(),
+                Some(Outcome::Cancelled) => "cancelled before it had an effect".to_owned(),
+                None => "ended".to_owned(),
+            },
+            State::Compensating => format!("being undone, {} to go", self.tally.undo_open()),
+            State::CompensationBlocked => format!("undoing is blocked at {} and needs a person", self.tally.blocked()),
+            State::Queued => "waiting for a first worker".to_owned(),
+            State::Waiting | State::Running => format!("{done} of {total} steps done"),
+        };
+        let mut sentence = head;
+        if let Some(error) = &self.facts.error {
+            let at = error.step.as_ref().map_or_else(|| "the run".to_owned(), ToString::to_string);
+            sentence += &format!("; {at} failed: {}", error.failure.message);
+        }
+        for place in self.places() {
+            let Some(work) = self.work(place) else { continue };
+            if let Some((action, Hand::Backoff { until })) = work.current() {
+                sentence += &format!("; {}: {}", self.path(place), self.retry_words(place, work, action, *until));
+                break;
+            }
+            if let Some((Action::Verify, _)) = work.current() {
+                sentence += &format!("; {} may have happened, verifying", self.path(place));
+                break;
+            }
+            if work.stage == Stage::Parked {
+                sentence += &format!("; {} is parked and needs a person", self.path(place));
+                break;
+            }
+        }
+        sentence
+    }
+}
+
+/// Non-zero counts by word.
+fn words(tally: &Tally, over: bool) -> BTreeMap<String, u32> {
+    let mut words = BTreeMap::new();
+    for (position, &count) in tally.forward.iter().enumerate().filter(|(_, count)| **count > 0) {
+        let word = if position == 0 && over { "cancelled" } else { FORWARD_WORDS[position] };
+        *words.entry(word.to_owned()).or_default() += count;
+    }
+    words
+}
+
+fn compensation_word(undo: &Undo) -> Option<String> {
+    let word = match undo {
+        Undo::None => return None,
+        Undo::Waiting | Undo::Active(_) => "compensating",
+        Undo::Blocked => "compensation_blocked",
+        Undo::Done => UNDO_WORDS[6],
+        Undo::Marked => UNDO_WORDS[7],
+    };
+    Some(word.to_owned())
+}
+
+fn effect_word(work: &Work) -> &'static str {
+    match (&work.stage, work.undo.is_over()) {
+        (_, true) => "reverted",
+        (Stage::Succeeded(_), false) => "applied",
+        (Stage::Active(Action::Forward, Hand::Leased { .. }), false) if !work.in_doubt() => "in_flight",
+        _ if may_have_happened(work) => "unknown",
+        _ => "not_applied",
+    }
+}

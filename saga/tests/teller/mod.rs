@@ -1,0 +1,204 @@
+//! Reads a story, makes it happen, and writes it down again with what happened.
+
+mod words;
+mod workflow;
+
+use std::sync::Arc;
+
+use backstitch_saga::protocol::{Failure, FailureKind, Scope, TaskOutcome, Verdict};
+use backstitch_saga::{
+    Action, By, Command, Payload, Record, Refusal, Reply, Run, RunId, Span, Start, StepPath, TaskKey, Time, decide,
+};
+use uuid::Uuid;
+
+/// The story as it happens: every line kept, what was indented before replaced by what happened.
+pub(crate) fn tell(story: &str) -> String {
+    let mut told = String::new();
+    let mut run: Option<Telling> = None;
+    let mut lines = story.lines().peekable();
+    while let Some(line) = lines.next() {
+        if line.starts_with("    ") {
+            continue;
+        }
+        told.push_str(line);
+        told.push('\n');
+        let line = line.trim_end();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        if line == "workflow" {
+            let mut steps = Vec::new();
+            while let Some(step) = lines.next_if(|line| line.starts_with("  ") && !line.starts_with("    ")) {
+                told.push_str(step);
+                told.push('\n');
+                steps.push(step.trim().to_owned());
+            }
+            run = Some(Telling::new(&steps));
+            continue;
+        }
+        let run = run.as_mut().expect("a story begins with a workflow");
+        for happened in run.happen(line) {
+            told.push_str("    ");
+            told.push_str(&happened);
+            told.push('\n');
+        }
+    }
+    told
+}
+
+struct Telling {
+    run: Run,
+    now: Time,
+}
+
+impl Telling {
+    fn new(steps: &[String]) -> Telling {
+        let id = RunId(Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001));
+        Telling { run: Run::new(id, Arc::new(workflow::graph(steps))), now: Time(0) }
+    }
+
+    /// One line of the story.
+    fn happen(&mut self, line: &str) -> Vec<String> {
+        let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
+        match verb {
+            "after" => {
+                self.now = self.now.after(rest.parse::<Span>().unwrap());
+                self.decide(Command::Tick)
+            }
+            "show" => words::show(&self.run, self.now),
+            "plan" => words::plan(self.run.plan(&scope(rest), self.now)),
+            "claim" if rest.is_empty() => {
+                let offered = self.run.offered();
+                offered.into_iter().flat_map(|task| self.hand_out(task)).collect()
+            }
+            "claim" => {
+                let task = self.task_at(rest);
+                self.hand_out(task)
+            }
+            _ => {
+                let command = self.command(verb, rest);
+                self.decide(command)
+            }
+        }
+    }
+
+    fn hand_out(&mut self, task: TaskKey) -> Vec<String> {
+        self.decide(Command::HandOut { task, worker: "w1".into() })
+    }
+
+    fn command(&self, verb: &str, rest: &str) -> Command {
+        let (first, more) = rest.split_once(' ').unwrap_or((rest, ""));
+        let by = |reason: &str| By { actor: "ann".into(), reason: reason.to_owned() };
+        match verb {
+            "start" => Command::Start(Start {
+                namespace: "default".into(),
+                definition: "hash".into(),
+                key: None,
+                correlation_id: None,
+                labels: Default::default(),
+                input: payload(if rest.is_empty() { "null" } else { rest }),
+            }),
+            "ok" => {
+                let output = payload(if more.is_empty() { "null" } else { more });
+                Command::Report { task: self.task_at(first), outcome: TaskOutcome::Succeeded { output, external_id: None } }
+            }
+            "happened" | "not_happened" => {
+                let verdict = match verb {
+                    "happened" => Verdict::Happened(payload(if more.is_empty() { "null" } else { more })),
+                    _ => Verdict::NotHappened,
+                };
+                let output = Payload::of(&verdict).unwrap();
+                Command::Report { task: self.task_at(first), outcome: TaskOutcome::Succeeded { output, external_id: None } }
+            }
+            "retryable" => self.failed(first, FailureKind::Retryable, more),
+            "permanent" => self.failed(first, FailureKind::Permanent, more),
+            "unknown" => self.failed(first, FailureKind::Unknown, more),
+            "rate_limited" => self.failed(first, FailureKind::RateLimited, more),
+            "beat" => Command::Beat {
+                task: self.task_at(first),
+                details: (!more.is_empty()).then(|| payload(more)),
+            },
+            "release" => Command::Release { task: self.task_at(first) },
+            "compensate" => Command::Compensate { scope: scope(rest), force: false, by: by("because") },
+            "compensate!" => Command::Compensate { scope: scope(rest), force: true, by: by("because") },
+            "cancel" => Command::Cancel { by: by(rest) },
+            "kill" => Command::Kill { by: by(rest) },
+            "retry" => Command::Retry { by: by(rest) },
+            "mark" => Command::MarkUndone { step: first.parse().unwrap(), by: by(more) },
+            _ => panic!("a story knows no '{verb}'"),
+        }
+    }
+
+    fn failed(&self, task: &str, kind: FailureKind, rest: &str) -> Command {
+        let (code, after) = rest.split_once(" after ").map_or((rest, None), |(code, after)| (code, Some(after)));
+        let failure = Failure {
+            kind,
+            code: if code.is_empty() { "broken".to_owned() } else { code.to_owned() },
+            message: "it broke".to_owned(),
+            details: None,
+            retry_after: after.map(|span| span.parse().unwrap()),
+        };
+        Command::Report { task: self.task_at(task), outcome: TaskOutcome::Failed(failure) }
+    }
+
+    /// `pay` is the task that is current there; `pay#2` or `undo:pay#1` names one.
+    fn task_at(&self, name: &str) -> TaskKey {
+        let (action, name) = match name.split_once(':') {
+            Some(("undo", name)) => (Some(Action::Compensate), name),
+            Some(("verify", name)) => (Some(Action::Verify), name),
+            Some((other, _)) => panic!("'{other}' is no action"),
+            None => (None, name),
+        };
+        if let Some((path, attempt)) = name.split_once('#') {
+            let step: StepPath = path.parse().unwrap();
+            return TaskKey { step, action: action.unwrap_or(Action::Forward), attempt: attempt.parse().unwrap() };
+        }
+        let step: StepPath = name.parse().unwrap();
+        let current = self.run.offered().into_iter().chain(self.run.leased()).find(|task| task.step == step);
+        current.unwrap_or(TaskKey { step, action: action.unwrap_or(Action::Forward), attempt: 1 })
+    }
+
+    /// Decides, checks the laws, and tells what happened.
+    fn decide(&mut self, command: Command) -> Vec<String> {
+        let before = self.run.clone();
+        let (answer, record) = self.decide_once(command.clone());
+        let mut twin = before;
+        if !record.events.is_empty() {
+            twin.apply(&record);
+            self.run.sealed();
+        }
+        assert_eq!(twin.snapshot(), self.run.snapshot(), "folding gives another run than deciding: {command:?}");
+        let again = Run::restore(self.run.id(), self.run.graph().clone(), &self.run.snapshot()).unwrap();
+        assert_eq!(again.snapshot(), self.run.snapshot(), "a snapshot gives another run");
+        assert_eq!(again.next_due(), self.run.next_due(), "a snapshot gives other timers");
+        assert_eq!(again.conditions(), self.run.conditions(), "a snapshot gives other counts");
+        if answer.is_ok() {
+            let (answer_again, record_again) = self.decide_once(command.clone());
+            assert_eq!((&answer_again, record_again.events.len()), (&answer, 0), "twice is not once: {command:?}");
+        }
+        let mut told: Vec<String> = record.events.iter().map(|event| words::event(event, &record)).collect();
+        if let Err(refusal) = answer {
+            told.push(format!("refused: {}", refusal.code.as_str()));
+        }
+        told
+    }
+
+    fn decide_once(&mut self, command: Command) -> (Result<Reply, Refusal>, Record) {
+        let mut record = Record::default();
+        let answer = decide(&mut self.run, command, self.now, &mut record);
+        (answer, record)
+    }
+}
+
+fn payload(text: &str) -> Payload {
+    Payload::trusted(text.to_owned()).unwrap()
+}
+
+/// `all`, `back to NAME`, or names.
+fn scope(text: &str) -> Scope {
+    match text.strip_prefix("back to ") {
+        Some(step) => Scope::BackTo(step.to_owned()),
+        None if text == "all" => Scope::All,
+        None => Scope::Steps(text.split_whitespace().map(str::to_owned).collect()),
+    }
+}

@@ -1,0 +1,131 @@
+//! Events and views in the words of a story.
+
+use backstitch_saga::protocol::{Failure, Forward, Plan};
+use backstitch_saga::{Event, Record, Refusal, Run, Source, Time};
+
+/// One event.
+pub(crate) fn event(event: &Event, record: &Record) -> String {
+    match event {
+        Event::Started { .. } => "started".to_owned(),
+        Event::Skipped { step, missing: None } => format!("skipped {step}"),
+        Event::Skipped { step, missing: Some(missing) } => format!("skipped {step}, without {missing}"),
+        Event::Opened { step, total, .. } => format!("opened {step}, {total} items"),
+        Event::Offered { step, action, attempt, input } => {
+            let input = input.as_ref().map_or(String::new(), |source| format!(" with {}", document(source, record)));
+            format!("offered {} {step} #{attempt}{input}", action.as_str())
+        }
+        Event::Leased { step, action, attempt, until, .. } => {
+            format!("leased {} {step} #{attempt} until {}", action.as_str(), at(*until))
+        }
+        Event::Released { step, action, attempt } => format!("released {} {step} #{attempt}", action.as_str()),
+        Event::Beat { step, action, attempt, until, .. } => {
+            format!("beat {} {step} #{attempt} until {}", action.as_str(), at(*until))
+        }
+        Event::Succeeded { step, output, .. } => {
+            format!("succeeded {step} {}", record.payloads[output.0 as usize].text())
+        }
+        Event::Failed { step, action, attempt, error } => {
+            format!("failed {} {step} #{attempt}: {}", action.as_str(), failure(error))
+        }
+        Event::Lost { step, action, attempt, error } => {
+            format!("lost {} {step} #{attempt}: {}", action.as_str(), failure(error))
+        }
+        Event::RetryScheduled { step, action, attempt, at: when } => {
+            format!("retry {} {step} #{attempt} at {}", action.as_str(), at(*when))
+        }
+        Event::NotHappened { step, .. } => format!("not happened {step}"),
+        Event::Happened { step, .. } => format!("happened {step}"),
+        Event::GaveUp { step, fate, error } => {
+            let why = error.as_ref().map_or(String::new(), |error| format!(": {}", failure(error)));
+            format!("gave up {step}, {fate:?}{why}").to_lowercase()
+        }
+        Event::Parked { step } => format!("parked {step}"),
+        Event::RetryRequested { by } => format!("retry requested by {}", by.actor),
+        Event::Resumed { step } => format!("resumed {step}"),
+        Event::Joined { step, succeeded } => {
+            format!("joined {step}, {}", if *succeeded { "succeeded" } else { "failed" })
+        }
+        Event::RunFailed { step, error } => {
+            let step = step.as_ref().map_or_else(|| "the run".to_owned(), ToString::to_string);
+            format!("run failed at {step}: {}", failure(error))
+        }
+        Event::CompensationStarted { cause, steps, .. } => {
+            format!("compensation started, {cause:?}: {}", steps.join(" ")).to_lowercase()
+        }
+        Event::UndoRequested { step } => format!("undo requested {step}"),
+        Event::Undone { step, .. } => format!("undone {step}"),
+        Event::UndoBlocked { step } => format!("undo blocked {step}"),
+        Event::UndoMarked { step, by } => format!("undo of {step} vouched for by {}", by.actor),
+        Event::CancelRequested { by } => format!("cancel requested by {}", by.actor),
+        Event::Killed { by } => format!("killed by {}", by.actor),
+        Event::TimedOut => "timed out".to_owned(),
+        Event::IncidentOpened { incident, kind, message, .. } => {
+            format!("incident {incident} opened: {}: {message}", kind.as_str())
+        }
+        Event::IncidentResolved { incident } => format!("incident {incident} resolved"),
+        Event::LateResult { step, action, attempt, .. } => {
+            format!("late result {} {step} #{attempt}", action.as_str())
+        }
+        Event::Ended { outcome, output } => {
+            let output =
+                output.map_or(String::new(), |slot| format!(" with {}", record.payloads[slot.0 as usize].text()));
+            format!("ended {}{output}", outcome.as_str())
+        }
+    }
+}
+
+fn document(source: &Source, record: &Record) -> String {
+    match source {
+        Source::Slot(slot) => record.payloads[slot.0 as usize].text().to_owned(),
+        Source::Same(pointer) => pointer.clone(),
+    }
+}
+
+fn failure(error: &Failure) -> String {
+    format!("{} ({:?})", error.code, error.kind).to_lowercase()
+}
+
+fn at(time: Time) -> String {
+    format!("{}s", time.0 as f64 / 1_000.0)
+}
+
+/// What the run tells, and that its parts sum to the total.
+pub(crate) fn show(run: &Run, now: Time) -> Vec<String> {
+    let view = run.view(now);
+    assert_eq!(view.progress.steps.values().sum::<u32>(), view.progress.steps_total, "{view:?}");
+    assert_eq!(view.progress.items.values().sum::<u32>(), view.progress.items_total, "{view:?}");
+    let outcome = view.outcome.map_or("-", |outcome| outcome.as_str());
+    let mut lines = vec![format!("{} {outcome}: {}", view.state.as_str(), view.summary)];
+    lines.push(format!("effects {:?}", view.progress.effects));
+    for step in &view.steps {
+        let undo = step.compensation.as_deref().map_or(String::new(), |undo| format!(", {undo}"));
+        let items = if step.items.is_empty() { String::new() } else { format!(" {:?}", step.items) };
+        lines.push(format!("{}: {}{undo}{items}", step.step, step.state));
+    }
+    lines.extend(view.conditions.iter().map(|condition| format!("{}: {}", condition.kind, condition.message)));
+    lines
+}
+
+/// A plan.
+pub(crate) fn plan(plan: Result<Plan, Refusal>) -> Vec<String> {
+    let plan = match plan {
+        Ok(plan) => plan,
+        Err(refusal) => return vec![format!("refused: {}", refusal.code.as_str())],
+    };
+    let mut lines: Vec<String> = plan
+        .steps
+        .iter()
+        .map(|undo| {
+            let forward = match &undo.forward {
+                Forward::Succeeded(output) => format!("succeeded with {}", output.text()),
+                Forward::Unknown => "unknown".to_owned(),
+            };
+            format!("wave {}: {} {}, {forward}, input {}", undo.wave, undo.name, undo.step, undo.input.text())
+        })
+        .collect();
+    lines.extend(plan.irreversible.iter().map(|step| format!("irreversible: {step}")));
+    if plan.past_pivot {
+        lines.push("past the pivot".to_owned());
+    }
+    lines
+}
