@@ -1,1 +1,27 @@
-//! Backstitch over HTTP.
+//! Backstitch over HTTP, and the `backstitch` program.
+//!
+//! A request goes through [`server`] (connections), `front` (request id, numbers, who is asking), an extractor
+//! (`body`, `query`: everything that can be wrong with a request is said there) and a function in `routes`, which
+//! asks the engine and prints the answer. Every error leaves as `application/problem+json` (`problem`).
+//!
+//! What this crate does not do: it decides nothing about runs (`backstitch-saga`), stores nothing
+//! (`backstitch-engine`), and has no JSON of its own (`backstitch_saga::protocol`).
+
+mod access;
+mod app;
+mod body;
+mod check;
+pub mod cli;
+mod demo;
+mod examples;
+mod front;
+mod metrics;
+mod openapi;
+mod problem;
+mod query;
+mod routes;
+mod server;
+
+pub use app::{Access, Limits, ServerConfig};
+pub use openapi::document;
+pub use server::serve;

@@ -1,8 +1,11 @@
 //! The JSON that servers, workers and clients exchange: one home, used by `api/` and `worker-sdk/` alike.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
 use crate::{Action, Definition, Payload, RunId, Span, StepPath, Timestamp, Violation};
@@ -30,7 +33,11 @@ pub struct StartRun {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<String>,
     /// Marks to search by.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "each_key_once"
+    )]
     pub labels: Labels,
 }
 
@@ -54,6 +61,7 @@ pub struct ClaimTasks {
     /// One life of the worker; a new one at each start.
     pub session: Uuid,
     /// What it can do: queue to handler names. A task whose handler is not named is left for others.
+    #[serde(deserialize_with = "each_key_once")]
     pub queues: BTreeMap<String, Vec<String>>,
     /// How many tasks it can take now, 1 to 1,000.
     pub max: u32,
@@ -695,4 +703,34 @@ pub struct Problem {
     /// All violations, where there are any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<Violation>,
+}
+
+/// Reads a map and refuses a key that stands there twice.
+fn each_key_once<'de, D, V>(deserializer: D) -> Result<BTreeMap<String, V>, D::Error>
+where
+    D: Deserializer<'de>,
+    V: Deserialize<'de>,
+{
+    struct EachOnce<V>(PhantomData<V>);
+
+    impl<'de, V: Deserialize<'de>> Visitor<'de> for EachOnce<V> {
+        type Value = BTreeMap<String, V>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+            let mut map = BTreeMap::new();
+            while let Some(key) = members.next_key::<String>()? {
+                if map.contains_key(&key) {
+                    return Err(A::Error::custom(format_args!("duplicate key `{key}`")));
+                }
+                map.insert(key, members.next_value()?);
+            }
+            Ok(map)
+        }
+    }
+
+    deserializer.deserialize_map(EachOnce(PhantomData))
 }

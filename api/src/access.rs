@@ -1,0 +1,291 @@
+//! Who may do what: one table of routes and rights, one of roles and rights. A route that stands in neither is
+//! refused, and a test walks the OpenAPI document to find it before that.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use backstitch_engine::Role;
+use backstitch_saga::{By, protocol};
+
+use crate::app::{Access, App};
+use crate::check::{MAX_NAME, is_slug};
+use crate::problem::Rejection;
+
+/// The namespace of an open server's callers who name none.
+pub(crate) const DEFAULT_NAMESPACE: &str = "default";
+/// The header that names the namespace.
+pub(crate) const NAMESPACE: &str = "backstitch-namespace";
+/// The header that names the caller of an open server.
+pub(crate) const ACTOR: &str = "backstitch-actor";
+
+/// What a route needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Right {
+    /// Nothing: it is for everybody.
+    Public,
+    /// See everything of the namespace.
+    Read,
+    /// Start runs.
+    Start,
+    /// Compensate, cancel, kill, retry.
+    Act,
+    /// Claim, complete, heartbeat.
+    Work,
+    /// Register workflows.
+    Register,
+    /// Make and revoke credentials.
+    Admin,
+}
+
+/// Every route with the right it needs.
+pub(crate) const RULES: &[(&str, &str, Right)] = &[
+    ("GET", "/livez", Right::Public),
+    ("GET", "/readyz", Right::Public),
+    ("GET", "/metrics", Right::Public),
+    ("GET", "/openapi.json", Right::Public),
+    ("GET", "/v1/whoami", Right::Read),
+    ("GET", "/v1/workflows", Right::Read),
+    ("GET", "/v1/workflows/{name}", Right::Read),
+    ("GET", "/v1/workflows/{name}/versions/{version}", Right::Read),
+    ("PUT", "/v1/workflows/{name}/versions/{version}", Right::Register),
+    ("POST", "/v1/workflows/validate", Right::Read),
+    ("GET", "/v1/runs", Right::Read),
+    ("POST", "/v1/runs", Right::Start),
+    ("GET", "/v1/runs/{id}", Right::Read),
+    ("GET", "/v1/runs/{id}/history", Right::Read),
+    ("GET", "/v1/runs/{id}/steps/{step}/items", Right::Read),
+    ("POST", "/v1/runs/{id}/steps/{step}/mark-compensated", Right::Act),
+    ("POST", "/v1/runs/{id}/compensate", Right::Act),
+    ("POST", "/v1/runs/{id}/cancel", Right::Act),
+    ("POST", "/v1/runs/{id}/kill", Right::Act),
+    ("POST", "/v1/runs/{id}/retry", Right::Act),
+    ("POST", "/v1/tasks/claim", Right::Work),
+    ("POST", "/v1/tasks/complete", Right::Work),
+    ("POST", "/v1/tasks/heartbeat", Right::Work),
+    ("PUT", "/v1/credentials/{name}", Right::Admin),
+    ("DELETE", "/v1/credentials/{name}", Right::Admin),
+];
+
+/// Whether `role` carries `right`.
+pub(crate) fn allows(role: Role, right: Right) -> bool {
+    use Right::{Act, Public, Read, Register, Start, Work};
+    match role {
+        Role::Admin => true,
+        Role::Operator => matches!(right, Public | Read | Start | Act),
+        Role::Starter => matches!(right, Public | Read | Start),
+        Role::Worker => matches!(right, Public | Read | Work | Register),
+        Role::Viewer => matches!(right, Public | Read),
+    }
+}
+
+/// Who asks, and where.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    /// The name for histories.
+    pub(crate) name: Arc<str>,
+    /// The namespace that the request sees and changes.
+    pub(crate) namespace: Arc<str>,
+    /// What the caller may do.
+    pub(crate) role: Role,
+}
+
+impl Caller {
+    /// Who does something, with the reason given.
+    pub(crate) fn by(&self, reason: String) -> By {
+        By { actor: self.name.clone(), reason }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Rejection;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Rejection> {
+        let caller = parts.extensions.get::<Caller>().cloned();
+        caller.ok_or_else(|| Rejection::bug(format!("{} lets everybody in", parts.uri.path())))
+    }
+}
+
+/// Finds out who asks and whether they may.
+///
+/// # Errors
+/// 401 without a known credential, 403 when its role does not reach, 421 for a foreign name of an open server.
+pub(crate) async fn admit(
+    app: &App,
+    headers: &HeaderMap,
+    right: Right,
+) -> Result<Caller, Rejection> {
+    if app.access == Access::Open {
+        return admit_openly(headers);
+    }
+    let Some(secret) = bearer(headers) else {
+        let detail = "Send the header Authorization: Bearer SECRET. An admin makes secrets with \
+            PUT /v1/credentials/{name}, the first one is made by `backstitch key create`.";
+        return Err(Rejection::new(StatusCode::UNAUTHORIZED, "credential_missing", detail)
+            .with_header(header::WWW_AUTHENTICATE, "Bearer realm=\"backstitch\""));
+    };
+    let Some(credential) = app.engine.credential(secret).await? else {
+        let detail = "No credential has this secret, or it was revoked.";
+        return Err(Rejection::new(StatusCode::UNAUTHORIZED, "credential_unknown", detail)
+            .with_header(
+                header::WWW_AUTHENTICATE,
+                "Bearer realm=\"backstitch\", error=\"invalid_token\"",
+            ));
+    };
+    if !allows(credential.role, right) {
+        let detail = format!(
+            "The credential '{}' has the role {:?}, which does not allow this ({right:?}).",
+            credential.name, credential.role
+        );
+        return Err(Rejection::new(StatusCode::FORBIDDEN, "forbidden", detail));
+    }
+    if let Some(wanted) = header(headers, NAMESPACE)?
+        && wanted != credential.namespace
+    {
+        let detail = "The credential belongs to another namespace than the request names.";
+        return Err(Rejection::new(StatusCode::FORBIDDEN, "forbidden", detail));
+    }
+    Ok(Caller {
+        name: credential.name.into(),
+        namespace: credential.namespace.into(),
+        role: credential.role,
+    })
+}
+
+/// On an open server everybody is an admin of the namespace they name.
+fn admit_openly(headers: &HeaderMap) -> Result<Caller, Rejection> {
+    must_name_loopback(headers)?;
+    let namespace = header(headers, NAMESPACE)?.unwrap_or(DEFAULT_NAMESPACE);
+    if !is_slug(namespace) {
+        return Err(bad_header(NAMESPACE, "[a-z0-9][a-z0-9._-]*, at most 100 characters"));
+    }
+    let name = header(headers, ACTOR)?.unwrap_or("anonymous");
+    if name.is_empty() || name.len() > MAX_NAME {
+        return Err(bad_header(ACTOR, "1 to 200 characters"));
+    }
+    Ok(Caller { name: name.into(), namespace: namespace.into(), role: Role::Admin })
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, secret) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| secret.trim())
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Rejection> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    value.to_str().map(Some).map_err(|_| bad_header(name, "visible ASCII characters"))
+}
+
+fn bad_header(name: &str, rule: &str) -> Rejection {
+    let detail = format!("The header {name} must be {rule}.");
+    Rejection::new(StatusCode::BAD_REQUEST, "invalid_request", detail)
+}
+
+/// A page of the internet can make its own name point to this machine (DNS rebinding); its requests then name that.
+fn must_name_loopback(headers: &HeaderMap) -> Result<(), Rejection> {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
+    if is_loopback_name(host) {
+        return Ok(());
+    }
+    let detail = "The server is open, and so answers only when it is addressed as localhost or by a \
+        loopback address. Start it with credentials to use another name.";
+    Err(Rejection::new(StatusCode::MISDIRECTED_REQUEST, "host_not_loopback", detail))
+}
+
+fn is_loopback_name(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// The role as the engine knows it.
+pub(crate) fn engine_role(role: protocol::Role) -> Role {
+    match role {
+        protocol::Role::Admin => Role::Admin,
+        protocol::Role::Operator => Role::Operator,
+        protocol::Role::Starter => Role::Starter,
+        protocol::Role::Worker => Role::Worker,
+        protocol::Role::Viewer => Role::Viewer,
+    }
+}
+
+/// The role as it is sent.
+pub(crate) fn wire_role(role: Role) -> protocol::Role {
+    match role {
+        Role::Admin => protocol::Role::Admin,
+        Role::Operator => protocol::Role::Operator,
+        Role::Starter => protocol::Role::Starter,
+        Role::Worker => protocol::Role::Worker,
+        Role::Viewer => protocol::Role::Viewer,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roles_reach_as_far_as_they_should() {
+        use Right::{Act, Admin, Public, Read, Register, Start, Work};
+        let table = [
+            (Role::Admin, vec![Public, Read, Start, Act, Work, Register, Admin]),
+            (Role::Operator, vec![Public, Read, Start, Act]),
+            (Role::Starter, vec![Public, Read, Start]),
+            (Role::Worker, vec![Public, Read, Work, Register]),
+            (Role::Viewer, vec![Public, Read]),
+        ];
+        for (role, rights) in table {
+            for right in [Public, Read, Start, Act, Work, Register, Admin] {
+                assert_eq!(allows(role, right), rights.contains(&right), "{role:?} {right:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn loopback_names() {
+        for name in ["localhost", "LOCALHOST:7420", "127.0.0.1:7420", "127.8.8.8", "[::1]:80"] {
+            assert!(is_loopback_name(name), "{name}");
+        }
+        for name in
+            ["example.com", "localhost.example.com", "10.0.0.1:80", "[::2]", "", "127.0.0.1.nip.io"]
+        {
+            assert!(!is_loopback_name(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_bearer_scheme_is_read_in_any_case() {
+        let read = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::AUTHORIZATION, value.parse().unwrap());
+            bearer(&headers).map(str::to_owned)
+        };
+        assert_eq!(read("Bearer bsk_1"), Some("bsk_1".to_owned()));
+        assert_eq!(read("bearer  bsk_1"), Some("bsk_1".to_owned()));
+        assert_eq!(read("Basic bsk_1"), None);
+        assert_eq!(read("bsk_1"), None);
+    }
+
+    #[test]
+    fn an_open_server_takes_names_from_headers() {
+        let ask = |pairs: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.insert(*name, header::HeaderValue::from_static(value));
+            }
+            admit_openly(&headers).map(|c| (c.namespace.to_string(), c.name.to_string()))
+        };
+        assert_eq!(ask(&[]).unwrap(), ("default".to_owned(), "anonymous".to_owned()));
+        let named = ask(&[(NAMESPACE, "blue"), (ACTOR, "Ann"), ("host", "localhost:1")]).unwrap();
+        assert_eq!(named, ("blue".to_owned(), "Ann".to_owned()));
+        assert_eq!(ask(&[(NAMESPACE, "Blue!")]).unwrap_err().parts().0, 400);
+        assert_eq!(ask(&[(ACTOR, "")]).unwrap_err().parts().0, 400);
+        assert_eq!(ask(&[("host", "evil.example")]).unwrap_err().parts().0, 421);
+    }
+}

@@ -1,0 +1,288 @@
+//! Reads a request's body: from bytes straight into its type, with payloads left as they are.
+//!
+//! What is wrong is said with a JSON Pointer. It is found by reading a second time, so that a good request pays
+//! nothing for it.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use backstitch_saga::Violation;
+use http_body_util::BodyExt;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::error::Category;
+use serde_path_to_error::Segment;
+
+use crate::app::App;
+use crate::check::{Check, Findings};
+use crate::problem::{Answer, Rejection};
+
+/// A request's JSON body, read and checked.
+pub(crate) struct Body<T>(pub(crate) T);
+
+/// The body of reports and heartbeats: the same with a larger limit.
+pub(crate) struct ReportBody<T>(pub(crate) T);
+
+/// A request's JSON body as its text: syntax is checked, sense is not.
+pub(crate) struct TextBody(pub(crate) String);
+
+impl<T: DeserializeOwned + Check> FromRequest<Arc<App>> for Body<T> {
+    type Rejection = Rejection;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Rejection> {
+        parse(&read(request, app.limits.body, app).await?).map(Body)
+    }
+}
+
+impl<T: DeserializeOwned + Check> FromRequest<Arc<App>> for ReportBody<T> {
+    type Rejection = Rejection;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Rejection> {
+        parse(&read(request, app.limits.report_body, app).await?).map(ReportBody)
+    }
+}
+
+impl FromRequest<Arc<App>> for TextBody {
+    type Rejection = Rejection;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Rejection> {
+        let bytes = read(request, app.limits.body, app).await?;
+        let raw: Box<serde_json::value::RawValue> =
+            serde_json::from_slice(&bytes).map_err(|error| malformed(&error))?;
+        Ok(TextBody(String::from(Box::<str>::from(raw))))
+    }
+}
+
+/// The answer `value`, printed straight to bytes.
+///
+/// # Errors
+/// When the value has no JSON form, which is a defect.
+pub(crate) fn json<T: Serialize>(status: StatusCode, value: &T) -> Answer {
+    let body = serde_json::to_vec(value).map_err(|error| Rejection::bug(error.to_string()))?;
+    let kind = header::HeaderValue::from_static("application/json");
+    let mut response = (status, Bytes::from(body)).into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    Ok(response)
+}
+
+/// The same, with the address of what was made.
+pub(crate) fn located(answer: Answer, location: &str) -> Result<Response, Rejection> {
+    let mut response = answer?;
+    let location = header::HeaderValue::from_str(location)
+        .map_err(|error| Rejection::bug(error.to_string()))?;
+    response.headers_mut().insert(header::LOCATION, location);
+    Ok(response)
+}
+
+async fn read(request: Request, limit: usize, app: &App) -> Result<Bytes, Rejection> {
+    must_be_json(request.headers())?;
+    match tokio::time::timeout(app.limits.body_timeout, collect(request, limit)).await {
+        Ok(bytes) => bytes,
+        Err(_) => {
+            let detail = format!(
+                "The body must arrive within {} s; the connection is closed.",
+                app.limits.body_timeout.as_secs()
+            );
+            Err(Rejection::new(StatusCode::REQUEST_TIMEOUT, "body_too_slow", detail)
+                .with_header(header::CONNECTION, "close"))
+        }
+    }
+}
+
+/// JSON must say that it is JSON. This also keeps web pages of other origins out of an open server: a browser does
+/// not send this type to another origin without asking first.
+fn must_be_json(headers: &HeaderMap) -> Result<(), Rejection> {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let essence = kind.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    let detail = match kind {
+        Some(kind) => format!("Send the header Content-Type: application/json instead of {kind}."),
+        None => "Send the header Content-Type: application/json.".to_owned(),
+    };
+    Err(Rejection::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail))
+}
+
+/// The whole body. One that came in one piece is not copied.
+async fn collect(request: Request, limit: usize) -> Result<Bytes, Rejection> {
+    let too_large = || {
+        let detail = format!("The body may have {limit} bytes.");
+        Rejection::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
+    };
+    let announced = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > limit) {
+        return Err(too_large());
+    }
+    let mut body = request.into_body();
+    let mut first = Bytes::new();
+    let mut all = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            let detail = format!("The body did not arrive whole: {error}");
+            Rejection::new(StatusCode::BAD_REQUEST, "body_incomplete", detail)
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        if first.len() + all.len() + data.len() > limit {
+            return Err(too_large());
+        }
+        if first.is_empty() && all.is_empty() {
+            first = data;
+            continue;
+        }
+        if all.is_empty() {
+            all.reserve(announced.unwrap_or(0).max(first.len() + data.len()));
+            all.extend_from_slice(&std::mem::take(&mut first));
+        }
+        all.extend_from_slice(&data);
+    }
+    Ok(if all.is_empty() { first } else { all.into() })
+}
+
+/// Reads and checks a `T`.
+///
+/// # Errors
+/// 400 or 422 with everything that is wrong.
+pub(crate) fn parse<T: DeserializeOwned + Check>(bytes: &[u8]) -> Result<T, Rejection> {
+    let value: T = serde_json::from_slice(bytes).map_err(|error| explain::<T>(bytes, &error))?;
+    let mut findings = Findings::default();
+    value.check(&mut findings);
+    findings.into_result()?;
+    Ok(value)
+}
+
+fn malformed(error: &serde_json::Error) -> Rejection {
+    let violation = Violation::new("", "malformed_json", error.to_string());
+    Rejection::invalid(StatusCode::BAD_REQUEST, "malformed_json", vec![violation])
+}
+
+fn explain<T: DeserializeOwned>(bytes: &[u8], error: &serde_json::Error) -> Rejection {
+    if error.classify() != Category::Data {
+        return malformed(error);
+    }
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let pointer = match serde_path_to_error::deserialize::<_, T>(&mut reader) {
+        Err(error) => pointer(error.path().iter()),
+        Ok(_) => String::new(),
+    };
+    let message = error.to_string();
+    let (status, code, rule) = if message.starts_with("unknown field") {
+        (StatusCode::BAD_REQUEST, "unknown_field", "unknown_field")
+    } else if message.starts_with("duplicate field") || message.starts_with("duplicate key") {
+        (StatusCode::BAD_REQUEST, "duplicate_key", "duplicate_key")
+    } else if message.starts_with("missing field") {
+        (StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", "missing_field")
+    } else {
+        (StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", "wrong_type")
+    };
+    Rejection::invalid(status, code, vec![Violation::new(pointer, rule, message)])
+}
+
+/// The path as a JSON Pointer (RFC 6901).
+fn pointer<'a>(path: impl Iterator<Item = &'a Segment>) -> String {
+    let mut pointer = String::new();
+    for segment in path {
+        let name = match segment {
+            Segment::Seq { index } => index.to_string(),
+            Segment::Map { key } => key.replace('~', "~0").replace('/', "~1"),
+            Segment::Enum { variant } => variant.replace('~', "~0").replace('/', "~1"),
+            Segment::Unknown => continue,
+        };
+        pointer.push('/');
+        pointer.push_str(&name);
+    }
+    pointer
+}
+
+#[cfg(test)]
+mod tests {
+    use backstitch_saga::protocol::{CompleteTasks, StartRun};
+
+    use super::*;
+
+    fn refused<T: DeserializeOwned + Check>(text: &str) -> (u16, String, Vec<(String, String)>) {
+        let Err(rejection) = parse::<T>(text.as_bytes()) else { panic!("accepted: {text}") };
+        let (status, code, errors) = rejection.parts();
+        let errors = errors.iter().map(|e| (e.pointer.clone(), e.code.clone())).collect();
+        (status, code.to_owned(), errors)
+    }
+
+    #[track_caller]
+    fn check<T: DeserializeOwned + Check>(
+        text: &str,
+        status: u16,
+        code: &str,
+        at: &str,
+        rule: &str,
+    ) {
+        let expected = (status, code.to_owned(), vec![(at.to_owned(), rule.to_owned())]);
+        assert_eq!(refused::<T>(text), expected, "{text}");
+    }
+
+    #[test]
+    fn a_body_that_is_not_json_is_malformed() {
+        for text in ["", "{", "{\"workflow\": \"a\"} x", "{\"workflow\": \"\u{1}\"}", "nul"] {
+            check::<StartRun>(text, 400, "malformed_json", "", "malformed_json");
+        }
+        let Err(rejection) = parse::<StartRun>(b"{\"workflow\": \"\xff\"}") else { panic!() };
+        assert_eq!(rejection.parts().1, "malformed_json");
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_place() {
+        check::<StartRun>(
+            r#"{"workflow":"a","inptu":1}"#,
+            400,
+            "unknown_field",
+            "/inptu",
+            "unknown_field",
+        );
+        check::<StartRun>(
+            r#"{"workflow":"a","workflow":"b"}"#,
+            400,
+            "duplicate_key",
+            "/workflow",
+            "duplicate_key",
+        );
+        check::<StartRun>(
+            r#"{"workflow":"a","labels":{"k":"1","k":"2"}}"#,
+            400,
+            "duplicate_key",
+            "/labels",
+            "duplicate_key",
+        );
+        check::<StartRun>("{}", 422, "invalid_request", "", "missing_field");
+        check::<StartRun>("[]", 422, "invalid_request", "", "wrong_type");
+        check::<StartRun>(r#"{"workflow":1}"#, 422, "invalid_request", "/workflow", "wrong_type");
+        let report = r#"{"run":"0198c0de-0000-7000-8000-000000000000","step":"a","action":"forward","attempt":1,"outcome":"#;
+        check::<CompleteTasks>(
+            &format!(
+                r#"{{"results":[{report}{{"failed":{{"kind":"odd","code":"x","message":""}}}}}}]}}"#
+            ),
+            422,
+            "invalid_request",
+            "/results/0/outcome/failed/kind",
+            "wrong_type",
+        );
+        check::<CompleteTasks>(
+            &format!(r#"{{"results":[{report}{{"succeeded":{{"output":1,"extra":2}}}}}}]}}"#),
+            400,
+            "unknown_field",
+            "/results/0/outcome/succeeded/extra",
+            "unknown_field",
+        );
+    }
+
+    #[test]
+    fn payloads_pass_byte_for_byte() {
+        let start: StartRun =
+            parse(br#"{"workflow":"a","input": {"b" : 1.0, "a":  1e400} }"#).unwrap();
+        assert_eq!(start.input.text(), r#"{"b" : 1.0, "a":  1e400}"#);
+    }
+}

@@ -1,0 +1,266 @@
+//! What the strings and numbers of a request may be, beside what their types say. Payloads are not looked at: the
+//! engine checks them where they enter the journal.
+
+use axum::http::StatusCode;
+use backstitch_saga::protocol::{
+    ActOnRun, ClaimTasks, CompensateRun, CompleteTasks, Failure, Heartbeat, HeartbeatTasks,
+    NewCredential, Scope, StartRun, TaskOutcome, TaskReport,
+};
+use backstitch_saga::{Span, Violation};
+
+use crate::problem::Rejection;
+
+/// The longest a request may wait.
+pub(crate) const MAX_WAIT: Span = Span::secs(30);
+/// How many elements a list in a request, or a page of an answer, may have.
+pub(crate) const MAX_LIST: usize = 1_000;
+/// How many characters a name may have: a workflow, a queue, a handler, a worker, an actor.
+pub(crate) const MAX_NAME: usize = 200;
+/// How many characters a key, a correlation id, an external id or a label's value may have.
+const MAX_KEY: usize = 255;
+/// How many labels a run may have.
+const MAX_LABELS: usize = 32;
+/// How many characters a reason may have.
+const MAX_REASON: usize = 2_000;
+/// How many characters the message of a failure may have.
+const MAX_MESSAGE: usize = 16_000;
+
+/// Something from outside that can be wrong although it has the right type.
+pub(crate) trait Check {
+    /// Adds everything that is wrong to `findings`.
+    fn check(&self, findings: &mut Findings);
+}
+
+/// What is wrong with a request.
+#[derive(Debug, Default)]
+pub(crate) struct Findings(Vec<Violation>);
+
+impl Findings {
+    pub(crate) fn into_result(self) -> Result<(), Rejection> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        Err(Rejection::invalid(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", self.0))
+    }
+
+    pub(crate) fn first(self) -> Option<Violation> {
+        self.0.into_iter().next()
+    }
+
+    fn add(&mut self, pointer: &str, code: &str, message: impl Into<String>) {
+        self.0.push(Violation::new(pointer, code, message));
+    }
+
+    /// One line of text, `1..=max` characters.
+    fn line(&mut self, pointer: &str, text: &str, max: usize) {
+        if text.is_empty() {
+            self.add(pointer, "empty", "It must not be empty");
+        }
+        self.text(pointer, text, max, |c| c.is_control());
+    }
+
+    /// Prose, at most `max` characters; line breaks and tabs are fine.
+    fn prose(&mut self, pointer: &str, text: &str, max: usize) {
+        self.text(pointer, text, max, |c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'));
+    }
+
+    fn text(&mut self, pointer: &str, text: &str, max: usize, bad: impl Fn(char) -> bool) {
+        if text.len() > max && text.chars().count() > max {
+            self.add(pointer, "too_long", format!("It may have {max} characters"));
+        }
+        if let Some(found) = text.chars().find(|c| bad(*c)) {
+            let message = format!("The character U+{:04X} must not stand here", u32::from(found));
+            self.add(pointer, "forbidden_character", message);
+        }
+    }
+
+    /// A list of `1..=1,000` elements.
+    fn list(&mut self, pointer: &str, len: usize) {
+        if !(1..=MAX_LIST).contains(&len) {
+            let message = format!("It must have 1 to {MAX_LIST} elements; it has {len}");
+            self.add(pointer, "out_of_range", message);
+        }
+    }
+}
+
+/// Whether `name` can name a namespace or a credential.
+pub(crate) fn is_slug(name: &str) -> bool {
+    let mut chars = name.chars();
+    chars.next().is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
+        && name.len() <= 100
+        && chars.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c))
+}
+
+impl Check for StartRun {
+    fn check(&self, findings: &mut Findings) {
+        findings.line("/workflow", &self.workflow, MAX_NAME);
+        if let Some(key) = &self.key {
+            findings.line("/key", key, MAX_KEY);
+        }
+        if let Some(id) = &self.correlation_id {
+            findings.line("/correlation_id", id, MAX_KEY);
+        }
+        if self.labels.len() > MAX_LABELS {
+            let message = format!("A run may have {MAX_LABELS} labels");
+            findings.add("/labels", "out_of_range", message);
+        }
+        for (key, value) in &self.labels {
+            let pointer = format!("/labels/{}", key.replace('~', "~0").replace('/', "~1"));
+            findings.line(&pointer, key, 100);
+            findings.text(&pointer, value, MAX_KEY, char::is_control);
+            if key.contains(':') {
+                findings.add(
+                    &pointer,
+                    "forbidden_character",
+                    "A label's name must not contain ':'",
+                );
+            }
+        }
+    }
+}
+
+impl Check for ClaimTasks {
+    fn check(&self, findings: &mut Findings) {
+        findings.line("/worker", &self.worker, MAX_NAME);
+        findings.list("/queues", self.queues.len());
+        for (queue, handlers) in &self.queues {
+            findings.line("/queues", queue, MAX_NAME);
+            findings.list("/queues", handlers.len());
+            for handler in handlers {
+                findings.line("/queues", handler, MAX_NAME);
+            }
+        }
+        if !(1..=MAX_LIST).contains(&(self.max as usize)) {
+            let message = format!("It must be 1 to {MAX_LIST}; it is {}", self.max);
+            findings.add("/max", "out_of_range", message);
+        }
+        if self.wait > MAX_WAIT {
+            let message = format!("It must be at most {MAX_WAIT}; it is {}", self.wait);
+            findings.add("/wait", "out_of_range", message);
+        }
+    }
+}
+
+impl Check for CompleteTasks {
+    /// Only the list as a whole; each report is checked, and answered, for itself.
+    fn check(&self, findings: &mut Findings) {
+        findings.list("/results", self.results.len());
+    }
+}
+
+impl Check for TaskReport {
+    fn check(&self, findings: &mut Findings) {
+        match &self.outcome {
+            TaskOutcome::Succeeded { external_id: Some(id), .. } => {
+                findings.line("/outcome/succeeded/external_id", id, MAX_KEY);
+            }
+            TaskOutcome::Succeeded { external_id: None, .. } => {}
+            TaskOutcome::Failed(failure) => failure.check(findings),
+        }
+    }
+}
+
+impl Check for Failure {
+    fn check(&self, findings: &mut Findings) {
+        let mut chars = self.code.chars();
+        let well_formed = chars.next().is_some_and(|c| c.is_ascii_lowercase())
+            && chars.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+        if !well_formed || self.code.len() > 100 {
+            let message = "A code is [a-z][a-z0-9_]*, at most 100 characters";
+            findings.add("/outcome/failed/code", "forbidden_character", message);
+        }
+        findings.prose("/outcome/failed/message", &self.message, MAX_MESSAGE);
+    }
+}
+
+impl Check for HeartbeatTasks {
+    fn check(&self, findings: &mut Findings) {
+        findings.list("/beats", self.beats.len());
+    }
+}
+
+impl Check for Heartbeat {
+    fn check(&self, _: &mut Findings) {}
+}
+
+impl Check for CompensateRun {
+    fn check(&self, findings: &mut Findings) {
+        findings.prose("/reason", &self.reason, MAX_REASON);
+        match &self.scope {
+            Scope::All => {}
+            Scope::BackTo(step) => findings.line("/scope/back_to", step, MAX_NAME),
+            Scope::Steps(steps) => {
+                findings.list("/scope/steps", steps.len());
+                for (index, step) in steps.iter().enumerate() {
+                    findings.line(&format!("/scope/steps/{index}"), step, MAX_NAME);
+                }
+            }
+        }
+    }
+}
+
+impl Check for ActOnRun {
+    fn check(&self, findings: &mut Findings) {
+        findings.prose("/reason", &self.reason, MAX_REASON);
+    }
+}
+
+impl Check for NewCredential {
+    fn check(&self, _: &mut Findings) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(value: &impl Check) -> Vec<(String, String)> {
+        let mut findings = Findings::default();
+        value.check(&mut findings);
+        findings.0.into_iter().map(|v| (v.pointer, v.code)).collect()
+    }
+
+    #[test]
+    fn strings_are_bounded_and_without_control_characters() {
+        let start: StartRun = serde_json::from_value(serde_json::json!({
+            "workflow": "", "key": "a\u{0}b", "correlation_id": "x".repeat(256),
+            "labels": { "a/b": "line\nbreak", "c:d": "" }
+        }))
+        .unwrap();
+        let expected = [
+            ("/workflow", "empty"),
+            ("/key", "forbidden_character"),
+            ("/correlation_id", "too_long"),
+            ("/labels/a~1b", "forbidden_character"),
+            ("/labels/c:d", "forbidden_character"),
+        ];
+        assert_eq!(found(&start), expected.map(|(p, c)| (p.to_owned(), c.to_owned())));
+    }
+
+    #[test]
+    fn length_is_counted_in_characters() {
+        let mut findings = Findings::default();
+        findings.line("", &"ü".repeat(10), 10);
+        assert!(findings.0.is_empty());
+        findings.line("", &"ü".repeat(11), 10);
+        assert_eq!(findings.0.len(), 1);
+    }
+
+    #[test]
+    fn a_claim_is_bounded() {
+        let claim: ClaimTasks = serde_json::from_value(serde_json::json!({
+            "worker": "w", "session": "0198c0de-0000-7000-8000-000000000000",
+            "queues": {}, "max": 0, "wait": "31s"
+        }))
+        .unwrap();
+        let places: Vec<_> = found(&claim).into_iter().map(|(pointer, _)| pointer).collect();
+        assert_eq!(places, ["/queues", "/max", "/wait"]);
+    }
+
+    #[test]
+    fn slugs() {
+        assert!(is_slug("default") && is_slug("team-1.eu_x") && is_slug(&"a".repeat(100)));
+        for bad in ["", "-a", "A", "a b", "a/b", "ä", &"a".repeat(101)] {
+            assert!(!is_slug(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! `backstitch dev`: a private PostgreSQL that keeps its data, and an open server on this machine.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use backstitch_engine::Engine;
+use backstitch_engine::local_postgres::{LocalPostgres, StartOptions, default_data_dir};
+use clap::Args;
+
+use super::serve::{NodeArgs, asked_to_stop, listen};
+use crate::{Access, ServerConfig, serve};
+
+/// The database of a development server.
+const DATABASE: &str = "backstitch";
+
+/// How to serve for development.
+#[derive(Args)]
+pub(crate) struct DevArgs {
+    /// Where to listen; a loopback address
+    #[arg(long, env = "BACKSTITCH_LISTEN", default_value = "127.0.0.1:7420")]
+    listen: SocketAddr,
+    /// Where PostgreSQL keeps its data; the user's data directory without it
+    #[arg(long, env = "BACKSTITCH_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+    /// Keep nothing: the data goes with the server
+    #[arg(long, conflicts_with = "data_dir")]
+    ephemeral: bool,
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+pub(crate) async fn run(args: DevArgs) -> anyhow::Result<()> {
+    let listener = listen(args.listen).await?;
+    let address = listener.local_addr()?;
+    let data_dir = match args.ephemeral {
+        true => None,
+        false => Some(args.data_dir.clone().unwrap_or_else(default_data_dir)),
+    };
+    let options = StartOptions { data_dir, ..StartOptions::default() };
+    let postgres = LocalPostgres::start(options).await?;
+    let served = run_on(&postgres, &args, address, listener).await;
+    postgres.stop().await;
+    served
+}
+
+async fn run_on(
+    postgres: &LocalPostgres,
+    args: &DevArgs,
+    address: SocketAddr,
+    listener: tokio::net::TcpListener,
+) -> anyhow::Result<()> {
+    postgres.ensure_database(DATABASE).await?;
+    let url = postgres.url(DATABASE);
+    backstitch_engine::migrate(&url).await?;
+    let engine = Engine::start(args.node.options(url.clone())).await?;
+    println!("Backstitch listens on   http://{address}");
+    println!("API and its document    http://{address}/docs  http://{address}/openapi.json");
+    println!("Numbers                 http://{address}/metrics");
+    println!("PostgreSQL              psql '{url}'");
+    println!("Its data                {}", postgres.dir().display());
+    println!("No credential is asked for. Ctrl-C stops everything.");
+    let config = ServerConfig { access: Access::Open, ..ServerConfig::default() };
+    serve(engine, config, listener, asked_to_stop()).await
+}

@@ -1,0 +1,130 @@
+//! The command line: `backstitch VERB`. Flags go before `BACKSTITCH_*` variables, those before defaults.
+//!
+//! Exit codes: 0 it is done; 1 it failed, or found something wrong; 2 it was asked wrongly, or PostgreSQL's programs
+//! are missing.
+
+mod dev;
+mod doctor;
+mod key;
+mod log;
+mod serve;
+mod workflow;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use backstitch_engine::local_postgres::LocalPostgresError;
+use clap::{Args, Parser, Subcommand};
+
+use crate::demo::{self, DemoOptions};
+
+/// Backstitch: a durable saga engine on PostgreSQL.
+#[derive(Parser)]
+#[command(name = "backstitch", version, about, max_term_width = 100)]
+struct Cli {
+    /// How the log is written: text or json. What is logged: RUST_LOG, such as `info,backstitch_api=debug`
+    #[arg(long, global = true, env = "BACKSTITCH_LOG_FORMAT", default_value = "text")]
+    log: log::Format,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Serve the API against your PostgreSQL
+    Serve(serve::ServeArgs),
+    /// Bring the schema of your PostgreSQL up to date
+    Migrate(DatabaseArgs),
+    /// Start a private PostgreSQL that keeps its data, and an open server on this machine
+    Dev(dev::DevArgs),
+    /// Compare the indexes with the journals, and mend them
+    Doctor(doctor::DoctorArgs),
+    /// Make and revoke credentials
+    #[command(subcommand)]
+    Key(key::KeyVerb),
+    /// Work with definitions
+    #[command(subcommand)]
+    Workflow(workflow::WorkflowVerb),
+    /// See it work: a shop with three services, orders that succeed, fail, and are undone
+    Demo(DemoOptions),
+}
+
+/// Where the database is.
+#[derive(Args)]
+pub(crate) struct DatabaseArgs {
+    /// postgres://USER:PASSWORD@HOST/DATABASE
+    #[arg(long, env = "BACKSTITCH_DATABASE_URL", hide_env_values = true)]
+    database_url: Option<String>,
+    /// A file that holds the URL, instead of it
+    #[arg(long, env = "BACKSTITCH_DATABASE_URL_FILE", conflicts_with = "database_url")]
+    database_url_file: Option<PathBuf>,
+}
+
+impl DatabaseArgs {
+    fn url(&self) -> anyhow::Result<String> {
+        match (&self.database_url, &self.database_url_file) {
+            (Some(url), _) => Ok(url.clone()),
+            (None, Some(path)) => {
+                let text = std::fs::read_to_string(path)
+                    .with_context(|| format!("cannot read {}", path.display()))?;
+                Ok(text.trim().to_owned())
+            }
+            (None, None) => anyhow::bail!(
+                "no database is named; set BACKSTITCH_DATABASE_URL or --database-url, \
+                 or try `backstitch dev`, which brings its own"
+            ),
+        }
+    }
+}
+
+/// Runs the program: reads the command line, does what it says, and says how it went.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log::start(cli.log, matches!(cli.verb, Verb::Serve(_) | Verb::Dev(_)));
+    let done = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the runtime does not start")
+        .and_then(|runtime| runtime.block_on(run(cli.verb)));
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("backstitch: {error:#}");
+            match error.downcast_ref() {
+                Some(LocalPostgresError::NotFound(_)) => ExitCode::from(2),
+                _ => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+/// Does what the verb says; `false` when it found something wrong.
+async fn run(verb: Verb) -> anyhow::Result<bool> {
+    match verb {
+        Verb::Serve(args) => serve::run(args).await.map(|()| true),
+        Verb::Migrate(args) => {
+            backstitch_engine::migrate(&args.url()?).await?;
+            println!("The schema is up to date.");
+            Ok(true)
+        }
+        Verb::Dev(args) => dev::run(args).await.map(|()| true),
+        Verb::Doctor(args) => doctor::run(&args).await,
+        Verb::Key(verb) => key::run(verb).await.map(|()| true),
+        Verb::Workflow(verb) => workflow::run(&verb),
+        Verb::Demo(options) => demo::run(options).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

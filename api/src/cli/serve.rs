@@ -1,0 +1,96 @@
+//! `backstitch serve`: the API against a PostgreSQL that is already there.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context;
+use backstitch_engine::{Engine, Options};
+use backstitch_saga::Span;
+use clap::Args;
+use tokio::net::TcpListener;
+
+use super::DatabaseArgs;
+use crate::{Access, ServerConfig, serve};
+
+/// How to serve.
+#[derive(Args)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// Where to listen
+    #[arg(long, env = "BACKSTITCH_LISTEN", default_value = "127.0.0.1:7420")]
+    listen: SocketAddr,
+    #[command(flatten)]
+    node: NodeArgs,
+    /// Ask nobody for a credential; only on a loopback address
+    #[arg(long, env = "BACKSTITCH_OPEN")]
+    open: bool,
+}
+
+/// How the node is set up.
+#[derive(Args)]
+pub(crate) struct NodeArgs {
+    /// The node's name, for people; made from the process id without it
+    #[arg(long, env = "BACKSTITCH_NODE_NAME")]
+    node_name: Option<String>,
+    /// How long ended runs are kept, such as 90d; for ever without it
+    #[arg(long, env = "BACKSTITCH_RETENTION")]
+    retention: Option<Span>,
+}
+
+impl NodeArgs {
+    pub(crate) fn options(&self, database_url: String) -> Options {
+        let mut options = Options::new(database_url);
+        if let Some(name) = &self.node_name {
+            options.node_name.clone_from(name);
+        }
+        options.retention = self.retention.map(Span::duration);
+        options
+    }
+}
+
+pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<()> {
+    let options = args.node.options(args.database.url()?);
+    let access = if args.open { Access::Open } else { Access::Keys };
+    // The address first: it is the cheaper one to be wrong.
+    let listener = listen(args.listen).await?;
+    let engine = Engine::start(options).await?;
+    let config = ServerConfig { access, ..ServerConfig::default() };
+    serve(engine, config, listener, asked_to_stop()).await
+}
+
+/// A listener on `address`.
+///
+/// # Errors
+/// When the address is taken or not ours.
+pub(crate) async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address}; is it taken? choose another with --listen")
+    })
+}
+
+/// Ends at SIGTERM or SIGINT. A second one ends the process at once.
+pub(crate) async fn asked_to_stop() {
+    if let Err(error) = signal().await {
+        tracing::warn!(%error, "signals cannot be heard; only a kill will stop this process");
+        std::future::pending::<()>().await;
+    }
+    tokio::spawn(async {
+        // The first second is for the shell that sends the signal to everyone twice.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if signal().await.is_ok() {
+            std::process::exit(130);
+        }
+    });
+}
+
+async fn signal() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,53 @@
+//! `backstitch workflow`: definitions, without a server.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use backstitch_saga::Graph;
+use clap::Subcommand;
+
+/// What to do with a definition.
+#[derive(Subcommand)]
+pub(crate) enum WorkflowVerb {
+    /// Check a definition and print everything that is wrong with it
+    Validate {
+        /// The definition as JSON; - reads standard input
+        file: PathBuf,
+    },
+}
+
+/// `false` when the definition is not valid.
+pub(crate) fn run(verb: &WorkflowVerb) -> anyhow::Result<bool> {
+    let WorkflowVerb::Validate { file } = verb;
+    match Graph::parse(&read(file)?) {
+        Ok(graph) => {
+            let definition = &graph.definition;
+            println!(
+                "{} version {}: {} steps, valid",
+                definition.name,
+                definition.version,
+                definition.steps.len()
+            );
+            Ok(true)
+        }
+        Err(violations) => {
+            for violation in &violations {
+                println!("{violation}");
+            }
+            println!("{} mistakes", violations.len());
+            Ok(false)
+        }
+    }
+}
+
+fn read(file: &Path) -> anyhow::Result<String> {
+    let mut text = String::new();
+    if file == Path::new("-") {
+        std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
+    } else {
+        text = std::fs::read_to_string(file)
+            .with_context(|| format!("cannot read {}", file.display()))?;
+    }
+    Ok(text)
+}

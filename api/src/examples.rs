@@ -1,0 +1,258 @@
+//! The examples in the OpenAPI document. A test reads each as the type it stands for.
+
+use serde_json::{Value, json};
+
+const RUN: &str = "019a9b1e-3c00-7c41-9d3e-5b7f3f0a9c11";
+const AT: &str = "2026-01-31T10:02:11.250Z";
+
+pub(crate) fn start_run() -> Value {
+    json!({
+        "workflow": "place-order",
+        "key": "order-10248",
+        "input": { "customer": "c-7", "lines": [{ "sku": "chai", "quantity": 12 }] },
+        "labels": { "customer": "c-7" }
+    })
+}
+
+pub(crate) fn run_started() -> Value {
+    json!({ "id": RUN, "created": true })
+}
+
+pub(crate) fn run() -> Value {
+    json!({
+        "id": RUN, "namespace": "default", "workflow": "place-order", "version": 1,
+        "key": "order-10248", "correlation_id": RUN, "labels": { "customer": "c-7" },
+        "state": "ended", "outcome": "succeeded", "summary": "All 2 steps are done.",
+        "conditions": [],
+        "progress": {
+            "steps": { "succeeded": 2 }, "steps_total": 2,
+            "items": { "succeeded": 1 }, "items_total": 1, "effects": { "applied": 2 }
+        },
+        "steps": [step("payment", "task")],
+        "input": { "customer": "c-7", "lines": [{ "sku": "chai", "quantity": 12 }] },
+        "output": { "payment": "p-81" },
+        "started_at": AT, "ended_at": AT, "deadline": "2026-02-07T10:02:11.250Z", "seq": 9
+    })
+}
+
+fn step(step: &str, kind: &str) -> Value {
+    json!({
+        "step": step, "kind": kind, "state": "succeeded", "attempts": 1, "deliveries": 1,
+        "max_attempts": 10, "output": { "id": "p-81" }, "external_id": "p-81",
+        "effect_key": "6f8d5d7c-6c1b-5a0e-8f3e-0d9a4b7c2e11"
+    })
+}
+
+pub(crate) fn runs() -> Value {
+    json!({
+        "items": [{
+            "id": RUN, "workflow": "place-order", "version": 1, "key": "order-10248",
+            "correlation_id": RUN, "labels": { "customer": "c-7" }, "state": "compensating",
+            "outcome": null, "conditions": ["RetryScheduled"], "started_at": AT
+        }],
+        "next": "MDE5YTliMWU"
+    })
+}
+
+pub(crate) fn history() -> Value {
+    json!({
+        "items": [{
+            "seq": 2, "at": AT,
+            "event": { "offered": { "step": "payment", "action": "forward", "attempt": 1 } }
+        }]
+    })
+}
+
+pub(crate) fn items() -> Value {
+    json!({ "items": [step("stock/0", "task")] })
+}
+
+pub(crate) fn compensate() -> Value {
+    json!({ "scope": { "back_to": "payment" }, "reason": "The customer withdrew", "dry_run": true })
+}
+
+pub(crate) fn plan() -> Value {
+    json!({
+        "steps": [{
+            "step": "payment", "name": "refund-card", "wave": 0,
+            "input": { "amount": 1200 }, "forward": { "succeeded": { "id": "p-81" } }
+        }],
+        "irreversible": [],
+        "past_pivot": false
+    })
+}
+
+pub(crate) fn reason() -> Value {
+    json!({ "reason": "The customer withdrew" })
+}
+
+pub(crate) fn claim() -> Value {
+    json!({
+        "worker": "shop-1", "session": "5f0c7ad4-9f0b-4c0e-9a59-3a1f6f0f7d10",
+        "queues": { "default": ["charge-card", "refund-card"] }, "max": 16, "wait": "20s"
+    })
+}
+
+pub(crate) fn claimed() -> Value {
+    json!({
+        "tasks": [{
+            "run": RUN, "step": "payment", "action": "forward", "attempt": 1,
+            "name": "charge-card", "queue": "default", "workflow": "place-order", "version": 1,
+            "input": { "amount": 1200 }, "effect_key": "6f8d5d7c-6c1b-5a0e-8f3e-0d9a4b7c2e11",
+            "heartbeat": "30s", "deadline": "2026-01-31T10:07:11.250Z", "correlation_id": RUN
+        }]
+    })
+}
+
+pub(crate) fn complete() -> Value {
+    json!({
+        "results": [
+            {
+                "run": RUN, "step": "payment", "action": "forward", "attempt": 1,
+                "outcome": { "succeeded": { "output": { "id": "p-81" }, "external_id": "p-81" } }
+            },
+            {
+                "run": RUN, "step": "stock/3", "action": "forward", "attempt": 2,
+                "outcome": { "failed": {
+                    "kind": "retryable", "code": "connection_refused",
+                    "message": "stock does not answer", "retry_after": "2s"
+                } }
+            }
+        ]
+    })
+}
+
+pub(crate) fn heartbeat() -> Value {
+    json!({
+        "beats": [{
+            "run": RUN, "step": "payment", "action": "forward", "attempt": 1,
+            "details": { "page": 3 }
+        }]
+    })
+}
+
+pub(crate) fn answers() -> Value {
+    json!({ "results": [{ "status": 200 }] })
+}
+
+pub(crate) fn definition() -> Value {
+    json!({
+        "name": "place-order",
+        "version": 1,
+        "steps": [
+            {
+                "id": "stock",
+                "map": {
+                    "items": { "path": "/input/lines" },
+                    "task": {
+                        "name": "reserve-stock",
+                        "input": { "path": "/item" },
+                        "compensate": { "name": "release-stock" }
+                    },
+                    "join": "all",
+                    "empty": "fail"
+                }
+            },
+            {
+                "id": "payment",
+                "after": ["stock"],
+                "task": {
+                    "name": "charge-card",
+                    "input": { "path": "/input" },
+                    "compensate": { "name": "refund-card" },
+                    "retry": { "max_attempts": 8, "first_delay": "200ms", "max_delay": "30s" }
+                }
+            }
+        ],
+        "output": { "object": { "payment": { "path": "/steps/payment/id" } } }
+    })
+}
+
+pub(crate) fn workflow() -> Value {
+    let mut view = workflow_line();
+    view["definition"] = definition();
+    view
+}
+
+fn workflow_line() -> Value {
+    json!({
+        "name": "place-order", "version": 1,
+        "hash": "9f2c1ab0d95b3d3f3f0e0d2f7b6a5c4d3e2f1a0b9c8d7e6f5a4b3c2d1e0f9a8b",
+        "registered_at": AT
+    })
+}
+
+pub(crate) fn workflows() -> Value {
+    json!({ "items": [workflow_line()] })
+}
+
+pub(crate) fn valid_workflow() -> Value {
+    json!({ "name": "place-order", "version": 1 })
+}
+
+pub(crate) fn new_credential() -> Value {
+    json!({ "role": "worker" })
+}
+
+pub(crate) fn secret() -> Value {
+    json!({
+        "name": "worker-1", "namespace": "default", "role": "worker",
+        "secret": "bsk_9Jk2mV0rX7sQ4tB1nC8zLd5hYf3gWpEa6uKxRoTiMqU"
+    })
+}
+
+pub(crate) fn whoami() -> Value {
+    json!({ "name": "worker-1", "namespace": "default", "role": "worker", "open": false })
+}
+
+#[cfg(test)]
+mod tests {
+    use backstitch_saga::Definition;
+    use backstitch_saga::protocol::*;
+    use serde::Serialize;
+    use serde::de::DeserializeOwned;
+
+    use super::*;
+    use crate::body::parse;
+    use crate::check::Check;
+
+    #[track_caller]
+    fn reads_as<T: DeserializeOwned + Serialize>(example: &Value) {
+        let value: T = serde_json::from_str(&example.to_string()).unwrap();
+        assert_eq!(&serde_json::to_value(value).unwrap(), example);
+    }
+
+    #[track_caller]
+    fn is_accepted<T: DeserializeOwned + Check>(example: &Value) {
+        parse::<T>(example.to_string().as_bytes()).unwrap();
+    }
+
+    #[test]
+    fn answers_read_as_their_types() {
+        reads_as::<RunStarted>(&run_started());
+        reads_as::<RunView>(&run());
+        reads_as::<Page<RunLine>>(&runs());
+        reads_as::<Page<HistoryEntry>>(&history());
+        reads_as::<Page<StepView>>(&items());
+        reads_as::<Plan>(&plan());
+        reads_as::<ClaimedTasks>(&claimed());
+        reads_as::<TaskAnswers>(&answers());
+        reads_as::<Page<WorkflowView>>(&workflows());
+        reads_as::<ValidWorkflow>(&valid_workflow());
+        reads_as::<CredentialSecret>(&secret());
+        reads_as::<WhoAmI>(&whoami());
+        serde_json::from_str::<WorkflowView>(&workflow().to_string()).unwrap();
+    }
+
+    #[test]
+    fn requests_are_accepted() {
+        is_accepted::<StartRun>(&start_run());
+        is_accepted::<CompensateRun>(&compensate());
+        is_accepted::<ActOnRun>(&reason());
+        is_accepted::<ClaimTasks>(&claim());
+        is_accepted::<CompleteTasks>(&complete());
+        is_accepted::<HeartbeatTasks>(&heartbeat());
+        is_accepted::<NewCredential>(&new_credential());
+        serde_json::from_str::<Definition>(&definition().to_string()).unwrap();
+    }
+}

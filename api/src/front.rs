@@ -1,0 +1,158 @@
+//! What happens to every request before and after its handler: its id, its numbers, who is asking, and one line in
+//! the log if it failed. One layer, so that the hot path pays for one.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use tracing::Instrument;
+use uuid::Uuid;
+
+use crate::access::{self, RULES, Right};
+use crate::app::{Access, App};
+use crate::metrics::RouteNumbers;
+use crate::problem::{LogLine, Rejection};
+
+/// The header that carries the request's id, taken from the caller or made here.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The header by which an open server says that it is one.
+const MODE: HeaderName = HeaderName::from_static("backstitch-mode");
+
+/// The routes of the server: what each needs, and what it has done.
+#[derive(Debug, Default)]
+pub(crate) struct RouteTable {
+    by_path: HashMap<String, Vec<RouteEntry>>,
+    /// Everything that is no route of ours: wrong paths, wrong methods, the pages at `/docs`.
+    other: RouteNumbers,
+}
+
+#[derive(Debug)]
+struct RouteEntry {
+    method: Method,
+    /// `None` when nobody said what it needs; such a route refuses everybody.
+    right: Option<Right>,
+    numbers: RouteNumbers,
+}
+
+impl RouteTable {
+    /// The table of these `(method, path)` pairs.
+    pub(crate) fn new(routes: impl IntoIterator<Item = (Method, String)>) -> RouteTable {
+        let mut table = RouteTable::default();
+        for (method, path) in routes {
+            let rule = RULES.iter().find(|rule| (rule.0, rule.1) == (method.as_str(), &path));
+            let right = rule.map(|rule| rule.2);
+            let entry = RouteEntry { method, right, numbers: RouteNumbers::default() };
+            table.by_path.entry(path).or_default().push(entry);
+        }
+        table
+    }
+
+    /// Each route with its numbers, by path and method; the last is for all that is no route of ours.
+    pub(crate) fn numbers(&self) -> Vec<(&str, &str, &RouteNumbers)> {
+        let mut all: Vec<_> = self
+            .by_path
+            .iter()
+            .flat_map(|(path, entries)| {
+                entries.iter().map(|e| (path.as_str(), e.method.as_str(), &e.numbers))
+            })
+            .collect();
+        all.sort_unstable_by_key(|(path, method, _)| (*path, *method));
+        all.push(("other", "other", &self.other));
+        all
+    }
+
+    fn find(&self, path: Option<&MatchedPath>, method: &Method) -> Option<&RouteEntry> {
+        let method = if method == Method::HEAD { &Method::GET } else { method };
+        self.by_path.get(path?.as_str())?.iter().find(|entry| entry.method == method)
+    }
+}
+
+/// The layer.
+pub(crate) async fn front(
+    State(app): State<Arc<App>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let started = Instant::now();
+    let id = request_id(request.headers());
+    let entry = app.routes.find(request.extensions().get::<MatchedPath>(), request.method());
+    let admitted = match entry {
+        Some(entry) => admit(&app, entry, &mut request).await,
+        None => Ok(()),
+    };
+    let debug = tracing::enabled!(tracing::Level::DEBUG);
+    let what = debug.then(|| (request.method().clone(), request.uri().path().to_owned()));
+    let mut response = match (admitted, &what) {
+        (Err(rejection), _) => rejection.into_response(),
+        (Ok(()), None) => next.run(request).await,
+        (Ok(()), Some((method, path))) => {
+            let span = tracing::debug_span!("request", id = ?id, %method, path);
+            next.run(request).instrument(span).await
+        }
+    };
+    let took = started.elapsed();
+    entry.map_or(&app.routes.other, |entry| &entry.numbers).count(response.status(), took);
+    if let Some(LogLine(error)) = response.extensions_mut().remove() {
+        tracing::error!(id = ?id, status = response.status().as_u16(), error, "request failed");
+    }
+    if let Some((method, path)) = what {
+        let status = response.status().as_u16();
+        tracing::debug!(id = ?id, %method, path, status, ?took, "answered");
+    }
+    response.headers_mut().insert(REQUEST_ID, id);
+    if app.access == Access::Open {
+        response.headers_mut().insert(MODE, HeaderValue::from_static("open"));
+    }
+    response
+}
+
+async fn admit(app: &App, entry: &RouteEntry, request: &mut Request) -> Result<(), Rejection> {
+    match entry.right {
+        Some(Right::Public) => {}
+        Some(right) => {
+            let caller = access::admit(app, request.headers(), right).await?;
+            request.extensions_mut().insert(caller);
+        }
+        None => {
+            let path = request.uri().path();
+            return Err(Rejection::bug(format!("nobody said what {} {path} needs", entry.method)));
+        }
+    }
+    Ok(())
+}
+
+/// The caller's own id when it is one that can stand in a log, else a new one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    if let Some(id) = headers.get(REQUEST_ID)
+        && (1..=128).contains(&id.len())
+        && id.as_bytes().iter().all(u8::is_ascii_graphic)
+    {
+        return id.clone();
+    }
+    let mut text = [0; 32];
+    let text: &str = Uuid::now_v7().simple().encode_lower(&mut text);
+    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("none"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_keeps_an_id_that_can_stand_in_a_log() {
+        let ask = |value: &'static [u8]| {
+            let mut headers = HeaderMap::new();
+            headers.insert(REQUEST_ID, HeaderValue::from_bytes(value).unwrap());
+            request_id(&headers)
+        };
+        assert_eq!(ask(b"order-17"), "order-17");
+        for bad in [&b""[..], b"two words", b"\xc3\xa4", &[b'x'; 129]] {
+            assert_eq!(ask(bad).len(), 32, "{bad:?}");
+        }
+        assert_ne!(request_id(&HeaderMap::new()), request_id(&HeaderMap::new()));
+    }
+}

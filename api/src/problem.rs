@@ -1,0 +1,228 @@
+//! How a request is refused: one type for all errors, printed as `application/problem+json` (RFC 9457).
+//!
+//! The codes are stable. What a database or a defect said goes to the log, not to the caller.
+
+use std::any::Any;
+use std::borrow::Cow;
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use backstitch_engine::Error;
+use backstitch_saga::Violation;
+use backstitch_saga::protocol::Problem;
+
+/// What a handler answers.
+pub(crate) type Answer = Result<Response, Rejection>;
+
+/// A request that was refused or failed.
+#[derive(Debug)]
+pub(crate) struct Rejection(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    status: StatusCode,
+    code: Cow<'static, str>,
+    detail: String,
+    errors: Vec<Violation>,
+    header: Option<(header::HeaderName, &'static str)>,
+    log: Option<String>,
+}
+
+/// What to write to the log about a response; put there by [`Rejection`], taken by `front`.
+#[derive(Clone, Debug)]
+pub(crate) struct LogLine(pub(crate) String);
+
+impl Rejection {
+    pub(crate) fn new(
+        status: StatusCode,
+        code: impl Into<Cow<'static, str>>,
+        detail: impl Into<String>,
+    ) -> Rejection {
+        Rejection(Box::new(Inner {
+            status,
+            code: code.into(),
+            detail: detail.into(),
+            errors: Vec::new(),
+            header: None,
+            log: None,
+        }))
+    }
+
+    /// Everything that is wrong with a request.
+    pub(crate) fn invalid(
+        status: StatusCode,
+        code: impl Into<Cow<'static, str>>,
+        errors: Vec<Violation>,
+    ) -> Rejection {
+        let mut detail = errors.first().map(ToString::to_string).unwrap_or_default();
+        if errors.len() > 1 {
+            detail = format!("{detail}, and {} more; see errors", errors.len() - 1);
+        }
+        let mut rejection = Rejection::new(status, code, detail);
+        rejection.0.errors = errors;
+        rejection
+    }
+
+    /// Too much is under way; nothing was done.
+    pub(crate) fn busy() -> Rejection {
+        let detail = "The server is busy. Nothing was done; try again in a second.";
+        Rejection::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail)
+            .with_header(header::RETRY_AFTER, "1")
+    }
+
+    /// A defect of ours.
+    pub(crate) fn bug(what: impl Into<String>) -> Rejection {
+        let detail = "A defect stopped this request. The log tells more under this request's id.";
+        Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, "bug", detail).with_log(what)
+    }
+
+    pub(crate) fn with_header(mut self, name: header::HeaderName, value: &'static str) -> Self {
+        self.0.header = Some((name, value));
+        self
+    }
+
+    fn with_log(mut self, log: impl Into<String>) -> Self {
+        self.0.log = Some(log.into());
+        self
+    }
+
+    #[cfg(test)]
+    pub(crate) fn parts(&self) -> (u16, &str, &[Violation]) {
+        (self.0.status.as_u16(), &self.0.code, &self.0.errors)
+    }
+}
+
+impl IntoResponse for Rejection {
+    fn into_response(self) -> Response {
+        let Inner { status, code, detail, errors, header, log } = *self.0;
+        let problem = Problem {
+            kind: format!("urn:backstitch:problem:{code}"),
+            status: status.as_u16(),
+            title: title(&code, status).to_owned(),
+            code: code.into_owned(),
+            detail: Some(detail).filter(|detail| !detail.is_empty()),
+            errors,
+        };
+        // A struct of strings and numbers always has a JSON form.
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let mut response =
+            (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
+        if let Some((name, value)) = header {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        if let Some(log) = log {
+            response.extensions_mut().insert(LogLine(log));
+        }
+        response
+    }
+}
+
+impl From<Error> for Rejection {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Refused(refusal) => {
+                let status = StatusCode::from_u16(refusal.code.status());
+                let status = status.unwrap_or(StatusCode::CONFLICT);
+                Rejection::new(status, refusal.code.as_str(), refusal.message)
+            }
+            Error::Invalid { code, violations } => {
+                let status = match code {
+                    "malformed_json" | "invalid_cursor" => StatusCode::BAD_REQUEST,
+                    _ => StatusCode::UNPROCESSABLE_ENTITY,
+                };
+                Rejection::invalid(status, code, violations)
+            }
+            Error::NotFound { code, message } => {
+                Rejection::new(StatusCode::NOT_FOUND, code, message)
+            }
+            Error::Conflict { code, message } => {
+                Rejection::new(StatusCode::CONFLICT, code, message)
+            }
+            Error::Busy => Rejection::busy(),
+            Error::Store(what) => Rejection::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "store_failed",
+                "The database failed. Whether it was done is not known, but asking again is safe.",
+            )
+            .with_header(header::RETRY_AFTER, "1")
+            .with_log(what),
+            Error::Bug(what) => Rejection::bug(what),
+        }
+    }
+}
+
+/// What a panic in a handler is answered with.
+pub(crate) fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
+    let what = match panic.downcast::<String>() {
+        Ok(text) => *text,
+        Err(panic) => match panic.downcast_ref::<&str>() {
+            Some(text) => (*text).to_owned(),
+            None => "a panic without a message".to_owned(),
+        },
+    };
+    Rejection::bug(what).into_response()
+}
+
+/// The routes that are not ours.
+pub(crate) async fn unknown_route(uri: axum::http::Uri) -> Rejection {
+    let detail = format!("There is nothing at {}. GET /openapi.json lists all routes.", uri.path());
+    Rejection::new(StatusCode::NOT_FOUND, "unknown_route", detail)
+}
+
+/// The methods that a route does not have.
+pub(crate) async fn method_not_allowed(method: axum::http::Method) -> Rejection {
+    let detail = format!("This route does not take {method}; the Allow header says what it takes.");
+    Rejection::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+}
+
+/// What a code means. A code that is not listed here is titled by its status.
+fn title(code: &str, status: StatusCode) -> &'static str {
+    TITLES
+        .iter()
+        .find(|(known, _)| *known == code)
+        .map_or_else(|| status.canonical_reason().unwrap_or("Refused"), |(_, title)| title)
+}
+
+/// The codes of this crate and of the rules, with their meaning.
+const TITLES: &[(&str, &str)] = &[
+    ("already_compensating", "The run is being undone already"),
+    ("already_started", "The run exists already"),
+    ("body_incomplete", "The body did not arrive whole"),
+    ("body_too_large", "The body is too large"),
+    ("body_too_slow", "The body took too long to arrive"),
+    ("bug", "A defect of Backstitch"),
+    ("busy", "The server is busy"),
+    ("compensation_window_closed", "The run ended too long ago to be undone"),
+    ("credential_missing", "A credential is needed"),
+    ("credential_unknown", "The credential is not known"),
+    ("duplicate_key", "A key stands twice in one object"),
+    ("forbidden", "The credential's role does not allow this"),
+    ("host_not_loopback", "An open server answers on loopback names only"),
+    ("invalid_cursor", "The cursor is not one of this server's"),
+    ("invalid_definition", "The definition is not valid"),
+    ("invalid_input", "The input does not fit the workflow"),
+    ("invalid_output", "The output has not the form it must have"),
+    ("invalid_path", "The path does not make sense"),
+    ("invalid_query", "The query does not make sense"),
+    ("invalid_request", "The request does not make sense"),
+    ("key_conflict", "The key belongs to a run with another input"),
+    ("lease_lost", "The attempt does not hold its lease any more"),
+    ("malformed_json", "The body is not JSON"),
+    ("method_not_allowed", "The route does not take this method"),
+    ("not_offered", "The task is not on offer"),
+    ("not_ready", "The server cannot take work now"),
+    ("nothing_to_compensate", "There is nothing to undo"),
+    ("nothing_to_retry", "Nothing is parked or blocked"),
+    ("past_pivot", "The point of no return has been passed"),
+    ("reason_missing", "A reason is needed"),
+    ("run_ended", "The run has ended"),
+    ("store_failed", "The database failed"),
+    ("unknown_credential", "There is no such credential"),
+    ("unknown_field", "A field is not known"),
+    ("unknown_route", "There is no such route"),
+    ("unknown_run", "There is no such run"),
+    ("unknown_step", "There is no such step"),
+    ("unknown_workflow", "There is no such workflow"),
+    ("unsupported_media_type", "The body must be JSON"),
+    ("version_conflict", "Another definition stands under this version"),
+];

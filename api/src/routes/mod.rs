@@ -1,0 +1,78 @@
+//! The routes: one function each, which reads the request, asks the engine and prints the answer.
+
+mod acts;
+mod credentials;
+mod ops;
+mod runs;
+mod tasks;
+mod workflows;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use utoipa_swagger_ui::{Config, SwaggerUi};
+
+use crate::app::App;
+use crate::{front, problem};
+
+/// What the document says about the whole.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Backstitch",
+        description = "A durable saga engine on PostgreSQL. Every error is an `application/problem+json` with a stable `code`. Lists are read page by page: pass `next` as `after`. Lengths of time are text like `30s` or `1h 30m`.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    tags(
+        (name = "runs", description = "Start, inspect, undo"),
+        (name = "tasks", description = "What workers ask and report"),
+        (name = "workflows", description = "Definitions"),
+        (name = "server", description = "Who am I, is it well"),
+    )
+)]
+struct Head;
+
+/// All routes with their description.
+pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(Head::openapi())
+        .routes(routes!(runs::list, runs::start))
+        .routes(routes!(runs::show))
+        .routes(routes!(runs::history))
+        .routes(routes!(runs::items))
+        .routes(routes!(acts::compensate))
+        .routes(routes!(acts::cancel))
+        .routes(routes!(acts::kill))
+        .routes(routes!(acts::retry))
+        .routes(routes!(acts::mark_compensated))
+        .routes(routes!(tasks::claim))
+        .routes(routes!(tasks::complete))
+        .routes(routes!(tasks::heartbeat))
+        .routes(routes!(workflows::list))
+        .routes(routes!(workflows::validate))
+        .routes(routes!(workflows::versions))
+        .routes(routes!(workflows::show, workflows::register))
+        .routes(routes!(credentials::create, credentials::revoke))
+        .routes(routes!(ops::whoami))
+        .routes(routes!(ops::livez))
+        .routes(routes!(ops::readyz))
+        .routes(routes!(ops::metrics))
+        .routes(routes!(ops::openapi))
+}
+
+/// The whole server.
+pub(crate) fn router(app: Arc<App>) -> Router {
+    let (router, _) = collect().split_for_parts();
+    let config = Config::from("/openapi.json").validator_url("none").persist_authorization(true);
+    router
+        .merge(SwaggerUi::new("/docs").config(config))
+        .fallback(problem::unknown_route)
+        .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(CatchPanicLayer::custom(problem::panicked))
+        .layer(from_fn_with_state(app.clone(), front::front))
+        .with_state(app)
+}

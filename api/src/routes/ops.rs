@@ -1,0 +1,78 @@
+//! The server itself: who asks, is it well, its numbers, its document.
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use backstitch_saga::protocol::WhoAmI;
+
+use crate::access::{Caller, wire_role};
+use crate::app::{Access, Shared};
+use crate::body::json;
+use crate::problem::{Answer, Rejection};
+use crate::query::{NoQuery, QueryOf};
+use crate::{examples, metrics};
+
+/// Whom the server takes the caller for
+#[utoipa::path(
+    get, path = "/v1/whoami", tag = "server", operation_id = "whoami",
+    responses((status = 200, description = "The caller.", body = WhoAmI, example = json!(examples::whoami())))
+)]
+pub(crate) async fn whoami(State(app): Shared, caller: Caller, _: QueryOf<NoQuery>) -> Answer {
+    let answer = WhoAmI {
+        name: caller.name.to_string(),
+        namespace: caller.namespace.to_string(),
+        role: wire_role(caller.role),
+        open: app.access == Access::Open,
+    };
+    json(StatusCode::OK, &answer)
+}
+
+/// Whether the process lives
+#[utoipa::path(
+    get, path = "/livez", tag = "server", operation_id = "livez",
+    responses((status = 200, description = "It does.", body = String))
+)]
+pub(crate) async fn livez() -> &'static str {
+    "ok"
+}
+
+/// Whether the server takes work
+///
+/// It writes to the database to know, at most once a second.
+#[utoipa::path(
+    get, path = "/readyz", tag = "server", operation_id = "readyz",
+    responses(
+        (status = 200, description = "It does.", body = String),
+        (status = 503, description = "It is closing, or the database takes no writes (`not_ready`)."),
+    )
+)]
+pub(crate) async fn readyz(State(app): Shared) -> Answer {
+    let detail = if app.is_closing() {
+        "The server is closing."
+    } else if app.is_ready().await {
+        return Ok("ok".into_response());
+    } else {
+        "The database takes no writes now; the log tells why."
+    };
+    Err(Rejection::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", detail)
+        .with_header(header::RETRY_AFTER, "1"))
+}
+
+/// Numbers for Prometheus
+#[utoipa::path(
+    get, path = "/metrics", tag = "server", operation_id = "metrics",
+    responses((status = 200, description = "The text format 0.0.4.", body = String))
+)]
+pub(crate) async fn metrics(State(app): Shared) -> impl IntoResponse {
+    let text = metrics::print(&app.engine.metrics(), &app.routes, app.waiting());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+}
+
+/// This document
+#[utoipa::path(
+    get, path = "/openapi.json", tag = "server", operation_id = "openapi",
+    responses((status = 200, description = "The OpenAPI document.", content_type = "application/json"))
+)]
+pub(crate) async fn openapi(State(app): Shared) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], app.openapi.clone())
+}

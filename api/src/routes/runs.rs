@@ -1,0 +1,277 @@
+//! Starting and reading runs.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use backstitch_engine::RunFilter;
+use backstitch_saga::protocol::{
+    HistoryEntry, Outcome, Page, RunLine, RunStarted, RunView, StartRun, State as RunState,
+    StepView,
+};
+use backstitch_saga::{RunId, Span};
+use utoipa::IntoParams;
+
+use crate::access::Caller;
+use crate::app::Shared;
+use crate::body::{Body, json, located};
+use crate::examples;
+use crate::problem::Answer;
+use crate::query::{FromQuery, Pairs, PathOf, QueryOf};
+
+/// Query parameters of a start.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct StartQuery {
+    /// Wait so long for the end, at most `30s`, and answer the whole run.
+    #[param(value_type = Option<String>, example = "10s")]
+    wait: Option<Span>,
+}
+
+impl FromQuery for StartQuery {
+    fn read(pairs: &mut Pairs) -> Self {
+        StartQuery { wait: pairs.wait() }
+    }
+}
+
+/// Start a run
+///
+/// With a `key` there is one run per workflow and key: asking again with the same input answers the same run, with
+/// another input 409. With `wait` the answer is the whole run: 200 once it succeeded, 207 when it ended otherwise
+/// (see `outcome`), 202 while it still moves.
+#[utoipa::path(
+    post, path = "/v1/runs", tag = "runs", operation_id = "start_run",
+    params(StartQuery),
+    request_body(content = StartRun, example = json!(examples::start_run())),
+    responses(
+        (status = 201, description = "It was started.", body = RunStarted,
+            headers(("Location" = String, description = "The run's address")),
+            example = json!(examples::run_started())),
+        (status = 200, description = "Its key had started it before; or, with `wait`, it succeeded (then the body is the whole run).", body = RunStarted),
+        (status = 202, description = "With `wait`: it still moves.", body = RunView),
+        (status = 207, description = "With `wait`: it ended, but not with full success; see `outcome`.", body = RunView),
+        (status = 404, description = "There is no such workflow (`unknown_workflow`)."),
+        (status = 409, description = "The key belongs to a run with another input (`key_conflict`)."),
+    )
+)]
+pub(crate) async fn start(
+    State(app): Shared,
+    caller: Caller,
+    QueryOf(query): QueryOf<StartQuery>,
+    Body(start): Body<StartRun>,
+) -> Answer {
+    // The place is taken first: a start that is answered 503 must not have happened.
+    let place = query.wait.map(|wait| app.place().map(|place| (wait, place))).transpose()?;
+    let started = app.engine.start_run(&caller.namespace, start).await?;
+    let location = format!("/v1/runs/{}", started.id);
+    let Some((wait, _place)) = place else {
+        let status = if started.created { StatusCode::CREATED } else { StatusCode::OK };
+        let answer = RunStarted { id: started.id, created: started.created };
+        return located(json(status, &answer), &location);
+    };
+    let view = app.wait_for(&caller.namespace, started.id, wait.duration()).await?;
+    located(json(waited(&view), &view), &location)
+}
+
+/// How a caller who waited is answered: 200 only for a full success.
+fn waited(view: &RunView) -> StatusCode {
+    match view.outcome {
+        Some(Outcome::Succeeded) => StatusCode::OK,
+        Some(_) => StatusCode::MULTI_STATUS,
+        None => StatusCode::ACCEPTED,
+    }
+}
+
+/// Query parameters of a list of runs.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct RunsQuery {
+    /// Only this workflow.
+    workflow: Option<String>,
+    /// Only in this state.
+    state: Option<RunState>,
+    /// Only with this outcome.
+    outcome: Option<Outcome>,
+    /// Only with this key.
+    key: Option<String>,
+    /// Only with this label, as `name:value`. May be given several times.
+    #[param(value_type = Option<Vec<String>>, example = json!(["customer:c-7"]))]
+    label: Vec<(String, String)>,
+    /// Only where this condition holds.
+    #[param(example = "IncidentOpen")]
+    condition: Option<String>,
+    /// `next` of the page before.
+    after: Option<String>,
+    /// 1 to 1,000; 100 without it.
+    #[param(value_type = Option<u32>)]
+    limit: u32,
+}
+
+impl FromQuery for RunsQuery {
+    fn read(pairs: &mut Pairs) -> Self {
+        let mut label = Vec::new();
+        for text in pairs.all("label") {
+            match text.split_once(':') {
+                Some((name, value)) => label.push((name.to_owned(), value.to_owned())),
+                None => pairs.refuse("label", "It must be like name:value"),
+            }
+        }
+        RunsQuery {
+            workflow: pairs.text("workflow"),
+            state: pairs.word("state"),
+            outcome: pairs.word("outcome"),
+            key: pairs.text("key"),
+            label,
+            condition: pairs.text("condition"),
+            after: pairs.text("after"),
+            limit: pairs.limit(),
+        }
+    }
+}
+
+/// List runs, newest first
+#[utoipa::path(
+    get, path = "/v1/runs", tag = "runs", operation_id = "list_runs",
+    params(RunsQuery),
+    responses((status = 200, description = "A page of runs.", body = Page<RunLine>, example = json!(examples::runs())))
+)]
+pub(crate) async fn list(
+    State(app): Shared,
+    caller: Caller,
+    QueryOf(query): QueryOf<RunsQuery>,
+) -> Answer {
+    let filter = RunFilter {
+        workflow: query.workflow,
+        state: query.state,
+        outcome: query.outcome,
+        key: query.key,
+        labels: query.label,
+        condition: query.condition,
+        after: query.after,
+        limit: query.limit,
+    };
+    json(StatusCode::OK, &app.engine.runs(&caller.namespace, filter).await?)
+}
+
+/// Query parameters of one run.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct RunQuery {
+    /// Wait so long for the end, at most `30s`.
+    #[param(value_type = Option<String>, example = "10s")]
+    wait: Option<Span>,
+    /// As it was after this record of its history.
+    as_of: Option<u64>,
+}
+
+impl FromQuery for RunQuery {
+    fn read(pairs: &mut Pairs) -> Self {
+        let query = RunQuery { wait: pairs.wait(), as_of: pairs.parsed("as_of") };
+        if query.wait.is_some() && query.as_of.is_some() {
+            pairs.refuse("wait", "It cannot stand beside as_of: the past does not change");
+        }
+        query
+    }
+}
+
+/// Show a run
+///
+/// With `wait` the status tells how it ended: 200 once it succeeded, 207 when it ended otherwise, 202 while it still
+/// moves. Without it the status is 200.
+#[utoipa::path(
+    get, path = "/v1/runs/{id}", tag = "runs", operation_id = "show_run",
+    params(("id" = RunId, Path, description = "The run's id"), RunQuery),
+    responses(
+        (status = 200, description = "The run; with `wait`, it succeeded.", body = RunView, example = json!(examples::run())),
+        (status = 202, description = "With `wait`: it still moves.", body = RunView),
+        (status = 207, description = "With `wait`: it ended, but not with full success; see `outcome`.", body = RunView),
+    )
+)]
+pub(crate) async fn show(
+    State(app): Shared,
+    caller: Caller,
+    PathOf(id): PathOf<RunId>,
+    QueryOf(query): QueryOf<RunQuery>,
+) -> Answer {
+    match query.wait {
+        Some(wait) => {
+            let _place = app.place()?;
+            let view = app.wait_for(&caller.namespace, id, wait.duration()).await?;
+            json(waited(&view), &view)
+        }
+        None => json(StatusCode::OK, &app.engine.run(&caller.namespace, id, query.as_of).await?),
+    }
+}
+
+/// Query parameters of a page.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct PageQuery {
+    /// `next` of the page before.
+    pub(super) after: Option<String>,
+    /// 1 to 1,000; 100 without it.
+    #[param(value_type = Option<u32>)]
+    pub(super) limit: u32,
+}
+
+impl FromQuery for PageQuery {
+    fn read(pairs: &mut Pairs) -> Self {
+        PageQuery { after: pairs.text("after"), limit: pairs.limit() }
+    }
+}
+
+/// Read a run's history
+///
+/// Everything that happened to the run, in order and without gaps.
+#[utoipa::path(
+    get, path = "/v1/runs/{id}/history", tag = "runs", operation_id = "run_history",
+    params(("id" = RunId, Path, description = "The run's id"), PageQuery),
+    responses((status = 200, description = "A page of the history.", body = Page<HistoryEntry>, example = json!(examples::history())))
+)]
+pub(crate) async fn history(
+    State(app): Shared,
+    caller: Caller,
+    PathOf(id): PathOf<RunId>,
+    QueryOf(query): QueryOf<PageQuery>,
+) -> Answer {
+    let after = query.after.as_deref();
+    json(StatusCode::OK, &app.engine.history(&caller.namespace, id, after, query.limit).await?)
+}
+
+/// Query parameters of a list of items.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ItemsQuery {
+    /// Only in this state.
+    state: Option<String>,
+    /// `next` of the page before.
+    after: Option<String>,
+    /// 1 to 1,000; 100 without it.
+    #[param(value_type = Option<u32>)]
+    limit: u32,
+}
+
+impl FromQuery for ItemsQuery {
+    fn read(pairs: &mut Pairs) -> Self {
+        ItemsQuery { state: pairs.text("state"), after: pairs.text("after"), limit: pairs.limit() }
+    }
+}
+
+/// List the items of a map step
+#[utoipa::path(
+    get, path = "/v1/runs/{id}/steps/{step}/items", tag = "runs", operation_id = "list_items",
+    params(
+        ("id" = RunId, Path, description = "The run's id"),
+        ("step" = String, Path, description = "The map step", example = "stock"),
+        ItemsQuery
+    ),
+    responses((status = 200, description = "A page of items.", body = Page<StepView>, example = json!(examples::items())))
+)]
+pub(crate) async fn items(
+    State(app): Shared,
+    caller: Caller,
+    PathOf((id, step)): PathOf<(RunId, String)>,
+    QueryOf(query): QueryOf<ItemsQuery>,
+) -> Answer {
+    let (state, after) = (query.state.as_deref(), query.after.as_deref());
+    let page = app.engine.items(&caller.namespace, id, &step, state, after, query.limit).await?;
+    json(StatusCode::OK, &page)
+}

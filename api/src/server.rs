@@ -1,0 +1,142 @@
+//! Connections: accepts them, serves HTTP/1.1 on them, and drains them when the server is to stop.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use axum::Router;
+use backstitch_engine::Engine;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::app::{Access, App, ServerConfig};
+use crate::{openapi, routes};
+
+/// Serves `engine` on `listener` until `shutdown` ends, then drains: it stops accepting, answers at once what waits,
+/// lets the rest finish within the limit, and stops the engine.
+///
+/// # Errors
+/// When the server would be open on an address that is not loopback.
+pub async fn serve(
+    engine: Engine,
+    config: ServerConfig,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send,
+) -> anyhow::Result<()> {
+    let address = listener.local_addr().context("the listener has no address")?;
+    let open = config.access == Access::Open;
+    ensure!(
+        !open || address.ip().is_loopback(),
+        "an open server may listen on a loopback address only, not on {address}; \
+         start it with credentials (without --open), or listen on 127.0.0.1"
+    );
+    let (close, closing) = watch::channel(false);
+    let document = openapi::document();
+    let table = openapi::route_table(&document);
+    let text = document.to_json().context("the OpenAPI document cannot be printed")?;
+    let app = App::new(engine.clone(), &config, table, text.into(), closing.clone());
+    let router = routes::router(Arc::new(app));
+    tracing::info!(%address, open, "listening");
+    if open {
+        tracing::warn!("this server is open: everybody on this machine may do everything");
+    }
+    let mut connections = Connections::new(&config, closing);
+    tokio::select! {
+        () = accept(&listener, &router, &mut connections) => {}
+        () = shutdown => {}
+    }
+    drop(listener);
+    let drain = config.limits.drain;
+    tracing::info!(limit = ?drain, connections = connections.tasks.len(), "draining");
+    // Nobody waits for this any more if there is no receiver left.
+    let _ = close.send(true);
+    connections.drain(drain).await;
+    if tokio::time::timeout(drain, engine.stop()).await.is_err() {
+        tracing::warn!("the engine did not stop in time; what it left is taken over by others");
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Accepts for ever.
+async fn accept(listener: &TcpListener, router: &Router, connections: &mut Connections) {
+    loop {
+        let place = connections.place().await;
+        match listener.accept().await {
+            Ok((stream, _)) => connections.serve(stream, router.clone(), place),
+            Err(error) => {
+                // Mostly: no file handles left. Connections that end make room.
+                tracing::warn!(%error, "a connection was not accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+struct Connections {
+    tasks: JoinSet<()>,
+    places: Arc<Semaphore>,
+    closing: watch::Receiver<bool>,
+    builder: http1::Builder,
+}
+
+impl Connections {
+    fn new(config: &ServerConfig, closing: watch::Receiver<bool>) -> Connections {
+        let mut builder = http1::Builder::new();
+        builder.timer(TokioTimer::new()).header_read_timeout(config.limits.idle_timeout);
+        Connections {
+            tasks: JoinSet::new(),
+            places: Arc::new(Semaphore::new(config.limits.connections)),
+            closing,
+            builder,
+        }
+    }
+
+    /// A place for one more connection. `None` never comes: the semaphore is not closed.
+    async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        self.places.clone().acquire_owned().await.ok()
+    }
+
+    fn serve(&mut self, stream: TcpStream, router: Router, place: Option<OwnedSemaphorePermit>) {
+        while self.tasks.try_join_next().is_some() {}
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection ended before it began");
+            return;
+        }
+        let service = TowerToHyperService::new(router);
+        let connection = self.builder.serve_connection(TokioIo::new(stream), service);
+        let mut closing = self.closing.clone();
+        self.tasks.spawn(async move {
+            let mut connection = std::pin::pin!(connection);
+            let closed = async {
+                // An error says that the sender is gone: the server is closed.
+                drop(closing.wait_for(|closing| *closing).await);
+            };
+            let served = tokio::select! {
+                served = connection.as_mut() => served,
+                () = closed => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = served {
+                tracing::debug!(%error, "a connection broke");
+            }
+            drop(place);
+        });
+    }
+
+    /// Waits for the connections to end, at most for `limit`; then cuts them.
+    async fn drain(mut self, limit: Duration) {
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(limit, all).await.is_err() {
+            tracing::warn!(left = self.tasks.len(), "connections were cut");
+            self.tasks.shutdown().await;
+        }
+    }
+}
