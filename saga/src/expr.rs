@@ -4,6 +4,8 @@
 //! and `index`. Values are never re-printed: what a path finds is passed on byte for byte.
 
 mod eval;
+#[cfg(feature = "openapi")]
+mod schema;
 mod walk;
 
 use std::collections::BTreeMap;
@@ -19,8 +21,6 @@ pub(crate) use walk::Root;
 /// An expression. Each is a JSON object with one member: its operator.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[cfg_attr(feature = "openapi", schema(no_recursion))]
 pub enum Expr {
     /// A JSON Pointer (RFC 6901): `/input/customer/id`, `/steps/payment/authorization`, `/item/sku`, `/index`.
     Path(String),
