@@ -247,7 +247,7 @@ mod tests {
             r#"{"workflow":"a","workflow":"b"}"#,
             400,
             "duplicate_key",
-            "/workflow",
+            "",
             "duplicate_key",
         );
         check::<StartRun>(

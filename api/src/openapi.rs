@@ -11,6 +11,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::access::{RULES, Right};
 use crate::front::RouteTable;
+use crate::problem::title;
 use crate::routes;
 
 /// The name of the security scheme.
@@ -100,6 +101,14 @@ fn complete(operation: &mut Operation, path: &str, right: Right) {
             operation.responses.responses.insert(status.to_string(), response.into());
         }
     }
+    for (status, response) in &mut operation.responses.responses {
+        if let RefOr::T(response) = response
+            && response.content.is_empty()
+            && status.starts_with(['4', '5'])
+        {
+            response.content.insert(PROBLEM_JSON.to_owned(), RefOr::T(problem_content(None)));
+        }
+    }
 }
 
 fn is_general(response: Option<&RefOr<Response>>) -> bool {
@@ -109,14 +118,106 @@ fn is_general(response: Option<&RefOr<Response>>) -> bool {
 const PROBLEM_JSON: &str = "application/problem+json";
 
 fn problem(status: u16, code: &str, description: &str) -> Response {
-    let title = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
-    let mut content = Content::new(Some(RefOr::Ref(Ref::from_schema_name(Problem::name()))));
-    content.example = Some(serde_json::json!({
+    let content = problem_content(Some(serde_json::json!({
         "type": format!("urn:backstitch:problem:{code}"),
         "status": status,
         "code": code,
-        "title": title,
+        "title": title(code, StatusCode::from_u16(status).unwrap_or_default()),
         "detail": description,
-    }));
+    })));
     ResponseBuilder::new().description(description).content(PROBLEM_JSON, content).build()
+}
+
+fn problem_content(example: Option<serde_json::Value>) -> Content {
+    let mut content = Content::new(Some(RefOr::Ref(Ref::from_schema_name(Problem::name()))));
+    content.example = example;
+    content
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn every_route_has_a_rule_and_every_rule_a_route() {
+        let mut document = document();
+        let mut routes = BTreeSet::new();
+        for (path, item) in &mut document.paths.paths {
+            for (method, _) in operations(item) {
+                routes.insert((method.to_string(), path.clone()));
+            }
+        }
+        let rules: BTreeSet<_> = RULES
+            .iter()
+            .map(|(method, path, _)| ((*method).to_owned(), (*path).to_owned()))
+            .collect();
+        assert_eq!(routes, rules);
+        assert_eq!(rules.len(), RULES.len(), "a rule stands twice");
+    }
+
+    #[test]
+    fn only_the_server_itself_is_public() {
+        let public: Vec<_> =
+            RULES.iter().filter(|rule| rule.2 == Right::Public).map(|rule| rule.1).collect();
+        assert_eq!(public, ["/livez", "/readyz", "/metrics", "/openapi.json"]);
+    }
+
+    #[test]
+    fn no_reference_leads_nowhere() {
+        let document = serde_json::to_value(document()).unwrap();
+        let mut left = vec![&document];
+        while let Some(value) = left.pop() {
+            match value {
+                Value::Object(members) => {
+                    if let Some(Value::String(reference)) = members.get("$ref") {
+                        let place = reference.strip_prefix('#').unwrap_or(reference);
+                        assert!(document.pointer(place).is_some(), "{reference}");
+                    }
+                    left.extend(members.values());
+                }
+                Value::Array(elements) => left.extend(elements),
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn every_route_says_how_it_refuses() {
+        let mut document = document();
+        for (path, item) in &mut document.paths.paths {
+            for (method, operation) in operations(item) {
+                let says = |status: &str| operation.responses.responses.contains_key(status);
+                assert!(says("500"), "{method} {path}");
+                assert!(operation.operation_id.is_some(), "{method} {path}");
+                assert!(operation.summary.is_some(), "{method} {path}");
+                if path.starts_with("/v1/") {
+                    assert!(["400", "401", "403", "503"].into_iter().all(says), "{method} {path}");
+                    assert!(operation.security.is_some(), "{method} {path}");
+                    assert!(says("404") || !path.contains('{'), "{method} {path}");
+                }
+                if operation.request_body.is_some() {
+                    let body = ["400", "408", "413", "415", "422"];
+                    assert!(body.into_iter().all(says), "{method} {path}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_error_says_what_it_looks_like() {
+        let document = serde_json::to_value(document()).unwrap();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                for (status, response) in operation["responses"].as_object().unwrap() {
+                    if status.starts_with(['4', '5']) {
+                        assert!(response["content"].is_object(), "{method} {path} {status}");
+                    }
+                }
+            }
+        }
+    }
 }

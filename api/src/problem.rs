@@ -176,7 +176,7 @@ pub(crate) async fn method_not_allowed(method: axum::http::Method) -> Rejection 
 }
 
 /// What a code means. A code that is not listed here is titled by its status.
-fn title(code: &str, status: StatusCode) -> &'static str {
+pub(crate) fn title(code: &str, status: StatusCode) -> &'static str {
     TITLES
         .iter()
         .find(|(known, _)| *known == code)

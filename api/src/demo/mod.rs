@@ -6,22 +6,22 @@ use clap::Args;
 
 /// What the demo shows.
 #[derive(Args, Clone, Debug)]
-pub struct DemoOptions {
+pub(crate) struct DemoOptions {
     /// Orders to run, one JSON object a line, instead of the demo's own
     #[arg(long)]
-    pub orders: Option<PathBuf>,
+    pub(crate) orders: Option<PathBuf>,
     /// How many of them; all without it
     #[arg(long)]
-    pub count: Option<usize>,
+    pub(crate) count: Option<usize>,
     /// Leave everything running at the end, with the URLs to try
     #[arg(long)]
-    pub keep: bool,
+    pub(crate) keep: bool,
 }
 
 /// Runs the demo; `false` when a run did not end as it should, or the ledgers disagree.
 ///
 /// # Errors
 /// When something that the demo needs cannot be started.
-pub async fn run(options: DemoOptions) -> anyhow::Result<bool> {
+pub(crate) async fn run(options: DemoOptions) -> anyhow::Result<bool> {
     anyhow::bail!("the shop is not there yet ({options:?})")
 }
