@@ -211,6 +211,7 @@ const TITLES: &[(&str, &str)] = &[
     ("method_not_allowed", "The route does not take this method"),
     ("not_offered", "The task is not on offer"),
     ("not_ready", "The server cannot take work now"),
+    ("not_started", "The run has not begun"),
     ("nothing_to_compensate", "There is nothing to undo"),
     ("nothing_to_retry", "Nothing is parked or blocked"),
     ("past_pivot", "The point of no return has been passed"),

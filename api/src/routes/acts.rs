@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use backstitch_saga::protocol::{ActOnRun, CompensateRun, Plan, RunView};
-use backstitch_saga::{Command, Reply, RunId, StepPath};
+use backstitch_saga::{Command, RunId, StepPath};
 
 use crate::access::Caller;
 use crate::app::{App, Shared};
@@ -23,7 +23,7 @@ use crate::query::{NoQuery, PathOf, QueryOf};
     request_body(content = CompensateRun, example = json!(examples::compensate())),
     responses(
         (status = 200, description = "The plan of a dry run.", body = Plan, example = json!(examples::plan())),
-        (status = 202, description = "The compensation that began.", body = Plan, example = json!(examples::plan())),
+        (status = 202, description = "It began: the run as it is now.", body = RunView),
         (status = 409, description = "It cannot be undone so: `already_compensating`, `past_pivot`, `nothing_to_compensate`, `compensation_window_closed`."),
     )
 )]
@@ -38,14 +38,9 @@ pub(crate) async fn compensate(
         let plan = app.engine.plan(&caller.namespace, id, &ask.scope, ask.force).await?;
         return json(StatusCode::OK, &plan);
     }
-    let command =
-        Command::Compensate { scope: ask.scope, force: ask.force, by: caller.by(ask.reason) };
-    let plan = match app.engine.command(&caller.namespace, id, command).await? {
-        Reply::Compensating(plan) => plan,
-        // The same was asked before and there is nothing left to do.
-        Reply::Done => Plan { steps: Vec::new(), irreversible: Vec::new(), past_pivot: false },
-    };
-    json(StatusCode::ACCEPTED, &plan)
+    let by = caller.by(ask.reason);
+    let command = Command::Compensate { scope: ask.scope, force: ask.force, by };
+    act(StatusCode::ACCEPTED, &app, &caller, id, command).await
 }
 
 /// Stop a run and undo what was done
@@ -65,7 +60,7 @@ pub(crate) async fn cancel(
     _: QueryOf<NoQuery>,
     Body(ask): Body<ActOnRun>,
 ) -> Answer {
-    act(&app, &caller, id, Command::Cancel { by: caller.by(ask.reason) }).await
+    act(StatusCode::OK, &app, &caller, id, Command::Cancel { by: caller.by(ask.reason) }).await
 }
 
 /// End a run as it stands; nothing is undone
@@ -85,7 +80,7 @@ pub(crate) async fn kill(
     _: QueryOf<NoQuery>,
     Body(ask): Body<ActOnRun>,
 ) -> Answer {
-    act(&app, &caller, id, Command::Kill { by: caller.by(ask.reason) }).await
+    act(StatusCode::OK, &app, &caller, id, Command::Kill { by: caller.by(ask.reason) }).await
 }
 
 /// Let everything that is parked or blocked try again
@@ -105,7 +100,7 @@ pub(crate) async fn retry(
     _: QueryOf<NoQuery>,
     Body(ask): Body<ActOnRun>,
 ) -> Answer {
-    act(&app, &caller, id, Command::Retry { by: caller.by(ask.reason) }).await
+    act(StatusCode::OK, &app, &caller, id, Command::Retry { by: caller.by(ask.reason) }).await
 }
 
 /// Vouch that a blocked compensation is done, or needs not be
@@ -130,10 +125,11 @@ pub(crate) async fn mark_compensated(
     _: QueryOf<NoQuery>,
     Body(ask): Body<ActOnRun>,
 ) -> Answer {
-    act(&app, &caller, id, Command::MarkUndone { step, by: caller.by(ask.reason) }).await
+    act(StatusCode::OK, &app, &caller, id, Command::MarkUndone { step, by: caller.by(ask.reason) })
+        .await
 }
 
-async fn act(app: &App, caller: &Caller, id: RunId, command: Command) -> Answer {
+async fn act(done: StatusCode, app: &App, caller: &Caller, id: RunId, command: Command) -> Answer {
     app.engine.command(&caller.namespace, id, command).await?;
-    json(StatusCode::OK, &app.engine.run(&caller.namespace, id, None).await?)
+    json(done, &app.engine.run(&caller.namespace, id, None).await?)
 }
