@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::protocol::{Failure, Labels, Outcome};
+use crate::protocol::{Failure, Labels, Outcome, Scope};
 use crate::{Action, Payload, StepPath, Time};
 
 /// One record of a run's journal: what one batch of commands decided about it.
@@ -234,6 +234,9 @@ pub enum Event {
         /// Who asked and why, when a person did.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<By>,
+        /// What they asked for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        scope: Option<Scope>,
         /// The steps to undo.
         steps: Vec<Arc<str>>,
     },

@@ -15,7 +15,8 @@ use std::path::Path;
 #[test]
 fn stories_go_as_they_are_told() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stories");
-    let mut files: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<_> =
+        fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     assert!(!files.is_empty(), "no stories in {}", folder.display());
     let mut wrong = Vec::new();
@@ -36,7 +37,9 @@ fn stories_go_as_they_are_told() {
 fn first_difference(told: &str, happened: &str) -> String {
     let lines = told.lines().zip(happened.lines()).enumerate();
     match lines.into_iter().find(|(_, (told, happened))| told != happened) {
-        Some((line, (told, happened))) => format!("  line {}\n  told:     {told}\n  happened: {happened}", line + 1),
+        Some((line, (told, happened))) => {
+            format!("  line {}\n  told:     {told}\n  happened: {happened}", line + 1)
+        }
         None => "  one is longer than the other".to_owned(),
     }
 }

@@ -17,12 +17,27 @@ impl Run {
     }
 
     /// Folds one event. Answers the step that it settled, forward, if it did.
-    pub(super) fn apply_event(&mut self, event: &Event, at: Time, payloads: &[Payload]) -> Option<usize> {
+    pub(super) fn apply_event(
+        &mut self,
+        event: &Event,
+        at: Time,
+        payloads: &[Payload],
+    ) -> Option<usize> {
         self.folded += 1;
         self.facts.at = at;
-        let payload = |slot: &Slot| payloads.get(slot.0 as usize).cloned().unwrap_or_else(Payload::null);
+        let payload =
+            |slot: &Slot| payloads.get(slot.0 as usize).cloned().unwrap_or_else(Payload::null);
         match event {
-            Event::Started { namespace, workflow, version, definition, key, correlation_id, labels, input } => {
+            Event::Started {
+                namespace,
+                workflow,
+                version,
+                definition,
+                key,
+                correlation_id,
+                labels,
+                input,
+            } => {
                 self.facts.origin = Some(Origin {
                     namespace: namespace.clone(),
                     workflow: workflow.clone(),
@@ -39,7 +54,9 @@ impl Run {
             Event::Skipped { step, .. } => {
                 let step = self.graph.position(step)?;
                 match &mut self.steps[step].body {
-                    BodyState::Task(_) => self.change(Place::step(step), |work| work.stage = Stage::Skipped),
+                    BodyState::Task(_) => {
+                        self.change(Place::step(step), |work| work.stage = Stage::Skipped);
+                    }
                     BodyState::Map(items) => items.stage = MapStage::Skipped,
                 }
                 self.settle(step)
@@ -47,12 +64,13 @@ impl Run {
             Event::Opened { step, items, total } => {
                 let step = self.graph.position(step)?;
                 let list = self.resolve(items, None, payloads);
-                self.open_map(step, &list, *total, at);
+                self.open_map(step, &list, *total);
                 None
             }
             Event::Offered { step, action, attempt, input } => {
                 let place = self.place(step)?;
-                let input = input.as_ref().map(|source| self.resolve(source, Some(place), payloads));
+                let input =
+                    input.as_ref().map(|source| self.resolve(source, Some(place), payloads));
                 self.offered_now(place, *action, *attempt, input, at);
                 None
             }
@@ -83,7 +101,8 @@ impl Run {
             Event::Succeeded { step, output, external_id, .. } => {
                 let place = self.place(step)?;
                 let output = payload(output);
-                let joined = self.items_of(place.step).is_some_and(|items| items.stage != MapStage::Open);
+                let joined =
+                    self.items_of(place.step).is_some_and(|items| items.stage != MapStage::Open);
                 self.change(place, |work| {
                     work.stage = Stage::Succeeded(output);
                     work.late = joined;
@@ -96,21 +115,30 @@ impl Run {
                 });
                 self.settle_task(place)
             }
-            Event::Failed { step, action, attempt, error } => self.attempt_over(step, *action, *attempt, error, false),
-            Event::Lost { step, action, attempt, error } => self.attempt_over(step, *action, *attempt, error, true),
+            Event::Failed { step, action, attempt, error } => {
+                self.attempt_over(step, *action, *attempt, error, false)
+            }
+            Event::Lost { step, action, attempt, error } => {
+                self.attempt_over(step, *action, *attempt, error, true)
+            }
             Event::RetryScheduled { step, action, at: until, .. } => self.change_at(step, |work| {
                 work.tries_mut(*action).delay = until.since(at);
                 set_current(work, *action, Hand::Backoff { until: *until });
             }),
-            Event::NotHappened { step, .. } => self.change_at(step, |work| work.aside_mut().doubt = false),
-            Event::Happened { .. } | Event::CancelRequested { .. } | Event::RetryRequested { .. } => {
+            Event::NotHappened { step, .. } => {
+                self.change_at(step, |work| work.aside_mut().doubt = false)
+            }
+            Event::Happened { .. }
+            | Event::CancelRequested { .. }
+            | Event::RetryRequested { .. } => {
                 self.note_request(event);
                 None
             }
             Event::GaveUp { step, fate, error } => self.gave_up(step, *fate, error.as_ref()),
             Event::Parked { step } => self.change_at(step, |work| work.stage = Stage::Parked),
             Event::Resumed { step } => self.change_at(step, |work| {
-                let action = if work.undo == Undo::Blocked { Action::Compensate } else { Action::Forward };
+                let action =
+                    if work.undo == Undo::Blocked { Action::Compensate } else { Action::Forward };
                 let tries = work.tries_mut(action);
                 tries.forgiven = tries.failures + tries.losses;
                 tries.since = at;
@@ -123,11 +151,14 @@ impl Run {
                 self.settle(step)
             }
             Event::RunFailed { step, error } => {
-                self.facts.error.get_or_insert(RunError { step: step.clone(), failure: error.clone() });
+                self.facts
+                    .error
+                    .get_or_insert(RunError { step: step.clone(), failure: error.clone() });
                 None
             }
-            Event::CompensationStarted { cause, by, steps } => {
-                self.facts.compensation = Some(Compensation { cause: *cause, by: by.clone(), at });
+            Event::CompensationStarted { cause, by, scope, steps } => {
+                self.facts.compensation =
+                    Some(Compensation { cause: *cause, by: by.clone(), scope: scope.clone() });
                 self.turn_backward(steps);
                 None
             }
@@ -188,7 +219,12 @@ impl Run {
     }
 
     /// The document that a source names.
-    pub(super) fn resolve(&self, source: &Source, place: Option<Place>, payloads: &[Payload]) -> Payload {
+    pub(super) fn resolve(
+        &self,
+        source: &Source,
+        place: Option<Place>,
+        payloads: &[Payload],
+    ) -> Payload {
         let found = match source {
             Source::Slot(slot) => payloads.get(slot.0 as usize).cloned(),
             Source::Same(pointer) => self.root(pointer, place),
@@ -226,12 +262,11 @@ impl Run {
         None
     }
 
-    fn open_map(&mut self, step: usize, list: &Payload, total: u32, at: Time) {
+    fn open_map(&mut self, step: usize, list: &Payload, total: u32) {
         let mut elements = list.elements().unwrap_or_default();
         elements.resize_with(total as usize, Payload::null);
         let BodyState::Map(items) = &mut self.steps[step].body else { return };
         items.stage = MapStage::Open;
-        items.since = at;
         items.works = elements.iter().map(|_| Work::default()).collect();
         items.list = elements;
         items.tally.forward[0] = total;
@@ -240,7 +275,14 @@ impl Run {
         self.tally.undo[0] += total;
     }
 
-    fn offered_now(&mut self, place: Place, action: Action, attempt: u32, input: Option<Payload>, at: Time) {
+    fn offered_now(
+        &mut self,
+        place: Place,
+        action: Action,
+        attempt: u32,
+        input: Option<Payload>,
+        at: Time,
+    ) {
         if let (Some(item), Some(items)) = (place.item, self.items_mut(place.step)) {
             match action {
                 Action::Forward | Action::Verify => items.next = items.next.max(item + 1),
@@ -291,7 +333,8 @@ impl Run {
     fn gave_up(&mut self, path: &StepPath, fate: Fate, error: Option<&Failure>) -> Option<usize> {
         let step = self.graph.position(&path.step)?;
         if let (None, Some(items)) = (path.item, self.items_mut(step)) {
-            items.stage = if fate == Fate::Cancelled { MapStage::Cancelled } else { MapStage::Failed };
+            items.stage =
+                if fate == Fate::Cancelled { MapStage::Cancelled } else { MapStage::Failed };
             items.error = error.cloned();
             return self.settle(step);
         }

@@ -44,7 +44,12 @@ impl Decider<'_> {
     }
 
     /// A report by an attempt that is not in a worker's hands: said before, or too late.
-    fn report_out_of_turn(&mut self, place: Place, task: TaskKey, outcome: &TaskOutcome) -> Result<(), Refusal> {
+    fn report_out_of_turn(
+        &mut self,
+        place: Place,
+        task: TaskKey,
+        outcome: &TaskOutcome,
+    ) -> Result<(), Refusal> {
         let refusal = lease_lost(&task);
         let Some(work) = self.work(place) else { return Err(refusal) };
         let last = work.tries(task.action).attempt;
@@ -53,7 +58,10 @@ impl Decider<'_> {
             return Err(refusal);
         }
         let lost = work.aside.as_ref().and_then(|aside| {
-            aside.lost.iter().find(|(action, attempt, _)| (*action, *attempt) == (task.action, task.attempt))
+            aside
+                .lost
+                .iter()
+                .find(|(action, attempt, _)| (*action, *attempt) == (task.action, task.attempt))
         });
         match lost {
             None => Ok(()),
@@ -67,7 +75,13 @@ impl Decider<'_> {
         }
     }
 
-    fn verified(&mut self, place: Place, attempt: u32, verdict: Verdict, external_id: Option<String>) {
+    fn verified(
+        &mut self,
+        place: Place,
+        attempt: u32,
+        verdict: Verdict,
+        external_id: Option<String>,
+    ) {
         let step = self.run.path(place);
         match verdict {
             Verdict::Happened(output) => {
@@ -92,15 +106,20 @@ impl Decider<'_> {
             Action::Forward => {
                 let (policy, on_unknown) = (spec.retry.clone(), spec.on_unknown);
                 match on_unknown {
-                    OnUnknown::Verify if error.kind == FailureKind::Unknown => self.offer(place, Action::Verify),
-                    OnUnknown::Compensate | OnUnknown::Incident if error.kind == FailureKind::Unknown => {
+                    OnUnknown::Verify if error.kind == FailureKind::Unknown => {
+                        self.offer(place, Action::Verify);
+                    }
+                    OnUnknown::Compensate | OnUnknown::Incident
+                        if error.kind == FailureKind::Unknown =>
+                    {
                         self.give_up(place, None);
                     }
                     _ => self.try_again_or_give_up(place, action, &policy, error),
                 }
             }
             Action::Verify => {
-                let policy = spec.verify.as_ref().map_or_else(Retry::default, |verify| verify.retry.clone());
+                let policy =
+                    spec.verify.as_ref().map_or_else(Retry::default, |verify| verify.retry.clone());
                 self.try_again_or_give_up(place, action, &policy, error);
             }
             Action::Compensate => self.undo_failed(place, error),
@@ -108,7 +127,13 @@ impl Decider<'_> {
         self.place_freed(place);
     }
 
-    fn try_again_or_give_up(&mut self, place: Place, action: Action, policy: &Retry, error: &Failure) {
+    fn try_again_or_give_up(
+        &mut self,
+        place: Place,
+        action: Action,
+        policy: &Retry,
+        error: &Failure,
+    ) {
         match self.next_retry(place, action, policy, error) {
             Some(at) => self.try_again(place, action, at),
             None => self.give_up(place, None),
@@ -116,7 +141,13 @@ impl Decider<'_> {
     }
 
     /// When the next attempt is due by `policy`; `None` when there is to be none.
-    pub(super) fn next_retry(&self, place: Place, action: Action, policy: &Retry, error: &Failure) -> Option<Time> {
+    pub(super) fn next_retry(
+        &self,
+        place: Place,
+        action: Action,
+        policy: &Retry,
+        error: &Failure,
+    ) -> Option<Time> {
         let tries = self.work(place)?.tries(action);
         if error.kind == FailureKind::Permanent || policy.final_errors.contains(&error.code) {
             return None;
@@ -155,7 +186,10 @@ impl Decider<'_> {
         let (hand, now) = (hand.clone(), self.now());
         let spec = self.run.spec(place.step);
         let began = self.work(place).map_or(now, |work| work.tries.since);
-        let limit = spec.timeouts.step.filter(|&limit| action != Action::Compensate && began.after(limit) <= now);
+        let limit = spec
+            .timeouts
+            .step
+            .filter(|&limit| action != Action::Compensate && began.after(limit) <= now);
         if let Some(limit) = limit {
             let error = own_failure("step_timeout", format!("the step took longer than {limit}"));
             if matches!(hand, Hand::Leased { .. }) {
@@ -168,7 +202,8 @@ impl Decider<'_> {
         match hand {
             Hand::Nobody => {}
             Hand::Offered { .. } => {
-                let error = own_failure("start_timeout", "no worker claimed the task in time".to_owned());
+                let error =
+                    own_failure("start_timeout", "no worker claimed the task in time".to_owned());
                 self.give_up(place, Some(error));
                 self.place_freed(place);
             }
@@ -177,7 +212,10 @@ impl Decider<'_> {
             Hand::Leased { since, .. } => {
                 let limit = spec.timeouts.attempt;
                 let error = if since.after(limit) <= now {
-                    unknown_failure("attempt_timeout", format!("the attempt took longer than {limit}"))
+                    unknown_failure(
+                        "attempt_timeout",
+                        format!("the attempt took longer than {limit}"),
+                    )
                 } else {
                     unknown_failure("lease_expired", "the worker gave no sign of life".to_owned())
                 };
@@ -198,10 +236,13 @@ impl Decider<'_> {
         let Some(work) = self.work(place) else { return };
         let doubt = work.in_doubt();
         let spec = self.run.spec(place.step);
-        let joined = self.run.items_of(place.step).is_some_and(|items| items.stage != MapStage::Open);
+        let joined =
+            self.run.items_of(place.step).is_some_and(|items| items.stage != MapStage::Open);
         let parks = match spec.on_failure {
             OnFailure::Incident => true,
-            OnFailure::Compensate => spec.class() == Some(Class::Retriable) || self.run.past_pivot(),
+            OnFailure::Compensate => {
+                spec.class() == Some(Class::Retriable) || self.run.past_pivot()
+            }
             OnFailure::Continue => spec.class() == Some(Class::Pivot) && doubt,
         } || (doubt && spec.on_unknown == OnUnknown::Incident);
         let step = self.run.path(place);

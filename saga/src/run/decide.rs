@@ -1,10 +1,15 @@
 //! What a command makes happen. Each event is applied as it is decided, so that what follows from it sees it.
 
+use std::collections::VecDeque;
+
 use super::state::{Hand, Place, Undo, Work};
 use super::{Mode, Run, lease_span};
 use crate::event::{By, Event, IncidentKind, Record, Slot};
 use crate::protocol::{Failure, FailureKind, Outcome};
-use crate::{Action, Cause, Command, OnTimeout, Payload, Refusal, RefusalCode, Reply, Start, StepPath, TaskKey, Time};
+use crate::{
+    Action, Cause, Command, OnTimeout, Payload, Refusal, RefusalCode, Reply, Start, StepPath,
+    TaskKey, Time,
+};
 
 /// Decides about `command` at the instant `at`: applies to `run` what it makes happen and appends it to `record`.
 ///
@@ -14,9 +19,14 @@ use crate::{Action, Cause, Command, OnTimeout, Payload, Refusal, RefusalCode, Re
 ///
 /// # Errors
 /// A [`Refusal`] when the rules do not allow it.
-pub fn decide(run: &mut Run, command: Command, at: Time, record: &mut Record) -> Result<Reply, Refusal> {
+pub fn decide(
+    run: &mut Run,
+    command: Command,
+    at: Time,
+    record: &mut Record,
+) -> Result<Reply, Refusal> {
     record.at = record.at.max(at).max(run.facts.at);
-    let mut decider = Decider { run, record, ready: Vec::new() };
+    let mut decider = Decider { run, record, ready: VecDeque::new() };
     let reply = decider.command(command);
     decider.advance();
     decider.advance_undo();
@@ -29,7 +39,7 @@ pub(super) struct Decider<'a> {
     pub(super) run: &'a mut Run,
     pub(super) record: &'a mut Record,
     /// Steps whose last need was just settled.
-    pub(super) ready: Vec<usize>,
+    pub(super) ready: VecDeque<usize>,
 }
 
 impl Decider<'_> {
@@ -65,11 +75,13 @@ impl Decider<'_> {
             Command::Report { task, outcome } => self.report(task, outcome)?,
             Command::Beat { task, details } => self.beat(task, details)?,
             Command::Tick => self.tick(),
-            Command::Compensate { scope, force, by } => self.compensate_by_hand(&scope, force, by)?,
+            Command::Compensate { scope, force, by } => {
+                self.compensate_by_hand(&scope, force, by)?;
+            }
             Command::Cancel { by } => self.cancel(by)?,
             Command::Kill { by } => self.kill(by)?,
             Command::Retry { by } => self.retry(by)?,
-            Command::MarkUndone { step, by } => self.mark_undone(step, by)?,
+            Command::MarkUndone { step, by } => self.mark_undone(&step, by)?,
         }
         Ok(Reply::Done)
     }
@@ -95,7 +107,8 @@ impl Decider<'_> {
             labels: start.labels,
             input,
         });
-        self.ready = (0..self.run.steps.len()).filter(|&step| self.run.steps[step].missing == 0).collect();
+        self.ready =
+            (0..self.run.steps.len()).filter(|&step| self.run.steps[step].missing == 0).collect();
         Ok(Reply::Done)
     }
 
@@ -135,11 +148,15 @@ impl Decider<'_> {
         let span = lease_span(self.run.spec(place.step));
         let until = self.now().after(span);
         let held = self.work(place).filter(|work| work.is_leased(task.action, task.attempt));
-        let Some(Hand::Leased { until: current, .. }) = held.and_then(Work::current).map(|(_, hand)| hand) else {
+        let Some(Hand::Leased { until: current, .. }) =
+            held.and_then(Work::current).map(|(_, hand)| hand)
+        else {
             return Err(lease_lost(&task));
         };
-        // A sign of life that would hardly move the lease is not worth a record.
-        if details.is_none() && until.since(*current).0 < span.0 / 4 {
+        let known = held.and_then(|work| work.aside.as_ref()?.details.as_ref());
+        // A sign of life that tells nothing new and would hardly move the lease is not worth a record.
+        if (details.is_none() || details.as_ref() == known) && until.since(*current).0 < span.0 / 4
+        {
             return Ok(());
         }
         let details = details.map(|details| self.slot(details));
@@ -171,7 +188,7 @@ impl Decider<'_> {
             return;
         }
         self.emit(Event::RunFailed { step: None, error: own_failure("run_timeout", message) });
-        self.compensate(Cause::Timeout, None, &self.run.all_steps());
+        self.compensate(Cause::Timeout);
     }
 
     fn cancel(&mut self, by: By) -> Result<(), Refusal> {
@@ -179,7 +196,10 @@ impl Decider<'_> {
             Mode::Backward | Mode::Ended if self.run.facts.cancelled_by.is_some() => return Ok(()),
             Mode::Ended => return Err(Refusal::new(RefusalCode::RunEnded, "the run has ended")),
             Mode::Backward => {
-                return Err(Refusal::new(RefusalCode::AlreadyCompensating, "the run is being undone already"));
+                return Err(Refusal::new(
+                    RefusalCode::AlreadyCompensating,
+                    "the run is being undone already",
+                ));
             }
             Mode::Forward => {}
         }
@@ -191,8 +211,8 @@ impl Decider<'_> {
                  compensate it with force, or kill it to leave things as they are",
             ));
         }
-        self.emit(Event::CancelRequested { by: by.clone() });
-        self.compensate(Cause::Cancel, Some(by), &self.run.all_steps());
+        self.emit(Event::CancelRequested { by });
+        self.compensate(Cause::Cancel);
         Ok(())
     }
 
@@ -207,7 +227,8 @@ impl Decider<'_> {
         need_reason(&by)?;
         self.revoke_all();
         self.emit(Event::Killed { by });
-        let outcome = if self.run.something_stands() { Outcome::FailedDirty } else { Outcome::Cancelled };
+        let outcome =
+            if self.run.something_stands() { Outcome::FailedDirty } else { Outcome::Cancelled };
         self.end(outcome, None);
         Ok(())
     }
@@ -228,7 +249,10 @@ impl Decider<'_> {
             return if self.run.facts.retried_by.as_ref() == Some(&by) {
                 Ok(())
             } else {
-                Err(Refusal::new(RefusalCode::NothingToRetry, "nothing in this run is parked or blocked"))
+                Err(Refusal::new(
+                    RefusalCode::NothingToRetry,
+                    "nothing in this run is parked or blocked",
+                ))
             };
         }
         need_reason(&by)?;
@@ -249,7 +273,9 @@ impl Decider<'_> {
         let tally = &self.run.tally;
         match self.run.facts.mode {
             _ if self.run.facts.origin.is_none() => {}
-            Mode::Forward if self.run.unsettled == 0 && tally.active() == 0 && tally.undo_open() == 0 => {
+            Mode::Forward
+                if self.run.unsettled == 0 && tally.active() == 0 && tally.undo_open() == 0 =>
+            {
                 self.conclude_forward();
             }
             Mode::Backward if self.run.steps.iter().all(|step| step.undo_settled) => {
@@ -262,15 +288,22 @@ impl Decider<'_> {
 
     /// Ends the run. Nothing needs a person any more.
     pub(super) fn end(&mut self, outcome: Outcome, output: Option<Slot>) {
-        let open: Vec<u32> = self.run.facts.incidents.iter().map(|incident| incident.number).collect();
+        let open: Vec<u32> =
+            self.run.facts.incidents.iter().map(|incident| incident.number).collect();
         for incident in open {
             self.emit(Event::IncidentResolved { incident });
         }
         self.emit(Event::Ended { outcome, output });
     }
 
-    pub(super) fn open_incident(&mut self, kind: IncidentKind, step: Option<StepPath>, message: String) {
-        let known = self.run.facts.incidents.iter().any(|open| open.kind == kind && open.step == step);
+    pub(super) fn open_incident(
+        &mut self,
+        kind: IncidentKind,
+        step: Option<StepPath>,
+        message: String,
+    ) {
+        let known =
+            self.run.facts.incidents.iter().any(|open| open.kind == kind && open.step == step);
         if !known {
             let incident = self.run.facts.incidents_opened + 1;
             self.emit(Event::IncidentOpened { incident, kind, step, message });
@@ -279,7 +312,8 @@ impl Decider<'_> {
 
     pub(super) fn resolve_incidents(&mut self, step: &StepPath) {
         let about = |open: &&super::Incident| open.step.as_ref() == Some(step);
-        let open: Vec<u32> = self.run.facts.incidents.iter().filter(about).map(|open| open.number).collect();
+        let open: Vec<u32> =
+            self.run.facts.incidents.iter().filter(about).map(|open| open.number).collect();
         for incident in open {
             self.emit(Event::IncidentResolved { incident });
         }
@@ -303,16 +337,28 @@ impl Decider<'_> {
 
 /// A failure that the engine itself found.
 pub(super) fn own_failure(code: &str, message: String) -> Failure {
-    Failure { kind: FailureKind::Permanent, code: code.to_owned(), message, details: None, retry_after: None }
+    Failure {
+        kind: FailureKind::Permanent,
+        code: code.to_owned(),
+        message,
+        details: None,
+        retry_after: None,
+    }
 }
 
 pub(super) fn lease_lost(task: &TaskKey) -> Refusal {
-    Refusal::new(RefusalCode::LeaseLost, format!("{task} is no longer this worker's: it timed out or was revoked"))
+    Refusal::new(
+        RefusalCode::LeaseLost,
+        format!("{task} is no longer this worker's: it timed out or was revoked"),
+    )
 }
 
 pub(super) fn need_reason(by: &By) -> Result<(), Refusal> {
     if by.reason.trim().is_empty() {
-        return Err(Refusal::new(RefusalCode::ReasonMissing, "say why: a reason is kept in the history"));
+        return Err(Refusal::new(
+            RefusalCode::ReasonMissing,
+            "say why: a reason is kept in the history",
+        ));
     }
     Ok(())
 }

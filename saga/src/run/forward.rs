@@ -13,7 +13,7 @@ const MAX_ITEMS: usize = 1_000_000;
 impl Decider<'_> {
     /// Begins every step whose turn has come, and what follows from that.
     pub(super) fn advance(&mut self) {
-        while let Some(step) = self.ready.pop() {
+        while let Some(step) = self.ready.pop_front() {
             if self.run.facts.mode == Mode::Forward && !self.has_begun(step) {
                 self.begin(step);
             }
@@ -45,14 +45,23 @@ impl Decider<'_> {
             Some(Ok(true)) | None => match &node.body {
                 Body::Task(task) => self.evaluate(&task.input, Place::step(step)).map(|source| {
                     let path = StepPath::step(node.id.clone());
-                    self.emit(Event::Offered { step: path, action: Action::Forward, attempt: 1, input: Some(source) });
+                    self.emit(Event::Offered {
+                        step: path,
+                        action: Action::Forward,
+                        attempt: 1,
+                        input: Some(source),
+                    });
                 }),
                 Body::Map(map) => self.open(step, map),
             },
         };
         if let Err(error) = begun {
             let path = StepPath::step(node.id.clone());
-            self.emit(Event::GaveUp { step: path.clone(), fate: Fate::Failed, error: Some(error.clone()) });
+            self.emit(Event::GaveUp {
+                step: path.clone(),
+                fate: Fate::Failed,
+                error: Some(error.clone()),
+            });
             self.step_failed(step, Some(path), error);
         }
     }
@@ -61,10 +70,14 @@ impl Decider<'_> {
         let items = self.evaluate(&map.items, Place::step(step))?;
         let list = self.run.resolve(&items, None, &self.record.payloads);
         let Some(elements) = list.elements() else {
-            return Err(own_failure("items_not_a_list", "the items of a fan-out must be a list".to_owned()));
+            return Err(own_failure(
+                "items_not_a_list",
+                "the items of a fan-out must be a list".to_owned(),
+            ));
         };
         if elements.len() > MAX_ITEMS {
-            let message = format!("a fan-out takes at most {MAX_ITEMS} items, not {}", elements.len());
+            let message =
+                format!("a fan-out takes at most {MAX_ITEMS} items, not {}", elements.len());
             return Err(own_failure("too_many_items", message));
         }
         let total = u32::try_from(elements.len()).unwrap_or(u32::MAX);
@@ -85,7 +98,9 @@ impl Decider<'_> {
     /// Whether one more item of this map may be in flight.
     pub(super) fn has_place(&self, place: Place, action: Action) -> bool {
         let node = &self.run.graph.nodes[place.step];
-        let (Some(map), Some(items)) = (node.map(), self.run.items_of(place.step)) else { return true };
+        let (Some(map), Some(items)) = (node.map(), self.run.items_of(place.step)) else {
+            return true;
+        };
         let Tally { forward, undo, .. } = &items.tally;
         let in_flight = match action {
             Action::Forward | Action::Verify => forward[1] + forward[2] + forward[4],
@@ -120,7 +135,12 @@ impl Decider<'_> {
             let path = self.run.path(place);
             match self.evaluate(&map.task.input, place) {
                 Ok(source) => {
-                    self.emit(Event::Offered { step: path, action: Action::Forward, attempt: 1, input: Some(source) });
+                    self.emit(Event::Offered {
+                        step: path,
+                        action: Action::Forward,
+                        attempt: 1,
+                        input: Some(source),
+                    });
                 }
                 Err(error) => {
                     self.emit(Event::GaveUp { step: path, fate: Fate::Failed, error: Some(error) });
@@ -143,12 +163,16 @@ impl Decider<'_> {
     fn join_if_decided(&mut self, last: Place) -> bool {
         let graph = self.run.graph.clone();
         let node = &graph.nodes[last.step];
-        let (Some(map), Some(items)) = (node.map(), self.run.items_of(last.step)) else { return false };
+        let (Some(map), Some(items)) = (node.map(), self.run.items_of(last.step)) else {
+            return false;
+        };
         if items.stage != MapStage::Open {
             return false;
         }
         let total = u32::try_from(items.works.len()).unwrap_or(u32::MAX);
-        let Some(succeeded) = decided(map.join, total, items.tally.succeeded(), items.tally.failed()) else {
+        let Some(succeeded) =
+            decided(map.join, total, items.tally.succeeded(), items.tally.failed())
+        else {
             return false;
         };
         let (failed, path) = (items.tally.failed(), StepPath::step(node.id.clone()));
@@ -170,12 +194,14 @@ impl Decider<'_> {
     fn dismiss_losers(&mut self, step: usize, losers: Losers) {
         for place in self.run.places_of(step) {
             let Some(work) = self.work(place) else { continue };
-            let leased = work.current().is_some_and(|(_, hand)| matches!(hand, super::Hand::Leased { .. }));
+            let leased =
+                work.current().is_some_and(|(_, hand)| matches!(hand, super::Hand::Leased { .. }));
             let begun = matches!(work.stage, Stage::Active(..) | Stage::Parked);
             if begun && !(leased && losers == Losers::Drain) {
                 self.revoke(place);
             }
-            let stands = self.work(place).is_some_and(|work| work.may_stand() && work.undo == Undo::None);
+            let stands =
+                self.work(place).is_some_and(|work| work.may_stand() && work.undo == Undo::None);
             let lost = begun && losers == Losers::Compensate;
             if lost && stands && self.run.spec(step).compensate.is_some() {
                 let path = self.run.path(place);
@@ -188,12 +214,14 @@ impl Decider<'_> {
     /// A step failed for good: the run goes on without it, or is undone, or, past the point of no return, goes on
     /// with what does not need it.
     pub(super) fn step_failed(&mut self, step: usize, path: Option<StepPath>, error: Failure) {
-        if self.run.facts.mode != Mode::Forward || self.run.spec(step).on_failure == OnFailure::Continue {
+        if self.run.facts.mode != Mode::Forward
+            || self.run.spec(step).on_failure == OnFailure::Continue
+        {
             return;
         }
         self.emit(Event::RunFailed { step: path, error });
         if !self.run.past_pivot() {
-            self.compensate(Cause::Failure, None, &self.run.all_steps());
+            self.compensate(Cause::Failure);
         }
     }
 }
@@ -248,7 +276,11 @@ mod tests {
             (Join::BestEffort, (2, 0, 2), Some(true)),
         ];
         for (join, (total, succeeded, failed), expected) in cases {
-            assert_eq!(decided(join, total, succeeded, failed), expected, "{join:?} {total} {succeeded} {failed}");
+            assert_eq!(
+                decided(join, total, succeeded, failed),
+                expected,
+                "{join:?} {total} {succeeded} {failed}"
+            );
         }
     }
 }

@@ -19,10 +19,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::event::By;
-use crate::protocol::{Forward, Labels, Outcome, RunError, State, TaskOffer};
+use crate::protocol::{Forward, Labels, Outcome, RunError, Scope, State, TaskOffer};
 use crate::{
-    Action, Body, Cause, Class, Graph, IncidentKind, Payload, RunId, Span, StepPath, Task, TaskKey, Time, Timestamp,
-    effect_key,
+    Action, Body, Cause, Class, Graph, IncidentKind, Payload, RunId, Span, StepPath, Task, TaskKey,
+    Time, Timestamp, effect_key,
 };
 pub use decide::decide;
 use serde::{Deserialize, Serialize};
@@ -54,10 +54,14 @@ struct Facts {
     handed_out: bool,
     timed_out: bool,
     error: Option<RunError>,
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "Payload::present"
+    )]
     output: Option<Payload>,
     outcome: Option<Outcome>,
     ended_at: Option<Time>,
-    /// The last instant at which something was undone or vouched for by a person.
     compensation: Option<Compensation>,
     cancelled_by: Option<By>,
     killed_by: Option<By>,
@@ -96,7 +100,7 @@ enum Mode {
 struct Compensation {
     cause: Cause,
     by: Option<By>,
-    at: Time,
+    scope: Option<Scope>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -251,7 +255,9 @@ impl Run {
 
     /// The deadline as long as it matters.
     fn deadline_due(&self) -> Option<Time> {
-        let matters = self.facts.mode == Mode::Forward && !self.facts.timed_out && self.facts.origin.is_some();
+        let matters = self.facts.mode == Mode::Forward
+            && !self.facts.timed_out
+            && self.facts.origin.is_some();
         matters.then(|| self.deadline())
     }
 
@@ -335,7 +341,8 @@ impl Run {
             input: work.input.clone().unwrap_or_else(Payload::null),
             forward: (action == Action::Compensate).then(|| forward_of(work)),
             effect_key: effect_key(self.id, &task.step, action),
-            forward_key: (action != Action::Forward).then(|| effect_key(self.id, &task.step, Action::Forward)),
+            forward_key: (action != Action::Forward)
+                .then(|| effect_key(self.id, &task.step, Action::Forward)),
             heartbeat: lease_span(spec),
             deadline: Timestamp(since.after(spec.timeouts.attempt)),
             correlation_id: self.correlation_id(),
@@ -438,7 +445,6 @@ impl Items {
             next: 0,
             undo_next: 0,
             error: None,
-            since: Time(0),
             tally: Tally::default(),
             due_without_place: std::collections::VecDeque::new(),
         }

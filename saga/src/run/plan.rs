@@ -12,15 +12,20 @@ impl Run {
     /// A [`Refusal`] when it could not be undone so.
     pub fn plan(&self, scope: &Scope, at: Time) -> Result<Plan, Refusal> {
         if self.facts.mode == Mode::Backward {
-            return Err(Refusal::new(RefusalCode::AlreadyCompensating, "the run is being undone already"));
+            return Err(Refusal::new(
+                RefusalCode::AlreadyCompensating,
+                "the run is being undone already",
+            ));
         }
         let mut in_scope = vec![false; self.steps.len()];
         for step in self.steps_in(scope)? {
             in_scope[step] = true;
         }
         self.compensable_at(at)?;
-        let (mut plan, mut begins) =
-            (Plan { steps: Vec::new(), irreversible: Vec::new(), past_pivot: self.past_pivot() }, vec![0; in_scope.len()]);
+        let (mut plan, mut begins) = (
+            Plan { steps: Vec::new(), irreversible: Vec::new(), past_pivot: self.past_pivot() },
+            vec![0; in_scope.len()],
+        );
         for &step in self.graph.order.iter().rev() {
             let node = &self.graph.nodes[step];
             let undos: Vec<PlannedUndo> = self.planned(step, begins[step]).collect();
@@ -45,8 +50,10 @@ impl Run {
         let name = self.spec(step).compensate.as_ref().map_or("", |undo| undo.name.as_str());
         self.places_of(step).filter_map(move |place| {
             let work = self.work(place)?;
-            let leased = matches!(work.stage, Stage::Active(Action::Forward, super::Hand::Leased { .. }));
-            let open = matches!(work.stage, Stage::Active(..) | Stage::Parked) && (leased || work.in_doubt());
+            let leased =
+                matches!(work.stage, Stage::Active(Action::Forward, super::Hand::Leased { .. }));
+            let open = matches!(work.stage, Stage::Active(..) | Stage::Parked)
+                && (leased || work.in_doubt());
             (open || work.may_stand()).then(|| PlannedUndo {
                 step: self.path(place),
                 name: name.to_owned(),

@@ -12,7 +12,9 @@ pub(crate) fn delay(policy: &Retry, spent: u32, previous: Span, chance: u64) -> 
         Jitter::None => full,
         Jitter::Full => between(0, full, chance),
         Jitter::Equal => between(full / 2, full, chance),
-        Jitter::Decorrelated => between(first, previous.0.max(first).saturating_mul(3), chance).min(cap),
+        Jitter::Decorrelated => {
+            between(first, previous.0.max(first).saturating_mul(3), chance).min(cap)
+        }
     };
     Span(spread)
 }
@@ -46,12 +48,19 @@ mod tests {
     use super::*;
 
     fn policy(jitter: Jitter) -> Retry {
-        Retry { first_delay: Span(100), multiplier: 2.0, max_delay: Span(1_000), jitter, ..Retry::default() }
+        Retry {
+            first_delay: Span(100),
+            multiplier: 2.0,
+            max_delay: Span(1_000),
+            jitter,
+            ..Retry::default()
+        }
     }
 
     #[test]
     fn without_jitter_the_delay_doubles_up_to_the_cap_for_ever() {
-        let delays = [1, 2, 3, 4, 5, 100, u32::MAX].map(|spent| delay(&policy(Jitter::None), spent, Span(0), 7).0);
+        let delays = [1, 2, 3, 4, 5, 100, u32::MAX]
+            .map(|spent| delay(&policy(Jitter::None), spent, Span(0), 7).0);
         assert_eq!(delays, [100, 200, 400, 800, 1_000, 1_000, 1_000]);
     }
 

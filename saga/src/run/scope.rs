@@ -94,7 +94,8 @@ impl Decider<'_> {
     /// Evaluates `expr` as seen from `place`, and says where its value is to be found from now on.
     pub(super) fn evaluate(&mut self, expr: &Expr, place: Place) -> Result<Source, Failure> {
         let view = View { run: self.run, item: self.run.item_at(place) };
-        let value = expr.eval(&view).map_err(|error| own_failure("wiring_failed", error.to_string()))?;
+        let value =
+            expr.eval(&view).map_err(|error| own_failure("wiring_failed", error.to_string()))?;
         match expr.whole() {
             Some(pointer) => Ok(Source::Same(pointer.to_owned())),
             None => Ok(Source::Slot(self.slot(value))),

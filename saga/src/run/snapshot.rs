@@ -26,8 +26,14 @@ impl Run {
     #[must_use]
     pub fn snapshot(&self) -> String {
         let Run { seq, folded, unsettled, facts, steps, .. } = self;
-        let snapshot =
-            Snapshot { format: FORMAT, seq: *seq, folded: *folded, unsettled: *unsettled, facts, steps };
+        let snapshot = Snapshot {
+            format: FORMAT,
+            seq: *seq,
+            folded: *folded,
+            unsettled: *unsettled,
+            facts,
+            steps,
+        };
         // Every field has a JSON form: string keys only, no foreign `Serialize`.
         serde_json::to_string(&snapshot).unwrap_or_default()
     }
@@ -38,15 +44,23 @@ impl Run {
     /// When the text is not a snapshot of a run on this graph.
     pub fn restore(id: RunId, graph: Arc<Graph>, snapshot: &str) -> Result<Run, String> {
         let Snapshot { format, seq, folded, unsettled, facts, steps } =
-            serde_json::from_str::<Snapshot<Facts, Vec<StepState>>>(snapshot).map_err(|error| error.to_string())?;
+            serde_json::from_str::<Snapshot<Facts, Vec<StepState>>>(snapshot)
+                .map_err(|error| error.to_string())?;
         if format != FORMAT {
-            return Err(format!("a snapshot of format {format}; this version reads format {FORMAT}"));
+            return Err(format!(
+                "a snapshot of format {format}; this version reads format {FORMAT}"
+            ));
         }
         if steps.len() != graph.nodes.len() {
-            return Err(format!("a snapshot of {} steps for a workflow of {}", steps.len(), graph.nodes.len()));
+            return Err(format!(
+                "a snapshot of {} steps for a workflow of {}",
+                steps.len(),
+                graph.nodes.len()
+            ));
         }
         let mut run = Run::new(id, graph);
-        (run.seq, run.folded, run.unsettled, run.facts, run.steps) = (seq, folded, unsettled, facts, steps);
+        (run.seq, run.folded, run.unsettled, run.facts, run.steps) =
+            (seq, folded, unsettled, facts, steps);
         run.recount();
         Ok(run)
     }

@@ -57,8 +57,6 @@ pub(crate) struct Items {
     pub(crate) undo_next: u32,
     /// Why the map failed as a whole.
     pub(crate) error: Option<Failure>,
-    /// When it was opened, for the step's timeout.
-    pub(crate) since: Time,
     #[serde(skip)]
     pub(crate) tally: Tally,
     /// Items whose retry is due but for which no place was free. Found again by a tick after a restore.
@@ -83,7 +81,11 @@ pub(crate) struct Work {
     pub(crate) stage: Stage,
     #[serde(default, skip_serializing_if = "Undo::is_none")]
     pub(crate) undo: Undo,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "Payload::present"
+    )]
     pub(crate) input: Option<Payload>,
     pub(crate) tries: Tries,
     /// What only some works have.
@@ -198,6 +200,11 @@ pub(crate) struct Aside {
     pub(crate) doubt: bool,
     pub(crate) error: Option<Failure>,
     /// What the last sign of life said.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "Payload::present"
+    )]
     pub(crate) details: Option<Payload>,
     pub(crate) external_id: Option<String>,
     /// Attempts whose report is refused: lost or revoked. Flagged once their late result was recorded.
@@ -209,7 +216,9 @@ impl Work {
         match action {
             Action::Forward => self.tries,
             Action::Verify => self.aside.as_ref().map_or_else(Tries::default, |aside| aside.verify),
-            Action::Compensate => self.aside.as_ref().map_or_else(Tries::default, |aside| aside.undo),
+            Action::Compensate => {
+                self.aside.as_ref().map_or_else(Tries::default, |aside| aside.undo)
+            }
         }
     }
 
@@ -276,12 +285,16 @@ impl Work {
                 task.timeouts.to_start.map(|span| since.after(span))
             }
             Hand::Offered { .. } => None,
-            Hand::Leased { since, until, .. } => Some((*until).min(since.after(task.timeouts.attempt))),
+            Hand::Leased { since, until, .. } => {
+                Some((*until).min(since.after(task.timeouts.attempt)))
+            }
             Hand::Backoff { until } => Some(*until),
         };
         let step = match action {
             Action::Compensate => None,
-            Action::Forward | Action::Verify => task.timeouts.step.map(|span| self.tries.since.after(span)),
+            Action::Forward | Action::Verify => {
+                task.timeouts.step.map(|span| self.tries.since.after(span))
+            }
         };
         own.into_iter().chain(step).min()
     }
@@ -289,12 +302,28 @@ impl Work {
 
 /// The words for how a work stands, forward.
 pub(crate) const FORWARD_WORDS: [&str; 11] = [
-    "waiting", "offered", "leased", "backoff", "verifying", "parked", "succeeded", "failed", "unknown", "skipped",
+    "waiting",
+    "offered",
+    "leased",
+    "backoff",
+    "verifying",
+    "parked",
+    "succeeded",
+    "failed",
+    "unknown",
+    "skipped",
     "cancelled",
 ];
 /// The words for how a work stands, backward.
 pub(crate) const UNDO_WORDS: [&str; 8] = [
-    "none", "waiting", "offered", "leased", "backoff", "blocked", "compensated", "compensated_by_hand",
+    "none",
+    "waiting",
+    "offered",
+    "leased",
+    "backoff",
+    "blocked",
+    "compensated",
+    "compensated_by_hand",
 ];
 
 impl Work {

@@ -41,7 +41,9 @@ impl Run {
     /// Whether anything at `place` is to be undone once its step is.
     pub(super) fn to_undo(&self, place: Place) -> bool {
         self.spec(place.step).compensate.is_some()
-            && self.work(place).is_some_and(|work| work.may_stand() && matches!(work.undo, Undo::None | Undo::Blocked))
+            && self.work(place).is_some_and(|work| {
+                work.may_stand() && matches!(work.undo, Undo::None | Undo::Blocked)
+            })
     }
 
     /// Turns the run round: marks what is to be undone of `steps`, and lets all others pass the turn on.
@@ -73,7 +75,8 @@ impl Run {
     pub(super) fn undo_over(&mut self, path: &StepPath, how: Undo) -> Option<usize> {
         let place = self.place(path)?;
         self.change(place, |work| {
-            if let Some((Action::Compensate, Hand::Offered { .. } | Hand::Leased { .. })) = work.current()
+            if let Some((Action::Compensate, Hand::Offered { .. } | Hand::Leased { .. })) =
+                work.current()
                 && how == Undo::Marked
             {
                 let attempt = work.tries(Action::Compensate).attempt;
@@ -110,11 +113,15 @@ impl Run {
 
     /// The run was killed: what was still to be undone stays as it is.
     pub(super) fn block_open_undos(&mut self) {
-        let open: Vec<Place> =
-            self.places().filter(|&place| self.work(place).is_some_and(|work| work.undo.is_open())).collect();
+        let open: Vec<Place> = self
+            .places()
+            .filter(|&place| self.work(place).is_some_and(|work| work.undo.is_open()))
+            .collect();
         for place in open {
             self.change(place, |work| {
-                if let Some((Action::Compensate, Hand::Offered { .. } | Hand::Leased { .. })) = work.current() {
+                if let Some((Action::Compensate, Hand::Offered { .. } | Hand::Leased { .. })) =
+                    work.current()
+                {
                     let attempt = work.tries(Action::Compensate).attempt;
                     work.aside_mut().lost.push((Action::Compensate, attempt, false));
                 }
@@ -133,8 +140,14 @@ impl Run {
 
     /// What is true in the world after undoing.
     pub(super) fn outcome_of_undo(&self) -> Outcome {
-        let how = |undo: &Undo| self.places().any(|place| self.work(place).is_some_and(|work| work.undo == *undo));
-        let cause = self.facts.compensation.as_ref().map_or(Cause::Failure, |compensation| compensation.cause);
+        let how = |undo: &Undo| {
+            self.places().any(|place| self.work(place).is_some_and(|work| work.undo == *undo))
+        };
+        let cause = self
+            .facts
+            .compensation
+            .as_ref()
+            .map_or(Cause::Failure, |compensation| compensation.cause);
         let by_hand = matches!(cause, Cause::Cancel | Cause::Manual);
         if self.something_stands() {
             let failed = !by_hand || self.facts.error.is_some();
@@ -156,7 +169,8 @@ impl Run {
                 BodyState::Task(work) => matches!(work.stage, Stage::Failed | Stage::Unknown),
                 BodyState::Map(items) => {
                     let rule = self.graph.nodes[step].map().map(|map| map.join);
-                    let bears = matches!(rule, Some(Join::Tolerate(_) | Join::BestEffort | Join::All));
+                    let bears =
+                        matches!(rule, Some(Join::Tolerate(_) | Join::BestEffort | Join::All));
                     items.stage == MapStage::Failed || (bears && items.tally.failed() > 0)
                 }
             });
@@ -185,7 +199,8 @@ impl Run {
         loop {
             let item = self.items_mut(step)?.due_without_place.pop_front()?;
             let place = Place::item(step, item);
-            let waits = |work: &super::Work| matches!(work.current(), Some((_, Hand::Backoff { .. })));
+            let waits =
+                |work: &super::Work| matches!(work.current(), Some((_, Hand::Backoff { .. })));
             if self.work(place).is_some_and(waits) {
                 return Some(place);
             }
@@ -194,8 +209,12 @@ impl Run {
 }
 
 impl Decider<'_> {
-    /// Begins to undo `steps`: revokes all that is under way, forward, and turns the run round.
-    pub(super) fn compensate(&mut self, cause: Cause, by: Option<By>, steps: &[usize]) {
+    /// Begins to undo everything: revokes all that is under way, forward, and turns the run round.
+    pub(super) fn compensate(&mut self, cause: Cause) {
+        self.compensate_steps(cause, None, &self.run.all_steps());
+    }
+
+    fn compensate_steps(&mut self, cause: Cause, asked: Option<(By, Scope)>, steps: &[usize]) {
         self.revoke_all();
         let steps = steps
             .iter()
@@ -203,12 +222,21 @@ impl Decider<'_> {
             .map(|&step| self.run.graph.nodes[step].id.clone())
             .collect();
         self.ready.clear();
-        self.emit(Event::CompensationStarted { cause, by, steps });
+        let (by, scope) = asked.unzip();
+        self.emit(Event::CompensationStarted { cause, by, scope, steps });
     }
 
-    pub(super) fn compensate_by_hand(&mut self, scope: &Scope, force: bool, by: By) -> Result<(), Refusal> {
-        let running = self.run.facts.compensation.as_ref();
-        if self.run.facts.mode != Mode::Forward && running.is_some_and(|it| it.by.as_ref() == Some(&by)) {
+    pub(super) fn compensate_by_hand(
+        &mut self,
+        scope: &Scope,
+        force: bool,
+        by: By,
+    ) -> Result<(), Refusal> {
+        let last = self.run.facts.compensation.as_ref();
+        let same = last.is_some_and(|last| {
+            last.by.as_ref() == Some(&by) && last.scope.as_ref() == Some(scope)
+        });
+        if self.run.facts.mode != Mode::Forward && same {
             return Ok(());
         }
         if self.run.facts.mode == Mode::Backward {
@@ -226,11 +254,15 @@ impl Decider<'_> {
                 "the run has passed, or may have passed, its point of no return; force is needed to undo it",
             ));
         }
-        let anything = steps.iter().any(|&step| self.run.places_of(step).any(|place| self.run.to_undo(place)));
+        let anything =
+            steps.iter().any(|&step| self.run.places_of(step).any(|place| self.run.to_undo(place)));
         if self.run.facts.mode == Mode::Ended && !anything {
-            return Err(Refusal::new(RefusalCode::NothingToCompensate, "nothing of that stands and can be undone"));
+            return Err(Refusal::new(
+                RefusalCode::NothingToCompensate,
+                "nothing of that stands and can be undone",
+            ));
         }
-        self.compensate(Cause::Manual, Some(by), &steps);
+        self.compensate_steps(Cause::Manual, Some((by, scope.clone())), &steps);
         Ok(())
     }
 
@@ -238,7 +270,9 @@ impl Decider<'_> {
     pub(super) fn revoke_all(&mut self) {
         for step in self.run.all_steps() {
             for place in self.run.places_of(step) {
-                let begun = self.work(place).is_some_and(|w| matches!(w.stage, Stage::Active(..) | Stage::Parked));
+                let begun = self
+                    .work(place)
+                    .is_some_and(|w| matches!(w.stage, Stage::Active(..) | Stage::Parked));
                 if begun {
                     self.revoke(place);
                 }
@@ -289,7 +323,11 @@ impl Decider<'_> {
     /// The same for the items of a map, as long as there are places.
     fn fill_undo(&mut self, step: usize) {
         while self.has_place(Place::step(step), Action::Compensate) {
-            let Some(place) = self.run.take_waiting_for_place(step).or_else(|| self.next_undo(step)) else { return };
+            let Some(place) =
+                self.run.take_waiting_for_place(step).or_else(|| self.next_undo(step))
+            else {
+                return;
+            };
             self.offer(place, Action::Compensate);
         }
     }
@@ -325,15 +363,17 @@ impl Decider<'_> {
     }
 
     /// A person vouches that an undo is done, or needs not be.
-    pub(super) fn mark_undone(&mut self, step: StepPath, by: By) -> Result<(), Refusal> {
-        let place = self.place(&step)?;
+    pub(super) fn mark_undone(&mut self, step: &StepPath, by: By) -> Result<(), Refusal> {
+        let place = self.place(step)?;
         let undo = self.work(place).map_or(Undo::None, |work| work.undo.clone());
         match undo {
             Undo::Marked => Ok(()),
-            Undo::Waiting | Undo::Active(_) | Undo::Blocked if self.run.facts.mode != Mode::Ended => {
+            Undo::Waiting | Undo::Active(_) | Undo::Blocked
+                if self.run.facts.mode != Mode::Ended =>
+            {
                 need_reason(&by)?;
                 self.emit(Event::UndoMarked { step: step.clone(), by });
-                self.resolve_incidents(&step);
+                self.resolve_incidents(step);
                 Ok(())
             }
             _ => Err(Refusal::new(

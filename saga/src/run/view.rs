@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::state::{BodyState, FORWARD_WORDS, Hand, Items, MapStage, Place, Stage, Tally, UNDO_WORDS, Undo, Work};
+use super::state::{
+    BodyState, FORWARD_WORDS, Hand, Items, MapStage, Place, Stage, Tally, UNDO_WORDS, Undo, Work,
+};
 use super::{Mode, Run, may_have_happened};
 use crate::protocol::{Condition, Outcome, Progress, RunView, State, StepView};
 use crate::{Action, Class, Payload, StepPath, Time, Timestamp, effect_key};
@@ -49,12 +51,21 @@ impl Run {
 
     /// Items of a map step from index `from` on, at most `limit`, only those in `state` when given.
     #[must_use]
-    pub fn items(&self, step: &str, state: Option<&str>, from: u32, limit: usize) -> Option<Vec<StepView>> {
+    pub fn items(
+        &self,
+        step: &str,
+        state: Option<&str>,
+        from: u32,
+        limit: usize,
+    ) -> Option<Vec<StepView>> {
         let step = self.graph.position(step)?;
         let items = self.items_of(step)?;
-        let all = (0..).take(items.works.len()).skip(from as usize).map(|item| Place::item(step, item));
+        let all =
+            (0..).take(items.works.len()).skip(from as usize).map(|item| Place::item(step, item));
         let wanted = |place: &Place| {
-            state.is_none_or(|state| self.work(*place).is_some_and(|work| self.word_of(*place, work) == state))
+            state.is_none_or(|state| {
+                self.work(*place).is_some_and(|work| self.word_of(*place, work) == state)
+            })
         };
         Some(all.filter(wanted).filter_map(|place| self.work_view(place)).take(limit).collect())
     }
@@ -74,12 +85,17 @@ impl Run {
     fn word_of(&self, place: Place, work: &Work) -> &'static str {
         let over = self.facts.mode != Mode::Forward
             || (place.item.is_some() && self.is_settled(place.step));
-        if work.stage == Stage::Waiting && over { "cancelled" } else { FORWARD_WORDS[work.forward_word()] }
+        if work.stage == Stage::Waiting && over {
+            "cancelled"
+        } else {
+            FORWARD_WORDS[work.forward_word()]
+        }
     }
 
     fn view_of(&self, place: Place, work: &Work) -> StepView {
         let spec = self.spec(place.step);
-        let (action, hand) = work.current().map_or((Action::Forward, None), |(action, hand)| (action, Some(hand)));
+        let (action, hand) =
+            work.current().map_or((Action::Forward, None), |(action, hand)| (action, Some(hand)));
         let tries = work.tries(action);
         let policy = match (action, &spec.verify, &spec.compensate) {
             (Action::Verify, Some(verify), _) => &verify.retry,
@@ -91,7 +107,9 @@ impl Run {
             kind: if place.item.is_some() { "item" } else { "task" }.to_owned(),
             state: self.word_of(place, work).to_owned(),
             compensation: compensation_word(&work.undo),
-            attempts: tries.failures + tries.losses + u32::from(matches!(work.stage, Stage::Succeeded(_))),
+            attempts: tries.failures
+                + tries.losses
+                + u32::from(matches!(work.stage, Stage::Succeeded(_))),
             deliveries: tries.deliveries,
             max_attempts: policy.max_attempts,
             worker: match hand {
@@ -123,7 +141,8 @@ impl Run {
             MapStage::Cancelled => "cancelled",
         };
         let undo = &items.tally.undo;
-        let compensation = match (items.tally.blocked(), items.tally.undo_open(), undo[6] + undo[7]) {
+        let compensation = match (items.tally.blocked(), items.tally.undo_open(), undo[6] + undo[7])
+        {
             (1.., _, _) => Some("compensation_blocked"),
             (0, 1.., _) => Some("compensating"),
             (0, 0, 1..) => Some(if undo[7] > 0 { "compensated_by_hand" } else { "compensated" }),
@@ -153,7 +172,10 @@ impl Run {
     }
 
     fn progress(&self) -> Progress {
-        let mut progress = Progress { steps_total: u32::try_from(self.steps.len()).unwrap_or(u32::MAX), ..Progress::default() };
+        let mut progress = Progress {
+            steps_total: u32::try_from(self.steps.len()).unwrap_or(u32::MAX),
+            ..Progress::default()
+        };
         for step in 0..self.steps.len() {
             *progress.steps.entry(self.whole_step_word(step)).or_default() += 1;
             if let Some(items) = self.items_of(step) {
@@ -202,29 +224,52 @@ impl Run {
     fn conditions_at(&self, at: Time) -> Vec<Condition> {
         let mut conditions = Vec::new();
         let mut add = |kind: &str, step: Option<StepPath>, message: String, since: Time| {
-            conditions.push(Condition { kind: kind.to_owned(), step, message, since: Timestamp(since) });
+            conditions.push(Condition {
+                kind: kind.to_owned(),
+                step,
+                message,
+                since: Timestamp(since),
+            });
         };
         for incident in &self.facts.incidents {
             let message = format!("{}: {}", incident.kind.as_str(), incident.message);
             add("IncidentOpen", incident.step.clone(), message, incident.since);
         }
         if let Some(since) = self.facts.late_result {
-            add("LateResult", None, "an attempt reported after it had lost its lease; nothing moved".to_owned(), since);
+            add(
+                "LateResult",
+                None,
+                "an attempt reported after it had lost its lease; nothing moved".to_owned(),
+                since,
+            );
         }
         let mut told = 0;
         for place in self.places() {
             let Some(work) = self.work(place) else { continue };
             let told_enough = told >= 20;
-            if let (Some((action, Hand::Backoff { until })), false) = (work.current(), told_enough) {
+            if let (Some((action, Hand::Backoff { until })), false) = (work.current(), told_enough)
+            {
                 told += 1;
-                add("RetryScheduled", Some(self.path(place)), self.retry_words(place, work, action, *until), self.facts.at);
+                add(
+                    "RetryScheduled",
+                    Some(self.path(place)),
+                    self.retry_words(place, work, action, *until),
+                    self.facts.at,
+                );
             }
             if work.stage == Stage::Unknown && !work.undo.is_over() && !told_enough {
                 told += 1;
-                add("StepUnknown", Some(self.path(place)), "it may have happened".to_owned(), self.facts.at);
+                add(
+                    "StepUnknown",
+                    Some(self.path(place)),
+                    "it may have happened".to_owned(),
+                    self.facts.at,
+                );
             }
         }
-        if self.facts.mode == Mode::Forward && at.since(self.started_at()).0 > self.graph.definition.timeout.0 / 10 * 9 {
+        if self.facts.mode == Mode::Forward
+            && at.since(self.started_at()).0 > self.graph.definition.timeout.0 / 10 * 9
+        {
             add("DeadlineNear", None, format!("the run must be done by {}", self.deadline()), at);
         }
         conditions
@@ -237,28 +282,54 @@ impl Run {
             Action::Verify => self.spec(place.step).verify.as_ref().map(|verify| &verify.retry),
             Action::Compensate => self.spec(place.step).compensate.as_ref().map(|undo| &undo.retry),
         };
-        let of = policy.and_then(|policy| policy.max_attempts).map_or(String::new(), |max| format!(" of {max}"));
-        let why = work.error().map_or(String::new(), |error| format!(" after {}: {}", error.code, error.message));
+        let of = policy
+            .and_then(|policy| policy.max_attempts)
+            .map_or(String::new(), |max| format!(" of {max}"));
+        let why = work
+            .error()
+            .map_or(String::new(), |error| format!(" after {}: {}", error.code, error.message));
         format!("{} attempt {}{of} at {until}{why}", action.as_str(), tries.attempt + 1)
+    }
+
+    /// Whether a step succeeded and nothing of it was undone.
+    fn stands(&self, step: usize) -> bool {
+        let undone = match &self.steps[step].body {
+            BodyState::Task(work) => work.undo.is_over(),
+            BodyState::Map(items) => items.tally.undo[6] + items.tally.undo[7] > 0,
+        };
+        self.has_succeeded(step) && !undone
+    }
+
+    fn partly(&self, done: usize, total: usize) -> String {
+        let maps = (0..total).filter_map(|step| self.items_of(step));
+        let (items, of) = maps.fold((0, 0), |(done, all), items| {
+            (done + items.tally.succeeded() as usize, all + items.works.len())
+        });
+        let items = if of > 0 { format!(" and {items} of {of} items") } else { String::new() };
+        format!("done in part: {done} of {total} steps{items}")
     }
 
     /// One sentence for people.
     fn summary(&self) -> String {
         let total = self.steps.len();
-        let done = (0..total).filter(|&step| self.has_succeeded(step)).count();
+        let done = (0..total).filter(|&step| self.stands(step)).count();
         let head = match self.state() {
             State::Ended => match self.facts.outcome {
                 Some(Outcome::Succeeded) => "everything was done".to_owned(),
-                Some(Outcome::PartiallyCompleted) => format!("{done} of {total} steps stand as done, not all"),
+                Some(Outcome::PartiallyCompleted) => self.partly(done, total),
                 Some(Outcome::FailedClean) => "failed; nothing was left behind".to_owned(),
                 Some(Outcome::FailedDirty) => "failed; something stands, or may stand".to_owned(),
-                Some(Outcome::Compensated) => "undone; all that had been done was reverted".to_owned(),
+                Some(Outcome::Compensated) => {
+                    "undone; all that had been done was reverted".to_owned()
+                }
                 Some(Outcome::CompensatedWithManualSteps) => "undone, in part by hand".to_owned(),
                 Some(Outcome::Cancelled) => "cancelled before it had an effect".to_owned(),
                 None => "ended".to_owned(),
             },
             State::Compensating => format!("being undone, {} to go", self.tally.undo_open()),
-            State::CompensationBlocked => format!("undoing is blocked at {} and needs a person", self.tally.blocked()),
+            State::CompensationBlocked => {
+                format!("undoing is blocked at {} and needs a person", self.tally.blocked())
+            }
             State::Queued => "waiting for a first worker".to_owned(),
             State::Waiting | State::Running => format!("{done} of {total} steps done"),
         };
@@ -270,7 +341,11 @@ impl Run {
         for place in self.places() {
             let Some(work) = self.work(place) else { continue };
             if let Some((action, Hand::Backoff { until })) = work.current() {
-                sentence += &format!("; {}: {}", self.path(place), self.retry_words(place, work, action, *until));
+                sentence += &format!(
+                    "; {}: {}",
+                    self.path(place),
+                    self.retry_words(place, work, action, *until)
+                );
                 break;
             }
             if let Some((Action::Verify, _)) = work.current() {
@@ -311,7 +386,9 @@ fn effect_word(work: &Work) -> &'static str {
     match (&work.stage, work.undo.is_over()) {
         (_, true) => "reverted",
         (Stage::Succeeded(_), false) => "applied",
-        (Stage::Active(Action::Forward, Hand::Leased { .. }), false) if !work.in_doubt() => "in_flight",
+        (Stage::Active(Action::Forward, Hand::Leased { .. }), false) if !work.in_doubt() => {
+            "in_flight"
+        }
         _ if may_have_happened(work) => "unknown",
         _ => "not_applied",
     }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use backstitch_saga::protocol::{Failure, FailureKind, Scope, TaskOutcome, Verdict};
 use backstitch_saga::{
-    Action, By, Command, Payload, Record, Refusal, Reply, Run, RunId, Span, Start, StepPath, TaskKey, Time, decide,
+    Action, By, Command, Payload, Record, Refusal, Reply, Run, RunId, Span, Start, StepPath,
+    TaskKey, Time, decide,
 };
 use uuid::Uuid;
 
@@ -28,7 +29,9 @@ pub(crate) fn tell(story: &str) -> String {
         }
         if line == "workflow" {
             let mut steps = Vec::new();
-            while let Some(step) = lines.next_if(|line| line.starts_with("  ") && !line.starts_with("    ")) {
+            while let Some(step) =
+                lines.next_if(|line| line.starts_with("  ") && !line.starts_with("    "))
+            {
                 told.push_str(step);
                 told.push('\n');
                 steps.push(step.trim().to_owned());
@@ -100,15 +103,23 @@ impl Telling {
             }),
             "ok" => {
                 let output = payload(if more.is_empty() { "null" } else { more });
-                Command::Report { task: self.task_at(first), outcome: TaskOutcome::Succeeded { output, external_id: None } }
+                Command::Report {
+                    task: self.task_at(first),
+                    outcome: TaskOutcome::Succeeded { output, external_id: None },
+                }
             }
             "happened" | "not_happened" => {
                 let verdict = match verb {
-                    "happened" => Verdict::Happened(payload(if more.is_empty() { "null" } else { more })),
+                    "happened" => {
+                        Verdict::Happened(payload(if more.is_empty() { "null" } else { more }))
+                    }
                     _ => Verdict::NotHappened,
                 };
                 let output = Payload::of(&verdict).unwrap();
-                Command::Report { task: self.task_at(first), outcome: TaskOutcome::Succeeded { output, external_id: None } }
+                Command::Report {
+                    task: self.task_at(first),
+                    outcome: TaskOutcome::Succeeded { output, external_id: None },
+                }
             }
             "retryable" => self.failed(first, FailureKind::Retryable, more),
             "permanent" => self.failed(first, FailureKind::Permanent, more),
@@ -119,8 +130,12 @@ impl Telling {
                 details: (!more.is_empty()).then(|| payload(more)),
             },
             "release" => Command::Release { task: self.task_at(first) },
-            "compensate" => Command::Compensate { scope: scope(rest), force: false, by: by("because") },
-            "compensate!" => Command::Compensate { scope: scope(rest), force: true, by: by("because") },
+            "compensate" => {
+                Command::Compensate { scope: scope(rest), force: false, by: by("because") }
+            }
+            "compensate!" => {
+                Command::Compensate { scope: scope(rest), force: true, by: by("because") }
+            }
             "cancel" => Command::Cancel { by: by(rest) },
             "kill" => Command::Kill { by: by(rest) },
             "retry" => Command::Retry { by: by(rest) },
@@ -130,7 +145,8 @@ impl Telling {
     }
 
     fn failed(&self, task: &str, kind: FailureKind, rest: &str) -> Command {
-        let (code, after) = rest.split_once(" after ").map_or((rest, None), |(code, after)| (code, Some(after)));
+        let (code, after) =
+            rest.split_once(" after ").map_or((rest, None), |(code, after)| (code, Some(after)));
         let failure = Failure {
             kind,
             code: if code.is_empty() { "broken".to_owned() } else { code.to_owned() },
@@ -151,10 +167,15 @@ impl Telling {
         };
         if let Some((path, attempt)) = name.split_once('#') {
             let step: StepPath = path.parse().unwrap();
-            return TaskKey { step, action: action.unwrap_or(Action::Forward), attempt: attempt.parse().unwrap() };
+            return TaskKey {
+                step,
+                action: action.unwrap_or(Action::Forward),
+                attempt: attempt.parse().unwrap(),
+            };
         }
         let step: StepPath = name.parse().unwrap();
-        let current = self.run.offered().into_iter().chain(self.run.leased()).find(|task| task.step == step);
+        let current =
+            self.run.offered().into_iter().chain(self.run.leased()).find(|task| task.step == step);
         current.unwrap_or(TaskKey { step, action: action.unwrap_or(Action::Forward), attempt: 1 })
     }
 
@@ -167,16 +188,29 @@ impl Telling {
             twin.apply(&record);
             self.run.sealed();
         }
-        assert_eq!(twin.snapshot(), self.run.snapshot(), "folding gives another run than deciding: {command:?}");
-        let again = Run::restore(self.run.id(), self.run.graph().clone(), &self.run.snapshot()).unwrap();
+        assert_eq!(
+            twin.snapshot(),
+            self.run.snapshot(),
+            "folding gives another run than deciding: {command:?}"
+        );
+        let again =
+            Run::restore(self.run.id(), self.run.graph().clone(), &self.run.snapshot()).unwrap();
         assert_eq!(again.snapshot(), self.run.snapshot(), "a snapshot gives another run");
-        assert_eq!(again.next_due(), self.run.next_due(), "a snapshot gives other timers");
+        // Retries that wait in line for a place have no timer any more; a restored run finds them by its next tick.
+        let same_timer =
+            again.next_due() == self.run.next_due() || again.next_due() <= Some(self.now);
+        assert!(same_timer, "a snapshot gives other timers");
         assert_eq!(again.conditions(), self.run.conditions(), "a snapshot gives other counts");
         if answer.is_ok() {
             let (answer_again, record_again) = self.decide_once(command.clone());
-            assert_eq!((&answer_again, record_again.events.len()), (&answer, 0), "twice is not once: {command:?}");
+            assert_eq!(
+                (&answer_again, record_again.events.len()),
+                (&answer, 0),
+                "twice is not once: {command:?}"
+            );
         }
-        let mut told: Vec<String> = record.events.iter().map(|event| words::event(event, &record)).collect();
+        let mut told: Vec<String> =
+            record.events.iter().map(|event| words::event(event, &record)).collect();
         if let Err(refusal) = answer {
             told.push(format!("refused: {}", refusal.code.as_str()));
         }

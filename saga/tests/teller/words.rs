@@ -8,16 +8,22 @@ pub(crate) fn event(event: &Event, record: &Record) -> String {
     match event {
         Event::Started { .. } => "started".to_owned(),
         Event::Skipped { step, missing: None } => format!("skipped {step}"),
-        Event::Skipped { step, missing: Some(missing) } => format!("skipped {step}, without {missing}"),
+        Event::Skipped { step, missing: Some(missing) } => {
+            format!("skipped {step}, without {missing}")
+        }
         Event::Opened { step, total, .. } => format!("opened {step}, {total} items"),
         Event::Offered { step, action, attempt, input } => {
-            let input = input.as_ref().map_or(String::new(), |source| format!(" with {}", document(source, record)));
+            let input = input
+                .as_ref()
+                .map_or(String::new(), |source| format!(" with {}", document(source, record)));
             format!("offered {} {step} #{attempt}{input}", action.as_str())
         }
         Event::Leased { step, action, attempt, until, .. } => {
             format!("leased {} {step} #{attempt} until {}", action.as_str(), at(*until))
         }
-        Event::Released { step, action, attempt } => format!("released {} {step} #{attempt}", action.as_str()),
+        Event::Released { step, action, attempt } => {
+            format!("released {} {step} #{attempt}", action.as_str())
+        }
         Event::Beat { step, action, attempt, until, .. } => {
             format!("beat {} {step} #{attempt} until {}", action.as_str(), at(*until))
         }
@@ -67,8 +73,9 @@ pub(crate) fn event(event: &Event, record: &Record) -> String {
             format!("late result {} {step} #{attempt}", action.as_str())
         }
         Event::Ended { outcome, output } => {
-            let output =
-                output.map_or(String::new(), |slot| format!(" with {}", record.payloads[slot.0 as usize].text()));
+            let output = output.map_or(String::new(), |slot| {
+                format!(" with {}", record.payloads[slot.0 as usize].text())
+            });
             format!("ended {}{output}", outcome.as_str())
         }
     }
@@ -99,10 +106,15 @@ pub(crate) fn show(run: &Run, now: Time) -> Vec<String> {
     lines.push(format!("effects {:?}", view.progress.effects));
     for step in &view.steps {
         let undo = step.compensation.as_deref().map_or(String::new(), |undo| format!(", {undo}"));
-        let items = if step.items.is_empty() { String::new() } else { format!(" {:?}", step.items) };
+        let items =
+            if step.items.is_empty() { String::new() } else { format!(" {:?}", step.items) };
         lines.push(format!("{}: {}{undo}{items}", step.step, step.state));
     }
-    lines.extend(view.conditions.iter().map(|condition| format!("{}: {}", condition.kind, condition.message)));
+    lines.extend(
+        view.conditions
+            .iter()
+            .map(|condition| format!("{}: {}", condition.kind, condition.message)),
+    );
     lines
 }
 
@@ -120,7 +132,13 @@ pub(crate) fn plan(plan: Result<Plan, Refusal>) -> Vec<String> {
                 Forward::Succeeded(output) => format!("succeeded with {}", output.text()),
                 Forward::Unknown => "unknown".to_owned(),
             };
-            format!("wave {}: {} {}, {forward}, input {}", undo.wave, undo.name, undo.step, undo.input.text())
+            format!(
+                "wave {}: {} {}, {forward}, input {}",
+                undo.wave,
+                undo.name,
+                undo.step,
+                undo.input.text()
+            )
         })
         .collect();
     lines.extend(plan.irreversible.iter().map(|step| format!("irreversible: {step}")));

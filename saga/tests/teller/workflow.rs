@@ -8,14 +8,18 @@ pub(crate) fn graph(lines: &[String]) -> Graph {
     let mut definition = json!({"name": "story", "version": 1, "steps": []});
     for line in lines {
         let (id, words) = line.split_once(':').unwrap();
-        let traits: Vec<&str> = words.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
+        let traits: Vec<&str> =
+            words.split(", ").map(str::trim).filter(|word| !word.is_empty()).collect();
         match id {
             "run" => run_traits(&mut definition, &traits),
             _ => definition["steps"].as_array_mut().unwrap().push(step(id, &traits)),
         }
     }
     Graph::parse(&definition.to_string()).unwrap_or_else(|errors| {
-        panic!("{definition:#}\n{}", errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        panic!(
+            "{definition:#}\n{}",
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        )
     })
 }
 
@@ -37,8 +41,12 @@ fn step(id: &str, traits: &[&str]) -> Value {
     for word in traits {
         let (name, value) = word.split_once(' ').unwrap_or((word, ""));
         match name {
-            "after" => step.insert("after".to_owned(), json!(value.split(' ').collect::<Vec<_>>())).map_or((), drop),
-            "when" => step.insert("when".to_owned(), serde_json::from_str(value).unwrap()).map_or((), drop),
+            "after" => step
+                .insert("after".to_owned(), json!(value.split(' ').collect::<Vec<_>>()))
+                .map_or((), drop),
+            "when" => step
+                .insert("when".to_owned(), serde_json::from_str(value).unwrap())
+                .map_or((), drop),
             "input" => task["input"] = serde_json::from_str(value).unwrap(),
             "undo" => {
                 task["compensate"] = json!({
@@ -59,10 +67,17 @@ fn step(id: &str, traits: &[&str]) -> Value {
             "final" => task["retry"]["final_errors"] = json!([value]),
             "on_unknown" | "on_failure" => task[name] = json!(value),
             "to_start" | "attempt" | "heartbeat" | "step" => task["timeouts"][name] = json!(value),
-            "map" => map = Some(json!({"items": {"path": value}, "join": "all", "empty": "succeed"})),
-            "join" => map.as_mut().unwrap()["join"] = serde_json::from_str(value).unwrap_or_else(|_| json!(value)),
+            "map" => {
+                map = Some(json!({"items": {"path": value}, "join": "all", "empty": "succeed"}))
+            }
+            "join" => {
+                map.as_mut().unwrap()["join"] =
+                    serde_json::from_str(value).unwrap_or_else(|_| json!(value))
+            }
             "empty" | "losers" => map.as_mut().unwrap()[name] = json!(value),
-            "at_once" => map.as_mut().unwrap()["max_concurrency"] = json!(value.parse::<u32>().unwrap()),
+            "at_once" => {
+                map.as_mut().unwrap()["max_concurrency"] = json!(value.parse::<u32>().unwrap())
+            }
             _ => panic!("a step knows no '{name}'"),
         }
     }
