@@ -15,6 +15,7 @@ mod graph;
 mod id;
 mod json;
 mod payload;
+mod policy;
 pub mod protocol;
 mod run;
 mod time;

@@ -1,1 +1,45 @@
-//! To come.
+//! Define workflows in Rust and do their work: the builder, the worker, the client, the test kit.
+//!
+//! A workflow is written once, as a typed graph ([`Workflow::build`]); what comes out is plain data that the server
+//! runs. Work is plain async functions behind typed handles ([`Task`], [`Undo`], [`Probe`]), run by a [`Worker`].
+//! Runs are started and looked at with a [`Client`].
+//!
+//! What this crate does not do: it decides nothing about a run (those rules are `backstitch-saga`, and the server
+//! applies them), and a worker keeps nothing that must survive it.
+
+mod backoff;
+mod client;
+mod context;
+mod error;
+mod handle;
+mod handlers;
+pub mod http;
+mod macros;
+mod schema;
+mod step;
+mod wire;
+mod worker;
+mod workflow;
+
+pub use backstitch_saga::protocol;
+pub use backstitch_saga::{
+    Action, Class, Definition, Empty, Jitter, Join, Losers, OnFailure, OnTimeout, OnUnknown,
+    Payload, Retry, RunId, Span, StepPath, Time, Timeouts, Timestamp, Tolerance, Violation,
+};
+pub use client::{
+    Client, ClientError, NoResult, Pages, Registered, RunHandle, RunQuery, StartBuilder,
+};
+pub use context::{Forward, TaskContext, Undoing, Verdict};
+pub use error::TaskError;
+pub use handle::{DEFAULT_QUEUE, Probe, Task, Undo};
+pub use handlers::Handlers;
+pub use step::{Many, MapStep, One, Shape, Step};
+pub use wire::{Condition, Gives, HasLength, Item, Ordered, Ref, constant};
+pub use worker::{Drained, Worker};
+pub use workflow::{InvalidWorkflow, Saga, Workflow};
+
+/// What the macros expand to. Not for use by hand.
+#[doc(hidden)]
+pub mod __wiring {
+    pub use crate::wire::{Member, object, proven};
+}

@@ -1,0 +1,100 @@
+//! Acting on runs by hand. Every act needs a reason; it stands in the run's history.
+
+use backstitch_saga::protocol::{ActOnRun, CompensateRun, Plan, RunView, Scope};
+use backstitch_saga::{RunId, StepPath};
+
+use super::{Client, ClientError, Repeat, read};
+
+impl Client {
+    /// What compensating would do, without doing it.
+    ///
+    /// # Errors
+    /// A problem that says why it could not be done.
+    pub async fn plan(&self, run: RunId, scope: Scope) -> Result<Plan, ClientError> {
+        let body = CompensateRun { scope, reason: String::new(), dry_run: true, force: true };
+        let request = self.post(&format!("v1/runs/{run}/compensate"), &body)?;
+        read(self.send(request, Repeat::Safe).await?)
+    }
+
+    /// Undoes what `scope` says; what will be undone.
+    ///
+    /// # Errors
+    /// A problem, such as `past_pivot`: then [`Client::force_compensate`] may.
+    pub async fn compensate(
+        &self,
+        run: RunId,
+        scope: Scope,
+        reason: &str,
+    ) -> Result<Plan, ClientError> {
+        self.send_compensate(run, scope, reason, false).await
+    }
+
+    /// The same, even past a pivot.
+    ///
+    /// # Errors
+    /// A problem, such as `already_compensating`.
+    pub async fn force_compensate(
+        &self,
+        run: RunId,
+        scope: Scope,
+        reason: &str,
+    ) -> Result<Plan, ClientError> {
+        self.send_compensate(run, scope, reason, true).await
+    }
+
+    async fn send_compensate(
+        &self,
+        run: RunId,
+        scope: Scope,
+        reason: &str,
+        force: bool,
+    ) -> Result<Plan, ClientError> {
+        let body = CompensateRun { scope, reason: reason.to_owned(), dry_run: false, force };
+        let request = self.post(&format!("v1/runs/{run}/compensate"), &body)?;
+        read(self.send(request, Repeat::IfNothingWasDone).await?)
+    }
+
+    /// Stops a run and undoes what it did.
+    ///
+    /// # Errors
+    /// A problem, such as `run_ended`.
+    pub async fn cancel(&self, run: RunId, reason: &str) -> Result<RunView, ClientError> {
+        self.act(run, "cancel", reason).await
+    }
+
+    /// Ends a run as it stands; nothing is undone.
+    ///
+    /// # Errors
+    /// A problem, such as `run_ended`.
+    pub async fn kill(&self, run: RunId, reason: &str) -> Result<RunView, ClientError> {
+        self.act(run, "kill", reason).await
+    }
+
+    /// Lets everything that is parked or blocked in a run try again, with fresh attempts.
+    ///
+    /// # Errors
+    /// A problem, such as `nothing_to_retry`.
+    pub async fn retry(&self, run: RunId, reason: &str) -> Result<RunView, ClientError> {
+        self.act(run, "retry", reason).await
+    }
+
+    /// Vouches that a blocked compensation is done, or needs not be.
+    ///
+    /// # Errors
+    /// A problem when the step is not being undone.
+    pub async fn mark_compensated(
+        &self,
+        run: RunId,
+        step: &StepPath,
+        reason: &str,
+    ) -> Result<RunView, ClientError> {
+        let step = step.to_string().replace('/', "%2F");
+        self.act(run, &format!("steps/{step}/mark-compensated"), reason).await
+    }
+
+    async fn act(&self, run: RunId, verb: &str, reason: &str) -> Result<RunView, ClientError> {
+        let body = ActOnRun { reason: reason.to_owned() };
+        let request = self.post(&format!("v1/runs/{run}/{verb}"), &body)?;
+        read(self.send(request, Repeat::IfNothingWasDone).await?)
+    }
+}

@@ -1,0 +1,154 @@
+//! How a request can fail.
+
+use std::fmt;
+use std::time::Duration;
+
+use backstitch_saga::protocol::{Problem, RunView};
+
+use crate::http::chain;
+
+/// Why a request did not succeed.
+#[derive(Debug)]
+pub enum ClientError {
+    /// The server refused it and says why.
+    Problem {
+        /// What it says.
+        problem: Box<Problem>,
+        /// How long it asks to wait.
+        retry_after: Option<Duration>,
+    },
+    /// The network failed it. Whether it was done is known only for [`ClientError::nothing_was_done`].
+    Network(reqwest::Error),
+    /// The answer is not one of a Backstitch server's: a proxy's page, or another version.
+    Unexpected {
+        /// Its HTTP status.
+        status: u16,
+        /// Its body, cut at 2 KiB.
+        body: String,
+    },
+    /// The client is not set up rightly.
+    Setup(String),
+    /// What should be sent has no JSON.
+    Unsendable(serde_json::Error),
+}
+
+impl ClientError {
+    /// The problem's stable code, if the server refused.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            ClientError::Problem { problem, .. } => Some(&problem.code),
+            _ => None,
+        }
+    }
+
+    /// The HTTP status, if there was an answer.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            ClientError::Problem { problem, .. } => Some(problem.status),
+            ClientError::Unexpected { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
+    /// Whether the request certainly had no effect and another try may succeed.
+    #[must_use]
+    pub fn nothing_was_done(&self) -> bool {
+        match self {
+            ClientError::Network(error) => error.is_connect(),
+            ClientError::Problem { problem, .. } => problem.status == 503 && problem.code == "busy",
+            _ => false,
+        }
+    }
+
+    /// Whether another try of the same request may succeed.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            ClientError::Network(error) => !error.is_builder(),
+            _ => self.status().is_some_and(|status| matches!(status, 408 | 425 | 429 | 500..)),
+        }
+    }
+
+    /// How long the server asks to wait.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            ClientError::Problem { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ClientError::Problem { problem, .. } => {
+                let detail = problem.detail.as_deref().unwrap_or(&problem.title);
+                write!(f, "{detail} ({})", problem.code)?;
+                problem.errors.iter().try_for_each(|violation| write!(f, "\n  {violation}"))
+            }
+            ClientError::Network(error) => {
+                write!(f, "the server could not be reached or did not answer: {}", chain(error))
+            }
+            ClientError::Unexpected { status, body } => {
+                write!(f, "not the answer of a Backstitch server: {status} {body}")
+            }
+            ClientError::Setup(why) => f.write_str(why),
+            ClientError::Unsendable(error) => write!(f, "this has no JSON to send: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ClientError {}
+
+impl From<reqwest::Error> for ClientError {
+    fn from(error: reqwest::Error) -> Self {
+        ClientError::Network(error)
+    }
+}
+
+impl From<serde_json::Error> for ClientError {
+    fn from(error: serde_json::Error) -> Self {
+        ClientError::Unsendable(error)
+    }
+}
+
+/// Why a run has no result to give.
+#[derive(Debug)]
+pub enum NoResult {
+    /// It still moves, or waits; its view says for what.
+    NotEnded(Box<RunView>),
+    /// It ended otherwise than in success; its view says how.
+    NotSucceeded(Box<RunView>),
+    /// It succeeded, but its output is not of the type expected.
+    OtherOutput(Box<RunView>, serde_json::Error),
+    /// Asking failed.
+    Client(ClientError),
+}
+
+impl fmt::Display for NoResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NoResult::NotEnded(view) => {
+                write!(f, "the run {} has not ended: {}", view.id, view.summary)
+            }
+            NoResult::NotSucceeded(view) => {
+                write!(f, "the run {} did not succeed: {}", view.id, view.summary)
+            }
+            NoResult::OtherOutput(view, error) => {
+                write!(f, "the output of the run {} is of another type: {error}", view.id)
+            }
+            NoResult::Client(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for NoResult {}
+
+impl From<ClientError> for NoResult {
+    fn from(error: ClientError) -> Self {
+        NoResult::Client(error)
+    }
+}

@@ -1,0 +1,235 @@
+//! The REST API, typed. Requests that are safe to repeat are repeated when the network or a busy server fails them.
+
+mod act;
+mod error;
+mod runs;
+mod start;
+mod workflows;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstitch_saga::protocol::{
+    ClaimTasks, ClaimedTasks, CompleteTasks, Heartbeat, HeartbeatTasks, Problem, TaskAnswer,
+    TaskAnswers, TaskReport,
+};
+use reqwest::header::{HeaderMap, HeaderValue};
+use reqwest::{Method, RequestBuilder, StatusCode, Url};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use error::{ClientError, NoResult};
+pub use runs::{Pages, RunQuery};
+pub use start::{RunHandle, StartBuilder};
+pub use workflows::Registered;
+
+use crate::backoff::Backoff;
+
+/// How long an answer may take, beside what the request itself asks the server to wait.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+/// A connection to a Backstitch server. Cheap to clone; clones share connections.
+///
+/// ```no_run
+/// # async fn shop() -> Result<(), backstitch_sdk::ClientError> {
+/// let client = backstitch_sdk::Client::new("http://127.0.0.1:7717")?.api_key("bs_…")?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: Arc<Url>,
+    headers: HeaderMap,
+    tries: u32,
+}
+
+/// What happens when a request fails without a clear answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Repeat {
+    /// Twice is once: it is sent again.
+    Safe,
+    /// It is sent again only if it certainly had no effect.
+    IfNothingWasDone,
+}
+
+impl Client {
+    /// A client of the server at `url`, such as `http://127.0.0.1:7717`.
+    ///
+    /// # Errors
+    /// [`ClientError::Setup`] when that is no http or https URL, or TLS cannot be set up.
+    pub fn new(url: &str) -> Result<Client, ClientError> {
+        let setup = |why: String| ClientError::Setup(format!("{url}: {why}"));
+        let mut base: Url = url.parse().map_err(|error| setup(format!("{error}")))?;
+        if !matches!(base.scheme(), "http" | "https") {
+            return Err(setup("the URL of a server begins with http:// or https://".to_owned()));
+        }
+        if !base.path().ends_with('/') {
+            base.set_path(&format!("{}/", base.path()));
+        }
+        let http = reqwest::Client::builder()
+            .tcp_nodelay(true)
+            .connect_timeout(Duration::from_secs(10))
+            .user_agent(concat!("backstitch-sdk/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| setup(crate::http::chain(&error)))?;
+        Ok(Client { http, base: Arc::new(base), headers: HeaderMap::new(), tries: 5 })
+    }
+
+    /// The client that the environment describes: `BACKSTITCH_URL` and, if set, `BACKSTITCH_API_KEY`.
+    ///
+    /// # Errors
+    /// [`ClientError::Setup`] when there is no URL or what is there is not usable.
+    pub fn from_env() -> Result<Client, ClientError> {
+        let url = std::env::var("BACKSTITCH_URL")
+            .map_err(|_| ClientError::Setup("set BACKSTITCH_URL to the server's URL".to_owned()))?;
+        let client = Client::new(&url)?;
+        match std::env::var("BACKSTITCH_API_KEY") {
+            Ok(key) => client.api_key(&key),
+            Err(_) => Ok(client),
+        }
+    }
+
+    /// Sends this API key with every request.
+    ///
+    /// # Errors
+    /// [`ClientError::Setup`] when it cannot stand in an HTTP header.
+    pub fn api_key(mut self, key: &str) -> Result<Client, ClientError> {
+        let mut value = HeaderValue::from_str(&format!("Bearer {key}")).map_err(|_| {
+            ClientError::Setup("the API key has characters that no key has".to_owned())
+        })?;
+        value.set_sensitive(true);
+        self.headers.insert(reqwest::header::AUTHORIZATION, value);
+        Ok(self)
+    }
+
+    /// How often a request is sent in all before its error is given back; 5 without it.
+    #[must_use]
+    pub fn tries(mut self, tries: u32) -> Client {
+        self.tries = tries.max(1);
+        self
+    }
+
+    /// Claims tasks. Sent once: a worker polls anyway.
+    ///
+    /// # Errors
+    /// A [`ClientError`].
+    pub async fn claim(&self, claim: &ClaimTasks) -> Result<ClaimedTasks, ClientError> {
+        let request =
+            self.post("v1/tasks/claim", claim)?.timeout(claim.wait.duration() + ANSWER_WITHIN);
+        read(self.send_once(request).await?)
+    }
+
+    /// Reports what became of tasks, at most 1,000; each is answered for itself, in order. Sent once; repeating it is
+    /// safe.
+    ///
+    /// # Errors
+    /// A [`ClientError`] when the request as a whole was refused or got lost.
+    pub async fn complete(&self, results: Vec<TaskReport>) -> Result<Vec<TaskAnswer>, ClientError> {
+        self.answers("v1/tasks/complete", results.len(), &CompleteTasks { results }).await
+    }
+
+    /// Gives signs of life; each is answered for itself, in order. Sent once.
+    ///
+    /// # Errors
+    /// A [`ClientError`] when the request as a whole was refused or got lost.
+    pub async fn heartbeat(&self, beats: Vec<Heartbeat>) -> Result<Vec<TaskAnswer>, ClientError> {
+        self.answers("v1/tasks/heartbeat", beats.len(), &HeartbeatTasks { beats }).await
+    }
+
+    async fn answers(
+        &self,
+        path: &str,
+        expected: usize,
+        body: &impl Serialize,
+    ) -> Result<Vec<TaskAnswer>, ClientError> {
+        let answer = self.send_raw(self.post(path, body)?).await?;
+        match serde_json::from_slice::<TaskAnswers>(&answer.body) {
+            Ok(answers) if answers.results.len() == expected => Ok(answers.results),
+            Ok(_) => Err(answer.unexpected()),
+            Err(_) => Err(answer.refusal()),
+        }
+    }
+
+    fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, ClientError> {
+        let url =
+            self.base.join(path).map_err(|error| ClientError::Setup(format!("{path}: {error}")))?;
+        Ok(self.http.request(method, url).headers(self.headers.clone()).timeout(ANSWER_WITHIN))
+    }
+
+    fn get(&self, path: &str) -> Result<RequestBuilder, ClientError> {
+        self.request(Method::GET, path)
+    }
+
+    fn post(&self, path: &str, body: &impl Serialize) -> Result<RequestBuilder, ClientError> {
+        Ok(self.request(Method::POST, path)?.json(body))
+    }
+
+    /// Sends a request, again where that helps and is right.
+    async fn send(&self, request: RequestBuilder, repeat: Repeat) -> Result<Answer, ClientError> {
+        let mut backoff = Backoff::new();
+        for _ in 1..self.tries {
+            let Some(again) = request.try_clone() else { break };
+            match self.send_once(again).await {
+                Err(error)
+                    if error.nothing_was_done()
+                        || (repeat == Repeat::Safe && error.is_transient()) =>
+                {
+                    tracing::debug!(%error, "asking the server again");
+                    backoff.wait(error.retry_after()).await;
+                }
+                answer => return answer,
+            }
+        }
+        self.send_once(request).await
+    }
+
+    /// Sends a request once; every status but 2xx is an error.
+    async fn send_once(&self, request: RequestBuilder) -> Result<Answer, ClientError> {
+        let answer = self.send_raw(request).await?;
+        if answer.status.is_success() { Ok(answer) } else { Err(answer.refusal()) }
+    }
+
+    async fn send_raw(&self, request: RequestBuilder) -> Result<Answer, ClientError> {
+        let response = request.send().await?;
+        let status = response.status();
+        let retry_after = crate::http::retry_after(&response);
+        let body = response.bytes().await?.to_vec();
+        Ok(Answer { status, retry_after, body })
+    }
+}
+
+/// What the server answered.
+struct Answer {
+    status: StatusCode,
+    retry_after: Option<Duration>,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn refusal(self) -> ClientError {
+        match serde_json::from_slice::<Problem>(&self.body) {
+            Ok(problem) => {
+                ClientError::Problem { problem: Box::new(problem), retry_after: self.retry_after }
+            }
+            Err(_) => self.unexpected(),
+        }
+    }
+
+    fn unexpected(self) -> ClientError {
+        let mut body = String::from_utf8_lossy(&self.body).into_owned();
+        body.truncate(body.floor_char_boundary(2_048));
+        ClientError::Unexpected { status: self.status.as_u16(), body }
+    }
+}
+
+fn read<T: DeserializeOwned>(answer: Answer) -> Result<T, ClientError> {
+    serde_json::from_slice(&answer.body).map_err(|_| answer.unexpected())
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Client({})", self.base)
+    }
+}

@@ -1,0 +1,180 @@
+//! Looking at runs.
+
+use std::collections::VecDeque;
+use std::marker::PhantomData;
+
+use backstitch_saga::RunId;
+use backstitch_saga::protocol::{HistoryEntry, Outcome, Page, RunLine, RunView, State, StepView};
+use futures::Stream;
+use serde::de::DeserializeOwned;
+
+use super::{Client, ClientError, Repeat, read};
+
+/// Which runs to list, newest first.
+#[derive(Clone, Debug, Default)]
+pub struct RunQuery {
+    parameters: Vec<(&'static str, String)>,
+}
+
+impl RunQuery {
+    /// All runs.
+    #[must_use]
+    pub fn new() -> RunQuery {
+        RunQuery::default()
+    }
+
+    fn with(mut self, name: &'static str, value: impl Into<String>) -> RunQuery {
+        self.parameters.push((name, value.into()));
+        self
+    }
+
+    /// Only of this workflow.
+    #[must_use]
+    pub fn workflow(self, name: &str) -> RunQuery {
+        self.with("workflow", name)
+    }
+
+    /// Only in this state.
+    #[must_use]
+    pub fn state(self, state: State) -> RunQuery {
+        self.with("state", state.as_str())
+    }
+
+    /// Only with this outcome.
+    #[must_use]
+    pub fn outcome(self, outcome: Outcome) -> RunQuery {
+        self.with("outcome", outcome.as_str())
+    }
+
+    /// Only with this key.
+    #[must_use]
+    pub fn key(self, key: &str) -> RunQuery {
+        self.with("key", key)
+    }
+
+    /// Only with this label; several must all be there.
+    #[must_use]
+    pub fn label(self, name: &str, value: &str) -> RunQuery {
+        self.with("label", format!("{name}:{value}"))
+    }
+
+    /// Only where this condition holds, such as `IncidentOpen`.
+    #[must_use]
+    pub fn condition(self, condition: &str) -> RunQuery {
+        self.with("condition", condition)
+    }
+
+    /// How many a page has, 1 to 1,000.
+    #[must_use]
+    pub fn limit(self, limit: u32) -> RunQuery {
+        self.with("limit", limit.to_string())
+    }
+}
+
+impl Client {
+    /// One run, as it is now.
+    ///
+    /// # Errors
+    /// A problem `unknown_run`.
+    pub async fn run(&self, run: RunId) -> Result<RunView, ClientError> {
+        read(self.send(self.get(&format!("v1/runs/{run}"))?, Repeat::Safe).await?)
+    }
+
+    /// One run, as it was after its record `seq`.
+    ///
+    /// # Errors
+    /// A problem `unknown_run`.
+    pub async fn run_as_of(&self, run: RunId, seq: u64) -> Result<RunView, ClientError> {
+        let request = self.get(&format!("v1/runs/{run}"))?.query(&[("as_of", seq)]);
+        read(self.send(request, Repeat::Safe).await?)
+    }
+
+    /// Runs, newest first.
+    #[must_use]
+    pub fn runs(&self, query: RunQuery) -> Pages<RunLine> {
+        Pages::new(self, "v1/runs".to_owned(), query.parameters)
+    }
+
+    /// The history of a run, in order.
+    #[must_use]
+    pub fn history(&self, run: RunId) -> Pages<HistoryEntry> {
+        Pages::new(self, format!("v1/runs/{run}/history"), Vec::new())
+    }
+
+    /// The items of a map step, only those in `state` when given.
+    #[must_use]
+    pub fn items(&self, run: RunId, step: &str, state: Option<&str>) -> Pages<StepView> {
+        let parameters = state.map(|state| ("state", state.to_owned())).into_iter().collect();
+        Pages::new(self, format!("v1/runs/{run}/steps/{step}/items"), parameters)
+    }
+}
+
+/// A list that is read page by page, each when it is asked for.
+#[derive(Clone, Debug)]
+pub struct Pages<T> {
+    client: Client,
+    path: String,
+    parameters: Vec<(&'static str, String)>,
+    next: Next,
+    elements: PhantomData<fn() -> T>,
+}
+
+#[derive(Clone, Debug)]
+enum Next {
+    First,
+    After(String),
+    Done,
+}
+
+impl<T: DeserializeOwned> Pages<T> {
+    pub(super) fn new(
+        client: &Client,
+        path: String,
+        parameters: Vec<(&'static str, String)>,
+    ) -> Pages<T> {
+        Pages { client: client.clone(), path, parameters, next: Next::First, elements: PhantomData }
+    }
+
+    /// The next page; `None` after the last.
+    ///
+    /// # Errors
+    /// A [`ClientError`]; asking again asks for the same page.
+    pub async fn next_page(&mut self) -> Result<Option<Vec<T>>, ClientError> {
+        let mut request = self.client.get(&self.path)?.query(&self.parameters);
+        match &self.next {
+            Next::First => {}
+            Next::After(cursor) => request = request.query(&[("after", cursor)]),
+            Next::Done => return Ok(None),
+        }
+        let page: Page<T> = read(self.client.send(request, Repeat::Safe).await?)?;
+        self.next = page.next.map_or(Next::Done, Next::After);
+        Ok(Some(page.items))
+    }
+
+    /// Everything, in one list.
+    ///
+    /// # Errors
+    /// A [`ClientError`] of any page.
+    pub async fn all(mut self) -> Result<Vec<T>, ClientError> {
+        let mut all = Vec::new();
+        while let Some(page) = self.next_page().await? {
+            all.extend(page);
+        }
+        Ok(all)
+    }
+
+    /// Everything, one by one; ends after the first error.
+    pub fn stream(self) -> impl Stream<Item = Result<T, ClientError>> {
+        futures::stream::try_unfold((self, VecDeque::new()), |(mut pages, mut page)| async {
+            loop {
+                if let Some(element) = page.pop_front() {
+                    return Ok(Some((element, (pages, page))));
+                }
+                match pages.next_page().await? {
+                    Some(next) => page = VecDeque::from(next),
+                    None => return Ok(None),
+                }
+            }
+        })
+    }
+}

@@ -1,0 +1,196 @@
+//! Starting runs and waiting for their results.
+
+use std::future::{Future, IntoFuture};
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use backstitch_saga::protocol::{Outcome, RunStarted, RunView, StartRun, State};
+use backstitch_saga::{Payload, RunId, Span};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Client, ClientError, NoResult, Repeat, read};
+use crate::Workflow;
+use crate::client::ANSWER_WITHIN;
+
+impl Client {
+    /// Starts a run. Nothing is sent until it is awaited.
+    ///
+    /// ```no_run
+    /// # use backstitch_sdk::{Client, Workflow};
+    /// # async fn shop(client: Client, checkout: Workflow<String, String>) -> Result<(), Box<dyn std::error::Error>> {
+    /// let run = client.start(&checkout, &"order 7".to_owned()).key("order-7").label("shop", "north").await?;
+    /// let receipt = run.result(std::time::Duration::from_secs(30)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn start<In: Serialize, Out>(
+        &self,
+        workflow: &Workflow<In, Out>,
+        input: &In,
+    ) -> StartBuilder<Out> {
+        self.start_named(workflow.name(), input).version(workflow.version())
+    }
+
+    /// Starts a run of a workflow known by its name only; the newest version unless one is named.
+    pub fn start_named<In: Serialize, Out>(&self, workflow: &str, input: &In) -> StartBuilder<Out> {
+        let (input, unsendable) = match Payload::of(input) {
+            Ok(input) => (input, None),
+            Err(error) => (Payload::null(), Some(error)),
+        };
+        StartBuilder {
+            client: self.clone(),
+            unsendable,
+            wait: None,
+            start: StartRun {
+                workflow: workflow.to_owned(),
+                version: None,
+                key: None,
+                input,
+                correlation_id: None,
+                labels: std::collections::BTreeMap::new(),
+            },
+            output: PhantomData,
+        }
+    }
+}
+
+/// A run about to be started. Await it.
+#[must_use = "nothing is sent until it is awaited"]
+pub struct StartBuilder<Out> {
+    client: Client,
+    unsendable: Option<serde_json::Error>,
+    wait: Option<Duration>,
+    start: StartRun,
+    output: PhantomData<fn() -> Out>,
+}
+
+impl<Out> StartBuilder<Out> {
+    /// The caller's own key: one run per workflow and key, however often it is asked for. With a key a start whose
+    /// answer got lost is repeated safely.
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.start.key = Some(key.into());
+        self
+    }
+
+    /// A mark to search by.
+    pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.start.labels.insert(name.into(), value.into());
+        self
+    }
+
+    /// Constant along the whole causal story; the run's own id without it.
+    pub fn correlation_id(mut self, id: impl Into<String>) -> Self {
+        self.start.correlation_id = Some(id.into());
+        self
+    }
+
+    /// The version to run.
+    pub fn version(mut self, version: u32) -> Self {
+        self.start.version = Some(version);
+        self
+    }
+
+    /// Answers once the run has ended, or after this long at the latest, 30 seconds at most.
+    pub fn wait(mut self, wait: Duration) -> Self {
+        self.wait = Some(Duration::from_millis(Span::from(wait).0));
+        self
+    }
+
+    async fn send(self) -> Result<RunHandle<Out>, ClientError> {
+        if let Some(error) = self.unsendable {
+            return Err(error.into());
+        }
+        let repeat = if self.start.key.is_some() { Repeat::Safe } else { Repeat::IfNothingWasDone };
+        let request = self.client.post("v1/runs", &self.start)?;
+        let Some(wait) = self.wait else {
+            let RunStarted { id, .. } = read(self.client.send(request, repeat).await?)?;
+            return Ok(RunHandle { client: self.client, id, view: None, output: PhantomData });
+        };
+        let request =
+            request.query(&[("wait", Span::from(wait).to_string())]).timeout(wait + ANSWER_WITHIN);
+        let view: RunView = read(self.client.send(request, repeat).await?)?;
+        let id = view.id;
+        Ok(RunHandle { client: self.client, id, view: Some(view), output: PhantomData })
+    }
+}
+
+impl<Out: 'static> IntoFuture for StartBuilder<Out> {
+    type Output = Result<RunHandle<Out>, ClientError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.send())
+    }
+}
+
+/// A run that was started, with the type of its output.
+#[derive(Clone, Debug)]
+pub struct RunHandle<Out> {
+    client: Client,
+    id: RunId,
+    /// What the server said of it, if it was asked to wait.
+    view: Option<RunView>,
+    output: PhantomData<fn() -> Out>,
+}
+
+impl<Out> RunHandle<Out> {
+    /// The run's id.
+    #[must_use]
+    pub fn id(&self) -> RunId {
+        self.id
+    }
+
+    /// Waits until it has ended, at most this long, and gives its view then.
+    ///
+    /// # Errors
+    /// A [`ClientError`]; that it has not ended in time is none.
+    pub async fn ended(self, within: Duration) -> Result<RunView, ClientError> {
+        match self.view {
+            Some(view) if view.state == State::Ended => Ok(view),
+            _ => self.client.wait(self.id, within).await,
+        }
+    }
+
+    /// Waits for its result, at most this long.
+    ///
+    /// # Errors
+    /// [`NoResult`], with the run's view, when it has not ended in success by then.
+    pub async fn result(self, within: Duration) -> Result<Out, NoResult>
+    where
+        Out: DeserializeOwned,
+    {
+        let view = Box::new(self.ended(within).await?);
+        match (view.state, view.outcome) {
+            (State::Ended, Some(Outcome::Succeeded)) => {
+                let output = view.output.clone().unwrap_or_else(Payload::null);
+                output.to().map_err(|error| NoResult::OtherOutput(view, error))
+            }
+            (State::Ended, _) => Err(NoResult::NotSucceeded(view)),
+            _ => Err(NoResult::NotEnded(view)),
+        }
+    }
+}
+
+impl Client {
+    /// Waits until a run has ended, at most this long; its view then.
+    ///
+    /// # Errors
+    /// A [`ClientError`]; that it has not ended in time is none.
+    pub async fn wait(&self, run: RunId, within: Duration) -> Result<RunView, ClientError> {
+        let until = Instant::now() + within;
+        loop {
+            let left = until.saturating_duration_since(Instant::now()).min(Duration::from_secs(20));
+            let wait = Span::from(left).duration();
+            let request = self
+                .get(&format!("v1/runs/{run}"))?
+                .query(&[("wait", Span::from(wait).to_string())])
+                .timeout(wait + ANSWER_WITHIN);
+            let view: RunView = read(self.send(request, Repeat::Safe).await?)?;
+            if view.state == State::Ended || wait.is_zero() {
+                return Ok(view);
+            }
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! What a handler knows about the task at hand, and how it speaks to the server while it works.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use backstitch_saga::protocol::{Heartbeat, TaskOffer};
+use backstitch_saga::{Action, Payload, RunId, Span, StepPath, Timestamp, effect_key};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+/// One attempt at a task, as its handler sees it. Cheap to clone.
+#[derive(Clone)]
+pub struct TaskContext {
+    task: Arc<InFlight>,
+}
+
+/// What is known of the forward attempt that is to be undone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Forward<Out> {
+    /// It succeeded with this output.
+    Succeeded(Out),
+    /// It may or may not have happened, and may even still arrive: undo it if it is there, and make sure that it
+    /// cannot come later where the target can promise that.
+    Unknown,
+}
+
+impl<Out> Forward<Out> {
+    /// The output, if there is one.
+    pub fn output(self) -> Option<Out> {
+        match self {
+            Forward::Succeeded(output) => Some(output),
+            Forward::Unknown => None,
+        }
+    }
+}
+
+/// What a compensation gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undoing<In, Out> {
+    /// The input of the forward attempt.
+    pub input: In,
+    /// What is known of it.
+    pub forward: Forward<Out>,
+    /// The effect key that the forward attempts carried; the target knows the effect by it.
+    pub forward_key: Uuid,
+}
+
+/// What a probe found out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict<Out> {
+    /// It happened; this is the output that the task would have given.
+    Happened(Out),
+    /// It did not happen and will not.
+    NotHappened,
+}
+
+/// One task in the hands of a worker.
+pub(crate) struct InFlight {
+    pub(crate) offer: TaskOffer,
+    heart: Arc<Notify>,
+    cancelled: AtomicBool,
+    cancel: Notify,
+    said: Mutex<Said>,
+}
+
+/// What the handler said while it worked.
+#[derive(Default)]
+struct Said {
+    progress: Option<Payload>,
+    unsent: bool,
+    external_id: Option<String>,
+}
+
+impl InFlight {
+    /// `heart` is told when the handler has something for the next heartbeat.
+    pub(crate) fn new(offer: TaskOffer, heart: Arc<Notify>) -> Arc<InFlight> {
+        Arc::new(InFlight {
+            offer,
+            heart,
+            cancelled: AtomicBool::new(false),
+            cancel: Notify::new(),
+            said: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Release);
+        self.cancel.notify_waiters();
+    }
+
+    /// Whether the handler said how far it got since the last heartbeat.
+    pub(crate) fn has_news(&self) -> bool {
+        self.said().unsent
+    }
+
+    /// A sign of life, with the latest of what the handler said.
+    pub(crate) fn beat(&self) -> Heartbeat {
+        let mut said = self.said();
+        said.unsent = false;
+        Heartbeat {
+            run: self.offer.run,
+            step: self.offer.step.clone(),
+            action: self.offer.action,
+            attempt: self.offer.attempt,
+            details: said.progress.clone(),
+        }
+    }
+
+    pub(crate) fn external_id(&self) -> Option<String> {
+        self.said().external_id.take()
+    }
+
+    fn said(&self) -> MutexGuard<'_, Said> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl TaskContext {
+    pub(crate) fn new(task: Arc<InFlight>) -> TaskContext {
+        TaskContext { task }
+    }
+
+    /// A context to call a handler with in a unit test, without any server: the first attempt of the step `test`.
+    #[must_use]
+    pub fn for_test() -> TaskContext {
+        TaskContext::for_test_of(StepPath::step("test"), 1)
+    }
+
+    /// The same for a given step and attempt.
+    #[must_use]
+    pub fn for_test_of(step: StepPath, attempt: u32) -> TaskContext {
+        let run = RunId(Uuid::from_u128(0x0193_0000_0000_7000_8000_0000_0000_0001));
+        let offer = TaskOffer {
+            run,
+            action: Action::Forward,
+            attempt,
+            name: "test".to_owned(),
+            queue: crate::handle::DEFAULT_QUEUE.to_owned(),
+            workflow: "test".to_owned(),
+            version: 1,
+            input: Payload::null(),
+            forward: None,
+            effect_key: effect_key(run, &step, Action::Forward),
+            forward_key: None,
+            heartbeat: Span::secs(30),
+            deadline: Timestamp(backstitch_saga::Time(0).after(Span::secs(300))),
+            correlation_id: run.to_string(),
+            details: None,
+            step,
+        };
+        TaskContext::new(InFlight::new(offer, Arc::new(Notify::new())))
+    }
+
+    /// The run.
+    #[must_use]
+    pub fn run(&self) -> RunId {
+        self.task.offer.run
+    }
+
+    /// The step, or the item of a map step.
+    #[must_use]
+    pub fn step(&self) -> &StepPath {
+        &self.task.offer.step
+    }
+
+    /// Which attempt of this action it is, from 1.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.task.offer.attempt
+    }
+
+    /// The workflow's name and version.
+    #[must_use]
+    pub fn workflow(&self) -> (&str, u32) {
+        (&self.task.offer.workflow, self.task.offer.version)
+    }
+
+    /// The key of this effect, the same over all attempts and restarts: hand it to the target, so that it makes the
+    /// effect once however often it is asked.
+    #[must_use]
+    pub fn effect_key(&self) -> Uuid {
+        self.task.offer.effect_key
+    }
+
+    /// The effect key of the forward attempts, which a probe asks about and a compensation undoes. For a forward task
+    /// its own.
+    #[must_use]
+    pub fn forward_key(&self) -> Uuid {
+        self.task.offer.forward_key.unwrap_or(self.task.offer.effect_key)
+    }
+
+    /// Constant along the whole causal story; hand it to the target for its logs.
+    #[must_use]
+    pub fn correlation_id(&self) -> &str {
+        &self.task.offer.correlation_id
+    }
+
+    /// When the attempt is given up whatever the heartbeats say, by the server's clock.
+    #[must_use]
+    pub fn deadline(&self) -> Timestamp {
+        self.task.offer.deadline
+    }
+
+    /// Says how far the work got. The next attempt gets it if this one is lost. Signs of life are sent by themselves;
+    /// this one goes with the next, at most about a second later. What has no JSON is not sent.
+    pub fn heartbeat(&self, progress: &impl Serialize) {
+        match Payload::of(progress) {
+            Ok(progress) => {
+                let mut said = self.task.said();
+                said.progress = Some(progress);
+                said.unsent = true;
+                drop(said);
+                self.task.heart.notify_one();
+            }
+            Err(error) => {
+                tracing::error!(%error, "what the handler said of its progress has no JSON");
+            }
+        }
+    }
+
+    /// What the last heartbeat of an earlier attempt said, if it reads as a `T`.
+    #[must_use]
+    pub fn progress<T: DeserializeOwned>(&self) -> Option<T> {
+        self.task.offer.details.as_ref()?.to().ok()
+    }
+
+    /// Names what the target calls the thing that was made; people see it beside the effect.
+    pub fn external_id(&self, id: impl Into<String>) {
+        self.task.said().external_id = Some(id.into());
+    }
+
+    /// Whether the attempt was revoked: its report will not count any more.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.task.cancelled.load(Ordering::Acquire)
+    }
+
+    /// Waits until the attempt is revoked. Long work selects on it and stops early.
+    pub async fn cancelled(&self) {
+        loop {
+            let told = self.task.cancel.notified();
+            if self.is_cancelled() {
+                return;
+            }
+            told.await;
+        }
+    }
+
+    /// Revokes the attempt, as the server would; for unit tests of handlers that listen to it.
+    pub fn cancel_for_test(&self) {
+        self.task.cancel();
+    }
+
+    /// What the handler named with [`TaskContext::external_id`]; for unit tests.
+    #[must_use]
+    pub fn named_external_id(&self) -> Option<String> {
+        self.task.said().external_id.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn cancellation_is_seen_by_those_who_wait_and_those_who_come_later() {
+        let context = TaskContext::for_test();
+        let waiting = tokio::spawn({
+            let context = context.clone();
+            async move { context.cancelled().await }
+        });
+        assert!(!context.is_cancelled());
+        context.cancel_for_test();
+        waiting.await.unwrap();
+        context.cancelled().await;
+    }
+
+    #[test]
+    fn the_last_word_goes_with_the_next_heartbeat() {
+        let context = TaskContext::for_test();
+        assert!(!context.task.has_news());
+        context.heartbeat(&1);
+        context.heartbeat(&2);
+        assert!(context.task.has_news());
+        assert_eq!(context.task.beat().details.unwrap().text(), "2");
+        assert!(!context.task.has_news());
+        assert_eq!(context.task.beat().details.unwrap().text(), "2", "each beat repeats it");
+    }
+}

@@ -1,0 +1,134 @@
+//! What a handler says when it could not do its work.
+
+use std::fmt;
+
+use backstitch_saga::protocol::{Failure, FailureKind};
+use backstitch_saga::{Payload, Span};
+use serde::Serialize;
+
+/// Why a task failed, and what may be done about it.
+///
+/// The kind is a promise about the world, and the saga relies on it: *retryable* and *permanent* say that nothing
+/// happened, *unknown* says that it may have, so that it is verified or undone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskError(Failure);
+
+impl TaskError {
+    /// It did not happen; trying again may help.
+    #[must_use]
+    pub fn retryable(code: &str, message: impl fmt::Display) -> TaskError {
+        TaskError::new(FailureKind::Retryable, code, message)
+    }
+
+    /// It did not happen; trying again will not help.
+    #[must_use]
+    pub fn permanent(code: &str, message: impl fmt::Display) -> TaskError {
+        TaskError::new(FailureKind::Permanent, code, message)
+    }
+
+    /// The target asks to wait this long; it does not count as an attempt.
+    #[must_use]
+    pub fn rate_limited(delay: Span) -> TaskError {
+        TaskError::new(FailureKind::RateLimited, "rate_limited", format!("asked to wait {delay}"))
+            .retry_after(delay)
+    }
+
+    /// It may have happened.
+    #[must_use]
+    pub fn unknown(code: &str, message: impl fmt::Display) -> TaskError {
+        TaskError::new(FailureKind::Unknown, code, message)
+    }
+
+    fn new(kind: FailureKind, code: &str, message: impl fmt::Display) -> TaskError {
+        let message = message.to_string();
+        TaskError(Failure { kind, code: stable(code), message, details: None, retry_after: None })
+    }
+
+    /// Adds details, for machines and for people who dig. What has no JSON is left out.
+    #[must_use]
+    pub fn details(mut self, details: &impl Serialize) -> TaskError {
+        self.0.details = Payload::of(details).ok();
+        self
+    }
+
+    /// The next attempt is not made before this long.
+    #[must_use]
+    pub fn retry_after(mut self, delay: Span) -> TaskError {
+        self.0.retry_after = Some(delay);
+        self
+    }
+
+    /// What may be done about it.
+    #[must_use]
+    pub fn kind(&self) -> FailureKind {
+        self.0.kind
+    }
+
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        &self.0.code
+    }
+
+    /// The message for people.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// The failure as it is reported.
+    #[must_use]
+    pub fn into_failure(self) -> Failure {
+        self.0
+    }
+}
+
+/// Brings a code into the form `[a-z][a-z0-9_]*` that the server asks for.
+pub(crate) fn stable(code: &str) -> String {
+    let mut stable: String = code
+        .chars()
+        .map(|c| c.to_ascii_lowercase())
+        .map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '_' })
+        .collect();
+    if !stable.starts_with(|c: char| c.is_ascii_lowercase()) {
+        stable.insert_str(0, "error_");
+    }
+    stable
+}
+
+impl fmt::Display for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.0.message, self.0.code)
+    }
+}
+
+impl std::error::Error for TaskError {}
+
+impl From<Failure> for TaskError {
+    fn from(failure: Failure) -> Self {
+        TaskError(failure)
+    }
+}
+
+/// For handlers that cannot fail.
+impl From<std::convert::Infallible> for TaskError {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_brought_into_form() {
+        for (given, stable) in [
+            ("card_declined", "card_declined"),
+            ("Card Declined", "card_declined"),
+            ("404", "error_404"),
+        ] {
+            assert_eq!(TaskError::permanent(given, "").code(), stable);
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Handlers: plain async functions behind typed handles, and the line between JSON and their types. A worker calls
+//! them for a server, the test kit in memory; neither sees a type.
+
+use std::collections::{BTreeMap, HashMap};
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use backstitch_saga::protocol::{self, Failure, FailureKind, TaskOutcome};
+use backstitch_saga::{Action, Payload};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::context::InFlight;
+use crate::handle::{Probe, Task, Undo};
+use crate::{Forward, TaskContext, TaskError, Undoing, Verdict};
+
+type Call = dyn Fn(Arc<InFlight>) -> BoxFuture<'static, TaskOutcome> + Send + Sync;
+
+/// A set of handlers. Registering a handle again replaces its function.
+#[derive(Clone, Default)]
+pub struct Handlers {
+    calls: HashMap<(Action, &'static str, &'static str), Arc<Call>>,
+}
+
+impl Handlers {
+    /// No handlers yet.
+    #[must_use]
+    pub fn new() -> Handlers {
+        Handlers::default()
+    }
+
+    /// Does the work of `task`.
+    #[must_use]
+    pub fn task<In, Out, F, Work, E>(mut self, task: Task<In, Out>, handler: F) -> Handlers
+    where
+        In: DeserializeOwned + Send + 'static,
+        Out: Serialize + Send + 'static,
+        F: Fn(TaskContext, In) -> Work + Send + Sync + 'static,
+        Work: Future<Output = Result<Out, E>> + Send + 'static,
+        E: Into<TaskError>,
+    {
+        let handler = Arc::new(handler);
+        let call = move |task: Arc<InFlight>| {
+            let handler = Arc::clone(&handler);
+            async move {
+                let input = read(&task.offer.input, "input")?;
+                let output = handler(TaskContext::new(Arc::clone(&task)), input).await;
+                succeeded(&task, &output.map_err(|error| error.into().into_failure())?)
+            }
+        };
+        self.add(Action::Forward, task.queue_name(), task.name(), call);
+        self
+    }
+
+    /// Undoes what the tasks of the steps that name `undo` did.
+    #[must_use]
+    pub fn undo<In, Out, F, Work, E>(mut self, undo: Undo<In, Out>, handler: F) -> Handlers
+    where
+        In: DeserializeOwned + Send + 'static,
+        Out: DeserializeOwned + Send + 'static,
+        F: Fn(TaskContext, Undoing<In, Out>) -> Work + Send + Sync + 'static,
+        Work: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<TaskError>,
+    {
+        let handler = Arc::new(handler);
+        let call = move |task: Arc<InFlight>| {
+            let handler = Arc::clone(&handler);
+            async move {
+                let undoing = Undoing {
+                    input: read(&task.offer.input, "input")?,
+                    forward: match &task.offer.forward {
+                        Some(protocol::Forward::Succeeded(output)) => {
+                            Forward::Succeeded(read(output, "output")?)
+                        }
+                        Some(protocol::Forward::Unknown) | None => Forward::Unknown,
+                    },
+                    forward_key: task.offer.forward_key.unwrap_or(task.offer.effect_key),
+                };
+                let undone = handler(TaskContext::new(Arc::clone(&task)), undoing).await;
+                succeeded(&task, &undone.map_err(|error| error.into().into_failure())?)
+            }
+        };
+        self.add(Action::Compensate, undo.queue_name(), undo.name(), call);
+        self
+    }
+
+    /// Finds out whether an attempt in doubt happened.
+    #[must_use]
+    pub fn probe<In, Out, F, Work, E>(mut self, probe: Probe<In, Out>, handler: F) -> Handlers
+    where
+        In: DeserializeOwned + Send + 'static,
+        Out: Serialize + Send + Sync + 'static,
+        F: Fn(TaskContext, In) -> Work + Send + Sync + 'static,
+        Work: Future<Output = Result<Verdict<Out>, E>> + Send + 'static,
+        E: Into<TaskError>,
+    {
+        let handler = Arc::new(handler);
+        let call = move |task: Arc<InFlight>| {
+            let handler = Arc::clone(&handler);
+            async move {
+                let input = read(&task.offer.input, "input")?;
+                let verdict = handler(TaskContext::new(Arc::clone(&task)), input).await;
+                let verdict = match verdict.map_err(|error| error.into().into_failure())? {
+                    Verdict::Happened(output) => protocol::Verdict::Happened(write(&output)?),
+                    Verdict::NotHappened => protocol::Verdict::NotHappened,
+                };
+                succeeded(&task, &verdict)
+            }
+        };
+        self.add(Action::Verify, probe.queue_name(), probe.name(), call);
+        self
+    }
+
+    /// Adds all of `others`; theirs replace ours.
+    #[must_use]
+    pub fn and(mut self, others: Handlers) -> Handlers {
+        self.calls.extend(others.calls);
+        self
+    }
+
+    fn add<Work>(
+        &mut self,
+        action: Action,
+        queue: &'static str,
+        name: &'static str,
+        call: impl Fn(Arc<InFlight>) -> Work + Send + Sync + 'static,
+    ) where
+        Work: Future<Output = Result<TaskOutcome, Failure>> + Send + 'static,
+    {
+        let call: Arc<Call> = Arc::new(move |task| {
+            let work = call(task);
+            Box::pin(async move { work.await.unwrap_or_else(TaskOutcome::Failed) })
+        });
+        self.calls.insert((action, queue, name), call);
+    }
+
+    /// What these handlers can do: handler names by queue, as claims say it.
+    #[must_use]
+    pub fn queues(&self) -> BTreeMap<String, Vec<String>> {
+        let mut queues: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (_, queue, name) in self.calls.keys() {
+            queues.entry((*queue).to_owned()).or_default().push((*name).to_owned());
+        }
+        for names in queues.values_mut() {
+            names.sort();
+            names.dedup();
+        }
+        queues
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.calls.is_empty()
+    }
+
+    /// Does one task. A panic is caught and becomes a failure of unknown effect, `panic`: nobody can say how far the
+    /// handler got.
+    pub(crate) async fn call(&self, task: Arc<InFlight>) -> TaskOutcome {
+        let offer = &task.offer;
+        let Some(call) = self.calls.get(&(offer.action, offer.queue.as_str(), offer.name.as_str()))
+        else {
+            return TaskOutcome::Failed(failure(
+                FailureKind::Retryable,
+                "unknown_handler",
+                format!("this worker has no {} handler `{}`", offer.action.as_str(), offer.name),
+            ));
+        };
+        let work = AssertUnwindSafe(async { call(Arc::clone(&task)).await });
+        match work.catch_unwind().await {
+            Ok(outcome) => outcome,
+            Err(panic) => TaskOutcome::Failed(failure(
+                FailureKind::Unknown,
+                "panic",
+                format!("the handler panicked: {}", panic_message(&*panic)),
+            )),
+        }
+    }
+}
+
+fn failure(kind: FailureKind, code: &str, message: String) -> Failure {
+    Failure { kind, code: code.to_owned(), message, details: None, retry_after: None }
+}
+
+/// Reads a document for a handler. One that does not fit will not fit the next time either.
+fn read<T: DeserializeOwned>(document: &Payload, what: &str) -> Result<T, Failure> {
+    document.to().map_err(|_| {
+        let mut reader = serde_json::Deserializer::from_str(document.text());
+        let why = match serde_path_to_error::deserialize::<_, T>(&mut reader) {
+            Err(error) => error.to_string(),
+            Ok(_) => "it has trailing characters".to_owned(),
+        };
+        let type_name = std::any::type_name::<T>();
+        failure(
+            FailureKind::Permanent,
+            &format!("undecodable_{what}"),
+            format!("the {what} is not a `{type_name}`: {why}"),
+        )
+    })
+}
+
+/// Writes what a handler gave. If that fails, its effect stands all the same.
+fn write<T: Serialize>(output: &T) -> Result<Payload, Failure> {
+    Payload::of(output).map_err(|error| {
+        failure(
+            FailureKind::Unknown,
+            "unencodable_output",
+            format!("the handler's output has no JSON: {error}"),
+        )
+    })
+}
+
+fn succeeded<T: Serialize>(task: &InFlight, output: &T) -> Result<TaskOutcome, Failure> {
+    Ok(TaskOutcome::Succeeded { output: write(output)?, external_id: task.external_id() })
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}

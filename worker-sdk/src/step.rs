@@ -1,0 +1,268 @@
+//! Steps while a workflow is being built: what undoes them, when they run, how they are tried again.
+
+use std::cell::RefCell;
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::rc::Rc;
+
+use backstitch_saga::{
+    Class, Compensate, Definition, Empty, Join, Losers, Map, OnFailure, OnUnknown, Retry, Task,
+    Timeouts, Verify, Violation,
+};
+
+use crate::handle::{Probe, Undo};
+use crate::wire::{Condition, Gives, Ref};
+
+/// The definition as far as it has been written.
+pub(crate) struct Draft {
+    pub(crate) definition: Definition,
+    pub(crate) violations: Vec<Violation>,
+}
+
+impl Draft {
+    /// Takes wiring into the definition at `pointer`.
+    pub(crate) fn place<T>(&mut self, wiring: Ref<T>, pointer: &str) -> backstitch_saga::Expr {
+        let (expr, faults) = wiring.finish();
+        self.violations
+            .extend(faults.into_iter().map(|fault| Violation::new(pointer, "wiring", fault)));
+        expr
+    }
+}
+
+/// Marks a step of one task.
+pub struct One;
+
+/// Marks a step of one task for each item of a list.
+pub struct Many;
+
+/// A step, as its place in the definition. It is a [`Ref`] to its output, so that later steps take fields of it;
+/// its methods say how it is done and undone.
+///
+/// What needs the output of a step that was skipped is skipped too; [`Ref::maybe`] makes it optional instead.
+#[must_use = "a step stays in the saga; bind it with `let _ =` when nothing refers to it"]
+pub struct Step<In, Out, Kind = One>
+where
+    Kind: Shape<Out>,
+{
+    draft: Rc<RefCell<Draft>>,
+    index: usize,
+    output: Ref<Kind::Value>,
+    types: PhantomData<fn(In) -> Out>,
+}
+
+/// A step of one task for each item of a list; a [`Ref`] to the list of outputs, in the order of the items.
+pub type MapStep<In, Out> = Step<In, Out, Many>;
+
+/// What a step gives as a whole when its task gives an `Out`.
+pub trait Shape<Out> {
+    /// The step's output.
+    type Value;
+}
+
+impl<Out> Shape<Out> for One {
+    type Value = Out;
+}
+
+impl<Out> Shape<Out> for Many {
+    type Value = Vec<Out>;
+}
+
+impl<In, Out, Kind: Shape<Out>> Step<In, Out, Kind> {
+    pub(crate) fn new(
+        draft: Rc<RefCell<Draft>>,
+        index: usize,
+        output: Ref<Kind::Value>,
+    ) -> Step<In, Out, Kind> {
+        Step { draft, index, output, types: PhantomData }
+    }
+
+    fn step(self, change: impl FnOnce(&mut backstitch_saga::Step)) -> Self {
+        if let Some(step) = self.draft.borrow_mut().definition.steps.get_mut(self.index) {
+            change(step);
+        }
+        self
+    }
+
+    fn task(self, change: impl FnOnce(&mut Task)) -> Self {
+        self.step(|step| {
+            let mapped = step.map.as_mut().map(|map| &mut map.task);
+            if let Some(task) = step.task.as_mut().or(mapped) {
+                change(task);
+            }
+        })
+    }
+
+    /// Begins only after `other` has succeeded, beside the steps that its wiring names.
+    pub fn after<A, B, K: Shape<B>>(self, other: &Step<A, B, K>) -> Self {
+        let id = {
+            let draft = self.draft.borrow();
+            draft.definition.steps.get(other.index).map(|step| step.id.clone())
+        };
+        self.step(|step| step.after.extend(id))
+    }
+
+    /// Skipped unless this holds when its turn comes.
+    pub fn when(self, condition: impl Gives<bool>) -> Self {
+        let pointer = format!("/steps/{}/when", self.index);
+        let condition: Condition = condition.wire();
+        let guard = self.draft.borrow_mut().place(condition, &pointer);
+        self.step(|step| step.when = Some(guard))
+    }
+
+    /// What undoes it. The undo must be of the step's own types. It never gives up by itself; see [`Step::undo_retry`].
+    pub fn compensate(self, undo: Undo<In, Out>) -> Self {
+        self.task(|task| {
+            task.compensate = Some(Compensate {
+                name: undo.name().to_owned(),
+                queue: other_queue(undo.queue_name(), &task.queue),
+                retry: Retry::undo(),
+                alert_after: 3,
+            });
+        })
+    }
+
+    /// How undoing is tried again; with `max_attempts` it may give up, and then the run is blocked until a person
+    /// decides. Say [`Step::compensate`] first.
+    pub fn undo_retry(self, retry: Retry) -> Self {
+        self.undo("undo_retry", |undo| undo.retry = retry)
+    }
+
+    /// Opens an incident at this failed attempt to undo, while it goes on trying; 3 without it. Say
+    /// [`Step::compensate`] first.
+    pub fn alert_after(self, attempts: u32) -> Self {
+        self.undo("alert_after", |undo| undo.alert_after = attempts)
+    }
+
+    fn undo(self, method: &str, change: impl FnOnce(&mut Compensate)) -> Self {
+        let mut found = false;
+        let step = self.task(|task| {
+            if let Some(undo) = &mut task.compensate {
+                found = true;
+                change(undo);
+            }
+        });
+        if !found {
+            let violation = Violation::new(
+                format!("/steps/{}", step.index),
+                "no_compensation",
+                format!("`{method}` needs a compensation; say `compensate` before it"),
+            );
+            step.draft.borrow_mut().violations.push(violation);
+        }
+        step
+    }
+
+    /// What finds out whether an attempt in doubt happened; it is asked instead of trying again.
+    pub fn verify(self, probe: Probe<In, Out>) -> Self {
+        self.task(|task| {
+            task.verify = Some(Verify {
+                name: probe.name().to_owned(),
+                queue: other_queue(probe.queue_name(), &task.queue),
+                retry: Retry::default(),
+            });
+            task.on_unknown = OnUnknown::Verify;
+        })
+    }
+
+    /// What to do when an attempt may have happened; trying again with the same effect key without it.
+    pub fn on_unknown(self, policy: OnUnknown) -> Self {
+        self.task(|task| task.on_unknown = policy)
+    }
+
+    /// What a failure for good means; undoing what was done without it.
+    pub fn on_failure(self, policy: OnFailure) -> Self {
+        self.task(|task| task.on_failure = policy)
+    }
+
+    /// When and how often to try again; ten attempts from one second to five minutes without it.
+    pub fn retry(self, retry: Retry) -> Self {
+        self.task(|task| task.retry = retry)
+    }
+
+    /// How long things may take.
+    pub fn timeouts(self, timeouts: Timeouts) -> Self {
+        self.task(|task| task.timeouts = timeouts)
+    }
+
+    /// The point of no return: once it succeeded, nothing is undone automatically.
+    pub fn pivot(self) -> Self {
+        self.class(Class::Pivot)
+    }
+
+    /// Nothing to undo.
+    pub fn read_only(self) -> Self {
+        self.class(Class::ReadOnly)
+    }
+
+    /// Tried until it succeeds, without a limit unless [`Step::retry`] is said after this; never undone.
+    pub fn retriable(self) -> Self {
+        self.task(|task| task.retry = Retry { max_attempts: None, ..task.retry.clone() })
+            .class(Class::Retriable)
+    }
+
+    fn class(self, class: Class) -> Self {
+        self.task(|task| task.class = Some(class))
+    }
+}
+
+impl<In, Out> Step<In, Out, Many> {
+    fn map(self, change: impl FnOnce(&mut Map)) -> Self {
+        self.step(|step| {
+            if let Some(map) = &mut step.map {
+                change(map);
+            }
+        })
+    }
+
+    /// When the fan-out as a whole has succeeded; when all items have, without it.
+    pub fn join(self, join: Join) -> Self {
+        self.map(|map| map.join = join)
+    }
+
+    /// What an empty list means.
+    pub fn empty(self, empty: Empty) -> Self {
+        self.map(|map| map.empty = Some(empty))
+    }
+
+    /// How many items may be in flight at once; 1,000 without it.
+    pub fn max_concurrency(self, items: u32) -> Self {
+        self.map(|map| map.max_concurrency = items)
+    }
+
+    /// What becomes of items still in flight when the join has fired with success; they may finish without it.
+    pub fn losers(self, losers: Losers) -> Self {
+        self.map(|map| map.losers = losers)
+    }
+}
+
+/// A queue is written down only where it is not the step's own.
+fn other_queue(queue: &str, of_step: &str) -> Option<String> {
+    (queue != of_step).then(|| queue.to_owned())
+}
+
+impl<In, Out, Kind: Shape<Out>> Deref for Step<In, Out, Kind> {
+    type Target = Ref<Kind::Value>;
+
+    fn deref(&self) -> &Ref<Kind::Value> {
+        &self.output
+    }
+}
+
+macro_rules! gives_output {
+    ($($step:ty => $value:ty),*) => {
+        $(impl<In, Out> Gives<$value> for $step {
+            fn wire(self) -> Ref<$value> {
+                Gives::wire(&self.output)
+            }
+        })*
+    };
+}
+
+gives_output! {
+    Step<In, Out> => Out,
+    &Step<In, Out> => Out,
+    Step<In, Out> => Option<Out>,
+    &Step<In, Out> => Option<Out>,
+    MapStep<In, Out> => Vec<Out>,
+    &MapStep<In, Out> => Vec<Out>
+}

@@ -1,0 +1,536 @@
+//! Typed wiring: where the values that a step needs will come from.
+//!
+//! A [`Ref<T>`] is an expression of the definition (data, evaluated by the server while the run moves) of which the
+//! compiler knows that it gives a `T`. There is no logic here beyond what the expression language has; anything
+//! cleverer is a step.
+
+use std::marker::PhantomData;
+use std::ops::{BitAnd, BitOr, Deref, Not};
+
+use backstitch_saga::{Expr, Payload};
+use schemars::JsonSchema;
+use schemars::generate::Contract;
+use serde::Serialize;
+
+use crate::schema;
+
+/// Where a value of type `T` will come from when a run is there: the input, a step's output, a map's item, a
+/// constant, or something made of those. Made by [`Saga`](crate::Saga), [`field!`](crate::field),
+/// [`wire!`](crate::wire) and [`constant`].
+pub struct Ref<T> {
+    expr: Expr,
+    /// What stands for the value when its document leaves it out.
+    fallback: Option<Payload>,
+    /// Whether the document is read from anyone or was written by a handler; the schemas differ.
+    contract: Contract,
+    /// What is wrong with it, told when the workflow is built.
+    faults: Vec<String>,
+    gives: PhantomData<fn() -> T>,
+}
+
+/// A condition is wiring that gives a boolean.
+pub type Condition = Ref<bool>;
+
+/// Something that can be wired to where a `T` is needed.
+#[diagnostic::on_unimplemented(
+    message = "this wiring does not give a `{T}`",
+    label = "a `{T}` is needed here, this is `{Self}`",
+    note = "take a field with `field!(..)`, build a struct with `wire!(..)`, or use `constant(..)`"
+)]
+pub trait Gives<T> {
+    /// The wiring itself.
+    fn wire(self) -> Ref<T>;
+}
+
+impl<T> Ref<T> {
+    pub(crate) fn path(pointer: impl Into<String>, contract: Contract) -> Ref<T> {
+        Ref::of(Expr::path(pointer), contract, Vec::new())
+    }
+
+    fn of(expr: Expr, contract: Contract, faults: Vec<String>) -> Ref<T> {
+        Ref { expr, fallback: None, contract, faults, gives: PhantomData }
+    }
+
+    fn computed(expr: Expr, faults: Vec<String>) -> Ref<T> {
+        Ref::of(expr, Contract::Deserialize, faults)
+    }
+
+    fn cast<U>(self) -> Ref<U> {
+        Ref {
+            expr: self.expr,
+            fallback: self.fallback,
+            contract: self.contract,
+            faults: self.faults,
+            gives: PhantomData,
+        }
+    }
+
+    /// The expression as it goes into the definition, and what is wrong with it.
+    pub(crate) fn finish(self) -> (Expr, Vec<String>) {
+        let expr = match self.fallback {
+            None => self.expr,
+            Some(value) => Expr::Default(Box::new((self.expr, Expr::Const(value)))),
+        };
+        (expr, self.faults)
+    }
+
+    fn binary<A, B>(
+        self,
+        other: Ref<B>,
+        operator: impl FnOnce(Box<(Expr, Expr)>) -> Expr,
+    ) -> Ref<A> {
+        let (left, mut faults) = self.finish();
+        let (right, more) = other.finish();
+        faults.extend(more);
+        Ref::computed(operator(Box::new((left, right))), faults)
+    }
+
+    /// The expression, to look at.
+    #[must_use]
+    pub fn expr(&self) -> Expr {
+        self.clone().finish().0
+    }
+
+    /// Both sides will be the same value.
+    #[must_use]
+    pub fn eq(&self, other: impl Gives<T>) -> Condition {
+        self.clone().binary(other.wire(), Expr::Eq)
+    }
+
+    /// The two sides will differ.
+    #[must_use]
+    pub fn ne(&self, other: impl Gives<T>) -> Condition {
+        self.clone().binary(other.wire(), Expr::Ne)
+    }
+
+    /// The place will be there, whatever stands in it: a step was not skipped, an optional field was given.
+    #[must_use]
+    pub fn exists(&self) -> Condition {
+        let mut faults = self.faults.clone();
+        let pointer = match &self.expr {
+            Expr::Path(pointer) => pointer.clone(),
+            other => {
+                faults.push(format!("`exists` needs a place in a document, not {other:?}"));
+                String::new()
+            }
+        };
+        Ref::computed(Expr::Exists(pointer), faults)
+    }
+
+    /// The value, or none if there is none: the step that gives it was skipped or failed, the field was left out.
+    /// What needs it is no longer skipped with it.
+    #[must_use]
+    pub fn maybe(&self) -> Ref<Option<T>> {
+        let mut maybe = self.clone().cast::<Option<T>>();
+        maybe.fallback.get_or_insert_with(Payload::null);
+        maybe
+    }
+
+    /// A place that [`field!`](crate::field) cannot name, by JSON Pointer from here: `order.at::<u32>("/lines/0/quantity")`.
+    /// That the place can exist is checked when the workflow is built; that a `U` stands there is your word.
+    #[must_use]
+    pub fn at<U>(&self, pointer: &str) -> Ref<U>
+    where
+        T: JsonSchema,
+    {
+        let mut place = self.clone().cast::<U>();
+        if !pointer.starts_with('/') || !schema::has_place::<T>(&self.contract, pointer) {
+            place.faults.push(format!("`{}` has no place {pointer:?}", std::any::type_name::<T>()));
+        }
+        let tokens = pointer.split('/').skip(1).map(str::to_owned);
+        for token in tokens {
+            place = place.member(&token);
+        }
+        place
+    }
+
+    /// What [`field!`](crate::field) expands to. `proof` is never called; it makes the compiler check the path.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn project<U>(&self, path: &[&str], _proof: fn(&T) -> &U) -> Ref<U>
+    where
+        T: JsonSchema,
+    {
+        let mut place = self.clone().cast::<U>();
+        match schema::properties::<T>(&self.contract, path) {
+            Ok(properties) => {
+                for property in properties {
+                    place = place.member(&property.name.replace('~', "~0").replace('/', "~1"));
+                    if let Some(value) = property.fallback {
+                        place = place.with_fallback(&value);
+                    }
+                }
+            }
+            Err(fault) => place.faults.push(fault),
+        }
+        place
+    }
+
+    fn with_fallback(mut self, value: &serde_json::Value) -> Ref<T> {
+        match Payload::of(value) {
+            Ok(value) => self.fallback = Some(value),
+            Err(error) => self.faults.push(format!("a default has no JSON: {error}")),
+        }
+        self
+    }
+
+    /// One step down, by an escaped pointer token.
+    fn member(mut self, token: &str) -> Ref<T> {
+        if let Some(value) = self.fallback.take() {
+            self.fallback = member_of(&value, token);
+        }
+        self.expr = match self.expr {
+            Expr::Path(pointer) => Expr::Path(format!("{pointer}/{token}")),
+            Expr::Object(mut members) => {
+                let name = token.replace("~1", "/").replace("~0", "~");
+                members.remove(&name).unwrap_or_else(|| Expr::Const(Payload::null()))
+            }
+            other => {
+                self.faults.push(format!("`{token}` is no place: {other:?} is computed"));
+                other
+            }
+        };
+        self
+    }
+}
+
+/// The member of a constant; `None` when there is none.
+fn member_of(value: &Payload, token: &str) -> Option<Payload> {
+    let value: serde_json::Value = value.to().ok()?;
+    if value.is_null() {
+        return Some(Payload::null());
+    }
+    value.pointer(&format!("/{token}")).and_then(|member| Payload::of(member).ok())
+}
+
+impl<T> Ref<Option<T>> {
+    /// The value if there is one, else `default`.
+    #[must_use]
+    pub fn unwrap_or(&self, default: impl Gives<T>) -> Ref<T> {
+        let mut value = self.clone();
+        value.fallback = None;
+        value.binary(default.wire(), Expr::Default)
+    }
+
+    /// There will be a value.
+    #[must_use]
+    pub fn is_some(&self) -> Condition {
+        self.maybe().binary::<bool, ()>(Ref::constant_null(), Expr::Ne)
+    }
+
+    /// There will be no value.
+    #[must_use]
+    pub fn is_none(&self) -> Condition {
+        self.maybe().binary::<bool, ()>(Ref::constant_null(), Expr::Eq)
+    }
+
+    /// What [`field!`](crate::field) expands to behind a `?`.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn project_some<U>(&self, path: &[&str], proof: fn(&T) -> &U) -> Ref<Option<U>>
+    where
+        T: JsonSchema,
+    {
+        self.clone().cast::<T>().project(path, proof).maybe()
+    }
+}
+
+impl<T> Ref<Option<Option<T>>> {
+    /// None if there is no value at either level; in JSON both are `null`.
+    #[must_use]
+    pub fn flatten(&self) -> Ref<Option<T>> {
+        self.clone().cast()
+    }
+}
+
+impl Ref<()> {
+    fn constant_null() -> Ref<()> {
+        Ref::computed(Expr::Const(Payload::null()), Vec::new())
+    }
+}
+
+/// Types whose JSON has an order that the expression language knows: numbers, and strings by their characters.
+/// A newtype may join them when that order is its own; a decimal in a string may not.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no order that a definition can compare by",
+    note = "numbers and strings have; compare anything else in a step"
+)]
+pub trait Ordered {}
+
+/// Types whose JSON has a length: lists, maps, strings.
+#[diagnostic::on_unimplemented(message = "the JSON of `{Self}` has no length")]
+pub trait HasLength {}
+
+impl Ordered for String {}
+impl HasLength for String {}
+impl<T> HasLength for Vec<T> {}
+impl<K, V, S> HasLength for std::collections::HashMap<K, V, S> {}
+impl<K, V> HasLength for std::collections::BTreeMap<K, V> {}
+
+impl<T: Ordered> Ref<T> {
+    /// Less than.
+    #[must_use]
+    pub fn lt(&self, other: impl Gives<T>) -> Condition {
+        self.clone().binary(other.wire(), Expr::Lt)
+    }
+
+    /// Less than or equal.
+    #[must_use]
+    pub fn le(&self, other: impl Gives<T>) -> Condition {
+        self.clone().binary(other.wire(), Expr::Le)
+    }
+
+    /// Greater than.
+    #[must_use]
+    pub fn gt(&self, other: impl Gives<T>) -> Condition {
+        self.clone().binary(other.wire(), Expr::Gt)
+    }
+
+    /// Greater than or equal.
+    #[must_use]
+    pub fn ge(&self, other: impl Gives<T>) -> Condition {
+        self.clone().binary(other.wire(), Expr::Ge)
+    }
+}
+
+impl<T: HasLength> Ref<T> {
+    /// Elements of a list, members of a map, characters of a string.
+    #[must_use]
+    pub fn length(&self) -> Ref<u64> {
+        let (expr, faults) = self.clone().finish();
+        Ref::computed(Expr::Length(Box::new(expr)), faults)
+    }
+}
+
+impl Ref<bool> {
+    /// Both hold.
+    #[must_use]
+    pub fn and(self, other: impl Gives<bool>) -> Condition {
+        join(self, other.wire(), true)
+    }
+
+    /// At least one holds.
+    #[must_use]
+    pub fn or(self, other: impl Gives<bool>) -> Condition {
+        join(self, other.wire(), false)
+    }
+}
+
+/// Joins two conditions, into the list of the first when that is one already.
+fn join(first: Condition, second: Condition, and: bool) -> Condition {
+    let (first, mut faults) = first.finish();
+    let (second, more) = second.finish();
+    faults.extend(more);
+    let expr = match (first, and) {
+        (Expr::And(mut all), true) => {
+            all.push(second);
+            Expr::And(all)
+        }
+        (Expr::Or(mut any), false) => {
+            any.push(second);
+            Expr::Or(any)
+        }
+        (first, true) => Expr::And(vec![first, second]),
+        (first, false) => Expr::Or(vec![first, second]),
+    };
+    Ref::computed(expr, faults)
+}
+
+impl Not for Ref<bool> {
+    type Output = Condition;
+
+    fn not(self) -> Condition {
+        let (expr, faults) = self.finish();
+        Ref::computed(Expr::Not(Box::new(expr)), faults)
+    }
+}
+
+impl<C: Gives<bool>> BitAnd<C> for Ref<bool> {
+    type Output = Condition;
+
+    fn bitand(self, other: C) -> Condition {
+        self.and(other)
+    }
+}
+
+impl<C: Gives<bool>> BitOr<C> for Ref<bool> {
+    type Output = Condition;
+
+    fn bitor(self, other: C) -> Condition {
+        self.or(other)
+    }
+}
+
+impl<T> Clone for Ref<T> {
+    fn clone(&self) -> Self {
+        Ref {
+            expr: self.expr.clone(),
+            fallback: self.fallback.clone(),
+            contract: self.contract.clone(),
+            faults: self.faults.clone(),
+            gives: PhantomData,
+        }
+    }
+}
+
+impl<T> std::fmt::Debug for Ref<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.expr().fmt(f)
+    }
+}
+
+/// The item that a map is at. It is a [`Ref`] to the item, and knows its index.
+pub struct Item<T>(Ref<T>);
+
+impl<T> Item<T> {
+    pub(crate) fn new(contract: Contract) -> Item<T> {
+        Item(Ref::path("/item", contract))
+    }
+
+    /// The item's place in the list, from 0.
+    #[must_use]
+    pub fn index(&self) -> Ref<u32> {
+        Ref::path("/index", Contract::Serialize)
+    }
+}
+
+impl<T> Deref for Item<T> {
+    type Target = Ref<T>;
+
+    fn deref(&self) -> &Ref<T> {
+        &self.0
+    }
+}
+
+impl<T> Ref<Vec<T>> {
+    pub(crate) fn item(&self) -> Item<T> {
+        Item::new(self.contract.clone())
+    }
+}
+
+/// A value written into the definition.
+pub fn constant<T: Serialize>(value: T) -> Ref<T> {
+    let (value, faults) = match Payload::of(&value) {
+        Ok(value) => (value, Vec::new()),
+        Err(error) => (Payload::null(), vec![format!("a constant has no JSON: {error}")]),
+    };
+    Ref::computed(Expr::Const(value), faults)
+}
+
+impl<T> Gives<T> for Ref<T> {
+    fn wire(self) -> Ref<T> {
+        self
+    }
+}
+
+impl<T> Gives<T> for &Ref<T> {
+    fn wire(self) -> Ref<T> {
+        self.clone()
+    }
+}
+
+impl<T> Gives<Option<T>> for Ref<T> {
+    fn wire(self) -> Ref<Option<T>> {
+        self.cast()
+    }
+}
+
+impl<T> Gives<Option<T>> for &Ref<T> {
+    fn wire(self) -> Ref<Option<T>> {
+        self.clone().cast()
+    }
+}
+
+impl<T> Gives<T> for Item<T> {
+    fn wire(self) -> Ref<T> {
+        self.0
+    }
+}
+
+impl<T> Gives<T> for &Item<T> {
+    fn wire(self) -> Ref<T> {
+        self.0.clone()
+    }
+}
+
+impl Gives<String> for &str {
+    fn wire(self) -> Ref<String> {
+        constant(self).cast()
+    }
+}
+
+macro_rules! plain {
+    ($($plain:ty),*) => {
+        $(
+            impl Gives<$plain> for $plain {
+                fn wire(self) -> Ref<$plain> {
+                    constant(self)
+                }
+            }
+        )*
+    };
+}
+
+macro_rules! number {
+    ($($number:ty),*) => {
+        plain!($($number),*);
+        $(impl Ordered for $number {})*
+    };
+}
+
+plain!((), bool, String);
+number!(i8, i16, i32, i64, u8, u16, u32, u64, f32, f64);
+
+/// One member of a struct that [`wire!`](crate::wire) builds.
+#[doc(hidden)]
+pub struct Member<T> {
+    name: &'static str,
+    value: Ref<T>,
+}
+
+impl<T> Member<T> {
+    /// Begins a member; which type it must have follows from the struct.
+    pub fn new(name: &'static str, value: impl Gives<T>) -> Member<T> {
+        Member { name, value: value.wire() }
+    }
+
+    /// Stands for the value in the struct expression that the compiler checks and nobody runs.
+    #[must_use]
+    pub fn never(&self) -> T {
+        unreachable!("wiring is data; the proof of its types is never run")
+    }
+
+    /// The member without its type.
+    #[must_use]
+    pub fn untyped(self) -> (&'static str, Expr, Vec<String>) {
+        let (expr, faults) = self.value.finish();
+        (self.name, expr, faults)
+    }
+}
+
+/// The type of the struct that a proof would build.
+#[doc(hidden)]
+pub fn proven<T>(_proof: impl FnOnce() -> T) -> PhantomData<T> {
+    PhantomData
+}
+
+/// What [`wire!`](crate::wire) expands to.
+#[doc(hidden)]
+#[must_use]
+pub fn object<T: JsonSchema>(
+    _type: PhantomData<T>,
+    members: Vec<(&'static str, Expr, Vec<String>)>,
+) -> Ref<T> {
+    let mut object = std::collections::BTreeMap::new();
+    let mut faults = Vec::new();
+    for (field, expr, more) in members {
+        faults.extend(more);
+        match schema::properties::<T>(&Contract::Deserialize, &[field]) {
+            Ok(mut properties) => {
+                object.extend(properties.pop().map(|property| (property.name, expr)));
+            }
+            Err(fault) => faults.push(fault),
+        }
+    }
+    Ref::computed(Expr::Object(object), faults)
+}

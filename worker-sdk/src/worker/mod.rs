@@ -1,0 +1,329 @@
+//! The worker: claims tasks, calls handlers, reports what became of them, and gives signs of life meanwhile.
+//!
+//! It decides nothing about a run and keeps nothing: if it dies, the server notices and asks another.
+
+mod heart;
+mod report;
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use backstitch_saga::Span;
+use backstitch_saga::protocol::{ClaimTasks, TaskOffer};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
+use tracing::Instrument;
+use uuid::Uuid;
+
+use crate::backoff::Backoff;
+use crate::client::{Client, ClientError};
+use crate::context::InFlight;
+use crate::handle::{Probe, Task, Undo};
+use crate::handlers::Handlers;
+use crate::{TaskContext, TaskError, Undoing, Verdict};
+use report::Reports;
+
+/// How long the server keeps a claim that finds nothing.
+const POLL: Span = Span::secs(20);
+/// The most tasks that one claim may ask for.
+const CLAIM_MAX: usize = 1_000;
+
+/// A process that does tasks.
+///
+/// ```no_run
+/// # use backstitch_sdk::{Client, Task, TaskContext, TaskError, Worker};
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Serialize, Deserialize)] pub struct Charge { cents: u64 }
+/// # #[derive(Serialize, Deserialize)] pub struct Payment { authorization: String }
+/// # pub const CHARGE_CARD: Task<Charge, Payment> = Task::new("charge_card");
+/// async fn charge_card(ctx: TaskContext, charge: Charge) -> Result<Payment, TaskError> {
+///     // Hand ctx.effect_key() to the payment service, so that it charges once however often it is asked.
+///     Ok(Payment { authorization: format!("{}-{}", ctx.effect_key(), charge.cents) })
+/// }
+///
+/// # async fn run() -> Result<(), backstitch_sdk::ClientError> {
+/// Worker::new(Client::from_env()?)
+///     .task(CHARGE_CARD, charge_card)
+///     .concurrency(64)
+///     .run(async { let _ = tokio::signal::ctrl_c().await; })
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a worker does nothing until it runs"]
+pub struct Worker {
+    client: Client,
+    handlers: Handlers,
+    name: String,
+    concurrency: usize,
+    drain: Duration,
+}
+
+/// How a worker ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drained {
+    /// Reports that counted.
+    pub reported: u64,
+    /// Reports that came too late: the attempt had been revoked or its lease was over.
+    pub late: u64,
+    /// Tasks that were not finished or not reported when the time to drain was over; the server asks another worker.
+    pub abandoned: u64,
+}
+
+impl Worker {
+    /// A worker without handlers, for 32 tasks at once.
+    pub fn new(client: Client) -> Worker {
+        Worker {
+            client,
+            handlers: Handlers::new(),
+            name: format!("worker-{}", std::process::id()),
+            concurrency: 32,
+            drain: Duration::from_secs(30),
+        }
+    }
+
+    /// Does the work of `task`; see [`Handlers::task`].
+    pub fn task<In, Out, F, Work, E>(mut self, task: Task<In, Out>, handler: F) -> Worker
+    where
+        In: DeserializeOwned + Send + 'static,
+        Out: Serialize + Send + 'static,
+        F: Fn(TaskContext, In) -> Work + Send + Sync + 'static,
+        Work: Future<Output = Result<Out, E>> + Send + 'static,
+        E: Into<TaskError>,
+    {
+        self.handlers = self.handlers.task(task, handler);
+        self
+    }
+
+    /// Undoes what the tasks of the steps that name `undo` did; see [`Handlers::undo`].
+    pub fn undo<In, Out, F, Work, E>(mut self, undo: Undo<In, Out>, handler: F) -> Worker
+    where
+        In: DeserializeOwned + Send + 'static,
+        Out: DeserializeOwned + Send + 'static,
+        F: Fn(TaskContext, Undoing<In, Out>) -> Work + Send + Sync + 'static,
+        Work: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<TaskError>,
+    {
+        self.handlers = self.handlers.undo(undo, handler);
+        self
+    }
+
+    /// Finds out whether an attempt in doubt happened; see [`Handlers::probe`].
+    pub fn probe<In, Out, F, Work, E>(mut self, probe: Probe<In, Out>, handler: F) -> Worker
+    where
+        In: DeserializeOwned + Send + 'static,
+        Out: Serialize + Send + Sync + 'static,
+        F: Fn(TaskContext, In) -> Work + Send + Sync + 'static,
+        Work: Future<Output = Result<Verdict<Out>, E>> + Send + 'static,
+        E: Into<TaskError>,
+    {
+        self.handlers = self.handlers.probe(probe, handler);
+        self
+    }
+
+    /// Adds a whole set of handlers.
+    pub fn handlers(mut self, handlers: Handlers) -> Worker {
+        self.handlers = self.handlers.and(handlers);
+        self
+    }
+
+    /// What people see as the worker's name; `worker-` and the process id without it.
+    pub fn name(mut self, name: impl Into<String>) -> Worker {
+        self.name = name.into();
+        self
+    }
+
+    /// How many tasks it holds at once, from the claim until the server has answered the report; 32 without it.
+    pub fn concurrency(mut self, tasks: usize) -> Worker {
+        self.concurrency = tasks.max(1);
+        self
+    }
+
+    /// How long it may take to finish what it holds once it is told to stop; 30 seconds without it.
+    pub fn drain_within(mut self, time: Duration) -> Worker {
+        self.drain = time;
+        self
+    }
+
+    /// Works until `shutdown` is done, then claims no more, finishes what it holds and says how that went. Dropping
+    /// the future instead stops everything at once, like a crash: what it held is handed out again when its lease ends.
+    ///
+    /// Restarts of the server, busy answers and lost connections are waited out.
+    ///
+    /// # Errors
+    /// [`ClientError`] when the server will not have it: no handlers, or a key that may not claim.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<Drained, ClientError> {
+        if self.handlers.is_empty() {
+            return Err(ClientError::Setup("a worker needs at least one handler".to_owned()));
+        }
+        let claim = ClaimTasks {
+            worker: self.name.clone(),
+            session: Uuid::new_v4(),
+            queues: self.handlers.queues(),
+            max: 1,
+            wait: POLL,
+        };
+        let desk = Arc::new(Desk::new(self.client, self.handlers, self.concurrency));
+        let _stop_all = StopAll(Arc::clone(&desk));
+        let mut background = JoinSet::new();
+        background.spawn(report::run(Arc::clone(&desk)));
+        background.spawn(heart::run(Arc::clone(&desk)));
+        tracing::info!(worker = %self.name, concurrency = self.concurrency, "the worker claims tasks");
+        let refused = tokio::select! {
+            refused = claim_until_refused(&desk, claim) => Some(refused),
+            () = shutdown => None,
+        };
+        let drained = desk.drain(self.drain).await;
+        tracing::info!(worker = %self.name, ?drained, "the worker has stopped");
+        match refused {
+            Some(error) => Err(error),
+            None => Ok(drained),
+        }
+    }
+}
+
+/// Claims tasks and begins them, for ever; gives up only when the server will not have this worker.
+async fn claim_until_refused(desk: &Arc<Desk>, mut claim: ClaimTasks) -> ClientError {
+    let mut backoff = Backoff::new();
+    loop {
+        let free = desk.free_slots().await;
+        claim.max = u32::try_from(free.min(CLAIM_MAX)).unwrap_or(1);
+        match desk.client.claim(&claim).await {
+            Ok(claimed) => {
+                desk.begin(claimed.tasks);
+                backoff = Backoff::new();
+            }
+            Err(error) if error.is_transient() => {
+                tracing::warn!(%error, "claiming failed; trying again");
+                backoff.wait(error.retry_after()).await;
+            }
+            Err(error) => {
+                tracing::error!(%error, "the server will not have this worker");
+                return error;
+            }
+        }
+    }
+}
+
+/// What the parts of a worker share.
+pub(crate) struct Desk {
+    client: Client,
+    handlers: Handlers,
+    concurrency: usize,
+    held: Mutex<HashMap<u64, Held>>,
+    next_ticket: AtomicU64,
+    slot_freed: Notify,
+    heart: Arc<Notify>,
+    reports: Reports,
+}
+
+/// A task from its claim until its report is answered.
+struct Held {
+    task: Arc<InFlight>,
+    /// When the server last heard of it.
+    last_beat: Instant,
+    work: AbortHandle,
+}
+
+impl Desk {
+    fn new(client: Client, handlers: Handlers, concurrency: usize) -> Desk {
+        Desk {
+            client,
+            handlers,
+            concurrency,
+            held: Mutex::default(),
+            next_ticket: AtomicU64::new(0),
+            slot_freed: Notify::new(),
+            heart: Arc::new(Notify::new()),
+            reports: Reports::default(),
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashMap<u64, Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until there is a free slot; how many there are.
+    async fn free_slots(&self) -> usize {
+        loop {
+            let freed = self.slot_freed.notified();
+            let free = self.concurrency.saturating_sub(self.held().len());
+            if free > 0 {
+                return free;
+            }
+            freed.await;
+        }
+    }
+
+    /// Begins tasks just claimed.
+    fn begin(self: &Arc<Self>, offers: Vec<TaskOffer>) {
+        let now = Instant::now();
+        let mut held = self.held();
+        for offer in offers {
+            let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
+            let task = InFlight::new(offer, Arc::clone(&self.heart));
+            let work = tokio::spawn(Arc::clone(self).work(ticket, Arc::clone(&task)));
+            held.insert(ticket, Held { task, last_beat: now, work: work.abort_handle() });
+        }
+        drop(held);
+        self.heart.notify_one();
+    }
+
+    /// Does one task and hands its report over.
+    async fn work(self: Arc<Self>, ticket: u64, task: Arc<InFlight>) {
+        let offer = &task.offer;
+        let span = tracing::info_span!(
+            "task",
+            run = %offer.run,
+            step = %offer.step,
+            action = offer.action.as_str(),
+            attempt = offer.attempt,
+        );
+        let outcome = self.handlers.call(Arc::clone(&task)).instrument(span).await;
+        self.reports.add(ticket, &task.offer, outcome);
+    }
+
+    /// Takes tasks whose reports were answered off the desk.
+    fn release(&self, tickets: impl IntoIterator<Item = u64>) {
+        let mut held = self.held();
+        for ticket in tickets {
+            held.remove(&ticket);
+        }
+        drop(held);
+        self.slot_freed.notify_waiters();
+    }
+
+    /// Waits until nothing is held any more, for so long.
+    async fn drain(&self, within: Duration) -> Drained {
+        let until = Instant::now() + within;
+        loop {
+            let freed = self.slot_freed.notified();
+            if self.held().is_empty() {
+                break;
+            }
+            if tokio::time::timeout_at(until, freed).await.is_err() {
+                break;
+            }
+        }
+        let abandoned = u64::try_from(self.held().len()).unwrap_or(u64::MAX);
+        self.reports.counted(abandoned)
+    }
+}
+
+/// Stops everything that still runs when the worker ends or is dropped.
+struct StopAll(Arc<Desk>);
+
+impl Drop for StopAll {
+    fn drop(&mut self) {
+        for (_, held) in self.0.held().drain() {
+            held.task.cancel();
+            held.work.abort();
+        }
+    }
+}

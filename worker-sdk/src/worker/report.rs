@@ -1,0 +1,214 @@
+//! Reports in batches: what finishes while one request is under way goes with the next, so that a busy worker sends
+//! few and an idle one sends at once. No timer.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use backstitch_saga::protocol::{
+    Failure, FailureKind, TaskAnswer, TaskOffer, TaskOutcome, TaskReport,
+};
+use tokio::sync::Notify;
+
+use super::{Desk, Drained};
+use crate::backoff::Backoff;
+use crate::client::ClientError;
+
+/// The most reports that one request may carry.
+const BATCH_MAX: usize = 1_000;
+
+/// Reports that wait to be sent, and how those sent fared.
+#[derive(Default)]
+pub(super) struct Reports {
+    waiting: Mutex<Vec<Pending>>,
+    some: Notify,
+    reported: AtomicU64,
+    late: AtomicU64,
+}
+
+/// One report on its way.
+struct Pending {
+    ticket: u64,
+    report: TaskReport,
+    /// Whether it stands in for one that the server would not take.
+    replaced: bool,
+}
+
+/// What an answer means for its report.
+enum Verdict {
+    /// It counted.
+    Counted,
+    /// It came too late and changed nothing.
+    Late,
+    /// Not now.
+    Again,
+    /// The server cannot take it as it is.
+    Refused,
+}
+
+impl Reports {
+    pub(super) fn add(&self, ticket: u64, offer: &TaskOffer, outcome: TaskOutcome) {
+        let report = TaskReport {
+            run: offer.run,
+            step: offer.step.clone(),
+            action: offer.action,
+            attempt: offer.attempt,
+            outcome,
+        };
+        self.put(vec![Pending { ticket, report, replaced: false }]);
+    }
+
+    fn put(&self, mut pending: Vec<Pending>) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).append(&mut pending);
+        self.some.notify_one();
+    }
+
+    /// Waits for reports and takes all there are, up to a batch.
+    async fn take(&self) -> Vec<Pending> {
+        loop {
+            let batch = self.take_waiting();
+            if !batch.is_empty() {
+                return batch;
+            }
+            self.some.notified().await;
+        }
+    }
+
+    fn take_waiting(&self) -> Vec<Pending> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() <= BATCH_MAX {
+            return std::mem::take(&mut *waiting);
+        }
+        self.some.notify_one();
+        waiting.drain(..BATCH_MAX).collect()
+    }
+
+    pub(super) fn counted(&self, abandoned: u64) -> Drained {
+        Drained {
+            reported: self.reported.load(Ordering::Relaxed),
+            late: self.late.load(Ordering::Relaxed),
+            abandoned,
+        }
+    }
+}
+
+/// Sends reports for ever.
+pub(super) async fn run(desk: Arc<Desk>) {
+    let mut backoff = Backoff::new();
+    loop {
+        let batch = desk.reports.take().await;
+        if send(&desk, batch, &mut backoff).await {
+            backoff = Backoff::new();
+        } else {
+            backoff.wait(None).await;
+        }
+    }
+}
+
+/// Sends one batch until it is answered; false when some of it has to be sent again. A batch that the server refuses
+/// as a whole is halved until the culprit stands alone.
+async fn send(desk: &Desk, batch: Vec<Pending>, backoff: &mut Backoff) -> bool {
+    let mut parts = vec![batch];
+    let mut all_taken = true;
+    while let Some(part) = parts.pop() {
+        let reports: Vec<TaskReport> = part.iter().map(|pending| pending.report.clone()).collect();
+        match desk.client.complete(reports).await {
+            Ok(answers) => all_taken &= settle(desk, part, answers),
+            Err(error) if is_about_content(&error) && part.len() > 1 => {
+                let mut first = part;
+                let second = first.split_off(first.len() / 2);
+                parts.extend([second, first]);
+            }
+            Err(error) if is_about_content(&error) => {
+                let answer = TaskAnswer {
+                    status: 422,
+                    code: error.code().map(str::to_owned),
+                    message: Some(error.to_string()),
+                };
+                all_taken &= settle(desk, part, vec![answer]);
+            }
+            Err(error) => {
+                tracing::warn!(%error, reports = part.len(), "reporting failed; trying again");
+                backoff.wait(error.retry_after()).await;
+                parts.push(part);
+            }
+        }
+    }
+    all_taken
+}
+
+/// Whether the server refused what was in the request, rather than the request.
+fn is_about_content(error: &ClientError) -> bool {
+    matches!(error.status(), Some(400 | 413 | 422))
+}
+
+/// Acts on the answers of a batch; false when something has to be sent again.
+fn settle(desk: &Desk, batch: Vec<Pending>, answers: Vec<TaskAnswer>) -> bool {
+    let mut done = Vec::with_capacity(batch.len());
+    let mut again = Vec::new();
+    let mut late = 0;
+    let mut counted = 0;
+    for (pending, answer) in batch.into_iter().zip(answers) {
+        match judge(&answer) {
+            Verdict::Counted => counted += 1,
+            Verdict::Late => {
+                late += 1;
+                let TaskReport { run, step, action, attempt, .. } = &pending.report;
+                let (action, code) = (action.as_str(), answer.code.as_deref().unwrap_or(""));
+                tracing::warn!(%run, %step, action, attempt, code, "the report came too late");
+            }
+            Verdict::Again => {
+                again.push(pending);
+                continue;
+            }
+            Verdict::Refused if !pending.replaced => {
+                desk.reports.put(vec![replacement(pending, &answer)]);
+                continue;
+            }
+            Verdict::Refused => {
+                let TaskReport { run, step, .. } = &pending.report;
+                tracing::error!(%run, %step, ?answer, "the server will not take the report");
+            }
+        }
+        done.push(pending.ticket);
+    }
+    desk.reports.reported.fetch_add(counted, Ordering::Relaxed);
+    desk.reports.late.fetch_add(late, Ordering::Relaxed);
+    desk.release(done);
+    let all_taken = again.is_empty();
+    if !all_taken {
+        desk.reports.put(again);
+    }
+    all_taken
+}
+
+fn judge(answer: &TaskAnswer) -> Verdict {
+    match answer.status {
+        200..=299 => Verdict::Counted,
+        404 | 409 => Verdict::Late,
+        429 | 500.. => Verdict::Again,
+        _ => Verdict::Refused,
+    }
+}
+
+/// A report of which nothing but words is left: the effect stands, but its output could not be handed over.
+fn replacement(pending: Pending, answer: &TaskAnswer) -> Pending {
+    let why = answer.message.clone().unwrap_or_else(|| answer.status.to_string());
+    let failure = match pending.report.outcome {
+        TaskOutcome::Succeeded { .. } => Failure {
+            kind: FailureKind::Unknown,
+            code: "output_refused".to_owned(),
+            message: format!("the work was done, but the server does not take its output: {why}"),
+            details: None,
+            retry_after: None,
+        },
+        TaskOutcome::Failed(failure) => Failure {
+            kind: failure.kind,
+            code: "failure_refused".to_owned(),
+            message: format!("the work failed, but the server does not take the report: {why}"),
+            details: None,
+            retry_after: failure.retry_after,
+        },
+    };
+    let report = TaskReport { outcome: TaskOutcome::Failed(failure), ..pending.report };
+    Pending { report, replaced: true, ..pending }
+}
