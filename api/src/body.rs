@@ -279,6 +279,48 @@ mod tests {
         );
     }
 
+    fn request(kind: Option<&str>, body: axum::body::Body) -> Request {
+        let mut request = Request::new(body);
+        if let Some(kind) = kind {
+            request.headers_mut().insert(header::CONTENT_TYPE, kind.parse().unwrap());
+        }
+        request
+    }
+
+    #[test]
+    fn json_must_say_that_it_is_json() {
+        let ask = |kind| must_be_json(request(kind, axum::body::Body::empty()).headers());
+        assert!(ask(Some("application/json")).is_ok());
+        assert!(ask(Some("Application/JSON; charset=utf-8")).is_ok());
+        for kind in [None, Some("text/plain"), Some("application/jsonx"), Some("")] {
+            assert_eq!(ask(kind).unwrap_err().parts().0, 415, "{kind:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_in_pieces_is_put_together_up_to_the_limit() {
+        // A body of unknown length that comes byte by byte.
+        struct Pieces(&'static [u8]);
+
+        impl axum::body::HttpBody for Pieces {
+            type Data = Bytes;
+            type Error = std::convert::Infallible;
+
+            fn poll_frame(
+                mut self: std::pin::Pin<&mut Self>,
+                _: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<Option<Result<hyper::body::Frame<Bytes>, Self::Error>>>
+            {
+                let frame = self.0.split_off_first().map(|byte| Bytes::copy_from_slice(&[*byte]));
+                std::task::Poll::Ready(frame.map(|data| Ok(hyper::body::Frame::data(data))))
+            }
+        }
+
+        let whole = |limit| collect(request(None, axum::body::Body::new(Pieces(b"abcde"))), limit);
+        assert_eq!(whole(5).await.unwrap(), "abcde");
+        assert_eq!(whole(4).await.unwrap_err().parts().0, 413);
+    }
+
     #[test]
     fn payloads_pass_byte_for_byte() {
         let start: StartRun =

@@ -5,7 +5,7 @@
 use std::any::Any;
 use std::borrow::Cow;
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use backstitch_engine::Error;
 use backstitch_saga::Violation;
@@ -54,7 +54,11 @@ impl Rejection {
         code: impl Into<Cow<'static, str>>,
         errors: Vec<Violation>,
     ) -> Rejection {
-        let mut detail = errors.first().map(ToString::to_string).unwrap_or_default();
+        let mut detail = match errors.first() {
+            Some(first) if first.pointer.is_empty() => first.message.clone(),
+            Some(first) => format!("{}: {}", first.pointer, first.message),
+            None => String::new(),
+        };
         if errors.len() > 1 {
             detail = format!("{detail}, and {} more; see errors", errors.len() - 1);
         }
@@ -163,14 +167,22 @@ pub(crate) fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
     Rejection::bug(what).into_response()
 }
 
+/// Answers of the pages at `/docs`, which know nothing of problems.
+pub(crate) async fn dress(uri: Uri, response: Response) -> Response {
+    match response.status() {
+        StatusCode::NOT_FOUND => unknown_route(uri).await.into_response(),
+        _ => response,
+    }
+}
+
 /// The routes that are not ours.
-pub(crate) async fn unknown_route(uri: axum::http::Uri) -> Rejection {
+pub(crate) async fn unknown_route(uri: Uri) -> Rejection {
     let detail = format!("There is nothing at {}. GET /openapi.json lists all routes.", uri.path());
     Rejection::new(StatusCode::NOT_FOUND, "unknown_route", detail)
 }
 
 /// The methods that a route does not have.
-pub(crate) async fn method_not_allowed(method: axum::http::Method) -> Rejection {
+pub(crate) async fn method_not_allowed(method: Method) -> Rejection {
     let detail = format!("This route does not take {method}; the Allow header says what it takes.");
     Rejection::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
 }
@@ -227,3 +239,85 @@ const TITLES: &[(&str, &str)] = &[
     ("unsupported_media_type", "The body must be JSON"),
     ("version_conflict", "Another definition stands under this version"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use axum::body::to_bytes;
+    use backstitch_saga::{Refusal, RefusalCode};
+
+    use super::*;
+
+    async fn printed(answer: impl IntoResponse) -> (StatusCode, Option<String>, serde_json::Value) {
+        let response = answer.into_response();
+        let kind = response.headers()[header::CONTENT_TYPE].to_str().unwrap();
+        assert_eq!(kind, "application/problem+json");
+        let retry = response.headers().get(header::RETRY_AFTER);
+        let retry = retry.map(|value| value.to_str().unwrap().to_owned());
+        let status = response.status();
+        let body = to_bytes(response.into_body(), 10_000).await.unwrap();
+        (status, retry, serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn every_error_of_the_engine_has_its_answer() {
+        let invalid = |code| Error::Invalid { code, violations: vec![] };
+        let message = String::from("it is so");
+        let refused = |code| Error::Refused(Refusal::new(code, "it is so"));
+        let table = [
+            (refused(RefusalCode::LeaseLost), 409, "lease_lost", None),
+            (refused(RefusalCode::UnknownStep), 404, "unknown_step", None),
+            (refused(RefusalCode::ReasonMissing), 422, "reason_missing", None),
+            (invalid("invalid_definition"), 422, "invalid_definition", None),
+            (invalid("malformed_json"), 400, "malformed_json", None),
+            (invalid("invalid_cursor"), 400, "invalid_cursor", None),
+            (
+                Error::NotFound { code: "unknown_run", message: message.clone() },
+                404,
+                "unknown_run",
+                None,
+            ),
+            (Error::Conflict { code: "key_conflict", message }, 409, "key_conflict", None),
+            (Error::Busy, 503, "busy", Some("1")),
+            (Error::Store("secret".to_owned()), 503, "store_failed", Some("1")),
+            (Error::Bug("secret".to_owned()), 500, "bug", None),
+        ];
+        for (error, status, code, retry) in table {
+            let (printed_status, printed_retry, body) = printed(Rejection::from(error)).await;
+            assert_eq!(
+                (printed_status.as_u16(), printed_retry.as_deref()),
+                (status, retry),
+                "{code}"
+            );
+            assert_eq!(body["code"], code);
+            assert_eq!(body["status"], status);
+            assert_eq!(body["type"], format!("urn:backstitch:problem:{code}"));
+            assert!(!body.to_string().contains("secret"), "{body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_is_listed() {
+        let errors = vec![
+            Violation::new("/steps/0", "unknown_name", "no such step"),
+            Violation::new("", "missing_field", "no name"),
+        ];
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        let (_, _, body) = printed(Rejection::invalid(status, "invalid_definition", errors)).await;
+        assert_eq!(body["detail"], "/steps/0: no such step, and 1 more; see errors");
+        assert_eq!(body["errors"][1]["code"], "missing_field");
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_bug_that_is_logged_and_not_told() {
+        let response = panicked(Box::new("secret".to_owned()));
+        assert_eq!(response.extensions().get::<LogLine>().unwrap().0, "secret");
+        let (status, _, body) = printed(response).await;
+        assert_eq!((status.as_u16(), &body["code"]), (500, &"bug".into()));
+        assert!(!body.to_string().contains("secret"));
+    }
+
+    #[test]
+    fn titles_are_sorted_and_stand_once() {
+        assert!(TITLES.is_sorted_by(|a, b| a.0 < b.0));
+    }
+}

@@ -21,7 +21,7 @@ const MAX_DEPTH: usize = 64;
 /// One JSON document, kept as its own text. Cheap to clone.
 #[derive(Clone)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[cfg_attr(feature = "openapi", schema(value_type = serde_json::Value))]
+#[cfg_attr(feature = "openapi", schema(value_type = serde_json::Value, description = "Any JSON document; it passes through byte for byte."))]
 pub struct Payload(Arc<RawValue>);
 
 impl Payload {

@@ -38,6 +38,7 @@ pub struct StartRun {
         skip_serializing_if = "BTreeMap::is_empty",
         deserialize_with = "each_key_once"
     )]
+    #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, String>))]
     pub labels: Labels,
 }
 
@@ -355,6 +356,7 @@ pub struct RunView {
     pub correlation_id: String,
     /// Marks to search by.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, String>))]
     pub labels: Labels,
     /// Is it moving?
     pub state: State,
@@ -565,6 +567,7 @@ pub struct RunLine {
     pub correlation_id: String,
     /// Marks to search by.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, String>))]
     pub labels: Labels,
     /// Is it moving?
     pub state: State,

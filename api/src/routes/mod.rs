@@ -10,7 +10,7 @@ mod workflows;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn_with_state, map_response};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -68,8 +68,9 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
 pub(crate) fn router(app: Arc<App>) -> Router {
     let (router, _) = collect().split_for_parts();
     let config = Config::from("/openapi.json").validator_url("none").persist_authorization(true);
+    let docs = Router::from(SwaggerUi::new("/docs").config(config));
     router
-        .merge(SwaggerUi::new("/docs").config(config))
+        .merge(docs.layer(map_response(problem::dress)))
         .fallback(problem::unknown_route)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(CatchPanicLayer::custom(problem::panicked))

@@ -8,7 +8,7 @@ use backstitch_saga::protocol::{
     StepView,
 };
 use backstitch_saga::{RunId, Span};
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::access::Caller;
 use crate::app::Shared;
@@ -32,6 +32,17 @@ impl FromQuery for StartQuery {
     }
 }
 
+/// What a start answers: the run's id, or with `wait` the whole run.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only described: each is printed as what it is")]
+enum StartedOrEnded {
+    /// Without `wait`.
+    Started(RunStarted),
+    /// With `wait`.
+    Ended(Box<RunView>),
+}
+
 /// Start a run
 ///
 /// With a `key` there is one run per workflow and key: asking again with the same input answers the same run, with
@@ -45,7 +56,7 @@ impl FromQuery for StartQuery {
         (status = 201, description = "It was started.", body = RunStarted,
             headers(("Location" = String, description = "The run's address")),
             example = json!(examples::run_started())),
-        (status = 200, description = "Its key had started it before; or, with `wait`, it succeeded (then the body is the whole run).", body = RunStarted),
+        (status = 200, description = "Its key had started it before; or, with `wait`, it succeeded.", body = StartedOrEnded),
         (status = 202, description = "With `wait`: it still moves.", body = RunView),
         (status = 207, description = "With `wait`: it ended, but not with full success; see `outcome`.", body = RunView),
         (status = 404, description = "There is no such workflow (`unknown_workflow`)."),
