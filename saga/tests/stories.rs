@@ -5,7 +5,6 @@
 //! gives it back, and an accepted command sent again changes nothing and is answered the same.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
-#![expect(missing_docs, reason = "a test")]
 
 mod teller;
 

@@ -125,9 +125,10 @@ impl Run {
                 work.tries_mut(*action).delay = until.since(at);
                 set_current(work, *action, Hand::Backoff { until: *until });
             }),
-            Event::NotHappened { step, .. } => {
-                self.change_at(step, |work| work.aside_mut().doubt = false)
-            }
+            Event::NotHappened { step, .. } => self.change_at(step, |work| {
+                set_hand(work, Hand::Nobody);
+                work.aside_mut().doubt = false;
+            }),
             Event::Happened { .. }
             | Event::CancelRequested { .. }
             | Event::RetryRequested { .. } => {

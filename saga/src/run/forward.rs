@@ -111,7 +111,7 @@ impl Decider<'_> {
 
     /// An item's place may have become free: another may take it.
     pub(super) fn place_freed(&mut self, place: Place) {
-        if place.item.is_some() {
+        if place.item.is_some() && self.run.facts.mode == Mode::Forward {
             self.fill(place.step);
         }
     }
@@ -121,10 +121,8 @@ impl Decider<'_> {
         let graph = self.run.graph.clone();
         let Some(map) = graph.nodes[step].map() else { return };
         while self.has_place(Place::step(step), Action::Forward) {
-            if let Some(place) = self.run.take_waiting_for_place(step) {
-                if let Some(action) = self.work(place).and_then(|work| Some(work.current()?.0)) {
-                    self.offer(place, action);
-                }
+            if let Some((place, action)) = self.run.take_waiting_for_place(step, false) {
+                self.offer(place, action);
                 continue;
             }
             let Some(items) = self.run.items_of(step) else { return };
@@ -206,7 +204,6 @@ impl Decider<'_> {
             if lost && stands && self.run.spec(step).compensate.is_some() {
                 let path = self.run.path(place);
                 self.emit(Event::UndoRequested { step: path });
-                self.offer(place, Action::Compensate);
             }
         }
     }

@@ -194,17 +194,24 @@ impl Run {
         }
     }
 
-    /// The next in that line that still waits for its retry.
-    pub(super) fn take_waiting_for_place(&mut self, step: usize) -> Option<Place> {
-        loop {
-            let item = self.items_mut(step)?.due_without_place.pop_front()?;
-            let place = Place::item(step, item);
-            let waits =
-                |work: &super::Work| matches!(work.current(), Some((_, Hand::Backoff { .. })));
-            if self.work(place).is_some_and(waits) {
-                return Some(place);
-            }
-        }
+    /// The next in that line, of those that go backward or of those that go forward.
+    pub(super) fn take_waiting_for_place(
+        &mut self,
+        step: usize,
+        backward: bool,
+    ) -> Option<(Place, Action)> {
+        let items = self.items_mut(step)?;
+        let waits = |item: &u32| match items.works.get(*item as usize)?.current()? {
+            (action, Hand::Backoff { .. }) => Some(action),
+            _ => None,
+        };
+        let waiting = items.due_without_place.iter().enumerate();
+        let (at, item, action) =
+            waiting
+                .filter_map(|(at, item)| Some((at, *item, waits(item)?)))
+                .find(|(_, _, action)| (*action == Action::Compensate) == backward)?;
+        items.due_without_place.remove(at);
+        Some((Place::item(step, item), action))
     }
 }
 
@@ -302,12 +309,13 @@ impl Decider<'_> {
 
     /// Puts undos on offer whose turn has come.
     pub(super) fn advance_undo(&mut self) {
-        if self.run.facts.mode != Mode::Backward {
+        if self.run.tally.undo_open() == 0 {
             return;
         }
+        let backward = self.run.facts.mode == Mode::Backward;
         for step in self.run.all_steps() {
             let state = &self.run.steps[step];
-            if state.undo_settled || state.undo_missing > 0 {
+            if backward && (state.undo_settled || state.undo_missing > 0) {
                 continue;
             }
             match &state.body {
@@ -323,11 +331,8 @@ impl Decider<'_> {
     /// The same for the items of a map, as long as there are places.
     fn fill_undo(&mut self, step: usize) {
         while self.has_place(Place::step(step), Action::Compensate) {
-            let Some(place) =
-                self.run.take_waiting_for_place(step).or_else(|| self.next_undo(step))
-            else {
-                return;
-            };
+            let waiting = self.run.take_waiting_for_place(step, true).map(|(place, _)| place);
+            let Some(place) = waiting.or_else(|| self.next_undo(step)) else { return };
             self.offer(place, Action::Compensate);
         }
     }

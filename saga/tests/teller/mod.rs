@@ -66,7 +66,7 @@ impl Telling {
         match verb {
             "after" => {
                 self.now = self.now.after(rest.parse::<Span>().unwrap());
-                self.decide(Command::Tick)
+                self.decide(&Command::Tick)
             }
             "show" => words::show(&self.run, self.now),
             "plan" => words::plan(self.run.plan(&scope(rest), self.now)),
@@ -80,13 +80,13 @@ impl Telling {
             }
             _ => {
                 let command = self.command(verb, rest);
-                self.decide(command)
+                self.decide(&command)
             }
         }
     }
 
     fn hand_out(&mut self, task: TaskKey) -> Vec<String> {
-        self.decide(Command::HandOut { task, worker: "w1".into() })
+        self.decide(&Command::HandOut { task, worker: "w1".into() })
     }
 
     fn command(&self, verb: &str, rest: &str) -> Command {
@@ -180,7 +180,7 @@ impl Telling {
     }
 
     /// Decides, checks the laws, and tells what happened.
-    fn decide(&mut self, command: Command) -> Vec<String> {
+    fn decide(&mut self, command: &Command) -> Vec<String> {
         let before = self.run.clone();
         let (answer, record) = self.decide_once(command.clone());
         let mut twin = before;

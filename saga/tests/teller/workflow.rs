@@ -68,15 +68,15 @@ fn step(id: &str, traits: &[&str]) -> Value {
             "on_unknown" | "on_failure" => task[name] = json!(value),
             "to_start" | "attempt" | "heartbeat" | "step" => task["timeouts"][name] = json!(value),
             "map" => {
-                map = Some(json!({"items": {"path": value}, "join": "all", "empty": "succeed"}))
+                map = Some(json!({"items": {"path": value}, "join": "all", "empty": "succeed"}));
             }
             "join" => {
                 map.as_mut().unwrap()["join"] =
-                    serde_json::from_str(value).unwrap_or_else(|_| json!(value))
+                    serde_json::from_str(value).unwrap_or_else(|_| json!(value));
             }
             "empty" | "losers" => map.as_mut().unwrap()[name] = json!(value),
             "at_once" => {
-                map.as_mut().unwrap()["max_concurrency"] = json!(value.parse::<u32>().unwrap())
+                map.as_mut().unwrap()["max_concurrency"] = json!(value.parse::<u32>().unwrap());
             }
             _ => panic!("a step knows no '{name}'"),
         }

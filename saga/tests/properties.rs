@@ -1,0 +1,445 @@
+//! Laws and invariants over random workflows and random histories: what workers, clocks and people may do to a run,
+//! in any order, also too late and twice. A failing case is printed, made as small as it goes.
+//! `PROPTEST_CASES=20000` tries more of them.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use backstitch_saga::protocol::{
+    Failure, FailureKind, Outcome, RunView, Scope, State, TaskOutcome, Verdict,
+};
+use backstitch_saga::{
+    Action, By, Command, Event, Graph, Payload, Record, Refusal, Reply, Run, RunId, Span, Start,
+    TaskKey, Time, decide,
+};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+/// A step as drawn: which earlier steps it follows, and its traits.
+type Drawn = (u8, u8, u8, u8);
+/// Something that may happen next, as drawn: what, and to which of the tasks there are.
+type Deed = (u8, u8, u8);
+
+fn workflows() -> impl Strategy<Value = Vec<Drawn>> {
+    prop::collection::vec(any::<Drawn>(), 1..7)
+}
+
+fn histories() -> impl Strategy<Value = Vec<Deed>> {
+    prop::collection::vec(any::<Deed>(), 0..60)
+}
+
+fn pick(drawn: u8, words: &[&'static str]) -> &'static str {
+    words[usize::from(drawn) % words.len()]
+}
+
+/// A valid workflow from what was drawn. In a chain with a pivot, every step is before or after it.
+fn graph(drawn: &[Drawn], pivot: Option<usize>) -> Graph {
+    let joins = [
+        json!("all"),
+        json!("any"),
+        json!({"quorum": 2}),
+        json!({"tolerate": {"count": 1}}),
+        json!("best_effort"),
+    ];
+    let steps: Vec<Value> = drawn
+        .iter()
+        .enumerate()
+        .map(|(i, &(after, body, traits, limits))| {
+            let after: Vec<String> = match pivot {
+                Some(_) => i.checked_sub(1).map(|before| format!("s{before}")).into_iter().collect(),
+                None => (0..i).filter(|before| after >> before & 1 == 1).map(|before| format!("s{before}")).collect(),
+            };
+            let mut task = json!({
+                "name": format!("do_{i}"),
+                "input": {"path": "/input"},
+                "retry": {"max_attempts": 1 + limits % 3, "first_delay": "1s", "max_delay": "20s",
+                          "jitter": pick(limits >> 2, &["none", "full", "equal", "decorrelated"])},
+                "timeouts": {"heartbeat": "10s", "attempt": "1m"},
+                "on_unknown": pick(traits, &["retry", "compensate", "incident"]),
+                "on_failure": pick(traits >> 2, &["compensate", "compensate", "continue", "incident"]),
+            });
+            if traits & 0x30 == 0x30 {
+                task["verify"] = json!({"name": "look", "retry": {"max_attempts": 2}});
+                task["on_unknown"] = json!("verify");
+            }
+            if traits & 0x40 != 0 {
+                task["timeouts"]["to_start"] = json!("30s");
+            }
+            if traits & 0x80 != 0 {
+                task["timeouts"]["step"] = json!("2m");
+            }
+            match pivot {
+                Some(at) if i == at => {
+                    task["class"] = json!("pivot");
+                    task["on_unknown"] = json!("retry");
+                }
+                Some(at) if i > at => {
+                    task["class"] = json!("retriable");
+                    task["on_unknown"] = json!("retry");
+                }
+                _ => task["compensate"] = json!({"name": format!("undo_{i}"), "retry": {"max_attempts": 1 + limits % 4, "first_delay": "1s"}}),
+            }
+            let id = format!("s{i}");
+            if body.is_multiple_of(3) && pivot != Some(i) {
+                task["input"] = json!({"path": "/item"});
+                let map = json!({"items": {"path": "/input"}, "task": task, "join": joins[usize::from(body / 3) % 5],
+                    "empty": "succeed", "max_concurrency": 1 + limits % 3,
+                    "losers": if pivot.is_none() { pick(body / 16, &["drain", "cancel", "compensate"]) } else { "drain" }});
+                json!({"id": id, "after": after, "map": map})
+            } else {
+                json!({"id": id, "after": after, "task": task})
+            }
+        })
+        .collect();
+    let definition = json!({"name": "random", "version": 1, "timeout": "10m", "steps": steps});
+    Graph::parse(&definition.to_string())
+        .unwrap_or_else(|errors| panic!("{errors:?}\n{definition:#}"))
+}
+
+/// A run under test, with everything that was asked of it.
+struct Trial {
+    run: Run,
+    now: Time,
+    asked: Vec<(Time, Command)>,
+    records: Vec<Record>,
+    accepted: Vec<(Command, Reply)>,
+}
+
+impl Trial {
+    fn new(graph: Graph, items: u8) -> Trial {
+        let id = RunId(Uuid::from_u128(7));
+        let run = Run::new(id, Arc::new(graph));
+        let mut trial =
+            Trial { run, now: Time(1_000), asked: vec![], records: vec![], accepted: vec![] };
+        let list: Vec<u8> = (0..items % 5).collect();
+        trial.ask(Command::Start(Start {
+            namespace: "default".into(),
+            definition: "hash".into(),
+            key: None,
+            correlation_id: None,
+            labels: Default::default(),
+            input: Payload::of(&list).unwrap(),
+        }));
+        trial
+    }
+
+    /// Asks, and holds the answer to the laws.
+    fn ask(&mut self, command: Command) {
+        let mut twin = self.run.clone();
+        let before = twin.state();
+        let mut record = Record::default();
+        let answer = decide(&mut self.run, command.clone(), self.now, &mut record);
+        self.asked.push((self.now, command.clone()));
+        if !record.events.is_empty() {
+            twin.apply(&record);
+            self.run.sealed();
+        }
+        assert_eq!(
+            twin.snapshot(),
+            self.run.snapshot(),
+            "law 1: folding gives another run than {command:?}"
+        );
+        let restored =
+            Run::restore(self.run.id(), self.run.graph().clone(), &self.run.snapshot()).unwrap();
+        assert_eq!(restored.snapshot(), self.run.snapshot());
+        assert_eq!(
+            (restored.state(), restored.conditions()),
+            (self.run.state(), self.run.conditions())
+        );
+        self.check_sound(before, &record);
+        self.records.push(record);
+        if let Ok(reply) = answer {
+            self.ask_again(&command, reply);
+            self.accepted.push((command, reply));
+        }
+    }
+
+    /// Law 5: an accepted command changes nothing the second time, and is answered the same.
+    fn ask_again(&mut self, command: &Command, reply: Reply) {
+        let before = self.run.snapshot();
+        let mut record = Record::default();
+        let again: Result<Reply, Refusal> =
+            decide(&mut self.run, command.clone(), self.now, &mut record);
+        assert_eq!((again, record.events.len()), (Ok(reply), 0), "law 5: {command:?}");
+        assert_eq!(before, self.run.snapshot());
+    }
+
+    /// Law 6, after every record.
+    fn check_sound(&self, before: State, record: &Record) {
+        let view = self.run.view(self.now);
+        assert_eq!(view.progress.steps.values().sum::<u32>(), view.progress.steps_total);
+        assert_eq!(view.progress.items.values().sum::<u32>(), view.progress.items_total);
+        let moves =
+            !self.run.offered().is_empty() || self.run.in_flight() || self.run.next_due().is_some();
+        let person = view.conditions.iter().any(|condition| condition.kind == "IncidentOpen");
+        assert!(
+            view.state == State::Ended || moves || person,
+            "nothing will ever move it: {view:#?}"
+        );
+        assert_eq!(view.state == State::Ended, view.outcome.is_some());
+        let mut backward = matches!(before, State::Compensating | State::CompensationBlocked);
+        for event in &record.events {
+            match event {
+                Event::CompensationStarted { .. } => backward = true,
+                Event::Offered { action: Action::Forward | Action::Verify, step, .. } => {
+                    assert!(!backward, "a forward step after compensation began: {step}");
+                }
+                Event::Offered { action: Action::Compensate, attempt: 1, step, .. } if backward => {
+                    self.check_turn(&view, &step.step);
+                }
+                _ => {}
+            }
+        }
+        self.check_places();
+    }
+
+    /// No more items in flight than allowed.
+    fn check_places(&self) {
+        let under_way: Vec<TaskKey> =
+            self.run.offered().into_iter().chain(self.run.leased()).collect();
+        let graph = self.run.graph();
+        for node in &graph.nodes {
+            let of_step = |undo: bool| {
+                let wanted = move |task: &&TaskKey| {
+                    task.step.step == node.id && (task.action == Action::Compensate) == undo
+                };
+                under_way.iter().filter(wanted).count()
+            };
+            if let Some(map) = node.map() {
+                assert!(
+                    of_step(false).max(of_step(true)) <= map.max_concurrency as usize,
+                    "too many in flight"
+                );
+            }
+        }
+    }
+
+    /// An undo that began is not before what depends on it is undone as far as it is to be.
+    fn check_turn(&self, view: &RunView, step: &str) {
+        let graph = self.run.graph();
+        for later in descendants(graph, graph.position(step).unwrap()) {
+            let word = view.steps[later].compensation.as_deref();
+            let open = matches!(word, Some("compensating" | "compensation_blocked"));
+            assert!(!open, "{step} is undone before {}", graph.nodes[later].id);
+        }
+    }
+
+    fn act(&mut self, (what, which, how): Deed) {
+        let by = By { actor: "ann".into(), reason: format!("r{}", self.asked.len()) };
+        let pick = |tasks: Vec<TaskKey>| {
+            (!tasks.is_empty()).then(|| tasks[usize::from(which) % tasks.len()].clone())
+        };
+        let (offered, leased) = (pick(self.run.offered()), pick(self.run.leased()));
+        match what % 16 {
+            0..=4 => {
+                if let Some(task) = offered {
+                    self.ask(Command::HandOut { task, worker: format!("w{}", how % 3).into() });
+                }
+            }
+            5..=8 => {
+                if let Some(task) = leased {
+                    let outcome = outcome_of(task.action, how);
+                    self.ask(Command::Report { task, outcome });
+                }
+            }
+            9 => {
+                if let Some(task) = leased {
+                    let details = (how.is_multiple_of(2)).then(|| Payload::of(&how).unwrap());
+                    self.ask(Command::Beat { task, details });
+                }
+            }
+            10 | 11 => self.pass_time(how),
+            12 => {
+                if let Some(mut task) = leased.or(offered) {
+                    task.attempt = task.attempt.saturating_sub(1 + u32::from(how % 2)).max(1);
+                    let outcome = outcome_of(task.action, how);
+                    self.ask(Command::Report { task, outcome });
+                }
+            }
+            13 => {
+                if let Some(task) = leased {
+                    self.ask(Command::Release { task });
+                }
+            }
+            14 => self.ask(Command::Retry { by }),
+            _ => self.act_by_hand(which, how, by),
+        }
+    }
+
+    fn act_by_hand(&mut self, which: u8, how: u8, by: By) {
+        let nodes = &self.run.graph().nodes;
+        let step = nodes[usize::from(which) % nodes.len()].id.to_string();
+        match how % 8 {
+            0 | 1 => self.ask(Command::Cancel { by }),
+            2 => self.ask(Command::Compensate { scope: Scope::All, force: how & 64 != 0, by }),
+            3 => self.ask(Command::Compensate {
+                scope: Scope::BackTo(step),
+                force: how & 64 != 0,
+                by,
+            }),
+            4 => self.ask(Command::Compensate { scope: Scope::Steps(vec![step]), force: true, by }),
+            5 => {
+                let path = self
+                    .run
+                    .view(self.now)
+                    .steps
+                    .iter()
+                    .find(|step| step.compensation.is_some())
+                    .map(|s| s.step.clone());
+                if let Some(step) = path {
+                    self.ask(Command::MarkUndone { step, by });
+                }
+            }
+            6 if which.is_multiple_of(4) => self.ask(Command::Kill { by }),
+            _ => {}
+        }
+    }
+
+    fn pass_time(&mut self, how: u8) {
+        let due = self.run.next_due().filter(|_| !how.is_multiple_of(3)).unwrap_or(self.now);
+        self.now = due.max(self.now).after(Span::millis(u64::from(how) * 10));
+        self.ask(Command::Tick);
+    }
+
+    /// Everything works from now on, and people do their part: the run must end.
+    fn heal(&mut self) {
+        for _ in 0..2_000 {
+            if self.run.state() == State::Ended {
+                return;
+            }
+            if let Some(task) = self.run.leased().into_iter().next() {
+                let outcome = outcome_of(task.action, 0);
+                self.ask(Command::Report { task, outcome });
+            } else if let Some(task) = self.run.offered().into_iter().next() {
+                self.ask(Command::HandOut { task, worker: "healer".into() });
+            } else if self.run.conditions().contains(&"IncidentOpen") && self.ask_retry() {
+            } else {
+                self.now = self.run.next_due().unwrap_or(self.now).max(self.now);
+                self.ask(Command::Tick);
+            }
+        }
+        panic!("the run does not end: {:#?}", self.run.view(self.now));
+    }
+
+    fn ask_retry(&mut self) -> bool {
+        let before = self.records.len();
+        self.ask(Command::Retry {
+            by: By { actor: "ann".into(), reason: format!("heal {before}") },
+        });
+        !self.records[before].events.is_empty()
+    }
+}
+
+fn descendants(graph: &Graph, of: usize) -> BTreeSet<usize> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![of];
+    while let Some(step) = open.pop() {
+        open.extend(graph.nodes[step].feeds.iter().filter(|&&fed| found.insert(fed)));
+    }
+    found
+}
+
+fn outcome_of(action: Action, how: u8) -> TaskOutcome {
+    let kind = match how % 8 {
+        0..=3 => {
+            let output = match (action, how % 4) {
+                (Action::Verify, 0 | 1) => {
+                    Payload::of(&Verdict::Happened(Payload::null())).unwrap()
+                }
+                (Action::Verify, _) => Payload::of(&Verdict::NotHappened).unwrap(),
+                _ => Payload::of(&how).unwrap(),
+            };
+            return TaskOutcome::Succeeded {
+                output,
+                external_id: (how == 1).then(|| "x".to_owned()),
+            };
+        }
+        4 | 5 => FailureKind::Retryable,
+        6 => FailureKind::Permanent,
+        _ if how > 128 => FailureKind::RateLimited,
+        _ => FailureKind::Unknown,
+    };
+    TaskOutcome::Failed(Failure {
+        kind,
+        code: "broken".into(),
+        message: "it broke".into(),
+        details: None,
+        retry_after: None,
+    })
+}
+
+/// Law 4: the same commands in fewer records end in the same run.
+fn check_batching(trial: &Trial) {
+    let mut run = Run::new(trial.run.id(), trial.run.graph().clone());
+    let mut rest = trial.asked.as_slice();
+    while let Some((at, _)) = rest.first() {
+        let same = rest.iter().take_while(|(time, _)| time == at).count();
+        let mut record = Record::default();
+        for (_, command) in &rest[..same] {
+            let _ = decide(&mut run, command.clone(), *at, &mut record);
+        }
+        run.sealed();
+        rest = &rest[same..];
+    }
+    let without_seq = |run: &Run| {
+        let mut snapshot: Value = serde_json::from_str(&run.snapshot()).unwrap();
+        snapshot["seq"] = json!(0);
+        snapshot
+    };
+    assert_eq!(without_seq(&run), without_seq(&trial.run), "law 4: batching shows");
+}
+
+fn try_it(graph: Graph, items: u8, history: Vec<Deed>) -> Trial {
+    let mut trial = Trial::new(graph, items);
+    for deed in history {
+        trial.act(deed);
+    }
+    trial.heal();
+    check_batching(&trial);
+    for (command, reply) in trial.accepted.clone() {
+        // Whatever worker told us once it may tell us again, at any later time.
+        if matches!(command, Command::Report { .. }) {
+            trial.ask_again(&command, reply);
+        }
+    }
+    trial
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_history_of_any_workflow_keeps_the_laws_and_ends(
+        drawn in workflows(), items in any::<u8>(), history in histories(),
+    ) {
+        let trial = try_it(graph(&drawn, None), items, history);
+        let view = trial.run.view(trial.now);
+        let stands = ["applied", "unknown"].iter().any(|word| view.progress.effects.contains_key(*word));
+        match view.outcome.unwrap() {
+            Outcome::Compensated | Outcome::CompensatedWithManualSteps | Outcome::FailedClean | Outcome::Cancelled => {
+                prop_assert!(!stands, "{view:#?}");
+            }
+            Outcome::FailedDirty => prop_assert!(stands, "{view:#?}"),
+            Outcome::Succeeded | Outcome::PartiallyCompleted => {}
+        }
+    }
+
+    #[test]
+    fn past_its_pivot_no_run_is_undone_by_itself(
+        drawn in workflows(), at in any::<usize>(), items in any::<u8>(), history in histories(),
+    ) {
+        let pivot = at % drawn.len();
+        let trial = try_it(graph(&drawn, Some(pivot)), items, history);
+        let mut passed = false;
+        for event in trial.records.iter().flat_map(|record| &record.events) {
+            match event {
+                Event::Succeeded { step, .. } if *step.step == *format!("s{pivot}") => passed = true,
+                Event::CompensationStarted { by: None, .. } => prop_assert!(!passed, "undone past the pivot"),
+                _ => {}
+            }
+        }
+    }
+}
