@@ -5,10 +5,11 @@
 //!   deduplicates on the key of the effect, and has a **switchboard of faults**: refuse, fail, time out before or
 //!   after the effect, be slow, limit the rate.
 //! - the worker does the tasks of the saga by calling them.
-//! - the check lays runs and ledgers side by side and says whether they agree.
+//! - [`check`] lays runs and ledgers side by side and says whether they agree.
 //!
 //! The shop knows nothing of how Backstitch works inside: it uses the SDK and the shipped workflow like any user.
 
+pub mod check;
 pub mod child;
 pub mod cli;
 pub mod effect;
@@ -16,4 +17,6 @@ pub mod faults;
 pub mod http;
 pub mod ledger;
 mod ledger_file;
+pub mod money;
+pub mod orders;
 pub mod service;
