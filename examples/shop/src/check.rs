@@ -1,17 +1,21 @@
 //! Lays what the runs say beside what the ledgers say, and names every difference. Pure.
 //!
 //! The ledgers are kept by the services, which know nothing of Backstitch; so this is a check from outside: what a
-//! run calls done stands in exactly one ledger exactly once, what it calls undone does not stand, and nothing stands
-//! in a ledger that no run accounts for.
+//! run calls done stands in exactly one ledger exactly once, what it calls undone does not stand and was undone in
+//! reverse order, and nothing stands in a ledger that no run accounts for.
+
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use backstitch_workflows::Money;
 use uuid::Uuid;
 
 use crate::effect::{Effect, Kind};
 use crate::http::LedgerView;
 use crate::ledger::{Entry, Fact, Ledger, Standing};
-use crate::money::Money;
+
+pub use told::{FAN_OUT, service_of};
 
 /// What an order is about: what its run must have done when it succeeded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,6 +145,7 @@ pub fn audit(runs: &[RunStory], ledgers: &[LedgerView]) -> Audit {
         book.agrees = differences.len() == before;
         books.push(book);
     }
+    differences.extend(undone_out_of_order(ledgers));
     for run in runs {
         let net = effects.remove(run.order.as_str()).unwrap_or_default();
         if let Some(difference) = net.differs_from(run) {
@@ -208,6 +213,35 @@ fn contradiction(says: Says, standing: &Standing<'_>) -> Option<&'static str> {
     }
 }
 
+/// An order meets the services in the order of [`Kind::ALL`], each when the one before is done, and is undone the
+/// other way round.
+fn undone_out_of_order(ledgers: &[LedgerView]) -> Vec<String> {
+    let mut undone: BTreeMap<&str, BTreeMap<Kind, (u64, u64)>> = BTreeMap::new();
+    for view in ledgers {
+        for entry in view.entries.iter().filter(|entry| !matches!(entry.fact, Fact::Done { .. })) {
+            let services = undone.entry(&entry.order).or_default();
+            let (first, last) = services.entry(view.service).or_insert((entry.at, entry.at));
+            (*first, *last) = ((*first).min(entry.at), (*last).max(entry.at));
+        }
+    }
+    let mut differences = Vec::new();
+    for (order, services) in &undone {
+        let spans: Vec<_> = services.iter().collect();
+        for pair in spans.windows(2) {
+            if let [(earlier, (first, _)), (later, (_, last))] = pair
+                && first < last
+            {
+                differences.push(format!(
+                    "{order}: {} was undone before {}, which came after it",
+                    earlier.as_str(),
+                    later.as_str()
+                ));
+            }
+        }
+    }
+    differences
+}
+
 fn count(entries: &[Entry], wanted: fn(&Fact) -> bool) -> u64 {
     entries.iter().filter(|entry| wanted(&entry.fact)).count() as u64
 }
@@ -235,7 +269,7 @@ fn measure(effect: &Effect) -> u64 {
 }
 
 fn cents(amount: &str) -> u64 {
-    amount.parse().map_or(0, |Money(cents)| u64::try_from(cents).unwrap_or(0))
+    amount.parse().map_or(0, |amount: Money| u64::try_from(amount.in_hundredths()).unwrap_or(0))
 }
 
 /// What stands for one order, over all ledgers.

@@ -1,19 +1,15 @@
-//! How a process of the shop lives with the one that started it: it says where it listens, and ends when its
-//! parent does.
+//! How a process lives with the one that started it: it says when it is up, and ends when its parent does.
 
 use std::io::{Read, Write};
-use std::net::SocketAddr;
 
 use tokio::sync::oneshot;
 
-/// What a service prints first, before the address: the parent reads it from there.
-pub const LISTENING: &str = "listening on ";
-
-/// Says where this process listens, as its first line on standard output.
-pub fn announce(address: SocketAddr) {
+/// Says that this process is up, in one line on standard output whose last word is a URL: where it listens, or whom
+/// it works for. The parent waits for it.
+pub fn announce(up: &str, url: &str) {
     let mut out = std::io::stdout().lock();
     // A parent that closed the pipe does not want to know.
-    let _ = writeln!(out, "{LISTENING}http://{address}");
+    let _ = writeln!(out, "{up} {url}");
     let _ = out.flush();
 }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use backstitch_sdk::{Client, Span, Worker};
 use clap::{Args, Subcommand};
 use tokio::net::TcpListener;
 
@@ -11,6 +12,7 @@ use crate::child;
 use crate::effect::Kind;
 use crate::http::{self, Setup};
 use crate::service::Shelf;
+use crate::worker::{self, Services};
 
 /// Which process of the shop to be.
 #[derive(Debug, Subcommand)]
@@ -21,6 +23,8 @@ pub enum Command {
     Payment(ServiceArgs),
     /// Ship parcels, recall them, mail receipts
     Shipping(ServiceArgs),
+    /// Do the tasks of the place-order saga by calling the three services
+    Worker(WorkerArgs),
 }
 
 /// What every service can be told.
@@ -47,6 +51,38 @@ pub struct StockArgs {
     stock: Option<PathBuf>,
 }
 
+/// What the worker can be told.
+#[derive(Debug, Args)]
+pub struct WorkerArgs {
+    /// The Backstitch server
+    #[arg(long, value_name = "URL", env = "BACKSTITCH_URL")]
+    server: String,
+    /// Its API key, if it asks for one
+    #[arg(long, value_name = "KEY", env = "BACKSTITCH_API_KEY", hide_env_values = true)]
+    api_key: Option<String>,
+    /// The stock service
+    #[arg(long, value_name = "URL")]
+    stock: String,
+    /// The payment service
+    #[arg(long, value_name = "URL")]
+    payment: String,
+    /// The shipping service
+    #[arg(long, value_name = "URL")]
+    shipping: String,
+    /// How long a service may take to answer; after that it may have happened
+    #[arg(long, default_value = "2s")]
+    timeout: Span,
+    /// How many tasks to do at once
+    #[arg(long, default_value_t = 64)]
+    concurrency: usize,
+    /// Die after so many effects, before the last one is reported
+    #[arg(long, value_name = "EFFECTS", hide = true)]
+    die_after: Option<u64>,
+    /// End when standard input ends
+    #[arg(long, hide = true)]
+    with_parent: bool,
+}
+
 /// Is one process of the shop until it is told to stop.
 ///
 /// # Errors
@@ -59,6 +95,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::Payment(args) => serve(Kind::Payment, args, Vec::new()).await,
         Command::Shipping(args) => serve(Kind::Shipping, args, Vec::new()).await,
+        Command::Worker(args) => work(args).await,
     }
 }
 
@@ -66,9 +103,27 @@ async fn serve(kind: Kind, args: ServiceArgs, shelves: Vec<Shelf>) -> anyhow::Re
     let listener = TcpListener::bind(args.listen)
         .await
         .with_context(|| format!("{} cannot be listened on", args.listen))?;
-    child::announce(listener.local_addr()?);
+    child::announce("listening on", &format!("http://{}", listener.local_addr()?));
     let setup = Setup { ledger: args.ledger, shelves };
     http::serve(kind, setup, listener, child::told_to_stop(args.with_parent)).await
+}
+
+async fn work(args: WorkerArgs) -> anyhow::Result<()> {
+    let mut client = Client::new(&args.server)?;
+    if let Some(key) = &args.api_key {
+        client = client.api_key(key)?;
+    }
+    let handlers = worker::handlers(Services {
+        stock: args.stock,
+        payment: args.payment,
+        shipping: args.shipping,
+        timeout: args.timeout.duration(),
+        die_after: args.die_after,
+    })?;
+    let worker = Worker::new(client).handlers(handlers).concurrency(args.concurrency);
+    child::announce("working for", &args.server);
+    worker.run(child::told_to_stop(args.with_parent)).await?;
+    Ok(())
 }
 
 fn read_shelves(path: &Path) -> anyhow::Result<Vec<Shelf>> {

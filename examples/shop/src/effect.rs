@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub enum Kind {
     /// Reserves goods on shelves and releases them.
     Stock,
-    /// Charges cards, refunds them, and finds charges by their key.
+    /// Keeps accounts, charges cards, refunds them, and finds charges by their key.
     Payment,
     /// Ships parcels, recalls them, and mails receipts.
     Shipping,
@@ -56,7 +56,7 @@ pub struct Reserve {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Charge {
     /// Whose card.
-    pub customer: String,
+    pub account: String,
     /// How much, as a decimal string with two places.
     pub amount: String,
 }
@@ -74,7 +74,7 @@ pub struct Ship {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mail {
     /// To whom.
-    pub customer: String,
+    pub contact: String,
     /// What it says.
     pub text: String,
 }
@@ -109,6 +109,8 @@ pub enum Op {
     Reserve,
     /// Put them back.
     Release,
+    /// Open a customer's account, or find it. No effect to speak of: it is in no ledger.
+    Open,
     /// Charge a card.
     Charge,
     /// Give the money back.
@@ -130,6 +132,7 @@ impl Op {
         match self {
             Op::Reserve => "reserve",
             Op::Release => "release",
+            Op::Open => "open",
             Op::Charge => "charge",
             Op::Refund => "refund",
             Op::Find => "find",

@@ -117,6 +117,7 @@ fn router(kind: Kind, desk: Desk) -> Router {
             .route("/releases", post(release))
             .route("/shelves", put(fill_shelves)),
         Kind::Payment => Router::new()
+            .route("/accounts/{customer}", put(open_account))
             .route("/charges", post(charge))
             .route("/charges/{key}", get(find))
             .route("/refunds", post(refund)),
@@ -259,6 +260,10 @@ async fn recall(State(desk): State<Desk>, key: Key, body: Body<UndoOf>) -> Respo
 
 async fn mail(State(desk): State<Desk>, key: Key, body: Body<crate::effect::Mail>) -> Response {
     act(desk, key, body, Effect::Mail).await
+}
+
+async fn open_account(State(desk): State<Desk>, Path(customer): Path<String>) -> Response {
+    desk.answer(Request::Open { customer }).await
 }
 
 #[derive(Deserialize)]

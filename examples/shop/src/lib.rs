@@ -4,7 +4,7 @@
 //! - `stock`, `payment` and `shipping` are small HTTP services. Each has a **ledger** of the effects it had,
 //!   deduplicates on the key of the effect, and has a **switchboard of faults**: refuse, fail, time out before or
 //!   after the effect, be slow, limit the rate.
-//! - the worker does the tasks of the saga by calling them.
+//! - the [`worker`] does the tasks of the saga by calling them.
 //! - [`check`] lays runs and ledgers side by side and says whether they agree.
 //!
 //! The shop knows nothing of how Backstitch works inside: it uses the SDK and the shipped workflow like any user.
@@ -17,6 +17,7 @@ pub mod faults;
 pub mod http;
 pub mod ledger;
 mod ledger_file;
-pub mod money;
 pub mod orders;
+pub mod process;
 pub mod service;
+pub mod worker;

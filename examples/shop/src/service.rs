@@ -44,6 +44,11 @@ pub enum Request {
         /// About which goods, if it is about goods.
         sku: Option<String>,
     },
+    /// Open the account of this customer, or find it.
+    Open {
+        /// Whose.
+        customer: String,
+    },
     /// Did this effect happen?
     Find {
         /// Its key.
@@ -221,13 +226,17 @@ impl Service {
                 }
                 Answer::Undone { was_done: undone.is_some() }
             }
+            Request::Open { customer } => {
+                Answer::Done { receipt: format!("ACC-{customer}"), replayed: false }
+            }
             Request::Find { .. } => Answer::NotFound,
         }
     }
 
     /// The answer that follows from what already happened, if any.
     fn replay(&mut self, request: &Request) -> Option<Answer> {
-        match (request, self.ledger.standing(request.key())) {
+        let key = request.key()?;
+        match (request, self.ledger.standing(key)) {
             (Request::Do { effect: asked, .. }, Standing::Done { effect, .. })
                 if asked != effect =>
             {
@@ -253,7 +262,7 @@ impl Service {
             }
             (Request::Undo { .. }, Standing::Done { .. })
             | (Request::Do { .. } | Request::Undo { .. }, Standing::New)
-            | (Request::Find { .. }, _) => None,
+            | (Request::Find { .. } | Request::Open { .. }, _) => None,
         }
     }
 
@@ -283,13 +292,17 @@ impl Request {
         match self {
             Request::Do { effect, .. } => effect.op(),
             Request::Undo { op, .. } => *op,
+            Request::Open { .. } => Op::Open,
             Request::Find { .. } => Op::Find,
         }
     }
 
-    fn key(&self) -> Uuid {
+    fn key(&self) -> Option<Uuid> {
         match self {
-            Request::Do { key, .. } | Request::Undo { key, .. } | Request::Find { key, .. } => *key,
+            Request::Do { key, .. } | Request::Undo { key, .. } | Request::Find { key, .. } => {
+                Some(*key)
+            }
+            Request::Open { .. } => None,
         }
     }
 
@@ -298,6 +311,7 @@ impl Request {
             Request::Do { order, .. }
             | Request::Undo { order, .. }
             | Request::Find { order, .. } => order,
+            Request::Open { .. } => "",
         }
     }
 
@@ -305,7 +319,7 @@ impl Request {
         match self {
             Request::Do { effect, .. } => effect.sku(),
             Request::Undo { sku, .. } => sku.as_deref(),
-            Request::Find { .. } => None,
+            Request::Open { .. } | Request::Find { .. } => None,
         }
     }
 }
@@ -318,6 +332,7 @@ fn refused(status: u16, code: &'static str, message: &str) -> Answer {
 fn refusal(op: Op) -> Answer {
     match op {
         Op::Reserve => refused(409, "out_of_stock", "the shelf is empty"),
+        Op::Open => refused(403, "account_closed", "the customer is not served any more"),
         Op::Charge => refused(402, "card_declined", "the bank declines the card"),
         Op::Ship => refused(422, "carrier_refused", "the carrier does not serve this address"),
         Op::Mail => refused(422, "mail_refused", "the mailbox does not exist"),

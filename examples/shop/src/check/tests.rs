@@ -21,7 +21,7 @@ fn reserve() -> Effect {
 }
 
 fn charge(amount: &str) -> Effect {
-    Effect::Charge(Charge { customer: "C-1".to_owned(), amount: amount.to_owned() })
+    Effect::Charge(Charge { account: "ACC-1".to_owned(), amount: amount.to_owned() })
 }
 
 fn claim(step: &str, service: Kind, key: u128) -> Claim {
@@ -32,7 +32,7 @@ impl Case {
     /// Everything was done.
     fn done() -> Case {
         let ship = Ship { carrier: "Mule".to_owned(), to: "Here".to_owned() };
-        let mail = Mail { customer: "C-1".to_owned(), text: "Thanks".to_owned() };
+        let mail = Mail { contact: "Ada".to_owned(), text: "Thanks".to_owned() };
         let mut case = Case {
             stock: Ledger::new("S"),
             payment: Ledger::new("P"),
@@ -63,7 +63,7 @@ impl Case {
     fn undone() -> Case {
         let mut case = Case::done();
         case.shipping = Ledger::new("T");
-        case.stock.undo(5, "A-1", Uuid::from_u128(RESERVE), Uuid::from_u128(11));
+        case.stock.undo(7, "A-1", Uuid::from_u128(RESERVE), Uuid::from_u128(11));
         case.payment.undo(6, "A-1", Uuid::from_u128(CHARGE), Uuid::from_u128(12));
         case.run.succeeded = false;
         case.say(0, Says::Reverted);
@@ -168,6 +168,19 @@ fn an_effect_that_the_run_denies_is_found() {
     let mut case = Case::done();
     case.say(3, Says::NotApplied);
     case.differs("never done, but the ledger knows it");
+}
+
+#[test]
+fn undoing_in_the_wrong_order_is_found() {
+    let mut case = Case::undone();
+    case.payment = Ledger::new("P");
+    case.payment.record(2, "A-1", Uuid::from_u128(CHARGE), charge("9.50"));
+    case.payment.undo(4, "A-1", Uuid::from_u128(CHARGE), Uuid::from_u128(12));
+    assert!(case.audit().agrees(), "the money first, then the goods");
+    case.stock = Ledger::new("S");
+    case.stock.record(1, "A-1", Uuid::from_u128(RESERVE), reserve());
+    case.stock.undo(3, "A-1", Uuid::from_u128(RESERVE), Uuid::from_u128(11));
+    case.differs("A-1: stock was undone before payment");
 }
 
 #[test]

@@ -98,7 +98,7 @@ fn a_repeat_of_what_was_undone_does_not_do_it_again() {
 #[test]
 fn what_stands_is_found_and_nothing_else() {
     let mut payment = Service::new(Kind::Payment);
-    let charge = Charge { customer: "C-1".to_owned(), amount: "9.50".to_owned() };
+    let charge = Charge { account: "ACC-1".to_owned(), amount: "9.50".to_owned() };
     assert_eq!(answer(&mut payment, find(1)), Some(Answer::NotFound));
     answer(&mut payment, ask(1, Effect::Charge(charge)));
     assert_eq!(answer(&mut payment, find(1)), done("PAY-000001", true));
