@@ -19,6 +19,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::demo::{self, DemoOptions};
 
+pub(crate) use serve::asked_to_stop;
+
 /// Backstitch: a durable saga engine on PostgreSQL.
 #[derive(Parser)]
 #[command(name = "backstitch", version, about, max_term_width = 100)]
@@ -48,6 +50,9 @@ enum Verb {
     Workflow(workflow::WorkflowVerb),
     /// See it work: a shop with three services, orders that succeed, fail, and are undone
     Demo(DemoOptions),
+    /// Be one process of the demo's shop
+    #[command(subcommand, hide = true)]
+    Shop(backstitch_shop::cli::Command),
 }
 
 /// Where the database is.
@@ -114,6 +119,7 @@ async fn run(verb: Verb) -> anyhow::Result<bool> {
         Verb::Key(verb) => key::run(verb).await.map(|()| true),
         Verb::Workflow(verb) => workflow::run(&verb),
         Verb::Demo(options) => demo::run(options).await,
+        Verb::Shop(command) => backstitch_shop::cli::run(command).await.map(|()| true),
     }
 }
 

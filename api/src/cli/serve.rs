@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use backstitch_engine::{Engine, Options};
 use backstitch_saga::Span;
+use backstitch_shop::child;
 use clap::Args;
 use tokio::net::TcpListener;
 
@@ -25,6 +26,9 @@ pub(crate) struct ServeArgs {
     /// Ask nobody for a credential; only on a loopback address
     #[arg(long, env = "BACKSTITCH_OPEN")]
     open: bool,
+    /// Say on standard output where it listens, and end when standard input ends
+    #[arg(long, hide = true)]
+    with_parent: bool,
 }
 
 /// How the node is set up.
@@ -56,7 +60,11 @@ pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let listener = listen(args.listen).await?;
     let engine = Engine::start(options).await?;
     let config = ServerConfig { access, ..ServerConfig::default() };
-    serve(engine, config, listener, asked_to_stop()).await
+    if !args.with_parent {
+        return serve(engine, config, listener, asked_to_stop()).await;
+    }
+    child::announce("listening on", &format!("http://{}", listener.local_addr()?));
+    serve(engine, config, listener, child::told_to_stop(true)).await
 }
 
 /// A listener on `address`.

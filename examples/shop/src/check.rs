@@ -7,6 +7,7 @@
 mod told;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 
 use backstitch_workflows::Money;
 use uuid::Uuid;
@@ -72,6 +73,7 @@ pub struct Audit {
     pub books: Vec<Book>,
     /// Every difference, a line each.
     pub differences: Vec<String>,
+    standing: HashMap<String, Net>,
 }
 
 /// The sums of one ledger, beside what the runs say of them.
@@ -105,6 +107,12 @@ impl Audit {
     pub fn agrees(&self) -> bool {
         self.differences.is_empty()
     }
+
+    /// What the ledgers hold for an order, for people.
+    #[must_use]
+    pub fn holds(&self, order: &str) -> String {
+        self.standing.get(order).map_or_else(|| "nothing".to_owned(), ToString::to_string)
+    }
 }
 
 /// Compares runs and ledgers.
@@ -112,7 +120,7 @@ impl Audit {
 pub fn audit(runs: &[RunStory], ledgers: &[LedgerView]) -> Audit {
     let mut books = Vec::new();
     let mut differences = Vec::new();
-    let mut effects: HashMap<String, Net> = HashMap::new();
+    let mut net: HashMap<String, Net> = HashMap::new();
     for view in ledgers {
         let before = differences.len();
         let ledger = replay(view, &mut differences);
@@ -132,7 +140,7 @@ pub fn audit(runs: &[RunStory], ledgers: &[LedgerView]) -> Audit {
         for (order, effect) in standing(&ledger) {
             book.standing += 1;
             book.measure += measure(effect);
-            effects.entry(order.to_owned()).or_default().add(effect);
+            net.entry(order.to_owned()).or_default().add(effect);
         }
         if book.standing != book.runs_say {
             differences.push(format!(
@@ -147,12 +155,12 @@ pub fn audit(runs: &[RunStory], ledgers: &[LedgerView]) -> Audit {
     }
     differences.extend(undone_out_of_order(ledgers));
     for run in runs {
-        let net = effects.remove(run.order.as_str()).unwrap_or_default();
-        if let Some(difference) = net.differs_from(run) {
+        let nothing = Net::default();
+        if let Some(difference) = net.get(&run.order).unwrap_or(&nothing).differs_from(run) {
             differences.push(format!("{}: {difference}", run.order));
         }
     }
-    Audit { books, differences }
+    Audit { books, differences, standing: net }
 }
 
 /// Reads a ledger again from its entries, as its service would, so that one that contradicts itself is found.
@@ -273,12 +281,30 @@ fn cents(amount: &str) -> u64 {
 }
 
 /// What stands for one order, over all ledgers.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 struct Net {
     goods: BTreeMap<String, u64>,
     charges: Vec<String>,
     shipments: u32,
     receipts: u32,
+}
+
+impl fmt::Display for Net {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts = Vec::new();
+        if !self.goods.is_empty() {
+            parts.push(format!("{} pieces", self.goods.values().sum::<u64>()));
+        }
+        parts.extend(self.charges.iter().map(|amount| format!("{amount} charged")));
+        for (count, what) in [(self.shipments, "parcel"), (self.receipts, "receipt")] {
+            match count {
+                0 => {}
+                1 => parts.push(format!("1 {what}")),
+                _ => parts.push(format!("{count} {what}s")),
+            }
+        }
+        f.write_str(&parts.join(", "))
+    }
 }
 
 impl Net {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow};
 use backstitch_sdk::{Client, Span, Worker};
 use clap::{Args, Subcommand};
 use tokio::net::TcpListener;
@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use crate::child;
 use crate::effect::Kind;
 use crate::http::{self, Setup};
+use crate::orders;
 use crate::service::Shelf;
 use crate::worker::{self, Services};
 
@@ -129,12 +130,5 @@ async fn work(args: WorkerArgs) -> anyhow::Result<()> {
 fn read_shelves(path: &Path) -> anyhow::Result<Vec<Shelf>> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("{} cannot be read", path.display()))?;
-    let mut shelves = Vec::new();
-    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        match serde_json::from_str(line) {
-            Ok(shelf) => shelves.push(shelf),
-            Err(error) => bail!("{}, line {}: {error}", path.display(), index + 1),
-        }
-    }
-    Ok(shelves)
+    orders::read_shelves(&text).map_err(|problem| anyhow!("{}, {problem}", path.display()))
 }

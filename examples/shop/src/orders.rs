@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use backstitch_workflows::{Order, ShipTo, place_order};
 
 use crate::check::Bill;
+use crate::service::Shelf;
 
 /// The orders that the shop brings along.
 const OWN: &str = include_str!("../orders.ndjson");
@@ -15,6 +16,30 @@ const OWN: &str = include_str!("../orders.ndjson");
 /// Never as they stand; the tests read them.
 pub fn own() -> Result<Vec<Order>, String> {
     read(OWN)
+}
+
+/// What the shop has on its shelves.
+const SHELVES: &str = include_str!("../stock.ndjson");
+
+/// What the shop has on its shelves: plenty of everything but gilded thimbles.
+///
+/// # Errors
+/// Never as they stand; the tests read them.
+pub fn own_shelves() -> Result<Vec<Shelf>, String> {
+    read_shelves(SHELVES)
+}
+
+/// Reads shelves, one a line; empty lines are passed over.
+///
+/// # Errors
+/// The first line that is no shelf, with its number and what is wrong with it.
+pub fn read_shelves(text: &str) -> Result<Vec<Shelf>, String> {
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    lines
+        .map(|(index, line)| {
+            serde_json::from_str(line).map_err(|error| format!("line {}: {error}", index + 1))
+        })
+        .collect()
 }
 
 /// What is to be reserved and paid for an order.
@@ -123,7 +148,8 @@ mod tests {
     }
 
     #[test]
-    fn our_own_orders_can_be_read() {
+    fn our_own_orders_and_shelves_can_be_read() {
         assert_eq!(own().unwrap().len(), 40);
+        assert_eq!(own_shelves().unwrap().len(), 15);
     }
 }
