@@ -13,10 +13,13 @@ struct Source {
 
 /// Every Rust file of the workspace.
 fn sources() -> Vec<Source> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ stands in the workspace");
+    let root =
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ stands in the workspace");
     let mut found = Vec::new();
     let mut open: Vec<PathBuf> =
-        ["saga", "engine", "worker-sdk", "api", "workflows", "examples", "tests"].map(|dir| root.join(dir)).into();
+        ["saga", "engine", "worker-sdk", "api", "workflows", "examples", "tests"]
+            .map(|dir| root.join(dir))
+            .into();
     while let Some(dir) = open.pop() {
         for entry in fs::read_dir(&dir).expect("a folder of the workspace") {
             let path = entry.expect("an entry").path();
@@ -35,7 +38,8 @@ fn sources() -> Vec<Source> {
 
 fn check(rule: &str, wrong: impl Fn(&Source) -> bool) {
     let all = sources();
-    let wrong: Vec<&str> = all.iter().filter(|source| wrong(source)).map(|source| source.path.as_str()).collect();
+    let wrong: Vec<&str> =
+        all.iter().filter(|source| wrong(source)).map(|source| source.path.as_str()).collect();
     assert!(wrong.is_empty(), "{rule}: {wrong:#?}");
 }
 
@@ -43,30 +47,48 @@ fn check(rule: &str, wrong: impl Fn(&Source) -> bool) {
 fn every_file_says_what_it_is_for() {
     // The inputs of compile-fail tests are shown to people as they stand.
     check("the first line of a file says what it is for (`//!`)", |source| {
-        !source.path.contains("/ui/") && !source.path.contains("compile_fail") && !source.text.starts_with("//!")
+        !source.path.contains("/ui/")
+            && !source.path.contains("compile_fail")
+            && !source.text.starts_with("//!")
     });
 }
 
 #[test]
 fn no_file_is_longer_than_a_reader_holds() {
-    check(&format!("a file has at most {MAX_LINES} lines"), |source| source.text.lines().count() > MAX_LINES);
+    check(&format!("a file has at most {MAX_LINES} lines"), |source| {
+        source.text.lines().count() > MAX_LINES
+    });
 }
 
 #[test]
 fn sql_has_one_home() {
     let is_sql = |text: &str| {
-        ["\"select ", "\"insert into ", "\"update ", "\"delete from ", "sqlx::query"].iter().any(|sql| text.contains(sql))
+        ["\"select ", "\"insert into ", "\"update ", "\"delete from ", "sqlx::query"]
+            .iter()
+            .any(|sql| text.contains(sql))
     };
     check("SQL stands in engine/src/store/ only (tests may look at tables)", |source| {
-        !source.path.starts_with("engine/src/store/") && !source.path.starts_with("tests/") && is_sql(&source.text)
+        !source.path.starts_with("engine/src/store/")
+            && !source.path.starts_with("tests/")
+            && is_sql(&source.text)
     });
 }
 
 #[test]
 fn the_rules_know_no_clock_no_chance_and_no_outside() {
-    let outside = ["SystemTime", "Instant::now", "Utc::now", "rand::", "tokio", "async fn", "std::fs", "std::net"];
+    let outside = [
+        "SystemTime",
+        "Instant::now",
+        "Utc::now",
+        "rand::",
+        "tokio",
+        "async fn",
+        "std::fs",
+        "std::net",
+    ];
     check("saga/ is pure", |source| {
-        source.path.starts_with("saga/src/") && outside.iter().any(|word| source.text.contains(word))
+        source.path.starts_with("saga/src/")
+            && outside.iter().any(|word| source.text.contains(word))
     });
 }
 
