@@ -157,6 +157,11 @@ impl Handlers {
         self.calls.is_empty()
     }
 
+    /// Whether there is a handler for this.
+    pub(crate) fn has(&self, action: Action, queue: &str, name: &str) -> bool {
+        self.calls.contains_key(&(action, queue, name))
+    }
+
     /// Does one task. A panic is caught and becomes a failure of unknown effect, `panic`: nobody can say how far the
     /// handler got.
     pub(crate) async fn call(&self, task: Arc<InFlight>) -> TaskOutcome {

@@ -2,7 +2,7 @@
 //!
 //! A workflow is written once, as a typed graph ([`Workflow::build`]); what comes out is plain data that the server
 //! runs. Work is plain async functions behind typed handles ([`Task`], [`Undo`], [`Probe`]), run by a [`Worker`].
-//! Runs are started and looked at with a [`Client`].
+//! Runs are started and looked at with a [`Client`], and rehearsed without a server in the [`testkit`].
 //!
 //! What this crate does not do: it decides nothing about a run (those rules are `backstitch-saga`, and the server
 //! applies them), and a worker keeps nothing that must survive it.
@@ -17,13 +17,14 @@ pub mod http;
 mod macros;
 mod schema;
 mod step;
+pub mod testkit;
 mod wire;
 mod worker;
 mod workflow;
 
 pub use backstitch_saga::protocol;
 pub use backstitch_saga::{
-    Action, Class, Definition, Empty, Jitter, Join, Losers, OnFailure, OnTimeout, OnUnknown,
+    Action, Class, Definition, Empty, Event, Jitter, Join, Losers, OnFailure, OnTimeout, OnUnknown,
     Payload, Retry, RunId, Span, StepPath, Time, Timeouts, Timestamp, Tolerance, Violation,
 };
 pub use client::{

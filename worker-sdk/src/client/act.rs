@@ -11,12 +11,12 @@ impl Client {
     /// # Errors
     /// A problem that says why it could not be done.
     pub async fn plan(&self, run: RunId, scope: Scope) -> Result<Plan, ClientError> {
-        let body = CompensateRun { scope, reason: String::new(), dry_run: true, force: true };
+        let body = CompensateRun { scope, reason: String::new(), dry_run: true, force: false };
         let request = self.post(&format!("v1/runs/{run}/compensate"), &body)?;
         read(self.send(request, Repeat::Safe).await?)
     }
 
-    /// Undoes what `scope` says; what will be undone.
+    /// Undoes what `scope` says; the run as it is now, being undone.
     ///
     /// # Errors
     /// A problem, such as `past_pivot`: then [`Client::force_compensate`] may.
@@ -25,7 +25,7 @@ impl Client {
         run: RunId,
         scope: Scope,
         reason: &str,
-    ) -> Result<Plan, ClientError> {
+    ) -> Result<RunView, ClientError> {
         self.send_compensate(run, scope, reason, false).await
     }
 
@@ -38,7 +38,7 @@ impl Client {
         run: RunId,
         scope: Scope,
         reason: &str,
-    ) -> Result<Plan, ClientError> {
+    ) -> Result<RunView, ClientError> {
         self.send_compensate(run, scope, reason, true).await
     }
 
@@ -48,7 +48,7 @@ impl Client {
         scope: Scope,
         reason: &str,
         force: bool,
-    ) -> Result<Plan, ClientError> {
+    ) -> Result<RunView, ClientError> {
         let body = CompensateRun { scope, reason: reason.to_owned(), dry_run: false, force };
         let request = self.post(&format!("v1/runs/{run}/compensate"), &body)?;
         read(self.send(request, Repeat::IfNothingWasDone).await?)

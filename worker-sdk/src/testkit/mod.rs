@@ -1,0 +1,170 @@
+//! The test kit: runs a workflow in memory on the rules that the server runs on, with faults at any step and time that
+//! moves by hand. Nothing is stored or sent, and no rule is written a second time here.
+//!
+//! ```
+//! use backstitch_sdk::testkit::{Fault, TestKit};
+//! # use backstitch_sdk::{InvalidWorkflow, Ref, Task, TaskContext, TaskError, Undo, Undoing, Workflow, field, wire};
+//! # use backstitch_sdk::protocol::Outcome;
+//! # use schemars::JsonSchema;
+//! # use serde::{Deserialize, Serialize};
+//! # #[derive(Serialize, Deserialize, JsonSchema)] pub struct Order { id: String }
+//! # #[derive(Serialize, Deserialize, JsonSchema)] pub struct Done { number: u32 }
+//! # const PAY: Task<Order, Done> = Task::new("pay");
+//! # const REFUND: Undo<Order, Done> = Undo::new("refund");
+//! # const SHIP: Task<Done, Done> = Task::new("ship");
+//! # fn checkout() -> Result<Workflow<Order, Done>, InvalidWorkflow> {
+//! #     Workflow::build("checkout", 1, |saga, order: Ref<Order>| {
+//! #         let payment = saga.step("payment", PAY, &order).compensate(REFUND);
+//! #         saga.step("shipment", SHIP, &payment).pivot()
+//! #     })
+//! # }
+//! # async fn pay(_: TaskContext, _: Order) -> Result<Done, TaskError> { Ok(Done { number: 1 }) }
+//! # async fn refund(_: TaskContext, _: Undoing<Order, Done>) -> Result<(), TaskError> { Ok(()) }
+//! # async fn ship(_: TaskContext, done: Done) -> Result<Done, TaskError> { Ok(done) }
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), InvalidWorkflow> {
+//! let kit = TestKit::new(&checkout()?)
+//!     .task(PAY, pay)
+//!     .undo(REFUND, refund)
+//!     .task(SHIP, ship)
+//!     .fault(Fault::at("shipment").fails(TaskError::permanent("no_carrier", "nobody goes there")));
+//! let run = kit.run(&Order { id: "7".to_owned() }).await;
+//! run.assert_outcome(Outcome::Compensated);
+//! assert_eq!(run.effects(), ["payment", "undo payment"]);
+//! # Ok(())
+//! # }
+//! ```
+
+mod fault;
+mod run;
+mod world;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use backstitch_saga::{Payload, RunId, Span};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+pub use fault::{Fault, Place};
+pub use run::TestRun;
+pub use world::Call;
+
+use crate::handle::{Probe, Task, Undo};
+use crate::handlers::Handlers;
+use crate::{TaskContext, TaskError, Undoing, Verdict, Workflow};
+
+/// A workflow with its handlers and the faults it is to meet. Each run begins anew.
+pub struct TestKit<In, Out> {
+    workflow: Workflow<In, Out>,
+    handlers: Handlers,
+    faults: Vec<Fault>,
+    patience: Span,
+    runs: AtomicU64,
+}
+
+impl<In: Serialize, Out> TestKit<In, Out> {
+    /// A kit for `workflow`, without handlers. A task without a handler stays on offer, as it would on a server.
+    #[must_use]
+    pub fn new(workflow: &Workflow<In, Out>) -> TestKit<In, Out> {
+        TestKit {
+            workflow: workflow.clone(),
+            handlers: Handlers::new(),
+            faults: Vec::new(),
+            patience: Span::days(1),
+            runs: AtomicU64::new(0),
+        }
+    }
+
+    /// Does the work of `task`; see [`Handlers::task`].
+    #[must_use]
+    pub fn task<A, B, F, Work, E>(mut self, task: Task<A, B>, handler: F) -> Self
+    where
+        A: DeserializeOwned + Send + 'static,
+        B: Serialize + Send + 'static,
+        F: Fn(TaskContext, A) -> Work + Send + Sync + 'static,
+        Work: Future<Output = Result<B, E>> + Send + 'static,
+        E: Into<TaskError>,
+    {
+        self.handlers = self.handlers.task(task, handler);
+        self
+    }
+
+    /// Undoes what the tasks of the steps that name `undo` did; see [`Handlers::undo`].
+    #[must_use]
+    pub fn undo<A, B, F, Work, E>(mut self, undo: Undo<A, B>, handler: F) -> Self
+    where
+        A: DeserializeOwned + Send + 'static,
+        B: DeserializeOwned + Send + 'static,
+        F: Fn(TaskContext, Undoing<A, B>) -> Work + Send + Sync + 'static,
+        Work: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<TaskError>,
+    {
+        self.handlers = self.handlers.undo(undo, handler);
+        self
+    }
+
+    /// Finds out whether an attempt in doubt happened; see [`Handlers::probe`].
+    #[must_use]
+    pub fn probe<A, B, F, Work, E>(mut self, probe: Probe<A, B>, handler: F) -> Self
+    where
+        A: DeserializeOwned + Send + 'static,
+        B: Serialize + Send + Sync + 'static,
+        F: Fn(TaskContext, A) -> Work + Send + Sync + 'static,
+        Work: Future<Output = Result<Verdict<B>, E>> + Send + 'static,
+        E: Into<TaskError>,
+    {
+        self.handlers = self.handlers.probe(probe, handler);
+        self
+    }
+
+    /// Adds a whole set of handlers, such as the worker's own.
+    #[must_use]
+    pub fn handlers(mut self, handlers: Handlers) -> Self {
+        self.handlers = self.handlers.and(handlers);
+        self
+    }
+
+    /// Every run meets this fault. Where several fit, the first one given that is not used up strikes.
+    #[must_use]
+    pub fn fault(mut self, fault: Fault) -> Self {
+        self.faults.push(fault);
+        self
+    }
+
+    /// How far [`TestRun::until_idle`] lets time run ahead for retries and timeouts; one day without it.
+    #[must_use]
+    pub fn patience(mut self, span: Span) -> Self {
+        self.patience = span;
+        self
+    }
+
+    /// Starts a run and does everything that happens by itself.
+    pub async fn run(&self, input: &In) -> TestRun<Out> {
+        let mut run = self.start(input);
+        run.until_idle().await;
+        run
+    }
+
+    /// Starts a run, and does nothing of it yet.
+    ///
+    /// # Panics
+    /// When the input has no JSON.
+    #[must_use]
+    pub fn start(&self, input: &In) -> TestRun<Out> {
+        let input = Payload::of(input).expect("the input of a run has a JSON form");
+        // The run's id decides retry jitter and effect keys; counted, a test is the same each time.
+        let number = u128::from(self.runs.fetch_add(1, Ordering::Relaxed));
+        let id = RunId(Uuid::from_u128(0x019b_7661_2c00_7000_8000_0000_0000_0000 + number));
+        TestRun::start(
+            id,
+            Arc::clone(self.workflow.graph()),
+            self.handlers.clone(),
+            self.faults.clone(),
+            self.patience,
+            input,
+        )
+    }
+}

@@ -1,0 +1,441 @@
+//! One run in memory: offers are handed out, handlers called, reports decided, and time moved to what is due next.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use backstitch_saga::protocol::{
+    Failure, FailureKind, Outcome, Plan, RunView, Scope, State, StepView, TaskOffer, TaskOutcome,
+};
+use backstitch_saga::{
+    Action, By, Class, Command, Event, Graph, Payload, Record, Refusal, Reply, Run, RunId, Span,
+    Start, StepPath, TaskKey, Time, decide,
+};
+use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
+
+use super::fault::{Fault, Kind};
+use super::world::{Call, World};
+use crate::context::InFlight;
+use crate::handlers::Handlers;
+
+/// 2026-01-01T00:00:00Z: when every test run starts.
+const BEGIN: Time = Time(1_767_225_600_000);
+/// More rounds than any run that comes to rest needs.
+const ROUNDS_MAX: u32 = 100_000;
+
+/// A run in a test.
+pub struct TestRun<Out> {
+    run: Run,
+    now: Time,
+    handlers: Handlers,
+    faults: Vec<Fault>,
+    patience: Span,
+    journal: Vec<Record>,
+    world: World,
+    /// Reports held back until their lease is over.
+    late: Vec<(TaskKey, TaskOutcome)>,
+    output: PhantomData<fn() -> Out>,
+}
+
+/// A task in a worker's hands with what it will report.
+struct Reported {
+    task: TaskKey,
+    progress: Option<Payload>,
+    outcomes: Vec<TaskOutcome>,
+}
+
+impl<Out> TestRun<Out> {
+    pub(super) fn start(
+        id: RunId,
+        graph: Arc<Graph>,
+        handlers: Handlers,
+        faults: Vec<Fault>,
+        patience: Span,
+        input: Payload,
+    ) -> TestRun<Out> {
+        let mut run = TestRun {
+            run: Run::new(id, graph),
+            now: BEGIN,
+            handlers,
+            faults,
+            patience,
+            journal: Vec::new(),
+            world: World::default(),
+            late: Vec::new(),
+            output: PhantomData,
+        };
+        let start = Start {
+            namespace: "test".into(),
+            definition: "test".into(),
+            key: None,
+            correlation_id: None,
+            labels: std::collections::BTreeMap::new(),
+            input,
+        };
+        let started = run.decide(Command::Start(start));
+        debug_assert_eq!(started, Ok(Reply::Done), "a new run starts");
+        run
+    }
+
+    /// Does everything that happens by itself: calls handlers, and moves time to the next retry or timeout, within the
+    /// kit's patience. Stops when the run has ended or waits for a person; its own deadline is not waited for.
+    ///
+    /// # Panics
+    /// When the run does not come to rest.
+    pub async fn until_idle(&mut self) {
+        let horizon = self.now.after(self.patience);
+        for _ in 0..ROUNDS_MAX {
+            if self.round().await {
+                continue;
+            }
+            match self.next_due() {
+                Some(due) if due <= horizon => self.tick_at(due),
+                _ => return,
+            }
+        }
+        panic!("the run does not come to rest: {}", self.describe());
+    }
+
+    /// Moves time by `span` and does everything that happens meanwhile, the run's own deadline included.
+    ///
+    /// # Panics
+    /// When the run does not come to rest.
+    pub async fn advance(&mut self, span: Span) {
+        let until = self.now.after(span);
+        for _ in 0..ROUNDS_MAX {
+            if self.round().await {
+                continue;
+            }
+            match self.run.next_due() {
+                Some(due) if due <= until => self.tick_at(due),
+                _ => {
+                    self.now = until;
+                    return;
+                }
+            }
+        }
+        panic!("the run does not come to rest: {}", self.describe());
+    }
+
+    /// Hands out everything on offer that there is a handler for, calls the handlers one after the other, and then
+    /// reports in the same order; so that what is in flight together is in flight together. False when there was
+    /// nothing to do.
+    pub async fn round(&mut self) -> bool {
+        let mut offers = Vec::new();
+        for task in self.run.offered() {
+            if !self.has_handler(&task) {
+                continue;
+            }
+            let handed_out =
+                self.decide(Command::HandOut { task: task.clone(), worker: "test".into() });
+            if let (Ok(_), Some(offer)) = (handed_out, self.run.offer(&task)) {
+                offers.push((task, offer));
+            }
+        }
+        let mut reports = Vec::with_capacity(offers.len());
+        for (task, offer) in offers {
+            reports.push(self.work(task, offer).await);
+        }
+        let did_something = !reports.is_empty();
+        for Reported { task, progress, outcomes } in reports {
+            if progress.is_some() {
+                let _ = self.decide(Command::Beat { task: task.clone(), details: progress });
+            }
+            for outcome in outcomes {
+                let _ = self.decide(Command::Report { task: task.clone(), outcome });
+            }
+        }
+        did_something
+    }
+
+    /// Does one task, as far as the faults let it.
+    async fn work(&mut self, task: TaskKey, offer: TaskOffer) -> Reported {
+        let fault = self
+            .faults
+            .iter_mut()
+            .find_map(|fault| fault.strikes(&task).then(|| fault.kind.clone()));
+        let (progress, outcomes) = match fault {
+            None => {
+                let (progress, outcome) = self.call(offer).await;
+                (progress, vec![outcome])
+            }
+            Some(Kind::Fails(failure)) => (None, vec![TaskOutcome::Failed(failure)]),
+            Some(Kind::InDoubt) => {
+                (self.call(offer).await.0, vec![TaskOutcome::Failed(in_doubt())])
+            }
+            Some(Kind::LostBefore) => (None, Vec::new()),
+            Some(Kind::Lost) => (self.call(offer).await.0, Vec::new()),
+            Some(Kind::Repeated) => {
+                let (_, first) = self.call(offer.clone()).await;
+                let (progress, second) = self.call(offer).await;
+                (progress, vec![first, second])
+            }
+            Some(Kind::Late) => {
+                let (progress, outcome) = self.call(offer).await;
+                self.late.push((task.clone(), outcome));
+                (progress, Vec::new())
+            }
+        };
+        Reported { task, progress, outcomes }
+    }
+
+    /// Calls the handler; what it said of its progress, and its outcome.
+    async fn call(&mut self, offer: TaskOffer) -> (Option<Payload>, TaskOutcome) {
+        let in_flight = InFlight::new(offer, Arc::new(Notify::new()));
+        let outcome = self.handlers.call(Arc::clone(&in_flight)).await;
+        let progress = in_flight.has_news().then(|| in_flight.beat().details).flatten();
+        let has_effect = self
+            .run
+            .graph()
+            .position(&in_flight.offer.step.step)
+            .and_then(|position| self.run.graph().nodes.get(position))
+            .is_none_or(|node| node.task().class() != Some(Class::ReadOnly));
+        self.world.called(&in_flight.offer, &outcome, has_effect);
+        (progress, outcome)
+    }
+
+    fn has_handler(&self, task: &TaskKey) -> bool {
+        self.run
+            .route(task)
+            .is_some_and(|(queue, name)| self.handlers.has(task.action, queue, name))
+    }
+
+    /// When something is due beside the run's own deadline.
+    fn next_due(&self) -> Option<Time> {
+        let deadline = self.view().deadline.0;
+        let forward = !matches!(self.state(), State::Compensating | State::CompensationBlocked);
+        self.run.next_due().filter(|due| !(forward && *due >= deadline))
+    }
+
+    fn tick_at(&mut self, due: Time) {
+        self.now = self.now.max(due);
+        let _ = self.decide(Command::Tick);
+        let leased = self.run.leased();
+        let (held, over): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.late).into_iter().partition(|(task, _)| leased.contains(task));
+        self.late = held;
+        for (task, outcome) in over {
+            let _ = self.decide(Command::Report { task, outcome });
+        }
+    }
+
+    fn decide(&mut self, command: Command) -> Result<Reply, Refusal> {
+        let mut record = Record::default();
+        let reply = decide(&mut self.run, command, self.now, &mut record);
+        if !record.events.is_empty() {
+            self.run.sealed();
+            self.journal.push(record);
+        }
+        reply
+    }
+}
+
+fn in_doubt() -> Failure {
+    Failure {
+        kind: FailureKind::Unknown,
+        code: "timeout".to_owned(),
+        message: "the answer did not come".to_owned(),
+        details: None,
+        retry_after: None,
+    }
+}
+
+/// What a person does.
+impl<Out> TestRun<Out> {
+    /// What undoing `scope` would do.
+    ///
+    /// # Errors
+    /// A [`Refusal`].
+    pub fn plan(&self, scope: &Scope) -> Result<Plan, Refusal> {
+        self.run.plan(scope, self.now)
+    }
+
+    /// Undoes what `scope` says, and everything that follows from it.
+    ///
+    /// # Errors
+    /// A [`Refusal`].
+    pub async fn compensate(&mut self, scope: Scope) -> Result<Reply, Refusal> {
+        self.act(Command::Compensate { scope, force: false, by: by() }).await
+    }
+
+    /// The same, even past a pivot.
+    ///
+    /// # Errors
+    /// A [`Refusal`].
+    pub async fn force_compensate(&mut self, scope: Scope) -> Result<Reply, Refusal> {
+        self.act(Command::Compensate { scope, force: true, by: by() }).await
+    }
+
+    /// Cancels the run, and does everything that follows from it.
+    ///
+    /// # Errors
+    /// A [`Refusal`].
+    pub async fn cancel(&mut self) -> Result<Reply, Refusal> {
+        self.act(Command::Cancel { by: by() }).await
+    }
+
+    /// Ends the run as it stands.
+    ///
+    /// # Errors
+    /// A [`Refusal`].
+    pub async fn kill(&mut self) -> Result<Reply, Refusal> {
+        self.act(Command::Kill { by: by() }).await
+    }
+
+    /// Lets everything that is parked or blocked try again, and does everything that follows from it.
+    ///
+    /// # Errors
+    /// A [`Refusal`].
+    pub async fn retry(&mut self) -> Result<Reply, Refusal> {
+        self.act(Command::Retry { by: by() }).await
+    }
+
+    /// Vouches that the undo of a step is done, and does everything that follows from it.
+    ///
+    /// # Errors
+    /// A [`Refusal`].
+    pub async fn mark_undone(&mut self, step: StepPath) -> Result<Reply, Refusal> {
+        self.act(Command::MarkUndone { step, by: by() }).await
+    }
+
+    async fn act(&mut self, command: Command) -> Result<Reply, Refusal> {
+        let reply = self.decide(command)?;
+        self.until_idle().await;
+        Ok(reply)
+    }
+}
+
+fn by() -> By {
+    By { actor: "test".into(), reason: "a test asks for it".to_owned() }
+}
+
+/// What can be seen.
+impl<Out> TestRun<Out> {
+    /// Is it moving?
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.run.state()
+    }
+
+    /// What is true in the world, once it ended.
+    #[must_use]
+    pub fn outcome(&self) -> Option<Outcome> {
+        self.run.outcome()
+    }
+
+    /// Everything that the server would show.
+    #[must_use]
+    pub fn view(&self) -> RunView {
+        self.run.view(self.now)
+    }
+
+    /// One step, or one item of a map step.
+    ///
+    /// # Panics
+    /// When there is none of that name.
+    #[must_use]
+    pub fn step(&self, step: &str) -> StepView {
+        let path: StepPath = step.parse().expect("a step is named like `payment` or `stock/1`");
+        self.run.step_view(&path).unwrap_or_else(|| panic!("the run has no step `{step}`"))
+    }
+
+    /// The output, if it succeeded.
+    ///
+    /// # Panics
+    /// When the output is not of the workflow's type.
+    #[must_use]
+    pub fn output(&self) -> Option<Out>
+    where
+        Out: DeserializeOwned,
+    {
+        let output = self.view().output?;
+        Some(output.to().unwrap_or_else(|error| {
+            panic!("the output {output:?} is not of the workflow's type: {error}")
+        }))
+    }
+
+    /// What time it is in the run.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    /// How long it has been since the run started.
+    #[must_use]
+    pub fn elapsed(&self) -> Span {
+        self.now.since(self.run.started_at())
+    }
+
+    /// The journal: every record, in order.
+    #[must_use]
+    pub fn journal(&self) -> &[Record] {
+        &self.journal
+    }
+
+    /// Every event of the journal, in order.
+    pub fn events(&self) -> impl Iterator<Item = &Event> {
+        self.journal.iter().flat_map(|record| &record.events)
+    }
+
+    /// Every call of a handler, in order.
+    #[must_use]
+    pub fn calls(&self) -> &[Call] {
+        &self.world.calls
+    }
+
+    /// The calls that went well, in order: `payment`, `verify payment`, `undo payment`.
+    #[must_use]
+    pub fn effects(&self) -> Vec<String> {
+        let well = self.world.calls.iter().filter(|call| call.error.is_none());
+        well.map(Call::short).collect()
+    }
+
+    /// How often the handler of an action on a step was called.
+    #[must_use]
+    pub fn count(&self, action: Action, step: &str) -> usize {
+        let here = |call: &&Call| call.action == action && call.step.to_string() == step;
+        self.world.calls.iter().filter(here).count()
+    }
+
+    /// The steps and items whose effects stand in the world, whatever the run believes: done and not undone. Read-only
+    /// steps have none.
+    #[must_use]
+    pub fn standing(&self) -> Vec<StepPath> {
+        self.world.standing()
+    }
+
+    /// Fails the test unless the run has ended so; its message tells the whole story.
+    ///
+    /// # Panics
+    /// When it has not.
+    #[track_caller]
+    pub fn assert_outcome(&self, outcome: Outcome) {
+        assert_eq!(self.outcome(), Some(outcome), "{}", self.describe());
+    }
+
+    /// Fails the test unless nothing of the run stands in the world.
+    ///
+    /// # Panics
+    /// When something does.
+    #[track_caller]
+    pub fn assert_nothing_stands(&self) {
+        assert!(
+            self.standing().is_empty(),
+            "{:?} still stand; {}",
+            self.standing(),
+            self.describe()
+        );
+    }
+
+    fn describe(&self) -> String {
+        let view = self.view();
+        let mut text = format!("{} {:?}: {}", view.state.as_str(), view.outcome, view.summary);
+        for condition in &view.conditions {
+            text.push_str(&format!("\n  {}: {}", condition.kind, condition.message));
+        }
+        for call in &self.world.calls {
+            text.push_str(&format!("\n  {call}"));
+        }
+        text
+    }
+}
