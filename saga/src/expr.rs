@@ -16,7 +16,7 @@ use crate::Payload;
 
 pub use eval::{EvalError, Scope};
 pub use walk::Reference;
-pub(crate) use walk::Root;
+pub(crate) use walk::{Place, Root, TRUTH};
 
 /// An expression. Each is a JSON object with one member: its operator.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

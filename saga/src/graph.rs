@@ -108,7 +108,8 @@ impl Graph {
     ///
     /// # Errors
     /// Everything that is wrong with it, each with its place: all mistakes of form at once, and beside them all
-    /// mistakes of meaning in the parts whose form is right. Text that is no proper JSON has one violation, that.
+    /// mistakes of meaning in the parts whose form is right. Text that is not JSON, too long or nested too deep has
+    /// that one violation.
     pub fn parse(text: &str) -> Result<Graph, Vec<Violation>> {
         validate::parse(text)
     }

@@ -18,32 +18,20 @@ pub(crate) use wiring::expressions;
 
 /// See [`Graph::parse`].
 pub(crate) fn parse(text: &str) -> Result<Graph, Vec<Violation>> {
-    proper_json(text).map_err(|violation| vec![violation])?;
-    match serde_json::from_str::<Definition>(text) {
-        Ok(definition) => meaning(definition, &[], Vec::new()),
-        Err(error) => {
-            let mut found = Vec::new();
-            let Some(definition) = shape::repair(text, &error, &mut found) else {
-                return Err(found);
-            };
-            let broken: Vec<bool> =
-                (0..definition.steps.len()).map(|at| is_in(&found, at)).collect();
-            meaning(definition, &broken, found)
-        }
+    let mut found = improper_json(text)?;
+    match shape::read_definition(text, &mut found) {
+        Some(definition) => meaning(definition, found),
+        None => Err(found),
     }
 }
 
 /// See [`Graph::check`].
 pub(crate) fn check(definition: Definition) -> Result<Graph, Vec<Violation>> {
     let text = serde_json::to_string(&definition).map_err(|error| {
-        vec![Violation::new(
-            "",
-            "invalid_json",
-            format!("the definition has no JSON form: {error}"),
-        )]
+        let message = format!("the definition has no JSON form: {error}");
+        vec![Violation::new("", "invalid_json", message)]
     })?;
-    let found = proper_json(&text).err().into_iter().collect();
-    meaning(definition, &[], found)
+    meaning(definition, improper_json(&text)?)
 }
 
 /// Whether one of the violations is in the step at `position`.
@@ -57,23 +45,25 @@ fn is_in(violations: &[Violation], position: usize) -> bool {
     })
 }
 
-fn proper_json(text: &str) -> Result<(), Violation> {
-    match Payload::parse(text, Definition::MAX_BYTES) {
-        Ok(_) => Ok(()),
-        Err(violation) if violation.code == "payload_too_large" => {
-            Err(Violation { code: "definition_too_large".to_owned(), ..violation })
+/// What makes a definition no proper document, at most one thing; an error when that is the end of it.
+fn improper_json(text: &str) -> Result<Vec<Violation>, Vec<Violation>> {
+    let Err(mut violation) = Payload::parse(text, Definition::MAX_BYTES) else {
+        return Ok(Vec::new());
+    };
+    match violation.code.as_str() {
+        "payload_too_large" => {
+            violation.code = "definition_too_large".to_owned();
+            Err(vec![violation])
         }
-        Err(violation) => Err(violation),
+        "invalid_json" | "nesting_too_deep" => Err(vec![violation]),
+        _ => Ok(vec![violation]),
     }
 }
 
-/// Checks what a definition means. The form of the steps that are `broken` was wrong and is said in `found`: they
-/// lend their names to others, no more.
-fn meaning(
-    definition: Definition,
-    broken: &[bool],
-    mut found: Vec<Violation>,
-) -> Result<Graph, Vec<Violation>> {
+/// Checks what a definition means. Steps in which something was `found` before are broken: they lend their names to
+/// others, no more.
+fn meaning(definition: Definition, mut found: Vec<Violation>) -> Result<Graph, Vec<Violation>> {
+    let broken: Vec<bool> = (0..definition.steps.len()).map(|at| is_in(&found, at)).collect();
     let is_broken = |at: usize| broken.get(at).copied().unwrap_or(false);
     document::check(&definition, &mut found);
     for (at, step) in definition.steps.iter().enumerate().filter(|(at, _)| !is_broken(*at)) {

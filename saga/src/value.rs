@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::ops::Range;
 
-use crate::json::{Kind, elements, members, unescape};
+use crate::json::{Kind, elements, members, skip_space, string_end, unescape, value_end};
 
 /// Values nested deeper than this are compared, and printed, as they are spelt. Documents from outside are not.
 const MAX_DEPTH: usize = 128;
@@ -70,39 +71,81 @@ pub(crate) fn length(value: &str) -> Option<usize> {
 /// The text without white space, the keys of objects sorted and spelt in one way.
 pub(crate) fn canonical(value: &str) -> String {
     let mut out = String::with_capacity(value.len());
-    write_canonical(value, MAX_DEPTH, &mut out);
+    write_canonical(value, 0, MAX_DEPTH, &mut out);
     out
 }
 
-fn write_canonical(value: &str, depth: usize, out: &mut String) {
-    match Kind::of(value) {
-        Kind::Array if depth > 0 => {
-            out.push('[');
-            for (index, element) in elements(value).enumerate() {
-                if index > 0 {
-                    out.push(',');
-                }
-                write_canonical(element, depth - 1, out);
-            }
-            out.push(']');
+/// Appends the canonical form of the value that begins at `at`, and answers where it ends.
+fn write_canonical(text: &str, at: usize, depth: usize, out: &mut String) -> usize {
+    let bytes = text.as_bytes();
+    match bytes.get(at) {
+        Some(b'[') if depth > 0 => write_list(text, at, depth, out),
+        Some(b'{') if depth > 0 => write_object(text, at, depth, out),
+        _ => {
+            let end = value_end(bytes, at);
+            out.push_str(text.get(at..end).unwrap_or_default());
+            end
         }
-        Kind::Object if depth > 0 => {
-            out.push('{');
-            for (index, (key, member)) in sorted(value).iter().enumerate() {
-                if index > 0 {
-                    out.push(',');
-                }
-                push_string(out, key);
-                out.push(':');
-                write_canonical(member, depth - 1, out);
-            }
-            out.push('}');
-        }
-        _ => out.push_str(value),
     }
+}
+
+fn write_list(text: &str, at: usize, depth: usize, out: &mut String) -> usize {
+    let bytes = text.as_bytes();
+    out.push('[');
+    let mut at = skip_space(bytes, at + 1);
+    while !matches!(bytes.get(at), Some(b']') | None) {
+        at = skip_space(bytes, write_canonical(text, at, depth - 1, out));
+        if bytes.get(at) != Some(&b',') {
+            break;
+        }
+        out.push(',');
+        at = skip_space(bytes, at + 1);
+    }
+    out.push(']');
+    at + 1
+}
+
+fn write_object(text: &str, at: usize, depth: usize, out: &mut String) -> usize {
+    let bytes = text.as_bytes();
+    out.push('{');
+    let start = out.len();
+    // Each member's key, and where its canonical form stands in `out`.
+    let mut members: Vec<(Cow<'_, str>, Range<usize>)> = Vec::new();
+    let mut at = skip_space(bytes, at + 1);
+    while bytes.get(at) == Some(&b'"') {
+        let key_end = string_end(bytes, at);
+        let key = unescape(text.get(at..key_end).unwrap_or_default());
+        let from = out.len();
+        push_string(out, &key);
+        out.push(':');
+        let value = skip_space(bytes, skip_space(bytes, key_end) + 1);
+        at = skip_space(bytes, write_canonical(text, value, depth - 1, out));
+        members.push((key, from..out.len()));
+        if bytes.get(at) != Some(&b',') {
+            break;
+        }
+        out.push(',');
+        at = skip_space(bytes, at + 1);
+    }
+    if !members.is_sorted_by(|a, b| a.0 <= b.0) {
+        members.sort_by(|a, b| a.0.cmp(&b.0));
+        let parts: Vec<&str> =
+            members.iter().filter_map(|(_, range)| out.get(range.clone())).collect();
+        let sorted = parts.join(",");
+        out.truncate(start);
+        out.push_str(&sorted);
+    }
+    out.push('}');
+    at + 1
 }
 
 /// Appends `text` as a JSON string.
 pub(crate) fn push_string(out: &mut String, text: &str) {
-    out.push_str(&serde_json::Value::from(text).to_string());
+    if text.bytes().any(|byte| matches!(byte, b'"' | b'\\' | ..=0x1f)) {
+        out.push_str(&serde_json::Value::from(text).to_string());
+    } else {
+        out.push('"');
+        out.push_str(text);
+        out.push('"');
+    }
 }

@@ -150,9 +150,7 @@ fn not_found(path: &str) -> EvalError {
     EvalError {
         code: NOT_FOUND,
         pointer: path.to_owned(),
-        message: format!(
-            "there is nothing at {path}; give a default or see what that step answered"
-        ),
+        message: format!("there is nothing at '{path}'; if that may be, give it a `default`"),
     }
 }
 

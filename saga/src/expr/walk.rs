@@ -1,7 +1,9 @@
 //! Takes expressions apart without evaluating them: which paths they look at, and what of the run these name.
 
+use std::borrow::Cow;
+
 use super::Expr;
-use crate::json::push_token;
+use crate::json::{Kind, push_token};
 
 /// A step whose output an expression looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,14 +59,23 @@ pub(crate) struct Place<'p> {
     pub(crate) depth: usize,
     /// Whether the whole has no value when this part has none.
     pub(crate) required: bool,
+    /// The kinds of values that mean something there; any when empty.
+    pub(crate) wanted: &'static [Kind],
 }
+
+/// What a truth is needed for.
+pub(crate) const TRUTH: &[Kind] = &[Kind::Bool];
+/// What can be ordered.
+const ORDERED: &[Kind] = &[Kind::Number, Kind::String];
+/// What has a length.
+const LONG: &[Kind] = &[Kind::Array, Kind::Object, Kind::String];
 
 impl Expr {
     /// The paths that the expression looks at which lead into steps, in order, with repetitions.
     #[must_use]
     pub fn references(&self) -> Vec<Reference<'_>> {
         let mut found = Vec::new();
-        self.walk("", &mut |expr, place| {
+        self.walk("", &[], &mut |expr, place| {
             if let Some(Root::Step(step, _)) = expr.looks_at().and_then(Root::of) {
                 let required = place.required && !matches!(expr, Expr::Exists(_));
                 found.push(Reference { step, required });
@@ -92,54 +103,71 @@ impl Expr {
         }
     }
 
-    /// Shows `visit` this expression, which stands at `pointer`, and all within it, outer before inner.
-    pub(crate) fn walk<'a>(&'a self, pointer: &str, visit: &mut dyn FnMut(&'a Expr, &Place<'_>)) {
-        let mut pointer = pointer.to_owned();
-        self.walk_within(&mut pointer, 0, true, visit);
+    /// What kind of value the expression has, if that can be told without evaluating it.
+    pub(crate) fn kind(&self) -> Option<Kind> {
+        match self {
+            Expr::Path(_) | Expr::Default(_) => None,
+            Expr::Const(value) => Some(Kind::of(value.text())),
+            Expr::Object(_) => Some(Kind::Object),
+            Expr::Array(_) => Some(Kind::Array),
+            Expr::Length(_) => Some(Kind::Number),
+            _ => Some(Kind::Bool),
+        }
     }
 
-    fn walk_within<'a>(
-        &'a self,
-        pointer: &mut String,
-        depth: usize,
-        required: bool,
-        visit: &mut dyn FnMut(&'a Expr, &Place<'_>),
-    ) {
-        visit(self, &Place { pointer, depth, required });
-        let kept = pointer.len();
-        let mut inner = |tokens: [&str; 2], expr: &'a Expr, required: bool| {
-            tokens
-                .iter()
-                .filter(|token| !token.is_empty())
-                .for_each(|token| push_token(pointer, token));
-            expr.walk_within(pointer, depth + 1, required, visit);
-            pointer.truncate(kept);
-        };
-        let word = self.word();
+    /// The expressions that this operator works on, each with the reference token that leads there, if it has
+    /// more than one.
+    fn parts(&self) -> Vec<(Cow<'_, str>, &Expr)> {
         match self {
-            Expr::Path(_) | Expr::Const(_) | Expr::Exists(_) => {}
+            Expr::Path(_) | Expr::Const(_) | Expr::Exists(_) => Vec::new(),
             Expr::Object(members) => {
-                members.iter().for_each(|(key, expr)| inner([word, key], expr, required));
+                members.iter().map(|(key, expr)| (Cow::Borrowed(key.as_str()), expr)).collect()
             }
             Expr::Array(list) | Expr::And(list) | Expr::Or(list) => {
-                for (index, expr) in list.iter().enumerate() {
-                    inner([word, &index.to_string()], expr, required);
-                }
+                let indexed = list.iter().enumerate();
+                indexed.map(|(index, expr)| (Cow::Owned(index.to_string()), expr)).collect()
             }
-            Expr::Not(expr) | Expr::Length(expr) => inner([word, ""], expr, required),
-            Expr::Default(pair) => {
-                inner([word, "0"], &pair.0, false);
-                inner([word, "1"], &pair.1, required);
-            }
+            Expr::Not(expr) | Expr::Length(expr) => vec![(Cow::Borrowed(""), expr)],
             Expr::Eq(pair)
             | Expr::Ne(pair)
             | Expr::Lt(pair)
             | Expr::Le(pair)
             | Expr::Gt(pair)
-            | Expr::Ge(pair) => {
-                inner([word, "0"], &pair.0, required);
-                inner([word, "1"], &pair.1, required);
+            | Expr::Ge(pair)
+            | Expr::Default(pair) => {
+                vec![(Cow::Borrowed("0"), &pair.0), (Cow::Borrowed("1"), &pair.1)]
             }
+        }
+    }
+
+    /// Shows `visit` this expression, which stands at `pointer` and should have one of the kinds `wanted`, and all
+    /// within it, outer before inner.
+    pub(crate) fn walk<'a>(
+        &'a self,
+        pointer: &str,
+        wanted: &'static [Kind],
+        visit: &mut dyn FnMut(&'a Expr, &Place<'_>),
+    ) {
+        self.walk_from(&Place { pointer, depth: 0, required: true, wanted }, visit);
+    }
+
+    fn walk_from<'a>(&'a self, place: &Place<'_>, visit: &mut dyn FnMut(&'a Expr, &Place<'_>)) {
+        visit(self, place);
+        for (index, (token, part)) in self.parts().into_iter().enumerate() {
+            let mut pointer = format!("{}/{}", place.pointer, self.word());
+            if !matches!(self, Expr::Not(_) | Expr::Length(_)) {
+                push_token(&mut pointer, &token);
+            }
+            let wanted = match self {
+                Expr::And(_) | Expr::Or(_) | Expr::Not(_) => TRUTH,
+                Expr::Lt(_) | Expr::Le(_) | Expr::Gt(_) | Expr::Ge(_) => ORDERED,
+                Expr::Length(_) => LONG,
+                Expr::Default(_) if index == 1 => place.wanted,
+                _ => &[],
+            };
+            let required = place.required && !(matches!(self, Expr::Default(_)) && index == 0);
+            let inner = Place { pointer: &pointer, depth: place.depth + 1, required, wanted };
+            part.walk_from(&inner, visit);
         }
     }
 

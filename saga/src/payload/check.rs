@@ -3,13 +3,25 @@
 //!
 //! One pass over the text without building anything. Whether the text is well-formed is not judged here.
 
-use std::borrow::Cow;
-
 use crate::Violation;
 use crate::json::{find_special, skip_space, unescape};
 
 use super::MAX_DEPTH;
 use super::locate::pointer_at;
+
+/// Checks well-formed text.
+pub(super) fn check(text: &str) -> Result<(), Violation> {
+    let mut scan = Scan {
+        text,
+        bytes: text.as_bytes(),
+        frames: [0; MAX_DEPTH],
+        depth: 0,
+        keys: Vec::new(),
+        unescaped: Vec::new(),
+    };
+    scan.run()
+        .map_err(|fault| Violation::new(pointer_at(text, fault.at), fault.code, fault.message))
+}
 
 /// What is wrong, and at which byte.
 struct Fault {
@@ -18,79 +30,109 @@ struct Fault {
     message: &'static str,
 }
 
-/// Checks well-formed text.
-pub(super) fn check(text: &str) -> Result<(), Violation> {
-    Scan { text, bytes: text.as_bytes(), frames: [0; MAX_DEPTH], depth: 0, keys: Vec::new() }
-        .run()
-        .map_err(|fault| Violation::new(pointer_at(text, fault.at), fault.code, fault.message))
-}
-
-/// A key of an object that is being read.
-struct Key<'a> {
-    /// Differs for most keys that differ; compared first.
-    tag: u64,
-    name: Cow<'a, str>,
-    at: usize,
-}
-
 struct Scan<'a> {
     text: &'a str,
     bytes: &'a [u8],
     /// For each open object or list, where its keys begin in `keys`.
     frames: [usize; MAX_DEPTH],
     depth: usize,
-    keys: Vec<Key<'a>>,
+    /// The keys so far of all open objects.
+    keys: Vec<Key>,
+    /// The names of those keys that are spelt with escapes.
+    unescaped: Vec<String>,
+}
+
+/// A key of an open object.
+struct Key {
+    /// Differs for most keys that differ; compared first.
+    tag: u64,
+    /// Where its literal begins.
+    at: usize,
+    name: Name,
+}
+
+/// Where the name of a key is to be found.
+#[derive(Clone, Copy)]
+enum Name {
+    /// In the text, behind the quote, so many bytes.
+    Plain(usize),
+    /// In `unescaped`, at this index.
+    Unescaped(usize),
 }
 
 impl Scan<'_> {
-    fn run(mut self) -> Result<(), Fault> {
+    fn run(&mut self) -> Result<(), Fault> {
         let mut at = 0;
         while let Some(byte) = self.bytes.get(at) {
-            match byte {
-                b'"' => at = self.string(at)?,
-                b'{' | b'[' => {
-                    let Some(frame) = self.frames.get_mut(self.depth) else {
-                        return Err(Fault {
-                            at,
-                            code: "nesting_too_deep",
-                            message: "objects and lists may be nested 64 deep",
-                        });
-                    };
-                    *frame = self.keys.len();
-                    self.depth += 1;
-                    at += 1;
-                }
-                b'}' | b']' => {
-                    self.depth = self.depth.saturating_sub(1);
-                    self.close(self.frames[self.depth])?;
-                    at += 1;
-                }
-                b'-' | b'0'..=b'9' => at = self.number(at)?,
-                _ => at += 1,
-            }
+            at = match byte {
+                b'"' => self.string(at)?,
+                b'{' | b'[' => self.open(at)?,
+                b'}' | b']' => self.close(at)?,
+                b'-' | b'0'..=b'9' => self.number(at)?,
+                b't' | b'n' => at + 4,
+                b'f' => at + 5,
+                _ => at + 1,
+            };
         }
         Ok(())
     }
 
-    /// Checks the string that begins at `start`, keeps it if it is a key, and answers where it ends.
+    /// Opens the object or list that begins at `at`.
+    fn open(&mut self, at: usize) -> Result<usize, Fault> {
+        let Some(frame) = self.frames.get_mut(self.depth) else {
+            return Err(Fault {
+                at,
+                code: "nesting_too_deep",
+                message: "objects and lists may be nested 64 deep",
+            });
+        };
+        *frame = self.keys.len();
+        self.depth += 1;
+        Ok(at + 1)
+    }
+
+    /// Closes the object or list that ends at `at`: its keys must all differ.
+    fn close(&mut self, at: usize) -> Result<usize, Fault> {
+        self.depth = self.depth.saturating_sub(1);
+        let first = self.frames[self.depth];
+        let duplicate = match self.keys.len() - first {
+            0 | 1 => None,
+            2..=16 => self.duplicate_of_few(first),
+            _ => self.duplicate_of_many(first),
+        };
+        self.keys.truncate(first);
+        match duplicate {
+            None => Ok(at + 1),
+            Some(at) => Err(Fault {
+                at,
+                code: "duplicate_key",
+                message: "the object has this key more than once; keep one",
+            }),
+        }
+    }
+
+    /// Checks the string that begins at `start`, keeps it if it is a key, and answers where to go on.
     fn string(&mut self, start: usize) -> Result<usize, Fault> {
         let mut at = find_special(self.bytes, start + 1);
         let escaped = self.bytes.get(at) == Some(&b'\\');
         while self.bytes.get(at) == Some(&b'\\') {
             at = find_special(self.bytes, self.escape(at)?);
         }
-        let end = at + 1;
-        let next =
-            if self.bytes.get(end) == Some(&b':') { end } else { skip_space(self.bytes, end) };
-        if self.bytes.get(next) == Some(&b':') {
-            let name = if escaped {
-                unescape(self.text.get(start..end).unwrap_or_default())
-            } else {
-                Cow::Borrowed(self.text.get(start + 1..at).unwrap_or_default())
-            };
-            self.keys.push(Key { tag: tag(name.as_bytes()), name, at: start });
+        let next = skip_space(self.bytes, at + 1);
+        if self.bytes.get(next) != Some(&b':') {
+            return Ok(next);
         }
-        Ok(end)
+        let (tag, name) = if escaped {
+            let name = unescape(self.text.get(start..=at).unwrap_or_default()).into_owned();
+            let tag = tag(name.as_bytes());
+            self.unescaped.push(name);
+            (tag, Name::Unescaped(self.unescaped.len() - 1))
+        } else {
+            let length = at - start - 1;
+            (tag(self.bytes.get(start + 1..at).unwrap_or_default()), Name::Plain(length))
+        };
+        self.keys.push(Key { tag, at: start, name });
+        Ok(next + 1)
     }
 
     /// Checks the escape sequence whose backslash is at `at` and answers where it ends.
@@ -141,20 +183,35 @@ impl Scan<'_> {
         Ok(at)
     }
 
-    /// Closes an object or list: its keys, those from `first` on, must all differ.
-    fn close(&mut self, first: usize) -> Result<(), Fault> {
-        let keys = self.keys.get_mut(first..).unwrap_or_default();
-        let duplicate =
-            if keys.len() <= 16 { duplicate_of_few(keys) } else { duplicate_of_many(keys) };
-        self.keys.truncate(first);
-        match duplicate {
-            None => Ok(()),
-            Some(at) => Err(Fault {
-                at,
-                code: "duplicate_key",
-                message: "the object has this key more than once; keep one",
-            }),
+    fn name(&self, key: &Key) -> &[u8] {
+        match key.name {
+            Name::Plain(length) => self.bytes.get(key.at + 1..key.at + 1 + length),
+            Name::Unescaped(index) => self.unescaped.get(index).map(String::as_bytes),
         }
+        .unwrap_or_default()
+    }
+
+    /// Where a key stands, of those from `first` on, that was there before.
+    fn duplicate_of_few(&self, first: usize) -> Option<usize> {
+        let keys = self.keys.get(first..)?;
+        keys.iter().enumerate().find_map(|(index, key)| {
+            let mut before = keys[..index].iter();
+            let same = |other: &Key| other.tag == key.tag && self.name(other) == self.name(key);
+            before.any(same).then_some(key.at)
+        })
+    }
+
+    /// The same in time `n log n`, for any keys that somebody may think of.
+    fn duplicate_of_many(&self, first: usize) -> Option<usize> {
+        let mut sorted: Vec<&Key> = self.keys.get(first..)?.iter().collect();
+        sorted.sort_unstable_by(|a, b| {
+            a.tag.cmp(&b.tag).then_with(|| self.name(a).cmp(self.name(b))).then(a.at.cmp(&b.at))
+        });
+        let repeated = sorted.windows(2).filter_map(|pair| match pair {
+            [a, b] if a.tag == b.tag && self.name(a) == self.name(b) => Some(b.at),
+            _ => None,
+        });
+        repeated.min()
     }
 }
 
@@ -170,34 +227,13 @@ fn fits(number: Option<&str>) -> bool {
     number.and_then(|text| text.parse::<f64>().ok()).is_some_and(f64::is_finite)
 }
 
-/// The first bytes of a key with its length.
+/// The first and the last bytes of a key with its length.
 fn tag(name: &[u8]) -> u64 {
-    let first = match name.first_chunk::<8>() {
-        Some(chunk) => u64::from_le_bytes(*chunk),
-        None => name.iter().fold(0, |word, byte| (word << 8) | u64::from(*byte)),
+    let bytes = match (name.first_chunk::<8>(), name.last_chunk::<8>()) {
+        (Some(first), Some(last)) => {
+            u64::from_le_bytes(*first) ^ u64::from_le_bytes(*last).rotate_left(29)
+        }
+        _ => name.iter().fold(0, |word, byte| (word << 8) | u64::from(*byte)),
     };
-    first ^ (name.len() as u64).rotate_right(8)
-}
-
-/// Where a key stands that was there before.
-fn duplicate_of_few(keys: &[Key<'_>]) -> Option<usize> {
-    keys.iter().enumerate().find_map(|(index, key)| {
-        let before = keys.iter().take(index);
-        before
-            .into_iter()
-            .any(|other| other.tag == key.tag && other.name == key.name)
-            .then_some(key.at)
-    })
-}
-
-/// The same in time `n log n`, for any keys that somebody may think of. Reorders them.
-fn duplicate_of_many(keys: &mut [Key<'_>]) -> Option<usize> {
-    keys.sort_unstable_by(|a, b| {
-        (a.tag, a.name.as_ref(), a.at).cmp(&(b.tag, b.name.as_ref(), b.at))
-    });
-    let repeated = keys.windows(2).filter_map(|pair| match pair {
-        [a, b] if a.tag == b.tag && a.name == b.name => Some(b.at),
-        _ => None,
-    });
-    repeated.min()
+    bytes ^ (name.len() as u64).rotate_right(8)
 }

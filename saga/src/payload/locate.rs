@@ -29,7 +29,8 @@ pub(super) fn pointer_at(text: &str, target: usize) -> String {
             Some(b'"') => {
                 let end = string_end(bytes, at);
                 if let Some(Frame::Object { key: key @ None }) = stack.last_mut() {
-                    *key = text.get(at..end).map(|raw| unescape(raw).into_owned());
+                    // The pointer itself must not have what it points at.
+                    *key = text.get(at..end).map(|raw| unescape(raw).replace('\0', "\u{fffd}"));
                 }
                 at = skip_space(bytes, end);
                 continue;

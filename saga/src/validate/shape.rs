@@ -74,25 +74,27 @@ const VERIFY: Level =
 const RETRY: Level = Level { required: &[], nested: &[], read: read::<Retry> };
 const TIMEOUTS: Level = Level { required: &[], nested: &[], read: read::<Timeouts> };
 
-/// Finds all mistakes of form in `text`, which could not be read because of `error`, and answers what is right of
-/// it, as far as that makes a definition.
-pub(super) fn repair(
-    text: &str,
-    error: &serde_json::Error,
-    found: &mut Vec<Violation>,
-) -> Option<Definition> {
-    let repaired = examine(text.trim(), &DEFINITION, "", found);
-    if found.is_empty() {
-        found.push(Violation::new("", "invalid_value", json::without_position(error)));
+/// Reads a definition from well-formed JSON. What is wrong with its form is added to `found`; the definition is then
+/// what is right of it, if that makes one.
+pub(super) fn read_definition(text: &str, found: &mut Vec<Violation>) -> Option<Definition> {
+    let before = found.len();
+    let repaired = examine(text.trim(), &DEFINITION, "", found)?;
+    let right = before == found.len();
+    match serde_json::from_str(if right { text } else { &repaired }) {
+        Ok(definition) => Some(definition),
+        Err(error) => {
+            if found.is_empty() {
+                found.push(Violation::new("", "invalid_value", json::without_position(&error)));
+            }
+            None
+        }
     }
-    serde_json::from_str(&repaired?).ok()
 }
 
 /// Finds the mistakes in an object of the type of `level` that stands at `at`, and answers what is right of it.
 fn examine(text: &str, level: &Level, at: &str, found: &mut Vec<Violation>) -> Option<String> {
     if Kind::of(text) != Kind::Object {
-        let message = format!("expected an object, found {}", Kind::of(text).words());
-        found.push(Violation::new(at, "invalid_value", message));
+        found.push(not_an_object(text, at));
         return None;
     }
     let mut right: Vec<(String, String)> = Vec::new();
@@ -130,6 +132,10 @@ fn member(
     let nested = level.nested.iter().find(|(name, _)| *name == key).map(|(_, nested)| nested);
     match (nested, Kind::of(value)) {
         (Some(Nested::One(inner)), Kind::Object) => return examine(value, inner, pointer, found),
+        (Some(Nested::One(_)), kind) if kind != Kind::Null => {
+            found.push(not_an_object(value, pointer));
+            return None;
+        }
         (Some(Nested::Many(inner)), Kind::Array) => {
             let parts = json::elements(value).enumerate().map(|(index, element)| {
                 // An element that is nothing keeps its place, or the pointers to the others would shift.
@@ -153,6 +159,11 @@ fn member(
             None
         }
     }
+}
+
+fn not_an_object(text: &str, at: &str) -> Violation {
+    let message = format!("expected an object, found {}", Kind::of(text).words());
+    Violation::new(at, "invalid_value", message)
 }
 
 /// The text of an object.
@@ -184,7 +195,14 @@ fn read<T: DeserializeOwned>(text: &str) -> Result<(), Mistake> {
                     Segment::Unknown => {}
                 }
             }
-            Err(Mistake { pointer, message: json::without_position(error.inner()) })
+            let message = match json::without_position(error.inner()) {
+                // What serde_json says about the choice between several forms.
+                bare if bare == "expected value" => {
+                    "expected an object with exactly one member, or one word".to_owned()
+                }
+                message => message,
+            };
+            Err(Mistake { pointer, message })
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::expr::Root;
+use crate::expr::{Place, Root, TRUTH};
+use crate::json::Kind;
 use crate::{Definition, Expr, Step, Violation};
 
 /// How many expressions may be within one another.
@@ -10,24 +11,28 @@ const MAX_DEPTH: usize = 16;
 /// Of how many expressions one may consist.
 const MAX_NODES: usize = 500;
 
-/// An expression of a step, where it stands, and whether `/item` and `/index` mean something there.
+/// An expression of a definition and where it stands.
 pub(crate) struct Wired<'a> {
     pub(crate) pointer: String,
     pub(crate) expr: &'a Expr,
-    pub(crate) per_item: bool,
+    /// The kinds of values that mean something there; any when empty.
+    wanted: &'static [Kind],
+    /// Whether `/item` and `/index` mean something there.
+    per_item: bool,
 }
 
 /// All expressions of the step that stands at `at`.
 pub(crate) fn expressions<'a>(step: &'a Step, at: &str) -> Vec<Wired<'a>> {
-    let wired = |place: &str, expr: &'a Expr, per_item: bool| Wired {
+    let wired = |place: &str, expr: &'a Expr, wanted, per_item| Wired {
         pointer: format!("{at}/{place}"),
         expr,
+        wanted,
         per_item,
     };
-    let when = step.when.as_ref().map(|expr| wired("when", expr, false));
-    let input = step.task.as_ref().map(|task| wired("task/input", &task.input, false));
-    let items = step.map.as_ref().map(|map| wired("map/items", &map.items, false));
-    let body = step.map.as_ref().map(|map| wired("map/task/input", &map.task.input, true));
+    let when = step.when.as_ref().map(|expr| wired("when", expr, TRUTH, false));
+    let input = step.task.as_ref().map(|task| wired("task/input", &task.input, &[], false));
+    let items = step.map.as_ref().map(|map| wired("map/items", &map.items, &[Kind::Array], false));
+    let body = step.map.as_ref().map(|map| wired("map/task/input", &map.task.input, &[], true));
     [when, input, items, body].into_iter().flatten().collect()
 }
 
@@ -37,97 +42,101 @@ pub(super) fn check(
     is_broken: &dyn Fn(usize) -> bool,
     found: &mut Vec<Violation>,
 ) {
-    let known: HashSet<&str> = definition.steps.iter().map(|step| step.id.as_str()).collect();
+    let known = definition.steps.iter().map(|step| step.id.as_str()).collect();
+    let mut check = Check { known, own: None, found };
     let mut first: HashMap<&str, usize> = HashMap::new();
     for (at, step) in definition.steps.iter().enumerate().filter(|(at, _)| !is_broken(*at)) {
         let place = format!("/steps/{at}");
-        if let Some(first) = first.get(step.id.as_str()) {
+        let first = *first.entry(&step.id).or_insert(at);
+        if first != at {
             let message = format!("'{}' is the id of /steps/{first} already", step.id);
-            found.push(Violation::new(format!("{place}/id"), "duplicate_id", message));
-        } else {
-            first.insert(&step.id, at);
+            check.wrong(&format!("{place}/id"), "duplicate_id", message);
         }
+        check.own = Some(&step.id);
         for (index, id) in step.after.iter().enumerate() {
-            reference(id, Some(&step.id), &known, &format!("{place}/after/{index}"), found);
+            check.reference(id, &format!("{place}/after/{index}"));
         }
         for wired in expressions(step, &place) {
-            expression(&wired, Some(&step.id), &known, found);
+            check.expression(&wired);
         }
     }
+    check.own = None;
     if let Some(expr) = &definition.output {
-        let wired = Wired { pointer: "/output".to_owned(), expr, per_item: false };
-        expression(&wired, None, &known, found);
+        let pointer = "/output".to_owned();
+        check.expression(&Wired { pointer, expr, wanted: &[], per_item: false });
     }
 }
 
-/// Checks a step's name as it is used in the step `own`.
-fn reference(
-    id: &str,
-    own: Option<&str>,
-    known: &HashSet<&str>,
-    pointer: &str,
-    found: &mut Vec<Violation>,
-) {
-    if own == Some(id) {
-        let message = format!("the step '{id}' cannot wait for itself");
-        found.push(Violation::new(pointer, "self_reference", message));
-    } else if !known.contains(id) {
-        let message = format!("there is no step '{id}'");
-        found.push(Violation::new(pointer, "unknown_step", message));
-    }
+struct Check<'a, 'f> {
+    /// The ids of all steps.
+    known: HashSet<&'a str>,
+    /// The id of the step that is being checked.
+    own: Option<&'a str>,
+    found: &'f mut Vec<Violation>,
 }
 
-fn expression(
-    wired: &Wired<'_>,
-    own: Option<&str>,
-    known: &HashSet<&str>,
-    found: &mut Vec<Violation>,
-) {
-    let (mut nodes, mut deepest) = (0, 0);
-    wired.expr.walk(&wired.pointer, &mut |expr, place| {
-        nodes += 1;
-        deepest = deepest.max(place.depth + 1);
-        if let Some(path) = expr.looks_at() {
-            let pointer = format!("{}/{}", place.pointer, expr.word());
-            path_of(path, wired.per_item, own, known, &pointer, found);
-        }
-    });
-    let mut too_much = |code: &str, message: String| {
-        found.push(Violation::new(wired.pointer.as_str(), code, message));
-    };
-    if deepest > MAX_DEPTH {
-        let message = format!("{deepest} expressions within one another; {MAX_DEPTH} are allowed");
-        too_much("expression_too_deep", message);
+impl Check<'_, '_> {
+    fn wrong(&mut self, pointer: &str, code: &str, message: String) {
+        self.found.push(Violation::new(pointer, code, message));
     }
-    if nodes > MAX_NODES {
-        let message = format!("{nodes} expressions in one; {MAX_NODES} are allowed");
-        too_much("expression_too_large", message);
-    }
-}
 
-fn path_of(
-    path: &str,
-    per_item: bool,
-    own: Option<&str>,
-    known: &HashSet<&str>,
-    pointer: &str,
-    found: &mut Vec<Violation>,
-) {
-    let root = Root::of(path).filter(|root| is_escaped(root.rest()));
-    match root {
-        None => {
-            let message = format!(
-                "'{path}' is not a path: it begins with /input, /steps/ID, or inside a map /item or /index, \
-                 and has `~` only in `~0` and `~1`"
-            );
-            found.push(Violation::new(pointer, "invalid_path", message));
+    /// Checks the mention of a step.
+    fn reference(&mut self, id: &str, pointer: &str) {
+        if self.own == Some(id) {
+            let message = format!("the step '{id}' cannot wait for itself");
+            self.wrong(pointer, "self_reference", message);
+        } else if !self.known.contains(id) {
+            self.wrong(pointer, "unknown_step", format!("there is no step '{id}'"));
         }
-        Some(Root::Item(_) | Root::Index) if !per_item => {
-            let message = format!("'{path}' means something only in the task of a map");
-            found.push(Violation::new(pointer, "item_outside_map", message));
+    }
+
+    fn expression(&mut self, wired: &Wired<'_>) {
+        let (mut nodes, mut deepest) = (0, 0);
+        wired.expr.walk(&wired.pointer, wired.wanted, &mut |expr, place| {
+            nodes += 1;
+            deepest = deepest.max(place.depth + 1);
+            self.kind(expr, place);
+            if let Some(path) = expr.looks_at() {
+                self.path(path, wired.per_item, &format!("{}/{}", place.pointer, expr.word()));
+            }
+        });
+        if deepest > MAX_DEPTH {
+            let message =
+                format!("{deepest} expressions within one another; {MAX_DEPTH} are allowed");
+            self.wrong(&wired.pointer, "expression_too_deep", message);
         }
-        Some(Root::Step(id, _)) => reference(id, own, known, pointer, found),
-        Some(_) => {}
+        if nodes > MAX_NODES {
+            let message = format!("{nodes} expressions in one; {MAX_NODES} are allowed");
+            self.wrong(&wired.pointer, "expression_too_large", message);
+        }
+    }
+
+    /// Checks that an expression can have a value that means something where it stands.
+    fn kind(&mut self, expr: &Expr, place: &Place<'_>) {
+        let Some(kind) = expr.kind() else { return };
+        if !place.wanted.is_empty() && !place.wanted.contains(&kind) {
+            let wanted: Vec<&str> = place.wanted.iter().map(|kind| kind.words()).collect();
+            let message = format!("expected {}, found {}", wanted.join(" or "), kind.words());
+            self.wrong(place.pointer, "type_mismatch", message);
+        }
+    }
+
+    fn path(&mut self, path: &str, per_item: bool, pointer: &str) {
+        match Root::of(path).filter(|root| is_escaped(root.rest())) {
+            None => {
+                let message = format!(
+                    "'{path}' is not a path: it begins with /input, /steps/ID, or inside a map /item or /index, \
+                     and has `~` only in `~0` and `~1`"
+                );
+                self.wrong(pointer, "invalid_path", message);
+            }
+            Some(Root::Item(_) | Root::Index) if !per_item => {
+                let message = format!("'{path}' means something only in the task of a map");
+                self.wrong(pointer, "item_outside_map", message);
+            }
+            Some(Root::Step(id, _)) => self.reference(id, pointer),
+            Some(_) => {}
+        }
     }
 }
 
