@@ -59,6 +59,7 @@ pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<()> {
     // The address first: it is the cheaper one to be wrong.
     let listener = listen(args.listen).await?;
     let engine = Engine::start(options).await?;
+    println!("Backstitch listens on http://{}", listener.local_addr()?);
     let config = ServerConfig { access, ..ServerConfig::default() };
     if !args.with_parent {
         return serve(engine, config, listener, asked_to_stop()).await;
