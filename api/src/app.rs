@@ -9,7 +9,7 @@ use backstitch_saga::RunId;
 use backstitch_saga::protocol::RunView;
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit, watch};
 
-use crate::front::RouteTable;
+use crate::front::{RequestIds, RouteTable};
 use crate::problem::Rejection;
 
 /// Who may ask.
@@ -72,6 +72,7 @@ pub(crate) struct App {
     pub(crate) limits: Limits,
     pub(crate) routes: RouteTable,
     pub(crate) openapi: Bytes,
+    pub(crate) request_ids: RequestIds,
     waiting: Semaphore,
     closing: watch::Receiver<bool>,
     probed: Mutex<Option<(Instant, bool)>>,
@@ -91,6 +92,7 @@ impl App {
             limits: config.limits.clone(),
             routes,
             openapi,
+            request_ids: RequestIds::new(),
             waiting: Semaphore::new(config.limits.waiting),
             closing,
             probed: Mutex::new(None),
