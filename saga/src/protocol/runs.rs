@@ -1,0 +1,115 @@
+//! What people and programs ask of runs.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Forward, Labels, each_key_once};
+use crate::{Payload, RunId, StepPath};
+
+/// `POST /v1/runs`: start a run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct StartRun {
+    /// The workflow's name.
+    pub workflow: String,
+    /// Its version; the newest without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u32>,
+    /// The caller's own key: one run per workflow and key, however often it is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// The input.
+    #[serde(default = "Payload::null")]
+    pub input: Payload,
+    /// Constant along the whole causal story; the run's own id without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<String>,
+    /// Marks to search by.
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "each_key_once"
+    )]
+    #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, String>))]
+    pub labels: Labels,
+}
+
+/// The answer to [`StartRun`] when it was not asked to wait.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RunStarted {
+    /// The run.
+    pub id: RunId,
+    /// Whether this request made it; otherwise its key had.
+    pub created: bool,
+}
+
+/// What to undo.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Scope {
+    /// Everything.
+    All,
+    /// This step and everything that depends on it.
+    BackTo(String),
+    /// These steps and nothing else.
+    Steps(Vec<String>),
+}
+
+/// `POST /v1/runs/{id}/compensate`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CompensateRun {
+    /// What to undo.
+    pub scope: Scope,
+    /// Why; kept in the history. May be left out of a dry run.
+    #[serde(default)]
+    pub reason: String,
+    /// Only say what would be done.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Undo even past a pivot.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// `POST /v1/runs/{id}/cancel`, `/kill`, `/retry` and `/steps/{step}/mark-compensated`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ActOnRun {
+    /// Why; kept in the history.
+    pub reason: String,
+}
+
+/// What a compensation would do, or does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Plan {
+    /// The steps in the order in which they are undone; those of the same `wave` may run side by side.
+    pub steps: Vec<PlannedUndo>,
+    /// Steps with effects that stand because nothing undoes them.
+    pub irreversible: Vec<String>,
+    /// Whether the point of no return has been passed, so that `force` is needed.
+    pub past_pivot: bool,
+}
+
+/// One undo of a [`Plan`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PlannedUndo {
+    /// The step or item.
+    pub step: StepPath,
+    /// The handler that undoes it.
+    pub name: String,
+    /// From 0; a wave begins when the one before it is done.
+    pub wave: u32,
+    /// The input of the forward attempt.
+    pub input: Payload,
+    /// What is known of the forward attempt.
+    pub forward: Forward,
+}

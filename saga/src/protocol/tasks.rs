@@ -1,0 +1,226 @@
+//! What workers ask and report.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::each_key_once;
+use crate::{Action, Payload, RunId, Span, StepPath, Timestamp};
+
+/// `POST /v1/tasks/claim`: a worker asks for tasks. It is answered as soon as there is one, or after `wait`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ClaimTasks {
+    /// Who asks: a name for people (host, process).
+    pub worker: String,
+    /// One life of the worker; a new one at each start.
+    pub session: Uuid,
+    /// What it can do: queue to handler names. A task whose handler is not named is left for others.
+    #[serde(deserialize_with = "each_key_once")]
+    pub queues: BTreeMap<String, Vec<String>>,
+    /// How many tasks it can take now, 1 to 1,000.
+    pub max: u32,
+    /// How long to wait for the first, at most 30 s.
+    #[serde(default)]
+    pub wait: Span,
+}
+
+/// The answer to [`ClaimTasks`].
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ClaimedTasks {
+    /// The tasks, each leased to the asking session.
+    pub tasks: Vec<TaskOffer>,
+}
+
+/// One task handed to a worker.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct TaskOffer {
+    /// The run.
+    pub run: RunId,
+    /// The step or item.
+    pub step: StepPath,
+    /// What is asked.
+    pub action: Action,
+    /// Which attempt of that action; to be named in heartbeats and in the report.
+    pub attempt: u32,
+    /// The handler to call.
+    pub name: String,
+    /// The queue it came from.
+    pub queue: String,
+    /// The workflow.
+    pub workflow: String,
+    /// Its version.
+    pub version: u32,
+    /// The input of the step; for `verify` and `compensate` the input of the forward attempt.
+    pub input: Payload,
+    /// For `compensate`: what is known of the forward attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forward: Option<Forward>,
+    /// The key of this effect, for the target to deduplicate on: the same over all attempts.
+    pub effect_key: Uuid,
+    /// For `verify` and `compensate`: the effect key of the forward attempts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forward_key: Option<Uuid>,
+    /// How often a sign of life is due; the lease ends when this long passes without one.
+    pub heartbeat: Span,
+    /// When the attempt is given up whatever the heartbeats say.
+    pub deadline: Timestamp,
+    /// The run's correlation id.
+    pub correlation_id: String,
+    /// What the last heartbeat of an earlier attempt said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<Payload>,
+}
+
+/// What is known of the forward attempt that a compensation undoes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Forward {
+    /// It succeeded with this output.
+    Succeeded(Payload),
+    /// It may or may not have happened, and may even still arrive.
+    Unknown,
+}
+
+/// What a verify handler found out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Verdict {
+    /// It happened; this is the output that the step would have reported.
+    Happened(Payload),
+    /// It did not happen and will not.
+    NotHappened,
+}
+
+/// `POST /v1/tasks/complete`: reports, each answered for itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CompleteTasks {
+    /// The reports, 1 to 1,000.
+    pub results: Vec<TaskReport>,
+}
+
+/// What became of one task.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct TaskReport {
+    /// The run.
+    pub run: RunId,
+    /// The step or item.
+    pub step: StepPath,
+    /// What was asked.
+    pub action: Action,
+    /// The attempt as it was handed out.
+    pub attempt: u32,
+    /// What happened.
+    pub outcome: TaskOutcome,
+}
+
+/// The outcome of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum TaskOutcome {
+    /// It was done.
+    Succeeded {
+        /// The output; for `verify` a [`Verdict`].
+        output: Payload,
+        /// What the target calls the thing that was made.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        external_id: Option<String>,
+    },
+    /// It was not done, or may have been.
+    Failed(Failure),
+}
+
+/// Why an attempt failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Failure {
+    /// What may be done about it.
+    pub kind: FailureKind,
+    /// Stable code, `[a-z][a-z0-9_]*`.
+    pub code: String,
+    /// For people.
+    pub message: String,
+    /// For machines and for people who dig.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<Payload>,
+    /// The next attempt is not made before this long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<Span>,
+}
+
+/// What may be done about a failed attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum FailureKind {
+    /// It did not happen; trying again may help.
+    Retryable,
+    /// It did not happen; trying again will not help.
+    Permanent,
+    /// The target asks to wait; this does not count as an attempt.
+    RateLimited,
+    /// It may have happened.
+    Unknown,
+}
+
+/// The answer to [`CompleteTasks`] and [`HeartbeatTasks`], in the order of the request. The HTTP status is that of
+/// the answers when they all agree, else 207.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct TaskAnswers {
+    /// One answer for each report or sign of life.
+    pub results: Vec<TaskAnswer>,
+}
+
+/// The answer to one report or sign of life.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct TaskAnswer {
+    /// 200 when it counted, 404, 409, 422 or 503 when not.
+    pub status: u16,
+    /// Stable code of the refusal: `lease_lost`, `unknown_run`, `busy`, …
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// What it means, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// `POST /v1/tasks/heartbeat`: signs of life. A 409 tells the worker to stop: the attempt was revoked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct HeartbeatTasks {
+    /// One for each task still worked on.
+    pub beats: Vec<Heartbeat>,
+}
+
+/// One sign of life.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Heartbeat {
+    /// The run.
+    pub run: RunId,
+    /// The step or item.
+    pub step: StepPath,
+    /// What was asked.
+    pub action: Action,
+    /// The attempt as it was handed out.
+    pub attempt: u32,
+    /// How far it got; handed to the next attempt if this one is lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<Payload>,
+}

@@ -1,0 +1,267 @@
+//! What is told of a run.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{Failure, Labels};
+use crate::{Payload, RunId, StepPath, Timestamp};
+
+/// `GET /v1/runs/{id}`: everything there is to know about a run, from one snapshot.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RunView {
+    /// The run's id.
+    pub id: RunId,
+    /// Where it belongs.
+    pub namespace: String,
+    /// The workflow.
+    pub workflow: String,
+    /// Its version.
+    pub version: u32,
+    /// The caller's key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Constant along the whole causal story.
+    pub correlation_id: String,
+    /// Marks to search by.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, String>))]
+    pub labels: Labels,
+    /// Is it moving?
+    pub state: State,
+    /// What is true in the world? Null until it ended.
+    pub outcome: Option<Outcome>,
+    /// One sentence for people.
+    pub summary: String,
+    /// Why it is as it is.
+    pub conditions: Vec<Condition>,
+    /// Steps, items and effects, counted.
+    pub progress: Progress,
+    /// Each step of the definition.
+    pub steps: Vec<StepView>,
+    /// The input.
+    pub input: Payload,
+    /// The output, once it succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Payload>,
+    /// The error that made it fail; kept beside the outcome of the compensation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<RunError>,
+    /// When it was started.
+    pub started_at: Timestamp,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+    /// When the forward part must be done.
+    pub deadline: Timestamp,
+    /// When something happens next without anybody's doing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_at: Option<Timestamp>,
+    /// How many records its journal has: a version, for `as_of` and for waiting.
+    pub seq: u64,
+}
+
+/// Is the run moving?
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum State {
+    /// Nothing has been handed out yet.
+    Queued,
+    /// Nothing is on offer or in flight; a timer or a person moves it on.
+    Waiting,
+    /// Tasks are on offer or in flight.
+    Running,
+    /// It is being undone.
+    Compensating,
+    /// Undoing needs a person.
+    CompensationBlocked,
+    /// It is over.
+    Ended,
+}
+
+impl State {
+    /// The word used in JSON and in the index.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Queued => "queued",
+            State::Waiting => "waiting",
+            State::Running => "running",
+            State::Compensating => "compensating",
+            State::CompensationBlocked => "compensation_blocked",
+            State::Ended => "ended",
+        }
+    }
+}
+
+/// What is true in the world once a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Outcome {
+    /// Everything was done.
+    Succeeded,
+    /// Something was done and something was not, as the definition or a person allowed.
+    PartiallyCompleted,
+    /// It failed and left nothing behind.
+    FailedClean,
+    /// It failed and something stands, or may stand.
+    FailedDirty,
+    /// Everything that was done, or may have been, was undone.
+    Compensated,
+    /// The same, but a person vouched for some of it.
+    CompensatedWithManualSteps,
+    /// It was cancelled before it had an effect.
+    Cancelled,
+}
+
+impl Outcome {
+    /// The word used in JSON and in the index.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Succeeded => "succeeded",
+            Outcome::PartiallyCompleted => "partially_completed",
+            Outcome::FailedClean => "failed_clean",
+            Outcome::FailedDirty => "failed_dirty",
+            Outcome::Compensated => "compensated",
+            Outcome::CompensatedWithManualSteps => "compensated_with_manual_steps",
+            Outcome::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// One reason why a run is as it is. Only those that hold are listed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Condition {
+    /// `RetryScheduled`, `IncidentOpen`, `LateResult`, `NoWorker`, `DeadlineNear`, `StepUnknown`, …
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Which step it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<StepPath>,
+    /// For people.
+    pub message: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// Counts of a run; the parts always sum to the total.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Progress {
+    /// Steps by state.
+    pub steps: BTreeMap<String, u32>,
+    /// Steps in all.
+    pub steps_total: u32,
+    /// Items of all maps by state.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub items: BTreeMap<String, u32>,
+    /// Items in all.
+    #[serde(default)]
+    pub items_total: u32,
+    /// Effects of steps and items: `applied`, `not_applied`, `unknown`, `reverted`. Read-only steps have none.
+    pub effects: BTreeMap<String, u32>,
+}
+
+/// One step of a run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct StepView {
+    /// The step or item.
+    pub step: StepPath,
+    /// `task` or `map`.
+    pub kind: String,
+    /// `waiting offered leased backoff verifying parked succeeded failed unknown skipped cancelled`, a map also `open`.
+    pub state: String,
+    /// `compensating compensated compensation_blocked compensated_by_hand …` once it is being undone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compensation: Option<String>,
+    /// Attempts reported as failed or succeeded.
+    pub attempts: u32,
+    /// Times it was handed to a worker.
+    pub deliveries: u32,
+    /// Attempts allowed; null without a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_attempts: Option<u32>,
+    /// Who works on it now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
+    /// When it is tried again or its lease ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_at: Option<Timestamp>,
+    /// The output, once it succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Payload>,
+    /// What the target calls it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_id: Option<String>,
+    /// The last error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Failure>,
+    /// The key its target deduplicates on.
+    pub effect_key: Uuid,
+    /// Items by state, for a map.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub items: BTreeMap<String, u32>,
+}
+
+/// The error that made a run fail.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RunError {
+    /// Where.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<StepPath>,
+    /// What.
+    pub failure: Failure,
+}
+
+/// One line of `GET /v1/runs`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RunLine {
+    /// The run's id.
+    pub id: RunId,
+    /// The workflow.
+    pub workflow: String,
+    /// Its version.
+    pub version: u32,
+    /// The caller's key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Constant along the whole causal story.
+    pub correlation_id: String,
+    /// Marks to search by.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, String>))]
+    pub labels: Labels,
+    /// Is it moving?
+    pub state: State,
+    /// What is true in the world?
+    pub outcome: Option<Outcome>,
+    /// The types of the conditions that hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<String>,
+    /// When it was started.
+    pub started_at: Timestamp,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+}
+
+/// One entry of `GET /v1/runs/{id}/history`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct HistoryEntry {
+    /// The journal record it stands in, from 1 without gaps.
+    pub seq: u64,
+    /// When it was decided.
+    pub at: Timestamp,
+    /// What happened: an object with one member, the event's name. Payloads stand where the event has them.
+    pub event: Payload,
+}
