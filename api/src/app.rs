@@ -133,6 +133,7 @@ impl App {
         wait: Duration,
     ) -> Result<RunView, Rejection> {
         tokio::select! {
+            biased;
             view = self.engine.wait(namespace, id, wait) => Ok(view?),
             () = self.closed() => Ok(self.engine.run(namespace, id, None).await?),
         }

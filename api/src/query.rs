@@ -214,6 +214,34 @@ mod tests {
         assert_eq!(places, ["?label", "?limit", "?limti", "?state", "?wait"]);
     }
 
+    #[tokio::test]
+    async fn paths_are_read_and_an_item_has_its_slash_encoded() {
+        use axum::body::{Body, to_bytes};
+        use backstitch_saga::{RunId, StepPath};
+        use tower::ServiceExt;
+
+        let handler = |PathOf((id, step)): PathOf<(RunId, StepPath)>| async move {
+            format!("{id} {} {:?}", step.step, step.item)
+        };
+        let router = axum::Router::new().route("/{id}/steps/{step}", axum::routing::get(handler));
+        let ask = async |id: &str, step: &str| {
+            let request = axum::http::Request::get(format!("/{id}/steps/{step}"));
+            let response = router.clone().oneshot(request.body(Body::empty()).unwrap()).await;
+            let response = response.unwrap();
+            let status = response.status().as_u16();
+            let body = to_bytes(response.into_body(), 10_000).await.unwrap();
+            (status, String::from_utf8(body.to_vec()).unwrap())
+        };
+        let id = "019a9b1e-3c00-7c41-9d3e-5b7f3f0a9c11";
+        assert_eq!(ask(id, "payment").await, (200, format!("{id} payment None")));
+        assert_eq!(ask(id, "stock%2F3").await, (200, format!("{id} stock Some(3)")));
+        for (id, step) in [("17", "payment"), (id, "stock%2Fx"), (id, "a%00"), (id, "%ff")] {
+            let (status, body) = ask(id, step).await;
+            assert_eq!(status, 400, "{id} {step}");
+            assert!(body.contains("\"code\":\"invalid_path\""), "{body}");
+        }
+    }
+
     #[test]
     fn control_characters_in_paths_are_found() {
         for path in ["/v1/workflows/a%00", "/v1/%1f", "/%7F"] {

@@ -21,6 +21,10 @@ pub(crate) fn start(format: Format, server: bool) {
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         Format::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
-        Format::Json => builder.json().flatten_event(true).init(),
+        Format::Json => {
+            builder.json().flatten_event(true).init();
+            // Else a panic would be the one thing in the log that is not JSON.
+            std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a defect")));
+        }
     }
 }

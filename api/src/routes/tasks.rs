@@ -31,6 +31,8 @@ pub(crate) async fn claim(
 ) -> Answer {
     let _place = app.place()?;
     let claimed = tokio::select! {
+        // Tasks that are there are handed over even when the server is closing.
+        biased;
         claimed = app.engine.claim(&caller.namespace, claim) => claimed?,
         () = app.closed() => ClaimedTasks::default(),
     };
