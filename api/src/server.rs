@@ -1,6 +1,7 @@
 //! Connections: accepts them, serves HTTP/1.1 on them, and drains them when the server is to stop.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,12 +30,8 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send,
 ) -> anyhow::Result<()> {
     let address = listener.local_addr().context("the listener has no address")?;
+    may_listen(config.access, address)?;
     let open = config.access == Access::Open;
-    ensure!(
-        !open || address.ip().is_loopback(),
-        "an open server may listen on a loopback address only, not on {address}; \
-         start it with credentials (without --open), or listen on 127.0.0.1"
-    );
     let (close, closing) = watch::channel(false);
     let document = openapi::document();
     let table = openapi::route_table(&document);
@@ -60,6 +57,19 @@ pub async fn serve(
         tracing::warn!("the engine did not stop in time; what it left is taken over by others");
     }
     tracing::info!("stopped");
+    Ok(())
+}
+
+/// Whether a server with this access may listen there.
+///
+/// # Errors
+/// When it would be open to other machines.
+pub(crate) fn may_listen(access: Access, address: SocketAddr) -> anyhow::Result<()> {
+    ensure!(
+        access != Access::Open || address.ip().is_loopback(),
+        "an open server may listen on a loopback address only, not on {address}; \
+         start it with credentials (without --open), or listen on 127.0.0.1"
+    );
     Ok(())
 }
 
@@ -138,5 +148,20 @@ impl Connections {
             tracing::warn!(left = self.tasks.len(), "connections were cut");
             self.tasks.shutdown().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_open_server_listens_on_loopback_only() {
+        let may = |access, address: &str| may_listen(access, address.parse().unwrap()).is_ok();
+        for address in ["0.0.0.0:7420", "[::]:7420", "10.1.2.3:7420"] {
+            assert!(!may(Access::Open, address), "{address}");
+            assert!(may(Access::Keys, address), "{address}");
+        }
+        assert!(may(Access::Open, "127.0.0.1:7420") && may(Access::Open, "[::1]:0"));
     }
 }

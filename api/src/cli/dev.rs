@@ -30,7 +30,7 @@ pub(crate) struct DevArgs {
 }
 
 pub(crate) async fn run(args: DevArgs) -> anyhow::Result<()> {
-    let listener = listen(args.listen).await?;
+    let listener = listen(Access::Open, args.listen).await?;
     let address = listener.local_addr()?;
     let data_dir = match args.ephemeral {
         true => None,

@@ -23,7 +23,7 @@ pub(crate) use serve::asked_to_stop;
 
 /// Backstitch: a durable saga engine on PostgreSQL.
 #[derive(Parser)]
-#[command(name = "backstitch", version, about, max_term_width = 100)]
+#[command(name = "backstitch", version, max_term_width = 100)]
 struct Cli {
     /// How the log is written: text or json. What is logged: RUST_LOG, such as `info,backstitch_api=debug`
     #[arg(long, global = true, env = "BACKSTITCH_LOG_FORMAT", default_value = "text")]

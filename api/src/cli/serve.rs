@@ -11,6 +11,7 @@ use clap::Args;
 use tokio::net::TcpListener;
 
 use super::DatabaseArgs;
+use crate::server::may_listen;
 use crate::{Access, ServerConfig, serve};
 
 /// How to serve.
@@ -57,7 +58,7 @@ pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let options = args.node.options(args.database.url()?);
     let access = if args.open { Access::Open } else { Access::Keys };
     // The address first: it is the cheaper one to be wrong.
-    let listener = listen(args.listen).await?;
+    let listener = listen(access, args.listen).await?;
     let engine = Engine::start(options).await?;
     println!("Backstitch listens on http://{}", listener.local_addr()?);
     let config = ServerConfig { access, ..ServerConfig::default() };
@@ -71,8 +72,9 @@ pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<()> {
 /// A listener on `address`.
 ///
 /// # Errors
-/// When the address is taken or not ours.
-pub(crate) async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+/// When the address is taken or not ours, or the server would be open to other machines.
+pub(crate) async fn listen(access: Access, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    may_listen(access, address)?;
     TcpListener::bind(address).await.with_context(|| {
         format!("cannot listen on {address}; is it taken? choose another with --listen")
     })

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use backstitch_saga::Graph;
+use backstitch_saga::{Graph, Violation};
 use clap::Subcommand;
 
 /// What to do with a definition.
@@ -32,10 +32,11 @@ pub(crate) fn run(verb: &WorkflowVerb) -> anyhow::Result<bool> {
             Ok(true)
         }
         Err(violations) => {
-            for violation in &violations {
-                println!("{violation}");
+            for Violation { pointer, code, message } in &violations {
+                let place = if pointer.is_empty() { "the document" } else { pointer };
+                println!("{place}: {message} ({code})");
             }
-            println!("{} mistakes", violations.len());
+            println!("{} found", violations.len());
             Ok(false)
         }
     }
