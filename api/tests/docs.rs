@@ -1,0 +1,71 @@
+//! The tour in `docs/api.md`: what it sends must be what the server reads.
+
+use backstitch_saga::Graph;
+use backstitch_saga::protocol::{
+    ActOnRun, ClaimTasks, CompensateRun, CompleteTasks, Problem, StartRun,
+};
+use serde_json::Value;
+
+const TOUR: &str = include_str!("../../docs/api.md");
+const RUN: &str = "019a9b1e-3c00-7c41-9d3e-5b7f3f0a9c11";
+
+/// The bodies that the tour sends with `-d '…'`, in order.
+fn bodies() -> Vec<String> {
+    TOUR.split("-d '")
+        .skip(1)
+        .map(|rest| rest.split_once('\'').expect("a closing quote").0.replace("RUN-ID", RUN))
+        .collect()
+}
+
+#[test]
+fn the_definition_is_valid() {
+    let (_, rest) = TOUR.split_once("<<'JSON'\n").expect("the definition");
+    let (definition, _) = rest.split_once("\nJSON\n").expect("its end");
+    let graph = Graph::parse(definition).expect("a valid definition");
+    assert_eq!(graph.nodes.len(), 2);
+}
+
+#[test]
+fn the_requests_are_read() {
+    let bodies = bodies();
+    let [start, claim, complete, dry_run, compensate] = &bodies[..] else {
+        panic!("the tour sends {} bodies; say here what they are", bodies.len())
+    };
+    serde_json::from_str::<StartRun>(start).expect("a start");
+    serde_json::from_str::<ClaimTasks>(claim).expect("a claim");
+    serde_json::from_str::<CompleteTasks>(complete).expect("a report");
+    assert!(serde_json::from_str::<CompensateRun>(dry_run).expect("a dry run").dry_run);
+    assert!(!serde_json::from_str::<CompensateRun>(compensate).expect("an undo").dry_run);
+    serde_json::from_str::<ActOnRun>(r#"{"reason": "…"}"#).expect("the acts of the table");
+}
+
+#[test]
+fn the_error_is_a_problem() {
+    let (_, rest) = TOUR.split_once("```json\n").expect("the error");
+    let (error, _) = rest.split_once("```").expect("its end");
+    let problem: Problem = serde_json::from_str(error).expect("a problem");
+    let again = serde_json::to_value(&problem).expect("JSON");
+    assert_eq!(again, serde_json::from_str::<Value>(error).expect("JSON"));
+}
+
+#[test]
+fn every_route_of_the_tour_is_there() {
+    let document = serde_json::to_value(backstitch_api::document()).expect("the document");
+    let known: Vec<Vec<&str>> = document["paths"]
+        .as_object()
+        .expect("paths")
+        .keys()
+        .map(|path| path.split('/').collect())
+        .collect();
+    let routes = TOUR.split("$S/").skip(1).chain(TOUR.split(" /v1").skip(1));
+    for route in routes {
+        let route = route.split(['?', ' ', '"', '`', '\n']).next().unwrap_or_default();
+        let route = format!("/v1/{}", route.trim_start_matches("v1").trim_start_matches('/'));
+        let parts: Vec<&str> = route.split('/').collect();
+        let fits = |path: &&Vec<&str>| {
+            path.len() == parts.len()
+                && path.iter().zip(&parts).all(|(a, b)| a == b || a.starts_with('{'))
+        };
+        assert!(known.iter().any(|path| fits(&path)), "{route}");
+    }
+}
