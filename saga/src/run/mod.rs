@@ -296,6 +296,20 @@ impl Run {
             .collect()
     }
 
+    /// The worker that holds `task`; `None` when nobody does.
+    #[must_use]
+    pub fn holder(&self, task: &TaskKey) -> Option<&Arc<str>> {
+        let work = self.work(self.place(&task.step)?)?;
+        match work.current()? {
+            (action, Hand::Leased { worker, .. })
+                if action == task.action && work.tries(action).attempt == task.attempt =>
+            {
+                Some(worker)
+            }
+            _ => None,
+        }
+    }
+
     /// The queue and the handler name of a task.
     #[must_use]
     pub fn route(&self, task: &TaskKey) -> Option<(&str, &str)> {
