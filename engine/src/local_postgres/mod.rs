@@ -5,19 +5,22 @@
 //! that it did not start.
 
 mod find;
+mod place;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
+use sqlx::{ConnectOptions, Connection, PgConnection};
 
+use crate::store::databases;
 pub use find::{Binaries, find_binaries};
+pub use place::default_data_dir;
+use place::{Unprivileged, drop_to, make_dir, unprivileged};
 
 /// How long a server may take to accept connections, recovery after a crash included.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -87,15 +90,8 @@ pub enum LocalPostgresError {
     },
 }
 
-fn failed(what: impl Into<String>, detail: impl ToString) -> LocalPostgresError {
+fn failed(what: impl Into<String>, detail: impl std::fmt::Display) -> LocalPostgresError {
     LocalPostgresError::Failed { what: what.into(), detail: detail.to_string() }
-}
-
-/// Whom the server runs as: set only when we are root.
-struct Unprivileged {
-    name: String,
-    uid: u32,
-    gid: u32,
 }
 
 /// A running private server. It stops when this is dropped, and when this process dies, however it dies.
@@ -104,21 +100,6 @@ pub struct LocalPostgres {
     dir: PathBuf,
     pid: u32,
     watchdog: Option<Child>,
-}
-
-/// Where `backstitch dev` keeps its data unless told otherwise.
-#[must_use]
-pub fn default_data_dir() -> PathBuf {
-    if effective_uid().is_ok_and(|uid| uid == 0) {
-        return PathBuf::from("/var/lib/backstitch/postgres");
-    }
-    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));
-    std::env::var_os("XDG_DATA_HOME")
-        .map(PathBuf::from)
-        .filter(|path| path.is_absolute())
-        .or_else(home)
-        .unwrap_or_else(std::env::temp_dir)
-        .join("backstitch/postgres")
 }
 
 impl LocalPostgres {
@@ -146,7 +127,9 @@ impl LocalPostgres {
     /// # Errors
     /// When the name is taken, or the server does not answer.
     pub async fn create_database(&self, name: &str) -> Result<(), LocalPostgresError> {
-        self.execute(format!("create database {}", quoted(name))).await
+        let mut connection = self.connect().await?;
+        let made = databases::create(&mut connection, name, None).await;
+        made.map_err(|error| failed(format!("making the database {name}"), error))
     }
 
     /// Makes a database that is a copy of `template`, to which nobody may be connected.
@@ -158,8 +141,9 @@ impl LocalPostgres {
         name: &str,
         template: &str,
     ) -> Result<(), LocalPostgresError> {
-        self.execute(format!("create database {} template {}", quoted(name), quoted(template)))
-            .await
+        let mut connection = self.connect().await?;
+        let made = databases::create(&mut connection, name, Some(template)).await;
+        made.map_err(|error| failed(format!("copying the database {template} to {name}"), error))
     }
 
     /// Makes the database `name` unless it is there.
@@ -168,16 +152,12 @@ impl LocalPostgres {
     /// When the server does not answer.
     pub async fn ensure_database(&self, name: &str) -> Result<(), LocalPostgresError> {
         let mut connection = self.connect().await?;
-        let found: Option<i32> =
-            sqlx::query_scalar("-- local_database\nselect 1 from pg_database where datname = $1")
-                .bind(name)
-                .fetch_optional(&mut connection)
-                .await
-                .map_err(|error| failed(format!("looking for the database {name}"), error))?;
-        match found {
-            Some(_) => Ok(()),
-            None => self.create_database(name).await,
-        }
+        let made = match databases::exists(&mut connection, name).await {
+            Ok(true) => Ok(()),
+            Ok(false) => databases::create(&mut connection, name, None).await,
+            Err(error) => Err(error),
+        };
+        made.map_err(|error| failed(format!("making the database {name}"), error))
     }
 
     /// Drops a database, whoever is connected to it.
@@ -185,7 +165,9 @@ impl LocalPostgres {
     /// # Errors
     /// When it does not exist, or the server does not answer.
     pub async fn drop_database(&self, name: &str) -> Result<(), LocalPostgresError> {
-        self.execute(format!("drop database {} with (force)", quoted(name))).await
+        let mut connection = self.connect().await?;
+        let dropped = databases::drop(&mut connection, name).await;
+        dropped.map_err(|error| failed(format!("dropping the database {name}"), error))
     }
 
     /// The process id of the server.
@@ -216,15 +198,6 @@ impl LocalPostgres {
         PgConnection::connect_with(&options)
             .await
             .map_err(|error| failed(format!("connecting to {}", self.url("postgres")), error))
-    }
-
-    async fn execute(&self, statement: String) -> Result<(), LocalPostgresError> {
-        let mut connection = self.connect().await?;
-        sqlx::raw_sql(AssertSqlSafe(statement.as_str()))
-            .execute(&mut connection)
-            .await
-            .map_err(|error| failed(&statement, error))?;
-        connection.close().await.map_err(|error| failed(&statement, error))
     }
 
     async fn ready(mut self) -> Result<LocalPostgres, LocalPostgresError> {
@@ -354,109 +327,10 @@ fn wait_for_lock(cluster: &Path) -> Result<(), LocalPostgresError> {
     Ok(())
 }
 
-/// Makes the directory, the server's own and closed to everyone else, since it holds the socket.
-fn make_dir(
-    wanted: Option<&Path>,
-    user: Option<&Unprivileged>,
-) -> Result<PathBuf, LocalPostgresError> {
-    let dir = match wanted {
-        Some(path) => {
-            std::path::absolute(path).map_err(|error| failed("the data directory", error))?
-        }
-        None => {
-            let name = format!("backstitch-{}-{:08x}", std::process::id(), rand::random::<u32>());
-            let base = std::env::temp_dir();
-            let open = user.is_none_or(|user| blocked_for(user, &base).is_none());
-            (if open { base } else { PathBuf::from("/tmp") }).join(name)
-        }
-    };
-    // The socket's path must fit into 107 bytes.
-    if dir.as_os_str().len() > 88 {
-        return Err(failed(dir.display().to_string(), "the path is too long; 88 bytes at most"));
-    }
-    let explain = |error| failed(format!("making {}", dir.display()), error);
-    fs::create_dir_all(&dir).map_err(explain)?;
-    if let Some(user) = user {
-        if let Some(blocked) = dir.parent().and_then(|parent| blocked_for(user, parent)) {
-            return Err(LocalPostgresError::Unreachable {
-                user: user.name.clone(),
-                blocked,
-                instead: default_data_dir(),
-            });
-        }
-        chown(&dir, Some(user.uid), Some(user.gid)).map_err(explain)?;
-    }
-    fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).map_err(explain)?;
-    Ok(dir)
-}
-
-/// The first directory on the way to `path` that does not let `user` through.
-fn blocked_for(user: &Unprivileged, path: &Path) -> Option<PathBuf> {
-    let closed = |dir: &&Path| {
-        fs::metadata(dir).is_ok_and(|meta| {
-            let bit = if meta.uid() == user.uid {
-                0o100
-            } else if meta.gid() == user.gid {
-                0o010
-            } else {
-                0o001
-            };
-            meta.mode() & bit == 0
-        })
-    };
-    path.ancestors().filter(closed).last().map(Path::to_owned)
-}
-
-fn drop_to(command: &mut Command, user: Option<&Unprivileged>, dir: &Path) {
-    command.current_dir(dir).env("LC_ALL", "C").env_remove("PGDATA");
-    if let Some(user) = user {
-        command.uid(user.uid).gid(user.gid);
-    }
-}
-
-/// Whom to run as instead of root; `None` when we are not root.
-fn unprivileged() -> Result<Option<Unprivileged>, LocalPostgresError> {
-    if effective_uid()? != 0 {
-        return Ok(None);
-    }
-    let passwd = fs::read_to_string("/etc/passwd").map_err(|error| failed("/etc/passwd", error))?;
-    let find = |wanted: &str| {
-        passwd.lines().find_map(|line| {
-            let mut fields = line.split(':');
-            let name = fields.next().filter(|name| *name == wanted)?;
-            let uid = fields.nth(1)?.parse().ok()?;
-            let gid = fields.next()?.parse().ok()?;
-            Some(Unprivileged { name: name.to_owned(), uid, gid })
-        })
-    };
-    match find("postgres").or_else(|| find("nobody")) {
-        Some(user) => Ok(Some(user)),
-        None => Err(failed(
-            "PostgreSQL refuses to run as root",
-            "there is no user 'postgres' or 'nobody' to run it as; start this program as another user",
-        )),
-    }
-}
-
-/// Whom we run as: the owner of what we make.
-fn effective_uid() -> Result<u32, LocalPostgresError> {
-    let name = format!("backstitch-uid-{}-{:08x}", std::process::id(), rand::random::<u32>());
-    let path = std::env::temp_dir().join(name);
-    let explain = |error| failed(format!("making {}", path.display()), error);
-    fs::create_dir(&path).map_err(explain)?;
-    let uid = fs::metadata(&path).map(|meta| meta.uid());
-    fs::remove_dir(&path).map_err(explain)?;
-    uid.map_err(explain)
-}
-
 fn tail(log: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(12)..].join("\n")
-}
-
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 fn percent_encode(text: &str) -> String {

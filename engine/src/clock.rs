@@ -1,0 +1,78 @@
+//! The one door to time and chance: the database's clock as this node knows it, and the ids of new runs.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Instant;
+
+use backstitch_saga::{RunId, Time};
+use uuid::Uuid;
+
+/// The database's clock: a monotonic clock of this process and a measured offset. It never goes backwards.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    origin: Instant,
+    /// What the database's clock showed at `origin`, in milliseconds.
+    offset: AtomicI64,
+    last: AtomicI64,
+}
+
+impl Clock {
+    /// A clock that is to be set before it is read.
+    pub(crate) fn new() -> Clock {
+        Clock { origin: Instant::now(), offset: AtomicI64::new(0), last: AtomicI64::new(0) }
+    }
+
+    fn elapsed(&self, at: Instant) -> i64 {
+        let millis = at.saturating_duration_since(self.origin).as_millis();
+        i64::try_from(millis).unwrap_or(i64::MAX)
+    }
+
+    /// Sets the clock: the database answered `shown` to a question asked at `asked` and answered just now. The answer
+    /// is taken as given in the middle; a slow answer says little and changes nothing once the clock is set.
+    pub(crate) fn set(&self, shown: Time, asked: Instant) {
+        let now = Instant::now();
+        let trip = now.saturating_duration_since(asked);
+        if self.offset.load(Ordering::Relaxed) != 0 && trip.as_millis() > 200 {
+            return;
+        }
+        let measured = shown.0 - self.elapsed(asked + trip / 2);
+        self.offset.store(measured, Ordering::Relaxed);
+    }
+
+    /// Now, by the database's clock.
+    pub(crate) fn now(&self) -> Time {
+        let now = self.elapsed(Instant::now()) + self.offset.load(Ordering::Relaxed);
+        Time(self.last.fetch_max(now, Ordering::Relaxed).max(now))
+    }
+
+    /// The instant on this process's own clock at which the database's clock shows `at`.
+    pub(crate) fn instant(&self, at: Time) -> Instant {
+        let millis = at.0 - self.offset.load(Ordering::Relaxed);
+        let millis = u64::try_from(millis).unwrap_or_default().min(1_000 * 86_400 * 365);
+        self.origin + std::time::Duration::from_millis(millis)
+    }
+
+    /// The id of a run that starts now.
+    pub(crate) fn new_run(&self) -> RunId {
+        let millis = u64::try_from(self.now().0).unwrap_or_default();
+        let nanos = u32::try_from(millis % 1_000).unwrap_or_default() * 1_000_000;
+        let at = uuid::Timestamp::from_unix(uuid::NoContext, millis / 1_000, nanos);
+        RunId(Uuid::new_v7(at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn follows_the_database_and_never_goes_back() {
+        let clock = Clock::new();
+        clock.set(Time(1_000_000), Instant::now());
+        let first = clock.now();
+        assert!((1_000_000..1_000_500).contains(&first.0), "{first:?}");
+        clock.set(Time(900_000), Instant::now());
+        assert!(clock.now() >= first);
+        clock.set(Time(2_000_000), Instant::now());
+        assert!(clock.now().0 >= 2_000_000);
+    }
+}

@@ -1,0 +1,72 @@
+//! What a node counts, for `/metrics`. Reading it costs no query.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Numbers for `/metrics`: name, help text, whether it is a counter (else a gauge), value.
+pub type Metrics = Vec<(&'static str, &'static str, bool, f64)>;
+
+macro_rules! counters {
+    ($($field:ident: $name:literal, $help:literal, $counter:literal;)+) => {
+        /// All numbers of one node.
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters {
+            $(pub(crate) $field: Number,)+
+        }
+
+        impl Counters {
+            pub(crate) fn metrics(&self) -> Metrics {
+                vec![$(($name, $help, $counter, self.$field.get() as f64),)+]
+            }
+        }
+    };
+}
+
+counters! {
+    commands: "backstitch_commands_total", "Commands decided, repeats after conflicts included.", true;
+    refused: "backstitch_commands_refused_total", "Commands that the rules refused.", true;
+    batches: "backstitch_batches_total", "Batches committed.", true;
+    records: "backstitch_records_total", "Journal records written.", true;
+    events: "backstitch_events_total", "Events written.", true;
+    loads: "backstitch_runs_loaded_total", "Runs folded from their journals.", true;
+    conflicts: "backstitch_conflicts_total", "Records refused by the journal's key because another node was first.", true;
+    retried_one_by_one: "backstitch_retried_one_by_one_total", "Commands repeated alone because the database refused their batch.", true;
+    unknown_commits: "backstitch_unknown_commits_total", "Batches whose commit was not answered and was looked up.", true;
+    store_failures: "backstitch_store_failures_total", "Batches that the database failed.", true;
+    bugs: "backstitch_bugs_total", "Commands stopped by a defect.", true;
+    late_results: "backstitch_late_results_total", "Reports by attempts that had lost their lease.", true;
+    lease_losses: "backstitch_lease_losses_total", "Attempts lost: their lease was over without a report.", true;
+    born_claimed: "backstitch_born_claimed_total", "Tasks handed to a waiting worker in the record that made them.", true;
+    spilled: "backstitch_spilled_total", "Tasks that went to the table ready.", true;
+    released: "backstitch_released_total", "Tasks taken back from workers that never fetched them.", true;
+    parked: "backstitch_runs_parked_total", "Runs put aside until their next timer.", true;
+    takeovers: "backstitch_takeovers_total", "Runs taken over from nodes that are gone.", true;
+    snapshots: "backstitch_snapshots_total", "Snapshots written.", true;
+    partitions_dropped: "backstitch_partitions_dropped_total", "Weeks of runs dropped by retention.", true;
+    queued: "backstitch_queue_depth", "Commands waiting to be decided.", false;
+    cached: "backstitch_cached_runs", "Runs in memory.", false;
+    timers: "backstitch_timers", "Runs whose timers this node keeps.", false;
+    sessions: "backstitch_sessions", "Sessions of workers.", false;
+    hints: "backstitch_ready_hints", "Tasks on offer that this node keeps in mind.", false;
+}
+
+/// One number, changed by many.
+#[derive(Debug, Default)]
+pub(crate) struct Number(AtomicU64);
+
+impl Number {
+    pub(crate) fn one(&self) {
+        self.add(1);
+    }
+
+    pub(crate) fn add(&self, count: usize) {
+        self.0.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set(&self, value: usize) {
+        self.0.store(value as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}

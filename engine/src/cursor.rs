@@ -1,0 +1,118 @@
+//! Cursors: opaque to callers, checked when they come back.
+//!
+//! The text is hexadecimal: a letter for the kind of list, its place, and four bytes of a digest that tells a typing
+//! error from a cursor. They carry no rights: whoever forges one reads what they could read anyway.
+
+use backstitch_saga::Violation;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::Error;
+use crate::definitions::hex;
+
+/// Makes and reads cursors.
+pub(crate) struct Cursor;
+
+impl Cursor {
+    pub(crate) fn of_run(id: Uuid) -> String {
+        seal('r', &id.to_string())
+    }
+
+    pub(crate) fn run(text: &str) -> Result<Uuid, Error> {
+        open('r', text).and_then(|place| place.parse().ok()).ok_or_else(invalid)
+    }
+
+    pub(crate) fn of_workflow(name: &str, version: i32) -> String {
+        seal('w', &format!("{version} {name}"))
+    }
+
+    pub(crate) fn workflow(text: &str) -> Result<(String, i32), Error> {
+        let place = open('w', text).ok_or_else(invalid)?;
+        let (version, name) = place.split_once(' ').ok_or_else(invalid)?;
+        Ok((name.to_owned(), version.parse().map_err(|_| invalid())?))
+    }
+
+    /// A place in a history: the record, and how many of its events were told.
+    pub(crate) fn of_event(seq: i32, told: usize) -> String {
+        seal('h', &format!("{seq} {told}"))
+    }
+
+    pub(crate) fn event(text: &str) -> Result<(i32, usize), Error> {
+        let place = open('h', text).ok_or_else(invalid)?;
+        let (seq, told) = place.split_once(' ').ok_or_else(invalid)?;
+        Ok((seq.parse().map_err(|_| invalid())?, told.parse().map_err(|_| invalid())?))
+    }
+
+    pub(crate) fn of_item(index: u32) -> String {
+        seal('i', &index.to_string())
+    }
+
+    pub(crate) fn item(text: &str) -> Result<u32, Error> {
+        open('i', text).and_then(|place| place.parse().ok()).ok_or_else(invalid)
+    }
+}
+
+fn invalid() -> Error {
+    Error::invalid(
+        "invalid_cursor",
+        Violation::new(
+            "/after",
+            "invalid_cursor",
+            "this is not a cursor of this list; begin again without it",
+        ),
+    )
+}
+
+fn digest(kind: char, place: &str) -> String {
+    hex(&Sha256::digest(format!("{kind}{place}"))[..4])
+}
+
+fn seal(kind: char, place: &str) -> String {
+    format!("{kind}{}{}", digest(kind, place), hex(place.as_bytes()))
+}
+
+fn open(kind: char, text: &str) -> Option<String> {
+    let rest = text.strip_prefix(kind)?;
+    let (check, place) = rest.split_at_checked(8)?;
+    let bytes: Option<Vec<u8>> = place
+        .as_bytes()
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+        .collect();
+    let place = String::from_utf8(bytes?).ok()?;
+    (digest(kind, &place) == check).then_some(place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cursors_come_back_as_they_went() {
+        let id = Uuid::new_v4();
+        assert_eq!(Cursor::run(&Cursor::of_run(id)).unwrap(), id);
+        assert_eq!(Cursor::event(&Cursor::of_event(7, 3)).unwrap(), (7, 3));
+        assert_eq!(Cursor::item(&Cursor::of_item(9)).unwrap(), 9);
+        let (name, version) = Cursor::workflow(&Cursor::of_workflow("a b", 2)).unwrap();
+        assert_eq!((name.as_str(), version), ("a b", 2));
+    }
+
+    #[test]
+    fn what_is_no_cursor_is_refused() {
+        let good = Cursor::of_event(7, 3);
+        for bad in [
+            "",
+            "h",
+            "h12",
+            "'; drop table runs; --",
+            "é",
+            &good[..good.len() - 1],
+            &Cursor::of_item(9),
+        ] {
+            assert!(
+                matches!(Cursor::event(bad), Err(Error::Invalid { code: "invalid_cursor", .. })),
+                "{bad}"
+            );
+        }
+    }
+}

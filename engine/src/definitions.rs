@@ -1,0 +1,279 @@
+//! Registered workflow definitions, checked and indexed, as the node keeps them in memory.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use backstitch_saga::protocol::{Page, WorkflowView};
+use backstitch_saga::{Graph, Payload, Timestamp, Violation};
+use jsonschema::Validator;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use sqlx::postgres::{PgConnection, PgPool};
+
+use crate::cursor::Cursor;
+use crate::store::definitions::{self as table, DefinitionRow};
+use crate::{Error, Registered};
+
+/// For how long "the newest version" may be answered from memory, when another node registered a newer one.
+const NEWEST_FOR: Duration = Duration::from_secs(1);
+/// At most so many violations of an input schema are told.
+const VIOLATIONS: usize = 100;
+
+/// A definition, ready to run.
+#[derive(Debug)]
+pub(crate) struct Workflow {
+    pub(crate) graph: Arc<Graph>,
+    /// SHA-256 of the canonical text, in hexadecimal digits.
+    pub(crate) hash: Arc<str>,
+    input: Option<Validator>,
+}
+
+#[derive(Debug, Default)]
+struct Versions {
+    exact: HashMap<u32, Arc<Workflow>>,
+    newest: Option<(Arc<Workflow>, Instant)>,
+}
+
+/// All definitions that this node has met.
+#[derive(Debug, Default)]
+pub(crate) struct Definitions {
+    by_hash: RwLock<HashMap<Arc<str>, Arc<Workflow>>>,
+    by_name: RwLock<HashMap<String, HashMap<String, Versions>>>,
+}
+
+impl Workflow {
+    /// Reads and checks a definition.
+    fn parse(text: &str) -> Result<Workflow, Vec<Violation>> {
+        let graph = Graph::parse(text)?;
+        let canonical = Payload::trusted(text.to_owned())
+            .map_err(|error| vec![Violation::new("", "invalid_json", error.to_string())])?
+            .canonical();
+        let schema = graph.definition.input_schema.as_ref();
+        let input = schema.map(input_validator).transpose().map_err(|one| vec![one])?;
+        Ok(Workflow { graph: Arc::new(graph), hash: hex(&Sha256::digest(canonical)).into(), input })
+    }
+
+    /// Checks the input of a run.
+    pub(crate) fn check_input(&self, input: &Payload) -> Result<(), Error> {
+        let Some(validator) = &self.input else { return Ok(()) };
+        let invalid = |violations| Error::Invalid { code: "invalid_input", violations };
+        let value: Value = input.to().map_err(|error| {
+            invalid(vec![Violation::new("/input", "invalid_json", error.to_string())])
+        })?;
+        let violations: Vec<Violation> = validator
+            .iter_errors(&value)
+            .take(VIOLATIONS)
+            .map(|error| {
+                let mut message = error.to_string();
+                if let Some((cut, _)) = message.char_indices().nth(300) {
+                    message.truncate(cut);
+                    message.push('…');
+                }
+                Violation::new(format!("/input{}", error.instance_path()), "schema", message)
+            })
+            .collect();
+        if violations.is_empty() { Ok(()) } else { Err(invalid(violations)) }
+    }
+}
+
+fn input_validator(schema: &Payload) -> Result<Validator, Violation> {
+    let bad = |message: String| Violation::new("/input_schema", "invalid_schema", message);
+    let schema: Value = schema.to().map_err(|error| bad(error.to_string()))?;
+    jsonschema::validator_for(&schema).map_err(|error| bad(error.to_string()))
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Definitions {
+    /// Registers `text` under the name and version it carries.
+    pub(crate) async fn register(
+        &self,
+        pool: &PgPool,
+        namespace: &str,
+        text: &str,
+    ) -> Result<Registered, Error> {
+        let workflow = Workflow::parse(text)
+            .map_err(|violations| Error::Invalid { code: "invalid_definition", violations })?;
+        let definition = &workflow.graph.definition;
+        let row = DefinitionRow {
+            name: definition.name.clone(),
+            version: i32::try_from(definition.version).unwrap_or(i32::MAX),
+            hash: workflow.hash.to_string(),
+            registered_at: backstitch_saga::Time::default(),
+            body: text.to_owned(),
+        };
+        let mut connection = pool.acquire().await?;
+        let (there, created) = table::register(&mut connection, namespace, &row).await?;
+        if there != row.hash {
+            return Err(Error::Conflict {
+                code: "version_conflict",
+                message: format!(
+                    "version {} of {} is registered with another definition; \
+                     a version never changes, so register this one under the next number",
+                    row.version, row.name
+                ),
+            });
+        }
+        if let Some(versions) =
+            self.write_names().get_mut(namespace).and_then(|names| names.get_mut(&row.name))
+        {
+            versions.newest = None;
+        }
+        Ok(if created { Registered::Created } else { Registered::Unchanged })
+    }
+
+    /// The definition to start a run with.
+    pub(crate) async fn resolve(
+        &self,
+        pool: &PgPool,
+        namespace: &str,
+        name: &str,
+        version: Option<u32>,
+    ) -> Result<Arc<Workflow>, Error> {
+        if let Some(workflow) = self.known(namespace, name, version) {
+            return Ok(workflow);
+        }
+        let row = find(pool, namespace, name, version).await?;
+        let workflow = self.keep(&row.body, &row.hash)?;
+        let number = workflow.graph.definition.version;
+        let mut names = self.write_names();
+        let versions =
+            names.entry(namespace.to_owned()).or_default().entry(name.to_owned()).or_default();
+        versions.exact.insert(number, workflow.clone());
+        if version.is_none() {
+            versions.newest = Some((workflow.clone(), Instant::now()));
+        }
+        Ok(workflow)
+    }
+
+    fn known(&self, namespace: &str, name: &str, version: Option<u32>) -> Option<Arc<Workflow>> {
+        let names = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
+        let versions = names.get(namespace)?.get(name)?;
+        match version {
+            Some(version) => versions.exact.get(&version).cloned(),
+            None => {
+                let (workflow, since) = versions.newest.as_ref()?;
+                (since.elapsed() < NEWEST_FOR).then(|| workflow.clone())
+            }
+        }
+    }
+
+    fn write_names(
+        &self,
+    ) -> std::sync::RwLockWriteGuard<'_, HashMap<String, HashMap<String, Versions>>> {
+        self.by_name.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The definition with this hash, which a journal names.
+    pub(crate) async fn by_hash(
+        &self,
+        connection: &mut PgConnection,
+        hash: &str,
+    ) -> Result<Arc<Workflow>, Error> {
+        if let Some(workflow) = self.with_hash(hash) {
+            return Ok(workflow);
+        }
+        let body = table::body(connection, hash).await?.ok_or_else(|| {
+            Error::Store(format!("a journal names the definition {hash}, which is not registered"))
+        })?;
+        self.keep(&body, hash)
+    }
+
+    fn with_hash(&self, hash: &str) -> Option<Arc<Workflow>> {
+        self.by_hash.read().unwrap_or_else(PoisonError::into_inner).get(hash).cloned()
+    }
+
+    /// Keeps a definition that was registered, under the hash that it was registered with. Rules of validation may be
+    /// loosened from version to version, never tightened, or runs in flight could not be read.
+    fn keep(&self, body: &str, hash: &str) -> Result<Arc<Workflow>, Error> {
+        if let Some(workflow) = self.with_hash(hash) {
+            return Ok(workflow);
+        }
+        let parsed = Workflow::parse(body).map_err(|violations| {
+            let first = violations.first().map(ToString::to_string).unwrap_or_default();
+            Error::Store(format!(
+                "the registered definition {hash} cannot be read by this node: {first}"
+            ))
+        })?;
+        let workflow = Arc::new(Workflow { hash: hash.into(), ..parsed });
+        self.by_hash
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(workflow.hash.clone(), workflow.clone());
+        Ok(workflow)
+    }
+}
+
+async fn find(
+    pool: &PgPool,
+    namespace: &str,
+    name: &str,
+    version: Option<u32>,
+) -> Result<DefinitionRow, Error> {
+    let number = version.map(|version| i32::try_from(version).unwrap_or(i32::MAX));
+    let mut connection = pool.acquire().await?;
+    let found = if name.contains('\0') {
+        None
+    } else {
+        table::find(&mut connection, namespace, name, number).await?
+    };
+    found.ok_or_else(|| Error::NotFound {
+        code: "unknown_workflow",
+        message: match version {
+            Some(version) => {
+                format!("there is no version {version} of a workflow '{name}' in this namespace")
+            }
+            None => format!("there is no workflow '{name}' in this namespace"),
+        },
+    })
+}
+
+/// One workflow version with its definition.
+pub(crate) async fn view(
+    pool: &PgPool,
+    namespace: &str,
+    name: &str,
+    version: Option<u32>,
+) -> Result<WorkflowView, Error> {
+    let row = find(pool, namespace, name, version).await?;
+    let definition = serde_json::from_str(&row.body).map_err(|error| {
+        Error::Store(format!("the definition of {name} cannot be read: {error}"))
+    })?;
+    Ok(WorkflowView { definition: Some(definition), ..view_of(row) })
+}
+
+/// Workflow versions without their definitions.
+pub(crate) async fn list(
+    pool: &PgPool,
+    namespace: &str,
+    name: Option<&str>,
+    after: Option<&str>,
+    limit: u32,
+) -> Result<Page<WorkflowView>, Error> {
+    let after = after.map(Cursor::workflow).transpose()?;
+    let limit = limit.clamp(1, 1_000) as usize;
+    let mut connection = pool.acquire().await?;
+    let mut rows = match name {
+        Some(name) if name.contains('\0') => Vec::new(),
+        _ => {
+            table::list(&mut connection, namespace, name, after.as_ref(), limit as i64 + 1).await?
+        }
+    };
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    let next = rows.last().filter(|_| more).map(|row| Cursor::of_workflow(&row.name, row.version));
+    Ok(Page { items: rows.into_iter().map(view_of).collect(), next })
+}
+
+fn view_of(row: DefinitionRow) -> WorkflowView {
+    WorkflowView {
+        name: row.name,
+        version: u32::try_from(row.version).unwrap_or_default(),
+        hash: row.hash,
+        registered_at: Timestamp(row.registered_at),
+        definition: None,
+    }
+}

@@ -1,0 +1,257 @@
+//! The proof that the indexes say what the journals say, and the mending where they do not.
+//!
+//! Each page of runs is read from one snapshot of the database, so that a busy system is no difference. Mending stops
+//! the writers for the page that it mends.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use backstitch_saga::{Event, Record, Run, RunId};
+use sqlx::Connection;
+use sqlx::postgres::PgConnection;
+use uuid::Uuid;
+
+use crate::executor::index::state_of;
+use crate::executor::load::fold_rows;
+use crate::node::Node;
+use crate::store::codec::decode;
+use crate::store::index::{self, Charge, IncidentRow, IndexRows, RunRow};
+use crate::store::journal;
+use crate::{Diagnosis, Error};
+
+/// Runs read at once.
+const PAGE: i64 = 200;
+/// No more differences are told than this; all are counted and mended.
+const TOLD: usize = 1_000;
+
+/// Compares the indexes with the journals, and mends them if asked.
+pub(crate) async fn examine(node: &Arc<Node>, mend: bool) -> Result<Diagnosis, Error> {
+    let mut connection = node.database.readers.acquire().await?;
+    let mut diagnosis = Diagnosis::default();
+    let mut after = Uuid::nil();
+    loop {
+        let mut snapshot = connection.begin().await?;
+        index::one_snapshot(&mut snapshot).await?;
+        let page = index::journaled(&mut snapshot, after, PAGE).await?;
+        let wrong = compare(node, &mut snapshot, &page, &mut diagnosis).await?;
+        snapshot.rollback().await?;
+        if mend && !wrong.is_empty() {
+            diagnosis.mended += self::mend(node, &mut connection, &wrong).await?;
+        }
+        match page.last() {
+            Some(last) => after = *last,
+            None => break,
+        }
+    }
+    let orphans = index::orphans(&mut connection).await?;
+    let mut runs: Vec<RunId> = Vec::new();
+    for (table, run) in orphans {
+        tell(&mut diagnosis, format!("{run}: has a line in {table}, but no journal"));
+        runs.push(RunId(run));
+    }
+    if mend && !runs.is_empty() {
+        diagnosis.mended += self::mend(node, &mut connection, &runs).await?;
+    }
+    Ok(diagnosis)
+}
+
+fn tell(diagnosis: &mut Diagnosis, difference: String) {
+    if diagnosis.differences.len() < TOLD {
+        diagnosis.differences.push(difference);
+    }
+}
+
+/// Compares some runs. Answers those with differences that can be mended.
+async fn compare(
+    node: &Node,
+    connection: &mut PgConnection,
+    runs: &[Uuid],
+    diagnosis: &mut Diagnosis,
+) -> Result<Vec<RunId>, Error> {
+    let found = index::read(connection, runs).await?;
+    let nodes = index::known_nodes(connection).await?;
+    let mut wrong = Vec::new();
+    for run in runs.iter().map(|run| RunId(*run)) {
+        diagnosis.runs_checked += 1;
+        let there = found.get(&run).cloned().unwrap_or_default();
+        match expected(node, connection, run, &there, &nodes).await {
+            Ok(expected) => {
+                let differences = differences(&expected, &there);
+                if !differences.is_empty() {
+                    wrong.push(run);
+                }
+                differences.into_iter().for_each(|one| tell(diagnosis, format!("{run}: {one}")));
+            }
+            Err(error) => tell(diagnosis, format!("{run}: its journal cannot be folded: {error}")),
+        }
+    }
+    Ok(wrong)
+}
+
+/// What the indexes should say about a run. Who is in charge of it is not in its journal: any node will do, or none
+/// as long as it is looked at in time.
+async fn expected(
+    node: &Node,
+    connection: &mut PgConnection,
+    id: RunId,
+    there: &IndexRows,
+    nodes: &HashSet<i32>,
+) -> Result<IndexRows, Error> {
+    let rows = journal::load_until(connection, id, i32::MAX).await?;
+    if rows.is_empty() {
+        return Ok(IndexRows::default());
+    }
+    let (run, _) = fold_rows(&node.definitions, connection, id, None, &rows).await?;
+    let records: Result<Vec<Record>, String> = rows.iter().map(|row| decode(id, row)).collect();
+    let records = records.map_err(Error::Store)?;
+    let due = if run.ended_at().is_some() { None } else { run.next_due() };
+    let charge = match there.run.as_ref().map(|row| &row.charge) {
+        Some(Charge::Node(other)) if run.ended_at().is_none() && nodes.contains(other) => {
+            Charge::Node(*other)
+        }
+        Some(Charge::Parked(Some(at))) if due.is_some_and(|due| *at <= due) => {
+            Charge::Parked(Some(*at))
+        }
+        _ => Charge::Parked(due),
+    };
+    let mut ready: Vec<_> = run
+        .offered()
+        .into_iter()
+        .map(|task| {
+            let (queue, name) = run.route(&task).unwrap_or_default();
+            let attempt = i32::try_from(task.attempt).unwrap_or(i32::MAX);
+            let action = task.action.as_str().to_owned();
+            (task.step.to_string(), action, attempt, queue.to_owned(), name.to_owned())
+        })
+        .collect();
+    ready.sort();
+    Ok(IndexRows { run: run_row(&run, &records, charge), ready, incidents: incidents(&records) })
+}
+
+fn run_row(run: &Run, records: &[Record], charge: Charge) -> Option<RunRow> {
+    let Event::Started {
+        namespace,
+        workflow,
+        version,
+        definition,
+        key,
+        correlation_id,
+        labels,
+        ..
+    } = records.first()?.events.first()?
+    else {
+        return None;
+    };
+    let state = state_of(run, None);
+    Some(RunRow {
+        namespace: namespace.to_string(),
+        workflow: workflow.to_string(),
+        version: i32::try_from(*version).unwrap_or(i32::MAX),
+        definition: definition.to_string(),
+        key: key.as_deref().map(str::to_owned),
+        correlation_id: correlation_id.as_deref().map(str::to_owned),
+        labels: (!labels.is_empty()).then(|| serde_json::to_string(labels).unwrap_or_default()),
+        state: state.state.as_str().to_owned(),
+        outcome: state.outcome.map(|outcome| outcome.as_str().to_owned()),
+        conditions: state.conditions.iter().map(|kind| (*kind).to_owned()).collect(),
+        started_at: run.started_at(),
+        ended_at: state.ended_at,
+        charge,
+    })
+}
+
+fn incidents(records: &[Record]) -> Vec<IncidentRow> {
+    let mut rows: Vec<IncidentRow> = Vec::new();
+    let mut places: HashMap<u32, usize> = HashMap::new();
+    for record in records {
+        for event in &record.events {
+            match event {
+                Event::IncidentOpened { incident, kind, step, message } => {
+                    places.insert(*incident, rows.len());
+                    rows.push(IncidentRow {
+                        incident: i32::try_from(*incident).unwrap_or(i32::MAX),
+                        kind: kind.as_str().to_owned(),
+                        step: step.as_ref().map(ToString::to_string),
+                        message: crate::store::batch::printable(message),
+                        opened_at: record.at,
+                        resolved_at: None,
+                    });
+                }
+                Event::IncidentResolved { incident } => {
+                    if let Some(place) = places.get(incident) {
+                        rows[*place].resolved_at = Some(record.at);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    rows
+}
+
+/// What differs, in words.
+fn differences(expected: &IndexRows, there: &IndexRows) -> Vec<String> {
+    let mut told = Vec::new();
+    match (&expected.run, &there.run) {
+        (Some(expected), Some(there)) => {
+            let mut same = there.clone();
+            // The order of labels and of their white space means nothing.
+            if labels(&same.labels) == labels(&expected.labels) {
+                same.labels.clone_from(&expected.labels);
+            }
+            if *expected != same {
+                told.push(format!("runs says {there:?}, the journal says {expected:?}"));
+            }
+        }
+        (None, None) => {}
+        (expected, there) => {
+            told.push(format!("runs says {there:?}, the journal says {expected:?}"));
+        }
+    }
+    if expected.ready != there.ready {
+        told.push(format!("ready has {:?}, the journal says {:?}", there.ready, expected.ready));
+    }
+    if expected.incidents != there.incidents {
+        told.push(format!(
+            "incidents has {:?}, the journal says {:?}",
+            there.incidents, expected.incidents
+        ));
+    }
+    told
+}
+
+fn labels(text: &Option<String>) -> Option<HashMap<String, String>> {
+    text.as_ref().and_then(|text| serde_json::from_str(text).ok())
+}
+
+/// Rewrites the index rows of some runs. Answers how many were wrong still.
+async fn mend(node: &Node, connection: &mut PgConnection, runs: &[RunId]) -> Result<u64, Error> {
+    let mut transaction = connection.begin().await?;
+    index::stop_writers(&mut transaction).await?;
+    let ids: Vec<Uuid> = runs.iter().map(|run| run.0).collect();
+    let found = index::read(&mut transaction, &ids).await?;
+    let nodes = index::known_nodes(&mut transaction).await?;
+    let mut mended = 0;
+    for run in runs {
+        let there = found.get(run).cloned().unwrap_or_default();
+        let expected = expected(node, &mut transaction, *run, &there, &nodes).await?;
+        if !differences(&expected, &there).is_empty() {
+            index::rewrite(&mut transaction, *run, &expected).await?;
+            mended += 1;
+        }
+    }
+    transaction.commit().await?;
+    Ok(mended)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_differ_by_content_only() {
+        let text = |text: &str| Some(text.to_owned());
+        assert_eq!(labels(&text(r#"{"a":"1","b":"2"}"#)), labels(&text(r#"{"b": "2", "a": "1"}"#)));
+        assert_ne!(labels(&text(r#"{"a":"1"}"#)), labels(&text(r#"{"a":"2"}"#)));
+    }
+}

@@ -1,0 +1,373 @@
+//! The engine as others see it: a node's parts behind one front.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use backstitch_saga::protocol::{
+    ClaimTasks, ClaimedTasks, Heartbeat, HistoryEntry, Page, Plan, RunLine, RunView, Scope,
+    StartRun, StepView, TaskAnswer, TaskReport, WorkflowView,
+};
+use backstitch_saga::{Command, Reply, RunId};
+use sqlx::postgres::PgPool;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::clock::Clock;
+use crate::counters::{Counters, Metrics};
+use crate::definitions::{self, Definitions};
+use crate::executor::Shard;
+use crate::executor::envelope::{Answered, Answers, Envelope, Order};
+use crate::handover::HandOver;
+use crate::loops::{self, Chore};
+use crate::node::{Message, Node, ShardDoor};
+use crate::reads::{self, waiters::Waiters};
+use crate::store::{Database, migrations, nodes};
+use crate::{Credential, Diagnosis, Error, Options, Registered, Role, RunFilter, StartedRun};
+use crate::{credentials, doctor, start, tasks};
+
+/// How long a node that stops waits for what is under way.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+
+/// One node of the engine. Cheap to clone; all clones are the same node. When the last is dropped without
+/// [`Engine::stop`], the node is gone as if it had crashed.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Running>,
+}
+
+/// A node that works. Its tasks hold the node, never this.
+struct Running {
+    node: Arc<Node>,
+    loops: Vec<JoinHandle<()>>,
+    shards: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.loops.iter().chain(&self.shards).for_each(JoinHandle::abort);
+    }
+}
+
+/// Brings the schema of `database_url` up to date. Safe to run from several places at once.
+///
+/// # Errors
+/// When PostgreSQL cannot be reached or a migration fails.
+pub async fn migrate(database_url: &str) -> Result<(), Error> {
+    migrations::run(database_url).await
+}
+
+impl Engine {
+    /// Connects, takes its place among the nodes and begins to work. The schema must be migrated.
+    ///
+    /// # Errors
+    /// When PostgreSQL cannot be reached or the schema is not ours.
+    pub async fn start(options: Options) -> Result<Engine, Error> {
+        let tuning = options.tuning.clone();
+        let database = Database::new(&options.database_url, tuning.readers)?;
+        let mut connection = database.writer().await?;
+        migrations::check(&mut connection).await?;
+        let id = nodes::join(&mut connection, &options.node_name).await?;
+        let (doors, inboxes): (Vec<_>, Vec<_>) = (0..tuning.shards.max(1))
+            .map(|_| {
+                let (inbox, outlet) = mpsc::unbounded_channel();
+                let depth = Arc::new(AtomicUsize::new(0));
+                (ShardDoor { inbox, depth: Arc::clone(&depth) }, (outlet, depth))
+            })
+            .unzip();
+        let node = Arc::new(Node {
+            id,
+            handover: HandOver::new(tuning.credit_grace, tuning.hint_limit),
+            options,
+            database,
+            clock: Clock::new(),
+            counters: Counters::default(),
+            definitions: Definitions::default(),
+            waiters: Waiters::default(),
+            credentials: credentials::Cache::default(),
+            shards: doors,
+            closing: AtomicBool::new(false),
+            hungry: Notify::new(),
+        });
+        loops::set_clock(&node, &mut connection).await?;
+        let shards = inboxes
+            .into_iter()
+            .map(|(inbox, depth)| tokio::spawn(Shard::new(Arc::clone(&node), inbox, depth).run()))
+            .collect();
+        let loops = loops::spawn(&node);
+        tracing::info!(node = id, name = node.options.node_name, "the node works");
+        Ok(Engine { inner: Arc::new(Running { node, loops, shards }) })
+    }
+
+    fn node(&self) -> &Arc<Node> {
+        &self.inner.node
+    }
+
+    fn pool(&self) -> &PgPool {
+        &self.node().database.readers
+    }
+
+    /// Refuses what is new, finishes what is under way, gives back what was not handed out, leaves the nodes.
+    pub async fn stop(&self) {
+        let node = self.node();
+        node.closing.store(true, Ordering::Relaxed);
+        self.inner.loops.iter().for_each(JoinHandle::abort);
+        let finish = async {
+            // Twice, since what is finished may have been meant for a worker who is not waited for any more.
+            for _ in 0..2 {
+                loops::take_back(node, true);
+                self.drain().await;
+            }
+            let mut connection = node.database.readers.acquire().await?;
+            nodes::leave(&mut connection, node.id).await
+        };
+        match tokio::time::timeout(STOP_LIMIT, finish).await {
+            Ok(Ok(())) => tracing::info!(node = node.id, "the node has stopped"),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the node stopped without saying so; others will notice");
+            }
+            Err(_) => tracing::warn!(
+                "the node stopped before everything was finished; others will go on with it"
+            ),
+        }
+        self.inner.shards.iter().for_each(JoinHandle::abort);
+        node.database.readers.close().await;
+    }
+
+    /// Waits until everything that the shards have been given is done.
+    async fn drain(&self) {
+        let drained = self.node().shards.iter().map(|door| {
+            let (done, drained) = oneshot::channel();
+            // A shard that is gone has nothing left to do.
+            let _ = door.inbox.send(Message::Drain(done));
+            drained
+        });
+        for drained in drained.collect::<Vec<_>>() {
+            let _ = drained.await;
+        }
+    }
+
+    /// Writes to the database, to know that it can.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub async fn probe(&self) -> Result<(), Error> {
+        if self.node().is_closing() {
+            return Err(Error::Busy);
+        }
+        let mut connection = self.pool().acquire().await?;
+        Ok(nodes::probe(&mut connection, self.node().id).await?)
+    }
+
+    /// Counters and gauges; reading them costs no query.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        let node = self.node();
+        node.counters.queued.set(node.depth());
+        let (sessions, hints) = node.handover.sizes();
+        node.counters.sessions.set(sessions);
+        node.counters.hints.set(hints);
+        node.counters.metrics()
+    }
+
+    /// Does one of the node's own chores now, as its loop will anyway. For tests, which do not wait.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn run_once(&self, chore: Chore) -> Result<usize, Error> {
+        loops::once(self.node(), chore).await
+    }
+
+    /// Registers a definition under the name and version it carries.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with everything wrong in it; [`Error::Conflict`] when another stands there.
+    pub async fn register(&self, namespace: &str, definition: &str) -> Result<Registered, Error> {
+        self.node().definitions.register(self.pool(), namespace, definition).await
+    }
+
+    /// One workflow version, the newest without `version`.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn workflow(
+        &self,
+        namespace: &str,
+        name: &str,
+        version: Option<u32>,
+    ) -> Result<WorkflowView, Error> {
+        definitions::view(self.pool(), namespace, name, version).await
+    }
+
+    /// Workflow versions without their definitions, by name and version; all versions of `name` when given.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the cursor is not one of ours.
+    pub async fn workflows(
+        &self,
+        namespace: &str,
+        name: Option<&str>,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<WorkflowView>, Error> {
+        definitions::list(self.pool(), namespace, name, after, limit).await
+    }
+
+    /// Starts a run, or finds the one that its key started.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for the workflow, [`Error::Invalid`] for the input, [`Error::Conflict`] for the key.
+    pub async fn start_run(&self, namespace: &str, start: StartRun) -> Result<StartedRun, Error> {
+        start::start_run(self.node(), namespace, start).await
+    }
+
+    /// One run, now or as it was after record `as_of`.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn run(
+        &self,
+        namespace: &str,
+        id: RunId,
+        as_of: Option<u64>,
+    ) -> Result<RunView, Error> {
+        reads::run(self.node(), namespace, id, as_of).await
+    }
+
+    /// One run, once it has ended or `wait` is over.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn wait(&self, namespace: &str, id: RunId, wait: Duration) -> Result<RunView, Error> {
+        reads::wait(self.node(), namespace, id, wait).await
+    }
+
+    /// Runs, newest first.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the cursor is not one of ours.
+    pub async fn runs(&self, namespace: &str, filter: RunFilter) -> Result<Page<RunLine>, Error> {
+        reads::runs(self.node(), namespace, &filter).await
+    }
+
+    /// The history of a run in order; `after` is the cursor of the page before.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Invalid`] when the cursor is not one of ours.
+    pub async fn history(
+        &self,
+        namespace: &str,
+        id: RunId,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<HistoryEntry>, Error> {
+        reads::history(self.node(), namespace, id, after, limit).await
+    }
+
+    /// Items of a map step.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Invalid`] when the cursor is not one of ours.
+    pub async fn items(
+        &self,
+        namespace: &str,
+        id: RunId,
+        step: &str,
+        state: Option<&str>,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<StepView>, Error> {
+        reads::items(self.node(), namespace, id, step, state, after, limit).await
+    }
+
+    /// What compensating would do. Past a pivot the plan says so, with or without `force`; doing it needs `force`.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Refused`].
+    pub async fn plan(
+        &self,
+        namespace: &str,
+        id: RunId,
+        scope: &Scope,
+        _force: bool,
+    ) -> Result<Plan, Error> {
+        reads::plan(self.node(), namespace, id, scope).await
+    }
+
+    /// Asks something of a run; the answer comes after the commit.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn command(
+        &self,
+        namespace: &str,
+        id: RunId,
+        command: Command,
+    ) -> Result<Reply, Error> {
+        let answers = Answers::new(1);
+        let order = Order::Command(command);
+        let envelope = Envelope::asked(id, namespace.into(), order, answers.ticket(0));
+        self.node().submit(vec![envelope]).map_err(|(error, _)| error)?;
+        match answers.wait().await.pop() {
+            Some(Ok(Answered::Reply(reply))) => Ok(reply),
+            Some(Ok(Answered::Started(_))) => Ok(Reply::Done),
+            Some(Err(error)) => Err(error),
+            None => Err(Error::Bug("a command was not answered".to_owned())),
+        }
+    }
+
+    /// Tasks for a worker: what is there, or what comes within `claim.wait`.
+    ///
+    /// # Errors
+    /// [`Error::Busy`], [`Error::Invalid`].
+    pub async fn claim(&self, namespace: &str, claim: ClaimTasks) -> Result<ClaimedTasks, Error> {
+        tasks::claim(self.node(), namespace, claim).await
+    }
+
+    /// Takes reports; each is answered for itself, in order.
+    pub async fn complete(&self, namespace: &str, reports: Vec<TaskReport>) -> Vec<TaskAnswer> {
+        tasks::complete(self.node(), namespace, reports).await
+    }
+
+    /// Takes signs of life; each is answered for itself, in order.
+    pub async fn heartbeat(&self, namespace: &str, beats: Vec<Heartbeat>) -> Vec<TaskAnswer> {
+        tasks::heartbeat(self.node(), namespace, beats).await
+    }
+
+    /// Compares the indexes with the journals, and mends them if asked.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn doctor(&self, mend: bool) -> Result<Diagnosis, Error> {
+        doctor::examine(self.node(), mend).await
+    }
+
+    /// Makes a credential; the secret is returned once and stored only as its SHA-256.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when the name is taken.
+    pub async fn create_credential(
+        &self,
+        namespace: &str,
+        name: &str,
+        role: Role,
+    ) -> Result<String, Error> {
+        self.node().credentials.create(self.pool(), namespace, name, role).await
+    }
+
+    /// Withdraws a credential.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn revoke_credential(&self, namespace: &str, name: &str) -> Result<(), Error> {
+        self.node().credentials.revoke(self.pool(), namespace, name).await
+    }
+
+    /// Finds the credential with this secret; `None` when there is none or it was revoked. Cached for a few seconds.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn credential(&self, secret: &str) -> Result<Option<Credential>, Error> {
+        self.node().credentials.find(self.pool(), secret).await
+    }
+}

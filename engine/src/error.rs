@@ -1,0 +1,77 @@
+//! Why something could not be done.
+
+use backstitch_saga::protocol::TaskAnswer;
+use backstitch_saga::{Refusal, Violation};
+
+/// Why something could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The rules refuse it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The request makes no sense; all that is wrong with it. The code is stable (`invalid_definition`, `invalid_input`, …).
+    #[error("{code}: {}", violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Invalid {
+        /// Stable code.
+        code: &'static str,
+        /// What is wrong.
+        violations: Vec<Violation>,
+    },
+    /// There is no such thing in this namespace. The code says what (`unknown_run`, `unknown_workflow`, …).
+    #[error("{message} ({code})")]
+    NotFound {
+        /// Stable code.
+        code: &'static str,
+        /// For people.
+        message: String,
+    },
+    /// It contradicts what is there (`key_conflict`, `version_conflict`).
+    #[error("{message} ({code})")]
+    Conflict {
+        /// Stable code.
+        code: &'static str,
+        /// For people.
+        message: String,
+    },
+    /// Too much waits already, or the node is stopping. Nothing was done; try again in a second.
+    #[error("the engine is busy; nothing was done, try again in a second (busy)")]
+    Busy,
+    /// PostgreSQL failed. Whether it was done is not known, but asking again is safe.
+    #[error("the database failed: {0} (store_failed)")]
+    Store(String),
+    /// A defect: the command was dropped and its run left as it was.
+    #[error("a defect stopped this command; the run is unchanged (bug): {0}")]
+    Bug(String),
+}
+
+impl Error {
+    pub(crate) fn unknown_run(id: impl std::fmt::Display) -> Error {
+        Error::NotFound {
+            code: "unknown_run",
+            message: format!("there is no run {id} in this namespace"),
+        }
+    }
+
+    pub(crate) fn invalid(code: &'static str, violation: Violation) -> Error {
+        Error::Invalid { code, violations: vec![violation] }
+    }
+
+    /// The answer to one report or sign of life among many.
+    pub(crate) fn task_answer(&self) -> TaskAnswer {
+        let (status, code) = match self {
+            Error::Refused(refusal) => (refusal.code.status(), refusal.code.as_str()),
+            Error::Invalid { code, .. } => (422, *code),
+            Error::NotFound { code, .. } => (404, *code),
+            Error::Conflict { code, .. } => (409, *code),
+            Error::Busy => (503, "busy"),
+            Error::Store(_) => (503, "store_failed"),
+            Error::Bug(_) => (500, "bug"),
+        };
+        let message = match self {
+            Error::Refused(refusal) => refusal.message.clone(),
+            Error::NotFound { message, .. } | Error::Conflict { message, .. } => message.clone(),
+            other => other.to_string(),
+        };
+        TaskAnswer { status, code: Some(code.to_owned()), message: Some(message) }
+    }
+}

@@ -1,0 +1,111 @@
+//! The runs that a shard has in memory. Never wrong for long: stale means refused by the journal's key.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use backstitch_saga::{Run, RunId, TaskKey, Time};
+
+use super::envelope::StartOrder;
+use crate::definitions::Workflow;
+use crate::store::batch::RunState;
+
+/// A run in memory, with what is known of its index rows.
+pub(crate) struct CachedRun {
+    pub(crate) run: Run,
+    pub(crate) namespace: Arc<str>,
+    pub(crate) workflow: Arc<Workflow>,
+    /// Its line in `runs`.
+    pub(crate) indexed: RunState,
+    /// Its lines in `ready`.
+    pub(crate) spilled: BTreeSet<TaskKey>,
+    /// How many events had been folded at the last snapshot.
+    pub(crate) snapshot_events: u64,
+    /// When it last moved, by the journal or by being loaded.
+    pub(crate) moved_at: Time,
+}
+
+impl CachedRun {
+    /// A run that is about to begin.
+    pub(crate) fn new(run: RunId, order: &StartOrder, at: Time) -> Box<CachedRun> {
+        let run = Run::new(run, order.workflow.graph.clone());
+        Box::new(CachedRun {
+            indexed: super::index::state_of(&run, None),
+            run,
+            namespace: order.start.namespace.clone(),
+            workflow: order.workflow.clone(),
+            spilled: BTreeSet::new(),
+            snapshot_events: 0,
+            moved_at: at,
+        })
+    }
+
+    fn weight(&self) -> u64 {
+        64 + self.run.events_folded()
+    }
+
+    /// Whether `node` is in charge of it, according to its line in `runs`.
+    pub(crate) fn charge_of(&self, node: i32) -> bool {
+        self.indexed.node == Some(node)
+    }
+}
+
+/// Two generations of runs: what was used since the last turn is young, what was not is old and goes at the next.
+#[derive(Default)]
+pub(crate) struct Cache {
+    young: HashMap<RunId, Box<CachedRun>>,
+    old: HashMap<RunId, Box<CachedRun>>,
+    young_weight: u64,
+    limit: u64,
+}
+
+impl Cache {
+    /// A cache for runs that weigh `limit` together, about.
+    pub(crate) fn new(limit: u64) -> Cache {
+        Cache { limit, ..Cache::default() }
+    }
+
+    /// Takes a run out, to be put back by who does not break it.
+    pub(crate) fn take(&mut self, run: RunId) -> Option<Box<CachedRun>> {
+        if let Some(found) = self.young.remove(&run) {
+            self.young_weight = self.young_weight.saturating_sub(found.weight());
+            return Some(found);
+        }
+        self.old.remove(&run)
+    }
+
+    pub(crate) fn put(&mut self, run: Box<CachedRun>) {
+        self.young_weight += run.weight();
+        self.young.insert(run.run.id(), run);
+    }
+
+    pub(crate) fn get(&self, run: RunId) -> Option<&CachedRun> {
+        self.young.get(&run).or_else(|| self.old.get(&run)).map(|found| &**found)
+    }
+
+    pub(crate) fn get_mut(&mut self, run: RunId) -> Option<&mut CachedRun> {
+        let found = match self.young.get_mut(&run) {
+            Some(found) => Some(found),
+            None => self.old.get_mut(&run),
+        };
+        found.map(|found| &mut **found)
+    }
+
+    /// Lets the old go if the young are too many. Answers those that went.
+    pub(crate) fn turn(&mut self) -> impl Iterator<Item = Box<CachedRun>> + use<> {
+        let mut gone = HashMap::new();
+        if self.young_weight > self.limit / 2 {
+            self.young_weight = 0;
+            gone = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
+        }
+        gone.into_values()
+    }
+
+    /// Changes every run.
+    pub(crate) fn for_each(&mut self, mut change: impl FnMut(&mut CachedRun)) {
+        self.young.values_mut().chain(self.old.values_mut()).for_each(|run| change(run));
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.young.len() + self.old.len()
+    }
+}

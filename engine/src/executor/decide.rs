@@ -1,0 +1,208 @@
+//! Decides what the commands of a batch make of one run, and to whom its new tasks go. No waiting, no database.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use backstitch_saga::{Command, Event, Record, Refusal, Reply, TaskKey, Time, decide};
+
+use super::cache::CachedRun;
+use super::envelope::{Envelope, Order, StartKey};
+use crate::handover::{Grant, HandOver};
+use crate::node::Node;
+use crate::{Error, counters::Counters};
+
+/// What a batch decided about one run.
+pub(crate) struct Decided {
+    pub(crate) cached: Box<CachedRun>,
+    /// Empty when nothing happened.
+    pub(crate) record: Record,
+    pub(crate) commands: Vec<(Envelope, Result<Reply, Refusal>)>,
+    /// Tasks that the record hands out.
+    pub(crate) granted: Vec<Granted>,
+    /// The run begins with this record.
+    pub(crate) starts: bool,
+    pub(crate) key: Option<StartKey>,
+}
+
+/// A task that a record hands to a session.
+pub(crate) struct Granted {
+    pub(crate) task: TaskKey,
+    pub(crate) grant: Grant,
+    /// It was born claimed; otherwise a command asked for it, and keeps the grant if the record is lost.
+    pub(crate) born: bool,
+}
+
+/// A command stopped by a defect. Its run is gone from memory; the other commands are to be decided again.
+pub(crate) struct Broken {
+    pub(crate) again: Vec<Envelope>,
+}
+
+/// What deciding needs to know of the node.
+pub(crate) struct Desk<'a> {
+    pub(crate) handover: &'a HandOver,
+    pub(crate) counters: &'a Counters,
+    pub(crate) node: i32,
+    pub(crate) at: Time,
+}
+
+impl Desk<'_> {
+    /// The desk of a node, now.
+    pub(crate) fn of(node: &Node) -> Desk<'_> {
+        Desk {
+            handover: &node.handover,
+            counters: &node.counters,
+            node: node.id,
+            at: node.clock.now(),
+        }
+    }
+
+    /// Decides the commands of one run in order.
+    pub(crate) fn decide(
+        &self,
+        cached: Box<CachedRun>,
+        envelopes: Vec<Envelope>,
+    ) -> Result<Decided, Broken> {
+        let starts = cached.run.seq() == 0;
+        let mut decided = Decided {
+            cached,
+            record: Record::default(),
+            commands: Vec::with_capacity(envelopes.len()),
+            granted: Vec::new(),
+            starts,
+            key: None,
+        };
+        let mut envelopes = envelopes.into_iter();
+        while let Some(mut envelope) = envelopes.next() {
+            if !self.may_see(&envelope, &decided.cached) {
+                envelope.answer(Err(Error::unknown_run(envelope.run)));
+                continue;
+            }
+            self.counters.commands.one();
+            let whole = AssertUnwindSafe(|| self.one(&mut decided, &envelope));
+            match catch_unwind(whole) {
+                Ok(result) => decided.commands.push((envelope, result)),
+                Err(panic) => {
+                    self.stop(envelope, panic.as_ref());
+                    self.give_back(&decided.granted);
+                    let before = decided.commands.into_iter().map(|(envelope, _)| envelope);
+                    return Err(Broken { again: before.chain(envelopes).collect() });
+                }
+            }
+        }
+        Ok(decided)
+    }
+
+    fn may_see(&self, envelope: &Envelope, cached: &CachedRun) -> bool {
+        envelope.namespace.as_ref().is_none_or(|namespace| *namespace == cached.namespace)
+    }
+
+    /// Decides one command, then finds workers for the tasks that it brought up.
+    fn one(&self, decided: &mut Decided, envelope: &Envelope) -> Result<Reply, Refusal> {
+        let Decided { cached, record, granted, key, .. } = decided;
+        let cached = cached.as_mut();
+        let mut holder = None;
+        let command = match &envelope.order {
+            Order::Start(order) => {
+                key.clone_from(&order.key);
+                Command::Start(order.start.clone())
+            }
+            Order::Command(command) => {
+                if let (Command::Report { task, .. }, 0) = (command, envelope.tries) {
+                    holder = cached.run.holder(task).cloned();
+                }
+                command.clone()
+            }
+            Order::HandOut { task, grant } => {
+                Command::HandOut { task: task.clone(), worker: grant.worker.clone() }
+            }
+            Order::Tick { adopted } => {
+                if *adopted {
+                    cached.indexed.node = Some(self.node);
+                }
+                Command::Tick
+            }
+        };
+        let mut seen = record.events.len();
+        let result = decide(&mut cached.run, command, self.at, record);
+        if let (Order::HandOut { task, grant }, Ok(_)) = (&envelope.order, &result) {
+            if seen < record.events.len() {
+                granted.push(Granted { task: task.clone(), grant: grant.clone(), born: false });
+            } else {
+                // The session has it already.
+                self.handover.give_back(grant);
+            }
+        }
+        if let (Some(worker), Ok(_)) = (holder, &result) {
+            self.handover.reported(&worker);
+        }
+        while seen < record.events.len() {
+            let offered = offered_task(&record.events[seen]);
+            seen += 1;
+            if let Some(task) = offered {
+                self.hand_out(cached, record, granted, task);
+            }
+        }
+        result
+    }
+
+    /// Hands a task that has just come on offer to a session with room for it, in the same record.
+    fn hand_out(
+        &self,
+        cached: &mut CachedRun,
+        record: &mut Record,
+        granted: &mut Vec<Granted>,
+        task: TaskKey,
+    ) {
+        if !cached.run.is_offered(&task) {
+            return;
+        }
+        let route = cached.run.route(&task);
+        let grant =
+            route.and_then(|(queue, name)| self.handover.grant(&cached.namespace, queue, name));
+        let Some(grant) = grant else { return };
+        let worker = Arc::clone(&grant.worker);
+        let command = Command::HandOut { task: task.clone(), worker };
+        match decide(&mut cached.run, command, self.at, record) {
+            Ok(_) => {
+                self.counters.born_claimed.one();
+                granted.push(Granted { task, grant, born: true });
+            }
+            Err(refusal) => {
+                tracing::error!(run = %cached.run.id(), %task, %refusal, "a task on offer could not be handed out");
+                self.handover.give_back(&grant);
+            }
+        }
+    }
+
+    /// The record is lost: whoever was to get a task of it may have another.
+    pub(crate) fn give_back(&self, granted: &[Granted]) {
+        for one in granted.iter().filter(|one| one.born) {
+            self.handover.give_back(&one.grant);
+        }
+    }
+
+    fn stop(&self, mut envelope: Envelope, panic: &(dyn std::any::Any + Send)) {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
+        self.counters.bugs.one();
+        tracing::error!(
+            run = %envelope.run, panic = text,
+            "a defect stopped a command; its run is unchanged, please report this with the run's history"
+        );
+        envelope.answer(Err(Error::Bug(text.to_owned())));
+        if let Order::HandOut { grant, .. } = &envelope.order {
+            self.handover.give_back(grant);
+        }
+    }
+}
+
+/// The task that an event puts on offer.
+fn offered_task(event: &Event) -> Option<TaskKey> {
+    match event {
+        Event::Offered { step, action, attempt, .. }
+        | Event::Released { step, action, attempt } => {
+            Some(TaskKey { step: step.clone(), action: *action, attempt: *attempt })
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,200 @@
+//! What waits for a shard: a command, whom to answer, and how often it was tried.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use backstitch_saga::protocol::TaskOutcome;
+use backstitch_saga::{Command, Payload, Reply, RunId, Start, TaskKey};
+use tokio::sync::Notify;
+
+use crate::definitions::Workflow;
+use crate::handover::{Grant, Match};
+use crate::store::keys::RunKey;
+use crate::{Error, StartedRun};
+
+/// One command on its way through a shard.
+pub(crate) struct Envelope {
+    pub(crate) run: RunId,
+    /// The namespace that the caller speaks for; `None` for the engine itself.
+    pub(crate) namespace: Option<Arc<str>>,
+    pub(crate) order: Order,
+    pub(crate) ticket: Option<Ticket>,
+    /// How often it was decided in vain: another node was first, or the database asked to try again.
+    pub(crate) tries: u16,
+    /// To be decided and committed with nothing else, because the database refused its batch.
+    pub(crate) alone: bool,
+    /// It counts against the limit of the queue.
+    pub(crate) counted: bool,
+}
+
+/// What is to be done.
+pub(crate) enum Order {
+    Start(Box<StartOrder>),
+    Command(Command),
+    /// Hand a task on offer to a session that has room for it.
+    HandOut {
+        task: TaskKey,
+        grant: Grant,
+    },
+    /// Do what is due. `adopted`: the index now says that this node is in charge of the run.
+    Tick {
+        adopted: bool,
+    },
+}
+
+/// What a run begins with.
+pub(crate) struct StartOrder {
+    pub(crate) start: Start,
+    pub(crate) workflow: Arc<Workflow>,
+    pub(crate) key: Option<StartKey>,
+}
+
+/// The key of a start request, and what it asked for.
+#[derive(Clone)]
+pub(crate) struct StartKey {
+    pub(crate) key: RunKey,
+    pub(crate) input_digest: [u8; 32],
+}
+
+/// What became of a command.
+pub(crate) type Answer = Result<Answered, Error>;
+
+/// How an accepted command is answered.
+#[derive(Debug)]
+pub(crate) enum Answered {
+    Reply(Reply),
+    Started(StartedRun),
+}
+
+impl Envelope {
+    /// A command of the engine itself, which nobody waits for.
+    pub(crate) fn own(run: RunId, order: Order) -> Envelope {
+        Envelope {
+            run,
+            namespace: None,
+            order,
+            ticket: None,
+            tries: 0,
+            alone: false,
+            counted: false,
+        }
+    }
+
+    /// The command to hand a task to the session that was found for it.
+    pub(crate) fn hand_out(found: Match) -> Envelope {
+        Envelope::own(found.run, Order::HandOut { task: found.task, grant: found.grant })
+    }
+
+    /// A command of a caller.
+    pub(crate) fn asked(run: RunId, namespace: Arc<str>, order: Order, ticket: Ticket) -> Envelope {
+        Envelope { namespace: Some(namespace), ticket: Some(ticket), ..Envelope::own(run, order) }
+    }
+
+    pub(crate) fn answer(&mut self, answer: Answer) {
+        if let Some(mut ticket) = self.ticket.take() {
+            ticket.answer(answer);
+        }
+    }
+
+    /// About how many bytes of documents it brings.
+    pub(crate) fn bytes(&self) -> usize {
+        let length = |payload: &Payload| payload.text().len();
+        match &self.order {
+            Order::Start(order) => length(&order.start.input),
+            Order::Command(Command::Report {
+                outcome: TaskOutcome::Succeeded { output, .. },
+                ..
+            }) => length(output),
+            Order::Command(Command::Beat { details: Some(details), .. }) => length(details),
+            Order::Command(_) | Order::HandOut { .. } | Order::Tick { .. } => 0,
+        }
+    }
+}
+
+/// The answers to several commands that were asked together.
+pub(crate) struct Answers {
+    slots: Mutex<Vec<Option<Answer>>>,
+    missing: AtomicUsize,
+    complete: Notify,
+}
+
+/// The right and the duty to give one of the answers.
+pub(crate) struct Ticket {
+    answers: Arc<Answers>,
+    slot: usize,
+    given: bool,
+}
+
+impl Answers {
+    /// Room for `count` answers.
+    pub(crate) fn new(count: usize) -> Arc<Answers> {
+        let slots = std::iter::repeat_with(|| None).take(count).collect();
+        Arc::new(Answers {
+            slots: Mutex::new(slots),
+            missing: AtomicUsize::new(count),
+            complete: Notify::new(),
+        })
+    }
+
+    /// The ticket for answer `slot`; one each.
+    pub(crate) fn ticket(self: &Arc<Answers>, slot: usize) -> Ticket {
+        Ticket { answers: self.clone(), slot, given: false }
+    }
+
+    /// All answers, once they are there.
+    pub(crate) async fn wait(&self) -> Vec<Answer> {
+        loop {
+            let complete = self.complete.notified();
+            if self.missing.load(Ordering::Acquire) == 0 {
+                break;
+            }
+            complete.await;
+        }
+        let slots = std::mem::take(&mut *self.slots.lock().unwrap_or_else(PoisonError::into_inner));
+        slots.into_iter().map(|slot| slot.unwrap_or_else(|| Err(unanswered()))).collect()
+    }
+}
+
+impl Ticket {
+    pub(crate) fn answer(&mut self, answer: Answer) {
+        if self.given {
+            return;
+        }
+        self.given = true;
+        let mut slots = self.answers.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = slots.get_mut(self.slot) {
+            *slot = Some(answer);
+        }
+        drop(slots);
+        if self.answers.missing.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.answers.complete.notify_one();
+        }
+    }
+}
+
+impl Drop for Ticket {
+    /// Nobody waits for ever: a command that is dropped on the way is answered.
+    fn drop(&mut self) {
+        self.answer(Err(unanswered()));
+    }
+}
+
+fn unanswered() -> Error {
+    Error::Store("the node stopped before the answer was known".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn answers_come_in_order_and_always() {
+        let answers = Answers::new(2);
+        let mut second = answers.ticket(1);
+        drop(answers.ticket(0));
+        second.answer(Ok(Answered::Reply(Reply::Done)));
+        let given = answers.wait().await;
+        assert!(matches!(given[0], Err(Error::Store(_))));
+        assert!(matches!(given[1], Ok(Answered::Reply(Reply::Done))));
+    }
+}

@@ -1,0 +1,281 @@
+//! What a record changes in the tables that one searches by. Pure: the journal's fold says what they must be.
+
+use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::time::Duration;
+
+use backstitch_saga::protocol::{Outcome, State};
+use backstitch_saga::{Action, Event, Record, Run, RunId, StepPath, TaskKey, Time};
+
+use super::cache::CachedRun;
+use super::decide::Decided;
+use crate::handover::HandOver;
+use crate::store::batch::{Batch, NewIncident, NewRun, ReadyRow, RunState};
+
+/// What changes with one run's record.
+pub(crate) struct Changes {
+    /// Its line in `runs`, if it changes.
+    pub(crate) state: Option<RunState>,
+    pub(crate) added: Vec<ReadyRow>,
+    pub(crate) removed: Vec<TaskKey>,
+}
+
+/// What the index of a run must say, apart from who is in charge.
+pub(crate) fn state_of(run: &Run, node: Option<i32>) -> RunState {
+    RunState {
+        state: run.state(),
+        outcome: run.outcome(),
+        conditions: run.conditions(),
+        ended_at: run.ended_at(),
+        node,
+        wake_at: None,
+    }
+}
+
+/// Computes the changes of a record that was decided, and adds everything to the batch.
+pub(crate) fn add(
+    batch: &mut Batch,
+    decided: &Decided,
+    node: i32,
+    handover: &HandOver,
+    reserve_for: Duration,
+) -> Result<Changes, String> {
+    let Decided { cached, record, starts, key, .. } = decided;
+    let run = cached.run.id();
+    let seq = i32::try_from(cached.run.seq() + 1).map_err(|_| "the journal is full".to_owned())?;
+    let events = crate::store::codec::encode_events(&record.events)?;
+    let payloads = crate::store::codec::encode_payloads(&record.payloads);
+    batch.record(run, seq, record.at, events, payloads, key.is_some());
+    let (added, removed) = ready_changes(cached, record, node, handover, reserve_for);
+    let state = run_state(cached, *starts, node, &added);
+    for row in &added {
+        batch.offer(row, record.at);
+    }
+    for task in &removed {
+        batch.taken(run, task);
+    }
+    if *starts {
+        start(batch, run, record, state.as_ref().unwrap_or(&cached.indexed));
+    } else if let Some(state) = &state {
+        batch.update(run, state);
+    }
+    if record.events.iter().any(is_edge) {
+        incidents(batch, cached, record);
+        milestones(batch, cached, record);
+    }
+    Ok(Changes { state, added, removed })
+}
+
+/// The run's new line in `runs`; `None` when it stays as it is. Whoever writes a record is in charge from then on.
+fn run_state(cached: &CachedRun, starts: bool, node: i32, added: &[ReadyRow]) -> Option<RunState> {
+    let run = &cached.run;
+    let mut state = state_of(run, Some(node));
+    if state.state == State::Ended {
+        state.node = None;
+    } else if starts && !run.in_flight() && added.iter().all(|row| row.reserved.is_none()) {
+        // Nobody here will do its first task soon: it is parked from the beginning.
+        state.node = None;
+        state.wake_at = run.next_due();
+    }
+    (starts || state != cached.indexed).then_some(state)
+}
+
+fn start(batch: &mut Batch, run: RunId, record: &Record, state: &RunState) {
+    let Some(Event::Started {
+        namespace,
+        workflow,
+        version,
+        definition,
+        key,
+        correlation_id,
+        labels,
+        ..
+    }) = record.events.first()
+    else {
+        return;
+    };
+    let labels = (!labels.is_empty()).then(|| serde_json::to_string(labels).unwrap_or_default());
+    let new = NewRun {
+        namespace,
+        workflow,
+        version: *version,
+        definition,
+        key: key.as_deref(),
+        correlation_id: correlation_id.as_deref(),
+        labels,
+        started_at: record.at,
+    };
+    batch.start(run, new, state);
+}
+
+/// Which tasks come to the table `ready` and which go from it: those on offer when the record is done, against those
+/// that were on offer before. Looks only at what the record's events can have changed.
+fn ready_changes(
+    cached: &CachedRun,
+    record: &Record,
+    node: i32,
+    handover: &HandOver,
+    reserve_for: Duration,
+) -> (Vec<ReadyRow>, Vec<TaskKey>) {
+    let mut touched: BTreeSet<TaskKey> = BTreeSet::new();
+    let spilled = &cached.spilled;
+    for event in &record.events {
+        match event {
+            Event::Offered { step, action, attempt, .. }
+            | Event::Released { step, action, attempt }
+            | Event::Leased { step, action, attempt, .. }
+            | Event::Failed { step, action, attempt, .. }
+            | Event::Lost { step, action, attempt, .. } => {
+                touched.insert(TaskKey { step: step.clone(), action: *action, attempt: *attempt });
+            }
+            _ if spilled.is_empty() => {}
+            Event::GaveUp { step, .. }
+            | Event::UndoMarked { step, .. }
+            | Event::UndoBlocked { step }
+            | Event::Undone { step, .. }
+            | Event::Parked { step }
+            | Event::Succeeded { step, .. }
+            | Event::Happened { step, .. }
+            | Event::NotHappened { step, .. } => touched.extend(of_work(spilled, step).cloned()),
+            Event::Joined { step, .. } | Event::Skipped { step, .. } => {
+                touched.extend(of_work(spilled, &StepPath::step(step.clone())).cloned());
+            }
+            Event::CompensationStarted { .. } | Event::Killed { .. } | Event::Ended { .. } => {
+                touched.extend(spilled.iter().cloned());
+            }
+            Event::Started { .. }
+            | Event::Opened { .. }
+            | Event::Beat { .. }
+            | Event::RetryScheduled { .. }
+            | Event::RetryRequested { .. }
+            | Event::Resumed { .. }
+            | Event::RunFailed { .. }
+            | Event::UndoRequested { .. }
+            | Event::CancelRequested { .. }
+            | Event::TimedOut
+            | Event::IncidentOpened { .. }
+            | Event::IncidentResolved { .. }
+            | Event::LateResult { .. } => {}
+        }
+    }
+    let (mut added, mut removed) = (Vec::new(), Vec::new());
+    for task in touched {
+        match (spilled.contains(&task), cached.run.is_offered(&task)) {
+            (true, false) => removed.push(task),
+            (false, true) => {
+                let Some((queue, name)) = cached.run.route(&task) else { continue };
+                let ours = handover.would_remember(&cached.namespace, queue, name);
+                let until = record.at.after(reserve_for.into());
+                added.push(ReadyRow {
+                    run: cached.run.id(),
+                    namespace: cached.namespace.clone(),
+                    queue: queue.to_owned(),
+                    name: name.to_owned(),
+                    task,
+                    reserved: ours.then_some((node, until)),
+                });
+            }
+            _ => {}
+        }
+    }
+    (added, removed)
+}
+
+/// The tasks of one item, or of one step with all its items.
+fn of_work<'a>(
+    spilled: &'a BTreeSet<TaskKey>,
+    step: &StepPath,
+) -> impl Iterator<Item = &'a TaskKey> {
+    let last = StepPath { step: step.step.clone(), item: step.item.or(Some(u32::MAX)) };
+    let key = |step, action, attempt| TaskKey { step, action, attempt };
+    spilled.range((
+        Bound::Included(key(step.clone(), Action::Forward, 0)),
+        Bound::Included(key(last, Action::Compensate, u32::MAX)),
+    ))
+}
+
+/// Whether an event is written to `incidents` or `events`.
+fn is_edge(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::Started { .. }
+            | Event::Ended { .. }
+            | Event::CompensationStarted { .. }
+            | Event::IncidentOpened { .. }
+            | Event::IncidentResolved { .. }
+    )
+}
+
+/// Incidents that opened, and those that are over. One that did both in this record is written once.
+fn incidents(batch: &mut Batch, cached: &CachedRun, record: &Record) {
+    let run = cached.run.id();
+    let over = |wanted: u32| {
+        record.events.iter().any(
+            |event| matches!(event, Event::IncidentResolved { incident } if *incident == wanted),
+        )
+    };
+    let mut opened = BTreeSet::new();
+    for event in &record.events {
+        match event {
+            Event::IncidentOpened { incident, kind, step, message } => {
+                opened.insert(*incident);
+                let new = NewIncident {
+                    incident: *incident,
+                    namespace: &cached.namespace,
+                    workflow: &cached.run.graph().definition.name,
+                    kind: kind.as_str(),
+                    step: step.as_ref(),
+                    message,
+                    opened_at: record.at,
+                    resolved_at: over(*incident).then_some(record.at),
+                };
+                batch.incident(run, &new);
+            }
+            Event::IncidentResolved { incident } if !opened.contains(incident) => {
+                batch.resolved(run, *incident, record.at);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn milestones(batch: &mut Batch, cached: &CachedRun, record: &Record) {
+    let definition = &cached.run.graph().definition;
+    for event in &record.events {
+        let (kind, incident) = match event {
+            Event::Started { .. } => ("run.started", None),
+            Event::CompensationStarted { .. } => ("run.compensation_started", None),
+            Event::Ended { outcome, .. } => (milestone_of(*outcome), None),
+            Event::IncidentOpened { incident, .. } => ("incident.opened", Some(*incident)),
+            Event::IncidentResolved { incident } => ("incident.resolved", Some(*incident)),
+            _ => continue,
+        };
+        let workflow = &definition.name;
+        let version = definition.version;
+        let data = match incident {
+            None => format!(r#"{{"workflow":"{workflow}","version":{version}}}"#),
+            Some(number) => {
+                format!(r#"{{"workflow":"{workflow}","version":{version},"incident":{number}}}"#)
+            }
+        };
+        batch.milestone(&cached.namespace, cached.run.id(), kind, record.at, data);
+    }
+}
+
+fn milestone_of(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Succeeded => "run.succeeded",
+        Outcome::PartiallyCompleted => "run.partially_completed",
+        Outcome::FailedClean => "run.failed_clean",
+        Outcome::FailedDirty => "run.failed_dirty",
+        Outcome::Compensated => "run.compensated",
+        Outcome::CompensatedWithManualSteps => "run.compensated_with_manual_steps",
+        Outcome::Cancelled => "run.cancelled",
+    }
+}
+
+/// When a run is to be looked at next, after it moved at `moved_at`: when its next timer is due, or to be parked.
+pub(crate) fn look_at(run: &Run, moved_at: Time, park_after: Duration) -> Option<Time> {
+    let park = (!run.in_flight()).then(|| moved_at.after(park_after.into()));
+    run.next_due().into_iter().chain(park).min()
+}

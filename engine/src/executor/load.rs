@@ -1,0 +1,154 @@
+//! Folds runs from what is stored of them.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use backstitch_saga::{Event, Run, RunId, Time};
+use sqlx::postgres::PgConnection;
+
+use super::cache::CachedRun;
+use super::envelope::Order;
+use super::{OWN_RETRY_LATER, Shard, Works, index};
+use crate::Error;
+use crate::definitions::{Definitions, Workflow};
+use crate::store::codec::{JournalRow, decode};
+use crate::store::journal::{self, Stored};
+use crate::store::{Trouble, batch::RunState};
+
+impl Shard {
+    /// Loads the runs of a batch that are not in memory. Answers which were loaded just now; the commands for runs
+    /// that could not be loaded are answered and gone.
+    pub(super) async fn load_missing(&mut self, works: &mut Works) -> HashSet<RunId> {
+        let missing: Vec<RunId> = works
+            .iter()
+            .filter(|(run, envelopes)| {
+                let begins = envelopes.first().is_some_and(|first| {
+                    matches!(first.order, Order::Start(_)) && first.tries == 0
+                });
+                !begins && self.cache.get(*run).is_none()
+            })
+            .map(|(run, _)| *run)
+            .collect();
+        if missing.is_empty() {
+            return HashSet::new();
+        }
+        let at = self.node.clock.now();
+        let loaded = self.load(&missing, at).await;
+        if loaded.is_err() {
+            self.connection = None;
+        }
+        let mut fresh = HashSet::new();
+        let mut failed: HashMap<RunId, String> = HashMap::new();
+        match loaded {
+            Ok(loaded) => {
+                for (run, one) in loaded {
+                    match one {
+                        Ok(cached) => {
+                            self.node.counters.loads.one();
+                            fresh.insert(run);
+                            self.cache.put(cached);
+                        }
+                        Err(error) => {
+                            tracing::error!(%run, %error, "a run could not be loaded and is left alone");
+                            failed.insert(run, error.to_string());
+                        }
+                    }
+                }
+            }
+            Err(trouble) => {
+                tracing::warn!(error = trouble.message(), "runs could not be loaded");
+                failed.extend(missing.into_iter().map(|run| (run, trouble.message().to_owned())));
+            }
+        }
+        let (bad, good) = works.drain(..).partition(|(run, _)| failed.contains_key(run));
+        *works = good;
+        let bad: Works = bad;
+        for (run, envelopes) in bad {
+            let trouble = Trouble::Failed(failed.remove(&run).unwrap_or_default());
+            envelopes.into_iter().for_each(|envelope| self.fail(envelope, &trouble));
+            // What cannot be read now will hardly be readable in a second.
+            self.timers.clear(run);
+            self.timers.set(run, at.after(OWN_RETRY_LATER.into()));
+        }
+        fresh
+    }
+
+    async fn load(
+        &mut self,
+        runs: &[RunId],
+        at: Time,
+    ) -> Result<Vec<(RunId, Result<Box<CachedRun>, Error>)>, Trouble> {
+        let node = Arc::clone(&self.node);
+        let connection = self.connection().await?;
+        let mut loaded = Vec::with_capacity(runs.len());
+        for (run, stored) in journal::load(connection, runs).await? {
+            loaded.push((run, fold(&node.definitions, connection, run, stored, at).await));
+        }
+        Ok(loaded)
+    }
+}
+
+/// Folds a run from what is stored of it.
+pub(crate) async fn fold(
+    definitions: &Definitions,
+    connection: &mut PgConnection,
+    id: RunId,
+    mut stored: Stored,
+    at: Time,
+) -> Result<Box<CachedRun>, Error> {
+    let mut begun = None;
+    if let Some(snapshot) = stored.snapshot.take() {
+        let workflow = definitions.by_hash(connection, &snapshot.definition).await?;
+        match Run::restore(id, workflow.graph.clone(), &snapshot.state) {
+            Ok(run) => begun = Some((run, workflow)),
+            Err(error) => {
+                tracing::debug!(run = %id, error, "a snapshot is not used");
+                stored.rows = journal::load_until(connection, id, i32::MAX).await?;
+            }
+        }
+    }
+    let snapshot_events = begun.as_ref().map_or(0, |(run, _)| run.events_folded());
+    let (run, workflow) = fold_rows(definitions, connection, id, begun, &stored.rows).await?;
+    let state = index::state_of(&run, stored.node);
+    Ok(Box::new(CachedRun {
+        namespace: run.namespace().into(),
+        workflow,
+        indexed: RunState { wake_at: None, ..state },
+        spilled: run.offered().into_iter().collect::<BTreeSet<_>>(),
+        snapshot_events,
+        moved_at: at,
+        run,
+    }))
+}
+
+/// Folds records onto a run, or onto nothing.
+pub(crate) async fn fold_rows(
+    definitions: &Definitions,
+    connection: &mut PgConnection,
+    id: RunId,
+    mut begun: Option<(Run, Arc<Workflow>)>,
+    rows: &[JournalRow],
+) -> Result<(Run, Arc<Workflow>), Error> {
+    for row in rows {
+        let record = decode(id, row).map_err(Error::Store)?;
+        if begun.is_none() {
+            let Some(Event::Started { definition, .. }) = record.events.first() else {
+                return Err(Error::Store(format!(
+                    "the journal of run {id} does not begin with a start"
+                )));
+            };
+            let workflow = definitions.by_hash(connection, definition).await?;
+            begun = Some((Run::new(id, workflow.graph.clone()), workflow));
+        }
+        if let Some((run, _)) = &mut begun {
+            if i64::from(row.seq) != i64::try_from(run.seq()).unwrap_or(i64::MAX) + 1 {
+                return Err(Error::Store(format!(
+                    "the journal of run {id} has a gap before record {}",
+                    row.seq
+                )));
+            }
+            run.apply(&record);
+        }
+    }
+    begun.ok_or_else(|| Error::unknown_run(id))
+}

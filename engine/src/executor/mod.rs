@@ -1,0 +1,358 @@
+//! The executor: takes what is there, decides it, commits it in one statement, answers.
+//!
+//! A shard owns the runs whose id falls to it, with their timers. While one batch commits the next collects; there is
+//! no flush timer. What the rules say is not known here, only that a record follows from a command.
+
+pub(crate) mod cache;
+mod commit;
+mod decide;
+pub(crate) mod envelope;
+pub(crate) mod index;
+pub(crate) mod load;
+mod settle;
+mod timers;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use backstitch_saga::protocol::TaskOffer;
+use backstitch_saga::{Refusal, RunId, Time};
+use sqlx::postgres::PgConnection;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::handover::{Grant, Hint};
+use crate::node::{Message, Node};
+use crate::store::Trouble;
+use crate::{Error, store};
+use cache::{Cache, CachedRun};
+use decide::{Decided, Desk};
+use envelope::{Envelope, Order};
+use timers::Timers;
+
+/// How often a command is decided again before its caller is told to ask later.
+const TRIES: u16 = 100;
+/// When our own command failed, it is tried again after this long.
+const OWN_RETRY: Duration = Duration::from_secs(1);
+/// When it met a defect, or a record that this node cannot read.
+const OWN_RETRY_LATER: Duration = Duration::from_secs(60);
+
+/// One committer with the runs it owns.
+pub(crate) struct Shard {
+    node: Arc<Node>,
+    inbox: mpsc::UnboundedReceiver<Message>,
+    depth: Arc<AtomicUsize>,
+    backlog: VecDeque<Envelope>,
+    cache: Cache,
+    timers: Timers,
+    connection: Option<PgConnection>,
+    /// Runs in nobody's hands that are to be parked, with the time at which they must be looked at again.
+    parking: Vec<(RunId, Option<Time>)>,
+    drains: Vec<oneshot::Sender<()>>,
+    /// Of the batch under way: tasks for sessions, tasks that found none, and whether some are for other nodes too.
+    offers: Vec<(Grant, TaskOffer)>,
+    hints: Vec<Hint>,
+    unreserved: bool,
+}
+
+impl Shard {
+    pub(crate) fn new(
+        node: Arc<Node>,
+        inbox: mpsc::UnboundedReceiver<Message>,
+        depth: Arc<AtomicUsize>,
+    ) -> Shard {
+        let share = node.options.tuning.cache_weight / node.shards.len().max(1) as u64;
+        Shard {
+            node,
+            inbox,
+            depth,
+            backlog: VecDeque::new(),
+            cache: Cache::new(share),
+            timers: Timers::default(),
+            connection: None,
+            parking: Vec::new(),
+            drains: Vec::new(),
+            offers: Vec::new(),
+            hints: Vec::new(),
+            unreserved: false,
+        }
+    }
+
+    /// Works until the node is gone.
+    pub(crate) async fn run(mut self) {
+        loop {
+            if self.backlog.is_empty() {
+                self.drains.drain(..).for_each(|drained| {
+                    // Whoever asked may have given up.
+                    let _ = drained.send(());
+                });
+                let due = self.timers.next().map(|at| self.node.clock.instant(at));
+                let due = due.unwrap_or_else(|| Instant::now() + Duration::from_secs(3_600));
+                tokio::select! {
+                    message = self.inbox.recv() => match message {
+                        Some(message) => self.receive(message),
+                        None => return self.close().await,
+                    },
+                    () = tokio::time::sleep_until(due.into()) => {}
+                }
+            }
+            while let Ok(message) = self.inbox.try_recv() {
+                self.receive(message);
+            }
+            self.collect_due();
+            let batch = self.take();
+            if !batch.is_empty() {
+                self.round(batch).await;
+            }
+            self.let_go().await;
+        }
+    }
+
+    fn receive(&mut self, message: Message) {
+        match message {
+            Message::Work(envelopes) => self.backlog.extend(envelopes),
+            Message::Read { run, seq, read } => {
+                let cached = self.cache.get(run).filter(|cached| cached.run.seq() >= seq);
+                read(cached.map(|cached| &cached.run));
+            }
+            Message::Disown => self.cache.for_each(|cached| cached.indexed.node = None),
+            Message::Drain(done) => self.drains.push(done),
+        }
+    }
+
+    /// Looks at the runs whose timers have fired.
+    fn collect_due(&mut self) {
+        let now = self.node.clock.now();
+        let park_after = self.node.options.tuning.park_after;
+        while let Some(run) = self.timers.pop(now) {
+            let Some(cached) = self.cache.get(run) else {
+                self.backlog.push_back(Envelope::own(run, Order::Tick { adopted: false }));
+                continue;
+            };
+            let due = cached.run.next_due();
+            if due.is_some_and(|due| due <= now) {
+                self.backlog.push_back(Envelope::own(run, Order::Tick { adopted: false }));
+            } else if !cached.run.in_flight() && cached.moved_at.after(park_after.into()) <= now {
+                if cached.charge_of(self.node.id) {
+                    self.parking.push((run, due));
+                }
+            } else if let Some(at) = index::look_at(&cached.run, cached.moved_at, park_after) {
+                self.timers.set(run, at);
+            }
+        }
+        self.node.counters.timers.set(self.timers.len());
+    }
+
+    /// The next batch: everything that waits, up to the limits; or one command that must go alone.
+    fn take(&mut self) -> Vec<Envelope> {
+        let tuning = &self.node.options.tuning;
+        let (mut batch, mut runs, mut bytes) = (Vec::new(), HashSet::new(), 0);
+        while let Some(next) = self.backlog.front() {
+            let full = batch.len() >= tuning.batch_commands
+                || runs.len() >= tuning.batch_runs
+                || bytes >= tuning.batch_bytes;
+            if full || (next.alone && !batch.is_empty()) {
+                break;
+            }
+            let Some(mut envelope) = self.backlog.pop_front() else { break };
+            if envelope.counted {
+                envelope.counted = false;
+                self.depth.fetch_sub(1, Ordering::Relaxed);
+            }
+            runs.insert(envelope.run);
+            bytes += envelope.bytes();
+            let alone = envelope.alone;
+            batch.push(envelope);
+            if alone {
+                break;
+            }
+        }
+        batch
+    }
+
+    /// One batch from load to answer.
+    async fn round(&mut self, batch: Vec<Envelope>) {
+        let (mut works, followers) = group(batch);
+        let fresh = self.load_missing(&mut works).await;
+        let node = Arc::clone(&self.node);
+        let desk = Desk::of(&node);
+        let mut batch = Vec::with_capacity(works.len());
+        let mut quiet = Vec::new();
+        for (run, envelopes) in works {
+            let cached = match self.cache.take(run) {
+                Some(cached) => cached,
+                None => match envelopes.first().map(|envelope| &envelope.order) {
+                    Some(Order::Start(order)) => CachedRun::new(run, order, desk.at),
+                    _ => {
+                        self.unknown(envelopes);
+                        continue;
+                    }
+                },
+            };
+            match desk.decide(cached, envelopes) {
+                Ok(decided) if decided.record.events.is_empty() => quiet.push(decided),
+                Ok(decided) => batch.push(decided),
+                Err(broken) => {
+                    self.timers.set(run, desk.at.after(OWN_RETRY_LATER.into()));
+                    self.backlog.extend(broken.again);
+                }
+            }
+        }
+        let lost_keys = self.commit(batch).await;
+        self.answer_keys(followers.into_iter().chain(lost_keys).collect()).await;
+        self.answer_quiet(quiet, &fresh).await;
+        self.node.counters.cached.set(self.cache.len());
+    }
+
+    /// Commands for runs that do not exist.
+    fn unknown(&mut self, envelopes: Vec<Envelope>) {
+        for mut envelope in envelopes {
+            envelope.answer(Err(Error::unknown_run(envelope.run)));
+            if let Order::HandOut { grant, .. } = &envelope.order {
+                self.node.handover.give_back(grant);
+            }
+        }
+    }
+
+    /// Answers the commands that made nothing happen. A refusal by a run that was in memory may be out of date: it
+    /// counts only if the journal has not gone on.
+    async fn answer_quiet(&mut self, quiet: Vec<Decided>, fresh: &HashSet<RunId>) {
+        let mut doubtful = Vec::new();
+        for decided in quiet {
+            let Decided { cached, commands, .. } = decided;
+            let run = cached.run.id();
+            if cached.run.seq() == 0 {
+                // It never began: a start was refused, and nothing is to be remembered.
+                commands.into_iter().for_each(|(envelope, result)| self.conclude(envelope, result));
+                continue;
+            }
+            let refused = commands.iter().any(|(_, result)| result.is_err());
+            if refused && !fresh.contains(&run) {
+                doubtful.push((cached, commands));
+                continue;
+            }
+            commands.into_iter().for_each(|(envelope, result)| self.conclude(envelope, result));
+            self.keep(cached);
+        }
+        if doubtful.is_empty() {
+            return;
+        }
+        let runs: Vec<_> = doubtful.iter().map(|(cached, _)| cached.run.id().0).collect();
+        let last = match self.connection().await {
+            Ok(connection) => {
+                store::journal::last_seqs(connection, &runs).await.map_err(Trouble::from)
+            }
+            Err(trouble) => Err(trouble),
+        };
+        for (cached, commands) in doubtful {
+            let run = cached.run.id();
+            match &last {
+                Ok(last) if last.get(&run).is_some_and(|seq| *seq as u64 == cached.run.seq()) => {
+                    commands
+                        .into_iter()
+                        .for_each(|(envelope, result)| self.conclude(envelope, result));
+                    self.keep(cached);
+                }
+                Ok(_) => commands.into_iter().for_each(|(envelope, _)| self.again(envelope)),
+                Err(trouble) => {
+                    commands.into_iter().for_each(|(envelope, _)| self.fail(envelope, trouble));
+                }
+            }
+        }
+        if last.is_err() {
+            self.connection = None;
+        }
+    }
+
+    /// Gives the final answer to a command.
+    fn conclude(&self, mut envelope: Envelope, result: Result<backstitch_saga::Reply, Refusal>) {
+        match result {
+            Ok(reply) => {
+                let answer = match &envelope.order {
+                    Order::Start(_) => envelope::Answered::Started(crate::StartedRun {
+                        id: envelope.run,
+                        created: true,
+                    }),
+                    _ => envelope::Answered::Reply(reply),
+                };
+                envelope.answer(Ok(answer));
+            }
+            Err(refusal) => {
+                self.node.counters.refused.one();
+                if let Order::HandOut { grant, .. } = &envelope.order {
+                    self.node.handover.give_back(grant);
+                }
+                envelope.answer(Err(Error::Refused(refusal)));
+            }
+        }
+    }
+
+    /// Puts a run back into memory, and looks at it again when its time comes.
+    fn keep(&mut self, cached: Box<CachedRun>) {
+        let run = cached.run.id();
+        if cached.charge_of(self.node.id) {
+            let park_after = self.node.options.tuning.park_after;
+            if let Some(at) = index::look_at(&cached.run, cached.moved_at, park_after) {
+                self.timers.set(run, at);
+            }
+        }
+        self.cache.put(cached);
+    }
+
+    /// Decides a command again in the next round.
+    fn again(&mut self, mut envelope: Envelope) {
+        envelope.tries += 1;
+        if envelope.tries > TRIES {
+            let trouble = Trouble::Again("too many nodes work on this run at once".to_owned());
+            return self.fail(envelope, &trouble);
+        }
+        self.backlog.push_back(envelope);
+    }
+
+    /// The database failed a command.
+    fn fail(&mut self, mut envelope: Envelope, trouble: &Trouble) {
+        match &envelope.order {
+            Order::HandOut { grant, .. } => self.node.handover.give_back(grant),
+            Order::Tick { .. } => {
+                let later = self.node.clock.now().after(OWN_RETRY.into());
+                self.timers.set(envelope.run, later);
+            }
+            Order::Start(_) | Order::Command(_) => {}
+        }
+        envelope.answer(Err(Error::Store(trouble.message().to_owned())));
+    }
+
+    async fn connection(&mut self) -> Result<&mut PgConnection, Trouble> {
+        if self.connection.is_none() {
+            self.connection = Some(self.node.database.writer().await?);
+        }
+        self.connection.as_mut().ok_or_else(|| Trouble::Failed("no connection".to_owned()))
+    }
+}
+
+type Works = Vec<(RunId, Vec<Envelope>)>;
+
+/// Groups commands by run, in order of arrival. Of several starts with one key only the first is decided; the others
+/// follow it.
+fn group(batch: Vec<Envelope>) -> (Works, Vec<Envelope>) {
+    let mut works: Works = Vec::new();
+    let mut places: HashMap<RunId, usize> = HashMap::with_capacity(batch.len());
+    let mut keys = HashSet::new();
+    let mut followers = Vec::new();
+    for envelope in batch {
+        if let Order::Start(order) = &envelope.order
+            && let Some(key) = &order.key
+            && !keys.insert(key.key.clone())
+        {
+            followers.push(envelope);
+            continue;
+        }
+        let place = *places.entry(envelope.run).or_insert_with(|| {
+            works.push((envelope.run, Vec::new()));
+            works.len() - 1
+        });
+        works[place].1.push(envelope);
+    }
+    (works, followers)
+}

@@ -1,0 +1,118 @@
+//! What follows from a record that is committed: answers, hand-over, timers, snapshots.
+
+use backstitch_saga::protocol::State;
+use backstitch_saga::{Event, RunId};
+
+use super::Shard;
+use super::decide::{Decided, Granted};
+use super::index::Changes;
+use crate::handover::Hint;
+use crate::store::journal::{self, Snapshot};
+
+/// A journal gets its first snapshot after so many events; each further one when it has doubled.
+const SNAPSHOT_EVENTS: u64 = 1_000;
+
+impl Shard {
+    /// A record stands in the journal: everything that waited for it happens now.
+    pub(super) fn settle(&mut self, decided: Decided, changes: Changes) {
+        let Decided { mut cached, record, commands, granted, .. } = decided;
+        let run = cached.run.id();
+        cached.run.sealed();
+        cached.moved_at = record.at;
+        self.count(&record.events);
+        if let Some(state) = changes.state {
+            cached.indexed = state;
+        }
+        for task in &changes.removed {
+            cached.spilled.remove(task);
+        }
+        for row in changes.added {
+            self.node.counters.spilled.one();
+            cached.spilled.insert(row.task.clone());
+            if let Some((_, until)) = row.reserved {
+                self.hints.push(Hint {
+                    run,
+                    task: row.task,
+                    namespace: row.namespace,
+                    queue: row.queue,
+                    name: row.name,
+                    until: self.node.clock.instant(until),
+                });
+            } else {
+                self.unreserved = true;
+            }
+        }
+        for Granted { task, grant, .. } in granted {
+            match cached.run.offer(&task) {
+                Some(offer) => self.offers.push((grant, offer)),
+                // A later command of the same batch revoked it.
+                None => self.node.handover.give_back(&grant),
+            }
+        }
+        for (envelope, result) in commands {
+            self.conclude(envelope, result);
+        }
+        if cached.run.state() == State::Ended {
+            self.timers.clear(run);
+            self.node.waiters.ended(run, || cached.run.view(record.at));
+            return;
+        }
+        self.snapshot(&mut cached);
+        self.keep(cached);
+    }
+
+    fn count(&self, events: &[Event]) {
+        let counters = &self.node.counters;
+        counters.records.one();
+        counters.events.add(events.len());
+        for event in events {
+            match event {
+                Event::LateResult { .. } => counters.late_results.one(),
+                Event::Lost { .. } => counters.lease_losses.one(),
+                Event::Released { .. } => counters.released.one(),
+                _ => {}
+            }
+        }
+    }
+
+    /// Rings the workers, and finds sessions for tasks that just came on offer and found none.
+    pub(super) fn announce(&mut self) {
+        let back = self.node.handover.deliver(self.offers.drain(..));
+        self.node.release(back);
+        if !self.hints.is_empty() {
+            let matches = self.node.handover.remember(self.hints.drain(..));
+            self.node.hand_out(matches);
+        }
+        if std::mem::take(&mut self.unreserved) {
+            self.node.hungry.notify_one();
+        }
+    }
+
+    /// Keeps a snapshot when the journal has grown so much that folding it would take long. The sizes grow by
+    /// doubling, so that the cost for each event stays the same.
+    fn snapshot(&self, cached: &mut super::CachedRun) {
+        let events = cached.run.events_folded();
+        if events - cached.snapshot_events <= SNAPSHOT_EVENTS.max(cached.snapshot_events) {
+            return;
+        }
+        cached.snapshot_events = events;
+        let run: RunId = cached.run.id();
+        let Ok(seq) = i32::try_from(cached.run.seq()) else { return };
+        let snapshot = Snapshot {
+            seq,
+            definition: cached.workflow.hash.to_string(),
+            state: cached.run.snapshot(),
+        };
+        let node = self.node.clone();
+        self.node.counters.snapshots.one();
+        tokio::spawn(async move {
+            let kept = match node.database.readers.acquire().await {
+                Ok(mut connection) => journal::keep_snapshot(&mut connection, run, &snapshot).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = kept {
+                tracing::warn!(%run, %error, "a snapshot was not written; loading the run takes longer");
+            }
+        });
+    }
+}

@@ -1,0 +1,273 @@
+//! The hand-over of tasks to workers, in this node's memory only: who waits for what, and what was put aside for whom.
+//!
+//! It decides nothing about a run and writes nothing: a task is a worker's once the record that says so is committed.
+//! A session has *credit*: how many more tasks it can take, from its last poll and from what it reported since. Credit
+//! is good while a poll waits and for a short grace afterwards.
+
+mod hints;
+mod sessions;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use backstitch_saga::protocol::{ClaimTasks, TaskOffer};
+use backstitch_saga::{RunId, TaskKey};
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+pub(crate) use hints::Hint;
+use hints::Routes;
+use sessions::Session;
+
+/// The right of a session to one task, taken from its credit.
+#[derive(Clone, Debug)]
+pub(crate) struct Grant {
+    pub(crate) session: Uuid,
+    /// `worker/session`, as it stands in the lease.
+    pub(crate) worker: Arc<str>,
+}
+
+/// A task on offer and the session that is to get it.
+#[derive(Debug)]
+pub(crate) struct Match {
+    pub(crate) run: RunId,
+    pub(crate) task: TaskKey,
+    pub(crate) grant: Grant,
+}
+
+/// What a poll found.
+pub(crate) struct Polled {
+    /// Tasks that were put aside for the session.
+    pub(crate) tasks: Vec<TaskOffer>,
+    /// Tasks on offer that are to be handed to it.
+    pub(crate) matches: Vec<Match>,
+    /// Rings when something is put aside for the session.
+    pub(crate) bell: Arc<Notify>,
+    /// Whether it could take more than this node knows of.
+    pub(crate) hungry: bool,
+}
+
+/// The hand-over of one node.
+pub(crate) struct HandOver {
+    state: Mutex<State>,
+    grace: Duration,
+    hint_limit: usize,
+}
+
+#[derive(Default)]
+struct State {
+    sessions: HashMap<Uuid, Session>,
+    routes: Routes,
+}
+
+impl HandOver {
+    pub(crate) fn new(grace: Duration, hint_limit: usize) -> HandOver {
+        HandOver { state: Mutex::default(), grace, hint_limit }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A session asks for tasks. `None` when the session is another namespace's.
+    pub(crate) fn poll(&self, namespace: &Arc<str>, claim: &ClaimTasks) -> Option<Polled> {
+        let mut state = self.lock();
+        let State { sessions, routes } = &mut *state;
+        let session = sessions
+            .entry(claim.session)
+            .or_insert_with(|| Session::new(namespace, &claim.worker, claim.session));
+        if session.namespace != *namespace {
+            return None;
+        }
+        session.wants(routes, &claim.queues);
+        session.begin_poll(claim.max);
+        let tasks = session.drain(claim.max);
+        let mut matches = Vec::new();
+        while session.credit > 0 {
+            let Some(hint) = session.next_hint(routes) else { break };
+            matches.push(Match { run: hint.run, task: hint.task, grant: session.grant() });
+        }
+        let hungry = session.credit > 0;
+        session.queue_up(routes);
+        Some(Polled { tasks, matches, bell: session.bell.clone(), hungry })
+    }
+
+    /// What has been put aside for a session that is polling, at most `max`.
+    pub(crate) fn fetch(&self, session: Uuid, max: u32) -> Vec<TaskOffer> {
+        self.lock().sessions.get_mut(&session).map_or_else(Vec::new, |session| session.drain(max))
+    }
+
+    /// A poll is over.
+    pub(crate) fn end_poll(&self, session: Uuid) {
+        if let Some(session) = self.lock().sessions.get_mut(&session) {
+            session.end_poll();
+        }
+    }
+
+    /// A session with room for a task of this kind, in turn.
+    pub(crate) fn grant(&self, namespace: &str, queue: &str, name: &str) -> Option<Grant> {
+        let mut state = self.lock();
+        let State { sessions, routes } = &mut *state;
+        let id = routes.find(namespace, queue, name)?;
+        let route = routes.get_mut(id)?;
+        let now = Instant::now();
+        while let Some(first) = route.waiting.pop_front() {
+            let Some(session) = sessions.get_mut(&first) else { continue };
+            if session.credit == 0 || !session.is_alive(now, self.grace) {
+                session.left_queue(id);
+                continue;
+            }
+            let grant = session.grant();
+            if session.credit > 0 {
+                route.waiting.push_back(first);
+            } else {
+                session.left_queue(id);
+            }
+            return Some(grant);
+        }
+        None
+    }
+
+    /// The record that says so is committed: the tasks are put aside for their sessions. Answers those whose session
+    /// is gone.
+    pub(crate) fn deliver(
+        &self,
+        offers: impl ExactSizeIterator<Item = (Grant, TaskOffer)>,
+    ) -> Vec<(RunId, TaskKey)> {
+        let mut back = Vec::new();
+        if offers.len() == 0 {
+            return back;
+        }
+        let mut state = self.lock();
+        for (grant, offer) in offers {
+            match state.sessions.get_mut(&grant.session) {
+                Some(session) => session.deliver(offer),
+                None => back.push(key_of(offer)),
+            }
+        }
+        back
+    }
+
+    /// The task went to nobody: the session may have another.
+    pub(crate) fn give_back(&self, grant: &Grant) {
+        let mut state = self.lock();
+        let State { sessions, routes } = &mut *state;
+        if let Some(session) = sessions.get_mut(&grant.session) {
+            session.reserved = session.reserved.saturating_sub(1);
+            session.credit += 1;
+            session.queue_up(routes);
+        }
+    }
+
+    /// The worker that held a task reported it, and so has room for another.
+    pub(crate) fn reported(&self, worker: &str) {
+        let Some(id) = worker.rsplit('/').next().and_then(|id| Uuid::parse_str(id).ok()) else {
+            return;
+        };
+        let mut state = self.lock();
+        let State { sessions, routes } = &mut *state;
+        let Some(session) = sessions.get_mut(&id) else { return };
+        if session.is_alive(Instant::now(), self.grace) {
+            session.credit += 1;
+            session.queue_up(routes);
+        }
+    }
+
+    /// Whether this node wants the first right to a task of this kind: it has workers for it, and room to remember it.
+    pub(crate) fn would_remember(&self, namespace: &str, queue: &str, name: &str) -> bool {
+        let state = self.lock();
+        state.routes.hints() < self.hint_limit
+            && state
+                .routes
+                .find(namespace, queue, name)
+                .and_then(|id| state.routes.get(id))
+                .is_some_and(|route| route.members > 0)
+    }
+
+    /// Remembers tasks on offer, and finds sessions for them.
+    pub(crate) fn remember(&self, hints: impl Iterator<Item = Hint>) -> Vec<Match> {
+        let mut state = self.lock();
+        let State { sessions, routes } = &mut *state;
+        let now = Instant::now();
+        let mut matches = Vec::new();
+        for hint in hints {
+            let Some(id) = routes.find(&hint.namespace, &hint.queue, &hint.name) else { continue };
+            let Some(route) = routes.get_mut(id) else { continue };
+            let mut grant = None;
+            while let Some(first) = route.waiting.front().copied() {
+                match sessions.get_mut(&first) {
+                    Some(session) if session.credit > 0 && session.is_alive(now, self.grace) => {
+                        grant = Some(session.grant());
+                        route.waiting.rotate_left(1);
+                        break;
+                    }
+                    Some(session) => session.left_queue(id),
+                    None => {}
+                }
+                route.waiting.pop_front();
+            }
+            match grant {
+                Some(grant) => matches.push(Match { run: hint.run, task: hint.task, grant }),
+                None => routes.remember(id, hint),
+            }
+        }
+        matches
+    }
+
+    /// What sessions with credit wait for: namespace, queue, handler, how many.
+    pub(crate) fn wanted(&self) -> Vec<(Arc<str>, String, String, u32)> {
+        let state = self.lock();
+        let now = Instant::now();
+        let mut wanted: HashMap<u64, u32> = HashMap::new();
+        for session in state.sessions.values() {
+            if session.credit > 0 && session.is_alive(now, self.grace) {
+                for id in session.routes() {
+                    *wanted.entry(id).or_default() += session.credit;
+                }
+            }
+        }
+        let named = wanted.into_iter().filter_map(|(id, count)| {
+            let route = state.routes.get(id)?;
+            Some((route.namespace.clone(), route.queue.clone(), route.name.clone(), count))
+        });
+        named.collect()
+    }
+
+    /// Takes back what was put aside for sessions that have not polled within the grace, and forgets those that have
+    /// been silent for long. With `all`, every session is silent.
+    pub(crate) fn expire(&self, all: bool) -> Vec<(RunId, TaskKey)> {
+        let mut state = self.lock();
+        let State { sessions, routes } = &mut *state;
+        let now = Instant::now();
+        let mut back = Vec::new();
+        sessions.retain(|_, session| {
+            if !all && session.is_alive(now, self.grace) {
+                return true;
+            }
+            back.extend(session.outbox.drain(..).map(key_of));
+            session.credit = 0;
+            session.bell.notify_one();
+            let keep = !all
+                && (session.reserved > 0
+                    || session.is_alive(now, self.grace + sessions::FORGET_AFTER));
+            if !keep {
+                session.leave(routes);
+            }
+            keep
+        });
+        routes.expire(now);
+        back
+    }
+
+    /// How many sessions there are, and how many tasks are remembered.
+    pub(crate) fn sizes(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.sessions.len(), state.routes.hints())
+    }
+}
+
+fn key_of(offer: TaskOffer) -> (RunId, TaskKey) {
+    let TaskOffer { run, step, action, attempt, .. } = offer;
+    (run, TaskKey { step, action, attempt })
+}

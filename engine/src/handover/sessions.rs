@@ -1,0 +1,167 @@
+//! One life of a worker, as this node sees it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use backstitch_saga::protocol::TaskOffer;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use super::Grant;
+use super::hints::{Hint, Routes};
+
+/// After how long without a poll a session is forgotten.
+pub(super) const FORGET_AFTER: Duration = Duration::from_secs(60);
+/// No answer to a poll is much larger than this.
+const ANSWER_BYTES: usize = 8 * 1024 * 1024;
+
+pub(super) struct Session {
+    id: Uuid,
+    pub(super) namespace: Arc<str>,
+    /// `worker/session`.
+    worker: Arc<str>,
+    /// The kinds of task it does, and whether it stands in their queue.
+    routes: Vec<(u64, bool)>,
+    /// The kinds as they were asked for last.
+    queues: BTreeMap<String, Vec<String>>,
+    /// How many more tasks it can take.
+    pub(super) credit: u32,
+    /// Tasks granted whose record is not committed yet.
+    pub(super) reserved: u32,
+    /// Tasks that are its own and not fetched yet.
+    pub(super) outbox: VecDeque<TaskOffer>,
+    polls: u32,
+    last_poll: Instant,
+    pub(super) bell: Arc<Notify>,
+    /// Which kind is looked at first.
+    turn: usize,
+}
+
+impl Session {
+    pub(super) fn new(namespace: &Arc<str>, worker: &str, id: Uuid) -> Session {
+        Session {
+            id,
+            namespace: namespace.clone(),
+            worker: format!("{worker}/{id}").into(),
+            routes: Vec::new(),
+            queues: BTreeMap::new(),
+            credit: 0,
+            reserved: 0,
+            outbox: VecDeque::new(),
+            polls: 0,
+            last_poll: Instant::now(),
+            bell: Arc::new(Notify::new()),
+            turn: 0,
+        }
+    }
+
+    /// Whether it polls now, or did within `grace`.
+    pub(super) fn is_alive(&self, now: Instant, grace: Duration) -> bool {
+        self.polls > 0 || now.saturating_duration_since(self.last_poll) <= grace
+    }
+
+    /// Takes note of the kinds of task it does.
+    pub(super) fn wants(&mut self, routes: &mut Routes, queues: &BTreeMap<String, Vec<String>>) {
+        if self.queues == *queues {
+            return;
+        }
+        self.leave(routes);
+        for (queue, names) in queues {
+            for name in names {
+                let id = routes.join(&self.namespace, queue, name);
+                if self.routes.iter().all(|(known, _)| *known != id) {
+                    self.routes.push((id, false));
+                } else {
+                    routes.leave(id, self.id);
+                }
+            }
+        }
+        self.queues = queues.clone();
+    }
+
+    /// Leaves all kinds of task.
+    pub(super) fn leave(&mut self, routes: &mut Routes) {
+        for (id, _) in self.routes.drain(..) {
+            routes.leave(id, self.id);
+        }
+        self.queues.clear();
+    }
+
+    pub(super) fn routes(&self) -> impl Iterator<Item = u64> + '_ {
+        self.routes.iter().map(|(id, _)| *id)
+    }
+
+    /// A poll begins: the worker has room for `max` tasks in all, some of which are on their way already.
+    pub(super) fn begin_poll(&mut self, max: u32) {
+        let coming =
+            u32::try_from(self.outbox.len()).unwrap_or(u32::MAX).saturating_add(self.reserved);
+        self.credit = max.saturating_sub(coming);
+        self.polls += 1;
+        self.last_poll = Instant::now();
+    }
+
+    pub(super) fn end_poll(&mut self) {
+        self.polls = self.polls.saturating_sub(1);
+        self.last_poll = Instant::now();
+    }
+
+    /// Tasks for the answer to a poll.
+    pub(super) fn drain(&mut self, max: u32) -> Vec<TaskOffer> {
+        let most = self.outbox.len().min(max as usize);
+        let mut bytes = 0;
+        let fitting = self.outbox.iter().take(most).take_while(|offer| {
+            let fits = bytes < ANSWER_BYTES;
+            bytes += offer.input.text().len();
+            fits
+        });
+        let count = fitting.count();
+        self.outbox.drain(..count).collect()
+    }
+
+    /// Uses one of its credit.
+    pub(super) fn grant(&mut self) -> Grant {
+        self.credit = self.credit.saturating_sub(1);
+        self.reserved += 1;
+        Grant { session: self.id, worker: self.worker.clone() }
+    }
+
+    pub(super) fn deliver(&mut self, offer: TaskOffer) {
+        self.reserved = self.reserved.saturating_sub(1);
+        self.outbox.push_back(offer);
+        self.bell.notify_one();
+    }
+
+    /// The oldest task on offer that it can do, each kind in turn.
+    pub(super) fn next_hint(&mut self, routes: &mut Routes) -> Option<Hint> {
+        let kinds = self.routes.len();
+        for step in 0..kinds {
+            let at = (self.turn + step) % kinds;
+            if let Some(hint) = routes.next_hint(self.routes[at].0) {
+                self.turn = at + 1;
+                return Some(hint);
+            }
+        }
+        None
+    }
+
+    /// Stands in the queue of each kind of task it does, if it has credit.
+    pub(super) fn queue_up(&mut self, routes: &mut Routes) {
+        if self.credit == 0 {
+            return;
+        }
+        for (id, queued) in &mut self.routes {
+            if !*queued && let Some(route) = routes.get_mut(*id) {
+                route.waiting.push_back(self.id);
+                *queued = true;
+            }
+        }
+    }
+
+    /// It no longer stands in the queue of a kind.
+    pub(super) fn left_queue(&mut self, route: u64) {
+        if let Some((_, queued)) = self.routes.iter_mut().find(|(id, _)| *id == route) {
+            *queued = false;
+        }
+    }
+}

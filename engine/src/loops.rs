@@ -1,0 +1,223 @@
+//! What a node does without being asked. Each loop is a function that does its work once; all of them only read the
+//! indexes and submit commands.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use backstitch_saga::RunId;
+use sqlx::postgres::PgConnection;
+use tokio::task::JoinHandle;
+
+use crate::Error;
+use crate::executor::envelope::{Envelope, Order};
+use crate::handover::Hint;
+use crate::node::{Message, Node};
+use crate::store::ready::Wanted;
+use crate::store::{nodes, partitions, ready, runs};
+
+/// How many runs are taken at once.
+const RUNS: i64 = 500;
+/// The most tasks that are reserved at once, of one kind.
+const TASKS: u32 = 1_000;
+
+fn millis(span: Duration) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
+}
+
+async fn connection(node: &Node) -> Result<sqlx::pool::PoolConnection<sqlx::Postgres>, Error> {
+    Ok(node.database.readers.acquire().await?)
+}
+
+fn adopt(node: &Node, found: Vec<RunId>) {
+    let order = |run| Envelope::own(run, Order::Tick { adopted: true });
+    node.submit_own(found.into_iter().map(order).collect());
+}
+
+/// Sets the clock, and shows that this node lives. When others have had reason to take it for gone, it forgets that it
+/// was in charge of anything; whatever it goes on to write puts it in charge again.
+pub(crate) async fn beat(node: &Node) -> Result<(), Error> {
+    let mut connection = connection(node).await?;
+    set_clock(node, &mut connection).await?;
+    let since = nodes::beat(&mut connection, node.id, &node.options.node_name).await?;
+    let dead_after = millis(node.options.tuning.dead_after);
+    if since.is_none_or(|since| since >= dead_after) {
+        tracing::warn!(
+            ?since,
+            "this node was silent for so long that others may have taken over its runs"
+        );
+        for door in &node.shards {
+            // A shard that is gone is in charge of nothing.
+            let _ = door.inbox.send(Message::Disown);
+        }
+    }
+    Ok(())
+}
+
+/// Sets the clock by the database's.
+pub(crate) async fn set_clock(node: &Node, connection: &mut PgConnection) -> Result<(), Error> {
+    let asked = Instant::now();
+    let shown = nodes::clock(connection).await?;
+    node.clock.set(shown, asked);
+    Ok(())
+}
+
+/// Takes over the runs of nodes that are gone. Answers how many.
+pub(crate) async fn take_over(node: &Node) -> Result<usize, Error> {
+    let mut connection = connection(node).await?;
+    let dead_after = millis(node.options.tuning.dead_after);
+    let mut gone = nodes::gone(&mut connection, dead_after).await?;
+    gone.retain(|other| *other != node.id);
+    let mut taken = 0;
+    while !gone.is_empty() {
+        let found = runs::take_over(&mut connection, node.id, &gone, RUNS).await?;
+        if found.is_empty() {
+            break;
+        }
+        taken += found.len();
+        node.counters.takeovers.add(found.len());
+        tracing::info!(runs = found.len(), "took over runs of a node that is gone");
+        adopt(node, found);
+    }
+    Ok(taken)
+}
+
+/// Takes charge of parked runs that are due. Answers how many.
+pub(crate) async fn wake(node: &Node) -> Result<usize, Error> {
+    let mut connection = connection(node).await?;
+    let mut woken = 0;
+    loop {
+        let found = runs::wake(&mut connection, node.id, node.clock.now(), RUNS).await?;
+        let count = found.len();
+        woken += count;
+        adopt(node, found);
+        if i64::try_from(count).unwrap_or(RUNS) < RUNS {
+            return Ok(woken);
+        }
+    }
+}
+
+/// Looks for tasks that waiting workers could do, and that no node keeps in mind. Answers how many.
+pub(crate) async fn look_for_tasks(node: &Node) -> Result<usize, Error> {
+    let wanted: Vec<Wanted> = node
+        .handover
+        .wanted()
+        .into_iter()
+        .map(|(namespace, queue, name, count)| Wanted {
+            namespace,
+            queue,
+            name,
+            limit: i32::try_from(count.min(TASKS)).unwrap_or(1),
+        })
+        .collect();
+    if wanted.is_empty() {
+        return Ok(0);
+    }
+    let mut connection = connection(node).await?;
+    let now = node.clock.now();
+    let until = now.after(node.options.tuning.reserve_for.into());
+    let found = ready::reserve(&mut connection, node.id, &wanted, now, until).await?;
+    let count = found.len();
+    let forget_at = node.clock.instant(until);
+    let hints = found.into_iter().map(|row| Hint {
+        run: row.run,
+        task: row.task,
+        namespace: row.namespace,
+        queue: row.queue,
+        name: row.name,
+        until: forget_at,
+    });
+    let matches = node.handover.remember(hints);
+    node.hand_out(matches);
+    Ok(count)
+}
+
+/// Takes back what was put aside for workers that do not fetch it. With `all`, from every worker. Answers how many.
+pub(crate) fn take_back(node: &Node, all: bool) -> usize {
+    let back = node.handover.expire(all);
+    let (sessions, hints) = node.handover.sizes();
+    node.counters.sessions.set(sessions);
+    node.counters.hints.set(hints);
+    let count = back.len();
+    node.release(back);
+    count
+}
+
+/// Makes partitions ahead of time, drops those past retention, forgets old nodes.
+pub(crate) async fn keep_house(node: &Node) -> Result<(), Error> {
+    let mut connection = connection(node).await?;
+    partitions::prepare(&mut connection).await?;
+    nodes::forget(&mut connection).await?;
+    if let Some(retention) = node.options.retention {
+        let keep = backstitch_saga::Span::from(retention).0;
+        let before = backstitch_saga::Time(node.clock.now().0.saturating_sub_unsigned(keep));
+        let dropped = partitions::drop_ended(&mut connection, before).await?;
+        node.counters.partitions_dropped.add(dropped as usize);
+    }
+    Ok(())
+}
+
+/// Something that a node does without being asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chore {
+    /// Set the clock, show that the node lives.
+    Beat,
+    /// Take over the runs of nodes that are gone.
+    TakeOver,
+    /// Take charge of parked runs that are due.
+    Wake,
+    /// Look for tasks that waiting workers could do.
+    LookForTasks,
+    /// Take back what was put aside for workers that do not fetch it.
+    TakeBack,
+    /// Make partitions ahead of time, drop those past retention, forget old nodes.
+    KeepHouse,
+}
+
+/// Does a chore once. Answers how many runs or tasks it found, where it looks for any.
+pub(crate) async fn once(node: &Node, chore: Chore) -> Result<usize, Error> {
+    match chore {
+        Chore::Beat => beat(node).await.map(|()| 0),
+        Chore::TakeOver => take_over(node).await,
+        Chore::Wake => wake(node).await,
+        Chore::LookForTasks => look_for_tasks(node).await,
+        Chore::TakeBack => Ok(take_back(node, false)),
+        Chore::KeepHouse => keep_house(node).await.map(|()| 0),
+    }
+}
+
+/// Begins all loops.
+pub(crate) fn spawn(node: &Arc<Node>) -> Vec<JoinHandle<()>> {
+    let tuning = &node.options.tuning;
+    vec![
+        tokio::spawn(every(node.clone(), tuning.beat_every, Chore::Beat)),
+        tokio::spawn(every(node.clone(), tuning.beat_every, Chore::TakeOver)),
+        tokio::spawn(every(node.clone(), tuning.wake_every, Chore::Wake)),
+        tokio::spawn(every(node.clone(), tuning.credit_grace / 4, Chore::TakeBack)),
+        tokio::spawn(every(node.clone(), Duration::from_secs(3_600), Chore::KeepHouse)),
+        tokio::spawn(serve_hungry(node.clone())),
+    ]
+}
+
+async fn every(node: Arc<Node>, span: Duration, chore: Chore) {
+    let mut ticks = tokio::time::interval(span.max(Duration::from_millis(1)));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = once(&node, chore).await {
+            tracing::warn!(?chore, %error, "a chore failed and is tried again");
+        }
+    }
+}
+
+/// Looks for tasks when a worker waits for more than this node knows of, and now and then while any waits.
+async fn serve_hungry(node: Arc<Node>) {
+    let ready_every = node.options.tuning.ready_every;
+    loop {
+        // Rung or not, what waits is looked for; but never without a breath in between.
+        let _ = tokio::time::timeout(ready_every, node.hungry.notified()).await;
+        if let Err(error) = look_for_tasks(&node).await {
+            tracing::warn!(%error, "looking for tasks failed and is tried again");
+        }
+        tokio::time::sleep(ready_every.min(Duration::from_millis(10))).await;
+    }
+}

@@ -1,0 +1,133 @@
+//! What the parts of one node share.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use backstitch_saga::{Command, Run, RunId, TaskKey};
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::clock::Clock;
+use crate::counters::Counters;
+use crate::definitions::Definitions;
+use crate::executor::envelope::{Envelope, Order};
+use crate::handover::{HandOver, Match};
+use crate::reads::waiters::Waiters;
+use crate::store::Database;
+use crate::{Error, Options};
+
+/// What the parts of one node share.
+pub(crate) struct Node {
+    /// Its number in the table `nodes`.
+    pub(crate) id: i32,
+    pub(crate) options: Options,
+    pub(crate) database: Database,
+    pub(crate) clock: Clock,
+    pub(crate) counters: Counters,
+    pub(crate) definitions: Definitions,
+    pub(crate) handover: HandOver,
+    pub(crate) waiters: Waiters,
+    pub(crate) credentials: crate::credentials::Cache,
+    pub(crate) shards: Vec<ShardDoor>,
+    /// It takes nothing new.
+    pub(crate) closing: AtomicBool,
+    /// Rings when a worker waits for more than this node knows of.
+    pub(crate) hungry: Notify,
+}
+
+/// The way to a shard.
+pub(crate) struct ShardDoor {
+    pub(crate) inbox: mpsc::UnboundedSender<Message>,
+    /// Commands that wait in front of it.
+    pub(crate) depth: Arc<AtomicUsize>,
+}
+
+/// What a shard is told.
+pub(crate) enum Message {
+    Work(Vec<Envelope>),
+    /// Reads a run in memory: gets `None` when it is not there, or not at record `seq` or later.
+    Read {
+        run: RunId,
+        seq: u64,
+        read: Read,
+    },
+    /// Others took this node for gone: it is in charge of nothing any more.
+    Disown,
+    /// Answered once everything that came before is done.
+    Drain(oneshot::Sender<()>),
+}
+
+/// What is done with a run in memory.
+pub(crate) type Read = Box<dyn FnOnce(Option<&Run>) + Send>;
+
+impl Node {
+    fn shard_of(&self, run: RunId) -> usize {
+        let mut hasher = DefaultHasher::new();
+        run.hash(&mut hasher);
+        let count = self.shards.len() as u64;
+        usize::try_from(hasher.finish() % count).unwrap_or_default()
+    }
+
+    /// Whether it takes nothing new.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
+    }
+
+    /// Gives commands to their shards, one message each. All or nothing: when too much waits, none is taken.
+    pub(crate) fn submit(&self, envelopes: Vec<Envelope>) -> Result<(), (Error, Vec<Envelope>)> {
+        if self.is_closing() {
+            return Err((Error::Busy, envelopes));
+        }
+        let limit = self.options.queue_limit;
+        let waiting: usize =
+            self.shards.iter().map(|door| door.depth.load(Ordering::Relaxed)).sum();
+        if waiting > 0 && waiting + envelopes.len() > limit {
+            return Err((Error::Busy, envelopes));
+        }
+        self.submit_own(envelopes);
+        Ok(())
+    }
+
+    /// Gives commands of the engine itself to their shards, whatever waits there.
+    pub(crate) fn submit_own(&self, envelopes: Vec<Envelope>) {
+        let mut parts: Vec<Vec<Envelope>> = self.shards.iter().map(|_| Vec::new()).collect();
+        for mut envelope in envelopes {
+            envelope.counted = true;
+            parts[self.shard_of(envelope.run)].push(envelope);
+        }
+        for (door, part) in self.shards.iter().zip(parts) {
+            if !part.is_empty() {
+                door.depth.fetch_add(part.len(), Ordering::Relaxed);
+                // A shard that is gone drops its messages, and dropping a command answers it.
+                let _ = door.inbox.send(Message::Work(part));
+            }
+        }
+    }
+
+    /// Hands tasks that are probably on offer to the sessions that were found for them.
+    pub(crate) fn hand_out(&self, matches: Vec<Match>) {
+        if !matches.is_empty() {
+            self.submit_own(matches.into_iter().map(Envelope::hand_out).collect());
+        }
+    }
+
+    /// Takes back tasks that were leased to sessions and never left the server.
+    pub(crate) fn release(&self, back: Vec<(RunId, TaskKey)>) {
+        if !back.is_empty() {
+            let order = |(run, task)| Envelope::own(run, Order::Command(Command::Release { task }));
+            self.submit_own(back.into_iter().map(order).collect());
+        }
+    }
+
+    /// Tells a shard to read a run in memory.
+    pub(crate) fn read(&self, run: RunId, seq: u64, read: Read) {
+        let door = &self.shards[self.shard_of(run)];
+        // A shard that is gone drops the reader, who notices.
+        let _ = door.inbox.send(Message::Read { run, seq, read });
+    }
+
+    /// Commands that wait in front of all shards.
+    pub(crate) fn depth(&self) -> usize {
+        self.shards.iter().map(|door| door.depth.load(Ordering::Relaxed)).sum()
+    }
+}

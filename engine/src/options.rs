@@ -1,0 +1,103 @@
+//! How a node is set up.
+
+use std::time::Duration;
+
+/// How a node is set up.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `postgres://…`
+    pub database_url: String,
+    /// A name for people; the host's name and process id by default.
+    pub node_name: String,
+    /// How many commands may wait before new ones are answered [`crate::Error::Busy`].
+    pub queue_limit: usize,
+    /// The largest input, output or error detail, in bytes.
+    pub payload_limit: usize,
+    /// How long ended runs are kept; for ever without it.
+    pub retention: Option<Duration>,
+    /// What hardly anybody needs to change.
+    pub tuning: Tuning,
+}
+
+impl Options {
+    /// The defaults against `database_url`.
+    #[must_use]
+    pub fn new(database_url: impl Into<String>) -> Options {
+        Options {
+            database_url: database_url.into(),
+            node_name: format!("{}-{}", host_name(), std::process::id()),
+            queue_limit: 20_000,
+            payload_limit: 256 * 1024,
+            retention: None,
+            tuning: Tuning::default(),
+        }
+    }
+}
+
+fn host_name() -> String {
+    let file = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let variable = || std::env::var("HOSTNAME").ok();
+    let name = file.or_else(variable).map(|name| name.trim().to_owned());
+    name.filter(|name| !name.is_empty()).unwrap_or_else(|| "node".to_owned())
+}
+
+/// The inner workings of a node, with defaults that suit nearly everybody. Tests change them.
+#[derive(Clone, Debug)]
+pub struct Tuning {
+    /// How many committers share the runs; each has one connection.
+    pub shards: usize,
+    /// The most runs of one batch.
+    pub batch_runs: usize,
+    /// The most commands of one batch.
+    pub batch_commands: usize,
+    /// The most bytes of documents that come in with one batch, roughly.
+    pub batch_bytes: usize,
+    /// How many connections readers share.
+    pub readers: u32,
+    /// How much a node remembers of runs: about one unit per event folded, 64 per run.
+    pub cache_weight: u64,
+    /// For how long after a poll tasks are still put aside for a worker.
+    pub credit_grace: Duration,
+    /// How many tasks a node keeps in mind for workers that are busy at the moment.
+    pub hint_limit: usize,
+    /// For how long a node has the first right to a task on offer.
+    pub reserve_for: Duration,
+    /// How often waiting workers make a node look for tasks that others offer.
+    pub ready_every: Duration,
+    /// After how long without a command a run in nobody's hands is parked.
+    pub park_after: Duration,
+    /// How often parked runs are looked through for those that are due.
+    pub wake_every: Duration,
+    /// How often a node shows that it lives, and looks for those that do not.
+    pub beat_every: Duration,
+    /// After how long without a sign of life a node counts as dead.
+    pub dead_after: Duration,
+    /// How long a statement may take before the connection is given up.
+    pub statement_limit: Duration,
+    /// For how long the fate of a batch is looked for when the answer to its commit was lost.
+    pub resolve_for: Duration,
+}
+
+impl Default for Tuning {
+    fn default() -> Tuning {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Tuning {
+            shards: cores.min(2),
+            batch_runs: 256,
+            batch_commands: 1_024,
+            batch_bytes: 8 * 1024 * 1024,
+            readers: 8,
+            cache_weight: 8_000_000,
+            credit_grace: Duration::from_secs(1),
+            hint_limit: 10_000,
+            reserve_for: Duration::from_secs(5),
+            ready_every: Duration::from_millis(250),
+            park_after: Duration::from_secs(10),
+            wake_every: Duration::from_millis(250),
+            beat_every: Duration::from_secs(1),
+            dead_after: Duration::from_secs(8),
+            statement_limit: Duration::from_secs(30),
+            resolve_for: Duration::from_secs(10),
+        }
+    }
+}

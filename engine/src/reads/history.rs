@@ -1,0 +1,171 @@
+//! The history of a run: its journal with the documents in place and the instants spelt for people.
+
+use std::fmt;
+use std::sync::Arc;
+
+use backstitch_saga::protocol::{HistoryEntry, Page};
+use backstitch_saga::{Payload, RunId, Time, Timestamp};
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use crate::Error;
+use crate::cursor::Cursor;
+use crate::node::Node;
+use crate::store::codec::{JournalRow, check_format, decode_payloads};
+use crate::store::{journal, runs};
+
+/// The history of a run in order.
+pub(crate) async fn history(
+    node: &Arc<Node>,
+    namespace: &str,
+    id: RunId,
+    after: Option<&str>,
+    limit: u32,
+) -> Result<Page<HistoryEntry>, Error> {
+    let (from, told) = after.map(Cursor::event).transpose()?.unwrap_or((1, 0));
+    let limit = limit.clamp(1, 1_000) as usize;
+    let mut connection = node.database.readers.acquire().await?;
+    let found = runs::ended(&mut connection, id).await?;
+    if found.is_none_or(|(owner, _)| owner != namespace) {
+        return Err(Error::unknown_run(id));
+    }
+    let beyond = i64::try_from(limit + 2).unwrap_or(i64::MAX);
+    let rows = journal::page(&mut connection, id, from, beyond).await?;
+    let mut items = Vec::new();
+    for row in rows {
+        let skip = if row.seq == from { told } else { 0 };
+        for (place, event) in entries(id, &row)?.into_iter().enumerate().skip(skip) {
+            if items.len() == limit {
+                return Ok(Page { items, next: Some(Cursor::of_event(row.seq, place)) });
+            }
+            let seq = u64::try_from(row.seq).unwrap_or_default();
+            items.push(HistoryEntry { seq, at: Timestamp(row.at), event });
+        }
+    }
+    Ok(Page { items, next: None })
+}
+
+/// The members of an object, in the order in which they were written.
+struct Members(Vec<(String, Box<RawValue>)>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(InOrder)
+    }
+}
+
+/// The place of a document in its record, as events spell it that may also say where else it stands.
+#[derive(Deserialize)]
+struct InSlot {
+    slot: usize,
+}
+
+/// The events of a record, for people.
+fn entries(id: RunId, row: &JournalRow) -> Result<Vec<Payload>, Error> {
+    check_format(id, row).map_err(Error::Store)?;
+    let documents = decode_payloads(id, row).map_err(Error::Store)?;
+    let unreadable = |error: serde_json::Error| {
+        Error::Store(format!("record {} of run {id} cannot be read: {error}", row.seq))
+    };
+    let events: Vec<Box<RawValue>> = serde_json::from_str(&row.events).map_err(unreadable)?;
+    events.iter().map(|event| for_people(event, &documents).map_err(unreadable)).collect()
+}
+
+fn for_people(event: &RawValue, documents: &[Payload]) -> Result<Payload, serde_json::Error> {
+    // An event without data is its name.
+    let Ok(Members(outer)) = serde_json::from_str::<Members>(event.get()) else {
+        return Payload::trusted(format!("{{{}:{{}}}}", event.get()));
+    };
+    let mut text = String::from("{");
+    for (name, inner) in outer {
+        text += &serde_json::to_string(&name)?;
+        text.push_str(":{");
+        let Members(members) = serde_json::from_str(inner.get())?;
+        for (place, (member, value)) in members.into_iter().enumerate() {
+            if place > 0 {
+                text.push(',');
+            }
+            text += &serde_json::to_string(&member)?;
+            text.push(':');
+            text += &spelt(&name, &member, &value, documents);
+        }
+        text.push('}');
+    }
+    text.push('}');
+    Payload::trusted(text)
+}
+
+/// A member of an event with its document in place, or its instant as a date. A document that was erased is `null`.
+fn spelt(event: &str, member: &str, value: &RawValue, documents: &[Payload]) -> String {
+    let document = |slot: usize| {
+        documents.get(slot).map_or_else(|| "null".to_owned(), |found| found.text().to_owned())
+    };
+    let raw = value.get();
+    match (event, member) {
+        ("started", "input") | ("beat", "details") | ("succeeded" | "ended", "output") => {
+            raw.parse().map_or_else(|_| raw.to_owned(), document)
+        }
+        ("opened", "items") | ("offered", "input") => match serde_json::from_str(raw) {
+            Ok(InSlot { slot }) => document(slot),
+            Err(_) => raw.to_owned(),
+        },
+        ("leased" | "beat", "until") | ("retry_scheduled", "at") => {
+            raw.parse().map_or_else(|_| raw.to_owned(), |at| format!("\"{}\"", Time(at)))
+        }
+        _ => raw.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(events: &str, payloads: Option<&str>) -> Vec<String> {
+        let row = JournalRow {
+            seq: 1,
+            format: 1,
+            at: Time(0),
+            events: events.to_owned(),
+            payloads: payloads.map(str::to_owned),
+        };
+        let entries = entries(RunId(uuid::Uuid::nil()), &row).unwrap();
+        entries.iter().map(|event| event.text().to_owned()).collect()
+    }
+
+    #[test]
+    fn documents_and_instants_stand_in_place() {
+        let events = r#"[{"started":{"workflow":"w","input":0}},
+            {"offered":{"step":"a","action":"forward","attempt":1,"input":{"slot":1}}},
+            {"offered":{"step":"b","action":"forward","attempt":1,"input":{"same":"/input"}}},
+            {"leased":{"step":"a","action":"forward","attempt":1,"worker":"w","until":1000}},
+            "timed_out"]"#;
+        let told = told(events, Some(r#"[{"n": 1.0},"x"]"#));
+        assert_eq!(told[0], r#"{"started":{"workflow":"w","input":{"n": 1.0}}}"#);
+        assert!(told[1].ends_with(r#""input":"x"}}"#));
+        assert!(told[2].ends_with(r#""input":{"same":"/input"}}}"#));
+        assert!(told[3].ends_with(r#""until":"1970-01-01T00:00:01.000Z"}}"#));
+        assert_eq!(told[4], r#"{"timed_out":{}}"#);
+    }
+
+    #[test]
+    fn an_erased_document_is_null() {
+        assert_eq!(told(r#"[{"ended":{"output":0}}]"#, None), [r#"{"ended":{"output":null}}"#]);
+    }
+}

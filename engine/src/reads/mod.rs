@@ -1,0 +1,155 @@
+//! What can be known about runs. What is shown is what is true: memory is used only where the journal has not gone on.
+
+mod history;
+mod list;
+pub(crate) mod waiters;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use backstitch_saga::protocol::{Page, Plan, RunView, Scope, State, StepView};
+use backstitch_saga::{Run, RunId};
+use tokio::sync::oneshot;
+
+pub(crate) use history::history;
+pub(crate) use list::runs;
+
+use crate::Error;
+use crate::cursor::Cursor;
+use crate::executor::load::{fold, fold_rows};
+use crate::node::Node;
+use crate::store::{self, journal};
+
+/// Reads a run as it is now.
+async fn read<T: Send + 'static>(
+    node: &Arc<Node>,
+    namespace: &str,
+    id: RunId,
+    what: impl Fn(&Run) -> T + Send + Sync + 'static,
+) -> Result<T, Error> {
+    let mut connection = node.database.readers.acquire().await?;
+    let last = journal::last_seqs(&mut connection, &[id.0]).await?;
+    let last = *last.get(&id).ok_or_else(|| Error::unknown_run(id))?;
+    let seq = u64::try_from(last).unwrap_or_default();
+    let ours: Arc<str> = namespace.into();
+    let visible = move |run: &Run| (run.namespace() == &*ours).then(|| what(run));
+    let visible = Arc::new(visible);
+    let (send, receive) = oneshot::channel();
+    let in_memory = Arc::clone(&visible);
+    node.read(
+        id,
+        seq,
+        Box::new(move |run| {
+            // The reader may have given up.
+            let _ = send.send(run.map(|run| in_memory(run)));
+        }),
+    );
+    let found = match receive.await {
+        Ok(Some(found)) => found,
+        _ => {
+            let mut stored = journal::load(&mut connection, &[id]).await?;
+            let stored = stored.remove(&id).ok_or_else(|| Error::unknown_run(id))?;
+            let now = node.clock.now();
+            let cached = fold(&node.definitions, &mut connection, id, stored, now).await?;
+            visible(&cached.run)
+        }
+    };
+    found.ok_or_else(|| Error::unknown_run(id))
+}
+
+/// One run, now or as it was after record `as_of`.
+pub(crate) async fn run(
+    node: &Arc<Node>,
+    namespace: &str,
+    id: RunId,
+    as_of: Option<u64>,
+) -> Result<RunView, Error> {
+    let now = node.clock.now();
+    let Some(as_of) = as_of else {
+        return read(node, namespace, id, move |run| run.view(now)).await;
+    };
+    let mut connection = node.database.readers.acquire().await?;
+    let until = i32::try_from(as_of).unwrap_or(i32::MAX);
+    let rows = journal::load_until(&mut connection, id, until).await?;
+    let Some(last) = rows.last() else { return Err(Error::unknown_run(id)) };
+    let (run, _) = fold_rows(&node.definitions, &mut connection, id, None, &rows).await?;
+    if run.namespace() != namespace {
+        return Err(Error::unknown_run(id));
+    }
+    if u64::try_from(last.seq).unwrap_or_default() < as_of {
+        return Err(Error::NotFound {
+            code: "unknown_record",
+            message: format!("the journal of run {id} has only {} records", last.seq),
+        });
+    }
+    Ok(run.view(last.at))
+}
+
+/// One run, once it has ended or `wait` is over.
+pub(crate) async fn wait(
+    node: &Arc<Node>,
+    namespace: &str,
+    id: RunId,
+    wait: Duration,
+) -> Result<RunView, Error> {
+    let until = Instant::now() + wait;
+    // Listening begins before looking, so that no end falls between the two.
+    let mut end = node.waiters.listen(id);
+    let view = run(node, namespace, id, None).await?;
+    if view.state == State::Ended || wait.is_zero() {
+        return Ok(view);
+    }
+    let mut poll_after = Duration::from_millis(250);
+    loop {
+        let rest = until.saturating_duration_since(Instant::now());
+        match tokio::time::timeout(rest.min(poll_after), end.view()).await {
+            Ok(view) => return Ok(view),
+            Err(_) if rest <= poll_after => return run(node, namespace, id, None).await,
+            // Another node may have ended it.
+            Err(_) => {
+                let mut connection = node.database.readers.acquire().await?;
+                if let Some((_, true)) = store::runs::ended(&mut connection, id).await? {
+                    drop(connection);
+                    return run(node, namespace, id, None).await;
+                }
+                poll_after = (poll_after * 2).min(Duration::from_secs(1));
+            }
+        }
+    }
+}
+
+/// Items of a map step.
+pub(crate) async fn items(
+    node: &Arc<Node>,
+    namespace: &str,
+    id: RunId,
+    step: &str,
+    state: Option<&str>,
+    after: Option<&str>,
+    limit: u32,
+) -> Result<Page<StepView>, Error> {
+    let from = after.map(Cursor::item).transpose()?.unwrap_or(0);
+    let limit = limit.clamp(1, 1_000) as usize;
+    let (step_id, state) = (step.to_owned(), state.map(str::to_owned));
+    let what = move |run: &Run| run.items(&step_id, state.as_deref(), from, limit + 1);
+    let items = read(node, namespace, id, what).await?;
+    let mut items = items.ok_or_else(|| Error::NotFound {
+        code: "unknown_step",
+        message: format!("run {id} has no map step '{step}'"),
+    })?;
+    let next = items.get(limit).and_then(|beyond| beyond.step.item).map(Cursor::of_item);
+    items.truncate(limit);
+    Ok(Page { items, next })
+}
+
+/// What compensating would do.
+pub(crate) async fn plan(
+    node: &Arc<Node>,
+    namespace: &str,
+    id: RunId,
+    scope: &Scope,
+) -> Result<Plan, Error> {
+    let (scope, now) = (scope.clone(), node.clock.now());
+    let planned = read(node, namespace, id, move |run| run.plan(&scope, now)).await?;
+    Ok(planned?)
+}

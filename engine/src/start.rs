@@ -1,0 +1,96 @@
+//! Start requests: what is checked at the edge before a run begins.
+
+use std::sync::Arc;
+
+use backstitch_saga::protocol::StartRun;
+use backstitch_saga::{Start, Violation};
+use sha2::{Digest, Sha256};
+
+use crate::executor::envelope::{Answered, Answers, Envelope, Order, StartKey, StartOrder};
+use crate::node::Node;
+use crate::{Error, StartedRun};
+
+/// The longest key, correlation id, label name or label value, in bytes.
+const TEXT_LIMIT: usize = 255;
+/// The most labels of one run.
+const LABEL_LIMIT: usize = 32;
+
+/// Starts a run, or finds the one that its key started.
+pub(crate) async fn start_run(
+    node: &Arc<Node>,
+    namespace: &str,
+    request: StartRun,
+) -> Result<StartedRun, Error> {
+    check(&request, node.options.payload_limit)?;
+    let StartRun { workflow, version, key, input, correlation_id, labels } = request;
+    let workflow =
+        node.definitions.resolve(&node.database.readers, namespace, &workflow, version).await?;
+    workflow.check_input(&input)?;
+    let key = key.map(|key| {
+        let name = workflow.graph.definition.name.clone();
+        let start = StartKey {
+            key: (namespace.to_owned(), key.clone(), name),
+            input_digest: Sha256::digest(input.canonical()).into(),
+        };
+        (key, start)
+    });
+    let namespace: Arc<str> = namespace.into();
+    let start = Start {
+        namespace: namespace.clone(),
+        definition: workflow.hash.clone(),
+        key: key.as_ref().map(|(key, _)| key.as_str().into()),
+        correlation_id: correlation_id.map(Arc::from),
+        labels,
+        input,
+    };
+    let order = StartOrder { start, workflow, key: key.map(|(_, start)| start) };
+    let answers = Answers::new(1);
+    let run = node.clock.new_run();
+    let order = Order::Start(Box::new(order));
+    node.submit(vec![Envelope::asked(run, namespace, order, answers.ticket(0))])
+        .map_err(|(error, _)| error)?;
+    match answers.wait().await.pop() {
+        Some(Ok(Answered::Started(started))) => Ok(started),
+        Some(Ok(Answered::Reply(_))) => Ok(StartedRun { id: run, created: true }),
+        Some(Err(error)) => Err(error),
+        None => Err(Error::Bug("a start was not answered".to_owned())),
+    }
+}
+
+/// What PostgreSQL could not hold, or nobody could read, is refused here.
+fn check(request: &StartRun, payload_limit: usize) -> Result<(), Error> {
+    let mut violations = Vec::new();
+    let mut text = |pointer: &str, text: &str| {
+        if text.is_empty() || text.len() > TEXT_LIMIT {
+            let message = format!("between 1 and {TEXT_LIMIT} bytes, not {}", text.len());
+            violations.push(Violation::new(pointer, "length", message));
+        }
+        if text.contains('\0') {
+            let message = "the character U+0000 cannot be stored; leave it out";
+            violations.push(Violation::new(pointer, "nul_character", message));
+        }
+    };
+    text("/workflow", &request.workflow);
+    if let Some(key) = &request.key {
+        text("/key", key);
+    }
+    if let Some(id) = &request.correlation_id {
+        text("/correlation_id", id);
+    }
+    for (name, value) in &request.labels {
+        let pointer = format!("/labels/{}", name.replace('~', "~0").replace('/', "~1"));
+        text(&pointer, name);
+        text(&pointer, value);
+    }
+    if request.labels.len() > LABEL_LIMIT {
+        let message = format!("at most {LABEL_LIMIT} labels, not {}", request.labels.len());
+        violations.push(Violation::new("/labels", "too_many", message));
+    }
+    if !violations.is_empty() {
+        return Err(Error::Invalid { code: "invalid_request", violations });
+    }
+    request.input.check(payload_limit).map_err(|violation| {
+        let pointer = format!("/input{}", violation.pointer);
+        Error::invalid("invalid_input", Violation { pointer, ..violation })
+    })
+}

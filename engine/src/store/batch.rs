@@ -1,0 +1,388 @@
+//! The one statement that makes a batch durable: the records, and the index rows that changed with them.
+//!
+//! Rows of an index are written only for runs whose record was really inserted. Locks are taken in one order over all
+//! nodes: start keys sorted, then journal rows sorted; whatever follows belongs to runs already won. The text depends
+//! only on which parts are there, so that PostgreSQL prepares each form once.
+
+use backstitch_saga::protocol::{Outcome, State};
+use backstitch_saga::{RunId, Time};
+use sqlx::Row;
+use sqlx::postgres::{PgArguments, PgConnection, Postgres};
+use sqlx::query::Query;
+use uuid::Uuid;
+
+use super::Trouble;
+use super::moment::Moment;
+use super::statement::{Part, statement};
+
+/// One line of the table `runs`, as far as it changes.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct RunState {
+    pub(crate) state: State,
+    pub(crate) outcome: Option<Outcome>,
+    pub(crate) conditions: Vec<&'static str>,
+    pub(crate) ended_at: Option<Time>,
+    pub(crate) node: Option<i32>,
+    pub(crate) wake_at: Option<Time>,
+}
+
+macro_rules! part {
+    ($(#[$doc:meta])* $name:ident { $($column:ident: $kind:ty),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Default)]
+        pub(crate) struct $name {
+            $($column: Vec<$kind>,)+
+        }
+
+        impl $name {
+            fn add(&mut self, ($($column,)+): ($($kind,)+)) {
+                $(self.$column.push($column);)+
+            }
+
+            fn len(&self) -> usize {
+                part!(@first self $($column)+).len()
+            }
+
+            fn bind<'q>(&'q self, query: Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments> {
+                query$(.bind(&self.$column))+
+            }
+        }
+    };
+    (@first $self:ident $first:ident $($rest:ident)*) => { $self.$first };
+}
+
+part!(
+    /// New records.
+    Records { run_id: Uuid, seq: i32, at: Moment, events: String, payloads: Option<String>, keyed: bool }
+);
+part!(
+    /// Keys of start requests.
+    Keys { namespace: String, key: String, workflow: String, run_id: Uuid, input_digest: Vec<u8> }
+);
+part!(
+    /// New lines of `runs`.
+    Starts {
+        id: Uuid,
+        namespace: String,
+        workflow: String,
+        version: i32,
+        definition: String,
+        key: Option<String>,
+        correlation_id: Option<String>,
+        labels: Option<String>,
+        state: &'static str,
+        outcome: Option<&'static str>,
+        conditions: String,
+        started_at: Moment,
+        ended_at: Option<Moment>,
+        node: Option<i32>,
+        wake_at: Option<Moment>,
+    }
+);
+part!(
+    /// Changed lines of `runs`.
+    Updates {
+        id: Uuid,
+        state: &'static str,
+        outcome: Option<&'static str>,
+        conditions: String,
+        ended_at: Option<Moment>,
+        node: Option<i32>,
+        wake_at: Option<Moment>,
+    }
+);
+part!(
+    /// Tasks that came on offer and that nobody took.
+    Offers {
+        run_id: Uuid,
+        step: String,
+        action: &'static str,
+        attempt: i32,
+        namespace: String,
+        queue: String,
+        name: String,
+        offered_at: Moment,
+        reserved_by: Option<i32>,
+        reserved_until: Option<Moment>,
+    }
+);
+part!(
+    /// Tasks that are no longer on offer.
+    Taken { run_id: Uuid, step: String, action: &'static str, attempt: i32 }
+);
+part!(
+    /// New incidents.
+    Opened {
+        run_id: Uuid,
+        incident: i32,
+        namespace: String,
+        workflow: String,
+        kind: &'static str,
+        step: Option<String>,
+        message: String,
+        opened_at: Moment,
+        resolved_at: Option<Moment>,
+    }
+);
+part!(
+    /// Incidents that are over.
+    Resolved { run_id: Uuid, incident: i32, resolved_at: Moment }
+);
+part!(
+    /// Milestones.
+    Milestones { namespace: String, run_id: Uuid, kind: &'static str, at: Moment, data: String }
+);
+
+/// Everything that one batch writes. Records and keys must be added in sorted order.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    id: Uuid,
+    records: Records,
+    keys: Keys,
+    starts: Starts,
+    updates: Updates,
+    offers: Offers,
+    taken: Taken,
+    opened: Opened,
+    resolved: Resolved,
+    milestones: Milestones,
+}
+
+/// What a new line of `runs` says beside its state.
+pub(crate) struct NewRun<'a> {
+    pub(crate) namespace: &'a str,
+    pub(crate) workflow: &'a str,
+    pub(crate) version: u32,
+    pub(crate) definition: &'a str,
+    pub(crate) key: Option<&'a str>,
+    pub(crate) correlation_id: Option<&'a str>,
+    pub(crate) labels: Option<String>,
+    pub(crate) started_at: Time,
+}
+
+/// A new line of `incidents`.
+pub(crate) struct NewIncident<'a> {
+    pub(crate) incident: u32,
+    pub(crate) namespace: &'a str,
+    pub(crate) workflow: &'a str,
+    pub(crate) kind: &'static str,
+    pub(crate) step: Option<&'a backstitch_saga::StepPath>,
+    pub(crate) message: &'a str,
+    pub(crate) opened_at: Time,
+    pub(crate) resolved_at: Option<Time>,
+}
+
+/// A task of the table `ready`.
+#[derive(Clone, Debug)]
+pub(crate) struct ReadyRow {
+    pub(crate) run: RunId,
+    pub(crate) task: backstitch_saga::TaskKey,
+    pub(crate) namespace: std::sync::Arc<str>,
+    pub(crate) queue: String,
+    pub(crate) name: String,
+    /// The node that keeps it in mind, and until when.
+    pub(crate) reserved: Option<(i32, Time)>,
+}
+
+fn moment(at: Option<Time>) -> Option<Moment> {
+    at.map(Moment)
+}
+
+/// PostgreSQL's text has no NUL; a message for people can do without.
+pub(crate) fn printable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+fn int(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+impl Batch {
+    pub(crate) fn new() -> Batch {
+        Batch {
+            id: Uuid::new_v4(),
+            records: Records::default(),
+            keys: Keys::default(),
+            starts: Starts::default(),
+            updates: Updates::default(),
+            offers: Offers::default(),
+            taken: Taken::default(),
+            opened: Opened::default(),
+            resolved: Resolved::default(),
+            milestones: Milestones::default(),
+        }
+    }
+
+    pub(crate) fn id(&self) -> Uuid {
+        self.id
+    }
+
+    pub(crate) fn records(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Where the records go: runs and seqs, side by side.
+    pub(crate) fn places(&self) -> (&[Uuid], &[i32]) {
+        (&self.records.run_id, &self.records.seq)
+    }
+
+    pub(crate) fn record(
+        &mut self,
+        run: RunId,
+        seq: i32,
+        at: Time,
+        events: String,
+        payloads: Option<String>,
+        keyed: bool,
+    ) {
+        self.records.add((run.0, seq, Moment(at), events, payloads, keyed));
+    }
+
+    pub(crate) fn key(&mut self, key: &super::keys::RunKey, run: RunId, input_digest: &[u8]) {
+        self.keys.add((key.0.clone(), key.1.clone(), key.2.clone(), run.0, input_digest.to_vec()));
+    }
+
+    pub(crate) fn start(&mut self, run: RunId, new: NewRun<'_>, state: &RunState) {
+        self.starts.add((
+            run.0,
+            new.namespace.to_owned(),
+            new.workflow.to_owned(),
+            int(new.version),
+            new.definition.to_owned(),
+            new.key.map(str::to_owned),
+            new.correlation_id.map(str::to_owned),
+            new.labels,
+            state.state.as_str(),
+            state.outcome.map(Outcome::as_str),
+            state.conditions.join(","),
+            Moment(new.started_at),
+            moment(state.ended_at),
+            state.node,
+            moment(state.wake_at),
+        ));
+    }
+
+    pub(crate) fn update(&mut self, run: RunId, state: &RunState) {
+        self.updates.add((
+            run.0,
+            state.state.as_str(),
+            state.outcome.map(Outcome::as_str),
+            state.conditions.join(","),
+            moment(state.ended_at),
+            state.node,
+            moment(state.wake_at),
+        ));
+    }
+
+    pub(crate) fn offer(&mut self, row: &ReadyRow, at: Time) {
+        self.offers.add((
+            row.run.0,
+            row.task.step.to_string(),
+            row.task.action.as_str(),
+            int(row.task.attempt),
+            row.namespace.to_string(),
+            row.queue.clone(),
+            row.name.clone(),
+            Moment(at),
+            row.reserved.map(|(node, _)| node),
+            row.reserved.map(|(_, until)| Moment(until)),
+        ));
+    }
+
+    pub(crate) fn taken(&mut self, run: RunId, task: &backstitch_saga::TaskKey) {
+        let step = task.step.to_string();
+        self.taken.add((run.0, step, task.action.as_str(), int(task.attempt)));
+    }
+
+    pub(crate) fn incident(&mut self, run: RunId, new: &NewIncident<'_>) {
+        self.opened.add((
+            run.0,
+            int(new.incident),
+            new.namespace.to_owned(),
+            new.workflow.to_owned(),
+            new.kind,
+            new.step.map(ToString::to_string),
+            printable(new.message),
+            Moment(new.opened_at),
+            moment(new.resolved_at),
+        ));
+    }
+
+    pub(crate) fn resolved(&mut self, run: RunId, incident: u32, at: Time) {
+        self.resolved.add((run.0, int(incident), Moment(at)));
+    }
+
+    pub(crate) fn milestone(
+        &mut self,
+        namespace: &str,
+        run: RunId,
+        kind: &'static str,
+        at: Time,
+        data: String,
+    ) {
+        self.milestones.add((namespace.to_owned(), run.0, kind, Moment(at), data));
+    }
+
+    /// Writes everything in one transaction of one round trip. Answers how many records were inserted; the others
+    /// met a record that was there already, and nothing of their runs was written.
+    pub(crate) async fn write(&self, connection: &mut PgConnection) -> Result<usize, Trouble> {
+        let parts = self.parts();
+        let mut query = self.records.bind(sqlx::query(statement(&parts)).bind(self.id));
+        if parts.is_empty() {
+            let done = query.execute(connection).await?;
+            return Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX));
+        }
+        for part in &parts {
+            query = match part {
+                Part::Keys => self.keys.bind(query),
+                Part::Starts => self.starts.bind(query),
+                Part::Updates => self.updates.bind(query),
+                Part::Offers => self.offers.bind(query),
+                Part::Taken => self.taken.bind(query),
+                Part::Opened => self.opened.bind(query),
+                Part::Resolved => self.resolved.bind(query),
+                Part::Milestones => self.milestones.bind(query),
+            };
+        }
+        let counts: Vec<i64> = query.fetch_one(connection).await?.try_get(0)?;
+        let inserted = counts.first().copied().unwrap_or_default();
+        let inserted = usize::try_from(inserted).unwrap_or_default();
+        if inserted == self.records.len() {
+            self.expect_counts(&counts[1..]);
+        }
+        Ok(inserted)
+    }
+
+    /// With all records inserted, every row of every index must have been written. If not, an index is wrong.
+    fn expect_counts(&self, counts: &[i64]) {
+        let expected: Vec<i64> = self
+            .parts()
+            .iter()
+            .map(|part| i64::try_from(self.rows_of(*part)).unwrap_or(i64::MAX))
+            .collect();
+        if expected != counts {
+            tracing::warn!(
+                batch = %self.id, parts = ?self.parts(), ?expected, ?counts,
+                "an index row was not where the journal says it is; run `backstitch doctor`"
+            );
+        }
+    }
+
+    /// The parts that this batch has, beside its records.
+    fn parts(&self) -> Vec<Part> {
+        Part::ALL.into_iter().filter(|part| self.rows_of(*part) > 0).collect()
+    }
+
+    fn rows_of(&self, part: Part) -> usize {
+        match part {
+            Part::Keys => self.keys.len(),
+            Part::Starts => self.starts.len(),
+            Part::Updates => self.updates.len(),
+            Part::Offers => self.offers.len(),
+            Part::Taken => self.taken.len(),
+            Part::Opened => self.opened.len(),
+            Part::Resolved => self.resolved.len(),
+            Part::Milestones => self.milestones.len(),
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! The index rows of runs, read and rewritten as a whole: for `doctor`.
+
+use std::collections::{HashMap, HashSet};
+
+use backstitch_saga::{RunId, Time};
+use sqlx::Row;
+use sqlx::postgres::{PgConnection, PgRow};
+use uuid::Uuid;
+
+use super::moment::Moment;
+
+/// What the indexes say about one run, or should say.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct IndexRows {
+    pub(crate) run: Option<RunRow>,
+    /// Step, action, attempt, queue, name; sorted.
+    pub(crate) ready: Vec<(String, String, i32, String, String)>,
+    /// Sorted by number.
+    pub(crate) incidents: Vec<IncidentRow>,
+}
+
+/// A line of `runs`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct RunRow {
+    pub(crate) namespace: String,
+    pub(crate) workflow: String,
+    pub(crate) version: i32,
+    pub(crate) definition: String,
+    pub(crate) key: Option<String>,
+    pub(crate) correlation_id: Option<String>,
+    pub(crate) labels: Option<String>,
+    pub(crate) state: String,
+    pub(crate) outcome: Option<String>,
+    pub(crate) conditions: Vec<String>,
+    pub(crate) started_at: Time,
+    pub(crate) ended_at: Option<Time>,
+    pub(crate) charge: Charge,
+}
+
+/// Who looks after a run's timers.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Charge {
+    /// This node.
+    Node(i32),
+    /// Nobody until then.
+    Parked(Option<Time>),
+}
+
+/// A line of `incidents`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct IncidentRow {
+    pub(crate) incident: i32,
+    pub(crate) kind: String,
+    pub(crate) step: Option<String>,
+    pub(crate) message: String,
+    pub(crate) opened_at: Time,
+    pub(crate) resolved_at: Option<Time>,
+}
+
+/// Runs that have a journal, by id, after `after`.
+pub(crate) async fn journaled(
+    connection: &mut PgConnection,
+    after: Uuid,
+    limit: i64,
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar(
+        "-- journal_runs\nselect run_id from journal where seq = 1 and run_id > $1 order by run_id limit $2",
+    )
+    .bind(after)
+    .bind(limit)
+    .fetch_all(connection)
+    .await
+}
+
+/// Index rows of runs that have no journal: table and run.
+pub(crate) async fn orphans(
+    connection: &mut PgConnection,
+) -> Result<Vec<(String, Uuid)>, sqlx::Error> {
+    let rows = sqlx::query(
+        "-- index_orphans\n\
+         select 'runs', id from runs r where not exists (select 1 from journal j where j.run_id = r.id and j.seq = 1) \
+         union all select 'ready', run_id from ready r \
+         where not exists (select 1 from journal j where j.run_id = r.run_id and j.seq = 1) \
+         union all select 'incidents', run_id from incidents i \
+         where not exists (select 1 from journal j where j.run_id = i.run_id and j.seq = 1)",
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+}
+
+/// What the indexes say about `runs`.
+pub(crate) async fn read(
+    connection: &mut PgConnection,
+    runs: &[Uuid],
+) -> Result<HashMap<RunId, IndexRows>, sqlx::Error> {
+    let mut found: HashMap<RunId, IndexRows> = HashMap::new();
+    for row in sqlx::query(
+        "-- index_runs\n\
+         select id, namespace, workflow, version, definition, key, correlation_id, labels::text, state, outcome, \
+         conditions, started_at, ended_at, node, wake_at from runs where id = any($1)",
+    )
+    .bind(runs)
+    .fetch_all(&mut *connection)
+    .await?
+    {
+        found.entry(RunId(row.try_get(0)?)).or_default().run = Some(run_row(&row)?);
+    }
+    for row in sqlx::query(
+        "-- index_ready\n\
+         select run_id, step, action, attempt, queue, name from ready where run_id = any($1)",
+    )
+    .bind(runs)
+    .fetch_all(&mut *connection)
+    .await?
+    {
+        let ready = &mut found.entry(RunId(row.try_get(0)?)).or_default().ready;
+        ready.push((
+            row.try_get(1)?,
+            row.try_get(2)?,
+            row.try_get(3)?,
+            row.try_get(4)?,
+            row.try_get(5)?,
+        ));
+    }
+    for row in sqlx::query(
+        "-- index_incidents\n\
+         select run_id, incident, kind, step, message, opened_at, resolved_at from incidents \
+         where run_id = any($1) order by incident",
+    )
+    .bind(runs)
+    .fetch_all(&mut *connection)
+    .await?
+    {
+        let Moment(opened_at) = row.try_get(5)?;
+        let resolved_at: Option<Moment> = row.try_get(6)?;
+        found.entry(RunId(row.try_get(0)?)).or_default().incidents.push(IncidentRow {
+            incident: row.try_get(1)?,
+            kind: row.try_get(2)?,
+            step: row.try_get(3)?,
+            message: row.try_get(4)?,
+            opened_at,
+            resolved_at: resolved_at.map(|Moment(at)| at),
+        });
+    }
+    found.values_mut().for_each(|rows| rows.ready.sort());
+    Ok(found)
+}
+
+fn run_row(row: &PgRow) -> Result<RunRow, sqlx::Error> {
+    let Moment(started_at) = row.try_get(11)?;
+    let ended_at: Option<Moment> = row.try_get(12)?;
+    let node: Option<i32> = row.try_get(13)?;
+    let wake_at: Option<Moment> = row.try_get(14)?;
+    Ok(RunRow {
+        namespace: row.try_get(1)?,
+        workflow: row.try_get(2)?,
+        version: row.try_get(3)?,
+        definition: row.try_get(4)?,
+        key: row.try_get(5)?,
+        correlation_id: row.try_get(6)?,
+        labels: row.try_get(7)?,
+        state: row.try_get(8)?,
+        outcome: row.try_get(9)?,
+        conditions: row.try_get(10)?,
+        started_at,
+        ended_at: ended_at.map(|Moment(at)| at),
+        charge: match node {
+            Some(node) => Charge::Node(node),
+            None => Charge::Parked(wake_at.map(|Moment(at)| at)),
+        },
+    })
+}
+
+/// Makes the transaction that has just begun see one state of the database, and change nothing.
+pub(crate) async fn one_snapshot(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("-- index_snapshot\nset transaction isolation level repeatable read, read only")
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// All nodes that are not forgotten.
+pub(crate) async fn known_nodes(
+    connection: &mut PgConnection,
+) -> Result<HashSet<i32>, sqlx::Error> {
+    let ids: Vec<i32> =
+        sqlx::query_scalar("-- nodes_known\nselect id from nodes").fetch_all(connection).await?;
+    Ok(ids.into_iter().collect())
+}
+
+/// Stops all writers of journals until the transaction ends.
+pub(crate) async fn stop_writers(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("-- index_lock\nlock table journal in share mode").execute(connection).await?;
+    Ok(())
+}
+
+/// Rewrites everything that the indexes say about one run.
+pub(crate) async fn rewrite(
+    connection: &mut PgConnection,
+    run: RunId,
+    rows: &IndexRows,
+) -> Result<(), sqlx::Error> {
+    for text in [
+        "-- index_rewrite_runs\ndelete from runs where id = $1",
+        "-- index_rewrite_ready\ndelete from ready where run_id = $1",
+        "-- index_rewrite_incidents\ndelete from incidents where run_id = $1",
+    ] {
+        sqlx::query(text).bind(run.0).execute(&mut *connection).await?;
+    }
+    let Some(row) = &rows.run else { return Ok(()) };
+    let (node, wake_at) = match &row.charge {
+        Charge::Node(node) => (Some(*node), None),
+        Charge::Parked(wake_at) => (None, wake_at.map(Moment)),
+    };
+    sqlx::query(
+        "-- index_insert_run\n\
+         insert into runs (id, namespace, workflow, version, definition, key, correlation_id, labels, state, outcome, \
+         conditions, started_at, ended_at, node, wake_at) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8::jsonb, $9, $10, $11, $12, $13, $14, $15)",
+    )
+    .bind(run.0)
+    .bind(&row.namespace)
+    .bind(&row.workflow)
+    .bind(row.version)
+    .bind(&row.definition)
+    .bind(&row.key)
+    .bind(&row.correlation_id)
+    .bind(&row.labels)
+    .bind(&row.state)
+    .bind(&row.outcome)
+    .bind(&row.conditions)
+    .bind(Moment(row.started_at))
+    .bind(row.ended_at.map(Moment))
+    .bind(node)
+    .bind(wake_at)
+    .execute(&mut *connection)
+    .await?;
+    for (step, action, attempt, queue, name) in &rows.ready {
+        sqlx::query(
+            "-- index_insert_ready\n\
+             insert into ready (run_id, step, action, attempt, namespace, queue, name, offered_at) \
+             values ($1, $2, $3, $4, $5, $6, $7, clock_timestamp())",
+        )
+        .bind(run.0)
+        .bind(step)
+        .bind(action)
+        .bind(attempt)
+        .bind(&row.namespace)
+        .bind(queue)
+        .bind(name)
+        .execute(&mut *connection)
+        .await?;
+    }
+    for incident in &rows.incidents {
+        sqlx::query(
+            "-- index_insert_incident\n\
+             insert into incidents (run_id, incident, namespace, workflow, kind, step, message, opened_at, \
+             resolved_at) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        )
+        .bind(run.0)
+        .bind(incident.incident)
+        .bind(&row.namespace)
+        .bind(&row.workflow)
+        .bind(&incident.kind)
+        .bind(&incident.step)
+        .bind(&incident.message)
+        .bind(Moment(incident.opened_at))
+        .bind(incident.resolved_at.map(Moment))
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}

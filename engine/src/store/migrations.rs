@@ -1,0 +1,59 @@
+//! The schema, forward only, embedded in the program.
+
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection, SqlSafeStr};
+
+use crate::Error;
+
+/// All migrations in order.
+const ALL: [(i64, &str, &str); 1] =
+    [(1, "journal and indexes", include_str!("../../../migrations/0001_journal_and_indexes.sql"))];
+
+/// Runs the migrations that are missing, under an advisory lock.
+pub(crate) async fn run(url: &str) -> Result<(), Error> {
+    let options = super::connect_options(url)?;
+    let mut connection = PgConnection::connect_with(&options).await?;
+    let migrations = ALL.map(|(version, description, text)| {
+        Migration::new(
+            version,
+            description.into(),
+            MigrationType::Simple,
+            text.into_sql_str(),
+            false,
+        )
+    });
+    Migrator::with_migrations(migrations.to_vec())
+        .run(&mut connection)
+        .await
+        .map_err(|error| Error::Store(format!("the schema could not be migrated: {error}")))?;
+    super::partitions::prepare(&mut connection).await?;
+    connection.close().await?;
+    Ok(())
+}
+
+/// Checks that the schema is the one that this program was written for, or a newer one.
+pub(crate) async fn check(connection: &mut PgConnection) -> Result<(), Error> {
+    let table: Option<String> =
+        sqlx::query_scalar("-- schema_table\nselect to_regclass('_sqlx_migrations')::text")
+            .fetch_one(&mut *connection)
+            .await?;
+    let newest: Option<i64> = match table {
+        None => None,
+        Some(_) => {
+            sqlx::query_scalar(
+                "-- schema_version\nselect max(version) from _sqlx_migrations where success",
+            )
+            .fetch_one(connection)
+            .await?
+        }
+    };
+    let needed = ALL.last().map_or(0, |(version, _, _)| *version);
+    match newest {
+        Some(version) if version >= needed => Ok(()),
+        found => Err(Error::Store(format!(
+            "the schema is at version {}, this program needs {needed}; run `backstitch migrate`",
+            found.unwrap_or(0)
+        ))),
+    }
+}

@@ -1,0 +1,48 @@
+//! Instants as PostgreSQL has them: `timestamptz`, microseconds since the year 2000.
+
+use backstitch_saga::Time;
+use sqlx::decode::Decode;
+use sqlx::encode::{Encode, IsNull};
+use sqlx::error::BoxDynError;
+use sqlx::postgres::types::Oid;
+use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo, PgValueRef, Postgres};
+use sqlx::types::Type;
+
+/// Microseconds from 1970 to 2000.
+const EPOCH: i64 = 946_684_800_000_000;
+
+/// A [`Time`] on its way to or from a `timestamptz`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Moment(pub(crate) Time);
+
+impl Type<Postgres> for Moment {
+    fn type_info() -> PgTypeInfo {
+        PgTypeInfo::with_oid(Oid(1184))
+    }
+}
+
+impl PgHasArrayType for Moment {
+    fn array_type_info() -> PgTypeInfo {
+        PgTypeInfo::with_oid(Oid(1185))
+    }
+}
+
+impl Encode<'_, Postgres> for Moment {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        let micros = self.0.0.saturating_mul(1_000).saturating_sub(EPOCH);
+        // The two ends of the scale mean infinity.
+        let micros = micros.clamp(i64::MIN / 2, i64::MAX / 2);
+        Encode::<Postgres>::encode(micros, buffer)
+    }
+
+    fn size_hint(&self) -> usize {
+        8
+    }
+}
+
+impl<'r> Decode<'r, Postgres> for Moment {
+    fn decode(value: PgValueRef<'r>) -> Result<Self, BoxDynError> {
+        let micros = <i64 as Decode<Postgres>>::decode(value)?;
+        Ok(Moment(Time(micros.saturating_add(EPOCH).div_euclid(1_000))))
+    }
+}

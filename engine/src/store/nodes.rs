@@ -1,0 +1,90 @@
+//! Nodes, their signs of life, and the database's clock.
+
+use backstitch_saga::Time;
+use sqlx::Row;
+use sqlx::postgres::PgConnection;
+
+use super::moment::Moment;
+
+/// Takes a place among the nodes.
+pub(crate) async fn join(connection: &mut PgConnection, name: &str) -> Result<i32, sqlx::Error> {
+    sqlx::query_scalar("-- nodes_join\ninsert into nodes (name) values ($1) returning id")
+        .bind(name)
+        .fetch_one(connection)
+        .await
+}
+
+/// Gives a sign of life. Answers how long ago the last one was, in milliseconds; `None` when this node had been
+/// forgotten.
+pub(crate) async fn beat(
+    connection: &mut PgConnection,
+    node: i32,
+    name: &str,
+) -> Result<Option<i64>, sqlx::Error> {
+    sqlx::query_scalar(
+        "-- nodes_beat\n\
+         with before as (select seen_at from nodes where id = $1) \
+         insert into nodes (id, name) overriding system value values ($1, $2) \
+         on conflict (id) do update set seen_at = clock_timestamp(), stopped_at = null \
+         returning (select (extract(epoch from nodes.seen_at - b.seen_at) * 1000)::bigint from before b)",
+    )
+    .bind(node)
+    .bind(name)
+    .fetch_one(connection)
+    .await
+}
+
+/// The nodes that have stopped, or were not seen for `dead_after_ms`.
+pub(crate) async fn gone(
+    connection: &mut PgConnection,
+    dead_after_ms: i64,
+) -> Result<Vec<i32>, sqlx::Error> {
+    sqlx::query_scalar(
+        "-- nodes_gone\n\
+         select id from nodes where stopped_at is not null \
+         or seen_at < clock_timestamp() - $1 * interval '1 millisecond'",
+    )
+    .bind(dead_after_ms)
+    .fetch_all(connection)
+    .await
+}
+
+/// Forgets nodes that were gone for a day and have no runs any more.
+pub(crate) async fn forget(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "-- nodes_forget\n\
+         delete from nodes n where seen_at < clock_timestamp() - interval '1 day' \
+         and not exists (select 1 from runs r where r.node = n.id)",
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Leaves the nodes: others take over at once what is left.
+pub(crate) async fn leave(connection: &mut PgConnection, node: i32) -> Result<(), sqlx::Error> {
+    sqlx::query("-- nodes_leave\nupdate nodes set stopped_at = clock_timestamp() where id = $1")
+        .bind(node)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// The database's clock.
+pub(crate) async fn clock(connection: &mut PgConnection) -> Result<Time, sqlx::Error> {
+    let row = sqlx::query("-- clock\nselect clock_timestamp()").fetch_one(connection).await?;
+    let Moment(now) = row.try_get(0)?;
+    Ok(now)
+}
+
+/// Writes, to know that writing works.
+pub(crate) async fn probe(connection: &mut PgConnection, node: i32) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "-- probe\n\
+         insert into probes (node, at) values ($1, clock_timestamp()) on conflict (node) do update set at = excluded.at",
+    )
+    .bind(node)
+    .execute(connection)
+    .await?;
+    Ok(())
+}

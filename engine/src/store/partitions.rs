@@ -1,0 +1,181 @@
+//! Partitions: one week of runs each, by the time in the run's UUIDv7. Made ahead, dropped as a whole.
+
+use backstitch_saga::Time;
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection};
+use uuid::Uuid;
+
+use super::{Trouble, nodes};
+
+/// The tables that are partitioned by run, with the settings of their partitions.
+const TABLES: [(&str, &str, &str); 4] = [
+    ("journal", "run_id", ""),
+    ("snapshots", "run_id", ""),
+    ("runs", "id", " with (fillfactor = 70)"),
+    ("incidents", "run_id", ""),
+];
+/// Weeks made ahead.
+const AHEAD: i64 = 4;
+const WEEK: i64 = 7 * 86_400_000;
+/// The first Monday of 1970, so that weeks begin on Mondays.
+const MONDAY: i64 = 4 * 86_400_000;
+
+/// The smallest id of runs that start at `at`.
+pub(crate) fn first_id(at: Time) -> Uuid {
+    let millis = u128::try_from(at.0.clamp(0, (1 << 48) - 1)).unwrap_or_default();
+    Uuid::from_u128(millis << 80)
+}
+
+fn week_of(at: Time) -> i64 {
+    (at.0 - MONDAY).div_euclid(WEEK)
+}
+
+fn begin(week: i64) -> Time {
+    Time(MONDAY + week * WEEK)
+}
+
+/// `p20260105`: the Monday that a week begins with.
+fn suffix(week: i64) -> String {
+    let day: String =
+        begin(week).to_string().chars().filter(char::is_ascii_digit).take(8).collect();
+    format!("p{day}")
+}
+
+/// Makes the partitions of last week, this week and the weeks to come.
+pub(crate) async fn prepare(connection: &mut PgConnection) -> Result<(), Trouble> {
+    let now = week_of(nodes::clock(&mut *connection).await?);
+    for week in now - 1..=now + AHEAD {
+        for (table, _, with) in TABLES {
+            let name = format!("{table}_{}", suffix(week));
+            let known: Option<String> =
+                sqlx::query_scalar("-- partition_known\nselect to_regclass($1)::text")
+                    .bind(&name)
+                    .fetch_one(&mut *connection)
+                    .await?;
+            if known.is_some() {
+                continue;
+            }
+            let (from, to) = (first_id(begin(week)), first_id(begin(week + 1)));
+            let text = format!(
+                "-- partition_make\ncreate table if not exists {name} partition of {table} \
+                 for values from ('{from}') to ('{to}'){with}"
+            );
+            match make(connection, text).await.map_err(Trouble::from) {
+                Ok(()) => {}
+                Err(Trouble::Data(error)) => tracing::warn!(
+                    partition = name,
+                    error,
+                    "runs of this week are in the default partition already and stay there, beyond retention"
+                ),
+                Err(trouble) => return Err(trouble),
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn make(connection: &mut PgConnection, text: String) -> Result<(), sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    lock(&mut transaction).await?;
+    sqlx::query(AssertSqlSafe(text)).execute(&mut *transaction).await?;
+    transaction.commit().await
+}
+
+/// Drops the weeks in which every run ended before `before`, oldest first, up to the first week that must stay.
+/// Answers how many weeks went.
+pub(crate) async fn drop_ended(
+    connection: &mut PgConnection,
+    before: Time,
+) -> Result<u32, sqlx::Error> {
+    let names: Vec<String> = sqlx::query_scalar(
+        "-- partitions\n\
+         select c.relname::text from pg_inherits i join pg_class c on c.oid = i.inhrelid \
+         where i.inhparent = 'runs'::regclass and c.relname ~ '^runs_p[0-9]{8}$' order by 1",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut dropped = 0;
+    for week in week_of(Time(0))..week_of(before) {
+        let suffix = suffix(week);
+        if names.iter().any(|name| name.strip_prefix("runs_") == Some(suffix.as_str())) {
+            if !drop_week(connection, week, before).await? {
+                break;
+            }
+            dropped += 1;
+        }
+    }
+    Ok(dropped)
+}
+
+async fn drop_week(
+    connection: &mut PgConnection,
+    week: i64,
+    before: Time,
+) -> Result<bool, sqlx::Error> {
+    let suffix = suffix(week);
+    let mut transaction = connection.begin().await?;
+    lock(&mut transaction).await?;
+    sqlx::query("-- partition_wait\nset local lock_timeout = '3s'")
+        .execute(&mut *transaction)
+        .await?;
+    // Nothing may come in between the look and the drop.
+    for table in ["journal", "runs"] {
+        let text =
+            format!("-- partition_lock\nlock table {table}_{suffix} in access exclusive mode");
+        sqlx::query(AssertSqlSafe(text)).execute(&mut *transaction).await?;
+    }
+    let text = format!(
+        "-- partition_in_use\nselect exists (select 1 from runs_{suffix} where state <> 'ended' or ended_at >= $1)"
+    );
+    let in_use: bool = sqlx::query_scalar(AssertSqlSafe(text))
+        .bind(super::moment::Moment(before))
+        .fetch_one(&mut *transaction)
+        .await?;
+    if in_use {
+        return Ok(false);
+    }
+    let (from, to) = (first_id(begin(week)), first_id(begin(week + 1)));
+    for text in [
+        "-- run_keys_drop\ndelete from run_keys where run_id >= $1 and run_id < $2",
+        "-- ready_drop\ndelete from ready where run_id >= $1 and run_id < $2",
+        "-- events_drop\ndelete from events where run_id >= $1 and run_id < $2",
+    ] {
+        sqlx::query(text).bind(from).bind(to).execute(&mut *transaction).await?;
+    }
+    for (table, _, _) in TABLES {
+        let text = format!("-- partition_drop\ndrop table if exists {table}_{suffix}");
+        sqlx::query(AssertSqlSafe(text)).execute(&mut *transaction).await?;
+    }
+    transaction.commit().await?;
+    Ok(true)
+}
+
+/// One node at a time.
+async fn lock(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("-- partition_turn\nselect pg_advisory_xact_lock(7210230501)")
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weeks_begin_on_mondays() {
+        let at = |text: &str| text.parse::<backstitch_saga::Timestamp>().unwrap().0;
+        let week = week_of(at("2026-01-07T12:00:00Z"));
+        assert_eq!(suffix(week), "p20260105");
+        assert_eq!(week_of(at("2026-01-11T23:59:59.999Z")), week);
+        assert_eq!(week_of(at("2026-01-12T00:00:00Z")), week + 1);
+    }
+
+    #[test]
+    fn ids_of_a_week_lie_between_its_bounds() {
+        let at = Time(1_767_700_000_123);
+        let id =
+            Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, 1_767_700_000, 123_000_000));
+        assert!(first_id(at) <= id && id < first_id(Time(at.0 + 1)));
+    }
+}

@@ -1,0 +1,192 @@
+//! The table `runs` outside of batches: who is in charge, what is due, what there is.
+
+use std::collections::BTreeMap;
+
+use backstitch_saga::protocol::{Outcome, RunLine, State};
+use backstitch_saga::{RunId, Time, Timestamp};
+use sqlx::postgres::{PgConnection, PgRow, Postgres};
+use sqlx::{Row, query_builder::QueryBuilder};
+use uuid::Uuid;
+
+use super::moment::Moment;
+use crate::RunFilter;
+
+/// Parks runs of which `node` is in charge: from now on they are looked at when `wakes[i]` has come.
+pub(crate) async fn park(
+    connection: &mut PgConnection,
+    node: i32,
+    runs: &[Uuid],
+    wakes: &[Option<Time>],
+) -> Result<(), sqlx::Error> {
+    let wakes: Vec<Option<Moment>> = wakes.iter().map(|at| at.map(Moment)).collect();
+    sqlx::query(
+        "-- runs_park\n\
+         update runs r set node = null, wake_at = x.wake_at \
+         from unnest($2::uuid[], $3::timestamptz[]) as x(id, wake_at) where r.id = x.id and r.node = $1",
+    )
+    .bind(node)
+    .bind(runs)
+    .bind(wakes)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Takes charge of parked runs that are due at `now`.
+pub(crate) async fn wake(
+    connection: &mut PgConnection,
+    node: i32,
+    now: Time,
+    limit: i64,
+) -> Result<Vec<RunId>, sqlx::Error> {
+    let rows = sqlx::query(
+        "-- runs_wake\n\
+         update runs set node = $1, wake_at = null where id in \
+         (select id from runs where wake_at <= $2 order by wake_at limit $3 for update skip locked) returning id",
+    )
+    .bind(node)
+    .bind(Moment(now))
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(|row| Ok(RunId(row.try_get(0)?))).collect()
+}
+
+/// Takes charge of runs of nodes that are gone.
+pub(crate) async fn take_over(
+    connection: &mut PgConnection,
+    node: i32,
+    gone: &[i32],
+    limit: i64,
+) -> Result<Vec<RunId>, sqlx::Error> {
+    let rows = sqlx::query(
+        "-- runs_take_over\n\
+         update runs set node = $1 where id in \
+         (select id from runs where node = any($2) limit $3 for update skip locked) returning id",
+    )
+    .bind(node)
+    .bind(gone)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(|row| Ok(RunId(row.try_get(0)?))).collect()
+}
+
+/// The namespace of a run and whether it has ended.
+pub(crate) async fn ended(
+    connection: &mut PgConnection,
+    run: RunId,
+) -> Result<Option<(String, bool)>, sqlx::Error> {
+    let row =
+        sqlx::query("-- runs_ended\nselect namespace, state = 'ended' from runs where id = $1")
+            .bind(run.0)
+            .fetch_optional(connection)
+            .await?;
+    row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
+}
+
+/// Runs of a namespace, newest first, before the run `before`.
+pub(crate) async fn list(
+    connection: &mut PgConnection,
+    namespace: &str,
+    filter: &RunFilter,
+    before: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<RunLine>, sqlx::Error> {
+    let mut query = QueryBuilder::<Postgres>::new(
+        "-- runs_list\n\
+         select id, workflow, version, key, correlation_id, labels::text, state, outcome, conditions, started_at, \
+         ended_at from runs where namespace = ",
+    );
+    query.push_bind(namespace);
+    if let Some(workflow) = &filter.workflow {
+        query.push(" and workflow = ").push_bind(workflow);
+    }
+    if let Some(state) = filter.state {
+        // Spelt so that the index of active runs can serve.
+        if state != State::Ended {
+            query.push(" and state <> 'ended'");
+        }
+        query.push(" and state = ").push_bind(state.as_str());
+    }
+    if let Some(outcome) = filter.outcome {
+        query.push(" and outcome = ").push_bind(outcome.as_str());
+    }
+    if let Some(key) = &filter.key {
+        query
+            .push(" and id in (select run_id from run_keys where namespace = ")
+            .push_bind(namespace);
+        query.push(" and key = ").push_bind(key).push(")");
+    }
+    if let Some(condition) = &filter.condition {
+        query.push(" and conditions @> array[").push_bind(condition).push("]");
+    }
+    if !filter.labels.is_empty() {
+        let labels: BTreeMap<_, _> = filter.labels.iter().cloned().collect();
+        let labels = serde_json::to_string(&labels).unwrap_or_default();
+        query.push(" and labels @> ").push_bind(labels).push("::jsonb");
+    }
+    if let Some(before) = before {
+        query.push(" and id < ").push_bind(before);
+    }
+    query.push(" order by id desc limit ").push_bind(limit);
+    let rows = query.build().fetch_all(connection).await?;
+    rows.iter().map(run_line).collect()
+}
+
+fn run_line(row: &PgRow) -> Result<RunLine, sqlx::Error> {
+    let id: Uuid = row.try_get(0)?;
+    let labels: Option<String> = row.try_get(5)?;
+    let labels = labels.map(|text| serde_json::from_str(&text)).transpose();
+    let version: i32 = row.try_get(2)?;
+    let correlation_id: Option<String> = row.try_get(4)?;
+    let Moment(started_at) = row.try_get(9)?;
+    let ended_at: Option<Moment> = row.try_get(10)?;
+    let outcome: Option<String> = row.try_get(7)?;
+    Ok(RunLine {
+        id: RunId(id),
+        workflow: row.try_get(1)?,
+        version: u32::try_from(version).unwrap_or_default(),
+        key: row.try_get(3)?,
+        correlation_id: correlation_id.unwrap_or_else(|| id.to_string()),
+        labels: labels
+            .map_err(|error| bad_row(id, "labels", &error.to_string()))?
+            .unwrap_or_default(),
+        state: state_of(row.try_get(6)?).ok_or_else(|| bad_row(id, "state", "not a state"))?,
+        outcome: outcome
+            .map(|word| outcome_of(&word).ok_or_else(|| bad_row(id, "outcome", "not an outcome")))
+            .transpose()?,
+        conditions: row.try_get(8)?,
+        started_at: Timestamp(started_at),
+        ended_at: ended_at.map(|Moment(at)| Timestamp(at)),
+    })
+}
+
+fn bad_row(id: Uuid, column: &str, detail: &str) -> sqlx::Error {
+    sqlx::Error::Decode(format!("table runs, id {id}, column {column}: {detail}").into())
+}
+
+pub(super) fn state_of(word: &str) -> Option<State> {
+    use State::{Compensating, CompensationBlocked, Ended, Queued, Running, Waiting};
+    [Queued, Waiting, Running, Compensating, CompensationBlocked, Ended]
+        .into_iter()
+        .find(|state| state.as_str() == word)
+}
+
+pub(super) fn outcome_of(word: &str) -> Option<Outcome> {
+    use Outcome::{
+        Cancelled, Compensated, CompensatedWithManualSteps, FailedClean, FailedDirty,
+        PartiallyCompleted, Succeeded,
+    };
+    [
+        Succeeded,
+        PartiallyCompleted,
+        FailedClean,
+        FailedDirty,
+        Compensated,
+        CompensatedWithManualSteps,
+        Cancelled,
+    ]
+    .into_iter()
+    .find(|outcome| outcome.as_str() == word)
+}

@@ -1,0 +1,183 @@
+//! What workers ask: tasks, and what they say of them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use backstitch_saga::protocol::{
+    ClaimTasks, ClaimedTasks, Heartbeat, TaskAnswer, TaskOutcome, TaskReport,
+};
+use backstitch_saga::{Command, Payload, RunId, TaskKey, Violation};
+use uuid::Uuid;
+
+use crate::Error;
+use crate::executor::envelope::{Answers, Envelope, Order};
+use crate::node::Node;
+
+/// The longest wait for a task.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// The most tasks that one poll may ask for.
+const MOST_TASKS: u32 = 1_000;
+/// The most kinds of task that one worker may name.
+const MOST_HANDLERS: usize = 1_000;
+/// The longest name of a worker, queue or handler, in bytes.
+const NAME_LIMIT: usize = 200;
+
+/// Tasks for a worker: what is there, or what comes within `claim.wait`.
+pub(crate) async fn claim(
+    node: &Arc<Node>,
+    namespace: &str,
+    claim: ClaimTasks,
+) -> Result<ClaimedTasks, Error> {
+    check(&claim)?;
+    if node.is_closing() {
+        return Err(Error::Busy);
+    }
+    let until = Instant::now() + claim.wait.duration().min(LONGEST_WAIT);
+    let polled = node.handover.poll(&namespace.into(), &claim).ok_or_else(|| {
+        let message = "this session belongs to another namespace; use a new one";
+        Error::invalid("invalid_request", Violation::new("/session", "foreign_session", message))
+    })?;
+    let _poll = Poll { node, session: claim.session };
+    node.hand_out(polled.matches);
+    if polled.hungry {
+        node.hungry.notify_one();
+    }
+    let mut tasks = polled.tasks;
+    while tasks.is_empty() {
+        let rest = until.saturating_duration_since(Instant::now());
+        if rest.is_zero() || node.is_closing() {
+            break;
+        }
+        // Over when it rings or when the wait is; either way one looks what is there.
+        let _ = tokio::time::timeout(rest, polled.bell.notified()).await;
+        tasks = node.handover.fetch(claim.session, claim.max);
+    }
+    Ok(ClaimedTasks { tasks })
+}
+
+/// A poll under way; over when the worker is answered, or gone.
+struct Poll<'a> {
+    node: &'a Node,
+    session: Uuid,
+}
+
+impl Drop for Poll<'_> {
+    fn drop(&mut self) {
+        self.node.handover.end_poll(self.session);
+    }
+}
+
+fn check(claim: &ClaimTasks) -> Result<(), Error> {
+    let mut violations = Vec::new();
+    let mut name = |pointer: &str, name: &str| {
+        if name.is_empty() || name.len() > NAME_LIMIT || name.contains('\0') {
+            let message = format!("a name of 1 to {NAME_LIMIT} bytes without U+0000 is needed");
+            violations.push(Violation::new(pointer, "invalid_name", message));
+        }
+    };
+    name("/worker", &claim.worker);
+    for (queue, handlers) in &claim.queues {
+        name("/queues", queue);
+        handlers.iter().for_each(|handler| name("/queues", handler));
+    }
+    if claim.queues.values().map(Vec::len).sum::<usize>() > MOST_HANDLERS {
+        let message = format!("at most {MOST_HANDLERS} handlers");
+        violations.push(Violation::new("/queues", "too_many", message));
+    }
+    if claim.max == 0 || claim.max > MOST_TASKS {
+        let message = format!("between 1 and {MOST_TASKS}, not {}", claim.max);
+        violations.push(Violation::new("/max", "out_of_range", message));
+    }
+    if violations.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Invalid { code: "invalid_request", violations })
+}
+
+/// Takes reports; each is answered for itself, in order.
+pub(crate) async fn complete(
+    node: &Arc<Node>,
+    namespace: &str,
+    reports: Vec<TaskReport>,
+) -> Vec<TaskAnswer> {
+    let limit = node.options.payload_limit;
+    let asked = reports.into_iter().map(|report| {
+        let TaskReport { run, step, action, attempt, outcome } = report;
+        check_outcome(&outcome, limit)
+            .map(|()| (run, Command::Report { task: TaskKey { step, action, attempt }, outcome }))
+    });
+    ask_all(node, namespace, asked.collect()).await
+}
+
+/// Takes signs of life; each is answered for itself, in order.
+pub(crate) async fn heartbeat(
+    node: &Arc<Node>,
+    namespace: &str,
+    beats: Vec<Heartbeat>,
+) -> Vec<TaskAnswer> {
+    let limit = node.options.payload_limit;
+    let asked = beats.into_iter().map(|beat| {
+        let Heartbeat { run, step, action, attempt, details } = beat;
+        check_payload("/details", details.as_ref(), limit)
+            .map(|()| (run, Command::Beat { task: TaskKey { step, action, attempt }, details }))
+    });
+    ask_all(node, namespace, asked.collect()).await
+}
+
+fn check_outcome(outcome: &TaskOutcome, limit: usize) -> Result<(), Error> {
+    match outcome {
+        TaskOutcome::Succeeded { output, external_id } => {
+            check_payload("/outcome/succeeded/output", Some(output), limit)?;
+            check_text("/outcome/succeeded/external_id", external_id.as_deref(), limit)
+        }
+        TaskOutcome::Failed(failure) => {
+            check_payload("/outcome/failed/details", failure.details.as_ref(), limit)?;
+            check_text("/outcome/failed/code", Some(&failure.code), limit)?;
+            check_text("/outcome/failed/message", Some(&failure.message), limit)
+        }
+    }
+}
+
+fn check_payload(pointer: &str, payload: Option<&Payload>, limit: usize) -> Result<(), Error> {
+    payload.map_or(Ok(()), |payload| payload.check(limit)).map_err(|violation| {
+        let pointer = format!("{pointer}{}", violation.pointer);
+        Error::invalid("invalid_payload", Violation { pointer, ..violation })
+    })
+}
+
+fn check_text(pointer: &str, text: Option<&str>, limit: usize) -> Result<(), Error> {
+    if text.is_none_or(|text| text.len() <= limit) {
+        return Ok(());
+    }
+    let message = format!("at most {limit} bytes");
+    Err(Error::invalid("invalid_payload", Violation::new(pointer, "payload_too_large", message)))
+}
+
+/// Gives many commands to their shards, one message each, and waits for all answers.
+async fn ask_all(
+    node: &Arc<Node>,
+    namespace: &str,
+    asked: Vec<Result<(RunId, Command), Error>>,
+) -> Vec<TaskAnswer> {
+    let namespace: Arc<str> = namespace.into();
+    let answers = Answers::new(asked.len());
+    let mut envelopes = Vec::with_capacity(asked.len());
+    for (slot, one) in asked.into_iter().enumerate() {
+        let mut ticket = answers.ticket(slot);
+        match one {
+            Ok((run, command)) => {
+                let order = Order::Command(command);
+                envelopes.push(Envelope::asked(run, namespace.clone(), order, ticket));
+            }
+            Err(error) => ticket.answer(Err(error)),
+        }
+    }
+    if let Err((_, refused)) = node.submit(envelopes) {
+        refused.into_iter().for_each(|mut envelope| envelope.answer(Err(Error::Busy)));
+    }
+    let answered = answers.wait().await.into_iter().map(|answer| match answer {
+        Ok(_) => TaskAnswer { status: 200, code: None, message: None },
+        Err(error) => error.task_answer(),
+    });
+    answered.collect()
+}
