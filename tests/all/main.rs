@@ -1,4 +1,7 @@
 //! Tests that need a database or two crates.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
+
+mod engine;
 mod local_postgres;
 mod tidy;

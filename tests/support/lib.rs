@@ -1,3 +1,4 @@
 //! What the tests share: one PostgreSQL per process, a fresh migrated database per test.
 
+pub mod node;
 pub mod postgres;

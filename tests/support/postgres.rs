@@ -1,16 +1,35 @@
-//! One private PostgreSQL per test process, started by the first test that needs it and stopped when the process
-//! ends.
+//! One private PostgreSQL per test process, and a fresh migrated database for each test that asks.
+
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use backstitch_engine::local_postgres::{LocalPostgres, StartOptions};
 use tokio::sync::OnceCell;
 
 static SERVER: OnceCell<LocalPostgres> = OnceCell::const_new();
+static TEMPLATE: OnceCell<()> = OnceCell::const_new();
+static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// The server of this test process.
+/// The server of this test process, started by the first test that needs it and stopped when the process ends.
 ///
 /// # Panics
 /// When it cannot be started: no test that asks for it could go on.
 pub async fn server() -> &'static LocalPostgres {
     let start = || async { LocalPostgres::start(StartOptions::default()).await };
     SERVER.get_or_try_init(start).await.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The URL of a migrated database that nobody else uses.
+///
+/// # Panics
+/// When there is none to be had.
+pub async fn database() -> String {
+    let server = server().await;
+    let template = || async {
+        server.create_database("template_of_tests").await.expect("an empty database");
+        backstitch_engine::migrate(&server.url("template_of_tests")).await.expect("migrations");
+    };
+    TEMPLATE.get_or_init(template).await;
+    let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    server.copy_database(&name, "template_of_tests").await.expect("a copy of the template");
+    server.url(&name)
 }

@@ -1,0 +1,3 @@
+//! The engine against a real PostgreSQL: its laws, its hand-over, its chores.
+
+mod runs;

@@ -1,0 +1,162 @@
+//! Nodes for tests, and a worker that is told what to do.
+
+use std::collections::BTreeMap;
+
+use backstitch_engine::{Engine, Options};
+use backstitch_saga::protocol::{
+    ClaimTasks, Failure, FailureKind, StartRun, TaskAnswer, TaskOffer, TaskOutcome, TaskReport,
+};
+use backstitch_saga::{Payload, Span};
+use uuid::Uuid;
+
+/// The namespace of most tests.
+pub const NS: &str = "test";
+
+/// A node on `url`, changed by `change`.
+///
+/// # Panics
+/// When it does not start.
+pub async fn node(url: &str, change: impl FnOnce(&mut Options)) -> Engine {
+    let mut options = Options::new(url);
+    change(&mut options);
+    Engine::start(options).await.expect("a node")
+}
+
+/// A payload from text that is JSON.
+///
+/// # Panics
+/// When it is not.
+#[must_use]
+pub fn json(text: &str) -> Payload {
+    Payload::trusted(text.to_owned()).expect("JSON")
+}
+
+/// A start request.
+#[must_use]
+pub fn start(workflow: &str, input: &str) -> StartRun {
+    StartRun {
+        workflow: workflow.to_owned(),
+        version: None,
+        key: None,
+        input: json(input),
+        correlation_id: None,
+        labels: BTreeMap::new(),
+    }
+}
+
+/// A definition of task steps in a row, each compensated, with short timeouts.
+#[must_use]
+pub fn chain(name: &str, steps: &[&str]) -> String {
+    let mut before = None;
+    let steps: Vec<String> = steps
+        .iter()
+        .map(|step| {
+            let after = before.map_or(String::new(), |id| format!(r#""after":["{id}"],"#));
+            before = Some(*step);
+            format!(
+                r#"{{"id":"{step}",{after}"task":{{"name":"do","input":{{"path":"/input"}},
+                "compensate":{{"name":"undo","retry":{{"first_delay":"10ms","jitter":"none"}}}},
+                "retry":{{"first_delay":"20ms","jitter":"none","max_attempts":3}},
+                "timeouts":{{"heartbeat":"1s","attempt":"10s"}}}}}}"#
+            )
+        })
+        .collect();
+    format!(r#"{{"name":"{name}","version":1,"steps":[{}]}}"#, steps.join(","))
+}
+
+/// A definition with one fan-out over `/input`.
+#[must_use]
+pub fn fan(name: &str, max_concurrency: u32, join: &str) -> String {
+    format!(
+        r#"{{"name":"{name}","version":1,"steps":[
+        {{"id":"each","map":{{"items":{{"path":"/input"}},"join":{join},"empty":"succeed",
+          "max_concurrency":{max_concurrency},
+          "task":{{"name":"do","input":{{"path":"/item"}},"compensate":{{"name":"undo"}},
+            "retry":{{"first_delay":"10ms","jitter":"none","max_attempts":2}}}}}}}},
+        {{"id":"last","after":["each"],"task":{{"name":"do","input":{{"const":null}},"class":"retriable"}}}}]}}"#
+    )
+}
+
+/// A worker at one node, that claims and reports by hand.
+pub struct Hand {
+    /// Where it works.
+    pub engine: Engine,
+    session: Uuid,
+    names: Vec<&'static str>,
+}
+
+impl Hand {
+    /// A worker for the handlers `do` and `undo`.
+    #[must_use]
+    pub fn new(engine: &Engine) -> Hand {
+        Hand { engine: engine.clone(), session: Uuid::new_v4(), names: vec!["do", "undo"] }
+    }
+
+    /// Claims at most `max` tasks within `wait`.
+    ///
+    /// # Panics
+    /// When claiming fails.
+    pub async fn claim(&self, max: u32, wait: Span) -> Vec<TaskOffer> {
+        let names = self.names.iter().map(|name| (*name).to_owned()).collect();
+        let claim = ClaimTasks {
+            worker: "hand".to_owned(),
+            session: self.session,
+            queues: BTreeMap::from([("default".to_owned(), names)]),
+            max,
+            wait,
+        };
+        self.engine.claim(NS, claim).await.expect("tasks").tasks
+    }
+
+    /// Claims one task, which must come within ten seconds.
+    ///
+    /// # Panics
+    /// When none comes.
+    pub async fn one(&self) -> TaskOffer {
+        self.claim(1, Span::secs(10)).await.pop().expect("a task within ten seconds")
+    }
+
+    /// Reports success.
+    pub async fn succeed(&self, offers: &[TaskOffer]) -> Vec<TaskAnswer> {
+        let reports = offers.iter().map(|offer| {
+            let outcome = TaskOutcome::Succeeded { output: offer.input.clone(), external_id: None };
+            report(offer, outcome)
+        });
+        self.engine.complete(NS, reports.collect()).await
+    }
+
+    /// Reports a failure.
+    pub async fn fail(&self, offer: &TaskOffer, kind: FailureKind) -> Vec<TaskAnswer> {
+        let failure = Failure {
+            kind,
+            code: "refused".to_owned(),
+            message: "as told".to_owned(),
+            details: None,
+            retry_after: None,
+        };
+        self.engine.complete(NS, vec![report(offer, TaskOutcome::Failed(failure))]).await
+    }
+}
+
+/// The report that `offer` came to `outcome`.
+#[must_use]
+pub fn report(offer: &TaskOffer, outcome: TaskOutcome) -> TaskReport {
+    TaskReport {
+        run: offer.run,
+        step: offer.step.clone(),
+        action: offer.action,
+        attempt: offer.attempt,
+        outcome,
+    }
+}
+
+/// One of the node's numbers.
+///
+/// # Panics
+/// When it has no such number.
+#[must_use]
+pub fn metric(engine: &Engine, name: &str) -> f64 {
+    let name = format!("backstitch_{name}");
+    let found = engine.metrics().into_iter().find(|(known, ..)| *known == name);
+    found.expect("a number of that name").3
+}
