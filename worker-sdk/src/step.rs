@@ -250,7 +250,8 @@ impl<In, Out, Kind: Shape<Out>> Deref for Step<In, Out, Kind> {
 
 macro_rules! gives_output {
     ($($step:ty => $value:ty),*) => {
-        $(impl<In, Out> Gives<$value> for $step {
+        $(#[diagnostic::do_not_recommend]
+        impl<In, Out> Gives<$value> for $step {
             fn wire(self) -> Ref<$value> {
                 Gives::wire(&self.output)
             }

@@ -423,38 +423,51 @@ impl<T> Gives<T> for Ref<T> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<T> Gives<T> for &Ref<T> {
     fn wire(self) -> Ref<T> {
         self.clone()
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<T> Gives<Option<T>> for Ref<T> {
     fn wire(self) -> Ref<Option<T>> {
         self.cast()
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<T> Gives<Option<T>> for &Ref<T> {
     fn wire(self) -> Ref<Option<T>> {
         self.clone().cast()
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<T> Gives<T> for Item<T> {
     fn wire(self) -> Ref<T> {
         self.0
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<T> Gives<T> for &Item<T> {
     fn wire(self) -> Ref<T> {
         self.0.clone()
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl Gives<String> for &str {
     fn wire(self) -> Ref<String> {
+        constant(self).cast()
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl Gives<Option<String>> for &str {
+    fn wire(self) -> Ref<Option<String>> {
         constant(self).cast()
     }
 }
@@ -462,9 +475,17 @@ impl Gives<String> for &str {
 macro_rules! plain {
     ($($plain:ty),*) => {
         $(
+            #[diagnostic::do_not_recommend]
             impl Gives<$plain> for $plain {
                 fn wire(self) -> Ref<$plain> {
                     constant(self)
+                }
+            }
+
+            #[diagnostic::do_not_recommend]
+            impl Gives<Option<$plain>> for $plain {
+                fn wire(self) -> Ref<Option<$plain>> {
+                    constant(Some(self))
                 }
             }
         )*

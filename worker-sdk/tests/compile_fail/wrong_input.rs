@@ -1,0 +1,13 @@
+//! A task that takes something else.
+
+#[path = "types/mod.rs"]
+mod types;
+
+use backstitch_sdk::*;
+use types::*;
+
+fn main() {
+    let _ = Workflow::build("shop", 1, |saga, order: Ref<Order>| {
+        saga.step("payment", CHARGE_CARD, field!(order.customer))
+    });
+}
