@@ -95,17 +95,23 @@ impl InFlight {
         self.said().unsent
     }
 
-    /// A sign of life, with the latest of what the handler said.
+    /// A sign of life, with what the handler said since the last one.
     pub(crate) fn beat(&self) -> Heartbeat {
         let mut said = self.said();
-        said.unsent = false;
+        let news = std::mem::take(&mut said.unsent);
         Heartbeat {
             run: self.offer.run,
             step: self.offer.step.clone(),
             action: self.offer.action,
             attempt: self.offer.attempt,
-            details: said.progress.clone(),
+            details: said.progress.clone().filter(|_| news),
         }
+    }
+
+    /// The last sign of life did not arrive: what it told must be told again.
+    pub(crate) fn beat_was_lost(&self) {
+        let mut said = self.said();
+        said.unsent = said.progress.is_some();
     }
 
     pub(crate) fn external_id(&self) -> Option<String> {
@@ -286,6 +292,8 @@ mod tests {
         assert!(context.task.has_news());
         assert_eq!(context.task.beat().details.unwrap().text(), "2");
         assert!(!context.task.has_news());
-        assert_eq!(context.task.beat().details.unwrap().text(), "2", "each beat repeats it");
+        assert_eq!(context.task.beat().details, None);
+        context.task.beat_was_lost();
+        assert_eq!(context.task.beat().details.unwrap().text(), "2");
     }
 }

@@ -28,6 +28,8 @@ use crate::backoff::Backoff;
 
 /// How long an answer may take, beside what the request itself asks the server to wait.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// How long the answer to a sign of life may take: the next one is due soon.
+const HEARTBEAT_WITHIN: Duration = Duration::from_secs(5);
 
 /// A connection to a Backstitch server. Cheap to clone; clones share connections.
 ///
@@ -127,7 +129,9 @@ impl Client {
     /// # Errors
     /// A [`ClientError`] when the request as a whole was refused or got lost.
     pub async fn complete(&self, results: Vec<TaskReport>) -> Result<Vec<TaskAnswer>, ClientError> {
-        self.answers("v1/tasks/complete", results.len(), &CompleteTasks { results }).await
+        let expected = results.len();
+        let request = self.post("v1/tasks/complete", &CompleteTasks { results })?;
+        self.answers(request, expected).await
     }
 
     /// Gives signs of life; each is answered for itself, in order. Sent once.
@@ -135,16 +139,18 @@ impl Client {
     /// # Errors
     /// A [`ClientError`] when the request as a whole was refused or got lost.
     pub async fn heartbeat(&self, beats: Vec<Heartbeat>) -> Result<Vec<TaskAnswer>, ClientError> {
-        self.answers("v1/tasks/heartbeat", beats.len(), &HeartbeatTasks { beats }).await
+        let expected = beats.len();
+        let request = self.post("v1/tasks/heartbeat", &HeartbeatTasks { beats })?;
+        self.answers(request.timeout(HEARTBEAT_WITHIN), expected).await
     }
 
+    /// Sends something that is answered piece by piece, whatever the status of the whole.
     async fn answers(
         &self,
-        path: &str,
+        request: RequestBuilder,
         expected: usize,
-        body: &impl Serialize,
     ) -> Result<Vec<TaskAnswer>, ClientError> {
-        let answer = self.send_raw(self.post(path, body)?).await?;
+        let answer = self.send_raw(request).await?;
         match serde_json::from_slice::<TaskAnswers>(&answer.body) {
             Ok(answers) if answers.results.len() == expected => Ok(answers.results),
             Ok(_) => Err(answer.unexpected()),

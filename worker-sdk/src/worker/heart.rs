@@ -55,7 +55,10 @@ async fn beat(desk: &Desk) {
                     }
                 }
             }
-            Err(error) => tracing::warn!(%error, "signs of life did not arrive; more follow"),
+            Err(error) => {
+                tracing::warn!(%error, "signs of life did not arrive; more follow");
+                tasks.iter().for_each(|task| task.beat_was_lost());
+            }
         }
     }
 }

@@ -31,6 +31,8 @@ use report::Reports;
 
 /// How long the server keeps a claim that finds nothing.
 const POLL: Span = Span::secs(20);
+/// How long the last claim may still take when the worker is told to stop.
+const LAST_CLAIM: Duration = Duration::from_millis(300);
 /// The most tasks that one claim may ask for.
 const CLAIM_MAX: usize = 1_000;
 
@@ -175,10 +177,7 @@ impl Worker {
         background.spawn(report::run(Arc::clone(&desk)));
         background.spawn(heart::run(Arc::clone(&desk)));
         tracing::info!(worker = %self.name, concurrency = self.concurrency, "the worker claims tasks");
-        let refused = tokio::select! {
-            refused = claim_until_refused(&desk, claim) => Some(refused),
-            () = shutdown => None,
-        };
+        let refused = claim_until(&desk, claim, shutdown).await.err();
         let drained = desk.drain(self.drain).await;
         tracing::info!(worker = %self.name, ?drained, "the worker has stopped");
         match refused {
@@ -188,24 +187,48 @@ impl Worker {
     }
 }
 
-/// Claims tasks and begins them, for ever; gives up only when the server will not have this worker.
-async fn claim_until_refused(desk: &Arc<Desk>, mut claim: ClaimTasks) -> ClientError {
+/// Claims tasks and begins them until `shutdown` is done.
+///
+/// The claim under way then is given a moment to be answered: its tasks may be on their way already, and dropped they
+/// would be in nobody's hands until their leases end.
+async fn claim_until(
+    desk: &Arc<Desk>,
+    mut claim: ClaimTasks,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ClientError> {
+    let mut shutdown = std::pin::pin!(shutdown);
     let mut backoff = Backoff::new();
     loop {
-        let free = desk.free_slots().await;
+        let free = tokio::select! {
+            free = desk.free_slots() => free,
+            () = &mut shutdown => return Ok(()),
+        };
         claim.max = u32::try_from(free.min(CLAIM_MAX)).unwrap_or(1);
-        match desk.client.claim(&claim).await {
+        let mut claiming = std::pin::pin!(desk.client.claim(&claim));
+        let claimed = tokio::select! {
+            claimed = &mut claiming => claimed,
+            () = &mut shutdown => {
+                if let Ok(Ok(claimed)) = tokio::time::timeout(LAST_CLAIM, claiming).await {
+                    desk.begin(claimed.tasks);
+                }
+                return Ok(());
+            }
+        };
+        match claimed {
             Ok(claimed) => {
                 desk.begin(claimed.tasks);
                 backoff = Backoff::new();
             }
             Err(error) if error.is_transient() => {
                 tracing::warn!(%error, "claiming failed; trying again");
-                backoff.wait(error.retry_after()).await;
+                tokio::select! {
+                    () = backoff.wait(error.retry_after()) => {}
+                    () = &mut shutdown => return Ok(()),
+                }
             }
             Err(error) => {
                 tracing::error!(%error, "the server will not have this worker");
-                return error;
+                return Err(error);
             }
         }
     }
