@@ -387,3 +387,27 @@ pub enum Losers {
     /// Their attempts are revoked and they are undone at once.
     Compensate,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attempts(compensate: &str) -> Option<u32> {
+        serde_json::from_str::<Compensate>(compensate).unwrap().retry.max_attempts
+    }
+
+    #[test]
+    fn a_compensation_gives_up_only_when_told() {
+        assert_eq!(attempts(r#"{"name":"u"}"#), None);
+        assert_eq!(attempts(r#"{"name":"u","retry":{"first_delay":"5s"}}"#), None);
+        assert_eq!(attempts(r#"{"name":"u","retry":{"max_attempts":null}}"#), None);
+        assert_eq!(attempts(r#"{"name":"u","retry":{"max_attempts":3}}"#), Some(3));
+    }
+
+    #[test]
+    fn a_step_gives_up_unless_told_otherwise() {
+        let attempts = |retry| serde_json::from_str::<Retry>(retry).unwrap().max_attempts;
+        assert_eq!(attempts("{}"), Some(10));
+        assert_eq!(attempts(r#"{"max_attempts":null}"#), None);
+    }
+}

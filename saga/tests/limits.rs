@@ -111,6 +111,25 @@ fn a_list_of_a_hundred_thousand_elements() {
     assert_eq!(Payload::null().elements(), None);
 }
 
+#[test]
+fn numbers_of_many_digits() {
+    let digits = |count: usize| Payload::parse(&"9".repeat(count), usize::MAX);
+    assert!(digits(308).is_ok());
+    assert_eq!(digits(309).unwrap_err().code, "number_out_of_range");
+    let small = format!("0.{}", "0".repeat(1_000));
+    assert!(Payload::parse(&small, usize::MAX).is_ok());
+}
+
+#[test]
+fn a_year_and_no_longer() {
+    let codes_of = |timeout: &str| {
+        codes(&[step(0, r#"{"const":0}"#)], &format!(r#"null,"timeout":"{timeout}""#))
+    };
+    assert_eq!(codes_of("366days"), [""; 0]);
+    assert_eq!(codes_of("366days 1ms"), ["invalid_span"]);
+    assert_eq!(codes_of("1ms"), [""; 0]);
+}
+
 /// Text that would take a naive reader very long, or its whole stack.
 #[test]
 fn hostile_text() {
