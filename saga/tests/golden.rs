@@ -1,8 +1,6 @@
 //! Every form in which an event was ever written stays readable, and is written so still. A file per record format;
 //! a line that fails here means that journals out there can no longer be read: add a form, never change one.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::collections::BTreeSet;
 
 use backstitch_saga::Event;

@@ -443,3 +443,20 @@ proptest! {
         }
     }
 }
+
+/// An item that lost its join was being undone again when the whole run turned round; the item before it was passed by.
+#[test]
+fn a_retried_undo_does_not_hide_the_items_before_it() {
+    let history = [
+        (0, 0, 0),
+        (0, 0, 0),
+        (16, 0, 0),
+        (14, 0, 0),
+        (85, 162, 16),
+        (128, 0, 0),
+        (32, 0, 0),
+        (218, 0, 1),
+        (154, 0, 16),
+    ];
+    try_it(graph(&[(0, 183, 0, 1), (91, 4, 64, 0)], None), 133, history.to_vec());
+}

@@ -251,6 +251,9 @@ impl Run {
                 self.tally.count(work, true);
                 items.tally.count(work, true);
                 retime(&mut self.due, place, work, work.next_due(spec));
+                if work.undo == Undo::Waiting {
+                    items.undo_next = items.undo_next.min(item);
+                }
             }
             _ => {}
         }
@@ -285,10 +288,7 @@ impl Run {
         at: Time,
     ) {
         if let (Some(item), Some(items)) = (place.item, self.items_mut(place.step)) {
-            match action {
-                Action::Forward | Action::Verify => items.next = items.next.max(item + 1),
-                Action::Compensate => items.undo_next = items.undo_next.max(item + 1),
-            }
+            items.next = items.next.max(item + 1);
         }
         self.change(place, |work| {
             if input.is_some() {

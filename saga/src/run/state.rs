@@ -53,7 +53,8 @@ pub(crate) struct Items {
     pub(crate) works: Vec<Work>,
     /// The first item that was never offered.
     pub(crate) next: u32,
-    /// The first item that the undo has not come to.
+    /// No item before this one waits to be undone: where to look for the next. Found again after a restore.
+    #[serde(skip)]
     pub(crate) undo_next: u32,
     /// Why the map failed as a whole.
     pub(crate) error: Option<Failure>,

@@ -63,9 +63,6 @@ impl Run {
         for (step, state) in self.steps.iter_mut().enumerate() {
             state.undo_missing = graph.nodes[step].feeds.len();
             state.undo_settled = false;
-            if let BodyState::Map(items) = &mut state.body {
-                items.undo_next = 0;
-            }
         }
         for &step in graph.order.iter().rev() {
             self.settle_undo(step);
@@ -337,13 +334,15 @@ impl Decider<'_> {
         }
     }
 
-    fn next_undo(&self, step: usize) -> Option<Place> {
-        let items = self.run.items_of(step)?;
-        let waiting = |item: &u32| items.works[*item as usize].undo == Undo::Waiting;
+    fn next_undo(&mut self, step: usize) -> Option<Place> {
+        let items = self.run.items_mut(step)?;
         if items.tally.undo[1] == 0 {
             return None;
         }
-        (items.undo_next..items.next).find(waiting).map(|item| Place::item(step, item))
+        let waiting = |item: &u32| items.works[*item as usize].undo == Undo::Waiting;
+        let item = (items.undo_next..items.next).find(waiting)?;
+        items.undo_next = item;
+        Some(Place::item(step, item))
     }
 
     /// An undo failed or was lost: it goes on for as long as its policy says, and then waits for a person.
