@@ -74,7 +74,7 @@ impl Cache {
                 ));
             }
         }
-        let secret = format!("bst_{}", hex(&rand::random::<[u8; 32]>()));
+        let secret = format!("bsk_{}", hex(&rand::random::<[u8; 32]>()));
         let digest: [u8; 32] = Sha256::digest(&secret).into();
         let mut connection = pool.acquire().await?;
         if table::create(&mut connection, namespace, name, role.as_str(), &digest).await? {

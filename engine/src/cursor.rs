@@ -56,7 +56,7 @@ fn invalid() -> Error {
     Error::invalid(
         "invalid_cursor",
         Violation::new(
-            "/after",
+            "?after",
             "invalid_cursor",
             "this is not a cursor of this list; begin again without it",
         ),

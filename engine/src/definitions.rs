@@ -44,7 +44,7 @@ pub(crate) struct Definitions {
 
 impl Workflow {
     /// Reads and checks a definition.
-    fn parse(text: &str) -> Result<Workflow, Vec<Violation>> {
+    pub(crate) fn parse(text: &str) -> Result<Workflow, Vec<Violation>> {
         let graph = Graph::parse(text)?;
         let canonical = Payload::trusted(text.to_owned())
             .map_err(|error| vec![Violation::new("", "invalid_json", error.to_string())])?

@@ -8,14 +8,14 @@ use backstitch_saga::protocol::{
     ClaimTasks, ClaimedTasks, Heartbeat, HistoryEntry, Page, Plan, RunLine, RunView, Scope,
     StartRun, StepView, TaskAnswer, TaskReport, WorkflowView,
 };
-use backstitch_saga::{Command, Reply, RunId};
+use backstitch_saga::{Command, Graph, Reply, RunId};
 use sqlx::postgres::PgPool;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
 use crate::counters::{Counters, Metrics};
-use crate::definitions::{self, Definitions};
+use crate::definitions::{self, Definitions, Workflow};
 use crate::executor::Shard;
 use crate::executor::envelope::{Answered, Answers, Envelope, Order};
 use crate::handover::HandOver;
@@ -55,6 +55,17 @@ impl Drop for Running {
 /// When PostgreSQL cannot be reached or a migration fails.
 pub async fn migrate(database_url: &str) -> Result<(), Error> {
     migrations::run(database_url).await
+}
+
+/// Checks a definition as registering it would; nothing is written, and no node is needed.
+///
+/// # Errors
+/// [`Error::Invalid`] with everything wrong in it.
+pub fn validate(definition: &str) -> Result<Arc<Graph>, Error> {
+    match Workflow::parse(definition) {
+        Ok(workflow) => Ok(workflow.graph),
+        Err(violations) => Err(Error::Invalid { code: "invalid_definition", violations }),
+    }
 }
 
 impl Engine {

@@ -27,7 +27,7 @@ mod tasks;
 mod types;
 
 pub use counters::Metrics;
-pub use engine::{Engine, migrate};
+pub use engine::{Engine, migrate, validate};
 pub use error::Error;
 pub use loops::Chore;
 pub use options::{Options, Tuning};
