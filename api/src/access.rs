@@ -163,7 +163,7 @@ fn admit_openly(headers: &HeaderMap) -> Result<Caller, Rejection> {
     }
     let name = header(headers, ACTOR)?.unwrap_or("anonymous");
     if name.is_empty() || name.len() > MAX_NAME {
-        return Err(bad_header(ACTOR, "1 to 200 characters"));
+        return Err(bad_header(ACTOR, "1 to 200 bytes"));
     }
     Ok(Caller { name: name.into(), namespace: namespace.into(), role: Role::Admin })
 }

@@ -4,7 +4,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use backstitch_saga::{Graph, Violation};
+use backstitch_engine::Error;
+use backstitch_saga::Violation;
 use clap::Subcommand;
 
 /// What to do with a definition.
@@ -20,7 +21,7 @@ pub(crate) enum WorkflowVerb {
 /// `false` when the definition is not valid.
 pub(crate) fn run(verb: &WorkflowVerb) -> anyhow::Result<bool> {
     let WorkflowVerb::Validate { file } = verb;
-    match Graph::parse(&read(file)?) {
+    match backstitch_engine::validate(&read(file)?) {
         Ok(graph) => {
             let definition = &graph.definition;
             println!(
@@ -31,7 +32,7 @@ pub(crate) fn run(verb: &WorkflowVerb) -> anyhow::Result<bool> {
             );
             Ok(true)
         }
-        Err(violations) => {
+        Err(Error::Invalid { violations, .. }) => {
             for Violation { pointer, code, message } in &violations {
                 let place = if pointer.is_empty() { "the document" } else { pointer };
                 println!("{place}: {message} ({code})");
@@ -39,6 +40,7 @@ pub(crate) fn run(verb: &WorkflowVerb) -> anyhow::Result<bool> {
             println!("{} found", violations.len());
             Ok(false)
         }
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use backstitch_engine::Registered;
 use backstitch_saga::protocol::{Page, ValidWorkflow, WorkflowView};
-use backstitch_saga::{Definition, Graph, Violation};
+use backstitch_saga::{Definition, Violation};
 use serde::Deserialize;
 
 use super::runs::PageQuery;
@@ -117,17 +117,9 @@ pub(crate) async fn validate(
     _: QueryOf<NoQuery>,
     TextBody(definition): TextBody,
 ) -> Answer {
-    match Graph::parse(&definition) {
-        Ok(graph) => {
-            let Definition { name, version, .. } = &graph.definition;
-            json(StatusCode::OK, &ValidWorkflow { name: name.clone(), version: *version })
-        }
-        Err(violations) => Err(Rejection::invalid(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "invalid_definition",
-            violations,
-        )),
-    }
+    let graph = backstitch_engine::validate(&definition)?;
+    let Definition { name, version, .. } = &graph.definition;
+    json(StatusCode::OK, &ValidWorkflow { name: name.clone(), version: *version })
 }
 
 /// The address and the document must name the same thing. A document without name or version goes on to the check
