@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use backstitch_saga::Violation;
 use http_body_util::BodyExt;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 use serde_path_to_error::Segment;
 
@@ -150,11 +150,24 @@ async fn collect(request: Request, limit: usize) -> Result<Bytes, Rejection> {
 /// # Errors
 /// 400 or 422 with everything that is wrong.
 pub(crate) fn parse<T: DeserializeOwned + Check>(bytes: &[u8]) -> Result<T, Rejection> {
+    must_be_object(bytes)?;
     let value: T = serde_json::from_slice(bytes).map_err(|error| explain::<T>(bytes, &error))?;
     let mut findings = Findings::default();
     value.check(&mut findings);
     findings.into_result()?;
     Ok(value)
+}
+
+/// Serde would read a list as an object without names; we do not.
+fn must_be_object(bytes: &[u8]) -> Result<(), Rejection> {
+    let first = bytes.iter().find(|byte| !b" \t\r\n".contains(byte));
+    if first == Some(&b'{') {
+        return Ok(());
+    }
+    serde_json::from_slice::<IgnoredAny>(bytes).map_err(|error| malformed(&error))?;
+    let violation = Violation::new("", "wrong_type", "The body must be an object");
+    let status = StatusCode::UNPROCESSABLE_ENTITY;
+    Err(Rejection::invalid(status, "invalid_request", vec![violation]))
 }
 
 fn malformed(error: &serde_json::Error) -> Rejection {

@@ -1,0 +1,6 @@
+//! The API as a black box: over HTTP, against a real PostgreSQL. What every route must do is asked of every route of
+//! the OpenAPI document, so that a new one cannot be forgotten.
+
+mod access;
+mod input;
+mod serving;

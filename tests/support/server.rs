@@ -1,0 +1,184 @@
+//! A server on a database of its own, and what it takes to ask it anything over HTTP.
+
+use backstitch_api::{Access, ServerConfig, serve};
+use backstitch_engine::Engine;
+use reqwest::{Method, RequestBuilder};
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::node::{NS, node};
+use crate::postgres::database;
+
+/// A running server.
+pub struct Server {
+    /// The node behind it.
+    pub engine: Engine,
+    access: Access,
+    url: String,
+    client: reqwest::Client,
+    stop: Option<oneshot::Sender<()>>,
+    served: JoinHandle<anyhow::Result<()>>,
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The media type.
+    pub kind: String,
+    /// All headers.
+    pub headers: reqwest::header::HeaderMap,
+    /// The body as text.
+    pub text: String,
+}
+
+impl Answer {
+    /// The body as JSON.
+    ///
+    /// # Panics
+    /// When it is not JSON.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// The problem's code; the answer must be a problem of this status.
+    ///
+    /// # Panics
+    /// When it is not.
+    #[must_use]
+    pub fn problem(&self, status: u16) -> String {
+        assert_eq!(
+            (self.status, self.kind.as_str()),
+            (status, "application/problem+json"),
+            "{self:?}"
+        );
+        let problem = self.json();
+        assert_eq!(problem["status"], status, "{self:?}");
+        problem["code"].as_str().expect("a code").to_owned()
+    }
+}
+
+impl Server {
+    /// A server with this access on a fresh database.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn start(access: Access) -> Server {
+        let engine = node(&database().await, |_| {}).await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let (stop, stopped) = oneshot::channel();
+        let config = ServerConfig { access, ..ServerConfig::default() };
+        let served = tokio::spawn(serve(engine.clone(), config, listener, async {
+            // The sender may be dropped: that is a stop, too.
+            let _ = stopped.await;
+        }));
+        Server { engine, access, url, client: reqwest::Client::new(), stop: Some(stop), served }
+    }
+
+    /// A request; on an open server it is in the namespace of the tests.
+    pub fn request(&self, method: &str, path: &str) -> RequestBuilder {
+        let method: Method = method.parse().expect("a method");
+        let request = self.client.request(method, format!("{}{path}", self.url));
+        match self.access {
+            Access::Open => request.header("backstitch-namespace", NS),
+            Access::Keys => request,
+        }
+    }
+
+    /// Asks without a body.
+    pub async fn get(&self, path: &str) -> Answer {
+        send(self.request("GET", path)).await
+    }
+
+    /// Asks with a JSON body.
+    pub async fn post(&self, path: &str, body: impl ToString) -> Answer {
+        send(with_json(self.request("POST", path), body)).await
+    }
+
+    /// Tells the server to stop.
+    pub fn stop(&mut self) {
+        drop(self.stop.take());
+    }
+
+    /// Stops the server and waits until it has.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub async fn stopped(mut self) {
+        self.stop();
+        self.served.await.expect("no panic").expect("an orderly end");
+    }
+}
+
+/// The request with a JSON body.
+#[expect(clippy::needless_pass_by_value, reason = "tests pass text, values and references")]
+pub fn with_json(request: RequestBuilder, body: impl ToString) -> RequestBuilder {
+    request.header("content-type", "application/json").body(body.to_string())
+}
+
+/// Sends a request and reads the whole answer.
+///
+/// # Panics
+/// When there is none.
+pub async fn send(request: RequestBuilder) -> Answer {
+    let response = request.send().await.expect("an answer");
+    let headers = response.headers().clone();
+    let kind = headers.get("content-type").map(|kind| kind.to_str().expect("text").to_owned());
+    let status = response.status().as_u16();
+    let text = response.text().await.expect("a body");
+    Answer { status, kind: kind.unwrap_or_default(), headers, text }
+}
+
+/// One operation of the OpenAPI document.
+#[derive(Debug)]
+pub struct Operation {
+    /// `GET`, `POST`, …
+    pub method: String,
+    /// With its `{parameters}`.
+    pub path: String,
+    /// The example of its body.
+    pub body: Option<Value>,
+    /// The right it needs; none when it is for everybody.
+    pub right: Option<String>,
+}
+
+impl Operation {
+    /// The path with `id` as the run's id and something plausible for the rest.
+    #[must_use]
+    pub fn path(&self, id: &str) -> String {
+        self.path
+            .replace("{id}", id)
+            .replace("{step}", "each")
+            .replace("{name}", "place-order")
+            .replace("{version}", "1")
+    }
+}
+
+/// All operations of the OpenAPI document.
+///
+/// # Panics
+/// When the document is not as it should be.
+#[must_use]
+pub fn operations() -> Vec<Operation> {
+    let document = serde_json::to_value(backstitch_api::document()).expect("JSON");
+    let mut all = Vec::new();
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in item.as_object().expect("operations") {
+            let description = operation["description"].as_str().unwrap_or_default();
+            let right = description
+                .split_once("Needs the right *")
+                .and_then(|(_, rest)| rest.split_once('*'))
+                .map(|(right, _)| right.to_owned());
+            assert_eq!(right.is_some(), operation.get("security").is_some(), "{method} {path}");
+            let body = operation.pointer("/requestBody/content/application~1json/example").cloned();
+            all.push(Operation { method: method.to_uppercase(), path: path.clone(), body, right });
+        }
+    }
+    assert!(all.len() > 20, "only {} operations", all.len());
+    all
+}
