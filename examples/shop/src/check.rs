@@ -12,8 +12,8 @@ use std::fmt;
 use backstitch_workflows::Money;
 use uuid::Uuid;
 
+use crate::desk::LedgerView;
 use crate::effect::{Effect, Kind};
-use crate::http::LedgerView;
 use crate::ledger::{Entry, Fact, Ledger, Standing};
 
 pub use told::{FAN_OUT, service_of};

@@ -9,8 +9,8 @@ use clap::{Args, Subcommand};
 use tokio::net::TcpListener;
 
 use crate::child;
+use crate::desk::{Desk, Setup};
 use crate::effect::Kind;
-use crate::http::{self, Setup};
 use crate::orders;
 use crate::service::Shelf;
 use crate::worker::{self, Services};
@@ -104,9 +104,9 @@ async fn serve(kind: Kind, args: ServiceArgs, shelves: Vec<Shelf>) -> anyhow::Re
     let listener = TcpListener::bind(args.listen)
         .await
         .with_context(|| format!("{} cannot be listened on", args.listen))?;
+    let desk = Desk::open(kind, &Setup { ledger: args.ledger, shelves })?;
     child::announce("listening on", &format!("http://{}", listener.local_addr()?));
-    let setup = Setup { ledger: args.ledger, shelves };
-    http::serve(kind, setup, listener, child::told_to_stop(args.with_parent)).await
+    desk.serve(listener, child::told_to_stop(args.with_parent)).await
 }
 
 async fn work(args: WorkerArgs) -> anyhow::Result<()> {

@@ -1,10 +1,8 @@
-//! A service over HTTP: routes, the ledger's file, and the answers that never come. What is answered is decided in
+//! A service over HTTP: its routes, and the answers that never come. What is answered is decided in
 //! [`crate::service`].
 
 use std::future::pending;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
@@ -19,42 +17,16 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
+use crate::desk::{Desk, LedgerView};
 use crate::effect::{Effect, Kind, Op};
 use crate::faults::Faults;
-use crate::ledger::Entry;
-use crate::ledger_file::LedgerFile;
-use crate::service::{Answer, Request, Service, Shelf};
+use crate::service::{Answer, Request, Shelf};
 
 /// The header that carries the key of an effect, or of an undo.
 pub const KEY_HEADER: &str = "idempotency-key";
 
 /// The header that says that an answer was given before.
 pub const REPLAYED_HEADER: &str = "idempotency-replayed";
-
-/// How long a caller is left waiting by a timeout fault before the connection is closed on it.
-const IN_VAIN: Duration = Duration::from_secs(120);
-
-/// How a service is set up.
-#[derive(Clone, Debug, Default)]
-pub struct Setup {
-    /// Where its ledger is kept; only in memory without it.
-    pub ledger: Option<PathBuf>,
-    /// How many pieces of which goods there are; what is not listed never runs out.
-    pub shelves: Vec<Shelf>,
-}
-
-/// `GET /ledger`: everything the service did.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct LedgerView {
-    /// Whose ledger it is.
-    pub service: Kind,
-    /// How many requests were answered from the ledger without a second effect, since the service started.
-    pub repeats: u64,
-    /// How many requests were refused because their undo had come before them, since the service started.
-    pub came_too_late: u64,
-    /// The entries, in order.
-    pub entries: Vec<Entry>,
-}
 
 /// A request about an order: who it is for, and what.
 #[derive(Debug, Serialize, Deserialize)]
@@ -90,23 +62,38 @@ pub struct UndoReceipt {
     pub was_done: bool,
 }
 
-/// Serves one of the services on `listener` until `stop` is ready.
-///
-/// # Errors
-/// When its ledger cannot be read or the listener fails.
-pub async fn serve(
-    kind: Kind,
-    setup: Setup,
-    listener: TcpListener,
-    stop: impl Future<Output = ()>,
-) -> anyhow::Result<()> {
-    let desk = Desk::open(kind, &setup)?;
-    // Requests under way are cut off: some of them wait in vain on purpose, and a caller must bear it anyway.
-    tokio::select! {
-        served = axum::serve(listener, router(kind, desk)).into_future() => {
-            served.with_context(|| format!("the {} service stopped", kind.as_str()))
+/// How long a caller is left waiting by a timeout fault before the connection is closed on it.
+const IN_VAIN: Duration = Duration::from_secs(120);
+
+impl Desk {
+    /// Serves on `listener` until `stop` is ready. Requests under way are then cut off: some of them wait in vain on
+    /// purpose, and a caller must bear it anyway.
+    ///
+    /// # Errors
+    /// When the listener fails.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        stop: impl Future<Output = ()>,
+    ) -> anyhow::Result<()> {
+        let kind = self.kind();
+        tokio::select! {
+            served = axum::serve(listener, router(kind, self)).into_future() => {
+                served.with_context(|| format!("the {} service stopped", kind.as_str()))
+            }
+            () = stop => Ok(()),
         }
-        () = stop => Ok(()),
+    }
+
+    /// Carries out a request and answers in due time, or never.
+    async fn answer(&self, request: Request) -> Response {
+        let response = self.receive(request);
+        let Some(answer) = response.answer else {
+            let _ = tokio::time::timeout(IN_VAIN, pending::<()>()).await;
+            return problem(504, "no_answer", "this request was made to wait in vain", None);
+        };
+        tokio::time::sleep(response.delay).await;
+        answer.into_response()
     }
 }
 
@@ -130,68 +117,6 @@ fn router(kind: Kind, desk: Desk) -> Router {
         .route("/faults", get(faults).put(set_faults))
         .route("/livez", get(|| async { "ok" }))
         .with_state(desk)
-}
-
-/// Where requests are taken: one service, one at a time.
-#[derive(Clone)]
-struct Desk(Arc<Mutex<Books>>);
-
-struct Books {
-    service: Service,
-    file: Option<LedgerFile>,
-}
-
-impl Desk {
-    fn open(kind: Kind, setup: &Setup) -> anyhow::Result<Desk> {
-        let mut service = Service::new(kind);
-        let file = match &setup.ledger {
-            None => None,
-            Some(path) => {
-                let (file, entries) = LedgerFile::open(path)?;
-                for entry in entries {
-                    service.restore(entry).map_err(|problem| {
-                        anyhow::anyhow!("the ledger {} is damaged: {problem}", path.display())
-                    })?;
-                }
-                Some(file)
-            }
-        };
-        for shelf in &setup.shelves {
-            service.fill(shelf);
-        }
-        Ok(Desk(Arc::new(Mutex::new(Books { service, file }))))
-    }
-
-    fn with<T>(&self, act: impl FnOnce(&mut Books) -> T) -> T {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Carries out a request, writes down what it changed, and answers in due time, or never.
-    async fn answer(&self, request: Request) -> Response {
-        let response = self.with(|books| {
-            let before = books.service.entries().len();
-            let response = books.service.receive(now(), request);
-            let new = books.service.entries().get(before..).unwrap_or_default();
-            match &mut books.file {
-                Some(file) => file.append(new).map(|()| response),
-                None => Ok(response),
-            }
-        });
-        let response = match response {
-            Ok(response) => response,
-            Err(error) => {
-                // What is not in the ledger must not count: the next life starts from the file.
-                eprintln!("the ledger cannot be written, so this service stops: {error:#}");
-                std::process::exit(1);
-            }
-        };
-        let Some(answer) = response.answer else {
-            let _ = tokio::time::timeout(IN_VAIN, pending::<()>()).await;
-            return problem(504, "no_answer", "this request was made to wait in vain", None);
-        };
-        tokio::time::sleep(response.delay).await;
-        answer.into_response()
-    }
 }
 
 /// The key of the effect or of the undo that a request is about.
@@ -281,16 +206,11 @@ async fn find(
 }
 
 async fn ledger(State(desk): State<Desk>) -> Json<LedgerView> {
-    Json(desk.with(|books| LedgerView {
-        service: books.service.kind(),
-        repeats: books.service.repeats(),
-        came_too_late: books.service.came_too_late(),
-        entries: books.service.entries().to_vec(),
-    }))
+    Json(desk.ledger())
 }
 
 async fn faults(State(desk): State<Desk>) -> Json<Faults> {
-    Json(desk.with(|books| books.service.faults().faults().clone()))
+    Json(desk.faults())
 }
 
 async fn set_faults(
@@ -299,7 +219,7 @@ async fn set_faults(
 ) -> Response {
     match body {
         Ok(Json(faults)) => {
-            desk.with(|books| books.service.faults().set(faults));
+            desk.misbehave(faults);
             StatusCode::NO_CONTENT.into_response()
         }
         Err(rejection) => problem(422, "invalid_faults", &rejection.body_text(), None),
@@ -312,7 +232,7 @@ async fn fill_shelves(
 ) -> Response {
     match body {
         Ok(Json(shelves)) => {
-            desk.with(|books| shelves.iter().for_each(|shelf| books.service.fill(shelf)));
+            desk.fill(&shelves);
             StatusCode::NO_CONTENT.into_response()
         }
         Err(rejection) => problem(422, "invalid_shelves", &rejection.body_text(), None),
@@ -348,10 +268,4 @@ fn problem(status: u16, code: &str, detail: &str, retry_after: Option<u64>) -> R
     }
     let body = json!({"status": status.as_u16(), "code": code, "detail": detail});
     (status, headers, body.to_string()).into_response()
-}
-
-/// Milliseconds since the Unix epoch.
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -12,6 +12,7 @@
 pub mod check;
 pub mod child;
 pub mod cli;
+pub mod desk;
 pub mod effect;
 pub mod faults;
 pub mod http;

@@ -8,42 +8,41 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::desk::{Desk, Setup};
 use crate::effect::Kind;
-use crate::http::{LedgerView, Setup, serve};
+use crate::faults::Faults;
 
 /// A service of one kind, and a shop that knows no other.
 struct Bench {
     shop: Arc<Shop>,
-    url: String,
-    http: reqwest::Client,
+    desk: Desk,
 }
 
 impl Bench {
     async fn new(kind: Kind) -> Bench {
         let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(serve(kind, Setup::default(), listener, std::future::pending()));
+        let desk = Desk::open(kind, &Setup::default()).unwrap();
+        tokio::spawn(desk.clone().serve(listener, std::future::pending()));
         let services = Services {
             stock: url.clone(),
             payment: url.clone(),
-            shipping: url.clone(),
+            shipping: url,
             timeout: Duration::from_millis(200),
             die_after: None,
         };
         let http = reqwest::Client::builder().timeout(services.timeout).build().unwrap();
-        let shop = Shop { http: http.clone(), services, effects: AtomicU64::new(0) };
-        Bench { shop: Arc::new(shop), url, http }
+        let shop = Shop { http, services, effects: AtomicU64::new(0) };
+        Bench { shop: Arc::new(shop), desk }
     }
 
-    async fn fault(&self, fault: serde_json::Value) {
+    fn fault(&self, fault: &serde_json::Value) {
         let faults = json!({"rules": [{"fault": fault, "times": 1}]});
-        let set = self.http.put(format!("{}/faults", self.url)).json(&faults).send().await;
-        assert_eq!(set.unwrap().status(), StatusCode::NO_CONTENT);
+        self.desk.misbehave(serde_json::from_value::<Faults>(faults).unwrap());
     }
 
-    async fn ledger(&self) -> LedgerView {
-        let ledger = self.http.get(format!("{}/ledger", self.url)).send().await.unwrap();
-        ledger.json().await.unwrap()
+    fn effects(&self) -> usize {
+        self.desk.ledger().entries.len()
     }
 
     async fn charge(&self) -> Result<Payment, TaskError> {
@@ -66,7 +65,7 @@ async fn a_charge_is_made_once_named_and_found() {
     let payment = charge_card(Arc::clone(&bench.shop), context.clone(), charge()).await.unwrap();
     assert_eq!(payment, bench.charge().await.unwrap());
     assert_eq!(context.named_external_id(), Some(payment.payment.clone()));
-    assert_eq!(bench.ledger().await.entries.len(), 1);
+    assert_eq!(bench.effects(), 1);
     let found = find_charge(Arc::clone(&bench.shop), context, charge()).await.unwrap();
     assert_eq!(found, Verdict::Happened(payment));
 }
@@ -88,11 +87,11 @@ async fn trouble_is_told_for_what_it_is() {
         (json!("timeout_before_effect"), FailureKind::Unknown, "timeout"),
         (json!("timeout_after_effect"), FailureKind::Unknown, "timeout"),
     ] {
-        bench.fault(fault).await;
+        bench.fault(&fault);
         let error = bench.charge().await.unwrap_err();
         assert_eq!((error.kind(), error.code()), (kind, code));
     }
-    assert_eq!(bench.ledger().await.entries.len(), 1, "only the last one happened");
+    assert_eq!(bench.effects(), 1, "only the last one happened");
 }
 
 #[tokio::test]
