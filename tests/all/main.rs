@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
 mod api;
+mod chaos;
 mod engine;
 mod local_postgres;
 mod tidy;

@@ -2,4 +2,5 @@
 
 pub mod node;
 pub mod postgres;
+pub mod processes;
 pub mod server;
