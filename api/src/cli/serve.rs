@@ -27,7 +27,7 @@ pub(crate) struct ServeArgs {
     /// Ask nobody for a credential; only on a loopback address
     #[arg(long, env = "BACKSTITCH_OPEN")]
     open: bool,
-    /// Say on standard output where it listens, and end when standard input ends
+    /// End when standard input ends
     #[arg(long, hide = true)]
     with_parent: bool,
 }
@@ -62,11 +62,13 @@ pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let engine = Engine::start(options).await?;
     println!("Backstitch listens on http://{}", listener.local_addr()?);
     let config = ServerConfig { access, ..ServerConfig::default() };
-    if !args.with_parent {
-        return serve(engine, config, listener, asked_to_stop()).await;
-    }
-    child::announce("listening on", &format!("http://{}", listener.local_addr()?));
-    serve(engine, config, listener, child::told_to_stop(true)).await
+    let stop = async {
+        match args.with_parent {
+            true => child::told_to_stop(true).await,
+            false => asked_to_stop().await,
+        }
+    };
+    serve(engine, config, listener, stop).await
 }
 
 /// A listener on `address`.

@@ -121,7 +121,7 @@ impl Programme {
     }
 
     /// Plays everything and finds out what came of it.
-    async fn perform(&self, shop: &Shop, voice: &Voice) -> anyhow::Result<Findings> {
+    async fn perform(&self, shop: &Shop, voice: &Voice) -> anyhow::Result<Findings<'_>> {
         let workflow = place_order()?;
         shop.client.register(&workflow).await?;
         voice.say(format_args!(
@@ -135,12 +135,10 @@ impl Programme {
         voice.say(format_args!("Running {} orders with {lines} lines", self.orders.len()));
         let mut played = play::play(&shop.client, &workflow, &self.orders, voice).await?;
         let mut told = Vec::new();
-        for scenario in scenarios() {
-            let index = self.orders.iter().position(|order| order.order_id == scenario.order);
-            let index = index.filter(|_| !self.scenarios.is_empty());
-            if let Some(index) = index
-                && let Some(played) = played.get_mut(index)
-            {
+        for scenario in &self.scenarios {
+            let index = played.iter().position(|played| played.order == scenario.order);
+            let index = index.with_context(|| format!("{} was not played", scenario.order))?;
+            if let Some(played) = played.get_mut(index) {
                 told.push(tell(shop, scenario, index, played).await?);
             }
         }
@@ -165,7 +163,7 @@ impl Programme {
     }
 
     /// Runs that did not end as they should have, or whose history does not show what they were to show.
-    fn unexpected(&self, played: &[Played], told: &[Told]) -> Vec<String> {
+    fn unexpected(&self, played: &[Played], told: &[Told<'_>]) -> Vec<String> {
         let clean = [Outcome::Succeeded, Outcome::Compensated, Outcome::FailedClean];
         let mut unexpected = Vec::new();
         for (index, played) in played.iter().enumerate() {
@@ -187,12 +185,12 @@ impl Programme {
 }
 
 /// Lets a person undo the run if the scenario says so, and reads its story.
-async fn tell(
+async fn tell<'a>(
     shop: &Shop,
-    scenario: Scenario,
+    scenario: &'a Scenario,
     index: usize,
     played: &mut Played,
-) -> anyhow::Result<Told> {
+) -> anyhow::Result<Told<'a>> {
     let plan = match scenario.undone_by_hand {
         Some(reason) => play::undo_by_hand(&shop.client, played, reason).await?,
         None => Vec::new(),

@@ -19,8 +19,8 @@ use super::voice::Voice;
 const WIDTH: u16 = 118;
 
 /// A scenario that was played.
-pub(crate) struct Told {
-    pub(crate) scenario: Scenario,
+pub(crate) struct Told<'a> {
+    pub(crate) scenario: &'a Scenario,
     /// Where its run stands among those played.
     pub(crate) index: usize,
     pub(crate) moments: Vec<Moment>,
@@ -33,9 +33,9 @@ pub(crate) struct Told {
 }
 
 /// Everything that the demo found out.
-pub(crate) struct Findings {
+pub(crate) struct Findings<'a> {
     pub(crate) played: Vec<Played>,
-    pub(crate) told: Vec<Told>,
+    pub(crate) told: Vec<Told<'a>>,
     pub(crate) audit: Audit,
     /// Runs that did not end as they should, a line each.
     pub(crate) unexpected: Vec<String>,
@@ -43,7 +43,7 @@ pub(crate) struct Findings {
     pub(crate) retry: Retry,
 }
 
-impl Findings {
+impl Findings<'_> {
     /// Whether every run ended as it should and the ledgers agree.
     pub(crate) fn good(&self) -> bool {
         self.unexpected.is_empty() && self.audit.agrees()
@@ -74,7 +74,7 @@ impl Findings {
         voice.say(self.verdict());
     }
 
-    fn say_story(&self, told: &Told, voice: &Voice) {
+    fn say_story(&self, told: &Told<'_>, voice: &Voice) {
         voice.say(format_args!("\n{}  {}", told.scenario.order, told.scenario.title));
         let plan_before =
             told.moments.iter().position(|moment| moment.text.starts_with("a person"));
