@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use backstitch_saga::protocol::Outcome;
 use backstitch_saga::{Jitter, Retry};
 use backstitch_shop::check::{Audit, Book};
 use backstitch_shop::effect::Kind;
@@ -124,7 +125,7 @@ impl Findings<'_> {
         }
         for (outcome, count) in ordinary {
             let (says, holds) = match outcome {
-                "succeeded" => ("everything was done", "goods, money, parcel and receipt of each"),
+                "succeeded" => ("everything was done", "all that was ordered and paid"),
                 "compensated" => ("undone; all that had been done was reverted", "nothing"),
                 "failed_clean" => ("failed; nothing was left behind", "nothing"),
                 _ => ("", ""),
@@ -142,14 +143,7 @@ impl Findings<'_> {
 
     fn ledger_table(&self) -> Table {
         let header = [
-            "ledger",
-            "done",
-            "undone",
-            "revoked",
-            "stand",
-            "runs say",
-            "that is",
-            "asked twice",
+            "ledger", "done", "undone", "revoked", "stand", "runs say", "that is", "repeats",
             "agree",
         ];
         let mut table = table(header);
@@ -231,8 +225,9 @@ impl Findings<'_> {
     }
 }
 
+/// How a run ended; its state if it has not.
 fn outcome(played: &Played) -> &'static str {
-    played.view.outcome.map_or("not ended", backstitch_saga::protocol::Outcome::as_str)
+    played.view.outcome.map_or(played.view.state.as_str(), Outcome::as_str)
 }
 
 /// What stands, in the service's own measure.

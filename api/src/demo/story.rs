@@ -42,6 +42,7 @@ struct Event {
     external_id: Option<String>,
     outcome: Option<String>,
     cause: Option<String>,
+    fate: Option<String>,
     by: Option<By>,
 }
 
@@ -128,6 +129,8 @@ struct Story {
     moments: Vec<Moment>,
     /// The steps that the last line is about, and what it says of them, as long as others may join it.
     joined: Option<(Vec<String>, String)>,
+    /// The step that failed last.
+    failed: Option<String>,
 }
 
 impl Story {
@@ -159,6 +162,15 @@ impl Story {
             }
             ("happened", _) => self.append(": it had, and it stands"),
             ("not_happened", _) => self.append(": it had not"),
+            ("gave_up", _)
+                if event.fate.as_deref() == Some("unknown")
+                    && self.failed.as_ref() != Some(&step) =>
+            {
+                self.say(
+                    after_ms,
+                    format!("{step} was under way and is called off; it may have happened"),
+                );
+            }
             ("compensation_started", _) => self.undoing(after_ms, event),
             ("ended", _) => {
                 let outcome = event.outcome.as_deref().unwrap_or("somehow").replace('_', " ");
@@ -170,6 +182,7 @@ impl Story {
 
     fn failed(&mut self, after_ms: u64, step: &str, action: Action, event: &Event) {
         let Some(error) = &event.error else { return };
+        self.failed = Some(step.to_owned());
         let what = match action {
             Action::Forward => step.to_owned(),
             Action::Verify => format!("asking about {step}"),
@@ -215,12 +228,16 @@ impl Story {
         }
     }
 
-    /// Says that something became of a step, in one line with others of which the same was just said.
+    /// Says that something became of a step, in one line with others of which the same was just said, or of which
+    /// something else was said at the same instant.
     fn join(&mut self, after_ms: u64, step: String, became: &str) {
         match (&mut self.joined, self.moments.last_mut()) {
             (Some((steps, same)), Some(last)) if same == became => {
                 steps.push(step);
                 last.text = format!("{} {became}", steps.join(", "));
+            }
+            (Some(_), Some(last)) if last.after_ms == after_ms => {
+                last.text.push_str(&format!(", {step} {became}"));
             }
             _ => {
                 self.say(after_ms, format!("{step} {became}"));
@@ -285,6 +302,7 @@ mod tests {
                     6,
                     r#"{"succeeded":{"step":"payment","attempt":1,"output":{},"external_id":"PAY-1"}}"#,
                 ),
+                (8, r#"{"gave_up":{"step":"stock/2","fate":"unknown"}}"#),
                 (
                     9,
                     r#"{"failed":{"step":"shipment","action":"forward","attempt":1,"error":{"kind":"permanent","code":"carrier_refused","message":"the carrier says no"}}}"#,
@@ -303,6 +321,7 @@ mod tests {
                 "0 the order comes in",
                 "3 stock/0, stock/1 reserved",
                 "6 payment charged as PAY-1",
+                "8 stock/2 was under way and is called off; it may have happened",
                 "9 shipment refused: the carrier says no (carrier_refused)",
                 "9 it cannot go on; what was done is undone, last things first",
                 "11 payment refunded",

@@ -285,24 +285,22 @@ fn cents(amount: &str) -> u64 {
 struct Net {
     goods: BTreeMap<String, u64>,
     charges: Vec<String>,
-    shipments: u32,
-    receipts: u32,
+    shipments: u64,
+    receipts: u64,
 }
 
 impl fmt::Display for Net {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counted = |count: u64, what: &str| match count {
+            0 => None,
+            1 => Some(format!("1 {what}")),
+            _ => Some(format!("{count} {what}s")),
+        };
         let mut parts = Vec::new();
-        if !self.goods.is_empty() {
-            parts.push(format!("{} pieces", self.goods.values().sum::<u64>()));
-        }
+        parts.extend(counted(self.goods.values().sum(), "piece"));
         parts.extend(self.charges.iter().map(|amount| format!("{amount} charged")));
-        for (count, what) in [(self.shipments, "parcel"), (self.receipts, "receipt")] {
-            match count {
-                0 => {}
-                1 => parts.push(format!("1 {what}")),
-                _ => parts.push(format!("{count} {what}s")),
-            }
-        }
+        parts.extend(counted(self.shipments, "parcel"));
+        parts.extend(counted(self.receipts, "receipt"));
         f.write_str(&parts.join(", "))
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
 /// How long a process may take to say that it is up.
@@ -22,6 +22,8 @@ const END_WITHIN: Duration = Duration::from_secs(5);
 pub struct Process {
     name: String,
     child: Child,
+    /// Held open: the process ends when it closes. Apart from `child`, which closes it when it is waited for.
+    stdin: Option<ChildStdin>,
     log: PathBuf,
 }
 
@@ -48,7 +50,8 @@ impl Process {
         let Some(out) = child.stdout.take() else {
             bail!("the {name} process has no standard output");
         };
-        let process = Process { name: name.to_owned(), child, log: log.to_owned() };
+        let stdin = child.stdin.take();
+        let process = Process { name: name.to_owned(), child, stdin, log: log.to_owned() };
         Ok((process, BufReader::new(out).lines()))
     }
 
@@ -116,7 +119,7 @@ impl Process {
 
     /// Asks it to end by closing its standard input, and kills it if it does not in five seconds.
     pub async fn stop(mut self) {
-        drop(self.child.stdin.take());
+        drop(self.stdin.take());
         if timeout(END_WITHIN, self.child.wait()).await.is_err() {
             let _ = self.child.kill().await;
         }
