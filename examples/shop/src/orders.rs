@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use backstitch_workflows::{Order, ShipTo, place_order};
+use serde::de::DeserializeOwned;
 
 use crate::check::Bill;
 use crate::service::Shelf;
@@ -37,7 +38,7 @@ pub fn read_shelves(text: &str) -> Result<Vec<Shelf>, String> {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     lines
         .map(|(index, line)| {
-            serde_json::from_str(line).map_err(|error| format!("line {}: {error}", index + 1))
+            parse(line).map_err(|problem| format!("line {}: {problem}", index + 1))
         })
         .collect()
 }
@@ -88,8 +89,7 @@ pub fn read(text: &str) -> Result<Vec<Order>, String> {
     let mut lines_by_id: HashMap<String, usize> = HashMap::new();
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let number = index + 1;
-        let order: Order =
-            serde_json::from_str(line).map_err(|error| format!("line {number}: {error}"))?;
+        let order: Order = parse(line).map_err(|problem| format!("line {number}: {problem}"))?;
         bill(&order).map_err(|problem| format!("line {number} ({}): {problem}", order.order_id))?;
         if let Some(first) = lines_by_id.insert(order.order_id.clone(), number) {
             return Err(format!(
@@ -103,6 +103,12 @@ pub fn read(text: &str) -> Result<Vec<Order>, String> {
         return Err("there is no order in it".to_owned());
     }
     Ok(orders)
+}
+
+/// Reads one line; what is wrong with it is placed by its column alone.
+fn parse<T: DeserializeOwned>(line: &str) -> Result<T, String> {
+    serde_json::from_str(line)
+        .map_err(|error| error.to_string().replace("at line 1 column", "at column"))
 }
 
 #[cfg(test)]
