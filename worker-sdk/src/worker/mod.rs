@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use backstitch_saga::Span;
-use backstitch_saga::protocol::{ClaimTasks, TaskOffer};
+use backstitch_saga::protocol::{ClaimTasks, TaskOffer, TaskReport};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
@@ -65,7 +65,11 @@ pub struct Worker {
     name: String,
     concurrency: usize,
     drain: Duration,
+    on_counted: Option<Box<OnCounted>>,
 }
+
+/// What is told of reports that counted.
+type OnCounted = dyn Fn(&TaskReport) + Send + Sync;
 
 /// How a worker ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,6 +91,7 @@ impl Worker {
             name: format!("worker-{}", std::process::id()),
             concurrency: 32,
             drain: Duration::from_secs(30),
+            on_counted: None,
         }
     }
 
@@ -153,6 +158,13 @@ impl Worker {
         self
     }
 
+    /// Calls `tell` for each report once the server has answered that it counted: what it says is durable from then on.
+    /// For numbers and the like; it must not wait.
+    pub fn on_counted(mut self, tell: impl Fn(&TaskReport) + Send + Sync + 'static) -> Worker {
+        self.on_counted = Some(Box::new(tell));
+        self
+    }
+
     /// Works until `shutdown` is done, then claims no more, finishes what it holds and says how that went. Dropping
     /// the future instead stops everything at once, like a crash: what it held is handed out again when its lease ends.
     ///
@@ -171,7 +183,8 @@ impl Worker {
             max: 1,
             wait: POLL,
         };
-        let desk = Arc::new(Desk::new(self.client, self.handlers, self.concurrency));
+        let desk = Desk::new(self.client, self.handlers, self.concurrency, self.on_counted);
+        let desk = Arc::new(desk);
         let _stop_all = StopAll(Arc::clone(&desk));
         let mut background = JoinSet::new();
         background.spawn(report::run(Arc::clone(&desk)));
@@ -244,6 +257,7 @@ pub(crate) struct Desk {
     slot_freed: Notify,
     heart: Arc<Notify>,
     reports: Reports,
+    on_counted: Option<Box<OnCounted>>,
 }
 
 /// A task from its claim until its report is answered.
@@ -255,7 +269,12 @@ struct Held {
 }
 
 impl Desk {
-    fn new(client: Client, handlers: Handlers, concurrency: usize) -> Desk {
+    fn new(
+        client: Client,
+        handlers: Handlers,
+        concurrency: usize,
+        on_counted: Option<Box<OnCounted>>,
+    ) -> Desk {
         Desk {
             client,
             handlers,
@@ -265,6 +284,7 @@ impl Desk {
             slot_freed: Notify::new(),
             heart: Arc::new(Notify::new()),
             reports: Reports::default(),
+            on_counted,
         }
     }
 

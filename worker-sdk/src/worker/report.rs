@@ -149,7 +149,12 @@ fn settle(desk: &Desk, batch: Vec<Pending>, answers: Vec<TaskAnswer>) -> bool {
     let mut counted = 0;
     for (pending, answer) in batch.into_iter().zip(answers) {
         match judge(&answer) {
-            Verdict::Counted => counted += 1,
+            Verdict::Counted => {
+                counted += 1;
+                if let Some(tell) = &desk.on_counted {
+                    tell(&pending.report);
+                }
+            }
             Verdict::Late => {
                 late += 1;
                 let TaskReport { run, step, action, attempt, .. } = &pending.report;
