@@ -64,13 +64,26 @@ impl Process {
         program: &mut Command,
         log: &Path,
     ) -> anyhow::Result<(Process, String)> {
+        let (process, url, mut lines) = Process::start_and_hear(name, program, log).await?;
+        // The pipe is kept empty, so that the process never blocks on it.
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        Ok((process, url))
+    }
+
+    /// The same, with what the process prints after that; it blocks when nobody reads it.
+    ///
+    /// # Errors
+    /// As for [`Process::start`].
+    pub async fn start_and_hear(
+        name: &str,
+        program: &mut Command,
+        log: &Path,
+    ) -> anyhow::Result<(Process, String, Lines<BufReader<ChildStdout>>)> {
         let (mut process, mut lines) = Process::spawn(name, program, log)?;
         match timeout(READY_WITHIN, lines.next_line()).await.map(Result::ok) {
             Ok(Some(Some(line))) => {
-                // The pipe is kept empty, so that the process never blocks on it.
-                tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
                 let url = line.rsplit(' ').next().unwrap_or_default().to_owned();
-                Ok((process, url))
+                Ok((process, url, lines))
             }
             Ok(_) => {
                 let status = timeout(END_WITHIN, process.child.wait()).await;
