@@ -6,6 +6,7 @@
 //! record (`handover`), or to the table `ready`. `loops` holds what happens without being asked, `reads` what can be
 //! known, `doctor` the proof that the indexes say what the journals say.
 
+pub mod bench;
 mod clock;
 mod counters;
 mod credentials;

@@ -3,6 +3,7 @@
 //! Nothing here decides anything: it writes what it is given and returns what is there.
 
 pub(crate) mod batch;
+pub(crate) mod bench;
 pub(crate) mod codec;
 pub(crate) mod credentials;
 pub(crate) mod databases;
