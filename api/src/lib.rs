@@ -9,6 +9,7 @@
 
 mod access;
 mod app;
+mod bench;
 mod body;
 mod check;
 pub mod cli;

@@ -17,6 +17,7 @@ use anyhow::Context;
 use backstitch_engine::local_postgres::LocalPostgresError;
 use clap::{Args, Parser, Subcommand};
 
+use crate::bench::{self, BenchOptions, WorkerArgs};
 use crate::demo::{self, DemoOptions};
 
 pub(crate) use serve::asked_to_stop;
@@ -50,6 +51,11 @@ enum Verb {
     Workflow(workflow::WorkflowVerb),
     /// See it work: a shop with three services, orders that succeed, fail, and are undone
     Demo(DemoOptions),
+    /// Measure how fast it is on this machine, and how close to what PostgreSQL can write
+    Bench(BenchOptions),
+    /// Be the worker of a benchmark
+    #[command(hide = true)]
+    BenchWorker(WorkerArgs),
     /// Be one process of the demo's shop
     #[command(subcommand, hide = true)]
     Shop(backstitch_shop::cli::Command),
@@ -119,6 +125,8 @@ async fn run(verb: Verb) -> anyhow::Result<bool> {
         Verb::Key(verb) => key::run(verb).await.map(|()| true),
         Verb::Workflow(verb) => workflow::run(&verb),
         Verb::Demo(options) => demo::run(options).await,
+        Verb::Bench(options) => bench::run(options).await.map(|()| true),
+        Verb::BenchWorker(args) => bench::work(args).await.map(|()| true),
         Verb::Shop(command) => backstitch_shop::cli::run(command).await.map(|()| true),
     }
 }
