@@ -85,8 +85,8 @@ impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ClientError::Problem { problem, .. } => {
-                let detail = problem.detail.as_deref().unwrap_or(&problem.title);
-                write!(f, "{detail} ({})", problem.code)?;
+                let detail = problem.detail.as_deref().filter(|_| problem.errors.is_empty());
+                write!(f, "{} ({})", detail.unwrap_or(&problem.title), problem.code)?;
                 problem.errors.iter().try_for_each(|violation| write!(f, "\n  {violation}"))
             }
             ClientError::Network(error) => {

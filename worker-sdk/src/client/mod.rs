@@ -35,7 +35,7 @@ const HEARTBEAT_WITHIN: Duration = Duration::from_secs(5);
 ///
 /// ```no_run
 /// # async fn shop() -> Result<(), backstitch_sdk::ClientError> {
-/// let client = backstitch_sdk::Client::new("http://127.0.0.1:7717")?.api_key("bs_…")?;
+/// let client = backstitch_sdk::Client::new("http://127.0.0.1:7420")?.api_key("bs_…")?;
 /// # Ok(())
 /// # }
 /// ```
@@ -57,7 +57,7 @@ enum Repeat {
 }
 
 impl Client {
-    /// A client of the server at `url`, such as `http://127.0.0.1:7717`.
+    /// A client of the server at `url`, such as `http://127.0.0.1:7420`.
     ///
     /// # Errors
     /// [`ClientError::Setup`] when that is no http or https URL, or TLS cannot be set up.

@@ -36,7 +36,9 @@
 //! ```
 
 mod fault;
+mod person;
 mod run;
+mod seen;
 mod world;
 
 use std::future::Future;

@@ -3,18 +3,15 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use backstitch_saga::protocol::{
-    Failure, FailureKind, Outcome, Plan, RunView, Scope, State, StepView, TaskOffer, TaskOutcome,
-};
+use backstitch_saga::protocol::{Failure, FailureKind, State, TaskOffer, TaskOutcome};
 use backstitch_saga::{
-    Action, By, Class, Command, Event, Graph, Payload, Record, Refusal, Reply, Run, RunId, Span,
-    Start, StepPath, TaskKey, Time, decide,
+    Class, Command, Graph, Payload, Record, Refusal, Reply, Run, RunId, Span, Start, TaskKey, Time,
+    decide,
 };
-use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 
 use super::fault::{Fault, Kind};
-use super::world::{Call, World};
+use super::world::World;
 use crate::context::InFlight;
 use crate::handlers::Handlers;
 
@@ -25,13 +22,13 @@ const ROUNDS_MAX: u32 = 100_000;
 
 /// A run in a test.
 pub struct TestRun<Out> {
-    run: Run,
-    now: Time,
+    pub(super) run: Run,
+    pub(super) now: Time,
     handlers: Handlers,
     faults: Vec<Fault>,
     patience: Span,
-    journal: Vec<Record>,
-    world: World,
+    pub(super) journal: Vec<Record>,
+    pub(super) world: World,
     /// Reports held back until their lease is over.
     late: Vec<(TaskKey, TaskOutcome)>,
     output: PhantomData<fn() -> Out>,
@@ -219,7 +216,7 @@ impl<Out> TestRun<Out> {
         }
     }
 
-    fn decide(&mut self, command: Command) -> Result<Reply, Refusal> {
+    pub(super) fn decide(&mut self, command: Command) -> Result<Reply, Refusal> {
         let mut record = Record::default();
         let reply = decide(&mut self.run, command, self.now, &mut record);
         if !record.events.is_empty() {
@@ -237,205 +234,5 @@ fn in_doubt() -> Failure {
         message: "the answer did not come".to_owned(),
         details: None,
         retry_after: None,
-    }
-}
-
-/// What a person does.
-impl<Out> TestRun<Out> {
-    /// What undoing `scope` would do.
-    ///
-    /// # Errors
-    /// A [`Refusal`].
-    pub fn plan(&self, scope: &Scope) -> Result<Plan, Refusal> {
-        self.run.plan(scope, self.now)
-    }
-
-    /// Undoes what `scope` says, and everything that follows from it.
-    ///
-    /// # Errors
-    /// A [`Refusal`].
-    pub async fn compensate(&mut self, scope: Scope) -> Result<Reply, Refusal> {
-        self.act(Command::Compensate { scope, force: false, by: by() }).await
-    }
-
-    /// The same, even past a pivot.
-    ///
-    /// # Errors
-    /// A [`Refusal`].
-    pub async fn force_compensate(&mut self, scope: Scope) -> Result<Reply, Refusal> {
-        self.act(Command::Compensate { scope, force: true, by: by() }).await
-    }
-
-    /// Cancels the run, and does everything that follows from it.
-    ///
-    /// # Errors
-    /// A [`Refusal`].
-    pub async fn cancel(&mut self) -> Result<Reply, Refusal> {
-        self.act(Command::Cancel { by: by() }).await
-    }
-
-    /// Ends the run as it stands.
-    ///
-    /// # Errors
-    /// A [`Refusal`].
-    pub async fn kill(&mut self) -> Result<Reply, Refusal> {
-        self.act(Command::Kill { by: by() }).await
-    }
-
-    /// Lets everything that is parked or blocked try again, and does everything that follows from it.
-    ///
-    /// # Errors
-    /// A [`Refusal`].
-    pub async fn retry(&mut self) -> Result<Reply, Refusal> {
-        self.act(Command::Retry { by: by() }).await
-    }
-
-    /// Vouches that the undo of a step is done, and does everything that follows from it.
-    ///
-    /// # Errors
-    /// A [`Refusal`].
-    pub async fn mark_undone(&mut self, step: StepPath) -> Result<Reply, Refusal> {
-        self.act(Command::MarkUndone { step, by: by() }).await
-    }
-
-    async fn act(&mut self, command: Command) -> Result<Reply, Refusal> {
-        let reply = self.decide(command)?;
-        self.until_idle().await;
-        Ok(reply)
-    }
-}
-
-fn by() -> By {
-    By { actor: "test".into(), reason: "a test asks for it".to_owned() }
-}
-
-/// What can be seen.
-impl<Out> TestRun<Out> {
-    /// Is it moving?
-    #[must_use]
-    pub fn state(&self) -> State {
-        self.run.state()
-    }
-
-    /// What is true in the world, once it ended.
-    #[must_use]
-    pub fn outcome(&self) -> Option<Outcome> {
-        self.run.outcome()
-    }
-
-    /// Everything that the server would show.
-    #[must_use]
-    pub fn view(&self) -> RunView {
-        self.run.view(self.now)
-    }
-
-    /// One step, or one item of a map step.
-    ///
-    /// # Panics
-    /// When there is none of that name.
-    #[must_use]
-    pub fn step(&self, step: &str) -> StepView {
-        let path: StepPath = step.parse().expect("a step is named like `payment` or `stock/1`");
-        self.run.step_view(&path).unwrap_or_else(|| panic!("the run has no step `{step}`"))
-    }
-
-    /// The output, if it succeeded.
-    ///
-    /// # Panics
-    /// When the output is not of the workflow's type.
-    #[must_use]
-    pub fn output(&self) -> Option<Out>
-    where
-        Out: DeserializeOwned,
-    {
-        let output = self.view().output?;
-        Some(output.to().unwrap_or_else(|error| {
-            panic!("the output {output:?} is not of the workflow's type: {error}")
-        }))
-    }
-
-    /// What time it is in the run.
-    #[must_use]
-    pub fn now(&self) -> Time {
-        self.now
-    }
-
-    /// How long it has been since the run started.
-    #[must_use]
-    pub fn elapsed(&self) -> Span {
-        self.now.since(self.run.started_at())
-    }
-
-    /// The journal: every record, in order.
-    #[must_use]
-    pub fn journal(&self) -> &[Record] {
-        &self.journal
-    }
-
-    /// Every event of the journal, in order.
-    pub fn events(&self) -> impl Iterator<Item = &Event> {
-        self.journal.iter().flat_map(|record| &record.events)
-    }
-
-    /// Every call of a handler, in order.
-    #[must_use]
-    pub fn calls(&self) -> &[Call] {
-        &self.world.calls
-    }
-
-    /// The calls that went well, in order: `payment`, `verify payment`, `undo payment`.
-    #[must_use]
-    pub fn effects(&self) -> Vec<String> {
-        let well = self.world.calls.iter().filter(|call| call.error.is_none());
-        well.map(Call::short).collect()
-    }
-
-    /// How often the handler of an action on a step was called.
-    #[must_use]
-    pub fn count(&self, action: Action, step: &str) -> usize {
-        let here = |call: &&Call| call.action == action && call.step.to_string() == step;
-        self.world.calls.iter().filter(here).count()
-    }
-
-    /// The steps and items whose effects stand in the world, whatever the run believes: done and not undone. Read-only
-    /// steps have none.
-    #[must_use]
-    pub fn standing(&self) -> Vec<StepPath> {
-        self.world.standing()
-    }
-
-    /// Fails the test unless the run has ended so; its message tells the whole story.
-    ///
-    /// # Panics
-    /// When it has not.
-    #[track_caller]
-    pub fn assert_outcome(&self, outcome: Outcome) {
-        assert_eq!(self.outcome(), Some(outcome), "{}", self.describe());
-    }
-
-    /// Fails the test unless nothing of the run stands in the world.
-    ///
-    /// # Panics
-    /// When something does.
-    #[track_caller]
-    pub fn assert_nothing_stands(&self) {
-        assert!(
-            self.standing().is_empty(),
-            "{:?} still stand; {}",
-            self.standing(),
-            self.describe()
-        );
-    }
-
-    fn describe(&self) -> String {
-        let view = self.view();
-        let mut text = format!("{} {:?}: {}", view.state.as_str(), view.outcome, view.summary);
-        for condition in &view.conditions {
-            text.push_str(&format!("\n  {}: {}", condition.kind, condition.message));
-        }
-        for call in &self.world.calls {
-            text.push_str(&format!("\n  {call}"));
-        }
-        text
     }
 }

@@ -83,13 +83,13 @@ pub struct Drained {
 }
 
 impl Worker {
-    /// A worker without handlers, for 32 tasks at once.
+    /// A worker without handlers, for 100 tasks at once.
     pub fn new(client: Client) -> Worker {
         Worker {
             client,
             handlers: Handlers::new(),
             name: format!("worker-{}", std::process::id()),
-            concurrency: 32,
+            concurrency: 100,
             drain: Duration::from_secs(30),
             on_counted: None,
         }
@@ -146,7 +146,7 @@ impl Worker {
         self
     }
 
-    /// How many tasks it holds at once, from the claim until the server has answered the report; 32 without it.
+    /// How many tasks it holds at once, from the claim until the server has answered the report; 100 without it.
     pub fn concurrency(mut self, tasks: usize) -> Worker {
         self.concurrency = tasks.max(1);
         self

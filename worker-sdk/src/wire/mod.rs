@@ -4,13 +4,20 @@
 //! compiler knows that it gives a `T`. There is no logic here beyond what the expression language has; anything
 //! cleverer is a step.
 
+mod condition;
+mod gives;
+mod object;
+
 use std::marker::PhantomData;
-use std::ops::{BitAnd, BitOr, Deref, Not};
+use std::ops::Deref;
 
 use backstitch_saga::{Expr, Payload};
 use schemars::JsonSchema;
 use schemars::generate::Contract;
-use serde::Serialize;
+
+pub use condition::{HasLength, Ordered};
+pub use gives::{Gives, constant};
+pub use object::{Member, object, proven};
 
 use crate::schema;
 
@@ -30,17 +37,6 @@ pub struct Ref<T> {
 
 /// A condition is wiring that gives a boolean.
 pub type Condition = Ref<bool>;
-
-/// Something that can be wired to where a `T` is needed.
-#[diagnostic::on_unimplemented(
-    message = "this wiring does not give a `{T}`",
-    label = "a `{T}` is needed here, this is `{Self}`",
-    note = "take a field with `field!(..)`, build a struct with `wire!(..)`, or use `constant(..)`"
-)]
-pub trait Gives<T> {
-    /// The wiring itself.
-    fn wire(self) -> Ref<T>;
-}
 
 impl<T> Ref<T> {
     pub(crate) fn path(pointer: impl Into<String>, contract: Contract) -> Ref<T> {
@@ -249,118 +245,6 @@ impl Ref<()> {
     }
 }
 
-/// Types whose JSON has an order that the expression language knows: numbers, and strings by their characters.
-/// A newtype may join them when that order is its own; a decimal in a string may not.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` has no order that a definition can compare by",
-    note = "numbers and strings have; compare anything else in a step"
-)]
-pub trait Ordered {}
-
-/// Types whose JSON has a length: lists, maps, strings.
-#[diagnostic::on_unimplemented(message = "the JSON of `{Self}` has no length")]
-pub trait HasLength {}
-
-impl Ordered for String {}
-impl HasLength for String {}
-impl<T> HasLength for Vec<T> {}
-impl<K, V, S> HasLength for std::collections::HashMap<K, V, S> {}
-impl<K, V> HasLength for std::collections::BTreeMap<K, V> {}
-
-impl<T: Ordered> Ref<T> {
-    /// Less than.
-    #[must_use]
-    pub fn lt(&self, other: impl Gives<T>) -> Condition {
-        self.clone().binary(other.wire(), Expr::Lt)
-    }
-
-    /// Less than or equal.
-    #[must_use]
-    pub fn le(&self, other: impl Gives<T>) -> Condition {
-        self.clone().binary(other.wire(), Expr::Le)
-    }
-
-    /// Greater than.
-    #[must_use]
-    pub fn gt(&self, other: impl Gives<T>) -> Condition {
-        self.clone().binary(other.wire(), Expr::Gt)
-    }
-
-    /// Greater than or equal.
-    #[must_use]
-    pub fn ge(&self, other: impl Gives<T>) -> Condition {
-        self.clone().binary(other.wire(), Expr::Ge)
-    }
-}
-
-impl<T: HasLength> Ref<T> {
-    /// Elements of a list, members of a map, characters of a string.
-    #[must_use]
-    pub fn length(&self) -> Ref<u64> {
-        let (expr, faults) = self.clone().finish();
-        Ref::computed(Expr::Length(Box::new(expr)), faults)
-    }
-}
-
-impl Ref<bool> {
-    /// Both hold.
-    #[must_use]
-    pub fn and(self, other: impl Gives<bool>) -> Condition {
-        join(self, other.wire(), true)
-    }
-
-    /// At least one holds.
-    #[must_use]
-    pub fn or(self, other: impl Gives<bool>) -> Condition {
-        join(self, other.wire(), false)
-    }
-}
-
-/// Joins two conditions, into the list of the first when that is one already.
-fn join(first: Condition, second: Condition, and: bool) -> Condition {
-    let (first, mut faults) = first.finish();
-    let (second, more) = second.finish();
-    faults.extend(more);
-    let expr = match (first, and) {
-        (Expr::And(mut all), true) => {
-            all.push(second);
-            Expr::And(all)
-        }
-        (Expr::Or(mut any), false) => {
-            any.push(second);
-            Expr::Or(any)
-        }
-        (first, true) => Expr::And(vec![first, second]),
-        (first, false) => Expr::Or(vec![first, second]),
-    };
-    Ref::computed(expr, faults)
-}
-
-impl Not for Ref<bool> {
-    type Output = Condition;
-
-    fn not(self) -> Condition {
-        let (expr, faults) = self.finish();
-        Ref::computed(Expr::Not(Box::new(expr)), faults)
-    }
-}
-
-impl<C: Gives<bool>> BitAnd<C> for Ref<bool> {
-    type Output = Condition;
-
-    fn bitand(self, other: C) -> Condition {
-        self.and(other)
-    }
-}
-
-impl<C: Gives<bool>> BitOr<C> for Ref<bool> {
-    type Output = Condition;
-
-    fn bitor(self, other: C) -> Condition {
-        self.or(other)
-    }
-}
-
 impl<T> Clone for Ref<T> {
     fn clone(&self) -> Self {
         Ref {
@@ -406,152 +290,4 @@ impl<T> Ref<Vec<T>> {
     pub(crate) fn item(&self) -> Item<T> {
         Item::new(self.contract.clone())
     }
-}
-
-/// A value written into the definition.
-pub fn constant<T: Serialize>(value: T) -> Ref<T> {
-    let (value, faults) = match Payload::of(&value) {
-        Ok(value) => (value, Vec::new()),
-        Err(error) => (Payload::null(), vec![format!("a constant has no JSON: {error}")]),
-    };
-    Ref::computed(Expr::Const(value), faults)
-}
-
-impl<T> Gives<T> for Ref<T> {
-    fn wire(self) -> Ref<T> {
-        self
-    }
-}
-
-#[diagnostic::do_not_recommend]
-impl<T> Gives<T> for &Ref<T> {
-    fn wire(self) -> Ref<T> {
-        self.clone()
-    }
-}
-
-#[diagnostic::do_not_recommend]
-impl<T> Gives<Option<T>> for Ref<T> {
-    fn wire(self) -> Ref<Option<T>> {
-        self.cast()
-    }
-}
-
-#[diagnostic::do_not_recommend]
-impl<T> Gives<Option<T>> for &Ref<T> {
-    fn wire(self) -> Ref<Option<T>> {
-        self.clone().cast()
-    }
-}
-
-#[diagnostic::do_not_recommend]
-impl<T> Gives<T> for Item<T> {
-    fn wire(self) -> Ref<T> {
-        self.0
-    }
-}
-
-#[diagnostic::do_not_recommend]
-impl<T> Gives<T> for &Item<T> {
-    fn wire(self) -> Ref<T> {
-        self.0.clone()
-    }
-}
-
-#[diagnostic::do_not_recommend]
-impl Gives<String> for &str {
-    fn wire(self) -> Ref<String> {
-        constant(self).cast()
-    }
-}
-
-#[diagnostic::do_not_recommend]
-impl Gives<Option<String>> for &str {
-    fn wire(self) -> Ref<Option<String>> {
-        constant(self).cast()
-    }
-}
-
-macro_rules! plain {
-    ($($plain:ty),*) => {
-        $(
-            #[diagnostic::do_not_recommend]
-            impl Gives<$plain> for $plain {
-                fn wire(self) -> Ref<$plain> {
-                    constant(self)
-                }
-            }
-
-            #[diagnostic::do_not_recommend]
-            impl Gives<Option<$plain>> for $plain {
-                fn wire(self) -> Ref<Option<$plain>> {
-                    constant(Some(self))
-                }
-            }
-        )*
-    };
-}
-
-macro_rules! number {
-    ($($number:ty),*) => {
-        plain!($($number),*);
-        $(impl Ordered for $number {})*
-    };
-}
-
-plain!((), bool, String);
-number!(i8, i16, i32, i64, u8, u16, u32, u64, f32, f64);
-
-/// One member of a struct that [`wire!`](crate::wire) builds.
-#[doc(hidden)]
-pub struct Member<T> {
-    name: &'static str,
-    value: Ref<T>,
-}
-
-impl<T> Member<T> {
-    /// Begins a member; which type it must have follows from the struct.
-    pub fn new(name: &'static str, value: impl Gives<T>) -> Member<T> {
-        Member { name, value: value.wire() }
-    }
-
-    /// Stands for the value in the struct expression that the compiler checks and nobody runs.
-    #[must_use]
-    pub fn never(&self) -> T {
-        unreachable!("wiring is data; the proof of its types is never run")
-    }
-
-    /// The member without its type.
-    #[must_use]
-    pub fn untyped(self) -> (&'static str, Expr, Vec<String>) {
-        let (expr, faults) = self.value.finish();
-        (self.name, expr, faults)
-    }
-}
-
-/// The type of the struct that a proof would build.
-#[doc(hidden)]
-pub fn proven<T>(_proof: impl FnOnce() -> T) -> PhantomData<T> {
-    PhantomData
-}
-
-/// What [`wire!`](crate::wire) expands to.
-#[doc(hidden)]
-#[must_use]
-pub fn object<T: JsonSchema>(
-    _type: PhantomData<T>,
-    members: Vec<(&'static str, Expr, Vec<String>)>,
-) -> Ref<T> {
-    let mut object = std::collections::BTreeMap::new();
-    let mut faults = Vec::new();
-    for (field, expr, more) in members {
-        faults.extend(more);
-        match schema::properties::<T>(&Contract::Deserialize, &[field]) {
-            Ok(mut properties) => {
-                object.extend(properties.pop().map(|property| (property.name, expr)));
-            }
-            Err(fault) => faults.push(fault),
-        }
-    }
-    Ref::computed(Expr::Object(object), faults)
 }

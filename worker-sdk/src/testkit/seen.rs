@@ -1,0 +1,138 @@
+//! What can be seen of a run in a test.
+
+use backstitch_saga::protocol::{Outcome, RunView, State, StepView};
+use backstitch_saga::{Action, Event, Record, Span, StepPath, Time};
+use serde::de::DeserializeOwned;
+
+use super::{Call, TestRun};
+
+impl<Out> TestRun<Out> {
+    /// Is it moving?
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.run.state()
+    }
+
+    /// What is true in the world, once it ended.
+    #[must_use]
+    pub fn outcome(&self) -> Option<Outcome> {
+        self.run.outcome()
+    }
+
+    /// Everything that the server would show.
+    #[must_use]
+    pub fn view(&self) -> RunView {
+        self.run.view(self.now)
+    }
+
+    /// One step, or one item of a map step.
+    ///
+    /// # Panics
+    /// When there is none of that name.
+    #[must_use]
+    pub fn step(&self, step: &str) -> StepView {
+        let path: StepPath = step.parse().expect("a step is named like `payment` or `stock/1`");
+        self.run.step_view(&path).unwrap_or_else(|| panic!("the run has no step `{step}`"))
+    }
+
+    /// The output, if it succeeded.
+    ///
+    /// # Panics
+    /// When the output is not of the workflow's type.
+    #[must_use]
+    pub fn output(&self) -> Option<Out>
+    where
+        Out: DeserializeOwned,
+    {
+        let output = self.view().output?;
+        Some(output.to().unwrap_or_else(|error| {
+            panic!("the output {output:?} is not of the workflow's type: {error}")
+        }))
+    }
+
+    /// What time it is in the run.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    /// How long it has been since the run started.
+    #[must_use]
+    pub fn elapsed(&self) -> Span {
+        self.now.since(self.run.started_at())
+    }
+
+    /// The journal: every record, in order.
+    #[must_use]
+    pub fn journal(&self) -> &[Record] {
+        &self.journal
+    }
+
+    /// Every event of the journal, in order.
+    pub fn events(&self) -> impl Iterator<Item = &Event> {
+        self.journal.iter().flat_map(|record| &record.events)
+    }
+
+    /// Every call of a handler, in order.
+    #[must_use]
+    pub fn calls(&self) -> &[Call] {
+        &self.world.calls
+    }
+
+    /// The calls that went well, in order: `payment`, `verify payment`, `undo payment`.
+    #[must_use]
+    pub fn effects(&self) -> Vec<String> {
+        let well = self.world.calls.iter().filter(|call| call.error.is_none());
+        well.map(Call::short).collect()
+    }
+
+    /// How often the handler of an action on a step was called.
+    #[must_use]
+    pub fn count(&self, action: Action, step: &str) -> usize {
+        let here = |call: &&Call| call.action == action && call.step.to_string() == step;
+        self.world.calls.iter().filter(here).count()
+    }
+
+    /// The steps and items whose effects stand in the world, whatever the run believes: done and not undone. Read-only
+    /// steps have none.
+    #[must_use]
+    pub fn standing(&self) -> Vec<StepPath> {
+        self.world.standing()
+    }
+
+    /// Fails the test unless the run has ended so; its message tells the whole story.
+    ///
+    /// # Panics
+    /// When it has not.
+    #[track_caller]
+    pub fn assert_outcome(&self, outcome: Outcome) {
+        assert_eq!(self.outcome(), Some(outcome), "{}", self.describe());
+    }
+
+    /// Fails the test unless nothing of the run stands in the world.
+    ///
+    /// # Panics
+    /// When something does.
+    #[track_caller]
+    pub fn assert_nothing_stands(&self) {
+        assert!(
+            self.standing().is_empty(),
+            "{:?} still stand; {}",
+            self.standing(),
+            self.describe()
+        );
+    }
+
+    /// The whole story in a few lines.
+    pub(super) fn describe(&self) -> String {
+        let view = self.view();
+        let mut text = format!("{} {:?}: {}", view.state.as_str(), view.outcome, view.summary);
+        for condition in &view.conditions {
+            text.push_str(&format!("\n  {}: {}", condition.kind, condition.message));
+        }
+        for call in &self.world.calls {
+            text.push_str(&format!("\n  {call}"));
+        }
+        text
+    }
+}

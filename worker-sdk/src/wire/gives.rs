@@ -1,0 +1,111 @@
+//! What can be wired to where a type is needed: wiring of that type, and plain values of common types.
+
+use backstitch_saga::{Expr, Payload};
+use serde::Serialize;
+
+use super::{Item, Ordered, Ref};
+
+/// Something that can be wired to where a `T` is needed.
+#[diagnostic::on_unimplemented(
+    message = "this wiring does not give a `{T}`",
+    label = "a `{T}` is needed here, this is `{Self}`",
+    note = "take a field with `field!(..)`, build a struct with `wire!(..)`, or use `constant(..)`"
+)]
+pub trait Gives<T> {
+    /// The wiring itself.
+    fn wire(self) -> Ref<T>;
+}
+
+/// A value written into the definition.
+pub fn constant<T: Serialize>(value: T) -> Ref<T> {
+    let (value, faults) = match Payload::of(&value) {
+        Ok(value) => (value, Vec::new()),
+        Err(error) => (Payload::null(), vec![format!("a constant has no JSON: {error}")]),
+    };
+    Ref::computed(Expr::Const(value), faults)
+}
+
+impl<T> Gives<T> for Ref<T> {
+    fn wire(self) -> Ref<T> {
+        self
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<T> Gives<T> for &Ref<T> {
+    fn wire(self) -> Ref<T> {
+        self.clone()
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<T> Gives<Option<T>> for Ref<T> {
+    fn wire(self) -> Ref<Option<T>> {
+        self.cast()
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<T> Gives<Option<T>> for &Ref<T> {
+    fn wire(self) -> Ref<Option<T>> {
+        self.clone().cast()
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<T> Gives<T> for Item<T> {
+    fn wire(self) -> Ref<T> {
+        self.0
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<T> Gives<T> for &Item<T> {
+    fn wire(self) -> Ref<T> {
+        self.0.clone()
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl Gives<String> for &str {
+    fn wire(self) -> Ref<String> {
+        constant(self).cast()
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl Gives<Option<String>> for &str {
+    fn wire(self) -> Ref<Option<String>> {
+        constant(self).cast()
+    }
+}
+
+macro_rules! plain {
+    ($($plain:ty),*) => {
+        $(
+            #[diagnostic::do_not_recommend]
+            impl Gives<$plain> for $plain {
+                fn wire(self) -> Ref<$plain> {
+                    constant(self)
+                }
+            }
+
+            #[diagnostic::do_not_recommend]
+            impl Gives<Option<$plain>> for $plain {
+                fn wire(self) -> Ref<Option<$plain>> {
+                    constant(Some(self))
+                }
+            }
+        )*
+    };
+}
+
+macro_rules! number {
+    ($($number:ty),*) => {
+        plain!($($number),*);
+        $(impl Ordered for $number {})*
+    };
+}
+
+plain!((), bool, String);
+number!(i8, i16, i32, i64, u8, u16, u32, u64, f32, f64);
