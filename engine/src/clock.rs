@@ -27,14 +27,15 @@ impl Clock {
     }
 
     /// Sets the clock: the database answered `shown` to a question asked at `asked` and answered just now. The answer
-    /// is taken as given in the middle; a slow answer says little and changes nothing once the clock is set.
+    /// is taken as given just now, so that this clock is never ahead and timers are never early. A slow answer says
+    /// little and changes nothing once the clock is set.
     pub(crate) fn set(&self, shown: Time, asked: Instant) {
         let now = Instant::now();
         let trip = now.saturating_duration_since(asked);
         if self.offset.load(Ordering::Relaxed) != 0 && trip.as_millis() > 200 {
             return;
         }
-        let measured = shown.0 - self.elapsed(asked + trip / 2);
+        let measured = shown.0 - self.elapsed(now);
         self.offset.store(measured, Ordering::Relaxed);
     }
 

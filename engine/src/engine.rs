@@ -99,6 +99,8 @@ impl Engine {
             shards: doors,
             closing: AtomicBool::new(false),
             hungry: Notify::new(),
+            backlog: AtomicBool::new(false),
+            forgot: AtomicBool::new(false),
         });
         loops::set_clock(&node, &mut connection).await?;
         let shards = inboxes

@@ -2,6 +2,7 @@
 //! indexes and submit commands.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use backstitch_saga::RunId;
@@ -19,6 +20,8 @@ use crate::store::{nodes, partitions, ready, runs};
 const RUNS: i64 = 500;
 /// The most tasks that are reserved at once, of one kind.
 const TASKS: u32 = 1_000;
+/// How many more than workers wait for, when there are many.
+const TASKS_AHEAD: u32 = 250;
 
 fn millis(span: Duration) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
@@ -31,6 +34,13 @@ async fn connection(node: &Node) -> Result<sqlx::pool::PoolConnection<sqlx::Post
 fn adopt(node: &Node, found: Vec<RunId>) {
     let order = |run| Envelope::own(run, Order::Tick { adopted: true });
     node.submit_own(found.into_iter().map(order).collect());
+}
+
+/// Waits while the shards have enough to do.
+async fn breathe(node: &Node) {
+    while node.depth() > node.options.queue_limit / 4 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// Sets the clock, and shows that this node lives. When others have had reason to take it for gone, it forgets that it
@@ -66,7 +76,12 @@ pub(crate) async fn take_over(node: &Node) -> Result<usize, Error> {
     let mut connection = connection(node).await?;
     let dead_after = millis(node.options.tuning.dead_after);
     let mut gone = nodes::gone(&mut connection, dead_after).await?;
+    // A shard that lost its memory is as good as gone, but its node is not.
+    let forgot = node.forgot.swap(false, Ordering::Relaxed);
     gone.retain(|other| *other != node.id);
+    if forgot {
+        adopt(node, runs::in_charge(&mut connection, node.id).await?);
+    }
     let mut taken = 0;
     while !gone.is_empty() {
         let found = runs::take_over(&mut connection, node.id, &gone, RUNS).await?;
@@ -77,6 +92,7 @@ pub(crate) async fn take_over(node: &Node) -> Result<usize, Error> {
         node.counters.takeovers.add(found.len());
         tracing::info!(runs = found.len(), "took over runs of a node that is gone");
         adopt(node, found);
+        breathe(node).await;
     }
     Ok(taken)
 }
@@ -93,11 +109,14 @@ pub(crate) async fn wake(node: &Node) -> Result<usize, Error> {
         if i64::try_from(count).unwrap_or(RUNS) < RUNS {
             return Ok(woken);
         }
+        breathe(node).await;
     }
 }
 
 /// Looks for tasks that waiting workers could do, and that no node keeps in mind. Answers how many.
 pub(crate) async fn look_for_tasks(node: &Node) -> Result<usize, Error> {
+    // What lies there in numbers is fetched ahead.
+    let ahead = if node.backlog.load(Ordering::Relaxed) { TASKS_AHEAD } else { 0 };
     let wanted: Vec<Wanted> = node
         .handover
         .wanted()
@@ -106,10 +125,11 @@ pub(crate) async fn look_for_tasks(node: &Node) -> Result<usize, Error> {
             namespace,
             queue,
             name,
-            limit: i32::try_from(count.min(TASKS)).unwrap_or(1),
+            limit: i32::try_from((count + ahead).min(TASKS)).unwrap_or(1),
         })
         .collect();
     if wanted.is_empty() {
+        node.backlog.store(false, Ordering::Relaxed);
         return Ok(0);
     }
     let mut connection = connection(node).await?;
@@ -117,6 +137,7 @@ pub(crate) async fn look_for_tasks(node: &Node) -> Result<usize, Error> {
     let until = now.after(node.options.tuning.reserve_for.into());
     let found = ready::reserve(&mut connection, node.id, &wanted, now, until).await?;
     let count = found.len();
+    node.backlog.store(count > 0, Ordering::Relaxed);
     let forget_at = node.clock.instant(until);
     let hints = found.into_iter().map(|row| Hint {
         run: row.run,
@@ -213,11 +234,11 @@ async fn every(node: Arc<Node>, span: Duration, chore: Chore) {
 async fn serve_hungry(node: Arc<Node>) {
     let ready_every = node.options.tuning.ready_every;
     loop {
-        // Rung or not, what waits is looked for; but never without a breath in between.
+        // Rung or not, what waits is looked for.
         let _ = tokio::time::timeout(ready_every, node.hungry.notified()).await;
         if let Err(error) = look_for_tasks(&node).await {
             tracing::warn!(%error, "looking for tasks failed and is tried again");
+            tokio::time::sleep(ready_every).await;
         }
-        tokio::time::sleep(ready_every.min(Duration::from_millis(10))).await;
     }
 }

@@ -33,6 +33,10 @@ pub(crate) struct Node {
     pub(crate) closing: AtomicBool,
     /// Rings when a worker waits for more than this node knows of.
     pub(crate) hungry: Notify,
+    /// The last look for tasks found some.
+    pub(crate) backlog: AtomicBool,
+    /// A shard has lost its memory: the node looks up again what it is in charge of.
+    pub(crate) forgot: AtomicBool,
 }
 
 /// The way to a shard.

@@ -76,6 +76,8 @@ pub struct Tuning {
     pub statement_limit: Duration,
     /// For how long the fate of a batch is looked for when the answer to its commit was lost.
     pub resolve_for: Duration,
+    /// Called before each decision. For tests, which need a defect now and then.
+    pub before_decide: Option<fn(&backstitch_saga::Command)>,
 }
 
 impl Default for Tuning {
@@ -98,6 +100,7 @@ impl Default for Tuning {
             dead_after: Duration::from_secs(8),
             statement_limit: Duration::from_secs(30),
             resolve_for: Duration::from_secs(10),
+            before_decide: None,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What workers ask: tasks, and what they say of them.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use backstitch_saga::protocol::{
@@ -39,7 +40,8 @@ pub(crate) async fn claim(
     })?;
     let _poll = Poll { node, session: claim.session };
     node.hand_out(polled.matches);
-    if polled.hungry {
+    // A worker that polls all the time is looked for now and then anyway, unless tasks are known to lie there.
+    if polled.hungry && (polled.fresh || node.backlog.load(Ordering::Relaxed)) {
         node.hungry.notify_one();
     }
     let mut tasks = polled.tasks;

@@ -71,9 +71,11 @@ pub fn fan(name: &str, max_concurrency: u32, join: &str) -> String {
         r#"{{"name":"{name}","version":1,"steps":[
         {{"id":"each","map":{{"items":{{"path":"/input"}},"join":{join},"empty":"succeed",
           "max_concurrency":{max_concurrency},
-          "task":{{"name":"do","input":{{"path":"/item"}},"compensate":{{"name":"undo"}},
-            "retry":{{"first_delay":"10ms","jitter":"none","max_attempts":2}}}}}}}},
-        {{"id":"last","after":["each"],"task":{{"name":"do","input":{{"const":null}},"class":"retriable"}}}}]}}"#
+          "task":{{"name":"do","input":{{"path":"/item"}},"compensate":{{"name":"undo","retry":{{"first_delay":"10ms","jitter":"none"}}}},
+            "retry":{{"first_delay":"10ms","jitter":"none","max_attempts":2}},
+            "timeouts":{{"heartbeat":"1s","attempt":"10s"}}}}}}}},
+        {{"id":"last","after":["each"],"task":{{"name":"do","input":{{"const":null}},"class":"retriable",
+          "timeouts":{{"heartbeat":"1s","attempt":"10s"}}}}}}]}}"#
     )
 }
 

@@ -64,6 +64,11 @@ impl Cache {
         Cache { limit, ..Cache::default() }
     }
 
+    /// What the runs may weigh together, about.
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
+    }
+
     /// Takes a run out, to be put back by who does not break it.
     pub(crate) fn take(&mut self, run: RunId) -> Option<Box<CachedRun>> {
         if let Some(found) = self.young.remove(&run) {

@@ -43,6 +43,7 @@ pub(crate) struct Desk<'a> {
     pub(crate) counters: &'a Counters,
     pub(crate) node: i32,
     pub(crate) at: Time,
+    before_decide: Option<fn(&Command)>,
 }
 
 impl Desk<'_> {
@@ -53,6 +54,7 @@ impl Desk<'_> {
             counters: &node.counters,
             node: node.id,
             at: node.clock.now(),
+            before_decide: node.options.tuning.before_decide,
         }
     }
 
@@ -122,6 +124,9 @@ impl Desk<'_> {
                 Command::Tick
             }
         };
+        if let Some(sabotage) = self.before_decide {
+            sabotage(&command);
+        }
         let mut seen = record.events.len();
         let result = decide(&mut cached.run, command, self.at, record);
         if let (Order::HandOut { task, grant }, Ok(_)) = (&envelope.order, &result) {
@@ -182,8 +187,7 @@ impl Desk<'_> {
     }
 
     fn stop(&self, mut envelope: Envelope, panic: &(dyn std::any::Any + Send)) {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
+        let text = text_of(panic);
         self.counters.bugs.one();
         tracing::error!(
             run = %envelope.run, panic = text,
@@ -194,6 +198,12 @@ impl Desk<'_> {
             self.handover.give_back(grant);
         }
     }
+}
+
+/// What a panic said.
+pub(crate) fn text_of(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic")
 }
 
 /// The task that an event puts on offer.

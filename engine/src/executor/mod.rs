@@ -13,12 +13,14 @@ mod settle;
 mod timers;
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use backstitch_saga::protocol::TaskOffer;
 use backstitch_saga::{Refusal, RunId, Time};
+use futures::FutureExt;
 use sqlx::postgres::PgConnection;
 use tokio::sync::{mpsc, oneshot};
 
@@ -50,10 +52,9 @@ pub(crate) struct Shard {
     /// Runs in nobody's hands that are to be parked, with the time at which they must be looked at again.
     parking: Vec<(RunId, Option<Time>)>,
     drains: Vec<oneshot::Sender<()>>,
-    /// Of the batch under way: tasks for sessions, tasks that found none, and whether some are for other nodes too.
+    /// Of the batch under way: tasks for sessions, and tasks that found none.
     offers: Vec<(Grant, TaskOffer)>,
     hints: Vec<Hint>,
-    unreserved: bool,
 }
 
 impl Shard {
@@ -75,12 +76,29 @@ impl Shard {
             drains: Vec::new(),
             offers: Vec::new(),
             hints: Vec::new(),
-            unreserved: false,
         }
     }
 
-    /// Works until the node is gone.
+    /// Works until the node is gone. A defect outside of the rules costs the shard its memory, not its life.
     pub(crate) async fn run(mut self) {
+        while let Err(panic) = AssertUnwindSafe(self.work()).catch_unwind().await {
+            tracing::error!(
+                panic = decide::text_of(panic.as_ref()),
+                "a defect stopped a shard; it begins anew"
+            );
+            self.node.counters.bugs.one();
+            self.connection = None;
+            self.timers = Timers::default();
+            self.cache = Cache::new(self.cache.limit());
+            self.parking.clear();
+            self.offers.clear();
+            self.hints.clear();
+            self.node.forgot.store(true, Ordering::Relaxed);
+        }
+        self.close().await;
+    }
+
+    async fn work(&mut self) {
         loop {
             if self.backlog.is_empty() {
                 self.drains.drain(..).for_each(|drained| {
@@ -92,7 +110,7 @@ impl Shard {
                 tokio::select! {
                     message = self.inbox.recv() => match message {
                         Some(message) => self.receive(message),
-                        None => return self.close().await,
+                        None => return,
                     },
                     () = tokio::time::sleep_until(due.into()) => {}
                 }

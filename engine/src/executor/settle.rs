@@ -38,8 +38,6 @@ impl Shard {
                     name: row.name,
                     until: self.node.clock.instant(until),
                 });
-            } else {
-                self.unreserved = true;
             }
         }
         for Granted { task, grant, .. } in granted {
@@ -82,9 +80,6 @@ impl Shard {
         if !self.hints.is_empty() {
             let matches = self.node.handover.remember(self.hints.drain(..));
             self.node.hand_out(matches);
-        }
-        if std::mem::take(&mut self.unreserved) {
-            self.node.hungry.notify_one();
         }
     }
 

@@ -46,6 +46,8 @@ pub(crate) struct Polled {
     pub(crate) bell: Arc<Notify>,
     /// Whether it could take more than this node knows of.
     pub(crate) hungry: bool,
+    /// Whether it did not poll for a while, or never.
+    pub(crate) fresh: bool,
 }
 
 /// The hand-over of one node.
@@ -80,7 +82,8 @@ impl HandOver {
         if session.namespace != *namespace {
             return None;
         }
-        session.wants(routes, &claim.queues);
+        let fresh =
+            session.wants(routes, &claim.queues) || !session.is_alive(Instant::now(), self.grace);
         session.begin_poll(claim.max);
         let tasks = session.drain(claim.max);
         let mut matches = Vec::new();
@@ -90,7 +93,7 @@ impl HandOver {
         }
         let hungry = session.credit > 0;
         session.queue_up(routes);
-        Some(Polled { tasks, matches, bell: session.bell.clone(), hungry })
+        Some(Polled { tasks, matches, bell: session.bell.clone(), hungry, fresh })
     }
 
     /// What has been put aside for a session that is polling, at most `max`.

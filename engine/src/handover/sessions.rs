@@ -61,10 +61,14 @@ impl Session {
         self.polls > 0 || now.saturating_duration_since(self.last_poll) <= grace
     }
 
-    /// Takes note of the kinds of task it does.
-    pub(super) fn wants(&mut self, routes: &mut Routes, queues: &BTreeMap<String, Vec<String>>) {
+    /// Takes note of the kinds of task it does. Answers whether they changed.
+    pub(super) fn wants(
+        &mut self,
+        routes: &mut Routes,
+        queues: &BTreeMap<String, Vec<String>>,
+    ) -> bool {
         if self.queues == *queues {
-            return;
+            return false;
         }
         self.leave(routes);
         for (queue, names) in queues {
@@ -78,6 +82,7 @@ impl Session {
             }
         }
         self.queues = queues.clone();
+        true
     }
 
     /// Leaves all kinds of task.

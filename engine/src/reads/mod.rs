@@ -95,9 +95,11 @@ pub(crate) async fn wait(
     let until = Instant::now() + wait;
     // Listening begins before looking, so that no end falls between the two.
     let mut end = node.waiters.listen(id);
-    let view = run(node, namespace, id, None).await?;
-    if view.state == State::Ended || wait.is_zero() {
-        return Ok(view);
+    if wait.is_zero() || !moves_here(node, namespace, id).await {
+        let view = run(node, namespace, id, None).await?;
+        if view.state == State::Ended || wait.is_zero() {
+            return Ok(view);
+        }
     }
     let mut poll_after = Duration::from_millis(250);
     loop {
@@ -116,6 +118,19 @@ pub(crate) async fn wait(
             }
         }
     }
+}
+
+/// Whether the run is in this node's memory and has not ended there. Should it have ended elsewhere, polling will tell.
+async fn moves_here(node: &Node, namespace: &str, id: RunId) -> bool {
+    let (send, receive) = oneshot::channel();
+    let ours: Arc<str> = namespace.into();
+    let look = move |run: Option<&Run>| {
+        let moves = run.is_some_and(|run| run.namespace() == &*ours && run.state() != State::Ended);
+        // The reader may have given up.
+        let _ = send.send(moves);
+    };
+    node.read(id, 0, Box::new(look));
+    receive.await.unwrap_or(false)
 }
 
 /// Items of a map step.

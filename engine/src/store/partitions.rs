@@ -41,18 +41,13 @@ fn suffix(week: i64) -> String {
     format!("p{day}")
 }
 
-/// Makes the partitions of last week, this week and the weeks to come.
+/// Makes the partitions of this week and the weeks to come.
 pub(crate) async fn prepare(connection: &mut PgConnection) -> Result<(), Trouble> {
     let now = week_of(nodes::clock(&mut *connection).await?);
-    for week in now - 1..=now + AHEAD {
+    for week in now..=now + AHEAD {
         for (table, _, with) in TABLES {
             let name = format!("{table}_{}", suffix(week));
-            let known: Option<String> =
-                sqlx::query_scalar("-- partition_known\nselect to_regclass($1)::text")
-                    .bind(&name)
-                    .fetch_one(&mut *connection)
-                    .await?;
-            if known.is_some() {
+            if is_there(connection, &name).await? {
                 continue;
             }
             let (from, to) = (first_id(begin(week)), first_id(begin(week + 1)));
@@ -81,8 +76,7 @@ async fn make(connection: &mut PgConnection, text: String) -> Result<(), sqlx::E
     transaction.commit().await
 }
 
-/// Drops the weeks in which every run ended before `before`, oldest first, up to the first week that must stay.
-/// Answers how many weeks went.
+/// Drops the weeks in which every run ended before `before`. Answers how many weeks went.
 pub(crate) async fn drop_ended(
     connection: &mut PgConnection,
     before: Time,
@@ -98,10 +92,7 @@ pub(crate) async fn drop_ended(
     for week in week_of(Time(0))..week_of(before) {
         let suffix = suffix(week);
         if names.iter().any(|name| name.strip_prefix("runs_") == Some(suffix.as_str())) {
-            if !drop_week(connection, week, before).await? {
-                break;
-            }
-            dropped += 1;
+            dropped += u32::from(drop_week(connection, week, before).await?);
         }
     }
     Ok(dropped)
@@ -118,6 +109,10 @@ async fn drop_week(
     sqlx::query("-- partition_wait\nset local lock_timeout = '3s'")
         .execute(&mut *transaction)
         .await?;
+    if !is_there(&mut transaction, &format!("runs_{suffix}")).await? {
+        // Another node was first.
+        return Ok(false);
+    }
     // Nothing may come in between the look and the drop.
     for table in ["journal", "runs"] {
         let text =
@@ -148,6 +143,13 @@ async fn drop_week(
     }
     transaction.commit().await?;
     Ok(true)
+}
+
+async fn is_there(connection: &mut PgConnection, table: &str) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("-- partition_known\nselect to_regclass($1) is not null")
+        .bind(table)
+        .fetch_one(connection)
+        .await
 }
 
 /// One node at a time.

@@ -72,6 +72,18 @@ pub(crate) async fn take_over(
     rows.iter().map(|row| Ok(RunId(row.try_get(0)?))).collect()
 }
 
+/// The runs that `node` is in charge of.
+pub(crate) async fn in_charge(
+    connection: &mut PgConnection,
+    node: i32,
+) -> Result<Vec<RunId>, sqlx::Error> {
+    let ids: Vec<Uuid> = sqlx::query_scalar("-- runs_of_node\nselect id from runs where node = $1")
+        .bind(node)
+        .fetch_all(connection)
+        .await?;
+    Ok(ids.into_iter().map(RunId).collect())
+}
+
 /// The namespace of a run and whether it has ended.
 pub(crate) async fn ended(
     connection: &mut PgConnection,

@@ -32,7 +32,8 @@ insert into journal (run_id, seq, at, batch, events, payloads)
 const KEYS_WON: &str = "
   where (select count(*) from keys) >= 0 and (not x.keyed or x.run_id in (select run_id from keys))";
 
-/// A row counts only if the record of its run was inserted. Spelt so that it is a hashed lookup and no join.
+/// A row counts only if the record of its run was inserted. Spelt so that it is a hashed lookup and no join. An index
+/// row that stands there already is wrong, but must not keep a run from going on: it is counted, not refused.
 const WON: &str = "coalesce(x.run_id in (select run_id from inserted), false)";
 
 impl Part {
@@ -67,7 +68,7 @@ impl Part {
     x.state, x.outcome, string_to_array(x.conditions, ','), x.started_at, x.ended_at, x.node, x.wake_at
   from {rows} as x(run_id, namespace, workflow, version, definition, key, correlation_id, labels, state, outcome,
     conditions, started_at, ended_at, node, wake_at)
-  where {won} returning 1)",
+  where {won} on conflict do nothing returning 1)",
             ),
             Part::Updates => (
                 &["uuid", "text", "text", "text", "timestamptz", "integer", "timestamptz"],
@@ -85,7 +86,7 @@ impl Part {
     reserved_by, reserved_until)
   select x.* from {rows} as x(run_id, step, action, attempt, namespace, queue, name, offered_at,
     reserved_by, reserved_until)
-  where {won} returning 1)",
+  where {won} on conflict do nothing returning 1)",
             ),
             Part::Taken => (
                 &["uuid", "text", "text", "integer"],
@@ -101,7 +102,7 @@ impl Part {
                 "opened as (insert into incidents (run_id, incident, namespace, workflow, kind, step, message,
     opened_at, resolved_at)
   select x.* from {rows} as x(run_id, incident, namespace, workflow, kind, step, message, opened_at, resolved_at)
-  where {won} returning 1)",
+  where {won} on conflict do nothing returning 1)",
             ),
             Part::Resolved => (
                 &["uuid", "integer", "timestamptz"],

@@ -1,3 +1,8 @@
-//! The engine against a real PostgreSQL: its laws, its hand-over, its chores.
+//! The engine against a real PostgreSQL: its laws, its hand-over, its chores, the faults it survives.
 
+mod faults;
+mod handover;
+mod indexes;
+mod laws;
+mod nodes;
 mod runs;

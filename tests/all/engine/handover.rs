@@ -1,0 +1,136 @@
+//! The hand-over of tasks to workers.
+
+use std::time::Duration;
+
+use backstitch_engine::Chore;
+use backstitch_saga::Span;
+use backstitch_saga::protocol::{ClaimTasks, Outcome};
+use backstitch_tests::node::{Hand, NS, chain, fan, metric, node, start};
+use backstitch_tests::postgres::database;
+use uuid::Uuid;
+
+#[tokio::test]
+async fn a_task_born_between_two_polls_waits_for_its_worker() {
+    let engine = node(&database().await, |_| {}).await;
+    engine.register(NS, &chain("two", &["a", "b"])).await.unwrap();
+    let hand = Hand::new(&engine);
+    engine.start_run(NS, start("two", "1")).await.unwrap();
+    let task = hand.one().await;
+    hand.succeed(&[task]).await;
+    let before = metric(&engine, "spilled_total");
+    // It was put aside at the report, so that this poll need not wait.
+    let next = hand.claim(1, Span::ZERO).await;
+    assert_eq!(next[0].step.to_string(), "b");
+    assert_eq!(metric(&engine, "spilled_total"), before);
+}
+
+#[tokio::test]
+async fn what_is_never_fetched_is_given_to_another() {
+    let engine = node(&database().await, |options| {
+        options.tuning.credit_grace = Duration::from_millis(200);
+    })
+    .await;
+    engine.register(NS, &chain("one", &["a"])).await.unwrap();
+    let lost = Hand::new(&engine);
+    assert!(lost.claim(5, Span::ZERO).await.is_empty());
+    engine.start_run(NS, start("one", "1")).await.unwrap();
+    let hand = Hand::new(&engine);
+    let task = hand.one().await;
+    assert_eq!(task.attempt, 1, "it never left the server, so it is the same attempt");
+    hand.succeed(&[task]).await;
+}
+
+#[tokio::test]
+async fn a_worker_gets_only_what_it_can_do() {
+    let engine = node(&database().await, |_| {}).await;
+    engine.register(NS, &chain("one", &["a"])).await.unwrap();
+    let other = ClaimTasks {
+        worker: "other".to_owned(),
+        session: Uuid::new_v4(),
+        queues: [("default".to_owned(), vec!["something else".to_owned()])].into(),
+        max: 10,
+        wait: Span::millis(300),
+    };
+    let (nothing, started) = tokio::join!(engine.claim(NS, other.clone()), async {
+        engine.start_run(NS, start("one", "1")).await.unwrap()
+    });
+    assert!(nothing.unwrap().tasks.is_empty());
+    // The same session in another namespace is somebody else.
+    assert!(engine.claim("elsewhere", other).await.is_err());
+    let task = Hand::new(&engine).one().await;
+    assert_eq!(task.run, started.id);
+}
+
+#[tokio::test]
+async fn tasks_are_spread_among_those_who_wait() {
+    let engine = node(&database().await, |_| {}).await;
+    engine.register(NS, &fan("fan", 100, "\"all\"")).await.unwrap();
+    let hands: Vec<Hand> = (0..4).map(|_| Hand::new(&engine)).collect();
+    for hand in &hands {
+        assert!(hand.claim(10, Span::ZERO).await.is_empty());
+    }
+    let items: Vec<String> = (0..40).map(|item| item.to_string()).collect();
+    engine.start_run(NS, start("fan", &format!("[{}]", items.join(",")))).await.unwrap();
+    for hand in &hands {
+        assert_eq!(hand.claim(10, Span::ZERO).await.len(), 10);
+    }
+}
+
+#[tokio::test]
+async fn a_backlog_larger_than_memory_is_worked_off() {
+    let engine = node(&database().await, |options| {
+        options.tuning.hint_limit = 10;
+        options.tuning.cache_weight = 10_000;
+    })
+    .await;
+    engine.register(NS, &chain("one", &["a"])).await.unwrap();
+    let starts: Vec<_> = (0..600)
+        .map(|_| {
+            let engine = engine.clone();
+            tokio::spawn(async move { engine.start_run(NS, start("one", "1")).await.unwrap() })
+        })
+        .collect();
+    for start in starts {
+        start.await.unwrap();
+    }
+    let hand = Hand::new(&engine);
+    let mut done = 0;
+    while done < 600 {
+        let tasks = hand.claim(50, Span::secs(10)).await;
+        assert!(!tasks.is_empty(), "{done} were done");
+        done += tasks.len();
+        assert!(hand.succeed(&tasks).await.iter().all(|answer| answer.status == 200));
+    }
+    assert_eq!(engine.doctor(false).await.unwrap().differences, Vec::<String>::new());
+    assert_eq!(engine.run_once(Chore::LookForTasks).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_long_fan_out_is_snapshot_and_goes_on_elsewhere() {
+    let url = database().await;
+    let first = node(&url, |_| {}).await;
+    first.register(NS, &fan("fan", 200, "\"all\"")).await.unwrap();
+    let items: Vec<String> = (0..1_500).map(|item| item.to_string()).collect();
+    let started =
+        first.start_run(NS, start("fan", &format!("[{}]", items.join(",")))).await.unwrap();
+    let mut done = 0;
+    let hand = Hand::new(&first);
+    while done < 1_000 {
+        let tasks = hand.claim(100, Span::secs(10)).await;
+        done += tasks.len();
+        hand.succeed(&tasks).await;
+    }
+    assert!(metric(&first, "snapshots_total") >= 1.0);
+    first.stop().await;
+    let second = node(&url, |_| {}).await;
+    let hand = Hand::new(&second);
+    while done < 1_501 {
+        let tasks = hand.claim(100, Span::secs(10)).await;
+        assert!(!tasks.is_empty());
+        done += tasks.len();
+        hand.succeed(&tasks).await;
+    }
+    let view = second.wait(NS, started.id, Duration::from_secs(20)).await.unwrap();
+    assert_eq!(view.outcome, Some(Outcome::Succeeded));
+    assert_eq!(second.doctor(false).await.unwrap().differences, Vec::<String>::new());
+}

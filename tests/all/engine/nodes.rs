@@ -1,0 +1,137 @@
+//! Several nodes: who takes over what from whom.
+
+use std::time::Duration;
+
+use backstitch_engine::{Chore, Engine, Options};
+use backstitch_saga::Span;
+use backstitch_saga::protocol::Outcome;
+use backstitch_tests::node::{Hand, NS, chain, metric, node, start};
+use backstitch_tests::postgres::database;
+use sqlx::{Connection, PgConnection};
+
+/// A node that does nothing on its own but hand out and commit.
+fn quiet(options: &mut Options) {
+    options.tuning.beat_every = Duration::from_secs(3_600);
+    options.tuning.wake_every = Duration::from_secs(3_600);
+}
+
+async fn outcome(engine: &Engine, run: backstitch_saga::RunId) -> Option<Outcome> {
+    engine.wait(NS, run, Duration::from_secs(20)).await.unwrap().outcome
+}
+
+#[tokio::test]
+async fn a_node_that_dies_is_taken_over() {
+    let url = database().await;
+    let first = node(&url, |_| {}).await;
+    first.register(NS, &chain("two", &["a", "b"])).await.unwrap();
+    let hand = Hand::new(&first);
+    let (task, started) =
+        tokio::join!(hand.one(), async { first.start_run(NS, start("two", "1")).await.unwrap() });
+    // It dies with a task in a worker's hands, and with its memory.
+    drop(hand);
+    drop(first);
+    let second = node(&url, |options| {
+        options.tuning.dead_after = Duration::from_secs(2);
+    })
+    .await;
+    let hand = Hand::new(&second);
+    // The lease of the dead node's task is over after a second; what may have happened is tried again.
+    let again = hand.one().await;
+    assert_eq!((again.run, again.step.clone(), again.attempt), (task.run, task.step.clone(), 2));
+    assert_eq!(again.effect_key, task.effect_key);
+    assert_eq!(hand.succeed(&[task]).await[0].status, 409);
+    hand.succeed(&[again]).await;
+    let last = hand.one().await;
+    hand.succeed(&[last]).await;
+    assert_eq!(outcome(&second, started.id).await, Some(Outcome::Succeeded));
+    assert!(metric(&second, "takeovers_total") >= 1.0);
+    assert_eq!(second.doctor(false).await.unwrap().differences, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_node_that_stops_gives_everything_back() {
+    let url = database().await;
+    let first = node(&url, |_| {}).await;
+    first.register(NS, &chain("two", &["a", "b"])).await.unwrap();
+    let hand = Hand::new(&first);
+    let started = first.start_run(NS, start("two", "1")).await.unwrap();
+    let task = hand.one().await;
+    // The next step is put aside for the worker, who never fetches it.
+    assert!(hand.claim(1, Span::ZERO).await.is_empty());
+    hand.succeed(&[task]).await;
+    first.stop().await;
+    assert!(first.start_run(NS, start("two", "1")).await.is_err(), "it takes nothing new");
+    let second = node(&url, |_| {}).await;
+    let hand = Hand::new(&second);
+    let task = hand.one().await;
+    assert_eq!((task.step.to_string().as_str(), task.attempt), ("b", 1), "nothing was lost");
+    hand.succeed(&[task]).await;
+    assert_eq!(outcome(&second, started.id).await, Some(Outcome::Succeeded));
+    assert_eq!(second.run_once(Chore::TakeOver).await.unwrap(), 0, "nothing is left behind");
+}
+
+#[tokio::test]
+async fn a_node_without_workers_leaves_its_tasks_to_others() {
+    let url = database().await;
+    let (first, second) = (node(&url, |_| {}).await, node(&url, |_| {}).await);
+    first.register(NS, &chain("one", &["a"])).await.unwrap();
+    let started = first.start_run(NS, start("one", "1")).await.unwrap();
+    let hand = Hand::new(&second);
+    let task = hand.one().await;
+    hand.succeed(&[task]).await;
+    assert_eq!(outcome(&first, started.id).await, Some(Outcome::Succeeded));
+    assert_eq!(first.doctor(false).await.unwrap().differences, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_nobody_works_on_is_parked_and_woken() {
+    let url = database().await;
+    let engine = node(&url, |options| {
+        quiet(options);
+        options.tuning.park_after = Duration::from_millis(50);
+    })
+    .await;
+    let definition = chain("slow", &["a"]).replace("20ms", "1500ms");
+    engine.register(NS, &definition).await.unwrap();
+    let hand = Hand::new(&engine);
+    let started = engine.start_run(NS, start("slow", "1")).await.unwrap();
+    let task = hand.one().await;
+    hand.fail(&task, backstitch_saga::protocol::FailureKind::Retryable).await;
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let parked = "select node is null and wake_at is not null from runs";
+    while !sqlx::query_scalar::<_, bool>(parked).fetch_one(&mut connection).await.unwrap() {
+        tokio::task::yield_now().await;
+    }
+    assert!(metric(&engine, "runs_parked_total") >= 1.0);
+    // Parked means that nothing in memory looks at it: only the chore does, when it is due.
+    while engine.run_once(Chore::Wake).await.unwrap() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let again = hand.one().await;
+    assert_eq!(again.attempt, 2);
+    hand.succeed(&[again]).await;
+    assert_eq!(outcome(&engine, started.id).await, Some(Outcome::Succeeded));
+}
+
+#[tokio::test]
+async fn a_small_memory_changes_nothing() {
+    let engine = node(&database().await, |options| options.tuning.cache_weight = 1_000).await;
+    engine.register(NS, &chain("three", &["a", "b", "c"])).await.unwrap();
+    let mut runs = Vec::new();
+    for _ in 0..40 {
+        runs.push(engine.start_run(NS, start("three", "1")).await.unwrap().id);
+    }
+    let hand = Hand::new(&engine);
+    let mut done = 0;
+    while done < 120 {
+        let tasks = hand.claim(20, Span::secs(10)).await;
+        assert!(!tasks.is_empty());
+        done += tasks.len();
+        assert!(hand.succeed(&tasks).await.iter().all(|answer| answer.status == 200));
+    }
+    for run in runs {
+        assert_eq!(outcome(&engine, run).await, Some(Outcome::Succeeded));
+    }
+    assert!(metric(&engine, "runs_loaded_total") > 10.0, "memory was not small");
+    assert_eq!(engine.doctor(false).await.unwrap().differences, Vec::<String>::new());
+}

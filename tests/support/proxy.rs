@@ -1,0 +1,100 @@
+//! A proxy in front of PostgreSQL that can lose a statement, or the answer to one.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+
+/// What is to be lost, once, when a client sends something that contains the needle.
+#[derive(Clone, Debug)]
+pub enum Loss {
+    /// It never arrives.
+    Statement(Vec<u8>),
+    /// It is done, but its answer never arrives.
+    Answer(Vec<u8>),
+}
+
+/// The proxy.
+pub struct Proxy {
+    port: u16,
+    armed: Arc<Mutex<Option<Loss>>>,
+}
+
+impl Proxy {
+    /// A proxy to the server whose socket is in `dir`.
+    ///
+    /// # Panics
+    /// When no port is to be had.
+    pub async fn start(dir: PathBuf) -> Proxy {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let armed: Arc<Mutex<Option<Loss>>> = Arc::default();
+        let losses = Arc::clone(&armed);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let Ok(server) = UnixStream::connect(dir.join(".s.PGSQL.5432")).await else {
+                    continue;
+                };
+                tokio::spawn(relay(client, server, Arc::clone(&losses)));
+            }
+        });
+        Proxy { port, armed }
+    }
+
+    /// The URL of `database` through the proxy.
+    #[must_use]
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://backstitch@127.0.0.1:{}/{database}?sslmode=disable", self.port)
+    }
+
+    /// Arms the proxy.
+    pub fn lose(&self, loss: Loss) {
+        *self.armed.lock().unwrap_or_else(PoisonError::into_inner) = Some(loss);
+    }
+
+    /// Whether the loss is still to come.
+    #[must_use]
+    pub fn is_armed(&self) -> bool {
+        self.armed.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+}
+
+fn contains(text: &[u8], needle: &[u8]) -> bool {
+    text.windows(needle.len()).any(|window| window == needle)
+}
+
+async fn relay(mut client: TcpStream, mut server: UnixStream, armed: Arc<Mutex<Option<Loss>>>) {
+    let (mut from_client, mut from_server) = (vec![0; 65_536], vec![0; 65_536]);
+    loop {
+        tokio::select! {
+            read = client.read(&mut from_client) => {
+                let Ok(count @ 1..) = read else { return };
+                let chunk = &from_client[..count];
+                let hit = {
+                    let mut armed = armed.lock().unwrap_or_else(PoisonError::into_inner);
+                    let needle = match &*armed {
+                        Some(Loss::Statement(needle) | Loss::Answer(needle)) => needle.as_slice(),
+                        None => &[],
+                    };
+                    if !needle.is_empty() && contains(chunk, needle) { armed.take() } else { None }
+                };
+                match hit {
+                    Some(Loss::Statement(_)) => return,
+                    Some(Loss::Answer(_)) => {
+                        // Done once the server answers; the answer goes nowhere.
+                        if server.write_all(chunk).await.is_ok() {
+                            let _ = server.read(&mut from_server).await;
+                        }
+                        return;
+                    }
+                    None => if server.write_all(chunk).await.is_err() { return },
+                }
+            }
+            read = server.read(&mut from_server) => {
+                let Ok(count @ 1..) = read else { return };
+                if client.write_all(&from_server[..count]).await.is_err() { return }
+            }
+        }
+    }
+}
