@@ -3,4 +3,5 @@
 
 mod access;
 mod input;
+mod promises;
 mod serving;
