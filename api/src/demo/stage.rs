@@ -38,7 +38,7 @@ pub(crate) struct Stage {
     http: reqwest::Client,
     processes: Vec<Process>,
     postgres: LocalPostgres,
-    logs: Logs,
+    logs: PathBuf,
 }
 
 impl Stage {
@@ -47,7 +47,6 @@ impl Stage {
     /// # Errors
     /// What could not be started, and what it said last.
     pub(crate) async fn set(voice: &Voice) -> anyhow::Result<Stage> {
-        let logs = Logs::new()?;
         let program = std::env::current_exe().context("this program cannot find itself")?;
 
         let since = Instant::now();
@@ -55,6 +54,9 @@ impl Stage {
         postgres.create_database(DATABASE).await?;
         let database = postgres.url(DATABASE);
         let pid = postgres.pid();
+        // It goes when PostgreSQL's own directory goes, however this process ends.
+        let logs = postgres.dir().join("demo");
+        std::fs::create_dir(&logs).with_context(|| format!("{} cannot be made", logs.display()))?;
         voice.started("PostgreSQL", "private, in a temporary directory", Some(pid), since);
 
         let since = Instant::now();
@@ -119,7 +121,7 @@ impl Stage {
     /// # Errors
     /// When the order to try cannot be written.
     pub(crate) fn invite(&self, orders: &[Order], voice: &Voice) -> anyhow::Result<()> {
-        let order = self.logs.dir.join("order.json");
+        let order = self.logs.join("order.json");
         let start = serde_json::json!({"workflow": "place-order", "input": orders.first()});
         std::fs::write(&order, format!("{start:#}"))?;
         let url = |kind| {
@@ -146,7 +148,7 @@ impl Stage {
             ),
             ("all is well again", format!("curl -X PUT {payment}/faults {json} -d '{{}}'")),
             ("the journal", format!("psql '{database}'")),
-            ("the logs", format!("ls {}", self.logs.dir.display())),
+            ("the logs", format!("ls {}", self.logs.display())),
         ] {
             voice.say(format_args!("  {what:<29} {how}"));
         }
@@ -161,7 +163,6 @@ impl Stage {
             process.stop().await;
         }
         self.postgres.stop().await;
-        drop(self.logs);
     }
 }
 
@@ -211,7 +212,7 @@ impl Shop {
 /// Starts child processes of this program, one after the other.
 struct Starter<'a> {
     program: &'a Path,
-    logs: &'a Logs,
+    logs: &'a Path,
     voice: &'a Voice,
     processes: Vec<Process>,
 }
@@ -233,31 +234,11 @@ impl Starter<'_> {
             }
         }
         command.args(args).envs(env.iter().copied());
-        let log = self.logs.dir.join(format!("{name}.log"));
+        let log = self.logs.join(format!("{name}.log"));
         let (process, url) = Process::start(name, &mut command, &log).await?;
         let up = if name == "worker" { "does the tasks" } else { url.as_str() };
         self.voice.started(name, up, process.pid(), since);
         self.processes.push(process);
         Ok(url)
-    }
-}
-
-/// A directory for the logs of the processes, removed at the end.
-struct Logs {
-    dir: PathBuf,
-}
-
-impl Logs {
-    fn new() -> anyhow::Result<Logs> {
-        let dir = std::env::temp_dir().join(format!("backstitch-demo-{}", std::process::id()));
-        std::fs::create_dir_all(&dir)
-            .with_context(|| format!("{} cannot be made", dir.display()))?;
-        Ok(Logs { dir })
-    }
-}
-
-impl Drop for Logs {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
