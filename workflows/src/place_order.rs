@@ -37,6 +37,9 @@ pub const FIND_CHARGE: Probe<Charge, Payment> = Probe::new("find_charge").queue(
 pub const SHIP_ORDER: Task<Ship, Shipment> = Task::new("ship_order").queue(QUEUE);
 /// Calls the carrier back; only ever by hand, with force.
 pub const RECALL_SHIPMENT: Undo<Ship, Shipment> = Undo::new("recall_shipment").queue(QUEUE);
+/// Asks whether a shipment in doubt went out. Without it a refusal after a doubt would need a person: nobody could say
+/// on which side of the point of no return the order stands.
+pub const FIND_SHIPMENT: Probe<Ship, Shipment> = Probe::new("find_shipment").queue(QUEUE);
 /// Mails the receipt.
 pub const SEND_RECEIPT: Task<Mail, Sent> = Task::new("send_receipt").queue(QUEUE);
 
@@ -216,6 +219,7 @@ pub fn place_order() -> Result<Workflow<Order, Receipt>, InvalidWorkflow> {
             .after(&payment)
             .pivot()
             .compensate(RECALL_SHIPMENT)
+            .verify(FIND_SHIPMENT)
             .undo_retry(patient().forever())
             .retry(patient())
             .timeouts(quick());

@@ -65,6 +65,18 @@ async fn a_charge_that_cannot_be_found_is_made() {
 }
 
 #[tokio::test]
+async fn a_shipment_in_doubt_that_is_then_refused_is_undone_without_a_person() {
+    let refused = TaskError::permanent("refused", "no");
+    let run = kit()
+        .fault(Fault::at("shipment").lost_before())
+        .fault(Fault::at("shipment").fails(refused))
+        .run(&order())
+        .await;
+    run.assert_outcome(Outcome::Compensated);
+    run.assert_nothing_stands();
+}
+
+#[tokio::test]
 async fn a_service_that_is_down_is_asked_again() {
     let down = TaskError::retryable("http_503", "try later");
     let run = kit().fault(Fault::at("payment").fails(down.clone()).times(3)).run(&order()).await;

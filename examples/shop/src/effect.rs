@@ -10,7 +10,7 @@ pub enum Kind {
     Stock,
     /// Keeps accounts, charges cards, refunds them, and finds charges by their key.
     Payment,
-    /// Ships parcels, recalls them, and mails receipts.
+    /// Ships parcels, recalls them, finds shipments by their key, and mails receipts.
     Shipping,
 }
 
@@ -115,7 +115,7 @@ pub enum Op {
     Charge,
     /// Give the money back.
     Refund,
-    /// Ask whether a charge happened.
+    /// Ask whether an effect happened.
     Find,
     /// Send a parcel.
     Ship,

@@ -110,6 +110,7 @@ fn router(kind: Kind, desk: Desk) -> Router {
             .route("/refunds", post(refund)),
         Kind::Shipping => Router::new()
             .route("/shipments", post(ship))
+            .route("/shipments/{key}", get(find))
             .route("/recalls", post(recall))
             .route("/receipts", post(mail)),
     };
@@ -250,7 +251,7 @@ impl IntoResponse for Answer {
                 (StatusCode::CREATED, headers, Json(Receipt { receipt })).into_response()
             }
             Answer::Undone { was_done } => Json(UndoReceipt { was_done }).into_response(),
-            Answer::NotFound => problem(404, "not_found", "there is no such charge", None),
+            Answer::NotFound => problem(404, "not_found", "there is no such effect", None),
             Answer::Refused { status, code, message, retry_after } => {
                 problem(status, code, &message, retry_after)
             }

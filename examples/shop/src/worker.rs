@@ -10,9 +10,9 @@ use backstitch_sdk::http::expect_success;
 use backstitch_sdk::{Handlers, TaskContext, TaskError, Undoing, Verdict};
 use backstitch_workflows::Customer;
 use backstitch_workflows::place_order::{
-    Account, Basket, CHARGE_CARD, Charge, ENSURE_CUSTOMER, FIND_CHARGE, Mail, PRICE_ORDER, Payment,
-    Price, RECALL_SHIPMENT, REFUND_CARD, RELEASE_STOCK, RESERVE_STOCK, Reservation, Reserve,
-    SEND_RECEIPT, SHIP_ORDER, Sent, Ship, Shipment, total,
+    Account, Basket, CHARGE_CARD, Charge, ENSURE_CUSTOMER, FIND_CHARGE, FIND_SHIPMENT, Mail,
+    PRICE_ORDER, Payment, Price, RECALL_SHIPMENT, REFUND_CARD, RELEASE_STOCK, RESERVE_STOCK,
+    Reservation, Reserve, SEND_RECEIPT, SHIP_ORDER, Sent, Ship, Shipment, total,
 };
 use reqwest::{Response, StatusCode};
 use serde::Serialize;
@@ -59,6 +59,7 @@ pub fn handlers(services: Services) -> anyhow::Result<Handlers> {
         .probe(FIND_CHARGE, bind(&shop, find_charge))
         .task(SHIP_ORDER, bind(&shop, ship_order))
         .undo(RECALL_SHIPMENT, bind(&shop, recall_shipment))
+        .probe(FIND_SHIPMENT, bind(&shop, find_shipment))
         .task(SEND_RECEIPT, bind(&shop, send_receipt)))
 }
 
@@ -146,13 +147,10 @@ async fn find_charge(
     charge: Charge,
 ) -> Result<Verdict<Payment>, TaskError> {
     let url = format!("{}/charges/{}", shop.services.payment, ctx.forward_key());
-    let query = [("order", &charge.order_id)];
-    let response = shop.http.get(url).query(&query).send().await?;
-    if response.status() == StatusCode::NOT_FOUND {
-        return Ok(Verdict::NotHappened);
-    }
-    let Receipt { receipt } = expect_success(response).await?.json().await?;
-    Ok(Verdict::Happened(Payment { payment: receipt, charged: charge.amount }))
+    let charged = charge.amount;
+    let found = shop.find(url, &charge.order_id).await?;
+    Ok(found
+        .map_or(Verdict::NotHappened, |payment| Verdict::Happened(Payment { payment, charged })))
 }
 
 async fn ship_order(
@@ -173,6 +171,16 @@ async fn recall_shipment(
 ) -> Result<(), TaskError> {
     let url = format!("{}/recalls", shop.services.shipping);
     shop.undo(&ctx, url, undoing.input.order_id, undoing.forward_key, None).await
+}
+
+async fn find_shipment(
+    shop: Arc<Shop>,
+    ctx: TaskContext,
+    ship: Ship,
+) -> Result<Verdict<Shipment>, TaskError> {
+    let url = format!("{}/shipments/{}", shop.services.shipping, ctx.forward_key());
+    let found = shop.find(url, &ship.order_id).await?;
+    Ok(found.map_or(Verdict::NotHappened, |tracking| Verdict::Happened(Shipment { tracking })))
 }
 
 async fn send_receipt(
@@ -213,6 +221,16 @@ impl Shop {
         let body = ForOrder { order, what: UndoOf { key, sku } };
         let _: UndoReceipt = self.post(url, ctx.effect_key(), body).await?;
         Ok(())
+    }
+
+    /// Asks a service whether an effect happened; its receipt if so.
+    async fn find(&self, url: String, order: &str) -> Result<Option<String>, TaskError> {
+        let response = self.http.get(url).query(&[("order", order)]).send().await?;
+        if response.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        let Receipt { receipt } = expect_success(response).await?.json().await?;
+        Ok(Some(receipt))
     }
 
     async fn post<T: DeserializeOwned>(

@@ -147,6 +147,23 @@ async fn a_payment_that_stays_in_doubt_is_undone_where_it_happened_and_revoked_w
 }
 
 #[tokio::test]
+async fn a_shipment_in_doubt_at_the_point_of_no_return_needs_no_person() {
+    for (fault, outcome) in [
+        (Fault::TimeoutAfterEffect, Outcome::Succeeded),
+        (Fault::TimeoutBeforeEffect, Outcome::Compensated),
+    ] {
+        let shop = Shop::open().await;
+        let matches = Match { op: Some(Op::Ship), ..Match::default() };
+        let doubt = Rule { matches: matches.clone(), fault, times: Some(1) };
+        let refusal = Rule { matches, fault: Fault::Refuse, times: None };
+        let faults = Faults { rules: vec![doubt, refusal], storm: None };
+        shop.desk(Kind::Shipping).misbehave(faults);
+        let run = shop.run().await;
+        shop.assert_ends(&run, outcome);
+    }
+}
+
+#[tokio::test]
 async fn a_bank_that_is_down_for_a_while_is_asked_again() {
     let shop = Shop::open().await;
     shop.fault(Kind::Payment, Op::Charge, Fault::Fail, Some(4));

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use backstitch_sdk::testkit::TestKit;
 use backstitch_sdk::{Forward, Handlers, TaskContext, TaskError, Undoing, Verdict};
 use backstitch_workflows::place_order::{
-    Account, Basket, CHARGE_CARD, Charge, ENSURE_CUSTOMER, FIND_CHARGE, Mail, PRICE_ORDER, Payment,
-    Price, RECALL_SHIPMENT, REFUND_CARD, RELEASE_STOCK, RESERVE_STOCK, Receipt, Reservation,
-    Reserve, SEND_RECEIPT, SHIP_ORDER, Sent, Ship, Shipment, total,
+    Account, Basket, CHARGE_CARD, Charge, ENSURE_CUSTOMER, FIND_CHARGE, FIND_SHIPMENT, Mail,
+    PRICE_ORDER, Payment, Price, RECALL_SHIPMENT, REFUND_CARD, RELEASE_STOCK, RESERVE_STOCK,
+    Receipt, Reservation, Reserve, SEND_RECEIPT, SHIP_ORDER, Sent, Ship, Shipment, total,
 };
 use backstitch_workflows::{Customer, Line, Order, ShipTo, place_order};
 use uuid::Uuid;
@@ -20,6 +20,8 @@ pub(crate) fn kit() -> TestKit<Order, Receipt> {
 fn handlers() -> Handlers {
     let charges: Arc<Mutex<HashMap<Uuid, Payment>>> = Arc::default();
     let (charge, refund, find) = (Arc::clone(&charges), Arc::clone(&charges), charges);
+    let shipments: Arc<Mutex<HashMap<Uuid, Shipment>>> = Arc::default();
+    let (ship, recall, track) = (Arc::clone(&shipments), Arc::clone(&shipments), shipments);
     Handlers::new()
         .task(ENSURE_CUSTOMER, ensure_customer)
         .task(PRICE_ORDER, price_order)
@@ -38,8 +40,20 @@ fn handlers() -> Handlers {
             let found = find.lock().unwrap().get(&ctx.forward_key()).cloned();
             async { Ok::<_, TaskError>(found.map_or(Verdict::NotHappened, Verdict::Happened)) }
         })
-        .task(SHIP_ORDER, ship_order)
-        .undo(RECALL_SHIPMENT, recall_shipment)
+        .task(SHIP_ORDER, move |ctx, order: Ship| {
+            let tracking = format!("{} {}", order.carrier, order.reservations.len());
+            let shipment = Shipment { tracking };
+            ship.lock().unwrap().insert(ctx.effect_key(), shipment.clone());
+            async { Ok::<_, TaskError>(shipment) }
+        })
+        .undo(RECALL_SHIPMENT, move |_, undoing| {
+            recall.lock().unwrap().remove(&undoing.forward_key);
+            async { Ok::<_, TaskError>(()) }
+        })
+        .probe(FIND_SHIPMENT, move |ctx, _| {
+            let found = track.lock().unwrap().get(&ctx.forward_key()).cloned();
+            async { Ok::<_, TaskError>(found.map_or(Verdict::NotHappened, Verdict::Happened)) }
+        })
         .task(SEND_RECEIPT, send_receipt)
 }
 
@@ -67,14 +81,6 @@ async fn release_stock(
         }
         Forward::Succeeded(_) | Forward::Unknown => Ok(()),
     }
-}
-
-async fn ship_order(_: TaskContext, ship: Ship) -> Result<Shipment, TaskError> {
-    Ok(Shipment { tracking: format!("{} {}", ship.carrier, ship.reservations.len()) })
-}
-
-async fn recall_shipment(_: TaskContext, _: Undoing<Ship, Shipment>) -> Result<(), TaskError> {
-    Ok(())
 }
 
 async fn send_receipt(_: TaskContext, mail: Mail) -> Result<Sent, TaskError> {
