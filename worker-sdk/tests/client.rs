@@ -1,0 +1,130 @@
+//! The client against a server that answers as it is told: what is sent again and what is not, pages, refusals.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+#[path = "server/http.rs"]
+mod http;
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use backstitch_sdk::protocol::{Outcome, Scope, State};
+use backstitch_sdk::{Client, ClientError, RunId, RunQuery};
+use http::Answer;
+use tokio::task::JoinSet;
+
+const RUN: &str = "0198c0de-0000-7000-8000-000000000000";
+const STARTED: &str = r#"{"id":"0198c0de-0000-7000-8000-000000000000","created":true}"#;
+const BUSY: &str = r#"{"type":"urn:busy","status":503,"code":"busy","title":"The server is busy"}"#;
+const FAILED: &str =
+    r#"{"type":"urn:store","status":503,"code":"store_failed","title":"The database failed"}"#;
+
+/// A client of a server that gives these answers in order, and then breaks off; and what was asked.
+async fn client(
+    answers: impl IntoIterator<Item = Answer>,
+) -> (Client, Arc<Mutex<Vec<(String, String)>>>, JoinSet<()>) {
+    let answers: Arc<Mutex<VecDeque<Answer>>> = Arc::new(Mutex::new(answers.into_iter().collect()));
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&asked);
+    let (url, tasks) = http::serve(move |path, body| {
+        log.lock().unwrap().push((path, body));
+        let answer = answers.lock().unwrap().pop_front().flatten();
+        async { answer }
+    })
+    .await;
+    (Client::new(&url).unwrap().api_key("bs_secret").unwrap(), asked, tasks)
+}
+
+fn ok(body: &str) -> Answer {
+    Some((200, body.to_owned()))
+}
+
+fn run_id() -> RunId {
+    RUN.parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_start_with_a_key_is_repeated_when_its_answer_is_lost() {
+    let (client, asked, _server) =
+        client([None, Some((503, FAILED.to_owned())), ok(STARTED)]).await;
+    let run = client.start_named::<_, ()>("buy", &1).key("k").label("a", "b").await.unwrap();
+    assert_eq!(run.id(), run_id());
+    let asked = asked.lock().unwrap();
+    assert_eq!(asked.len(), 3);
+    let body = r#"{"workflow":"buy","key":"k","input":1,"labels":{"a":"b"}}"#;
+    assert!(asked.iter().all(|(path, sent)| path == "/v1/runs" && sent == body), "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_start_without_a_key_is_repeated_only_if_nothing_was_done() {
+    let (client, asked, _server) = client([Some((503, BUSY.to_owned())), None, ok(STARTED)]).await;
+    let lost = client.start_named::<_, ()>("buy", &1).await.unwrap_err();
+    assert!(matches!(lost, ClientError::Network(_)), "{lost:?}");
+    assert_eq!(asked.lock().unwrap().len(), 2, "the busy answer was followed by one more try");
+}
+
+#[tokio::test]
+async fn acts_by_hand_are_not_repeated_in_doubt() {
+    let (client, asked, _server) = client([Some((503, FAILED.to_owned())), ok("{}")]).await;
+    let error = client.compensate(run_id(), Scope::All, "why").await.unwrap_err();
+    assert_eq!(error.code(), Some("store_failed"));
+    assert_eq!(error.to_string(), "The database failed (store_failed)");
+    assert_eq!(asked.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn pages_follow_their_cursors_and_filters_stay() {
+    let line = |key: &str| {
+        format!(
+            r#"{{"id":"{RUN}","workflow":"buy","version":1,"key":"{key}","correlation_id":"c","state":"ended","outcome":"compensated","started_at":"2026-01-01T00:00:00Z"}}"#
+        )
+    };
+    let pages = [
+        ok(&format!(r#"{{"items":[{},{}],"next":"c 1"}}"#, line("1"), line("2"))),
+        None,
+        ok(&format!(r#"{{"items":[{}]}}"#, line("3"))),
+    ];
+    let (client, asked, _server) = client(pages).await;
+    let query = RunQuery::new()
+        .workflow("buy")
+        .state(State::Ended)
+        .outcome(Outcome::Compensated)
+        .label("shop", "north & south");
+    let runs = client.runs(query).all().await.unwrap();
+    let keys: Vec<_> = runs.iter().filter_map(|run| run.key.as_deref()).collect();
+    assert_eq!(keys, ["1", "2", "3"]);
+    let asked = asked.lock().unwrap();
+    let filters =
+        "/v1/runs?workflow=buy&state=ended&outcome=compensated&label=shop%3Anorth+%26+south";
+    assert_eq!(asked[0].0, filters);
+    assert_eq!(asked[2].0, format!("{filters}&after=c+1"));
+}
+
+#[tokio::test]
+async fn all_violations_are_told() {
+    let refused = r#"{"type":"urn:x","status":422,"code":"invalid_input","title":"The input does not fit the workflow",
+        "detail":"/input/id: missing, and 1 more; see errors",
+        "errors":[{"pointer":"/input/id","code":"schema","message":"missing"},
+                  {"pointer":"/input/cents","code":"schema","message":"not a number"}]}"#;
+    let (client, _, _server) = client([Some((422, refused.to_owned()))]).await;
+    let error = client.start_named::<_, ()>("buy", &1).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "The input does not fit the workflow (invalid_input)\n  /input/id: missing (schema)\n  \
+         /input/cents: not a number (schema)"
+    );
+}
+
+#[tokio::test]
+async fn what_is_not_a_server_of_ours_is_told_as_it_is() {
+    let (client, _, _server) = client([Some((404, "<html>nothing here</html>".to_owned()))]).await;
+    let error = client.run(run_id()).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "not the answer of a Backstitch server: 404 <html>nothing here</html>"
+    );
+    let nobody = Client::new("http://127.0.0.1:1").unwrap().tries(1);
+    assert!(nobody.wait(run_id(), Duration::ZERO).await.unwrap_err().nothing_was_done());
+    assert!(matches!(Client::new("backstitch.example"), Err(ClientError::Setup(_))));
+}
