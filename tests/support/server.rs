@@ -80,6 +80,12 @@ impl Server {
         Server { engine, access, url, client: reqwest::Client::new(), stop: Some(stop), served }
     }
 
+    /// Where it listens.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// A request; on an open server it is in the namespace of the tests.
     pub fn request(&self, method: &str, path: &str) -> RequestBuilder {
         let method: Method = method.parse().expect("a method");

@@ -2,6 +2,7 @@
 //! the OpenAPI document, so that a new one cannot be forgotten.
 
 mod access;
+mod fan_out;
 mod input;
 mod promises;
 mod serving;
