@@ -460,3 +460,11 @@ fn a_retried_undo_does_not_hide_the_items_before_it() {
     ];
     try_it(graph(&[(0, 183, 0, 1), (91, 4, 64, 0)], None), 133, history.to_vec());
 }
+
+/// A run was killed while it was undone; undoing a part of it later left the rest blocked, and nobody was told.
+#[test]
+fn what_a_kill_left_does_not_block_a_later_compensation() {
+    let history =
+        [(32, 0, 0), (32, 0, 0), (42, 0, 1), (79, 88, 254), (15, 20, 51), (0, 0, 0), (0, 0, 0)];
+    try_it(graph(&[(0, 0, 0, 2), (0, 0, 0, 0)], None), 106, history.to_vec());
+}

@@ -169,7 +169,7 @@ impl Run {
             Event::UndoBlocked { step } => self.change_at(step, |work| work.undo = Undo::Blocked),
             Event::Killed { by } => {
                 self.facts.killed_by = Some(by.clone());
-                self.block_open_undos();
+                self.drop_open_undos();
                 None
             }
             Event::TimedOut => {

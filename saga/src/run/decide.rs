@@ -241,7 +241,7 @@ impl Decider<'_> {
             .filter(|&place| {
                 self.work(place).is_some_and(|work| {
                     work.stage == super::state::Stage::Parked
-                        || (work.undo == Undo::Blocked && self.run.facts.mode == Mode::Backward)
+                        || (work.undo == Undo::Blocked && self.run.facts.mode != Mode::Ended)
                 })
             })
             .collect();

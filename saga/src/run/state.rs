@@ -266,6 +266,16 @@ impl Work {
             && self.tries(action).attempt == attempt
     }
 
+    /// The compensation under way, if there is one, no longer counts: its report will be refused.
+    pub(crate) fn revoke_undo(&mut self) {
+        if let Some((Action::Compensate, Hand::Offered { .. } | Hand::Leased { .. })) =
+            self.current()
+        {
+            let attempt = self.tries(Action::Compensate).attempt;
+            self.aside_mut().lost.push((Action::Compensate, attempt, false));
+        }
+    }
+
     /// Over, forward.
     pub(crate) fn is_settled(&self) -> bool {
         use Stage::{Cancelled, Failed, Skipped, Succeeded, Unknown};

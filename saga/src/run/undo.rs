@@ -72,12 +72,8 @@ impl Run {
     pub(super) fn undo_over(&mut self, path: &StepPath, how: Undo) -> Option<usize> {
         let place = self.place(path)?;
         self.change(place, |work| {
-            if let Some((Action::Compensate, Hand::Offered { .. } | Hand::Leased { .. })) =
-                work.current()
-                && how == Undo::Marked
-            {
-                let attempt = work.tries(Action::Compensate).attempt;
-                work.aside_mut().lost.push((Action::Compensate, attempt, false));
+            if how == Undo::Marked {
+                work.revoke_undo();
             }
             work.undo = how;
         });
@@ -108,21 +104,15 @@ impl Run {
         }
     }
 
-    /// The run was killed: what was still to be undone stays as it is.
-    pub(super) fn block_open_undos(&mut self) {
-        let open: Vec<Place> = self
-            .places()
-            .filter(|&place| self.work(place).is_some_and(|work| work.undo.is_open()))
-            .collect();
+    /// The run was killed: what was still to be undone stands as it is.
+    pub(super) fn drop_open_undos(&mut self) {
+        let is_open = |work: &super::Work| work.undo.is_open();
+        let open: Vec<Place> =
+            self.places().filter(|&place| self.work(place).is_some_and(is_open)).collect();
         for place in open {
             self.change(place, |work| {
-                if let Some((Action::Compensate, Hand::Offered { .. } | Hand::Leased { .. })) =
-                    work.current()
-                {
-                    let attempt = work.tries(Action::Compensate).attempt;
-                    work.aside_mut().lost.push((Action::Compensate, attempt, false));
-                }
-                work.undo = Undo::Blocked;
+                work.revoke_undo();
+                work.undo = Undo::None;
             });
         }
     }
