@@ -19,17 +19,24 @@ const IDLE: Duration = Duration::from_secs(3_600);
 /// Keeps the leases of all tasks on the desk for ever.
 pub(super) async fn run(desk: Arc<Desk>) {
     loop {
-        let next = desk.held().values().map(due).min();
-        let wait = next.unwrap_or_else(|| Instant::now() + IDLE);
         tokio::select! {
-            () = tokio::time::sleep_until(wait) => beat(&desk).await,
+            () = tokio::time::sleep_until(plan(&desk)) => beat(&desk).await,
             () = desk.heart.notified() => {}
         }
     }
 }
 
+/// When the next sign of life is due. It is noted on the desk, so that a new task that is due later wakes nobody: to
+/// look through all that is held for each claim would cost more the more is held.
+fn plan(desk: &Desk) -> Instant {
+    let held = desk.held();
+    let next = held.values().map(due).min().unwrap_or_else(|| Instant::now() + IDLE);
+    *desk.next_beat() = next;
+    next
+}
+
 /// When the server should hear of a task again.
-fn due(held: &Held) -> Instant {
+pub(super) fn due(held: &Held) -> Instant {
     let third = held.task.offer.heartbeat.duration() / 3;
     let wait = if held.task.has_news() { third.min(NEWS_AFTER) } else { third };
     held.last_beat + wait

@@ -256,6 +256,8 @@ pub(crate) struct Desk {
     next_ticket: AtomicU64,
     slot_freed: Notify,
     heart: Arc<Notify>,
+    /// When the heart will look through the tasks next. Locked after `held`.
+    next_beat: Mutex<Instant>,
     reports: Reports,
     on_counted: Option<Box<OnCounted>>,
 }
@@ -283,6 +285,7 @@ impl Desk {
             next_ticket: AtomicU64::new(0),
             slot_freed: Notify::new(),
             heart: Arc::new(Notify::new()),
+            next_beat: Mutex::new(Instant::now()),
             reports: Reports::default(),
             on_counted,
         }
@@ -290,6 +293,10 @@ impl Desk {
 
     fn held(&self) -> MutexGuard<'_, HashMap<u64, Held>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next_beat(&self) -> MutexGuard<'_, Instant> {
+        self.next_beat.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until there is a free slot; how many there are.
@@ -308,14 +315,21 @@ impl Desk {
     fn begin(self: &Arc<Self>, offers: Vec<TaskOffer>) {
         let now = Instant::now();
         let mut held = self.held();
+        let mut first_beat = None;
         for offer in offers {
             let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
             let task = InFlight::new(offer, Arc::clone(&self.heart));
             let work = tokio::spawn(Arc::clone(self).work(ticket, Arc::clone(&task)));
-            held.insert(ticket, Held { task, last_beat: now, work: work.abort_handle() });
+            let one = Held { task, last_beat: now, work: work.abort_handle() };
+            let due = heart::due(&one);
+            first_beat = Some(first_beat.map_or(due, |first: Instant| first.min(due)));
+            held.insert(ticket, one);
         }
+        let sooner = first_beat.is_some_and(|first| first < *self.next_beat());
         drop(held);
-        self.heart.notify_one();
+        if sooner {
+            self.heart.notify_one();
+        }
     }
 
     /// Does one task and hands its report over.
