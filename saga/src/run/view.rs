@@ -301,6 +301,15 @@ impl Run {
     }
 
     fn partly(&self, done: usize, total: usize) -> String {
+        let reverted = self.tally.undo[6] + self.tally.undo[7];
+        if reverted > 0 {
+            let stands = |place: &Place| {
+                self.spec(place.step).class() != Some(Class::ReadOnly)
+                    && self.work(*place).is_some_and(Work::may_stand)
+            };
+            let left = self.places().filter(stands).count();
+            return format!("undone in part: {reverted} undone, {left} left standing");
+        }
         let maps = (0..total).filter_map(|step| self.items_of(step));
         let (items, of) = maps.fold((0, 0), |(done, all), items| {
             (done + items.tally.succeeded() as usize, all + items.works.len())
