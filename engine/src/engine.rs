@@ -131,7 +131,7 @@ impl Engine {
                 loops::take_back(node, true);
                 self.drain().await;
             }
-            let mut connection = node.database.readers.acquire().await?;
+            let mut connection = node.database.keepers.acquire().await?;
             nodes::leave(&mut connection, node.id).await
         };
         match tokio::time::timeout(STOP_LIMIT, finish).await {
@@ -144,6 +144,7 @@ impl Engine {
             ),
         }
         self.inner.shards.iter().for_each(JoinHandle::abort);
+        node.database.keepers.close().await;
         node.database.readers.close().await;
     }
 

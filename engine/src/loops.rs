@@ -28,7 +28,7 @@ fn millis(span: Duration) -> i64 {
 }
 
 async fn connection(node: &Node) -> Result<sqlx::pool::PoolConnection<sqlx::Postgres>, Error> {
-    Ok(node.database.readers.acquire().await?)
+    Ok(node.database.keepers.acquire().await?)
 }
 
 fn adopt(node: &Node, found: Vec<RunId>) {

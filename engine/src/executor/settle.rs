@@ -101,7 +101,7 @@ impl Shard {
         let node = self.node.clone();
         self.node.counters.snapshots.one();
         tokio::spawn(async move {
-            let kept = match node.database.readers.acquire().await {
+            let kept = match node.database.keepers.acquire().await {
                 Ok(mut connection) => journal::keep_snapshot(&mut connection, run, &snapshot).await,
                 Err(error) => Err(error),
             };

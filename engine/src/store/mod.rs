@@ -30,7 +30,10 @@ use crate::Error;
 #[derive(Clone, Debug)]
 pub(crate) struct Database {
     writer: PgConnectOptions,
+    /// For what callers want to know.
     pub(crate) readers: PgPool,
+    /// For the node's own chores, which must not wait for callers.
+    pub(crate) keepers: PgPool,
 }
 
 /// What went wrong, as far as it matters for what to do next.
@@ -95,7 +98,7 @@ impl Database {
     /// Says how to connect. Connects to nothing yet.
     pub(crate) fn new(url: &str, readers: u32) -> Result<Database, Error> {
         let options = connect_options(url)?;
-        // Plans of the writers must stay good while tables grow from nothing: always the index of the row that is
+        // Plans of committers and chores must stay good while tables grow from nothing: always the index of the row that is
         // written, never a scan or a hash of the table, and one plan per statement.
         let writer = options.clone().statement_cache_capacity(256).options([
             ("plan_cache_mode", "force_generic_plan"),
@@ -104,11 +107,15 @@ impl Database {
             ("enable_mergejoin", "off"),
             ("statement_timeout", "20s"),
         ]);
-        let readers = PgPoolOptions::new()
-            .max_connections(readers)
-            .acquire_timeout(Duration::from_secs(10))
-            .connect_lazy_with(options.options([("statement_timeout", "60s")]));
-        Ok(Database { writer, readers })
+        let pool = |connections: u32| {
+            PgPoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(Duration::from_secs(10))
+        };
+        let readers =
+            pool(readers).connect_lazy_with(options.options([("statement_timeout", "60s")]));
+        let keepers = pool(3).connect_lazy_with(writer.clone());
+        Ok(Database { writer, readers, keepers })
     }
 
     /// A connection for a committer.
