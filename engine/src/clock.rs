@@ -1,10 +1,11 @@
 //! The one door to time and chance: the database's clock as this node knows it, and the ids of new runs.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
 use backstitch_saga::{RunId, Time};
-use uuid::Uuid;
+use uuid::{ContextV7, Uuid};
 
 /// The database's clock: a monotonic clock of this process and a measured offset. It never goes backwards.
 #[derive(Debug)]
@@ -13,12 +14,19 @@ pub(crate) struct Clock {
     /// What the database's clock showed at `origin`, in milliseconds.
     offset: AtomicI64,
     last: AtomicI64,
+    /// Counts the runs of one millisecond.
+    runs: Mutex<ContextV7>,
 }
 
 impl Clock {
     /// A clock that is to be set before it is read.
     pub(crate) fn new() -> Clock {
-        Clock { origin: Instant::now(), offset: AtomicI64::new(0), last: AtomicI64::new(0) }
+        Clock {
+            origin: Instant::now(),
+            offset: AtomicI64::new(0),
+            last: AtomicI64::new(0),
+            runs: Mutex::new(ContextV7::new()),
+        }
     }
 
     fn elapsed(&self, at: Instant) -> i64 {
@@ -52,11 +60,12 @@ impl Clock {
         self.origin + std::time::Duration::from_millis(millis)
     }
 
-    /// The id of a run that starts now.
+    /// The id of a run that starts now. The ids of one node only rise, also within a millisecond: lists show runs in the
+    /// order of their starts, and indexes grow at their ends.
     pub(crate) fn new_run(&self) -> RunId {
         let millis = u64::try_from(self.now().0).unwrap_or_default();
         let nanos = u32::try_from(millis % 1_000).unwrap_or_default() * 1_000_000;
-        let at = uuid::Timestamp::from_unix(uuid::NoContext, millis / 1_000, nanos);
+        let at = uuid::Timestamp::from_unix(&self.runs, millis / 1_000, nanos);
         RunId(Uuid::new_v7(at))
     }
 }
@@ -75,5 +84,14 @@ mod tests {
         assert!(clock.now() >= first);
         clock.set(Time(2_000_000), Instant::now());
         assert!(clock.now().0 >= 2_000_000);
+    }
+
+    #[test]
+    fn runs_are_numbered_in_the_order_of_their_starts() {
+        let clock = Clock::new();
+        clock.set(Time(1_767_700_000_123), Instant::now());
+        let runs: Vec<RunId> = (0..10_000).map(|_| clock.new_run()).collect();
+        assert!(runs.is_sorted_by(|a, b| a < b));
+        assert_eq!(runs[0].0.as_u128() >> 80, 1_767_700_000_123);
     }
 }
