@@ -54,6 +54,7 @@ pub(crate) const RULES: &[(&str, &str, Right)] = &[
     ("POST", "/v1/workflows/validate", Right::Read),
     ("GET", "/v1/runs", Right::Read),
     ("POST", "/v1/runs", Right::Start),
+    ("POST", "/v1/runs/batch", Right::Start),
     ("GET", "/v1/runs/{id}", Right::Read),
     ("GET", "/v1/runs/{id}/history", Right::Read),
     ("GET", "/v1/runs/{id}/steps/{step}/items", Right::Read),

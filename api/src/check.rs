@@ -4,7 +4,7 @@
 use axum::http::StatusCode;
 use backstitch_saga::protocol::{
     ActOnRun, ClaimTasks, CompensateRun, CompleteTasks, Failure, Heartbeat, HeartbeatTasks,
-    NewCredential, Scope, StartRun, TaskOutcome, TaskReport,
+    NewCredential, Scope, StartRun, StartRuns, TaskOutcome, TaskReport,
 };
 use backstitch_saga::{Span, Violation};
 
@@ -117,6 +117,13 @@ impl Check for StartRun {
                 );
             }
         }
+    }
+}
+
+impl Check for StartRuns {
+    /// Only the list as a whole; each start is checked, and answered, for itself.
+    fn check(&self, findings: &mut Findings) {
+        findings.list("/runs", self.runs.len());
     }
 }
 

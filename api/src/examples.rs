@@ -63,6 +63,14 @@ pub(crate) fn history() -> Value {
     })
 }
 
+pub(crate) fn start_runs() -> Value {
+    json!({ "runs": [start_run()] })
+}
+
+pub(crate) fn start_answers() -> Value {
+    json!({ "results": [{ "status": 201, "id": RUN }] })
+}
+
 pub(crate) fn items() -> Value {
     json!({ "items": [step("stock/0", "task")] })
 }
@@ -237,6 +245,7 @@ mod tests {
         reads_as::<Plan>(&plan());
         reads_as::<ClaimedTasks>(&claimed());
         reads_as::<TaskAnswers>(&answers());
+        reads_as::<StartAnswers>(&start_answers());
         reads_as::<Page<WorkflowView>>(&workflows());
         reads_as::<ValidWorkflow>(&valid_workflow());
         reads_as::<CredentialSecret>(&secret());
@@ -247,6 +256,7 @@ mod tests {
     #[test]
     fn requests_are_accepted() {
         is_accepted::<StartRun>(&start_run());
+        is_accepted::<StartRuns>(&start_runs());
         is_accepted::<CompensateRun>(&compensate());
         is_accepted::<ActOnRun>(&reason());
         is_accepted::<ClaimTasks>(&claim());

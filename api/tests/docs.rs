@@ -2,7 +2,7 @@
 
 use backstitch_saga::Graph;
 use backstitch_saga::protocol::{
-    ActOnRun, ClaimTasks, CompensateRun, CompleteTasks, Problem, StartRun,
+    ActOnRun, ClaimTasks, CompensateRun, CompleteTasks, Problem, StartRun, StartRuns,
 };
 use serde_json::Value;
 
@@ -28,10 +28,11 @@ fn the_definition_is_valid() {
 #[test]
 fn the_requests_are_read() {
     let bodies = bodies();
-    let [start, claim, complete, dry_run, compensate] = &bodies[..] else {
+    let [start, many, claim, complete, dry_run, compensate] = &bodies[..] else {
         panic!("the tour sends {} bodies; say here what they are", bodies.len())
     };
     serde_json::from_str::<StartRun>(start).expect("a start");
+    assert_eq!(serde_json::from_str::<StartRuns>(many).expect("many starts").runs.len(), 2);
     serde_json::from_str::<ClaimTasks>(claim).expect("a claim");
     serde_json::from_str::<CompleteTasks>(complete).expect("a report");
     assert!(serde_json::from_str::<CompensateRun>(dry_run).expect("a dry run").dry_run);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use backstitch_saga::protocol::{
     ClaimTasks, ClaimedTasks, Heartbeat, HistoryEntry, Page, Plan, RunLine, RunView, Scope,
-    StartRun, StepView, TaskAnswer, TaskReport, WorkflowView,
+    StartAnswer, StartRun, StepView, TaskAnswer, TaskReport, WorkflowView,
 };
 use backstitch_saga::{Command, Graph, Reply, RunId};
 use sqlx::postgres::PgPool;
@@ -232,7 +232,21 @@ impl Engine {
     /// # Errors
     /// [`Error::NotFound`] for the workflow, [`Error::Invalid`] for the input, [`Error::Conflict`] for the key.
     pub async fn start_run(&self, namespace: &str, start: StartRun) -> Result<StartedRun, Error> {
-        start::start_run(self.node(), namespace, start).await
+        let started = start::start_runs(self.node(), namespace, vec![start]).await.pop();
+        started.unwrap_or_else(|| Err(Error::Bug("a start was not answered".to_owned())))
+    }
+
+    /// Starts many runs as [`Engine::start_run`] does; each is answered for itself, in order.
+    pub async fn start_runs(&self, namespace: &str, starts: Vec<StartRun>) -> Vec<StartAnswer> {
+        let started = start::start_runs(self.node(), namespace, starts).await;
+        let answers = started.into_iter().map(|started| match started {
+            Ok(StartedRun { id, created }) => {
+                let status = if created { 201 } else { 200 };
+                StartAnswer { status, id: Some(id), code: None, message: None }
+            }
+            Err(error) => error.task_answer().into(),
+        });
+        answers.collect()
     }
 
     /// One run, now or as it was after record `as_of`.

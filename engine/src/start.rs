@@ -15,12 +15,40 @@ const TEXT_LIMIT: usize = 255;
 /// The most labels of one run.
 const LABEL_LIMIT: usize = 32;
 
-/// Starts a run, or finds the one that its key started.
-pub(crate) async fn start_run(
+/// Starts runs, or finds those that their keys started; each is answered for itself, in order.
+pub(crate) async fn start_runs(
     node: &Arc<Node>,
     namespace: &str,
-    request: StartRun,
-) -> Result<StartedRun, Error> {
+    requests: Vec<StartRun>,
+) -> Vec<Result<StartedRun, Error>> {
+    let namespace: Arc<str> = namespace.into();
+    let answers = Answers::new(requests.len());
+    let mut runs = Vec::with_capacity(requests.len());
+    let mut envelopes = Vec::with_capacity(requests.len());
+    for (slot, request) in requests.into_iter().enumerate() {
+        let run = node.clock.new_run();
+        runs.push(run);
+        let mut ticket = answers.ticket(slot);
+        match order(node, &namespace, request).await {
+            Ok(order) => {
+                let order = Order::Start(Box::new(order));
+                envelopes.push(Envelope::asked(run, namespace.clone(), order, ticket));
+            }
+            Err(error) => ticket.answer(Err(error)),
+        }
+    }
+    if let Err((_, refused)) = node.submit(envelopes) {
+        refused.into_iter().for_each(|mut envelope| envelope.answer(Err(Error::Busy)));
+    }
+    let answered = answers.wait().await.into_iter().zip(runs).map(|(answer, run)| match answer? {
+        Answered::Started(started) => Ok(started),
+        Answered::Reply(_) => Ok(StartedRun { id: run, created: true }),
+    });
+    answered.collect()
+}
+
+/// What a run begins with, checked.
+async fn order(node: &Node, namespace: &Arc<str>, request: StartRun) -> Result<StartOrder, Error> {
     check(&request, node.options.payload_limit)?;
     let StartRun { workflow, version, key, input, correlation_id, labels } = request;
     let workflow =
@@ -29,12 +57,11 @@ pub(crate) async fn start_run(
     let key = key.map(|key| {
         let name = workflow.graph.definition.name.clone();
         let start = StartKey {
-            key: (namespace.to_owned(), key.clone(), name),
+            key: (namespace.to_string(), key.clone(), name),
             input_digest: Sha256::digest(input.canonical()).into(),
         };
         (key, start)
     });
-    let namespace: Arc<str> = namespace.into();
     let start = Start {
         namespace: namespace.clone(),
         definition: workflow.hash.clone(),
@@ -43,18 +70,7 @@ pub(crate) async fn start_run(
         labels,
         input,
     };
-    let order = StartOrder { start, workflow, key: key.map(|(_, start)| start) };
-    let answers = Answers::new(1);
-    let run = node.clock.new_run();
-    let order = Order::Start(Box::new(order));
-    node.submit(vec![Envelope::asked(run, namespace, order, answers.ticket(0))])
-        .map_err(|(error, _)| error)?;
-    match answers.wait().await.pop() {
-        Some(Ok(Answered::Started(started))) => Ok(started),
-        Some(Ok(Answered::Reply(_))) => Ok(StartedRun { id: run, created: true }),
-        Some(Err(error)) => Err(error),
-        None => Err(Error::Bug("a start was not answered".to_owned())),
-    }
+    Ok(StartOrder { start, workflow, key: key.map(|(_, start)| start) })
 }
 
 /// What PostgreSQL could not hold, or nobody could read, is refused here.

@@ -15,7 +15,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::{Definition, Timestamp, Violation};
 
 pub use access::{CredentialSecret, NewCredential, Role, WhoAmI};
-pub use runs::{ActOnRun, CompensateRun, Plan, PlannedUndo, RunStarted, Scope, StartRun};
+pub use runs::{
+    ActOnRun, CompensateRun, Plan, PlannedUndo, RunStarted, Scope, StartAnswer, StartAnswers,
+    StartRun, StartRuns,
+};
 pub use tasks::{
     ClaimTasks, ClaimedTasks, CompleteTasks, Failure, FailureKind, Forward, Heartbeat,
     HeartbeatTasks, TaskAnswer, TaskAnswers, TaskOffer, TaskOutcome, TaskReport, Verdict,
@@ -66,7 +69,7 @@ pub struct ValidWorkflow {
 }
 
 /// An error, as `application/problem+json` (RFC 9457).
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Problem {
     /// A URI for the kind of problem.

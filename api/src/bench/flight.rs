@@ -137,35 +137,49 @@ impl Flight {
         }
     }
 
-    /// Starts runs over one connection as long as there is room, until told to stop. `watch_ends`: a run keeps its place
-    /// until its end is heard of, and its whole time is noted; otherwise the time of the request.
+    /// Starts runs over one connection as long as there is room, at most `at_once` in a request, until told to stop.
+    /// `watch_ends`: a run keeps its place until its end is heard of, and its whole time is noted; otherwise the time of
+    /// the request.
     async fn start_runs(
         self: Arc<Self>,
         mut starter: Starter,
+        at_once: usize,
         watch_ends: bool,
     ) -> anyhow::Result<u64> {
         loop {
-            let place = self.places.acquire().await?;
+            let mut places = self.places.acquire().await?;
+            // Ends come in batches; those of one batch are to share a request.
+            tokio::task::yield_now().await;
+            let mut count = 1;
+            while count < at_once
+                && let Ok(place) = self.places.try_acquire()
+            {
+                places.merge(place);
+                count += 1;
+            }
             if self.stopping.load(Ordering::Relaxed) {
                 return Ok(starter.busy);
             }
             let asked = Instant::now();
-            let run = starter.start().await?;
-            self.started.fetch_add(1, Ordering::Relaxed);
+            let runs = starter.start(count).await?;
+            self.started.fetch_add(runs.len() as u64, Ordering::Relaxed);
             if watch_ends {
-                place.forget();
-                self.took_off(run, asked);
+                // A busy server may have refused some; their places are free again.
+                if let Some(taken) = places.split(runs.len()) {
+                    taken.forget();
+                }
+                runs.into_iter().for_each(|run| self.took_off(run, asked));
             } else {
                 self.note(&self.times, asked.elapsed().as_micros());
             }
         }
     }
 
-    /// Begins to start runs: `connections` to each of `servers`.
+    /// Begins to start runs: `connections` to each of `servers`, at most `at_once` runs in a request.
     pub(super) async fn begin<T: Serialize>(
         self: &Arc<Self>,
         servers: &[String],
-        connections: usize,
+        (connections, at_once): (usize, usize),
         workflow: &str,
         input: &T,
         watch_ends: bool,
@@ -174,7 +188,7 @@ impl Flight {
         for _ in 0..connections {
             for server in servers {
                 let starter = Starter::connect(server, workflow, input).await?;
-                starters.spawn(Arc::clone(self).start_runs(starter, watch_ends));
+                starters.spawn(Arc::clone(self).start_runs(starter, at_once, watch_ends));
             }
         }
         Ok(starters)

@@ -102,8 +102,15 @@ pub(super) async fn sagas(
     let listeners = listen(&flight, &mut stage);
     let servers: Vec<String> = stage.pairs.iter().map(|pair| pair.url.clone()).collect();
     let connections = load.in_flight.min(options.connections).div_ceil(load.nodes);
-    let starters =
-        flight.begin(&servers, connections, workflow.name(), &Parcel::new(), true).await?;
+    let starters = flight
+        .begin(
+            &servers,
+            (connections, options.starts_per_request),
+            workflow.name(),
+            &Parcel::new(),
+            true,
+        )
+        .await?;
     tokio::time::sleep(options.warm_up()).await;
     flight.record(true);
     let before = read(ground, &stage, &mut gauge, &flight).await?;
@@ -196,10 +203,13 @@ pub(super) async fn starts(
     let mut stage = Stage::set(ground, cast, &workflow).await?;
     let mut gauge = Gauge::connect(&stage.database).await?;
     let first = gauge.numbers().await?;
-    let flight = Flight::new(options.in_flight, 1);
+    let at_once = options.starts_per_request;
+    let connections = options.in_flight.div_ceil(at_once).max(options.connections);
+    let flight = Flight::new(connections * at_once, 1);
     let servers = [stage.pairs[0].url.clone()];
-    let starters =
-        flight.begin(&servers, options.in_flight, workflow.name(), &Parcel::new(), false).await?;
+    let starters = flight
+        .begin(&servers, (connections, at_once), workflow.name(), &Parcel::new(), false)
+        .await?;
     tokio::time::sleep(options.warm_up()).await;
     flight.record(true);
     let before = read(ground, &stage, &mut gauge, &flight).await?;

@@ -76,6 +76,9 @@ pub(crate) struct BenchOptions {
     /// Connections that start runs
     #[arg(long, default_value_t = 32)]
     connections: usize,
+    /// The most starts that share a request: those that are due at the same moment do
+    #[arg(long, default_value_t = 64, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000))]
+    starts_per_request: usize,
     /// Items of the fan-outs; may be given several times
     #[arg(long, default_values_t = [1_000, 10_000, 100_000])]
     items: Vec<u32>,

@@ -2,6 +2,7 @@
 
 mod acts;
 mod credentials;
+mod each;
 mod ops;
 mod runs;
 mod tasks;
@@ -41,6 +42,7 @@ struct Head;
 pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(Head::openapi())
         .routes(routes!(runs::list, runs::start))
+        .routes(routes!(runs::start_many))
         .routes(routes!(runs::show))
         .routes(routes!(runs::history))
         .routes(routes!(runs::items))

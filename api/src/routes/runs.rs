@@ -4,18 +4,19 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use backstitch_engine::RunFilter;
 use backstitch_saga::protocol::{
-    HistoryEntry, Outcome, Page, RunLine, RunStarted, RunView, StartRun, State as RunState,
-    StepView,
+    HistoryEntry, Outcome, Page, RunLine, RunStarted, RunView, StartAnswers, StartRun, StartRuns,
+    State as RunState, StepView,
 };
 use backstitch_saga::{RunId, Span};
 use utoipa::{IntoParams, ToSchema};
 
+use super::each::{answer, common_status, merge, sort_out};
 use crate::access::Caller;
 use crate::app::Shared;
-use crate::body::{Body, json, located};
+use crate::body::{Body, ReportBody, json, located};
 use crate::examples;
 use crate::problem::Answer;
-use crate::query::{FromQuery, Pairs, PathOf, QueryOf};
+use crate::query::{FromQuery, NoQuery, Pairs, PathOf, QueryOf};
 
 /// Query parameters of a start.
 #[derive(IntoParams)]
@@ -80,6 +81,33 @@ pub(crate) async fn start(
     };
     let view = app.wait_for(&caller.namespace, started.id, wait.duration()).await?;
     located(json(waited(&view), &view), &location)
+}
+
+/// Start many runs
+///
+/// Each start is answered for itself and in order; the status is that of all answers when they agree, else 207. One
+/// request with many starts costs a fraction of as many requests. Give each a `key`, and the request can be repeated
+/// when its answer got lost. Of two starts with one key either may come first, as if both were asked for at once.
+#[utoipa::path(
+    post, path = "/v1/runs/batch", tag = "runs", operation_id = "start_runs",
+    request_body(content = StartRuns, example = json!(examples::start_runs())),
+    responses(
+        (status = 201, description = "All were started.", body = StartAnswers, example = json!(examples::start_answers())),
+        (status = 200, description = "The keys had started all of them before.", body = StartAnswers),
+        (status = 207, description = "The answers differ.", body = StartAnswers),
+        (status = 404, description = "There is none of these workflows.", body = StartAnswers),
+        (status = 409, description = "The keys belong to runs with other inputs.", body = StartAnswers),
+    )
+)]
+pub(crate) async fn start_many(
+    State(app): Shared,
+    caller: Caller,
+    _: QueryOf<NoQuery>,
+    ReportBody(ask): ReportBody<StartRuns>,
+) -> Answer {
+    let (good, bad) = sort_out(ask.runs);
+    let results = merge(app.engine.start_runs(&caller.namespace, good).await, bad);
+    answer(common_status(results.iter().map(|one| one.status)), &StartAnswers { results })
 }
 
 /// How a caller who waited is answered: 200 only for a full success.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Forward, Labels, each_key_once};
+use super::{Forward, Labels, TaskAnswer, each_key_once};
 use crate::{Payload, RunId, StepPath};
 
 /// `POST /v1/runs`: start a run.
@@ -44,6 +44,47 @@ pub struct RunStarted {
     pub id: RunId,
     /// Whether this request made it; otherwise its key had.
     pub created: bool,
+}
+
+/// `POST /v1/runs/batch`: start many runs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct StartRuns {
+    /// What to start, 1 to 1,000.
+    pub runs: Vec<StartRun>,
+}
+
+/// The answer to [`StartRuns`].
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct StartAnswers {
+    /// One answer for each start, in order.
+    pub results: Vec<StartAnswer>,
+}
+
+/// What became of one start of many.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct StartAnswer {
+    /// 201 when it was started, 200 when its key had started it before; 404, 409, 422 or 503 when not.
+    pub status: u16,
+    /// The run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<RunId>,
+    /// Stable code of the refusal: `unknown_workflow`, `key_conflict`, `invalid_input`, …
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// What it means, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+impl From<TaskAnswer> for StartAnswer {
+    /// A refusal.
+    fn from(TaskAnswer { status, code, message }: TaskAnswer) -> StartAnswer {
+        StartAnswer { status, id: None, code, message }
+    }
 }
 
 /// What to undo.

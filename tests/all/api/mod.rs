@@ -6,3 +6,4 @@ mod fan_out;
 mod input;
 mod promises;
 mod serving;
+mod starts;

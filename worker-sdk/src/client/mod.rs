@@ -131,7 +131,7 @@ impl Client {
     pub async fn complete(&self, results: Vec<TaskReport>) -> Result<Vec<TaskAnswer>, ClientError> {
         let expected = results.len();
         let request = self.post("v1/tasks/complete", &CompleteTasks { results })?;
-        self.answers(request, expected).await
+        self.answers(request, |answers: TaskAnswers| answers.results, expected).await
     }
 
     /// Gives signs of life; each is answered for itself, in order. Sent once.
@@ -141,18 +141,20 @@ impl Client {
     pub async fn heartbeat(&self, beats: Vec<Heartbeat>) -> Result<Vec<TaskAnswer>, ClientError> {
         let expected = beats.len();
         let request = self.post("v1/tasks/heartbeat", &HeartbeatTasks { beats })?;
-        self.answers(request.timeout(HEARTBEAT_WITHIN), expected).await
+        let request = request.timeout(HEARTBEAT_WITHIN);
+        self.answers(request, |answers: TaskAnswers| answers.results, expected).await
     }
 
     /// Sends something that is answered piece by piece, whatever the status of the whole.
-    async fn answers(
+    async fn answers<T: DeserializeOwned, One>(
         &self,
         request: RequestBuilder,
+        results: impl Fn(T) -> Vec<One>,
         expected: usize,
-    ) -> Result<Vec<TaskAnswer>, ClientError> {
+    ) -> Result<Vec<One>, ClientError> {
         let answer = self.send_raw(request).await?;
-        match serde_json::from_slice::<TaskAnswers>(&answer.body) {
-            Ok(answers) if answers.results.len() == expected => Ok(answers.results),
+        match serde_json::from_slice(&answer.body).map(results) {
+            Ok(results) if results.len() == expected => Ok(results),
             Ok(_) => Err(answer.unexpected()),
             Err(_) => Err(answer.refusal()),
         }
