@@ -166,7 +166,7 @@ pub(crate) fn take_back(node: &Node, all: bool) -> usize {
 /// Makes partitions ahead of time, drops those past retention, forgets old nodes.
 pub(crate) async fn keep_house(node: &Node) -> Result<(), Error> {
     let mut connection = connection(node).await?;
-    partitions::prepare(&mut connection).await?;
+    node.database.weeks.learn(partitions::prepare(&mut connection).await?);
     nodes::forget(&mut connection).await?;
     if let Some(retention) = node.options.retention {
         let keep = backstitch_saga::Span::from(retention).0;

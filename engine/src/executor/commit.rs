@@ -78,8 +78,9 @@ impl Shard {
     /// Writes a batch. Answers the runs whose record stands now; `None` means all.
     async fn write(&mut self, batch: &Batch) -> Result<Option<HashSet<RunId>>, Trouble> {
         let limit = self.node.options.tuning.statement_limit;
+        let weeks = self.node.database.weeks.clone();
         let connection = self.connection().await?;
-        let written = match tokio::time::timeout(limit, batch.write(connection)).await {
+        let written = match tokio::time::timeout(limit, batch.write(connection, &weeks)).await {
             Ok(written) => written,
             Err(_) => Err(Trouble::Unknown(format!("no answer within {} s", limit.as_secs()))),
         };

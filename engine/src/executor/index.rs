@@ -1,6 +1,7 @@
 //! What a record changes in the tables that one searches by. Pure: the journal's fold says what they must be.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::ops::Bound;
 use std::time::Duration;
 
@@ -240,7 +241,10 @@ fn incidents(batch: &mut Batch, cached: &CachedRun, record: &Record) {
 }
 
 fn milestones(batch: &mut Batch, cached: &CachedRun, record: &Record) {
+    let run = cached.run.id();
     let definition = &cached.run.graph().definition;
+    let (workflow, version) = (&definition.name, definition.version);
+    let mut text = String::from("[");
     for event in &record.events {
         let (kind, incident) = match event {
             Event::Started { .. } => ("run.started", None),
@@ -250,16 +254,17 @@ fn milestones(batch: &mut Batch, cached: &CachedRun, record: &Record) {
             Event::IncidentResolved { incident } => ("incident.resolved", Some(*incident)),
             _ => continue,
         };
-        let workflow = &definition.name;
-        let version = definition.version;
-        let data = match incident {
-            None => format!(r#"{{"workflow":"{workflow}","version":{version}}}"#),
-            Some(number) => {
-                format!(r#"{{"workflow":"{workflow}","version":{version},"incident":{number}}}"#)
-            }
-        };
-        batch.milestone(&cached.namespace, cached.run.id(), kind, record.at, data);
+        let comma = if text.len() > 1 { "," } else { "" };
+        let incident =
+            incident.map(|number| format!(r#","incident":{number}"#)).unwrap_or_default();
+        // Names have no characters that JSON would escape. Writing to a string cannot fail.
+        let _ = write!(
+            text,
+            r#"{comma}{{"type":"{kind}","run":"{run}","workflow":"{workflow}","version":{version}{incident}}}"#
+        );
     }
+    text.push(']');
+    batch.milestones(&cached.namespace, run, record.at, text);
 }
 
 fn milestone_of(outcome: Outcome) -> &'static str {

@@ -4,6 +4,8 @@
 //! nodes: start keys sorted, then journal rows sorted; whatever follows belongs to runs already won. The text depends
 //! only on which parts are there, so that PostgreSQL prepares each form once.
 
+use std::collections::HashMap;
+
 use backstitch_saga::protocol::{Outcome, State};
 use backstitch_saga::{RunId, Time};
 use sqlx::Row;
@@ -13,7 +15,11 @@ use uuid::Uuid;
 
 use super::Trouble;
 use super::moment::Moment;
-use super::statement::{Part, statement};
+use super::partitions::{Week, Weeks};
+use super::statement::{Form, Part, place_of_records, statement};
+
+/// PostgreSQL's code for a table that is not there.
+const UNDEFINED_TABLE: &str = "42P01";
 
 /// One line of the table `runs`, as far as it changes.
 #[derive(Clone, Debug, PartialEq)]
@@ -129,9 +135,33 @@ part!(
     Resolved { run_id: Uuid, incident: i32, resolved_at: Moment }
 );
 part!(
-    /// Milestones.
-    Milestones { namespace: String, run_id: Uuid, kind: &'static str, at: Moment, data: String }
+    /// Milestones, as JSON arrays: of one run, or of all runs of one namespace.
+    Milestones { namespace: String, run_id: Uuid, at: Moment, milestones: String }
 );
+
+impl Milestones {
+    /// The same with one row for each namespace.
+    fn by_namespace(&self) -> Milestones {
+        let mut places: HashMap<&str, usize> = HashMap::new();
+        let mut together = Milestones::default();
+        for (row, namespace) in self.namespace.iter().enumerate() {
+            let more = &self.milestones[row];
+            match places.get(namespace.as_str()) {
+                Some(place) => {
+                    let all = &mut together.milestones[*place];
+                    all.pop();
+                    all.push(',');
+                    all.push_str(more.get(1..).unwrap_or_default());
+                }
+                None => {
+                    places.insert(namespace, together.len());
+                    together.add((namespace.clone(), self.run_id[row], self.at[row], more.clone()));
+                }
+            }
+        }
+        together
+    }
+}
 
 /// Everything that one batch writes. Records and keys must be added in sorted order.
 #[derive(Debug)]
@@ -312,22 +342,55 @@ impl Batch {
         self.resolved.add((run.0, int(incident), Moment(at)));
     }
 
-    pub(crate) fn milestone(
-        &mut self,
-        namespace: &str,
-        run: RunId,
-        kind: &'static str,
-        at: Time,
-        data: String,
-    ) {
-        self.milestones.add((namespace.to_owned(), run.0, kind, Moment(at), data));
+    /// `milestones` is a JSON array.
+    pub(crate) fn milestones(&mut self, namespace: &str, run: RunId, at: Time, milestones: String) {
+        self.milestones.add((namespace.to_owned(), run.0, Moment(at), milestones));
     }
 
     /// Writes everything in one transaction of one round trip. Answers how many records were inserted; the others
     /// met a record that was there already, and nothing of their runs was written.
-    pub(crate) async fn write(&self, connection: &mut PgConnection) -> Result<usize, Trouble> {
+    ///
+    /// Such a meeting is rare, so the first try is the form of the statement that fails when there is one.
+    pub(crate) async fn write(
+        &self,
+        connection: &mut PgConnection,
+        weeks: &Weeks,
+    ) -> Result<usize, Trouble> {
+        let (mut form, mut week) = (Form::Whole, weeks.of(&self.records.run_id));
+        loop {
+            match self.write_as(form, week, connection).await {
+                Err(sqlx::Error::Database(error))
+                    if form == Form::Whole && error.is_unique_violation() =>
+                {
+                    form = Form::Parted;
+                }
+                // Another node has dropped the partitions of that week.
+                Err(sqlx::Error::Database(error))
+                    if week.is_some() && error.code().as_deref() == Some(UNDEFINED_TABLE) =>
+                {
+                    week = None;
+                }
+                written => return Ok(written?),
+            }
+        }
+    }
+
+    async fn write_as(
+        &self,
+        form: Form,
+        week: Option<Week>,
+        connection: &mut PgConnection,
+    ) -> Result<usize, sqlx::Error> {
         let parts = self.parts();
-        let mut query = self.records.bind(sqlx::query(statement(&parts)).bind(self.id));
+        let together;
+        let milestones = match form {
+            Form::Whole => {
+                together = self.milestones.by_namespace();
+                &together
+            }
+            Form::Parted => &self.milestones,
+        };
+        let mut query = self.records.bind(sqlx::query(statement(form, &parts, week)).bind(self.id));
         if parts.is_empty() {
             let done = query.execute(connection).await?;
             return Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX));
@@ -341,25 +404,28 @@ impl Batch {
                 Part::Taken => self.taken.bind(query),
                 Part::Opened => self.opened.bind(query),
                 Part::Resolved => self.resolved.bind(query),
-                Part::Milestones => self.milestones.bind(query),
+                Part::Milestones => milestones.bind(query),
             };
         }
         let counts: Vec<i64> = query.fetch_one(connection).await?.try_get(0)?;
-        let inserted = counts.first().copied().unwrap_or_default();
-        let inserted = usize::try_from(inserted).unwrap_or_default();
+        let place = place_of_records(&parts);
+        let inserted = counts.get(place).and_then(|count| usize::try_from(*count).ok());
+        let inserted = inserted.unwrap_or_default();
         if inserted == self.records.len() {
-            self.expect_counts(&counts[1..]);
+            let rows = parts.iter().map(|part| match part {
+                Part::Milestones => milestones.len(),
+                other => self.rows_of(*other),
+            });
+            let mut expected: Vec<i64> =
+                rows.map(|rows| i64::try_from(rows).unwrap_or(i64::MAX)).collect();
+            expected.insert(place, counts[place]);
+            self.compare(&expected, &counts);
         }
         Ok(inserted)
     }
 
     /// With all records inserted, every row of every index must have been written. If not, an index is wrong.
-    fn expect_counts(&self, counts: &[i64]) {
-        let expected: Vec<i64> = self
-            .parts()
-            .iter()
-            .map(|part| i64::try_from(self.rows_of(*part)).unwrap_or(i64::MAX))
-            .collect();
+    fn compare(&self, expected: &[i64], counts: &[i64]) {
         if expected != counts {
             tracing::warn!(
                 batch = %self.id, parts = ?self.parts(), ?expected, ?counts,

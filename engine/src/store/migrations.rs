@@ -7,8 +7,10 @@ use sqlx::{Connection, SqlSafeStr};
 use crate::Error;
 
 /// All migrations in order.
-const ALL: [(i64, &str, &str); 1] =
-    [(1, "journal and indexes", include_str!("../../../migrations/0001_journal_and_indexes.sql"))];
+const ALL: [(i64, &str, &str); 2] = [
+    (1, "journal and indexes", include_str!("../../../migrations/0001_journal_and_indexes.sql")),
+    (2, "lighter writes", include_str!("../../../migrations/0002_lighter_writes.sql")),
+];
 
 /// Runs the migrations that are missing, under an advisory lock.
 pub(crate) async fn run(url: &str) -> Result<(), Error> {

@@ -34,6 +34,8 @@ pub(crate) struct Database {
     pub(crate) readers: PgPool,
     /// For the node's own chores, which must not wait for callers.
     pub(crate) keepers: PgPool,
+    /// Where committers may write without asking.
+    pub(crate) weeks: partitions::Weeks,
 }
 
 /// What went wrong, as far as it matters for what to do next.
@@ -115,7 +117,7 @@ impl Database {
         let readers =
             pool(readers).connect_lazy_with(options.options([("statement_timeout", "60s")]));
         let keepers = pool(3).connect_lazy_with(writer.clone());
-        Ok(Database { writer, readers, keepers })
+        Ok(Database { writer, readers, keepers, weeks: partitions::Weeks::default() })
     }
 
     /// A connection for a committer.

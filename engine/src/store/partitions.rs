@@ -1,5 +1,8 @@
 //! Partitions: one week of runs each, by the time in the run's UUIDv7. Made ahead, dropped as a whole.
 
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError, RwLock};
+
 use backstitch_saga::Time;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection};
@@ -11,7 +14,7 @@ use super::{Trouble, nodes};
 const TABLES: [(&str, &str, &str); 4] = [
     ("journal", "run_id", ""),
     ("snapshots", "run_id", ""),
-    ("runs", "id", " with (fillfactor = 70)"),
+    ("runs", "id", " with (fillfactor = 50)"),
     ("incidents", "run_id", ""),
 ];
 /// Weeks made ahead.
@@ -41,9 +44,44 @@ fn suffix(week: i64) -> String {
     format!("p{day}")
 }
 
-/// Makes the partitions of this week and the weeks to come.
-pub(crate) async fn prepare(connection: &mut PgConnection) -> Result<(), Trouble> {
+/// The weeks that have a partition of each table, as far as a node knows. What belongs to runs of one of them is written
+/// straight there: a statement on the whole table costs more with every partition that it has.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Weeks(Arc<RwLock<BTreeSet<i64>>>);
+
+/// A week with partitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Week(i64);
+
+impl Weeks {
+    pub(crate) fn learn(&self, weeks: BTreeSet<i64>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = weeks;
+    }
+
+    /// The week that all of `runs` belong to, if it has partitions.
+    pub(crate) fn of(&self, runs: &[Uuid]) -> Option<Week> {
+        let week_of = |run: &Uuid| {
+            let millis = i64::try_from(run.as_u128() >> 80).unwrap_or_default();
+            week_of(Time(millis))
+        };
+        let (first, rest) = runs.split_first()?;
+        let week = week_of(first);
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner).contains(&week);
+        (known && rest.iter().all(|run| week_of(run) == week)).then_some(Week(week))
+    }
+}
+
+impl Week {
+    /// The name of its partition of `table`.
+    pub(crate) fn partition(self, table: &str) -> String {
+        format!("{table}_{}", suffix(self.0))
+    }
+}
+
+/// Makes the partitions of this week and the weeks to come. Answers which weeks have all of them.
+pub(crate) async fn prepare(connection: &mut PgConnection) -> Result<BTreeSet<i64>, Trouble> {
     let now = week_of(nodes::clock(&mut *connection).await?);
+    let mut weeks: BTreeSet<i64> = (now..=now + AHEAD).collect();
     for week in now..=now + AHEAD {
         for (table, _, with) in TABLES {
             let name = format!("{table}_{}", suffix(week));
@@ -57,16 +95,19 @@ pub(crate) async fn prepare(connection: &mut PgConnection) -> Result<(), Trouble
             );
             match make(connection, text).await.map_err(Trouble::from) {
                 Ok(()) => {}
-                Err(Trouble::Data(error)) => tracing::warn!(
-                    partition = name,
-                    error,
-                    "runs of this week are in the default partition already and stay there, beyond retention"
-                ),
+                Err(Trouble::Data(error)) => {
+                    weeks.remove(&week);
+                    tracing::warn!(
+                        partition = name,
+                        error,
+                        "runs of this week are in the default partition already and stay there, beyond retention"
+                    );
+                }
                 Err(trouble) => return Err(trouble),
             }
         }
     }
-    Ok(())
+    Ok(weeks)
 }
 
 async fn make(connection: &mut PgConnection, text: String) -> Result<(), sqlx::Error> {
@@ -133,10 +174,13 @@ async fn drop_week(
     for text in [
         "-- run_keys_drop\ndelete from run_keys where run_id >= $1 and run_id < $2",
         "-- ready_drop\ndelete from ready where run_id >= $1 and run_id < $2",
-        "-- events_drop\ndelete from events where run_id >= $1 and run_id < $2",
     ] {
         sqlx::query(text).bind(from).bind(to).execute(&mut *transaction).await?;
     }
+    sqlx::query("-- events_drop\ndelete from events where at < $1")
+        .bind(super::moment::Moment(before))
+        .execute(&mut *transaction)
+        .await?;
     for (table, _, _) in TABLES {
         let text = format!("-- partition_drop\ndrop table if exists {table}_{suffix}");
         sqlx::query(AssertSqlSafe(text)).execute(&mut *transaction).await?;
@@ -179,5 +223,19 @@ mod tests {
         let id =
             Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, 1_767_700_000, 123_000_000));
         assert!(first_id(at) <= id && id < first_id(Time(at.0 + 1)));
+    }
+
+    #[test]
+    fn runs_of_one_known_week_go_straight_to_its_partitions() {
+        let weeks = Weeks::default();
+        let at = |text: &str| first_id(text.parse::<backstitch_saga::Timestamp>().unwrap().0);
+        let (monday, sunday) = (at("2026-01-05T00:00:00Z"), at("2026-01-11T23:59:59.999Z"));
+        assert_eq!(weeks.of(&[monday]), None);
+        weeks.learn([week_of(Time(1_767_700_000_123))].into());
+        let week = weeks.of(&[monday, sunday]).unwrap();
+        assert_eq!(week.partition("runs"), "runs_p20260105");
+        assert_eq!(weeks.of(&[monday, at("2026-01-12T00:00:00Z")]), None);
+        assert_eq!(weeks.of(&[at("2026-01-04T23:59:59.999Z")]), None);
+        assert_eq!(weeks.of(&[]), None);
     }
 }

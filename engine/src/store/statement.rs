@@ -1,9 +1,12 @@
-//! The text of the statement that a batch is written with: one form for each set of parts, made once.
+//! The text of the statement that a batch is written with, for each set of parts in two forms, made once.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
+
+use super::partitions::Week;
 
 /// A part of a batch beside its records. The order is that of the parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,13 +21,25 @@ pub(crate) enum Part {
     Milestones,
 }
 
-/// All forms that were needed so far, by the set of their parts.
-static FORMS: RwLock<[Option<SqlStr>; 256]> = RwLock::new([const { None }; 256]);
+/// What happens when a row stands there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Form {
+    /// Nothing is written and the statement fails. Costs a sixth less than the other form.
+    Whole,
+    /// Only what belongs to that row is left out.
+    Parted,
+}
+
+/// What a text depends on: its form, the set of its parts, the week whose partitions it names.
+type Kind = (Form, usize, Option<Week>);
+
+/// All texts that were needed so far.
+static TEXTS: LazyLock<RwLock<HashMap<Kind, SqlStr>>> = LazyLock::new(RwLock::default);
 
 /// The columns of the records. `keyed` says that the record stands or falls with its start key.
 const RECORD_TYPES: &[&str] = &["uuid", "integer", "timestamptz", "text", "text", "boolean"];
 const RECORDS: &str = "\
-insert into journal (run_id, seq, at, batch, events, payloads)
+insert into {journal} (run_id, seq, at, batch, events, payloads)
   select x.run_id, x.seq, x.at, $1, x.events, x.payloads
   from {rows} as x(run_id, seq, at, events, payloads, keyed)";
 
@@ -54,25 +69,24 @@ impl Part {
             Part::Keys => (
                 &["text", "text", "text", "uuid", "bytea"],
                 "keys as (insert into run_keys (namespace, key, workflow, run_id, input_digest)
-  select * from {rows} as x(namespace, key, workflow, run_id, input_digest)
-  on conflict do nothing returning run_id)",
+  select * from {rows} as x(namespace, key, workflow, run_id, input_digest){unless_taken} returning run_id)",
             ),
             Part::Starts => (
                 &[
                     "uuid", "text", "text", "integer", "text", "text", "text", "text", "text",
                     "text", "text", "timestamptz", "timestamptz", "integer", "timestamptz",
                 ],
-                "starts as (insert into runs (id, namespace, workflow, version, definition, key, correlation_id,
+                "starts as (insert into {runs} (id, namespace, workflow, version, definition, key, correlation_id,
     labels, state, outcome, conditions, started_at, ended_at, node, wake_at)
   select x.run_id, x.namespace, x.workflow, x.version, x.definition, x.key, x.correlation_id, x.labels::jsonb,
     x.state, x.outcome, string_to_array(x.conditions, ','), x.started_at, x.ended_at, x.node, x.wake_at
   from {rows} as x(run_id, namespace, workflow, version, definition, key, correlation_id, labels, state, outcome,
     conditions, started_at, ended_at, node, wake_at)
-  where {won} on conflict do nothing returning 1)",
+  where {won}{unless_taken} returning 1)",
             ),
             Part::Updates => (
                 &["uuid", "text", "text", "text", "timestamptz", "integer", "timestamptz"],
-                "updates as (update runs r set state = x.state, outcome = x.outcome,
+                "updates as (update {runs} r set state = x.state, outcome = x.outcome,
     conditions = string_to_array(x.conditions, ','), ended_at = x.ended_at, node = x.node, wake_at = x.wake_at
   from {rows} as x(run_id, state, outcome, conditions, ended_at, node, wake_at)
   where r.id = x.run_id and {won} returning 1)",
@@ -86,7 +100,7 @@ impl Part {
     reserved_by, reserved_until)
   select x.* from {rows} as x(run_id, step, action, attempt, namespace, queue, name, offered_at,
     reserved_by, reserved_until)
-  where {won} on conflict do nothing returning 1)",
+  where {won}{unless_taken} returning 1)",
             ),
             Part::Taken => (
                 &["uuid", "text", "text", "integer"],
@@ -99,21 +113,21 @@ impl Part {
                     "uuid", "integer", "text", "text", "text", "text", "text", "timestamptz",
                     "timestamptz",
                 ],
-                "opened as (insert into incidents (run_id, incident, namespace, workflow, kind, step, message,
+                "opened as (insert into {incidents} (run_id, incident, namespace, workflow, kind, step, message,
     opened_at, resolved_at)
   select x.* from {rows} as x(run_id, incident, namespace, workflow, kind, step, message, opened_at, resolved_at)
-  where {won} on conflict do nothing returning 1)",
+  where {won}{unless_taken} returning 1)",
             ),
             Part::Resolved => (
                 &["uuid", "integer", "timestamptz"],
-                "resolved as (update incidents i set resolved_at = x.resolved_at
+                "resolved as (update {incidents} i set resolved_at = x.resolved_at
   from {rows} as x(run_id, incident, resolved_at)
   where i.run_id = x.run_id and i.incident = x.incident and {won} returning 1)",
             ),
             Part::Milestones => (
-                &["text", "uuid", "text", "timestamptz", "text"],
-                "milestones as (insert into events (namespace, run_id, type, at, data)
-  select x.* from {rows} as x(namespace, run_id, type, at, data)
+                &["text", "uuid", "timestamptz", "text"],
+                "milestones as (insert into events (namespace, at, milestones)
+  select x.namespace, x.at, x.milestones from {rows} as x(namespace, run_id, at, milestones)
   where {won} returning 1)",
             ),
         }
@@ -133,22 +147,39 @@ impl Part {
     }
 }
 
+/// What the parted form says of each insert.
+const UNLESS_TAKEN: &str = " on conflict do nothing";
+
 /// The statement for records with `parts`. Parameter 1 is the batch; then come the columns of the records and of each
-/// part in order, as arrays. Without parts it is a plain insert; with parts it answers one array of counts: of the
-/// records inserted, then of the rows of each part.
-pub(crate) fn statement(parts: &[Part]) -> SqlStr {
-    let form = parts.iter().fold(0, |form, part| form | (1_usize << (*part as usize)));
-    let known = FORMS.read().unwrap_or_else(PoisonError::into_inner)[form].clone();
+/// part in order, as arrays. Without parts it is a plain insert; with parts it answers one array of counts, see
+/// [`place_of_records`].
+///
+/// With a `week` it writes straight into the partitions of that week.
+pub(crate) fn statement(form: Form, parts: &[Part], week: Option<Week>) -> SqlStr {
+    let set = parts.iter().fold(0, |set, part| set | (1_usize << (*part as usize)));
+    let kind = (form, set, week);
+    let known = TEXTS.read().unwrap_or_else(PoisonError::into_inner).get(&kind).cloned();
     if let Some(text) = known {
         return text;
     }
-    let text: Arc<str> = text(parts).into();
+    let text: Arc<str> = text(form, parts, week).into();
     let text = AssertSqlSafe(text).into_sql_str();
-    FORMS.write().unwrap_or_else(PoisonError::into_inner)[form] = Some(text.clone());
+    TEXTS.write().unwrap_or_else(PoisonError::into_inner).insert(kind, text.clone());
     text
 }
 
-fn text(parts: &[Part]) -> String {
+/// Where the count of the records stands among the counts of the parts: after the keys, which are written first.
+pub(crate) fn place_of_records(parts: &[Part]) -> usize {
+    usize::from(parts.first() == Some(&Part::Keys))
+}
+
+fn text(form: Form, parts: &[Part], week: Option<Week>) -> String {
+    let place = |table: &str| week.map_or(table.to_owned(), |week| week.partition(table));
+    let (journal, runs, incidents) = (place("journal"), place("runs"), place("incidents"));
+    let (won, unless_taken) = match form {
+        Form::Whole => ("true", ""),
+        Form::Parted => (WON, UNLESS_TAKEN),
+    };
     let mut parameter = 1;
     let mut fill = |types: &[&str], template: &str| {
         let mut rows = String::from("unnest(");
@@ -159,31 +190,32 @@ fn text(parts: &[Part]) -> String {
             let _ = write!(rows, "{comma}${parameter}::{kind}[]");
         }
         rows.push(')');
-        template.replace("{rows}", &rows).replace("{won}", WON)
+        let text = template.replace("{rows}", &rows).replace("{won}", won);
+        text.replace("{unless_taken}", unless_taken)
+            .replace("{journal}", &journal)
+            .replace("{runs}", &runs)
+            .replace("{incidents}", &incidents)
     };
     let records = fill(RECORD_TYPES, RECORDS);
     if parts.is_empty() {
-        return format!("-- batch_of_records\n{records}\n  on conflict do nothing");
+        return format!("-- batch_of_records\n{records}{unless_taken}");
     }
-    let mut text = String::from("-- batch\nwith ");
-    let mut counts = String::from("(select count(*) from inserted)");
-    let (first, rest) = parts.split_at(usize::from(parts[0] == Part::Keys));
-    for part in first {
+    let (first, rest) = parts.split_at(place_of_records(parts));
+    let keys_won = if first.is_empty() || form == Form::Whole { "" } else { KEYS_WON };
+    let inserted = format!("inserted as ({records}{keys_won}{unless_taken} returning run_id)");
+    let mut filled = |part: &Part| {
         let (types, template) = part.template();
-        text += &fill(types, template);
-        text += ",\n";
-        counts += &format!(", (select count(*) from {})", part.name());
-    }
-    let keys_won = if first.is_empty() { "" } else { KEYS_WON };
-    text +=
-        &format!("inserted as ({records}{keys_won}\n  on conflict do nothing returning run_id)");
-    for part in rest {
-        let (types, template) = part.template();
-        text += ",\n";
-        text += &fill(types, template);
-        counts += &format!(", (select count(*) from {})", part.name());
-    }
-    text + &format!("\nselect array[{counts}]")
+        fill(types, template)
+    };
+    let mut expressions: Vec<String> = first.iter().map(&mut filled).collect();
+    expressions.push(inserted);
+    expressions.extend(rest.iter().map(&mut filled));
+    let names = first.iter().map(|part| part.name()).chain(["inserted"]);
+    let counts: Vec<String> = names
+        .chain(rest.iter().map(|part| part.name()))
+        .map(|name| format!("(select count(*) from {name})"))
+        .collect();
+    format!("-- batch\nwith {}\nselect array[{}]", expressions.join(",\n"), counts.join(", "))
 }
 
 #[cfg(test)]
@@ -192,14 +224,29 @@ mod tests {
 
     #[test]
     fn parameters_are_numbered_through() {
-        assert!(text(&[]).starts_with("-- batch_of_records\ninsert into journal"));
-        let text = text(&[Part::Keys, Part::Taken]);
-        assert!(text.contains("unnest($2::uuid[], $3::integer[], $4::timestamptz[]"));
         assert!(
-            text.contains("unnest($8::text[], $9::text[], $10::text[], $11::uuid[], $12::bytea[])")
+            text(Form::Whole, &[], None).starts_with("-- batch_of_records\ninsert into journal")
         );
-        assert!(text.contains("unnest($13::uuid[], $14::text[], $15::text[], $16::integer[])"));
-        assert!(text.find("keys as").unwrap() < text.find("inserted as").unwrap());
-        assert!(!text.contains('{') && !text.contains("$17"));
+        for form in [Form::Whole, Form::Parted] {
+            let text = text(form, &[Part::Keys, Part::Taken], None);
+            for part in [
+                "unnest($2::uuid[], $3::integer[], $4::timestamptz[]",
+                "unnest($8::text[], $9::text[], $10::text[], $11::uuid[], $12::bytea[])",
+                "unnest($13::uuid[], $14::text[], $15::text[], $16::integer[])",
+            ] {
+                assert!(text.contains(part), "{text}");
+            }
+            assert!(text.find("keys as").unwrap() < text.find("inserted as").unwrap());
+            assert!(text.find("from keys)").unwrap() < text.find("from inserted)").unwrap());
+            assert!(!text.contains('{') && !text.contains("$17"), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_the_parted_form_leaves_something_out() {
+        assert!(!text(Form::Whole, &Part::ALL, None).contains("conflict"));
+        let parted = text(Form::Parted, &Part::ALL, None);
+        assert_eq!(parted.matches("on conflict do nothing").count(), 5);
+        assert_eq!(parted.matches(WON).count(), 7);
     }
 }

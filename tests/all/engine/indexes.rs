@@ -202,6 +202,68 @@ async fn old_runs_go_with_their_partition() {
 }
 
 #[tokio::test]
+async fn a_week_that_is_dropped_behind_a_node_stops_nothing() {
+    let url = database().await;
+    let engine = node(&url, |_| {}).await;
+    engine.run_once(Chore::KeepHouse).await.unwrap();
+    engine.register(NS, &chain("one", &["a"])).await.unwrap();
+    engine.start_run(NS, start("one", "1")).await.unwrap();
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let weeks: Vec<String> = sqlx::query_scalar(
+        "select substr(relname::text, 6) from pg_class where relname like 'runs\\_p____%' and relkind = 'r'",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .unwrap();
+    assert!(weeks.len() > 1, "{weeks:?}");
+    for week in weeks {
+        for table in ["journal", "snapshots", "runs", "incidents"] {
+            let text = format!("drop table {table}_{week}");
+            sqlx::raw_sql(sqlx::AssertSqlSafe(text)).execute(&mut connection).await.unwrap();
+        }
+    }
+    let started = engine.start_run(NS, start("one", "2")).await.unwrap();
+    let partition: String =
+        sqlx::query_scalar("select tableoid::regclass::text from runs where id = $1")
+            .bind(started.id.0)
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
+    assert_eq!(partition, "runs_default");
+}
+
+#[tokio::test]
+async fn milestones_of_a_batch_share_a_row() {
+    let url = database().await;
+    let engine = node(&url, |_| {}).await;
+    engine.register(NS, &chain("one", &["a"])).await.unwrap();
+    let starts = (0..20).map(|number| start("one", &number.to_string())).collect();
+    let answers = engine.start_runs(NS, starts).await;
+    let mut runs: Vec<String> =
+        answers.into_iter().map(|answer| answer.id.unwrap().to_string()).collect();
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let rows: Vec<(String, String)> =
+        sqlx::query_as("select namespace, milestones from events order by id")
+            .fetch_all(&mut connection)
+            .await
+            .unwrap();
+    assert!(rows.len() < 20, "{} rows", rows.len());
+    let mut told = Vec::new();
+    for (namespace, milestones) in rows {
+        assert_eq!(namespace, NS);
+        let milestones: Vec<serde_json::Value> = serde_json::from_str(&milestones).unwrap();
+        for milestone in milestones {
+            assert_eq!(milestone["type"], "run.started");
+            assert_eq!((&milestone["workflow"], &milestone["version"]), (&"one".into(), &1.into()));
+            told.push(milestone["run"].as_str().unwrap().to_owned());
+        }
+    }
+    runs.sort_unstable();
+    told.sort_unstable();
+    assert_eq!(told, runs);
+}
+
+#[tokio::test]
 async fn definitions_never_change() {
     let engine = node(&database().await, |_| {}).await;
     let definition = chain("one", &["a"]);

@@ -225,7 +225,9 @@ pub(crate) async fn write(
     from: Instant,
     until: Instant,
 ) -> Result<Written, Error> {
-    let mut connection = Database::new(url, 1)?.writer().await?;
+    let database = Database::new(url, 1)?;
+    let mut connection = database.writer().await?;
+    database.weeks.learn(super::super::partitions::prepare(&mut connection).await?);
     let mut at = super::super::nodes::clock(&mut connection).await.map_err(Trouble::from)?;
     let began = Instant::now();
     let zero = at;
@@ -245,7 +247,7 @@ pub(crate) async fn write(
         if asked >= until {
             return Ok(written);
         }
-        one.write(&mut connection).await?;
+        one.write(&mut connection, &database.weeks).await?;
         if asked >= from {
             written.steps += steps;
             written.runs += runs;
