@@ -9,8 +9,10 @@ use super::index::Changes;
 use crate::handover::Hint;
 use crate::store::journal::{self, Snapshot};
 
-/// A journal gets its first snapshot after so many events; each further one when it has doubled.
-const SNAPSHOT_EVENTS: u64 = 1_000;
+/// A journal gets its first snapshot after so many events, which are folded in a twentieth of a second.
+const FIRST_SNAPSHOT: u64 = 10_000;
+/// Each further one when it has grown by this factor.
+const SNAPSHOT_GROWTH: u64 = 4;
 
 impl Shard {
     /// A record stands in the journal: everything that waited for it happens now.
@@ -83,11 +85,11 @@ impl Shard {
         }
     }
 
-    /// Keeps a snapshot when the journal has grown so much that folding it would take long. The sizes grow by
-    /// doubling, so that the cost for each event stays the same.
+    /// Keeps a snapshot when the journal has grown so much that folding it would take long. The sizes grow by a
+    /// factor, so that the cost for each event stays the same.
     fn snapshot(&self, cached: &mut super::CachedRun) {
         let events = cached.run.events_folded();
-        if events - cached.snapshot_events <= SNAPSHOT_EVENTS.max(cached.snapshot_events) {
+        if events < FIRST_SNAPSHOT.max(cached.snapshot_events * SNAPSHOT_GROWTH) {
             return;
         }
         cached.snapshot_events = events;

@@ -110,13 +110,13 @@ async fn a_long_fan_out_is_snapshot_and_goes_on_elsewhere() {
     let url = database().await;
     let first = node(&url, |_| {}).await;
     first.register(NS, &fan("fan", 200, "\"all\"")).await.unwrap();
-    let items: Vec<String> = (0..1_500).map(|item| item.to_string()).collect();
+    let items: Vec<String> = (0..6_000).map(|item| item.to_string()).collect();
     let started =
         first.start_run(NS, start("fan", &format!("[{}]", items.join(",")))).await.unwrap();
     let mut done = 0;
     let hand = Hand::new(&first);
-    while done < 1_000 {
-        let tasks = hand.claim(100, Span::secs(10)).await;
+    while done < 4_500 {
+        let tasks = hand.claim(200, Span::secs(10)).await;
         done += tasks.len();
         hand.succeed(&tasks).await;
     }
@@ -124,8 +124,8 @@ async fn a_long_fan_out_is_snapshot_and_goes_on_elsewhere() {
     first.stop().await;
     let second = node(&url, |_| {}).await;
     let hand = Hand::new(&second);
-    while done < 1_501 {
-        let tasks = hand.claim(100, Span::secs(10)).await;
+    while done < 6_001 {
+        let tasks = hand.claim(200, Span::secs(10)).await;
         assert!(!tasks.is_empty());
         done += tasks.len();
         hand.succeed(&tasks).await;
