@@ -187,7 +187,9 @@ impl Worker {
         let desk = Arc::new(desk);
         let _stop_all = StopAll(Arc::clone(&desk));
         let mut background = JoinSet::new();
-        background.spawn(report::run(Arc::clone(&desk)));
+        for _ in 0..report::SENDERS {
+            background.spawn(report::run(Arc::clone(&desk)));
+        }
         background.spawn(heart::run(Arc::clone(&desk)));
         tracing::info!(worker = %self.name, concurrency = self.concurrency, "the worker claims tasks");
         let refused = claim_until(&desk, claim, shutdown).await.err();

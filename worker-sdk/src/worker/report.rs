@@ -1,5 +1,5 @@
-//! Reports in batches: what finishes while one request is under way goes with the next, so that a busy worker sends
-//! few and an idle one sends at once. No timer.
+//! Reports in batches: a few senders share what waits. What finishes while all of them wait for answers goes with the
+//! next request, so that a busy worker sends few and an idle one sends at once. No timer.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +15,10 @@ use crate::client::ClientError;
 
 /// The most reports that one request may carry.
 const BATCH_MAX: usize = 1_000;
+
+/// How many requests may be under way at once. An answer takes a commit; with one request at a time the worker would
+/// wait while the server works and the other way round.
+pub(super) const SENDERS: usize = 3;
 
 /// Reports that wait to be sent, and how those sent fared.
 #[derive(Default)]
@@ -65,6 +69,8 @@ impl Reports {
     /// Waits for reports and takes all there are, up to a batch.
     async fn take(&self) -> Vec<Pending> {
         loop {
+            // Handlers that are about to finish come first, so that their reports share the request.
+            tokio::task::yield_now().await;
             let batch = self.take_waiting();
             if !batch.is_empty() {
                 return batch;
@@ -91,7 +97,7 @@ impl Reports {
     }
 }
 
-/// Sends reports for ever.
+/// Sends reports for ever; one of several that do.
 pub(super) async fn run(desk: Arc<Desk>) {
     let mut backoff = Backoff::new();
     loop {
