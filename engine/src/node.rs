@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use backstitch_saga::{Command, Run, RunId, TaskKey};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use crate::clock::Clock;
 use crate::counters::Counters;
@@ -29,6 +29,8 @@ pub(crate) struct Node {
     pub(crate) waiters: Waiters,
     pub(crate) credentials: crate::credentials::Cache,
     pub(crate) shards: Vec<ShardDoor>,
+    /// A shard writes when it has one of these.
+    pub(crate) turns: Semaphore,
     /// It takes nothing new.
     pub(crate) closing: AtomicBool,
     /// Rings when a worker waits for more than this node knows of.

@@ -44,9 +44,10 @@ fn host_name() -> String {
 /// The inner workings of a node, with defaults that suit nearly everybody. Tests change them.
 #[derive(Clone, Debug)]
 pub struct Tuning {
-    /// How many committers share the runs; each has one connection and, with its half of the database's work, keeps two
-    /// cores busy.
+    /// How many committers share the runs; each has one connection.
     pub shards: usize,
+    /// How many of them may be writing at a moment: the others decide meanwhile, and what they write is the larger.
+    pub writers: usize,
     /// The most runs of one batch.
     pub batch_runs: usize,
     /// The most commands of one batch.
@@ -85,7 +86,8 @@ impl Default for Tuning {
     fn default() -> Tuning {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Tuning {
-            shards: (cores / 2).clamp(1, 2),
+            shards: cores.min(2),
+            writers: (cores / 2).clamp(1, 2),
             batch_runs: 256,
             batch_commands: 1_024,
             batch_bytes: 8 * 1024 * 1024,

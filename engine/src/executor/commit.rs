@@ -1,6 +1,7 @@
 //! Makes a batch durable, and finds out what became of it when the answer is lost.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Instant;
 
 use backstitch_saga::RunId;
@@ -78,12 +79,15 @@ impl Shard {
     /// Writes a batch. Answers the runs whose record stands now; `None` means all.
     async fn write(&mut self, batch: &Batch) -> Result<Option<HashSet<RunId>>, Trouble> {
         let limit = self.node.options.tuning.statement_limit;
-        let weeks = self.node.database.weeks.clone();
+        let node = Arc::clone(&self.node);
+        let weeks = &node.database.weeks;
         let connection = self.connection().await?;
-        let written = match tokio::time::timeout(limit, batch.write(connection, &weeks)).await {
+        let turn = node.turns.acquire().await;
+        let written = match tokio::time::timeout(limit, batch.write(connection, weeks)).await {
             Ok(written) => written,
             Err(_) => Err(Trouble::Unknown(format!("no answer within {} s", limit.as_secs()))),
         };
+        drop(turn);
         match written {
             Ok(count) if count == batch.records() => Ok(None),
             Ok(_) => self.find_written(batch).await.map(Some),
