@@ -189,16 +189,20 @@ async fn old_runs_go_with_their_partition() {
     .await
     .unwrap();
     assert_eq!(left, ["runs_p20240108"]);
-    let partition: String =
-        sqlx::query_scalar("select tableoid::regclass::text from runs where id = $1")
-            .bind(started.id.0)
-            .fetch_one(&mut connection)
-            .await
-            .unwrap();
+    let partition = partition_of(&mut connection, started.id).await;
     assert!(
         partition.starts_with("runs_p2"),
         "new runs do not fall into the default partition: {partition}"
     );
+}
+
+/// The partition that holds a run's line.
+async fn partition_of(connection: &mut PgConnection, run: RunId) -> String {
+    sqlx::query_scalar("select tableoid::regclass::text from runs where id = $1")
+        .bind(run.0)
+        .fetch_one(connection)
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
@@ -223,12 +227,7 @@ async fn a_week_that_is_dropped_behind_a_node_stops_nothing() {
         }
     }
     let started = engine.start_run(NS, start("one", "2")).await.unwrap();
-    let partition: String =
-        sqlx::query_scalar("select tableoid::regclass::text from runs where id = $1")
-            .bind(started.id.0)
-            .fetch_one(&mut connection)
-            .await
-            .unwrap();
+    let partition = partition_of(&mut connection, started.id).await;
     assert_eq!(partition, "runs_default");
 }
 
