@@ -69,6 +69,7 @@ async fn order(node: &Node, namespace: &Arc<str>, request: StartRun) -> Result<S
         correlation_id: correlation_id.map(Arc::from),
         labels,
         input,
+        holds: Vec::new(),
     };
     Ok(StartOrder { start, workflow, key: key.map(|(_, start)| start) })
 }

@@ -54,6 +54,7 @@ fn start(run: &mut Run, input: Payload) -> Record {
         correlation_id: None,
         labels: Default::default(),
         input,
+        holds: Vec::new(),
     };
     let mut record = Record::default();
     decide(run, Command::Start(start), Time(0), &mut record).unwrap();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::event::By;
 use crate::protocol::{Labels, Scope, TaskOutcome};
-use crate::{Payload, StepPath, TaskKey};
+use crate::{Hold, Payload, StepPath, TaskKey};
 
 /// Something asked of a run.
 #[derive(Clone, Debug)]
@@ -64,6 +64,22 @@ pub enum Command {
         /// Who and why.
         by: By,
     },
+    /// Hand nothing out until this reason, and every other, is gone.
+    Hold {
+        /// The reason.
+        hold: Hold,
+        /// Who and why, when a person does it.
+        by: Option<By>,
+        /// What it waits for, for people.
+        message: String,
+    },
+    /// A reason to hold the run is gone.
+    Unhold {
+        /// Which; without it all that people gave.
+        hold: Option<Hold>,
+        /// Who and why, when a person does it.
+        by: Option<By>,
+    },
     /// A person vouches that a blocked undo is done, or needs not be.
     MarkUndone {
         /// Which step or item.
@@ -88,6 +104,8 @@ pub struct Start {
     pub labels: Labels,
     /// The input.
     pub input: Payload,
+    /// What it must wait for before anything of it is handed out, each with a message for people.
+    pub holds: Vec<(Hold, String)>,
 }
 
 /// How an accepted command is answered.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::{Failure, Labels, Outcome, Scope};
-use crate::{Action, Payload, StepPath, Time};
+use crate::{Action, Hold, Payload, StepPath, Time};
 
 /// One record of a run's journal: what one batch of commands decided about it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -263,6 +263,24 @@ pub enum Event {
         step: StepPath,
         /// Who and why.
         by: By,
+    },
+    /// Nothing of the run is handed out any more, for one more reason.
+    Held {
+        /// The reason.
+        hold: Hold,
+        /// Who and why, when a person did it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<By>,
+        /// What it waits for, for people.
+        message: String,
+    },
+    /// One reason to hold the run is gone.
+    Unheld {
+        /// The reason.
+        hold: Hold,
+        /// Who and why, when a person did it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<By>,
     },
     /// A person asked that the run stop.
     CancelRequested {

@@ -12,6 +12,7 @@ mod definition;
 mod event;
 mod expr;
 mod graph;
+mod hold;
 mod id;
 mod json;
 mod payload;
@@ -31,6 +32,7 @@ pub use definition::{
 pub use event::{By, Cause, Event, Fate, IncidentKind, Record, Slot, Source};
 pub use expr::{EvalError, Expr, Reference, Scope};
 pub use graph::{Body, Graph, Node};
+pub use hold::{Hold, HoldKind};
 pub use id::{Action, RunId, StepPath, TaskKey, effect_key};
 pub use payload::Payload;
 pub use run::{Run, decide};

@@ -11,8 +11,8 @@ use backstitch_saga::protocol::{
     Failure, FailureKind, Outcome, RunView, Scope, State, TaskOutcome, Verdict,
 };
 use backstitch_saga::{
-    Action, By, Command, Event, Graph, Payload, Record, Refusal, Reply, Run, RunId, Span, Start,
-    TaskKey, Time, decide,
+    Action, By, Command, Event, Graph, Hold, HoldKind, Payload, Record, Refusal, Reply, Run, RunId,
+    Span, Start, TaskKey, Time, decide,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -122,6 +122,7 @@ impl Trial {
             correlation_id: None,
             labels: Default::default(),
             input: Payload::of(&list).unwrap(),
+            holds: Vec::new(),
         }));
         trial
     }
@@ -176,7 +177,7 @@ impl Trial {
             !self.run.offered().is_empty() || self.run.in_flight() || self.run.next_due().is_some();
         let person = view.conditions.iter().any(|condition| condition.kind == "IncidentOpen");
         assert!(
-            view.state == State::Ended || moves || person,
+            view.state == State::Ended || moves || person || self.run.holds().count() > 0,
             "nothing will ever move it: {view:#?}"
         );
         assert_eq!(view.state == State::Ended, view.outcome.is_some());
@@ -294,7 +295,12 @@ impl Trial {
                 }
             }
             6 if which.is_multiple_of(4) => self.ask(Command::Kill { by }),
-            _ => {}
+            6 => self.ask(Command::Unhold { hold: None, by: Some(by) }),
+            _ => self.ask(Command::Hold {
+                hold: Hold::new(HoldKind::Paused, format!("p{}", how >> 6)),
+                by: Some(by),
+                message: "paused".to_owned(),
+            }),
         }
     }
 
@@ -306,6 +312,8 @@ impl Trial {
 
     /// Everything works from now on, and people do their part: the run must end.
     fn heal(&mut self) {
+        let by = By { actor: "ann".into(), reason: "heal".to_owned() };
+        self.ask(Command::Unhold { hold: None, by: Some(by) });
         for _ in 0..2_000 {
             if self.run.state() == State::Ended {
                 return;

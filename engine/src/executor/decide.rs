@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use backstitch_saga::{Command, Event, Record, Refusal, Reply, TaskKey, Time, decide};
+use backstitch_saga::{Command, Event, Record, Refusal, Reply, Run, TaskKey, Time, decide};
 
 use super::cache::CachedRun;
 use super::envelope::{Envelope, Order, StartKey};
@@ -141,9 +141,9 @@ impl Desk<'_> {
             self.handover.reported(&worker);
         }
         while seen < record.events.len() {
-            let offered = offered_task(&record.events[seen]);
+            let offered = offered_by(&record.events[seen], &cached.run);
             seen += 1;
-            if let Some(task) = offered {
+            for task in offered {
                 self.hand_out(cached, record, granted, task);
             }
         }
@@ -206,13 +206,14 @@ pub(crate) fn text_of(panic: &(dyn std::any::Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic")
 }
 
-/// The task that an event puts on offer.
-fn offered_task(event: &Event) -> Option<TaskKey> {
+/// The tasks that an event of `run` puts on offer.
+fn offered_by(event: &Event, run: &Run) -> Vec<TaskKey> {
     match event {
         Event::Offered { step, action, attempt, .. }
         | Event::Released { step, action, attempt } => {
-            Some(TaskKey { step: step.clone(), action: *action, attempt: *attempt })
+            vec![TaskKey { step: step.clone(), action: *action, attempt: *attempt }]
         }
-        _ => None,
+        Event::Unheld { .. } => run.offered(),
+        _ => Vec::new(),
     }
 }

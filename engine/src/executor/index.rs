@@ -129,6 +129,7 @@ fn ready_changes(
             | Event::Lost { step, action, attempt, .. } => {
                 touched.insert(TaskKey { step: step.clone(), action: *action, attempt: *attempt });
             }
+            Event::Unheld { .. } => touched.extend(cached.run.offered()),
             _ if spilled.is_empty() => {}
             Event::GaveUp { step, .. }
             | Event::UndoMarked { step, .. }
@@ -141,7 +142,10 @@ fn ready_changes(
             Event::Joined { step, .. } | Event::Skipped { step, .. } => {
                 touched.extend(of_work(spilled, &StepPath::step(step.clone())).cloned());
             }
-            Event::CompensationStarted { .. } | Event::Killed { .. } | Event::Ended { .. } => {
+            Event::CompensationStarted { .. }
+            | Event::Killed { .. }
+            | Event::Held { .. }
+            | Event::Ended { .. } => {
                 touched.extend(spilled.iter().cloned());
             }
             Event::Started { .. }

@@ -74,6 +74,8 @@ pub enum State {
     Waiting,
     /// Tasks are on offer or in flight.
     Running,
+    /// A person or a guard paused it: nothing of it is handed out.
+    Paused,
     /// It is being undone.
     Compensating,
     /// Undoing needs a person.
@@ -90,6 +92,7 @@ impl State {
             State::Queued => "queued",
             State::Waiting => "waiting",
             State::Running => "running",
+            State::Paused => "paused",
             State::Compensating => "compensating",
             State::CompensationBlocked => "compensation_blocked",
             State::Ended => "ended",
@@ -138,7 +141,7 @@ impl Outcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Condition {
-    /// `RetryScheduled`, `IncidentOpen`, `LateResult`, `NoWorker`, `DeadlineNear`, `StepUnknown`, …
+    /// `Paused`, `KeyBlocked`, `DependencyUnmet`, `RetryScheduled`, `IncidentOpen`, `LateResult`, `NoWorker`, `DeadlineNear`, `StepUnknown`, …
     #[serde(rename = "type")]
     pub kind: String,
     /// Which step it is about.
@@ -176,7 +179,7 @@ pub struct StepView {
     pub step: StepPath,
     /// `task` or `map`.
     pub kind: String,
-    /// `waiting offered leased backoff verifying parked succeeded failed unknown skipped cancelled`, a map also `open`.
+    /// `waiting held offered leased backoff verifying parked succeeded failed unknown skipped cancelled`, a map also `open`.
     pub state: String,
     /// `compensating compensated compensation_blocked compensated_by_hand …` once it is being undone.
     #[serde(default, skip_serializing_if = "Option::is_none")]

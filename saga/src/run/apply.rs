@@ -1,5 +1,6 @@
 //! What a record makes of a run. Total and without judgement: everything was decided when the record was written.
 
+use super::hold::Held;
 use super::state::{BodyState, Hand, MapStage, Place, Stage, Tries, Undo, Work};
 use super::{Compensation, Incident, Mode, Origin, Run, first_try};
 use crate::event::{Event, Fate, Record, Slot, Source};
@@ -82,11 +83,14 @@ impl Run {
                     set_hand(work, hand);
                 })
             }
-            Event::Released { step, action, .. } => self.change_at(step, |work| {
-                let tries = work.tries_mut(*action);
-                tries.deliveries = tries.deliveries.saturating_sub(1);
-                set_hand(work, Hand::Offered { since: at });
-            }),
+            Event::Released { step, action, .. } => {
+                let offered = self.offered_hand(at);
+                self.change_at(step, |work| {
+                    let tries = work.tries_mut(*action);
+                    tries.deliveries = tries.deliveries.saturating_sub(1);
+                    set_hand(work, offered);
+                })
+            }
             Event::Beat { step, until, details, .. } => {
                 let details = details.as_ref().map(payload);
                 self.change_at(step, |work| {
@@ -160,6 +164,7 @@ impl Run {
             Event::CompensationStarted { cause, by, scope, steps } => {
                 self.facts.compensation =
                     Some(Compensation { cause: *cause, by: by.clone(), scope: scope.clone() });
+                self.drop_holds(at, |hold| hold.kind.is_forward_only());
                 self.turn_backward(steps);
                 None
             }
@@ -167,6 +172,15 @@ impl Run {
             Event::Undone { step, .. } => self.undo_over(step, Undo::Done),
             Event::UndoMarked { step, .. } => self.undo_over(step, Undo::Marked),
             Event::UndoBlocked { step } => self.change_at(step, |work| work.undo = Undo::Blocked),
+            Event::Held { hold, by, message } => {
+                let (hold, by, message) = (hold.clone(), by.clone(), message.clone());
+                self.hold(Held { hold, by, message, since: at });
+                None
+            }
+            Event::Unheld { hold, .. } => {
+                self.drop_holds(at, |other| other == hold);
+                None
+            }
             Event::Killed { by } => {
                 self.facts.killed_by = Some(by.clone());
                 self.drop_open_undos();
@@ -200,6 +214,7 @@ impl Run {
                 })
             }
             Event::Ended { outcome, output } => {
+                self.facts.holds.clear();
                 self.facts.mode = Mode::Ended;
                 self.facts.outcome = Some(*outcome);
                 self.facts.ended_at = Some(at);
@@ -290,6 +305,7 @@ impl Run {
         if let (Some(item), Some(items)) = (place.item, self.items_mut(place.step)) {
             items.next = items.next.max(item + 1);
         }
+        let offered = self.offered_hand(at);
         self.change(place, |work| {
             if input.is_some() {
                 work.input = input;
@@ -299,7 +315,7 @@ impl Run {
                 *tries = first_try(at);
             }
             tries.attempt = attempt;
-            set_current(work, action, Hand::Offered { since: at });
+            set_current(work, action, offered);
         });
     }
 
@@ -344,7 +360,9 @@ impl Run {
             items.next = items.next.max(item + 1);
         }
         self.change(place, |work| {
-            if let Some((action, Hand::Offered { .. } | Hand::Leased { .. })) = work.current() {
+            if let Some((action, Hand::Held | Hand::Offered { .. } | Hand::Leased { .. })) =
+                work.current()
+            {
                 let attempt = work.tries(action).attempt;
                 work.aside_mut().lost.push((action, attempt, false));
             }

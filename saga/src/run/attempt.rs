@@ -53,8 +53,7 @@ impl Decider<'_> {
         let refusal = lease_lost(&task);
         let Some(work) = self.work(place) else { return Err(refusal) };
         let last = work.tries(task.action).attempt;
-        let still_offered = self.run.is_offered(&task);
-        if task.attempt == 0 || task.attempt > last || still_offered {
+        if task.attempt == 0 || task.attempt > last || self.run.is_unclaimed(&task) {
             return Err(refusal);
         }
         let lost = work.aside.as_ref().and_then(|aside| {
@@ -200,7 +199,7 @@ impl Decider<'_> {
             return;
         }
         match hand {
-            Hand::Nobody => {}
+            Hand::Nobody | Hand::Held => {}
             Hand::Offered { .. } => {
                 let error =
                     own_failure("start_timeout", "no worker claimed the task in time".to_owned());

@@ -81,6 +81,8 @@ impl Decider<'_> {
             Command::Cancel { by } => self.cancel(by)?,
             Command::Kill { by } => self.kill(by)?,
             Command::Retry { by } => self.retry(by)?,
+            Command::Hold { hold, by, message } => self.hold(hold, by, message)?,
+            Command::Unhold { hold, by } => self.unhold(hold.as_ref(), by.as_ref())?,
             Command::MarkUndone { step, by } => self.mark_undone(&step, by)?,
         }
         Ok(Reply::Done)
@@ -107,6 +109,9 @@ impl Decider<'_> {
             labels: start.labels,
             input,
         });
+        for (hold, message) in start.holds {
+            self.emit(Event::Held { hold, by: None, message });
+        }
         self.ready =
             (0..self.run.steps.len()).filter(|&step| self.run.steps[step].missing == 0).collect();
         Ok(Reply::Done)
@@ -132,7 +137,7 @@ impl Decider<'_> {
 
     fn release(&mut self, task: TaskKey) -> Result<(), Refusal> {
         let place = self.place(&task.step)?;
-        if self.run.is_offered(&task) {
+        if self.run.is_unclaimed(&task) {
             return Ok(());
         }
         if !self.work(place).is_some_and(|work| work.is_leased(task.action, task.attempt)) {

@@ -103,8 +103,8 @@ impl Decider<'_> {
         };
         let Tally { forward, undo, .. } = &items.tally;
         let in_flight = match action {
-            Action::Forward | Action::Verify => forward[1] + forward[2] + forward[4],
-            Action::Compensate => undo[2] + undo[3],
+            Action::Forward | Action::Verify => forward[1] + forward[2] + forward[4] + forward[11],
+            Action::Compensate => undo[2] + undo[3] + undo[8],
         };
         in_flight < map.max_concurrency
     }

@@ -7,11 +7,13 @@ mod apply;
 mod attempt;
 mod decide;
 mod forward;
+mod hold;
 mod plan;
 mod retry;
 mod scope;
 mod snapshot;
 mod state;
+mod tasks;
 mod undo;
 mod view;
 
@@ -19,10 +21,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::event::By;
-use crate::protocol::{Forward, Labels, Outcome, RunError, Scope, State, TaskOffer};
+use crate::protocol::{Forward, Labels, Outcome, RunError, Scope, State};
 use crate::{
-    Action, Body, Cause, Class, Graph, IncidentKind, Payload, RunId, Span, StepPath, Task, TaskKey,
-    Time, Timestamp, effect_key,
+    Action, Body, Cause, Class, Graph, IncidentKind, Payload, RunId, Span, StepPath, Task, Time,
 };
 pub use decide::decide;
 use serde::{Deserialize, Serialize};
@@ -66,6 +67,8 @@ struct Facts {
     cancelled_by: Option<By>,
     killed_by: Option<By>,
     retried_by: Option<By>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    holds: Vec<hold::Held>,
     incidents: Vec<Incident>,
     incidents_opened: u32,
     /// When an attempt last reported too late.
@@ -189,6 +192,7 @@ impl Run {
     pub fn state(&self) -> State {
         match self.facts.mode {
             Mode::Ended => State::Ended,
+            _ if self.is_paused() => State::Paused,
             Mode::Backward if self.tally.blocked() > 0 => State::CompensationBlocked,
             Mode::Backward => State::Compensating,
             Mode::Forward if self.tally.offered + self.tally.leased == 0 => State::Waiting,
@@ -204,10 +208,10 @@ impl Run {
     }
 
     /// The types of the conditions that follow from the journal alone, sorted, without repetition, as indexed:
-    /// `IncidentOpen LateResult RetryScheduled StepUnknown`.
+    /// `IncidentOpen LateResult RetryScheduled StepUnknown`, and one for each kind of hold.
     #[must_use]
     pub fn conditions(&self) -> Vec<&'static str> {
-        let mut kinds = Vec::new();
+        let mut kinds: Vec<_> = self.holds().map(|hold| hold.kind.condition()).collect();
         if !self.facts.incidents.is_empty() {
             kinds.push("IncidentOpen");
         }
@@ -220,6 +224,8 @@ impl Run {
         if self.tally.unknown > 0 {
             kinds.push("StepUnknown");
         }
+        kinds.sort_unstable();
+        kinds.dedup();
         kinds
     }
 
@@ -259,109 +265,6 @@ impl Run {
             && !self.facts.timed_out
             && self.facts.origin.is_some();
         matters.then(|| self.deadline())
-    }
-
-    /// Whether `task` is on offer and not handed out.
-    #[must_use]
-    pub fn is_offered(&self, task: &TaskKey) -> bool {
-        self.place(&task.step).and_then(|place| self.work(place)).is_some_and(|work| {
-            matches!(work.current(), Some((action, Hand::Offered { .. })) if action == task.action)
-                && work.tries(task.action).attempt == task.attempt
-        })
-    }
-
-    /// All tasks on offer and not handed out.
-    #[must_use]
-    pub fn offered(&self) -> Vec<TaskKey> {
-        self.tasks(|hand| matches!(hand, Hand::Offered { .. }))
-    }
-
-    /// All tasks that workers hold.
-    #[must_use]
-    pub fn leased(&self) -> Vec<TaskKey> {
-        self.tasks(|hand| matches!(hand, Hand::Leased { .. }))
-    }
-
-    fn tasks(&self, wanted: impl Fn(&Hand) -> bool) -> Vec<TaskKey> {
-        self.places()
-            .filter_map(|place| {
-                let work = self.work(place)?;
-                let (action, hand) = work.current()?;
-                wanted(hand).then(|| TaskKey {
-                    step: self.path(place),
-                    action,
-                    attempt: work.tries(action).attempt,
-                })
-            })
-            .collect()
-    }
-
-    /// The worker that holds `task`; `None` when nobody does.
-    #[must_use]
-    pub fn holder(&self, task: &TaskKey) -> Option<&Arc<str>> {
-        let work = self.work(self.place(&task.step)?)?;
-        match work.current()? {
-            (action, Hand::Leased { worker, .. })
-                if action == task.action && work.tries(action).attempt == task.attempt =>
-            {
-                Some(worker)
-            }
-            _ => None,
-        }
-    }
-
-    /// The queue and the handler name of a task.
-    #[must_use]
-    pub fn route(&self, task: &TaskKey) -> Option<(&str, &str)> {
-        let spec = self.spec(self.graph.position(&task.step.step)?);
-        let own = Some(spec.queue.as_str());
-        match task.action {
-            Action::Forward => own.zip(Some(spec.name.as_str())),
-            Action::Verify => {
-                let verify = spec.verify.as_ref()?;
-                verify.queue.as_deref().or(own).zip(Some(verify.name.as_str()))
-            }
-            Action::Compensate => {
-                let undo = spec.compensate.as_ref()?;
-                undo.queue.as_deref().or(own).zip(Some(undo.name.as_str()))
-            }
-        }
-    }
-
-    /// What a worker needs to know to do `task`; `None` unless the task is on offer or leased.
-    #[must_use]
-    pub fn offer(&self, task: &TaskKey) -> Option<TaskOffer> {
-        let work = self.work(self.place(&task.step)?)?;
-        let (action, hand) = work.current()?;
-        if action != task.action || work.tries(action).attempt != task.attempt {
-            return None;
-        }
-        let (queue, name) = self.route(task)?;
-        let origin = self.facts.origin.as_ref()?;
-        let spec = self.spec(self.graph.position(&task.step.step)?);
-        let since = match hand {
-            Hand::Leased { since, .. } | Hand::Offered { since } => *since,
-            Hand::Nobody | Hand::Backoff { .. } => self.facts.at,
-        };
-        Some(TaskOffer {
-            run: self.id,
-            step: task.step.clone(),
-            action,
-            attempt: task.attempt,
-            name: name.to_owned(),
-            queue: queue.to_owned(),
-            workflow: origin.workflow.to_string(),
-            version: origin.version,
-            input: work.input.clone().unwrap_or_else(Payload::null),
-            forward: (action == Action::Compensate).then(|| forward_of(work)),
-            effect_key: effect_key(self.id, &task.step, action),
-            forward_key: (action != Action::Forward)
-                .then(|| effect_key(self.id, &task.step, Action::Forward)),
-            heartbeat: lease_span(spec),
-            deadline: Timestamp(since.after(spec.timeouts.attempt)),
-            correlation_id: self.correlation_id(),
-            details: work.aside.as_ref().and_then(|aside| aside.details.clone()),
-        })
     }
 
     fn correlation_id(&self) -> String {

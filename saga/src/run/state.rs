@@ -159,6 +159,8 @@ impl Undo {
 pub(crate) enum Hand {
     /// In nobody's: an attempt has just ended, and the same record says what comes next.
     Nobody,
+    /// Its turn has come, but the run is held.
+    Held,
     /// On offer.
     Offered { since: Time },
     /// A worker's.
@@ -268,7 +270,7 @@ impl Work {
 
     /// The compensation under way, if there is one, no longer counts: its report will be refused.
     pub(crate) fn revoke_undo(&mut self) {
-        if let Some((Action::Compensate, Hand::Offered { .. } | Hand::Leased { .. })) =
+        if let Some((Action::Compensate, Hand::Held | Hand::Offered { .. } | Hand::Leased { .. })) =
             self.current()
         {
             let attempt = self.tries(Action::Compensate).attempt;
@@ -291,7 +293,7 @@ impl Work {
     pub(crate) fn next_due(&self, task: &Task) -> Option<Time> {
         let (action, hand) = self.current()?;
         let own = match hand {
-            Hand::Nobody => None,
+            Hand::Nobody | Hand::Held => None,
             Hand::Offered { since } if action == Action::Forward => {
                 task.timeouts.to_start.map(|span| since.after(span))
             }
@@ -312,7 +314,7 @@ impl Work {
 }
 
 /// The words for how a work stands, forward.
-pub(crate) const FORWARD_WORDS: [&str; 11] = [
+pub(crate) const FORWARD_WORDS: [&str; 12] = [
     "waiting",
     "offered",
     "leased",
@@ -324,9 +326,10 @@ pub(crate) const FORWARD_WORDS: [&str; 11] = [
     "unknown",
     "skipped",
     "cancelled",
+    "held",
 ];
 /// The words for how a work stands, backward.
-pub(crate) const UNDO_WORDS: [&str; 8] = [
+pub(crate) const UNDO_WORDS: [&str; 9] = [
     "none",
     "waiting",
     "offered",
@@ -335,6 +338,7 @@ pub(crate) const UNDO_WORDS: [&str; 8] = [
     "blocked",
     "compensated",
     "compensated_by_hand",
+    "held",
 ];
 
 impl Work {
@@ -342,6 +346,7 @@ impl Work {
     pub(crate) fn forward_word(&self) -> usize {
         match &self.stage {
             Stage::Waiting => 0,
+            Stage::Active(_, Hand::Held) => 11,
             Stage::Active(Action::Verify, _) => 4,
             Stage::Active(_, Hand::Offered { .. }) => 1,
             Stage::Active(_, Hand::Leased { .. }) => 2,
@@ -360,6 +365,7 @@ impl Work {
         match &self.undo {
             Undo::None => 0,
             Undo::Waiting => 1,
+            Undo::Active(Hand::Held) => 8,
             Undo::Active(Hand::Offered { .. }) => 2,
             Undo::Active(Hand::Leased { .. }) => 3,
             Undo::Active(Hand::Backoff { .. } | Hand::Nobody) => 4,
@@ -397,7 +403,7 @@ impl Tally {
             Some((_, Hand::Offered { .. })) => add(&mut self.offered),
             Some((_, Hand::Leased { .. })) => add(&mut self.leased),
             Some((_, Hand::Backoff { .. })) => add(&mut self.backoff),
-            Some((_, Hand::Nobody)) | None => {}
+            Some((_, Hand::Nobody | Hand::Held)) | None => {}
         }
         if work.stage == Stage::Unknown && !work.undo.is_over() {
             add(&mut self.unknown);
@@ -406,7 +412,7 @@ impl Tally {
 
     /// Undos that are not over: waiting, under way or blocked.
     pub(crate) fn undo_open(&self) -> u32 {
-        self.undo[1..=5].iter().sum()
+        self.undo[1..=5].iter().sum::<u32>() + self.undo[8]
     }
 
     pub(crate) fn succeeded(&self) -> u32 {
@@ -424,6 +430,6 @@ impl Tally {
 
     /// Begun and not over, forward.
     pub(crate) fn active(&self) -> u32 {
-        self.forward[1..=5].iter().sum()
+        self.forward[1..=5].iter().sum::<u32>() + self.forward[11]
     }
 }

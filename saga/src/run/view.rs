@@ -231,6 +231,11 @@ impl Run {
                 since: Timestamp(since),
             });
         };
+        for held in &self.facts.holds {
+            let by = held.by.as_ref().map(|by| format!(" ({}: {})", by.actor, by.reason));
+            let message = format!("{}{}", held.message, by.unwrap_or_default());
+            add(held.hold.kind.condition(), None, message, held.since);
+        }
         for incident in &self.facts.incidents {
             let message = format!("{}: {}", incident.kind.as_str(), incident.message);
             add("IncidentOpen", incident.step.clone(), message, incident.since);
@@ -291,6 +296,12 @@ impl Run {
         format!("{} attempt {}{of} at {until}{why}", action.as_str(), tries.attempt + 1)
     }
 
+    /// For what reasons the run is held.
+    fn held_words(&self) -> String {
+        let why: Vec<&str> = self.facts.holds.iter().map(|held| held.message.as_str()).collect();
+        format!("held: {}", why.join(", and "))
+    }
+
     /// Whether a step succeeded and nothing of it was undone.
     fn stands(&self, step: usize) -> bool {
         let undone = match &self.steps[step].body {
@@ -339,7 +350,9 @@ impl Run {
             State::CompensationBlocked => {
                 format!("undoing is blocked at {} and needs a person", self.tally.blocked())
             }
+            State::Paused => self.held_words(),
             State::Queued => "waiting for a first worker".to_owned(),
+            State::Waiting if self.is_held() => self.held_words(),
             State::Waiting | State::Running => format!("{done} of {total} steps done"),
         };
         let mut sentence = head;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use backstitch_saga::protocol::{Failure, FailureKind, Scope, TaskOutcome, Verdict};
 use backstitch_saga::{
-    Action, By, Command, Payload, Record, Refusal, Reply, Run, RunId, Span, Start, StepPath,
-    TaskKey, Time, decide,
+    Action, By, Command, Hold, HoldKind, Payload, Record, Refusal, Reply, Run, RunId, Span, Start,
+    StepPath, TaskKey, Time, decide,
 };
 use uuid::Uuid;
 
@@ -100,6 +100,7 @@ impl Telling {
                 correlation_id: None,
                 labels: Default::default(),
                 input: payload(if rest.is_empty() { "null" } else { rest }),
+                holds: Vec::new(),
             }),
             "ok" => {
                 let output = payload(if more.is_empty() { "null" } else { more });
@@ -139,6 +140,31 @@ impl Telling {
             "cancel" => Command::Cancel { by: by(rest) },
             "kill" => Command::Kill { by: by(rest) },
             "retry" => Command::Retry { by: by(rest) },
+            "start_held" => Command::Start(Start {
+                namespace: "default".into(),
+                definition: "hash".into(),
+                key: None,
+                correlation_id: None,
+                labels: Default::default(),
+                input: payload("null"),
+                holds: vec![(
+                    Hold::new(HoldKind::KeyBlocked, first),
+                    format!("key '{first}' is held by another run"),
+                )],
+            }),
+            "unblock" => {
+                let hold = Some(Hold::new(HoldKind::KeyBlocked, first));
+                Command::Unhold { hold, by: None }
+            }
+            "pause" => Command::Hold {
+                hold: Hold::new(HoldKind::Paused, first),
+                by: Some(by(more)),
+                message: "paused by a person".to_owned(),
+            },
+            "resume" => Command::Unhold {
+                hold: (first != "all").then(|| Hold::new(HoldKind::Paused, first)),
+                by: Some(by(more)),
+            },
             "mark" => Command::MarkUndone { step: first.parse().unwrap(), by: by(more) },
             _ => panic!("a story knows no '{verb}'"),
         }

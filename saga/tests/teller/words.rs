@@ -62,6 +62,8 @@ pub(crate) fn event(event: &Event, record: &Record) -> String {
         Event::Undone { step, .. } => format!("undone {step}"),
         Event::UndoBlocked { step } => format!("undo blocked {step}"),
         Event::UndoMarked { step, by } => format!("undo of {step} vouched for by {}", by.actor),
+        Event::Held { hold, message, .. } => format!("held, {}: {message}", hold.name),
+        Event::Unheld { hold, .. } => format!("no longer held, {}", hold.name),
         Event::CancelRequested { by } => format!("cancel requested by {}", by.actor),
         Event::Killed { by } => format!("killed by {}", by.actor),
         Event::TimedOut => "timed out".to_owned(),

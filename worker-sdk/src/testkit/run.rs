@@ -68,6 +68,7 @@ impl<Out> TestRun<Out> {
             correlation_id: None,
             labels: std::collections::BTreeMap::new(),
             input,
+            holds: Vec::new(),
         };
         let started = run.decide(Command::Start(start));
         debug_assert_eq!(started, Ok(Reply::Done), "a new run starts");

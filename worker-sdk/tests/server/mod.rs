@@ -93,6 +93,7 @@ impl Server {
             correlation_id: None,
             labels: std::collections::BTreeMap::new(),
             input: Payload::trusted(input.to_owned()).unwrap(),
+            holds: Vec::new(),
         };
         decide(&mut run, Command::Start(start), now(), &mut Record::default()).unwrap();
         self.desk.runs().insert(id, run);

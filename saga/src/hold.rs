@@ -1,0 +1,58 @@
+//! Why a run is held: nothing of it is handed out until every hold is gone. What is in a worker's hands may end.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// One reason for which a run is held. The same hold twice is one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Hold {
+    /// What kind of reason it is.
+    pub kind: HoldKind,
+    /// Which of its kind: the name that a person gave it, the key, the fact.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub name: Arc<str>,
+}
+
+/// What kind of reason holds a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum HoldKind {
+    /// A person paused the run.
+    Paused,
+    /// Its workflow is paused, by a person or because many of its runs failed alike.
+    WorkflowPaused,
+    /// Another run holds its serial key.
+    KeyBlocked,
+    /// A fact that it requires has not been established.
+    DependencyUnmet,
+}
+
+impl Hold {
+    /// A hold.
+    pub fn new(kind: HoldKind, name: impl Into<Arc<str>>) -> Hold {
+        Hold { kind, name: name.into() }
+    }
+}
+
+impl HoldKind {
+    /// The type of the condition that such a hold is shown as.
+    #[must_use]
+    pub fn condition(self) -> &'static str {
+        match self {
+            HoldKind::Paused => "Paused",
+            HoldKind::WorkflowPaused => "WorkflowPaused",
+            HoldKind::KeyBlocked => "KeyBlocked",
+            HoldKind::DependencyUnmet => "DependencyUnmet",
+        }
+    }
+
+    /// Whether it only keeps a run from beginning: undoing does not wait for it.
+    #[must_use]
+    pub fn is_forward_only(self) -> bool {
+        matches!(self, HoldKind::KeyBlocked | HoldKind::DependencyUnmet)
+    }
+}

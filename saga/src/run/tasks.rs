@@ -1,0 +1,117 @@
+//! The tasks of a run: which are on offer, who has them, and what a worker is told of one.
+
+use std::sync::Arc;
+
+use super::state::Hand;
+use super::{Run, forward_of, lease_span};
+use crate::protocol::TaskOffer;
+use crate::{Action, Payload, TaskKey, Timestamp, effect_key};
+
+impl Run {
+    /// Whether `task` is on offer and not handed out.
+    #[must_use]
+    pub fn is_offered(&self, task: &TaskKey) -> bool {
+        self.hand_of(task).is_some_and(|hand| matches!(hand, Hand::Offered { .. }))
+    }
+
+    /// Whether `task` is in nobody's hands: on offer, or kept back while the run is held.
+    pub(super) fn is_unclaimed(&self, task: &TaskKey) -> bool {
+        self.hand_of(task).is_some_and(|hand| matches!(hand, Hand::Offered { .. } | Hand::Held))
+    }
+
+    /// In whose hands `task` is, if it is the current task of its work.
+    fn hand_of(&self, task: &TaskKey) -> Option<&Hand> {
+        let work = self.work(self.place(&task.step)?)?;
+        let (action, hand) = work.current()?;
+        (action == task.action && work.tries(action).attempt == task.attempt).then_some(hand)
+    }
+
+    /// All tasks on offer and not handed out.
+    #[must_use]
+    pub fn offered(&self) -> Vec<TaskKey> {
+        self.tasks(|hand| matches!(hand, Hand::Offered { .. }))
+    }
+
+    /// All tasks that workers hold.
+    #[must_use]
+    pub fn leased(&self) -> Vec<TaskKey> {
+        self.tasks(|hand| matches!(hand, Hand::Leased { .. }))
+    }
+
+    fn tasks(&self, wanted: impl Fn(&Hand) -> bool) -> Vec<TaskKey> {
+        self.places()
+            .filter_map(|place| {
+                let work = self.work(place)?;
+                let (action, hand) = work.current()?;
+                wanted(hand).then(|| TaskKey {
+                    step: self.path(place),
+                    action,
+                    attempt: work.tries(action).attempt,
+                })
+            })
+            .collect()
+    }
+
+    /// The worker that holds `task`; `None` when nobody does.
+    #[must_use]
+    pub fn holder(&self, task: &TaskKey) -> Option<&Arc<str>> {
+        match self.hand_of(task)? {
+            Hand::Leased { worker, .. } => Some(worker),
+            _ => None,
+        }
+    }
+
+    /// The queue and the handler name of a task.
+    #[must_use]
+    pub fn route(&self, task: &TaskKey) -> Option<(&str, &str)> {
+        let spec = self.spec(self.graph.position(&task.step.step)?);
+        let own = Some(spec.queue.as_str());
+        match task.action {
+            Action::Forward => own.zip(Some(spec.name.as_str())),
+            Action::Verify => {
+                let verify = spec.verify.as_ref()?;
+                verify.queue.as_deref().or(own).zip(Some(verify.name.as_str()))
+            }
+            Action::Compensate => {
+                let undo = spec.compensate.as_ref()?;
+                undo.queue.as_deref().or(own).zip(Some(undo.name.as_str()))
+            }
+        }
+    }
+
+    /// What a worker needs to know to do `task`; `None` unless the task is on offer or leased.
+    #[must_use]
+    pub fn offer(&self, task: &TaskKey) -> Option<TaskOffer> {
+        let work = self.work(self.place(&task.step)?)?;
+        let (action, hand) = work.current()?;
+        if action != task.action || work.tries(action).attempt != task.attempt {
+            return None;
+        }
+        let (queue, name) = self.route(task)?;
+        let origin = self.facts.origin.as_ref()?;
+        let spec = self.spec(self.graph.position(&task.step.step)?);
+        let since = match hand {
+            Hand::Leased { since, .. } | Hand::Offered { since } => *since,
+            Hand::Nobody | Hand::Held | Hand::Backoff { .. } => self.facts.at,
+        };
+        Some(TaskOffer {
+            run: self.id,
+            step: task.step.clone(),
+            action,
+            attempt: task.attempt,
+            name: name.to_owned(),
+            queue: queue.to_owned(),
+            workflow: origin.workflow.to_string(),
+            version: origin.version,
+            input: work.input.clone().unwrap_or_else(Payload::null),
+            forward: (action == Action::Compensate).then(|| forward_of(work)),
+            effect_key: effect_key(self.id, &task.step, action),
+            forward_key: (action != Action::Forward)
+                .then(|| effect_key(self.id, &task.step, Action::Forward)),
+            heartbeat: lease_span(spec),
+            deadline: Timestamp(since.after(spec.timeouts.attempt)),
+            correlation_id: self.correlation_id(),
+            details: work.aside.as_ref().and_then(|aside| aside.details.clone()),
+        })
+    }
+}
