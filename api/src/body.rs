@@ -79,6 +79,14 @@ pub(crate) fn located(answer: Answer, location: &str) -> Result<Response, Reject
 
 async fn read(request: Request, limit: usize, app: &App) -> Result<Bytes, Rejection> {
     must_be_json(request.headers())?;
+    bytes(request, limit, app).await
+}
+
+/// The whole body, whatever it is.
+///
+/// # Errors
+/// 408 when it comes too slowly, 413 when it is too large.
+pub(crate) async fn bytes(request: Request, limit: usize, app: &App) -> Result<Bytes, Rejection> {
     match tokio::time::timeout(app.limits.body_timeout, collect(request, limit)).await {
         Ok(bytes) => bytes,
         Err(_) => {

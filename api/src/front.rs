@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::access::{self, RULES, Right};
 use crate::app::{Access, App};
+use crate::idempotency;
 use crate::metrics::RouteNumbers;
 use crate::problem::{LogLine, Rejection};
 
@@ -36,6 +37,8 @@ struct RouteEntry {
     method: Method,
     /// `None` when nobody said what it needs; such a route refuses everybody.
     right: Option<Right>,
+    /// It acts, and so takes an `Idempotency-Key`.
+    acts: bool,
     numbers: RouteNumbers,
 }
 
@@ -46,7 +49,8 @@ impl RouteTable {
         for (method, path) in routes {
             let rule = RULES.iter().find(|rule| (rule.0, rule.1) == (method.as_str(), &path));
             let right = rule.map(|rule| rule.2);
-            let entry = RouteEntry { method, right, numbers: RouteNumbers::default() };
+            let acts = idempotency::covers(&method, right);
+            let entry = RouteEntry { method, right, acts, numbers: RouteNumbers::default() };
             table.by_path.entry(path).or_default().push(entry);
         }
         table
@@ -87,12 +91,18 @@ pub(crate) async fn front(
     };
     let debug = tracing::enabled!(tracing::Level::DEBUG);
     let what = debug.then(|| (request.method().clone(), request.uri().path().to_owned()));
+    let keyed =
+        entry.is_some_and(|entry| entry.acts) && request.headers().contains_key(idempotency::KEY);
     let mut response = match (admitted, &what) {
         (Err(rejection), _) => rejection.into_response(),
+        (Ok(()), None) if keyed => idempotency::pass(Arc::clone(&app), request, next).await,
         (Ok(()), None) => next.run(request).await,
         (Ok(()), Some((method, path))) => {
             let span = tracing::debug_span!("request", id = ?id, %method, path);
-            next.run(request).instrument(span).await
+            match keyed {
+                true => idempotency::pass(Arc::clone(&app), request, next).instrument(span).await,
+                false => next.run(request).instrument(span).await,
+            }
         }
     };
     let took = started.elapsed();

@@ -16,6 +16,7 @@ pub mod cli;
 mod demo;
 mod examples;
 mod front;
+mod idempotency;
 mod metrics;
 mod openapi;
 mod problem;

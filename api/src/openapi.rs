@@ -3,7 +3,7 @@
 
 use axum::http::{Method, StatusCode};
 use backstitch_saga::protocol::Problem;
-use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::response::Response;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Content, OpenApi, Ref, RefOr, ResponseBuilder};
@@ -11,6 +11,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::access::{RULES, Right};
 use crate::front::RouteTable;
+use crate::idempotency;
 use crate::problem::title;
 use crate::routes;
 
@@ -34,7 +35,11 @@ pub fn document() -> OpenApi {
     for (path, item) in &mut document.paths.paths {
         for (method, operation) in operations(item) {
             let rule = RULES.iter().find(|rule| (rule.0, rule.1) == (method.as_str(), path));
-            complete(operation, path, rule.map_or(Right::Admin, |rule| rule.2));
+            let right = rule.map_or(Right::Admin, |rule| rule.2);
+            complete(operation, path, right);
+            if idempotency::covers(&method, Some(right)) {
+                take_key(operation);
+            }
         }
     }
     document
@@ -107,6 +112,30 @@ fn complete(operation: &mut Operation, path: &str, right: Right) {
             && status.starts_with(['4', '5'])
         {
             response.content.insert(PROBLEM_JSON.to_owned(), RefOr::T(problem_content(None)));
+        }
+    }
+}
+
+/// Adds the header that all routes which act take.
+fn take_key(operation: &mut Operation) {
+    let description = "Any text of up to 255 visible ASCII characters that you make for this request. Sent again with \
+        the same body it is not done again: the answer is that of the first time, with `Idempotency-Replayed: true`. \
+        With another body it is refused (422 `idempotency_key_reused`); while the first is being worked on, too (409 \
+        `idempotency_in_flight`). Answers are kept for as long as `Idempotency-Retention` says.";
+    let parameter = ParameterBuilder::new()
+        .name("Idempotency-Key")
+        .parameter_in(ParameterIn::Header)
+        .description(Some(description))
+        .schema(Some(String::schema()))
+        .build();
+    operation.parameters.get_or_insert_default().push(RefOr::T(parameter));
+    let conflict = "The same request is being worked on (`idempotency_in_flight`).";
+    let responses = &mut operation.responses.responses;
+    match responses.get_mut("409") {
+        Some(RefOr::T(said)) => said.description = format!("{} {conflict}", said.description),
+        _ => {
+            let response = problem(409, "idempotency_in_flight", conflict);
+            responses.insert("409".to_owned(), response.into());
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::node::{Message, Node, ShardDoor};
 use crate::reads::{self, waiters::Waiters};
 use crate::store::{Database, migrations, nodes};
 use crate::{Credential, Diagnosis, Error, Options, Registered, Role, RunFilter, StartedRun};
-use crate::{credentials, doctor, start, tasks};
+use crate::{credentials, doctor, tasks};
 
 /// How long a node that stops waits for what is under way.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
@@ -113,11 +113,11 @@ impl Engine {
         Ok(Engine { inner: Arc::new(Running { node, loops, shards }) })
     }
 
-    fn node(&self) -> &Arc<Node> {
+    pub(crate) fn node(&self) -> &Arc<Node> {
         &self.inner.node
     }
 
-    fn pool(&self) -> &PgPool {
+    pub(crate) fn pool(&self) -> &PgPool {
         &self.node().database.readers
     }
 
@@ -233,21 +233,13 @@ impl Engine {
     /// # Errors
     /// [`Error::NotFound`] for the workflow, [`Error::Invalid`] for the input, [`Error::Conflict`] for the key.
     pub async fn start_run(&self, namespace: &str, start: StartRun) -> Result<StartedRun, Error> {
-        let started = start::start_runs(self.node(), namespace, vec![start]).await.pop();
-        started.unwrap_or_else(|| Err(Error::Bug("a start was not answered".to_owned())))
+        self.start_run_as(namespace, self.node().clock.new_run(), start).await
     }
 
     /// Starts many runs as [`Engine::start_run`] does; each is answered for itself, in order.
     pub async fn start_runs(&self, namespace: &str, starts: Vec<StartRun>) -> Vec<StartAnswer> {
-        let started = start::start_runs(self.node(), namespace, starts).await;
-        let answers = started.into_iter().map(|started| match started {
-            Ok(StartedRun { id, created }) => {
-                let status = if created { 201 } else { 200 };
-                StartAnswer { status, id: Some(id), code: None, message: None }
-            }
-            Err(error) => error.task_answer().into(),
-        });
-        answers.collect()
+        let new = |start| (self.node().clock.new_run(), start);
+        self.start_runs_as(namespace, starts.into_iter().map(new).collect()).await
     }
 
     /// One run, now or as it was after record `as_of`.

@@ -192,6 +192,8 @@ pub enum Chore {
     TakeBack,
     /// Make partitions ahead of time, drop those past retention, forget old nodes.
     KeepHouse,
+    /// Forget the answers to requests with an `Idempotency-Key` that are past retention.
+    ForgetAnswers,
 }
 
 /// Does a chore once. Answers how many runs or tasks it found, where it looks for any.
@@ -203,6 +205,7 @@ pub(crate) async fn once(node: &Node, chore: Chore) -> Result<usize, Error> {
         Chore::LookForTasks => look_for_tasks(node).await,
         Chore::TakeBack => Ok(take_back(node, false)),
         Chore::KeepHouse => keep_house(node).await.map(|()| 0),
+        Chore::ForgetAnswers => crate::idempotency::forget(node).await,
     }
 }
 
@@ -215,6 +218,7 @@ pub(crate) fn spawn(node: &Arc<Node>) -> Vec<JoinHandle<()>> {
         tokio::spawn(every(node.clone(), tuning.wake_every, Chore::Wake)),
         tokio::spawn(every(node.clone(), tuning.credit_grace / 4, Chore::TakeBack)),
         tokio::spawn(every(node.clone(), Duration::from_secs(3_600), Chore::KeepHouse)),
+        tokio::spawn(every(node.clone(), Duration::from_secs(60), Chore::ForgetAnswers)),
         tokio::spawn(serve_hungry(node.clone())),
     ]
 }

@@ -15,6 +15,8 @@ pub struct Options {
     pub payload_limit: usize,
     /// How long ended runs are kept; for ever without it.
     pub retention: Option<Duration>,
+    /// How long the answers to requests with an `Idempotency-Key` are kept, at least.
+    pub idempotency_retention: Duration,
     /// What hardly anybody needs to change.
     pub tuning: Tuning,
 }
@@ -29,6 +31,7 @@ impl Options {
             queue_limit: 20_000,
             payload_limit: 256 * 1024,
             retention: None,
+            idempotency_retention: Duration::from_secs(7 * 86_400),
             tuning: Tuning::default(),
         }
     }

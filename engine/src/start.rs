@@ -2,31 +2,64 @@
 
 use std::sync::Arc;
 
-use backstitch_saga::protocol::StartRun;
-use backstitch_saga::{Start, Violation};
+use backstitch_saga::protocol::{StartAnswer, StartRun};
+use backstitch_saga::{RunId, Start, Violation};
 use sha2::{Digest, Sha256};
 
 use crate::executor::envelope::{Answered, Answers, Envelope, Order, StartKey, StartOrder};
 use crate::node::Node;
-use crate::{Error, StartedRun};
+use crate::{Engine, Error, StartedRun};
 
 /// The longest key, correlation id, label name or label value, in bytes.
 const TEXT_LIMIT: usize = 255;
 /// The most labels of one run.
 const LABEL_LIMIT: usize = 32;
 
-/// Starts runs, or finds those that their keys started; each is answered for itself, in order.
+impl Engine {
+    /// Starts a run with an id that the caller made, a UUIDv7 of about now. Asked again with the same id and the same
+    /// input it is the same run, and answered the same.
+    ///
+    /// # Errors
+    /// As [`Engine::start_run`]; [`Error::Refused`] when the id belongs to another run.
+    pub async fn start_run_as(
+        &self,
+        namespace: &str,
+        id: RunId,
+        start: StartRun,
+    ) -> Result<StartedRun, Error> {
+        let started = start_runs(self.node(), namespace, vec![(id, start)]).await.pop();
+        started.unwrap_or_else(|| Err(Error::Bug("a start was not answered".to_owned())))
+    }
+
+    /// Starts many runs as [`Engine::start_run_as`] does; each is answered for itself, in order.
+    pub async fn start_runs_as(
+        &self,
+        namespace: &str,
+        starts: Vec<(RunId, StartRun)>,
+    ) -> Vec<StartAnswer> {
+        let started = start_runs(self.node(), namespace, starts).await;
+        let answers = started.into_iter().map(|started| match started {
+            Ok(StartedRun { id, created }) => {
+                let status = if created { 201 } else { 200 };
+                StartAnswer { status, id: Some(id), code: None, message: None }
+            }
+            Err(error) => error.task_answer().into(),
+        });
+        answers.collect()
+    }
+}
+
+/// Starts runs, or finds those that their ids or keys started; each is answered for itself, in order.
 pub(crate) async fn start_runs(
     node: &Arc<Node>,
     namespace: &str,
-    requests: Vec<StartRun>,
+    requests: Vec<(RunId, StartRun)>,
 ) -> Vec<Result<StartedRun, Error>> {
     let namespace: Arc<str> = namespace.into();
     let answers = Answers::new(requests.len());
     let mut runs = Vec::with_capacity(requests.len());
     let mut envelopes = Vec::with_capacity(requests.len());
-    for (slot, request) in requests.into_iter().enumerate() {
-        let run = node.clock.new_run();
+    for (slot, (run, request)) in requests.into_iter().enumerate() {
         runs.push(run);
         let mut ticket = answers.ticket(slot);
         match order(node, &namespace, request).await {

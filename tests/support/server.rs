@@ -16,6 +16,7 @@ pub struct Server {
     /// The node behind it.
     pub engine: Engine,
     access: Access,
+    database: String,
     url: String,
     client: reqwest::Client,
     stop: Option<oneshot::Sender<()>>,
@@ -68,7 +69,8 @@ impl Server {
     /// # Panics
     /// When it does not start.
     pub async fn start(access: Access) -> Server {
-        let engine = node(&database().await, |_| {}).await;
+        let database = database().await;
+        let engine = node(&database, |_| {}).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let (stop, stopped) = oneshot::channel();
@@ -77,7 +79,14 @@ impl Server {
             // The sender may be dropped: that is a stop, too.
             let _ = stopped.await;
         }));
-        Server { engine, access, url, client: reqwest::Client::new(), stop: Some(stop), served }
+        let client = reqwest::Client::new();
+        Server { engine, access, database, url, client, stop: Some(stop), served }
+    }
+
+    /// The URL of its database.
+    #[must_use]
+    pub fn database(&self) -> &str {
+        &self.database
     }
 
     /// Where it listens.

@@ -20,15 +20,16 @@ const BUSY: &str = r#"{"type":"urn:busy","status":503,"code":"busy","title":"The
 const FAILED: &str =
     r#"{"type":"urn:store","status":503,"code":"store_failed","title":"The database failed"}"#;
 
+/// Path, body and idempotency key of each request.
+type Asked = Arc<Mutex<Vec<(String, String, Option<String>)>>>;
+
 /// A client of a server that gives these answers in order, and then breaks off; and what was asked.
-async fn client(
-    answers: impl IntoIterator<Item = Answer>,
-) -> (Client, Arc<Mutex<Vec<(String, String)>>>, JoinSet<()>) {
+async fn client(answers: impl IntoIterator<Item = Answer>) -> (Client, Asked, JoinSet<()>) {
     let answers: Arc<Mutex<VecDeque<Answer>>> = Arc::new(Mutex::new(answers.into_iter().collect()));
     let asked = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&asked);
-    let (url, tasks) = http::serve(move |path, body| {
-        log.lock().unwrap().push((path, body));
+    let (url, tasks) = http::serve(move |path, body, key| {
+        log.lock().unwrap().push((path, body, key));
         let answer = answers.lock().unwrap().pop_front().flatten();
         async { answer }
     })
@@ -53,24 +54,52 @@ async fn a_start_with_a_key_is_repeated_when_its_answer_is_lost() {
     let asked = asked.lock().unwrap();
     assert_eq!(asked.len(), 3);
     let body = r#"{"workflow":"buy","key":"k","input":1,"labels":{"a":"b"}}"#;
-    assert!(asked.iter().all(|(path, sent)| path == "/v1/runs" && sent == body), "{asked:?}");
+    let same = ("/v1/runs".to_owned(), body.to_owned(), None);
+    assert!(asked.iter().all(|asked| *asked == same), "{asked:?}");
+}
+
+/// All requests but the first are the first again, under one idempotency key.
+fn repeats(asked: &Asked, count: usize) -> String {
+    let asked = asked.lock().unwrap();
+    assert_eq!(asked.len(), count);
+    assert!(asked.iter().all(|one| *one == asked[0]), "{asked:?}");
+    asked[0].2.clone().unwrap()
 }
 
 #[tokio::test]
-async fn a_start_without_a_key_is_repeated_only_if_nothing_was_done() {
+async fn a_start_without_a_key_is_repeated_under_an_idempotency_key() {
     let (client, asked, _server) = client([Some((503, BUSY.to_owned())), None, ok(STARTED)]).await;
-    let lost = client.start_named::<_, ()>("buy", &1).await.unwrap_err();
-    assert!(matches!(lost, ClientError::Network(_)), "{lost:?}");
-    assert_eq!(asked.lock().unwrap().len(), 2, "the busy answer was followed by one more try");
+    let run = client.start_named::<_, ()>("buy", &1).await.unwrap();
+    assert_eq!(run.id(), run_id());
+    repeats(&asked, 3);
 }
 
 #[tokio::test]
-async fn acts_by_hand_are_not_repeated_in_doubt() {
-    let (client, asked, _server) = client([Some((503, FAILED.to_owned())), ok("{}")]).await;
-    let error = client.compensate(run_id(), Scope::All, "why").await.unwrap_err();
-    assert_eq!(error.code(), Some("store_failed"));
-    assert_eq!(error.to_string(), "The database failed (store_failed)");
-    assert_eq!(asked.lock().unwrap().len(), 1);
+async fn many_starts_are_repeated_as_one() {
+    let answers = format!(r#"{{"results":[{{"status":201,"id":"{RUN}"}}]}}"#);
+    let (client, asked, _server) = client([None, ok(&answers)]).await;
+    let started = client.start_all([client.start_named::<_, ()>("buy", &1)]).await.unwrap();
+    assert_eq!(started.into_iter().next().unwrap().unwrap().id(), run_id());
+    repeats(&asked, 2);
+}
+
+#[tokio::test]
+async fn acts_by_hand_are_repeated_in_doubt_each_under_a_key_of_its_own() {
+    let in_flight = r#"{"type":"urn:x","status":409,"code":"idempotency_in_flight","title":"The same request is being worked on"}"#;
+    let ended = r#"{"type":"urn:x","status":409,"code":"run_ended","title":"The run has ended"}"#;
+    let mut keys = Vec::new();
+    for _ in 0..2 {
+        let answers = [
+            Some((503, FAILED.to_owned())),
+            Some((409, in_flight.to_owned())),
+            Some((409, ended.to_owned())),
+        ];
+        let (client, asked, _server) = client(answers).await;
+        let error = client.compensate(run_id(), Scope::All, "why").await.unwrap_err();
+        assert_eq!(error.code(), Some("run_ended"), "what is refused is not asked again");
+        keys.push(repeats(&asked, 3));
+    }
+    assert_ne!(keys[0], keys[1]);
 }
 
 #[tokio::test]

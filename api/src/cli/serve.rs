@@ -41,6 +41,9 @@ pub(crate) struct NodeArgs {
     /// How long ended runs are kept, such as 90d; for ever without it
     #[arg(long, env = "BACKSTITCH_RETENTION")]
     retention: Option<Span>,
+    /// How long answers to requests with an Idempotency-Key are kept
+    #[arg(long, env = "BACKSTITCH_IDEMPOTENCY_RETENTION", default_value = "7d")]
+    idempotency_retention: Span,
 }
 
 impl NodeArgs {
@@ -50,6 +53,7 @@ impl NodeArgs {
             options.node_name.clone_from(name);
         }
         options.retention = self.retention.map(Span::duration);
+        options.idempotency_retention = self.idempotency_retention.duration();
         options
     }
 }

@@ -15,6 +15,7 @@ use crate::access::Caller;
 use crate::app::Shared;
 use crate::body::{Body, ReportBody, json, located};
 use crate::examples;
+use crate::idempotency::{Reserve, Unsettled};
 use crate::problem::Answer;
 use crate::query::{FromQuery, NoQuery, Pairs, PathOf, QueryOf};
 
@@ -67,12 +68,18 @@ enum StartedOrEnded {
 pub(crate) async fn start(
     State(app): Shared,
     caller: Caller,
+    Reserve(reservation): Reserve,
     QueryOf(query): QueryOf<StartQuery>,
     Body(start): Body<StartRun>,
 ) -> Answer {
     // The place is taken first: a start that is answered 503 must not have happened.
     let place = query.wait.map(|wait| app.place().map(|place| (wait, place))).transpose()?;
-    let started = app.engine.start_run(&caller.namespace, start).await?;
+    let started = match reservation {
+        Some(reserved) => {
+            app.engine.start_run_as(&caller.namespace, reserved.run_id(0), start).await?
+        }
+        None => app.engine.start_run(&caller.namespace, start).await?,
+    };
     let location = format!("/v1/runs/{}", started.id);
     let Some((wait, _place)) = place else {
         let status = if started.created { StatusCode::CREATED } else { StatusCode::OK };
@@ -102,12 +109,28 @@ pub(crate) async fn start(
 pub(crate) async fn start_many(
     State(app): Shared,
     caller: Caller,
+    Reserve(reservation): Reserve,
     _: QueryOf<NoQuery>,
     ReportBody(ask): ReportBody<StartRuns>,
 ) -> Answer {
     let (good, bad) = sort_out(ask.runs);
-    let results = merge(app.engine.start_runs(&caller.namespace, good).await, bad);
-    answer(common_status(results.iter().map(|one| one.status)), &StartAnswers { results })
+    let good = match reservation {
+        Some(reserved) => {
+            // The same body is sorted out the same, so that each start has the same number in every repeat.
+            let numbered = good.into_iter().enumerate();
+            let starts = numbered.map(|(index, start)| (reserved.run_id(index), start)).collect();
+            app.engine.start_runs_as(&caller.namespace, starts).await
+        }
+        None => app.engine.start_runs(&caller.namespace, good).await,
+    };
+    let results = merge(good, bad);
+    let failed = results.iter().any(|one| one.status >= 500);
+    let status = common_status(results.iter().map(|one| one.status));
+    let mut response = answer(status, &StartAnswers { results })?;
+    if failed {
+        response.extensions_mut().insert(Unsettled);
+    }
+    Ok(response)
 }
 
 /// How a caller who waited is answered: 200 only for a full success.

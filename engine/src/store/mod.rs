@@ -8,6 +8,7 @@ pub(crate) mod codec;
 pub(crate) mod credentials;
 pub(crate) mod databases;
 pub(crate) mod definitions;
+pub(crate) mod idempotency;
 pub(crate) mod index;
 pub(crate) mod journal;
 pub(crate) mod keys;

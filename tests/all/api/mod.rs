@@ -3,6 +3,7 @@
 
 mod access;
 mod fan_out;
+mod idempotency;
 mod input;
 mod promises;
 mod serving;

@@ -1,9 +1,10 @@
-//! Acting on runs by hand. Every act needs a reason; it stands in the run's history.
+//! Acting on runs by hand. Every act needs a reason; it stands in the run's history. Each is sent under a key of its
+//! own, so that it is done once however often the network fails it.
 
 use backstitch_saga::protocol::{ActOnRun, CompensateRun, Plan, RunView, Scope};
 use backstitch_saga::{RunId, StepPath};
 
-use super::{Client, ClientError, Repeat, read};
+use super::{Client, ClientError, read};
 
 impl Client {
     /// What compensating would do, without doing it.
@@ -13,7 +14,7 @@ impl Client {
     pub async fn plan(&self, run: RunId, scope: Scope) -> Result<Plan, ClientError> {
         let body = CompensateRun { scope, reason: String::new(), dry_run: true, force: false };
         let request = self.post(&format!("v1/runs/{run}/compensate"), &body)?;
-        read(self.send(request, Repeat::Safe).await?)
+        read(self.send(request).await?)
     }
 
     /// Undoes what `scope` says; the run as it is now, being undone.
@@ -50,8 +51,8 @@ impl Client {
         force: bool,
     ) -> Result<RunView, ClientError> {
         let body = CompensateRun { scope, reason: reason.to_owned(), dry_run: false, force };
-        let request = self.post(&format!("v1/runs/{run}/compensate"), &body)?;
-        read(self.send(request, Repeat::IfNothingWasDone).await?)
+        let request = self.post_once(&format!("v1/runs/{run}/compensate"), &body)?;
+        read(self.send(request).await?)
     }
 
     /// Stops a run and undoes what it did.
@@ -94,7 +95,7 @@ impl Client {
 
     async fn act(&self, run: RunId, verb: &str, reason: &str) -> Result<RunView, ClientError> {
         let body = ActOnRun { reason: reason.to_owned() };
-        let request = self.post(&format!("v1/runs/{run}/{verb}"), &body)?;
-        read(self.send(request, Repeat::IfNothingWasDone).await?)
+        let request = self.post_once(&format!("v1/runs/{run}/{verb}"), &body)?;
+        read(self.send(request).await?)
     }
 }

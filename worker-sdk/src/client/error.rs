@@ -67,6 +67,7 @@ impl ClientError {
     pub fn is_transient(&self) -> bool {
         match self {
             ClientError::Network(error) => !error.is_builder(),
+            ClientError::Problem { problem, .. } if problem.code == "idempotency_in_flight" => true,
             _ => self.status().is_some_and(|status| matches!(status, 408 | 425 | 429 | 500..)),
         }
     }

@@ -1,4 +1,5 @@
-//! The REST API, typed. Requests that are safe to repeat are repeated when the network or a busy server fails them.
+//! The REST API, typed. Requests are repeated when the network or a busy server fails them, which is safe: those that
+//! act carry a key under which the server does them once.
 
 mod act;
 mod error;
@@ -18,6 +19,7 @@ use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use uuid::Uuid;
 
 pub use error::{ClientError, NoResult};
 pub use runs::{Pages, RunQuery};
@@ -45,15 +47,6 @@ pub struct Client {
     base: Arc<Url>,
     headers: HeaderMap,
     tries: u32,
-}
-
-/// What happens when a request fails without a clear answer.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Repeat {
-    /// Twice is once: it is sent again.
-    Safe,
-    /// It is sent again only if it certainly had no effect.
-    IfNothingWasDone,
 }
 
 impl Client {
@@ -131,7 +124,7 @@ impl Client {
     pub async fn complete(&self, results: Vec<TaskReport>) -> Result<Vec<TaskAnswer>, ClientError> {
         let expected = results.len();
         let request = self.post("v1/tasks/complete", &CompleteTasks { results })?;
-        self.answers(request, |answers: TaskAnswers| answers.results, expected).await
+        self.answers(request, |answers: TaskAnswers| answers.results, expected, 1).await
     }
 
     /// Gives signs of life; each is answered for itself, in order. Sent once.
@@ -142,22 +135,23 @@ impl Client {
         let expected = beats.len();
         let request = self.post("v1/tasks/heartbeat", &HeartbeatTasks { beats })?;
         let request = request.timeout(HEARTBEAT_WITHIN);
-        self.answers(request, |answers: TaskAnswers| answers.results, expected).await
+        self.answers(request, |answers: TaskAnswers| answers.results, expected, 1).await
     }
 
-    /// Sends something that is answered piece by piece, whatever the status of the whole.
+    /// Sends something that is answered piece by piece, whatever the status of the whole; at most so many times.
     async fn answers<T: DeserializeOwned, One>(
         &self,
         request: RequestBuilder,
         results: impl Fn(T) -> Vec<One>,
         expected: usize,
+        tries: u32,
     ) -> Result<Vec<One>, ClientError> {
-        let answer = self.send_raw(request).await?;
-        match serde_json::from_slice(&answer.body).map(results) {
+        let answered = |answer: Answer| match serde_json::from_slice(&answer.body).map(&results) {
             Ok(results) if results.len() == expected => Ok(results),
             Ok(_) => Err(answer.unexpected()),
             Err(_) => Err(answer.refusal()),
-        }
+        };
+        self.repeatedly(request, tries, answered).await
     }
 
     fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, ClientError> {
@@ -174,29 +168,39 @@ impl Client {
         Ok(self.request(Method::POST, path)?.json(body))
     }
 
-    /// Sends a request, again where that helps and is right.
-    async fn send(&self, request: RequestBuilder, repeat: Repeat) -> Result<Answer, ClientError> {
+    /// A request that acts, with a key under which it is done once.
+    fn post_once(&self, path: &str, body: &impl Serialize) -> Result<RequestBuilder, ClientError> {
+        Ok(self.post(path, body)?.header("idempotency-key", Uuid::new_v4().to_string()))
+    }
+
+    /// Sends a request that is safe to repeat, again while that may help.
+    async fn send(&self, request: RequestBuilder) -> Result<Answer, ClientError> {
+        self.repeatedly(request, self.tries, Answer::successful).await
+    }
+
+    /// Sends a request once; every status but 2xx is an error.
+    async fn send_once(&self, request: RequestBuilder) -> Result<Answer, ClientError> {
+        self.send_raw(request).await?.successful()
+    }
+
+    async fn repeatedly<T>(
+        &self,
+        request: RequestBuilder,
+        tries: u32,
+        read: impl Fn(Answer) -> Result<T, ClientError>,
+    ) -> Result<T, ClientError> {
         let mut backoff = Backoff::new();
-        for _ in 1..self.tries {
+        for _ in 1..tries {
             let Some(again) = request.try_clone() else { break };
-            match self.send_once(again).await {
-                Err(error)
-                    if error.nothing_was_done()
-                        || (repeat == Repeat::Safe && error.is_transient()) =>
-                {
+            match self.send_raw(again).await.and_then(&read) {
+                Err(error) if error.is_transient() => {
                     tracing::debug!(%error, "asking the server again");
                     backoff.wait(error.retry_after()).await;
                 }
                 answer => return answer,
             }
         }
-        self.send_once(request).await
-    }
-
-    /// Sends a request once; every status but 2xx is an error.
-    async fn send_once(&self, request: RequestBuilder) -> Result<Answer, ClientError> {
-        let answer = self.send_raw(request).await?;
-        if answer.status.is_success() { Ok(answer) } else { Err(answer.refusal()) }
+        read(self.send_raw(request).await?)
     }
 
     async fn send_raw(&self, request: RequestBuilder) -> Result<Answer, ClientError> {
@@ -216,6 +220,10 @@ struct Answer {
 }
 
 impl Answer {
+    fn successful(self) -> Result<Answer, ClientError> {
+        if self.status.is_success() { Ok(self) } else { Err(self.refusal()) }
+    }
+
     fn refusal(self) -> ClientError {
         match serde_json::from_slice::<Problem>(&self.body) {
             Ok(problem) => {

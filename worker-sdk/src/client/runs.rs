@@ -8,7 +8,7 @@ use backstitch_saga::protocol::{HistoryEntry, Outcome, Page, RunLine, RunView, S
 use futures::Stream;
 use serde::de::DeserializeOwned;
 
-use super::{Client, ClientError, Repeat, read};
+use super::{Client, ClientError, read};
 
 /// Which runs to list, newest first.
 #[derive(Clone, Debug, Default)]
@@ -77,7 +77,7 @@ impl Client {
     /// # Errors
     /// A problem `unknown_run`.
     pub async fn run(&self, run: RunId) -> Result<RunView, ClientError> {
-        read(self.send(self.get(&format!("v1/runs/{run}"))?, Repeat::Safe).await?)
+        read(self.send(self.get(&format!("v1/runs/{run}"))?).await?)
     }
 
     /// One run, as it was after its record `seq`.
@@ -86,7 +86,7 @@ impl Client {
     /// A problem `unknown_run`.
     pub async fn run_as_of(&self, run: RunId, seq: u64) -> Result<RunView, ClientError> {
         let request = self.get(&format!("v1/runs/{run}"))?.query(&[("as_of", seq)]);
-        read(self.send(request, Repeat::Safe).await?)
+        read(self.send(request).await?)
     }
 
     /// Runs, newest first.
@@ -146,7 +146,7 @@ impl<T: DeserializeOwned> Pages<T> {
             Next::After(cursor) => request = request.query(&[("after", cursor)]),
             Next::Done => return Ok(None),
         }
-        let page: Page<T> = read(self.client.send(request, Repeat::Safe).await?)?;
+        let page: Page<T> = read(self.client.send(request).await?)?;
         self.next = page.next.map_or(Next::Done, Next::After);
         Ok(Some(page.items))
     }

@@ -9,10 +9,11 @@ use backstitch_saga::protocol::{
     Outcome, Problem, RunStarted, RunView, StartAnswer, StartAnswers, StartRun, StartRuns, State,
 };
 use backstitch_saga::{Payload, RunId, Span};
+use reqwest::RequestBuilder;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Client, ClientError, NoResult, Repeat, read};
+use super::{Client, ClientError, NoResult, read};
 use crate::Workflow;
 use crate::client::ANSWER_WITHIN;
 
@@ -50,8 +51,7 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// A [`ClientError`] when the request as a whole was refused or got lost. It is sent once; if all starts have keys,
-    /// it can be sent again.
+    /// A [`ClientError`] when the request as a whole was refused or got lost.
     pub async fn start_all<Out>(
         &self,
         starts: impl IntoIterator<Item = StartBuilder<Out>>,
@@ -68,9 +68,10 @@ impl Client {
             runs.push(start.start);
         }
         let expected = runs.len();
-        let request = self.post("v1/runs/batch", &StartRuns { runs })?;
-        let answers =
-            self.answers(request, |answers: StartAnswers| answers.results, expected).await?;
+        let keyed = runs.iter().all(|run| run.key.is_some());
+        let request = self.post_start("v1/runs/batch", &StartRuns { runs }, keyed)?;
+        let results = |answers: StartAnswers| answers.results;
+        let answers = self.answers(request, results, expected, self.tries).await?;
         let started = answers.into_iter().map(|answer| match answer.id {
             Some(id) => Ok(RunHandle { client: self.clone(), id, view: None, output: PhantomData }),
             None => Err(refused(answer)),
@@ -101,6 +102,18 @@ impl Client {
     }
 }
 
+impl Client {
+    /// A start whose runs all have keys is safe to repeat by them; others get a key for the request.
+    fn post_start(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        keyed: bool,
+    ) -> Result<RequestBuilder, ClientError> {
+        if keyed { self.post(path, body) } else { self.post_once(path, body) }
+    }
+}
+
 /// Why one start of many was refused.
 fn refused(answer: StartAnswer) -> ClientError {
     let code = answer.code.unwrap_or_default();
@@ -120,8 +133,8 @@ pub struct StartBuilder<Out> {
 }
 
 impl<Out> StartBuilder<Out> {
-    /// The caller's own key: one run per workflow and key, however often it is asked for. With a key a start whose
-    /// answer got lost is repeated safely.
+    /// The caller's own key: one run per workflow and key, however often it is asked for, also by a caller that died in
+    /// between. A start whose answer got lost is repeated safely with a key and without.
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.start.key = Some(key.into());
         self
@@ -155,15 +168,14 @@ impl<Out> StartBuilder<Out> {
         if let Some(error) = self.unsendable {
             return Err(error.into());
         }
-        let repeat = if self.start.key.is_some() { Repeat::Safe } else { Repeat::IfNothingWasDone };
-        let request = self.client.post("v1/runs", &self.start)?;
+        let request = self.client.post_start("v1/runs", &self.start, self.start.key.is_some())?;
         let Some(wait) = self.wait else {
-            let RunStarted { id, .. } = read(self.client.send(request, repeat).await?)?;
+            let RunStarted { id, .. } = read(self.client.send(request).await?)?;
             return Ok(RunHandle { client: self.client, id, view: None, output: PhantomData });
         };
         let request =
             request.query(&[("wait", Span::from(wait).to_string())]).timeout(wait + ANSWER_WITHIN);
-        let view: RunView = read(self.client.send(request, repeat).await?)?;
+        let view: RunView = read(self.client.send(request).await?)?;
         let id = view.id;
         Ok(RunHandle { client: self.client, id, view: Some(view), output: PhantomData })
     }
@@ -240,7 +252,7 @@ impl Client {
                 .get(&format!("v1/runs/{run}"))?
                 .query(&[("wait", Span::from(wait).to_string())])
                 .timeout(wait + ANSWER_WITHIN);
-            let view: RunView = read(self.send(request, Repeat::Safe).await?)?;
+            let view: RunView = read(self.send(request).await?)?;
             if view.state == State::Ended || wait.is_zero() {
                 return Ok(view);
             }

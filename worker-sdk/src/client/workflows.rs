@@ -4,7 +4,7 @@ use backstitch_saga::protocol::WorkflowView;
 use backstitch_saga::{Definition, Violation};
 use reqwest::{Method, StatusCode};
 
-use super::{Client, ClientError, Pages, Repeat, read};
+use super::{Client, ClientError, Pages, read};
 use crate::Workflow;
 
 /// What registering a definition did.
@@ -38,7 +38,7 @@ impl Client {
     ) -> Result<Registered, ClientError> {
         let path = format!("v1/workflows/{}/versions/{}", definition.name, definition.version);
         let request = self.request(Method::PUT, &path)?.json(definition);
-        let answer = self.send(request, Repeat::Safe).await?;
+        let answer = self.send(request).await?;
         Ok(match answer.status {
             StatusCode::CREATED => Registered::Created,
             _ => Registered::Unchanged,
@@ -51,7 +51,7 @@ impl Client {
     /// A [`ClientError`] when the question could not be asked.
     pub async fn validate(&self, definition: &Definition) -> Result<Vec<Violation>, ClientError> {
         let request = self.post("v1/workflows/validate", definition)?;
-        match self.send(request, Repeat::Safe).await {
+        match self.send(request).await {
             Ok(_) => Ok(Vec::new()),
             Err(ClientError::Problem { problem, .. }) if !problem.errors.is_empty() => {
                 Ok(problem.errors)
@@ -78,6 +78,6 @@ impl Client {
     /// A problem `unknown_workflow`.
     pub async fn workflow(&self, name: &str, version: u32) -> Result<WorkflowView, ClientError> {
         let request = self.get(&format!("v1/workflows/{name}/versions/{version}"))?;
-        read(self.send(request, Repeat::Safe).await?)
+        read(self.send(request).await?)
     }
 }

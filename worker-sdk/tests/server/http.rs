@@ -10,10 +10,10 @@ use tokio::task::JoinSet;
 /// What is answered: a status and a JSON body. `None` breaks the connection off.
 pub(crate) type Answer = Option<(u16, String)>;
 
-/// Serves `answer(path, body)` on a free port until the returned tasks are dropped; the server's URL.
+/// Serves `answer(path, body, idempotency key)` on a free port until the returned tasks are dropped; the server's URL.
 pub(crate) async fn serve<F, Work>(answer: F) -> (String, JoinSet<()>)
 where
-    F: Fn(String, String) -> Work + Send + Sync + 'static,
+    F: Fn(String, String, Option<String>) -> Work + Send + Sync + 'static,
     Work: Future<Output = Answer> + Send + 'static,
 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -34,7 +34,7 @@ where
 
 async fn speak<F, Work>(stream: TcpStream, answer: &F) -> std::io::Result<()>
 where
-    F: Fn(String, String) -> Work,
+    F: Fn(String, String, Option<String>) -> Work,
     Work: Future<Output = Answer>,
 {
     let mut stream = BufReader::new(stream);
@@ -44,7 +44,7 @@ where
             return Ok(());
         }
         let path = line.split(' ').nth(1).unwrap_or("/").to_owned();
-        let mut length = 0;
+        let (mut length, mut key) = (0, None);
         loop {
             let mut header = String::new();
             stream.read_line(&mut header).await?;
@@ -54,12 +54,15 @@ where
             if let Some(value) = header.to_ascii_lowercase().strip_prefix("content-length:") {
                 length = value.trim().parse().unwrap_or(0);
             }
+            if let Some(value) = header.to_ascii_lowercase().strip_prefix("idempotency-key:") {
+                key = Some(value.trim().to_owned());
+            }
         }
         let mut body = vec![0; length];
         stream.read_exact(&mut body).await?;
         let body = String::from_utf8_lossy(&body).into_owned();
         let answered = tokio::select! {
-            answered = answer(path, body) => answered,
+            answered = answer(path, body, key) => answered,
             // Nothing is sent before the answer, so this is the other side hanging up.
             _ = stream.fill_buf() => None,
         };

@@ -74,7 +74,7 @@ impl Server {
     pub(crate) async fn start() -> Server {
         let desk = Arc::new(Desk::default());
         let serving = Arc::clone(&desk);
-        let (url, tasks) = http::serve(move |path, body| {
+        let (url, tasks) = http::serve(move |path, body, _| {
             let desk = Arc::clone(&serving);
             async move { desk.answer(&path, &body).await }
         })

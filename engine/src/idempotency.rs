@@ -1,0 +1,231 @@
+//! Requests with an `Idempotency-Key`: asked twice they are done once, and answered the same.
+//!
+//! The key is reserved before the act and completed with the answer after it. A process that dies in between leaves a
+//! reservation, which a repeat takes over and executes again. That is right because what the engine does is idempotent
+//! by itself: an act by the same actor for the same reason is done once, and a start gets its run's id from the
+//! reservation ([`Reservation::run_id`]), so that it is the same run. The lease on a reservation therefore only spares
+//! work; no promise rests on it. What HTTP makes of this stands in `backstitch-api`.
+
+use std::time::Duration;
+
+use backstitch_saga::{RunId, Span, Time};
+use sha2::{Digest, Sha256};
+
+use crate::node::Node;
+use crate::store::idempotency as table;
+use crate::{Engine, Error};
+
+/// For how long a reservation is taken to be worked on when its node lives. Longer than most requests take.
+const LEASE: Duration = Duration::from_secs(60);
+/// How many keys are forgotten with one statement.
+const FORGOTTEN: i64 = 1_000;
+/// How many statements one look takes at most, so that a backlog does not keep a connection for long.
+const LOOKS: usize = 100;
+
+/// A request with a key.
+#[derive(Clone, Copy, Debug)]
+pub struct IdempotentRequest<'a> {
+    /// Where it acts.
+    pub namespace: &'a str,
+    /// Who asks.
+    pub actor: &'a str,
+    /// The HTTP method.
+    pub method: &'a str,
+    /// The path as it was asked for, without the query.
+    pub path: &'a str,
+    /// The key.
+    pub key: &'a str,
+    /// The raw body.
+    pub body: &'a [u8],
+}
+
+/// What is to be done with a request.
+#[derive(Clone, Debug)]
+pub enum Reserved {
+    /// Do it, then say how it was answered: [`Engine::keep_answer`], [`Engine::free`] or [`Engine::forget_key`].
+    Yours(Reservation),
+    /// It was done: answer this again.
+    Answered(KeptAnswer),
+    /// The same request is being worked on.
+    InFlight,
+    /// The key belongs to a request with another body.
+    OtherBody,
+}
+
+/// The right to act on a request, and what its starts get their ids from.
+#[derive(Clone, Debug)]
+pub struct Reservation {
+    namespace: String,
+    scope: [u8; 32],
+    at: Time,
+}
+
+/// An answer that is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptAnswer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The header `Content-Type`.
+    pub content_type: Option<String>,
+    /// The header `Location`.
+    pub location: Option<String>,
+    /// The body; `None` when it was too large to be kept.
+    pub body: Option<Vec<u8>>,
+}
+
+impl Reservation {
+    /// The id of the run that start number `index` of this request starts: the same in every repeat.
+    #[must_use]
+    pub fn run_id(&self, index: usize) -> RunId {
+        let mut digest = Sha256::new();
+        digest.update(self.namespace.as_bytes());
+        digest.update(self.scope);
+        digest.update((index as u64).to_be_bytes());
+        let digest = digest.finalize();
+        let mut random = [0; 10];
+        random.copy_from_slice(&digest[..10]);
+        let millis = u64::try_from(self.at.0).unwrap_or_default();
+        RunId(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
+    }
+
+    fn place(&self) -> (&str, &[u8]) {
+        (&self.namespace, &self.scope)
+    }
+}
+
+/// The digest under which a request stands. Each part goes in with its length, so that no two run together.
+fn scope_of(request: &IdempotentRequest<'_>) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    for part in [request.actor, request.method, request.path, request.key] {
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part.as_bytes());
+    }
+    digest.finalize().into()
+}
+
+impl Engine {
+    /// Reserves the key of a request, or says what became of it.
+    ///
+    /// # Errors
+    /// [`Error::Store`]; then nothing may be done.
+    pub async fn reserve(&self, request: IdempotentRequest<'_>) -> Result<Reserved, Error> {
+        let node = self.node();
+        let scope = scope_of(&request);
+        let body: [u8; 32] = Sha256::digest(request.body).into();
+        let now = node.clock.now();
+        let dead_after =
+            i64::try_from(node.options.tuning.dead_after.as_millis()).unwrap_or(i64::MAX);
+        let place = (request.namespace, &scope[..]);
+        let mut connection = self.pool().acquire().await?;
+        let until = now.after(LEASE.into());
+        let reserved =
+            table::reserve(&mut connection, place, &body, (now, until), node.id, dead_after);
+        if let Some(at) = reserved.await? {
+            let namespace = request.namespace.to_owned();
+            return Ok(Reserved::Yours(Reservation { namespace, scope, at }));
+        }
+        Ok(match table::find(&mut connection, place).await? {
+            Some((known, _)) if known != body => Reserved::OtherBody,
+            Some((_, Some(answer))) => Reserved::Answered(answer),
+            // Without a row it was given up just now; asked again it will be free.
+            Some((_, None)) | None => Reserved::InFlight,
+        })
+    }
+
+    /// Keeps the answer for repeats. The first that is kept stays.
+    ///
+    /// # Errors
+    /// [`Error::Store`]; then a repeat executes the request again, which is safe.
+    pub async fn keep_answer(&self, it: &Reservation, answer: &KeptAnswer) -> Result<(), Error> {
+        let mut connection = self.pool().acquire().await?;
+        Ok(table::keep(&mut connection, it.place(), answer).await?)
+    }
+
+    /// It is not known whether it was done: a repeat may execute it at once, under the same ids.
+    ///
+    /// # Errors
+    /// [`Error::Store`]; then a repeat has to wait until the lease is over.
+    pub async fn free(&self, it: &Reservation) -> Result<(), Error> {
+        let mut connection = self.pool().acquire().await?;
+        Ok(table::free(&mut connection, it.place(), self.node().id).await?)
+    }
+
+    /// Nothing was done: the key is as if it had never been used.
+    ///
+    /// # Errors
+    /// [`Error::Store`]; then a repeat has to wait until the lease is over.
+    pub async fn forget_key(&self, it: &Reservation) -> Result<(), Error> {
+        let mut connection = self.pool().acquire().await?;
+        Ok(table::drop_key(&mut connection, it.place(), self.node().id).await?)
+    }
+
+    /// How long answers are kept, at least.
+    #[must_use]
+    pub fn idempotency_retention(&self) -> Span {
+        self.node().options.idempotency_retention.into()
+    }
+}
+
+/// Forgets what is past retention. Answers how many keys.
+pub(crate) async fn forget(node: &Node) -> Result<usize, Error> {
+    let keep = Span::from(node.options.idempotency_retention).0;
+    let before = Time(node.clock.now().0.saturating_sub_unsigned(keep));
+    let mut connection = node.database.keepers.acquire().await?;
+    let mut forgotten = 0;
+    for _ in 0..LOOKS {
+        let count = table::forget(&mut connection, before, FORGOTTEN).await?;
+        forgotten += usize::try_from(count).unwrap_or_default();
+        if count < FORGOTTEN.unsigned_abs() {
+            break;
+        }
+    }
+    Ok(forgotten)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> IdempotentRequest<'static> {
+        IdempotentRequest {
+            namespace: "shop",
+            actor: "till",
+            method: "POST",
+            path: "/v1/runs",
+            key: "k",
+            body: b"{}",
+        }
+    }
+
+    #[test]
+    fn a_scope_is_who_asks_what_under_which_key() {
+        let scope = scope_of(&request());
+        for other in [
+            IdempotentRequest { actor: "desk", ..request() },
+            IdempotentRequest { method: "PUT", ..request() },
+            IdempotentRequest { path: "/v1/runs/batch", ..request() },
+            IdempotentRequest { key: "l", ..request() },
+            IdempotentRequest { actor: "til", method: "lPOST", ..request() },
+        ] {
+            assert_ne!(scope_of(&other), scope, "{other:?}");
+        }
+        assert_eq!(scope_of(&IdempotentRequest { body: b"[]", ..request() }), scope);
+    }
+
+    #[test]
+    fn the_ids_of_a_reservation_are_always_the_same_and_of_its_time() {
+        let at = Time(1_767_700_000_123);
+        let of = |namespace: &str| Reservation {
+            namespace: namespace.to_owned(),
+            scope: scope_of(&request()),
+            at,
+        };
+        let ids: Vec<RunId> = (0..3).map(|index| of("shop").run_id(index)).collect();
+        assert_eq!(ids[1], of("shop").run_id(1));
+        assert!(ids[0] != ids[1] && ids[1] != ids[2] && ids[0] != of("toys").run_id(0));
+        for RunId(id) in ids {
+            assert_eq!(id.get_version(), Some(uuid::Version::SortRand));
+            assert_eq!(id.as_u128() >> 80, 1_767_700_000_123);
+        }
+    }
+}
