@@ -4,6 +4,7 @@
 
 mod api;
 mod chaos;
+mod cli;
 mod demo;
 mod engine;
 mod local_postgres;

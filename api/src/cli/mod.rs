@@ -1,12 +1,13 @@
 //! The command line: `backstitch VERB`. Flags go before `BACKSTITCH_*` variables, those before defaults.
 //!
 //! Exit codes: 0 it is done; 1 it failed, or found something wrong; 2 it was asked wrongly, or PostgreSQL's programs
-//! are missing.
+//! are missing; those of verbs that ask a server stand in `remote`.
 
 mod dev;
 mod doctor;
 mod key;
 mod log;
+mod remote;
 mod serve;
 mod workflow;
 
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use backstitch_engine::local_postgres::LocalPostgresError;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::bench::{self, BenchOptions, WorkerArgs};
 use crate::demo::{self, DemoOptions};
@@ -43,7 +44,7 @@ enum Verb {
     Dev(dev::DevArgs),
     /// Compare the indexes with the journals, and mend them
     Doctor(doctor::DoctorArgs),
-    /// Make and revoke credentials
+    /// Make and revoke credentials where the database is; the first admin is made here
     #[command(subcommand)]
     Key(key::KeyVerb),
     /// Work with definitions
@@ -53,6 +54,11 @@ enum Verb {
     Demo(DemoOptions),
     /// Measure how fast it is on this machine, and how close to what PostgreSQL can write
     Bench(BenchOptions),
+    /// Print what a shell needs to complete verbs and flags: `source <(backstitch completions bash)`
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
     /// Be the worker of a benchmark
     #[command(hide = true)]
     BenchWorker(WorkerArgs),
@@ -89,16 +95,35 @@ impl DatabaseArgs {
     }
 }
 
+/// The whole command line: what is done here, and what a server is asked.
+fn program() -> Command {
+    remote::add(Cli::command())
+}
+
+/// The verbs that ask a server: for each an example of what is typed, and what it is for.
+#[must_use]
+pub fn verbs() -> Vec<(String, String)> {
+    remote::listed()
+}
+
+pub use remote::WITHOUT_VERB as OPERATIONS_WITHOUT_VERB;
+
 /// Runs the program: reads the command line, does what it says, and says how it went.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = program().get_matches();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("backstitch: the runtime does not start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if let Some((verb, matches)) = remote::find(&matches) {
+        return runtime.block_on(remote::run(&verb, &matches));
+    }
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     log::start(cli.log, matches!(cli.verb, Verb::Serve(_) | Verb::Dev(_)));
-    let done = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("the runtime does not start")
-        .and_then(|runtime| runtime.block_on(run(cli.verb)));
-    match done {
+    match runtime.block_on(run(cli.verb)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -126,6 +151,11 @@ async fn run(verb: Verb) -> anyhow::Result<bool> {
         Verb::Workflow(verb) => workflow::run(&verb),
         Verb::Demo(options) => demo::run(options).await,
         Verb::Bench(options) => bench::run(options).await.map(|()| true),
+        Verb::Completions { shell } => {
+            let out = &mut std::io::stdout();
+            clap_complete::generate(shell, &mut program(), "backstitch", out);
+            Ok(true)
+        }
         Verb::BenchWorker(args) => bench::work(args).await.map(|()| true),
         Verb::Shop(command) => backstitch_shop::cli::run(command).await.map(|()| true),
     }
@@ -133,12 +163,10 @@ async fn run(verb: Verb) -> anyhow::Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_well_formed() {
-        Cli::command().debug_assert();
+        program().debug_assert();
     }
 }

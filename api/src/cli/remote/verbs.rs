@@ -1,0 +1,192 @@
+//! Which verb asks which operation. The names follow from the routes; what is named otherwise stands in a table.
+
+use std::collections::BTreeMap;
+
+use super::operation::{self, Operation};
+
+/// A verb of the command line that asks the server one thing.
+#[derive(Clone, Debug)]
+pub(crate) struct Verb {
+    /// `run`, `workflow`, …; empty for a verb that stands alone.
+    pub(crate) group: String,
+    pub(crate) name: String,
+    pub(crate) operation: Operation,
+    pub(crate) does: Does,
+}
+
+/// What a verb does with the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Does {
+    /// Prints it.
+    Print,
+    /// Asks again and again and prints how it changes, until it is over.
+    Watch,
+}
+
+/// Operations without a verb, with the reason.
+pub const WITHOUT_VERB: &[(&str, &str)] = &[
+    ("claim_tasks", "for workers"),
+    ("complete_tasks", "for workers"),
+    ("heartbeat_tasks", "for workers"),
+    ("validate_workflow", "`workflow validate` checks without a server"),
+];
+
+/// Operations whose verb does not follow from their route.
+const NAMES: &[(&str, &str)] = &[
+    ("start_run", "start"),
+    ("start_runs", "start-many"),
+    ("list_workflow_versions", "versions"),
+    ("register_workflow", "register"),
+    ("create_credential", "create"),
+    ("revoke_credential", "revoke"),
+];
+
+/// Verbs with a second name.
+const ALIASES: &[(&str, &str, &str)] = &[("run", "show", "get")];
+
+/// Operations that can be watched.
+const WATCHED: &[&str] = &["show_run"];
+
+/// Members of a body that are given by their place, after the parameters of the path.
+const PLACED: &[(&str, &[&str])] = &[("start_run", &["workflow"])];
+
+/// Operations whose body comes as a file.
+const FILES: &[&str] = &["register_workflow", "start_runs"];
+
+/// What the groups are about.
+const GROUPS: &[(&str, &str)] = &[
+    ("run", "Start runs, look at them, act on them"),
+    ("workflow", "Work with definitions"),
+    ("credential", "Make and revoke credentials, on a server"),
+    ("worker", "See who works"),
+    ("incident", "See and settle what needs a person"),
+    ("job", "Work through many things at once"),
+    ("schedule", "Start runs by the clock"),
+    ("queue", "See and steer what is handed out"),
+    ("fact", "State facts that runs wait for"),
+];
+
+impl Verb {
+    /// The second name, if there is one.
+    pub(crate) fn alias(&self) -> Option<&'static str> {
+        let ours = |alias: &&(&str, &str, &str)| (alias.0, alias.1) == (&*self.group, &*self.name);
+        ALIASES.iter().find(ours).map(|alias| alias.2)
+    }
+
+    /// Whether the body comes as a file.
+    pub(crate) fn takes_file(&self) -> bool {
+        FILES.contains(&self.operation.id.as_str())
+    }
+
+    /// The members of the body that are given by their place, in order.
+    pub(crate) fn placed(&self) -> &'static [&'static str] {
+        let found = PLACED.iter().find(|(id, _)| *id == self.operation.id);
+        found.map_or(&[], |(_, names)| names)
+    }
+
+    /// As it is typed: `run cancel`.
+    pub(crate) fn words(&self) -> String {
+        format!("{} {}", self.group, self.name).trim().to_owned()
+    }
+}
+
+/// What a group is about.
+pub(crate) fn about(group: &str) -> String {
+    let known = GROUPS.iter().find(|(name, _)| *name == group);
+    known.map_or_else(|| format!("Everything about a {group}"), |(_, about)| (*about).to_owned())
+}
+
+/// All verbs that ask a server, by group and name. No two are named the same.
+pub(crate) fn all() -> Vec<Verb> {
+    let mut named: BTreeMap<(String, String), Verb> = BTreeMap::new();
+    for operation in operation::all() {
+        if WITHOUT_VERB.iter().any(|(id, _)| *id == operation.id) {
+            continue;
+        }
+        let (group, mut name) = name_of(&operation);
+        if named.contains_key(&(group.clone(), name.clone())) {
+            name = operation.id.replace('_', "-");
+        }
+        if WATCHED.contains(&operation.id.as_str()) {
+            let watch = Verb {
+                group: group.clone(),
+                name: "watch".to_owned(),
+                operation: operation.clone(),
+                does: Does::Watch,
+            };
+            named.insert((group.clone(), watch.name.clone()), watch);
+        }
+        let verb = Verb { group: group.clone(), name: name.clone(), operation, does: Does::Print };
+        named.insert((group, name), verb);
+    }
+    named.into_values().collect()
+}
+
+/// Group and name. `GET /v1/runs` is `run list`, `GET /v1/runs/{id}` is `run show`, `POST /v1/runs/{id}/cancel` is
+/// `run cancel`.
+fn name_of(operation: &Operation) -> (String, String) {
+    let segments: Vec<&str> = operation.path.split('/').skip(2).collect();
+    let first = segments.first().copied().unwrap_or_default();
+    let Some(group) = first.strip_suffix('s') else {
+        return match segments.len() {
+            1 => (String::new(), first.to_owned()),
+            _ => (first.to_owned(), by_shape(&operation.method, &segments)),
+        };
+    };
+    let known = NAMES.iter().find(|(id, _)| *id == operation.id);
+    let name = known
+        .map_or_else(|| by_shape(&operation.method, &segments), |(_, name)| (*name).to_owned());
+    (group.to_owned(), name)
+}
+
+fn by_shape(method: &str, segments: &[&str]) -> String {
+    let last = segments.last().copied().unwrap_or_default();
+    let one = last.starts_with('{');
+    let word = match (method, segments.len(), one) {
+        ("GET", 1, _) => "list",
+        ("POST", 1, _) => "create",
+        ("GET", _, true) => "show",
+        ("PUT" | "PATCH", _, true) => "set",
+        ("DELETE", _, true) => "delete",
+        ("POST", _, true) => "create",
+        ("PUT", _, false) => return format!("set-{last}"),
+        ("DELETE", _, false) => return format!("delete-{last}"),
+        _ => last,
+    };
+    word.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_from_routes() {
+        let all = all();
+        let words = |id: &str| {
+            let of = all.iter().filter(|verb| verb.operation.id == id);
+            of.map(Verb::words).collect::<Vec<_>>()
+        };
+        assert_eq!(words("list_runs"), ["run list"]);
+        assert_eq!(words("show_run"), ["run show", "run watch"]);
+        assert_eq!(words("cancel_run"), ["run cancel"]);
+        assert_eq!(words("run_history"), ["run history"]);
+        assert_eq!(words("list_items"), ["run items"]);
+        assert_eq!(words("start_run"), ["run start"]);
+        assert_eq!(words("register_workflow"), ["workflow register"]);
+        assert_eq!(words("whoami"), ["whoami"]);
+        assert!(words("claim_tasks").is_empty());
+    }
+
+    #[test]
+    fn the_tables_name_operations_that_exist() {
+        let all = operation::all();
+        let names = NAMES.iter().map(|(id, _)| *id);
+        let placed = PLACED.iter().map(|(id, _)| *id);
+        let without = WITHOUT_VERB.iter().map(|(id, _)| *id);
+        let lists = WATCHED.iter().chain(FILES).copied();
+        for id in names.chain(placed).chain(without).chain(lists) {
+            assert!(all.iter().any(|operation| operation.id == id), "{id}");
+        }
+    }
+}
