@@ -1,5 +1,7 @@
 //! The examples in the OpenAPI document. A test reads each as the type it stands for.
 
+pub(crate) mod incidents;
+
 use serde_json::{Value, json};
 
 const RUN: &str = "019a9b1e-3c00-7c41-9d3e-5b7f3f0a9c11";
@@ -225,7 +227,7 @@ mod tests {
     use crate::check::Check;
 
     #[track_caller]
-    fn reads_as<T: DeserializeOwned + Serialize>(example: &Value) {
+    pub(super) fn reads_as<T: DeserializeOwned + Serialize>(example: &Value) {
         let value: T = serde_json::from_str(&example.to_string()).unwrap();
         assert_eq!(&serde_json::to_value(value).unwrap(), example);
     }

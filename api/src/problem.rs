@@ -236,6 +236,7 @@ const TITLES: &[(&str, &str)] = &[
     ("store_failed", "The database failed"),
     ("unknown_credential", "There is no such credential"),
     ("unknown_field", "A field is not known"),
+    ("unknown_incident", "There is no such incident"),
     ("unknown_record", "The run has no such record"),
     ("unknown_route", "There is no such route"),
     ("unknown_run", "There is no such run"),

@@ -14,6 +14,20 @@ use crate::definitions::hex;
 pub(crate) struct Cursor;
 
 impl Cursor {
+    /// A place in a list of the kind `kind`.
+    pub(crate) fn of(kind: char, place: &str) -> String {
+        seal(kind, place)
+    }
+
+    /// The place of such a cursor, as `read` reads it.
+    pub(crate) fn place<T>(
+        kind: char,
+        text: &str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<T, Error> {
+        open(kind, text).and_then(|place| read(&place)).ok_or_else(invalid)
+    }
+
     pub(crate) fn of_run(id: Uuid) -> String {
         seal('r', &id.to_string())
     }

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use backstitch_saga::{Event, Record, Run, RunId};
+use backstitch_saga::{Event, Record, Run, RunId, fingerprint};
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
@@ -14,6 +14,8 @@ use uuid::Uuid;
 use crate::executor::index::state_of;
 use crate::executor::load::fold_rows;
 use crate::node::Node;
+use crate::store::acts::ActRow;
+use crate::store::batch::printable;
 use crate::store::codec::decode;
 use crate::store::index::{self, Charge, IncidentRow, IndexRows, RunRow};
 use crate::store::journal;
@@ -125,7 +127,9 @@ async fn expected(
         })
         .collect();
     ready.sort();
-    Ok(IndexRows { run: run_row(&run, &records, charge), ready, incidents: incidents(&records) })
+    let incidents = incidents(&run.graph().definition.name, &records);
+    let acts = rows.iter().zip(&records).flat_map(|(row, record)| acts(row.seq, record)).collect();
+    Ok(IndexRows { run: run_row(&run, &records, charge), ready, incidents, acts })
 }
 
 fn run_row(run: &Run, records: &[Record], charge: Charge) -> Option<RunRow> {
@@ -160,19 +164,22 @@ fn run_row(run: &Run, records: &[Record], charge: Charge) -> Option<RunRow> {
     })
 }
 
-fn incidents(records: &[Record]) -> Vec<IncidentRow> {
+fn incidents(workflow: &str, records: &[Record]) -> Vec<IncidentRow> {
     let mut rows: Vec<IncidentRow> = Vec::new();
     let mut places: HashMap<u32, usize> = HashMap::new();
     for record in records {
         for event in &record.events {
             match event {
-                Event::IncidentOpened { incident, kind, step, message } => {
+                Event::IncidentOpened { incident, kind, step, code, message } => {
+                    let (step, code) = (step.as_ref(), code.as_deref());
                     places.insert(*incident, rows.len());
                     rows.push(IncidentRow {
                         incident: i32::try_from(*incident).unwrap_or(i32::MAX),
                         kind: kind.as_str().to_owned(),
-                        step: step.as_ref().map(ToString::to_string),
-                        message: crate::store::batch::printable(message),
+                        step: step.map(ToString::to_string),
+                        code: code.map(printable),
+                        message: printable(message),
+                        fingerprint: fingerprint(workflow, step, *kind, code, message),
                         opened_at: record.at,
                         resolved_at: None,
                     });
@@ -187,6 +194,23 @@ fn incidents(records: &[Record]) -> Vec<IncidentRow> {
         }
     }
     rows
+}
+
+/// What people did, by one record.
+fn acts(seq: i32, record: &Record) -> Vec<ActRow> {
+    let act = |(place, event): (usize, &Event)| {
+        let act = event.act()?;
+        Some(ActRow {
+            seq,
+            place: i32::try_from(place).unwrap_or(i32::MAX),
+            at: record.at,
+            actor: printable(&act.by.actor),
+            verb: act.verb.to_owned(),
+            step: act.step.map(ToString::to_string),
+            reason: printable(&act.by.reason),
+        })
+    };
+    record.events.iter().enumerate().filter_map(act).collect()
 }
 
 /// What differs, in words.
@@ -216,6 +240,9 @@ fn differences(expected: &IndexRows, there: &IndexRows) -> Vec<String> {
             "incidents has {:?}, the journal says {:?}",
             there.incidents, expected.incidents
         ));
+    }
+    if expected.acts != there.acts {
+        told.push(format!("acts has {:?}, the journal says {:?}", there.acts, expected.acts));
     }
     told
 }

@@ -95,6 +95,7 @@ impl Engine {
             counters: Counters::default(),
             definitions: Definitions::default(),
             waiters: Waiters::default(),
+            boards: crate::status::Boards::default(),
             credentials: credentials::Cache::default(),
             shards: doors,
             turns: Semaphore::new(tuning.writers.max(1)),

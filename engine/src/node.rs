@@ -27,6 +27,7 @@ pub(crate) struct Node {
     pub(crate) definitions: Definitions,
     pub(crate) handover: HandOver,
     pub(crate) waiters: Waiters,
+    pub(crate) boards: crate::status::Boards,
     pub(crate) credentials: crate::credentials::Cache,
     pub(crate) shards: Vec<ShardDoor>,
     /// A shard writes when it has one of these.

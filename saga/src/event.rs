@@ -303,6 +303,9 @@ pub enum Event {
         /// About what.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         step: Option<StepPath>,
+        /// The code of the error that it opened with, if there was one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        code: Option<String>,
         /// For people.
         message: String,
     },

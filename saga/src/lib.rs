@@ -7,10 +7,12 @@
 //!
 //! What this crate does not do: it stores nothing, sends nothing, waits for nothing, and does not know who is asking.
 
+mod act;
 mod command;
 mod definition;
 mod event;
 mod expr;
+mod fingerprint;
 mod graph;
 mod hold;
 mod id;
@@ -24,6 +26,7 @@ mod validate;
 mod value;
 mod violation;
 
+pub use act::Act;
 pub use command::{Command, Refusal, RefusalCode, Reply, Start};
 pub use definition::{
     Class, Compensate, Definition, Empty, Jitter, Join, Losers, Map, OnFailure, OnTimeout,
@@ -31,6 +34,7 @@ pub use definition::{
 };
 pub use event::{By, Cause, Event, Fate, IncidentKind, Record, Slot, Source};
 pub use expr::{EvalError, Expr, Reference, Scope};
+pub use fingerprint::fingerprint;
 pub use graph::{Body, Graph, Node};
 pub use hold::{Hold, HoldKind};
 pub use id::{Action, RunId, StepPath, TaskKey, effect_key};

@@ -1,6 +1,7 @@
 //! The JSON that servers, workers and clients exchange: one home, used by `api/` and `worker-sdk/` alike.
 
 mod access;
+mod incidents;
 mod runs;
 mod tasks;
 mod view;
@@ -15,6 +16,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::{Definition, Timestamp, Violation};
 
 pub use access::{CredentialSecret, NewCredential, Role, WhoAmI};
+pub use incidents::{
+    ActLine, AttemptView, IncidentCounts, IncidentFilter, IncidentGroup, IncidentId, IncidentLine,
+    IncidentNote, IncidentState, IncidentView, KindCount, StatusView, Verb,
+};
 pub use runs::{
     ActOnRun, CompensateRun, Plan, PlannedUndo, RunStarted, Scope, StartAnswer, StartAnswers,
     StartRun, StartRuns,

@@ -168,6 +168,7 @@ impl Operation {
     pub fn path(&self, id: &str) -> String {
         self.path
             .replace("{id}", id)
+            .replace("{incident}", &format!("{id}-1"))
             .replace("{step}", "each")
             .replace("{name}", "place-order")
             .replace("{version}", "1")

@@ -3,6 +3,7 @@
 mod acts;
 mod credentials;
 mod each;
+mod incidents;
 mod ops;
 mod runs;
 mod tasks;
@@ -31,6 +32,7 @@ use crate::{front, problem};
     ),
     tags(
         (name = "runs", description = "Start, inspect, undo"),
+        (name = "incidents", description = "What needs a person, and what people did"),
         (name = "tasks", description = "What workers ask and report"),
         (name = "workflows", description = "Definitions"),
         (name = "server", description = "Who am I, is it well"),
@@ -51,6 +53,11 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(acts::kill))
         .routes(routes!(acts::retry))
         .routes(routes!(acts::mark_compensated))
+        .routes(routes!(incidents::list))
+        .routes(routes!(incidents::groups))
+        .routes(routes!(incidents::counts))
+        .routes(routes!(incidents::show))
+        .routes(routes!(incidents::acts))
         .routes(routes!(tasks::claim))
         .routes(routes!(tasks::complete))
         .routes(routes!(tasks::heartbeat))
@@ -60,6 +67,7 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(workflows::show, workflows::register))
         .routes(routes!(credentials::create, credentials::revoke))
         .routes(routes!(ops::whoami))
+        .routes(routes!(ops::status))
         .routes(routes!(ops::livez))
         .routes(routes!(ops::readyz))
         .routes(routes!(ops::metrics))

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use backstitch_saga::protocol::WhoAmI;
+use backstitch_saga::protocol::{StatusView, WhoAmI};
 
 use crate::access::{Caller, wire_role};
 use crate::app::{Access, Shared};
@@ -25,6 +25,18 @@ pub(crate) async fn whoami(State(app): Shared, caller: Caller, _: QueryOf<NoQuer
         open: app.access == Access::Open,
     };
     json(StatusCode::OK, &answer)
+}
+
+/// How the namespace is
+///
+/// Open incidents by kind with the oldest of each, runs that have not ended by state, and since when the oldest task on
+/// offer waits. Made to be polled: it is counted at most once a second however many ask, see `as_of`.
+#[utoipa::path(
+    get, path = "/v1/status", tag = "server", operation_id = "status",
+    responses((status = 200, description = "How it is.", body = StatusView, example = json!(examples::incidents::status())))
+)]
+pub(crate) async fn status(State(app): Shared, caller: Caller, _: QueryOf<NoQuery>) -> Answer {
+    json(StatusCode::OK, &app.engine.status(&caller.namespace).await)
 }
 
 /// Whether the process lives

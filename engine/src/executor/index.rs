@@ -6,7 +6,7 @@ use std::ops::Bound;
 use std::time::Duration;
 
 use backstitch_saga::protocol::{Outcome, State};
-use backstitch_saga::{Action, Event, Record, Run, RunId, StepPath, TaskKey, Time};
+use backstitch_saga::{Action, Event, Record, Run, RunId, StepPath, TaskKey, Time, fingerprint};
 
 use super::cache::CachedRun;
 use super::decide::Decided;
@@ -60,6 +60,7 @@ pub(crate) fn add(
     } else if let Some(state) = &state {
         batch.update(run, state);
     }
+    acts(batch, cached, seq, record);
     if record.events.iter().any(is_edge) {
         incidents(batch, cached, record);
         milestones(batch, cached, record);
@@ -211,6 +212,17 @@ fn is_edge(event: &Event) -> bool {
     )
 }
 
+/// What people did.
+fn acts(batch: &mut Batch, cached: &CachedRun, seq: i32, record: &Record) {
+    for (place, event) in record.events.iter().enumerate() {
+        if let Some(act) = event.act() {
+            let workflow = &cached.run.graph().definition.name;
+            let owner = (&*cached.namespace, workflow.as_str());
+            batch.act((cached.run.id(), seq, place), owner, record.at, &act);
+        }
+    }
+}
+
 /// Incidents that opened, and those that are over. One that did both in this record is written once.
 fn incidents(batch: &mut Batch, cached: &CachedRun, record: &Record) {
     let run = cached.run.id();
@@ -219,18 +231,22 @@ fn incidents(batch: &mut Batch, cached: &CachedRun, record: &Record) {
             |event| matches!(event, Event::IncidentResolved { incident } if *incident == wanted),
         )
     };
+    let workflow = &cached.run.graph().definition.name;
     let mut opened = BTreeSet::new();
     for event in &record.events {
         match event {
-            Event::IncidentOpened { incident, kind, step, message } => {
+            Event::IncidentOpened { incident, kind, step, code, message } => {
                 opened.insert(*incident);
+                let (step, code) = (step.as_ref(), code.as_deref());
                 let new = NewIncident {
                     incident: *incident,
                     namespace: &cached.namespace,
-                    workflow: &cached.run.graph().definition.name,
+                    workflow,
                     kind: kind.as_str(),
-                    step: step.as_ref(),
+                    step,
+                    code,
                     message,
+                    fingerprint: fingerprint(workflow, step, *kind, code, message),
                     opened_at: record.at,
                     resolved_at: over(*incident).then_some(record.at),
                 };

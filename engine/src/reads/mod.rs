@@ -21,7 +21,7 @@ use crate::node::Node;
 use crate::store::{self, journal};
 
 /// Reads a run as it is now.
-async fn read<T: Send + 'static>(
+pub(crate) async fn read<T: Send + 'static>(
     node: &Arc<Node>,
     namespace: &str,
     id: RunId,

@@ -9,11 +9,11 @@ use std::collections::HashMap;
 use backstitch_saga::protocol::{Outcome, State};
 use backstitch_saga::{RunId, Time};
 use sqlx::Row;
-use sqlx::postgres::{PgArguments, PgConnection, Postgres};
-use sqlx::query::Query;
+use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 use super::Trouble;
+use super::acts::Acts;
 use super::moment::Moment;
 use super::partitions::{Week, Weeks};
 use super::statement::{Form, Part, place_of_records, statement};
@@ -41,21 +41,25 @@ macro_rules! part {
         }
 
         impl $name {
-            fn add(&mut self, ($($column,)+): ($($kind,)+)) {
+            pub(super) fn add(&mut self, ($($column,)+): ($($kind,)+)) {
                 $(self.$column.push($column);)+
             }
 
-            fn len(&self) -> usize {
-                part!(@first self $($column)+).len()
+            pub(super) fn len(&self) -> usize {
+                $crate::store::batch::part!(@first self $($column)+).len()
             }
 
-            fn bind<'q>(&'q self, query: Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments> {
+            pub(super) fn bind<'q>(
+                &'q self,
+                query: sqlx::query::Query<'q, sqlx::postgres::Postgres, sqlx::postgres::PgArguments>,
+            ) -> sqlx::query::Query<'q, sqlx::postgres::Postgres, sqlx::postgres::PgArguments> {
                 query$(.bind(&self.$column))+
             }
         }
     };
     (@first $self:ident $first:ident $($rest:ident)*) => { $self.$first };
 }
+pub(crate) use part;
 
 part!(
     /// New records.
@@ -125,7 +129,9 @@ part!(
         workflow: String,
         kind: &'static str,
         step: Option<String>,
+        code: Option<String>,
         message: String,
+        fingerprint: String,
         opened_at: Moment,
         resolved_at: Option<Moment>,
     }
@@ -176,6 +182,7 @@ pub(crate) struct Batch {
     opened: Opened,
     resolved: Resolved,
     milestones: Milestones,
+    acts: Acts,
 }
 
 /// What a new line of `runs` says beside its state.
@@ -197,7 +204,9 @@ pub(crate) struct NewIncident<'a> {
     pub(crate) workflow: &'a str,
     pub(crate) kind: &'static str,
     pub(crate) step: Option<&'a backstitch_saga::StepPath>,
+    pub(crate) code: Option<&'a str>,
     pub(crate) message: &'a str,
+    pub(crate) fingerprint: String,
     pub(crate) opened_at: Time,
     pub(crate) resolved_at: Option<Time>,
 }
@@ -240,6 +249,7 @@ impl Batch {
             opened: Opened::default(),
             resolved: Resolved::default(),
             milestones: Milestones::default(),
+            acts: Acts::default(),
         }
     }
 
@@ -332,7 +342,9 @@ impl Batch {
             new.workflow.to_owned(),
             new.kind,
             new.step.map(ToString::to_string),
+            new.code.map(printable),
             printable(new.message),
+            new.fingerprint.clone(),
             Moment(new.opened_at),
             moment(new.resolved_at),
         ));
@@ -345,6 +357,29 @@ impl Batch {
     /// `milestones` is a JSON array.
     pub(crate) fn milestones(&mut self, namespace: &str, run: RunId, at: Time, milestones: String) {
         self.milestones.add((namespace.to_owned(), run.0, Moment(at), milestones));
+    }
+
+    /// An act that event `place` of record `seq` tells of.
+    pub(crate) fn act(
+        &mut self,
+        (run, seq, place): (RunId, i32, usize),
+        (namespace, workflow): (&str, &str),
+        at: Time,
+        act: &backstitch_saga::Act<'_>,
+    ) {
+        let place = i32::try_from(place).unwrap_or(i32::MAX);
+        self.acts.add((
+            run.0,
+            seq,
+            place,
+            namespace.to_owned(),
+            workflow.to_owned(),
+            Moment(at),
+            printable(&act.by.actor),
+            act.verb,
+            act.step.map(ToString::to_string),
+            printable(&act.by.reason),
+        ));
     }
 
     /// Writes everything in one transaction of one round trip. Answers how many records were inserted; the others
@@ -405,6 +440,7 @@ impl Batch {
                 Part::Opened => self.opened.bind(query),
                 Part::Resolved => self.resolved.bind(query),
                 Part::Milestones => milestones.bind(query),
+                Part::Acts => self.acts.bind(query),
             };
         }
         let counts: Vec<i64> = query.fetch_one(connection).await?.try_get(0)?;
@@ -449,6 +485,7 @@ impl Batch {
             Part::Opened => self.opened.len(),
             Part::Resolved => self.resolved.len(),
             Part::Milestones => self.milestones.len(),
+            Part::Acts => self.acts.len(),
         }
     }
 }

@@ -7,6 +7,7 @@ use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 use uuid::Uuid;
 
+use super::acts::{self, ActRow};
 use super::moment::Moment;
 
 /// What the indexes say about one run, or should say.
@@ -17,6 +18,8 @@ pub(crate) struct IndexRows {
     pub(crate) ready: Vec<(String, String, i32, String, String)>,
     /// Sorted by number.
     pub(crate) incidents: Vec<IncidentRow>,
+    /// Sorted by record and place.
+    pub(crate) acts: Vec<ActRow>,
 }
 
 /// A line of `runs`.
@@ -52,7 +55,9 @@ pub(crate) struct IncidentRow {
     pub(crate) incident: i32,
     pub(crate) kind: String,
     pub(crate) step: Option<String>,
+    pub(crate) code: Option<String>,
     pub(crate) message: String,
+    pub(crate) fingerprint: String,
     pub(crate) opened_at: Time,
     pub(crate) resolved_at: Option<Time>,
 }
@@ -82,7 +87,9 @@ pub(crate) async fn orphans(
          union all select 'ready', run_id from ready r \
          where not exists (select 1 from journal j where j.run_id = r.run_id and j.seq = 1) \
          union all select 'incidents', run_id from incidents i \
-         where not exists (select 1 from journal j where j.run_id = i.run_id and j.seq = 1)",
+         where not exists (select 1 from journal j where j.run_id = i.run_id and j.seq = 1) \
+         union all select 'acts', run_id from acts a \
+         where not exists (select 1 from journal j where j.run_id = a.run_id and j.seq = 1)",
     )
     .fetch_all(connection)
     .await?;
@@ -125,7 +132,7 @@ pub(crate) async fn read(
     }
     for row in sqlx::query(
         "-- index_incidents\n\
-         select run_id, incident, kind, step, message, opened_at, resolved_at from incidents \
+         select run_id, incident, kind, step, message, opened_at, resolved_at, code, fingerprint from incidents \
          where run_id = any($1) order by incident",
     )
     .bind(runs)
@@ -141,7 +148,12 @@ pub(crate) async fn read(
             message: row.try_get(4)?,
             opened_at,
             resolved_at: resolved_at.map(|Moment(at)| at),
+            code: row.try_get(7)?,
+            fingerprint: row.try_get(8)?,
         });
+    }
+    for (run, act) in acts::of_runs(&mut *connection, runs).await? {
+        found.entry(run).or_default().acts.push(act);
     }
     found.values_mut().for_each(|rows| rows.ready.sort());
     Ok(found)
@@ -205,6 +217,7 @@ pub(crate) async fn rewrite(
         "-- index_rewrite_runs\ndelete from runs where id = $1",
         "-- index_rewrite_ready\ndelete from ready where run_id = $1",
         "-- index_rewrite_incidents\ndelete from incidents where run_id = $1",
+        "-- index_rewrite_acts\ndelete from acts where run_id = $1",
     ] {
         sqlx::query(text).bind(run.0).execute(&mut *connection).await?;
     }
@@ -256,7 +269,7 @@ pub(crate) async fn rewrite(
         sqlx::query(
             "-- index_insert_incident\n\
              insert into incidents (run_id, incident, namespace, workflow, kind, step, message, opened_at, \
-             resolved_at) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+             resolved_at, code, fingerprint) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
         )
         .bind(run.0)
         .bind(incident.incident)
@@ -267,8 +280,10 @@ pub(crate) async fn rewrite(
         .bind(&incident.message)
         .bind(Moment(incident.opened_at))
         .bind(incident.resolved_at.map(Moment))
+        .bind(&incident.code)
+        .bind(&incident.fingerprint)
         .execute(&mut *connection)
         .await?;
     }
-    Ok(())
+    acts::insert(connection, run, (&row.namespace, &row.workflow), &rows.acts).await
 }

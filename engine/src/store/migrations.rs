@@ -7,10 +7,11 @@ use sqlx::{Connection, SqlSafeStr};
 use crate::Error;
 
 /// All migrations in order.
-const ALL: [(i64, &str, &str); 3] = [
+const ALL: [(i64, &str, &str); 4] = [
     (1, "journal and indexes", include_str!("../../../migrations/0001_journal_and_indexes.sql")),
     (2, "lighter writes", include_str!("../../../migrations/0002_lighter_writes.sql")),
     (4, "exactly once", include_str!("../../../migrations/0004_exactly_once.sql")),
+    (5, "incidents", include_str!("../../../migrations/0005_incidents.sql")),
 ];
 
 /// Runs the migrations that are missing, under an advisory lock.

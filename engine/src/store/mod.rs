@@ -2,6 +2,7 @@
 //!
 //! Nothing here decides anything: it writes what it is given and returns what is there.
 
+pub(crate) mod acts;
 pub(crate) mod batch;
 pub(crate) mod bench;
 pub(crate) mod codec;
@@ -9,6 +10,7 @@ pub(crate) mod credentials;
 pub(crate) mod databases;
 pub(crate) mod definitions;
 pub(crate) mod idempotency;
+pub(crate) mod incidents;
 pub(crate) mod index;
 pub(crate) mod journal;
 pub(crate) mod keys;
@@ -19,6 +21,7 @@ pub(crate) mod partitions;
 pub(crate) mod ready;
 pub(crate) mod runs;
 mod statement;
+pub(crate) mod status;
 
 use std::time::Duration;
 

@@ -174,6 +174,9 @@ async fn drop_week(
     for text in [
         "-- run_keys_drop\ndelete from run_keys where run_id >= $1 and run_id < $2",
         "-- ready_drop\ndelete from ready where run_id >= $1 and run_id < $2",
+        "-- acts_drop\ndelete from acts where run_id >= $1 and run_id < $2",
+        "-- incident_notes_drop\ndelete from incident_notes where run_id >= $1 and run_id < $2",
+        "-- incident_assignees_drop\ndelete from incident_assignees where run_id >= $1 and run_id < $2",
     ] {
         sqlx::query(text).bind(from).bind(to).execute(&mut *transaction).await?;
     }

@@ -19,6 +19,7 @@ pub(crate) enum Part {
     Opened,
     Resolved,
     Milestones,
+    Acts,
 }
 
 /// What happens when a row stands there already.
@@ -52,7 +53,7 @@ const KEYS_WON: &str = "
 const WON: &str = "coalesce(x.run_id in (select run_id from inserted), false)";
 
 impl Part {
-    pub(crate) const ALL: [Part; 8] = [
+    pub(crate) const ALL: [Part; 9] = [
         Part::Keys,
         Part::Starts,
         Part::Updates,
@@ -61,6 +62,7 @@ impl Part {
         Part::Opened,
         Part::Resolved,
         Part::Milestones,
+        Part::Acts,
     ];
 
     /// The types of its columns, and what is done with the rows.
@@ -110,12 +112,13 @@ impl Part {
             ),
             Part::Opened => (
                 &[
-                    "uuid", "integer", "text", "text", "text", "text", "text", "timestamptz",
-                    "timestamptz",
+                    "uuid", "integer", "text", "text", "text", "text", "text", "text", "text",
+                    "timestamptz", "timestamptz",
                 ],
-                "opened as (insert into {incidents} (run_id, incident, namespace, workflow, kind, step, message,
+                "opened as (insert into {incidents} (run_id, incident, namespace, workflow, kind, step, code, message,
+    fingerprint, opened_at, resolved_at)
+  select x.* from {rows} as x(run_id, incident, namespace, workflow, kind, step, code, message, fingerprint,
     opened_at, resolved_at)
-  select x.* from {rows} as x(run_id, incident, namespace, workflow, kind, step, message, opened_at, resolved_at)
   where {won}{unless_taken} returning 1)",
             ),
             Part::Resolved => (
@@ -130,6 +133,15 @@ impl Part {
   select x.namespace, x.at, x.milestones from {rows} as x(namespace, run_id, at, milestones)
   where {won} returning 1)",
             ),
+            Part::Acts => (
+                &[
+                    "uuid", "integer", "integer", "text", "text", "timestamptz", "text", "text",
+                    "text", "text",
+                ],
+                "acts_done as (insert into acts (run_id, seq, place, namespace, workflow, at, actor, verb, step, reason)
+  select x.* from {rows} as x(run_id, seq, place, namespace, workflow, at, actor, verb, step, reason)
+  where {won}{unless_taken} returning 1)",
+            ),
         }
     }
 
@@ -143,6 +155,7 @@ impl Part {
             Part::Opened => "opened",
             Part::Resolved => "resolved",
             Part::Milestones => "milestones",
+            Part::Acts => "acts_done",
         }
     }
 }
@@ -246,7 +259,7 @@ mod tests {
     fn only_the_parted_form_leaves_something_out() {
         assert!(!text(Form::Whole, &Part::ALL, None).contains("conflict"));
         let parted = text(Form::Parted, &Part::ALL, None);
-        assert_eq!(parted.matches("on conflict do nothing").count(), 5);
-        assert_eq!(parted.matches(WON).count(), 7);
+        assert_eq!(parted.matches("on conflict do nothing").count(), 6);
+        assert_eq!(parted.matches(WON).count(), 8);
     }
 }

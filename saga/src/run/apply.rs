@@ -190,7 +190,7 @@ impl Run {
                 self.facts.timed_out = true;
                 None
             }
-            Event::IncidentOpened { incident, kind, step, message } => {
+            Event::IncidentOpened { incident, kind, step, message, .. } => {
                 self.facts.incidents_opened = *incident;
                 self.facts.incidents.push(Incident {
                     number: *incident,

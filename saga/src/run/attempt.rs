@@ -249,7 +249,8 @@ impl Decider<'_> {
             let why = error.unwrap_or_else(|| self.last_error(place));
             let kind = if doubt { IncidentKind::TaskUnknown } else { IncidentKind::TaskExhausted };
             self.emit(Event::Parked { step: step.clone() });
-            self.open_incident(kind, Some(step), format!("{}: {}", why.code, why.message));
+            let message = format!("{}: {}", why.code, why.message);
+            self.open_incident_of(kind, step, &why.code, message);
             return;
         }
         let fate = if doubt { Fate::Unknown } else { Fate::Failed };

@@ -301,17 +301,40 @@ impl Decider<'_> {
         self.emit(Event::Ended { outcome, output });
     }
 
+    /// Opens an incident that no error of an attempt has caused.
     pub(super) fn open_incident(
         &mut self,
         kind: IncidentKind,
         step: Option<StepPath>,
         message: String,
     ) {
+        self.open_incident_with(kind, step, None, message);
+    }
+
+    /// Opens an incident about a step that failed with the error `code`.
+    pub(super) fn open_incident_of(
+        &mut self,
+        kind: IncidentKind,
+        step: StepPath,
+        code: &str,
+        message: String,
+    ) {
+        self.open_incident_with(kind, Some(step), Some(code.to_owned()), message);
+    }
+
+    /// Opens an incident, unless the same is open.
+    fn open_incident_with(
+        &mut self,
+        kind: IncidentKind,
+        step: Option<StepPath>,
+        code: Option<String>,
+        message: String,
+    ) {
         let known =
             self.run.facts.incidents.iter().any(|open| open.kind == kind && open.step == step);
         if !known {
             let incident = self.run.facts.incidents_opened + 1;
-            self.emit(Event::IncidentOpened { incident, kind, step, message });
+            self.emit(Event::IncidentOpened { incident, kind, step, code, message });
         }
     }
 

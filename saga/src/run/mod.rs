@@ -15,6 +15,7 @@ mod snapshot;
 mod state;
 mod tasks;
 mod undo;
+mod verbs;
 mod view;
 
 use std::collections::BTreeSet;

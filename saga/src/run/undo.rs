@@ -344,14 +344,16 @@ impl Decider<'_> {
         match self.next_retry(place, Action::Compensate, &undo.retry, error) {
             Some(at) => {
                 if spent >= undo.alert_after {
-                    self.open_incident(IncidentKind::CompensationSlow, Some(step), why);
+                    let kind = IncidentKind::CompensationSlow;
+                    self.open_incident_of(kind, step, &error.code, why);
                 }
                 self.try_again(place, Action::Compensate, at);
             }
             None => {
                 self.resolve_incidents(&step);
                 self.emit(Event::UndoBlocked { step: step.clone() });
-                self.open_incident(IncidentKind::CompensationBlocked, Some(step), why);
+                let kind = IncidentKind::CompensationBlocked;
+                self.open_incident_of(kind, step, &error.code, why);
             }
         }
     }

@@ -4,6 +4,7 @@
 mod access;
 mod fan_out;
 mod idempotency;
+mod incidents;
 mod input;
 mod promises;
 mod serving;

@@ -1,0 +1,239 @@
+//! The queue of incidents, and the audit of what people did.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use backstitch_engine::ActsFilter;
+use backstitch_saga::protocol::{
+    ActLine, IncidentCounts, IncidentFilter, IncidentGroup, IncidentId, IncidentLine,
+    IncidentState, IncidentView, Page,
+};
+use backstitch_saga::{RunId, Span, Timestamp};
+use utoipa::IntoParams;
+
+use crate::access::Caller;
+use crate::app::Shared;
+use crate::body::json;
+use crate::examples::incidents as examples;
+use crate::problem::Answer;
+use crate::query::{FromQuery, NoQuery, Pairs, PathOf, QueryOf};
+
+/// Query parameters of a list of incidents.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct IncidentsQuery {
+    /// Only in this state.
+    state: Option<IncidentState>,
+    /// Only of this kind.
+    #[param(example = "task_exhausted")]
+    kind: Option<String>,
+    /// Only of runs of this workflow.
+    workflow: Option<String>,
+    /// Only about this step; a map step stands for all its items.
+    step: Option<String>,
+    /// Only with this fingerprint.
+    fingerprint: Option<String>,
+    /// Only of this run.
+    run: Option<RunId>,
+    /// Only those that this person has.
+    assignee: Option<String>,
+    /// Only those that opened longer ago than this.
+    #[param(value_type = Option<String>, example = "1h")]
+    older_than: Option<Span>,
+    /// `next` of the page before.
+    after: Option<String>,
+    /// 1 to 1,000; 100 without it.
+    #[param(value_type = Option<u32>)]
+    limit: u32,
+}
+
+impl FromQuery for IncidentsQuery {
+    fn read(pairs: &mut Pairs) -> Self {
+        IncidentsQuery {
+            state: pairs.word("state"),
+            kind: pairs.text("kind"),
+            workflow: pairs.text("workflow"),
+            step: pairs.text("step"),
+            fingerprint: pairs.text("fingerprint"),
+            run: pairs.parsed("run"),
+            assignee: pairs.text("assignee"),
+            older_than: pairs.parsed("older_than"),
+            after: pairs.text("after"),
+            limit: pairs.limit(),
+        }
+    }
+}
+
+/// List incidents, newest first
+#[utoipa::path(
+    get, path = "/v1/incidents", tag = "incidents", operation_id = "list_incidents",
+    params(IncidentsQuery),
+    responses((status = 200, description = "A page of incidents.", body = Page<IncidentLine>, example = json!(examples::incidents())))
+)]
+pub(crate) async fn list(
+    State(app): Shared,
+    caller: Caller,
+    QueryOf(query): QueryOf<IncidentsQuery>,
+) -> Answer {
+    let (after, limit) = (query.after, query.limit);
+    let filter = IncidentFilter {
+        state: query.state,
+        kind: query.kind,
+        workflow: query.workflow,
+        step: query.step,
+        fingerprint: query.fingerprint,
+        run: query.run,
+        assignee: query.assignee,
+        older_than: query.older_than,
+    };
+    let page = app.engine.incidents(&caller.namespace, &filter, after.as_deref(), limit).await?;
+    json(StatusCode::OK, &page)
+}
+
+/// Show an incident
+///
+/// With the step as it is now, what was tried and by whom, what people wrote, and the verbs that apply (`next`).
+#[utoipa::path(
+    get, path = "/v1/incidents/{incident}", tag = "incidents", operation_id = "show_incident",
+    params(("incident" = IncidentId, Path, description = "The incident's id")),
+    responses((status = 200, description = "The incident.", body = IncidentView, example = json!(examples::incident())))
+)]
+pub(crate) async fn show(
+    State(app): Shared,
+    caller: Caller,
+    PathOf(id): PathOf<IncidentId>,
+    _: QueryOf<NoQuery>,
+) -> Answer {
+    json(StatusCode::OK, &app.engine.incident(&caller.namespace, id).await?)
+}
+
+/// Query parameters of a list of groups.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct GroupsQuery {
+    /// Only of this kind.
+    kind: Option<String>,
+    /// Only of runs of this workflow.
+    workflow: Option<String>,
+    /// Only about this step.
+    step: Option<String>,
+    /// Only those that opened longer ago than this.
+    #[param(value_type = Option<String>, example = "1h")]
+    older_than: Option<Span>,
+    /// `next` of the page before.
+    after: Option<String>,
+    /// 1 to 1,000; 100 without it.
+    #[param(value_type = Option<u32>)]
+    limit: u32,
+}
+
+impl FromQuery for GroupsQuery {
+    fn read(pairs: &mut Pairs) -> Self {
+        GroupsQuery {
+            kind: pairs.text("kind"),
+            workflow: pairs.text("workflow"),
+            step: pairs.text("step"),
+            older_than: pairs.parsed("older_than"),
+            after: pairs.text("after"),
+            limit: pairs.limit(),
+        }
+    }
+}
+
+/// Group the open incidents by fingerprint
+///
+/// The largest groups first, each with an example. One cause is one group: the fingerprint is made of workflow, step,
+/// kind, error code and message, without its numbers, ids and quoted parts.
+#[utoipa::path(
+    get, path = "/v1/incidents/groups", tag = "incidents", operation_id = "group_incidents",
+    params(GroupsQuery),
+    responses((status = 200, description = "A page of groups.", body = Page<IncidentGroup>, example = json!(examples::groups())))
+)]
+pub(crate) async fn groups(
+    State(app): Shared,
+    caller: Caller,
+    QueryOf(query): QueryOf<GroupsQuery>,
+) -> Answer {
+    let (after, limit) = (query.after, query.limit);
+    let filter = IncidentFilter {
+        kind: query.kind,
+        workflow: query.workflow,
+        step: query.step,
+        older_than: query.older_than,
+        ..IncidentFilter::default()
+    };
+    let after = after.as_deref();
+    let page = app.engine.incident_groups(&caller.namespace, &filter, after, limit).await?;
+    json(StatusCode::OK, &page)
+}
+
+/// Count the open incidents by kind
+///
+/// Made to be polled: counted at most once a second, see `as_of`.
+#[utoipa::path(
+    get, path = "/v1/incidents/counts", tag = "incidents", operation_id = "count_incidents",
+    responses((status = 200, description = "The counts.", body = IncidentCounts, example = json!(examples::counts())))
+)]
+pub(crate) async fn counts(State(app): Shared, caller: Caller, _: QueryOf<NoQuery>) -> Answer {
+    json(StatusCode::OK, &app.engine.incident_counts(&caller.namespace).await?)
+}
+
+/// Query parameters of a list of acts.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ActsQuery {
+    /// Only by this person.
+    actor: Option<String>,
+    /// Only on this run.
+    run: Option<RunId>,
+    /// Only this verb.
+    #[param(example = "mark-compensated")]
+    verb: Option<String>,
+    /// Only at this instant or later.
+    from: Option<Timestamp>,
+    /// Only before this instant.
+    to: Option<Timestamp>,
+    /// `next` of the page before.
+    after: Option<String>,
+    /// 1 to 1,000; 100 without it.
+    #[param(value_type = Option<u32>)]
+    limit: u32,
+}
+
+impl FromQuery for ActsQuery {
+    fn read(pairs: &mut Pairs) -> Self {
+        ActsQuery {
+            actor: pairs.text("actor"),
+            run: pairs.parsed("run"),
+            verb: pairs.text("verb"),
+            from: pairs.parsed("from"),
+            to: pairs.parsed("to"),
+            after: pairs.text("after"),
+            limit: pairs.limit(),
+        }
+    }
+}
+
+/// List what people did to runs, newest first
+///
+/// The audit: every act that stands in the history of a run with who and why, over all runs that are kept.
+#[utoipa::path(
+    get, path = "/v1/acts", tag = "incidents", operation_id = "list_acts",
+    params(ActsQuery),
+    responses((status = 200, description = "A page of acts.", body = Page<ActLine>, example = json!(examples::acts())))
+)]
+pub(crate) async fn acts(
+    State(app): Shared,
+    caller: Caller,
+    QueryOf(query): QueryOf<ActsQuery>,
+) -> Answer {
+    let filter = ActsFilter {
+        actor: query.actor,
+        run: query.run,
+        verb: query.verb,
+        from: query.from,
+        to: query.to,
+        after: query.after,
+        limit: query.limit,
+    };
+    json(StatusCode::OK, &app.engine.acts(&caller.namespace, &filter).await?)
+}

@@ -1,0 +1,292 @@
+//! The queue of incidents as people see it, and the audit of what they did. It reads indexes, and of one run its
+//! journal; what a verb does is the run's business.
+
+use std::sync::Arc;
+
+use backstitch_saga::protocol::{
+    ActLine, AttemptView, IncidentFilter, IncidentGroup, IncidentId, IncidentLine, IncidentState,
+    IncidentView, Page,
+};
+use backstitch_saga::{Event, Record, RunId, StepPath, Time, Timestamp};
+
+use crate::cursor::Cursor;
+use crate::node::Node;
+use crate::store::codec::decode;
+use crate::store::{acts, incidents as table};
+use crate::{Engine, Error, reads};
+
+/// How many attempts the view of an incident tells of.
+const ATTEMPTS: usize = 20;
+/// In how many records of the journal they are looked for.
+const RECORDS: i64 = 200;
+/// How many notes it tells.
+const NOTES: i64 = 100;
+
+/// Which acts to list, newest first.
+#[derive(Clone, Debug, Default)]
+pub struct ActsFilter {
+    /// Only by this person.
+    pub actor: Option<String>,
+    /// Only on this run.
+    pub run: Option<RunId>,
+    /// Only this verb.
+    pub verb: Option<String>,
+    /// Only at this instant or later.
+    pub from: Option<Timestamp>,
+    /// Only before this instant.
+    pub to: Option<Timestamp>,
+    /// The cursor of the page before.
+    pub after: Option<String>,
+    /// 1 to 1,000.
+    pub limit: u32,
+}
+
+impl Engine {
+    /// Incidents, newest first; `after` is the cursor of the page before.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the cursor is not one of ours.
+    pub async fn incidents(
+        &self,
+        namespace: &str,
+        filter: &IncidentFilter,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<IncidentLine>, Error> {
+        let before = after.map(place_of_cursor).transpose()?;
+        let mut connection = self.pool().acquire().await?;
+        let now = self.node().clock.now();
+        let limit = limit.clamp(1, 1_000);
+        let lines =
+            table::list(&mut connection, namespace, filter, now, before, i64::from(limit) + 1)
+                .await?;
+        let cursor =
+            |line: &IncidentLine| Cursor::of('n', &format!("{} {}", line.opened_at.0.0, line.id));
+        Ok(page(lines, limit, cursor))
+    }
+
+    /// One incident, with what can be done about it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn incident(&self, namespace: &str, id: IncidentId) -> Result<IncidentView, Error> {
+        view(self.node(), namespace, id).await
+    }
+
+    /// The open incidents by fingerprint, the largest groups first; `after` is the cursor of the page before. Groups
+    /// that grow or shrink between two pages may be told twice, or missed.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the cursor is not one of ours.
+    pub async fn incident_groups(
+        &self,
+        namespace: &str,
+        filter: &IncidentFilter,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<IncidentGroup>, Error> {
+        let after = after.map(group_of_cursor).transpose()?;
+        let mut connection = self.pool().acquire().await?;
+        let now = self.node().clock.now();
+        let limit = limit.clamp(1, 1_000);
+        let beyond = i64::from(limit) + 1;
+        let groups = table::groups(&mut connection, namespace, filter, now, after, beyond).await?;
+        let cursor = |group: &IncidentGroup| {
+            Cursor::of('g', &format!("{} {}", group.count, group.fingerprint))
+        };
+        Ok(page(groups, limit, cursor))
+    }
+
+    /// What people did to runs, newest first.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the cursor is not one of ours.
+    pub async fn acts(&self, namespace: &str, filter: &ActsFilter) -> Result<Page<ActLine>, Error> {
+        let before = filter.after.as_deref().map(act_of_cursor).transpose()?;
+        let limit = filter.limit.clamp(1, 1_000);
+        let wanted = acts::ActFilter {
+            actor: filter.actor.as_deref(),
+            run: filter.run,
+            verb: filter.verb.as_deref(),
+            from: filter.from.map(|at| at.0),
+            to: filter.to.map(|at| at.0),
+        };
+        let mut connection = self.pool().acquire().await?;
+        let beyond = i64::from(limit) + 1;
+        let found = acts::list(&mut connection, namespace, &wanted, before, beyond).await?;
+        let cursor = |((at, run, seq, place), _): &(acts::ActPlace, ActLine)| {
+            Cursor::of('a', &format!("{} {run} {seq} {place}", at.0))
+        };
+        let Page { items, next } = page(found, limit, cursor);
+        Ok(Page { items: items.into_iter().map(|(_, line)| line).collect(), next })
+    }
+}
+
+/// The first `limit` of `items`, and the cursor of the last of them if there are more.
+pub(crate) fn page<T>(mut items: Vec<T>, limit: u32, cursor: impl Fn(&T) -> String) -> Page<T> {
+    let more = items.len() > limit as usize;
+    items.truncate(limit as usize);
+    let next = items.last().filter(|_| more).map(cursor);
+    Page { items, next }
+}
+
+fn place_of_cursor(text: &str) -> Result<table::IncidentPlace, Error> {
+    Cursor::place('n', text, |place| {
+        let (at, id) = place.split_once(' ')?;
+        Some((Time(at.parse().ok()?), id.parse().ok()?))
+    })
+}
+
+fn group_of_cursor(text: &str) -> Result<(i64, String), Error> {
+    Cursor::place('g', text, |place| {
+        let (count, fingerprint) = place.split_once(' ')?;
+        Some((count.parse().ok()?, fingerprint.to_owned()))
+    })
+}
+
+fn act_of_cursor(text: &str) -> Result<acts::ActPlace, Error> {
+    Cursor::place('a', text, |place| {
+        let mut parts = place.split(' ');
+        let mut next = || parts.next();
+        Some((
+            Time(next()?.parse().ok()?),
+            next()?.parse().ok()?,
+            next()?.parse().ok()?,
+            next()?.parse().ok()?,
+        ))
+    })
+}
+
+pub(crate) fn unknown_incident(id: IncidentId) -> Error {
+    Error::NotFound {
+        code: "unknown_incident",
+        message: format!("there is no incident {id} in this namespace"),
+    }
+}
+
+/// One incident's line in the index.
+pub(crate) async fn line(
+    node: &Node,
+    namespace: &str,
+    id: IncidentId,
+) -> Result<IncidentLine, Error> {
+    let mut connection = node.database.readers.acquire().await?;
+    let line = table::find(&mut connection, namespace, id).await?;
+    line.ok_or_else(|| unknown_incident(id))
+}
+
+async fn view(node: &Arc<Node>, namespace: &str, id: IncidentId) -> Result<IncidentView, Error> {
+    let line = line(node, namespace, id).await?;
+    let step = line.step.clone();
+    let what = move |run: &backstitch_saga::Run| {
+        let task = step.as_ref().and_then(|step| run.step_view(step));
+        (run.state(), task, run.verbs(id.number))
+    };
+    let (run_state, task, next) = reads::read(node, namespace, id.run, what).await?;
+    let mut connection = node.database.readers.acquire().await?;
+    let attempts = match &line.step {
+        None => Vec::new(),
+        Some(step) => {
+            let text = step.to_string();
+            let rows = table::records_about(&mut connection, id.run, &text, RECORDS).await?;
+            let records = rows.iter().map(|row| decode(id.run, row));
+            let records: Vec<Record> = records.collect::<Result<_, _>>().map_err(Error::Store)?;
+            attempts(step, &records)
+        }
+    };
+    let notes = table::notes(&mut connection, namespace, id, NOTES).await?;
+    // Between the two looks it may have been resolved.
+    let next = if line.state == IncidentState::Open { next } else { Vec::new() };
+    Ok(IncidentView { line, run_state, task, attempts, next, notes })
+}
+
+/// What was tried at `step`, newest first. `records` are newest first, too.
+fn attempts(step: &StepPath, records: &[Record]) -> Vec<AttemptView> {
+    let mut told: Vec<AttemptView> = Vec::new();
+    for record in records.iter().rev() {
+        for event in &record.events {
+            let (about, action, attempt) = match event {
+                Event::Leased { step, action, attempt, .. }
+                | Event::Failed { step, action, attempt, .. }
+                | Event::Lost { step, action, attempt, .. } => (step, *action, *attempt),
+                Event::Succeeded { step, attempt, .. } => {
+                    (step, backstitch_saga::Action::Forward, *attempt)
+                }
+                Event::Undone { step, attempt } => {
+                    (step, backstitch_saga::Action::Compensate, *attempt)
+                }
+                _ => continue,
+            };
+            if about != step {
+                continue;
+            }
+            let at = Timestamp(record.at);
+            if let Event::Leased { worker, .. } = event {
+                told.retain(|one| (one.action, one.attempt) != (action, attempt));
+                let worker = worker.to_string();
+                let (ended_at, error) = (None, None);
+                told.push(AttemptView { action, attempt, worker, began_at: at, ended_at, error });
+                continue;
+            }
+            let same = |one: &&mut AttemptView| (one.action, one.attempt) == (action, attempt);
+            if let Some(one) = told.iter_mut().find(same) {
+                one.ended_at = Some(at);
+                if let Event::Failed { error, .. } | Event::Lost { error, .. } = event {
+                    one.error = Some(error.clone());
+                }
+            }
+        }
+    }
+    told.reverse();
+    told.truncate(ATTEMPTS);
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use backstitch_saga::Action;
+    use backstitch_saga::protocol::{Failure, FailureKind};
+
+    use super::*;
+
+    #[test]
+    fn attempts_are_told_newest_first_with_who_and_how() {
+        let step = StepPath::step("pay");
+        let leased = |step: &StepPath, attempt, worker: &str| Event::Leased {
+            step: step.clone(),
+            action: Action::Forward,
+            attempt,
+            worker: worker.into(),
+            until: Time(0),
+        };
+        let error = Failure {
+            kind: FailureKind::Retryable,
+            code: "busy".to_owned(),
+            message: "no".to_owned(),
+            details: None,
+            retry_after: None,
+        };
+        let failed =
+            Event::Failed { step: step.clone(), action: Action::Forward, attempt: 1, error };
+        let record = |at, events| Record { at: Time(at), events, payloads: Vec::new() };
+        let records = [
+            record(4, vec![leased(&step, 2, "w2"), leased(&StepPath::step("other"), 9, "w3")]),
+            record(3, vec![failed]),
+            record(1, vec![leased(&step, 1, "w0"), leased(&step, 1, "w1")]),
+        ];
+        let told = attempts(&step, &records);
+        let lines: Vec<_> = told
+            .iter()
+            .map(|one| (one.attempt, one.worker.as_str(), one.ended_at, one.error.is_some()))
+            .collect();
+        assert_eq!(lines, [(2, "w2", None, false), (1, "w1", Some(Timestamp(Time(3))), true)]);
+    }
+
+    #[test]
+    fn a_page_tells_where_the_next_begins() {
+        let cursor = |item: &u32| item.to_string();
+        assert_eq!(page(vec![1, 2, 3], 2, cursor).next.as_deref(), Some("2"));
+        assert_eq!(page(vec![1, 2], 2, cursor).next, None);
+        assert_eq!(page(Vec::new(), 2, cursor).next, None);
+    }
+}

@@ -1,0 +1,100 @@
+//! How a namespace is, for those who poll. It is counted at most once a second however many ask, and never takes more
+//! than a tenth of the time.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use backstitch_saga::Timestamp;
+use backstitch_saga::protocol::{IncidentCounts, KindCount, StatusView};
+
+use crate::node::Node;
+use crate::store::status;
+use crate::{Engine, Error};
+
+/// For how long a count is answered from memory.
+const FRESH: Duration = Duration::from_secs(1);
+/// Counting may take one part in so many of the time.
+const SHARE: u32 = 10;
+/// How many namespaces are remembered.
+const MOST: usize = 1_000;
+
+/// What was counted last, and until when it is good. Whoever counts holds the lock, so that the others wait for one
+/// count instead of each making their own.
+type Board = Arc<tokio::sync::Mutex<Option<(Instant, StatusView)>>>;
+
+/// What was counted last, by namespace.
+#[derive(Debug, Default)]
+pub(crate) struct Boards(Mutex<HashMap<String, Board>>);
+
+impl Boards {
+    fn of(&self, namespace: &str) -> Board {
+        let mut boards = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if boards.len() >= MOST && !boards.contains_key(namespace) {
+            boards.clear();
+        }
+        Arc::clone(boards.entry(namespace.to_owned()).or_default())
+    }
+}
+
+impl Engine {
+    /// How the namespace is: what is open, what moves, what waits. When the database fails it says so, with the
+    /// numbers that were counted last.
+    pub async fn status(&self, namespace: &str) -> StatusView {
+        let board = self.node().boards.of(namespace);
+        let mut last = board.lock().await;
+        if let Some((until, view)) = &*last
+            && Instant::now() < *until
+        {
+            return view.clone();
+        }
+        let began = Instant::now();
+        let view = match count(self.node(), namespace).await {
+            Ok(view) => view,
+            Err(error) => {
+                tracing::warn!(%error, "the status could not be counted");
+                let known = last.take().map(|(_, view)| view);
+                StatusView { database_reachable: false, ..known.unwrap_or_default() }
+            }
+        };
+        let rest = FRESH.max(began.elapsed() * SHARE);
+        *last = Some((Instant::now() + rest, view.clone()));
+        view
+    }
+
+    /// The open incidents, counted by kind, as [`Engine::status`] knows them.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the database cannot be reached.
+    pub async fn incident_counts(&self, namespace: &str) -> Result<IncidentCounts, Error> {
+        let status = self.status(namespace).await;
+        if status.database_reachable {
+            return Ok(status.incidents);
+        }
+        Err(Error::Store("the incidents could not be counted".to_owned()))
+    }
+}
+
+async fn count(node: &Node, namespace: &str) -> Result<StatusView, Error> {
+    let mut connection = node.database.readers.acquire().await?;
+    let as_of = Timestamp(node.clock.now());
+    let counts = status::count(&mut connection, namespace).await?;
+    let number = |count: i64| u64::try_from(count).unwrap_or_default();
+    let kinds: Vec<KindCount> = counts
+        .incidents
+        .into_iter()
+        .map(|(kind, open, oldest)| KindCount {
+            kind,
+            open: number(open),
+            oldest: Timestamp(oldest),
+        })
+        .collect();
+    let open = kinds.iter().map(|kind| kind.open).sum();
+    Ok(StatusView {
+        as_of,
+        database_reachable: true,
+        incidents: IncidentCounts { as_of, open, kinds },
+        runs: counts.runs.into_iter().map(|(state, count)| (state, number(count))).collect(),
+        oldest_task: counts.oldest_task.map(Timestamp),
+    })
+}

@@ -1,0 +1,50 @@
+//! Which events are acts of people: what the audit is made of. It judges nothing.
+
+use crate::StepPath;
+use crate::event::{By, Event};
+
+/// What a person did to a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Act<'a> {
+    /// The word of the verb, as it stands at the end of its route: `retry`, `mark-compensated`, …
+    pub verb: &'static str,
+    /// To which step or item; the run as a whole without it.
+    pub step: Option<&'a StepPath>,
+    /// Who and why.
+    pub by: &'a By,
+}
+
+impl Event {
+    /// The act that this event records, if a person caused it.
+    #[must_use]
+    pub fn act(&self) -> Option<Act<'_>> {
+        let (verb, step, by) = match self {
+            Event::RetryRequested { by } => ("retry", None, by),
+            Event::CompensationStarted { by: Some(by), .. } => ("compensate", None, by),
+            Event::UndoMarked { step, by } => ("mark-compensated", Some(step), by),
+            Event::Held { by: Some(by), .. } => ("pause", None, by),
+            Event::Unheld { by: Some(by), .. } => ("resume", None, by),
+            Event::CancelRequested { by } => ("cancel", None, by),
+            Event::Killed { by } => ("kill", None, by),
+            _ => return None,
+        };
+        Some(Act { verb, step, by })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever adds an event with a `by` is reminded here that the audit must tell of it.
+    #[test]
+    fn every_event_that_names_somebody_is_an_act() {
+        let mut acts = 0;
+        for line in include_str!("../tests/golden/events-1.ndjson").lines() {
+            let event: Event = serde_json::from_str(line).unwrap();
+            assert_eq!(event.act().is_some(), line.contains(r#""by":{"#), "{line}");
+            acts += usize::from(event.act().is_some());
+        }
+        assert!(acts >= 5, "{acts}");
+    }
+}

@@ -1,0 +1,342 @@
+//! What people ask and are told about incidents, and about what people did.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::{Failure, State, StepView};
+use crate::{Action, RunId, Span, StepPath, Time, Timestamp};
+
+/// An incident: the run and the incident's number in it. Text form `{run}-{number}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IncidentId {
+    /// The run.
+    pub run: RunId,
+    /// From 1 within the run.
+    pub number: u32,
+}
+
+impl fmt::Display for IncidentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.run, self.number)
+    }
+}
+
+impl FromStr for IncidentId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let id = text.rsplit_once('-').and_then(|(run, number)| {
+            Some(IncidentId { run: run.parse().ok()?, number: number.parse().ok()? })
+        });
+        id.ok_or_else(|| {
+            format!("'{text}' is not the id of an incident (a run's id, '-' and a number)")
+        })
+    }
+}
+
+impl Serialize for IncidentId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for IncidentId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(feature = "openapi")]
+impl utoipa::PartialSchema for IncidentId {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        utoipa::openapi::ObjectBuilder::new()
+            .schema_type(utoipa::openapi::schema::Type::String)
+            .description(Some("An incident: its run's id, `-`, and its number in the run"))
+            .examples(["019a9b1e-3c00-7c41-9d3e-5b7f3f0a9c11-1"])
+            .into()
+    }
+}
+
+#[cfg(feature = "openapi")]
+impl utoipa::ToSchema for IncidentId {}
+
+/// Whether an incident still needs a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum IncidentState {
+    /// It does.
+    Open,
+    /// It does not any more.
+    Resolved,
+}
+
+/// Which incidents.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct IncidentFilter {
+    /// Only in this state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<IncidentState>,
+    /// Only of this kind: `task_exhausted`, `task_unknown`, `compensation_blocked`, …
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Only of runs of this workflow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<String>,
+    /// Only about this step; a map step stands for all its items.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// Only with this fingerprint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
+    /// Only of this run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunId>,
+    /// Only those that this person has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub assignee: Option<String>,
+    /// Only those that opened longer ago than this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub older_than: Option<Span>,
+}
+
+/// One line of `GET /v1/incidents`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct IncidentLine {
+    /// The incident's id.
+    pub id: IncidentId,
+    /// Its run.
+    pub run: RunId,
+    /// The run's workflow.
+    pub workflow: String,
+    /// The run's key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// The step or item; none when it is about the run as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<StepPath>,
+    /// `task_exhausted task_unknown compensation_slow compensation_blocked deadline_missed run_stuck …`
+    pub kind: String,
+    /// Whether it still needs a person.
+    pub state: IncidentState,
+    /// The code of the error that it opened with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// For people.
+    pub message: String,
+    /// The same for all incidents of one cause.
+    pub fingerprint: String,
+    /// How often this step of this run had an incident with this fingerprint.
+    pub occurrences: u32,
+    /// When the first of them opened.
+    pub first_seen: Timestamp,
+    /// When the last of them opened.
+    pub last_seen: Timestamp,
+    /// When this one opened.
+    pub opened_at: Timestamp,
+    /// When it was resolved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved_at: Option<Timestamp>,
+    /// Who has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assignee: Option<String>,
+}
+
+/// What can be done about an incident; the word is also the end of its route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Verb {
+    /// Try again, with fresh attempts.
+    Retry,
+    /// Vouch that a compensation is done, or needs not be.
+    MarkCompensated,
+    /// Undo the run, or a part of it.
+    Compensate,
+    /// Stop the run and undo what was done.
+    Cancel,
+    /// End the run as it stands; nothing is undone.
+    Abandon,
+}
+
+/// `GET /v1/incidents/{incident}`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct IncidentView {
+    /// What the list tells of it.
+    #[serde(flatten)]
+    pub line: IncidentLine,
+    /// Whether its run moves.
+    pub run_state: State,
+    /// The step as it is now, with its last error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<StepView>,
+    /// What was tried, newest first: the last 20 attempts of the step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<AttemptView>,
+    /// The verbs that apply now.
+    pub next: Vec<Verb>,
+    /// What people wrote about it, oldest first: the last 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<IncidentNote>,
+}
+
+/// One attempt of a step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AttemptView {
+    /// What was asked.
+    pub action: Action,
+    /// Which attempt, from 1.
+    pub attempt: u32,
+    /// Who got it last: the worker's name and its session.
+    pub worker: String,
+    /// When.
+    pub began_at: Timestamp,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+    /// How it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Failure>,
+}
+
+/// What somebody wrote about an incident, or whom they gave it to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct IncidentNote {
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub actor: String,
+    /// Who was given it; empty when it was taken from everybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assignee: Option<String>,
+    /// What.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// One line of `GET /v1/incidents/groups`: the open incidents with one fingerprint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct IncidentGroup {
+    /// What is the same about them.
+    pub fingerprint: String,
+    /// How many are open.
+    pub count: u64,
+    /// Their workflow.
+    pub workflow: String,
+    /// Their step, without the item.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// Their kind.
+    pub kind: String,
+    /// Their error code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// When the oldest of them opened.
+    pub first_seen: Timestamp,
+    /// When the newest of them opened.
+    pub last_seen: Timestamp,
+    /// The newest of them, as an example.
+    pub sample: IncidentId,
+    /// What it says.
+    pub message: String,
+}
+
+/// `GET /v1/incidents/counts`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct IncidentCounts {
+    /// When it was counted.
+    pub as_of: Timestamp,
+    /// Open incidents in all.
+    pub open: u64,
+    /// The same by kind; kinds without any are left out.
+    pub kinds: Vec<KindCount>,
+}
+
+/// `GET /v1/status`: how the namespace is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct StatusView {
+    /// When it was counted.
+    pub as_of: Timestamp,
+    /// Whether the database answered just now; if not, the numbers are those counted last.
+    pub database_reachable: bool,
+    /// The open incidents.
+    pub incidents: IncidentCounts,
+    /// Runs that have not ended, by state; states without any are left out.
+    pub runs: BTreeMap<String, u64>,
+    /// Since when the oldest task on offer waits for a worker; none when no task waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_task: Option<Timestamp>,
+}
+
+impl Default for StatusView {
+    /// Nothing is known.
+    fn default() -> Self {
+        let as_of = Timestamp(Time::default());
+        let incidents = IncidentCounts { as_of, open: 0, kinds: Vec::new() };
+        let (runs, oldest_task) = (BTreeMap::new(), None);
+        StatusView { as_of, database_reachable: false, incidents, runs, oldest_task }
+    }
+}
+
+/// How many open incidents of one kind there are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct KindCount {
+    /// The kind.
+    pub kind: String,
+    /// How many are open.
+    pub open: u64,
+    /// When the oldest of them opened.
+    pub oldest: Timestamp,
+}
+
+/// One line of `GET /v1/acts`: what somebody did to a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ActLine {
+    /// The run.
+    pub run: RunId,
+    /// Its workflow.
+    pub workflow: String,
+    /// The record of its history that says so.
+    pub seq: u64,
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub actor: String,
+    /// What: `retry`, `compensate`, `mark-compensated`, `cancel`, `kill`, …
+    pub verb: String,
+    /// The step or item, where it was about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// Why.
+    pub reason: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_of_an_incident_is_its_run_and_its_number() {
+        let text = "019a9b1e-3c00-7c41-9d3e-5b7f3f0a9c11-12";
+        let id: IncidentId = text.parse().unwrap();
+        assert_eq!((id.number, id.to_string().as_str()), (12, text));
+        for bad in ["", "1", "019a9b1e-3c00-7c41-9d3e-5b7f3f0a9c11", "x-1", "--1"] {
+            assert!(bad.parse::<IncidentId>().is_err(), "{bad}");
+        }
+    }
+}

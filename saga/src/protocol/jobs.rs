@@ -1,0 +1,260 @@
+//! What people ask and are told about jobs: one verb on many incidents or runs.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{IncidentFilter, IncidentId, Labels, Outcome, State, Verb, each_key_once};
+use crate::{RunId, Span, Timestamp};
+
+/// Which runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RunsFilter {
+    /// Only this workflow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<String>,
+    /// Only in this state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<State>,
+    /// Only with this outcome.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    /// Only with this key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Only with this correlation id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<String>,
+    /// Only with all of these labels.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "each_key_once")]
+    #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, String>))]
+    pub labels: Labels,
+    /// Only where this condition holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub condition: Option<String>,
+    /// Only those with an open incident (`true`), or without (`false`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub incident: Option<bool>,
+    /// Only those with a step that may have happened in this system: the queue on which the step's tasks are offered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unknown_in: Option<String>,
+    /// Only those started at this instant or later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_from: Option<Timestamp>,
+    /// Only those started before this instant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_to: Option<Timestamp>,
+    /// Only those ended at this instant or later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_from: Option<Timestamp>,
+    /// Only those ended before this instant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_to: Option<Timestamp>,
+}
+
+/// `POST /v1/jobs`: do one thing to many. Exactly one of `incidents` and `runs` is given.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct NewJob {
+    /// What to do to each. To runs: `retry`, `compensate`, `cancel`, `abandon`.
+    pub verb: Verb,
+    /// To which incidents; of these the open ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incidents: Option<IncidentFilter>,
+    /// To which runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs: Option<RunsFilter>,
+    /// Why; kept in the history of each run. May be left out of a dry run.
+    #[serde(default)]
+    pub reason: String,
+    /// How many a second, over all nodes: 0.1 to 1,000; 10 without it.
+    #[serde(default = "ten")]
+    pub rate: f64,
+    /// So many are done first, and the others only when each of these has proven itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
+    /// Stop when so many come back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_when: Option<StopWhen>,
+    /// Only say how many there are and which come first.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+fn ten() -> f64 {
+    10.0
+}
+
+/// The first of a job, on which it is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Canary {
+    /// How many: 1 to 100.
+    pub first: u32,
+    /// How long they may take to prove themselves; the job stops when they have not by then.
+    #[serde(default = "five_minutes")]
+    pub wait: Span,
+}
+
+fn five_minutes() -> Span {
+    Span::secs(300)
+}
+
+/// When a job stops itself. One comes back when its run opens an incident with the same fingerprint after the act (for
+/// a job on runs: any incident).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum StopWhen {
+    /// When so many have come back, 1 or more.
+    Count(u32),
+    /// When this part of those done has come back, above 0 and at most 1; judged from ten on.
+    Ratio(f64),
+}
+
+/// The answer to a dry run of [`NewJob`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct JobPlan {
+    /// How many it would be.
+    pub count: u64,
+    /// Those that would come first, at most 20.
+    pub first: Vec<JobItem>,
+}
+
+/// How a job stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum JobState {
+    /// Its first are done, or must prove themselves.
+    Canary,
+    /// It works through the rest.
+    Running,
+    /// A person made it pause.
+    Paused,
+    /// It was stopped, by a person or by itself; the rest was not done.
+    Stopped,
+    /// Each was acted on.
+    Done,
+}
+
+impl JobState {
+    /// The word used in JSON and in the table.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            JobState::Canary => "canary",
+            JobState::Running => "running",
+            JobState::Paused => "paused",
+            JobState::Stopped => "stopped",
+            JobState::Done => "done",
+        }
+    }
+}
+
+/// `GET /v1/jobs/{job}`, and one line of `GET /v1/jobs`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct JobView {
+    /// The job's id.
+    pub id: Uuid,
+    /// How it stands.
+    pub state: JobState,
+    /// Why it stands so, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// What was asked.
+    pub asked: NewJob,
+    /// By whom.
+    pub actor: String,
+    /// When.
+    pub created_at: Timestamp,
+    /// When it was stopped or done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+    /// How far it is.
+    pub progress: JobProgress,
+}
+
+/// How far a job is; the first four sum to the total.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct JobProgress {
+    /// Not acted on yet.
+    pub waiting: u64,
+    /// Acted on.
+    pub done: u64,
+    /// Acted on, and the same trouble came back while the job went on.
+    pub came_back: u64,
+    /// Refused by the rules; each item says why.
+    pub refused: u64,
+    /// All of them.
+    pub total: u64,
+}
+
+/// What became of one of many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum ItemState {
+    /// Its turn has not come.
+    Waiting,
+    /// It was acted on.
+    Done,
+    /// It was acted on, and the same trouble came back.
+    CameBack,
+    /// The rules refused it.
+    Refused,
+}
+
+impl ItemState {
+    /// The word used in JSON and in the table.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ItemState::Waiting => "waiting",
+            ItemState::Done => "done",
+            ItemState::CameBack => "came_back",
+            ItemState::Refused => "refused",
+        }
+    }
+}
+
+/// One line of `GET /v1/jobs/{job}/items`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct JobItem {
+    /// Its place in the job, from 1; they are acted on in this order, oldest first.
+    pub position: u32,
+    /// The run.
+    pub run: RunId,
+    /// The incident, for a job on incidents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incident: Option<IncidentId>,
+    /// What became of it.
+    pub state: ItemState,
+    /// Stable code of the refusal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// What it means, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// When it was acted on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acted_at: Option<Timestamp>,
+}
+
+/// `POST /v1/jobs/{job}/pause`, `/resume` and `/stop`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ActOnJob {
+    /// Why.
+    pub reason: String,
+}

@@ -1,0 +1,246 @@
+//! Incidents as people see them: listed, grouped, counted, shown, acted on; and the audit of it all.
+
+use backstitch_api::Access;
+use backstitch_saga::RunId;
+use backstitch_saga::protocol::{Failure, FailureKind, TaskOffer, TaskOutcome};
+use backstitch_tests::node::{Hand, NS, chain, fan, report, start};
+use backstitch_tests::server::{Server, send, with_json};
+use serde_json::{Value, json};
+
+/// A workflow whose steps wait for a person when they fail.
+fn parking(name: &str, steps: &[&str]) -> String {
+    let retry = r#""retry":{"first_delay":"20ms""#;
+    chain(name, steps).replace(retry, &format!(r#""on_failure":"incident",{retry}"#))
+}
+
+async fn fail(hand: &Hand, task: &TaskOffer, code: &str, message: &str) {
+    let failure = Failure {
+        kind: FailureKind::Permanent,
+        code: code.to_owned(),
+        message: message.to_owned(),
+        details: None,
+        retry_after: None,
+    };
+    let answers = hand.engine.complete(NS, vec![report(task, TaskOutcome::Failed(failure))]).await;
+    assert_eq!(answers[0].status, 200, "{answers:?}");
+}
+
+/// Starts `count` runs of `workflow` and lets each fail at its first step: with `code`, and a message that tells its
+/// number.
+async fn failing(server: &Server, hand: &Hand, workflow: &str, count: usize, code: &str) {
+    for number in 0..count {
+        let mut request = start(workflow, &number.to_string());
+        request.key = Some(format!("{workflow}-{code}-{number}"));
+        server.engine.start_run(NS, request).await.unwrap();
+        let task = hand.one().await;
+        fail(hand, &task, code, &format!("card 47{number} of 'c-{number}' has expired")).await;
+    }
+}
+
+/// All elements of a list, two at a time.
+async fn all(server: &Server, path: &str) -> Vec<Value> {
+    let mut found = Vec::new();
+    let mut url = format!("{path}limit=2");
+    loop {
+        let answer = server.get(&url).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let page = answer.json();
+        let items = page["items"].as_array().unwrap();
+        assert!(items.len() <= 2);
+        found.extend(items.iter().cloned());
+        let Some(next) = page["next"].as_str() else { return found };
+        url = format!("{path}limit=2&after={next}");
+    }
+}
+
+async fn count(server: &Server, query: &str) -> usize {
+    all(server, &format!("/v1/incidents?{query}")).await.len()
+}
+
+#[tokio::test]
+async fn incidents_are_found_by_what_they_are() {
+    let server = Server::start(Access::Open).await;
+    server.engine.register(NS, &parking("order", &["pay", "ship"])).await.unwrap();
+    server.engine.register(NS, &parking("refund", &["pay"])).await.unwrap();
+    let hand = Hand::new(&server.engine);
+    failing(&server, &hand, "order", 3, "card_declined").await;
+    failing(&server, &hand, "refund", 2, "card_declined").await;
+    failing(&server, &hand, "order", 1, "bank_closed").await;
+
+    let every = all(&server, "/v1/incidents?").await;
+    assert_eq!(every.len(), 6);
+    let newest = &every[0];
+    assert_eq!(newest["code"], "bank_closed", "newest first: {every:#?}");
+    assert_eq!(newest["key"], "order-bank_closed-0");
+    assert_eq!(
+        (&newest["kind"], &newest["step"], &newest["state"], &newest["occurrences"]),
+        (&json!("task_exhausted"), &json!("pay"), &json!("open"), &json!(1))
+    );
+    assert_eq!(newest["id"], format!("{}-1", newest["run"].as_str().unwrap()));
+    for (query, found) in [
+        ("state=open&", 6),
+        ("state=resolved&", 0),
+        ("workflow=order&", 4),
+        ("workflow=order&step=pay&kind=task_exhausted&state=open&", 4),
+        ("step=ship&", 0),
+        ("kind=task_unknown&", 0),
+        ("older_than=1h&", 0),
+        ("older_than=0s&", 6),
+        ("assignee=ann&", 0),
+        (&format!("run={}&", newest["run"].as_str().unwrap()), 1),
+        (&format!("fingerprint={}&", newest["fingerprint"].as_str().unwrap()), 1),
+        (&format!("state=open&fingerprint={}&", every[5]["fingerprint"].as_str().unwrap()), 3),
+    ] {
+        assert_eq!(count(&server, query).await, found, "{query}");
+    }
+
+    let groups = all(&server, "/v1/incidents/groups?").await;
+    let told: Vec<_> = groups
+        .iter()
+        .map(|group| (group["count"].as_u64(), &group["workflow"], &group["code"]))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (Some(3), &json!("order"), &json!("card_declined")),
+            (Some(2), &json!("refund"), &json!("card_declined")),
+            (Some(1), &json!("order"), &json!("bank_closed"))
+        ]
+    );
+    assert_eq!(groups[0]["sample"], every[3]["id"], "the newest of them: {groups:#?}");
+    assert_eq!(groups[0]["message"], "card_declined: card 472 of 'c-2' has expired");
+    assert_eq!(
+        (&groups[0]["first_seen"], &groups[0]["last_seen"]),
+        (&every[5]["opened_at"], &every[3]["opened_at"])
+    );
+    let filtered = all(&server, "/v1/incidents/groups?workflow=refund&").await;
+    assert_eq!((filtered.len(), &filtered[0]["step"]), (1, &json!("pay")));
+
+    let counts = server.get("/v1/incidents/counts").await.json();
+    let kinds = json!([{"kind": "task_exhausted", "open": 6, "oldest": every[5]["opened_at"]}]);
+    assert_eq!((&counts["open"], &counts["kinds"]), (&json!(6), &kinds));
+    let status = server.get("/v1/status").await.json();
+    assert_eq!(status["incidents"]["kinds"], kinds);
+    assert_eq!(status["runs"], json!({"waiting": 6}));
+    assert_eq!((&status["database_reachable"], status.get("oldest_task")), (&json!(true), None));
+    assert_eq!(server.get("/v1/incidents?after=n00").await.problem(400), "invalid_cursor");
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn an_incident_tells_what_was_tried_and_what_can_be_done() {
+    let server = Server::start(Access::Open).await;
+    server.engine.register(NS, &parking("order", &["pay"])).await.unwrap();
+    let hand = Hand::new(&server.engine);
+    let run = server.engine.start_run(NS, start("order", "1")).await.unwrap().id;
+    for _ in 0..3 {
+        let task = hand.one().await;
+        hand.fail(&task, FailureKind::Retryable).await;
+    }
+    let first = server.get(&format!("/v1/incidents/{run}-1")).await.json();
+    assert_eq!(first["next"], json!(["retry", "compensate", "cancel", "abandon"]));
+    assert_eq!(
+        (&first["task"]["state"], &first["run_state"]),
+        (&json!("parked"), &json!("waiting"))
+    );
+    let attempts = first["attempts"].as_array().unwrap();
+    let tried: Vec<_> = attempts.iter().map(|one| one["attempt"].as_u64().unwrap()).collect();
+    assert_eq!(tried, [3, 2, 1]);
+    for one in attempts {
+        assert_eq!(one["error"]["code"], "refused");
+        assert!(one["worker"].as_str().unwrap().starts_with("hand/"), "{one}");
+    }
+    // The same trouble comes back to the same step.
+    let retry = server.post(&format!("/v1/runs/{run}/retry"), r#"{"reason":"fixed"}"#).await;
+    assert_eq!(retry.status, 200, "{retry:?}");
+    let task = hand.one().await;
+    hand.fail(&task, FailureKind::Permanent).await;
+    let old = server.get(&format!("/v1/incidents/{run}-1")).await.json();
+    assert_eq!((&old["state"], &old["next"]), (&json!("resolved"), &json!([])));
+    let new = server.get(&format!("/v1/incidents/{run}-2")).await.json();
+    assert_eq!((&new["state"], &new["occurrences"]), (&json!("open"), &json!(2)));
+    assert_eq!((&new["first_seen"], &new["last_seen"]), (&old["opened_at"], &new["opened_at"]));
+    assert_eq!(new["fingerprint"], old["fingerprint"]);
+
+    let missing = server.get(&format!("/v1/incidents/{run}-3")).await;
+    assert_eq!(missing.problem(404), "unknown_incident");
+    assert_eq!(server.get(&format!("/v1/incidents/{run}")).await.problem(400), "invalid_path");
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn items_of_a_map_are_one_group() {
+    let server = Server::start(Access::Open).await;
+    let retry = r#""retry":{"first_delay":"10ms","jitter":"none","max_attempts""#;
+    let parked =
+        fan("bulk", 10, r#""all""#).replace(retry, &format!(r#""on_failure":"incident",{retry}"#));
+    server.engine.register(NS, &parked).await.unwrap();
+    let hand = Hand::new(&server.engine);
+    server.engine.start_run(NS, start("bulk", "[1,2,3]")).await.unwrap();
+    let tasks = hand.claim(3, backstitch_saga::Span::secs(10)).await;
+    for task in &tasks {
+        fail(&hand, task, "gone", "no such row").await;
+    }
+    let mut left = 3 - tasks.len();
+    while left > 0 {
+        let task = hand.one().await;
+        fail(&hand, &task, "gone", "no such row").await;
+        left -= 1;
+    }
+    let groups = all(&server, "/v1/incidents/groups?").await;
+    assert_eq!(
+        (groups.len(), &groups[0]["count"], &groups[0]["step"]),
+        (1, &json!(3), &json!("each"))
+    );
+    assert_eq!(count(&server, "step=each&").await, 3);
+    assert_eq!(count(&server, "step=each/1&").await, 1);
+    server.stopped().await;
+}
+
+/// The verbs in the audit, newest first, as `verb by actor: reason`.
+async fn audit(server: &Server, query: &str) -> Vec<String> {
+    let lines = all(server, &format!("/v1/acts?{query}")).await;
+    lines
+        .iter()
+        .map(|line| {
+            let text = |name: &str| line[name].as_str().unwrap().to_owned();
+            format!("{} by {}: {}", text("verb"), text("actor"), text("reason"))
+        })
+        .collect()
+}
+
+async fn act(server: &Server, run: RunId, verb: &str, actor: &str, reason: &str) {
+    let request = server.request("POST", &format!("/v1/runs/{run}/{verb}"));
+    let body = match verb {
+        "compensate" => json!({"scope": "all", "reason": reason}),
+        _ => json!({"reason": reason}),
+    };
+    let answer = send(with_json(request.header("backstitch-actor", actor), body)).await;
+    assert!(answer.status < 300, "{answer:?}");
+}
+
+#[tokio::test]
+async fn what_people_did_is_listed_and_can_be_rebuilt() {
+    let server = Server::start(Access::Open).await;
+    server.engine.register(NS, &parking("order", &["pay"])).await.unwrap();
+    let hand = Hand::new(&server.engine);
+    let mut runs = Vec::new();
+    for _ in 0..3 {
+        runs.push(server.engine.start_run(NS, start("order", "1")).await.unwrap().id);
+        let task = hand.one().await;
+        hand.fail(&task, FailureKind::Permanent).await;
+    }
+    act(&server, runs[0], "retry", "ann", "fixed").await;
+    act(&server, runs[0], "retry", "ann", "fixed").await;
+    act(&server, runs[1], "kill", "bob", "a test order").await;
+    act(&server, runs[2], "compensate", "ann", "withdrawn").await;
+    let done = ["compensate by ann: withdrawn", "kill by bob: a test order", "retry by ann: fixed"];
+    assert_eq!(audit(&server, "").await, done, "an act that is repeated is one act");
+    assert_eq!(audit(&server, "actor=ann&").await, [done[0], done[2]]);
+    assert_eq!(audit(&server, "verb=kill&").await, [done[1]]);
+    assert_eq!(audit(&server, &format!("run={}&", runs[2])).await, [done[0]]);
+    assert_eq!(audit(&server, "to=2026-01-01T00:00:00Z&").await, [""; 0]);
+    assert_eq!(audit(&server, "from=2026-01-01T00:00:00Z&verb=retry&").await, [done[2]]);
+    assert_eq!(server.engine.doctor(false).await.unwrap().differences, Vec::<String>::new());
+    server.stopped().await;
+}
