@@ -19,3 +19,92 @@ comment on column idempotency_keys.reserved_at is 'When it was first asked; the 
 comment on column idempotency_keys.leased_until is 'Until when `node` is taken to work on it; then a repeat may.';
 comment on column idempotency_keys.status is 'The HTTP status answered; null while it is not known.';
 comment on column idempotency_keys.body is 'The body answered; null when it was too large to be kept.';
+
+-- What applications that share this database may use. Their roles get the right to it by name, see docs/transactions.md.
+create schema if not exists backstitch;
+
+-- Starts that applications asked for in their own transactions. A row is here until its run is.
+create table start_requests (
+    id uuid primary key,
+    namespace text not null,
+    run_id uuid not null,
+    workflow text not null,
+    version integer,
+    key text,
+    input text not null,
+    correlation_id text,
+    labels text,
+    requested_at timestamptz not null default clock_timestamp(),
+    state text not null default 'waiting' check (state in ('waiting', 'refused', 'dismissed')),
+    reserved_by integer,
+    reserved_until timestamptz,
+    refusal text,
+    refused_at timestamptz,
+    decided_by text,
+    decision_reason text,
+    decided_at timestamptz
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000);
+create index start_requests_waiting on start_requests (id) where state = 'waiting';
+create index start_requests_by_key on start_requests (namespace, key, workflow) where state = 'waiting' and key is not null;
+create index start_requests_stuck on start_requests (namespace, state, id) where state <> 'waiting';
+comment on table start_requests is 'Starts asked for by backstitch.start_run, until their runs have begun.';
+comment on column start_requests.run_id is 'The id that the run gets. Of several requests with one key all have the same.';
+comment on column start_requests.reserved_by is 'The node that is about to start it, until reserved_until. A hint.';
+comment on column start_requests.refusal is 'Why the engine refused it: JSON with code, message and violations.';
+
+-- Asks for the start of a run, in the transaction of the caller. The engine takes it after the commit. It decides nothing:
+-- what does not make sense to the engine stays in start_requests with its refusal.
+do $migration$
+begin
+    execute format($create$
+create function backstitch.start_run(
+    workflow text,
+    input jsonb default 'null',
+    key text default null,
+    namespace text default 'default',
+    version integer default null,
+    correlation_id text default null,
+    labels jsonb default null
+) returns uuid language plpgsql volatile security definer set search_path = %I, pg_temp as $function$
+#variable_conflict use_column
+declare
+    -- A UUIDv7 of now: a random UUIDv4 with the milliseconds in front and the version changed.
+    request uuid := encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid()) placing
+        substring(int8send((extract(epoch from clock_timestamp()) * 1000)::bigint) from 3) from 1 for 6),
+        52, 1), 53, 1), 'hex')::uuid;
+    run uuid;
+begin
+    if start_run.workflow is null or start_run.input is null or start_run.namespace is null then
+        raise exception 'backstitch.start_run needs a workflow, an input and a namespace'
+            using errcode = 'null_value_not_allowed';
+    end if;
+    if start_run.key is not null then
+        -- One transaction at a time for each key, so that all who ask with it get the same id.
+        perform pg_advisory_xact_lock(hashtextextended(
+            jsonb_build_array(start_run.namespace, start_run.workflow, start_run.key)::text, 7210230504));
+        select r.run_id into run from start_requests r
+            where r.namespace = start_run.namespace and r.key = start_run.key
+                and r.workflow = start_run.workflow and r.state = 'waiting' limit 1;
+        -- Looked for second: a request that is gone by now has left its key here before.
+        if run is null then
+            select k.run_id into run from run_keys k
+                where k.namespace = start_run.namespace and k.key = start_run.key
+                    and k.workflow = start_run.workflow;
+        end if;
+    end if;
+    run := coalesce(run, request);
+    insert into start_requests (id, namespace, run_id, workflow, version, key, input, correlation_id, labels)
+        values (request, start_run.namespace, run, start_run.workflow, start_run.version, start_run.key,
+            start_run.input::text, start_run.correlation_id, start_run.labels::text);
+    -- Commits that ring go one after the other, through the whole database: of those under way, one rings.
+    if pg_try_advisory_xact_lock(7210230505) then
+        perform pg_notify('backstitch', '');
+    end if;
+    return run;
+end
+$function$
+    $create$, current_schema());
+end $migration$;
+revoke all on function backstitch.start_run(text, jsonb, text, text, integer, text, jsonb) from public;
+comment on function backstitch.start_run(text, jsonb, text, text, integer, text, jsonb) is
+    'Starts a run when the transaction of the caller commits; answers its id.';

@@ -92,6 +92,23 @@ pub(crate) fn plan() -> Value {
     })
 }
 
+pub(crate) fn start_request() -> Value {
+    json!({
+        "id": RUN, "run": RUN, "workflow": "place-order", "key": "order-10248",
+        "input": { "customer": "c-7", "lines": [{ "sku": "chai", "quantity": 12 }] },
+        "requested_at": AT, "state": "refused",
+        "refusal": {
+            "code": "unknown_workflow", "message": "there is no workflow 'place-order' in this namespace", "at": AT
+        }
+    })
+}
+
+pub(crate) fn start_requests() -> Value {
+    let mut line = start_request();
+    line.as_object_mut().map(|members| members.remove("input"));
+    json!({ "items": [line] })
+}
+
 pub(crate) fn reason() -> Value {
     json!({ "reason": "The customer withdrew" })
 }
@@ -248,6 +265,8 @@ mod tests {
         reads_as::<ClaimedTasks>(&claimed());
         reads_as::<TaskAnswers>(&answers());
         reads_as::<StartAnswers>(&start_answers());
+        reads_as::<StartRequestView>(&start_request());
+        reads_as::<Page<StartRequestView>>(&start_requests());
         reads_as::<Page<WorkflowView>>(&workflows());
         reads_as::<ValidWorkflow>(&valid_workflow());
         reads_as::<CredentialSecret>(&secret());

@@ -240,6 +240,7 @@ const TITLES: &[(&str, &str)] = &[
     ("unknown_record", "The run has no such record"),
     ("unknown_route", "There is no such route"),
     ("unknown_run", "There is no such run"),
+    ("unknown_start_request", "There is no such start request"),
     ("unknown_step", "There is no such step"),
     ("unknown_workflow", "There is no such workflow"),
     ("unsupported_media_type", "The body must be JSON"),

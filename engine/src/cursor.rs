@@ -36,6 +36,14 @@ impl Cursor {
         open('r', text).and_then(|place| place.parse().ok()).ok_or_else(invalid)
     }
 
+    pub(crate) fn of_start_request(id: Uuid) -> String {
+        seal('s', &id.to_string())
+    }
+
+    pub(crate) fn start_request(text: &str) -> Result<Uuid, Error> {
+        open('s', text).and_then(|place| place.parse().ok()).ok_or_else(invalid)
+    }
+
     pub(crate) fn of_workflow(name: &str, version: i32) -> String {
         seal('w', &format!("{version} {name}"))
     }

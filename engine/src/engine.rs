@@ -101,6 +101,7 @@ impl Engine {
             turns: Semaphore::new(tuning.writers.max(1)),
             closing: AtomicBool::new(false),
             hungry: Notify::new(),
+            asked: Notify::new(),
             backlog: AtomicBool::new(false),
             forgot: AtomicBool::new(false),
         });

@@ -18,6 +18,7 @@ mod error;
 mod executor;
 mod handover;
 mod idempotency;
+mod inbox;
 mod incidents;
 pub mod local_postgres;
 mod loops;

@@ -9,12 +9,12 @@ use backstitch_saga::RunId;
 use sqlx::postgres::PgConnection;
 use tokio::task::JoinHandle;
 
-use crate::Error;
 use crate::executor::envelope::{Envelope, Order};
 use crate::handover::Hint;
 use crate::node::{Message, Node};
 use crate::store::ready::Wanted;
 use crate::store::{nodes, partitions, ready, runs};
+use crate::{Error, inbox};
 
 /// How many runs are taken at once.
 const RUNS: i64 = 500;
@@ -192,12 +192,14 @@ pub enum Chore {
     TakeBack,
     /// Make partitions ahead of time, drop those past retention, forget old nodes.
     KeepHouse,
+    /// Take what applications asked for in their own transactions.
+    TakeAsked,
     /// Forget the answers to requests with an `Idempotency-Key` that are past retention.
     ForgetAnswers,
 }
 
 /// Does a chore once. Answers how many runs or tasks it found, where it looks for any.
-pub(crate) async fn once(node: &Node, chore: Chore) -> Result<usize, Error> {
+pub(crate) async fn once(node: &Arc<Node>, chore: Chore) -> Result<usize, Error> {
     match chore {
         Chore::Beat => beat(node).await.map(|()| 0),
         Chore::TakeOver => take_over(node).await,
@@ -205,7 +207,10 @@ pub(crate) async fn once(node: &Node, chore: Chore) -> Result<usize, Error> {
         Chore::LookForTasks => look_for_tasks(node).await,
         Chore::TakeBack => Ok(take_back(node, false)),
         Chore::KeepHouse => keep_house(node).await.map(|()| 0),
-        Chore::ForgetAnswers => crate::idempotency::forget(node).await,
+        Chore::TakeAsked => inbox::take(node).await,
+        Chore::ForgetAnswers => {
+            Ok(crate::idempotency::forget(node).await? + inbox::forget(node).await?)
+        }
     }
 }
 
@@ -220,6 +225,8 @@ pub(crate) fn spawn(node: &Arc<Node>) -> Vec<JoinHandle<()>> {
         tokio::spawn(every(node.clone(), Duration::from_secs(3_600), Chore::KeepHouse)),
         tokio::spawn(every(node.clone(), Duration::from_secs(60), Chore::ForgetAnswers)),
         tokio::spawn(serve_hungry(node.clone())),
+        tokio::spawn(inbox::keep_listening(node.clone())),
+        tokio::spawn(serve_asked(node.clone())),
     ]
 }
 
@@ -243,6 +250,19 @@ async fn serve_hungry(node: Arc<Node>) {
         if let Err(error) = look_for_tasks(&node).await {
             tracing::warn!(%error, "looking for tasks failed and is tried again");
             tokio::time::sleep(ready_every).await;
+        }
+    }
+}
+
+/// Takes what applications ask for when one rings, and now and then.
+async fn serve_asked(node: Arc<Node>) {
+    let inbox_every = node.options.tuning.inbox_every;
+    loop {
+        // Rung or not, what waits is looked for.
+        let _ = tokio::time::timeout(inbox_every, node.asked.notified()).await;
+        if let Err(error) = inbox::take(&node).await {
+            tracing::warn!(%error, "taking what applications asked for failed and is tried again");
+            tokio::time::sleep(inbox_every).await;
         }
     }
 }

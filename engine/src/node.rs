@@ -38,6 +38,8 @@ pub(crate) struct Node {
     pub(crate) hungry: Notify,
     /// The last look for tasks found some.
     pub(crate) backlog: AtomicBool,
+    /// Rings when an application has asked for something in a transaction of its own.
+    pub(crate) asked: Notify,
     /// A shard has lost its memory: the node looks up again what it is in charge of.
     pub(crate) forgot: AtomicBool,
 }

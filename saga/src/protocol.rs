@@ -3,6 +3,7 @@
 mod access;
 mod incidents;
 mod runs;
+mod starts;
 mod tasks;
 mod view;
 
@@ -24,6 +25,7 @@ pub use runs::{
     ActOnRun, CompensateRun, Plan, PlannedUndo, RunStarted, Scope, StartAnswer, StartAnswers,
     StartRun, StartRuns,
 };
+pub use starts::{Decision, Refused, StartRequestState, StartRequestView};
 pub use tasks::{
     ClaimTasks, ClaimedTasks, CompleteTasks, Failure, FailureKind, Forward, Heartbeat,
     HeartbeatTasks, TaskAnswer, TaskAnswers, TaskOffer, TaskOutcome, TaskReport, Verdict,

@@ -6,6 +6,7 @@ mod each;
 mod incidents;
 mod ops;
 mod runs;
+mod start_requests;
 mod tasks;
 mod workflows;
 
@@ -58,6 +59,10 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(incidents::counts))
         .routes(routes!(incidents::show))
         .routes(routes!(incidents::acts))
+        .routes(routes!(start_requests::list))
+        .routes(routes!(start_requests::show))
+        .routes(routes!(start_requests::retry))
+        .routes(routes!(start_requests::dismiss))
         .routes(routes!(tasks::claim))
         .routes(routes!(tasks::complete))
         .routes(routes!(tasks::heartbeat))

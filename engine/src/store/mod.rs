@@ -20,12 +20,13 @@ pub(crate) mod nodes;
 pub(crate) mod partitions;
 pub(crate) mod ready;
 pub(crate) mod runs;
+pub(crate) mod starts;
 mod statement;
 pub(crate) mod status;
 
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection};
 
 use crate::Error;
@@ -38,6 +39,8 @@ pub(crate) struct Database {
     pub(crate) readers: PgPool,
     /// For the node's own chores, which must not wait for callers.
     pub(crate) keepers: PgPool,
+    /// For what is heard by NOTIFY.
+    ears: PgPool,
     /// Where committers may write without asking.
     pub(crate) weeks: partitions::Weeks,
 }
@@ -118,10 +121,18 @@ impl Database {
                 .max_connections(connections)
                 .acquire_timeout(Duration::from_secs(10))
         };
+        let ears = pool(1).connect_lazy_with(options.clone());
         let readers =
             pool(readers).connect_lazy_with(options.options([("statement_timeout", "60s")]));
         let keepers = pool(3).connect_lazy_with(writer.clone());
-        Ok(Database { writer, readers, keepers, weeks: partitions::Weeks::default() })
+        Ok(Database { writer, readers, keepers, ears, weeks: partitions::Weeks::default() })
+    }
+
+    /// Hears what is rung for on `channel`, over a connection of its own.
+    pub(crate) async fn listen(&self, channel: &str) -> Result<PgListener, sqlx::Error> {
+        let mut listener = PgListener::connect_with(&self.ears).await?;
+        listener.listen(channel).await?;
+        Ok(listener)
     }
 
     /// A connection for a committer.
@@ -140,6 +151,10 @@ pub(crate) fn connect_options(url: &str) -> Result<PgConnectOptions, Error> {
     let options: PgConnectOptions = url
         .parse()
         .map_err(|error| Error::Store(format!("the database URL makes no sense: {error}")))?;
+    // PostgreSQL looks into a schema named like the user first, and `backstitch` is what applications see of us, not
+    // where our tables are.
+    let placed = options.get_options().is_some_and(|options| options.contains("search_path"));
+    let options = if placed { options } else { options.options([("search_path", "public")]) };
     Ok(options
         .application_name("backstitch")
         .options([("jit", "off"), ("timezone", "UTC"), ("client_min_messages", "warning")])

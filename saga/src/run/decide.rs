@@ -90,7 +90,9 @@ impl Decider<'_> {
 
     fn start(&mut self, start: Start) -> Result<Reply, Refusal> {
         if let Some(origin) = &self.run.facts.origin {
-            return if origin.input == start.input && origin.key == start.key {
+            let same =
+                origin.input == start.input || origin.input.canonical() == start.input.canonical();
+            return if same && origin.key == start.key {
                 Ok(Reply::Done)
             } else {
                 Err(Refusal::new(RefusalCode::AlreadyStarted, "a run with this id exists already"))

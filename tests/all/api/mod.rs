@@ -8,4 +8,5 @@ mod incidents;
 mod input;
 mod promises;
 mod serving;
+mod start_requests;
 mod starts;

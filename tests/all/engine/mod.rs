@@ -2,6 +2,7 @@
 
 mod faults;
 mod handover;
+mod inbox;
 mod indexes;
 mod laws;
 mod nodes;

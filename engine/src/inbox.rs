@@ -1,0 +1,259 @@
+//! Starts that applications asked for in their own transactions: taken after the commit, in the order in which they
+//! were asked for.
+//!
+//! A request is reserved, its run is started with exactly the id that was answered, and the request is deleted. A node
+//! that dies in between leaves the request, reserved for a few seconds; whoever takes it then finds the run by its id.
+//! What the engine refuses stays with its refusal, for a person. That something waits is a hint by NOTIFY; looking for
+//! it now and then is what makes it true.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstitch_saga::protocol::{Page, Refused, StartRequestState, StartRequestView, StartRun};
+use backstitch_saga::{By, Payload, Refusal, RefusalCode, Span, Time, Timestamp, Violation};
+use uuid::Uuid;
+
+use crate::cursor::Cursor;
+use crate::node::Node;
+use crate::store::starts::{self as table, Asked};
+use crate::{Engine, Error, StartedRun, start};
+
+/// How many requests are taken at once.
+const REQUESTS: i64 = 500;
+/// For how long a node has the first right to them.
+const RESERVE_FOR: Duration = Duration::from_secs(10);
+/// When the database was too busy to start a run, it is tried again after this long.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// Takes all requests that wait. Answers how many.
+pub(crate) async fn take(node: &Arc<Node>) -> Result<usize, Error> {
+    let mut taken = 0;
+    loop {
+        let now = node.clock.now();
+        let until = now.after(RESERVE_FOR.into());
+        let mut connection = node.database.keepers.acquire().await?;
+        let found = table::reserve(&mut connection, node.id, now, until, REQUESTS).await?;
+        // The connection is not kept while runs are started.
+        drop(connection);
+        let count = found.len();
+        taken += count;
+        if count > 0 {
+            start_all(node, found).await?;
+        }
+        if count < usize::try_from(REQUESTS).unwrap_or(usize::MAX) {
+            return Ok(taken);
+        }
+    }
+}
+
+async fn start_all(node: &Arc<Node>, found: Vec<Asked>) -> Result<(), Error> {
+    let mut fate = Fate::default();
+    let mut by_namespace: BTreeMap<String, (Vec<Asked>, Vec<_>)> = BTreeMap::new();
+    for asked in found {
+        match read(&asked) {
+            Ok(start) => {
+                let (known, starts) = by_namespace.entry(asked.namespace.clone()).or_default();
+                starts.push((asked.run, start));
+                known.push(asked);
+            }
+            Err(error) => fate.settle(&asked, Err(error)),
+        }
+    }
+    for (namespace, (asked, starts)) in by_namespace {
+        let started = start::start_runs(node, &namespace, starts).await;
+        asked.iter().zip(started).for_each(|(asked, started)| fate.settle(asked, started));
+    }
+    let now = node.clock.now();
+    let mut connection = node.database.keepers.acquire().await?;
+    if !fate.started.is_empty() {
+        table::started(&mut connection, &fate.started).await?;
+    }
+    if !fate.again.is_empty() {
+        table::put_back(&mut connection, &fate.again, now.after(AGAIN_AFTER.into())).await?;
+    }
+    if !fate.refused.is_empty() {
+        let (requests, refusals): (Vec<Uuid>, Vec<Refused>) = fate.refused.into_iter().unzip();
+        let texts: Result<Vec<String>, _> = refusals.iter().map(serde_json::to_string).collect();
+        let texts = texts.map_err(|error| Error::Bug(error.to_string()))?;
+        node.counters.starts_refused.add(requests.len());
+        tracing::warn!(
+            count = requests.len(),
+            code = refusals[0].code,
+            message = refusals[0].message,
+            "starts asked for in transactions were refused; GET /v1/start-requests?state=refused lists them"
+        );
+        table::refuse(&mut connection, &requests, &texts, now).await?;
+    }
+    Ok(())
+}
+
+/// What became of requests.
+#[derive(Default)]
+struct Fate {
+    started: Vec<Uuid>,
+    again: Vec<Uuid>,
+    refused: Vec<(Uuid, Refused)>,
+}
+
+impl Fate {
+    fn settle(&mut self, asked: &Asked, started: Result<StartedRun, Error>) {
+        let refused = match started {
+            Ok(started) if started.id == asked.run => return self.started.push(asked.id),
+            Ok(started) => {
+                let message = format!(
+                    "another request started run {} with this key and input at the same time; it is that run, not {}",
+                    started.id, asked.run
+                );
+                refusal("key_taken", message, Vec::new())
+            }
+            Err(Error::Busy | Error::Store(_)) => return self.again.push(asked.id),
+            Err(Error::Refused(Refusal { code: RefusalCode::AlreadyStarted, .. })) => {
+                let message = format!("run {} has begun with another input", asked.run);
+                refusal("key_conflict", message, Vec::new())
+            }
+            Err(Error::Refused(Refusal { code, message })) => {
+                refusal(code.as_str(), message, Vec::new())
+            }
+            Err(Error::Invalid { code, violations }) => {
+                let message = violations.first().map(ToString::to_string).unwrap_or_default();
+                refusal(code, message, violations)
+            }
+            Err(Error::NotFound { code, message } | Error::Conflict { code, message }) => {
+                refusal(code, message, Vec::new())
+            }
+            Err(Error::Bug(message)) => refusal("bug", message, Vec::new()),
+        };
+        self.refused.push((asked.id, refused));
+    }
+}
+
+fn refusal(code: &str, message: String, errors: Vec<Violation>) -> Refused {
+    // The time is a column of its own.
+    Refused { code: code.to_owned(), message, errors, at: Timestamp(Time(0)) }
+}
+
+/// The request as the API would get it.
+fn read(asked: &Asked) -> Result<StartRun, Error> {
+    let wrong = |pointer: &str, message: String| {
+        Error::invalid("invalid_request", Violation::new(pointer, "wrong_type", message))
+    };
+    let input = Payload::trusted(asked.input.clone());
+    let input = input.map_err(|error| wrong("/input", error.to_string()))?;
+    let version = asked.version.map(u32::try_from).transpose();
+    let version = version.map_err(|_| wrong("/version", "a version is 1 or more".to_owned()))?;
+    let labels = match asked.labels.as_deref() {
+        None | Some("null") => BTreeMap::new(),
+        Some(text) => serde_json::from_str(text).map_err(|_| {
+            wrong("/labels", "labels are an object whose values are texts".to_owned())
+        })?,
+    };
+    Ok(StartRun {
+        workflow: asked.workflow.clone(),
+        version,
+        key: asked.key.clone(),
+        input,
+        correlation_id: asked.correlation_id.clone(),
+        labels,
+    })
+}
+
+/// Forgets requests that were dismissed longer ago than answers are kept.
+pub(crate) async fn forget(node: &Node) -> Result<usize, Error> {
+    let keep = Span::from(node.options.idempotency_retention).0;
+    let before = Time(node.clock.now().0.saturating_sub_unsigned(keep));
+    let mut connection = node.database.keepers.acquire().await?;
+    let count = table::forget_dismissed(&mut connection, before, REQUESTS).await?;
+    Ok(usize::try_from(count).unwrap_or_default())
+}
+
+/// Hears what applications ring for. Ends when the connection breaks.
+async fn listen(node: &Node) -> Result<(), Error> {
+    let mut listener = node.database.listen("backstitch").await?;
+    loop {
+        listener.recv().await?;
+        node.asked.notify_one();
+    }
+}
+
+/// Listens for as long as the node works.
+pub(crate) async fn keep_listening(node: Arc<Node>) {
+    loop {
+        if let Err(error) = listen(&node).await {
+            tracing::warn!(%error, "NOTIFY is not heard; what waits is found by looking for it");
+        }
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    }
+}
+
+impl Engine {
+    /// Starts asked for in transactions that have not become runs, newest first.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the cursor is not one of ours.
+    pub async fn start_requests(
+        &self,
+        namespace: &str,
+        state: Option<StartRequestState>,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<StartRequestView>, Error> {
+        let before = after.map(Cursor::start_request).transpose()?;
+        let limit = limit.clamp(1, 1_000) as usize;
+        let mut connection = self.pool().acquire().await?;
+        let beyond = i64::try_from(limit + 1).unwrap_or(i64::MAX);
+        let mut items = table::list(&mut connection, namespace, state, before, beyond).await?;
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next = items.last().filter(|_| more).map(|line| Cursor::of_start_request(line.id));
+        Ok(Page { items, next })
+    }
+
+    /// One of them, with its input.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], also when it has become a run.
+    pub async fn start_request(
+        &self,
+        namespace: &str,
+        id: Uuid,
+    ) -> Result<StartRequestView, Error> {
+        let mut connection = self.pool().acquire().await?;
+        table::find(&mut connection, namespace, id).await?.ok_or_else(|| Error::NotFound {
+            code: "unknown_start_request",
+            message: format!("there is no start request {id} in this namespace; if it was accepted, it is a run now"),
+        })
+    }
+
+    /// Tries a refused request again (`Waiting`), or lays it aside for good (`Dismissed`). Asked again it is answered the
+    /// same.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Refused`] without a reason.
+    pub async fn decide_start_request(
+        &self,
+        namespace: &str,
+        id: Uuid,
+        state: StartRequestState,
+        by: By,
+    ) -> Result<StartRequestView, Error> {
+        if by.reason.trim().is_empty() {
+            let message = "say why: a reason is kept with the request";
+            return Err(Refusal::new(RefusalCode::ReasonMissing, message).into());
+        }
+        // Looked up before, since one that waits again may be a run in no time.
+        let mut view = self.start_request(namespace, id).await?;
+        let at = self.node().clock.now();
+        let mut connection = self.pool().acquire().await?;
+        if table::decide(&mut connection, namespace, id, state, &by, at).await? {
+            self.node().asked.notify_one();
+            let decision = backstitch_saga::protocol::Decision {
+                by: by.actor.to_string(),
+                reason: by.reason,
+                at: Timestamp(at),
+            };
+            view = StartRequestView { state, decision: Some(decision), ..view };
+        }
+        Ok(view)
+    }
+}

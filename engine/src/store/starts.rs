@@ -1,0 +1,253 @@
+//! Starts that applications asked for in their own transactions: the table `start_requests`.
+
+use backstitch_saga::protocol::{Decision, Refused, StartRequestState, StartRequestView};
+use backstitch_saga::{By, Payload, RunId, Time, Timestamp};
+use sqlx::Row;
+use sqlx::postgres::{PgConnection, PgRow};
+use uuid::Uuid;
+
+use super::moment::Moment;
+
+/// A start as it was asked for.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) id: Uuid,
+    pub(crate) run: RunId,
+    pub(crate) namespace: String,
+    pub(crate) workflow: String,
+    pub(crate) version: Option<i32>,
+    pub(crate) key: Option<String>,
+    pub(crate) input: String,
+    pub(crate) correlation_id: Option<String>,
+    /// A JSON object of texts, if the caller took care.
+    pub(crate) labels: Option<String>,
+}
+
+/// Reserves requests that wait and are in nobody's hands, oldest first.
+pub(crate) async fn reserve(
+    connection: &mut PgConnection,
+    node: i32,
+    now: Time,
+    until: Time,
+    limit: i64,
+) -> Result<Vec<Asked>, sqlx::Error> {
+    let rows = sqlx::query(
+        "-- start_requests_reserve\n\
+         update start_requests set reserved_by = $1, reserved_until = $3 where id in \
+         (select id from start_requests where state = 'waiting' and (reserved_until is null or reserved_until <= $2) \
+         order by id limit $4 for update skip locked) \
+         returning id, run_id, namespace, workflow, version, key, input, correlation_id, labels",
+    )
+    .bind(node)
+    .bind(Moment(now))
+    .bind(Moment(until))
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Asked {
+                id: row.try_get(0)?,
+                run: RunId(row.try_get(1)?),
+                namespace: row.try_get(2)?,
+                workflow: row.try_get(3)?,
+                version: row.try_get(4)?,
+                key: row.try_get(5)?,
+                input: row.try_get(6)?,
+                correlation_id: row.try_get(7)?,
+                labels: row.try_get(8)?,
+            })
+        })
+        .collect()
+}
+
+/// Deletes requests whose runs have begun.
+pub(crate) async fn started(
+    connection: &mut PgConnection,
+    requests: &[Uuid],
+) -> Result<(), sqlx::Error> {
+    sqlx::query("-- start_requests_started\ndelete from start_requests where id = any($1)")
+        .bind(requests)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Puts requests back: they are tried again at `at`.
+pub(crate) async fn put_back(
+    connection: &mut PgConnection,
+    requests: &[Uuid],
+    at: Time,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "-- start_requests_put_back\n\
+         update start_requests set reserved_until = $2 where id = any($1) and state = 'waiting'",
+    )
+    .bind(requests)
+    .bind(Moment(at))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Keeps why requests were refused: `refusals[i]` is JSON.
+pub(crate) async fn refuse(
+    connection: &mut PgConnection,
+    requests: &[Uuid],
+    refusals: &[String],
+    at: Time,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "-- start_requests_refuse\n\
+         update start_requests r set state = 'refused', refusal = x.refusal, refused_at = $3, reserved_by = null, \
+         reserved_until = null from unnest($1::uuid[], $2::text[]) as x(id, refusal) \
+         where r.id = x.id and r.state = 'waiting'",
+    )
+    .bind(requests)
+    .bind(refusals)
+    .bind(Moment(at))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Decides about a request that was refused: it waits again, or is dismissed. Answers whether there was one to decide
+/// about.
+pub(crate) async fn decide(
+    connection: &mut PgConnection,
+    namespace: &str,
+    request: Uuid,
+    state: StartRequestState,
+    by: &By,
+    at: Time,
+) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query(
+        "-- start_requests_decide\n\
+         update start_requests set state = $3, decided_by = $4, decision_reason = $5, decided_at = $6 \
+         where namespace = $1 and id = $2 and state in ('refused', 'dismissed') and state <> $3",
+    )
+    .bind(namespace)
+    .bind(request)
+    .bind(state.as_str())
+    .bind(&*by.actor)
+    .bind(&by.reason)
+    .bind(Moment(at))
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+const COLUMNS: &str = "id, run_id, workflow, version, key, correlation_id, labels, requested_at, state, refusal, \
+     refused_at, decided_by, decision_reason, decided_at";
+
+/// One request, with its input.
+pub(crate) async fn find(
+    connection: &mut PgConnection,
+    namespace: &str,
+    request: Uuid,
+) -> Result<Option<StartRequestView>, sqlx::Error> {
+    let text = format!(
+        "-- start_requests_find\nselect {COLUMNS}, input from start_requests where namespace = $1 and id = $2"
+    );
+    let row = sqlx::query(sqlx::AssertSqlSafe(text))
+        .bind(namespace)
+        .bind(request)
+        .fetch_optional(connection)
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let input: String = row.try_get(14)?;
+    let mut view = view(&row)?;
+    view.input = Payload::trusted(input).ok();
+    Ok(Some(view))
+}
+
+/// Requests of a namespace, newest first, before the request `before`.
+pub(crate) async fn list(
+    connection: &mut PgConnection,
+    namespace: &str,
+    state: Option<StartRequestState>,
+    before: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<StartRequestView>, sqlx::Error> {
+    let state = match state {
+        // Spelt so that the index of each can serve.
+        Some(StartRequestState::Waiting) => " and state = 'waiting'",
+        Some(StartRequestState::Refused) => " and state = 'refused' and state <> 'waiting'",
+        Some(StartRequestState::Dismissed) => " and state = 'dismissed' and state <> 'waiting'",
+        None => "",
+    };
+    let text = format!(
+        "-- start_requests_list\nselect {COLUMNS} from start_requests where namespace = $1{state} \
+         and ($2::uuid is null or id < $2) order by id desc limit $3"
+    );
+    let rows = sqlx::query(sqlx::AssertSqlSafe(text))
+        .bind(namespace)
+        .bind(before)
+        .bind(limit)
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(view).collect()
+}
+
+/// Forgets requests that were dismissed before `before`, at most `limit`. Answers how many.
+pub(crate) async fn forget_dismissed(
+    connection: &mut PgConnection,
+    before: Time,
+    limit: i64,
+) -> Result<u64, sqlx::Error> {
+    let done = sqlx::query(
+        "-- start_requests_forget\n\
+         delete from start_requests where id = any(array(select id from start_requests \
+         where state = 'dismissed' and state <> 'waiting' and decided_at < $1 limit $2 for update skip locked))",
+    )
+    .bind(Moment(before))
+    .bind(limit)
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+fn view(row: &PgRow) -> Result<StartRequestView, sqlx::Error> {
+    let id: Uuid = row.try_get(0)?;
+    let bad = |column: &str, detail: String| {
+        sqlx::Error::Decode(
+            format!("table start_requests, id {id}, column {column}: {detail}").into(),
+        )
+    };
+    let version: Option<i32> = row.try_get(3)?;
+    let labels: Option<String> = row.try_get(6)?;
+    let Moment(requested_at) = row.try_get(7)?;
+    let state: String = row.try_get(8)?;
+    let refusal: Option<String> = row.try_get(9)?;
+    let refused_at: Option<Moment> = row.try_get(10)?;
+    let decided_at: Option<Moment> = row.try_get(13)?;
+    let refusal = match refusal.zip(refused_at) {
+        None => None,
+        Some((text, Moment(at))) => {
+            let refusal: Refused =
+                serde_json::from_str(&text).map_err(|error| bad("refusal", error.to_string()))?;
+            Some(Refused { at: Timestamp(at), ..refusal })
+        }
+    };
+    let decision = match decided_at {
+        None => None,
+        Some(Moment(at)) => {
+            Some(Decision { by: row.try_get(11)?, reason: row.try_get(12)?, at: Timestamp(at) })
+        }
+    };
+    Ok(StartRequestView {
+        id,
+        run: RunId(row.try_get(1)?),
+        workflow: row.try_get(2)?,
+        version,
+        key: row.try_get(4)?,
+        correlation_id: row.try_get(5)?,
+        labels: labels.and_then(|text| Payload::trusted(text).ok()),
+        input: None,
+        requested_at: Timestamp(requested_at),
+        state: StartRequestState::from_word(&state)
+            .ok_or_else(|| bad("state", format!("'{state}' is no state")))?,
+        refusal,
+        decision,
+    })
+}

@@ -1,0 +1,103 @@
+//! What the server tells of starts that applications asked for in their own transactions.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{Payload, RunId, Timestamp, Violation};
+
+/// A start that was asked for with `backstitch.start_run` and has not become a run yet.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct StartRequestView {
+    /// The request.
+    pub id: Uuid,
+    /// The id that was answered, which the run gets.
+    pub run: RunId,
+    /// The workflow's name.
+    pub workflow: String,
+    /// Its version; the newest without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<i32>,
+    /// The caller's key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Constant along the whole causal story.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<String>,
+    /// Marks to search by, as they were given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Payload>,
+    /// The input; left out of lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<Payload>,
+    /// When it was asked for.
+    pub requested_at: Timestamp,
+    /// What becomes of it.
+    pub state: StartRequestState,
+    /// Why the engine refused it, the last time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Refused>,
+    /// What a person decided about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decision>,
+}
+
+/// What becomes of a start that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum StartRequestState {
+    /// It is about to start.
+    Waiting,
+    /// The engine refused it; it needs a person.
+    Refused,
+    /// A person decided that it is not to start.
+    Dismissed,
+}
+
+impl StartRequestState {
+    /// The word used in JSON and in the table.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            StartRequestState::Waiting => "waiting",
+            StartRequestState::Refused => "refused",
+            StartRequestState::Dismissed => "dismissed",
+        }
+    }
+
+    /// The state that the word stands for.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<StartRequestState> {
+        [StartRequestState::Waiting, StartRequestState::Refused, StartRequestState::Dismissed]
+            .into_iter()
+            .find(|state| state.as_str() == word)
+    }
+}
+
+/// Why a start was refused.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Refused {
+    /// Stable code: `unknown_workflow`, `invalid_input`, `key_conflict`, `key_taken`, …
+    pub code: String,
+    /// For people.
+    pub message: String,
+    /// What is wrong with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<Violation>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What a person decided.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Decision {
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// When.
+    pub at: Timestamp,
+}
