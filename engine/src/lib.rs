@@ -25,6 +25,7 @@ mod loops;
 mod node;
 mod options;
 mod reads;
+mod schedules;
 mod start;
 mod status;
 mod store;
