@@ -30,7 +30,7 @@ pub(crate) enum Right {
     Read,
     /// Start runs.
     Start,
-    /// Compensate, cancel, kill, retry.
+    /// Compensate, cancel, kill, retry; make, change and delete schedules.
     Act,
     /// Claim, complete, heartbeat.
     Work,
@@ -73,6 +73,16 @@ pub(crate) const RULES: &[(&str, &str, Right)] = &[
     ("GET", "/v1/start-requests/{id}", Right::Read),
     ("POST", "/v1/start-requests/{id}/retry", Right::Act),
     ("POST", "/v1/start-requests/{id}/dismiss", Right::Act),
+    ("GET", "/v1/schedules", Right::Read),
+    ("GET", "/v1/schedules/{name}", Right::Read),
+    ("PUT", "/v1/schedules/{name}", Right::Act),
+    ("DELETE", "/v1/schedules/{name}", Right::Act),
+    ("POST", "/v1/schedules/{name}/pause", Right::Act),
+    ("POST", "/v1/schedules/{name}/resume", Right::Act),
+    ("POST", "/v1/schedules/{name}/trigger", Right::Act),
+    ("POST", "/v1/schedules/{name}/backfill", Right::Act),
+    ("GET", "/v1/schedules/{name}/next", Right::Read),
+    ("GET", "/v1/schedules/{name}/starts", Right::Read),
     ("POST", "/v1/tasks/claim", Right::Work),
     ("POST", "/v1/tasks/complete", Right::Work),
     ("POST", "/v1/tasks/heartbeat", Right::Work),

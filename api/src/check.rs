@@ -3,8 +3,9 @@
 
 use axum::http::StatusCode;
 use backstitch_saga::protocol::{
-    ActOnRun, ClaimTasks, CompensateRun, CompleteTasks, Failure, Heartbeat, HeartbeatTasks,
-    NewCredential, Scope, StartRun, StartRuns, TaskOutcome, TaskReport,
+    ActOnRun, ActOnSchedule, BackfillSchedule, ClaimTasks, CompensateRun, CompleteTasks, Failure,
+    Heartbeat, HeartbeatTasks, NewCredential, ScheduleSpec, Scope, StartRun, StartRuns,
+    TaskOutcome, TaskReport, TriggerSchedule,
 };
 use backstitch_saga::{Span, Violation};
 
@@ -208,6 +209,29 @@ impl Check for CompensateRun {
 }
 
 impl Check for ActOnRun {
+    fn check(&self, findings: &mut Findings) {
+        findings.prose("/reason", &self.reason, MAX_REASON);
+    }
+}
+
+impl Check for ScheduleSpec {
+    /// The engine looks at all of it at once.
+    fn check(&self, _: &mut Findings) {}
+}
+
+impl Check for ActOnSchedule {
+    fn check(&self, findings: &mut Findings) {
+        findings.prose("/reason", &self.reason, MAX_REASON);
+    }
+}
+
+impl Check for TriggerSchedule {
+    fn check(&self, findings: &mut Findings) {
+        findings.prose("/reason", &self.reason, MAX_REASON);
+    }
+}
+
+impl Check for BackfillSchedule {
     fn check(&self, findings: &mut Findings) {
         findings.prose("/reason", &self.reason, MAX_REASON);
     }

@@ -1,6 +1,7 @@
 //! The examples in the OpenAPI document. A test reads each as the type it stands for.
 
 pub(crate) mod incidents;
+pub(crate) mod schedules;
 
 use serde_json::{Value, json};
 
@@ -250,7 +251,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn is_accepted<T: DeserializeOwned + Check>(example: &Value) {
+    pub(super) fn is_accepted<T: DeserializeOwned + Check>(example: &Value) {
         parse::<T>(example.to_string().as_bytes()).unwrap();
     }
 

@@ -43,6 +43,7 @@ counters! {
     starts_refused: "backstitch_starts_refused_total", "Starts asked for in transactions that were refused and wait for a person.", true;
     snapshots: "backstitch_snapshots_total", "Snapshots written.", true;
     partitions_dropped: "backstitch_partitions_dropped_total", "Weeks of runs dropped by retention.", true;
+    schedule_starts: "backstitch_schedule_starts_total", "Runs started by schedules.", true;
     queued: "backstitch_queue_depth", "Commands waiting to be decided.", false;
     cached: "backstitch_cached_runs", "Runs in memory.", false;
     timers: "backstitch_timers", "Runs whose timers this node keeps.", false;

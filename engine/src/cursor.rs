@@ -54,6 +54,23 @@ impl Cursor {
         Ok((name.to_owned(), version.parse().map_err(|_| invalid())?))
     }
 
+    pub(crate) fn of_schedule(name: &str) -> String {
+        seal('s', name)
+    }
+
+    pub(crate) fn schedule(text: &str) -> Result<String, Error> {
+        open('s', text).ok_or_else(invalid)
+    }
+
+    /// A line of a schedule's history.
+    pub(crate) fn of_start(id: i64) -> String {
+        seal('t', &id.to_string())
+    }
+
+    pub(crate) fn start(text: &str) -> Result<i64, Error> {
+        open('t', text).and_then(|place| place.parse().ok()).ok_or_else(invalid)
+    }
+
     /// A place in a history: the record, and how many of its events were told.
     pub(crate) fn of_event(seq: i32, told: usize) -> String {
         seal('h', &format!("{seq} {told}"))

@@ -17,7 +17,6 @@ use crate::clock::Clock;
 use crate::counters::{Counters, Metrics};
 use crate::definitions::{self, Definitions, Workflow};
 use crate::executor::Shard;
-use crate::executor::envelope::{Answered, Answers, Envelope, Order};
 use crate::handover::HandOver;
 use crate::loops::{self, Chore};
 use crate::node::{Message, Node, ShardDoor};
@@ -327,16 +326,7 @@ impl Engine {
         id: RunId,
         command: Command,
     ) -> Result<Reply, Error> {
-        let answers = Answers::new(1);
-        let order = Order::Command(command);
-        let envelope = Envelope::asked(id, namespace.into(), order, answers.ticket(0));
-        self.node().submit(vec![envelope]).map_err(|(error, _)| error)?;
-        match answers.wait().await.pop() {
-            Some(Ok(Answered::Reply(reply))) => Ok(reply),
-            Some(Ok(Answered::Started(_))) => Ok(Reply::Done),
-            Some(Err(error)) => Err(error),
-            None => Err(Error::Bug("a command was not answered".to_owned())),
-        }
+        self.node().ask(namespace, id, command).await
     }
 
     /// Tasks for a worker: what is there, or what comes within `claim.wait`.

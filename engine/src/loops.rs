@@ -13,8 +13,8 @@ use crate::executor::envelope::{Envelope, Order};
 use crate::handover::Hint;
 use crate::node::{Message, Node};
 use crate::store::ready::Wanted;
-use crate::store::{nodes, partitions, ready, runs};
-use crate::{Error, inbox};
+use crate::store::{nodes, partitions, ready, runs, schedules as schedule_table};
+use crate::{Error, inbox, schedules};
 
 /// How many runs are taken at once.
 const RUNS: i64 = 500;
@@ -171,6 +171,7 @@ pub(crate) async fn keep_house(node: &Node) -> Result<(), Error> {
     if let Some(retention) = node.options.retention {
         let keep = backstitch_saga::Span::from(retention).0;
         let before = backstitch_saga::Time(node.clock.now().0.saturating_sub_unsigned(keep));
+        schedule_table::forget(&mut connection, before).await?;
         let dropped = partitions::drop_ended(&mut connection, before).await?;
         node.counters.partitions_dropped.add(dropped as usize);
     }
@@ -196,6 +197,8 @@ pub enum Chore {
     TakeAsked,
     /// Forget the answers to requests with an `Idempotency-Key` that are past retention.
     ForgetAnswers,
+    /// Start what schedules have due.
+    Schedules,
 }
 
 /// Does a chore once. Answers how many runs or tasks it found, where it looks for any.
@@ -211,6 +214,7 @@ pub(crate) async fn once(node: &Arc<Node>, chore: Chore) -> Result<usize, Error>
         Chore::ForgetAnswers => {
             Ok(crate::idempotency::forget(node).await? + inbox::forget(node).await?)
         }
+        Chore::Schedules => schedules::fire(node).await,
     }
 }
 
@@ -224,6 +228,7 @@ pub(crate) fn spawn(node: &Arc<Node>) -> Vec<JoinHandle<()>> {
         tokio::spawn(every(node.clone(), tuning.credit_grace / 4, Chore::TakeBack)),
         tokio::spawn(every(node.clone(), Duration::from_secs(3_600), Chore::KeepHouse)),
         tokio::spawn(every(node.clone(), Duration::from_secs(60), Chore::ForgetAnswers)),
+        tokio::spawn(every(node.clone(), tuning.schedules_every, Chore::Schedules)),
         tokio::spawn(serve_hungry(node.clone())),
         tokio::spawn(inbox::keep_listening(node.clone())),
         tokio::spawn(serve_asked(node.clone())),

@@ -4,13 +4,13 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use backstitch_saga::{Command, Run, RunId, TaskKey};
+use backstitch_saga::{Command, Reply, Run, RunId, TaskKey};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::definitions::Definitions;
-use crate::executor::envelope::{Envelope, Order};
+use crate::executor::envelope::{Answered, Answers, Envelope, Order};
 use crate::handover::{HandOver, Match};
 use crate::reads::waiters::Waiters;
 use crate::store::Database;
@@ -110,6 +110,25 @@ impl Node {
                 // A shard that is gone drops its messages, and dropping a command answers it.
                 let _ = door.inbox.send(Message::Work(part));
             }
+        }
+    }
+
+    /// Asks something of a run; the answer comes after the commit.
+    pub(crate) async fn ask(
+        &self,
+        namespace: &str,
+        run: RunId,
+        command: Command,
+    ) -> Result<Reply, Error> {
+        let answers = Answers::new(1);
+        let order = Order::Command(command);
+        let envelope = Envelope::asked(run, namespace.into(), order, answers.ticket(0));
+        self.submit(vec![envelope]).map_err(|(error, _)| error)?;
+        match answers.wait().await.pop() {
+            Some(Ok(Answered::Reply(reply))) => Ok(reply),
+            Some(Ok(Answered::Started(_))) => Ok(Reply::Done),
+            Some(Err(error)) => Err(error),
+            None => Err(Error::Bug("a command was not answered".to_owned())),
         }
     }
 

@@ -75,6 +75,8 @@ pub struct Tuning {
     pub wake_every: Duration,
     /// How often starts are looked for that applications asked for in their own transactions; a NOTIFY is faster.
     pub inbox_every: Duration,
+    /// How often schedules are looked through for those that are due.
+    pub schedules_every: Duration,
     /// How often a node shows that it lives, and looks for those that do not.
     pub beat_every: Duration,
     /// After how long without a sign of life a node counts as dead.
@@ -105,6 +107,7 @@ impl Default for Tuning {
             park_after: Duration::from_secs(10),
             wake_every: Duration::from_millis(250),
             inbox_every: Duration::from_millis(250),
+            schedules_every: Duration::from_millis(250),
             beat_every: Duration::from_secs(1),
             dead_after: Duration::from_secs(8),
             statement_limit: Duration::from_secs(30),

@@ -51,7 +51,7 @@ impl Engine {
 
 /// Starts runs, or finds those that their ids or keys started; each is answered for itself, in order.
 pub(crate) async fn start_runs(
-    node: &Arc<Node>,
+    node: &Node,
     namespace: &str,
     requests: Vec<(RunId, StartRun)>,
 ) -> Vec<Result<StartedRun, Error>> {
@@ -78,6 +78,15 @@ pub(crate) async fn start_runs(
         Answered::Reply(_) => Ok(StartedRun { id: run, created: true }),
     });
     answered.collect()
+}
+
+/// Checks a request as starting it would; nothing is started.
+pub(crate) async fn check_request(
+    node: &Node,
+    namespace: &str,
+    request: StartRun,
+) -> Result<(), Error> {
+    order(node, &namespace.into(), request).await.map(drop)
 }
 
 /// What a run begins with, checked.

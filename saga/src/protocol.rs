@@ -3,6 +3,7 @@
 mod access;
 mod incidents;
 mod runs;
+mod schedules;
 mod starts;
 mod tasks;
 mod view;
@@ -24,6 +25,11 @@ pub use incidents::{
 pub use runs::{
     ActOnRun, CompensateRun, Plan, PlannedUndo, RunStarted, Scope, StartAnswer, StartAnswers,
     StartRun, StartRuns,
+};
+pub use schedules::{
+    ActOnSchedule, BackfillPlan, BackfillSchedule, NextStart, NextStarts, Overlap, RunningBackfill,
+    ScheduleAct, ScheduleCounts, ScheduleLine, ScheduleSpec, ScheduleStart, ScheduleView,
+    StartOrigin, StartOutcome, TriggerSchedule, Triggered, WaitingStart,
 };
 pub use starts::{Decision, Refused, StartRequestState, StartRequestView};
 pub use tasks::{

@@ -6,6 +6,7 @@ mod each;
 mod incidents;
 mod ops;
 mod runs;
+mod schedules;
 mod start_requests;
 mod tasks;
 mod workflows;
@@ -36,6 +37,7 @@ use crate::{front, problem};
         (name = "incidents", description = "What needs a person, and what people did"),
         (name = "tasks", description = "What workers ask and report"),
         (name = "workflows", description = "Definitions"),
+        (name = "schedules", description = "Starts of runs by the calendar"),
         (name = "server", description = "Who am I, is it well"),
     )
 )]
@@ -70,6 +72,14 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(workflows::validate))
         .routes(routes!(workflows::versions))
         .routes(routes!(workflows::show, workflows::register))
+        .routes(routes!(schedules::list))
+        .routes(routes!(schedules::show, schedules::put, schedules::delete))
+        .routes(routes!(schedules::pause))
+        .routes(routes!(schedules::resume))
+        .routes(routes!(schedules::trigger))
+        .routes(routes!(schedules::backfill))
+        .routes(routes!(schedules::next))
+        .routes(routes!(schedules::starts))
         .routes(routes!(credentials::create, credentials::revoke))
         .routes(routes!(ops::whoami))
         .routes(routes!(ops::status))

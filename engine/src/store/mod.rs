@@ -20,6 +20,7 @@ pub(crate) mod nodes;
 pub(crate) mod partitions;
 pub(crate) mod ready;
 pub(crate) mod runs;
+pub(crate) mod schedules;
 pub(crate) mod starts;
 mod statement;
 pub(crate) mod status;

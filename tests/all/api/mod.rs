@@ -7,6 +7,7 @@ mod idempotency;
 mod incidents;
 mod input;
 mod promises;
+mod schedules;
 mod serving;
 mod start_requests;
 mod starts;

@@ -7,3 +7,4 @@ mod indexes;
 mod laws;
 mod nodes;
 mod runs;
+mod schedules;

@@ -4,6 +4,7 @@
 mod act;
 mod error;
 mod runs;
+mod schedules;
 mod start;
 mod workflows;
 

@@ -37,6 +37,7 @@ const NAMES: &[(&str, &str)] = &[
     ("start_runs", "start-many"),
     ("list_workflow_versions", "versions"),
     ("register_workflow", "register"),
+    ("put_schedule", "put"),
     ("create_credential", "create"),
     ("revoke_credential", "revoke"),
 ];
@@ -57,6 +58,7 @@ const FILES: &[&str] = &["register_workflow", "start_runs"];
 const GROUPS: &[(&str, &str)] = &[
     ("run", "Start runs, look at them, act on them"),
     ("workflow", "Work with definitions"),
+    ("schedule", "Start runs by the calendar"),
     ("credential", "Make and revoke credentials, on a server"),
     ("worker", "See who works"),
     ("incident", "See and settle what needs a person"),

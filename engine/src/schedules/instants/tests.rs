@@ -52,7 +52,9 @@ const PATTERNS: &[(&str, bool, Condition)] = &[
     ("30 1 1-7 */3 7", false, |t| {
         t.is(1, 30) && t.month % 3 == 1 && (t.day <= 7 || t.weekday == 0)
     }),
-    ("0 12 ? JAN-MAR 5-7", false, |t| t.is(12, 0) && t.month <= 3 && [5, 6, 0].contains(&t.weekday)),
+    ("0 12 ? JAN-MAR 5-7", false, |t| {
+        t.is(12, 0) && t.month <= 3 && [5, 6, 0].contains(&t.weekday)
+    }),
     ("@weekly", false, |t| t.is(0, 0) && t.weekday == 0),
 ];
 
@@ -78,7 +80,8 @@ fn walk(zone: Tz) -> Vec<Vec<i64>> {
         let fresh: Vec<Wall> = fresh.map(wall_at).collect();
         let wall = Wall::of(local);
         for ((_, repeating, condition), found) in PATTERNS.iter().zip(&mut found) {
-            let due = if *repeating { condition(wall) } else { fresh.iter().any(|at| condition(*at)) };
+            let due =
+                if *repeating { condition(wall) } else { fresh.iter().any(|at| condition(*at)) };
             if due && minute >= minute_of(2023) {
                 found.push(minute * 60_000);
             }

@@ -1,0 +1,153 @@
+//! What a schedule must be before it is kept, and the start request that it makes for an instant.
+
+use std::collections::BTreeMap;
+
+use backstitch_saga::protocol::{ScheduleSpec, StartRun};
+use backstitch_saga::{Payload, Span, Time, Timestamp, Violation};
+use serde::de::IgnoredAny;
+
+use super::instants::Calendar;
+use crate::node::Node;
+use crate::{Error, start};
+
+/// The label that names the schedule of a run.
+const SCHEDULE: &str = "schedule";
+/// The label that names the instant of a run.
+const SCHEDULED_FOR: &str = "scheduled_for";
+/// The most labels that a schedule gives its runs, beside these two.
+const LABEL_LIMIT: usize = 30;
+/// The most starts that may wait in a queue.
+const QUEUE_LIMIT: u32 = 100;
+
+/// Checks a schedule as a whole: its own fields, and that a run can be started so.
+pub(super) async fn check(
+    node: &Node,
+    namespace: &str,
+    name: &str,
+    spec: &ScheduleSpec,
+) -> Result<(), Error> {
+    let mut wrong = Calendar::parse(&spec.cron, &spec.time_zone).err().unwrap_or_default();
+    check_numbers(spec, &mut wrong);
+    check_labels(spec, &mut wrong);
+    match request(name, spec, Time(0), String::new()) {
+        Err(violation) => wrong.push(violation),
+        Ok(mut request) => {
+            request.key = None;
+            match start::check_request(node, namespace, request).await {
+                Ok(()) => {}
+                Err(Error::Invalid { violations, .. }) => wrong.extend(violations),
+                Err(Error::NotFound { code, message }) => {
+                    wrong.push(Violation::new("/workflow", code, message));
+                }
+                Err(other) => return Err(other),
+            }
+        }
+    }
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Invalid { code: "invalid_schedule", violations: wrong })
+}
+
+fn check_numbers(spec: &ScheduleSpec, wrong: &mut Vec<Violation>) {
+    let mut out_of_range = |pointer: &str, message: String| {
+        wrong.push(Violation::new(pointer, "out_of_range", message));
+    };
+    if !(1..=QUEUE_LIMIT).contains(&spec.queue_limit) {
+        let message = format!("1 to {QUEUE_LIMIT} starts may wait, not {}", spec.queue_limit);
+        out_of_range("/queue_limit", message);
+    }
+    if spec.jitter > Span::days(1) {
+        out_of_range("/jitter", format!("at most {}, not {}", Span::days(1), spec.jitter));
+    }
+    if spec.catch_up > Span::days(366) {
+        out_of_range("/catch_up", format!("at most {}, not {}", Span::days(366), spec.catch_up));
+    }
+}
+
+fn check_labels(spec: &ScheduleSpec, wrong: &mut Vec<Violation>) {
+    if spec.labels.len() > LABEL_LIMIT {
+        let message = format!("at most {LABEL_LIMIT} labels, not {}", spec.labels.len());
+        wrong.push(Violation::new("/labels", "too_many", message));
+    }
+    for name in spec.labels.keys() {
+        let pointer = || format!("/labels/{}", name.replace('~', "~0").replace('/', "~1"));
+        if [SCHEDULE, SCHEDULED_FOR].contains(&name.as_str()) {
+            let message = "this label is given to each run by its schedule";
+            wrong.push(Violation::new(pointer(), "reserved_name", message));
+        }
+        if name.contains(':') {
+            let message = "a label's name must not contain ':'";
+            wrong.push(Violation::new(pointer(), "forbidden_character", message));
+        }
+    }
+}
+
+/// The request that starts the run for `instant`.
+pub(super) fn request(
+    name: &str,
+    spec: &ScheduleSpec,
+    instant: Time,
+    key: String,
+) -> Result<StartRun, Violation> {
+    let mut labels = spec.labels.clone();
+    labels.insert(SCHEDULE.to_owned(), name.to_owned());
+    labels.insert(SCHEDULED_FOR.to_owned(), instant.to_string());
+    let input = match &spec.instant_as {
+        Some(member) => with_instant(&spec.input, member, instant)?,
+        None => spec.input.clone(),
+    };
+    Ok(StartRun {
+        workflow: spec.workflow.clone(),
+        version: spec.version,
+        key: Some(key),
+        input,
+        correlation_id: None,
+        labels,
+    })
+}
+
+/// The input with the instant as its first member; every other byte stays as it is.
+fn with_instant(input: &Payload, member: &str, instant: Time) -> Result<Payload, Violation> {
+    let wrong = |code, message: String| Violation::new("/instant_as", code, message);
+    let text = if input.is_null() { "{}" } else { input.text().trim() };
+    let members: BTreeMap<String, IgnoredAny> = serde_json::from_str(text).map_err(|_| {
+        wrong("wrong_type", "only an input that is an object can be told its instant".to_owned())
+    })?;
+    if members.contains_key(member) {
+        return Err(wrong("duplicate_key", format!("the input has a member '{member}' already")));
+    }
+    let bad = |error: serde_json::Error| wrong("invalid_json", error.to_string());
+    let member = serde_json::to_string(member).map_err(bad)?;
+    let instant = serde_json::to_string(&Timestamp(instant)).map_err(bad)?;
+    let comma = if members.is_empty() { "" } else { "," };
+    let rest = text.strip_prefix('{').unwrap_or_default();
+    Payload::trusted(format!("{{{member}:{instant}{comma}{rest}")).map_err(bad)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn payload(text: &str) -> Payload {
+        Payload::trusted(text.to_owned()).unwrap()
+    }
+
+    #[test]
+    fn the_instant_is_put_into_the_input_and_nothing_else_changes() {
+        let at = Time(1_774_742_400_000);
+        let table = [
+            ("null", r#"{"at":"2026-03-29T00:00:00.000Z"}"#),
+            ("{}", r#"{"at":"2026-03-29T00:00:00.000Z"}"#),
+            ("{ \"n\": 1e400 }", "{\"at\":\"2026-03-29T00:00:00.000Z\", \"n\": 1e400 }"),
+        ];
+        for (input, expected) in table {
+            assert_eq!(with_instant(&payload(input), "at", at).unwrap().text(), expected);
+        }
+        for (input, code) in
+            [("[1]", "wrong_type"), ("7", "wrong_type"), (r#"{"at":1}"#, "duplicate_key")]
+        {
+            assert_eq!(with_instant(&payload(input), "at", at).unwrap_err().code, code, "{input}");
+        }
+    }
+}

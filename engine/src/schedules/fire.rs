@@ -1,0 +1,190 @@
+//! Makes the starts of schedules. What a turn decides is written first, and carried out then; both may be done by any node,
+//! at once or again, and come to the same:
+//!
+//! - Two that take a turn at once meet at the revision of the row: one goes on, the other reads again.
+//! - Who dies before the write has changed nothing. Who dies after it leaves starts that are *going*; the schedule is due
+//!   again in a few seconds, and whoever takes it makes them under the same keys, so that there is one run for each.
+//! - The end of a start goes into the row and into the history in one statement.
+
+use backstitch_saga::protocol::StartOutcome;
+use backstitch_saga::{By, Command, RunId, Span};
+use futures::StreamExt;
+
+use super::check::request;
+use super::instants::Calendar;
+use super::plan::{POLL, Plan, Told, Waiting};
+use crate::node::Node;
+use crate::store::runs;
+use crate::store::schedules::{self as table, ScheduleRow};
+use crate::{Error, start};
+
+/// For how long a node that took a schedule is left alone with it.
+const TAKEN_FOR: Span = Span::secs(5);
+/// How many schedules are taken at once.
+const TAKEN: i64 = 64;
+/// How many of them are worked on side by side.
+const SIDE_BY_SIDE: usize = 8;
+/// How often a schedule is looked at in a row before others have their turn.
+const ROUNDS: usize = 50;
+
+/// Does what schedules have due. Answers how many runs were started.
+pub(crate) async fn fire(node: &Node) -> Result<usize, Error> {
+    let mut started = 0;
+    loop {
+        let now = node.clock.now();
+        let rows = {
+            let mut connection = node.database.keepers.acquire().await?;
+            table::take(&mut connection, now, now.after(TAKEN_FOR), TAKEN).await?
+        };
+        let full = i64::try_from(rows.len()).unwrap_or(TAKEN) == TAKEN;
+        let mut done = futures::stream::iter(rows)
+            .map(async |row| drive(node, row?).await)
+            .buffer_unordered(SIDE_BY_SIDE);
+        while let Some(told) = done.next().await {
+            match told {
+                Ok(told) => started += told.iter().filter(|one| is_started(one)).count(),
+                Err(error) => tracing::warn!(%error, "a schedule failed and is tried again"),
+            }
+        }
+        if !full {
+            return Ok(started);
+        }
+    }
+}
+
+fn is_started(told: &Told) -> bool {
+    told.start.outcome == StartOutcome::Started
+}
+
+/// Does what one schedule has to do now. Answers what was written into its history.
+pub(super) async fn drive(node: &Node, mut row: ScheduleRow) -> Result<Vec<Told>, Error> {
+    let mut written = Vec::new();
+    // What starts came to, not written yet.
+    let mut told = Vec::new();
+    let mut failed = false;
+    for _ in 0..ROUNDS {
+        let active = is_active(node, row.state.last_run()).await?;
+        let now = node.clock.now();
+        let calendar = calendar(&row)?;
+        let plan = Plan {
+            namespace: &row.namespace,
+            name: &row.name,
+            spec: &row.spec,
+            calendar: &calendar,
+        };
+        let mut turn = row.state.turn(&plan, now, active);
+        told.append(&mut turn.told);
+        let going: Vec<Waiting> = row.state.going().cloned().collect();
+        let works = !failed && (turn.cancel.is_some() || !going.is_empty());
+        let due = match (works, failed) {
+            (true, _) => Some(now.after(TAKEN_FOR)),
+            (false, true) => Some(now.after(POLL)),
+            (false, false) => turn.due,
+        };
+        let Some(revision) = write(node, &row, due, &told).await? else {
+            told.clear();
+            match find(node, &row.namespace, &row.name).await? {
+                Some(there) => row = there,
+                None => break,
+            }
+            continue;
+        };
+        row.revision = revision;
+        node.counters.schedule_starts.add(told.iter().filter(|one| is_started(one)).count());
+        written.append(&mut told);
+        if !works {
+            break;
+        }
+        failed = !carry_out(node, &mut row, &going, turn.cancel, &mut told).await;
+    }
+    Ok(written)
+}
+
+/// Cancels the run that is replaced and makes the starts that are going. Answers whether all came to an end.
+async fn carry_out(
+    node: &Node,
+    row: &mut ScheduleRow,
+    going: &[Waiting],
+    cancel: Option<RunId>,
+    told: &mut Vec<Told>,
+) -> bool {
+    let mut all = true;
+    if let Some(run) = cancel {
+        let actor = format!("schedule {}", row.name).into();
+        let by = By { actor, reason: "the next start of the schedule replaces it".to_owned() };
+        match node.ask(&row.namespace, run, Command::Cancel { by }).await {
+            // A run that cannot be cancelled is waited for like one that can.
+            Ok(_) | Err(Error::Refused(_) | Error::NotFound { .. }) => row.state.cancelled(run),
+            Err(error) => {
+                tracing::warn!(schedule = row.name, %run, %error, "a run is yet to be replaced");
+                all = false;
+            }
+        }
+    }
+    let mut keys = Vec::with_capacity(going.len());
+    let mut requests = Vec::with_capacity(going.len());
+    for one in going {
+        match request(&row.name, &row.spec, one.instant, one.key.clone()) {
+            Ok(request) => {
+                keys.push(one.key.as_str());
+                requests.push((node.clock.new_run(), request));
+            }
+            Err(violation) => {
+                let why = (violation.code, violation.message);
+                told.extend(row.state.settle(&one.key, Err(why), node.clock.now()));
+            }
+        }
+    }
+    let started = start::start_runs(node, &row.namespace, requests).await;
+    for (key, started) in keys.into_iter().zip(started) {
+        let result = match started {
+            Ok(run) => Ok(run.id),
+            Err(error @ (Error::Busy | Error::Store(_) | Error::Bug(_))) => {
+                tracing::warn!(schedule = row.name, key, %error, "a start is tried again");
+                all = false;
+                continue;
+            }
+            Err(error) => {
+                let answer = error.task_answer();
+                tracing::warn!(schedule = row.name, key, %error, "a start was refused");
+                Err((answer.code.unwrap_or_default(), answer.message.unwrap_or_default()))
+            }
+        };
+        told.extend(row.state.settle(key, result, node.clock.now()));
+    }
+    all
+}
+
+/// Whether the run is there and has not ended.
+async fn is_active(node: &Node, run: Option<RunId>) -> Result<bool, Error> {
+    let Some(run) = run else { return Ok(false) };
+    let mut connection = node.database.keepers.acquire().await?;
+    Ok(runs::ended(&mut connection, run).await?.is_some_and(|(_, ended)| !ended))
+}
+
+/// The pattern of a schedule that was checked when it was put there.
+pub(super) fn calendar(row: &ScheduleRow) -> Result<Calendar, Error> {
+    Calendar::parse(&row.spec.cron, &row.spec.time_zone).map_err(|violations| {
+        let first = violations.first().map(ToString::to_string).unwrap_or_default();
+        Error::Store(format!("the schedule {} cannot be read by this node: {first}", row.name))
+    })
+}
+
+pub(super) async fn find(
+    node: &Node,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<ScheduleRow>, Error> {
+    let mut connection = node.database.keepers.acquire().await?;
+    Ok(table::find(&mut connection, namespace, name).await?)
+}
+
+pub(super) async fn write(
+    node: &Node,
+    row: &ScheduleRow,
+    due: Option<backstitch_saga::Time>,
+    told: &[Told],
+) -> Result<Option<i64>, Error> {
+    let mut connection = node.database.keepers.acquire().await?;
+    Ok(table::write(&mut connection, row, due, told).await?)
+}

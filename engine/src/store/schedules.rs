@@ -1,0 +1,211 @@
+//! Schedules and the history of their starts. Every write names the revision that was read: of several at once one is
+//! made, and what it tells goes into the history with it or not at all.
+
+use backstitch_saga::Time;
+use backstitch_saga::protocol::{ScheduleSpec, ScheduleStart};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sqlx::Row;
+use sqlx::postgres::{PgConnection, PgRow};
+
+use super::moment::Moment;
+use crate::schedules::plan::{State, Told};
+
+/// A line of the table `schedules`.
+#[derive(Clone, Debug)]
+pub(crate) struct ScheduleRow {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) revision: i64,
+    pub(crate) spec: ScheduleSpec,
+    pub(crate) state: State,
+}
+
+/// Takes schedules that are due at `now`, so that no other node does before `until`. A node that dies leaves them due then.
+/// A row that cannot be read does not hold up the others.
+pub(crate) async fn take(
+    connection: &mut PgConnection,
+    now: Time,
+    until: Time,
+    limit: i64,
+) -> Result<Vec<Result<ScheduleRow, sqlx::Error>>, sqlx::Error> {
+    let rows = sqlx::query(
+        "-- schedules_take\n\
+         update schedules s set due_at = $2 from (select namespace, name from schedules where due_at <= $1 \
+         order by due_at limit $3 for update skip locked) d where s.namespace = d.namespace and s.name = d.name \
+         returning s.namespace, s.name, s.revision, s.spec, s.state",
+    )
+    .bind(Moment(now))
+    .bind(Moment(until))
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.iter().map(schedule_row).collect())
+}
+
+/// One schedule.
+pub(crate) async fn find(
+    connection: &mut PgConnection,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<ScheduleRow>, sqlx::Error> {
+    let row = sqlx::query(
+        "-- schedules_find\n\
+         select namespace, name, revision, spec, state from schedules where namespace = $1 and name = $2",
+    )
+    .bind(namespace)
+    .bind(name)
+    .fetch_optional(connection)
+    .await?;
+    row.as_ref().map(schedule_row).transpose()
+}
+
+/// Schedules by name, after the given one.
+pub(crate) async fn list(
+    connection: &mut PgConnection,
+    namespace: &str,
+    after: Option<&str>,
+    limit: i64,
+) -> Result<Vec<ScheduleRow>, sqlx::Error> {
+    let rows = sqlx::query(
+        "-- schedules_list\n\
+         select namespace, name, revision, spec, state from schedules \
+         where namespace = $1 and name > $2 order by name limit $3",
+    )
+    .bind(namespace)
+    .bind(after.unwrap_or_default())
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(schedule_row).collect()
+}
+
+/// Makes a schedule. Answers whether the name was free.
+pub(crate) async fn create(
+    connection: &mut PgConnection,
+    row: &ScheduleRow,
+    due: Option<Time>,
+) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query(
+        "-- schedules_create\n\
+         insert into schedules (namespace, name, spec, state, due_at) values ($1, $2, $3, $4, $5) \
+         on conflict do nothing",
+    )
+    .bind(&row.namespace)
+    .bind(&row.name)
+    .bind(text(&row.spec)?)
+    .bind(text(&row.state)?)
+    .bind(due.map(Moment))
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Writes a schedule as `row` has it, with what it tells, unless somebody wrote it since `row.revision`. Answers the new
+/// revision.
+pub(crate) async fn write(
+    connection: &mut PgConnection,
+    row: &ScheduleRow,
+    due: Option<Time>,
+    told: &[Told],
+) -> Result<Option<i64>, sqlx::Error> {
+    let keys: Vec<Option<&str>> = told.iter().map(|one| one.key.as_deref()).collect();
+    let ats: Vec<Moment> = told.iter().map(|one| Moment(one.start.at.0)).collect();
+    let starts: Result<Vec<String>, _> = told.iter().map(|one| text(&one.start)).collect();
+    sqlx::query_scalar(
+        "-- schedules_write\n\
+         with written as (update schedules set spec = $4, state = $5, due_at = $6, \
+           revision = nextval('schedule_revisions') \
+           where namespace = $1 and name = $2 and revision = $3 returning revision), \
+         told as (insert into schedule_starts (namespace, schedule, key, at, start) \
+           select $1, $2, t.key, t.at, t.start from written, \
+           unnest($7::text[], $8::timestamptz[], $9::text[]) with ordinality as t(key, at, start, place) \
+           order by t.place) \
+         select revision from written",
+    )
+    .bind(&row.namespace)
+    .bind(&row.name)
+    .bind(row.revision)
+    .bind(text(&row.spec)?)
+    .bind(text(&row.state)?)
+    .bind(due.map(Moment))
+    .bind(keys)
+    .bind(ats)
+    .bind(starts?)
+    .fetch_optional(connection)
+    .await
+}
+
+/// Deletes a schedule. Its history stays. Answers whether there was one.
+pub(crate) async fn delete(
+    connection: &mut PgConnection,
+    namespace: &str,
+    name: &str,
+) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query(
+        "-- schedules_delete\ndelete from schedules where namespace = $1 and name = $2",
+    )
+    .bind(namespace)
+    .bind(name)
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// The history of a schedule, newest first, before the line `before`.
+pub(crate) async fn starts(
+    connection: &mut PgConnection,
+    namespace: &str,
+    name: &str,
+    before: Option<i64>,
+    limit: i64,
+) -> Result<Vec<(i64, Option<String>, ScheduleStart)>, sqlx::Error> {
+    let rows = sqlx::query(
+        "-- schedule_starts_list\n\
+         select id, key, start from schedule_starts where namespace = $1 and schedule = $2 and id < $3 \
+         order by id desc limit $4",
+    )
+    .bind(namespace)
+    .bind(name)
+    .bind(before.unwrap_or(i64::MAX))
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    let line = |row: &PgRow| {
+        let id: i64 = row.try_get(0)?;
+        let place = || format!("table schedule_starts, id {id}, column start");
+        Ok((id, row.try_get(1)?, read(row.try_get(2)?, place)?))
+    };
+    rows.iter().map(line).collect()
+}
+
+/// Forgets what was told before `before`.
+pub(crate) async fn forget(connection: &mut PgConnection, before: Time) -> Result<(), sqlx::Error> {
+    sqlx::query("-- schedule_starts_forget\ndelete from schedule_starts where at < $1")
+        .bind(Moment(before))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+fn schedule_row(row: &PgRow) -> Result<ScheduleRow, sqlx::Error> {
+    let (namespace, name): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+    let place =
+        |column: &str| format!("table schedules, schedule {namespace}/{name}, column {column}");
+    Ok(ScheduleRow {
+        revision: row.try_get(2)?,
+        spec: read(row.try_get(3)?, || place("spec"))?,
+        state: read(row.try_get(4)?, || place("state"))?,
+        namespace,
+        name,
+    })
+}
+
+fn read<T: DeserializeOwned>(text: &str, place: impl Fn() -> String) -> Result<T, sqlx::Error> {
+    serde_json::from_str(text)
+        .map_err(|error| sqlx::Error::Decode(format!("{}: {error}", place()).into()))
+}
+
+fn text<T: Serialize>(value: &T) -> Result<String, sqlx::Error> {
+    serde_json::to_string(value).map_err(|error| sqlx::Error::Encode(error.into()))
+}

@@ -1,0 +1,377 @@
+//! Schedules: starts of runs by the calendar.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Labels, each_key_once};
+use crate::{Payload, RunId, Span, Timestamp};
+
+/// `PUT /v1/schedules/{name}`: when to start what.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ScheduleSpec {
+    /// Five fields (minute, hour, day of month, month, day of week), or six with the second first, or a word like
+    /// `@daily`. As in a crontab: 0 and 7 are Sunday, and where both days are given, either is enough.
+    #[cfg_attr(feature = "openapi", schema(example = "30 2 * * *"))]
+    pub cron: String,
+    /// The time zone that the pattern is read in; `UTC` without it.
+    #[serde(default = "utc")]
+    #[cfg_attr(feature = "openapi", schema(example = "Europe/Berlin"))]
+    pub time_zone: String,
+    /// The workflow's name.
+    pub workflow: String,
+    /// Its version; the newest at each start without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u32>,
+    /// The input of each run.
+    #[serde(default = "Payload::null")]
+    pub input: Payload,
+    /// The member of the input that each run finds its instant in, as RFC 3339. Without it the instant is a label only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(example = "scheduled_for"))]
+    pub instant_as: Option<String>,
+    /// Marks of each run to search by, beside `schedule` and `scheduled_for`.
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "each_key_once"
+    )]
+    #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, String>))]
+    pub labels: Labels,
+    /// What to do when the schedule's last run has not ended yet.
+    #[serde(default)]
+    pub overlap: Overlap,
+    /// How many starts may wait under the overlap policy `queue`, 1 to 100.
+    #[serde(default = "one")]
+    pub queue_limit: u32,
+    /// A start that could not be made in time is made up for, if it is not later than this.
+    #[serde(default = "an_hour")]
+    pub catch_up: Span,
+    /// Each start is put off by up to so much, always by the same for the same instant; at most `1d`.
+    #[serde(default)]
+    pub jitter: Span,
+}
+
+fn utc() -> String {
+    "UTC".to_owned()
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn an_hour() -> Span {
+    Span::secs(3_600)
+}
+
+/// What to do when a start is due and the schedule's last run has not ended yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Overlap {
+    /// Leave the new one out.
+    #[default]
+    Skip,
+    /// Start the new one when the last has ended.
+    Queue,
+    /// Cancel the last one, which undoes it, and start the new one when that has ended.
+    Replace,
+    /// Start the new one beside it.
+    Allow,
+}
+
+/// A schedule as it stands.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ScheduleView {
+    /// Its name.
+    pub name: String,
+    /// When to start what.
+    pub spec: ScheduleSpec,
+    /// Set while it is paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<ScheduleAct>,
+    /// The next start, before jitter; none while it is paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<NextStart>,
+    /// The run started last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_run: Option<RunId>,
+    /// Starts that wait for the last run to end, or are being made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<WaitingStart>,
+    /// Backfills that are not done yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub backfills: Vec<RunningBackfill>,
+    /// What became of all starts so far.
+    pub counts: ScheduleCounts,
+    /// What people did to it, the last twenty acts, oldest first.
+    pub acts: Vec<ScheduleAct>,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// A schedule in a list.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ScheduleLine {
+    /// Its name.
+    pub name: String,
+    /// Its pattern.
+    pub cron: String,
+    /// The time zone of the pattern.
+    pub time_zone: String,
+    /// What it starts.
+    pub workflow: String,
+    /// Whether it is paused.
+    pub paused: bool,
+    /// The next start, before jitter; none while it is paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<NextStart>,
+    /// The run started last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_run: Option<RunId>,
+    /// How many starts wait for the last run to end.
+    pub waiting: u32,
+    /// What became of all starts so far.
+    pub counts: ScheduleCounts,
+}
+
+/// Something that a person did to a schedule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ScheduleAct {
+    /// When.
+    pub at: Timestamp,
+    /// `put`, `pause`, `resume`, `trigger`, `backfill`.
+    pub act: String,
+    /// Who.
+    pub actor: String,
+    /// Why; may be empty where no reason is needed.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
+/// How many starts came to what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ScheduleCounts {
+    /// A run was started.
+    pub started: u64,
+    /// The overlap policy left it out.
+    pub skipped: u64,
+    /// It was later than the catch-up window.
+    pub missed: u64,
+    /// The start was refused.
+    pub refused: u64,
+}
+
+/// A start to come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct NextStart {
+    /// The instant, before jitter.
+    pub scheduled_for: Timestamp,
+    /// The same in the schedule's time zone, with its offset.
+    #[cfg_attr(feature = "openapi", schema(example = "2026-03-29T03:00:00+02:00"))]
+    pub local: String,
+    /// When the run is started, jitter included.
+    pub starts_at: Timestamp,
+}
+
+/// `GET /v1/schedules/{name}/next`: the starts to come.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct NextStarts {
+    /// In order. Those of a paused schedule are what it would start.
+    pub items: Vec<NextStart>,
+    /// Whether the schedule is paused, so that none of them will be made until it is resumed.
+    pub paused: bool,
+}
+
+/// Where a start comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum StartOrigin {
+    /// The calendar.
+    Cron,
+    /// A person who wanted one now.
+    Trigger,
+    /// A backfill.
+    Backfill,
+}
+
+/// A start that has not been made yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct WaitingStart {
+    /// Where it comes from.
+    pub origin: StartOrigin,
+    /// Its instant.
+    pub scheduled_for: Timestamp,
+    /// What it does while the last run has not ended.
+    pub overlap: Overlap,
+    /// Since when it waits.
+    pub since: Timestamp,
+}
+
+/// A backfill that is not done yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RunningBackfill {
+    /// Instants up to this one are done.
+    pub done_until: Timestamp,
+    /// Its last instant is not later than this.
+    pub to: Timestamp,
+    /// `queue`: one after the other; `allow`: all at once.
+    pub overlap: Overlap,
+}
+
+/// What became of a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum StartOutcome {
+    /// There is a run.
+    Started,
+    /// The overlap policy left it out.
+    Skipped,
+    /// It was later than the catch-up window.
+    Missed,
+    /// The start was refused, as `code` and `message` say.
+    Refused,
+}
+
+impl StartOutcome {
+    /// The word used in JSON and in the table.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            StartOutcome::Started => "started",
+            StartOutcome::Skipped => "skipped",
+            StartOutcome::Missed => "missed",
+            StartOutcome::Refused => "refused",
+        }
+    }
+}
+
+impl StartOrigin {
+    /// The word used in JSON and in the table.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            StartOrigin::Cron => "cron",
+            StartOrigin::Trigger => "trigger",
+            StartOrigin::Backfill => "backfill",
+        }
+    }
+}
+
+/// One line of a schedule's history: a start, or a row of starts that were missed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ScheduleStart {
+    /// When this was decided.
+    pub at: Timestamp,
+    /// Where the start comes from.
+    pub origin: StartOrigin,
+    /// Its instant; the first of them where several were missed.
+    pub scheduled_for: Timestamp,
+    /// What became of it.
+    pub outcome: StartOutcome,
+    /// The run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunId>,
+    /// How many instants the line stands for.
+    pub count: u32,
+    /// The last of them, where it stands for several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// Stable code of a refusal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// What it means, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Who wanted it, where a person did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+}
+
+/// `POST /v1/schedules/{name}/pause` and `/resume`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ActOnSchedule {
+    /// Why; kept with the schedule.
+    pub reason: String,
+}
+
+/// `POST /v1/schedules/{name}/trigger`: a start now, also of a paused schedule.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct TriggerSchedule {
+    /// What to do when the last run has not ended yet; the schedule's own policy without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlap: Option<Overlap>,
+    /// Why; kept with the schedule.
+    pub reason: String,
+}
+
+/// The answer to [`TriggerSchedule`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Triggered {
+    /// What became of it; none while it waits for the last run to end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<ScheduleStart>,
+    /// Whether it waits for the last run to end.
+    pub waiting: bool,
+}
+
+/// `POST /v1/schedules/{name}/backfill`: starts for the instants of a range. An instant that was started before is
+/// answered with its run and not started again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct BackfillSchedule {
+    /// The first instant may be this one.
+    pub from: Timestamp,
+    /// The last instant may be this one; not later than now.
+    pub to: Timestamp,
+    /// `queue`: one after the other; `allow`: all at once.
+    #[serde(default = "queue")]
+    pub overlap: Overlap,
+    /// With more instants than this in the range nothing is done; at most 10,000.
+    #[serde(default = "thousand")]
+    pub limit: u32,
+    /// Why; kept with the schedule. May be left out of a dry run.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// Only say what would be started.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+fn queue() -> Overlap {
+    Overlap::Queue
+}
+
+fn thousand() -> u32 {
+    1_000
+}
+
+/// The answer to [`BackfillSchedule`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct BackfillPlan {
+    /// How many instants are in the range.
+    pub count: u32,
+    /// The first hundred of them.
+    pub instants: Vec<Timestamp>,
+}
