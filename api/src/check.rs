@@ -1,6 +1,8 @@
 //! What the strings and numbers of a request may be, beside what their types say. Payloads are not looked at: the
 //! engine checks them where they enter the journal.
 
+mod incidents;
+
 use axum::http::StatusCode;
 use backstitch_saga::protocol::{
     ActOnRun, ActOnSchedule, BackfillSchedule, ClaimTasks, CompensateRun, CompleteTasks, Failure,

@@ -3,6 +3,7 @@
 //! Each page of runs is read from one snapshot of the database, so that a busy system is no difference. Mending stops
 //! the writers for the page that it mends.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -157,7 +158,7 @@ fn run_row(run: &Run, records: &[Record], charge: Charge) -> Option<RunRow> {
         labels: (!labels.is_empty()).then(|| serde_json::to_string(labels).unwrap_or_default()),
         state: state.state.as_str().to_owned(),
         outcome: state.outcome.map(|outcome| outcome.as_str().to_owned()),
-        conditions: state.conditions.iter().map(|kind| (*kind).to_owned()).collect(),
+        conditions: state.conditions.into_iter().map(Cow::into_owned).collect(),
         started_at: run.started_at(),
         ended_at: state.ended_at,
         charge,

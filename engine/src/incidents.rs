@@ -1,6 +1,8 @@
 //! The queue of incidents as people see it, and the audit of what they did. It reads indexes, and of one run its
 //! journal; what a verb does is the run's business.
 
+pub(crate) mod act;
+
 use std::sync::Arc;
 
 use backstitch_saga::protocol::{
@@ -175,7 +177,11 @@ pub(crate) async fn line(
     line.ok_or_else(|| unknown_incident(id))
 }
 
-async fn view(node: &Arc<Node>, namespace: &str, id: IncidentId) -> Result<IncidentView, Error> {
+pub(crate) async fn view(
+    node: &Arc<Node>,
+    namespace: &str,
+    id: IncidentId,
+) -> Result<IncidentView, Error> {
     let line = line(node, namespace, id).await?;
     let step = line.step.clone();
     let what = move |run: &backstitch_saga::Run| {

@@ -174,6 +174,7 @@ pub(crate) async fn keep_house(node: &Node) -> Result<(), Error> {
         schedule_table::forget(&mut connection, before).await?;
         let dropped = partitions::drop_ended(&mut connection, before).await?;
         node.counters.partitions_dropped.add(dropped as usize);
+        crate::store::jobs::forget(&mut connection, before).await?;
     }
     Ok(())
 }
@@ -191,6 +192,8 @@ pub enum Chore {
     LookForTasks,
     /// Take back what was put aside for workers that do not fetch it.
     TakeBack,
+    /// Work on jobs: one verb on many.
+    WorkJobs,
     /// Make partitions ahead of time, drop those past retention, forget old nodes.
     KeepHouse,
     /// Take what applications asked for in their own transactions.
@@ -209,6 +212,7 @@ pub(crate) async fn once(node: &Arc<Node>, chore: Chore) -> Result<usize, Error>
         Chore::Wake => wake(node).await,
         Chore::LookForTasks => look_for_tasks(node).await,
         Chore::TakeBack => Ok(take_back(node, false)),
+        Chore::WorkJobs => crate::jobs::work(node).await,
         Chore::KeepHouse => keep_house(node).await.map(|()| 0),
         Chore::TakeAsked => inbox::take(node).await,
         Chore::ForgetAnswers => {
@@ -226,6 +230,7 @@ pub(crate) fn spawn(node: &Arc<Node>) -> Vec<JoinHandle<()>> {
         tokio::spawn(every(node.clone(), tuning.beat_every, Chore::TakeOver)),
         tokio::spawn(every(node.clone(), tuning.wake_every, Chore::Wake)),
         tokio::spawn(every(node.clone(), tuning.credit_grace / 4, Chore::TakeBack)),
+        tokio::spawn(every(node.clone(), tuning.wake_every, Chore::WorkJobs)),
         tokio::spawn(every(node.clone(), Duration::from_secs(3_600), Chore::KeepHouse)),
         tokio::spawn(every(node.clone(), Duration::from_secs(60), Chore::ForgetAnswers)),
         tokio::spawn(every(node.clone(), tuning.schedules_every, Chore::Schedules)),

@@ -1,7 +1,7 @@
 //! What the engine is asked and answers, as far as it is not part of the protocol.
 
-use backstitch_saga::RunId;
-use backstitch_saga::protocol::{Outcome, State};
+use backstitch_saga::protocol::{Outcome, RunsFilter, State};
+use backstitch_saga::{RunId, Timestamp};
 
 /// Which runs to list, newest first.
 #[derive(Clone, Debug, Default)]
@@ -16,12 +16,49 @@ pub struct RunFilter {
     pub key: Option<String>,
     /// Only with all of these labels.
     pub labels: Vec<(String, String)>,
+    /// Only with this correlation id.
+    pub correlation_id: Option<String>,
     /// Only where this condition holds.
     pub condition: Option<String>,
+    /// Only with an open incident, or only without.
+    pub incident: Option<bool>,
+    /// Only with a step that may have happened in this system: the queue on which its tasks are offered.
+    pub unknown_in: Option<String>,
+    /// Only started at this instant or later.
+    pub started_from: Option<Timestamp>,
+    /// Only started before this instant.
+    pub started_to: Option<Timestamp>,
+    /// Only ended at this instant or later.
+    pub ended_from: Option<Timestamp>,
+    /// Only ended before this instant.
+    pub ended_to: Option<Timestamp>,
     /// The cursor of the page before.
     pub after: Option<String>,
     /// 1 to 1,000.
     pub limit: u32,
+}
+
+impl From<&RunsFilter> for RunFilter {
+    fn from(filter: &RunsFilter) -> RunFilter {
+        let filter = filter.clone();
+        RunFilter {
+            workflow: filter.workflow,
+            state: filter.state,
+            outcome: filter.outcome,
+            key: filter.key,
+            correlation_id: filter.correlation_id,
+            labels: filter.labels.into_iter().collect(),
+            condition: filter.condition,
+            incident: filter.incident,
+            unknown_in: filter.unknown_in,
+            started_from: filter.started_from,
+            started_to: filter.started_to,
+            ended_from: filter.ended_from,
+            ended_to: filter.ended_to,
+            after: None,
+            limit: 0,
+        }
+    }
 }
 
 /// What registering a definition did.

@@ -39,6 +39,6 @@ pub use graph::{Body, Graph, Node};
 pub use hold::{Hold, HoldKind};
 pub use id::{Action, RunId, StepPath, TaskKey, effect_key};
 pub use payload::Payload;
-pub use run::{Run, decide};
+pub use run::{Proof, Run, decide};
 pub use time::{Span, Time, Timestamp};
 pub use violation::Violation;

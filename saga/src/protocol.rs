@@ -2,6 +2,7 @@
 
 mod access;
 mod incidents;
+mod jobs;
 mod runs;
 mod schedules;
 mod starts;
@@ -19,8 +20,13 @@ use crate::{Definition, Timestamp, Violation};
 
 pub use access::{CredentialSecret, NewCredential, Role, WhoAmI};
 pub use incidents::{
-    ActLine, AttemptView, IncidentCounts, IncidentFilter, IncidentGroup, IncidentId, IncidentLine,
-    IncidentNote, IncidentState, IncidentView, KindCount, StatusView, Verb,
+    ActLine, ActOnIncident, AssignIncident, AttemptView, CompensateIncident, IncidentCounts,
+    IncidentFilter, IncidentGroup, IncidentId, IncidentLine, IncidentNote, IncidentState,
+    IncidentView, KindCount, NoteIncident, RetryIncident, StatusView, Verb,
+};
+pub use jobs::{
+    ActOnJob, Canary, ItemState, JobItem, JobPlan, JobProgress, JobState, JobView, NewJob,
+    RunsFilter, StopWhen,
 };
 pub use runs::{
     ActOnRun, CompensateRun, Plan, PlannedUndo, RunStarted, Scope, StartAnswer, StartAnswers,

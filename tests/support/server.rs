@@ -169,6 +169,7 @@ impl Operation {
         self.path
             .replace("{id}", id)
             .replace("{incident}", &format!("{id}-1"))
+            .replace("{job}", id)
             .replace("{step}", "each")
             .replace("{name}", "place-order")
             .replace("{version}", "1")

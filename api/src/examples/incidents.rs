@@ -67,6 +67,24 @@ pub(crate) fn status() -> Value {
     })
 }
 
+pub(crate) use super::reason;
+
+pub(crate) fn retry() -> Value {
+    json!({ "reason": "The card was replaced", "input": { "card": "4712", "amount": 1200 } })
+}
+
+pub(crate) fn compensate() -> Value {
+    json!({ "reason": "The customer withdrew", "scope": "all", "force": false })
+}
+
+pub(crate) fn assign() -> Value {
+    json!({ "assignee": "ann", "note": "You know the bank" })
+}
+
+pub(crate) fn note() -> Value {
+    json!({ "note": "The bank looks into it" })
+}
+
 pub(crate) fn acts() -> Value {
     json!({
         "items": [{
@@ -81,7 +99,16 @@ mod tests {
     use backstitch_saga::protocol::*;
 
     use super::*;
-    use crate::examples::tests::reads_as;
+    use crate::examples::tests::{is_accepted, reads_as};
+
+    #[test]
+    fn requests_are_accepted() {
+        is_accepted::<RetryIncident>(&retry());
+        is_accepted::<CompensateIncident>(&compensate());
+        is_accepted::<ActOnIncident>(&reason());
+        is_accepted::<AssignIncident>(&assign());
+        is_accepted::<NoteIncident>(&note());
+    }
 
     #[test]
     fn answers_read_as_their_types() {

@@ -3,7 +3,9 @@
 mod acts;
 mod credentials;
 mod each;
+mod incident_acts;
 mod incidents;
+mod jobs;
 mod ops;
 mod runs;
 mod schedules;
@@ -35,6 +37,7 @@ use crate::{front, problem};
     tags(
         (name = "runs", description = "Start, inspect, undo"),
         (name = "incidents", description = "What needs a person, and what people did"),
+        (name = "jobs", description = "One verb on many incidents or runs"),
         (name = "tasks", description = "What workers ask and report"),
         (name = "workflows", description = "Definitions"),
         (name = "schedules", description = "Starts of runs by the calendar"),
@@ -65,6 +68,19 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(start_requests::show))
         .routes(routes!(start_requests::retry))
         .routes(routes!(start_requests::dismiss))
+        .routes(routes!(incident_acts::retry))
+        .routes(routes!(incident_acts::mark_compensated))
+        .routes(routes!(incident_acts::compensate))
+        .routes(routes!(incident_acts::cancel))
+        .routes(routes!(incident_acts::abandon))
+        .routes(routes!(incident_acts::assign))
+        .routes(routes!(incident_acts::note))
+        .routes(routes!(jobs::list, jobs::create))
+        .routes(routes!(jobs::show))
+        .routes(routes!(jobs::items))
+        .routes(routes!(jobs::pause))
+        .routes(routes!(jobs::resume))
+        .routes(routes!(jobs::stop))
         .routes(routes!(tasks::claim))
         .routes(routes!(tasks::complete))
         .routes(routes!(tasks::heartbeat))

@@ -7,7 +7,7 @@ use backstitch_saga::protocol::{
     HistoryEntry, Outcome, Page, RunLine, RunStarted, RunView, StartAnswers, StartRun, StartRuns,
     State as RunState, StepView,
 };
-use backstitch_saga::{RunId, Span};
+use backstitch_saga::{RunId, Span, Timestamp};
 use utoipa::{IntoParams, ToSchema};
 
 use super::each::{answer, common_status, merge, sort_out};
@@ -160,6 +160,20 @@ pub(crate) struct RunsQuery {
     /// Only where this condition holds.
     #[param(example = "IncidentOpen")]
     condition: Option<String>,
+    /// Only with this correlation id.
+    correlation_id: Option<String>,
+    /// Only those with an open incident (`true`), or without (`false`).
+    incident: Option<bool>,
+    /// Only those with a step that may have happened in this system: the queue on which the step's tasks are offered.
+    unknown_in: Option<String>,
+    /// Only those started at this instant or later.
+    started_from: Option<Timestamp>,
+    /// Only those started before this instant.
+    started_to: Option<Timestamp>,
+    /// Only those ended at this instant or later.
+    ended_from: Option<Timestamp>,
+    /// Only those ended before this instant.
+    ended_to: Option<Timestamp>,
     /// `next` of the page before.
     after: Option<String>,
     /// 1 to 1,000; 100 without it.
@@ -183,6 +197,13 @@ impl FromQuery for RunsQuery {
             key: pairs.text("key"),
             label,
             condition: pairs.text("condition"),
+            correlation_id: pairs.text("correlation_id"),
+            incident: pairs.parsed("incident"),
+            unknown_in: pairs.text("unknown_in"),
+            started_from: pairs.parsed("started_from"),
+            started_to: pairs.parsed("started_to"),
+            ended_from: pairs.parsed("ended_from"),
+            ended_to: pairs.parsed("ended_to"),
             after: pairs.text("after"),
             limit: pairs.limit(),
         }
@@ -206,7 +227,14 @@ pub(crate) async fn list(
         outcome: query.outcome,
         key: query.key,
         labels: query.label,
+        correlation_id: query.correlation_id,
         condition: query.condition,
+        incident: query.incident,
+        unknown_in: query.unknown_in,
+        started_from: query.started_from,
+        started_to: query.started_to,
+        ended_from: query.ended_from,
+        ended_to: query.ended_to,
         after: query.after,
         limit: query.limit,
     };

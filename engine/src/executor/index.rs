@@ -1,5 +1,6 @@
 //! What a record changes in the tables that one searches by. Pure: the journal's fold says what they must be.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::ops::Bound;
@@ -12,6 +13,7 @@ use super::cache::CachedRun;
 use super::decide::Decided;
 use crate::handover::HandOver;
 use crate::store::batch::{Batch, NewIncident, NewRun, ReadyRow, RunState};
+use crate::store::runs::unknown_in;
 
 /// What changes with one run's record.
 pub(crate) struct Changes {
@@ -23,10 +25,13 @@ pub(crate) struct Changes {
 
 /// What the index of a run must say, apart from who is in charge.
 pub(crate) fn state_of(run: &Run, node: Option<i32>) -> RunState {
+    let conditions = run.conditions().into_iter().map(Cow::Borrowed);
+    let marks = run.unknown_in().into_iter().map(|queue| Cow::Owned(unknown_in(queue)));
+    let conditions = conditions.chain(marks).collect();
     RunState {
         state: run.state(),
         outcome: run.outcome(),
-        conditions: run.conditions(),
+        conditions,
         ended_at: run.ended_at(),
         node,
         wake_at: None,

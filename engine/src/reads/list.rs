@@ -16,7 +16,13 @@ pub(crate) async fn runs(
 ) -> Result<Page<RunLine>, Error> {
     let before = filter.after.as_deref().map(Cursor::run).transpose()?;
     let limit = filter.limit.clamp(1, 1_000) as usize;
-    let texts = [&filter.workflow, &filter.key, &filter.condition];
+    let texts = [
+        &filter.workflow,
+        &filter.key,
+        &filter.condition,
+        &filter.correlation_id,
+        &filter.unknown_in,
+    ];
     let labels = filter.labels.iter().flat_map(|(name, value)| [name, value]);
     let nul = texts.into_iter().flatten().chain(labels).any(|text| text.contains('\0'));
     if nul {

@@ -164,3 +164,24 @@ fn act_line(row: &PgRow) -> Result<(ActPlace, ActLine), sqlx::Error> {
     };
     Ok(((at, run, seq, place), line))
 }
+
+/// Whether somebody did something to a run since `since`, for that very reason.
+pub(crate) async fn was_done(
+    connection: &mut PgConnection,
+    run: RunId,
+    verb: &str,
+    by: &backstitch_saga::By,
+    since: Time,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "-- acts_was_done\n\
+         select exists (select 1 from acts where run_id = $1 and verb = $2 and actor = $3 and reason = $4 and at >= $5)",
+    )
+    .bind(run.0)
+    .bind(verb)
+    .bind(super::batch::printable(&by.actor))
+    .bind(super::batch::printable(&by.reason))
+    .bind(Moment(since))
+    .fetch_one(connection)
+    .await
+}

@@ -26,7 +26,7 @@ const UNDEFINED_TABLE: &str = "42P01";
 pub(crate) struct RunState {
     pub(crate) state: State,
     pub(crate) outcome: Option<Outcome>,
-    pub(crate) conditions: Vec<&'static str>,
+    pub(crate) conditions: Vec<std::borrow::Cow<'static, str>>,
     pub(crate) ended_at: Option<Time>,
     pub(crate) node: Option<i32>,
     pub(crate) wake_at: Option<Time>,

@@ -259,3 +259,58 @@ pub(crate) async fn records_about(
         })
         .collect()
 }
+
+/// Gives an incident to `assignee`, or takes it from everybody, and keeps who did so.
+pub(crate) async fn assign(
+    connection: &mut PgConnection,
+    namespace: &str,
+    id: IncidentId,
+    at: Time,
+    actor: &str,
+    assignee: Option<&str>,
+    note: Option<&str>,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "-- incident_assign\n\
+         with noted as (insert into incident_notes (run_id, incident, namespace, at, actor, assignee, note) \
+           values ($1, $2, $3, $4, $5, coalesce($6, ''), $7)), \
+         taken as (delete from incident_assignees where run_id = $1 and incident = $2 and $6::text is null) \
+         insert into incident_assignees (run_id, incident, namespace, assignee) \
+         select $1, $2, $3, $6 where $6::text is not null \
+         on conflict (run_id, incident) do update set assignee = excluded.assignee",
+    )
+    .bind(id.run.0)
+    .bind(number(id))
+    .bind(namespace)
+    .bind(Moment(at))
+    .bind(actor)
+    .bind(assignee)
+    .bind(note)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Writes a note to an incident.
+pub(crate) async fn note(
+    connection: &mut PgConnection,
+    namespace: &str,
+    id: IncidentId,
+    at: Time,
+    actor: &str,
+    note: &str,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "-- incident_note\n\
+         insert into incident_notes (run_id, incident, namespace, at, actor, note) values ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(id.run.0)
+    .bind(number(id))
+    .bind(namespace)
+    .bind(Moment(at))
+    .bind(actor)
+    .bind(note)
+    .execute(connection)
+    .await?;
+    Ok(())
+}

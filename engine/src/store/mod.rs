@@ -12,6 +12,7 @@ pub(crate) mod definitions;
 pub(crate) mod idempotency;
 pub(crate) mod incidents;
 pub(crate) mod index;
+pub(crate) mod jobs;
 pub(crate) mod journal;
 pub(crate) mod keys;
 pub(crate) mod migrations;

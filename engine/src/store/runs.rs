@@ -9,6 +9,7 @@ use sqlx::{Row, query_builder::QueryBuilder};
 use uuid::Uuid;
 
 use super::moment::Moment;
+use super::partitions::first_id;
 use crate::RunFilter;
 
 /// Parks runs of which `node` is in charge: from now on they are looked at when `wakes[i]` has come.
@@ -97,6 +98,83 @@ pub(crate) async fn ended(
     row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
 }
 
+/// Adds what `filter` asks for to the conditions on a run `r` of `namespace`.
+pub(crate) fn push_filter(query: &mut QueryBuilder<Postgres>, namespace: &str, filter: &RunFilter) {
+    if let Some(workflow) = &filter.workflow {
+        query.push(" and r.workflow = ").push_bind(workflow.clone());
+    }
+    if let Some(state) = filter.state {
+        // Spelt so that the index of active runs can serve.
+        if state != State::Ended {
+            query.push(" and r.state <> 'ended'");
+        }
+        query.push(" and r.state = ").push_bind(state.as_str());
+    }
+    if let Some(outcome) = filter.outcome {
+        query.push(" and r.outcome = ").push_bind(outcome.as_str());
+    }
+    if let Some(key) = &filter.key {
+        query.push(" and r.id in (select k.run_id from run_keys k where k.namespace = ");
+        query.push_bind(namespace.to_owned());
+        query.push(" and k.key = ").push_bind(key.clone()).push(")");
+    }
+    if let Some(id) = &filter.correlation_id {
+        // A run that was given none has its own id.
+        query.push(" and (r.correlation_id = ").push_bind(id.clone());
+        let own: Option<Uuid> = id.parse().ok();
+        if let Some(own) = own {
+            query.push(" or (r.correlation_id is null and r.id = ").push_bind(own).push(")");
+        }
+        query.push(")");
+    }
+    let unknown_in = filter.unknown_in.as_ref().map(|queue| unknown_in(queue));
+    for condition in filter.condition.iter().chain(&unknown_in) {
+        // Spelt so that the index of runs with conditions can serve.
+        query.push(" and r.conditions <> '{}' and r.conditions @> array[");
+        query.push_bind(condition.clone()).push("]");
+    }
+    if let Some(incident) = filter.incident {
+        query.push(if incident {
+            " and r.conditions <> '{}' and r.conditions @> array['IncidentOpen']"
+        } else {
+            " and not r.conditions @> array['IncidentOpen']"
+        });
+    }
+    if !filter.labels.is_empty() {
+        let labels: BTreeMap<_, _> = filter.labels.iter().cloned().collect();
+        let labels = serde_json::to_string(&labels).unwrap_or_default();
+        query.push(" and r.labels @> ").push_bind(labels).push("::jsonb");
+    }
+    push_times(query, filter);
+}
+
+/// The same for the times. A run's id tells when it started, to the millisecond; `started_at` tells the rest.
+fn push_times(query: &mut QueryBuilder<Postgres>, filter: &RunFilter) {
+    // The id is made before the start is decided, by a clock that may be a little ahead.
+    const SLACK: i64 = 60_000;
+    if let Some(Timestamp(from)) = filter.started_from {
+        query.push(" and r.started_at >= ").push_bind(Moment(from));
+        query.push(" and r.id >= ").push_bind(first_id(Time(from.0.saturating_sub(SLACK))));
+    }
+    if let Some(Timestamp(to)) = filter.started_to {
+        query.push(" and r.started_at < ").push_bind(Moment(to));
+        query.push(" and r.id < ").push_bind(first_id(Time(to.0.saturating_add(SLACK))));
+    }
+    if let Some(Timestamp(from)) = filter.ended_from {
+        query.push(" and r.ended_at >= ").push_bind(Moment(from));
+    }
+    if let Some(Timestamp(to)) = filter.ended_to {
+        query.push(" and r.ended_at < ").push_bind(Moment(to));
+    }
+}
+
+/// How the index marks a run with a step that may have happened in the system behind `queue`.
+pub(crate) fn unknown_in(queue: &str) -> String {
+    format!("{UNKNOWN_IN}{queue}")
+}
+
+const UNKNOWN_IN: &str = "StepUnknown:";
+
 /// Runs of a namespace, newest first, before the run `before`.
 pub(crate) async fn list(
     connection: &mut PgConnection,
@@ -108,40 +186,14 @@ pub(crate) async fn list(
     let mut query = QueryBuilder::<Postgres>::new(
         "-- runs_list\n\
          select id, workflow, version, key, correlation_id, labels::text, state, outcome, conditions, started_at, \
-         ended_at from runs where namespace = ",
+         ended_at from runs r where r.namespace = ",
     );
     query.push_bind(namespace);
-    if let Some(workflow) = &filter.workflow {
-        query.push(" and workflow = ").push_bind(workflow);
-    }
-    if let Some(state) = filter.state {
-        // Spelt so that the index of active runs can serve.
-        if state != State::Ended {
-            query.push(" and state <> 'ended'");
-        }
-        query.push(" and state = ").push_bind(state.as_str());
-    }
-    if let Some(outcome) = filter.outcome {
-        query.push(" and outcome = ").push_bind(outcome.as_str());
-    }
-    if let Some(key) = &filter.key {
-        query
-            .push(" and id in (select run_id from run_keys where namespace = ")
-            .push_bind(namespace);
-        query.push(" and key = ").push_bind(key).push(")");
-    }
-    if let Some(condition) = &filter.condition {
-        query.push(" and conditions @> array[").push_bind(condition).push("]");
-    }
-    if !filter.labels.is_empty() {
-        let labels: BTreeMap<_, _> = filter.labels.iter().cloned().collect();
-        let labels = serde_json::to_string(&labels).unwrap_or_default();
-        query.push(" and labels @> ").push_bind(labels).push("::jsonb");
-    }
+    push_filter(&mut query, namespace, filter);
     if let Some(before) = before {
-        query.push(" and id < ").push_bind(before);
+        query.push(" and r.id < ").push_bind(before);
     }
-    query.push(" order by id desc limit ").push_bind(limit);
+    query.push(" order by r.id desc limit ").push_bind(limit);
     let rows = query.build().fetch_all(connection).await?;
     rows.iter().map(run_line).collect()
 }
@@ -155,6 +207,8 @@ fn run_line(row: &PgRow) -> Result<RunLine, sqlx::Error> {
     let Moment(started_at) = row.try_get(9)?;
     let ended_at: Option<Moment> = row.try_get(10)?;
     let outcome: Option<String> = row.try_get(7)?;
+    let mut conditions: Vec<String> = row.try_get(8)?;
+    conditions.retain(|condition| !condition.starts_with(UNKNOWN_IN));
     Ok(RunLine {
         id: RunId(id),
         workflow: row.try_get(1)?,
@@ -168,7 +222,7 @@ fn run_line(row: &PgRow) -> Result<RunLine, sqlx::Error> {
         outcome: outcome
             .map(|word| outcome_of(&word).ok_or_else(|| bad_row(id, "outcome", "not an outcome")))
             .transpose()?,
-        conditions: row.try_get(8)?,
+        conditions,
         started_at: Timestamp(started_at),
         ended_at: ended_at.map(|Moment(at)| Timestamp(at)),
     })

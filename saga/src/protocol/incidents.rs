@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Failure, State, StepView};
-use crate::{Action, RunId, Span, StepPath, Time, Timestamp};
+use super::{Failure, Scope, State, StepView};
+use crate::{Action, Payload, RunId, Span, StepPath, Time, Timestamp};
 
 /// An incident: the run and the incident's number in it. Text form `{run}-{number}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -186,6 +186,71 @@ pub struct IncidentView {
     /// What people wrote about it, oldest first: the last 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<IncidentNote>,
+}
+
+/// `POST /v1/incidents/{incident}/mark-compensated`, `/cancel` and `/abandon`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ActOnIncident {
+    /// Why; kept in the history of the run.
+    pub reason: String,
+}
+
+/// `POST /v1/incidents/{incident}/retry`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RetryIncident {
+    /// Why; kept in the history of the run.
+    pub reason: String,
+    /// The step's new input; the one it had without it.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "Payload::present"
+    )]
+    pub input: Option<Payload>,
+}
+
+/// `POST /v1/incidents/{incident}/compensate`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CompensateIncident {
+    /// Why; kept in the history of the run.
+    pub reason: String,
+    /// What to undo; everything without it.
+    #[serde(default = "everything")]
+    pub scope: Scope,
+    /// Undo even past a pivot.
+    #[serde(default)]
+    pub force: bool,
+}
+
+fn everything() -> Scope {
+    Scope::All
+}
+
+/// `POST /v1/incidents/{incident}/assign`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AssignIncident {
+    /// Who gets it; empty to take it from everybody.
+    pub assignee: String,
+    /// What to say with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// `POST /v1/incidents/{incident}/note`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct NoteIncident {
+    /// What was found.
+    pub note: String,
 }
 
 /// One attempt of a step.

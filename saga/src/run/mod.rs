@@ -6,6 +6,7 @@
 mod apply;
 mod attempt;
 mod decide;
+mod doubt;
 mod forward;
 mod hold;
 mod plan;
@@ -29,6 +30,7 @@ use crate::{
 pub use decide::decide;
 use serde::{Deserialize, Serialize};
 use state::{BodyState, Hand, Items, MapStage, Place, Stage, StepState, Tally, Tries, Work};
+pub use verbs::Proof;
 
 /// A run: the fold of its journal.
 #[derive(Clone)]

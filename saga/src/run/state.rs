@@ -389,6 +389,8 @@ pub(crate) struct Tally {
     pub(crate) backoff: u32,
     /// Unknown, and not undone.
     pub(crate) unknown: u32,
+    /// The same with those that are still attempted or parked.
+    pub(crate) doubtful: u32,
 }
 
 impl Tally {
@@ -407,6 +409,9 @@ impl Tally {
         }
         if work.stage == Stage::Unknown && !work.undo.is_over() {
             add(&mut self.unknown);
+        }
+        if work.is_doubtful() {
+            add(&mut self.doubtful);
         }
     }
 

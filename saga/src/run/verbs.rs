@@ -3,6 +3,18 @@
 use super::state::{Stage, Undo};
 use super::{Mode, Run};
 use crate::protocol::Verb;
+use crate::{StepPath, Time};
+
+/// Whether what a person did about a run has helped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// It has: the step went on, or the run has ended.
+    Proven,
+    /// Nothing has come of it yet.
+    Open,
+    /// The run needs a person again.
+    Failed,
+}
 
 impl Run {
     /// The verbs that apply to the incident `number` now; none when it is not open.
@@ -28,5 +40,23 @@ impl Run {
             Mode::Ended => {}
         }
         verbs
+    }
+
+    /// Whether an act at `acted_at` has helped: about the incident of that number at `step`, or about the run as a
+    /// whole.
+    #[must_use]
+    pub fn proof(&self, incident: Option<u32>, step: Option<&StepPath>, acted_at: Time) -> Proof {
+        let again = self.facts.incidents.iter().any(|open| match incident {
+            Some(number) => open.number > number,
+            None => open.since >= acted_at,
+        });
+        let work = step.and_then(|step| self.work(self.place(step)?));
+        let over = work.is_some_and(|work| work.is_settled() && !work.undo.is_open());
+        match (again, self.facts.mode) {
+            (true, _) => Proof::Failed,
+            (false, Mode::Ended) => Proof::Proven,
+            (false, _) if over => Proof::Proven,
+            (false, _) => Proof::Open,
+        }
     }
 }

@@ -4,16 +4,17 @@ use backstitch_api::Access;
 use backstitch_saga::RunId;
 use backstitch_saga::protocol::{Failure, FailureKind, TaskOffer, TaskOutcome};
 use backstitch_tests::node::{Hand, NS, chain, fan, report, start};
-use backstitch_tests::server::{Server, send, with_json};
+use backstitch_tests::server::{Answer, Server, send, with_json};
 use serde_json::{Value, json};
+use sqlx::{Connection, PgConnection};
 
 /// A workflow whose steps wait for a person when they fail.
-fn parking(name: &str, steps: &[&str]) -> String {
+pub(super) fn parking(name: &str, steps: &[&str]) -> String {
     let retry = r#""retry":{"first_delay":"20ms""#;
     chain(name, steps).replace(retry, &format!(r#""on_failure":"incident",{retry}"#))
 }
 
-async fn fail(hand: &Hand, task: &TaskOffer, code: &str, message: &str) {
+pub(super) async fn fail(hand: &Hand, task: &TaskOffer, code: &str, message: &str) {
     let failure = Failure {
         kind: FailureKind::Permanent,
         code: code.to_owned(),
@@ -27,7 +28,13 @@ async fn fail(hand: &Hand, task: &TaskOffer, code: &str, message: &str) {
 
 /// Starts `count` runs of `workflow` and lets each fail at its first step: with `code`, and a message that tells its
 /// number.
-async fn failing(server: &Server, hand: &Hand, workflow: &str, count: usize, code: &str) {
+pub(super) async fn failing(
+    server: &Server,
+    hand: &Hand,
+    workflow: &str,
+    count: usize,
+    code: &str,
+) {
     for number in 0..count {
         let mut request = start(workflow, &number.to_string());
         request.key = Some(format!("{workflow}-{code}-{number}"));
@@ -38,7 +45,7 @@ async fn failing(server: &Server, hand: &Hand, workflow: &str, count: usize, cod
 }
 
 /// All elements of a list, two at a time.
-async fn all(server: &Server, path: &str) -> Vec<Value> {
+pub(super) async fn all(server: &Server, path: &str) -> Vec<Value> {
     let mut found = Vec::new();
     let mut url = format!("{path}limit=2");
     loop {
@@ -197,8 +204,127 @@ async fn items_of_a_map_are_one_group() {
     server.stopped().await;
 }
 
+/// Does something about an incident, as `actor`.
+async fn about(server: &Server, id: &str, verb: &str, actor: &str, body: Value) -> Answer {
+    let request = server.request("POST", &format!("/v1/incidents/{id}/{verb}"));
+    send(with_json(request.header("backstitch-actor", actor), body)).await
+}
+
+#[tokio::test]
+async fn verbs_are_acts_on_the_run_of_the_incident() {
+    let server = Server::start(Access::Open).await;
+    server.engine.register(NS, &parking("order", &["pay"])).await.unwrap();
+    let hand = Hand::new(&server.engine);
+    failing(&server, &hand, "order", 4, "card_declined").await;
+    let ids: Vec<String> = all(&server, "/v1/incidents?")
+        .await
+        .iter()
+        .map(|incident| incident["id"].as_str().unwrap().to_owned())
+        .collect();
+    let why = || json!({"reason": "the bank is back"});
+    let blank = about(&server, &ids[0], "retry", "ann", json!({"reason": " "})).await;
+    assert_eq!(blank.problem(422), "reason_missing");
+    for _ in 0..2 {
+        let retried = about(&server, &ids[0], "retry", "ann", why()).await;
+        assert_eq!((retried.status, &retried.json()["state"]), (200, &json!("resolved")));
+    }
+    let late = about(&server, &ids[0], "retry", "bob", why()).await;
+    assert_eq!(late.problem(409), "incident_resolved");
+    let task = hand.one().await;
+    assert_eq!(ids[0], format!("{}-1", task.run));
+    hand.succeed(&[task]).await;
+    for (id, verb) in [(&ids[1], "cancel"), (&ids[2], "abandon"), (&ids[3], "compensate")] {
+        let done = about(&server, id, verb, "ann", why()).await;
+        assert_eq!((done.status, &done.json()["run_state"]), (200, &json!("ended")), "{done:?}");
+    }
+    let odd = about(&server, &ids[1], "mark-compensated", "ann", why()).await;
+    assert_eq!(odd.problem(409), "incident_resolved");
+    let done = ["compensate", "kill", "cancel", "retry"];
+    let done = done.map(|verb| format!("{verb} by ann: the bank is back"));
+    assert_eq!(audit(&server, "").await, done);
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_blocked_compensation_is_vouched_for() {
+    let server = Server::start(Access::Open).await;
+    server.engine.register(NS, &chain("order", &["pay", "ship"])).await.unwrap();
+    let hand = Hand::new(&server.engine);
+    server.engine.start_run(NS, start("order", "1")).await.unwrap();
+    let task = hand.one().await;
+    hand.succeed(&[task]).await;
+    let task = hand.one().await;
+    fail(&hand, &task, "no_route", "nobody goes there").await;
+    let undo = hand.one().await;
+    fail(&hand, &undo, "already_settled", "the payment 4711 was settled").await;
+    let blocked = &all(&server, "/v1/incidents?state=open&kind=compensation_blocked&").await[0];
+    assert_eq!((&blocked["step"], &blocked["code"]), (&json!("pay"), &json!("already_settled")));
+    let id = blocked["id"].as_str().unwrap();
+    let view = server.get(&format!("/v1/incidents/{id}")).await.json();
+    assert_eq!(view["next"], json!(["retry", "mark-compensated", "abandon"]));
+    let actions: Vec<_> =
+        view["attempts"].as_array().unwrap().iter().map(|a| &a["action"]).collect();
+    assert_eq!(actions, ["compensate", "forward"]);
+    let marked =
+        about(&server, id, "mark-compensated", "ann", json!({"reason": "refunded by the bank"}))
+            .await;
+    assert_eq!((marked.status, &marked.json()["run_state"]), (200, &json!("ended")), "{marked:?}");
+    let run = server.get(&format!("/v1/runs/{}", blocked["run"].as_str().unwrap())).await.json();
+    assert_eq!(run["outcome"], "compensated_with_manual_steps");
+    assert_eq!(audit(&server, "").await, ["mark-compensated by ann: refunded by the bank"]);
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn what_people_add_stays_when_the_index_is_rebuilt() {
+    let server = Server::start(Access::Open).await;
+    server.engine.register(NS, &parking("order", &["pay"])).await.unwrap();
+    let hand = Hand::new(&server.engine);
+    failing(&server, &hand, "order", 2, "card_declined").await;
+    let ids: Vec<String> = all(&server, "/v1/incidents?")
+        .await
+        .iter()
+        .map(|incident| incident["id"].as_str().unwrap().to_owned())
+        .collect();
+    let given = json!({"assignee": "ann", "note": "you know the bank"});
+    assert_eq!(about(&server, &ids[0], "assign", "bob", given).await.status, 200);
+    assert_eq!(
+        about(&server, &ids[0], "note", "ann", json!({"note": "it is down"})).await.status,
+        200
+    );
+    assert_eq!(count(&server, "assignee=ann&state=open&").await, 1);
+    let mut connection = PgConnection::connect(server.database()).await.unwrap();
+    sqlx::raw_sql("update incidents set fingerprint = '', code = null; delete from acts")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(server.engine.doctor(true).await.unwrap().mended, 2);
+    let view = server.get(&format!("/v1/incidents/{}", ids[0])).await.json();
+    assert_eq!((&view["assignee"], &view["code"]), (&json!("ann"), &json!("card_declined")));
+    let notes: Vec<_> = view["notes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|note| (&note["actor"], note.get("assignee"), note.get("note")))
+        .collect();
+    assert_eq!(
+        notes,
+        [
+            (&json!("bob"), Some(&json!("ann")), Some(&json!("you know the bank"))),
+            (&json!("ann"), None, Some(&json!("it is down")))
+        ]
+    );
+    let taken = about(&server, &ids[0], "assign", "bob", json!({"assignee": ""})).await.json();
+    assert_eq!((taken.get("assignee"), &taken["notes"][2]["assignee"]), (None, &json!("")));
+    assert_eq!(count(&server, "assignee=ann&").await, 0);
+    let (run, _) = ids[0].rsplit_once('-').unwrap();
+    let missing = about(&server, &format!("{run}-9"), "note", "ann", json!({"note": "?"})).await;
+    assert_eq!(missing.problem(404), "unknown_incident");
+    server.stopped().await;
+}
+
 /// The verbs in the audit, newest first, as `verb by actor: reason`.
-async fn audit(server: &Server, query: &str) -> Vec<String> {
+pub(super) async fn audit(server: &Server, query: &str) -> Vec<String> {
     let lines = all(server, &format!("/v1/acts?{query}")).await;
     lines
         .iter()

@@ -1,0 +1,179 @@
+//! What is done about an incident: each verb is a command to its run about its step. What people only say about it,
+//! who has it and what they found, is written beside it.
+
+use std::sync::Arc;
+
+use backstitch_saga::protocol::{IncidentId, IncidentLine, IncidentState, IncidentView, Scope};
+use backstitch_saga::{By, Command, Payload, RunId, StepPath};
+
+use super::{line, view};
+use crate::node::Node;
+use crate::store::{acts, incidents as table};
+use crate::{Engine, Error};
+
+/// A verb with what it needs.
+#[derive(Clone, Debug)]
+pub enum IncidentAct {
+    /// Let the step try again with fresh attempts.
+    Retry {
+        /// Its new input; the one it had without it.
+        input: Option<Payload>,
+    },
+    /// Vouch that the step's compensation is done, or needs not be.
+    MarkCompensated,
+    /// Undo the run, or a part of it.
+    Compensate {
+        /// What.
+        scope: Scope,
+        /// Even past a pivot.
+        force: bool,
+    },
+    /// Stop the run and undo what was done.
+    Cancel,
+    /// End the run as it stands; nothing is undone.
+    Abandon,
+}
+
+impl IncidentAct {
+    /// The word under which it stands in the audit.
+    fn audited_as(&self) -> &'static str {
+        match self {
+            IncidentAct::Retry { .. } => "retry",
+            IncidentAct::MarkCompensated => "mark-compensated",
+            IncidentAct::Compensate { .. } => "compensate",
+            IncidentAct::Cancel => "cancel",
+            IncidentAct::Abandon => "kill",
+        }
+    }
+
+    /// What it asks of a run, about `step`.
+    fn command(self, step: Option<&StepPath>, by: By) -> Result<Command, Error> {
+        let step = || {
+            step.cloned().ok_or_else(|| Error::Conflict {
+                code: "no_step",
+                message: "this is about the run as a whole; say what is to become of the run"
+                    .to_owned(),
+            })
+        };
+        Ok(match self {
+            IncidentAct::Retry { .. } => Command::Retry { by },
+            IncidentAct::MarkCompensated => Command::MarkUndone { step: step()?, by },
+            IncidentAct::Compensate { scope, force } => Command::Compensate { scope, force, by },
+            IncidentAct::Cancel => Command::Cancel { by },
+            IncidentAct::Abandon => Command::Kill { by },
+        })
+    }
+}
+
+impl Engine {
+    /// Does something about an incident; the answer comes after the commit. The same again, by the same person and
+    /// for the same reason, is done once.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Conflict`] when it is resolved; [`Error::Refused`] by its run.
+    pub async fn act_on_incident(
+        &self,
+        namespace: &str,
+        id: IncidentId,
+        what: IncidentAct,
+        by: By,
+    ) -> Result<IncidentView, Error> {
+        act(self.node(), namespace, id, what, by).await?;
+        view(self.node(), namespace, id).await
+    }
+
+    /// Gives an incident to somebody, or takes it from everybody.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn assign_incident(
+        &self,
+        namespace: &str,
+        id: IncidentId,
+        actor: &str,
+        assignee: Option<&str>,
+        note: Option<&str>,
+    ) -> Result<IncidentView, Error> {
+        line(self.node(), namespace, id).await?;
+        let now = self.node().clock.now();
+        let mut connection = self.pool().acquire().await?;
+        table::assign(&mut connection, namespace, id, now, actor, assignee, note).await?;
+        drop(connection);
+        view(self.node(), namespace, id).await
+    }
+
+    /// Writes a note to an incident.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn note_incident(
+        &self,
+        namespace: &str,
+        id: IncidentId,
+        actor: &str,
+        note: &str,
+    ) -> Result<IncidentView, Error> {
+        line(self.node(), namespace, id).await?;
+        let now = self.node().clock.now();
+        let mut connection = self.pool().acquire().await?;
+        table::note(&mut connection, namespace, id, now, actor, note).await?;
+        drop(connection);
+        view(self.node(), namespace, id).await
+    }
+}
+
+/// Does something about an incident. One that is resolved is left alone, unless it was this very act that resolved it.
+pub(crate) async fn act(
+    node: &Arc<Node>,
+    namespace: &str,
+    id: IncidentId,
+    what: IncidentAct,
+    by: By,
+) -> Result<(), Error> {
+    let line = line(node, namespace, id).await?;
+    if line.state == IncidentState::Resolved {
+        return if was_done(node, &line, &what, &by).await? { Ok(()) } else { Err(resolved(id)) };
+    }
+    let command = what.clone().command(line.step.as_ref(), by.clone())?;
+    match node.ask(namespace, id.run, command).await {
+        Ok(_) => Ok(()),
+        // Somebody was faster; it may have been this act, sent twice.
+        Err(Error::Refused(refusal)) => {
+            if was_done(node, &line, &what, &by).await? {
+                return Ok(());
+            }
+            Err(Error::Refused(refusal))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Does the same to a run as a whole.
+pub(crate) async fn act_on_run(
+    node: &Arc<Node>,
+    namespace: &str,
+    run: RunId,
+    what: IncidentAct,
+    by: By,
+) -> Result<(), Error> {
+    let command = what.command(None, by)?;
+    node.ask(namespace, run, command).await.map(|_| ())
+}
+
+async fn was_done(
+    node: &Node,
+    line: &IncidentLine,
+    what: &IncidentAct,
+    by: &By,
+) -> Result<bool, Error> {
+    let mut connection = node.database.readers.acquire().await?;
+    let since = line.opened_at.0;
+    Ok(acts::was_done(&mut connection, line.run, what.audited_as(), by, since).await?)
+}
+
+fn resolved(id: IncidentId) -> Error {
+    Error::Conflict {
+        code: "incident_resolved",
+        message: format!("the incident {id} is resolved; if the trouble came back, it is another"),
+    }
+}

@@ -1,0 +1,249 @@
+//! Jobs: one verb on many incidents or runs. Made here, worked on by whichever node comes first; each act goes the way
+//! that a person's act goes, so that a job can do nothing that a person could not.
+
+mod work;
+
+use std::sync::Arc;
+
+use backstitch_saga::protocol::{
+    Canary, IncidentFilter, IncidentState, ItemState, JobItem, JobPlan, JobState, JobView, NewJob,
+    Page, StopWhen, Verb,
+};
+use backstitch_saga::{By, Timestamp, Violation};
+use uuid::Uuid;
+
+use crate::cursor::Cursor;
+use crate::incidents::page;
+use crate::node::Node;
+use crate::store::jobs::{self as table, Many, Turn};
+use crate::{Engine, Error, Reservation};
+
+pub(crate) use work::work;
+
+/// How many a job may be made of.
+const MOST: i64 = 1_000_000;
+/// How many a dry run shows.
+const SHOWN: i64 = 20;
+
+impl Engine {
+    /// What a job would be made of. Nothing is written.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with everything wrong in it.
+    pub async fn plan_job(&self, namespace: &str, asked: &NewJob) -> Result<JobPlan, Error> {
+        let many = check(asked)?;
+        let now = self.node().clock.now();
+        let mut connection = self.pool().acquire().await?;
+        let (count, first) = table::plan(&mut connection, namespace, &many, now, SHOWN).await?;
+        Ok(JobPlan { count: u64::try_from(count).unwrap_or_default(), first })
+    }
+
+    /// Makes a job. What it acts on is fixed from then on. With a `reservation` the same request again is the same
+    /// job.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with everything wrong in it; [`Error::Conflict`] when it would be of too many.
+    pub async fn create_job(
+        &self,
+        namespace: &str,
+        actor: &str,
+        asked: NewJob,
+        reservation: Option<&Reservation>,
+    ) -> Result<JobView, Error> {
+        let many = check(&asked)?;
+        let id = reservation.map_or_else(Uuid::now_v7, |reservation| reservation.run_id(0).0);
+        let state = if asked.canary.is_some() { JobState::Canary } else { JobState::Running };
+        let job = JobView {
+            id,
+            state,
+            why: None,
+            asked,
+            actor: actor.to_owned(),
+            created_at: Timestamp(self.node().clock.now()),
+            ended_at: None,
+            progress: backstitch_saga::protocol::JobProgress::default(),
+        };
+        let mut connection = self.pool().acquire().await?;
+        let total = table::create(&mut connection, namespace, &job, &many, MOST).await?;
+        if total > MOST {
+            return Err(Error::Conflict {
+                code: "too_many",
+                message: format!("a job may be made of {MOST}, this would be of more; narrow it"),
+            });
+        }
+        let made = table::find(&mut connection, namespace, id).await?;
+        made.ok_or_else(|| unknown_job(id))
+    }
+
+    /// Jobs, newest first; `after` is the cursor of the page before.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the cursor is not one of ours.
+    pub async fn jobs(
+        &self,
+        namespace: &str,
+        state: Option<JobState>,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<JobView>, Error> {
+        let before = after.map(|text| Cursor::place('j', text, |place| place.parse().ok()));
+        let limit = limit.clamp(1, 1_000);
+        let mut connection = self.pool().acquire().await?;
+        let beyond = i64::from(limit) + 1;
+        let jobs =
+            table::list(&mut connection, namespace, state, before.transpose()?, beyond).await?;
+        Ok(page(jobs, limit, |job| Cursor::of('j', &job.id.to_string())))
+    }
+
+    /// One job.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn job(&self, namespace: &str, id: Uuid) -> Result<JobView, Error> {
+        let mut connection = self.pool().acquire().await?;
+        let job = table::find(&mut connection, namespace, id).await?;
+        job.ok_or_else(|| unknown_job(id))
+    }
+
+    /// What became of each of a job, in order; `after` is the cursor of the page before.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Invalid`] when the cursor is not one of ours.
+    pub async fn job_items(
+        &self,
+        namespace: &str,
+        id: Uuid,
+        state: Option<ItemState>,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<JobItem>, Error> {
+        let after = after.map(|text| Cursor::place('m', text, |place| place.parse::<i32>().ok()));
+        let after = after.transpose()?.unwrap_or(0);
+        self.job(namespace, id).await?;
+        let limit = limit.clamp(1, 1_000);
+        let mut connection = self.pool().acquire().await?;
+        let beyond = i64::from(limit) + 1;
+        let items = table::items(&mut connection, id, state, after, beyond).await?;
+        Ok(page(items, limit, |item| Cursor::of('m', &item.position.to_string())))
+    }
+
+    /// Makes a job pause. What is under way of it ends: at most what it does in a quarter of a second.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Conflict`] when it has ended.
+    pub async fn pause_job(&self, namespace: &str, id: Uuid, by: &By) -> Result<JobView, Error> {
+        let from = [JobState::Canary, JobState::Running];
+        turn(self.node(), namespace, id, &from, JobState::Paused, by, "paused").await
+    }
+
+    /// Lets a paused job go on.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Conflict`] when it has ended.
+    pub async fn resume_job(&self, namespace: &str, id: Uuid, by: &By) -> Result<JobView, Error> {
+        let mut connection = self.pool().acquire().await?;
+        let to = table::resumes_as(&mut connection, namespace, id).await?;
+        drop(connection);
+        let to = to.ok_or_else(|| unknown_job(id))?;
+        turn(self.node(), namespace, id, &[JobState::Paused], to, by, "resumed").await
+    }
+
+    /// Stops a job for good; the rest is not done.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Conflict`] when it has ended.
+    pub async fn stop_job(&self, namespace: &str, id: Uuid, by: &By) -> Result<JobView, Error> {
+        let from = [JobState::Canary, JobState::Running, JobState::Paused];
+        turn(self.node(), namespace, id, &from, JobState::Stopped, by, "stopped").await
+    }
+}
+
+fn unknown_job(id: Uuid) -> Error {
+    Error::NotFound {
+        code: "unknown_job",
+        message: format!("there is no job {id} in this namespace"),
+    }
+}
+
+/// A person changes how a job stands. The same again is fine.
+async fn turn(
+    node: &Arc<Node>,
+    namespace: &str,
+    id: Uuid,
+    from: &[JobState],
+    to: JobState,
+    by: &By,
+    word: &str,
+) -> Result<JobView, Error> {
+    let why = format!("{word} by {}: {}", by.actor, by.reason);
+    let change = Turn { from, to, why: Some(&why), at: node.clock.now() };
+    let mut connection = node.database.readers.acquire().await?;
+    let turned = table::turn(&mut connection, namespace, id, &change).await?;
+    let job = table::find(&mut connection, namespace, id).await?.ok_or_else(|| unknown_job(id))?;
+    if turned || job.state == to {
+        return Ok(job);
+    }
+    Err(Error::Conflict {
+        code: "job_not_moving",
+        message: format!("the job is {}, so it cannot be {word}", job.state.as_str()),
+    })
+}
+
+/// Everything that is wrong with a request for a job; or what it is made for.
+fn check(asked: &NewJob) -> Result<Many, Error> {
+    let mut violations = Vec::new();
+    let mut wrong = |pointer: &str, code: &str, message: &str| {
+        violations.push(Violation::new(pointer, code, message));
+    };
+    // PostgreSQL has no such text.
+    if serde_json::to_string(asked).is_ok_and(|text| text.contains("\\u0000")) {
+        wrong("", "nul_character", "The character U+0000 must not stand here");
+    }
+    if !(0.1..=1_000.0).contains(&asked.rate) {
+        wrong("/rate", "out_of_range", "It must be 0.1 to 1,000 a second");
+    }
+    if let Some(Canary { first, .. }) = &asked.canary
+        && !(1..=100).contains(first)
+    {
+        wrong("/canary/first", "out_of_range", "It must be 1 to 100");
+    }
+    match asked.stop_when {
+        Some(StopWhen::Count(0)) => {
+            wrong("/stop_when/count", "out_of_range", "It must be 1 or more")
+        }
+        Some(StopWhen::Ratio(ratio)) if !(ratio > 0.0 && ratio <= 1.0) => {
+            wrong("/stop_when/ratio", "out_of_range", "It must be above 0 and at most 1");
+        }
+        _ => {}
+    }
+    if asked.reason.trim().is_empty() && !asked.dry_run {
+        wrong("/reason", "reason_missing", "Say why: it is kept in the history of each run");
+    }
+    let many = match (&asked.incidents, &asked.runs) {
+        (Some(filter), None) => {
+            if filter.state == Some(IncidentState::Resolved) {
+                wrong(
+                    "/incidents/state",
+                    "out_of_range",
+                    "Nothing can be done to resolved incidents",
+                );
+            }
+            let open = IncidentFilter { state: Some(IncidentState::Open), ..filter.clone() };
+            Some(Many::Incidents(open))
+        }
+        (None, Some(filter)) => {
+            if matches!(asked.verb, Verb::MarkCompensated) {
+                wrong("/verb", "out_of_range", "This verb is for incidents: it needs a step");
+            }
+            Some(Many::Runs(Box::new(filter.into())))
+        }
+        _ => {
+            wrong("", "missing_field", "Say either incidents or runs");
+            None
+        }
+    };
+    match many {
+        Some(many) if violations.is_empty() => Ok(many),
+        _ => Err(Error::Invalid { code: "invalid_request", violations }),
+    }
+}

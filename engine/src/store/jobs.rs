@@ -1,0 +1,491 @@
+//! The tables `jobs` and `job_items`: one verb on many, and what became of each.
+//!
+//! The counts on a job change only in the statement that changes its items, so that they always sum up.
+
+use backstitch_saga::protocol::{
+    IncidentFilter, IncidentId, ItemState, JobItem, JobProgress, JobState, JobView, NewJob,
+};
+use backstitch_saga::{RunId, Time, Timestamp};
+use sqlx::postgres::{PgConnection, PgRow, Postgres};
+use sqlx::query_builder::QueryBuilder;
+use sqlx::{Connection, Row};
+use uuid::Uuid;
+
+use super::incidents;
+use super::moment::Moment;
+use super::runs;
+use crate::RunFilter;
+
+/// What a job is made for.
+#[derive(Clone, Debug)]
+pub(crate) enum Many {
+    Incidents(IncidentFilter),
+    Runs(Box<RunFilter>),
+}
+
+/// A job as its node needs it.
+#[derive(Clone, Debug)]
+pub(crate) struct JobRow {
+    pub(crate) namespace: String,
+    pub(crate) view: JobView,
+    /// Until when what was done is paid for by the rate.
+    pub(crate) next_at: Time,
+    /// Until when the canary must have proven itself; none before all of it were acted on.
+    pub(crate) canary_until: Option<Time>,
+}
+
+/// One of a job, as its node needs it.
+#[derive(Clone, Debug)]
+pub(crate) struct ItemRow {
+    pub(crate) position: i32,
+    pub(crate) run: RunId,
+    pub(crate) incident: Option<u32>,
+    /// The incident's step.
+    pub(crate) step: Option<String>,
+    pub(crate) acted_at: Option<Time>,
+}
+
+/// What became of one.
+#[derive(Clone, Debug)]
+pub(crate) struct ItemResult {
+    pub(crate) position: i32,
+    pub(crate) state: ItemState,
+    pub(crate) code: Option<String>,
+    pub(crate) message: Option<String>,
+}
+
+const COLUMNS: &str = "id, namespace, asked, state, why, actor, created_at, ended_at, total, done, came_back, refused, \
+    next_at, canary_until";
+
+/// Adds the rows that a job is made for: run, incident, fingerprint; oldest first.
+fn push_many(query: &mut QueryBuilder<Postgres>, namespace: &str, many: &Many, now: Time) {
+    match many {
+        Many::Incidents(filter) => {
+            query.push(
+                "select i.run_id, i.incident, i.fingerprint, \
+                 row_number() over (order by i.opened_at, i.run_id, i.incident) as position \
+                 from incidents i where i.namespace = ",
+            );
+            query.push_bind(namespace.to_owned());
+            incidents::push_filter(query, filter, now);
+        }
+        Many::Runs(filter) => {
+            query.push(
+                "select r.id as run_id, null::integer as incident, null::text as fingerprint, \
+                 row_number() over (order by r.id) as position from runs r where r.namespace = ",
+            );
+            query.push_bind(namespace.to_owned());
+            runs::push_filter(query, namespace, filter);
+        }
+    }
+}
+
+/// How many a job would be made of, and the first of them.
+pub(crate) async fn plan(
+    connection: &mut PgConnection,
+    namespace: &str,
+    many: &Many,
+    now: Time,
+    first: i64,
+) -> Result<(i64, Vec<JobItem>), sqlx::Error> {
+    let mut query = QueryBuilder::<Postgres>::new("-- jobs_plan\nwith many as (");
+    push_many(&mut query, namespace, many, now);
+    query.push(
+        ") select m.position::integer, m.run_id, m.incident, 'waiting', null::text, null::text, null::timestamptz, \
+         (select count(*) from many) from many m order by m.position limit ",
+    );
+    query.push_bind(first);
+    let rows = query.build().fetch_all(connection).await?;
+    let count = rows.first().map_or(Ok(0), |row| row.try_get(7))?;
+    Ok((count, rows.iter().map(item).collect::<Result<_, _>>()?))
+}
+
+/// Makes a job, with all that it is made of. Answers how many; more than `most` are too many, and nothing is written.
+/// The same id twice is one job.
+pub(crate) async fn create(
+    connection: &mut PgConnection,
+    namespace: &str,
+    job: &JobView,
+    many: &Many,
+    most: i64,
+) -> Result<i64, sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    let made = sqlx::query(
+        "-- jobs_create\n\
+         insert into jobs (id, namespace, asked, state, actor, created_at, next_at, proven) \
+         values ($1, $2, $3, $4, $5, $6, $6, $4 = 'running') on conflict (id) do nothing",
+    )
+    .bind(job.id)
+    .bind(namespace)
+    .bind(serde_json::to_string(&job.asked).map_err(|error| sqlx::Error::Encode(error.into()))?)
+    .bind(job.state.as_str())
+    .bind(&job.actor)
+    .bind(Moment(job.created_at.0))
+    .execute(&mut *transaction)
+    .await?;
+    if made.rows_affected() == 0 {
+        return Ok(0);
+    }
+    let mut query = QueryBuilder::<Postgres>::new(
+        "-- job_items_create\n\
+         insert into job_items (job_id, position, namespace, run_id, incident, fingerprint) select ",
+    );
+    query.push_bind(job.id).push(", m.position, ").push_bind(namespace);
+    query.push(", m.run_id, m.incident, m.fingerprint from (");
+    push_many(&mut query, namespace, many, job.created_at.0);
+    query.push(") m where m.position <= ").push_bind(most + 1);
+    let made = query.build().execute(&mut *transaction).await?.rows_affected();
+    let total = i64::try_from(made).unwrap_or(i64::MAX);
+    if total > most {
+        transaction.rollback().await?;
+        return Ok(total);
+    }
+    sqlx::query("-- jobs_total\nupdate jobs set total = $2 where id = $1")
+        .bind(job.id)
+        .bind(i32::try_from(total).unwrap_or(i32::MAX))
+        .execute(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    Ok(total)
+}
+
+/// Jobs of a namespace, newest first, before the job `before`.
+pub(crate) async fn list(
+    connection: &mut PgConnection,
+    namespace: &str,
+    state: Option<JobState>,
+    before: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<JobView>, sqlx::Error> {
+    let mut query = QueryBuilder::<Postgres>::new("-- jobs_list\nselect ");
+    query.push(COLUMNS).push(" from jobs where namespace = ").push_bind(namespace);
+    if let Some(state) = state {
+        query.push(" and state = ").push_bind(state.as_str());
+    }
+    if let Some(before) = before {
+        query.push(" and id < ").push_bind(before);
+    }
+    query.push(" order by id desc limit ").push_bind(limit);
+    let rows = query.build().fetch_all(connection).await?;
+    rows.iter().map(|row| Ok(job(row)?.view)).collect()
+}
+
+/// One job.
+pub(crate) async fn find(
+    connection: &mut PgConnection,
+    namespace: &str,
+    id: Uuid,
+) -> Result<Option<JobView>, sqlx::Error> {
+    let mut query = QueryBuilder::<Postgres>::new("-- jobs_find\nselect ");
+    query.push(COLUMNS).push(" from jobs where namespace = ").push_bind(namespace);
+    query.push(" and id = ").push_bind(id);
+    let row = query.build().fetch_optional(connection).await?;
+    row.map(|row| Ok(job(&row)?.view)).transpose()
+}
+
+/// What became of each of a job, in order, after `after`.
+pub(crate) async fn items(
+    connection: &mut PgConnection,
+    id: Uuid,
+    state: Option<ItemState>,
+    after: i32,
+    limit: i64,
+) -> Result<Vec<JobItem>, sqlx::Error> {
+    let mut query = QueryBuilder::<Postgres>::new(
+        "-- job_items\n\
+         select position, run_id, incident, state, code, message, acted_at from job_items where job_id = ",
+    );
+    query.push_bind(id).push(" and position > ").push_bind(after);
+    if let Some(state) = state {
+        query.push(" and state = ").push_bind(state.as_str());
+    }
+    query.push(" order by position limit ").push_bind(limit);
+    let rows = query.build().fetch_all(connection).await?;
+    rows.iter().map(item).collect()
+}
+
+/// Takes jobs that are due and that no other node works on.
+pub(crate) async fn claim(
+    connection: &mut PgConnection,
+    node: i32,
+    now: Time,
+    until: Time,
+    limit: i64,
+) -> Result<Vec<JobRow>, sqlx::Error> {
+    let mut query = QueryBuilder::<Postgres>::new(
+        "-- jobs_claim\n\
+         update jobs set node = ",
+    );
+    query.push_bind(node).push(", leased_until = ").push_bind(Moment(until));
+    query.push(
+        " where id in (select id from jobs where state in ('canary', 'running') and next_at <= ",
+    );
+    query.push_bind(Moment(now)).push(" and (leased_until is null or leased_until < ");
+    query.push_bind(Moment(now)).push(") order by next_at limit ").push_bind(limit);
+    query.push(" for update skip locked) returning ").push(COLUMNS);
+    let rows = query.build().fetch_all(connection).await?;
+    rows.iter().map(job).collect()
+}
+
+/// The next of a job.
+pub(crate) async fn waiting(
+    connection: &mut PgConnection,
+    id: Uuid,
+    limit: i64,
+) -> Result<Vec<ItemRow>, sqlx::Error> {
+    let rows = sqlx::query(
+        "-- job_items_waiting\n\
+         select position, run_id, incident, null::text, acted_at from job_items \
+         where job_id = $1 and state = 'waiting' order by position limit $2",
+    )
+    .bind(id)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(item_row).collect()
+}
+
+/// The first `first` of a job that were acted on and have not come back.
+pub(crate) async fn canary(
+    connection: &mut PgConnection,
+    id: Uuid,
+    first: u32,
+) -> Result<Vec<ItemRow>, sqlx::Error> {
+    let rows = sqlx::query(
+        "-- job_items_canary\n\
+         select t.position, t.run_id, t.incident, i.step, t.acted_at from job_items t \
+         left join incidents i on i.run_id = t.run_id and i.incident = t.incident \
+         where t.job_id = $1 and t.position <= $2 and t.state = 'done' order by t.position",
+    )
+    .bind(id)
+    .bind(i32::try_from(first).unwrap_or(i32::MAX))
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(item_row).collect()
+}
+
+/// Writes what became of some, which were acted on from `acted_at` on.
+pub(crate) async fn record(
+    connection: &mut PgConnection,
+    id: Uuid,
+    acted_at: Time,
+    results: &[ItemResult],
+) -> Result<(), sqlx::Error> {
+    let positions: Vec<i32> = results.iter().map(|one| one.position).collect();
+    let states: Vec<&str> = results.iter().map(|one| one.state.as_str()).collect();
+    let codes: Vec<Option<&str>> = results.iter().map(|one| one.code.as_deref()).collect();
+    let messages: Vec<Option<String>> =
+        results.iter().map(|one| one.message.as_deref().map(super::batch::printable)).collect();
+    sqlx::query(
+        "-- jobs_record\n\
+         with written as (update job_items t set state = x.state, code = x.code, message = x.message, acted_at = $2 \
+           from unnest($3::integer[], $4::text[], $5::text[], $6::text[]) as x(position, state, code, message) \
+           where t.job_id = $1 and t.position = x.position and t.state = 'waiting' returning t.state) \
+         update jobs set done = done + (select count(*) from written where state = 'done'), \
+         refused = refused + (select count(*) from written where state = 'refused') where id = $1",
+    )
+    .bind(id)
+    .bind(Moment(acted_at))
+    .bind(positions)
+    .bind(states)
+    .bind(codes)
+    .bind(messages)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Finds those acted on whose trouble has come back, and says so. Looks at incidents that opened since the job began,
+/// so that it costs by what came back and not by what was done. Answers the counts of the job after that.
+pub(crate) async fn came_back(
+    connection: &mut PgConnection,
+    namespace: &str,
+    id: Uuid,
+    since: Time,
+) -> Result<JobProgress, sqlx::Error> {
+    let row = sqlx::query(
+        "-- jobs_came_back\n\
+         with back as (select distinct t.position from incidents i \
+           join job_items t on t.job_id = $1 and t.run_id = i.run_id \
+           where i.namespace = $2 and i.resolved_at is null and i.opened_at >= $3 and t.state = 'done' \
+           and i.incident > coalesce(t.incident, 0) and (t.incident is not null or i.opened_at >= t.acted_at) \
+           and (t.fingerprint is null or t.fingerprint = i.fingerprint)), \
+         written as (update job_items t set state = 'came_back' from back b \
+           where t.job_id = $1 and t.position = b.position and t.state = 'done' returning 1) \
+         update jobs set came_back = came_back + (select count(*) from written), \
+         done = done - (select count(*) from written) where id = $1 \
+         returning total, done, came_back, refused",
+    )
+    .bind(id)
+    .bind(namespace)
+    .bind(Moment(since))
+    .fetch_one(connection)
+    .await?;
+    progress(&row, 0)
+}
+
+/// Where a job goes from a state.
+#[derive(Clone, Debug)]
+pub(crate) struct Turn<'a> {
+    pub(crate) from: &'a [JobState],
+    pub(crate) to: JobState,
+    pub(crate) why: Option<&'a str>,
+    pub(crate) at: Time,
+}
+
+/// Changes how a job stands, if it stands as expected. Answers whether it did.
+pub(crate) async fn turn(
+    connection: &mut PgConnection,
+    namespace: &str,
+    id: Uuid,
+    turn: &Turn<'_>,
+) -> Result<bool, sqlx::Error> {
+    let from: Vec<&str> = turn.from.iter().map(|state| state.as_str()).collect();
+    let ends = matches!(turn.to, JobState::Stopped | JobState::Done);
+    let done = sqlx::query(
+        "-- jobs_turn\n\
+         update jobs set state = $3, why = $4, ended_at = $5, \
+         next_at = case when state = 'paused' then $6 else next_at end \
+         where id = $1 and namespace = $2 and state = any($7)",
+    )
+    .bind(id)
+    .bind(namespace)
+    .bind(turn.to.as_str())
+    .bind(turn.why.map(super::batch::printable))
+    .bind(ends.then_some(Moment(turn.at)))
+    .bind(Moment(turn.at))
+    .bind(from)
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// The canary of a job is behind it.
+pub(crate) async fn prove(connection: &mut PgConnection, id: Uuid) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "-- jobs_prove\nupdate jobs set proven = true, state = 'running' where id = $1 and state = 'canary'",
+    )
+    .bind(id)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The state in which a paused job goes on.
+pub(crate) async fn resumes_as(
+    connection: &mut PgConnection,
+    namespace: &str,
+    id: Uuid,
+) -> Result<Option<JobState>, sqlx::Error> {
+    let proven: Option<bool> = sqlx::query_scalar(
+        "-- jobs_proven\nselect proven from jobs where id = $1 and namespace = $2",
+    )
+    .bind(id)
+    .bind(namespace)
+    .fetch_optional(connection)
+    .await?;
+    Ok(proven.map(|proven| if proven { JobState::Running } else { JobState::Canary }))
+}
+
+/// Gives a job back, to be looked at again at `next_at`.
+pub(crate) async fn give_back(
+    connection: &mut PgConnection,
+    id: Uuid,
+    node: i32,
+    next_at: Time,
+    canary_until: Option<Time>,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "-- jobs_give_back\n\
+         update jobs set leased_until = null, next_at = $3, canary_until = $4 where id = $1 and node = $2",
+    )
+    .bind(id)
+    .bind(node)
+    .bind(Moment(next_at))
+    .bind(canary_until.map(Moment))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Forgets jobs that ended before `before`.
+pub(crate) async fn forget(connection: &mut PgConnection, before: Time) -> Result<(), sqlx::Error> {
+    sqlx::query("-- jobs_forget\ndelete from jobs where ended_at < $1")
+        .bind(Moment(before))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+fn bad(column: &str, detail: &str) -> sqlx::Error {
+    sqlx::Error::Decode(format!("table jobs, column {column}: {detail}").into())
+}
+
+fn word<T: serde::de::DeserializeOwned>(column: &str, text: String) -> Result<T, sqlx::Error> {
+    serde_json::from_value(serde_json::Value::String(text))
+        .map_err(|error| bad(column, &error.to_string()))
+}
+
+fn job(row: &PgRow) -> Result<JobRow, sqlx::Error> {
+    let asked: String = row.try_get(2)?;
+    let asked: NewJob =
+        serde_json::from_str(&asked).map_err(|error| bad("asked", &error.to_string()))?;
+    let (Moment(created_at), Moment(next_at)) = (row.try_get(6)?, row.try_get(12)?);
+    let ended_at: Option<Moment> = row.try_get(7)?;
+    let canary_until: Option<Moment> = row.try_get(13)?;
+    let view = JobView {
+        id: row.try_get(0)?,
+        state: word("state", row.try_get(3)?)?,
+        why: row.try_get(4)?,
+        asked,
+        actor: row.try_get(5)?,
+        created_at: Timestamp(created_at),
+        ended_at: ended_at.map(|Moment(at)| Timestamp(at)),
+        progress: progress(row, 8)?,
+    };
+    Ok(JobRow {
+        namespace: row.try_get(1)?,
+        view,
+        next_at,
+        canary_until: canary_until.map(|Moment(at)| at),
+    })
+}
+
+fn progress(row: &PgRow, from: usize) -> Result<JobProgress, sqlx::Error> {
+    let number = |column: usize| -> Result<u64, sqlx::Error> {
+        let count: i32 = row.try_get(from + column)?;
+        Ok(u64::try_from(count).unwrap_or_default())
+    };
+    let (total, done, came_back, refused) = (number(0)?, number(1)?, number(2)?, number(3)?);
+    let waiting = total.saturating_sub(done + came_back + refused);
+    Ok(JobProgress { waiting, done, came_back, refused, total })
+}
+
+fn item_row(row: &PgRow) -> Result<ItemRow, sqlx::Error> {
+    let incident: Option<i32> = row.try_get(2)?;
+    let acted_at: Option<Moment> = row.try_get(4)?;
+    Ok(ItemRow {
+        position: row.try_get(0)?,
+        run: RunId(row.try_get(1)?),
+        incident: incident.map(|number| u32::try_from(number).unwrap_or_default()),
+        step: row.try_get(3)?,
+        acted_at: acted_at.map(|Moment(at)| at),
+    })
+}
+
+fn item(row: &PgRow) -> Result<JobItem, sqlx::Error> {
+    let position: i32 = row.try_get(0)?;
+    let run = RunId(row.try_get(1)?);
+    let incident: Option<i32> = row.try_get(2)?;
+    let number = |number| u32::try_from(number).unwrap_or_default();
+    let acted_at: Option<Moment> = row.try_get(6)?;
+    Ok(JobItem {
+        position: number(position),
+        run,
+        incident: incident.map(|incident| IncidentId { run, number: number(incident) }),
+        state: word("state", row.try_get(3)?)?,
+        code: row.try_get(4)?,
+        message: row.try_get(5)?,
+        acted_at: acted_at.map(|Moment(at)| Timestamp(at)),
+    })
+}

@@ -1,0 +1,40 @@
+//! Where a run has effects in doubt. It only looks.
+
+use super::Run;
+use super::state::{BodyState, Stage, Work};
+use crate::Class;
+
+impl Work {
+    /// Whether it may have happened, nobody knows, and it is not undone.
+    pub(crate) fn is_doubtful(&self) -> bool {
+        let may = match &self.stage {
+            Stage::Unknown => true,
+            Stage::Active(..) | Stage::Parked => self.in_doubt(),
+            _ => false,
+        };
+        may && !self.undo.is_over()
+    }
+}
+
+impl Run {
+    /// The systems in which something of this run may have happened and is not undone, sorted. A system is known by
+    /// the queue on which the step's tasks are offered.
+    #[must_use]
+    pub fn unknown_in(&self) -> Vec<&str> {
+        if self.tally.doubtful == 0 {
+            return Vec::new();
+        }
+        let in_doubt = |step: &usize| {
+            let doubtful = match &self.steps[*step].body {
+                BodyState::Task(work) => work.is_doubtful(),
+                BodyState::Map(items) => items.tally.doubtful > 0,
+            };
+            doubtful && self.spec(*step).class() != Some(Class::ReadOnly)
+        };
+        let steps = (0..self.steps.len()).filter(in_doubt);
+        let mut queues: Vec<&str> = steps.map(|step| self.spec(step).queue.as_str()).collect();
+        queues.sort_unstable();
+        queues.dedup();
+        queues
+    }
+}

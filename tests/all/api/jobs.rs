@@ -1,0 +1,289 @@
+//! One verb on many: the canary first, at a rate, stopped when the trouble comes back, whatever dies in between.
+
+use std::time::{Duration, Instant};
+
+use backstitch_api::Access;
+use backstitch_engine::Chore;
+use backstitch_saga::Span;
+use backstitch_tests::node::{Hand, NS, chain, node, start};
+use backstitch_tests::server::{Answer, Server, send, with_json};
+use serde_json::{Value, json};
+
+use super::incidents::{all, audit, fail, failing, parking};
+
+/// A server with `count` runs that wait for a person, all for one cause, and the fingerprint of that.
+async fn stuck(count: usize) -> (Server, Hand, String) {
+    let server = Server::start(Access::Open).await;
+    server.engine.register(NS, &parking("order", &["pay"])).await.unwrap();
+    let hand = Hand::new(&server.engine);
+    failing(&server, &hand, "order", count, "card_declined").await;
+    let groups = all(&server, "/v1/incidents/groups?").await;
+    assert_eq!((groups.len(), groups[0]["count"].as_u64()), (1, Some(count as u64)));
+    let fingerprint = groups[0]["fingerprint"].as_str().unwrap().to_owned();
+    (server, hand, fingerprint)
+}
+
+async fn ask(server: &Server, path: &str, body: &Value) -> Answer {
+    let request = server.request("POST", path).header("backstitch-actor", "ann");
+    send(with_json(request, body)).await
+}
+
+async fn create(server: &Server, body: &Value) -> String {
+    let made = ask(server, "/v1/jobs", body).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    let id = made.json()["id"].as_str().unwrap().to_owned();
+    assert_eq!(made.headers["location"], format!("/v1/jobs/{id}"));
+    id
+}
+
+/// The job once `is` holds of it, worked on meanwhile.
+async fn until(server: &Server, id: &str, is: impl Fn(&Value) -> bool) -> Value {
+    let began = Instant::now();
+    loop {
+        server.engine.run_once(Chore::WorkJobs).await.unwrap();
+        let job = server.get(&format!("/v1/jobs/{id}")).await.json();
+        let progress = &job["progress"];
+        let sum: u64 = ["waiting", "done", "came_back", "refused"]
+            .iter()
+            .map(|part| progress[part].as_u64().unwrap())
+            .sum();
+        assert_eq!(Some(sum), progress["total"].as_u64(), "{job}");
+        if is(&job) {
+            return job;
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "{job:#}");
+    }
+}
+
+/// Waits until all tasks on offer are claimed, `count` in all.
+async fn claim(hand: &Hand, count: usize) -> Vec<backstitch_saga::protocol::TaskOffer> {
+    let mut tasks = Vec::new();
+    while tasks.len() < count {
+        let more = hand.claim(10, Span::secs(10)).await;
+        assert!(!more.is_empty(), "{} of {count}", tasks.len());
+        tasks.extend(more);
+    }
+    tasks
+}
+
+#[tokio::test]
+async fn the_canary_must_prove_itself_first() {
+    let (server, hand, fingerprint) = stuck(7).await;
+    let plan = json!({"verb": "retry", "incidents": {"fingerprint": fingerprint}, "dry_run": true});
+    let planned = ask(&server, "/v1/jobs", &plan).await;
+    assert_eq!((planned.status, &planned.json()["count"]), (200, &json!(7)));
+    assert_eq!(planned.json()["first"][0]["state"], "waiting");
+    assert_eq!(server.get("/v1/jobs").await.json()["items"], json!([]), "nothing was written");
+
+    let id = create(
+        &server,
+        &json!({"verb": "retry", "incidents": {"fingerprint": fingerprint}, "reason": "fixed",
+            "rate": 1000, "canary": {"first": 2}}),
+    )
+    .await;
+    let job = until(&server, &id, |job| job["progress"]["done"] == 2).await;
+    assert_eq!((&job["state"], &job["progress"]["waiting"]), (&json!("canary"), &json!(5)));
+    let tasks = claim(&hand, 2).await;
+    hand.succeed(&tasks[..1]).await;
+    server.engine.run_once(Chore::WorkJobs).await.unwrap();
+    let job = server.get(&format!("/v1/jobs/{id}")).await.json();
+    assert_eq!(
+        (&job["state"], &job["progress"]["done"]),
+        (&json!("canary"), &json!(2)),
+        "one is open"
+    );
+    hand.succeed(&tasks[1..]).await;
+    let job = until(&server, &id, |job| job["state"] == "done").await;
+    assert_eq!(
+        job["progress"],
+        json!({"waiting": 0, "done": 7, "came_back": 0, "refused": 0, "total": 7})
+    );
+    let rest = claim(&hand, 5).await;
+    hand.succeed(&rest).await;
+    let items = all(&server, &format!("/v1/jobs/{id}/items?")).await;
+    assert_eq!(items.len(), 7);
+    assert!(items.iter().all(|item| item["state"] == "done" && item["acted_at"].is_string()));
+    let oldest_first: Vec<_> = items.iter().map(|item| item["position"].as_u64()).collect();
+    assert_eq!(oldest_first, (1..=7).map(Some).collect::<Vec<_>>());
+    let reason = format!("retry by ann: fixed (job {id})");
+    assert_eq!(audit(&server, "actor=ann&").await, vec![reason; 7]);
+    assert_eq!(server.get("/v1/incidents?state=open").await.json()["items"], json!([]));
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_canary_that_fails_stops_the_job() {
+    let (server, hand, fingerprint) = stuck(4).await;
+    let ask_for = json!({"verb": "retry", "incidents": {"fingerprint": fingerprint}, "reason": "fixed?",
+        "rate": 1000, "canary": {"first": 1}});
+    let id = create(&server, &ask_for).await;
+    until(&server, &id, |job| job["progress"]["done"] == 1).await;
+    let task = hand.one().await;
+    fail(&hand, &task, "other", "now it is something else").await;
+    let job = until(&server, &id, |job| job["state"] == "stopped").await;
+    assert_eq!(
+        (&job["why"], &job["progress"]["waiting"]),
+        (&json!("one of the canary needs a person again"), &json!(3))
+    );
+
+    let mut impatient = ask_for.clone();
+    impatient["canary"]["wait"] = "100ms".into();
+    let id = create(&server, &impatient).await;
+    let job = until(&server, &id, |job| job["state"] == "stopped").await;
+    assert_eq!(job["why"], "1 of the canary did not prove themselves within 100ms");
+    for verb in ["pause", "resume"] {
+        let late = ask(&server, &format!("/v1/jobs/{id}/{verb}"), &json!({"reason": "?"})).await;
+        assert_eq!(late.problem(409), "job_not_moving");
+    }
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_job_stops_when_the_trouble_comes_back() {
+    let (server, hand, fingerprint) = stuck(12).await;
+    let id = create(
+        &server,
+        &json!({"verb": "retry", "incidents": {"workflow": "order"}, "reason": "fixed?", "rate": 5,
+            "stop_when": {"count": 2}}),
+    )
+    .await;
+    let (mut failed, began) = (0, Instant::now());
+    while failed < 2 {
+        server.engine.run_once(Chore::WorkJobs).await.unwrap();
+        for task in hand.claim(1, Span::millis(20)).await {
+            fail(&hand, &task, "card_declined", "card 4799 of 'c-99' has expired").await;
+            failed += 1;
+        }
+        assert!(began.elapsed() < Duration::from_secs(20));
+    }
+    let job = until(&server, &id, |job| job["state"] == "stopped").await;
+    assert_eq!(job["progress"]["came_back"], 2);
+    assert!(job["why"].as_str().unwrap().ends_with("came back"), "{job}");
+    assert!(job["progress"]["waiting"].as_u64().unwrap() >= 7, "at five a second: {job}");
+    let back = all(&server, &format!("/v1/jobs/{id}/items?state=came_back&")).await;
+    assert_eq!(back.len(), 2);
+    let again = all(&server, &format!("/v1/incidents?state=open&fingerprint={fingerprint}&")).await;
+    assert_eq!(again.iter().filter(|incident| incident["occurrences"] == 2).count(), 2);
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn an_act_that_is_repeated_after_a_crash_is_one_act() {
+    let (server, hand, _) = stuck(2).await;
+    let id = create(
+        &server,
+        &json!({"verb": "retry", "incidents": {"workflow": "order"}, "reason": "fixed", "rate": 0.1}),
+    )
+    .await;
+    until(&server, &id, |job| job["progress"]["done"] == 1).await;
+    // A node acts on the second and dies before it says so.
+    let items = all(&server, &format!("/v1/jobs/{id}/items?")).await;
+    let incident = items[1]["incident"].as_str().unwrap();
+    let body = json!({"reason": format!("fixed (job {id})")});
+    assert_eq!(ask(&server, &format!("/v1/incidents/{incident}/retry"), &body).await.status, 200);
+    // A pause and a resume make the job due at once.
+    for verb in ["pause", "resume"] {
+        let turned =
+            ask(&server, &format!("/v1/jobs/{id}/{verb}"), &json!({"reason": "see"})).await;
+        assert_eq!(turned.status, 200, "{turned:?}");
+    }
+    // Another node goes on with it.
+    let other = node(server.database(), |_| {}).await;
+    let began = Instant::now();
+    while server.get(&format!("/v1/jobs/{id}")).await.json()["state"] != "done" {
+        other.run_once(Chore::WorkJobs).await.unwrap();
+        assert!(began.elapsed() < Duration::from_secs(20));
+    }
+    let job = server.get(&format!("/v1/jobs/{id}")).await.json();
+    assert_eq!((&job["progress"]["done"], &job["progress"]["refused"]), (&json!(2), &json!(0)));
+    assert_eq!(audit(&server, "").await.len(), 2, "one act for each");
+    assert_eq!(claim(&hand, 2).await.len(), 2);
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn runs_are_acted_on_by_their_filter_and_each_refusal_is_told() {
+    let server = Server::start(Access::Open).await;
+    server.engine.register(NS, &chain("order", &["pay"])).await.unwrap();
+    let mut runs = Vec::new();
+    for number in 0..6 {
+        let mut request = start("order", "1");
+        request.labels.insert("batch".to_owned(), (number % 2).to_string());
+        runs.push(server.engine.start_run(NS, request).await.unwrap().id);
+    }
+    let ask_for = json!({"verb": "cancel", "runs": {"workflow": "order", "labels": {"batch": "1"}},
+        "reason": "a test batch", "rate": 1000});
+    let id = create(&server, &ask_for).await;
+    let job = until(&server, &id, |job| job["state"] == "done").await;
+    assert_eq!((&job["progress"]["done"], &job["progress"]["total"]), (&json!(3), &json!(3)));
+    let ended = server.get("/v1/runs?workflow=order&state=ended&label=batch:1").await.json();
+    assert_eq!(ended["items"].as_array().unwrap().len(), 3);
+    assert_eq!(server.get("/v1/runs?state=ended&label=batch:0").await.json()["items"], json!([]));
+    let kill =
+        json!({"verb": "abandon", "runs": {"labels": {"batch": "1"}}, "reason": "?", "rate": 1000});
+    let id = create(&server, &kill).await;
+    let job = until(&server, &id, |job| job["state"] == "done").await;
+    assert_eq!(job["progress"]["refused"], 3, "{job}");
+    let items = all(&server, &format!("/v1/jobs/{id}/items?state=refused&")).await;
+    assert_eq!((items.len(), &items[0]["code"]), (3, &json!("run_ended")));
+    assert_eq!(all(&server, "/v1/jobs?state=done&").await.len(), 2);
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_job_is_paused_stopped_and_refused() {
+    let (server, _hand, _) = stuck(3).await;
+    let slow = json!({"verb": "cancel", "incidents": {}, "reason": "gone", "rate": 0.1});
+    let id = create(&server, &slow).await;
+    until(&server, &id, |job| job["progress"]["done"] == 1).await;
+    let paused = ask(&server, &format!("/v1/jobs/{id}/pause"), &json!({"reason": "wait"})).await;
+    assert_eq!(
+        (&paused.json()["state"], &paused.json()["why"]),
+        (&json!("paused"), &json!("paused by ann: wait"))
+    );
+    let stopped = ask(&server, &format!("/v1/jobs/{id}/stop"), &json!({"reason": "enough"})).await;
+    assert_eq!(
+        (&stopped.json()["state"], stopped.json()["ended_at"].is_string()),
+        (&json!("stopped"), true)
+    );
+    assert_eq!(
+        server.get("/v1/incidents?state=open").await.json()["items"].as_array().unwrap().len(),
+        2
+    );
+    for (body, place) in [
+        (json!({"verb": "retry", "incidents": {}}), "/reason"),
+        (json!({"verb": "retry", "reason": "?"}), ""),
+        (json!({"verb": "retry", "incidents": {}, "runs": {}, "reason": "?"}), ""),
+        (json!({"verb": "retry", "incidents": {}, "reason": "?", "rate": 0}), "/rate"),
+        (
+            json!({"verb": "retry", "incidents": {}, "reason": "?", "canary": {"first": 0}}),
+            "/canary/first",
+        ),
+        (
+            json!({"verb": "retry", "incidents": {}, "reason": "?", "stop_when": {"ratio": 2}}),
+            "/stop_when/ratio",
+        ),
+        (json!({"verb": "mark-compensated", "runs": {}, "reason": "?"}), "/verb"),
+        (
+            json!({"verb": "retry", "incidents": {"state": "resolved"}, "reason": "?"}),
+            "/incidents/state",
+        ),
+        (
+            json!({"verb": "retry", "incidents": {"kind": "a\u{0}"}, "reason": "?"}),
+            "/incidents/kind",
+        ),
+    ] {
+        let refused = ask(&server, "/v1/jobs", &body).await;
+        assert_eq!(refused.problem(422), "invalid_request", "{body}");
+        assert_eq!(refused.json()["errors"][0]["pointer"], place, "{body}");
+    }
+    // The same request with the same key is the same job.
+    let keyed = || {
+        let request = server.request("POST", "/v1/jobs").header("idempotency-key", "once");
+        send(with_json(request, &slow))
+    };
+    let (first, second) = (keyed().await, keyed().await);
+    assert_eq!((first.status, first.text), (201, second.text));
+    assert_eq!(all(&server, "/v1/jobs?").await.len(), 2);
+    server.stopped().await;
+}

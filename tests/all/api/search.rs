@@ -1,0 +1,190 @@
+//! Finding runs by what they are, over the API and in SQL.
+
+use std::collections::BTreeMap;
+
+use backstitch_api::Access;
+use backstitch_saga::protocol::{ClaimTasks, FailureKind, TaskOffer};
+use backstitch_saga::{RunId, Span, Time, Timestamp};
+use backstitch_tests::node::{Hand, NS, chain, fan, start};
+use backstitch_tests::server::Server;
+use serde_json::json;
+use sqlx::{Connection, PgConnection};
+
+use super::incidents::{all, parking};
+
+/// One task of the queue `crm`.
+async fn from_crm(hand: &Hand) -> TaskOffer {
+    let claim = ClaimTasks {
+        worker: "hand".to_owned(),
+        session: uuid::Uuid::new_v4(),
+        queues: BTreeMap::from([("crm".to_owned(), vec!["do".to_owned(), "undo".to_owned()])]),
+        max: 1,
+        wait: Span::secs(10),
+    };
+    hand.engine.claim(NS, claim).await.unwrap().tasks.pop().expect("a task")
+}
+
+/// A workflow of one step in the CRM, which may have happened when its attempt is not known.
+fn in_crm(name: &str, on_unknown: &str) -> String {
+    chain(name, &["pay"]).replace(
+        r#""name":"do","#,
+        &format!(r#""name":"do","queue":"crm","on_unknown":"{on_unknown}","#),
+    )
+}
+
+async fn found(server: &Server, query: &str) -> Vec<String> {
+    let runs = all(server, &format!("/v1/runs?{query}&")).await;
+    runs.iter().map(|run| run["id"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn runs_are_found_by_what_happened_to_them() {
+    let server = Server::start(Access::Open).await;
+    let engine = &server.engine;
+    engine.register(NS, &parking("parked", &["pay"])).await.unwrap();
+    engine.register(NS, &in_crm("doubted", "incident")).await.unwrap();
+    engine.register(NS, &in_crm("undone", "compensate")).await.unwrap();
+    let hand = Hand::new(engine);
+    let mut request = start("parked", "1");
+    request.correlation_id = Some("basket-7".to_owned());
+    let parked = engine.start_run(NS, request).await.unwrap().id;
+    hand.fail(&hand.one().await, FailureKind::Permanent).await;
+    let doubted = engine.start_run(NS, start("doubted", "1")).await.unwrap().id;
+    hand.fail(&from_crm(&hand).await, FailureKind::Unknown).await;
+    let undone = engine.start_run(NS, start("undone", "1")).await.unwrap().id;
+    hand.fail(&from_crm(&hand).await, FailureKind::Unknown).await;
+    let of = |runs: &[RunId]| runs.iter().map(ToString::to_string).collect::<Vec<_>>();
+
+    assert_eq!(found(&server, "correlation_id=basket-7").await, of(&[parked]));
+    assert_eq!(found(&server, &format!("correlation_id={undone}")).await, of(&[undone]));
+    assert_eq!(found(&server, "incident=true").await, of(&[doubted, parked]));
+    assert_eq!(found(&server, "incident=false").await, of(&[undone]));
+    assert_eq!(found(&server, "unknown_in=crm").await, of(&[undone, doubted]));
+    assert_eq!(found(&server, "unknown_in=crm&workflow=undone").await, of(&[undone]));
+    assert_eq!(found(&server, "unknown_in=default").await, of(&[]));
+    let view = server.get(&format!("/v1/runs/{doubted}")).await.json();
+    assert_eq!(view["progress"]["effects"], json!({"unknown": 1}), "as the run itself says");
+    let listed = server.get("/v1/runs?workflow=doubted").await.json();
+    assert_eq!(listed["items"][0]["conditions"], json!(["IncidentOpen"]));
+    // Undone, it is in doubt no more.
+    hand.succeed(&[from_crm(&hand).await]).await;
+    assert_eq!(found(&server, "unknown_in=crm").await, of(&[doubted]));
+
+    let started = view["started_at"].as_str().unwrap().parse::<Timestamp>().unwrap().0;
+    let next = Timestamp(Time(started.0 + 1)).0;
+    let between = format!("started_from={started}&started_to={next}&workflow=doubted");
+    assert_eq!(found(&server, &between).await, of(&[doubted]));
+    assert_eq!(found(&server, &format!("started_to={started}&workflow=doubted")).await, of(&[]));
+    assert_eq!(found(&server, "ended_from=2026-01-01T00:00:00Z").await, of(&[undone]));
+    assert_eq!(found(&server, "ended_to=2026-01-01T00:00:00Z").await, of(&[]));
+    for bad in ["incident=maybe", "started_from=yesterday"] {
+        assert_eq!(server.get(&format!("/v1/runs?{bad}")).await.problem(400), "invalid_query");
+    }
+    assert_eq!(engine.doctor(false).await.unwrap().differences, Vec::<String>::new());
+    server.stopped().await;
+}
+
+/// What the view says of the effects of a run, counted as the run itself counts them.
+async fn effects(connection: &mut PgConnection, run: RunId) -> BTreeMap<String, i64> {
+    let rows: Vec<(String, i64)> = sqlx::query_as(
+        "select effect, count(*) from backstitch.effects where run_id = $1 group by effect",
+    )
+    .bind(run.0)
+    .fetch_all(connection)
+    .await
+    .unwrap();
+    rows.into_iter().collect()
+}
+
+#[tokio::test]
+async fn the_views_say_what_the_runs_say() {
+    let server = Server::start(Access::Open).await;
+    let engine = &server.engine;
+    engine.register(NS, &chain("two", &["a", "b"])).await.unwrap();
+    engine.register(NS, &fan("bulk", 2, r#""all""#)).await.unwrap();
+    engine.register(NS, &in_crm("doubted", "incident")).await.unwrap();
+    let hand = Hand::new(engine);
+    let mut runs = Vec::new();
+    // One half done, one undone, one in doubt, and a fan-out under way.
+    runs.push(engine.start_run(NS, start("two", "1")).await.unwrap().id);
+    hand.succeed(&[hand.one().await]).await;
+    let held = hand.one().await;
+    runs.push(engine.start_run(NS, start("two", "2")).await.unwrap().id);
+    hand.succeed(&[hand.one().await]).await;
+    hand.fail(&hand.one().await, FailureKind::Permanent).await;
+    hand.succeed(&[hand.one().await]).await;
+    runs.push(engine.start_run(NS, start("doubted", "1")).await.unwrap().id);
+    hand.fail(&from_crm(&hand).await, FailureKind::Unknown).await;
+    runs.push(engine.start_run(NS, start("bulk", "[1,2,3]")).await.unwrap().id);
+    hand.succeed(&[hand.one().await]).await;
+
+    let mut connection = PgConnection::connect(server.database()).await.unwrap();
+    for run in &runs[..3] {
+        let view = engine.run(NS, *run, None).await.unwrap();
+        let told: BTreeMap<String, i64> =
+            view.progress.effects.into_iter().map(|(word, count)| (word, count.into())).collect();
+        assert_eq!(effects(&mut connection, *run).await, told, "{run}");
+    }
+    let bulk = effects(&mut connection, runs[3]).await;
+    assert_eq!(bulk.get("applied"), Some(&1), "{bulk:?}");
+    let (items, steps): (i64, i64) = sqlx::query_as(
+        "select (select count(*) from backstitch.items where run_id = $1), \
+         (select count(*) from backstitch.steps where run_id = $1)",
+    )
+    .bind(runs[3].0)
+    .fetch_one(&mut connection)
+    .await
+    .unwrap();
+    assert_eq!((items, steps), (3, 4), "the map and its items");
+    let (state, unknown): (String, Vec<String>) =
+        sqlx::query_as("select state, unknown_in from backstitch.runs where id = $1")
+            .bind(runs[2].0)
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
+    assert_eq!((state.as_str(), unknown), ("waiting", vec!["crm".to_owned()]));
+    let history = engine.history(NS, runs[1], None, 1_000).await.unwrap().items.len();
+    let told: i64 = sqlx::query_scalar("select count(*) from backstitch.history where run_id = $1")
+        .bind(runs[1].0)
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(usize::try_from(told), Ok(history));
+    hand.succeed(&[held]).await;
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_reader_of_the_views_reads_nothing_else() {
+    let server = Server::start(Access::Open).await;
+    server.engine.register(NS, &chain("one", &["a"])).await.unwrap();
+    server.engine.start_run(NS, start("one", r#""secret""#)).await.unwrap();
+    let mut connection = PgConnection::connect(server.database()).await.unwrap();
+    // As docs/sql-views.md has it.
+    let page = include_str!("../../../docs/sql-views.md");
+    let (_, grants) = page.split_once("create role reporting login password '…';\n").unwrap();
+    let (grants, _) = grants.split_once("```").unwrap();
+    let role = format!("reporting_{}", uuid::Uuid::new_v4().simple());
+    let text =
+        format!("create role {role};\n{}set role {role};", grants.replace("reporting", &role));
+    sqlx::raw_sql(sqlx::AssertSqlSafe(text)).execute(&mut connection).await.unwrap();
+    for view in ["runs", "incidents", "acts", "history", "steps", "items", "effects"] {
+        let text = format!("select count(*) from backstitch.{view}");
+        let read: Result<i64, _> =
+            sqlx::query_scalar(sqlx::AssertSqlSafe(text)).fetch_one(&mut connection).await;
+        assert!(read.is_ok(), "{view}: {read:?}");
+    }
+    for table in ["backstitch.documents", "journal", "runs", "credentials"] {
+        let text = format!("select count(*) from {table}");
+        let read: Result<i64, _> =
+            sqlx::query_scalar(sqlx::AssertSqlSafe(text)).fetch_one(&mut connection).await;
+        assert!(read.unwrap_err().to_string().contains("permission denied"), "{table}");
+    }
+    let history: Vec<String> = sqlx::query_scalar("select event::text from backstitch.history")
+        .fetch_all(&mut connection)
+        .await
+        .unwrap();
+    assert!(!history.is_empty() && history.iter().all(|event| !event.contains("secret")));
+    sqlx::raw_sql("reset role").execute(&mut connection).await.unwrap();
+    server.stopped().await;
+}
