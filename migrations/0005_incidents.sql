@@ -59,6 +59,7 @@ create index acts_by_actor on acts (namespace, actor, at, run_id, seq, place);
 
 -- Runs of which something is to be said, by what it is; see also `unknown_in` in the index.
 create index runs_with_conditions on runs (namespace, id) where conditions <> '{}';
+create index runs_by_end on runs using brin (ended_at) with (autosummarize = on);
 create index runs_by_correlation on runs (namespace, correlation_id) where correlation_id is not null;
 
 -- One verb on many incidents or runs, and what became of each.

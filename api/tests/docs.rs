@@ -2,7 +2,8 @@
 
 use backstitch_saga::Graph;
 use backstitch_saga::protocol::{
-    ActOnRun, ClaimTasks, CompensateRun, CompleteTasks, Problem, StartRun, StartRuns,
+    ActOnRun, AssignIncident, ClaimTasks, CompensateRun, CompleteTasks, NewJob, Problem,
+    RetryIncident, StartRun, StartRuns,
 };
 use serde_json::Value;
 
@@ -38,6 +39,24 @@ fn the_requests_are_read() {
     assert!(serde_json::from_str::<CompensateRun>(dry_run).expect("a dry run").dry_run);
     assert!(!serde_json::from_str::<CompensateRun>(compensate).expect("an undo").dry_run);
     serde_json::from_str::<ActOnRun>(r#"{"reason": "…"}"#).expect("the acts of the table");
+}
+
+/// What `docs/incidents.md` sends, by the members that tell what it is.
+#[test]
+fn the_requests_of_a_night_are_read() {
+    let page = include_str!("../../docs/incidents.md");
+    let mut read = 0;
+    for rest in page.split("-d '").skip(1) {
+        let (body, _) = rest.split_once('\'').expect("a closing quote");
+        let value: Value = serde_json::from_str(body).expect("JSON");
+        match (value.get("verb"), value.get("assignee")) {
+            (Some(_), _) => drop(serde_json::from_str::<NewJob>(body).expect("a job")),
+            (_, Some(_)) => drop(serde_json::from_str::<AssignIncident>(body).expect("a gift")),
+            _ => drop(serde_json::from_str::<RetryIncident>(body).expect("an act")),
+        }
+        read += 1;
+    }
+    assert!(read >= 5, "{read}");
 }
 
 #[test]

@@ -209,7 +209,7 @@ fn check(asked: &NewJob) -> Result<Many, Error> {
     }
     match asked.stop_when {
         Some(StopWhen::Count(0)) => {
-            wrong("/stop_when/count", "out_of_range", "It must be 1 or more")
+            wrong("/stop_when/count", "out_of_range", "It must be 1 or more");
         }
         Some(StopWhen::Ratio(ratio)) if !(ratio > 0.0 && ratio <= 1.0) => {
             wrong("/stop_when/ratio", "out_of_range", "It must be above 0 and at most 1");
