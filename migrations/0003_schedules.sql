@@ -11,7 +11,7 @@ create table schedules (
     primary key (namespace, name)
 ) with (fillfactor = 70);
 comment on column schedules.revision is 'Never the same twice, also when a schedule is deleted and made anew.';
-comment on column schedules.state is 'JSON: how far its instants were taken up, what waits, who did what to it.';
+comment on column schedules.state is 'JSON: how far its instants were taken up, and what waits.';
 comment on column schedules.due_at is 'When a node must look at it again; null when nothing will come.';
 create index schedules_due on schedules (due_at) where due_at is not null;
 
@@ -27,3 +27,14 @@ create table schedule_starts (
 comment on column schedule_starts.start is 'JSON: origin, instant, outcome, and the run or why there is none.';
 create index schedule_starts_by_schedule on schedule_starts (namespace, schedule, id);
 create index schedule_starts_by_time on schedule_starts using brin (at);
+
+-- What people did to schedules, also to those that are deleted by now.
+create table schedule_acts (
+    id bigint generated always as identity primary key,
+    namespace text not null,
+    schedule text not null,
+    at timestamptz not null,
+    act text not null
+);
+comment on column schedule_acts.act is 'JSON: what, who, why, and the spec where one was put.';
+create index schedule_acts_by_schedule on schedule_acts (namespace, schedule, id);

@@ -2,11 +2,12 @@
 
 use backstitch_saga::Graph;
 use backstitch_saga::protocol::{
-    ActOnRun, AssignIncident, ClaimTasks, CompensateRun, CompleteTasks, NewJob, Problem,
-    RetryIncident, StartRun, StartRuns,
+    ActOnRun, AssignIncident, ClaimTasks, CompensateRun, CompleteTasks, NewJob, Overlap, Problem,
+    RetryIncident, ScheduleSpec, StartRun, StartRuns,
 };
 use serde_json::Value;
 
+const SCHEDULES: &str = include_str!("../../docs/schedules.md");
 const TOUR: &str = include_str!("../../docs/api.md");
 const RUN: &str = "019a9b1e-3c00-7c41-9d3e-5b7f3f0a9c11";
 
@@ -57,6 +58,21 @@ fn the_requests_of_a_night_are_read() {
         read += 1;
     }
     assert!(read >= 5, "{read}");
+}
+
+#[test]
+fn the_schedule_is_read() {
+    let (_, rest) = SCHEDULES.split_once("-d '").expect("a body");
+    let (body, _) = rest.split_once('\'').expect("a closing quote");
+    let spec: ScheduleSpec = serde_json::from_str(body).expect("a schedule");
+    let without = r#"{"cron": "30 2 * * *", "workflow": "nightly-report"}"#;
+    let without: ScheduleSpec = serde_json::from_str(without).expect("a schedule");
+    assert_eq!(
+        (without.time_zone.as_str(), without.catch_up.to_string()),
+        ("UTC", "1h".to_owned())
+    );
+    assert_eq!((without.overlap, without.queue_limit), (Overlap::Skip, 1));
+    assert_eq!(spec.overlap, Overlap::Queue);
 }
 
 #[test]

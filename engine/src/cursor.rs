@@ -62,7 +62,7 @@ impl Cursor {
         open('s', text).ok_or_else(invalid)
     }
 
-    /// A line of a schedule's history.
+    /// A line of a schedule's history, or of what people did to it.
     pub(crate) fn of_start(id: i64) -> String {
         seal('t', &id.to_string())
     }

@@ -19,7 +19,6 @@ pub(crate) fn view() -> Value {
     json!({
         "name": "nightly-report", "spec": spec(), "next": next_start(), "last_run": RUN,
         "counts": { "started": 41, "skipped": 0, "missed": 1, "refused": 0 },
-        "acts": [{ "at": AT, "act": "put", "actor": "ann" }],
         "created_at": AT
     })
 }
@@ -68,6 +67,10 @@ pub(crate) fn starts() -> Value {
     json!({ "items": [start()] })
 }
 
+pub(crate) fn acts() -> Value {
+    json!({ "items": [{ "at": AT, "act": "pause", "actor": "ann", "reason": "The warehouse is being moved" }] })
+}
+
 fn next_start() -> Value {
     json!({ "scheduled_for": INSTANT, "local": LOCAL, "starts_at": AT })
 }
@@ -94,6 +97,7 @@ mod tests {
         reads_as::<BackfillPlan>(&backfill_plan());
         reads_as::<NextStarts>(&next());
         reads_as::<Page<ScheduleStart>>(&starts());
+        reads_as::<Page<ScheduleAct>>(&acts());
     }
 
     #[test]

@@ -96,6 +96,7 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(schedules::backfill))
         .routes(routes!(schedules::next))
         .routes(routes!(schedules::starts))
+        .routes(routes!(schedules::acts))
         .routes(routes!(credentials::create, credentials::revoke))
         .routes(routes!(ops::whoami))
         .routes(routes!(ops::status))

@@ -4,8 +4,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use backstitch_saga::protocol::{
-    ActOnSchedule, BackfillPlan, BackfillSchedule, NextStarts, Page, ScheduleLine, ScheduleSpec,
-    ScheduleStart, ScheduleView, TriggerSchedule, Triggered,
+    ActOnSchedule, BackfillPlan, BackfillSchedule, NextStarts, Page, ScheduleAct, ScheduleLine,
+    ScheduleSpec, ScheduleStart, ScheduleView, TriggerSchedule, Triggered,
 };
 use utoipa::IntoParams;
 
@@ -240,5 +240,24 @@ pub(crate) async fn starts(
 ) -> Answer {
     let after = query.after.as_deref();
     let page = app.engine.schedule_starts(&caller.namespace, &name, after, query.limit).await?;
+    json(StatusCode::OK, &page)
+}
+
+/// Read what people did to a schedule, newest first
+///
+/// Also of a schedule that is deleted by now. With each `put` stands what was put.
+#[utoipa::path(
+    get, path = "/v1/schedules/{name}/acts", tag = "schedules", operation_id = "schedule_acts",
+    params(("name" = String, Path, description = "Its name", example = "nightly-report"), PageQuery),
+    responses((status = 200, description = "A page of acts.", body = Page<ScheduleAct>, example = json!(examples::acts())))
+)]
+pub(crate) async fn acts(
+    State(app): Shared,
+    caller: Caller,
+    PathOf(name): PathOf<String>,
+    QueryOf(query): QueryOf<PageQuery>,
+) -> Answer {
+    let after = query.after.as_deref();
+    let page = app.engine.schedule_acts(&caller.namespace, &name, after, query.limit).await?;
     json(StatusCode::OK, &page)
 }

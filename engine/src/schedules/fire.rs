@@ -6,8 +6,8 @@
 //!   again in a few seconds, and whoever takes it makes them under the same keys, so that there is one run for each.
 //! - The end of a start goes into the row and into the history in one statement.
 
-use backstitch_saga::protocol::StartOutcome;
-use backstitch_saga::{By, Command, RunId, Span};
+use backstitch_saga::protocol::{ScheduleAct, StartOutcome};
+use backstitch_saga::{By, Command, RunId, Span, Time};
 use futures::StreamExt;
 
 use super::check::request;
@@ -81,7 +81,7 @@ pub(super) async fn drive(node: &Node, mut row: ScheduleRow) -> Result<Vec<Told>
             (false, true) => Some(now.after(POLL)),
             (false, false) => turn.due,
         };
-        let Some(revision) = write(node, &row, due, &told).await? else {
+        let Some(revision) = write(node, &row, due, &told, None).await? else {
             told.clear();
             match find(node, &row.namespace, &row.name).await? {
                 Some(there) => row = there,
@@ -182,9 +182,10 @@ pub(super) async fn find(
 pub(super) async fn write(
     node: &Node,
     row: &ScheduleRow,
-    due: Option<backstitch_saga::Time>,
+    due: Option<Time>,
     told: &[Told],
+    act: Option<&ScheduleAct>,
 ) -> Result<Option<i64>, Error> {
     let mut connection = node.database.keepers.acquire().await?;
-    Ok(table::write(&mut connection, row, due, told).await?)
+    Ok(table::write(&mut connection, row, due, told, act).await?)
 }

@@ -1,11 +1,12 @@
 //! Starts of runs by the calendar. `instants` says when a pattern is due, `plan` what a schedule does at a moment; both are
-//! pure. `check` keeps out what makes no sense, `front` is what is asked of schedules, `fire` makes their starts. A schedule
+//! pure. `check` keeps out what makes no sense, `acts` and `reads` are what is asked of schedules, `fire` makes their starts. A schedule
 //! knows nothing of a run but whether it has ended, and starts it like any caller: under a key.
 
+mod acts;
 mod check;
 mod fire;
-mod front;
 mod instants;
 pub(crate) mod plan;
+mod reads;
 
 pub(crate) use fire::fire;

@@ -5,7 +5,7 @@ use backstitch_saga::protocol::{
     Overlap, RunningBackfill, ScheduleAct, ScheduleCounts, ScheduleSpec, ScheduleStart,
     StartOrigin, StartOutcome, WaitingStart,
 };
-use backstitch_saga::{By, RunId, Span, Time, Timestamp};
+use backstitch_saga::{RunId, Span, Time, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -17,8 +17,6 @@ pub(super) const POLL: Span = Span::secs(1);
 const MOST_MISSED: usize = 10_000;
 /// The most starts that are open at once. More than may wait in a queue, so that those that go leave room.
 const MOST_OPEN: usize = 200;
-/// How many acts are remembered.
-const ACTS: usize = 20;
 
 /// A schedule with its pattern read.
 pub(crate) struct Plan<'a> {
@@ -39,7 +37,6 @@ pub(crate) struct State {
     waiting: Vec<Waiting>,
     backfills: Vec<Backfill>,
     counts: ScheduleCounts,
-    acts: Vec<ScheduleAct>,
 }
 
 /// A start that has not been made yet.
@@ -108,7 +105,6 @@ impl State {
             waiting: Vec::new(),
             backfills: Vec::new(),
             counts: ScheduleCounts::default(),
-            acts: Vec::new(),
         }
     }
 
@@ -302,48 +298,31 @@ impl State {
         }
     }
 
-    /// Remembers who did what.
-    pub(crate) fn note(&mut self, act: &str, by: &By, now: Time) -> ScheduleAct {
-        let act = ScheduleAct {
-            at: now.into(),
-            act: act.to_owned(),
-            actor: by.actor.to_string(),
-            reason: by.reason.clone(),
-        };
-        self.acts.push(act.clone());
-        let surplus = self.acts.len().saturating_sub(ACTS);
-        self.acts.drain(..surplus);
-        act
-    }
-
     /// Nothing starts by the calendar from now on.
-    pub(crate) fn pause(&mut self, by: &By, now: Time) {
-        let act = self.note("pause", by, now);
-        self.paused.get_or_insert(act);
+    pub(crate) fn pause(&mut self, act: &ScheduleAct) {
+        self.paused.get_or_insert_with(|| act.clone());
     }
 
     /// Instants count again from now on; those of the pause are passed over.
-    pub(crate) fn resume(&mut self, by: &By, now: Time) {
-        self.note("resume", by, now);
+    pub(crate) fn resume(&mut self, now: Time) {
         if self.paused.take().is_some() {
             self.considered = self.considered.max(now);
         }
     }
 
-    /// A start now, with the key `key`. One that waits already is not doubled.
-    pub(crate) fn trigger(&mut self, key: &str, overlap: Overlap, by: &By, now: Time) {
-        if self.waiting.iter().any(|one| one.key == key) {
-            return;
+    /// A start now, with the key `key`. One that waits already is not doubled: answers whether it is new.
+    pub(crate) fn trigger(&mut self, key: &str, overlap: Overlap, actor: &str, now: Time) -> bool {
+        let new = self.waiting.iter().all(|one| one.key != key);
+        if new {
+            let actor = Some(actor.to_owned());
+            self.add(key.to_owned(), StartOrigin::Trigger, now, overlap, now, actor);
         }
-        self.note("trigger", by, now);
-        let actor = Some(by.actor.to_string());
-        self.add(key.to_owned(), StartOrigin::Trigger, now, overlap, now, actor);
+        new
     }
 
     /// Starts for the instants from `from` to `to`.
-    pub(crate) fn backfill(&mut self, from: Time, to: Time, overlap: Overlap, by: &By, now: Time) {
-        self.note("backfill", by, now);
-        let (done_until, actor) = (Time(from.0.saturating_sub(1)), by.actor.to_string());
+    pub(crate) fn backfill(&mut self, from: Time, to: Time, overlap: Overlap, actor: &str) {
+        let (done_until, actor) = (Time(from.0.saturating_sub(1)), actor.to_owned());
         self.backfills.push(Backfill { done_until, to, overlap, actor });
     }
 
@@ -366,10 +345,6 @@ impl State {
 
     pub(crate) fn counts(&self) -> ScheduleCounts {
         self.counts
-    }
-
-    pub(crate) fn acts(&self) -> &[ScheduleAct] {
-        &self.acts
     }
 
     pub(crate) fn open_backfills(&self) -> usize {

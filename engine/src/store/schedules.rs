@@ -2,7 +2,7 @@
 //! made, and what it tells goes into the history with it or not at all.
 
 use backstitch_saga::Time;
-use backstitch_saga::protocol::{ScheduleSpec, ScheduleStart};
+use backstitch_saga::protocol::{ScheduleAct, ScheduleSpec, ScheduleStart};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::Row;
@@ -80,34 +80,40 @@ pub(crate) async fn list(
     rows.iter().map(schedule_row).collect()
 }
 
-/// Makes a schedule. Answers whether the name was free.
+/// Makes a schedule, with the act that does so. Answers whether the name was free.
 pub(crate) async fn create(
     connection: &mut PgConnection,
     row: &ScheduleRow,
     due: Option<Time>,
+    act: &ScheduleAct,
 ) -> Result<bool, sqlx::Error> {
-    let done = sqlx::query(
+    let made: i64 = sqlx::query_scalar(
         "-- schedules_create\n\
-         insert into schedules (namespace, name, spec, state, due_at) values ($1, $2, $3, $4, $5) \
-         on conflict do nothing",
+         with made as (insert into schedules (namespace, name, spec, state, due_at) values ($1, $2, $3, $4, $5) \
+           on conflict do nothing returning 1), \
+         acted as (insert into schedule_acts (namespace, schedule, at, act) select $1, $2, $6, $7 from made) \
+         select count(*) from made",
     )
     .bind(&row.namespace)
     .bind(&row.name)
     .bind(text(&row.spec)?)
     .bind(text(&row.state)?)
     .bind(due.map(Moment))
-    .execute(connection)
+    .bind(Moment(act.at.0))
+    .bind(text(act)?)
+    .fetch_one(connection)
     .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(made == 1)
 }
 
-/// Writes a schedule as `row` has it, with what it tells, unless somebody wrote it since `row.revision`. Answers the new
-/// revision.
+/// Writes a schedule as `row` has it, with what it tells and the act that changed it, unless somebody wrote it since
+/// `row.revision`. Answers the new revision.
 pub(crate) async fn write(
     connection: &mut PgConnection,
     row: &ScheduleRow,
     due: Option<Time>,
     told: &[Told],
+    act: Option<&ScheduleAct>,
 ) -> Result<Option<i64>, sqlx::Error> {
     let keys: Vec<Option<&str>> = told.iter().map(|one| one.key.as_deref()).collect();
     let ats: Vec<Moment> = told.iter().map(|one| Moment(one.start.at.0)).collect();
@@ -120,7 +126,9 @@ pub(crate) async fn write(
          told as (insert into schedule_starts (namespace, schedule, key, at, start) \
            select $1, $2, t.key, t.at, t.start from written, \
            unnest($7::text[], $8::timestamptz[], $9::text[]) with ordinality as t(key, at, start, place) \
-           order by t.place) \
+           order by t.place), \
+         acted as (insert into schedule_acts (namespace, schedule, at, act) \
+           select $1, $2, $10::timestamptz, $11::text from written where $11::text is not null) \
          select revision from written",
     )
     .bind(&row.namespace)
@@ -132,24 +140,57 @@ pub(crate) async fn write(
     .bind(keys)
     .bind(ats)
     .bind(starts?)
+    .bind(act.map(|act| Moment(act.at.0)))
+    .bind(act.map(text).transpose()?)
     .fetch_optional(connection)
     .await
 }
 
-/// Deletes a schedule. Its history stays. Answers whether there was one.
+/// Deletes a schedule. Its history and what people did to it stay. Answers whether there was one.
 pub(crate) async fn delete(
     connection: &mut PgConnection,
     namespace: &str,
     name: &str,
+    act: &ScheduleAct,
 ) -> Result<bool, sqlx::Error> {
     let done = sqlx::query(
-        "-- schedules_delete\ndelete from schedules where namespace = $1 and name = $2",
+        "-- schedules_delete\n\
+         with gone as (delete from schedules where namespace = $1 and name = $2 returning 1) \
+         insert into schedule_acts (namespace, schedule, at, act) select $1, $2, $3, $4 from gone",
     )
     .bind(namespace)
     .bind(name)
+    .bind(Moment(act.at.0))
+    .bind(text(act)?)
     .execute(connection)
     .await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// What people did to a schedule, newest first, before the act `before`.
+pub(crate) async fn acts(
+    connection: &mut PgConnection,
+    namespace: &str,
+    name: &str,
+    before: Option<i64>,
+    limit: i64,
+) -> Result<Vec<(i64, ScheduleAct)>, sqlx::Error> {
+    let rows = sqlx::query(
+        "-- schedule_acts_list\n\
+         select id, act from schedule_acts where namespace = $1 and schedule = $2 and id < $3 \
+         order by id desc limit $4",
+    )
+    .bind(namespace)
+    .bind(name)
+    .bind(before.unwrap_or(i64::MAX))
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    let line = |row: &PgRow| {
+        let id: i64 = row.try_get(0)?;
+        Ok((id, read(row.try_get(1)?, || format!("table schedule_acts, id {id}, column act"))?))
+    };
+    rows.iter().map(line).collect()
 }
 
 /// The history of a schedule, newest first, before the line `before`.

@@ -107,8 +107,6 @@ pub struct ScheduleView {
     pub backfills: Vec<RunningBackfill>,
     /// What became of all starts so far.
     pub counts: ScheduleCounts,
-    /// What people did to it, the last twenty acts, oldest first.
-    pub acts: Vec<ScheduleAct>,
     /// When it was made.
     pub created_at: Timestamp,
 }
@@ -140,18 +138,21 @@ pub struct ScheduleLine {
 }
 
 /// Something that a person did to a schedule.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ScheduleAct {
     /// When.
     pub at: Timestamp,
-    /// `put`, `pause`, `resume`, `trigger`, `backfill`.
+    /// `put`, `pause`, `resume`, `trigger`, `backfill`, `delete`.
     pub act: String,
     /// Who.
     pub actor: String,
     /// Why; may be empty where no reason is needed.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
+    /// What was put.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spec: Option<Box<ScheduleSpec>>,
 }
 
 /// How many starts came to what.

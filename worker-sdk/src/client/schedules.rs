@@ -1,8 +1,8 @@
 //! Schedules: putting them, and what operators do with them.
 
 use backstitch_saga::protocol::{
-    ActOnSchedule, BackfillPlan, BackfillSchedule, NextStarts, Overlap, ScheduleLine, ScheduleSpec,
-    ScheduleStart, ScheduleView, TriggerSchedule, Triggered,
+    ActOnSchedule, BackfillPlan, BackfillSchedule, NextStarts, Overlap, ScheduleAct, ScheduleLine,
+    ScheduleSpec, ScheduleStart, ScheduleView, TriggerSchedule, Triggered,
 };
 use reqwest::Method;
 use serde::Serialize;
@@ -42,6 +42,12 @@ impl Client {
     #[must_use]
     pub fn schedule_starts(&self, name: &str) -> Pages<ScheduleStart> {
         Pages::new(self, format!("v1/schedules/{name}/starts"), Vec::new())
+    }
+
+    /// What people did to a schedule, newest first; also to one that is deleted by now.
+    #[must_use]
+    pub fn schedule_acts(&self, name: &str) -> Pages<ScheduleAct> {
+        Pages::new(self, format!("v1/schedules/{name}/acts"), Vec::new())
     }
 
     /// The next `count` starts of a schedule, 1 to 1,000.

@@ -1,16 +1,17 @@
-//! What is asked of schedules. Each act is one write of the schedule's row; what follows from it is done by `fire`.
+//! What people ask of schedules. Each act is one write of the schedule's row and stands among its acts; what follows from
+//! it is done by `fire`.
 
 use backstitch_saga::protocol::{
-    BackfillPlan, BackfillSchedule, NextStart, NextStarts, Overlap, Page, ScheduleLine,
-    ScheduleSpec, ScheduleStart, ScheduleView, Triggered,
+    BackfillPlan, BackfillSchedule, Overlap, ScheduleAct, ScheduleSpec, ScheduleStart,
+    ScheduleView, Triggered,
 };
 use backstitch_saga::{By, Refusal, RefusalCode, RunId, Time, Timestamp, Violation};
 
 use super::check;
 use super::fire::{calendar, drive, find, write};
 use super::instants::Calendar;
-use super::plan::{Plan, State};
-use crate::cursor::Cursor;
+use super::plan::State;
+use super::reads::{found, unknown, view};
 use crate::node::Node;
 use crate::store::schedules::{self as table, ScheduleRow};
 use crate::{Engine, Error};
@@ -40,78 +41,47 @@ impl Engine {
         check::check(node, namespace, name, &spec).await?;
         for _ in 0..TRIES {
             let now = node.clock.now();
+            let put = ScheduleAct { spec: Some(Box::new(spec.clone())), ..act("put", by, now) };
             if let Some(mut row) = find(node, namespace, name).await? {
                 if same(&row.spec, &spec) {
                     return Ok((view(&row, now)?, false));
                 }
                 row.state.respecify(&row.spec, &spec, now);
-                row.state.note("put", by, now);
                 row.spec = spec.clone();
-                if write(node, &row, Some(now), &[]).await?.is_some() {
+                if write(node, &row, Some(now), &[], Some(&put)).await?.is_some() {
                     return Ok((view(&row, now)?, false));
                 }
                 continue;
             }
-            let mut state = State::new(now);
-            state.note("put", by, now);
             let row = ScheduleRow {
                 namespace: namespace.to_owned(),
                 name: name.to_owned(),
                 revision: 0,
                 spec: spec.clone(),
-                state,
+                state: State::new(now),
             };
             let mut connection = node.database.readers.acquire().await?;
-            if table::create(&mut connection, &row, Some(now)).await? {
+            if table::create(&mut connection, &row, Some(now), &put).await? {
                 return Ok((view(&row, now)?, true));
             }
         }
         Err(Error::Busy)
     }
 
-    /// One schedule as it stands.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`].
-    pub async fn schedule(&self, namespace: &str, name: &str) -> Result<ScheduleView, Error> {
-        let row = found(self.node(), namespace, name).await?;
-        view(&row, self.node().clock.now())
-    }
-
-    /// Schedules by name.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] when the cursor is not one of ours.
-    pub async fn schedules(
-        &self,
-        namespace: &str,
-        after: Option<&str>,
-        limit: u32,
-    ) -> Result<Page<ScheduleLine>, Error> {
-        let after = after.map(Cursor::schedule).transpose()?;
-        let limit = limit.clamp(1, 1_000) as usize;
-        let mut connection = self.node().database.readers.acquire().await?;
-        let mut rows =
-            table::list(&mut connection, namespace, after.as_deref(), limit as i64 + 1).await?;
-        let more = rows.len() > limit;
-        rows.truncate(limit);
-        let next = rows.last().filter(|_| more).map(|row| Cursor::of_schedule(&row.name));
-        let now = self.node().clock.now();
-        let items: Result<_, Error> = rows.iter().map(|row| line(row, now)).collect();
-        Ok(Page { items: items?, next })
-    }
-
-    /// Deletes a schedule. Its runs, and what waits in them, stay.
+    /// Deletes a schedule. Its runs go on; what waits is not started.
     ///
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn delete_schedule(&self, namespace: &str, name: &str, by: &By) -> Result<(), Error> {
-        let mut connection = self.node().database.readers.acquire().await?;
-        if name.contains('\0') || !table::delete(&mut connection, namespace, name).await? {
+        if name.contains('\0') {
             return Err(unknown(name));
         }
-        tracing::info!(namespace, schedule = name, actor = &*by.actor, "a schedule was deleted");
-        Ok(())
+        let act = act("delete", by, self.node().clock.now());
+        let mut connection = self.node().database.readers.acquire().await?;
+        if table::delete(&mut connection, namespace, name, &act).await? {
+            return Ok(());
+        }
+        Err(unknown(name))
     }
 
     /// Stops a schedule's clock.
@@ -124,12 +94,12 @@ impl Engine {
         name: &str,
         by: &By,
     ) -> Result<ScheduleView, Error> {
-        self.act(namespace, name, |row, now| {
-            must_have_reason(by)?;
-            row.state.pause(by, now);
-            Ok(())
-        })
-        .await
+        must_have_reason(by)?;
+        let row = change(self.node(), namespace, name, "pause", by, |row, act| {
+            row.state.pause(act);
+            Ok(true)
+        });
+        view(&row.await?, self.node().clock.now())
     }
 
     /// Lets a schedule's clock go on. Instants of the pause are passed over.
@@ -142,12 +112,12 @@ impl Engine {
         name: &str,
         by: &By,
     ) -> Result<ScheduleView, Error> {
-        self.act(namespace, name, |row, now| {
-            must_have_reason(by)?;
-            row.state.resume(by, now);
-            Ok(())
-        })
-        .await
+        must_have_reason(by)?;
+        let row = change(self.node(), namespace, name, "resume", by, |row, act| {
+            row.state.resume(act.at.0);
+            Ok(true)
+        });
+        view(&row.await?, self.node().clock.now())
     }
 
     /// Starts a run of a schedule now, also of a paused one. Its overlap policy holds where `overlap` is not given. Asked
@@ -169,12 +139,11 @@ impl Engine {
         let told = || told_of(node, namespace, name, &key);
         let mut start = told().await?;
         if start.is_none() {
-            let changed = change(node, namespace, name, |row, now| {
+            let row = change(node, namespace, name, "trigger", by, |row, act| {
                 let overlap = overlap.unwrap_or(row.spec.overlap);
-                row.state.trigger(&key, overlap, by, now);
-                Ok(())
+                Ok(row.state.trigger(&key, overlap, &act.actor, act.at.0))
             });
-            drive(node, changed.await?).await?;
+            drive(node, row.await?).await?;
             start = told().await?;
         }
         Ok(Triggered { waiting: start.is_none(), start })
@@ -194,88 +163,54 @@ impl Engine {
     ) -> Result<BackfillPlan, Error> {
         let node = self.node();
         check_backfill(ask, node.clock.now())?;
-        let row = found(node, namespace, name).await?;
-        let plan = plan_backfill(&calendar(&row)?, ask)?;
-        if ask.dry_run || plan.count == 0 {
+        let plan = plan_backfill(&calendar(&found(node, namespace, name).await?)?, ask)?;
+        if ask.dry_run {
             return Ok(plan);
         }
         must_have_reason(by)?;
-        change(node, namespace, name, |row, now| {
+        let row = change(node, namespace, name, "backfill", by, |row, act| {
             if row.state.open_backfills() >= BACKFILLS {
                 return Err(Error::Conflict {
                     code: "too_many_backfills",
                     message: format!("{BACKFILLS} backfills are under way; wait until one is done"),
                 });
             }
-            row.state.backfill(ask.from.0, ask.to.0, ask.overlap, by, now);
-            Ok(())
-        })
-        .await?;
+            row.state.backfill(ask.from.0, ask.to.0, ask.overlap, &act.actor);
+            Ok(true)
+        });
+        row.await?;
         Ok(plan)
-    }
-
-    /// The next starts of a schedule, 1 to 1,000.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`].
-    pub async fn next_of_schedule(
-        &self,
-        namespace: &str,
-        name: &str,
-        count: u32,
-    ) -> Result<NextStarts, Error> {
-        let row = found(self.node(), namespace, name).await?;
-        let count = count.clamp(1, 1_000) as usize;
-        let items = upcoming(&row, self.node().clock.now(), count)?;
-        Ok(NextStarts { items, paused: row.state.paused().is_some() })
-    }
-
-    /// What became of a schedule's starts, newest first.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`]; [`Error::Invalid`] when the cursor is not one of ours.
-    pub async fn schedule_starts(
-        &self,
-        namespace: &str,
-        name: &str,
-        after: Option<&str>,
-        limit: u32,
-    ) -> Result<Page<ScheduleStart>, Error> {
-        let before = after.map(Cursor::start).transpose()?;
-        found(self.node(), namespace, name).await?;
-        let limit = limit.clamp(1, 1_000) as usize;
-        let mut connection = self.node().database.readers.acquire().await?;
-        let mut lines =
-            table::starts(&mut connection, namespace, name, before, limit as i64 + 1).await?;
-        let more = lines.len() > limit;
-        lines.truncate(limit);
-        let next = lines.last().filter(|_| more).map(|(id, ..)| Cursor::of_start(*id));
-        Ok(Page { items: lines.into_iter().map(|(.., start)| start).collect(), next })
-    }
-
-    async fn act(
-        &self,
-        namespace: &str,
-        name: &str,
-        act: impl Fn(&mut ScheduleRow, Time) -> Result<(), Error>,
-    ) -> Result<ScheduleView, Error> {
-        let row = change(self.node(), namespace, name, act).await?;
-        view(&row, self.node().clock.now())
     }
 }
 
-/// Changes a schedule as `act` does, and has it looked at soon.
+fn act(verb: &str, by: &By, now: Time) -> ScheduleAct {
+    ScheduleAct {
+        at: now.into(),
+        act: verb.to_owned(),
+        actor: by.actor.to_string(),
+        reason: by.reason.clone(),
+        spec: None,
+    }
+}
+
+/// Changes a schedule as `change` does, and has it looked at soon. Nothing is written when `change` answers that nothing
+/// has changed.
 async fn change(
     node: &Node,
     namespace: &str,
     name: &str,
-    act: impl Fn(&mut ScheduleRow, Time) -> Result<(), Error>,
+    verb: &str,
+    by: &By,
+    change: impl Fn(&mut ScheduleRow, &ScheduleAct) -> Result<bool, Error>,
 ) -> Result<ScheduleRow, Error> {
     for _ in 0..TRIES {
         let mut row = found(node, namespace, name).await?;
         let now = node.clock.now();
-        act(&mut row, now)?;
-        if let Some(revision) = write(node, &row, Some(now), &[]).await? {
+        let act = act(verb, by, now);
+        if !change(&mut row, &act)? {
+            return Ok(row);
+        }
+        if let Some(revision) = write(node, &row, Some(now), &[], Some(&act)).await? {
             row.revision = revision;
             return Ok(row);
         }
@@ -297,18 +232,6 @@ async fn told_of(
     let newest = table::starts(&mut connection, namespace, name, None, 1_000).await?;
     let here = |(_, known, _): &(i64, Option<String>, _)| known.as_deref() == Some(key);
     Ok(newest.into_iter().find(here).map(|(.., start)| start))
-}
-
-async fn found(node: &Node, namespace: &str, name: &str) -> Result<ScheduleRow, Error> {
-    let row = if name.contains('\0') { None } else { find(node, namespace, name).await? };
-    row.ok_or_else(|| unknown(name))
-}
-
-fn unknown(name: &str) -> Error {
-    Error::NotFound {
-        code: "unknown_schedule",
-        message: format!("there is no schedule '{name}' in this namespace"),
-    }
 }
 
 fn must_have_reason(by: &By) -> Result<(), Error> {
@@ -370,59 +293,4 @@ fn plan_backfill(calendar: &Calendar, ask: &BackfillSchedule) -> Result<Backfill
         }
     }
     Ok(plan)
-}
-
-/// The next `count` starts; of a paused schedule those that it would make from now on.
-fn upcoming(row: &ScheduleRow, now: Time, count: usize) -> Result<Vec<NextStart>, Error> {
-    let calendar = calendar(row)?;
-    let plan =
-        Plan { namespace: &row.namespace, name: &row.name, spec: &row.spec, calendar: &calendar };
-    // What the jitter puts off is still to come.
-    let put_off = Time(now.0.saturating_sub_unsigned(row.spec.jitter.0));
-    let begin = match row.state.paused() {
-        Some(_) => now,
-        None => row.state.considered().max(put_off),
-    };
-    let starts = calendar.instants(begin).take(count).map(|instant| NextStart {
-        scheduled_for: instant.into(),
-        local: calendar.local(instant),
-        starts_at: plan.starts_at(instant).into(),
-    });
-    Ok(starts.collect())
-}
-
-fn next(row: &ScheduleRow, now: Time) -> Result<Option<NextStart>, Error> {
-    match row.state.paused() {
-        Some(_) => Ok(None),
-        None => Ok(upcoming(row, now, 1)?.pop()),
-    }
-}
-
-fn view(row: &ScheduleRow, now: Time) -> Result<ScheduleView, Error> {
-    Ok(ScheduleView {
-        name: row.name.clone(),
-        spec: row.spec.clone(),
-        paused: row.state.paused().cloned(),
-        next: next(row, now)?,
-        last_run: row.state.last_run(),
-        waiting: row.state.waiting(),
-        backfills: row.state.backfills(),
-        counts: row.state.counts(),
-        acts: row.state.acts().to_vec(),
-        created_at: row.state.created_at().into(),
-    })
-}
-
-fn line(row: &ScheduleRow, now: Time) -> Result<ScheduleLine, Error> {
-    Ok(ScheduleLine {
-        name: row.name.clone(),
-        cron: row.spec.cron.clone(),
-        time_zone: row.spec.time_zone.clone(),
-        workflow: row.spec.workflow.clone(),
-        paused: row.state.paused().is_some(),
-        next: next(row, now)?,
-        last_run: row.state.last_run(),
-        waiting: u32::try_from(row.state.waiting().len()).unwrap_or(u32::MAX),
-        counts: row.state.counts(),
-    })
 }

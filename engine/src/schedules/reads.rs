@@ -1,0 +1,183 @@
+//! What is to be known of schedules.
+
+use backstitch_saga::Time;
+use backstitch_saga::protocol::{
+    NextStart, NextStarts, Page, ScheduleAct, ScheduleLine, ScheduleStart, ScheduleView,
+};
+
+use super::fire::{calendar, find};
+use super::plan::Plan;
+use crate::cursor::Cursor;
+use crate::node::Node;
+use crate::store::schedules::{self as table, ScheduleRow};
+use crate::{Engine, Error};
+
+impl Engine {
+    /// One schedule as it stands.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn schedule(&self, namespace: &str, name: &str) -> Result<ScheduleView, Error> {
+        let row = found(self.node(), namespace, name).await?;
+        view(&row, self.node().clock.now())
+    }
+
+    /// Schedules by name.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the cursor is not one of ours.
+    pub async fn schedules(
+        &self,
+        namespace: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<ScheduleLine>, Error> {
+        let after = after.map(Cursor::schedule).transpose()?;
+        let limit = limit.clamp(1, 1_000) as usize;
+        let mut connection = self.node().database.readers.acquire().await?;
+        let mut rows =
+            table::list(&mut connection, namespace, after.as_deref(), limit as i64 + 1).await?;
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        let next = rows.last().filter(|_| more).map(|row| Cursor::of_schedule(&row.name));
+        let now = self.node().clock.now();
+        let items: Result<_, Error> = rows.iter().map(|row| line(row, now)).collect();
+        Ok(Page { items: items?, next })
+    }
+
+    /// The next starts of a schedule, 1 to 1,000.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn next_of_schedule(
+        &self,
+        namespace: &str,
+        name: &str,
+        count: u32,
+    ) -> Result<NextStarts, Error> {
+        let row = found(self.node(), namespace, name).await?;
+        let count = count.clamp(1, 1_000) as usize;
+        let items = upcoming(&row, self.node().clock.now(), count)?;
+        Ok(NextStarts { items, paused: row.state.paused().is_some() })
+    }
+
+    /// What became of a schedule's starts, newest first.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Invalid`] when the cursor is not one of ours.
+    pub async fn schedule_starts(
+        &self,
+        namespace: &str,
+        name: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<ScheduleStart>, Error> {
+        let before = after.map(Cursor::start).transpose()?;
+        found(self.node(), namespace, name).await?;
+        let limit = limit.clamp(1, 1_000) as usize;
+        let mut connection = self.node().database.readers.acquire().await?;
+        let mut lines =
+            table::starts(&mut connection, namespace, name, before, limit as i64 + 1).await?;
+        let more = lines.len() > limit;
+        lines.truncate(limit);
+        let next = lines.last().filter(|_| more).map(|(id, ..)| Cursor::of_start(*id));
+        Ok(Page { items: lines.into_iter().map(|(.., start)| start).collect(), next })
+    }
+
+    /// What people did to a schedule, newest first; also to one that is deleted by now.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there never was one; [`Error::Invalid`] when the cursor is not one of ours.
+    pub async fn schedule_acts(
+        &self,
+        namespace: &str,
+        name: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<ScheduleAct>, Error> {
+        let before = after.map(Cursor::start).transpose()?;
+        if name.contains('\0') {
+            return Err(unknown(name));
+        }
+        let limit = limit.clamp(1, 1_000) as usize;
+        let mut connection = self.node().database.readers.acquire().await?;
+        let mut lines =
+            table::acts(&mut connection, namespace, name, before, limit as i64 + 1).await?;
+        if lines.is_empty() && before.is_none() {
+            return Err(unknown(name));
+        }
+        let more = lines.len() > limit;
+        lines.truncate(limit);
+        let next = lines.last().filter(|_| more).map(|(id, _)| Cursor::of_start(*id));
+        Ok(Page { items: lines.into_iter().map(|(_, act)| act).collect(), next })
+    }
+}
+
+/// The schedule of this name.
+pub(super) async fn found(node: &Node, namespace: &str, name: &str) -> Result<ScheduleRow, Error> {
+    let row = if name.contains('\0') { None } else { find(node, namespace, name).await? };
+    row.ok_or_else(|| unknown(name))
+}
+
+/// There is no schedule of this name.
+pub(super) fn unknown(name: &str) -> Error {
+    Error::NotFound {
+        code: "unknown_schedule",
+        message: format!("there is no schedule '{name}' in this namespace"),
+    }
+}
+
+/// The next `count` starts; of a paused schedule those that it would make from now on.
+fn upcoming(row: &ScheduleRow, now: Time, count: usize) -> Result<Vec<NextStart>, Error> {
+    let calendar = calendar(row)?;
+    let plan =
+        Plan { namespace: &row.namespace, name: &row.name, spec: &row.spec, calendar: &calendar };
+    // What the jitter puts off is still to come.
+    let put_off = Time(now.0.saturating_sub_unsigned(row.spec.jitter.0));
+    let begin = match row.state.paused() {
+        Some(_) => now,
+        None => row.state.considered().max(put_off),
+    };
+    let starts = calendar.instants(begin).take(count).map(|instant| NextStart {
+        scheduled_for: instant.into(),
+        local: calendar.local(instant),
+        starts_at: plan.starts_at(instant).into(),
+    });
+    Ok(starts.collect())
+}
+
+fn next(row: &ScheduleRow, now: Time) -> Result<Option<NextStart>, Error> {
+    match row.state.paused() {
+        Some(_) => Ok(None),
+        None => Ok(upcoming(row, now, 1)?.pop()),
+    }
+}
+
+/// A schedule as it is shown.
+pub(super) fn view(row: &ScheduleRow, now: Time) -> Result<ScheduleView, Error> {
+    Ok(ScheduleView {
+        name: row.name.clone(),
+        spec: row.spec.clone(),
+        paused: row.state.paused().cloned(),
+        next: next(row, now)?,
+        last_run: row.state.last_run(),
+        waiting: row.state.waiting(),
+        backfills: row.state.backfills(),
+        counts: row.state.counts(),
+        created_at: row.state.created_at().into(),
+    })
+}
+
+fn line(row: &ScheduleRow, now: Time) -> Result<ScheduleLine, Error> {
+    Ok(ScheduleLine {
+        name: row.name.clone(),
+        cron: row.spec.cron.clone(),
+        time_zone: row.spec.time_zone.clone(),
+        workflow: row.spec.workflow.clone(),
+        paused: row.state.paused().is_some(),
+        next: next(row, now)?,
+        last_run: row.state.last_run(),
+        waiting: u32::try_from(row.state.waiting().len()).unwrap_or(u32::MAX),
+        counts: row.state.counts(),
+    })
+}
