@@ -48,7 +48,7 @@ impl Stage {
 
     async fn sql(&self, cron: Option<String>, considered: Option<i64>, waiting: Option<String>) {
         let mut connection = PgConnection::connect(&self.url).await.unwrap();
-        let sql = "update schedules set revision = nextval('schedule_revisions'), due_at = clock_timestamp(), \
+        let sql = "update schedules set revision = nextval('schedule_revisions'), due_at = clock_timestamp() - interval '1 minute', \
             spec = coalesce(jsonb_set(spec::jsonb, '{cron}', to_jsonb($1::text)), spec::jsonb)::text, \
             state = jsonb_set(jsonb_set(state::jsonb, '{considered}', \
               coalesce(to_jsonb($2::bigint), state::jsonb -> 'considered')), '{waiting}', \
