@@ -55,6 +55,7 @@ fn start(run: &mut Run, input: Payload) -> Record {
         labels: Default::default(),
         input,
         holds: Vec::new(),
+        parent: None,
     };
     let mut record = Record::default();
     decide(run, Command::Start(start), Time(0), &mut record).unwrap();

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::event::By;
+use crate::event::{By, Parent};
 use crate::protocol::{Labels, Scope, TaskOutcome};
-use crate::{Hold, Payload, StepPath, TaskKey};
+use crate::run::ChildEnd;
+use crate::{Action, Hold, Payload, RunId, StepPath, TaskKey};
 
 /// Something asked of a run.
 #[derive(Clone, Debug)]
@@ -59,10 +60,65 @@ pub enum Command {
         /// Who and why.
         by: By,
     },
-    /// Let everything that is parked or blocked try again, with fresh attempts.
+    /// Let what is parked or blocked try again, with fresh attempts; when nothing is, what waits for its next attempt.
     Retry {
+        /// Only this step or item; everything without it.
+        step: Option<StepPath>,
+        /// Its new input.
+        input: Option<Payload>,
         /// Who and why.
         by: By,
+    },
+    /// Go on without a step or item that no worker has.
+    Skip {
+        /// Which.
+        step: StepPath,
+        /// What stands in its place.
+        output: Option<Payload>,
+        /// Who and why.
+        by: By,
+    },
+    /// A person knows that a step or item that no worker has was done.
+    Resolve {
+        /// Which.
+        step: StepPath,
+        /// Its output.
+        output: Payload,
+        /// What the target calls it.
+        external_id: Option<String>,
+        /// Who and why.
+        by: By,
+    },
+    /// Undo what stands of a step and of what followed, and go forward again from there.
+    Rerun {
+        /// From which step.
+        from: Arc<str>,
+        /// Its new input.
+        input: Option<Payload>,
+        /// Even if something that nothing undoes is done twice.
+        force: bool,
+        /// Who and why.
+        by: By,
+    },
+    /// A signal for the run.
+    Signal {
+        /// Its name.
+        name: Arc<str>,
+        /// What it says.
+        data: Payload,
+        /// Who sends it.
+        by: By,
+    },
+    /// A run that is a step of this one has ended.
+    ChildEnded {
+        /// The step.
+        step: StepPath,
+        /// The run.
+        child: RunId,
+        /// What it was asked when it said so; nothing when it speaks by itself.
+        answers: Option<Action>,
+        /// How it ended.
+        end: ChildEnd,
     },
     /// Hand nothing out until this reason, and every other, is gone.
     Hold {
@@ -106,6 +162,8 @@ pub struct Start {
     pub input: Payload,
     /// What it must wait for before anything of it is handed out, each with a message for people.
     pub holds: Vec<(Hold, String)>,
+    /// The step of another run that it is.
+    pub parent: Option<Parent>,
 }
 
 /// How an accepted command is answered.
@@ -162,6 +220,16 @@ pub enum RefusalCode {
     CompensationWindowClosed,
     /// Nothing is parked or blocked.
     NothingToRetry,
+    /// It is over, or its turn has not come: there is nothing to say about how it ends.
+    NothingToResolve,
+    /// A worker has it.
+    TaskInFlight,
+    /// No step of the workflow waits for such a signal.
+    UnknownSignal,
+    /// The signal has come before, and the first counts.
+    AlreadySignalled,
+    /// Nothing waits for the signal any more.
+    NotAwaited,
     /// A reason is needed.
     ReasonMissing,
     /// The run exists already.
@@ -185,6 +253,11 @@ impl RefusalCode {
             RefusalCode::NothingToCompensate => "nothing_to_compensate",
             RefusalCode::CompensationWindowClosed => "compensation_window_closed",
             RefusalCode::NothingToRetry => "nothing_to_retry",
+            RefusalCode::NothingToResolve => "nothing_to_resolve",
+            RefusalCode::TaskInFlight => "task_in_flight",
+            RefusalCode::UnknownSignal => "unknown_signal",
+            RefusalCode::AlreadySignalled => "already_signalled",
+            RefusalCode::NotAwaited => "not_awaited",
             RefusalCode::ReasonMissing => "reason_missing",
             RefusalCode::AlreadyStarted => "already_started",
             RefusalCode::NotStarted => "not_started",
@@ -195,7 +268,7 @@ impl RefusalCode {
     #[must_use]
     pub fn status(self) -> u16 {
         match self {
-            RefusalCode::UnknownStep => 404,
+            RefusalCode::UnknownStep | RefusalCode::UnknownSignal => 404,
             RefusalCode::InvalidOutput | RefusalCode::ReasonMissing => 422,
             _ => 409,
         }

@@ -3,7 +3,11 @@
 //! The types here say what can be written; `validate` says what of it makes sense, and [`crate::Graph`] is the
 //! checked and indexed form that the rules run on.
 
+mod waits;
+
 use serde::{Deserialize, Deserializer, Serialize};
+
+pub use waits::{Child, Sleep, Wait};
 
 use crate::{Expr, Payload, Span};
 
@@ -69,7 +73,7 @@ pub enum OnTimeout {
     Incident,
 }
 
-/// One step: exactly one of `task` and `map` is given.
+/// One step: exactly one of `task`, `map`, `wait`, `sleep` and `child` is given.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -88,6 +92,15 @@ pub struct Step {
     /// A fan-out: one task for each item of a list, and one join.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub map: Option<Map>,
+    /// Waits for a signal, such as a person's decision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<Wait>,
+    /// Waits for time to pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sleep: Option<Sleep>,
+    /// A run of another workflow, undone with this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub child: Option<Child>,
 }
 
 /// Work for a worker: the body of a task step, or of each item of a map.
@@ -123,6 +136,15 @@ pub struct Task {
     /// What to do when an attempt may have happened.
     #[serde(default)]
     pub on_unknown: OnUnknown,
+    /// How many workers may be lost over it, without a sign of life, before it is taken for poison and parked.
+    #[serde(default = "Task::default_max_losses")]
+    pub max_losses: u32,
+}
+
+impl Task {
+    pub(crate) fn default_max_losses() -> u32 {
+        3
+    }
 }
 
 fn default_queue() -> String {

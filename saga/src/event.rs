@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::{Failure, Labels, Outcome, Scope};
-use crate::{Action, Hold, Payload, StepPath, Time};
+use crate::{Action, Hold, Payload, RunId, StepPath, Time};
 
 /// One record of a run's journal: what one batch of commands decided about it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -62,6 +62,9 @@ pub enum Event {
         labels: Labels,
         /// The input.
         input: Slot,
+        /// The step of another run that it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        parent: Option<Parent>,
     },
     /// A step will not be done.
     Skipped {
@@ -212,6 +215,90 @@ pub enum Event {
         /// Which.
         step: StepPath,
     },
+    /// The input of a step or item was changed by the person who asked for the retry that follows.
+    InputEdited {
+        /// Which.
+        step: StepPath,
+        /// The new input.
+        input: Slot,
+    },
+    /// The run goes on without a step or item, because a person said so.
+    SkippedByHand {
+        /// Which.
+        step: StepPath,
+        /// What stands in its place.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        output: Option<Slot>,
+        /// Who and why.
+        by: By,
+    },
+    /// A person says that a step or item was done; `Succeeded` follows.
+    ResolvedByHand {
+        /// Which.
+        step: StepPath,
+        /// Who and why.
+        by: By,
+    },
+    /// A step waits for a signal.
+    SignalAwaited {
+        /// Which.
+        step: StepPath,
+        /// The signal's name.
+        signal: Arc<str>,
+        /// Until when at most.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Time>,
+        /// Who is to send it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        assignee: Option<String>,
+    },
+    /// A signal came, the first of its name; `Succeeded` follows for each step that waits for it.
+    Signalled {
+        /// The signal's name.
+        signal: Arc<str>,
+        /// What it says.
+        data: Slot,
+        /// Who sent it.
+        by: By,
+    },
+    /// A step waits for time to pass.
+    SleepBegan {
+        /// Which.
+        step: StepPath,
+        /// Until when.
+        until: Time,
+    },
+    /// Another run is asked to do a step, or to undo it; again when it was not heard of.
+    ChildAsked {
+        /// Which.
+        step: StepPath,
+        /// What is asked.
+        action: Action,
+        /// Which attempt.
+        attempt: u32,
+        /// The run.
+        run: RunId,
+        /// When it is asked again if it has not ended.
+        again: Time,
+        /// Its input, with the first time.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        input: Option<Source>,
+    },
+    /// A person asked that the run go forward again from a step; `CompensationStarted` follows.
+    RerunRequested {
+        /// From which.
+        from: Arc<str>,
+        /// The step's new input.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        input: Option<Slot>,
+        /// Who and why.
+        by: By,
+    },
+    /// The run goes forward again: these steps are as if their turn had not come.
+    WentForward {
+        /// Which.
+        steps: Vec<Arc<str>>,
+    },
     /// A fan-out's join fired. Items that were not begun are cancelled by this.
     Joined {
         /// Which.
@@ -335,6 +422,17 @@ pub enum Event {
     },
 }
 
+/// The step of which run a run is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Parent {
+    /// The run.
+    pub run: RunId,
+    /// Its step.
+    pub step: StepPath,
+}
+
 /// How a step or item stands that is over without success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -384,6 +482,8 @@ pub enum IncidentKind {
     CompensationBlocked,
     /// The run took longer than allowed.
     DeadlineMissed,
+    /// One worker after the other was lost over a task.
+    Poison,
     /// Nothing would ever move the run.
     RunStuck,
 }
@@ -398,6 +498,7 @@ impl IncidentKind {
             IncidentKind::CompensationSlow => "compensation_slow",
             IncidentKind::CompensationBlocked => "compensation_blocked",
             IncidentKind::DeadlineMissed => "deadline_missed",
+            IncidentKind::Poison => "poison",
             IncidentKind::RunStuck => "run_stuck",
         }
     }

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::{Class, Definition, Expr, Map, OnFailure, Step, Task, Violation, validate};
+use crate::{
+    Child, Class, Definition, Expr, Map, OnFailure, Sleep, Step, Task, Violation, Wait, validate,
+};
 
 mod links;
 
@@ -36,6 +38,8 @@ pub struct Node {
     pub when: Option<Expr>,
     /// What is done.
     pub body: Body,
+    /// What the rules of attempts, failure and undoing hold the step to: the step's task, or what stands for it.
+    policy: Task,
     /// Whether a pivot stands before this step.
     pub after_pivot: bool,
 }
@@ -47,6 +51,22 @@ pub enum Body {
     Task(Task),
     /// A fan-out.
     Map(Map),
+    /// Waiting for a signal.
+    Wait(Wait),
+    /// Waiting for time to pass.
+    Sleep(Sleep),
+    /// A run of another workflow.
+    Child(Child),
+}
+
+impl Body {
+    /// The one body of a step that was checked.
+    fn of(step: &Step) -> Option<Body> {
+        let Step { task, map, wait, sleep, child, .. } = step.clone();
+        let task = task.map(Body::Task).or(map.map(Body::Map));
+        let pause = wait.map(Body::Wait).or(sleep.map(Body::Sleep));
+        task.or(pause).or(child.map(Body::Child))
+    }
 }
 
 impl Graph {
@@ -58,34 +78,26 @@ impl Graph {
 }
 
 impl Node {
-    /// The work of the step, or of each of its items.
+    /// The work of the step, or of each of its items; for a step that no worker does, the policy that it is held to.
     #[must_use]
     pub fn task(&self) -> &Task {
-        match &self.body {
-            Body::Task(task) => task,
-            Body::Map(map) => &map.task,
-        }
+        &self.policy
     }
 
     /// The fan-out, if the step is one.
     #[must_use]
     pub fn map(&self) -> Option<&Map> {
         match &self.body {
-            Body::Task(_) => None,
             Body::Map(map) => Some(map),
+            _ => None,
         }
     }
 }
 
 impl Step {
-    /// The work of the step, or of each of its items; none in a definition that is not checked.
-    pub(crate) fn work(&self) -> Option<&Task> {
-        self.task.as_ref().or(self.map.as_ref().map(|map| &map.task))
-    }
-
     /// The class of its work.
     pub(crate) fn class(&self) -> Option<Class> {
-        self.work().and_then(Task::class)
+        self.policy().and_then(|task| task.class())
     }
 }
 
@@ -134,14 +146,14 @@ impl Graph {
         let steps = definition.steps.iter().zip(links.steps).zip(feeds).zip(after_pivot);
         let nodes: Vec<Node> = steps
             .filter_map(|(((step, links), feeds), after_pivot)| {
-                let task = step.task.clone().map(Body::Task);
                 Some(Node {
                     id: step.id.as_str().into(),
                     needs: links.needs,
                     requires: links.requires,
                     feeds,
                     when: step.when.clone(),
-                    body: task.or_else(|| step.map.clone().map(Body::Map))?,
+                    body: Body::of(step)?,
+                    policy: step.policy()?.into_owned(),
                     after_pivot,
                 })
             })

@@ -13,6 +13,19 @@ use uuid::Uuid;
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RunId(pub Uuid);
 
+impl RunId {
+    /// The id of the run that attempt `attempt` of the step `step` starts: always the same, so that it is started
+    /// once. It carries the instant of its parent's, so that both stand in the same part of the journal.
+    #[must_use]
+    pub fn child(self, step: &StepPath, attempt: u32) -> RunId {
+        let name = format!("{step} child {attempt}");
+        let mut bytes = *Uuid::new_v5(&self.0, name.as_bytes()).as_bytes();
+        bytes[..6].copy_from_slice(&self.0.as_bytes()[..6]);
+        bytes[6] = (bytes[6] & 0x0f) | 0x70;
+        RunId(Uuid::from_bytes(bytes))
+    }
+}
+
 impl fmt::Display for RunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -152,4 +165,14 @@ pub fn effect_key(run: RunId, step: &StepPath, action: Action) -> Uuid {
         Action::Compensate => format!("{step} compensate"),
     };
     Uuid::new_v5(&run.0, name.as_bytes())
+}
+
+/// The same for a step that is done once more after it had been undone, `round` times: a target must not take the new
+/// effect for the old one.
+pub(crate) fn effect_key_in_round(run: RunId, step: &StepPath, action: Action, round: u32) -> Uuid {
+    let key = effect_key(run, step, action);
+    match round {
+        0 => key,
+        _ => Uuid::new_v5(&key, format!("round {round}").as_bytes()),
+    }
 }

@@ -29,16 +29,16 @@ mod violation;
 pub use act::Act;
 pub use command::{Command, Refusal, RefusalCode, Reply, Start};
 pub use definition::{
-    Class, Compensate, Definition, Empty, Jitter, Join, Losers, Map, OnFailure, OnTimeout,
-    OnUnknown, Retry, Step, Task, Timeouts, Tolerance, Verify,
+    Child, Class, Compensate, Definition, Empty, Jitter, Join, Losers, Map, OnFailure, OnTimeout,
+    OnUnknown, Retry, Sleep, Step, Task, Timeouts, Tolerance, Verify, Wait,
 };
-pub use event::{By, Cause, Event, Fate, IncidentKind, Record, Slot, Source};
+pub use event::{By, Cause, Event, Fate, IncidentKind, Parent, Record, Slot, Source};
 pub use expr::{EvalError, Expr, Reference, Scope};
 pub use fingerprint::fingerprint;
 pub use graph::{Body, Graph, Node};
 pub use hold::{Hold, HoldKind};
 pub use id::{Action, RunId, StepPath, TaskKey, effect_key};
 pub use payload::Payload;
-pub use run::{Proof, Run, decide};
+pub use run::{ChildAsk, ChildEnd, Proof, Run, decide};
 pub use time::{Span, Time, Timestamp};
 pub use violation::Violation;

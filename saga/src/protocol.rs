@@ -43,7 +43,7 @@ pub use tasks::{
     HeartbeatTasks, TaskAnswer, TaskAnswers, TaskOffer, TaskOutcome, TaskReport, Verdict,
 };
 pub use view::{
-    Condition, HistoryEntry, Outcome, Progress, RunError, RunLine, RunView, State, StepView,
+    Awaits, Condition, HistoryEntry, Outcome, Progress, RunError, RunLine, RunView, State, StepView,
 };
 
 /// Free-form marks on a run, to search by.

@@ -11,8 +11,8 @@ use backstitch_saga::protocol::{
     Failure, FailureKind, Outcome, RunView, Scope, State, TaskOutcome, Verdict,
 };
 use backstitch_saga::{
-    Action, By, Command, Event, Graph, Hold, HoldKind, Payload, Record, Refusal, Reply, Run, RunId,
-    Span, Start, TaskKey, Time, decide,
+    Action, By, ChildEnd, Command, Event, Graph, Hold, HoldKind, Payload, Record, Refusal, Reply,
+    Run, RunId, Span, Start, StepPath, TaskKey, Time, decide,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -83,6 +83,19 @@ fn graph(drawn: &[Drawn], pivot: Option<usize>) -> Graph {
                 _ => task["compensate"] = json!({"name": format!("undo_{i}"), "retry": {"max_attempts": 1 + limits % 4, "first_delay": "1s"}}),
             }
             let id = format!("s{i}");
+            if pivot.is_none_or(|at| i < at) {
+                let pause = match body % 13 {
+                    5 => Some(("sleep", json!({"for": "30s"}))),
+                    7 => Some(("wait", json!({"signal": format!("g{}", i % 2), "timeout": "1m",
+                        "on_failure": task["on_failure"]}))),
+                    11 => Some(("child", json!({"workflow": "other", "input": {"path": "/input"},
+                        "on_failure": task["on_failure"]}))),
+                    _ => None,
+                };
+                if let Some((kind, pause)) = pause {
+                    return json!({"id": id, "after": after, kind: pause});
+                }
+            }
             if body.is_multiple_of(3) && pivot != Some(i) {
                 task["input"] = json!({"path": "/item"});
                 let map = json!({"items": {"path": "/input"}, "task": task, "join": joins[usize::from(body / 3) % 5],
@@ -123,6 +136,7 @@ impl Trial {
             labels: Default::default(),
             input: Payload::of(&list).unwrap(),
             holds: Vec::new(),
+            parent: None,
         }));
         trial
     }
@@ -185,6 +199,7 @@ impl Trial {
         for event in &record.events {
             match event {
                 Event::CompensationStarted { .. } => backward = true,
+                Event::WentForward { .. } => backward = false,
                 Event::Offered { action: Action::Forward | Action::Verify, step, .. } => {
                     assert!(!backward, "a forward step after compensation began: {step}");
                 }
@@ -265,8 +280,51 @@ impl Trial {
                     self.ask(Command::Release { task });
                 }
             }
-            14 => self.ask(Command::Retry { by }),
+            14 => match how % 4 {
+                0 => self.signal(which, how),
+                1 | 2 => drop(self.child_ends(how)),
+                _ => self.ask(Command::Retry { step: None, input: None, by }),
+            },
             _ => self.act_by_hand(which, how, by),
+        }
+    }
+
+    fn signal(&mut self, which: u8, how: u8) {
+        let by = By { actor: "bob".into(), reason: String::new() };
+        let data = Payload::of(&how).unwrap();
+        self.ask(Command::Signal { name: format!("g{}", which % 2).into(), data, by });
+    }
+
+    /// One of the children ends, if there are any.
+    fn child_ends(&mut self, how: u8) -> bool {
+        let paths = self.run.graph().nodes.iter().map(|node| StepPath::step(node.id.clone()));
+        let Some(ask) = paths.filter_map(|path| self.run.child_ask(&path)).next() else {
+            return false;
+        };
+        let outcome = match (ask.action, how % 8) {
+            (Action::Compensate, 7) | (Action::Forward, 5) => Outcome::FailedDirty,
+            (Action::Compensate, _) => Outcome::Compensated,
+            (_, 6 | 7) => Outcome::FailedClean,
+            _ => Outcome::Succeeded,
+        };
+        let end = ChildEnd { outcome, output: Payload::null(), error: None };
+        let (step, child, answers) = (ask.step, ask.child, Some(ask.action));
+        self.ask(Command::ChildEnded { step, child, answers, end });
+        true
+    }
+
+    fn say_how_it_ends(&mut self, which: u8, how: u8, by: By) {
+        let steps = self.run.view(self.now).steps;
+        let step = steps[usize::from(which) % steps.len()].step.clone();
+        let step = match self.run.graph().nodes[usize::from(which) % steps.len()].map() {
+            Some(_) => StepPath::item(step.step, u32::from(how % 3)),
+            None => step,
+        };
+        let output = Payload::of(&how).unwrap();
+        match how % 3 {
+            0 => self.ask(Command::Skip { step, output: None, by }),
+            1 => self.ask(Command::Skip { step, output: Some(output), by }),
+            _ => self.ask(Command::Resolve { step, output, external_id: None, by }),
         }
     }
 
@@ -274,7 +332,14 @@ impl Trial {
         let nodes = &self.run.graph().nodes;
         let step = nodes[usize::from(which) % nodes.len()].id.to_string();
         match how % 8 {
-            0 | 1 => self.ask(Command::Cancel { by }),
+            0 if how & 64 == 0 => self.ask(Command::Cancel { by }),
+            0 => self.say_how_it_ends(which, how >> 1, by),
+            1 => self.ask(Command::Rerun {
+                from: step.into(),
+                input: None,
+                force: how & 64 != 0,
+                by,
+            }),
             2 => self.ask(Command::Compensate { scope: Scope::All, force: how & 64 != 0, by }),
             3 => self.ask(Command::Compensate {
                 scope: Scope::BackTo(step),
@@ -321,6 +386,7 @@ impl Trial {
             if let Some(task) = self.run.leased().into_iter().next() {
                 let outcome = outcome_of(task.action, 0);
                 self.ask(Command::Report { task, outcome });
+            } else if self.child_ends(0) {
             } else if let Some(task) = self.run.offered().into_iter().next() {
                 self.ask(Command::HandOut { task, worker: "healer".into() });
             } else if self.run.conditions().contains(&"IncidentOpen") && self.ask_retry() {
@@ -335,6 +401,8 @@ impl Trial {
     fn ask_retry(&mut self) -> bool {
         let before = self.records.len();
         self.ask(Command::Retry {
+            step: None,
+            input: None,
             by: By { actor: "ann".into(), reason: format!("heal {before}") },
         });
         !self.records[before].events.is_empty()

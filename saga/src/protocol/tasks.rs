@@ -71,6 +71,9 @@ pub struct TaskOffer {
     pub deadline: Timestamp,
     /// The run's correlation id.
     pub correlation_id: String,
+    /// A worker was lost over an earlier attempt: do it with nothing else under way, so that it is known what kills.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub alone: bool,
     /// What the last heartbeat of an earlier attempt said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<Payload>,

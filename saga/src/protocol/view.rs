@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Failure, Labels};
-use crate::{Payload, RunId, StepPath, Timestamp};
+use crate::{Parent, Payload, RunId, StepPath, Timestamp};
 
 /// `GET /v1/runs/{id}`: everything there is to know about a run, from one snapshot.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -20,6 +20,9 @@ pub struct RunView {
     pub workflow: String,
     /// Its version.
     pub version: u32,
+    /// The step of another run that it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
     /// The caller's key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
@@ -177,9 +180,9 @@ pub struct Progress {
 pub struct StepView {
     /// The step or item.
     pub step: StepPath,
-    /// `task` or `map`.
+    /// `task`, `map`, `wait`, `sleep` or `child`, or `item`.
     pub kind: String,
-    /// `waiting held offered leased backoff verifying parked succeeded failed unknown skipped cancelled`, a map also `open`.
+    /// `waiting held awaiting_signal sleeping child_running offered leased backoff verifying parked succeeded failed unknown skipped cancelled`, a map also `open`.
     pub state: String,
     /// `compensating compensated compensation_blocked compensated_by_hand …` once it is being undone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -208,9 +211,32 @@ pub struct StepView {
     pub error: Option<Failure>,
     /// The key its target deduplicates on.
     pub effect_key: Uuid,
+    /// What a step that waits for a signal asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub awaits: Option<Awaits>,
+    /// The run that the step is, once it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub child: Option<RunId>,
     /// Items by state, for a map.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub items: BTreeMap<String, u32>,
+}
+
+/// What a step that waits for a signal asks for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Awaits {
+    /// The signal's name.
+    pub signal: String,
+    /// What is to be decided, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// JSON Schema of the signal's data: the form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<Payload>,
+    /// Who is to send it, while the step waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assignee: Option<String>,
 }
 
 /// The error that made a run fail.

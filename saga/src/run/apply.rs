@@ -1,8 +1,10 @@
 //! What a record makes of a run. Total and without judgement: everything was decided when the record was written.
 
+use super::attempt::LEASE_EXPIRED;
 use super::hold::Held;
+use super::rerun::Rerun;
 use super::state::{BodyState, Hand, MapStage, Place, Stage, Tries, Undo, Work};
-use super::{Compensation, Incident, Mode, Origin, Run, first_try};
+use super::{Compensation, Incident, Mode, Origin, Run, Signal};
 use crate::event::{Event, Fate, Record, Slot, Source};
 use crate::protocol::{Failure, FailureKind, RunError};
 use crate::{Action, Payload, StepPath, Time};
@@ -38,6 +40,7 @@ impl Run {
                 correlation_id,
                 labels,
                 input,
+                parent,
             } => {
                 self.facts.origin = Some(Origin {
                     namespace: namespace.clone(),
@@ -49,6 +52,7 @@ impl Run {
                     labels: labels.clone(),
                     input: payload(input),
                     at,
+                    parent: parent.clone(),
                 });
                 None
             }
@@ -135,8 +139,50 @@ impl Run {
             }),
             Event::Happened { .. }
             | Event::CancelRequested { .. }
-            | Event::RetryRequested { .. } => {
-                self.note_request(event);
+            | Event::RetryRequested { .. }
+            | Event::ResolvedByHand { .. }
+            | Event::RerunRequested { .. }
+            | Event::Signalled { .. } => {
+                self.note_request(event, at, payloads);
+                None
+            }
+            Event::SignalAwaited { step, until, assignee, .. } => {
+                let (until, assignee) = (*until, assignee.clone());
+                self.change_at(step, |work| {
+                    work.begun(Action::Forward, at);
+                    set_current(work, Action::Forward, Hand::Signal { until, assignee });
+                })
+            }
+            Event::SleepBegan { step, until } => self.change_at(step, |work| {
+                work.begun(Action::Forward, at);
+                set_current(work, Action::Forward, Hand::Timer { until: *until });
+            }),
+            Event::ChildAsked { step, action, attempt, run, again, input } => {
+                let place = self.place(step)?;
+                let input = input.as_ref().map(|source| self.resolve(source, None, payloads));
+                self.offered_now(place, *action, *attempt, input, at);
+                let hand = match self.is_held() {
+                    true => Hand::Held,
+                    false => Hand::Child { run: *run, again: *again },
+                };
+                self.change(place, |work| set_hand(work, hand));
+                None
+            }
+            Event::InputEdited { step, input } => {
+                let input = payload(input);
+                self.change_at(step, |work| work.input = Some(input))
+            }
+            Event::SkippedByHand { step, output, .. } => {
+                let place = self.place(step)?;
+                let output = output.as_ref().map(payload);
+                self.change(place, |work| {
+                    work.revoke();
+                    work.stage = Stage::SkippedByHand { output };
+                });
+                self.settle_task(place)
+            }
+            Event::WentForward { steps } => {
+                self.go_forward(steps, at);
                 None
             }
             Event::GaveUp { step, fate, error } => self.gave_up(step, *fate, error.as_ref()),
@@ -147,6 +193,9 @@ impl Run {
                 let tries = work.tries_mut(action);
                 tries.forgiven = tries.failures + tries.losses;
                 tries.since = at;
+                if let Some(aside) = &mut work.aside {
+                    aside.gone.clear();
+                }
                 set_current(work, action, Hand::Nobody);
             }),
             Event::Joined { step, succeeded } => {
@@ -170,7 +219,11 @@ impl Run {
             }
             Event::UndoRequested { step } => self.change_at(step, |work| work.undo = Undo::Waiting),
             Event::Undone { step, .. } => self.undo_over(step, Undo::Done),
-            Event::UndoMarked { step, .. } => self.undo_over(step, Undo::Marked),
+            Event::UndoMarked { step, by } => {
+                let by = by.clone();
+                self.change_at(step, |work| work.aside_mut().vouched = Some(by));
+                self.undo_over(step, Undo::Marked)
+            }
             Event::UndoBlocked { step } => self.change_at(step, |work| work.undo = Undo::Blocked),
             Event::Held { hold, by, message } => {
                 let (hold, by, message) = (hold.clone(), by.clone(), message.clone());
@@ -215,6 +268,7 @@ impl Run {
             }
             Event::Ended { outcome, output } => {
                 self.facts.holds.clear();
+                self.facts.rerun = None;
                 self.facts.mode = Mode::Ended;
                 self.facts.outcome = Some(*outcome);
                 self.facts.ended_at = Some(at);
@@ -226,10 +280,25 @@ impl Run {
         }
     }
 
-    fn note_request(&mut self, event: &Event) {
+    fn note_request(&mut self, event: &Event, at: Time, payloads: &[Payload]) {
+        let facts = &mut self.facts;
+        let payload = |slot: &Slot| payloads.get(slot.0 as usize).cloned();
         match event {
-            Event::CancelRequested { by } => self.facts.cancelled_by = Some(by.clone()),
-            Event::RetryRequested { by } => self.facts.retried_by = Some(by.clone()),
+            Event::CancelRequested { by } => facts.cancelled_by = Some(by.clone()),
+            Event::RetryRequested { by } => {
+                (facts.retried_by, facts.retried_at) = (Some(by.clone()), at);
+            }
+            Event::Signalled { signal, data, by } => {
+                let data = payload(data).unwrap_or_else(Payload::null);
+                facts.signals.insert(signal.clone(), Signal { data, by: by.clone() });
+            }
+            Event::RerunRequested { from, input, by } => {
+                facts.reran_by = Some(by.clone());
+                let input = input.as_ref().and_then(payload);
+                if let Some(from) = self.graph.position(from) {
+                    facts.rerun = Some(Rerun { from, by: by.clone(), input });
+                }
+            }
             _ => {}
         }
     }
@@ -286,7 +355,7 @@ impl Run {
         elements.resize_with(total as usize, Payload::null);
         let BodyState::Map(items) = &mut self.steps[step].body else { return };
         items.stage = MapStage::Open;
-        items.works = elements.iter().map(|_| Work::default()).collect();
+        items.works = items.begin(elements.len());
         items.list = elements;
         items.tally.forward[0] = total;
         items.tally.undo[0] = total;
@@ -306,15 +375,14 @@ impl Run {
             items.next = items.next.max(item + 1);
         }
         let offered = self.offered_hand(at);
+        let given = self.facts.given_input.take_if(|(of, _)| *of == place.step && input.is_some());
+        drop(given);
         self.change(place, |work| {
             if input.is_some() {
                 work.input = input;
             }
-            let tries = work.tries_mut(action);
-            if tries.attempt == 0 {
-                *tries = first_try(at);
-            }
-            tries.attempt = attempt;
+            work.begun(action, at);
+            work.tries_mut(action).attempt = attempt;
             set_current(work, action, offered);
         });
     }
@@ -328,6 +396,12 @@ impl Run {
         lost: bool,
     ) -> Option<usize> {
         self.change_at(path, |work| {
+            let holder = match work.current() {
+                Some((_, Hand::Leased { worker, .. })) if error.code == LEASE_EXPIRED => {
+                    Some(worker.clone())
+                }
+                _ => None,
+            };
             let tries: &mut Tries = work.tries_mut(action);
             match (lost, error.kind) {
                 (true, _) => tries.losses += 1,
@@ -340,6 +414,7 @@ impl Run {
             if action == Action::Forward && (lost || error.kind == FailureKind::Unknown) {
                 aside.doubt = true;
             }
+            aside.gone.extend(holder.filter(|_| lost));
             if lost {
                 aside.lost.push((action, attempt, false));
             }
@@ -360,12 +435,7 @@ impl Run {
             items.next = items.next.max(item + 1);
         }
         self.change(place, |work| {
-            if let Some((action, Hand::Held | Hand::Offered { .. } | Hand::Leased { .. })) =
-                work.current()
-            {
-                let attempt = work.tries(action).attempt;
-                work.aside_mut().lost.push((action, attempt, false));
-            }
+            work.revoke();
             if let Some(error) = error {
                 work.aside_mut().error = Some(error.clone());
             }

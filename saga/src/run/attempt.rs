@@ -5,7 +5,12 @@ use super::state::{Hand, MapStage, Place};
 use super::{Mode, retry};
 use crate::event::{Event, Fate, IncidentKind};
 use crate::protocol::{Failure, FailureKind, TaskOutcome, Verdict};
-use crate::{Action, Class, OnFailure, OnUnknown, Refusal, RefusalCode, Retry, TaskKey, Time};
+use crate::{
+    Action, Body, Class, OnFailure, OnUnknown, Refusal, RefusalCode, Retry, TaskKey, Time,
+};
+
+/// The error of an attempt whose worker fell silent.
+pub(super) const LEASE_EXPIRED: &str = "lease_expired";
 
 impl Decider<'_> {
     /// A worker says what became of a task.
@@ -53,7 +58,8 @@ impl Decider<'_> {
         let refusal = lease_lost(&task);
         let Some(work) = self.work(place) else { return Err(refusal) };
         let last = work.tries(task.action).attempt;
-        if task.attempt == 0 || task.attempt > last || self.run.is_unclaimed(&task) {
+        let floor = self.run.items_of(place.step).map_or(0, |items| items.floor);
+        if task.attempt <= floor || task.attempt > last || self.run.is_unclaimed(&task) {
             return Err(refusal);
         }
         let lost = work.aside.as_ref().and_then(|aside| {
@@ -175,6 +181,9 @@ impl Decider<'_> {
 
     /// Puts the next attempt of `action` on offer.
     pub(super) fn offer(&mut self, place: Place, action: Action) {
+        if !matches!(self.run.graph.nodes[place.step].body, Body::Task(_) | Body::Map(_)) {
+            return self.wait_again(place, action);
+        }
         let (step, attempt) = (self.run.path(place), self.next_attempt(place, action));
         self.emit(Event::Offered { step, action, attempt, input: None });
     }
@@ -200,6 +209,9 @@ impl Decider<'_> {
         }
         match hand {
             Hand::Nobody | Hand::Held => {}
+            Hand::Signal { .. } | Hand::Timer { .. } | Hand::Child { .. } => {
+                self.wait_over(place, &hand);
+            }
             Hand::Offered { .. } => {
                 let error =
                     own_failure("start_timeout", "no worker claimed the task in time".to_owned());
@@ -216,10 +228,12 @@ impl Decider<'_> {
                         format!("the attempt took longer than {limit}"),
                     )
                 } else {
-                    unknown_failure("lease_expired", "the worker gave no sign of life".to_owned())
+                    unknown_failure(LEASE_EXPIRED, "the worker gave no sign of life".to_owned())
                 };
                 self.lose(place, action, &error);
-                self.attempt_failed(place, action, &error);
+                if !self.quarantine(place, action) {
+                    self.attempt_failed(place, action, &error);
+                }
             }
         }
     }
@@ -261,6 +275,28 @@ impl Decider<'_> {
             let why = self.last_error(place);
             self.step_failed(place.step, Some(step), why);
         }
+    }
+
+    /// Parks a work over which one worker after the other was lost. Answers whether it was.
+    fn quarantine(&mut self, place: Place, action: Action) -> bool {
+        let gone = self.work(place).and_then(|work| work.aside.as_ref()).map(|aside| &aside.gone);
+        let limit = self.run.spec(place.step).max_losses as usize;
+        let Some(gone) = gone.filter(|gone| gone.len() >= limit) else { return false };
+        let joined =
+            self.run.items_of(place.step).is_some_and(|items| items.stage != MapStage::Open);
+        if action != Action::Compensate && (joined || self.run.facts.mode != Mode::Forward) {
+            return false;
+        }
+        let step = self.run.path(place);
+        let message = format!("workers were lost over it: {}", gone.join(", "));
+        self.resolve_incidents(&step);
+        match action {
+            Action::Compensate => self.emit(Event::UndoBlocked { step: step.clone() }),
+            Action::Forward | Action::Verify => self.emit(Event::Parked { step: step.clone() }),
+        }
+        self.open_incident(IncidentKind::Poison, Some(step), message);
+        self.place_freed(place);
+        true
     }
 
     pub(super) fn last_error(&self, place: Place) -> Failure {

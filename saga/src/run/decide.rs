@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::state::{Hand, Place, Undo, Work};
+use super::state::{Hand, Place, Work};
 use super::{Mode, Run, lease_span};
 use crate::event::{By, Event, IncidentKind, Record, Slot};
 use crate::protocol::{Failure, FailureKind, Outcome};
@@ -28,10 +28,14 @@ pub fn decide(
     record.at = record.at.max(at).max(run.facts.at);
     let mut decider = Decider { run, record, ready: VecDeque::new() };
     let reply = decider.command(command);
-    decider.advance();
-    decider.advance_undo();
-    decider.conclude();
-    reply
+    loop {
+        decider.advance();
+        decider.advance_undo();
+        decider.conclude();
+        if decider.ready.is_empty() {
+            return reply;
+        }
+    }
 }
 
 /// One decision under way.
@@ -80,7 +84,16 @@ impl Decider<'_> {
             }
             Command::Cancel { by } => self.cancel(by)?,
             Command::Kill { by } => self.kill(by)?,
-            Command::Retry { by } => self.retry(by)?,
+            Command::Retry { step, input, by } => self.retry(step.as_ref(), input, by)?,
+            Command::Skip { step, output, by } => self.skip(&step, output, by)?,
+            Command::Resolve { step, output, external_id, by } => {
+                self.resolve(&step, output, external_id, by)?;
+            }
+            Command::Rerun { from, input, force, by } => self.rerun(&from, input, force, by)?,
+            Command::Signal { name, data, by } => self.signal(name, data, by)?,
+            Command::ChildEnded { step, child, answers, end } => {
+                self.child_ended(&step, child, answers, end)?;
+            }
             Command::Hold { hold, by, message } => self.hold(hold, by, message)?,
             Command::Unhold { hold, by } => self.unhold(hold.as_ref(), by.as_ref())?,
             Command::MarkUndone { step, by } => self.mark_undone(&step, by)?,
@@ -110,6 +123,7 @@ impl Decider<'_> {
             correlation_id: start.correlation_id,
             labels: start.labels,
             input,
+            parent: start.parent,
         });
         for (hold, message) in start.holds {
             self.emit(Event::Held { hold, by: None, message });
@@ -240,41 +254,6 @@ impl Decider<'_> {
         Ok(())
     }
 
-    /// Lets everything parked or blocked try again.
-    fn retry(&mut self, by: By) -> Result<(), Refusal> {
-        let stuck: Vec<Place> = self
-            .run
-            .places()
-            .filter(|&place| {
-                self.work(place).is_some_and(|work| {
-                    work.stage == super::state::Stage::Parked
-                        || (work.undo == Undo::Blocked && self.run.facts.mode != Mode::Ended)
-                })
-            })
-            .collect();
-        if stuck.is_empty() {
-            return if self.run.facts.retried_by.as_ref() == Some(&by) {
-                Ok(())
-            } else {
-                Err(Refusal::new(
-                    RefusalCode::NothingToRetry,
-                    "nothing in this run is parked or blocked",
-                ))
-            };
-        }
-        need_reason(&by)?;
-        self.emit(Event::RetryRequested { by });
-        for place in stuck {
-            let step = self.run.path(place);
-            self.emit(Event::Resumed { step: step.clone() });
-            self.resolve_incidents(&step);
-            if let Some((action, _)) = self.work(place).and_then(Work::current) {
-                self.try_again(place, action, self.now());
-            }
-        }
-        Ok(())
-    }
-
     /// Ends the run if nothing is left to do.
     fn conclude(&mut self) {
         let tally = &self.run.tally;
@@ -286,6 +265,9 @@ impl Decider<'_> {
                 self.conclude_forward();
             }
             Mode::Backward if self.run.steps.iter().all(|step| step.undo_settled) => {
+                if let Some(from) = self.run.facts.rerun.as_ref().map(|rerun| rerun.from) {
+                    return self.went_forward(from);
+                }
                 let outcome = self.run.outcome_of_undo();
                 self.end(outcome, None);
             }
@@ -361,7 +343,8 @@ impl Decider<'_> {
 
     /// The attempt of `action` that comes next at `place`.
     pub(super) fn next_attempt(&self, place: Place, action: Action) -> u32 {
-        self.work(place).map_or(0, |work| work.tries(action).attempt) + 1
+        let floor = self.run.items_of(place.step).map_or(0, |items| items.floor);
+        self.work(place).map_or(0, |work| work.tries(action).attempt).max(floor) + 1
     }
 }
 

@@ -9,7 +9,7 @@ impl Work {
     pub(crate) fn is_doubtful(&self) -> bool {
         let may = match &self.stage {
             Stage::Unknown => true,
-            Stage::Active(..) | Stage::Parked => self.in_doubt(),
+            Stage::Active(..) | Stage::Parked | Stage::SkippedByHand { .. } => self.in_doubt(),
             _ => false,
         };
         may && !self.undo.is_over()

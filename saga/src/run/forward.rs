@@ -3,9 +3,9 @@
 use super::Mode;
 use super::decide::{Decider, own_failure};
 use super::state::{MapStage, Place, Stage, Tally, Undo};
-use crate::event::{Event, Fate};
+use crate::event::{Event, Fate, Source};
 use crate::protocol::Failure;
-use crate::{Action, Body, Cause, Empty, Join, Losers, Map, OnFailure, StepPath, Tolerance};
+use crate::{Action, Body, Cause, Empty, Expr, Join, Losers, Map, OnFailure, StepPath, Tolerance};
 
 /// The most items that a fan-out may have.
 const MAX_ITEMS: usize = 1_000_000;
@@ -43,16 +43,11 @@ impl Decider<'_> {
             }
             Some(Err(error)) => Err(error),
             Some(Ok(true)) | None => match &node.body {
-                Body::Task(task) => self.evaluate(&task.input, Place::step(step)).map(|source| {
-                    let path = StepPath::step(node.id.clone());
-                    self.emit(Event::Offered {
-                        step: path,
-                        action: Action::Forward,
-                        attempt: 1,
-                        input: Some(source),
-                    });
+                Body::Task(task) => self.input_of(step, &task.input).map(|source| {
+                    self.first_offer(Place::step(step), source);
                 }),
                 Body::Map(map) => self.open(step, map),
+                Body::Wait(_) | Body::Sleep(_) | Body::Child(_) => self.begin_waiting(step),
             },
         };
         if let Err(error) = begun {
@@ -64,6 +59,21 @@ impl Decider<'_> {
             });
             self.step_failed(step, Some(path), error);
         }
+    }
+
+    /// The input of a step: what a rerun gave it, or what its definition says.
+    pub(super) fn input_of(&mut self, step: usize, expr: &Expr) -> Result<Source, Failure> {
+        let given = self.run.facts.given_input.as_ref().filter(|(of, _)| *of == step);
+        match given.map(|(_, input)| input.clone()) {
+            Some(input) => Ok(Source::Slot(self.slot(input))),
+            None => self.evaluate(expr, Place::step(step)),
+        }
+    }
+
+    /// Puts a work on offer for the first time, or for the first time anew.
+    fn first_offer(&mut self, place: Place, input: Source) {
+        let (step, attempt) = (self.run.path(place), self.next_attempt(place, Action::Forward));
+        self.emit(Event::Offered { step, action: Action::Forward, attempt, input: Some(input) });
     }
 
     fn open(&mut self, step: usize, map: &Map) -> Result<(), Failure> {
@@ -132,14 +142,7 @@ impl Decider<'_> {
             let place = Place::item(step, items.next);
             let path = self.run.path(place);
             match self.evaluate(&map.task.input, place) {
-                Ok(source) => {
-                    self.emit(Event::Offered {
-                        step: path,
-                        action: Action::Forward,
-                        attempt: 1,
-                        input: Some(source),
-                    });
-                }
+                Ok(source) => self.first_offer(place, source),
                 Err(error) => {
                     self.emit(Event::GaveUp { step: path, fate: Fate::Failed, error: Some(error) });
                     if self.join_if_decided(place) {
@@ -168,8 +171,7 @@ impl Decider<'_> {
             return false;
         }
         let total = u32::try_from(items.works.len()).unwrap_or(u32::MAX);
-        let Some(succeeded) =
-            decided(map.join, total, items.tally.succeeded(), items.tally.failed())
+        let Some(succeeded) = decided(map.join, total, items.tally.done(), items.tally.failed())
         else {
             return false;
         };

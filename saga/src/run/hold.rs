@@ -48,6 +48,20 @@ impl Run {
         self.facts.holds.retain(|held| !gone(&held.hold));
         if before > 0 && self.facts.holds.is_empty() {
             self.turn_hands(|hand| *hand == Hand::Held, &Hand::Offered { since: at });
+            self.turn_children(at);
+        }
+    }
+
+    /// Children that were to be asked for while the run was held are asked for now.
+    fn turn_children(&mut self, at: Time) {
+        for step in 0..self.steps.len() {
+            let place = Place::step(step);
+            let Some(run) = self.child_of(place) else { continue };
+            self.change(place, |work| {
+                if let Some(hand @ Hand::Offered { .. }) = work.hand_mut() {
+                    *hand = Hand::Child { run, again: at };
+                }
+            });
         }
     }
 

@@ -5,11 +5,13 @@
 
 mod apply;
 mod attempt;
+mod by_hand;
 mod decide;
 mod doubt;
 mod forward;
 mod hold;
 mod plan;
+mod rerun;
 mod retry;
 mod scope;
 mod snapshot;
@@ -18,19 +20,25 @@ mod tasks;
 mod undo;
 mod verbs;
 mod view;
+mod waits;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
 use crate::event::By;
+use crate::id::effect_key_in_round;
 use crate::protocol::{Forward, Labels, Outcome, RunError, Scope, State};
 use crate::{
-    Action, Body, Cause, Class, Graph, IncidentKind, Payload, RunId, Span, StepPath, Task, Time,
+    Action, Body, Cause, Class, Graph, IncidentKind, Parent, Payload, RunId, Span, StepPath, Task,
+    Time,
 };
 pub use decide::decide;
-use serde::{Deserialize, Serialize};
-use state::{BodyState, Hand, Items, MapStage, Place, Stage, StepState, Tally, Tries, Work};
+use state::{BodyState, Hand, Items, MapStage, Place, Stage, StepState, Tally, Work};
 pub use verbs::Proof;
+pub use waits::{ChildAsk, ChildEnd};
 
 /// A run: the fold of its journal.
 #[derive(Clone)]
@@ -70,6 +78,22 @@ struct Facts {
     cancelled_by: Option<By>,
     killed_by: Option<By>,
     retried_by: Option<By>,
+    #[serde(default)]
+    retried_at: Time,
+    /// The signals that came, each the first of its name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    signals: BTreeMap<Arc<str>, Signal>,
+    /// What is to be done anew once it is undone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rerun: Option<rerun::Rerun>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reran_by: Option<By>,
+    /// The input that the first step of a rerun gets instead of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    given_input: Option<(usize, Payload)>,
+    /// When it last went forward again; its time is counted from then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    forward_since: Option<Time>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     holds: Vec<hold::Held>,
     incidents: Vec<Incident>,
@@ -90,6 +114,15 @@ struct Origin {
     labels: Labels,
     input: Payload,
     at: Time,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    parent: Option<Parent>,
+}
+
+/// A signal that came.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Signal {
+    data: Payload,
+    by: By,
 }
 
 /// Which way a run goes.
@@ -128,8 +161,8 @@ impl Run {
             .map(|node| StepState {
                 missing: node.needs.len(),
                 body: match &node.body {
-                    Body::Task(_) => BodyState::Task(Box::default()),
                     Body::Map(_) => BodyState::Map(Box::new(Items::new())),
+                    _ => BodyState::Task(Box::default()),
                 },
                 undo_missing: 0,
                 undo_settled: false,
@@ -211,7 +244,7 @@ impl Run {
     }
 
     /// The types of the conditions that follow from the journal alone, sorted, without repetition, as indexed:
-    /// `IncidentOpen LateResult RetryScheduled StepUnknown`, and one for each kind of hold.
+    /// `IncidentOpen LateResult RetryScheduled SignalAwaited StepUnknown`, and one for each kind of hold.
     #[must_use]
     pub fn conditions(&self) -> Vec<&'static str> {
         let mut kinds: Vec<_> = self.holds().map(|hold| hold.kind.condition()).collect();
@@ -220,6 +253,9 @@ impl Run {
         }
         if self.facts.late_result.is_some() {
             kinds.push("LateResult");
+        }
+        if self.tally.awaiting_signal() > 0 {
+            kinds.push("SignalAwaited");
         }
         if self.tally.backoff > 0 {
             kinds.push("RetryScheduled");
@@ -244,6 +280,22 @@ impl Run {
         self.facts.ended_at
     }
 
+    /// The run that started it as one of its steps.
+    #[must_use]
+    pub fn parent(&self) -> Option<&Parent> {
+        self.facts.origin.as_ref()?.parent.as_ref()
+    }
+
+    /// The key its targets deduplicate on.
+    pub(crate) fn effect_key(&self, path: &StepPath, action: Action) -> Uuid {
+        let round =
+            self.graph.position(&path.step).map_or(0, |step| match &self.steps[step].body {
+                BodyState::Task(work) => work.round,
+                BodyState::Map(items) => items.round,
+            });
+        effect_key_in_round(self.id, path, action, round)
+    }
+
     /// Whether a worker holds one of its tasks.
     #[must_use]
     pub fn in_flight(&self) -> bool {
@@ -259,7 +311,8 @@ impl Run {
 
     /// When the forward part must be done.
     pub(crate) fn deadline(&self) -> Time {
-        self.started_at().after(self.graph.definition.timeout)
+        let since = self.facts.forward_since.unwrap_or_else(|| self.started_at());
+        since.after(self.graph.definition.timeout)
     }
 
     /// The deadline as long as it matters.
@@ -306,7 +359,9 @@ impl Run {
     pub(crate) fn work(&self, place: Place) -> Option<&Work> {
         match (&self.steps.get(place.step)?.body, place.item) {
             (BodyState::Task(work), None) => Some(work),
-            (BodyState::Map(items), Some(item)) => items.works.get(item as usize),
+            (BodyState::Map(items), Some(item)) => {
+                items.works.get(item as usize).or_else(|| items.before.get(item as usize))
+            }
             _ => None,
         }
     }
@@ -350,7 +405,7 @@ impl Run {
     /// Whether the step succeeded, so that its output is there.
     pub(crate) fn has_succeeded(&self, step: usize) -> bool {
         match &self.steps[step].body {
-            BodyState::Task(work) => matches!(work.stage, Stage::Succeeded(_)),
+            BodyState::Task(work) => work.output().is_some(),
             BodyState::Map(items) => items.stage == MapStage::Succeeded,
         }
     }
@@ -364,6 +419,9 @@ impl Items {
             works: Vec::new(),
             next: 0,
             undo_next: 0,
+            before: Vec::new(),
+            floor: 0,
+            round: 0,
             error: None,
             tally: Tally::default(),
             due_without_place: std::collections::VecDeque::new(),
@@ -388,13 +446,8 @@ fn forward_of(work: &Work) -> Forward {
 fn may_have_happened(work: &Work) -> bool {
     match &work.stage {
         Stage::Succeeded(_) | Stage::Unknown => !work.undo.is_over(),
-        Stage::Active(Action::Forward, Hand::Leased { .. }) => true,
-        Stage::Active(..) | Stage::Parked => work.in_doubt(),
+        Stage::Active(Action::Forward, Hand::Leased { .. } | Hand::Child { .. }) => true,
+        Stage::Active(..) | Stage::Parked | Stage::SkippedByHand { .. } => work.in_doubt(),
         Stage::Waiting | Stage::Failed | Stage::Skipped | Stage::Cancelled => false,
     }
-}
-
-/// A first attempt that begins at `at`.
-fn first_try(at: Time) -> Tries {
-    Tries { since: at, ..Tries::default() }
 }

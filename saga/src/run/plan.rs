@@ -50,8 +50,13 @@ impl Run {
         let name = self.spec(step).compensate.as_ref().map_or("", |undo| undo.name.as_str());
         self.places_of(step).filter_map(move |place| {
             let work = self.work(place)?;
-            let leased =
-                matches!(work.stage, Stage::Active(Action::Forward, super::Hand::Leased { .. }));
+            let leased = matches!(
+                work.stage,
+                Stage::Active(
+                    Action::Forward,
+                    super::Hand::Leased { .. } | super::Hand::Child { .. }
+                )
+            );
             let open = matches!(work.stage, Stage::Active(..) | Stage::Parked)
                 && (leased || work.in_doubt());
             (open || work.may_stand()).then(|| PlannedUndo {

@@ -1,7 +1,7 @@
 //! What expressions see of a run.
 
 use super::Run;
-use super::state::{BodyState, MapStage, Place, Stage};
+use super::state::{BodyState, MapStage, Place};
 use crate::Scope;
 use crate::{Event, Expr, Payload, Source};
 
@@ -25,10 +25,7 @@ impl Scope for View<'_> {
     fn step(&self, id: &str) -> Option<Payload> {
         let step = self.run.graph.position(id)?;
         match &self.run.steps[step].body {
-            BodyState::Task(work) => match &work.stage {
-                Stage::Succeeded(output) => Some(output.clone()),
-                _ => None,
-            },
+            BodyState::Task(work) => work.output().cloned(),
             BodyState::Map(_) => self.run.gathered(step),
         }
     }
@@ -49,10 +46,7 @@ impl Scope for View<'_> {
 
 /// The outputs that a fan-out's join saw, in the order of the items.
 fn outputs(items: &super::Items) -> impl Iterator<Item = &Payload> {
-    items.works.iter().filter(|work| !work.late).filter_map(|work| match &work.stage {
-        Stage::Succeeded(output) => Some(output),
-        _ => None,
-    })
+    items.works.iter().filter(|work| !work.late).filter_map(super::Work::output)
 }
 
 impl Run {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::event::By;
 use crate::protocol::Failure;
-use crate::{Action, Payload, Span, Task, Time};
+use crate::{Action, Payload, RunId, Span, Task, Time};
 
 /// Where a unit of work stands in its run: the position of its step, and the item's index for a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,6 +57,15 @@ pub(crate) struct Items {
     /// No item before this one waits to be undone: where to look for the next. Found again after a restore.
     #[serde(skip)]
     pub(crate) undo_next: u32,
+    /// Its items as an earlier round left them, until it opens again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) before: Vec<Work>,
+    /// No attempt of an item is counted from below this: the list of an earlier round was longer.
+    #[serde(default)]
+    pub(crate) floor: u32,
+    /// How often the fan-out was done anew.
+    #[serde(default)]
+    pub(crate) round: u32,
     /// Why the map failed as a whole.
     pub(crate) error: Option<Failure>,
     #[serde(skip)]
@@ -95,6 +105,9 @@ pub(crate) struct Work {
     /// Succeeded after its map had joined: done, but not part of the map's output.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) late: bool,
+    /// How often it was done anew.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) round: u32,
     /// Its entry in the run's timers.
     #[serde(skip)]
     pub(crate) due: Option<Time>,
@@ -117,6 +130,15 @@ pub(crate) enum Stage {
     /// It may have happened.
     Unknown,
     Skipped,
+    /// A person said to go on without it, perhaps with an output in its place.
+    SkippedByHand {
+        #[serde(
+            default,
+            skip_serializing_if = "Option::is_none",
+            deserialize_with = "Payload::present"
+        )]
+        output: Option<Payload>,
+    },
     Cancelled,
 }
 
@@ -167,6 +189,12 @@ pub(crate) enum Hand {
     Leased { worker: Arc<str>, since: Time, until: Time },
     /// On offer again at `until`.
     Backoff { until: Time },
+    /// A signal's.
+    Signal { until: Option<Time>, assignee: Option<String> },
+    /// Nobody's before `until`.
+    Timer { until: Time },
+    /// Another run's, which is asked again at `again`.
+    Child { run: RunId, again: Time },
 }
 
 /// What has been tried, for one action.
@@ -210,6 +238,12 @@ pub(crate) struct Aside {
     )]
     pub(crate) details: Option<Payload>,
     pub(crate) external_id: Option<String>,
+    /// Who last vouched for its undo.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) vouched: Option<By>,
+    /// Workers that were lost over it since a person last looked at it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) gone: Vec<Arc<str>>,
     /// Attempts whose report is refused: lost or revoked. Flagged once their late result was recorded.
     pub(crate) lost: Vec<(Action, u32, bool)>,
 }
@@ -268,6 +302,24 @@ impl Work {
             && self.tries(action).attempt == attempt
     }
 
+    /// An action begins: its time is counted from its first attempt.
+    pub(crate) fn begun(&mut self, action: Action, at: Time) {
+        let tries = self.tries_mut(action);
+        if tries.attempt == 0 {
+            *tries = Tries { since: at, ..Tries::default() };
+        }
+    }
+
+    /// The attempt under way, if there is one, no longer counts: its report will be refused.
+    pub(crate) fn revoke(&mut self) {
+        if let Some((action, Hand::Held | Hand::Offered { .. } | Hand::Leased { .. })) =
+            self.current()
+        {
+            let attempt = self.tries(action).attempt;
+            self.aside_mut().lost.push((action, attempt, false));
+        }
+    }
+
     /// The compensation under way, if there is one, no longer counts: its report will be refused.
     pub(crate) fn revoke_undo(&mut self) {
         if let Some((Action::Compensate, Hand::Held | Hand::Offered { .. } | Hand::Leased { .. })) =
@@ -280,13 +332,31 @@ impl Work {
 
     /// Over, forward.
     pub(crate) fn is_settled(&self) -> bool {
-        use Stage::{Cancelled, Failed, Skipped, Succeeded, Unknown};
-        matches!(self.stage, Succeeded(_) | Failed | Unknown | Skipped | Cancelled)
+        use Stage::{Cancelled, Failed, Skipped, SkippedByHand, Succeeded, Unknown};
+        let stage = &self.stage;
+        matches!(
+            stage,
+            Succeeded(_) | Failed | Unknown | Skipped | SkippedByHand { .. } | Cancelled
+        )
     }
 
     /// Whether there is something that a compensation would have to undo.
     pub(crate) fn may_stand(&self) -> bool {
-        matches!(self.stage, Stage::Succeeded(_) | Stage::Unknown) && !self.undo.is_over()
+        let may = match &self.stage {
+            Stage::Succeeded(_) | Stage::Unknown => true,
+            Stage::SkippedByHand { .. } => self.in_doubt(),
+            _ => false,
+        };
+        may && !self.undo.is_over()
+    }
+
+    /// Its output, or what a person put in its place.
+    pub(crate) fn output(&self) -> Option<&Payload> {
+        match &self.stage {
+            Stage::Succeeded(output) => Some(output),
+            Stage::SkippedByHand { output } => output.as_ref(),
+            _ => None,
+        }
     }
 
     /// When time alone changes something about it.
@@ -301,7 +371,9 @@ impl Work {
             Hand::Leased { since, until, .. } => {
                 Some((*until).min(since.after(task.timeouts.attempt)))
             }
-            Hand::Backoff { until } => Some(*until),
+            Hand::Backoff { until } | Hand::Timer { until } => Some(*until),
+            Hand::Signal { until, .. } => *until,
+            Hand::Child { again, .. } => Some(*again),
         };
         let step = match action {
             Action::Compensate => None,
@@ -313,8 +385,13 @@ impl Work {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
 /// The words for how a work stands, forward.
-pub(crate) const FORWARD_WORDS: [&str; 12] = [
+pub(crate) const FORWARD_WORDS: [&str; 15] = [
     "waiting",
     "offered",
     "leased",
@@ -327,6 +404,9 @@ pub(crate) const FORWARD_WORDS: [&str; 12] = [
     "skipped",
     "cancelled",
     "held",
+    "awaiting_signal",
+    "sleeping",
+    "child_running",
 ];
 /// The words for how a work stands, backward.
 pub(crate) const UNDO_WORDS: [&str; 9] = [
@@ -347,6 +427,9 @@ impl Work {
         match &self.stage {
             Stage::Waiting => 0,
             Stage::Active(_, Hand::Held) => 11,
+            Stage::Active(_, Hand::Signal { .. }) => 12,
+            Stage::Active(_, Hand::Timer { .. }) => 13,
+            Stage::Active(_, Hand::Child { .. }) => 14,
             Stage::Active(Action::Verify, _) => 4,
             Stage::Active(_, Hand::Offered { .. }) => 1,
             Stage::Active(_, Hand::Leased { .. }) => 2,
@@ -355,7 +438,7 @@ impl Work {
             Stage::Succeeded(_) => 6,
             Stage::Failed => 7,
             Stage::Unknown => 8,
-            Stage::Skipped => 9,
+            Stage::Skipped | Stage::SkippedByHand { .. } => 9,
             Stage::Cancelled => 10,
         }
     }
@@ -367,8 +450,8 @@ impl Work {
             Undo::Waiting => 1,
             Undo::Active(Hand::Held) => 8,
             Undo::Active(Hand::Offered { .. }) => 2,
-            Undo::Active(Hand::Leased { .. }) => 3,
-            Undo::Active(Hand::Backoff { .. } | Hand::Nobody) => 4,
+            Undo::Active(Hand::Leased { .. } | Hand::Child { .. }) => 3,
+            Undo::Active(_) => 4,
             Undo::Blocked => 5,
             Undo::Done => 6,
             Undo::Marked => 7,
@@ -405,9 +488,10 @@ impl Tally {
             Some((_, Hand::Offered { .. })) => add(&mut self.offered),
             Some((_, Hand::Leased { .. })) => add(&mut self.leased),
             Some((_, Hand::Backoff { .. })) => add(&mut self.backoff),
-            Some((_, Hand::Nobody | Hand::Held)) | None => {}
+            _ => {}
         }
-        if work.stage == Stage::Unknown && !work.undo.is_over() {
+        let doubtful = matches!(work.stage, Stage::SkippedByHand { .. }) && work.in_doubt();
+        if (work.stage == Stage::Unknown || doubtful) && !work.undo.is_over() {
             add(&mut self.unknown);
         }
         if work.is_doubtful() {
@@ -418,6 +502,16 @@ impl Tally {
     /// Undos that are not over: waiting, under way or blocked.
     pub(crate) fn undo_open(&self) -> u32 {
         self.undo[1..=5].iter().sum::<u32>() + self.undo[8]
+    }
+
+    /// Waiting for a signal.
+    pub(crate) fn awaiting_signal(&self) -> u32 {
+        self.forward[12]
+    }
+
+    /// Succeeded, or skipped by a person, which is as good for a join.
+    pub(crate) fn done(&self) -> u32 {
+        self.forward[6] + self.forward[9]
     }
 
     pub(crate) fn succeeded(&self) -> u32 {
@@ -435,6 +529,6 @@ impl Tally {
 
     /// Begun and not over, forward.
     pub(crate) fn active(&self) -> u32 {
-        self.forward[1..=5].iter().sum::<u32>() + self.forward[11]
+        self.forward[1..=5].iter().chain(&self.forward[11..=14]).sum()
     }
 }

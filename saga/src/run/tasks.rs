@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::state::Hand;
 use super::{Run, forward_of, lease_span};
 use crate::protocol::TaskOffer;
-use crate::{Action, Payload, TaskKey, Timestamp, effect_key};
+use crate::{Action, Payload, TaskKey, Timestamp};
 
 impl Run {
     /// Whether `task` is on offer and not handed out.
@@ -92,7 +92,7 @@ impl Run {
         let spec = self.spec(self.graph.position(&task.step.step)?);
         let since = match hand {
             Hand::Leased { since, .. } | Hand::Offered { since } => *since,
-            Hand::Nobody | Hand::Held | Hand::Backoff { .. } => self.facts.at,
+            _ => self.facts.at,
         };
         Some(TaskOffer {
             run: self.id,
@@ -105,11 +105,12 @@ impl Run {
             version: origin.version,
             input: work.input.clone().unwrap_or_else(Payload::null),
             forward: (action == Action::Compensate).then(|| forward_of(work)),
-            effect_key: effect_key(self.id, &task.step, action),
+            effect_key: self.effect_key(&task.step, action),
             forward_key: (action != Action::Forward)
-                .then(|| effect_key(self.id, &task.step, Action::Forward)),
+                .then(|| self.effect_key(&task.step, Action::Forward)),
             heartbeat: lease_span(spec),
             deadline: Timestamp(since.after(spec.timeouts.attempt)),
+            alone: work.aside.as_ref().is_some_and(|aside| !aside.gone.is_empty()),
             correlation_id: self.correlation_id(),
             details: work.aside.as_ref().and_then(|aside| aside.details.clone()),
         })

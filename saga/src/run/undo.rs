@@ -153,12 +153,17 @@ impl Run {
         let imperfect = self.facts.error.is_some()
             || self.tally.unknown > 0
             || self.steps.iter().enumerate().any(|(step, state)| match &state.body {
-                BodyState::Task(work) => matches!(work.stage, Stage::Failed | Stage::Unknown),
+                BodyState::Task(work) => matches!(
+                    work.stage,
+                    Stage::Failed | Stage::Unknown | Stage::SkippedByHand { .. }
+                ),
                 BodyState::Map(items) => {
                     let rule = self.graph.nodes[step].map().map(|map| map.join);
                     let bears =
                         matches!(rule, Some(Join::Tolerate(_) | Join::BestEffort | Join::All));
-                    items.stage == MapStage::Failed || (bears && items.tally.failed() > 0)
+                    items.stage == MapStage::Failed
+                        || items.tally.forward[9] > 0
+                        || (bears && items.tally.failed() > 0)
                 }
             });
         match (imperfect, self.tally.succeeded() > 0 || self.tally.unknown > 0) {
@@ -208,7 +213,12 @@ impl Decider<'_> {
         self.compensate_steps(cause, None, &self.run.all_steps());
     }
 
-    fn compensate_steps(&mut self, cause: Cause, asked: Option<(By, Scope)>, steps: &[usize]) {
+    pub(super) fn compensate_steps(
+        &mut self,
+        cause: Cause,
+        asked: Option<(By, Scope)>,
+        steps: &[usize],
+    ) {
         self.revoke_all();
         let steps = steps
             .iter()
@@ -281,7 +291,10 @@ impl Decider<'_> {
     /// Ends one work, forward, as it stands.
     pub(super) fn revoke(&mut self, place: Place) {
         let Some(work) = self.work(place) else { return };
-        let leased = matches!(work.current(), Some((Action::Forward, Hand::Leased { .. })));
+        let leased = matches!(
+            work.current(),
+            Some((Action::Forward, Hand::Leased { .. } | Hand::Child { .. }))
+        );
         let harmless = self.run.spec(place.step).class() == Some(Class::ReadOnly);
         let fate = match (work.in_doubt() || leased, work.tries.failures > 0) {
             _ if harmless => Fate::Cancelled,
@@ -361,9 +374,13 @@ impl Decider<'_> {
     /// A person vouches that an undo is done, or needs not be.
     pub(super) fn mark_undone(&mut self, step: &StepPath, by: By) -> Result<(), Refusal> {
         let place = self.place(step)?;
-        let undo = self.work(place).map_or(Undo::None, |work| work.undo.clone());
+        let work = self.work(place);
+        let undo = work.map_or(Undo::None, |work| work.undo.clone());
+        let aside = work.and_then(|work| work.aside.as_ref());
+        let said = aside.is_some_and(|aside| aside.vouched.as_ref() == Some(&by));
         match undo {
             Undo::Marked => Ok(()),
+            Undo::None if said => Ok(()),
             Undo::Waiting | Undo::Active(_) | Undo::Blocked
                 if self.run.facts.mode != Mode::Ended =>
             {

@@ -6,8 +6,8 @@ use super::state::{
     BodyState, FORWARD_WORDS, Hand, Items, MapStage, Place, Stage, Tally, UNDO_WORDS, Undo, Work,
 };
 use super::{Mode, Run, may_have_happened};
-use crate::protocol::{Condition, Outcome, Progress, RunView, State, StepView};
-use crate::{Action, Class, Payload, StepPath, Time, Timestamp, effect_key};
+use crate::protocol::{Awaits, Condition, Outcome, Progress, RunView, State, StepView};
+use crate::{Action, Body, Class, Payload, StepPath, Time, Timestamp};
 
 impl Run {
     /// Everything there is to know, as seen at `at`.
@@ -23,6 +23,7 @@ impl Run {
             key: origin.and_then(|origin| origin.key.as_deref().map(str::to_owned)),
             correlation_id: self.correlation_id(),
             labels: origin.map(|origin| origin.labels.clone()).unwrap_or_default(),
+            parent: self.parent().cloned(),
             state: self.state(),
             outcome: self.facts.outcome,
             summary: self.summary(),
@@ -92,6 +93,33 @@ impl Run {
         }
     }
 
+    /// What kind of step, or of item, stands at `place`.
+    fn kind_of(&self, place: Place) -> &'static str {
+        match &self.graph.nodes[place.step].body {
+            _ if place.item.is_some() => "item",
+            Body::Task(_) => "task",
+            Body::Map(_) => "map",
+            Body::Wait(_) => "wait",
+            Body::Sleep(_) => "sleep",
+            Body::Child(_) => "child",
+        }
+    }
+
+    /// What a step that waits for a signal says to whoever is to send it.
+    fn awaited_at(&self, place: Place) -> Option<Awaits> {
+        let Body::Wait(wait) = &self.graph.nodes[place.step].body else { return None };
+        let assignee = match self.work(place)?.current() {
+            Some((_, Hand::Signal { assignee, .. })) => assignee.clone(),
+            _ => None,
+        };
+        Some(Awaits {
+            signal: wait.signal.clone(),
+            title: wait.title.clone(),
+            schema: wait.schema.clone(),
+            assignee,
+        })
+    }
+
     fn view_of(&self, place: Place, work: &Work) -> StepView {
         let spec = self.spec(place.step);
         let (action, hand) =
@@ -104,7 +132,9 @@ impl Run {
         };
         let path = self.path(place);
         StepView {
-            kind: if place.item.is_some() { "item" } else { "task" }.to_owned(),
+            kind: self.kind_of(place).to_owned(),
+            awaits: self.awaited_at(place),
+            child: self.child_of(place),
             state: self.word_of(place, work).to_owned(),
             compensation: compensation_word(&work.undo),
             attempts: tries.failures
@@ -117,13 +147,10 @@ impl Run {
                 _ => None,
             },
             next_at: work.next_due(spec).map(Timestamp),
-            output: match &work.stage {
-                Stage::Succeeded(output) => Some(output.clone()),
-                _ => None,
-            },
+            output: work.output().cloned(),
             external_id: work.aside.as_ref().and_then(|aside| aside.external_id.clone()),
             error: work.error().cloned(),
-            effect_key: effect_key(self.id, &path, Action::Forward),
+            effect_key: self.effect_key(&path, Action::Forward),
             items: BTreeMap::new(),
             step: path,
         }
@@ -150,6 +177,8 @@ impl Run {
         };
         StepView {
             kind: "map".to_owned(),
+            awaits: None,
+            child: None,
             state: state.to_owned(),
             compensation: compensation.map(str::to_owned),
             attempts: items.tally.succeeded() + items.tally.failed(),
@@ -160,7 +189,7 @@ impl Run {
             output: None,
             external_id: None,
             error: items.error.clone(),
-            effect_key: effect_key(self.id, &path, Action::Forward),
+            effect_key: self.effect_key(&path, Action::Forward),
             items: self.item_words(step, items),
             step: path,
         }
@@ -247,6 +276,11 @@ impl Run {
                 "an attempt reported after it had lost its lease; nothing moved".to_owned(),
                 since,
             );
+        }
+        for (step, signal, assignee) in self.signals_awaited() {
+            let from = assignee.map_or(String::new(), |assignee| format!(" from {assignee}"));
+            let message = format!("it waits for the signal '{signal}'{from}");
+            add("SignalAwaited", Some(step), message, self.facts.at);
         }
         let mut told = 0;
         for place in self.places() {
@@ -408,7 +442,9 @@ fn effect_word(work: &Work) -> &'static str {
     match (&work.stage, work.undo.is_over()) {
         (_, true) => "reverted",
         (Stage::Succeeded(_), false) => "applied",
-        (Stage::Active(Action::Forward, Hand::Leased { .. }), false) if !work.in_doubt() => {
+        (Stage::Active(Action::Forward, Hand::Leased { .. } | Hand::Child { .. }), false)
+            if !work.in_doubt() =>
+        {
             "in_flight"
         }
         _ if may_have_happened(work) => "unknown",

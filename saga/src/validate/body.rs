@@ -1,10 +1,10 @@
 //! Mistakes that one can see within one step, without its expressions.
 
-use super::document::span;
+use super::document::{schema, span};
 use super::names;
 use crate::{
-    Class, Compensate, Join, Losers, Map, OnUnknown, Retry, Step, Task, Timeouts, Tolerance,
-    Verify, Violation,
+    Class, Compensate, Join, Losers, Map, OnUnknown, Retry, Sleep, Step, Task, Timeouts, Tolerance,
+    Verify, Violation, Wait,
 };
 
 type Found = Vec<Violation>;
@@ -12,15 +12,57 @@ type Found = Vec<Violation>;
 /// Checks the step that stands at `at`.
 pub(super) fn check(step: &Step, at: &str, found: &mut Found) {
     names::check(&names::STEP, &step.id, &format!("{at}/id"), found);
-    if step.task.is_some() == step.map.is_some() {
-        let message = "a step has either `task` or `map`";
-        found.push(Violation::new(at, "task_or_map", message));
+    let bodies = [
+        step.task.is_some(),
+        step.map.is_some(),
+        step.wait.is_some(),
+        step.sleep.is_some(),
+        step.child.is_some(),
+    ];
+    if bodies.into_iter().filter(|body| *body).count() != 1 {
+        let message = "a step has exactly one of `task`, `map`, `wait`, `sleep` and `child`";
+        found.push(Violation::new(at, "one_body", message));
     }
     if let Some(work) = &step.task {
         task(work, &format!("{at}/task"), found);
     }
     if let Some(fan_out) = &step.map {
         map(fan_out, &format!("{at}/map"), found);
+    }
+    if let Some(pause) = &step.wait {
+        wait(pause, &format!("{at}/wait"), found);
+    }
+    if let Some(pause) = &step.sleep {
+        sleep(pause, &format!("{at}/sleep"), found);
+    }
+    if let Some(other) = &step.child {
+        names::check(&names::WORKFLOW, &other.workflow, &format!("{at}/child/workflow"), found);
+        if other.version == Some(0) {
+            let message = "versions begin with 1";
+            found.push(Violation::new(format!("{at}/child/version"), "invalid_version", message));
+        }
+    }
+}
+
+fn wait(wait: &Wait, at: &str, found: &mut Found) {
+    names::check(&names::SIGNAL, &wait.signal, &format!("{at}/signal"), found);
+    if let Some(limit) = wait.timeout {
+        span(limit, &format!("{at}/timeout"), found);
+    }
+    if wait.default.is_some() && wait.timeout.is_none() {
+        let message = "a default output is for a wait that ends: give it a `timeout`";
+        found.push(Violation::new(format!("{at}/default"), "timeout_missing", message));
+    }
+    schema(wait.schema.as_ref(), &format!("{at}/schema"), found);
+}
+
+fn sleep(sleep: &Sleep, at: &str, found: &mut Found) {
+    if sleep.span.is_some() == sleep.until.is_some() {
+        let message = "a sleep has either `for` or `until`";
+        found.push(Violation::new(at, "for_or_until", message));
+    }
+    if let Some(limit) = sleep.span {
+        span(limit, &format!("{at}/for"), found);
     }
 }
 
@@ -61,6 +103,10 @@ fn task(task: &Task, at: &str, found: &mut Found) {
         verify(probe, &format!("{at}/verify"), found);
     }
     retry(&task.retry, &format!("{at}/retry"), found);
+    if task.max_losses == 0 {
+        let message = "lost workers are counted from 1";
+        found.push(Violation::new(format!("{at}/max_losses"), "invalid_losses", message));
+    }
     timeouts(&task.timeouts, &format!("{at}/timeouts"), found);
 }
 

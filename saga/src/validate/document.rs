@@ -36,7 +36,7 @@ pub(super) fn check(definition: &Definition, found: &mut Vec<Violation>) {
     }
 }
 
-fn schema(schema: Option<&Payload>, pointer: &str, found: &mut Vec<Violation>) {
+pub(super) fn schema(schema: Option<&Payload>, pointer: &str, found: &mut Vec<Violation>) {
     let Some(schema) = schema else { return };
     let kind = Kind::of(schema.text());
     if !matches!(kind, Kind::Object | Kind::Bool) {

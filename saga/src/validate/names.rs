@@ -22,6 +22,9 @@ pub(super) const HANDLER: Form =
 /// The name of a queue.
 pub(super) const QUEUE: Form =
     Form { what: "the name of a queue", code: "invalid_queue", marks: "_.-", longest: 100 };
+/// The name of a signal.
+pub(super) const SIGNAL: Form =
+    Form { what: "the name of a signal", code: "invalid_signal", marks: "_.-", longest: 100 };
 
 /// Checks the spelling of `name`, which stands at `pointer`.
 pub(super) fn check(form: &Form, name: &str, pointer: &str, found: &mut Vec<Violation>) {

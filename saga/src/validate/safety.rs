@@ -23,7 +23,10 @@ pub(super) fn check(
     let is_pivot = |at: usize| !is_broken(at) && steps[at].class() == Some(Class::Pivot);
     for (at, step) in steps.iter().enumerate() {
         // A step on a cycle is its own ancestor.
-        let Some(task) = step.work().filter(|_| !is_broken(at) && !above[at][at]) else { continue };
+        let Some(task) = step.policy().filter(|_| !is_broken(at) && !above[at][at]) else {
+            continue;
+        };
+        let task = task.as_ref();
         let mut wrong = |place: &str, code: &str, message: String| {
             found.push(Violation::new(format!("/steps/{at}{place}"), code, message));
         };
@@ -54,7 +57,7 @@ pub(super) fn check(
 }
 
 fn can_fail(step: &Step) -> bool {
-    step.work().is_some_and(Task::can_fail)
+    step.policy().is_some_and(|task| task.can_fail())
 }
 
 /// Whether a failure elsewhere would have to undo this, or could not.

@@ -8,7 +8,10 @@ use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
 
 use crate::json::{self, Kind};
-use crate::{Compensate, Definition, Map, Retry, Step, Task, Timeouts, Verify, Violation, value};
+use crate::{
+    Child, Compensate, Definition, Map, Retry, Sleep, Step, Task, Timeouts, Verify, Violation,
+    Wait, value,
+};
 
 /// What there is to know about the form of one type of object.
 struct Level {
@@ -42,8 +45,21 @@ const DEFINITION: Level = Level {
 };
 const STEP: Level = Level {
     required: &[("id", r#""x""#)],
-    nested: &[("task", Nested::One(&TASK)), ("map", Nested::One(&MAP))],
+    nested: &[
+        ("task", Nested::One(&TASK)),
+        ("map", Nested::One(&MAP)),
+        ("wait", Nested::One(&WAIT)),
+        ("sleep", Nested::One(&SLEEP)),
+        ("child", Nested::One(&CHILD)),
+    ],
     read: read::<Step>,
+};
+const WAIT: Level = Level { required: &[("signal", r#""x""#)], nested: &[], read: read::<Wait> };
+const SLEEP: Level = Level { required: &[], nested: &[], read: read::<Sleep> };
+const CHILD: Level = Level {
+    required: &[("workflow", r#""x""#), ("input", INPUT)],
+    nested: &[],
+    read: read::<Child>,
 };
 const MAP: Level = Level {
     required: &[

@@ -8,6 +8,8 @@ use crate::{Definition, Expr, Step, Violation};
 
 /// How many expressions may be within one another.
 const MAX_DEPTH: usize = 16;
+/// What a text may come from.
+const TEXT: &[Kind] = &[Kind::String];
 /// Of how many expressions one may consist.
 const MAX_NODES: usize = 500;
 
@@ -33,7 +35,16 @@ pub(crate) fn expressions<'a>(step: &'a Step, at: &str) -> Vec<Wired<'a>> {
     let input = step.task.as_ref().map(|task| wired("task/input", &task.input, &[], false));
     let items = step.map.as_ref().map(|map| wired("map/items", &map.items, &[Kind::Array], false));
     let body = step.map.as_ref().map(|map| wired("map/task/input", &map.task.input, &[], true));
-    [when, input, items, body].into_iter().flatten().collect()
+    let wait = step.wait.as_ref();
+    let default = wait.and_then(|wait| wait.default.as_ref());
+    let default = default.map(|expr| wired("wait/default", expr, &[], false));
+    let assignee = wait.and_then(|wait| wait.assignee.as_ref());
+    let assignee = assignee.map(|expr| wired("wait/assignee", expr, TEXT, false));
+    let until = step.sleep.as_ref().and_then(|sleep| sleep.until.as_ref());
+    let until = until.map(|expr| wired("sleep/until", expr, TEXT, false));
+    let child = step.child.as_ref().map(|child| wired("child/input", &child.input, &[], false));
+    let all = [when, input, items, body, default, assignee, until, child];
+    all.into_iter().flatten().collect()
 }
 
 /// Checks the names and expressions of all steps that are not broken, and the output.

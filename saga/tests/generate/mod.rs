@@ -1,8 +1,9 @@
 //! Random documents, expressions and definitions.
 
 use backstitch_saga::{
-    Class, Compensate, Definition, Empty, Expr, Jitter, Join, Losers, Map, OnFailure, OnTimeout,
-    OnUnknown, Payload, Retry, Span, Step, Task, Timeouts, Tolerance, Verify,
+    Child, Class, Compensate, Definition, Empty, Expr, Jitter, Join, Losers, Map, OnFailure,
+    OnTimeout, OnUnknown, Payload, Retry, Sleep, Span, Step, Task, Timeouts, Tolerance, Verify,
+    Wait,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -256,7 +257,7 @@ fn task() -> impl Strategy<Value = Task> {
         OnUnknown::Incident,
     ]);
     let handlers = (name(), name(), option::of(compensate), option::of(verify));
-    (handlers, expr(), class(), retry(), timeouts(), on_failure(), on_unknown).prop_map(
+    (handlers, expr(), class(), retry(), timeouts(), on_failure(), (on_unknown, 0_u32..5)).prop_map(
         |(
             (name, queue, compensate, verify),
             input,
@@ -264,7 +265,7 @@ fn task() -> impl Strategy<Value = Task> {
             retry,
             timeouts,
             on_failure,
-            on_unknown,
+            (on_unknown, max_losses),
         )| {
             Task {
                 name,
@@ -277,6 +278,7 @@ fn task() -> impl Strategy<Value = Task> {
                 timeouts,
                 on_failure,
                 on_unknown,
+                max_losses,
             }
         },
     )
@@ -305,6 +307,31 @@ fn map() -> impl Strategy<Value = Map> {
     )
 }
 
+fn wait() -> impl Strategy<Value = Wait> {
+    let time = (option::of(span()), option::of(expr()));
+    ("[a-zA-Z]{0,3}", time, on_failure(), option::of(expr()), option::of(".{0,5}")).prop_map(
+        |(signal, (timeout, default), on_failure, assignee, title)| Wait {
+            signal,
+            timeout,
+            default,
+            on_failure,
+            schema: None,
+            assignee,
+            title,
+        },
+    )
+}
+
+fn sleep() -> impl Strategy<Value = Sleep> {
+    (option::of(span()), option::of(expr())).prop_map(|(span, until)| Sleep { span, until })
+}
+
+fn child() -> impl Strategy<Value = Child> {
+    ("[a-zA-Z]{0,3}", option::of(0_u32..3), expr(), on_failure()).prop_map(
+        |(workflow, version, input, on_failure)| Child { workflow, version, input, on_failure },
+    )
+}
+
 /// Any definition, mostly with mistakes.
 pub(crate) fn definition() -> impl Strategy<Value = Definition> {
     let schema = || option::of(json().prop_filter("null is none", |value| !value.is_null()));
@@ -312,10 +339,20 @@ pub(crate) fn definition() -> impl Strategy<Value = Definition> {
         "[abcA]{0,2}",
         vec("[abc]", 0..3),
         option::of(expr()),
-        option::of(task()),
-        option::of(map()),
+        option::of(task().boxed()),
+        option::of(map().boxed()),
+        (option::of(wait().boxed()), option::of(sleep().boxed()), option::of(child().boxed())),
     )
-        .prop_map(|(id, after, when, task, map)| Step { id, after, when, task, map });
+        .prop_map(|(id, after, when, task, map, (wait, sleep, child))| Step {
+            id,
+            after,
+            when,
+            task,
+            map,
+            wait,
+            sleep,
+            child,
+        });
     let head = ("[a-z9-]{0,5}", 0_u32..3, option::of(".{0,9}"), schema(), schema());
     let on_timeout = prop::sample::select(vec![OnTimeout::Compensate, OnTimeout::Incident]);
     (head, vec(step, 0..5), option::of(expr()), span(), on_timeout, span()).prop_map(
@@ -373,7 +410,8 @@ fn safe_step(
     if class == Some(Class::Compensatable) {
         task.compensate = Some(serde_json::from_str(r#"{"name":"u"}"#).unwrap());
     }
-    let step = Step { id: format!("s{at}"), after, when: None, task: None, map: None };
+    let mut step: Step = serde_json::from_str(r#"{"id":"x"}"#).unwrap();
+    (step.id, step.after) = (format!("s{at}"), after);
     if !fan_out {
         return Step { task: Some(task), ..step };
     }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use backstitch_saga::protocol::{Failure, FailureKind, Scope, TaskOutcome, Verdict};
 use backstitch_saga::{
-    Action, By, Command, Hold, HoldKind, Payload, Record, Refusal, Reply, Run, RunId, Span, Start,
-    StepPath, TaskKey, Time, decide,
+    Action, By, ChildEnd, Command, Hold, HoldKind, Payload, Record, Refusal, Reply, Run, RunId,
+    Span, Start, StepPath, TaskKey, Time, decide,
 };
 use uuid::Uuid;
 
@@ -101,6 +101,7 @@ impl Telling {
                 labels: Default::default(),
                 input: payload(if rest.is_empty() { "null" } else { rest }),
                 holds: Vec::new(),
+                parent: None,
             }),
             "ok" => {
                 let output = payload(if more.is_empty() { "null" } else { more });
@@ -139,7 +140,45 @@ impl Telling {
             }
             "cancel" => Command::Cancel { by: by(rest) },
             "kill" => Command::Kill { by: by(rest) },
-            "retry" => Command::Retry { by: by(rest) },
+            "retry" => Command::Retry { step: None, input: None, by: by(rest) },
+            "retry_step" => {
+                Command::Retry { step: Some(first.parse().unwrap()), input: None, by: by(more) }
+            }
+            "edit" => {
+                let (input, step) = (Some(payload(more)), Some(first.parse().unwrap()));
+                Command::Retry { step, input, by: by("a better input") }
+            }
+            "skip" => {
+                let output = (!more.is_empty()).then(|| payload(more));
+                Command::Skip { step: first.parse().unwrap(), output, by: by("not needed") }
+            }
+            "resolve" => Command::Resolve {
+                step: first.parse().unwrap(),
+                output: payload(more),
+                external_id: None,
+                by: by("seen it"),
+            },
+            "rerun" | "rerun!" => {
+                let input = (!more.is_empty()).then(|| payload(more));
+                let force = verb == "rerun!";
+                Command::Rerun { from: first.into(), input, force, by: by("once more") }
+            }
+            "signal" => {
+                let data = payload(if more.is_empty() { "null" } else { more });
+                Command::Signal { name: first.into(), data, by: by("") }
+            }
+            "child" | "child_undo" => {
+                let (outcome, output) = more.split_once(' ').unwrap_or((more, "null"));
+                let step: StepPath = first.parse().unwrap();
+                let (child, asked) = match self.run.child_ask(&step) {
+                    Some(ask) => (ask.child, ask.action),
+                    None => (self.run.id(), Action::Forward),
+                };
+                let outcome = serde_json::from_value(outcome.into()).unwrap();
+                let end = ChildEnd { outcome, output: payload(output), error: None };
+                let answers = (verb == "child_undo").then_some(asked);
+                Command::ChildEnded { step, child, answers, end }
+            }
             "start_held" => Command::Start(Start {
                 namespace: "default".into(),
                 definition: "hash".into(),
@@ -151,6 +190,7 @@ impl Telling {
                     Hold::new(HoldKind::KeyBlocked, first),
                     format!("key '{first}' is held by another run"),
                 )],
+                parent: None,
             }),
             "unblock" => {
                 let hold = Some(Hold::new(HoldKind::KeyBlocked, first));

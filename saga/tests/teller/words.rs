@@ -62,6 +62,31 @@ pub(crate) fn event(event: &Event, record: &Record) -> String {
         Event::Undone { step, .. } => format!("undone {step}"),
         Event::UndoBlocked { step } => format!("undo blocked {step}"),
         Event::UndoMarked { step, by } => format!("undo of {step} vouched for by {}", by.actor),
+        Event::InputEdited { step, input } => {
+            format!("input of {step} is now {}", record.payloads[input.0 as usize].text())
+        }
+        Event::SkippedByHand { step, output, by } => {
+            let output = output.map_or(String::new(), |slot| {
+                format!(", with {}", record.payloads[slot.0 as usize].text())
+            });
+            format!("{step} skipped by {}{output}", by.actor)
+        }
+        Event::ResolvedByHand { step, by } => format!("{step} resolved by {}", by.actor),
+        Event::SignalAwaited { step, signal, until, assignee } => {
+            let until = until.map_or(String::new(), |until| format!(" until {}", at(until)));
+            let from = assignee.as_ref().map_or(String::new(), |who| format!(" from {who}"));
+            format!("{step} awaits the signal {signal}{from}{until}")
+        }
+        Event::Signalled { signal, data, by } => {
+            let data = record.payloads[data.0 as usize].text();
+            format!("signal {signal} from {}: {data}", by.actor)
+        }
+        Event::SleepBegan { step, until } => format!("{step} sleeps until {}", at(*until)),
+        Event::ChildAsked { step, action, attempt, again, .. } => {
+            format!("child {step} #{attempt} asked, {}, again at {}", action.as_str(), at(*again))
+        }
+        Event::RerunRequested { from, by, .. } => format!("rerun from {from} by {}", by.actor),
+        Event::WentForward { steps } => format!("went forward: {}", steps.join(" ")),
         Event::Held { hold, message, .. } => format!("held, {}: {message}", hold.name),
         Event::Unheld { hold, .. } => format!("no longer held, {}", hold.name),
         Event::CancelRequested { by } => format!("cancel requested by {}", by.actor),

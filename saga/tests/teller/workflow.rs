@@ -38,6 +38,7 @@ fn step(id: &str, traits: &[&str]) -> Value {
     });
     let mut step = Map::from_iter([("id".to_owned(), json!(id))]);
     let mut map = None;
+    let mut other = None;
     for word in traits {
         let (name, value) = word.split_once(' ').unwrap_or((word, ""));
         match name {
@@ -74,12 +75,36 @@ fn step(id: &str, traits: &[&str]) -> Value {
                 map.as_mut().unwrap()["join"] =
                     serde_json::from_str(value).unwrap_or_else(|_| json!(value));
             }
+            "wait" => {
+                let mut wait = json!({"signal": value});
+                if task["on_failure"].is_string() {
+                    wait["on_failure"] = task["on_failure"].clone();
+                }
+                other = Some(("wait", wait));
+            }
+            "timeout" => other.as_mut().unwrap().1["timeout"] = json!(value),
+            "default" | "assignee" => {
+                other.as_mut().unwrap().1[name] = serde_json::from_str(value).unwrap();
+            }
+            "sleep" => other = Some(("sleep", json!({"for": value}))),
+            "until" => {
+                let until: Value = serde_json::from_str(value).unwrap();
+                other = Some(("sleep", json!({"until": until})));
+            }
+            "child" => {
+                other = Some(("child", json!({"workflow": value, "input": {"path": "/input"}})));
+            }
+            "max_losses" => task[name] = json!(value.parse::<u32>().unwrap()),
             "empty" | "losers" => map.as_mut().unwrap()[name] = json!(value),
             "at_once" => {
                 map.as_mut().unwrap()["max_concurrency"] = json!(value.parse::<u32>().unwrap());
             }
             _ => panic!("a step knows no '{name}'"),
         }
+    }
+    if let Some((kind, body)) = other {
+        step.insert(kind.to_owned(), body);
+        return Value::Object(step);
     }
     match map {
         None => step.insert("task".to_owned(), task),

@@ -1,0 +1,121 @@
+//! Steps that no worker does: waiting for a signal, for time, for another run. Plain data, as people write it.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Class, Compensate, OnFailure, OnUnknown, Retry, Step, Task, Timeouts};
+use crate::{Expr, Payload, Span};
+
+/// A step that waits for a signal: sent by another system, or a person's decision. The first one counts, also when it
+/// comes before the step's turn. The step's output is the signal's data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Wait {
+    /// The signal's name; steps that wait for the same one all get it.
+    pub signal: String,
+    /// For how long, from the step's turn on; without it for as long as the run may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
+    /// The output when nothing came in time; without it the step fails with `signal_timeout`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<Expr>,
+    /// What such a failure means.
+    #[serde(default)]
+    pub on_failure: OnFailure,
+    /// JSON Schema that the signal's data must satisfy: the form that a person fills in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<Payload>,
+    /// Who is to decide, a text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assignee: Option<Expr>,
+    /// What is to be decided, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+}
+
+/// A step that waits for time to pass: exactly one of the two is given. Its output is `null`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Sleep {
+    /// For so long, from the step's turn on.
+    #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
+    pub span: Option<Span>,
+    /// Until this instant, an RFC 3339 text; one that has passed is no wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Expr>,
+}
+
+/// A step that is a run of another workflow. Its output is the child's; undoing the step undoes the child.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Child {
+    /// The workflow's name.
+    pub workflow: String,
+    /// Its version; the newest when the step's turn comes, without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u32>,
+    /// The child's input.
+    pub input: Expr,
+    /// What it means when the child does not succeed.
+    #[serde(default)]
+    pub on_failure: OnFailure,
+}
+
+impl Step {
+    /// What the rules of attempts, failure and undoing hold the step to: that of its task, or what follows from what
+    /// it waits for. `None` in a definition that is not checked.
+    pub(crate) fn policy(&self) -> Option<Cow<'_, Task>> {
+        let own = self.task.as_ref().or(self.map.as_ref().map(|map| &map.task)).map(Cow::Borrowed);
+        let wait = || self.wait.as_ref().map(|wait| Cow::Owned(wait.policy()));
+        let sleep = || self.sleep.as_ref().map(|_| Cow::Owned(Sleep::policy()));
+        let child = || self.child.as_ref().map(|child| Cow::Owned(child.policy()));
+        own.or_else(wait).or_else(sleep).or_else(child)
+    }
+}
+
+impl Wait {
+    pub(crate) fn policy(&self) -> Task {
+        let can_fail = self.timeout.is_some() && self.default.is_none();
+        let on_failure = if can_fail { self.on_failure } else { OnFailure::Incident };
+        Task { on_failure, ..nobodys(Class::ReadOnly) }
+    }
+}
+
+impl Sleep {
+    pub(crate) fn policy() -> Task {
+        Task { on_failure: OnFailure::Incident, ..nobodys(Class::ReadOnly) }
+    }
+}
+
+impl Child {
+    pub(crate) fn policy(&self) -> Task {
+        let undo =
+            Compensate { name: String::new(), queue: None, retry: Retry::undo(), alert_after: 3 };
+        Task {
+            on_failure: self.on_failure,
+            compensate: Some(undo),
+            ..nobodys(Class::Compensatable)
+        }
+    }
+}
+
+/// The policy of a step that is never offered to workers.
+fn nobodys(class: Class) -> Task {
+    Task {
+        name: String::new(),
+        queue: String::new(),
+        input: Expr::Const(Payload::null()),
+        class: Some(class),
+        compensate: None,
+        verify: None,
+        retry: Retry { max_attempts: Some(1), ..Retry::default() },
+        timeouts: Timeouts::default(),
+        on_failure: OnFailure::default(),
+        on_unknown: OnUnknown::default(),
+        max_losses: Task::default_max_losses(),
+    }
+}

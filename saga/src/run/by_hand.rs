@@ -1,0 +1,156 @@
+//! What a person decides about a step that cannot go on by itself: try again, skip it, or say how it ended.
+
+use super::decide::{Decider, need_reason};
+use super::state::{Hand, Place, Stage, Undo, Work};
+use super::{Mode, Run};
+use crate::event::{By, Event};
+use crate::{Action, Payload, Refusal, RefusalCode, Span, StepPath};
+
+/// For how long the same request, word for word, is taken for one whose answer was lost.
+const SAME_REQUEST: Span = Span::secs(10);
+
+/// Whether a person may say how a work ends, forward: it is open and in no worker's hands.
+fn is_open_to_people(work: &Work) -> bool {
+    match &work.stage {
+        Stage::Parked => true,
+        Stage::Active(_, hand) => !matches!(hand, Hand::Leased { .. } | Hand::Child { .. }),
+        _ => false,
+    }
+}
+
+impl Run {
+    /// Whether the work at `place` waits for a person.
+    fn is_stuck(&self, place: Place) -> bool {
+        self.work(place).is_some_and(|work| {
+            work.stage == Stage::Parked
+                || (work.undo == Undo::Blocked && self.facts.mode != Mode::Ended)
+        })
+    }
+
+    /// Whether the work at `place` waits for its next attempt.
+    fn is_in_backoff(&self, place: Place) -> bool {
+        let current = self.work(place).and_then(Work::current);
+        matches!(current, Some((_, Hand::Backoff { .. })))
+    }
+}
+
+impl Decider<'_> {
+    /// Lets what is parked or blocked try again; when nothing is, what waits for a retry. With a step, only that, and
+    /// with a new input if there is one.
+    pub(super) fn retry(
+        &mut self,
+        step: Option<&StepPath>,
+        input: Option<Payload>,
+        by: By,
+    ) -> Result<(), Refusal> {
+        let only = step.map(|step| self.place(step)).transpose()?;
+        let wanted = |place: &Place| only.is_none_or(|only| only == *place);
+        let of = |found: &dyn Fn(Place) -> bool| -> Vec<Place> {
+            self.run.places().filter(|place| wanted(place) && found(*place)).collect()
+        };
+        let stuck = of(&|place| self.run.is_stuck(place));
+        let waiting = of(&|place| self.run.is_in_backoff(place));
+        let again = self.run.facts.retried_by.as_ref() == Some(&by)
+            && self.now().since(self.run.facts.retried_at) < SAME_REQUEST;
+        if again && stuck.is_empty() {
+            return Ok(());
+        }
+        if stuck.is_empty() && waiting.is_empty() {
+            return Err(Refusal::new(
+                RefusalCode::NothingToRetry,
+                "nothing there is parked, blocked or waiting for a retry",
+            ));
+        }
+        need_reason(&by)?;
+        self.emit(Event::RetryRequested { by });
+        if let (Some(input), Some(step)) = (input, step) {
+            let input = self.slot(input);
+            self.emit(Event::InputEdited { step: step.clone(), input });
+        }
+        if stuck.is_empty() {
+            for place in waiting {
+                if let Some((action, _)) = self.work(place).and_then(Work::current) {
+                    self.try_again(place, action, self.now());
+                }
+            }
+            return Ok(());
+        }
+        for place in stuck {
+            let step = self.run.path(place);
+            self.emit(Event::Resumed { step: step.clone() });
+            self.resolve_incidents(&step);
+            if let Some((action, _)) = self.work(place).and_then(Work::current) {
+                self.try_again(place, action, self.now());
+            }
+        }
+        Ok(())
+    }
+
+    /// The run goes on without a step or item, with `output` in its place if there is one. Of an undo: it needs not be.
+    pub(super) fn skip(
+        &mut self,
+        step: &StepPath,
+        output: Option<Payload>,
+        by: By,
+    ) -> Result<(), Refusal> {
+        let place = self.place(step)?;
+        let Some(work) = self.work(place) else { return Ok(()) };
+        if work.undo.is_open() || work.undo == Undo::Marked {
+            return self.mark_undone(step, by);
+        }
+        if let Stage::SkippedByHand { output: before } = &work.stage
+            && *before == output
+        {
+            return Ok(());
+        }
+        self.may_say(place, step)?;
+        need_reason(&by)?;
+        let output = output.map(|output| self.slot(output));
+        self.emit(Event::SkippedByHand { step: step.clone(), output, by });
+        self.resolve_incidents(step);
+        self.item_settled(place);
+        Ok(())
+    }
+
+    /// A person knows that a step or item was done, and with what output.
+    pub(super) fn resolve(
+        &mut self,
+        step: &StepPath,
+        output: Payload,
+        external_id: Option<String>,
+        by: By,
+    ) -> Result<(), Refusal> {
+        let place = self.place(step)?;
+        if let Some(Stage::Succeeded(before)) = self.work(place).map(|work| &work.stage)
+            && *before == output
+        {
+            return Ok(());
+        }
+        self.may_say(place, step)?;
+        need_reason(&by)?;
+        let output = self.slot(output);
+        self.emit(Event::ResolvedByHand { step: step.clone(), by });
+        self.emit(Event::Succeeded { step: step.clone(), attempt: 0, output, external_id });
+        self.resolve_incidents(step);
+        self.item_settled(place);
+        Ok(())
+    }
+
+    /// Whether a person may say how the work at `place` ends.
+    fn may_say(&self, place: Place, step: &StepPath) -> Result<(), Refusal> {
+        let Some(work) = self.work(place) else { return Ok(()) };
+        if is_open_to_people(work) {
+            return Ok(());
+        }
+        let (code, why) = match (&work.stage, self.run.facts.mode) {
+            (_, Mode::Ended) => (RefusalCode::RunEnded, "the run has ended"),
+            (Stage::Active(Action::Forward | Action::Verify, _), _) => (
+                RefusalCode::TaskInFlight,
+                "somebody works on it; wait for the report or for the lease to end",
+            ),
+            (Stage::Waiting, _) => (RefusalCode::NothingToResolve, "its turn has not come"),
+            _ => (RefusalCode::NothingToResolve, "it is over"),
+        };
+        Err(Refusal::new(code, format!("'{step}': {why}")))
+    }
+}

@@ -1,0 +1,217 @@
+//! Going forward once more from a step: what stands of it and of all that followed is undone first, then it is done
+//! anew. Nothing of the history is lost.
+
+use serde::{Deserialize, Serialize};
+
+use super::decide::Decider;
+use super::state::{BodyState, Items, MapStage, Place, Stage, Tries, Undo, Work};
+use super::{Mode, Run};
+use crate::event::{By, Event};
+use crate::protocol::Scope;
+use crate::{Body, Cause, Class, Payload, Refusal, RefusalCode, Time};
+
+/// What is to be done once everything in its way is undone.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Rerun {
+    pub(super) from: usize,
+    pub(super) by: By,
+    /// The new input of the step that it begins with.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "Payload::present"
+    )]
+    pub(super) input: Option<Payload>,
+}
+
+impl Run {
+    /// The steps that going forward from `from` does anew: it and all that depends on it, and everything else that is
+    /// not done, or was undone, with what depends on that.
+    fn to_rerun(&self, from: usize) -> Vec<usize> {
+        let done = |step: usize| {
+            let undone = self
+                .places_of(step)
+                .any(|place| self.work(place).is_some_and(|work| work.undo != Undo::None));
+            !undone
+                && match &self.steps[step].body {
+                    BodyState::Task(work) => matches!(
+                        work.stage,
+                        Stage::Succeeded(_) | Stage::Skipped | Stage::SkippedByHand { .. }
+                    ),
+                    BodyState::Map(items) => {
+                        matches!(items.stage, MapStage::Succeeded | MapStage::Skipped)
+                    }
+                }
+        };
+        let mut again = vec![false; self.steps.len()];
+        for &step in &self.graph.order {
+            let follows = self.graph.nodes[step].needs.iter().any(|&need| again[need]);
+            again[step] = step == from || follows || !done(step);
+        }
+        (0..again.len()).filter(|&step| again[step]).collect()
+    }
+
+    /// The ids of the steps that a rerun from `from` would do anew.
+    ///
+    /// # Errors
+    /// `unknown_step`.
+    pub fn rerun_steps(&self, from: &str) -> Result<Vec<String>, Refusal> {
+        let steps = self.to_rerun(self.step_named(from)?);
+        Ok(steps.into_iter().map(|step| self.graph.nodes[step].id.to_string()).collect())
+    }
+
+    fn step_named(&self, id: &str) -> Result<usize, Refusal> {
+        self.graph.position(id).ok_or_else(|| {
+            Refusal::new(RefusalCode::UnknownStep, format!("the workflow has no step '{id}'"))
+        })
+    }
+
+    /// Makes the steps as if their turn had not come. Their attempts are counted on: the fence only grows.
+    pub(super) fn go_forward(&mut self, steps: &[std::sync::Arc<str>], at: Time) {
+        let graph = self.graph.clone();
+        let rerun = self.facts.rerun.take();
+        self.facts.given_input =
+            rerun.and_then(|rerun| rerun.input.map(|input| (rerun.from, input)));
+        for id in steps {
+            let Some(step) = graph.position(id) else { continue };
+            if let Body::Wait(wait) = &graph.nodes[step].body {
+                self.facts.signals.remove(wait.signal.as_str());
+            }
+            match &self.steps[step].body {
+                BodyState::Task(_) => {
+                    self.change(Place::step(step), |work| work.begin_anew(at));
+                }
+                BodyState::Map(_) => self.forget_items(step, at),
+            }
+        }
+        let facts = &mut self.facts;
+        facts.mode = Mode::Forward;
+        (facts.outcome, facts.ended_at, facts.output, facts.error) = (None, None, None, None);
+        (facts.compensation, facts.cancelled_by, facts.timed_out) = (None, None, false);
+        facts.forward_since = Some(at);
+        let settled: Vec<bool> = (0..self.steps.len()).map(|step| self.is_settled(step)).collect();
+        self.unsettled = settled.iter().filter(|settled| !**settled).count();
+        for (step, state) in self.steps.iter_mut().enumerate() {
+            state.missing = graph.nodes[step].needs.iter().filter(|&&need| !settled[need]).count();
+        }
+    }
+
+    /// Empties a fan-out, keeping in mind what its items went through.
+    fn forget_items(&mut self, step: usize, at: Time) {
+        let BodyState::Map(items) = &mut self.steps[step].body else { return };
+        for work in &items.works {
+            self.tally.count(work, false);
+        }
+        self.due.retain(|(_, place)| place.step != step);
+        let mut before = std::mem::take(&mut items.works);
+        if before.is_empty() {
+            before = std::mem::take(&mut items.before);
+        } else {
+            before.iter_mut().for_each(|work| work.begin_anew(at));
+        }
+        let (floor, round) = (items.floor, items.round + 1);
+        **items = Items { before, floor, round, ..Items::new() };
+    }
+}
+
+impl Items {
+    /// The works of a fan-out that opens over `total` items. Attempts are counted on from an earlier round.
+    pub(super) fn begin(&mut self, total: usize) -> Vec<Work> {
+        let mut works = std::mem::take(&mut self.before);
+        let highest = |work: &Work| {
+            let undo = work.aside.as_ref().map_or(0, |aside| aside.undo.attempt);
+            work.tries.attempt.max(undo)
+        };
+        let dropped = works.iter().skip(total).map(highest).max().unwrap_or(0);
+        self.floor = self.floor.max(dropped);
+        works.resize_with(total, Work::default);
+        works
+    }
+}
+
+impl Work {
+    fn begin_anew(&mut self, at: Time) {
+        self.stage = Stage::Waiting;
+        self.undo = Undo::None;
+        (self.input, self.late) = (None, false);
+        self.round += 1;
+        let forgive = |tries: &mut Tries| {
+            tries.forgiven = tries.failures + tries.losses;
+            tries.since = at;
+        };
+        forgive(&mut self.tries);
+        if let Some(aside) = &mut self.aside {
+            forgive(&mut aside.verify);
+            forgive(&mut aside.undo);
+            (aside.error, aside.details, aside.external_id) = (None, None, None);
+            aside.doubt = false;
+            aside.gone.clear();
+        }
+    }
+}
+
+impl Decider<'_> {
+    /// Undoes what stands of `from` and what followed, to do it anew.
+    pub(super) fn rerun(
+        &mut self,
+        from: &str,
+        input: Option<Payload>,
+        force: bool,
+        by: By,
+    ) -> Result<(), Refusal> {
+        let step = self.run.step_named(from)?;
+        let facts = &self.run.facts;
+        let ended_since = facts.mode == Mode::Ended && facts.ended_at != facts.forward_since;
+        if facts.reran_by.as_ref() == Some(&by) && !ended_since {
+            return Ok(());
+        }
+        if self.run.facts.mode == Mode::Backward {
+            return Err(Refusal::new(
+                RefusalCode::AlreadyCompensating,
+                "the run is being undone; when that is done it can go forward again",
+            ));
+        }
+        super::decide::need_reason(&by)?;
+        self.run.compensable_at(self.now())?;
+        if input.is_some()
+            && !matches!(self.run.graph.nodes[step].body, Body::Task(_) | Body::Child(_))
+        {
+            return Err(Refusal::new(
+                RefusalCode::UnknownStep,
+                format!("'{from}' is no task or child, so it has no input to change"),
+            ));
+        }
+        let lasting = self.run.to_rerun(step).into_iter().find(|&step| {
+            let spec = self.run.spec(step);
+            spec.compensate.is_none()
+                && spec.class() != Some(Class::ReadOnly)
+                && self
+                    .run
+                    .places_of(step)
+                    .any(|place| self.work(place).is_some_and(super::may_have_happened))
+        });
+        if let (Some(step), false) = (lasting, force) {
+            let id = &self.run.graph.nodes[step].id;
+            return Err(Refusal::new(
+                RefusalCode::PastPivot,
+                format!(
+                    "'{id}' was done, or may have been, and nothing undoes it: doing it again needs force"
+                ),
+            ));
+        }
+        let input = input.map(|input| self.slot(input));
+        self.revoke_all();
+        let steps = self.run.to_rerun(step);
+        self.emit(Event::RerunRequested { from: from.into(), input, by: by.clone() });
+        self.compensate_steps(Cause::Manual, Some((by, Scope::BackTo(from.to_owned()))), &steps);
+        Ok(())
+    }
+
+    /// Everything in the way of a rerun is undone: forward again.
+    pub(super) fn went_forward(&mut self, from: usize) {
+        let steps = self.run.to_rerun(from);
+        let ids = steps.iter().map(|&step| self.run.graph.nodes[step].id.clone()).collect();
+        self.emit(Event::WentForward { steps: ids });
+        self.ready = steps.into_iter().filter(|&step| self.run.steps[step].missing == 0).collect();
+    }
+}

@@ -1,0 +1,391 @@
+//! Steps that no worker does: signals, sleep, and runs of other workflows. What they wait for comes as a command or
+//! with time.
+
+use std::sync::Arc;
+
+use super::decide::{Decider, own_failure};
+use super::scope::View;
+use super::state::{Hand, Place};
+use super::{Mode, Run};
+use crate::event::{By, Event, IncidentKind, Source};
+use crate::protocol::{Failure, FailureKind, Outcome};
+use crate::{
+    Action, Body, Child, Payload, Refusal, RefusalCode, RunId, Sleep, Span, StepPath, Timestamp,
+    Wait,
+};
+
+/// How soon a child is asked for again, when it was never heard of, and how late at most.
+const ASK_AGAIN: (Span, Span) = (Span::secs(5), Span::secs(600));
+
+/// What a run asks of its child.
+#[derive(Clone, Debug)]
+pub struct ChildAsk {
+    /// The child.
+    pub child: RunId,
+    /// Its workflow.
+    pub workflow: String,
+    /// Its version; the newest without it.
+    pub version: Option<u32>,
+    /// Its input.
+    pub input: Payload,
+    /// The step of the parent.
+    pub step: StepPath,
+    /// `Forward` to run, `Compensate` to undo what it did.
+    pub action: Action,
+}
+
+impl Run {
+    /// What is to be asked of the child at `step`: to be asked again and again until it has ended. `None` when nothing
+    /// is.
+    #[must_use]
+    pub fn child_ask(&self, step: &StepPath) -> Option<ChildAsk> {
+        let place = self.place(step)?;
+        let Body::Child(child) = &self.graph.nodes[place.step].body else { return None };
+        let work = self.work(place)?;
+        let (action, Hand::Child { run, .. }) = work.current()? else { return None };
+        Some(ChildAsk {
+            child: *run,
+            workflow: child.workflow.clone(),
+            version: child.version,
+            input: work.input.clone().unwrap_or_else(Payload::null),
+            step: step.clone(),
+            action,
+        })
+    }
+
+    /// The step that is a child, with its run, if it ever was asked for.
+    pub(super) fn child_of(&self, place: Place) -> Option<RunId> {
+        let child = matches!(self.graph.nodes[place.step].body, Body::Child(_));
+        let attempt = self.work(place)?.tries(Action::Forward).attempt;
+        (child && attempt > 0).then(|| self.id.child(&self.path(place), attempt))
+    }
+
+    /// Whether a step waits for the signal `name`, has waited, or may yet.
+    fn awaits(&self, name: &str) -> impl Iterator<Item = (usize, &Wait)> {
+        self.graph.nodes.iter().enumerate().filter_map(move |(step, node)| match &node.body {
+            Body::Wait(wait) if wait.signal == name => Some((step, wait)),
+            _ => None,
+        })
+    }
+
+    /// The JSON Schemas that the data of a signal must satisfy.
+    ///
+    /// # Errors
+    /// `unknown_signal` when no step of the workflow waits for it.
+    pub fn signal_schemas(&self, name: &str) -> Result<Vec<&Payload>, Refusal> {
+        let mut known = false;
+        let schemas = self.awaits(name).filter_map(|(_, wait)| {
+            known = true;
+            wait.schema.as_ref()
+        });
+        let schemas = schemas.collect();
+        if known {
+            return Ok(schemas);
+        }
+        Err(Refusal::new(
+            RefusalCode::UnknownSignal,
+            format!("no step of the workflow waits for a signal '{name}'"),
+        ))
+    }
+
+    /// The signals that steps wait for now, each with who is to send it, where the definition says so.
+    #[must_use]
+    pub fn signals_awaited(&self) -> Vec<(StepPath, Arc<str>, Option<String>)> {
+        let waiting = |place: Place| match self.work(place)?.current()? {
+            (_, Hand::Signal { assignee, .. }) => match &self.graph.nodes[place.step].body {
+                Body::Wait(wait) => {
+                    Some((self.path(place), wait.signal.as_str().into(), assignee.clone()))
+                }
+                _ => None,
+            },
+            _ => None,
+        };
+        self.places().filter_map(waiting).collect()
+    }
+}
+
+impl Decider<'_> {
+    /// Begins a step that is not offered to workers.
+    pub(super) fn begin_waiting(&mut self, step: usize) -> Result<(), Failure> {
+        let graph = self.run.graph.clone();
+        match &graph.nodes[step].body {
+            Body::Task(_) | Body::Map(_) => Ok(()),
+            Body::Wait(wait) => self.await_signal(step, wait),
+            Body::Sleep(sleep) => self.sleep(step, sleep),
+            Body::Child(child) => self.ask_for_child(step, child),
+        }
+    }
+
+    fn await_signal(&mut self, step: usize, wait: &Wait) -> Result<(), Failure> {
+        let path = self.run.path(Place::step(step));
+        let early = self.run.facts.signals.get(wait.signal.as_str());
+        if let Some(data) = early.map(|signal| signal.data.clone()) {
+            let output = self.slot(data);
+            self.emit(Event::Succeeded { step: path, attempt: 0, output, external_id: None });
+            return Ok(());
+        }
+        let assignee = wait.assignee.as_ref().map(|expr| self.text(expr)).transpose()?;
+        let until = wait.timeout.map(|span| self.now().after(span));
+        let signal = wait.signal.as_str().into();
+        self.emit(Event::SignalAwaited { step: path, signal, until, assignee });
+        Ok(())
+    }
+
+    fn sleep(&mut self, step: usize, sleep: &Sleep) -> Result<(), Failure> {
+        let until = match (&sleep.span, &sleep.until) {
+            (Some(span), _) => self.now().after(*span),
+            (None, Some(expr)) => {
+                let text = self.text(expr)?;
+                let wrong = |error| own_failure("invalid_instant", error);
+                text.parse::<Timestamp>().map_err(wrong)?.0
+            }
+            (None, None) => self.now(),
+        };
+        let place = Place::step(step);
+        self.emit(Event::SleepBegan { step: self.run.path(place), until });
+        if until <= self.now() {
+            self.slept(place);
+        }
+        Ok(())
+    }
+
+    fn ask_for_child(&mut self, step: usize, child: &Child) -> Result<(), Failure> {
+        let place = Place::step(step);
+        let known = self.work(place).is_some_and(|work| work.input.is_some());
+        let input = if known { None } else { Some(self.input_of(step, &child.input)?) };
+        let attempt = self.next_attempt(place, Action::Forward);
+        self.child_asked(place, Action::Forward, attempt, input);
+        Ok(())
+    }
+
+    /// Asks the child at `place`, for the first time or again.
+    pub(super) fn child_asked(
+        &mut self,
+        place: Place,
+        action: Action,
+        attempt: u32,
+        input: Option<Source>,
+    ) {
+        let tries = self.work(place).map(|work| work.tries(action)).unwrap_or_default();
+        let new = attempt != tries.attempt;
+        let passed = if new { Span::ZERO } else { self.now().since(tries.since) };
+        let again = self.now().after(passed.clamp(ASK_AGAIN.0, ASK_AGAIN.1));
+        let step = self.run.path(place);
+        let forward = match action {
+            Action::Forward => attempt,
+            _ => self.work(place).map_or(0, |work| work.tries(Action::Forward).attempt),
+        };
+        let run = self.run.id.child(&step, forward);
+        self.emit(Event::ChildAsked { step, action, attempt, run, again, input });
+    }
+
+    /// A step that is not offered to workers waits once more, or its child is asked to undo what it did.
+    pub(super) fn wait_again(&mut self, place: Place, action: Action) {
+        let waits = match action {
+            Action::Compensate => {
+                let attempt = self.next_attempt(place, action);
+                self.child_asked(place, action, attempt, None);
+                Ok(())
+            }
+            Action::Forward | Action::Verify => self.begin_waiting(place.step),
+        };
+        if let Err(error) = waits {
+            self.give_up(place, Some(error));
+        }
+    }
+
+    /// A text that an expression says.
+    fn text(&self, expr: &crate::Expr) -> Result<String, Failure> {
+        let view = View { run: self.run, item: None };
+        let failed = |message: String| own_failure("wiring_failed", message);
+        let value = expr.eval(&view).map_err(|error| failed(error.to_string()))?;
+        value.to::<String>().map_err(|_| failed(format!("expected a text, found {}", value.text())))
+    }
+
+    /// The time of a waiting step has come.
+    pub(super) fn wait_over(&mut self, place: Place, hand: &Hand) {
+        match hand {
+            Hand::Signal { .. } => self.no_signal(place),
+            Hand::Timer { .. } => self.slept(place),
+            Hand::Child { .. } => {
+                let Some((action, _)) = self.work(place).and_then(|work| work.current()) else {
+                    return;
+                };
+                let attempt = self.work(place).map_or(0, |work| work.tries(action).attempt);
+                self.child_asked(place, action, attempt, None);
+            }
+            _ => {}
+        }
+    }
+
+    fn slept(&mut self, place: Place) {
+        let (step, output) = (self.run.path(place), self.slot(Payload::null()));
+        self.emit(Event::Succeeded { step, attempt: 0, output, external_id: None });
+    }
+
+    fn no_signal(&mut self, place: Place) {
+        let graph = self.run.graph.clone();
+        let Body::Wait(wait) = &graph.nodes[place.step].body else { return };
+        let default =
+            wait.default.as_ref().map(|expr| expr.eval(&View { run: self.run, item: None }));
+        let error = match default {
+            Some(Ok(value)) => {
+                let (step, output) = (self.run.path(place), self.slot(value));
+                self.emit(Event::Succeeded { step, attempt: 0, output, external_id: None });
+                return;
+            }
+            Some(Err(error)) => own_failure("wiring_failed", error.to_string()),
+            None => {
+                let limit = wait.timeout.unwrap_or_default();
+                let message = format!("no signal '{}' came within {limit}", wait.signal);
+                own_failure("signal_timeout", message)
+            }
+        };
+        self.give_up(place, Some(error));
+    }
+
+    /// A signal came: the first of its name counts, for every step that waits for it or comes to.
+    pub(super) fn signal(&mut self, name: Arc<str>, data: Payload, by: By) -> Result<(), Refusal> {
+        self.run.signal_schemas(&name)?;
+        if let Some(first) = self.run.facts.signals.get(&name) {
+            return if first.data == data && first.by == by {
+                Ok(())
+            } else {
+                let message = format!("the signal '{name}' came before, from {}", first.by.actor);
+                Err(Refusal::new(RefusalCode::AlreadySignalled, message))
+            };
+        }
+        let open = self.run.awaits(&name).any(|(step, _)| !self.run.is_settled(step));
+        match self.run.facts.mode {
+            Mode::Ended => return Err(Refusal::new(RefusalCode::RunEnded, "the run has ended")),
+            Mode::Forward if open => {}
+            Mode::Forward | Mode::Backward => {
+                let message = format!("nothing waits for the signal '{name}' any more");
+                return Err(Refusal::new(RefusalCode::NotAwaited, message));
+            }
+        }
+        let waiting: Vec<Place> = self
+            .run
+            .awaits(&name)
+            .map(|(step, _)| Place::step(step))
+            .filter(|&place| {
+                let current = self.work(place).and_then(|work| work.current());
+                matches!(current, Some((_, Hand::Signal { .. })))
+            })
+            .collect();
+        let output = self.slot(data);
+        self.emit(Event::Signalled { signal: name, data: output, by });
+        for place in waiting {
+            let step = self.run.path(place);
+            self.emit(Event::Succeeded { step, attempt: 0, output, external_id: None });
+        }
+        Ok(())
+    }
+
+    /// A child has ended. What it says of an earlier attempt, or says again, moves nothing.
+    pub(super) fn child_ended(
+        &mut self,
+        step: &StepPath,
+        child: RunId,
+        answers: Option<Action>,
+        end: ChildEnd,
+    ) -> Result<(), Refusal> {
+        let place = self.place(step)?;
+        let Some((action, Hand::Child { run, .. })) =
+            self.work(place).and_then(|work| work.current())
+        else {
+            return Ok(());
+        };
+        if *run != child {
+            return Ok(());
+        }
+        let attempt = self.work(place).map_or(0, |work| work.tries(action).attempt);
+        let step = step.clone();
+        match (action, end.outcome) {
+            (Action::Compensate, outcome) => self.child_undone(place, attempt, outcome, answers),
+            (_, Outcome::Succeeded | Outcome::PartiallyCompleted) => {
+                let output = self.slot(end.output);
+                let external_id = Some(child.to_string());
+                self.emit(Event::Succeeded { step, attempt, output, external_id });
+            }
+            (_, outcome) => {
+                let dirty = outcome == Outcome::FailedDirty;
+                let why = end.error.map_or(String::new(), |error| format!(": {}", error.message));
+                let error = Failure {
+                    kind: if dirty { FailureKind::Unknown } else { FailureKind::Permanent },
+                    ..own_failure(
+                        "child_failed",
+                        format!("the run {child} ended {}{why}", outcome.as_str()),
+                    )
+                };
+                self.emit(Event::Failed { step, action, attempt, error });
+                self.give_up(place, None);
+            }
+        }
+        Ok(())
+    }
+
+    fn child_undone(
+        &mut self,
+        place: Place,
+        attempt: u32,
+        outcome: Outcome,
+        answers: Option<Action>,
+    ) {
+        let step = self.run.path(place);
+        let clean = matches!(
+            outcome,
+            Outcome::Compensated
+                | Outcome::CompensatedWithManualSteps
+                | Outcome::Cancelled
+                | Outcome::FailedClean
+        );
+        if clean {
+            self.emit(Event::Undone { step: step.clone(), attempt });
+            self.resolve_incidents(&step);
+        } else if answers == Some(Action::Compensate) {
+            let message = format!("the child ended {} and cannot be undone", outcome.as_str());
+            let error = own_failure("child_not_undone", message.clone());
+            let action = Action::Compensate;
+            self.emit(Event::Failed { step: step.clone(), action, attempt, error });
+            self.emit(Event::UndoBlocked { step: step.clone() });
+            self.open_incident(IncidentKind::CompensationBlocked, Some(step), message);
+        }
+    }
+}
+
+/// How a child ended.
+#[derive(Clone, Debug)]
+pub struct ChildEnd {
+    /// What is true in the world.
+    pub outcome: Outcome,
+    /// Its output; `null` without one.
+    pub output: Payload,
+    /// What it failed of.
+    pub error: Option<Failure>,
+}
+
+impl Run {
+    /// How the run ended, for its parent.
+    #[must_use]
+    pub fn end(&self) -> Option<ChildEnd> {
+        Some(ChildEnd {
+            outcome: self.facts.outcome?,
+            output: self.facts.output.clone().unwrap_or_else(Payload::null),
+            error: self.facts.error.as_ref().map(|error| error.failure.clone()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_is_asked_for_less_and_less_often_but_for_ever() {
+        let clamp = |passed: u64| Span(passed).clamp(ASK_AGAIN.0, ASK_AGAIN.1);
+        assert_eq!(clamp(0), Span::secs(5));
+        assert_eq!(clamp(60_000), Span::secs(60));
+        assert_eq!(clamp(86_400_000), Span::secs(600));
+    }
+}
