@@ -7,6 +7,7 @@
 //! known, `doctor` the proof that the indexes say what the journals say.
 
 pub mod bench;
+mod children;
 mod clock;
 mod counters;
 mod credentials;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use backstitch_saga::protocol::{StartAnswer, StartRun};
-use backstitch_saga::{RunId, Start, Violation};
+use backstitch_saga::{Hold, Parent, RunId, Start, Violation};
 use sha2::{Digest, Sha256};
 
 use crate::executor::envelope::{Answered, Answers, Envelope, Order, StartKey, StartOrder};
@@ -89,6 +89,24 @@ pub(crate) async fn check_request(
     order(node, &namespace.into(), request).await.map(drop)
 }
 
+/// Starts a run that is a step of another, unless it was started before.
+pub(crate) async fn start_child(
+    node: &Arc<Node>,
+    namespace: &Arc<str>,
+    child: RunId,
+    request: StartRun,
+    parent: Parent,
+    holds: Vec<(Hold, String)>,
+) -> Result<(), Error> {
+    let mut order = order(node, namespace, request).await?;
+    (order.start.parent, order.start.holds) = (Some(parent), holds);
+    let answers = Answers::new(1);
+    let order = Order::Start(Box::new(order));
+    let envelope = Envelope::asked(child, namespace.clone(), order, answers.ticket(0));
+    node.submit_own(vec![envelope]);
+    answers.wait().await.pop().unwrap_or(Err(Error::Busy)).map(drop)
+}
+
 /// What a run begins with, checked.
 async fn order(node: &Node, namespace: &Arc<str>, request: StartRun) -> Result<StartOrder, Error> {
     check(&request, node.options.payload_limit)?;
@@ -112,6 +130,7 @@ async fn order(node: &Node, namespace: &Arc<str>, request: StartRun) -> Result<S
         labels,
         input,
         holds: Vec::new(),
+        parent: None,
     };
     Ok(StartOrder { start, workflow, key: key.map(|(_, start)| start) })
 }

@@ -514,6 +514,7 @@ proptest! {
             match event {
                 Event::Succeeded { step, .. } if *step.step == *format!("s{pivot}") => passed = true,
                 Event::CompensationStarted { by: None, .. } => prop_assert!(!passed, "undone past the pivot"),
+                Event::WentForward { steps } if steps.iter().any(|step| **step == *format!("s{pivot}")) => passed = false,
                 _ => {}
             }
         }

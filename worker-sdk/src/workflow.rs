@@ -268,6 +268,7 @@ impl Saga {
             timeouts: Timeouts::default(),
             on_failure: OnFailure::default(),
             on_unknown: OnUnknown::default(),
+            max_losses: 3,
         }
     }
 
@@ -283,5 +284,8 @@ fn empty_step(id: &str) -> backstitch_saga::Step {
         when: None,
         task: None,
         map: None,
+        wait: None,
+        sleep: None,
+        child: None,
     }
 }

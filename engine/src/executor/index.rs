@@ -142,6 +142,7 @@ fn ready_changes(
             | Event::UndoBlocked { step }
             | Event::Undone { step, .. }
             | Event::Parked { step }
+            | Event::SkippedByHand { step, .. }
             | Event::Succeeded { step, .. }
             | Event::Happened { step, .. }
             | Event::NotHappened { step, .. } => touched.extend(of_work(spilled, step).cloned()),
@@ -164,6 +165,14 @@ fn ready_changes(
             | Event::UndoRequested { .. }
             | Event::CancelRequested { .. }
             | Event::TimedOut
+            | Event::InputEdited { .. }
+            | Event::ResolvedByHand { .. }
+            | Event::SignalAwaited { .. }
+            | Event::Signalled { .. }
+            | Event::SleepBegan { .. }
+            | Event::ChildAsked { .. }
+            | Event::RerunRequested { .. }
+            | Event::WentForward { .. }
             | Event::IncidentOpened { .. }
             | Event::IncidentResolved { .. }
             | Event::LateResult { .. } => {}
@@ -212,6 +221,7 @@ fn is_edge(event: &Event) -> bool {
         Event::Started { .. }
             | Event::Ended { .. }
             | Event::CompensationStarted { .. }
+            | Event::WentForward { .. }
             | Event::IncidentOpened { .. }
             | Event::IncidentResolved { .. }
     )
@@ -274,6 +284,7 @@ fn milestones(batch: &mut Batch, cached: &CachedRun, record: &Record) {
         let (kind, incident) = match event {
             Event::Started { .. } => ("run.started", None),
             Event::CompensationStarted { .. } => ("run.compensation_started", None),
+            Event::WentForward { .. } => ("run.went_forward", None),
             Event::Ended { outcome, .. } => (milestone_of(*outcome), None),
             Event::IncidentOpened { incident, .. } => ("incident.opened", Some(*incident)),
             Event::IncidentResolved { incident } => ("incident.resolved", Some(*incident)),

@@ -22,6 +22,7 @@ impl Shard {
         cached.run.sealed();
         cached.moved_at = record.at;
         self.count(&record.events);
+        crate::children::after(&self.node, &cached.run, &record);
         if let Some(state) = changes.state {
             cached.indexed = state;
         }

@@ -95,7 +95,8 @@ impl Decider<'_> {
     ) -> Result<(), Refusal> {
         let place = self.place(step)?;
         let Some(work) = self.work(place) else { return Ok(()) };
-        if work.undo.is_open() || work.undo == Undo::Marked {
+        let said = work.aside.as_ref().is_some_and(|aside| aside.vouched.as_ref() == Some(&by));
+        if said || work.undo.is_open() {
             return self.mark_undone(step, by);
         }
         if let Stage::SkippedByHand { output: before } = &work.stage

@@ -323,7 +323,9 @@ impl Run {
         matters.then(|| self.deadline())
     }
 
-    fn correlation_id(&self) -> String {
+    /// Constant along the causal story; its own id when the caller gave none.
+    #[must_use]
+    pub fn correlation_id(&self) -> String {
         let own = self.facts.origin.as_ref().and_then(|origin| origin.correlation_id.as_deref());
         own.map_or_else(|| self.id.to_string(), str::to_owned)
     }

@@ -79,9 +79,9 @@ impl Run {
             }
             match &self.steps[step].body {
                 BodyState::Task(_) => {
-                    self.change(Place::step(step), |work| work.begin_anew(at));
+                    self.change(Place::step(step), Work::begin_anew);
                 }
-                BodyState::Map(_) => self.forget_items(step, at),
+                BodyState::Map(_) => self.forget_items(step),
             }
         }
         let facts = &mut self.facts;
@@ -97,7 +97,7 @@ impl Run {
     }
 
     /// Empties a fan-out, keeping in mind what its items went through.
-    fn forget_items(&mut self, step: usize, at: Time) {
+    fn forget_items(&mut self, step: usize) {
         let BodyState::Map(items) = &mut self.steps[step].body else { return };
         for work in &items.works {
             self.tally.count(work, false);
@@ -107,7 +107,7 @@ impl Run {
         if before.is_empty() {
             before = std::mem::take(&mut items.before);
         } else {
-            before.iter_mut().for_each(|work| work.begin_anew(at));
+            before.iter_mut().for_each(Work::begin_anew);
         }
         let (floor, round) = (items.floor, items.round + 1);
         **items = Items { before, floor, round, ..Items::new() };
@@ -130,14 +130,14 @@ impl Items {
 }
 
 impl Work {
-    fn begin_anew(&mut self, at: Time) {
+    fn begin_anew(&mut self) {
         self.stage = Stage::Waiting;
         self.undo = Undo::None;
         (self.input, self.late) = (None, false);
         self.round += 1;
         let forgive = |tries: &mut Tries| {
             tries.forgiven = tries.failures + tries.losses;
-            tries.since = at;
+            tries.anew = true;
         };
         forgive(&mut self.tries);
         if let Some(aside) = &mut self.aside {

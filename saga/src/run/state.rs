@@ -212,6 +212,9 @@ pub(crate) struct Tries {
     pub(crate) forgiven: u32,
     /// When the first attempt was offered, or the first after being given fresh ones.
     pub(crate) since: Time,
+    /// It is to be done anew, and no attempt of that was offered yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) anew: bool,
     /// The last delay, for decorrelated jitter.
     pub(crate) delay: Span,
 }
@@ -305,8 +308,8 @@ impl Work {
     /// An action begins: its time is counted from its first attempt.
     pub(crate) fn begun(&mut self, action: Action, at: Time) {
         let tries = self.tries_mut(action);
-        if tries.attempt == 0 {
-            *tries = Tries { since: at, ..Tries::default() };
+        if tries.attempt == 0 || tries.anew {
+            (tries.since, tries.anew) = (at, false);
         }
     }
 

@@ -155,7 +155,8 @@ async fn ends(engine: &Engine, runs: &[RunId]) -> HashMap<RunId, RunView> {
             if view.conditions.iter().any(|condition| condition.kind == "IncidentOpen") {
                 let by = By { actor: "test".into(), reason: format!("as of {}", view.seq) };
                 // Refused when it has gone on meanwhile.
-                let _ = engine.command(NS, *run, Command::Retry { by }).await;
+                let _ =
+                    engine.command(NS, *run, Command::Retry { step: None, input: None, by }).await;
             }
         }
     }

@@ -51,7 +51,7 @@ impl<Out> TestRun<Out> {
     /// # Errors
     /// A [`Refusal`].
     pub async fn retry(&mut self) -> Result<Reply, Refusal> {
-        self.act(Command::Retry { by: by() }).await
+        self.act(Command::Retry { step: None, input: None, by: by() }).await
     }
 
     /// Vouches that the undo of a step is done, and does everything that follows from it.

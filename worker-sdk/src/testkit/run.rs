@@ -69,6 +69,7 @@ impl<Out> TestRun<Out> {
             labels: std::collections::BTreeMap::new(),
             input,
             holds: Vec::new(),
+            parent: None,
         };
         let started = run.decide(Command::Start(start));
         debug_assert_eq!(started, Ok(Reply::Done), "a new run starts");

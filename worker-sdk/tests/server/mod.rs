@@ -94,6 +94,7 @@ impl Server {
             labels: std::collections::BTreeMap::new(),
             input: Payload::trusted(input.to_owned()).unwrap(),
             holds: Vec::new(),
+            parent: None,
         };
         decide(&mut run, Command::Start(start), now(), &mut Record::default()).unwrap();
         self.desk.runs().insert(id, run);

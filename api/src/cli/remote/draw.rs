@@ -197,6 +197,7 @@ mod tests {
                 correlation_id: None,
                 labels: [("customer".to_owned(), "c-7".to_owned())].into(),
                 holds: Vec::new(),
+                parent: None,
                 input: Payload::trusted(r#"{"lines":["chai","tofu","ikura"]}"#.to_owned()).unwrap(),
             }));
             story
