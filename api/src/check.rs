@@ -6,8 +6,9 @@ mod incidents;
 use axum::http::StatusCode;
 use backstitch_saga::protocol::{
     ActOnRun, ActOnSchedule, BackfillSchedule, ClaimTasks, CompensateRun, CompleteTasks, Failure,
-    Heartbeat, HeartbeatTasks, NewCredential, ScheduleSpec, Scope, StartRun, StartRuns,
-    TaskOutcome, TaskReport, TriggerSchedule,
+    Heartbeat, HeartbeatTasks, NewCredential, PauseRun, RerunRun, ResolveStep, RetryStep,
+    ScheduleSpec, Scope, SendSignal, SendSignalByKey, SkipStep, StartRun, StartRuns, TaskOutcome,
+    TaskReport, TriggerSchedule,
 };
 use backstitch_saga::{Span, Violation};
 
@@ -236,6 +237,55 @@ impl Check for TriggerSchedule {
 impl Check for BackfillSchedule {
     fn check(&self, findings: &mut Findings) {
         findings.prose("/reason", &self.reason, MAX_REASON);
+    }
+}
+
+impl Check for PauseRun {
+    fn check(&self, findings: &mut Findings) {
+        findings.prose("/reason", &self.reason, MAX_REASON);
+        if let Some(name) = &self.name {
+            findings.line("/name", name, MAX_NAME);
+        }
+    }
+}
+
+impl Check for RetryStep {
+    fn check(&self, findings: &mut Findings) {
+        findings.prose("/reason", &self.reason, MAX_REASON);
+    }
+}
+
+impl Check for SkipStep {
+    fn check(&self, findings: &mut Findings) {
+        findings.prose("/reason", &self.reason, MAX_REASON);
+    }
+}
+
+impl Check for ResolveStep {
+    fn check(&self, findings: &mut Findings) {
+        findings.prose("/reason", &self.reason, MAX_REASON);
+        if let Some(id) = &self.external_id {
+            findings.line("/external_id", id, MAX_KEY);
+        }
+    }
+}
+
+impl Check for RerunRun {
+    fn check(&self, findings: &mut Findings) {
+        findings.line("/from", &self.from, MAX_NAME);
+        findings.prose("/reason", &self.reason, MAX_REASON);
+    }
+}
+
+impl Check for SendSignal {
+    fn check(&self, _: &mut Findings) {}
+}
+
+impl Check for SendSignalByKey {
+    fn check(&self, findings: &mut Findings) {
+        findings.line("/workflow", &self.workflow, MAX_NAME);
+        findings.line("/key", &self.key, MAX_KEY);
+        findings.line("/signal", &self.signal, MAX_NAME);
     }
 }
 

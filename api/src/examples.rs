@@ -1,5 +1,6 @@
 //! The examples in the OpenAPI document. A test reads each as the type it stands for.
 
+pub(crate) mod acts;
 pub(crate) mod incidents;
 pub(crate) mod jobs;
 pub(crate) mod schedules;

@@ -59,7 +59,7 @@ impl Asking {
         };
         let end = match asked {
             Ok(()) => self.end_of(&ask).await,
-            Err(error) => end_by(error),
+            Err(error) => end_by(&error),
         };
         if let Some(end) = end {
             let parent = Parent { run: self.run, step: ask.step };
@@ -161,8 +161,8 @@ fn or_done(done: Result<(), Error>) -> Result<(), Error> {
 }
 
 /// A child that can never be started has failed, with nothing done. Anything else is asked again.
-fn end_by(error: Error) -> Option<ChildEnd> {
-    let (code, message) = match &error {
+fn end_by(error: &Error) -> Option<ChildEnd> {
+    let (code, message) = match error {
         Error::NotFound { code, message } => (*code, message.clone()),
         Error::Invalid { code, violations } => {
             let all: Vec<String> = violations.iter().map(ToString::to_string).collect();

@@ -57,24 +57,43 @@ impl Workflow {
     /// Checks the input of a run.
     pub(crate) fn check_input(&self, input: &Payload) -> Result<(), Error> {
         let Some(validator) = &self.input else { return Ok(()) };
-        let invalid = |violations| Error::Invalid { code: "invalid_input", violations };
-        let value: Value = input.to().map_err(|error| {
-            invalid(vec![Violation::new("/input", "invalid_json", error.to_string())])
-        })?;
-        let violations: Vec<Violation> = validator
-            .iter_errors(&value)
-            .take(VIOLATIONS)
-            .map(|error| {
-                let mut message = error.to_string();
-                if let Some((cut, _)) = message.char_indices().nth(300) {
-                    message.truncate(cut);
-                    message.push('…');
-                }
-                Violation::new(format!("/input{}", error.instance_path()), "schema", message)
-            })
-            .collect();
-        if violations.is_empty() { Ok(()) } else { Err(invalid(violations)) }
+        satisfies(validator, input, "/input", "invalid_input")
     }
+}
+
+/// Checks a document that stands at `at` against a JSON Schema of a definition.
+pub(crate) fn check_against(schema: &Payload, document: &Payload, at: &str) -> Result<(), Error> {
+    let broken = |violation: Violation| Error::Conflict {
+        code: "invalid_schema",
+        message: format!("the definition's own schema cannot be used: {}", violation.message),
+    };
+    satisfies(&input_validator(schema).map_err(broken)?, document, at, "invalid_data")
+}
+
+/// Checks a document that stands at `at`.
+fn satisfies(
+    validator: &Validator,
+    document: &Payload,
+    at: &str,
+    code: &'static str,
+) -> Result<(), Error> {
+    let invalid = |violations| Error::Invalid { code, violations };
+    let value: Value = document
+        .to()
+        .map_err(|error| invalid(vec![Violation::new(at, "invalid_json", error.to_string())]))?;
+    let violations: Vec<Violation> = validator
+        .iter_errors(&value)
+        .take(VIOLATIONS)
+        .map(|error| {
+            let mut message = error.to_string();
+            if let Some((cut, _)) = message.char_indices().nth(300) {
+                message.truncate(cut);
+                message.push('…');
+            }
+            Violation::new(format!("{at}{}", error.instance_path()), "schema", message)
+        })
+        .collect();
+    if violations.is_empty() { Ok(()) } else { Err(invalid(violations)) }
 }
 
 fn input_validator(schema: &Payload) -> Result<Validator, Violation> {

@@ -28,6 +28,7 @@ mod node;
 mod options;
 mod reads;
 mod schedules;
+mod signals;
 mod start;
 mod status;
 mod store;

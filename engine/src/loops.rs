@@ -14,7 +14,7 @@ use crate::handover::Hint;
 use crate::node::{Message, Node};
 use crate::store::ready::Wanted;
 use crate::store::{nodes, partitions, ready, runs, schedules as schedule_table};
-use crate::{Error, inbox, schedules};
+use crate::{Error, inbox, schedules, signals};
 
 /// How many runs are taken at once.
 const RUNS: i64 = 500;
@@ -168,6 +168,7 @@ pub(crate) async fn keep_house(node: &Node) -> Result<(), Error> {
     let mut connection = connection(node).await?;
     node.database.weeks.learn(partitions::prepare(&mut connection).await?);
     nodes::forget(&mut connection).await?;
+    signals::forget_old(&mut connection).await?;
     if let Some(retention) = node.options.retention {
         let keep = backstitch_saga::Span::from(retention).0;
         let before = backstitch_saga::Time(node.clock.now().0.saturating_sub_unsigned(keep));
@@ -198,6 +199,8 @@ pub enum Chore {
     KeepHouse,
     /// Take what applications asked for in their own transactions.
     TakeAsked,
+    /// Bring signals that came early to runs that have been started meanwhile.
+    DeliverSignals,
     /// Forget the answers to requests with an `Idempotency-Key` that are past retention.
     ForgetAnswers,
     /// Start what schedules have due.
@@ -215,6 +218,7 @@ pub(crate) async fn once(node: &Arc<Node>, chore: Chore) -> Result<usize, Error>
         Chore::WorkJobs => crate::jobs::work(node).await,
         Chore::KeepHouse => keep_house(node).await.map(|()| 0),
         Chore::TakeAsked => inbox::take(node).await,
+        Chore::DeliverSignals => signals::deliver(node).await,
         Chore::ForgetAnswers => {
             Ok(crate::idempotency::forget(node).await? + inbox::forget(node).await?)
         }
@@ -229,6 +233,7 @@ pub(crate) fn spawn(node: &Arc<Node>) -> Vec<JoinHandle<()>> {
         tokio::spawn(every(node.clone(), tuning.beat_every, Chore::Beat)),
         tokio::spawn(every(node.clone(), tuning.beat_every, Chore::TakeOver)),
         tokio::spawn(every(node.clone(), tuning.wake_every, Chore::Wake)),
+        tokio::spawn(every(node.clone(), tuning.wake_every, Chore::DeliverSignals)),
         tokio::spawn(every(node.clone(), tuning.credit_grace / 4, Chore::TakeBack)),
         tokio::spawn(every(node.clone(), tuning.wake_every, Chore::WorkJobs)),
         tokio::spawn(every(node.clone(), Duration::from_secs(3_600), Chore::KeepHouse)),

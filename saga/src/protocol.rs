@@ -1,6 +1,7 @@
 //! The JSON that servers, workers and clients exchange: one home, used by `api/` and `worker-sdk/` alike.
 
 mod access;
+mod acts;
 mod incidents;
 mod jobs;
 mod runs;
@@ -19,6 +20,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::{Definition, Timestamp, Violation};
 
 pub use access::{CredentialSecret, NewCredential, Role, WhoAmI};
+pub use acts::{
+    PauseRun, RerunPlan, RerunRun, ResolveStep, RetryStep, SendSignal, SendSignalByKey, SignalSent,
+    SkipStep,
+};
 pub use incidents::{
     ActLine, ActOnIncident, AssignIncident, AttemptView, CompensateIncident, IncidentCounts,
     IncidentFilter, IncidentGroup, IncidentId, IncidentLine, IncidentNote, IncidentState,

@@ -152,6 +152,7 @@ impl TaskContext {
             forward_key: None,
             heartbeat: Span::secs(30),
             deadline: Timestamp(backstitch_saga::Time(0).after(Span::secs(300))),
+            alone: false,
             correlation_id: run.to_string(),
             details: None,
             step,

@@ -83,13 +83,21 @@ impl<In, Out, Kind: Shape<Out>> Step<In, Out, Kind> {
         self
     }
 
-    fn task(self, change: impl FnOnce(&mut Task)) -> Self {
-        self.step(|step| {
+    fn task(mut self, change: impl FnOnce(&mut Task)) -> Self {
+        let mut misplaced = false;
+        self = self.step(|step| {
             let mapped = step.map.as_mut().map(|map| &mut map.task);
-            if let Some(task) = step.task.as_mut().or(mapped) {
-                change(task);
+            match step.task.as_mut().or(mapped) {
+                Some(task) => change(task),
+                None => misplaced = true,
             }
-        })
+        });
+        if misplaced {
+            let message = "no worker does this step, so it has no retries, undo, class or timeouts";
+            let violation = Violation::new(format!("/steps/{}", self.index), "not_a_task", message);
+            self.draft.borrow_mut().violations.push(violation);
+        }
+        self
     }
 
     /// Begins only after `other` has succeeded, beside the steps that its wiring names.

@@ -272,12 +272,16 @@ impl Saga {
         }
     }
 
-    fn add(&self, step: backstitch_saga::Step) {
+    pub(crate) fn draft(&self) -> &Rc<RefCell<Draft>> {
+        &self.draft
+    }
+
+    pub(crate) fn add(&self, step: backstitch_saga::Step) {
         self.draft.borrow_mut().definition.steps.push(step);
     }
 }
 
-fn empty_step(id: &str) -> backstitch_saga::Step {
+pub(crate) fn empty_step(id: &str) -> backstitch_saga::Step {
     backstitch_saga::Step {
         id: id.to_owned(),
         after: Vec::new(),

@@ -2,8 +2,10 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use backstitch_saga::protocol::{ActOnRun, CompensateRun, Plan, RunView};
-use backstitch_saga::{Command, RunId, StepPath};
+use backstitch_saga::protocol::{
+    ActOnRun, CompensateRun, PauseRun, Plan, RerunPlan, RerunRun, RunView,
+};
+use backstitch_saga::{Command, Hold, HoldKind, RunId, StepPath};
 
 use crate::access::Caller;
 use crate::app::{App, Shared};
@@ -84,13 +86,15 @@ pub(crate) async fn kill(
 }
 
 /// Let everything that is parked or blocked try again
+///
+/// When nothing is, what waits for its next attempt is tried at once.
 #[utoipa::path(
     post, path = "/v1/runs/{id}/retry", tag = "runs", operation_id = "retry_run",
     params(("id" = RunId, Path, description = "The run's id")),
     request_body(content = ActOnRun, example = json!(examples::reason())),
     responses(
         (status = 200, description = "The run as it is now.", body = RunView),
-        (status = 409, description = "Nothing is parked or blocked (`nothing_to_retry`)."),
+        (status = 409, description = "Nothing is parked, blocked or waiting for a retry (`nothing_to_retry`)."),
     )
 )]
 pub(crate) async fn retry(
@@ -100,7 +104,8 @@ pub(crate) async fn retry(
     _: QueryOf<NoQuery>,
     Body(ask): Body<ActOnRun>,
 ) -> Answer {
-    act(StatusCode::OK, &app, &caller, id, Command::Retry { by: caller.by(ask.reason) }).await
+    let by = caller.by(ask.reason);
+    act(StatusCode::OK, &app, &caller, id, Command::Retry { step: None, input: None, by }).await
 }
 
 /// Vouch that a blocked compensation is done, or needs not be
@@ -129,7 +134,92 @@ pub(crate) async fn mark_compensated(
         .await
 }
 
-async fn act(done: StatusCode, app: &App, caller: &Caller, id: RunId, command: Command) -> Answer {
+/// Hand nothing of a run out until it is resumed
+///
+/// What a worker has may end. A run can be paused for several reasons at once; it goes on when all are gone.
+#[utoipa::path(
+    post, path = "/v1/runs/{id}/pause", tag = "runs", operation_id = "pause_run",
+    params(("id" = RunId, Path, description = "The run's id")),
+    request_body(content = PauseRun, example = json!(examples::acts::pause())),
+    responses(
+        (status = 200, description = "The run as it is now.", body = RunView),
+        (status = 409, description = "It has ended (`run_ended`)."),
+    )
+)]
+pub(crate) async fn pause(
+    State(app): Shared,
+    caller: Caller,
+    PathOf(id): PathOf<RunId>,
+    _: QueryOf<NoQuery>,
+    Body(ask): Body<PauseRun>,
+) -> Answer {
+    let name = ask.name.map_or_else(|| caller.name.clone(), Into::into);
+    let message = format!("paused by {}", caller.name);
+    let by = Some(caller.by(ask.reason));
+    let command = Command::Hold { hold: Hold { kind: HoldKind::Paused, name }, by, message };
+    act(StatusCode::OK, &app, &caller, id, command).await
+}
+
+/// Let a paused run go on
+///
+/// Takes away one pause by its name, or all of them. A run that is not paused is answered the same.
+#[utoipa::path(
+    post, path = "/v1/runs/{id}/resume", tag = "runs", operation_id = "resume_run",
+    params(("id" = RunId, Path, description = "The run's id")),
+    request_body(content = PauseRun, example = json!(examples::acts::pause())),
+    responses((status = 200, description = "The run as it is now.", body = RunView))
+)]
+pub(crate) async fn resume(
+    State(app): Shared,
+    caller: Caller,
+    PathOf(id): PathOf<RunId>,
+    _: QueryOf<NoQuery>,
+    Body(ask): Body<PauseRun>,
+) -> Answer {
+    let hold = ask.name.map(|name| Hold::new(HoldKind::Paused, name));
+    let command = Command::Unhold { hold, by: Some(caller.by(ask.reason)) };
+    act(StatusCode::OK, &app, &caller, id, command).await
+}
+
+/// Go back to a step and forward again from there
+///
+/// What stands of the step and of all that followed is undone first, then it is done anew, optionally with a new
+/// input. Works on runs that move, that failed and that ended. With `dry_run` what would be undone and done again is
+/// answered, and nothing is written.
+#[utoipa::path(
+    post, path = "/v1/runs/{id}/rerun", tag = "runs", operation_id = "rerun_run",
+    params(("id" = RunId, Path, description = "The run's id")),
+    request_body(content = RerunRun, example = json!(examples::acts::rerun())),
+    responses(
+        (status = 200, description = "The plan of a dry run.", body = RerunPlan, example = json!(examples::acts::rerun_plan())),
+        (status = 202, description = "It began: the run as it is now.", body = RunView),
+        (status = 409, description = "It cannot be rerun so: `already_compensating`, `past_pivot`, `compensation_window_closed`."),
+    )
+)]
+pub(crate) async fn rerun(
+    State(app): Shared,
+    caller: Caller,
+    PathOf(id): PathOf<RunId>,
+    _: QueryOf<NoQuery>,
+    Body(ask): Body<RerunRun>,
+) -> Answer {
+    if ask.dry_run {
+        let plan = app.engine.rerun_plan(&caller.namespace, id, &ask.from).await?;
+        return json(StatusCode::OK, &plan);
+    }
+    let by = caller.by(ask.reason);
+    let RerunRun { from, input, force, .. } = ask;
+    let command = Command::Rerun { from: from.into(), input, force, by };
+    act(StatusCode::ACCEPTED, &app, &caller, id, command).await
+}
+
+pub(super) async fn act(
+    done: StatusCode,
+    app: &App,
+    caller: &Caller,
+    id: RunId,
+    command: Command,
+) -> Answer {
     app.engine.command(&caller.namespace, id, command).await?;
     json(done, &app.engine.run(&caller.namespace, id, None).await?)
 }

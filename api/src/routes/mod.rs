@@ -9,7 +9,9 @@ mod jobs;
 mod ops;
 mod runs;
 mod schedules;
+mod signals;
 mod start_requests;
+mod steps;
 mod tasks;
 mod workflows;
 
@@ -59,6 +61,14 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(acts::kill))
         .routes(routes!(acts::retry))
         .routes(routes!(acts::mark_compensated))
+        .routes(routes!(acts::pause))
+        .routes(routes!(acts::resume))
+        .routes(routes!(acts::rerun))
+        .routes(routes!(steps::retry))
+        .routes(routes!(steps::skip))
+        .routes(routes!(steps::resolve))
+        .routes(routes!(signals::send))
+        .routes(routes!(signals::send_by_key))
         .routes(routes!(incidents::list))
         .routes(routes!(incidents::groups))
         .routes(routes!(incidents::counts))

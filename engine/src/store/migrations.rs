@@ -13,6 +13,7 @@ const ALL: [(i64, &str, &str); 5] = [
     (3, "schedules", include_str!("../../../migrations/0003_schedules.sql")),
     (4, "exactly once", include_str!("../../../migrations/0004_exactly_once.sql")),
     (5, "incidents", include_str!("../../../migrations/0005_incidents.sql")),
+    (8, "early signals", include_str!("../../../migrations/0008_early_signals.sql")),
 ];
 
 /// Runs the migrations that are missing, under an advisory lock.

@@ -22,6 +22,7 @@ pub(crate) mod partitions;
 pub(crate) mod ready;
 pub(crate) mod runs;
 pub(crate) mod schedules;
+pub(crate) mod signals;
 pub(crate) mod starts;
 mod statement;
 pub(crate) mod status;

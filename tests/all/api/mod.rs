@@ -2,6 +2,8 @@
 //! the OpenAPI document, so that a new one cannot be forgotten.
 
 mod access;
+mod by_hand;
+mod children;
 mod fan_out;
 mod idempotency;
 mod incidents;

@@ -5,6 +5,7 @@ mod act;
 mod error;
 mod runs;
 mod schedules;
+mod signals;
 mod start;
 mod workflows;
 

@@ -15,7 +15,7 @@ use backstitch_saga::Span;
 use backstitch_saga::protocol::{ClaimTasks, TaskOffer, TaskReport};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, RwLock};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -257,6 +257,8 @@ pub(crate) struct Desk {
     held: Mutex<HashMap<u64, Held>>,
     next_ticket: AtomicU64,
     slot_freed: Notify,
+    /// Shared by the tasks under way; held whole by one that must be done alone.
+    company: RwLock<()>,
     heart: Arc<Notify>,
     /// When the heart will look through the tasks next. Locked after `held`.
     next_beat: Mutex<Instant>,
@@ -286,6 +288,7 @@ impl Desk {
             held: Mutex::default(),
             next_ticket: AtomicU64::new(0),
             slot_freed: Notify::new(),
+            company: RwLock::new(()),
             heart: Arc::new(Notify::new()),
             next_beat: Mutex::new(Instant::now()),
             reports: Reports::default(),
@@ -344,7 +347,13 @@ impl Desk {
             action = offer.action.as_str(),
             attempt = offer.attempt,
         );
+        // A task over which a worker was lost is done with nothing beside it, so that others are not lost with it.
+        let (beside, alone) = match offer.alone {
+            true => (None, Some(self.company.write().await)),
+            false => (Some(self.company.read().await), None),
+        };
         let outcome = self.handlers.call(Arc::clone(&task)).instrument(span).await;
+        drop((beside, alone));
         self.reports.add(ticket, &task.offer, outcome);
     }
 

@@ -1,0 +1,161 @@
+//! Signals for runs: by the run's id, or by its business key, also before there is a run.
+
+use std::sync::Arc;
+
+use backstitch_saga::protocol::{RerunPlan, Scope, SendSignalByKey, SignalSent};
+use backstitch_saga::{By, Command, Payload, Refusal, RefusalCode, RunId, Violation};
+
+use sqlx::postgres::PgConnection;
+
+use crate::definitions::check_against;
+use crate::executor::envelope::{Answers, Envelope, Order};
+use crate::node::Node;
+use crate::store::keys;
+use crate::store::signals::{self, EarlySignal};
+use crate::{Engine, Error, reads};
+
+/// How many kept signals are delivered at once.
+const AT_ONCE: i64 = 500;
+/// After so many days a signal for a run that was never started is forgotten.
+const KEEP_DAYS: i32 = 30;
+
+impl Engine {
+    /// Sends a signal to a run. The first of its name counts.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Invalid`] when a step that waits for it wants other data; [`Error::Refused`] when
+    /// it came before, or nothing waits for it.
+    pub async fn signal(
+        &self,
+        namespace: &str,
+        run: RunId,
+        name: &str,
+        data: Payload,
+        by: By,
+    ) -> Result<(), Error> {
+        signal(self.node(), namespace, run, name, data, by).await
+    }
+
+    /// Sends a signal to the run that a business key started. When there is none yet, it is kept for 30 days until
+    /// there is.
+    ///
+    /// # Errors
+    /// As [`Engine::signal`].
+    pub async fn signal_key(
+        &self,
+        namespace: &str,
+        ask: SendSignalByKey,
+        by: By,
+    ) -> Result<SignalSent, Error> {
+        let node = self.node();
+        if let Some(run) = run_of(node, namespace, &ask).await? {
+            signal(node, namespace, run, &ask.signal, ask.data, by).await?;
+            return Ok(SignalSent { run: Some(run) });
+        }
+        ask.data.check(node.options.payload_limit).map_err(misplaced)?;
+        let early = EarlySignal {
+            namespace: namespace.to_owned(),
+            workflow: ask.workflow.clone(),
+            key: ask.key.clone(),
+            signal: ask.signal.clone(),
+            data: ask.data.text().to_owned(),
+            actor: by.actor.to_string(),
+        };
+        let mut connection = node.database.readers.acquire().await?;
+        let kept = signals::keep(&mut connection, &early).await?;
+        if kept != (early.data, early.actor) {
+            let message = format!("the signal '{}' came before, from {}", ask.signal, kept.1);
+            return Err(Error::Refused(Refusal::new(RefusalCode::AlreadySignalled, message)));
+        }
+        Ok(SignalSent { run: None })
+    }
+
+    /// What a rerun from a step would undo and do again.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Refused`].
+    pub async fn rerun_plan(
+        &self,
+        namespace: &str,
+        run: RunId,
+        from: &str,
+    ) -> Result<RerunPlan, Error> {
+        let (from, now) = (from.to_owned(), self.node().clock.now());
+        let plan = reads::read(self.node(), namespace, run, move |run| {
+            let again = run.rerun_steps(&from)?;
+            let undo = run.plan(&Scope::Steps(again.clone()), now)?;
+            Ok::<_, Refusal>(RerunPlan { undo, again })
+        });
+        Ok(plan.await??)
+    }
+}
+
+async fn run_of(
+    node: &Node,
+    namespace: &str,
+    ask: &SendSignalByKey,
+) -> Result<Option<RunId>, Error> {
+    let key = (namespace.to_owned(), ask.key.clone(), ask.workflow.clone());
+    let mut connection = node.database.readers.acquire().await?;
+    let found = keys::find(&mut connection, std::slice::from_ref(&key)).await?;
+    Ok(found.get(&key).map(|(run, _)| *run))
+}
+
+async fn signal(
+    node: &Arc<Node>,
+    namespace: &str,
+    run: RunId,
+    name: &str,
+    data: Payload,
+    by: By,
+) -> Result<(), Error> {
+    data.check(node.options.payload_limit).map_err(misplaced)?;
+    let asked = name.to_owned();
+    let schemas = reads::read(node, namespace, run, move |run| {
+        let schemas = run.signal_schemas(&asked)?;
+        Ok::<Vec<Payload>, Refusal>(schemas.into_iter().cloned().collect())
+    });
+    for schema in schemas.await?? {
+        check_against(&schema, &data, "/data")?;
+    }
+    let answers = Answers::new(1);
+    let order = Order::Command(Command::Signal { name: name.into(), data, by });
+    let envelope = Envelope::asked(run, namespace.into(), order, answers.ticket(0));
+    node.submit(vec![envelope]).map_err(|(error, _)| error)?;
+    answers.wait().await.pop().unwrap_or(Err(Error::Busy)).map(drop)
+}
+
+fn misplaced(violation: Violation) -> Error {
+    let pointer = format!("/data{}", violation.pointer);
+    Error::invalid("invalid_data", Violation { pointer, ..violation })
+}
+
+/// Brings kept signals to runs that have been started meanwhile. Answers how many. A node that dies in between leaves
+/// the signal where it was; the run takes it for the same when it comes again.
+pub(crate) async fn deliver(node: &Arc<Node>) -> Result<usize, Error> {
+    let mut connection = node.database.keepers.acquire().await?;
+    let found = signals::deliverable(&mut connection, AT_ONCE).await?;
+    let count = found.len();
+    for (run, early) in found {
+        let Ok(data) = Payload::trusted(early.data.clone()) else { continue };
+        let by = By { actor: early.actor.as_str().into(), reason: String::new() };
+        match signal(node, &early.namespace, run, &early.signal, data, by).await {
+            Ok(()) => {}
+            Err(Error::Busy | Error::Store(_)) => continue,
+            Err(error) => {
+                tracing::warn!(%run, signal = early.signal, %error, "a signal that had come early was refused");
+            }
+        }
+        signals::forget(&mut connection, &early).await?;
+    }
+    Ok(count)
+}
+
+/// Forgets signals whose runs were never started.
+pub(crate) async fn forget_old(connection: &mut PgConnection) -> Result<(), Error> {
+    let count = signals::forget_old(connection, KEEP_DAYS).await?;
+    if count > 0 {
+        tracing::warn!(count, "signals for runs that were never started are forgotten");
+    }
+    Ok(())
+}

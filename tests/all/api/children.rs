@@ -1,0 +1,123 @@
+//! Runs that are steps of other runs, with a real server: done once, told to the parent, undone with it.
+
+use std::time::Duration;
+
+use backstitch_api::Access;
+use backstitch_tests::server::{Server, send, with_json};
+use serde_json::{Value, json};
+
+async fn register(server: &Server, name: &str, steps: Value) {
+    let definition =
+        json!({"name": name, "version": 1, "steps": steps, "output": {"path": "/input"}});
+    let put = server.request("PUT", &format!("/v1/workflows/{name}/versions/1"));
+    let registered = send(with_json(put, definition)).await;
+    assert_eq!(registered.status, 201, "{registered:?}");
+}
+
+fn task(name: &str) -> Value {
+    json!({"name": name, "input": {"path": "/input"}, "compensate": {"name": format!("undo_{name}")},
+        "retry": {"max_attempts": 1}})
+}
+
+/// Does the next task of `handler`, with this outcome.
+async fn work(server: &Server, handler: &str, outcome: Value) -> Value {
+    let ask = json!({"worker": "w", "session": "0190aaaa-0000-7000-8000-000000000001",
+        "queues": {"default": [handler]}, "max": 1, "wait": "10s"});
+    for _ in 0..6 {
+        let mut claimed = server.post("/v1/tasks/claim", &ask).await.json();
+        let Some(task) = claimed["tasks"].as_array_mut().and_then(Vec::pop) else { continue };
+        let mut report = json!({"outcome": outcome});
+        for name in ["run", "step", "action", "attempt"] {
+            report[name] = task[name].clone();
+        }
+        let answer = server.post("/v1/tasks/complete", json!({"results": [report]})).await;
+        assert_eq!(answer.json()["results"][0]["status"], 200, "{answer:?}");
+        return task;
+    }
+    panic!("no task came for {handler}");
+}
+
+fn done() -> Value {
+    json!({"succeeded": {"output": 1}})
+}
+
+fn refused() -> Value {
+    json!({"failed": {"kind": "permanent", "code": "refused", "message": "no"}})
+}
+
+async fn parent(server: &Server) -> (String, String) {
+    register(server, "payments", json!([{"id": "charge", "task": task("charge")}])).await;
+    let steps = json!([
+        {"id": "pay", "child": {"workflow": "payments", "input": {"path": "/input"}}},
+        {"id": "ship", "task": task("ship"), "after": ["pay"]}]);
+    register(server, "order", steps).await;
+    let started =
+        server.post("/v1/runs", r#"{"workflow":"order","input":{"amount":5}}"#).await.json();
+    let run = format!("/v1/runs/{}", started["id"].as_str().unwrap());
+    let view = server.get(&run).await.json();
+    let child = format!("/v1/runs/{}", view["steps"][0]["child"].as_str().unwrap());
+    (run, child)
+}
+
+#[tokio::test]
+async fn a_child_is_done_once_and_undone_with_its_parent() {
+    let server = Server::start(Access::Open).await;
+    let (run, child) = parent(&server).await;
+    let charged = work(&server, "charge", done()).await;
+    assert_eq!(charged["input"]["amount"], 5);
+    let ended = server.get(&format!("{child}?wait=10s")).await.json();
+    assert_eq!(ended["outcome"], "succeeded");
+    let id = run.trim_start_matches("/v1/runs/");
+    assert_eq!(ended["parent"], json!({"run": id, "step": "pay"}));
+    assert_eq!(ended["correlation_id"], id);
+    work(&server, "ship", refused()).await;
+    work(&server, "undo_charge", done()).await;
+    let ended = server.get(&format!("{run}?wait=20s")).await.json();
+    assert_eq!(ended["outcome"], "compensated", "{ended:#}");
+    assert_eq!(server.get(&child).await.json()["outcome"], "compensated");
+    let listed = server.get("/v1/runs?workflow=payments").await.json();
+    assert_eq!(listed["items"].as_array().unwrap().len(), 1, "the child was started once");
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_child_that_fails_fails_its_step() {
+    let server = Server::start(Access::Open).await;
+    let (run, _) = parent(&server).await;
+    work(&server, "charge", refused()).await;
+    let ended = server.get(&format!("{run}?wait=20s")).await.json();
+    assert_eq!(
+        (&ended["outcome"], &ended["error"]["failure"]["code"]),
+        (&json!("failed_clean"), &json!("child_failed")),
+        "{ended:#}"
+    );
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_parent_that_is_cancelled_takes_its_child_along() {
+    let server = Server::start(Access::Open).await;
+    let (run, child) = parent(&server).await;
+    let cancelled = server.post(&format!("{run}/cancel"), r#"{"reason":"not wanted"}"#).await;
+    assert_eq!(cancelled.status, 200);
+    let ended = server.get(&format!("{run}?wait=20s")).await.json();
+    assert_eq!(ended["state"], "ended", "{ended:#}");
+    let end =
+        tokio::time::timeout(Duration::from_secs(10), server.get(&format!("{child}?wait=10s")))
+            .await;
+    assert_eq!(end.unwrap().json()["state"], "ended");
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_child_of_an_unknown_workflow_fails_its_step() {
+    let server = Server::start(Access::Open).await;
+    let steps =
+        json!([{"id": "pay", "child": {"workflow": "nobody", "input": {"path": "/input"}}}]);
+    register(&server, "order", steps).await;
+    let started = server.post("/v1/runs", r#"{"workflow":"order"}"#).await.json();
+    let run = format!("/v1/runs/{}", started["id"].as_str().unwrap());
+    let ended = server.get(&format!("{run}?wait=20s")).await.json();
+    assert_eq!(ended["outcome"], "failed_clean", "{ended:#}");
+    server.stopped().await;
+}

@@ -1,0 +1,147 @@
+//! Pausing, rerunning and deciding about steps of runs, and sending them signals.
+
+use backstitch_saga::protocol::{
+    PauseRun, RerunPlan, RerunRun, ResolveStep, RetryStep, RunView, SendSignal, SendSignalByKey,
+    SignalSent, SkipStep,
+};
+use backstitch_saga::{Payload, RunId, StepPath};
+use serde::Serialize;
+
+use super::{Client, ClientError, read};
+
+impl Client {
+    /// Sends a signal to a run: the output of the step that waits for it. The first of its name counts.
+    ///
+    /// # Errors
+    /// A problem, such as `already_signalled` or `not_awaited`; data that has no JSON form.
+    pub async fn signal(
+        &self,
+        run: RunId,
+        signal: &str,
+        data: &impl Serialize,
+    ) -> Result<RunView, ClientError> {
+        let body = SendSignal { data: payload(data)? };
+        self.send_act(&format!("v1/runs/{run}/signals/{signal}"), &body).await
+    }
+
+    /// Sends a signal to the run that a business key started, or will start.
+    ///
+    /// # Errors
+    /// As [`Client::signal`].
+    pub async fn signal_key(
+        &self,
+        workflow: &str,
+        key: &str,
+        signal: &str,
+        data: &impl Serialize,
+    ) -> Result<SignalSent, ClientError> {
+        let (workflow, key, signal) = (workflow.to_owned(), key.to_owned(), signal.to_owned());
+        let body = SendSignalByKey { workflow, key, signal, data: payload(data)? };
+        self.send_act("v1/signals", &body).await
+    }
+
+    /// Hands nothing of a run out until it is resumed.
+    ///
+    /// # Errors
+    /// A problem, such as `run_ended`.
+    pub async fn pause(&self, run: RunId, reason: &str) -> Result<RunView, ClientError> {
+        let body = PauseRun { reason: reason.to_owned(), name: None };
+        self.send_act(&format!("v1/runs/{run}/pause"), &body).await
+    }
+
+    /// Takes every pause of a run away.
+    ///
+    /// # Errors
+    /// A problem, such as `reason_missing`.
+    pub async fn resume(&self, run: RunId, reason: &str) -> Result<RunView, ClientError> {
+        let body = PauseRun { reason: reason.to_owned(), name: None };
+        self.send_act(&format!("v1/runs/{run}/resume"), &body).await
+    }
+
+    /// Lets one step or item try again, with a better input if there is one.
+    ///
+    /// # Errors
+    /// A problem, such as `nothing_to_retry`.
+    pub async fn retry_step(
+        &self,
+        run: RunId,
+        step: &StepPath,
+        input: Option<Payload>,
+        reason: &str,
+    ) -> Result<RunView, ClientError> {
+        let body = RetryStep { reason: reason.to_owned(), input };
+        self.send_act(&of_step(run, step, "retry"), &body).await
+    }
+
+    /// Goes on without a step or item, with `output` in its place if there is one.
+    ///
+    /// # Errors
+    /// A problem, such as `task_in_flight`.
+    pub async fn skip_step(
+        &self,
+        run: RunId,
+        step: &StepPath,
+        output: Option<Payload>,
+        reason: &str,
+    ) -> Result<RunView, ClientError> {
+        let body = SkipStep { reason: reason.to_owned(), output };
+        self.send_act(&of_step(run, step, "skip"), &body).await
+    }
+
+    /// Says that a step or item was done, and with what output.
+    ///
+    /// # Errors
+    /// A problem, such as `nothing_to_resolve`.
+    pub async fn resolve_step(
+        &self,
+        run: RunId,
+        step: &StepPath,
+        output: Payload,
+        reason: &str,
+    ) -> Result<RunView, ClientError> {
+        let body = ResolveStep { reason: reason.to_owned(), output, external_id: None };
+        self.send_act(&of_step(run, step, "resolve"), &body).await
+    }
+
+    /// Undoes what stands of a step and of all that followed, and goes forward again from there.
+    ///
+    /// # Errors
+    /// A problem, such as `past_pivot`.
+    pub async fn rerun(
+        &self,
+        run: RunId,
+        from: &str,
+        input: Option<Payload>,
+        reason: &str,
+    ) -> Result<RunView, ClientError> {
+        let (from, reason) = (from.to_owned(), reason.to_owned());
+        let body = RerunRun { from, reason, input, force: false, dry_run: false };
+        self.send_act(&format!("v1/runs/{run}/rerun"), &body).await
+    }
+
+    /// What [`Client::rerun`] would undo and do again.
+    ///
+    /// # Errors
+    /// A problem that says why it could not be done.
+    pub async fn rerun_plan(&self, run: RunId, from: &str) -> Result<RerunPlan, ClientError> {
+        let (from, reason) = (from.to_owned(), String::new());
+        let body = RerunRun { from, reason, input: None, force: false, dry_run: true };
+        self.send_act(&format!("v1/runs/{run}/rerun"), &body).await
+    }
+
+    async fn send_act<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        read(self.send(self.post_once(path, body)?).await?)
+    }
+}
+
+fn of_step(run: RunId, step: &StepPath, verb: &str) -> String {
+    format!("v1/runs/{run}/steps/{}/{verb}", step.to_string().replace('/', "%2F"))
+}
+
+fn payload(data: &impl Serialize) -> Result<Payload, ClientError> {
+    Payload::of(data).map_err(ClientError::Unsendable)
+}

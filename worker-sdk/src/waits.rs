@@ -1,0 +1,167 @@
+//! Steps that no worker does, while a workflow is being built: signals, sleep, and runs of other workflows.
+
+use std::marker::PhantomData;
+use std::rc::Rc;
+
+use backstitch_saga::{Child, OnFailure, Payload, Sleep, Span, Timestamp, Violation, Wait};
+use schemars::JsonSchema;
+use schemars::generate::Contract;
+
+use crate::schema;
+use crate::step::Step;
+use crate::wire::{Gives, Ref};
+use crate::workflow::{Saga, Workflow, empty_step};
+
+/// A signal that a step waits for, whose data is a `T`: from another system, or a person's decision.
+#[derive(Clone, Debug)]
+pub struct Signal<T> {
+    name: String,
+    timeout: Option<Span>,
+    on_failure: OnFailure,
+    assignee: Option<Ref<String>>,
+    title: Option<String>,
+    types: PhantomData<fn() -> T>,
+}
+
+impl<T> Signal<T> {
+    /// The signal `name`.
+    #[must_use]
+    pub fn new(name: &str) -> Signal<T> {
+        let (on_failure, types) = (OnFailure::default(), PhantomData);
+        Signal {
+            name: name.to_owned(),
+            timeout: None,
+            on_failure,
+            assignee: None,
+            title: None,
+            types,
+        }
+    }
+
+    /// For how long the step waits, from its turn on; then it fails with `signal_timeout`.
+    #[must_use]
+    pub fn timeout(self, span: Span) -> Signal<T> {
+        Signal { timeout: Some(span), ..self }
+    }
+
+    /// What it means when nothing came in time; what was done is undone without it.
+    #[must_use]
+    pub fn on_failure(self, policy: OnFailure) -> Signal<T> {
+        Signal { on_failure: policy, ..self }
+    }
+
+    /// Who is to send it.
+    #[must_use]
+    pub fn assignee(self, who: impl Gives<String>) -> Signal<T> {
+        Signal { assignee: Some(who.wire()), ..self }
+    }
+
+    /// What is to be decided, for people.
+    #[must_use]
+    pub fn title(self, text: &str) -> Signal<T> {
+        Signal { title: Some(text.to_owned()), ..self }
+    }
+}
+
+impl Saga {
+    /// A step that waits for a signal. Its output is the signal's data, which must satisfy the schema of `T`.
+    ///
+    /// ```
+    /// use backstitch_sdk::{InvalidWorkflow, Ref, Signal, Span, Task, Undo, Workflow, field};
+    /// use schemars::JsonSchema;
+    /// use serde::{Deserialize, Serialize};
+    ///
+    /// #[derive(Serialize, Deserialize, JsonSchema)]
+    /// pub struct Order { id: String, boss: String }
+    /// #[derive(Serialize, Deserialize, JsonSchema)]
+    /// pub struct Decision { approved: bool }
+    ///
+    /// pub const CHARGE: Task<Order, String> = Task::new("charge");
+    /// pub const REFUND: Undo<Order, String> = Undo::new("refund");
+    ///
+    /// pub fn order() -> Result<Workflow<Order, String>, InvalidWorkflow> {
+    ///     Workflow::build("order", 1, |saga, order: Ref<Order>| {
+    ///         let signal = Signal::<Decision>::new("approval").timeout(Span::days(3));
+    ///         let decision = saga.wait("approve", signal.assignee(field!(order.boss)));
+    ///         let rest = saga.sleep("cool-off", Span::secs(3_600)).after(&decision);
+    ///         let payment = saga.step("payment", CHARGE, &order).compensate(REFUND);
+    ///         payment.after(&rest).when(field!(decision.approved))
+    ///     })
+    /// }
+    /// # let workflow = order().expect("it is sound");
+    /// # assert_eq!(workflow.definition().steps.len(), 3);
+    /// ```
+    pub fn wait<T: JsonSchema>(&self, id: &str, signal: Signal<T>) -> Step<(), T> {
+        let index = self.steps();
+        let at = format!("/steps/{index}/wait");
+        let assignee = signal.assignee.map(|who| self.place(who, &format!("{at}/assignee")));
+        let schema = Payload::of(&schema::of::<T>(&Contract::Deserialize));
+        let schema = schema.map_err(|error| {
+            self.wrong(Violation::new(format!("{at}/schema"), "schema", error.to_string()));
+        });
+        let wait = Wait {
+            signal: signal.name,
+            timeout: signal.timeout,
+            default: None,
+            on_failure: signal.on_failure,
+            schema: schema.ok(),
+            assignee,
+            title: signal.title,
+        };
+        self.add(backstitch_saga::Step { wait: Some(wait), ..empty_step(id) });
+        self.added(id, index)
+    }
+
+    /// A step that waits for time to pass.
+    pub fn sleep(&self, id: &str, span: Span) -> Step<(), ()> {
+        let index = self.steps();
+        let sleep = Sleep { span: Some(span), until: None };
+        self.add(backstitch_saga::Step { sleep: Some(sleep), ..empty_step(id) });
+        self.added(id, index)
+    }
+
+    /// A step that waits for an instant; one that has passed is no wait.
+    pub fn sleep_until(&self, id: &str, instant: impl Gives<Timestamp>) -> Step<(), ()> {
+        let index = self.steps();
+        let until = self.place(instant.wire(), &format!("/steps/{index}/sleep/until"));
+        let sleep = Sleep { span: None, until: Some(until) };
+        self.add(backstitch_saga::Step { sleep: Some(sleep), ..empty_step(id) });
+        self.added(id, index)
+    }
+
+    /// A step that is a run of another workflow, in the version given. Undoing the step undoes the run.
+    pub fn child<In, Out>(
+        &self,
+        id: &str,
+        workflow: &Workflow<In, Out>,
+        input: impl Gives<In>,
+    ) -> Step<In, Out> {
+        let index = self.steps();
+        let input = self.place(input.wire(), &format!("/steps/{index}/child/input"));
+        let child = Child {
+            workflow: workflow.name().to_owned(),
+            version: Some(workflow.version()),
+            input,
+            on_failure: OnFailure::default(),
+        };
+        self.add(backstitch_saga::Step { child: Some(child), ..empty_step(id) });
+        self.added(id, index)
+    }
+
+    fn steps(&self) -> usize {
+        self.draft().borrow().definition.steps.len()
+    }
+
+    fn place<T>(&self, wiring: Ref<T>, pointer: &str) -> backstitch_saga::Expr {
+        self.draft().borrow_mut().place(wiring, pointer)
+    }
+
+    fn wrong(&self, violation: Violation) {
+        self.draft().borrow_mut().violations.push(violation);
+    }
+
+    fn added<In, Out>(&self, id: &str, index: usize) -> Step<In, Out> {
+        let output = Ref::path(format!("/steps/{id}"), Contract::Serialize);
+        Step::new(Rc::clone(self.draft()), index, output)
+    }
+}
