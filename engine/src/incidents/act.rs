@@ -48,6 +48,7 @@ impl IncidentAct {
 
     /// What it asks of a run, about `step`.
     fn command(self, step: Option<&StepPath>, by: By) -> Result<Command, Error> {
+        let about = step.cloned();
         let step = || {
             step.cloned().ok_or_else(|| Error::Conflict {
                 code: "no_step",
@@ -56,7 +57,7 @@ impl IncidentAct {
             })
         };
         Ok(match self {
-            IncidentAct::Retry { .. } => Command::Retry { by },
+            IncidentAct::Retry { .. } => Command::Retry { step: about, input: None, by },
             IncidentAct::MarkCompensated => Command::MarkUndone { step: step()?, by },
             IncidentAct::Compensate { scope, force } => Command::Compensate { scope, force, by },
             IncidentAct::Cancel => Command::Cancel { by },
