@@ -24,8 +24,10 @@ create table schedule_starts (
     at timestamptz not null,
     start text not null
 );
+comment on column schedule_starts.key is 'What a start by hand is asked for again by; null for all others.';
 comment on column schedule_starts.start is 'JSON: origin, instant, outcome, and the run or why there is none.';
 create index schedule_starts_by_schedule on schedule_starts (namespace, schedule, id);
+create index schedule_starts_by_key on schedule_starts (namespace, key) where key is not null;
 create index schedule_starts_by_time on schedule_starts using brin (at);
 
 -- What people did to schedules, also to those that are deleted by now.

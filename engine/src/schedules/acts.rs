@@ -136,15 +136,17 @@ impl Engine {
         must_have_reason(by)?;
         let node = self.node();
         let key = format!("schedule/{name}/trigger/{}", id.unwrap_or_else(|| node.clock.new_run()));
-        let told = || told_of(node, namespace, name, &key);
-        let mut start = told().await?;
+        if name.contains('\0') {
+            return Err(unknown(name));
+        }
+        let mut start = told_of(node, namespace, &key).await?;
         if start.is_none() {
             let row = change(node, namespace, name, "trigger", by, |row, act| {
                 let overlap = overlap.unwrap_or(row.spec.overlap);
                 Ok(row.state.trigger(&key, overlap, &act.actor, act.at.0))
             });
             drive(node, row.await?).await?;
-            start = told().await?;
+            start = told_of(node, namespace, &key).await?;
         }
         Ok(Triggered { waiting: start.is_none(), start })
     }
@@ -218,20 +220,10 @@ async fn change(
     Err(Error::Busy)
 }
 
-/// What became of the start with this key, if it came to an end lately.
-async fn told_of(
-    node: &Node,
-    namespace: &str,
-    name: &str,
-    key: &str,
-) -> Result<Option<ScheduleStart>, Error> {
-    if name.contains('\0') {
-        return Ok(None);
-    }
+/// What became of the start by hand with this key, if it came to an end.
+async fn told_of(node: &Node, namespace: &str, key: &str) -> Result<Option<ScheduleStart>, Error> {
     let mut connection = node.database.readers.acquire().await?;
-    let newest = table::starts(&mut connection, namespace, name, None, 1_000).await?;
-    let here = |(_, known, _): &(i64, Option<String>, _)| known.as_deref() == Some(key);
-    Ok(newest.into_iter().find(here).map(|(.., start)| start))
+    Ok(table::start_by_hand(&mut connection, namespace, key).await?)
 }
 
 fn must_have_reason(by: &By) -> Result<(), Error> {

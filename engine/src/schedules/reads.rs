@@ -80,8 +80,8 @@ impl Engine {
             table::starts(&mut connection, namespace, name, before, limit as i64 + 1).await?;
         let more = lines.len() > limit;
         lines.truncate(limit);
-        let next = lines.last().filter(|_| more).map(|(id, ..)| Cursor::of_start(*id));
-        Ok(Page { items: lines.into_iter().map(|(.., start)| start).collect(), next })
+        let next = lines.last().filter(|_| more).map(|(id, _)| Cursor::of_start(*id));
+        Ok(Page { items: lines.into_iter().map(|(_, start)| start).collect(), next })
     }
 
     /// What people did to a schedule, newest first; also to one that is deleted by now.

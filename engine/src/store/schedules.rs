@@ -2,7 +2,7 @@
 //! made, and what it tells goes into the history with it or not at all.
 
 use backstitch_saga::Time;
-use backstitch_saga::protocol::{ScheduleAct, ScheduleSpec, ScheduleStart};
+use backstitch_saga::protocol::{ScheduleAct, ScheduleSpec, ScheduleStart, StartOrigin};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::Row;
@@ -115,7 +115,9 @@ pub(crate) async fn write(
     told: &[Told],
     act: Option<&ScheduleAct>,
 ) -> Result<Option<i64>, sqlx::Error> {
-    let keys: Vec<Option<&str>> = told.iter().map(|one| one.key.as_deref()).collect();
+    let by_hand = |one: &&Told| one.start.origin == StartOrigin::Trigger;
+    let key = |one| Some(one).filter(by_hand).and_then(|one| one.key.as_deref());
+    let keys: Vec<Option<&str>> = told.iter().map(key).collect();
     let ats: Vec<Moment> = told.iter().map(|one| Moment(one.start.at.0)).collect();
     let starts: Result<Vec<String>, _> = told.iter().map(|one| text(&one.start)).collect();
     sqlx::query_scalar(
@@ -200,10 +202,10 @@ pub(crate) async fn starts(
     name: &str,
     before: Option<i64>,
     limit: i64,
-) -> Result<Vec<(i64, Option<String>, ScheduleStart)>, sqlx::Error> {
+) -> Result<Vec<(i64, ScheduleStart)>, sqlx::Error> {
     let rows = sqlx::query(
         "-- schedule_starts_list\n\
-         select id, key, start from schedule_starts where namespace = $1 and schedule = $2 and id < $3 \
+         select id, start from schedule_starts where namespace = $1 and schedule = $2 and id < $3 \
          order by id desc limit $4",
     )
     .bind(namespace)
@@ -212,12 +214,30 @@ pub(crate) async fn starts(
     .bind(limit)
     .fetch_all(connection)
     .await?;
-    let line = |row: &PgRow| {
-        let id: i64 = row.try_get(0)?;
-        let place = || format!("table schedule_starts, id {id}, column start");
-        Ok((id, row.try_get(1)?, read(row.try_get(2)?, place)?))
-    };
-    rows.iter().map(line).collect()
+    rows.iter().map(start_row).collect()
+}
+
+/// What became of the start by hand with this key.
+pub(crate) async fn start_by_hand(
+    connection: &mut PgConnection,
+    namespace: &str,
+    key: &str,
+) -> Result<Option<ScheduleStart>, sqlx::Error> {
+    let row = sqlx::query(
+        "-- schedule_starts_by_hand\n\
+         select id, start from schedule_starts where namespace = $1 and key = $2 order by id limit 1",
+    )
+    .bind(namespace)
+    .bind(key)
+    .fetch_optional(connection)
+    .await?;
+    row.as_ref().map(|row| start_row(row).map(|(_, start)| start)).transpose()
+}
+
+fn start_row(row: &PgRow) -> Result<(i64, ScheduleStart), sqlx::Error> {
+    let id: i64 = row.try_get(0)?;
+    let place = || format!("table schedule_starts, id {id}, column start");
+    Ok((id, read(row.try_get(1)?, place)?))
 }
 
 /// Forgets what was told before `before`.

@@ -46,7 +46,7 @@ pub struct ScheduleSpec {
     /// How many starts may wait under the overlap policy `queue`, 1 to 100.
     #[serde(default = "one")]
     pub queue_limit: u32,
-    /// A start that could not be made in time is made up for, if it is not later than this.
+    /// A start that could not be made in time is made up for, if it is not later than this; `10s` to `366d`.
     #[serde(default = "an_hour")]
     pub catch_up: Span,
     /// Each start is put off by up to so much, always by the same for the same instant; at most `1d`.

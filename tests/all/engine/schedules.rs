@@ -292,3 +292,29 @@ async fn a_schedule_runs_by_itself() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
+
+#[tokio::test]
+async fn a_node_that_dies_leaves_no_instant_out() {
+    let url = database().await;
+    let (first, second) = (node(&url, |_| {}).await, node(&url, |_| {}).await);
+    first.register(NS, &chain("one", &["a"])).await.unwrap();
+    let text = r#"{"cron":"* * * * * *","workflow":"one","overlap":"allow"}"#;
+    let spec: ScheduleSpec = serde_json::from_str(text).unwrap();
+    first.put_schedule(NS, NAME, spec, &by()).await.unwrap();
+    let started = async || second.schedule(NS, NAME).await.unwrap().counts.started;
+    while started().await < 2 {
+        tokio::task::yield_now().await;
+    }
+    drop(first);
+    let limit = tokio::time::Instant::now() + Duration::from_secs(30);
+    while started().await < 6 {
+        assert!(tokio::time::Instant::now() < limit, "nobody goes on");
+        tokio::task::yield_now().await;
+    }
+    second.pause_schedule(NS, NAME, &by()).await.unwrap();
+    let starts = second.schedule_starts(NS, NAME, None, 100).await.unwrap().items;
+    let instants: Vec<i64> = starts.iter().map(|one| one.scheduled_for.0.0).collect();
+    assert!(instants.windows(2).all(|two| two[0] - two[1] == 1_000), "{instants:?}");
+    let runs: std::collections::HashSet<_> = starts.iter().map(|one| one.run).collect();
+    assert_eq!(runs.len(), starts.len(), "each instant has its own run");
+}
