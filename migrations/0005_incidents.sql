@@ -16,6 +16,10 @@ create index incidents_open_by_fingerprint on incidents (namespace, fingerprint,
 create index incidents_by_time on incidents (namespace, opened_at, run_id, incident);
 create index incidents_by_step on incidents (run_id, step, fingerprint);
 
+-- For the guard against a bad deploy: what opened lately, and whether it was seen before.
+create index incidents_recent on incidents (opened_at) where resolved_at is null;
+create index incidents_by_fingerprint on incidents (namespace, fingerprint, opened_at);
+
 -- What people add to an incident is in no journal: these two are the truth of it. The notes also keep every change of
 -- who has it.
 create table incident_notes (
@@ -105,6 +109,28 @@ create table job_items (
 );
 create index job_items_waiting on job_items (job_id, position) where state = 'waiting';
 create index job_items_by_run on job_items (job_id, run_id);
+
+-- Workflows whose new runs are held, by whom and why; those that are over stay.
+create table workflow_pauses (
+    namespace text not null,
+    workflow text not null,
+    id bigint generated always as identity,
+    since timestamptz not null,
+    actor text not null,
+    reason text not null,
+    fingerprint text,
+    runs integer,
+    resumed_at timestamptz,
+    resumed_by text,
+    resume_reason text,
+    released_at timestamptz,
+    primary key (namespace, workflow, id)
+);
+comment on column workflow_pauses.fingerprint is 'The new cause for which the guard paused it; none when a person did.';
+comment on column workflow_pauses.released_at is 'When all runs that it held had been let go.';
+create unique index workflow_pauses_open on workflow_pauses (namespace, workflow) where resumed_at is null;
+create index workflow_pauses_over on workflow_pauses (resumed_at) where resumed_at is not null and released_at is null;
+create index workflow_pauses_by_id on workflow_pauses (namespace, id);
 
 -- Read-only views for people; see docs/sql-views.md. Nothing of the engine reads them.
 create schema if not exists backstitch;

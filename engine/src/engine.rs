@@ -95,6 +95,7 @@ impl Engine {
             definitions: Definitions::default(),
             waiters: Waiters::default(),
             boards: crate::status::Boards::default(),
+            pauses: crate::pauses::Pauses::default(),
             credentials: credentials::Cache::default(),
             shards: doors,
             turns: Semaphore::new(tuning.writers.max(1)),

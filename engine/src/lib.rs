@@ -26,6 +26,7 @@ pub mod local_postgres;
 mod loops;
 mod node;
 mod options;
+mod pauses;
 mod reads;
 mod schedules;
 mod signals;

@@ -193,6 +193,8 @@ pub enum Chore {
     LookForTasks,
     /// Take back what was put aside for workers that do not fetch it.
     TakeBack,
+    /// Look for bad deploys, learn which workflows are paused, let go what is not any more.
+    Guard,
     /// Work on jobs: one verb on many.
     WorkJobs,
     /// Make partitions ahead of time, drop those past retention, forget old nodes.
@@ -215,6 +217,7 @@ pub(crate) async fn once(node: &Arc<Node>, chore: Chore) -> Result<usize, Error>
         Chore::Wake => wake(node).await,
         Chore::LookForTasks => look_for_tasks(node).await,
         Chore::TakeBack => Ok(take_back(node, false)),
+        Chore::Guard => crate::pauses::guard(node).await,
         Chore::WorkJobs => crate::jobs::work(node).await,
         Chore::KeepHouse => keep_house(node).await.map(|()| 0),
         Chore::TakeAsked => inbox::take(node).await,
@@ -235,6 +238,7 @@ pub(crate) fn spawn(node: &Arc<Node>) -> Vec<JoinHandle<()>> {
         tokio::spawn(every(node.clone(), tuning.wake_every, Chore::Wake)),
         tokio::spawn(every(node.clone(), tuning.wake_every, Chore::DeliverSignals)),
         tokio::spawn(every(node.clone(), tuning.credit_grace / 4, Chore::TakeBack)),
+        tokio::spawn(every(node.clone(), tuning.beat_every, Chore::Guard)),
         tokio::spawn(every(node.clone(), tuning.wake_every, Chore::WorkJobs)),
         tokio::spawn(every(node.clone(), Duration::from_secs(3_600), Chore::KeepHouse)),
         tokio::spawn(every(node.clone(), Duration::from_secs(60), Chore::ForgetAnswers)),

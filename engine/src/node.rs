@@ -28,6 +28,7 @@ pub(crate) struct Node {
     pub(crate) handover: HandOver,
     pub(crate) waiters: Waiters,
     pub(crate) boards: crate::status::Boards,
+    pub(crate) pauses: crate::pauses::Pauses,
     pub(crate) credentials: crate::credentials::Cache,
     pub(crate) shards: Vec<ShardDoor>,
     /// A shard writes when it has one of these.

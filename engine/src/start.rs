@@ -131,6 +131,7 @@ async fn order(node: &Node, namespace: &Arc<str>, request: StartRun) -> Result<S
         input,
         holds: Vec::new(),
         parent: None,
+        holds: node.pauses.holds(namespace, &workflow.graph.definition.name),
     };
     Ok(StartOrder { start, workflow, key: key.map(|(_, start)| start) })
 }

@@ -95,6 +95,7 @@ async fn count(node: &Node, namespace: &str) -> Result<StatusView, Error> {
         database_reachable: true,
         incidents: IncidentCounts { as_of, open, kinds },
         runs: counts.runs.into_iter().map(|(state, count)| (state, number(count))).collect(),
+        paused_workflows: node.pauses.of(namespace),
         oldest_task: counts.oldest_task.map(Timestamp),
     })
 }

@@ -85,6 +85,17 @@ pub(crate) fn note() -> Value {
     json!({ "note": "The bank looks into it" })
 }
 
+pub(crate) fn pauses() -> Value {
+    json!({
+        "items": [{
+            "workflow": "place-order", "since": AT, "actor": "backstitch",
+            "reason": "20 runs opened incidents of one new cause since 10:01:58 UTC: suspected bad deploy",
+            "fingerprint": FINGERPRINT, "runs": 20, "resumed_at": "2026-01-31T10:20:00.000Z",
+            "resumed_by": "ann", "resume_reason": "Rolled back"
+        }]
+    })
+}
+
 pub(crate) fn acts() -> Value {
     json!({
         "items": [{
@@ -117,6 +128,7 @@ mod tests {
         reads_as::<Page<IncidentGroup>>(&groups());
         reads_as::<IncidentCounts>(&counts());
         reads_as::<StatusView>(&status());
+        reads_as::<Page<PauseView>>(&pauses());
         reads_as::<Page<ActLine>>(&acts());
     }
 }

@@ -7,6 +7,7 @@ mod incident_acts;
 mod incidents;
 mod jobs;
 mod ops;
+mod pauses;
 mod runs;
 mod schedules;
 mod signals;
@@ -85,6 +86,9 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(incident_acts::abandon))
         .routes(routes!(incident_acts::assign))
         .routes(routes!(incident_acts::note))
+        .routes(routes!(pauses::list))
+        .routes(routes!(pauses::pause))
+        .routes(routes!(pauses::resume))
         .routes(routes!(jobs::list, jobs::create))
         .routes(routes!(jobs::show))
         .routes(routes!(jobs::items))

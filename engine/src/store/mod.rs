@@ -19,6 +19,7 @@ pub(crate) mod migrations;
 pub(crate) mod moment;
 pub(crate) mod nodes;
 pub(crate) mod partitions;
+pub(crate) mod pauses;
 pub(crate) mod ready;
 pub(crate) mod runs;
 pub(crate) mod schedules;

@@ -341,6 +341,9 @@ pub struct StatusView {
     pub incidents: IncidentCounts,
     /// Runs that have not ended, by state; states without any are left out.
     pub runs: BTreeMap<String, u64>,
+    /// Workflows whose new runs are held; see `GET /v1/pauses`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paused_workflows: Vec<String>,
     /// Since when the oldest task on offer waits for a worker; none when no task waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_task: Option<Timestamp>,
@@ -351,9 +354,44 @@ impl Default for StatusView {
     fn default() -> Self {
         let as_of = Timestamp(Time::default());
         let incidents = IncidentCounts { as_of, open: 0, kinds: Vec::new() };
-        let (runs, oldest_task) = (BTreeMap::new(), None);
-        StatusView { as_of, database_reachable: false, incidents, runs, oldest_task }
+        StatusView {
+            as_of,
+            database_reachable: false,
+            incidents,
+            runs: BTreeMap::new(),
+            paused_workflows: Vec::new(),
+            oldest_task: None,
+        }
     }
+}
+
+/// One line of `GET /v1/pauses`: a time in which the new runs of a workflow are held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PauseView {
+    /// The workflow.
+    pub workflow: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// By whom; `backstitch` when the guard did it.
+    pub actor: String,
+    /// Why.
+    pub reason: String,
+    /// The new cause for which the guard did it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
+    /// How many runs had opened incidents of it by then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs: Option<u32>,
+    /// When somebody let it go on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumed_at: Option<Timestamp>,
+    /// Who.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumed_by: Option<String>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume_reason: Option<String>,
 }
 
 /// How many open incidents of one kind there are.

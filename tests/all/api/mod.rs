@@ -9,6 +9,7 @@ mod idempotency;
 mod incidents;
 mod input;
 mod jobs;
+mod pauses;
 mod promises;
 mod schedules;
 mod search;

@@ -1,0 +1,174 @@
+//! Workflows whose new runs are held: by a person, or by the guard against a bad deploy. A start is accepted as ever;
+//! nothing of the run is handed out until the workflow goes on. Runs that have begun are left alone.
+//!
+//! Each node knows what is paused and asks anew every second. A start that slipped through a second late is not held,
+//! and one that was held a second late is let go with the others: that is why releasing goes on for a while.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use backstitch_saga::protocol::{Page, PauseView};
+use backstitch_saga::{By, Command, Hold, HoldKind, Refusal, RefusalCode, Span, Time};
+use futures::future::join_all;
+
+use crate::cursor::Cursor;
+use crate::incidents::page;
+use crate::node::Node;
+use crate::store::pauses::{self as table, Over, Suspicion};
+use crate::{Engine, Error, definitions};
+
+/// Under which name the guard acts.
+const GUARD: &str = "backstitch";
+/// In so many runs one new cause is a bad deploy,
+const RUNS: i64 = 20;
+/// when it comes up within this time,
+const WINDOW: Span = Span::secs(300);
+/// and was not seen for so long before.
+const NEW: Span = Span::secs(3_600);
+/// How many runs are let go with one look.
+const RELEASED: i64 = 100;
+/// For how long after a resume runs are looked for that were held late.
+const LATE: Span = Span::secs(30);
+
+/// What is paused, as this node knows: the reason by namespace and workflow.
+#[derive(Debug, Default)]
+pub(crate) struct Pauses(RwLock<HashMap<(String, String), String>>);
+
+impl Pauses {
+    /// What a run of this workflow that starts now must wait for.
+    pub(crate) fn holds(&self, namespace: &str, workflow: &str) -> Vec<(Hold, String)> {
+        let paused = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if paused.is_empty() {
+            return Vec::new();
+        }
+        let reason = paused.get(&(namespace.to_owned(), workflow.to_owned()));
+        let hold = |reason: &String| {
+            (Hold::new(HoldKind::WorkflowPaused, workflow), format!("paused: {reason}"))
+        };
+        reason.map(hold).into_iter().collect()
+    }
+
+    /// The workflows of a namespace that are paused, sorted.
+    pub(crate) fn of(&self, namespace: &str) -> Vec<String> {
+        let paused = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let ours = paused.keys().filter(|(owner, _)| owner == namespace);
+        let mut workflows: Vec<String> = ours.map(|(_, workflow)| workflow.clone()).collect();
+        workflows.sort_unstable();
+        workflows
+    }
+
+    fn learn(&self, paused: Vec<(String, String, String)>) {
+        let paused = paused.into_iter().map(|(namespace, name, why)| ((namespace, name), why));
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = paused.collect();
+    }
+}
+
+impl Engine {
+    /// Holds the new runs of a workflow. One that is paused already stays so, for the reason it has.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Refused`] without a reason.
+    pub async fn pause_workflow(
+        &self,
+        namespace: &str,
+        workflow: &str,
+        by: &By,
+    ) -> Result<(), Error> {
+        self.turn_workflow(namespace, workflow, by, true).await
+    }
+
+    /// Lets a paused workflow go on: new runs begin, and those that were held are let go, the oldest first.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Refused`] without a reason.
+    pub async fn resume_workflow(
+        &self,
+        namespace: &str,
+        workflow: &str,
+        by: &By,
+    ) -> Result<(), Error> {
+        self.turn_workflow(namespace, workflow, by, false).await
+    }
+
+    async fn turn_workflow(
+        &self,
+        namespace: &str,
+        workflow: &str,
+        by: &By,
+        pause: bool,
+    ) -> Result<(), Error> {
+        definitions::view(self.pool(), namespace, workflow, None).await?;
+        if by.reason.trim().is_empty() {
+            let message = "say why: a reason is kept";
+            return Err(Error::Refused(Refusal::new(RefusalCode::ReasonMissing, message)));
+        }
+        let (now, who) = (self.node().clock.now(), (&*by.actor, by.reason.as_str()));
+        let mut connection = self.pool().acquire().await?;
+        if pause {
+            table::pause(&mut connection, namespace, workflow, now, who).await?;
+        } else {
+            table::resume(&mut connection, namespace, workflow, now, who).await?;
+        }
+        self.node().pauses.learn(table::paused(&mut connection).await?);
+        Ok(())
+    }
+
+    /// What was paused, newest first; `after` is the cursor of the page before.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the cursor is not one of ours.
+    pub async fn pauses(
+        &self,
+        namespace: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<PauseView>, Error> {
+        let before = after.map(|text| Cursor::place('p', text, |place| place.parse::<i64>().ok()));
+        let before = before.transpose()?.unwrap_or(i64::MAX);
+        let limit = limit.clamp(1, 1_000);
+        let mut connection = self.pool().acquire().await?;
+        let beyond = i64::from(limit) + 1;
+        let found = table::list(&mut connection, namespace, before, beyond).await?;
+        let Page { items, next } = page(found, limit, |(id, _)| Cursor::of('p', &id.to_string()));
+        Ok(Page { items: items.into_iter().map(|(_, pause)| pause).collect(), next })
+    }
+}
+
+/// Looks for bad deploys, learns what is paused, lets go what is not any more. Answers how many runs were let go.
+pub(crate) async fn guard(node: &Arc<Node>) -> Result<usize, Error> {
+    let mut connection = node.database.keepers.acquire().await?;
+    let now = node.clock.now();
+    let ago = |span: Span| Time(now.0.saturating_sub(i64::try_from(span.0).unwrap_or(0)));
+    let since = ago(WINDOW);
+    let suspicion = Suspicion { runs: RUNS, since, unseen_since: ago(NEW) };
+    for (namespace, workflow, reason) in
+        table::guard(&mut connection, GUARD, now, suspicion).await?
+    {
+        tracing::warn!(namespace, workflow, reason, "a workflow was paused by the guard");
+    }
+    node.pauses.learn(table::paused(&mut connection).await?);
+    let mut released = 0;
+    for over in table::over(&mut connection).await? {
+        let held = table::held(&mut connection, &over.namespace, &over.workflow, RELEASED).await?;
+        let count = held.len();
+        let done = join_all(held.into_iter().map(|run| release(node, &over, run))).await;
+        released += done.iter().filter(|done| **done).count();
+        if count == 0 && now > over.at.after(LATE) {
+            table::released(&mut connection, &over, now).await?;
+        }
+    }
+    Ok(released)
+}
+
+async fn release(node: &Arc<Node>, over: &Over, run: backstitch_saga::RunId) -> bool {
+    let hold = Hold::new(HoldKind::WorkflowPaused, over.workflow.as_str());
+    let by = By { actor: over.actor.as_str().into(), reason: over.reason.clone() };
+    let command = Command::Unhold { hold: Some(hold), by: Some(by) };
+    match node.ask(&over.namespace, run, command).await {
+        Ok(_) => true,
+        Err(error) => {
+            tracing::debug!(%run, %error, "a held run is let go later");
+            false
+        }
+    }
+}
