@@ -135,25 +135,25 @@ create index workflow_pauses_by_id on workflow_pauses (namespace, id);
 -- Read-only views for people; see docs/sql-views.md. Nothing of the engine reads them.
 create schema if not exists backstitch;
 
-create view backstitch.runs as
+create view backstitch.run as
 select r.id, r.namespace, r.workflow, r.version, r.key, coalesce(r.correlation_id, r.id::text) as correlation_id,
     coalesce(r.labels, '{}') as labels, r.state, r.outcome,
     array(select c from unnest(r.conditions) c where strpos(c, ':') = 0) as conditions,
     array(select split_part(c, ':', 2) from unnest(r.conditions) c where c like 'StepUnknown:%') as unknown_in,
     r.started_at, r.ended_at
 from runs r;
-comment on view backstitch.runs is 'Runs. unknown_in: systems in which something may have happened.';
+comment on view backstitch.run is 'Runs. unknown_in: systems in which something may have happened.';
 
-create view backstitch.incidents as
+create view backstitch.incident as
 select i.run_id || '-' || i.incident as id, i.namespace, i.run_id, i.incident as number, i.workflow, i.step, i.kind,
     case when i.resolved_at is null then 'open' else 'resolved' end as state, i.code, i.message, i.fingerprint,
     a.assignee, i.opened_at, i.resolved_at
 from incidents i left join incident_assignees a on a.run_id = i.run_id and a.incident = i.incident;
-comment on view backstitch.incidents is 'What needs, or needed, a person.';
+comment on view backstitch.incident is 'What needs, or needed, a person.';
 
-create view backstitch.acts as
+create view backstitch.act as
 select namespace, run_id, seq, at, workflow, actor, verb, step, reason from acts;
-comment on view backstitch.acts is 'What people did to runs.';
+comment on view backstitch.act is 'What people did to runs.';
 
 -- A failure may speak of U+0000, which jsonb has no place for.
 create view backstitch.history as
@@ -165,15 +165,15 @@ cross join lateral jsonb_each(case jsonb_typeof(e.event) when 'object' then e.ev
     else jsonb_build_object(e.event #>> '{}', '{}'::jsonb) end) as t(type, event);
 comment on view backstitch.history is 'Events of runs in order (seq, place). Ask for one run_id.';
 
-create view backstitch.documents as
+create view backstitch.document as
 select j.run_id, j.seq, (d.slot - 1)::integer as slot, d.document
 from journal j
 cross join lateral jsonb_array_elements(j.payloads::jsonb) with ordinality as d(document, slot)
 where j.payloads is not null;
-comment on view backstitch.documents is 'Inputs, outputs and other documents, by the record and the slot that events name.';
+comment on view backstitch.document is 'Inputs, outputs and other documents, by the record and the slot that events name.';
 
 -- The last of each kind of event, by its place in the history, says how a step or item stands.
-create view backstitch.steps as
+create view backstitch.step as
 with told as (
     select h.run_id, h.event ->> 'step' as path, array[h.seq, h.place] as place, h.at, h.type, h.event,
         h.event ->> 'action' as action
@@ -206,13 +206,13 @@ select t.run_id, split_part(t.path, '/', 1) as step, nullif(split_part(t.path, '
         or t.type in ('succeeded', 'gave_up')) as place_ended
 from told t
 group by t.run_id, t.path;
-comment on view backstitch.steps is 'Steps and items as the history tells them; place_* is where it does. Ask for one run_id.';
+comment on view backstitch.step is 'Steps and items as the history tells them; place_* is where it does. Ask for one run_id.';
 
-create view backstitch.items as
-select * from backstitch.steps where item is not null;
-comment on view backstitch.items is 'The same, only items of map steps.';
+create view backstitch.item as
+select * from backstitch.step where item is not null;
+comment on view backstitch.item is 'The same, only items of map steps.';
 
-create view backstitch.effects as
+create view backstitch.effect as
 select s.run_id, s.step, s.item, s.external_id,
     case
         when s.place_undone > greatest(s.place_succeeded, s.place_doubted) then 'reverted'
@@ -222,6 +222,6 @@ select s.run_id, s.step, s.item, s.external_id,
         else 'not_applied'
     end as effect,
     s.last_at
-from backstitch.steps s
+from backstitch.step s
 where s.began_at is not null;
-comment on view backstitch.effects is 'Whether the effect of a step or item stands, as the history tells. Ask for one run_id.';
+comment on view backstitch.effect is 'Whether the effect of a step or item stands, as the history tells. Ask for one run_id.';

@@ -9,7 +9,7 @@ use backstitch_tests::node::{Hand, NS, start};
 use backstitch_tests::server::{Server, send, with_json};
 use serde_json::{Value, json};
 
-use super::incidents::{all, audit, failing, parking};
+use super::incidents::{all, audit, fail, failing, parking};
 
 async fn turn(server: &Server, workflow: &str, verb: &str, reason: &str) -> Value {
     let request = server.request("POST", &format!("/v1/workflows/{workflow}/{verb}"));
@@ -86,7 +86,8 @@ async fn a_bad_deploy_pauses_its_workflow_once() {
     failing(&server, &hand, "order", 19, "null_pointer").await;
     server.engine.run_once(Chore::Guard).await.unwrap();
     assert_eq!(server.get("/v1/pauses").await.json()["items"], json!([]), "19 are not enough");
-    failing(&server, &hand, "order", 1, "null_pointer").await;
+    started(&server, "order").await;
+    fail(&hand, &hand.one().await, "null_pointer", "card 4799 of 'c-99' has expired").await;
     server.engine.run_once(Chore::Guard).await.unwrap();
     let pauses = all(&server, "/v1/pauses?").await;
     let groups = all(&server, "/v1/incidents/groups?").await;

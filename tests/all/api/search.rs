@@ -87,7 +87,7 @@ async fn runs_are_found_by_what_happened_to_them() {
 /// What the view says of the effects of a run, counted as the run itself counts them.
 async fn effects(connection: &mut PgConnection, run: RunId) -> BTreeMap<String, i64> {
     let rows: Vec<(String, i64)> = sqlx::query_as(
-        "select effect, count(*) from backstitch.effects where run_id = $1 group by effect",
+        "select effect, count(*) from backstitch.effect where run_id = $1 group by effect",
     )
     .bind(run.0)
     .fetch_all(connection)
@@ -128,8 +128,8 @@ async fn the_views_say_what_the_runs_say() {
     let bulk = effects(&mut connection, runs[3]).await;
     assert_eq!(bulk.get("applied"), Some(&1), "{bulk:?}");
     let (items, steps): (i64, i64) = sqlx::query_as(
-        "select (select count(*) from backstitch.items where run_id = $1), \
-         (select count(*) from backstitch.steps where run_id = $1)",
+        "select (select count(*) from backstitch.item where run_id = $1), \
+         (select count(*) from backstitch.step where run_id = $1)",
     )
     .bind(runs[3].0)
     .fetch_one(&mut connection)
@@ -137,7 +137,7 @@ async fn the_views_say_what_the_runs_say() {
     .unwrap();
     assert_eq!((items, steps), (3, 4), "the map and its items");
     let (state, unknown): (String, Vec<String>) =
-        sqlx::query_as("select state, unknown_in from backstitch.runs where id = $1")
+        sqlx::query_as("select state, unknown_in from backstitch.run where id = $1")
             .bind(runs[2].0)
             .fetch_one(&mut connection)
             .await
@@ -168,13 +168,13 @@ async fn a_reader_of_the_views_reads_nothing_else() {
     let text =
         format!("create role {role};\n{}set role {role};", grants.replace("reporting", &role));
     sqlx::raw_sql(sqlx::AssertSqlSafe(text)).execute(&mut connection).await.unwrap();
-    for view in ["runs", "incidents", "acts", "history", "steps", "items", "effects"] {
+    for view in ["run", "incident", "act", "history", "step", "item", "effect"] {
         let text = format!("select count(*) from backstitch.{view}");
         let read: Result<i64, _> =
             sqlx::query_scalar(sqlx::AssertSqlSafe(text)).fetch_one(&mut connection).await;
         assert!(read.is_ok(), "{view}: {read:?}");
     }
-    for table in ["backstitch.documents", "journal", "runs", "credentials"] {
+    for table in ["backstitch.document", "journal", "runs", "credentials"] {
         let text = format!("select count(*) from {table}");
         let read: Result<i64, _> =
             sqlx::query_scalar(sqlx::AssertSqlSafe(text)).fetch_one(&mut connection).await;
