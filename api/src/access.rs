@@ -77,6 +77,8 @@ pub(crate) const RULES: &[(&str, &str, Right)] = &[
     ("GET", "/v1/incidents/counts", Right::Read),
     ("GET", "/v1/incidents/{incident}", Right::Read),
     ("POST", "/v1/incidents/{incident}/retry", Right::Act),
+    ("POST", "/v1/incidents/{incident}/skip", Right::Act),
+    ("POST", "/v1/incidents/{incident}/resolve", Right::Act),
     ("POST", "/v1/incidents/{incident}/mark-compensated", Right::Act),
     ("POST", "/v1/incidents/{incident}/compensate", Right::Act),
     ("POST", "/v1/incidents/{incident}/cancel", Right::Act),

@@ -3,7 +3,7 @@
 use backstitch_saga::Graph;
 use backstitch_saga::protocol::{
     ActOnRun, AssignIncident, ClaimTasks, CompensateRun, CompleteTasks, NewJob, Overlap, Problem,
-    RetryIncident, ScheduleSpec, StartRun, StartRuns,
+    RetryStep, ScheduleSpec, StartRun, StartRuns,
 };
 use serde_json::Value;
 
@@ -53,7 +53,7 @@ fn the_requests_of_a_night_are_read() {
         match (value.get("verb"), value.get("assignee")) {
             (Some(_), _) => drop(serde_json::from_str::<NewJob>(body).expect("a job")),
             (_, Some(_)) => drop(serde_json::from_str::<AssignIncident>(body).expect("a gift")),
-            _ => drop(serde_json::from_str::<RetryIncident>(body).expect("an act")),
+            _ => drop(serde_json::from_str::<RetryStep>(body).expect("an act")),
         }
         read += 1;
     }

@@ -219,6 +219,9 @@ fn check(asked: &NewJob) -> Result<Many, Error> {
     if asked.reason.trim().is_empty() && !asked.dry_run {
         wrong("/reason", "reason_missing", "Say why: it is kept in the history of each run");
     }
+    if asked.verb == Verb::Resolve {
+        wrong("/verb", "out_of_range", "Each has its own output: resolve them one by one");
+    }
     let many = match (&asked.incidents, &asked.runs) {
         (Some(filter), None) => {
             if filter.state == Some(IncidentState::Resolved) {
@@ -232,7 +235,7 @@ fn check(asked: &NewJob) -> Result<Many, Error> {
             Some(Many::Incidents(open))
         }
         (None, Some(filter)) => {
-            if matches!(asked.verb, Verb::MarkCompensated) {
+            if matches!(asked.verb, Verb::MarkCompensated | Verb::Skip) {
                 wrong("/verb", "out_of_range", "This verb is for incidents: it needs a step");
             }
             Some(Many::Runs(Box::new(filter.into())))

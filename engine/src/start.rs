@@ -129,7 +129,6 @@ async fn order(node: &Node, namespace: &Arc<str>, request: StartRun) -> Result<S
         correlation_id: correlation_id.map(Arc::from),
         labels,
         input,
-        holds: Vec::new(),
         parent: None,
         holds: node.pauses.holds(namespace, &workflow.graph.definition.name),
     };

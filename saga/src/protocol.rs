@@ -27,7 +27,7 @@ pub use acts::{
 pub use incidents::{
     ActLine, ActOnIncident, AssignIncident, AttemptView, CompensateIncident, IncidentCounts,
     IncidentFilter, IncidentGroup, IncidentId, IncidentLine, IncidentNote, IncidentState,
-    IncidentView, KindCount, NoteIncident, PauseView, RetryIncident, StatusView, Verb,
+    IncidentView, KindCount, NoteIncident, PauseView, StatusView, Verb,
 };
 pub use jobs::{
     ActOnJob, Canary, ItemState, JobItem, JobPlan, JobProgress, JobState, JobView, NewJob,

@@ -2,18 +2,12 @@
 
 use backstitch_saga::protocol::{
     ActOnIncident, ActOnJob, AssignIncident, CompensateIncident, CompensateRun, IncidentFilter,
-    NewJob, NoteIncident, RetryIncident, RunsFilter,
+    NewJob, NoteIncident, RunsFilter,
 };
 
 use super::{Check, Findings, MAX_KEY, MAX_MESSAGE, MAX_NAME, MAX_REASON};
 
 impl Check for ActOnIncident {
-    fn check(&self, findings: &mut Findings) {
-        findings.prose("/reason", &self.reason, MAX_REASON);
-    }
-}
-
-impl Check for RetryIncident {
     fn check(&self, findings: &mut Findings) {
         findings.prose("/reason", &self.reason, MAX_REASON);
     }

@@ -31,7 +31,7 @@ pub(crate) fn incident() -> Value {
             "kind": "permanent", "code": "card_declined", "message": "card 4711 has expired"
         }
     }]);
-    view["next"] = json!(["retry", "compensate", "cancel", "abandon"]);
+    view["next"] = json!(["retry", "skip", "resolve", "compensate", "cancel", "abandon"]);
     view["notes"] = json!([
         { "at": AT, "actor": "bob", "assignee": "ann" },
         { "at": AT, "actor": "ann", "note": "The bank looks into it" }
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn requests_are_accepted() {
-        is_accepted::<RetryIncident>(&retry());
+        is_accepted::<RetryStep>(&retry());
         is_accepted::<CompensateIncident>(&compensate());
         is_accepted::<ActOnIncident>(&reason());
         is_accepted::<AssignIncident>(&assign());

@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use backstitch_engine::IncidentAct;
 use backstitch_saga::protocol::{
     ActOnIncident, AssignIncident, CompensateIncident, IncidentId, IncidentView, NoteIncident,
-    RetryIncident,
+    ResolveStep, RetryStep, SkipStep,
 };
 
 use crate::access::Caller;
@@ -21,7 +21,7 @@ use crate::query::{NoQuery, PathOf, QueryOf};
 #[utoipa::path(
     post, path = "/v1/incidents/{incident}/retry", tag = "incidents", operation_id = "retry_incident",
     params(("incident" = IncidentId, Path, description = "The incident's id")),
-    request_body(content = RetryIncident, example = json!(examples::retry())),
+    request_body(content = RetryStep, example = json!(examples::retry())),
     responses(
         (status = 200, description = "The incident as it is now.", body = IncidentView),
         (status = 409, description = "It is resolved (`incident_resolved`), or its step is not parked or blocked (`nothing_to_retry`)."),
@@ -32,9 +32,52 @@ pub(crate) async fn retry(
     caller: Caller,
     PathOf(id): PathOf<IncidentId>,
     _: QueryOf<NoQuery>,
-    Body(ask): Body<RetryIncident>,
+    Body(ask): Body<RetryStep>,
 ) -> Answer {
     let what = IncidentAct::Retry { input: ask.input };
+    act(&app, &caller, id, what, ask.reason).await
+}
+
+/// Go on without the step of an incident
+///
+/// With `output` that stands in its place; without it, what needs the step's output is skipped too.
+#[utoipa::path(
+    post, path = "/v1/incidents/{incident}/skip", tag = "incidents", operation_id = "skip_incident",
+    params(("incident" = IncidentId, Path, description = "The incident's id")),
+    request_body(content = SkipStep, example = json!(crate::examples::acts::skip_step())),
+    responses(
+        (status = 200, description = "The incident as it is now.", body = IncidentView),
+        (status = 409, description = "It is resolved (`incident_resolved`), or a worker has the step (`task_in_flight`)."),
+    )
+)]
+pub(crate) async fn skip(
+    State(app): Shared,
+    caller: Caller,
+    PathOf(id): PathOf<IncidentId>,
+    _: QueryOf<NoQuery>,
+    Body(ask): Body<SkipStep>,
+) -> Answer {
+    act(&app, &caller, id, IncidentAct::Skip { output: ask.output }, ask.reason).await
+}
+
+/// Say that the step of an incident was done, and with what output
+#[utoipa::path(
+    post, path = "/v1/incidents/{incident}/resolve", tag = "incidents", operation_id = "resolve_incident",
+    params(("incident" = IncidentId, Path, description = "The incident's id")),
+    request_body(content = ResolveStep, example = json!(crate::examples::acts::resolve_step())),
+    responses(
+        (status = 200, description = "The incident as it is now.", body = IncidentView),
+        (status = 409, description = "It is resolved (`incident_resolved`), or a worker has the step (`task_in_flight`)."),
+    )
+)]
+pub(crate) async fn resolve(
+    State(app): Shared,
+    caller: Caller,
+    PathOf(id): PathOf<IncidentId>,
+    _: QueryOf<NoQuery>,
+    Body(ask): Body<ResolveStep>,
+) -> Answer {
+    let what = IncidentAct::Resolve { output: ask.output, external_id: ask.external_id };
     act(&app, &caller, id, what, ask.reason).await
 }
 

@@ -80,6 +80,8 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(start_requests::retry))
         .routes(routes!(start_requests::dismiss))
         .routes(routes!(incident_acts::retry))
+        .routes(routes!(incident_acts::skip))
+        .routes(routes!(incident_acts::resolve))
         .routes(routes!(incident_acts::mark_compensated))
         .routes(routes!(incident_acts::compensate))
         .routes(routes!(incident_acts::cancel))

@@ -19,6 +19,18 @@ pub enum IncidentAct {
         /// Its new input; the one it had without it.
         input: Option<Payload>,
     },
+    /// Go on without the step.
+    Skip {
+        /// What stands in its place.
+        output: Option<Payload>,
+    },
+    /// Say that the step was done.
+    Resolve {
+        /// With what output.
+        output: Payload,
+        /// What the target calls it.
+        external_id: Option<String>,
+    },
     /// Vouch that the step's compensation is done, or needs not be.
     MarkCompensated,
     /// Undo the run, or a part of it.
@@ -39,6 +51,8 @@ impl IncidentAct {
     fn audited_as(&self) -> &'static str {
         match self {
             IncidentAct::Retry { .. } => "retry",
+            IncidentAct::Skip { .. } => "skip",
+            IncidentAct::Resolve { .. } => "resolve",
             IncidentAct::MarkCompensated => "mark-compensated",
             IncidentAct::Compensate { .. } => "compensate",
             IncidentAct::Cancel => "cancel",
@@ -46,10 +60,21 @@ impl IncidentAct {
         }
     }
 
+    /// Refuses a document that could not be kept.
+    fn check(&self, limit: usize) -> Result<(), Error> {
+        let document = match self {
+            IncidentAct::Retry { input } => input.as_ref(),
+            IncidentAct::Skip { output } => output.as_ref(),
+            IncidentAct::Resolve { output, .. } => Some(output),
+            _ => None,
+        };
+        let checked = document.map_or(Ok(()), |document| document.check(limit));
+        checked.map_err(|violation| Error::invalid("invalid_payload", violation))
+    }
+
     /// What it asks of a run, about `step`.
     fn command(self, step: Option<&StepPath>, by: By) -> Result<Command, Error> {
-        let about = step.cloned();
-        let step = || {
+        let needed = || {
             step.cloned().ok_or_else(|| Error::Conflict {
                 code: "no_step",
                 message: "this is about the run as a whole; say what is to become of the run"
@@ -57,8 +82,12 @@ impl IncidentAct {
             })
         };
         Ok(match self {
-            IncidentAct::Retry { .. } => Command::Retry { step: about, input: None, by },
-            IncidentAct::MarkCompensated => Command::MarkUndone { step: step()?, by },
+            IncidentAct::Retry { input } => Command::Retry { step: step.cloned(), input, by },
+            IncidentAct::Skip { output } => Command::Skip { step: needed()?, output, by },
+            IncidentAct::Resolve { output, external_id } => {
+                Command::Resolve { step: needed()?, output, external_id, by }
+            }
+            IncidentAct::MarkCompensated => Command::MarkUndone { step: needed()?, by },
             IncidentAct::Compensate { scope, force } => Command::Compensate { scope, force, by },
             IncidentAct::Cancel => Command::Cancel { by },
             IncidentAct::Abandon => Command::Kill { by },
@@ -131,6 +160,7 @@ pub(crate) async fn act(
     what: IncidentAct,
     by: By,
 ) -> Result<(), Error> {
+    what.check(node.options.payload_limit)?;
     let line = line(node, namespace, id).await?;
     if line.state == IncidentState::Resolved {
         return if was_done(node, &line, &what, &by).await? { Ok(()) } else { Err(resolved(id)) };

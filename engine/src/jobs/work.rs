@@ -224,6 +224,8 @@ async fn act_on(node: &Arc<Node>, job: &JobRow, item: &ItemRow) -> Option<ItemRe
 fn what(asked: &NewJob) -> IncidentAct {
     match asked.verb {
         Verb::Retry => IncidentAct::Retry { input: None },
+        // A job cannot know an output: it was refused when it was asked for.
+        Verb::Skip | Verb::Resolve => IncidentAct::Skip { output: None },
         Verb::MarkCompensated => IncidentAct::MarkCompensated,
         Verb::Compensate => {
             IncidentAct::Compensate { scope: backstitch_saga::protocol::Scope::All, force: false }

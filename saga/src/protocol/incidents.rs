@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Failure, Scope, State, StepView};
-use crate::{Action, Payload, RunId, Span, StepPath, Time, Timestamp};
+use crate::{Action, RunId, Span, StepPath, Time, Timestamp};
 
 /// An incident: the run and the incident's number in it. Text form `{run}-{number}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -156,6 +156,10 @@ pub struct IncidentLine {
 pub enum Verb {
     /// Try again, with fresh attempts.
     Retry,
+    /// Go on without the step.
+    Skip,
+    /// Say that it was done.
+    Resolve,
     /// Vouch that a compensation is done, or needs not be.
     MarkCompensated,
     /// Undo the run, or a part of it.
@@ -195,22 +199,6 @@ pub struct IncidentView {
 pub struct ActOnIncident {
     /// Why; kept in the history of the run.
     pub reason: String,
-}
-
-/// `POST /v1/incidents/{incident}/retry`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct RetryIncident {
-    /// Why; kept in the history of the run.
-    pub reason: String,
-    /// The step's new input; the one it had without it.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "Payload::present"
-    )]
-    pub input: Option<Payload>,
 }
 
 /// `POST /v1/incidents/{incident}/compensate`.

@@ -29,6 +29,9 @@ impl Run {
             if work.stage == Stage::Parked || work.undo == Undo::Blocked {
                 verbs.push(Verb::Retry);
             }
+            if work.stage == Stage::Parked && !work.undo.is_open() {
+                verbs.extend([Verb::Skip, Verb::Resolve]);
+            }
             if work.undo.is_open() {
                 verbs.push(Verb::MarkCompensated);
             }

@@ -145,7 +145,10 @@ async fn an_incident_tells_what_was_tried_and_what_can_be_done() {
         hand.fail(&task, FailureKind::Retryable).await;
     }
     let first = server.get(&format!("/v1/incidents/{run}-1")).await.json();
-    assert_eq!(first["next"], json!(["retry", "compensate", "cancel", "abandon"]));
+    assert_eq!(
+        first["next"],
+        json!(["retry", "skip", "resolve", "compensate", "cancel", "abandon"])
+    );
     assert_eq!(
         (&first["task"]["state"], &first["run_state"]),
         (&json!("parked"), &json!("waiting"))
