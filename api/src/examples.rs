@@ -68,6 +68,26 @@ pub(crate) fn history() -> Value {
     })
 }
 
+pub(crate) fn why() -> Value {
+    let message = "payment: no worker does 'charge-card' on queue 'default'; start one";
+    json!({
+        "run": RUN, "state": "running", "summary": message,
+        "waits_for": [{
+            "kind": "no_worker", "step": "payment", "count": 1, "since": AT, "message": message,
+            "queue": "default", "handler": "charge-card", "verbs": ["cancel", "kill"]
+        }]
+    })
+}
+
+pub(crate) fn workers() -> Value {
+    json!({
+        "items": [{
+            "worker": "shop-1", "session": "5f0c7ad4-9f0b-4c0e-9a59-3a1f6f0f7d10", "node": "server-1",
+            "queues": { "default": ["charge-card", "refund-card"] }, "since": AT
+        }]
+    })
+}
+
 pub(crate) fn start_runs() -> Value {
     json!({ "runs": [start_run()] })
 }
@@ -264,6 +284,8 @@ mod tests {
         reads_as::<Page<RunLine>>(&runs());
         reads_as::<Page<HistoryEntry>>(&history());
         reads_as::<Page<StepView>>(&items());
+        reads_as::<Why>(&why());
+        reads_as::<Page<WorkerView>>(&workers());
         reads_as::<Plan>(&plan());
         reads_as::<ClaimedTasks>(&claimed());
         reads_as::<TaskAnswers>(&answers());

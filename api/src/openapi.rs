@@ -106,6 +106,7 @@ fn complete(operation: &mut Operation, path: &str, right: Right) {
             operation.responses.responses.insert(status.to_string(), response.into());
         }
     }
+    each_for_itself(operation);
     for (status, response) in &mut operation.responses.responses {
         if let RefOr::T(response) = response
             && response.content.is_empty()
@@ -140,10 +141,24 @@ fn take_key(operation: &mut Operation) {
     }
 }
 
+/// Where many things are answered each for itself, an error may be theirs, too: the status is that of all of them.
+fn each_for_itself(operation: &mut Operation) {
+    let responses = &mut operation.responses.responses;
+    let Some(RefOr::T(mixed)) = responses.get("207") else { return };
+    let Some(RefOr::T(content)) = mixed.content.get(JSON).cloned() else { return };
+    let is_answers = matches!(&content.schema, Some(RefOr::Ref(schema)) if schema.ref_location.ends_with("Answers"));
+    for status in ["404", "409", "422", "503"] {
+        if let (true, Some(RefOr::T(response))) = (is_answers, responses.get_mut(status)) {
+            response.content.entry(JSON.to_owned()).or_insert_with(|| RefOr::T(content.clone()));
+        }
+    }
+}
+
 fn is_general(response: Option<&RefOr<Response>>) -> bool {
     matches!(response, Some(RefOr::T(response)) if response.content.contains_key(PROBLEM_JSON))
 }
 
+const JSON: &str = "application/json";
 const PROBLEM_JSON: &str = "application/problem+json";
 
 fn problem(status: u16, code: &str, description: &str) -> Response {

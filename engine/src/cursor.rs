@@ -82,6 +82,18 @@ impl Cursor {
         Ok((seq.parse().map_err(|_| invalid())?, told.parse().map_err(|_| invalid())?))
     }
 
+    pub(crate) fn of_worker(worker: &str, session: Uuid, node: i32) -> String {
+        seal('v', &format!("{session} {node} {worker}"))
+    }
+
+    pub(crate) fn worker(text: &str) -> Result<(String, Uuid, i32), Error> {
+        let place = open('v', text).ok_or_else(invalid)?;
+        let (session, rest) = place.split_once(' ').ok_or_else(invalid)?;
+        let (node, worker) = rest.split_once(' ').ok_or_else(invalid)?;
+        let parsed = session.parse().ok().zip(node.parse().ok()).ok_or_else(invalid)?;
+        Ok((worker.to_owned(), parsed.0, parsed.1))
+    }
+
     pub(crate) fn of_item(index: u32) -> String {
         seal('i', &index.to_string())
     }

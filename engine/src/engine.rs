@@ -97,6 +97,8 @@ impl Engine {
             boards: crate::status::Boards::default(),
             pauses: crate::pauses::Pauses::default(),
             credentials: credentials::Cache::default(),
+            roster: crate::workers::Roster::default(),
+            swept: crate::sweep::Place::default(),
             shards: doors,
             turns: Semaphore::new(tuning.writers.max(1)),
             closing: AtomicBool::new(false),

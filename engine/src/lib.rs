@@ -33,8 +33,11 @@ mod signals;
 mod start;
 mod status;
 mod store;
+mod sweep;
 mod tasks;
 mod types;
+mod why;
+mod workers;
 
 pub use counters::Metrics;
 pub use engine::{Engine, migrate, validate};

@@ -13,7 +13,7 @@ use crate::executor::envelope::{Envelope, Order};
 use crate::handover::Hint;
 use crate::node::{Message, Node};
 use crate::store::ready::Wanted;
-use crate::store::{nodes, partitions, ready, runs, schedules as schedule_table};
+use crate::store::{nodes, partitions, ready, runs, schedules as schedule_table, workers};
 use crate::{Error, inbox, schedules, signals};
 
 /// How many runs are taken at once.
@@ -23,7 +23,7 @@ const TASKS: u32 = 1_000;
 /// How many more than workers wait for, when there are many.
 const TASKS_AHEAD: u32 = 250;
 
-fn millis(span: Duration) -> i64 {
+pub(crate) fn millis(span: Duration) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
 
@@ -31,7 +31,7 @@ async fn connection(node: &Node) -> Result<sqlx::pool::PoolConnection<sqlx::Post
     Ok(node.database.keepers.acquire().await?)
 }
 
-fn adopt(node: &Node, found: Vec<RunId>) {
+pub(crate) fn adopt(node: &Node, found: Vec<RunId>) {
     let order = |run| Envelope::own(run, Order::Tick { adopted: true });
     node.submit_own(found.into_iter().map(order).collect());
 }
@@ -169,6 +169,7 @@ pub(crate) async fn keep_house(node: &Node) -> Result<(), Error> {
     node.database.weeks.learn(partitions::prepare(&mut connection).await?);
     nodes::forget(&mut connection).await?;
     signals::forget_old(&mut connection).await?;
+    workers::forget(&mut connection).await?;
     if let Some(retention) = node.options.retention {
         let keep = backstitch_saga::Span::from(retention).0;
         let before = backstitch_saga::Time(node.clock.now().0.saturating_sub_unsigned(keep));
@@ -203,6 +204,10 @@ pub enum Chore {
     TakeAsked,
     /// Bring signals that came early to runs that have been started meanwhile.
     DeliverSignals,
+    /// Write down which workers have come and gone.
+    Workers,
+    /// Look for runs that nothing would wake.
+    Sweep,
     /// Forget the answers to requests with an `Idempotency-Key` that are past retention.
     ForgetAnswers,
     /// Start what schedules have due.
@@ -226,6 +231,8 @@ pub(crate) async fn once(node: &Arc<Node>, chore: Chore) -> Result<usize, Error>
             Ok(crate::idempotency::forget(node).await? + inbox::forget(node).await?)
         }
         Chore::Schedules => schedules::fire(node).await,
+        Chore::Workers => crate::workers::write_down(node).await,
+        Chore::Sweep => crate::sweep::sweep(node).await,
     }
 }
 
@@ -243,6 +250,8 @@ pub(crate) fn spawn(node: &Arc<Node>) -> Vec<JoinHandle<()>> {
         tokio::spawn(every(node.clone(), Duration::from_secs(3_600), Chore::KeepHouse)),
         tokio::spawn(every(node.clone(), Duration::from_secs(60), Chore::ForgetAnswers)),
         tokio::spawn(every(node.clone(), tuning.schedules_every, Chore::Schedules)),
+        tokio::spawn(every(node.clone(), tuning.beat_every, Chore::Workers)),
+        tokio::spawn(every(node.clone(), Duration::from_secs(30), Chore::Sweep)),
         tokio::spawn(serve_hungry(node.clone())),
         tokio::spawn(inbox::keep_listening(node.clone())),
         tokio::spawn(serve_asked(node.clone())),

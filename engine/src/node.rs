@@ -30,6 +30,8 @@ pub(crate) struct Node {
     pub(crate) boards: crate::status::Boards,
     pub(crate) pauses: crate::pauses::Pauses,
     pub(crate) credentials: crate::credentials::Cache,
+    pub(crate) roster: crate::workers::Roster,
+    pub(crate) swept: crate::sweep::Place,
     pub(crate) shards: Vec<ShardDoor>,
     /// A shard writes when it has one of these.
     pub(crate) turns: Semaphore,

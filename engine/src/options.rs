@@ -81,6 +81,8 @@ pub struct Tuning {
     pub beat_every: Duration,
     /// After how long without a sign of life a node counts as dead.
     pub dead_after: Duration,
+    /// For how long a task must be on offer before a run that nobody works for is shown as such.
+    pub no_worker_after: Duration,
     /// How long a statement may take before the connection is given up.
     pub statement_limit: Duration,
     /// For how long the fate of a batch is looked for when the answer to its commit was lost.
@@ -110,6 +112,7 @@ impl Default for Tuning {
             schedules_every: Duration::from_millis(250),
             beat_every: Duration::from_secs(1),
             dead_after: Duration::from_secs(8),
+            no_worker_after: Duration::from_secs(5),
             statement_limit: Duration::from_secs(30),
             resolve_for: Duration::from_secs(10),
             before_decide: None,

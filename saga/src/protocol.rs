@@ -9,6 +9,8 @@ mod schedules;
 mod starts;
 mod tasks;
 mod view;
+mod why;
+mod workers;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -50,6 +52,8 @@ pub use tasks::{
 pub use view::{
     Awaits, Condition, HistoryEntry, Outcome, Progress, RunError, RunLine, RunView, State, StepView,
 };
+pub use why::{WaitKind, WaitsFor, Why};
+pub use workers::WorkerView;
 
 /// Free-form marks on a run, to search by.
 pub type Labels = BTreeMap<String, String>;

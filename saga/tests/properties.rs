@@ -187,6 +187,9 @@ impl Trial {
         let view = self.run.view(self.now);
         assert_eq!(view.progress.steps.values().sum::<u32>(), view.progress.steps_total);
         assert_eq!(view.progress.items.values().sum::<u32>(), view.progress.items_total);
+        assert!(!self.run.stands_still(), "nothing will ever move it: {view:#?}");
+        let why = self.run.why();
+        assert_eq!(why.waits_for.is_empty(), view.state == State::Ended, "{why:#?} {view:#?}");
         let moves =
             !self.run.offered().is_empty() || self.run.in_flight() || self.run.next_due().is_some();
         let person = view.conditions.iter().any(|condition| condition.kind == "IncidentOpen");

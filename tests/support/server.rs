@@ -1,5 +1,7 @@
 //! A server on a database of its own, and what it takes to ask it anything over HTTP.
 
+use std::collections::BTreeSet;
+
 use backstitch_api::{Access, ServerConfig, serve};
 use backstitch_engine::Engine;
 use reqwest::{Method, RequestBuilder};
@@ -95,10 +97,15 @@ impl Server {
         &self.url
     }
 
+    /// A request with no headers of ours.
+    pub fn bare(&self, method: &str, path: &str) -> RequestBuilder {
+        let method: Method = method.parse().expect("a method");
+        self.client.request(method, format!("{}{path}", self.url))
+    }
+
     /// A request; on an open server it is in the namespace of the tests.
     pub fn request(&self, method: &str, path: &str) -> RequestBuilder {
-        let method: Method = method.parse().expect("a method");
-        let request = self.client.request(method, format!("{}{path}", self.url));
+        let request = self.bare(method, path);
         match self.access {
             Access::Open => request.header("backstitch-namespace", NS),
             Access::Keys => request,
@@ -160,19 +167,47 @@ pub struct Operation {
     pub body: Option<Value>,
     /// The right it needs; none when it is for everybody.
     pub right: Option<String>,
+    /// What stands in its path and its query.
+    pub parameters: Vec<Parameter>,
+    /// The statuses that it may answer.
+    pub statuses: BTreeSet<String>,
+}
+
+/// Something that stands in the path or the query of an operation.
+#[derive(Debug)]
+pub struct Parameter {
+    /// Its name.
+    pub name: String,
+    /// `path` or `query`.
+    pub place: String,
+    /// What may stand there, as text; its name where the document gives no example.
+    pub example: String,
 }
 
 impl Operation {
     /// The path with `id` as the run's id and something plausible for the rest.
     #[must_use]
     pub fn path(&self, id: &str) -> String {
-        self.path
-            .replace("{id}", id)
-            .replace("{incident}", &format!("{id}-1"))
-            .replace("{job}", id)
-            .replace("{step}", "each")
-            .replace("{name}", "place-order")
-            .replace("{version}", "1")
+        self.path_with(id, "", "")
+    }
+
+    /// The same with `value`, encoded, for the parameter `name`.
+    #[must_use]
+    pub fn path_with(&self, id: &str, name: &str, value: &str) -> String {
+        let mut path = self.path.clone();
+        for parameter in self.parameters.iter().filter(|parameter| parameter.place == "path") {
+            let plausible = match parameter.name.as_str() {
+                known if known == name => value.to_owned(),
+                "id" | "job" => id.to_owned(),
+                "incident" => format!("{id}-1"),
+                "step" => "each".to_owned(),
+                "name" => "place-order".to_owned(),
+                "version" => "1".to_owned(),
+                _ => parameter.example.clone(),
+            };
+            path = path.replace(&format!("{{{}}}", parameter.name), &plausible);
+        }
+        path
     }
 }
 
@@ -193,9 +228,28 @@ pub fn operations() -> Vec<Operation> {
                 .map(|(right, _)| right.to_owned());
             assert_eq!(right.is_some(), operation.get("security").is_some(), "{method} {path}");
             let body = operation.pointer("/requestBody/content/application~1json/example").cloned();
-            all.push(Operation { method: method.to_uppercase(), path: path.clone(), body, right });
+            let parameters = operation["parameters"].as_array().into_iter().flatten();
+            let responses = operation["responses"].as_object().expect("responses");
+            all.push(Operation {
+                method: method.to_uppercase(),
+                path: path.clone(),
+                body,
+                right,
+                parameters: parameters.map(parameter).collect(),
+                statuses: responses.keys().cloned().collect(),
+            });
         }
     }
     assert!(all.len() > 20, "only {} operations", all.len());
     all
+}
+
+fn parameter(parameter: &Value) -> Parameter {
+    let text = |name: &str| parameter[name].as_str().unwrap_or_default().to_owned();
+    let example = match parameter.get("example") {
+        Some(Value::String(example)) => example.clone(),
+        Some(example) => example.to_string(),
+        None => text("name"),
+    };
+    Parameter { name: text("name"), place: text("in"), example }
 }

@@ -14,6 +14,7 @@ mod signals;
 mod start_requests;
 mod steps;
 mod tasks;
+mod workers;
 mod workflows;
 
 use std::sync::Arc;
@@ -100,6 +101,8 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(tasks::claim))
         .routes(routes!(tasks::complete))
         .routes(routes!(tasks::heartbeat))
+        .routes(routes!(workers::why))
+        .routes(routes!(workers::list))
         .routes(routes!(workflows::list))
         .routes(routes!(workflows::validate))
         .routes(routes!(workflows::versions))

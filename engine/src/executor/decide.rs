@@ -112,6 +112,11 @@ impl Desk<'_> {
                 if let (Command::Report { task, .. }, 0) = (command, envelope.tries) {
                     holder = cached.run.holder(task).cloned();
                 }
+                if let Command::Beat { task, .. } = command
+                    && let Some(worker) = cached.run.holder(task)
+                {
+                    self.handover.heard_of(worker);
+                }
                 command.clone()
             }
             Order::HandOut { task, grant } => {

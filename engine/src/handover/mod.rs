@@ -20,6 +20,8 @@ pub(crate) use hints::Hint;
 use hints::Routes;
 use sessions::Session;
 
+use crate::store::workers::Present;
+
 /// The right of a session to one task, taken from its credit.
 #[derive(Clone, Debug)]
 pub(crate) struct Grant {
@@ -165,16 +167,31 @@ impl HandOver {
 
     /// The worker that held a task reported it, and so has room for another.
     pub(crate) fn reported(&self, worker: &str) {
-        let Some(id) = worker.rsplit('/').next().and_then(|id| Uuid::parse_str(id).ok()) else {
-            return;
-        };
+        let Some(id) = session_of(worker) else { return };
         let mut state = self.lock();
         let State { sessions, routes } = &mut *state;
         let Some(session) = sessions.get_mut(&id) else { return };
+        session.heard = Instant::now();
         if session.is_alive(Instant::now(), self.grace) {
             session.credit += 1;
             session.queue_up(routes);
         }
+    }
+
+    /// The worker that holds a task gave a sign of life.
+    pub(crate) fn heard_of(&self, worker: &str) {
+        let Some(id) = session_of(worker) else { return };
+        if let Some(session) = self.lock().sessions.get_mut(&id) {
+            session.heard = Instant::now();
+        }
+    }
+
+    /// The sessions that poll, or were heard of a short while ago.
+    pub(crate) fn present(&self) -> Vec<Present> {
+        let state = self.lock();
+        let now = Instant::now();
+        let here = state.sessions.values().filter(|session| session.is_present(now));
+        here.map(Session::present).collect()
     }
 
     /// Whether this node wants the first right to a task of this kind: it has workers for it, and room to remember it.
@@ -253,6 +270,7 @@ impl HandOver {
             session.bell.notify_one();
             let keep = !all
                 && (session.reserved > 0
+                    || session.is_present(now)
                     || session.is_alive(now, self.grace + sessions::FORGET_AFTER));
             if !keep {
                 session.leave(routes);
@@ -268,6 +286,11 @@ impl HandOver {
         let state = self.lock();
         (state.sessions.len(), state.routes.hints())
     }
+}
+
+/// The session in `worker/session`.
+fn session_of(worker: &str) -> Option<Uuid> {
+    worker.rsplit('/').next().and_then(|id| Uuid::parse_str(id).ok())
 }
 
 fn key_of(offer: TaskOffer) -> (RunId, TaskKey) {

@@ -10,9 +10,13 @@ use uuid::Uuid;
 
 use super::Grant;
 use super::hints::{Hint, Routes};
+use crate::store::workers::Present;
 
 /// After how long without a poll a session is forgotten.
 pub(super) const FORGET_AFTER: Duration = Duration::from_secs(60);
+/// After how long without any sign a session counts as gone for those who ask who works. Workers that have no room for
+/// more do not poll, but give signs of life for what they have.
+const MISSED_AFTER: Duration = Duration::from_secs(30);
 /// No answer to a poll is much larger than this.
 const ANSWER_BYTES: usize = 8 * 1024 * 1024;
 
@@ -33,6 +37,8 @@ pub(super) struct Session {
     pub(super) outbox: VecDeque<TaskOffer>,
     polls: u32,
     last_poll: Instant,
+    /// When it last reported or gave a sign of life.
+    pub(super) heard: Instant,
     pub(super) bell: Arc<Notify>,
     /// Which kind is looked at first.
     turn: usize,
@@ -51,6 +57,7 @@ impl Session {
             outbox: VecDeque::new(),
             polls: 0,
             last_poll: Instant::now(),
+            heard: Instant::now(),
             bell: Arc::new(Notify::new()),
             turn: 0,
         }
@@ -59,6 +66,23 @@ impl Session {
     /// Whether it polls now, or did within `grace`.
     pub(super) fn is_alive(&self, now: Instant, grace: Duration) -> bool {
         self.polls > 0 || now.saturating_duration_since(self.last_poll) <= grace
+    }
+
+    /// Whether it polls now, or was heard of a short while ago.
+    pub(super) fn is_present(&self, now: Instant) -> bool {
+        self.is_alive(now, MISSED_AFTER)
+            || now.saturating_duration_since(self.heard) <= MISSED_AFTER
+    }
+
+    /// What there is to know about it.
+    pub(super) fn present(&self) -> Present {
+        let name = self.worker.rsplit_once('/').map_or(&*self.worker, |(name, _)| name);
+        Present {
+            session: self.id,
+            namespace: self.namespace.clone(),
+            worker: name.to_owned(),
+            queues: self.queues.clone(),
+        }
     }
 
     /// Takes note of the kinds of task it does. Answers whether they changed.

@@ -19,6 +19,7 @@ use crate::cursor::Cursor;
 use crate::executor::load::{fold, fold_rows};
 use crate::node::Node;
 use crate::store::{self, journal};
+use crate::why;
 
 /// Reads a run as it is now.
 pub(crate) async fn read<T: Send + 'static>(
@@ -66,7 +67,11 @@ pub(crate) async fn run(
 ) -> Result<RunView, Error> {
     let now = node.clock.now();
     let Some(as_of) = as_of else {
-        return read(node, namespace, id, move |run| run.view(now)).await;
+        let before = why::long_ago(node);
+        let what = move |run: &Run| (run.view(now), run.on_offer_since(before));
+        let (mut view, waits) = read(node, namespace, id, what).await?;
+        why::add_no_worker(node, waits, &mut view).await?;
+        return Ok(view);
     };
     let mut connection = node.database.readers.acquire().await?;
     let until = i32::try_from(as_of).unwrap_or(i32::MAX);

@@ -27,6 +27,8 @@ pub(crate) mod signals;
 pub(crate) mod starts;
 mod statement;
 pub(crate) mod status;
+pub(crate) mod sweep;
+pub(crate) mod workers;
 
 use std::time::Duration;
 

@@ -198,6 +198,7 @@ impl Decider<'_> {
         if self.run.deadline_due().is_some_and(|deadline| deadline <= now) {
             self.timed_out();
         }
+        self.tell_if_stuck();
     }
 
     fn timed_out(&mut self) {

@@ -16,11 +16,13 @@ mod retry;
 mod scope;
 mod snapshot;
 mod state;
+mod stuck;
 mod tasks;
 mod undo;
 mod verbs;
 mod view;
 mod waits;
+mod why;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -306,7 +308,7 @@ impl Run {
     #[must_use]
     pub fn next_due(&self) -> Option<Time> {
         let work = self.due.first().map(|(at, _)| *at);
-        work.into_iter().chain(self.deadline_due()).min()
+        work.into_iter().chain(self.deadline_due()).chain(self.stuck_due()).min()
     }
 
     /// When the forward part must be done.

@@ -530,6 +530,16 @@ impl Tally {
         self.undo[5]
     }
 
+    /// Forward, waiting for a person.
+    pub(crate) fn parked(&self) -> u32 {
+        self.forward[5]
+    }
+
+    /// To be undone when their turn comes.
+    pub(crate) fn undo_waiting(&self) -> u32 {
+        self.undo[1]
+    }
+
     /// Begun and not over, forward.
     pub(crate) fn active(&self) -> u32 {
         self.forward[1..=5].iter().chain(&self.forward[11..=14]).sum()

@@ -314,7 +314,13 @@ impl Run {
         conditions
     }
 
-    fn retry_words(&self, place: Place, work: &Work, action: Action, until: Time) -> String {
+    pub(super) fn retry_words(
+        &self,
+        place: Place,
+        work: &Work,
+        action: Action,
+        until: Time,
+    ) -> String {
         let tries = work.tries(action);
         let policy = match action {
             Action::Forward => Some(&self.spec(place.step).retry),

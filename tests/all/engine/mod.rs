@@ -8,3 +8,4 @@ mod laws;
 mod nodes;
 mod runs;
 mod schedules;
+mod why;

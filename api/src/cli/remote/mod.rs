@@ -129,7 +129,10 @@ async fn ask(verb: &Verb, matches: &ArgMatches) -> Result<u8, Failure> {
     let client = Client::new(&profile)?;
     let asked = args::asked(verb, matches)?;
     if verb.does == Does::Watch {
-        return watch::run(&client, &asked, output).await;
+        return match verb.operation.answer.as_deref() {
+            Some("JobView") => watch::job(&client, &asked, output).await,
+            _ => watch::run(&client, &asked, output).await,
+        };
     }
     let answer = match matches.try_get_one::<bool>("all") {
         Ok(Some(true)) => all_pages(&client, asked.clone()).await?,

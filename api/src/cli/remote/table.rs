@@ -38,6 +38,8 @@ const COLUMNS: &[(&str, &[&str])] = &[
             "error",
         ],
     ),
+    ("waits_for", &["kind", "step", "count", "since", "until", "message", "verbs"]),
+    ("WorkerView", &["worker", "node", "queues", "since", "gone_at", "session"]),
     ("HistoryEntry", &["seq", "at", "event"]),
 ];
 /// Members that come first where nothing else is said.
@@ -117,7 +119,7 @@ fn object(members: &Map<String, Value>) -> String {
     }
     for name in &names {
         if let Some(all) = members[*name].as_array().filter(|_| is_table(&members[*name])) {
-            let _ = write!(text, "\n{}\n{}", name.to_uppercase(), list("", all));
+            let _ = write!(text, "\n{}\n{}", name.to_uppercase(), list(name, all));
         }
     }
     text

@@ -36,6 +36,8 @@ const NAMES: &[(&str, &str)] = &[
     ("start_run", "start"),
     ("start_runs", "start-many"),
     ("list_workflow_versions", "versions"),
+    ("show_workflow", "show"),
+    ("send_signal_by_key", "send"),
     ("register_workflow", "register"),
     ("put_schedule", "put"),
     ("create_credential", "create"),
@@ -46,7 +48,7 @@ const NAMES: &[(&str, &str)] = &[
 const ALIASES: &[(&str, &str, &str)] = &[("run", "show", "get")];
 
 /// Operations that can be watched.
-const WATCHED: &[&str] = &["show_run"];
+const WATCHED: &[&str] = &["show_run", "show_job"];
 
 /// Members of a body that are given by their place, after the parameters of the path.
 const PLACED: &[(&str, &[&str])] = &[("start_run", &["workflow"])];
@@ -61,6 +63,9 @@ const GROUPS: &[(&str, &str)] = &[
     ("schedule", "Start runs by the calendar"),
     ("credential", "Make and revoke credentials, on a server"),
     ("worker", "See who works"),
+    ("signal", "Send signals to the runs that wait for them"),
+    ("start-request", "See and settle starts that applications asked for in the database"),
+    ("act", "See what people did"),
     ("incident", "See and settle what needs a person"),
     ("job", "Work through many things at once"),
     ("schedule", "Start runs by the clock"),
@@ -129,7 +134,7 @@ pub(crate) fn all() -> Vec<Verb> {
 fn name_of(operation: &Operation) -> (String, String) {
     let segments: Vec<&str> = operation.path.split('/').skip(2).collect();
     let first = segments.first().copied().unwrap_or_default();
-    let Some(group) = first.strip_suffix('s') else {
+    let Some(group) = first.strip_suffix('s').filter(|_| first != "status") else {
         return match segments.len() {
             1 => (String::new(), first.to_owned()),
             _ => (first.to_owned(), by_shape(&operation.method, &segments)),
@@ -144,6 +149,15 @@ fn name_of(operation: &Operation) -> (String, String) {
 fn by_shape(method: &str, segments: &[&str]) -> String {
     let last = segments.last().copied().unwrap_or_default();
     let one = last.starts_with('{');
+    if one && segments.len() > 2 {
+        // One of what belongs to something: `run signal`.
+        let kind = segments[segments.len() - 2].trim_end_matches('s');
+        return match method {
+            "PUT" | "PATCH" => format!("set-{kind}"),
+            "DELETE" => format!("delete-{kind}"),
+            _ => kind.to_owned(),
+        };
+    }
     let word = match (method, segments.len(), one) {
         ("GET", 1, _) => "list",
         ("POST", 1, _) => "create",

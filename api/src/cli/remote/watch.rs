@@ -1,8 +1,11 @@
-//! `run watch`: asks for the run until it ends. Drawn anew in place on a terminal, else one line for each change.
+//! `run watch` and `job watch`: ask until it is over. Drawn anew in place on a terminal, else one line for each change.
 
 use std::io::{IsTerminal, Write};
 
-use backstitch_saga::protocol::{RunView, State};
+use std::time::Duration;
+
+use backstitch_saga::protocol::{JobState, JobView, RunView, State};
+use indicatif::{ProgressBar, ProgressStyle};
 
 use super::args::Asked;
 use super::client::Client;
@@ -41,6 +44,57 @@ pub(crate) async fn run(client: &Client, asked: &Asked, output: Output) -> Resul
         }
         asked.query = vec![("wait".to_owned(), EVERY.to_owned())];
     }
+}
+
+/// Watches the job that is asked for, with a bar on a terminal. Answers the exit code.
+pub(crate) async fn job(client: &Client, asked: &Asked, output: Output) -> Result<u8, Failure> {
+    let mut said = String::new();
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}  {elapsed}");
+    let bar = ProgressBar::no_length();
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    // The bar hides itself where standard error is no terminal; then lines tell.
+    let terminal = !bar.is_hidden() && output == Output::Table;
+    loop {
+        let answer = client.ask(asked).await?;
+        let view: JobView = serde_json::from_str(&answer.text)
+            .map_err(|error| Failure::Unreachable(format!("the answer is no job: {error}")))?;
+        let (state, counts) = job_words(&view);
+        if terminal {
+            bar.set_length(view.progress.total);
+            bar.set_position(view.progress.total - view.progress.waiting);
+            bar.set_message(format!("{state}: {counts}"));
+        } else if said != format!("{state}{counts}") {
+            match output {
+                Output::Json => println!("{}", answer.text),
+                Output::Table => println!("{state:<8} {counts}"),
+            }
+        }
+        said = format!("{state}{counts}");
+        if view.ended_at.is_some() {
+            bar.finish_and_clear();
+            if terminal {
+                println!(
+                    "{state}: {counts}{}",
+                    view.why.map_or(String::new(), |why| format!("; {why}"))
+                );
+            }
+            let all = view.progress.done == view.progress.total && view.state == JobState::Done;
+            return Ok(if all { 0 } else { super::exit::NOT_ALL });
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// How a job stands, and how far it is.
+fn job_words(view: &JobView) -> (&'static str, String) {
+    let progress = &view.progress;
+    let mut counts = format!("{} of {} done", progress.done, progress.total);
+    for (count, word) in [(progress.came_back, "came back"), (progress.refused, "refused")] {
+        if count > 0 {
+            counts += &format!(", {count} {word}");
+        }
+    }
+    (view.state.as_str(), counts)
 }
 
 /// Draws over what was drawn before. Answers how many lines there are now.

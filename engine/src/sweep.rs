@@ -1,0 +1,31 @@
+//! Looks for runs that no node is in charge of and that nothing will wake. There should be none; whatever is found is
+//! looked at, and the rules say whether it is stuck.
+
+use std::sync::{Mutex, PoisonError};
+
+use uuid::Uuid;
+
+use crate::Error;
+use crate::loops::adopt;
+use crate::node::Node;
+use crate::store::sweep;
+
+/// How many runs are looked at in one round.
+const RUNS: i64 = 500;
+
+/// Where the last round stopped.
+#[derive(Debug, Default)]
+pub(crate) struct Place(Mutex<Uuid>);
+
+/// One round. Answers how many runs were found.
+pub(crate) async fn sweep(node: &Node) -> Result<usize, Error> {
+    let after = *node.swept.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut connection = node.database.keepers.acquire().await?;
+    let found = sweep::adrift(&mut connection, node.id, after, RUNS).await?;
+    let count = found.len();
+    // At the end it begins anew.
+    let last = found.iter().map(|run| run.0).max().filter(|_| i64::try_from(count) == Ok(RUNS));
+    *node.swept.0.lock().unwrap_or_else(PoisonError::into_inner) = last.unwrap_or_default();
+    adopt(node, found);
+    Ok(count)
+}

@@ -1,0 +1,114 @@
+//! Why a run does not go on: what its journal says, and what this node knows beside it.
+
+use std::sync::Arc;
+
+use backstitch_saga::protocol::{Condition, RunView, WaitKind, WaitsFor, Why};
+use backstitch_saga::{RunId, Span, StepPath, Time, Timestamp};
+use sqlx::postgres::PgConnection;
+
+use crate::loops::millis;
+use crate::node::Node;
+use crate::reads::read;
+use crate::store::workers::{self, Serving};
+use crate::{Engine, Error};
+
+/// What is on offer since then or longer is worth a look at who there is.
+pub(crate) fn long_ago(node: &Node) -> Time {
+    let span = Span::from(node.options.tuning.no_worker_after);
+    Time(node.clock.now().0.saturating_sub_unsigned(span.0))
+}
+
+impl Engine {
+    /// What would have to happen for a run to go on.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn why(&self, namespace: &str, id: RunId) -> Result<Why, Error> {
+        let node = self.node();
+        let mut why = read(node, namespace, id, backstitch_saga::Run::why).await?;
+        let mut connection = node.database.readers.acquire().await?;
+        name_workers(node, &mut connection, namespace, &mut why).await?;
+        why.summarize();
+        Ok(why)
+    }
+}
+
+/// Says of tasks on offer whether there is anybody who does them.
+async fn name_workers(
+    node: &Arc<Node>,
+    connection: &mut PgConnection,
+    namespace: &str,
+    why: &mut Why,
+) -> Result<(), Error> {
+    let mut offered: Vec<_> =
+        why.waits_for.iter_mut().filter(|wait| wait.kind == WaitKind::OnOffer).collect();
+    if offered.is_empty() {
+        return Ok(());
+    }
+    let routes: Vec<(String, String)> = offered.iter().map(|wait| route(wait)).collect();
+    let known = serving(node, connection, namespace, &routes).await?;
+    for ((wait, known), (queue, handler)) in offered.iter_mut().zip(known).zip(&routes) {
+        let step = wait.step.as_ref().map(StepPath::to_string).unwrap_or_default();
+        match known {
+            Serving { sessions: 0, last_gone } => {
+                wait.kind = WaitKind::NoWorker;
+                let since = last_gone.map_or(wait.since, |at| wait.since.max(Timestamp(at)));
+                wait.since = since;
+                wait.message = no_worker(&step, queue, handler, last_gone);
+            }
+            Serving { sessions, .. } => {
+                wait.message = format!(
+                    "{step}: one of the {sessions} workers that do '{handler}' on queue '{queue}'; all are busy"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn serving(
+    node: &Arc<Node>,
+    connection: &mut PgConnection,
+    namespace: &str,
+    routes: &[(String, String)],
+) -> Result<Vec<Serving>, Error> {
+    let queues: Vec<&str> = routes.iter().map(|(queue, _)| queue.as_str()).collect();
+    let handlers: Vec<&str> = routes.iter().map(|(_, handler)| handler.as_str()).collect();
+    let dead_after = millis(node.options.tuning.dead_after);
+    Ok(workers::serving(connection, namespace, &queues, &handlers, dead_after).await?)
+}
+
+fn no_worker(step: &str, queue: &str, handler: &str, last_gone: Option<Time>) -> String {
+    let last = last_gone.map_or(String::new(), |at| format!("; the last one went at {at}"));
+    format!("{step}: no worker does '{handler}' on queue '{queue}'{last}; start one")
+}
+
+/// Adds the condition `NoWorker` to a run, for what was on offer for a while and nobody does.
+pub(crate) async fn add_no_worker(
+    node: &Arc<Node>,
+    waits: Vec<WaitsFor>,
+    view: &mut RunView,
+) -> Result<(), Error> {
+    if waits.is_empty() {
+        return Ok(());
+    }
+    let routes: Vec<(String, String)> = waits.iter().map(route).collect();
+    let mut connection = node.database.readers.acquire().await?;
+    let known = serving(node, &mut connection, &view.namespace, &routes).await?;
+    for ((wait, known), (queue, handler)) in waits.into_iter().zip(known).zip(&routes) {
+        if known.sessions == 0 {
+            let step = wait.step.as_ref().map(StepPath::to_string).unwrap_or_default();
+            view.conditions.push(Condition {
+                kind: "NoWorker".to_owned(),
+                message: no_worker(&step, queue, handler, known.last_gone),
+                step: wait.step,
+                since: wait.since,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn route(wait: &WaitsFor) -> (String, String) {
+    (wait.queue.clone().unwrap_or_default(), wait.handler.clone().unwrap_or_default())
+}

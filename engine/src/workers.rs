@@ -1,0 +1,72 @@
+//! Which workers there are, known to all nodes: each writes down who comes to it and who goes.
+
+use std::collections::HashMap;
+
+use backstitch_saga::protocol::{Page, WorkerView};
+use tokio::sync::Mutex;
+use uuid::Uuid;
+
+use crate::cursor::Cursor;
+use crate::loops::millis;
+use crate::node::Node;
+use crate::store::workers::{self, Present};
+use crate::{Engine, Error};
+
+/// What this node has written down of its sessions.
+#[derive(Debug, Default)]
+pub(crate) struct Roster(Mutex<HashMap<Uuid, Present>>);
+
+/// Writes down who has come, changed or gone since the last time. Answers how many.
+pub(crate) async fn write_down(node: &Node) -> Result<usize, Error> {
+    let mut written = node.roster.0.lock().await;
+    let present: HashMap<Uuid, Present> =
+        node.handover.present().into_iter().map(|one| (one.session, one)).collect();
+    let differs = |one: &&Present| written.get(&one.session) != Some(one);
+    let come: Vec<Present> = present.values().filter(differs).cloned().collect();
+    let gone: Vec<Uuid> =
+        written.keys().filter(|session| !present.contains_key(session)).copied().collect();
+    if come.is_empty() && gone.is_empty() {
+        return Ok(0);
+    }
+    // What fails is tried again by the next round, since only what is done is remembered.
+    let mut connection = node.database.keepers.acquire().await?;
+    if !come.is_empty() {
+        workers::come(&mut connection, node.id, &come).await?;
+    }
+    if !gone.is_empty() {
+        workers::go(&mut connection, node.id, &gone).await?;
+    }
+    let changed = come.len() + gone.len();
+    *written = present;
+    Ok(changed)
+}
+
+impl Engine {
+    /// The workers of a namespace by name; with `gone`, also those that went within the last hour.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the cursor is not one of ours.
+    pub async fn workers(
+        &self,
+        namespace: &str,
+        gone: bool,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<WorkerView>, Error> {
+        let node = self.node();
+        let after = after.map(Cursor::worker).transpose()?.unwrap_or_default();
+        let limit = limit.clamp(1, 1_000) as usize;
+        let mut connection = node.database.readers.acquire().await?;
+        let dead_after = millis(node.options.tuning.dead_after);
+        let beyond = i64::try_from(limit + 1).unwrap_or(i64::MAX);
+        let mut found =
+            workers::list(&mut connection, namespace, dead_after, &after, gone, beyond).await?;
+        let more = found.len() > limit;
+        found.truncate(limit);
+        let next = found
+            .last()
+            .filter(|_| more)
+            .map(|(view, node)| Cursor::of_worker(&view.worker, view.session, *node));
+        Ok(Page { items: found.into_iter().map(|(view, _)| view).collect(), next })
+    }
+}

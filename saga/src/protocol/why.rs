@@ -1,0 +1,104 @@
+//! Why a run does not go on: everything that it waits for, and what can be done about it.
+
+use serde::{Deserialize, Serialize};
+
+use super::State;
+use crate::{RunId, StepPath, Timestamp};
+
+/// `GET /v1/runs/{id}/why`: what would have to happen for a run to go on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Why {
+    /// The run.
+    pub run: RunId,
+    /// Is it moving?
+    pub state: State,
+    /// One sentence for people.
+    pub summary: String,
+    /// Everything that it waits for, what holds it as a whole first. Empty once it ended.
+    pub waits_for: Vec<WaitsFor>,
+}
+
+impl Why {
+    /// Makes the sentence anew from what the run waits for.
+    pub fn summarize(&mut self) {
+        self.summary = match &self.waits_for[..] {
+            [] if self.state == State::Ended => "it has ended and waits for nothing".to_owned(),
+            [] => "it waits for nothing".to_owned(),
+            [one] => one.message.clone(),
+            [first, rest @ ..] => format!("{}; and {} more", first.message, rest.len()),
+        };
+    }
+}
+
+/// One thing that a run waits for. Steps or items that wait for the same are told together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct WaitsFor {
+    /// What it is.
+    pub kind: WaitKind,
+    /// The step or item; of several the one whose turn comes first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<StepPath>,
+    /// How many steps or items wait for it.
+    pub count: u32,
+    /// Since when.
+    pub since: Timestamp,
+    /// Until when at the latest; for ever without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// For people: what it is and what to do.
+    pub message: String,
+    /// The queue of the task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+    /// The handler of the task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handler: Option<String>,
+    /// Who has the task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
+    /// The incident of this run that needs a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incident: Option<u32>,
+    /// What people can do about it: the last words of the routes below the run, such as `retry`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub verbs: Vec<String>,
+}
+
+/// What a run can wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum WaitKind {
+    /// A person paused the run.
+    Paused,
+    /// Its workflow is paused.
+    WorkflowPaused,
+    /// Another run holds its serial key.
+    KeyBlocked,
+    /// A fact that it requires has not been established.
+    DependencyUnmet,
+    /// Undoing a step failed for good: a person must say how it goes on.
+    CompensationBlocked,
+    /// A step going forward waits for a person.
+    Parked,
+    /// Nothing is under way that would ever move it.
+    Stuck,
+    /// No worker does such a task.
+    NoWorker,
+    /// A task is on offer, and workers that do it are busy.
+    OnOffer,
+    /// A task is in a worker's hands.
+    WithWorker,
+    /// The next attempt comes at an instant.
+    Retry,
+    /// A signal: from a person, or from another system.
+    Signal,
+    /// A step sleeps until an instant.
+    Timer,
+    /// A step is a run of its own, which has not ended.
+    Child,
+    /// Items of a fan-out wait until others leave them a place.
+    Place,
+}

@@ -1,0 +1,27 @@
+//! Who works.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::Timestamp;
+
+/// One line of `GET /v1/workers`: one life of a worker, at one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct WorkerView {
+    /// Its name, as it says.
+    pub worker: String,
+    /// This life of it.
+    pub session: Uuid,
+    /// The node that it asks.
+    pub node: String,
+    /// What it does: handlers by queue.
+    pub queues: BTreeMap<String, Vec<String>>,
+    /// Since when it asks there.
+    pub since: Timestamp,
+    /// When it went, or was not heard of any more; none while it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone_at: Option<Timestamp>,
+}

@@ -1,0 +1,44 @@
+//! A run that nothing would ever move: no task, no timer, no hold, no incident, nothing outside that it waits for. The
+//! rules leave none behind. Should a defect do so, or a person settle an incident without doing anything, somebody must
+//! hear of it.
+
+use super::decide::Decider;
+use super::{Mode, Run};
+use crate::event::IncidentKind;
+use crate::{Span, Time};
+
+/// How long a run may stand still before a person hears of it.
+const PATIENCE: Span = Span::secs(30);
+
+impl Run {
+    /// Whether nothing is under way that would ever move it. Its deadline does not count: that may be days away.
+    #[must_use]
+    pub fn stands_still(&self) -> bool {
+        let tally = &self.tally;
+        // Whatever is parked or blocked has an incident, else it counts as standing still, too.
+        let forward = tally.active() - tally.parked();
+        let backward = tally.undo_open() - tally.undo_waiting() - tally.blocked();
+        forward + backward == 0
+            && self.due.is_empty()
+            && self.facts.mode != Mode::Ended
+            && self.facts.origin.is_some()
+            && self.facts.incidents.is_empty()
+            && !self.is_held()
+    }
+
+    /// When a person hears of it.
+    pub(super) fn stuck_due(&self) -> Option<Time> {
+        self.stands_still().then(|| self.facts.at.after(PATIENCE))
+    }
+}
+
+impl Decider<'_> {
+    /// Opens an incident for a run that has stood still for long enough.
+    pub(super) fn tell_if_stuck(&mut self) {
+        if self.run.stuck_due().is_some_and(|due| due <= self.now()) {
+            let message = "nothing would ever move this run; its history tells how it came so far. \
+                Compensate, cancel or kill it, and report this with its history";
+            self.open_incident(IncidentKind::RunStuck, None, message.to_owned());
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Why a run does not go on, as far as its journal says. Who works where is added by those who know.
+
+use std::collections::BTreeMap;
+
+use super::state::{Hand, MapStage, Place, Stage, Undo, Work};
+use super::{Mode, Run};
+use crate::protocol::{State, WaitKind, WaitsFor, Why};
+use crate::{Action, Body, HoldKind, StepPath, Time, Timestamp};
+
+/// What people can do about a run that moves, whatever it waits for.
+const ALWAYS: [&str; 2] = ["cancel", "kill"];
+
+impl Run {
+    /// Everything that the run waits for.
+    #[must_use]
+    pub fn why(&self) -> Why {
+        let waits_for = if self.state() == State::Ended { Vec::new() } else { self.waits_for() };
+        let mut why = Why { run: self.id, state: self.state(), summary: String::new(), waits_for };
+        why.summarize();
+        why
+    }
+
+    fn waits_for(&self) -> Vec<WaitsFor> {
+        let mut waits_for = self.held_by();
+        let mut works: BTreeMap<(WaitKind, usize, Action), WaitsFor> = BTreeMap::new();
+        for place in self.places() {
+            let Some((action, wait)) = self.waits_at(place) else { continue };
+            works
+                .entry((wait.kind, place.step, action))
+                .and_modify(|known| join(known, &wait))
+                .or_insert(wait);
+        }
+        waits_for.extend(works.into_values());
+        waits_for.extend((0..self.steps.len()).filter_map(|step| self.waits_for_place(step)));
+        if waits_for.is_empty() {
+            waits_for.push(self.waits_for_nothing());
+        }
+        waits_for
+    }
+
+    /// What is on offer since `before` or longer; of several tasks of a step, the oldest.
+    #[must_use]
+    pub fn on_offer_since(&self, before: Time) -> Vec<WaitsFor> {
+        if self.tally.offered == 0 {
+            return Vec::new();
+        }
+        let old = |wait: &WaitsFor| wait.kind == WaitKind::OnOffer && wait.since.0 <= before;
+        self.why().waits_for.into_iter().filter(old).collect()
+    }
+
+    /// What holds the run as a whole.
+    fn held_by(&self) -> Vec<WaitsFor> {
+        let of = |held: &super::hold::Held| {
+            let (kind, verbs): (_, &[&str]) = match held.hold.kind {
+                HoldKind::Paused => (WaitKind::Paused, &["resume"]),
+                HoldKind::WorkflowPaused => (WaitKind::WorkflowPaused, &[]),
+                HoldKind::KeyBlocked => (WaitKind::KeyBlocked, &[]),
+                HoldKind::DependencyUnmet => (WaitKind::DependencyUnmet, &[]),
+            };
+            let by = held.by.as_ref().map(|by| format!(" ({}: {})", by.actor, by.reason));
+            let message = format!("{}{}", held.message, by.unwrap_or_default());
+            self.wait(kind, None, held.since, message, verbs)
+        };
+        self.facts.holds.iter().map(of).collect()
+    }
+
+    /// A wait with what all have.
+    fn wait(
+        &self,
+        kind: WaitKind,
+        step: Option<StepPath>,
+        since: Time,
+        message: String,
+        verbs: &[&str],
+    ) -> WaitsFor {
+        let always: &[&str] = if self.facts.mode == Mode::Forward { &ALWAYS } else { &ALWAYS[1..] };
+        WaitsFor {
+            kind,
+            step,
+            count: 1,
+            since: Timestamp(since),
+            until: None,
+            message,
+            queue: None,
+            handler: None,
+            worker: None,
+            incident: None,
+            verbs: verbs.iter().chain(always).map(|verb| (*verb).to_owned()).collect(),
+        }
+    }
+
+    /// What one step or item waits for.
+    fn waits_at(&self, place: Place) -> Option<(Action, WaitsFor)> {
+        let work = self.work(place)?;
+        if work.undo == Undo::Blocked && self.facts.mode != Mode::Ended {
+            let verbs = ["retry", "mark-compensated"];
+            return Some((
+                Action::Compensate,
+                self.for_person(place, WaitKind::CompensationBlocked, &verbs),
+            ));
+        }
+        if work.stage == Stage::Parked && self.facts.mode == Mode::Forward {
+            return Some((Action::Forward, self.for_person(place, WaitKind::Parked, &["retry"])));
+        }
+        let (action, hand) = work.current()?;
+        let wait = self.for_other(place, hand);
+        Some((action, wait.or_else(|| self.for_task(place, work, action, hand))?))
+    }
+
+    fn for_person(&self, place: Place, kind: WaitKind, verbs: &[&str]) -> WaitsFor {
+        let step = self.path(place);
+        let open = self.facts.incidents.iter().find(|open| open.step.as_ref() == Some(&step));
+        let (since, why) = open.map_or((self.facts.at, ""), |open| (open.since, &open.message));
+        let message = match kind {
+            WaitKind::CompensationBlocked => format!("undoing {step} is blocked: {why}"),
+            _ => format!("{step} is parked: {why}"),
+        };
+        let incident = open.map(|open| open.number);
+        WaitsFor { incident, ..self.wait(kind, Some(step), since, message, verbs) }
+    }
+
+    /// What a step waits for that no worker does.
+    fn for_other(&self, place: Place, hand: &Hand) -> Option<WaitsFor> {
+        let step = self.path(place);
+        let since = self.work(place).map_or(self.facts.at, |work| work.tries.since);
+        let (kind, until, message, verbs): (_, _, _, &[&str]) = match hand {
+            Hand::Signal { until, assignee } => {
+                let signal = match &self.graph.nodes[place.step].body {
+                    Body::Wait(wait) => wait.signal.as_str(),
+                    _ => "",
+                };
+                let from = assignee.as_ref().map_or(String::new(), |who| format!(" from {who}"));
+                let message = format!("{step}: the signal '{signal}'{from}");
+                (WaitKind::Signal, *until, message, &["signals", "skip"])
+            }
+            Hand::Timer { until } => (
+                WaitKind::Timer,
+                Some(*until),
+                format!("{step}: it sleeps until {until}"),
+                &["skip"],
+            ),
+            Hand::Child { run, .. } => {
+                let message = format!("{step}: the end of run {run}; ask why of that one");
+                (WaitKind::Child, None, message, &[])
+            }
+            _ => return None,
+        };
+        let until = until.map(Timestamp);
+        Some(WaitsFor { until, ..self.wait(kind, Some(step), since, message, verbs) })
+    }
+
+    fn for_task(&self, place: Place, work: &Work, action: Action, hand: &Hand) -> Option<WaitsFor> {
+        let step = self.path(place);
+        let task = crate::TaskKey { step: step.clone(), action, attempt: 0 };
+        let (queue, handler) = self.route(&task)?;
+        let wait = match hand {
+            // What holds the run is told already.
+            Hand::Nobody
+            | Hand::Held
+            | Hand::Signal { .. }
+            | Hand::Timer { .. }
+            | Hand::Child { .. } => return None,
+            Hand::Offered { since } => {
+                let message = format!("{step}: a worker that does '{handler}' on queue '{queue}'");
+                let until = work.next_due(self.spec(place.step)).map(Timestamp);
+                let wait = self.wait(WaitKind::OnOffer, Some(step), *since, message, &[]);
+                WaitsFor { until, ..wait }
+            }
+            Hand::Leased { worker, since, until } => {
+                let name = worker.split('/').next().unwrap_or(worker);
+                let message = format!(
+                    "{step}: worker '{name}' does '{handler}'; it must report, or give a sign of life by {until}"
+                );
+                let wait = self.wait(WaitKind::WithWorker, Some(step), *since, message, &[]);
+                let until = Some(Timestamp(*until));
+                WaitsFor { until, worker: Some(worker.to_string()), ..wait }
+            }
+            Hand::Backoff { until } => {
+                let message = format!("{step}: {}", self.retry_words(place, work, action, *until));
+                let delay = work.tries(action).delay.0;
+                let since = Time(until.0.saturating_sub_unsigned(delay));
+                let wait = self.wait(WaitKind::Retry, Some(step), since, message, &[]);
+                WaitsFor { until: Some(Timestamp(*until)), ..wait }
+            }
+        };
+        Some(WaitsFor { queue: Some(queue.to_owned()), handler: Some(handler.to_owned()), ..wait })
+    }
+
+    /// Items of a fan-out that were never offered, because as many as may be are under way.
+    fn waits_for_place(&self, step: usize) -> Option<WaitsFor> {
+        let items = self.items_of(step).filter(|items| items.stage == MapStage::Open)?;
+        let left = u32::try_from(items.works.len()).unwrap_or(u32::MAX).saturating_sub(items.next);
+        let map = self.graph.nodes[step].map()?;
+        if left == 0 || self.facts.mode != Mode::Forward {
+            return None;
+        }
+        let first = self.path(Place::item(step, items.next));
+        let message = format!(
+            "{first}: a place, as at most {} items are under way at once",
+            map.max_concurrency
+        );
+        let wait = self.wait(WaitKind::Place, Some(first), self.facts.at, message, &[]);
+        Some(WaitsFor { count: left, ..wait })
+    }
+
+    fn waits_for_nothing(&self) -> WaitsFor {
+        let open = self.facts.incidents.first();
+        let message = match open {
+            Some(open) => format!("a person: {}", open.message),
+            None => "nothing is under way that would move it; an incident is opened if this lasts"
+                .to_owned(),
+        };
+        let since = open.map_or(self.facts.at, |open| open.since);
+        let wait = self.wait(WaitKind::Stuck, None, since, message, &[]);
+        WaitsFor { incident: open.map(|open| open.number), ..wait }
+    }
+}
+
+/// One more that waits for the same: the one whose turn comes first is told.
+fn join(known: &mut WaitsFor, other: &WaitsFor) {
+    let turn = |wait: &WaitsFor| (wait.until.filter(|_| wait.kind == WaitKind::Retry), wait.since);
+    let count = known.count + 1;
+    if turn(other) < turn(known) {
+        known.clone_from(other);
+    }
+    known.count = count;
+}
