@@ -104,7 +104,7 @@ async fn expected(
     if rows.is_empty() {
         return Ok(IndexRows::default());
     }
-    let (run, _) = fold_rows(&node.definitions, connection, id, None, &rows).await?;
+    let run = fold_rows(&node.definitions, connection, id, None, &rows).await?;
     let records: Result<Vec<Record>, String> = rows.iter().map(|row| decode(id, row)).collect();
     let records = records.map_err(Error::Store)?;
     let due = if run.ended_at().is_some() { None } else { run.next_due() };
@@ -134,16 +134,8 @@ async fn expected(
 }
 
 fn run_row(run: &Run, records: &[Record], charge: Charge) -> Option<RunRow> {
-    let Event::Started {
-        namespace,
-        workflow,
-        version,
-        definition,
-        key,
-        correlation_id,
-        labels,
-        ..
-    } = records.first()?.events.first()?
+    let Event::Started { namespace, workflow, key, correlation_id, labels, .. } =
+        records.first()?.events.first()?
     else {
         return None;
     };
@@ -151,8 +143,8 @@ fn run_row(run: &Run, records: &[Record], charge: Charge) -> Option<RunRow> {
     Some(RunRow {
         namespace: namespace.to_string(),
         workflow: workflow.to_string(),
-        version: i32::try_from(*version).unwrap_or(i32::MAX),
-        definition: definition.to_string(),
+        version: i32::try_from(run.version()).unwrap_or(i32::MAX),
+        definition: run.definition().to_owned(),
         key: key.as_deref().map(str::to_owned),
         correlation_id: correlation_id.as_deref().map(str::to_owned),
         labels: (!labels.is_empty()).then(|| serde_json::to_string(labels).unwrap_or_default()),

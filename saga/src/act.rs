@@ -28,6 +28,7 @@ impl Event {
             Event::ResolvedByHand { step, by } => ("resolve", Some(step), by),
             Event::RerunRequested { by, .. } => ("rerun", None, by),
             Event::Signalled { by, .. } => ("signal", None, by),
+            Event::Migrated { by, .. } => ("migrate", None, by),
             Event::CancelRequested { by } => ("cancel", None, by),
             Event::Killed { by } => ("kill", None, by),
             _ => return None,

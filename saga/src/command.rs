@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::event::{By, Parent};
-use crate::protocol::{Labels, Scope, TaskOutcome};
+use crate::protocol::{Labels, Mapping, Scope, TaskOutcome};
 use crate::run::ChildEnd;
-use crate::{Action, Hold, Payload, RunId, StepPath, TaskKey};
+use crate::{Action, Graph, Hold, Payload, RunId, StepPath, TaskKey};
 
 /// Something asked of a run.
 #[derive(Clone, Debug)]
@@ -143,6 +143,23 @@ pub enum Command {
         /// Who and why.
         by: By,
     },
+    /// Go on on another version of the workflow.
+    Migrate(Migration),
+}
+
+/// How a run moves to another version of its workflow.
+#[derive(Clone, Debug)]
+pub struct Migration {
+    /// The version that it is on.
+    pub from: u32,
+    /// The version that it moves to.
+    pub graph: Arc<Graph>,
+    /// The hash of that definition.
+    pub definition: Arc<str>,
+    /// How its steps become those of the new version.
+    pub mapping: Mapping,
+    /// Who and why.
+    pub by: By,
 }
 
 /// What a run begins with.
@@ -236,6 +253,10 @@ pub enum RefusalCode {
     AlreadyStarted,
     /// The run has not begun.
     NotStarted,
+    /// The run is on another version, or of another workflow.
+    WrongVersion,
+    /// The run cannot be moved to another version as it stands.
+    CannotMigrate,
 }
 
 impl RefusalCode {
@@ -261,6 +282,8 @@ impl RefusalCode {
             RefusalCode::ReasonMissing => "reason_missing",
             RefusalCode::AlreadyStarted => "already_started",
             RefusalCode::NotStarted => "not_started",
+            RefusalCode::WrongVersion => "wrong_version",
+            RefusalCode::CannotMigrate => "cannot_migrate",
         }
     }
 

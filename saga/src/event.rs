@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::protocol::{Failure, Labels, Outcome, Scope};
+use crate::protocol::{Failure, Labels, Mapping, Outcome, Scope};
 use crate::{Action, Hold, Payload, RunId, StepPath, Time};
 
 /// One record of a run's journal: what one batch of commands decided about it.
@@ -368,6 +368,21 @@ pub enum Event {
         /// Who and why, when a person did it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<By>,
+    },
+    /// The run goes on on another version of its workflow. What has begun is kept, see [`Mapping`].
+    Migrated {
+        /// The version.
+        version: u32,
+        /// The hash of its definition.
+        definition: Arc<str>,
+        /// How the steps became those of that version.
+        #[serde(default)]
+        mapping: Mapping,
+        /// Steps of that version that this run is past.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        skipped: Vec<Arc<str>>,
+        /// Who and why.
+        by: By,
     },
     /// A person asked that the run stop.
     CancelRequested {

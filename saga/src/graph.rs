@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::{
-    Child, Class, Definition, Expr, Map, OnFailure, Sleep, Step, Task, Violation, Wait, validate,
+    Action, Child, Class, Definition, Expr, Map, OnFailure, Sleep, Step, Task, Violation, Wait,
+    validate,
 };
 
 mod links;
@@ -112,6 +113,24 @@ impl Task {
     #[must_use]
     pub fn can_fail(&self) -> bool {
         self.class() != Some(Class::Retriable) && self.on_failure == OnFailure::Compensate
+    }
+}
+
+impl Task {
+    /// The queue and the handler name of its tasks for `action`.
+    pub(crate) fn route(&self, action: Action) -> Option<(&str, &str)> {
+        let (queue, name) = match action {
+            Action::Forward => (None, &self.name),
+            Action::Verify => {
+                let verify = self.verify.as_ref()?;
+                (verify.queue.as_deref(), &verify.name)
+            }
+            Action::Compensate => {
+                let undo = self.compensate.as_ref()?;
+                (undo.queue.as_deref(), &undo.name)
+            }
+        };
+        Some((queue.unwrap_or(&self.queue), name))
     }
 }
 

@@ -27,7 +27,7 @@ mod value;
 mod violation;
 
 pub use act::Act;
-pub use command::{Command, Refusal, RefusalCode, Reply, Start};
+pub use command::{Command, Migration, Refusal, RefusalCode, Reply, Start};
 pub use definition::{
     Child, Class, Compensate, Definition, Empty, Jitter, Join, Losers, Map, OnFailure, OnTimeout,
     OnUnknown, Retry, Sleep, Step, Task, Timeouts, Tolerance, Verify, Wait,

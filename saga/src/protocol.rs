@@ -8,6 +8,7 @@ mod runs;
 mod schedules;
 mod starts;
 mod tasks;
+mod versions;
 mod view;
 mod why;
 mod workers;
@@ -48,6 +49,10 @@ pub use starts::{Decision, Refused, StartRequestState, StartRequestView};
 pub use tasks::{
     ClaimTasks, ClaimedTasks, CompleteTasks, Failure, FailureKind, Forward, Heartbeat,
     HeartbeatTasks, TaskAnswer, TaskAnswers, TaskOffer, TaskOutcome, TaskReport, Verdict,
+};
+pub use versions::{
+    CheckedRun, Mapping, MigratedRun, MigrationCheck, MigrationView, NewMigration, Obstacle,
+    ObstacleKind, OnObstacle, VersionLoad,
 };
 pub use view::{
     Awaits, Condition, HistoryEntry, Outcome, Progress, RunError, RunLine, RunView, State, StepView,

@@ -6,14 +6,12 @@ use std::sync::Arc;
 use backstitch_saga::{Run, RunId, TaskKey, Time};
 
 use super::envelope::StartOrder;
-use crate::definitions::Workflow;
 use crate::store::batch::RunState;
 
 /// A run in memory, with what is known of its index rows.
 pub(crate) struct CachedRun {
     pub(crate) run: Run,
     pub(crate) namespace: Arc<str>,
-    pub(crate) workflow: Arc<Workflow>,
     /// Its line in `runs`.
     pub(crate) indexed: RunState,
     /// Its lines in `ready`.
@@ -32,7 +30,6 @@ impl CachedRun {
             indexed: super::index::state_of(&run, None),
             run,
             namespace: order.start.namespace.clone(),
-            workflow: order.workflow.clone(),
             spilled: BTreeSet::new(),
             snapshot_events: 0,
             moved_at: at,

@@ -61,9 +61,12 @@ pub(crate) fn add(
         batch.taken(run, task);
     }
     if *starts {
-        start(batch, run, record, state.as_ref().unwrap_or(&cached.indexed));
+        start(batch, &cached.run, record, state.as_ref().unwrap_or(&cached.indexed));
+    } else if record.events.iter().any(|event| matches!(event, Event::Migrated { .. })) {
+        let on = (cached.run.version(), cached.run.definition());
+        batch.update(run, state.as_ref().unwrap_or(&cached.indexed), Some(on));
     } else if let Some(state) = &state {
-        batch.update(run, state);
+        batch.update(run, state, None);
     }
     acts(batch, cached, seq, record);
     if record.events.iter().any(is_edge) {
@@ -87,17 +90,9 @@ fn run_state(cached: &CachedRun, starts: bool, node: i32, added: &[ReadyRow]) ->
     (starts || state != cached.indexed).then_some(state)
 }
 
-fn start(batch: &mut Batch, run: RunId, record: &Record, state: &RunState) {
-    let Some(Event::Started {
-        namespace,
-        workflow,
-        version,
-        definition,
-        key,
-        correlation_id,
-        labels,
-        ..
-    }) = record.events.first()
+fn start(batch: &mut Batch, run: &Run, record: &Record, state: &RunState) {
+    let Some(Event::Started { namespace, workflow, key, correlation_id, labels, .. }) =
+        record.events.first()
     else {
         return;
     };
@@ -105,14 +100,14 @@ fn start(batch: &mut Batch, run: RunId, record: &Record, state: &RunState) {
     let new = NewRun {
         namespace,
         workflow,
-        version: *version,
-        definition,
+        version: run.version(),
+        definition: run.definition(),
         key: key.as_deref(),
         correlation_id: correlation_id.as_deref(),
         labels,
         started_at: record.at,
     };
-    batch.start(run, new, state);
+    batch.start(run.id(), new, state);
 }
 
 /// Which tasks come to the table `ready` and which go from it: those on offer when the record is done, against those
@@ -152,6 +147,7 @@ fn ready_changes(
             Event::CompensationStarted { .. }
             | Event::Killed { .. }
             | Event::Held { .. }
+            | Event::Migrated { .. }
             | Event::Ended { .. } => {
                 touched.extend(spilled.iter().cloned());
             }

@@ -10,7 +10,7 @@ use super::cache::CachedRun;
 use super::envelope::Order;
 use super::{OWN_RETRY_LATER, Shard, Works, index};
 use crate::Error;
-use crate::definitions::{Definitions, Workflow};
+use crate::definitions::Definitions;
 use crate::store::codec::{JournalRow, decode};
 use crate::store::journal::{self, Stored};
 use crate::store::{Trouble, batch::RunState};
@@ -100,19 +100,18 @@ pub(crate) async fn fold(
     if let Some(snapshot) = stored.snapshot.take() {
         let workflow = definitions.by_hash(connection, &snapshot.definition).await?;
         match Run::restore(id, workflow.graph.clone(), &snapshot.state) {
-            Ok(run) => begun = Some((run, workflow)),
+            Ok(run) => begun = Some(run),
             Err(error) => {
                 tracing::debug!(run = %id, error, "a snapshot is not used");
                 stored.rows = journal::load_until(connection, id, i32::MAX).await?;
             }
         }
     }
-    let snapshot_events = begun.as_ref().map_or(0, |(run, _)| run.events_folded());
-    let (run, workflow) = fold_rows(definitions, connection, id, begun, &stored.rows).await?;
+    let snapshot_events = begun.as_ref().map_or(0, Run::events_folded);
+    let run = fold_rows(definitions, connection, id, begun, &stored.rows).await?;
     let state = index::state_of(&run, stored.node);
     Ok(Box::new(CachedRun {
         namespace: run.namespace().into(),
-        workflow,
         indexed: RunState { wake_at: None, ..state },
         spilled: run.offered().into_iter().collect::<BTreeSet<_>>(),
         snapshot_events,
@@ -126,9 +125,9 @@ pub(crate) async fn fold_rows(
     definitions: &Definitions,
     connection: &mut PgConnection,
     id: RunId,
-    mut begun: Option<(Run, Arc<Workflow>)>,
+    mut begun: Option<Run>,
     rows: &[JournalRow],
-) -> Result<(Run, Arc<Workflow>), Error> {
+) -> Result<Run, Error> {
     for row in rows {
         let record = decode(id, row).map_err(Error::Store)?;
         if begun.is_none() {
@@ -138,14 +137,19 @@ pub(crate) async fn fold_rows(
                 )));
             };
             let workflow = definitions.by_hash(connection, definition).await?;
-            begun = Some((Run::new(id, workflow.graph.clone()), workflow));
+            begun = Some(Run::new(id, workflow.graph.clone()));
         }
-        if let Some((run, _)) = &mut begun {
+        if let Some(run) = &mut begun {
             if i64::from(row.seq) != i64::try_from(run.seq()).unwrap_or(i64::MAX) + 1 {
                 return Err(Error::Store(format!(
                     "the journal of run {id} has a gap before record {}",
                     row.seq
                 )));
+            }
+            for event in &record.events {
+                if let Event::Migrated { definition, .. } = event {
+                    run.learn(definitions.by_hash(connection, definition).await?.graph.clone());
+                }
             }
             run.apply(&record);
         }

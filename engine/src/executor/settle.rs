@@ -98,7 +98,7 @@ impl Shard {
         let Ok(seq) = i32::try_from(cached.run.seq()) else { return };
         let snapshot = Snapshot {
             seq,
-            definition: cached.workflow.hash.to_string(),
+            definition: cached.run.definition().to_owned(),
             state: cached.run.snapshot(),
         };
         let node = self.node.clone();

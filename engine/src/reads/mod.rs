@@ -77,7 +77,7 @@ pub(crate) async fn run(
     let until = i32::try_from(as_of).unwrap_or(i32::MAX);
     let rows = journal::load_until(&mut connection, id, until).await?;
     let Some(last) = rows.last() else { return Err(Error::unknown_run(id)) };
-    let (run, _) = fold_rows(&node.definitions, &mut connection, id, None, &rows).await?;
+    let run = fold_rows(&node.definitions, &mut connection, id, None, &rows).await?;
     if run.namespace() != namespace {
         return Err(Error::unknown_run(id));
     }

@@ -99,6 +99,8 @@ part!(
         ended_at: Option<Moment>,
         node: Option<i32>,
         wake_at: Option<Moment>,
+        version: Option<i32>,
+        definition: Option<String>,
     }
 );
 part!(
@@ -302,7 +304,8 @@ impl Batch {
         ));
     }
 
-    pub(crate) fn update(&mut self, run: RunId, state: &RunState) {
+    /// `on` is the version with the hash of its definition, when that changes.
+    pub(crate) fn update(&mut self, run: RunId, state: &RunState, on: Option<(u32, &str)>) {
         self.updates.add((
             run.0,
             state.state.as_str(),
@@ -311,6 +314,8 @@ impl Batch {
             moment(state.ended_at),
             state.node,
             moment(state.wake_at),
+            on.map(|(version, _)| int(version)),
+            on.map(|(_, definition)| definition.to_owned()),
         ));
     }
 

@@ -164,7 +164,8 @@ pub(crate) async fn keep_snapshot(
     sqlx::query(
         "-- snapshots_keep\n\
          insert into snapshots (run_id, seq, definition, state) values ($1, $2, $3, $4) \
-         on conflict (run_id) do update set seq = excluded.seq, state = excluded.state \
+         on conflict (run_id) do update set seq = excluded.seq, \
+         definition = excluded.definition, state = excluded.state \
          where snapshots.seq < excluded.seq",
     )
     .bind(run.0)

@@ -87,10 +87,13 @@ impl Part {
   where {won}{unless_taken} returning 1)",
             ),
             Part::Updates => (
-                &["uuid", "text", "text", "text", "timestamptz", "integer", "timestamptz"],
+                &[
+                    "uuid", "text", "text", "text", "timestamptz", "integer", "timestamptz", "integer", "text",
+                ],
                 "updates as (update {runs} r set state = x.state, outcome = x.outcome,
-    conditions = string_to_array(x.conditions, ','), ended_at = x.ended_at, node = x.node, wake_at = x.wake_at
-  from {rows} as x(run_id, state, outcome, conditions, ended_at, node, wake_at)
+    conditions = string_to_array(x.conditions, ','), ended_at = x.ended_at, node = x.node, wake_at = x.wake_at,
+    version = coalesce(x.version, r.version), definition = coalesce(x.definition, r.definition)
+  from {rows} as x(run_id, state, outcome, conditions, ended_at, node, wake_at, version, definition)
   where r.id = x.run_id and {won} returning 1)",
             ),
             Part::Offers => (

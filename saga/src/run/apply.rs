@@ -234,6 +234,10 @@ impl Run {
                 self.drop_holds(at, |other| other == hold);
                 None
             }
+            Event::Migrated { version, definition, mapping, skipped, .. } => {
+                self.move_to(*version, definition, mapping, skipped);
+                None
+            }
             Event::Killed { by } => {
                 self.facts.killed_by = Some(by.clone());
                 self.drop_open_undos();

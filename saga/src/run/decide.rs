@@ -74,10 +74,10 @@ impl Decider<'_> {
             _ if self.run.facts.origin.is_none() => {
                 return Err(Refusal::new(RefusalCode::NotStarted, "the run has not been started"));
             }
-            Command::HandOut { task, worker } => self.hand_out(task, worker)?,
-            Command::Release { task } => self.release(task)?,
-            Command::Report { task, outcome } => self.report(task, outcome)?,
-            Command::Beat { task, details } => self.beat(task, details)?,
+            Command::HandOut { task, worker } => self.hand_out(self.run.by_now(task), worker)?,
+            Command::Release { task } => self.release(self.run.by_now(task))?,
+            Command::Report { task, outcome } => self.report(self.run.by_now(task), outcome)?,
+            Command::Beat { task, details } => self.beat(self.run.by_now(task), details)?,
             Command::Tick => self.tick(),
             Command::Compensate { scope, force, by } => {
                 self.compensate_by_hand(&scope, force, by)?;
@@ -97,6 +97,7 @@ impl Decider<'_> {
             Command::Hold { hold, by, message } => self.hold(hold, by, message)?,
             Command::Unhold { hold, by } => self.unhold(hold.as_ref(), by.as_ref())?,
             Command::MarkUndone { step, by } => self.mark_undone(&step, by)?,
+            Command::Migrate(migration) => self.migrate(migration)?,
         }
         Ok(Reply::Done)
     }

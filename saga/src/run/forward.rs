@@ -161,7 +161,7 @@ impl Decider<'_> {
     }
 
     /// Fires the join of a map if its rule is true or impossible. `last` is the item that was settled last.
-    fn join_if_decided(&mut self, last: Place) -> bool {
+    pub(super) fn join_if_decided(&mut self, last: Place) -> bool {
         let graph = self.run.graph.clone();
         let node = &graph.nodes[last.step];
         let (Some(map), Some(items)) = (node.map(), self.run.items_of(last.step)) else {

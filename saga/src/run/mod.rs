@@ -10,6 +10,7 @@ mod decide;
 mod doubt;
 mod forward;
 mod hold;
+mod migrate;
 mod plan;
 mod rerun;
 mod retry;
@@ -55,6 +56,8 @@ pub struct Run {
     unsettled: usize,
     tally: Tally,
     due: BTreeSet<(Time, Place)>,
+    /// Definitions that the next records may move it to.
+    known: Vec<Arc<Graph>>,
 }
 
 /// What a run remembers beside its steps.
@@ -166,6 +169,7 @@ impl Run {
                     Body::Map(_) => BodyState::Map(Box::new(Items::new())),
                     _ => BodyState::Task(Box::default()),
                 },
+                formerly: None,
                 undo_missing: 0,
                 undo_settled: false,
             })
@@ -180,6 +184,7 @@ impl Run {
             steps,
             tally: Tally::default(),
             due: BTreeSet::new(),
+            known: Vec::new(),
         };
         for step in 0..run.steps.len() {
             if let BodyState::Task(work) = &run.steps[step].body {
@@ -199,6 +204,18 @@ impl Run {
     #[must_use]
     pub fn graph(&self) -> &Arc<Graph> {
         &self.graph
+    }
+
+    /// The version of its workflow that it is on.
+    #[must_use]
+    pub fn version(&self) -> u32 {
+        self.graph.definition.version
+    }
+
+    /// The hash of that definition; empty before it started.
+    #[must_use]
+    pub fn definition(&self) -> &str {
+        self.facts.origin.as_ref().map_or("", |origin| &origin.definition)
     }
 
     /// How many records it has folded: the `seq` of the last, 0 before the first. `decide` does not count; the one
@@ -290,11 +307,10 @@ impl Run {
 
     /// The key its targets deduplicate on.
     pub(crate) fn effect_key(&self, path: &StepPath, action: Action) -> Uuid {
-        let round =
-            self.graph.position(&path.step).map_or(0, |step| match &self.steps[step].body {
-                BodyState::Task(work) => work.round,
-                BodyState::Map(items) => items.round,
-            });
+        let round = self.step_now(&path.step).map_or(0, |step| match &self.steps[step].body {
+            BodyState::Task(work) => work.round,
+            BodyState::Map(items) => items.round,
+        });
         effect_key_in_round(self.id, path, action, round)
     }
 
@@ -356,7 +372,7 @@ impl Run {
 
     /// The place that a path names, if there is work at it.
     pub(crate) fn place(&self, path: &StepPath) -> Option<Place> {
-        let place = Place { step: self.graph.position(&path.step)?, item: path.item };
+        let place = Place { step: self.step_now(&path.step)?, item: path.item };
         self.work(place).map(|_| place)
     }
 

@@ -66,7 +66,7 @@ impl Run {
     }
 
     /// Counts and timers anew from the works.
-    fn recount(&mut self) {
+    pub(super) fn recount(&mut self) {
         self.tally = Tally::default();
         self.due.clear();
         for (step, state) in self.steps.iter_mut().enumerate() {

@@ -32,6 +32,9 @@ pub(crate) struct StepState {
     /// How many of its needs are not settled yet.
     pub(crate) missing: usize,
     pub(crate) body: BodyState,
+    /// The id under which it began, if it was called otherwise in an earlier version of the workflow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) formerly: Option<Arc<str>>,
     /// While the run is undone: how many of the steps that it feeds are not settled, backward.
     pub(crate) undo_missing: usize,
     /// While the run is undone: whether it, and all that depends on it, is undone as far as it is to be.

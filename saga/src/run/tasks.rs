@@ -64,32 +64,21 @@ impl Run {
     /// The queue and the handler name of a task.
     #[must_use]
     pub fn route(&self, task: &TaskKey) -> Option<(&str, &str)> {
-        let spec = self.spec(self.graph.position(&task.step.step)?);
-        let own = Some(spec.queue.as_str());
-        match task.action {
-            Action::Forward => own.zip(Some(spec.name.as_str())),
-            Action::Verify => {
-                let verify = spec.verify.as_ref()?;
-                verify.queue.as_deref().or(own).zip(Some(verify.name.as_str()))
-            }
-            Action::Compensate => {
-                let undo = spec.compensate.as_ref()?;
-                undo.queue.as_deref().or(own).zip(Some(undo.name.as_str()))
-            }
-        }
+        self.spec(self.step_now(&task.step.step)?).route(task.action)
     }
 
     /// What a worker needs to know to do `task`; `None` unless the task is on offer or leased.
     #[must_use]
     pub fn offer(&self, task: &TaskKey) -> Option<TaskOffer> {
-        let work = self.work(self.place(&task.step)?)?;
+        let place = self.place(&task.step)?;
+        let work = self.work(place)?;
         let (action, hand) = work.current()?;
         if action != task.action || work.tries(action).attempt != task.attempt {
             return None;
         }
         let (queue, name) = self.route(task)?;
         let origin = self.facts.origin.as_ref()?;
-        let spec = self.spec(self.graph.position(&task.step.step)?);
+        let (spec, effect) = (self.spec(place.step), self.effect_path(place));
         let since = match hand {
             Hand::Leased { since, .. } | Hand::Offered { since } => *since,
             _ => self.facts.at,
@@ -105,9 +94,9 @@ impl Run {
             version: origin.version,
             input: work.input.clone().unwrap_or_else(Payload::null),
             forward: (action == Action::Compensate).then(|| forward_of(work)),
-            effect_key: self.effect_key(&task.step, action),
+            effect_key: self.effect_key(&effect, action),
             forward_key: (action != Action::Forward)
-                .then(|| self.effect_key(&task.step, Action::Forward)),
+                .then(|| self.effect_key(&effect, Action::Forward)),
             heartbeat: lease_span(spec),
             deadline: Timestamp(since.after(spec.timeouts.attempt)),
             alone: work.aside.as_ref().is_some_and(|aside| !aside.gone.is_empty()),

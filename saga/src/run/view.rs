@@ -150,7 +150,7 @@ impl Run {
             output: work.output().cloned(),
             external_id: work.aside.as_ref().and_then(|aside| aside.external_id.clone()),
             error: work.error().cloned(),
-            effect_key: self.effect_key(&path, Action::Forward),
+            effect_key: self.effect_key(&self.effect_path(place), Action::Forward),
             items: BTreeMap::new(),
             step: path,
         }
@@ -189,7 +189,7 @@ impl Run {
             output: None,
             external_id: None,
             error: items.error.clone(),
-            effect_key: self.effect_key(&path, Action::Forward),
+            effect_key: self.effect_key(&self.effect_path(Place::step(step)), Action::Forward),
             items: self.item_words(step, items),
             step: path,
         }

@@ -45,6 +45,7 @@ pub(crate) fn event(event: &Event, record: &Record) -> String {
             let why = error.as_ref().map_or(String::new(), |error| format!(": {}", failure(error)));
             format!("gave up {step}, {fate:?}{why}").to_lowercase()
         }
+        Event::Migrated { version, .. } => format!("migrated to version {version}"),
         Event::Parked { step } => format!("parked {step}"),
         Event::RetryRequested { by } => format!("retry requested by {}", by.actor),
         Event::Resumed { step } => format!("resumed {step}"),

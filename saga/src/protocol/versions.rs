@@ -1,0 +1,235 @@
+//! Versions of a workflow: which runs are on which, and how runs in flight move to another.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::each_key_once;
+use crate::{RunId, Timestamp};
+
+/// Which runs are on which version: one line of `GET /v1/workflows/{name}/drain`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct VersionLoad {
+    /// The version.
+    pub version: u32,
+    /// When it was registered.
+    pub registered_at: Timestamp,
+    /// Whether no run is on it that has not ended.
+    pub drained: bool,
+    /// Runs that have not ended.
+    pub active: u64,
+    /// The same by state.
+    pub states: BTreeMap<String, u64>,
+    /// The oldest of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest: Option<RunId>,
+    /// When that was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_started_at: Option<Timestamp>,
+}
+
+/// How the steps of one version become those of another. Steps that are not named keep their id.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Mapping {
+    /// Steps that are called otherwise in the new version; `null` for those that are dropped.
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "each_key_once"
+    )]
+    pub steps: BTreeMap<String, Option<String>>,
+    /// Steps of the new version that a run does not do any more when it is past them already.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub skip: BTreeSet<String>,
+    /// Steps of the old version that are done and that nothing will undo after the move.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub without_undo: BTreeSet<String>,
+}
+
+/// Why a run cannot be moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum ObstacleKind {
+    /// It is being undone; it ends on the version on which it began that.
+    BeingUndone,
+    /// A step has begun that the new version does not have: say what becomes of it in `steps`.
+    NeedsMapping,
+    /// A step has begun that is of another kind in the new version.
+    KindChanged,
+    /// A step is done, or may be, and the new version has no compensation for it. Name it in `without_undo` to accept it.
+    CompensationGone,
+    /// A task is under way that the new version has no place for: wait, or give it back a place.
+    InFlight,
+    /// A step has begun whose id stands for another step in the new version: their effects would have the same key.
+    IdReused,
+    /// A step has begun before one that it now needs. Name the latter in `skip` if it is not to be done any more.
+    OrderChanged,
+}
+
+impl ObstacleKind {
+    /// The word used in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ObstacleKind::BeingUndone => "being_undone",
+            ObstacleKind::NeedsMapping => "needs_mapping",
+            ObstacleKind::KindChanged => "kind_changed",
+            ObstacleKind::CompensationGone => "compensation_gone",
+            ObstacleKind::InFlight => "in_flight",
+            ObstacleKind::IdReused => "id_reused",
+            ObstacleKind::OrderChanged => "order_changed",
+        }
+    }
+}
+
+/// One reason why a run cannot be moved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Obstacle {
+    /// Which kind.
+    pub kind: ObstacleKind,
+    /// The step, by its old id if it has one; none when it is about the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// For people.
+    pub message: String,
+}
+
+/// `POST /v1/workflows/{name}/migrations`: move runs in flight from one version to another.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct NewMigration {
+    /// The version that the runs are on.
+    pub from: u32,
+    /// The version that they move to.
+    pub to: u32,
+    /// How the steps become those of the new version.
+    #[serde(default)]
+    pub mapping: Mapping,
+    /// What happens when some of the runs cannot be moved.
+    #[serde(default)]
+    pub on_obstacle: OnObstacle,
+    /// Why; kept in the history of each run. Not needed for a dry run.
+    #[serde(default)]
+    pub reason: String,
+    /// Only check runs, page by page, and write nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// For a dry run: the `next` of the page before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// For a dry run: how many runs to check, 1 to 1,000.
+    #[serde(default = "NewMigration::default_limit")]
+    pub limit: u32,
+}
+
+impl NewMigration {
+    fn default_limit() -> u32 {
+        1_000
+    }
+}
+
+/// What a migration does when some of its runs cannot be moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum OnObstacle {
+    /// It moves none: all runs are checked before the first is moved.
+    #[default]
+    Stop,
+    /// It leaves them where they are and moves the others.
+    Leave,
+}
+
+impl OnObstacle {
+    /// The word used in JSON and in the table.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            OnObstacle::Stop => "stop",
+            OnObstacle::Leave => "leave",
+        }
+    }
+}
+
+/// What a dry run found: one page of the runs on the old version.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct MigrationCheck {
+    /// Runs looked at on this page.
+    pub checked: u64,
+    /// Those that move cleanly.
+    pub clean: u64,
+    /// Those that do not, by the kinds of their obstacles; a run counts once for each kind.
+    pub obstacles: BTreeMap<String, u64>,
+    /// Some of them, at most ten of each kind.
+    pub samples: Vec<CheckedRun>,
+    /// Pass it as `after` for the next page; none when this was the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// A run that cannot be moved, and why.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CheckedRun {
+    /// Which.
+    pub run: RunId,
+    /// Why.
+    pub obstacles: Vec<Obstacle>,
+}
+
+/// A migration of runs in flight.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct MigrationView {
+    /// Its id.
+    pub id: Uuid,
+    /// The workflow.
+    pub workflow: String,
+    /// The version that the runs were on.
+    pub from: u32,
+    /// The version that they move to.
+    pub to: u32,
+    /// How the steps become those of the new version.
+    pub mapping: Mapping,
+    /// What happens when some of the runs cannot be moved.
+    pub on_obstacle: OnObstacle,
+    /// `checking`, `moving`, `done` or `stopped`.
+    pub state: String,
+    /// Why it stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped_because: Option<String>,
+    /// Runs by what became of them: `waiting clean moved ended left refused`. They sum to `total`.
+    pub runs: BTreeMap<String, u64>,
+    /// Runs in all: those that had not ended when the migration began.
+    pub total: u64,
+    /// Who asked for it.
+    pub actor: String,
+    /// Why.
+    pub reason: String,
+    /// When.
+    pub created_at: Timestamp,
+    /// When it was done or stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+}
+
+/// What became of one run of a migration.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct MigratedRun {
+    /// Which.
+    pub run: RunId,
+    /// `waiting clean moved ended left refused`.
+    pub result: String,
+    /// Why it was left or refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
