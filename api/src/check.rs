@@ -6,9 +6,9 @@ mod incidents;
 use axum::http::StatusCode;
 use backstitch_saga::protocol::{
     ActOnRun, ActOnSchedule, BackfillSchedule, ClaimTasks, CompensateRun, CompleteTasks, Failure,
-    Heartbeat, HeartbeatTasks, NewCredential, PauseRun, RerunRun, ResolveStep, RetryStep,
-    ScheduleSpec, Scope, SendSignal, SendSignalByKey, SkipStep, StartRun, StartRuns, TaskOutcome,
-    TaskReport, TriggerSchedule,
+    Heartbeat, HeartbeatTasks, Mapping, NewCredential, NewMigration, PauseRun, RerunRun,
+    ResolveStep, RetryStep, ScheduleSpec, Scope, SendSignal, SendSignalByKey, SkipStep, StartRun,
+    StartRuns, TaskOutcome, TaskReport, TriggerSchedule,
 };
 use backstitch_saga::{Span, Violation};
 
@@ -286,6 +286,20 @@ impl Check for SendSignalByKey {
         findings.line("/workflow", &self.workflow, MAX_NAME);
         findings.line("/key", &self.key, MAX_KEY);
         findings.line("/signal", &self.signal, MAX_NAME);
+    }
+}
+
+impl Check for NewMigration {
+    fn check(&self, findings: &mut Findings) {
+        findings.prose("/reason", &self.reason, MAX_REASON);
+        if !(1..=MAX_LIST).contains(&(self.limit as usize)) {
+            let message = format!("It must be 1 to {MAX_LIST}; it is {}", self.limit);
+            findings.add("/limit", "out_of_range", message);
+        }
+        let Mapping { steps, skip, without_undo } = &self.mapping;
+        if steps.len().max(skip.len()).max(without_undo.len()) > MAX_LIST {
+            findings.add("/mapping", "out_of_range", format!("It may name {MAX_LIST} steps"));
+        }
     }
 }
 

@@ -4,6 +4,7 @@ pub(crate) mod acts;
 pub(crate) mod incidents;
 pub(crate) mod jobs;
 pub(crate) mod schedules;
+pub(crate) mod versions;
 
 use serde_json::{Value, json};
 
@@ -256,7 +257,7 @@ pub(crate) fn whoami() -> Value {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use backstitch_saga::Definition;
     use backstitch_saga::protocol::*;
     use serde::Serialize;
@@ -267,13 +268,13 @@ mod tests {
     use crate::check::Check;
 
     #[track_caller]
-    pub(super) fn reads_as<T: DeserializeOwned + Serialize>(example: &Value) {
+    pub(crate) fn reads_as<T: DeserializeOwned + Serialize>(example: &Value) {
         let value: T = serde_json::from_str(&example.to_string()).unwrap();
         assert_eq!(&serde_json::to_value(value).unwrap(), example);
     }
 
     #[track_caller]
-    pub(super) fn is_accepted<T: DeserializeOwned + Check>(example: &Value) {
+    pub(crate) fn is_accepted<T: DeserializeOwned + Check>(example: &Value) {
         parse::<T>(example.to_string().as_bytes()).unwrap();
     }
 

@@ -204,6 +204,7 @@ const TITLES: &[(&str, &str)] = &[
     ("body_too_slow", "The body took too long to arrive"),
     ("bug", "A defect of Backstitch"),
     ("busy", "The server is busy"),
+    ("cannot_migrate", "The run cannot move to that version as it stands"),
     ("compensation_window_closed", "The run ended too long ago to be undone"),
     ("credential_conflict", "The credential's name is taken"),
     ("credential_missing", "A credential is needed"),
@@ -228,6 +229,8 @@ const TITLES: &[(&str, &str)] = &[
     ("lease_lost", "The attempt does not hold its lease any more"),
     ("malformed_json", "The body is not JSON"),
     ("method_not_allowed", "The route does not take this method"),
+    ("migration_over", "The migration is over"),
+    ("migration_under_way", "A migration of the workflow is under way"),
     ("no_step", "The incident is about no step"),
     ("not_offered", "The task is not on offer"),
     ("not_ready", "The server cannot take work now"),
@@ -244,6 +247,7 @@ const TITLES: &[(&str, &str)] = &[
     ("unknown_field", "A field is not known"),
     ("unknown_incident", "There is no such incident"),
     ("unknown_job", "There is no such job"),
+    ("unknown_migration", "There is no such migration"),
     ("unknown_record", "The run has no such record"),
     ("unknown_route", "There is no such route"),
     ("unknown_run", "There is no such run"),
@@ -253,6 +257,7 @@ const TITLES: &[(&str, &str)] = &[
     ("unknown_workflow", "There is no such workflow"),
     ("unsupported_media_type", "The body must be JSON"),
     ("version_conflict", "Another definition stands under this version"),
+    ("wrong_version", "The run is on another version"),
 ];
 
 #[cfg(test)]

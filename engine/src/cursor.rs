@@ -94,6 +94,17 @@ impl Cursor {
         Ok((worker.to_owned(), parsed.0, parsed.1))
     }
 
+    /// A place among the runs that have not ended: state and run.
+    pub(crate) fn of_active(state: &str, run: Uuid) -> String {
+        seal('a', &format!("{state} {run}"))
+    }
+
+    pub(crate) fn active(text: &str) -> Result<(String, Uuid), Error> {
+        let place = open('a', text).ok_or_else(invalid)?;
+        let (state, run) = place.split_once(' ').ok_or_else(invalid)?;
+        Ok((state.to_owned(), run.parse().map_err(|_| invalid())?))
+    }
+
     pub(crate) fn of_item(index: u32) -> String {
         seal('i', &index.to_string())
     }

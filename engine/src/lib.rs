@@ -36,6 +36,7 @@ mod store;
 mod sweep;
 mod tasks;
 mod types;
+mod versions;
 mod why;
 mod workers;
 

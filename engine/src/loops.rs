@@ -212,6 +212,8 @@ pub enum Chore {
     ForgetAnswers,
     /// Start what schedules have due.
     Schedules,
+    /// Go on with migrations of runs in flight.
+    Migrate,
 }
 
 /// Does a chore once. Answers how many runs or tasks it found, where it looks for any.
@@ -233,6 +235,7 @@ pub(crate) async fn once(node: &Arc<Node>, chore: Chore) -> Result<usize, Error>
         Chore::Schedules => schedules::fire(node).await,
         Chore::Workers => crate::workers::write_down(node).await,
         Chore::Sweep => crate::sweep::sweep(node).await,
+        Chore::Migrate => crate::versions::work(node).await,
     }
 }
 
@@ -252,6 +255,7 @@ pub(crate) fn spawn(node: &Arc<Node>) -> Vec<JoinHandle<()>> {
         tokio::spawn(every(node.clone(), tuning.schedules_every, Chore::Schedules)),
         tokio::spawn(every(node.clone(), tuning.beat_every, Chore::Workers)),
         tokio::spawn(every(node.clone(), Duration::from_secs(30), Chore::Sweep)),
+        tokio::spawn(every(node.clone(), tuning.beat_every, Chore::Migrate)),
         tokio::spawn(serve_hungry(node.clone())),
         tokio::spawn(inbox::keep_listening(node.clone())),
         tokio::spawn(serve_asked(node.clone())),

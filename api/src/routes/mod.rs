@@ -14,6 +14,7 @@ mod signals;
 mod start_requests;
 mod steps;
 mod tasks;
+mod versions;
 mod workers;
 mod workflows;
 
@@ -116,6 +117,11 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(schedules::next))
         .routes(routes!(schedules::starts))
         .routes(routes!(schedules::acts))
+        .routes(routes!(versions::drain))
+        .routes(routes!(versions::list, versions::start))
+        .routes(routes!(versions::show))
+        .routes(routes!(versions::runs))
+        .routes(routes!(versions::stop))
         .routes(routes!(credentials::create, credentials::revoke))
         .routes(routes!(ops::whoami))
         .routes(routes!(ops::status))

@@ -7,7 +7,7 @@ use std::ops::Bound;
 use std::time::Duration;
 
 use backstitch_saga::protocol::{Outcome, State};
-use backstitch_saga::{Action, Event, Record, Run, RunId, StepPath, TaskKey, Time, fingerprint};
+use backstitch_saga::{Action, Event, Record, Run, StepPath, TaskKey, Time, fingerprint};
 
 use super::cache::CachedRun;
 use super::decide::Decided;

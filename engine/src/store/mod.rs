@@ -28,6 +28,7 @@ pub(crate) mod starts;
 mod statement;
 pub(crate) mod status;
 pub(crate) mod sweep;
+pub(crate) mod versions;
 pub(crate) mod workers;
 
 use std::time::Duration;

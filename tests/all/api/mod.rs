@@ -18,3 +18,4 @@ mod serving;
 mod start_requests;
 mod starts;
 mod tenancy;
+mod versions;

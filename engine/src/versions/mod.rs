@@ -1,0 +1,337 @@
+//! Versions of a workflow: which runs are on which, and the migration of runs in flight. Whether a run can move, and
+//! what that makes of it, is decided by the rules; here it is asked of many runs. `walk` moves them.
+
+mod walk;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstitch_saga::protocol::{
+    CheckedRun, MigratedRun, MigrationCheck, MigrationView, NewMigration, Obstacle, Page, State,
+    VersionLoad,
+};
+use backstitch_saga::{By, RefusalCode, RunId, Time, Timestamp, Violation};
+use sqlx::postgres::PgConnection;
+use uuid::Uuid;
+
+use crate::cursor::Cursor;
+use crate::definitions::Workflow;
+use crate::executor::load::fold;
+use crate::node::Node;
+use crate::store::journal;
+use crate::store::versions::{self as table, MigrationRow};
+use crate::{Engine, Error};
+
+pub(crate) use walk::work;
+
+/// Runs checked or moved at once.
+const PAGE: u32 = 200;
+/// For how long a node has a migration to itself after each page.
+const WORKED_FOR: Duration = Duration::from_secs(30);
+/// At most so many samples of each kind of obstacle.
+const SAMPLES: u64 = 10;
+
+impl Engine {
+    /// Which runs are on which version of a workflow, by version.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for the workflow; [`Error::Invalid`] when the cursor is not one of ours.
+    pub async fn drain_of(
+        &self,
+        namespace: &str,
+        workflow: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<VersionLoad>, Error> {
+        let versions = self.workflows(namespace, Some(workflow), after, limit).await?;
+        if versions.items.is_empty() && after.is_none() {
+            return Err(unknown_workflow(workflow));
+        }
+        let numbers: Vec<i32> = versions.items.iter().map(|one| number(one.version)).collect();
+        let mut connection = self.pool().acquire().await?;
+        let loads = table::load(&mut connection, namespace, workflow, &numbers).await?;
+        let line = |version: u32, registered_at: Timestamp| {
+            let own: Vec<_> = loads.iter().filter(|load| load.version == number(version)).collect();
+            let count = |load: &table::Load| u64::try_from(load.count).unwrap_or_default();
+            let oldest = own.iter().map(|load| load.oldest).min();
+            VersionLoad {
+                version,
+                registered_at,
+                drained: own.is_empty(),
+                active: own.iter().map(|load| count(load)).sum(),
+                states: own.iter().map(|load| (load.state.clone(), count(load))).collect(),
+                oldest: oldest.map(RunId),
+                oldest_started_at: oldest.and_then(made_at).map(Timestamp),
+            }
+        };
+        let lines = versions.items.iter().map(|one| line(one.version, one.registered_at));
+        Ok(Page { items: lines.collect(), next: versions.next })
+    }
+
+    /// What a migration would find, one page of runs; nothing is written.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for a version, [`Error::Invalid`] for the mapping or the cursor.
+    pub async fn check_migration(
+        &self,
+        namespace: &str,
+        workflow: &str,
+        new: &NewMigration,
+    ) -> Result<MigrationCheck, Error> {
+        let node = self.node();
+        let (_, to) = both(node, namespace, workflow, new).await?;
+        let after = new.after.as_deref().map(Cursor::active).transpose()?;
+        let after = after.unwrap_or_default();
+        let limit = new.limit.clamp(1, 1_000) as usize;
+        let mut connection = self.pool().acquire().await?;
+        let beyond = i64::try_from(limit + 1).unwrap_or(i64::MAX);
+        let from = number(new.from);
+        let mut found =
+            table::active(&mut connection, namespace, workflow, from, &after, beyond).await?;
+        let more = found.len() > limit;
+        found.truncate(limit);
+        let mut answer = MigrationCheck {
+            next: found.last().filter(|_| more).map(|(state, run)| Cursor::of_active(state, run.0)),
+            ..MigrationCheck::default()
+        };
+        for page in found.chunks(PAGE as usize) {
+            let runs: Vec<RunId> = page.iter().map(|(_, run)| *run).collect();
+            for (run, verdict) in check(node, &mut connection, &runs, new, &to).await? {
+                let Verdict::Active(obstacles) = verdict else { continue };
+                answer.checked += 1;
+                answer.clean += u64::from(obstacles.is_empty());
+                let mut kinds: Vec<_> = obstacles.iter().map(|obstacle| obstacle.kind).collect();
+                kinds.sort_unstable();
+                kinds.dedup();
+                let mut telling = false;
+                for kind in kinds {
+                    let count = answer.obstacles.entry(kind.as_str().to_owned()).or_default();
+                    *count += 1;
+                    telling |= *count <= SAMPLES;
+                }
+                if telling {
+                    answer.samples.push(CheckedRun { run, obstacles });
+                }
+            }
+        }
+        Ok(answer)
+    }
+
+    /// Begins a migration of all runs that are on the old version now. It goes on by itself.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for a version, [`Error::Invalid`] for the mapping, [`Error::Conflict`] when one is under
+    /// way already, [`Error::Refused`] without a reason.
+    pub async fn start_migration(
+        &self,
+        namespace: &str,
+        workflow: &str,
+        new: &NewMigration,
+        by: &By,
+    ) -> Result<MigrationView, Error> {
+        if by.reason.trim().is_empty() {
+            let message = "say why: a reason is kept in the history";
+            return Err(backstitch_saga::Refusal::new(RefusalCode::ReasonMissing, message).into());
+        }
+        let node = self.node();
+        both(node, namespace, workflow, new).await?;
+        let row = MigrationRow {
+            namespace: namespace.to_owned(),
+            id: node.clock.new_run().0,
+            workflow: workflow.to_owned(),
+            from: number(new.from),
+            to: number(new.to),
+            mapping: serde_json::to_string(&new.mapping).unwrap_or_default(),
+            on_obstacle: new.on_obstacle,
+            state: "checking".to_owned(),
+            actor: by.actor.to_string(),
+            reason: by.reason.clone(),
+            created_at: node.clock.now(),
+        };
+        let mut connection = self.pool().acquire().await?;
+        if !table::create(&mut connection, &row).await? {
+            return Err(Error::Conflict {
+                code: "migration_under_way",
+                message: format!(
+                    "a migration of '{workflow}' is under way; stop it, or wait until it is done"
+                ),
+            });
+        }
+        drop(connection);
+        self.migration(namespace, workflow, row.id).await
+    }
+
+    /// A migration.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn migration(
+        &self,
+        namespace: &str,
+        workflow: &str,
+        id: Uuid,
+    ) -> Result<MigrationView, Error> {
+        let mut connection = self.pool().acquire().await?;
+        let mut found =
+            table::list(&mut connection, namespace, workflow, Some(id), None, 1).await?;
+        found.pop().ok_or_else(|| unknown_migration(workflow, id))
+    }
+
+    /// The migrations of a workflow, newest first.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the cursor is not one of ours.
+    pub async fn migrations(
+        &self,
+        namespace: &str,
+        workflow: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<MigrationView>, Error> {
+        let before = after.map(Cursor::run).transpose()?;
+        let limit = limit.clamp(1, 1_000) as usize;
+        let mut connection = self.pool().acquire().await?;
+        let beyond = i64::try_from(limit + 1).unwrap_or(i64::MAX);
+        let mut items =
+            table::list(&mut connection, namespace, workflow, None, before, beyond).await?;
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next = items.last().filter(|_| more).map(|one| Cursor::of_run(one.id));
+        Ok(Page { items, next })
+    }
+
+    /// What became of the runs of a migration, by run; only those with this result when given.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Invalid`] when the cursor is not one of ours.
+    pub async fn migrated_runs(
+        &self,
+        namespace: &str,
+        workflow: &str,
+        id: Uuid,
+        result: Option<&str>,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<MigratedRun>, Error> {
+        self.migration(namespace, workflow, id).await?;
+        let after = after.map(Cursor::run).transpose()?.unwrap_or_default();
+        let limit = limit.clamp(1, 1_000) as usize;
+        let mut connection = self.pool().acquire().await?;
+        let beyond = i64::try_from(limit + 1).unwrap_or(i64::MAX);
+        let mut items = table::runs(&mut connection, namespace, id, result, after, beyond).await?;
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next = items.last().filter(|_| more).map(|one| Cursor::of_run(one.run.0));
+        Ok(Page { items, next })
+    }
+
+    /// Stops a migration. What it has moved stays where it is now.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Conflict`] when it is over.
+    pub async fn stop_migration(
+        &self,
+        namespace: &str,
+        workflow: &str,
+        id: Uuid,
+        by: &By,
+    ) -> Result<MigrationView, Error> {
+        self.migration(namespace, workflow, id).await?;
+        let mut connection = self.pool().acquire().await?;
+        let because = format!("{} stopped it: {}", by.actor, by.reason);
+        let now = self.node().clock.now();
+        if !table::finish(&mut connection, namespace, id, Some(&because), now).await? {
+            let message = "the migration is over".to_owned();
+            return Err(Error::Conflict { code: "migration_over", message });
+        }
+        drop(connection);
+        self.migration(namespace, workflow, id).await
+    }
+}
+
+fn number(version: u32) -> i32 {
+    i32::try_from(version).unwrap_or(i32::MAX)
+}
+
+fn unknown_workflow(name: &str) -> Error {
+    let message = format!("there is no workflow '{name}' in this namespace");
+    Error::NotFound { code: "unknown_workflow", message }
+}
+
+fn unknown_migration(workflow: &str, id: Uuid) -> Error {
+    let message = format!("there is no migration {id} of '{workflow}' in this namespace");
+    Error::NotFound { code: "unknown_migration", message }
+}
+
+/// When the id of a run was made.
+fn made_at(id: Uuid) -> Option<Time> {
+    let (seconds, nanos) = id.get_timestamp()?.to_unix();
+    let millis = i64::try_from(seconds).ok()?.checked_mul(1_000)?;
+    Some(Time(millis + i64::from(nanos / 1_000_000)))
+}
+
+/// Both versions, and a mapping that makes sense between them.
+async fn both(
+    node: &Node,
+    namespace: &str,
+    workflow: &str,
+    new: &NewMigration,
+) -> Result<(Arc<Workflow>, Arc<Workflow>), Error> {
+    let readers = &node.database.readers;
+    let from = node.definitions.resolve(readers, namespace, workflow, Some(new.from)).await?;
+    let to = node.definitions.resolve(readers, namespace, workflow, Some(new.to)).await?;
+    let mut violations = new.mapping.check(&from.graph, &to.graph);
+    if new.from == new.to {
+        violations.push(Violation::new(
+            "/to",
+            "same_version",
+            "the runs are on this version already",
+        ));
+    }
+    if violations.is_empty() {
+        return Ok((from, to));
+    }
+    Err(Error::Invalid { code: "invalid_request", violations })
+}
+
+/// How a run stands to a migration.
+enum Verdict {
+    /// It has ended, or is gone.
+    Over,
+    /// It moves on another version by now.
+    Elsewhere(u32),
+    /// What keeps it from moving.
+    Active(Vec<Obstacle>),
+    /// This node cannot read it.
+    Unreadable(String),
+}
+
+/// Checks some runs.
+async fn check(
+    node: &Node,
+    connection: &mut PgConnection,
+    runs: &[RunId],
+    new: &NewMigration,
+    to: &Workflow,
+) -> Result<Vec<(RunId, Verdict)>, Error> {
+    let mut stored = journal::load(connection, runs).await?;
+    let mut verdicts = Vec::with_capacity(runs.len());
+    for run in runs {
+        let verdict = match stored.remove(run) {
+            None => Verdict::Over,
+            Some(stored) => {
+                let now = node.clock.now();
+                match fold(&node.definitions, connection, *run, stored, now).await {
+                    Ok(cached) if cached.run.state() == State::Ended => Verdict::Over,
+                    Ok(cached) if cached.run.version() == new.from => {
+                        Verdict::Active(cached.run.obstacles(&to.graph, &new.mapping))
+                    }
+                    Ok(cached) => Verdict::Elsewhere(cached.run.version()),
+                    Err(error) => Verdict::Unreadable(error.to_string()),
+                }
+            }
+        };
+        verdicts.push((*run, verdict));
+    }
+    Ok(verdicts)
+}

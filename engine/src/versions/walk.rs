@@ -1,0 +1,191 @@
+//! A migration on its way: looks at every run before the first is moved, moves them, keeps what became of each.
+
+use std::collections::BTreeMap;
+
+use backstitch_saga::protocol::{MigratedRun, NewMigration, OnObstacle};
+use backstitch_saga::{By, Command, Migration, RefusalCode, RunId};
+use sqlx::postgres::PgConnection;
+use uuid::Uuid;
+
+use super::{PAGE, Verdict, WORKED_FOR, both, check};
+use crate::Error;
+use crate::definitions::Workflow;
+use crate::executor::envelope::{Answers, Envelope, Order};
+use crate::node::Node;
+use crate::store::versions::{self as table, MigrationRow};
+
+/// Goes on with a migration that nobody works on, until it is over. Answers how many runs it looked at.
+pub(crate) async fn work(node: &Node) -> Result<usize, Error> {
+    let now = node.clock.now();
+    let mut connection = node.database.keepers.acquire().await?;
+    let Some(row) = table::claim(&mut connection, now, now.after(WORKED_FOR.into())).await? else {
+        return Ok(0);
+    };
+    let new = NewMigration {
+        from: u32::try_from(row.from).unwrap_or_default(),
+        to: u32::try_from(row.to).unwrap_or_default(),
+        mapping: serde_json::from_str(&row.mapping).map_err(|error| {
+            Error::Store(format!("the mapping of migration {}: {error}", row.id))
+        })?,
+        on_obstacle: row.on_obstacle,
+        reason: row.reason.clone(),
+        dry_run: false,
+        after: None,
+        limit: PAGE,
+    };
+    let (_, to) = both(node, &row.namespace, &row.workflow, &new).await?;
+    let mut walk =
+        Walk { node, connection: &mut connection, row: &row, new: &new, to: &to, seen: 0 };
+    if row.state == "checking" && !walk.check_all().await? {
+        return Ok(walk.seen);
+    }
+    walk.move_all().await?;
+    Ok(walk.seen)
+}
+
+/// A migration under way.
+struct Walk<'a> {
+    node: &'a Node,
+    connection: &'a mut PgConnection,
+    row: &'a MigrationRow,
+    new: &'a NewMigration,
+    to: &'a Workflow,
+    seen: usize,
+}
+
+impl Walk<'_> {
+    /// The next runs with this result, after the given one.
+    async fn page(&mut self, result: &str, after: Uuid) -> Result<Vec<RunId>, Error> {
+        let MigrationRow { namespace, id, .. } = self.row;
+        let limit = i64::from(PAGE);
+        let page = table::runs(self.connection, namespace, *id, Some(result), after, limit).await?;
+        self.seen += page.len();
+        Ok(page.into_iter().map(|one| one.run).collect())
+    }
+
+    /// Writes what became of a page. Answers whether the migration goes on.
+    async fn note(&mut self, results: &[MigratedRun], state: &str) -> Result<bool, Error> {
+        let MigrationRow { namespace, id, .. } = self.row;
+        table::note(self.connection, namespace, *id, results).await?;
+        let until = self.node.clock.now().after(WORKED_FOR.into());
+        Ok(table::go_on(self.connection, namespace, *id, state, until).await?)
+    }
+
+    async fn finish(&mut self, because: Option<&str>) -> Result<(), Error> {
+        let MigrationRow { namespace, id, .. } = self.row;
+        let now = self.node.clock.now();
+        table::finish(self.connection, namespace, *id, because, now).await?;
+        tracing::info!(migration = %id, because, "a migration of runs in flight is over");
+        Ok(())
+    }
+
+    /// Looks at every run before the first is moved. Answers whether the migration goes on.
+    async fn check_all(&mut self) -> Result<bool, Error> {
+        let mut after = Uuid::nil();
+        loop {
+            let page = self.page("waiting", after).await?;
+            let Some(last) = page.last() else { break };
+            after = last.0;
+            let verdicts = check(self.node, self.connection, &page, self.new, self.to).await?;
+            let results: Vec<MigratedRun> = verdicts
+                .into_iter()
+                .map(|(run, verdict)| match verdict {
+                    Verdict::Over => result(run, "ended", None),
+                    Verdict::Elsewhere(version) if version == self.new.to => {
+                        result(run, "moved", None)
+                    }
+                    Verdict::Elsewhere(version) => {
+                        result(run, "left", Some(format!("it is on version {version} by now")))
+                    }
+                    Verdict::Unreadable(error) => result(run, "left", Some(error)),
+                    Verdict::Active(obstacles) if obstacles.is_empty() => {
+                        result(run, "clean", None)
+                    }
+                    Verdict::Active(obstacles) => {
+                        let told: Vec<String> = obstacles
+                            .iter()
+                            .take(10)
+                            .map(|one| format!("{}: {}", one.kind.as_str(), one.message))
+                            .collect();
+                        result(run, "left", Some(told.join("; ")))
+                    }
+                })
+                .collect();
+            if !self.note(&results, "checking").await? {
+                return Ok(false);
+            }
+        }
+        let results = self.results().await?;
+        let left = results.get("left").copied().unwrap_or_default();
+        if left > 0 && self.new.on_obstacle == OnObstacle::Stop {
+            let all: u64 = results.values().sum();
+            let because = format!("{left} of {all} runs cannot be moved; nothing was moved");
+            self.finish(Some(&because)).await?;
+            return Ok(false);
+        }
+        self.note(&[], "moving").await
+    }
+
+    async fn results(&mut self) -> Result<BTreeMap<String, u64>, Error> {
+        let MigrationRow { namespace, id, .. } = self.row;
+        Ok(table::results(self.connection, namespace, *id).await?)
+    }
+
+    /// Moves all runs that were found clean.
+    async fn move_all(&mut self) -> Result<(), Error> {
+        let mut after = Uuid::nil();
+        loop {
+            let page = self.page("clean", after).await?;
+            let Some(last) = page.last() else { return self.finish(None).await };
+            after = last.0;
+            let results = self.move_page(&page).await?;
+            let refused = results.iter().find(|one| one.result == "refused");
+            let refused =
+                refused.and_then(|one| Some(format!("run {}: {}", one.run, one.message.as_ref()?)));
+            if !self.note(&results, "moving").await? {
+                return Ok(());
+            }
+            if let Some(because) = refused {
+                return self.finish(Some(&because)).await;
+            }
+        }
+    }
+
+    async fn move_page(&mut self, page: &[RunId]) -> Result<Vec<MigratedRun>, Error> {
+        let answers = Answers::new(page.len());
+        let by = By { actor: self.row.actor.as_str().into(), reason: self.row.reason.clone() };
+        let envelopes = page.iter().enumerate().map(|(slot, run)| {
+            let command = Command::Migrate(Migration {
+                from: self.new.from,
+                graph: self.to.graph.clone(),
+                definition: self.to.hash.clone(),
+                mapping: self.new.mapping.clone(),
+                by: by.clone(),
+            });
+            let namespace = self.row.namespace.as_str().into();
+            Envelope::asked(*run, namespace, Order::Command(command), answers.ticket(slot))
+        });
+        self.node.submit(envelopes.collect()).map_err(|(error, _)| error)?;
+        let mut results = Vec::with_capacity(page.len());
+        for (run, answer) in page.iter().zip(answers.wait().await) {
+            results.push(match answer {
+                Ok(_) => result(*run, "moved", None),
+                Err(Error::Refused(refusal)) => match refusal.code {
+                    RefusalCode::RunEnded => result(*run, "ended", None),
+                    RefusalCode::CannotMigrate if self.new.on_obstacle == OnObstacle::Leave => {
+                        result(*run, "left", Some(refusal.message))
+                    }
+                    _ => result(*run, "refused", Some(refusal.to_string())),
+                },
+                Err(Error::NotFound { .. }) => result(*run, "ended", None),
+                // Whatever was done is found done when the page is asked for again.
+                Err(error) => return Err(error),
+            });
+        }
+        Ok(results)
+    }
+}
+
+fn result(run: RunId, word: &str, message: Option<String>) -> MigratedRun {
+    MigratedRun { run, result: word.to_owned(), message }
+}
