@@ -16,6 +16,7 @@ mod fingerprint;
 mod graph;
 mod hold;
 mod id;
+mod incident;
 mod json;
 mod payload;
 mod policy;

@@ -119,14 +119,21 @@ fn spelt(event: &str, member: &str, value: &RawValue, documents: &[Payload]) -> 
     };
     let raw = value.get();
     match (event, member) {
-        ("started", "input") | ("beat", "details") | ("succeeded" | "ended", "output") => {
+        ("started" | "input_edited" | "rerun_requested", "input")
+        | ("beat", "details")
+        | ("signalled", "data")
+        | ("succeeded" | "ended" | "skipped_by_hand", "output") => {
             raw.parse().map_or_else(|_| raw.to_owned(), document)
         }
-        ("opened", "items") | ("offered", "input") => match serde_json::from_str(raw) {
-            Ok(InSlot { slot }) => document(slot),
-            Err(_) => raw.to_owned(),
-        },
-        ("leased" | "beat", "until") | ("retry_scheduled", "at") => {
+        ("opened", "items") | ("offered" | "child_asked", "input") => {
+            match serde_json::from_str(raw) {
+                Ok(InSlot { slot }) => document(slot),
+                Err(_) => raw.to_owned(),
+            }
+        }
+        ("leased" | "beat" | "signal_awaited" | "sleep_began", "until")
+        | ("retry_scheduled", "at")
+        | ("child_asked", "again") => {
             raw.parse().map_or_else(|_| raw.to_owned(), |at| format!("\"{}\"", Time(at)))
         }
         _ => raw.to_owned(),

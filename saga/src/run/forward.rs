@@ -2,7 +2,8 @@
 
 use super::Mode;
 use super::decide::{Decider, own_failure};
-use super::state::{MapStage, Place, Stage, Tally, Undo};
+use super::state::{MapStage, Place, Stage, Undo};
+use super::tally::Tally;
 use crate::event::{Event, Fate, Source};
 use crate::protocol::Failure;
 use crate::{Action, Body, Cause, Empty, Expr, Join, Losers, Map, OnFailure, StepPath, Tolerance};

@@ -18,6 +18,7 @@ mod scope;
 mod snapshot;
 mod state;
 mod stuck;
+mod tally;
 mod tasks;
 mod undo;
 mod verbs;
@@ -39,7 +40,8 @@ use crate::{
     Time,
 };
 pub use decide::decide;
-use state::{BodyState, Hand, Items, MapStage, Place, Stage, StepState, Tally, Work};
+use state::{BodyState, Hand, Items, MapStage, Place, Stage, StepState, Work};
+use tally::Tally;
 pub use verbs::Proof;
 pub use waits::{ChildAsk, ChildEnd};
 

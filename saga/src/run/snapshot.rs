@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::state::{BodyState, StepState, Tally};
+use super::state::{BodyState, StepState};
+use super::tally::Tally;
 use super::{Facts, Run};
 use crate::{Graph, RunId};
 

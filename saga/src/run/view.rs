@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::state::{
-    BodyState, FORWARD_WORDS, Hand, Items, MapStage, Place, Stage, Tally, UNDO_WORDS, Undo, Work,
-};
+use super::state::{BodyState, Hand, Items, MapStage, Place, Stage, Undo, Work};
+use super::tally::{FORWARD_WORDS, Tally, UNDO_WORDS};
 use super::{Mode, Run, may_have_happened};
 use crate::protocol::{Awaits, Condition, Outcome, Progress, RunView, State, StepView};
 use crate::{Action, Body, Class, Payload, StepPath, Time, Timestamp};

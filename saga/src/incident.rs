@@ -1,0 +1,39 @@
+//! What kinds of things need a person.
+
+use serde::{Deserialize, Serialize};
+
+/// What kind of thing needs a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IncidentKind {
+    /// A step's retries are exhausted.
+    TaskExhausted,
+    /// A step may have happened and nothing can tell.
+    TaskUnknown,
+    /// Undoing takes longer than it should; it goes on.
+    CompensationSlow,
+    /// Undoing failed for good.
+    CompensationBlocked,
+    /// The run took longer than allowed.
+    DeadlineMissed,
+    /// One worker after the other was lost over a task.
+    Poison,
+    /// Nothing would ever move the run.
+    RunStuck,
+}
+
+impl IncidentKind {
+    /// The word used in JSON and in the index.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            IncidentKind::TaskExhausted => "task_exhausted",
+            IncidentKind::TaskUnknown => "task_unknown",
+            IncidentKind::CompensationSlow => "compensation_slow",
+            IncidentKind::CompensationBlocked => "compensation_blocked",
+            IncidentKind::DeadlineMissed => "deadline_missed",
+            IncidentKind::Poison => "poison",
+            IncidentKind::RunStuck => "run_stuck",
+        }
+    }
+}

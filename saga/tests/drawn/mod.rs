@@ -1,0 +1,99 @@
+//! Random workflows and histories, out of small numbers, so that a failing case shrinks well.
+
+use backstitch_saga::Graph;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+/// A step as drawn: which earlier steps it follows, and its traits.
+pub(crate) type Drawn = (u8, u8, u8, u8);
+/// Something that may happen next, as drawn: what, and to which of the tasks there are.
+pub(crate) type Deed = (u8, u8, u8);
+
+pub(crate) fn workflows() -> impl Strategy<Value = Vec<Drawn>> {
+    prop::collection::vec(any::<Drawn>(), 1..7)
+}
+
+pub(crate) fn histories() -> impl Strategy<Value = Vec<Deed>> {
+    prop::collection::vec(any::<Deed>(), 0..60)
+}
+
+pub(crate) fn pick(drawn: u8, words: &[&'static str]) -> &'static str {
+    words[usize::from(drawn) % words.len()]
+}
+
+/// A valid workflow from what was drawn. In a chain with a pivot, every step is before or after it.
+pub(crate) fn graph(drawn: &[Drawn], pivot: Option<usize>) -> Graph {
+    let joins = [
+        json!("all"),
+        json!("any"),
+        json!({"quorum": 2}),
+        json!({"tolerate": {"count": 1}}),
+        json!("best_effort"),
+    ];
+    let steps: Vec<Value> = drawn
+        .iter()
+        .enumerate()
+        .map(|(i, &(after, body, traits, limits))| {
+            let after: Vec<String> = match pivot {
+                Some(_) => i.checked_sub(1).map(|before| format!("s{before}")).into_iter().collect(),
+                None => (0..i).filter(|before| after >> before & 1 == 1).map(|before| format!("s{before}")).collect(),
+            };
+            let mut task = json!({
+                "name": format!("do_{i}"),
+                "input": {"path": "/input"},
+                "retry": {"max_attempts": 1 + limits % 3, "first_delay": "1s", "max_delay": "20s",
+                          "jitter": pick(limits >> 2, &["none", "full", "equal", "decorrelated"])},
+                "timeouts": {"heartbeat": "10s", "attempt": "1m"},
+                "on_unknown": pick(traits, &["retry", "compensate", "incident"]),
+                "on_failure": pick(traits >> 2, &["compensate", "compensate", "continue", "incident"]),
+            });
+            if traits & 0x30 == 0x30 {
+                task["verify"] = json!({"name": "look", "retry": {"max_attempts": 2}});
+                task["on_unknown"] = json!("verify");
+            }
+            if traits & 0x40 != 0 {
+                task["timeouts"]["to_start"] = json!("30s");
+            }
+            if traits & 0x80 != 0 {
+                task["timeouts"]["step"] = json!("2m");
+            }
+            match pivot {
+                Some(at) if i == at => {
+                    task["class"] = json!("pivot");
+                    task["on_unknown"] = json!("retry");
+                }
+                Some(at) if i > at => {
+                    task["class"] = json!("retriable");
+                    task["on_unknown"] = json!("retry");
+                }
+                _ => task["compensate"] = json!({"name": format!("undo_{i}"), "retry": {"max_attempts": 1 + limits % 4, "first_delay": "1s"}}),
+            }
+            let id = format!("s{i}");
+            if pivot.is_none_or(|at| i < at) {
+                let pause = match body % 13 {
+                    5 => Some(("sleep", json!({"for": "30s"}))),
+                    7 => Some(("wait", json!({"signal": format!("g{}", i % 2), "timeout": "1m",
+                        "on_failure": task["on_failure"]}))),
+                    11 => Some(("child", json!({"workflow": "other", "input": {"path": "/input"},
+                        "on_failure": task["on_failure"]}))),
+                    _ => None,
+                };
+                if let Some((kind, pause)) = pause {
+                    return json!({"id": id, "after": after, kind: pause});
+                }
+            }
+            if body.is_multiple_of(3) && pivot != Some(i) {
+                task["input"] = json!({"path": "/item"});
+                let map = json!({"items": {"path": "/input"}, "task": task, "join": joins[usize::from(body / 3) % 5],
+                    "empty": "succeed", "max_concurrency": 1 + limits % 3,
+                    "losers": if pivot.is_none() { pick(body / 16, &["drain", "cancel", "compensate"]) } else { "drain" }});
+                json!({"id": id, "after": after, "map": map})
+            } else {
+                json!({"id": id, "after": after, "task": task})
+            }
+        })
+        .collect();
+    let definition = json!({"name": "random", "version": 1, "timeout": "10m", "steps": steps});
+    Graph::parse(&definition.to_string())
+        .unwrap_or_else(|errors| panic!("{errors:?}\n{definition:#}"))
+}
