@@ -373,3 +373,47 @@ async fn what_people_did_is_listed_and_can_be_rebuilt() {
     assert_eq!(server.engine.doctor(false).await.unwrap().differences, Vec::<String>::new());
     server.stopped().await;
 }
+
+#[tokio::test]
+async fn a_step_is_skipped_resolved_or_retried_with_another_input() {
+    let server = Server::start(Access::Open).await;
+    server.engine.register(NS, &parking("order", &["pay", "ship"])).await.unwrap();
+    let hand = Hand::new(&server.engine);
+    failing(&server, &hand, "order", 3, "card_declined").await;
+    let ids: Vec<String> = all(&server, "/v1/incidents?")
+        .await
+        .iter()
+        .map(|incident| incident["id"].as_str().unwrap().to_owned())
+        .collect();
+    let why = "looked into it";
+    for (id, verb, body) in [
+        (&ids[0], "skip", json!({"reason": why, "output": {"paid": false}})),
+        (
+            &ids[1],
+            "resolve",
+            json!({"reason": why, "output": {"paid": true}, "external_id": "p-1"}),
+        ),
+    ] {
+        for _ in 0..2 {
+            let done = about(&server, id, verb, "ann", body.clone()).await;
+            assert_eq!((done.status, &done.json()["state"]), (200, &json!("resolved")), "{done:?}");
+        }
+        let task = hand.one().await;
+        assert_eq!((task.step.to_string().as_str(), id), ("ship", &format!("{}-1", task.run)));
+        hand.succeed(&[task]).await;
+    }
+    let large = json!({"reason": why, "input": "x".repeat(300 * 1024)});
+    assert_eq!(
+        about(&server, &ids[2], "retry", "ann", large).await.problem(422),
+        "invalid_payload"
+    );
+    let better = json!({"reason": why, "input": {"card": "4712"}});
+    assert_eq!(about(&server, &ids[2], "retry", "ann", better).await.status, 200);
+    let task = hand.one().await;
+    assert_eq!(task.input.text(), r#"{"card":"4712"}"#);
+    hand.succeed(&[task]).await;
+    let done = ["retry", "resolve", "skip"].map(|verb| format!("{verb} by ann: {why}"));
+    assert_eq!(audit(&server, "").await, done);
+    assert_eq!(server.engine.doctor(false).await.unwrap().differences, Vec::<String>::new());
+    server.stopped().await;
+}
