@@ -108,3 +108,71 @@ end $migration$;
 revoke all on function backstitch.start_run(text, jsonb, text, text, integer, text, jsonb) from public;
 comment on function backstitch.start_run(text, jsonb, text, text, integer, text, jsonb) is
     'Starts a run when the transaction of the caller commits; answers its id.';
+
+-- Attempts in workers' hands that may be completed in the worker's own transaction: of tasks that say `transactional`.
+-- The row is the fence: while it is neither completed nor revoked, the attempt may be completed. It is made before the
+-- worker gets the task, and revoked before the engine ends the attempt in any other way.
+create table fences (
+    run_id uuid not null,
+    step text not null,
+    action text not null check (action in ('forward', 'compensate')),
+    attempt integer not null,
+    namespace text not null,
+    opened_at timestamptz,
+    revoked_at timestamptz,
+    completed_at timestamptz,
+    output text,
+    external_id text,
+    primary key (run_id, step, action, attempt)
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000);
+create index fences_revoked on fences (revoked_at) where revoked_at is not null;
+create index fences_completed on fences (completed_at) where completed_at is not null;
+comment on table fences is 'Attempts that may be completed in a transaction of the worker''s.';
+comment on column fences.opened_at is 'Null when it was revoked before it was made: a node was slow, and must not make it any more.';
+comment on column fences.completed_at is 'When its worker completed it; the engine makes it part of the journal soon after.';
+
+-- Completes an attempt in the transaction of the caller. Raises BS001 when the attempt is not the worker's any more, BS002
+-- when it was completed already, BS003 when the output is not one.
+do $migration$
+begin
+    execute format($create$
+create function backstitch.complete_task(
+    run uuid,
+    step text,
+    action text,
+    attempt integer,
+    output jsonb default 'null',
+    external_id text default null
+) returns void language plpgsql volatile security definer set search_path = %I, pg_temp as $function$
+#variable_conflict use_column
+begin
+    if complete_task.output is null or octet_length(complete_task.output::text) > 262144
+        or jsonb_path_exists(complete_task.output, 
+            'strict $.**{64 to last} ? (@.type() == "array" || @.type() == "object")')
+        or octet_length(complete_task.external_id) > 255 then
+        raise exception 'an output is JSON of at most 256 KiB and 64 levels, an external id has at most 255 bytes'
+            using errcode = 'BS003';
+    end if;
+    update fences f set completed_at = clock_timestamp(), output = complete_task.output::text,
+            external_id = complete_task.external_id
+        where f.run_id = complete_task.run and f.step = complete_task.step and f.action = complete_task.action
+            and f.attempt = complete_task.attempt and f.completed_at is null and f.revoked_at is null;
+    if found then
+        return;
+    end if;
+    perform 1 from fences f
+        where f.run_id = complete_task.run and f.step = complete_task.step and f.action = complete_task.action
+            and f.attempt = complete_task.attempt and f.completed_at is not null;
+    if found then
+        raise exception '%% %% #%% was completed already', complete_task.action, complete_task.step, complete_task.attempt
+            using errcode = 'BS002';
+    end if;
+    raise exception '%% %% #%% is no longer this worker''s, or its task is not transactional',
+        complete_task.action, complete_task.step, complete_task.attempt using errcode = 'BS001';
+end
+$function$
+    $create$, current_schema());
+end $migration$;
+revoke all on function backstitch.complete_task(uuid, text, text, integer, jsonb, text) from public;
+comment on function backstitch.complete_task(uuid, text, text, integer, jsonb, text) is
+    'Completes an attempt when the transaction of its worker commits.';

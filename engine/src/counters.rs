@@ -40,6 +40,7 @@ counters! {
     released: "backstitch_released_total", "Tasks taken back from workers that never fetched them.", true;
     parked: "backstitch_runs_parked_total", "Runs put aside until their next timer.", true;
     takeovers: "backstitch_takeovers_total", "Runs taken over from nodes that are gone.", true;
+    fences_held: "backstitch_fences_held_total", "Decisions put back because a worker's transaction was open or had completed the attempt.", true;
     starts_refused: "backstitch_starts_refused_total", "Starts asked for in transactions that were refused and wait for a person.", true;
     snapshots: "backstitch_snapshots_total", "Snapshots written.", true;
     partitions_dropped: "backstitch_partitions_dropped_total", "Weeks of runs dropped by retention.", true;

@@ -9,6 +9,7 @@
 pub mod bench;
 mod children;
 mod clock;
+mod completions;
 mod counters;
 mod credentials;
 mod cursor;

@@ -14,7 +14,7 @@ use crate::handover::Hint;
 use crate::node::{Message, Node};
 use crate::store::ready::Wanted;
 use crate::store::{nodes, partitions, ready, runs, schedules as schedule_table, workers};
-use crate::{Error, inbox, schedules, signals};
+use crate::{Error, completions, inbox, schedules, signals};
 
 /// How many runs are taken at once.
 const RUNS: i64 = 500;
@@ -227,10 +227,11 @@ pub(crate) async fn once(node: &Arc<Node>, chore: Chore) -> Result<usize, Error>
         Chore::Guard => crate::pauses::guard(node).await,
         Chore::WorkJobs => crate::jobs::work(node).await,
         Chore::KeepHouse => keep_house(node).await.map(|()| 0),
-        Chore::TakeAsked => inbox::take(node).await,
+        Chore::TakeAsked => Ok(inbox::take(node).await? + completions::take(node).await?),
         Chore::DeliverSignals => signals::deliver(node).await,
         Chore::ForgetAnswers => {
-            Ok(crate::idempotency::forget(node).await? + inbox::forget(node).await?)
+            let answers = crate::idempotency::forget(node).await?;
+            Ok(answers + inbox::forget(node).await? + completions::forget(node).await?)
         }
         Chore::Schedules => schedules::fire(node).await,
         Chore::Workers => crate::workers::write_down(node).await,
@@ -292,7 +293,7 @@ async fn serve_asked(node: Arc<Node>) {
     loop {
         // Rung or not, what waits is looked for.
         let _ = tokio::time::timeout(inbox_every, node.asked.notified()).await;
-        if let Err(error) = inbox::take(&node).await {
+        if let Err(error) = once(&node, Chore::TakeAsked).await {
             tracing::warn!(%error, "taking what applications asked for failed and is tried again");
             tokio::time::sleep(inbox_every).await;
         }

@@ -139,6 +139,9 @@ pub struct Task {
     /// How many workers may be lost over it, without a sign of life, before it is taken for poison and parked.
     #[serde(default = "Task::default_max_losses")]
     pub max_losses: u32,
+    /// Workers may complete it, and undo it, in transactions of their own on the server's database.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub transactional: bool,
 }
 
 impl Task {

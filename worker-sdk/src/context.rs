@@ -10,6 +10,8 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use crate::CompleteInTransaction;
+
 /// One attempt at a task, as its handler sees it. Cheap to clone.
 #[derive(Clone)]
 pub struct TaskContext {
@@ -236,6 +238,19 @@ impl TaskContext {
     /// Names what the target calls the thing that was made; people see it beside the effect.
     pub fn external_id(&self, id: impl Into<String>) {
         self.task.said().external_id = Some(id.into());
+    }
+
+    /// The completion of this attempt with this output, for a statement in the handler's own transaction. It carries what
+    /// was named with [`TaskContext::external_id`] so far.
+    ///
+    /// # Errors
+    /// When the output has no JSON form.
+    pub fn completion(
+        &self,
+        output: &impl Serialize,
+    ) -> Result<CompleteInTransaction, serde_json::Error> {
+        let completion = CompleteInTransaction::of(&self.task.offer, output)?;
+        Ok(completion.external_id(self.named_external_id()))
     }
 
     /// Whether the attempt was revoked: its report will not count any more.

@@ -37,7 +37,7 @@ pub use error::TaskError;
 pub use handle::{DEFAULT_QUEUE, Probe, Task, Undo};
 pub use handlers::Handlers;
 pub use step::{Many, MapStep, One, Shape, Step};
-pub use transaction::StartInTransaction;
+pub use transaction::{CompleteInTransaction, StartInTransaction};
 pub use waits::Signal;
 pub use wire::{Condition, Gives, HasLength, Item, Ordered, Ref, constant};
 pub use worker::{Drained, Worker};

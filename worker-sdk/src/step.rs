@@ -177,6 +177,12 @@ impl<In, Out, Kind: Shape<Out>> Step<In, Out, Kind> {
         self.task(|task| task.on_unknown = policy)
     }
 
+    /// Its handlers may complete it, and undo it, in transactions of their own on the server's database: see
+    /// [`TaskContext::completion`](crate::TaskContext::completion).
+    pub fn transactional(self) -> Self {
+        self.task(|task| task.transactional = true)
+    }
+
     /// What a failure for good means; undoing what was done without it.
     pub fn on_failure(self, policy: OnFailure) -> Self {
         self.task(|task| task.on_failure = policy)

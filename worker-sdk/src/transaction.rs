@@ -4,7 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use backstitch_saga::Payload;
+use backstitch_saga::protocol::TaskOffer;
+use backstitch_saga::{Payload, RunId, TaskKey};
 use serde::Serialize;
 
 use crate::Workflow;
@@ -117,6 +118,65 @@ impl StartInTransaction {
     }
 }
 
+/// The completion of a task in a transaction of the worker's own: what the handler wrote and the step's success commit
+/// together, or neither does. For tasks of steps that say [`Step::transactional`](crate::Step::transactional).
+///
+/// The handler commits and then returns the same output as always. If the worker dies after the commit, the server
+/// finds the completion by itself. The statement fails with the code `BS001` when the attempt is not the worker's any
+/// more (roll back and return), and with `BS002` when it was completed before (the answer to that commit was lost).
+#[derive(Clone, Debug)]
+pub struct CompleteInTransaction {
+    task: TaskKey,
+    run: RunId,
+    output: Payload,
+    external_id: Option<String>,
+}
+
+impl CompleteInTransaction {
+    /// The statement. It answers one row with nothing of interest.
+    pub const SQL: &'static str = "select backstitch.complete_task(run => $1::text::uuid, step => $2::text, \
+        action => $3::text, attempt => $4::text::integer, output => $5::text::jsonb, external_id => $6::text)";
+
+    /// The completion of the task that was offered. Handlers get theirs from
+    /// [`TaskContext::completion`](crate::TaskContext::completion).
+    ///
+    /// # Errors
+    /// When the output has no JSON form.
+    pub fn of(
+        offer: &TaskOffer,
+        output: &impl Serialize,
+    ) -> Result<CompleteInTransaction, serde_json::Error> {
+        let (step, action, attempt) = (offer.step.clone(), offer.action, offer.attempt);
+        let task = TaskKey { step, action, attempt };
+        Ok(CompleteInTransaction {
+            task,
+            run: offer.run,
+            output: Payload::of(output)?,
+            external_id: None,
+        })
+    }
+
+    /// Names what the target calls the thing that was made.
+    #[must_use]
+    pub fn external_id(mut self, id: Option<String>) -> Self {
+        self.external_id = id;
+        self
+    }
+
+    /// The parameters of [`CompleteInTransaction::SQL`], in order.
+    #[must_use]
+    pub fn parameters(&self) -> [Option<String>; 6] {
+        [
+            Some(self.run.to_string()),
+            Some(self.task.step.to_string()),
+            Some(self.task.action.as_str().to_owned()),
+            Some(self.task.attempt.to_string()),
+            Some(self.output.text().to_owned()),
+            self.external_id.clone(),
+        ]
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,5 +190,9 @@ mod tests {
         for number in 1..=7 {
             assert!(StartInTransaction::SQL.contains(&format!("${number}::text")));
         }
+        let completion = crate::TaskContext::for_test().completion(&"done").unwrap();
+        let told = completion.external_id(Some("p-81".to_owned())).parameters();
+        let told: Vec<&str> = told.iter().flatten().map(String::as_str).skip(1).collect();
+        assert_eq!(told, ["test", "forward", "1", "\"done\"", "p-81"]);
     }
 }

@@ -269,6 +269,7 @@ impl Saga {
             on_failure: OnFailure::default(),
             on_unknown: OnUnknown::default(),
             max_losses: 3,
+            transactional: false,
         }
     }
 

@@ -16,6 +16,8 @@ pub(crate) struct CachedRun {
     pub(crate) indexed: RunState,
     /// Its lines in `ready`.
     pub(crate) spilled: BTreeSet<TaskKey>,
+    /// Its tasks in workers' hands that may be completed in transactions.
+    pub(crate) fenced: BTreeSet<TaskKey>,
     /// How many events had been folded at the last snapshot.
     pub(crate) snapshot_events: u64,
     /// When it last moved, by the journal or by being loaded.
@@ -31,6 +33,7 @@ impl CachedRun {
             run,
             namespace: order.start.namespace.clone(),
             spilled: BTreeSet::new(),
+            fenced: BTreeSet::new(),
             snapshot_events: 0,
             moved_at: at,
         })

@@ -37,6 +37,7 @@ impl Shard {
                         None => lost_keys.extend(self.lost(one)),
                     }
                 }
+                self.write_fences().await;
                 self.announce();
                 lost_keys
             }
@@ -148,7 +149,7 @@ impl Shard {
     }
 
     /// Nothing of a batch was written. Its runs are gone from memory.
-    fn not_written(&mut self, decided: Vec<Decided>, trouble: &Trouble) {
+    pub(super) fn not_written(&mut self, decided: Vec<Decided>, trouble: &Trouble) {
         let mut commands = Vec::new();
         for one in decided {
             Desk::of(&self.node).give_back(&one.granted);

@@ -114,6 +114,7 @@ pub(crate) async fn fold(
         namespace: run.namespace().into(),
         indexed: RunState { wake_at: None, ..state },
         spilled: run.offered().into_iter().collect::<BTreeSet<_>>(),
+        fenced: run.fenced().into_iter().collect(),
         snapshot_events,
         moved_at: at,
         run,

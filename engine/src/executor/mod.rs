@@ -7,6 +7,7 @@ pub(crate) mod cache;
 mod commit;
 mod decide;
 pub(crate) mod envelope;
+pub(crate) mod fence;
 pub(crate) mod index;
 pub(crate) mod load;
 mod settle;
@@ -31,6 +32,7 @@ use crate::{Error, store};
 use cache::{Cache, CachedRun};
 use decide::{Decided, Desk};
 use envelope::{Envelope, Order};
+use fence::Fences;
 use timers::Timers;
 
 /// How often a command is decided again before its caller is told to ask later.
@@ -55,6 +57,7 @@ pub(crate) struct Shard {
     /// Of the batch under way: tasks for sessions, and tasks that found none.
     offers: Vec<(Grant, TaskOffer)>,
     hints: Vec<Hint>,
+    fences: Fences,
 }
 
 impl Shard {
@@ -76,6 +79,7 @@ impl Shard {
             drains: Vec::new(),
             offers: Vec::new(),
             hints: Vec::new(),
+            fences: Fences::default(),
         }
     }
 
@@ -93,6 +97,7 @@ impl Shard {
             self.parking.clear();
             self.offers.clear();
             self.hints.clear();
+            self.fences = Fences::default();
             self.node.forgot.store(true, Ordering::Relaxed);
         }
         self.close().await;
@@ -220,6 +225,7 @@ impl Shard {
                 }
             }
         }
+        let batch = self.own_fences(batch).await;
         let lost_keys = self.commit(batch).await;
         self.answer_keys(followers.into_iter().chain(lost_keys).collect()).await;
         self.answer_quiet(quiet, &fresh).await;

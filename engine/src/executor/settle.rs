@@ -43,6 +43,7 @@ impl Shard {
                 });
             }
         }
+        self.note_fences(&mut cached, &record, &granted);
         for Granted { task, grant, .. } in granted {
             match cached.run.offer(&task) {
                 Some(offer) => self.offers.push((grant, offer)),

@@ -9,6 +9,7 @@ pub(crate) mod codec;
 pub(crate) mod credentials;
 pub(crate) mod databases;
 pub(crate) mod definitions;
+pub(crate) mod fences;
 pub(crate) mod idempotency;
 pub(crate) mod incidents;
 pub(crate) mod index;

@@ -173,6 +173,7 @@ async fn drop_week(
     let (from, to) = (first_id(begin(week)), first_id(begin(week + 1)));
     for text in [
         "-- run_keys_drop\ndelete from run_keys where run_id >= $1 and run_id < $2",
+        "-- fences_drop\ndelete from fences where run_id >= $1 and run_id < $2",
         "-- ready_drop\ndelete from ready where run_id >= $1 and run_id < $2",
         "-- acts_drop\ndelete from acts where run_id >= $1 and run_id < $2",
         "-- incident_notes_drop\ndelete from incident_notes where run_id >= $1 and run_id < $2",

@@ -8,6 +8,7 @@ mod attempt;
 mod by_hand;
 mod decide;
 mod doubt;
+mod fence;
 mod forward;
 mod hold;
 mod migrate;

@@ -1,0 +1,74 @@
+//! Attempts that workers completed in transactions of their own, and did not live to report.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstitch_saga::{RefusalCode, Span, Time};
+
+use crate::Error;
+use crate::executor::envelope::{Answers, Envelope, Order};
+use crate::executor::fence::report;
+use crate::node::Node;
+use crate::store::fences as table;
+
+/// How many are taken at once.
+const COMPLETIONS: i64 = 500;
+/// For how long a worker is given the chance to report by itself, which is faster.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// For how long it is remembered that an attempt was revoked: longer than any node can be slow to make its fence.
+const REVOKED_FOR: Duration = Duration::from_secs(86_400);
+
+/// Reports attempts that were completed and not reported. Answers how many. Two nodes that do so at once report the
+/// same, which is once.
+pub(crate) async fn take(node: &Arc<Node>) -> Result<usize, Error> {
+    let before = Time(node.clock.now().0.saturating_sub_unsigned(Span::from(GRACE).0));
+    let mut connection = node.database.keepers.acquire().await?;
+    let found = table::completed(&mut connection, before, COMPLETIONS).await?;
+    drop(connection);
+    if found.is_empty() {
+        return Ok(0);
+    }
+    let answers = Answers::new(found.len());
+    let mut fences = Vec::with_capacity(found.len());
+    let mut envelopes = Vec::with_capacity(found.len());
+    for (slot, ((run, task), completion)) in found.into_iter().enumerate() {
+        let mut ticket = answers.ticket(slot);
+        let namespace = completion.namespace.as_str().into();
+        match report(task.clone(), completion) {
+            Some(report) => {
+                let order = Order::Command(report);
+                envelopes.push(Envelope::asked(run, namespace, order, ticket));
+            }
+            None => ticket.answer(Err(Error::Bug("an output that is not JSON".to_owned()))),
+        }
+        fences.push((run, task));
+    }
+    node.submit_own(envelopes);
+    let mut settled = Vec::new();
+    for (fence, answer) in fences.into_iter().zip(answers.wait().await) {
+        match answer {
+            Ok(_) | Err(Error::NotFound { .. }) => settled.push(fence),
+            Err(Error::Refused(refusal)) if refusal.code == RefusalCode::LeaseLost => {
+                let (run, task) = &fence;
+                tracing::error!(%run, %task, "an attempt was completed although it had ended; its effect stands, the run does not know it");
+                settled.push(fence);
+            }
+            Err(error) => tracing::warn!(%error, "a completed attempt is reported again later"),
+        }
+    }
+    let count = settled.len();
+    if count > 0 {
+        let mut connection = node.database.keepers.acquire().await?;
+        table::close(&mut connection, &settled).await?;
+    }
+    Ok(count)
+}
+
+/// Forgets what was revoked long ago. Answers how much.
+pub(crate) async fn forget(node: &Node) -> Result<usize, Error> {
+    let before = Time(node.clock.now().0.saturating_sub_unsigned(Span::from(REVOKED_FOR).0));
+    let mut connection = node.database.keepers.acquire().await?;
+    let count = table::forget_revoked(&mut connection, before, COMPLETIONS).await?;
+    Ok(usize::try_from(count).unwrap_or_default())
+}

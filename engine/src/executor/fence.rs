@@ -1,0 +1,230 @@
+//! Attempts that workers may complete in transactions of their own. The row in `fences` is the right to do so: it is
+//! made before the worker gets the task, and owned by the engine before the attempt may end in any other way.
+//!
+//! So of "completed" and "lost, revoked, failed" exactly one commits, and PostgreSQL decides which. A run without such
+//! tasks pays a look at an empty set.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstitch_saga::protocol::TaskOutcome;
+use backstitch_saga::{Action, Command, Event, Payload, Record, RunId, TaskKey, Time};
+
+use super::cache::CachedRun;
+use super::decide::{Decided, Desk, Granted};
+use super::envelope::{Envelope, Order};
+use super::{Shard, TRIES};
+use crate::Error;
+use crate::store::Trouble;
+use crate::store::fences::{self, Completion, Fence};
+
+/// While a worker's transaction is open, a caller's command is decided again after this long, and
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// a timer of the run after this.
+const LOOK_AFTER: Duration = Duration::from_millis(500);
+
+/// What is to be written about fences when records have been.
+#[derive(Debug, Default)]
+pub(crate) struct Fences {
+    open: Vec<Fence>,
+    namespaces: Vec<String>,
+    /// When they were handed out.
+    at: Option<Time>,
+    close: Vec<Fence>,
+}
+
+/// The tasks that a record takes from their workers although these did not say that they succeeded. One that never
+/// left the server goes to another worker under the same number, and so with the same fence.
+fn ended_otherwise(decided: &Decided) -> Vec<TaskKey> {
+    let Decided { cached, record, .. } = decided;
+    let mut ended: BTreeSet<&TaskKey> =
+        cached.fenced.iter().filter(|task| cached.run.holder(task).is_none()).collect();
+    if !ended.is_empty() {
+        ended.retain(|task| !record.events.iter().any(|event| is_released(event, task)));
+        succeeded(record).iter().for_each(|task| {
+            ended.remove(task);
+        });
+    }
+    ended.into_iter().cloned().collect()
+}
+
+fn is_released(event: &Event, task: &TaskKey) -> bool {
+    matches!(event, Event::Released { step, action, attempt }
+        if (step, *action, *attempt) == (&task.step, task.action, task.attempt))
+}
+
+/// The tasks whose success a record tells.
+fn succeeded(record: &Record) -> BTreeSet<TaskKey> {
+    let task = |event: &Event| {
+        let (step, action, attempt) = match event {
+            Event::Succeeded { step, attempt, .. } => (step, Action::Forward, *attempt),
+            Event::Undone { step, attempt } => (step, Action::Compensate, *attempt),
+            _ => return None,
+        };
+        Some(TaskKey { step: step.clone(), action, attempt })
+    };
+    record.events.iter().filter_map(task).collect()
+}
+
+impl Shard {
+    /// Makes sure that attempts which are about to end cannot be completed any more, before that is written. What was
+    /// decided about runs of which an attempt has been completed, or may be at any moment, is put back.
+    pub(super) async fn own_fences(&mut self, decided: Vec<Decided>) -> Vec<Decided> {
+        let (mut ended, mut namespaces): (Vec<Fence>, Vec<String>) = (Vec::new(), Vec::new());
+        for one in &decided {
+            for task in ended_otherwise(one) {
+                ended.push((one.cached.run.id(), task));
+                namespaces.push(one.cached.namespace.to_string());
+            }
+        }
+        if ended.is_empty() {
+            return decided;
+        }
+        let now = self.node.clock.now();
+        let left = match self.connection().await {
+            Ok(connection) => {
+                fences::revoke(connection, &ended, &namespaces, now).await.map_err(Trouble::from)
+            }
+            Err(trouble) => Err(trouble),
+        };
+        let mut left = match left {
+            Ok(left) => left,
+            Err(trouble) => {
+                let runs: BTreeSet<RunId> = ended.iter().map(|(run, _)| *run).collect();
+                let (theirs, others) =
+                    decided.into_iter().partition(|one| runs.contains(&one.cached.run.id()));
+                self.not_written(theirs, &trouble);
+                return others;
+            }
+        };
+        let mut owned = Vec::with_capacity(decided.len());
+        for one in decided {
+            match left.remove(&one.cached.run.id()) {
+                None => owned.push(one),
+                Some(left) => self.put_back(one, left),
+            }
+        }
+        owned
+    }
+
+    /// What workers completed is reported first; then all is decided again. While a worker's transaction is open, that
+    /// has to wait, without holding up anybody else.
+    fn put_back(&mut self, decided: Decided, left: Vec<(TaskKey, Option<Completion>)>) {
+        Desk::of(&self.node).give_back(&decided.granted);
+        let run = decided.cached.run.id();
+        self.node.counters.fences_held.one();
+        let mut reported = false;
+        for (task, completion) in left {
+            if let Some(report) = completion.and_then(|completion| report(task, completion)) {
+                self.backlog.push_back(Envelope::own(run, Order::Command(report)));
+                reported = true;
+            }
+        }
+        let mut later = Vec::new();
+        for (mut envelope, _) in decided.commands {
+            match &envelope.order {
+                _ if reported => self.again(envelope),
+                Order::Tick { .. } => {
+                    let at = self.node.clock.now().after(LOOK_AFTER.into());
+                    self.timers.set(run, at);
+                }
+                order if envelope.tries >= TRIES => {
+                    if let Order::HandOut { grant, .. } = order {
+                        self.node.handover.give_back(grant);
+                    }
+                    envelope.answer(Err(Error::Busy));
+                }
+                _ => {
+                    envelope.tries += 1;
+                    // One that does not end the attempt need not wait with those that do.
+                    envelope.alone = true;
+                    later.push(envelope);
+                }
+            }
+        }
+        if !later.is_empty() {
+            let node = Arc::clone(&self.node);
+            tokio::spawn(async move {
+                tokio::time::sleep(AGAIN_AFTER).await;
+                node.submit_own(later);
+            });
+        }
+    }
+
+    /// Notes what follows from a record for the fences of its run. `granted`: tasks that workers are about to get.
+    pub(super) fn note_fences(
+        &mut self,
+        cached: &mut CachedRun,
+        record: &Record,
+        granted: &[Granted],
+    ) {
+        let run = cached.run.id();
+        if !cached.fenced.is_empty() {
+            let CachedRun { fenced, run: held, .. } = &mut *cached;
+            let done = succeeded(record);
+            fenced.retain(|task| {
+                let done = done.contains(task);
+                if done {
+                    self.fences.close.push((run, task.clone()));
+                }
+                !done && held.holder(task).is_some()
+            });
+        }
+        for Granted { task, .. } in granted {
+            if cached.run.is_transactional(task) && cached.run.holder(task).is_some() {
+                self.fences.open.push((run, task.clone()));
+                self.fences.namespaces.push(cached.namespace.to_string());
+                let first = self.fences.at.get_or_insert(record.at);
+                *first = record.at.min(*first);
+                cached.fenced.insert(task.clone());
+            }
+        }
+    }
+
+    /// Writes what was noted. It must be done before workers get their tasks; without a fence an attempt can only be
+    /// reported.
+    pub(super) async fn write_fences(&mut self) {
+        let Fences { open, namespaces, at, close } = std::mem::take(&mut self.fences);
+        if open.is_empty() && close.is_empty() {
+            return;
+        }
+        let at = at.unwrap_or(Time(0));
+        let written = match self.connection().await {
+            Ok(connection) => {
+                let opened = match open.is_empty() {
+                    true => Ok(()),
+                    false => fences::open(connection, &open, &namespaces, at).await,
+                };
+                match (opened, close.is_empty()) {
+                    (Ok(()), false) => fences::close(connection, &close).await,
+                    (opened, _) => opened,
+                }
+                .map_err(Trouble::from)
+            }
+            Err(trouble) => Err(trouble),
+        };
+        if let Err(trouble) = written {
+            tracing::warn!(
+                error = trouble.message(),
+                "fences were not written; attempts handed out now can be reported, but not completed in a transaction"
+            );
+            self.connection = None;
+        }
+    }
+}
+
+/// The report that a worker's transaction stands for.
+pub(crate) fn report(task: TaskKey, completion: Completion) -> Option<Command> {
+    let Completion { output, external_id, .. } = completion;
+    match Payload::trusted(output) {
+        Ok(output) => {
+            let outcome = TaskOutcome::Succeeded { output, external_id };
+            Some(Command::Report { task, outcome })
+        }
+        Err(error) => {
+            tracing::error!(%task, %error, "the table fences has an output that is not JSON");
+            None
+        }
+    }
+}

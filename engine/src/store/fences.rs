@@ -1,0 +1,213 @@
+//! Attempts that may be completed in a transaction of the worker's: the table `fences`.
+//!
+//! A worker's open transaction locks its row. Nothing here waits for that lock: what is locked is left alone.
+
+use std::collections::HashMap;
+
+use backstitch_saga::{Action, RunId, StepPath, TaskKey, Time};
+use sqlx::Row;
+use sqlx::postgres::{PgConnection, PgRow};
+use uuid::Uuid;
+
+use super::moment::Moment;
+
+/// A task of a run.
+pub(crate) type Fence = (RunId, TaskKey);
+
+/// What a worker completed an attempt with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Completion {
+    pub(crate) namespace: String,
+    /// JSON text.
+    pub(crate) output: String,
+    pub(crate) external_id: Option<String>,
+}
+
+/// The columns of the key, one array each.
+struct Keys {
+    runs: Vec<Uuid>,
+    steps: Vec<String>,
+    actions: Vec<&'static str>,
+    attempts: Vec<i32>,
+}
+
+impl Keys {
+    fn of(fences: &[Fence]) -> Keys {
+        let tasks = || fences.iter().map(|(_, task)| task);
+        Keys {
+            runs: fences.iter().map(|(run, _)| run.0).collect(),
+            steps: tasks().map(|task| task.step.to_string()).collect(),
+            actions: tasks().map(|task| task.action.as_str()).collect(),
+            attempts: tasks().map(|task| i32::try_from(task.attempt).unwrap_or(i32::MAX)).collect(),
+        }
+    }
+}
+
+/// Lets workers complete attempts that were handed out at `at`. Not if that is long ago: then it is not known any more
+/// whether they were revoked since.
+pub(crate) async fn open(
+    connection: &mut PgConnection,
+    fences: &[Fence],
+    namespaces: &[String],
+    at: Time,
+) -> Result<(), sqlx::Error> {
+    let keys = Keys::of(fences);
+    sqlx::query(
+        "-- fences_open\n\
+         insert into fences (run_id, step, action, attempt, namespace, opened_at) \
+         select x.*, $6 from unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::text[]) as x \
+         where clock_timestamp() < $6::timestamptz + interval '10 minutes' on conflict do nothing",
+    )
+    .bind(keys.runs)
+    .bind(keys.steps)
+    .bind(keys.actions)
+    .bind(keys.attempts)
+    .bind(namespaces)
+    .bind(Moment(at))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Takes the right to complete attempts away. Answers those of which that was not possible: with the completion when the
+/// worker has completed it, without one while a transaction of the worker's is open.
+///
+/// A fence that is not there yet is made as a revoked one, so that a slow node cannot make it afterwards.
+pub(crate) async fn revoke(
+    connection: &mut PgConnection,
+    fences: &[Fence],
+    namespaces: &[String],
+    at: Time,
+) -> Result<HashMap<RunId, Vec<(TaskKey, Option<Completion>)>>, sqlx::Error> {
+    let Keys { runs, steps, actions, attempts } = Keys::of(fences);
+    for text in [
+        "-- fences_revoke\n\
+         with free as materialized (select f.run_id, f.step, f.action, f.attempt \
+         from unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::text[]) as w(run_id, step, action, attempt) \
+         join fences f on (f.run_id, f.step, f.action, f.attempt) = (w.run_id, w.step, w.action, w.attempt) \
+         where f.completed_at is null and f.revoked_at is null for update of f skip locked) \
+         update fences f set revoked_at = $6 from free x \
+         where (f.run_id, f.step, f.action, f.attempt) = (x.run_id, x.step, x.action, x.attempt)",
+        "-- fences_revoke_ahead\n\
+         insert into fences (run_id, step, action, attempt, namespace, revoked_at) select w.*, $6 \
+         from unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::text[]) as \
+         w(run_id, step, action, attempt, namespace) where not exists (select 1 from fences f \
+         where (f.run_id, f.step, f.action, f.attempt) = (w.run_id, w.step, w.action, w.attempt)) \
+         on conflict do nothing",
+    ] {
+        sqlx::query(text)
+            .bind(&runs)
+            .bind(&steps)
+            .bind(&actions)
+            .bind(&attempts)
+            .bind(namespaces)
+            .bind(Moment(at))
+            .execute(&mut *connection)
+            .await?;
+    }
+    let rows = sqlx::query(
+        "-- fences_left\n\
+         select f.run_id, f.step, f.action, f.attempt, f.namespace, f.completed_at is not null, f.output, f.external_id \
+         from unnest($1::uuid[], $2::text[], $3::text[], $4::integer[]) as w(run_id, step, action, attempt) \
+         join fences f on (f.run_id, f.step, f.action, f.attempt) = (w.run_id, w.step, w.action, w.attempt) \
+         where f.revoked_at is null",
+    )
+    .bind(&runs)
+    .bind(&steps)
+    .bind(&actions)
+    .bind(&attempts)
+    .fetch_all(connection)
+    .await?;
+    let mut left: HashMap<RunId, Vec<_>> = HashMap::new();
+    for row in &rows {
+        let (run, task) = fence(row)?;
+        let completed: bool = row.try_get(5)?;
+        let completion = completed.then(|| completion(row)).transpose()?;
+        left.entry(run).or_default().push((task, completion));
+    }
+    Ok(left)
+}
+
+/// Attempts that were completed before `before`, oldest first.
+pub(crate) async fn completed(
+    connection: &mut PgConnection,
+    before: Time,
+    limit: i64,
+) -> Result<Vec<(Fence, Completion)>, sqlx::Error> {
+    let rows = sqlx::query(
+        "-- fences_completed\n\
+         select run_id, step, action, attempt, namespace, true, output, external_id from fences \
+         where completed_at <= $1 order by completed_at limit $2",
+    )
+    .bind(Moment(before))
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(|row| Ok((fence(row)?, completion(row)?))).collect()
+}
+
+/// Forgets attempts whose end stands in the journal. One that a worker has locked stays, and is found later.
+pub(crate) async fn close(
+    connection: &mut PgConnection,
+    fences: &[Fence],
+) -> Result<(), sqlx::Error> {
+    let keys = Keys::of(fences);
+    sqlx::query(
+        "-- fences_close\n\
+         with ours as materialized (select f.run_id, f.step, f.action, f.attempt \
+         from unnest($1::uuid[], $2::text[], $3::text[], $4::integer[]) as w(run_id, step, action, attempt) \
+         join fences f on (f.run_id, f.step, f.action, f.attempt) = (w.run_id, w.step, w.action, w.attempt) \
+         for update of f skip locked) \
+         delete from fences f using ours x \
+         where (f.run_id, f.step, f.action, f.attempt) = (x.run_id, x.step, x.action, x.attempt)",
+    )
+    .bind(keys.runs)
+    .bind(keys.steps)
+    .bind(keys.actions)
+    .bind(keys.attempts)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Forgets fences that were revoked before `before`, at most `limit`. Answers how many.
+pub(crate) async fn forget_revoked(
+    connection: &mut PgConnection,
+    before: Time,
+    limit: i64,
+) -> Result<u64, sqlx::Error> {
+    let done = sqlx::query(
+        "-- fences_forget\n\
+         delete from fences where ctid = any(array(select ctid from fences \
+         where revoked_at < $1 order by revoked_at limit $2 for update skip locked))",
+    )
+    .bind(Moment(before))
+    .bind(limit)
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+fn fence(row: &PgRow) -> Result<Fence, sqlx::Error> {
+    let run: Uuid = row.try_get(0)?;
+    let (step, action): (String, String) = (row.try_get(1)?, row.try_get(2)?);
+    let attempt: i32 = row.try_get(3)?;
+    let bad = |column: &str, detail: &str| {
+        sqlx::Error::Decode(format!("table fences, run {run}, column {column}: {detail}").into())
+    };
+    let path: StepPath = step.parse().map_err(|_| bad("step", &step))?;
+    let action = [Action::Forward, Action::Compensate]
+        .into_iter()
+        .find(|known| known.as_str() == action)
+        .ok_or_else(|| bad("action", &action))?;
+    let attempt = u32::try_from(attempt).map_err(|_| bad("attempt", "negative"))?;
+    Ok((RunId(run), TaskKey { step: path, action, attempt }))
+}
+
+fn completion(row: &PgRow) -> Result<Completion, sqlx::Error> {
+    Ok(Completion {
+        namespace: row.try_get(4)?,
+        output: row.try_get(6)?,
+        external_id: row.try_get(7)?,
+    })
+}
