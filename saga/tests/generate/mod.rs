@@ -257,7 +257,8 @@ fn task() -> impl Strategy<Value = Task> {
         OnUnknown::Incident,
     ]);
     let handlers = (name(), name(), option::of(compensate), option::of(verify));
-    (handlers, expr(), class(), retry(), timeouts(), on_failure(), (on_unknown, 0_u32..5)).prop_map(
+    let doubt = (on_unknown, 0_u32..5, any::<bool>());
+    (handlers, expr(), class(), retry(), timeouts(), on_failure(), doubt).prop_map(
         |(
             (name, queue, compensate, verify),
             input,
@@ -265,7 +266,7 @@ fn task() -> impl Strategy<Value = Task> {
             retry,
             timeouts,
             on_failure,
-            (on_unknown, max_losses),
+            (on_unknown, max_losses, transactional),
         )| {
             Task {
                 name,
@@ -279,6 +280,7 @@ fn task() -> impl Strategy<Value = Task> {
                 on_failure,
                 on_unknown,
                 max_losses,
+                transactional,
             }
         },
     )

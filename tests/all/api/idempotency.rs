@@ -4,7 +4,7 @@ use backstitch_api::Access;
 use backstitch_engine::{Chore, IdempotentRequest, Reserved, Role};
 use backstitch_sdk::Client;
 use backstitch_tests::node::{Hand, NS, chain};
-use backstitch_tests::server::{Answer, Server, send, with_json};
+use backstitch_tests::server::{Answer, Server, operations, send, with_json};
 use futures::future::join_all;
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
@@ -257,6 +257,25 @@ async fn what_is_past_retention_is_forgotten_and_what_is_too_large_is_not_kept()
     assert!(first.status == 200 && first.text.len() > 256 * 1024, "{}", first.text.len());
     let again = keyed(&server, &path, "large", reason).await;
     assert_eq!((again.status, replayed(&again), &again.json()["status"]), (200, true, &json!(200)));
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn every_route_that_acts_takes_a_key_and_no_other_does() {
+    let server = server().await;
+    let mut acting = 0;
+    for operation in operations() {
+        let right = operation.right.as_deref().unwrap_or_default();
+        let acts = operation.method == "POST" && !["", "read", "work"].contains(&right);
+        let url = operation.path("019a9b1e-3c00-7c41-9d3e-5b7f3f0a9c11");
+        let request = server.request(&operation.method, &url).header("idempotency-key", "no key");
+        let body = operation.body.map(|body| body.to_string().replace("\"20s\"", "\"0s\""));
+        let answer = send(with_json(request, body.unwrap_or_default())).await;
+        let refused = answer.status == 400 && answer.problem(400) == "invalid_idempotency_key";
+        assert_eq!(refused, acts, "{} {url} {answer:?}", operation.method);
+        acting += usize::from(acts);
+    }
+    assert!(acting > 8, "{acting}");
     server.stopped().await;
 }
 
