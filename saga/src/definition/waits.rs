@@ -117,5 +117,6 @@ fn nobodys(class: Class) -> Task {
         on_failure: OnFailure::default(),
         on_unknown: OnUnknown::default(),
         max_losses: Task::default_max_losses(),
+        transactional: false,
     }
 }
