@@ -93,7 +93,6 @@ pub struct RerunPlan {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SendSignal {
     /// What it says: the output of the step that waits for it.
-    #[serde(default = "Payload::null")]
     pub data: Payload,
 }
 
@@ -109,7 +108,6 @@ pub struct SendSignalByKey {
     /// The signal's name.
     pub signal: String,
     /// What it says.
-    #[serde(default = "Payload::null")]
     pub data: Payload,
 }
 

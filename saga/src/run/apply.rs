@@ -2,9 +2,8 @@
 
 use super::attempt::LEASE_EXPIRED;
 use super::hold::Held;
-use super::rerun::Rerun;
 use super::state::{BodyState, Hand, MapStage, Place, Stage, Tries, Undo, Work};
-use super::{Compensation, Incident, Mode, Origin, Run, Signal};
+use super::{Compensation, Incident, Mode, Origin, Run};
 use crate::event::{Event, Fate, Record, Slot, Source};
 use crate::protocol::{Failure, FailureKind, RunError};
 use crate::{Action, Payload, StepPath, Time};
@@ -281,29 +280,6 @@ impl Run {
                 }
                 None
             }
-        }
-    }
-
-    fn note_request(&mut self, event: &Event, at: Time, payloads: &[Payload]) {
-        let facts = &mut self.facts;
-        let payload = |slot: &Slot| payloads.get(slot.0 as usize).cloned();
-        match event {
-            Event::CancelRequested { by } => facts.cancelled_by = Some(by.clone()),
-            Event::RetryRequested { by } => {
-                (facts.retried_by, facts.retried_at) = (Some(by.clone()), at);
-            }
-            Event::Signalled { signal, data, by } => {
-                let data = payload(data).unwrap_or_else(Payload::null);
-                facts.signals.insert(signal.clone(), Signal { data, by: by.clone() });
-            }
-            Event::RerunRequested { from, input, by } => {
-                facts.reran_by = Some(by.clone());
-                let input = input.as_ref().and_then(payload);
-                if let Some(from) = self.graph.position(from) {
-                    facts.rerun = Some(Rerun { from, by: by.clone(), input });
-                }
-            }
-            _ => {}
         }
     }
 

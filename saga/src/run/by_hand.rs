@@ -1,10 +1,11 @@
 //! What a person decides about a step that cannot go on by itself: try again, skip it, or say how it ended.
 
 use super::decide::{Decider, need_reason};
+use super::rerun::Rerun;
 use super::state::{Hand, Place, Stage, Undo, Work};
-use super::{Mode, Run};
-use crate::event::{By, Event};
-use crate::{Action, Payload, Refusal, RefusalCode, Span, StepPath};
+use super::{Mode, Run, Signal};
+use crate::event::{By, Event, Slot};
+use crate::{Action, Payload, Refusal, RefusalCode, Span, StepPath, Time};
 
 /// For how long the same request, word for word, is taken for one whose answer was lost.
 const SAME_REQUEST: Span = Span::secs(10);
@@ -19,6 +20,30 @@ fn is_open_to_people(work: &Work) -> bool {
 }
 
 impl Run {
+    /// Remembers what was asked, and by whom.
+    pub(super) fn note_request(&mut self, event: &Event, at: Time, payloads: &[Payload]) {
+        let facts = &mut self.facts;
+        let payload = |slot: &Slot| payloads.get(slot.0 as usize).cloned();
+        match event {
+            Event::CancelRequested { by } => facts.cancelled_by = Some(by.clone()),
+            Event::RetryRequested { by } => {
+                (facts.retried_by, facts.retried_at) = (Some(by.clone()), at);
+            }
+            Event::Signalled { signal, data, by } => {
+                let data = payload(data).unwrap_or_else(Payload::null);
+                facts.signals.insert(signal.clone(), Signal { data, by: by.clone() });
+            }
+            Event::RerunRequested { from, input, by } => {
+                facts.reran_by = Some(by.clone());
+                let input = input.as_ref().and_then(payload);
+                if let Some(from) = self.graph.position(from) {
+                    facts.rerun = Some(Rerun { from, by: by.clone(), input });
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// Whether the work at `place` waits for a person.
     fn is_stuck(&self, place: Place) -> bool {
         self.work(place).is_some_and(|work| {

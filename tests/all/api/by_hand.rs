@@ -106,7 +106,10 @@ async fn a_signal_for_a_business_key_is_kept_until_there_is_a_run() {
     );
     let run = start(&server, json!({"workflow": "ask", "key": "o-8"})).await;
     let sent = server
-        .post("/v1/signals", json!({"workflow": "ask", "key": "o-8", "signal": "payment"}))
+        .post(
+            "/v1/signals",
+            json!({"workflow": "ask", "key": "o-8", "signal": "payment", "data": null}),
+        )
         .await;
     assert_eq!(sent.status, 200);
     assert_eq!(server.get(&format!("{run}?wait=10s")).await.json()["outcome"], "succeeded");
