@@ -191,6 +191,32 @@ async fn a_run_that_nothing_would_move_is_found_and_becomes_an_incident() {
 }
 
 #[tokio::test]
+async fn signals_time_and_other_runs_are_waited_for() {
+    let engine = node(&database().await, |_| {}).await;
+    let asks = r#"{"name":"asks","version":1,"steps":[
+        {"id":"ok","wait":{"signal":"approved","timeout":"1h","assignee":{"const":"bob"}}}]}"#;
+    let signal = begin(&engine, asks, "1").await;
+    let wait = only(&engine, signal).await;
+    assert_eq!((wait.kind, verbs(&wait)[0]), (WaitKind::Signal, "signals"));
+    assert_eq!(wait.message, "ok: the signal 'approved' from bob");
+    assert_eq!(wait.until.unwrap().0.since(wait.since.0), Span::secs(3_600));
+
+    let sleeps = r#"{"name":"sleeps","version":1,"steps":[{"id":"nap","sleep":{"for":"1h"}}]}"#;
+    let asleep = begin(&engine, sleeps, "1").await;
+    let wait = only(&engine, asleep).await;
+    assert_eq!(wait.kind, WaitKind::Timer);
+    assert_eq!(wait.until.unwrap().0.since(wait.since.0), Span::secs(3_600));
+
+    let calls = r#"{"name":"calls","version":1,"steps":[
+        {"id":"call","child":{"workflow":"sleeps","input":{"const":1}}}]}"#;
+    let parent = begin(&engine, calls, "1").await;
+    let wait = only(&engine, parent).await;
+    assert_eq!(wait.kind, WaitKind::Child);
+    assert!(wait.message.starts_with("call: the end of run "), "{wait:?}");
+    engine.stop().await;
+}
+
+#[tokio::test]
 async fn items_that_wait_for_the_same_are_told_together() {
     let engine = node(&database().await, |_| {}).await;
     let id = begin(&engine, &fan("each", 2, "\"all\""), "[1,2,3,4,5]").await;
