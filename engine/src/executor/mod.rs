@@ -254,8 +254,11 @@ impl Shard {
                 commands.into_iter().for_each(|(envelope, result)| self.conclude(envelope, result));
                 continue;
             }
-            let refused = commands.iter().any(|(_, result)| result.is_err());
-            if refused && !fresh.contains(&run) {
+            // Nor may a run that was taken over be believed: the node that is gone may have moved it on.
+            let doubt = commands.iter().any(|(envelope, result)| {
+                result.is_err() || matches!(envelope.order, Order::Tick { adopted: true })
+            });
+            if doubt && !fresh.contains(&run) {
                 doubtful.push((cached, commands));
                 continue;
             }
