@@ -76,8 +76,16 @@ fn the_schedule_is_read() {
 }
 
 #[test]
+fn the_steps_that_wait_are_steps() {
+    let (_, rest) = TOUR.split_once("```json\n").expect("the steps");
+    let (steps, _) = rest.split_once("```").expect("their end");
+    let steps: Vec<backstitch_saga::Step> = serde_json::from_str(steps).expect("steps");
+    assert_eq!(steps.len(), 3);
+}
+
+#[test]
 fn the_error_is_a_problem() {
-    let (_, rest) = TOUR.split_once("```json\n").expect("the error");
+    let (_, rest) = TOUR.rsplit_once("```json\n").expect("the error");
     let (error, _) = rest.split_once("```").expect("its end");
     let problem: Problem = serde_json::from_str(error).expect("a problem");
     let again = serde_json::to_value(&problem).expect("JSON");

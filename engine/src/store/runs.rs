@@ -233,8 +233,8 @@ fn bad_row(id: Uuid, column: &str, detail: &str) -> sqlx::Error {
 }
 
 pub(super) fn state_of(word: &str) -> Option<State> {
-    use State::{Compensating, CompensationBlocked, Ended, Queued, Running, Waiting};
-    [Queued, Waiting, Running, Compensating, CompensationBlocked, Ended]
+    use State::{Compensating, CompensationBlocked, Ended, Paused, Queued, Running, Waiting};
+    [Queued, Waiting, Running, Paused, Compensating, CompensationBlocked, Ended]
         .into_iter()
         .find(|state| state.as_str() == word)
 }

@@ -126,6 +126,8 @@ async fn a_paused_run_hands_nothing_out_until_every_pause_is_gone() {
             server.post(&format!("{run}/pause"), json!({"reason": "x", "name": name})).await;
         assert_eq!(paused.json()["state"], "paused");
     }
+    let listed = server.get("/v1/runs?state=paused").await.json();
+    assert_eq!(listed["items"][0]["state"], "paused", "{listed:#}");
     let ask = json!({"worker": "w", "session": "0190aaaa-0000-7000-8000-000000000001",
         "queues": {"default": ["a"]}, "max": 1, "wait": "300ms"});
     let claimed = server.post("/v1/tasks/claim", &ask).await.json();
