@@ -137,7 +137,10 @@ pub struct Task {
     #[serde(default)]
     pub on_unknown: OnUnknown,
     /// How many workers may be lost over it, without a sign of life, before it is taken for poison and parked.
-    #[serde(default = "Task::default_max_losses")]
+    #[serde(
+        default = "Task::default_max_losses",
+        skip_serializing_if = "Task::is_default_max_losses"
+    )]
     pub max_losses: u32,
     /// Workers may complete it, and undo it, in transactions of their own on the server's database.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -147,6 +150,12 @@ pub struct Task {
 impl Task {
     pub(crate) fn default_max_losses() -> u32 {
         3
+    }
+
+    /// A definition that says nothing of it is written as ever: it is the same definition.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    fn is_default_max_losses(losses: &u32) -> bool {
+        *losses == Task::default_max_losses()
     }
 }
 
