@@ -2,6 +2,7 @@
 //! engine checks them where they enter the journal.
 
 mod incidents;
+pub(crate) mod queues;
 
 use axum::http::StatusCode;
 use backstitch_saga::protocol::{

@@ -256,6 +256,34 @@ pub(crate) fn whoami() -> Value {
     json!({ "name": "worker-1", "namespace": "default", "role": "worker", "open": false })
 }
 
+pub(crate) fn queue_policy() -> Value {
+    json!({
+        "concurrency": 20,
+        "concurrency_per_key": 5,
+        "rate": { "limit": 100, "per": "1s", "burst": 20 },
+        "fair_by": "customer",
+        "breaker": { "failure_ratio": 0.5, "min_calls": 20, "window": "30s", "open_for": "10s" },
+        "retry_budget": { "ratio": 0.2, "min_per_s": 1.0 }
+    })
+}
+
+pub(crate) fn queue() -> Value {
+    json!({
+        "queue": "erp", "policy": queue_policy(), "changed_at": AT, "changed_by": "ann",
+        "held": 20, "waiting": 312, "waiting_more": false, "tokens": 4,
+        "breaker": { "state": "closed", "calls": 240, "failures": 3 },
+        "retry_budget": { "first_attempts": 480, "retries": 7, "left": 89 }
+    })
+}
+
+pub(crate) fn queues() -> Value {
+    json!({ "items": [queue()] })
+}
+
+pub(crate) fn queue_reason() -> Value {
+    json!({ "reason": "The vendor announced maintenance until noon" })
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use backstitch_saga::Definition;
@@ -297,6 +325,7 @@ pub(crate) mod tests {
         reads_as::<ValidWorkflow>(&valid_workflow());
         reads_as::<CredentialSecret>(&secret());
         reads_as::<WhoAmI>(&whoami());
+        reads_as::<Page<QueueView>>(&queues());
         serde_json::from_str::<WorkflowView>(&workflow().to_string()).unwrap();
     }
 
@@ -310,6 +339,8 @@ pub(crate) mod tests {
         is_accepted::<CompleteTasks>(&complete());
         is_accepted::<HeartbeatTasks>(&heartbeat());
         is_accepted::<NewCredential>(&new_credential());
+        is_accepted::<QueuePolicy>(&queue_policy());
+        is_accepted::<ActOnQueue>(&queue_reason());
         serde_json::from_str::<Definition>(&definition().to_string()).unwrap();
     }
 }

@@ -45,6 +45,14 @@ counters! {
     snapshots: "backstitch_snapshots_total", "Snapshots written.", true;
     partitions_dropped: "backstitch_partitions_dropped_total", "Weeks of runs dropped by retention.", true;
     schedule_starts: "backstitch_schedule_starts_total", "Runs started by schedules.", true;
+    permits_given: "backstitch_permits_given_total", "Permits given to tasks of governed queues.", true;
+    permits_lapsed: "backstitch_permits_lapsed_total", "Permits by which nothing was leased in time.", true;
+    breakers_opened: "backstitch_breakers_opened_total", "Times this node saw the breaker of a queue open.", true;
+    breakers_closed: "backstitch_breakers_closed_total", "Times this node saw the breaker of a queue close after a probe.", true;
+    governed_queues: "backstitch_governed_queues", "Queues with a policy.", false;
+    queues_paused: "backstitch_queues_paused", "Queues that a person paused.", false;
+    breakers_open: "backstitch_breakers_open", "Queues whose breaker is not closed.", false;
+    retry_budgets_exhausted: "backstitch_retry_budgets_exhausted", "Queues that have no retry left in their budget.", false;
     queued: "backstitch_queue_depth", "Commands waiting to be decided.", false;
     cached: "backstitch_cached_runs", "Runs in memory.", false;
     timers: "backstitch_timers", "Runs whose timers this node keeps.", false;

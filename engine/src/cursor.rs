@@ -71,6 +71,14 @@ impl Cursor {
         open('t', text).and_then(|place| place.parse().ok()).ok_or_else(invalid)
     }
 
+    pub(crate) fn of_queue(name: &str) -> String {
+        seal('q', name)
+    }
+
+    pub(crate) fn queue(text: &str) -> Result<String, Error> {
+        open('q', text).ok_or_else(invalid)
+    }
+
     /// A place in a history: the record, and how many of its events were told.
     pub(crate) fn of_event(seq: i32, told: usize) -> String {
         seal('h', &format!("{seq} {told}"))

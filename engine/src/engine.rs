@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::counters::{Counters, Metrics};
 use crate::definitions::{self, Definitions, Workflow};
 use crate::executor::Shard;
+use crate::flow::Flow;
 use crate::handover::HandOver;
 use crate::loops::{self, Chore};
 use crate::node::{Message, Node, ShardDoor};
@@ -93,6 +94,7 @@ impl Engine {
             clock: Clock::new(),
             counters: Counters::default(),
             definitions: Definitions::default(),
+            flow: Flow::default(),
             waiters: Waiters::default(),
             boards: crate::status::Boards::default(),
             pauses: crate::pauses::Pauses::default(),
@@ -108,6 +110,7 @@ impl Engine {
             forgot: AtomicBool::new(false),
         });
         loops::set_clock(&node, &mut connection).await?;
+        crate::flow::upkeep::learn(&node, &mut connection).await?;
         let shards = inboxes
             .into_iter()
             .map(|(inbox, depth)| tokio::spawn(Shard::new(Arc::clone(&node), inbox, depth).run()))

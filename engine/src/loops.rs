@@ -10,6 +10,7 @@ use sqlx::postgres::PgConnection;
 use tokio::task::JoinHandle;
 
 use crate::executor::envelope::{Envelope, Order};
+use crate::flow;
 use crate::handover::Hint;
 use crate::node::{Message, Node};
 use crate::store::ready::Wanted;
@@ -121,6 +122,8 @@ pub(crate) async fn look_for_tasks(node: &Node) -> Result<usize, Error> {
         .handover
         .wanted()
         .into_iter()
+        // Those of governed queues need permits.
+        .filter(|(namespace, queue, ..)| !node.flow.is_governed(namespace, queue))
         .map(|(namespace, queue, name, count)| Wanted {
             namespace,
             queue,
@@ -214,6 +217,10 @@ pub enum Chore {
     Schedules,
     /// Go on with migrations of runs in flight.
     Migrate,
+    /// Learn which queues are governed, and look after their permits.
+    KeepQueues,
+    /// Give the permits that can be given now.
+    GivePermits,
 }
 
 /// Does a chore once. Answers how many runs or tasks it found, where it looks for any.
@@ -237,6 +244,8 @@ pub(crate) async fn once(node: &Arc<Node>, chore: Chore) -> Result<usize, Error>
         Chore::Workers => crate::workers::write_down(node).await,
         Chore::Sweep => crate::sweep::sweep(node).await,
         Chore::Migrate => crate::versions::work(node).await,
+        Chore::KeepQueues => flow::upkeep::keep(node).await,
+        Chore::GivePermits => flow::serve::give(node).await.map(|given| given.permits),
     }
 }
 
@@ -260,6 +269,8 @@ pub(crate) fn spawn(node: &Arc<Node>) -> Vec<JoinHandle<()>> {
         tokio::spawn(serve_hungry(node.clone())),
         tokio::spawn(inbox::keep_listening(node.clone())),
         tokio::spawn(serve_asked(node.clone())),
+        tokio::spawn(every(node.clone(), tuning.beat_every, Chore::KeepQueues)),
+        tokio::spawn(flow::serve::serve(node.clone())),
     ]
 }
 

@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::definitions::Definitions;
 use crate::executor::envelope::{Answered, Answers, Envelope, Order};
+use crate::flow::Flow;
 use crate::handover::{HandOver, Match};
 use crate::reads::waiters::Waiters;
 use crate::store::Database;
@@ -26,6 +27,7 @@ pub(crate) struct Node {
     pub(crate) counters: Counters,
     pub(crate) definitions: Definitions,
     pub(crate) handover: HandOver,
+    pub(crate) flow: Flow,
     pub(crate) waiters: Waiters,
     pub(crate) boards: crate::status::Boards,
     pub(crate) pauses: crate::pauses::Pauses,

@@ -44,6 +44,9 @@ pub(crate) async fn claim(
     if polled.hungry && (polled.fresh || node.backlog.load(Ordering::Relaxed)) {
         node.hungry.notify_one();
     }
+    if polled.hungry {
+        node.flow.hungry(polled.fresh);
+    }
     let mut tasks = polled.tasks;
     while tasks.is_empty() {
         let rest = until.saturating_duration_since(Instant::now());

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use backstitch_saga::protocol::{Condition, RunView, WaitKind, WaitsFor, Why};
-use backstitch_saga::{RunId, Span, StepPath, Time, Timestamp};
+use backstitch_saga::{Run, RunId, Span, StepPath, Time, Timestamp};
 use sqlx::postgres::PgConnection;
 
+use crate::flow;
 use crate::loops::millis;
 use crate::node::Node;
 use crate::reads::read;
@@ -25,11 +26,29 @@ impl Engine {
     /// [`Error::NotFound`].
     pub async fn why(&self, namespace: &str, id: RunId) -> Result<Why, Error> {
         let node = self.node();
-        let mut why = read(node, namespace, id, backstitch_saga::Run::why).await?;
+        let (governed, now) = (node.flow.governed(), node.clock.now());
+        let look = move |run: &Run| {
+            let governed = governed.as_ref();
+            let limits = governed.map(|governed| flow::conditions(governed, run, now));
+            (run.why(), limits.unwrap_or_default())
+        };
+        let (mut why, limits) = read(node, namespace, id, look).await?;
         let mut connection = node.database.readers.acquire().await?;
         name_workers(node, &mut connection, namespace, &mut why).await?;
+        name_limits(limits, &mut why);
         why.summarize();
         Ok(why)
+    }
+}
+
+/// Says of tasks on offer that somebody does what keeps them from going: the limits of their queues.
+fn name_limits(limits: Vec<Condition>, why: &mut Why) {
+    for limit in limits {
+        let same = |wait: &&mut WaitsFor| wait.kind == WaitKind::OnOffer && wait.step == limit.step;
+        if let Some(wait) = why.waits_for.iter_mut().find(same) {
+            let step = wait.step.as_ref().map(StepPath::to_string).unwrap_or_default();
+            wait.message = format!("{step}: {} ({})", limit.message, limit.kind);
+        }
     }
 }
 

@@ -4,6 +4,7 @@ mod access;
 mod acts;
 mod incidents;
 mod jobs;
+mod queues;
 mod runs;
 mod schedules;
 mod starts;
@@ -35,6 +36,10 @@ pub use incidents::{
 pub use jobs::{
     ActOnJob, Canary, ItemState, JobItem, JobPlan, JobProgress, JobState, JobView, NewJob,
     RunsFilter, StopWhen,
+};
+pub use queues::{
+    ActOnQueue, BreakerPolicy, BreakerState, BreakerView, BudgetView, QueuePaused, QueuePolicy,
+    QueueView, Rate, RetryBudget,
 };
 pub use runs::{
     ActOnRun, CompensateRun, Plan, PlannedUndo, RunStarted, Scope, StartAnswer, StartAnswers,

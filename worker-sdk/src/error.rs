@@ -9,7 +9,7 @@ use serde::Serialize;
 /// Why a task failed, and what may be done about it.
 ///
 /// The kind is a promise about the world, and the saga relies on it: *retryable* and *permanent* say that nothing
-/// happened, *unknown* says that it may have, so that it is verified or undone.
+/// happened (as *unavailable* and *rate limited* do), *unknown* says that it may have, so that it is verified or undone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskError(Failure);
 
@@ -31,6 +31,12 @@ impl TaskError {
     pub fn rate_limited(delay: Span) -> TaskError {
         TaskError::new(FailureKind::RateLimited, "rate_limited", format!("asked to wait {delay}"))
             .retry_after(delay)
+    }
+
+    /// The target does not answer and nothing was attempted there; it does not count as an attempt.
+    #[must_use]
+    pub fn unavailable(code: &str, message: impl fmt::Display) -> TaskError {
+        TaskError::new(FailureKind::Unavailable, code, message)
     }
 
     /// It may have happened.

@@ -13,14 +13,14 @@ use crate::error::stable;
 /// The most of a refusal's body that is kept, in bytes.
 const BODY_KEPT: usize = 2_048;
 
-/// A request that failed before there was an answer: not sent is retryable, anything later may have happened.
+/// A request that failed before there was an answer: no connection is unavailable, anything later may have happened.
 impl From<reqwest::Error> for TaskError {
     fn from(error: reqwest::Error) -> Self {
         let message = chain(&error);
         if error.is_builder() {
             TaskError::permanent("bad_request", message)
         } else if error.is_connect() {
-            TaskError::retryable("connect_failed", message)
+            TaskError::unavailable("connect_failed", message)
         } else if error.is_timeout() {
             TaskError::unknown("timeout", message)
         } else if let Some(status) = error.status() {
@@ -125,7 +125,9 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use backstitch_saga::protocol::FailureKind::{Permanent, RateLimited, Retryable, Unknown};
+    use backstitch_saga::protocol::FailureKind::{
+        Permanent, RateLimited, Retryable, Unavailable, Unknown,
+    };
 
     use super::*;
 
@@ -156,6 +158,6 @@ mod tests {
         let url = format!("http://{}", listener.local_addr().unwrap());
         drop(listener);
         let error = TaskError::from(reqwest::get(url).await.unwrap_err());
-        assert_eq!((error.kind(), error.code()), (Retryable, "connect_failed"));
+        assert_eq!((error.kind(), error.code()), (Unavailable, "connect_failed"));
     }
 }

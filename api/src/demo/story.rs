@@ -196,7 +196,7 @@ impl Story {
             FailureKind::Permanent => {
                 format!("{what} refused: {} ({})", error.message, error.code)
             }
-            FailureKind::Retryable | FailureKind::RateLimited => {
+            FailureKind::Retryable | FailureKind::RateLimited | FailureKind::Unavailable => {
                 format!(
                     "{what} attempt {} failed: {} ({})",
                     event.attempt, error.message, error.code

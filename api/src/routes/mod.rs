@@ -8,6 +8,7 @@ mod incidents;
 mod jobs;
 mod ops;
 mod pauses;
+mod queues;
 mod runs;
 mod schedules;
 mod signals;
@@ -46,6 +47,7 @@ use crate::{front, problem};
         (name = "tasks", description = "What workers ask and report"),
         (name = "workflows", description = "Definitions"),
         (name = "schedules", description = "Starts of runs by the calendar"),
+        (name = "queues", description = "Limits, breakers, pauses"),
         (name = "server", description = "Who am I, is it well"),
     )
 )]
@@ -122,6 +124,12 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(versions::show))
         .routes(routes!(versions::runs))
         .routes(routes!(versions::stop))
+        .routes(routes!(queues::list))
+        .routes(routes!(queues::show, queues::set, queues::remove))
+        .routes(routes!(queues::pause))
+        .routes(routes!(queues::resume))
+        .routes(routes!(queues::open))
+        .routes(routes!(queues::close))
         .routes(routes!(credentials::create, credentials::revoke))
         .routes(routes!(ops::whoami))
         .routes(routes!(ops::status))

@@ -18,6 +18,8 @@ pub(crate) struct CachedRun {
     pub(crate) spilled: BTreeSet<TaskKey>,
     /// Its tasks in workers' hands that may be completed in transactions.
     pub(crate) fenced: BTreeSet<TaskKey>,
+    /// Its tasks of governed queues that workers hold.
+    pub(crate) held: BTreeSet<TaskKey>,
     /// How many events had been folded at the last snapshot.
     pub(crate) snapshot_events: u64,
     /// When it last moved, by the journal or by being loaded.
@@ -34,6 +36,7 @@ impl CachedRun {
             namespace: order.start.namespace.clone(),
             spilled: BTreeSet::new(),
             fenced: BTreeSet::new(),
+            held: BTreeSet::new(),
             snapshot_events: 0,
             moved_at: at,
         })

@@ -49,22 +49,26 @@ impl Shard {
     }
 
     fn build(&mut self, decided: &mut Vec<Decided>) -> (Batch, HashMap<RunId, Changes>) {
-        let tuning = &self.node.options.tuning;
+        let governed = self.node.flow.governed();
+        let place = index::Place {
+            node: self.node.id,
+            handover: &self.node.handover,
+            reserve_for: self.node.options.tuning.reserve_for,
+            governed: governed.as_deref(),
+        };
         let mut batch = Batch::new();
         let mut all = HashMap::with_capacity(decided.len());
         let mut unwritable = Vec::new();
-        for (place, one) in decided.iter().enumerate() {
-            let added =
-                index::add(&mut batch, one, self.node.id, &self.node.handover, tuning.reserve_for);
-            match added {
+        for (at, one) in decided.iter().enumerate() {
+            match index::add(&mut batch, one, &place) {
                 Ok(changes) => {
                     all.insert(one.cached.run.id(), changes);
                 }
-                Err(error) => unwritable.push((place, error)),
+                Err(error) => unwritable.push((at, error)),
             }
         }
-        for (place, error) in unwritable.into_iter().rev() {
-            self.not_written(vec![decided.remove(place)], &Trouble::Data(error));
+        for (at, error) in unwritable.into_iter().rev() {
+            self.not_written(vec![decided.remove(at)], &Trouble::Data(error));
         }
         let mut keyed: Vec<(&StartKey, RunId)> = decided
             .iter()

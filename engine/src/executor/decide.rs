@@ -3,10 +3,13 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use backstitch_saga::{Command, Event, Record, Refusal, Reply, Run, TaskKey, Time, decide};
+use backstitch_saga::{
+    Command, Event, Record, Refusal, RefusalCode, Reply, Run, TaskKey, Time, decide,
+};
 
 use super::cache::CachedRun;
 use super::envelope::{Envelope, Order, StartKey};
+use crate::flow::Governed;
 use crate::handover::{Grant, HandOver};
 use crate::node::Node;
 use crate::{Error, counters::Counters};
@@ -43,6 +46,7 @@ pub(crate) struct Desk<'a> {
     pub(crate) counters: &'a Counters,
     pub(crate) node: i32,
     pub(crate) at: Time,
+    pub(crate) governed: Option<Arc<Governed>>,
     before_decide: Option<fn(&Command)>,
 }
 
@@ -54,6 +58,7 @@ impl Desk<'_> {
             counters: &node.counters,
             node: node.id,
             at: node.clock.now(),
+            governed: node.flow.governed(),
             before_decide: node.options.tuning.before_decide,
         }
     }
@@ -120,6 +125,10 @@ impl Desk<'_> {
                 command.clone()
             }
             Order::HandOut { task, grant } => {
+                if !self.may_hand_out(cached, task, grant, envelope.tries) {
+                    let message = format!("{task} is of a governed queue and has no permit");
+                    return Err(Refusal::new(RefusalCode::NotOffered, message));
+                }
                 Command::HandOut { task: task.clone(), worker: grant.worker.clone() }
             }
             Order::Tick { adopted } => {
@@ -155,6 +164,19 @@ impl Desk<'_> {
         result
     }
 
+    /// Whether a task that needs a permit has one. A permit that did not serve twice is taken to be gone.
+    fn may_hand_out(&self, cached: &CachedRun, task: &TaskKey, grant: &Grant, tries: u16) -> bool {
+        match grant.permit {
+            Some(_) => tries < 3,
+            None => !self.is_governed(cached, task),
+        }
+    }
+
+    fn is_governed(&self, cached: &CachedRun, task: &TaskKey) -> bool {
+        let governed = self.governed.as_ref();
+        governed.is_some_and(|governed| governed.of_task(&cached.run, task).is_some())
+    }
+
     /// Hands a task that has just come on offer to a session with room for it, in the same record.
     fn hand_out(
         &self,
@@ -163,7 +185,7 @@ impl Desk<'_> {
         granted: &mut Vec<Granted>,
         task: TaskKey,
     ) {
-        if !cached.run.is_offered(&task) {
+        if !cached.run.is_offered(&task) || self.is_governed(cached, &task) {
             return;
         }
         let route = cached.run.route(&task);

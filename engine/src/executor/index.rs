@@ -1,7 +1,7 @@
 //! What a record changes in the tables that one searches by. Pure: the journal's fold says what they must be.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::ops::Bound;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use backstitch_saga::{Action, Event, Record, Run, StepPath, TaskKey, Time, finge
 
 use super::cache::CachedRun;
 use super::decide::Decided;
+use crate::flow::{Before, Governed, PermitChanges};
 use crate::handover::HandOver;
 use crate::store::batch::{Batch, NewIncident, NewRun, ReadyRow, RunState};
 use crate::store::runs::unknown_in;
@@ -21,6 +22,16 @@ pub(crate) struct Changes {
     pub(crate) state: Option<RunState>,
     pub(crate) added: Vec<ReadyRow>,
     pub(crate) removed: Vec<TaskKey>,
+    /// Tasks of governed queues that workers hold from now on, and those whose permit is over.
+    pub(crate) permits: PermitChanges,
+}
+
+/// Where a record is decided.
+pub(crate) struct Place<'a> {
+    pub(crate) node: i32,
+    pub(crate) handover: &'a HandOver,
+    pub(crate) reserve_for: Duration,
+    pub(crate) governed: Option<&'a Governed>,
 }
 
 /// What the index of a run must say, apart from who is in charge.
@@ -42,9 +53,7 @@ pub(crate) fn state_of(run: &Run, node: Option<i32>) -> RunState {
 pub(crate) fn add(
     batch: &mut Batch,
     decided: &Decided,
-    node: i32,
-    handover: &HandOver,
-    reserve_for: Duration,
+    place: &Place<'_>,
 ) -> Result<Changes, String> {
     let Decided { cached, record, starts, key, .. } = decided;
     let run = cached.run.id();
@@ -52,8 +61,13 @@ pub(crate) fn add(
     let events = crate::store::codec::encode_events(&record.events)?;
     let payloads = crate::store::codec::encode_payloads(&record.payloads);
     batch.record(run, seq, record.at, events, payloads, key.is_some());
-    let (added, removed) = ready_changes(cached, record, node, handover, reserve_for);
-    let state = run_state(cached, *starts, node, &added);
+    let touched = touched(cached, record, &cached.spilled);
+    let (added, removed) = ready_changes(cached, record, place, touched);
+    let permits = match place.governed {
+        Some(governed) => permits(batch, decided, governed),
+        None => PermitChanges::default(),
+    };
+    let state = run_state(cached, *starts, place.node, &added);
     for row in &added {
         batch.offer(row, record.at);
     }
@@ -73,7 +87,7 @@ pub(crate) fn add(
         incidents(batch, cached, record);
         milestones(batch, cached, record);
     }
-    Ok(Changes { state, added, removed })
+    Ok(Changes { state, added, removed, permits })
 }
 
 /// The run's new line in `runs`; `None` when it stays as it is. Whoever writes a record is in charge from then on.
@@ -110,17 +124,10 @@ fn start(batch: &mut Batch, run: &Run, record: &Record, state: &RunState) {
     batch.start(run.id(), new, state);
 }
 
-/// Which tasks come to the table `ready` and which go from it: those on offer when the record is done, against those
-/// that were on offer before. Looks only at what the record's events can have changed.
-fn ready_changes(
-    cached: &CachedRun,
-    record: &Record,
-    node: i32,
-    handover: &HandOver,
-    reserve_for: Duration,
-) -> (Vec<ReadyRow>, Vec<TaskKey>) {
+/// The tasks whose state a record's events can have changed: those that they name, and of `spilled` those of the works
+/// that they name.
+fn touched(cached: &CachedRun, record: &Record, spilled: &BTreeSet<TaskKey>) -> BTreeSet<TaskKey> {
     let mut touched: BTreeSet<TaskKey> = BTreeSet::new();
-    let spilled = &cached.spilled;
     for event in &record.events {
         match event {
             Event::Offered { step, action, attempt, .. }
@@ -174,27 +181,71 @@ fn ready_changes(
             | Event::LateResult { .. } => {}
         }
     }
+    touched
+}
+
+/// Which tasks come to the table `ready` and which go from it: those on offer when the record is done, against those
+/// that were on offer before. Looks only at what the record's events can have changed.
+fn ready_changes(
+    cached: &CachedRun,
+    record: &Record,
+    place: &Place<'_>,
+    touched: BTreeSet<TaskKey>,
+) -> (Vec<ReadyRow>, Vec<TaskKey>) {
+    let spilled = &cached.spilled;
     let (mut added, mut removed) = (Vec::new(), Vec::new());
     for task in touched {
         match (spilled.contains(&task), cached.run.is_offered(&task)) {
             (true, false) => removed.push(task),
             (false, true) => {
                 let Some((queue, name)) = cached.run.route(&task) else { continue };
-                let ours = handover.would_remember(&cached.namespace, queue, name);
-                let until = record.at.after(reserve_for.into());
+                let governed =
+                    place.governed.and_then(|governed| governed.get(&cached.namespace, queue));
+                let rank = governed.map(|governed| governed.rank(cached.run.labels()));
+                let ours =
+                    rank.is_none() && place.handover.would_remember(&cached.namespace, queue, name);
+                let until = record.at.after(place.reserve_for.into());
                 added.push(ReadyRow {
                     run: cached.run.id(),
                     namespace: cached.namespace.clone(),
                     queue: queue.to_owned(),
                     name: name.to_owned(),
                     task,
-                    reserved: ours.then_some((node, until)),
+                    reserved: ours.then_some((place.node, until)),
+                    rank,
                 });
             }
             _ => {}
         }
     }
     (added, removed)
+}
+
+/// Which tasks of governed queues workers hold from now on, and which permits are over.
+fn permits(batch: &mut Batch, decided: &Decided, governed: &Governed) -> PermitChanges {
+    let Decided { cached, record, granted, .. } = decided;
+    let mut before = BTreeMap::new();
+    for task in touched(cached, record, &cached.spilled) {
+        let waited = cached.spilled.contains(&task);
+        before.insert(task, if waited { Before::Waiting } else { Before::New });
+    }
+    for task in touched(cached, record, &cached.held) {
+        if cached.held.contains(&task) {
+            before.insert(task, Before::Held);
+        }
+    }
+    let run = cached.run.id();
+    for one in granted {
+        let Some(permit) = one.grant.permit else { continue };
+        if cached.run.holder(&one.task).is_some() {
+            batch.flow.permit(run, permit);
+        }
+    }
+    let changes = crate::flow::permit_changes(governed, &cached.run, before.into_iter());
+    for task in &changes.over {
+        batch.flow.freed(run, task);
+    }
+    changes
 }
 
 /// The tasks of one item, or of one step with all its items.

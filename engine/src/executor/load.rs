@@ -43,7 +43,8 @@ impl Shard {
             Ok(loaded) => {
                 for (run, one) in loaded {
                     match one {
-                        Ok(cached) => {
+                        Ok(mut cached) => {
+                            self.find_held(&mut cached);
                             self.node.counters.loads.one();
                             fresh.insert(run);
                             self.cache.put(cached);
@@ -71,6 +72,14 @@ impl Shard {
             self.timers.set(run, at.after(OWN_RETRY_LATER.into()));
         }
         fresh
+    }
+
+    /// Which of its tasks need permits and are held.
+    fn find_held(&self, cached: &mut CachedRun) {
+        let Some(governed) = self.node.flow.governed() else { return };
+        let leased = cached.run.leased().into_iter();
+        let held = leased.filter(|task| governed.of_task(&cached.run, task).is_some());
+        cached.held = held.collect();
     }
 
     async fn load(
@@ -115,6 +124,7 @@ pub(crate) async fn fold(
         indexed: RunState { wake_at: None, ..state },
         spilled: run.offered().into_iter().collect::<BTreeSet<_>>(),
         fenced: run.fenced().into_iter().collect(),
+        held: BTreeSet::new(),
         snapshot_events,
         moved_at: at,
         run,

@@ -4,8 +4,10 @@ use backstitch_saga::protocol::State;
 use backstitch_saga::{Event, RunId};
 
 use super::Shard;
+use super::cache::CachedRun;
 use super::decide::{Decided, Granted};
 use super::index::Changes;
+use crate::flow::PermitChanges;
 use crate::handover::Hint;
 use crate::store::journal::{self, Snapshot};
 
@@ -23,6 +25,7 @@ impl Shard {
         cached.moved_at = record.at;
         self.count(&record.events);
         crate::children::after(&self.node, &cached.run, &record);
+        self.permits(&mut cached, &record.events, &changes);
         if let Some(state) = changes.state {
             cached.indexed = state;
         }
@@ -61,6 +64,20 @@ impl Shard {
         }
         self.snapshot(&mut cached);
         self.keep(cached);
+    }
+
+    /// What the record means for governed queues.
+    fn permits(&self, cached: &mut CachedRun, events: &[Event], changes: &Changes) {
+        let Some(governed) = self.node.flow.governed() else { return };
+        let PermitChanges { taken, over } = &changes.permits;
+        for task in over {
+            cached.held.remove(task);
+        }
+        cached.held.extend(taken.iter().cloned());
+        self.node.flow.note(&governed, &cached.run, events);
+        if !over.is_empty() || changes.added.iter().any(|row| row.rank.is_some()) {
+            self.node.flow.ring();
+        }
     }
 
     fn count(&self, events: &[Event]) {

@@ -28,6 +28,17 @@ pub(crate) struct Grant {
     pub(crate) session: Uuid,
     /// `worker/session`, as it stands in the lease.
     pub(crate) worker: Arc<str>,
+    /// The permit of the task, when its queue is governed.
+    pub(crate) permit: Option<Uuid>,
+}
+
+/// What sessions with credit wait for on one queue.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wants {
+    /// How many tasks of each handler, at most.
+    pub(crate) names: HashMap<String, u32>,
+    /// How many in all.
+    pub(crate) room: u32,
 }
 
 /// A task on offer and the session that is to get it.
@@ -63,6 +74,8 @@ pub(crate) struct HandOver {
 struct State {
     sessions: HashMap<Uuid, Session>,
     routes: Routes,
+    /// Permits of tasks that went to nobody.
+    unused: Vec<Uuid>,
 }
 
 impl HandOver {
@@ -77,7 +90,7 @@ impl HandOver {
     /// A session asks for tasks. `None` when the session is another namespace's.
     pub(crate) fn poll(&self, namespace: &Arc<str>, claim: &ClaimTasks) -> Option<Polled> {
         let mut state = self.lock();
-        let State { sessions, routes } = &mut *state;
+        let State { sessions, routes, .. } = &mut *state;
         let session = sessions
             .entry(claim.session)
             .or_insert_with(|| Session::new(namespace, &claim.worker, claim.session));
@@ -113,7 +126,7 @@ impl HandOver {
     /// A session with room for a task of this kind, in turn.
     pub(crate) fn grant(&self, namespace: &str, queue: &str, name: &str) -> Option<Grant> {
         let mut state = self.lock();
-        let State { sessions, routes } = &mut *state;
+        let State { sessions, routes, .. } = &mut *state;
         let id = routes.find(namespace, queue, name)?;
         let route = routes.get_mut(id)?;
         let now = Instant::now();
@@ -157,7 +170,8 @@ impl HandOver {
     /// The task went to nobody: the session may have another.
     pub(crate) fn give_back(&self, grant: &Grant) {
         let mut state = self.lock();
-        let State { sessions, routes } = &mut *state;
+        let State { sessions, routes, unused } = &mut *state;
+        unused.extend(grant.permit);
         if let Some(session) = sessions.get_mut(&grant.session) {
             session.reserved = session.reserved.saturating_sub(1);
             session.credit += 1;
@@ -169,7 +183,7 @@ impl HandOver {
     pub(crate) fn reported(&self, worker: &str) {
         let Some(id) = session_of(worker) else { return };
         let mut state = self.lock();
-        let State { sessions, routes } = &mut *state;
+        let State { sessions, routes, .. } = &mut *state;
         let Some(session) = sessions.get_mut(&id) else { return };
         session.heard = Instant::now();
         if session.is_alive(Instant::now(), self.grace) {
@@ -208,7 +222,7 @@ impl HandOver {
     /// Remembers tasks on offer, and finds sessions for them.
     pub(crate) fn remember(&self, hints: impl Iterator<Item = Hint>) -> Vec<Match> {
         let mut state = self.lock();
-        let State { sessions, routes } = &mut *state;
+        let State { sessions, routes, .. } = &mut *state;
         let now = Instant::now();
         let mut matches = Vec::new();
         for hint in hints {
@@ -254,11 +268,49 @@ impl HandOver {
         named.collect()
     }
 
+    /// What sessions with credit wait for, by those queues that `which` knows.
+    pub(crate) fn wants<T>(&self, which: impl Fn(&str, &str) -> Option<T>) -> Vec<(T, Wants)> {
+        let state = self.lock();
+        let now = Instant::now();
+        let mut found: HashMap<(&str, &str), Option<(T, Wants)>> = HashMap::new();
+        for session in state.sessions.values() {
+            if session.credit == 0 || !session.is_alive(now, self.grace) {
+                continue;
+            }
+            let mut met: Vec<&str> = Vec::new();
+            for route in session.routes().filter_map(|id| state.routes.get(id)) {
+                let (namespace, queue) = (&*route.namespace, route.queue.as_str());
+                let known = found.entry((namespace, queue)).or_insert_with(|| {
+                    which(namespace, queue).map(|known| (known, Wants::default()))
+                });
+                let Some((_, wants)) = known else { continue };
+                *wants.names.entry(route.name.clone()).or_default() += session.credit;
+                if !met.contains(&queue) {
+                    met.push(queue);
+                    wants.room += session.credit;
+                }
+            }
+        }
+        found.into_values().flatten().collect()
+    }
+
+    /// Permits of tasks that went to nobody.
+    pub(crate) fn return_permits(&self, permits: Vec<Uuid>) {
+        if !permits.is_empty() {
+            self.lock().unused.extend(permits);
+        }
+    }
+
+    /// The permits of tasks that went to nobody, since this was asked last.
+    pub(crate) fn unused_permits(&self) -> Vec<Uuid> {
+        std::mem::take(&mut self.lock().unused)
+    }
+
     /// Takes back what was put aside for sessions that have not polled within the grace, and forgets those that have
     /// been silent for long. With `all`, every session is silent.
     pub(crate) fn expire(&self, all: bool) -> Vec<(RunId, TaskKey)> {
         let mut state = self.lock();
-        let State { sessions, routes } = &mut *state;
+        let State { sessions, routes, .. } = &mut *state;
         let now = Instant::now();
         let mut back = Vec::new();
         sessions.retain(|_, session| {

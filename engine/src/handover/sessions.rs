@@ -152,7 +152,7 @@ impl Session {
     pub(super) fn grant(&mut self) -> Grant {
         self.credit = self.credit.saturating_sub(1);
         self.reserved += 1;
-        Grant { session: self.id, worker: self.worker.clone() }
+        Grant { session: self.id, worker: self.worker.clone(), permit: None }
     }
 
     pub(super) fn deliver(&mut self, offer: TaskOffer) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backstitch_saga::protocol::{Page, Plan, RunView, Scope, State, StepView};
-use backstitch_saga::{Run, RunId};
+use backstitch_saga::{Run, RunId, TaskKey};
 use tokio::sync::oneshot;
 
 pub(crate) use history::history;
@@ -17,13 +17,14 @@ pub(crate) use list::runs;
 use crate::Error;
 use crate::cursor::Cursor;
 use crate::executor::load::{fold, fold_rows};
+use crate::flow;
 use crate::node::Node;
 use crate::store::{self, journal};
 use crate::why;
 
 /// Reads a run as it is now.
 pub(crate) async fn read<T: Send + 'static>(
-    node: &Arc<Node>,
+    node: &Node,
     namespace: &str,
     id: RunId,
     what: impl Fn(&Run) -> T + Send + Sync + 'static,
@@ -58,6 +59,16 @@ pub(crate) async fn read<T: Send + 'static>(
     found.ok_or_else(|| Error::unknown_run(id))
 }
 
+/// Whether a worker holds a task now.
+pub(crate) async fn is_leased(
+    node: &Node,
+    namespace: &str,
+    id: RunId,
+    task: TaskKey,
+) -> Result<bool, Error> {
+    read(node, namespace, id, move |run| run.holder(&task).is_some()).await
+}
+
 /// One run, now or as it was after record `as_of`.
 pub(crate) async fn run(
     node: &Arc<Node>,
@@ -68,7 +79,14 @@ pub(crate) async fn run(
     let now = node.clock.now();
     let Some(as_of) = as_of else {
         let before = why::long_ago(node);
-        let what = move |run: &Run| (run.view(now), run.on_offer_since(before));
+        let governed = node.flow.governed();
+        let what = move |run: &Run| {
+            let mut view = run.view(now);
+            if let Some(governed) = &governed {
+                view.conditions.extend(flow::conditions(governed, run, now));
+            }
+            (view, run.on_offer_since(before))
+        };
         let (mut view, waits) = read(node, namespace, id, what).await?;
         why::add_no_worker(node, waits, &mut view).await?;
         return Ok(view);

@@ -4,8 +4,6 @@
 //! nodes: start keys sorted, then journal rows sorted; whatever follows belongs to runs already won. The text depends
 //! only on which parts are there, so that PostgreSQL prepares each form once.
 
-use std::collections::HashMap;
-
 use backstitch_saga::protocol::{Outcome, State};
 use backstitch_saga::{RunId, Time};
 use sqlx::Row;
@@ -60,6 +58,12 @@ macro_rules! part {
     (@first $self:ident $first:ident $($rest:ident)*) => { $self.$first };
 }
 pub(crate) use part;
+
+// After the macro, so that it knows it.
+mod flow;
+mod milestones;
+
+pub(crate) use flow::{FlowParts, Rank};
 
 part!(
     /// New records.
@@ -147,30 +151,6 @@ part!(
     Milestones { namespace: String, run_id: Uuid, at: Moment, milestones: String }
 );
 
-impl Milestones {
-    /// The same with one row for each namespace.
-    fn by_namespace(&self) -> Milestones {
-        let mut places: HashMap<&str, usize> = HashMap::new();
-        let mut together = Milestones::default();
-        for (row, namespace) in self.namespace.iter().enumerate() {
-            let more = &self.milestones[row];
-            match places.get(namespace.as_str()) {
-                Some(place) => {
-                    let all = &mut together.milestones[*place];
-                    all.pop();
-                    all.push(',');
-                    all.push_str(more.get(1..).unwrap_or_default());
-                }
-                None => {
-                    places.insert(namespace, together.len());
-                    together.add((namespace.clone(), self.run_id[row], self.at[row], more.clone()));
-                }
-            }
-        }
-        together
-    }
-}
-
 /// Everything that one batch writes. Records and keys must be added in sorted order.
 #[derive(Debug)]
 pub(crate) struct Batch {
@@ -185,6 +165,7 @@ pub(crate) struct Batch {
     resolved: Resolved,
     milestones: Milestones,
     acts: Acts,
+    pub(crate) flow: FlowParts,
 }
 
 /// What a new line of `runs` says beside its state.
@@ -223,6 +204,8 @@ pub(crate) struct ReadyRow {
     pub(crate) name: String,
     /// The node that keeps it in mind, and until when.
     pub(crate) reserved: Option<(i32, Time)>,
+    /// Priority and fair key, when its queue is governed.
+    pub(crate) rank: Option<Rank>,
 }
 
 fn moment(at: Option<Time>) -> Option<Moment> {
@@ -234,7 +217,7 @@ pub(crate) fn printable(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
-fn int(number: u32) -> i32 {
+pub(super) fn int(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
 
@@ -252,6 +235,7 @@ impl Batch {
             resolved: Resolved::default(),
             milestones: Milestones::default(),
             acts: Acts::default(),
+            flow: FlowParts::default(),
         }
     }
 
@@ -320,6 +304,9 @@ impl Batch {
     }
 
     pub(crate) fn offer(&mut self, row: &ReadyRow, at: Time) {
+        if let Some(rank) = &row.rank {
+            return self.flow.offer(row, rank, at);
+        }
         self.offers.add((
             row.run.0,
             row.task.step.to_string(),
@@ -390,13 +377,15 @@ impl Batch {
     /// Writes everything in one transaction of one round trip. Answers how many records were inserted; the others
     /// met a record that was there already, and nothing of their runs was written.
     ///
-    /// Such a meeting is rare, so the first try is the form of the statement that fails when there is one.
+    /// Such a meeting is rare, so the first try is the form of the statement that fails when there is one. A record
+    /// that needs permits may be left out because one is gone, so then it is the other form.
     pub(crate) async fn write(
         &self,
         connection: &mut PgConnection,
         weeks: &Weeks,
     ) -> Result<usize, Trouble> {
-        let (mut form, mut week) = (Form::Whole, weeks.of(&self.records.run_id));
+        let first = if self.flow.len(Part::Permits) == 0 { Form::Whole } else { Form::Parted };
+        let (mut form, mut week) = (first, weeks.of(&self.records.run_id));
         loop {
             match self.write_as(form, week, connection).await {
                 Err(sqlx::Error::Database(error))
@@ -446,6 +435,7 @@ impl Batch {
                 Part::Resolved => self.resolved.bind(query),
                 Part::Milestones => milestones.bind(query),
                 Part::Acts => self.acts.bind(query),
+                Part::Permits | Part::Governed | Part::Freed => self.flow.bind(*part, query),
             };
         }
         let counts: Vec<i64> = query.fetch_one(connection).await?.try_get(0)?;
@@ -460,6 +450,10 @@ impl Batch {
             let mut expected: Vec<i64> =
                 rows.map(|rows| i64::try_from(rows).unwrap_or(i64::MAX)).collect();
             expected.insert(place, counts[place]);
+            // A task that was leased before its queue was governed has no permit to free.
+            if let Some(freed) = parts.iter().position(|part| *part == Part::Freed) {
+                expected[freed + 1] = counts[freed + 1];
+            }
             self.compare(&expected, &counts);
         }
         Ok(inserted)
@@ -491,6 +485,7 @@ impl Batch {
             Part::Resolved => self.resolved.len(),
             Part::Milestones => self.milestones.len(),
             Part::Acts => self.acts.len(),
+            Part::Permits | Part::Governed | Part::Freed => self.flow.len(part),
         }
     }
 }

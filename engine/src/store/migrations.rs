@@ -7,12 +7,13 @@ use sqlx::{Connection, SqlSafeStr};
 use crate::Error;
 
 /// All migrations in order.
-const ALL: [(i64, &str, &str); 8] = [
+const ALL: [(i64, &str, &str); 9] = [
     (1, "journal and indexes", include_str!("../../../migrations/0001_journal_and_indexes.sql")),
     (2, "lighter writes", include_str!("../../../migrations/0002_lighter_writes.sql")),
     (3, "schedules", include_str!("../../../migrations/0003_schedules.sql")),
     (4, "exactly once", include_str!("../../../migrations/0004_exactly_once.sql")),
     (5, "incidents", include_str!("../../../migrations/0005_incidents.sql")),
+    (6, "flow control", include_str!("../../../migrations/0006_flow_control.sql")),
     (7, "sequence", include_str!("../../../migrations/0007_sequence.sql")),
     (8, "early signals", include_str!("../../../migrations/0008_early_signals.sql")),
     (9, "workers", include_str!("../../../migrations/0009_workers.sql")),

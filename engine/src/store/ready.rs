@@ -71,6 +71,7 @@ pub(crate) async fn reserve(
                 queue: one.queue.clone(),
                 name: one.name.clone(),
                 reserved: Some((node, until)),
+                rank: None,
             },
         ));
     }

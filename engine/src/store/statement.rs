@@ -12,6 +12,7 @@ use super::partitions::Week;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     Keys,
+    Permits,
     Starts,
     Updates,
     Offers,
@@ -20,6 +21,10 @@ pub(crate) enum Part {
     Resolved,
     Milestones,
     Acts,
+    /// Tasks on offer in governed queues.
+    Governed,
+    /// Permits that are over.
+    Freed,
 }
 
 /// What happens when a row stands there already.
@@ -45,16 +50,21 @@ insert into {journal} (run_id, seq, at, batch, events, payloads)
   from {rows} as x(run_id, seq, at, events, payloads, keyed)";
 
 /// All keys are won or lost before the first record is inserted.
-const KEYS_WON: &str = "
-  where (select count(*) from keys) >= 0 and (not x.keyed or x.run_id in (select run_id from keys))";
+const KEYS_WON: &str =
+    "(select count(*) from keys) >= 0 and (not x.keyed or x.run_id in (select run_id from keys))";
+
+/// A record that leases tasks of governed queues is written only if each of them still has its permit.
+const PERMITS_THERE: &str = "(select count(*) from permits_used) >= 0 and x.run_id not in
+    (select w.run_id from wanted w where w.permit not in (select id from permits_used))";
 
 /// A row counts only if the record of its run was inserted. Spelt so that it is a hashed lookup and no join. An index
 /// row that stands there already is wrong, but must not keep a run from going on: it is counted, not refused.
 const WON: &str = "coalesce(x.run_id in (select run_id from inserted), false)";
 
 impl Part {
-    pub(crate) const ALL: [Part; 9] = [
+    pub(crate) const ALL: [Part; 12] = [
         Part::Keys,
+        Part::Permits,
         Part::Starts,
         Part::Updates,
         Part::Offers,
@@ -63,7 +73,14 @@ impl Part {
         Part::Resolved,
         Part::Milestones,
         Part::Acts,
+        Part::Governed,
+        Part::Freed,
     ];
+
+    /// Whether it decides which records are written, and so comes before them.
+    fn comes_first(self) -> bool {
+        matches!(self, Part::Keys | Part::Permits)
+    }
 
     /// The types of its columns, and what is done with the rows.
     fn template(self) -> (&'static [&'static str], &'static str) {
@@ -72,6 +89,11 @@ impl Part {
                 &["text", "text", "text", "uuid", "bytea"],
                 "keys as (insert into run_keys (namespace, key, workflow, run_id, input_digest)
   select * from {rows} as x(namespace, key, workflow, run_id, input_digest){unless_taken} returning run_id)",
+            ),
+            Part::Permits => (
+                &["uuid", "uuid"],
+                "wanted as (select * from {rows} as x(run_id, permit)),
+permits_used as (update permits p set leased = true from wanted w where p.id = w.permit returning p.id)",
             ),
             Part::Starts => (
                 &[
@@ -145,12 +167,30 @@ impl Part {
   select x.* from {rows} as x(run_id, seq, place, namespace, workflow, at, actor, verb, step, reason)
   where {won}{unless_taken} returning 1)",
             ),
+            Part::Governed => (
+                &[
+                    "uuid", "text", "text", "integer", "text", "text", "text", "timestamptz",
+                    "smallint", "text", "boolean",
+                ],
+                "governed as (insert into ready (run_id, step, action, attempt, namespace, queue, name, offered_at,
+    priority, fair_key, retry)
+  select x.* from {rows} as x(run_id, step, action, attempt, namespace, queue, name, offered_at,
+    priority, fair_key, retry)
+  where {won}{unless_taken} returning 1)",
+            ),
+            Part::Freed => (
+                &["uuid", "text", "text", "integer"],
+                "freed as (delete from permits p using {rows} as x(run_id, step, action, attempt)
+  where p.run_id = x.run_id and p.step = x.step and p.action = x.action and p.attempt = x.attempt
+    and {won} returning 1)",
+            ),
         }
     }
 
     fn name(self) -> &'static str {
         match self {
             Part::Keys => "keys",
+            Part::Permits => "permits_used",
             Part::Starts => "starts",
             Part::Updates => "updates",
             Part::Offers => "offers",
@@ -159,6 +199,8 @@ impl Part {
             Part::Resolved => "resolved",
             Part::Milestones => "milestones",
             Part::Acts => "acts_done",
+            Part::Governed => "governed",
+            Part::Freed => "freed",
         }
     }
 }
@@ -184,9 +226,9 @@ pub(crate) fn statement(form: Form, parts: &[Part], week: Option<Week>) -> SqlSt
     text
 }
 
-/// Where the count of the records stands among the counts of the parts: after the keys, which are written first.
+/// Where the count of the records stands among the counts of the parts: after keys and permits, which come first.
 pub(crate) fn place_of_records(parts: &[Part]) -> usize {
-    usize::from(parts.first() == Some(&Part::Keys))
+    parts.iter().take_while(|part| part.comes_first()).count()
 }
 
 fn text(form: Form, parts: &[Part], week: Option<Week>) -> String {
@@ -217,8 +259,14 @@ fn text(form: Form, parts: &[Part], week: Option<Week>) -> String {
         return format!("-- batch_of_records\n{records}{unless_taken}");
     }
     let (first, rest) = parts.split_at(place_of_records(parts));
-    let keys_won = if first.is_empty() || form == Form::Whole { "" } else { KEYS_WON };
-    let inserted = format!("inserted as ({records}{keys_won}{unless_taken} returning run_id)");
+    let conditions = first.iter().filter_map(|part| match part {
+        Part::Keys => (form == Form::Parted).then_some(KEYS_WON),
+        _ => Some(PERMITS_THERE),
+    });
+    let conditions: Vec<&str> = conditions.collect();
+    let allowed = if conditions.is_empty() { "" } else { "\n  where " };
+    let allowed = format!("{allowed}{}", conditions.join("\n  and "));
+    let inserted = format!("inserted as ({records}{allowed}{unless_taken} returning run_id)");
     let mut filled = |part: &Part| {
         let (types, template) = part.template();
         fill(types, template)
@@ -259,10 +307,20 @@ mod tests {
     }
 
     #[test]
+    fn permits_are_used_before_a_record_is_written() {
+        for parts in [&[Part::Permits][..], &[Part::Keys, Part::Permits, Part::Freed]] {
+            let text = text(Form::Parted, parts, None);
+            assert!(text.find("permits_used as").unwrap() < text.find("inserted as").unwrap());
+            assert!(text.contains(PERMITS_THERE) && !text.contains('{'), "{text}");
+            assert_eq!(text.contains(KEYS_WON), parts.len() > 1, "{text}");
+        }
+    }
+
+    #[test]
     fn only_the_parted_form_leaves_something_out() {
         assert!(!text(Form::Whole, &Part::ALL, None).contains("conflict"));
         let parted = text(Form::Parted, &Part::ALL, None);
-        assert_eq!(parted.matches("on conflict do nothing").count(), 6);
-        assert_eq!(parted.matches(WON).count(), 8);
+        assert_eq!(parted.matches("on conflict do nothing").count(), 7);
+        assert_eq!(parted.matches(WON).count(), 10);
     }
 }

@@ -174,8 +174,18 @@ pub enum FailureKind {
     Permanent,
     /// The target asks to wait; this does not count as an attempt.
     RateLimited,
+    /// The target does not answer, and nothing was attempted there; this does not count as an attempt.
+    Unavailable,
     /// It may have happened.
     Unknown,
+}
+
+impl FailureKind {
+    /// Whether such a failure counts against the attempts of a retry policy.
+    #[must_use]
+    pub fn counts(self) -> bool {
+        !matches!(self, FailureKind::RateLimited | FailureKind::Unavailable)
+    }
 }
 
 /// The answer to [`CompleteTasks`] and [`HeartbeatTasks`], in the order of the request. The HTTP status is that of

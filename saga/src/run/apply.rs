@@ -385,8 +385,7 @@ impl Run {
             let tries: &mut Tries = work.tries_mut(action);
             match (lost, error.kind) {
                 (true, _) => tries.losses += 1,
-                (false, FailureKind::RateLimited) => {}
-                (false, _) => tries.failures += 1,
+                (false, kind) => tries.failures += u32::from(kind.counts()),
             }
             set_current(work, action, Hand::Nobody);
             let aside = work.aside_mut();

@@ -157,8 +157,7 @@ impl Decider<'_> {
         if error.kind == FailureKind::Permanent || policy.final_errors.contains(&error.code) {
             return None;
         }
-        let counts = error.kind != FailureKind::RateLimited;
-        if counts && policy.max_attempts.is_some_and(|max| tries.spent() >= max) {
+        if error.kind.counts() && policy.max_attempts.is_some_and(|max| tries.spent() >= max) {
             return None;
         }
         let chance = retry::chance(self.run.id, &self.run.path(place), action, tries.attempt);

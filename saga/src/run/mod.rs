@@ -245,6 +245,13 @@ impl Run {
         self.facts.origin.as_ref().map_or("", |origin| &origin.namespace)
     }
 
+    /// The marks it was started with.
+    #[must_use]
+    pub fn labels(&self) -> &Labels {
+        static NONE: Labels = Labels::new();
+        self.facts.origin.as_ref().map_or(&NONE, |origin| &origin.labels)
+    }
+
     /// The state, as indexed and shown.
     #[must_use]
     pub fn state(&self) -> State {

@@ -127,6 +127,7 @@ impl Telling {
             "permanent" => self.failed(first, FailureKind::Permanent, more),
             "unknown" => self.failed(first, FailureKind::Unknown, more),
             "rate_limited" => self.failed(first, FailureKind::RateLimited, more),
+            "unavailable" => self.failed(first, FailureKind::Unavailable, more),
             "beat" => Command::Beat {
                 task: self.task_at(first),
                 details: (!more.is_empty()).then(|| payload(more)),

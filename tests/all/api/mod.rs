@@ -11,6 +11,7 @@ mod input;
 mod jobs;
 mod pauses;
 mod promises;
+mod queues;
 mod robust;
 mod schedules;
 mod search;

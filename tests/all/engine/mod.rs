@@ -2,6 +2,7 @@
 
 mod faults;
 mod fences;
+mod flow;
 mod handover;
 mod inbox;
 mod indexes;

@@ -1,0 +1,87 @@
+//! A token bucket: how many tasks a rate lets go. Pure: time is an argument.
+
+use backstitch_saga::protocol::Rate;
+use backstitch_saga::{Span, Time};
+use serde::{Deserialize, Serialize};
+
+/// Below this a missing part of a token is an error of rounding.
+const CLOSE: f64 = 1e-9;
+
+/// Tokens at an instant; they grow with time, up to the burst.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Bucket {
+    pub(crate) tokens: f64,
+    pub(crate) at: Time,
+}
+
+impl Bucket {
+    /// All the tokens that `rate` allows at once.
+    pub(crate) fn full(rate: &Rate, now: Time) -> Bucket {
+        Bucket { tokens: f64::from(rate.most()), at: now }
+    }
+
+    /// The bucket as it is at `now`. A clock that goes backwards adds nothing and takes nothing.
+    pub(crate) fn refilled(self, rate: &Rate, now: Time) -> Bucket {
+        let grown = now.since(self.at).0 as f64 * per_milli(rate);
+        Bucket { tokens: (self.tokens + grown).min(f64::from(rate.most())), at: self.at.max(now) }
+    }
+
+    /// How many whole tokens there are.
+    pub(crate) fn whole(self) -> u32 {
+        // A float cast saturates; a debt is no token.
+        (self.tokens + CLOSE) as u32
+    }
+
+    /// Takes `count` of the tokens.
+    pub(crate) fn take(&mut self, count: u32) {
+        self.tokens -= f64::from(count);
+    }
+
+    /// When there are `count` tokens.
+    pub(crate) fn when(self, rate: &Rate, count: u32) -> Time {
+        let missing = (f64::from(count) - self.tokens).max(0.0);
+        self.at.after(Span(((missing - CLOSE) / per_milli(rate)).ceil() as u64))
+    }
+}
+
+fn per_milli(rate: &Rate) -> f64 {
+    f64::from(rate.limit.max(1)) / rate.per.0.max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATE: Rate = Rate { limit: 10, per: Span::secs(1), burst: Some(3) };
+
+    #[test]
+    fn tokens_grow_up_to_the_burst_and_no_clock_takes_them_back() {
+        let mut bucket = Bucket::full(&RATE, Time(0));
+        assert_eq!(bucket.whole(), 3);
+        bucket.take(3);
+        assert_eq!((bucket.whole(), bucket.when(&RATE, 1)), (0, Time(100)));
+        let later = bucket.refilled(&RATE, Time(199));
+        assert_eq!((later.whole(), later.when(&RATE, 2)), (1, Time(200)));
+        assert_eq!(bucket.refilled(&RATE, Time(9_000)).whole(), 3);
+        assert_eq!(later.refilled(&RATE, Time(50)), later);
+    }
+
+    #[test]
+    fn no_window_sees_more_than_the_burst_and_what_grew_in_it() {
+        let mut bucket = Bucket::full(&RATE, Time(0));
+        let mut taken = Vec::new();
+        for now in (0..5_000).step_by(7) {
+            bucket = bucket.refilled(&RATE, Time(now));
+            let count = bucket.whole();
+            bucket.take(count);
+            taken.extend(std::iter::repeat_n(now, count as usize));
+        }
+        for (first, from) in taken.iter().enumerate() {
+            for (more, until) in taken[first..].iter().enumerate() {
+                let allowed = 3.0 + (until - from) as f64 / 100.0;
+                assert!((more + 1) as f64 <= allowed + CLOSE, "{from} to {until}: {}", more + 1);
+            }
+        }
+        assert!(taken.len() >= 50, "and not much less: {}", taken.len());
+    }
+}

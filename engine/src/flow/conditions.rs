@@ -1,0 +1,59 @@
+//! Why the tasks of a run wait for a permit, told beside what its journal says.
+
+use backstitch_saga::protocol::{BreakerState, Condition};
+use backstitch_saga::{Run, TaskKey, Time, Timestamp};
+
+use super::{Governed, Queue};
+
+/// So many tasks of a run are told of.
+const MOST: usize = 20;
+
+/// The conditions of a run's tasks on offer in governed queues: `QueuePaused`, `DestinationUnavailable`,
+/// `RetryBudgetExhausted`, `QueueLimited`.
+pub(crate) fn conditions(governed: &Governed, run: &Run, now: Time) -> Vec<Condition> {
+    let offered = run.offered().into_iter();
+    let told = offered.filter_map(|task| {
+        let queue = governed.of_task(run, &task)?;
+        let (kind, message, since) = why(queue, &task, now)?;
+        let since = Timestamp(since.unwrap_or(now));
+        Some(Condition { kind: kind.to_owned(), step: Some(task.step), message, since })
+    });
+    told.take(MOST).collect()
+}
+
+fn why(queue: &Queue, task: &TaskKey, now: Time) -> Option<(&'static str, String, Option<Time>)> {
+    let name = &queue.name.1;
+    if let Some((since, by, reason)) = &queue.paused {
+        let message = format!("queue '{name}' was paused by {by}: {reason}");
+        return Some(("QueuePaused", message, Some(*since)));
+    }
+    if let Some(breaker) = queue.limiter.breaker_view(&queue.policy, now)
+        && breaker.state != BreakerState::Closed
+    {
+        let next = match breaker.retry_at {
+            Some(Timestamp(at)) => format!("the next probe goes out at {at}"),
+            None => "a probe finds out whether it answers again".to_owned(),
+        };
+        let message = format!("the breaker of queue '{name}' is open: {next}");
+        return Some(("DestinationUnavailable", message, breaker.since.map(|at| at.0)));
+    }
+    if task.attempt > 1
+        && let Some(budget) = queue.limiter.budget_view(&queue.policy, now)
+        && budget.left == 0
+    {
+        let message = format!(
+            "queue '{name}' has had {} retries beside {} first attempts in the last minute",
+            budget.retries, budget.first_attempts
+        );
+        return Some(("RetryBudgetExhausted", message, None));
+    }
+    let policy = &queue.policy;
+    let capped = policy.concurrency.is_some() || policy.concurrency_per_key.is_some();
+    let limited = match (capped, policy.rate.is_some() || policy.rate_per_key.is_some()) {
+        (true, true) => "concurrency and rate",
+        (true, false) => "concurrency",
+        (false, true) => "rate",
+        (false, false) => return None,
+    };
+    Some(("QueueLimited", format!("queue '{name}' has a limited {limited}"), None))
+}

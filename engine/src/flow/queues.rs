@@ -1,0 +1,210 @@
+//! What people ask about governed queues: their policies, how they stand, to pause, resume, open and close them.
+
+use backstitch_saga::protocol::{Page, QueuePaused, QueuePolicy, QueueView};
+use backstitch_saga::{By, Time, Timestamp};
+use sqlx::Connection;
+use sqlx::postgres::PgConnection;
+
+use super::Queue;
+use super::limiter::Limiter;
+use crate::cursor::Cursor;
+use crate::store::queues::{self as table, QueueRow};
+use crate::{Engine, Error};
+
+/// Waiting tasks are counted up to this.
+const COUNTED: u32 = 1_000;
+
+/// What a person asks of a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueueAct {
+    /// Hand nothing out until it is resumed. Makes the queue governed.
+    Pause,
+    /// Hand out again.
+    Resume,
+    /// Open the breaker as if enough calls had failed.
+    Open,
+    /// Close the breaker, and forget what failed.
+    Close,
+}
+
+impl Engine {
+    /// Governed queues by name.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the cursor is not one of ours.
+    pub async fn queues(
+        &self,
+        namespace: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<QueueView>, Error> {
+        let after = after.map(Cursor::queue).transpose()?.unwrap_or_default();
+        let limit = limit.clamp(1, 1_000) as usize;
+        let most = i64::try_from(limit + 1).unwrap_or(i64::MAX);
+        let mut connection = self.pool().acquire().await?;
+        let mut rows = table::list(&mut connection, namespace, &after, most).await?;
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        let next = rows.last().filter(|_| more).map(|last| Cursor::of_queue(&last.queue));
+        let items = views(&mut connection, namespace, rows, self.node().clock.now()).await?;
+        Ok(Page { items, next })
+    }
+
+    /// One governed queue.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn queue(&self, namespace: &str, queue: &str) -> Result<QueueView, Error> {
+        let mut connection = self.pool().acquire().await?;
+        let row = table::one(&mut connection, namespace, queue).await?;
+        let rows = row.into_iter().collect();
+        let view = views(&mut connection, namespace, rows, self.node().clock.now()).await?.pop();
+        view.ok_or_else(|| unknown(queue))
+    }
+
+    /// Sets the whole policy of a queue. Whether it is paused stays as it is. Answers whether it was not governed
+    /// before.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn set_queue(
+        &self,
+        namespace: &str,
+        queue: &str,
+        policy: &QueuePolicy,
+        actor: &str,
+    ) -> Result<bool, Error> {
+        let text = serde_json::to_string(policy).map_err(|error| Error::Bug(error.to_string()))?;
+        self.change(namespace, queue, actor, true, |row, limiter, old, _| {
+            *limiter = std::mem::take(limiter).under(old, policy);
+            row.policy = text;
+            Ok(())
+        })
+        .await
+    }
+
+    /// A queue is governed no more: its tasks are handed out like any others.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn remove_queue(&self, namespace: &str, queue: &str) -> Result<(), Error> {
+        let mut connection = self.pool().acquire().await?;
+        let mut transaction = connection.begin().await?;
+        // Nobody gives permits meanwhile.
+        table::lock(&mut transaction, namespace, queue).await?.ok_or_else(|| unknown(queue))?;
+        table::remove(&mut transaction, namespace, queue).await?;
+        transaction.commit().await?;
+        super::upkeep::learn(self.node(), &mut connection).await?;
+        self.node().hungry.notify_one();
+        Ok(())
+    }
+
+    /// Does what a person asks of a queue. The same again changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Conflict`] (`no_breaker`).
+    pub async fn act_on_queue(
+        &self,
+        namespace: &str,
+        queue: &str,
+        act: QueueAct,
+        by: &By,
+    ) -> Result<(), Error> {
+        let found = act == QueueAct::Pause;
+        self.change(namespace, queue, &by.actor, found, |row, limiter, policy, now| {
+            let breaker = policy.breaker.as_ref().ok_or_else(|| no_breaker(queue));
+            match act {
+                QueueAct::Pause if row.paused.is_some() => {}
+                QueueAct::Pause => {
+                    row.paused = Some((now, by.actor.to_string(), by.reason.clone()));
+                }
+                QueueAct::Resume => row.paused = None,
+                QueueAct::Open => limiter.breaker.open(breaker?, now),
+                QueueAct::Close => {
+                    breaker?;
+                    limiter.close();
+                }
+            }
+            Ok(())
+        })
+        .await?;
+        tracing::info!(namespace, queue, ?act, actor = %by.actor, reason = by.reason, "a person acted on a queue");
+        Ok(())
+    }
+
+    /// Changes the row of a queue under its lock; with `found`, makes one if there is none. Answers whether it did.
+    async fn change(
+        &self,
+        namespace: &str,
+        queue: &str,
+        actor: &str,
+        found: bool,
+        change: impl FnOnce(&mut QueueRow, &mut Limiter, &QueuePolicy, Time) -> Result<(), Error>,
+    ) -> Result<bool, Error> {
+        let mut connection = self.pool().acquire().await?;
+        let mut transaction = connection.begin().await?;
+        let new = found && table::found(&mut transaction, namespace, queue, actor).await?;
+        let row = table::lock(&mut transaction, namespace, queue).await?;
+        let mut row = row.ok_or_else(|| unknown(queue))?;
+        let Queue { policy, mut limiter, .. } = Queue::read(row.clone()).map_err(Error::Store)?;
+        let now = self.node().clock.now();
+        change(&mut row, &mut limiter, &policy, now)?;
+        row.limiter =
+            serde_json::to_string(&limiter).map_err(|error| Error::Bug(error.to_string()))?;
+        (row.changed_at, row.changed_by) = (now, actor.to_owned());
+        table::change(&mut transaction, &row).await?;
+        transaction.commit().await?;
+        super::upkeep::learn(self.node(), &mut connection).await?;
+        self.node().flow.ring();
+        Ok(new)
+    }
+}
+
+async fn views(
+    connection: &mut PgConnection,
+    namespace: &str,
+    rows: Vec<QueueRow>,
+    now: Time,
+) -> Result<Vec<QueueView>, Error> {
+    let names: Vec<String> = rows.iter().map(|row| row.queue.clone()).collect();
+    let most = i64::from(COUNTED) + 1;
+    let counts = table::counts(connection, namespace, &names, most).await?;
+    let views = rows.into_iter().zip(counts).map(|(row, (held, waiting))| {
+        let (changed_at, changed_by) = (Timestamp(row.changed_at), row.changed_by.clone());
+        let Queue { name, policy, limiter, paused, .. } = Queue::read(row).map_err(Error::Store)?;
+        Ok(QueueView {
+            queue: name.1.to_string(),
+            changed_at,
+            changed_by,
+            paused: paused.map(|(since, actor, reason)| QueuePaused {
+                since: Timestamp(since),
+                actor,
+                reason,
+            }),
+            held,
+            waiting: waiting.min(COUNTED),
+            waiting_more: waiting > COUNTED,
+            tokens: limiter.tokens(&policy, now),
+            breaker: limiter.breaker_view(&policy, now),
+            retry_budget: limiter.budget_view(&policy, now),
+            policy,
+        })
+    });
+    views.collect()
+}
+
+fn unknown(queue: &str) -> Error {
+    Error::NotFound {
+        code: "unknown_queue",
+        message: format!("no policy was set for a queue '{queue}' in this namespace"),
+    }
+}
+
+fn no_breaker(queue: &str) -> Error {
+    Error::Conflict {
+        code: "no_breaker",
+        message: format!(
+            "the policy of queue '{queue}' has no breaker; pause it instead, or set one"
+        ),
+    }
+}

@@ -1,0 +1,29 @@
+//! Puts the milestones of a batch together.
+
+use std::collections::HashMap;
+
+use super::Milestones;
+
+impl Milestones {
+    /// The same with one row for each namespace.
+    pub(super) fn by_namespace(&self) -> Milestones {
+        let mut places: HashMap<&str, usize> = HashMap::new();
+        let mut together = Milestones::default();
+        for (row, namespace) in self.namespace.iter().enumerate() {
+            let more = &self.milestones[row];
+            match places.get(namespace.as_str()) {
+                Some(place) => {
+                    let all = &mut together.milestones[*place];
+                    all.pop();
+                    all.push(',');
+                    all.push_str(more.get(1..).unwrap_or_default());
+                }
+                None => {
+                    places.insert(namespace, together.len());
+                    together.add((namespace.clone(), self.run_id[row], self.at[row], more.clone()));
+                }
+            }
+        }
+        together
+    }
+}

@@ -1,0 +1,203 @@
+//! What an operator allows a queue, and what is told of it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Span, Timestamp};
+
+/// `PUT /v1/queues/{name}`: what a queue is allowed. What is left out is not limited.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct QueuePolicy {
+    /// How many of its tasks workers may hold at once, over all nodes; 1 to 100,000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
+    /// The same for the tasks of one fair key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency_per_key: Option<u32>,
+    /// How many of its tasks may be handed out in a time, over all nodes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+    /// The same for the tasks of one fair key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_per_key: Option<Rate>,
+    /// The label of a run whose value is the fair key of its tasks: keys take turns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fair_by: Option<String>,
+    /// The label of a run whose value, `0` to `9`, is the priority of its tasks: higher ones go first. 5 without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority_by: Option<String>,
+    /// Stops handing out while the destination fails.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<BreakerPolicy>,
+    /// How many retries there may be beside first attempts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_budget: Option<RetryBudget>,
+}
+
+/// So many in a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Rate {
+    /// How many; 1 to 1,000,000.
+    pub limit: u32,
+    /// In how long; 10 ms to 1 d.
+    #[serde(default = "Rate::second")]
+    pub per: Span,
+    /// How many at once after a quiet time; `limit` without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst: Option<u32>,
+}
+
+impl Rate {
+    fn second() -> Span {
+        Span::secs(1)
+    }
+
+    /// How many there may be at once.
+    #[must_use]
+    pub fn most(&self) -> u32 {
+        self.burst.unwrap_or(self.limit).max(1)
+    }
+}
+
+/// When a breaker opens, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct BreakerPolicy {
+    /// It opens when this share of the calls in the window failed; above 0, at most 1.
+    pub failure_ratio: f64,
+    /// It does not open before so many calls in the window.
+    pub min_calls: u32,
+    /// The time that is looked back on; 1 s to 1 h.
+    pub window: Span,
+    /// How long it stays open before one task is let through as a probe; each failed probe doubles it, up to
+    /// sixteenfold. 100 ms to 1 h.
+    pub open_for: Span,
+}
+
+impl Default for BreakerPolicy {
+    fn default() -> Self {
+        BreakerPolicy {
+            failure_ratio: 0.5,
+            min_calls: 20,
+            window: Span::secs(30),
+            open_for: Span::secs(10),
+        }
+    }
+}
+
+/// How many retries there may be in any minute: the larger of `60 * min_per_s` and `ratio` times the first attempts.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RetryBudget {
+    /// Retries for each first attempt; 0 to 100.
+    pub ratio: f64,
+    /// Retries for each second in any case; 0 to 100,000.
+    pub min_per_s: f64,
+}
+
+impl Default for RetryBudget {
+    fn default() -> Self {
+        RetryBudget { ratio: 0.2, min_per_s: 1.0 }
+    }
+}
+
+/// One governed queue: what it is allowed, and how it stands.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct QueueView {
+    /// Its name.
+    pub queue: String,
+    /// What it is allowed.
+    pub policy: QueuePolicy,
+    /// When its policy was last set, or it was last paused, resumed, opened or closed.
+    pub changed_at: Timestamp,
+    /// By whom.
+    pub changed_by: String,
+    /// Nothing is handed out until a person resumes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<QueuePaused>,
+    /// Tasks that workers hold, or are about to get.
+    pub held: u32,
+    /// Tasks on offer that nobody holds; counted up to 1,000.
+    pub waiting: u32,
+    /// There are more of them.
+    pub waiting_more: bool,
+    /// How many tasks its rate would let go now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u32>,
+    /// How its breaker stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<BreakerView>,
+    /// How its retry budget stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_budget: Option<BudgetView>,
+}
+
+/// Why a queue is paused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct QueuePaused {
+    /// Since when.
+    pub since: Timestamp,
+    /// By whom.
+    pub actor: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// How a breaker stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct BreakerView {
+    /// Whether tasks are handed out.
+    pub state: BreakerState,
+    /// Since when it is not closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// When the next probe is let through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<Timestamp>,
+    /// Calls that ended within the window.
+    pub calls: u32,
+    /// Those of them that failed.
+    pub failures: u32,
+}
+
+/// Whether a breaker lets tasks through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum BreakerState {
+    /// All of them.
+    Closed,
+    /// None.
+    Open,
+    /// One at a time, as a probe.
+    HalfOpen,
+}
+
+/// How a retry budget stands, over the last minute.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct BudgetView {
+    /// First attempts handed out.
+    pub first_attempts: u32,
+    /// Retries handed out.
+    pub retries: u32,
+    /// Retries that may be handed out now.
+    pub left: u32,
+}
+
+/// `POST /v1/queues/{name}/pause` and the like.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ActOnQueue {
+    /// Why.
+    pub reason: String,
+}
