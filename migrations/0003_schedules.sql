@@ -29,14 +29,3 @@ comment on column schedule_starts.start is 'JSON: origin, instant, outcome, and 
 create index schedule_starts_by_schedule on schedule_starts (namespace, schedule, id);
 create index schedule_starts_by_key on schedule_starts (namespace, key) where key is not null;
 create index schedule_starts_by_time on schedule_starts using brin (at);
-
--- What people did to schedules, also to those that are deleted by now.
-create table schedule_acts (
-    id bigint generated always as identity primary key,
-    namespace text not null,
-    schedule text not null,
-    at timestamptz not null,
-    act text not null
-);
-comment on column schedule_acts.act is 'JSON: what, who, why, and the spec where one was put.';
-create index schedule_acts_by_schedule on schedule_acts (namespace, schedule, id);

@@ -61,6 +61,22 @@ comment on column acts.place is 'Which event of the record, from 0.';
 create index acts_by_time on acts (namespace, at, run_id, seq, place);
 create index acts_by_actor on acts (namespace, actor, at, run_id, seq, place);
 
+-- What people did to workflows, queues, schedules and jobs, also to those that are gone: the truth of it.
+create table acts_beside_runs (
+    id integer generated always as identity primary key,
+    namespace text not null,
+    at timestamptz not null,
+    kind text not null check (kind in ('workflow', 'queue', 'schedule', 'job')),
+    name text not null,
+    actor text not null,
+    verb text not null,
+    reason text not null,
+    detail text
+);
+comment on column acts_beside_runs.detail is 'JSON: what was put, where something was.';
+create index acts_beside_runs_by_time on acts_beside_runs (namespace, at, id);
+create index acts_beside_runs_by_name on acts_beside_runs (namespace, kind, name, at, id);
+
 -- Runs of which something is to be said, by what it is; see also `unknown_in` in the index.
 create index runs_with_conditions on runs (namespace, id) where conditions <> '{}';
 create index runs_by_end on runs using brin (ended_at) with (autosummarize = on);
@@ -152,8 +168,11 @@ from incidents i left join incident_assignees a on a.run_id = i.run_id and a.inc
 comment on view backstitch.incident is 'What needs, or needed, a person.';
 
 create view backstitch.act as
-select namespace, run_id, seq, at, workflow, actor, verb, step, reason from acts;
-comment on view backstitch.act is 'What people did to runs.';
+select namespace, 'run' as kind, run_id, seq, at, workflow, null as name, actor, verb, step, reason from acts
+union all
+select namespace, kind, null, null, at, case kind when 'workflow' then name end, name, actor, verb, null, reason
+from acts_beside_runs;
+comment on view backstitch.act is 'What people did to runs, workflows, queues, schedules and jobs.';
 
 -- A failure may speak of U+0000, which jsonb has no place for.
 create view backstitch.history as

@@ -118,7 +118,6 @@ pub(crate) const RULES: &[(&str, &str, Right)] = &[
     ("POST", "/v1/schedules/{name}/backfill", Right::Act),
     ("GET", "/v1/schedules/{name}/next", Right::Read),
     ("GET", "/v1/schedules/{name}/starts", Right::Read),
-    ("GET", "/v1/schedules/{name}/acts", Right::Read),
     ("POST", "/v1/tasks/claim", Right::Work),
     ("POST", "/v1/tasks/complete", Right::Work),
     ("POST", "/v1/tasks/heartbeat", Right::Work),

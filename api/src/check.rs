@@ -6,10 +6,10 @@ pub(crate) mod queues;
 
 use axum::http::StatusCode;
 use backstitch_saga::protocol::{
-    ActOnRun, ActOnSchedule, BackfillSchedule, ClaimTasks, CompensateRun, CompleteTasks, Failure,
-    Heartbeat, HeartbeatTasks, Mapping, NewCredential, NewMigration, PauseRun, RerunRun,
-    ResolveStep, RetryStep, ScheduleSpec, Scope, SendSignal, SendSignalByKey, SkipStep, StartRun,
-    StartRuns, TaskOutcome, TaskReport, TriggerSchedule,
+    BackfillSchedule, ClaimTasks, CompensateRun, CompleteTasks, Failure, Heartbeat, HeartbeatTasks,
+    Mapping, NewCredential, NewMigration, PauseRun, Reason, RerunRun, ResolveStep, RetryStep,
+    ScheduleSpec, Scope, SendSignal, SendSignalByKey, SkipStep, StartRun, StartRuns, TaskOutcome,
+    TaskReport, TriggerSchedule,
 };
 use backstitch_saga::{Span, Violation};
 
@@ -212,7 +212,7 @@ impl Check for CompensateRun {
     }
 }
 
-impl Check for ActOnRun {
+impl Check for Reason {
     fn check(&self, findings: &mut Findings) {
         findings.prose("/reason", &self.reason, MAX_REASON);
     }
@@ -221,12 +221,6 @@ impl Check for ActOnRun {
 impl Check for ScheduleSpec {
     /// The engine looks at all of it at once.
     fn check(&self, _: &mut Findings) {}
-}
-
-impl Check for ActOnSchedule {
-    fn check(&self, findings: &mut Findings) {
-        findings.prose("/reason", &self.reason, MAX_REASON);
-    }
 }
 
 impl Check for TriggerSchedule {

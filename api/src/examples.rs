@@ -334,13 +334,13 @@ pub(crate) mod tests {
         is_accepted::<StartRun>(&start_run());
         is_accepted::<StartRuns>(&start_runs());
         is_accepted::<CompensateRun>(&compensate());
-        is_accepted::<ActOnRun>(&reason());
+        is_accepted::<Reason>(&reason());
         is_accepted::<ClaimTasks>(&claim());
         is_accepted::<CompleteTasks>(&complete());
         is_accepted::<HeartbeatTasks>(&heartbeat());
         is_accepted::<NewCredential>(&new_credential());
         is_accepted::<QueuePolicy>(&queue_policy());
-        is_accepted::<ActOnQueue>(&queue_reason());
+        is_accepted::<Reason>(&queue_reason());
         serde_json::from_str::<Definition>(&definition().to_string()).unwrap();
     }
 }

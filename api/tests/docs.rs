@@ -2,7 +2,7 @@
 
 use backstitch_saga::Graph;
 use backstitch_saga::protocol::{
-    ActOnRun, AssignIncident, ClaimTasks, CompensateRun, CompleteTasks, NewJob, Overlap, Problem,
+    AssignIncident, ClaimTasks, CompensateRun, CompleteTasks, NewJob, Overlap, Problem, Reason,
     RetryStep, ScheduleSpec, StartRun, StartRuns,
 };
 use serde_json::Value;
@@ -39,7 +39,7 @@ fn the_requests_are_read() {
     serde_json::from_str::<CompleteTasks>(complete).expect("a report");
     assert!(serde_json::from_str::<CompensateRun>(dry_run).expect("a dry run").dry_run);
     assert!(!serde_json::from_str::<CompensateRun>(compensate).expect("an undo").dry_run);
-    serde_json::from_str::<ActOnRun>(r#"{"reason": "…"}"#).expect("the acts of the table");
+    serde_json::from_str::<Reason>(r#"{"reason": "…"}"#).expect("the acts of the table");
 }
 
 /// What `docs/incidents.md` sends, by the members that tell what it is.

@@ -1,20 +1,20 @@
-//! The queue of incidents as people see it, and the audit of what they did. It reads indexes, and of one run its
-//! journal; what a verb does is the run's business.
+//! The queue of incidents as people see it. It reads indexes, and of one run its journal; what a verb does is the run's
+//! business.
 
 pub(crate) mod act;
 
 use std::sync::Arc;
 
 use backstitch_saga::protocol::{
-    ActLine, AttemptView, IncidentFilter, IncidentGroup, IncidentId, IncidentLine, IncidentState,
+    AttemptView, IncidentFilter, IncidentGroup, IncidentId, IncidentLine, IncidentState,
     IncidentView, Page,
 };
-use backstitch_saga::{Event, Record, RunId, StepPath, Time, Timestamp};
+use backstitch_saga::{Event, Record, StepPath, Time, Timestamp};
 
 use crate::cursor::Cursor;
 use crate::node::Node;
 use crate::store::codec::decode;
-use crate::store::{acts, incidents as table};
+use crate::store::incidents as table;
 use crate::{Engine, Error, reads};
 
 /// How many attempts the view of an incident tells of.
@@ -23,25 +23,6 @@ const ATTEMPTS: usize = 20;
 const RECORDS: i64 = 200;
 /// How many notes it tells.
 const NOTES: i64 = 100;
-
-/// Which acts to list, newest first.
-#[derive(Clone, Debug, Default)]
-pub struct ActsFilter {
-    /// Only by this person.
-    pub actor: Option<String>,
-    /// Only on this run.
-    pub run: Option<RunId>,
-    /// Only this verb.
-    pub verb: Option<String>,
-    /// Only at this instant or later.
-    pub from: Option<Timestamp>,
-    /// Only before this instant.
-    pub to: Option<Timestamp>,
-    /// The cursor of the page before.
-    pub after: Option<String>,
-    /// 1 to 1,000.
-    pub limit: u32,
-}
 
 impl Engine {
     /// Incidents, newest first; `after` is the cursor of the page before.
@@ -98,30 +79,6 @@ impl Engine {
         };
         Ok(page(groups, limit, cursor))
     }
-
-    /// What people did to runs, newest first.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] when the cursor is not one of ours.
-    pub async fn acts(&self, namespace: &str, filter: &ActsFilter) -> Result<Page<ActLine>, Error> {
-        let before = filter.after.as_deref().map(act_of_cursor).transpose()?;
-        let limit = filter.limit.clamp(1, 1_000);
-        let wanted = acts::ActFilter {
-            actor: filter.actor.as_deref(),
-            run: filter.run,
-            verb: filter.verb.as_deref(),
-            from: filter.from.map(|at| at.0),
-            to: filter.to.map(|at| at.0),
-        };
-        let mut connection = self.pool().acquire().await?;
-        let beyond = i64::from(limit) + 1;
-        let found = acts::list(&mut connection, namespace, &wanted, before, beyond).await?;
-        let cursor = |((at, run, seq, place), _): &(acts::ActPlace, ActLine)| {
-            Cursor::of('a', &format!("{} {run} {seq} {place}", at.0))
-        };
-        let Page { items, next } = page(found, limit, cursor);
-        Ok(Page { items: items.into_iter().map(|(_, line)| line).collect(), next })
-    }
 }
 
 /// The first `limit` of `items`, and the cursor of the last of them if there are more.
@@ -143,19 +100,6 @@ fn group_of_cursor(text: &str) -> Result<(i64, String), Error> {
     Cursor::place('g', text, |place| {
         let (count, fingerprint) = place.split_once(' ')?;
         Some((count.parse().ok()?, fingerprint.to_owned()))
-    })
-}
-
-fn act_of_cursor(text: &str) -> Result<acts::ActPlace, Error> {
-    Cursor::place('a', text, |place| {
-        let mut parts = place.split(' ');
-        let mut next = || parts.next();
-        Some((
-            Time(next()?.parse().ok()?),
-            next()?.parse().ok()?,
-            next()?.parse().ok()?,
-            next()?.parse().ok()?,
-        ))
     })
 }
 

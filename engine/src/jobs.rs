@@ -10,11 +10,14 @@ use backstitch_saga::protocol::{
     Page, StopWhen, Verb,
 };
 use backstitch_saga::{By, Timestamp, Violation};
+use sqlx::Connection;
 use uuid::Uuid;
 
+use crate::acts::must_have_reason;
 use crate::cursor::Cursor;
 use crate::incidents::page;
 use crate::node::Node;
+use crate::store::acts::{self, Act, Thing};
 use crate::store::jobs::{self as table, Many, Turn};
 use crate::{Engine, Error, Reservation};
 
@@ -63,8 +66,18 @@ impl Engine {
             ended_at: None,
             progress: backstitch_saga::protocol::JobProgress::default(),
         };
+        let text = serde_json::to_string(&job.asked);
+        let act = Act {
+            namespace,
+            thing: Thing::Job,
+            name: &id.to_string(),
+            at: job.created_at.0,
+            verb: "create",
+            by: &By { actor: actor.into(), reason: job.asked.reason.clone() },
+            detail: Some(text.map_err(|error| Error::Bug(error.to_string()))?),
+        };
         let mut connection = self.pool().acquire().await?;
-        let total = table::create(&mut connection, namespace, &job, &many, MOST).await?;
+        let total = table::create(&mut connection, namespace, &job, &many, MOST, &act).await?;
         if total > MOST {
             return Err(Error::Conflict {
                 code: "too_many",
@@ -133,7 +146,7 @@ impl Engine {
     /// [`Error::NotFound`]; [`Error::Conflict`] when it has ended.
     pub async fn pause_job(&self, namespace: &str, id: Uuid, by: &By) -> Result<JobView, Error> {
         let from = [JobState::Canary, JobState::Running];
-        turn(self.node(), namespace, id, &from, JobState::Paused, by, "paused").await
+        turn(self.node(), namespace, id, &from, JobState::Paused, by, ("pause", "paused")).await
     }
 
     /// Lets a paused job go on.
@@ -145,7 +158,7 @@ impl Engine {
         let to = table::resumes_as(&mut connection, namespace, id).await?;
         drop(connection);
         let to = to.ok_or_else(|| unknown_job(id))?;
-        turn(self.node(), namespace, id, &[JobState::Paused], to, by, "resumed").await
+        turn(self.node(), namespace, id, &[JobState::Paused], to, by, ("resume", "resumed")).await
     }
 
     /// Stops a job for good; the rest is not done.
@@ -154,7 +167,7 @@ impl Engine {
     /// [`Error::NotFound`]; [`Error::Conflict`] when it has ended.
     pub async fn stop_job(&self, namespace: &str, id: Uuid, by: &By) -> Result<JobView, Error> {
         let from = [JobState::Canary, JobState::Running, JobState::Paused];
-        turn(self.node(), namespace, id, &from, JobState::Stopped, by, "stopped").await
+        turn(self.node(), namespace, id, &from, JobState::Stopped, by, ("stop", "stopped")).await
     }
 }
 
@@ -173,12 +186,21 @@ async fn turn(
     from: &[JobState],
     to: JobState,
     by: &By,
-    word: &str,
+    words: (&'static str, &str),
 ) -> Result<JobView, Error> {
+    must_have_reason(by)?;
+    let (verb, word) = words;
     let why = format!("{word} by {}: {}", by.actor, by.reason);
     let change = Turn { from, to, why: Some(&why), at: node.clock.now() };
+    let name = &id.to_string();
+    let act = Act { namespace, thing: Thing::Job, name, at: change.at, verb, by, detail: None };
     let mut connection = node.database.readers.acquire().await?;
-    let turned = table::turn(&mut connection, namespace, id, &change).await?;
+    let mut transaction = connection.begin().await?;
+    let turned = table::turn(&mut transaction, namespace, id, &change).await?;
+    if turned {
+        acts::add(&mut transaction, &act).await?;
+    }
+    transaction.commit().await?;
     let job = table::find(&mut connection, namespace, id).await?.ok_or_else(|| unknown_job(id))?;
     if turned || job.state == to {
         return Ok(job);

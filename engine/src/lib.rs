@@ -6,6 +6,7 @@
 //! record (`handover`), or to the table `ready`. `loops` holds what happens without being asked, `reads` what can be
 //! known, `doctor` the proof that the indexes say what the journals say.
 
+mod acts;
 pub mod bench;
 mod children;
 mod clock;
@@ -47,7 +48,6 @@ pub use engine::{Engine, migrate, validate};
 pub use error::Error;
 pub use flow::QueueAct;
 pub use idempotency::{IdempotentRequest, KeptAnswer, Reservation, Reserved};
-pub use incidents::ActsFilter;
 pub use incidents::act::IncidentAct;
 pub use loops::Chore;
 pub use options::{Options, Tuning};

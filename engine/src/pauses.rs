@@ -8,12 +8,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use backstitch_saga::protocol::{Page, PauseView};
-use backstitch_saga::{By, Command, Hold, HoldKind, Refusal, RefusalCode, Span, Time};
+use backstitch_saga::{By, Command, Hold, HoldKind, Span, Time};
 use futures::future::join_all;
+use sqlx::Connection;
 
+use crate::acts::must_have_reason;
 use crate::cursor::Cursor;
 use crate::incidents::page;
 use crate::node::Node;
+use crate::store::acts::{self, Act, Thing};
 use crate::store::pauses::{self as table, Over, Suspicion};
 use crate::{Engine, Error, definitions};
 
@@ -98,17 +101,22 @@ impl Engine {
         pause: bool,
     ) -> Result<(), Error> {
         definitions::view(self.pool(), namespace, workflow, None).await?;
-        if by.reason.trim().is_empty() {
-            let message = "say why: a reason is kept";
-            return Err(Error::Refused(Refusal::new(RefusalCode::ReasonMissing, message)));
-        }
-        let (now, who) = (self.node().clock.now(), (&*by.actor, by.reason.as_str()));
+        must_have_reason(by)?;
+        let (at, who) = (self.node().clock.now(), (&*by.actor, by.reason.as_str()));
         let mut connection = self.pool().acquire().await?;
-        if pause {
-            table::pause(&mut connection, namespace, workflow, now, who).await?;
+        let mut transaction = connection.begin().await?;
+        let turned = if pause {
+            table::pause(&mut transaction, namespace, workflow, at, who).await?
         } else {
-            table::resume(&mut connection, namespace, workflow, now, who).await?;
+            table::resume(&mut transaction, namespace, workflow, at, who).await?
+        };
+        if turned {
+            let verb = if pause { "pause" } else { "resume" };
+            let thing = Thing::Workflow;
+            let act = Act { namespace, thing, name: workflow, at, verb, by, detail: None };
+            acts::add(&mut transaction, &act).await?;
         }
+        transaction.commit().await?;
         self.node().pauses.learn(table::paused(&mut connection).await?);
         Ok(())
     }

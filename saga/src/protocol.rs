@@ -25,30 +25,29 @@ use crate::{Definition, Timestamp, Violation};
 
 pub use access::{CredentialSecret, NewCredential, Role, WhoAmI};
 pub use acts::{
-    PauseRun, RerunPlan, RerunRun, ResolveStep, RetryStep, SendSignal, SendSignalByKey, SignalSent,
-    SkipStep,
+    PauseRun, Paused, Reason, RerunPlan, RerunRun, ResolveStep, RetryStep, SendSignal,
+    SendSignalByKey, SignalSent, SkipStep,
 };
 pub use incidents::{
-    ActLine, ActOnIncident, AssignIncident, AttemptView, CompensateIncident, IncidentCounts,
+    ActFilter, ActLine, AssignIncident, AttemptView, CompensateIncident, IncidentCounts,
     IncidentFilter, IncidentGroup, IncidentId, IncidentLine, IncidentNote, IncidentState,
     IncidentView, KindCount, NoteIncident, PauseView, StatusView, Verb,
 };
 pub use jobs::{
-    ActOnJob, Canary, ItemState, JobItem, JobPlan, JobProgress, JobState, JobView, NewJob,
-    RunsFilter, StopWhen,
+    Canary, ItemState, JobItem, JobPlan, JobProgress, JobState, JobView, NewJob, RunsFilter,
+    StopWhen,
 };
 pub use queues::{
-    ActOnQueue, BreakerPolicy, BreakerState, BreakerView, BudgetView, QueuePaused, QueuePolicy,
-    QueueView, Rate, RetryBudget,
+    BreakerPolicy, BreakerState, BreakerView, BudgetView, QueuePolicy, QueueView, Rate, RetryBudget,
 };
 pub use runs::{
-    ActOnRun, CompensateRun, Plan, PlannedUndo, RunStarted, Scope, StartAnswer, StartAnswers,
-    StartRun, StartRuns,
+    CompensateRun, Plan, PlannedUndo, RunStarted, Scope, StartAnswer, StartAnswers, StartRun,
+    StartRuns,
 };
 pub use schedules::{
-    ActOnSchedule, BackfillPlan, BackfillSchedule, NextStart, NextStarts, Overlap, RunningBackfill,
-    ScheduleAct, ScheduleCounts, ScheduleLine, ScheduleSpec, ScheduleStart, ScheduleView,
-    StartOrigin, StartOutcome, TriggerSchedule, Triggered, WaitingStart,
+    BackfillPlan, BackfillSchedule, NextStart, NextStarts, Overlap, RunningBackfill,
+    ScheduleCounts, ScheduleLine, ScheduleSpec, ScheduleStart, ScheduleView, StartOrigin,
+    StartOutcome, TriggerSchedule, Triggered, WaitingStart,
 };
 pub use starts::{Decision, Refused, StartRequestState, StartRequestView};
 pub use tasks::{

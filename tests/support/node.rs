@@ -6,7 +6,7 @@ use backstitch_engine::{Engine, Options};
 use backstitch_saga::protocol::{
     ClaimTasks, Failure, FailureKind, StartRun, TaskAnswer, TaskOffer, TaskOutcome, TaskReport,
 };
-use backstitch_saga::{Payload, Span};
+use backstitch_saga::{By, Payload, Span};
 use uuid::Uuid;
 
 /// The namespace of most tests.
@@ -29,6 +29,12 @@ pub async fn node(url: &str, change: impl FnOnce(&mut Options)) -> Engine {
 #[must_use]
 pub fn json(text: &str) -> Payload {
     Payload::trusted(text.to_owned()).expect("JSON")
+}
+
+/// Ann, for a reason.
+#[must_use]
+pub fn by(reason: &str) -> By {
+    By { actor: "ann".into(), reason: reason.to_owned() }
 }
 
 /// A start request.

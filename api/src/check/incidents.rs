@@ -1,17 +1,11 @@
 //! What the requests about incidents and jobs may be, beside what their types say.
 
 use backstitch_saga::protocol::{
-    ActOnIncident, ActOnJob, AssignIncident, CompensateIncident, CompensateRun, IncidentFilter,
-    NewJob, NoteIncident, RunsFilter,
+    AssignIncident, CompensateIncident, CompensateRun, IncidentFilter, NewJob, NoteIncident,
+    RunsFilter,
 };
 
 use super::{Check, Findings, MAX_KEY, MAX_MESSAGE, MAX_NAME, MAX_REASON};
-
-impl Check for ActOnIncident {
-    fn check(&self, findings: &mut Findings) {
-        findings.prose("/reason", &self.reason, MAX_REASON);
-    }
-}
 
 impl Check for CompensateIncident {
     fn check(&self, findings: &mut Findings) {
@@ -37,15 +31,6 @@ impl Check for NoteIncident {
             findings.add("/note", "empty", "It must not be empty");
         }
         findings.prose("/note", &self.note, MAX_MESSAGE);
-    }
-}
-
-impl Check for ActOnJob {
-    fn check(&self, findings: &mut Findings) {
-        if self.reason.trim().is_empty() {
-            findings.add("/reason", "reason_missing", "Say why");
-        }
-        findings.prose("/reason", &self.reason, MAX_REASON);
     }
 }
 

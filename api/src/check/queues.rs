@@ -1,9 +1,9 @@
 //! What the numbers of a queue's policy may be.
 
 use backstitch_saga::Span;
-use backstitch_saga::protocol::{ActOnQueue, QueuePolicy, Rate};
+use backstitch_saga::protocol::{QueuePolicy, Rate};
 
-use super::{Check, Findings, MAX_NAME, MAX_REASON};
+use super::{Check, Findings, MAX_NAME};
 
 /// The most tasks that a queue may allow at once.
 const MAX_CONCURRENCY: u32 = 100_000;
@@ -69,15 +69,6 @@ impl Check for QueuePolicy {
                 }
             }
         }
-    }
-}
-
-impl Check for ActOnQueue {
-    fn check(&self, findings: &mut Findings) {
-        if self.reason.trim().is_empty() {
-            findings.add("/reason", "empty", "Say why");
-        }
-        findings.prose("/reason", &self.reason, MAX_REASON);
     }
 }
 

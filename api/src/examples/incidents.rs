@@ -101,6 +101,8 @@ pub(crate) fn acts() -> Value {
         "items": [{
             "run": RUN, "workflow": "place-order", "seq": 12, "at": AT, "actor": "ann",
             "verb": "mark-compensated", "step": "payment", "reason": "Refunded by the bank"
+        }, {
+            "queue": "erp", "at": AT, "actor": "ann", "verb": "pause", "reason": "Maintenance of the warehouse"
         }]
     })
 }
@@ -116,7 +118,7 @@ mod tests {
     fn requests_are_accepted() {
         is_accepted::<RetryStep>(&retry());
         is_accepted::<CompensateIncident>(&compensate());
-        is_accepted::<ActOnIncident>(&reason());
+        is_accepted::<Reason>(&reason());
         is_accepted::<AssignIncident>(&assign());
         is_accepted::<NoteIncident>(&note());
     }

@@ -67,10 +67,6 @@ pub(crate) fn starts() -> Value {
     json!({ "items": [start()] })
 }
 
-pub(crate) fn acts() -> Value {
-    json!({ "items": [{ "at": AT, "act": "pause", "actor": "ann", "reason": "The warehouse is being moved" }] })
-}
-
 fn next_start() -> Value {
     json!({ "scheduled_for": INSTANT, "local": LOCAL, "starts_at": AT })
 }
@@ -97,13 +93,12 @@ mod tests {
         reads_as::<BackfillPlan>(&backfill_plan());
         reads_as::<NextStarts>(&next());
         reads_as::<Page<ScheduleStart>>(&starts());
-        reads_as::<Page<ScheduleAct>>(&acts());
     }
 
     #[test]
     fn requests_are_accepted() {
         is_accepted::<ScheduleSpec>(&spec());
-        is_accepted::<ActOnSchedule>(&reason());
+        is_accepted::<Reason>(&reason());
         is_accepted::<TriggerSchedule>(&trigger());
         is_accepted::<BackfillSchedule>(&backfill());
     }

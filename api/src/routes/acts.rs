@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use backstitch_saga::protocol::{
-    ActOnRun, CompensateRun, PauseRun, Plan, RerunPlan, RerunRun, RunView,
+    CompensateRun, PauseRun, Plan, Reason, RerunPlan, RerunRun, RunView,
 };
 use backstitch_saga::{Command, Hold, HoldKind, RunId, StepPath};
 
@@ -49,7 +49,7 @@ pub(crate) async fn compensate(
 #[utoipa::path(
     post, path = "/v1/runs/{id}/cancel", tag = "runs", operation_id = "cancel_run",
     params(("id" = RunId, Path, description = "The run's id")),
-    request_body(content = ActOnRun, example = json!(examples::reason())),
+    request_body(content = Reason, example = json!(examples::reason())),
     responses(
         (status = 200, description = "The run as it is now.", body = RunView),
         (status = 409, description = "It cannot be cancelled: `run_ended`, `already_compensating`, `past_pivot`."),
@@ -60,7 +60,7 @@ pub(crate) async fn cancel(
     caller: Caller,
     PathOf(id): PathOf<RunId>,
     _: QueryOf<NoQuery>,
-    Body(ask): Body<ActOnRun>,
+    Body(ask): Body<Reason>,
 ) -> Answer {
     act(StatusCode::OK, &app, &caller, id, Command::Cancel { by: caller.by(ask.reason) }).await
 }
@@ -69,7 +69,7 @@ pub(crate) async fn cancel(
 #[utoipa::path(
     post, path = "/v1/runs/{id}/kill", tag = "runs", operation_id = "kill_run",
     params(("id" = RunId, Path, description = "The run's id")),
-    request_body(content = ActOnRun, example = json!(examples::reason())),
+    request_body(content = Reason, example = json!(examples::reason())),
     responses(
         (status = 200, description = "The run as it is now.", body = RunView),
         (status = 409, description = "It has ended (`run_ended`)."),
@@ -80,7 +80,7 @@ pub(crate) async fn kill(
     caller: Caller,
     PathOf(id): PathOf<RunId>,
     _: QueryOf<NoQuery>,
-    Body(ask): Body<ActOnRun>,
+    Body(ask): Body<Reason>,
 ) -> Answer {
     act(StatusCode::OK, &app, &caller, id, Command::Kill { by: caller.by(ask.reason) }).await
 }
@@ -91,7 +91,7 @@ pub(crate) async fn kill(
 #[utoipa::path(
     post, path = "/v1/runs/{id}/retry", tag = "runs", operation_id = "retry_run",
     params(("id" = RunId, Path, description = "The run's id")),
-    request_body(content = ActOnRun, example = json!(examples::reason())),
+    request_body(content = Reason, example = json!(examples::reason())),
     responses(
         (status = 200, description = "The run as it is now.", body = RunView),
         (status = 409, description = "Nothing is parked, blocked or waiting for a retry (`nothing_to_retry`)."),
@@ -102,7 +102,7 @@ pub(crate) async fn retry(
     caller: Caller,
     PathOf(id): PathOf<RunId>,
     _: QueryOf<NoQuery>,
-    Body(ask): Body<ActOnRun>,
+    Body(ask): Body<Reason>,
 ) -> Answer {
     let by = caller.by(ask.reason);
     act(StatusCode::OK, &app, &caller, id, Command::Retry { step: None, input: None, by }).await
@@ -117,7 +117,7 @@ pub(crate) async fn retry(
         ("id" = RunId, Path, description = "The run's id"),
         ("step" = String, Path, description = "The step, or an item of a map step with its slash encoded: `stock%2F3`", example = "payment"),
     ),
-    request_body(content = ActOnRun, example = json!(examples::reason())),
+    request_body(content = Reason, example = json!(examples::reason())),
     responses(
         (status = 200, description = "The run as it is now.", body = RunView),
         (status = 409, description = "The step is not being undone."),
@@ -128,7 +128,7 @@ pub(crate) async fn mark_compensated(
     caller: Caller,
     PathOf((id, step)): PathOf<(RunId, StepPath)>,
     _: QueryOf<NoQuery>,
-    Body(ask): Body<ActOnRun>,
+    Body(ask): Body<Reason>,
 ) -> Answer {
     act(StatusCode::OK, &app, &caller, id, Command::MarkUndone { step, by: caller.by(ask.reason) })
         .await

@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use backstitch_engine::IncidentAct;
 use backstitch_saga::protocol::{
-    ActOnIncident, AssignIncident, CompensateIncident, IncidentId, IncidentView, NoteIncident,
+    AssignIncident, CompensateIncident, IncidentId, IncidentView, NoteIncident, Reason,
     ResolveStep, RetryStep, SkipStep,
 };
 
@@ -85,7 +85,7 @@ pub(crate) async fn resolve(
 #[utoipa::path(
     post, path = "/v1/incidents/{incident}/mark-compensated", tag = "incidents", operation_id = "mark_incident_compensated",
     params(("incident" = IncidentId, Path, description = "The incident's id")),
-    request_body(content = ActOnIncident, example = json!(examples::reason())),
+    request_body(content = Reason, example = json!(examples::reason())),
     responses(
         (status = 200, description = "The incident as it is now.", body = IncidentView),
         (status = 409, description = "It is resolved (`incident_resolved`), or its step is not being undone (`nothing_to_compensate`)."),
@@ -96,7 +96,7 @@ pub(crate) async fn mark_compensated(
     caller: Caller,
     PathOf(id): PathOf<IncidentId>,
     _: QueryOf<NoQuery>,
-    Body(ask): Body<ActOnIncident>,
+    Body(ask): Body<Reason>,
 ) -> Answer {
     act(&app, &caller, id, IncidentAct::MarkCompensated, ask.reason).await
 }
@@ -128,7 +128,7 @@ pub(crate) async fn compensate(
 #[utoipa::path(
     post, path = "/v1/incidents/{incident}/cancel", tag = "incidents", operation_id = "cancel_incident",
     params(("incident" = IncidentId, Path, description = "The incident's id")),
-    request_body(content = ActOnIncident, example = json!(examples::reason())),
+    request_body(content = Reason, example = json!(examples::reason())),
     responses(
         (status = 200, description = "The incident as it is now.", body = IncidentView),
         (status = 409, description = "It is resolved (`incident_resolved`), or its run cannot be cancelled: `already_compensating`, `past_pivot`."),
@@ -139,7 +139,7 @@ pub(crate) async fn cancel(
     caller: Caller,
     PathOf(id): PathOf<IncidentId>,
     _: QueryOf<NoQuery>,
-    Body(ask): Body<ActOnIncident>,
+    Body(ask): Body<Reason>,
 ) -> Answer {
     act(&app, &caller, id, IncidentAct::Cancel, ask.reason).await
 }
@@ -150,7 +150,7 @@ pub(crate) async fn cancel(
 #[utoipa::path(
     post, path = "/v1/incidents/{incident}/abandon", tag = "incidents", operation_id = "abandon_incident",
     params(("incident" = IncidentId, Path, description = "The incident's id")),
-    request_body(content = ActOnIncident, example = json!(examples::reason())),
+    request_body(content = Reason, example = json!(examples::reason())),
     responses(
         (status = 200, description = "The incident as it is now.", body = IncidentView),
         (status = 409, description = "It is resolved (`incident_resolved`)."),
@@ -161,7 +161,7 @@ pub(crate) async fn abandon(
     caller: Caller,
     PathOf(id): PathOf<IncidentId>,
     _: QueryOf<NoQuery>,
-    Body(ask): Body<ActOnIncident>,
+    Body(ask): Body<Reason>,
 ) -> Answer {
     act(&app, &caller, id, IncidentAct::Abandon, ask.reason).await
 }

@@ -1,13 +1,12 @@
-//! The queue of incidents, and the audit of what people did.
+//! The queue of incidents.
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use backstitch_engine::ActsFilter;
 use backstitch_saga::protocol::{
-    ActLine, IncidentCounts, IncidentFilter, IncidentGroup, IncidentId, IncidentLine,
-    IncidentState, IncidentView, Page,
+    IncidentCounts, IncidentFilter, IncidentGroup, IncidentId, IncidentLine, IncidentState,
+    IncidentView, Page,
 };
-use backstitch_saga::{RunId, Span, Timestamp};
+use backstitch_saga::{RunId, Span};
 use utoipa::IntoParams;
 
 use crate::access::Caller;
@@ -175,65 +174,4 @@ pub(crate) async fn groups(
 )]
 pub(crate) async fn counts(State(app): Shared, caller: Caller, _: QueryOf<NoQuery>) -> Answer {
     json(StatusCode::OK, &app.engine.incident_counts(&caller.namespace).await?)
-}
-
-/// Query parameters of a list of acts.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct ActsQuery {
-    /// Only by this person.
-    actor: Option<String>,
-    /// Only on this run.
-    run: Option<RunId>,
-    /// Only this verb.
-    #[param(example = "mark-compensated")]
-    verb: Option<String>,
-    /// Only at this instant or later.
-    from: Option<Timestamp>,
-    /// Only before this instant.
-    to: Option<Timestamp>,
-    /// `next` of the page before.
-    after: Option<String>,
-    /// 1 to 1,000; 100 without it.
-    #[param(value_type = Option<u32>)]
-    limit: u32,
-}
-
-impl FromQuery for ActsQuery {
-    fn read(pairs: &mut Pairs) -> Self {
-        ActsQuery {
-            actor: pairs.text("actor"),
-            run: pairs.parsed("run"),
-            verb: pairs.text("verb"),
-            from: pairs.parsed("from"),
-            to: pairs.parsed("to"),
-            after: pairs.text("after"),
-            limit: pairs.limit(),
-        }
-    }
-}
-
-/// List what people did to runs, newest first
-///
-/// The audit: every act that stands in the history of a run with who and why, over all runs that are kept.
-#[utoipa::path(
-    get, path = "/v1/acts", tag = "incidents", operation_id = "list_acts",
-    params(ActsQuery),
-    responses((status = 200, description = "A page of acts.", body = Page<ActLine>, example = json!(examples::acts())))
-)]
-pub(crate) async fn acts(
-    State(app): Shared,
-    caller: Caller,
-    QueryOf(query): QueryOf<ActsQuery>,
-) -> Answer {
-    let filter = ActsFilter {
-        actor: query.actor,
-        run: query.run,
-        verb: query.verb,
-        from: query.from,
-        to: query.to,
-        after: query.after,
-        limit: query.limit,
-    };
-    json(StatusCode::OK, &app.engine.acts(&caller.namespace, &filter).await?)
 }

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use backstitch_saga::protocol::{
-    ActOnJob, ItemState, JobItem, JobPlan, JobState, JobView, NewJob, Page,
+    ItemState, JobItem, JobPlan, JobState, JobView, NewJob, Page, Reason,
 };
 use utoipa::IntoParams;
 use uuid::Uuid;
@@ -139,7 +139,7 @@ pub(crate) async fn items(
 #[utoipa::path(
     post, path = "/v1/jobs/{job}/pause", tag = "jobs", operation_id = "pause_job",
     params(("job" = Uuid, Path, description = "The job's id")),
-    request_body(content = ActOnJob, example = json!(crate::examples::reason())),
+    request_body(content = Reason, example = json!(crate::examples::reason())),
     responses(
         (status = 200, description = "The job as it is now.", body = JobView),
         (status = 409, description = "It has ended (`job_not_moving`)."),
@@ -150,7 +150,7 @@ pub(crate) async fn pause(
     caller: Caller,
     PathOf(id): PathOf<Uuid>,
     _: QueryOf<NoQuery>,
-    Body(ask): Body<ActOnJob>,
+    Body(ask): Body<Reason>,
 ) -> Answer {
     let by = caller.by(ask.reason);
     json(StatusCode::OK, &app.engine.pause_job(&caller.namespace, id, &by).await?)
@@ -160,7 +160,7 @@ pub(crate) async fn pause(
 #[utoipa::path(
     post, path = "/v1/jobs/{job}/resume", tag = "jobs", operation_id = "resume_job",
     params(("job" = Uuid, Path, description = "The job's id")),
-    request_body(content = ActOnJob, example = json!(crate::examples::reason())),
+    request_body(content = Reason, example = json!(crate::examples::reason())),
     responses(
         (status = 200, description = "The job as it is now.", body = JobView),
         (status = 409, description = "It has ended (`job_not_moving`)."),
@@ -171,7 +171,7 @@ pub(crate) async fn resume(
     caller: Caller,
     PathOf(id): PathOf<Uuid>,
     _: QueryOf<NoQuery>,
-    Body(ask): Body<ActOnJob>,
+    Body(ask): Body<Reason>,
 ) -> Answer {
     let by = caller.by(ask.reason);
     json(StatusCode::OK, &app.engine.resume_job(&caller.namespace, id, &by).await?)
@@ -183,7 +183,7 @@ pub(crate) async fn resume(
 #[utoipa::path(
     post, path = "/v1/jobs/{job}/stop", tag = "jobs", operation_id = "stop_job",
     params(("job" = Uuid, Path, description = "The job's id")),
-    request_body(content = ActOnJob, example = json!(crate::examples::reason())),
+    request_body(content = Reason, example = json!(crate::examples::reason())),
     responses(
         (status = 200, description = "The job as it is now.", body = JobView),
         (status = 409, description = "It has ended (`job_not_moving`)."),
@@ -194,7 +194,7 @@ pub(crate) async fn stop(
     caller: Caller,
     PathOf(id): PathOf<Uuid>,
     _: QueryOf<NoQuery>,
-    Body(ask): Body<ActOnJob>,
+    Body(ask): Body<Reason>,
 ) -> Answer {
     let by = caller.by(ask.reason);
     json(StatusCode::OK, &app.engine.stop_job(&caller.namespace, id, &by).await?)

@@ -1,6 +1,7 @@
 //! The routes: one function each, which reads the request, asks the engine and prints the answer.
 
 mod acts;
+mod audit;
 mod credentials;
 mod each;
 mod incident_acts;
@@ -78,7 +79,7 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(incidents::groups))
         .routes(routes!(incidents::counts))
         .routes(routes!(incidents::show))
-        .routes(routes!(incidents::acts))
+        .routes(routes!(audit::acts))
         .routes(routes!(start_requests::list))
         .routes(routes!(start_requests::show))
         .routes(routes!(start_requests::retry))
@@ -118,7 +119,6 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(schedules::backfill))
         .routes(routes!(schedules::next))
         .routes(routes!(schedules::starts))
-        .routes(routes!(schedules::acts))
         .routes(routes!(versions::drain))
         .routes(routes!(versions::list, versions::start))
         .routes(routes!(versions::show))

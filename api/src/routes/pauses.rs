@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use backstitch_saga::protocol::{ActOnRun, Page, PauseView};
+use backstitch_saga::protocol::{Page, PauseView, Reason};
 
 use super::runs::PageQuery;
 use crate::access::Caller;
@@ -37,7 +37,7 @@ pub(crate) async fn list(
 #[utoipa::path(
     post, path = "/v1/workflows/{name}/pause", tag = "workflows", operation_id = "pause_workflow",
     params(("name" = String, Path, description = "The workflow's name")),
-    request_body(content = ActOnRun, example = json!(examples::reason())),
+    request_body(content = Reason, example = json!(examples::reason())),
     responses((status = 200, description = "It is paused.", body = Page<PauseView>))
 )]
 pub(crate) async fn pause(
@@ -45,7 +45,7 @@ pub(crate) async fn pause(
     caller: Caller,
     PathOf(name): PathOf<String>,
     _: QueryOf<NoQuery>,
-    Body(ask): Body<ActOnRun>,
+    Body(ask): Body<Reason>,
 ) -> Answer {
     app.engine.pause_workflow(&caller.namespace, &name, &caller.by(ask.reason)).await?;
     json(StatusCode::OK, &app.engine.pauses(&caller.namespace, None, 100).await?)
@@ -58,7 +58,7 @@ pub(crate) async fn pause(
 #[utoipa::path(
     post, path = "/v1/workflows/{name}/resume", tag = "workflows", operation_id = "resume_workflow",
     params(("name" = String, Path, description = "The workflow's name")),
-    request_body(content = ActOnRun, example = json!(examples::reason())),
+    request_body(content = Reason, example = json!(examples::reason())),
     responses((status = 200, description = "It goes on.", body = Page<PauseView>))
 )]
 pub(crate) async fn resume(
@@ -66,7 +66,7 @@ pub(crate) async fn resume(
     caller: Caller,
     PathOf(name): PathOf<String>,
     _: QueryOf<NoQuery>,
-    Body(ask): Body<ActOnRun>,
+    Body(ask): Body<Reason>,
 ) -> Answer {
     app.engine.resume_workflow(&caller.namespace, &name, &caller.by(ask.reason)).await?;
     json(StatusCode::OK, &app.engine.pauses(&caller.namespace, None, 100).await?)

@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use backstitch_engine::QueueAct;
-use backstitch_saga::protocol::{ActOnQueue, Page, QueuePolicy, QueueView};
+use backstitch_saga::protocol::{Page, QueuePolicy, QueueView, Reason};
 
 use super::runs::PageQuery;
 use crate::access::Caller;
@@ -71,7 +71,8 @@ pub(crate) async fn set(
     Body(policy): Body<QueuePolicy>,
 ) -> Answer {
     must_be_queue(&queue)?;
-    let new = app.engine.set_queue(&caller.namespace, &queue, &policy, &caller.name).await?;
+    let new =
+        app.engine.set_queue(&caller.namespace, &queue, &policy, &caller.by(String::new())).await?;
     let view = app.engine.queue(&caller.namespace, &queue).await?;
     if new {
         return located(json(StatusCode::CREATED, &view), &format!("/v1/queues/{queue}"));
@@ -96,7 +97,7 @@ pub(crate) async fn remove(
     PathOf(queue): PathOf<String>,
     _: QueryOf<NoQuery>,
 ) -> Answer {
-    app.engine.remove_queue(&caller.namespace, &queue).await?;
+    app.engine.remove_queue(&caller.namespace, &queue, &caller.by(String::new())).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -106,7 +107,7 @@ pub(crate) async fn remove(
 #[utoipa::path(
     post, path = "/v1/queues/{name}/pause", tag = "queues", operation_id = "pause_queue",
     params(("name" = String, Path, description = "Its name", example = "erp")),
-    request_body(content = ActOnQueue, example = json!(examples::queue_reason())),
+    request_body(content = Reason, example = json!(examples::queue_reason())),
     responses((status = 200, description = "The queue as it is now.", body = QueueView))
 )]
 pub(crate) async fn pause(
@@ -114,7 +115,7 @@ pub(crate) async fn pause(
     caller: Caller,
     PathOf(queue): PathOf<String>,
     _: QueryOf<NoQuery>,
-    Body(ask): Body<ActOnQueue>,
+    Body(ask): Body<Reason>,
 ) -> Answer {
     act(&app, &caller, &queue, QueueAct::Pause, ask).await
 }
@@ -123,7 +124,7 @@ pub(crate) async fn pause(
 #[utoipa::path(
     post, path = "/v1/queues/{name}/resume", tag = "queues", operation_id = "resume_queue",
     params(("name" = String, Path, description = "Its name", example = "erp")),
-    request_body(content = ActOnQueue, example = json!(examples::queue_reason())),
+    request_body(content = Reason, example = json!(examples::queue_reason())),
     responses((status = 200, description = "The queue as it is now.", body = QueueView))
 )]
 pub(crate) async fn resume(
@@ -131,7 +132,7 @@ pub(crate) async fn resume(
     caller: Caller,
     PathOf(queue): PathOf<String>,
     _: QueryOf<NoQuery>,
-    Body(ask): Body<ActOnQueue>,
+    Body(ask): Body<Reason>,
 ) -> Answer {
     act(&app, &caller, &queue, QueueAct::Resume, ask).await
 }
@@ -143,7 +144,7 @@ pub(crate) async fn resume(
 #[utoipa::path(
     post, path = "/v1/queues/{name}/open", tag = "queues", operation_id = "open_queue",
     params(("name" = String, Path, description = "Its name", example = "erp")),
-    request_body(content = ActOnQueue, example = json!(examples::queue_reason())),
+    request_body(content = Reason, example = json!(examples::queue_reason())),
     responses(
         (status = 200, description = "The queue as it is now.", body = QueueView),
         (status = 409, description = "Its policy has no breaker (`no_breaker`)."),
@@ -154,7 +155,7 @@ pub(crate) async fn open(
     caller: Caller,
     PathOf(queue): PathOf<String>,
     _: QueryOf<NoQuery>,
-    Body(ask): Body<ActOnQueue>,
+    Body(ask): Body<Reason>,
 ) -> Answer {
     act(&app, &caller, &queue, QueueAct::Open, ask).await
 }
@@ -163,7 +164,7 @@ pub(crate) async fn open(
 #[utoipa::path(
     post, path = "/v1/queues/{name}/close", tag = "queues", operation_id = "close_queue",
     params(("name" = String, Path, description = "Its name", example = "erp")),
-    request_body(content = ActOnQueue, example = json!(examples::queue_reason())),
+    request_body(content = Reason, example = json!(examples::queue_reason())),
     responses(
         (status = 200, description = "The queue as it is now.", body = QueueView),
         (status = 409, description = "Its policy has no breaker (`no_breaker`)."),
@@ -174,12 +175,12 @@ pub(crate) async fn close(
     caller: Caller,
     PathOf(queue): PathOf<String>,
     _: QueryOf<NoQuery>,
-    Body(ask): Body<ActOnQueue>,
+    Body(ask): Body<Reason>,
 ) -> Answer {
     act(&app, &caller, &queue, QueueAct::Close, ask).await
 }
 
-async fn act(app: &App, caller: &Caller, queue: &str, act: QueueAct, ask: ActOnQueue) -> Answer {
+async fn act(app: &App, caller: &Caller, queue: &str, act: QueueAct, ask: Reason) -> Answer {
     must_be_queue(queue)?;
     app.engine.act_on_queue(&caller.namespace, queue, act, &caller.by(ask.reason)).await?;
     json(StatusCode::OK, &app.engine.queue(&caller.namespace, queue).await?)

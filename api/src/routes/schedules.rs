@@ -4,8 +4,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use backstitch_saga::protocol::{
-    ActOnSchedule, BackfillPlan, BackfillSchedule, NextStarts, Page, ScheduleAct, ScheduleLine,
-    ScheduleSpec, ScheduleStart, ScheduleView, TriggerSchedule, Triggered,
+    BackfillPlan, BackfillSchedule, NextStarts, Page, Reason, ScheduleLine, ScheduleSpec,
+    ScheduleStart, ScheduleView, TriggerSchedule, Triggered,
 };
 use utoipa::IntoParams;
 
@@ -105,7 +105,7 @@ pub(crate) async fn delete(
 #[utoipa::path(
     post, path = "/v1/schedules/{name}/pause", tag = "schedules", operation_id = "pause_schedule",
     params(("name" = String, Path, description = "Its name", example = "nightly-report")),
-    request_body(content = ActOnSchedule, example = json!(examples::reason())),
+    request_body(content = Reason, example = json!(examples::reason())),
     responses((status = 200, description = "The schedule.", body = ScheduleView))
 )]
 pub(crate) async fn pause(
@@ -113,7 +113,7 @@ pub(crate) async fn pause(
     caller: Caller,
     PathOf(name): PathOf<String>,
     _: QueryOf<NoQuery>,
-    Body(ask): Body<ActOnSchedule>,
+    Body(ask): Body<Reason>,
 ) -> Answer {
     let by = caller.by(ask.reason);
     json(StatusCode::OK, &app.engine.pause_schedule(&caller.namespace, &name, &by).await?)
@@ -125,7 +125,7 @@ pub(crate) async fn pause(
 #[utoipa::path(
     post, path = "/v1/schedules/{name}/resume", tag = "schedules", operation_id = "resume_schedule",
     params(("name" = String, Path, description = "Its name", example = "nightly-report")),
-    request_body(content = ActOnSchedule, example = json!(examples::reason())),
+    request_body(content = Reason, example = json!(examples::reason())),
     responses((status = 200, description = "The schedule.", body = ScheduleView))
 )]
 pub(crate) async fn resume(
@@ -133,7 +133,7 @@ pub(crate) async fn resume(
     caller: Caller,
     PathOf(name): PathOf<String>,
     _: QueryOf<NoQuery>,
-    Body(ask): Body<ActOnSchedule>,
+    Body(ask): Body<Reason>,
 ) -> Answer {
     let by = caller.by(ask.reason);
     json(StatusCode::OK, &app.engine.resume_schedule(&caller.namespace, &name, &by).await?)
@@ -240,24 +240,5 @@ pub(crate) async fn starts(
 ) -> Answer {
     let after = query.after.as_deref();
     let page = app.engine.schedule_starts(&caller.namespace, &name, after, query.limit).await?;
-    json(StatusCode::OK, &page)
-}
-
-/// Read what people did to a schedule, newest first
-///
-/// Also of a schedule that is deleted by now. With each `put` stands what was put.
-#[utoipa::path(
-    get, path = "/v1/schedules/{name}/acts", tag = "schedules", operation_id = "schedule_acts",
-    params(("name" = String, Path, description = "Its name", example = "nightly-report"), PageQuery),
-    responses((status = 200, description = "A page of acts.", body = Page<ScheduleAct>, example = json!(examples::acts())))
-)]
-pub(crate) async fn acts(
-    State(app): Shared,
-    caller: Caller,
-    PathOf(name): PathOf<String>,
-    QueryOf(query): QueryOf<PageQuery>,
-) -> Answer {
-    let after = query.after.as_deref();
-    let page = app.engine.schedule_acts(&caller.namespace, &name, after, query.limit).await?;
     json(StatusCode::OK, &page)
 }

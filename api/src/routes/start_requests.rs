@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use backstitch_saga::protocol::{ActOnRun, Page, StartRequestState, StartRequestView};
+use backstitch_saga::protocol::{Page, Reason, StartRequestState, StartRequestView};
 use utoipa::IntoParams;
 use uuid::Uuid;
 
@@ -79,7 +79,7 @@ pub(crate) async fn show(
 #[utoipa::path(
     post, path = "/v1/start-requests/{id}/retry", tag = "runs", operation_id = "retry_start_request",
     params(("id" = Uuid, Path, description = "The request's id")),
-    request_body(content = ActOnRun, example = json!(examples::reason())),
+    request_body(content = Reason, example = json!(examples::reason())),
     responses(
         (status = 200, description = "The request, which waits again.", body = StartRequestView),
         (status = 404, description = "There is no such request (`unknown_start_request`), or it is a run by now."),
@@ -90,7 +90,7 @@ pub(crate) async fn retry(
     caller: Caller,
     PathOf(id): PathOf<Uuid>,
     _: QueryOf<NoQuery>,
-    Body(ask): Body<ActOnRun>,
+    Body(ask): Body<Reason>,
 ) -> Answer {
     decide(&app, &caller, id, StartRequestState::Waiting, ask).await
 }
@@ -101,7 +101,7 @@ pub(crate) async fn retry(
 #[utoipa::path(
     post, path = "/v1/start-requests/{id}/dismiss", tag = "runs", operation_id = "dismiss_start_request",
     params(("id" = Uuid, Path, description = "The request's id")),
-    request_body(content = ActOnRun, example = json!(examples::reason())),
+    request_body(content = Reason, example = json!(examples::reason())),
     responses(
         (status = 200, description = "The request. One that waits is left alone: it is about to start.", body = StartRequestView),
         (status = 404, description = "There is no such request (`unknown_start_request`), or it is a run by now."),
@@ -112,7 +112,7 @@ pub(crate) async fn dismiss(
     caller: Caller,
     PathOf(id): PathOf<Uuid>,
     _: QueryOf<NoQuery>,
-    Body(ask): Body<ActOnRun>,
+    Body(ask): Body<Reason>,
 ) -> Answer {
     decide(&app, &caller, id, StartRequestState::Dismissed, ask).await
 }
@@ -122,7 +122,7 @@ async fn decide(
     caller: &Caller,
     id: Uuid,
     state: StartRequestState,
-    ask: ActOnRun,
+    ask: Reason,
 ) -> Answer {
     let by = caller.by(ask.reason);
     let view = app.engine.decide_start_request(&caller.namespace, id, state, by).await?;

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use backstitch_saga::protocol::{
-    ActOnRun, MigratedRun, MigrationCheck, MigrationView, NewMigration, Page, VersionLoad,
+    MigratedRun, MigrationCheck, MigrationView, NewMigration, Page, Reason, VersionLoad,
 };
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -166,7 +166,7 @@ pub(crate) async fn runs(
         ("name" = String, Path, description = "The workflow's name", example = "place-order"),
         ("id" = Uuid, Path, description = "The migration's id"),
     ),
-    request_body(content = ActOnRun, example = json!(crate::examples::reason())),
+    request_body(content = Reason, example = json!(crate::examples::reason())),
     responses(
         (status = 200, description = "The migration as it is now.", body = MigrationView),
         (status = 409, description = "It is over (`migration_over`)."),
@@ -177,7 +177,7 @@ pub(crate) async fn stop(
     caller: Caller,
     PathOf((name, id)): PathOf<(String, Uuid)>,
     _: QueryOf<NoQuery>,
-    Body(ask): Body<ActOnRun>,
+    Body(ask): Body<Reason>,
 ) -> Answer {
     let by = caller.by(ask.reason);
     json(StatusCode::OK, &app.engine.stop_migration(&caller.namespace, &name, id, &by).await?)

@@ -1,13 +1,15 @@
 //! What people ask about governed queues: their policies, how they stand, to pause, resume, open and close them.
 
-use backstitch_saga::protocol::{Page, QueuePaused, QueuePolicy, QueueView};
+use backstitch_saga::protocol::{Page, Paused, QueuePolicy, QueueView};
 use backstitch_saga::{By, Time, Timestamp};
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 
 use super::Queue;
 use super::limiter::Limiter;
+use crate::acts::must_have_reason;
 use crate::cursor::Cursor;
+use crate::store::acts::{self, Act, Thing};
 use crate::store::queues::{self as table, QueueRow};
 use crate::{Engine, Error};
 
@@ -25,6 +27,17 @@ pub enum QueueAct {
     Open,
     /// Close the breaker, and forget what failed.
     Close,
+}
+
+impl QueueAct {
+    fn as_str(self) -> &'static str {
+        match self {
+            QueueAct::Pause => "pause",
+            QueueAct::Resume => "resume",
+            QueueAct::Open => "open",
+            QueueAct::Close => "close",
+        }
+    }
 }
 
 impl Engine {
@@ -72,10 +85,11 @@ impl Engine {
         namespace: &str,
         queue: &str,
         policy: &QueuePolicy,
-        actor: &str,
+        by: &By,
     ) -> Result<bool, Error> {
         let text = serde_json::to_string(policy).map_err(|error| Error::Bug(error.to_string()))?;
-        self.change(namespace, queue, actor, true, |row, limiter, old, _| {
+        let put = Act { detail: Some(text.clone()), ..act(namespace, queue, "put", by) };
+        self.change(put, true, |row, limiter, old, _| {
             *limiter = std::mem::take(limiter).under(old, policy);
             row.policy = text;
             Ok(())
@@ -87,12 +101,14 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::NotFound`].
-    pub async fn remove_queue(&self, namespace: &str, queue: &str) -> Result<(), Error> {
+    pub async fn remove_queue(&self, namespace: &str, queue: &str, by: &By) -> Result<(), Error> {
         let mut connection = self.pool().acquire().await?;
         let mut transaction = connection.begin().await?;
         // Nobody gives permits meanwhile.
         table::lock(&mut transaction, namespace, queue).await?.ok_or_else(|| unknown(queue))?;
         table::remove(&mut transaction, namespace, queue).await?;
+        let at = self.node().clock.now();
+        acts::add(&mut transaction, &Act { at, ..act(namespace, queue, "delete", by) }).await?;
         transaction.commit().await?;
         super::upkeep::learn(self.node(), &mut connection).await?;
         self.node().hungry.notify_one();
@@ -102,62 +118,74 @@ impl Engine {
     /// Does what a person asks of a queue. The same again changes nothing.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Conflict`] (`no_breaker`).
+    /// [`Error::NotFound`]; [`Error::Conflict`] (`no_breaker`); [`Error::Refused`] without a reason.
     pub async fn act_on_queue(
         &self,
         namespace: &str,
         queue: &str,
-        act: QueueAct,
+        asked: QueueAct,
         by: &By,
     ) -> Result<(), Error> {
-        let found = act == QueueAct::Pause;
-        self.change(namespace, queue, &by.actor, found, |row, limiter, policy, now| {
-            let breaker = policy.breaker.as_ref().ok_or_else(|| no_breaker(queue));
-            match act {
-                QueueAct::Pause if row.paused.is_some() => {}
-                QueueAct::Pause => {
-                    row.paused = Some((now, by.actor.to_string(), by.reason.clone()));
+        must_have_reason(by)?;
+        let found = asked == QueueAct::Pause;
+        self.change(
+            act(namespace, queue, asked.as_str(), by),
+            found,
+            |row, limiter, policy, now| {
+                let breaker = policy.breaker.as_ref().ok_or_else(|| no_breaker(queue));
+                match asked {
+                    QueueAct::Pause if row.paused.is_some() => {}
+                    QueueAct::Pause => {
+                        row.paused = Some((now, by.actor.to_string(), by.reason.clone()));
+                    }
+                    QueueAct::Resume => row.paused = None,
+                    QueueAct::Open => limiter.breaker.open(breaker?, now),
+                    QueueAct::Close => {
+                        breaker?;
+                        limiter.close();
+                    }
                 }
-                QueueAct::Resume => row.paused = None,
-                QueueAct::Open => limiter.breaker.open(breaker?, now),
-                QueueAct::Close => {
-                    breaker?;
-                    limiter.close();
-                }
-            }
-            Ok(())
-        })
+                Ok(())
+            },
+        )
         .await?;
-        tracing::info!(namespace, queue, ?act, actor = %by.actor, reason = by.reason, "a person acted on a queue");
         Ok(())
     }
 
-    /// Changes the row of a queue under its lock; with `found`, makes one if there is none. Answers whether it did.
+    /// Changes the row of a queue under its lock, and writes down who did; with `found`, makes one if there is none.
+    /// Answers whether it did. What changes nothing is no act.
     async fn change(
         &self,
-        namespace: &str,
-        queue: &str,
-        actor: &str,
+        act: Act<'_>,
         found: bool,
         change: impl FnOnce(&mut QueueRow, &mut Limiter, &QueuePolicy, Time) -> Result<(), Error>,
     ) -> Result<bool, Error> {
+        let Act { namespace, name: queue, by, .. } = act;
         let mut connection = self.pool().acquire().await?;
         let mut transaction = connection.begin().await?;
-        let new = found && table::found(&mut transaction, namespace, queue, actor).await?;
-        let row = table::lock(&mut transaction, namespace, queue).await?;
-        let mut row = row.ok_or_else(|| unknown(queue))?;
-        let Queue { policy, mut limiter, .. } = Queue::read(row.clone()).map_err(Error::Store)?;
-        let now = self.node().clock.now();
-        change(&mut row, &mut limiter, &policy, now)?;
+        let new = found && table::found(&mut transaction, namespace, queue, &by.actor).await?;
+        let old = table::lock(&mut transaction, namespace, queue).await?;
+        let old = old.ok_or_else(|| unknown(queue))?;
+        let Queue { policy, mut limiter, .. } = Queue::read(old.clone()).map_err(Error::Store)?;
+        let (mut row, at) = (old.clone(), self.node().clock.now());
+        change(&mut row, &mut limiter, &policy, at)?;
         row.limiter =
             serde_json::to_string(&limiter).map_err(|error| Error::Bug(error.to_string()))?;
-        (row.changed_at, row.changed_by) = (now, actor.to_owned());
-        table::change(&mut transaction, &row).await?;
+        if new || row != old {
+            (row.changed_at, row.changed_by) = (at, by.actor.to_string());
+            table::change(&mut transaction, &row).await?;
+            acts::add(&mut transaction, &Act { at, ..act }).await?;
+        }
         transaction.commit().await?;
         super::upkeep::learn(self.node(), &mut connection).await?;
         self.node().flow.ring();
         Ok(new)
     }
+}
+
+/// An act on a queue, at an instant to come.
+fn act<'a>(namespace: &'a str, queue: &'a str, verb: &'static str, by: &'a By) -> Act<'a> {
+    Act { namespace, thing: Thing::Queue, name: queue, at: Time(0), verb, by, detail: None }
 }
 
 async fn views(
@@ -176,7 +204,7 @@ async fn views(
             queue: name.1.to_string(),
             changed_at,
             changed_by,
-            paused: paused.map(|(since, actor, reason)| QueuePaused {
+            paused: paused.map(|(since, actor, reason)| Paused {
                 since: Timestamp(since),
                 actor,
                 reason,

@@ -2,17 +2,18 @@
 //! it is done by `fire`.
 
 use backstitch_saga::protocol::{
-    BackfillPlan, BackfillSchedule, Overlap, ScheduleAct, ScheduleSpec, ScheduleStart,
-    ScheduleView, Triggered,
+    BackfillPlan, BackfillSchedule, Overlap, ScheduleSpec, ScheduleStart, ScheduleView, Triggered,
 };
-use backstitch_saga::{By, Refusal, RefusalCode, RunId, Time, Timestamp, Violation};
+use backstitch_saga::{By, RunId, Time, Timestamp, Violation};
 
 use super::check;
 use super::fire::{calendar, drive, find, write};
 use super::instants::Calendar;
 use super::plan::State;
 use super::reads::{found, unknown, view};
+use crate::acts::must_have_reason;
 use crate::node::Node;
+use crate::store::acts::{Act, Thing};
 use crate::store::schedules::{self as table, ScheduleRow};
 use crate::{Engine, Error};
 
@@ -39,9 +40,11 @@ impl Engine {
     ) -> Result<(ScheduleView, bool), Error> {
         let node = self.node();
         check::check(node, namespace, name, &spec).await?;
+        let detail = serde_json::to_string(&spec);
+        let detail = Some(detail.map_err(|error| Error::Bug(error.to_string()))?);
         for _ in 0..TRIES {
             let now = node.clock.now();
-            let put = ScheduleAct { spec: Some(Box::new(spec.clone())), ..act("put", by, now) };
+            let put = Act { detail: detail.clone(), ..act((namespace, name), "put", by, now) };
             if let Some(mut row) = find(node, namespace, name).await? {
                 if same(&row.spec, &spec) {
                     return Ok((view(&row, now)?, false));
@@ -76,9 +79,9 @@ impl Engine {
         if name.contains('\0') {
             return Err(unknown(name));
         }
-        let act = act("delete", by, self.node().clock.now());
+        let act = act((namespace, name), "delete", by, self.node().clock.now());
         let mut connection = self.node().database.readers.acquire().await?;
-        if table::delete(&mut connection, namespace, name, &act).await? {
+        if table::delete(&mut connection, &act).await? {
             return Ok(());
         }
         Err(unknown(name))
@@ -95,8 +98,8 @@ impl Engine {
         by: &By,
     ) -> Result<ScheduleView, Error> {
         must_have_reason(by)?;
-        let row = change(self.node(), namespace, name, "pause", by, |row, act| {
-            row.state.pause(act);
+        let row = change(self.node(), namespace, name, "pause", by, |row, now| {
+            row.state.pause(by, now);
             Ok(true)
         });
         view(&row.await?, self.node().clock.now())
@@ -113,8 +116,8 @@ impl Engine {
         by: &By,
     ) -> Result<ScheduleView, Error> {
         must_have_reason(by)?;
-        let row = change(self.node(), namespace, name, "resume", by, |row, act| {
-            row.state.resume(act.at.0);
+        let row = change(self.node(), namespace, name, "resume", by, |row, now| {
+            row.state.resume(now);
             Ok(true)
         });
         view(&row.await?, self.node().clock.now())
@@ -141,9 +144,9 @@ impl Engine {
         }
         let mut start = told_of(node, namespace, &key).await?;
         if start.is_none() {
-            let row = change(node, namespace, name, "trigger", by, |row, act| {
+            let row = change(node, namespace, name, "trigger", by, |row, now| {
                 let overlap = overlap.unwrap_or(row.spec.overlap);
-                Ok(row.state.trigger(&key, overlap, &act.actor, act.at.0))
+                Ok(row.state.trigger(&key, overlap, &by.actor, now))
             });
             drive(node, row.await?).await?;
             start = told_of(node, namespace, &key).await?;
@@ -170,14 +173,14 @@ impl Engine {
             return Ok(plan);
         }
         must_have_reason(by)?;
-        let row = change(node, namespace, name, "backfill", by, |row, act| {
+        let row = change(node, namespace, name, "backfill", by, |row, _| {
             if row.state.open_backfills() >= BACKFILLS {
                 return Err(Error::Conflict {
                     code: "too_many_backfills",
                     message: format!("{BACKFILLS} backfills are under way; wait until one is done"),
                 });
             }
-            row.state.backfill(ask.from.0, ask.to.0, ask.overlap, &act.actor);
+            row.state.backfill(ask.from.0, ask.to.0, ask.overlap, &by.actor);
             Ok(true)
         });
         row.await?;
@@ -185,14 +188,13 @@ impl Engine {
     }
 }
 
-fn act(verb: &str, by: &By, now: Time) -> ScheduleAct {
-    ScheduleAct {
-        at: now.into(),
-        act: verb.to_owned(),
-        actor: by.actor.to_string(),
-        reason: by.reason.clone(),
-        spec: None,
-    }
+fn act<'a>(
+    (namespace, name): (&'a str, &'a str),
+    verb: &'static str,
+    by: &'a By,
+    at: Time,
+) -> Act<'a> {
+    Act { namespace, thing: Thing::Schedule, name, at, verb, by, detail: None }
 }
 
 /// Changes a schedule as `change` does, and has it looked at soon. Nothing is written when `change` answers that nothing
@@ -201,17 +203,17 @@ async fn change(
     node: &Node,
     namespace: &str,
     name: &str,
-    verb: &str,
+    verb: &'static str,
     by: &By,
-    change: impl Fn(&mut ScheduleRow, &ScheduleAct) -> Result<bool, Error>,
+    change: impl Fn(&mut ScheduleRow, Time) -> Result<bool, Error>,
 ) -> Result<ScheduleRow, Error> {
     for _ in 0..TRIES {
         let mut row = found(node, namespace, name).await?;
         let now = node.clock.now();
-        let act = act(verb, by, now);
-        if !change(&mut row, &act)? {
+        if !change(&mut row, now)? {
             return Ok(row);
         }
+        let act = act((namespace, name), verb, by, now);
         if let Some(revision) = write(node, &row, Some(now), &[], Some(&act)).await? {
             row.revision = revision;
             return Ok(row);
@@ -224,14 +226,6 @@ async fn change(
 async fn told_of(node: &Node, namespace: &str, key: &str) -> Result<Option<ScheduleStart>, Error> {
     let mut connection = node.database.readers.acquire().await?;
     Ok(table::start_by_hand(&mut connection, namespace, key).await?)
-}
-
-fn must_have_reason(by: &By) -> Result<(), Error> {
-    if by.reason.trim().is_empty() {
-        let message = "say why; the reason is kept with the schedule";
-        return Err(Refusal::new(RefusalCode::ReasonMissing, message).into());
-    }
-    Ok(())
 }
 
 fn same(one: &ScheduleSpec, other: &ScheduleSpec) -> bool {

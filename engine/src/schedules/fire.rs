@@ -6,7 +6,7 @@
 //!   again in a few seconds, and whoever takes it makes them under the same keys, so that there is one run for each.
 //! - The end of a start goes into the row and into the history in one statement.
 
-use backstitch_saga::protocol::{ScheduleAct, StartOutcome};
+use backstitch_saga::protocol::StartOutcome;
 use backstitch_saga::{By, Command, RunId, Span, Time};
 use futures::StreamExt;
 
@@ -14,6 +14,7 @@ use super::check::request;
 use super::instants::Calendar;
 use super::plan::{POLL, Plan, Told, Waiting};
 use crate::node::Node;
+use crate::store::acts::Act;
 use crate::store::runs;
 use crate::store::schedules::{self as table, ScheduleRow};
 use crate::{Error, start};
@@ -184,7 +185,7 @@ pub(super) async fn write(
     row: &ScheduleRow,
     due: Option<Time>,
     told: &[Told],
-    act: Option<&ScheduleAct>,
+    act: Option<&Act<'_>>,
 ) -> Result<Option<i64>, Error> {
     let mut connection = node.database.keepers.acquire().await?;
     Ok(table::write(&mut connection, row, due, told, act).await?)

@@ -2,10 +2,10 @@
 //! whether the last run has ended, are arguments. What it decides is durable before any of it is carried out.
 
 use backstitch_saga::protocol::{
-    Overlap, RunningBackfill, ScheduleAct, ScheduleCounts, ScheduleSpec, ScheduleStart,
-    StartOrigin, StartOutcome, WaitingStart,
+    Overlap, Paused, RunningBackfill, ScheduleCounts, ScheduleSpec, ScheduleStart, StartOrigin,
+    StartOutcome, WaitingStart,
 };
-use backstitch_saga::{RunId, Span, Time, Timestamp};
+use backstitch_saga::{By, RunId, Span, Time, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -32,7 +32,7 @@ pub(crate) struct State {
     created_at: Time,
     /// All instants of the calendar up to this one have been taken up.
     considered: Time,
-    paused: Option<ScheduleAct>,
+    paused: Option<Paused>,
     last_run: Option<RunId>,
     waiting: Vec<Waiting>,
     backfills: Vec<Backfill>,
@@ -299,8 +299,12 @@ impl State {
     }
 
     /// Nothing starts by the calendar from now on.
-    pub(crate) fn pause(&mut self, act: &ScheduleAct) {
-        self.paused.get_or_insert_with(|| act.clone());
+    pub(crate) fn pause(&mut self, by: &By, now: Time) {
+        self.paused.get_or_insert_with(|| Paused {
+            since: Timestamp(now),
+            actor: by.actor.to_string(),
+            reason: by.reason.clone(),
+        });
     }
 
     /// Instants count again from now on; those of the pause are passed over.
@@ -335,7 +339,7 @@ impl State {
         self.considered
     }
 
-    pub(crate) fn paused(&self) -> Option<&ScheduleAct> {
+    pub(crate) fn paused(&self) -> Option<&Paused> {
         self.paused.as_ref()
     }
 

@@ -2,7 +2,7 @@
 
 use backstitch_saga::Time;
 use backstitch_saga::protocol::{
-    NextStart, NextStarts, Page, ScheduleAct, ScheduleLine, ScheduleStart, ScheduleView,
+    NextStart, NextStarts, Page, ScheduleLine, ScheduleStart, ScheduleView,
 };
 
 use super::fire::{calendar, find};
@@ -82,34 +82,6 @@ impl Engine {
         lines.truncate(limit);
         let next = lines.last().filter(|_| more).map(|(id, _)| Cursor::of_start(*id));
         Ok(Page { items: lines.into_iter().map(|(_, start)| start).collect(), next })
-    }
-
-    /// What people did to a schedule, newest first; also to one that is deleted by now.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] when there never was one; [`Error::Invalid`] when the cursor is not one of ours.
-    pub async fn schedule_acts(
-        &self,
-        namespace: &str,
-        name: &str,
-        after: Option<&str>,
-        limit: u32,
-    ) -> Result<Page<ScheduleAct>, Error> {
-        let before = after.map(Cursor::start).transpose()?;
-        if name.contains('\0') {
-            return Err(unknown(name));
-        }
-        let limit = limit.clamp(1, 1_000) as usize;
-        let mut connection = self.node().database.readers.acquire().await?;
-        let mut lines =
-            table::acts(&mut connection, namespace, name, before, limit as i64 + 1).await?;
-        if lines.is_empty() && before.is_none() {
-            return Err(unknown(name));
-        }
-        let more = lines.len() > limit;
-        lines.truncate(limit);
-        let next = lines.last().filter(|_| more).map(|(id, _)| Cursor::of_start(*id));
-        Ok(Page { items: lines.into_iter().map(|(_, act)| act).collect(), next })
     }
 }
 

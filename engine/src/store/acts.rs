@@ -1,13 +1,14 @@
-//! The table `acts`: what people did to runs. Written with the records that say so.
+//! What people did: to runs in the table `acts`, written with the records that say so, and to all else in
+//! `acts_beside_runs`.
 
-use backstitch_saga::protocol::ActLine;
-use backstitch_saga::{RunId, Time, Timestamp};
+use backstitch_saga::protocol::{ActFilter, ActLine};
+use backstitch_saga::{By, Payload, RunId, Time, Timestamp};
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow, Postgres};
 use sqlx::query_builder::QueryBuilder;
 use uuid::Uuid;
 
-use super::batch::part;
+use super::batch::{part, printable};
 use super::moment::Moment;
 
 part!(
@@ -100,67 +101,180 @@ pub(crate) async fn insert(
 /// Where a page of acts ends: instant, run, record, place.
 pub(crate) type ActPlace = (Time, RunId, i32, i32);
 
-/// Which acts to list.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct ActFilter<'a> {
-    pub(crate) actor: Option<&'a str>,
-    pub(crate) run: Option<RunId>,
-    pub(crate) verb: Option<&'a str>,
-    pub(crate) from: Option<Time>,
-    pub(crate) to: Option<Time>,
+/// What people act on beside runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Thing {
+    Workflow,
+    Queue,
+    Schedule,
+    Job,
 }
 
-/// Acts of a namespace, newest first, before the place `before`.
+impl Thing {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Thing::Workflow => "workflow",
+            Thing::Queue => "queue",
+            Thing::Schedule => "schedule",
+            Thing::Job => "job",
+        }
+    }
+}
+
+/// What a person did to something that is no run.
+#[derive(Clone, Debug)]
+pub(crate) struct Act<'a> {
+    pub(crate) namespace: &'a str,
+    pub(crate) thing: Thing,
+    pub(crate) name: &'a str,
+    pub(crate) at: Time,
+    pub(crate) verb: &'static str,
+    pub(crate) by: &'a By,
+    /// What was put, as JSON.
+    pub(crate) detail: Option<String>,
+}
+
+/// Writes down an act, in the transaction that does it.
+pub(crate) async fn add(connection: &mut PgConnection, act: &Act<'_>) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "-- acts_add\n\
+         insert into acts_beside_runs (namespace, at, kind, name, actor, verb, reason, detail) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8)",
+    )
+    .bind(act.namespace)
+    .bind(Moment(act.at))
+    .bind(act.thing.as_str())
+    .bind(act.name)
+    .bind(printable(&act.by.actor))
+    .bind(act.verb)
+    .bind(printable(&act.by.reason))
+    .bind(&act.detail)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// What a filter names beside a run.
+fn things(filter: &ActFilter) -> Vec<(Thing, &str)> {
+    let named = [
+        (Thing::Workflow, &filter.workflow),
+        (Thing::Queue, &filter.queue),
+        (Thing::Schedule, &filter.schedule),
+        (Thing::Job, &filter.job),
+    ];
+    named.into_iter().filter_map(|(thing, name)| Some((thing, name.as_deref()?))).collect()
+}
+
+/// Acts of a namespace, newest first, before the place `before`. Those beside runs have the nil run and their number in
+/// the place of a record's.
 pub(crate) async fn list(
     connection: &mut PgConnection,
     namespace: &str,
-    filter: &ActFilter<'_>,
+    filter: &ActFilter,
     before: Option<ActPlace>,
     limit: i64,
 ) -> Result<Vec<(ActPlace, ActLine)>, sqlx::Error> {
-    let mut query = QueryBuilder::<Postgres>::new(
-        "-- acts_list\n\
-         select run_id, seq, place, at, actor, verb, step, reason, workflow from acts where namespace = ",
-    );
-    query.push_bind(namespace);
-    if let Some(actor) = filter.actor {
+    let mut query = QueryBuilder::<Postgres>::new("-- acts_list\nselect * from (");
+    let things = things(filter);
+    let of_runs = things.iter().all(|(thing, _)| *thing == Thing::Workflow);
+    let beside_runs = filter.run.is_none() && things.len() < 2;
+    if !of_runs && !beside_runs {
+        return Ok(Vec::new());
+    }
+    if of_runs {
+        query.push(
+            "(select run_id, seq, place, at, actor, verb, step, reason, workflow, 'run' as kind, '' as name, \
+             null::text as detail from acts where namespace = ",
+        );
+        query.push_bind(namespace);
+        if let Some(run) = filter.run {
+            query.push(" and run_id = ").push_bind(run.0);
+        }
+        if let Some(workflow) = &filter.workflow {
+            query.push(" and workflow = ").push_bind(workflow);
+        }
+        push_common(&mut query, filter, before, "run_id, seq, place");
+        query.push(" order by at desc, run_id desc, seq desc, place desc limit ");
+        query.push_bind(limit).push(")");
+    }
+    if of_runs && beside_runs {
+        query.push(" union all ");
+    }
+    if beside_runs {
+        query.push("(select ").push_bind(Uuid::nil());
+        query.push(
+            " as run_id, id as seq, 0 as place, at, actor, verb, null as step, reason, '' as workflow, kind, name, \
+             detail from acts_beside_runs where namespace = ",
+        );
+        query.push_bind(namespace);
+        if let Some((thing, name)) = things.first() {
+            query.push(" and kind = ").push_bind(thing.as_str());
+            query.push(" and name = ").push_bind(*name);
+        }
+        push_common(
+            &mut query,
+            filter,
+            before,
+            "'00000000-0000-0000-0000-000000000000'::uuid, id, 0",
+        );
+        query.push(" order by at desc, id desc limit ").push_bind(limit).push(")");
+    }
+    query
+        .push(") acts order by at desc, run_id desc, seq desc, place desc limit ")
+        .push_bind(limit);
+    let rows = query.build().fetch_all(connection).await?;
+    rows.iter().map(act_line).collect()
+}
+
+/// What both tables are asked for; `place` is where a line stands among those of one instant.
+fn push_common(
+    query: &mut QueryBuilder<Postgres>,
+    filter: &ActFilter,
+    before: Option<ActPlace>,
+    place: &str,
+) {
+    if let Some(actor) = &filter.actor {
         query.push(" and actor = ").push_bind(actor);
     }
-    if let Some(run) = filter.run {
-        query.push(" and run_id = ").push_bind(run.0);
-    }
-    if let Some(verb) = filter.verb {
+    if let Some(verb) = &filter.verb {
         query.push(" and verb = ").push_bind(verb);
     }
     if let Some(from) = filter.from {
-        query.push(" and at >= ").push_bind(Moment(from));
+        query.push(" and at >= ").push_bind(Moment(from.0));
     }
     if let Some(to) = filter.to {
-        query.push(" and at < ").push_bind(Moment(to));
+        query.push(" and at < ").push_bind(Moment(to.0));
     }
-    if let Some((at, run, seq, place)) = before {
-        query.push(" and (at, run_id, seq, place) < (").push_bind(Moment(at));
+    if let Some((at, run, seq, number)) = before {
+        query.push(" and at <= ").push_bind(Moment(at));
+        query.push(" and (at, ").push(place).push(") < (").push_bind(Moment(at));
         query.push(", ").push_bind(run.0).push(", ").push_bind(seq);
-        query.push(", ").push_bind(place).push(")");
+        query.push(", ").push_bind(number).push(")");
     }
-    query.push(" order by at desc, run_id desc, seq desc, place desc limit ").push_bind(limit);
-    let rows = query.build().fetch_all(connection).await?;
-    rows.iter().map(act_line).collect()
 }
 
 fn act_line(row: &PgRow) -> Result<(ActPlace, ActLine), sqlx::Error> {
     let run = RunId(row.try_get(0)?);
     let (seq, place): (i32, i32) = (row.try_get(1)?, row.try_get(2)?);
     let Moment(at) = row.try_get(3)?;
+    let (kind, name): (String, String) = (row.try_get(9)?, row.try_get(10)?);
+    let named = |thing: Thing| (kind == thing.as_str()).then(|| name.clone());
+    let is_run = kind == "run";
+    let detail: Option<String> = row.try_get(11)?;
+    let detail = detail.map(Payload::trusted).transpose();
     let line = ActLine {
-        run,
-        workflow: row.try_get(8)?,
-        seq: u64::try_from(seq).unwrap_or_default(),
+        run: is_run.then_some(run),
+        seq: is_run.then(|| u64::try_from(seq).unwrap_or_default()),
+        workflow: if is_run { Some(row.try_get(8)?) } else { named(Thing::Workflow) },
+        queue: named(Thing::Queue),
+        schedule: named(Thing::Schedule),
+        job: named(Thing::Job),
         at: Timestamp(at),
         actor: row.try_get(4)?,
         verb: row.try_get(5)?,
         step: row.try_get(6)?,
         reason: row.try_get(7)?,
+        detail: detail.map_err(|error| sqlx::Error::Decode(error.into()))?,
     };
     Ok(((at, run, seq, place), line))
 }
@@ -170,7 +284,7 @@ pub(crate) async fn was_done(
     connection: &mut PgConnection,
     run: RunId,
     verb: &str,
-    by: &backstitch_saga::By,
+    by: &By,
     since: Time,
 ) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar(
@@ -179,8 +293,8 @@ pub(crate) async fn was_done(
     )
     .bind(run.0)
     .bind(verb)
-    .bind(super::batch::printable(&by.actor))
-    .bind(super::batch::printable(&by.reason))
+    .bind(printable(&by.actor))
+    .bind(printable(&by.reason))
     .bind(Moment(since))
     .fetch_one(connection)
     .await

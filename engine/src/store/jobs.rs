@@ -11,6 +11,7 @@ use sqlx::query_builder::QueryBuilder;
 use sqlx::{Connection, Row};
 use uuid::Uuid;
 
+use super::acts::{self, Act};
 use super::incidents;
 use super::moment::Moment;
 use super::runs;
@@ -108,6 +109,7 @@ pub(crate) async fn create(
     job: &JobView,
     many: &Many,
     most: i64,
+    act: &Act<'_>,
 ) -> Result<i64, sqlx::Error> {
     let mut transaction = connection.begin().await?;
     let made = sqlx::query(
@@ -117,7 +119,7 @@ pub(crate) async fn create(
     )
     .bind(job.id)
     .bind(namespace)
-    .bind(serde_json::to_string(&job.asked).map_err(|error| sqlx::Error::Encode(error.into()))?)
+    .bind(&act.detail)
     .bind(job.state.as_str())
     .bind(&job.actor)
     .bind(Moment(job.created_at.0))
@@ -145,6 +147,7 @@ pub(crate) async fn create(
         .bind(i32::try_from(total).unwrap_or(i32::MAX))
         .execute(&mut *transaction)
         .await?;
+    acts::add(&mut transaction, act).await?;
     transaction.commit().await?;
     Ok(total)
 }

@@ -31,8 +31,8 @@ pub(crate) async fn guard(
         "-- pauses_guard\n\
          with recent as (select namespace, workflow, fingerprint, count(distinct run_id) as runs, \
            min(opened_at) as first_seen from incidents where resolved_at is null and opened_at >= $3 \
-           group by namespace, workflow, fingerprint having count(distinct run_id) >= $5) \
-         insert into workflow_pauses (namespace, workflow, since, actor, reason, fingerprint, runs) \
+           group by namespace, workflow, fingerprint having count(distinct run_id) >= $5), \
+         paused as (insert into workflow_pauses (namespace, workflow, since, actor, reason, fingerprint, runs) \
          select distinct on (r.namespace, r.workflow) r.namespace, r.workflow, $2, $1, \
            r.runs || ' runs opened incidents of one new cause since ' || \
            to_char(r.first_seen, 'HH24:MI:SS') || ' UTC: suspected bad deploy', r.fingerprint, r.runs \
@@ -43,7 +43,10 @@ pub(crate) async fn guard(
            and p.workflow = r.workflow and p.fingerprint = r.fingerprint) \
          order by r.namespace, r.workflow, r.runs desc \
          on conflict (namespace, workflow) where resumed_at is null do nothing \
-         returning namespace, workflow, reason",
+         returning namespace, workflow, reason), \
+         acted as (insert into acts_beside_runs (namespace, at, kind, name, actor, verb, reason) \
+         select namespace, $2, 'workflow', workflow, $1, 'pause', reason from paused) \
+         select namespace, workflow, reason from paused",
     )
     .bind(actor)
     .bind(Moment(now))

@@ -8,7 +8,7 @@ use super::flow::count;
 use super::moment::Moment;
 
 /// A line of `queues`. Policy and limiter are JSON.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct QueueRow {
     pub(crate) namespace: String,
     pub(crate) queue: String,

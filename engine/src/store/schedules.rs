@@ -2,12 +2,13 @@
 //! made, and what it tells goes into the history with it or not at all.
 
 use backstitch_saga::Time;
-use backstitch_saga::protocol::{ScheduleAct, ScheduleSpec, ScheduleStart, StartOrigin};
+use backstitch_saga::protocol::{ScheduleSpec, ScheduleStart, StartOrigin};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{Connection, Row};
 
+use super::acts::{self, Act};
 use super::moment::Moment;
 use crate::schedules::plan::{State, Told};
 
@@ -85,25 +86,26 @@ pub(crate) async fn create(
     connection: &mut PgConnection,
     row: &ScheduleRow,
     due: Option<Time>,
-    act: &ScheduleAct,
+    act: &Act<'_>,
 ) -> Result<bool, sqlx::Error> {
-    let made: i64 = sqlx::query_scalar(
+    let mut transaction = connection.begin().await?;
+    let made = sqlx::query(
         "-- schedules_create\n\
-         with made as (insert into schedules (namespace, name, spec, state, due_at) values ($1, $2, $3, $4, $5) \
-           on conflict do nothing returning 1), \
-         acted as (insert into schedule_acts (namespace, schedule, at, act) select $1, $2, $6, $7 from made) \
-         select count(*) from made",
+         insert into schedules (namespace, name, spec, state, due_at) values ($1, $2, $3, $4, $5) \
+         on conflict do nothing",
     )
     .bind(&row.namespace)
     .bind(&row.name)
     .bind(text(&row.spec)?)
     .bind(text(&row.state)?)
     .bind(due.map(Moment))
-    .bind(Moment(act.at.0))
-    .bind(text(act)?)
-    .fetch_one(connection)
+    .execute(&mut *transaction)
     .await?;
-    Ok(made == 1)
+    if made.rows_affected() == 1 {
+        acts::add(&mut transaction, act).await?;
+    }
+    transaction.commit().await?;
+    Ok(made.rows_affected() == 1)
 }
 
 /// Writes a schedule as `row` has it, with what it tells and the act that changed it, unless somebody wrote it since
@@ -113,14 +115,15 @@ pub(crate) async fn write(
     row: &ScheduleRow,
     due: Option<Time>,
     told: &[Told],
-    act: Option<&ScheduleAct>,
+    act: Option<&Act<'_>>,
 ) -> Result<Option<i64>, sqlx::Error> {
     let by_hand = |one: &&Told| one.start.origin == StartOrigin::Trigger;
     let key = |one| Some(one).filter(by_hand).and_then(|one| one.key.as_deref());
     let keys: Vec<Option<&str>> = told.iter().map(key).collect();
     let ats: Vec<Moment> = told.iter().map(|one| Moment(one.start.at.0)).collect();
     let starts: Result<Vec<String>, _> = told.iter().map(|one| text(&one.start)).collect();
-    sqlx::query_scalar(
+    let mut transaction = connection.begin().await?;
+    let revision: Option<i64> = sqlx::query_scalar(
         "-- schedules_write\n\
          with written as (update schedules set spec = $4, state = $5, due_at = $6, \
            revision = nextval('schedule_revisions') \
@@ -128,9 +131,7 @@ pub(crate) async fn write(
          told as (insert into schedule_starts (namespace, schedule, key, at, start) \
            select $1, $2, t.key, t.at, t.start from written, \
            unnest($7::text[], $8::timestamptz[], $9::text[]) with ordinality as t(key, at, start, place) \
-           order by t.place), \
-         acted as (insert into schedule_acts (namespace, schedule, at, act) \
-           select $1, $2, $10::timestamptz, $11::text from written where $11::text is not null) \
+           order by t.place) \
          select revision from written",
     )
     .bind(&row.namespace)
@@ -142,57 +143,33 @@ pub(crate) async fn write(
     .bind(keys)
     .bind(ats)
     .bind(starts?)
-    .bind(act.map(|act| Moment(act.at.0)))
-    .bind(act.map(text).transpose()?)
-    .fetch_optional(connection)
-    .await
+    .fetch_optional(&mut *transaction)
+    .await?;
+    if let Some(act) = act.filter(|_| revision.is_some()) {
+        acts::add(&mut transaction, act).await?;
+    }
+    transaction.commit().await?;
+    Ok(revision)
 }
 
 /// Deletes a schedule. Its history and what people did to it stay. Answers whether there was one.
 pub(crate) async fn delete(
     connection: &mut PgConnection,
-    namespace: &str,
-    name: &str,
-    act: &ScheduleAct,
+    act: &Act<'_>,
 ) -> Result<bool, sqlx::Error> {
+    let mut transaction = connection.begin().await?;
     let done = sqlx::query(
-        "-- schedules_delete\n\
-         with gone as (delete from schedules where namespace = $1 and name = $2 returning 1) \
-         insert into schedule_acts (namespace, schedule, at, act) select $1, $2, $3, $4 from gone",
+        "-- schedules_delete\ndelete from schedules where namespace = $1 and name = $2",
     )
-    .bind(namespace)
-    .bind(name)
-    .bind(Moment(act.at.0))
-    .bind(text(act)?)
-    .execute(connection)
+    .bind(act.namespace)
+    .bind(act.name)
+    .execute(&mut *transaction)
     .await?;
+    if done.rows_affected() == 1 {
+        acts::add(&mut transaction, act).await?;
+    }
+    transaction.commit().await?;
     Ok(done.rows_affected() == 1)
-}
-
-/// What people did to a schedule, newest first, before the act `before`.
-pub(crate) async fn acts(
-    connection: &mut PgConnection,
-    namespace: &str,
-    name: &str,
-    before: Option<i64>,
-    limit: i64,
-) -> Result<Vec<(i64, ScheduleAct)>, sqlx::Error> {
-    let rows = sqlx::query(
-        "-- schedule_acts_list\n\
-         select id, act from schedule_acts where namespace = $1 and schedule = $2 and id < $3 \
-         order by id desc limit $4",
-    )
-    .bind(namespace)
-    .bind(name)
-    .bind(before.unwrap_or(i64::MAX))
-    .bind(limit)
-    .fetch_all(connection)
-    .await?;
-    let line = |row: &PgRow| {
-        let id: i64 = row.try_get(0)?;
-        Ok((id, read(row.try_get(1)?, || format!("table schedule_acts, id {id}, column act"))?))
-    };
-    rows.iter().map(line).collect()
 }
 
 /// The history of a schedule, newest first, before the line `before`.

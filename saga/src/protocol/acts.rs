@@ -3,7 +3,16 @@
 use serde::{Deserialize, Serialize};
 
 use super::Plan;
-use crate::{Payload, RunId};
+use crate::{Payload, RunId, Timestamp};
+
+/// The body of acts that need nothing but a reason.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Reason {
+    /// Why; kept with the act, and in the history of what it is done to.
+    pub reason: String,
+}
 
 /// `POST /v1/runs/{id}/pause` and `/resume`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -16,6 +25,18 @@ pub struct PauseRun {
     /// and `/resume` takes away all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+}
+
+/// Why a queue or a schedule is paused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Paused {
+    /// Since when.
+    pub since: Timestamp,
+    /// By whom.
+    pub actor: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// `POST /v1/runs/{id}/steps/{step}/retry`.

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Failure, Scope, State, StepView};
-use crate::{Action, RunId, Span, StepPath, Time, Timestamp};
+use crate::{Action, Payload, RunId, Span, StepPath, Time, Timestamp};
 
 /// An incident: the run and the incident's number in it. Text form `{run}-{number}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -190,15 +190,6 @@ pub struct IncidentView {
     /// What people wrote about it, oldest first: the last 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<IncidentNote>,
-}
-
-/// `POST /v1/incidents/{incident}/mark-compensated`, `/cancel` and `/abandon`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct ActOnIncident {
-    /// Why; kept in the history of the run.
-    pub reason: String,
 }
 
 /// `POST /v1/incidents/{incident}/compensate`.
@@ -394,27 +385,74 @@ pub struct KindCount {
     pub oldest: Timestamp,
 }
 
-/// One line of `GET /v1/acts`: what somebody did to a run.
+/// Which acts to list. Nothing is both a queue and a schedule.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ActFilter {
+    /// Only by this person.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+    /// Only on this run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunId>,
+    /// Only on this workflow and its runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<String>,
+    /// Only on this queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+    /// Only on this schedule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
+    /// Only on this job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
+    /// Only this verb.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verb: Option<String>,
+    /// Only at this instant or later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<Timestamp>,
+    /// Only before this instant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<Timestamp>,
+}
+
+/// One line of `GET /v1/acts`: what somebody did, to a run or to what one of the first members names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ActLine {
     /// The run.
-    pub run: RunId,
-    /// Its workflow.
-    pub workflow: String,
-    /// The record of its history that says so.
-    pub seq: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunId>,
+    /// The record of the run's history that says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
+    /// The workflow, of the run or by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<String>,
+    /// The queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+    /// The schedule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
+    /// The job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
     /// When.
     pub at: Timestamp,
-    /// Who.
+    /// Who; `backstitch` when the guard against a bad deploy did it.
     pub actor: String,
-    /// What: `retry`, `compensate`, `mark-compensated`, `cancel`, `kill`, …
+    /// What: `retry`, `compensate`, `mark-compensated`, `cancel`, `kill`, `pause`, `put`, …
     pub verb: String,
     /// The step or item, where it was about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<String>,
-    /// Why.
+    /// Why; may be empty where no reason is asked for.
     pub reason: String,
+    /// What was put, where something was: the policy of a queue, the spec of a schedule, the request for a job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<Payload>,
 }
 
 #[cfg(test)]

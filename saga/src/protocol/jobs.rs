@@ -249,12 +249,3 @@ pub struct JobItem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acted_at: Option<Timestamp>,
 }
-
-/// `POST /v1/jobs/{job}/pause`, `/resume` and `/stop`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct ActOnJob {
-    /// Why.
-    pub reason: String,
-}

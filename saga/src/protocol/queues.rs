@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Paused;
 use crate::{Span, Timestamp};
 
 /// `PUT /v1/queues/{name}`: what a queue is allowed. What is left out is not limited.
@@ -120,7 +121,7 @@ pub struct QueueView {
     pub changed_by: String,
     /// Nothing is handed out until a person resumes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub paused: Option<QueuePaused>,
+    pub paused: Option<Paused>,
     /// Tasks that workers hold, or are about to get.
     pub held: u32,
     /// Tasks on offer that nobody holds; counted up to 1,000.
@@ -136,18 +137,6 @@ pub struct QueueView {
     /// How its retry budget stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_budget: Option<BudgetView>,
-}
-
-/// Why a queue is paused.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct QueuePaused {
-    /// Since when.
-    pub since: Timestamp,
-    /// By whom.
-    pub actor: String,
-    /// Why.
-    pub reason: String,
 }
 
 /// How a breaker stands.
@@ -191,13 +180,4 @@ pub struct BudgetView {
     pub retries: u32,
     /// Retries that may be handed out now.
     pub left: u32,
-}
-
-/// `POST /v1/queues/{name}/pause` and the like.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct ActOnQueue {
-    /// Why.
-    pub reason: String,
 }

@@ -118,15 +118,6 @@ pub struct CompensateRun {
     pub force: bool,
 }
 
-/// `POST /v1/runs/{id}/cancel`, `/kill`, `/retry` and `/steps/{step}/mark-compensated`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct ActOnRun {
-    /// Why; kept in the history.
-    pub reason: String,
-}
-
 /// What a compensation would do, or does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Labels, each_key_once};
+use super::{Labels, Paused, each_key_once};
 use crate::{Payload, RunId, Span, Timestamp};
 
 /// `PUT /v1/schedules/{name}`: when to start what.
@@ -92,7 +92,7 @@ pub struct ScheduleView {
     pub spec: ScheduleSpec,
     /// Set while it is paused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub paused: Option<ScheduleAct>,
+    pub paused: Option<Paused>,
     /// The next start, before jitter; none while it is paused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<NextStart>,
@@ -135,24 +135,6 @@ pub struct ScheduleLine {
     pub waiting: u32,
     /// What became of all starts so far.
     pub counts: ScheduleCounts,
-}
-
-/// Something that a person did to a schedule.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct ScheduleAct {
-    /// When.
-    pub at: Timestamp,
-    /// `put`, `pause`, `resume`, `trigger`, `backfill`, `delete`.
-    pub act: String,
-    /// Who.
-    pub actor: String,
-    /// Why; may be empty where no reason is needed.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub reason: String,
-    /// What was put.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub spec: Option<Box<ScheduleSpec>>,
 }
 
 /// How many starts came to what.
@@ -301,15 +283,6 @@ pub struct ScheduleStart {
     /// Who wanted it, where a person did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actor: Option<String>,
-}
-
-/// `POST /v1/schedules/{name}/pause` and `/resume`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct ActOnSchedule {
-    /// Why; kept with the schedule.
-    pub reason: String,
 }
 
 /// `POST /v1/schedules/{name}/trigger`: a start now, also of a paused schedule.

@@ -106,7 +106,7 @@ async fn the_canary_must_prove_itself_first() {
     let oldest_first: Vec<_> = items.iter().map(|item| item["position"].as_u64()).collect();
     assert_eq!(oldest_first, (1..=7).map(Some).collect::<Vec<_>>());
     let reason = format!("retry by ann: fixed (job {id})");
-    assert_eq!(audit(&server, "actor=ann&").await, vec![reason; 7]);
+    assert_eq!(audit(&server, "actor=ann&verb=retry&").await, vec![reason; 7]);
     assert_eq!(server.get("/v1/incidents?state=open").await.json()["items"], json!([]));
     server.stopped().await;
 }
@@ -196,7 +196,7 @@ async fn an_act_that_is_repeated_after_a_crash_is_one_act() {
     }
     let job = server.get(&format!("/v1/jobs/{id}")).await.json();
     assert_eq!((&job["progress"]["done"], &job["progress"]["refused"]), (&json!(2), &json!(0)));
-    assert_eq!(audit(&server, "").await.len(), 2, "one act for each");
+    assert_eq!(audit(&server, "verb=retry&").await.len(), 2, "one act for each");
     assert_eq!(claim(&hand, 2).await.len(), 2);
     server.stopped().await;
 }
@@ -245,6 +245,10 @@ async fn a_job_is_paused_stopped_and_refused() {
     assert_eq!(
         (&stopped.json()["state"], stopped.json()["ended_at"].is_string()),
         (&json!("stopped"), true)
+    );
+    assert_eq!(
+        audit(&server, &format!("job={id}&")).await,
+        ["stop by ann: enough", "pause by ann: wait", "create by ann: gone"]
     );
     assert_eq!(
         server.get("/v1/incidents?state=open").await.json()["items"].as_array().unwrap().len(),

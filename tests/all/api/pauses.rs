@@ -68,7 +68,12 @@ async fn runs_of_a_paused_workflow_are_accepted_and_held() {
     );
     assert!(!started(&server, "order").await.1);
     let_go(&server, &hand, 4).await;
-    assert_eq!(audit(&server, "verb=resume&").await, ["resume by ann: it is back"; 3]);
+    // Three runs and the workflow.
+    assert_eq!(audit(&server, "verb=resume&").await, ["resume by ann: it is back"; 4]);
+    let acts = server.get("/v1/acts?workflow=order").await.json()["items"].clone();
+    let own = acts.as_array().unwrap().iter().filter(|act| act["run"].is_null());
+    let own: Vec<&Value> = own.map(|act| &act["verb"]).collect();
+    assert_eq!(own, ["resume", "pause"], "asked again it is no act");
     let none = server.post("/v1/workflows/none/pause", r#"{"reason":"?"}"#).await;
     assert_eq!(none.problem(404), "unknown_workflow");
     let blank = server.post("/v1/workflows/order/pause", r#"{"reason":" "}"#).await;

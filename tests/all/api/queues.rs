@@ -2,7 +2,7 @@
 
 use backstitch_api::Access;
 use backstitch_tests::server::{Server, send, with_json};
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[tokio::test]
 async fn a_queue_is_governed_paused_opened_and_let_go() {
@@ -43,5 +43,16 @@ async fn a_queue_is_governed_paused_opened_and_let_go() {
     for status in [204, 404] {
         assert_eq!(send(server.request("DELETE", "/v1/queues/erp")).await.status, status);
     }
+    let acts = super::incidents::all(&server, "/v1/acts?queue=erp&").await;
+    let acts: Vec<(&Value, &Value)> =
+        acts.iter().map(|act| (&act["verb"], &act["reason"])).collect();
+    let (maintenance, none) = (json!("maintenance"), json!(""));
+    let verbs = ["delete", "close", "open", "put", "put"].map(|verb| json!(verb));
+    let reasons = [&none, &maintenance, &maintenance, &none, &none];
+    assert_eq!(acts, verbs.iter().zip(reasons).collect::<Vec<_>>());
+    let put = server.get("/v1/acts?queue=erp&verb=put").await.json();
+    assert_eq!(put["items"][1]["detail"]["concurrency"], 5, "{put}");
+    let both = server.get("/v1/acts?queue=erp&schedule=erp").await.json();
+    assert_eq!(both["items"], json!([]), "nothing is both");
     server.stopped().await;
 }

@@ -1,7 +1,7 @@
 //! Schedules over HTTP: every verb, every kind of mistake, and starts that come by themselves.
 
 use backstitch_api::Access;
-use backstitch_saga::protocol::{BackfillSchedule, Overlap, ScheduleSpec, StartOutcome};
+use backstitch_saga::protocol::{ActFilter, BackfillSchedule, Overlap, ScheduleSpec, StartOutcome};
 use backstitch_sdk::Client;
 use backstitch_tests::node::{Hand, NS, chain};
 use backstitch_tests::server::{Answer, Server, send, with_json};
@@ -64,13 +64,12 @@ async fn a_schedule_is_put_shown_listed_and_deleted() {
     assert_eq!(send(server.request("DELETE", NIGHTLY)).await.status, 204);
     assert_eq!(server.get(NIGHTLY).await.problem(404), "unknown_schedule");
     // What was done to it is still known; the same put again was no act.
-    let acts = server.get(&format!("{NIGHTLY}/acts")).await.json()["items"].clone();
+    let acts = server.get("/v1/acts?schedule=nightly").await.json()["items"].clone();
     let acts = acts.as_array().unwrap().iter();
     let acts: Vec<(&str, &Value)> =
-        acts.map(|one| (one["act"].as_str().unwrap(), &one["spec"]["overlap"])).collect();
+        acts.map(|one| (one["verb"].as_str().unwrap(), &one["detail"]["overlap"])).collect();
     let (queue, skip) = (json!("queue"), json!("skip"));
     assert_eq!(acts, [("delete", &Value::Null), ("put", &queue), ("put", &skip)]);
-    assert_eq!(server.get("/v1/schedules/none/acts").await.problem(404), "unknown_schedule");
     assert_eq!(send(server.request("DELETE", NIGHTLY)).await.problem(404), "unknown_schedule");
     server.stopped().await;
 }
@@ -272,8 +271,9 @@ async fn the_client_puts_pauses_and_makes_up_for_what_was_missed() {
     assert!(resumed.paused.is_none() && resumed.next.is_some());
     let triggered = client.trigger_schedule("busy", None, "one more").await.unwrap();
     assert_eq!(triggered.start.unwrap().outcome, StartOutcome::Started);
-    let acts = client.schedule_acts("busy").all().await.unwrap();
-    let acts: Vec<&str> = acts.iter().map(|one| one.act.as_str()).collect();
+    let filter = ActFilter { schedule: Some("busy".to_owned()), ..ActFilter::default() };
+    let acts = client.acts(&filter).all().await.unwrap();
+    let acts: Vec<&str> = acts.iter().map(|one| one.verb.as_str()).collect();
     assert_eq!(acts, ["trigger", "resume", "backfill", "pause", "put"]);
     client.delete_schedule("busy").await.unwrap();
     assert_eq!(client.schedule("busy").await.unwrap_err().code(), Some("unknown_schedule"));

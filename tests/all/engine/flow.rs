@@ -6,8 +6,8 @@ use backstitch_engine::{Chore, Engine, QueueAct};
 use backstitch_saga::protocol::{
     BreakerPolicy, BreakerState, FailureKind, Outcome, QueuePolicy, Rate, RetryBudget, TaskOffer,
 };
-use backstitch_saga::{By, RunId, Span};
-use backstitch_tests::node::{Hand, NS, chain, metric, node, start};
+use backstitch_saga::{RunId, Span};
+use backstitch_tests::node::{Hand, NS, by, chain, metric, node, start};
 use backstitch_tests::postgres::database;
 use sqlx::{Connection, PgConnection};
 
@@ -23,7 +23,7 @@ async fn governed(url: &str, nodes: usize, policy: &QueuePolicy) -> Vec<Engine> 
         engines.push(node(url, change).await);
     }
     engines[0].register(NS, &chain("one", &["a"])).await.unwrap();
-    engines[0].set_queue(NS, QUEUE, policy, "ann").await.unwrap();
+    engines[0].set_queue(NS, QUEUE, policy, &by("set")).await.unwrap();
     for engine in &engines {
         engine.run_once(Chore::KeepQueues).await.unwrap();
     }
@@ -31,8 +31,7 @@ async fn governed(url: &str, nodes: usize, policy: &QueuePolicy) -> Vec<Engine> 
 }
 
 async fn act(engine: &Engine, act: QueueAct) {
-    let by = By { actor: "ann".into(), reason: "a test".to_owned() };
-    engine.act_on_queue(NS, QUEUE, act, &by).await.unwrap();
+    engine.act_on_queue(NS, QUEUE, act, &by("a test")).await.unwrap();
 }
 
 async fn starts(engine: &Engine, count: usize) -> Vec<RunId> {
@@ -348,7 +347,7 @@ async fn tasks_that_waited_before_the_policy_are_governed_and_after_it_free() {
     engine.register(NS, &chain("one", &["a"])).await.unwrap();
     starts(&engine, 6).await;
     let policy = QueuePolicy { concurrency: Some(2), ..QueuePolicy::default() };
-    engine.set_queue(NS, QUEUE, &policy, "ann").await.unwrap();
+    engine.set_queue(NS, QUEUE, &policy, &by("set")).await.unwrap();
     engine.run_once(Chore::KeepQueues).await.unwrap();
     let hand = Hand::new(&engine);
     let mut held = Vec::new();
@@ -357,7 +356,7 @@ async fn tasks_that_waited_before_the_policy_are_governed_and_after_it_free() {
     }
     assert!(hand.claim(10, Span::millis(300)).await.is_empty());
     assert_eq!(engine.queue(NS, QUEUE).await.unwrap().held, 2);
-    engine.remove_queue(NS, QUEUE).await.unwrap();
+    engine.remove_queue(NS, QUEUE, &by("lift")).await.unwrap();
     while held.len() < 6 {
         held.extend(hand.claim(10, Span::secs(10)).await);
     }

@@ -6,8 +6,8 @@ use backstitch_engine::{Chore, Engine, RunFilter};
 use backstitch_saga::protocol::{
     BackfillSchedule, Outcome, Overlap, RunLine, ScheduleSpec, ScheduleStart, StartOutcome, State,
 };
-use backstitch_saga::{By, RunId, Span, Time, Timestamp};
-use backstitch_tests::node::{Hand, NS, chain, json, node};
+use backstitch_saga::{RunId, Span, Time, Timestamp};
+use backstitch_tests::node::{Hand, NS, by, chain, json, node};
 use backstitch_tests::postgres::database;
 use sqlx::{Connection, PgConnection};
 
@@ -22,10 +22,6 @@ struct Stage {
     base: i64,
 }
 
-fn by() -> By {
-    By { actor: "ann".into(), reason: "a test".to_owned() }
-}
-
 async fn quiet(url: &str) -> Engine {
     node(url, |options| options.tuning.schedules_every = Duration::from_secs(3_600)).await
 }
@@ -38,7 +34,7 @@ impl Stage {
         let text = r#"{"cron":"* * * * *","workflow":"one","catch_up":"1d"}"#;
         let mut spec: ScheduleSpec = serde_json::from_str(text).unwrap();
         change(&mut spec);
-        engine.put_schedule(NS, NAME, spec, &by()).await.unwrap();
+        engine.put_schedule(NS, NAME, spec, &by("a test")).await.unwrap();
         let mut connection = PgConnection::connect(&url).await.unwrap();
         let sql =
             "select (extract(epoch from date_trunc('minute', clock_timestamp())) * 1000)::bigint";
@@ -241,7 +237,7 @@ async fn what_no_engine_was_there_for_is_missed_and_can_be_backfilled() {
         dry_run: false,
     };
     for again in [false, true] {
-        let plan = stage.engine.backfill_schedule(NS, NAME, &ask, &by()).await.unwrap();
+        let plan = stage.engine.backfill_schedule(NS, NAME, &ask, &by("a test")).await.unwrap();
         assert_eq!((plan.count, &plan.instants), (1, &vec![at]));
         assert_eq!(stage.looks_again().await, 1);
         if !again {
@@ -279,7 +275,7 @@ async fn a_schedule_runs_by_itself() {
     engine.register(NS, &chain("one", &["a"])).await.unwrap();
     let text = r#"{"cron":"* * * * * *","workflow":"one","overlap":"allow"}"#;
     let spec: ScheduleSpec = serde_json::from_str(text).unwrap();
-    engine.put_schedule(NS, NAME, spec, &by()).await.unwrap();
+    engine.put_schedule(NS, NAME, spec, &by("a test")).await.unwrap();
     let limit = tokio::time::Instant::now() + Duration::from_secs(30);
     loop {
         let starts = engine.schedule_starts(NS, NAME, None, 100).await.unwrap().items;
@@ -300,7 +296,7 @@ async fn a_node_that_dies_leaves_no_instant_out() {
     first.register(NS, &chain("one", &["a"])).await.unwrap();
     let text = r#"{"cron":"* * * * * *","workflow":"one","overlap":"allow"}"#;
     let spec: ScheduleSpec = serde_json::from_str(text).unwrap();
-    first.put_schedule(NS, NAME, spec, &by()).await.unwrap();
+    first.put_schedule(NS, NAME, spec, &by("a test")).await.unwrap();
     let started = async || second.schedule(NS, NAME).await.unwrap().counts.started;
     while started().await < 2 {
         tokio::task::yield_now().await;
@@ -311,7 +307,7 @@ async fn a_node_that_dies_leaves_no_instant_out() {
         assert!(tokio::time::Instant::now() < limit, "nobody goes on");
         tokio::task::yield_now().await;
     }
-    second.pause_schedule(NS, NAME, &by()).await.unwrap();
+    second.pause_schedule(NS, NAME, &by("a test")).await.unwrap();
     let starts = second.schedule_starts(NS, NAME, None, 100).await.unwrap().items;
     let instants: Vec<i64> = starts.iter().map(|one| one.scheduled_for.0.0).collect();
     assert!(instants.windows(2).all(|two| two[0] - two[1] == 1_000), "{instants:?}");

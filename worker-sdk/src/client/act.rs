@@ -1,7 +1,7 @@
 //! Acting on runs by hand. Every act needs a reason; it stands in the run's history. Each is sent under a key of its
 //! own, so that it is done once however often the network fails it.
 
-use backstitch_saga::protocol::{ActOnRun, CompensateRun, Plan, RunView, Scope};
+use backstitch_saga::protocol::{CompensateRun, Plan, RunView, Scope};
 use backstitch_saga::{RunId, StepPath};
 
 use super::{Client, ClientError, read};
@@ -51,8 +51,7 @@ impl Client {
         force: bool,
     ) -> Result<RunView, ClientError> {
         let body = CompensateRun { scope, reason: reason.to_owned(), dry_run: false, force };
-        let request = self.post_once(&format!("v1/runs/{run}/compensate"), &body)?;
-        read(self.send(request).await?)
+        self.send_act(&format!("v1/runs/{run}/compensate"), &body).await
     }
 
     /// Stops a run and undoes what it did.
@@ -94,8 +93,6 @@ impl Client {
     }
 
     async fn act(&self, run: RunId, verb: &str, reason: &str) -> Result<RunView, ClientError> {
-        let body = ActOnRun { reason: reason.to_owned() };
-        let request = self.post_once(&format!("v1/runs/{run}/{verb}"), &body)?;
-        read(self.send(request).await?)
+        self.send_reason(&format!("v1/runs/{run}/{verb}"), reason).await
     }
 }

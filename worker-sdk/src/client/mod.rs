@@ -3,10 +3,15 @@
 
 mod act;
 mod error;
+mod incidents;
+mod jobs;
+mod queues;
 mod runs;
 mod schedules;
 mod signals;
 mod start;
+mod start_requests;
+mod watch;
 mod workflows;
 
 use std::fmt;
@@ -14,13 +19,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstitch_saga::protocol::{
-    ClaimTasks, ClaimedTasks, CompleteTasks, Heartbeat, HeartbeatTasks, Problem, TaskAnswer,
-    TaskAnswers, TaskReport,
+    ClaimTasks, ClaimedTasks, CompleteTasks, Heartbeat, HeartbeatTasks, Problem, Reason,
+    TaskAnswer, TaskAnswers, TaskReport,
 };
 use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use uuid::Uuid;
 
 pub use error::{ClientError, NoResult};
@@ -101,6 +107,29 @@ impl Client {
         Ok(self)
     }
 
+    /// Works in this namespace of an open server. With an API key its namespace is the key's.
+    ///
+    /// # Errors
+    /// [`ClientError::Setup`] when it cannot stand in an HTTP header.
+    pub fn namespace(self, name: &str) -> Result<Client, ClientError> {
+        self.header("backstitch-namespace", name)
+    }
+
+    /// Acts under this name on an open server. With an API key its name counts.
+    ///
+    /// # Errors
+    /// [`ClientError::Setup`] when it cannot stand in an HTTP header.
+    pub fn actor(self, name: &str) -> Result<Client, ClientError> {
+        self.header("backstitch-actor", name)
+    }
+
+    fn header(mut self, header: &'static str, value: &str) -> Result<Client, ClientError> {
+        let value = HeaderValue::from_str(value)
+            .map_err(|_| ClientError::Setup(format!("{header}: no header value: {value:?}")))?;
+        self.headers.insert(header, value);
+        Ok(self)
+    }
+
     /// How often a request is sent in all before its error is given back; 5 without it.
     #[must_use]
     pub fn tries(mut self, tries: u32) -> Client {
@@ -175,6 +204,29 @@ impl Client {
         Ok(self.post(path, body)?.header("idempotency-key", Uuid::new_v4().to_string()))
     }
 
+    /// Acts, once however often the network fails it.
+    async fn send_act<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        read(self.send(self.post_once(path, body)?).await?)
+    }
+
+    /// Acts where a reason is all that is needed.
+    async fn send_reason<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        reason: &str,
+    ) -> Result<T, ClientError> {
+        self.send_act(path, &Reason { reason: reason.to_owned() }).await
+    }
+
+    /// Reads something.
+    async fn read_from<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        read(self.send(self.get(path)?).await?)
+    }
+
     /// Sends a request that is safe to repeat, again while that may help.
     async fn send(&self, request: RequestBuilder) -> Result<Answer, ClientError> {
         self.repeatedly(request, self.tries, Answer::successful).await
@@ -240,6 +292,16 @@ impl Answer {
         body.truncate(body.floor_char_boundary(2_048));
         ClientError::Unexpected { status: self.status.as_u16(), body }
     }
+}
+
+/// The members of a filter as query parameters.
+fn parameters(filter: &impl Serialize) -> Vec<(String, String)> {
+    let Ok(Value::Object(members)) = serde_json::to_value(filter) else { return Vec::new() };
+    let text = |value| match value {
+        Value::String(text) => text,
+        other => other.to_string(),
+    };
+    members.into_iter().map(|(name, value)| (name, text(value))).collect()
 }
 
 fn read<T: DeserializeOwned>(answer: Answer) -> Result<T, ClientError> {

@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 
-use backstitch_saga::RunId;
-use backstitch_saga::protocol::{HistoryEntry, Outcome, Page, RunLine, RunView, State, StepView};
+use backstitch_saga::protocol::{
+    HistoryEntry, Outcome, Page, RunLine, RunView, State, StepView, Why,
+};
+use backstitch_saga::{RunId, Timestamp};
 use futures::Stream;
 use serde::de::DeserializeOwned;
 
@@ -13,7 +15,7 @@ use super::{Client, ClientError, read};
 /// Which runs to list, newest first.
 #[derive(Clone, Debug, Default)]
 pub struct RunQuery {
-    parameters: Vec<(&'static str, String)>,
+    parameters: Vec<(String, String)>,
 }
 
 impl RunQuery {
@@ -23,8 +25,8 @@ impl RunQuery {
         RunQuery::default()
     }
 
-    fn with(mut self, name: &'static str, value: impl Into<String>) -> RunQuery {
-        self.parameters.push((name, value.into()));
+    fn with(mut self, name: &str, value: impl Into<String>) -> RunQuery {
+        self.parameters.push((name.to_owned(), value.into()));
         self
     }
 
@@ -64,6 +66,36 @@ impl RunQuery {
         self.with("condition", condition)
     }
 
+    /// Only with this correlation id.
+    #[must_use]
+    pub fn correlation_id(self, id: &str) -> RunQuery {
+        self.with("correlation_id", id)
+    }
+
+    /// Only those with an open incident, or without.
+    #[must_use]
+    pub fn incident(self, open: bool) -> RunQuery {
+        self.with("incident", open.to_string())
+    }
+
+    /// Only those with a step that may have happened in this system: the queue on which its tasks are offered.
+    #[must_use]
+    pub fn unknown_in(self, queue: &str) -> RunQuery {
+        self.with("unknown_in", queue)
+    }
+
+    /// Only those started at `from` or later and before `to`.
+    #[must_use]
+    pub fn started(self, from: Timestamp, to: Timestamp) -> RunQuery {
+        self.with("started_from", from.0.to_string()).with("started_to", to.0.to_string())
+    }
+
+    /// Only those ended at `from` or later and before `to`.
+    #[must_use]
+    pub fn ended(self, from: Timestamp, to: Timestamp) -> RunQuery {
+        self.with("ended_from", from.0.to_string()).with("ended_to", to.0.to_string())
+    }
+
     /// How many a page has, 1 to 1,000.
     #[must_use]
     pub fn limit(self, limit: u32) -> RunQuery {
@@ -89,6 +121,14 @@ impl Client {
         read(self.send(request).await?)
     }
 
+    /// What a run waits for.
+    ///
+    /// # Errors
+    /// A problem `unknown_run`.
+    pub async fn why(&self, run: RunId) -> Result<Why, ClientError> {
+        read(self.send(self.get(&format!("v1/runs/{run}/why"))?).await?)
+    }
+
     /// Runs, newest first.
     #[must_use]
     pub fn runs(&self, query: RunQuery) -> Pages<RunLine> {
@@ -104,7 +144,8 @@ impl Client {
     /// The items of a map step, only those in `state` when given.
     #[must_use]
     pub fn items(&self, run: RunId, step: &str, state: Option<&str>) -> Pages<StepView> {
-        let parameters = state.map(|state| ("state", state.to_owned())).into_iter().collect();
+        let parameters =
+            state.map(|state| ("state".to_owned(), state.to_owned())).into_iter().collect();
         Pages::new(self, format!("v1/runs/{run}/steps/{step}/items"), parameters)
     }
 }
@@ -114,7 +155,7 @@ impl Client {
 pub struct Pages<T> {
     client: Client,
     path: String,
-    parameters: Vec<(&'static str, String)>,
+    parameters: Vec<(String, String)>,
     next: Next,
     elements: PhantomData<fn() -> T>,
 }
@@ -130,7 +171,7 @@ impl<T: DeserializeOwned> Pages<T> {
     pub(super) fn new(
         client: &Client,
         path: String,
-        parameters: Vec<(&'static str, String)>,
+        parameters: Vec<(String, String)>,
     ) -> Pages<T> {
         Pages { client: client.clone(), path, parameters, next: Next::First, elements: PhantomData }
     }

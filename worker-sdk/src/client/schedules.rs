@@ -1,8 +1,8 @@
 //! Schedules: putting them, and what operators do with them.
 
 use backstitch_saga::protocol::{
-    ActOnSchedule, BackfillPlan, BackfillSchedule, NextStarts, Overlap, ScheduleAct, ScheduleLine,
-    ScheduleSpec, ScheduleStart, ScheduleView, TriggerSchedule, Triggered,
+    BackfillPlan, BackfillSchedule, NextStarts, Overlap, Reason, ScheduleLine, ScheduleSpec,
+    ScheduleStart, ScheduleView, TriggerSchedule, Triggered,
 };
 use reqwest::Method;
 use serde::Serialize;
@@ -44,12 +44,6 @@ impl Client {
         Pages::new(self, format!("v1/schedules/{name}/starts"), Vec::new())
     }
 
-    /// What people did to a schedule, newest first; also to one that is deleted by now.
-    #[must_use]
-    pub fn schedule_acts(&self, name: &str) -> Pages<ScheduleAct> {
-        Pages::new(self, format!("v1/schedules/{name}/acts"), Vec::new())
-    }
-
     /// The next `count` starts of a schedule, 1 to 1,000.
     ///
     /// # Errors
@@ -81,7 +75,7 @@ impl Client {
         name: &str,
         reason: &str,
     ) -> Result<ScheduleView, ClientError> {
-        let body = ActOnSchedule { reason: reason.to_owned() };
+        let body = Reason { reason: reason.to_owned() };
         self.act_on_schedule(name, "pause", &body).await
     }
 
@@ -94,7 +88,7 @@ impl Client {
         name: &str,
         reason: &str,
     ) -> Result<ScheduleView, ClientError> {
-        let body = ActOnSchedule { reason: reason.to_owned() };
+        let body = Reason { reason: reason.to_owned() };
         self.act_on_schedule(name, "resume", &body).await
     }
 
@@ -130,7 +124,6 @@ impl Client {
         verb: &str,
         body: &impl Serialize,
     ) -> Result<T, ClientError> {
-        let request = self.post_once(&format!("v1/schedules/{name}/{verb}"), body)?;
-        read(self.send(request).await?)
+        self.send_act(&format!("v1/schedules/{name}/{verb}"), body).await
     }
 }

@@ -7,7 +7,7 @@ use backstitch_saga::protocol::{
 use backstitch_saga::{Payload, RunId, StepPath};
 use serde::Serialize;
 
-use super::{Client, ClientError, read};
+use super::{Client, ClientError};
 
 impl Client {
     /// Sends a signal to a run: the output of the step that waits for it. The first of its name counts.
@@ -127,14 +127,6 @@ impl Client {
         let (from, reason) = (from.to_owned(), String::new());
         let body = RerunRun { from, reason, input: None, force: false, dry_run: true };
         self.send_act(&format!("v1/runs/{run}/rerun"), &body).await
-    }
-
-    async fn send_act<T: serde::de::DeserializeOwned>(
-        &self,
-        path: &str,
-        body: &impl Serialize,
-    ) -> Result<T, ClientError> {
-        read(self.send(self.post_once(path, body)?).await?)
     }
 }
 

@@ -1,8 +1,12 @@
 //! Registering and reading workflow definitions.
 
-use backstitch_saga::protocol::WorkflowView;
+use backstitch_saga::protocol::{
+    MigratedRun, MigrationCheck, MigrationView, NewMigration, Page, PauseView, VersionLoad,
+    WorkflowView,
+};
 use backstitch_saga::{Definition, Violation};
 use reqwest::{Method, StatusCode};
+use uuid::Uuid;
 
 use super::{Client, ClientError, Pages, read};
 use crate::Workflow;
@@ -79,5 +83,113 @@ impl Client {
     pub async fn workflow(&self, name: &str, version: u32) -> Result<WorkflowView, ClientError> {
         let request = self.get(&format!("v1/workflows/{name}/versions/{version}"))?;
         read(self.send(request).await?)
+    }
+
+    /// Holds the new runs of a workflow. Answers the newest pauses, as [`Client::pauses`].
+    ///
+    /// # Errors
+    /// A problem, such as `unknown_workflow`.
+    pub async fn pause_workflow(
+        &self,
+        name: &str,
+        reason: &str,
+    ) -> Result<Vec<PauseView>, ClientError> {
+        self.turn(name, "pause", reason).await
+    }
+
+    /// Lets a paused workflow go on. Answers the newest pauses.
+    ///
+    /// # Errors
+    /// A problem, such as `unknown_workflow`.
+    pub async fn resume_workflow(
+        &self,
+        name: &str,
+        reason: &str,
+    ) -> Result<Vec<PauseView>, ClientError> {
+        self.turn(name, "resume", reason).await
+    }
+
+    /// Pauses of workflows, newest first, also those that are over.
+    #[must_use]
+    pub fn pauses(&self) -> Pages<PauseView> {
+        Pages::new(self, "v1/pauses".to_owned(), Vec::new())
+    }
+
+    /// Which of its runs in flight are on which version of a workflow.
+    #[must_use]
+    pub fn drain_status(&self, name: &str) -> Pages<VersionLoad> {
+        Pages::new(self, format!("v1/workflows/{name}/drain"), Vec::new())
+    }
+
+    /// Checks whether runs in flight could be moved to another version, page by page; nothing is written.
+    ///
+    /// # Errors
+    /// A problem with everything that is wrong.
+    pub async fn check_migration(
+        &self,
+        name: &str,
+        asked: &NewMigration,
+    ) -> Result<MigrationCheck, ClientError> {
+        let asked = NewMigration { dry_run: true, ..asked.clone() };
+        self.send_act(&format!("v1/workflows/{name}/migrations"), &asked).await
+    }
+
+    /// Moves runs in flight to another version.
+    ///
+    /// # Errors
+    /// A problem, such as `migration_under_way`.
+    pub async fn migrate(
+        &self,
+        name: &str,
+        asked: &NewMigration,
+    ) -> Result<MigrationView, ClientError> {
+        let asked = NewMigration { dry_run: false, ..asked.clone() };
+        self.send_act(&format!("v1/workflows/{name}/migrations"), &asked).await
+    }
+
+    /// Migrations of a workflow, newest first.
+    #[must_use]
+    pub fn migrations(&self, name: &str) -> Pages<MigrationView> {
+        Pages::new(self, format!("v1/workflows/{name}/migrations"), Vec::new())
+    }
+
+    /// One migration as it stands.
+    ///
+    /// # Errors
+    /// A problem `unknown_migration`.
+    pub async fn migration(&self, name: &str, id: Uuid) -> Result<MigrationView, ClientError> {
+        self.read_from(&format!("v1/workflows/{name}/migrations/{id}")).await
+    }
+
+    /// What became of each run of a migration, only those with `result` when given.
+    #[must_use]
+    pub fn migrated_runs(&self, name: &str, id: Uuid, result: Option<&str>) -> Pages<MigratedRun> {
+        let result = result.map(|result| ("result".to_owned(), result.to_owned()));
+        let path = format!("v1/workflows/{name}/migrations/{id}/runs");
+        Pages::new(self, path, result.into_iter().collect())
+    }
+
+    /// Stops a migration; what was moved stays so.
+    ///
+    /// # Errors
+    /// A problem, such as `unknown_migration`.
+    pub async fn stop_migration(
+        &self,
+        name: &str,
+        id: Uuid,
+        reason: &str,
+    ) -> Result<MigrationView, ClientError> {
+        self.send_reason(&format!("v1/workflows/{name}/migrations/{id}/stop"), reason).await
+    }
+
+    async fn turn(
+        &self,
+        name: &str,
+        verb: &str,
+        reason: &str,
+    ) -> Result<Vec<PauseView>, ClientError> {
+        let page: Page<PauseView> =
+            self.send_reason(&format!("v1/workflows/{name}/{verb}"), reason).await?;
+        Ok(page.items)
     }
 }

@@ -196,14 +196,8 @@ fn a_pause_is_passed_over_but_what_a_person_wants_is_done() {
     bench.turn(60, false);
     bench.make(60);
     bench.turn(120, true);
-    let pause = ScheduleAct {
-        at: Timestamp(Time(DAY + 130_000)),
-        act: "pause".to_owned(),
-        actor: "ann".to_owned(),
-        reason: "moving house".to_owned(),
-        spec: None,
-    };
-    bench.state.pause(&pause);
+    let by = By { actor: "ann".into(), reason: "moving house".to_owned() };
+    bench.state.pause(&by, Time(DAY + 130_000));
     // What waits is held back, and nothing will move it.
     assert_eq!(due(&bench.turn(200, false)), None);
     assert!(bench.make(200).is_empty());

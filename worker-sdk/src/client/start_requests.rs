@@ -1,0 +1,47 @@
+//! Starts asked for in transactions that have not become runs.
+
+use backstitch_saga::protocol::{StartRequestState, StartRequestView};
+use uuid::Uuid;
+
+use super::{Client, ClientError, Pages};
+
+impl Client {
+    /// They, newest first, only those in `state` when given.
+    #[must_use]
+    pub fn start_requests(&self, state: Option<StartRequestState>) -> Pages<StartRequestView> {
+        let state = state.map(|state| ("state".to_owned(), state.as_str().to_owned()));
+        Pages::new(self, "v1/start-requests".to_owned(), state.into_iter().collect())
+    }
+
+    /// One of them.
+    ///
+    /// # Errors
+    /// A problem `unknown_start_request`, also when it has become a run.
+    pub async fn start_request(&self, id: Uuid) -> Result<StartRequestView, ClientError> {
+        self.read_from(&format!("v1/start-requests/{id}")).await
+    }
+
+    /// Has one that was refused tried again.
+    ///
+    /// # Errors
+    /// A problem, such as `unknown_start_request`.
+    pub async fn retry_start_request(
+        &self,
+        id: Uuid,
+        reason: &str,
+    ) -> Result<StartRequestView, ClientError> {
+        self.send_reason(&format!("v1/start-requests/{id}/retry"), reason).await
+    }
+
+    /// Gives up one that was refused.
+    ///
+    /// # Errors
+    /// A problem, such as `unknown_start_request`.
+    pub async fn dismiss_start_request(
+        &self,
+        id: Uuid,
+        reason: &str,
+    ) -> Result<StartRequestView, ClientError> {
+        self.send_reason(&format!("v1/start-requests/{id}/dismiss"), reason).await
+    }
+}
