@@ -47,7 +47,14 @@ fn name_limits(limits: Vec<Condition>, why: &mut Why) {
         let same = |wait: &&mut WaitsFor| wait.kind == WaitKind::OnOffer && wait.step == limit.step;
         if let Some(wait) = why.waits_for.iter_mut().find(same) {
             let step = wait.step.as_ref().map(StepPath::to_string).unwrap_or_default();
-            wait.message = format!("{step}: {} ({})", limit.message, limit.kind);
+            wait.kind = match limit.kind.as_str() {
+                "QueuePaused" => WaitKind::QueuePaused,
+                "DestinationUnavailable" => WaitKind::DestinationUnavailable,
+                "RetryBudgetExhausted" => WaitKind::RetryBudgetExhausted,
+                _ => WaitKind::QueueLimited,
+            };
+            wait.since = wait.since.max(limit.since);
+            wait.message = format!("{step}: {}", limit.message);
         }
     }
 }

@@ -8,4 +8,5 @@ mod cli;
 mod demo;
 mod engine;
 mod local_postgres;
+mod night;
 mod tidy;

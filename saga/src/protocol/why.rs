@@ -89,6 +89,14 @@ pub enum WaitKind {
     NoWorker,
     /// A task is on offer, and workers that do it are busy.
     OnOffer,
+    /// A task is on offer in a queue that a person paused.
+    QueuePaused,
+    /// A task is on offer in a queue whose breaker is open.
+    DestinationUnavailable,
+    /// A retry is on offer in a queue that has had as many as its budget allows.
+    RetryBudgetExhausted,
+    /// A task is on offer in a queue with a limited concurrency or rate.
+    QueueLimited,
     /// A task is in a worker's hands.
     WithWorker,
     /// The next attempt comes at an instant.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use backstitch_engine::{Chore, Engine, QueueAct};
 use backstitch_saga::protocol::{
     BreakerPolicy, BreakerState, FailureKind, Outcome, QueuePolicy, Rate, RetryBudget, TaskOffer,
+    WaitKind,
 };
 use backstitch_saga::{RunId, Span};
 use backstitch_tests::node::{Hand, NS, by, chain, metric, node, start};
@@ -45,6 +46,15 @@ async fn starts(engine: &Engine, count: usize) -> Vec<RunId> {
 async fn conditions(engine: &Engine, run: RunId) -> Vec<String> {
     let view = engine.run(NS, run, None).await.unwrap();
     view.conditions.into_iter().map(|condition| condition.kind).collect()
+}
+
+/// What the only step of a run waits for.
+async fn why(engine: &Engine, run: RunId) -> (WaitKind, String) {
+    engine.run_once(Chore::Workers).await.unwrap();
+    let mut why = engine.why(NS, run).await.unwrap();
+    assert_eq!(why.waits_for.len(), 1, "{why:?}");
+    let wait = why.waits_for.remove(0);
+    (wait.kind, wait.message)
 }
 
 #[tokio::test]
@@ -211,9 +221,9 @@ async fn order(policy: &QueuePolicy, runs: &[(&str, &str)]) -> Vec<String> {
     assert!(hand.claim(1, Span::millis(300)).await.is_empty(), "it is paused");
     let any = *labels.keys().next().unwrap();
     assert_eq!(conditions(engine, any).await, ["QueuePaused"]);
-    engine.run_once(Chore::Workers).await.unwrap();
-    let why = engine.why(NS, any).await.unwrap();
-    assert!(why.waits_for[0].message.contains("paused by ann"), "{why:?}");
+    let (kind, message) = why(engine, any).await;
+    assert_eq!(kind, WaitKind::QueuePaused);
+    assert!(message.contains("paused by ann"), "{message}");
     act(engine, QueueAct::Resume).await;
     let mut order = Vec::new();
     for _ in runs {
@@ -283,6 +293,11 @@ async fn a_key_has_a_cap_and_a_rate_of_its_own() {
     assert!(hand.claim(10, Span::millis(300)).await.is_empty());
     let view = nodes[0].queue(NS, QUEUE).await.unwrap();
     assert_eq!((view.waiting, view.held), (2, 0));
+    nodes[0].run_once(Chore::Workers).await.unwrap();
+    for run in keys.keys() {
+        let told = nodes[0].why(NS, *run).await.unwrap();
+        assert!(told.waits_for.iter().all(|wait| wait.kind == WaitKind::QueueLimited), "{told:?}");
+    }
 }
 
 #[tokio::test]
@@ -308,6 +323,7 @@ async fn retries_beyond_the_budget_wait_and_first_attempts_go_on() {
         runs.into_iter().filter(|run| retries.iter().all(|task| task.run != *run)).collect();
     for run in &deferred {
         assert_eq!(conditions(engine, *run).await, ["RetryBudgetExhausted"]);
+        assert_eq!(why(engine, *run).await.0, WaitKind::RetryBudgetExhausted);
         let view = engine.run(NS, *run, None).await.unwrap();
         assert_eq!(view.steps[0].attempts, 1, "waiting spends nothing");
     }

@@ -162,9 +162,10 @@ fn flag(place: &str, field: &Field, taken: &mut Vec<String>) -> Arg {
         Kind::List => arg.action(ArgAction::Append).value_name("TEXT"),
         Kind::Pairs => arg.action(ArgAction::Append).value_name("NAME:VALUE"),
         Kind::Choice { words, members } => {
-            let members = members.iter().map(|(name, list)| match list {
-                true => format!("{name}=A,B"),
-                false => format!("{name}=A"),
+            let members = members.iter().map(|(name, held)| match held {
+                Kind::List => format!("{name}=A,B"),
+                Kind::Number => format!("{name}=N"),
+                _ => format!("{name}=A"),
             });
             arg.value_name(words.iter().cloned().chain(members).collect::<Vec<_>>().join("|"))
         }
@@ -325,15 +326,16 @@ fn value(field: &Field, last: &str, all: &[String]) -> Result<Box<RawValue>, Fai
     serde_json::value::to_raw_value(&value).map_err(|error| Failure::Usage(error.to_string()))
 }
 
-fn choice(words: &[String], members: &[(String, bool)], text: &str) -> Option<Value> {
+fn choice(words: &[String], members: &[(String, Kind)], text: &str) -> Option<Value> {
     if words.iter().any(|word| word == text) {
         return Some(text.into());
     }
     let (name, value) = text.split_once('=')?;
-    let (_, list) = members.iter().find(|(known, _)| known == name)?;
-    let value = match list {
-        true => value.split(',').map(Value::from).collect(),
-        false => Value::from(value),
+    let (_, held) = members.iter().find(|(known, _)| known == name)?;
+    let value = match held {
+        Kind::List => value.split(',').map(Value::from).collect(),
+        Kind::Number => Value::Number(value.parse().ok()?),
+        _ => Value::from(value),
     };
     Some(Value::Object([(name.to_owned(), value)].into_iter().collect()))
 }

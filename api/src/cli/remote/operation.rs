@@ -45,8 +45,8 @@ pub(crate) enum Kind {
     /// One of several forms: a word, or an object with one member.
     Choice {
         words: Vec<String>,
-        /// Each with whether it holds a list.
-        members: Vec<(String, bool)>,
+        /// Each with what it holds: a text, a number, a list of texts.
+        members: Vec<(String, Kind)>,
     },
     /// Any document.
     Json,
@@ -167,7 +167,8 @@ fn kind_is_text(document: &Value, schema: &Value) -> bool {
     schema.is_object() && matches!(kind(document, schema), Kind::Text | Kind::Word(_))
 }
 
-/// Forms that can be told apart on a command line: words, and objects with one member that is text or a list of texts.
+/// Forms that can be told apart on a command line: words, and objects with one member that is a text, a number or a list of
+/// texts.
 fn choice(document: &Value, forms: &[Value]) -> Option<Kind> {
     let (mut words, mut members) = (Vec::new(), Vec::new());
     for form in forms {
@@ -178,8 +179,9 @@ fn choice(document: &Value, forms: &[Value]) -> Option<Kind> {
         }
         let (name, schema) = form["properties"].as_object()?.iter().next()?;
         match kind(document, schema) {
-            Kind::Text | Kind::Word(_) | Kind::Number => members.push((name.clone(), false)),
-            Kind::List => members.push((name.clone(), true)),
+            held @ (Kind::Text | Kind::Word(_) | Kind::Number | Kind::List) => {
+                members.push((name.clone(), held));
+            }
             _ => return None,
         }
     }
@@ -209,7 +211,10 @@ mod tests {
         ));
         assert_eq!(list.answer.as_deref(), Some("Page_RunLine"));
         let scope = find("compensate_run").in_body.iter().find(|f| f.name == "scope").unwrap();
-        let members = vec![("back_to".to_owned(), false), ("steps".to_owned(), true)];
+        let members = vec![("back_to".to_owned(), Kind::Text), ("steps".to_owned(), Kind::List)];
         assert_eq!(scope.kind, Kind::Choice { words: vec!["all".to_owned()], members });
+        let stop = find("create_job").in_body.iter().find(|f| f.name == "stop_when").unwrap();
+        let members = vec![("count".to_owned(), Kind::Number), ("ratio".to_owned(), Kind::Number)];
+        assert_eq!(stop.kind, Kind::Choice { words: Vec::new(), members });
     }
 }
