@@ -8,7 +8,6 @@ use backstitch_saga::{By, Command, Payload, Refusal, RefusalCode, RunId, Violati
 use sqlx::postgres::PgConnection;
 
 use crate::definitions::check_against;
-use crate::executor::envelope::{Answers, Envelope, Order};
 use crate::node::Node;
 use crate::store::keys;
 use crate::store::signals::{self, EarlySignal};
@@ -118,11 +117,7 @@ async fn signal(
     for schema in schemas.await?? {
         check_against(&schema, &data, "/data")?;
     }
-    let answers = Answers::new(1);
-    let order = Order::Command(Command::Signal { name: name.into(), data, by });
-    let envelope = Envelope::asked(run, namespace.into(), order, answers.ticket(0));
-    node.submit(vec![envelope]).map_err(|(error, _)| error)?;
-    answers.wait().await.pop().unwrap_or(Err(Error::Busy)).map(drop)
+    node.ask(namespace, run, Command::Signal { name: name.into(), data, by }).await.map(drop)
 }
 
 fn misplaced(violation: Violation) -> Error {

@@ -53,9 +53,12 @@ async fn runs_of_a_paused_workflow_are_accepted_and_held() {
     );
     assert_eq!(server.get("/v1/status").await.json()["paused_workflows"], json!(["order"]));
     assert_eq!(turn(&server, "order", "pause", "again").await["reason"], "the bank is down");
-    for _ in 0..3 {
+    for _ in 0..2 {
         assert!(started(&server, "order").await.1);
     }
+    let (held, _) = started(&server, "order").await;
+    let why = server.get(&format!("/v1/runs/{held}/why")).await.json();
+    assert_eq!(why["waits_for"][0]["kind"], "workflow_paused", "{why}");
     assert!(!started(&server, "refund").await.1);
     let task = hand.one().await;
     assert_eq!(task.workflow, "refund");
