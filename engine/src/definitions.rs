@@ -62,12 +62,17 @@ impl Workflow {
 }
 
 /// Checks a document that stands at `at` against a JSON Schema of a definition.
-pub(crate) fn check_against(schema: &Payload, document: &Payload, at: &str) -> Result<(), Error> {
+pub(crate) fn check_against(
+    schema: &Payload,
+    document: &Payload,
+    at: &str,
+    code: &'static str,
+) -> Result<(), Error> {
     let broken = |violation: Violation| Error::Conflict {
         code: "invalid_schema",
         message: format!("the definition's own schema cannot be used: {}", violation.message),
     };
-    satisfies(&input_validator(schema).map_err(broken)?, document, at, "invalid_data")
+    satisfies(&input_validator(schema).map_err(broken)?, document, at, code)
 }
 
 /// Checks a document that stands at `at`.

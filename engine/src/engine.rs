@@ -24,7 +24,7 @@ use crate::node::{Message, Node, ShardDoor};
 use crate::reads::{self, waiters::Waiters};
 use crate::store::{Database, migrations, nodes};
 use crate::{Credential, Diagnosis, Error, Options, Registered, Role, RunFilter, StartedRun};
-use crate::{credentials, doctor, tasks};
+use crate::{credentials, doctor, edits, tasks};
 
 /// How long a node that stops waits for what is under way.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
@@ -332,6 +332,7 @@ impl Engine {
         id: RunId,
         command: Command,
     ) -> Result<Reply, Error> {
+        edits::check(self.node(), namespace, id, &command).await?;
         self.node().ask(namespace, id, command).await
     }
 

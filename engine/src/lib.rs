@@ -16,6 +16,7 @@ mod credentials;
 mod cursor;
 mod definitions;
 mod doctor;
+mod edits;
 mod engine;
 mod error;
 mod executor;

@@ -115,7 +115,7 @@ async fn signal(
         Ok::<Vec<Payload>, Refusal>(schemas.into_iter().cloned().collect())
     });
     for schema in schemas.await?? {
-        check_against(&schema, &data, "/data")?;
+        check_against(&schema, &data, "/data", "invalid_data")?;
     }
     node.ask(namespace, run, Command::Signal { name: name.into(), data, by }).await.map(drop)
 }

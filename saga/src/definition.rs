@@ -115,6 +115,9 @@ pub struct Task {
     pub queue: String,
     /// What the handler gets; inside a map it may refer to `/item` and `/index`.
     pub input: Expr,
+    /// A JSON Schema that an input must satisfy which a person gives in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_schema: Option<Payload>,
     /// Whether and how this step can be undone. Inferred as compensatable when `compensate` is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<Class>,

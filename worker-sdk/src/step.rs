@@ -10,8 +10,12 @@ use backstitch_saga::{
     Timeouts, Verify, Violation,
 };
 
+use schemars::JsonSchema;
+use schemars::generate::Contract;
+
 use crate::handle::{Probe, Undo};
 use crate::wire::{Condition, Gives, Ref};
+use crate::workflow::schema_of;
 
 /// The definition as far as it has been written.
 pub(crate) struct Draft {
@@ -181,6 +185,18 @@ impl<In, Out, Kind: Shape<Out>> Step<In, Out, Kind> {
     /// [`TaskContext::completion`](crate::TaskContext::completion).
     pub fn transactional(self) -> Self {
         self.task(|task| task.transactional = true)
+    }
+
+    /// An input that a person gives it in place of its own must be one that its handler can read.
+    pub fn checked(self) -> Self
+    where
+        In: JsonSchema,
+    {
+        let pointer = format!("/steps/{}/task/input_schema", self.index);
+        let mut violations = Vec::new();
+        let schema = schema_of::<In>(&Contract::Deserialize, &pointer, &mut violations);
+        self.draft.borrow_mut().violations.append(&mut violations);
+        self.task(|task| task.input_schema = schema)
     }
 
     /// What a failure for good means; undoing what was done without it.

@@ -150,7 +150,7 @@ impl<In, Out> fmt::Debug for Workflow<In, Out> {
 }
 
 /// The JSON Schema of `T` as a payload.
-fn schema_of<T: JsonSchema>(
+pub(crate) fn schema_of<T: JsonSchema>(
     contract: &Contract,
     pointer: &str,
     violations: &mut Vec<Violation>,
@@ -261,6 +261,7 @@ impl Saga {
             name: task.name().to_owned(),
             queue: task.queue_name().to_owned(),
             input: self.draft.borrow_mut().place(input, pointer),
+            input_schema: None,
             class: None,
             compensate: None,
             verify: None,

@@ -9,7 +9,7 @@ use backstitch_saga::{By, Command, Payload, RunId, StepPath};
 use super::{line, view};
 use crate::node::Node;
 use crate::store::{acts, incidents as table};
-use crate::{Engine, Error};
+use crate::{Engine, Error, edits};
 
 /// A verb with what it needs.
 #[derive(Clone, Debug)]
@@ -166,6 +166,7 @@ pub(crate) async fn act(
         return if was_done(node, &line, &what, &by).await? { Ok(()) } else { Err(resolved(id)) };
     }
     let command = what.clone().command(line.step.as_ref(), by.clone())?;
+    edits::check(node, namespace, id.run, &command).await?;
     match node.ask(namespace, id.run, command).await {
         Ok(_) => Ok(()),
         // Somebody was faster; it may have been this act, sent twice.

@@ -109,6 +109,7 @@ fn nobodys(class: Class) -> Task {
         name: String::new(),
         queue: String::new(),
         input: Expr::Const(Payload::null()),
+        input_schema: None,
         class: Some(class),
         compensate: None,
         verify: None,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::state::Hand;
 use super::{Run, forward_of, lease_span};
 use crate::protocol::TaskOffer;
-use crate::{Action, Payload, TaskKey, Timestamp};
+use crate::{Action, Payload, StepPath, TaskKey, Timestamp};
 
 impl Run {
     /// Whether `task` is on offer and not handed out.
@@ -65,6 +65,12 @@ impl Run {
     #[must_use]
     pub fn route(&self, task: &TaskKey) -> Option<(&str, &str)> {
         self.spec(self.step_now(&task.step.step)?).route(task.action)
+    }
+
+    /// The JSON Schema that an input must satisfy which a person gives to a step or item.
+    #[must_use]
+    pub fn input_schema(&self, step: &StepPath) -> Option<&Payload> {
+        self.spec(self.step_now(&step.step)?).input_schema.as_ref()
     }
 
     /// What a worker needs to know to do `task`; `None` unless the task is on offer or leased.

@@ -102,6 +102,7 @@ fn task(task: &Task, at: &str, found: &mut Found) {
     if let Some(probe) = &task.verify {
         verify(probe, &format!("{at}/verify"), found);
     }
+    schema(task.input_schema.as_ref(), &format!("{at}/input_schema"), found);
     retry(&task.retry, &format!("{at}/retry"), found);
     if task.max_losses == 0 {
         let message = "lost workers are counted from 1";

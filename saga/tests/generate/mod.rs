@@ -272,6 +272,7 @@ fn task() -> impl Strategy<Value = Task> {
                 name,
                 queue,
                 input,
+                input_schema: None,
                 class,
                 compensate,
                 verify,

@@ -5,6 +5,7 @@ mod ledgers;
 mod shop;
 
 use std::path::PathBuf;
+use std::process::Output;
 use std::time::{Duration, Instant};
 
 use backstitch_api::Access;
@@ -62,20 +63,32 @@ impl Night {
         self.names.iter().fold(text.to_owned(), |text, (what, name)| text.replace(what, name))
     }
 
-    /// Types a command; what it answers as JSON.
-    async fn ask(&mut self, words: &[&str]) -> Value {
+    async fn run(&mut self, words: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_backstitch-under-test"));
         command.args(words).args(["-o", "json", "--url", self.server.url(), "--namespace", NS]);
         let output = command.env("USER", "ann").env("HOME", "/nowhere").output().await.unwrap();
-        let out = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
         let quoted = words.iter().map(|word| match word.contains([' ', '{']) {
             true => format!("'{word}'"),
             false => (*word).to_owned(),
         });
         let line = format!("$ backstitch {}", quoted.collect::<Vec<_>>().join(" "));
         self.tell(&self.named(&line));
-        serde_json::from_str(&out).unwrap_or(Value::Null)
+        output
+    }
+
+    /// Types a command; what it answers as JSON.
+    async fn ask(&mut self, words: &[&str]) -> Value {
+        let output = self.run(words).await;
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
+    }
+
+    /// Types a command that is refused.
+    async fn refused(&mut self, words: &[&str]) {
+        let output = self.run(words).await;
+        assert!(!output.status.success(), "{words:?}");
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        self.tell(&self.named(&format!("  {}", complaint.trim())));
     }
 
     /// Types a command that changes something, for a reason.
@@ -280,8 +293,11 @@ async fn three_by_hand(night: &mut Night, bank: &Service) {
 
     night.tell("\nThe first address was mistyped.");
     let (id, order) = (edited.id.to_string(), edited.key.unwrap());
+    let (typo, reason) = (json!({ "order": order, "by_sea": false, "postcode": 10115 }), "Asked");
+    let typo = typo.to_string();
+    night.refused(&["incident", "retry", &id, "--input", &typo, "--reason", reason]).await;
     let input = json!({ "order": order, "by_sea": false, "postcode": "10115" }).to_string();
-    night.act(&["incident", "retry", &id, "--input", &input], "retry", "Asked the customer").await;
+    night.act(&["incident", "retry", &id, "--input", &input], "retry", reason).await;
     night.ended(Outcome::Succeeded, ORDERS - NOWHERE + 1).await;
 
     night.tell("\nThe second customer moved, and had been charged too much.");

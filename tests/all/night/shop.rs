@@ -107,6 +107,7 @@ pub(super) fn night_order() -> Workflow<Order, Receipt> {
             .after(&charge)
             .compensate(RECALL)
             .on_failure(OnFailure::Incident)
+            .checked()
             .timeouts(quick());
         wire!(Receipt { receipt: field!(ship.receipt) })
     })
