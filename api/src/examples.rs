@@ -4,6 +4,7 @@ pub(crate) mod acts;
 pub(crate) mod incidents;
 pub(crate) mod jobs;
 pub(crate) mod schedules;
+pub(crate) mod sequence;
 pub(crate) mod versions;
 
 use serde_json::{Value, json};

@@ -76,6 +76,7 @@ impl Asking {
             input: ask.input.clone(),
             correlation_id: Some(self.correlation_id.clone()),
             labels: Default::default(),
+            sequence: None,
         };
         let parent = Parent { run: self.run, step: ask.step.clone() };
         start::start_child(&self.node, &self.namespace, ask.child, request, parent, holds).await

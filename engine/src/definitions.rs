@@ -130,6 +130,9 @@ impl Definitions {
             body: text.to_owned(),
         };
         let mut connection = pool.acquire().await?;
+        if definition.sequence.is_some() {
+            crate::sequence::check_definition(&mut connection, namespace, definition).await?;
+        }
         let (there, created) = table::register(&mut connection, namespace, &row).await?;
         if there != row.hash {
             return Err(Error::Conflict {

@@ -106,6 +106,7 @@ impl Engine {
             closing: AtomicBool::new(false),
             hungry: Notify::new(),
             asked: Notify::new(),
+            sequence: crate::sequence::Jobs::default(),
             backlog: AtomicBool::new(false),
             forgot: AtomicBool::new(false),
         });

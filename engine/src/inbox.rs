@@ -155,6 +155,7 @@ fn read(asked: &Asked) -> Result<StartRun, Error> {
         input,
         correlation_id: asked.correlation_id.clone(),
         labels,
+        sequence: None,
     })
 }
 

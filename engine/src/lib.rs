@@ -33,6 +33,7 @@ mod options;
 mod pauses;
 mod reads;
 mod schedules;
+mod sequence;
 mod signals;
 mod start;
 mod status;

@@ -221,6 +221,8 @@ pub enum Chore {
     KeepQueues,
     /// Give the permits that can be given now.
     GivePermits,
+    /// Find who is to be told about serial keys and facts.
+    Sequence,
 }
 
 /// Does a chore once. Answers how many runs or tasks it found, where it looks for any.
@@ -246,6 +248,7 @@ pub(crate) async fn once(node: &Arc<Node>, chore: Chore) -> Result<usize, Error>
         Chore::Migrate => crate::versions::work(node).await,
         Chore::KeepQueues => flow::upkeep::keep(node).await,
         Chore::GivePermits => flow::serve::give(node).await.map(|given| given.permits),
+        Chore::Sequence => crate::sequence::sweep(node).await,
     }
 }
 
@@ -266,6 +269,8 @@ pub(crate) fn spawn(node: &Arc<Node>) -> Vec<JoinHandle<()>> {
         tokio::spawn(every(node.clone(), tuning.beat_every, Chore::Workers)),
         tokio::spawn(every(node.clone(), Duration::from_secs(30), Chore::Sweep)),
         tokio::spawn(every(node.clone(), tuning.beat_every, Chore::Migrate)),
+        tokio::spawn(every(node.clone(), tuning.beat_every, Chore::Sequence)),
+        tokio::spawn(crate::sequence::serve(node.clone())),
         tokio::spawn(serve_hungry(node.clone())),
         tokio::spawn(inbox::keep_listening(node.clone())),
         tokio::spawn(serve_asked(node.clone())),

@@ -6,8 +6,9 @@ use backstitch_saga::protocol::{StartAnswer, StartRun};
 use backstitch_saga::{Hold, Parent, RunId, Start, Violation};
 use sha2::{Digest, Sha256};
 
-use crate::executor::envelope::{Answered, Answers, Envelope, Order, StartKey, StartOrder};
+use crate::executor::envelope::{Answer, Answered, Answers, Envelope, Order, StartKey, StartOrder};
 use crate::node::Node;
+use crate::sequence::{self, Wanted};
 use crate::{Engine, Error, StartedRun};
 
 /// The longest key, correlation id, label name or label value, in bytes.
@@ -59,25 +60,102 @@ pub(crate) async fn start_runs(
     let answers = Answers::new(requests.len());
     let mut runs = Vec::with_capacity(requests.len());
     let mut envelopes = Vec::with_capacity(requests.len());
+    let mut later = Vec::new();
     for (slot, (run, request)) in requests.into_iter().enumerate() {
-        runs.push(run);
         let mut ticket = answers.ticket(slot);
-        match order(node, &namespace, request).await {
-            Ok(order) => {
-                let order = Order::Start(Box::new(order));
+        let mut placed = false;
+        match admit(node, &namespace, run, request).await {
+            Ok(Admitted::Begins(order, has_place)) => {
+                placed = has_place;
+                let order = Order::Start(order);
                 envelopes.push(Envelope::asked(run, namespace.clone(), order, ticket));
+            }
+            Ok(Admitted::After(other, order)) => {
+                later.push((slot, other, order));
+                ticket.answer(Err(Error::Busy));
             }
             Err(error) => ticket.answer(Err(error)),
         }
+        runs.push((run, placed));
     }
     if let Err((_, refused)) = node.submit(envelopes) {
         refused.into_iter().for_each(|mut envelope| envelope.answer(Err(Error::Busy)));
     }
-    let answered = answers.wait().await.into_iter().zip(runs).map(|(answer, run)| match answer? {
-        Answered::Started(started) => Ok(started),
-        Answered::Reply(_) => Ok(StartedRun { id: run, created: true }),
-    });
-    answered.collect()
+    let mut answered = Vec::with_capacity(runs.len());
+    for (answer, (run, placed)) in answers.wait().await.into_iter().zip(&runs) {
+        let answer = started(answer, *run);
+        let begins = match &answer {
+            Ok(started) => started.id == *run,
+            // Whether it began is not known; sweeping will find out.
+            Err(error) => matches!(error, Error::Store(_)),
+        };
+        if *placed && !begins {
+            sequence::abandon(node, &namespace, *run).await;
+        }
+        answered.push(answer);
+    }
+    for (slot, other, order) in later {
+        answered[slot] = after(node, &namespace, runs[slot].0, other, order).await;
+    }
+    answered
+}
+
+fn started(answer: Answer, run: RunId) -> Result<StartedRun, Error> {
+    answer.map(|answer| match answer {
+        Answered::Started(started) => started,
+        Answered::Reply(_) => StartedRun { id: run, created: true },
+    })
+}
+
+/// Answers a start by another run, once that has begun: with it, or, asked for once more, as its own key says.
+async fn after(
+    node: &Node,
+    namespace: &Arc<str>,
+    run: RunId,
+    other: RunId,
+    order: Option<Box<StartOrder>>,
+) -> Result<StartedRun, Error> {
+    sequence::begun(node, other).await?;
+    let Some(order) = order else { return Ok(StartedRun { id: other, created: false }) };
+    let answers = Answers::new(1);
+    let order = Order::Start(order);
+    let envelope = Envelope::asked(run, namespace.clone(), order, answers.ticket(0));
+    if let Err((_, refused)) = node.submit(vec![envelope]) {
+        refused.into_iter().for_each(|mut envelope| envelope.answer(Err(Error::Busy)));
+    }
+    started(answers.wait().await.pop().unwrap_or(Err(Error::Busy)), run)
+}
+
+/// How a start goes on.
+enum Admitted {
+    /// It becomes a run; `true` when it has a place among others, to be given back if it does not.
+    Begins(Box<StartOrder>, bool),
+    /// It is answered when this run has begun: with it, or, if it is the same start, when it is asked for then.
+    After(RunId, Option<Box<StartOrder>>),
+}
+
+/// Checks a start, and gives it its place among others if it wants one.
+async fn admit(
+    node: &Node,
+    namespace: &Arc<str>,
+    run: RunId,
+    request: StartRun,
+) -> Result<Admitted, Error> {
+    let (mut order, wanted) = order(node, namespace, request).await?;
+    let Some(wanted) = wanted else { return Ok(Admitted::Begins(Box::new(order), false)) };
+    let key = order.key.as_ref().map(|key| &key.key);
+    match sequence::admit(node, namespace, run, key, &wanted).await? {
+        sequence::Admitted::Start { holds, placed } => {
+            order.start.holds.extend(holds);
+            Ok(Admitted::Begins(Box::new(order), placed))
+        }
+        sequence::Admitted::Existing(other) => Ok(Admitted::After(other, None)),
+        sequence::Admitted::Twin(other) => {
+            // Should the other be gone by then, sweeping finds this one its place.
+            order.start.holds.extend(wanted.serial.iter().map(|(key, _)| sequence::key_hold(key)));
+            Ok(Admitted::After(other, Some(Box::new(order))))
+        }
+    }
 }
 
 /// Checks a request as starting it would; nothing is started.
@@ -98,8 +176,14 @@ pub(crate) async fn start_child(
     parent: Parent,
     holds: Vec<(Hold, String)>,
 ) -> Result<(), Error> {
-    let mut order = order(node, namespace, request).await?;
-    (order.start.parent, order.start.holds) = (Some(parent), holds);
+    let (mut order, wanted) = order(node, namespace, request).await?;
+    // One that begins held is cancelled before it does anything.
+    let wanted = wanted.filter(|_| holds.is_empty());
+    (order.start.parent, order.start.holds) = (Some(parent.clone()), holds);
+    if let Some(wanted) = wanted {
+        let more = sequence::admit_child(node, namespace, child, parent.run, wanted).await?;
+        order.start.holds.extend(more);
+    }
     let answers = Answers::new(1);
     let order = Order::Start(Box::new(order));
     let envelope = Envelope::asked(child, namespace.clone(), order, answers.ticket(0));
@@ -108,12 +192,17 @@ pub(crate) async fn start_child(
 }
 
 /// What a run begins with, checked.
-async fn order(node: &Node, namespace: &Arc<str>, request: StartRun) -> Result<StartOrder, Error> {
+async fn order(
+    node: &Node,
+    namespace: &Arc<str>,
+    request: StartRun,
+) -> Result<(StartOrder, Option<Wanted>), Error> {
     check(&request, node.options.payload_limit)?;
-    let StartRun { workflow, version, key, input, correlation_id, labels } = request;
+    let StartRun { workflow, version, key, input, correlation_id, labels, sequence } = request;
     let workflow =
         node.definitions.resolve(&node.database.readers, namespace, &workflow, version).await?;
     workflow.check_input(&input)?;
+    let wanted = Wanted::of(&workflow.graph.definition, sequence, &input)?;
     let key = key.map(|key| {
         let name = workflow.graph.definition.name.clone();
         let start = StartKey {
@@ -132,7 +221,7 @@ async fn order(node: &Node, namespace: &Arc<str>, request: StartRun) -> Result<S
         parent: None,
         holds: node.pauses.holds(namespace, &workflow.graph.definition.name),
     };
-    Ok(StartOrder { start, workflow, key: key.map(|(_, start)| start) })
+    Ok((StartOrder { start, workflow, key: key.map(|(_, start)| start) }, wanted))
 }
 
 /// What PostgreSQL could not hold, or nobody could read, is refused here.

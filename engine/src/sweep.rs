@@ -1,13 +1,15 @@
 //! Looks for runs that no node is in charge of and that nothing will wake. There should be none; whatever is found is
-//! looked at, and the rules say whether it is stuck.
+//! looked at, and the rules say whether it is stuck. A run that waits for its turn among others is not stuck, but it must
+//! have its place.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use uuid::Uuid;
 
 use crate::Error;
 use crate::loops::adopt;
 use crate::node::Node;
+use crate::sequence;
 use crate::store::sweep;
 
 /// How many runs are looked at in one round.
@@ -18,14 +20,15 @@ const RUNS: i64 = 500;
 pub(crate) struct Place(Mutex<Uuid>);
 
 /// One round. Answers how many runs were found.
-pub(crate) async fn sweep(node: &Node) -> Result<usize, Error> {
+pub(crate) async fn sweep(node: &Arc<Node>) -> Result<usize, Error> {
     let after = *node.swept.0.lock().unwrap_or_else(PoisonError::into_inner);
     let mut connection = node.database.keepers.acquire().await?;
     let found = sweep::adrift(&mut connection, node.id, after, RUNS).await?;
+    drop(connection);
     let count = found.len();
     // At the end it begins anew.
     let last = found.iter().map(|run| run.0).max().filter(|_| i64::try_from(count) == Ok(RUNS));
     *node.swept.0.lock().unwrap_or_else(PoisonError::into_inner) = last.unwrap_or_default();
     adopt(node, found);
-    Ok(count)
+    Ok(count + sequence::sweep_unplaced(node).await?)
 }

@@ -10,6 +10,7 @@ use crate::flow;
 use crate::loops::millis;
 use crate::node::Node;
 use crate::reads::read;
+use crate::sequence;
 use crate::store::workers::{self, Serving};
 use crate::{Engine, Error};
 
@@ -36,6 +37,7 @@ impl Engine {
         let mut connection = node.database.readers.acquire().await?;
         name_workers(node, &mut connection, namespace, &mut why).await?;
         name_limits(limits, &mut why);
+        sequence::name_others(&mut connection, namespace, &mut why).await?;
         why.summarize();
         Ok(why)
     }

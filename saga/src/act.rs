@@ -1,7 +1,7 @@
 //! Which events are acts of people: what the audit is made of. It judges nothing.
 
-use crate::StepPath;
 use crate::event::{By, Event};
+use crate::{HoldKind, StepPath};
 
 /// What a person did to a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,10 @@ impl Event {
             Event::CompensationStarted { by: Some(by), .. } => ("compensate", None, by),
             Event::UndoMarked { step, by } => ("mark-compensated", Some(step), by),
             Event::Held { by: Some(by), .. } => ("pause", None, by),
-            Event::Unheld { by: Some(by), .. } => ("resume", None, by),
+            Event::Unheld { by: Some(by), hold } => match hold.kind {
+                HoldKind::DependencyUnmet => ("skip-requirements", None, by),
+                _ => ("resume", None, by),
+            },
             Event::SkippedByHand { step, by, .. } => ("skip", Some(step), by),
             Event::ResolvedByHand { step, by } => ("resolve", Some(step), by),
             Event::RerunRequested { by, .. } => ("rerun", None, by),

@@ -136,6 +136,19 @@ pub enum Command {
         /// Who and why, when a person does it.
         by: Option<By>,
     },
+    /// Begin although facts that the run requires are not established. Nothing when it waits for none.
+    SkipRequirements {
+        /// Who and why.
+        by: By,
+    },
+    /// A fact has been waited for for too long, or nothing will establish it: a person must know. Nothing when the hold
+    /// is gone.
+    Overdue {
+        /// Which.
+        hold: Hold,
+        /// What it waits for, for people.
+        message: String,
+    },
     /// A person vouches that a blocked undo is done, or needs not be.
     MarkUndone {
         /// Which step or item.

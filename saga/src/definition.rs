@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 pub use waits::{Child, Sleep, Wait};
 
+use crate::protocol::Sequence;
 use crate::{Expr, Payload, Span};
 
 /// A workflow definition. Immutable once registered.
@@ -43,6 +44,9 @@ pub struct Definition {
     /// For how long after its end a run may still be compensated by hand.
     #[serde(default = "Definition::default_compensable_for")]
     pub compensable_for: Span,
+    /// How its runs follow upon others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<Sequence>,
 }
 
 impl Definition {

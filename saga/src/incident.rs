@@ -18,6 +18,8 @@ pub enum IncidentKind {
     DeadlineMissed,
     /// One worker after the other was lost over a task.
     Poison,
+    /// A fact that the run requires was not established in time.
+    DependencyUnmet,
     /// Nothing would ever move the run.
     RunStuck,
 }
@@ -25,7 +27,7 @@ pub enum IncidentKind {
 impl IncidentKind {
     /// The word used in JSON and in the index.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             IncidentKind::TaskExhausted => "task_exhausted",
             IncidentKind::TaskUnknown => "task_unknown",
@@ -33,6 +35,7 @@ impl IncidentKind {
             IncidentKind::CompensationBlocked => "compensation_blocked",
             IncidentKind::DeadlineMissed => "deadline_missed",
             IncidentKind::Poison => "poison",
+            IncidentKind::DependencyUnmet => "dependency_unmet",
             IncidentKind::RunStuck => "run_stuck",
         }
     }

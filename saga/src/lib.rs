@@ -42,4 +42,5 @@ pub use id::{Action, RunId, StepPath, TaskKey, effect_key};
 pub use payload::Payload;
 pub use run::{ChildAsk, ChildEnd, Proof, Run, decide};
 pub use time::{Span, Time, Timestamp};
+pub use validate::check_fact;
 pub use violation::Violation;

@@ -7,6 +7,7 @@ mod jobs;
 mod queues;
 mod runs;
 mod schedules;
+mod sequence;
 mod starts;
 mod tasks;
 mod versions;
@@ -48,6 +49,10 @@ pub use schedules::{
     BackfillPlan, BackfillSchedule, NextStart, NextStarts, Overlap, RunningBackfill,
     ScheduleCounts, ScheduleLine, ScheduleSpec, ScheduleStart, ScheduleView, StartOrigin,
     StartOutcome, TriggerSchedule, Triggered, WaitingStart,
+};
+pub use sequence::{
+    FactOn, FactView, FactWaiter, KeyPlace, OnConflict, Requirement, Sequence, StartSequence,
+    SubjectFacts,
 };
 pub use starts::{Decision, Refused, StartRequestState, StartRequestView};
 pub use tasks::{

@@ -14,6 +14,7 @@ mod wiring;
 use crate::graph::Links;
 use crate::{Definition, Graph, Payload, Violation};
 
+pub use names::check_fact;
 pub(crate) use wiring::expressions;
 
 /// See [`Graph::parse`].

@@ -24,6 +24,7 @@ const DEFINITION_CODES: &[&str] = &[
     "expression_too_deep",
     "for_or_until",
     "invalid_attempts",
+    "invalid_fact",
     "invalid_concurrency",
     "invalid_delay",
     "invalid_handler",

@@ -44,7 +44,12 @@ impl Trial {
             correlation_id: None,
             labels: Default::default(),
             input: Payload::of(&list).unwrap(),
-            holds: Vec::new(),
+            // Every other run must wait for its turn.
+            holds: if items < 128 {
+                Vec::new()
+            } else {
+                turn().map(|hold| (hold, "its turn".to_owned())).into()
+            },
             parent: None,
         }));
         trial
@@ -99,6 +104,17 @@ impl Trial {
         assert!(!self.run.stands_still(), "nothing will ever move it: {view:#?}");
         let why = self.run.why();
         assert_eq!(why.waits_for.is_empty(), view.state == State::Ended, "{why:#?} {view:#?}");
+        if self.run.holds().any(|hold| hold.kind.is_forward_only()) {
+            assert!(
+                !self.run.in_flight() && self.run.offered().is_empty(),
+                "before its turn: {view:#?}"
+            );
+            assert_eq!(
+                view.steps.iter().filter(|step| step.state != "waiting").count(),
+                0,
+                "{view:#?}"
+            );
+        }
         let moves =
             !self.run.offered().is_empty() || self.run.in_flight() || self.run.next_due().is_some();
         let person = view.conditions.iter().any(|condition| condition.kind == "IncidentOpen");
@@ -272,12 +288,26 @@ impl Trial {
                 }
             }
             6 if which.is_multiple_of(4) => self.ask(Command::Kill { by }),
-            6 => self.ask(Command::Unhold { hold: None, by: Some(by) }),
+            6 if which % 4 == 1 => self.ask(Command::Unhold { hold: None, by: Some(by) }),
+            6 => self.come_nearer(which % 4 == 2, how >> 6, by),
             _ => self.ask(Command::Hold {
                 hold: Hold::new(HoldKind::Paused, format!("p{}", how >> 6)),
                 by: Some(by),
                 message: "paused".to_owned(),
             }),
+        }
+    }
+
+    /// Something happens to what the run waits for before it begins.
+    fn come_nearer(&mut self, key: bool, how: u8, by: By) {
+        let [serial, fact] = turn();
+        match (key, how) {
+            (true, _) => self.ask(Command::Unhold { hold: Some(serial), by: None }),
+            (false, 0) => self.ask(Command::Unhold { hold: Some(fact), by: None }),
+            (false, 1) => self.ask(Command::SkipRequirements { by }),
+            (false, _) => {
+                self.ask(Command::Overdue { hold: fact, message: "too late".to_owned() });
+            }
         }
     }
 
@@ -290,7 +320,9 @@ impl Trial {
     /// Everything works from now on, and people do their part: the run must end.
     fn heal(&mut self) {
         let by = By { actor: "ann".into(), reason: "heal".to_owned() };
-        self.ask(Command::Unhold { hold: None, by: Some(by) });
+        self.ask(Command::Unhold { hold: None, by: Some(by.clone()) });
+        self.come_nearer(true, 0, by.clone());
+        self.come_nearer(false, 1, by);
         for _ in 0..2_000 {
             if self.run.state() == State::Ended {
                 return;
@@ -319,6 +351,14 @@ impl Trial {
         });
         !self.records[before].events.is_empty()
     }
+}
+
+/// What a run may wait for before it begins.
+fn turn() -> [Hold; 2] {
+    [
+        Hold::new(HoldKind::KeyBlocked, "customer:1"),
+        Hold::new(HoldKind::DependencyUnmet, "customer.created on customer:1"),
+    ]
 }
 
 fn descendants(graph: &Graph, of: usize) -> BTreeSet<usize> {

@@ -47,6 +47,7 @@ pub fn start(workflow: &str, input: &str) -> StartRun {
         input: json(input),
         correlation_id: None,
         labels: BTreeMap::new(),
+        sequence: None,
     }
 }
 

@@ -71,7 +71,18 @@ impl Server {
     /// # Panics
     /// When it does not start.
     pub async fn start(access: Access) -> Server {
-        let database = database().await;
+        Server::on(database().await, access).await
+    }
+
+    /// Another server on the same database.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn beside(&self) -> Server {
+        Server::on(self.database.clone(), self.access).await
+    }
+
+    async fn on(database: String, access: Access) -> Server {
         let engine = node(&database, |_| {}).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));

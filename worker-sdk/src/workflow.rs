@@ -173,6 +173,7 @@ impl Draft {
             timeout: Span::days(7),
             on_timeout: OnTimeout::default(),
             compensable_for: Span::days(30),
+            sequence: None,
         };
         Draft { definition, violations: Vec::new() }
     }

@@ -12,6 +12,7 @@ mod pauses;
 mod queues;
 mod runs;
 mod schedules;
+mod sequence;
 mod signals;
 mod start_requests;
 mod steps;
@@ -119,6 +120,10 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(schedules::backfill))
         .routes(routes!(schedules::next))
         .routes(routes!(schedules::starts))
+        .routes(routes!(sequence::key))
+        .routes(routes!(sequence::facts))
+        .routes(routes!(sequence::establish, sequence::withdraw))
+        .routes(routes!(sequence::skip_requirements))
         .routes(routes!(versions::drain))
         .routes(routes!(versions::list, versions::start))
         .routes(routes!(versions::show))

@@ -82,6 +82,9 @@ pub(crate) fn add(
     } else if let Some(state) = &state {
         batch.update(run, state, None);
     }
+    if !*starts && cached.indexed.state == State::Ended && cached.run.may_establish() {
+        batch.reopened(run, &cached.namespace, record.at);
+    }
     acts(batch, cached, seq, record);
     if record.events.iter().any(is_edge) {
         incidents(batch, cached, record);

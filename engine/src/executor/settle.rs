@@ -25,6 +25,7 @@ impl Shard {
         cached.moved_at = record.at;
         self.count(&record.events);
         crate::children::after(&self.node, &cached.run, &record);
+        self.node.sequence.after(&cached.run, &record.events);
         self.permits(&mut cached, &record.events, &changes);
         if let Some(state) = changes.state {
             cached.indexed = state;

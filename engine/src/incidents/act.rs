@@ -4,12 +4,15 @@
 use std::sync::Arc;
 
 use backstitch_saga::protocol::{IncidentId, IncidentLine, IncidentState, IncidentView, Scope};
-use backstitch_saga::{By, Command, Payload, RunId, StepPath};
+use backstitch_saga::{By, Command, IncidentKind, Payload, RunId, StepPath};
 
 use super::{line, view};
 use crate::node::Node;
 use crate::store::{acts, incidents as table};
 use crate::{Engine, Error, edits};
+
+/// Incidents about what a run requires of others.
+const UNMET: &str = IncidentKind::DependencyUnmet.as_str();
 
 /// A verb with what it needs.
 #[derive(Clone, Debug)]
@@ -48,9 +51,10 @@ pub enum IncidentAct {
 
 impl IncidentAct {
     /// The word under which it stands in the audit.
-    fn audited_as(&self) -> &'static str {
+    fn audited_as(&self, about: &str) -> &'static str {
         match self {
             IncidentAct::Retry { .. } => "retry",
+            IncidentAct::Skip { .. } if about == UNMET => "skip-requirements",
             IncidentAct::Skip { .. } => "skip",
             IncidentAct::Resolve { .. } => "resolve",
             IncidentAct::MarkCompensated => "mark-compensated",
@@ -72,8 +76,8 @@ impl IncidentAct {
         checked.map_err(|violation| Error::invalid("invalid_payload", violation))
     }
 
-    /// What it asks of a run, about `step`.
-    fn command(self, step: Option<&StepPath>, by: By) -> Result<Command, Error> {
+    /// What it asks of a run, about `step`. `about` is the kind of the incident.
+    fn command(self, about: &str, step: Option<&StepPath>, by: By) -> Result<Command, Error> {
         let needed = || {
             step.cloned().ok_or_else(|| Error::Conflict {
                 code: "no_step",
@@ -83,6 +87,10 @@ impl IncidentAct {
         };
         Ok(match self {
             IncidentAct::Retry { input } => Command::Retry { step: step.cloned(), input, by },
+            // What is skipped is not a step: the run begins although what it requires is not there.
+            IncidentAct::Skip { output: None } if about == UNMET => {
+                Command::SkipRequirements { by }
+            }
             IncidentAct::Skip { output } => Command::Skip { step: needed()?, output, by },
             IncidentAct::Resolve { output, external_id } => {
                 Command::Resolve { step: needed()?, output, external_id, by }
@@ -165,7 +173,7 @@ pub(crate) async fn act(
     if line.state == IncidentState::Resolved {
         return if was_done(node, &line, &what, &by).await? { Ok(()) } else { Err(resolved(id)) };
     }
-    let command = what.clone().command(line.step.as_ref(), by.clone())?;
+    let command = what.clone().command(&line.kind, line.step.as_ref(), by.clone())?;
     edits::check(node, namespace, id.run, &command).await?;
     match node.ask(namespace, id.run, command).await {
         Ok(_) => Ok(()),
@@ -188,7 +196,7 @@ pub(crate) async fn act_on_run(
     what: IncidentAct,
     by: By,
 ) -> Result<(), Error> {
-    let command = what.command(None, by)?;
+    let command = what.command("", None, by)?;
     node.ask(namespace, run, command).await.map(|_| ())
 }
 
@@ -200,7 +208,7 @@ async fn was_done(
 ) -> Result<bool, Error> {
     let mut connection = node.database.readers.acquire().await?;
     let since = line.opened_at.0;
-    Ok(acts::was_done(&mut connection, line.run, what.audited_as(), by, since).await?)
+    Ok(acts::was_done(&mut connection, line.run, what.audited_as(&line.kind), by, since).await?)
 }
 
 fn resolved(id: IncidentId) -> Error {

@@ -105,6 +105,7 @@ pub(super) fn request(
         input,
         correlation_id: None,
         labels,
+        sequence: None,
     })
 }
 

@@ -62,6 +62,7 @@ pub(crate) use part;
 // After the macro, so that it knows it.
 mod flow;
 mod milestones;
+mod reopened;
 
 pub(crate) use flow::{FlowParts, Rank};
 
@@ -166,6 +167,7 @@ pub(crate) struct Batch {
     milestones: Milestones,
     acts: Acts,
     pub(crate) flow: FlowParts,
+    reopened: reopened::Reopened,
 }
 
 /// What a new line of `runs` says beside its state.
@@ -236,6 +238,7 @@ impl Batch {
             milestones: Milestones::default(),
             acts: Acts::default(),
             flow: FlowParts::default(),
+            reopened: reopened::Reopened::default(),
         }
     }
 
@@ -436,6 +439,7 @@ impl Batch {
                 Part::Milestones => milestones.bind(query),
                 Part::Acts => self.acts.bind(query),
                 Part::Permits | Part::Governed | Part::Freed => self.flow.bind(*part, query),
+                Part::Reopened => self.reopened.bind(query),
             };
         }
         let counts: Vec<i64> = query.fetch_one(connection).await?.try_get(0)?;
@@ -486,6 +490,7 @@ impl Batch {
             Part::Milestones => self.milestones.len(),
             Part::Acts => self.acts.len(),
             Part::Permits | Part::Governed | Part::Freed => self.flow.len(part),
+            Part::Reopened => self.reopened.len(),
         }
     }
 }

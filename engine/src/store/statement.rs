@@ -25,6 +25,8 @@ pub(crate) enum Part {
     Governed,
     /// Permits that are over.
     Freed,
+    /// Runs that had ended, which may withdraw facts.
+    Reopened,
 }
 
 /// What happens when a row stands there already.
@@ -62,7 +64,7 @@ const PERMITS_THERE: &str = "(select count(*) from permits_used) >= 0 and x.run_
 const WON: &str = "coalesce(x.run_id in (select run_id from inserted), false)";
 
 impl Part {
-    pub(crate) const ALL: [Part; 12] = [
+    pub(crate) const ALL: [Part; 13] = [
         Part::Keys,
         Part::Permits,
         Part::Starts,
@@ -75,6 +77,7 @@ impl Part {
         Part::Acts,
         Part::Governed,
         Part::Freed,
+        Part::Reopened,
     ];
 
     /// Whether it decides which records are written, and so comes before them.
@@ -184,6 +187,12 @@ permits_used as (update permits p set leased = true from wanted w where p.id = w
   where p.run_id = x.run_id and p.step = x.step and p.action = x.action and p.attempt = x.attempt
     and {won} returning 1)",
             ),
+            Part::Reopened => (
+                &["uuid", "text", "timestamptz"],
+                "reopened as (insert into sequenced (run_id, namespace, since, reopened)
+  select x.run_id, x.namespace, x.since, true from {rows} as x(run_id, namespace, since)
+  where {won} on conflict (run_id) do update set reopened = true returning 1)",
+            ),
         }
     }
 
@@ -201,6 +210,7 @@ permits_used as (update permits p set leased = true from wanted w where p.id = w
             Part::Acts => "acts_done",
             Part::Governed => "governed",
             Part::Freed => "freed",
+            Part::Reopened => "reopened",
         }
     }
 }
@@ -318,9 +328,9 @@ mod tests {
 
     #[test]
     fn only_the_parted_form_leaves_something_out() {
-        assert!(!text(Form::Whole, &Part::ALL, None).contains("conflict"));
+        assert!(!text(Form::Whole, &Part::ALL, None).contains("do nothing"));
         let parted = text(Form::Parted, &Part::ALL, None);
         assert_eq!(parted.matches("on conflict do nothing").count(), 7);
-        assert_eq!(parted.matches(WON).count(), 10);
+        assert_eq!(parted.matches(WON).count(), 11);
     }
 }

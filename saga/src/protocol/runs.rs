@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Forward, Labels, TaskAnswer, each_key_once};
+use super::{Forward, Labels, StartSequence, TaskAnswer, each_key_once};
 use crate::{Payload, RunId, StepPath};
 
 /// `POST /v1/runs`: start a run.
@@ -34,6 +34,9 @@ pub struct StartRun {
     )]
     #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, String>))]
     pub labels: Labels,
+    /// How it follows upon other runs, beside what its definition says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<StartSequence>,
 }
 
 /// The answer to [`StartRun`] when it was not asked to wait.

@@ -114,6 +114,9 @@ pub struct FactView {
     /// When it was withdrawn; nobody is released by it since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withdrawn_at: Option<Timestamp>,
+    /// Who withdrew it: a caller, or the run that had produced it and was undone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withdrawn_by: Option<String>,
 }
 
 /// A run that waits for a fact.

@@ -58,6 +58,12 @@ pub struct WaitsFor {
     /// Who has the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<String>,
+    /// The serial key, or the fact and its subject as `customer.created on customer:42`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub named: Option<String>,
+    /// The run that it waits for: the one that holds the key, or that is the step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other: Option<RunId>,
     /// The incident of this run that needs a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incident: Option<u32>,

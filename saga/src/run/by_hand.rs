@@ -5,7 +5,7 @@ use super::rerun::Rerun;
 use super::state::{Hand, Place, Stage, Undo, Work};
 use super::{Mode, Run, Signal};
 use crate::event::{By, Event, Slot};
-use crate::{Action, Payload, Refusal, RefusalCode, Span, StepPath, Time};
+use crate::{Action, IncidentKind, Payload, Refusal, RefusalCode, Span, StepPath, Time};
 
 /// For how long the same request, word for word, is taken for one whose answer was lost.
 const SAME_REQUEST: Span = Span::secs(10);
@@ -52,6 +52,11 @@ impl Run {
         })
     }
 
+    /// Whether a fact that it waits for has become an incident.
+    fn is_unmet(&self) -> bool {
+        self.facts.incidents.iter().any(|open| open.kind == IncidentKind::DependencyUnmet)
+    }
+
     /// Whether the work at `place` waits for its next attempt.
     fn is_in_backoff(&self, place: Place) -> bool {
         let current = self.work(place).and_then(Work::current);
@@ -60,8 +65,8 @@ impl Run {
 }
 
 impl Decider<'_> {
-    /// Lets what is parked or blocked try again; when nothing is, what waits for a retry. With a step, only that, and
-    /// with a new input if there is one.
+    /// Lets what is parked or blocked try again, and waits once more for facts that did not come; when there is nothing
+    /// of this, what waits for a retry. With a step, only that, and with a new input if there is one.
     pub(super) fn retry(
         &mut self,
         step: Option<&StepPath>,
@@ -75,12 +80,13 @@ impl Decider<'_> {
         };
         let stuck = of(&|place| self.run.is_stuck(place));
         let waiting = of(&|place| self.run.is_in_backoff(place));
+        let unmet = only.is_none() && self.run.is_unmet();
         let again = self.run.facts.retried_by.as_ref() == Some(&by)
             && self.now().since(self.run.facts.retried_at) < SAME_REQUEST;
-        if again && stuck.is_empty() {
+        if again && stuck.is_empty() && !unmet {
             return Ok(());
         }
-        if stuck.is_empty() && waiting.is_empty() {
+        if stuck.is_empty() && waiting.is_empty() && !unmet {
             return Err(Refusal::new(
                 RefusalCode::NothingToRetry,
                 "nothing there is parked, blocked or waiting for a retry",
@@ -92,7 +98,9 @@ impl Decider<'_> {
             let input = self.slot(input);
             self.emit(Event::InputEdited { step: step.clone(), input });
         }
-        if stuck.is_empty() {
+        if unmet {
+            self.resolve_unmet();
+        } else if stuck.is_empty() {
             for place in waiting {
                 if let Some((action, _)) = self.work(place).and_then(Work::current) {
                     self.try_again(place, action, self.now());

@@ -96,6 +96,8 @@ impl Decider<'_> {
             }
             Command::Hold { hold, by, message } => self.hold(hold, by, message)?,
             Command::Unhold { hold, by } => self.unhold(hold.as_ref(), by.as_ref())?,
+            Command::SkipRequirements { by } => self.skip_requirements(&by)?,
+            Command::Overdue { hold, message } => self.overdue(&hold, message),
             Command::MarkUndone { step, by } => self.mark_undone(&step, by)?,
             Command::Migrate(migration) => self.migrate(migration)?,
         }
@@ -129,8 +131,7 @@ impl Decider<'_> {
         for (hold, message) in start.holds {
             self.emit(Event::Held { hold, by: None, message });
         }
-        self.ready =
-            (0..self.run.steps.len()).filter(|&step| self.run.steps[step].missing == 0).collect();
+        self.begin_in_turn();
         Ok(Reply::Done)
     }
 

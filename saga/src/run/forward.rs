@@ -12,10 +12,11 @@ use crate::{Action, Body, Cause, Empty, Expr, Join, Losers, Map, OnFailure, Step
 const MAX_ITEMS: usize = 1_000_000;
 
 impl Decider<'_> {
-    /// Begins every step whose turn has come, and what follows from that.
+    /// Begins every step whose turn has come, and what follows from that. Before the turn of the run itself none.
     pub(super) fn advance(&mut self) {
         while let Some(step) = self.ready.pop_front() {
-            if self.run.facts.mode == Mode::Forward && !self.has_begun(step) {
+            let turn = self.run.facts.mode == Mode::Forward && !self.run.awaits_turn();
+            if turn && !self.has_begun(step) {
                 self.begin(step);
             }
         }

@@ -6,7 +6,7 @@ use super::decide::{Decider, need_reason};
 use super::state::{Hand, Place};
 use super::{Mode, Run};
 use crate::event::{By, Event};
-use crate::{Hold, HoldKind, Refusal, RefusalCode, Time};
+use crate::{Hold, HoldKind, IncidentKind, Refusal, RefusalCode, Time};
 
 /// A hold in force.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -23,8 +23,26 @@ impl Run {
         self.facts.holds.iter().map(|held| &held.hold)
     }
 
+    /// Whether it has, or had to, wait for its turn among others, or may establish what they wait for.
+    #[must_use]
+    pub fn is_sequenced(&self) -> bool {
+        self.facts.sequenced || self.may_establish()
+    }
+
+    /// Whether its definition says that it establishes facts.
+    #[must_use]
+    pub fn may_establish(&self) -> bool {
+        let sequence = self.graph.definition.sequence.as_ref();
+        sequence.is_some_and(|sequence| !sequence.produces.is_empty())
+    }
+
     pub(super) fn is_held(&self) -> bool {
         !self.facts.holds.is_empty()
+    }
+
+    /// Whether its turn among other runs has not come: no step begins before that.
+    pub(super) fn awaits_turn(&self) -> bool {
+        self.holds().any(|hold| hold.kind.is_forward_only())
     }
 
     /// Whether a person or a guard paused it.
@@ -38,6 +56,7 @@ impl Run {
     }
 
     pub(super) fn hold(&mut self, held: Held) {
+        self.facts.sequenced |= held.hold.kind.is_forward_only();
         self.facts.holds.push(held);
         self.turn_hands(|hand| matches!(hand, Hand::Offered { .. }), &Hand::Held);
     }
@@ -115,9 +134,51 @@ impl Decider<'_> {
         if let (Some(by), false) = (by, gone.is_empty()) {
             need_reason(by)?;
         }
+        let waited = self.run.awaits_turn();
         for hold in gone {
             self.emit(Event::Unheld { hold, by: by.cloned() });
         }
+        if !self.requires_something() {
+            self.resolve_unmet();
+        }
+        if waited && !self.run.awaits_turn() {
+            self.begin_in_turn();
+        }
         Ok(())
+    }
+
+    /// A person lets the run begin although facts that it requires are not established.
+    pub(super) fn skip_requirements(&mut self, by: &By) -> Result<(), Refusal> {
+        let unmet = self.run.holds().filter(|hold| hold.kind == HoldKind::DependencyUnmet);
+        for hold in unmet.cloned().collect::<Vec<_>>() {
+            self.unhold(Some(&hold), Some(by))?;
+        }
+        Ok(())
+    }
+
+    /// A fact has been waited for for too long, or nothing will establish it.
+    pub(super) fn overdue(&mut self, hold: &Hold, message: String) {
+        if self.run.holds().any(|other| other == hold) {
+            self.open_incident(IncidentKind::DependencyUnmet, None, message);
+        }
+    }
+
+    fn requires_something(&self) -> bool {
+        self.run.holds().any(|hold| hold.kind == HoldKind::DependencyUnmet)
+    }
+
+    /// Nobody needs to look after facts that the run waits for, as they are there, or are waited for once more.
+    pub(super) fn resolve_unmet(&mut self) {
+        let open = self.run.facts.incidents.iter();
+        let unmet = open.filter(|open| open.kind == IncidentKind::DependencyUnmet);
+        for incident in unmet.map(|open| open.number).collect::<Vec<_>>() {
+            self.emit(Event::IncidentResolved { incident });
+        }
+    }
+
+    /// Steps that nothing precedes begin when the run's turn has come.
+    pub(super) fn begin_in_turn(&mut self) {
+        let steps = &self.run.steps;
+        self.ready = (0..steps.len()).filter(|&step| steps[step].missing == 0).collect();
     }
 }

@@ -104,6 +104,9 @@ struct Facts {
     forward_since: Option<Time>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     holds: Vec<hold::Held>,
+    /// It began held by a serial key or a requirement.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    sequenced: bool,
     incidents: Vec<Incident>,
     incidents_opened: u32,
     /// When an attempt last reported too late.
@@ -207,6 +210,12 @@ impl Run {
     #[must_use]
     pub fn graph(&self) -> &Arc<Graph> {
         &self.graph
+    }
+
+    /// What it was given; `None` before it started.
+    #[must_use]
+    pub fn input(&self) -> Option<&Payload> {
+        self.facts.origin.as_ref().map(|origin| &origin.input)
     }
 
     /// The version of its workflow that it is on.

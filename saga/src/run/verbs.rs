@@ -3,7 +3,7 @@
 use super::state::{Stage, Undo};
 use super::{Mode, Run};
 use crate::protocol::Verb;
-use crate::{StepPath, Time};
+use crate::{IncidentKind, StepPath, Time};
 
 /// Whether what a person did about a run has helped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +35,9 @@ impl Run {
             if work.undo.is_open() {
                 verbs.push(Verb::MarkCompensated);
             }
+        }
+        if incident.kind == IncidentKind::DependencyUnmet {
+            verbs.extend([Verb::Retry, Verb::Skip]);
         }
         match self.facts.mode {
             Mode::Forward if self.past_pivot() => verbs.extend([Verb::Compensate, Verb::Abandon]),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::state::{Hand, MapStage, Place, Stage, Undo, Work};
 use super::{Mode, Run};
 use crate::protocol::{State, WaitKind, WaitsFor, Why};
-use crate::{Action, Body, HoldKind, StepPath, Time, Timestamp};
+use crate::{Action, Body, HoldKind, IncidentKind, StepPath, Time, Timestamp};
 
 /// What people can do about a run that moves, whatever it waits for.
 const ALWAYS: [&str; 2] = ["cancel", "kill"];
@@ -50,16 +50,24 @@ impl Run {
 
     /// What holds the run as a whole.
     fn held_by(&self) -> Vec<WaitsFor> {
+        let unmet = |open: &&super::Incident| open.kind == IncidentKind::DependencyUnmet;
+        let unmet = self.facts.incidents.iter().find(unmet).map(|open| open.number);
         let of = |held: &super::hold::Held| {
-            let (kind, verbs): (_, &[&str]) = match held.hold.kind {
-                HoldKind::Paused => (WaitKind::Paused, &["resume"]),
-                HoldKind::WorkflowPaused => (WaitKind::WorkflowPaused, &[]),
-                HoldKind::KeyBlocked => (WaitKind::KeyBlocked, &[]),
-                HoldKind::DependencyUnmet => (WaitKind::DependencyUnmet, &[]),
+            let (kind, incident, verbs): (_, _, &[&str]) = match (held.hold.kind, unmet) {
+                (HoldKind::Paused, _) => (WaitKind::Paused, None, &["resume"]),
+                (HoldKind::WorkflowPaused, _) => (WaitKind::WorkflowPaused, None, &[]),
+                (HoldKind::KeyBlocked, _) => (WaitKind::KeyBlocked, None, &[]),
+                (HoldKind::DependencyUnmet, Some(_)) => {
+                    (WaitKind::DependencyUnmet, unmet, &["skip-requirements", "retry"])
+                }
+                (HoldKind::DependencyUnmet, None) => {
+                    (WaitKind::DependencyUnmet, None, &["skip-requirements"])
+                }
             };
             let by = held.by.as_ref().map(|by| format!(" ({}: {})", by.actor, by.reason));
             let message = format!("{}{}", held.message, by.unwrap_or_default());
-            self.wait(kind, None, held.since, message, verbs)
+            let named = held.hold.kind.is_forward_only().then(|| held.hold.name.to_string());
+            WaitsFor { incident, named, ..self.wait(kind, None, held.since, message, verbs) }
         };
         self.facts.holds.iter().map(of).collect()
     }
@@ -84,6 +92,8 @@ impl Run {
             queue: None,
             handler: None,
             worker: None,
+            named: None,
+            other: None,
             incident: None,
             verbs: verbs.iter().chain(always).map(|verb| (*verb).to_owned()).collect(),
         }
@@ -123,6 +133,7 @@ impl Run {
     fn for_other(&self, place: Place, hand: &Hand) -> Option<WaitsFor> {
         let step = self.path(place);
         let since = self.work(place).map_or(self.facts.at, |work| work.tries.since);
+        let mut other = None;
         let (kind, until, message, verbs): (_, _, _, &[&str]) = match hand {
             Hand::Signal { until, assignee } => {
                 let signal = match &self.graph.nodes[place.step].body {
@@ -140,13 +151,14 @@ impl Run {
                 &["skip"],
             ),
             Hand::Child { run, .. } => {
+                other = Some(*run);
                 let message = format!("{step}: the end of run {run}; ask why of that one");
                 (WaitKind::Child, None, message, &[])
             }
             _ => return None,
         };
         let until = until.map(Timestamp);
-        Some(WaitsFor { until, ..self.wait(kind, Some(step), since, message, verbs) })
+        Some(WaitsFor { until, other, ..self.wait(kind, Some(step), since, message, verbs) })
     }
 
     fn for_task(&self, place: Place, work: &Work, action: Action, hand: &Hand) -> Option<WaitsFor> {

@@ -34,6 +34,17 @@ pub(super) fn check(definition: &Definition, found: &mut Vec<Violation>) {
     if definition.compensable_for != Span::ZERO {
         span(definition.compensable_for, "/compensable_for", found);
     }
+    let Some(sequence) = &definition.sequence else { return };
+    if let Some(within) = sequence.requires_within {
+        span(within, "/sequence/requires_within", found);
+    }
+    let facts = [("requires", &sequence.requires), ("produces", &sequence.produces)];
+    for (place, facts) in facts {
+        for (index, one) in facts.iter().enumerate() {
+            let pointer = format!("/sequence/{place}/{index}/fact");
+            names::check(&names::FACT, &one.fact, &pointer, found);
+        }
+    }
 }
 
 pub(super) fn schema(schema: Option<&Payload>, pointer: &str, found: &mut Vec<Violation>) {

@@ -25,6 +25,9 @@ pub(super) const QUEUE: Form =
 /// The name of a signal.
 pub(super) const SIGNAL: Form =
     Form { what: "the name of a signal", code: "invalid_signal", marks: "_.-", longest: 100 };
+/// The name of a fact.
+pub(super) const FACT: Form =
+    Form { what: "the name of a fact", code: "invalid_fact", marks: "_.-", longest: 100 };
 
 /// Checks the spelling of `name`, which stands at `pointer`.
 pub(super) fn check(form: &Form, name: &str, pointer: &str, found: &mut Vec<Violation>) {
@@ -43,4 +46,14 @@ pub(super) fn check(form: &Form, name: &str, pointer: &str, found: &mut Vec<Viol
         form.longest
     );
     found.push(Violation::new(pointer, form.code, message));
+}
+
+/// Checks the name of a fact that does not stand in a definition.
+///
+/// # Errors
+/// What is wrong with it, at `pointer`.
+pub fn check_fact(fact: &str, pointer: &str) -> Result<(), Violation> {
+    let mut found = Vec::new();
+    check(&FACT, fact, pointer, &mut found);
+    found.pop().map_or(Ok(()), Err)
 }

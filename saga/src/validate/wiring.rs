@@ -76,6 +76,18 @@ pub(super) fn check(
         let pointer = "/output".to_owned();
         check.expression(&Wired { pointer, expr, wanted: &[], per_item: false });
     }
+    // Before a run begins there is its input and nothing else.
+    check.known.clear();
+    let Some(sequence) = &definition.sequence else { return };
+    let key = sequence.serial_key.iter().map(|expr| ("/sequence/serial_key".to_owned(), expr));
+    let facts = [("requires", &sequence.requires), ("produces", &sequence.produces)];
+    let facts = facts.into_iter().flat_map(|(place, facts)| {
+        let pointer = move |index| format!("/sequence/{place}/{index}/on");
+        facts.iter().enumerate().map(move |(index, one)| (pointer(index), &one.on))
+    });
+    for (pointer, expr) in key.chain(facts) {
+        check.expression(&Wired { pointer, expr, wanted: &[], per_item: false });
+    }
 }
 
 struct Check<'a, 'f> {

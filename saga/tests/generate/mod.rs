@@ -373,6 +373,7 @@ pub(crate) fn definition() -> impl Strategy<Value = Definition> {
                 timeout,
                 on_timeout,
                 compensable_for,
+                sequence: None,
             }
         },
     )

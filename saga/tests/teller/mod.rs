@@ -187,16 +187,18 @@ impl Telling {
                 correlation_id: None,
                 labels: Default::default(),
                 input: payload("null"),
-                holds: vec![(
-                    Hold::new(HoldKind::KeyBlocked, first),
-                    format!("key '{first}' is held by another run"),
-                )],
+                holds: rest
+                    .split(' ')
+                    .map(|name| (turn(name), format!("waits for '{name}'")))
+                    .collect(),
                 parent: None,
             }),
-            "unblock" => {
-                let hold = Some(Hold::new(HoldKind::KeyBlocked, first));
-                Command::Unhold { hold, by: None }
+            "unblock" => Command::Unhold { hold: Some(turn(first)), by: None },
+            "overdue" => {
+                let message = format!("'{first}' was not established in time");
+                Command::Overdue { hold: turn(first), message }
             }
+            "skip_requirements" => Command::SkipRequirements { by: by(rest) },
             "pause" => Command::Hold {
                 hold: Hold::new(HoldKind::Paused, first),
                 by: Some(by(more)),
@@ -302,4 +304,10 @@ fn scope(text: &str) -> Scope {
         None if text == "all" => Scope::All,
         None => Scope::Steps(text.split_whitespace().map(str::to_owned).collect()),
     }
+}
+
+/// What a run waits for before it begins: a fact if it is named like one, else a serial key.
+fn turn(name: &str) -> Hold {
+    let kind = if name.contains('.') { HoldKind::DependencyUnmet } else { HoldKind::KeyBlocked };
+    Hold::new(kind, name)
 }

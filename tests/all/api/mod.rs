@@ -16,6 +16,8 @@ mod queues;
 mod robust;
 mod schedules;
 mod search;
+mod sequence;
+mod serial_keys;
 mod serving;
 mod start_requests;
 mod starts;

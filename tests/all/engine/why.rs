@@ -1,7 +1,9 @@
 //! Why a run does not go on: every condition that there is, each produced for real.
 
 use backstitch_engine::{Chore, Engine};
-use backstitch_saga::protocol::{FailureKind, WaitKind, WaitsFor, Why};
+use backstitch_saga::protocol::{
+    FailureKind, Requirement, StartRun, StartSequence, WaitKind, WaitsFor, Why,
+};
 use backstitch_saga::{By, Command, Hold, HoldKind, RunId, Span};
 use backstitch_tests::node::{Hand, NS, chain, fan, node, start};
 use backstitch_tests::postgres::database;
@@ -226,5 +228,61 @@ async fn items_that_wait_for_the_same_are_told_together() {
     assert_eq!(told.waits_for[0].step.as_ref().unwrap().to_string(), "each/0");
     assert_eq!(told.waits_for[1].step.as_ref().unwrap().to_string(), "each/2");
     assert!(told.summary.ends_with("; and 1 more"), "{told:?}");
+    engine.stop().await;
+}
+
+#[tokio::test]
+async fn the_turn_among_other_runs_is_waited_for() {
+    let engine = node(&database().await, |_| {}).await;
+    engine.register(NS, &chain("one", &["only"])).await.unwrap();
+    let made = r#"{"produces":[{"fact":"made","on":{"path":"/input"}}]}"#;
+    let makes = chain("makes", &["only"])
+        .replace(r#""version":1,"#, &format!(r#""version":1,"sequence":{made},"#));
+    engine.register(NS, &makes).await.unwrap();
+    let begin = async |input: &str, sequence: StartSequence| {
+        let request = StartRun { sequence: Some(sequence), ..start("one", input) };
+        engine.start_run(NS, request).await.unwrap().id
+    };
+    let key = || StartSequence { serial_key: Some("k".to_owned()), ..Default::default() };
+    let holder = begin("1", key()).await;
+    let (second, third) = (begin("2", key()).await, begin("3", key()).await);
+    let wait = only(&engine, second).await;
+    assert_eq!((wait.kind, wait.other), (WaitKind::KeyBlocked, Some(holder)));
+    assert_eq!(wait.message, format!("the serial key 'k', which run {holder} holds"));
+    let wait = only(&engine, third).await;
+    assert_eq!((wait.named.as_deref(), wait.other), (Some("k"), Some(holder)));
+    let line = "one run is before it in line";
+    assert_eq!(wait.message, format!("the serial key 'k', which run {holder} holds; {line}"));
+    assert_eq!(verbs(&wait), ["cancel", "kill"]);
+
+    let fact = Requirement { fact: "made".to_owned(), on: "c1".to_owned() };
+    let within = |within| StartSequence {
+        requires: vec![fact.clone()],
+        requires_within: Some(within),
+        ..Default::default()
+    };
+    let order = begin("4", within(Span::secs(3_600))).await;
+    let wait = only(&engine, order).await;
+    assert_eq!((wait.kind, wait.named.as_deref()), (WaitKind::DependencyUnmet, Some("made on c1")));
+    assert_eq!(wait.until.unwrap().0.since(wait.since.0).0.div_ceil(60_000), 60);
+    assert!(wait.message.starts_with("the fact made on 'c1', which no run is about"), "{wait:?}");
+    assert_eq!(verbs(&wait), ["skip-requirements", "cancel", "kill"]);
+    let maker = engine.start_run(NS, start("makes", "\"c1\"")).await.unwrap().id;
+    let wait = only(&engine, order).await;
+    assert_eq!(wait.other, Some(maker));
+    assert!(wait.message.contains(&format!("which run {maker} establishes when")), "{wait:?}");
+
+    let late = begin("5", within(Span::millis(1))).await;
+    let mut wait = only(&engine, late).await;
+    while wait.incident.is_none() {
+        engine.run_once(Chore::Sequence).await.unwrap();
+        wait = only(&engine, late).await;
+    }
+    assert_eq!((wait.kind, wait.incident), (WaitKind::DependencyUnmet, Some(1)));
+    assert!(
+        wait.message.starts_with("the fact made on 'c1', which did not come until "),
+        "{wait:?}"
+    );
+    assert_eq!(verbs(&wait)[..2], ["skip-requirements", "retry"]);
     engine.stop().await;
 }

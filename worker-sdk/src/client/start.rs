@@ -6,7 +6,8 @@ use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use backstitch_saga::protocol::{
-    Outcome, Problem, RunStarted, RunView, StartAnswer, StartAnswers, StartRun, StartRuns, State,
+    OnConflict, Outcome, Problem, Requirement, RunStarted, RunView, StartAnswer, StartAnswers,
+    StartRun, StartRuns, State,
 };
 use backstitch_saga::{Payload, RunId, Span};
 use reqwest::RequestBuilder;
@@ -96,6 +97,7 @@ impl Client {
                 input,
                 correlation_id: None,
                 labels: std::collections::BTreeMap::new(),
+                sequence: None,
             },
             output: PhantomData,
         }
@@ -143,6 +145,28 @@ impl<Out> StartBuilder<Out> {
     /// A mark to search by.
     pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.start.labels.insert(name.into(), value.into());
+        self
+    }
+
+    /// At most one run moves with this key, across all workflows that name it; `on_conflict` says what happens when
+    /// another run has it.
+    pub fn serial_key(mut self, key: impl Into<String>, on_conflict: OnConflict) -> Self {
+        let sequence = self.start.sequence.get_or_insert_default();
+        sequence.serial_key = Some(key.into());
+        sequence.on_conflict = Some(on_conflict);
+        self
+    }
+
+    /// The run begins when this fact is established about `on`, and uses no attempt before that.
+    pub fn requires(mut self, fact: impl Into<String>, on: impl Into<String>) -> Self {
+        let requirement = Requirement { fact: fact.into(), on: on.into() };
+        self.start.sequence.get_or_insert_default().requires.push(requirement);
+        self
+    }
+
+    /// For how long it waits for what it requires before it becomes an incident; 24 hours without it.
+    pub fn requires_within(mut self, within: Span) -> Self {
+        self.start.sequence.get_or_insert_default().requires_within = Some(within);
         self
     }
 

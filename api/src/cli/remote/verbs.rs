@@ -40,6 +40,8 @@ const NAMES: &[(&str, &str)] = &[
     ("send_signal_by_key", "send"),
     ("register_workflow", "register"),
     ("put_schedule", "put"),
+    ("establish_fact", "establish"),
+    ("withdraw_fact", "withdraw"),
     ("create_credential", "create"),
     ("revoke_credential", "revoke"),
 ];
@@ -70,7 +72,8 @@ const GROUPS: &[(&str, &str)] = &[
     ("job", "Work through many things at once"),
     ("schedule", "Start runs by the clock"),
     ("queue", "See and steer what is handed out"),
-    ("fact", "State facts that runs wait for"),
+    ("fact", "Establish and withdraw facts that runs wait for"),
+    ("key", "See who holds a serial key, and who waits"),
 ];
 
 impl Verb {

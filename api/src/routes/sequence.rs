@@ -1,0 +1,119 @@
+//! Sequence across runs: the lines of serial keys, and facts.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use backstitch_saga::RunId;
+use backstitch_saga::protocol::{KeyPlace, Page, Reason, Requirement, RunView, SubjectFacts};
+
+use crate::access::Caller;
+use crate::app::Shared;
+use crate::body::{Body, json};
+use crate::examples::sequence as examples;
+use crate::problem::Answer;
+use crate::query::{NoQuery, PathOf, QueryOf};
+
+/// Show the line of a serial key: who holds it and who waits
+///
+/// At most 1,000 places, in order. A key that nobody holds has no line.
+#[utoipa::path(
+    get, path = "/v1/keys/{key}", tag = "runs", operation_id = "show_key",
+    params(("key" = String, Path, description = "The serial key", example = "customer:42")),
+    responses((status = 200, description = "The line.", body = Page<KeyPlace>, example = json!(examples::line())))
+)]
+pub(crate) async fn key(
+    State(app): Shared,
+    caller: Caller,
+    PathOf(key): PathOf<String>,
+    _: QueryOf<NoQuery>,
+) -> Answer {
+    let items = app.engine.key_line(&caller.namespace, &key).await?;
+    json(StatusCode::OK, &Page { items, next: None })
+}
+
+/// Show what is established about something, and who waits for what
+#[utoipa::path(
+    get, path = "/v1/facts/{subject}", tag = "runs", operation_id = "show_facts",
+    params(("subject" = String, Path, description = "What the facts are about", example = "customer:42")),
+    responses((status = 200, description = "Facts and waiters, at most 1,000 each.", body = SubjectFacts, example = json!(examples::facts())))
+)]
+pub(crate) async fn facts(
+    State(app): Shared,
+    caller: Caller,
+    PathOf(subject): PathOf<String>,
+    _: QueryOf<NoQuery>,
+) -> Answer {
+    json(StatusCode::OK, &app.engine.facts_about(&caller.namespace, &subject).await?)
+}
+
+/// Establish a fact
+///
+/// Runs that wait for it begin. Establishing what stands changes nothing.
+#[utoipa::path(
+    put, path = "/v1/facts/{subject}/{fact}", tag = "runs", operation_id = "establish_fact",
+    params(
+        ("subject" = String, Path, description = "What the fact is about", example = "customer:42"),
+        ("fact" = String, Path, description = "The fact", example = "customer.created"),
+    ),
+    responses(
+        (status = 200, description = "What is established now.", body = SubjectFacts, example = json!(examples::facts())),
+        (status = 422, description = "That cannot be the name of a fact, or a subject (`invalid_request`)."),
+    )
+)]
+pub(crate) async fn establish(
+    State(app): Shared,
+    caller: Caller,
+    PathOf((on, fact)): PathOf<(String, String)>,
+    _: QueryOf<NoQuery>,
+) -> Answer {
+    let subject = on.clone();
+    app.engine.establish(&caller.namespace, Requirement { fact, on }, &caller.name).await?;
+    json(StatusCode::OK, &app.engine.facts_about(&caller.namespace, &subject).await?)
+}
+
+/// Withdraw a fact
+///
+/// Nobody is released by it any more. Runs that have begun go on. A fact that a run established is withdrawn when that
+/// run is undone.
+#[utoipa::path(
+    delete, path = "/v1/facts/{subject}/{fact}", tag = "runs", operation_id = "withdraw_fact",
+    params(
+        ("subject" = String, Path, description = "What the fact is about", example = "customer:42"),
+        ("fact" = String, Path, description = "The fact", example = "customer.created"),
+    ),
+    responses(
+        (status = 200, description = "What is established now.", body = SubjectFacts, example = json!(examples::facts())),
+        (status = 404, description = "It is not established (`unknown_fact`)."),
+    )
+)]
+pub(crate) async fn withdraw(
+    State(app): Shared,
+    caller: Caller,
+    PathOf((on, fact)): PathOf<(String, String)>,
+    _: QueryOf<NoQuery>,
+) -> Answer {
+    let subject = on.clone();
+    app.engine.withdraw(&caller.namespace, &Requirement { fact, on }, &caller.name).await?;
+    json(StatusCode::OK, &app.engine.facts_about(&caller.namespace, &subject).await?)
+}
+
+/// Let a run begin although facts that it requires are not established
+#[utoipa::path(
+    post, path = "/v1/runs/{id}/skip-requirements", tag = "runs", operation_id = "skip_requirements",
+    params(("id" = RunId, Path, description = "The run's id")),
+    request_body(content = Reason, example = json!(crate::examples::reason())),
+    responses(
+        (status = 200, description = "The run as it is now.", body = RunView),
+        (status = 409, description = "It waits for no fact (`nothing_required`)."),
+    )
+)]
+pub(crate) async fn skip_requirements(
+    State(app): Shared,
+    caller: Caller,
+    PathOf(id): PathOf<RunId>,
+    _: QueryOf<NoQuery>,
+    Body(ask): Body<Reason>,
+) -> Answer {
+    let by = caller.by(ask.reason);
+    app.engine.skip_requirements(&caller.namespace, id, &by).await?;
+    json(StatusCode::OK, &app.engine.run(&caller.namespace, id, None).await?)
+}

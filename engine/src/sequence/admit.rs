@@ -1,0 +1,199 @@
+//! Letting a start in: it takes its place in the line of its key, and what it waits for is noted, in one transaction
+//! before the run exists. It tells nobody anything.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstitch_saga::protocol::{OnConflict, Requirement};
+use backstitch_saga::{Hold, HoldKind, Run, RunId};
+use sqlx::Connection;
+use sqlx::postgres::PgConnection;
+
+use super::keys::{self, Entered, Entry};
+use super::wanted::{WITHIN, Wanted};
+use super::{required_by, tell, unmet_hold};
+use crate::Error;
+use crate::node::Node;
+use crate::reads::read;
+use crate::store::facts::{self, Note};
+use crate::store::{journal, keys as run_keys, sequence as table};
+
+/// How long a start waits for the run that it is answered with to exist.
+const BEGUN_WITHIN: Duration = Duration::from_secs(5);
+
+/// How a start is let in.
+pub(crate) enum Admitted {
+    /// The run begins, held for these reasons. Unless it has a `placed` row it will be answered by another.
+    Start { holds: Vec<(Hold, String)>, placed: bool },
+    /// It is answered with the run that has the key.
+    Existing(RunId),
+    /// The same start was asked for at the same time, as this run: that one goes first, and answers this one.
+    Twin(RunId),
+}
+
+/// Lets a start in. `key` is the caller's own.
+pub(crate) async fn admit(
+    node: &Node,
+    namespace: &str,
+    run: RunId,
+    key: Option<&run_keys::RunKey>,
+    wanted: &Wanted,
+) -> Result<Admitted, Error> {
+    let now = node.clock.now();
+    let mut connection = node.database.readers.acquire().await?;
+    if let Some(key) = key {
+        let known = run_keys::find(&mut connection, std::slice::from_ref(key)).await?;
+        if known.get(key).is_some_and(|(other, _)| *other != run) {
+            // It will be answered with the run that its key started, and needs no place. Should that run be gone by
+            // then, this one begins held, and sweeping finds it a place.
+            let serial = wanted.serial.iter().map(|(key, _)| key_hold(key));
+            return Ok(Admitted::Start { holds: serial.collect(), placed: false });
+        }
+    }
+    let note = Note {
+        run,
+        start: key.map(|(_, key, workflow)| (workflow.as_str(), key.as_str())),
+        requires: &wanted.requires,
+        produces: &wanted.produces,
+        serial: wanted.serial.is_some(),
+        since: now,
+        until: now.after(wanted.within),
+    };
+    let unmet = |unmet: Vec<Requirement>| -> Vec<(Hold, String)> {
+        unmet.iter().map(|one| (unmet_hold(one), unmet_words(one))).collect()
+    };
+    let Some((key, policy)) = &wanted.serial else {
+        let holds = unmet(facts::note(&mut connection, namespace, &note).await?);
+        let placed = !holds.is_empty() || !wanted.produces.is_empty();
+        return Ok(Admitted::Start { holds, placed });
+    };
+    // What does not enter the line leaves nothing behind.
+    let mut transaction = connection.begin().await?;
+    let mut holds = unmet(facts::note(&mut transaction, namespace, &note).await?);
+    let entry = Entry { run, policy: *policy, start: note.start, ready: holds.is_empty() };
+    match keys::enter(&mut transaction, namespace, key, &entry, now).await? {
+        Entered::InLine => {
+            holds.push(key_hold(key));
+            transaction.commit().await?;
+            Ok(Admitted::Start { holds, placed: true })
+        }
+        Entered::Existing(other) => Ok(Admitted::Existing(other)),
+        Entered::Twin(other) => Ok(Admitted::Twin(other)),
+        Entered::Refused(holder) => Err(Error::Conflict {
+            code: "key_held",
+            message: format!(
+                "run {holder} has the serial key '{key}'; try again when it has ended"
+            ),
+        }),
+    }
+}
+
+fn unmet_words(one: &Requirement) -> String {
+    format!("waits until {} is established for '{}'", one.fact, one.on)
+}
+
+/// Lets in a run that is a step of another. A step is not refused, nor another run: it waits in line, unless a run that
+/// it is a part of has the key; then it goes on under that.
+pub(crate) async fn admit_child(
+    node: &Arc<Node>,
+    namespace: &str,
+    child: RunId,
+    parent: RunId,
+    mut wanted: Wanted,
+) -> Result<Vec<(Hold, String)>, Error> {
+    let mut connection = node.database.readers.acquire().await?;
+    if !journal::last_seqs(&mut connection, &[child.0]).await?.is_empty() {
+        // Asked for again: it has begun, and may have ended.
+        return Ok(Vec::new());
+    }
+    if let Some((key, policy)) = &mut wanted.serial {
+        *policy = OnConflict::Queue;
+        let line = table::line(&mut connection, namespace, key, i64::MAX).await?;
+        drop(connection);
+        let mut above = Some(parent);
+        while let Some(run) = above {
+            if line.iter().any(|place| place.run == run) {
+                wanted.serial = None;
+                break;
+            }
+            above = read(node, namespace, run, |run| run.parent().map(|parent| parent.run)).await?;
+        }
+    }
+    match admit(node, namespace, child, None, &wanted).await? {
+        Admitted::Start { holds, .. } => Ok(holds),
+        // Queueing starts without a key of their own are answered with nobody.
+        Admitted::Existing(_) | Admitted::Twin(_) => Ok(Vec::new()),
+    }
+}
+
+/// The hold of a run that waits for a serial key.
+pub(crate) fn key_hold(key: &str) -> (Hold, String) {
+    (
+        Hold::new(HoldKind::KeyBlocked, key),
+        format!("waits for its turn with the serial key '{key}'"),
+    )
+}
+
+/// Waits until a run that was let in has begun.
+///
+/// # Errors
+/// [`Error::Busy`] when it does not, or was refused.
+pub(crate) async fn begun(node: &Node, run: RunId) -> Result<(), Error> {
+    let until = node.clock.now().after(BEGUN_WITHIN.into());
+    let mut connection = node.database.readers.acquire().await?;
+    loop {
+        let awaited = !table::keys_of(&mut connection, &[run.0]).await?.is_empty();
+        if !journal::last_seqs(&mut connection, &[run.0]).await?.is_empty() {
+            return Ok(());
+        }
+        if !awaited || node.clock.now() > until {
+            return Err(Error::Busy);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A start that was let in did not become a run: it gives back its place. When this fails, sweeping does it.
+pub(crate) async fn abandon(node: &Node, namespace: &str, run: RunId) {
+    if let Err(error) = tell::close(node, namespace, run, &tell::Closing::default()).await {
+        tracing::warn!(%run, %error, "the place of a start that was refused is given back later");
+    }
+}
+
+/// Gives a run that waits for its turn, and that no row knows of, a place at the end of its line. That happens when a
+/// start took so long that its place was given back before it became a run.
+pub(super) async fn restore(node: &Arc<Node>, namespace: &str, run: RunId) -> Result<(), Error> {
+    let what = |run: &Run| {
+        let sequence = run.graph().definition.sequence.as_ref();
+        let within = sequence.and_then(|sequence| sequence.requires_within).unwrap_or(WITHIN);
+        (run.holds().cloned().collect::<Vec<Hold>>(), within)
+    };
+    let (holds, within) = read(node, namespace, run, what).await?;
+    let requires: Vec<_> = holds.iter().filter_map(required_by).collect();
+    let serial = holds.iter().find(|hold| hold.kind == HoldKind::KeyBlocked);
+    if requires.is_empty() && serial.is_none() {
+        return Ok(());
+    }
+    tracing::warn!(%run, "a run that waits for its turn had lost its place and gets another");
+    let now = node.clock.now();
+    let mut connection = node.database.keepers.acquire().await?;
+    let mut transaction = connection.begin().await?;
+    let place: &mut PgConnection = &mut transaction;
+    let note = Note {
+        run,
+        start: None,
+        requires: &requires,
+        produces: &[],
+        serial: true,
+        since: now,
+        until: now.after(within),
+    };
+    let unmet = facts::note(place, namespace, &note).await?;
+    if let Some(serial) = serial {
+        keys::enter_last(place, namespace, &serial.name, run, now).await?;
+    }
+    transaction.commit().await?;
+    drop(connection);
+    let met = requires.into_iter().filter(|one| !unmet.contains(one));
+    tell::unhold(node, met.map(|one| (run, one)).collect()).await.map(drop)
+}

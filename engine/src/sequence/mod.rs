@@ -1,0 +1,114 @@
+//! Sequence across runs: serial keys and their lines, facts and those who wait for them.
+//!
+//! A run that holds or awaits something begins held, and rows say what for; they are written before the run itself.
+//! Whoever sees that a row's time has come tells the run. So a row that was left behind does no harm, and a run whose
+//! row is lost gets another. What a hold makes of a run is decided by the rules.
+
+mod admit;
+mod asked;
+mod circle;
+mod keys;
+mod tell;
+mod wanted;
+
+use std::sync::{Mutex, PoisonError};
+
+use backstitch_saga::protocol::Requirement;
+use backstitch_saga::{Event, Hold, HoldKind, Run, RunId, Violation};
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+pub(crate) use admit::{Admitted, abandon, admit, admit_child, begun, key_hold};
+pub(crate) use asked::name_others;
+pub(crate) use tell::{serve, sweep, sweep_unplaced};
+pub(crate) use wanted::{Wanted, check_definition};
+
+use crate::Error;
+
+/// The longest serial key, subject or fact, in bytes.
+const TEXT_LIMIT: usize = 255;
+/// What stands between fact and subject in the name of a hold.
+const ON: &str = " on ";
+
+/// What is to be done soon. What is lost of it is found by sweeping.
+#[derive(Default)]
+pub(crate) struct Jobs {
+    bell: Notify,
+    todo: Mutex<Todo>,
+}
+
+#[derive(Default)]
+struct Todo {
+    /// Runs to look at; `true` for one that has just begun.
+    runs: Vec<(RunId, bool)>,
+    facts: Vec<(String, Requirement)>,
+    /// Up to where the last sweeps came: of runs with rows, and of those without.
+    swept: (Uuid, Uuid),
+}
+
+impl Jobs {
+    fn change<T>(&self, change: impl FnOnce(&mut Todo) -> T) -> T {
+        change(&mut self.todo.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A record of a run is committed. Most runs have nothing to do with others.
+    pub(crate) fn after(&self, run: &Run, events: &[Event]) {
+        if !run.is_sequenced() {
+            return;
+        }
+        let begins = matches!(events.first(), Some(Event::Started { .. }));
+        let matters = |event: &Event| {
+            matches!(
+                event,
+                Event::Ended { .. } | Event::Unheld { .. } | Event::IncidentResolved { .. }
+            )
+        };
+        if begins || events.iter().any(matters) {
+            self.change(|todo| todo.runs.push((run.id(), begins)));
+            self.bell.notify_one();
+        }
+    }
+
+    /// A fact stands.
+    fn release(&self, namespace: &str, fact: Requirement) {
+        self.change(|todo| todo.facts.push((namespace.to_owned(), fact)));
+        self.bell.notify_one();
+    }
+}
+
+/// The hold of a run that requires a fact.
+fn unmet_hold(one: &Requirement) -> Hold {
+    Hold::new(HoldKind::DependencyUnmet, format!("{}{ON}{}", one.fact, one.on))
+}
+
+/// The fact that a hold waits for.
+fn required_by(hold: &Hold) -> Option<Requirement> {
+    let (fact, on) = hold.name.split_once(ON).filter(|_| hold.kind == HoldKind::DependencyUnmet)?;
+    Some(Requirement { fact: fact.to_owned(), on: on.to_owned() })
+}
+
+/// What cannot be a serial key or a subject is refused.
+fn check_texts(texts: &[(&str, &str)]) -> Result<(), Error> {
+    let wrong = |text: &str| {
+        text.is_empty() || text.len() > TEXT_LIMIT || text.chars().any(char::is_control)
+    };
+    let violations: Vec<Violation> = texts
+        .iter()
+        .filter(|(_, text)| wrong(text))
+        .map(|(pointer, _)| {
+            let message = format!("1 to {TEXT_LIMIT} bytes without control characters are needed");
+            Violation::new(*pointer, "invalid_text", message)
+        })
+        .collect();
+    if violations.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Invalid { code: "invalid_request", violations })
+    }
+}
+
+/// What cannot be the name of a fact is refused.
+fn check_fact(fact: &str, pointer: &str) -> Result<(), Error> {
+    let wrong = |violation| Error::invalid("invalid_request", violation);
+    backstitch_saga::check_fact(fact, pointer).map_err(wrong)
+}

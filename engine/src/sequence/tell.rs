@@ -1,0 +1,345 @@
+//! Looking at runs that hold or await something, and telling them what has come true: at once when this node made it
+//! so, else by sweeping. Telling twice is once, by the rules.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstitch_saga::protocol::{Outcome, Requirement, State};
+use backstitch_saga::{Command, HoldKind, RefusalCode, RunId, Span, Time};
+use sqlx::Connection;
+use uuid::Uuid;
+
+use super::{admit, circle, keys, unmet_hold, wanted};
+use crate::Error;
+use crate::executor::envelope::{Answers, Envelope, Order};
+use crate::node::Node;
+use crate::reads::read;
+use crate::store::facts;
+use crate::store::sequence::{self as table, Standing};
+
+/// Runs looked at at once.
+const PAGE: i64 = 500;
+/// How many pages one sweep goes on at most.
+const PAGES: usize = 10;
+/// After so long a row whose run never began is forgotten.
+const ORPHANED_AFTER: Duration = Duration::from_secs(60);
+/// What is not told after so long is told by whoever sweeps.
+const TOLD_WITHIN: Duration = Duration::from_secs(1);
+
+/// What becomes of the facts of a run that has ended.
+#[derive(Default)]
+pub(super) struct Closing {
+    established: Vec<Requirement>,
+    withdrawn: Vec<Requirement>,
+    reopened: bool,
+}
+
+/// Runs have ended. Where one succeeded, what it promised is established; if it had, and was undone since, withdrawn.
+async fn over(node: &Arc<Node>, ended: Vec<Standing>) -> Result<(), Error> {
+    if ended.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<Uuid> = ended.iter().map(|one| one.run.0).collect();
+    let mut connection = node.database.keepers.acquire().await?;
+    let lines = table::keys_of(&mut connection, &ids).await?;
+    let mut promised: BTreeMap<RunId, Vec<Requirement>> = BTreeMap::new();
+    for (run, one) in facts::promised(&mut connection, &ids).await? {
+        promised.entry(run).or_default().push(one);
+    }
+    let leaves_something = |one: &Standing| {
+        let run = one.run;
+        one.reopened || promised.contains_key(&run) || lines.iter().any(|line| line.0 == run)
+    };
+    let (rest, done): (Vec<Standing>, Vec<Standing>) =
+        ended.into_iter().partition(leaves_something);
+    let done: Vec<Uuid> = done.into_iter().map(|one| one.run.0).collect();
+    if !done.is_empty() {
+        table::forget(&mut connection, &done, false).await?;
+    }
+    drop(connection);
+    for one in rest {
+        let produced = if one.reopened {
+            read(node, &one.namespace, one.run, wanted::produced).await?
+        } else {
+            promised.remove(&one.run).unwrap_or_default()
+        };
+        let succeeded = one.outcome.as_deref() == Some(Outcome::Succeeded.as_str());
+        let (established, withdrawn) =
+            if succeeded { (produced, Vec::new()) } else { (Vec::new(), produced) };
+        let closing = Closing { established, withdrawn, reopened: one.reopened };
+        close(node, &one.namespace, one.run, &closing).await?;
+    }
+    Ok(())
+}
+
+/// A run is over, or never began: its facts are settled, its key goes to the next, and its rows go. All of it at once,
+/// so that a node that dies here leaves everything to another.
+pub(super) async fn close(
+    node: &Node,
+    namespace: &str,
+    run: RunId,
+    closing: &Closing,
+) -> Result<(), Error> {
+    let now = node.clock.now();
+    let by = format!("run {run}");
+    let Closing { established, withdrawn, reopened } = closing;
+    let mut connection = node.database.keepers.acquire().await?;
+    let lines = table::keys_of(&mut connection, &[run.0]).await?;
+    let mut transaction = connection.begin().await?;
+    let mut moved = Vec::new();
+    for (_, namespace, key) in &lines {
+        table::lock_key(&mut transaction, namespace, key).await?;
+        table::leave(&mut transaction, run).await?;
+        if table::promote(&mut transaction, namespace, key, now).await? {
+            moved.push((namespace, key));
+        }
+    }
+    if !established.is_empty() {
+        facts::establish(&mut transaction, namespace, established, &by, now).await?;
+    }
+    if !withdrawn.is_empty() {
+        facts::withdraw_of(&mut transaction, namespace, withdrawn, &by, now).await?;
+    }
+    table::forget(&mut transaction, &[run.0], *reopened).await?;
+    transaction.commit().await?;
+    drop(connection);
+    for (namespace, key) in moved {
+        keys::tell(node, namespace, key).await?;
+    }
+    for fact in established {
+        release(node, namespace, fact).await?;
+    }
+    Ok(())
+}
+
+/// Looks how runs stand, and does what is to be done for them. Answers how many were told that a fact stands.
+async fn look(node: &Arc<Node>, found: Vec<Standing>) -> Result<usize, Error> {
+    let now = node.clock.now();
+    let (mut active, mut ended) = (Vec::new(), Vec::new());
+    for one in found {
+        match one.state.as_deref() {
+            Some(state) if state == State::Ended.as_str() => ended.push(one),
+            Some(_) => active.push(one),
+            None if one.since.after(ORPHANED_AFTER.into()) < now => {
+                close(node, &one.namespace, one.run, &Closing::default()).await?;
+            }
+            None => {}
+        }
+    }
+    over(node, ended).await?;
+    if active.is_empty() {
+        return Ok(0);
+    }
+    let runs: Vec<Uuid> = active.iter().map(|one| one.run.0).collect();
+    let mut connection = node.database.keepers.acquire().await?;
+    let awaited = facts::awaited(&mut connection, &runs).await?;
+    let unmet = HoldKind::DependencyUnmet.condition();
+    let says = |run: RunId, what: &str| {
+        let standing = active.iter().find(|one| one.run == run);
+        standing.is_some_and(|one| one.conditions.iter().any(|known| known == what))
+    };
+    // A person let them begin without.
+    let skipped: Vec<(RunId, Requirement)> = awaited
+        .iter()
+        .filter(|awaited| !says(awaited.run, unmet))
+        .map(|awaited| (awaited.run, awaited.one.clone()))
+        .collect();
+    if !skipped.is_empty() {
+        facts::released(&mut connection, &skipped).await?;
+    }
+    // A person was told, and has them wait once more.
+    let again: BTreeSet<Uuid> = awaited
+        .iter()
+        .filter(|awaited| awaited.overdue && !says(awaited.run, "IncidentOpen"))
+        .map(|awaited| awaited.run.0)
+        .collect();
+    if !again.is_empty() {
+        let again: Vec<Uuid> = again.into_iter().collect();
+        facts::wait_again(&mut connection, &again, now).await?;
+    }
+    let lines = table::lines_that_move(&mut connection, &runs).await?;
+    drop(connection);
+    for (namespace, key) in &lines {
+        keys::tell(node, namespace, key).await?;
+    }
+    let met = awaited.into_iter().filter(|awaited| awaited.met);
+    unhold(node, met.map(|awaited| (awaited.run, awaited.one)).collect()).await
+}
+
+/// Tells runs that facts which they require are established, and gives those the key whose turn that makes it. Answers
+/// how many were told.
+pub(super) async fn unhold(node: &Node, met: Vec<(RunId, Requirement)>) -> Result<usize, Error> {
+    if met.is_empty() {
+        return Ok(0);
+    }
+    let commands = met
+        .iter()
+        .map(|(run, one)| (*run, Command::Unhold { hold: Some(unmet_hold(one)), by: None }));
+    let answers = ask(node, commands.collect()).await;
+    let told = met.into_iter().zip(answers).filter(|(_, answer)| is_told(answer));
+    let told: Vec<(RunId, Requirement)> = told.map(|(one, _)| one).collect();
+    let mut connection = node.database.keepers.acquire().await?;
+    facts::released(&mut connection, &told).await?;
+    let runs: Vec<Uuid> = told.iter().map(|(run, _)| run.0).collect();
+    let lines = table::keys_of(&mut connection, &runs).await?;
+    drop(connection);
+    for (namespace, key) in
+        lines.into_iter().map(|(_, namespace, key)| (namespace, key)).collect::<BTreeSet<_>>()
+    {
+        keys::tell(node, &namespace, &key).await?;
+    }
+    Ok(told.len())
+}
+
+/// Whether a run knows now what it was told, or needs not: it is there, and has answered.
+pub(super) fn is_told(answer: &Result<(), Error>) -> bool {
+    match answer {
+        Ok(()) => true,
+        // What is told before the start, in one batch with it, was not heard.
+        Err(Error::Refused(refusal)) => refusal.code != RefusalCode::NotStarted,
+        Err(_) => false,
+    }
+}
+
+/// Asks something of several runs; each is answered for itself.
+pub(super) async fn ask(node: &Node, commands: Vec<(RunId, Command)>) -> Vec<Result<(), Error>> {
+    let answers = Answers::new(commands.len());
+    let envelopes = commands.into_iter().enumerate().map(|(slot, (run, command))| Envelope {
+        ticket: Some(answers.ticket(slot)),
+        ..Envelope::own(run, Order::Command(command))
+    });
+    node.submit_own(envelopes.collect());
+    answers.wait().await.into_iter().map(|answer| answer.map(|_| ())).collect()
+}
+
+/// Releases all runs that wait for a fact which stands.
+async fn release(node: &Node, namespace: &str, fact: &Requirement) -> Result<(), Error> {
+    let mut after = Uuid::nil();
+    loop {
+        let mut connection = node.database.keepers.acquire().await?;
+        let page = facts::waiters(&mut connection, namespace, fact, after, PAGE).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = last.0;
+        let runs: Vec<Uuid> = page.iter().map(|run| run.0).collect();
+        let awaited = facts::awaited(&mut connection, &runs).await?;
+        drop(connection);
+        let met = awaited.into_iter().filter(|awaited| awaited.met);
+        unhold(node, met.map(|awaited| (awaited.run, awaited.one)).collect()).await?;
+    }
+}
+
+/// Does what was noted, as soon as it is.
+pub(crate) async fn serve(node: Arc<Node>) {
+    loop {
+        node.sequence.bell.notified().await;
+        let (runs, established) = node
+            .sequence
+            .change(|todo| (std::mem::take(&mut todo.runs), std::mem::take(&mut todo.facts)));
+        for page in runs.chunks(usize::try_from(PAGE).unwrap_or(1)) {
+            let ids: Vec<Uuid> = page.iter().map(|(run, _)| run.0).collect();
+            let begun: Vec<RunId> =
+                page.iter().filter(|(_, begun)| *begun).map(|(run, _)| *run).collect();
+            if let Err(error) = look_again(&node, Uuid::nil(), Some(&ids)).await {
+                tracing::warn!(%error, "what waits for runs is told later");
+            }
+            if let Err(error) = circle::tell(&node, &begun).await {
+                tracing::warn!(%error, "runs that wait for each other may be found only when time is up");
+            }
+        }
+        for (namespace, fact) in established {
+            if let Err(error) = release(&node, &namespace, &fact).await {
+                tracing::warn!(%error, "what waits for a fact is told later");
+            }
+        }
+    }
+}
+
+/// Looks at a page of runs. Answers the last of them if there may be more, and how many were told something.
+async fn look_again(
+    node: &Arc<Node>,
+    after: Uuid,
+    only: Option<&[Uuid]>,
+) -> Result<(Option<Uuid>, usize), Error> {
+    let mut connection = node.database.keepers.acquire().await?;
+    let found = table::standing(&mut connection, after, only, PAGE).await?;
+    drop(connection);
+    let more = i64::try_from(found.len()) == Ok(PAGE);
+    let last = found.last().map(|one| one.run.0).filter(|_| more);
+    Ok((last, look(node, found).await?))
+}
+
+/// Finds what was noted nowhere: some pages of the runs that hold or await something, all lines with something to tell,
+/// and all who have waited for too long. Answers how many runs it told something.
+pub(crate) async fn sweep(node: &Arc<Node>) -> Result<usize, Error> {
+    let now = node.clock.now();
+    let (mut after, _) = node.sequence.change(|todo| todo.swept);
+    let mut told = 0;
+    for _ in 0..PAGES {
+        let (last, more) = look_again(node, after, None).await?;
+        told += more;
+        after = last.unwrap_or_default();
+        if last.is_none() {
+            break;
+        }
+    }
+    node.sequence.change(|todo| todo.swept.0 = after);
+    let mut connection = node.database.keepers.acquire().await?;
+    let before = Time(now.0.saturating_sub_unsigned(Span::from(TOLD_WITHIN).0));
+    let lines = table::to_tell(&mut connection, before, PAGE).await?;
+    drop(connection);
+    for (namespace, key) in lines {
+        told += keys::tell(node, &namespace, &key).await?;
+    }
+    Ok(told + overdue(node, now).await?)
+}
+
+/// Finds runs that wait for their turn and that no row knows of. Answers how many.
+pub(crate) async fn sweep_unplaced(node: &Arc<Node>) -> Result<usize, Error> {
+    let (_, after) = node.sequence.change(|todo| todo.swept);
+    let mut connection = node.database.keepers.acquire().await?;
+    let found = table::unplaced(&mut connection, after, PAGE).await?;
+    drop(connection);
+    let more = i64::try_from(found.len()) == Ok(PAGE);
+    let last = found.last().map(|(run, _)| run.0).filter(|_| more).unwrap_or_default();
+    node.sequence.change(|todo| todo.swept.1 = last);
+    for (run, namespace) in &found {
+        admit::restore(node, namespace, *run).await?;
+    }
+    Ok(found.len())
+}
+
+/// Tells runs that they have waited for a fact for too long.
+async fn overdue(node: &Node, now: Time) -> Result<usize, Error> {
+    let mut connection = node.database.keepers.acquire().await?;
+    let late = facts::overdue(&mut connection, now, PAGE).await?;
+    drop(connection);
+    let mut runs: BTreeMap<RunId, Vec<Requirement>> = BTreeMap::new();
+    for (run, one) in late {
+        runs.entry(run).or_default().push(one);
+    }
+    let commands = runs.iter().filter_map(|(run, late)| {
+        let one = late.first()?;
+        let more = if late.len() > 1 {
+            format!(", nor were {} more", late.len() - 1)
+        } else {
+            String::new()
+        };
+        let message = format!("{} was not established for '{}' in time{more}", one.fact, one.on);
+        Some((*run, unmet(one, message)))
+    });
+    let answers = ask(node, commands.collect()).await;
+    let told = runs.keys().zip(&answers).filter(|(_, answer)| is_told(answer));
+    let told: Vec<Uuid> = told.map(|(run, _)| run.0).collect();
+    if told.is_empty() {
+        return Ok(0);
+    }
+    let mut connection = node.database.keepers.acquire().await?;
+    facts::told_overdue(&mut connection, &told, now).await?;
+    Ok(told.len())
+}
+
+/// The command that tells a run that a fact is not to be hoped for.
+pub(super) fn unmet(one: &Requirement, message: String) -> Command {
+    Command::Overdue { hold: unmet_hold(one), message }
+}

@@ -1,0 +1,362 @@
+//! Serial keys and their lines, and the runs that hold or await something.
+
+use backstitch_saga::{RunId, Time};
+use sqlx::Row;
+use sqlx::postgres::{PgConnection, PgRow};
+use uuid::Uuid;
+
+use super::moment::Moment;
+
+/// A run in the line of a serial key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) run: RunId,
+    pub(crate) holding: bool,
+    pub(crate) granted: bool,
+    pub(crate) replaced_by: Option<RunId>,
+    pub(crate) told: bool,
+    pub(crate) since: Time,
+}
+
+/// Waits until nobody else changes the line of a key; ends with the transaction.
+pub(crate) async fn lock_key(
+    connection: &mut PgConnection,
+    namespace: &str,
+    key: &str,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "-- serial_keys_lock\nselect pg_advisory_xact_lock(hashtextextended($1 || ' ' || $2, 7))",
+    )
+    .bind(namespace)
+    .bind(key)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The line of a key, in order.
+pub(crate) async fn line(
+    connection: &mut PgConnection,
+    namespace: &str,
+    key: &str,
+    limit: i64,
+) -> Result<Vec<Place>, sqlx::Error> {
+    let rows = sqlx::query(
+        "-- serial_keys_line\n\
+         select run_id, state = 'holding', granted, replaced_by, told, since from serial_keys \
+         where namespace = $1 and key = $2 order by place limit $3",
+    )
+    .bind(namespace)
+    .bind(key)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(place).collect()
+}
+
+/// Of the line of a key: who holds it, and the first that was not replaced.
+pub(crate) async fn head(
+    connection: &mut PgConnection,
+    namespace: &str,
+    key: &str,
+) -> Result<Vec<Place>, sqlx::Error> {
+    let rows = sqlx::query(
+        "-- serial_keys_head\n\
+         select run_id, state = 'holding', granted, replaced_by, told, since from serial_keys \
+         where namespace = $1 and key = $2 and (state = 'holding' or place = (select k.place from serial_keys k \
+           where k.namespace = $1 and k.key = $2 and k.replaced_by is null order by k.place limit 1)) order by place",
+    )
+    .bind(namespace)
+    .bind(key)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(place).collect()
+}
+
+/// Who holds a key, and those who were in line before a run and were not replaced.
+pub(crate) async fn before(
+    connection: &mut PgConnection,
+    namespace: &str,
+    key: &str,
+    run: RunId,
+) -> Result<Vec<Place>, sqlx::Error> {
+    let rows = sqlx::query(
+        "-- serial_keys_before\n\
+         select run_id, state = 'holding', granted, replaced_by, told, since from serial_keys k \
+         where namespace = $1 and key = $2 and run_id <> $3 and (state = 'holding' or (replaced_by is null \
+           and place < (select own.place from serial_keys own where own.run_id = $3))) order by place",
+    )
+    .bind(namespace)
+    .bind(key)
+    .bind(run.0)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(place).collect()
+}
+
+/// Those in the line of a key that are to be told something.
+pub(crate) async fn untold(
+    connection: &mut PgConnection,
+    namespace: &str,
+    key: &str,
+) -> Result<Vec<Place>, sqlx::Error> {
+    let rows = sqlx::query(
+        "-- serial_keys_untold\n\
+         select run_id, state = 'holding', granted, replaced_by, told, since from serial_keys \
+         where namespace = $1 and key = $2 and ((state = 'holding' and not granted) \
+         or (replaced_by is not null and not told)) order by place",
+    )
+    .bind(namespace)
+    .bind(key)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(place).collect()
+}
+
+/// The run that a caller's own key is about to start in the line of a serial key.
+pub(crate) async fn twin(
+    connection: &mut PgConnection,
+    namespace: &str,
+    key: &str,
+    (workflow, start_key): (&str, &str),
+) -> Result<Option<RunId>, sqlx::Error> {
+    let run: Option<Uuid> = sqlx::query_scalar(
+        "-- serial_keys_twin\n\
+         select k.run_id from sequenced s join serial_keys k on k.run_id = s.run_id \
+         where s.namespace = $1 and s.start_key = $4 and s.workflow = $3 and k.key = $2 limit 1",
+    )
+    .bind(namespace)
+    .bind(key)
+    .bind(workflow)
+    .bind(start_key)
+    .fetch_optional(connection)
+    .await?;
+    Ok(run.map(RunId))
+}
+
+fn place(row: &PgRow) -> Result<Place, sqlx::Error> {
+    let replaced_by: Option<Uuid> = row.try_get(3)?;
+    let Moment(since) = row.try_get(5)?;
+    Ok(Place {
+        run: RunId(row.try_get(0)?),
+        holding: row.try_get(1)?,
+        granted: row.try_get(2)?,
+        replaced_by: replaced_by.map(RunId),
+        told: row.try_get(4)?,
+        since,
+    })
+}
+
+/// Puts a run at the end of a line, and marks those that it replaces.
+pub(crate) async fn enter(
+    connection: &mut PgConnection,
+    namespace: &str,
+    key: &str,
+    run: RunId,
+    holding: bool,
+    replaced: &[Uuid],
+    at: Time,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "-- serial_keys_enter\n\
+         with replaced as (update serial_keys set replaced_by = $3 where run_id = any($5)) \
+         insert into serial_keys (namespace, key, run_id, state, since) values ($1, $2, $3, $4, $6)",
+    )
+    .bind(namespace)
+    .bind(key)
+    .bind(run.0)
+    .bind(if holding { "holding" } else { "waiting" })
+    .bind(replaced)
+    .bind(Moment(at))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The keys that runs hold or wait for.
+pub(crate) async fn keys_of(
+    connection: &mut PgConnection,
+    runs: &[Uuid],
+) -> Result<Vec<(RunId, String, String)>, sqlx::Error> {
+    let rows = sqlx::query(
+        "-- serial_keys_of_runs\nselect run_id, namespace, key from serial_keys where run_id = any($1)",
+    )
+    .bind(runs)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(|row| Ok((RunId(row.try_get(0)?), row.try_get(1)?, row.try_get(2)?))).collect()
+}
+
+/// The lines of these runs in which they are to be told something, or given the key.
+pub(crate) async fn lines_that_move(
+    connection: &mut PgConnection,
+    runs: &[Uuid],
+) -> Result<Vec<(String, String)>, sqlx::Error> {
+    let rows = sqlx::query(
+        "-- serial_keys_that_move\n\
+         select distinct k.namespace, k.key from serial_keys k where k.run_id = any($1) \
+         and ((k.state = 'holding' and not k.granted) or (k.replaced_by is not null and not k.told) \
+         or (k.state = 'waiting' and k.replaced_by is null \
+           and not exists (select 1 from awaited a where a.run_id = k.run_id) \
+           and not exists (select 1 from serial_keys h where h.namespace = k.namespace and h.key = k.key \
+             and h.state = 'holding')))",
+    )
+    .bind(runs)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+}
+
+/// Keys whose line has something to be told since before `before`.
+pub(crate) async fn to_tell(
+    connection: &mut PgConnection,
+    before: Time,
+    limit: i64,
+) -> Result<Vec<(String, String)>, sqlx::Error> {
+    let rows = sqlx::query(
+        "-- serial_keys_to_tell\n\
+         select namespace, key from serial_keys where ((state = 'holding' and not granted) \
+         or (replaced_by is not null and not told)) and since < $1 order by since limit $2",
+    )
+    .bind(Moment(before))
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+}
+
+/// Takes a run out of its line.
+pub(crate) async fn leave(connection: &mut PgConnection, run: RunId) -> Result<(), sqlx::Error> {
+    sqlx::query("-- serial_keys_leave\ndelete from serial_keys where run_id = $1")
+        .bind(run.0)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// If nobody holds a key, gives it to the first in line that was not replaced and awaits no fact. Answers whether it did.
+pub(crate) async fn promote(
+    connection: &mut PgConnection,
+    namespace: &str,
+    key: &str,
+    at: Time,
+) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query(
+        "-- serial_keys_next\n\
+         update serial_keys set state = 'holding', since = $3 where namespace = $1 and key = $2 and place = \
+         (select k.place from serial_keys k where k.namespace = $1 and k.key = $2 and k.replaced_by is null \
+           and not exists (select 1 from awaited a where a.run_id = k.run_id) order by k.place limit 1) \
+         and not exists (select 1 from serial_keys where namespace = $1 and key = $2 and state = 'holding')",
+    )
+    .bind(namespace)
+    .bind(key)
+    .bind(Moment(at))
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Notes what runs in a line were told.
+pub(crate) async fn told(
+    connection: &mut PgConnection,
+    granted: &[Uuid],
+    replaced: &[Uuid],
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "-- serial_keys_told\n\
+         update serial_keys set granted = granted or run_id = any($1), told = told or run_id = any($2) \
+         where run_id = any($1 || $2)",
+    )
+    .bind(granted)
+    .bind(replaced)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// How a run stands that holds or awaits something.
+pub(crate) struct Standing {
+    pub(crate) run: RunId,
+    pub(crate) namespace: String,
+    pub(crate) since: Time,
+    /// It had ended before.
+    pub(crate) reopened: bool,
+    /// `None` when there is no such run.
+    pub(crate) state: Option<String>,
+    pub(crate) outcome: Option<String>,
+    pub(crate) conditions: Vec<String>,
+}
+
+/// Runs that hold or await something, after the given one; or those of `only`. In order of their ids.
+pub(crate) async fn standing(
+    connection: &mut PgConnection,
+    after: Uuid,
+    only: Option<&[Uuid]>,
+    limit: i64,
+) -> Result<Vec<Standing>, sqlx::Error> {
+    let rows = sqlx::query(
+        "-- sequenced_standing\n\
+         select s.run_id, s.namespace, s.since, s.reopened, r.state, r.outcome, r.conditions from \
+         (select * from sequenced where run_id > $1 and ($2::uuid[] is null or run_id = any($2)) \
+         order by run_id limit $3) s left join lateral (select * from runs r where r.id = s.run_id) r on true",
+    )
+    .bind(after)
+    .bind(only)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    let standing = |row: &PgRow| {
+        let Moment(since) = row.try_get(2)?;
+        let conditions: Option<Vec<String>> = row.try_get(6)?;
+        Ok(Standing {
+            run: RunId(row.try_get(0)?),
+            namespace: row.try_get(1)?,
+            since,
+            reopened: row.try_get(3)?,
+            state: row.try_get(4)?,
+            outcome: row.try_get(5)?,
+            conditions: conditions.unwrap_or_default(),
+        })
+    };
+    let mut found: Vec<Standing> = rows.iter().map(standing).collect::<Result<_, sqlx::Error>>()?;
+    found.sort_by_key(|one| one.run);
+    Ok(found)
+}
+
+/// Runs after `after` that wait for their turn although no row says so, at most `limit`, in order of their ids.
+pub(crate) async fn unplaced(
+    connection: &mut PgConnection,
+    after: Uuid,
+    limit: i64,
+) -> Result<Vec<(RunId, String)>, sqlx::Error> {
+    let rows = sqlx::query(
+        "-- runs_unplaced\n\
+         select r.id, r.namespace from runs r where r.id > $1 and r.state <> 'ended' and r.conditions <> '{}' \
+         and r.conditions && '{KeyBlocked,DependencyUnmet}' \
+         and not exists (select 1 from sequenced s where s.run_id = r.id) order by r.id limit $2",
+    )
+    .bind(after)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(|row| Ok((RunId(row.try_get(0)?), row.try_get(1)?))).collect()
+}
+
+/// Nothing is left to do for these runs, unless they move again since.
+pub(crate) async fn forget(
+    connection: &mut PgConnection,
+    runs: &[Uuid],
+    reopened: bool,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "-- sequenced_forget\n\
+         with no_longer_awaited as (delete from awaited where run_id = any($1)), \
+         no_longer_promised as (delete from promised where run_id = any($1)) \
+         delete from sequenced where run_id = any($1) and reopened = $2",
+    )
+    .bind(runs)
+    .bind(reopened)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
