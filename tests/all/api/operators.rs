@@ -8,7 +8,7 @@ use backstitch_engine::Chore;
 use backstitch_saga::Span;
 use backstitch_saga::protocol::{
     ActFilter, BreakerPolicy, BreakerState, IncidentFilter, IncidentLine, IncidentState, JobState,
-    NewJob, OnObstacle, QueuePolicy, Rate, Scope, Verb,
+    NewJob, OnConflict, OnObstacle, QueuePolicy, Rate, Scope, Verb,
 };
 use backstitch_sdk::{Client, RunQuery, StartInTransaction};
 use backstitch_tests::node::{Hand, NS, chain, json, start};
@@ -141,6 +141,37 @@ async fn queues_and_workflows_are_steered() {
     assert!(over.is_err() || over.is_ok_and(|view| view.ended_at.is_some()));
     assert!(client.workers(true).all().await.unwrap().is_empty());
     assert_eq!(client.whoami().await.unwrap().namespace, NS);
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn keys_and_facts_are_seen_and_steered() {
+    let server = Server::start(Access::Open).await;
+    let client = client(&server);
+    server.engine.register(NS, &chain("order", &["pay"])).await.unwrap();
+    // A subject may be any text.
+    let on = "customer/4?2 #é";
+    let begin = async |input: i32| {
+        let order = client.start_named::<_, i32>("order", &input);
+        order.serial_key("a/b", OnConflict::Queue).requires("paid", on).await.unwrap().id()
+    };
+    let (first, second) = (begin(1).await, begin(2).await);
+    let line = client.key_line("a/b").await.unwrap();
+    assert_eq!(line.iter().map(|place| place.run).collect::<Vec<_>>(), [first, second]);
+    assert_eq!(client.facts(on).await.unwrap().waiting.len(), 2);
+    client.skip_requirements(second, "paid in cash").await.unwrap();
+    let hand = Hand::new(&server.engine);
+    let task = hand.one().await;
+    assert_eq!(task.run, second, "the first waits for a fact, so it does not keep the key");
+    let facts = client.establish("paid", on).await.unwrap().facts;
+    assert_eq!((facts[0].fact.as_str(), facts[0].on.as_str()), ("paid", on));
+    hand.succeed(&[task]).await;
+    let task = hand.one().await;
+    assert_eq!(task.run, first);
+    hand.succeed(&[task]).await;
+    let facts = client.withdraw("paid", on).await.unwrap().facts;
+    assert!(facts[0].withdrawn_at.is_some());
+    assert!(client.withdraw("paid", on).await.is_err());
     server.stopped().await;
 }
 

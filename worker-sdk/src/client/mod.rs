@@ -8,6 +8,7 @@ mod jobs;
 mod queues;
 mod runs;
 mod schedules;
+mod sequence;
 mod signals;
 mod start;
 mod start_requests;
