@@ -148,7 +148,7 @@ impl Trial {
         self.run.offered().iter().map(ToString::to_string).collect()
     }
 
-    /// Everything works from now on: the run must end.
+    /// Everything works from now on, and a person does their part: the run must end.
     fn heal(&mut self) -> Outcome {
         for _ in 0..2_000 {
             if let Some(outcome) = self.run.outcome() {
@@ -161,6 +161,9 @@ impl Trial {
             } else if let Some(due) = self.run.next_due() {
                 self.now = due.max(self.now);
                 self.ask(Command::Tick).unwrap();
+            } else {
+                // Undoing was blocked when one worker after the other was lost over it.
+                self.ask(Command::Retry { step: None, input: None, by: by() }).unwrap();
             }
         }
         panic!("the run does not end: {:#?}", self.run.view(self.now));
