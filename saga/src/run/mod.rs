@@ -367,10 +367,12 @@ impl Run {
         own.map_or_else(|| self.id.to_string(), str::to_owned)
     }
 
-    /// Whether the point of no return has been passed, or may have been.
+    /// Whether the point of no return has been passed, or may have been: by a pivot, or by a step after one that was
+    /// skipped or had no items. Nothing undoes either.
     pub(crate) fn past_pivot(&self) -> bool {
         self.graph.nodes.iter().enumerate().any(|(step, node)| {
-            node.task().class() == Some(Class::Pivot)
+            let class = node.task().class();
+            (class == Some(Class::Pivot) || (node.after_pivot && class != Some(Class::ReadOnly)))
                 && match &self.steps[step].body {
                     BodyState::Task(work) => may_have_happened(work),
                     BodyState::Map(items) => {
