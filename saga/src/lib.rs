@@ -21,6 +21,7 @@ mod json;
 mod payload;
 mod policy;
 pub mod protocol;
+pub mod rehearse;
 mod run;
 mod time;
 mod validate;

@@ -107,6 +107,30 @@ async fn a_run_is_started_shown_listed_and_cancelled() {
 }
 
 #[tokio::test]
+async fn a_definition_is_rehearsed_without_a_server() {
+    let rehearsed = async |definition: &str, args: &[&str]| {
+        let path = file("rehearsed.json", definition);
+        let words = [&["rehearse", path.to_str().unwrap()], args].concat();
+        let said = Said::of(program().args(words).output().await.unwrap());
+        std::fs::remove_file(&path).unwrap();
+        said
+    };
+    let sound = rehearsed(&chain("sound", &["first", "second"]), &[]).await;
+    assert_eq!(sound.code, 0, "{sound:?}");
+    assert!(sound.out.contains(" 0 not closed") && sound.err.contains(" a second"), "{sound:?}");
+
+    let lone = r#"{"name":"lone","version":1,"steps":[
+        {"id":"mail","task":{"name":"send","input":{"path":"/input"}}}]}"#;
+    let report = rehearsed(lone, &["-o", "json", "--faults", "1"]).await;
+    let json = report.json();
+    assert_eq!((report.code, &json["defects"][0]["rule"]), (1, &"nothing_left_behind".into()));
+    assert_eq!(json["levels"].as_array().unwrap().len(), 2, "no fault, and one");
+
+    let wrong = rehearsed(&lone.replace("mail", "Mail"), &[]).await;
+    assert_eq!((wrong.code, wrong.out.contains("(invalid_id)")), (1, true), "{wrong:?}");
+}
+
+#[tokio::test]
 async fn the_exit_code_tells_what_went_wrong() {
     let server = Server::start(Access::Keys).await;
     let viewer = server.engine.create_credential(NS, "eye", Role::Viewer).await.unwrap();

@@ -142,7 +142,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 #[cfg(test)]
 mod tests {
     use backstitch_sdk::protocol::Outcome;
-    use backstitch_sdk::testkit::{Fault, TestKit};
+    use backstitch_sdk::testkit::{Bounds, Fault, TestKit, rehearse};
 
     use super::*;
 
@@ -162,5 +162,9 @@ mod tests {
         run.assert_nothing_stands();
         let undone = ["undo payment", "undo stock/0", "undo stock/1"];
         assert_eq!(run.effects()[3..], undone);
+    }
+    #[test]
+    fn it_closes_whatever_goes_wrong() {
+        rehearse(&buy().unwrap(), Bounds { faults: 2, traces: 2_000 }).assert_closes();
     }
 }

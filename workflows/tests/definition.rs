@@ -1,6 +1,7 @@
 //! What the builder makes of our workflows, held as text: a change of a definition is seen in review.
 //! `UPDATE_EXPECT=1 cargo test -p backstitch-workflows` writes it anew.
 
+use backstitch_sdk::testkit::{Bounds, rehearse};
 use backstitch_workflows::{Order, place_order};
 
 /// Compares `actual` with the file `name` beside this test, or writes it when asked to.
@@ -22,6 +23,14 @@ fn place_order_is_what_it_was() {
     let mut json = place_order().unwrap().json();
     json.push('\n');
     expect("place-order.json", &json);
+}
+
+#[test]
+fn place_order_closes_whatever_goes_wrong() {
+    let found = rehearse(&place_order().unwrap(), Bounds { faults: 2, traces: 5_000 });
+    found.assert_closes();
+    assert!(found.levels[1].complete, "each failure point was rehearsed: {found}");
+    assert!(found.not_reached.is_empty(), "{found}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod dev;
 mod doctor;
 mod key;
 mod log;
+mod rehearse;
 mod remote;
 mod serve;
 mod workflow;
@@ -50,6 +51,8 @@ enum Verb {
     /// Work with definitions
     #[command(subcommand)]
     Workflow(workflow::WorkflowVerb),
+    /// Go through everything that can go wrong with a definition: each step, each fault, each pair of them
+    Rehearse(rehearse::RehearseArgs),
     /// See it work: a shop with three services, orders that succeed, fail, and are undone
     Demo(DemoOptions),
     /// Measure how fast it is on this machine, and how close to what PostgreSQL can write
@@ -149,6 +152,7 @@ async fn run(verb: Verb) -> anyhow::Result<bool> {
         Verb::Doctor(args) => doctor::run(&args).await,
         Verb::Key(verb) => key::run(verb).await.map(|()| true),
         Verb::Workflow(verb) => workflow::run(&verb),
+        Verb::Rehearse(args) => rehearse::run(&args),
         Verb::Demo(options) => demo::run(options).await,
         Verb::Bench(options) => bench::run(options).await.map(|()| true),
         Verb::Completions { shell } => {

@@ -2,10 +2,11 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
 use backstitch_engine::Error;
-use backstitch_saga::Violation;
+use backstitch_saga::{Graph, Violation};
 use clap::Subcommand;
 
 /// What to do with a definition.
@@ -21,24 +22,28 @@ pub(crate) enum WorkflowVerb {
 /// `false` when the definition is not valid.
 pub(crate) fn run(verb: &WorkflowVerb) -> anyhow::Result<bool> {
     let WorkflowVerb::Validate { file } = verb;
+    let Some(graph) = checked(file)? else { return Ok(false) };
+    let definition = &graph.definition;
+    println!(
+        "{} version {}: {} steps, valid",
+        definition.name,
+        definition.version,
+        definition.steps.len()
+    );
+    Ok(true)
+}
+
+/// The definition in a file; `None` when it is not valid, and everything that is wrong with it was printed.
+pub(super) fn checked(file: &Path) -> anyhow::Result<Option<Arc<Graph>>> {
     match backstitch_engine::validate(&read(file)?) {
-        Ok(graph) => {
-            let definition = &graph.definition;
-            println!(
-                "{} version {}: {} steps, valid",
-                definition.name,
-                definition.version,
-                definition.steps.len()
-            );
-            Ok(true)
-        }
+        Ok(graph) => Ok(Some(graph)),
         Err(Error::Invalid { violations, .. }) => {
             for Violation { pointer, code, message } in &violations {
                 let place = if pointer.is_empty() { "the document" } else { pointer };
                 println!("{place}: {message} ({code})");
             }
             println!("{} found", violations.len());
-            Ok(false)
+            Ok(None)
         }
         Err(error) => Err(error.into()),
     }

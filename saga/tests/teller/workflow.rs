@@ -58,6 +58,7 @@ fn step(id: &str, traits: &[&str]) -> Value {
                     task["compensate"]["retry"]["max_attempts"] = json!(max);
                 }
             }
+            "alert" => task["compensate"]["alert_after"] = json!(value.parse::<u32>().unwrap()),
             "verify" => {
                 task["verify"] = json!({"name": format!("find_{id}"), "retry": {"max_attempts": 2, "first_delay": "1s", "jitter": "none"}});
                 task["on_unknown"] = json!("verify");

@@ -45,6 +45,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+pub use backstitch_saga::rehearse::{Bounds, Rehearsal};
 use backstitch_saga::{Payload, RunId, Span};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -57,6 +58,34 @@ pub use world::Call;
 use crate::handle::{Probe, Task, Undo};
 use crate::handlers::Handlers;
 use crate::{TaskContext, TaskError, Undoing, Verdict, Workflow};
+
+/// Goes through everything that can go wrong with `workflow`: each step, each fault, each pair of them, within
+/// `bounds`, without its handlers. [`Rehearsal::assert_closes`] fails a test with the shortest trace of what leaves
+/// something behind, or ends nowhere.
+///
+/// ```
+/// use backstitch_sdk::testkit::{Bounds, rehearse};
+/// # use backstitch_sdk::{InvalidWorkflow, Ref, Task, Undo, Workflow};
+/// # use schemars::JsonSchema;
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Serialize, Deserialize, JsonSchema)] pub struct Order { id: String }
+/// # #[derive(Serialize, Deserialize, JsonSchema)] pub struct Done { number: u32 }
+/// # const PAY: Task<Order, Done> = Task::new("pay");
+/// # const REFUND: Undo<Order, Done> = Undo::new("refund");
+/// # fn checkout() -> Result<Workflow<Order, Done>, InvalidWorkflow> {
+/// #     Workflow::build("checkout", 1, |saga, order: Ref<Order>| {
+/// #         saga.step("payment", PAY, &order).compensate(REFUND)
+/// #     })
+/// # }
+/// # fn main() -> Result<(), InvalidWorkflow> {
+/// rehearse(&checkout()?, Bounds { faults: 2, traces: 2_000 }).assert_closes();
+/// # Ok(())
+/// # }
+/// ```
+#[must_use]
+pub fn rehearse<In, Out>(workflow: &Workflow<In, Out>, bounds: Bounds) -> Rehearsal {
+    backstitch_saga::rehearse::rehearse(workflow.graph(), bounds)
+}
 
 /// A workflow with its handlers and the faults it is to meet. Each run begins anew.
 pub struct TestKit<In, Out> {

@@ -1,0 +1,32 @@
+//! The effects of a rehearsed run as the world has them. It knows nothing of the run but which step asked.
+
+use std::collections::BTreeMap;
+
+use crate::StepPath;
+
+/// What was made and unmade. A target deduplicates on the effect key, so an effect stands or it does not.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ledger {
+    effects: BTreeMap<StepPath, bool>,
+}
+
+impl Ledger {
+    /// The effect of a step is made.
+    pub(super) fn made(&mut self, step: &StepPath) {
+        self.effects.insert(step.clone(), true);
+    }
+
+    /// It is undone, if it was there.
+    pub(super) fn undone(&mut self, step: &StepPath) {
+        self.effects.insert(step.clone(), false);
+    }
+
+    pub(super) fn stands(&self, step: &StepPath) -> bool {
+        self.effects.get(step).copied().unwrap_or_default()
+    }
+
+    /// All whose effect stands.
+    pub(super) fn standing(&self) -> impl Iterator<Item = &StepPath> {
+        self.effects.iter().filter(|(_, stands)| **stands).map(|(step, _)| step)
+    }
+}

@@ -1,0 +1,196 @@
+//! What a rehearsal found, as data and as text for people.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use super::fault::Fault;
+
+/// What a rehearsal found out about a workflow definition.
+#[derive(Clone, Debug, Serialize)]
+pub struct Rehearsal {
+    /// The workflow.
+    pub workflow: String,
+    /// Its version.
+    pub version: u32,
+    /// How many kinds of runs there are: what is given, and in which order what could happen at once does.
+    pub scenes: usize,
+    /// How many traces were run, by how many faults struck in them; from none on.
+    pub levels: Vec<Level>,
+    /// Traces that ended in one outcome, nothing left behind.
+    pub closed: u64,
+    /// Traces that wait for a person who has heard of it.
+    pub parked: u64,
+    /// Traces that broke a rule.
+    pub open: u64,
+    /// How the traces that ended did.
+    pub outcomes: BTreeMap<&'static str, u64>,
+    /// Each step with what went wrong at it.
+    pub coverage: Vec<StepCoverage>,
+    /// What no trace reached, for people.
+    pub not_reached: Vec<String>,
+    /// What does not close, each with its shortest trace; the shortest first.
+    pub defects: Vec<Defect>,
+}
+
+/// The traces with so many faults.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Level {
+    /// How many faults struck.
+    pub faults: u32,
+    /// How many traces were run.
+    pub traces: u64,
+    /// Whether these are all of them.
+    pub complete: bool,
+}
+
+/// One step with what went wrong at it.
+#[derive(Clone, Debug, Serialize)]
+pub struct StepCoverage {
+    /// The step.
+    pub step: String,
+    /// Everything that can go wrong at it.
+    pub faults: BTreeMap<Fault, Cell>,
+}
+
+/// One failure point: the traces in which it struck, items of a fan-out together.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Cell {
+    /// All.
+    pub traces: u64,
+    /// Those that wait for a person.
+    pub parked: u64,
+    /// Those that broke a rule.
+    pub open: u64,
+}
+
+/// Something that does not close.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Defect {
+    /// Which rule is broken.
+    pub rule: &'static str,
+    /// How.
+    pub message: String,
+    /// In how many traces.
+    pub traces: u64,
+    /// The shortest of them, a line for each thing that happened.
+    pub trace: Vec<String>,
+}
+
+/// More defects are counted, not shown.
+const SHOWN: usize = 10;
+
+impl Rehearsal {
+    /// Whether every trace closed.
+    #[must_use]
+    pub fn closes(&self) -> bool {
+        self.defects.is_empty()
+    }
+
+    /// How many traces were run.
+    #[must_use]
+    pub fn traces(&self) -> u64 {
+        self.closed + self.parked + self.open
+    }
+
+    /// Fails a test unless every trace closed.
+    ///
+    /// # Panics
+    /// With the shortest traces of what does not close.
+    pub fn assert_closes(&self) {
+        assert!(self.closes(), "{self}");
+    }
+
+    fn table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let possible =
+            |fault: &&Fault| self.coverage.iter().any(|step| step.faults.contains_key(fault));
+        let columns: Vec<&Fault> = Fault::ALL.iter().filter(possible).collect();
+        let name = |step: &StepCoverage| step.step.chars().count();
+        let first = self.coverage.iter().map(name).max().unwrap_or(0).max(4);
+        let cells: Vec<Vec<String>> = self
+            .coverage
+            .iter()
+            .map(|step| columns.iter().map(|fault| cell(step.faults.get(fault))).collect())
+            .collect();
+        let width = |column: usize| {
+            let cells = cells.iter().map(|row| row[column].len()).max().unwrap_or(0);
+            cells.max(columns[column].words().0.len())
+        };
+        write!(f, "{:first$}", "step")?;
+        for (at, fault) in columns.iter().enumerate() {
+            write!(f, "  {:>1$}", fault.words().0, width(at))?;
+        }
+        writeln!(f)?;
+        for (step, row) in self.coverage.iter().zip(&cells) {
+            write!(f, "{:first$}", step.step)?;
+            for (at, cell) in row.iter().enumerate() {
+                write!(f, "  {cell:>0$}", width(at))?;
+            }
+            writeln!(f)?;
+        }
+        writeln!(f)?;
+        for fault in columns {
+            let (head, words) = fault.words();
+            let of =
+                if fault.of().is_empty() { String::new() } else { format!("{}: ", fault.of()) };
+            writeln!(f, "{head:>7}  {of}{words}")?;
+        }
+        writeln!(
+            f,
+            "Numbers are traces; p: some wait for a person; !: some do not close; 0: never reached; -: cannot \
+             happen."
+        )
+    }
+}
+
+fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+fn cell(cell: Option<&Cell>) -> String {
+    let Some(Cell { traces, parked, open }) = cell else { return "-".to_owned() };
+    let mark = match (open, parked) {
+        (0, 0) => "",
+        (0, _) => "p",
+        _ => "!",
+    };
+    format!("{traces}{mark}")
+}
+
+impl fmt::Display for Rehearsal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} version {}\n", self.workflow, self.version)?;
+        self.table(f)?;
+        writeln!(f)?;
+        for Level { faults, traces, complete } in &self.levels {
+            let rest = if *complete { "all there are" } else { "not all: the bound was reached" };
+            let (traces, faults) = (counted(*traces, "trace"), counted((*faults).into(), "fault"));
+            writeln!(f, "{traces} with {faults}, {rest}")?;
+        }
+        let Rehearsal { closed, parked, open, .. } = self;
+        writeln!(
+            f,
+            "{} in {}: {closed} closed, {parked} waiting for a person, {open} not closed",
+            counted(self.traces(), "trace"),
+            counted(u64::try_from(self.scenes).unwrap_or(u64::MAX), "scene"),
+        )?;
+        let outcomes: Vec<String> =
+            self.outcomes.iter().map(|(outcome, traces)| format!("{outcome} {traces}")).collect();
+        writeln!(f, "Outcomes: {}", outcomes.join(", "))?;
+        for missing in &self.not_reached {
+            writeln!(f, "Not reached: {missing}")?;
+        }
+        for Defect { rule, message, traces, trace } in self.defects.iter().take(SHOWN) {
+            let traces = counted(*traces, "trace");
+            writeln!(f, "\nDoes not close ({rule}): {message}. {traces}, the shortest:")?;
+            for line in trace {
+                writeln!(f, "  {line}")?;
+            }
+        }
+        match self.defects.len().saturating_sub(SHOWN) {
+            0 => Ok(()),
+            more => writeln!(f, "\nAnd {more} more that do not close."),
+        }
+    }
+}

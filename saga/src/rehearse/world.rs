@@ -1,0 +1,331 @@
+//! One rehearsed run with the workers, signals, children and clock around it. Everything goes well unless a fault is
+//! told to strike; each turn is the same again when the same was done before.
+
+mod workers;
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::fault::{Fault, Move};
+use super::ledger::Ledger;
+use super::scene::{Order, Scene};
+use crate::protocol::State;
+use crate::{
+    Action, Body, By, ChildAsk, Command, Event, IncidentKind, Record, Refusal, Reply, Run, RunId,
+    Start, StepPath, TaskKey, Time, decide,
+};
+
+/// 2026-01-01T00:00:00Z: when every rehearsed run starts.
+const BEGIN: Time = Time(1_767_225_600_000);
+/// How often a lasting fault strikes before it is known to last: forward, and in an undo.
+const STRIKES: (u32, u32) = (20, 100);
+
+/// A run and what is around it.
+#[derive(Clone)]
+pub(super) struct World<'s> {
+    pub(super) scene: &'s Scene,
+    pub(super) run: Run,
+    /// The same, folded from the journal.
+    pub(super) folded: Run,
+    now: Time,
+    pub(super) journal: Vec<Arc<Record>>,
+    pub(super) ledger: Ledger,
+    pub(super) moves: Vec<Move>,
+    /// What struck, with the position of the step.
+    pub(super) struck: Vec<(usize, Fault)>,
+    /// Tasks of which nothing will be heard, and until when at least that is so.
+    silent: Vec<(TaskKey, Time)>,
+    /// Steps whose signal does not come.
+    unheard: Vec<StepPath>,
+    lasting: Vec<Lasting>,
+    /// Reports that are made when they no longer count.
+    late: Vec<TaskKey>,
+    /// Those of them that were not refused.
+    pub(super) accepted_late: Vec<TaskKey>,
+    open_incidents: u32,
+    turns: usize,
+}
+
+/// A fault that strikes every attempt.
+#[derive(Clone)]
+struct Lasting {
+    step: Arc<str>,
+    /// One item; all without it.
+    item: Option<u32>,
+    fault: Fault,
+    strikes: u32,
+    /// It struck again when a person had been told of something.
+    told: bool,
+}
+
+/// What comes next if nothing goes wrong.
+pub(super) enum Turn {
+    /// A worker claims a task.
+    Claim(TaskKey),
+    /// A worker does a task and reports.
+    Work(TaskKey),
+    /// A signal comes.
+    Signal(StepPath, Arc<str>),
+    /// A child ends.
+    Child(ChildAsk),
+    /// Time passes.
+    Time(Time, StepPath),
+}
+
+impl<'s> World<'s> {
+    pub(super) fn begin(scene: &'s Scene) -> World<'s> {
+        let run = Run::new(RunId(Uuid::from_u128(7)), scene.graph.clone());
+        let mut world = World {
+            scene,
+            folded: run.clone(),
+            run,
+            now: BEGIN,
+            journal: Vec::new(),
+            ledger: Ledger::default(),
+            moves: Vec::new(),
+            struck: Vec::new(),
+            silent: Vec::new(),
+            unheard: Vec::new(),
+            lasting: Vec::new(),
+            late: Vec::new(),
+            accepted_late: Vec::new(),
+            open_incidents: 0,
+            turns: 0,
+        };
+        let start = Start {
+            namespace: "rehearsal".into(),
+            definition: "rehearsal".into(),
+            key: None,
+            correlation_id: None,
+            labels: std::collections::BTreeMap::new(),
+            input: scene.input.clone(),
+            holds: Vec::new(),
+            parent: None,
+        };
+        let _ = world.ask(Command::Start(start));
+        world
+    }
+
+    /// Asks the run, and keeps the record.
+    fn ask(&mut self, command: Command) -> Result<Reply, Refusal> {
+        let mut record = Record::default();
+        let reply = decide(&mut self.run, command, self.now, &mut record);
+        if !record.events.is_empty() {
+            self.run.sealed();
+            self.folded.apply(&record);
+            for event in &record.events {
+                match event {
+                    Event::IncidentOpened { .. } => self.open_incidents += 1,
+                    Event::IncidentResolved { .. } => self.open_incidents -= 1,
+                    _ => {}
+                }
+            }
+            self.journal.push(Arc::new(record));
+        }
+        reply
+    }
+
+    fn is_forward(&self) -> bool {
+        !matches!(self.run.state(), State::Ended | State::Compensating | State::CompensationBlocked)
+    }
+
+    /// What comes next; `None` when the run is at rest.
+    pub(super) fn turn(&self) -> Option<Turn> {
+        if self.run.state() == State::Ended || self.turns > self.turns_max() {
+            return None;
+        }
+        let heard = |task: &TaskKey| self.silent.iter().all(|(silent, _)| silent != task);
+        let claim = self.run.offered().into_iter().find(heard).map(Turn::Claim);
+        let mut leased = self.run.leased().into_iter().filter(heard);
+        let work = match self.scene.order {
+            Order::LastFirst => leased.next_back(),
+            Order::Together | Order::OneByOne => leased.next(),
+        }
+        .map(Turn::Work);
+        let by_worker = match self.scene.order {
+            Order::OneByOne => work.or(claim),
+            Order::Together | Order::LastFirst => claim.or(work),
+        };
+        by_worker.or_else(|| self.outside()).or_else(|| self.time())
+    }
+
+    /// More turns than any run that comes to rest takes.
+    fn turns_max(&self) -> usize {
+        1_000 + 50 * self.scene.graph.nodes.len()
+    }
+
+    fn outside(&self) -> Option<Turn> {
+        let graph = &self.scene.graph;
+        let mut awaited = self.run.signals_awaited().into_iter();
+        let signal = awaited.find(|(step, ..)| !self.unheard.contains(step));
+        let mut children = graph
+            .nodes
+            .iter()
+            .filter(|node| matches!(node.body, Body::Child(_)))
+            .filter_map(|node| self.run.child_ask(&StepPath::step(node.id.clone())));
+        let signal = signal.map(|(step, name, _)| Turn::Signal(step, name));
+        signal.or_else(|| children.next().map(Turn::Child))
+    }
+
+    fn time(&self) -> Option<Turn> {
+        let due = self.run.next_due();
+        let deadline = self.is_forward().then(|| self.run.deadline());
+        let person = self.open_incidents > 0;
+        let known = self.lasting.iter().any(Lasting::is_known);
+        let told = self.lasting.iter().any(|lasting| lasting.told);
+        if person && (due == deadline || told || known) {
+            return None;
+        }
+        let begun = self.current_step();
+        if known {
+            return deadline.map(|deadline| Turn::Time(deadline, begun));
+        }
+        let silence = self.silent.iter().map(|(_, until)| *until).min();
+        Some(Turn::Time(due?.max(silence.unwrap_or(self.now)), begun))
+    }
+
+    /// The step that is under way, to name a moment at which none has a turn of its own.
+    fn current_step(&self) -> StepPath {
+        let last = self.journal.iter().rev().flat_map(|record| record.events.iter().rev());
+        let mut steps = last.filter_map(|event| match event {
+            Event::RetryScheduled { step, .. }
+            | Event::SleepBegan { step, .. }
+            | Event::SignalAwaited { step, .. }
+            | Event::Leased { step, .. }
+            | Event::Offered { step, .. } => Some(step.clone()),
+            _ => None,
+        });
+        steps.next().unwrap_or_else(|| StepPath::step(self.scene.graph.nodes[0].id.clone()))
+    }
+
+    /// What can go wrong at this turn.
+    pub(super) fn faults(&self, turn: &Turn) -> Vec<Fault> {
+        let Some(step) = self.scene.graph.position(&turn.step().step) else { return Vec::new() };
+        let node = &self.scene.graph.nodes[step];
+        let mut faults: Vec<Fault> = Fault::ALL
+            .into_iter()
+            .filter(|fault| fault.applies(node) && self.fits(turn, *fault))
+            .collect();
+        if !self.is_forward() {
+            faults.retain(|fault| !matches!(fault, Fault::Cancelled | Fault::Deadline));
+        }
+        faults
+    }
+
+    fn fits(&self, turn: &Turn, fault: Fault) -> bool {
+        let task = match turn {
+            _ if matches!(fault, Fault::Cancelled | Fault::Deadline) => return true,
+            Turn::Signal(..) => return fault == Fault::NoSignal,
+            Turn::Child(ask) if ask.action == Action::Compensate => return fault.is_of_undo(),
+            Turn::Child(_) => return !fault.is_of_undo(),
+            Turn::Time(..) => return false,
+            Turn::Claim(task) => {
+                return fault == Fault::NotClaimed && task.action == Action::Forward;
+            }
+            Turn::Work(task) => task,
+        };
+        if self.lasting.iter().any(|lasting| lasting.strikes_at(task)) {
+            return false;
+        }
+        let of_verify = matches!(fault, Fault::VerifyFails | Fault::VerifyLost);
+        match task.action {
+            Action::Forward if fault == Fault::EveryItemFails => task.step.item == Some(0),
+            Action::Forward => {
+                !fault.is_of_undo()
+                    && !of_verify
+                    && !matches!(fault, Fault::NotClaimed | Fault::NoSignal)
+            }
+            Action::Verify => of_verify,
+            Action::Compensate => fault.is_of_undo(),
+        }
+    }
+
+    /// Does this turn, with what goes wrong. False when that could not happen.
+    pub(super) fn go(&mut self, turn: Turn, fault: Option<Fault>) -> bool {
+        self.turns += 1;
+        if let Some(fault) = fault {
+            let step = turn.step().clone();
+            if let Some(position) = self.scene.graph.position(&step.step) {
+                self.struck.push((position, fault));
+            }
+            let named =
+                if fault == Fault::EveryItemFails { StepPath::step(step.step) } else { step };
+            self.moves.push(Move::Struck(named, fault));
+        }
+        match (turn, fault) {
+            (_, Some(Fault::Cancelled)) => {
+                self.leave_behind();
+                let (actor, reason) = ("ann".into(), "rehearsed".to_owned());
+                let cancelled = self.ask(Command::Cancel { by: By { actor, reason } }).is_ok();
+                self.report_late();
+                return cancelled;
+            }
+            (_, Some(Fault::Deadline)) => {
+                self.leave_behind();
+                self.pass_to(self.run.deadline());
+            }
+            (Turn::Claim(task), Some(_)) => self.silent.push((task, self.now)),
+            (Turn::Claim(task), None) => {
+                // Each attempt is another worker's, as it is when one after the other is lost.
+                let worker = format!("w{}", task.attempt).into();
+                let _ = self.ask(Command::HandOut { task, worker });
+            }
+            (Turn::Work(task), fault) => self.work(task, fault),
+            (Turn::Signal(step, _), Some(_)) => self.unheard.push(step),
+            (Turn::Signal(step, name), None) => {
+                let by = By { actor: "ann".into(), reason: String::new() };
+                let data = self.output(&step);
+                self.moves.push(Move::Done(step));
+                let _ = self.ask(Command::Signal { name, data, by });
+            }
+            (Turn::Child(ask), fault) => self.child_ends(ask, fault),
+            (Turn::Time(due, _), _) => self.pass_to(due),
+        }
+        true
+    }
+
+    /// Does everything that follows by itself.
+    pub(super) fn finish(&mut self) {
+        while let Some(turn) = self.turn() {
+            self.go(turn, None);
+        }
+    }
+
+    /// A person lets what waits for one try again, and nothing goes wrong any more. False when nothing does.
+    pub(super) fn retry(&mut self) -> bool {
+        self.lasting.clear();
+        self.unheard.clear();
+        self.moves.push(Move::Retried);
+        let by = By { actor: "ann".into(), reason: "rehearsed".to_owned() };
+        let retried = self.ask(Command::Retry { step: None, input: None, by }).is_ok();
+        self.finish();
+        retried
+    }
+
+    fn pass_to(&mut self, time: Time) {
+        self.now = self.now.max(time);
+        let _ = self.ask(Command::Tick);
+        self.report_late();
+    }
+
+    /// Whether something waits for a person, not counting what only a defect of the rules leaves behind.
+    pub(super) fn is_parked(&self) -> bool {
+        let opened = self.journal.iter().flat_map(|record| &record.events);
+        let stuck = opened.filter(|event| {
+            matches!(event, Event::IncidentOpened { kind: IncidentKind::RunStuck, .. })
+        });
+        self.open_incidents > 0 && stuck.count() == 0
+    }
+}
+
+impl Turn {
+    /// The step whose turn it is.
+    fn step(&self) -> &StepPath {
+        match self {
+            Turn::Claim(task) | Turn::Work(task) => &task.step,
+            Turn::Signal(step, _) | Turn::Time(_, step) => step,
+            Turn::Child(ask) => &ask.step,
+        }
+    }
+}
