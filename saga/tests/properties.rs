@@ -12,6 +12,7 @@ use std::sync::Arc;
 use backstitch_saga::protocol::{
     Failure, FailureKind, Outcome, RunView, Scope, State, TaskOutcome, Verdict,
 };
+use backstitch_saga::rehearse::{Bounds, rehearse};
 use backstitch_saga::{
     Action, By, ChildEnd, Command, Event, Graph, Hold, HoldKind, Payload, Record, Refusal, Reply,
     Run, RunId, Span, Start, StepPath, TaskKey, Time, decide,
@@ -470,6 +471,24 @@ proptest! {
                 _ => {}
             }
         }
+    }
+}
+
+proptest! {
+    // A case is a hundred histories, each held to the rules of a rehearsal.
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None, cases: ProptestConfig::default().cases / 8, ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn whatever_is_rehearsed_only_its_definition_is_to_blame(
+        drawn in workflows(), pivot in prop::option::of(any::<usize>()),
+    ) {
+        let pivot = pivot.map(|at| at % drawn.len());
+        let found = rehearse(&Arc::new(graph(&drawn, pivot)), Bounds { faults: 2, traces: 100 });
+        let of_definitions = ["nothing_left_behind", "ends_or_asks", "can_succeed"];
+        let broken = found.defects.iter().find(|defect| !of_definitions.contains(&defect.rule));
+        prop_assert!(broken.is_none(), "{found}");
     }
 }
 
