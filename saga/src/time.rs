@@ -45,6 +45,10 @@ impl fmt::Display for Time {
 #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime, example = "2026-01-31T10:02:11.250Z"))]
 pub struct Timestamp(pub Time);
 
+/// 0000-01-01T00:00:00Z and the last millisecond of 9999, in UTC: what RFC 3339 can write.
+const FIRST: Time = Time(-62_167_219_200_000);
+const LAST: Time = Time(253_402_300_799_999);
+
 impl From<Time> for Timestamp {
     fn from(time: Time) -> Self {
         Timestamp(time)
@@ -61,9 +65,16 @@ impl FromStr for Timestamp {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        DateTime::parse_from_rfc3339(text)
-            .map(|instant| Timestamp(Time(instant.timestamp_millis())))
-            .map_err(|error| format!("'{text}' is not an RFC 3339 instant: {error}"))
+        let wrong =
+            |error: &dyn fmt::Display| format!("'{text}' is not an RFC 3339 instant: {error}");
+        let instant = DateTime::parse_from_rfc3339(text).map_err(|error| wrong(&error))?;
+        let instant = Time(instant.timestamp_millis());
+        // An offset may lead out of the years that RFC 3339 can write.
+        if (FIRST..=LAST).contains(&instant) {
+            Ok(Timestamp(instant))
+        } else {
+            Err(wrong(&"in UTC its year is not one of 0000 to 9999"))
+        }
     }
 }
 
@@ -139,5 +150,26 @@ impl Serialize for Span {
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instant_that_its_offset_leads_out_of_the_years_is_refused() {
+        for (text, read) in [
+            ("0000-01-01T00:00:00Z", true),
+            ("0000-01-01T00:00:00+00:01", false),
+            ("9999-12-31T23:59:59.999Z", true),
+            ("9999-12-31T23:59:59-00:01", false),
+        ] {
+            let instant = text.parse::<Timestamp>();
+            assert_eq!(instant.is_ok(), read, "{text}");
+            if let Ok(Timestamp(time)) = instant {
+                assert_eq!(time.to_string().parse(), instant, "it is printed as it is read");
+            }
+        }
     }
 }
