@@ -13,6 +13,9 @@ use chrono_tz::Tz;
 use cron::Schedule;
 
 const DAY: i64 = 86_400;
+/// Patterns know the years 1970 to 2100, wherever it is these: nothing is due outside.
+const BEGIN: i64 = -2 * DAY;
+const END: i64 = 4_133_980_800 + 2 * DAY;
 /// Local time is never further than this from UTC.
 const FARTHEST: i64 = 26 * 3_600;
 
@@ -50,7 +53,10 @@ impl Calendar {
 
     /// The first instant later than `after`; `None` when there is none before the year 2101.
     pub(crate) fn next(&self, after: Time) -> Option<Time> {
-        let after = after.0.div_euclid(1_000);
+        let after = after.0.div_euclid(1_000).max(BEGIN);
+        if after > END {
+            return None;
+        }
         let next = if self.repeating { self.matching(after) } else { self.reached(after) };
         next.map(|second| Time(second * 1_000))
     }

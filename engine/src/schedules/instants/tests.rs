@@ -237,3 +237,14 @@ fn what_is_no_pattern_is_refused() {
     refused("0 0 30 2 *", "UTC", &[("/cron", "never_due")]);
     refused("no", "Mars/Base", &[("/cron", "invalid_cron"), ("/time_zone", "unknown_time_zone")]);
 }
+
+#[test]
+fn a_calendar_asked_beyond_all_years_answers_nothing() {
+    let calendar = Calendar::parse("30 2 * * *", "Europe/Berlin").unwrap();
+    for after in [Time(i64::MAX), Time(253_402_300_799_000), Time(4_133_980_800_000)] {
+        assert_eq!(calendar.next(after), None, "{after}");
+    }
+    let first = Some(Time(5_400_000));
+    assert_eq!(calendar.next(Time(i64::MIN)), calendar.next(Time(-1)));
+    assert_eq!(calendar.next(Time(0)), first, "1970-01-01T02:30 in Berlin");
+}
