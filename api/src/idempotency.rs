@@ -109,7 +109,7 @@ async fn execute_once(app: Arc<App>, request: Request, next: Next) -> Answer {
 }
 
 /// The key, without the quotes that may be around it.
-fn key_of(headers: &HeaderMap) -> Result<String, Rejection> {
+pub(crate) fn key_of(headers: &HeaderMap) -> Result<String, Rejection> {
     let refuse = || {
         let detail = format!(
             "The header Idempotency-Key must be 1 to {LONGEST} visible ASCII characters, in double quotes or without, \

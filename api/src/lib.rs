@@ -16,6 +16,8 @@ pub mod cli;
 mod demo;
 mod examples;
 mod front;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod idempotency;
 mod metrics;
 mod openapi;

@@ -90,7 +90,7 @@ impl Rejection {
         self
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzz"))]
     pub(crate) fn parts(&self) -> (u16, &str, &[Violation]) {
         (self.0.status.as_u16(), &self.0.code, &self.0.errors)
     }

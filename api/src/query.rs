@@ -57,7 +57,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for PathOf<
 }
 
 /// Whether a path has an ASCII control character; it would be percent-encoded.
-fn has_control_character(path: &str) -> bool {
+pub(crate) fn has_control_character(path: &str) -> bool {
     path.as_bytes().windows(3).any(|three| match three {
         [b'%', b'0' | b'1', _] => true,
         [b'%', b'7', last] => last.eq_ignore_ascii_case(&b'f'),
@@ -65,7 +65,7 @@ fn has_control_character(path: &str) -> bool {
     })
 }
 
-fn parse<T: FromQuery>(query: &str) -> Result<T, Rejection> {
+pub(crate) fn parse<T: FromQuery>(query: &str) -> Result<T, Rejection> {
     let mut pairs = Pairs::default();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         if name.chars().chain(value.chars()).any(char::is_control) {

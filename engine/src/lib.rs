@@ -21,6 +21,8 @@ mod engine;
 mod error;
 mod executor;
 mod flow;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod handover;
 mod idempotency;
 mod inbox;

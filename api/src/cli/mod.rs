@@ -110,6 +110,8 @@ pub fn verbs() -> Vec<(String, String)> {
 }
 
 pub use remote::WITHOUT_VERB as OPERATIONS_WITHOUT_VERB;
+#[cfg(feature = "fuzz")]
+pub(crate) use remote::parse_profile;
 
 /// Runs the program: reads the command line, does what it says, and says how it went.
 pub fn main() -> ExitCode {

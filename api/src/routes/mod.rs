@@ -144,6 +144,26 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(ops::openapi))
 }
 
+/// Reads `query` as that of every list.
+#[cfg(feature = "fuzz")]
+pub(crate) fn read_queries(query: &str) {
+    use crate::query::parse;
+    let _ = parse::<audit::ActsQuery>(query);
+    let _ = parse::<incidents::IncidentsQuery>(query);
+    let _ = parse::<incidents::GroupsQuery>(query);
+    let _ = parse::<jobs::JobsQuery>(query);
+    let _ = parse::<jobs::JobItemsQuery>(query);
+    let _ = parse::<runs::StartQuery>(query);
+    let _ = parse::<runs::RunsQuery>(query);
+    let _ = parse::<runs::RunQuery>(query);
+    let _ = parse::<runs::PageQuery>(query);
+    let _ = parse::<runs::ItemsQuery>(query);
+    let _ = parse::<schedules::NextQuery>(query);
+    let _ = parse::<start_requests::StartRequestsQuery>(query);
+    let _ = parse::<versions::ResultQuery>(query);
+    let _ = parse::<workers::WorkersQuery>(query);
+}
+
 /// The whole server.
 pub(crate) fn router(app: Arc<App>) -> Router {
     let (router, _) = collect().split_for_parts();

@@ -5,7 +5,7 @@
 mod acts;
 mod check;
 mod fire;
-mod instants;
+pub(crate) mod instants;
 pub(crate) mod plan;
 mod reads;
 

@@ -77,6 +77,9 @@ impl fmt::Display for Failure {
     }
 }
 
+#[cfg(feature = "fuzz")]
+pub(crate) use profile::parse as parse_profile;
+
 /// Adds the verbs to the program.
 pub(super) fn add(mut program: Command) -> Command {
     for verb in verbs::all() {

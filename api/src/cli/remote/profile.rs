@@ -144,7 +144,7 @@ fn secret(path: &Path) -> anyhow::Result<String> {
 }
 
 /// Reads one profile; `None` when there is none of that name. Every line must make sense, whosever it is.
-fn parse(text: &str, wanted: &str) -> anyhow::Result<Option<Profile>> {
+pub(crate) fn parse(text: &str, wanted: &str) -> anyhow::Result<Option<Profile>> {
     let mut table = None;
     let mut found = None;
     for (number, line) in text.lines().enumerate() {

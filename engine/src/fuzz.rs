@@ -1,0 +1,45 @@
+//! What this crate reads from outside, for fuzzing: each a function of bytes that panics when a law is broken. Only with
+//! the feature `fuzz`; see the crate `backstitch-fuzz`.
+
+use backstitch_saga::Time;
+
+use crate::cursor;
+use crate::schedules::instants::Calendar;
+
+/// A cursor: one that is read is exactly one that was made.
+///
+/// # Panics
+/// When a law is broken.
+pub fn cursor(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let kind = text.chars().next().unwrap_or('r');
+    if let Some(place) = cursor::open(kind, text) {
+        assert_eq!(cursor::seal(kind, &place), text, "there is one text for a place");
+    }
+    cursor::Cursor::read_as_any(text);
+    // The same as a place, as whoever knows how would seal it.
+    let place = text.get(kind.len_utf8()..).unwrap_or_default();
+    let sealed = cursor::seal(kind, place);
+    assert_eq!(cursor::open(kind, &sealed).as_deref(), Some(place), "a cursor is read again");
+    cursor::Cursor::read_as_any(&sealed);
+}
+
+/// A cron pattern and, behind a line break, a time zone: what is accepted is due at ever later instants.
+///
+/// # Panics
+/// When a law is broken.
+pub fn cron(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let (pattern, zone) = text.split_once('\n').unwrap_or((text, "Europe/Berlin"));
+    let Ok(calendar) = Calendar::parse(pattern, zone) else { return };
+    for after in
+        [Time(0), Time(1_774_742_400_000), Time(4_000_000_000_000), Time(i64::MAX), Time(i64::MIN)]
+    {
+        let mut last = after;
+        for instant in calendar.instants(after).take(3) {
+            assert!(instant > last, "{instant} comes after {last}");
+            let _ = calendar.local(instant);
+            last = instant;
+        }
+    }
+}
