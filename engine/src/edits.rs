@@ -1,4 +1,5 @@
-//! Inputs that people give to steps in place of their own: held to the schema that the definition has for them.
+//! Documents that people give to steps: inputs in place of their own, held to the schema that the definition has for them,
+//! and outputs. All of them must be such as can be kept and read again.
 
 use std::sync::Arc;
 
@@ -6,15 +7,17 @@ use backstitch_saga::{Command, RunId, StepPath};
 
 use crate::definitions::check_against;
 use crate::node::Node;
+use crate::tasks::check_payload;
 use crate::{Error, reads};
 
-/// Refuses a command with an input that the step's handler could not read.
+/// Refuses a command with a document that could not be kept, or with an input that the step's handler could not read.
 pub(crate) async fn check(
     node: &Arc<Node>,
     namespace: &str,
     run: RunId,
     command: &Command,
 ) -> Result<(), Error> {
+    can_be_kept(command, node.options.payload_limit)?;
     let (step, input) = match command {
         Command::Retry { step: Some(step), input: Some(input), .. } => (step.clone(), input),
         Command::Rerun { from, input: Some(input), .. } => (StepPath::step(from.clone()), input),
@@ -24,5 +27,16 @@ pub(crate) async fn check(
     match reads::read(node, namespace, run, schema).await? {
         Some(schema) => check_against(&schema, input, "/input", "invalid_input"),
         None => Ok(()),
+    }
+}
+
+fn can_be_kept(command: &Command, limit: usize) -> Result<(), Error> {
+    match command {
+        Command::Retry { input, .. } | Command::Rerun { input, .. } => {
+            check_payload("/input", input.as_ref(), limit)
+        }
+        Command::Skip { output, .. } => check_payload("/output", output.as_ref(), limit),
+        Command::Resolve { output, .. } => check_payload("/output", Some(output), limit),
+        _ => Ok(()),
     }
 }

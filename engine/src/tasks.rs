@@ -143,7 +143,11 @@ fn check_outcome(outcome: &TaskOutcome, limit: usize) -> Result<(), Error> {
     }
 }
 
-fn check_payload(pointer: &str, payload: Option<&Payload>, limit: usize) -> Result<(), Error> {
+pub(crate) fn check_payload(
+    pointer: &str,
+    payload: Option<&Payload>,
+    limit: usize,
+) -> Result<(), Error> {
     payload.map_or(Ok(()), |payload| payload.check(limit)).map_err(|violation| {
         let pointer = format!("{pointer}{}", violation.pointer);
         Error::invalid("invalid_payload", Violation { pointer, ..violation })

@@ -9,6 +9,7 @@ use backstitch_saga::{By, Command, IncidentKind, Payload, RunId, StepPath};
 use super::{line, view};
 use crate::node::Node;
 use crate::store::{acts, incidents as table};
+use crate::tasks::check_payload;
 use crate::{Engine, Error, edits};
 
 /// Incidents about what a run requires of others.
@@ -64,16 +65,14 @@ impl IncidentAct {
         }
     }
 
-    /// Refuses a document that could not be kept.
+    /// Refuses a document that could not be kept, whatever became of the incident.
     fn check(&self, limit: usize) -> Result<(), Error> {
-        let document = match self {
-            IncidentAct::Retry { input } => input.as_ref(),
-            IncidentAct::Skip { output } => output.as_ref(),
-            IncidentAct::Resolve { output, .. } => Some(output),
-            _ => None,
-        };
-        let checked = document.map_or(Ok(()), |document| document.check(limit));
-        checked.map_err(|violation| Error::invalid("invalid_payload", violation))
+        match self {
+            IncidentAct::Retry { input } => check_payload("/input", input.as_ref(), limit),
+            IncidentAct::Skip { output } => check_payload("/output", output.as_ref(), limit),
+            IncidentAct::Resolve { output, .. } => check_payload("/output", Some(output), limit),
+            _ => Ok(()),
+        }
     }
 
     /// What it asks of a run, about `step`. `about` is the kind of the incident.

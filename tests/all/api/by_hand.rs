@@ -206,3 +206,31 @@ async fn a_run_that_succeeded_goes_back_to_a_step_and_forward_again() {
     assert_eq!(ended["steps"][0]["output"], "a1");
     server.stopped().await;
 }
+
+/// What a person gives a step goes into the journal like what a worker reports: it must be a document that can be kept.
+#[tokio::test]
+async fn what_people_give_a_step_is_checked_like_what_workers_report() {
+    let server = Server::start(Access::Open).await;
+    register(&server, "given", json!([{"id": "pay", "task": task("pay")}])).await;
+    let run = start(&server, json!({"workflow": "given"})).await;
+    report(&server, &claim(&server, &["pay"]).await, refused()).await;
+    let before = server.get(&format!("{run}/history")).await.text;
+    let large = format!("\"{}\"", "x".repeat(300 * 1024));
+    for (path, member) in [
+        ("steps/pay/retry", "input"),
+        ("steps/pay/skip", "output"),
+        ("steps/pay/resolve", "output"),
+        ("rerun", "input"),
+    ] {
+        for bad in [r#"{"a":1,"a":2}"#, r#"["\u0000"]"#, r#""\ud800""#, "1e999999999999", &large] {
+            let body = format!(r#"{{"reason":"r","from":"pay","{member}":{bad}}}"#);
+            let body = if path == "rerun" { body } else { body.replace(r#""from":"pay","#, "") };
+            let answer = server.post(&format!("{run}/{path}"), &body).await;
+            assert_eq!(answer.problem(422), "invalid_payload", "{path} {answer:?}");
+            let pointer = answer.json()["errors"][0]["pointer"].as_str().unwrap().to_owned();
+            assert!(pointer.starts_with(&format!("/{member}")), "{path} {pointer}");
+        }
+    }
+    assert_eq!(server.get(&format!("{run}/history")).await.text, before, "nothing was done");
+    server.stopped().await;
+}
