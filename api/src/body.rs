@@ -185,13 +185,13 @@ fn malformed(error: &serde_json::Error) -> Rejection {
 
 fn explain<T: DeserializeOwned>(bytes: &[u8], error: &serde_json::Error) -> Rejection {
     if error.classify() != Category::Data {
-        return malformed(error);
+        // Serde takes it for a mistake of syntax when one of several forms has a second member.
+        match serde_json::from_slice::<IgnoredAny>(bytes) {
+            Ok(_) => return several_forms::<T>(bytes),
+            Err(error) => return malformed(&error),
+        }
     }
-    let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let pointer = match serde_path_to_error::deserialize::<_, T>(&mut reader) {
-        Err(error) => pointer(error.path().iter()),
-        Ok(_) => String::new(),
-    };
+    let pointer = place::<T>(bytes);
     let message = error.to_string();
     let (status, code, rule) = if message.starts_with("unknown field") {
         (StatusCode::BAD_REQUEST, "unknown_field", "unknown_field")
@@ -203,6 +203,22 @@ fn explain<T: DeserializeOwned>(bytes: &[u8], error: &serde_json::Error) -> Reje
         (StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", "wrong_type")
     };
     Rejection::invalid(status, code, vec![Violation::new(pointer, rule, message)])
+}
+
+/// An object that says in which of several forms something comes, with more than one member.
+fn several_forms<T: DeserializeOwned>(bytes: &[u8]) -> Rejection {
+    let message = "Exactly one member is expected here";
+    let violation = Violation::new(place::<T>(bytes), "wrong_type", message);
+    Rejection::invalid(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", vec![violation])
+}
+
+/// Where `bytes` are no `T`.
+fn place<T: DeserializeOwned>(bytes: &[u8]) -> String {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    match serde_path_to_error::deserialize::<_, T>(&mut reader) {
+        Err(error) => pointer(error.path().iter()),
+        Ok(_) => String::new(),
+    }
 }
 
 /// The path as a JSON Pointer (RFC 6901).
@@ -223,7 +239,7 @@ fn pointer<'a>(path: impl Iterator<Item = &'a Segment>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use backstitch_saga::protocol::{CompleteTasks, StartRun};
+    use backstitch_saga::protocol::{CompleteTasks, NewJob, StartRun};
 
     use super::*;
 
@@ -277,6 +293,13 @@ mod tests {
             "duplicate_key",
             "/labels",
             "duplicate_key",
+        );
+        check::<NewJob>(
+            r#"{"verb":"retry","reason":"r","stop_when":{"count":3,"share":0.5}}"#,
+            422,
+            "invalid_request",
+            "/stop_when/count",
+            "wrong_type",
         );
         check::<StartRun>("{}", 422, "invalid_request", "", "missing_field");
         check::<StartRun>("[]", 422, "invalid_request", "", "wrong_type");
