@@ -178,8 +178,8 @@ pub(crate) fn open(kind: char, text: &str) -> Option<String> {
         .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
         .collect();
     let place = String::from_utf8(bytes?).ok()?;
-    // The digest is right, and every digit is written as we write it.
-    (seal(kind, &place) == text).then_some(place)
+    // The digest is right, every digit is written as we write it, and PostgreSQL can be asked about it.
+    (seal(kind, &place) == text && !place.contains('\0')).then_some(place)
 }
 
 #[cfg(test)]
