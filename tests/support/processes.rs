@@ -94,6 +94,21 @@ impl<'a> Server<'a> {
         format!("http://{}", self.address)
     }
 
+    /// The same as an address.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its process id.
+    ///
+    /// # Panics
+    /// When it has ended.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid().expect("it runs")
+    }
+
     /// A client of it, which bears its being away for a while.
     ///
     /// # Panics

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use backstitch_api::{Access, ServerConfig, serve};
+use backstitch_api::{Access, Limits, ServerConfig, serve};
 use backstitch_engine::Engine;
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
@@ -71,7 +71,15 @@ impl Server {
     /// # Panics
     /// When it does not start.
     pub async fn start(access: Access) -> Server {
-        Server::on(database().await, access).await
+        Server::start_within(access, Limits::default()).await
+    }
+
+    /// The same with other limits.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn start_within(access: Access, limits: Limits) -> Server {
+        Server::on(database().await, access, limits).await
     }
 
     /// Another server on the same database.
@@ -79,15 +87,15 @@ impl Server {
     /// # Panics
     /// When it does not start.
     pub async fn beside(&self) -> Server {
-        Server::on(self.database.clone(), self.access).await
+        Server::on(self.database.clone(), self.access, Limits::default()).await
     }
 
-    async fn on(database: String, access: Access) -> Server {
+    async fn on(database: String, access: Access, limits: Limits) -> Server {
         let engine = node(&database, |_| {}).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let (stop, stopped) = oneshot::channel();
-        let config = ServerConfig { access, ..ServerConfig::default() };
+        let config = ServerConfig { access, limits };
         let served = tokio::spawn(serve(engine.clone(), config, listener, async {
             // The sender may be dropped: that is a stop, too.
             let _ = stopped.await;

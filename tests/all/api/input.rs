@@ -1,7 +1,10 @@
 //! Bad input: each gets its own clear error, never a 500, and the server goes on.
 
 use backstitch_api::Access;
+use backstitch_engine::fuzz::forged_cursor;
+use backstitch_tests::node::{NS, chain, start};
 use backstitch_tests::server::{Server, operations, send, with_json};
+use serde_json::Value;
 use uuid::Uuid;
 
 #[tokio::test]
@@ -135,5 +138,131 @@ async fn what_is_no_route_is_a_problem_too() {
     let answer = send(server.request("PATCH", "/v1/runs")).await;
     assert_eq!(answer.problem(405), "method_not_allowed");
     assert_eq!(answer.headers["allow"], "GET,HEAD,POST");
+    server.stopped().await;
+}
+
+/// `document` as text, once for each member of each object in it, down to the fourth level: that member stands there twice.
+fn doubled(document: &Value, depth: usize) -> Vec<String> {
+    let mut all = Vec::new();
+    let around = |name: &str, inner: String| match document {
+        Value::Object(members) => {
+            let members: Vec<String> = members
+                .iter()
+                .map(|(other, value)| match other == name {
+                    true => format!("{}:{inner}", Value::from(name)),
+                    false => format!("{}:{value}", Value::from(other.as_str())),
+                })
+                .collect();
+            format!("{{{}}}", members.join(","))
+        }
+        _ => format!("[{inner}]"),
+    };
+    match document {
+        _ if depth == 0 => {}
+        Value::Object(members) => {
+            for (name, value) in members {
+                all.push(around(name, format!("{value},{}:{value}", Value::from(name.as_str()))));
+                all.extend(doubled(value, depth - 1).into_iter().map(|inner| around(name, inner)));
+            }
+        }
+        Value::Array(list) => {
+            let first = list.first().map(|first| doubled(first, depth - 1)).unwrap_or_default();
+            all.extend(first.into_iter().map(|inner| around("", inner)));
+        }
+        _ => {}
+    }
+    all
+}
+
+#[tokio::test]
+async fn what_stands_twice_or_breaks_off_is_refused_by_every_route_that_takes_a_body() {
+    let server = Server::start(Access::Open).await;
+    server.engine.register(NS, &chain("place-order", &["payment"])).await.unwrap();
+    let id = server.engine.start_run(NS, start("place-order", "1")).await.unwrap().id.to_string();
+    let (mut twice, mut cut) = (0, 0);
+    for operation in operations() {
+        let Some(example) = &operation.body else { continue };
+        let request = || server.request(&operation.method, &operation.path(&id));
+        for text in doubled(example, 4) {
+            let answer = send(with_json(request(), &text)).await;
+            assert!([400, 422].contains(&answer.status), "{operation:?} {text} {answer:?}");
+            // Many things in one request are answered each for itself.
+            if !answer.json()["results"].is_array() {
+                let _ = answer.problem(answer.status);
+            }
+            // What comes in one of several forms has one member, not two.
+            let told = ["duplicate_key", "Exactly one member"];
+            let told = told.iter().any(|told| answer.text.contains(told));
+            assert!(told, "{operation:?} {text} {answer:?}");
+            twice += 1;
+        }
+        let text = example.to_string();
+        let places = (1..text.len()).filter(|at| text.is_char_boundary(*at));
+        for at in places.step_by(text.len() / 40 + 1) {
+            let answer = send(with_json(request(), &text[..at])).await;
+            assert_eq!(answer.problem(400), "malformed_json", "{operation:?} {}", &text[..at]);
+            cut += 1;
+        }
+    }
+    assert!(twice > 100 && cut > 500, "{twice} twice, {cut} cut");
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn forged_cursors_lead_nowhere_and_break_nothing() {
+    let server = Server::start(Access::Open).await;
+    server.engine.register(NS, &chain("place-order", &["each", "payment"])).await.unwrap();
+    let id = server.engine.start_run(NS, start("place-order", "1")).await.unwrap().id.to_string();
+    let long = "x".repeat(2_000);
+    let places = [
+        "",
+        "x",
+        "-1",
+        "+7",
+        "0 0",
+        "-2147483648 -1",
+        "2147483647 18446744073709551615",
+        "9223372036854775807",
+        "99999999999999999999",
+        "1 '; drop table runs; --",
+        "' or 1=1 --",
+        "\u{0}",
+        "1 a\u{0}b",
+        "\u{202e}",
+        "00000000-0000-0000-0000-000000000000",
+        "ffffffff-ffff-ffff-ffff-ffffffffffff",
+        "ffffffff-ffff-ffff-ffff-ffffffffffff 2147483647 w",
+        "no-such-state ffffffff-ffff-ffff-ffff-ffffffffffff",
+        "running ffffffff-ffff-ffff-ffff-ffffffffffff",
+        "253402300800000 ffffffff-ffff-ffff-ffff-ffffffffffff",
+        "9223372036854775807 ffffffff-ffff-ffff-ffff-ffffffffffff",
+        "-9223372036854775808 ffffffff-ffff-ffff-ffff-ffffffffffff 1",
+        &long,
+    ];
+    let (mut refused, mut read) = (0, 0);
+    for operation in operations() {
+        if !operation.parameters.iter().any(|parameter| parameter.name == "after") {
+            continue;
+        }
+        for kind in 'a'..='z' {
+            for place in places {
+                let path = format!("{}?after={}", operation.path(&id), forged_cursor(kind, place));
+                let answer = send(server.request(&operation.method, &path)).await;
+                match answer.status {
+                    200 | 404 => read += 1,
+                    _ => {
+                        let code = answer.problem(400);
+                        assert_eq!(
+                            code, "invalid_cursor",
+                            "{operation:?} {kind} {place} {answer:?}"
+                        );
+                        refused += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(refused > 2_000 && read > 20, "{refused} refused, {read} read");
+    assert_eq!(server.get(&format!("/v1/runs/{id}")).await.status, 200, "it is still there");
     server.stopped().await;
 }

@@ -23,3 +23,4 @@ mod start_requests;
 mod starts;
 mod tenancy;
 mod versions;
+mod wire;

@@ -1,0 +1,198 @@
+//! What comes over the wire, byte by byte, as no client of ours would send it: bodies without end, bodies that break off,
+//! clients that take their time. The server answers, closes, keeps its memory, and others do not notice.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use backstitch_api::{Access, Limits};
+use backstitch_tests::node::NS;
+use backstitch_tests::postgres;
+use backstitch_tests::processes::{self, Program};
+use backstitch_tests::server::{Server, operations};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_backstitch-under-test");
+const MIB: usize = 1024 * 1024;
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The head of a request, ready for a body.
+fn head(method: &str, path: &str, more: &str) -> String {
+    format!(
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nBackstitch-Namespace: {NS}\r\n{more}\r\n"
+    )
+}
+
+/// Sends `begin`, then `again` over and over as a chunked body, up to `most` bytes in all or until the server has enough.
+/// Answers how much the server took, and what it said.
+async fn endless(address: SocketAddr, begin: &[u8], again: &[u8], most: usize) -> (usize, String) {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (mut reading, mut writing) = stream.into_split();
+    let sending = async {
+        let mut sent = 0;
+        if writing.write_all(begin).await.is_err() {
+            return sent;
+        }
+        while sent < most && writing.write_all(again).await.is_ok() {
+            sent += again.len();
+        }
+        sent
+    };
+    let hearing = async {
+        let mut answer = Vec::new();
+        // A connection that is cut in the middle of a body may break off the answer, too.
+        let _ = timeout(PATIENCE, reading.read_to_end(&mut answer)).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    let sending = timeout(PATIENCE, sending);
+    let (sent, answer) = tokio::join!(sending, hearing);
+    (sent.expect("the server reads, or closes"), answer)
+}
+
+fn chunk(bytes: &[u8]) -> Vec<u8> {
+    [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat()
+}
+
+/// The most memory that a process had in use, in bytes.
+fn peak(pid: u32) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+}
+
+#[tokio::test]
+async fn bodies_without_end_and_without_bottom_cost_no_memory() {
+    let program = Program::new(PROGRAM, "wire");
+    let server = processes::Server::start(&program, &postgres::database().await).await;
+    let address = server.address();
+    let chunked = "Transfer-Encoding: chunked\r\n";
+    let keyed = format!("{chunked}Idempotency-Key: endless\r\n");
+    let text = chunk(&b"x".repeat(64 * 1024));
+    let nested = chunk(&b"[".repeat(64 * 1024));
+    let members = chunk(&br#""a":{"a":["#.repeat(8 * 1024));
+    let id = "019a9b1e-3c00-7c41-9d3e-5b7f3f0a9c11";
+    // What the server needs for a body of the largest kind is not growth.
+    let warm = head("POST", "/v1/tasks/complete", chunked);
+    let _ = endless(address, warm.as_bytes(), &text, 64 * MIB).await;
+    let before = peak(server.pid());
+    let mut asked = 0;
+    for operation in operations().iter().filter(|operation| operation.body.is_some()) {
+        for (more, piece) in [(chunked, &text), (&keyed, &nested), (chunked, &members)] {
+            let head = head(&operation.method, &operation.path(id), more);
+            let (sent, answer) = endless(address, head.as_bytes(), piece, 64 * MIB).await;
+            assert!(sent < 64 * MIB, "{operation:?} took {sent} bytes");
+            // The answer may be lost with the connection, but it is never another.
+            let refused = answer.starts_with("HTTP/1.1 413 ") && answer.contains("body_too_large");
+            assert!(refused || answer.is_empty(), "{operation:?} {answer}");
+            asked += 1;
+        }
+    }
+    let one_by_one = peak(server.pid()).saturating_sub(before);
+    let head = head("POST", "/v1/runs", chunked);
+    let many = (0..64).map(|_| endless(address, head.as_bytes(), &nested, 16 * MIB));
+    let taken: usize = futures::future::join_all(many).await.iter().map(|(sent, _)| *sent).sum();
+    let all = peak(server.pid()).saturating_sub(before);
+    println!(
+        "{asked} endless bodies one by one: {} KiB more memory; 64 at once, {} MiB taken: {} KiB more",
+        one_by_one / 1024,
+        taken / MIB,
+        all / 1024
+    );
+    assert!(asked > 60, "{asked}");
+    assert!(one_by_one < 48 * MIB, "{} MiB", one_by_one / MIB);
+    assert!(all < 192 * MIB, "{} MiB", all / MIB);
+    for (begin, again) in [
+        ("GET /v1/runs HTTP/1.1\r\nHost: localhost\r\nX-Long: ", &b"x".repeat(64 * 1024)[..]),
+        ("GET /v1/runs HTTP/1.1\r\nHost: localhost\r\n", &b"X-Many: 1\r\n".repeat(1_000)),
+        ("GET /v1/runs?after=", &b"x".repeat(64 * 1024)),
+        ("", b"\x16\x03\x01\x00\xff\x00\x00"),
+    ] {
+        let (sent, answer) = endless(address, begin.as_bytes(), again, 64 * MIB).await;
+        assert!(sent < 64 * MIB, "{begin} took {sent} bytes");
+        let refused = ["HTTP/1.1 431", "HTTP/1.1 414", "HTTP/1.1 400"];
+        let fits = answer.is_empty() || refused.iter().any(|status| answer.starts_with(status));
+        assert!(fits, "{begin} {answer}");
+    }
+    assert!(peak(server.pid()).saturating_sub(before) < 192 * MIB);
+    let ready = format!("{}/readyz", server.url());
+    assert_eq!(reqwest::get(ready).await.unwrap().status(), 200, "it goes on");
+}
+
+/// A server whose clients must hurry.
+async fn in_a_hurry() -> (Server, SocketAddr) {
+    let limits = Limits {
+        body_timeout: Duration::from_millis(300),
+        idle_timeout: Duration::from_millis(600),
+        ..Limits::default()
+    };
+    let server = Server::start_within(Access::Open, limits).await;
+    let address = server.url().trim_start_matches("http://").parse().unwrap();
+    (server, address)
+}
+
+/// Sends `text`, keeps the connection open, and answers all that comes until the server closes it.
+async fn dawdle(address: SocketAddr, text: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("it is closed").unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn who_takes_too_long_is_told_so_and_holds_up_nobody() {
+    let (server, address) = in_a_hurry().await;
+    let id = "019a9b1e-3c00-7c41-9d3e-5b7f3f0a9c11";
+    let mut slow = Vec::new();
+    for operation in operations().into_iter().filter(|operation| operation.body.is_some()) {
+        let head = head(&operation.method, &operation.path(id), "Content-Length: 100\r\n");
+        slow.push(async move {
+            let answer = dawdle(address, &format!("{head}{{\"workflow\":")).await;
+            assert!(answer.starts_with("HTTP/1.1 408 "), "{operation:?} {answer}");
+            assert!(answer.contains("body_too_slow") && answer.contains("connection: close"));
+        });
+    }
+    assert!(slow.len() > 20, "{}", slow.len());
+    // Who never comes to the end of the headers hears nothing, and is not waited for.
+    let mute = async {
+        let answer = dawdle(address, "GET /v1/runs HTTP/1.1\r\nHost: localhost\r\nX-Slow: ").await;
+        assert!(!answer.contains(" 200 "), "{answer}");
+        assert_eq!(dawdle(address, "").await, "");
+    };
+    let others = async {
+        let began = Instant::now();
+        for _ in 0..20 {
+            assert_eq!(server.get("/v1/runs").await.status, 200);
+        }
+        began.elapsed()
+    };
+    let ((), _, took) = tokio::join!(mute, futures::future::join_all(slow), others);
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_is_told_so_and_nothing_is_done() {
+    let server = Server::start(Access::Open).await;
+    let address: SocketAddr = server.url().trim_start_matches("http://").parse().unwrap();
+    let definition = backstitch_tests::node::chain("one", &["a"]);
+    server.engine.register(NS, &definition).await.unwrap();
+    let body = r#"{"workflow":"one","key":"k"}"#;
+    for more in ["", "Idempotency-Key: broken-off\r\n"] {
+        let length = format!("Content-Length: {}\r\n{more}", body.len() + 1);
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(head("POST", "/v1/runs", &length).as_bytes()).await.unwrap();
+        stream.write_all(body.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = String::new();
+        let heard = timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("an end");
+        let told = answer.starts_with("HTTP/1.1 400 ") && answer.contains("body_incomplete");
+        assert!(heard.is_ok() && (told || answer.is_empty()), "{answer}");
+    }
+    assert_eq!(server.get("/v1/runs").await.json()["items"], serde_json::json!([]));
+    let whole = server.post("/v1/runs", body).await;
+    assert_eq!(whole.status, 201, "the key is free: {whole:?}");
+    server.stopped().await;
+}
