@@ -242,8 +242,8 @@ impl Shard {
         }
     }
 
-    /// Answers the commands that made nothing happen. A refusal by a run that was in memory may be out of date: it
-    /// counts only if the journal has not gone on.
+    /// Answers the commands that made nothing happen. What a run in memory says to that may be out of date, be it yes or
+    /// no: it counts only if the journal has not gone on.
     async fn answer_quiet(&mut self, quiet: Vec<Decided>, fresh: &HashSet<RunId>) {
         let mut doubtful = Vec::new();
         for decided in quiet {
@@ -256,7 +256,8 @@ impl Shard {
             }
             // Nor may a run that was taken over be believed: the node that is gone may have moved it on.
             let doubt = commands.iter().any(|(envelope, result)| {
-                result.is_err() || matches!(envelope.order, Order::Tick { adopted: true })
+                let told = envelope.ticket.is_some() || result.is_err();
+                told || matches!(envelope.order, Order::Tick { adopted: true })
             });
             if doubt && !fresh.contains(&run) {
                 doubtful.push((cached, commands));

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use backstitch_engine::{Chore, Engine, Options};
-use backstitch_saga::Span;
-use backstitch_saga::protocol::Outcome;
+use backstitch_saga::protocol::{Outcome, State};
+use backstitch_saga::{By, Command, Hold, HoldKind, Span};
 use backstitch_tests::node::{Hand, NS, chain, metric, node, start};
 use backstitch_tests::postgres::database;
 use sqlx::{Connection, PgConnection};
@@ -68,6 +68,22 @@ async fn a_node_that_stops_gives_everything_back() {
     hand.succeed(&[task]).await;
     assert_eq!(outcome(&second, started.id).await, Some(Outcome::Succeeded));
     assert_eq!(second.run_once(Chore::TakeOver).await.unwrap(), 0, "nothing is left behind");
+}
+
+#[tokio::test]
+async fn a_resume_counts_at_a_node_that_has_not_heard_of_the_pause() {
+    let url = database().await;
+    let (first, second) = (node(&url, quiet).await, node(&url, quiet).await);
+    first.register(NS, &chain("one", &["a"])).await.unwrap();
+    // The second has the run in memory as it was before it was paused.
+    let run = second.start_run(NS, start("one", "1")).await.unwrap().id;
+    let by = || Some(By { actor: "test".into(), reason: "to see".to_owned() });
+    let hold = Hold::new(HoldKind::Paused, "audit");
+    let pause = Command::Hold { hold, by: by(), message: "an audit".to_owned() };
+    first.command(NS, run, pause).await.unwrap();
+    second.command(NS, run, Command::Unhold { hold: None, by: by() }).await.unwrap();
+    let view = first.run(NS, run, None).await.unwrap();
+    assert_ne!(view.state, State::Paused, "what was answered is true: {}", view.summary);
 }
 
 #[tokio::test]
