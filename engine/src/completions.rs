@@ -6,6 +6,7 @@ use std::time::Duration;
 use backstitch_saga::{RefusalCode, Span, Time};
 
 use crate::Error;
+use crate::crash::commit;
 use crate::executor::envelope::{Answers, Envelope, Order};
 use crate::executor::fence::report;
 use crate::node::Node;
@@ -60,7 +61,7 @@ pub(crate) async fn take(node: &Arc<Node>) -> Result<usize, Error> {
     let count = settled.len();
     if count > 0 {
         let mut connection = node.database.keepers.acquire().await?;
-        table::close(&mut connection, &settled).await?;
+        commit!("completions_close", table::close(&mut connection, &settled).await)?;
     }
     Ok(count)
 }

@@ -8,6 +8,7 @@ use backstitch_saga::Violation;
 use sha2::{Digest, Sha256};
 use sqlx::postgres::PgPool;
 
+use crate::crash::commit;
 use crate::definitions::hex;
 use crate::store::credentials as table;
 use crate::{Credential, Error, Role};
@@ -77,7 +78,10 @@ impl Cache {
         let secret = format!("bsk_{}", hex(&rand::random::<[u8; 32]>()));
         let digest: [u8; 32] = Sha256::digest(&secret).into();
         let mut connection = pool.acquire().await?;
-        if table::create(&mut connection, namespace, name, role.as_str(), &digest).await? {
+        if commit!(
+            "credentials_create",
+            table::create(&mut connection, namespace, name, role.as_str(), &digest).await
+        )? {
             return Ok(secret);
         }
         Err(Error::Conflict {
@@ -97,7 +101,9 @@ impl Cache {
     ) -> Result<(), Error> {
         self.lock().retain(|_, (_, one)| one.name != name || one.namespace != namespace);
         let mut connection = pool.acquire().await?;
-        if !name.contains('\0') && table::revoke(&mut connection, namespace, name).await? {
+        if !name.contains('\0')
+            && commit!("credentials_revoke", table::revoke(&mut connection, namespace, name).await)?
+        {
             return Ok(());
         }
         Err(Error::NotFound {

@@ -11,6 +11,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use sqlx::postgres::{PgConnection, PgPool};
 
+use crate::crash::commit;
 use crate::cursor::Cursor;
 use crate::store::definitions::{self as table, DefinitionRow};
 use crate::{Error, Registered};
@@ -133,7 +134,10 @@ impl Definitions {
         if definition.sequence.is_some() {
             crate::sequence::check_definition(&mut connection, namespace, definition).await?;
         }
-        let (there, created) = table::register(&mut connection, namespace, &row).await?;
+        let (there, created) = commit!(
+            "definitions_register",
+            table::register(&mut connection, namespace, &row).await
+        )?;
         if there != row.hash {
             return Err(Error::Conflict {
                 code: "version_conflict",

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
 use crate::counters::{Counters, Metrics};
+use crate::crash::commit;
 use crate::definitions::{self, Definitions, Workflow};
 use crate::executor::Shard;
 use crate::flow::Flow;
@@ -74,11 +75,13 @@ impl Engine {
     /// # Errors
     /// When PostgreSQL cannot be reached or the schema is not ours.
     pub async fn start(options: Options) -> Result<Engine, Error> {
+        #[cfg(feature = "planted-bugs")]
+        crate::planted::choose();
         let tuning = options.tuning.clone();
         let database = Database::new(&options.database_url, tuning.readers)?;
         let mut connection = database.writer().await?;
         migrations::check(&mut connection).await?;
-        let id = nodes::join(&mut connection, &options.node_name).await?;
+        let id = commit!("nodes_join", nodes::join(&mut connection, &options.node_name).await)?;
         let (doors, inboxes): (Vec<_>, Vec<_>) = (0..tuning.shards.max(1))
             .map(|_| {
                 let (inbox, outlet) = mpsc::unbounded_channel();
@@ -141,7 +144,7 @@ impl Engine {
                 self.drain().await;
             }
             let mut connection = node.database.keepers.acquire().await?;
-            nodes::leave(&mut connection, node.id).await
+            commit!("nodes_leave", nodes::leave(&mut connection, node.id).await)
         };
         match tokio::time::timeout(STOP_LIMIT, finish).await {
             Ok(Ok(())) => tracing::info!(node = node.id, "the node has stopped"),

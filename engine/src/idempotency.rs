@@ -11,6 +11,7 @@ use std::time::Duration;
 use backstitch_saga::{RunId, Span, Time};
 use sha2::{Digest, Sha256};
 
+use crate::crash::commit;
 use crate::node::Node;
 use crate::store::idempotency as table;
 use crate::{Engine, Error};
@@ -120,7 +121,7 @@ impl Engine {
         let until = now.after(LEASE.into());
         let reserved =
             table::reserve(&mut connection, place, &body, (now, until), node.id, dead_after);
-        if let Some(at) = reserved.await? {
+        if let Some(at) = commit!("idempotency_reserve", reserved.await)? {
             let namespace = request.namespace.to_owned();
             return Ok(Reserved::Yours(Reservation { namespace, scope, at }));
         }
@@ -138,7 +139,7 @@ impl Engine {
     /// [`Error::Store`]; then a repeat executes the request again, which is safe.
     pub async fn keep_answer(&self, it: &Reservation, answer: &KeptAnswer) -> Result<(), Error> {
         let mut connection = self.pool().acquire().await?;
-        Ok(table::keep(&mut connection, it.place(), answer).await?)
+        Ok(commit!("idempotency_keep", table::keep(&mut connection, it.place(), answer).await)?)
     }
 
     /// It is not known whether it was done: a repeat may execute it at once, under the same ids.
@@ -147,7 +148,10 @@ impl Engine {
     /// [`Error::Store`]; then a repeat has to wait until the lease is over.
     pub async fn free(&self, it: &Reservation) -> Result<(), Error> {
         let mut connection = self.pool().acquire().await?;
-        Ok(table::free(&mut connection, it.place(), self.node().id).await?)
+        Ok(commit!(
+            "idempotency_free",
+            table::free(&mut connection, it.place(), self.node().id).await
+        )?)
     }
 
     /// Nothing was done: the key is as if it had never been used.
@@ -156,7 +160,10 @@ impl Engine {
     /// [`Error::Store`]; then a repeat has to wait until the lease is over.
     pub async fn forget_key(&self, it: &Reservation) -> Result<(), Error> {
         let mut connection = self.pool().acquire().await?;
-        Ok(table::drop_key(&mut connection, it.place(), self.node().id).await?)
+        Ok(commit!(
+            "idempotency_drop_key",
+            table::drop_key(&mut connection, it.place(), self.node().id).await
+        )?)
     }
 
     /// How long answers are kept, at least.

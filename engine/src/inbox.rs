@@ -14,6 +14,7 @@ use backstitch_saga::protocol::{Page, Refused, StartRequestState, StartRequestVi
 use backstitch_saga::{By, Payload, Refusal, RefusalCode, Span, Time, Timestamp, Violation};
 use uuid::Uuid;
 
+use crate::crash::commit;
 use crate::cursor::Cursor;
 use crate::node::Node;
 use crate::store::starts::{self as table, Asked};
@@ -33,7 +34,10 @@ pub(crate) async fn take(node: &Arc<Node>) -> Result<usize, Error> {
         let now = node.clock.now();
         let until = now.after(RESERVE_FOR.into());
         let mut connection = node.database.keepers.acquire().await?;
-        let found = table::reserve(&mut connection, node.id, now, until, REQUESTS).await?;
+        let found = commit!(
+            "starts_reserve",
+            table::reserve(&mut connection, node.id, now, until, REQUESTS).await
+        )?;
         // The connection is not kept while runs are started.
         drop(connection);
         let count = found.len();
@@ -67,10 +71,13 @@ async fn start_all(node: &Arc<Node>, found: Vec<Asked>) -> Result<(), Error> {
     let now = node.clock.now();
     let mut connection = node.database.keepers.acquire().await?;
     if !fate.started.is_empty() {
-        table::started(&mut connection, &fate.started).await?;
+        commit!("starts_started", table::started(&mut connection, &fate.started).await)?;
     }
     if !fate.again.is_empty() {
-        table::put_back(&mut connection, &fate.again, now.after(AGAIN_AFTER.into())).await?;
+        commit!(
+            "starts_put_back",
+            table::put_back(&mut connection, &fate.again, now.after(AGAIN_AFTER.into())).await
+        )?;
     }
     if !fate.refused.is_empty() {
         let (requests, refusals): (Vec<Uuid>, Vec<Refused>) = fate.refused.into_iter().unzip();
@@ -83,7 +90,7 @@ async fn start_all(node: &Arc<Node>, found: Vec<Asked>) -> Result<(), Error> {
             message = refusals[0].message,
             "starts asked for in transactions were refused; GET /v1/start-requests?state=refused lists them"
         );
-        table::refuse(&mut connection, &requests, &texts, now).await?;
+        commit!("starts_refuse", table::refuse(&mut connection, &requests, &texts, now).await)?;
     }
     Ok(())
 }
@@ -246,7 +253,10 @@ impl Engine {
         let mut view = self.start_request(namespace, id).await?;
         let at = self.node().clock.now();
         let mut connection = self.pool().acquire().await?;
-        if table::decide(&mut connection, namespace, id, state, &by, at).await? {
+        if commit!(
+            "starts_decide",
+            table::decide(&mut connection, namespace, id, state, &by, at).await
+        )? {
             self.node().asked.notify_one();
             let decision = backstitch_saga::protocol::Decision {
                 by: by.actor.to_string(),

@@ -14,6 +14,7 @@ use sqlx::Connection;
 use uuid::Uuid;
 
 use crate::acts::must_have_reason;
+use crate::crash::commit;
 use crate::cursor::Cursor;
 use crate::incidents::page;
 use crate::node::Node;
@@ -77,7 +78,10 @@ impl Engine {
             detail: Some(text.map_err(|error| Error::Bug(error.to_string()))?),
         };
         let mut connection = self.pool().acquire().await?;
-        let total = table::create(&mut connection, namespace, &job, &many, MOST, &act).await?;
+        let total = commit!(
+            "jobs_create",
+            table::create(&mut connection, namespace, &job, &many, MOST, &act).await
+        )?;
         if total > MOST {
             return Err(Error::Conflict {
                 code: "too_many",
@@ -200,7 +204,7 @@ async fn turn(
     if turned {
         acts::add(&mut transaction, &act).await?;
     }
-    transaction.commit().await?;
+    commit!("jobs_turn", transaction.commit().await)?;
     let job = table::find(&mut connection, namespace, id).await?.ok_or_else(|| unknown_job(id))?;
     if turned || job.state == to {
         return Ok(job);

@@ -12,6 +12,7 @@ mod children;
 mod clock;
 mod completions;
 mod counters;
+pub mod crash;
 mod credentials;
 mod cursor;
 mod definitions;
@@ -33,6 +34,8 @@ mod loops;
 mod node;
 mod options;
 mod pauses;
+#[cfg(feature = "planted-bugs")]
+mod planted;
 mod reads;
 mod schedules;
 mod sequence;

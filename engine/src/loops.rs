@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use backstitch_saga::RunId;
+use backstitch_saga::{RunId, planted};
 use sqlx::postgres::PgConnection;
 use tokio::task::JoinHandle;
 
+use crate::crash::commit;
 use crate::executor::envelope::{Envelope, Order};
 use crate::flow;
 use crate::handover::Hint;
@@ -49,7 +50,10 @@ async fn breathe(node: &Node) {
 pub(crate) async fn beat(node: &Node) -> Result<(), Error> {
     let mut connection = connection(node).await?;
     set_clock(node, &mut connection).await?;
-    let since = nodes::beat(&mut connection, node.id, &node.options.node_name).await?;
+    let since = commit!(
+        "nodes_beat",
+        nodes::beat(&mut connection, node.id, &node.options.node_name).await
+    )?;
     let dead_after = millis(node.options.tuning.dead_after);
     if since.is_none_or(|since| since >= dead_after) {
         tracing::warn!(
@@ -85,7 +89,10 @@ pub(crate) async fn take_over(node: &Node) -> Result<usize, Error> {
     }
     let mut taken = 0;
     while !gone.is_empty() {
-        let found = runs::take_over(&mut connection, node.id, &gone, RUNS).await?;
+        let found = commit!(
+            "runs_take_over",
+            runs::take_over(&mut connection, node.id, &gone, RUNS).await
+        )?;
         if found.is_empty() {
             break;
         }
@@ -103,7 +110,10 @@ pub(crate) async fn wake(node: &Node) -> Result<usize, Error> {
     let mut connection = connection(node).await?;
     let mut woken = 0;
     loop {
-        let found = runs::wake(&mut connection, node.id, node.clock.now(), RUNS).await?;
+        let found = commit!(
+            "runs_wake",
+            runs::wake(&mut connection, node.id, node.clock.now(), RUNS).await
+        )?;
         let count = found.len();
         woken += count;
         adopt(node, found);
@@ -138,7 +148,10 @@ pub(crate) async fn look_for_tasks(node: &Node) -> Result<usize, Error> {
     let mut connection = connection(node).await?;
     let now = node.clock.now();
     let until = now.after(node.options.tuning.reserve_for.into());
-    let found = ready::reserve(&mut connection, node.id, &wanted, now, until).await?;
+    let found = commit!(
+        "ready_reserve",
+        ready::reserve(&mut connection, node.id, &wanted, now, until).await
+    )?;
     let count = found.len();
     node.backlog.store(count > 0, Ordering::Relaxed);
     let forget_at = node.clock.instant(until);
@@ -169,7 +182,9 @@ pub(crate) fn take_back(node: &Node, all: bool) -> usize {
 /// Makes partitions ahead of time, drops those past retention, forgets old nodes.
 pub(crate) async fn keep_house(node: &Node) -> Result<(), Error> {
     let mut connection = connection(node).await?;
-    node.database.weeks.learn(partitions::prepare(&mut connection).await?);
+    node.database
+        .weeks
+        .learn(commit!("partitions_prepare", partitions::prepare(&mut connection).await)?);
     nodes::forget(&mut connection).await?;
     signals::forget_old(&mut connection).await?;
     workers::forget(&mut connection).await?;
@@ -177,7 +192,8 @@ pub(crate) async fn keep_house(node: &Node) -> Result<(), Error> {
         let keep = backstitch_saga::Span::from(retention).0;
         let before = backstitch_saga::Time(node.clock.now().0.saturating_sub_unsigned(keep));
         schedule_table::forget(&mut connection, before).await?;
-        let dropped = partitions::drop_ended(&mut connection, before).await?;
+        let dropped =
+            commit!("partitions_drop", partitions::drop_ended(&mut connection, before).await)?;
         node.counters.partitions_dropped.add(dropped as usize);
         crate::store::jobs::forget(&mut connection, before).await?;
     }
@@ -307,6 +323,9 @@ async fn serve_hungry(node: Arc<Node>) {
 async fn serve_asked(node: Arc<Node>) {
     let inbox_every = node.options.tuning.inbox_every;
     loop {
+        if planted!("notify-only") {
+            node.asked.notified().await;
+        }
         // Rung or not, what waits is looked for.
         let _ = tokio::time::timeout(inbox_every, node.asked.notified()).await;
         if let Err(error) = once(&node, Chore::TakeAsked).await {

@@ -87,6 +87,8 @@ pub struct Tuning {
     pub statement_limit: Duration,
     /// For how long the fate of a batch is looked for when the answer to its commit was lost.
     pub resolve_for: Duration,
+    /// A journal gets its first snapshot after so many events; the default is folded in a twentieth of a second.
+    pub first_snapshot: u64,
     /// Called before each decision. For tests, which need a defect now and then.
     pub before_decide: Option<fn(&backstitch_saga::Command)>,
 }
@@ -115,7 +117,44 @@ impl Default for Tuning {
             no_worker_after: Duration::from_secs(5),
             statement_limit: Duration::from_secs(30),
             resolve_for: Duration::from_secs(10),
+            first_snapshot: 10_000,
             before_decide: None,
         }
+    }
+}
+
+impl Tuning {
+    /// Sets one of the values that matter for trials by `NAME=VALUE`: spans such as `500ms`, numbers as they are.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn set(&mut self, assignment: &str) -> Result<(), String> {
+        let (name, value) = assignment
+            .split_once('=')
+            .ok_or_else(|| format!("'{assignment}' is not NAME=VALUE"))?;
+        let wrong = |error: &dyn std::fmt::Display| format!("{name}={value}: {error}");
+        let span = || {
+            let span = value.parse::<backstitch_saga::Span>();
+            span.map(backstitch_saga::Span::duration).map_err(|error| wrong(&error))
+        };
+        let number = || value.parse::<u64>().map_err(|error| wrong(&error));
+        let count = || value.parse::<usize>().map_err(|error| wrong(&error));
+        match name {
+            "beat_every" => self.beat_every = span()?,
+            "credit_grace" => self.credit_grace = span()?,
+            "dead_after" => self.dead_after = span()?,
+            "inbox_every" => self.inbox_every = span()?,
+            "park_after" => self.park_after = span()?,
+            "reserve_for" => self.reserve_for = span()?,
+            "resolve_for" => self.resolve_for = span()?,
+            "statement_limit" => self.statement_limit = span()?,
+            "wake_every" => self.wake_every = span()?,
+            "cache_weight" => self.cache_weight = number()?,
+            "first_snapshot" => self.first_snapshot = number()?,
+            "hint_limit" => self.hint_limit = count()?,
+            "shards" => self.shards = count()?,
+            _ => return Err(format!("there is nothing called {name} to be tuned")),
+        }
+        Ok(())
     }
 }

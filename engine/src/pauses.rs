@@ -13,6 +13,7 @@ use futures::future::join_all;
 use sqlx::Connection;
 
 use crate::acts::must_have_reason;
+use crate::crash::commit;
 use crate::cursor::Cursor;
 use crate::incidents::page;
 use crate::node::Node;
@@ -116,7 +117,7 @@ impl Engine {
             let act = Act { namespace, thing, name: workflow, at, verb, by, detail: None };
             acts::add(&mut transaction, &act).await?;
         }
-        transaction.commit().await?;
+        commit!("pauses_turn", transaction.commit().await)?;
         self.node().pauses.learn(table::paused(&mut connection).await?);
         Ok(())
     }
@@ -150,7 +151,7 @@ pub(crate) async fn guard(node: &Arc<Node>) -> Result<usize, Error> {
     let since = ago(WINDOW);
     let suspicion = Suspicion { runs: RUNS, since, unseen_since: ago(NEW) };
     for (namespace, workflow, reason) in
-        table::guard(&mut connection, GUARD, now, suspicion).await?
+        commit!("pauses_guard", table::guard(&mut connection, GUARD, now, suspicion).await)?
     {
         tracing::warn!(namespace, workflow, reason, "a workflow was paused by the guard");
     }
@@ -162,7 +163,7 @@ pub(crate) async fn guard(node: &Arc<Node>) -> Result<usize, Error> {
         let done = join_all(held.into_iter().map(|run| release(node, &over, run))).await;
         released += done.iter().filter(|done| **done).count();
         if count == 0 && now > over.at.after(LATE) {
-            table::released(&mut connection, &over, now).await?;
+            commit!("pauses_released", table::released(&mut connection, &over, now).await)?;
         }
     }
     Ok(released)

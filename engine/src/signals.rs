@@ -7,6 +7,7 @@ use backstitch_saga::{By, Command, Payload, Refusal, RefusalCode, RunId, Violati
 
 use sqlx::postgres::PgConnection;
 
+use crate::crash::commit;
 use crate::definitions::check_against;
 use crate::node::Node;
 use crate::store::keys;
@@ -61,7 +62,7 @@ impl Engine {
             actor: by.actor.to_string(),
         };
         let mut connection = node.database.readers.acquire().await?;
-        let kept = signals::keep(&mut connection, &early).await?;
+        let kept = commit!("signals_keep", signals::keep(&mut connection, &early).await)?;
         if kept != (early.data, early.actor) {
             let message = format!("the signal '{}' came before, from {}", ask.signal, kept.1);
             return Err(Error::Refused(Refusal::new(RefusalCode::AlreadySignalled, message)));
@@ -141,7 +142,7 @@ pub(crate) async fn deliver(node: &Arc<Node>) -> Result<usize, Error> {
                 tracing::warn!(%run, signal = early.signal, %error, "a signal that had come early was refused");
             }
         }
-        signals::forget(&mut connection, &early).await?;
+        commit!("signals_forget", signals::forget(&mut connection, &early).await)?;
     }
     Ok(count)
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use uuid::Uuid;
 
 use crate::Error;
+use crate::crash::commit;
 use crate::loops::adopt;
 use crate::node::Node;
 use crate::sequence;
@@ -23,7 +24,7 @@ pub(crate) struct Place(Mutex<Uuid>);
 pub(crate) async fn sweep(node: &Arc<Node>) -> Result<usize, Error> {
     let after = *node.swept.0.lock().unwrap_or_else(PoisonError::into_inner);
     let mut connection = node.database.keepers.acquire().await?;
-    let found = sweep::adrift(&mut connection, node.id, after, RUNS).await?;
+    let found = commit!("runs_adrift", sweep::adrift(&mut connection, node.id, after, RUNS).await)?;
     drop(connection);
     let count = found.len();
     // At the end it begins anew.

@@ -6,6 +6,7 @@ use backstitch_saga::protocol::{Page, WorkerView};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
+use crate::crash::commit;
 use crate::cursor::Cursor;
 use crate::loops::millis;
 use crate::node::Node;
@@ -31,10 +32,10 @@ pub(crate) async fn write_down(node: &Node) -> Result<usize, Error> {
     // What fails is tried again by the next round, since only what is done is remembered.
     let mut connection = node.database.keepers.acquire().await?;
     if !come.is_empty() {
-        workers::come(&mut connection, node.id, &come).await?;
+        commit!("workers_come", workers::come(&mut connection, node.id, &come).await)?;
     }
     if !gone.is_empty() {
-        workers::go(&mut connection, node.id, &gone).await?;
+        commit!("workers_go", workers::go(&mut connection, node.id, &gone).await)?;
     }
     let changed = come.len() + gone.len();
     *written = present;

@@ -7,6 +7,19 @@
 //!
 //! What this crate does not do: it stores nothing, sends nothing, waits for nothing, and does not know who is asking.
 
+/// Whether this process was built and told to have a bug: see the feature `planted-bugs`. Nothing without it.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! planted {
+    ($bug:literal) => {{
+        #[cfg(feature = "planted-bugs")]
+        let has = $crate::planted::has($bug);
+        #[cfg(not(feature = "planted-bugs"))]
+        let has = false;
+        has
+    }};
+}
+
 mod act;
 mod command;
 mod definition;
@@ -19,6 +32,8 @@ mod id;
 mod incident;
 mod json;
 mod payload;
+#[cfg(feature = "planted-bugs")]
+pub mod planted;
 mod policy;
 pub mod protocol;
 pub mod rehearse;

@@ -9,4 +9,5 @@ mod demo;
 mod engine;
 mod local_postgres;
 mod night;
+mod shipped;
 mod tidy;

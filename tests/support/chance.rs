@@ -15,6 +15,12 @@ impl Chance {
         Chance(seed)
     }
 
+    /// Chance that follows from `seed`.
+    #[must_use]
+    pub fn new(seed: u64) -> Chance {
+        Chance(seed)
+    }
+
     /// Another stream from the same seed.
     #[must_use]
     pub fn fork(&mut self) -> Chance {

@@ -52,7 +52,7 @@ async fn run_on(
     postgres.ensure_database(DATABASE).await?;
     let url = postgres.url(DATABASE);
     backstitch_engine::migrate(&url).await?;
-    let engine = Engine::start(args.node.options(url.clone())).await?;
+    let engine = Engine::start(args.node.options(url.clone())?).await?;
     println!("Backstitch listens on   http://{address}");
     println!("API and its document    http://{address}/docs  http://{address}/openapi.json");
     println!("Numbers                 http://{address}/metrics");

@@ -44,22 +44,28 @@ pub(crate) struct NodeArgs {
     /// How long answers to requests with an Idempotency-Key are kept
     #[arg(long, env = "BACKSTITCH_IDEMPOTENCY_RETENTION", default_value = "7d")]
     idempotency_retention: Span,
+    /// Inner workings, NAME=VALUE, for trials
+    #[arg(long, env = "BACKSTITCH_TUNING", value_delimiter = ',', hide = true)]
+    tuning: Vec<String>,
 }
 
 impl NodeArgs {
-    pub(crate) fn options(&self, database_url: String) -> Options {
+    pub(crate) fn options(&self, database_url: String) -> anyhow::Result<Options> {
         let mut options = Options::new(database_url);
         if let Some(name) = &self.node_name {
             options.node_name.clone_from(name);
         }
         options.retention = self.retention.map(Span::duration);
         options.idempotency_retention = self.idempotency_retention.duration();
-        options
+        for assignment in &self.tuning {
+            options.tuning.set(assignment).map_err(anyhow::Error::msg)?;
+        }
+        Ok(options)
     }
 }
 
 pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<()> {
-    let options = args.node.options(args.database.url()?);
+    let options = args.node.options(args.database.url()?)?;
     let access = if args.open { Access::Open } else { Access::Keys };
     // The address first: it is the cheaper one to be wrong.
     let listener = listen(access, args.listen).await?;

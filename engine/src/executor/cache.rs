@@ -9,6 +9,7 @@ use super::envelope::StartOrder;
 use crate::store::batch::RunState;
 
 /// A run in memory, with what is known of its index rows.
+#[cfg_attr(feature = "planted-bugs", derive(Clone))]
 pub(crate) struct CachedRun {
     pub(crate) run: Run,
     pub(crate) namespace: Arc<str>,

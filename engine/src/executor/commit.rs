@@ -4,13 +4,14 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use backstitch_saga::RunId;
+use backstitch_saga::{RunId, planted};
 use sqlx::Connection;
 
 use super::decide::{Decided, Desk};
 use super::envelope::{Answered, Envelope, Order};
 use super::index::{self, Changes};
 use super::{Shard, envelope::StartKey};
+use crate::crash::{commit, crash_point};
 use crate::store::batch::Batch;
 use crate::store::{Trouble, journal, keys};
 use crate::{Error, StartedRun};
@@ -24,20 +25,32 @@ impl Shard {
         // One order over all nodes, so that two batches cannot wait for each other.
         decided.sort_unstable_by_key(|one| one.cached.run.id());
         let (batch, mut changes) = self.build(&mut decided);
+        #[cfg(feature = "planted-bugs")]
+        crate::planted::reply_early(&mut decided);
         match self.write(&batch).await {
             Ok(won) => {
                 self.node.counters.batches.one();
+                #[cfg(feature = "planted-bugs")]
+                crate::planted::enqueue_later(&self.node, batch);
                 let mut lost_keys = Vec::new();
                 for one in decided {
                     let changes = changes.remove(&one.cached.run.id());
                     match changes.filter(|_| {
-                        won.as_ref().is_none_or(|won| won.contains(&one.cached.run.id()))
+                        planted!("conflict-ignored")
+                            || won.as_ref().is_none_or(|won| won.contains(&one.cached.run.id()))
                     }) {
                         Some(changes) => self.settle(one, changes),
+                        None if planted!("two-records") => {
+                            one.commands
+                                .into_iter()
+                                .for_each(|(e, result)| self.conclude(e, result));
+                        }
                         None => lost_keys.extend(self.lost(one)),
                     }
                 }
+                crash_point!("batch.answered");
                 self.write_fences().await;
+                crash_point!("batch.fenced");
                 self.announce();
                 lost_keys
             }
@@ -88,14 +101,23 @@ impl Shard {
         let weeks = &node.database.weeks;
         let connection = self.connection().await?;
         let turn = node.turns.acquire().await;
-        let written = match tokio::time::timeout(limit, batch.write(connection, weeks)).await {
+        let written = tokio::time::timeout(limit, batch.write(connection, weeks));
+        let written = match commit!("batch", written.await) {
             Ok(written) => written,
             Err(_) => Err(Trouble::Unknown(format!("no answer within {} s", limit.as_secs()))),
         };
         drop(turn);
         match written {
             Ok(count) if count == batch.records() => Ok(None),
-            Ok(_) => self.find_written(batch).await.map(Some),
+            Ok(_) => {
+                #[cfg(feature = "planted-bugs")]
+                crate::store::planted::stray_rows(connection, &batch.updates).await;
+                self.find_written(batch).await.map(Some)
+            }
+            Err(Trouble::Unknown(error)) if planted!("unknown-is-failure") => {
+                self.connection = None;
+                Err(Trouble::Data(error))
+            }
             Err(Trouble::Unknown(error)) => {
                 tracing::warn!(error, "the answer to a commit was lost; looking for its records");
                 self.node.counters.unknown_commits.one();
@@ -260,9 +282,11 @@ impl Shard {
         let runs: Vec<_> = parking.iter().map(|(run, _)| run.0).collect();
         let wakes: Vec<_> = parking.iter().map(|(_, due)| *due).collect();
         let parked = match self.connection().await {
-            Ok(connection) => crate::store::runs::park(connection, node, &runs, &wakes)
-                .await
-                .map_err(Trouble::from),
+            Ok(connection) => commit!(
+                "runs_park",
+                crate::store::runs::park(connection, node, &runs, &wakes).await
+            )
+            .map_err(Trouble::from),
             Err(trouble) => Err(trouble),
         };
         if let Err(trouble) = parked {

@@ -16,6 +16,7 @@ use super::decide::{Decided, Desk, Granted};
 use super::envelope::{Envelope, Order};
 use super::{Shard, TRIES};
 use crate::Error;
+use crate::crash::commit;
 use crate::store::Trouble;
 use crate::store::fences::{self, Completion, Fence};
 
@@ -84,7 +85,8 @@ impl Shard {
         let now = self.node.clock.now();
         let left = match self.connection().await {
             Ok(connection) => {
-                fences::revoke(connection, &ended, &namespaces, now).await.map_err(Trouble::from)
+                commit!("fences_revoke", fences::revoke(connection, &ended, &namespaces, now).await)
+                    .map_err(Trouble::from)
             }
             Err(trouble) => Err(trouble),
         };
@@ -194,10 +196,15 @@ impl Shard {
             Ok(connection) => {
                 let opened = match open.is_empty() {
                     true => Ok(()),
-                    false => fences::open(connection, &open, &namespaces, at).await,
+                    false => commit!(
+                        "fences_open",
+                        fences::open(connection, &open, &namespaces, at).await
+                    ),
                 };
                 match (opened, close.is_empty()) {
-                    (Ok(()), false) => fences::close(connection, &close).await,
+                    (Ok(()), false) => {
+                        commit!("fences_close", fences::close(connection, &close).await)
+                    }
                     (opened, _) => opened,
                 }
                 .map_err(Trouble::from)

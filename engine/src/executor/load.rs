@@ -118,6 +118,8 @@ pub(crate) async fn fold(
     }
     let snapshot_events = begun.as_ref().map_or(0, Run::events_folded);
     let run = fold_rows(definitions, connection, id, begun, &stored.rows).await?;
+    #[cfg(feature = "planted-bugs")]
+    let run = crate::planted::loaded(run);
     let state = index::state_of(&run, stored.node);
     Ok(Box::new(CachedRun {
         namespace: run.namespace().into(),

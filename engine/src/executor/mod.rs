@@ -5,7 +5,7 @@
 
 pub(crate) mod cache;
 mod commit;
-mod decide;
+pub(crate) mod decide;
 pub(crate) mod envelope;
 pub(crate) mod fence;
 pub(crate) mod index;
@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use backstitch_saga::protocol::TaskOffer;
-use backstitch_saga::{Refusal, RunId, Time};
+use backstitch_saga::{Refusal, RunId, Time, planted};
 use futures::FutureExt;
 use sqlx::postgres::PgConnection;
 use tokio::sync::{mpsc, oneshot};
@@ -206,7 +206,7 @@ impl Shard {
         let mut batch = Vec::with_capacity(works.len());
         let mut quiet = Vec::new();
         for (run, envelopes) in works {
-            let cached = match self.cache.take(run) {
+            let cached = match self.take_run(run) {
                 Some(cached) => cached,
                 None => match envelopes.first().map(|envelope| &envelope.order) {
                     Some(Order::Start(order)) => CachedRun::new(run, order, desk.at),
@@ -230,6 +230,15 @@ impl Shard {
         self.answer_keys(followers.into_iter().chain(lost_keys).collect()).await;
         self.answer_quiet(quiet, &fresh).await;
         self.node.counters.cached.set(self.cache.len());
+    }
+
+    /// Takes a run out of memory.
+    fn take_run(&mut self, run: RunId) -> Option<Box<CachedRun>> {
+        #[cfg(feature = "planted-bugs")]
+        if planted!("two-records") {
+            return self.cache.get(run).map(|cached| Box::new(cached.clone()));
+        }
+        self.cache.take(run)
     }
 
     /// Commands for runs that do not exist.
@@ -378,6 +387,9 @@ fn group(batch: Vec<Envelope>) -> (Works, Vec<Envelope>) {
         {
             followers.push(envelope);
             continue;
+        }
+        if planted!("two-records") {
+            places.clear();
         }
         let place = *places.entry(envelope.run).or_insert_with(|| {
             works.push((envelope.run, Vec::new()));

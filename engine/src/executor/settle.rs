@@ -7,13 +7,12 @@ use super::Shard;
 use super::cache::CachedRun;
 use super::decide::{Decided, Granted};
 use super::index::Changes;
+use crate::crash::commit;
 use crate::flow::PermitChanges;
 use crate::handover::Hint;
 use crate::store::journal::{self, Snapshot};
 
-/// A journal gets its first snapshot after so many events, which are folded in a twentieth of a second.
-const FIRST_SNAPSHOT: u64 = 10_000;
-/// Each further one when it has grown by this factor.
+/// Each further snapshot is kept when it has grown by this factor.
 const SNAPSHOT_GROWTH: u64 = 4;
 
 impl Shard {
@@ -109,7 +108,9 @@ impl Shard {
     /// factor, so that the cost for each event stays the same.
     fn snapshot(&self, cached: &mut super::CachedRun) {
         let events = cached.run.events_folded();
-        if events < FIRST_SNAPSHOT.max(cached.snapshot_events * SNAPSHOT_GROWTH) {
+        if events
+            < self.node.options.tuning.first_snapshot.max(cached.snapshot_events * SNAPSHOT_GROWTH)
+        {
             return;
         }
         cached.snapshot_events = events;
@@ -124,7 +125,10 @@ impl Shard {
         self.node.counters.snapshots.one();
         tokio::spawn(async move {
             let kept = match node.database.keepers.acquire().await {
-                Ok(mut connection) => journal::keep_snapshot(&mut connection, run, &snapshot).await,
+                Ok(mut connection) => commit!(
+                    "snapshots_keep",
+                    journal::keep_snapshot(&mut connection, run, &snapshot).await
+                ),
                 Err(error) => Err(error),
             };
             if let Err(error) = kept {

@@ -8,6 +8,7 @@ use sqlx::postgres::PgConnection;
 use super::Queue;
 use super::limiter::Limiter;
 use crate::acts::must_have_reason;
+use crate::crash::commit;
 use crate::cursor::Cursor;
 use crate::store::acts::{self, Act, Thing};
 use crate::store::queues::{self as table, QueueRow};
@@ -109,7 +110,7 @@ impl Engine {
         table::remove(&mut transaction, namespace, queue).await?;
         let at = self.node().clock.now();
         acts::add(&mut transaction, &Act { at, ..act(namespace, queue, "delete", by) }).await?;
-        transaction.commit().await?;
+        commit!("queues_remove", transaction.commit().await)?;
         super::upkeep::learn(self.node(), &mut connection).await?;
         self.node().hungry.notify_one();
         Ok(())
@@ -176,7 +177,7 @@ impl Engine {
             table::change(&mut transaction, &row).await?;
             acts::add(&mut transaction, &Act { at, ..act }).await?;
         }
-        transaction.commit().await?;
+        commit!("queues_change", transaction.commit().await)?;
         super::upkeep::learn(self.node(), &mut connection).await?;
         self.node().flow.ring();
         Ok(new)

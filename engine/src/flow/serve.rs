@@ -20,6 +20,7 @@ use super::limiter::Room;
 use super::pick::{Candidate, Limits, pick};
 use super::{Name, Queue};
 use crate::Error;
+use crate::crash::commit;
 use crate::handover::{Grant, Match, Wants};
 use crate::node::Node;
 use crate::store::flow as table;
@@ -82,7 +83,7 @@ pub(crate) async fn give(node: &Node) -> Result<Given, Error> {
     }
     let mut connection = node.database.keepers.acquire().await?;
     if !unused.is_empty() {
-        flow_upkeep::take_back(&mut connection, &unused).await?;
+        commit!("permits_take_back", flow_upkeep::take_back(&mut connection, &unused).await)?;
     }
     let waiting = waiting(&mut connection, &wants).await?;
     node.flow.backlog.store(!waiting.is_empty(), Ordering::Relaxed);
@@ -182,7 +183,7 @@ async fn give_of(
     if after != before {
         queues::keep_limiter(&mut transaction, &name.0, &name.1, &after).await?;
     }
-    transaction.commit().await?;
+    commit!("permits_give", transaction.commit().await)?;
     node.counters.permits_given.add(given.len());
     tell(node, name, &was, &limiter.breaker);
     Ok((given, again_at))

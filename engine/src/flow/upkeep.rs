@@ -6,6 +6,7 @@ use sqlx::postgres::PgConnection;
 use super::breaker::Breaker;
 use super::{Governed, Queue};
 use crate::Error;
+use crate::crash::commit;
 use crate::node::Node;
 use crate::store::flow_upkeep::{self, Plain};
 use crate::store::queues;
@@ -29,7 +30,7 @@ pub(crate) async fn keep(node: &Node) -> Result<usize, Error> {
     let Some(governed) = node.flow.governed() else { return Ok(0) };
     let now = node.clock.now();
     flow_upkeep::forget_full(&mut connection, now).await?;
-    let lapsed = flow_upkeep::lapse(&mut connection, now).await?;
+    let lapsed = commit!("permits_lapse", flow_upkeep::lapse(&mut connection, now).await)?;
     let lapsed = usize::try_from(lapsed).unwrap_or_default();
     node.counters.permits_lapsed.add(lapsed);
     let over = compare(node, &mut connection, now).await?;
@@ -75,7 +76,7 @@ async fn compare(node: &Node, connection: &mut PgConnection, now: Time) -> Resul
         }
     }
     if !over.is_empty() {
-        flow_upkeep::over(connection, &over).await?;
+        commit!("permits_over", flow_upkeep::over(connection, &over).await)?;
     }
     Ok(over.len())
 }
@@ -102,7 +103,7 @@ async fn rank(governed: &Governed, connection: &mut PgConnection, now: Time) -> 
                 })
                 .collect();
             if !ranked.is_empty() {
-                flow_upkeep::adopt(connection, &ranked).await?;
+                commit!("tasks_rank", flow_upkeep::adopt(connection, &ranked).await)?;
             }
             if i64::try_from(plain.len()).unwrap_or(TASKS) < TASKS {
                 break;

@@ -7,6 +7,7 @@ use backstitch_saga::protocol::{IncidentId, IncidentLine, IncidentState, Inciden
 use backstitch_saga::{By, Command, IncidentKind, Payload, RunId, StepPath};
 
 use super::{line, view};
+use crate::crash::commit;
 use crate::node::Node;
 use crate::store::{acts, incidents as table};
 use crate::tasks::check_payload;
@@ -134,7 +135,10 @@ impl Engine {
         line(self.node(), namespace, id).await?;
         let now = self.node().clock.now();
         let mut connection = self.pool().acquire().await?;
-        table::assign(&mut connection, namespace, id, now, actor, assignee, note).await?;
+        commit!(
+            "incidents_assign",
+            table::assign(&mut connection, namespace, id, now, actor, assignee, note).await
+        )?;
         drop(connection);
         view(self.node(), namespace, id).await
     }
@@ -153,7 +157,10 @@ impl Engine {
         line(self.node(), namespace, id).await?;
         let now = self.node().clock.now();
         let mut connection = self.pool().acquire().await?;
-        table::note(&mut connection, namespace, id, now, actor, note).await?;
+        commit!(
+            "incidents_note",
+            table::note(&mut connection, namespace, id, now, actor, note).await
+        )?;
         drop(connection);
         view(self.node(), namespace, id).await
     }

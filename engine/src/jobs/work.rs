@@ -13,6 +13,7 @@ use backstitch_saga::{By, Proof, Run, Span, StepPath, Time};
 use futures::future::join_all;
 use sqlx::postgres::PgConnection;
 
+use crate::crash::commit;
 use crate::incidents::act::{IncidentAct, act, act_on_run};
 use crate::node::Node;
 use crate::store::jobs::{self as table, ItemResult, ItemRow, JobRow, Turn};
@@ -35,7 +36,10 @@ const ENOUGH: u64 = 10;
 pub(crate) async fn work(node: &Arc<Node>) -> Result<usize, Error> {
     let mut connection = node.database.keepers.acquire().await?;
     let now = node.clock.now();
-    let jobs = table::claim(&mut connection, node.id, now, now.after(LEASE), JOBS).await?;
+    let jobs = commit!(
+        "jobs_claim",
+        table::claim(&mut connection, node.id, now, now.after(LEASE), JOBS).await
+    )?;
     let mut acted = 0;
     for job in jobs {
         acted += work_on(node, &mut connection, &job).await?;
@@ -74,11 +78,14 @@ async fn work_on(
     let items = table::waiting(connection, id, i64::from(count)).await?;
     let results = join_all(items.iter().map(|item| act_on(node, job, item))).await;
     let results: Vec<ItemResult> = results.into_iter().flatten().collect();
-    table::record(connection, id, now, &results).await?;
+    commit!("jobs_record", table::record(connection, id, now, &results).await)?;
     if results.len() as u64 == progress.waiting && job.view.state == JobState::Running {
         finish(node, connection, job).await?;
     } else {
-        table::give_back(connection, id, node.id, next_at, job.canary_until).await?;
+        commit!(
+            "jobs_give_back",
+            table::give_back(connection, id, node.id, next_at, job.canary_until).await
+        )?;
     }
     Ok(results.len())
 }
@@ -87,8 +94,11 @@ async fn work_on(
 async fn finish(node: &Node, connection: &mut PgConnection, job: &JobRow) -> Result<(), Error> {
     let at = node.clock.now();
     let done = Turn { from: &[JobState::Running], to: JobState::Done, why: None, at };
-    table::turn(connection, &job.namespace, job.view.id, &done).await?;
-    Ok(table::give_back(connection, job.view.id, node.id, at, job.canary_until).await?)
+    commit!("jobs_turn", table::turn(connection, &job.namespace, job.view.id, &done).await)?;
+    Ok(commit!(
+        "jobs_give_back",
+        table::give_back(connection, job.view.id, node.id, at, job.canary_until).await
+    )?)
 }
 
 /// How many may be acted on now, and until when that is paid for.
@@ -137,9 +147,12 @@ async fn stop(
     let from = [JobState::Canary, JobState::Running];
     let at = node.clock.now();
     let turn = Turn { from: &from, to: JobState::Stopped, why: Some(why), at };
-    table::turn(connection, &job.namespace, job.view.id, &turn).await?;
+    commit!("jobs_turn", table::turn(connection, &job.namespace, job.view.id, &turn).await)?;
     tracing::info!(job = %job.view.id, why, "a job stopped itself");
-    Ok(table::give_back(connection, job.view.id, node.id, at, job.canary_until).await?)
+    Ok(commit!(
+        "jobs_give_back",
+        table::give_back(connection, job.view.id, node.id, at, job.canary_until).await
+    )?)
 }
 
 /// All of the canary were acted on: have they proven themselves?
@@ -166,8 +179,11 @@ async fn prove(
         }
     }
     if open == 0 {
-        table::prove(connection, id).await?;
-        return Ok(table::give_back(connection, id, node.id, now, job.canary_until).await?);
+        commit!("jobs_prove", table::prove(connection, id).await)?;
+        return Ok(commit!(
+            "jobs_give_back",
+            table::give_back(connection, id, node.id, now, job.canary_until).await
+        )?);
     }
     let until = job.canary_until.unwrap_or_else(|| now.after(canary.wait));
     if until <= now {
@@ -175,7 +191,10 @@ async fn prove(
         return stop(node, connection, job, &why).await;
     }
     let next_at = now.after(PROVE_EVERY).min(until);
-    Ok(table::give_back(connection, id, node.id, next_at, Some(until)).await?)
+    Ok(commit!(
+        "jobs_give_back",
+        table::give_back(connection, id, node.id, next_at, Some(until)).await
+    )?)
 }
 
 async fn proof(node: &Arc<Node>, job: &JobRow, item: &ItemRow) -> Result<Proof, Error> {

@@ -12,6 +12,7 @@ use super::instants::Calendar;
 use super::plan::State;
 use super::reads::{found, unknown, view};
 use crate::acts::must_have_reason;
+use crate::crash::commit;
 use crate::node::Node;
 use crate::store::acts::{Act, Thing};
 use crate::store::schedules::{self as table, ScheduleRow};
@@ -64,7 +65,10 @@ impl Engine {
                 state: State::new(now),
             };
             let mut connection = node.database.readers.acquire().await?;
-            if table::create(&mut connection, &row, Some(now), &put).await? {
+            if commit!(
+                "schedules_create",
+                table::create(&mut connection, &row, Some(now), &put).await
+            )? {
                 return Ok((view(&row, now)?, true));
             }
         }
@@ -81,7 +85,7 @@ impl Engine {
         }
         let act = act((namespace, name), "delete", by, self.node().clock.now());
         let mut connection = self.node().database.readers.acquire().await?;
-        if table::delete(&mut connection, &act).await? {
+        if commit!("schedules_delete", table::delete(&mut connection, &act).await)? {
             return Ok(());
         }
         Err(unknown(name))
@@ -225,7 +229,10 @@ async fn change(
 /// What became of the start by hand with this key, if it came to an end.
 async fn told_of(node: &Node, namespace: &str, key: &str) -> Result<Option<ScheduleStart>, Error> {
     let mut connection = node.database.readers.acquire().await?;
-    Ok(table::start_by_hand(&mut connection, namespace, key).await?)
+    Ok(commit!(
+        "schedules_start_by_hand",
+        table::start_by_hand(&mut connection, namespace, key).await
+    )?)
 }
 
 fn same(one: &ScheduleSpec, other: &ScheduleSpec) -> bool {

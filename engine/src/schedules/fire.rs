@@ -13,6 +13,7 @@ use futures::StreamExt;
 use super::check::request;
 use super::instants::Calendar;
 use super::plan::{POLL, Plan, Told, Waiting};
+use crate::crash::commit;
 use crate::node::Node;
 use crate::store::acts::Act;
 use crate::store::runs;
@@ -35,7 +36,10 @@ pub(crate) async fn fire(node: &Node) -> Result<usize, Error> {
         let now = node.clock.now();
         let rows = {
             let mut connection = node.database.keepers.acquire().await?;
-            table::take(&mut connection, now, now.after(TAKEN_FOR), TAKEN).await?
+            commit!(
+                "schedules_take",
+                table::take(&mut connection, now, now.after(TAKEN_FOR), TAKEN).await
+            )?
         };
         let full = i64::try_from(rows.len()).unwrap_or(TAKEN) == TAKEN;
         let mut done = futures::stream::iter(rows)
@@ -188,5 +192,5 @@ pub(super) async fn write(
     act: Option<&Act<'_>>,
 ) -> Result<Option<i64>, Error> {
     let mut connection = node.database.keepers.acquire().await?;
-    Ok(table::write(&mut connection, row, due, told, act).await?)
+    Ok(commit!("schedules_write", table::write(&mut connection, row, due, told, act).await)?)
 }

@@ -5,7 +5,7 @@
 //! only on which parts are there, so that PostgreSQL prepares each form once.
 
 use backstitch_saga::protocol::{Outcome, State};
-use backstitch_saga::{RunId, Time};
+use backstitch_saga::{RunId, Time, planted};
 use sqlx::Row;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
@@ -15,6 +15,7 @@ use super::acts::Acts;
 use super::moment::Moment;
 use super::partitions::{Week, Weeks};
 use super::statement::{Form, Part, place_of_records, statement};
+use crate::crash::crash_point;
 
 /// PostgreSQL's code for a table that is not there.
 const UNDEFINED_TABLE: &str = "42P01";
@@ -159,8 +160,8 @@ pub(crate) struct Batch {
     records: Records,
     keys: Keys,
     starts: Starts,
-    updates: Updates,
-    offers: Offers,
+    pub(crate) updates: Updates,
+    pub(crate) offers: Offers,
     taken: Taken,
     opened: Opened,
     resolved: Resolved,
@@ -394,6 +395,7 @@ impl Batch {
                 Err(sqlx::Error::Database(error))
                     if form == Form::Whole && error.is_unique_violation() =>
                 {
+                    crash_point!("batch.refused");
                     form = Form::Parted;
                 }
                 // Another node has dropped the partitions of that week.
@@ -483,6 +485,7 @@ impl Batch {
             Part::Keys => self.keys.len(),
             Part::Starts => self.starts.len(),
             Part::Updates => self.updates.len(),
+            Part::Offers if planted!("enqueue-outside") => 0,
             Part::Offers => self.offers.len(),
             Part::Taken => self.taken.len(),
             Part::Opened => self.opened.len(),

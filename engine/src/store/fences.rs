@@ -10,6 +10,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use uuid::Uuid;
 
 use super::moment::Moment;
+use crate::crash::crash_point;
 
 /// A task of a run.
 pub(crate) type Fence = (RunId, TaskKey);
@@ -104,6 +105,7 @@ pub(crate) async fn revoke(
             .bind(Moment(at))
             .execute(&mut *connection)
             .await?;
+        crash_point!("fences_revoke.half");
     }
     let rows = sqlx::query(
         "-- fences_left\n\

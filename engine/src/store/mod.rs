@@ -24,6 +24,8 @@ pub(crate) mod moment;
 pub(crate) mod nodes;
 pub(crate) mod partitions;
 pub(crate) mod pauses;
+#[cfg(feature = "planted-bugs")]
+pub(crate) mod planted;
 pub(crate) mod queues;
 pub(crate) mod ready;
 pub(crate) mod runs;

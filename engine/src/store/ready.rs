@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use backstitch_saga::{Action, RunId, TaskKey, Time};
+use backstitch_saga::{Action, RunId, TaskKey, Time, planted};
 use sqlx::Row;
 use sqlx::postgres::PgConnection;
 
@@ -30,6 +30,7 @@ pub(crate) async fn reserve(
     let queues: Vec<&str> = wanted.iter().map(|one| one.queue.as_str()).collect();
     let names: Vec<&str> = wanted.iter().map(|one| one.name.as_str()).collect();
     let limits: Vec<i32> = wanted.iter().map(|one| one.limit).collect();
+    let now = if planted!("claim-new-only") { Time(0) } else { now };
     let rows = sqlx::query(
         "-- ready_reserve\n\
          with picked as (select r.run_id, r.step, r.action, r.attempt, w.number \

@@ -14,6 +14,7 @@ use backstitch_saga::{By, RefusalCode, RunId, Time, Timestamp, Violation};
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
+use crate::crash::commit;
 use crate::cursor::Cursor;
 use crate::definitions::Workflow;
 use crate::executor::load::fold;
@@ -149,7 +150,7 @@ impl Engine {
             created_at: node.clock.now(),
         };
         let mut connection = self.pool().acquire().await?;
-        if !table::create(&mut connection, &row).await? {
+        if !commit!("migrations_create", table::create(&mut connection, &row).await)? {
             return Err(Error::Conflict {
                 code: "migration_under_way",
                 message: format!(
@@ -240,7 +241,10 @@ impl Engine {
         let mut connection = self.pool().acquire().await?;
         let because = format!("{} stopped it: {}", by.actor, by.reason);
         let now = self.node().clock.now();
-        if !table::finish(&mut connection, namespace, id, Some(&because), now).await? {
+        if !commit!(
+            "migrations_finish",
+            table::finish(&mut connection, namespace, id, Some(&because), now).await
+        )? {
             let message = "the migration is over".to_owned();
             return Err(Error::Conflict { code: "migration_over", message });
         }

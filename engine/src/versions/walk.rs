@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{PAGE, Verdict, WORKED_FOR, both, check};
 use crate::Error;
+use crate::crash::commit;
 use crate::definitions::Workflow;
 use crate::executor::envelope::{Answers, Envelope, Order};
 use crate::node::Node;
@@ -18,7 +19,11 @@ use crate::store::versions::{self as table, MigrationRow};
 pub(crate) async fn work(node: &Node) -> Result<usize, Error> {
     let now = node.clock.now();
     let mut connection = node.database.keepers.acquire().await?;
-    let Some(row) = table::claim(&mut connection, now, now.after(WORKED_FOR.into())).await? else {
+    let Some(row) = commit!(
+        "migrations_claim",
+        table::claim(&mut connection, now, now.after(WORKED_FOR.into())).await
+    )?
+    else {
         return Ok(0);
     };
     let new = NewMigration {
@@ -66,15 +71,21 @@ impl Walk<'_> {
     /// Writes what became of a page. Answers whether the migration goes on.
     async fn note(&mut self, results: &[MigratedRun], state: &str) -> Result<bool, Error> {
         let MigrationRow { namespace, id, .. } = self.row;
-        table::note(self.connection, namespace, *id, results).await?;
+        commit!("migrations_note", table::note(self.connection, namespace, *id, results).await)?;
         let until = self.node.clock.now().after(WORKED_FOR.into());
-        Ok(table::go_on(self.connection, namespace, *id, state, until).await?)
+        Ok(commit!(
+            "migrations_go_on",
+            table::go_on(self.connection, namespace, *id, state, until).await
+        )?)
     }
 
     async fn finish(&mut self, because: Option<&str>) -> Result<(), Error> {
         let MigrationRow { namespace, id, .. } = self.row;
         let now = self.node.clock.now();
-        table::finish(self.connection, namespace, *id, because, now).await?;
+        commit!(
+            "migrations_finish",
+            table::finish(self.connection, namespace, *id, because, now).await
+        )?;
         tracing::info!(migration = %id, because, "a migration of runs in flight is over");
         Ok(())
     }

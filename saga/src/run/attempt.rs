@@ -16,6 +16,8 @@ impl Decider<'_> {
     /// A worker says what became of a task.
     pub(super) fn report(&mut self, task: TaskKey, outcome: TaskOutcome) -> Result<(), Refusal> {
         let place = self.place(&task.step)?;
+        #[cfg(feature = "planted-bugs")]
+        let task = self.without_fence(place, task);
         let leased = self.work(place).is_some_and(|work| work.is_leased(task.action, task.attempt));
         if !leased {
             return self.report_out_of_turn(place, task, &outcome);
@@ -46,6 +48,26 @@ impl Decider<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The task as a bug put in on purpose takes it: any attempt for the one in a worker's hands, or in nobody's.
+    #[cfg(feature = "planted-bugs")]
+    fn without_fence(&mut self, place: Place, task: TaskKey) -> TaskKey {
+        let Some(work) = self.work(place) else { return task };
+        let Some((action, hand)) = work.current() else { return task };
+        let attempt = work.tries(action).attempt;
+        let leased = matches!(hand, Hand::Leased { .. });
+        let offered = matches!(hand, Hand::Offered { .. });
+        let now = TaskKey { attempt, ..task.clone() };
+        if action == task.action && leased && crate::planted!("no-fence") {
+            return now;
+        }
+        if action == task.action && offered && crate::planted!("no-lease") {
+            let worker = "nobody/00000000-0000-0000-0000-000000000000".into();
+            let _ = self.hand_out(now.clone(), worker);
+            return now;
+        }
+        task
     }
 
     /// A report by an attempt that is not in a worker's hands: said before, or too late.

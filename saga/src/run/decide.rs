@@ -135,7 +135,11 @@ impl Decider<'_> {
         Ok(Reply::Done)
     }
 
-    fn hand_out(&mut self, task: TaskKey, worker: std::sync::Arc<str>) -> Result<(), Refusal> {
+    pub(super) fn hand_out(
+        &mut self,
+        task: TaskKey,
+        worker: std::sync::Arc<str>,
+    ) -> Result<(), Refusal> {
         let place = self.place(&task.step)?;
         let held_by_same = self.work(place).is_some_and(|work| {
             work.is_leased(task.action, task.attempt)

@@ -8,6 +8,14 @@ use crate::protocol::TaskOffer;
 use crate::{Action, Payload, StepPath, TaskKey, Timestamp};
 
 impl Run {
+    /// A bug put in on purpose: the attempts of before are forgotten.
+    #[cfg(feature = "planted-bugs")]
+    pub fn forget_attempts(&mut self) {
+        for place in self.places().collect::<Vec<_>>() {
+            self.change(place, |work| work.tries_mut(Action::Forward).attempt = 0);
+        }
+    }
+
     /// Whether `task` is on offer and not handed out.
     #[must_use]
     pub fn is_offered(&self, task: &TaskKey) -> bool {

@@ -8,7 +8,19 @@ use super::state::{BodyState, Hand, MapStage, Place, Stage, Undo};
 use super::{Mode, Run};
 use crate::event::{By, Event, Fate, IncidentKind};
 use crate::protocol::{Failure, Outcome, Scope};
-use crate::{Action, Cause, Class, Join, Refusal, RefusalCode, StepPath};
+use crate::{Action, Cause, Class, Graph, Join, Refusal, RefusalCode, StepPath};
+
+/// The steps that must be undone before `step` is.
+fn undone_before(graph: &Graph, step: usize) -> &[usize] {
+    let node = &graph.nodes[step];
+    if crate::planted!("forward-order-undo") { &node.needs } else { &node.feeds }
+}
+
+/// The steps whose turn may come once `step` is undone.
+fn undone_after(graph: &Graph, step: usize) -> &[usize] {
+    let node = &graph.nodes[step];
+    if crate::planted!("forward-order-undo") { &node.feeds } else { &node.needs }
+}
 
 impl Run {
     pub(super) fn all_steps(&self) -> Vec<usize> {
@@ -61,7 +73,7 @@ impl Run {
         }
         let graph = self.graph.clone();
         for (step, state) in self.steps.iter_mut().enumerate() {
-            state.undo_missing = graph.nodes[step].feeds.len();
+            state.undo_missing = undone_before(&graph, step).len();
             state.undo_settled = false;
         }
         for &step in graph.order.iter().rev() {
@@ -97,7 +109,7 @@ impl Run {
                 continue;
             }
             state.undo_settled = true;
-            for &need in &graph.nodes[step].needs {
+            for &need in undone_after(&graph, step) {
                 self.steps[need].undo_missing = self.steps[need].undo_missing.saturating_sub(1);
                 open.push(need);
             }

@@ -1,0 +1,174 @@
+//! Points at which a node can be made to die, before and after each of its commits: for the chaos harness.
+//!
+//! Without the feature `crash-points` all of this is compiled to nothing, and no name of a point is in the program.
+
+/// A point at which a node can be made to die.
+macro_rules! crash_point {
+    ($name:expr) => {
+        #[cfg(feature = "crash-points")]
+        $crate::crash::pass($name);
+    };
+}
+pub(crate) use crash_point;
+
+/// A commit, with the points before and after it.
+macro_rules! commit {
+    ($name:literal, $commit:expr) => {{
+        $crate::crash::crash_point!(concat!($name, ".before"));
+        let done = $commit;
+        $crate::crash::crash_point!(concat!($name, ".after"));
+        done
+    }};
+}
+pub(crate) use commit;
+
+/// The commits of a node; each has a point before and one after it.
+#[cfg(any(test, feature = "crash-points"))]
+pub const COMMITS: &[&str] = &[
+    "batch",
+    "completions_close",
+    "credentials_create",
+    "credentials_revoke",
+    "definitions_register",
+    "fences_close",
+    "fences_open",
+    "fences_revoke",
+    "idempotency_drop_key",
+    "idempotency_free",
+    "idempotency_keep",
+    "idempotency_reserve",
+    "incidents_assign",
+    "incidents_note",
+    "jobs_claim",
+    "jobs_create",
+    "jobs_give_back",
+    "jobs_prove",
+    "jobs_record",
+    "jobs_turn",
+    "migrations_claim",
+    "migrations_create",
+    "migrations_finish",
+    "migrations_go_on",
+    "migrations_note",
+    "nodes_beat",
+    "nodes_join",
+    "nodes_leave",
+    "partitions_drop",
+    "partitions_prepare",
+    "pauses_guard",
+    "pauses_released",
+    "pauses_turn",
+    "permits_give",
+    "permits_lapse",
+    "permits_over",
+    "permits_take_back",
+    "queues_change",
+    "queues_remove",
+    "ready_reserve",
+    "runs_adrift",
+    "runs_park",
+    "runs_take_over",
+    "runs_wake",
+    "schedules_create",
+    "schedules_delete",
+    "schedules_start_by_hand",
+    "schedules_take",
+    "schedules_write",
+    "signals_forget",
+    "signals_keep",
+    "snapshots_keep",
+    "starts_decide",
+    "starts_put_back",
+    "starts_refuse",
+    "starts_reserve",
+    "starts_started",
+    "tasks_rank",
+    "workers_come",
+    "workers_go",
+];
+
+/// Points that are neither right before nor right after a commit.
+#[cfg(any(test, feature = "crash-points"))]
+pub const BETWEEN: &[&str] =
+    &["batch.refused", "batch.answered", "batch.fenced", "fences_revoke.half"];
+
+#[cfg(feature = "crash-points")]
+mod armed {
+    use std::collections::HashMap;
+    use std::io::Write as _;
+    use std::sync::{LazyLock, Mutex, PoisonError};
+
+    /// How many passages of each point are noted.
+    const NOTED: u32 = 30;
+    /// `NAME:N`: the process dies at the N-th passage of this point.
+    static CHOSEN: LazyLock<Option<(String, u32)>> = LazyLock::new(|| {
+        let chosen = std::env::var("BACKSTITCH_CRASH").ok()?;
+        let (name, passage) = chosen.rsplit_once(':')?;
+        Some((name.to_owned(), passage.parse().ok()?))
+    });
+    /// A file that gets a line for each of the first passages of each point.
+    static SEEN: LazyLock<Option<String>> =
+        LazyLock::new(|| std::env::var("BACKSTITCH_CRASH_SEEN").ok());
+    static PASSAGES: LazyLock<Mutex<HashMap<&'static str, u32>>> = LazyLock::new(Mutex::default);
+
+    /// The node passes the point `name`; it dies here, without any clearing up, if it was told to.
+    pub fn pass(name: &'static str) {
+        let mut passages = PASSAGES.lock().unwrap_or_else(PoisonError::into_inner);
+        let passage = passages.entry(name).or_default();
+        *passage += 1;
+        if *passage <= NOTED
+            && let Some(path) = &*SEEN
+            && let Ok(mut file) = std::fs::File::options().create(true).append(true).open(path)
+        {
+            // One write, so that a line is whole whatever happens next.
+            let _ = file.write_all(format!("{name}:{passage}\n").as_bytes());
+        }
+        if CHOSEN.as_ref().is_some_and(|(chosen, at)| chosen == name && at == passage) {
+            std::process::abort();
+        }
+    }
+}
+#[cfg(feature = "crash-points")]
+pub use armed::pass;
+
+/// All points, by name.
+#[cfg(any(test, feature = "crash-points"))]
+#[must_use]
+pub fn points() -> Vec<String> {
+    let around = |commit: &&str| [format!("{commit}.before"), format!("{commit}.after")];
+    let between = BETWEEN.iter().map(|point| (*point).to_owned());
+    COMMITS.iter().flat_map(around).chain(between).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    /// The first texts in quotes after each `mark` in the sources.
+    fn named_after(mark: &str, dir: &Path, found: &mut BTreeSet<String>) {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                named_after(mark, &path, found);
+            } else if !path.ends_with("crash.rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let named = text.split(mark).skip(1).filter_map(|rest| rest.split('"').nth(1));
+                found.extend(named.map(str::to_owned));
+            }
+        }
+    }
+
+    fn assert_listed(mark: &str, listed: &[&str]) {
+        let mut found = BTreeSet::new();
+        named_after(mark, &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+        let listed: BTreeSet<String> = listed.iter().map(|name| (*name).to_owned()).collect();
+        assert_eq!(found, listed, "the names in the sources and those in the list");
+    }
+
+    #[test]
+    fn every_point_in_the_sources_is_listed() {
+        assert_listed(concat!("commit", "!("), super::COMMITS);
+        assert_listed(concat!("crash_point", "!("), super::BETWEEN);
+    }
+}
