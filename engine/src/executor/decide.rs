@@ -156,9 +156,11 @@ impl Desk<'_> {
         }
         while seen < record.events.len() {
             let offered = offered_by(&record.events[seen], &cached.run);
+            // One was put aside for this task in vain: it is not put aside again, for the next who may never come.
+            let polling = matches!(record.events[seen], Event::Released { .. });
             seen += 1;
             for task in offered {
-                self.hand_out(cached, record, granted, task);
+                self.hand_out(cached, record, granted, task, polling);
             }
         }
         result
@@ -177,20 +179,22 @@ impl Desk<'_> {
         governed.is_some_and(|governed| governed.of_task(&cached.run, task).is_some())
     }
 
-    /// Hands a task that has just come on offer to a session with room for it, in the same record.
+    /// Hands a task that has just come on offer to a session with room for it, in the same record; with `polling`, to one
+    /// whose poll waits at this moment.
     fn hand_out(
         &self,
         cached: &mut CachedRun,
         record: &mut Record,
         granted: &mut Vec<Granted>,
         task: TaskKey,
+        polling: bool,
     ) {
         if !cached.run.is_offered(&task) || self.is_governed(cached, &task) {
             return;
         }
         let route = cached.run.route(&task);
-        let grant =
-            route.and_then(|(queue, name)| self.handover.grant(&cached.namespace, queue, name));
+        let grant = route
+            .and_then(|(queue, name)| self.handover.grant(&cached.namespace, queue, name, polling));
         let Some(grant) = grant else { return };
         let worker = Arc::clone(&grant.worker);
         let command = Command::HandOut { task: task.clone(), worker };

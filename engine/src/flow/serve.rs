@@ -347,7 +347,7 @@ fn hand_out(node: &Node, name: &Name, given: Permitted) {
     let mut matches = Vec::with_capacity(given.len());
     let mut unused = Vec::new();
     for (permit, Candidate { run, task, name: handler, .. }) in given {
-        match node.handover.grant(&name.0, &name.1, &handler) {
+        match node.handover.grant(&name.0, &name.1, &handler, false) {
             Some(grant) => {
                 let grant = Grant { permit: Some(permit), ..grant };
                 matches.push(Match { run, task, grant });

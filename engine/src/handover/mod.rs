@@ -123,17 +123,28 @@ impl HandOver {
         }
     }
 
-    /// A session with room for a task of this kind, in turn.
-    pub(crate) fn grant(&self, namespace: &str, queue: &str, name: &str) -> Option<Grant> {
+    /// A session with room for a task of this kind, in turn; with `polling`, one whose poll waits at this moment.
+    pub(crate) fn grant(
+        &self,
+        namespace: &str,
+        queue: &str,
+        name: &str,
+        polling: bool,
+    ) -> Option<Grant> {
         let mut state = self.lock();
         let State { sessions, routes, .. } = &mut *state;
         let id = routes.find(namespace, queue, name)?;
         let route = routes.get_mut(id)?;
         let now = Instant::now();
-        while let Some(first) = route.waiting.pop_front() {
+        for _ in 0..route.waiting.len() {
+            let Some(first) = route.waiting.pop_front() else { break };
             let Some(session) = sessions.get_mut(&first) else { continue };
             if session.credit == 0 || !session.is_alive(now, self.grace) {
                 session.left_queue(id);
+                continue;
+            }
+            if polling && !session.is_polling() {
+                route.waiting.push_back(first);
                 continue;
             }
             let grant = session.grant();
@@ -219,7 +230,8 @@ impl HandOver {
                 .is_some_and(|route| route.members > 0)
     }
 
-    /// Remembers tasks on offer, and finds sessions for them.
+    /// Remembers tasks on offer, and finds sessions for them whose polls wait at this moment. The others find them with
+    /// their next poll.
     pub(crate) fn remember(&self, hints: impl Iterator<Item = Hint>) -> Vec<Match> {
         let mut state = self.lock();
         let State { sessions, routes, .. } = &mut *state;
@@ -229,17 +241,19 @@ impl HandOver {
             let Some(id) = routes.find(&hint.namespace, &hint.queue, &hint.name) else { continue };
             let Some(route) = routes.get_mut(id) else { continue };
             let mut grant = None;
-            while let Some(first) = route.waiting.front().copied() {
+            for _ in 0..route.waiting.len() {
+                let Some(first) = route.waiting.pop_front() else { break };
                 match sessions.get_mut(&first) {
                     Some(session) if session.credit > 0 && session.is_alive(now, self.grace) => {
-                        grant = Some(session.grant());
-                        route.waiting.rotate_left(1);
-                        break;
+                        route.waiting.push_back(first);
+                        if session.is_polling() {
+                            grant = Some(session.grant());
+                            break;
+                        }
                     }
                     Some(session) => session.left_queue(id),
                     None => {}
                 }
-                route.waiting.pop_front();
             }
             match grant {
                 Some(grant) => matches.push(Match { run: hint.run, task: hint.task, grant }),

@@ -63,9 +63,14 @@ impl Session {
         }
     }
 
+    /// Whether a poll of it waits at this moment.
+    pub(super) fn is_polling(&self) -> bool {
+        self.polls > 0
+    }
+
     /// Whether it polls now, or did within `grace`.
     pub(super) fn is_alive(&self, now: Instant, grace: Duration) -> bool {
-        self.polls > 0 || now.saturating_duration_since(self.last_poll) <= grace
+        self.is_polling() || now.saturating_duration_since(self.last_poll) <= grace
     }
 
     /// Whether it polls now, or was heard of a short while ago.

@@ -41,6 +41,29 @@ async fn what_is_never_fetched_is_given_to_another() {
 }
 
 #[tokio::test]
+async fn workers_that_poll_once_and_go_do_not_keep_a_task_from_those_that_come() {
+    let engine = node(&database().await, |options| {
+        options.tuning.credit_grace = Duration::from_millis(400);
+    })
+    .await;
+    engine.register(NS, &chain("one", &["a"])).await.unwrap();
+    // Each is another worker, as when every poll is made by a process of its own.
+    let newcomer = async || Hand::new(&engine).claim(1, Span::millis(150)).await;
+    for _ in 0..3 {
+        assert!(newcomer().await.is_empty());
+    }
+    engine.start_run(NS, start("one", "1")).await.unwrap();
+    let mut in_vain = 0;
+    while newcomer().await.is_empty() {
+        in_vain += 1;
+        assert!(
+            in_vain < 20,
+            "the task is put aside for workers that are gone, one after the other"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_worker_gets_only_what_it_can_do() {
     let engine = node(&database().await, |_| {}).await;
     engine.register(NS, &chain("one", &["a"])).await.unwrap();
