@@ -1,0 +1,154 @@
+//! The crash points, enumerated: the engine dies at each that a shape reaches, at its first and second passage, and at
+//! every passage of those around the records of runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use backstitch_tests::chance::Chance;
+use futures::{StreamExt as _, stream};
+
+use crate::report::{Report, Spans};
+use crate::shapes::{self, Shape};
+use crate::stage::Ground;
+use crate::trial::{self, Came, Setup};
+
+/// How many trials go on at once; each waits most of the time.
+const AT_ONCE: usize = 8;
+
+/// Points of which every passage is tried: the records of a run, from the first to the last.
+const EVERY_PASSAGE: &[&str] = &["batch.before", "batch.after"];
+
+/// Commits that no shape can be brought to in a trial, and why. They are passed in drills and random plans, or not at all.
+const RARE: &[(&str, &str)] = &[
+    ("starts_put_back", "the database fails for longer than the fate of a commit is looked for"),
+    ("pauses_released", "half a minute after a workflow was resumed"),
+    ("workers_go", "half a minute after a worker was last heard of"),
+    ("permits_lapse", "a node dies with permits in hand, and they lapse"),
+    ("permits_over", "a node did not know that a queue is governed"),
+    ("permits_take_back", "a worker leaves between a permit and its task"),
+];
+
+/// All points of the engine, by name.
+#[must_use]
+pub fn points() -> Vec<String> {
+    #[cfg(feature = "crash-points")]
+    return backstitch_engine::crash::points();
+    #[cfg(not(feature = "crash-points"))]
+    Vec::new()
+}
+
+/// Which trials are made.
+#[derive(Clone, Debug)]
+pub struct Choice {
+    /// Only this shape.
+    pub shape: Option<String>,
+    /// Only this point.
+    pub point: Option<String>,
+    /// At most so many, chosen by the seed.
+    pub most: Option<usize>,
+    /// The seed.
+    pub seed: u64,
+}
+
+/// Tries the points, and says in the report what came of it.
+///
+/// # Errors
+/// When the trials themselves could not be made.
+pub async fn run(ground: &Ground, choice: &Choice, report: &mut Report) -> anyhow::Result<()> {
+    let shapes: Vec<Shape> = shapes::all()
+        .into_iter()
+        .filter(|shape| choice.shape.as_ref().is_none_or(|only| only == shape.name))
+        .collect();
+    let reached = reconnoitre(ground, &shapes, report).await?;
+    let chosen = |point: &str| choice.point.as_ref().is_none_or(|only| point == only);
+    let mut cases: Vec<(&Shape, String, u32)> = Vec::new();
+    for shape in &shapes {
+        for (point, passage) in reached.get(shape.name).into_iter().flatten() {
+            let every = EVERY_PASSAGE.contains(&point.as_str());
+            if chosen(point) && (*passage <= 2 || every) {
+                cases.push((shape, point.clone(), *passage));
+            }
+        }
+    }
+    let possible = cases.len();
+    if let Some(most) = choice.most {
+        cases = sample(cases, most, choice.seed);
+    }
+    println!("crash points: {} of {possible} cases of (shape, point, passage)", cases.len());
+    let mut results = stream::iter(cases)
+        .map(|(shape, point, passage)| async move {
+            let crash = Some((point.clone(), passage));
+            let setup = Setup { crash, ..Setup::default() };
+            (shape.name, point, passage, trial::run(ground, shape, &setup).await)
+        })
+        .buffer_unordered(AT_ONCE);
+    let mut spans = Spans::default();
+    while let Some((shape, point, passage, came)) = results.next().await {
+        let name = format!("points --shape {shape} --point {point}  (passage {passage})");
+        let Came { reached, violations, evidence, recovery } = came?;
+        report.case(&name, &violations, &evidence);
+        if reached {
+            report.count("engine died at a crash point", 1.0);
+            spans.add(recovery.unwrap_or_default());
+        } else {
+            report.count("crash point not passed again", 1.0);
+        }
+    }
+    report.recovery("engine dies at a crash point", spans);
+    Ok(())
+}
+
+type Reached = BTreeMap<&'static str, BTreeSet<(String, u32)>>;
+
+/// Runs each shape once undisturbed, and notes which points it passes.
+async fn reconnoitre(
+    ground: &Ground,
+    shapes: &[Shape],
+    report: &mut Report,
+) -> anyhow::Result<Reached> {
+    let mut results = stream::iter(shapes)
+        .map(|shape| async move {
+            let seen = ground.dir().join(format!("seen-{}", shape.name));
+            let setup = Setup { seen: Some(seen.clone()), ..Setup::default() };
+            let came = trial::run(ground, shape, &setup).await;
+            (shape.name, std::fs::read_to_string(seen).unwrap_or_default(), came)
+        })
+        .buffer_unordered(AT_ONCE);
+    let mut reached = Reached::new();
+    let mut anywhere: BTreeSet<String> = BTreeSet::new();
+    while let Some((shape, seen, came)) = results.next().await {
+        let Came { violations, evidence, .. } = came?;
+        report.case(&format!("points --shape {shape}  (undisturbed)"), &violations, &evidence);
+        let passages = seen.lines().filter_map(|line| {
+            let (point, passage) = line.rsplit_once(':')?;
+            Some((point.to_owned(), passage.parse().ok()?))
+        });
+        let passages: BTreeSet<(String, u32)> = passages.collect();
+        anywhere.extend(passages.iter().map(|(point, _)| point.clone()));
+        reached.insert(shape, passages);
+    }
+    let rare =
+        |point: &String| RARE.iter().any(|(commit, _)| point.split('.').next() == Some(*commit));
+    let (never, rarely): (Vec<String>, Vec<String>) =
+        points().into_iter().filter(|point| !anywhere.contains(point)).partition(|it| !rare(it));
+    report.say(format!("crash points that no trial can be brought to: {}", rarely.join(", ")));
+    report.never_reached(anywhere.len(), &never);
+    Ok(reached)
+}
+
+/// So many of the cases, by chance. What only the office reaches takes long: it gets a quarter of them.
+fn sample(cases: Vec<(&Shape, String, u32)>, most: usize, seed: u64) -> Vec<(&Shape, String, u32)> {
+    let mut chance = Chance::new(seed);
+    let mut rest = cases;
+    for place in (1..rest.len()).rev() {
+        let other = usize::try_from(chance.below(place as u64 + 1)).unwrap_or(place);
+        rest.swap(place, other);
+    }
+    // Of each point one before another of the same.
+    let mut seen: BTreeSet<(String, u32)> = BTreeSet::new();
+    let (first, others): (Vec<_>, Vec<_>) =
+        rest.into_iter().partition(|(_, point, passage)| seen.insert((point.clone(), *passage)));
+    let (office, plain): (Vec<_>, Vec<_>) =
+        first.into_iter().chain(others).partition(|(shape, ..)| shape.office);
+    let share = if plain.is_empty() { most } else { most / 4 };
+    office.into_iter().take(share).chain(plain).take(most).collect()
+}

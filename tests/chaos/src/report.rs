@@ -1,0 +1,174 @@
+//! What is printed in the end: cases run, violations, counters, recovery times.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::evidence::{Evidence, Violation};
+
+/// How many violations of each invariant are told with their stories; the others are counted.
+const TOLD: usize = 3;
+
+/// How long something took, many times.
+#[derive(Clone, Debug, Default)]
+pub struct Spans(Vec<Duration>);
+
+impl Spans {
+    /// Notes one.
+    pub fn add(&mut self, span: Duration) {
+        self.0.push(span);
+    }
+
+    fn at(&self, permille: usize) -> Duration {
+        let mut sorted = self.0.clone();
+        sorted.sort_unstable();
+        let place = (sorted.len() * permille).div_ceil(1_000).saturating_sub(1);
+        sorted.get(place).copied().unwrap_or_default()
+    }
+}
+
+/// What came of a tier.
+pub struct Report {
+    began: Instant,
+    /// How the plan is made again.
+    again: String,
+    cases: usize,
+    runs: usize,
+    violations: usize,
+    by_invariant: BTreeMap<&'static str, usize>,
+    failed: Vec<String>,
+    counters: BTreeMap<String, f64>,
+    recoveries: BTreeMap<String, Spans>,
+    lines: Vec<String>,
+    vacuous: Vec<String>,
+}
+
+impl Report {
+    /// A report of nothing yet; `again` is the command that repeats it.
+    #[must_use]
+    pub fn new(again: &str) -> Report {
+        Report {
+            began: Instant::now(),
+            again: again.to_owned(),
+            cases: 0,
+            runs: 0,
+            violations: 0,
+            by_invariant: BTreeMap::new(),
+            failed: Vec::new(),
+            counters: BTreeMap::new(),
+            recoveries: BTreeMap::new(),
+            lines: Vec::new(),
+            vacuous: Vec::new(),
+        }
+    }
+
+    /// A case was run. The first violations are told at once, with their stories.
+    pub fn case(&mut self, name: &str, violations: &[Violation], evidence: &Evidence) {
+        self.cases += 1;
+        self.runs += evidence.stories.len();
+        for violation in violations {
+            let told = self.by_invariant.entry(violation.invariant).or_default();
+            *told += 1;
+            self.violations += 1;
+            if *told <= TOLD {
+                println!("in {name}:\n{}", evidence.tell(violation));
+            }
+        }
+        if !violations.is_empty() {
+            self.failed.push(name.to_owned());
+        }
+    }
+
+    /// Adds to a counter.
+    pub fn count(&mut self, counter: &str, by: f64) {
+        *self.counters.entry(counter.to_owned()).or_default() += by;
+    }
+
+    /// A counter that must not be zero in the end.
+    pub fn must_count(&mut self, counter: &str) {
+        let counted = self.counters.entry(counter.to_owned()).or_default();
+        if *counted == 0.0 {
+            self.vacuous.push(format!("nothing was seen of: {counter}"));
+        }
+    }
+
+    /// Recovery times of one fault.
+    pub fn recovery(&mut self, fault: &str, spans: Spans) {
+        self.recoveries.entry(fault.to_owned()).or_default().0.extend(spans.0);
+    }
+
+    /// Which crash points were passed by no shape.
+    pub fn never_reached(&mut self, reached: usize, never: &[String]) {
+        self.lines.push(format!("crash points reached: {reached}, not reached: {}", never.len()));
+        if !never.is_empty() {
+            self.vacuous.push(format!("crash points that no shape reaches: {}", never.join(", ")));
+        }
+    }
+
+    /// A line of its own.
+    pub fn say(&mut self, line: impl Into<String>) {
+        self.lines.push(line.into());
+    }
+
+    /// Something that makes the whole run worthless.
+    pub fn fail(&mut self, why: impl Into<String>) {
+        self.vacuous.push(why.into());
+    }
+
+    /// Whether nothing was violated so far.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.violations == 0
+    }
+
+    /// The violations so far, by invariant.
+    #[must_use]
+    pub fn violated(&self) -> &BTreeMap<&'static str, usize> {
+        &self.by_invariant
+    }
+
+    /// Prints everything; whether all is well.
+    #[must_use]
+    pub fn conclude(self) -> bool {
+        println!(
+            "\n== chaos: {} cases, {} runs, {} s",
+            self.cases,
+            self.runs,
+            self.began.elapsed().as_secs()
+        );
+        for line in &self.lines {
+            println!("{line}");
+        }
+        if !self.counters.is_empty() {
+            println!("\nseen of what is to be tested:");
+            for (counter, value) in &self.counters {
+                println!("  {value:>8}  {counter}");
+            }
+        }
+        if !self.recoveries.is_empty() {
+            println!("\nrecovery after a fault (seconds):    median     p99   worst   times");
+            for (fault, spans) in &self.recoveries {
+                let [median, late, worst] =
+                    [500, 990, 1_000].map(|part| spans.at(part).as_secs_f64());
+                println!(
+                    "  {fault:<34} {median:>7.2} {late:>7.2} {worst:>7.2} {:>7}",
+                    spans.0.len()
+                );
+            }
+        }
+        println!("\nviolations: {}", self.violations);
+        for (invariant, count) in &self.by_invariant {
+            println!("  {invariant}: {count}");
+        }
+        for case in &self.failed {
+            println!("  failed: backstitch-chaos {case}");
+        }
+        for why in &self.vacuous {
+            println!("not shown: {why}");
+        }
+        let well = self.violations == 0 && self.vacuous.is_empty();
+        if !well {
+            println!("the same again: {}", self.again);
+        }
+        well
+    }
+}

@@ -1,0 +1,335 @@
+//! The processes under fire: PostgreSQL, the ledger, engines and workers, and how each is hurt.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use backstitch_engine::local_postgres::{LocalPostgres, StartOptions};
+use backstitch_shop::process::Process;
+use tokio::process::Command;
+
+use crate::ledger;
+use crate::proxy::{Proxy, Target};
+use crate::worker::Death;
+
+/// Says which role a process of this program plays.
+pub const ROLE: &str = "BACKSTITCH_CHAOS_ROLE";
+
+/// Inner workings of the engines under fire: what takes seconds in production takes parts of a second.
+pub const TUNING: &str = "dead_after=1500ms,beat_every=300ms,park_after=300ms,reserve_for=1s,statement_limit=3s,\
+    resolve_for=5s,wake_every=100ms";
+
+/// The ground on which trials stand: one PostgreSQL and one ledger, and a directory for what is written.
+pub struct Ground {
+    dir: PathBuf,
+    program: PathBuf,
+    postgres: Option<LocalPostgres>,
+    options: StartOptions,
+    _ledger: Process,
+    ledger_url: String,
+    next: AtomicU32,
+    keep: bool,
+}
+
+const TEMPLATE: &str = "template_of_chaos";
+
+impl Ground {
+    /// Starts PostgreSQL and the ledger. `program` is the `backstitch` to be tried; this program plays it otherwise.
+    /// With `keep`, logs and data are left behind.
+    ///
+    /// # Errors
+    /// When one of them does not start.
+    pub async fn start(
+        program: Option<&Path>,
+        settings: &[(&str, &str)],
+        keep: bool,
+    ) -> anyhow::Result<Ground> {
+        let own = std::env::current_exe().context("this program cannot find itself")?;
+        let dir = std::env::temp_dir().join(format!("backstitch-chaos-{}", std::process::id()));
+        std::fs::create_dir_all(&dir)?;
+        let data = std::env::temp_dir().join(format!("backstitch-chaos-pg-{}", std::process::id()));
+        let mut all = vec![("fsync".to_owned(), "off".to_owned())];
+        all.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let options = StartOptions { data_dir: Some(data), settings: all };
+        let postgres = LocalPostgres::start(options.clone()).await?;
+        postgres.create_database(TEMPLATE).await?;
+        backstitch_engine::migrate(&postgres.url(TEMPLATE)).await?;
+        let mut command = Command::new(&own);
+        command.env(ROLE, "ledger").arg(ledger::file_in(&dir));
+        let log = dir.join("ledger.log");
+        let (process, url) = Process::start("ledger", &mut command, &log).await?;
+        Ok(Ground {
+            dir,
+            program: program.map_or(own, Path::to_owned),
+            postgres: Some(postgres),
+            options,
+            _ledger: process,
+            ledger_url: url,
+            next: AtomicU32::new(0),
+            keep,
+        })
+    }
+
+    /// Where logs are.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where the ledger is.
+    #[must_use]
+    pub fn ledger_url(&self) -> &str {
+        &self.ledger_url
+    }
+
+    /// Where the ledger writes.
+    #[must_use]
+    pub fn ledger_file(&self) -> PathBuf {
+        ledger::file_in(&self.dir)
+    }
+
+    /// PostgreSQL.
+    ///
+    /// # Errors
+    /// While it is down.
+    pub fn postgres(&self) -> anyhow::Result<&LocalPostgres> {
+        self.postgres.as_ref().context("PostgreSQL is down")
+    }
+
+    /// Makes a migrated database and answers its name.
+    ///
+    /// # Errors
+    /// When PostgreSQL does not answer.
+    pub async fn database(&self) -> anyhow::Result<String> {
+        let name = format!("chaos_{}", self.next.fetch_add(1, Ordering::Relaxed));
+        // The template may be in use by another copy for a moment.
+        for _ in 0..50 {
+            if self.postgres()?.copy_database(&name, TEMPLATE).await.is_ok() {
+                return Ok(name);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        self.postgres()?.copy_database(&name, TEMPLATE).await?;
+        Ok(name)
+    }
+
+    /// Forgets a database.
+    ///
+    /// # Errors
+    /// When PostgreSQL does not answer.
+    pub async fn drop_database(&self, name: &str) -> anyhow::Result<()> {
+        Ok(self.postgres()?.drop_database(name).await?)
+    }
+
+    /// Kills PostgreSQL with `signal` (`INT`: fast, `QUIT`: immediate) and starts it again.
+    ///
+    /// # Errors
+    /// When it does not come back.
+    pub async fn restart_postgres(&mut self, signal_name: &str) -> anyhow::Result<()> {
+        let Some(postgres) = self.postgres.take() else { bail!("PostgreSQL is down") };
+        signal(postgres.pid(), signal_name).await?;
+        postgres.stop().await;
+        self.postgres = Some(LocalPostgres::start(self.options.clone()).await?);
+        Ok(())
+    }
+
+    /// A proxy in front of PostgreSQL.
+    ///
+    /// # Errors
+    /// When there is no port.
+    pub async fn postgres_proxy(&self) -> anyhow::Result<Proxy> {
+        Proxy::start(Target::Unix(self.postgres()?.dir().join(".s.PGSQL.5432"))).await
+    }
+
+    /// The URL of a database, through a proxy when there is one.
+    ///
+    /// # Errors
+    /// While PostgreSQL is down.
+    pub fn url(&self, database: &str, proxy: Option<&Proxy>) -> anyhow::Result<String> {
+        Ok(match proxy {
+            Some(proxy) => {
+                format!("postgres://backstitch@{}/{database}?sslmode=disable", proxy.address())
+            }
+            None => self.postgres()?.url(database),
+        })
+    }
+
+    /// An engine that is not started yet.
+    ///
+    /// # Errors
+    /// When there is no port.
+    pub fn engine(&self, name: &str, database_url: &str) -> anyhow::Result<Engine> {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        Ok(Engine {
+            name: name.to_owned(),
+            program: self.program.clone(),
+            address: format!("127.0.0.1:{port}"),
+            database_url: database_url.to_owned(),
+            tuning: TUNING.to_owned(),
+            args: Vec::new(),
+            env: Vec::new(),
+            log: self.dir.join(format!("{name}.log")),
+            process: None,
+        })
+    }
+
+    /// Starts a worker process for `server`.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn worker(
+        &self,
+        name: &str,
+        server: &str,
+        ledger: &str,
+        death: Option<Death>,
+    ) -> anyhow::Result<Process> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.env(ROLE, "worker").args([server, ledger, name]);
+        if let Some(death) = death {
+            command.arg(death.to_string());
+        }
+        let log = self.dir.join(format!("{name}.log"));
+        Ok(Process::start(name, &mut command, &log).await?.0)
+    }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        let stopping = self.postgres.take();
+        if self.keep {
+            println!("logs are in {}", self.dir.display());
+            return;
+        }
+        let pid = stopping.as_ref().map_or(0, LocalPostgres::pid).to_string();
+        drop(stopping);
+        let lives = || {
+            let mut kill = std::process::Command::new("kill");
+            kill.args(["-0", &pid])
+                .stderr(Stdio::null())
+                .status()
+                .is_ok_and(|found| found.success())
+        };
+        let until = std::time::Instant::now() + Duration::from_secs(5);
+        while lives() && std::time::Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        // What cannot be removed lies in the directory for temporary files.
+        if let Some(data) = &self.options.data_dir {
+            let _ = std::fs::remove_dir_all(data);
+        }
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// An engine under fire: always at the same address, on the same database.
+pub struct Engine {
+    /// Its name.
+    pub name: String,
+    program: PathBuf,
+    address: String,
+    /// Where its database is.
+    pub database_url: String,
+    /// Its inner workings.
+    pub tuning: String,
+    /// Further arguments of `serve`.
+    pub args: Vec<String>,
+    /// What its environment says.
+    pub env: Vec<(String, String)>,
+    log: PathBuf,
+    process: Option<Process>,
+}
+
+impl Engine {
+    /// Where it listens.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn start(&mut self) -> anyhow::Result<()> {
+        let mut command = Command::new(&self.program);
+        command
+            .env(ROLE, "program")
+            .env("BACKSTITCH_DATABASE_URL", &self.database_url)
+            .env("BACKSTITCH_TUNING", &self.tuning)
+            .env("BACKSTITCH_NODE_NAME", &self.name)
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .args(["serve", "--open", "--with-parent", "--listen", &self.address])
+            .args(&self.args);
+        let (process, _) = Process::start(&self.name, &mut command, &self.log).await?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// Its process id, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().and_then(Process::pid)
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_died(&mut self) -> bool {
+        self.process.as_mut().is_none_or(|process| process.ended().is_some())
+    }
+
+    /// Ready when it has ended by itself.
+    pub async fn died(&mut self) {
+        if let Some(process) = &mut self.process {
+            process.wait().await;
+        }
+        self.process = None;
+    }
+
+    /// Kills it, `kill -9`.
+    ///
+    /// # Errors
+    /// When it cannot be killed.
+    pub async fn kill(&mut self) -> anyhow::Result<()> {
+        if let Some(mut process) = self.process.take() {
+            process.kill().await?;
+        }
+        Ok(())
+    }
+
+    /// Lets it stop in order.
+    pub async fn stop(&mut self) {
+        if let Some(process) = self.process.take() {
+            process.stop().await;
+        }
+    }
+
+    /// Sends it a signal, such as `STOP` or `CONT`.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub async fn signal(&self, name: &str) -> anyhow::Result<()> {
+        signal(self.pid().context("the engine is down")?, name).await
+    }
+
+    /// The end of its log.
+    #[must_use]
+    pub fn last_words(&self) -> String {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+}
+
+/// Sends a signal to a process that this one started.
+///
+/// # Errors
+/// When it is not there.
+pub async fn signal(pid: u32, name: &str) -> anyhow::Result<()> {
+    let mut kill = Command::new("kill");
+    let sent = kill.args(["-s", name, &pid.to_string()]).stderr(Stdio::null()).status().await?;
+    anyhow::ensure!(sent.success(), "process {pid} is not there");
+    Ok(())
+}
