@@ -192,6 +192,18 @@ fn an_undo_in_doubt_may_have_happened() {
     };
     let step = StepPath::step("a");
     let lost = Event::Lost { step: step.clone(), action: Action::Compensate, attempt: 1, error };
+    let leased = Event::Leased {
+        step: step.clone(),
+        action: Action::Compensate,
+        attempt: 1,
+        worker: "w".into(),
+        until: Time(9),
+    };
+    let slow = || incident(IncidentKind::CompensationSlow);
+    let held = vec![done("a"), turned(&["a"]), undo("a"), leased, slow()];
+    assert_eq!(judged(held, &[]), Ok(()), "the worker may have undone it and not yet said so");
+    let how = "'a' succeeded without an effect";
+    caught(vec![done("a"), turned(&["a"]), undo("a"), slow()], &[], "effects_as_told", how);
     let blocked = incident(IncidentKind::CompensationBlocked);
     let events =
         vec![done("a"), turned(&["a"]), undo("a"), lost, Event::UndoBlocked { step }, blocked];
