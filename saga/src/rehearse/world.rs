@@ -156,16 +156,18 @@ impl<'s> World<'s> {
     }
 
     fn outside(&self) -> Option<Turn> {
-        let graph = &self.scene.graph;
         let mut awaited = self.run.signals_awaited().into_iter();
         let signal = awaited.find(|(step, ..)| !self.unheard.contains(step));
-        let mut children = graph
-            .nodes
-            .iter()
-            .filter(|node| matches!(node.body, Body::Child(_)))
-            .filter_map(|node| self.run.child_ask(&StepPath::step(node.id.clone())));
         let signal = signal.map(|(step, name, _)| Turn::Signal(step, name));
-        signal.or_else(|| children.next().map(Turn::Child))
+        signal.or_else(|| self.children().next().map(Turn::Child))
+    }
+
+    /// What children are asked to do.
+    fn children(&self) -> impl Iterator<Item = ChildAsk> + '_ {
+        let nodes = self.scene.graph.nodes.iter();
+        nodes
+            .filter(|node| matches!(node.body, Body::Child(_)))
+            .filter_map(|node| self.run.child_ask(&StepPath::step(node.id.clone())))
     }
 
     fn time(&self) -> Option<Turn> {
@@ -207,9 +209,12 @@ impl<'s> World<'s> {
             .into_iter()
             .filter(|fault| fault.applies(node) && self.fits(turn, *fault))
             .collect();
-        if !self.is_forward() {
-            faults.retain(|fault| !matches!(fault, Fault::Cancelled | Fault::Deadline));
-        }
+        let (forward, in_time) = (self.is_forward(), self.now < self.run.deadline());
+        faults.retain(|fault| match fault {
+            Fault::Cancelled => forward,
+            Fault::Deadline => forward && in_time,
+            _ => true,
+        });
         faults
     }
 
@@ -255,15 +260,16 @@ impl<'s> World<'s> {
         }
         match (turn, fault) {
             (_, Some(Fault::Cancelled)) => {
-                self.leave_behind();
-                let (actor, reason) = ("ann".into(), "rehearsed".to_owned());
-                let cancelled = self.ask(Command::Cancel { by: By { actor, reason } }).is_ok();
-                self.report_late();
-                return cancelled;
+                return self.cut_short(|world| {
+                    let by = By { actor: "ann".into(), reason: "rehearsed".to_owned() };
+                    world.ask(Command::Cancel { by }).is_ok()
+                });
             }
             (_, Some(Fault::Deadline)) => {
-                self.leave_behind();
-                self.pass_to(self.run.deadline());
+                return self.cut_short(|world| {
+                    world.pass_to(world.run.deadline());
+                    true
+                });
             }
             (Turn::Claim(task), Some(_)) => self.silent.push((task, self.now)),
             (Turn::Claim(task), None) => {

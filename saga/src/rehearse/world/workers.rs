@@ -1,6 +1,6 @@
 //! The workers of a rehearsed run, and its children: what they do, what goes wrong with it, and what they report.
 
-use super::{Lasting, STRIKES, Turn, World};
+use super::{Lasting, STRIKES, World};
 use crate::protocol::{Failure, FailureKind, Outcome, TaskOutcome, Verdict};
 use crate::rehearse::fault::{Fault, Move};
 use crate::{Action, ChildAsk, ChildEnd, Class, Command, Event, Payload, StepPath, TaskKey};
@@ -117,23 +117,29 @@ impl World<'_> {
         let _ = self.ask(Command::ChildEnded { step, child, answers, end });
     }
 
-    /// What is in workers' hands goes on, whatever becomes of the run: it has its effect, and reports too late.
-    pub(super) fn leave_behind(&mut self) {
-        for task in self.run.leased() {
+    /// Does `act`. What it takes out of workers' hands goes on all the same: it has its effect, and reports too late; and a
+    /// child that is to be undone had its effect.
+    pub(super) fn cut_short(&mut self, act: impl FnOnce(&mut Self) -> bool) -> bool {
+        let heard = |task: &TaskKey| self.silent.iter().all(|(silent, _)| silent != task);
+        let held: Vec<TaskKey> = self.run.leased().into_iter().filter(heard).collect();
+        let children: Vec<ChildAsk> = self.children().collect();
+        let done = act(self);
+        let leased = self.run.leased();
+        for task in held.into_iter().filter(|task| !leased.contains(task)) {
             match task.action {
                 Action::Forward => self.make(&task.step),
                 Action::Verify => {}
                 Action::Compensate => self.ledger.undone(&task.step),
             }
-            if self.silent.iter().all(|(silent, _)| *silent != task) {
-                self.late.push(task);
+            self.late.push(task);
+        }
+        for ask in children.iter().filter(|ask| ask.action == Action::Forward) {
+            if !self.is_forward() {
+                self.make(&ask.step);
             }
         }
-        if let Some(Turn::Child(ask)) = self.outside()
-            && ask.action == Action::Forward
-        {
-            self.make(&ask.step);
-        }
+        self.report_late();
+        done
     }
 
     /// Late reports come in, as soon as their lease is over.
