@@ -258,9 +258,16 @@ async fn story(
     listed: Value,
     ledger: &HashMap<Uuid, Vec<Line>>,
 ) -> anyhow::Result<Story> {
-    let view = api.get(&format!("/v1/runs/{run}")).await?;
-    let told = api.all(&format!("/v1/runs/{run}/history")).await?;
-    let history: Vec<Entry> = told.iter().filter_map(entry).collect();
+    let (mut view, mut history) = (Value::Null, Vec::<Entry>::new());
+    // A late report may come in between the two looks.
+    for _ in 0..5 {
+        view = api.get(&format!("/v1/runs/{run}")).await?;
+        let told = api.all(&format!("/v1/runs/{run}/history")).await?;
+        history = told.iter().filter_map(entry).collect();
+        if view["seq"].as_u64() == history.last().map(|last| last.seq) {
+            break;
+        }
+    }
     // Its parent may undo it, which is another end than its own.
     let is_child = history.first().is_some_and(|first| !first.body["parent"].is_null());
     let program = view["workflow"].as_str().and_then(|name| knowledge.programs.get(name));
