@@ -9,15 +9,13 @@ mod drawn;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use backstitch_saga::protocol::{
-    Failure, FailureKind, Outcome, RunView, Scope, State, TaskOutcome, Verdict,
-};
+use backstitch_saga::protocol::{Outcome, RunView, Scope, State};
 use backstitch_saga::rehearse::{Bounds, rehearse};
 use backstitch_saga::{
     Action, By, ChildEnd, Command, Event, Graph, Hold, HoldKind, Payload, Record, Refusal, Reply,
     Run, RunId, Span, Start, StepPath, TaskKey, Time, decide,
 };
-use drawn::{Deed, graph, histories, workflows};
+use drawn::{Deed, graph, histories, outcome_of, workflows};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -369,35 +367,6 @@ fn descendants(graph: &Graph, of: usize) -> BTreeSet<usize> {
         open.extend(graph.nodes[step].feeds.iter().filter(|&&fed| found.insert(fed)));
     }
     found
-}
-
-fn outcome_of(action: Action, how: u8) -> TaskOutcome {
-    let kind = match how % 8 {
-        0..=3 => {
-            let output = match (action, how % 4) {
-                (Action::Verify, 0 | 1) => {
-                    Payload::of(&Verdict::Happened(Payload::null())).unwrap()
-                }
-                (Action::Verify, _) => Payload::of(&Verdict::NotHappened).unwrap(),
-                _ => Payload::of(&how).unwrap(),
-            };
-            return TaskOutcome::Succeeded {
-                output,
-                external_id: (how == 1).then(|| "x".to_owned()),
-            };
-        }
-        4 | 5 => FailureKind::Retryable,
-        6 => FailureKind::Permanent,
-        _ if how > 128 => FailureKind::RateLimited,
-        _ => FailureKind::Unknown,
-    };
-    TaskOutcome::Failed(Failure {
-        kind,
-        code: "broken".into(),
-        message: "it broke".into(),
-        details: None,
-        retry_after: None,
-    })
 }
 
 /// Law 4: the same commands in fewer records end in the same run.

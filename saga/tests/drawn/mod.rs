@@ -1,6 +1,7 @@
 //! Random workflows and histories, out of small numbers, so that a failing case shrinks well.
 
-use backstitch_saga::Graph;
+use backstitch_saga::protocol::{Failure, FailureKind, TaskOutcome, Verdict};
+use backstitch_saga::{Action, Graph, Payload};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -96,4 +97,34 @@ pub(crate) fn graph(drawn: &[Drawn], pivot: Option<usize>) -> Graph {
     let definition = json!({"name": "random", "version": 1, "timeout": "10m", "steps": steps});
     Graph::parse(&definition.to_string())
         .unwrap_or_else(|errors| panic!("{errors:?}\n{definition:#}"))
+}
+
+/// What a worker reports, as drawn.
+pub(crate) fn outcome_of(action: Action, how: u8) -> TaskOutcome {
+    let kind = match how % 8 {
+        0..=3 => {
+            let output = match (action, how % 4) {
+                (Action::Verify, 0 | 1) => {
+                    Payload::of(&Verdict::Happened(Payload::null())).unwrap()
+                }
+                (Action::Verify, _) => Payload::of(&Verdict::NotHappened).unwrap(),
+                _ => Payload::of(&how).unwrap(),
+            };
+            return TaskOutcome::Succeeded {
+                output,
+                external_id: (how == 1).then(|| "x".to_owned()),
+            };
+        }
+        4 | 5 => FailureKind::Retryable,
+        6 => FailureKind::Permanent,
+        _ if how > 128 => FailureKind::RateLimited,
+        _ => FailureKind::Unknown,
+    };
+    TaskOutcome::Failed(Failure {
+        kind,
+        code: "broken".into(),
+        message: "it broke".into(),
+        details: None,
+        retry_after: None,
+    })
 }
