@@ -17,7 +17,7 @@ fn sources() -> Vec<Source> {
         Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ stands in the workspace");
     let mut found = Vec::new();
     let mut open: Vec<PathBuf> =
-        ["saga", "engine", "worker-sdk", "api", "workflows", "examples", "tests", "fuzz"]
+        ["saga", "engine", "worker-sdk", "api", "workflows", "examples", "tests"]
             .map(|dir| root.join(dir))
             .into();
     while let Some(dir) = open.pop() {
