@@ -70,6 +70,7 @@ pub(crate) const RULES: &[(&str, &str, Right)] = &[
     ("POST", "/v1/runs/batch", Right::Start),
     ("GET", "/v1/runs/{id}", Right::Read),
     ("GET", "/v1/runs/{id}/history", Right::Read),
+    ("GET", "/v1/runs/{id}/tree", Right::Read),
     ("GET", "/v1/runs/{id}/why", Right::Read),
     ("GET", "/v1/runs/{id}/steps/{step}/items", Right::Read),
     ("POST", "/v1/runs/{id}/steps/{step}/mark-compensated", Right::Act),

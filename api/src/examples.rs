@@ -70,6 +70,20 @@ pub(crate) fn history() -> Value {
     })
 }
 
+pub(crate) fn tree() -> Value {
+    let child = "019a9b1e-3c01-7c41-9d3e-5b7f3f0a9c12";
+    json!({
+        "runs": [
+            { "depth": 0, "run": RUN, "workflow": "place-order", "version": 1, "state": "running" },
+            {
+                "depth": 1, "run": child, "parent": RUN, "step": "payment", "workflow": "payments", "version": 3,
+                "state": "ended", "outcome": "succeeded"
+            }
+        ],
+        "more": false
+    })
+}
+
 pub(crate) fn why() -> Value {
     let message = "payment: no worker does 'charge-card' on queue 'default'; start one";
     json!({
@@ -314,6 +328,7 @@ pub(crate) mod tests {
         reads_as::<Page<RunLine>>(&runs());
         reads_as::<Page<HistoryEntry>>(&history());
         reads_as::<Page<StepView>>(&items());
+        reads_as::<RunTree>(&tree());
         reads_as::<Why>(&why());
         reads_as::<Page<WorkerView>>(&workers());
         reads_as::<Plan>(&plan());

@@ -45,6 +45,7 @@ mod status;
 mod store;
 mod sweep;
 mod tasks;
+mod tree;
 mod types;
 mod versions;
 mod why;

@@ -10,6 +10,7 @@ mod schedules;
 mod sequence;
 mod starts;
 mod tasks;
+mod tree;
 mod versions;
 mod view;
 mod why;
@@ -59,6 +60,7 @@ pub use tasks::{
     ClaimTasks, ClaimedTasks, CompleteTasks, Failure, FailureKind, Forward, Heartbeat,
     HeartbeatTasks, TaskAnswer, TaskAnswers, TaskOffer, TaskOutcome, TaskReport, Verdict,
 };
+pub use tree::{RunTree, TreeRun};
 pub use versions::{
     CheckedRun, Mapping, MigratedRun, MigrationCheck, MigrationView, NewMigration, Obstacle,
     ObstacleKind, OnObstacle, VersionLoad,

@@ -62,6 +62,7 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(runs::start_many))
         .routes(routes!(runs::show))
         .routes(routes!(runs::history))
+        .routes(routes!(runs::tree))
         .routes(routes!(runs::items))
         .routes(routes!(acts::compensate))
         .routes(routes!(acts::cancel))

@@ -4,8 +4,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use backstitch_engine::RunFilter;
 use backstitch_saga::protocol::{
-    HistoryEntry, Outcome, Page, RunLine, RunStarted, RunView, StartAnswers, StartRun, StartRuns,
-    State as RunState, StepView,
+    HistoryEntry, Outcome, Page, RunLine, RunStarted, RunTree, RunView, StartAnswers, StartRun,
+    StartRuns, State as RunState, StepView,
 };
 use backstitch_saga::{RunId, Span, Timestamp};
 use utoipa::{IntoParams, ToSchema};
@@ -306,6 +306,23 @@ impl FromQuery for PageQuery {
     fn read(pairs: &mut Pairs) -> Self {
         PageQuery { after: pairs.text("after"), limit: pairs.limit() }
     }
+}
+
+/// Show the tree of runs that a run stands in
+///
+/// From its root: the run that is no step of another; below each run the runs that are steps of it.
+#[utoipa::path(
+    get, path = "/v1/runs/{id}/tree", tag = "runs", operation_id = "run_tree",
+    params(("id" = RunId, Path, description = "Any run of the tree")),
+    responses((status = 200, description = "The first 1,000 runs of the tree.", body = RunTree, example = json!(examples::tree())))
+)]
+pub(crate) async fn tree(
+    State(app): Shared,
+    caller: Caller,
+    PathOf(id): PathOf<RunId>,
+    _: QueryOf<NoQuery>,
+) -> Answer {
+    json(StatusCode::OK, &app.engine.tree(&caller.namespace, id).await?)
 }
 
 /// Read a run's history

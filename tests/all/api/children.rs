@@ -121,3 +121,45 @@ async fn a_child_of_an_unknown_workflow_fails_its_step() {
     assert_eq!(ended["outcome"], "failed_clean", "{ended:#}");
     server.stopped().await;
 }
+
+#[tokio::test]
+async fn parents_and_children_are_one_tree() {
+    let server = Server::start(Access::Open).await;
+    register(&server, "payments", json!([{"id": "charge", "task": task("charge")}])).await;
+    let child = |id: &str, workflow: &str| json!({"id": id, "child": {"workflow": workflow, "input": {"path": "/input"}}});
+    register(&server, "order", json!([child("first", "payments"), child("second", "payments")]))
+        .await;
+    register(&server, "cart", json!([child("buy", "order")])).await;
+    let root = server.post("/v1/runs", r#"{"workflow":"cart","input":{}}"#).await.json();
+    work(&server, "charge", done()).await;
+    work(&server, "charge", done()).await;
+    let root = root["id"].as_str().unwrap();
+    server.get(&format!("/v1/runs/{root}?wait=10s")).await;
+    let tree = server.get(&format!("/v1/runs/{root}/tree")).await.json();
+    let runs = tree["runs"].as_array().unwrap();
+    let told: Vec<_> = runs
+        .iter()
+        .map(|run| {
+            (
+                run["depth"].as_u64().unwrap(),
+                run["step"].as_str(),
+                run["workflow"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (0, None, "cart"),
+            (1, Some("buy"), "order"),
+            (2, Some("first"), "payments"),
+            (2, Some("second"), "payments")
+        ]
+    );
+    assert!(runs.iter().all(|run| run["outcome"] == "succeeded"), "{tree}");
+    assert_eq!((&runs[3]["parent"], &tree["more"]), (&runs[1]["run"], &json!(false)));
+    // It is the same tree from wherever it is looked at.
+    let leaf = runs[2]["run"].as_str().unwrap();
+    assert_eq!(server.get(&format!("/v1/runs/{leaf}/tree")).await.json(), tree);
+    server.stopped().await;
+}

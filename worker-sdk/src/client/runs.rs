@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::marker::PhantomData;
 
 use backstitch_saga::protocol::{
-    HistoryEntry, Outcome, Page, RunLine, RunView, State, StepView, Why,
+    HistoryEntry, Outcome, Page, RunLine, RunTree, RunView, State, StepView, Why,
 };
 use backstitch_saga::{RunId, Timestamp};
 use futures::Stream;
@@ -119,6 +119,14 @@ impl Client {
     pub async fn run_as_of(&self, run: RunId, seq: u64) -> Result<RunView, ClientError> {
         let request = self.get(&format!("v1/runs/{run}"))?.query(&[("as_of", seq)]);
         read(self.send(request).await?)
+    }
+
+    /// The whole tree of runs that a run stands in, from its root.
+    ///
+    /// # Errors
+    /// A problem `unknown_run`.
+    pub async fn tree(&self, run: RunId) -> Result<RunTree, ClientError> {
+        self.read_from(&format!("v1/runs/{run}/tree")).await
     }
 
     /// What a run waits for.

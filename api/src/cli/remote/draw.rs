@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use backstitch_saga::Graph;
-use backstitch_saga::protocol::{RunView, State, StepView};
+use backstitch_saga::protocol::{RunTree, RunView, State, StepView};
 
 /// The run on one line, for those who watch without a terminal.
 pub(crate) fn line(view: &RunView) -> String {
@@ -46,6 +46,25 @@ pub(crate) fn run(view: &RunView, graph: Option<&Graph>) -> String {
     }
     if !view.conditions.is_empty() {
         text.push('\n');
+    }
+    text
+}
+
+/// A tree of runs, each below the run that it is a step of.
+pub(crate) fn tree(tree: &RunTree) -> String {
+    let mut text = String::new();
+    for run in &tree.runs {
+        let step = run.step.as_ref().map_or(String::new(), |step| format!("{step}: "));
+        let state = run.outcome.map_or(run.state.as_str(), |outcome| outcome.as_str());
+        let indent = "   ".repeat(run.depth as usize);
+        let _ = writeln!(
+            text,
+            "{indent}{step}{} version {}  {}  {state}",
+            run.workflow, run.version, run.run
+        );
+    }
+    if tree.more {
+        text.push_str("… and more\n");
     }
     text
 }

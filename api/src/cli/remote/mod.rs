@@ -13,7 +13,7 @@ mod watch;
 use std::fmt;
 use std::process::ExitCode;
 
-use backstitch_saga::protocol::{Outcome, Problem, RunView};
+use backstitch_saga::protocol::{Outcome, Problem, RunTree, RunView};
 use clap::{ArgMatches, Command};
 use serde_json::value::RawValue;
 
@@ -208,6 +208,10 @@ async fn print(
     if let Ok(view) = serde_json::from_str::<RunView>(&answer.text) {
         let graph = client.graph(&view).await;
         print!("{}", draw::run(&view, graph.as_deref()));
+        return Ok(());
+    }
+    if let Ok(tree) = serde_json::from_str::<RunTree>(&answer.text) {
+        print!("{}", draw::tree(&tree));
         return Ok(());
     }
     let kind = verb.operation.answer.as_deref().unwrap_or_default();

@@ -1,0 +1,43 @@
+//! Runs that are steps of runs, as one tree.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Outcome, State};
+use crate::{RunId, StepPath};
+
+/// `GET /v1/runs/{id}/tree`: the whole tree that a run stands in, from its root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RunTree {
+    /// The root first, and below each run the runs that are steps of it, in the order of the steps.
+    pub runs: Vec<TreeRun>,
+    /// There are more of them.
+    pub more: bool,
+}
+
+/// A run of a tree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct TreeRun {
+    /// How deep it stands; the root at 0.
+    pub depth: u32,
+    /// The run.
+    pub run: RunId,
+    /// The run that it is a step of, and which one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<RunId>,
+    /// The step of the parent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<StepPath>,
+    /// Its workflow.
+    pub workflow: String,
+    /// The version of that.
+    pub version: u32,
+    /// Whether it moves.
+    pub state: State,
+    /// How it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+}
