@@ -14,6 +14,7 @@ use backstitch_saga::protocol::{Page, Refused, StartRequestState, StartRequestVi
 use backstitch_saga::{By, Payload, Refusal, RefusalCode, Span, Time, Timestamp, Violation};
 use uuid::Uuid;
 
+use crate::acts::must_have_reason;
 use crate::crash::commit;
 use crate::cursor::Cursor;
 use crate::node::Node;
@@ -245,10 +246,7 @@ impl Engine {
         state: StartRequestState,
         by: By,
     ) -> Result<StartRequestView, Error> {
-        if by.reason.trim().is_empty() {
-            let message = "say why: a reason is kept with the request";
-            return Err(Refusal::new(RefusalCode::ReasonMissing, message).into());
-        }
+        must_have_reason(&by)?;
         // Looked up before, since one that waits again may be a run in no time.
         let mut view = self.start_request(namespace, id).await?;
         let at = self.node().clock.now();

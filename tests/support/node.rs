@@ -6,7 +6,9 @@ use backstitch_engine::{Engine, Options};
 use backstitch_saga::protocol::{
     ClaimTasks, Failure, FailureKind, StartRun, TaskAnswer, TaskOffer, TaskOutcome, TaskReport,
 };
-use backstitch_saga::{By, Payload, Span};
+use backstitch_saga::{By, Payload, RunId, Span};
+use backstitch_sdk::StartInTransaction;
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 /// The namespace of most tests.
@@ -29,6 +31,18 @@ pub async fn node(url: &str, change: impl FnOnce(&mut Options)) -> Engine {
 #[must_use]
 pub fn json(text: &str) -> Payload {
     Payload::trusted(text.to_owned()).expect("JSON")
+}
+
+/// Asks for a start on this connection, in whatever transaction it is in.
+///
+/// # Panics
+/// When the database refuses it.
+pub async fn ask(connection: &mut PgConnection, start: &StartInTransaction) -> RunId {
+    let mut query = sqlx::query_scalar::<_, Uuid>(StartInTransaction::SQL);
+    for parameter in start.parameters() {
+        query = query.bind(parameter);
+    }
+    RunId(query.fetch_one(connection).await.expect("a start that is kept"))
 }
 
 /// Ann, for a reason.

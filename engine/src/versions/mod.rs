@@ -10,10 +10,11 @@ use backstitch_saga::protocol::{
     CheckedRun, MigratedRun, MigrationCheck, MigrationView, NewMigration, Obstacle, Page, State,
     VersionLoad,
 };
-use backstitch_saga::{By, RefusalCode, RunId, Time, Timestamp, Violation};
+use backstitch_saga::{By, RunId, Time, Timestamp, Violation};
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
+use crate::acts::must_have_reason;
 use crate::crash::commit;
 use crate::cursor::Cursor;
 use crate::definitions::Workflow;
@@ -130,10 +131,7 @@ impl Engine {
         new: &NewMigration,
         by: &By,
     ) -> Result<MigrationView, Error> {
-        if by.reason.trim().is_empty() {
-            let message = "say why: a reason is kept in the history";
-            return Err(backstitch_saga::Refusal::new(RefusalCode::ReasonMissing, message).into());
-        }
+        must_have_reason(by)?;
         let node = self.node();
         both(node, namespace, workflow, new).await?;
         let row = MigrationRow {

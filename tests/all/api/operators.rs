@@ -11,10 +11,9 @@ use backstitch_saga::protocol::{
     NewJob, OnConflict, OnObstacle, QueuePolicy, Rate, Scope, Verb,
 };
 use backstitch_sdk::{Client, RunQuery, StartInTransaction};
-use backstitch_tests::node::{Hand, NS, chain, json, start};
+use backstitch_tests::node::{Hand, NS, ask, chain, json, start};
 use backstitch_tests::server::Server;
 use sqlx::{Connection, PgConnection};
-use uuid::Uuid;
 
 use super::incidents::{fail, failing, parking};
 
@@ -183,11 +182,7 @@ async fn refused_start_requests_are_settled() {
     let mut requests = Vec::new();
     for number in 0..2 {
         let start = StartInTransaction::named("order", &number).unwrap().namespace(NS);
-        let mut query = sqlx::query_scalar::<_, Uuid>(StartInTransaction::SQL);
-        for parameter in start.parameters() {
-            query = query.bind(parameter);
-        }
-        requests.push(query.fetch_one(&mut shop).await.unwrap());
+        requests.push(ask(&mut shop, &start).await.0);
     }
     while client.start_requests(None).all().await.unwrap().iter().any(|one| one.refusal.is_none()) {
         server.engine.run_once(Chore::TakeAsked).await.unwrap();

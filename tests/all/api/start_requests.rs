@@ -1,20 +1,13 @@
 //! Starts that the engine refused after the application's commit: listed, tried again, or laid aside, by a person.
 
 use backstitch_api::Access;
+use backstitch_saga::RunId;
 use backstitch_sdk::StartInTransaction;
-use backstitch_tests::node::{NS, chain};
+use backstitch_tests::node::{NS, ask, chain};
 use backstitch_tests::server::{Answer, Server};
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
-
-async fn ask(connection: &mut PgConnection, start: &StartInTransaction) -> Uuid {
-    let mut query = sqlx::query_scalar::<_, Uuid>(StartInTransaction::SQL);
-    for parameter in start.parameters() {
-        query = query.bind(parameter);
-    }
-    query.fetch_one(connection).await.unwrap()
-}
 
 /// The list, once it has so many lines.
 async fn listed(server: &Server, state: &str, count: usize) -> Vec<Value> {
@@ -35,8 +28,8 @@ async fn what_is_refused_is_not_lost_and_a_person_decides() {
     let start = |workflow: &str| {
         StartInTransaction::named(workflow, &json!({"order": 7})).unwrap().namespace(NS)
     };
-    let early = ask(&mut shop, &start("two").key("order-7")).await;
-    let nonsense = ask(&mut shop, &start("two").key("")).await;
+    let RunId(early) = ask(&mut shop, &start("two").key("order-7")).await;
+    let RunId(nonsense) = ask(&mut shop, &start("two").key("")).await;
     ask(&mut shop, &start("two").namespace("elsewhere")).await;
     let refused = listed(&server, "refused", 2).await;
     // Newest first.

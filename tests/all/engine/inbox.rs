@@ -3,25 +3,15 @@
 use std::time::Duration;
 
 use backstitch_engine::{Chore, Engine, Options};
-use backstitch_saga::RunId;
 use backstitch_saga::protocol::{Outcome, StartRequestState};
 use backstitch_sdk::StartInTransaction;
-use backstitch_tests::node::{Hand, NS, chain, metric, node, start};
+use backstitch_tests::node::{Hand, NS, ask, chain, metric, node, start};
 use backstitch_tests::postgres::database;
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 fn buy(input: u32) -> StartInTransaction {
     StartInTransaction::named("two", &input).unwrap().namespace(NS)
-}
-
-/// Asks for a start on this connection, in whatever transaction it is in.
-async fn ask(connection: &mut PgConnection, start: &StartInTransaction) -> RunId {
-    let mut query = sqlx::query_scalar::<_, Uuid>(StartInTransaction::SQL);
-    for parameter in start.parameters() {
-        query = query.bind(parameter);
-    }
-    RunId(query.fetch_one(connection).await.unwrap())
 }
 
 /// A node that takes requests only when it is rung for or told to.

@@ -3,7 +3,7 @@
 use backstitch_saga::protocol::{ItemState, JobItem, JobPlan, JobState, JobView, NewJob};
 use uuid::Uuid;
 
-use super::{Client, ClientError, Pages};
+use super::{Client, ClientError, Pages, parameter};
 
 impl Client {
     /// What a job would be made of; nothing is written.
@@ -33,15 +33,15 @@ impl Client {
     /// Jobs, newest first, only those in `state` when given.
     #[must_use]
     pub fn jobs(&self, state: Option<JobState>) -> Pages<JobView> {
-        let state = state.map(|state| ("state".to_owned(), state.as_str().to_owned()));
-        Pages::new(self, "v1/jobs".to_owned(), state.into_iter().collect())
+        let state = parameter("state", state.map(JobState::as_str));
+        Pages::new(self, "v1/jobs".to_owned(), state)
     }
 
     /// What became of each of a job, in order, only those in `state` when given.
     #[must_use]
     pub fn job_items(&self, id: Uuid, state: Option<ItemState>) -> Pages<JobItem> {
-        let state = state.map(|state| ("state".to_owned(), state.as_str().to_owned()));
-        Pages::new(self, format!("v1/jobs/{id}/items"), state.into_iter().collect())
+        let state = parameter("state", state.map(ItemState::as_str));
+        Pages::new(self, format!("v1/jobs/{id}/items"), state)
     }
 
     /// Makes a job pause.

@@ -305,6 +305,11 @@ fn parameters(filter: &impl Serialize) -> Vec<(String, String)> {
     members.into_iter().map(|(name, value)| (name, text(value))).collect()
 }
 
+/// A query parameter that may be left out.
+fn parameter(name: &str, value: Option<&str>) -> Vec<(String, String)> {
+    value.map(|value| (name.to_owned(), value.to_owned())).into_iter().collect()
+}
+
 fn read<T: DeserializeOwned>(answer: Answer) -> Result<T, ClientError> {
     serde_json::from_slice(&answer.body).map_err(|_| answer.unexpected())
 }

@@ -10,7 +10,7 @@ use backstitch_saga::{RunId, Timestamp};
 use futures::Stream;
 use serde::de::DeserializeOwned;
 
-use super::{Client, ClientError, read};
+use super::{Client, ClientError, parameter, read};
 
 /// Which runs to list, newest first.
 #[derive(Clone, Debug, Default)]
@@ -152,9 +152,8 @@ impl Client {
     /// The items of a map step, only those in `state` when given.
     #[must_use]
     pub fn items(&self, run: RunId, step: &str, state: Option<&str>) -> Pages<StepView> {
-        let parameters =
-            state.map(|state| ("state".to_owned(), state.to_owned())).into_iter().collect();
-        Pages::new(self, format!("v1/runs/{run}/steps/{step}/items"), parameters)
+        let state = parameter("state", state);
+        Pages::new(self, format!("v1/runs/{run}/steps/{step}/items"), state)
     }
 }
 

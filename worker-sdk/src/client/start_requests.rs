@@ -3,14 +3,14 @@
 use backstitch_saga::protocol::{StartRequestState, StartRequestView};
 use uuid::Uuid;
 
-use super::{Client, ClientError, Pages};
+use super::{Client, ClientError, Pages, parameter};
 
 impl Client {
     /// They, newest first, only those in `state` when given.
     #[must_use]
     pub fn start_requests(&self, state: Option<StartRequestState>) -> Pages<StartRequestView> {
-        let state = state.map(|state| ("state".to_owned(), state.as_str().to_owned()));
-        Pages::new(self, "v1/start-requests".to_owned(), state.into_iter().collect())
+        let state = parameter("state", state.map(StartRequestState::as_str));
+        Pages::new(self, "v1/start-requests".to_owned(), state)
     }
 
     /// One of them.

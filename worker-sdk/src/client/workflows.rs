@@ -8,7 +8,7 @@ use backstitch_saga::{Definition, Violation};
 use reqwest::{Method, StatusCode};
 use uuid::Uuid;
 
-use super::{Client, ClientError, Pages, read};
+use super::{Client, ClientError, Pages, parameter, read};
 use crate::Workflow;
 
 /// What registering a definition did.
@@ -164,9 +164,8 @@ impl Client {
     /// What became of each run of a migration, only those with `result` when given.
     #[must_use]
     pub fn migrated_runs(&self, name: &str, id: Uuid, result: Option<&str>) -> Pages<MigratedRun> {
-        let result = result.map(|result| ("result".to_owned(), result.to_owned()));
         let path = format!("v1/workflows/{name}/migrations/{id}/runs");
-        Pages::new(self, path, result.into_iter().collect())
+        Pages::new(self, path, parameter("result", result))
     }
 
     /// Stops a migration; what was moved stays so.
