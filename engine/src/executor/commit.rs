@@ -100,7 +100,9 @@ impl Shard {
         let node = Arc::clone(&self.node);
         let weeks = &node.database.weeks;
         let connection = self.connection().await?;
-        let turn = node.turns.acquire().await;
+        // Waiting makes a batch larger; one that is full gains nothing by it.
+        let full = batch.records() >= node.options.tuning.batch_runs;
+        let turn = if full { None } else { node.turns.acquire().await.ok() };
         let written = tokio::time::timeout(limit, batch.write(connection, weeks));
         let written = match commit!("batch", written.await) {
             Ok(written) => written,
