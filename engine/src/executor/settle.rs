@@ -1,7 +1,7 @@
 //! What follows from a record that is committed: answers, hand-over, timers, snapshots.
 
 use backstitch_saga::protocol::State;
-use backstitch_saga::{Event, RunId};
+use backstitch_saga::{Event, RunId, TaskKey};
 
 use super::Shard;
 use super::cache::CachedRun;
@@ -14,6 +14,19 @@ use crate::store::journal::{self, Snapshot};
 
 /// Each further snapshot is kept when it has grown by this factor.
 const SNAPSHOT_GROWTH: u64 = 4;
+
+/// Whether an event can take a task from its worker before that reported it.
+fn takes_tasks(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::GaveUp { .. }
+            | Event::Lost { .. }
+            | Event::SkippedByHand { .. }
+            | Event::ResolvedByHand { .. }
+            | Event::UndoMarked { .. }
+            | Event::Killed { .. }
+    )
+}
 
 impl Shard {
     /// A record stands in the journal: everything that waited for it happens now.
@@ -45,6 +58,12 @@ impl Shard {
                     until: self.node.clock.instant(until),
                 });
             }
+        }
+        if record.events.iter().any(takes_tasks) {
+            let held = |task: &TaskKey, worker: &str| {
+                cached.run.holder(task).is_some_and(|holder| **holder == *worker)
+            };
+            self.node.handover.revoke(run, held);
         }
         self.note_fences(&mut cached, &record, &granted);
         for Granted { task, grant, .. } in granted {

@@ -172,7 +172,7 @@ impl HandOver {
         for (grant, offer) in offers {
             match state.sessions.get_mut(&grant.session) {
                 Some(session) => session.deliver(offer),
-                None => back.push(key_of(offer)),
+                None => back.push(key_of(&offer)),
             }
         }
         back
@@ -187,6 +187,18 @@ impl HandOver {
             session.reserved = session.reserved.saturating_sub(1);
             session.credit += 1;
             session.queue_up(routes);
+        }
+    }
+
+    /// A run took tasks from workers: of those that wait here, only what `is_held` says of task and worker still holds is
+    /// delivered. The sessions of the others may have others.
+    pub(crate) fn revoke(&self, run: RunId, is_held: impl Fn(&TaskKey, &str) -> bool) {
+        let mut state = self.lock();
+        let State { sessions, routes, .. } = &mut *state;
+        for session in sessions.values_mut() {
+            if session.drop_revoked(run, &is_held) {
+                session.queue_up(routes);
+            }
         }
     }
 
@@ -331,7 +343,7 @@ impl HandOver {
             if !all && session.is_alive(now, self.grace) {
                 return true;
             }
-            back.extend(session.outbox.drain(..).map(key_of));
+            back.extend(session.outbox.drain(..).map(|offer| key_of(&offer)));
             session.credit = 0;
             session.bell.notify_one();
             let keep = !all
@@ -359,7 +371,7 @@ fn session_of(worker: &str) -> Option<Uuid> {
     worker.rsplit('/').next().and_then(|id| Uuid::parse_str(id).ok())
 }
 
-fn key_of(offer: TaskOffer) -> (RunId, TaskKey) {
+fn key_of(offer: &TaskOffer) -> (RunId, TaskKey) {
     let TaskOffer { run, step, action, attempt, .. } = offer;
-    (run, TaskKey { step, action, attempt })
+    (*run, TaskKey { step: step.clone(), action: *action, attempt: *attempt })
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backstitch_saga::protocol::TaskOffer;
+use backstitch_saga::{RunId, TaskKey};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::Grant;
 use super::hints::{Hint, Routes};
+use super::{Grant, key_of};
 use crate::store::workers::Present;
 
 /// After how long without a poll a session is forgotten.
@@ -164,6 +165,20 @@ impl Session {
         self.reserved = self.reserved.saturating_sub(1);
         self.outbox.push_back(offer);
         self.bell.notify_one();
+    }
+
+    /// Drops what waits here of `run` and was taken from it. Answers whether anything was.
+    pub(super) fn drop_revoked(
+        &mut self,
+        run: RunId,
+        is_held: &impl Fn(&TaskKey, &str) -> bool,
+    ) -> bool {
+        let before = self.outbox.len();
+        let worker = &*self.worker;
+        self.outbox.retain(|offer| offer.run != run || is_held(&key_of(offer).1, worker));
+        let dropped = before - self.outbox.len();
+        self.credit = self.credit.saturating_add(u32::try_from(dropped).unwrap_or(u32::MAX));
+        dropped > 0
     }
 
     /// The oldest task on offer that it can do, each kind in turn.

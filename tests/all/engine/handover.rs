@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use backstitch_engine::Chore;
-use backstitch_saga::Span;
 use backstitch_saga::protocol::{ClaimTasks, Outcome};
-use backstitch_tests::node::{Hand, NS, chain, fan, metric, node, start};
+use backstitch_saga::{Action, Command, Span};
+use backstitch_tests::node::{Hand, NS, by, chain, fan, metric, node, start};
 use backstitch_tests::postgres::database;
 use uuid::Uuid;
 
@@ -38,6 +38,30 @@ async fn what_is_never_fetched_is_given_to_another() {
     let task = hand.one().await;
     assert_eq!(task.attempt, 1, "it never left the server, so it is the same attempt");
     hand.succeed(&[task]).await;
+}
+
+#[tokio::test]
+async fn what_is_revoked_before_it_is_fetched_does_not_reach_its_worker() {
+    let engine = node(&database().await, |options| {
+        options.tuning.credit_grace = Duration::from_secs(60);
+    })
+    .await;
+    engine.register(NS, &chain("one", &["a"])).await.unwrap();
+    let hand = Hand::new(&engine);
+    assert!(hand.claim(2, Span::ZERO).await.is_empty());
+    let before = metric(&engine, "born_claimed_total");
+    let run = engine.start_run(NS, start("one", "1")).await.unwrap().id;
+    assert_eq!(metric(&engine, "born_claimed_total"), before + 1.0, "it is put aside");
+    engine.command(NS, run, Command::Cancel { by: by("a mistake") }).await.unwrap();
+    // It is not told of what it was to do, only of what is to be undone; there is room for both.
+    let tasks = hand.claim(2, Span::secs(10)).await;
+    assert_eq!(tasks.len(), 1, "{tasks:?}");
+    assert_eq!(tasks[0].action, Action::Compensate);
+    engine.command(NS, run, Command::Kill { by: by("enough") }).await.unwrap();
+    // The room that the dropped task took is there again.
+    engine.start_run(NS, start("one", "2")).await.unwrap();
+    assert_eq!(metric(&engine, "spilled_total"), 0.0);
+    assert_eq!(hand.claim(2, Span::ZERO).await.len(), 1);
 }
 
 #[tokio::test]

@@ -8,9 +8,9 @@ use backstitch_engine::{Engine, Error};
 use backstitch_saga::protocol::{
     FailureKind, OnConflict, Requirement, StartRun, StartSequence, State, TaskOffer,
 };
-use backstitch_saga::{By, Command, RunId, Span};
+use backstitch_saga::{Action, By, Command, RunId, Span};
 use backstitch_tests::chance::Chance;
-use backstitch_tests::node::{Hand, NS, chain, node, start};
+use backstitch_tests::node::{Hand, NS, by, chain, metric, node, start};
 use backstitch_tests::postgres::database;
 
 const STARTS: u64 = 150;
@@ -47,7 +47,7 @@ impl Watch {
         assert!(!requires || self.established.contains(&key), "{run} begins before its fact");
         if let Some(other) = self.moves.get(&key).copied().filter(|other| *other != run) {
             if engine.run(NS, run, None).await.unwrap().state == State::Ended {
-                // It was revoked on its way to the worker; what is reported of it does not count.
+                // Another node revoked it on its way to the worker; what is reported of it does not count.
                 return;
             }
             assert!(!self.moved.contains(&run), "{run} moves again after {other} did");
@@ -84,7 +84,7 @@ async fn work(hand: &Hand, chance: &mut Chance, watch: &mut Watch) -> bool {
     let tasks = hand.claim(5, Span::millis(10)).await;
     for task in &tasks {
         watch.saw(&hand.engine, task).await;
-        if chance.percent(15) && task.action == backstitch_saga::Action::Forward {
+        if chance.percent(15) && task.action == Action::Forward {
             hand.fail(task, FailureKind::Permanent).await;
         } else {
             hand.succeed(std::slice::from_ref(task)).await;
@@ -113,6 +113,42 @@ async fn all_ended(engine: &Engine, watch: &Watch) -> bool {
         }
     }
     true
+}
+
+#[tokio::test]
+async fn nobody_begins_for_a_run_that_has_ended_while_the_next_moves() {
+    let engine = node(&database().await, |options| {
+        options.tuning.credit_grace = Duration::from_secs(60);
+    })
+    .await;
+    engine.register(NS, &chain("one", &["a"])).await.unwrap();
+    let begin = async |number: &str| {
+        let sequence = StartSequence {
+            serial_key: Some("key".to_owned()),
+            on_conflict: Some(OnConflict::Queue),
+            requires: Vec::new(),
+            requires_within: None,
+        };
+        let request = StartRun { sequence: Some(sequence), ..start("one", number) };
+        engine.start_run(NS, request).await.unwrap().id
+    };
+    let (slow, quick) = (Hand::new(&engine), Hand::new(&engine));
+    assert!(slow.claim(1, Span::ZERO).await.is_empty());
+    // Its task is put aside for the slow one, who does not come for it until the run is over.
+    let (first, next) = (begin("1").await, begin("2").await);
+    let limit = Instant::now() + Duration::from_secs(20);
+    while metric(&engine, "born_claimed_total") < 1.0 {
+        assert!(Instant::now() < limit, "its task is put aside for nobody");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    engine.command(NS, first, Command::Cancel { by: by("a mistake") }).await.unwrap();
+    let undo = quick.one().await;
+    assert_eq!((undo.run, undo.action), (first, Action::Compensate));
+    quick.succeed(&[undo]).await;
+    let moves = quick.one().await;
+    assert_eq!((moves.run, moves.action), (next, Action::Forward));
+    let late = slow.claim(1, Span::millis(100)).await;
+    assert!(late.is_empty(), "{late:?} while {next} moves");
 }
 
 #[tokio::test]
