@@ -10,7 +10,7 @@ use backstitch_saga::{
 use super::cache::CachedRun;
 use super::envelope::{Envelope, Order, StartKey};
 use crate::flow::Governed;
-use crate::handover::{Grant, HandOver};
+use crate::handover::{For, Grant, HandOver};
 use crate::node::Node;
 use crate::{Error, counters::Counters};
 
@@ -157,10 +157,11 @@ impl Desk<'_> {
         while seen < record.events.len() {
             let offered = offered_by(&record.events[seen], &cached.run);
             // One was put aside for this task in vain: it is not put aside again, for the next who may never come.
-            let polling = matches!(record.events[seen], Event::Released { .. });
+            let in_vain = matches!(record.events[seen], Event::Released { .. });
+            let whom = if in_vain { For::Polling } else { For::Anyone };
             seen += 1;
             for task in offered {
-                self.hand_out(cached, record, granted, task, polling);
+                self.hand_out(cached, record, granted, task, whom);
             }
         }
         result
@@ -179,22 +180,21 @@ impl Desk<'_> {
         governed.is_some_and(|governed| governed.of_task(&cached.run, task).is_some())
     }
 
-    /// Hands a task that has just come on offer to a session with room for it, in the same record; with `polling`, to one
-    /// whose poll waits at this moment.
+    /// Hands a task that has just come on offer to a session with room for it, in the same record.
     fn hand_out(
         &self,
         cached: &mut CachedRun,
         record: &mut Record,
         granted: &mut Vec<Granted>,
         task: TaskKey,
-        polling: bool,
+        whom: For,
     ) {
         if !cached.run.is_offered(&task) || self.is_governed(cached, &task) {
             return;
         }
         let route = cached.run.route(&task);
         let grant = route
-            .and_then(|(queue, name)| self.handover.grant(&cached.namespace, queue, name, polling));
+            .and_then(|(queue, name)| self.handover.grant(&cached.namespace, queue, name, whom));
         let Some(grant) = grant else { return };
         let worker = Arc::clone(&grant.worker);
         let command = Command::HandOut { task: task.clone(), worker };

@@ -21,7 +21,7 @@ use super::pick::{Candidate, Limits, pick};
 use super::{Name, Queue};
 use crate::Error;
 use crate::crash::commit;
-use crate::handover::{Grant, Match, Wants};
+use crate::handover::{For, Grant, Match, Wants};
 use crate::node::Node;
 use crate::store::flow as table;
 use crate::store::flow_upkeep;
@@ -347,7 +347,9 @@ fn hand_out(node: &Node, name: &Name, given: Permitted) {
     let mut matches = Vec::with_capacity(given.len());
     let mut unused = Vec::new();
     for (permit, Candidate { run, task, name: handler, .. }) in given {
-        match node.handover.grant(&name.0, &name.1, &handler, false) {
+        // Best to one whose poll waits: a task that is put aside for a worker that has gone is late for all others.
+        let grant = |whom| node.handover.grant(&name.0, &name.1, &handler, whom);
+        match grant(For::Polling).or_else(|| grant(For::Known)) {
             Some(grant) => {
                 let grant = Grant { permit: Some(permit), ..grant };
                 matches.push(Match { run, task, grant });

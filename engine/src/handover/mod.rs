@@ -32,6 +32,17 @@ pub(crate) struct Grant {
     pub(crate) permit: Option<Uuid>,
 }
 
+/// Which sessions with room a task may be put aside for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum For {
+    /// Any that polls now, or did a moment ago.
+    Anyone,
+    /// One that is known to come back: it polls now, or did more than once and a moment ago.
+    Known,
+    /// One whose poll waits at this moment.
+    Polling,
+}
+
 /// What sessions with credit wait for on one queue.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Wants {
@@ -59,7 +70,7 @@ pub(crate) struct Polled {
     pub(crate) bell: Arc<Notify>,
     /// Whether it could take more than this node knows of.
     pub(crate) hungry: bool,
-    /// Whether it did not poll for a while, or never.
+    /// Whether it did not poll for a while, or never, or is known to come back from now on.
     pub(crate) fresh: bool,
 }
 
@@ -97,9 +108,9 @@ impl HandOver {
         if session.namespace != *namespace {
             return None;
         }
-        let fresh =
-            session.wants(routes, &claim.queues) || !session.is_alive(Instant::now(), self.grace);
-        session.begin_poll(claim.max);
+        let changed = session.wants(routes, &claim.queues);
+        let back = !session.is_alive(Instant::now(), self.grace);
+        let fresh = session.begin_poll(claim.max) || changed || back;
         let tasks = session.drain(claim.max);
         let mut matches = Vec::new();
         while session.credit > 0 {
@@ -123,13 +134,13 @@ impl HandOver {
         }
     }
 
-    /// A session with room for a task of this kind, in turn; with `polling`, one whose poll waits at this moment.
+    /// A session with room for a task of this kind, in turn, among those that it may be put aside for.
     pub(crate) fn grant(
         &self,
         namespace: &str,
         queue: &str,
         name: &str,
-        polling: bool,
+        whom: For,
     ) -> Option<Grant> {
         let mut state = self.lock();
         let State { sessions, routes, .. } = &mut *state;
@@ -143,7 +154,7 @@ impl HandOver {
                 session.left_queue(id);
                 continue;
             }
-            if polling && !session.is_polling() {
+            if !session.is_for(whom) {
                 route.waiting.push_back(first);
                 continue;
             }
@@ -294,13 +305,14 @@ impl HandOver {
         named.collect()
     }
 
-    /// What sessions with credit wait for, by those queues that `which` knows.
+    /// What sessions with credit that are known to come back wait for, by those queues that `which` knows.
     pub(crate) fn wants<T>(&self, which: impl Fn(&str, &str) -> Option<T>) -> Vec<(T, Wants)> {
         let state = self.lock();
         let now = Instant::now();
         let mut found: HashMap<(&str, &str), Option<(T, Wants)>> = HashMap::new();
         for session in state.sessions.values() {
-            if session.credit == 0 || !session.is_alive(now, self.grace) {
+            let here = session.is_alive(now, self.grace) && session.is_for(For::Known);
+            if session.credit == 0 || !here {
                 continue;
             }
             let mut met: Vec<&str> = Vec::new();

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::hints::{Hint, Routes};
-use super::{Grant, key_of};
+use super::{For, Grant, key_of};
 use crate::store::workers::Present;
 
 /// After how long without a poll a session is forgotten.
@@ -37,6 +37,8 @@ pub(super) struct Session {
     /// Tasks that are its own and not fetched yet.
     pub(super) outbox: VecDeque<TaskOffer>,
     polls: u32,
+    /// How often it polled.
+    polled: u32,
     last_poll: Instant,
     /// When it last reported or gave a sign of life.
     pub(super) heard: Instant,
@@ -57,6 +59,7 @@ impl Session {
             reserved: 0,
             outbox: VecDeque::new(),
             polls: 0,
+            polled: 0,
             last_poll: Instant::now(),
             heard: Instant::now(),
             bell: Arc::new(Notify::new()),
@@ -67,6 +70,15 @@ impl Session {
     /// Whether a poll of it waits at this moment.
     pub(super) fn is_polling(&self) -> bool {
         self.polls > 0
+    }
+
+    /// Whether a task may be put aside for it that is only for these; it is alive, see [`Session::is_alive`].
+    pub(super) fn is_for(&self, whom: For) -> bool {
+        match whom {
+            For::Anyone => true,
+            For::Known => self.is_polling() || self.polled > 1,
+            For::Polling => self.is_polling(),
+        }
     }
 
     /// Whether it polls now, or did within `grace`.
@@ -128,12 +140,15 @@ impl Session {
     }
 
     /// A poll begins: the worker has room for `max` tasks in all, some of which are on their way already.
-    pub(super) fn begin_poll(&mut self, max: u32) {
+    /// Answers whether it comes back with this.
+    pub(super) fn begin_poll(&mut self, max: u32) -> bool {
         let coming =
             u32::try_from(self.outbox.len()).unwrap_or(u32::MAX).saturating_add(self.reserved);
         self.credit = max.saturating_sub(coming);
         self.polls += 1;
+        self.polled = self.polled.saturating_add(1);
         self.last_poll = Instant::now();
+        self.polled == 2
     }
 
     pub(super) fn end_poll(&mut self) {

@@ -147,6 +147,45 @@ async fn no_window_sees_more_than_the_burst_and_the_rate() {
 }
 
 #[tokio::test]
+async fn workers_that_poll_once_and_go_do_not_keep_a_permit_from_those_that_come() {
+    let engine = node(&database().await, |options| {
+        options.tuning.credit_grace = Duration::from_millis(400);
+    })
+    .await;
+    engine.register(NS, &chain("one", &["a"])).await.unwrap();
+    let policy = QueuePolicy { concurrency: Some(1), ..QueuePolicy::default() };
+    engine.set_queue(NS, QUEUE, &policy, &by("set")).await.unwrap();
+    engine.run_once(Chore::KeepQueues).await.unwrap();
+    // Each is another worker, as when every poll is made by a process of its own.
+    let newcomer = async || Hand::new(&engine).claim(1, Span::millis(150)).await;
+    for _ in 0..3 {
+        assert!(newcomer().await.is_empty());
+    }
+    starts(&engine, 1).await;
+    let mut in_vain = 0;
+    while newcomer().await.is_empty() {
+        in_vain += 1;
+        assert!(in_vain < 4, "the task is put aside for workers that are gone");
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_polls_without_waiting_gets_what_it_comes_back_for() {
+    let policy = QueuePolicy { concurrency: Some(1), ..QueuePolicy::default() };
+    let nodes = governed(&database().await, 1, &policy).await;
+    starts(&nodes[0], 3).await;
+    let hand = Hand::new(&nodes[0]);
+    let limit = Instant::now() + Duration::from_secs(10);
+    let mut done = 0;
+    while done < 3 {
+        assert!(Instant::now() < limit, "{done} were done");
+        done += hand.succeed(&hand.claim(1, Span::ZERO).await).await.len();
+        // The pause between its polls.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
 async fn a_breaker_opens_without_spending_attempts_and_one_probe_closes_it() {
     let url = database().await;
     let breaker = BreakerPolicy {
