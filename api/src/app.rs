@@ -31,6 +31,8 @@ pub struct Limits {
     pub report_body: usize,
     /// How long a body may take to arrive.
     pub body_timeout: Duration,
+    /// How long a client may take nothing of its answer.
+    pub answer_timeout: Duration,
     /// How long a connection may be idle, or busy sending its headers. Longer than clients keep idle connections,
     /// so that it is they who close first.
     pub idle_timeout: Duration,
@@ -48,6 +50,7 @@ impl Default for Limits {
             body: 1024 * 1024,
             report_body: 16 * 1024 * 1024,
             body_timeout: Duration::from_secs(30),
+            answer_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(120),
             connections: 10_000,
             waiting: 5_000,

@@ -25,6 +25,7 @@ mod problem;
 mod query;
 mod routes;
 mod server;
+mod stream;
 
 pub use app::{Access, Limits, ServerConfig};
 pub use openapi::document;

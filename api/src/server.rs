@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::app::{Access, App, ServerConfig};
+use crate::stream::Stream;
 use crate::{openapi, routes};
 
 /// Serves `engine` on `listener` until `shutdown` ends, then drains: it stops accepting, answers at once what waits,
@@ -93,6 +94,7 @@ struct Connections {
     places: Arc<Semaphore>,
     closing: watch::Receiver<bool>,
     builder: http1::Builder,
+    answer_timeout: Duration,
 }
 
 impl Connections {
@@ -104,6 +106,7 @@ impl Connections {
             places: Arc::new(Semaphore::new(config.limits.connections)),
             closing,
             builder,
+            answer_timeout: config.limits.answer_timeout,
         }
     }
 
@@ -119,7 +122,8 @@ impl Connections {
             return;
         }
         let service = TowerToHyperService::new(router);
-        let connection = self.builder.serve_connection(TokioIo::new(stream), service);
+        let stream = TokioIo::new(Stream::new(stream, self.answer_timeout));
+        let connection = self.builder.serve_connection(stream, service);
         let mut closing = self.closing.clone();
         self.tasks.spawn(async move {
             let mut connection = std::pin::pin!(connection);

@@ -10,7 +10,7 @@ use backstitch_tests::postgres;
 use backstitch_tests::processes::{self, Program};
 use backstitch_tests::server::{Server, operations};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_backstitch-under-test");
@@ -55,11 +55,82 @@ fn chunk(bytes: &[u8]) -> Vec<u8> {
     [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat()
 }
 
+/// A line of what the system knows of the memory of a process, in bytes.
+fn memory(pid: u32, name: &str) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+}
+
 /// The most memory that a process had in use, in bytes.
 fn peak(pid: u32) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+    memory(pid, "VmHWM:")
+}
+
+/// How many files and connections a process has open.
+fn open_files(pid: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
+
+/// A connection on which `path` is asked for again and again, with little room for answers, of which none is read.
+async fn unread(address: SocketAddr, path: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4 * 1024).unwrap();
+    let mut stream = socket.connect(address).await.unwrap();
+    let again = head("GET", path, "").repeat(100);
+    stream.write_all(again.as_bytes()).await.unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn answers_that_nobody_reads_are_not_kept() {
+    const MANY: usize = 128;
+    let program = Program::new(PROGRAM, "unread");
+    let server = processes::Server::start(&program, &postgres::database().await).await;
+    let definition = backstitch_tests::node::chain("one", &["a"]);
+    let long = serde_json::json!({ "workflow": "one", "input": "x".repeat(200 * 1024) });
+    let http = reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap();
+    let ask = |method: &str, path: &str, body: String| {
+        let request = http.request(method.parse().unwrap(), format!("{}{path}", server.url()));
+        let request = request.header("backstitch-namespace", NS);
+        request.header("content-type", "application/json").body(body).send()
+    };
+    ask("PUT", "/v1/workflows/one/versions/1", definition).await.unwrap();
+    let started = ask("POST", "/v1/runs", long.to_string()).await.unwrap();
+    let path = started.headers()["location"].to_str().unwrap().to_owned();
+    // What the server needs for so many at once is not growth.
+    let read = (0..MANY).map(|_| async { ask("GET", &path, String::new()).await?.bytes().await });
+    for answer in futures::future::join_all(read).await {
+        assert!(answer.unwrap().len() > 200 * 1024);
+    }
+    let pid = server.pid();
+    let gone = Instant::now();
+    while open_files(pid) >= MANY {
+        assert!(gone.elapsed() < PATIENCE, "{} files", open_files(pid));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let before = (open_files(pid), memory(pid, "VmRSS:"));
+    let mut stalled = Vec::new();
+    for _ in 0..MANY {
+        stalled.push(unread(server.address(), &path).await);
+    }
+    let began = Instant::now();
+    while open_files(pid) < before.0 + MANY / 2 {
+        assert!(began.elapsed() < PATIENCE, "{} files", open_files(pid));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let most = Limits::default().answer_timeout + PATIENCE;
+    let (mut files, mut kept) = (0, 0);
+    while open_files(pid) > before.0 {
+        (files, kept) = (files.max(open_files(pid)), kept.max(memory(pid, "VmRSS:")));
+        assert!(began.elapsed() < most, "{} files, {} before", open_files(pid), before.0);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let after = memory(pid, "VmRSS:");
+    println!("before {before:?}, then {files} files and {kept}, after {after}");
+    drop(stalled);
+    assert!(began.elapsed() >= Limits::default().answer_timeout, "nobody was cut off too early");
+    assert!(after < before.1 + 16 * MIB, "{after} bytes, {} before", before.1);
 }
 
 #[tokio::test]
@@ -170,6 +241,32 @@ async fn who_takes_too_long_is_told_so_and_holds_up_nobody() {
     };
     let ((), _, took) = tokio::join!(mute, futures::future::join_all(slow), others);
     assert!(took < Duration::from_secs(10), "{took:?}");
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn who_takes_an_answer_slowly_gets_it_and_who_takes_nothing_gives_way() {
+    let limits =
+        Limits { answer_timeout: Duration::from_millis(400), connections: 4, ..Limits::default() };
+    let server = Server::start_within(Access::Open, limits).await;
+    let address: SocketAddr = server.url().trim_start_matches("http://").parse().unwrap();
+    let mut slow = TcpStream::connect(address).await.unwrap();
+    slow.write_all(head("GET", "/openapi.json", "").repeat(100).as_bytes()).await.unwrap();
+    let (mut taken, mut piece) = (0, vec![0; 128 * 1024]);
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(1_600) {
+        taken += timeout(PATIENCE, slow.read(&mut piece)).await.unwrap().unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(taken > 100 * 1024, "{taken}");
+    // From now on it reads nothing, like those that take all places that are left.
+    let mut others = Vec::new();
+    for _ in 0..3 {
+        others.push(unread(address, "/openapi.json").await);
+    }
+    let answer = timeout(PATIENCE, server.get("/v1/runs")).await.expect("there is a place again");
+    assert_eq!(answer.status, 200);
+    drop((slow, others));
     server.stopped().await;
 }
 
