@@ -1,4 +1,4 @@
-//! What people did to runs, workflows, queues, schedules and jobs: who, when, and why.
+//! What people did to runs, workflows, queues, schedules, jobs and facts: who, when, and why.
 
 use backstitch_saga::protocol::{ActFilter, ActLine, Page};
 use backstitch_saga::{By, Refusal, RefusalCode, Time};

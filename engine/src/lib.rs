@@ -59,4 +59,5 @@ pub use idempotency::{IdempotentRequest, KeptAnswer, Reservation, Reserved};
 pub use incidents::act::IncidentAct;
 pub use loops::Chore;
 pub use options::{Options, Tuning};
+pub use sequence::FactAct;
 pub use types::{Credential, Diagnosis, Registered, Role, RunFilter, StartedRun};

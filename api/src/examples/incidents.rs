@@ -103,6 +103,9 @@ pub(crate) fn acts() -> Value {
             "verb": "mark-compensated", "step": "payment", "reason": "Refunded by the bank"
         }, {
             "queue": "erp", "at": AT, "actor": "ann", "verb": "pause", "reason": "Maintenance of the warehouse"
+        }, {
+            "subject": "customer:42", "at": AT, "actor": "crm", "verb": "establish", "reason": "Made by hand",
+            "detail": { "fact": "customer.created" }
         }]
     })
 }

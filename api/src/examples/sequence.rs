@@ -11,6 +11,10 @@ pub(crate) fn line() -> Value {
     ] })
 }
 
+pub(crate) fn reason() -> Value {
+    json!({ "reason": "The customer was made by hand" })
+}
+
 pub(crate) fn facts() -> Value {
     json!({
         "facts": [{ "fact": "customer.created", "on": "customer:42", "at": AT, "by": "crm" }],
@@ -31,5 +35,6 @@ mod tests {
     fn they_read_as_their_types() {
         reads_as::<Page<KeyPlace>>(&line());
         reads_as::<SubjectFacts>(&facts());
+        reads_as::<Reason>(&reason());
     }
 }

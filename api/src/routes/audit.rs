@@ -29,6 +29,9 @@ pub(crate) struct ActsQuery {
     schedule: Option<String>,
     /// Only on this job.
     job: Option<String>,
+    /// Only on facts about this subject.
+    #[param(example = "customer:42")]
+    subject: Option<String>,
     /// Only this verb.
     #[param(example = "mark-compensated")]
     verb: Option<String>,
@@ -52,6 +55,7 @@ impl FromQuery for ActsQuery {
             queue: pairs.text("queue"),
             schedule: pairs.text("schedule"),
             job: pairs.text("job"),
+            subject: pairs.text("subject"),
             verb: pairs.text("verb"),
             from: pairs.parsed("from"),
             to: pairs.parsed("to"),
@@ -63,8 +67,8 @@ impl FromQuery for ActsQuery {
 
 /// List what people did, newest first
 ///
-/// The audit: who did what to runs, workflows, queues, schedules and jobs, when and why; also to those that are gone, runs
-/// for as long as they are kept. What was written on incidents stands with them.
+/// The audit: who did what to runs, workflows, queues, schedules, jobs and facts, when and why; also to those that are
+/// gone, runs for as long as they are kept. What was written on incidents stands with them.
 #[utoipa::path(
     get, path = "/v1/acts", tag = "acts", operation_id = "list_acts",
     params(ActsQuery),
@@ -82,6 +86,7 @@ pub(crate) async fn acts(
         queue: query.queue,
         schedule: query.schedule,
         job: query.job,
+        subject: query.subject,
         verb: query.verb,
         from: query.from,
         to: query.to,

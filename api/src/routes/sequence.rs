@@ -2,11 +2,12 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use backstitch_engine::FactAct;
 use backstitch_saga::RunId;
 use backstitch_saga::protocol::{KeyPlace, Page, Reason, Requirement, RunView, SubjectFacts};
 
 use crate::access::Caller;
-use crate::app::Shared;
+use crate::app::{App, Shared};
 use crate::body::{Body, json};
 use crate::examples::sequence as examples;
 use crate::problem::Answer;
@@ -49,11 +50,12 @@ pub(crate) async fn facts(
 ///
 /// Runs that wait for it begin. Establishing what stands changes nothing.
 #[utoipa::path(
-    put, path = "/v1/facts/{subject}/{fact}", tag = "runs", operation_id = "establish_fact",
+    post, path = "/v1/facts/{subject}/{fact}/establish", tag = "runs", operation_id = "establish_fact",
     params(
         ("subject" = String, Path, description = "What the fact is about", example = "customer:42"),
         ("fact" = String, Path, description = "The fact", example = "customer.created"),
     ),
+    request_body(content = Reason, example = json!(examples::reason())),
     responses(
         (status = 200, description = "What is established now.", body = SubjectFacts, example = json!(examples::facts())),
         (status = 422, description = "That cannot be the name of a fact, or a subject (`invalid_request`)."),
@@ -62,12 +64,11 @@ pub(crate) async fn facts(
 pub(crate) async fn establish(
     State(app): Shared,
     caller: Caller,
-    PathOf((on, fact)): PathOf<(String, String)>,
+    PathOf(path): PathOf<(String, String)>,
     _: QueryOf<NoQuery>,
+    Body(ask): Body<Reason>,
 ) -> Answer {
-    let subject = on.clone();
-    app.engine.establish(&caller.namespace, Requirement { fact, on }, &caller.name).await?;
-    json(StatusCode::OK, &app.engine.facts_about(&caller.namespace, &subject).await?)
+    act(&app, &caller, path, FactAct::Establish, ask).await
 }
 
 /// Withdraw a fact
@@ -75,25 +76,38 @@ pub(crate) async fn establish(
 /// Nobody is released by it any more. Runs that have begun go on. A fact that a run established is withdrawn when that
 /// run is undone.
 #[utoipa::path(
-    delete, path = "/v1/facts/{subject}/{fact}", tag = "runs", operation_id = "withdraw_fact",
+    post, path = "/v1/facts/{subject}/{fact}/withdraw", tag = "runs", operation_id = "withdraw_fact",
     params(
         ("subject" = String, Path, description = "What the fact is about", example = "customer:42"),
         ("fact" = String, Path, description = "The fact", example = "customer.created"),
     ),
+    request_body(content = Reason, example = json!(examples::reason())),
     responses(
         (status = 200, description = "What is established now.", body = SubjectFacts, example = json!(examples::facts())),
         (status = 404, description = "It is not established (`unknown_fact`)."),
+        (status = 422, description = "That cannot be the name of a fact, or a subject (`invalid_request`)."),
     )
 )]
 pub(crate) async fn withdraw(
     State(app): Shared,
     caller: Caller,
-    PathOf((on, fact)): PathOf<(String, String)>,
+    PathOf(path): PathOf<(String, String)>,
     _: QueryOf<NoQuery>,
+    Body(ask): Body<Reason>,
 ) -> Answer {
-    let subject = on.clone();
-    app.engine.withdraw(&caller.namespace, &Requirement { fact, on }, &caller.name).await?;
-    json(StatusCode::OK, &app.engine.facts_about(&caller.namespace, &subject).await?)
+    act(&app, &caller, path, FactAct::Withdraw, ask).await
+}
+
+async fn act(
+    app: &App,
+    caller: &Caller,
+    (on, fact): (String, String),
+    act: FactAct,
+    ask: Reason,
+) -> Answer {
+    let (fact, by) = (Requirement { fact, on }, caller.by(ask.reason));
+    app.engine.act_on_fact(&caller.namespace, &fact, act, &by).await?;
+    json(StatusCode::OK, &app.engine.facts_about(&caller.namespace, &fact.on).await?)
 }
 
 /// Let a run begin although facts that it requires are not established

@@ -2,15 +2,36 @@
 
 use backstitch_saga::protocol::{KeyPlace, Requirement, SubjectFacts, WaitKind, WaitsFor, Why};
 use backstitch_saga::{By, Command, HoldKind, RunId, Timestamp};
+use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 
 use super::{ON, check_fact, check_texts};
+use crate::acts::must_have_reason;
 use crate::reads::read;
+use crate::store::acts::{self, Act, Thing};
 use crate::store::{facts, sequence as table};
 use crate::{Engine, Error};
 
 /// How many are told at most.
 const MANY: i64 = 1_000;
+
+/// What somebody asks of a fact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FactAct {
+    /// Establish it, and release who waits for it.
+    Establish,
+    /// Withdraw it: nobody is released by it any more. Runs that have begun go on.
+    Withdraw,
+}
+
+impl FactAct {
+    fn as_str(self) -> &'static str {
+        match self {
+            FactAct::Establish => "establish",
+            FactAct::Withdraw => "withdraw",
+        }
+    }
+}
 
 impl Engine {
     /// The line of a serial key, at most 1,000 places: who holds it and who waits.
@@ -41,43 +62,50 @@ impl Engine {
         })
     }
 
-    /// Establishes a fact, and releases who waits for it. Establishing what stands changes nothing.
+    /// Does what a person, or another system, asks of a fact. Establishing what stands changes nothing, and is no act; who
+    /// waits for it is released in any case.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when it cannot be the name of a fact, or the subject is too long.
-    pub async fn establish(
-        &self,
-        namespace: &str,
-        fact: Requirement,
-        by: &str,
-    ) -> Result<(), Error> {
-        check_texts(&[("/subject", &fact.on)])?;
-        check_fact(&fact.fact, "/fact")?;
-        let node = self.node();
-        let mut connection = self.pool().acquire().await?;
-        let one = std::slice::from_ref(&fact);
-        facts::establish(&mut connection, namespace, one, by, node.clock.now()).await?;
-        node.sequence.release(namespace, fact);
-        Ok(())
-    }
-
-    /// Withdraws a fact: nobody is released by it any more. Runs that have begun go on.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] when it is not established.
-    pub async fn withdraw(
+    /// [`Error::Invalid`] when it cannot be the name of a fact, or the subject is too long; [`Error::NotFound`] when it is
+    /// to be withdrawn and not established; [`Error::Refused`] without a reason.
+    pub async fn act_on_fact(
         &self,
         namespace: &str,
         fact: &Requirement,
-        by: &str,
+        asked: FactAct,
+        by: &By,
     ) -> Result<(), Error> {
-        let now = self.node().clock.now();
+        check_texts(&[("/subject", &fact.on)])?;
+        check_fact(&fact.fact, "/fact")?;
+        must_have_reason(by)?;
+        let (node, actor) = (self.node(), &*by.actor);
+        let at = node.clock.now();
         let mut connection = self.pool().acquire().await?;
-        if facts::withdraw(&mut connection, namespace, fact, by, now).await? {
-            return Ok(());
+        let mut transaction = connection.begin().await?;
+        let one = std::slice::from_ref(fact);
+        let changed = match asked {
+            FactAct::Establish => {
+                facts::establish(&mut transaction, namespace, one, actor, at).await?
+            }
+            FactAct::Withdraw => {
+                facts::withdraw(&mut transaction, namespace, fact, actor, at).await?
+            }
+        };
+        if changed {
+            let (thing, verb) = (Thing::Subject, asked.as_str());
+            // Its name has no characters that JSON would escape.
+            let detail = Some(format!(r#"{{"fact":"{}"}}"#, fact.fact));
+            let act = Act { namespace, thing, name: &fact.on, at, verb, by, detail };
+            acts::add(&mut transaction, &act).await?;
+        } else if asked == FactAct::Withdraw {
+            let message = format!("{} is not established for '{}'", fact.fact, fact.on);
+            return Err(Error::NotFound { code: "unknown_fact", message });
         }
-        let message = format!("{} is not established for '{}'", fact.fact, fact.on);
-        Err(Error::NotFound { code: "unknown_fact", message })
+        transaction.commit().await?;
+        if asked == FactAct::Establish {
+            node.sequence.release(namespace, fact.clone());
+        }
+        Ok(())
     }
 
     /// Lets a run begin although facts that it requires are not established.

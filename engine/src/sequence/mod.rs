@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 pub(crate) use admit::{Admitted, abandon, admit, admit_child, begun, key_hold};
+pub use asked::FactAct;
 pub(crate) use asked::name_others;
 pub(crate) use tell::{serve, sweep, sweep_unplaced};
 pub(crate) use wanted::{Wanted, check_definition};

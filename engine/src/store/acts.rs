@@ -108,6 +108,8 @@ pub(crate) enum Thing {
     Queue,
     Schedule,
     Job,
+    /// What facts are about.
+    Subject,
 }
 
 impl Thing {
@@ -117,6 +119,7 @@ impl Thing {
             Thing::Queue => "queue",
             Thing::Schedule => "schedule",
             Thing::Job => "job",
+            Thing::Subject => "subject",
         }
     }
 }
@@ -161,6 +164,7 @@ fn things(filter: &ActFilter) -> Vec<(Thing, &str)> {
         (Thing::Queue, &filter.queue),
         (Thing::Schedule, &filter.schedule),
         (Thing::Job, &filter.job),
+        (Thing::Subject, &filter.subject),
     ];
     named.into_iter().filter_map(|(thing, name)| Some((thing, name.as_deref()?))).collect()
 }
@@ -269,6 +273,7 @@ fn act_line(row: &PgRow) -> Result<(ActPlace, ActLine), sqlx::Error> {
         queue: named(Thing::Queue),
         schedule: named(Thing::Schedule),
         job: named(Thing::Job),
+        subject: named(Thing::Subject),
         at: Timestamp(at),
         actor: row.try_get(4)?,
         verb: row.try_get(5)?,

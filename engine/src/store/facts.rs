@@ -254,16 +254,16 @@ pub(crate) async fn told_overdue(
 }
 
 /// Establishes facts, in one order everywhere, so that two who establish the same do not wait for each other. What stands
-/// is not established again.
+/// is not established again. Answers whether any did not stand.
 pub(crate) async fn establish(
     connection: &mut PgConnection,
     namespace: &str,
     facts: &[Requirement],
     by: &str,
     at: Time,
-) -> Result<(), sqlx::Error> {
+) -> Result<bool, sqlx::Error> {
     let (subjects, names) = columns(facts);
-    sqlx::query(
+    let done = sqlx::query(
         "-- facts_establish\n\
          insert into facts (namespace, subject, fact, at, by) \
          select distinct $1, x.subject, x.fact, $4::timestamptz, $5 from unnest($2::text[], $3::text[]) as x(subject, fact) \
@@ -277,7 +277,7 @@ pub(crate) async fn establish(
     .bind(by)
     .execute(connection)
     .await?;
-    Ok(())
+    Ok(done.rows_affected() > 0)
 }
 
 /// Withdraws a fact. Answers whether it stood.

@@ -7,7 +7,7 @@ use sqlx::{Connection, SqlSafeStr};
 use crate::Error;
 
 /// All migrations in order.
-const ALL: [(i64, &str, &str); 10] = [
+const ALL: [(i64, &str, &str); 11] = [
     (1, "journal and indexes", include_str!("../../../migrations/0001_journal_and_indexes.sql")),
     (2, "lighter writes", include_str!("../../../migrations/0002_lighter_writes.sql")),
     (3, "schedules", include_str!("../../../migrations/0003_schedules.sql")),
@@ -18,6 +18,7 @@ const ALL: [(i64, &str, &str); 10] = [
     (8, "early signals", include_str!("../../../migrations/0008_early_signals.sql")),
     (9, "workers", include_str!("../../../migrations/0009_workers.sql")),
     (10, "sequence again", include_str!("../../../migrations/0010_sequence_again.sql")),
+    (11, "acts on facts", include_str!("../../../migrations/0011_acts_on_facts.sql")),
 ];
 
 /// Runs the migrations that are missing, under an advisory lock.

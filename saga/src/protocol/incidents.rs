@@ -406,6 +406,9 @@ pub struct ActFilter {
     /// Only on this job.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
+    /// Only on facts about this subject.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
     /// Only this verb.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verb: Option<String>,
@@ -439,6 +442,9 @@ pub struct ActLine {
     /// The job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
+    /// What the fact is about that `detail` names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
     /// When.
     pub at: Timestamp,
     /// Who; `backstitch` when the guard against a bad deploy did it.
@@ -450,7 +456,8 @@ pub struct ActLine {
     pub step: Option<String>,
     /// Why; may be empty where no reason is asked for.
     pub reason: String,
-    /// What was put, where something was: the policy of a queue, the spec of a schedule, the request for a job.
+    /// What was put, where something was: the policy of a queue, the spec of a schedule, the request for a job, the
+    /// name of a fact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<Payload>,
 }

@@ -162,15 +162,19 @@ async fn keys_and_facts_are_seen_and_steered() {
     let hand = Hand::new(&server.engine);
     let task = hand.one().await;
     assert_eq!(task.run, second, "the first waits for a fact, so it does not keep the key");
-    let facts = client.establish("paid", on).await.unwrap().facts;
+    let facts = client.establish("paid", on, "by transfer").await.unwrap().facts;
     assert_eq!((facts[0].fact.as_str(), facts[0].on.as_str()), ("paid", on));
     hand.succeed(&[task]).await;
     let task = hand.one().await;
     assert_eq!(task.run, first);
     hand.succeed(&[task]).await;
-    let facts = client.withdraw("paid", on).await.unwrap().facts;
+    let facts = client.withdraw("paid", on, "it bounced").await.unwrap().facts;
     assert!(facts[0].withdrawn_at.is_some());
-    assert!(client.withdraw("paid", on).await.is_err());
+    assert!(client.withdraw("paid", on, "it bounced").await.is_err());
+    let filter = ActFilter { subject: Some(on.to_owned()), ..ActFilter::default() };
+    let acts = client.acts(&filter).next_page().await.unwrap().unwrap();
+    let told: Vec<_> = acts.iter().map(|act| (act.verb.as_str(), act.reason.as_str())).collect();
+    assert_eq!(told, [("withdraw", "it bounced"), ("establish", "by transfer")]);
     server.stopped().await;
 }
 

@@ -76,8 +76,8 @@ async fn customer_comes(server: &Server, customer: u64, chance: &mut Chance) {
         let body = json!({"workflow": "customer", "input": {"customer": customer}});
         assert_eq!(server.post("/v1/runs", body).await.status, 201);
     } else {
-        let path = format!("/v1/facts/customer:{customer}/customer.created");
-        assert_eq!(send(server.request("PUT", &path)).await.status, 200);
+        let path = format!("/v1/facts/customer:{customer}/customer.created/establish");
+        assert_eq!(server.post(&path, json!({"reason": "told by the crm"})).await.status, 200);
     }
 }
 
@@ -179,19 +179,31 @@ async fn who_waits_for_too_long_becomes_an_incident_that_a_person_resolves() {
     hand.succeed(&[task]).await;
 
     // What stands is not waited for; what was withdrawn is.
-    let path = "/v1/facts/invoice:7/paid";
-    for _ in 0..2 {
-        assert_eq!(send(server.request("PUT", path)).await.status, 200);
+    let (establish, withdraw) =
+        ("/v1/facts/invoice:7/paid/establish", "/v1/facts/invoice:7/paid/withdraw");
+    for path in [establish, withdraw] {
+        assert_eq!(server.post(path, json!({"reason": " "})).await.problem(422), "reason_missing");
+    }
+    for reason in ["by transfer", "told twice"] {
+        assert_eq!(server.post(establish, json!({"reason": reason})).await.status, 200);
     }
     let ask = json!({"workflow": "order", "sequence": {"requires": requires}});
     let run = id(&server.post("/v1/runs", &ask).await.json());
     assert_eq!(hand.one().await.run, run);
-    let withdrawn = send(server.request("DELETE", path)).await;
+    let bounced = json!({"reason": "it bounced"});
+    let withdrawn = server.post(withdraw, &bounced).await;
     assert_eq!(
         (withdrawn.status, withdrawn.json()["facts"][0]["withdrawn_by"].is_string()),
         (200, true)
     );
-    assert_eq!(send(server.request("DELETE", path)).await.problem(404), "unknown_fact");
+    assert_eq!(server.post(withdraw, &bounced).await.problem(404), "unknown_fact");
+    // Each is an act; what changed nothing is none.
+    let acts = server.get("/v1/acts?subject=invoice:7").await.json();
+    let told = acts["items"].as_array().unwrap().iter();
+    let told: Vec<_> = told.map(|act| json!([act["verb"], act["reason"], act["detail"]])).collect();
+    let paid = json!({"fact": "paid"});
+    let of = |verb: &str, reason: &str| json!([verb, reason, paid]);
+    assert_eq!(told, [of("withdraw", "it bounced"), of("establish", "by transfer")]);
     let run = id(&server.post("/v1/runs", &ask).await.json());
     assert_eq!(view(&server, run).await.state, State::Waiting);
     server.stopped().await;

@@ -2,7 +2,7 @@
 //! as if it did not exist, not a byte of it is seen, and nothing that is asked from outside changes it.
 
 use backstitch_api::Access;
-use backstitch_engine::{Chore, Engine, Role};
+use backstitch_engine::{Chore, Engine, FactAct, Role};
 use backstitch_saga::protocol::{FailureKind, Requirement, StartRun, StartSequence};
 use backstitch_saga::{By, Command, Hold, HoldKind};
 use backstitch_tests::node::{Hand, NS, chain, json, start};
@@ -39,9 +39,10 @@ fn in_order() -> Vec<Operation> {
     all
 }
 
-/// Whether it makes what it names, if that is not there. Any queue may be paused.
+/// Whether it makes what it names, if that is not there. Any queue may be paused, any fact established.
 fn makes(operation: &Operation) -> bool {
-    operation.method == "PUT" || operation.path == "/v1/queues/{name}/pause"
+    let acts = ["/v1/queues/{name}/pause", "/v1/facts/{subject}/{fact}/establish"];
+    operation.method == "PUT" || acts.contains(&operation.path.as_str())
 }
 
 async fn ask(server: &Server, operation: &Operation, id: &str, secret: &str) -> Answer {
@@ -80,7 +81,7 @@ async fn furnish(engine: &Engine) -> String {
     };
     let by = || By { actor: MARK.into(), reason: MARK.to_owned() };
     let fact = Requirement { fact: "customer.created".to_owned(), on: "customer:42".to_owned() };
-    engine.establish(NS, fact, MARK).await.unwrap();
+    engine.act_on_fact(NS, &fact, FactAct::Establish, &by()).await.unwrap();
     let serial =
         StartSequence { serial_key: Some("customer:42".to_owned()), ..StartSequence::default() };
     for key in ["holds", "waits"] {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use backstitch_engine::{Engine, Error};
+use backstitch_engine::{Engine, Error, FactAct};
 use backstitch_saga::protocol::{
     FailureKind, OnConflict, Requirement, StartRun, StartSequence, State, TaskOffer,
 };
@@ -103,7 +103,7 @@ async fn cancel(engine: &Engine, chance: &mut Chance, watch: &Watch) {
 
 async fn establish(engine: &Engine, key: u64, watch: &mut Watch) {
     watch.established.insert(key);
-    engine.establish(NS, fact(key), "chance").await.unwrap();
+    engine.act_on_fact(NS, &fact(key), FactAct::Establish, &by("chance")).await.unwrap();
 }
 
 async fn all_ended(engine: &Engine, watch: &Watch) -> bool {

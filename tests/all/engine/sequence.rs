@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use backstitch_engine::{Chore, Engine, IncidentAct, Options};
+use backstitch_engine::{Chore, Engine, FactAct, IncidentAct, Options};
 use backstitch_saga::protocol::{
     ActFilter, IncidentFilter, IncidentState, Outcome, Requirement, RunView, Scope, StartRun,
     StartSequence, State, Verb, WaitKind, WaitsFor,
@@ -51,6 +51,10 @@ async fn end(engine: &Engine, run: RunId) -> Outcome {
 async fn stands(engine: &Engine, fact: &Requirement) -> bool {
     let about = engine.facts_about(NS, &fact.on).await.unwrap();
     about.facts.iter().any(|one| one.fact == fact.fact && one.withdrawn_at.is_none())
+}
+
+async fn establish(engine: &Engine, name: &str) {
+    engine.act_on_fact(NS, &fact(name, "i1"), FactAct::Establish, &by()).await.unwrap();
 }
 
 /// Waits until `what` is so; it must be within twenty seconds.
@@ -146,8 +150,8 @@ async fn a_fact_is_withdrawn_when_what_made_it_is_undone() {
     until("it stands again", async || stands(&engine, &made).await).await;
 
     // What somebody else has established meanwhile is theirs.
-    engine.withdraw(NS, &made, "ann").await.unwrap();
-    engine.establish(NS, made.clone(), "crm").await.unwrap();
+    engine.act_on_fact(NS, &made, FactAct::Withdraw, &by()).await.unwrap();
+    engine.act_on_fact(NS, &made, FactAct::Establish, &by()).await.unwrap();
     let undo = Command::Compensate { scope: Scope::All, force: false, by: by() };
     engine.command(NS, run, undo).await.unwrap();
     hand.succeed(&[hand.one().await]).await;
@@ -277,7 +281,7 @@ async fn a_fact_that_does_not_come_is_waited_for_again_or_skipped_or_given_up() 
     assert_eq!(end(&engine, runs[1]).await, Outcome::Cancelled);
     // It comes late, and the incident is over.
     for name in ["paid", "shipped"] {
-        engine.establish(NS, fact(name, "i1"), "bank").await.unwrap();
+        establish(&engine, name).await;
     }
     let task = hand.one().await;
     assert_eq!((task.run, task.attempt), (runs[2], 1));
@@ -287,7 +291,9 @@ async fn a_fact_that_does_not_come_is_waited_for_again_or_skipped_or_given_up() 
     let mut verbs: Vec<String> =
         acts.await.unwrap().items.into_iter().map(|one| one.verb).collect();
     verbs.sort();
-    assert_eq!(verbs, ["cancel", "retry", "skip-requirements", "skip-requirements"]);
+    let facts = ["establish", "establish"];
+    let incidents = ["cancel", "retry", "skip-requirements", "skip-requirements"];
+    assert_eq!(verbs, [&incidents[..1], &facts, &incidents[1..]].concat());
     assert_eq!(engine.doctor(false).await.unwrap().differences, Vec::<String>::new());
     engine.stop().await;
 }
@@ -324,7 +330,7 @@ async fn a_run_that_waits_for_its_turn_is_not_stuck_but_must_have_its_place() {
     let task = hand.one().await;
     assert_eq!((task.run, task.attempt), (second, 1));
     hand.succeed(&[task]).await;
-    engine.establish(NS, fact("paid", "i1"), "bank").await.unwrap();
+    establish(&engine, "paid").await;
     let task = hand.one().await;
     assert_eq!((task.run, task.attempt), (third, 1));
     hand.succeed(&[task]).await;

@@ -40,8 +40,6 @@ const NAMES: &[(&str, &str)] = &[
     ("send_signal_by_key", "send"),
     ("register_workflow", "register"),
     ("put_schedule", "put"),
-    ("establish_fact", "establish"),
-    ("withdraw_fact", "withdraw"),
     ("create_credential", "create"),
     ("revoke_credential", "revoke"),
 ];
