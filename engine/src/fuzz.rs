@@ -51,3 +51,20 @@ pub fn cron(bytes: &[u8]) {
         }
     }
 }
+
+/// The member `sequence` of a definition, on the next line an input, and on a third what the caller of a start adds: what
+/// the start wants is such as can be kept.
+///
+/// # Panics
+/// When a law is broken.
+pub fn sequence(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let mut lines = text.splitn(3, '\n');
+    let mut next = || lines.next().unwrap_or_default();
+    let (sequence, input, asked) = (next(), next(), next());
+    let definition = format!(
+        r#"{{"name":"one","version":1,"sequence":{sequence},"steps":[{{"id":"a","task":{{"name":"do",
+        "input":{{"const":null}},"class":"retriable","timeouts":{{"heartbeat":"1s","attempt":"10s"}}}}}}]}}"#
+    );
+    crate::sequence::read_as_start(&definition, input, asked);
+}

@@ -113,3 +113,30 @@ fn check_fact(fact: &str, pointer: &str) -> Result<(), Error> {
     let wrong = |violation| Error::invalid("invalid_request", violation);
     backstitch_saga::check_fact(fact, pointer).map_err(wrong)
 }
+
+/// What a start wants of its place among others, read from texts: a definition, an input, what the caller adds. What is
+/// accepted is such as can be kept, is the same again, and is read again from the holds that it becomes.
+///
+/// # Panics
+/// When a law is broken.
+#[cfg(feature = "fuzz")]
+pub(crate) fn read_as_start(definition: &str, input: &str, asked: &str) {
+    use backstitch_saga::{Graph, Payload, protocol::StartSequence};
+    let Ok(Graph { definition, .. }) = Graph::parse(definition) else { return };
+    let Ok(input) = Payload::parse(input, 64 * 1024) else { return };
+    let asked = serde_json::from_str::<StartSequence>(asked).ok();
+    let Ok(wanted) = Wanted::of(&definition, asked.clone(), &input) else { return };
+    let again = Wanted::of(&definition, asked, &input).expect("what was accepted is accepted");
+    assert_eq!(again, wanted);
+    let Some(Wanted { serial, requires, produces, .. }) = wanted else { return };
+    let key = serial.map(|(key, _)| key);
+    let subjects = requires.iter().chain(&produces).map(|one| one.on.as_str());
+    for text in subjects.chain(key.as_deref()) {
+        assert!(check_texts(&[("", text)]).is_ok(), "{text:?} cannot be kept");
+    }
+    assert!(requires.is_sorted() && requires.windows(2).all(|two| two[0] != two[1]));
+    for one in requires.iter().chain(&produces) {
+        assert!(check_fact(&one.fact, "").is_ok(), "{one:?} cannot be kept");
+        assert_eq!(required_by(&unmet_hold(one)).as_ref(), Some(one));
+    }
+}

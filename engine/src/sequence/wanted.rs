@@ -17,7 +17,7 @@ pub(super) const WITHIN: Span = Span::days(1);
 const MAX_FACTS: usize = 100;
 
 /// What a start wants of its place among others.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(crate) struct Wanted {
     pub(crate) serial: Option<(String, OnConflict)>,
     pub(crate) requires: Vec<Requirement>,

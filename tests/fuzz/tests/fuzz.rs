@@ -173,6 +173,11 @@ fn cron() {
 }
 
 #[test]
+fn sequence() {
+    fuzz("sequence");
+}
+
+#[test]
 fn idempotency_key() {
     fuzz("idempotency_key");
 }
