@@ -70,6 +70,9 @@ pub(crate) async fn take(node: &Arc<Node>) -> Result<usize, Error> {
 pub(crate) async fn forget(node: &Node) -> Result<usize, Error> {
     let before = Time(node.clock.now().0.saturating_sub_unsigned(Span::from(REVOKED_FOR).0));
     let mut connection = node.database.keepers.acquire().await?;
-    let count = table::forget_revoked(&mut connection, before, COMPLETIONS).await?;
+    let count = commit!(
+        "completions_forget",
+        table::forget_revoked(&mut connection, before, COMPLETIONS).await
+    )?;
     Ok(usize::try_from(count).unwrap_or_default())
 }

@@ -27,20 +27,26 @@ pub(crate) use commit;
 pub const COMMITS: &[&str] = &[
     "batch",
     "completions_close",
+    "completions_forget",
     "credentials_create",
     "credentials_revoke",
     "definitions_register",
+    "facts_act",
+    "fair_keys_forget",
     "fences_close",
     "fences_open",
     "fences_revoke",
     "idempotency_drop_key",
+    "idempotency_forget",
     "idempotency_free",
     "idempotency_keep",
     "idempotency_reserve",
     "incidents_assign",
     "incidents_note",
+    "jobs_came_back",
     "jobs_claim",
     "jobs_create",
+    "jobs_forget",
     "jobs_give_back",
     "jobs_prove",
     "jobs_record",
@@ -51,8 +57,10 @@ pub const COMMITS: &[&str] = &[
     "migrations_go_on",
     "migrations_note",
     "nodes_beat",
+    "nodes_forget",
     "nodes_join",
     "nodes_leave",
+    "nodes_probe",
     "partitions_drop",
     "partitions_prepare",
     "pauses_guard",
@@ -60,10 +68,12 @@ pub const COMMITS: &[&str] = &[
     "pauses_turn",
     "permits_give",
     "permits_lapse",
+    "permits_look",
     "permits_over",
     "permits_take_back",
     "queues_change",
     "queues_remove",
+    "queues_sweep_turn",
     "ready_reserve",
     "runs_adrift",
     "runs_park",
@@ -71,19 +81,34 @@ pub const COMMITS: &[&str] = &[
     "runs_wake",
     "schedules_create",
     "schedules_delete",
+    "schedules_forget",
     "schedules_start_by_hand",
     "schedules_take",
     "schedules_write",
+    "sequence_close",
+    "sequence_enter",
+    "sequence_forget",
+    "sequence_note",
+    "sequence_overdue",
+    "sequence_promote",
+    "sequence_release",
+    "sequence_restore",
+    "sequence_skip",
+    "sequence_told",
+    "sequence_wait_again",
     "signals_forget",
+    "signals_forget_old",
     "signals_keep",
     "snapshots_keep",
     "starts_decide",
+    "starts_forget",
     "starts_put_back",
     "starts_refuse",
     "starts_reserve",
     "starts_started",
     "tasks_rank",
     "workers_come",
+    "workers_forget",
     "workers_go",
 ];
 
@@ -164,6 +189,30 @@ mod tests {
         named_after(mark, &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
         let listed: BTreeSet<String> = listed.iter().map(|name| (*name).to_owned()).collect();
         assert_eq!(found, listed, "the names in the sources and those in the list");
+    }
+
+    /// Every commit of a transaction beside the store's own, which are one call each for those who make them.
+    fn bare_commits(dir: &Path, found: &mut Vec<String>) {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                if !path.ends_with("store") {
+                    bare_commits(&path, found);
+                }
+            } else if !path.ends_with("crash.rs") && !path.ends_with("doctor.rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let bare = |line: &&str| line.contains(".commit()") && !line.contains("commit!(");
+                let lines = text.lines().filter(bare);
+                found.extend(lines.map(|line| format!("{}: {line}", path.display())));
+            }
+        }
+    }
+
+    #[test]
+    fn every_commit_has_its_points() {
+        let mut found = Vec::new();
+        bare_commits(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+        assert!(found.is_empty(), "commits without crash points: {found:#?}");
     }
 
     #[test]

@@ -182,7 +182,7 @@ impl Engine {
             return Err(Error::Busy);
         }
         let mut connection = self.pool().acquire().await?;
-        Ok(nodes::probe(&mut connection, self.node().id).await?)
+        Ok(commit!("nodes_probe", nodes::probe(&mut connection, self.node().id).await)?)
     }
 
     /// Counters and gauges; reading them costs no query.

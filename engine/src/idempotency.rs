@@ -180,7 +180,8 @@ pub(crate) async fn forget(node: &Node) -> Result<usize, Error> {
     let mut connection = node.database.keepers.acquire().await?;
     let mut forgotten = 0;
     for _ in 0..LOOKS {
-        let count = table::forget(&mut connection, before, FORGOTTEN).await?;
+        let count =
+            commit!("idempotency_forget", table::forget(&mut connection, before, FORGOTTEN).await)?;
         forgotten += usize::try_from(count).unwrap_or_default();
         if count < FORGOTTEN.unsigned_abs() {
             break;

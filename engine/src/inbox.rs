@@ -172,7 +172,8 @@ pub(crate) async fn forget(node: &Node) -> Result<usize, Error> {
     let keep = Span::from(node.options.idempotency_retention).0;
     let before = Time(node.clock.now().0.saturating_sub_unsigned(keep));
     let mut connection = node.database.keepers.acquire().await?;
-    let count = table::forget_dismissed(&mut connection, before, REQUESTS).await?;
+    let count =
+        commit!("starts_forget", table::forget_dismissed(&mut connection, before, REQUESTS).await)?;
     Ok(usize::try_from(count).unwrap_or_default())
 }
 

@@ -15,7 +15,7 @@ use crate::flow;
 use crate::handover::Hint;
 use crate::node::{Message, Node};
 use crate::store::ready::Wanted;
-use crate::store::{nodes, partitions, ready, runs, schedules as schedule_table, workers};
+use crate::store::{jobs, nodes, partitions, ready, runs, schedules as schedule_table, workers};
 use crate::{Error, completions, inbox, schedules, signals};
 
 /// How many runs are taken at once.
@@ -185,17 +185,17 @@ pub(crate) async fn keep_house(node: &Node) -> Result<(), Error> {
     node.database
         .weeks
         .learn(commit!("partitions_prepare", partitions::prepare(&mut connection).await)?);
-    nodes::forget(&mut connection).await?;
+    commit!("nodes_forget", nodes::forget(&mut connection).await)?;
     signals::forget_old(&mut connection).await?;
-    workers::forget(&mut connection).await?;
+    commit!("workers_forget", workers::forget(&mut connection).await)?;
     if let Some(retention) = node.options.retention {
         let keep = backstitch_saga::Span::from(retention).0;
         let before = backstitch_saga::Time(node.clock.now().0.saturating_sub_unsigned(keep));
-        schedule_table::forget(&mut connection, before).await?;
+        commit!("schedules_forget", schedule_table::forget(&mut connection, before).await)?;
         let dropped =
             commit!("partitions_drop", partitions::drop_ended(&mut connection, before).await)?;
         node.counters.partitions_dropped.add(dropped as usize);
-        crate::store::jobs::forget(&mut connection, before).await?;
+        commit!("jobs_forget", jobs::forget(&mut connection, before).await)?;
     }
     Ok(())
 }

@@ -149,7 +149,7 @@ pub(crate) async fn deliver(node: &Arc<Node>) -> Result<usize, Error> {
 
 /// Forgets signals whose runs were never started.
 pub(crate) async fn forget_old(connection: &mut PgConnection) -> Result<(), Error> {
-    let count = signals::forget_old(connection, KEEP_DAYS).await?;
+    let count = commit!("signals_forget_old", signals::forget_old(connection, KEEP_DAYS).await)?;
     if count > 0 {
         tracing::warn!(count, "signals for runs that were never started are forgotten");
     }

@@ -29,7 +29,7 @@ pub(crate) async fn keep(node: &Node) -> Result<usize, Error> {
     learn(node, &mut connection).await?;
     let Some(governed) = node.flow.governed() else { return Ok(0) };
     let now = node.clock.now();
-    flow_upkeep::forget_full(&mut connection, now).await?;
+    commit!("fair_keys_forget", flow_upkeep::forget_full(&mut connection, now).await)?;
     let lapsed = commit!("permits_lapse", flow_upkeep::lapse(&mut connection, now).await)?;
     let lapsed = usize::try_from(lapsed).unwrap_or_default();
     node.counters.permits_lapsed.add(lapsed);
@@ -66,7 +66,10 @@ pub(crate) async fn learn(node: &Node, connection: &mut PgConnection) -> Result<
 /// Compares permits with the journals, and removes those whose lease is over. A node that did not know yet that the
 /// queue was governed may have ended one without saying so.
 async fn compare(node: &Node, connection: &mut PgConnection, now: Time) -> Result<usize, Error> {
-    let doubtful = flow_upkeep::doubtful(connection, now, now.after(LOOK_AGAIN), LOOKS).await?;
+    let doubtful = commit!(
+        "permits_look",
+        flow_upkeep::doubtful(connection, now, now.after(LOOK_AGAIN), LOOKS).await
+    )?;
     let mut over = Vec::new();
     for one in doubtful {
         match crate::reads::is_leased(node, &one.namespace, one.run, one.task).await {
@@ -90,7 +93,11 @@ async fn rank(governed: &Governed, connection: &mut PgConnection, now: Time) -> 
             continue;
         }
         let (namespace, name) = (&*queue.name.0, &*queue.name.1);
-        if !flow_upkeep::sweep_turn(connection, namespace, name, queue.swept_at, now).await? {
+        let turn = commit!(
+            "queues_sweep_turn",
+            flow_upkeep::sweep_turn(connection, namespace, name, queue.swept_at, now).await
+        )?;
+        if !turn {
             continue;
         }
         loop {

@@ -55,7 +55,8 @@ async fn work_on(
 ) -> Result<usize, Error> {
     let (id, asked) = (job.view.id, &job.view.asked);
     let began = job.view.created_at.0;
-    let progress = table::came_back(connection, &job.namespace, id, began).await?;
+    let progress =
+        commit!("jobs_came_back", table::came_back(connection, &job.namespace, id, began).await)?;
     if let Some(why) = must_stop(job.view.state, asked.stop_when, &progress) {
         stop(node, connection, job, &why).await?;
         return Ok(0);

@@ -13,6 +13,7 @@ use super::keys::{self, Entered, Entry};
 use super::wanted::{WITHIN, Wanted};
 use super::{required_by, tell, unmet_hold};
 use crate::Error;
+use crate::crash::commit;
 use crate::node::Node;
 use crate::reads::read;
 use crate::store::facts::{self, Note};
@@ -63,7 +64,8 @@ pub(crate) async fn admit(
         unmet.iter().map(|one| (unmet_hold(one), unmet_words(one))).collect()
     };
     let Some((key, policy)) = &wanted.serial else {
-        let holds = unmet(facts::note(&mut connection, namespace, &note).await?);
+        let holds =
+            unmet(commit!("sequence_note", facts::note(&mut connection, namespace, &note).await)?);
         let placed = !holds.is_empty() || !wanted.produces.is_empty();
         return Ok(Admitted::Start { holds, placed });
     };
@@ -74,7 +76,7 @@ pub(crate) async fn admit(
     match keys::enter(&mut transaction, namespace, key, &entry, now).await? {
         Entered::InLine => {
             holds.push(key_hold(key));
-            transaction.commit().await?;
+            commit!("sequence_enter", transaction.commit().await)?;
             Ok(Admitted::Start { holds, placed: true })
         }
         Entered::Existing(other) => Ok(Admitted::Existing(other)),
@@ -192,7 +194,7 @@ pub(super) async fn restore(node: &Arc<Node>, namespace: &str, run: RunId) -> Re
     if let Some(serial) = serial {
         keys::enter_last(place, namespace, &serial.name, run, now).await?;
     }
-    transaction.commit().await?;
+    commit!("sequence_restore", transaction.commit().await)?;
     drop(connection);
     let met = requires.into_iter().filter(|one| !unmet.contains(one));
     tell::unhold(node, met.map(|one| (run, one)).collect()).await.map(drop)

@@ -7,6 +7,7 @@ use sqlx::postgres::PgConnection;
 
 use super::{ON, check_fact, check_texts};
 use crate::acts::must_have_reason;
+use crate::crash::commit;
 use crate::reads::read;
 use crate::store::acts::{self, Act, Thing};
 use crate::store::{facts, sequence as table};
@@ -101,7 +102,7 @@ impl Engine {
             let message = format!("{} is not established for '{}'", fact.fact, fact.on);
             return Err(Error::NotFound { code: "unknown_fact", message });
         }
-        transaction.commit().await?;
+        commit!("facts_act", transaction.commit().await)?;
         if asked == FactAct::Establish {
             node.sequence.release(namespace, fact.clone());
         }

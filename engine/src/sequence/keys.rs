@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::tell::{ask, is_told};
 use crate::Error;
+use crate::crash::commit;
 use crate::node::Node;
 use crate::store::sequence::{self as table, Place};
 
@@ -120,7 +121,7 @@ pub(super) async fn tell(node: &Node, namespace: &str, key: &str) -> Result<usiz
     table::lock_key(&mut transaction, namespace, key).await?;
     table::promote(&mut transaction, namespace, key, node.clock.now()).await?;
     let line = table::untold(&mut transaction, namespace, key).await?;
-    transaction.commit().await?;
+    commit!("sequence_promote", transaction.commit().await)?;
     drop(connection);
     let mut told = Vec::new();
     let mut commands = Vec::new();
@@ -146,7 +147,7 @@ pub(super) async fn tell(node: &Node, namespace: &str, key: &str) -> Result<usiz
         heard.map(|(one, _)| one).partition(|(_, granted)| *granted);
     let ids = |all: &[(Uuid, bool)]| all.iter().map(|(run, _)| *run).collect::<Vec<Uuid>>();
     let mut connection = node.database.keepers.acquire().await?;
-    table::told(&mut connection, &ids(&granted), &ids(&replaced)).await?;
+    commit!("sequence_told", table::told(&mut connection, &ids(&granted), &ids(&replaced)).await)?;
     Ok(granted.len() + replaced.len())
 }
 

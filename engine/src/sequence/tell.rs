@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::{admit, circle, keys, unmet_hold, wanted};
 use crate::Error;
+use crate::crash::commit;
 use crate::executor::envelope::{Answers, Envelope, Order};
 use crate::node::Node;
 use crate::reads::read;
@@ -55,7 +56,7 @@ async fn over(node: &Arc<Node>, ended: Vec<Standing>) -> Result<(), Error> {
         ended.into_iter().partition(leaves_something);
     let done: Vec<Uuid> = done.into_iter().map(|one| one.run.0).collect();
     if !done.is_empty() {
-        table::forget(&mut connection, &done, false).await?;
+        commit!("sequence_forget", table::forget(&mut connection, &done, false).await)?;
     }
     drop(connection);
     for one in rest {
@@ -102,7 +103,7 @@ pub(super) async fn close(
         facts::withdraw_of(&mut transaction, namespace, withdrawn, &by, now).await?;
     }
     table::forget(&mut transaction, &[run.0], *reopened).await?;
-    transaction.commit().await?;
+    commit!("sequence_close", transaction.commit().await)?;
     drop(connection);
     for (namespace, key) in moved {
         keys::tell(node, namespace, key).await?;
@@ -146,7 +147,7 @@ async fn look(node: &Arc<Node>, found: Vec<Standing>) -> Result<usize, Error> {
         .map(|awaited| (awaited.run, awaited.one.clone()))
         .collect();
     if !skipped.is_empty() {
-        facts::released(&mut connection, &skipped).await?;
+        commit!("sequence_skip", facts::released(&mut connection, &skipped).await)?;
     }
     // A person was told, and has them wait once more.
     let again: BTreeSet<Uuid> = awaited
@@ -156,7 +157,7 @@ async fn look(node: &Arc<Node>, found: Vec<Standing>) -> Result<usize, Error> {
         .collect();
     if !again.is_empty() {
         let again: Vec<Uuid> = again.into_iter().collect();
-        facts::wait_again(&mut connection, &again, now).await?;
+        commit!("sequence_wait_again", facts::wait_again(&mut connection, &again, now).await)?;
     }
     let lines = table::lines_that_move(&mut connection, &runs).await?;
     drop(connection);
@@ -180,7 +181,7 @@ pub(super) async fn unhold(node: &Node, met: Vec<(RunId, Requirement)>) -> Resul
     let told = met.into_iter().zip(answers).filter(|(_, answer)| is_told(answer));
     let told: Vec<(RunId, Requirement)> = told.map(|(one, _)| one).collect();
     let mut connection = node.database.keepers.acquire().await?;
-    facts::released(&mut connection, &told).await?;
+    commit!("sequence_release", facts::released(&mut connection, &told).await)?;
     let runs: Vec<Uuid> = told.iter().map(|(run, _)| run.0).collect();
     let lines = table::keys_of(&mut connection, &runs).await?;
     drop(connection);
@@ -335,7 +336,7 @@ async fn overdue(node: &Node, now: Time) -> Result<usize, Error> {
         return Ok(0);
     }
     let mut connection = node.database.keepers.acquire().await?;
-    facts::told_overdue(&mut connection, &told, now).await?;
+    commit!("sequence_overdue", facts::told_overdue(&mut connection, &told, now).await)?;
     Ok(told.len())
 }
 
