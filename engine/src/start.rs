@@ -70,8 +70,8 @@ pub(crate) async fn start_runs(
                 let order = Order::Start(order);
                 envelopes.push(Envelope::asked(run, namespace.clone(), order, ticket));
             }
-            Ok(Admitted::After(other, order)) => {
-                later.push((slot, other, order));
+            Ok(Admitted::After(other, twin)) => {
+                later.push((slot, other, twin));
                 ticket.answer(Err(Error::Busy));
             }
             Err(error) => ticket.answer(Err(error)),
@@ -94,8 +94,8 @@ pub(crate) async fn start_runs(
         }
         answered.push(answer);
     }
-    for (slot, other, order) in later {
-        answered[slot] = after(node, &namespace, runs[slot].0, other, order).await;
+    for (slot, other, twin) in later {
+        answered[slot] = after(node, &namespace, runs[slot].0, other, twin).await;
     }
     answered
 }
@@ -107,18 +107,34 @@ fn started(answer: Answer, run: RunId) -> Result<StartedRun, Error> {
     })
 }
 
-/// Answers a start by another run, once that has begun: with it, or, asked for once more, as its own key says.
+/// Answers a start by another run. With that, once it has begun; if it is the same start, as its own key says then. A twin
+/// that does not begin, because the node died that let it in, begins by this start.
 async fn after(
     node: &Node,
     namespace: &Arc<str>,
     run: RunId,
     other: RunId,
-    order: Option<Box<StartOrder>>,
+    twin: Option<Box<(StartOrder, Wanted)>>,
 ) -> Result<StartedRun, Error> {
-    sequence::begun(node, other).await?;
-    let Some(order) = order else { return Ok(StartedRun { id: other, created: false }) };
+    let Some(twin) = twin else {
+        sequence::begun(node, other, sequence::BEGUN_WITHIN).await?;
+        return Ok(StartedRun { id: other, created: false });
+    };
+    let (mut order, wanted) = *twin;
+    let run = match sequence::begun(node, other, sequence::TWIN_WITHIN).await {
+        Ok(()) => {
+            // Should the other be gone by then, sweeping finds this one its place.
+            order.start.holds.extend(wanted.serial.iter().map(|(key, _)| sequence::key_hold(key)));
+            run
+        }
+        Err(Error::Busy) => {
+            order.start.holds.extend(sequence::as_twin(node, other, &wanted).await?);
+            other
+        }
+        Err(error) => return Err(error),
+    };
     let answers = Answers::new(1);
-    let order = Order::Start(order);
+    let order = Order::Start(Box::new(order));
     let envelope = Envelope::asked(run, namespace.clone(), order, answers.ticket(0));
     if let Err((_, refused)) = node.submit(vec![envelope]) {
         refused.into_iter().for_each(|mut envelope| envelope.answer(Err(Error::Busy)));
@@ -131,7 +147,7 @@ enum Admitted {
     /// It becomes a run; `true` when it has a place among others, to be given back if it does not.
     Begins(Box<StartOrder>, bool),
     /// It is answered when this run has begun: with it, or, if it is the same start, when it is asked for then.
-    After(RunId, Option<Box<StartOrder>>),
+    After(RunId, Option<Box<(StartOrder, Wanted)>>),
 }
 
 /// Checks a start, and gives it its place among others if it wants one.
@@ -151,9 +167,7 @@ async fn admit(
         }
         sequence::Admitted::Existing(other) => Ok(Admitted::After(other, None)),
         sequence::Admitted::Twin(other) => {
-            // Should the other be gone by then, sweeping finds this one its place.
-            order.start.holds.extend(wanted.serial.iter().map(|(key, _)| sequence::key_hold(key)));
-            Ok(Admitted::After(other, Some(Box::new(order))))
+            Ok(Admitted::After(other, Some(Box::new((order, wanted)))))
         }
     }
 }

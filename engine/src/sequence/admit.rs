@@ -20,7 +20,9 @@ use crate::store::facts::{self, Note};
 use crate::store::{journal, keys as run_keys, sequence as table};
 
 /// How long a start waits for the run that it is answered with to exist.
-const BEGUN_WITHIN: Duration = Duration::from_secs(5);
+pub(crate) const BEGUN_WITHIN: Duration = Duration::from_secs(5);
+/// How long a start waits for its twin, which it can also begin itself.
+pub(crate) const TWIN_WITHIN: Duration = Duration::from_secs(1);
 
 /// How a start is let in.
 pub(crate) enum Admitted {
@@ -140,8 +142,8 @@ pub(crate) fn key_hold(key: &str) -> (Hold, String) {
 ///
 /// # Errors
 /// [`Error::Busy`] when it does not, or was refused.
-pub(crate) async fn begun(node: &Node, run: RunId) -> Result<(), Error> {
-    let until = node.clock.now().after(BEGUN_WITHIN.into());
+pub(crate) async fn begun(node: &Node, run: RunId, within: Duration) -> Result<(), Error> {
+    let until = node.clock.now().after(within.into());
     let mut connection = node.database.readers.acquire().await?;
     loop {
         let awaited = !table::keys_of(&mut connection, &[run.0]).await?.is_empty();
@@ -153,6 +155,33 @@ pub(crate) async fn begun(node: &Node, run: RunId) -> Result<(), Error> {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// The holds with which a start begins as its twin, which was let in and has not begun: whoever asked first has died, or
+/// is slow. Both begin the same run, so one wins.
+///
+/// # Errors
+/// [`Error::Busy`] when the twin has no place any more, or promised something else, from another input.
+pub(crate) async fn as_twin(
+    node: &Node,
+    twin: RunId,
+    wanted: &Wanted,
+) -> Result<Vec<(Hold, String)>, Error> {
+    let mut connection = node.database.readers.acquire().await?;
+    let lines = table::keys_of(&mut connection, &[twin.0]).await?;
+    let promised = facts::promised(&mut connection, &[twin.0]).await?;
+    let awaited = facts::awaited(&mut connection, &[twin.0]).await?;
+    let mut promised: Vec<Requirement> = promised.into_iter().map(|(_, one)| one).collect();
+    let mut produces = wanted.produces.clone();
+    promised.sort();
+    produces.sort();
+    produces.dedup();
+    let alike = awaited.iter().all(|awaited| wanted.requires.contains(&awaited.one));
+    if lines.is_empty() || promised != produces || !alike {
+        return Err(Error::Busy);
+    }
+    let unmet = awaited.iter().map(|awaited| (unmet_hold(&awaited.one), unmet_words(&awaited.one)));
+    Ok(unmet.chain(lines.iter().map(|(_, _, key)| key_hold(key))).collect())
 }
 
 /// A start that was let in did not become a run: it gives back its place. When this fails, sweeping does it.

@@ -18,7 +18,9 @@ use backstitch_saga::{Event, Hold, HoldKind, Run, RunId, Violation};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-pub(crate) use admit::{Admitted, abandon, admit, admit_child, begun, key_hold};
+pub(crate) use admit::{
+    Admitted, BEGUN_WITHIN, TWIN_WITHIN, abandon, admit, admit_child, as_twin, begun, key_hold,
+};
 pub use asked::FactAct;
 pub(crate) use asked::name_others;
 pub(crate) use tell::{serve, sweep, sweep_unplaced};

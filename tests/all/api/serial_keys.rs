@@ -10,6 +10,7 @@ use backstitch_saga::{Action, RunId, Span};
 use backstitch_tests::node::{Hand, NS};
 use backstitch_tests::server::{Answer, Server, send, with_json};
 use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection};
 
 /// Two servers on one database, with a worker at each.
 struct Two {
@@ -302,6 +303,33 @@ async fn a_start_that_is_asked_for_ten_times_does_not_meet_itself() {
         assert_eq!((again.status, id(&again)), (200, run), "{policy}");
         two.stopped().await;
     }
+}
+
+#[tokio::test]
+async fn a_start_whose_node_died_before_it_was_a_run_begins_when_it_is_asked_for_again() {
+    let two = Two::start().await;
+    // What a node leaves behind that dies between letting a start in and its first record.
+    let mut sql = PgConnection::connect(two.servers[0].database()).await.unwrap();
+    let orphan = RunId(uuid::Uuid::now_v7());
+    for text in [
+        "insert into sequenced (run_id, namespace, since, workflow, start_key) \
+         values ($1, $2, clock_timestamp(), 'one', 'order-1')",
+        "insert into serial_keys (namespace, key, run_id, state, since) \
+         values ($2, 'k', $1, 'holding', clock_timestamp())",
+    ] {
+        sqlx::query(text).bind(orphan.0).bind(NS).execute(&mut sql).await.unwrap();
+    }
+    let began = Instant::now();
+    let answers = two.ten("queue", Some("order-1")).await;
+    for answer in &answers {
+        assert!([200, 201].contains(&answer.status), "{answer:?}");
+        assert_eq!(id(answer), orphan, "it has the place that was taken for it");
+    }
+    two.does(orphan, Action::Forward).await;
+    assert_eq!(two.end(orphan).await, DONE);
+    two.lines(0).await;
+    assert!(began.elapsed() < Duration::from_secs(30), "before its place would be given back");
+    two.stopped().await;
 }
 
 #[tokio::test]
