@@ -15,13 +15,14 @@ use sqlx::postgres::PgConnection;
 
 use crate::crash::commit;
 use crate::incidents::act::{IncidentAct, act, act_on_run};
+use crate::loops::millis;
 use crate::node::Node;
 use crate::store::jobs::{self as table, ItemResult, ItemRow, JobRow, Turn};
 use crate::{Error, reads};
 
 /// How many jobs a node works on with one look.
 const JOBS: i64 = 8;
-/// For how long a job is a node's. What it does in one look takes far less.
+/// For how long a job is a node's, while the node lives. What it does in one look takes far less.
 const LEASE: Span = Span::secs(15);
 /// How much of its time a job may catch up on after a rest.
 const CATCH_UP: Span = Span::secs(1);
@@ -36,9 +37,10 @@ const ENOUGH: u64 = 10;
 pub(crate) async fn work(node: &Arc<Node>) -> Result<usize, Error> {
     let mut connection = node.database.keepers.acquire().await?;
     let now = node.clock.now();
+    let dead_after = millis(node.options.tuning.dead_after);
     let jobs = commit!(
         "jobs_claim",
-        table::claim(&mut connection, node.id, now, now.after(LEASE), JOBS).await
+        table::claim(&mut connection, (node.id, dead_after), now, now.after(LEASE), JOBS).await
     )?;
     let mut acted = 0;
     for job in jobs {

@@ -207,10 +207,10 @@ pub(crate) async fn items(
     rows.iter().map(item).collect()
 }
 
-/// Takes jobs that are due and that no other node works on.
+/// Takes jobs that are due and that no other node works on. What a node that is gone had taken is free at once.
 pub(crate) async fn claim(
     connection: &mut PgConnection,
-    node: i32,
+    (node, dead_after_ms): (i32, i64),
     now: Time,
     until: Time,
     limit: i64,
@@ -224,7 +224,12 @@ pub(crate) async fn claim(
         " where id in (select id from jobs where state in ('canary', 'running') and next_at <= ",
     );
     query.push_bind(Moment(now)).push(" and (leased_until is null or leased_until < ");
-    query.push_bind(Moment(now)).push(") order by next_at limit ").push_bind(limit);
+    query.push_bind(Moment(now)).push(
+        " or not exists (select 1 from nodes n where n.id = jobs.node and n.stopped_at is null \
+         and n.seen_at >= clock_timestamp() - ",
+    );
+    query.push_bind(dead_after_ms).push(" * interval '1 millisecond')) order by next_at limit ");
+    query.push_bind(limit);
     query.push(" for update skip locked) returning ").push(COLUMNS);
     let rows = query.build().fetch_all(connection).await?;
     rows.iter().map(job).collect()

@@ -4,7 +4,6 @@
 mod walk;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use backstitch_saga::protocol::{
     CheckedRun, MigratedRun, MigrationCheck, MigrationView, NewMigration, Obstacle, Page, State,
@@ -28,8 +27,6 @@ pub(crate) use walk::work;
 
 /// Runs checked or moved at once.
 const PAGE: u32 = 200;
-/// For how long a node has a migration to itself after each page.
-const WORKED_FOR: Duration = Duration::from_secs(30);
 /// At most so many samples of each kind of obstacle.
 const SAMPLES: u64 = 10;
 

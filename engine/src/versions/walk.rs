@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use backstitch_saga::protocol::{MigratedRun, NewMigration, OnObstacle};
-use backstitch_saga::{By, Command, Migration, RefusalCode, RunId};
+use backstitch_saga::{By, Command, Migration, RefusalCode, RunId, Time};
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
-use super::{PAGE, Verdict, WORKED_FOR, both, check};
+use super::{PAGE, Verdict, both, check};
 use crate::Error;
 use crate::crash::commit;
 use crate::definitions::Workflow;
@@ -19,10 +19,8 @@ use crate::store::versions::{self as table, MigrationRow};
 pub(crate) async fn work(node: &Node) -> Result<usize, Error> {
     let now = node.clock.now();
     let mut connection = node.database.keepers.acquire().await?;
-    let Some(row) = commit!(
-        "migrations_claim",
-        table::claim(&mut connection, now, now.after(WORKED_FOR.into())).await
-    )?
+    let Some(row) =
+        commit!("migrations_claim", table::claim(&mut connection, now, own_until(node)).await)?
     else {
         return Ok(0);
     };
@@ -46,6 +44,12 @@ pub(crate) async fn work(node: &Node) -> Result<usize, Error> {
     }
     walk.move_all().await?;
     Ok(walk.seen)
+}
+
+/// Until when a node has a migration to itself after each page: as long as it takes to see that a node is gone. Two that
+/// work on one do no harm.
+fn own_until(node: &Node) -> Time {
+    node.clock.now().after(node.options.tuning.dead_after.into())
 }
 
 /// A migration under way.
@@ -72,7 +76,7 @@ impl Walk<'_> {
     async fn note(&mut self, results: &[MigratedRun], state: &str) -> Result<bool, Error> {
         let MigrationRow { namespace, id, .. } = self.row;
         commit!("migrations_note", table::note(self.connection, namespace, *id, results).await)?;
-        let until = self.node.clock.now().after(WORKED_FOR.into());
+        let until = own_until(self.node);
         Ok(commit!(
             "migrations_go_on",
             table::go_on(self.connection, namespace, *id, state, until).await

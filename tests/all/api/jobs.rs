@@ -8,6 +8,7 @@ use backstitch_saga::Span;
 use backstitch_tests::node::{Hand, NS, chain, node, start};
 use backstitch_tests::server::{Answer, Server, send, with_json};
 use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection};
 
 use super::incidents::{all, audit, fail, failing, parking};
 
@@ -198,6 +199,40 @@ async fn an_act_that_is_repeated_after_a_crash_is_one_act() {
     assert_eq!((&job["progress"]["done"], &job["progress"]["refused"]), (&json!(2), &json!(0)));
     assert_eq!(audit(&server, "verb=retry&").await.len(), 2, "one act for each");
     assert_eq!(claim(&hand, 2).await.len(), 2);
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_job_of_a_node_that_is_gone_is_gone_on_with_at_once_and_that_of_another_is_not() {
+    let (server, _hand, _) = stuck(1).await;
+    let other = node(server.database(), |_| {}).await;
+    let mut sql = PgConnection::connect(server.database()).await.unwrap();
+    let lives: i32 =
+        sqlx::query_scalar("select max(id) from nodes").fetch_one(&mut sql).await.unwrap();
+    let gone: i32 = sqlx::query_scalar(
+        "insert into nodes (name, seen_at) values ('gone', clock_timestamp() - interval '1 minute') returning id",
+    )
+    .fetch_one(&mut sql)
+    .await
+    .unwrap();
+    let body = json!({"verb": "retry", "incidents": {"workflow": "order"}, "reason": "fixed"});
+    let id = create(&server, &body).await;
+    until(&server, &id, |job| job["state"] == "done").await;
+    // It is as if it were under way in the hands of a node that lives, then of one that does not.
+    let own = "update jobs set node = $1, state = 'running', next_at = '-infinity', ended_at = null, \
+         leased_until = clock_timestamp() + interval '1 hour'";
+    sqlx::query(own).bind(lives).execute(&mut sql).await.unwrap();
+    server.engine.run_once(Chore::WorkJobs).await.unwrap();
+    let left: bool =
+        sqlx::query_scalar("select leased_until is not null from jobs where id = $1::uuid")
+            .bind(&id)
+            .fetch_one(&mut sql)
+            .await
+            .unwrap();
+    assert!(left, "its node lives");
+    sqlx::query(own).bind(gone).execute(&mut sql).await.unwrap();
+    until(&server, &id, |job| job["state"] == "done").await;
+    other.stop().await;
     server.stopped().await;
 }
 
