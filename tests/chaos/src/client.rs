@@ -55,6 +55,13 @@ pub enum Asked {
         /// The signal.
         signal: String,
     },
+    /// That a fact stand.
+    Establish {
+        /// The fact.
+        fact: String,
+        /// What it is about.
+        subject: String,
+    },
     /// An act on a run: the verb.
     Act {
         /// The run.
@@ -228,7 +235,23 @@ impl Api {
     /// # Errors
     /// When that could not be found out.
     pub async fn start(&self, workflow: &str, key: &str) -> anyhow::Result<Uuid> {
-        let body = json!({ "workflow": workflow, "key": key, "input": null });
+        self.start_in_line(workflow, key, None).await
+    }
+
+    /// The same under a serial key, where there is one: it waits for its turn.
+    ///
+    /// # Errors
+    /// When that could not be found out.
+    pub async fn start_in_line(
+        &self,
+        workflow: &str,
+        key: &str,
+        serial_key: Option<&str>,
+    ) -> anyhow::Result<Uuid> {
+        let mut body = json!({ "workflow": workflow, "key": key, "input": null });
+        if let Some(serial_key) = serial_key {
+            body["sequence"] = json!({ "serial_key": serial_key });
+        }
         let until = Instant::now() + Duration::from_secs(60);
         let mut client = self.clone();
         loop {
@@ -272,6 +295,22 @@ impl Api {
         match saw {
             Saw::Unknown(error) => bail!("the signal {signal} to {run}: {error}"),
             _ => Ok(()),
+        }
+    }
+
+    /// Establishes a fact, until that is known.
+    ///
+    /// # Errors
+    /// When that could not be found out.
+    pub async fn establish(&self, fact: &str, subject: &str) -> anyhow::Result<()> {
+        let path = format!("/v1/facts/{subject}/{fact}");
+        let at = now_ms();
+        let saw = self.ask(Method::PUT, &path, None, "", Duration::from_secs(60)).await;
+        let asked = Asked::Establish { fact: fact.to_owned(), subject: subject.to_owned() };
+        self.log.note(at, asked, saw.clone());
+        match saw {
+            Saw::Ok(_) => Ok(()),
+            other => bail!("PUT {path}: {other:?}"),
         }
     }
 

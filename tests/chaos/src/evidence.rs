@@ -67,6 +67,8 @@ pub struct Story {
     pub run: Uuid,
     /// What it is a run of, when that is known.
     pub program: Option<Program>,
+    /// Its serial key, when that is known.
+    pub serial_key: Option<String>,
     /// Somebody cancelled it, or acted on it in another way: it may end otherwise than its program says.
     pub interfered: bool,
     /// As it was shown at last.
@@ -202,6 +204,8 @@ pub struct Knowledge {
     pub interfered: HashSet<Uuid>,
     /// Runs as they were shown when they were first seen to have ended.
     pub ended: HashMap<Uuid, Value>,
+    /// The serial keys that runs were started with, beside those that their programs say.
+    pub serial_keys: HashMap<Uuid, String>,
 }
 
 impl Knowledge {
@@ -271,9 +275,11 @@ async fn story(
     // Its parent may undo it, which is another end than its own.
     let is_child = history.first().is_some_and(|first| !first.body["parent"].is_null());
     let program = view["workflow"].as_str().and_then(|name| knowledge.programs.get(name));
+    let own = || program.and_then(|program| Some(program.sequence.as_ref()?.serial_key.clone()));
     Ok(Story {
         run,
         program: program.cloned(),
+        serial_key: knowledge.serial_keys.get(&run).cloned().or_else(own),
         interfered: is_child || knowledge.interfered.contains(&run),
         view,
         ended: knowledge.ended.get(&run).cloned(),

@@ -20,7 +20,7 @@ pub enum Fault {
     EnginesKilled,
     /// An engine stands still for longer than leases and its own life last, and goes on.
     EngineFrozen,
-    /// All engines are restarted in order, one after the other.
+    /// All engines are restarted in order, one after the other; with another build, where there is one.
     EnginesRestarted,
     /// A worker dies before, between or after one of its effects.
     WorkerKilled,
@@ -32,6 +32,10 @@ pub enum Fault {
     PostgresCrashed,
     /// Connections to PostgreSQL are killed while they commit.
     BackendsKilled,
+    /// The primary dies with its data; a standby takes its place, read-only first, and is promoted.
+    FailedOver,
+    /// The disk of PostgreSQL is full.
+    DiskFull,
     /// PostgreSQL takes no writes, as a server does that is not the first any more.
     ReadOnly,
     /// PostgreSQL has no connection left.
@@ -59,6 +63,8 @@ pub const ALL: &[Fault] = &[
     Fault::PostgresRestarted,
     Fault::PostgresCrashed,
     Fault::BackendsKilled,
+    Fault::FailedOver,
+    Fault::DiskFull,
     Fault::ReadOnly,
     Fault::NoConnections,
     Fault::NotifyLost,
@@ -98,6 +104,8 @@ impl Fault {
             Fault::PostgresRestarted => "PostgreSQL restarted".to_owned(),
             Fault::PostgresCrashed => "PostgreSQL crashed".to_owned(),
             Fault::BackendsKilled => "backends killed in commits".to_owned(),
+            Fault::FailedOver => "failed over to a standby".to_owned(),
+            Fault::DiskFull => "disk full".to_owned(),
             Fault::ReadOnly => "PostgreSQL read-only".to_owned(),
             Fault::NoConnections => "out of connections".to_owned(),
             Fault::NotifyLost => "NOTIFY lost".to_owned(),
@@ -147,10 +155,15 @@ impl Fault {
                 engine.signal("CONT").await?;
             }
             Fault::EnginesRestarted => {
+                let other = field.ground.lock().await.has_other();
                 for engine in &field.engines {
                     let mut engine = engine.lock().await;
                     engine.stop().await;
+                    engine.change_build();
                     engine.start().await?;
+                    if other {
+                        field.timeline.note(format!("{} is of another build", engine.name));
+                    }
                 }
             }
             Fault::WorkerKilled => {
@@ -170,9 +183,20 @@ impl Fault {
                     signal(pid, "CONT").await?;
                 }
             }
-            Fault::PostgresRestarted => field.ground.lock().await.restart_postgres("INT").await?,
-            Fault::PostgresCrashed => field.ground.lock().await.restart_postgres("QUIT").await?,
+            Fault::PostgresRestarted => field.ground.lock().await.server.restart("INT").await?,
+            Fault::PostgresCrashed => field.ground.lock().await.server.restart("QUIT").await?,
             Fault::BackendsKilled => kill_backends(field, chance).await?,
+            Fault::FailedOver => fail_over(field, chance).await?,
+            Fault::DiskFull => {
+                field.ground.lock().await.server.move_to_small_disk().await?;
+                sleep(millis(300, chance)).await;
+                field.ground.lock().await.server.fill_disk().await?;
+                field.timeline.note("the disk is full");
+                sleep(millis(1_500, chance)).await;
+                if field.ground.lock().await.server.make_room().await? {
+                    field.timeline.note("PostgreSQL had died of it");
+                }
+            }
             Fault::ReadOnly => {
                 set(field, "default_transaction_read_only", "on").await?;
                 sleep(millis(1_000, chance)).await;
@@ -201,6 +225,26 @@ impl Fault {
         }
         Ok(())
     }
+}
+
+/// The primary dies; everybody is led to the standby, which takes no writes for a while, and is promoted then.
+async fn fail_over(field: &Field, chance: &mut Chance) -> anyhow::Result<()> {
+    let standby = field.ground.lock().await.server.stand_by().await?;
+    field.timeline.note("a standby has everything that is acknowledged");
+    sleep(Duration::from_millis(500 + chance.below(1_000))).await;
+    field.to_postgres.iter().for_each(|proxy| proxy.set(Way::Cut));
+    let mut ground = field.ground.lock().await;
+    ground.server.die_before(standby).await?;
+    field.timeline.note("the primary is dead, the standby takes no writes");
+    let target = ground.postgres_target()?;
+    for proxy in &field.to_postgres {
+        proxy.lead_to(target.clone());
+        proxy.set(Way::Open);
+    }
+    sleep(Duration::from_millis(500 + chance.below(1_000))).await;
+    ground.server.promote().await?;
+    field.timeline.note("the standby is the primary");
+    Ok(())
 }
 
 async fn block(ways: &[&Proxy], way: Way, span: Duration) {

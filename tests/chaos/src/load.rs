@@ -1,6 +1,6 @@
 //! Clients that start runs and act on them, and hands that work for engines without being trustworthy.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,6 +18,8 @@ use crate::worker::{Job, total};
 
 /// How many clients there are.
 const CLIENTS: u64 = 6;
+/// How many serial keys runs are started under.
+const LINES: u64 = 5;
 /// How many runs may be open at once.
 const MOST_OPEN: usize = 120;
 
@@ -31,6 +33,8 @@ pub struct Load {
     interfered: Mutex<HashSet<Uuid>>,
     /// What clients could not come to an end with.
     given_up: Mutex<Vec<String>>,
+    /// Runs with the serial keys under which they were started.
+    serial_keys: Mutex<HashMap<Uuid, String>>,
     /// How many runs were started.
     pub started: AtomicUsize,
 }
@@ -46,6 +50,7 @@ impl Load {
             open: AtomicUsize::new(0),
             interfered: Mutex::default(),
             given_up: Mutex::default(),
+            serial_keys: Mutex::default(),
             started: AtomicUsize::new(0),
         })
     }
@@ -76,6 +81,12 @@ impl Load {
     #[must_use]
     pub fn interfered(&self) -> HashSet<Uuid> {
         self.interfered.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Runs with the serial keys under which they were started.
+    #[must_use]
+    pub fn serial_keys(&self) -> HashMap<Uuid, String> {
+        self.serial_keys.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What clients could not come to an end with.
@@ -120,6 +131,7 @@ impl Load {
         let run = match chance.below(100) {
             0..6 => self.in_transaction(&program.name, key).await?,
             6..12 => same_key(&api, &program.name, key).await?,
+            12..22 => self.in_line(&api, &program.name, key, chance.below(LINES)).await?,
             _ => api.start(&program.name, key).await?,
         };
         self.started.fetch_add(1, Ordering::Relaxed);
@@ -144,6 +156,21 @@ impl Load {
                 .await?;
         }
         Ok(())
+    }
+
+    /// Starts a run that waits for others with its serial key.
+    async fn in_line(
+        &self,
+        api: &Api,
+        workflow: &str,
+        key: &str,
+        line: u64,
+    ) -> anyhow::Result<Uuid> {
+        let serial_key = format!("line-{line}");
+        let run = api.start_in_line(workflow, key, Some(&serial_key)).await?;
+        let mut all = self.serial_keys.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(run, serial_key);
+        Ok(run)
     }
 
     /// Starts a run in a transaction of its own, as an application does, and waits until it is there.

@@ -27,6 +27,9 @@ struct Common {
     /// The `backstitch` to be tried; the one in this program without it
     #[arg(long, global = true)]
     program: Option<PathBuf>,
+    /// Another build of it: engines go from one to the other and back
+    #[arg(long, global = true)]
+    other: Option<PathBuf>,
     /// From which all that is left to chance follows
     #[arg(long, global = true)]
     seed: Option<u64>,
@@ -133,7 +136,8 @@ async fn harness(cli: Cli) -> anyhow::Result<bool> {
     }
     let mut report = Report::new(&format!("backstitch-chaos {}", args.join(" ")));
     println!("seed {seed}");
-    let ground = Ground::start(common.program.as_deref(), plan::SETTINGS, common.keep).await?;
+    let (program, other) = (common.program.as_deref(), common.other.as_deref());
+    let ground = Ground::start(program, other, plan::SETTINGS, common.keep).await?;
     match tier {
         Tier::Points { shape, point, most } => {
             points::run(&ground, &Choice { shape, point, most, seed }, &mut report).await?;

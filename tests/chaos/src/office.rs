@@ -15,25 +15,26 @@ use crate::program::Program;
 use crate::worker::Script;
 
 /// How long anything here may take.
-const WITHIN: Duration = Duration::from_secs(40);
+pub(crate) const WITHIN: Duration = Duration::from_secs(40);
 
 /// Does all of it, on the database at `database_url`. Answers the runs on which it acted.
 ///
 /// # Errors
 /// When something could not be brought to its end.
 pub async fn work(api: &Api, database_url: &str) -> anyhow::Result<Vec<Uuid>> {
-    let office = Office { api, database_url, runs: Vec::new(), session: Uuid::new_v4() };
-    office.all().await
+    Office::new(api, database_url).all().await
 }
 
-struct Office<'a> {
+/// Somebody who asks for everything.
+pub(crate) struct Office<'a> {
     api: &'a Api,
     database_url: &'a str,
-    runs: Vec<Uuid>,
+    /// The runs on which it acted.
+    pub(crate) runs: Vec<Uuid>,
     session: Uuid,
 }
 
-fn reason() -> Value {
+pub(crate) fn reason() -> Value {
     json!({ "reason": "chaos" })
 }
 
@@ -66,13 +67,19 @@ fn definitions() -> Vec<Value> {
     ]
 }
 
-impl Office<'_> {
+impl<'a> Office<'a> {
+    /// Somebody who asks `api`, and the database at `database_url`.
+    pub(crate) fn new(api: &'a Api, database_url: &'a str) -> Office<'a> {
+        Office { api, database_url, runs: Vec::new(), session: Uuid::new_v4() }
+    }
+
     async fn all(mut self) -> anyhow::Result<Vec<Uuid>> {
         for definition in definitions() {
             let (name, version) = (&definition["name"], &definition["version"]);
             let path = format!("/v1/workflows/{}/versions/{version}", name.as_str().unwrap_or(""));
             self.ask(Method::PUT, &path, Some(&definition)).await?;
         }
+        self.ask(Method::GET, "/readyz", None).await.context("readiness")?;
         self.credentials().await.context("credentials")?;
         self.governed().await.context("a governed queue")?;
         self.paused().await.context("a paused workflow")?;
@@ -88,7 +95,12 @@ impl Office<'_> {
 
     /// Asks until it is known what came of it. That it was done before, or is not there any more, is no error: the
     /// engine may have died after the commit, before the answer was kept.
-    async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+    pub(crate) async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<Value> {
         let key = if method == Method::POST { Uuid::new_v4().to_string() } else { String::new() };
         match self.api.ask(method.clone(), path, body, &key, WITHIN).await {
             Saw::Ok(value) => Ok(value),
@@ -97,14 +109,18 @@ impl Office<'_> {
         }
     }
 
-    async fn start(&mut self, workflow: &str, key: &str) -> anyhow::Result<Uuid> {
+    pub(crate) async fn start(&mut self, workflow: &str, key: &str) -> anyhow::Result<Uuid> {
         let run = self.api.start(workflow, &format!("office-{key}")).await?;
         self.runs.push(run);
         Ok(run)
     }
 
     /// Looks at a document until `is` holds of it.
-    async fn until(&self, path: &str, is: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
+    pub(crate) async fn until(
+        &self,
+        path: &str,
+        is: impl Fn(&Value) -> bool,
+    ) -> anyhow::Result<Value> {
         let until = Instant::now() + WITHIN;
         loop {
             if let Saw::Ok(value) = self.api.once(Method::GET, path, None, "").await
@@ -119,7 +135,7 @@ impl Office<'_> {
         }
     }
 
-    async fn ended(&self, run: Uuid) -> anyhow::Result<Value> {
+    pub(crate) async fn ended(&self, run: Uuid) -> anyhow::Result<Value> {
         self.until(&format!("/v1/runs/{run}"), |run| run["state"] == "ended").await
     }
 

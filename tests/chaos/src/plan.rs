@@ -21,6 +21,8 @@ use crate::load::Load;
 use crate::program::Program;
 use crate::proxy::Way;
 use crate::report::{Report, Spans};
+use crate::schedules::{self, Schedules};
+use crate::server::{base_backup, can_mount};
 use crate::stage::Ground;
 use crate::trial::until_ended;
 use crate::worker::Script;
@@ -61,9 +63,11 @@ pub async fn run(ground: Ground, plan: &Plan, report: &mut Report) -> anyhow::Re
     let poison =
         Program::new("poison").task("kill", &[], Script { kills: true, ..Script::default() });
     let api = field.api();
-    for program in programs.iter().chain([&canary, &poison]) {
+    let tick = schedules::program();
+    for program in programs.iter().chain([&canary, &poison, &tick]) {
         api.register(program).await?;
     }
+    let mut watched = Schedules::begin(&api).await?;
     let tending = field.tend();
     let load = Load::new(&field, &programs);
     let sizes = field.sizes().await;
@@ -73,6 +77,7 @@ pub async fn run(ground: Ground, plan: &Plan, report: &mut Report) -> anyhow::Re
     load.stop();
     heal(&field).await;
     hurt?;
+    watched.end(&api).await?;
     let drained =
         tokio::time::timeout(2 * WITHIN, async { while clients.join_next().await.is_some() {} });
     let mut violations = Vec::new();
@@ -87,9 +92,12 @@ pub async fn run(ground: Ground, plan: &Plan, report: &mut Report) -> anyhow::Re
             what: format!("a client gave up: {why}"),
         });
     }
-    programs.extend([canary, poison]);
+    let (wrong, instants) = watched.check(&api).await?;
+    violations.extend(wrong);
+    programs.extend([canary, poison, tick]);
     let mut knowledge = Knowledge::of(&programs);
     knowledge.interfered = load.interfered();
+    knowledge.serial_keys = load.serial_keys();
     knowledge.interfered.extend(poisoned);
     knowledge.ended = drain(&api, &mut violations).await?;
     leaks(&field, &sizes, &mut violations).await;
@@ -107,6 +115,18 @@ pub async fn run(ground: Ground, plan: &Plan, report: &mut Report) -> anyhow::Re
     let seconds = plan.span.as_secs();
     report.case(&format!("plan --seed {} --seconds {seconds}", plan.seed), &violations, &evidence);
     count(&field, &evidence, report);
+    #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
+    report.count("instant of a schedule", instants as f64);
+    for (mark, what) in [
+        ("PostgreSQL had died of it", "PostgreSQL died of a full disk"),
+        ("the standby is the primary", "standby promoted"),
+        ("is of another build", "engine went to another build"),
+    ] {
+        let marks = evidence.timeline.iter().filter(|seen| seen.what.contains(mark)).count();
+        #[expect(clippy::cast_precision_loss, reason = "a few dozen")]
+        report.count(what, marks as f64);
+    }
+    report.timers("timers due in calm times", &invariants::calm_lateness(&evidence));
     report.say(format!(
         "random plan: {} runs started by {} programs in {seconds} s of faults",
         load.started.load(Ordering::Relaxed),
@@ -140,16 +160,27 @@ async fn hurt(
     report: &mut Report,
 ) -> anyhow::Result<()> {
     let until = Instant::now() + plan.span;
-    let chosen: Vec<Fault> = ALL
+    let mut chosen: Vec<Fault> = ALL
         .iter()
         .copied()
         .filter(|fault| plan.only.as_ref().is_none_or(|only| fault.name().contains(only)))
         .collect();
+    if chosen.contains(&Fault::DiskFull) && !can_mount().await {
+        chosen.retain(|fault| *fault != Fault::DiskFull);
+        report.skip("disk full: this process may not mount a small disk");
+    }
+    if chosen.contains(&Fault::FailedOver) && base_backup().is_none() {
+        chosen.retain(|fault| *fault != Fault::FailedOver);
+        report.skip("failing over to a standby: pg_basebackup is not installed");
+    }
     let mut spans: BTreeMap<String, Spans> = BTreeMap::new();
-    let (mut queue, mut songs) = (Vec::new(), 0);
-    // Every fault comes once before one comes again.
-    while Instant::now() < until && !chosen.is_empty() {
+    let (mut queue, mut songs, mut rounds) = (Vec::new(), 0, 0);
+    // Every fault comes once, however long that takes, and once again before one comes a third time.
+    while (rounds == 0 || (rounds == 1 && !queue.is_empty()) || Instant::now() < until)
+        && !chosen.is_empty()
+    {
         if queue.is_empty() {
+            rounds += 1;
             queue.clone_from(&chosen);
             for place in (1..queue.len()).rev() {
                 let other = usize::try_from(chance.below(place as u64 + 1)).unwrap_or(place);

@@ -99,6 +99,15 @@ pub struct Step {
     pub body: Body,
 }
 
+/// What runs of a workflow wait for before they begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sequence {
+    /// The serial key of all of them.
+    pub serial_key: String,
+    /// A fact that each requires: its name, and what it is about.
+    pub requires: (String, String),
+}
+
 /// A workflow with a known result.
 #[derive(Clone, Debug)]
 pub struct Program {
@@ -106,6 +115,8 @@ pub struct Program {
     pub name: String,
     /// Steps, each after those that it needs.
     pub steps: Vec<Step>,
+    /// What its runs wait for before they begin.
+    pub sequence: Option<Sequence>,
 }
 
 /// How a run must end when nobody interferes.
@@ -125,7 +136,15 @@ impl Program {
     /// A program of this name without steps.
     #[must_use]
     pub fn new(name: &str) -> Program {
-        Program { name: name.to_owned(), steps: Vec::new() }
+        Program { name: name.to_owned(), steps: Vec::new(), sequence: None }
+    }
+
+    /// The same, each run of which waits for the others under `serial_key`, and for `fact` on `subject`.
+    #[must_use]
+    pub fn in_line(mut self, serial_key: &str, fact: &str, subject: &str) -> Program {
+        let requires = (fact.to_owned(), subject.to_owned());
+        self.sequence = Some(Sequence { serial_key: serial_key.to_owned(), requires });
+        self
     }
 
     /// The same with another step after `needs`.
@@ -218,6 +237,12 @@ impl Program {
         let mut definition = json!({ "name": self.name, "version": 1, "steps": steps });
         if let Some(last) = self.steps.last() {
             definition["output"] = json!({ "path": format!("/steps/{}", last.id) });
+        }
+        if let Some(Sequence { serial_key, requires: (fact, on) }) = &self.sequence {
+            definition["sequence"] = json!({
+                "serial_key": { "const": serial_key },
+                "requires": [{ "fact": fact, "on": { "const": on } }],
+            });
         }
         definition
     }

@@ -35,6 +35,7 @@ pub enum Way {
 /// A proxy. Dropped, it takes no new connections.
 pub struct Proxy {
     port: u16,
+    target: Arc<Mutex<Target>>,
     way: watch::Sender<Way>,
     needle: Arc<Mutex<Option<Vec<u8>>>>,
     lost: Arc<Notify>,
@@ -59,19 +60,27 @@ impl Proxy {
         let needle: Arc<Mutex<Option<Vec<u8>>>> = Arc::default();
         let lost = Arc::new(Notify::new());
         let loss = Loss { needle: Arc::clone(&needle), lost: Arc::clone(&lost) };
+        let target = Arc::new(Mutex::new(target));
+        let leads = Arc::clone(&target);
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let _ = client.set_nodelay(true);
-                tokio::spawn(connect(client, target.clone(), seen.clone(), loss.clone()));
+                let target = leads.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                tokio::spawn(connect(client, target, seen.clone(), loss.clone()));
             }
         });
-        Ok(Proxy { port, way, needle, lost, accepting })
+        Ok(Proxy { port, target, way, needle, lost, accepting })
     }
 
     /// Where it listens: `127.0.0.1:PORT`.
     #[must_use]
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// New connections lead there from now on.
+    pub fn lead_to(&self, target: Target) {
+        *self.target.lock().unwrap_or_else(PoisonError::into_inner) = target;
     }
 
     /// Makes the way so from now on.

@@ -40,6 +40,7 @@ pub struct Report {
     recoveries: BTreeMap<String, Spans>,
     lines: Vec<String>,
     vacuous: Vec<String>,
+    skipped: Vec<String>,
 }
 
 impl Report {
@@ -58,6 +59,7 @@ impl Report {
             recoveries: BTreeMap::new(),
             lines: Vec::new(),
             vacuous: Vec::new(),
+            skipped: Vec::new(),
         }
     }
 
@@ -96,6 +98,18 @@ impl Report {
         self.recoveries.entry(fault.to_owned()).or_default().0.extend(spans.0);
     }
 
+    /// How late timers were, in milliseconds.
+    pub fn timers(&mut self, what: &str, late: &[i64]) {
+        let mut spans = Spans::default();
+        let span = |ms: &i64| Duration::from_millis(u64::try_from(*ms).unwrap_or_default());
+        late.iter().for_each(|ms| spans.add(span(ms)));
+        let [median, p99, worst] = [500, 990, 1_000].map(|part| spans.at(part).as_millis());
+        let count = late.len();
+        self.say(format!(
+            "{what}: {count}, late by {median} ms (median), {p99} ms (p99), {worst} ms (worst)"
+        ));
+    }
+
     /// Which crash points were passed by no shape.
     pub fn never_reached(&mut self, reached: usize, never: &[String]) {
         self.lines.push(format!("crash points reached: {reached}, not reached: {}", never.len()));
@@ -107,6 +121,11 @@ impl Report {
     /// A line of its own.
     pub fn say(&mut self, line: impl Into<String>) {
         self.lines.push(line.into());
+    }
+
+    /// Something that this machine cannot show.
+    pub fn skip(&mut self, why: impl Into<String>) {
+        self.skipped.push(why.into());
     }
 
     /// Something that makes the whole run worthless.
@@ -161,6 +180,9 @@ impl Report {
         }
         for case in &self.failed {
             println!("  failed: backstitch-chaos {case}");
+        }
+        for why in &self.skipped {
+            println!("not shown here: {why}");
         }
         for why in &self.vacuous {
             println!("not shown: {why}");

@@ -1,8 +1,8 @@
 //! The shapes of workflow over which every crash point is tried.
 
-use crate::office;
 use crate::program::{Body, Join, OnUnknown, Program};
 use crate::worker::Script;
+use crate::{lines, office};
 
 /// A workflow, and what clients do about it.
 #[derive(Clone, Debug)]
@@ -11,8 +11,19 @@ pub struct Shape {
     pub name: &'static str,
     /// The workflow.
     pub program: Program,
-    /// Clients do everything else that an engine is asked for, too: see `office`.
-    pub office: bool,
+    /// What clients do beside starting it.
+    pub beside: Beside,
+}
+
+/// What clients do beside starting runs of a shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beside {
+    /// Nothing.
+    Nothing,
+    /// Everything else that an engine is asked for: see `office`.
+    Office,
+    /// Everything about serial keys and facts: see `lines`.
+    Lines,
 }
 
 fn adds(adds: i64) -> Script {
@@ -45,7 +56,7 @@ fn fan(name: &str, join: Join, failing: usize) -> Program {
 /// All shapes.
 #[must_use]
 pub fn all() -> Vec<Shape> {
-    let plain = |name, program| Shape { name, program, office: false };
+    let plain = |name, program| Shape { name, program, beside: Beside::Nothing };
     let child = Program::new("inner").task("x", &[], adds(2)).task("y", &["x"], adds(3));
     let sequence = Program::new("sequence")
         .task("a", &[], moves("cash", "goods", 5))
@@ -96,6 +107,7 @@ pub fn all() -> Vec<Shape> {
         plain("undo-unknown", doubt),
         plain("verify", verify),
         plain("undo-child", parent_undo),
-        Shape { name: "office", program: office::program(), office: true },
+        Shape { name: "office", program: office::program(), beside: Beside::Office },
+        Shape { name: "lines", program: lines::program(), beside: Beside::Lines },
     ]
 }

@@ -6,13 +6,14 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use backstitch_engine::local_postgres::{LocalPostgres, StartOptions};
+use anyhow::Context as _;
+use backstitch_engine::local_postgres::LocalPostgres;
 use backstitch_shop::process::Process;
 use tokio::process::Command;
 
 use crate::ledger;
 use crate::proxy::{Proxy, Target};
+use crate::server::Server;
 use crate::worker::Death;
 
 /// Says which role a process of this program plays.
@@ -26,8 +27,10 @@ pub const TUNING: &str = "dead_after=1500ms,beat_every=300ms,park_after=300ms,re
 pub struct Ground {
     dir: PathBuf,
     program: PathBuf,
-    postgres: Option<LocalPostgres>,
-    options: StartOptions,
+    /// Another build of it.
+    other: Option<PathBuf>,
+    /// PostgreSQL.
+    pub server: Server,
     _ledger: Process,
     ledger_url: String,
     next: AtomicU32,
@@ -38,12 +41,13 @@ const TEMPLATE: &str = "template_of_chaos";
 
 impl Ground {
     /// Starts PostgreSQL and the ledger. `program` is the `backstitch` to be tried; this program plays it otherwise.
-    /// With `keep`, logs and data are left behind.
+    /// `other` is another build of it, to and from which engines go. With `keep`, logs and data are left behind.
     ///
     /// # Errors
     /// When one of them does not start.
     pub async fn start(
         program: Option<&Path>,
+        other: Option<&Path>,
         settings: &[(&str, &str)],
         keep: bool,
     ) -> anyhow::Result<Ground> {
@@ -53,10 +57,9 @@ impl Ground {
         let data = std::env::temp_dir().join(format!("backstitch-chaos-pg-{}", std::process::id()));
         let mut all = vec![("fsync".to_owned(), "off".to_owned())];
         all.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        let options = StartOptions { data_dir: Some(data), settings: all };
-        let postgres = LocalPostgres::start(options.clone()).await?;
-        postgres.create_database(TEMPLATE).await?;
-        backstitch_engine::migrate(&postgres.url(TEMPLATE)).await?;
+        let server = Server::start(data, all, keep).await?;
+        server.get()?.create_database(TEMPLATE).await?;
+        backstitch_engine::migrate(&server.get()?.url(TEMPLATE)).await?;
         let mut command = Command::new(&own);
         command.env(ROLE, "ledger").arg(ledger::file_in(&dir));
         let log = dir.join("ledger.log");
@@ -64,8 +67,8 @@ impl Ground {
         Ok(Ground {
             dir,
             program: program.map_or(own, Path::to_owned),
-            postgres: Some(postgres),
-            options,
+            other: other.map(Path::to_owned),
+            server,
             _ledger: process,
             ledger_url: url,
             next: AtomicU32::new(0),
@@ -96,7 +99,7 @@ impl Ground {
     /// # Errors
     /// While it is down.
     pub fn postgres(&self) -> anyhow::Result<&LocalPostgres> {
-        self.postgres.as_ref().context("PostgreSQL is down")
+        self.server.get()
     }
 
     /// Makes a migrated database and answers its name.
@@ -124,16 +127,18 @@ impl Ground {
         Ok(self.postgres()?.drop_database(name).await?)
     }
 
-    /// Kills PostgreSQL with `signal` (`INT`: fast, `QUIT`: immediate) and starts it again.
+    /// Whether engines can go from one build to another.
+    #[must_use]
+    pub fn has_other(&self) -> bool {
+        self.other.is_some()
+    }
+
+    /// Where proxies in front of PostgreSQL lead.
     ///
     /// # Errors
-    /// When it does not come back.
-    pub async fn restart_postgres(&mut self, signal_name: &str) -> anyhow::Result<()> {
-        let Some(postgres) = self.postgres.take() else { bail!("PostgreSQL is down") };
-        signal(postgres.pid(), signal_name).await?;
-        postgres.stop().await;
-        self.postgres = Some(LocalPostgres::start(self.options.clone()).await?);
-        Ok(())
+    /// While it is down.
+    pub fn postgres_target(&self) -> anyhow::Result<Target> {
+        Ok(Target::Unix(self.postgres()?.dir().join(".s.PGSQL.5432")))
     }
 
     /// A proxy in front of PostgreSQL.
@@ -141,7 +146,7 @@ impl Ground {
     /// # Errors
     /// When there is no port.
     pub async fn postgres_proxy(&self) -> anyhow::Result<Proxy> {
-        Proxy::start(Target::Unix(self.postgres()?.dir().join(".s.PGSQL.5432"))).await
+        Proxy::start(self.postgres_target()?).await
     }
 
     /// The URL of a database, through a proxy when there is one.
@@ -166,6 +171,7 @@ impl Ground {
         Ok(Engine {
             name: name.to_owned(),
             program: self.program.clone(),
+            other: self.other.clone(),
             address: format!("127.0.0.1:{port}"),
             database_url: database_url.to_owned(),
             tuning: TUNING.to_owned(),
@@ -187,8 +193,24 @@ impl Ground {
         ledger: &str,
         death: Option<Death>,
     ) -> anyhow::Result<Process> {
+        self.worker_with(name, server, ledger, death, &[]).await
+    }
+
+    /// The same with this in its environment.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn worker_with(
+        &self,
+        name: &str,
+        server: &str,
+        ledger: &str,
+        death: Option<Death>,
+        env: &[(String, String)],
+    ) -> anyhow::Result<Process> {
         let mut command = Command::new(std::env::current_exe()?);
         command.env(ROLE, "worker").args([server, ledger, name]);
+        command.envs(env.iter().map(|(name, value)| (name, value)));
         if let Some(death) = death {
             command.arg(death.to_string());
         }
@@ -199,29 +221,12 @@ impl Ground {
 
 impl Drop for Ground {
     fn drop(&mut self) {
-        let stopping = self.postgres.take();
         if self.keep {
             println!("logs are in {}", self.dir.display());
-            return;
+        } else {
+            // What cannot be removed lies in the directory for temporary files.
+            let _ = std::fs::remove_dir_all(&self.dir);
         }
-        let pid = stopping.as_ref().map_or(0, LocalPostgres::pid).to_string();
-        drop(stopping);
-        let lives = || {
-            let mut kill = std::process::Command::new("kill");
-            kill.args(["-0", &pid])
-                .stderr(Stdio::null())
-                .status()
-                .is_ok_and(|found| found.success())
-        };
-        let until = std::time::Instant::now() + Duration::from_secs(5);
-        while lives() && std::time::Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        // What cannot be removed lies in the directory for temporary files.
-        if let Some(data) = &self.options.data_dir {
-            let _ = std::fs::remove_dir_all(data);
-        }
-        let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
 
@@ -230,6 +235,7 @@ pub struct Engine {
     /// Its name.
     pub name: String,
     program: PathBuf,
+    other: Option<PathBuf>,
     address: String,
     /// Where its database is.
     pub database_url: String,
@@ -267,6 +273,13 @@ impl Engine {
         let (process, _) = Process::start(&self.name, &mut command, &self.log).await?;
         self.process = Some(process);
         Ok(())
+    }
+
+    /// The next time it starts, it is of the other build, if there is one.
+    pub fn change_build(&mut self) {
+        if let Some(other) = &mut self.other {
+            std::mem::swap(other, &mut self.program);
+        }
     }
 
     /// Its process id, while it runs.

@@ -11,11 +11,11 @@ use uuid::Uuid;
 use crate::client::{Api, Log};
 use crate::evidence::{Evidence, Knowledge, Violation, collect};
 use crate::invariants;
-use crate::office;
-use crate::shapes::Shape;
+use crate::shapes::{Beside, Shape};
 use crate::stage::{Engine, Ground};
 use crate::timeline::Timeline;
 use crate::worker::Hands;
+use crate::{lines, office};
 
 /// How long a run may take after the engine is back.
 const DRAIN_WITHIN: Duration = Duration::from_secs(25);
@@ -144,16 +144,22 @@ async fn drive(api: &Api, shape: &Shape, database_url: &str) -> anyhow::Result<D
     api.register(&shape.program).await?;
     let mut done = Done::default();
     let mut runs = Vec::new();
-    if shape.office {
-        done.interfered = office::work(api, database_url).await?;
-        runs.clone_from(&done.interfered);
-    }
+    done.interfered = match shape.beside {
+        Beside::Nothing => Vec::new(),
+        Beside::Office => office::work(api, database_url).await?,
+        Beside::Lines => lines::work(api, database_url).await?,
+    };
+    runs.clone_from(&done.interfered);
     for key in ["one", "two", "two"] {
         let run = api.start(&shape.program.name, key).await?;
         for (signal, adds) in shape.program.signals() {
             api.signal(run, &signal, adds).await?;
         }
         runs.push(run);
+    }
+    if let Some(sequence) = &shape.program.sequence {
+        let (fact, subject) = &sequence.requires;
+        api.establish(fact, subject).await?;
     }
     for run in runs {
         done.ended.push((run, until_ended(api, run, DRAIN_WITHIN).await?));

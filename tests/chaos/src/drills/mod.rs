@@ -1,6 +1,7 @@
 //! Drills: small scenes with a known script, each after one way to go wrong. Without a bug they must be clean and reach
 //! what they are after; with the bug that they are for they must not be.
 
+mod fleet;
 mod nodes;
 mod scene;
 mod single;
@@ -45,6 +46,14 @@ pub enum Drill {
     Culprit,
     /// Many start with one key.
     OneKey,
+    /// Timers while nothing is wrong.
+    Timers,
+    /// Schedules of seconds while engines die.
+    Instants,
+    /// Clocks of engines and workers are wrong by hours, and jump.
+    LyingClocks,
+    /// Engines go one by one from one build to another, and back.
+    Upgrade,
 }
 
 impl Drill {
@@ -64,6 +73,10 @@ impl Drill {
         Drill::Restart,
         Drill::Culprit,
         Drill::OneKey,
+        Drill::Timers,
+        Drill::Instants,
+        Drill::LyingClocks,
+        Drill::Upgrade,
     ];
 
     /// The drill that is to find a bug.
@@ -106,6 +119,10 @@ impl Drill {
             Drill::Restart => single::restart(ground, bug).await,
             Drill::Culprit => single::culprit(ground, bug).await,
             Drill::OneKey => nodes::one_key(ground, bug).await,
+            Drill::Timers => fleet::timers(ground, bug).await,
+            Drill::Instants => fleet::instants(ground, bug).await,
+            Drill::LyingClocks => fleet::lying_clocks(ground, bug).await,
+            Drill::Upgrade => fleet::upgrade(ground, bug).await,
         }
     }
 }
@@ -128,6 +145,10 @@ pub async fn run(ground: &Ground, only: Option<&str>, report: &mut Report) -> an
             report.count(counter, *value);
         }
         crate::evidence_counts::count(&came.evidence, report);
+        came.lines.iter().for_each(|line| report.say(line));
+        if let Some(why) = &came.skipped {
+            report.skip(format!("{drill:?}: {why}"));
+        }
     }
     Ok(())
 }

@@ -61,6 +61,10 @@ pub struct Came {
     pub evidence: Evidence,
     /// What was counted.
     pub counts: Vec<(String, f64)>,
+    /// What else there is to say of it.
+    pub lines: Vec<String>,
+    /// What of it could not be done here, and why.
+    pub skipped: Option<String>,
 }
 
 impl<'a> Scene<'a> {
@@ -198,7 +202,7 @@ impl<'a> Scene<'a> {
             engine.kill().await?;
         }
         self.ground.drop_database(&self.database).await?;
-        Ok(Came { violations, evidence, counts: self.counts })
+        Ok(Came { violations, evidence, counts: self.counts, ..Came::default() })
     }
 }
 

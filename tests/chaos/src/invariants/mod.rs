@@ -2,11 +2,13 @@
 
 mod acks;
 mod effects;
+mod lines;
 mod order;
 mod runs;
 mod time;
 
 use crate::evidence::{Evidence, Violation};
+pub use time::{calm_lateness, lateness};
 
 /// A checker: what of the evidence must never be.
 pub type Checker = fn(&Evidence) -> Vec<Violation>;
@@ -24,6 +26,7 @@ pub const CHECKERS: &[(&str, &str, Checker)] = &[
     ("I9", "every run ends, as its program says, or needs a person", runs::every_run_ends),
     ("I10", "timers fire once and never early", time::timers),
     ("I13", "no more at once than allowed", time::caps),
+    ("I13", "one run at a time moves under a serial key, and none before its facts", lines::turns),
 ];
 
 /// Everything that must never be.

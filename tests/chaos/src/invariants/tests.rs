@@ -325,3 +325,30 @@ fn i13_too_many_at_once_are_seen() {
     let two = [at("leased", "m/0", "forward", 1), at("leased", "m/1", "forward", 1)];
     violates("I13", &of(fan(&two)));
 }
+
+#[test]
+fn i13_two_runs_under_one_serial_key_and_one_before_its_fact_are_seen() {
+    let other_run = Uuid::from_u128(8);
+    let mut one = good();
+    one.serial_key = Some("key".to_owned());
+    let mut other = one.clone();
+    other.run = other_run;
+    other.ledger.iter_mut().for_each(|line| {
+        line.ask.run = other_run;
+        line.n += 100;
+    });
+    let both = |stories| Evidence { stories, keys: of(good()).keys, ..Evidence::default() };
+    let found = |evidence| check(&evidence).iter().any(|one| one.invariant == "I13");
+    assert!(!found(both(vec![one.clone(), other.clone()])), "one after the other");
+    if let Some(first) = other.ledger.first_mut() {
+        first.n = one.ledger[0].n;
+    }
+    violates("I13", &both(vec![one, other]));
+
+    let mut early = good();
+    early.program = early.program.map(|program| program.in_line("key", "made", "thing"));
+    violates("I13", &of(early.clone()));
+    let asked = Asked::Establish { fact: "made".to_owned(), subject: "thing".to_owned() };
+    let call = Call { at: 0, until: 1, asked, saw: Saw::Ok(Value::Null) };
+    assert!(!found(Evidence { calls: vec![call], ..of(early) }), "after its fact");
+}

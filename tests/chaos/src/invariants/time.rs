@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::evidence::{Evidence, Story, Violation};
+use crate::evidence::{Entry, Evidence, Story, Violation};
 use crate::program::Body;
 
 /// I10: a sleep ends once and not before its time, by the engine's clock and by the ledger's.
@@ -33,6 +33,36 @@ pub(super) fn timers(evidence: &Evidence) -> Vec<Violation> {
         found.extend(by_the_ledger(story));
     }
     found
+}
+
+/// How late each sleep ended that ended by itself, in milliseconds by the engine's clock.
+#[must_use]
+pub fn lateness(evidence: &Evidence) -> Vec<i64> {
+    due(evidence).map(|(at, ended)| ended - at).collect()
+}
+
+/// The same of those that were due while no fault was under way, nor had been for two seconds.
+#[must_use]
+pub fn calm_lateness(evidence: &Evidence) -> Vec<i64> {
+    let marks = |end: &'static str| {
+        evidence.timeline.iter().filter(move |mark| mark.what.ends_with(end)).map(|mark| mark.at)
+    };
+    let faults: Vec<(i64, i64)> = marks(" ...").zip(marks(": over")).collect();
+    let calm = |at: i64| faults.iter().all(|(begin, end)| at + 1_000 < *begin || at > end + 2_000);
+    due(evidence).filter(|(at, _)| calm(*at)).map(|(at, ended)| ended - at).collect()
+}
+
+/// When each sleep was due, and when it ended.
+fn due(evidence: &Evidence) -> impl Iterator<Item = (i64, i64)> {
+    evidence.stories.iter().flat_map(|story| {
+        story.history.iter().filter(|entry| entry.name == "sleep_began").filter_map(|began| {
+            let until = began.instant("until")?;
+            let ends = |entry: &&Entry| {
+                entry.name == "succeeded" && entry.step() == began.step() && entry.seq > began.seq
+            };
+            Some((until, story.history.iter().find(ends)?.at))
+        })
+    })
 }
 
 /// Between the effect before a sleep and the one after it lies at least its time, whatever the engine's clock says.
