@@ -20,6 +20,7 @@ pub const MUST: &[&str] = &[
     "late result",
     "call without an answer",
     "effect asked for twice",
+    "instant of a schedule",
 ];
 
 /// Counts what the evidence shows.

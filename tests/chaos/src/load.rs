@@ -19,7 +19,7 @@ use crate::worker::{Job, total};
 /// How many clients there are.
 const CLIENTS: u64 = 6;
 /// How many serial keys runs are started under.
-const LINES: u64 = 5;
+const LINES: u64 = 12;
 /// How many runs may be open at once.
 const MOST_OPEN: usize = 120;
 

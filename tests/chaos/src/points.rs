@@ -14,6 +14,9 @@ use crate::trial::{self, Came, Setup};
 /// How many trials go on at once; each waits most of the time.
 const AT_ONCE: usize = 8;
 
+/// How many of the slowest recoveries are named.
+const SLOWEST: usize = 3;
+
 /// Points of which every passage is tried: the records of a run, from the first to the last.
 const EVERY_PASSAGE: &[&str] = &["batch.before", "batch.after"];
 
@@ -85,7 +88,7 @@ pub async fn run(ground: &Ground, choice: &Choice, report: &mut Report) -> anyho
             (shape.name, point, passage, trial::run(ground, shape, &setup).await)
         })
         .buffer_unordered(AT_ONCE);
-    let mut spans = Spans::default();
+    let (mut spans, mut slowest) = (Spans::default(), Vec::new());
     while let Some((shape, point, passage, came)) = results.next().await {
         let name = format!("points --shape {shape} --point {point}  (passage {passage})");
         let Came { reached, violations, evidence, recovery } = came?;
@@ -93,11 +96,16 @@ pub async fn run(ground: &Ground, choice: &Choice, report: &mut Report) -> anyho
         if reached {
             report.count("engine died at a crash point", 1.0);
             spans.add(recovery.unwrap_or_default());
+            slowest.push((recovery.unwrap_or_default(), name));
         } else {
             report.count("crash point not passed again", 1.0);
         }
     }
     report.recovery("engine dies at a crash point", spans);
+    slowest.sort_by(|one, other| other.cmp(one));
+    for (span, name) in slowest.iter().take(SLOWEST) {
+        report.say(format!("slow to recover: {:.1} s: {name}", span.as_secs_f64()));
+    }
     Ok(())
 }
 

@@ -73,17 +73,17 @@ impl Schedules {
         Ok(Schedules { all, until: i64::MAX })
     }
 
-    /// Waits until they have caught up, and pauses them.
+    /// Waits until they have caught up, and pauses them: what waits in a queue then goes on waiting.
     ///
     /// # Errors
     /// When that cannot be done.
     pub async fn end(&mut self, api: &Api) -> anyhow::Result<()> {
-        let (now, until) = (now_ms(), Instant::now() + WITHIN);
+        let until = Instant::now() + WITHIN;
         while Instant::now() < until {
             let mut behind = false;
             for watched in &self.all {
                 let newest = starts(api, watched).await?.last_key_value().map_or(0, |(at, _)| *at);
-                behind |= newest < now;
+                behind |= newest < now_ms() - watched.every - SLACK / 2;
             }
             if !behind {
                 break;

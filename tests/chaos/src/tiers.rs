@@ -9,9 +9,9 @@ use crate::points::{self, Choice};
 use crate::report::Report;
 use crate::stage::Ground;
 
-/// How many crash points the short tier tries, and for how long it hurts at random.
-const SHORT_POINTS: usize = 96;
-const SHORT_PLAN: Duration = Duration::from_secs(60);
+/// How many crash points the short tier tries, and for how long it hurts at random, at least: until each fault has come.
+const SHORT_POINTS: usize = 64;
+const SHORT_PLAN: Duration = Duration::from_secs(30);
 /// How long one random plan of the long tier lasts; then another begins, on a new database.
 const LONG_PLAN: Duration = Duration::from_secs(180);
 
