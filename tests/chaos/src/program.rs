@@ -230,6 +230,17 @@ impl Program {
         }
     }
 
+    /// Whether some fan-out here is content before all its items have ended: one that was lost to a fault by then, and
+    /// may have happened, is given up, and the run is done in part.
+    #[must_use]
+    pub fn may_leave_items(&self) -> bool {
+        self.steps.iter().any(|step| match &step.body {
+            Body::Map { join, .. } => !join.waits_for_all(),
+            Body::Child(program) => program.may_leave_items(),
+            _ => false,
+        })
+    }
+
     /// The definition, as the engine takes it.
     #[must_use]
     pub fn definition(&self) -> Value {

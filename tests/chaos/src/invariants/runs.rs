@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::evidence::{Evidence, Story, Violation};
-use crate::program::Expected;
+use crate::program::{Expected, Program};
 
 /// I1: between two ends something must have opened the run anew; after the last nothing but late results comes; and
 /// what was shown as its end is still its end.
@@ -117,7 +117,7 @@ pub(super) fn every_run_ends(evidence: &Evidence) -> Vec<Violation> {
         let needs_a_person = story.view["conditions"]
             .as_array()
             .is_some_and(|all| all.iter().any(|condition| condition["type"] == "IncidentOpen"));
-        let expected = story.program.as_ref().map(crate::program::Program::expected);
+        let expected = story.program.as_ref().map(Program::expected);
         if story.state() != "ended" {
             let poison = matches!(expected, Some(Expected::Poison));
             if !(needs_a_person && (poison || story.interfered)) {
@@ -130,7 +130,8 @@ pub(super) fn every_run_ends(evidence: &Evidence) -> Vec<Violation> {
         let outcome = story.outcome();
         let right = match &expected {
             Expected::Done(Some(value)) => {
-                outcome == "succeeded"
+                let in_part = story.program.as_ref().is_some_and(Program::may_leave_items);
+                (outcome == "succeeded" || (in_part && outcome == "partially_completed"))
                     && story.view["output"].to_string().contains("\"v\"")
                     && crate::worker::total(&story.view["output"]) == *value
             }

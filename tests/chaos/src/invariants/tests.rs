@@ -8,6 +8,7 @@ use crate::client::{Asked, Call, Saw};
 use crate::evidence::{Entry, Evidence, Story};
 use crate::ledger::{Ask, Came, Line, Op};
 use crate::program::{Body, Join, Program};
+use crate::timeline::Mark;
 use crate::worker::Script;
 
 const RUN: Uuid = Uuid::from_u128(7);
@@ -301,6 +302,14 @@ fn i9_a_run_that_hangs_or_ends_otherwise_is_seen() {
     let mut undone = good();
     undone.view["outcome"] = json!("compensated");
     violates("I9", &of(undone));
+    let mut in_part = good();
+    in_part.view["outcome"] = json!("partially_completed");
+    violates("I9", &of(in_part.clone()));
+    // Items of a fan-out that is content with one may be left in doubt.
+    let any = Body::Map { items: vec![adds(1); 2], join: Join::Any, at_once: 2 };
+    let beside = Program::new("w").task("a", &[], adds(1)).step("m", &["a"], any);
+    in_part.program = Some(beside.task("b", &["a"], adds(2)));
+    assert!(!check(&of(in_part)).iter().any(|one| one.invariant == "I9"));
 }
 
 #[test]
@@ -318,6 +327,22 @@ fn i10_a_timer_that_is_early_is_seen() {
         ),
     );
     violates("I10", &of(clock));
+}
+
+#[test]
+fn the_lateness_of_timers_is_measured_apart_from_faults() {
+    let sleep = json!({ "sleep_began": { "step": "nap", "until": 2_000 } });
+    let filling = json!({ "leased": { "step": "b" } });
+    let mut late = good();
+    late.history =
+        history(&[sleep, filling.clone(), filling, at("succeeded", "nap", "forward", 0)]);
+    let mut evidence = of(late);
+    assert_eq!(super::lateness(&evidence), [1_000]);
+    assert_eq!(super::calm_lateness(&evidence), [1_000]);
+    let mark = |at, what: &str| Mark { at, what: what.to_owned() };
+    evidence.timeline = vec![mark(0, "cut ..."), mark(500, "... cut: over")];
+    assert_eq!(super::calm_lateness(&evidence), Vec::<i64>::new());
+    assert_eq!(super::lateness(&evidence), [1_000]);
 }
 
 #[test]
