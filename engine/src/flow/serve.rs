@@ -34,7 +34,7 @@ const KEYS: i32 = 200;
 /// So often that many, in one hand-out.
 const PAGES: u32 = 10;
 /// A permit that nothing was leased by lapses after this.
-const LAPSE: Span = Span::secs(10);
+pub(super) const LAPSE: Span = Span::secs(10);
 /// Looks for permits are no closer to each other than this.
 const BREATH: Duration = Duration::from_millis(2);
 /// When time alone brings a permit, it is not looked for earlier than this.

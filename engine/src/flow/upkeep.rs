@@ -4,9 +4,11 @@ use backstitch_saga::{Span, Time};
 use sqlx::postgres::PgConnection;
 
 use super::breaker::Breaker;
+use super::serve::LAPSE;
 use super::{Governed, Queue};
 use crate::Error;
 use crate::crash::commit;
+use crate::loops::millis;
 use crate::node::Node;
 use crate::store::flow_upkeep::{self, Plain};
 use crate::store::queues;
@@ -30,7 +32,11 @@ pub(crate) async fn keep(node: &Node) -> Result<usize, Error> {
     let Some(governed) = node.flow.governed() else { return Ok(0) };
     let now = node.clock.now();
     commit!("fair_keys_forget", flow_upkeep::forget_full(&mut connection, now).await)?;
-    let lapsed = commit!("permits_lapse", flow_upkeep::lapse(&mut connection, now).await)?;
+    let dead_after = millis(node.options.tuning.dead_after);
+    let lapsed = commit!(
+        "permits_lapse",
+        flow_upkeep::lapse(&mut connection, now, now.after(LAPSE), dead_after).await
+    )?;
     let lapsed = usize::try_from(lapsed).unwrap_or_default();
     node.counters.permits_lapsed.add(lapsed);
     let over = compare(node, &mut connection, now).await?;

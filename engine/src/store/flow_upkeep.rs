@@ -23,13 +23,25 @@ pub(crate) async fn take_back(
     Ok(())
 }
 
-/// Takes back permits by which nothing was leased in time, because their node is gone. Answers how many.
-pub(crate) async fn lapse(connection: &mut PgConnection, now: Time) -> Result<u64, sqlx::Error> {
-    let done =
-        sqlx::query("-- permits_lapse\ndelete from permits where look_at < $1 and not leased")
-            .bind(Moment(now))
-            .execute(connection)
-            .await?;
+/// Takes back permits by which nothing was leased in time, or whose node is gone. Answers how many. All that lapse do so
+/// before `all_until`, which keeps it to few rows.
+pub(crate) async fn lapse(
+    connection: &mut PgConnection,
+    now: Time,
+    all_until: Time,
+    dead_after_ms: i64,
+) -> Result<u64, sqlx::Error> {
+    let done = sqlx::query(
+        "-- permits_lapse\n\
+         delete from permits p where look_at <= $2 and not leased and (look_at < $1 \
+         or not exists (select 1 from nodes n where n.id = p.node and n.stopped_at is null \
+         and n.seen_at >= clock_timestamp() - $3 * interval '1 millisecond'))",
+    )
+    .bind(Moment(now))
+    .bind(Moment(all_until))
+    .bind(dead_after_ms)
+    .execute(connection)
+    .await?;
     Ok(done.rows_affected())
 }
 

@@ -397,6 +397,29 @@ async fn a_task_whose_permit_is_gone_is_not_leased() {
 }
 
 #[tokio::test]
+async fn a_permit_of_a_node_that_is_gone_keeps_nobody_waiting() {
+    let url = database().await;
+    let policy = QueuePolicy { concurrency: Some(1), ..QueuePolicy::default() };
+    let nodes = governed(&url, 1, &policy).await;
+    let run = starts(&nodes[0], 1).await[0];
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    // What a node leaves behind that dies between a permit and the lease.
+    let given = sqlx::query(
+        "with gone as (insert into nodes (name, stopped_at) values ('gone', clock_timestamp()) returning id) \
+         insert into permits (run_id, step, action, attempt, id, namespace, queue, fair_key, node, given_at, look_at) \
+         select r.run_id, r.step, r.action, r.attempt, gen_random_uuid(), r.namespace, r.queue, '', g.id, \
+         clock_timestamp(), clock_timestamp() + interval '10 seconds' from ready r, gone g",
+    )
+    .execute(&mut connection)
+    .await
+    .unwrap();
+    assert_eq!(given.rows_affected(), 1);
+    let (hand, began) = (Hand::new(&nodes[0]), Instant::now());
+    assert_eq!(hand.one().await.run, run);
+    assert!(began.elapsed() < Duration::from_secs(6), "it waited until the permit had lapsed");
+}
+
+#[tokio::test]
 async fn tasks_that_waited_before_the_policy_are_governed_and_after_it_free() {
     let engine = node(&database().await, |_| {}).await;
     engine.register(NS, &chain("one", &["a"])).await.unwrap();
