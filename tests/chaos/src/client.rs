@@ -303,14 +303,15 @@ impl Api {
     /// # Errors
     /// When that could not be found out.
     pub async fn establish(&self, fact: &str, subject: &str) -> anyhow::Result<()> {
-        let path = format!("/v1/facts/{subject}/{fact}");
-        let at = now_ms();
-        let saw = self.ask(Method::PUT, &path, None, "", Duration::from_secs(60)).await;
+        let path = format!("/v1/facts/{subject}/{fact}/establish");
+        let body = json!({ "reason": "chaos" });
+        let (at, key) = (now_ms(), Uuid::new_v4().to_string());
+        let saw = self.ask(Method::POST, &path, Some(&body), &key, Duration::from_secs(60)).await;
         let asked = Asked::Establish { fact: fact.to_owned(), subject: subject.to_owned() };
         self.log.note(at, asked, saw.clone());
         match saw {
             Saw::Ok(_) => Ok(()),
-            other => bail!("PUT {path}: {other:?}"),
+            other => bail!("POST {path}: {other:?}"),
         }
     }
 

@@ -134,7 +134,8 @@ impl Lines<'_> {
         for run in [skips, comes] {
             self.office.ended(run).await?;
         }
-        self.office.ask(Method::DELETE, "/v1/facts/late/lines.late", None).await.map(drop)
+        let withdraw = "/v1/facts/late/lines.late/withdraw";
+        self.office.ask(Method::POST, withdraw, Some(&reason())).await.map(drop)
     }
 
     async fn act(&self, run: Uuid, verb: &str) -> anyhow::Result<()> {
