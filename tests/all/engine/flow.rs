@@ -416,7 +416,7 @@ async fn a_permit_of_a_node_that_is_gone_keeps_nobody_waiting() {
     assert_eq!(given.rows_affected(), 1);
     let (hand, began) = (Hand::new(&nodes[0]), Instant::now());
     assert_eq!(hand.one().await.run, run);
-    assert!(began.elapsed() < Duration::from_secs(6), "it waited until the permit had lapsed");
+    assert!(began.elapsed() < Duration::from_secs(9), "it waited until the permit had lapsed");
 }
 
 #[tokio::test]
