@@ -18,16 +18,6 @@ pub(crate) async fn check(
     command: &Command,
 ) -> Result<(), Error> {
     can_be_kept(command, node.options.payload_limit)?;
-    can_be_read(node, namespace, run, command).await
-}
-
-/// Refuses a command with an input that the step's handler could not read.
-pub(crate) async fn can_be_read(
-    node: &Arc<Node>,
-    namespace: &str,
-    run: RunId,
-    command: &Command,
-) -> Result<(), Error> {
     let (step, input) = match command {
         Command::Retry { step: Some(step), input: Some(input), .. } => (step.clone(), input),
         Command::Rerun { from, input: Some(input), .. } => (StepPath::step(from.clone()), input),
@@ -40,8 +30,7 @@ pub(crate) async fn can_be_read(
     }
 }
 
-/// Refuses a command with a document that could not be kept.
-pub(crate) fn can_be_kept(command: &Command, limit: usize) -> Result<(), Error> {
+fn can_be_kept(command: &Command, limit: usize) -> Result<(), Error> {
     match command {
         Command::Retry { input, .. } | Command::Rerun { input, .. } => {
             check_payload("/input", input.as_ref(), limit)

@@ -10,6 +10,7 @@ use super::{line, view};
 use crate::crash::commit;
 use crate::node::Node;
 use crate::store::{acts, incidents as table};
+use crate::tasks::check_payload;
 use crate::{Engine, Error, edits};
 
 /// Incidents about what a run requires of others.
@@ -62,6 +63,16 @@ impl IncidentAct {
             IncidentAct::Compensate { .. } => "compensate",
             IncidentAct::Cancel => "cancel",
             IncidentAct::Abandon => "kill",
+        }
+    }
+
+    /// Refuses a document that could not be kept, whatever became of the incident.
+    fn check(&self, limit: usize) -> Result<(), Error> {
+        match self {
+            IncidentAct::Retry { input } => check_payload("/input", input.as_ref(), limit),
+            IncidentAct::Skip { output } => check_payload("/output", output.as_ref(), limit),
+            IncidentAct::Resolve { output, .. } => check_payload("/output", Some(output), limit),
+            _ => Ok(()),
         }
     }
 
@@ -163,14 +174,13 @@ pub(crate) async fn act(
     what: IncidentAct,
     by: By,
 ) -> Result<(), Error> {
+    what.check(node.options.payload_limit)?;
     let line = line(node, namespace, id).await?;
-    let command = what.clone().command(&line.kind, line.step.as_ref(), by.clone())?;
-    // Refused whatever became of the incident.
-    edits::can_be_kept(&command, node.options.payload_limit)?;
     if line.state == IncidentState::Resolved {
         return if was_done(node, &line, &what, &by).await? { Ok(()) } else { Err(resolved(id)) };
     }
-    edits::can_be_read(node, namespace, id.run, &command).await?;
+    let command = what.clone().command(&line.kind, line.step.as_ref(), by.clone())?;
+    edits::check(node, namespace, id.run, &command).await?;
     match node.ask(namespace, id.run, command).await {
         Ok(_) => Ok(()),
         // Somebody was faster; it may have been this act, sent twice.
