@@ -23,6 +23,16 @@ pub const MUST: &[&str] = &[
     "instant of a schedule",
 ];
 
+/// What engines count themselves, and the names of their metrics.
+pub const BY_ENGINES: &[(&str, &str)] = &[
+    ("lease lost", "backstitch_lease_losses_total"),
+    ("late result", "backstitch_late_results_total"),
+    ("journal key lost to another node", "backstitch_conflicts_total"),
+    ("batch retried one by one", "backstitch_retried_one_by_one_total"),
+    ("commit unknown", "backstitch_unknown_commits_total"),
+    ("run of a dead node taken over", "backstitch_takeovers_total"),
+];
+
 /// Counts what the evidence shows.
 pub fn count(evidence: &Evidence, report: &mut Report) {
     for call in &evidence.calls {

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::client::Api;
 use crate::evidence::{Evidence, Knowledge, Violation, collect};
+use crate::evidence_counts::{self, BY_ENGINES};
 use crate::faults::{ALL, Fault};
 use crate::field::Field;
 use crate::generate;
@@ -279,20 +280,14 @@ async fn leaks(field: &Field, before: &[(u64, usize)], violations: &mut Vec<Viol
 
 /// What was reached, by the engines' numbers and by the histories.
 fn count(field: &Field, evidence: &Evidence, report: &mut Report) {
-    let metrics = [
-        ("lease lost", "backstitch_lease_losses_total"),
-        ("late result", "backstitch_late_results_total"),
-        ("journal key lost to another node", "backstitch_conflicts_total"),
-        ("batch retried one by one", "backstitch_retried_one_by_one_total"),
-        ("commit unknown", "backstitch_unknown_commits_total"),
-        ("run of a dead node taken over", "backstitch_takeovers_total"),
+    let further = [
         ("run parked", "backstitch_runs_parked_total"),
         ("snapshot written", "backstitch_snapshots_total"),
         ("task spilled", "backstitch_spilled_total"),
         ("task born claimed", "backstitch_born_claimed_total"),
     ];
-    for (name, metric) in metrics {
+    for (name, metric) in BY_ENGINES.iter().chain(&further) {
         report.count(name, field.counted(metric));
     }
-    crate::evidence_counts::count(evidence, report);
+    evidence_counts::count(evidence, report);
 }

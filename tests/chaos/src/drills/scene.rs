@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::client::{Api, Log, Saw};
 use crate::evidence::{Evidence, Knowledge, Violation, collect};
+use crate::evidence_counts::BY_ENGINES;
 use crate::invariants;
 use crate::program::Program;
 use crate::proxy::Proxy;
@@ -20,16 +21,6 @@ use crate::worker::Hands;
 
 /// How long the runs of a drill may take to end once workers work.
 const DRAIN_WITHIN: Duration = Duration::from_secs(12);
-
-/// The numbers of engines that drills are after.
-const COUNTED: &[(&str, &str)] = &[
-    ("lease lost", "backstitch_lease_losses_total"),
-    ("late result", "backstitch_late_results_total"),
-    ("journal key lost to another node", "backstitch_conflicts_total"),
-    ("batch retried one by one", "backstitch_retried_one_by_one_total"),
-    ("commit unknown", "backstitch_unknown_commits_total"),
-    ("run of a dead node taken over", "backstitch_takeovers_total"),
-];
 
 /// A few engines on a database of their own.
 pub(super) struct Scene<'a> {
@@ -154,7 +145,7 @@ impl<'a> Scene<'a> {
 
     async fn count_numbers(&mut self, engine: usize) {
         for (name, value) in self.at(engine).metrics().await {
-            if let Some((told, _)) = COUNTED.iter().find(|(_, metric)| *metric == name) {
+            if let Some((told, _)) = BY_ENGINES.iter().find(|(_, metric)| *metric == name) {
                 self.counts.push(((*told).to_owned(), value));
             }
         }
