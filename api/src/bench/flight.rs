@@ -21,6 +21,8 @@ const LAND_WITHIN: Duration = Duration::from_secs(60);
 /// Runs under way, and those that have ended.
 pub(super) struct Flight {
     places: Semaphore,
+    /// Held by the connection that collects places for its next request; the others wait behind it.
+    collecting: tokio::sync::Mutex<()>,
     size: usize,
     /// Between the start request and the end. `None`: the end was heard of before the start was answered.
     under_way: Mutex<HashMap<RunId, Option<Instant>>>,
@@ -40,6 +42,7 @@ impl Flight {
     pub(super) fn new(size: usize, nodes: usize) -> Arc<Flight> {
         Arc::new(Flight {
             places: Semaphore::new(size),
+            collecting: tokio::sync::Mutex::default(),
             size,
             under_way: Mutex::default(),
             times: Mutex::default(),
@@ -147,6 +150,7 @@ impl Flight {
         watch_ends: bool,
     ) -> anyhow::Result<u64> {
         loop {
+            let collecting = self.collecting.lock().await;
             let mut places = self.places.acquire().await?;
             // Ends come in batches; those of one batch are to share a request.
             tokio::task::yield_now().await;
@@ -157,6 +161,7 @@ impl Flight {
                 places.merge(place);
                 count += 1;
             }
+            drop(collecting);
             if self.stopping.load(Ordering::Relaxed) {
                 return Ok(starter.busy);
             }

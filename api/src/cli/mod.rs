@@ -116,7 +116,12 @@ pub(crate) use remote::parse_profile;
 /// Runs the program: reads the command line, does what it says, and says how it went.
 pub fn main() -> ExitCode {
     let matches = program().get_matches();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    // The handlers of the bench wait for nothing: more threads would only hand its worker's tasks to each other.
+    let mut runtime = match matches.subcommand_name() {
+        Some("bench-worker") => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("backstitch: the runtime does not start: {error}");
