@@ -7,6 +7,9 @@ use std::time::Instant;
 use backstitch_saga::{RunId, Time};
 use uuid::{ContextV7, Uuid};
 
+/// By how much the two clocks may go apart between two settings, in milliseconds: a thousandth of a second's beat.
+const DRIFT: i64 = 1;
+
 /// The database's clock: a monotonic clock of this process and a measured offset. It never goes backwards.
 #[derive(Debug)]
 pub(crate) struct Clock {
@@ -34,19 +37,24 @@ impl Clock {
         i64::try_from(millis).unwrap_or(i64::MAX)
     }
 
-    /// Sets the clock: the database answered `shown` to a question asked at `asked` and answered just now. The answer
-    /// is taken as given just now, so that this clock is never ahead and timers are never early. A slow answer says
-    /// little and changes nothing once the clock is set.
+    /// Sets the clock: the database answered `shown` to a question asked at `asked` and answered just now. Taken as given
+    /// just now, the answer makes a clock that is never ahead, but behind by as long as the answer took to come. So the
+    /// latest setting stays while it may be true: a clock that is now more behind and now less makes short what lies
+    /// between. A slow answer says little and changes nothing once the clock is set.
     pub(crate) fn set(&self, shown: Time, asked: Instant) {
         let now = Instant::now();
         let trip = now.saturating_duration_since(asked);
-        if self.offset.load(Ordering::Relaxed) != 0 && trip.as_millis() > 200 {
+        let before = self.offset.load(Ordering::Relaxed);
+        if before != 0 && trip.as_millis() > 200 {
             return;
         }
         #[cfg(feature = "planted-bugs")]
         let shown = crate::planted::shown(shown);
-        let measured = shown.0 - self.elapsed(now);
-        self.offset.store(measured, Ordering::Relaxed);
+        let (least, most) = (shown.0 - self.elapsed(now), shown.0 - self.elapsed(asked));
+        // The two clocks may go apart by a little between two answers.
+        let kept = before - DRIFT;
+        let offset = if (least..=most).contains(&kept) { kept } else { least };
+        self.offset.store(offset, Ordering::Relaxed);
     }
 
     /// Now, by the database's clock.
@@ -74,6 +82,8 @@ impl Clock {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -86,6 +96,17 @@ mod tests {
         assert!(clock.now() >= first);
         clock.set(Time(2_000_000), Instant::now());
         assert!(clock.now().0 >= 2_000_000);
+    }
+
+    #[test]
+    fn an_answer_that_was_long_on_its_way_does_not_set_the_clock_back() {
+        let clock = Clock::new();
+        clock.set(Time(1_000_000), Instant::now());
+        let (asked, shown) = (Instant::now(), clock.now());
+        std::thread::sleep(Duration::from_millis(50));
+        clock.set(shown, asked);
+        let passed = i64::try_from(asked.elapsed().as_millis()).unwrap();
+        assert!(clock.now().0 - shown.0 >= passed - 2, "{:?} after {passed} ms", clock.now());
     }
 
     #[test]
