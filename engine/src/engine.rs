@@ -10,7 +10,7 @@ use backstitch_saga::protocol::{
 };
 use backstitch_saga::{Command, Graph, Reply, RunId};
 use sqlx::postgres::PgPool;
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
@@ -105,7 +105,6 @@ impl Engine {
             roster: crate::workers::Roster::default(),
             swept: crate::sweep::Place::default(),
             shards: doors,
-            turns: Semaphore::new(tuning.writers.max(1)),
             closing: AtomicBool::new(false),
             hungry: Notify::new(),
             asked: Notify::new(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use backstitch_saga::{Command, Reply, Run, RunId, TaskKey};
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::clock::Clock;
 use crate::counters::Counters;
@@ -35,8 +35,6 @@ pub(crate) struct Node {
     pub(crate) roster: crate::workers::Roster,
     pub(crate) swept: crate::sweep::Place,
     pub(crate) shards: Vec<ShardDoor>,
-    /// A shard writes when it has one of these.
-    pub(crate) turns: Semaphore,
     /// It takes nothing new.
     pub(crate) closing: AtomicBool,
     /// Rings when a worker waits for more than this node knows of.

@@ -47,12 +47,12 @@ fn host_name() -> String {
 /// The inner workings of a node, with defaults that suit nearly everybody. Tests change them.
 #[derive(Clone, Debug)]
 pub struct Tuning {
-    /// How many committers share the runs; each has one connection.
+    /// How many committers share the runs; each writes on a connection of its own.
     pub shards: usize,
-    /// How many of them may be writing at a moment: the others decide meanwhile, and what they write is the larger.
-    pub writers: usize,
     /// The most runs of one batch.
     pub batch_runs: usize,
+    /// How many commands make a batch worth being written beside another one, instead of growing until that is done.
+    pub batch_beside: usize,
     /// The most commands of one batch.
     pub batch_commands: usize,
     /// The most bytes of documents that come in with one batch, roughly.
@@ -97,9 +97,9 @@ impl Default for Tuning {
     fn default() -> Tuning {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Tuning {
-            shards: cores.min(2),
-            writers: (cores / 2).clamp(1, 2),
+            shards: (cores / 2).clamp(1, 2),
             batch_runs: 256,
+            batch_beside: 64,
             batch_commands: 1_024,
             batch_bytes: 8 * 1024 * 1024,
             readers: 8,
@@ -152,6 +152,7 @@ impl Tuning {
             "cache_weight" => self.cache_weight = number()?,
             "first_snapshot" => self.first_snapshot = number()?,
             "hint_limit" => self.hint_limit = count()?,
+            "batch_beside" => self.batch_beside = count()?,
             "shards" => self.shards = count()?,
             _ => return Err(format!("there is nothing called {name} to be tuned")),
         }

@@ -20,6 +20,9 @@ pub const NS: &str = "test";
 /// When it does not start.
 pub async fn node(url: &str, change: impl FnOnce(&mut Options)) -> Engine {
     let mut options = Options::new(url);
+    // What a busy node on a large machine does, with few runs and on a small one.
+    options.tuning.shards = 2;
+    options.tuning.batch_beside = 2;
     change(&mut options);
     Engine::start(options).await.expect("a node")
 }

@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Instant;
 
 use backstitch_saga::{RunId, planted};
 use sqlx::Connection;
@@ -10,29 +9,78 @@ use sqlx::Connection;
 use super::decide::{Decided, Desk};
 use super::envelope::{Answered, Envelope, Order};
 use super::index::{self, Changes};
+use super::writer::Writer;
 use super::{Shard, envelope::StartKey};
 use crate::crash::{commit, crash_point};
 use crate::store::batch::Batch;
-use crate::store::{Trouble, journal, keys};
+use crate::store::{Trouble, keys};
 use crate::{Error, StartedRun};
 
+/// A batch that is being written.
+pub(super) struct Flight {
+    decided: Vec<Decided>,
+    /// Of each of its runs.
+    changes: HashMap<RunId, Changes>,
+    /// Commands for its runs.
+    pub(super) waiting: Vec<Envelope>,
+    /// Starts whose key another start of this batch has.
+    followers: Vec<Envelope>,
+}
+
+/// What became of a batch.
+pub(super) struct Landed {
+    writer: Writer,
+    batch: Batch,
+    /// The runs whose record stands now; `None` means all.
+    written: Result<Option<HashSet<RunId>>, Trouble>,
+}
+
+impl Flight {
+    pub(super) fn has(&self, run: RunId) -> bool {
+        self.changes.contains_key(&run)
+    }
+
+    /// Others took this node for gone: it is in charge of nothing any more.
+    pub(super) fn disown(&mut self) {
+        self.decided.iter_mut().for_each(|one| one.cached.indexed.node = None);
+        let states = self.changes.values_mut().filter_map(|changes| changes.state.as_mut());
+        states.for_each(|state| state.node = None);
+    }
+}
+
 impl Shard {
-    /// Commits what was decided, and answers. Answers the starts that were refused by their key.
-    pub(super) async fn commit(&mut self, mut decided: Vec<Decided>) -> Vec<Envelope> {
-        if decided.is_empty() {
-            return Vec::new();
-        }
+    /// Sends what was decided to the database. `followers`: starts whose key another start of this batch has.
+    pub(super) async fn take_off(&mut self, mut decided: Vec<Decided>, followers: Vec<Envelope>) {
         // One order over all nodes, so that two batches cannot wait for each other.
         decided.sort_unstable_by_key(|one| one.cached.run.id());
-        let (batch, mut changes) = self.build(&mut decided);
+        let (batch, changes) = self.build(&mut decided);
+        if decided.is_empty() {
+            return self.answer_keys(followers).await;
+        }
         #[cfg(feature = "planted-bugs")]
         crate::planted::reply_early(&mut decided);
-        match self.write(&batch).await {
+        let mut writer = self.writers.pop().unwrap_or_else(|| Writer::new(Arc::clone(&self.node)));
+        let flight = Flight { decided, changes, waiting: Vec::new(), followers };
+        self.flights.insert(batch.id(), flight);
+        self.writing.spawn(async move {
+            let written = writer.write(&batch).await;
+            Landed { writer, batch, written }
+        });
+        // Now it is sent.
+        tokio::task::yield_now().await;
+    }
+
+    /// A batch is written, or not: answers.
+    pub(super) async fn land(&mut self, landed: Landed) {
+        let Landed { writer, batch, written } = landed;
+        self.writers.push(writer);
+        let Some(flight) = self.flights.remove(&batch.id()) else { return };
+        let Flight { decided, mut changes, waiting, mut followers } = flight;
+        match written {
             Ok(won) => {
                 self.node.counters.batches.one();
                 #[cfg(feature = "planted-bugs")]
                 crate::planted::enqueue_later(&self.node, batch);
-                let mut lost_keys = Vec::new();
                 for one in decided {
                     let changes = changes.remove(&one.cached.run.id());
                     match changes.filter(|_| {
@@ -45,20 +93,20 @@ impl Shard {
                                 .into_iter()
                                 .for_each(|(e, result)| self.conclude(e, result));
                         }
-                        None => lost_keys.extend(self.lost(one)),
+                        None => followers.extend(self.lost(one)),
                     }
                 }
                 crash_point!("batch.answered");
                 self.write_fences().await;
                 crash_point!("batch.fenced");
                 self.announce();
-                lost_keys
             }
-            Err(trouble) => {
-                self.not_written(decided, &trouble);
-                Vec::new()
-            }
+            Err(trouble) => self.not_written(decided, &trouble),
         }
+        // Behind what is decided again, and so in the order in which they came.
+        self.backlog.extend(waiting);
+        self.answer_keys(followers).await;
+        self.node.counters.cached.set(self.cache.len());
     }
 
     fn build(&mut self, decided: &mut Vec<Decided>) -> (Batch, HashMap<RunId, Changes>) {
@@ -92,70 +140,6 @@ impl Shard {
             batch.key(&key.key, run, &key.input_digest);
         }
         (batch, all)
-    }
-
-    /// Writes a batch. Answers the runs whose record stands now; `None` means all.
-    async fn write(&mut self, batch: &Batch) -> Result<Option<HashSet<RunId>>, Trouble> {
-        let limit = self.node.options.tuning.statement_limit;
-        let node = Arc::clone(&self.node);
-        let weeks = &node.database.weeks;
-        let connection = self.connection().await?;
-        // Waiting makes a batch larger; one that is full gains nothing by it.
-        let full = batch.records() >= node.options.tuning.batch_runs;
-        let turn = if full { None } else { node.turns.acquire().await.ok() };
-        let written = tokio::time::timeout(limit, batch.write(connection, weeks));
-        let written = match commit!("batch", written.await) {
-            Ok(written) => written,
-            Err(_) => Err(Trouble::Unknown(format!("no answer within {} s", limit.as_secs()))),
-        };
-        drop(turn);
-        match written {
-            Ok(count) if count == batch.records() => Ok(None),
-            Ok(_) => {
-                #[cfg(feature = "planted-bugs")]
-                crate::store::planted::stray_rows(connection, &batch.updates).await;
-                self.find_written(batch).await.map(Some)
-            }
-            Err(Trouble::Unknown(error)) if planted!("unknown-is-failure") => {
-                self.connection = None;
-                Err(Trouble::Data(error))
-            }
-            Err(Trouble::Unknown(error)) => {
-                tracing::warn!(error, "the answer to a commit was lost; looking for its records");
-                self.node.counters.unknown_commits.one();
-                self.connection = None;
-                self.find_written(batch).await.map(Some)
-            }
-            Err(trouble) => Err(trouble),
-        }
-    }
-
-    /// Looks up which records of a batch stand in the journal. One that comes to stand later, because its statement
-    /// still runs somewhere, is met by the next record of its run.
-    async fn find_written(&mut self, batch: &Batch) -> Result<HashSet<RunId>, Trouble> {
-        let until = Instant::now() + self.node.options.tuning.resolve_for;
-        let (runs, seqs) = batch.places();
-        loop {
-            let found = match self.connection().await {
-                Ok(connection) => journal::written_by(connection, batch.id(), runs, seqs)
-                    .await
-                    .map_err(Trouble::from),
-                Err(trouble) => Err(trouble),
-            };
-            match found {
-                Ok(found) => return Ok(found.into_iter().collect()),
-                Err(trouble) if Instant::now() > until => {
-                    return Err(Trouble::Unknown(format!(
-                        "whether a batch was written could not be found out: {}",
-                        trouble.message()
-                    )));
-                }
-                Err(_) => {
-                    self.connection = None;
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-                }
-            }
-        }
     }
 
     /// A record met one that was there already. Its run is loaded anew and decided again; starts with a key may have
@@ -279,8 +263,11 @@ impl Shard {
                 *due = cached.run.next_due();
                 cached.charge_of(node) && !cached.run.in_flight()
             }
-            None => true,
+            None => !self.is_under_way(*run),
         });
+        if parking.is_empty() {
+            return;
+        }
         let runs: Vec<_> = parking.iter().map(|(run, _)| run.0).collect();
         let wakes: Vec<_> = parking.iter().map(|(_, due)| *due).collect();
         let parked = match self.connection().await {
@@ -307,11 +294,14 @@ impl Shard {
         }
     }
 
-    /// Closes the connection in order.
+    /// Closes the connections in order.
     pub(super) async fn close(mut self) {
         if let Some(connection) = self.connection.take() {
             // It is of no use any more whatever the answer.
             let _ = connection.close().await;
+        }
+        for writer in self.writers.drain(..) {
+            writer.close().await;
         }
     }
 }

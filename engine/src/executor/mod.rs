@@ -1,7 +1,8 @@
 //! The executor: takes what is there, decides it, commits it in one statement, answers.
 //!
-//! A shard owns the runs whose id falls to it, with their timers. While one batch commits the next collects; there is
-//! no flush timer. What the rules say is not known here, only that a record follows from a command.
+//! A shard owns the runs whose id falls to it, with their timers. While one batch is being written the next collects,
+//! and goes off beside it once it is large; there is no flush timer. What the rules say is not known here, only that a
+//! record follows from a command.
 
 pub(crate) mod cache;
 mod commit;
@@ -12,9 +13,10 @@ pub(crate) mod index;
 pub(crate) mod load;
 mod settle;
 mod timers;
+mod writer;
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -24,19 +26,25 @@ use backstitch_saga::{Refusal, RunId, Time, planted};
 use futures::FutureExt;
 use sqlx::postgres::PgConnection;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinError, JoinSet};
+use uuid::Uuid;
 
 use crate::handover::{Grant, Hint};
 use crate::node::{Message, Node};
 use crate::store::Trouble;
 use crate::{Error, store};
 use cache::{Cache, CachedRun};
+use commit::{Flight, Landed};
 use decide::{Decided, Desk};
 use envelope::{Envelope, Order};
 use fence::Fences;
 use timers::Timers;
+use writer::Writer;
 
 /// How often a command is decided again before its caller is told to ask later.
 const TRIES: u16 = 100;
+/// How many batches of a shard may be written at once: one waits for the disk while the other is executed.
+const WRITERS: usize = 2;
 /// When our own command failed, it is tried again after this long.
 const OWN_RETRY: Duration = Duration::from_secs(1);
 /// When it met a defect, or a record that this node cannot read.
@@ -50,7 +58,13 @@ pub(crate) struct Shard {
     backlog: VecDeque<Envelope>,
     cache: Cache,
     timers: Timers,
+    /// For everything but batches.
     connection: Option<PgConnection>,
+    /// Those that are not writing.
+    writers: Vec<Writer>,
+    /// Batches that are being written, by their id. A run is in one of them at most, and commands for it wait there.
+    flights: HashMap<Uuid, Flight>,
+    writing: JoinSet<Landed>,
     /// Runs in nobody's hands that are to be parked, with the time at which they must be looked at again.
     parking: Vec<(RunId, Option<Time>)>,
     drains: Vec<oneshot::Sender<()>>,
@@ -68,6 +82,7 @@ impl Shard {
     ) -> Shard {
         let share = node.options.tuning.cache_weight / node.shards.len().max(1) as u64;
         Shard {
+            writers: writers(&node),
             node,
             inbox,
             depth,
@@ -75,6 +90,8 @@ impl Shard {
             cache: Cache::new(share),
             timers: Timers::default(),
             connection: None,
+            flights: HashMap::new(),
+            writing: JoinSet::new(),
             parking: Vec::new(),
             drains: Vec::new(),
             offers: Vec::new(),
@@ -92,6 +109,9 @@ impl Shard {
             );
             self.node.counters.bugs.one();
             self.connection = None;
+            self.writing = JoinSet::new();
+            self.flights.clear();
+            self.writers = writers(&self.node);
             self.timers = Timers::default();
             self.cache = Cache::new(self.cache.limit());
             self.parking.clear();
@@ -104,18 +124,25 @@ impl Shard {
     }
 
     async fn work(&mut self) {
+        let mut open = true;
         loop {
-            if self.backlog.is_empty() {
+            if self.backlog.is_empty() && self.flights.is_empty() {
                 self.drains.drain(..).for_each(|drained| {
                     // Whoever asked may have given up.
                     let _ = drained.send(());
                 });
+                if !open {
+                    return;
+                }
+            }
+            if !self.may_decide() {
                 let due = self.timers.next().map(|at| self.node.clock.instant(at));
                 let due = due.unwrap_or_else(|| Instant::now() + Duration::from_secs(3_600));
                 tokio::select! {
-                    message = self.inbox.recv() => match message {
+                    Some(landed) = self.writing.join_next() => self.landed(landed).await,
+                    message = self.inbox.recv(), if open => match message {
                         Some(message) => self.receive(message),
-                        None => return,
+                        None => open = false,
                     },
                     () = tokio::time::sleep_until(due.into()) => {}
                 }
@@ -126,23 +153,59 @@ impl Shard {
             while let Ok(message) = self.inbox.try_recv() {
                 self.receive(message);
             }
+            while let Some(landed) = self.writing.try_join_next() {
+                self.landed(landed).await;
+            }
             self.collect_due();
-            let batch = self.take();
-            if !batch.is_empty() {
+            if self.may_decide() {
+                let batch = self.take();
                 self.round(batch).await;
             }
             self.let_go().await;
         }
     }
 
+    /// Whether a batch is to be decided now. One always may; a second beside it is worth its own transaction only if it
+    /// is large.
+    fn may_decide(&self) -> bool {
+        let waiting = self.backlog.len();
+        match self.flights.is_empty() {
+            true => waiting > 0,
+            false => !self.writers.is_empty() && waiting >= self.node.options.tuning.batch_beside,
+        }
+    }
+
+    /// Whether a record of a run is being written.
+    fn is_under_way(&self, run: RunId) -> bool {
+        self.flights.values().any(|flight| flight.has(run))
+    }
+
+    /// Puts a command where it waits: behind the batch that has its run, or for the next one.
+    fn wait(&mut self, envelope: Envelope) {
+        match self.flights.values_mut().find(|flight| flight.has(envelope.run)) {
+            Some(flight) => flight.waiting.push(envelope),
+            None => self.backlog.push_back(envelope),
+        }
+    }
+
+    async fn landed(&mut self, landed: Result<Landed, JoinError>) {
+        match landed {
+            Ok(landed) => self.land(landed).await,
+            Err(defect) => resume_unwind(defect.into_panic()),
+        }
+    }
+
     fn receive(&mut self, message: Message) {
         match message {
-            Message::Work(envelopes) => self.backlog.extend(envelopes),
+            Message::Work(envelopes) => envelopes.into_iter().for_each(|one| self.wait(one)),
             Message::Read { run, seq, read } => {
                 let cached = self.cache.get(run).filter(|cached| cached.run.seq() >= seq);
                 read(cached.map(|cached| &cached.run));
             }
-            Message::Disown => self.cache.for_each(|cached| cached.indexed.node = None),
+            Message::Disown => {
+                self.cache.for_each(|cached| cached.indexed.node = None);
+                self.flights.values_mut().for_each(Flight::disown);
+            }
             Message::Drain(done) => self.drains.push(done),
         }
     }
@@ -153,12 +216,12 @@ impl Shard {
         let park_after = self.node.options.tuning.park_after;
         while let Some(run) = self.timers.pop(now) {
             let Some(cached) = self.cache.get(run) else {
-                self.backlog.push_back(Envelope::own(run, Order::Tick { adopted: false }));
+                self.wait(Envelope::own(run, Order::Tick { adopted: false }));
                 continue;
             };
             let due = cached.run.next_due();
             if due.is_some_and(|due| due <= now) {
-                self.backlog.push_back(Envelope::own(run, Order::Tick { adopted: false }));
+                self.wait(Envelope::own(run, Order::Tick { adopted: false }));
             } else if !cached.run.in_flight() && cached.moved_at.after(park_after.into()) <= now {
                 if cached.charge_of(self.node.id) {
                     self.parking.push((run, due));
@@ -172,7 +235,8 @@ impl Shard {
 
     /// The next batch: everything that waits, up to the limits; or one command that must go alone.
     fn take(&mut self) -> Vec<Envelope> {
-        let tuning = &self.node.options.tuning;
+        let node = Arc::clone(&self.node);
+        let tuning = &node.options.tuning;
         let (mut batch, mut runs, mut bytes) = (Vec::new(), HashSet::new(), 0);
         while let Some(next) = self.backlog.front() {
             let full = batch.len() >= tuning.batch_commands
@@ -182,6 +246,10 @@ impl Shard {
                 break;
             }
             let Some(mut envelope) = self.backlog.pop_front() else { break };
+            if self.is_under_way(envelope.run) {
+                self.wait(envelope);
+                continue;
+            }
             if envelope.counted {
                 envelope.counted = false;
                 self.depth.fetch_sub(1, Ordering::Relaxed);
@@ -205,16 +273,19 @@ impl Shard {
         let desk = Desk::of(&node);
         let mut batch = Vec::with_capacity(works.len());
         let mut quiet = Vec::new();
-        for (run, envelopes) in works {
+        for (run, mut envelopes) in works {
             let cached = match self.take_run(run) {
                 Some(cached) => cached,
-                None => match envelopes.first().map(|envelope| &envelope.order) {
-                    Some(Order::Start(order)) => CachedRun::new(run, order, desk.at),
-                    _ => {
-                        self.unknown(envelopes);
-                        continue;
+                None => {
+                    let start = |one: &Envelope| matches!(one.order, Order::Start(_));
+                    let begins = envelopes.iter().position(start).unwrap_or(envelopes.len());
+                    // What comes before a run's start finds no run.
+                    self.unknown(envelopes.drain(..begins));
+                    match envelopes.first().map(|envelope| &envelope.order) {
+                        Some(Order::Start(order)) => CachedRun::new(run, order, desk.at),
+                        _ => continue,
                     }
-                },
+                }
             };
             match desk.decide(cached, envelopes) {
                 Ok(decided) if decided.record.events.is_empty() => quiet.push(decided),
@@ -226,8 +297,7 @@ impl Shard {
             }
         }
         let batch = self.own_fences(batch).await;
-        let lost_keys = self.commit(batch).await;
-        self.answer_keys(followers.into_iter().chain(lost_keys).collect()).await;
+        self.take_off(batch, followers).await;
         self.answer_quiet(quiet, &fresh).await;
         self.node.counters.cached.set(self.cache.len());
     }
@@ -242,7 +312,7 @@ impl Shard {
     }
 
     /// Commands for runs that do not exist.
-    fn unknown(&mut self, envelopes: Vec<Envelope>) {
+    fn unknown(&self, envelopes: impl Iterator<Item = Envelope>) {
         for mut envelope in envelopes {
             envelope.answer(Err(Error::unknown_run(envelope.run)));
             if let Order::HandOut { grant, .. } = &envelope.order {
@@ -369,6 +439,10 @@ impl Shard {
         }
         self.connection.as_mut().ok_or_else(|| Trouble::Failed("no connection".to_owned()))
     }
+}
+
+fn writers(node: &Arc<Node>) -> Vec<Writer> {
+    std::iter::repeat_with(|| Writer::new(Arc::clone(node))).take(WRITERS).collect()
 }
 
 type Works = Vec<(RunId, Vec<Envelope>)>;

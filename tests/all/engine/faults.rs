@@ -10,6 +10,7 @@ use backstitch_tests::node::{Hand, NS, chain, fan, metric, node, report, start};
 use backstitch_tests::postgres::{database, server};
 use backstitch_tests::proxy::{Loss, Proxy};
 use sqlx::{Connection, PgConnection};
+use uuid::Uuid;
 
 async fn sound(engine: &Engine) {
     assert_eq!(engine.doctor(false).await.unwrap().differences, Vec::<String>::new());
@@ -54,6 +55,30 @@ async fn a_lost_answer_to_a_commit_is_found_in_the_journal() {
             view.steps.iter().all(|step| step.deliveries == 1),
             "a lost answer moved nothing twice"
         );
+    }
+    sound(&engine).await;
+}
+
+#[tokio::test]
+async fn what_was_decided_on_a_start_that_was_lost_is_decided_again_after_it() {
+    let (proxy, engine) = behind_proxy().await;
+    engine.register(NS, &chain("two", &["a", "b"])).await.unwrap();
+    for round in 0..5 {
+        let run = RunId(Uuid::now_v7());
+        proxy.lose(Loss::Statement(b"needle".to_vec()));
+        let starting = engine.start_run_as(NS, run, start("two", r#""needle""#));
+        let cancelling = async {
+            // The start is on its way, and nobody knows yet that it is lost.
+            while proxy.is_armed() {
+                tokio::time::sleep(Duration::from_micros(100)).await;
+            }
+            let by = backstitch_saga::By { actor: "test".into(), reason: "no".to_owned() };
+            engine.command(NS, run, Command::Cancel { by }).await
+        };
+        let (started, cancelled) = tokio::join!(starting, cancelling);
+        assert!(started.unwrap().created, "{round}");
+        cancelled.unwrap();
+        assert_eq!(outcome(&engine, run).await, Some(Outcome::Cancelled), "{round}");
     }
     sound(&engine).await;
 }

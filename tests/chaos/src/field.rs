@@ -63,7 +63,10 @@ impl Field {
             let proxy = ground.postgres_proxy().await?;
             let url = ground.url(&database, Some(&proxy))?;
             let mut engine = ground.engine(&format!("engine-{number}"), &url)?;
-            engine.tuning.push_str(",first_snapshot=40,cache_weight=40000");
+            let shards = 1 + number % 2;
+            engine
+                .tuning
+                .push_str(&format!(",first_snapshot=40,cache_weight=40000,shards={shards}"));
             if let Some(bug) = bug {
                 engine.env.push(("BACKSTITCH_BUG".to_owned(), bug.to_owned()));
             }

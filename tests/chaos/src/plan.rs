@@ -37,7 +37,7 @@ const MEMORY: u64 = 200_000;
 const FILES: usize = 40;
 
 /// Settings of PostgreSQL: few enough connections to be used up.
-pub const SETTINGS: &[(&str, &str)] = &[("max_connections", "80")];
+pub const SETTINGS: &[(&str, &str)] = &[("max_connections", "100")];
 
 /// What is planned.
 #[derive(Clone, Debug)]

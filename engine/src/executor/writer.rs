@@ -1,0 +1,108 @@
+//! Writes the batches of a shard on a connection of its own, and finds out what became of one whose answer was lost.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use backstitch_saga::{RunId, planted};
+use sqlx::Connection;
+use sqlx::postgres::PgConnection;
+
+use crate::crash::commit;
+use crate::node::Node;
+use crate::store::batch::Batch;
+use crate::store::{Trouble, journal};
+
+/// How long to wait before the fate of a batch is looked for again.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// What writes batches, one after the other.
+pub(super) struct Writer {
+    node: Arc<Node>,
+    connection: Option<PgConnection>,
+}
+
+impl Writer {
+    pub(super) fn new(node: Arc<Node>) -> Writer {
+        Writer { node, connection: None }
+    }
+
+    async fn connection(&mut self) -> Result<&mut PgConnection, Trouble> {
+        if self.connection.is_none() {
+            self.connection = Some(self.node.database.writer().await?);
+        }
+        self.connection.as_mut().ok_or_else(|| Trouble::Failed("no connection".to_owned()))
+    }
+
+    /// Writes a batch. Answers the runs whose record stands now; `None` means all.
+    pub(super) async fn write(&mut self, batch: &Batch) -> Result<Option<HashSet<RunId>>, Trouble> {
+        let limit = self.node.options.tuning.statement_limit;
+        let node = Arc::clone(&self.node);
+        let connection = self.connection().await?;
+        let written = tokio::time::timeout(limit, batch.write(connection, &node.database.weeks));
+        let written = match commit!("batch", written.await) {
+            Ok(written) => written,
+            Err(_) => Err(Trouble::Unknown(format!("no answer within {} s", limit.as_secs()))),
+        };
+        match written {
+            Ok(count) if count == batch.records() => Ok(None),
+            Ok(_) => {
+                #[cfg(feature = "planted-bugs")]
+                crate::store::planted::stray_rows(connection, &batch.updates).await;
+                self.find(batch).await.map(Some)
+            }
+            Err(Trouble::Unknown(error)) if planted!("unknown-is-failure") => {
+                self.connection = None;
+                Err(Trouble::Data(error))
+            }
+            Err(Trouble::Unknown(error)) => {
+                tracing::warn!(error, "the answer to a commit was lost; looking for its records");
+                self.node.counters.unknown_commits.one();
+                self.connection = None;
+                self.find(batch).await.map(Some)
+            }
+            Err(trouble) => {
+                if matches!(trouble, Trouble::Failed(_)) {
+                    self.connection = None;
+                }
+                Err(trouble)
+            }
+        }
+    }
+
+    /// Looks up which records of a batch stand in the journal. One that comes to stand later, because its statement
+    /// still runs somewhere, is met by the next record of its run.
+    async fn find(&mut self, batch: &Batch) -> Result<HashSet<RunId>, Trouble> {
+        let until = Instant::now() + self.node.options.tuning.resolve_for;
+        let (runs, seqs) = batch.places();
+        loop {
+            let found = match self.connection().await {
+                Ok(connection) => journal::written_by(connection, batch.id(), runs, seqs)
+                    .await
+                    .map_err(Trouble::from),
+                Err(trouble) => Err(trouble),
+            };
+            match found {
+                Ok(found) => return Ok(found.into_iter().collect()),
+                Err(trouble) if Instant::now() > until => {
+                    return Err(Trouble::Unknown(format!(
+                        "whether a batch was written could not be found out: {}",
+                        trouble.message()
+                    )));
+                }
+                Err(_) => {
+                    self.connection = None;
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+            }
+        }
+    }
+
+    /// Closes the connection in order.
+    pub(super) async fn close(self) {
+        if let Some(connection) = self.connection {
+            // It is of no use any more whatever the answer.
+            let _ = connection.close().await;
+        }
+    }
+}
