@@ -47,7 +47,8 @@ fn host_name() -> String {
 /// The inner workings of a node, with defaults that suit nearly everybody. Tests change them.
 #[derive(Clone, Debug)]
 pub struct Tuning {
-    /// How many committers share the runs; each writes on a connection of its own.
+    /// How many committers share the runs; each has a connection, and one for each of the two batches that it may write at
+    /// once.
     pub shards: usize,
     /// The most runs of one batch.
     pub batch_runs: usize,

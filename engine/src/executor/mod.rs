@@ -44,7 +44,7 @@ use writer::Writer;
 /// How often a command is decided again before its caller is told to ask later.
 const TRIES: u16 = 100;
 /// How many batches of a shard may be written at once: one waits for the disk while the other is executed.
-const WRITERS: usize = 2;
+const FLIGHTS: usize = 2;
 /// When our own command failed, it is tried again after this long.
 const OWN_RETRY: Duration = Duration::from_secs(1);
 /// When it met a defect, or a record that this node cannot read.
@@ -60,7 +60,7 @@ pub(crate) struct Shard {
     timers: Timers,
     /// For everything but batches.
     connection: Option<PgConnection>,
-    /// Those that are not writing.
+    /// Those that wrote and have nothing to write now.
     writers: Vec<Writer>,
     /// Batches that are being written, by their id. A run is in one of them at most, and commands for it wait there.
     flights: HashMap<Uuid, Flight>,
@@ -82,7 +82,6 @@ impl Shard {
     ) -> Shard {
         let share = node.options.tuning.cache_weight / node.shards.len().max(1) as u64;
         Shard {
-            writers: writers(&node),
             node,
             inbox,
             depth,
@@ -90,6 +89,7 @@ impl Shard {
             cache: Cache::new(share),
             timers: Timers::default(),
             connection: None,
+            writers: Vec::new(),
             flights: HashMap::new(),
             writing: JoinSet::new(),
             parking: Vec::new(),
@@ -111,7 +111,7 @@ impl Shard {
             self.connection = None;
             self.writing = JoinSet::new();
             self.flights.clear();
-            self.writers = writers(&self.node);
+            self.writers.clear();
             self.timers = Timers::default();
             self.cache = Cache::new(self.cache.limit());
             self.parking.clear();
@@ -171,7 +171,9 @@ impl Shard {
         let waiting = self.backlog.len();
         match self.flights.is_empty() {
             true => waiting > 0,
-            false => !self.writers.is_empty() && waiting >= self.node.options.tuning.batch_beside,
+            false => {
+                self.flights.len() < FLIGHTS && waiting >= self.node.options.tuning.batch_beside
+            }
         }
     }
 
@@ -434,15 +436,8 @@ impl Shard {
     }
 
     async fn connection(&mut self) -> Result<&mut PgConnection, Trouble> {
-        if self.connection.is_none() {
-            self.connection = Some(self.node.database.writer().await?);
-        }
-        self.connection.as_mut().ok_or_else(|| Trouble::Failed("no connection".to_owned()))
+        self.node.database.kept(&mut self.connection).await
     }
-}
-
-fn writers(node: &Arc<Node>) -> Vec<Writer> {
-    std::iter::repeat_with(|| Writer::new(Arc::clone(node))).take(WRITERS).collect()
 }
 
 type Works = Vec<(RunId, Vec<Envelope>)>;

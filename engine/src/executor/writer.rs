@@ -28,10 +28,7 @@ impl Writer {
     }
 
     async fn connection(&mut self) -> Result<&mut PgConnection, Trouble> {
-        if self.connection.is_none() {
-            self.connection = Some(self.node.database.writer().await?);
-        }
-        self.connection.as_mut().ok_or_else(|| Trouble::Failed("no connection".to_owned()))
+        self.node.database.kept(&mut self.connection).await
     }
 
     /// Writes a batch. Answers the runs whose record stands now; `None` means all.

@@ -160,6 +160,17 @@ impl Database {
             Err(_) => Err(Trouble::Failed("cannot connect within 10 s".to_owned())),
         }
     }
+
+    /// The connection that a committer keeps, or a new one for it to keep.
+    pub(crate) async fn kept<'a>(
+        &self,
+        connection: &'a mut Option<PgConnection>,
+    ) -> Result<&'a mut PgConnection, Trouble> {
+        match connection {
+            Some(connection) => Ok(connection),
+            none @ None => Ok(none.insert(self.writer().await?)),
+        }
+    }
 }
 
 pub(crate) fn connect_options(url: &str) -> Result<PgConnectOptions, Error> {

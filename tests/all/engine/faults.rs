@@ -84,6 +84,21 @@ async fn what_was_decided_on_a_start_that_was_lost_is_decided_again_after_it() {
 }
 
 #[tokio::test]
+async fn what_comes_before_a_start_finds_no_run_and_does_not_refuse_it() {
+    let engine = node(&database().await, |_| {}).await;
+    engine.register(NS, &chain("two", &["a", "b"])).await.unwrap();
+    engine.start_run(NS, start("two", "1")).await.unwrap();
+    let run = RunId(Uuid::now_v7());
+    let by = backstitch_saga::By { actor: "test".into(), reason: "no".to_owned() };
+    let (cancelled, started) = tokio::join!(
+        engine.command(NS, run, Command::Cancel { by }),
+        engine.start_run_as(NS, run, start("two", "2")),
+    );
+    assert!(matches!(cancelled, Err(Error::NotFound { .. })), "{cancelled:?}");
+    assert!(started.unwrap().created);
+}
+
+#[tokio::test]
 async fn only_the_culprit_pays_for_what_the_database_refuses() {
     let url = database().await;
     let engine = node(&url, |options| options.tuning.shards = 1).await;
