@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
@@ -133,6 +133,23 @@ impl<'a> Office<'a> {
             }
             sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// Waits until the database holds no row of a run in a table of the engine.
+    pub(crate) async fn until_none(&self, table: &str, run: Uuid) -> anyhow::Result<()> {
+        let until = Instant::now() + WITHIN;
+        let rows = format!("select count(*) from public.{table} where run_id = $1");
+        let mut sql = PgConnection::connect(self.database_url).await?;
+        while sqlx::query_scalar::<_, i64>(sqlx::AssertSqlSafe(rows.clone()))
+            .bind(run)
+            .fetch_one(&mut sql)
+            .await?
+            > 0
+        {
+            ensure!(Instant::now() < until, "rows of {run} stay in {table}");
+            sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
     }
 
     pub(crate) async fn ended(&self, run: Uuid) -> anyhow::Result<Value> {
