@@ -7,7 +7,7 @@ use sqlx::{Connection, SqlSafeStr};
 use crate::Error;
 
 /// All migrations in order.
-const ALL: [(i64, &str, &str); 11] = [
+const ALL: [(i64, &str, &str); 12] = [
     (1, "journal and indexes", include_str!("../../../migrations/0001_journal_and_indexes.sql")),
     (2, "lighter writes", include_str!("../../../migrations/0002_lighter_writes.sql")),
     (3, "schedules", include_str!("../../../migrations/0003_schedules.sql")),
@@ -19,6 +19,11 @@ const ALL: [(i64, &str, &str); 11] = [
     (9, "workers", include_str!("../../../migrations/0009_workers.sql")),
     (10, "sequence again", include_str!("../../../migrations/0010_sequence_again.sql")),
     (11, "acts on facts", include_str!("../../../migrations/0011_acts_on_facts.sql")),
+    (
+        12,
+        "journal not vacuumed for inserts",
+        include_str!("../../../migrations/0012_journal_not_vacuumed_for_inserts.sql"),
+    ),
 ];
 
 /// Runs the migrations that are missing, under an advisory lock.

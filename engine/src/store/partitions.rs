@@ -12,7 +12,7 @@ use super::{Trouble, nodes};
 
 /// The tables that are partitioned by run, with the settings of their partitions.
 const TABLES: [(&str, &str, &str); 4] = [
-    ("journal", "run_id", ""),
+    ("journal", "run_id", " with (autovacuum_vacuum_insert_threshold = -1)"),
     ("snapshots", "run_id", ""),
     ("runs", "id", " with (fillfactor = 50)"),
     ("incidents", "run_id", ""),
