@@ -138,24 +138,29 @@ pub(crate) async fn run(options: BenchOptions) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Each repetition goes through all there is to measure, so that an hour in which the machine is slow is slow for all.
 async fn all(ground: &mut Ground, options: &BenchOptions) -> anyhow::Result<Vec<Figures>> {
-    let mut measured = Vec::new();
-    for workload in &options.workloads {
-        for variant in workload.variants(options) {
-            let mut repetitions = Vec::new();
-            for repetition in 1..=options.repeat {
-                let figures = workload.measure(ground, options, variant).await?;
-                let rate = figures.get("steps_per_s").unwrap_or_default();
-                let name = figures.variant.as_deref().unwrap_or_default();
-                let workload = &figures.workload;
-                eprintln!("{workload} {name} {repetition}/{}: {rate:.0} steps/s", options.repeat);
-                repetitions.push(figures);
-            }
-            let Some(figures) = figures::median(&repetitions) else { continue };
-            if options.output == Output::Json {
-                println!("{}", serde_json::to_string(&figures)?);
-            }
-            measured.push(figures);
+    let kinds: Vec<(Workload, u32)> = options
+        .workloads
+        .iter()
+        .flat_map(|workload| workload.variants(options).into_iter().map(|kind| (*workload, kind)))
+        .collect();
+    let mut repetitions: Vec<Vec<Figures>> = vec![Vec::new(); kinds.len()];
+    for repetition in 1..=options.repeat {
+        for ((workload, variant), repetitions) in kinds.iter().zip(&mut repetitions) {
+            let figures = workload.measure(ground, options, *variant).await?;
+            let rate = figures.get("steps_per_s").unwrap_or_default();
+            let name = figures.variant.as_deref().unwrap_or_default();
+            let workload = &figures.workload;
+            eprintln!("{workload} {name} {repetition}/{}: {rate:.0} steps/s", options.repeat);
+            repetitions.push(figures);
+        }
+    }
+    let measured: Vec<Figures> =
+        repetitions.iter().filter_map(|one| figures::median(one)).collect();
+    if options.output == Output::Json {
+        for figures in &measured {
+            println!("{}", serde_json::to_string(figures)?);
         }
     }
     Ok(measured)
