@@ -1,0 +1,45 @@
+//! What a transition allocates. The counts are the same on every machine, so a slip shows here before it is felt;
+//! `cargo bench -p backstitch-saga` says what it costs in time.
+
+mod load;
+
+use std::sync::Arc;
+
+use allocation_counter::measure;
+use backstitch_saga::{Graph, Payload, Run, RunId};
+use load::{drive, fan_out, payload, sequence, start};
+use uuid::Uuid;
+
+/// Fails when a unit of the work allocates more than a tenth above what it is said to.
+#[track_caller]
+fn allocates(graph: &Arc<Graph>, input: &Payload, output: &Payload, units: u64, each: [u64; 2]) {
+    let found = measure(|| {
+        let mut run = Run::new(RunId(Uuid::from_u128(1)), graph.clone());
+        start(&mut run, input.clone());
+        drive(&mut run, output);
+    });
+    let found = [found.count_total / units, found.bytes_total / units];
+    let is_more = |(found, said): (&u64, &u64)| *found > said + said / 10;
+    assert!(
+        !found.iter().zip(&each).any(is_more),
+        "{found:?} allocations and bytes for each, where {each:?} were enough"
+    );
+}
+
+#[test]
+fn a_step_of_a_saga_of_five() {
+    allocates(&sequence(5), &payload(), &payload(), 5, [8, 1_474]);
+}
+
+#[test]
+fn a_step_of_a_saga_of_fifty() {
+    allocates(&sequence(50), &payload(), &payload(), 50, [7, 1_289]);
+}
+
+#[test]
+fn an_item_of_a_fan_out_whatever_its_size() {
+    for items in [1_000, 16_000] {
+        let list = Payload::of(&vec!["item"; items]).expect("a list of texts");
+        allocates(&fan_out(), &list, &Payload::null(), items as u64, [6, 1_650]);
+    }
+}

@@ -1,0 +1,82 @@
+//! Runs from their start to their end, for those who count what that costs.
+
+#![expect(clippy::unwrap_used, reason = "tests and benchmarks may panic")]
+
+use std::sync::Arc;
+
+use backstitch_saga::protocol::TaskOutcome;
+use backstitch_saga::{Command, Graph, Payload, Record, Run, Start, Time, decide};
+use serde_json::json;
+
+/// So many steps, one after the other.
+pub(crate) fn sequence(steps: usize) -> Arc<Graph> {
+    let steps: Vec<_> = (0..steps)
+        .map(|i| {
+            let input = i.checked_sub(1).map_or("/input".to_owned(), |before| format!("/steps/s{before}"));
+            json!({"id": format!("s{i}"), "task": {"name": "work", "input": {"path": input}, "class": "read_only"}})
+        })
+        .collect();
+    Arc::new(
+        Graph::parse(&json!({"name": "bench", "version": 1, "steps": steps}).to_string()).unwrap(),
+    )
+}
+
+/// A task for each element of the input.
+pub(crate) fn fan_out() -> Arc<Graph> {
+    let map = json!({"items": {"path": "/input"}, "join": "all", "empty": "succeed",
+        "task": {"name": "work", "input": {"path": "/item"}, "class": "read_only"}});
+    Arc::new(
+        Graph::parse(
+            &json!({"name": "bench", "version": 1, "steps": [{"id": "m", "map": map}]}).to_string(),
+        )
+        .unwrap(),
+    )
+}
+
+/// 200 bytes.
+pub(crate) fn payload() -> Payload {
+    Payload::of(&"x".repeat(198)).unwrap()
+}
+
+/// Starts a run.
+pub(crate) fn start(run: &mut Run, input: Payload) -> Record {
+    let start = Start {
+        namespace: "default".into(),
+        definition: "hash".into(),
+        key: None,
+        correlation_id: None,
+        labels: Default::default(),
+        input,
+        holds: Vec::new(),
+        parent: None,
+    };
+    let mut record = Record::default();
+    decide(run, Command::Start(start), Time(0), &mut record).unwrap();
+    record
+}
+
+/// Hands out and completes everything, a record per round, until the run has ended.
+pub(crate) fn drive(run: &mut Run, output: &Payload) -> Vec<Record> {
+    let mut records = Vec::new();
+    let mut offered = run.offered();
+    while !offered.is_empty() {
+        let mut record = Record::default();
+        for task in &offered {
+            decide(
+                run,
+                Command::HandOut { task: task.clone(), worker: "w".into() },
+                Time(1),
+                &mut record,
+            )
+            .unwrap();
+        }
+        for task in offered.drain(..) {
+            let outcome = TaskOutcome::Succeeded { output: output.clone(), external_id: None };
+            decide(run, Command::Report { task, outcome }, Time(2), &mut record).unwrap();
+        }
+        records.push(record);
+        offered = run.offered();
+    }
+    assert!(run.outcome().is_some());
+    records
+}
