@@ -7,7 +7,7 @@ use std::time::Instant;
 use backstitch_saga::{RunId, Time};
 use uuid::{ContextV7, Uuid};
 
-/// By how much the two clocks may go apart between two settings, in milliseconds: a thousandth of a second's beat.
+/// By how much the two clocks may go apart between two settings, in milliseconds.
 const DRIFT: i64 = 1;
 
 /// The database's clock: a monotonic clock of this process and a measured offset. It never goes backwards.

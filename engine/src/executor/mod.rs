@@ -110,7 +110,9 @@ impl Shard {
             self.node.counters.bugs.one();
             self.connection = None;
             self.writing = JoinSet::new();
-            self.flights.clear();
+            // What waits behind a batch was not touched, and is still counted among what waits.
+            let waiting = self.flights.drain().flat_map(|(_, flight)| flight.waiting);
+            self.backlog.extend(waiting);
             self.writers.clear();
             self.timers = Timers::default();
             self.cache = Cache::new(self.cache.limit());
