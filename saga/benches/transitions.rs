@@ -5,10 +5,9 @@
 #[path = "../tests/load/mod.rs"]
 mod load;
 
-use backstitch_saga::{Payload, Run, RunId};
+use backstitch_saga::Payload;
 use divan::counter::ItemsCount;
-use load::{drive, fan_out, payload, sequence, start};
-use uuid::Uuid;
+use load::{fan_out, payload, run_of, sequence, whole};
 
 #[global_allocator]
 static ALLOCATIONS: divan::AllocProfiler = divan::AllocProfiler::system();
@@ -21,22 +20,16 @@ fn main() {
 #[divan::bench]
 fn decide_sequence(bencher: divan::Bencher<'_, '_>) {
     let (graph, payload) = (sequence(5), payload());
-    bencher.counter(ItemsCount::new(5_usize)).bench(|| {
-        let mut run = Run::new(RunId(Uuid::from_u128(1)), graph.clone());
-        start(&mut run, payload.clone());
-        drive(&mut run, &payload)
-    });
+    bencher.counter(ItemsCount::new(5_usize)).bench(|| whole(&graph, &payload, &payload));
 }
 
 /// The same, folded from its journal.
 #[divan::bench]
 fn apply_sequence(bencher: divan::Bencher<'_, '_>) {
     let (graph, payload) = (sequence(5), payload());
-    let mut run = Run::new(RunId(Uuid::from_u128(1)), graph.clone());
-    let mut journal = vec![start(&mut run, payload.clone())];
-    journal.extend(drive(&mut run, &payload));
+    let journal = whole(&graph, &payload, &payload);
     bencher.counter(ItemsCount::new(5_usize)).bench(|| {
-        let mut run = Run::new(RunId(Uuid::from_u128(1)), graph.clone());
+        let mut run = run_of(&graph);
         journal.iter().for_each(|record| run.apply(record));
         run
     });
@@ -47,9 +40,5 @@ fn apply_sequence(bencher: divan::Bencher<'_, '_>) {
 fn decide_fan_out(bencher: divan::Bencher<'_, '_>, items: usize) {
     let (graph, output) = (fan_out(), Payload::null());
     let input = Payload::of(&vec!["item"; items]).expect("a list of texts");
-    bencher.counter(ItemsCount::new(items)).bench(|| {
-        let mut run = Run::new(RunId(Uuid::from_u128(1)), graph.clone());
-        start(&mut run, input.clone());
-        drive(&mut run, &output)
-    });
+    bencher.counter(ItemsCount::new(items)).bench(|| whole(&graph, &input, &output));
 }

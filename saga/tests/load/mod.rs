@@ -5,8 +5,9 @@
 use std::sync::Arc;
 
 use backstitch_saga::protocol::TaskOutcome;
-use backstitch_saga::{Command, Graph, Payload, Record, Run, Start, Time, decide};
+use backstitch_saga::{Command, Graph, Payload, Record, Run, RunId, Start, Time, decide};
 use serde_json::json;
+use uuid::Uuid;
 
 /// So many steps, one after the other.
 pub(crate) fn sequence(steps: usize) -> Arc<Graph> {
@@ -38,8 +39,12 @@ pub(crate) fn payload() -> Payload {
     Payload::of(&"x".repeat(198)).unwrap()
 }
 
-/// Starts a run.
-pub(crate) fn start(run: &mut Run, input: Payload) -> Record {
+/// A run that has not begun.
+pub(crate) fn run_of(graph: &Arc<Graph>) -> Run {
+    Run::new(RunId(Uuid::from_u128(1)), graph.clone())
+}
+
+fn start(run: &mut Run, input: Payload) -> Record {
     let start = Start {
         namespace: "default".into(),
         definition: "hash".into(),
@@ -55,9 +60,11 @@ pub(crate) fn start(run: &mut Run, input: Payload) -> Record {
     record
 }
 
-/// Hands out and completes everything, a record per round, until the run has ended.
-pub(crate) fn drive(run: &mut Run, output: &Payload) -> Vec<Record> {
+/// A run of `graph` from its start to its end: everything is handed out and completed, a record per round. Its journal.
+pub(crate) fn whole(graph: &Arc<Graph>, input: &Payload, output: &Payload) -> Vec<Record> {
+    let run = &mut run_of(graph);
     let mut records = Vec::new();
+    records.push(start(run, input.clone()));
     let mut offered = run.offered();
     while !offered.is_empty() {
         let mut record = Record::default();

@@ -6,7 +6,7 @@ use backstitch_engine::local_postgres::{LocalPostgres, StartOptions};
 use backstitch_engine::{Engine, Error, Options};
 use backstitch_saga::protocol::{FailureKind, Outcome, State};
 use backstitch_saga::{Command, RunId, Span};
-use backstitch_tests::node::{Hand, NS, chain, fan, metric, node, report, start};
+use backstitch_tests::node::{Hand, NS, by, chain, fan, metric, node, report, start};
 use backstitch_tests::postgres::{database, server};
 use backstitch_tests::proxy::{Loss, Proxy};
 use sqlx::{Connection, PgConnection};
@@ -72,7 +72,7 @@ async fn what_was_decided_on_a_start_that_was_lost_is_decided_again_after_it() {
             while proxy.is_armed() {
                 tokio::time::sleep(Duration::from_micros(100)).await;
             }
-            let by = backstitch_saga::By { actor: "test".into(), reason: "no".to_owned() };
+            let by = by("no");
             engine.command(NS, run, Command::Cancel { by }).await
         };
         let (started, cancelled) = tokio::join!(starting, cancelling);
@@ -89,7 +89,7 @@ async fn what_comes_before_a_start_finds_no_run_and_does_not_refuse_it() {
     engine.register(NS, &chain("two", &["a", "b"])).await.unwrap();
     engine.start_run(NS, start("two", "1")).await.unwrap();
     let run = RunId(Uuid::now_v7());
-    let by = backstitch_saga::By { actor: "test".into(), reason: "no".to_owned() };
+    let by = by("no");
     let (cancelled, started) = tokio::join!(
         engine.command(NS, run, Command::Cancel { by }),
         engine.start_run_as(NS, run, start("two", "2")),
@@ -161,7 +161,7 @@ async fn a_defect_stops_one_command_and_nothing_else() {
     let hand = Hand::new(&engine);
     let started = engine.start_run(NS, start("one", "1")).await.unwrap();
     let task = hand.one().await;
-    let by = backstitch_saga::By { actor: "test".into(), reason: "defect".to_owned() };
+    let by = by("defect");
     let (reported, cancelled, other) = tokio::join!(
         hand.succeed(std::slice::from_ref(&task)),
         engine.command(NS, started.id, Command::Cancel { by }),
@@ -253,7 +253,7 @@ async fn a_record_of_a_newer_version_is_left_alone() {
         .await
         .unwrap();
     let engine = node(&url, |_| {}).await;
-    let by = backstitch_saga::By { actor: "test".into(), reason: "no".to_owned() };
+    let by = by("no");
     let refused = engine.command(NS, newer.id, Command::Cancel { by }).await.unwrap_err();
     assert!(refused.to_string().contains("left to newer nodes"), "{refused}");
     let hand = Hand::new(&engine);

@@ -133,7 +133,7 @@ impl Lines<'_> {
         self.api.establish("lines.late", "late").await?;
         for run in [skips, comes] {
             // A run that ends at once is forgotten as one that has ended, not as one that waits no more.
-            self.office.until_none("awaited", run).await?;
+            self.office.awaits_nothing(run).await?;
             self.api.signal(run, "go", 1).await?;
             self.office.ended(run).await?;
         }

@@ -135,18 +135,13 @@ impl<'a> Office<'a> {
         }
     }
 
-    /// Waits until the database holds no row of a run in a table of the engine.
-    pub(crate) async fn until_none(&self, table: &str, run: Uuid) -> anyhow::Result<()> {
+    /// Waits until the database knows of no fact that a run awaits.
+    pub(crate) async fn awaits_nothing(&self, run: Uuid) -> anyhow::Result<()> {
         let until = Instant::now() + WITHIN;
-        let rows = format!("select count(*) from public.{table} where run_id = $1");
+        let awaits = "select exists (select from public.awaited where run_id = $1)";
         let mut sql = PgConnection::connect(self.database_url).await?;
-        while sqlx::query_scalar::<_, i64>(sqlx::AssertSqlSafe(rows.clone()))
-            .bind(run)
-            .fetch_one(&mut sql)
-            .await?
-            > 0
-        {
-            ensure!(Instant::now() < until, "rows of {run} stay in {table}");
+        while sqlx::query_scalar(awaits).bind(run).fetch_one(&mut sql).await? {
+            ensure!(Instant::now() < until, "{run} awaits a fact that it was let begin without");
             sleep(Duration::from_millis(50)).await;
         }
         Ok(())
