@@ -1,35 +1,88 @@
 //! The one door to time and chance: the database's clock as this node knows it, and the ids of new runs.
+//!
+//! One answer of the database is not believed when it contradicts what this node measured since the last one: a clock that
+//! is set wrong for a moment must not end leases and wake runs. The node keeps its own time until the answers have agreed
+//! with each other for a while, and steps then.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Instant;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use backstitch_saga::{RunId, Time};
 use uuid::{ContextV7, Uuid};
 
 /// By how much the two clocks may go apart between two settings, in milliseconds.
 const DRIFT: i64 = 1;
+/// An answer that is further off than this is doubted, in milliseconds.
+const TOLERANCE: i64 = 1_000;
+/// A slower answer says too little, in milliseconds.
+const SLOW: u128 = 200;
 
-/// The database's clock: a monotonic clock of this process and a measured offset. It never goes backwards.
+/// The database's clock: a monotonic clock of this process and a measured offset. It goes backwards only by a step.
 #[derive(Debug)]
 pub(crate) struct Clock {
     origin: Instant,
     /// What the database's clock showed at `origin`, in milliseconds.
     offset: AtomicI64,
+    /// The same by the newest answer, believed or not.
+    shown: AtomicI64,
     last: AtomicI64,
+    /// For how long answers that contradict the clock must agree with each other to be believed.
+    doubt_for: Duration,
+    belief: Mutex<Belief>,
     /// Counts the runs of one millisecond.
     runs: Mutex<ContextV7>,
 }
 
+#[derive(Debug, Default)]
+struct Belief {
+    doubt: Option<Doubt>,
+    /// The last step ahead.
+    step: Option<Step>,
+}
+
+/// Answers that contradict the clock.
+#[derive(Clone, Copy, Debug)]
+struct Doubt {
+    since: Instant,
+    offset: i64,
+    ahead: i64,
+}
+
+/// A step of the clock ahead: no time passed between the two instants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Step {
+    pub(crate) from: Time,
+    pub(crate) to: Time,
+}
+
+/// What an answer of the database did to the clock. Numbers are milliseconds that the database is ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Set {
+    /// It agrees. `doubted`: the ones before did not.
+    Agreed { doubted: bool },
+    /// It contradicts the clock, which goes on as before. `first`: the one before did not.
+    Doubted { ahead: i64, first: bool },
+    /// It and those before it are believed.
+    Stepped { ahead: i64 },
+}
+
 impl Clock {
     /// A clock that is to be set before it is read.
-    pub(crate) fn new() -> Clock {
+    pub(crate) fn new(doubt_for: Duration) -> Clock {
         Clock {
             origin: Instant::now(),
             offset: AtomicI64::new(0),
+            shown: AtomicI64::new(0),
             last: AtomicI64::new(0),
+            doubt_for,
+            belief: Mutex::new(Belief::default()),
             runs: Mutex::new(ContextV7::new()),
         }
+    }
+
+    fn belief(&self) -> std::sync::MutexGuard<'_, Belief> {
+        self.belief.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn elapsed(&self, at: Instant) -> i64 {
@@ -41,26 +94,69 @@ impl Clock {
     /// just now, the answer makes a clock that is never ahead, but behind by as long as the answer took to come. So the
     /// latest setting stays while it may be true: a clock that is now more behind and now less makes short what lies
     /// between. A slow answer says little and changes nothing once the clock is set.
-    pub(crate) fn set(&self, shown: Time, asked: Instant) {
+    pub(crate) fn set(&self, shown: Time, asked: Instant) -> Set {
         let now = Instant::now();
         let trip = now.saturating_duration_since(asked);
         let before = self.offset.load(Ordering::Relaxed);
-        if before != 0 && trip.as_millis() > 200 {
-            return;
+        let mut belief = self.belief();
+        if before != 0 && trip.as_millis() > SLOW {
+            return Set::Agreed { doubted: false };
         }
         #[cfg(feature = "planted-bugs")]
         let shown = crate::planted::shown(shown);
         let (least, most) = (shown.0 - self.elapsed(now), shown.0 - self.elapsed(asked));
+        self.shown.store(least, Ordering::Relaxed);
         // The two clocks may go apart by a little between two answers.
         let kept = before - DRIFT;
-        let offset = if (least..=most).contains(&kept) { kept } else { least };
+        let agreed = if (least..=most).contains(&kept) { kept } else { least };
+        let ahead = if kept < least { least - kept } else { (most - kept).min(0) };
+        if before == 0 || ahead.abs() <= TOLERANCE {
+            self.offset.store(agreed, Ordering::Relaxed);
+            return Set::Agreed { doubted: belief.doubt.take().is_some() };
+        }
+        let doubt = belief.doubt.filter(|doubt| (doubt.offset - least).abs() <= TOLERANCE);
+        let since = doubt.map_or(now, |doubt| doubt.since);
+        if now.saturating_duration_since(since) < self.doubt_for {
+            belief.doubt = Some(Doubt { since, offset: least, ahead });
+            return Set::Doubted { ahead, first: doubt.is_none() };
+        }
+        self.step(&mut belief, least);
+        Set::Stepped { ahead }
+    }
+
+    /// Believes another offset from now on.
+    fn step(&self, belief: &mut Belief, offset: i64) {
+        let from = self.now();
         self.offset.store(offset, Ordering::Relaxed);
+        let to = Time(self.elapsed(Instant::now()) + offset);
+        belief.doubt = None;
+        belief.step = (from < to).then_some(Step { from, to });
+        if to < from {
+            self.last.store(to.0, Ordering::Relaxed);
+            *self.runs.lock().unwrap_or_else(PoisonError::into_inner) = ContextV7::new();
+        }
+    }
+
+    /// By how many milliseconds the database contradicts this clock, and since when.
+    pub(crate) fn doubt(&self) -> Option<(i64, Duration)> {
+        self.belief().doubt.map(|doubt| (doubt.ahead, doubt.since.elapsed()))
+    }
+
+    /// The last step ahead.
+    pub(crate) fn stepped(&self) -> Option<Step> {
+        self.belief().step
     }
 
     /// Now, by the database's clock.
     pub(crate) fn now(&self) -> Time {
         let now = self.elapsed(Instant::now()) + self.offset.load(Ordering::Relaxed);
         Time(self.last.fetch_max(now, Ordering::Relaxed).max(now))
+    }
+
+    /// What the database itself shows at the instant `at`, believed or not: for columns that it fills in.
+    pub(crate) fn as_shown(&self, at: Time) -> Time {
+        let apart = self.shown.load(Ordering::Relaxed) - self.offset.load(Ordering::Relaxed);
+        Time(at.0.saturating_add(apart))
     }
 
     /// The instant on this process's own clock at which the database's clock shows `at`.
@@ -82,26 +178,91 @@ impl Clock {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
+    /// For how long the clocks of these tests doubt.
+    const DOUBT: Duration = Duration::from_millis(100);
+    const HOUR: i64 = 3_600_000;
+    const START: i64 = 1_767_700_000_123;
+
+    fn set() -> Clock {
+        let clock = Clock::new(DOUBT);
+        assert_eq!(clock.set(Time(START), Instant::now()), Set::Agreed { doubted: false });
+        clock
+    }
+
+    fn is_near(clock: &Clock, at: i64) -> bool {
+        (at..at + 500).contains(&clock.now().0)
+    }
+
     #[test]
-    fn follows_the_database_and_never_goes_back() {
-        let clock = Clock::new();
-        clock.set(Time(1_000_000), Instant::now());
+    fn a_clock_that_is_off_by_little_is_followed_and_does_not_go_back() {
+        let clock = set();
         let first = clock.now();
-        assert!((1_000_000..1_000_500).contains(&first.0), "{first:?}");
-        clock.set(Time(900_000), Instant::now());
+        assert!(is_near(&clock, START));
+        clock.set(Time(START - 900), Instant::now());
         assert!(clock.now() >= first);
-        clock.set(Time(2_000_000), Instant::now());
-        assert!(clock.now().0 >= 2_000_000);
+        clock.set(Time(START + 100), Instant::now());
+        assert!(clock.now().0 >= START + 100);
+    }
+
+    #[test]
+    fn a_clock_that_jumps_for_a_moment_is_not_followed() {
+        for jump in [HOUR, -HOUR, 1_500, -1_500] {
+            let clock = set();
+            for first in [true, false] {
+                let ahead = match clock.set(Time(START + jump), Instant::now()) {
+                    Set::Doubted { ahead, first: said } if said == first => ahead,
+                    other => panic!("{other:?}"),
+                };
+                assert!((ahead - jump).abs() < 500, "{ahead} for {jump}");
+            }
+            assert!(is_near(&clock, START) && clock.doubt().is_some());
+            assert!((clock.as_shown(Time(0)).0 - jump).abs() < 500);
+            assert_eq!(clock.set(clock.now(), Instant::now()), Set::Agreed { doubted: true });
+            assert!(is_near(&clock, START) && clock.doubt().is_none());
+            assert_eq!(clock.stepped(), None);
+        }
+    }
+
+    #[test]
+    fn answers_that_contradict_the_clock_and_each_other_are_not_followed() {
+        let clock = set();
+        for round in 1..4 {
+            let wild = Time(START + round * HOUR);
+            assert!(matches!(clock.set(wild, Instant::now()), Set::Doubted { first: true, .. }));
+            std::thread::sleep(DOUBT);
+        }
+        assert!(is_near(&clock, START));
+    }
+
+    #[test]
+    fn a_clock_that_stays_ahead_is_followed_by_a_step() {
+        let clock = set();
+        clock.set(Time(START + HOUR), Instant::now());
+        std::thread::sleep(DOUBT);
+        let before = clock.now();
+        assert!(matches!(clock.set(Time(START + HOUR), Instant::now()), Set::Stepped { .. }));
+        assert!(is_near(&clock, START + HOUR));
+        let step = clock.stepped().unwrap();
+        assert!(before <= step.from && step.from.0 < START + HOUR && START + HOUR <= step.to.0);
+    }
+
+    #[test]
+    fn a_clock_that_stays_behind_is_followed_by_a_step_back() {
+        let clock = set();
+        clock.new_run();
+        clock.set(Time(START - HOUR), Instant::now());
+        std::thread::sleep(DOUBT);
+        assert!(matches!(clock.set(Time(START - HOUR), Instant::now()), Set::Stepped { .. }));
+        assert!(is_near(&clock, START - HOUR));
+        let at = clock.new_run().0.as_u128() >> 80;
+        assert!(at < u128::try_from(START - HOUR + 500).unwrap(), "ids tell the time again");
     }
 
     #[test]
     fn an_answer_that_was_long_on_its_way_does_not_set_the_clock_back() {
-        let clock = Clock::new();
-        clock.set(Time(1_000_000), Instant::now());
+        let clock = set();
         let (asked, shown) = (Instant::now(), clock.now());
         std::thread::sleep(Duration::from_millis(50));
         clock.set(shown, asked);
@@ -111,8 +272,7 @@ mod tests {
 
     #[test]
     fn runs_are_numbered_in_the_order_of_their_starts() {
-        let clock = Clock::new();
-        clock.set(Time(1_767_700_000_123), Instant::now());
+        let clock = set();
         let runs: Vec<RunId> = (0..10_000).map(|_| clock.new_run()).collect();
         assert!(runs.is_sorted_by(|a, b| a < b));
         assert_eq!(runs[0].0.as_u128() >> 80, 1_767_700_000_123);

@@ -33,6 +33,8 @@ counters! {
     unknown_commits: "backstitch_unknown_commits_total", "Batches whose commit was not answered and was looked up.", true;
     store_failures: "backstitch_store_failures_total", "Batches that the database failed.", true;
     bugs: "backstitch_bugs_total", "Commands stopped by a defect.", true;
+    clock_doubts: "backstitch_clock_doubts_total", "Times the database's clock began to contradict this node's.", true;
+    clock_steps: "backstitch_clock_steps_total", "Times this node followed the database's clock by a step.", true;
     late_results: "backstitch_late_results_total", "Reports by attempts that had lost their lease.", true;
     lease_losses: "backstitch_lease_losses_total", "Attempts lost: their lease was over without a report.", true;
     born_claimed: "backstitch_born_claimed_total", "Tasks handed to a waiting worker in the record that made them.", true;

@@ -79,6 +79,7 @@ impl Engine {
         crate::planted::choose();
         let tuning = options.tuning.clone();
         let database = Database::new(&options.database_url, tuning.readers)?;
+        database.refuse_pooler().await?;
         let mut connection = database.writer().await?;
         migrations::check(&mut connection).await?;
         let id = commit!("nodes_join", nodes::join(&mut connection, &options.node_name).await)?;
@@ -94,7 +95,9 @@ impl Engine {
             handover: HandOver::new(tuning.credit_grace, tuning.hint_limit),
             options,
             database,
-            clock: Clock::new(),
+            clock: Clock::new(tuning.clock_doubt),
+            health: crate::health::Health::new(),
+            peers: crate::peers::Peers::default(),
             counters: Counters::default(),
             definitions: Definitions::default(),
             flow: Flow::default(),
@@ -172,13 +175,17 @@ impl Engine {
         }
     }
 
-    /// Writes to the database, to know that it can.
+    /// Writes to the database, to know that it can, and looks whether the node's registration and its batches succeed.
     ///
     /// # Errors
-    /// When it cannot.
+    /// When one of them does not.
     pub async fn probe(&self) -> Result<(), Error> {
         if self.node().is_closing() {
             return Err(Error::Busy);
+        }
+        let beat_every = self.node().options.tuning.beat_every;
+        if let Some(trouble) = self.node().health.trouble(beat_every) {
+            return Err(Error::Store(trouble.to_owned()));
         }
         let mut connection = self.pool().acquire().await?;
         Ok(commit!("nodes_probe", nodes::probe(&mut connection, self.node().id).await)?)

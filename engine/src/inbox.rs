@@ -18,6 +18,7 @@ use crate::acts::must_have_reason;
 use crate::crash::commit;
 use crate::cursor::Cursor;
 use crate::node::Node;
+use crate::store::session;
 use crate::store::starts::{self as table, Asked};
 use crate::{Engine, Error, StartedRun, start};
 
@@ -177,11 +178,15 @@ pub(crate) async fn forget(node: &Node) -> Result<usize, Error> {
     Ok(usize::try_from(count).unwrap_or_default())
 }
 
-/// Hears what applications ring for. Ends when the connection breaks.
+/// Hears what applications ring for. Ends when the connection breaks, or may be one that nobody rings on any more.
 async fn listen(node: &Node) -> Result<(), Error> {
+    let suspicion = session::suspicion();
     let mut listener = node.database.listen("backstitch").await?;
     loop {
-        listener.recv().await?;
+        tokio::select! {
+            heard = listener.recv() => heard?,
+            () = session::suspected_since(suspicion) => return Ok(()),
+        };
         node.asked.notify_one();
     }
 }

@@ -25,6 +25,7 @@ mod flow;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 mod handover;
+mod health;
 mod idempotency;
 mod inbox;
 mod incidents;
@@ -34,6 +35,7 @@ mod loops;
 mod node;
 mod options;
 mod pauses;
+mod peers;
 #[cfg(feature = "planted-bugs")]
 mod planted;
 mod reads;

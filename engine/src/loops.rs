@@ -9,6 +9,7 @@ use backstitch_saga::{RunId, planted};
 use sqlx::postgres::PgConnection;
 use tokio::task::JoinHandle;
 
+use crate::clock::Set;
 use crate::crash::commit;
 use crate::executor::envelope::{Envelope, Order};
 use crate::flow;
@@ -34,7 +35,12 @@ async fn connection(node: &Node) -> Result<sqlx::pool::PoolConnection<sqlx::Post
 }
 
 pub(crate) fn adopt(node: &Node, found: Vec<RunId>) {
-    let order = |run| Envelope::own(run, Order::Tick { adopted: true });
+    take_charge(node, found, false);
+}
+
+/// Looks at runs of which this node is now in charge. `woken`: the index says that something of them is due.
+fn take_charge(node: &Node, found: Vec<RunId>, woken: bool) {
+    let order = |run| Envelope::own(run, Order::Tick { adopted: true, woken });
     node.submit_own(found.into_iter().map(order).collect());
 }
 
@@ -46,16 +52,30 @@ async fn breathe(node: &Node) {
 }
 
 /// Sets the clock, and shows that this node lives. When others have had reason to take it for gone, it forgets that it
-/// was in charge of anything; whatever it goes on to write puts it in charge again.
+/// was in charge of anything; whatever it goes on to write puts it in charge again, and what nobody took over, too.
 pub(crate) async fn beat(node: &Node) -> Result<(), Error> {
+    let done = register(node).await;
+    if done.is_err() {
+        node.health.beat_failed();
+    }
+    done
+}
+
+async fn register(node: &Node) -> Result<(), Error> {
     let mut connection = connection(node).await?;
     set_clock(node, &mut connection).await?;
     let since = commit!(
         "nodes_beat",
         nodes::beat(&mut connection, node.id, &node.options.node_name).await
     )?;
-    let dead_after = millis(node.options.tuning.dead_after);
-    if since.is_none_or(|since| since >= dead_after) {
+    let silent = node.health.beat();
+    let dead_after = node.options.tuning.dead_after;
+    // By a clock that is in doubt no time can be measured, but this node's own does.
+    let by_database = match since {
+        Some(since) => since >= millis(dead_after) && node.clock.doubt().is_none(),
+        None => true,
+    };
+    if by_database || silent >= dead_after {
         tracing::warn!(
             ?since,
             "this node was silent for so long that others may have taken over its runs"
@@ -64,23 +84,50 @@ pub(crate) async fn beat(node: &Node) -> Result<(), Error> {
             // A shard that is gone is in charge of nothing.
             let _ = door.inbox.send(Message::Disown);
         }
+        node.forgot.store(true, Ordering::Relaxed);
     }
     Ok(())
 }
 
-/// Sets the clock by the database's.
+/// Sets the clock by the database's, and tells when that is not to be believed.
 pub(crate) async fn set_clock(node: &Node, connection: &mut PgConnection) -> Result<(), Error> {
     let asked = Instant::now();
     let shown = nodes::clock(connection).await?;
-    node.clock.set(shown, asked);
+    let shown = node.options.tuning.database_clock.map_or(shown, |other| other(shown));
+    match node.clock.set(shown, asked) {
+        Set::Agreed { doubted: false } | Set::Doubted { first: false, .. } => {}
+        Set::Agreed { doubted: true } => {
+            tracing::info!("the database's clock agrees with this node's again");
+        }
+        Set::Doubted { ahead, first: true } => {
+            node.counters.clock_doubts.one();
+            let doubt_for = node.options.tuning.clock_doubt;
+            tracing::warn!(
+                ahead_ms = ahead,
+                ?doubt_for,
+                "the database's clock has jumped; this node keeps its own time until the jump has lasted"
+            );
+        }
+        Set::Stepped { ahead } => {
+            node.counters.clock_steps.one();
+            tracing::warn!(ahead_ms = ahead, "this node follows the database's clock by a step");
+            for door in node.shards.iter().filter(|_| ahead < 0) {
+                // A shard that is gone has no timers.
+                let _ = door.inbox.send(Message::SteppedBack);
+            }
+        }
+    }
     Ok(())
 }
 
 /// Takes over the runs of nodes that are gone. Answers how many.
 pub(crate) async fn take_over(node: &Node) -> Result<usize, Error> {
     let mut connection = connection(node).await?;
-    let dead_after = millis(node.options.tuning.dead_after);
-    let mut gone = nodes::gone(&mut connection, dead_after).await?;
+    let dead_after = node.options.tuning.dead_after;
+    let seen = nodes::seen(&mut connection, millis(dead_after)).await?;
+    let doubt = node.clock.doubt().is_some();
+    let every = node.options.tuning.beat_every;
+    let mut gone = node.peers.gone(&seen, every, dead_after, doubt);
     // A shard that lost its memory is as good as gone, but its node is not.
     let forgot = node.forgot.swap(false, Ordering::Relaxed);
     gone.retain(|other| *other != node.id);
@@ -116,7 +163,7 @@ pub(crate) async fn wake(node: &Node) -> Result<usize, Error> {
         )?;
         let count = found.len();
         woken += count;
-        adopt(node, found);
+        take_charge(node, found, true);
         if i64::try_from(count).unwrap_or(RUNS) < RUNS {
             return Ok(woken);
         }

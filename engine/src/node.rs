@@ -24,6 +24,8 @@ pub(crate) struct Node {
     pub(crate) options: Options,
     pub(crate) database: Database,
     pub(crate) clock: Clock,
+    pub(crate) health: crate::health::Health,
+    pub(crate) peers: crate::peers::Peers,
     pub(crate) counters: Counters,
     pub(crate) definitions: Definitions,
     pub(crate) handover: HandOver,
@@ -67,6 +69,8 @@ pub(crate) enum Message {
     },
     /// Others took this node for gone: it is in charge of nothing any more.
     Disown,
+    /// The clock went back by a step: what is due later is another instant now.
+    SteppedBack,
     /// Answered once everything that came before is done.
     Drain(oneshot::Sender<()>),
 }

@@ -90,6 +90,10 @@ pub struct Tuning {
     pub resolve_for: Duration,
     /// A journal gets its first snapshot after so many events; the default is folded in a twentieth of a second.
     pub first_snapshot: u64,
+    /// For how long answers of the database that contradict a node's clock must agree with each other before it follows.
+    pub clock_doubt: Duration,
+    /// Changes what the database's clock is taken to show. For tests, which have no other clock.
+    pub database_clock: Option<fn(backstitch_saga::Time) -> backstitch_saga::Time>,
     /// Called before each decision. For tests, which need a defect now and then.
     pub before_decide: Option<fn(&backstitch_saga::Command)>,
 }
@@ -119,6 +123,8 @@ impl Default for Tuning {
             statement_limit: Duration::from_secs(30),
             resolve_for: Duration::from_secs(10),
             first_snapshot: 10_000,
+            clock_doubt: Duration::from_secs(60),
+            database_clock: None,
             before_decide: None,
         }
     }
@@ -142,6 +148,7 @@ impl Tuning {
         let count = || value.parse::<usize>().map_err(|error| wrong(&error));
         match name {
             "beat_every" => self.beat_every = span()?,
+            "clock_doubt" => self.clock_doubt = span()?,
             "credit_grace" => self.credit_grace = span()?,
             "dead_after" => self.dead_after = span()?,
             "inbox_every" => self.inbox_every = span()?,

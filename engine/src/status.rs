@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use backstitch_saga::Timestamp;
-use backstitch_saga::protocol::{IncidentCounts, KindCount, StatusView};
+use backstitch_saga::protocol::{Condition, IncidentCounts, KindCount, StatusView};
+use backstitch_saga::{Span, Time, Timestamp};
 
 use crate::node::Node;
 use crate::store::status;
@@ -57,6 +57,7 @@ impl Engine {
                 StatusView { database_reachable: false, ..known.unwrap_or_default() }
             }
         };
+        let view = StatusView { conditions: conditions(self.node()), ..view };
         let rest = FRESH.max(began.elapsed() * SHARE);
         *last = Some((Instant::now() + rest, view.clone()));
         view
@@ -97,5 +98,26 @@ async fn count(node: &Node, namespace: &str) -> Result<StatusView, Error> {
         runs: counts.runs.into_iter().map(|(state, count)| (state, number(count))).collect(),
         paused_workflows: node.pauses.of(namespace),
         oldest_task: counts.oldest_task.map(Timestamp),
+        conditions: Vec::new(),
     })
+}
+
+/// What is wrong with this node.
+fn conditions(node: &Node) -> Vec<Condition> {
+    let now = node.clock.now();
+    let condition = |kind: &str, message: String, since: Duration| Condition {
+        kind: kind.to_owned(),
+        step: None,
+        message,
+        since: Timestamp(Time(now.0.saturating_sub_unsigned(Span::from(since).0))),
+    };
+    let clock = node.clock.doubt().map(|(ahead, since)| {
+        let message = format!(
+            "the database's clock jumped by {ahead} ms; until that has lasted, this node keeps its own time"
+        );
+        condition("ClockInDoubt", message, since)
+    });
+    let trouble = node.health.trouble(node.options.tuning.beat_every);
+    let writes = trouble.map(|what| condition("WritesFail", what.to_owned(), Duration::ZERO));
+    clock.into_iter().chain(writes).collect()
 }

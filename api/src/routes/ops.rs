@@ -50,12 +50,12 @@ pub(crate) async fn livez() -> &'static str {
 
 /// Whether the server takes work
 ///
-/// It writes to the database to know, at most once a second.
+/// It writes to the database to know, at most once a second, and looks whether its registration and its batches succeed.
 #[utoipa::path(
     get, path = "/readyz", tag = "server", operation_id = "readyz",
     responses(
         (status = 200, description = "It does.", body = String),
-        (status = 503, description = "It is closing, or the database takes no writes (`not_ready`)."),
+        (status = 503, description = "It is closing, or it cannot write to the database (`not_ready`)."),
     )
 )]
 pub(crate) async fn readyz(State(app): Shared) -> Answer {
@@ -64,7 +64,7 @@ pub(crate) async fn readyz(State(app): Shared) -> Answer {
     } else if app.is_ready().await {
         return Ok("ok".into_response());
     } else {
-        "The database takes no writes now; the log tells why."
+        "The server cannot write to the database now; the log tells why."
     };
     Err(Rejection::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", detail)
         .with_header(header::RETRY_AFTER, "1"))

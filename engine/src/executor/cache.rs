@@ -25,6 +25,8 @@ pub(crate) struct CachedRun {
     pub(crate) snapshot_events: u64,
     /// When it last moved, by the journal or by being loaded.
     pub(crate) moved_at: Time,
+    /// By how many milliseconds its time is ahead of the clock: its journal was written while that was ahead.
+    pub(crate) ahead: i64,
 }
 
 impl CachedRun {
@@ -40,11 +42,23 @@ impl CachedRun {
             held: BTreeSet::new(),
             snapshot_events: 0,
             moved_at: at,
+            ahead: 0,
         })
     }
 
     fn weight(&self) -> u64 {
         64 + self.run.events_folded()
+    }
+
+    /// Learns what the clock shows. The time of a run goes on from its last record, which may be ahead of that.
+    pub(crate) fn meet(&mut self, now: Time) {
+        self.ahead = self.run.moved_at().0.saturating_sub(now.0).max(0);
+        self.moved_at = self.moved_at.min(now);
+    }
+
+    /// When something of it is due, by the clock.
+    pub(crate) fn next_due(&self) -> Option<Time> {
+        self.run.next_due().map(|due| Time(due.0.saturating_sub(self.ahead)))
     }
 
     /// Whether `node` is in charge of it, according to its line in `runs`.

@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use backstitch_saga::{RunId, planted};
-use sqlx::Connection;
 
 use super::decide::{Decided, Desk};
 use super::envelope::{Answered, Envelope, Order};
@@ -79,6 +78,7 @@ impl Shard {
         match written {
             Ok(won) => {
                 self.node.counters.batches.one();
+                self.node.health.wrote();
                 #[cfg(feature = "planted-bugs")]
                 crate::planted::enqueue_later(&self.node, batch);
                 for one in decided {
@@ -115,6 +115,7 @@ impl Shard {
             node: self.node.id,
             handover: &self.node.handover,
             reserve_for: self.node.options.tuning.reserve_for,
+            at: self.node.clock.now(),
             governed: governed.as_deref(),
         };
         let mut batch = Batch::new();
@@ -194,6 +195,7 @@ impl Shard {
             Trouble::Failed(error) | Trouble::Unknown(error) => {
                 tracing::warn!(error, commands = commands.len(), "a batch was not written");
                 self.node.counters.store_failures.one();
+                self.node.health.write_failed();
                 self.connection = None;
                 commands.into_iter().for_each(|envelope| self.fail(envelope, trouble));
             }
@@ -249,7 +251,7 @@ impl Shard {
         for cached in gone {
             let run = cached.run.id();
             if cached.charge_of(self.node.id) && !cached.run.in_flight() {
-                self.parking.push((run, cached.run.next_due()));
+                self.parking.push((run, cached.next_due()));
             }
         }
         if self.parking.is_empty() {
@@ -260,7 +262,7 @@ impl Shard {
         // A command may have come in between.
         parking.retain_mut(|(run, due)| match self.cache.get(*run) {
             Some(cached) => {
-                *due = cached.run.next_due();
+                *due = cached.next_due();
                 cached.charge_of(node) && !cached.run.in_flight()
             }
             None => !self.is_under_way(*run),
@@ -297,8 +299,7 @@ impl Shard {
     /// Closes the connections in order.
     pub(super) async fn close(mut self) {
         if let Some(connection) = self.connection.take() {
-            // It is of no use any more whatever the answer.
-            let _ = connection.close().await;
+            connection.close().await;
         }
         for writer in self.writers.drain(..) {
             writer.close().await;

@@ -9,6 +9,7 @@ use backstitch_saga::{
 
 use super::cache::CachedRun;
 use super::envelope::{Envelope, Order, StartKey};
+use crate::clock::Step;
 use crate::flow::Governed;
 use crate::handover::{For, Grant, HandOver};
 use crate::node::Node;
@@ -46,6 +47,8 @@ pub(crate) struct Desk<'a> {
     pub(crate) counters: &'a Counters,
     pub(crate) node: i32,
     pub(crate) at: Time,
+    /// The last step of the clock ahead.
+    stepped: Option<Step>,
     pub(crate) governed: Option<Arc<Governed>>,
     before_decide: Option<fn(&Command)>,
 }
@@ -58,6 +61,7 @@ impl Desk<'_> {
             counters: &node.counters,
             node: node.id,
             at: node.clock.now(),
+            stepped: node.clock.stepped(),
             governed: node.flow.governed(),
             before_decide: node.options.tuning.before_decide,
         }
@@ -70,6 +74,7 @@ impl Desk<'_> {
         envelopes: Vec<Envelope>,
     ) -> Result<Decided, Broken> {
         let starts = cached.run.seq() == 0;
+        let at = self.time_of(&cached, &envelopes);
         let mut decided = Decided {
             cached,
             record: Record::default(),
@@ -85,7 +90,7 @@ impl Desk<'_> {
                 continue;
             }
             self.counters.commands.one();
-            let whole = AssertUnwindSafe(|| self.one(&mut decided, &envelope));
+            let whole = AssertUnwindSafe(|| self.one(&mut decided, &envelope, at));
             match catch_unwind(whole) {
                 Ok(result) => decided.commands.push((envelope, result)),
                 Err(panic) => {
@@ -103,8 +108,31 @@ impl Desk<'_> {
         envelope.namespace.as_ref().is_none_or(|namespace| *namespace == cached.namespace)
     }
 
+    /// Now, as the run has it. One whose journal is ahead of the clock goes on from there. When the index wakes it, what it
+    /// was parked for is due.
+    fn time_of(&self, cached: &CachedRun, envelopes: &[Envelope]) -> Time {
+        let at = Time(self.at.0.saturating_add(cached.ahead));
+        let woken = |one: &Envelope| matches!(one.order, Order::Tick { woken: true, .. });
+        match cached.run.next_due() {
+            Some(due) if cached.ahead > 0 && envelopes.iter().any(woken) => at.max(due),
+            _ => at,
+        }
+    }
+
+    /// Prolongs the leases that would have ended in time that the clock left out.
+    fn forgive(&self, cached: &mut CachedRun, at: Time, record: &mut Record) {
+        let Some(Step { from, to }) = self.stepped else { return };
+        if at < from || cached.run.moved_at() > to {
+            return;
+        }
+        for task in cached.run.leases_ending(from, to) {
+            // A refusal says that there is no such lease any more.
+            let _ = decide(&mut cached.run, Command::Beat { task, details: None }, at, record);
+        }
+    }
+
     /// Decides one command, then finds workers for the tasks that it brought up.
-    fn one(&self, decided: &mut Decided, envelope: &Envelope) -> Result<Reply, Refusal> {
+    fn one(&self, decided: &mut Decided, envelope: &Envelope, at: Time) -> Result<Reply, Refusal> {
         let Decided { cached, record, granted, key, .. } = decided;
         let cached = cached.as_mut();
         let mut holder = None;
@@ -131,10 +159,11 @@ impl Desk<'_> {
                 }
                 Command::HandOut { task: task.clone(), worker: grant.worker.clone() }
             }
-            Order::Tick { adopted } => {
+            Order::Tick { adopted, .. } => {
                 if *adopted {
                     cached.indexed.node = Some(self.node);
                 }
+                self.forgive(cached, at, record);
                 Command::Tick
             }
         };
@@ -142,7 +171,7 @@ impl Desk<'_> {
             sabotage(&command);
         }
         let mut seen = record.events.len();
-        let result = decide(&mut cached.run, command, self.at, record);
+        let result = decide(&mut cached.run, command, at, record);
         if let (Order::HandOut { task, grant }, Ok(_)) = (&envelope.order, &result) {
             if seen < record.events.len() {
                 granted.push(Granted { task: task.clone(), grant: grant.clone(), born: false });
@@ -161,7 +190,7 @@ impl Desk<'_> {
             let whom = if in_vain { For::Polling } else { For::Anyone };
             seen += 1;
             for task in offered {
-                self.hand_out(cached, record, granted, task, whom);
+                self.hand_out(cached, record, granted, (task, at), whom);
             }
         }
         result
@@ -186,7 +215,7 @@ impl Desk<'_> {
         cached: &mut CachedRun,
         record: &mut Record,
         granted: &mut Vec<Granted>,
-        task: TaskKey,
+        (task, at): (TaskKey, Time),
         whom: For,
     ) {
         if !cached.run.is_offered(&task) || self.is_governed(cached, &task) {
@@ -198,7 +227,7 @@ impl Desk<'_> {
         let Some(grant) = grant else { return };
         let worker = Arc::clone(&grant.worker);
         let command = Command::HandOut { task: task.clone(), worker };
-        match decide(&mut cached.run, command, self.at, record) {
+        match decide(&mut cached.run, command, at, record) {
             Ok(_) => {
                 self.counters.born_claimed.one();
                 granted.push(Granted { task, grant, born: true });

@@ -36,9 +36,11 @@ pub(crate) enum Order {
         task: TaskKey,
         grant: Grant,
     },
-    /// Do what is due. `adopted`: the index now says that this node is in charge of the run.
+    /// Do what is due. `adopted`: the index now says that this node is in charge of the run. `woken`: the index says that
+    /// something is due.
     Tick {
         adopted: bool,
+        woken: bool,
     },
 }
 

@@ -31,6 +31,8 @@ pub(crate) struct Place<'a> {
     pub(crate) node: i32,
     pub(crate) handover: &'a HandOver,
     pub(crate) reserve_for: Duration,
+    /// Now, by the clock. The time of a run may be ahead of it.
+    pub(crate) at: Time,
     pub(crate) governed: Option<&'a Governed>,
 }
 
@@ -69,7 +71,7 @@ pub(crate) fn add(
     };
     let state = run_state(cached, *starts, place.node, &added);
     for row in &added {
-        batch.offer(row, record.at);
+        batch.offer(row, record.at.min(place.at));
     }
     for task in &removed {
         batch.taken(run, task);
@@ -102,7 +104,7 @@ fn run_state(cached: &CachedRun, starts: bool, node: i32, added: &[ReadyRow]) ->
     } else if starts && !run.in_flight() && added.iter().all(|row| row.reserved.is_none()) {
         // Nobody here will do its first task soon: it is parked from the beginning.
         state.node = None;
-        state.wake_at = run.next_due();
+        state.wake_at = cached.next_due();
     }
     (starts || state != cached.indexed).then_some(state)
 }
@@ -207,7 +209,7 @@ fn ready_changes(
                 let rank = governed.map(|governed| governed.rank(cached.run.labels()));
                 let ours =
                     rank.is_none() && place.handover.would_remember(&cached.namespace, queue, name);
-                let until = record.at.after(place.reserve_for.into());
+                let until = record.at.min(place.at).after(place.reserve_for.into());
                 added.push(ReadyRow {
                     run: cached.run.id(),
                     namespace: cached.namespace.clone(),
@@ -365,8 +367,8 @@ fn milestone_of(outcome: Outcome) -> &'static str {
     }
 }
 
-/// When a run is to be looked at next, after it moved at `moved_at`: when its next timer is due, or to be parked.
-pub(crate) fn look_at(run: &Run, moved_at: Time, park_after: Duration) -> Option<Time> {
-    let park = (!run.in_flight()).then(|| moved_at.after(park_after.into()));
-    run.next_due().into_iter().chain(park).min()
+/// When a run is to be looked at next: when its next timer is due, or to be parked.
+pub(crate) fn look_at(cached: &CachedRun, park_after: Duration) -> Option<Time> {
+    let park = (!cached.run.in_flight()).then(|| cached.moved_at.after(park_after.into()));
+    cached.next_due().into_iter().chain(park).min()
 }

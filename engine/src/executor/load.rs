@@ -121,7 +121,7 @@ pub(crate) async fn fold(
     #[cfg(feature = "planted-bugs")]
     let run = crate::planted::loaded(run);
     let state = index::state_of(&run, stored.node);
-    Ok(Box::new(CachedRun {
+    let mut cached = Box::new(CachedRun {
         namespace: run.namespace().into(),
         indexed: RunState { wake_at: None, ..state },
         spilled: run.offered().into_iter().collect::<BTreeSet<_>>(),
@@ -129,8 +129,11 @@ pub(crate) async fn fold(
         held: BTreeSet::new(),
         snapshot_events,
         moved_at: at,
+        ahead: 0,
         run,
-    }))
+    });
+    cached.meet(at);
+    Ok(cached)
 }
 
 /// Folds records onto a run, or onto nothing.

@@ -32,6 +32,7 @@ use uuid::Uuid;
 use crate::handover::{Grant, Hint};
 use crate::node::{Message, Node};
 use crate::store::Trouble;
+use crate::store::session::Kept;
 use crate::{Error, store};
 use cache::{Cache, CachedRun};
 use commit::{Flight, Landed};
@@ -59,7 +60,7 @@ pub(crate) struct Shard {
     cache: Cache,
     timers: Timers,
     /// For everything but batches.
-    connection: Option<PgConnection>,
+    connection: Option<Kept>,
     /// Those that wrote and have nothing to write now.
     writers: Vec<Writer>,
     /// Batches that are being written, by their id. A run is in one of them at most, and commands for it wait there.
@@ -210,6 +211,11 @@ impl Shard {
                 self.cache.for_each(|cached| cached.indexed.node = None);
                 self.flights.values_mut().for_each(Flight::disown);
             }
+            Message::SteppedBack => {
+                let now = self.node.clock.now();
+                self.cache.for_each(|cached| cached.meet(now));
+                self.timers.all_at(now);
+            }
             Message::Drain(done) => self.drains.push(done),
         }
     }
@@ -220,17 +226,17 @@ impl Shard {
         let park_after = self.node.options.tuning.park_after;
         while let Some(run) = self.timers.pop(now) {
             let Some(cached) = self.cache.get(run) else {
-                self.wait(Envelope::own(run, Order::Tick { adopted: false }));
+                self.wait(Envelope::own(run, Order::Tick { adopted: false, woken: false }));
                 continue;
             };
-            let due = cached.run.next_due();
+            let due = cached.next_due();
             if due.is_some_and(|due| due <= now) {
-                self.wait(Envelope::own(run, Order::Tick { adopted: false }));
+                self.wait(Envelope::own(run, Order::Tick { adopted: false, woken: false }));
             } else if !cached.run.in_flight() && cached.moved_at.after(park_after.into()) <= now {
                 if cached.charge_of(self.node.id) {
                     self.parking.push((run, due));
                 }
-            } else if let Some(at) = index::look_at(&cached.run, cached.moved_at, park_after) {
+            } else if let Some(at) = index::look_at(cached, park_after) {
                 self.timers.set(run, at);
             }
         }
@@ -340,7 +346,7 @@ impl Shard {
             // Nor may a run that was taken over be believed: the node that is gone may have moved it on.
             let doubt = commands.iter().any(|(envelope, result)| {
                 let told = envelope.ticket.is_some() || result.is_err();
-                told || matches!(envelope.order, Order::Tick { adopted: true })
+                told || matches!(envelope.order, Order::Tick { adopted: true, .. })
             });
             if doubt && !fresh.contains(&run) {
                 doubtful.push((cached, commands));
@@ -407,7 +413,7 @@ impl Shard {
         let run = cached.run.id();
         if cached.charge_of(self.node.id) {
             let park_after = self.node.options.tuning.park_after;
-            if let Some(at) = index::look_at(&cached.run, cached.moved_at, park_after) {
+            if let Some(at) = index::look_at(&cached, park_after) {
                 self.timers.set(run, at);
             }
         }

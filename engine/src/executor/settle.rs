@@ -35,6 +35,7 @@ impl Shard {
         let run = cached.run.id();
         cached.run.sealed();
         cached.moved_at = record.at;
+        cached.meet(self.node.clock.now());
         self.count(&record.events);
         crate::children::after(&self.node, &cached.run, &record);
         self.node.sequence.after(&cached.run, &record.events);

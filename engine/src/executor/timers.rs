@@ -23,6 +23,12 @@ impl Timers {
         }
     }
 
+    /// Looks at every run at `due`: what the entries say is of another time.
+    pub(crate) fn all_at(&mut self, due: Time) {
+        self.live.values_mut().for_each(|entry| *entry = due);
+        self.heap = self.live.keys().map(|run| Reverse((due, *run))).collect();
+    }
+
     /// Forgets `run`.
     pub(crate) fn clear(&mut self, run: RunId) {
         self.live.remove(&run);
@@ -84,5 +90,11 @@ mod tests {
         assert_eq!(timers.pop(Time(90)), Some(run(1)));
         assert_eq!(timers.pop(Time(90)), None, "stale entries do not fire");
         assert_eq!((timers.next(), timers.len()), (None, 0));
+        timers.set(run(1), Time(500));
+        timers.set(run(2), Time(5));
+        timers.all_at(Time(20));
+        assert_eq!((timers.next(), timers.len()), (Some(Time(20)), 2));
+        let due = [timers.pop(Time(20)), timers.pop(Time(20)), timers.pop(Time(20))];
+        assert_eq!(due.iter().flatten().count(), 2, "each once");
     }
 }

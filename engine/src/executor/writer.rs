@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backstitch_saga::{RunId, planted};
-use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 
 use crate::crash::commit;
 use crate::node::Node;
 use crate::store::batch::Batch;
+use crate::store::session::Kept;
 use crate::store::{Trouble, journal};
 
 /// How long to wait before the fate of a batch is looked for again.
@@ -19,7 +19,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// What writes batches, one after the other.
 pub(super) struct Writer {
     node: Arc<Node>,
-    connection: Option<PgConnection>,
+    connection: Option<Kept>,
 }
 
 impl Writer {
@@ -98,8 +98,7 @@ impl Writer {
     /// Closes the connection in order.
     pub(super) async fn close(self) {
         if let Some(connection) = self.connection {
-            // It is of no use any more whatever the answer.
-            let _ = connection.close().await;
+            connection.close().await;
         }
     }
 }

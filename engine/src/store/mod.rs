@@ -3,6 +3,7 @@
 //! Nothing here decides anything: it writes what it is given and returns what is there.
 
 pub(crate) mod acts;
+mod address;
 pub(crate) mod batch;
 pub(crate) mod bench;
 pub(crate) mod codec;
@@ -31,6 +32,7 @@ pub(crate) mod ready;
 pub(crate) mod runs;
 pub(crate) mod schedules;
 pub(crate) mod sequence;
+pub(crate) mod session;
 pub(crate) mod signals;
 pub(crate) mod starts;
 mod statement;
@@ -41,8 +43,10 @@ pub(crate) mod workers;
 
 use std::time::Duration;
 
+use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection};
+
+use session::{Fate, Kept, Settings};
 
 use crate::Error;
 
@@ -50,6 +54,8 @@ use crate::Error;
 #[derive(Clone, Debug)]
 pub(crate) struct Database {
     writer: PgConnectOptions,
+    /// Of committers and chores.
+    settings: Settings,
     /// For what callers want to know.
     pub(crate) readers: PgPool,
     /// For the node's own chores, which must not wait for callers.
@@ -92,12 +98,15 @@ impl From<sqlx::Error> for Trouble {
                 let code = database.code();
                 let code = code.as_deref().unwrap_or_default();
                 let text = format!("{text} [{code}]");
-                match (code, code.get(..2).unwrap_or_default()) {
-                    ("40001" | "40P01" | "55P03", _) => Trouble::Again(text),
-                    (_, "22" | "23" | "54") => Trouble::Data(text),
-                    // The server goes down or breaks off: whether before or after the commit is not said.
-                    (_, "08" | "57" | "58" | "XX" | "40") => Trouble::Unknown(text),
-                    _ => Trouble::Failed(text),
+                let meaning = session::meaning(code);
+                if meaning.suspect {
+                    session::suspect();
+                }
+                match meaning.fate {
+                    Fate::Rejected => Trouble::Data(text),
+                    Fate::Retryable => Trouble::Again(text),
+                    Fate::NotWritten => Trouble::Failed(text),
+                    Fate::Unknown => Trouble::Unknown(text),
                 }
             }
             sqlx::Error::Encode(_) | sqlx::Error::Configuration(_) => Trouble::Data(text),
@@ -124,23 +133,28 @@ impl Database {
         let options = connect_options(url)?;
         // Plans of committers and chores must stay good while tables grow from nothing: always the index of the row that is
         // written, never a scan or a hash of the table, and one plan per statement.
-        let writer = options.clone().statement_cache_capacity(256).options([
-            ("plan_cache_mode", "force_generic_plan"),
-            ("enable_seqscan", "off"),
-            ("enable_hashjoin", "off"),
-            ("enable_mergejoin", "off"),
-            ("statement_timeout", "20s"),
-        ]);
-        let pool = |connections: u32| {
-            PgPoolOptions::new()
-                .max_connections(connections)
-                .acquire_timeout(Duration::from_secs(10))
-        };
-        let ears = pool(1).connect_lazy_with(options.clone());
-        let readers =
-            pool(readers).connect_lazy_with(options.options([("statement_timeout", "60s")]));
-        let keepers = pool(3).connect_lazy_with(writer.clone());
-        Ok(Database { writer, readers, keepers, ears, weeks: partitions::Weeks::default() })
+        let settings = Settings::new(
+            &options,
+            &[
+                ("plan_cache_mode", "force_generic_plan"),
+                ("enable_seqscan", "off"),
+                ("enable_hashjoin", "off"),
+                ("enable_mergejoin", "off"),
+                ("statement_timeout", "20s"),
+            ],
+        );
+        let reading = Settings::new(&options, &[("statement_timeout", "60s")]);
+        let writer = options.clone().statement_cache_capacity(256);
+        let ears = pool(1, reading.clone()).connect_lazy_with(options.clone());
+        let readers = pool(readers, reading).connect_lazy_with(options);
+        let keepers = pool(3, settings.clone()).connect_lazy_with(writer.clone());
+        let weeks = partitions::Weeks::default();
+        Ok(Database { writer, settings, readers, keepers, ears, weeks })
+    }
+
+    /// Refuses a pooler that gives each transaction another session.
+    pub(crate) async fn refuse_pooler(&self) -> Result<(), Error> {
+        session::refuse_pooler(&self.writer, &self.settings).await
     }
 
     /// Hears what is rung for on `channel`, over a connection of its own.
@@ -152,37 +166,55 @@ impl Database {
 
     /// A connection for a committer.
     pub(crate) async fn writer(&self) -> Result<PgConnection, Trouble> {
-        let connected =
-            tokio::time::timeout(Duration::from_secs(10), PgConnection::connect_with(&self.writer));
-        match connected.await {
-            Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => Err(Trouble::Failed(format!("cannot connect: {error}"))),
-            Err(_) => Err(Trouble::Failed("cannot connect within 10 s".to_owned())),
-        }
+        session::open(&self.writer, &self.settings).await
     }
 
-    /// The connection that a committer keeps, or a new one for it to keep.
+    /// The connection that a committer keeps while it may be used, or a new one for it to keep.
     pub(crate) async fn kept<'a>(
         &self,
-        connection: &'a mut Option<PgConnection>,
+        kept: &'a mut Option<Kept>,
     ) -> Result<&'a mut PgConnection, Trouble> {
-        match connection {
-            Some(connection) => Ok(connection),
-            none @ None => Ok(none.insert(self.writer().await?)),
+        if let Some(session) = kept
+            && !session.is_usable(&self.settings).await
+        {
+            *kept = None;
+        }
+        match kept {
+            Some(session) => Ok(session.connection()),
+            none @ None => Ok(none.insert(Kept::new(self.writer().await?)).connection()),
         }
     }
 }
 
+/// A pool of sessions with these settings, each of which is checked before it is used again.
+fn pool(connections: u32, settings: Settings) -> PgPoolOptions {
+    let check = settings.clone();
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(Duration::from_secs(10))
+        .test_before_acquire(false)
+        .after_connect(move |connection, _| {
+            let settings = settings.clone();
+            Box::pin(async move { settings.apply(connection).await })
+        })
+        .before_acquire(move |connection, about| {
+            let settings = check.clone();
+            Box::pin(async move { settings.check(connection, about.age).await })
+        })
+}
+
+/// Opens one session for work beside a node.
+pub(crate) async fn connect(url: &str) -> Result<PgConnection, Error> {
+    let options = connect_options(url)?;
+    Ok(session::open(&options, &Settings::new(&options, &[])).await?)
+}
+
 pub(crate) fn connect_options(url: &str) -> Result<PgConnectOptions, Error> {
+    address::check(url)?;
     let options: PgConnectOptions = url
         .parse()
         .map_err(|error| Error::Store(format!("the database URL makes no sense: {error}")))?;
-    // PostgreSQL looks into a schema named like the user first, and `backstitch` is what applications see of us, not
-    // where our tables are.
-    let placed = options.get_options().is_some_and(|options| options.contains("search_path"));
-    let options = if placed { options } else { options.options([("search_path", "public")]) };
-    Ok(options
-        .application_name("backstitch")
-        .options([("jit", "off"), ("timezone", "UTC"), ("client_min_messages", "warning")])
-        .disable_statement_logging())
+    // Poolers know nothing of it, and the default of PostgreSQL is as exact.
+    let options = options.extra_float_digits(None::<i8>);
+    Ok(options.application_name("backstitch").disable_statement_logging())
 }

@@ -34,19 +34,35 @@ pub(crate) async fn beat(
     .await
 }
 
-/// The nodes that have stopped, or were not seen for `dead_after_ms`.
-pub(crate) async fn gone(
+/// A node as its line says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer {
+    pub(crate) id: i32,
+    /// Its last sign of life, in microseconds of the database's clock.
+    pub(crate) seen_at: i64,
+    pub(crate) stopped: bool,
+    /// By the database's clock that was too long ago.
+    pub(crate) silent: bool,
+}
+
+/// All nodes; `silent` are those that were not seen for `dead_after_ms`.
+pub(crate) async fn seen(
     connection: &mut PgConnection,
     dead_after_ms: i64,
-) -> Result<Vec<i32>, sqlx::Error> {
-    sqlx::query_scalar(
-        "-- nodes_gone\n\
-         select id from nodes where stopped_at is not null \
-         or seen_at < clock_timestamp() - $1 * interval '1 millisecond'",
+) -> Result<Vec<Peer>, sqlx::Error> {
+    let rows = sqlx::query(
+        "-- nodes_seen\n\
+         select id, (extract(epoch from seen_at) * 1000000)::bigint, stopped_at is not null, \
+         seen_at < clock_timestamp() - $1 * interval '1 millisecond' from nodes",
     )
     .bind(dead_after_ms)
     .fetch_all(connection)
-    .await
+    .await?;
+    let peer = |row: &sqlx::postgres::PgRow| {
+        let (id, seen_at) = (row.try_get(0)?, row.try_get(1)?);
+        Ok(Peer { id, seen_at, stopped: row.try_get(2)?, silent: row.try_get(3)? })
+    };
+    rows.iter().map(peer).collect()
 }
 
 /// Forgets nodes that were gone for a day and have no runs any more.

@@ -326,6 +326,9 @@ pub struct StatusView {
     /// Since when the oldest task on offer waits for a worker; none when no task waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_task: Option<Timestamp>,
+    /// What is wrong with the server that answers: `ClockInDoubt`, `WritesFail`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<super::Condition>,
 }
 
 impl Default for StatusView {
@@ -340,6 +343,7 @@ impl Default for StatusView {
             runs: BTreeMap::new(),
             paused_workflows: Vec::new(),
             oldest_task: None,
+            conditions: Vec::new(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::state::Hand;
 use super::{Run, forward_of, lease_span};
 use crate::protocol::TaskOffer;
-use crate::{Action, Payload, StepPath, TaskKey, Timestamp};
+use crate::{Action, Payload, StepPath, TaskKey, Time, Timestamp};
 
 impl Run {
     /// A bug put in on purpose: the attempts of before are forgotten.
@@ -44,6 +44,20 @@ impl Run {
     #[must_use]
     pub fn leased(&self) -> Vec<TaskKey> {
         self.tasks(|hand| matches!(hand, Hand::Leased { .. }))
+    }
+
+    /// Instant of the last record.
+    #[must_use]
+    pub fn moved_at(&self) -> Time {
+        self.facts.at
+    }
+
+    /// Tasks that workers hold by a lease that ends after `from` and not after `to`.
+    #[must_use]
+    pub fn leases_ending(&self, from: Time, to: Time) -> Vec<TaskKey> {
+        self.tasks(
+            |hand| matches!(hand, Hand::Leased { until, .. } if from < *until && *until <= to),
+        )
     }
 
     fn tasks(&self, wanted: impl Fn(&Hand) -> bool) -> Vec<TaskKey> {

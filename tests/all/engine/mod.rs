@@ -1,5 +1,6 @@
 //! The engine against a real PostgreSQL: its laws, its hand-over, its chores, the faults it survives.
 
+mod clock;
 mod faults;
 mod fences;
 mod flow;
@@ -12,4 +13,5 @@ mod nodes;
 mod runs;
 mod schedules;
 mod sequence;
+mod sessions;
 mod why;

@@ -81,7 +81,7 @@ impl Gauge {
 }
 
 async fn connect(url: &str) -> Result<PgConnection, Error> {
-    Ok(PgConnection::connect_with(&super::connect_options(url)?).await?)
+    super::connect(url).await
 }
 
 pub(crate) async fn make_database(url: &str, name: &str) -> Result<(), Error> {

@@ -1,0 +1,87 @@
+//! Whether this node can do its work: its registration and its writes succeed.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+/// How long a failed batch counts against the node when none was written since.
+const WRITE_FAILED_FOR: Duration = Duration::from_secs(5);
+/// How long a registration may be under way beyond three of its intervals.
+const BEAT_LIMIT: Duration = Duration::from_secs(5);
+
+/// What a node knows of its own health.
+#[derive(Debug)]
+pub(crate) struct Health(Mutex<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// The last registration that succeeded.
+    beat_at: Instant,
+    beat_failed: bool,
+    /// The last batch that could not be written; `None` when one was written since.
+    write_failed_at: Option<Instant>,
+}
+
+impl Health {
+    pub(crate) fn new() -> Health {
+        let inner = Inner { beat_at: Instant::now(), beat_failed: false, write_failed_at: None };
+        Health(Mutex::new(inner))
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Notes a registration. Answers how long before it the last one succeeded.
+    pub(crate) fn beat(&self) -> Duration {
+        self.change(|inner| {
+            inner.beat_failed = false;
+            std::mem::replace(&mut inner.beat_at, Instant::now()).elapsed()
+        })
+    }
+
+    pub(crate) fn beat_failed(&self) {
+        self.change(|inner| inner.beat_failed = true);
+    }
+
+    pub(crate) fn wrote(&self) {
+        self.change(|inner| inner.write_failed_at = None);
+    }
+
+    pub(crate) fn write_failed(&self) {
+        self.change(|inner| inner.write_failed_at = Some(Instant::now()));
+    }
+
+    /// What keeps the node from its work.
+    pub(crate) fn trouble(&self, beat_every: Duration) -> Option<&'static str> {
+        self.change(|inner| {
+            let failed_at = inner.write_failed_at;
+            if inner.beat_failed || inner.beat_at.elapsed() > beat_every * 3 + BEAT_LIMIT {
+                Some("this node cannot renew its registration in the table nodes")
+            } else if failed_at.is_some_and(|at| at.elapsed() < WRITE_FAILED_FOR) {
+                Some("the last batch of this node could not be written")
+            } else {
+                None
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registration_or_a_batch_that_fails_is_trouble_until_one_succeeds() {
+        let (health, every) = (Health::new(), Duration::from_secs(1));
+        assert_eq!(health.trouble(every), None);
+        health.beat_failed();
+        assert!(health.trouble(every).is_some());
+        health.beat();
+        assert_eq!(health.trouble(every), None);
+        health.write_failed();
+        assert!(health.trouble(every).is_some());
+        health.wrote();
+        assert_eq!(health.trouble(every), None);
+    }
+}

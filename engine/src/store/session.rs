@@ -1,0 +1,393 @@
+//! Sessions with PostgreSQL: how one is set up, what an SQLSTATE means, and when a session must not be used again.
+//!
+//! Settings are made by SQL after connecting and not by startup options, because poolers drop those. A session is checked
+//! when it is taken from a pool, and once a second while a committer keeps it. An error that says that a session cannot be
+//! relied on makes all sessions suspect that were opened before it: each is closed instead of being used again.
+
+use std::borrow::Cow;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, Row};
+
+use super::Trouble;
+use crate::Error;
+
+/// How long connecting may take.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// How often a session that is kept is checked.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// How old a read-only session may become. While the whole database is read-only a younger one serves reads.
+const READ_ONLY_FOR: Duration = Duration::from_secs(1);
+/// The log names unusable sessions at most this often.
+const TOLD_EVERY: Duration = Duration::from_secs(5);
+/// How often the two sessions of the pooler check are compared.
+const ROUNDS: usize = 3;
+
+/// Settings of every session.
+const BASE: [(&str, &str); 5] = [
+    ("jit", "off"),
+    ("timezone", "UTC"),
+    ("client_min_messages", "warning"),
+    ("idle_in_transaction_session_timeout", "60s"),
+    // Set by nobody else: a session without it is not the one that was set up.
+    (MARK, "ours"),
+];
+const MARK: &str = "backstitch.session";
+
+/// What an SQLSTATE says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Meaning {
+    /// What became of the statement.
+    pub(super) fate: Fate,
+    /// The session must not be used again, nor those that were opened before.
+    pub(super) suspect: bool,
+}
+
+/// What became of a statement that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// PostgreSQL refuses what it was given.
+    Rejected,
+    /// Nothing was written; the same may work now.
+    Retryable,
+    /// Nothing was written.
+    NotWritten,
+    /// Whether it was written is not known.
+    Unknown,
+}
+
+/// Classifies an SQLSTATE.
+pub(super) fn meaning(code: &str) -> Meaning {
+    let fate = match (code, code.get(..2).unwrap_or_default()) {
+        ("40001" | "40P01" | "55P03", _) => Fate::Retryable,
+        (_, "22" | "23" | "54") => Fate::Rejected,
+        // The server goes down or breaks off: whether before or after the commit is not said.
+        (_, "08" | "57" | "58" | "XX" | "40") => Fate::Unknown,
+        _ => Fate::NotWritten,
+    };
+    let suspect = matches!(
+        code,
+        // Read-only, as after a failover; inside a transaction that failed or was left open.
+        "25006" | "25P02" | "25P03" | "25001"
+        // A plan of before a change of a table; a prepared statement that is gone, or somebody else's.
+        | "0A000" | "26000" | "42P05"
+        // The schema that the search path names is not there.
+        | "3F000"
+        | "57P01" | "57P02" | "57P03" | "57P05"
+    ) || code.starts_with("08");
+    Meaning { fate, suspect }
+}
+
+static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+/// When sessions became suspect, in milliseconds since `BEGAN`; 0 is never.
+static SUSPECT_AT: AtomicU64 = AtomicU64::new(0);
+static TOLD_AT: AtomicU64 = AtomicU64::new(0);
+
+fn now() -> u64 {
+    u64::try_from(BEGAN.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
+}
+
+/// Makes all sessions suspect that are open now, at most once a second.
+pub(super) fn suspect() {
+    let (last, now) = (suspicion(), now());
+    let every = u64::try_from(CHECK_EVERY.as_millis()).unwrap_or(u64::MAX);
+    if last == 0 || now.saturating_sub(last) >= every {
+        SUSPECT_AT.fetch_max(now, Ordering::Relaxed);
+    }
+}
+
+/// A mark that changes when sessions become suspect.
+pub(crate) fn suspicion() -> u64 {
+    SUSPECT_AT.load(Ordering::Relaxed)
+}
+
+/// Ends when sessions became suspect after `mark`.
+pub(crate) async fn suspected_since(mark: u64) {
+    while suspicion() == mark {
+        tokio::time::sleep(CHECK_EVERY).await;
+    }
+}
+
+/// Whether a session that was opened so long ago is suspect.
+fn is_suspect(age: Duration) -> bool {
+    let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+    let suspect_at = suspicion();
+    suspect_at > 0 && now().saturating_sub(age) <= suspect_at
+}
+
+/// Logs that a session is left, now and then.
+fn tell(why: &str) {
+    let (last, now) = (TOLD_AT.load(Ordering::Relaxed), now());
+    let every = u64::try_from(TOLD_EVERY.as_millis()).unwrap_or(u64::MAX);
+    if last == 0 || now.saturating_sub(last) >= every {
+        TOLD_AT.store(now, Ordering::Relaxed);
+        tracing::warn!(why, "a session with PostgreSQL is closed and opened anew");
+    }
+}
+
+/// Settings of the sessions of one pool or of the committers.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings(Arc<Vec<(Cow<'static, str>, Cow<'static, str>)>>);
+
+impl Settings {
+    /// Those of every session and `more`, for a connection with `options`.
+    pub(super) fn new(
+        options: &PgConnectOptions,
+        more: &[(&'static str, &'static str)],
+    ) -> Settings {
+        let mut all = asked_for(options.get_options().unwrap_or_default());
+        // PostgreSQL looks into a schema named like the user first, and `backstitch` is what applications see of us, not
+        // where our tables are.
+        if !all.iter().any(|(name, _)| name == "search_path") {
+            all.push(("search_path".into(), "public".into()));
+        }
+        let ours = BASE.iter().chain(more).map(|(name, value)| ((*name).into(), (*value).into()));
+        all.extend(ours);
+        Settings(Arc::new(all))
+    }
+
+    /// Sets a session up. By the simple protocol, which poolers of every mode let through.
+    pub(super) async fn apply(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
+        let sets = self
+            .0
+            .iter()
+            .map(|(name, value)| format!("set_config({}, {}, false)", quoted(name), quoted(value)));
+        let sets = sets.collect::<Vec<_>>().join(", ");
+        let text = format!("-- session_settings\nselect {sets}");
+        sqlx::raw_sql(AssertSqlSafe(text)).execute(connection).await?;
+        Ok(())
+    }
+
+    fn of(&self, wanted: &str) -> Option<&str> {
+        self.0.iter().rev().find(|(name, _)| name == wanted).map(|(_, value)| &**value)
+    }
+
+    /// Whether a session of that age may be used. An error means that it may not.
+    pub(super) async fn check(
+        &self,
+        connection: &mut PgConnection,
+        age: Duration,
+    ) -> Result<bool, sqlx::Error> {
+        if is_suspect(age) {
+            return Ok(false);
+        }
+        let row = sqlx::query(
+            "-- session_check\n\
+             select current_setting('transaction_read_only'), coalesce(current_setting($1, true), ''), \
+             current_setting('search_path')",
+        )
+        .bind(MARK)
+        .fetch_one(connection)
+        .await?;
+        let (read_only, mark, path): (String, String, String) =
+            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        if Some(mark.as_str()) != self.of(MARK) || Some(path.as_str()) != self.of("search_path") {
+            tell("its settings are not those that it was given");
+            suspect();
+            return Ok(false);
+        }
+        if read_only == "on" && age >= READ_ONLY_FOR {
+            tell("it is read-only");
+            suspect();
+            return Ok(false);
+        }
+        Ok(true)
+    }
+}
+
+/// The settings in the `options` of a connection: `-c name=value` and `--name=value`.
+fn asked_for(options: &str) -> Vec<(Cow<'static, str>, Cow<'static, str>)> {
+    let mut words = Vec::new();
+    let (mut word, mut escaped) = (String::new(), false);
+    for letter in options.chars() {
+        match letter {
+            _ if escaped => {
+                word.push(letter);
+                escaped = false;
+            }
+            '\\' => escaped = true,
+            letter if letter.is_whitespace() => words.push(std::mem::take(&mut word)),
+            letter => word.push(letter),
+        }
+    }
+    words.push(word);
+    let mut found = Vec::new();
+    let mut words = words.into_iter().filter(|word| !word.is_empty());
+    while let Some(word) = words.next() {
+        let setting = match (word.strip_prefix("--"), word.strip_prefix("-c")) {
+            (Some(setting), _) => Some(setting.to_owned()),
+            (None, Some("")) => words.next(),
+            (None, setting) => setting.map(str::to_owned),
+        };
+        let pair = setting.as_deref().and_then(|setting| setting.split_once('='));
+        if let Some((name, value)) = pair {
+            found.push((name.replace('-', "_").into(), value.to_owned().into()));
+        }
+    }
+    found
+}
+
+/// Opens a session outside of the pools.
+pub(super) async fn open(
+    options: &PgConnectOptions,
+    settings: &Settings,
+) -> Result<PgConnection, Trouble> {
+    let opened = async {
+        let mut connection = PgConnection::connect_with(options).await?;
+        settings.apply(&mut connection).await?;
+        Ok(connection)
+    };
+    match tokio::time::timeout(CONNECT_LIMIT, opened).await {
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(error)) => {
+            let error: sqlx::Error = error;
+            Err(Trouble::Failed(format!("cannot connect: {error}")))
+        }
+        Err(_) => {
+            let limit = CONNECT_LIMIT.as_secs();
+            Err(Trouble::Failed(format!("cannot connect within {limit} s")))
+        }
+    }
+}
+
+/// A session that a committer keeps.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    connection: PgConnection,
+    opened_at: Instant,
+    checked_at: Instant,
+}
+
+impl Kept {
+    pub(super) fn new(connection: PgConnection) -> Kept {
+        let now = Instant::now();
+        Kept { connection, opened_at: now, checked_at: now }
+    }
+
+    pub(super) fn connection(&mut self) -> &mut PgConnection {
+        &mut self.connection
+    }
+
+    /// Whether it may still be used; PostgreSQL is asked once a second.
+    pub(super) async fn is_usable(&mut self, settings: &Settings) -> bool {
+        let age = self.opened_at.elapsed();
+        if is_suspect(age) {
+            return false;
+        }
+        if self.checked_at.elapsed() < CHECK_EVERY {
+            return true;
+        }
+        self.checked_at = Instant::now();
+        let checked = settings.check(&mut self.connection, age);
+        matches!(tokio::time::timeout(CONNECT_LIMIT, checked).await, Ok(Ok(true)))
+    }
+
+    /// Closes the session in order.
+    pub(crate) async fn close(self) {
+        // It is of no use any more whatever the answer.
+        let _ = self.connection.close().await;
+    }
+}
+
+/// Refuses a pooler that gives each transaction another session. Two sessions each set a mark of their own and must find it
+/// again; behind such a pooler they meet.
+pub(super) async fn refuse_pooler(
+    options: &PgConnectOptions,
+    settings: &Settings,
+) -> Result<(), Error> {
+    let mut sessions = [open(options, settings).await?, open(options, settings).await?];
+    for _ in 0..ROUNDS {
+        let mut found = Vec::with_capacity(sessions.len() * 2);
+        for (place, session) in sessions.iter_mut().enumerate() {
+            found.push(mark(session, Some(&place.to_string())).await?);
+        }
+        for session in &mut sessions {
+            found.push(mark(session, None).await?);
+        }
+        let [Some(first), Some(second), Some(first_again), Some(second_again)] = &found[..] else {
+            return Err(pooled());
+        };
+        let own = (first_again.1 == "0") && (second_again.1 == "1");
+        if !own || first.0 == second.0 || first != first_again || second != second_again {
+            return Err(pooled());
+        }
+    }
+    for session in sessions {
+        Kept::new(session).close().await;
+    }
+    Ok(())
+}
+
+fn pooled() -> Error {
+    Error::Store(
+        "the database URL leads to a connection pooler that gives each transaction another session; \
+         connect to PostgreSQL itself or use session mode"
+            .to_owned(),
+    )
+}
+
+/// Sets the mark of a session, if one is given. Answers the session's process and its mark; `None` when a statement met
+/// one that was prepared by somebody else.
+async fn mark(
+    session: &mut PgConnection,
+    mark: Option<&str>,
+) -> Result<Option<(i32, String)>, Error> {
+    let text = match mark {
+        Some(_) => "-- session_mark\nselect pg_backend_pid(), set_config($1, $2, false)",
+        None => {
+            "-- session_marked\nselect pg_backend_pid(), coalesce(current_setting($1, true), $2)"
+        }
+    };
+    let found = sqlx::query(text).bind(MARK).bind(mark.unwrap_or_default());
+    match found.fetch_one(session).await {
+        Ok(row) => Ok(Some((row.try_get(0)?, row.try_get(1)?))),
+        Err(sqlx::Error::Database(error))
+            if matches!(error.code().as_deref(), Some("26000" | "42P05" | "08P01")) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_say_what_became_of_a_statement_and_of_its_session() {
+        let of = |code| {
+            let Meaning { fate, suspect } = meaning(code);
+            (fate, suspect)
+        };
+        assert_eq!(of("40001"), (Fate::Retryable, false));
+        assert_eq!(of("23505"), (Fate::Rejected, false));
+        assert_eq!(of("25006"), (Fate::NotWritten, true));
+        assert_eq!(of("25P02"), (Fate::NotWritten, true));
+        assert_eq!(of("0A000"), (Fate::NotWritten, true));
+        assert_eq!(of("26000"), (Fate::NotWritten, true));
+        assert_eq!(of("57P01"), (Fate::Unknown, true));
+        assert_eq!(of("57014"), (Fate::Unknown, false), "a statement was cancelled");
+        assert_eq!(of("08006"), (Fate::Unknown, true));
+        assert_eq!(of("42501"), (Fate::NotWritten, false));
+        assert_eq!(of(""), (Fate::NotWritten, false));
+    }
+
+    #[test]
+    fn settings_in_the_options_of_a_url_are_read() {
+        let read = |text| -> Vec<(String, String)> {
+            let pairs = asked_for(text).into_iter();
+            pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect()
+        };
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(read(""), []);
+        assert_eq!(
+            read(r"-c search_path=shop,\ public --work-mem=8MB  -cgeqo=off -X"),
+            [pair("search_path", "shop, public"), pair("work_mem", "8MB"), pair("geqo", "off")]
+        );
+    }
+}

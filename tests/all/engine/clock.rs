@@ -1,0 +1,136 @@
+//! The database's clock goes wrong: for a moment, or for good.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use backstitch_engine::{Engine, Options};
+use backstitch_saga::protocol::Outcome;
+use backstitch_saga::{RunId, Time};
+use backstitch_tests::eventually;
+use backstitch_tests::node::{Hand, NS, chain, metric, node, start};
+use backstitch_tests::postgres::database;
+
+const HOUR: i64 = 3_600_000;
+/// A workflow that sleeps twice, so that a timer begins in each record.
+const NAPS: &str = r#"{"name":"naps","version":1,"steps":[
+    {"id":"one","sleep":{"for":"1s"}},{"id":"two","after":["one"],"sleep":{"for":"1s"}}]}"#;
+
+fn quick(options: &mut Options, clock: fn(Time) -> Time) {
+    options.tuning.beat_every = Duration::from_millis(50);
+    options.tuning.park_after = Duration::from_millis(200);
+    options.tuning.database_clock = Some(clock);
+}
+
+/// Waits for the end of a run that naps; answers how long that took.
+async fn naps(engine: &Engine, run: RunId) -> Duration {
+    let began = Instant::now();
+    let view = engine.wait(NS, run, Duration::from_secs(8)).await.unwrap();
+    assert_eq!(view.outcome, Some(Outcome::Succeeded), "after {:?}", began.elapsed());
+    began.elapsed()
+}
+
+/// The instants of a run's records never go back.
+async fn is_monotone(engine: &Engine, run: RunId) {
+    let history = engine.history(NS, run, None, 1_000).await.unwrap().items;
+    assert!(history.is_sorted_by_key(|entry| entry.at), "{history:?}");
+}
+
+async fn started_at(engine: &Engine, run: RunId) -> i64 {
+    engine.run(NS, run, None).await.unwrap().started_at.0.0
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_for_a_moment_stops_nothing_and_ends_no_lease() {
+    static JUMP: AtomicI64 = AtomicI64::new(0);
+    let engine = node(&database().await, |options| {
+        quick(options, |shown| Time(shown.0 + JUMP.load(Ordering::Relaxed)));
+    })
+    .await;
+    engine.register(NS, NAPS).await.unwrap();
+    engine.register(NS, &chain("one", &["a"])).await.unwrap();
+    let hand = Hand::new(&engine);
+    for (round, jump) in [(1.0, HOUR), (2.0, -HOUR)] {
+        let held = engine.start_run(NS, start("one", "1")).await.unwrap().id;
+        let before = started_at(&engine, held).await;
+        let task = hand.one().await;
+        let first = engine.start_run(NS, start("naps", "1")).await.unwrap().id;
+        JUMP.store(jump, Ordering::Relaxed);
+        eventually("the jump is noticed", async || metric(&engine, "clock_doubts_total") == round)
+            .await;
+        let conditions = async || engine.status(NS).await.conditions;
+        eventually("the jump is told", async || {
+            conditions().await.iter().any(|one| one.kind == "ClockInDoubt")
+        })
+        .await;
+        let within = engine.start_run(NS, start("naps", "2")).await.unwrap().id;
+        assert!((0..HOUR / 2).contains(&(started_at(&engine, within).await - before)));
+        naps(&engine, first).await;
+        JUMP.store(0, Ordering::Relaxed);
+        eventually("all is well", async || conditions().await.is_empty()).await;
+        naps(&engine, within).await;
+        let after = engine.start_run(NS, start("naps", "3")).await.unwrap().id;
+        assert!((0..HOUR / 2).contains(&(started_at(&engine, after).await - before)));
+        naps(&engine, after).await;
+        let answer = hand.succeed(&[task]).await;
+        assert_eq!(answer[0].status, 409, "its lease has ended meanwhile, as time has passed");
+        is_monotone(&engine, within).await;
+    }
+    assert_eq!(metric(&engine, "clock_steps_total"), 0.0);
+    assert!(engine.doctor(false).await.unwrap().differences.is_empty());
+}
+
+#[tokio::test]
+async fn a_lease_outlives_the_time_that_a_clock_leaves_out() {
+    static JUMP: AtomicI64 = AtomicI64::new(0);
+    let engine = node(&database().await, |options| {
+        quick(options, |shown| Time(shown.0 + JUMP.load(Ordering::Relaxed)));
+        options.tuning.clock_doubt = Duration::from_millis(200);
+    })
+    .await;
+    let long = chain("one", &["a"]).replace(r#""heartbeat":"1s""#, r#""heartbeat":"5s""#);
+    engine.register(NS, &long.replace(r#""attempt":"10s""#, r#""attempt":"10h""#)).await.unwrap();
+    let hand = Hand::new(&engine);
+    let mut tasks = Vec::new();
+    for input in 0..5 {
+        engine.start_run(NS, start("one", &input.to_string())).await.unwrap();
+        tasks.push(hand.one().await);
+    }
+    JUMP.store(HOUR, Ordering::Relaxed);
+    eventually("the jump is followed", async || metric(&engine, "clock_steps_total") == 1.0).await;
+    // Long enough for a timer to fire, short enough for a lease to last.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(metric(&engine, "lease_losses_total"), 0.0);
+    for answer in hand.succeed(&tasks).await {
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    assert!(engine.doctor(false).await.unwrap().differences.is_empty());
+}
+
+#[tokio::test]
+async fn what_was_written_while_the_clock_was_ahead_goes_on_when_it_is_set_right() {
+    static JUMP: AtomicI64 = AtomicI64::new(HOUR);
+    let engine = node(&database().await, |options| {
+        quick(options, |shown| Time(shown.0 + JUMP.load(Ordering::Relaxed)));
+        options.tuning.clock_doubt = Duration::from_millis(200);
+    })
+    .await;
+    engine.register(NS, NAPS).await.unwrap();
+    engine.register(NS, &chain("one", &["a"])).await.unwrap();
+    let mut runs = Vec::new();
+    for input in 0..3 {
+        runs.push(engine.start_run(NS, start("naps", &input.to_string())).await.unwrap().id);
+    }
+    let waiting = engine.start_run(NS, start("one", "1")).await.unwrap().id;
+    let ahead = started_at(&engine, runs[0]).await;
+    JUMP.store(0, Ordering::Relaxed);
+    eventually("the clock is set right", async || metric(&engine, "clock_steps_total") == 1.0)
+        .await;
+    let after = engine.start_run(NS, start("naps", "9")).await.unwrap().id;
+    assert!(started_at(&engine, after).await < ahead - HOUR / 2);
+    naps(&engine, after).await;
+    let hand = Hand::new(&engine);
+    let task = hand.one().await;
+    assert_eq!(task.run, waiting);
+    hand.succeed(&[task]).await;
+    naps(&engine, waiting).await;
+}
