@@ -23,9 +23,11 @@ const REVOKED_FOR: Duration = Duration::from_secs(86_400);
 /// Reports attempts that were completed and not reported. Answers how many. Two nodes that do so at once report the
 /// same, which is once.
 pub(crate) async fn take(node: &Arc<Node>) -> Result<usize, Error> {
-    let before = Time(node.clock.now().0.saturating_sub_unsigned(Span::from(GRACE).0));
+    // Both by the clock that the database fills the column in with.
+    let before = node.clock.as_shown(ago(node, GRACE));
+    let now = node.clock.as_shown(node.clock.now().after(GRACE.into()));
     let mut connection = node.database.keepers.acquire().await?;
-    let found = table::completed(&mut connection, before, COMPLETIONS).await?;
+    let found = table::completed(&mut connection, before, now, COMPLETIONS).await?;
     drop(connection);
     if found.is_empty() {
         return Ok(0);
@@ -61,18 +63,27 @@ pub(crate) async fn take(node: &Arc<Node>) -> Result<usize, Error> {
     let count = settled.len();
     if count > 0 {
         let mut connection = node.database.keepers.acquire().await?;
-        commit!("completions_close", table::close(&mut connection, &settled).await)?;
+        commit!(
+            "completions_close",
+            table::close(&mut connection, &settled, node.clock.now()).await
+        )?;
     }
     Ok(count)
 }
 
-/// Forgets what was revoked long ago. Answers how much.
+/// Forgets what was revoked or completed long ago. Answers how much.
 pub(crate) async fn forget(node: &Node) -> Result<usize, Error> {
-    let before = Time(node.clock.now().0.saturating_sub_unsigned(Span::from(REVOKED_FOR).0));
+    let revoked = ago(node, REVOKED_FOR);
+    let closed = ago(node, node.options.idempotency_retention);
     let mut connection = node.database.keepers.acquire().await?;
     let count = commit!(
         "completions_forget",
-        table::forget_revoked(&mut connection, before, COMPLETIONS).await
+        table::forget(&mut connection, revoked, closed, COMPLETIONS).await
     )?;
     Ok(usize::try_from(count).unwrap_or_default())
+}
+
+/// The instant `span` before now.
+fn ago(node: &Node, span: Duration) -> Time {
+    Time(node.clock.now().0.saturating_sub_unsigned(Span::from(span).0))
 }

@@ -192,18 +192,19 @@ impl Shard {
             return;
         }
         let at = at.unwrap_or(Time(0));
+        let (shown, now) = (self.node.clock.as_shown(at), self.node.clock.now());
         let written = match self.connection().await {
             Ok(connection) => {
                 let opened = match open.is_empty() {
                     true => Ok(()),
                     false => commit!(
                         "fences_open",
-                        fences::open(connection, &open, &namespaces, at).await
+                        fences::open(connection, &open, &namespaces, (at, shown)).await
                     ),
                 };
                 match (opened, close.is_empty()) {
                     (Ok(()), false) => {
-                        commit!("fences_close", fences::close(connection, &close).await)
+                        commit!("fences_close", fences::close(connection, &close, now).await)
                     }
                     (opened, _) => opened,
                 }

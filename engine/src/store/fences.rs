@@ -44,20 +44,20 @@ impl Keys {
     }
 }
 
-/// Lets workers complete attempts that were handed out at `at`. Not if that is long ago: then it is not known any more
-/// whether they were revoked since.
+/// Lets workers complete attempts that were handed out at `at`, which the database's clock shows as `shown`. Not if that is
+/// long ago: then it is not known any more whether they were revoked since.
 pub(crate) async fn open(
     connection: &mut PgConnection,
     fences: &[Fence],
     namespaces: &[String],
-    at: Time,
+    (at, shown): (Time, Time),
 ) -> Result<(), sqlx::Error> {
     let keys = Keys::of(fences);
     sqlx::query(
         "-- fences_open\n\
          insert into fences (run_id, step, action, attempt, namespace, opened_at) \
          select x.*, $6 from unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::text[]) as x \
-         where clock_timestamp() < $6::timestamptz + interval '10 minutes' on conflict do nothing",
+         where clock_timestamp() < $7::timestamptz + interval '10 minutes' on conflict do nothing",
     )
     .bind(keys.runs)
     .bind(keys.steps)
@@ -65,6 +65,7 @@ pub(crate) async fn open(
     .bind(keys.attempts)
     .bind(namespaces)
     .bind(Moment(at))
+    .bind(Moment(shown))
     .execute(connection)
     .await?;
     Ok(())
@@ -130,60 +131,74 @@ pub(crate) async fn revoke(
     Ok(left)
 }
 
-/// Attempts that were completed before `before`, oldest first.
+/// Attempts that were completed before `before`, oldest first, and are not part of the journal yet. What was completed
+/// after `now` was completed while the database's clock was wrong, and is not waited for.
 pub(crate) async fn completed(
     connection: &mut PgConnection,
     before: Time,
+    now: Time,
     limit: i64,
 ) -> Result<Vec<(Fence, Completion)>, sqlx::Error> {
     let rows = sqlx::query(
         "-- fences_completed\n\
          select run_id, step, action, attempt, namespace, true, output, external_id from fences \
-         where completed_at <= $1 order by completed_at limit $2",
+         where completed_at is not null and closed_at is null and (completed_at <= $1 or completed_at > $2) \
+         order by completed_at limit $3",
     )
     .bind(Moment(before))
+    .bind(Moment(now))
     .bind(limit)
     .fetch_all(connection)
     .await?;
     rows.iter().map(|row| Ok((fence(row)?, completion(row)?))).collect()
 }
 
-/// Forgets attempts whose end stands in the journal. One that a worker has locked stays, and is found later.
+/// Closes attempts whose end stands in the journal: one that its worker completed is remembered for a while without its
+/// output, the others are forgotten. One that a worker has locked stays, and is found later.
 pub(crate) async fn close(
     connection: &mut PgConnection,
     fences: &[Fence],
+    at: Time,
 ) -> Result<(), sqlx::Error> {
     let keys = Keys::of(fences);
     sqlx::query(
         "-- fences_close\n\
-         with ours as materialized (select f.run_id, f.step, f.action, f.attempt \
+         with ours as materialized (select f.run_id, f.step, f.action, f.attempt, f.completed_at \
          from unnest($1::uuid[], $2::text[], $3::text[], $4::integer[]) as w(run_id, step, action, attempt) \
          join fences f on (f.run_id, f.step, f.action, f.attempt) = (w.run_id, w.step, w.action, w.attempt) \
-         for update of f skip locked) \
-         delete from fences f using ours x \
-         where (f.run_id, f.step, f.action, f.attempt) = (x.run_id, x.step, x.action, x.attempt)",
+         for update of f skip locked), \
+         kept as (update fences f set closed_at = $5, output = null from ours x where x.completed_at is not null \
+         and (f.run_id, f.step, f.action, f.attempt) = (x.run_id, x.step, x.action, x.attempt)) \
+         delete from fences f using ours x where x.completed_at is null \
+         and (f.run_id, f.step, f.action, f.attempt) = (x.run_id, x.step, x.action, x.attempt)",
     )
     .bind(keys.runs)
     .bind(keys.steps)
     .bind(keys.actions)
     .bind(keys.attempts)
+    .bind(Moment(at))
     .execute(connection)
     .await?;
     Ok(())
 }
 
-/// Forgets fences that were revoked before `before`, at most `limit`. Answers how many.
-pub(crate) async fn forget_revoked(
+/// Forgets fences that were revoked before `revoked`, and those that were closed before `closed`, at most `limit` of each.
+/// Answers how many.
+pub(crate) async fn forget(
     connection: &mut PgConnection,
-    before: Time,
+    revoked: Time,
+    closed: Time,
     limit: i64,
 ) -> Result<u64, sqlx::Error> {
     let done = sqlx::query(
         "-- fences_forget\n\
          delete from fences where ctid = any(array(select ctid from fences \
-         where revoked_at < $1 order by revoked_at limit $2 for update skip locked))",
+         where revoked_at < $1 order by revoked_at limit $3 for update skip locked)) \
+         or ctid = any(array(select ctid from fences \
+         where closed_at < $2 order by closed_at limit $3 for update skip locked))",
     )
-    .bind(Moment(before))
+    .bind(Moment(revoked))
+    .bind(Moment(closed))
     .bind(limit)
     .execute(connection)
     .await?;

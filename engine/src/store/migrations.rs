@@ -7,7 +7,7 @@ use sqlx::{Connection, SqlSafeStr};
 use crate::Error;
 
 /// All migrations in order.
-const ALL: [(i64, &str, &str); 12] = [
+const ALL: [(i64, &str, &str); 13] = [
     (1, "journal and indexes", include_str!("../../../migrations/0001_journal_and_indexes.sql")),
     (2, "lighter writes", include_str!("../../../migrations/0002_lighter_writes.sql")),
     (3, "schedules", include_str!("../../../migrations/0003_schedules.sql")),
@@ -24,12 +24,17 @@ const ALL: [(i64, &str, &str); 12] = [
         "journal not vacuumed for inserts",
         include_str!("../../../migrations/0012_journal_not_vacuumed_for_inserts.sql"),
     ),
+    (
+        19,
+        "fences that are remembered",
+        include_str!("../../../migrations/0019_fences_that_are_remembered.sql"),
+    ),
 ];
 
 /// Runs the migrations that are missing, under an advisory lock.
 pub(crate) async fn run(url: &str) -> Result<(), Error> {
-    let options = super::connect_options(url)?;
-    let mut connection = PgConnection::connect_with(&options).await?;
+    super::Database::new(url, 1)?.refuse_pooler().await?;
+    let mut connection = super::connect(url).await?;
     let migrations = ALL.map(|(version, description, text)| {
         Migration::new(
             version,

@@ -63,8 +63,8 @@ async fn count(connection: &mut PgConnection, sql: &'static str) -> i64 {
 }
 
 const CHARGES: &str = "select count(*) from charges";
-// What was revoked is remembered for a day.
-const FENCES: &str = "select count(*) from fences where revoked_at is null";
+// What was revoked is remembered for a day, what was completed for as long as answers are.
+const FENCES: &str = "select count(*) from fences where revoked_at is null and closed_at is null";
 
 impl Stage {
     /// Does the second step by an ordinary report; the run succeeds, and no fence is left.
@@ -181,6 +181,27 @@ async fn a_failure_reported_after_the_commit_does_not_count() {
     let told = stage.hand.fail(&stage.task, FailureKind::Retryable).await;
     assert_eq!(told[0].status, 200);
     stage.finish().await;
+}
+
+#[tokio::test]
+async fn a_completion_that_is_repeated_long_after_its_end_is_answered_as_completed() {
+    let mut stage = stage().await;
+    let mut transaction = stage.shop.begin().await.unwrap();
+    charge(&mut transaction, &stage.task).await.unwrap();
+    transaction.commit().await.unwrap();
+    let first = stage.task.clone();
+    stage.finish().await;
+    let closed = "select count(*) from fences where closed_at is not null and output is null";
+    assert_eq!(count(&mut stage.shop, closed).await, 1);
+    let mut transaction = stage.shop.begin().await.unwrap();
+    assert_eq!(code(&charge(&mut transaction, &first).await.unwrap_err()), "BS002");
+    drop(transaction);
+    stage.engine.run_once(Chore::ForgetAnswers).await.unwrap();
+    assert_eq!(count(&mut stage.shop, closed).await, 1, "it is too early to forget it");
+    let long_ago = "update fences set closed_at = closed_at - interval '8 days'";
+    sqlx::query(long_ago).execute(&mut stage.shop).await.unwrap();
+    stage.engine.run_once(Chore::ForgetAnswers).await.unwrap();
+    assert_eq!(count(&mut stage.shop, closed).await, 0);
 }
 
 #[tokio::test]
