@@ -52,6 +52,22 @@ impl Error {
         }
     }
 
+    /// The error as it may stand in a log: codes and places of documents, but none of their values.
+    pub(crate) fn for_log(&self) -> String {
+        match self {
+            Error::Invalid { code, violations } => {
+                let places: Vec<String> = violations
+                    .iter()
+                    .take(10)
+                    .map(|violation| format!("{} ({})", violation.pointer, violation.code))
+                    .collect();
+                format!("{code}: {}", places.join(", "))
+            }
+            Error::NotFound { code, .. } | Error::Conflict { code, .. } => (*code).to_owned(),
+            other => other.to_string(),
+        }
+    }
+
     pub(crate) fn invalid(code: &'static str, violation: Violation) -> Error {
         Error::Invalid { code, violations: vec![violation] }
     }

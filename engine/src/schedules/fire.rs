@@ -151,7 +151,8 @@ async fn carry_out(
             }
             Err(error) => {
                 let answer = error.task_answer();
-                tracing::warn!(schedule = row.name, key, %error, "a start was refused");
+                let error = error.for_log();
+                tracing::warn!(schedule = row.name, key, error, "a start was refused");
                 Err((answer.code.unwrap_or_default(), answer.message.unwrap_or_default()))
             }
         };
