@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use backstitch_saga::protocol::{Page, Refused, StartRequestState, StartRequestView, StartRun};
 use backstitch_saga::{By, Payload, Refusal, RefusalCode, Span, Time, Timestamp, Violation};
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::acts::must_have_reason;
@@ -26,6 +27,8 @@ use crate::{Engine, Error, StartedRun, start};
 const REQUESTS: i64 = 500;
 /// For how long a node has the first right to them.
 const RESERVE_FOR: Duration = Duration::from_secs(10);
+/// How often a request is tried whose node died over it, before it is refused.
+const TRIES: i32 = 3;
 /// When the database was too busy to start a run, it is tried again after this long.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -44,10 +47,16 @@ pub(crate) async fn take(node: &Arc<Node>) -> Result<usize, Error> {
         drop(connection);
         let count = found.len();
         taken += count;
-        if count > 0 {
-            start_all(node, found).await?;
+        // One over which a node may have died is tried apart from the others, so that it is known which it is.
+        let (again, first): (Vec<Asked>, Vec<Asked>) =
+            found.into_iter().partition(|one| one.tries > 1);
+        let suspects = !again.is_empty();
+        for part in [first, again] {
+            if !part.is_empty() {
+                start_all(node, part).await?;
+            }
         }
-        if count < usize::try_from(REQUESTS).unwrap_or(usize::MAX) {
+        if !suspects && count < usize::try_from(REQUESTS).unwrap_or(usize::MAX) {
             return Ok(taken);
         }
     }
@@ -57,6 +66,13 @@ async fn start_all(node: &Arc<Node>, found: Vec<Asked>) -> Result<(), Error> {
     let mut fate = Fate::default();
     let mut by_namespace: BTreeMap<String, (Vec<Asked>, Vec<_>)> = BTreeMap::new();
     for asked in found {
+        if asked.tries > TRIES {
+            let message = format!(
+                "{TRIES} times a node stopped while it was about to start this; retry it once the cause is known"
+            );
+            fate.refused.push((asked.id, refusal("poison", message, Vec::new())));
+            continue;
+        }
         match read(&asked) {
             Ok(start) => {
                 let (known, starts) = by_namespace.entry(asked.namespace.clone()).or_default();
@@ -66,10 +82,25 @@ async fn start_all(node: &Arc<Node>, found: Vec<Asked>) -> Result<(), Error> {
             Err(error) => fate.settle(&asked, Err(error)),
         }
     }
+    // Side by side: a namespace whose starts take long does not keep back the others.
+    let mut under_way = JoinSet::new();
     for (namespace, (asked, starts)) in by_namespace {
-        let started = start::start_runs(node, &namespace, starts).await;
+        let node = Arc::clone(node);
+        under_way.spawn(async move {
+            let started = start::start_runs(&node, &namespace, starts).await;
+            (asked, started)
+        });
+    }
+    while let Some(done) = under_way.join_next().await {
+        // What panicked is tried again when its reservation is over, and counted.
+        let Ok((asked, started)) = done else { continue };
         asked.iter().zip(started).for_each(|(asked, started)| fate.settle(asked, started));
     }
+    settle(node, fate).await
+}
+
+/// Writes down what became of requests.
+async fn settle(node: &Node, fate: Fate) -> Result<(), Error> {
     let now = node.clock.now();
     let mut connection = node.database.keepers.acquire().await?;
     if !fate.started.is_empty() {
@@ -86,10 +117,12 @@ async fn start_all(node: &Arc<Node>, found: Vec<Asked>) -> Result<(), Error> {
         let texts: Result<Vec<String>, _> = refusals.iter().map(serde_json::to_string).collect();
         let texts = texts.map_err(|error| Error::Bug(error.to_string()))?;
         node.counters.starts_refused.add(requests.len());
+        let first = &refusals[0];
+        // No message: it may tell values of an input.
         tracing::warn!(
             count = requests.len(),
-            code = refusals[0].code,
-            message = refusals[0].message,
+            code = first.code,
+            pointer = first.errors.first().map(|error| error.pointer.as_str()),
             "starts asked for in transactions were refused; GET /v1/start-requests?state=refused lists them"
         );
         commit!("starts_refuse", table::refuse(&mut connection, &requests, &texts, now).await)?;

@@ -7,7 +7,7 @@ use sqlx::{Connection, SqlSafeStr};
 use crate::Error;
 
 /// All migrations in order.
-const ALL: [(i64, &str, &str); 13] = [
+const ALL: [(i64, &str, &str); 14] = [
     (1, "journal and indexes", include_str!("../../../migrations/0001_journal_and_indexes.sql")),
     (2, "lighter writes", include_str!("../../../migrations/0002_lighter_writes.sql")),
     (3, "schedules", include_str!("../../../migrations/0003_schedules.sql")),
@@ -23,6 +23,11 @@ const ALL: [(i64, &str, &str); 13] = [
         12,
         "journal not vacuumed for inserts",
         include_str!("../../../migrations/0012_journal_not_vacuumed_for_inserts.sql"),
+    ),
+    (
+        17,
+        "tries of start requests",
+        include_str!("../../../migrations/0017_tries_of_start_requests.sql"),
     ),
     (
         19,

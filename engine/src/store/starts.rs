@@ -21,9 +21,12 @@ pub(crate) struct Asked {
     pub(crate) correlation_id: Option<String>,
     /// A JSON object of texts, if the caller took care.
     pub(crate) labels: Option<String>,
+    /// The how many-th try this is; more than 1 when a node died over an earlier one.
+    pub(crate) tries: i32,
 }
 
-/// Reserves requests that wait and are in nobody's hands, oldest first.
+/// Reserves requests that wait and are in nobody's hands, oldest first: up to `limit` that were never tried, and one that
+/// was. The try is counted before it is made.
 pub(crate) async fn reserve(
     connection: &mut PgConnection,
     node: i32,
@@ -33,10 +36,12 @@ pub(crate) async fn reserve(
 ) -> Result<Vec<Asked>, sqlx::Error> {
     let rows = sqlx::query(
         "-- start_requests_reserve\n\
-         update start_requests set reserved_by = $1, reserved_until = $3 where id in \
-         (select id from start_requests where state = 'waiting' and (reserved_until is null or reserved_until <= $2) \
-         order by id limit $4 for update skip locked) \
-         returning id, run_id, namespace, workflow, version, key, input, correlation_id, labels",
+         update start_requests set reserved_by = $1, reserved_until = $3, tries = tries + 1 where id = any( \
+         array(select id from start_requests where state = 'waiting' and tries = 0 \
+         and (reserved_until is null or reserved_until <= $2) order by id limit $4 for update skip locked) \
+         || array(select id from start_requests where state = 'waiting' and tries > 0 \
+         and (reserved_until is null or reserved_until <= $2) order by id limit 1 for update skip locked)) \
+         returning id, run_id, namespace, workflow, version, key, input, correlation_id, labels, tries",
     )
     .bind(node)
     .bind(Moment(now))
@@ -56,6 +61,7 @@ pub(crate) async fn reserve(
                 input: row.try_get(6)?,
                 correlation_id: row.try_get(7)?,
                 labels: row.try_get(8)?,
+                tries: row.try_get(9)?,
             })
         })
         .collect()
@@ -73,7 +79,7 @@ pub(crate) async fn started(
     Ok(())
 }
 
-/// Puts requests back: they are tried again at `at`.
+/// Puts requests back: they are tried again at `at`, as if for the first time.
 pub(crate) async fn put_back(
     connection: &mut PgConnection,
     requests: &[Uuid],
@@ -81,7 +87,7 @@ pub(crate) async fn put_back(
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
         "-- start_requests_put_back\n\
-         update start_requests set reserved_until = $2 where id = any($1) and state = 'waiting'",
+         update start_requests set reserved_until = $2, tries = 0 where id = any($1) and state = 'waiting'",
     )
     .bind(requests)
     .bind(Moment(at))
@@ -100,7 +106,7 @@ pub(crate) async fn refuse(
     sqlx::query(
         "-- start_requests_refuse\n\
          update start_requests r set state = 'refused', refusal = x.refusal, refused_at = $3, reserved_by = null, \
-         reserved_until = null from unnest($1::uuid[], $2::text[]) as x(id, refusal) \
+         reserved_until = null, tries = 0 from unnest($1::uuid[], $2::text[]) as x(id, refusal) \
          where r.id = x.id and r.state = 'waiting'",
     )
     .bind(requests)
