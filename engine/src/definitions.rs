@@ -6,20 +6,17 @@ use std::time::{Duration, Instant};
 
 use backstitch_saga::protocol::{Page, WorkflowView};
 use backstitch_saga::{Graph, Payload, Timestamp, Violation};
-use jsonschema::Validator;
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 use sqlx::postgres::{PgConnection, PgPool};
 
 use crate::crash::commit;
 use crate::cursor::Cursor;
+use crate::schemas::Schemas;
 use crate::store::definitions::{self as table, DefinitionRow};
 use crate::{Error, Registered};
 
 /// For how long "the newest version" may be answered from memory, when another node registered a newer one.
 const NEWEST_FOR: Duration = Duration::from_secs(1);
-/// At most so many violations of an input schema are told.
-const VIOLATIONS: usize = 100;
 
 /// A definition, ready to run.
 #[derive(Debug)]
@@ -27,7 +24,6 @@ pub(crate) struct Workflow {
     pub(crate) graph: Arc<Graph>,
     /// SHA-256 of the canonical text, in hexadecimal digits.
     pub(crate) hash: Arc<str>,
-    input: Option<Validator>,
 }
 
 #[derive(Debug, Default)]
@@ -44,68 +40,26 @@ pub(crate) struct Definitions {
 }
 
 impl Workflow {
-    /// Reads and checks a definition.
+    /// Reads and checks a definition, but for what its JSON Schemas say.
     pub(crate) fn parse(text: &str) -> Result<Workflow, Vec<Violation>> {
         let graph = Graph::parse(text)?;
         let canonical = Payload::trusted(text.to_owned())
             .map_err(|error| vec![Violation::new("", "invalid_json", error.to_string())])?
             .canonical();
-        let schema = graph.definition.input_schema.as_ref();
-        let input = schema.map(input_validator).transpose().map_err(|one| vec![one])?;
-        Ok(Workflow { graph: Arc::new(graph), hash: hex(&Sha256::digest(canonical)).into(), input })
-    }
-
-    /// Checks the input of a run.
-    pub(crate) fn check_input(&self, input: &Payload) -> Result<(), Error> {
-        let Some(validator) = &self.input else { return Ok(()) };
-        satisfies(validator, input, "/input", "invalid_input")
+        Ok(Workflow { graph: Arc::new(graph), hash: hex(&Sha256::digest(canonical)).into() })
     }
 }
 
-/// Checks a document that stands at `at` against a JSON Schema of a definition.
-pub(crate) fn check_against(
-    schema: &Payload,
-    document: &Payload,
-    at: &str,
-    code: &'static str,
-) -> Result<(), Error> {
-    let broken = |violation: Violation| Error::Conflict {
-        code: "invalid_schema",
-        message: format!("the definition's own schema cannot be used: {}", violation.message),
-    };
-    satisfies(&input_validator(schema).map_err(broken)?, document, at, code)
-}
-
-/// Checks a document that stands at `at`.
-fn satisfies(
-    validator: &Validator,
-    document: &Payload,
-    at: &str,
-    code: &'static str,
-) -> Result<(), Error> {
-    let invalid = |violations| Error::Invalid { code, violations };
-    let value: Value = document
-        .to()
-        .map_err(|error| invalid(vec![Violation::new(at, "invalid_json", error.to_string())]))?;
-    let violations: Vec<Violation> = validator
-        .iter_errors(&value)
-        .take(VIOLATIONS)
-        .map(|error| {
-            let mut message = error.to_string();
-            if let Some((cut, _)) = message.char_indices().nth(300) {
-                message.truncate(cut);
-                message.push('…');
-            }
-            Violation::new(format!("{at}{}", error.instance_path()), "schema", message)
-        })
-        .collect();
-    if violations.is_empty() { Ok(()) } else { Err(invalid(violations)) }
-}
-
-fn input_validator(schema: &Payload) -> Result<Validator, Violation> {
-    let bad = |message: String| Violation::new("/input_schema", "invalid_schema", message);
-    let schema: Value = schema.to().map_err(|error| bad(error.to_string()))?;
-    jsonschema::validator_for(&schema).map_err(|error| bad(error.to_string()))
+/// Reads and checks a definition that is to be registered in `namespace`, with its JSON Schemas.
+pub(crate) async fn examine(
+    schemas: &Arc<Schemas>,
+    namespace: &str,
+    text: &str,
+) -> Result<Workflow, Error> {
+    let workflow = Workflow::parse(text)
+        .map_err(|violations| Error::Invalid { code: "invalid_definition", violations })?;
+    schemas.admit(namespace, workflow.graph.definition.schemas()).await?;
+    Ok(workflow)
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
@@ -117,11 +71,11 @@ impl Definitions {
     pub(crate) async fn register(
         &self,
         pool: &PgPool,
+        schemas: &Arc<Schemas>,
         namespace: &str,
         text: &str,
     ) -> Result<Registered, Error> {
-        let workflow = Workflow::parse(text)
-            .map_err(|violations| Error::Invalid { code: "invalid_definition", violations })?;
+        let workflow = examine(schemas, namespace, text).await?;
         let definition = &workflow.graph.definition;
         let row = DefinitionRow {
             name: definition.name.clone(),

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use backstitch_saga::{Command, RunId, StepPath};
 
-use crate::definitions::check_against;
 use crate::node::Node;
 use crate::tasks::check_payload;
 use crate::{Error, reads};
@@ -25,7 +24,9 @@ pub(crate) async fn check(
     };
     let schema = move |run: &backstitch_saga::Run| run.input_schema(&step).cloned();
     match reads::read(node, namespace, run, schema).await? {
-        Some(schema) => check_against(&schema, input, "/input", "invalid_input"),
+        Some(schema) => {
+            node.schemas.check(namespace, &schema, input, "/input", "invalid_input").await
+        }
         None => Ok(()),
     }
 }

@@ -23,6 +23,7 @@ use crate::handover::HandOver;
 use crate::loops::{self, Chore};
 use crate::node::{Message, Node, ShardDoor};
 use crate::reads::{self, waiters::Waiters};
+use crate::schemas::{Schemas, check_all};
 use crate::store::{Database, migrations, nodes};
 use crate::{Credential, Diagnosis, Error, Options, Registered, Role, RunFilter, StartedRun};
 use crate::{credentials, doctor, edits, tasks};
@@ -63,10 +64,10 @@ pub async fn migrate(database_url: &str) -> Result<(), Error> {
 /// # Errors
 /// [`Error::Invalid`] with everything wrong in it.
 pub fn validate(definition: &str) -> Result<Arc<Graph>, Error> {
-    match Workflow::parse(definition) {
-        Ok(workflow) => Ok(workflow.graph),
-        Err(violations) => Err(Error::Invalid { code: "invalid_definition", violations }),
-    }
+    let invalid = |violations| Error::Invalid { code: "invalid_definition", violations };
+    let workflow = Workflow::parse(definition).map_err(invalid)?;
+    let violations = check_all(&workflow.graph.definition.schemas(), |_, _| {});
+    if violations.is_empty() { Ok(workflow.graph) } else { Err(invalid(violations)) }
 }
 
 impl Engine {
@@ -100,6 +101,7 @@ impl Engine {
             peers: crate::peers::Peers::default(),
             counters: Counters::default(),
             definitions: Definitions::default(),
+            schemas: Arc::new(Schemas::default()),
             flow: Flow::default(),
             waiters: Waiters::default(),
             boards: crate::status::Boards::default(),
@@ -215,7 +217,17 @@ impl Engine {
     /// # Errors
     /// [`Error::Invalid`] with everything wrong in it; [`Error::Conflict`] when another stands there.
     pub async fn register(&self, namespace: &str, definition: &str) -> Result<Registered, Error> {
-        self.node().definitions.register(self.pool(), namespace, definition).await
+        let node = self.node();
+        node.definitions.register(self.pool(), &node.schemas, namespace, definition).await
+    }
+
+    /// Checks a definition as registering it would, by the threads that work on JSON Schemas; nothing is written.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with everything wrong in it; [`Error::Busy`].
+    pub async fn examine(&self, namespace: &str, definition: &str) -> Result<Arc<Graph>, Error> {
+        let workflow = definitions::examine(&self.node().schemas, namespace, definition).await?;
+        Ok(workflow.graph)
     }
 
     /// One workflow version, the newest without `version`.

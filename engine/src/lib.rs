@@ -40,6 +40,7 @@ mod peers;
 mod planted;
 mod reads;
 mod schedules;
+mod schemas;
 mod sequence;
 mod signals;
 mod start;

@@ -14,6 +14,7 @@ use crate::executor::envelope::{Answered, Answers, Envelope, Order};
 use crate::flow::Flow;
 use crate::handover::{HandOver, Match};
 use crate::reads::waiters::Waiters;
+use crate::schemas::Schemas;
 use crate::store::Database;
 use crate::{Error, Options};
 
@@ -28,6 +29,7 @@ pub(crate) struct Node {
     pub(crate) peers: crate::peers::Peers,
     pub(crate) counters: Counters,
     pub(crate) definitions: Definitions,
+    pub(crate) schemas: Arc<Schemas>,
     pub(crate) handover: HandOver,
     pub(crate) flow: Flow,
     pub(crate) waiters: Waiters,

@@ -8,7 +8,6 @@ use backstitch_saga::{By, Command, Payload, Refusal, RefusalCode, RunId, Violati
 use sqlx::postgres::PgConnection;
 
 use crate::crash::commit;
-use crate::definitions::check_against;
 use crate::node::Node;
 use crate::store::keys;
 use crate::store::signals::{self, EarlySignal};
@@ -116,7 +115,7 @@ async fn signal(
         Ok::<Vec<Payload>, Refusal>(schemas.into_iter().cloned().collect())
     });
     for schema in schemas.await?? {
-        check_against(&schema, &data, "/data", "invalid_data")?;
+        node.schemas.check(namespace, &schema, &data, "/data", "invalid_data").await?;
     }
     node.ask(namespace, run, Command::Signal { name: name.into(), data, by }).await.map(drop)
 }

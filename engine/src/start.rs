@@ -1,6 +1,7 @@
 //! Start requests: what is checked at the edge before a run begins.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use backstitch_saga::protocol::{StartAnswer, StartRun};
 use backstitch_saga::{Hold, Parent, RunId, Start, Violation};
@@ -15,6 +16,9 @@ use crate::{Engine, Error, StartedRun};
 const TEXT_LIMIT: usize = 255;
 /// The most labels of one run.
 const LABEL_LIMIT: usize = 32;
+
+/// For how long the starts of one request are checked; those that are left then are answered [`Error::Busy`].
+const CHECK_WITHIN: Duration = Duration::from_secs(5);
 
 impl Engine {
     /// Starts a run with an id that the caller made, a UUIDv7 of about now. Asked again with the same id and the same
@@ -61,9 +65,15 @@ pub(crate) async fn start_runs(
     let mut runs = Vec::with_capacity(requests.len());
     let mut envelopes = Vec::with_capacity(requests.len());
     let mut later = Vec::new();
+    let until = Instant::now() + CHECK_WITHIN;
     for (slot, (run, request)) in requests.into_iter().enumerate() {
         let mut ticket = answers.ticket(slot);
         let mut placed = false;
+        if Instant::now() > until {
+            ticket.answer(Err(Error::Busy));
+            runs.push((run, placed));
+            continue;
+        }
         match admit(node, &namespace, run, request).await {
             Ok(Admitted::Begins(order, has_place)) => {
                 placed = has_place;
@@ -215,7 +225,9 @@ async fn order(
     let StartRun { workflow, version, key, input, correlation_id, labels, sequence } = request;
     let workflow =
         node.definitions.resolve(&node.database.readers, namespace, &workflow, version).await?;
-    workflow.check_input(&input)?;
+    if let Some(schema) = &workflow.graph.definition.input_schema {
+        node.schemas.check(namespace, schema, &input, "/input", "invalid_input").await?;
+    }
     let wanted = Wanted::of(&workflow.graph.definition, sequence, &input)?;
     let key = key.map(|key| {
         let name = workflow.graph.definition.name.clone();
@@ -246,9 +258,10 @@ fn check(request: &StartRun, payload_limit: usize) -> Result<(), Error> {
             let message = format!("between 1 and {TEXT_LIMIT} bytes, not {}", text.len());
             violations.push(Violation::new(pointer, "length", message));
         }
-        if text.contains('\0') {
-            let message = "the character U+0000 cannot be stored; leave it out";
-            violations.push(Violation::new(pointer, "nul_character", message));
+        if let Some(found) = text.chars().find(|c| c.is_control()) {
+            let code = if found == '\0' { "nul_character" } else { "forbidden_character" };
+            let message = format!("the character U+{:04X} must not stand here", u32::from(found));
+            violations.push(Violation::new(pointer, code, message));
         }
     };
     text("/workflow", &request.workflow);

@@ -56,6 +56,30 @@ impl Definition {
     /// How many steps a definition may have.
     pub const MAX_STEPS: usize = 500;
 
+    /// All JSON Schemas of the definition, each with its place.
+    #[must_use]
+    pub fn schemas(&self) -> Vec<(String, Payload)> {
+        let mut found = Vec::new();
+        let mut add = |at: String, schema: &Option<Payload>| {
+            found.extend(schema.clone().map(|schema| (at, schema)));
+        };
+        add("/input_schema".to_owned(), &self.input_schema);
+        add("/output_schema".to_owned(), &self.output_schema);
+        for (index, step) in self.steps.iter().enumerate() {
+            let at = format!("/steps/{index}");
+            if let Some(task) = &step.task {
+                add(format!("{at}/task/input_schema"), &task.input_schema);
+            }
+            if let Some(map) = &step.map {
+                add(format!("{at}/map/task/input_schema"), &map.task.input_schema);
+            }
+            if let Some(wait) = &step.wait {
+                add(format!("{at}/wait/schema"), &wait.schema);
+            }
+        }
+        found
+    }
+
     fn default_timeout() -> Span {
         Span::days(7)
     }

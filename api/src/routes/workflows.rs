@@ -113,11 +113,12 @@ pub(crate) async fn register(
     responses((status = 200, description = "It may be registered.", body = ValidWorkflow, example = json!(examples::valid_workflow())))
 )]
 pub(crate) async fn validate(
-    _: Caller,
+    State(app): Shared,
+    caller: Caller,
     _: QueryOf<NoQuery>,
     TextBody(definition): TextBody,
 ) -> Answer {
-    let graph = backstitch_engine::validate(&definition)?;
+    let graph = app.engine.examine(&caller.namespace, &definition).await?;
     let Definition { name, version, .. } = &graph.definition;
     json(StatusCode::OK, &ValidWorkflow { name: name.clone(), version: *version })
 }

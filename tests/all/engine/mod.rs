@@ -12,6 +12,7 @@ mod lines;
 mod nodes;
 mod runs;
 mod schedules;
+mod schemas;
 mod sequence;
 mod sessions;
 mod why;

@@ -1,0 +1,354 @@
+//! JSON Schemas: compiled once, evaluated within bounds, and by threads of their own where it takes time.
+//!
+//! `limits` are the bounds. `plan` reads a schema before it is compiled and `meter` counts what evaluating it on a
+//! document would take, so that neither is begun beyond a bound. `keywords` finds what is misspelt, `pool` has the threads.
+
+mod keywords;
+pub(crate) mod limits;
+mod meter;
+mod pattern;
+mod plan;
+mod pool;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use backstitch_saga::{Payload, Violation};
+use jsonschema::{PatternOptions, Validator};
+use serde_json::Value;
+
+use crate::Error;
+use limits::{
+    BACKTRACKS, BYTES_AT_ONCE, DEFINITION_STATES, DEPTH_AT_ONCE, DOCUMENT_BYTES, KEPT, MESSAGE,
+    PATTERN_CACHE, PATTERN_MEMORY, SCHEMA_BYTES, VIOLATIONS, VISITS, VISITS_AT_ONCE, VISITS_LISTED,
+};
+use meter::measure;
+use plan::Plan;
+use pool::Pool;
+
+/// A schema, ready to be evaluated.
+pub(crate) struct Schema {
+    plan: Plan,
+    validator: Validator,
+    /// The memory that it takes, roughly, in bytes.
+    weight: u64,
+}
+
+/// What a document is, held to a schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It satisfies the schema.
+    Satisfies,
+    /// It does not: where, and why.
+    Violates(Vec<Violation>),
+    /// It cannot be told within the bounds, or the schema itself is beyond them. With a stable code.
+    Unknown(&'static str, Violation),
+}
+
+impl Verdict {
+    /// The verdict as the error of a request whose document stands at `at`; `code` for a document that violates.
+    pub(crate) fn into_result(self, at: &str, code: &'static str) -> Result<(), Error> {
+        match self {
+            Verdict::Satisfies => Ok(()),
+            Verdict::Violates(mut violations) => {
+                violations.iter_mut().for_each(|one| one.pointer.insert_str(0, at));
+                Err(Error::Invalid { code, violations })
+            }
+            Verdict::Unknown(code, mut violation) => {
+                violation.pointer.insert_str(0, at);
+                Err(Error::Invalid { code, violations: vec![violation] })
+            }
+        }
+    }
+}
+
+/// The schemas that a node has compiled, and the threads that work on them.
+pub(crate) struct Schemas {
+    kept: Mutex<Kept>,
+    pool: Pool,
+}
+
+/// Compiled schemas by their text; the least recently used go when all weigh too much.
+#[derive(Default)]
+struct Kept {
+    by_text: HashMap<Box<str>, (Arc<Schema>, u64)>,
+    weight: u64,
+    uses: u64,
+}
+
+impl Default for Schemas {
+    fn default() -> Schemas {
+        Schemas { kept: Mutex::default(), pool: Pool::start() }
+    }
+}
+
+impl Schemas {
+    /// Holds `document`, which stands at `at` in its request, to `schema`. Short work is done at once.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with `code` and the violations; `schema_too_costly` when it cannot be told within the bounds,
+    /// `invalid_schema` when the schema itself cannot be used; [`Error::Busy`].
+    pub(crate) async fn check(
+        self: &Arc<Self>,
+        namespace: &str,
+        schema: &Payload,
+        document: &Payload,
+        at: &str,
+        code: &'static str,
+    ) -> Result<(), Error> {
+        self.judge(namespace, schema, document).await?.into_result(at, code)
+    }
+
+    /// The same as a verdict, however long it takes.
+    ///
+    /// # Errors
+    /// [`Error::Busy`].
+    pub(crate) async fn judge(
+        self: &Arc<Self>,
+        namespace: &str,
+        schema: &Payload,
+        document: &Payload,
+    ) -> Result<Verdict, Error> {
+        if let Some(verdict) = self.judge_at_once(schema, document) {
+            return Ok(verdict);
+        }
+        let (schemas, schema, document) = (Arc::clone(self), schema.clone(), document.clone());
+        let done = self.pool.run(namespace, move || match schemas.compiled(&schema) {
+            Ok(compiled) => compiled.judge(&document),
+            Err(violation) => Verdict::Unknown("invalid_schema", violation),
+        });
+        Ok(done.await?.unwrap_or_else(|| {
+            let message = "evaluating the schema failed; it cannot be used on this document";
+            Verdict::Unknown("schema_failed", Violation::new("", "schema_failed", message))
+        }))
+    }
+
+    /// The verdict if it takes no time worth mentioning and the schema is compiled.
+    pub(crate) fn judge_at_once(&self, schema: &Payload, document: &Payload) -> Option<Verdict> {
+        if document.text().len() > BYTES_AT_ONCE {
+            return None;
+        }
+        let schema = self.kept().find(schema.text())?;
+        let value: Value = document.to().ok()?;
+        measure(&schema.plan, &value, VISITS_AT_ONCE, DEPTH_AT_ONCE).ok()?;
+        Some(schema.verdict(&value, true))
+    }
+
+    /// Compiles the schemas of a definition that is to be registered, each with its place. Finds misspelt keywords, too.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with everything wrong in them; [`Error::Busy`].
+    pub(crate) async fn admit(
+        self: &Arc<Self>,
+        namespace: &str,
+        found: Vec<(String, Payload)>,
+    ) -> Result<(), Error> {
+        if found.is_empty() {
+            return Ok(());
+        }
+        let schemas = Arc::clone(self);
+        let work = move || check_all(&found, |text, schema| schemas.kept().keep(text, schema));
+        let violations = self.pool.run(namespace, work).await?.unwrap_or_else(|| {
+            vec![Violation::new(
+                "",
+                "invalid_schema",
+                "a schema of this definition cannot be compiled",
+            )]
+        });
+        if violations.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Invalid { code: "invalid_definition", violations })
+        }
+    }
+
+    fn compiled(&self, schema: &Payload) -> Result<Arc<Schema>, Violation> {
+        if let Some(known) = self.kept().find(schema.text()) {
+            return Ok(known);
+        }
+        let compiled = Arc::new(Schema::compile(schema)?);
+        self.kept().keep(schema.text(), &compiled);
+        Ok(compiled)
+    }
+
+    fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Compiles the schemas of a definition, each with its place, and finds misspelt keywords. Answers all that is wrong.
+pub(crate) fn check_all(
+    found: &[(String, Payload)],
+    mut keep: impl FnMut(&str, &Arc<Schema>),
+) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    let mut states = 0_u64;
+    for (at, text) in found {
+        let before = violations.len();
+        if text.text().len() <= SCHEMA_BYTES
+            && let Ok(value) = text.to::<Value>()
+        {
+            keywords::check(&value, at, &mut violations);
+        }
+        match Schema::compile(text) {
+            Ok(schema) if violations.len() == before => {
+                states = states.saturating_add(schema.plan.states);
+                keep(text.text(), &Arc::new(schema));
+            }
+            Ok(_) => {}
+            Err(violation) => {
+                violations
+                    .push(Violation { pointer: format!("{at}{}", violation.pointer), ..violation });
+            }
+        }
+        if states > DEFINITION_STATES {
+            let message = format!(
+                "all patterns of a definition may have {DEFINITION_STATES} states when their repetitions are written out"
+            );
+            violations.push(Violation::new(at, "patterns_too_large", message));
+        }
+        if states > DEFINITION_STATES || violations.len() > VIOLATIONS {
+            break;
+        }
+    }
+    violations
+}
+
+impl Kept {
+    fn find(&mut self, text: &str) -> Option<Arc<Schema>> {
+        self.uses += 1;
+        let (schema, used) = self.by_text.get_mut(text)?;
+        *used = self.uses;
+        Some(Arc::clone(schema))
+    }
+
+    fn keep(&mut self, text: &str, schema: &Arc<Schema>) {
+        self.uses += 1;
+        if let Some((before, _)) = self.by_text.insert(text.into(), (Arc::clone(schema), self.uses))
+        {
+            self.weight -= before.weight;
+        }
+        self.weight += schema.weight;
+        while self.weight > KEPT && self.by_text.len() > 1 {
+            let oldest = self
+                .by_text
+                .iter()
+                .min_by_key(|(_, (_, used))| *used)
+                .map(|(text, _)| text.clone());
+            let Some((gone, _)) = oldest.and_then(|oldest| self.by_text.remove(&oldest)) else {
+                return;
+            };
+            self.weight -= gone.weight;
+        }
+    }
+}
+
+impl Schema {
+    /// Compiles `schema`, if it is within the bounds.
+    fn compile(schema: &Payload) -> Result<Schema, Violation> {
+        let text = schema.text();
+        if text.len() > SCHEMA_BYTES {
+            let message =
+                format!("a schema may have {SCHEMA_BYTES} bytes; this has {}", text.len());
+            return Err(Violation::new("", "schema_too_large", message));
+        }
+        let invalid =
+            |at: String, message: String| Violation::new(at, "invalid_schema", shortened(message));
+        let value: Value =
+            schema.to().map_err(|error| invalid(String::new(), error.to_string()))?;
+        let plan = Plan::read(&value)?;
+        let patterns = PatternOptions::fancy_regex()
+            .backtrack_limit(BACKTRACKS)
+            .size_limit(PATTERN_MEMORY)
+            .dfa_size_limit(PATTERN_CACHE);
+        let options =
+            jsonschema::options().with_pattern_options(patterns).should_validate_formats(true);
+        let validator = options
+            .build(&value)
+            .map_err(|error| invalid(error.instance_path().to_string(), error.to_string()))?;
+        // A subschema takes some hundred bytes, as does a state of a pattern; what its matches remember comes to that.
+        let patterned =
+            plan.subschemas.iter().map(|one| one.patterns.len() + one.pattern_properties.len());
+        let patterns: usize = patterned.sum();
+        let weight = 4_096
+            + 20 * text.len() as u64
+            + 512 * plan.subschemas.len() as u64
+            + 200 * plan.states
+            + (patterns * PATTERN_CACHE) as u64;
+        Ok(Schema { plan, validator, weight })
+    }
+
+    fn judge(&self, document: &Payload) -> Verdict {
+        let size = document.text().len();
+        if size > DOCUMENT_BYTES {
+            return too_costly(format!(
+                "the document has {size} bytes; {DOCUMENT_BYTES} are evaluated"
+            ));
+        }
+        let value: Value = match document.to() {
+            Ok(value) => value,
+            Err(error) => {
+                return Verdict::Violates(vec![Violation::new(
+                    "",
+                    "invalid_json",
+                    error.to_string(),
+                )]);
+            }
+        };
+        match measure(&self.plan, &value, VISITS, usize::MAX) {
+            Ok(visits) => self.verdict(&value, visits <= VISITS_LISTED),
+            Err(_) => too_costly(format!(
+                "the document would take more than {VISITS} visits of subschemas to its parts; make the schema simpler or the document smaller"
+            )),
+        }
+    }
+
+    /// Evaluates the schema; violations are listed one by one if `listed`.
+    fn verdict(&self, value: &Value, listed: bool) -> Verdict {
+        if self.validator.is_valid(value) {
+            return Verdict::Satisfies;
+        }
+        if !listed {
+            let message = "the document does not satisfy its schema; it is too large to say where";
+            return Verdict::Violates(vec![Violation::new("", "schema", message)]);
+        }
+        let mut violations = Vec::new();
+        for error in self.validator.iter_errors(value).take(VIOLATIONS) {
+            if matches!(
+                error.kind(),
+                jsonschema::error::ValidationErrorKind::BacktrackLimitExceeded { .. }
+            ) {
+                return too_costly(format!(
+                    "matching the text at '{}' with its pattern takes too long",
+                    error.instance_path()
+                ));
+            }
+            let small = !error.instance().is_array() && !error.instance().is_object();
+            let message = if small { error.to_string() } else { error.masked().to_string() };
+            violations.push(Violation::new(
+                error.instance_path().to_string(),
+                "schema",
+                shortened(message),
+            ));
+        }
+        if violations.is_empty() {
+            return too_costly("the document could not be evaluated to its end".to_owned());
+        }
+        Verdict::Violates(violations)
+    }
+}
+
+fn too_costly(message: String) -> Verdict {
+    Verdict::Unknown("schema_too_costly", Violation::new("", "schema_too_costly", message))
+}
+
+fn shortened(mut message: String) -> String {
+    if let Some((cut, _)) = message.char_indices().nth(MESSAGE) {
+        message.truncate(cut);
+        message.push('…');
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests;

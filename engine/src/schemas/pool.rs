@@ -1,0 +1,132 @@
+//! Threads of their own for work on JSON Schemas, so that no such work keeps a thread from which requests are answered.
+//! A namespace has one place at a time; whoever comes later waits, and not for ever.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, oneshot};
+
+use super::limits::WAITING;
+use crate::Error;
+
+/// How many threads there are: two, so that one namespace leaves one to the others.
+const THREADS: usize = 2;
+/// What a thread may need for the deepest schema on the deepest document; memory is taken as it is used.
+const STACK: usize = 64 * 1024 * 1024;
+/// The longest wait for a place.
+const WAIT: Duration = Duration::from_secs(10);
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// The threads, and who waits for them.
+pub(super) struct Pool {
+    jobs: std::sync::mpsc::Sender<Job>,
+    threads: Arc<Semaphore>,
+    waiting: Semaphore,
+    namespaces: Mutex<HashMap<String, Weak<Semaphore>>>,
+}
+
+impl Pool {
+    /// Starts the threads; they end with the pool.
+    pub(super) fn start() -> Pool {
+        let (jobs, inbox) = std::sync::mpsc::channel::<Job>();
+        let inbox = Arc::new(Mutex::new(inbox));
+        for number in 0..THREADS {
+            let inbox = Arc::clone(&inbox);
+            let work = move || {
+                loop {
+                    let job = inbox.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    match job {
+                        Ok(job) => job(),
+                        Err(_) => return,
+                    }
+                }
+            };
+            let thread =
+                std::thread::Builder::new().name(format!("schemas-{number}")).stack_size(STACK);
+            if let Err(error) = thread.spawn(work) {
+                tracing::error!(%error, "a thread for JSON Schemas could not be started");
+            }
+        }
+        Pool {
+            jobs,
+            threads: Arc::new(Semaphore::new(THREADS)),
+            waiting: Semaphore::new(WAITING),
+            namespaces: Mutex::default(),
+        }
+    }
+
+    /// Runs `work` on one of the threads once `namespace` has a place. `None` when the work panicked.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when too many wait, or the wait was too long.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        namespace: &str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<Option<T>, Error> {
+        let _waits = self.waiting.try_acquire().map_err(|_| Error::Busy)?;
+        let own = self.place_of(namespace);
+        let places = async {
+            let own = own.acquire_owned().await;
+            (own, Arc::clone(&self.threads).acquire_owned().await)
+        };
+        let places = tokio::time::timeout(WAIT, places).await.map_err(|_| Error::Busy)?;
+        let (done, result) = oneshot::channel();
+        let job = move || {
+            let result = catch_unwind(AssertUnwindSafe(work)).ok();
+            // The places are kept until here, also when nobody waits for the result any more.
+            drop(places);
+            let _ = done.send(result);
+        };
+        self.jobs.send(Box::new(job)).map_err(|_| Error::Busy)?;
+        result.await.map_err(|_| Error::Busy)
+    }
+
+    fn place_of(&self, namespace: &str) -> Arc<Semaphore> {
+        let mut namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = namespaces.get(namespace).and_then(Weak::upgrade) {
+            return place;
+        }
+        namespaces.retain(|_, place| place.strong_count() > 0);
+        let place = Arc::new(Semaphore::new(1));
+        namespaces.insert(namespace.to_owned(), Arc::downgrade(&place));
+        place
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_namespace_that_works_leaves_a_thread_to_the_others() {
+        let pool = Arc::new(Pool::start());
+        let (go, wait) = mpsc::channel::<()>();
+        let wait = Mutex::new(wait);
+        let busy = Arc::clone(&pool);
+        let slow = tokio::spawn(async move {
+            busy.run("alpha", move || wait.lock().unwrap().recv().is_ok()).await.unwrap()
+        });
+        let second = Arc::clone(&pool);
+        let queued = tokio::spawn(async move { second.run("alpha", || 2).await.unwrap() });
+        assert_eq!(pool.run("beta", || 1).await.unwrap(), Some(1));
+        assert!(!queued.is_finished());
+        go.send(()).unwrap();
+        assert_eq!((slow.await.unwrap(), queued.await.unwrap()), (Some(true), Some(2)));
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_told_and_the_thread_goes_on() {
+        let pool = Pool::start();
+        for _ in 0..THREADS + 1 {
+            assert_eq!(pool.run("alpha", || -> u8 { panic!("on purpose") }).await.unwrap(), None);
+        }
+        assert_eq!(pool.run("alpha", || 1).await.unwrap(), Some(1));
+        assert_eq!(pool.namespaces.lock().unwrap().len(), 1);
+    }
+}
