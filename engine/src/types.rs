@@ -24,6 +24,8 @@ pub struct RunFilter {
     pub incident: Option<bool>,
     /// Only with a step that may have happened in this system: the queue on which its tasks are offered.
     pub unknown_in: Option<String>,
+    /// Only where this person is asked for a signal.
+    pub assignee: Option<String>,
     /// Only started at this instant or later.
     pub started_from: Option<Timestamp>,
     /// Only started before this instant.
@@ -51,6 +53,7 @@ impl From<&RunsFilter> for RunFilter {
             condition: filter.condition,
             incident: filter.incident,
             unknown_in: filter.unknown_in,
+            assignee: filter.assignee,
             started_from: filter.started_from,
             started_to: filter.started_to,
             ended_from: filter.ended_from,

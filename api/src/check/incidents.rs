@@ -68,6 +68,7 @@ fn check_runs(filter: &RunsFilter, findings: &mut Findings) {
         ("correlation_id", &filter.correlation_id),
         ("condition", &filter.condition),
         ("unknown_in", &filter.unknown_in),
+        ("assignee", &filter.assignee),
     ] {
         if let Some(text) = text {
             findings.line(&format!("/runs/{name}"), text, MAX_KEY);

@@ -166,6 +166,8 @@ pub(crate) struct RunsQuery {
     incident: Option<bool>,
     /// Only those with a step that may have happened in this system: the queue on which the step's tasks are offered.
     unknown_in: Option<String>,
+    /// Only those that ask this person for a signal, such as an approval.
+    assignee: Option<String>,
     /// Only those started at this instant or later.
     started_from: Option<Timestamp>,
     /// Only those started before this instant.
@@ -200,6 +202,7 @@ impl FromQuery for RunsQuery {
             correlation_id: pairs.text("correlation_id"),
             incident: pairs.parsed("incident"),
             unknown_in: pairs.text("unknown_in"),
+            assignee: pairs.text("assignee"),
             started_from: pairs.parsed("started_from"),
             started_to: pairs.parsed("started_to"),
             ended_from: pairs.parsed("ended_from"),
@@ -231,6 +234,7 @@ pub(crate) async fn list(
         condition: query.condition,
         incident: query.incident,
         unknown_in: query.unknown_in,
+        assignee: query.assignee,
         started_from: query.started_from,
         started_to: query.started_to,
         ended_from: query.ended_from,

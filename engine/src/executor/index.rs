@@ -14,7 +14,7 @@ use super::decide::Decided;
 use crate::flow::{Before, Governed, PermitChanges};
 use crate::handover::HandOver;
 use crate::store::batch::{Batch, NewIncident, NewRun, ReadyRow, RunState};
-use crate::store::runs::unknown_in;
+use crate::store::runs::{asked_of, unknown_in};
 
 /// What changes with one run's record.
 pub(crate) struct Changes {
@@ -40,7 +40,8 @@ pub(crate) struct Place<'a> {
 pub(crate) fn state_of(run: &Run, node: Option<i32>) -> RunState {
     let conditions = run.conditions().into_iter().map(Cow::Borrowed);
     let marks = run.unknown_in().into_iter().map(|queue| Cow::Owned(unknown_in(queue)));
-    let conditions = conditions.chain(marks).collect();
+    let asked = run.assignees().into_iter().map(|who| Cow::Owned(asked_of(who)));
+    let conditions = conditions.chain(marks).chain(asked).collect();
     RunState {
         state: run.state(),
         outcome: run.outcome(),

@@ -22,6 +22,7 @@ pub(crate) async fn runs(
         &filter.condition,
         &filter.correlation_id,
         &filter.unknown_in,
+        &filter.assignee,
     ];
     let labels = filter.labels.iter().flat_map(|(name, value)| [name, value]);
     let nul = texts.into_iter().flatten().chain(labels).any(|text| text.contains('\0'));

@@ -128,7 +128,8 @@ pub(crate) fn push_filter(query: &mut QueryBuilder<Postgres>, namespace: &str, f
         query.push(")");
     }
     let unknown_in = filter.unknown_in.as_ref().map(|queue| unknown_in(queue));
-    for condition in filter.condition.iter().chain(&unknown_in) {
+    let asked_of = filter.assignee.as_ref().map(|who| asked_of(who));
+    for condition in filter.condition.iter().chain(&unknown_in).chain(&asked_of) {
         // Spelt so that the index of runs with conditions can serve.
         query.push(" and r.conditions <> '{}' and r.conditions @> array[");
         query.push_bind(condition.clone()).push("]");
@@ -175,6 +176,23 @@ pub(crate) fn unknown_in(queue: &str) -> String {
 
 const UNKNOWN_IN: &str = "StepUnknown:";
 
+/// How the index marks a run that asks `who` for a signal. Conditions are joined with commas, and an entry of the index
+/// has a limit, so that long names are told apart by their beginning only.
+pub(crate) fn asked_of(who: &str) -> String {
+    let mut mark = ASKED_OF.to_owned();
+    for c in who.chars().take(MARKED) {
+        match c {
+            ',' | '%' | '\0' => mark += &format!("%{:02x}", u32::from(c)),
+            c => mark.push(c),
+        }
+    }
+    mark
+}
+
+const ASKED_OF: &str = "SignalAwaited:";
+/// So many characters of a name are marked.
+const MARKED: usize = 200;
+
 /// Runs of a namespace, newest first, before the run `before`.
 pub(crate) async fn list(
     connection: &mut PgConnection,
@@ -208,7 +226,8 @@ fn run_line(row: &PgRow) -> Result<RunLine, sqlx::Error> {
     let ended_at: Option<Moment> = row.try_get(10)?;
     let outcome: Option<String> = row.try_get(7)?;
     let mut conditions: Vec<String> = row.try_get(8)?;
-    conditions.retain(|condition| !condition.starts_with(UNKNOWN_IN));
+    conditions
+        .retain(|condition| !condition.starts_with(UNKNOWN_IN) && !condition.starts_with(ASKED_OF));
     Ok(RunLine {
         id: RunId(id),
         workflow: row.try_get(1)?,

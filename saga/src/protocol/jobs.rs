@@ -41,6 +41,9 @@ pub struct RunsFilter {
     /// Only those with a step that may have happened in this system: the queue on which the step's tasks are offered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unknown_in: Option<String>,
+    /// Only those that ask this person for a signal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub assignee: Option<String>,
     /// Only those started at this instant or later.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_from: Option<Timestamp>,

@@ -211,6 +211,9 @@ pub struct StepView {
     pub error: Option<Failure>,
     /// The key its target deduplicates on.
     pub effect_key: Uuid,
+    /// Effects that it has in the world, counted as in `progress`; none for what has no effects.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub effects: BTreeMap<String, u32>,
     /// What a step that waits for a signal asks for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub awaits: Option<Awaits>,
@@ -237,6 +240,9 @@ pub struct Awaits {
     /// Who is to send it, while the step waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assignee: Option<String>,
+    /// Who sent it, once it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent_by: Option<String>,
 }
 
 /// The error that made a run fail.

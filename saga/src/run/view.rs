@@ -71,14 +71,24 @@ impl Run {
     }
 
     fn whole_step(&self, step: usize) -> StepView {
-        match &self.steps[step].body {
+        let view = match &self.steps[step].body {
             BodyState::Task(work) => self.view_of(Place::step(step), work),
             BodyState::Map(items) => self.map_view(step, items),
+        };
+        let effects = self.effects_of(step).into_iter();
+        StepView {
+            effects: effects.map(|(word, count)| (word.to_owned(), count)).collect(),
+            ..view
         }
     }
 
     fn work_view(&self, place: Place) -> Option<StepView> {
-        Some(self.view_of(place, self.work(place)?))
+        let work = self.work(place)?;
+        let mut view = self.view_of(place, work);
+        if self.has_effects(place.step) {
+            view.effects.insert(effect_word(work).to_owned(), 1);
+        }
+        Some(view)
     }
 
     /// The word for how a work stands; what was never begun is cancelled once its turn cannot come.
@@ -116,6 +126,11 @@ impl Run {
             title: wait.title.clone(),
             schema: wait.schema.clone(),
             assignee,
+            sent_by: self
+                .facts
+                .signals
+                .get(wait.signal.as_str())
+                .map(|sent| sent.by.actor.to_string()),
         })
     }
 
@@ -150,6 +165,7 @@ impl Run {
             external_id: work.aside.as_ref().and_then(|aside| aside.external_id.clone()),
             error: work.error().cloned(),
             effect_key: self.effect_key(&self.effect_path(place), Action::Forward),
+            effects: BTreeMap::new(),
             items: BTreeMap::new(),
             step: path,
         }
@@ -189,6 +205,7 @@ impl Run {
             external_id: None,
             error: items.error.clone(),
             effect_key: self.effect_key(&self.effect_path(Place::step(step)), Action::Forward),
+            effects: BTreeMap::new(),
             items: self.item_words(step, items),
             step: path,
         }
@@ -226,10 +243,15 @@ impl Run {
         }
     }
 
+    /// Whether a step has effects in the world.
+    fn has_effects(&self, step: usize) -> bool {
+        self.spec(step).class() != Some(Class::ReadOnly)
+    }
+
     /// The effects of one step, counted. Items that were not begun have none.
     fn effects_of(&self, step: usize) -> BTreeMap<&'static str, u32> {
         let mut effects = BTreeMap::new();
-        if self.spec(step).class() == Some(Class::ReadOnly) {
+        if !self.has_effects(step) {
             return effects;
         }
         let mut add = |word, count: usize| {

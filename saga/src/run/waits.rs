@@ -104,6 +104,27 @@ impl Run {
     }
 }
 
+impl Run {
+    /// Those whom a signal is asked of, sorted, each once.
+    #[must_use]
+    pub fn assignees(&self) -> Vec<&str> {
+        if self.tally.awaiting_signal() == 0 {
+            return Vec::new();
+        }
+        let nodes = self.graph.nodes.iter().enumerate();
+        let waits = nodes.filter(|(_, node)| matches!(node.body, Body::Wait(_)));
+        let asked =
+            waits.filter_map(|(step, _)| match self.work(Place::step(step))?.current()? {
+                (_, Hand::Signal { assignee, .. }) => assignee.as_deref(),
+                _ => None,
+            });
+        let mut asked: Vec<&str> = asked.collect();
+        asked.sort_unstable();
+        asked.dedup();
+        asked
+    }
+}
+
 impl Decider<'_> {
     /// Begins a step that is not offered to workers.
     pub(super) fn begin_waiting(&mut self, step: usize) -> Result<(), Failure> {
