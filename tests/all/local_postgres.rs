@@ -88,3 +88,18 @@ async fn the_server_dies_with_a_killed_parent() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
+
+#[tokio::test]
+async fn a_directory_that_is_in_use_is_refused_at_once_and_its_holder_named() {
+    let dir = temporary("claimed");
+    let options = StartOptions { data_dir: Some(dir.clone()), ..StartOptions::default() };
+    let server = LocalPostgres::start(options.clone()).await.unwrap();
+    let began = Instant::now();
+    let refused = LocalPostgres::start(options.clone()).await.unwrap_err().to_string();
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    let holder = format!("another `backstitch` (process {})", std::process::id());
+    assert!(refused.starts_with(&holder) && refused.contains("choose another"), "{refused}");
+    server.stop().await;
+    LocalPostgres::start(options).await.unwrap().stop().await;
+    std::fs::remove_dir_all(dir).unwrap();
+}

@@ -4,6 +4,7 @@
 //! `fsync` on, and drops to an unprivileged user when started by root. It downloads nothing and manages no server
 //! that it did not start.
 
+mod claim;
 mod find;
 mod place;
 
@@ -18,6 +19,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, PgConnection};
 
 use crate::store::databases;
+use claim::Claim;
 pub use find::{Binaries, find_binaries};
 pub use place::default_data_dir;
 use place::{Unprivileged, drop_to, make_dir, unprivileged};
@@ -64,10 +66,13 @@ pub enum LocalPostgresError {
     #[error("{0}")]
     NotFound(String),
     /// Another server works on the directory.
-    #[error(
-        "another PostgreSQL server uses {}; stop it, or choose another data directory", .0.display()
-    )]
-    InUse(PathBuf),
+    #[error("{holder} uses {}; stop it, or choose another data directory", .dir.display())]
+    InUse {
+        /// The directory.
+        dir: PathBuf,
+        /// Who uses it, with its process id.
+        holder: String,
+    },
     /// The unprivileged user that the server must run as cannot get there.
     #[error(
         "PostgreSQL refuses to run as root, and the user '{user}' cannot enter {}; choose a data directory that it can reach, such as {}", .blocked.display(), .instead.display()
@@ -100,6 +105,8 @@ pub struct LocalPostgres {
     dir: PathBuf,
     pid: u32,
     watchdog: Option<Child>,
+    /// Held for as long as the server belongs to this process.
+    _claim: Option<Claim>,
 }
 
 impl LocalPostgres {
@@ -238,6 +245,8 @@ fn launch(
 ) -> Result<LocalPostgres, LocalPostgresError> {
     let user = unprivileged()?;
     let dir = make_dir(options.data_dir.as_deref(), user.as_ref())?;
+    // Before anything else: who finds it taken is told at once by whom.
+    let claim = options.data_dir.is_some().then(|| Claim::of(&dir)).transpose()?;
     let cluster = dir.join("cluster");
     if !cluster.join("PG_VERSION").exists() {
         initialise(binaries, &cluster, options.data_dir.is_none(), user.as_ref())?;
@@ -270,7 +279,7 @@ fn launch(
         BufReader::new(stdout).read_line(&mut line).map_err(|error| failed("/bin/sh", error))?;
     }
     let pid = line.trim().parse().map_err(|_| failed("starting PostgreSQL", "no process id"))?;
-    Ok(LocalPostgres { dir, pid, watchdog: Some(watchdog) })
+    Ok(LocalPostgres { dir, pid, watchdog: Some(watchdog), _claim: claim })
 }
 
 fn initialise(
@@ -309,6 +318,7 @@ fn initialise(
 fn wait_for_lock(cluster: &Path) -> Result<(), LocalPostgresError> {
     let lock = cluster.join("postmaster.pid");
     let started = Instant::now();
+    let mut told = false;
     while let Ok(text) = fs::read_to_string(&lock) {
         let pid = text.lines().next().unwrap_or_default().trim();
         let alive = Command::new("kill")
@@ -320,7 +330,12 @@ fn wait_for_lock(cluster: &Path) -> Result<(), LocalPostgresError> {
             return Ok(());
         }
         if started.elapsed() > LOCK_LIMIT {
-            return Err(LocalPostgresError::InUse(cluster.to_owned()));
+            let holder = format!("another PostgreSQL server (process {pid})");
+            return Err(LocalPostgresError::InUse { dir: cluster.to_owned(), holder });
+        }
+        if !told {
+            tracing::info!(pid, limit = ?LOCK_LIMIT, "waiting for the last PostgreSQL server on {} to stop", cluster.display());
+            told = true;
         }
         std::thread::sleep(Duration::from_millis(50));
     }
