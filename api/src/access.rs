@@ -42,6 +42,7 @@ pub(crate) enum Right {
 
 /// Every route with the right it needs.
 pub(crate) const RULES: &[(&str, &str, Right)] = &[
+    ("GET", "/", Right::Public),
     ("GET", "/livez", Right::Public),
     ("GET", "/readyz", Right::Public),
     ("GET", "/metrics", Right::Public),

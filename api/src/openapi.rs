@@ -207,7 +207,7 @@ mod tests {
     fn only_the_server_itself_is_public() {
         let public: Vec<_> =
             RULES.iter().filter(|rule| rule.2 == Right::Public).map(|rule| rule.1).collect();
-        assert_eq!(public, ["/livez", "/readyz", "/metrics", "/openapi.json"]);
+        assert_eq!(public, ["/", "/livez", "/readyz", "/metrics", "/openapi.json"]);
     }
 
     #[test]

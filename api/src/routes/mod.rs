@@ -140,6 +140,7 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(credentials::create, credentials::revoke))
         .routes(routes!(ops::whoami))
         .routes(routes!(ops::status))
+        .routes(routes!(ops::home))
         .routes(routes!(ops::livez))
         .routes(routes!(ops::readyz))
         .routes(routes!(ops::metrics))

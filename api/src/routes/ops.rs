@@ -1,7 +1,7 @@
 //! The server itself: who asks, is it well, its numbers, its document.
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use backstitch_saga::protocol::{StatusView, WhoAmI};
 
@@ -37,6 +37,50 @@ pub(crate) async fn whoami(State(app): Shared, caller: Caller, _: QueryOf<NoQuer
 )]
 pub(crate) async fn status(State(app): Shared, caller: Caller, _: QueryOf<NoQuery>) -> Answer {
     json(StatusCode::OK, &app.engine.status(&caller.namespace).await)
+}
+
+/// Show where everything is
+///
+/// A page of links for browsers, JSON for everybody else.
+#[utoipa::path(
+    get, path = "/", tag = "server", operation_id = "home",
+    responses((status = 200, description = "The addresses of the API, its documentation, health and metrics.",
+        content_type = "application/json", example = json!(home_links())))
+)]
+pub(crate) async fn home(headers: HeaderMap) -> impl IntoResponse {
+    let accepts = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    if accepts.is_some_and(|accept| accept.contains("text/html")) {
+        return ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], HOME.to_owned());
+    }
+    ([(header::CONTENT_TYPE, "application/json")], home_links().to_string())
+}
+
+/// The page of links.
+const HOME: &str = r#"<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>Backstitch</title>
+<h1>Backstitch</h1>
+<p>A durable saga engine on PostgreSQL. This server answers under <code>/v1</code>.
+<ul>
+<li><a href="/docs">API reference</a>, to read and to call
+<li><a href="/openapi.json">OpenAPI document</a>
+<li>Health: <a href="/livez">/livez</a>, <a href="/readyz">/readyz</a>
+<li><a href="/metrics">Metrics</a> for Prometheus
+</ul>
+<p>From a terminal: <code>backstitch status</code>, <code>backstitch --help</code>.
+</html>
+"#;
+
+fn home_links() -> serde_json::Value {
+    serde_json::json!({
+        "name": "backstitch",
+        "version": env!("CARGO_PKG_VERSION"),
+        "api": "/v1",
+        "reference": "/docs",
+        "openapi": "/openapi.json",
+        "live": "/livez",
+        "ready": "/readyz",
+        "metrics": "/metrics",
+    })
 }
 
 /// Whether the process lives

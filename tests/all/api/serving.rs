@@ -211,6 +211,16 @@ async fn the_pages_work_without_the_internet() {
 async fn the_server_tells_how_it_is() {
     let server = open_server().await;
     assert_eq!((server.get("/livez").await.status, server.get("/readyz").await.status), (200, 200));
+    let home = server.get("/").await;
+    assert_eq!((home.status, home.kind.as_str()), (200, "application/json"));
+    for (_, link) in home.json().as_object().unwrap() {
+        let link = link.as_str().unwrap();
+        if link.starts_with('/') && link != "/v1" {
+            assert!(server.get(link).await.status < 400, "{link}");
+        }
+    }
+    let page = send(server.request("GET", "/").header("accept", "text/html")).await;
+    assert!(page.kind.starts_with("text/html") && page.text.contains("href=\"/docs\""), "{page:?}");
     let request = server.request("GET", "/v1/whoami").header("x-request-id", "order-17");
     let answer = send(request).await;
     assert_eq!(answer.headers["x-request-id"], "order-17");
