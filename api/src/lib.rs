@@ -7,6 +7,8 @@
 //! What this crate does not do: it decides nothing about runs (`backstitch-saga`), stores nothing
 //! (`backstitch-engine`), and has no JSON of its own (`backstitch_saga::protocol`).
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod access;
 mod app;
 mod bench;
@@ -21,6 +23,7 @@ pub mod fuzz;
 mod idempotency;
 mod metrics;
 mod openapi;
+mod print;
 mod problem;
 mod query;
 mod routes;

@@ -17,6 +17,9 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use crate::cli::DatabaseArgs;
+use crate::cli::Form;
+use crate::print;
 use figures::Figures;
 pub(crate) use flows::{WorkerArgs, work};
 use measure::Load;
@@ -40,15 +43,6 @@ enum Workload {
     W6,
     /// W1 on one, two and three servers with one PostgreSQL
     W7,
-}
-
-/// How the figures are printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// A table for people
-    Table,
-    /// One JSON object a line for each workload
-    Json,
 }
 
 /// What to measure, and how long.
@@ -88,13 +82,13 @@ pub(crate) struct BenchOptions {
     /// Waiting runs of the standing population
     #[arg(long, default_value_t = 100_000)]
     waiting: usize,
-    /// How to print the figures
-    #[arg(short, long, value_enum, default_value = "table")]
-    output: Output,
+    /// How the figures are printed: a table, or one JSON object a line for each workload [default: table]
+    #[arg(short, long, value_enum)]
+    output: Option<Form>,
     /// A PostgreSQL server to use, by the URL of any of its databases: scratch databases are made beside it and dropped.
     /// Without it, a private server in the directory for temporary files (TMPDIR)
-    #[arg(long, env = "BACKSTITCH_DATABASE_URL", hide_env_values = true)]
-    database_url: Option<String>,
+    #[command(flatten)]
+    database: DatabaseArgs,
     /// A setting of the private server, as NAME=VALUE
     #[arg(long = "setting", value_name = "SETTING", value_parser = setting)]
     settings: Vec<(String, String)>,
@@ -124,16 +118,20 @@ impl BenchOptions {
 }
 
 /// Measures what was asked for and prints it.
-pub(crate) async fn run(options: BenchOptions) -> anyhow::Result<()> {
-    let mut ground =
-        Ground::prepare(options.database_url.as_deref(), &options.settings, options.logs.clone())
-            .await?;
-    eprintln!("{}; {}", cpu::machine(), ground.server);
+pub(crate) async fn run(mut options: BenchOptions, form: Option<Form>) -> anyhow::Result<()> {
+    options.output = options.output.or(form);
+    let mut ground = Ground::prepare(
+        options.database.given()?.as_deref(),
+        &options.settings,
+        options.logs.clone(),
+    )
+    .await?;
+    print::note(format_args!("{}; {}", cpu::machine(), ground.server));
     let measured = all(&mut ground, &options).await;
     ground.clear().await;
     let measured = measured?;
-    if options.output == Output::Table {
-        println!("{}", figures::table(&measured));
+    if options.output.unwrap_or_default() == Form::Table {
+        print::line(figures::table(&measured));
     }
     Ok(())
 }
@@ -152,15 +150,18 @@ async fn all(ground: &mut Ground, options: &BenchOptions) -> anyhow::Result<Vec<
             let rate = figures.get("steps_per_s").unwrap_or_default();
             let name = figures.variant.as_deref().unwrap_or_default();
             let workload = &figures.workload;
-            eprintln!("{workload} {name} {repetition}/{}: {rate:.0} steps/s", options.repeat);
+            print::note(format_args!(
+                "{workload} {name} {repetition}/{}: {rate:.0} steps/s",
+                options.repeat
+            ));
             repetitions.push(figures);
         }
     }
     let measured: Vec<Figures> =
         repetitions.iter().filter_map(|one| figures::median(one)).collect();
-    if options.output == Output::Json {
+    if options.output.unwrap_or_default() == Form::Json {
         for figures in &measured {
-            println!("{}", serde_json::to_string(figures)?);
+            print::line(serde_json::to_string(figures)?);
         }
     }
     Ok(measured)

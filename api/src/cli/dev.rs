@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use backstitch_engine::Engine;
 use backstitch_engine::local_postgres::{LocalPostgres, StartOptions, default_data_dir};
 use clap::Args;
+use serde_json::json;
 
-use super::serve::{NodeArgs, asked_to_stop, listen};
+use super::log;
+use super::serve::{DEFAULT_PORT, NodeArgs, asked_to_stop, listen};
 use crate::{Access, ServerConfig, serve};
 
 /// The database of a development server.
@@ -29,16 +31,15 @@ pub(crate) struct DevArgs {
     node: NodeArgs,
 }
 
-pub(crate) async fn run(args: DevArgs) -> anyhow::Result<()> {
+pub(crate) async fn run(args: DevArgs, log: log::Format) -> anyhow::Result<()> {
     let listener = listen(Access::Open, args.listen).await?;
-    let address = listener.local_addr()?;
     let data_dir = match args.ephemeral {
         true => None,
         false => Some(args.data_dir.clone().unwrap_or_else(default_data_dir)),
     };
     let options = StartOptions { data_dir, ..StartOptions::default() };
     let postgres = LocalPostgres::start(options).await?;
-    let served = run_on(&postgres, &args, address, listener).await;
+    let served = run_on(&postgres, &args, log, listener).await;
     postgres.stop().await;
     served
 }
@@ -46,19 +47,38 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<()> {
 async fn run_on(
     postgres: &LocalPostgres,
     args: &DevArgs,
-    address: SocketAddr,
+    log: log::Format,
     listener: tokio::net::TcpListener,
 ) -> anyhow::Result<()> {
     postgres.ensure_database(DATABASE).await?;
     let url = postgres.url(DATABASE);
     backstitch_engine::migrate(&url).await?;
     let engine = Engine::start(args.node.options(url.clone())?).await?;
-    println!("Backstitch listens on   http://{address}");
-    println!("API and its document    http://{address}/docs  http://{address}/openapi.json");
-    println!("Numbers                 http://{address}/metrics");
-    println!("PostgreSQL              psql '{url}'");
-    println!("Its data                {}", postgres.dir().display());
-    println!("No credential is asked for. Ctrl-C stops everything.");
+    let address = listener.local_addr()?;
+    let flag =
+        if address.port() == DEFAULT_PORT { "" } else { &format!(" --url http://{address}") };
+    log.announce(
+        &[
+            format!("Backstitch listens on   http://{address}"),
+            format!("API and its document    http://{address}/docs  http://{address}/openapi.json"),
+            format!("Metrics                 http://{address}/metrics"),
+            format!("PostgreSQL              psql '{url}'"),
+            format!("Its data                {}", postgres.dir().display()),
+            "No credential is asked for. Ctrl-C stops everything.".to_owned(),
+            String::new(),
+            "Next, in another terminal:".to_owned(),
+            format!("  backstitch{flag} status               # how it is"),
+            format!("  backstitch{flag} workflow register order.json"),
+            "A workflow to begin with, and its first run: docs/api.md; a worker in Rust: docs/sdk.md."
+                .to_owned(),
+        ],
+        json!({
+            "message": "Backstitch listens",
+            "url": format!("http://{address}"),
+            "database_url": url,
+            "data_dir": postgres.dir(),
+        }),
+    );
     let config = ServerConfig { access: Access::Open, ..ServerConfig::default() };
     serve(engine, config, listener, asked_to_stop()).await
 }

@@ -4,6 +4,7 @@ use backstitch_engine::{Engine, Options};
 use clap::Args;
 
 use super::DatabaseArgs;
+use crate::print;
 
 /// What to do about differences.
 #[derive(Args)]
@@ -22,15 +23,15 @@ pub(crate) async fn run(args: &DoctorArgs) -> anyhow::Result<bool> {
     engine.stop().await;
     let diagnosis = diagnosis?;
     for difference in &diagnosis.differences {
-        println!("{difference}");
+        print::line(difference);
     }
     let found = diagnosis.differences.len();
-    println!(
+    print::line(format_args!(
         "{} journals read, {found} differences found, {} mended.",
         diagnosis.runs_checked, diagnosis.mended
-    );
+    ));
     if found > 0 && !args.mend {
-        println!("Run `backstitch doctor --mend` to mend them.");
+        print::line("Run `backstitch doctor --mend` to mend them.");
     }
     Ok(u64::try_from(found).is_ok_and(|found| found <= diagnosis.mended))
 }

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::DatabaseArgs;
 use crate::check::is_slug;
+use crate::print;
 
 /// What to do with credentials.
 #[derive(Subcommand)]
@@ -71,15 +72,15 @@ pub(crate) async fn run(verb: KeyVerb) -> anyhow::Result<()> {
             let engine = connect(&which).await?;
             let made = engine.create_credential(&which.namespace, &which.name, role.into()).await;
             engine.stop().await;
-            println!("{}", made?);
-            eprintln!("This secret is not shown again. Send it as Authorization: Bearer SECRET.");
+            print::line(made?);
+            print::note("This secret is not shown again. Send it as Authorization: Bearer SECRET.");
         }
         KeyVerb::Revoke { which } => {
             let engine = connect(&which).await?;
             let revoked = engine.revoke_credential(&which.namespace, &which.name).await;
             engine.stop().await;
             revoked?;
-            eprintln!("Revoked. Running servers may let it pass for a few seconds more.");
+            print::note("Revoked. Running servers may let it pass for a few seconds more.");
         }
     }
     Ok(())

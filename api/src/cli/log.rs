@@ -5,8 +5,10 @@ use std::io::{IsTerminal, Stderr, Write};
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
+use crate::print;
+
 /// How the log is written.
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     /// For people.
     Text,
@@ -14,11 +16,12 @@ pub(crate) enum Format {
     Json,
 }
 
-/// Starts the log. Servers tell what they do; other verbs only what goes wrong. `RUST_LOG` overrules both.
+/// Starts the log. Servers log what they do; other verbs only what goes wrong. `RUST_LOG` overrules both.
 pub(crate) fn start(format: Format, server: bool) {
     let default = if server { "info,sqlx=warn" } else { "warn" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter);
+    // A log that nobody reads any more is no reason to panic, which reporting it on standard error would be.
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
     match format {
         Format::Text => {
             let colours = std::io::stderr().is_terminal();
@@ -29,6 +32,27 @@ pub(crate) fn start(format: Format, server: bool) {
             builder.with_writer(std::io::stderr).json().flatten_event(true).init();
             // Else a panic would be the one thing in the log that is not JSON.
             std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a defect")));
+        }
+    }
+}
+
+impl Format {
+    /// Announces on standard output that a server is up: `lines` for people, or one JSON object with `members`.
+    pub(crate) fn announce(self, lines: &[String], members: serde_json::Value) {
+        match self {
+            Format::Text => print::announce(lines.join("\n")),
+            Format::Json => print::announce(members),
+        }
+    }
+
+    /// Reports the error that ends the program.
+    pub(crate) fn fail(self, error: &anyhow::Error) {
+        match self {
+            Format::Text => print::note(format_args!("backstitch: {error:#}")),
+            Format::Json => {
+                let error = format!("{error:#}");
+                tracing::error!(%error, "the program ends");
+            }
         }
     }
 }

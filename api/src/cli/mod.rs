@@ -1,27 +1,30 @@
 //! The command line: `backstitch VERB`. Flags go before `BACKSTITCH_*` variables, those before defaults.
 //!
 //! Exit codes: 0 it is done; 1 it failed, or found something wrong; 2 it was asked wrongly, or PostgreSQL's programs
-//! are missing; those of verbs that ask a server stand in `remote`.
+//! are missing; 141 nobody reads its output any more; those of verbs that ask a server stand in `remote`.
 
+mod database;
 mod dev;
 mod doctor;
 mod key;
 mod log;
 mod rehearse;
 mod remote;
+mod secret;
 mod serve;
 mod workflow;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use backstitch_engine::local_postgres::LocalPostgresError;
-use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::bench::{self, BenchOptions, WorkerArgs};
 use crate::demo::{self, DemoOptions};
+use crate::print;
 
+pub(crate) use database::DatabaseArgs;
+pub(crate) use remote::Form;
 pub(crate) use serve::asked_to_stop;
 
 /// Backstitch: a durable saga engine on PostgreSQL.
@@ -56,6 +59,9 @@ enum Verb {
     /// See it work: a shop with three services, orders that succeed, fail, and are undone
     Demo(DemoOptions),
     /// Measure how fast it is on this machine, and how close to what PostgreSQL can write
+    ///
+    /// Without a database URL it starts a private PostgreSQL server in the directory for temporary files (TMPDIR); with
+    /// one, it makes scratch databases on that server and drops them.
     Bench(BenchOptions),
     /// Print what a shell needs to complete verbs and flags: `source <(backstitch completions bash)`
     Completions {
@@ -68,34 +74,6 @@ enum Verb {
     /// Be one process of the demo's shop
     #[command(subcommand, hide = true)]
     Shop(backstitch_shop::cli::Command),
-}
-
-/// Where the database is.
-#[derive(Args)]
-pub(crate) struct DatabaseArgs {
-    /// postgres://USER:PASSWORD@HOST/DATABASE
-    #[arg(long, env = "BACKSTITCH_DATABASE_URL", hide_env_values = true)]
-    database_url: Option<String>,
-    /// A file that holds the URL, instead of it
-    #[arg(long, env = "BACKSTITCH_DATABASE_URL_FILE", conflicts_with = "database_url")]
-    database_url_file: Option<PathBuf>,
-}
-
-impl DatabaseArgs {
-    fn url(&self) -> anyhow::Result<String> {
-        match (&self.database_url, &self.database_url_file) {
-            (Some(url), _) => Ok(url.clone()),
-            (None, Some(path)) => {
-                let text = std::fs::read_to_string(path)
-                    .with_context(|| format!("cannot read {}", path.display()))?;
-                Ok(text.trim().to_owned())
-            }
-            (None, None) => anyhow::bail!(
-                "no database is named; set BACKSTITCH_DATABASE_URL or --database-url, \
-                 or try `backstitch dev`, which brings its own"
-            ),
-        }
-    }
 }
 
 /// The whole command line: what is done here, and what a server is asked.
@@ -124,20 +102,24 @@ pub fn main() -> ExitCode {
     let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("backstitch: the runtime does not start: {error}");
+            print::note(format_args!("backstitch: the runtime does not start: {error}"));
             return ExitCode::FAILURE;
         }
     };
-    if let Some((verb, matches)) = remote::find(&matches) {
-        return runtime.block_on(remote::run(&verb, &matches));
+    if let Some((verb, levels)) = remote::find(&matches) {
+        return runtime.block_on(remote::run(&verb, &levels));
     }
+    if let Err(error) = remote::not_for_local(&matches) {
+        program().error(clap::error::ErrorKind::ArgumentConflict, error).exit();
+    }
+    let form = matches.get_one::<Form>("at:output").copied();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     log::start(cli.log, matches!(cli.verb, Verb::Serve(_) | Verb::Dev(_)));
-    match runtime.block_on(run(cli.verb)) {
+    match runtime.block_on(run(cli.verb, cli.log, form)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("backstitch: {error:#}");
+            cli.log.fail(&error);
             match error.downcast_ref() {
                 Some(LocalPostgresError::NotFound(_)) => ExitCode::from(2),
                 _ => ExitCode::FAILURE,
@@ -146,25 +128,26 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Does what the verb says; `false` when it found something wrong.
-async fn run(verb: Verb) -> anyhow::Result<bool> {
+/// Does what the verb says; `false` when it found something wrong. `form` is the `--output` that stands before the verb.
+async fn run(verb: Verb, log: log::Format, form: Option<Form>) -> anyhow::Result<bool> {
     match verb {
-        Verb::Serve(args) => serve::run(args).await.map(|()| true),
+        Verb::Serve(args) => serve::run(args, log).await.map(|()| true),
         Verb::Migrate(args) => {
             backstitch_engine::migrate(&args.url()?).await?;
-            println!("The schema is up to date.");
+            print::line("The schema is up to date.");
             Ok(true)
         }
-        Verb::Dev(args) => dev::run(args).await.map(|()| true),
+        Verb::Dev(args) => dev::run(args, log).await.map(|()| true),
         Verb::Doctor(args) => doctor::run(&args).await,
         Verb::Key(verb) => key::run(verb).await.map(|()| true),
         Verb::Workflow(verb) => workflow::run(&verb),
-        Verb::Rehearse(args) => rehearse::run(&args),
+        Verb::Rehearse(args) => rehearse::run(&args, form),
         Verb::Demo(options) => demo::run(options).await,
-        Verb::Bench(options) => bench::run(options).await.map(|()| true),
+        Verb::Bench(options) => bench::run(options, form).await.map(|()| true),
         Verb::Completions { shell } => {
-            let out = &mut std::io::stdout();
-            clap_complete::generate(shell, &mut program(), "backstitch", out);
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut program(), "backstitch", &mut script);
+            print::text(String::from_utf8_lossy(&script));
             Ok(true)
         }
         Verb::BenchWorker(args) => bench::work(args).await.map(|()| true),

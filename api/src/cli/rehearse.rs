@@ -6,9 +6,11 @@ use std::time::Instant;
 
 use anyhow::Context;
 use backstitch_saga::rehearse::{Bounds, rehearse};
-use clap::{Args, ValueEnum};
+use clap::Args;
 
+use super::Form;
 use super::workflow::checked;
+use crate::print;
 
 /// What to rehearse, and how far.
 #[derive(Args)]
@@ -21,31 +23,26 @@ pub(crate) struct RehearseArgs {
     /// How many traces are run at most; those with fewer faults go first
     #[arg(long, default_value_t = Bounds::default().traces)]
     traces: u64,
-    /// How it is printed
-    #[arg(long, short, env = "BACKSTITCH_OUTPUT", default_value = "table")]
-    output: Output,
+    /// How it is printed: table or json [default: table] [env: BACKSTITCH_OUTPUT]
+    #[arg(long, short, value_enum)]
+    output: Option<Form>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Table,
-    Json,
-}
-
-/// `false` when the definition is not valid, or does not close.
-pub(crate) fn run(args: &RehearseArgs) -> anyhow::Result<bool> {
+/// `false` when the definition is not valid, or does not close. `before` is the `--output` that stands before the verb.
+pub(crate) fn run(args: &RehearseArgs, before: Option<Form>) -> anyhow::Result<bool> {
+    let form = Form::chosen(args.output.or(before))?;
     let Some(graph) = checked(&args.file)? else { return Ok(false) };
     let began = Instant::now();
     let found = rehearse(&graph, Bounds { faults: args.faults, traces: args.traces });
     let took = began.elapsed().as_secs_f64();
-    if args.output == Output::Json {
-        println!("{}", serde_json::to_string_pretty(&found).context("the report has no JSON")?);
+    if form == Form::Json {
+        print::line(serde_json::to_string_pretty(&found).context("the report has no JSON")?);
     } else {
-        print!("{found}");
+        print::text(&found);
     }
-    if std::io::stderr().is_terminal() || args.output == Output::Table {
+    if std::io::stderr().is_terminal() || form == Form::Table {
         let rate = found.traces() as f64 / took.max(1e-9);
-        eprintln!("{} traces in {took:.2} s, {rate:.0} a second", found.traces());
+        print::note(format_args!("{} traces in {took:.2} s, {rate:.0} a second", found.traces()));
     }
     Ok(found.closes())
 }

@@ -8,11 +8,15 @@ use backstitch_engine::{Engine, Options};
 use backstitch_saga::Span;
 use backstitch_shop::child;
 use clap::Args;
+use serde_json::json;
 use tokio::net::TcpListener;
 
-use super::DatabaseArgs;
+use super::{DatabaseArgs, log};
 use crate::server::may_listen;
 use crate::{Access, ServerConfig, serve};
+
+/// The port of a server that was told of none.
+pub(crate) const DEFAULT_PORT: u16 = 7420;
 
 /// How to serve.
 #[derive(Args)]
@@ -64,13 +68,17 @@ impl NodeArgs {
     }
 }
 
-pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<()> {
+pub(crate) async fn run(args: ServeArgs, log: log::Format) -> anyhow::Result<()> {
     let options = args.node.options(args.database.url()?)?;
     let access = if args.open { Access::Open } else { Access::Keys };
     // The address first: it is the cheaper one to be wrong.
     let listener = listen(access, args.listen).await?;
     let engine = Engine::start(options).await?;
-    println!("Backstitch listens on http://{}", listener.local_addr()?);
+    let url = format!("http://{}", listener.local_addr()?);
+    log.announce(
+        &[format!("Backstitch listens on {url}")],
+        json!({ "message": "Backstitch listens", "url": url }),
+    );
     let config = ServerConfig { access, ..ServerConfig::default() };
     let stop = async {
         match args.with_parent {

@@ -9,6 +9,8 @@ use backstitch_engine::Error;
 use backstitch_saga::{Graph, Violation};
 use clap::Subcommand;
 
+use crate::print;
+
 /// What to do with a definition.
 #[derive(Subcommand)]
 pub(crate) enum WorkflowVerb {
@@ -24,12 +26,12 @@ pub(crate) fn run(verb: &WorkflowVerb) -> anyhow::Result<bool> {
     let WorkflowVerb::Validate { file } = verb;
     let Some(graph) = checked(file)? else { return Ok(false) };
     let definition = &graph.definition;
-    println!(
+    print::line(format_args!(
         "{} version {}: {} steps, valid",
         definition.name,
         definition.version,
         definition.steps.len()
-    );
+    ));
     Ok(true)
 }
 
@@ -40,9 +42,9 @@ pub(super) fn checked(file: &Path) -> anyhow::Result<Option<Arc<Graph>>> {
         Err(Error::Invalid { violations, .. }) => {
             for Violation { pointer, code, message } in &violations {
                 let place = if pointer.is_empty() { "the document" } else { pointer };
-                println!("{place}: {message} ({code})");
+                print::line(format_args!("{place}: {message} ({code})"));
             }
-            println!("{} found", violations.len());
+            print::line(format_args!("{} found", violations.len()));
             Ok(None)
         }
         Err(error) => Err(error.into()),

@@ -28,11 +28,19 @@ use backstitch_workflows::{Order, place_order};
 use clap::Args;
 
 use crate::cli::asked_to_stop;
+use crate::print;
 use play::Played;
 use report::{Findings, Told};
 use scenario::{Scenario, scenarios};
 use stage::{Shop, Stage};
 use voice::Voice;
+
+/// What to do after the demo.
+const NEXT: &str = "
+Everything is stopped. Next:
+  backstitch demo --keep    the same, and leaves it running for you to look around
+  backstitch dev            a server of your own on this machine, which keeps its data
+  docs/api.md               a first workflow over REST; docs/sdk.md: one in Rust";
 
 /// What the demo shows.
 #[derive(Args, Clone, Debug)]
@@ -74,7 +82,7 @@ pub(crate) async fn run(options: DemoOptions) -> anyhow::Result<bool> {
     };
     findings.say(&voice);
     if options.json {
-        println!("{:#}", findings.json(since.elapsed().as_millis()));
+        print::line(format_args!("{:#}", findings.json(since.elapsed().as_millis())));
     }
     if options.keep {
         stage.invite(&programme.orders, &voice)?;
@@ -85,6 +93,9 @@ pub(crate) async fn run(options: DemoOptions) -> anyhow::Result<bool> {
         }
     }
     stage.strike().await;
+    if !options.keep {
+        voice.say(NEXT);
+    }
     Ok(findings.good())
 }
 

@@ -6,6 +6,8 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::print;
+
 /// Who speaks, or keeps silent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Voice {
@@ -21,7 +23,7 @@ impl Voice {
     /// One line, or several.
     pub(crate) fn say(&self, text: impl Display) {
         if !self.silent {
-            println!("{text}");
+            print::line(text);
         }
     }
 

@@ -1,6 +1,7 @@
 //! The desk of a service: its ledger and its switchboard behind one lock, the ledger's file, and the clock. It decides
 //! nothing (that is [`crate::service`]) and knows no HTTP (that is [`crate::http`]).
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -111,7 +112,11 @@ impl Desk {
                 && let Err(error) = file.append(entries.get(before..).unwrap_or_default())
             {
                 // What is not in the ledger must not count: the next life starts from the file.
-                eprintln!("the ledger cannot be written, so this service stops: {error:#}");
+                // It stops all the same when nobody can read why.
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "the ledger cannot be written, so this service stops: {error:#}"
+                );
                 std::process::exit(1);
             }
             self.entries.send_replace(entries.len());

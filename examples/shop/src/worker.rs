@@ -1,6 +1,7 @@
 //! The worker of the shop: each task of `place-order` is one call to one service, with the effect key that makes
 //! asking twice harmless.
 
+use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -252,7 +253,11 @@ impl Shop {
             return;
         }
         if self.effects.fetch_add(1, Ordering::Relaxed) + 1 >= limit {
-            eprintln!("the worker dies before it reports its effect, as it was asked to");
+            // It dies all the same when nobody can read why.
+            let _ = writeln!(
+                std::io::stderr(),
+                "the worker dies before it reports its effect, as it was asked to"
+            );
             std::process::abort();
         }
     }

@@ -1,5 +1,10 @@
 //! The command line against a real server: the program as people start it, judged by what it prints and how it ends.
 
+mod keys;
+mod pipes;
+mod place;
+mod shown;
+
 use std::path::PathBuf;
 use std::process::Output;
 
@@ -142,7 +147,7 @@ async fn the_exit_code_tells_what_went_wrong() {
     assert_eq!((whoami.code, &whoami.json()["name"]), (0, &Value::from("eye")), "{whoami:?}");
     for (args, code, words) in [
         (&["run", "show", unknown][..], 3, "(unknown_run)"),
-        (&["run", "show", "17"], 2, "(invalid_path)"),
+        (&["run", "show", "17"], 3, "no run has the key '17'"),
         (&["run", "cancel", unknown], 2, "--reason"),
         (&["run", "start", "a", "--input", "no json"], 2, "JSON is needed"),
         (&["run", "start", "a", "--label", "colour"], 2, "NAME:VALUE"),

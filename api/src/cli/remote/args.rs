@@ -7,9 +7,10 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::example::{example, plain};
 use super::operation::{Field, Kind};
 use super::verbs::{Does, Verb};
-use super::{Failure, profile};
+use super::{Failure, instant, profile};
 
 /// A request as it was typed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +34,7 @@ const TAKEN: &[&str] = &[
     "profile",
     "config",
     "output",
+    "wide",
     "help",
     "version",
     "log",
@@ -56,13 +58,16 @@ pub(crate) fn command(verb: &Verb) -> Command {
             operation.method,
             operation.path
         ))
-        .args(profile::flags());
+        .args(profile::flags(false));
     if let Some(alias) = verb.alias() {
         command = command.visible_alias(alias);
     }
-    let mut taken: Vec<String> = TAKEN.iter().map(|name| (*name).to_owned()).collect();
     for (place, field) in placed_fields(verb) {
-        command = command.arg(positional(place, field));
+        command = command.arg(positional(verb, place, field));
+    }
+    if verb.is_about_a_run() {
+        let workflow = Arg::new("of-workflow").long("workflow").value_name("WORKFLOW");
+        command = command.arg(workflow.help("The workflow whose business key RUN is"));
     }
     if verb.takes_file() {
         let file = Arg::new("file").value_name("FILE").required(true);
@@ -73,8 +78,8 @@ pub(crate) fn command(verb: &Verb) -> Command {
             body.help("The whole body instead of its flags; @FILE reads a file, - standard input"),
         );
     }
-    for (place, field) in flag_fields(verb) {
-        command = command.arg(flag(place, field, &mut taken));
+    for ((place, field), name) in flag_fields(verb).into_iter().zip(flag_names(verb)) {
+        command = command.arg(flag(place, field, name));
     }
     if operation.in_query.iter().any(|field| field.name == "after") {
         let all = Arg::new("all").long("all").action(ArgAction::SetTrue);
@@ -100,7 +105,7 @@ fn without_rights(description: &str) -> &str {
 }
 
 /// Fields given by their place.
-fn placed_fields(verb: &Verb) -> Vec<(&'static str, &Field)> {
+pub(super) fn placed_fields(verb: &Verb) -> Vec<(&'static str, &Field)> {
     let operation = &verb.operation;
     let path = operation.in_path.iter().filter(|field| !comes_from_file(verb, field));
     let placed = verb.placed().iter();
@@ -115,7 +120,7 @@ fn comes_from_file(verb: &Verb, field: &Field) -> bool {
 }
 
 /// Fields given by flags.
-fn flag_fields(verb: &Verb) -> Vec<(&'static str, &Field)> {
+pub(super) fn flag_fields(verb: &Verb) -> Vec<(&'static str, &Field)> {
     let operation = &verb.operation;
     let query = operation.in_query.iter().filter(|_| verb.does == Does::Print);
     let body = operation
@@ -125,11 +130,31 @@ fn flag_fields(verb: &Verb) -> Vec<(&'static str, &Field)> {
     query.map(|field| ("query", field)).chain(body.map(|field| ("body", field))).collect()
 }
 
-fn positional(place: &str, field: &Field) -> Arg {
-    Arg::new(format!("{place}:{}", field.name))
-        .value_name(field.name.to_uppercase())
-        .help(field.help.clone())
-        .required(true)
+fn positional(verb: &Verb, place: &str, field: &Field) -> Arg {
+    let arg = Arg::new(format!("{place}:{}", field.name)).required(true);
+    if verb.is_about_a_run() && place == "path" && field.name == "id" {
+        return arg
+            .value_name("RUN")
+            .help("The run: its id, its business key, or WORKFLOW/KEY where several have the key");
+    }
+    arg.value_name(field.name.to_uppercase()).help(field.help.clone())
+}
+
+/// The names of the flags of [`flag_fields`]: `--set-output` where every verb has an `--output`.
+pub(super) fn flag_names(verb: &Verb) -> Vec<String> {
+    let mut taken: Vec<String> = TAKEN.iter().map(|name| (*name).to_owned()).collect();
+    if verb.is_about_a_run() {
+        taken.push("workflow".to_owned());
+    }
+    let name = |(_, field): &(&str, &Field)| {
+        let mut name = flag_name(field);
+        while taken.contains(&name) {
+            name = format!("set-{name}");
+        }
+        taken.push(name.clone());
+        name
+    };
+    flag_fields(verb).iter().map(name).collect()
 }
 
 /// The name of a field's flag: `--dry-run`; `--label` for many.
@@ -141,12 +166,7 @@ fn flag_name(field: &Field) -> String {
     }
 }
 
-fn flag(place: &str, field: &Field, taken: &mut Vec<String>) -> Arg {
-    let mut name = flag_name(field);
-    while taken.contains(&name) {
-        name = format!("set-{name}");
-    }
-    taken.push(name.clone());
+fn flag(place: &str, field: &Field, name: String) -> Arg {
     let arg = Arg::new(format!("{place}:{}", field.name)).long(name).help(field.help.clone());
     let arg = match &field.kind {
         Kind::Flag => arg
@@ -159,6 +179,11 @@ fn flag(place: &str, field: &Field, taken: &mut Vec<String>) -> Arg {
         Kind::Word(words) => arg.value_parser(words.clone()).value_name("WORD"),
         Kind::Number => arg.value_name("NUMBER"),
         Kind::Text => arg.value_name("TEXT"),
+        Kind::Instant => arg.value_name("TIME").allow_hyphen_values(true).help(format!(
+            "{} {}",
+            field.help,
+            instant::FORMS
+        )),
         Kind::List => arg.action(ArgAction::Append).value_name("TEXT"),
         Kind::Pairs => arg.action(ArgAction::Append).value_name("NAME:VALUE"),
         Kind::Choice { words, members } => {
@@ -179,59 +204,15 @@ fn flag(place: &str, field: &Field, taken: &mut Vec<String>) -> Arg {
     }
 }
 
-/// A line to start from, made from the examples of the document.
-pub(crate) fn example(verb: &Verb) -> String {
-    let mut line = format!("backstitch {}", verb.words());
-    for (_, field) in placed_fields(verb) {
-        line += &format!(" {}", example_of(field));
-    }
-    if verb.takes_file() {
-        line += " file.json";
-    }
-    for (place, field) in flag_fields(verb) {
-        if field.example.is_some() && (place == "body" || field.required) {
-            let name = flag_name(field);
-            match (&field.kind, &field.example) {
-                (Kind::Flag, Some(Value::Bool(true))) => line += &format!(" --{name}"),
-                (Kind::Flag, _) => {}
-                _ => line += &format!(" --{name} {}", example_of(field)),
-            }
-        }
-    }
-    line
-}
-
-fn example_of(field: &Field) -> String {
-    let Some(example) = &field.example else { return field.name.to_uppercase() };
-    let text = match (&field.kind, example) {
-        (Kind::Pairs, Value::Object(pairs)) => {
-            let first = pairs.iter().next();
-            first.map(|(name, value)| format!("{name}:{}", plain(value))).unwrap_or_default()
-        }
-        (Kind::List, Value::Array(all)) => all.first().map(plain).unwrap_or_default(),
-        (Kind::Choice { .. }, Value::Object(one)) => {
-            let first = one.iter().next();
-            first.map(|(name, value)| format!("{name}={}", plain(value))).unwrap_or_default()
-        }
-        (_, value) => plain(value),
-    };
-    let simple = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@".contains(c);
-    if text.chars().all(simple) { text } else { format!("'{text}'") }
-}
-
-fn plain(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Array(all) => all.iter().map(plain).collect::<Vec<_>>().join(","),
-        other => other.to_string(),
-    }
-}
-
-/// The request that was typed.
+/// The request that was typed; `run` is the id of the run that it is about.
 ///
 /// # Errors
 /// [`Failure::Usage`] when it makes no sense.
-pub(crate) fn asked(verb: &Verb, matches: &ArgMatches) -> Result<Asked, Failure> {
+pub(crate) fn asked(
+    verb: &Verb,
+    matches: &ArgMatches,
+    run: Option<&str>,
+) -> Result<Asked, Failure> {
     let operation = &verb.operation;
     let mut body = None;
     if verb.takes_file() {
@@ -247,15 +228,23 @@ pub(crate) fn asked(verb: &Verb, matches: &ArgMatches) -> Result<Asked, Failure>
     for field in &operation.in_path {
         let value = match comes_from_file(verb, field) {
             true => member(body.as_deref().unwrap_or_default(), &field.name)?,
-            false => typed(matches, "path", &field.name).pop().unwrap_or_default(),
+            false => match run.filter(|_| field.name == "id") {
+                Some(run) => run.to_owned(),
+                None => typed(matches, "path", &field.name).pop().unwrap_or_default(),
+            },
         };
         let encoded: String = form_urlencoded::byte_serialize(value.as_bytes()).collect();
         path = path.replace(&format!("{{{}}}", field.name), &encoded.replace('+', "%20"));
     }
     let mut query = Vec::new();
     for field in operation.in_query.iter().filter(|_| verb.does == Does::Print) {
-        let values = typed(matches, "query", &field.name);
-        query.extend(values.into_iter().map(|value| (field.name.clone(), value)));
+        for value in typed(matches, "query", &field.name) {
+            let value = match field.kind {
+                Kind::Instant => at(field, &value)?,
+                _ => value,
+            };
+            query.push((field.name.clone(), value));
+        }
     }
     let acts = operation.method == "POST";
     let key = acts.then(|| match matches.get_one::<String>("idempotency-key") {
@@ -291,11 +280,18 @@ fn members(fields: &[Field], matches: &ArgMatches) -> Result<String, Failure> {
     serde_json::to_string(&members).map_err(|error| Failure::Usage(error.to_string()))
 }
 
+/// An instant as the API takes it.
+fn at(field: &Field, text: &str) -> Result<String, Failure> {
+    let read = instant::read(text, instant::now());
+    read.map_err(|error| Failure::Usage(format!("--{}: {error}", flag_name(field))))
+}
+
 fn value(field: &Field, last: &str, all: &[String]) -> Result<Box<RawValue>, Failure> {
     let wrong =
         |what: &str| Failure::Usage(format!("--{}: {what}, not '{last}'", flag_name(field)));
     let value = match &field.kind {
         Kind::Text | Kind::Word(_) => Value::from(last),
+        Kind::Instant => Value::from(at(field, last)?),
         Kind::Flag => Value::from(last == "true"),
         Kind::Number => {
             let number: serde_json::Number =
@@ -316,6 +312,7 @@ fn value(field: &Field, last: &str, all: &[String]) -> Result<Box<RawValue>, Fai
             .ok_or_else(|| wrong("one of the forms that --help shows is needed"))?,
         Kind::Json => {
             let text = read(last)?;
+            let text = with_instants(field, text)?;
             return RawValue::from_string(text).map_err(|_| {
                 wrong(
                     "JSON is needed; a text stands in double quotes of its own, such as '\"text\"'",
@@ -324,6 +321,23 @@ fn value(field: &Field, last: &str, all: &[String]) -> Result<Box<RawValue>, Fai
         }
     };
     serde_json::value::to_raw_value(&value).map_err(|error| Failure::Usage(error.to_string()))
+}
+
+/// A document whose members that are instants stand as the API takes them. It is left as it was typed where nothing has
+/// to change.
+fn with_instants(field: &Field, text: String) -> Result<String, Failure> {
+    if field.instants.is_empty() {
+        return Ok(text);
+    }
+    let Ok(mut document) = serde_json::from_str::<Value>(&text) else { return Ok(text) };
+    let mut changed = false;
+    for name in &field.instants {
+        let Some(Value::String(typed)) = document.get_mut(name) else { continue };
+        let read = at(field, typed)?;
+        changed |= *typed != read;
+        *typed = read;
+    }
+    Ok(if changed { document.to_string() } else { text })
 }
 
 fn choice(words: &[String], members: &[(String, Kind)], text: &str) -> Option<Value> {

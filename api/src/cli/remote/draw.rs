@@ -6,11 +6,19 @@ use std::fmt::Write as _;
 use backstitch_saga::Graph;
 use backstitch_saga::protocol::{RunTree, RunView, State, StepView};
 
+use super::show;
+
 /// The run on one line, for those who watch without a terminal.
 pub(crate) fn line(view: &RunView) -> String {
     let counts: Vec<String> =
         view.progress.steps.iter().map(|(word, count)| format!("{count} {word}")).collect();
-    format!("{:>4}  {:<20} {}; steps: {}", view.seq, word(view), view.summary, counts.join(", "))
+    let summary = view.summary.replace('\n', " ");
+    printable(&format!(
+        "{:>4}  {:<20} {summary}; steps: {}",
+        view.seq,
+        word(view),
+        counts.join(", ")
+    ))
 }
 
 /// The run with its graph. Lines end with a line break.
@@ -47,7 +55,13 @@ pub(crate) fn run(view: &RunView, graph: Option<&Graph>) -> String {
     if !view.conditions.is_empty() {
         text.push('\n');
     }
-    text
+    text += &show::approvals(view);
+    printable(&text)
+}
+
+/// The text without what a terminal would take for a command.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect()
 }
 
 /// A tree of runs, each below the run that it is a step of.
@@ -82,10 +96,12 @@ fn head(text: &mut String, view: &RunView) {
     }
     facts.extend(view.labels.iter().map(|(name, value)| format!("{name}:{value}")));
     let _ = writeln!(text, "{}", facts.join("  "));
+    *text += &show::documents(view);
     if !view.progress.effects.is_empty() {
         let effects = view.progress.effects.iter().map(|(word, count)| format!("{count} {word}"));
         let _ = writeln!(text, "effects: {}", effects.collect::<Vec<_>>().join(", "));
     }
+    *text += &show::standing(view);
 }
 
 /// The state, and the outcome once there is one.
@@ -174,8 +190,7 @@ fn tells(step: &StepView) -> String {
         parts.push(format!("{what} {}", time(at)));
     }
     if let Some(error) = &step.error {
-        let message: String = error.message.chars().take(80).collect();
-        parts.push(format!("{}: {message}", error.code));
+        parts.push(format!("{}: {}", error.code, error.message.replace('\n', " ")));
     }
     parts.join("  ").trim_end().to_owned()
 }

@@ -3,9 +3,16 @@
 
 mod args;
 mod client;
+mod credential;
 mod draw;
+mod example;
+mod instant;
+mod layout;
 mod operation;
 mod profile;
+mod run_key;
+mod screen;
+mod show;
 mod table;
 mod verbs;
 mod watch;
@@ -13,21 +20,26 @@ mod watch;
 use std::fmt;
 use std::process::ExitCode;
 
-use backstitch_saga::protocol::{Outcome, Problem, RunTree, RunView};
+use backstitch_saga::protocol::{Outcome, Problem, RunTree, RunView, SignalSent};
 use clap::{ArgMatches, Command};
 use serde_json::value::RawValue;
 
 use args::Asked;
 use client::{Answer, Client};
-use profile::{Output, Profile};
+pub(crate) use profile::Form;
+use profile::Profile;
 pub use verbs::WITHOUT_VERB;
 use verbs::{Does, Verb};
+
+use crate::print;
 
 /// Why a verb did not do what it was to do.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// It was asked wrongly.
     Usage(String),
+    /// There is no run of a business key.
+    NotFound(String),
     /// The server refused it.
     Refused(Box<Problem>),
     /// The server was not reached, or its answer was lost.
@@ -49,6 +61,7 @@ impl Failure {
     fn exit_code(&self) -> u8 {
         match self {
             Failure::Usage(_) => exit::USAGE,
+            Failure::NotFound(_) => exit::NOT_FOUND,
             Failure::Unreachable(_) => exit::UNREACHABLE,
             Failure::Refused(problem) => match problem.status {
                 400 | 422 => exit::USAGE,
@@ -64,7 +77,9 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Usage(message) | Failure::Unreachable(message) => f.write_str(message),
+            Failure::Usage(message)
+            | Failure::NotFound(message)
+            | Failure::Unreachable(message) => f.write_str(message),
             Failure::Refused(problem) => {
                 let detail = problem.detail.as_deref().unwrap_or(&problem.title);
                 write!(f, "{detail} ({})", problem.code)?;
@@ -80,8 +95,9 @@ impl fmt::Display for Failure {
 #[cfg(feature = "fuzz")]
 pub(crate) use profile::parse as parse_profile;
 
-/// Adds the verbs to the program.
+/// Adds the verbs to the program. The flags that every verb has may also stand before the verb.
 pub(super) fn add(mut program: Command) -> Command {
+    program = program.args(profile::flags(false));
     for verb in verbs::all() {
         let command = args::command(&verb);
         if verb.group.is_empty() {
@@ -95,53 +111,126 @@ pub(super) fn add(mut program: Command) -> Command {
         }
         program = program.mut_subcommand(verb.group, |group| group.subcommand(command));
     }
+    let groups: Vec<String> = program
+        .get_subcommands()
+        .filter(|group| group.has_subcommands() && !group.is_hide_set())
+        .map(|group| group.get_name().to_owned())
+        .collect();
+    for group in groups {
+        program = program.mut_subcommand(group, |group| group.args(profile::flags(true)));
+    }
     program
 }
 
 /// Each verb with an example, and what it is for.
 pub(super) fn listed() -> Vec<(String, String)> {
-    let line = |verb: &Verb| (args::example(verb), args::about(verb));
+    let line = |verb: &Verb| (example::example(verb), args::about(verb));
     verbs::all().iter().map(line).collect()
 }
 
-/// The verb that was typed, if it is one of ours.
-pub(super) fn find(matches: &ArgMatches) -> Option<(Verb, ArgMatches)> {
+/// The verb that was typed, if it is one of ours: with its matches, and those of what stands before it.
+pub(super) fn find(matches: &ArgMatches) -> Option<(Verb, Vec<ArgMatches>)> {
     let (first, inner) = matches.subcommand()?;
-    let (group, name, inner) = match inner.subcommand() {
-        Some((name, innermost)) => (first, name, innermost),
-        None => ("", first, inner),
+    let (group, name, levels) = match inner.subcommand() {
+        Some((name, innermost)) => (first, name, vec![innermost, inner, matches]),
+        None => ("", first, vec![inner, matches]),
     };
     let ours = |verb: &Verb| verb.group == group && verb.name == name;
-    Some((verbs::all().into_iter().find(ours)?, inner.clone()))
+    let verb = verbs::all().into_iter().find(ours)?;
+    Some((verb, levels.into_iter().cloned().collect()))
+}
+
+/// Refuses flags that say where a server is before a verb that asks none.
+///
+/// # Errors
+/// A sentence that names them.
+pub(super) fn not_for_local(matches: &ArgMatches) -> Result<(), String> {
+    let (mut levels, mut words) = (vec![matches], Vec::new());
+    let mut at = matches;
+    while let Some((name, inner)) = at.subcommand() {
+        words.push(name);
+        levels.push(inner);
+        at = inner;
+    }
+    let typed = profile::typed_flags(&levels);
+    if typed.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "`backstitch {}` asks no server: {} is not for it",
+        words.join(" "),
+        typed.join(", ")
+    ))
 }
 
 /// Does what the verb says, and says how it went.
-pub(super) async fn run(verb: &Verb, matches: &ArgMatches) -> ExitCode {
-    match ask(verb, matches).await {
+pub(super) async fn run(verb: &Verb, levels: &[ArgMatches]) -> ExitCode {
+    let profile = match Profile::of(levels) {
+        Ok(profile) => profile,
+        Err(error) => {
+            print::note(format_args!("backstitch: {error:#}"));
+            return ExitCode::from(exit::USAGE);
+        }
+    };
+    let Some(matches) = levels.first() else { return ExitCode::from(exit::USAGE) };
+    match ask(verb, matches, &profile).await {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
-            eprintln!("backstitch: {failure}");
+            print::note(format_args!("backstitch: {failure}"));
+            if let (exit::NOT_ALLOWED, Some(withheld)) = (failure.exit_code(), &profile.withheld) {
+                print::note(format_args!("backstitch: {withheld}"));
+            }
             ExitCode::from(failure.exit_code())
         }
     }
 }
 
-async fn ask(verb: &Verb, matches: &ArgMatches) -> Result<u8, Failure> {
-    let profile = Profile::of(matches).map_err(|error| Failure::Usage(format!("{error:#}")))?;
-    let output = profile.output.unwrap_or_default();
-    let client = Client::new(&profile)?;
-    let asked = args::asked(verb, matches)?;
+async fn ask(verb: &Verb, matches: &ArgMatches, profile: &Profile) -> Result<u8, Failure> {
+    let client = Client::new(profile)?;
+    let typed = matches.try_get_one::<String>("path:id").ok().flatten();
+    let Some(typed) = typed.filter(|_| verb.is_about_a_run()) else {
+        return ask_about(verb, matches, profile, &client, None).await;
+    };
+    let workflow = matches.try_get_one::<String>("of-workflow").ok().flatten();
+    let id = run_key::resolve(&client, typed, workflow.map(String::as_str)).await?;
+    let answer = ask_about(verb, matches, profile, &client, Some(&id)).await;
+    match &answer {
+        // A business key may look like an id.
+        Err(Failure::Refused(problem)) if problem.code == "unknown_run" && *typed == id => {
+            match run_key::by_key(&client, typed, None).await {
+                Ok(id) => ask_about(verb, matches, profile, &client, Some(&id)).await,
+                Err(Failure::NotFound(_)) => answer,
+                Err(failure) => Err(failure),
+            }
+        }
+        _ => answer,
+    }
+}
+
+/// The same, once the run that it is about is known by its id.
+async fn ask_about(
+    verb: &Verb,
+    matches: &ArgMatches,
+    profile: &Profile,
+    client: &Client,
+    run: Option<&str>,
+) -> Result<u8, Failure> {
+    let form = profile.output.unwrap_or_default();
+    let mut asked = args::asked(verb, matches, run)?;
+    for (_, value) in asked.query.iter_mut().filter(|(name, _)| name == "run") {
+        *value = run_key::resolve(client, value, None).await?;
+    }
     if verb.does == Does::Watch {
         return match verb.operation.answer.as_deref() {
-            Some("JobView") => watch::job(&client, &asked, output).await,
-            _ => watch::run(&client, &asked, output).await,
+            Some("JobView") => watch::job(client, &asked, form).await,
+            _ => watch::run(client, &asked, form).await,
         };
     }
     let answer = match matches.try_get_one::<bool>("all") {
-        Ok(Some(true)) => all_pages(&client, asked.clone()).await?,
+        Ok(Some(true)) => all_pages(client, asked.clone()).await?,
         _ => client.ask(&asked).await?,
     };
-    print(&client, verb, &asked, &answer, output).await?;
+    print(client, verb, &asked, &answer, form, screen::width(profile.wide)).await;
     Ok(exit_code(&asked, &answer))
 }
 
@@ -189,40 +278,45 @@ async fn all_pages(client: &Client, mut asked: Asked) -> Result<Answer, Failure>
     }
 }
 
-/// Prints an answer as it was asked for.
+/// Prints an answer as it was asked for; `width` is that of the terminal, if there is one to keep to.
 async fn print(
     client: &Client,
     verb: &Verb,
     asked: &Asked,
     answer: &Answer,
-    output: Output,
-) -> Result<(), Failure> {
+    form: Form,
+    width: Option<usize>,
+) {
     if answer.text.is_empty() {
-        eprintln!("Done.");
-        return Ok(());
+        print::note("Done.");
+        return;
     }
-    if output == Output::Json {
-        println!("{}", answer.text);
-        return Ok(());
+    if form == Form::Json {
+        print::line(&answer.text);
+        return;
     }
     if let Ok(view) = serde_json::from_str::<RunView>(&answer.text) {
         let graph = client.graph(&view).await;
-        print!("{}", draw::run(&view, graph.as_deref()));
-        return Ok(());
+        print::text(draw::run(&view, graph.as_deref()));
+        return;
     }
     if let Ok(tree) = serde_json::from_str::<RunTree>(&answer.text) {
-        print!("{}", draw::tree(&tree));
-        return Ok(());
+        print::text(draw::tree(&tree));
+        return;
+    }
+    let sent = serde_json::from_str::<SignalSent>(&answer.text).ok();
+    if let Some(sent) = sent.filter(|_| verb.operation.id == "send_signal_by_key") {
+        print::line(show::sent(&sent, asked.body.as_deref().unwrap_or_default()));
+        return;
     }
     let kind = verb.operation.answer.as_deref().unwrap_or_default();
-    print!("{}", table::answer(kind, &answer.text));
+    print::text(table::answer(kind, &answer.text, width));
     if let Ok(Page { next: Some(next), .. }) = serde_json::from_str(&answer.text) {
-        eprintln!("There is more: --after {next}, or --all.");
+        print::note(format_args!("There is more: --after {next}, or --all."));
     }
     if let Some(id) = started_id(asked, &answer.text) {
-        eprintln!("See how it goes: backstitch run watch {id}");
+        print::note(format_args!("See how it goes: backstitch run watch {id}"));
     }
-    Ok(())
 }
 
 /// The id of a run that was just started.

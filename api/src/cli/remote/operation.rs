@@ -28,12 +28,16 @@ pub(crate) struct Field {
     pub(crate) required: bool,
     pub(crate) help: String,
     pub(crate) example: Option<Value>,
+    /// Members of a document that are instants.
+    pub(crate) instants: Vec<String>,
 }
 
 /// What a field may hold.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Kind {
     Text,
+    /// An instant, RFC 3339.
+    Instant,
     /// One of these words.
     Word(Vec<String>),
     Flag,
@@ -80,6 +84,7 @@ fn read(document: &Value, method: &str, path: &str, operation: &Value) -> Operat
             required: parameter["required"] == true,
             help: text(&parameter["description"]),
             example: parameter.get("example").cloned(),
+            instants: instants(document, &parameter["schema"]),
         })
         .collect()
     };
@@ -108,8 +113,16 @@ fn members(document: &Value, body: &Value) -> Vec<Field> {
             required: required.is_some_and(|required| required.contains(&name.as_str().into())),
             help: text(&schema["description"]),
             example: body["example"].get(name).cloned(),
+            instants: instants(document, schema),
         })
         .collect()
+}
+
+/// The members of an object that are instants.
+fn instants(document: &Value, schema: &Value) -> Vec<String> {
+    let properties = resolve(document, schema)["properties"].as_object().into_iter().flatten();
+    let instants = properties.filter(|(_, schema)| kind(document, schema) == Kind::Instant);
+    instants.map(|(name, _)| name.clone()).collect()
 }
 
 fn answer(operation: &Value) -> Option<String> {
@@ -148,7 +161,9 @@ fn kind(document: &Value, schema: &Value) -> Kind {
         Value::Array(types) => types.contains(&wanted.into()),
         other => other == wanted,
     };
-    if is("string") {
+    if is("string") && schema["format"] == "date-time" {
+        Kind::Instant
+    } else if is("string") {
         Kind::Text
     } else if is("boolean") {
         Kind::Flag
@@ -179,7 +194,7 @@ fn choice(document: &Value, forms: &[Value]) -> Option<Kind> {
         }
         let (name, schema) = form["properties"].as_object()?.iter().next()?;
         match kind(document, schema) {
-            held @ (Kind::Text | Kind::Word(_) | Kind::Number | Kind::List) => {
+            held @ (Kind::Text | Kind::Instant | Kind::Word(_) | Kind::Number | Kind::List) => {
                 members.push((name.clone(), held));
             }
             _ => return None,

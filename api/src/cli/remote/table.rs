@@ -3,9 +3,9 @@
 
 use std::fmt::Write as _;
 
-use comfy_table::Table;
-use comfy_table::presets::NOTHING;
 use serde_json::{Map, Value};
+
+use super::layout;
 
 /// The columns of types whose members would not all fit on a line.
 const COLUMNS: &[(&str, &[&str])] = &[
@@ -14,11 +14,11 @@ const COLUMNS: &[(&str, &[&str])] = &[
         &[
             "id",
             "workflow",
-            "version",
+            "key",
             "state",
             "outcome",
             "conditions",
-            "key",
+            "version",
             "started_at",
             "ended_at",
         ],
@@ -44,43 +44,30 @@ const COLUMNS: &[(&str, &[&str])] = &[
 ];
 /// Members that come first where nothing else is said.
 const FIRST: &[&str] = &["id", "number", "name", "step", "kind", "state", "status"];
-/// How much of a text stands in a cell.
-const CELL: usize = 80;
 
-/// The text of an answer of type `kind`.
-pub(crate) fn answer(kind: &str, text: &str) -> String {
+/// The text of an answer of type `kind`; `width` is that of the terminal, if there is one to keep to.
+pub(crate) fn answer(kind: &str, text: &str, width: Option<usize>) -> String {
     let Ok(value) = serde_json::from_str::<Value>(text) else { return format!("{text}\n") };
     let Some(members) = value.as_object() else { return format!("{}\n", cell(&value)) };
     match members.get("items").and_then(Value::as_array) {
         Some(items) if members.keys().all(|name| name == "items" || name == "next") => {
-            list(kind.strip_prefix("Page_").unwrap_or(kind), items)
+            list(kind.strip_prefix("Page_").unwrap_or(kind), items, width)
         }
-        _ => object(members),
+        _ => object(members, width),
     }
 }
 
 /// A table of objects.
-pub(crate) fn list(kind: &str, items: &[Value]) -> String {
+fn list(kind: &str, items: &[Value], width: Option<usize>) -> String {
     let columns = columns(kind, items);
     if columns.is_empty() {
         return "There is nothing.\n".to_owned();
     }
-    let mut table = Table::new();
-    table.load_style(NOTHING);
     let used = |name: &&String| items.iter().any(|item| !cell(&item[name.as_str()]).is_empty());
     let columns: Vec<&String> = columns.iter().filter(used).collect();
-    table.set_header(columns.iter().map(|name| name.to_uppercase()));
-    for item in items {
-        table.add_row(columns.iter().map(|name| cell(&item[name.as_str()])));
-    }
-    trimmed(&table.to_string())
-}
-
-fn trimmed(text: &str) -> String {
-    text.lines().fold(String::new(), |mut all, line| {
-        let _ = writeln!(all, "{}", line.strip_prefix(' ').unwrap_or(line).trim_end());
-        all
-    })
+    let heading: Vec<String> = columns.iter().map(|name| name.to_uppercase()).collect();
+    let row = |item: &Value| columns.iter().map(|name| cell(&item[name.as_str()])).collect();
+    layout::table(&heading, &items.iter().map(row).collect::<Vec<Vec<String>>>(), width)
 }
 
 fn columns(kind: &str, items: &[Value]) -> Vec<String> {
@@ -103,8 +90,8 @@ fn columns(kind: &str, items: &[Value]) -> Vec<String> {
 }
 
 /// The members of an object, a line each; lists of objects as tables below.
-fn object(members: &Map<String, Value>) -> String {
-    let width = members.keys().map(String::len).max().unwrap_or(0);
+fn object(members: &Map<String, Value>, width: Option<usize>) -> String {
+    let names_width = members.keys().map(String::len).max().unwrap_or(0);
     let mut text = String::new();
     let is_table = |value: &Value| {
         value.as_array().is_some_and(|all| all.first().is_some_and(Value::is_object))
@@ -114,12 +101,12 @@ fn object(members: &Map<String, Value>) -> String {
     for name in &names {
         let value = &members[*name];
         if !is_table(value) {
-            let _ = writeln!(text, "{name:width$}  {}", cell(value));
+            let _ = writeln!(text, "{name:names_width$}  {}", cell(value));
         }
     }
     for name in &names {
         if let Some(all) = members[*name].as_array().filter(|_| is_table(&members[*name])) {
-            let _ = write!(text, "\n{}\n{}", name.to_uppercase(), list(name, all));
+            let _ = write!(text, "\n{}\n{}", name.to_uppercase(), list(name, all, width));
         }
     }
     text
@@ -128,11 +115,7 @@ fn object(members: &Map<String, Value>) -> String {
 /// A value on one line.
 fn cell(value: &Value) -> String {
     let text = words(value);
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if line.chars().count() <= CELL {
-        return line;
-    }
-    line.chars().take(CELL - 1).chain(['…']).collect()
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 fn words(value: &Value) -> String {
@@ -164,12 +147,12 @@ mod tests {
             {"id":"r-1","workflow":"order","version":1,"state":"ended","outcome":"succeeded","conditions":[]},
             {"id":"r-2","workflow":"order","version":2,"state":"waiting","outcome":null,"conditions":["A","B"]}]}"#;
         let expected = [
-            "ID   WORKFLOW  VERSION  STATE    OUTCOME    CONDITIONS",
-            "r-1  order     1        ended    succeeded",
-            "r-2  order     2        waiting             A,B",
+            "ID   WORKFLOW  STATE    OUTCOME    CONDITIONS  VERSION",
+            "r-1  order     ended    succeeded              1",
+            "r-2  order     waiting             A,B         2",
         ];
-        assert_eq!(answer("Page_RunLine", page).lines().collect::<Vec<_>>(), expected);
-        assert_eq!(answer("Page_RunLine", r#"{"items":[]}"#), "There is nothing.\n");
+        assert_eq!(answer("Page_RunLine", page, None).lines().collect::<Vec<_>>(), expected);
+        assert_eq!(answer("Page_RunLine", r#"{"items":[]}"#, None), "There is nothing.\n");
     }
 
     #[test]
@@ -183,7 +166,7 @@ mod tests {
             "NAME  STEP  WAVE",
             "undo  a     0",
         ];
-        assert_eq!(answer("Plan", plan).lines().collect::<Vec<_>>(), expected);
+        assert_eq!(answer("Plan", plan, None).lines().collect::<Vec<_>>(), expected);
     }
 
     #[test]

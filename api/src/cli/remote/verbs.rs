@@ -81,6 +81,12 @@ impl Verb {
         ALIASES.iter().find(ours).map(|alias| alias.2)
     }
 
+    /// Whether it is about one run, which is given by its id or its business key.
+    pub(crate) fn is_about_a_run(&self) -> bool {
+        let path = &self.operation.path;
+        path == "/v1/runs/{id}" || path.starts_with("/v1/runs/{id}/")
+    }
+
     /// Whether the body comes as a file.
     pub(crate) fn takes_file(&self) -> bool {
         FILES.contains(&self.operation.id.as_str())

@@ -1,7 +1,6 @@
 //! `run watch` and `job watch`: ask until it is over. Drawn anew in place on a terminal, else one line for each change.
 
-use std::io::{IsTerminal, Write};
-
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use backstitch_saga::protocol::{JobState, JobView, RunView, State};
@@ -9,19 +8,21 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::args::Asked;
 use super::client::Client;
-use super::profile::Output;
+use super::profile::Form;
+use super::screen::{self, Screen};
 use super::{Failure, draw, exit_of};
+use crate::print;
 
 /// For how long the server may keep the answer back while the run goes on: how often it is drawn.
 const EVERY: &str = "1s";
 
 /// Watches the run that is asked for. Answers the exit code.
-pub(crate) async fn run(client: &Client, asked: &Asked, output: Output) -> Result<u8, Failure> {
+pub(crate) async fn run(client: &Client, asked: &Asked, form: Form) -> Result<u8, Failure> {
     let mut asked = asked.clone();
-    let terminal = std::io::stdout().is_terminal() && output == Output::Table;
+    let terminal = std::io::stdout().is_terminal() && form == Form::Table;
     let mut graph = None;
     let mut seen = 0;
-    let mut drawn = 0;
+    let mut place = Screen::default();
     loop {
         let answer = client.ask(&asked).await?;
         let view: RunView = serde_json::from_str(&answer.text)
@@ -31,11 +32,17 @@ pub(crate) async fn run(client: &Client, asked: &Asked, output: Output) -> Resul
                 if graph.is_none() {
                     graph = client.graph(&view).await;
                 }
-                drawn = redraw(&draw::run(&view, graph.as_deref()), drawn);
-            } else if output == Output::Json {
-                println!("{}", answer.text);
+                let text = draw::run(&view, graph.as_deref());
+                // A terminal that does not say its size is taken for the usual one.
+                let (rows, columns) = screen::size().unwrap_or((24, 80));
+                print::text(match view.state {
+                    State::Ended => place.finish(&text, rows, columns),
+                    _ => place.redraw(&text, rows, columns),
+                });
+            } else if form == Form::Json {
+                print::line(&answer.text);
             } else {
-                println!("{}", draw::line(&view));
+                print::line(draw::line(&view));
             }
         }
         seen = view.seq;
@@ -47,13 +54,13 @@ pub(crate) async fn run(client: &Client, asked: &Asked, output: Output) -> Resul
 }
 
 /// Watches the job that is asked for, with a bar on a terminal. Answers the exit code.
-pub(crate) async fn job(client: &Client, asked: &Asked, output: Output) -> Result<u8, Failure> {
+pub(crate) async fn job(client: &Client, asked: &Asked, form: Form) -> Result<u8, Failure> {
     let mut said = String::new();
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}  {elapsed}");
     let bar = ProgressBar::no_length();
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     // The bar hides itself where standard error is no terminal; then lines tell.
-    let terminal = !bar.is_hidden() && output == Output::Table;
+    let terminal = !bar.is_hidden() && form == Form::Table;
     loop {
         let answer = client.ask(asked).await?;
         let view: JobView = serde_json::from_str(&answer.text)
@@ -64,19 +71,19 @@ pub(crate) async fn job(client: &Client, asked: &Asked, output: Output) -> Resul
             bar.set_position(view.progress.total - view.progress.waiting);
             bar.set_message(format!("{state}: {counts}"));
         } else if said != format!("{state}{counts}") {
-            match output {
-                Output::Json => println!("{}", answer.text),
-                Output::Table => println!("{state:<8} {counts}"),
+            match form {
+                Form::Json => print::line(&answer.text),
+                Form::Table => print::line(format_args!("{state:<8} {counts}")),
             }
         }
         said = format!("{state}{counts}");
         if view.ended_at.is_some() {
             bar.finish_and_clear();
             if terminal {
-                println!(
+                print::line(format_args!(
                     "{state}: {counts}{}",
                     view.why.map_or(String::new(), |why| format!("; {why}"))
-                );
+                ));
             }
             let all = view.progress.done == view.progress.total && view.state == JobState::Done;
             return Ok(if all { 0 } else { super::exit::NOT_ALL });
@@ -95,14 +102,4 @@ fn job_words(view: &JobView) -> (&'static str, String) {
         }
     }
     (view.state.as_str(), counts)
-}
-
-/// Draws over what was drawn before. Answers how many lines there are now.
-fn redraw(text: &str, drawn: usize) -> usize {
-    let mut out = std::io::stdout().lock();
-    let up = if drawn > 0 { format!("\x1b[{drawn}A") } else { String::new() };
-    // A terminal that is gone is noticed by the next line.
-    let _ = write!(out, "{up}\x1b[0J{text}");
-    let _ = out.flush();
-    text.lines().count()
 }

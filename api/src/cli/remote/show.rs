@@ -1,0 +1,150 @@
+//! The parts of a run that people ask for beside its graph: its documents, the effects that stand, and what was decided.
+//! Pure: views in, text out.
+
+use std::fmt::Write as _;
+
+use backstitch_saga::Payload;
+use backstitch_saga::protocol::{RunView, SendSignalByKey, SignalSent, StepView};
+use serde_json::Value;
+
+use super::example::quoted;
+
+/// So many steps are named; more are counted.
+const NAMED: usize = 20;
+
+/// The input and, once there is one, the output.
+pub(super) fn documents(view: &RunView) -> String {
+    let mut text = format!("input: {}\n", one_line(&view.input));
+    if let Some(output) = &view.output {
+        let _ = writeln!(text, "output: {}", one_line(output));
+    }
+    text
+}
+
+/// A document on one line, however it was laid out.
+fn one_line(document: &Payload) -> String {
+    document.text().replace(['\n', '\r'], " ")
+}
+
+/// The effects that stand, and those that may.
+pub(super) fn standing(view: &RunView) -> String {
+    let mut text = String::new();
+    for (word, name) in
+        [("applied", "stands"), ("unknown", "may stand"), ("in_flight", "under way")]
+    {
+        // A wait or a sleep has no effect in another system.
+        let steps = view.steps.iter().filter(|step| step.kind != "wait" && step.kind != "sleep");
+        let named: Vec<String> = steps.filter_map(|step| effect(step, word)).collect();
+        if named.is_empty() {
+            continue;
+        }
+        let _ = write!(text, "{name}: {}", named[..named.len().min(NAMED)].join(", "));
+        if named.len() > NAMED {
+            let _ = write!(text, " and {} steps more", named.len() - NAMED);
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn effect(step: &StepView, word: &str) -> Option<String> {
+    let count = step.effects.get(word)?;
+    let mut text = step.step.to_string();
+    match step.kind.as_str() {
+        "map" => text += &format!(" ({count} items)"),
+        _ => {
+            if let Some(id) = &step.external_id {
+                text += &format!(" ({id})");
+            }
+        }
+    }
+    Some(text)
+}
+
+/// What people were asked, and what they answered.
+pub(super) fn approvals(view: &RunView) -> String {
+    let mut text = String::new();
+    for step in &view.steps {
+        let Some(awaits) = &step.awaits else { continue };
+        let title = awaits.title.as_deref().unwrap_or("a signal is waited for");
+        let _ = writeln!(text, "\n? {}: {title}  (signal {})", step.step, awaits.signal);
+        if let Some(schema) = &awaits.schema {
+            let _ = writeln!(text, "    form: {}", form(schema));
+        }
+        match (step.state.as_str(), &step.output) {
+            ("awaiting_signal", _) => {
+                if let Some(assignee) = &awaits.assignee {
+                    let _ = writeln!(text, "    asked of: {assignee}");
+                }
+                let _ = writeln!(
+                    text,
+                    "    answer it: backstitch run signal {} {} --data JSON",
+                    view.id,
+                    quoted(&awaits.signal)
+                );
+            }
+            (_, Some(output)) => {
+                let by = match &awaits.sent_by {
+                    Some(by) => format!("decided by {by}"),
+                    None => "nobody answered in time, or a person went on without".to_owned(),
+                };
+                let _ = writeln!(text, "    {by}: {}", one_line(output));
+            }
+            (_, None) => {
+                if let Some(by) = &awaits.sent_by {
+                    let _ = writeln!(text, "    decided by {by}");
+                }
+            }
+        }
+    }
+    text
+}
+
+/// The members that a JSON Schema asks for, or the schema itself.
+fn form(schema: &Payload) -> String {
+    let Ok(value) = serde_json::from_str::<Value>(schema.text()) else {
+        return schema.text().to_owned();
+    };
+    let Some(properties) = value["properties"].as_object() else { return value.to_string() };
+    let required = value["required"].as_array();
+    let member = |(name, schema): (&String, &Value)| {
+        let must = required.is_some_and(|all| all.contains(&name.as_str().into()));
+        let kind = schema["type"].as_str().unwrap_or("anything");
+        format!("{name} ({kind}{})", if must { ", required" } else { "" })
+    };
+    properties.iter().map(member).collect::<Vec<_>>().join(", ")
+}
+
+/// What became of a signal that was sent by a business key.
+pub(super) fn sent(sent: &SignalSent, asked: &str) -> String {
+    match (sent.run, serde_json::from_str::<SendSignalByKey>(asked)) {
+        (Some(run), _) => format!("The run {run} has the signal."),
+        (None, Ok(ask)) => format!(
+            "No run of workflow '{}' has the key '{}' yet. The signal '{}' is kept for it, for 30 days.",
+            ask.workflow, ask.key, ask.signal
+        ),
+        (None, Err(_)) => "The signal is kept for the run that the key will start.".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_is_told_by_its_members() {
+        let schema = r#"{"type":"object","required":["approved"],"properties":{
+            "approved":{"type":"boolean"},"limit":{"type":"integer"},"note":{}}}"#;
+        let schema = Payload::trusted(schema.to_owned()).unwrap();
+        assert_eq!(form(&schema), "approved (boolean, required), limit (integer), note (anything)");
+        let other = Payload::trusted(r#"{"enum":["yes","no"]}"#.to_owned()).unwrap();
+        assert_eq!(form(&other), r#"{"enum":["yes","no"]}"#);
+    }
+
+    #[test]
+    fn a_signal_that_came_early_is_told_to_be_kept() {
+        let asked = r#"{"workflow":"order","key":"k-1","signal":"approval","data":{}}"#;
+        let said = sent(&SignalSent { run: None }, asked);
+        assert!(said.contains("'k-1'") && said.contains("is kept for it"), "{said}");
+    }
+}
