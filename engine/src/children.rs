@@ -1,31 +1,49 @@
-//! Runs that are steps of other runs: what a parent's journal asks of its child, and what the child's end tells the
-//! parent. Nothing here is kept anywhere else: what was lost on the way is asked again when the parent's timer says so.
+//! Runs that are steps of other runs: what a parent's journal asks of its child and tells it, and what the child's end
+//! tells the parent. Nothing here is kept anywhere else: what was lost on the way is asked and told again when the
+//! parent's timer says so.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use backstitch_saga::protocol::{Failure, FailureKind, Outcome, RunView, Scope, StartRun};
+use backstitch_saga::protocol::{Failure, FailureKind, Outcome, Scope, StartRun};
 use backstitch_saga::{
-    Action, By, ChildAsk, ChildEnd, Command, Event, Hold, HoldKind, Parent, Payload, Record,
-    RefusalCode, Run, RunId,
+    Action, By, ChildAsk, ChildEnd, ChildWord, Command, Event, Hold, HoldKind, Parent, ParentWord,
+    Payload, Record, RefusalCode, Run, RunId,
 };
 
 use crate::executor::envelope::{Answers, Envelope, Order};
 use crate::node::Node;
-use crate::{Error, reads, start};
+use crate::start::{self, ChildStart};
+use crate::turns::Pass;
+use crate::{Error, reads};
+
+/// How soon a start is tried again while the shards have enough to do, at first and at most.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
 
 /// Does what a record that is committed asks of other runs. Most ask nothing.
 pub(crate) fn after(node: &Arc<Node>, run: &Run, record: &Record) {
+    let parent = || Family {
+        node: Arc::clone(node),
+        namespace: run.namespace().into(),
+        run: run.id(),
+        correlation_id: run.correlation_id().into(),
+    };
     for event in &record.events {
         match event {
             Event::ChildAsked { step, .. } => {
                 let Some(ask) = run.child_ask(step) else { continue };
-                let parent = Asking {
-                    node: Arc::clone(node),
-                    namespace: run.namespace().into(),
-                    run: run.id(),
-                    correlation_id: run.correlation_id(),
-                };
-                tokio::spawn(async move { parent.ask(ask).await });
+                // Too many wait: the parent's timer asks again.
+                let Some(seat) = node.turns.seat() else { continue };
+                let parent = parent();
+                tokio::spawn(async move {
+                    parent.ask(ask).await;
+                    drop(seat);
+                });
+            }
+            Event::ChildTold { step, .. } => {
+                let Some(word) = run.child_word(step) else { continue };
+                let parent = parent();
+                tokio::spawn(async move { parent.say(word).await });
             }
             Event::Ended { .. } => {
                 if let (Some(parent), Some(end)) = (run.parent(), run.end()) {
@@ -43,22 +61,40 @@ fn tell(node: &Node, parent: &Parent, child: RunId, answers: Option<Action>, end
     node.submit_own(vec![Envelope::own(parent.run, Order::Command(command))]);
 }
 
-/// A parent that asks something of its child.
-struct Asking {
+/// How a child begins.
+enum Begin {
+    /// As its parent asks for it, unless it has thought better of it.
+    AsAsked,
+    /// As its parent asked for it, whatever became of that.
+    InAnyCase,
+    /// Paused, as its parent is.
+    Paused(String),
+    /// To end before it does anything: whoever comes late to start it finds it ended.
+    Doomed(&'static str),
+}
+
+/// A parent that asks something of its child, or tells it something.
+struct Family {
     node: Arc<Node>,
     namespace: Arc<str>,
     run: RunId,
-    correlation_id: String,
+    correlation_id: Arc<str>,
 }
 
-impl Asking {
+impl Family {
     async fn ask(self, ask: ChildAsk) {
         let asked = match ask.action {
-            Action::Compensate => self.undo(&ask).await,
-            Action::Forward | Action::Verify => self.start(&ask, Vec::new()).await,
+            Action::Compensate => {
+                let _pass = self.node.turns.turn(&self.namespace, &self.correlation_id).await;
+                match self.undo(&ask).await {
+                    Ok(()) => Ok(self.end_of(&ask).await),
+                    Err(error) => Err(error),
+                }
+            }
+            Action::Forward | Action::Verify => self.begin(&ask).await,
         };
         let end = match asked {
-            Ok(()) => self.end_of(&ask).await,
+            Ok(end) => end,
             Err(error) => end_by(&error),
         };
         if let Some(end) = end {
@@ -67,19 +103,88 @@ impl Asking {
         }
     }
 
+    /// Starts a child in its turn, and looks whether it has ended. A child of a paused workflow is not started before that
+    /// goes on. What takes longer than until the parent asks again is left to that.
+    async fn begin(&self, ask: &ChildAsk) -> Result<Option<ChildEnd>, Error> {
+        let until = self.node.clock.instant(ask.again);
+        let begun = async {
+            let _pass = self.turn(&ask.workflow).await;
+            self.start(ask, Begin::AsAsked).await?;
+            Ok(self.end_of(ask).await)
+        };
+        let rest = until.saturating_duration_since(Instant::now());
+        tokio::time::timeout(rest, begun).await.unwrap_or(Err(Error::Busy))
+    }
+
+    /// Waits for a turn, and for room in the shards; not while the workflow is paused.
+    async fn turn(&self, workflow: &str) -> Pass {
+        loop {
+            self.node.pauses.resumed(&self.namespace, workflow).await;
+            let pass = self.node.turns.turn(&self.namespace, &self.correlation_id).await;
+            self.room().await;
+            // It may have been paused meanwhile.
+            if !self.node.pauses.is_paused(&self.namespace, workflow) {
+                return pass;
+            }
+        }
+    }
+
+    /// Waits while the shards have enough to do.
+    async fn room(&self) {
+        let mut pause = BACK_OFF.0;
+        while self.node.depth() > self.node.options.queue_limit / 4 {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(BACK_OFF.1);
+        }
+    }
+
     /// Starts the child, unless it was started before.
-    async fn start(&self, ask: &ChildAsk, holds: Vec<(Hold, String)>) -> Result<(), Error> {
+    async fn start(&self, ask: &ChildAsk, begin: Begin) -> Result<(), Error> {
+        let paused = |why: String| (Hold::new(HoldKind::ParentPaused, "parent"), why);
+        let (hold, doomed) = match begin {
+            Begin::AsAsked => match self.wish(ask).await {
+                Wish::Gone => return Ok(()),
+                Wish::Stands(hold) => (hold, false),
+            },
+            Begin::InAnyCase => (None, false),
+            Begin::Paused(why) => (Some(paused(why)), false),
+            Begin::Doomed(why) => {
+                let hold = Hold::new(HoldKind::DependencyUnmet, "parent");
+                (Some((hold, why.to_owned())), true)
+            }
+        };
         let request = StartRun {
             workflow: ask.workflow.clone(),
             version: ask.version,
             key: None,
             input: ask.input.clone(),
-            correlation_id: Some(self.correlation_id.clone()),
+            correlation_id: Some(self.correlation_id.to_string()),
             labels: Default::default(),
             sequence: None,
         };
         let parent = Parent { run: self.run, step: ask.step.clone() };
-        start::start_child(&self.node, &self.namespace, ask.child, request, parent, holds).await
+        let (child, descent) = (ask.child, ask.descent);
+        let start = ChildStart { child, request, parent, descent, hold, doomed };
+        start::start_child(&self.node, &self.namespace, start).await
+    }
+
+    /// Looks whether the parent still asks for the child, as far as this node remembers it: a start may have waited for
+    /// its turn for long.
+    async fn wish(&self, ask: &ChildAsk) -> Wish {
+        let (send, receive) = tokio::sync::oneshot::channel();
+        let (child, step) = (ask.child, ask.step.clone());
+        let look = move |run: Option<&Run>| {
+            let wish = run.map(|run| match run.child_ask(&step) {
+                Some(now) if now.child == child && now.action != Action::Compensate => {
+                    Wish::Stands(run.hold_of_child(&step))
+                }
+                _ => Wish::Gone,
+            });
+            // The task may have been given up.
+            let _ = send.send(wish.unwrap_or(Wish::Stands(None)));
+        };
+        self.node.read(self.run, 0, Box::new(look));
+        receive.await.unwrap_or(Wish::Stands(None))
     }
 
     /// Has the child undo what it did. One that was never started is started held, and cancelled: whoever comes late to
@@ -94,53 +199,67 @@ impl Asking {
             Err(Error::NotFound { .. }) => {}
             done => return or_done(done),
         }
-        let hold = Hold::new(HoldKind::DependencyUnmet, "parent");
-        let why = "its parent was undone before it began".to_owned();
-        self.start(ask, vec![(hold, why)]).await?;
+        self.start(ask, Begin::Doomed("its parent was undone before it began")).await?;
         or_done(self.command(ask.child, Command::Cancel { by: by() }).await)
+    }
+
+    /// Tells the child what became of its parent, and the parent that it has heard it.
+    async fn say(self, word: ChildWord) {
+        let heard = match self.try_to_say(&word).await {
+            Ok(()) => true,
+            // It can never be started, and so needs to hear nothing.
+            Err(error) => end_by(&error).is_some(),
+        };
+        if heard {
+            let ChildAsk { step, child, .. } = word.ask;
+            let command = Command::ChildHeard { step, child, order: word.order };
+            self.node.submit_own(vec![Envelope::own(self.run, Order::Command(command))]);
+        }
+    }
+
+    /// A child that has not begun begins so that the word holds for it, should somebody be about to start it.
+    async fn try_to_say(&self, word: &ChildWord) -> Result<(), Error> {
+        let ChildWord { ask, word: what, order, by } = word;
+        let command = Command::FromParent { word: *what, order: *order, by: by.clone() };
+        match self.command(ask.child, command.clone()).await {
+            Err(Error::NotFound { .. }) => {}
+            done => return done,
+        }
+        let begin = match what {
+            ParentWord::Killed => Begin::Doomed("its parent was killed before it began"),
+            ParentWord::Paused => Begin::Paused(by.reason.clone()),
+            ParentWord::Resumed => Begin::AsAsked,
+            ParentWord::Left => Begin::InAnyCase,
+        };
+        self.start(ask, begin).await?;
+        match self.command(ask.child, command).await {
+            // It went on, and its parent does not ask for it any more.
+            Err(Error::NotFound { .. }) if *what == ParentWord::Resumed => Ok(()),
+            done => done,
+        }
     }
 
     async fn command(&self, run: RunId, command: Command) -> Result<(), Error> {
         let answers = Answers::new(1);
+        let urgent = matches!(command, Command::FromParent { .. });
         let order = Order::Command(command);
         let envelope = Envelope::asked(run, self.namespace.clone(), order, answers.ticket(0));
-        self.node.submit_own(vec![envelope]);
+        self.node.submit_own(vec![Envelope { urgent, ..envelope }]);
         answers.wait().await.pop().unwrap_or(Err(Error::Busy)).map(drop)
     }
 
     /// How the child ended; `None` when it has not, or when that could not be found out.
     async fn end_of(&self, ask: &ChildAsk) -> Option<ChildEnd> {
-        let view = reads::run(&self.node, &self.namespace, ask.child, None).await.ok()?;
-        let outcome = view.outcome?;
-        let nothing_stands = ask.action == Action::Compensate && stands(&view) == 0;
-        Some(ChildEnd {
-            outcome: if nothing_stands && !is_clean(outcome) {
-                Outcome::Compensated
-            } else {
-                outcome
-            },
-            output: view.output.unwrap_or_else(Payload::null),
-            error: view.error.map(|error| error.failure),
-        })
+        reads::read(&self.node, &self.namespace, ask.child, Run::end).await.ok()?
     }
 }
 
-/// How many effects of a run stand, or may.
-fn stands(view: &RunView) -> u32 {
-    ["applied", "unknown", "in_flight"]
-        .iter()
-        .filter_map(|word| view.progress.effects.get(*word))
-        .sum()
-}
-
-fn is_clean(outcome: Outcome) -> bool {
-    matches!(
-        outcome,
-        Outcome::Compensated
-            | Outcome::CompensatedWithManualSteps
-            | Outcome::FailedClean
-            | Outcome::Cancelled
-    )
+/// What a parent wants of a child that is about to be started.
+enum Wish {
+    /// Nothing any more.
+    Gone,
+    /// That it begins, held if it is paused itself.
+    Stands(Option<(Hold, String)>),
 }
 
 /// What a refusal to undo means: the child is being undone already, or there is nothing that it can undo.
@@ -176,5 +295,5 @@ fn end_by(error: &Error) -> Option<ChildEnd> {
     let kind = FailureKind::Permanent;
     let failure = Failure { kind, code, message, details: None, retry_after: None };
     let output = Payload::null();
-    Some(ChildEnd { outcome: Outcome::FailedClean, output, error: Some(failure) })
+    Some(ChildEnd { outcome: Outcome::FailedClean, output, error: Some(failure), stands: false })
 }

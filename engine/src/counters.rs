@@ -59,6 +59,7 @@ counters! {
     cached: "backstitch_cached_runs", "Runs in memory.", false;
     timers: "backstitch_timers", "Runs whose timers this node keeps.", false;
     sessions: "backstitch_sessions", "Sessions of workers.", false;
+    children_waiting: "backstitch_children_waiting", "Questions to children that wait for their turn.", false;
     hints: "backstitch_ready_hints", "Tasks on offer that this node keeps in mind.", false;
 }
 

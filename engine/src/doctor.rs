@@ -107,9 +107,11 @@ async fn expected(
     let run = fold_rows(&node.definitions, connection, id, None, &rows).await?;
     let records: Result<Vec<Record>, String> = rows.iter().map(|row| decode(id, row)).collect();
     let records = records.map_err(Error::Store)?;
-    let due = if run.ended_at().is_some() { None } else { run.next_due() };
+    let due = run.next_due();
     let charge = match there.run.as_ref().map(|row| &row.charge) {
-        Some(Charge::Node(other)) if run.ended_at().is_none() && nodes.contains(other) => {
+        Some(Charge::Node(other))
+            if (run.ended_at().is_none() || due.is_some()) && nodes.contains(other) =>
+        {
             Charge::Node(*other)
         }
         Some(Charge::Parked(Some(at))) if due.is_some_and(|due| *at <= due) => {

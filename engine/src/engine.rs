@@ -115,6 +115,7 @@ impl Engine {
             asked: Notify::new(),
             sequence: crate::sequence::Jobs::default(),
             backlog: AtomicBool::new(false),
+            turns: Arc::default(),
             forgot: AtomicBool::new(false),
         });
         loops::set_clock(&node, &mut connection).await?;
@@ -201,6 +202,7 @@ impl Engine {
         let (sessions, hints) = node.handover.sizes();
         node.counters.sessions.set(sessions);
         node.counters.hints.set(hints);
+        node.counters.children_waiting.set(node.turns.waiting());
         node.counters.metrics()
     }
 

@@ -49,6 +49,7 @@ mod store;
 mod sweep;
 mod tasks;
 mod tree;
+mod turns;
 mod types;
 mod versions;
 mod why;

@@ -38,6 +38,8 @@ pub(crate) struct Node {
     pub(crate) credentials: crate::credentials::Cache,
     pub(crate) roster: crate::workers::Roster,
     pub(crate) swept: crate::sweep::Place,
+    /// Who may start a child now.
+    pub(crate) turns: Arc<crate::turns::Turns>,
     pub(crate) shards: Vec<ShardDoor>,
     /// It takes nothing new.
     pub(crate) closing: AtomicBool,
@@ -132,9 +134,14 @@ impl Node {
         command: Command,
     ) -> Result<Reply, Error> {
         let answers = Answers::new(1);
+        let urgent = stops_things(&command);
         let order = Order::Command(command);
         let envelope = Envelope::asked(run, namespace.into(), order, answers.ticket(0));
-        self.submit(vec![envelope]).map_err(|(error, _)| error)?;
+        if urgent && !self.is_closing() {
+            self.submit_own(vec![Envelope { urgent, ..envelope }]);
+        } else {
+            self.submit(vec![envelope]).map_err(|(error, _)| error)?;
+        }
         match answers.wait().await.pop() {
             Some(Ok(Answered::Reply(reply))) => Ok(reply),
             Some(Ok(Answered::Started(_))) => Ok(Reply::Done),
@@ -169,4 +176,17 @@ impl Node {
     pub(crate) fn depth(&self) -> usize {
         self.shards.iter().map(|door| door.depth.load(Ordering::Relaxed)).sum()
     }
+}
+
+/// Whether a command stops things, or lets them go on: it is taken whatever waits, and goes before it. There are never more
+/// of them than people, and jobs, ask for at once.
+fn stops_things(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Kill { .. }
+            | Command::Cancel { .. }
+            | Command::Hold { .. }
+            | Command::Unhold { .. }
+            | Command::FromParent { .. }
+    )
 }

@@ -13,6 +13,8 @@ pub struct Options {
     pub queue_limit: usize,
     /// The largest input, output or error detail, in bytes.
     pub payload_limit: usize,
+    /// How many runs may descend from one: its children, theirs, and so on.
+    pub descendant_limit: u32,
     /// How long ended runs are kept; for ever without it.
     pub retention: Option<Duration>,
     /// How long the answers to requests with an `Idempotency-Key` are kept, at least.
@@ -30,6 +32,7 @@ impl Options {
             node_name: format!("{}-{}", host_name(), std::process::id()),
             queue_limit: 20_000,
             payload_limit: 256 * 1024,
+            descendant_limit: backstitch_saga::MOST_DESCENDANTS,
             retention: None,
             idempotency_retention: Duration::from_secs(7 * 86_400),
             tuning: Tuning::default(),

@@ -11,6 +11,7 @@ use backstitch_saga::protocol::{Page, PauseView};
 use backstitch_saga::{By, Command, Hold, HoldKind, Span, Time};
 use futures::future::join_all;
 use sqlx::Connection;
+use tokio::sync::Notify;
 
 use crate::acts::must_have_reason;
 use crate::crash::commit;
@@ -36,12 +37,16 @@ const LATE: Span = Span::secs(30);
 
 /// What is paused, as this node knows: the reason by namespace and workflow.
 #[derive(Debug, Default)]
-pub(crate) struct Pauses(RwLock<HashMap<(String, String), String>>);
+pub(crate) struct Pauses {
+    paused: RwLock<HashMap<(String, String), String>>,
+    /// Rings when this may have changed.
+    changed: Notify,
+}
 
 impl Pauses {
     /// What a run of this workflow that starts now must wait for.
     pub(crate) fn holds(&self, namespace: &str, workflow: &str) -> Vec<(Hold, String)> {
-        let paused = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let paused = self.paused.read().unwrap_or_else(PoisonError::into_inner);
         if paused.is_empty() {
             return Vec::new();
         }
@@ -52,9 +57,25 @@ impl Pauses {
         reason.map(hold).into_iter().collect()
     }
 
+    /// Returns whether the workflow is paused.
+    pub(crate) fn is_paused(&self, namespace: &str, workflow: &str) -> bool {
+        !self.holds(namespace, workflow).is_empty()
+    }
+
+    /// Waits while the workflow is paused.
+    pub(crate) async fn resumed(&self, namespace: &str, workflow: &str) {
+        loop {
+            let changed = self.changed.notified();
+            if !self.is_paused(namespace, workflow) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     /// The workflows of a namespace that are paused, sorted.
     pub(crate) fn of(&self, namespace: &str) -> Vec<String> {
-        let paused = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let paused = self.paused.read().unwrap_or_else(PoisonError::into_inner);
         let ours = paused.keys().filter(|(owner, _)| owner == namespace);
         let mut workflows: Vec<String> = ours.map(|(_, workflow)| workflow.clone()).collect();
         workflows.sort_unstable();
@@ -63,7 +84,8 @@ impl Pauses {
 
     fn learn(&self, paused: Vec<(String, String, String)>) {
         let paused = paused.into_iter().map(|(namespace, name, why)| ((namespace, name), why));
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = paused.collect();
+        *self.paused.write().unwrap_or_else(PoisonError::into_inner) = paused.collect();
+        self.changed.notify_waiters();
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backstitch_saga::protocol::{StartAnswer, StartRun};
-use backstitch_saga::{Hold, Parent, RunId, Start, Violation};
+use backstitch_saga::{Descent, Hold, Parent, RunId, Start, Violation};
 use sha2::{Digest, Sha256};
 
 use crate::executor::envelope::{Answer, Answered, Answers, Envelope, Order, StartKey, StartOrder};
@@ -191,19 +191,31 @@ pub(crate) async fn check_request(
     order(node, &namespace.into(), request).await.map(drop)
 }
 
+/// How a run that is a step of another begins.
+pub(crate) struct ChildStart {
+    /// Its id.
+    pub(crate) child: RunId,
+    pub(crate) request: StartRun,
+    pub(crate) parent: Parent,
+    pub(crate) descent: Descent,
+    /// What it waits for.
+    pub(crate) hold: Option<(Hold, String)>,
+    /// It is to end before it does anything, and takes no place among others.
+    pub(crate) doomed: bool,
+}
+
 /// Starts a run that is a step of another, unless it was started before.
 pub(crate) async fn start_child(
     node: &Arc<Node>,
     namespace: &Arc<str>,
-    child: RunId,
-    request: StartRun,
-    parent: Parent,
-    holds: Vec<(Hold, String)>,
+    start: ChildStart,
 ) -> Result<(), Error> {
+    let ChildStart { child, request, parent, descent, hold, doomed } = start;
     let (mut order, wanted) = order(node, namespace, request).await?;
-    // One that begins held is cancelled before it does anything.
-    let wanted = wanted.filter(|_| holds.is_empty());
-    (order.start.parent, order.start.holds) = (Some(parent.clone()), holds);
+    let wanted = wanted.filter(|_| !doomed);
+    order.start.parent = Some(parent.clone());
+    order.start.descent = Some(descent);
+    order.start.holds.extend(hold);
     if let Some(wanted) = wanted {
         let more = sequence::admit_child(node, namespace, child, parent.run, wanted).await?;
         order.start.holds.extend(more);
@@ -211,7 +223,7 @@ pub(crate) async fn start_child(
     let answers = Answers::new(1);
     let order = Order::Start(Box::new(order));
     let envelope = Envelope::asked(child, namespace.clone(), order, answers.ticket(0));
-    node.submit_own(vec![envelope]);
+    node.submit_own(vec![Envelope { urgent: doomed, ..envelope }]);
     answers.wait().await.pop().unwrap_or(Err(Error::Busy)).map(drop)
 }
 
@@ -245,6 +257,8 @@ async fn order(
         labels,
         input,
         parent: None,
+        descent: (workflow.graph.children() > 0)
+            .then_some(Descent { depth: 0, budget: node.options.descendant_limit }),
         holds: node.pauses.holds(namespace, &workflow.graph.definition.name),
     };
     Ok((StartOrder { start, workflow, key: key.map(|(_, start)| start) }, wanted))

@@ -49,7 +49,11 @@ impl Engine {
 }
 
 fn line(depth: u32, view: &RunView) -> TreeRun {
+    let mut conditions: Vec<String> = view.conditions.iter().map(|one| one.kind.clone()).collect();
+    conditions.sort_unstable();
+    conditions.dedup();
     TreeRun {
+        conditions,
         depth,
         run: view.id,
         parent: view.parent.as_ref().map(|parent| parent.run),

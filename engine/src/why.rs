@@ -11,6 +11,7 @@ use crate::loops::millis;
 use crate::node::Node;
 use crate::reads::read;
 use crate::sequence;
+use crate::store::runs;
 use crate::store::workers::{self, Serving};
 use crate::{Engine, Error};
 
@@ -37,10 +38,32 @@ impl Engine {
         let mut connection = node.database.readers.acquire().await?;
         name_workers(node, &mut connection, namespace, &mut why).await?;
         name_limits(limits, &mut why);
+        name_paused_children(node, &mut connection, namespace, &mut why).await?;
         sequence::name_others(&mut connection, namespace, &mut why).await?;
         why.summarize();
         Ok(why)
     }
+}
+
+/// Says of children that have not begun that their workflow is paused.
+async fn name_paused_children(
+    node: &Arc<Node>,
+    connection: &mut PgConnection,
+    namespace: &str,
+    why: &mut Why,
+) -> Result<(), Error> {
+    for wait in why.waits_for.iter_mut().filter(|wait| wait.kind == WaitKind::Child) {
+        let (Some(workflow), Some(child)) = (&wait.named, wait.other) else { continue };
+        if node.pauses.is_paused(namespace, workflow)
+            && runs::ended(connection, child).await?.is_none()
+        {
+            let step = wait.step.as_ref().map(StepPath::to_string).unwrap_or_default();
+            wait.message = format!(
+                "{step}: its child, which starts when the workflow '{workflow}' goes on: it is paused"
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Says of tasks on offer that somebody does what keeps them from going: the limits of their queues.

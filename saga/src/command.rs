@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::event::{By, Parent};
+use crate::event::{By, Descent, Parent, ParentWord};
 use crate::protocol::{Labels, Mapping, Scope, TaskOutcome};
 use crate::run::ChildEnd;
 use crate::{Action, Graph, Hold, Payload, RunId, StepPath, TaskKey};
@@ -120,6 +120,24 @@ pub enum Command {
         /// How it ended.
         end: ChildEnd,
     },
+    /// A run that is a step of this one has answered what it was told.
+    ChildHeard {
+        /// The step.
+        step: StepPath,
+        /// The run.
+        child: RunId,
+        /// Which word it has heard.
+        order: u32,
+    },
+    /// The run that this one is a step of says what became of it.
+    FromParent {
+        /// What.
+        word: ParentWord,
+        /// Grows with each word, so that an earlier one that comes late changes nothing.
+        order: u32,
+        /// Who and why.
+        by: By,
+    },
     /// Hand nothing out until this reason, and every other, is gone.
     Hold {
         /// The reason.
@@ -194,6 +212,8 @@ pub struct Start {
     pub holds: Vec<(Hold, String)>,
     /// The step of another run that it is.
     pub parent: Option<Parent>,
+    /// Its place among those that belong together; of runs that are, or may have, children.
+    pub descent: Option<Descent>,
 }
 
 /// How an accepted command is answered.

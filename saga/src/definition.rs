@@ -7,7 +7,7 @@ mod waits;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-pub use waits::{Child, Sleep, Wait};
+pub use waits::{Child, OnKill, OnPause, Sleep, Wait};
 
 use crate::protocol::Sequence;
 use crate::{Expr, Payload, Span};

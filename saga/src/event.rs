@@ -8,9 +8,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use crate::family::{Descent, ParentWord};
 pub use crate::incident::IncidentKind;
 use crate::protocol::{Failure, Labels, Mapping, Outcome, Scope};
 use crate::{Action, Hold, Payload, RunId, StepPath, Time};
+
+mod terms;
+
+pub use terms::{By, Cause, Fate, Parent};
 
 /// One record of a run's journal: what one batch of commands decided about it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -66,6 +71,9 @@ pub enum Event {
         /// The step of another run that it is.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         parent: Option<Parent>,
+        /// How deep it stands and how many runs may descend from it; of runs that are, or may have, children.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        descent: Option<Descent>,
     },
     /// A step will not be done.
     Skipped {
@@ -285,6 +293,35 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         input: Option<Source>,
     },
+    /// A child is told what became of this run; again until it has answered.
+    ChildTold {
+        /// The step.
+        step: StepPath,
+        /// The child.
+        run: RunId,
+        /// What it is told.
+        word: ParentWord,
+        /// Grows with each word for this step, so that an earlier one that comes late changes nothing.
+        order: u32,
+        /// When it is told again if it has not answered.
+        again: Time,
+    },
+    /// A child has answered what it was told.
+    ChildHeard {
+        /// The step.
+        step: StepPath,
+        /// Which word.
+        order: u32,
+    },
+    /// The run has heard from its parent. What follows from that stands beside it.
+    ParentHeard {
+        /// What it was told.
+        word: ParentWord,
+        /// The number of this word.
+        order: u32,
+        /// Why, for people.
+        reason: String,
+    },
     /// A person asked that the run go forward again from a step; `CompensationStarted` follows.
     RerunRequested {
         /// From which.
@@ -436,50 +473,4 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         output: Option<Slot>,
     },
-}
-
-/// The step of which run a run is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct Parent {
-    /// The run.
-    pub run: RunId,
-    /// Its step.
-    pub step: StepPath,
-}
-
-/// How a step or item stands that is over without success.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Fate {
-    /// It did not happen.
-    Failed,
-    /// It may have happened.
-    Unknown,
-    /// It was not begun, or nothing of it was handed out.
-    Cancelled,
-}
-
-/// Why a run is being undone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Cause {
-    /// A step failed.
-    Failure,
-    /// It took too long.
-    Timeout,
-    /// A person cancelled it.
-    Cancel,
-    /// A person asked for it.
-    Manual,
-}
-
-/// Who did something, and why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct By {
-    /// The credential's name, or what the caller said on an open server.
-    pub actor: Arc<str>,
-    /// The reason given.
-    pub reason: String,
 }

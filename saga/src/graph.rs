@@ -76,6 +76,13 @@ impl Graph {
     pub fn position(&self, id: &str) -> Option<usize> {
         self.index.get(id).copied()
     }
+
+    /// Returns how many steps are runs of other workflows.
+    #[must_use]
+    pub fn children(&self) -> u32 {
+        let children = self.nodes.iter().filter(|node| matches!(node.body, Body::Child(_)));
+        u32::try_from(children.count()).unwrap_or(u32::MAX)
+    }
 }
 
 impl Node {

@@ -29,6 +29,8 @@ pub enum HoldKind {
     KeyBlocked,
     /// A fact that it requires has not been established.
     DependencyUnmet,
+    /// The run that it is a step of is paused.
+    ParentPaused,
 }
 
 impl Hold {
@@ -47,6 +49,7 @@ impl HoldKind {
             HoldKind::WorkflowPaused => "WorkflowPaused",
             HoldKind::KeyBlocked => "KeyBlocked",
             HoldKind::DependencyUnmet => "DependencyUnmet",
+            HoldKind::ParentPaused => "ParentPaused",
         }
     }
 

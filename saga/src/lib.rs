@@ -25,6 +25,7 @@ mod command;
 mod definition;
 mod event;
 mod expr;
+mod family;
 mod fingerprint;
 mod graph;
 mod hold;
@@ -46,17 +47,18 @@ mod violation;
 pub use act::Act;
 pub use command::{Command, Migration, Refusal, RefusalCode, Reply, Start};
 pub use definition::{
-    Child, Class, Compensate, Definition, Empty, Jitter, Join, Losers, Map, OnFailure, OnTimeout,
-    OnUnknown, Retry, Sleep, Step, Task, Timeouts, Tolerance, Verify, Wait,
+    Child, Class, Compensate, Definition, Empty, Jitter, Join, Losers, Map, OnFailure, OnKill,
+    OnPause, OnTimeout, OnUnknown, Retry, Sleep, Step, Task, Timeouts, Tolerance, Verify, Wait,
 };
 pub use event::{By, Cause, Event, Fate, IncidentKind, Parent, Record, Slot, Source};
 pub use expr::{EvalError, Expr, Reference, Scope};
+pub use family::{DEEPEST_DESCENDANT, Descent, MOST_DESCENDANTS, ParentWord};
 pub use fingerprint::fingerprint;
 pub use graph::{Body, Graph, Node};
 pub use hold::{Hold, HoldKind};
 pub use id::{Action, RunId, StepPath, TaskKey, effect_key};
 pub use payload::Payload;
-pub use run::{ChildAsk, ChildEnd, Proof, Run, decide};
+pub use run::{ChildAsk, ChildEnd, ChildWord, Proof, Run, decide};
 pub use time::{Span, Time, Timestamp};
 pub use validate::check_fact;
 pub use violation::Violation;

@@ -41,6 +41,7 @@ impl Trial {
                 input: Payload::of(input).unwrap(),
                 holds: Vec::new(),
                 parent: None,
+                descent: None,
             }))
             .unwrap();
         trial

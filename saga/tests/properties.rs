@@ -50,6 +50,7 @@ impl Trial {
                 turn().map(|hold| (hold, "its turn".to_owned())).into()
             },
             parent: None,
+            descent: None,
         }));
         trial
     }
@@ -234,7 +235,8 @@ impl Trial {
             (_, 6 | 7) => Outcome::FailedClean,
             _ => Outcome::Succeeded,
         };
-        let end = ChildEnd { outcome, output: Payload::null(), error: None };
+        let stands = !outcome.is_clean();
+        let end = ChildEnd { outcome, output: Payload::null(), error: None, stands };
         let (step, child, answers) = (ask.step, ask.child, Some(ask.action));
         self.ask(Command::ChildEnded { step, child, answers, end });
         true

@@ -26,8 +26,9 @@ mod workflow;
 
 pub use backstitch_saga::protocol;
 pub use backstitch_saga::{
-    Action, Class, Definition, Empty, Event, Jitter, Join, Losers, OnFailure, OnTimeout, OnUnknown,
-    Payload, Retry, RunId, Span, StepPath, Time, Timeouts, Timestamp, Tolerance, Violation,
+    Action, Class, Definition, Empty, Event, Jitter, Join, Losers, OnFailure, OnKill, OnPause,
+    OnTimeout, OnUnknown, Payload, Retry, RunId, Span, StepPath, Time, Timeouts, Timestamp,
+    Tolerance, Violation,
 };
 pub use client::{
     Client, ClientError, NoResult, Pages, Registered, RunHandle, RunQuery, StartBuilder,

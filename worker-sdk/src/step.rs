@@ -6,8 +6,8 @@ use std::ops::Deref;
 use std::rc::Rc;
 
 use backstitch_saga::{
-    Class, Compensate, Definition, Empty, Join, Losers, Map, OnFailure, OnUnknown, Retry, Task,
-    Timeouts, Verify, Violation,
+    Child, Class, Compensate, Definition, Empty, Join, Losers, Map, OnFailure, OnKill, OnPause,
+    OnUnknown, Retry, Task, Timeouts, Verify, Violation,
 };
 
 use schemars::JsonSchema;
@@ -102,6 +102,33 @@ impl<In, Out, Kind: Shape<Out>> Step<In, Out, Kind> {
             self.draft.borrow_mut().violations.push(violation);
         }
         self
+    }
+
+    fn child(mut self, change: impl FnOnce(&mut Child)) -> Self {
+        let mut misplaced = false;
+        self = self.step(|step| match step.child.as_mut() {
+            Some(child) => change(child),
+            None => misplaced = true,
+        });
+        if misplaced {
+            let message = "this step is no run of another workflow";
+            let violation =
+                Violation::new(format!("/steps/{}", self.index), "not_a_child", message);
+            self.draft.borrow_mut().violations.push(violation);
+        }
+        self
+    }
+
+    /// Says what becomes of the run that this step is when the run that it belongs to is killed; it is killed as well
+    /// without this.
+    pub fn on_kill(self, policy: OnKill) -> Self {
+        self.child(|child| child.on_kill = policy)
+    }
+
+    /// Says what becomes of the run that this step is while the run that it belongs to is paused; it is paused as well
+    /// without this.
+    pub fn on_pause(self, policy: OnPause) -> Self {
+        self.child(|child| child.on_pause = policy)
     }
 
     /// Begins only after `other` has succeeded, beside the steps that its wiring names.

@@ -3,7 +3,9 @@
 use std::marker::PhantomData;
 use std::rc::Rc;
 
-use backstitch_saga::{Child, OnFailure, Payload, Sleep, Span, Timestamp, Violation, Wait};
+use backstitch_saga::{
+    Child, OnFailure, OnKill, OnPause, Payload, Sleep, Span, Timestamp, Violation, Wait,
+};
 use schemars::JsonSchema;
 use schemars::generate::Contract;
 
@@ -143,6 +145,8 @@ impl Saga {
             version: Some(workflow.version()),
             input,
             on_failure: OnFailure::default(),
+            on_kill: OnKill::default(),
+            on_pause: OnPause::default(),
         };
         self.add(backstitch_saga::Step { child: Some(child), ..empty_step(id) });
         self.added(id, index)

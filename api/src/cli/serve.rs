@@ -48,6 +48,9 @@ pub(crate) struct NodeArgs {
     /// How long answers to requests with an Idempotency-Key are kept
     #[arg(long, env = "BACKSTITCH_IDEMPOTENCY_RETENTION", default_value = "7d")]
     idempotency_retention: Span,
+    /// How many runs may descend from one: its children, theirs, and so on
+    #[arg(long, env = "BACKSTITCH_DESCENDANT_LIMIT", default_value_t = backstitch_saga::MOST_DESCENDANTS)]
+    descendant_limit: u32,
     /// Inner workings, NAME=VALUE, for trials
     #[arg(long, env = "BACKSTITCH_TUNING", value_delimiter = ',', hide = true)]
     tuning: Vec<String>,
@@ -61,6 +64,7 @@ impl NodeArgs {
         }
         options.retention = self.retention.map(Span::duration);
         options.idempotency_retention = self.idempotency_retention.duration();
+        options.descendant_limit = self.descendant_limit;
         for assignment in &self.tuning {
             options.tuning.set(assignment).map_err(anyhow::Error::msg)?;
         }

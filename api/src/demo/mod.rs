@@ -175,16 +175,15 @@ impl Programme {
 
     /// Runs that did not end as they should have, or whose history does not show what they were to show.
     fn unexpected(&self, played: &[Played], told: &[Told<'_>]) -> Vec<String> {
-        let clean = [Outcome::Succeeded, Outcome::Compensated, Outcome::FailedClean];
         let mut unexpected = Vec::new();
         for (index, played) in played.iter().enumerate() {
             let told = told.iter().find(|told| told.index == index);
-            let ends: &[Outcome] = match (told, self.storm) {
-                (Some(told), _) => &[told.scenario.ends],
-                (None, Some(_)) => &clean,
-                (None, None) => &[Outcome::Succeeded],
+            let as_expected = |outcome: Outcome| match (told, self.storm) {
+                (Some(told), _) => outcome == told.scenario.ends,
+                (None, Some(_)) => outcome == Outcome::Succeeded || outcome.is_clean(),
+                (None, None) => outcome == Outcome::Succeeded,
             };
-            if !played.view.outcome.is_some_and(|outcome| ends.contains(&outcome)) {
+            if !played.view.outcome.is_some_and(as_expected) {
                 unexpected.push(format!("{}: {}", played.order, played.view.summary));
             }
             for event in told.map_or(&[][..], |told| &told.missing) {

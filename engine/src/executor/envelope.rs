@@ -25,6 +25,8 @@ pub(crate) struct Envelope {
     pub(crate) alone: bool,
     /// It counts against the limit of the queue.
     pub(crate) counted: bool,
+    /// It stops things, and goes before what waits.
+    pub(crate) urgent: bool,
 }
 
 /// What is to be done.
@@ -79,6 +81,7 @@ impl Envelope {
             tries: 0,
             alone: false,
             counted: false,
+            urgent: false,
         }
     }
 

@@ -100,9 +100,13 @@ pub(crate) fn add(
 fn run_state(cached: &CachedRun, starts: bool, node: i32, added: &[ReadyRow]) -> Option<RunState> {
     let run = &cached.run;
     let mut state = state_of(run, Some(node));
-    if state.state == State::Ended {
+    if state.state == State::Ended && run.next_due().is_none() {
         state.node = None;
-    } else if starts && !run.in_flight() && added.iter().all(|row| row.reserved.is_none()) {
+    } else if starts
+        && state.state != State::Ended
+        && !run.in_flight()
+        && added.iter().all(|row| row.reserved.is_none())
+    {
         // Nobody here will do its first task soon: it is parked from the beginning.
         state.node = None;
         state.wake_at = cached.next_due();
@@ -180,6 +184,9 @@ fn touched(cached: &CachedRun, record: &Record, spilled: &BTreeSet<TaskKey>) -> 
             | Event::Signalled { .. }
             | Event::SleepBegan { .. }
             | Event::ChildAsked { .. }
+            | Event::ChildTold { .. }
+            | Event::ChildHeard { .. }
+            | Event::ParentHeard { .. }
             | Event::RerunRequested { .. }
             | Event::WentForward { .. }
             | Event::IncidentOpened { .. }

@@ -4,6 +4,7 @@
 //! and goes off beside it once it is large; there is no flush timer. What the rules say is not known here, only that a
 //! record follows from a command.
 
+mod backlog;
 pub(crate) mod cache;
 mod commit;
 pub(crate) mod decide;
@@ -15,7 +16,7 @@ mod settle;
 mod timers;
 mod writer;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,6 +35,7 @@ use crate::node::{Message, Node};
 use crate::store::Trouble;
 use crate::store::session::Kept;
 use crate::{Error, store};
+use backlog::Backlog;
 use cache::{Cache, CachedRun};
 use commit::{Flight, Landed};
 use decide::{Decided, Desk};
@@ -56,7 +58,7 @@ pub(crate) struct Shard {
     node: Arc<Node>,
     inbox: mpsc::UnboundedReceiver<Message>,
     depth: Arc<AtomicUsize>,
-    backlog: VecDeque<Envelope>,
+    backlog: Backlog,
     cache: Cache,
     timers: Timers,
     /// For everything but batches.
@@ -86,7 +88,7 @@ impl Shard {
             node,
             inbox,
             depth,
-            backlog: VecDeque::new(),
+            backlog: Backlog::default(),
             cache: Cache::new(share),
             timers: Timers::default(),
             connection: None,

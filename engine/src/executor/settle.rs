@@ -78,9 +78,12 @@ impl Shard {
             self.conclude(envelope, result);
         }
         if cached.run.state() == State::Ended {
-            self.timers.clear(run);
             self.node.waiters.ended(run, || cached.run.view(record.at));
-            return;
+            // One that was killed is looked after until its children have heard of it.
+            if cached.run.next_due().is_none() {
+                self.timers.clear(run);
+                return;
+            }
         }
         self.snapshot(&mut cached);
         self.keep(cached);

@@ -63,6 +63,52 @@ pub struct Child {
     /// What it means when the child does not succeed.
     #[serde(default)]
     pub on_failure: OnFailure,
+    /// What becomes of the child when this run is killed.
+    #[serde(default, skip_serializing_if = "OnKill::is_default")]
+    pub on_kill: OnKill,
+    /// What becomes of the child while this run is paused.
+    #[serde(default, skip_serializing_if = "OnPause::is_default")]
+    pub on_pause: OnPause,
+}
+
+/// What becomes of a child when its parent is killed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum OnKill {
+    /// It is killed as well, and so are its own children.
+    #[default]
+    Kill,
+    /// It goes on as an orphan, which nobody waits for.
+    Leave,
+}
+
+/// What becomes of a child while its parent is paused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum OnPause {
+    /// It is paused as well, and so are its own children; it goes on with the parent.
+    #[default]
+    Pause,
+    /// It goes on.
+    Leave,
+}
+
+impl OnKill {
+    /// A definition that says nothing of it is written as ever: it is the same definition.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    fn is_default(&self) -> bool {
+        *self == OnKill::Kill
+    }
+}
+
+impl OnPause {
+    /// A definition that says nothing of it is written as ever: it is the same definition.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    fn is_default(&self) -> bool {
+        *self == OnPause::Pause
+    }
 }
 
 impl Step {

@@ -37,6 +37,9 @@ pub struct TreeRun {
     pub version: u32,
     /// Whether it moves.
     pub state: State,
+    /// Why it is as it is, as types of conditions: `ParentPaused`, `Orphaned`, `IncidentOpen`, …
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<String>,
     /// How it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,

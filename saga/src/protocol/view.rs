@@ -23,6 +23,10 @@ pub struct RunView {
     /// The step of another run that it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,
+    /// Runs that are steps of this one and were left at work, as their steps declare: when it was killed, or while it is
+    /// paused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub children_left: Vec<RunId>,
     /// The caller's key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
@@ -138,13 +142,25 @@ impl Outcome {
             Outcome::Cancelled => "cancelled",
         }
     }
+
+    /// Returns whether a run that ended so leaves nothing behind: no effect of it stands, or may stand.
+    #[must_use]
+    pub fn is_clean(self) -> bool {
+        match self {
+            Outcome::FailedClean
+            | Outcome::Compensated
+            | Outcome::CompensatedWithManualSteps
+            | Outcome::Cancelled => true,
+            Outcome::Succeeded | Outcome::PartiallyCompleted | Outcome::FailedDirty => false,
+        }
+    }
 }
 
 /// One reason why a run is as it is. Only those that hold are listed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Condition {
-    /// `Paused`, `KeyBlocked`, `DependencyUnmet`, `RetryScheduled`, `IncidentOpen`, `LateResult`, `NoWorker`, `DeadlineNear`, `StepUnknown`, …
+    /// `Paused`, `ParentPaused`, `Orphaned`, `KeyBlocked`, `DependencyUnmet`, `RetryScheduled`, `IncidentOpen`, `LateResult`, `NoWorker`, `DeadlineNear`, `StepUnknown`, …
     #[serde(rename = "type")]
     pub kind: String,
     /// Which step it is about.

@@ -280,15 +280,7 @@ pub(super) fn effects_as_told(history: &History<'_>) -> Result<(), Broken> {
             _ => {}
         }
     }
-    let clean = matches!(
-        history.outcome(),
-        Some(
-            Outcome::Compensated
-                | Outcome::CompensatedWithManualSteps
-                | Outcome::FailedClean
-                | Outcome::Cancelled
-        )
-    );
+    let clean = history.outcome().is_some_and(Outcome::is_clean);
     match history.ledger.standing().next() {
         Some(step) if clean => {
             broken("net_zero", format!("the run left nothing behind, but what '{step}' did stands"))

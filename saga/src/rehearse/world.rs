@@ -102,6 +102,7 @@ impl<'s> World<'s> {
             input: scene.input.clone(),
             holds: Vec::new(),
             parent: None,
+            descent: None,
         };
         let _ = world.ask(Command::Start(start));
         world

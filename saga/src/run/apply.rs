@@ -40,6 +40,7 @@ impl Run {
                 labels,
                 input,
                 parent,
+                descent,
             } => {
                 self.facts.origin = Some(Origin {
                     namespace: namespace.clone(),
@@ -52,6 +53,7 @@ impl Run {
                     input: payload(input),
                     at,
                     parent: parent.clone(),
+                    descent: *descent,
                 });
                 None
             }
@@ -159,12 +161,23 @@ impl Run {
             Event::ChildAsked { step, action, attempt, run, again, input } => {
                 let place = self.place(step)?;
                 let input = input.as_ref().map(|source| self.resolve(source, None, payloads));
+                // One that was asked before is asked on while the run is held: it is at work.
+                let held = self.is_held() && !self.is_at_work(place, *action, *run);
                 self.offered_now(place, *action, *attempt, input, at);
-                let hand = match self.is_held() {
+                let hand = match held {
                     true => Hand::Held,
                     false => Hand::Child { run: *run, again: *again },
                 };
-                self.change(place, |work| set_hand(work, hand));
+                self.change(place, |work| {
+                    set_hand(work, hand);
+                    if *action == Action::Compensate {
+                        work.forget_kill();
+                    }
+                });
+                None
+            }
+            Event::ChildTold { .. } | Event::ChildHeard { .. } | Event::ParentHeard { .. } => {
+                self.family_changed(event, at);
                 None
             }
             Event::InputEdited { step, input } => {

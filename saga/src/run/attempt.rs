@@ -211,6 +211,9 @@ impl Decider<'_> {
 
     /// The timer of a work has run out.
     pub(super) fn due_now(&mut self, place: Place) {
+        if self.told_again(place) {
+            return;
+        }
         let Some((action, hand)) = self.work(place).and_then(|work| work.current()) else { return };
         let (hand, now) = (hand.clone(), self.now());
         let spec = self.run.spec(place.step);

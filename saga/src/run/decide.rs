@@ -94,6 +94,8 @@ impl Decider<'_> {
             Command::ChildEnded { step, child, answers, end } => {
                 self.child_ended(&step, child, answers, end)?;
             }
+            Command::ChildHeard { step, child, order } => self.child_heard(&step, child, order)?,
+            Command::FromParent { word, order, by } => self.parent_says(word, order, by)?,
             Command::Hold { hold, by, message } => self.hold(hold, by, message)?,
             Command::Unhold { hold, by } => self.unhold(hold.as_ref(), by.as_ref())?,
             Command::SkipRequirements { by } => self.skip_requirements(&by)?,
@@ -127,6 +129,7 @@ impl Decider<'_> {
             labels: start.labels,
             input,
             parent: start.parent,
+            descent: start.descent,
         });
         for (hold, message) in start.holds {
             self.emit(Event::Held { hold, by: None, message });
@@ -244,7 +247,7 @@ impl Decider<'_> {
         Ok(())
     }
 
-    fn kill(&mut self, by: By) -> Result<(), Refusal> {
+    pub(super) fn kill(&mut self, by: By) -> Result<(), Refusal> {
         if self.run.facts.mode == Mode::Ended {
             return if self.run.facts.killed_by.as_ref() == Some(&by) {
                 Ok(())
@@ -253,8 +256,10 @@ impl Decider<'_> {
             };
         }
         need_reason(&by)?;
+        let children = self.run.children_at_work();
         self.revoke_all();
         self.emit(Event::Killed { by });
+        self.tell_killed(children);
         let outcome =
             if self.run.something_stands() { Outcome::FailedDirty } else { Outcome::Cancelled };
         self.end(outcome, None);

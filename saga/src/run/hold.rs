@@ -119,7 +119,11 @@ impl Decider<'_> {
         if let Some(by) = by.as_ref().filter(|_| hold.kind == HoldKind::Paused) {
             need_reason(by)?;
         }
+        let before = self.run.is_paused();
         self.emit(Event::Held { hold, by, message });
+        if !before && self.run.is_paused() {
+            self.tell_paused();
+        }
         Ok(())
     }
 
@@ -134,12 +138,15 @@ impl Decider<'_> {
         if let (Some(by), false) = (by, gone.is_empty()) {
             need_reason(by)?;
         }
-        let waited = self.run.awaits_turn();
+        let (waited, paused) = (self.run.awaits_turn(), self.run.is_paused());
         for hold in gone {
             self.emit(Event::Unheld { hold, by: by.cloned() });
         }
         if !self.requires_something() {
             self.resolve_unmet();
+        }
+        if paused && !self.run.is_paused() {
+            self.tell_resumed();
         }
         if waited && !self.run.awaits_turn() {
             self.begin_in_turn();

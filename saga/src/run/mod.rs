@@ -6,8 +6,10 @@
 mod apply;
 mod attempt;
 mod by_hand;
+mod conditions;
 mod decide;
 mod doubt;
+mod family;
 mod fence;
 mod forward;
 mod hold;
@@ -33,7 +35,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::event::By;
+use crate::event::{By, Descent};
 use crate::id::effect_key_in_round;
 use crate::protocol::{Forward, Labels, Outcome, RunError, Scope, State};
 use crate::{
@@ -41,6 +43,7 @@ use crate::{
     Time,
 };
 pub use decide::decide;
+pub use family::ChildWord;
 use state::{BodyState, Hand, Items, MapStage, Place, Stage, StepState, Work};
 use tally::Tally;
 pub use verbs::Proof;
@@ -111,6 +114,12 @@ struct Facts {
     incidents_opened: u32,
     /// When an attempt last reported too late.
     late_result: Option<Time>,
+    /// The number of the last word that it heard from its parent.
+    #[serde(default, skip_serializing_if = "family::is_zero")]
+    parent_heard: u32,
+    /// Its parent was killed and left it: why, and since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    orphaned: Option<(String, Time)>,
 }
 
 /// Where a run comes from.
@@ -127,6 +136,8 @@ struct Origin {
     at: Time,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     parent: Option<Parent>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    descent: Option<Descent>,
 }
 
 /// A signal that came.
@@ -279,31 +290,6 @@ impl Run {
     #[must_use]
     pub fn outcome(&self) -> Option<Outcome> {
         self.facts.outcome
-    }
-
-    /// The types of the conditions that follow from the journal alone, sorted, without repetition, as indexed:
-    /// `IncidentOpen LateResult RetryScheduled SignalAwaited StepUnknown`, and one for each kind of hold.
-    #[must_use]
-    pub fn conditions(&self) -> Vec<&'static str> {
-        let mut kinds: Vec<_> = self.holds().map(|hold| hold.kind.condition()).collect();
-        if !self.facts.incidents.is_empty() {
-            kinds.push("IncidentOpen");
-        }
-        if self.facts.late_result.is_some() {
-            kinds.push("LateResult");
-        }
-        if self.tally.awaiting_signal() > 0 {
-            kinds.push("SignalAwaited");
-        }
-        if self.tally.backoff > 0 {
-            kinds.push("RetryScheduled");
-        }
-        if self.tally.unknown > 0 {
-            kinds.push("StepUnknown");
-        }
-        kinds.sort_unstable();
-        kinds.dedup();
-        kinds
     }
 
     /// When it started.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::tally::Tally;
-use crate::event::By;
+use crate::event::{By, ParentWord};
 use crate::protocol::Failure;
 use crate::{Action, Payload, RunId, Span, Task, Time};
 
@@ -251,8 +251,24 @@ pub(crate) struct Aside {
     /// Workers that were lost over it since a person last looked at it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) gone: Vec<Arc<str>>,
+    /// What the child that it is was told last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) told: Option<Told>,
     /// Attempts whose report is refused: lost or revoked. Flagged once their late result was recorded.
     pub(crate) lost: Vec<(Action, u32, bool)>,
+}
+
+/// A word for a child.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Told {
+    pub(crate) run: RunId,
+    pub(crate) word: ParentWord,
+    pub(crate) order: u32,
+    /// When it was told first.
+    pub(crate) since: Time,
+    /// When it is told again; `None` once it has answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) again: Option<Time>,
 }
 
 impl Work {
@@ -368,6 +384,12 @@ impl Work {
 
     /// When time alone changes something about it.
     pub(crate) fn next_due(&self, task: &Task) -> Option<Time> {
+        let told = self.aside.as_ref().and_then(|aside| aside.told.as_ref()?.again);
+        self.current_due(task).into_iter().chain(told).min()
+    }
+
+    /// The same for the task that is current.
+    fn current_due(&self, task: &Task) -> Option<Time> {
         let (action, hand) = self.current()?;
         let own = match hand {
             Hand::Nobody | Hand::Held => None,

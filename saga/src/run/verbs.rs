@@ -1,6 +1,6 @@
 //! Which verbs apply to an incident now. It says what `decide` would accept; it decides nothing.
 
-use super::state::{Stage, Undo};
+use super::state::{Stage, Undo, Work};
 use super::{Mode, Run};
 use crate::protocol::Verb;
 use crate::{IncidentKind, StepPath, Time};
@@ -40,12 +40,30 @@ impl Run {
             verbs.extend([Verb::Retry, Verb::Skip]);
         }
         match self.facts.mode {
-            Mode::Forward if self.past_pivot() => verbs.extend([Verb::Compensate, Verb::Abandon]),
-            Mode::Forward => verbs.extend([Verb::Compensate, Verb::Cancel, Verb::Abandon]),
+            Mode::Forward if self.may_cancel() => {
+                verbs.extend([Verb::Compensate, Verb::Cancel, Verb::Abandon]);
+            }
+            Mode::Forward => verbs.extend([Verb::Compensate, Verb::Abandon]),
             Mode::Backward => verbs.push(Verb::Abandon),
             Mode::Ended => {}
         }
         verbs
+    }
+
+    /// Returns whether the run can be cancelled: it goes forward, and nothing past the point of no return may have
+    /// happened.
+    pub(super) fn may_cancel(&self) -> bool {
+        self.facts.mode == Mode::Forward && !self.past_pivot()
+    }
+
+    /// Returns what can be done about the run as a whole, whatever it waits for, as the words of routes.
+    pub(super) fn verbs_always(&self) -> &'static [&'static str] {
+        match self.facts.mode {
+            Mode::Forward if self.may_cancel() => &["cancel", "kill"],
+            Mode::Forward => &["compensate", "kill"],
+            Mode::Backward => &["kill"],
+            Mode::Ended => &[],
+        }
     }
 
     /// Whether an act at `acted_at` has helped: about the incident of that number at `step`, or about the run as a
@@ -63,6 +81,18 @@ impl Run {
             (false, Mode::Ended) => Proof::Proven,
             (false, _) if over => Proof::Proven,
             (false, _) => Proof::Open,
+        }
+    }
+}
+
+impl Work {
+    /// Returns what can be done about it where it waits for a person, as the words of routes.
+    pub(super) fn verbs_for_person(&self) -> &'static [&'static str] {
+        match (&self.stage, &self.undo) {
+            (_, Undo::Blocked) => &["retry", "mark-compensated"],
+            (Stage::Parked, undo) if !undo.is_open() => &["retry", "skip", "resolve"],
+            (Stage::Parked, _) => &["retry"],
+            _ => &[],
         }
     }
 }

@@ -23,6 +23,7 @@ impl Run {
             correlation_id: self.correlation_id(),
             labels: origin.map(|origin| origin.labels.clone()).unwrap_or_default(),
             parent: self.parent().cloned(),
+            children_left: self.children_left(),
             state: self.state(),
             outcome: self.facts.outcome,
             summary: self.summary(),
@@ -297,6 +298,9 @@ impl Run {
                 "an attempt reported after it had lost its lease; nothing moved".to_owned(),
                 since,
             );
+        }
+        if let Some((reason, since)) = &self.facts.orphaned {
+            add("Orphaned", None, format!("{reason}; it was left to go on by itself"), *since);
         }
         for (step, signal, assignee) in self.signals_awaited() {
             let from = assignee.map_or(String::new(), |assignee| format!(" from {assignee}"));

@@ -7,15 +7,15 @@ use super::decide::{Decider, own_failure};
 use super::scope::View;
 use super::state::{Hand, Place};
 use super::{Mode, Run};
-use crate::event::{By, Event, IncidentKind, Source};
+use crate::event::{By, Descent, Event, IncidentKind, Source};
 use crate::protocol::{Failure, FailureKind, Outcome};
 use crate::{
-    Action, Body, Child, Payload, Refusal, RefusalCode, RunId, Sleep, Span, StepPath, Timestamp,
-    Wait,
+    Action, Body, Child, Payload, Refusal, RefusalCode, RunId, Sleep, Span, StepPath, Time,
+    Timestamp, Wait,
 };
 
 /// How soon a child is asked for again, when it was never heard of, and how late at most.
-const ASK_AGAIN: (Span, Span) = (Span::secs(5), Span::secs(600));
+pub(super) const ASK_AGAIN: (Span, Span) = (Span::secs(5), Span::secs(600));
 
 /// What a run asks of its child.
 #[derive(Clone, Debug)]
@@ -32,6 +32,10 @@ pub struct ChildAsk {
     pub step: StepPath,
     /// `Forward` to run, `Compensate` to undo what it did.
     pub action: Action,
+    /// Its place among those that belong together.
+    pub descent: Descent,
+    /// When it is asked again.
+    pub again: Time,
 }
 
 impl Run {
@@ -39,17 +43,32 @@ impl Run {
     /// is.
     #[must_use]
     pub fn child_ask(&self, step: &StepPath) -> Option<ChildAsk> {
+        let (action, Hand::Child { run, again }) = self.work(self.place(step)?)?.current()? else {
+            return None;
+        };
+        self.ask_of(step, action, *run, *again)
+    }
+
+    /// What is asked of the child `run` at `step`.
+    pub(super) fn ask_of(
+        &self,
+        step: &StepPath,
+        action: Action,
+        run: RunId,
+        again: Time,
+    ) -> Option<ChildAsk> {
         let place = self.place(step)?;
         let Body::Child(child) = &self.graph.nodes[place.step].body else { return None };
         let work = self.work(place)?;
-        let (action, Hand::Child { run, .. }) = work.current()? else { return None };
         Some(ChildAsk {
-            child: *run,
+            child: run,
             workflow: child.workflow.clone(),
             version: child.version,
             input: work.input.clone().unwrap_or_else(Payload::null),
             step: step.clone(),
             action,
+            descent: self.descent_of_children(),
+            again,
         })
     }
 
@@ -171,6 +190,7 @@ impl Decider<'_> {
     }
 
     fn ask_for_child(&mut self, step: usize, child: &Child) -> Result<(), Failure> {
+        self.may_have_child(step)?;
         let place = Place::step(step);
         let known = self.work(place).is_some_and(|work| work.input.is_some());
         let input = if known { None } else { Some(self.input_of(step, &child.input)?) };
@@ -323,7 +343,7 @@ impl Decider<'_> {
         let attempt = self.work(place).map_or(0, |work| work.tries(action).attempt);
         let step = step.clone();
         match (action, end.outcome) {
-            (Action::Compensate, outcome) => self.child_undone(place, attempt, outcome, answers),
+            (Action::Compensate, _) => self.child_undone(place, attempt, &end, answers),
             (_, Outcome::Succeeded | Outcome::PartiallyCompleted) => {
                 let output = self.slot(end.output);
                 let external_id = Some(child.to_string());
@@ -350,18 +370,12 @@ impl Decider<'_> {
         &mut self,
         place: Place,
         attempt: u32,
-        outcome: Outcome,
+        end: &ChildEnd,
         answers: Option<Action>,
     ) {
-        let step = self.run.path(place);
-        let clean = matches!(
-            outcome,
-            Outcome::Compensated
-                | Outcome::CompensatedWithManualSteps
-                | Outcome::Cancelled
-                | Outcome::FailedClean
-        );
-        if clean {
+        let (step, outcome) = (self.run.path(place), end.outcome);
+        // One that did nothing has nothing to undo, whatever it is called.
+        if outcome.is_clean() || !end.stands {
             self.emit(Event::Undone { step: step.clone(), attempt });
             self.resolve_incidents(&step);
         } else if answers == Some(Action::Compensate) {
@@ -384,6 +398,8 @@ pub struct ChildEnd {
     pub output: Payload,
     /// What it failed of.
     pub error: Option<Failure>,
+    /// Whether an effect of it stands, or may stand.
+    pub stands: bool,
 }
 
 impl Run {
@@ -394,6 +410,7 @@ impl Run {
             outcome: self.facts.outcome?,
             output: self.facts.output.clone().unwrap_or_else(Payload::null),
             error: self.facts.error.as_ref().map(|error| error.failure.clone()),
+            stands: self.something_stands(),
         })
     }
 }

@@ -7,9 +7,6 @@ use super::{Mode, Run};
 use crate::protocol::{State, WaitKind, WaitsFor, Why};
 use crate::{Action, Body, HoldKind, IncidentKind, StepPath, Time, Timestamp};
 
-/// What people can do about a run that moves, whatever it waits for.
-const ALWAYS: [&str; 2] = ["cancel", "kill"];
-
 impl Run {
     /// Everything that the run waits for.
     #[must_use]
@@ -35,6 +32,10 @@ impl Run {
         if waits_for.is_empty() {
             waits_for.push(self.waits_for_nothing());
         }
+        let always = self.verbs_always();
+        for wait in &mut waits_for {
+            wait.verbs.extend(always.iter().map(|verb| (*verb).to_owned()));
+        }
         waits_for
     }
 
@@ -56,6 +57,7 @@ impl Run {
             let (kind, incident, verbs): (_, _, &[&str]) = match (held.hold.kind, unmet) {
                 (HoldKind::Paused, _) => (WaitKind::Paused, None, &["resume"]),
                 (HoldKind::WorkflowPaused, _) => (WaitKind::WorkflowPaused, None, &[]),
+                (HoldKind::ParentPaused, _) => (WaitKind::Paused, None, &[]),
                 (HoldKind::KeyBlocked, _) => (WaitKind::KeyBlocked, None, &[]),
                 (HoldKind::DependencyUnmet, Some(_)) => {
                     (WaitKind::DependencyUnmet, unmet, &["skip-requirements", "retry"])
@@ -67,12 +69,14 @@ impl Run {
             let by = held.by.as_ref().map(|by| format!(" ({}: {})", by.actor, by.reason));
             let message = format!("{}{}", held.message, by.unwrap_or_default());
             let named = held.hold.kind.is_forward_only().then(|| held.hold.name.to_string());
-            WaitsFor { incident, named, ..self.wait(kind, None, held.since, message, verbs) }
+            let parent = held.hold.kind == HoldKind::ParentPaused;
+            let other = self.parent().filter(|_| parent).map(|parent| parent.run);
+            WaitsFor { incident, named, other, ..self.wait(kind, None, held.since, message, verbs) }
         };
         self.facts.holds.iter().map(of).collect()
     }
 
-    /// A wait with what all have.
+    /// A wait with what all have, without the verbs that always apply.
     fn wait(
         &self,
         kind: WaitKind,
@@ -81,7 +85,6 @@ impl Run {
         message: String,
         verbs: &[&str],
     ) -> WaitsFor {
-        let always: &[&str] = if self.facts.mode == Mode::Forward { &ALWAYS } else { &ALWAYS[1..] };
         WaitsFor {
             kind,
             step,
@@ -95,7 +98,7 @@ impl Run {
             named: None,
             other: None,
             incident: None,
-            verbs: verbs.iter().chain(always).map(|verb| (*verb).to_owned()).collect(),
+            verbs: verbs.iter().map(|verb| (*verb).to_owned()).collect(),
         }
     }
 
@@ -103,21 +106,19 @@ impl Run {
     fn waits_at(&self, place: Place) -> Option<(Action, WaitsFor)> {
         let work = self.work(place)?;
         if work.undo == Undo::Blocked && self.facts.mode != Mode::Ended {
-            let verbs = ["retry", "mark-compensated"];
-            return Some((
-                Action::Compensate,
-                self.for_person(place, WaitKind::CompensationBlocked, &verbs),
-            ));
+            let wait = self.for_person(place, work, WaitKind::CompensationBlocked);
+            return Some((Action::Compensate, wait));
         }
         if work.stage == Stage::Parked && self.facts.mode == Mode::Forward {
-            return Some((Action::Forward, self.for_person(place, WaitKind::Parked, &["retry"])));
+            return Some((Action::Forward, self.for_person(place, work, WaitKind::Parked)));
         }
         let (action, hand) = work.current()?;
         let wait = self.for_other(place, hand);
         Some((action, wait.or_else(|| self.for_task(place, work, action, hand))?))
     }
 
-    fn for_person(&self, place: Place, kind: WaitKind, verbs: &[&str]) -> WaitsFor {
+    fn for_person(&self, place: Place, work: &Work, kind: WaitKind) -> WaitsFor {
+        let verbs = work.verbs_for_person();
         let step = self.path(place);
         let open = self.facts.incidents.iter().find(|open| open.step.as_ref() == Some(&step));
         let (since, why) = open.map_or((self.facts.at, ""), |open| (open.since, &open.message));
@@ -133,7 +134,7 @@ impl Run {
     fn for_other(&self, place: Place, hand: &Hand) -> Option<WaitsFor> {
         let step = self.path(place);
         let since = self.work(place).map_or(self.facts.at, |work| work.tries.since);
-        let mut other = None;
+        let (mut other, mut named) = (None, None);
         let (kind, until, message, verbs): (_, _, _, &[&str]) = match hand {
             Hand::Signal { until, assignee } => {
                 let signal = match &self.graph.nodes[place.step].body {
@@ -152,13 +153,16 @@ impl Run {
             ),
             Hand::Child { run, .. } => {
                 other = Some(*run);
+                if let Body::Child(child) = &self.graph.nodes[place.step].body {
+                    named = Some(child.workflow.clone());
+                }
                 let message = format!("{step}: the end of run {run}; ask why of that one");
                 (WaitKind::Child, None, message, &[])
             }
             _ => return None,
         };
         let until = until.map(Timestamp);
-        Some(WaitsFor { until, other, ..self.wait(kind, Some(step), since, message, verbs) })
+        Some(WaitsFor { until, other, named, ..self.wait(kind, Some(step), since, message, verbs) })
     }
 
     fn for_task(&self, place: Place, work: &Work, action: Action, hand: &Hand) -> Option<WaitsFor> {

@@ -2,8 +2,8 @@
 
 use backstitch_saga::{
     Child, Class, Compensate, Definition, Empty, Expr, Jitter, Join, Losers, Map, OnFailure,
-    OnTimeout, OnUnknown, Payload, Retry, Sleep, Span, Step, Task, Timeouts, Tolerance, Verify,
-    Wait,
+    OnKill, OnPause, OnTimeout, OnUnknown, Payload, Retry, Sleep, Span, Step, Task, Timeouts,
+    Tolerance, Verify, Wait,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -331,7 +331,14 @@ fn sleep() -> impl Strategy<Value = Sleep> {
 
 fn child() -> impl Strategy<Value = Child> {
     ("[a-zA-Z]{0,3}", option::of(0_u32..3), expr(), on_failure()).prop_map(
-        |(workflow, version, input, on_failure)| Child { workflow, version, input, on_failure },
+        |(workflow, version, input, on_failure)| Child {
+            workflow,
+            version,
+            input,
+            on_failure,
+            on_kill: OnKill::default(),
+            on_pause: OnPause::default(),
+        },
     )
 }
 

@@ -54,6 +54,7 @@ fn start(run: &mut Run, input: Payload) -> Record {
         input,
         holds: Vec::new(),
         parent: None,
+        descent: None,
     };
     let mut record = Record::default();
     decide(run, Command::Start(start), Time(0), &mut record).unwrap();

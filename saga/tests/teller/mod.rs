@@ -5,10 +5,10 @@ mod workflow;
 
 use std::sync::Arc;
 
-use backstitch_saga::protocol::{Failure, FailureKind, Scope, TaskOutcome, Verdict};
+use backstitch_saga::protocol::{Failure, FailureKind, Outcome, Scope, TaskOutcome, Verdict};
 use backstitch_saga::{
-    Action, By, ChildEnd, Command, Hold, HoldKind, Payload, Record, Refusal, Reply, Run, RunId,
-    Span, Start, StepPath, TaskKey, Time, decide,
+    Action, By, ChildEnd, Command, Descent, Hold, HoldKind, Payload, Record, Refusal, Reply, Run,
+    RunId, Span, Start, StepPath, TaskKey, Time, decide,
 };
 use uuid::Uuid;
 
@@ -93,16 +93,10 @@ impl Telling {
         let (first, more) = rest.split_once(' ').unwrap_or((rest, ""));
         let by = |reason: &str| By { actor: "ann".into(), reason: reason.to_owned() };
         match verb {
-            "start" => Command::Start(Start {
-                namespace: "default".into(),
-                definition: "hash".into(),
-                key: None,
-                correlation_id: None,
-                labels: Default::default(),
-                input: payload(if rest.is_empty() { "null" } else { rest }),
-                holds: Vec::new(),
-                parent: None,
-            }),
+            "start" => {
+                let input = payload(if rest.is_empty() { "null" } else { rest });
+                Command::Start(Start { input, ..start(Vec::new()) })
+            }
             "ok" => {
                 let output = payload(if more.is_empty() { "null" } else { more });
                 Command::Report {
@@ -169,30 +163,46 @@ impl Telling {
                 Command::Signal { name: first.into(), data, by: by("") }
             }
             "child" | "child_undo" => {
+                // `child pay succeeded nothing`: it did nothing, as all of it was read-only or skipped.
+                let (more, stands) = match more.strip_suffix(" nothing") {
+                    Some(more) => (more, false),
+                    None => (more, true),
+                };
                 let (outcome, output) = more.split_once(' ').unwrap_or((more, "null"));
                 let step: StepPath = first.parse().unwrap();
                 let (child, asked) = match self.run.child_ask(&step) {
                     Some(ask) => (ask.child, ask.action),
                     None => (self.run.id(), Action::Forward),
                 };
-                let outcome = serde_json::from_value(outcome.into()).unwrap();
-                let end = ChildEnd { outcome, output: payload(output), error: None };
+                let outcome: Outcome = serde_json::from_value(outcome.into()).unwrap();
+                let stands = stands && !outcome.is_clean();
+                let end = ChildEnd { outcome, output: payload(output), error: None, stands };
                 let answers = (verb == "child_undo").then_some(asked);
                 Command::ChildEnded { step, child, answers, end }
             }
-            "start_held" => Command::Start(Start {
-                namespace: "default".into(),
-                definition: "hash".into(),
-                key: None,
-                correlation_id: None,
-                labels: Default::default(),
-                input: payload("null"),
-                holds: rest
-                    .split(' ')
-                    .map(|name| (turn(name), format!("waits for '{name}'")))
-                    .collect(),
-                parent: None,
-            }),
+            "heard" => {
+                let step: StepPath = first.parse().unwrap();
+                let heard = self.run.child_word(&step);
+                let (child, order) =
+                    heard.map_or((self.run.id(), 0), |word| (word.ask.child, word.order));
+                Command::ChildHeard { step, child, order }
+            }
+            "parent" => {
+                let word = serde_json::from_value(first.into()).unwrap();
+                let order = more.parse().unwrap();
+                let by = By { actor: "run:1".into(), reason: format!("its parent was {first}") };
+                Command::FromParent { word, order, by }
+            }
+            "start_child" => {
+                let descent: Vec<u32> = rest.split(' ').map(|word| word.parse().unwrap()).collect();
+                let descent = Descent { depth: descent[0], budget: descent[1] };
+                Command::Start(Start { descent: Some(descent), ..start(Vec::new()) })
+            }
+            "start_held" => {
+                let holds = rest.split(' ');
+                let holds = holds.map(|name| (turn(name), format!("waits for '{name}'")));
+                Command::Start(start(holds.collect()))
+            }
             "unblock" => Command::Unhold { hold: Some(turn(first)), by: None },
             "overdue" => {
                 let message = format!("'{first}' was not established in time");
@@ -290,6 +300,20 @@ impl Telling {
         let mut record = Record::default();
         let answer = decide(&mut self.run, command, self.now, &mut record);
         (answer, record)
+    }
+}
+
+fn start(holds: Vec<(Hold, String)>) -> Start {
+    Start {
+        namespace: "default".into(),
+        definition: "hash".into(),
+        key: None,
+        correlation_id: None,
+        labels: Default::default(),
+        input: payload("null"),
+        holds,
+        parent: None,
+        descent: None,
     }
 }
 

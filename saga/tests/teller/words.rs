@@ -86,6 +86,14 @@ pub(crate) fn event(event: &Event, record: &Record) -> String {
         Event::ChildAsked { step, action, attempt, again, .. } => {
             format!("child {step} #{attempt} asked, {}, again at {}", action.as_str(), at(*again))
         }
+        Event::ChildTold { step, word, order, again, .. } => {
+            let word = format!("{word:?}").to_lowercase();
+            format!("child {step} told #{order}, {word}, again at {}", at(*again))
+        }
+        Event::ChildHeard { step, order } => format!("child {step} heard #{order}"),
+        Event::ParentHeard { word, order, .. } => {
+            format!("heard #{order} of its parent, {word:?}").to_lowercase()
+        }
         Event::RerunRequested { from, by, .. } => format!("rerun from {from} by {}", by.actor),
         Event::WentForward { steps } => format!("went forward: {}", steps.join(" ")),
         Event::Held { hold, message, .. } => format!("held, {}: {message}", hold.name),

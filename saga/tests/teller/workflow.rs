@@ -95,6 +95,7 @@ fn step(id: &str, traits: &[&str]) -> Value {
             "child" => {
                 other = Some(("child", json!({"workflow": value, "input": {"path": "/input"}})));
             }
+            "on_kill" | "on_pause" => other.as_mut().unwrap().1[name] = json!(value),
             "max_losses" => task[name] = json!(value.parse::<u32>().unwrap()),
             "empty" | "losers" => map.as_mut().unwrap()[name] = json!(value),
             "at_once" => {

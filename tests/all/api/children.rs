@@ -163,3 +163,153 @@ async fn parents_and_children_are_one_tree() {
     assert_eq!(server.get(&format!("/v1/runs/{leaf}/tree")).await.json(), tree);
     server.stopped().await;
 }
+
+fn child(id: &str, workflow: &str) -> Value {
+    json!({"id": id, "child": {"workflow": workflow, "input": {"path": "/input"}}})
+}
+
+/// Starts a run of `gran`, whose child is a run of `mum`, whose child is a run of `kid` with the task `pay`. Answers
+/// their paths.
+async fn family(server: &Server, mum: Value) -> [String; 3] {
+    register(server, "kid", json!([{"id": "pay", "task": task("pay")}])).await;
+    register(server, "mum", json!([mum])).await;
+    register(server, "gran", json!([child("mum", "mum")])).await;
+    let started = server.post("/v1/runs", r#"{"workflow":"gran"}"#).await.json();
+    let gran = format!("/v1/runs/{}", started["id"].as_str().unwrap());
+    let mum = child_of(server, &gran).await;
+    let kid = child_of(server, &mum).await;
+    [gran, mum, kid]
+}
+
+/// The path of the child of a run, once it is there.
+async fn child_of(server: &Server, run: &str) -> String {
+    let view = until(server, run, |view| view["steps"][0]["child"].is_string()).await;
+    let child = format!("/v1/runs/{}", view["steps"][0]["child"].as_str().unwrap());
+    until(server, &child, |view| view["state"].is_string()).await;
+    child
+}
+
+async fn until(server: &Server, run: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    let began = std::time::Instant::now();
+    loop {
+        let view = server.get(run).await.json();
+        if wanted(&view) {
+            return view;
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "{view:#}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn act(server: &Server, run: &str, verb: &str) -> Value {
+    let answer = server.post(&format!("{run}/{verb}"), r#"{"reason":"it hangs"}"#).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.json()
+}
+
+async fn nothing_to_do(server: &Server, handler: &str) {
+    let ask = json!({"worker": "w", "session": "0190aaaa-0000-7000-8000-000000000002",
+        "queues": {"default": [handler]}, "max": 1, "wait": "200ms"});
+    let claimed = server.post("/v1/tasks/claim", &ask).await.json();
+    assert_eq!(claimed["tasks"], json!([]));
+}
+
+#[tokio::test]
+async fn a_kill_reaches_children_and_grandchildren() {
+    let server = Server::start(Access::Open).await;
+    let [gran, mum, kid] = family(&server, child("kid", "kid")).await;
+    let killed = act(&server, &gran, "kill").await;
+    assert!(killed.get("children_left").is_none(), "{killed:#}");
+    let ended = server.get(&format!("{kid}?wait=10s")).await.json();
+    assert_eq!((&ended["state"], &ended["outcome"]), (&json!("ended"), &json!("cancelled")));
+    nothing_to_do(&server, "pay").await;
+    let tree = server.get(&format!("{gran}/tree")).await.json();
+    let outcomes: Vec<_> =
+        tree["runs"].as_array().unwrap().iter().map(|run| &run["outcome"]).collect();
+    assert_eq!(outcomes, ["failed_dirty", "failed_dirty", "cancelled"]);
+    let acts = server.get("/v1/acts?verb=kill").await.json();
+    let acts = acts["items"].as_array().unwrap();
+    assert_eq!(acts.len(), 3, "{acts:#?}");
+    let by_gran = format!("run:{}", gran.trim_start_matches("/v1/runs/"));
+    let of_mum = acts.iter().find(|act| mum.ends_with(act["run"].as_str().unwrap())).unwrap();
+    assert_eq!(of_mum["actor"], by_gran, "{of_mum}");
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_pause_reaches_children_and_grandchildren_and_ends_with_it() {
+    let server = Server::start(Access::Open).await;
+    let [gran, mum, kid] = family(&server, child("kid", "kid")).await;
+    act(&server, &gran, "pause").await;
+    let paused = until(&server, &kid, |view| view["state"] == "paused").await;
+    assert_eq!(paused["conditions"][0]["type"], "ParentPaused", "{paused:#}");
+    let why = server.get(&format!("{kid}/why")).await.json();
+    let wait = &why["waits_for"][0];
+    assert_eq!(
+        (&wait["kind"], wait["other"].as_str()),
+        (&json!("paused"), mum.split('/').next_back())
+    );
+    nothing_to_do(&server, "pay").await;
+    act(&server, &kid, "resume").await;
+    nothing_to_do(&server, "pay").await;
+    act(&server, &gran, "resume").await;
+    work(&server, "pay", done()).await;
+    let ended = server.get(&format!("{gran}?wait=10s")).await.json();
+    assert_eq!(ended["outcome"], "succeeded", "{ended:#}");
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_child_that_its_step_leaves_is_named_and_goes_on() {
+    let server = Server::start(Access::Open).await;
+    let mut leaves = child("kid", "kid");
+    leaves["child"]["on_kill"] = json!("leave");
+    leaves["child"]["on_pause"] = json!("leave");
+    register(&server, "kid", json!([{"id": "pay", "task": task("pay")}])).await;
+    register(&server, "mum", json!([leaves])).await;
+    let started = server.post("/v1/runs", r#"{"workflow":"mum"}"#).await.json();
+    let mum = format!("/v1/runs/{}", started["id"].as_str().unwrap());
+    let kid = child_of(&server, &mum).await;
+    let left = json!([kid.trim_start_matches("/v1/runs/")]);
+    assert_eq!(act(&server, &mum, "pause").await["children_left"], left);
+    assert_eq!(server.get(&kid).await.json()["conditions"], json!([]));
+    act(&server, &mum, "resume").await;
+    assert_eq!(act(&server, &mum, "kill").await["children_left"], left);
+    let orphan = until(&server, &kid, |view| view["conditions"] != json!([])).await;
+    assert_eq!(orphan["conditions"][0]["type"], "Orphaned", "{orphan:#}");
+    assert_eq!(server.get(&mum).await.json()["children_left"], left);
+    let tree = server.get(&format!("{kid}/tree")).await.json();
+    assert_eq!(tree["runs"][1]["conditions"], json!(["Orphaned"]), "{tree:#}");
+    let found = server.get("/v1/runs?condition=Orphaned").await.json();
+    assert_eq!(found["items"].as_array().unwrap().len(), 1, "{found}");
+    work(&server, "pay", done()).await;
+    let ended = server.get(&format!("{kid}?wait=10s")).await.json();
+    assert_eq!(ended["outcome"], "succeeded");
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_child_in_line_for_a_serial_key_is_killed_with_its_parent_and_leaves_the_line() {
+    let server = Server::start(Access::Open).await;
+    let serial = json!({"name": "kid", "version": 1, "steps": [{"id": "pay", "task": task("pay")}],
+        "sequence": {"serial_key": {"const": "account:1"}}});
+    let put = server.request("PUT", "/v1/workflows/kid/versions/1");
+    assert_eq!(send(with_json(put, serial)).await.status, 201);
+    register(&server, "mum", json!([child("kid", "kid")])).await;
+    let holder = server.post("/v1/runs", r#"{"workflow":"kid"}"#).await.json();
+    let mum = server.post("/v1/runs", r#"{"workflow":"mum"}"#).await.json();
+    let mum = format!("/v1/runs/{}", mum["id"].as_str().unwrap());
+    let kid = child_of(&server, &mum).await;
+    act(&server, &mum, "pause").await;
+    until(&server, &kid, |view| view["state"] == "paused").await;
+    act(&server, &mum, "kill").await;
+    let ended = server.get(&format!("{kid}?wait=10s")).await.json();
+    assert_eq!(ended["outcome"], "cancelled", "{ended:#}");
+    work(&server, "pay", done()).await;
+    server.get(&format!("/v1/runs/{}?wait=10s", holder["id"].as_str().unwrap())).await;
+    let last = server.post("/v1/runs", r#"{"workflow":"kid"}"#).await.json();
+    work(&server, "pay", done()).await;
+    let last = format!("/v1/runs/{}?wait=10s", last["id"].as_str().unwrap());
+    assert_eq!(server.get(&last).await.json()["outcome"], "succeeded");
+    server.stopped().await;
+}

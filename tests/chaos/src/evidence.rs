@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use backstitch_saga::Timestamp;
+use backstitch_saga::protocol::Outcome;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::Value;
 use uuid::Uuid;
@@ -94,6 +95,14 @@ impl Story {
     #[must_use]
     pub fn outcome(&self) -> &str {
         self.view["outcome"].as_str().unwrap_or_default()
+    }
+
+    /// Returns whether it ended with nothing left behind. What a person vouches for is that person's word, and not counted.
+    #[must_use]
+    pub fn left_nothing(&self) -> bool {
+        let outcome: Option<Outcome> = serde_json::from_value(self.view["outcome"].clone()).ok();
+        let vouched = outcome == Some(Outcome::CompensatedWithManualSteps);
+        outcome.is_some_and(Outcome::is_clean) && !vouched
     }
 
     /// Whether something of this name is in its history.

@@ -70,6 +70,7 @@ impl<Out> TestRun<Out> {
             input,
             holds: Vec::new(),
             parent: None,
+            descent: None,
         };
         let started = run.decide(Command::Start(start));
         debug_assert_eq!(started, Ok(Reply::Done), "a new run starts");

@@ -95,6 +95,7 @@ impl Server {
             input: Payload::trusted(input.to_owned()).unwrap(),
             holds: Vec::new(),
             parent: None,
+            descent: None,
         };
         decide(&mut run, Command::Start(start), now(), &mut Record::default()).unwrap();
         self.desk.runs().insert(id, run);

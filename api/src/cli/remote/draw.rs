@@ -232,6 +232,7 @@ mod tests {
                 labels: [("customer".to_owned(), "c-7".to_owned())].into(),
                 holds: Vec::new(),
                 parent: None,
+                descent: None,
                 input: Payload::trusted(r#"{"lines":["chai","tofu","ikura"]}"#.to_owned()).unwrap(),
             }));
             story

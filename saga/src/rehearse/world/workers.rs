@@ -112,7 +112,8 @@ impl World<'_> {
                 Outcome::Succeeded
             }
         };
-        let end = ChildEnd { outcome, output: self.output(&step), error: None };
+        let (output, stands) = (self.output(&step), !outcome.is_clean());
+        let end = ChildEnd { outcome, output, error: None, stands };
         let answers = Some(action);
         let _ = self.ask(Command::ChildEnded { step, child, answers, end });
     }

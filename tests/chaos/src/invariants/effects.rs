@@ -87,8 +87,7 @@ pub(super) fn once(evidence: &Evidence) -> Vec<Violation> {
                 found.push(Violation::of("I3", story.run, what));
             }
         }
-        let nothing_stands =
-            ["compensated", "failed_clean", "cancelled"].contains(&story.outcome());
+        let nothing_stands = story.left_nothing();
         for (step, standing) in &standings {
             let should_not = undone.contains(step) || nothing_stands;
             if should_not && standing.stands() {
@@ -133,8 +132,7 @@ pub(super) fn conservation(evidence: &Evidence) -> Vec<Violation> {
             let what = format!("its moves do not sum to zero: {accounts:?}");
             found.push(Violation::of("I5", story.run, what));
         }
-        let undone = ["compensated", "failed_clean", "cancelled"].contains(&story.outcome());
-        if undone && accounts.values().any(|amount| *amount != 0) {
+        if story.left_nothing() && accounts.values().any(|amount| *amount != 0) {
             let what = format!("it ended {} and moved {accounts:?}", story.outcome());
             found.push(Violation::of("I5", story.run, what));
         }

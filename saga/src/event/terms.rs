@@ -1,0 +1,53 @@
+//! Words that events are made of: who, why, whose child, in which state a step is left.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{RunId, StepPath};
+
+/// The step of which run a run is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Parent {
+    /// The run.
+    pub run: RunId,
+    /// Its step.
+    pub step: StepPath,
+}
+
+/// How a step or item stands that is over without success.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fate {
+    /// It did not happen.
+    Failed,
+    /// It may have happened.
+    Unknown,
+    /// It was not begun, or nothing of it was handed out.
+    Cancelled,
+}
+
+/// Why a run is being undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// A step failed.
+    Failure,
+    /// It took too long.
+    Timeout,
+    /// A person cancelled it.
+    Cancel,
+    /// A person asked for it.
+    Manual,
+}
+
+/// Who did something, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct By {
+    /// The credential's name, or what the caller said on an open server.
+    pub actor: Arc<str>,
+    /// The reason given.
+    pub reason: String,
+}

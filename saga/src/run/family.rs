@@ -1,0 +1,297 @@
+//! What a run tells the runs that are steps of it, and hears from the run that it is a step of: pauses and kills.
+//!
+//! A word stands in the journal of the parent until the child has answered it, so that a node that dies in between
+//! leaves it to another. Words are numbered: one that comes late changes nothing.
+
+use super::decide::{Decider, own_failure};
+use super::state::{Hand, Place, Stage, Told, Work};
+use super::waits::{ASK_AGAIN, ChildAsk};
+use super::{Mode, Run};
+use crate::event::{By, Descent, Event, ParentWord};
+use crate::protocol::Failure;
+use crate::{
+    Action, Body, Child, DEEPEST_DESCENDANT, Hold, HoldKind, OnKill, OnPause, Refusal, RunId,
+    StepPath, Time,
+};
+
+/// The name of the hold of a run whose parent is paused.
+const PARENT: &str = "parent";
+/// What it waits for, for people.
+const PARENT_PAUSED: &str = "its parent is paused";
+
+/// What a child is to be told.
+#[derive(Clone, Debug)]
+pub struct ChildWord {
+    /// The child, and how it begins if it has not.
+    pub ask: ChildAsk,
+    /// What.
+    pub word: ParentWord,
+    /// The number of the word.
+    pub order: u32,
+    /// Who, and why.
+    pub by: By,
+}
+
+impl Run {
+    /// Returns the place of this run among those that belong together.
+    #[must_use]
+    pub fn descent(&self) -> Descent {
+        let origin = self.facts.origin.as_ref();
+        let known = origin.and_then(|origin| origin.descent);
+        // A run of an earlier version does not know it.
+        let depth = u32::from(self.parent().is_some());
+        known.unwrap_or(Descent { depth, ..Descent::default() })
+    }
+
+    /// Returns the place of each child of this run.
+    pub(super) fn descent_of_children(&self) -> Descent {
+        self.descent().of_child(self.graph.children())
+    }
+
+    /// Returns the hold, with a message for people, with which a child begins now; `None` unless this run is paused and
+    /// takes the child along.
+    #[must_use]
+    pub fn hold_of_child(&self, step: &StepPath) -> Option<(Hold, String)> {
+        let child = self.child_at(self.place(step)?)?;
+        (self.is_paused() && child.on_pause == OnPause::Pause)
+            .then(|| (Hold::new(HoldKind::ParentPaused, PARENT), PARENT_PAUSED.to_owned()))
+    }
+
+    /// Returns what the child at `step` is to be told, until it answers. `None` when it has answered, or nothing is.
+    #[must_use]
+    pub fn child_word(&self, step: &StepPath) -> Option<ChildWord> {
+        let work = self.work(self.place(step)?)?;
+        let told = work.aside.as_ref()?.told.as_ref()?;
+        let ask = self.ask_of(step, Action::Forward, told.run, told.again?)?;
+        let reason = match told.word {
+            ParentWord::Paused => self.who_paused(),
+            ParentWord::Resumed => "its parent goes on".to_owned(),
+            ParentWord::Killed | ParentWord::Left => {
+                let by = self.facts.killed_by.as_ref();
+                let who =
+                    by.map_or_else(String::new, |by| format!(" by {}: {}", by.actor, by.reason));
+                format!("its parent was killed{who}")
+            }
+        };
+        let by = By { actor: format!("run:{}", self.id).into(), reason };
+        Some(ChildWord { ask, word: told.word, order: told.order, by })
+    }
+
+    /// Returns the children that were left at work when this run was killed, and those that work on while it is paused.
+    pub(super) fn children_left(&self) -> Vec<RunId> {
+        let paused = self.is_paused();
+        let left = |place: Place| {
+            let told = self.work(place)?.aside.as_ref().and_then(|aside| aside.told.as_ref());
+            if let Some(told) = told.filter(|told| told.word == ParentWord::Left) {
+                return Some(told.run);
+            }
+            let (_, run) = self.at_work(place)?;
+            (paused && self.child_at(place)?.on_pause == OnPause::Leave).then_some(run)
+        };
+        self.places().filter_map(left).collect()
+    }
+
+    fn who_paused(&self) -> String {
+        let pause = self.facts.holds.iter().find(|held| !held.hold.kind.is_forward_only());
+        pause.map_or_else(
+            || PARENT_PAUSED.to_owned(),
+            |held| match &held.by {
+                Some(by) => format!("paused by {}: {}", by.actor, by.reason),
+                None => held.message.clone(),
+            },
+        )
+    }
+
+    fn child_at(&self, place: Place) -> Option<&Child> {
+        match &self.graph.nodes[place.step].body {
+            Body::Child(child) => Some(child),
+            _ => None,
+        }
+    }
+
+    /// Whether the child `run` was asked to do `action`, and has not ended.
+    pub(super) fn is_at_work(&self, place: Place, action: Action, run: RunId) -> bool {
+        self.at_work(place) == Some((action, run))
+    }
+
+    /// The child at `place` that was asked to do something, and has not ended.
+    fn at_work(&self, place: Place) -> Option<(Action, RunId)> {
+        match self.work(place)?.current()? {
+            (action, Hand::Child { run, .. }) => Some((action, *run)),
+            _ => None,
+        }
+    }
+
+    /// The children that may be at work: asked and not heard of, or given up and not asked yet to undo what they did.
+    pub(super) fn children_at_work(&self) -> Vec<(Place, RunId)> {
+        let given_up = |place: Place| {
+            let work = self.work(place)?;
+            let may = work.stage == Stage::Unknown && !work.undo.is_over();
+            self.child_of(place).filter(|_| may)
+        };
+        let run = |place| self.at_work(place).map(|(_, run)| run).or_else(|| given_up(place));
+        self.places().filter_map(|place| Some((place, run(place)?))).collect()
+    }
+
+    /// Folds what was told and heard.
+    pub(super) fn family_changed(&mut self, event: &Event, at: Time) {
+        match event {
+            Event::ChildTold { step, run, word, order, again } => {
+                let Some(place) = self.place(step) else { return };
+                let (run, word, order, again) = (*run, *word, *order, Some(*again));
+                self.change(place, |work| {
+                    let told = &mut work.aside_mut().told;
+                    let same = told.as_ref().filter(|told| told.order == order);
+                    let since = same.map_or(at, |told| told.since);
+                    *told = Some(Told { run, word, order, since, again });
+                });
+            }
+            Event::ChildHeard { step, order } => {
+                let Some(place) = self.place(step) else { return };
+                self.change(place, |work| {
+                    let told = work.aside_mut().told.as_mut();
+                    if let Some(told) = told.filter(|told| told.order == *order) {
+                        told.again = None;
+                    }
+                });
+            }
+            Event::ParentHeard { word, order, reason } => {
+                self.facts.parent_heard = *order;
+                if *word == ParentWord::Left {
+                    self.facts.orphaned = Some((reason.clone(), at));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Work {
+    /// The child is asked to undo what it did: that it was to be killed, or left, matters no more.
+    pub(super) fn forget_kill(&mut self) {
+        let told = self.aside.as_mut().and_then(|aside| aside.told.as_mut());
+        let kill = |told: &&mut Told| matches!(told.word, ParentWord::Killed | ParentWord::Left);
+        if let Some(told) = told.filter(kill) {
+            told.again = None;
+        }
+    }
+}
+
+impl Decider<'_> {
+    /// Refuses a child that would stand too deep, or be one too many of those that descend from one run.
+    pub(super) fn may_have_child(&self, step: usize) -> Result<(), Failure> {
+        let Descent { depth, budget } = self.run.descent();
+        if depth >= DEEPEST_DESCENDANT {
+            let message = format!(
+                "a run may stand at most {DEEPEST_DESCENDANT} levels below the first; a workflow that starts itself needs a \
+                 condition that ends it"
+            );
+            return Err(own_failure("child_too_deep", message));
+        }
+        let nodes = self.run.graph.nodes.iter().take(step);
+        let before = nodes.filter(|node| matches!(node.body, Body::Child(_))).count();
+        if before >= budget as usize {
+            let message = format!(
+                "this run may have {budget} descendants: those of the first run are shared out equally among all that \
+                 descend from it; start fewer, or raise the limit of the server"
+            );
+            return Err(own_failure("too_many_descendants", message));
+        }
+        Ok(())
+    }
+
+    /// Tells a child something, for the first time.
+    fn tell_child(&mut self, place: Place, run: RunId, word: ParentWord) {
+        let told = self.work(place).and_then(|work| work.aside.as_ref()?.told.as_ref());
+        let order = told.map_or(0, |told| told.order) + 1;
+        let (step, again) = (self.run.path(place), self.now().after(ASK_AGAIN.0));
+        self.emit(Event::ChildTold { step, run, word, order, again });
+    }
+
+    /// Tells a child once more what it has not answered, if the time for that has come.
+    pub(super) fn told_again(&mut self, place: Place) -> bool {
+        let now = self.now();
+        let told = self.work(place).and_then(|work| work.aside.as_ref()?.told.clone());
+        let Some(Told { run, word, order, since, again: Some(again) }) = told else { return false };
+        if again > now {
+            return false;
+        }
+        let again = now.after(now.since(since).clamp(ASK_AGAIN.0, ASK_AGAIN.1));
+        let step = self.run.path(place);
+        self.emit(Event::ChildTold { step, run, word, order, again });
+        true
+    }
+
+    /// The run was killed: so are the children that were at work, or they are left.
+    pub(super) fn tell_killed(&mut self, children: Vec<(Place, RunId)>) {
+        for (place, run) in children {
+            let policy = self.run.child_at(place).map(|child| child.on_kill).unwrap_or_default();
+            let word = match policy {
+                OnKill::Kill => ParentWord::Killed,
+                OnKill::Leave => ParentWord::Left,
+            };
+            self.tell_child(place, run, word);
+        }
+    }
+
+    /// The run was paused.
+    pub(super) fn tell_paused(&mut self) {
+        for (place, run) in self.run.children_at_work() {
+            if self.run.child_at(place).is_some_and(|child| child.on_pause == OnPause::Pause) {
+                self.tell_child(place, run, ParentWord::Paused);
+            }
+        }
+    }
+
+    /// The run goes on.
+    pub(super) fn tell_resumed(&mut self) {
+        for place in self.run.places().collect::<Vec<_>>() {
+            let told = self.work(place).and_then(|work| work.aside.as_ref()?.told.as_ref());
+            if let Some(Told { run, word: ParentWord::Paused, .. }) = told {
+                self.tell_child(place, *run, ParentWord::Resumed);
+            }
+        }
+    }
+
+    /// A child has answered. What it answers to an earlier word moves nothing.
+    pub(super) fn child_heard(
+        &mut self,
+        step: &StepPath,
+        child: RunId,
+        order: u32,
+    ) -> Result<(), Refusal> {
+        let place = self.place(step)?;
+        let told = self.work(place).and_then(|work| work.aside.as_ref()?.told.as_ref());
+        let open = told
+            .is_some_and(|told| told.run == child && told.order == order && told.again.is_some());
+        if open {
+            self.emit(Event::ChildHeard { step: step.clone(), order });
+        }
+        Ok(())
+    }
+
+    /// The parent says what became of it. A run that has ended has nothing to do about it.
+    pub(super) fn parent_says(
+        &mut self,
+        word: ParentWord,
+        order: u32,
+        by: By,
+    ) -> Result<(), Refusal> {
+        if self.run.facts.mode == Mode::Ended || order <= self.run.facts.parent_heard {
+            return Ok(());
+        }
+        self.emit(Event::ParentHeard { word, order, reason: by.reason.clone() });
+        let hold = Hold::new(HoldKind::ParentPaused, PARENT);
+        match word {
+            ParentWord::Paused => self.hold(hold, Some(by), PARENT_PAUSED.to_owned()),
+            ParentWord::Resumed => self.unhold(Some(&hold), Some(&by)),
+            ParentWord::Killed => self.kill(by),
+            ParentWord::Left => Ok(()),
+        }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+pub(super) fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
