@@ -306,7 +306,7 @@ fn task(input: &Value, script: &Script) -> Value {
     let mut task = json!({
         "name": "do", "input": input, "retry": retry(),
         "timeouts": { "heartbeat": "1500ms", "attempt": "20s" },
-        "max_losses": if script.kills { 3 } else { 1_000 },
+        "max_losses": if script.kills || script.few_losses { 3 } else { 1_000 },
     });
     if script.reads {
         task["class"] = json!("read_only");

@@ -27,9 +27,17 @@ pub fn program() -> Program {
     Program::new("tick").task("a", &[], Script { reads: true, adds: 1, ..Script::default() })
 }
 
+/// A second workflow, for schedules that are edited to start another.
+#[must_use]
+pub fn second_program() -> Program {
+    Program { name: "tock".to_owned(), ..program() }
+}
+
 /// A schedule that is watched.
 struct Watched {
     name: String,
+    /// As it was put first.
+    spec: Value,
     every: i64,
     /// Its policy may leave an instant out.
     skips: bool,
@@ -62,15 +70,28 @@ impl Schedules {
             if overlap == "queue" {
                 schedule["queue_limit"] = json!(100);
             }
-            let path = format!("/v1/schedules/{name}");
-            match api.ask(Method::PUT, &path, Some(&schedule), "", WITHIN).await {
-                Saw::Ok(_) => {}
-                other => bail!("PUT {path}: {other:?}"),
-            }
+            put(api, &name, &schedule).await?;
             let skips = overlap != "allow";
-            all.push(Watched { name, every, skips, asked, answered: now_ms() });
+            let (answered, spec) = (now_ms(), schedule);
+            all.push(Watched { name, spec, every, skips, asked, answered });
         }
         Ok(Schedules { all, until: i64::MAX })
+    }
+
+    /// Puts each again with the input `number` and, every other time, with the second workflow. Its pattern stays.
+    ///
+    /// # Errors
+    /// When one is refused.
+    pub async fn edit(&self, api: &Api, number: u64) -> anyhow::Result<()> {
+        for watched in &self.all {
+            let mut spec = watched.spec.clone();
+            spec["input"] = json!(number);
+            if number % 2 == 1 {
+                spec["workflow"] = json!(second_program().name);
+            }
+            put(api, &watched.name, &spec).await?;
+        }
+        Ok(())
     }
 
     /// Waits until they have caught up, and pauses them: what waits in a queue then goes on waiting.
@@ -117,6 +138,14 @@ impl Schedules {
             found.extend(compare(watched, &due, &runs, &told));
         }
         Ok((found, count))
+    }
+}
+
+async fn put(api: &Api, name: &str, spec: &Value) -> anyhow::Result<()> {
+    let path = format!("/v1/schedules/{name}");
+    match api.ask(Method::PUT, &path, Some(spec), "", WITHIN).await {
+        Saw::Ok(_) => Ok(()),
+        other => bail!("PUT {path}: {other:?}"),
     }
 }
 
@@ -186,7 +215,8 @@ mod tests {
     use super::*;
 
     fn watched(skips: bool) -> Watched {
-        Watched { name: "w".to_owned(), every: 2_000, skips, asked: 900, answered: 1_000 }
+        let (name, spec) = ("w".to_owned(), Value::Null);
+        Watched { name, spec, every: 2_000, skips, asked: 900, answered: 1_000 }
     }
 
     #[test]

@@ -59,6 +59,9 @@ pub struct Script {
     /// It kills the worker.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub kills: bool,
+    /// It is poison when three workers are lost over it, however often faults cost it one.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub few_losses: bool,
     /// It has no effect at all.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub reads: bool,

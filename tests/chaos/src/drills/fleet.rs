@@ -18,6 +18,10 @@ use crate::worker::{Hands, Script};
 
 /// How late timers may be while nothing is wrong, in milliseconds.
 const LATE: i64 = 1_000;
+/// How long schedules are edited.
+const EDITED_FOR: Duration = Duration::from_secs(9);
+/// How often the only engine crashes.
+const CRASHES: u32 = 5;
 /// How long this machine may stand still for its clocks to be of any use, in milliseconds.
 const STILL: u128 = 300;
 
@@ -103,6 +107,59 @@ pub(super) async fn instants(ground: &Ground, bug: Option<&str>) -> anyhow::Resu
     }
     scene.timeline.note("the engines are back");
     watch_to_the_end(&mut scene, &mut watched).await?;
+    let came = scene.finish().await;
+    working.iter().for_each(JoinHandle::abort);
+    came
+}
+
+/// Schedules are put again all the time, with another input and another workflow, while engines die. Which instants
+/// there are stays the same: each has one run.
+pub(super) async fn edited_schedules(ground: &Ground, bug: Option<&str>) -> anyhow::Result<Came> {
+    let programs = [schedules::program(), schedules::second_program()];
+    let mut scene = Scene::set(ground, 2, bug, &programs, |_, _| {}).await?;
+    let working = workers(ground, &scene)?;
+    let mut watched = Schedules::begin(&scene.api).await?;
+    let began = Instant::now();
+    let mut edits = 0;
+    while began.elapsed() < EDITED_FOR {
+        watched.edit(&scene.api, edits).await?;
+        edits += 1;
+        if edits == 40 {
+            scene.kill_and_start(0).await?;
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    scene.timeline.note(format!("each schedule was edited {edits} times"));
+    #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
+    scene.counts.push(("edit of a schedule".to_owned(), edits as f64));
+    watch_to_the_end(&mut scene, &mut watched).await?;
+    let came = scene.finish().await;
+    working.iter().for_each(JoinHandle::abort);
+    came
+}
+
+/// The only engine crashes over and over, away for longer than a heartbeat may be missing, while workers that are well do
+/// what they hold. No task is poison for that.
+pub(super) async fn crash_loop(ground: &Ground, bug: Option<&str>) -> anyhow::Result<Came> {
+    let slow = Script { adds: 1, ms: 1_500, few_losses: true, ..Script::default() };
+    let program = Program::new("slow").task("a", &[], slow);
+    let mut scene = Scene::set(ground, 1, bug, &[program], |_, _| {}).await?;
+    let working = workers(ground, &scene)?;
+    for number in 0..24 {
+        scene.api.start("slow", &format!("slow-{number}")).await?;
+    }
+    for _ in 0..CRASHES {
+        sleep(Duration::from_millis(700)).await;
+        scene.engines[0].kill().await?;
+        scene.timeline.note("the only engine has crashed");
+        sleep(Duration::from_millis(2_200)).await;
+        scene.engines[0].start().await?;
+    }
+    let poison = scene.api.all("/v1/incidents?kind=poison").await?;
+    for incident in &poison {
+        let run = incident["run"].as_str().and_then(|run| run.parse().ok());
+        scene.wrong("I9", run, "an innocent task is called poison");
+    }
     let came = scene.finish().await;
     working.iter().for_each(JoinHandle::abort);
     came

@@ -1,6 +1,7 @@
 //! Drills: small scenes with a known script, each after one way to go wrong. Without a bug they must be clean and reach
 //! what they are after; with the bug that they are for they must not be.
 
+mod database;
 mod fleet;
 mod nodes;
 mod scene;
@@ -54,6 +55,16 @@ pub enum Drill {
     LyingClocks,
     /// Engines go one by one from one build to another, and back.
     Upgrade,
+    /// Schedules are edited all the time.
+    EditedSchedules,
+    /// The only engine crashes over and over while workers work.
+    CrashLoop,
+    /// New sessions take no writes for a while.
+    ReadOnlySessions,
+    /// Rows of the indexes are lost.
+    LostRows,
+    /// Runs move to a version that waits for a signal which has come already.
+    MovedSignals,
 }
 
 impl Drill {
@@ -77,6 +88,11 @@ impl Drill {
         Drill::Instants,
         Drill::LyingClocks,
         Drill::Upgrade,
+        Drill::EditedSchedules,
+        Drill::CrashLoop,
+        Drill::ReadOnlySessions,
+        Drill::LostRows,
+        Drill::MovedSignals,
     ];
 
     /// The drill that is to find a bug.
@@ -123,6 +139,11 @@ impl Drill {
             Drill::Instants => fleet::instants(ground, bug).await,
             Drill::LyingClocks => fleet::lying_clocks(ground, bug).await,
             Drill::Upgrade => fleet::upgrade(ground, bug).await,
+            Drill::EditedSchedules => fleet::edited_schedules(ground, bug).await,
+            Drill::CrashLoop => fleet::crash_loop(ground, bug).await,
+            Drill::ReadOnlySessions => database::read_only_sessions(ground, bug).await,
+            Drill::LostRows => database::lost_rows(ground, bug).await,
+            Drill::MovedSignals => nodes::moved_signals(ground, bug).await,
         }
     }
 }

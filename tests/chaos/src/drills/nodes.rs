@@ -3,13 +3,15 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use serde_json::Value;
+use anyhow::Context as _;
+use reqwest::Method;
+use serde_json::{Value, json};
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use super::scene::{Came, Scene, output, run_of};
+use super::scene::{Came, Scene, output, run_of, status};
 use super::single::{apply, claim_all, fan, solo};
-use crate::client::Api;
+use crate::client::{Api, Saw};
 use crate::program::{Body, Program};
 use crate::proxy::Way;
 use crate::stage::Ground;
@@ -17,6 +19,9 @@ use crate::worker::Script;
 
 /// How many runs are fought over.
 const RUNS: usize = 16;
+
+/// How long anything may take that is asked for until it is known.
+const WAIT: Duration = Duration::from_secs(15);
 
 /// Two engines take the last reports of fan-outs at the same moment, and the last report of a run together with a
 /// pause.
@@ -107,6 +112,58 @@ pub(super) async fn one_key(ground: &Ground, bug: Option<&str>) -> anyhow::Resul
     if distinct.len() != 1 || listed.len() != 1 {
         let what = format!("one key started {} runs, {} are listed", distinct.len(), listed.len());
         scene.wrong("I12", distinct.iter().next().copied(), what);
+    }
+    scene.finish().await
+}
+
+/// Runs wait at one engine for a signal that never comes; that for which their new version waits in its place has come
+/// already. They move while engines die, and end.
+pub(super) async fn moved_signals(ground: &Ground, bug: Option<&str>) -> anyhow::Result<Came> {
+    let wait = |signal: &str| Body::Wait(signal.to_owned(), 5);
+    let old = Program::new("moved").step("first", &[], wait("go")).step(
+        "second",
+        &["first"],
+        wait("never"),
+    );
+    let new =
+        Program::new("moved").step("first", &[], wait("go")).step("second", &["first"], wait("go"));
+    let mut scene = Scene::set(ground, 2, bug, &[old], |_, _| {}).await?;
+    let mut definition = new.definition();
+    definition["version"] = json!(2);
+    let path = "/v1/workflows/moved/versions/2";
+    status(&scene.api, Method::PUT, path, Some(&definition)).await;
+    let mut runs = Vec::new();
+    for number in 0..8 {
+        // Without a version they would begin on the new one.
+        let body = json!({ "workflow": "moved", "version": 1, "key": format!("moved-{number}") });
+        let started =
+            scene.at(number % 2).ask(Method::POST, "/v1/runs", Some(&body), "", WAIT).await;
+        let Saw::Ok(started) = started else { anyhow::bail!("POST /v1/runs: {started:?}") };
+        let run: Uuid = started["id"].as_str().context("a run has an id")?.parse()?;
+        scene.interfered.insert(run);
+        scene.at(number % 2).signal(run, "go", 5).await?;
+        runs.push(run);
+    }
+    let move_them = json!({ "from": 1, "to": 2, "reason": "chaos" });
+    let path = "/v1/workflows/moved/migrations";
+    let key = Uuid::new_v4().to_string();
+    let asked = scene.api.ask(Method::POST, path, Some(&move_them), &key, WAIT).await;
+    scene.timeline.note(format!("the runs move: {asked:?}"));
+    scene.kill_and_start(0).await?;
+    scene.kill_and_start(1).await?;
+    let until = std::time::Instant::now() + WAIT;
+    for run in runs {
+        loop {
+            let seen = scene.api.get(&format!("/v1/runs/{run}")).await?;
+            if seen["state"] == "ended" {
+                break;
+            }
+            if std::time::Instant::now() > until {
+                scene.wrong("I9", Some(run), "it waits for a signal that was accepted");
+                break;
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
     }
     scene.finish().await
 }

@@ -21,7 +21,7 @@ fn reads() -> Script {
     Script { reads: true, adds: 1, ..Script::default() }
 }
 
-fn adds(adds: i64) -> Script {
+pub(super) fn adds(adds: i64) -> Script {
     Script { adds, ..Script::default() }
 }
 
