@@ -57,6 +57,8 @@ pub struct StartOptions {
     pub data_dir: Option<PathBuf>,
     /// Server settings beside our own, as in `postgresql.conf`.
     pub settings: Vec<(String, String)>,
+    /// Variables of the server's environment beside ours, such as those of a library to load before others.
+    pub env: Vec<(String, String)>,
 }
 
 /// Why there is no private server.
@@ -270,6 +272,7 @@ fn launch(
     for (name, value) in &options.settings {
         command.arg("-c").arg(format!("{name}={value}"));
     }
+    command.envs(options.env.iter().map(|(name, value)| (name, value)));
     // A group of its own: Ctrl-C is for the program, which then stops its server in order.
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
     drop_to(&mut command, user.as_ref(), &dir);

@@ -34,16 +34,17 @@ pub struct Standby {
 }
 
 impl Server {
-    /// Starts it with its data in `dir`.
+    /// Starts it with its data in `dir`, and with `env` in its environment.
     ///
     /// # Errors
     /// When it does not start.
     pub async fn start(
         dir: PathBuf,
         settings: Vec<(String, String)>,
+        env: Vec<(String, String)>,
         keep: bool,
     ) -> anyhow::Result<Server> {
-        let options = StartOptions { data_dir: Some(dir), settings };
+        let options = StartOptions { data_dir: Some(dir), settings, env };
         let postgres = Some(LocalPostgres::start(options.clone()).await?);
         Ok(Server { postgres, options, lives: 1, keep })
     }
@@ -94,7 +95,7 @@ impl Server {
         // It runs as whoever the primary runs as.
         let like = format!("--reference={}", primary.dir().display());
         run(Path::new("chown"), &["-R", &like, &dir.display().to_string()]).await?;
-        let options = StartOptions { data_dir: Some(dir), settings: self.options.settings.clone() };
+        let options = StartOptions { data_dir: Some(dir), ..self.options.clone() };
         let postgres = LocalPostgres::start(options.clone()).await?;
         let mut sql = connect(primary).await?;
         for text in

@@ -24,12 +24,21 @@ pub const ROLE: &str = "BACKSTITCH_CHAOS_ROLE";
 pub const TUNING: &str = "dead_after=1500ms,beat_every=300ms,park_after=300ms,reserve_for=1s,statement_limit=3s,\
     resolve_for=5s,wake_every=100ms,shards=1,batch_beside=2";
 
+/// The builds of `backstitch` that are tried.
+#[derive(Clone)]
+struct Builds {
+    program: PathBuf,
+    /// Another, to and from which engines go.
+    other: Option<PathBuf>,
+}
+
+/// How many grounds this process has made: each has directories of its own.
+static GROUNDS: AtomicU32 = AtomicU32::new(0);
+
 /// The ground on which trials stand: one PostgreSQL and one ledger, and a directory for what is written.
 pub struct Ground {
     dir: PathBuf,
-    program: PathBuf,
-    /// Another build of it.
-    other: Option<PathBuf>,
+    builds: Builds,
     /// PostgreSQL.
     pub server: Server,
     _ledger: Process,
@@ -53,12 +62,36 @@ impl Ground {
         keep: bool,
     ) -> anyhow::Result<Ground> {
         let own = std::env::current_exe().context("this program cannot find itself")?;
-        let dir = std::env::temp_dir().join(format!("backstitch-chaos-{}", std::process::id()));
+        let program = program.map_or(own, Path::to_owned);
+        let builds = Builds { program, other: other.map(Path::to_owned) };
+        Ground::make(builds, settings, Vec::new(), keep).await
+    }
+
+    /// Another ground for the same builds, whose PostgreSQL has `env` in its environment.
+    ///
+    /// # Errors
+    /// When something does not start.
+    pub async fn beside(&self, env: Vec<(String, String)>) -> anyhow::Result<Ground> {
+        Ground::make(self.builds.clone(), &[], env, self.keep).await
+    }
+
+    async fn make(
+        builds: Builds,
+        settings: &[(&str, &str)],
+        env: Vec<(String, String)>,
+        keep: bool,
+    ) -> anyhow::Result<Ground> {
+        let own = std::env::current_exe().context("this program cannot find itself")?;
+        let number = GROUNDS.fetch_add(1, Ordering::Relaxed);
+        let place = |what: &str| {
+            let name = format!("backstitch-{what}-{}-{number}", std::process::id());
+            std::env::temp_dir().join(name)
+        };
+        let (dir, data) = (place("chaos"), place("chaos-pg"));
         std::fs::create_dir_all(&dir)?;
-        let data = std::env::temp_dir().join(format!("backstitch-chaos-pg-{}", std::process::id()));
         let mut all = vec![("fsync".to_owned(), "off".to_owned())];
         all.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        let server = Server::start(data, all, keep).await?;
+        let server = Server::start(data, all, env, keep).await?;
         server.get()?.create_database(TEMPLATE).await?;
         backstitch_engine::migrate(&server.get()?.url(TEMPLATE)).await?;
         let mut command = Command::new(&own);
@@ -67,8 +100,7 @@ impl Ground {
         let (process, url) = Process::start("ledger", &mut command, &log).await?;
         Ok(Ground {
             dir,
-            program: program.map_or(own, Path::to_owned),
-            other: other.map(Path::to_owned),
+            builds,
             server,
             _ledger: process,
             ledger_url: url,
@@ -131,7 +163,7 @@ impl Ground {
     /// Whether engines can go from one build to another.
     #[must_use]
     pub fn has_other(&self) -> bool {
-        self.other.is_some()
+        self.builds.other.is_some()
     }
 
     /// Where proxies in front of PostgreSQL lead.
@@ -171,8 +203,8 @@ impl Ground {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         Ok(Engine {
             name: name.to_owned(),
-            program: self.program.clone(),
-            other: self.other.clone(),
+            program: self.builds.program.clone(),
+            other: self.builds.other.clone(),
             address: format!("127.0.0.1:{port}"),
             database_url: database_url.to_owned(),
             tuning: TUNING.to_owned(),

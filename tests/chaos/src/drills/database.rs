@@ -7,6 +7,7 @@ use serde_json::json;
 use sqlx::{AssertSqlSafe, PgConnection};
 use tokio::time::sleep;
 
+use super::fleet::{faketime, lie};
 use super::scene::{Came, Scene, status};
 use super::single::{adds, claim_all};
 use crate::program::{Body, Program};
@@ -77,11 +78,44 @@ pub(super) async fn read_only_sessions(ground: &Ground, bug: Option<&str>) -> an
     scene.finish().await
 }
 
+/// The clock of PostgreSQL is an hour ahead for some seconds, then right again. Timers and retries of runs that begin then
+/// come in time.
+pub(super) async fn database_clock(ground: &Ground, bug: Option<&str>) -> anyhow::Result<Came> {
+    let Some(library) = faketime() else {
+        let skipped = Some("faketime is not installed".to_owned());
+        return Ok(Came { skipped, ..Came::default() });
+    };
+    let clock = std::env::temp_dir().join(format!("backstitch-chaos-clock-{}", std::process::id()));
+    std::fs::write(&clock, "+0\n")?;
+    let file = clock.display().to_string();
+    let apart = ground.beside(lie(&library, ("FAKETIME_TIMESTAMP_FILE", &file))).await?;
+    let plain = Program::new("plain").task("a", &[], adds(1));
+    let mut scene = Scene::set(&apart, 1, bug, &[nap(), plain], |_, _| {}).await?;
+    scene.at(0).start("plain", "before").await?;
+    std::fs::write(&clock, "+1h\n")?;
+    scene.timeline.note("the clock of PostgreSQL is an hour ahead");
+    for number in 0..8 {
+        scene.at(0).start("plain", &format!("ahead-{number}")).await?;
+        sleep(Duration::from_millis(500)).await;
+    }
+    std::fs::write(&clock, "+0\n")?;
+    scene.timeline.note("the clock of PostgreSQL is right");
+    if !ready(&scene, true).await {
+        scene.wrong("I9", None, "/readyz does not say 200 though the clock is right again");
+    }
+    for number in 0..6 {
+        scene.at(0).start("nap", &format!("after-{number}")).await?;
+    }
+    let came = scene.finish().await;
+    std::fs::remove_file(&clock)?;
+    came
+}
+
 /// Rows of the indexes are lost: a task that is on offer, a timer, the node in charge. The journal knows, and the runs
 /// go on without anybody's help.
 pub(super) async fn lost_rows(ground: &Ground, bug: Option<&str>) -> anyhow::Result<Came> {
     let tasks = Program::new("pair").task("a", &[], adds(1)).task("b", &["a"], adds(2));
-    let mut scene = Scene::set(ground, 2, bug, &[nap(), tasks], |_, _| {}).await?;
+    let scene = Scene::set(ground, 2, bug, &[nap(), tasks], |_, _| {}).await?;
     let mut sql = scene.sql().await?;
     let naps = 6;
     for number in 0..naps {

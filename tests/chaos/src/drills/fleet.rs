@@ -175,7 +175,7 @@ async fn watch_to_the_end(scene: &mut Scene<'_>, watched: &mut Schedules) -> any
 }
 
 /// Where the library is that lies about clocks.
-fn faketime() -> Option<PathBuf> {
+pub(super) fn faketime() -> Option<PathBuf> {
     let dirs = [
         "/usr/lib/x86_64-linux-gnu/faketime",
         "/usr/lib/aarch64-linux-gnu/faketime",
@@ -185,7 +185,7 @@ fn faketime() -> Option<PathBuf> {
 }
 
 /// What makes the clock of a process lie; its monotonic clock is right, as it is on a real machine.
-fn lie(library: &Path, lie: (&str, &str)) -> Vec<(String, String)> {
+pub(super) fn lie(library: &Path, lie: (&str, &str)) -> Vec<(String, String)> {
     let library = library.display().to_string();
     [
         ("LD_PRELOAD", library.as_str()),

@@ -61,6 +61,8 @@ pub enum Drill {
     CrashLoop,
     /// New sessions take no writes for a while.
     ReadOnlySessions,
+    /// The clock of the database jumps ahead for a moment.
+    DatabaseClock,
     /// Rows of the indexes are lost.
     LostRows,
     /// Runs move to a version that waits for a signal which has come already.
@@ -91,6 +93,7 @@ impl Drill {
         Drill::EditedSchedules,
         Drill::CrashLoop,
         Drill::ReadOnlySessions,
+        Drill::DatabaseClock,
         Drill::LostRows,
         Drill::MovedSignals,
     ];
@@ -142,6 +145,7 @@ impl Drill {
             Drill::EditedSchedules => fleet::edited_schedules(ground, bug).await,
             Drill::CrashLoop => fleet::crash_loop(ground, bug).await,
             Drill::ReadOnlySessions => database::read_only_sessions(ground, bug).await,
+            Drill::DatabaseClock => database::database_clock(ground, bug).await,
             Drill::LostRows => database::lost_rows(ground, bug).await,
             Drill::MovedSignals => nodes::moved_signals(ground, bug).await,
         }
