@@ -161,6 +161,8 @@ pub(crate) struct Caller {
     pub(crate) namespace: Arc<str>,
     /// What the caller may do.
     pub(crate) role: Role,
+    /// By what its credential is found again; nobody has one on an open server.
+    pub(crate) digest: Option<[u8; 32]>,
 }
 
 impl Caller {
@@ -191,19 +193,14 @@ pub(crate) async fn admit(
     if app.access == Access::Open {
         return admit_openly(headers);
     }
-    let Some(secret) = bearer(headers) else {
+    let Some(secret) = header(headers, header::AUTHORIZATION.as_str())?.and_then(bearer) else {
         let detail = "Send the header Authorization: Bearer SECRET. An admin makes secrets with \
             PUT /v1/credentials/{name}, the first one is made by `backstitch key create`.";
         return Err(Rejection::new(StatusCode::UNAUTHORIZED, "credential_missing", detail)
             .with_header(header::WWW_AUTHENTICATE, "Bearer realm=\"backstitch\""));
     };
     let Some(credential) = app.engine.credential(secret).await? else {
-        let detail = "No credential has this secret, or it was revoked.";
-        return Err(Rejection::new(StatusCode::UNAUTHORIZED, "credential_unknown", detail)
-            .with_header(
-                header::WWW_AUTHENTICATE,
-                "Bearer realm=\"backstitch\", error=\"invalid_token\"",
-            ));
+        return Err(unknown_credential());
     };
     if !allows(credential.role, right) {
         let detail = format!(
@@ -222,6 +219,7 @@ pub(crate) async fn admit(
         name: credential.name.into(),
         namespace: credential.namespace.into(),
         role: credential.role,
+        digest: Some(credential.digest),
     })
 }
 
@@ -236,17 +234,31 @@ fn admit_openly(headers: &HeaderMap) -> Result<Caller, Rejection> {
     if name.is_empty() || name.len() > MAX_NAME {
         return Err(bad_header(ACTOR, "1 to 200 bytes"));
     }
-    Ok(Caller { name: name.into(), namespace: namespace.into(), role: Role::Admin })
+    let (name, namespace) = (name.into(), namespace.into());
+    Ok(Caller { name, namespace, role: Role::Admin, digest: None })
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+/// The answer to a secret that is not, or no longer, that of a credential.
+pub(crate) fn unknown_credential() -> Rejection {
+    let detail = "No credential has this secret, or it was revoked.";
+    Rejection::new(StatusCode::UNAUTHORIZED, "credential_unknown", detail).with_header(
+        header::WWW_AUTHENTICATE,
+        "Bearer realm=\"backstitch\", error=\"invalid_token\"",
+    )
+}
+
+fn bearer(value: &str) -> Option<&str> {
     let (scheme, secret) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| secret.trim())
 }
 
+/// The value of a header. Two values are refused: it would not be clear which of them others saw.
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Rejection> {
-    let Some(value) = headers.get(name) else { return Ok(None) };
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(bad_header(name, "there once"));
+    }
     value.to_str().map(Some).map_err(|_| bad_header(name, "visible ASCII characters"))
 }
 
@@ -267,12 +279,16 @@ fn must_name_loopback(headers: &HeaderMap) -> Result<(), Rejection> {
 }
 
 fn is_loopback_name(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
+    let (name, rest) = match host.strip_prefix('[') {
+        Some(address) => address.split_once(']').unwrap_or_default(),
+        None => host.split_at(host.find(':').unwrap_or(host.len())),
     };
-    name.eq_ignore_ascii_case("localhost")
-        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    let port = rest.is_empty()
+        || rest
+            .strip_prefix(':')
+            .is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
+    port && (name.eq_ignore_ascii_case("localhost")
+        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()))
 }
 
 /// The role as the engine knows it.
@@ -325,6 +341,14 @@ mod tests {
         }
         for name in
             ["example.com", "localhost.example.com", "10.0.0.1:80", "[::2]", "", "127.0.0.1.nip.io"]
+                .into_iter()
+                .chain([
+                    "[::1]evil.com",
+                    "[::1",
+                    "localhost:80@evil.com",
+                    "localhost:x",
+                    "[localhost",
+                ])
         {
             assert!(!is_loopback_name(name), "{name}");
         }
@@ -332,15 +356,27 @@ mod tests {
 
     #[test]
     fn the_bearer_scheme_is_read_in_any_case() {
-        let read = |value: &str| {
+        assert_eq!(bearer("Bearer bsk_1"), Some("bsk_1"));
+        assert_eq!(bearer("bearer  bsk_1"), Some("bsk_1"));
+        assert_eq!(bearer("Basic bsk_1"), None);
+        assert_eq!(bearer("bsk_1"), None);
+    }
+
+    #[test]
+    fn a_header_that_says_who_asks_may_stand_there_once() {
+        for name in [header::AUTHORIZATION.as_str(), NAMESPACE, ACTOR] {
             let mut headers = HeaderMap::new();
-            headers.insert(header::AUTHORIZATION, value.parse().unwrap());
-            bearer(&headers).map(str::to_owned)
-        };
-        assert_eq!(read("Bearer bsk_1"), Some("bsk_1".to_owned()));
-        assert_eq!(read("bearer  bsk_1"), Some("bsk_1".to_owned()));
-        assert_eq!(read("Basic bsk_1"), None);
-        assert_eq!(read("bsk_1"), None);
+            let name = header::HeaderName::from_static(match name {
+                NAMESPACE => NAMESPACE,
+                ACTOR => ACTOR,
+                _ => "authorization",
+            });
+            headers.append(name.clone(), header::HeaderValue::from_static("one"));
+            assert_eq!(super::header(&headers, name.as_str()).unwrap(), Some("one"));
+            headers.append(name.clone(), header::HeaderValue::from_static("two"));
+            let refused = super::header(&headers, name.as_str()).unwrap_err();
+            assert_eq!(refused.parts().0, 400, "{name}");
+        }
     }
 
     #[test]

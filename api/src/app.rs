@@ -7,10 +7,12 @@ use axum::body::Bytes;
 use backstitch_engine::Engine;
 use backstitch_saga::RunId;
 use backstitch_saga::protocol::RunView;
-use tokio::sync::{Mutex, Semaphore, SemaphorePermit, watch};
+use tokio::sync::{Mutex, watch};
 
+use crate::access::{Caller, unknown_credential};
 use crate::front::{RequestIds, RouteTable};
 use crate::problem::Rejection;
+use crate::shares::{Share, Shares};
 
 /// Who may ask.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,13 +35,20 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// How long a client may take nothing of its answer.
     pub answer_timeout: Duration,
+    /// How long a new connection may take to its first whole request headers.
+    pub first_request_timeout: Duration,
     /// How long a connection may be idle, or busy sending its headers. Longer than clients keep idle connections,
     /// so that it is they who close first.
     pub idle_timeout: Duration,
-    /// How many connections may be open; further ones wait to be accepted.
+    /// How many connections may be open. A peer (an IP address) has at most as many as stay free; further ones are
+    /// closed.
     pub connections: usize,
-    /// How many requests may wait for something to happen; further ones are answered 503.
+    /// How many claims may wait for tasks, and how many requests for the end of a run. A namespace has at most as many
+    /// places of a kind as stay free; further requests are answered 503.
     pub waiting: usize,
+    /// How many bytes of large bodies may be on their way. A namespace has at most as many as stay free; further
+    /// requests are answered 503.
+    pub bodies: usize,
     /// How long requests under way may take once the server is closing, and then the engine to stop.
     pub drain: Duration,
 }
@@ -51,9 +60,11 @@ impl Default for Limits {
             report_body: 16 * 1024 * 1024,
             body_timeout: Duration::from_secs(30),
             answer_timeout: Duration::from_secs(30),
+            first_request_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(120),
             connections: 10_000,
             waiting: 5_000,
+            bodies: 512 * 1024 * 1024,
             drain: Duration::from_secs(10),
         }
     }
@@ -68,6 +79,15 @@ pub struct ServerConfig {
     pub limits: Limits,
 }
 
+/// What a request waits for. Claims have places of their own, so that nobody who watches runs keeps workers out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WaitFor {
+    /// Tasks, in a claim.
+    Tasks,
+    /// The end of a run.
+    RunEnd,
+}
+
 /// What every request shares.
 pub(crate) struct App {
     pub(crate) engine: Engine,
@@ -76,7 +96,9 @@ pub(crate) struct App {
     pub(crate) routes: RouteTable,
     pub(crate) openapi: Bytes,
     pub(crate) request_ids: RequestIds,
-    waiting: Semaphore,
+    claiming: Arc<Shares<Arc<str>>>,
+    watching: Arc<Shares<Arc<str>>>,
+    bodies: Arc<Shares<Arc<str>>>,
     closing: watch::Receiver<bool>,
     probed: Mutex<Option<(Instant, bool)>>,
 }
@@ -96,7 +118,9 @@ impl App {
             routes,
             openapi,
             request_ids: RequestIds::new(),
-            waiting: Semaphore::new(config.limits.waiting),
+            claiming: Shares::new(config.limits.waiting),
+            watching: Shares::new(config.limits.waiting),
+            bodies: Shares::new(config.limits.bodies),
             closing,
             probed: Mutex::new(None),
         }
@@ -105,20 +129,44 @@ impl App {
     /// A place among the requests that wait.
     ///
     /// # Errors
-    /// 503 when all places are taken.
-    pub(crate) fn place(&self) -> Result<SemaphorePermit<'_>, Rejection> {
-        self.waiting.try_acquire().map_err(|_| Rejection::busy())
+    /// 503 when the namespace has its share of places, or all are taken.
+    pub(crate) fn place(&self, caller: &Caller, to: WaitFor) -> Result<Share<Arc<str>>, Rejection> {
+        let places = match to {
+            WaitFor::Tasks => &self.claiming,
+            WaitFor::RunEnd => &self.watching,
+        };
+        places.take(&caller.namespace, 1).ok_or_else(Rejection::busy)
     }
 
     /// How many requests wait.
     pub(crate) fn waiting(&self) -> usize {
-        self.limits.waiting - self.waiting.available_permits()
+        self.claiming.taken() + self.watching.taken()
+    }
+
+    /// Room for a body of `size` bytes that is on its way.
+    ///
+    /// # Errors
+    /// 503 when the namespace has its share of the room, or all is taken.
+    pub(crate) fn room(
+        &self,
+        namespace: &Arc<str>,
+        size: usize,
+    ) -> Result<Share<Arc<str>>, Rejection> {
+        self.bodies.take(namespace, size).ok_or_else(Rejection::busy)
     }
 
     /// Ends when the server is closing.
     pub(crate) async fn closed(&self) {
         // An error says that the sender is gone: the server is closed.
         drop(self.closing.clone().wait_for(|closing| *closing).await);
+    }
+
+    /// Ends when the caller's credential is withdrawn, so that nothing waits on for it.
+    pub(crate) async fn withdrawn(&self, caller: &Caller) {
+        match caller.digest {
+            Some(digest) => self.engine.credential_withdrawn(digest).await,
+            None => std::future::pending().await,
+        }
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -128,17 +176,18 @@ impl App {
     /// One run, once it has ended, `wait` is over or the server is closing.
     ///
     /// # Errors
-    /// As [`Engine::wait`].
+    /// As [`Engine::wait`]; 401 when the caller's credential is withdrawn meanwhile.
     pub(crate) async fn wait_for(
         &self,
-        namespace: &str,
+        caller: &Caller,
         id: RunId,
         wait: Duration,
     ) -> Result<RunView, Rejection> {
         tokio::select! {
             biased;
-            view = self.engine.wait(namespace, id, wait) => Ok(view?),
-            () = self.closed() => Ok(self.engine.run(namespace, id, None).await?),
+            view = self.engine.wait(&caller.namespace, id, wait) => Ok(view?),
+            () = self.withdrawn(caller) => Err(unknown_credential()),
+            () = self.closed() => Ok(self.engine.run(&caller.namespace, id, None).await?),
         }
     }
 

@@ -16,9 +16,13 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 use serde_path_to_error::Segment;
 
+use crate::access::Caller;
 use crate::app::App;
 use crate::check::{Check, Findings};
 use crate::problem::{Answer, Rejection};
+
+/// Bodies up to this size are not counted among those on their way: connections bound how many there are.
+const SMALL: usize = 16 * 1024;
 
 /// A request's JSON body, read and checked.
 pub(crate) struct Body<T>(pub(crate) T);
@@ -85,9 +89,16 @@ async fn read(request: Request, limit: usize, app: &App) -> Result<Bytes, Reject
 /// The whole body, whatever it is.
 ///
 /// # Errors
-/// 408 when it comes too slowly, 413 when it is too large.
+/// 408 when it comes too slowly, 413 when it is too large, 503 when too many large ones are on their way.
 pub(crate) async fn bytes(request: Request, limit: usize, app: &App) -> Result<Bytes, Rejection> {
-    match tokio::time::timeout(app.limits.body_timeout, collect(request, limit)).await {
+    let announced = announced(request.headers());
+    let _room = match request.extensions().get::<Caller>() {
+        Some(caller) if announced.is_none_or(|size| size > SMALL) => {
+            Some(app.room(&caller.namespace, announced.unwrap_or(limit).min(limit))?)
+        }
+        _ => None,
+    };
+    match tokio::time::timeout(app.limits.body_timeout, collect(request, announced, limit)).await {
         Ok(bytes) => bytes,
         Err(_) => {
             let detail = format!(
@@ -98,6 +109,11 @@ pub(crate) async fn bytes(request: Request, limit: usize, app: &App) -> Result<B
                 .with_header(header::CONNECTION, "close"))
         }
     }
+}
+
+/// How many bytes the client says that the body has.
+fn announced(headers: &HeaderMap) -> Option<usize> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// JSON must say that it is JSON. This also keeps web pages of other origins out of an open server: a browser does
@@ -116,15 +132,15 @@ fn must_be_json(headers: &HeaderMap) -> Result<(), Rejection> {
 }
 
 /// The whole body. One that came in one piece is not copied.
-async fn collect(request: Request, limit: usize) -> Result<Bytes, Rejection> {
+async fn collect(
+    request: Request,
+    announced: Option<usize>,
+    limit: usize,
+) -> Result<Bytes, Rejection> {
     let too_large = || {
         let detail = format!("The body may have {limit} bytes.");
         Rejection::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
     };
-    let announced = request
-        .headers()
-        .get(header::CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limit) {
         return Err(too_large());
     }
@@ -361,7 +377,10 @@ mod tests {
             }
         }
 
-        let whole = |limit| collect(request(None, axum::body::Body::new(Pieces(b"abcde"))), limit);
+        let whole = |limit| {
+            let body = axum::body::Body::new(Pieces(b"abcde"));
+            collect(request(None, body), None, limit)
+        };
         assert_eq!(whole(5).await.unwrap(), "abcde");
         assert_eq!(whole(4).await.unwrap_err().parts().0, 413);
     }

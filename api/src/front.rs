@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tracing::Instrument;
@@ -23,6 +23,18 @@ use crate::problem::{LogLine, Rejection};
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The header by which an open server says that it is one.
 const MODE: HeaderName = HeaderName::from_static("backstitch-mode");
+
+/// What browsers and caches are told with every answer: keep it nowhere, take it for nothing else, show it in no frame.
+const GUARDS: [(HeaderName, HeaderValue); 3] = [
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(
+            "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'",
+        ),
+    ),
+];
 
 /// The routes of the server: what each needs, and what it has done.
 #[derive(Debug, Default)]
@@ -114,7 +126,11 @@ pub(crate) async fn front(
         let status = response.status().as_u16();
         tracing::debug!(id = ?id, %method, path, status, ?took, "answered");
     }
-    response.headers_mut().insert(REQUEST_ID, id);
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, id);
+    for (name, value) in GUARDS {
+        headers.insert(name, value);
+    }
     if app.access == Access::Open {
         response.headers_mut().insert(MODE, HeaderValue::from_static("open"));
     }

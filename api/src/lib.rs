@@ -28,6 +28,7 @@ mod problem;
 mod query;
 mod routes;
 mod server;
+mod shares;
 mod stream;
 
 pub use app::{Access, Limits, ServerConfig};

@@ -1,21 +1,26 @@
 //! Connections: accepts them, serves HTTP/1.1 on them, and drains them when the server is to stop.
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use axum::Router;
 use backstitch_engine::Engine;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::app::{Access, App, ServerConfig};
+use crate::app::{Access, App, Limits, ServerConfig};
+use crate::shares::Shares;
 use crate::stream::Stream;
 use crate::{openapi, routes};
 
@@ -77,9 +82,8 @@ pub(crate) fn may_listen(access: Access, address: SocketAddr) -> anyhow::Result<
 /// Accepts for ever.
 async fn accept(listener: &TcpListener, router: &Router, connections: &mut Connections) {
     loop {
-        let place = connections.place().await;
         match listener.accept().await {
-            Ok((stream, _)) => connections.serve(stream, router.clone(), place),
+            Ok((stream, peer)) => connections.serve(stream, peer.ip(), router.clone()),
             Err(error) => {
                 // Mostly: no file handles left. Connections that end make room.
                 tracing::warn!(%error, "a connection was not accepted");
@@ -91,10 +95,10 @@ async fn accept(listener: &TcpListener, router: &Router, connections: &mut Conne
 
 struct Connections {
     tasks: JoinSet<()>,
-    places: Arc<Semaphore>,
+    places: Arc<Shares<IpAddr>>,
     closing: watch::Receiver<bool>,
     builder: http1::Builder,
-    answer_timeout: Duration,
+    limits: Limits,
 }
 
 impl Connections {
@@ -103,36 +107,49 @@ impl Connections {
         builder.timer(TokioTimer::new()).header_read_timeout(config.limits.idle_timeout);
         Connections {
             tasks: JoinSet::new(),
-            places: Arc::new(Semaphore::new(config.limits.connections)),
+            places: Shares::new(config.limits.connections),
             closing,
             builder,
-            answer_timeout: config.limits.answer_timeout,
+            limits: config.limits.clone(),
         }
     }
 
-    /// A place for one more connection. `None` never comes: the semaphore is not closed.
-    async fn place(&self) -> Option<OwnedSemaphorePermit> {
-        self.places.clone().acquire_owned().await.ok()
-    }
-
-    fn serve(&mut self, stream: TcpStream, router: Router, place: Option<OwnedSemaphorePermit>) {
+    /// Serves a connection, unless its peer has its share of them already: then it is closed.
+    fn serve(&mut self, stream: TcpStream, peer: IpAddr, router: Router) {
         while self.tasks.try_join_next().is_some() {}
+        let Some(place) = self.places.take(&peer, 1) else {
+            tracing::debug!(%peer, "a connection was closed: its peer has too many");
+            return;
+        };
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection ended before it began");
             return;
         }
-        let service = TowerToHyperService::new(router);
-        let stream = TokioIo::new(Stream::new(stream, self.answer_timeout));
+        let (begun, first_request) =
+            (Arc::new(AtomicBool::new(false)), self.limits.first_request_timeout);
+        let (router, noted) = (TowerToHyperService::new(router), Arc::clone(&begun));
+        let service = service_fn(move |request: Request<Incoming>| {
+            noted.store(true, Ordering::Relaxed);
+            router.call(request)
+        });
+        let stream = TokioIo::new(Stream::new(stream, self.limits.answer_timeout));
         let connection = self.builder.serve_connection(stream, service);
         let mut closing = self.closing.clone();
         self.tasks.spawn(async move {
             let mut connection = std::pin::pin!(connection);
+            let silent = async {
+                tokio::time::sleep(first_request).await;
+                if begun.load(Ordering::Relaxed) {
+                    std::future::pending::<()>().await;
+                }
+            };
             let closed = async {
                 // An error says that the sender is gone: the server is closed.
                 drop(closing.wait_for(|closing| *closing).await);
             };
             let served = tokio::select! {
                 served = connection.as_mut() => served,
+                () = silent => Ok(()),
                 () = closed => {
                     connection.as_mut().graceful_shutdown();
                     connection.await

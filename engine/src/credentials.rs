@@ -7,54 +7,99 @@ use std::time::{Duration, Instant};
 use backstitch_saga::Violation;
 use sha2::{Digest, Sha256};
 use sqlx::postgres::PgPool;
+use tokio::sync::watch;
 
 use crate::crash::commit;
 use crate::definitions::hex;
 use crate::store::credentials as table;
 use crate::{Credential, Error, Role};
 
-/// For how long a credential is answered from memory, and so may outlive its withdrawal at another node.
+/// For how long a credential is answered from memory. A node that does not hear of a withdrawal at another node lets
+/// it pass for as long.
 const REMEMBER: Duration = Duration::from_secs(5);
 /// How many are remembered.
 const MOST: usize = 10_000;
 
+/// Digest of a secret, under which its credential is stored.
+pub(crate) fn digest_of(secret: &str) -> [u8; 32] {
+    Sha256::digest(secret).into()
+}
+
+/// The channel on which nodes hear that a credential was withdrawn.
+pub(crate) const CHANNEL: &str = "backstitch_credentials";
+
 /// Credentials seen lately, by the digest of their secret. Never the secret.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Cache {
-    known: Mutex<HashMap<[u8; 32], (Instant, Credential)>>,
+    known: Mutex<Known>,
+    /// Counts withdrawals, here and at other nodes.
+    withdrawals: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    by_digest: HashMap<[u8; 32], (Instant, Credential)>,
+    /// Grows with each withdrawal: what was read before is not remembered after it.
+    generation: u64,
+}
+
+impl Default for Cache {
+    fn default() -> Cache {
+        Cache { known: Mutex::default(), withdrawals: watch::Sender::new(0) }
+    }
 }
 
 impl Cache {
-    fn lock(&self) -> MutexGuard<'_, HashMap<[u8; 32], (Instant, Credential)>> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Finds the credential with this secret.
+    /// Changes when a credential may have been withdrawn.
+    pub(crate) fn withdrawals(&self) -> watch::Receiver<u64> {
+        self.withdrawals.subscribe()
+    }
+
+    /// Forgets all credentials, and has requests that wait look up theirs again. To be called after a withdrawal, and
+    /// when one may have gone unheard.
+    pub(crate) fn forget(&self) {
+        let mut known = self.lock();
+        known.by_digest.clear();
+        known.generation += 1;
+        drop(known);
+        self.withdrawals.send_modify(|count| *count += 1);
+    }
+
+    /// Finds the credential whose secret has this digest.
     pub(crate) async fn find(
         &self,
         pool: &PgPool,
-        secret: &str,
+        digest: [u8; 32],
     ) -> Result<Option<Credential>, Error> {
-        let digest: [u8; 32] = Sha256::digest(secret).into();
-        if let Some((since, found)) = self.lock().get(&digest)
-            && since.elapsed() < REMEMBER
-        {
-            return Ok(Some(found.clone()));
-        }
+        let generation = {
+            let known = self.lock();
+            if let Some((since, found)) = known.by_digest.get(&digest)
+                && since.elapsed() < REMEMBER
+            {
+                return Ok(Some(found.clone()));
+            }
+            known.generation
+        };
         let mut connection = pool.acquire().await?;
         let Some((namespace, name, role)) = table::find(&mut connection, &digest).await? else {
-            self.lock().remove(&digest);
+            self.lock().by_digest.remove(&digest);
             return Ok(None);
         };
         let role = Role::from_word(&role).ok_or_else(|| {
             Error::Store(format!("table credentials, name {name}: '{role}' is no role"))
         })?;
-        let found = Credential { name, role, namespace };
+        let found = Credential { name, role, namespace, digest };
         let mut known = self.lock();
-        if known.len() >= MOST {
-            known.clear();
+        if known.generation == generation {
+            if known.by_digest.len() >= MOST {
+                known.by_digest.clear();
+            }
+            known.by_digest.insert(digest, (Instant::now(), found.clone()));
         }
-        known.insert(digest, (Instant::now(), found.clone()));
         Ok(Some(found))
     }
 
@@ -76,7 +121,7 @@ impl Cache {
             }
         }
         let secret = format!("bsk_{}", hex(&rand::random::<[u8; 32]>()));
-        let digest: [u8; 32] = Sha256::digest(&secret).into();
+        let digest = digest_of(&secret);
         let mut connection = pool.acquire().await?;
         if commit!(
             "credentials_create",
@@ -92,19 +137,24 @@ impl Cache {
         })
     }
 
-    /// Withdraws a credential.
+    /// Withdraws a credential, at once on every node that hears of it.
     pub(crate) async fn revoke(
         &self,
         pool: &PgPool,
         namespace: &str,
         name: &str,
     ) -> Result<(), Error> {
-        self.lock().retain(|_, (_, one)| one.name != name || one.namespace != namespace);
         let mut connection = pool.acquire().await?;
-        if !name.contains('\0')
-            && commit!("credentials_revoke", table::revoke(&mut connection, namespace, name).await)?
-        {
-            return Ok(());
+        if !name.contains('\0') {
+            let revoked = commit!(
+                "credentials_revoke",
+                table::revoke(&mut connection, namespace, name, CHANNEL).await
+            );
+            // Also when the answer was lost: it may be withdrawn.
+            self.forget();
+            if revoked? {
+                return Ok(());
+            }
         }
         Err(Error::NotFound {
             code: "unknown_credential",

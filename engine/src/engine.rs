@@ -396,15 +396,15 @@ impl Engine {
         name: &str,
         role: Role,
     ) -> Result<String, Error> {
-        self.node().credentials.create(self.pool(), namespace, name, role).await
+        self.node().credentials.create(self.gate(), namespace, name, role).await
     }
 
-    /// Withdraws a credential.
+    /// Withdraws a credential. This node and all that hear NOTIFY know it at once, others within seconds.
     ///
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn revoke_credential(&self, namespace: &str, name: &str) -> Result<(), Error> {
-        self.node().credentials.revoke(self.pool(), namespace, name).await
+        self.node().credentials.revoke(self.gate(), namespace, name).await
     }
 
     /// Finds the credential with this secret; `None` when there is none or it was revoked. Cached for a few seconds.
@@ -412,6 +412,23 @@ impl Engine {
     /// # Errors
     /// [`Error::Store`].
     pub async fn credential(&self, secret: &str) -> Result<Option<Credential>, Error> {
-        self.node().credentials.find(self.pool(), secret).await
+        self.node().credentials.find(self.gate(), credentials::digest_of(secret)).await
+    }
+
+    /// Ends when the credential whose secret has this digest is withdrawn.
+    pub async fn credential_withdrawn(&self, digest: [u8; 32]) {
+        let cache = &self.node().credentials;
+        let mut withdrawals = cache.withdrawals();
+        // An error says that the node is gone: nothing is withdrawn any more.
+        while withdrawals.changed().await.is_ok() {
+            if matches!(cache.find(self.gate(), digest).await, Ok(None)) {
+                return;
+            }
+        }
+        std::future::pending::<()>().await;
+    }
+
+    fn gate(&self) -> &PgPool {
+        &self.node().database.gate
     }
 }

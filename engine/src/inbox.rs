@@ -21,7 +21,7 @@ use crate::cursor::Cursor;
 use crate::node::Node;
 use crate::store::session;
 use crate::store::starts::{self as table, Asked};
-use crate::{Engine, Error, StartedRun, start};
+use crate::{Engine, Error, StartedRun, credentials, start};
 
 /// How many requests are taken at once.
 const REQUESTS: i64 = 500;
@@ -29,6 +29,8 @@ const REQUESTS: i64 = 500;
 const RESERVE_FOR: Duration = Duration::from_secs(10);
 /// How often a request is tried whose node died over it, before it is refused.
 const TRIES: i32 = 3;
+/// After this long a connection on which NOTIFY was heard is made anew.
+const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 /// When the database was too busy to start a run, it is tried again after this long.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -211,16 +213,26 @@ pub(crate) async fn forget(node: &Node) -> Result<usize, Error> {
     Ok(usize::try_from(count).unwrap_or_default())
 }
 
-/// Hears what applications ring for. Ends when the connection breaks, or may be one that nobody rings on any more.
+/// Hears what applications ring for, and which credentials are withdrawn. Ends when the connection breaks, or may be one
+/// that nobody rings on any more.
 async fn listen(node: &Node) -> Result<(), Error> {
     let suspicion = session::suspicion();
-    let mut listener = node.database.listen("backstitch").await?;
+    let channels = ["backstitch", credentials::CHANNEL];
+    let mut listener = node.database.listen(&channels).await?;
+    // What was withdrawn while nobody listened was not heard.
+    node.credentials.forget();
     loop {
-        tokio::select! {
-            heard = listener.recv() => heard?,
+        let heard = tokio::select! {
+            heard = listener.try_recv() => heard?,
             () = session::suspected_since(suspicion) => return Ok(()),
         };
-        node.asked.notify_one();
+        // Nothing: the connection broke, and something may have gone unheard.
+        let Some(heard) = heard else { return Ok(()) };
+        if heard.channel() == credentials::CHANNEL {
+            node.credentials.forget();
+        } else {
+            node.asked.notify_one();
+        }
     }
 }
 
@@ -230,7 +242,8 @@ pub(crate) async fn keep_listening(node: Arc<Node>) {
         if let Err(error) = listen(&node).await {
             tracing::warn!(%error, "NOTIFY is not heard; what waits is found by looking for it");
         }
-        tokio::time::sleep(Duration::from_secs(5)).await;
+        node.credentials.forget();
+        tokio::time::sleep(LISTEN_AGAIN).await;
     }
 }
 

@@ -126,6 +126,8 @@ pub struct Credential {
     pub role: Role,
     /// Where.
     pub namespace: String,
+    /// SHA-256 of its secret, by which it is found again.
+    pub digest: [u8; 32],
 }
 
 /// What `doctor` found.

@@ -44,7 +44,8 @@ pub(crate) async fn create(
 
 /// Revoke a credential
 ///
-/// Other nodes may let it pass for a few seconds more.
+/// It is refused at once, also at other nodes; requests of it that wait are answered 401. A node that does not hear of
+/// it lets it pass for five seconds more.
 #[utoipa::path(
     delete, path = "/v1/credentials/{name}", tag = "server", operation_id = "revoke_credential",
     params(("name" = String, Path, description = "Its name", example = "worker-1")),

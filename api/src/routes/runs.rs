@@ -12,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::each::{answer, common_status, merge, sort_out};
 use crate::access::Caller;
-use crate::app::Shared;
+use crate::app::{Shared, WaitFor};
 use crate::body::{Body, ReportBody, json, located};
 use crate::examples;
 use crate::idempotency::{Reserve, Unsettled};
@@ -73,7 +73,10 @@ pub(crate) async fn start(
     Body(start): Body<StartRun>,
 ) -> Answer {
     // The place is taken first: a start that is answered 503 must not have happened.
-    let place = query.wait.map(|wait| app.place().map(|place| (wait, place))).transpose()?;
+    let place = match query.wait {
+        Some(wait) => Some((wait, app.place(&caller, WaitFor::RunEnd)?)),
+        None => None,
+    };
     let started = match reservation {
         Some(reserved) => {
             app.engine.start_run_as(&caller.namespace, reserved.run_id(0), start).await?
@@ -86,7 +89,7 @@ pub(crate) async fn start(
         let answer = RunStarted { id: started.id, created: started.created };
         return located(json(status, &answer), &location);
     };
-    let view = app.wait_for(&caller.namespace, started.id, wait.duration()).await?;
+    let view = app.wait_for(&caller, started.id, wait.duration()).await?;
     located(json(waited(&view), &view), &location)
 }
 
@@ -287,8 +290,8 @@ pub(crate) async fn show(
 ) -> Answer {
     match query.wait {
         Some(wait) => {
-            let _place = app.place()?;
-            let view = app.wait_for(&caller.namespace, id, wait.duration()).await?;
+            let _place = app.place(&caller, WaitFor::RunEnd)?;
+            let view = app.wait_for(&caller, id, wait.duration()).await?;
             json(waited(&view), &view)
         }
         None => json(StatusCode::OK, &app.engine.run(&caller.namespace, id, query.as_of).await?),

@@ -8,8 +8,8 @@ use backstitch_saga::protocol::{
 
 use super::each::{answer, common_status, merge, sort_out};
 
-use crate::access::Caller;
-use crate::app::Shared;
+use crate::access::{Caller, unknown_credential};
+use crate::app::{Shared, WaitFor};
 use crate::body::{Body, ReportBody, json};
 use crate::examples;
 use crate::problem::Answer;
@@ -30,11 +30,12 @@ pub(crate) async fn claim(
     _: QueryOf<NoQuery>,
     Body(claim): Body<ClaimTasks>,
 ) -> Answer {
-    let _place = app.place()?;
+    let _place = app.place(&caller, WaitFor::Tasks)?;
     let claimed = tokio::select! {
         // Tasks that are there are handed over even when the server is closing.
         biased;
         claimed = app.engine.claim(&caller.namespace, claim) => claimed?,
+        () = app.withdrawn(&caller) => return Err(unknown_credential()),
         () = app.closed() => ClaimedTasks::default(),
     };
     json(StatusCode::OK, &claimed)

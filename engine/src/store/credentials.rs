@@ -26,22 +26,25 @@ pub(crate) async fn create(
     Ok(done.rows_affected() == 1)
 }
 
-/// Withdraws a credential. Answers whether there was one.
+/// Withdraws a credential and says so on `channel`. Answers whether there was one.
 pub(crate) async fn revoke(
     connection: &mut PgConnection,
     namespace: &str,
     name: &str,
+    channel: &str,
 ) -> Result<bool, sqlx::Error> {
-    let done = sqlx::query(
+    let told = sqlx::query(
         "-- credentials_revoke\n\
-         update credentials set revoked_at = clock_timestamp() \
-         where namespace = $1 and name = $2 and revoked_at is null",
+         with done as (update credentials set revoked_at = clock_timestamp() \
+         where namespace = $1 and name = $2 and revoked_at is null returning 1) \
+         select pg_notify($3, '') from done",
     )
     .bind(namespace)
     .bind(name)
-    .execute(connection)
+    .bind(channel)
+    .fetch_all(connection)
     .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(!told.is_empty())
 }
 
 /// Namespace, name and role of the valid credential with this digest.

@@ -60,6 +60,8 @@ pub(crate) struct Database {
     pub(crate) readers: PgPool,
     /// For the node's own chores, which must not wait for callers.
     pub(crate) keepers: PgPool,
+    /// For who asks: nobody else's queries are waited for.
+    pub(crate) gate: PgPool,
     /// For what is heard by NOTIFY.
     ears: PgPool,
     /// Where committers may write without asking.
@@ -145,11 +147,14 @@ impl Database {
         );
         let reading = Settings::new(&options, &[("statement_timeout", "60s")]);
         let writer = options.clone().statement_cache_capacity(256);
+        // Who asks is found out however busy all others are.
+        let looking = Settings::new(&options, &[("statement_timeout", "5s")]);
+        let gate = pool(2, looking).connect_lazy_with(options.clone());
         let ears = pool(1, reading.clone()).connect_lazy_with(options.clone());
         let readers = pool(readers, reading).connect_lazy_with(options);
         let keepers = pool(3, settings.clone()).connect_lazy_with(writer.clone());
         let weeks = partitions::Weeks::default();
-        Ok(Database { writer, settings, readers, keepers, ears, weeks })
+        Ok(Database { writer, settings, readers, keepers, gate, ears, weeks })
     }
 
     /// Refuses a pooler that gives each transaction another session.
@@ -157,10 +162,10 @@ impl Database {
         session::refuse_pooler(&self.writer, &self.settings).await
     }
 
-    /// Hears what is rung for on `channel`, over a connection of its own.
-    pub(crate) async fn listen(&self, channel: &str) -> Result<PgListener, sqlx::Error> {
+    /// Hears what is rung for on `channels`, over a connection of its own.
+    pub(crate) async fn listen(&self, channels: &[&str]) -> Result<PgListener, sqlx::Error> {
         let mut listener = PgListener::connect_with(&self.ears).await?;
-        listener.listen(channel).await?;
+        listener.listen_all(channels.iter().copied()).await?;
         Ok(listener)
     }
 

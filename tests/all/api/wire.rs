@@ -247,7 +247,7 @@ async fn who_takes_too_long_is_told_so_and_holds_up_nobody() {
 #[tokio::test]
 async fn who_takes_an_answer_slowly_gets_it_and_who_takes_nothing_gives_way() {
     let limits =
-        Limits { answer_timeout: Duration::from_millis(400), connections: 4, ..Limits::default() };
+        Limits { answer_timeout: Duration::from_millis(400), connections: 8, ..Limits::default() };
     let server = Server::start_within(Access::Open, limits).await;
     let address: SocketAddr = server.url().trim_start_matches("http://").parse().unwrap();
     let mut slow = TcpStream::connect(address).await.unwrap();
@@ -264,9 +264,77 @@ async fn who_takes_an_answer_slowly_gets_it_and_who_takes_nothing_gives_way() {
     for _ in 0..3 {
         others.push(unread(address, "/openapi.json").await);
     }
-    let answer = timeout(PATIENCE, server.get("/v1/runs")).await.expect("there is a place again");
-    assert_eq!(answer.status, 200);
+    let begun = Instant::now();
+    while !answers(address).await {
+        assert!(begun.elapsed() < PATIENCE, "there is no place again");
+    }
     drop((slow, others));
+    server.stopped().await;
+}
+
+/// Whether a new connection is served; one too many is closed.
+async fn answers(address: SocketAddr) -> bool {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let mut answer = Vec::new();
+    let asked = head("GET", "/livez", "Connection: close\r\n");
+    // One that is closed may say so at any of these.
+    stream.write_all(asked.as_bytes()).await.is_ok()
+        && timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("an end").is_ok()
+        && answer.starts_with(b"HTTP/1.1 200 ")
+}
+
+#[tokio::test]
+async fn a_peer_has_at_most_as_many_connections_as_stay_free() {
+    let limits = Limits {
+        connections: 8,
+        first_request_timeout: Duration::from_millis(500),
+        ..Limits::default()
+    };
+    let server = Server::start_within(Access::Open, limits).await;
+    let address: SocketAddr = server.url().trim_start_matches("http://").parse().unwrap();
+    let mut idle = Vec::new();
+    for _ in 0..4 {
+        idle.push(TcpStream::connect(address).await.unwrap());
+    }
+    // Accepted in order: the fifth of this peer is one too many.
+    assert!(!answers(address).await, "half of the connections are kept for others");
+    // Those that ask for nothing are closed, long before connections that once asked for something.
+    for stream in &mut idle {
+        let mut answer = String::new();
+        timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("it is closed").unwrap();
+        assert_eq!(answer, "");
+    }
+    assert!(answers(address).await);
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn large_bodies_on_their_way_leave_room_for_other_namespaces() {
+    let limits = Limits { bodies: 2_000_000, ..Limits::default() };
+    let server = Server::start_within(Access::Open, limits).await;
+    let address: SocketAddr = server.url().trim_start_matches("http://").parse().unwrap();
+    let begin = |namespace: &str| {
+        let whole = head("POST", "/v1/runs", "Content-Length: 900000\r\n");
+        format!("{}{{", whole.replace(NS, namespace))
+    };
+    let mut first = TcpStream::connect(address).await.unwrap();
+    first.write_all(begin("a").as_bytes()).await.unwrap();
+    let refused = async |namespace: &str| {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(begin(namespace).as_bytes()).await.unwrap();
+        let mut start = [0; 12];
+        // What is taken waits for the rest of the body.
+        let heard = timeout(Duration::from_millis(500), stream.read_exact(&mut start)).await;
+        (heard.is_ok().then(|| String::from_utf8_lossy(&start).into_owned()), stream)
+    };
+    let begun = Instant::now();
+    while refused("a").await.0.is_none() {
+        assert!(begun.elapsed() < PATIENCE, "a second large body of one namespace is taken");
+    }
+    let (heard, _other) = refused("b").await;
+    assert_eq!(heard, None, "that of another namespace is taken");
+    let small = server.post("/v1/runs", r#"{"workflow":"none"}"#).await;
+    assert_eq!(small.problem(404), "unknown_workflow", "small ones need no room");
     server.stopped().await;
 }
 

@@ -1,0 +1,114 @@
+//! Shares of something bounded, such as connections or places to wait: a holder may have as much as stays free for all
+//! others, so that nobody can take everything and a newcomer always finds room.
+//!
+//! One holder alone gets half of the whole, two get a third each, and so on. It decides at once and never waits.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A bounded whole that is given out in shares.
+#[derive(Debug)]
+pub(crate) struct Shares<K: Eq + Hash> {
+    total: usize,
+    held: Mutex<Held<K>>,
+}
+
+#[derive(Debug)]
+struct Held<K> {
+    sum: usize,
+    by_holder: HashMap<K, usize>,
+}
+
+/// A share, given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Share<K: Eq + Hash> {
+    shares: Arc<Shares<K>>,
+    holder: K,
+    size: usize,
+}
+
+impl<K: Eq + Hash + Clone> Shares<K> {
+    /// A whole of `total`, all of it free.
+    pub(crate) fn new(total: usize) -> Arc<Shares<K>> {
+        Arc::new(Shares { total, held: Mutex::new(Held { sum: 0, by_holder: HashMap::new() }) })
+    }
+
+    /// A share of `size` for `holder`; `None` when the holder would have more than stays free. The first share of a
+    /// holder is given whenever it fits.
+    pub(crate) fn take(self: &Arc<Self>, holder: &K, size: usize) -> Option<Share<K>> {
+        let mut held = self.lock();
+        let free = self.total.checked_sub(held.sum)?.checked_sub(size)?;
+        let has = held.by_holder.get(holder).copied().unwrap_or(0);
+        if has > 0 && has + size > free {
+            return None;
+        }
+        held.sum += size;
+        *held.by_holder.entry(holder.clone()).or_insert(0) += size;
+        drop(held);
+        Some(Share { shares: Arc::clone(self), holder: holder.clone(), size })
+    }
+}
+
+impl<K: Eq + Hash> Shares<K> {
+    /// What is given out.
+    pub(crate) fn taken(&self) -> usize {
+        self.lock().sum
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held<K>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: Eq + Hash> Drop for Share<K> {
+    fn drop(&mut self) {
+        let mut held = self.shares.lock();
+        held.sum -= self.size;
+        let holder = &self.holder;
+        if let Some(has) = held.by_holder.get_mut(holder) {
+            *has -= self.size;
+            if *has == 0 {
+                held.by_holder.remove(holder);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_holder_gets_half_and_a_newcomer_always_finds_room() {
+        let shares = Shares::new(100);
+        let take_all = |holder: &'static str| -> Vec<Share<&'static str>> {
+            std::iter::from_fn(|| shares.take(&holder, 1)).collect()
+        };
+        let first = take_all("first");
+        assert_eq!(first.len(), 50);
+        let second = take_all("second");
+        assert_eq!(second.len(), 25);
+        let third = take_all("third");
+        assert_eq!(third.len(), 12);
+        drop(first);
+        assert_eq!(take_all("second").len() + second.len(), 44);
+    }
+
+    #[test]
+    fn everything_is_free_again_when_shares_are_dropped() {
+        let shares = Shares::new(10);
+        let taken: Vec<_> = (0..5).filter_map(|holder| shares.take(&holder, 2)).collect();
+        assert_eq!((taken.len(), shares.taken()), (5, 10));
+        assert!(shares.take(&9, 1).is_none(), "nothing is free");
+        drop(taken);
+        assert_eq!((shares.taken(), shares.lock().by_holder.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_share_larger_than_the_whole_is_never_given() {
+        let shares = Shares::new(10);
+        assert!(shares.take(&1, 11).is_none());
+        assert!(shares.take(&1, 10).is_some());
+    }
+}
