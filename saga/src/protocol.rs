@@ -47,9 +47,9 @@ pub use runs::{
     StartRuns,
 };
 pub use schedules::{
-    BackfillPlan, BackfillSchedule, NextStart, NextStarts, Overlap, RunningBackfill,
-    ScheduleCounts, ScheduleLine, ScheduleSpec, ScheduleStart, ScheduleView, StartOrigin,
-    StartOutcome, TriggerSchedule, Triggered, WaitingStart,
+    BackfillPlan, BackfillSchedule, Interval, IntervalUnit, NextStart, NextStarts, Overlap,
+    RunningBackfill, ScheduleCounts, ScheduleLine, ScheduleSpec, ScheduleStart, ScheduleView,
+    StartOrigin, StartOutcome, TriggerSchedule, Triggered, WaitingStart,
 };
 pub use sequence::{
     FactOn, FactView, FactWaiter, KeyPlace, OnConflict, Requirement, Sequence, StartSequence,

@@ -9,7 +9,7 @@ use backstitch_saga::{By, RunId, Time, Timestamp, Violation};
 use super::check;
 use super::fire::{calendar, drive, find, write};
 use super::instants::Calendar;
-use super::plan::State;
+use super::plan::{Plan, State, Told};
 use super::reads::{found, unknown, view};
 use crate::acts::must_have_reason;
 use crate::crash::commit;
@@ -50,9 +50,8 @@ impl Engine {
                 if same(&row.spec, &spec) {
                     return Ok((view(&row, now)?, false));
                 }
-                row.state.respecify(&row.spec, &spec, now);
-                row.spec = spec.clone();
-                if write(node, &row, Some(now), &[], Some(&put)).await?.is_some() {
+                let told = respecify(&mut row, &spec, now);
+                if write(node, &row, Some(now), &told, Some(&put)).await?.is_some() {
                     return Ok((view(&row, now)?, false));
                 }
                 continue;
@@ -75,20 +74,36 @@ impl Engine {
         Err(Error::Busy)
     }
 
-    /// Deletes a schedule. Its runs go on; what waits is not started.
+    /// Deletes a schedule. Its runs go on; what waits is not started. A start that was decided is made first, so that its
+    /// run is in the history.
     ///
     /// # Errors
-    /// [`Error::NotFound`].
+    /// [`Error::NotFound`]; [`Error::Busy`] when a start that was decided cannot be made now.
     pub async fn delete_schedule(&self, namespace: &str, name: &str, by: &By) -> Result<(), Error> {
         if name.contains('\0') {
             return Err(unknown(name));
         }
-        let act = act((namespace, name), "delete", by, self.node().clock.now());
-        let mut connection = self.node().database.readers.acquire().await?;
-        if commit!("schedules_delete", table::delete(&mut connection, &act).await)? {
-            return Ok(());
+        let node = self.node();
+        for _ in 0..TRIES {
+            let now = node.clock.now();
+            let act = act((namespace, name), "delete", by, now);
+            let (revision, told) = match find(node, namespace, name).await {
+                Ok(None) => return Err(unknown(name)),
+                Ok(Some(row)) if row.state.going().next().is_some() && calendar(&row).is_ok() => {
+                    drive(node, row).await?;
+                    continue;
+                }
+                Ok(Some(mut row)) => (Some(row.revision), row.state.delete(now)),
+                // A row that cannot be read can be deleted.
+                Err(_) => (None, Vec::new()),
+            };
+            let mut connection = node.database.readers.acquire().await?;
+            let deleted = table::delete(&mut connection, revision, &told, &act);
+            if commit!("schedules_delete", deleted.await)? {
+                return Ok(());
+            }
         }
-        Err(unknown(name))
+        Err(Error::Busy)
     }
 
     /// Stops a schedule's clock.
@@ -103,8 +118,12 @@ impl Engine {
     ) -> Result<ScheduleView, Error> {
         must_have_reason(by)?;
         let row = change(self.node(), namespace, name, "pause", by, |row, now| {
-            row.state.pause(by, now);
-            Ok(true)
+            let calendar = calendar(row).ok();
+            let mut state = row.state.clone();
+            let plan = calendar.as_ref().map(|calendar| Plan::of(row, calendar));
+            let told = state.pause(plan.as_ref(), by, now);
+            row.state = state;
+            Ok(Some(told))
         });
         view(&row.await?, self.node().clock.now())
     }
@@ -121,8 +140,7 @@ impl Engine {
     ) -> Result<ScheduleView, Error> {
         must_have_reason(by)?;
         let row = change(self.node(), namespace, name, "resume", by, |row, now| {
-            row.state.resume(now);
-            Ok(true)
+            Ok(Some(row.state.resume(row.spec.catch_up, now)))
         });
         view(&row.await?, self.node().clock.now())
     }
@@ -150,7 +168,7 @@ impl Engine {
         if start.is_none() {
             let row = change(node, namespace, name, "trigger", by, |row, now| {
                 let overlap = overlap.unwrap_or(row.spec.overlap);
-                Ok(row.state.trigger(&key, overlap, &by.actor, now))
+                Ok(row.state.trigger(&key, overlap, &by.actor, now).then(Vec::new))
             });
             drive(node, row.await?).await?;
             start = told_of(node, namespace, &key).await?;
@@ -185,7 +203,7 @@ impl Engine {
                 });
             }
             row.state.backfill(ask.from.0, ask.to.0, ask.overlap, &by.actor);
-            Ok(true)
+            Ok(Some(Vec::new()))
         });
         row.await?;
         Ok(plan)
@@ -201,24 +219,32 @@ fn act<'a>(
     Act { namespace, thing: Thing::Schedule, name, at, verb, by, detail: None }
 }
 
-/// Changes a schedule as `change` does, and has it looked at soon. Nothing is written when `change` answers that nothing
-/// has changed.
+/// Replaces the spec of a schedule. Answers what goes into its history.
+fn respecify(row: &mut ScheduleRow, spec: &ScheduleSpec, now: Time) -> Vec<Told> {
+    let calendar = calendar(row).ok();
+    let mut state = row.state.clone();
+    let plan = calendar.as_ref().map(|calendar| Plan::of(row, calendar));
+    let told = state.respecify((&row.spec, plan.as_ref()), spec, now);
+    (row.state, row.spec) = (state, spec.clone());
+    told
+}
+
+/// Changes a schedule as `change` does, which answers what goes into its history, and has it looked at soon. Nothing is
+/// written when `change` answers nothing.
 async fn change(
     node: &Node,
     namespace: &str,
     name: &str,
     verb: &'static str,
     by: &By,
-    change: impl Fn(&mut ScheduleRow, Time) -> Result<bool, Error>,
+    change: impl Fn(&mut ScheduleRow, Time) -> Result<Option<Vec<Told>>, Error>,
 ) -> Result<ScheduleRow, Error> {
     for _ in 0..TRIES {
         let mut row = found(node, namespace, name).await?;
         let now = node.clock.now();
-        if !change(&mut row, now)? {
-            return Ok(row);
-        }
+        let Some(told) = change(&mut row, now)? else { return Ok(row) };
         let act = act((namespace, name), verb, by, now);
-        if let Some(revision) = write(node, &row, Some(now), &[], Some(&act)).await? {
+        if let Some(revision) = write(node, &row, Some(now), &told, Some(&act)).await? {
             row.revision = revision;
             return Ok(row);
         }

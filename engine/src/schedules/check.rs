@@ -6,7 +6,8 @@ use backstitch_saga::protocol::{ScheduleSpec, StartRun};
 use backstitch_saga::{Payload, Span, Time, Timestamp, Violation};
 use serde::de::IgnoredAny;
 
-use super::instants::Calendar;
+use super::instants::{Calendar, When};
+use super::plan::most_put_off;
 use crate::node::Node;
 use crate::{Error, start};
 
@@ -16,6 +17,8 @@ const SCHEDULE: &str = "schedule";
 const SCHEDULED_FOR: &str = "scheduled_for";
 /// The most labels that a schedule gives its runs, beside these two.
 const LABEL_LIMIT: usize = 30;
+/// The most starts that jitter may put off at once.
+const PUT_OFF_LIMIT: usize = 100;
 /// The most starts that may wait in a queue.
 const QUEUE_LIMIT: u32 = 100;
 
@@ -26,10 +29,14 @@ pub(super) async fn check(
     name: &str,
     spec: &ScheduleSpec,
 ) -> Result<(), Error> {
-    let mut wrong = Calendar::parse(&spec.cron, &spec.time_zone).err().unwrap_or_default();
+    let mut wrong = Vec::new();
+    match Calendar::read(&When::from(spec)) {
+        Ok(calendar) => check_jitter(spec, &calendar, node.clock.now(), &mut wrong),
+        Err(violations) => wrong = violations,
+    }
     check_numbers(spec, &mut wrong);
     check_labels(spec, &mut wrong);
-    match request(name, spec, Time(0), String::new()) {
+    match request(name, spec, spec.version, Time(0), String::new()) {
         Err(violation) => wrong.push(violation),
         Ok(mut request) => {
             request.key = None;
@@ -66,6 +73,17 @@ fn check_numbers(spec: &ScheduleSpec, wrong: &mut Vec<Violation>) {
     }
 }
 
+/// Each instant is put off for itself, so that only so many may fall within the jitter.
+fn check_jitter(spec: &ScheduleSpec, calendar: &Calendar, now: Time, wrong: &mut Vec<Violation>) {
+    if spec.jitter.0 > 0 && most_put_off(spec, calendar, now, PUT_OFF_LIMIT) > PUT_OFF_LIMIT {
+        let message = format!(
+            "more than {PUT_OFF_LIMIT} instants fall within {}, and each would be put off for itself; shorten it",
+            spec.jitter
+        );
+        wrong.push(Violation::new("/jitter", "out_of_range", message));
+    }
+}
+
 fn check_labels(spec: &ScheduleSpec, wrong: &mut Vec<Violation>) {
     if spec.labels.len() > LABEL_LIMIT {
         let message = format!("at most {LABEL_LIMIT} labels, not {}", spec.labels.len());
@@ -88,6 +106,7 @@ fn check_labels(spec: &ScheduleSpec, wrong: &mut Vec<Violation>) {
 pub(super) fn request(
     name: &str,
     spec: &ScheduleSpec,
+    version: Option<u32>,
     instant: Time,
     key: String,
 ) -> Result<StartRun, Violation> {
@@ -100,7 +119,7 @@ pub(super) fn request(
     };
     Ok(StartRun {
         workflow: spec.workflow.clone(),
-        version: spec.version,
+        version,
         key: Some(key),
         input,
         correlation_id: None,

@@ -11,7 +11,7 @@ use backstitch_saga::{By, Command, RunId, Span, Time};
 use futures::StreamExt;
 
 use super::check::request;
-use super::instants::Calendar;
+use super::instants::{Calendar, When};
 use super::plan::{POLL, Plan, Told, Waiting};
 use crate::crash::commit;
 use crate::node::Node;
@@ -77,8 +77,10 @@ pub(super) async fn drive(node: &Node, mut row: ScheduleRow) -> Result<Vec<Told>
             spec: &row.spec,
             calendar: &calendar,
         };
+        let before = serde_json::to_string(&row.state);
         let mut turn = row.state.turn(&plan, now, active);
         told.append(&mut turn.told);
+        fix_version(node, &mut row).await;
         let going: Vec<Waiting> = row.state.going().cloned().collect();
         let works = !failed && (turn.cancel.is_some() || !going.is_empty());
         let due = match (works, failed) {
@@ -86,15 +88,21 @@ pub(super) async fn drive(node: &Node, mut row: ScheduleRow) -> Result<Vec<Told>
             (false, true) => Some(now.after(POLL)),
             (false, false) => turn.due,
         };
-        let Some(revision) = write(node, &row, due, &told, None).await? else {
-            told.clear();
-            match find(node, &row.namespace, &row.name).await? {
-                Some(there) => row = there,
-                None => break,
-            }
-            continue;
-        };
-        row.revision = revision;
+        // What stands there already is not written again: of two nodes that make the same starts one could otherwise
+        // always be ahead of the other's result.
+        let stands =
+            works && told.is_empty() && before.ok() == serde_json::to_string(&row.state).ok();
+        if !stands {
+            let Some(revision) = write(node, &row, due, &told, None).await? else {
+                told.clear();
+                match find(node, &row.namespace, &row.name).await? {
+                    Some(there) => row = there,
+                    None => break,
+                }
+                continue;
+            };
+            row.revision = revision;
+        }
         node.counters.schedule_starts.add(told.iter().filter(|one| is_started(one)).count());
         written.append(&mut told);
         if !works {
@@ -129,7 +137,11 @@ async fn carry_out(
     let mut keys = Vec::with_capacity(going.len());
     let mut requests = Vec::with_capacity(going.len());
     for one in going {
-        match request(&row.name, &row.spec, one.instant, one.key.clone()) {
+        // It was decided under the spec of then, and may have been made: asked for with another it would be refused, or
+        // be a second run.
+        let spec = row.state.spec_of(one, &row.spec);
+        let version = one.version().or(spec.version);
+        match request(&row.name, spec, version, one.instant, one.key.clone()) {
             Ok(request) => {
                 keys.push(one.key.as_str());
                 requests.push((node.clock.new_run(), request));
@@ -144,7 +156,7 @@ async fn carry_out(
     for (key, started) in keys.into_iter().zip(started) {
         let result = match started {
             Ok(run) => Ok(run.id),
-            Err(error @ (Error::Busy | Error::Store(_) | Error::Bug(_))) => {
+            Err(error @ (Error::Busy | Error::Store(_))) => {
                 tracing::warn!(schedule = row.name, key, %error, "a start is tried again");
                 all = false;
                 continue;
@@ -161,6 +173,18 @@ async fn carry_out(
     all
 }
 
+/// Fixes the version that starts are made with, before they are written down as going: asked for again they are the same,
+/// whatever was registered meanwhile. Without one they are refused when they are made.
+async fn fix_version(node: &Node, row: &mut ScheduleRow) {
+    if row.spec.version.is_some() || !row.state.needs_version() {
+        return;
+    }
+    let (readers, name) = (&node.database.readers, &row.spec.workflow);
+    if let Ok(newest) = node.definitions.resolve(readers, &row.namespace, name, None).await {
+        row.state.fix_version(newest.graph.definition.version);
+    }
+}
+
 /// Whether the run is there and has not ended.
 async fn is_active(node: &Node, run: Option<RunId>) -> Result<bool, Error> {
     let Some(run) = run else { return Ok(false) };
@@ -170,7 +194,7 @@ async fn is_active(node: &Node, run: Option<RunId>) -> Result<bool, Error> {
 
 /// The pattern of a schedule that was checked when it was put there.
 pub(super) fn calendar(row: &ScheduleRow) -> Result<Calendar, Error> {
-    Calendar::parse(&row.spec.cron, &row.spec.time_zone).map_err(|violations| {
+    Calendar::read(&When::from(&row.spec)).map_err(|violations| {
         let first = violations.first().map(ToString::to_string).unwrap_or_default();
         Error::Store(format!("the schedule {} cannot be read by this node: {first}", row.name))
     })

@@ -1,16 +1,20 @@
 //! When a cron pattern is due in a time zone, through every change of its clocks. Pure: no clock, no database.
 //!
-//! The crate `cron` reads the fields and finds the next *local* time that matches; it is asked as if local time were UTC,
-//! since its own way through a time zone starts a fixed time twice in autumn and not at all in spring. Which instant a
-//! local time is, is decided here, by one of two rules:
+//! `pattern` reads the fields, and the crate `cron` finds the next *local* time that matches; it is asked as if local time
+//! were UTC, since its own way through a time zone starts a fixed time twice in autumn and not at all in spring. Which
+//! instant a local time is, is decided here, by one of two rules:
 //!
 //! - A *repeating* pattern (its second, minute or hour begins with `*`) starts at every instant whose local time matches.
 //! - A *fixed* one starts once for each local time that matches: when the local clock first reaches or passes it.
 
-use backstitch_saga::{Time, Violation};
-use chrono::{DateTime, LocalResult, Offset, SecondsFormat, TimeZone, Utc};
+use backstitch_saga::protocol::{Interval, ScheduleSpec};
+use backstitch_saga::{Time, Timestamp, Violation};
+use chrono::{DateTime, LocalResult, NaiveDate, Offset, SecondsFormat, TimeZone, Utc};
 use chrono_tz::Tz;
-use cron::Schedule;
+use serde::{Deserialize, Serialize};
+
+use super::days::Every;
+use super::pattern::{self, Pattern, Times};
 
 const DAY: i64 = 86_400;
 /// Patterns know the years 1970 to 2100, wherever it is these: nothing is due outside.
@@ -18,47 +22,134 @@ const BEGIN: i64 = -2 * DAY;
 const END: i64 = 4_133_980_800 + 2 * DAY;
 /// Local time is never further than this from UTC.
 const FARTHEST: i64 = 26 * 3_600;
+/// The most patterns beside the first.
+const ALSO_LIMIT: usize = 20;
 
-/// A cron pattern in a time zone.
+/// The part of a schedule that says when it is due.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct When {
+    pub(crate) cron: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) also: Vec<String>,
+    pub(crate) time_zone: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) interval: Option<Interval>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) begin: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) end: Option<Timestamp>,
+}
+
+impl From<&ScheduleSpec> for When {
+    fn from(spec: &ScheduleSpec) -> When {
+        When {
+            cron: spec.cron.clone(),
+            also: spec.also.clone(),
+            time_zone: spec.time_zone.clone(),
+            interval: spec.interval.clone(),
+            begin: spec.begin,
+            end: spec.end,
+        }
+    }
+}
+
+/// Cron patterns in a time zone, and the bounds of what they make due.
 #[derive(Clone, Debug)]
 pub(crate) struct Calendar {
-    /// A local time matches when it matches one of them.
-    patterns: Vec<Schedule>,
-    repeating: bool,
+    /// An instant that several match is one.
+    patterns: Vec<Pattern>,
     zone: Tz,
+    every: Option<Every>,
+    /// No instant is earlier.
+    begin: Time,
+    /// No instant is later.
+    end: Time,
 }
 
 impl Calendar {
     /// Reads a pattern of five fields (minute, hour, day of month, month, day of week), of six (a second before them) or a
     /// word like `@daily`, and the name of a time zone.
+    #[cfg(any(test, feature = "fuzz"))]
     pub(crate) fn parse(cron: &str, zone: &str) -> Result<Calendar, Vec<Violation>> {
-        let zone = zone.parse::<Tz>().map_err(|_| {
-            let message = format!("'{zone}' is no time zone like Europe/Berlin or UTC");
-            Violation::new("/time_zone", "unknown_time_zone", message)
-        });
-        let read = patterns(cron)
-            .map_err(|message| Violation::new("/cron", "invalid_cron", message))
-            .and_then(|(patterns, repeating)| {
+        Calendar::read(&When {
+            cron: cron.to_owned(),
+            time_zone: zone.to_owned(),
+            ..When::default()
+        })
+    }
+
+    /// Reads when a schedule is due.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, with pointers into the schedule.
+    pub(crate) fn read(when: &When) -> Result<Calendar, Vec<Violation>> {
+        let mut wrong = Vec::new();
+        let mut patterns = Vec::new();
+        let also = when.also.iter().enumerate();
+        let also = also.map(|(place, text)| (format!("/also/{place}"), text));
+        for (pointer, text) in std::iter::once(("/cron".to_owned(), &when.cron)).chain(also) {
+            match pattern::read(text) {
+                Err(message) => wrong.push(Violation::new(pointer, "invalid_cron", message)),
                 // A pattern like 30 February has no local time to begin with.
-                let some = patterns.iter().any(|pattern| pattern.after(&FIRST).next().is_some());
-                let message = "no date matches this pattern";
-                some.then_some((patterns, repeating))
-                    .ok_or_else(|| Violation::new("/cron", "never_due", message))
-            });
-        match (read, zone) {
-            (Ok((patterns, repeating)), Ok(zone)) => Ok(Calendar { patterns, repeating, zone }),
-            (read, zone) => Err(read.err().into_iter().chain(zone.err()).collect()),
+                Ok(pattern) if first_match(&pattern, None, 0).is_none() => {
+                    let message = "no date matches this pattern";
+                    wrong.push(Violation::new(pointer, "never_due", message));
+                }
+                Ok(pattern) => patterns.push(pattern),
+            }
+        }
+        if when.also.len() > ALSO_LIMIT {
+            let message = format!("at most {ALSO_LIMIT} more patterns, not {}", when.also.len());
+            wrong.push(Violation::new("/also", "too_many", message));
+        }
+        let zone = when.time_zone.parse::<Tz>();
+        if zone.is_err() {
+            let message = format!("'{}' is no time zone like Europe/Berlin or UTC", when.time_zone);
+            wrong.push(Violation::new("/time_zone", "unknown_time_zone", message));
+        }
+        let every = when.interval.as_ref().map(Every::read).transpose();
+        if let Err((pointer, message)) = &every {
+            let pointer = format!("/interval{pointer}");
+            wrong.push(Violation::new(pointer, "out_of_range", message.clone()));
+        }
+        let (begin, end) = (when.begin.map(|at| at.0), when.end.map(|at| at.0));
+        let (begin, end) = (begin.unwrap_or(Time(i64::MIN)), end.unwrap_or(Time(i64::MAX)));
+        match (zone, every) {
+            (Ok(zone), Ok(every)) if wrong.is_empty() => {
+                let calendar = Calendar { patterns, zone, every, begin, end };
+                if calendar.next(Time(i64::MIN)).is_some() {
+                    return Ok(calendar);
+                }
+                let (pointer, message) = calendar.why_never();
+                Err(vec![Violation::new(pointer, "never_due", message)])
+            }
+            _ => Err(wrong),
         }
     }
 
-    /// The first instant later than `after`; `None` when there is none before the year 2101.
+    /// Returns which of the bounds leaves no instant.
+    fn why_never(&self) -> (&'static str, &'static str) {
+        let unbounded = Calendar { begin: Time(i64::MIN), end: Time(i64::MAX), ..self.clone() };
+        if unbounded.next(Time(i64::MIN)).is_none() {
+            return ("/interval", "no date of the interval matches a pattern");
+        }
+        ("/end", "no instant lies between begin and end")
+    }
+
+    /// The first instant later than `after`; `None` when there is none, or none before the year 2101.
     pub(crate) fn next(&self, after: Time) -> Option<Time> {
+        let after = after.max(Time(self.begin.0.saturating_sub(1)));
         let after = after.0.div_euclid(1_000).max(BEGIN);
         if after > END {
             return None;
         }
-        let next = if self.repeating { self.matching(after) } else { self.reached(after) };
-        next.map(|second| Time(second * 1_000))
+        let next = |pattern| self.next_of(pattern, after);
+        let next = self.patterns.iter().filter_map(next).min()?;
+        Some(Time(next * 1_000)).filter(|next| *next <= self.end)
+    }
+
+    fn next_of(&self, pattern: &Pattern, after: i64) -> Option<i64> {
+        if pattern.repeating { self.matching(pattern, after) } else { self.reached(pattern, after) }
     }
 
     /// The instants later than `after`, in order.
@@ -74,11 +165,11 @@ impl Calendar {
 
     /// For repeating patterns: the first second after `after` whose local time matches. Between two changes of the clocks
     /// local time is UTC with a fixed offset, so it is looked for from change to change.
-    fn matching(&self, after: i64) -> Option<i64> {
+    fn matching(&self, pattern: &Pattern, after: i64) -> Option<i64> {
         let mut from = after + 1;
         loop {
             let offset = self.offset(from);
-            let found = self.first_match(from + offset - 1)? - offset;
+            let found = first_match(pattern, self.every.as_ref(), from + offset - 1)? - offset;
             let tomorrow = from + DAY;
             let end = found.min(tomorrow);
             if self.offset(end) != offset {
@@ -94,10 +185,10 @@ impl Calendar {
 
     /// For fixed patterns: the first second after `after` at which the local clock first reaches or passes a local time
     /// that matches.
-    fn reached(&self, after: i64) -> Option<i64> {
+    fn reached(&self, pattern: &Pattern, after: i64) -> Option<i64> {
         let mut local = after + self.offset(after);
         loop {
-            local = self.first_match(local)?;
+            local = first_match(pattern, self.every.as_ref(), local)?;
             let at = self.first_at(local);
             // Not later: the clock was set back, and shows for the second time what was done the first time.
             if at > after {
@@ -122,16 +213,31 @@ impl Calendar {
         let offset = self.zone.offset_from_utc_datetime(&utc(at).naive_utc());
         i64::from(offset.fix().local_minus_utc())
     }
+}
 
-    /// The first local time after `local` that matches. Both are seconds since 1970 on the local clock.
-    fn first_match(&self, local: i64) -> Option<i64> {
-        let local = utc(local);
-        let next = |pattern: &Schedule| pattern.after(&local).next();
-        self.patterns.iter().filter_map(next).min().map(|found| found.timestamp())
+/// The first local time after `local` that matches. Both are seconds since 1970 on the local clock.
+fn first_match(pattern: &Pattern, every: Option<&Every>, local: i64) -> Option<i64> {
+    let next = |times: &Times| first_of(times, every, local);
+    pattern.alternatives.iter().filter_map(next).min()
+}
+
+fn first_of(times: &Times, every: Option<&Every>, mut local: i64) -> Option<i64> {
+    loop {
+        let found = times.fields.after(&utc(local)).next()?;
+        let date = found.date_naive();
+        let admitted = every.map_or(Some(date), |every| every.first_from(date))?;
+        if admitted == date && times.admits(date) {
+            return Some(found.timestamp());
+        }
+        // Nothing of this date is due, nor of those that the interval leaves out.
+        let next = if admitted == date { date.succ_opt()? } else { admitted };
+        local = midnight(next) - 1;
     }
 }
 
-const FIRST: DateTime<Utc> = DateTime::UNIX_EPOCH;
+fn midnight(date: NaiveDate) -> i64 {
+    date.and_time(chrono::NaiveTime::MIN).and_utc().timestamp()
+}
 
 fn utc(second: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(second, 0).unwrap_or(DateTime::<Utc>::MAX_UTC)
@@ -144,86 +250,6 @@ fn boundary(mut no: i64, mut yes: i64, holds: impl Fn(i64) -> bool) -> i64 {
         if holds(middle) { yes = middle } else { no = middle }
     }
     yes
-}
-
-/// The patterns that together mean `text`, and whether it is a repeating one.
-fn patterns(text: &str) -> Result<(Vec<Schedule>, bool), String> {
-    if text.len() > 255 {
-        return Err(format!("a pattern has at most 255 bytes, not {}", text.len()));
-    }
-    let fields = match text.trim() {
-        "@yearly" | "@annually" => "0 0 1 1 *",
-        "@monthly" => "0 0 1 * *",
-        "@weekly" => "0 0 * * 0",
-        "@daily" | "@midnight" => "0 0 * * *",
-        "@hourly" => "0 * * * *",
-        other => other,
-    };
-    let mut fields: Vec<&str> = fields.split_ascii_whitespace().collect();
-    match fields.len() {
-        5 => fields.insert(0, "0"),
-        6 => {}
-        count => {
-            return Err(format!(
-                "a pattern has five fields (minute, hour, day of month, month, day of week) or six, \
-                 with the second first, or is a word like @daily; this one has {count}"
-            ));
-        }
-    }
-    let &[second, minute, hour, day, month, weekday] = fields.as_slice() else {
-        return Err("a pattern has six fields".to_owned());
-    };
-    let names = ["second", "minute", "hour", "day of month", "month", "day of week"];
-    if let Some((name, field)) = names.iter().zip(&fields).find(|(_, field)| stands_still(field)) {
-        return Err(format!("a step must be at least 1; the {name} is '{field}'"));
-    }
-    let weekday = weekdays(weekday)?;
-    let read = |day: &str, weekday: &str| {
-        let text = format!("{second} {minute} {hour} {day} {month} {weekday}");
-        text.parse::<Schedule>().map_err(|error| format!("not a cron pattern: {error}"))
-    };
-    let open = |field: &str| field.starts_with(['*', '?']);
-    let patterns = if open(day) || open(&weekday) {
-        vec![read(day, &weekday)?]
-    } else {
-        // As in every crontab: where both are given, either is enough.
-        vec![read(day, "*")?, read("*", &weekday)?]
-    };
-    Ok((patterns, [second, minute, hour].iter().any(|field| field.starts_with('*'))))
-}
-
-/// Whether a field has a step of nothing.
-fn stands_still(field: &str) -> bool {
-    let step =
-        |part: &str| part.split_once('/').map(|(_, step)| step.trim_start_matches('0').is_empty());
-    field.split(',').any(|part| step(part) == Some(true))
-}
-
-/// Days of the week from a crontab's numbers (0 or 7 is Sunday) into those of the crate (1 is Sunday). Names stay.
-fn weekdays(field: &str) -> Result<String, String> {
-    let mut days: Vec<String> = Vec::new();
-    for part in field.split(',') {
-        if !part.starts_with(|first: char| first.is_ascii_digit()) {
-            days.push(part.to_owned());
-            continue;
-        }
-        let wrong = || format!("a day of the week is 0 to 7 or a name; '{part}' is not");
-        let number =
-            |text: &str| text.parse::<u32>().ok().filter(|day| *day <= 7).ok_or_else(wrong);
-        let (range, step) =
-            part.split_once('/').map_or((part, None), |(range, step)| (range, Some(step)));
-        let (first, last) = match range.split_once('-') {
-            Some((first, last)) => (number(first)?, number(last)?),
-            None if step.is_some() => (number(range)?, 6),
-            None => (number(range)?, number(range)?),
-        };
-        let step = step.map_or(Ok(1), |step| step.parse::<usize>().map_err(|_| wrong()))?;
-        if first > last || step == 0 {
-            return Err(wrong());
-        }
-        days.extend((first..=last).step_by(step).map(|day| (day % 7 + 1).to_string()));
-    }
-    Ok(days.join(","))
 }
 
 #[cfg(test)]

@@ -1,11 +1,13 @@
-//! Starts of runs by the calendar. `instants` says when a pattern is due, `plan` what a schedule does at a moment; both are
-//! pure. `check` keeps out what makes no sense, `acts` and `reads` are what is asked of schedules, `fire` makes their starts. A schedule
+//! Starts of runs by the calendar. `instants` says when a pattern is due (`pattern` reads it, `days` are rules about its
+//! dates), `plan` what a schedule does at a moment; all of them are pure. `check` keeps out what makes no sense, `acts` and `reads` are what is asked of schedules, `fire` makes their starts. A schedule
 //! knows nothing of a run but whether it has ended, and starts it like any caller: under a key.
 
 mod acts;
 mod check;
+mod days;
 mod fire;
 pub(crate) mod instants;
+mod pattern;
 pub(crate) mod plan;
 mod reads;
 

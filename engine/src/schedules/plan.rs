@@ -1,6 +1,8 @@
 //! What a schedule does at a moment: which instants it takes up, which starts go, wait, or are left out. Pure: the time, and
 //! whether the last run has ended, are arguments. What it decides is durable before any of it is carried out.
 
+use std::collections::BTreeMap;
+
 use backstitch_saga::protocol::{
     Overlap, Paused, RunningBackfill, ScheduleCounts, ScheduleSpec, ScheduleStart, StartOrigin,
     StartOutcome, WaitingStart,
@@ -9,13 +11,17 @@ use backstitch_saga::{By, RunId, Span, Time, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::instants::Calendar;
+use super::instants::{Calendar, When};
+use crate::store::schedules::ScheduleRow;
+
+mod due;
+
+pub(crate) use due::most_put_off;
 
 /// How soon a start that waits for a run to end is looked at again.
 pub(super) const POLL: Span = Span::secs(1);
-/// The most instants that one turn passes over as missed.
-const MOST_MISSED: usize = 10_000;
-/// The most starts that are open at once. More than may wait in a queue, so that those that go leave room.
+/// The most starts that are open at once, beside those that jitter puts off. More than may wait in a queue, so that those
+/// that go leave room.
 const MOST_OPEN: usize = 200;
 
 /// A schedule with its pattern read.
@@ -37,6 +43,9 @@ pub(crate) struct State {
     waiting: Vec<Waiting>,
     backfills: Vec<Backfill>,
     counts: ScheduleCounts,
+    /// What the schedule said when starts that are going were decided, where it was replaced since.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    replaced: BTreeMap<u32, ScheduleSpec>,
 }
 
 /// A start that has not been made yet.
@@ -53,6 +62,15 @@ pub(crate) struct Waiting {
     pub(crate) going: bool,
     /// The run that was cancelled for it.
     cancelled: Option<RunId>,
+    /// Jitter puts it off until then; none once that has come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    starts_at: Option<Time>,
+    /// The version that it starts, where the schedule names none: the newest when it was decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    version: Option<u32>,
+    /// Which of the specs that were replaced it goes by; the one in force without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    replaced: Option<u32>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -61,6 +79,9 @@ struct Backfill {
     to: Time,
     overlap: Overlap,
     actor: String,
+    /// When the schedule was due as the backfill was asked for, if that was changed since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    when: Option<When>,
 }
 
 /// A line for the history, with the key of its start.
@@ -80,7 +101,12 @@ pub(crate) struct Turn {
     pub(crate) due: Option<Time>,
 }
 
-impl Plan<'_> {
+impl<'a> Plan<'a> {
+    /// The plan of a schedule whose pattern was read.
+    pub(crate) fn of(row: &'a ScheduleRow, calendar: &'a Calendar) -> Plan<'a> {
+        Plan { namespace: &row.namespace, name: &row.name, spec: &row.spec, calendar }
+    }
+
     /// When the start for `instant` is made: put off by a share of the jitter that is a hash of schedule and instant.
     pub(crate) fn starts_at(&self, instant: Time) -> Time {
         let text = format!("{}\0{}\0{}", self.namespace, self.name, instant.0);
@@ -105,66 +131,26 @@ impl State {
             waiting: Vec::new(),
             backfills: Vec::new(),
             counts: ScheduleCounts::default(),
+            replaced: BTreeMap::new(),
         }
     }
 
     /// Takes up what is due at `now` and decides what waits. `active`: the last run has not ended.
     pub(crate) fn turn(&mut self, plan: &Plan<'_>, now: Time, active: bool) -> Turn {
         let mut turn = Turn::default();
-        turn.due = self.take_up(plan, now, &mut turn.told);
+        if self.paused.is_none() {
+            let more = self.take_up(plan, now, &mut turn.told);
+            self.ripen(plan.spec.catch_up, now, &mut turn.told);
+            turn.due = more.or_else(|| self.look_again(plan));
+        }
         self.supersede(now, &mut turn.told);
         let busy = self.decide(plan, now, active, &mut turn);
         let blocked = self.take_up_backfills(plan, now, busy);
-        let waits = self.waiting.iter().any(|one| !one.going && !self.is_held(one));
+        let waits = self.waiting.iter().any(|one| one.is_open() && !self.is_held(one));
         let again = (waits || blocked).then(|| now.after(POLL));
         let going = self.going().next().map(|_| now);
         turn.due = [turn.due, again, going].into_iter().flatten().min();
         turn
-    }
-
-    /// Takes up the instants whose time has come. Answers when the next one comes.
-    fn take_up(&mut self, plan: &Plan<'_>, now: Time, told: &mut Vec<Told>) -> Option<Time> {
-        if self.paused.is_some() {
-            return None;
-        }
-        let mut missed = Vec::new();
-        let due = loop {
-            let Some(instant) = plan.calendar.next(self.considered) else { break None };
-            let starts_at = plan.starts_at(instant);
-            if starts_at > now {
-                break Some(starts_at);
-            }
-            if missed.len() == MOST_MISSED || self.waiting.len() >= MOST_OPEN {
-                break Some(now);
-            }
-            self.considered = instant;
-            if now.since(starts_at) > plan.spec.catch_up {
-                missed.push(instant);
-            } else {
-                let origin = StartOrigin::Cron;
-                self.add(plan.key(instant), origin, instant, plan.spec.overlap, now, None);
-            }
-        };
-        if let (Some(first), Some(last)) = (missed.first(), missed.last()) {
-            let count = u32::try_from(missed.len()).unwrap_or(u32::MAX);
-            self.counts.missed += u64::from(count);
-            told.push(Told {
-                key: None,
-                start: ScheduleStart {
-                    at: now.into(),
-                    origin: StartOrigin::Cron,
-                    scheduled_for: (*first).into(),
-                    outcome: StartOutcome::Missed,
-                    run: None,
-                    count,
-                    until: Some(Timestamp(*last)).filter(|_| count > 1),
-                    code: None,
-                    message: None,
-                    actor: None,
-                },
-            });
-        }
-        due
     }
 
     fn add(
@@ -176,14 +162,24 @@ impl State {
         since: Time,
         actor: Option<String>,
     ) {
-        let going = false;
-        let one = Waiting { key, origin, instant, overlap, since, actor, going, cancelled: None };
-        self.waiting.push(one);
+        self.waiting.push(Waiting {
+            key,
+            origin,
+            instant,
+            overlap,
+            since,
+            actor,
+            going: false,
+            cancelled: None,
+            starts_at: None,
+            version: None,
+            replaced: None,
+        });
     }
 
     /// Of several starts that replace the last run only the newest is made.
     fn supersede(&mut self, now: Time, told: &mut Vec<Told>) {
-        let replaces = |one: &Waiting| one.overlap == Overlap::Replace && !one.going;
+        let replaces = |one: &Waiting| one.overlap == Overlap::Replace && one.is_open();
         let Some(newest) = self.waiting.iter().rposition(replaces) else { return };
         let mut place = 0;
         let counts = &mut self.counts;
@@ -209,7 +205,7 @@ impl State {
         let mut queued = 0;
         for mut one in std::mem::take(&mut self.waiting) {
             let (waits, full) =
-                (!one.going && !self.is_held(&one), queued >= plan.spec.queue_limit);
+                (one.is_open() && !self.is_held(&one), queued >= plan.spec.queue_limit);
             if waits && (!busy || one.overlap == Overlap::Allow) {
                 (one.going, busy) = (true, true);
             } else if waits && one.overlap == Overlap::Skip
@@ -236,9 +232,12 @@ impl State {
     fn take_up_backfills(&mut self, plan: &Plan<'_>, now: Time, mut busy: bool) -> bool {
         let mut blocked = false;
         for mut backfill in std::mem::take(&mut self.backfills) {
-            let mut next = plan.calendar.next(backfill.done_until);
+            // What was read once is read again.
+            let own = backfill.when.as_ref().and_then(|when| Calendar::read(when).ok());
+            let calendar = own.as_ref().unwrap_or(plan.calendar);
+            let mut next = calendar.next(backfill.done_until);
             while let Some(instant) = next.filter(|instant| *instant <= backfill.to) {
-                if self.waiting.len() >= MOST_OPEN || busy && backfill.overlap != Overlap::Allow {
+                if self.open() >= MOST_OPEN || busy && backfill.overlap != Overlap::Allow {
                     blocked = true;
                     self.backfills.push(backfill);
                     break;
@@ -250,7 +249,7 @@ impl State {
                     one.going = true;
                 }
                 busy = true;
-                next = plan.calendar.next(instant);
+                next = calendar.next(instant);
             }
         }
         blocked
@@ -259,6 +258,28 @@ impl State {
     /// The starts that are to be made.
     pub(crate) fn going(&self) -> impl Iterator<Item = &Waiting> {
         self.waiting.iter().filter(|one| one.going)
+    }
+
+    /// How many starts are open beside those that are put off.
+    fn open(&self) -> usize {
+        self.waiting.iter().filter(|one| one.starts_at.is_none()).count()
+    }
+
+    /// Returns what a start that is going goes by: the spec under which it was decided.
+    pub(crate) fn spec_of<'a>(&'a self, one: &Waiting, spec: &'a ScheduleSpec) -> &'a ScheduleSpec {
+        one.replaced.and_then(|number| self.replaced.get(&number)).unwrap_or(spec)
+    }
+
+    /// Starts that are going and whose version is not fixed go by `version` from now on, whatever is registered later.
+    pub(crate) fn fix_version(&mut self, version: u32) {
+        let open =
+            |one: &&mut Waiting| one.going && one.version.is_none() && one.replaced.is_none();
+        self.waiting.iter_mut().filter(open).for_each(|one| one.version = Some(version));
+    }
+
+    /// Returns whether a start is going whose version is not fixed.
+    pub(crate) fn needs_version(&self) -> bool {
+        self.going().any(|one| one.version.is_none() && one.replaced.is_none())
     }
 
     /// A start has come to an end: there is a run, or it was refused with a code and a message.
@@ -270,6 +291,8 @@ impl State {
     ) -> Option<Told> {
         let place = self.waiting.iter().position(|one| one.key == key)?;
         let one = self.waiting.remove(place);
+        let waiting = &self.waiting;
+        self.replaced.retain(|number, _| waiting.iter().any(|one| one.replaced == Some(*number)));
         let told = match result {
             Ok(run) => {
                 self.counts.started += 1;
@@ -287,31 +310,75 @@ impl State {
 
     /// The run was cancelled, or cannot be: starts that replace it now wait for its end.
     pub(crate) fn cancelled(&mut self, run: RunId) {
-        let replacing = |one: &&mut Waiting| one.overlap == Overlap::Replace && !one.going;
+        let replacing = |one: &&mut Waiting| one.overlap == Overlap::Replace && one.is_open();
         self.waiting.iter_mut().filter(replacing).for_each(|one| one.cancelled = Some(run));
     }
 
-    /// Its spec was replaced. Another pattern counts from now on; the same one goes on where it was.
-    pub(crate) fn respecify(&mut self, old: &ScheduleSpec, new: &ScheduleSpec, now: Time) {
-        if (&old.cron, &old.time_zone) != (&new.cron, &new.time_zone) {
-            self.considered = self.considered.max(now);
+    /// Its spec is replaced. Starts that are going keep the one that they were decided under, and so do the instants that
+    /// have come and those of a backfill; another pattern counts from now on. `old` is none when its pattern cannot be
+    /// read any more.
+    pub(crate) fn respecify(
+        &mut self,
+        (old, before): (&ScheduleSpec, Option<&Plan<'_>>),
+        new: &ScheduleSpec,
+        now: Time,
+    ) -> Vec<Told> {
+        let mut told = Vec::new();
+        if let Some(plan) = before.filter(|_| self.paused.is_none()) {
+            self.take_up(plan, now, &mut told);
         }
+        let number = self.replaced.keys().last().map_or(0, |last| last + 1);
+        let mut keeps = false;
+        for one in self.waiting.iter_mut().filter(|one| one.going && one.replaced.is_none()) {
+            (one.replaced, keeps) = (Some(number), true);
+        }
+        if keeps {
+            self.replaced.insert(number, old.clone());
+        }
+        let when = When::from(old);
+        if when != When::from(new) {
+            if let Some(plan) = before.filter(|_| self.paused.is_none()) {
+                self.pass_over(plan, now, &mut told);
+            }
+            self.considered = self.considered.max(now);
+            let open = self.backfills.iter_mut().filter(|one| one.when.is_none());
+            open.for_each(|one| one.when = Some(when.clone()));
+        }
+        told
     }
 
-    /// Nothing starts by the calendar from now on.
-    pub(crate) fn pause(&mut self, by: &By, now: Time) {
-        self.paused.get_or_insert_with(|| Paused {
+    /// Nothing starts by the calendar from now on. Instants that have come stay, to be looked at when it is resumed.
+    pub(crate) fn pause(&mut self, plan: Option<&Plan<'_>>, by: &By, now: Time) -> Vec<Told> {
+        let mut told = Vec::new();
+        if self.paused.is_some() {
+            return told;
+        }
+        if let Some(plan) = plan {
+            self.take_up(plan, now, &mut told);
+        }
+        self.paused = Some(Paused {
             since: Timestamp(now),
             actor: by.actor.to_string(),
             reason: by.reason.clone(),
         });
+        told
     }
 
     /// Instants count again from now on; those of the pause are passed over.
-    pub(crate) fn resume(&mut self, now: Time) {
-        if self.paused.take().is_some() {
+    pub(crate) fn resume(&mut self, catch_up: Span, now: Time) -> Vec<Told> {
+        let mut told = Vec::new();
+        if let Some(paused) = self.paused.take() {
             self.considered = self.considered.max(now);
+            self.leave_out_paused(paused.since.0, now, &mut told);
+            self.ripen(catch_up, now, &mut told);
         }
+        told
+    }
+
+    /// The schedule is deleted: what waits is not started.
+    pub(crate) fn delete(&mut self, now: Time) -> Vec<Told> {
+        let waiting = std::mem::take(&mut self.waiting);
+        waiting.iter().map(|one| one.left_out(now, "the schedule was deleted")).collect()
     }
 
     /// A start now, with the key `key`. One that waits already is not doubled: answers whether it is new.
@@ -327,7 +394,7 @@ impl State {
     /// Starts for the instants from `from` to `to`.
     pub(crate) fn backfill(&mut self, from: Time, to: Time, overlap: Overlap, actor: &str) {
         let (done_until, actor) = (Time(from.0.saturating_sub(1)), actor.to_owned());
-        self.backfills.push(Backfill { done_until, to, overlap, actor });
+        self.backfills.push(Backfill { done_until, to, overlap, actor, when: None });
     }
 
     pub(crate) fn created_at(&self) -> Time {
@@ -355,9 +422,15 @@ impl State {
         self.backfills.len()
     }
 
-    /// What waits, as it is shown.
+    /// The instants whose starts are put off, and until when.
+    pub(crate) fn put_off(&self) -> impl Iterator<Item = (Time, Time)> {
+        self.waiting.iter().filter_map(|one| Some((one.instant, one.starts_at?)))
+    }
+
+    /// What waits, as it is shown. What jitter puts off is still to come.
     pub(crate) fn waiting(&self) -> Vec<WaitingStart> {
-        let shown = self.waiting.iter().map(|one| WaitingStart {
+        let come = self.waiting.iter().filter(|one| one.starts_at.is_none());
+        let shown = come.map(|one| WaitingStart {
             origin: one.origin,
             scheduled_for: one.instant.into(),
             overlap: one.overlap,
@@ -378,6 +451,16 @@ impl State {
 }
 
 impl Waiting {
+    /// Its time has come, and it is not decided.
+    fn is_open(&self) -> bool {
+        !self.going && self.starts_at.is_none()
+    }
+
+    /// The version that was fixed for it.
+    pub(crate) fn version(&self) -> Option<u32> {
+        self.version
+    }
+
     fn left_out(&self, now: Time, why: &str) -> Told {
         self.told(now, StartOutcome::Skipped, None, None, Some(why.to_owned()))
     }

@@ -102,20 +102,25 @@ pub(super) fn unknown(name: &str) -> Error {
 /// The next `count` starts; of a paused schedule those that it would make from now on.
 fn upcoming(row: &ScheduleRow, now: Time, count: usize) -> Result<Vec<NextStart>, Error> {
     let calendar = calendar(row)?;
-    let plan =
-        Plan { namespace: &row.namespace, name: &row.name, spec: &row.spec, calendar: &calendar };
+    let plan = Plan::of(row, &calendar);
     // What the jitter puts off is still to come.
     let put_off = Time(now.0.saturating_sub_unsigned(row.spec.jitter.0));
     let begin = match row.state.paused() {
         Some(_) => now,
         None => row.state.considered().max(put_off),
     };
-    let starts = calendar.instants(begin).take(count).map(|instant| NextStart {
+    let shown = |(instant, starts_at): (Time, Time)| NextStart {
         scheduled_for: instant.into(),
         local: calendar.local(instant),
-        starts_at: plan.starts_at(instant).into(),
-    });
-    Ok(starts.collect())
+        starts_at: starts_at.into(),
+    };
+    let put_off = row.state.put_off().filter(|(_, starts_at)| *starts_at > now);
+    let mut starts: Vec<(Time, Time)> =
+        if row.state.paused().is_some() { Vec::new() } else { put_off.collect() };
+    let to_come = calendar.instants(begin).take(count);
+    starts.extend(to_come.map(|instant| (instant, plan.starts_at(instant))));
+    starts.sort_unstable();
+    Ok(starts.into_iter().take(count).map(shown).collect())
 }
 
 fn next(row: &ScheduleRow, now: Time) -> Result<Option<NextStart>, Error> {
@@ -144,6 +149,7 @@ fn line(row: &ScheduleRow, now: Time) -> Result<ScheduleLine, Error> {
     Ok(ScheduleLine {
         name: row.name.clone(),
         cron: row.spec.cron.clone(),
+        also: row.spec.also.clone(),
         time_zone: row.spec.time_zone.clone(),
         workflow: row.spec.workflow.clone(),
         paused: row.state.paused().is_some(),

@@ -152,20 +152,37 @@ pub(crate) async fn write(
     Ok(revision)
 }
 
-/// Deletes a schedule. Its history and what people did to it stay. Answers whether there was one.
+/// Deletes a schedule, unless somebody wrote it since `revision`, and tells what became of its starts. Its history and what
+/// people did to it stay. Answers whether it was deleted.
 pub(crate) async fn delete(
     connection: &mut PgConnection,
+    revision: Option<i64>,
+    told: &[Told],
     act: &Act<'_>,
 ) -> Result<bool, sqlx::Error> {
+    let starts: Result<Vec<String>, _> = told.iter().map(|one| text(&one.start)).collect();
     let mut transaction = connection.begin().await?;
     let done = sqlx::query(
-        "-- schedules_delete\ndelete from schedules where namespace = $1 and name = $2",
+        "-- schedules_delete\n\
+         delete from schedules where namespace = $1 and name = $2 and revision = coalesce($3, revision)",
     )
     .bind(act.namespace)
     .bind(act.name)
+    .bind(revision)
     .execute(&mut *transaction)
     .await?;
     if done.rows_affected() == 1 {
+        sqlx::query(
+            "-- schedule_starts_add\n\
+             insert into schedule_starts (namespace, schedule, at, start) \
+             select $1, $2, $3, t.start from unnest($4::text[]) with ordinality as t(start, place) order by t.place",
+        )
+        .bind(act.namespace)
+        .bind(act.name)
+        .bind(Moment(act.at))
+        .bind(starts?)
+        .execute(&mut *transaction)
+        .await?;
         acts::add(&mut transaction, act).await?;
     }
     transaction.commit().await?;

@@ -13,13 +13,27 @@ use crate::{Payload, RunId, Span, Timestamp};
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ScheduleSpec {
     /// Five fields (minute, hour, day of month, month, day of week), or six with the second first, or a word like
-    /// `@daily`. As in a crontab: 0 and 7 are Sunday, and where both days are given, either is enough.
+    /// `@daily`. As in a crontab: 0 and 7 are Sunday, and where both days are given, either is enough. A day of the month
+    /// may be `L` (the last), `L-2` (two days before it), `15W` (the working day nearest to the 15th) or `LW`; a day of
+    /// the week may be `MON#2` (the second Monday of the month) or `FRIL` or `5L` (the last Friday).
     #[cfg_attr(feature = "openapi", schema(example = "30 2 * * *"))]
     pub cron: String,
+    /// More patterns, at most 20. An instant that several of them match is one start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<String>,
     /// The time zone that the pattern is read in; `UTC` without it.
     #[serde(default = "utc")]
     #[cfg_attr(feature = "openapi", schema(example = "Europe/Berlin"))]
     pub time_zone: String,
+    /// Only every n-th day, or the days of every n-th week; every day without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Interval>,
+    /// The first instant may be this one; no instant is earlier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begin: Option<Timestamp>,
+    /// The last instant may be this one; no instant is later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<Timestamp>,
     /// The workflow's name.
     pub workflow: String,
     /// Its version; the newest at each start without it.
@@ -52,6 +66,32 @@ pub struct ScheduleSpec {
     /// Each start is put off by up to so much, always by the same for the same instant; at most `1d`.
     #[serde(default)]
     pub jitter: Span,
+}
+
+/// Every n-th day or week, counted from a date. On the other days the patterns of the schedule are not due.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Interval {
+    /// How many days or weeks lie between the beginnings of two periods, 1 or more; together at most ten years.
+    #[cfg_attr(feature = "openapi", schema(example = 2))]
+    pub every: u32,
+    /// Days, or weeks, which begin on Monday.
+    pub unit: IntervalUnit,
+    /// The date in the schedule's time zone from which it counts; no earlier date is due.
+    #[cfg_attr(feature = "openapi", schema(example = "2026-01-05"))]
+    pub anchor: String,
+}
+
+/// What an interval counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum IntervalUnit {
+    /// Days.
+    Days,
+    /// Weeks from Monday to Sunday.
+    Weeks,
 }
 
 fn utc() -> String {
@@ -119,7 +159,10 @@ pub struct ScheduleLine {
     pub name: String,
     /// Its pattern.
     pub cron: String,
-    /// The time zone of the pattern.
+    /// Its other patterns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<String>,
+    /// The time zone of the patterns.
     pub time_zone: String,
     /// What it starts.
     pub workflow: String,

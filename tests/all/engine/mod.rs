@@ -12,6 +12,7 @@ mod laws;
 mod lines;
 mod nodes;
 mod runs;
+mod schedule_edits;
 mod schedules;
 mod schemas;
 mod sequence;

@@ -38,6 +38,17 @@ impl Bench {
         turn
     }
 
+    /// Replaces the spec so many seconds into the day. Answers what is told.
+    fn edit(&mut self, second: i64, change: impl FnOnce(&mut ScheduleSpec)) -> Turn {
+        let Bench { spec, calendar, state, .. } = self;
+        let plan = Plan { namespace: "n", name: "s", spec, calendar };
+        let mut new = spec.clone();
+        change(&mut new);
+        let told = state.respecify((spec, Some(&plan)), &new, Time(DAY + second * 1_000));
+        (self.calendar, self.spec) = (Calendar::read(&When::from(&new)).unwrap(), new);
+        Turn { told, ..Turn::default() }
+    }
+
     /// Makes the starts that are going; answers their minutes.
     fn make(&mut self, second: i64) -> Vec<i64> {
         let going: Vec<Waiting> = self.state.going().cloned().collect();
@@ -197,7 +208,7 @@ fn a_pause_is_passed_over_but_what_a_person_wants_is_done() {
     bench.make(60);
     bench.turn(120, true);
     let by = By { actor: "ann".into(), reason: "moving house".to_owned() };
-    bench.state.pause(&by, Time(DAY + 130_000));
+    bench.state.pause(None, &by, Time(DAY + 130_000));
     // What waits is held back, and nothing will move it.
     assert_eq!(due(&bench.turn(200, false)), None);
     assert!(bench.make(200).is_empty());
@@ -205,7 +216,7 @@ fn a_pause_is_passed_over_but_what_a_person_wants_is_done() {
     assert!(!bench.state.trigger("t", Overlap::Skip, "ann", Time(DAY + 210_000)));
     bench.turn(210, false);
     assert_eq!(bench.make(210), [3]);
-    bench.state.resume(Time(DAY + 600_000));
+    bench.state.resume(Span::secs(3_600), Time(DAY + 600_000));
     bench.turn(600, false);
     assert_eq!(bench.make(600), [2]);
     assert_eq!(due(&bench.turn(601, false)), Some(660));
@@ -253,9 +264,146 @@ fn another_pattern_counts_from_now_on() {
     let mut bench = Bench::new(Overlap::Allow, |_| {});
     let (old, now) = (bench.spec.clone(), Time(DAY + 10 * MINUTE));
     let mut new = ScheduleSpec { jitter: Span::secs(1), ..old.clone() };
-    bench.state.respecify(&old, &new, now);
+    bench.state.respecify((&old, None), &new, now);
     assert_eq!(bench.state.considered(), Time(DAY), "the pattern is the same");
     new.time_zone = "Europe/Berlin".to_owned();
-    bench.state.respecify(&old, &new, now);
+    bench.state.respecify((&old, None), &new, now);
     assert_eq!(bench.state.considered(), now);
+}
+
+/// Looks at the schedule each second for so many seconds from the first on, and makes what goes. Answers at which second
+/// each minute was started.
+fn watch(bench: &mut Bench, seconds: std::ops::Range<i64>) -> BTreeMap<i64, i64> {
+    let mut started = BTreeMap::new();
+    for second in seconds {
+        let turn = bench.turn(second, false);
+        assert_eq!(told(&turn), [], "at second {second}");
+        started.extend(bench.make(second).into_iter().map(|minute| (minute, second)));
+    }
+    started
+}
+
+#[test]
+fn jitter_longer_than_the_distance_of_instants_puts_each_off_for_itself() {
+    // So short that a start which waited for another would be missed.
+    let mut bench = Bench::new(Overlap::Allow, |spec| {
+        (spec.jitter, spec.catch_up) = (Span::secs(1_200), Span::secs(10));
+    });
+    let Bench { spec, calendar, .. } = &bench;
+    let plan = Plan { namespace: "n", name: "s", spec, calendar };
+    let promised: Vec<(i64, i64)> = calendar
+        .instants(Time(DAY))
+        .take(60)
+        .map(|at| ((at.0 - DAY) / MINUTE, (plan.starts_at(at).0 - DAY + 999) / 1_000))
+        .collect();
+    assert!(!promised.is_sorted_by_key(|(_, second)| *second), "some overtake others");
+    let started = watch(&mut bench, 0..60 * 60 + 1_300);
+    for (minute, second) in promised {
+        assert_eq!(started.get(&minute), Some(&second), "minute {minute}");
+    }
+    assert_eq!(bench.state.counts().missed, 0);
+}
+
+#[test]
+fn a_schedule_is_looked_at_when_the_next_start_is_due_and_not_before() {
+    let mut bench = Bench::new(Overlap::Allow, |spec| spec.jitter = Span::secs(600));
+    let mut second = 0;
+    let mut looks = 0;
+    while second < 3_600 {
+        let turn = bench.turn(second, false);
+        bench.make(second);
+        let at = turn.due.filter(|at| at.0 > DAY + second * 1_000).unwrap_or_else(|| {
+            let turn = bench.turn(second, false);
+            turn.due.unwrap()
+        });
+        second = (at.0 - DAY + 999) / 1_000;
+        looks += 1;
+    }
+    let counts = bench.state.counts();
+    assert_eq!((counts.missed, counts.skipped), (0, 0));
+    assert!(counts.started >= 50 && looks <= counts.started + 1, "{looks} looks, {counts:?}");
+}
+
+#[test]
+fn what_nobody_was_there_for_in_time_is_missed_with_jitter_too() {
+    let mut bench = Bench::new(Overlap::Allow, |spec| {
+        (spec.jitter, spec.catch_up) = (Span::secs(1_200), Span::secs(10));
+    });
+    let mut outcomes = bench.turn(600, false).told;
+    let mut made = bench.make(600).len();
+    outcomes.extend(bench.turn(3_600, false).told);
+    made += bench.make(3_600).len();
+    assert!(outcomes.iter().all(|one| one.start.outcome == StartOutcome::Missed));
+    let late: u32 = outcomes.iter().map(|one| one.start.count).sum();
+    let put_off = bench.state.put_off().count();
+    assert_eq!(late as usize + made + put_off, 60, "{late} {made} {put_off}");
+    assert!(late > 30, "{late}");
+}
+
+#[test]
+fn a_start_that_is_going_keeps_the_request_that_it_was_decided_with() {
+    let mut bench = Bench::new(Overlap::Allow, |_| {});
+    bench.turn(60, false);
+    bench.state.fix_version(3);
+    bench.edit(61, |spec| spec.workflow = "other".to_owned());
+    bench.turn(120, false);
+    bench.state.fix_version(7);
+    bench.edit(121, |spec| spec.cron = "*/5 * * * *".to_owned());
+    let going: Vec<(String, Option<u32>)> = bench
+        .state
+        .going()
+        .map(|one| (bench.state.spec_of(one, &bench.spec).workflow.clone(), one.version()))
+        .collect();
+    assert_eq!(going, [("w".to_owned(), Some(3)), ("other".to_owned(), Some(7))]);
+    assert_eq!(bench.state.replaced.len(), 2);
+    assert_eq!(bench.make(122), [1, 2]);
+    assert!(bench.state.replaced.is_empty(), "what nothing goes by any more is dropped");
+}
+
+#[test]
+fn an_edit_between_an_instant_and_its_jittered_start_loses_nothing() {
+    let edits: [fn(&mut ScheduleSpec); 4] = [
+        |spec| spec.cron = "30 4 * * *".to_owned(),
+        |spec| spec.time_zone = "Asia/Kathmandu".to_owned(),
+        |spec| spec.jitter = Span::secs(1),
+        |spec| spec.end = Some(Timestamp(Time(DAY + 100 * MINUTE))),
+    ];
+    for edit in edits {
+        let mut bench = Bench::new(Overlap::Allow, |spec| spec.jitter = Span::secs(3_000));
+        let second = 600;
+        assert!(bench.edit(second, edit).told.is_empty());
+        let mut made = Vec::new();
+        for second in second..second + 3_100 {
+            bench.turn(second, false);
+            made.extend(bench.make(second).into_iter().filter(|minute| *minute <= 10));
+        }
+        made.sort_unstable();
+        assert_eq!(made, (1..=10).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_backfill_keeps_the_instants_that_it_was_asked_for() {
+    let mut bench = Bench::new(Overlap::Skip, |_| {});
+    bench.state.backfill(Time(DAY - 5 * MINUTE), Time(DAY - 3 * MINUTE), Overlap::Allow, "ann");
+    bench.edit(1, |spec| spec.cron = "0 4 * * *".to_owned());
+    bench.turn(2, false);
+    assert_eq!(bench.make(2), [-5, -4, -3]);
+    assert_eq!(bench.state.open_backfills(), 0);
+}
+
+#[test]
+fn what_becomes_due_during_a_pause_is_left_out_with_a_line() {
+    let bench = Bench::new(Overlap::Allow, |spec| spec.jitter = Span::secs(3_000));
+    let by = By { actor: "ann".into(), reason: "moving house".to_owned() };
+    let Bench { spec, calendar, .. } = &bench;
+    let plan = Plan { namespace: "n", name: "s", spec, calendar };
+    let mut state = bench.state.clone();
+    assert!(state.pause(Some(&plan), &by, Time(DAY + 600_000)).is_empty());
+    let (come, all) = (state.put_off().filter(|(_, at)| at.0 <= DAY + 600_000).count(), 10);
+    let told = state.resume(Span::secs(10), Time(DAY + 100 * MINUTE));
+    let of = |outcome| told.iter().filter(|one| one.start.outcome == outcome).count();
+    assert_eq!(of(StartOutcome::Missed), come, "due before the pause, and too late now");
+    assert_eq!(of(StartOutcome::Skipped), all - come);
+    assert_eq!(state.put_off().count(), 0);
 }
