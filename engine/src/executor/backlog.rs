@@ -1,6 +1,7 @@
-//! Commands that wait for a shard: those that stop things go first.
+//! Commands that wait for a shard: those that stop things go first. The commands of one run stay in order.
 
 use std::collections::VecDeque;
+use std::mem;
 
 use super::envelope::Envelope;
 
@@ -13,9 +14,20 @@ pub(crate) struct Backlog {
 }
 
 impl Backlog {
+    /// Adds a command. An urgent one takes those along that came before it for the same run.
     pub(crate) fn push_back(&mut self, envelope: Envelope) {
-        let lane = if envelope.urgent { &mut self.urgent } else { &mut self.others };
-        lane.push_back(envelope);
+        if !envelope.urgent {
+            self.others.push_back(envelope);
+            return;
+        }
+        let run = envelope.run;
+        if self.others.iter().any(|one| one.run == run) {
+            let (before, others) =
+                mem::take(&mut self.others).into_iter().partition(|one| one.run == run);
+            self.others = others;
+            self.urgent.extend::<VecDeque<_>>(before);
+        }
+        self.urgent.push_back(envelope);
     }
 
     /// Puts a command before all others.
@@ -65,5 +77,19 @@ mod tests {
         let taken = std::iter::from_fn(|| backlog.pop_front()).map(|one| one.run);
         assert_eq!(taken.collect::<Vec<_>>(), [5, 3, 4, 1, 2].map(run));
         assert!(backlog.is_empty());
+    }
+
+    #[test]
+    fn an_urgent_command_goes_after_those_of_its_run_that_came_before() {
+        let one = |run: u128, urgent, tries| {
+            let order = Order::Tick { adopted: false, woken: false };
+            Envelope { urgent, tries, ..Envelope::own(RunId(Uuid::from_u128(run)), order) }
+        };
+        let mut backlog = Backlog::default();
+        backlog.extend([one(1, false, 1), one(2, false, 2), one(1, false, 3), one(3, false, 4)]);
+        backlog.push_back(one(1, true, 5));
+        backlog.push_back(one(1, false, 6));
+        let taken = std::iter::from_fn(|| backlog.pop_front()).map(|one| one.tries);
+        assert_eq!(taken.collect::<Vec<_>>(), [1, 3, 5, 2, 4, 6]);
     }
 }
