@@ -22,7 +22,7 @@ const NEWEST_FOR: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Workflow {
     pub(crate) graph: Arc<Graph>,
-    /// SHA-256 of the canonical text, in hexadecimal digits.
+    /// SHA-256 of the text without its layout, in hexadecimal digits.
     pub(crate) hash: Arc<str>,
 }
 
@@ -43,10 +43,10 @@ impl Workflow {
     /// Reads and checks a definition, but for what its JSON Schemas say.
     pub(crate) fn parse(text: &str) -> Result<Workflow, Vec<Violation>> {
         let graph = Graph::parse(text)?;
-        let canonical = Payload::trusted(text.to_owned())
+        let layout = Payload::trusted(text.to_owned())
             .map_err(|error| vec![Violation::new("", "invalid_json", error.to_string())])?
-            .canonical();
-        Ok(Workflow { graph: Arc::new(graph), hash: hex(&Sha256::digest(canonical)).into() })
+            .without_layout();
+        Ok(Workflow { graph: Arc::new(graph), hash: hex(&Sha256::digest(layout)).into() })
     }
 }
 
@@ -92,7 +92,8 @@ impl Definitions {
             "definitions_register",
             table::register(&mut connection, namespace, &row).await
         )?;
-        if there != row.hash {
+        let same = there == row.hash || spelt_otherwise(&mut connection, namespace, &row).await?;
+        if !same {
             return Err(Error::Conflict {
                 code: "version_conflict",
                 message: format!(
@@ -190,6 +191,18 @@ impl Definitions {
             .insert(workflow.hash.clone(), workflow.clone());
         Ok(workflow)
     }
+}
+
+/// Returns whether what is registered under the name and version of `row` is the same document, spelt otherwise.
+async fn spelt_otherwise(
+    connection: &mut PgConnection,
+    namespace: &str,
+    row: &DefinitionRow,
+) -> Result<bool, Error> {
+    let there = table::find(connection, namespace, &row.name, Some(row.version)).await?;
+    let document = |text: &str| Payload::trusted(text.to_owned()).ok();
+    let there = there.and_then(|there| document(&there.body));
+    Ok(there.zip(document(&row.body)).is_some_and(|(one, other)| one.is_same_as(&other)))
 }
 
 async fn find(

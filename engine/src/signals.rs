@@ -62,7 +62,8 @@ impl Engine {
         };
         let mut connection = node.database.readers.acquire().await?;
         let kept = commit!("signals_keep", signals::keep(&mut connection, &early).await)?;
-        if kept != (early.data, early.actor) {
+        let same = Payload::trusted(kept.0).is_ok_and(|data| data.is_same_as(&ask.data));
+        if !same || kept.1 != early.actor {
             let message = format!("the signal '{}' came before, from {}", ask.signal, kept.1);
             return Err(Error::Refused(Refusal::new(RefusalCode::AlreadySignalled, message)));
         }

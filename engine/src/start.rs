@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use backstitch_saga::protocol::{StartAnswer, StartRun};
 use backstitch_saga::{Descent, Hold, Parent, RunId, Start, Violation};
-use sha2::{Digest, Sha256};
 
+use crate::executor::digest::InputDigest;
 use crate::executor::envelope::{Answer, Answered, Answers, Envelope, Order, StartKey, StartOrder};
 use crate::node::Node;
 use crate::sequence::{self, Wanted};
@@ -245,7 +245,7 @@ async fn order(
         let name = workflow.graph.definition.name.clone();
         let start = StartKey {
             key: (namespace.to_string(), key.clone(), name),
-            input_digest: Sha256::digest(input.canonical()).into(),
+            input_digest: InputDigest::of(&input),
         };
         (key, start)
     });

@@ -55,11 +55,24 @@ impl Payload {
         check::check(self.text())
     }
 
-    /// The text without white space, with the keys of each object sorted and spelt in one way; scalars as they
-    /// came. For digests, and for asking whether two documents are the same but for their layout.
+    /// The text that all spellings of this document have in common: without white space, the members of objects sorted
+    /// by name, strings without needless escapes, numbers by value (`1e2` and `100.0` are `100`). For digests.
     #[must_use]
     pub fn canonical(&self) -> String {
         value::canonical(self.text())
+    }
+
+    /// The text without white space, with the members of objects sorted by name; strings and numbers as they came. For
+    /// digests of texts that are passed on byte for byte, as constants of definitions are.
+    #[must_use]
+    pub fn without_layout(&self) -> String {
+        value::without_layout(self.text())
+    }
+
+    /// Returns whether `other` is the same document, however it is spelt.
+    #[must_use]
+    pub fn is_same_as(&self, other: &Payload) -> bool {
+        value::equal(self.text(), other.text())
     }
 
     /// The elements of a list, each byte for byte; `None` when the document is not a list.
@@ -69,14 +82,6 @@ impl Payload {
             json::Kind::Array => self.to().ok(),
             _ => None,
         }
-    }
-
-    /// What the reference tokens `rest` of a JSON Pointer lead to: the document itself when empty.
-    pub(crate) fn find(&self, rest: &str) -> Option<Payload> {
-        if rest.is_empty() {
-            return Some(self.clone());
-        }
-        json::find(self.text(), rest).and_then(|part| Payload::trusted(part.to_owned()).ok())
     }
 
     /// The text, exactly as it came.

@@ -93,7 +93,7 @@ pub struct WorkflowView {
     pub name: String,
     /// Its version.
     pub version: u32,
-    /// SHA-256 of its canonical text; runs pin this.
+    /// SHA-256 of its text without white space and with sorted members; runs pin this.
     pub hash: String,
     /// When it was registered.
     pub registered_at: Timestamp,

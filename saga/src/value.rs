@@ -1,42 +1,26 @@
-//! Compares JSON values by what they mean, on their text.
+//! Compares JSON values by what they mean, on their text. The one home of the question whether two documents are the
+//! same: two are if their canonical forms are, however they are spelt.
 
-use std::borrow::Cow;
+mod canonical;
+mod decimal;
+
 use std::cmp::Ordering;
-use std::ops::Range;
 
-use crate::json::{Kind, elements, members, skip_space, string_end, unescape, value_end};
+use crate::json::{Kind, elements, members, unescape};
 
-/// Values nested deeper than this are compared, and printed, as they are spelt. Documents from outside are not.
-const MAX_DEPTH: usize = 128;
+pub(crate) use canonical::{canonical, push_string, without_layout};
+pub(crate) use decimal::order_numbers;
 
-/// The members of an object by key.
-pub(crate) fn sorted(object: &str) -> Vec<(Cow<'_, str>, &str)> {
-    let mut sorted: Vec<_> = members(object).map(|(key, value)| (unescape(key), value)).collect();
-    sorted.sort_by(|a, b| a.0.cmp(&b.0));
-    sorted
-}
-
-/// Whether two values are the same: numbers by value, strings by their characters, objects whatever their order.
+/// Returns whether two values are the same: numbers by value, strings by their characters, objects whatever their
+/// order. Takes time in proportion to the two texts, however they are nested.
 pub(crate) fn equal(a: &str, b: &str) -> bool {
-    equal_within(a, b, MAX_DEPTH)
-}
-
-fn equal_within(a: &str, b: &str, depth: usize) -> bool {
     if a == b {
         return true;
     }
     match (Kind::of(a), Kind::of(b)) {
-        (Kind::Number, Kind::Number) => order_numbers(a, b) == Some(Ordering::Equal),
+        (Kind::Number, Kind::Number) => order_numbers(a, b).is_eq(),
         (Kind::String, Kind::String) => unescape(a) == unescape(b),
-        (Kind::Array, Kind::Array) if depth > 0 => {
-            elements(a).count() == elements(b).count()
-                && elements(a).zip(elements(b)).all(|(a, b)| equal_within(a, b, depth - 1))
-        }
-        (Kind::Object, Kind::Object) if depth > 0 => {
-            let (a, b) = (sorted(a), sorted(b));
-            a.len() == b.len()
-                && a.iter().zip(&b).all(|(a, b)| a.0 == b.0 && equal_within(a.1, b.1, depth - 1))
-        }
+        (Kind::Array, Kind::Array) | (Kind::Object, Kind::Object) => canonical(a) == canonical(b),
         _ => false,
     }
 }
@@ -44,18 +28,10 @@ fn equal_within(a: &str, b: &str, depth: usize) -> bool {
 /// The order of two numbers, or of two strings by their code points; `None` for anything else.
 pub(crate) fn order(a: &str, b: &str) -> Option<Ordering> {
     match (Kind::of(a), Kind::of(b)) {
-        (Kind::Number, Kind::Number) => order_numbers(a, b),
+        (Kind::Number, Kind::Number) => Some(order_numbers(a, b)),
         (Kind::String, Kind::String) => Some(unescape(a).cmp(&unescape(b))),
         _ => None,
     }
-}
-
-/// Integers exactly, as far as 128 bits go; all else as double-precision floats.
-fn order_numbers(a: &str, b: &str) -> Option<Ordering> {
-    if let (Ok(a), Ok(b)) = (a.parse::<i128>(), b.parse::<i128>()) {
-        return Some(a.cmp(&b));
-    }
-    a.parse::<f64>().ok()?.partial_cmp(&b.parse::<f64>().ok()?)
 }
 
 /// The number of elements of a list, members of an object or characters of a string; `None` for anything else.
@@ -68,84 +44,38 @@ pub(crate) fn length(value: &str) -> Option<usize> {
     }
 }
 
-/// The text without white space, the keys of objects sorted and spelt in one way.
-pub(crate) fn canonical(value: &str) -> String {
-    let mut out = String::with_capacity(value.len());
-    write_canonical(value, 0, MAX_DEPTH, &mut out);
-    out
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Appends the canonical form of the value that begins at `at`, and answers where it ends.
-fn write_canonical(text: &str, at: usize, depth: usize, out: &mut String) -> usize {
-    let bytes = text.as_bytes();
-    match bytes.get(at) {
-        Some(b'[') if depth > 0 => write_list(text, at, depth, out),
-        Some(b'{') if depth > 0 => write_object(text, at, depth, out),
-        _ => {
-            let end = value_end(bytes, at);
-            out.push_str(text.get(at..end).unwrap_or_default());
-            end
+    #[test]
+    fn values_are_the_same_by_what_they_mean() {
+        for (a, b) in [
+            (r#""café""#, r#""caf\u00e9""#),
+            (r#""😀""#, r#""\ud83d\uDE00""#),
+            (r#""a/b""#, r#""a\/b""#),
+            (r#""\n""#, r#""\u000A""#),
+            ("100", "1e2"),
+            ("100", "100.0"),
+            ("-0", "0.00"),
+            ("[1,2.50]", "[ 1.0 , 25e-1 ]"),
+            (r#"{"a":1,"b":[null]}"#, r#"{"b":[null],"\u0061":1E0}"#),
+        ] {
+            assert!(equal(a, b), "{a} {b}");
+            assert_eq!(canonical(a), canonical(b));
         }
-    }
-}
-
-fn write_list(text: &str, at: usize, depth: usize, out: &mut String) -> usize {
-    let bytes = text.as_bytes();
-    out.push('[');
-    let mut at = skip_space(bytes, at + 1);
-    while !matches!(bytes.get(at), Some(b']') | None) {
-        at = skip_space(bytes, write_canonical(text, at, depth - 1, out));
-        if bytes.get(at) != Some(&b',') {
-            break;
+        for (a, b) in [
+            ("1", r#""1""#),
+            ("0", "false"),
+            ("null", "false"),
+            ("[1,2]", "[2,1]"),
+            (r#"{"a":1}"#, r#"{"a":1,"b":null}"#),
+            (r#""a""#, r#""A""#),
+            (r#""\\u00e9""#, r#""\u00e9""#),
+            ("1234567890123456.78", "1234567890123456.79"),
+        ] {
+            assert!(!equal(a, b), "{a} {b}");
+            assert_ne!(canonical(a), canonical(b));
         }
-        out.push(',');
-        at = skip_space(bytes, at + 1);
-    }
-    out.push(']');
-    at + 1
-}
-
-fn write_object(text: &str, at: usize, depth: usize, out: &mut String) -> usize {
-    let bytes = text.as_bytes();
-    out.push('{');
-    let start = out.len();
-    // Each member's key, and where its canonical form stands in `out`.
-    let mut members: Vec<(Cow<'_, str>, Range<usize>)> = Vec::new();
-    let mut at = skip_space(bytes, at + 1);
-    while bytes.get(at) == Some(&b'"') {
-        let key_end = string_end(bytes, at);
-        let key = unescape(text.get(at..key_end).unwrap_or_default());
-        let from = out.len();
-        push_string(out, &key);
-        out.push(':');
-        let value = skip_space(bytes, skip_space(bytes, key_end) + 1);
-        at = skip_space(bytes, write_canonical(text, value, depth - 1, out));
-        members.push((key, from..out.len()));
-        if bytes.get(at) != Some(&b',') {
-            break;
-        }
-        out.push(',');
-        at = skip_space(bytes, at + 1);
-    }
-    if !members.is_sorted_by(|a, b| a.0 <= b.0) {
-        members.sort_by(|a, b| a.0.cmp(&b.0));
-        let parts: Vec<&str> =
-            members.iter().filter_map(|(_, range)| out.get(range.clone())).collect();
-        let sorted = parts.join(",");
-        out.truncate(start);
-        out.push_str(&sorted);
-    }
-    out.push('}');
-    at + 1
-}
-
-/// Appends `text` as a JSON string.
-pub(crate) fn push_string(out: &mut String, text: &str) {
-    if text.bytes().any(|byte| matches!(byte, b'"' | b'\\' | ..=0x1f)) {
-        out.push_str(&serde_json::Value::from(text).to_string());
-    } else {
-        out.push('"');
-        out.push_str(text);
-        out.push('"');
     }
 }

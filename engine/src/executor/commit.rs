@@ -6,6 +6,7 @@ use std::sync::Arc;
 use backstitch_saga::{RunId, planted};
 
 use super::decide::{Decided, Desk};
+use super::digest;
 use super::envelope::{Answered, Envelope, Order};
 use super::index::{self, Changes};
 use super::writer::Writer;
@@ -138,7 +139,7 @@ impl Shard {
             .collect();
         keyed.sort_unstable_by(|a, b| a.0.key.cmp(&b.0.key));
         for (key, run) in keyed {
-            batch.key(&key.key, run, &key.input_digest);
+            batch.key(&key.key, run, key.input_digest.bytes());
         }
         (batch, all)
     }
@@ -223,26 +224,43 @@ impl Shard {
         };
         for mut envelope in starts {
             let Some(key) = start_key(&envelope) else { continue };
-            let answer = match found.get(&key.key) {
+            let Some((run, kept)) = found.get(&key.key) else {
                 // The key is free again, or its batch failed.
-                None => {
-                    self.again(envelope);
-                    continue;
-                }
-                Some((run, digest)) if *digest == key.input_digest => {
+                self.again(envelope);
+                continue;
+            };
+            match self.began_alike(&envelope, *run, kept).await {
+                Ok(true) => {
                     let created = *run == envelope.run;
-                    Ok(Answered::Started(StartedRun { id: *run, created }))
+                    envelope.answer(Ok(Answered::Started(StartedRun { id: *run, created })));
                 }
-                Some((run, _)) => Err(Error::Conflict {
-                    code: "key_conflict",
-                    message: format!(
+                Ok(false) => {
+                    let message = format!(
                         "the key '{}' started run {run} with another input; use another key, or the same input",
                         key.key.1
-                    ),
-                }),
-            };
-            envelope.answer(answer);
+                    );
+                    envelope.answer(Err(Error::Conflict { code: "key_conflict", message }));
+                }
+                Err(trouble) => {
+                    self.connection = None;
+                    self.fail(envelope, &trouble);
+                }
+            }
         }
+    }
+
+    /// Returns whether `run`, beside whose key the digest `kept` stands, began with the input that a start brings.
+    async fn began_alike(
+        &mut self,
+        start: &Envelope,
+        run: RunId,
+        kept: &[u8],
+    ) -> Result<bool, Trouble> {
+        let Order::Start(order) = &start.order else { return Ok(false) };
+        let Some(key) = &order.key else { return Ok(false) };
+        let connection = self.connection().await?;
+        let same = digest::began_with(connection, run, kept, &key.input_digest, &order.start.input);
+        same.await.map_err(|error| Trouble::Failed(error.to_string()))
     }
 
     /// Parks what is in nobody's hands, and lets go of what was not used for long.

@@ -7,6 +7,7 @@ use backstitch_saga::protocol::TaskOutcome;
 use backstitch_saga::{Command, Payload, Reply, RunId, Start, TaskKey};
 use tokio::sync::Notify;
 
+use super::digest::InputDigest;
 use crate::definitions::Workflow;
 use crate::handover::{Grant, Match};
 use crate::store::keys::RunKey;
@@ -57,7 +58,7 @@ pub(crate) struct StartOrder {
 #[derive(Clone)]
 pub(crate) struct StartKey {
     pub(crate) key: RunKey,
-    pub(crate) input_digest: [u8; 32],
+    pub(crate) input_digest: InputDigest,
 }
 
 /// What became of a command.

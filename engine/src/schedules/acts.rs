@@ -4,7 +4,7 @@
 use backstitch_saga::protocol::{
     BackfillPlan, BackfillSchedule, Overlap, ScheduleSpec, ScheduleStart, ScheduleView, Triggered,
 };
-use backstitch_saga::{By, RunId, Time, Timestamp, Violation};
+use backstitch_saga::{By, Payload, RunId, Time, Timestamp, Violation};
 
 use super::check;
 use super::fire::{calendar, drive, find, write};
@@ -262,8 +262,8 @@ async fn told_of(node: &Node, namespace: &str, key: &str) -> Result<Option<Sched
 }
 
 fn same(one: &ScheduleSpec, other: &ScheduleSpec) -> bool {
-    let text = |spec| serde_json::to_string(spec).ok();
-    text(one) == text(other)
+    let form = |spec| Payload::of(spec).ok().map(|document| document.canonical());
+    form(one) == form(other)
 }
 
 fn check_backfill(ask: &BackfillSchedule, now: Time) -> Result<(), Error> {

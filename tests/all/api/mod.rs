@@ -19,6 +19,7 @@ mod search;
 mod sequence;
 mod serial_keys;
 mod serving;
+mod spelling;
 mod start_requests;
 mod starts;
 mod tenancy;
