@@ -112,6 +112,10 @@ pub(crate) fn start_answers() -> Value {
     json!({ "results": [{ "status": 201, "id": RUN }] })
 }
 
+pub(crate) fn one_step() -> Value {
+    step("payment", "task")
+}
+
 pub(crate) fn items() -> Value {
     json!({ "items": [step("stock/0", "task")] })
 }

@@ -4,7 +4,7 @@ use backstitch_saga::protocol::{ActFilter, ActLine, Page};
 use backstitch_saga::{By, Refusal, RefusalCode, Time};
 
 use crate::cursor::Cursor;
-use crate::incidents::page;
+use crate::page::page;
 use crate::store::acts::{self as table, ActPlace};
 use crate::{Engine, Error};
 
@@ -28,7 +28,7 @@ impl Engine {
         let cursor = |((at, run, seq, place), _): &(ActPlace, ActLine)| {
             Cursor::of('a', &format!("{} {run} {seq} {place}", at.0))
         };
-        let Page { items, next } = page(found, limit, cursor);
+        let Page { items, next } = page(found, limit as usize, cursor);
         Ok(Page { items: items.into_iter().map(|(_, line)| line).collect(), next })
     }
 }

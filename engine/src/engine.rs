@@ -8,7 +8,7 @@ use backstitch_saga::protocol::{
     ClaimTasks, ClaimedTasks, Heartbeat, HistoryEntry, Page, Plan, RunLine, RunView, Scope,
     StartAnswer, StartRun, StepView, TaskAnswer, TaskReport, WorkflowView,
 };
-use backstitch_saga::{Command, Graph, Reply, RunId};
+use backstitch_saga::{Command, Graph, Reply, RunId, StepPath};
 use sqlx::postgres::PgPool;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -25,7 +25,9 @@ use crate::node::{Message, Node, ShardDoor};
 use crate::reads::{self, waiters::Waiters};
 use crate::schemas::{Schemas, check_all};
 use crate::store::{Database, migrations, nodes};
-use crate::{Credential, Diagnosis, Error, Options, Registered, Role, RunFilter, StartedRun};
+use crate::{
+    Credential, Diagnosis, Error, ItemFilter, Options, Registered, Role, RunFilter, StartedRun,
+};
 use crate::{credentials, doctor, edits, tasks};
 
 /// How long a node that stops waits for what is under way.
@@ -325,11 +327,36 @@ impl Engine {
         namespace: &str,
         id: RunId,
         step: &str,
-        state: Option<&str>,
-        after: Option<&str>,
-        limit: u32,
+        filter: ItemFilter,
     ) -> Result<Page<StepView>, Error> {
-        reads::items(self.node(), namespace, id, step, state, after, limit).await
+        reads::items(self.node(), namespace, id, step, filter).await
+    }
+
+    /// One step or item with all that is known of it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn step(
+        &self,
+        namespace: &str,
+        id: RunId,
+        step: &StepPath,
+    ) -> Result<StepView, Error> {
+        reads::step(self.node(), namespace, id, step).await
+    }
+
+    /// The path of the item of a map step that has this key.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn item_with_key(
+        &self,
+        namespace: &str,
+        id: RunId,
+        step: &str,
+        key: &str,
+    ) -> Result<StepPath, Error> {
+        reads::item_with_key(self.node(), namespace, id, step, key).await
     }
 
     /// What compensating would do. Past a pivot the plan says so, with or without `force`; doing it needs `force`.

@@ -19,6 +19,7 @@ use crate::acts::must_have_reason;
 use crate::crash::commit;
 use crate::cursor::Cursor;
 use crate::node::Node;
+use crate::page::page;
 use crate::store::session;
 use crate::store::starts::{self as table, Asked};
 use crate::{Engine, Error, StartedRun, credentials, start};
@@ -263,11 +264,8 @@ impl Engine {
         let limit = limit.clamp(1, 1_000) as usize;
         let mut connection = self.pool().acquire().await?;
         let beyond = i64::try_from(limit + 1).unwrap_or(i64::MAX);
-        let mut items = table::list(&mut connection, namespace, state, before, beyond).await?;
-        let more = items.len() > limit;
-        items.truncate(limit);
-        let next = items.last().filter(|_| more).map(|line| Cursor::of_start_request(line.id));
-        Ok(Page { items, next })
+        let found = table::list(&mut connection, namespace, state, before, beyond).await?;
+        Ok(page(found, limit, |line| Cursor::of_start_request(line.id)))
     }
 
     /// One of them, with its input.

@@ -13,6 +13,7 @@ use backstitch_saga::{Event, Record, StepPath, Time, Timestamp};
 
 use crate::cursor::Cursor;
 use crate::node::Node;
+use crate::page::page;
 use crate::store::codec::decode;
 use crate::store::incidents as table;
 use crate::{Engine, Error, reads};
@@ -45,7 +46,7 @@ impl Engine {
                 .await?;
         let cursor =
             |line: &IncidentLine| Cursor::of('n', &format!("{} {}", line.opened_at.0.0, line.id));
-        Ok(page(lines, limit, cursor))
+        Ok(page(lines, limit as usize, cursor))
     }
 
     /// One incident, with what can be done about it.
@@ -77,16 +78,8 @@ impl Engine {
         let cursor = |group: &IncidentGroup| {
             Cursor::of('g', &format!("{} {}", group.count, group.fingerprint))
         };
-        Ok(page(groups, limit, cursor))
+        Ok(page(groups, limit as usize, cursor))
     }
-}
-
-/// The first `limit` of `items`, and the cursor of the last of them if there are more.
-pub(crate) fn page<T>(mut items: Vec<T>, limit: u32, cursor: impl Fn(&T) -> String) -> Page<T> {
-    let more = items.len() > limit as usize;
-    items.truncate(limit as usize);
-    let next = items.last().filter(|_| more).map(cursor);
-    Page { items, next }
 }
 
 fn place_of_cursor(text: &str) -> Result<table::IncidentPlace, Error> {

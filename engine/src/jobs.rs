@@ -16,8 +16,8 @@ use uuid::Uuid;
 use crate::acts::must_have_reason;
 use crate::crash::commit;
 use crate::cursor::Cursor;
-use crate::incidents::page;
 use crate::node::Node;
+use crate::page::page;
 use crate::store::acts::{self, Act, Thing};
 use crate::store::jobs::{self as table, Many, Turn};
 use crate::{Engine, Error, Reservation};
@@ -109,7 +109,7 @@ impl Engine {
         let beyond = i64::from(limit) + 1;
         let jobs =
             table::list(&mut connection, namespace, state, before.transpose()?, beyond).await?;
-        Ok(page(jobs, limit, |job| Cursor::of('j', &job.id.to_string())))
+        Ok(page(jobs, limit as usize, |job| Cursor::of('j', &job.id.to_string())))
     }
 
     /// One job.
@@ -141,7 +141,7 @@ impl Engine {
         let mut connection = self.pool().acquire().await?;
         let beyond = i64::from(limit) + 1;
         let items = table::items(&mut connection, id, state, after, beyond).await?;
-        Ok(page(items, limit, |item| Cursor::of('m', &item.position.to_string())))
+        Ok(page(items, limit as usize, |item| Cursor::of('m', &item.position.to_string())))
     }
 
     /// Makes a job pause. What is under way of it ends: at most what it does in a quarter of a second.

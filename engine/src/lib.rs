@@ -34,6 +34,7 @@ pub mod local_postgres;
 mod loops;
 mod node;
 mod options;
+mod page;
 mod pauses;
 mod peers;
 #[cfg(feature = "planted-bugs")]
@@ -64,4 +65,4 @@ pub use incidents::act::IncidentAct;
 pub use loops::Chore;
 pub use options::{Options, Tuning};
 pub use sequence::FactAct;
-pub use types::{Credential, Diagnosis, Registered, Role, RunFilter, StartedRun};
+pub use types::{Credential, Diagnosis, ItemFilter, Registered, Role, RunFilter, StartedRun};

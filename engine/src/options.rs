@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use backstitch_saga::Limits;
+
 /// How a node is set up.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -11,10 +13,13 @@ pub struct Options {
     pub node_name: String,
     /// How many commands may wait before new ones are answered [`crate::Error::Busy`].
     pub queue_limit: usize,
-    /// The largest input, output or error detail, in bytes.
+    /// The largest input, output or error detail, in bytes; also the largest document that an expression may put
+    /// together for a step ([`Limits::built`]).
     pub payload_limit: usize,
     /// How many runs may descend from one: its children, theirs, and so on.
     pub descendant_limit: u32,
+    /// How large the documents inside a run may become otherwise.
+    pub limits: Limits,
     /// How long ended runs are kept; for ever without it.
     pub retention: Option<Duration>,
     /// How long the answers to requests with an `Idempotency-Key` are kept, at least.
@@ -33,10 +38,16 @@ impl Options {
             queue_limit: 20_000,
             payload_limit: 256 * 1024,
             descendant_limit: backstitch_saga::MOST_DESCENDANTS,
+            limits: Limits::default(),
             retention: None,
             idempotency_retention: Duration::from_secs(7 * 86_400),
             tuning: Tuning::default(),
         }
+    }
+
+    /// How large the documents inside a run may become.
+    pub(crate) fn run_limits(&self) -> Limits {
+        Limits { built: self.payload_limit, ..self.limits }
     }
 }
 

@@ -16,8 +16,8 @@ use tokio::sync::Notify;
 use crate::acts::must_have_reason;
 use crate::crash::commit;
 use crate::cursor::Cursor;
-use crate::incidents::page;
 use crate::node::Node;
+use crate::page::page;
 use crate::store::acts::{self, Act, Thing};
 use crate::store::pauses::{self as table, Over, Suspicion};
 use crate::{Engine, Error, definitions};
@@ -160,7 +160,8 @@ impl Engine {
         let mut connection = self.pool().acquire().await?;
         let beyond = i64::from(limit) + 1;
         let found = table::list(&mut connection, namespace, before, beyond).await?;
-        let Page { items, next } = page(found, limit, |(id, _)| Cursor::of('p', &id.to_string()));
+        let Page { items, next } =
+            page(found, limit as usize, |(id, _)| Cursor::of('p', &id.to_string()));
         Ok(Page { items: items.into_iter().map(|(_, pause)| pause).collect(), next })
     }
 }

@@ -40,6 +40,19 @@ pub struct RunFilter {
     pub limit: u32,
 }
 
+/// Which items of a map step to list, by index.
+#[derive(Clone, Debug, Default)]
+pub struct ItemFilter {
+    /// Only in this state.
+    pub state: Option<String>,
+    /// Only the item with this key.
+    pub key: Option<String>,
+    /// The cursor of the page before.
+    pub after: Option<String>,
+    /// 1 to 1,000.
+    pub limit: u32,
+}
+
 impl From<&RunsFilter> for RunFilter {
     fn from(filter: &RunsFilter) -> RunFilter {
         let filter = filter.clone();

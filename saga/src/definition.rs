@@ -378,6 +378,10 @@ pub enum OnUnknown {
 pub struct Map {
     /// The list.
     pub items: Expr,
+    /// A text by which an item is known: in views, to its worker, and to the target, through its effect key. No two items
+    /// may have the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Expr>,
     /// What is done for each item.
     pub task: Task,
     /// When the fan-out as a whole has succeeded.

@@ -91,6 +91,15 @@ pub enum Event {
         items: Source,
         /// How many there are.
         total: u32,
+        /// The keys of the items, where the definition gives them some.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        keys: Option<Slot>,
+    },
+    /// A step whose turn has come begins with the next record, or a fan-out goes on with it: as many bytes of documents
+    /// stand in this one as may.
+    Deferred {
+        /// Which.
+        step: Arc<str>,
     },
     /// A task is on offer to workers.
     Offered {

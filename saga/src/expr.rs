@@ -4,6 +4,7 @@
 //! and `index`. Values are never re-printed: what a path finds is passed on byte for byte.
 
 mod eval;
+mod find;
 #[cfg(feature = "openapi")]
 mod schema;
 mod walk;
@@ -14,7 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::Payload;
 
-pub use eval::{EvalError, Scope};
+pub(crate) use eval::{Bounds, Evaluation};
+pub use eval::{EvalError, Gathered, Scope};
+pub(crate) use find::Memo;
 pub use walk::Reference;
 pub(crate) use walk::{Place, Root, TRUTH};
 

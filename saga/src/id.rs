@@ -167,10 +167,16 @@ pub fn effect_key(run: RunId, step: &StepPath, action: Action) -> Uuid {
     Uuid::new_v5(&run.0, name.as_bytes())
 }
 
+/// The same for the item of the map step `step` that has the key `item`, wherever it stands in the list.
+pub(crate) fn keyed_effect_key(run: RunId, step: &str, item: &str, action: Action) -> Uuid {
+    let undo = if action == Action::Compensate { " compensate" } else { "" };
+    // The key comes last: no text in it can be taken for another name.
+    Uuid::new_v5(&run.0, format!("{step}/key{undo}: {item}").as_bytes())
+}
+
 /// The same for a step that is done once more after it had been undone, `round` times: a target must not take the new
 /// effect for the old one.
-pub(crate) fn effect_key_in_round(run: RunId, step: &StepPath, action: Action, round: u32) -> Uuid {
-    let key = effect_key(run, step, action);
+pub(crate) fn in_round(key: Uuid, round: u32) -> Uuid {
     match round {
         0 => key,
         _ => Uuid::new_v5(&key, format!("round {round}").as_bytes()),

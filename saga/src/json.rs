@@ -199,7 +199,7 @@ pub(crate) fn find<'a>(text: &'a str, rest: &str) -> Option<&'a str> {
 }
 
 /// The index that a reference token names: digits without leading zeros.
-fn list_index(token: &str) -> Option<usize> {
+pub(crate) fn list_index(token: &str) -> Option<usize> {
     let digits = token.bytes().all(|byte| byte.is_ascii_digit());
     let plain = token == "0" || !token.starts_with('0');
     if digits && plain { token.parse().ok() } else { None }

@@ -32,6 +32,7 @@ mod hold;
 mod id;
 mod incident;
 mod json;
+mod limits;
 mod payload;
 #[cfg(feature = "planted-bugs")]
 pub mod planted;
@@ -51,12 +52,13 @@ pub use definition::{
     OnPause, OnTimeout, OnUnknown, Retry, Sleep, Step, Task, Timeouts, Tolerance, Verify, Wait,
 };
 pub use event::{By, Cause, Event, Fate, IncidentKind, Parent, Record, Slot, Source};
-pub use expr::{EvalError, Expr, Reference, Scope};
+pub use expr::{EvalError, Expr, Gathered, Reference, Scope};
 pub use family::{DEEPEST_DESCENDANT, Descent, MOST_DESCENDANTS, ParentWord};
 pub use fingerprint::fingerprint;
 pub use graph::{Body, Graph, Node};
 pub use hold::{Hold, HoldKind};
 pub use id::{Action, RunId, StepPath, TaskKey, effect_key};
+pub use limits::Limits;
 pub use payload::Payload;
 pub use run::{ChildAsk, ChildEnd, ChildWord, Proof, Run, decide};
 pub use time::{Span, Time, Timestamp};

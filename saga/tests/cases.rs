@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use backstitch_saga::{Expr, Graph, Payload, Scope};
+use backstitch_saga::{Expr, Gathered, Graph, Payload, Scope};
 
 /// Every code with which a definition can be refused. They are part of the API: clients look at them.
 const DEFINITION_CODES: &[&str] = &[
@@ -130,8 +130,18 @@ impl Scope for Document {
         self.get(&format!("/steps/{id}"))
     }
 
-    fn step_len(&self, id: &str) -> Option<usize> {
-        (id == "unread").then_some(3)
+    fn gathered(&self, id: &str) -> Option<Gathered> {
+        match id {
+            "unread" => Some(Gathered { count: 3, bytes: 3_000 }),
+            "vast" => Some(Gathered { count: 3, bytes: usize::MAX }),
+            _ => None,
+        }
+    }
+
+    fn gathered_item(&self, id: &str, index: usize) -> Option<Payload> {
+        assert!(matches!(id, "unread" | "vast"), "{id} is no fan-out");
+        (index < 3)
+            .then(|| Payload::of(&std::collections::BTreeMap::from([("n", [index])])).unwrap())
     }
 
     fn item(&self) -> Option<Payload> {

@@ -1,6 +1,6 @@
 //! The limits on the size of definitions and documents, each at its edge.
 
-use backstitch_saga::{Definition, Expr, Graph, Payload, Scope};
+use backstitch_saga::{Definition, Expr, Gathered, Graph, Payload, Scope};
 
 /// The codes of what is wrong with a workflow of these steps; empty when nothing is.
 fn codes(steps: &[String], output: &str) -> Vec<String> {
@@ -79,7 +79,11 @@ impl Scope for Input {
         None
     }
 
-    fn step_len(&self, _: &str) -> Option<usize> {
+    fn gathered(&self, _: &str) -> Option<Gathered> {
+        None
+    }
+
+    fn gathered_item(&self, _: &str, _: usize) -> Option<Payload> {
         None
     }
 

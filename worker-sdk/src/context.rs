@@ -150,6 +150,7 @@ impl TaskContext {
             version: 1,
             input: Payload::null(),
             forward: None,
+            item_key: None,
             effect_key: effect_key(run, &step, Action::Forward),
             forward_key: None,
             heartbeat: Span::secs(30),
@@ -172,6 +173,12 @@ impl TaskContext {
     #[must_use]
     pub fn step(&self) -> &StepPath {
         &self.task.offer.step
+    }
+
+    /// The key of the item, where its map gives keys.
+    #[must_use]
+    pub fn item_key(&self) -> Option<&str> {
+        self.task.offer.item_key.as_deref()
     }
 
     /// Which attempt of this action it is, from 1.

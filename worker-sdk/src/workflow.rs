@@ -233,11 +233,17 @@ impl Saga {
     ) -> MapStep<In, Out> {
         let index = self.draft.borrow().definition.steps.len();
         let items = items.wire();
-        let input = input(items.item()).wire();
+        let item = items.item();
+        let key = item.named();
+        let input = input(item).wire();
         let work = self.work(task, input, &format!("/steps/{index}/map/task/input"));
         let items = self.draft.borrow_mut().place(items, &format!("/steps/{index}/map/items"));
+        let key = key.borrow_mut().take();
+        let key =
+            key.map(|key| self.draft.borrow_mut().place(key, &format!("/steps/{index}/map/key")));
         let map = Map {
             items,
+            key,
             task: work,
             join: Join::All,
             empty: None,

@@ -7,6 +7,7 @@ use backstitch_saga::protocol::{
 };
 use backstitch_saga::{Command, Hold, HoldKind, RunId, StepPath};
 
+use super::steps::ItemQuery;
 use crate::access::Caller;
 use crate::app::{App, Shared};
 use crate::body::{Body, json};
@@ -116,6 +117,7 @@ pub(crate) async fn retry(
     params(
         ("id" = RunId, Path, description = "The run's id"),
         ("step" = String, Path, description = "The step, or an item of a map step with its slash encoded: `stock%2F3`", example = "payment"),
+        ItemQuery
     ),
     request_body(content = Reason, example = json!(examples::reason())),
     responses(
@@ -127,9 +129,10 @@ pub(crate) async fn mark_compensated(
     State(app): Shared,
     caller: Caller,
     PathOf((id, step)): PathOf<(RunId, StepPath)>,
-    _: QueryOf<NoQuery>,
+    QueryOf(query): QueryOf<ItemQuery>,
     Body(ask): Body<Reason>,
 ) -> Answer {
+    let step = query.of(&app, &caller, id, step).await?;
     act(StatusCode::OK, &app, &caller, id, Command::MarkUndone { step, by: caller.by(ask.reason) })
         .await
 }

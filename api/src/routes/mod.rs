@@ -72,6 +72,7 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(acts::pause))
         .routes(routes!(acts::resume))
         .routes(routes!(acts::rerun))
+        .routes(routes!(steps::show))
         .routes(routes!(steps::retry))
         .routes(routes!(steps::skip))
         .routes(routes!(steps::resolve))

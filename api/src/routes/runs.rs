@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use backstitch_engine::RunFilter;
+use backstitch_engine::{ItemFilter, RunFilter};
 use backstitch_saga::protocol::{
     HistoryEntry, Outcome, Page, RunLine, RunStarted, RunTree, RunView, StartAnswers, StartRun,
     StartRuns, State as RunState, StepView,
@@ -356,6 +356,8 @@ pub(crate) async fn history(
 pub(crate) struct ItemsQuery {
     /// Only in this state.
     state: Option<String>,
+    /// Only the item with this key.
+    key: Option<String>,
     /// `next` of the page before.
     after: Option<String>,
     /// 1 to 1,000; 100 without it.
@@ -365,7 +367,12 @@ pub(crate) struct ItemsQuery {
 
 impl FromQuery for ItemsQuery {
     fn read(pairs: &mut Pairs) -> Self {
-        ItemsQuery { state: pairs.text("state"), after: pairs.text("after"), limit: pairs.limit() }
+        ItemsQuery {
+            state: pairs.text("state"),
+            key: pairs.text("key"),
+            after: pairs.text("after"),
+            limit: pairs.limit(),
+        }
     }
 }
 
@@ -385,7 +392,8 @@ pub(crate) async fn items(
     PathOf((id, step)): PathOf<(RunId, String)>,
     QueryOf(query): QueryOf<ItemsQuery>,
 ) -> Answer {
-    let (state, after) = (query.state.as_deref(), query.after.as_deref());
-    let page = app.engine.items(&caller.namespace, id, &step, state, after, query.limit).await?;
+    let filter =
+        ItemFilter { state: query.state, key: query.key, after: query.after, limit: query.limit };
+    let page = app.engine.items(&caller.namespace, id, &step, filter).await?;
     json(StatusCode::OK, &page)
 }

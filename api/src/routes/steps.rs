@@ -2,16 +2,71 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use backstitch_saga::protocol::{ResolveStep, RetryStep, RunView, SkipStep};
+use backstitch_saga::protocol::{ResolveStep, RetryStep, RunView, SkipStep, StepView};
 use backstitch_saga::{Command, RunId, StepPath};
+use utoipa::IntoParams;
 
 use super::acts::act;
 use crate::access::Caller;
-use crate::app::Shared;
-use crate::body::Body;
+use crate::app::{App, Shared};
+use crate::body::{Body, json};
 use crate::examples::acts as examples;
-use crate::problem::Answer;
-use crate::query::{NoQuery, PathOf, QueryOf};
+use crate::problem::{Answer, Rejection};
+use crate::query::{FromQuery, Pairs, PathOf, QueryOf};
+
+/// Which item of a map step is meant.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ItemQuery {
+    /// The item of the map step that has this key, instead of naming it by its index.
+    key: Option<String>,
+}
+
+impl FromQuery for ItemQuery {
+    fn read(pairs: &mut Pairs) -> Self {
+        ItemQuery { key: pairs.text("key") }
+    }
+}
+
+impl ItemQuery {
+    /// Returns the path of the item, or of the step as it stands in the path of the request.
+    pub(super) async fn of(
+        &self,
+        app: &App,
+        caller: &Caller,
+        run: RunId,
+        step: StepPath,
+    ) -> Result<StepPath, Rejection> {
+        match &self.key {
+            None => Ok(step),
+            Some(key) => {
+                Ok(app.engine.item_with_key(&caller.namespace, run, &step.step, key).await?)
+            }
+        }
+    }
+}
+
+/// Show one step or item of a run
+///
+/// With its output, also where the whole run is too large for an answer and leaves it out.
+#[utoipa::path(
+    get, path = "/v1/runs/{id}/steps/{step}", tag = "runs", operation_id = "show_step",
+    params(
+        ("id" = RunId, Path, description = "The run's id"),
+        ("step" = String, Path, description = "The step, or an item of a map step with its slash encoded: `stock%2F3`", example = "payment"),
+        ItemQuery
+    ),
+    responses((status = 200, description = "The step or item.", body = StepView, example = json!(crate::examples::one_step())))
+)]
+pub(crate) async fn show(
+    State(app): Shared,
+    caller: Caller,
+    PathOf((id, step)): PathOf<(RunId, StepPath)>,
+    QueryOf(query): QueryOf<ItemQuery>,
+) -> Answer {
+    let step = query.of(&app, &caller, id, step).await?;
+    json(StatusCode::OK, &app.engine.step(&caller.namespace, id, &step).await?)
+}
 
 /// Let one step or item try again, perhaps with a better input
 ///
@@ -22,6 +77,7 @@ use crate::query::{NoQuery, PathOf, QueryOf};
     params(
         ("id" = RunId, Path, description = "The run's id"),
         ("step" = String, Path, description = "The step, or an item of a map step with its slash encoded: `stock%2F3`", example = "payment"),
+        ItemQuery
     ),
     request_body(content = RetryStep, example = json!(examples::retry_step())),
     responses(
@@ -33,9 +89,10 @@ pub(crate) async fn retry(
     State(app): Shared,
     caller: Caller,
     PathOf((id, step)): PathOf<(RunId, StepPath)>,
-    _: QueryOf<NoQuery>,
+    QueryOf(query): QueryOf<ItemQuery>,
     Body(ask): Body<RetryStep>,
 ) -> Answer {
+    let step = query.of(&app, &caller, id, step).await?;
     let by = caller.by(ask.reason);
     let command = Command::Retry { step: Some(step), input: ask.input, by };
     act(StatusCode::OK, &app, &caller, id, command).await
@@ -50,6 +107,7 @@ pub(crate) async fn retry(
     params(
         ("id" = RunId, Path, description = "The run's id"),
         ("step" = String, Path, description = "The step, or an item of a map step with its slash encoded: `stock%2F3`", example = "payment"),
+        ItemQuery
     ),
     request_body(content = SkipStep, example = json!(examples::skip_step())),
     responses(
@@ -61,9 +119,10 @@ pub(crate) async fn skip(
     State(app): Shared,
     caller: Caller,
     PathOf((id, step)): PathOf<(RunId, StepPath)>,
-    _: QueryOf<NoQuery>,
+    QueryOf(query): QueryOf<ItemQuery>,
     Body(ask): Body<SkipStep>,
 ) -> Answer {
+    let step = query.of(&app, &caller, id, step).await?;
     let by = caller.by(ask.reason);
     let command = Command::Skip { step, output: ask.output, by };
     act(StatusCode::OK, &app, &caller, id, command).await
@@ -78,6 +137,7 @@ pub(crate) async fn skip(
     params(
         ("id" = RunId, Path, description = "The run's id"),
         ("step" = String, Path, description = "The step, or an item of a map step with its slash encoded: `stock%2F3`", example = "payment"),
+        ItemQuery
     ),
     request_body(content = ResolveStep, example = json!(examples::resolve_step())),
     responses(
@@ -89,9 +149,10 @@ pub(crate) async fn resolve(
     State(app): Shared,
     caller: Caller,
     PathOf((id, step)): PathOf<(RunId, StepPath)>,
-    _: QueryOf<NoQuery>,
+    QueryOf(query): QueryOf<ItemQuery>,
     Body(ask): Body<ResolveStep>,
 ) -> Answer {
+    let step = query.of(&app, &caller, id, step).await?;
     let ResolveStep { reason, output, external_id } = ask;
     let by = caller.by(reason);
     let command = Command::Resolve { step, output, external_id, by };

@@ -8,6 +8,9 @@ use backstitch_saga::{Run, RunId, TaskKey, Time};
 use super::envelope::StartOrder;
 use crate::store::batch::RunState;
 
+/// How many bytes of documents weigh as much as an event.
+const BYTES_PER_UNIT: u64 = 512;
+
 /// A run in memory, with what is known of its index rows.
 #[cfg_attr(feature = "planted-bugs", derive(Clone))]
 pub(crate) struct CachedRun {
@@ -47,7 +50,7 @@ impl CachedRun {
     }
 
     fn weight(&self) -> u64 {
-        64 + self.run.events_folded()
+        64 + self.run.events_folded() + self.run.built_bytes() / BYTES_PER_UNIT
     }
 
     /// Learns what the clock shows. The time of a run goes on from its last record, which may be ahead of that.

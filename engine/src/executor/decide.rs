@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use backstitch_saga::{
-    Command, Event, Record, Refusal, RefusalCode, Reply, Run, TaskKey, Time, decide,
+    Command, Event, Limits, Record, Refusal, RefusalCode, Reply, Run, TaskKey, Time, decide,
 };
 
 use super::cache::CachedRun;
@@ -14,6 +14,9 @@ use crate::flow::Governed;
 use crate::handover::{For, Grant, HandOver};
 use crate::node::Node;
 use crate::{Error, counters::Counters};
+
+/// About the bytes of an event.
+const EVENT_BYTES: usize = 128;
 
 /// What a batch decided about one run.
 pub(crate) struct Decided {
@@ -26,6 +29,14 @@ pub(crate) struct Decided {
     /// The run begins with this record.
     pub(crate) starts: bool,
     pub(crate) key: Option<StartKey>,
+}
+
+impl Decided {
+    /// How many bytes of documents its record will have, and of events about.
+    pub(crate) fn bytes(&self) -> usize {
+        let documents = self.record.payloads.iter().map(|payload| payload.text().len());
+        documents.sum::<usize>() + self.record.events.len() * EVENT_BYTES
+    }
 }
 
 /// A task that a record hands to a session.
@@ -50,6 +61,7 @@ pub(crate) struct Desk<'a> {
     /// The last step of the clock ahead.
     stepped: Option<Step>,
     pub(crate) governed: Option<Arc<Governed>>,
+    limits: Limits,
     before_decide: Option<fn(&Command)>,
 }
 
@@ -63,6 +75,7 @@ impl Desk<'_> {
             at: node.clock.now(),
             stepped: node.clock.stepped(),
             governed: node.flow.governed(),
+            limits: node.options.run_limits(),
             before_decide: node.options.tuning.before_decide,
         }
     }
@@ -75,6 +88,8 @@ impl Desk<'_> {
     ) -> Result<Decided, Broken> {
         let starts = cached.run.seq() == 0;
         let at = self.time_of(&cached, &envelopes);
+        let mut cached = cached;
+        cached.run.set_limits(self.limits);
         let mut decided = Decided {
             cached,
             record: Record::default(),

@@ -170,6 +170,7 @@ fn touched(cached: &CachedRun, record: &Record, spilled: &BTreeSet<TaskKey>) -> 
             }
             Event::Started { .. }
             | Event::Opened { .. }
+            | Event::Deferred { .. }
             | Event::Beat { .. }
             | Event::RetryScheduled { .. }
             | Event::RetryRequested { .. }

@@ -8,6 +8,7 @@ mod backlog;
 pub(crate) mod cache;
 mod commit;
 pub(crate) mod decide;
+pub(crate) mod digest;
 pub(crate) mod envelope;
 pub(crate) mod fence;
 pub(crate) mod index;
@@ -284,8 +285,11 @@ impl Shard {
         let node = Arc::clone(&self.node);
         let desk = Desk::of(&node);
         let mut batch = Vec::with_capacity(works.len());
-        let mut quiet = Vec::new();
-        for (run, mut envelopes) in works {
+        let (mut quiet, mut bytes) = (Vec::new(), 0);
+        let mut works = works.into_iter();
+        while bytes < node.options.tuning.batch_bytes
+            && let Some((run, mut envelopes)) = works.next()
+        {
             let cached = match self.take_run(run) {
                 Some(cached) => cached,
                 None => {
@@ -301,12 +305,19 @@ impl Shard {
             };
             match desk.decide(cached, envelopes) {
                 Ok(decided) if decided.record.events.is_empty() => quiet.push(decided),
-                Ok(decided) => batch.push(decided),
+                Ok(decided) => {
+                    bytes += decided.bytes();
+                    batch.push(decided);
+                }
                 Err(broken) => {
                     self.timers.set(run, desk.at.after(OWN_RETRY_LATER.into()));
                     self.backlog.extend(broken.again);
                 }
             }
+        }
+        // What would make the batch too large is decided for the next one.
+        for (_, envelopes) in works.rev() {
+            envelopes.into_iter().rev().for_each(|envelope| self.backlog.push_front(envelope));
         }
         let batch = self.own_fences(batch).await;
         self.take_off(batch, followers).await;

@@ -122,6 +122,7 @@ fn spelt(event: &str, member: &str, value: &RawValue, documents: &[Payload]) -> 
         ("started" | "input_edited" | "rerun_requested", "input")
         | ("beat", "details")
         | ("signalled", "data")
+        | ("opened", "keys")
         | ("succeeded" | "ended" | "skipped_by_hand", "output") => {
             raw.parse().map_or_else(|_| raw.to_owned(), document)
         }

@@ -6,6 +6,7 @@ use backstitch_saga::protocol::{Page, RunLine};
 
 use crate::cursor::Cursor;
 use crate::node::Node;
+use crate::page::page;
 use crate::{Error, RunFilter, store};
 
 /// Runs, newest first.
@@ -32,9 +33,6 @@ pub(crate) async fn runs(
     }
     let mut connection = node.database.readers.acquire().await?;
     let beyond = i64::try_from(limit + 1).unwrap_or(i64::MAX);
-    let mut items = store::runs::list(&mut connection, namespace, filter, before, beyond).await?;
-    let more = items.len() > limit;
-    items.truncate(limit);
-    let next = items.last().filter(|_| more).map(|line| Cursor::of_run(line.id.0));
-    Ok(Page { items, next })
+    let found = store::runs::list(&mut connection, namespace, filter, before, beyond).await?;
+    Ok(page(found, limit, |line| Cursor::of_run(line.id.0)))
 }

@@ -1,21 +1,22 @@
 //! What can be known about runs. What is shown is what is true: memory is used only where the journal has not gone on.
 
 mod history;
+mod items;
 mod list;
 pub(crate) mod waiters;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use backstitch_saga::protocol::{Page, Plan, RunView, Scope, State, StepView};
+use backstitch_saga::protocol::{Plan, RunView, Scope, State};
 use backstitch_saga::{Run, RunId, TaskKey, planted};
 use tokio::sync::oneshot;
 
 pub(crate) use history::history;
+pub(crate) use items::{item_with_key, items, step};
 pub(crate) use list::runs;
 
 use crate::Error;
-use crate::cursor::Cursor;
 use crate::executor::load::{fold, fold_rows};
 use crate::flow;
 use crate::node::Node;
@@ -155,30 +156,6 @@ async fn moves_here(node: &Node, namespace: &str, id: RunId) -> bool {
     };
     node.read(id, 0, Box::new(look));
     receive.await.unwrap_or(false)
-}
-
-/// Items of a map step.
-pub(crate) async fn items(
-    node: &Arc<Node>,
-    namespace: &str,
-    id: RunId,
-    step: &str,
-    state: Option<&str>,
-    after: Option<&str>,
-    limit: u32,
-) -> Result<Page<StepView>, Error> {
-    let from = after.map(Cursor::item).transpose()?.unwrap_or(0);
-    let limit = limit.clamp(1, 1_000) as usize;
-    let (step_id, state) = (step.to_owned(), state.map(str::to_owned));
-    let what = move |run: &Run| run.items(&step_id, state.as_deref(), from, limit + 1);
-    let items = read(node, namespace, id, what).await?;
-    let mut items = items.ok_or_else(|| Error::NotFound {
-        code: "unknown_step",
-        message: format!("run {id} has no map step '{step}'"),
-    })?;
-    let next = items.get(limit).and_then(|beyond| beyond.step.item).map(Cursor::of_item);
-    items.truncate(limit);
-    Ok(Page { items, next })
 }
 
 /// What compensating would do.

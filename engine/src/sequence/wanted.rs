@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use backstitch_saga::protocol::{FactOn, OnConflict, Requirement, StartSequence};
-use backstitch_saga::{Definition, Expr, Payload, Run, Scope, Span, Violation};
-use serde_json::Value;
+use backstitch_saga::{Definition, Expr, Gathered, Payload, Run, Scope, Span, Violation};
 use sqlx::postgres::PgConnection;
 
 use super::{check_fact, check_texts};
@@ -37,7 +36,11 @@ impl Scope for Input<'_> {
         None
     }
 
-    fn step_len(&self, _: &str) -> Option<usize> {
+    fn gathered(&self, _: &str) -> Option<Gathered> {
+        None
+    }
+
+    fn gathered_item(&self, _: &str, _: usize) -> Option<Payload> {
         None
     }
 
@@ -116,19 +119,22 @@ fn text(expr: &Expr, input: &Payload, pointer: &str) -> Result<String, Error> {
         Error::invalid("invalid_input", Violation::new(pointer, "no_text", message))
     };
     let value = expr.eval(&Input(input)).map_err(|error| invalid(error.to_string()))?;
-    let value: Value = value.to().map_err(|error| invalid(error.to_string()))?;
-    let one = |value: &Value| match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        _ => None,
-    };
-    let text = match &value {
-        Value::Array(parts) => {
-            parts.iter().map(one).collect::<Option<Vec<_>>>().map(|parts| parts.join(":"))
+    let text = match value.elements() {
+        Some(parts) => {
+            parts.iter().map(scalar).collect::<Option<Vec<_>>>().map(|parts| parts.join(":"))
         }
-        other => one(other),
+        None => scalar(&value),
     };
     text.ok_or_else(|| invalid("a text, a number, or a list of these is needed".to_owned()))
+}
+
+/// A text, or a number as all its spellings are written.
+fn scalar(value: &Payload) -> Option<String> {
+    match value.text().as_bytes().first()? {
+        b'"' => value.to().ok(),
+        b'-' | b'0'..=b'9' => Some(value.canonical()),
+        _ => None,
+    }
 }
 
 /// Refuses a definition whose runs could wait for each other in a circle, with those that are registered.

@@ -60,6 +60,9 @@ pub struct TaskOffer {
     /// For `compensate`: what is known of the forward attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forward: Option<Forward>,
+    /// The key of the item, where its map gives keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub item_key: Option<String>,
     /// The key of this effect, for the target to deduplicate on: the same over all attempts.
     pub effect_key: Uuid,
     /// For `verify` and `compensate`: the effect key of the forward attempts.

@@ -196,6 +196,9 @@ pub struct Progress {
 pub struct StepView {
     /// The step or item.
     pub step: StepPath,
+    /// The key of an item, where its map gives keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub item_key: Option<String>,
     /// `task`, `map`, `wait`, `sleep` or `child`, or `item`.
     pub kind: String,
     /// `waiting held awaiting_signal sleeping child_running offered leased backoff verifying parked succeeded failed unknown skipped cancelled`, a map also `open`.

@@ -4,7 +4,7 @@ use super::attempt::LEASE_EXPIRED;
 use super::hold::Held;
 use super::state::{BodyState, Hand, MapStage, Place, Stage, Tries, Undo, Work};
 use super::{Compensation, Incident, Mode, Origin, Run};
-use crate::event::{Event, Fate, Record, Slot, Source};
+use crate::event::{Event, Fate, Record, Slot};
 use crate::protocol::{Failure, FailureKind, RunError};
 use crate::{Action, Payload, StepPath, Time};
 
@@ -27,6 +27,7 @@ impl Run {
     ) -> Option<usize> {
         self.folded += 1;
         self.facts.at = at;
+        self.note_deferred(event);
         let payload =
             |slot: &Slot| payloads.get(slot.0 as usize).cloned().unwrap_or_else(Payload::null);
         match event {
@@ -67,17 +68,15 @@ impl Run {
                 }
                 self.settle(step)
             }
-            Event::Opened { step, items, total } => {
+            Event::Opened { step, items, total, keys } => {
                 let step = self.graph.position(step)?;
-                let list = self.resolve(items, None, payloads);
-                self.open_map(step, &list, *total);
+                let keys = keys.as_ref().map(payload);
+                self.open_map(step, items, keys.as_ref(), (*total, payloads));
                 None
             }
             Event::Offered { step, action, attempt, input } => {
                 let place = self.place(step)?;
-                let input =
-                    input.as_ref().map(|source| self.resolve(source, Some(place), payloads));
-                self.offered_now(place, *action, *attempt, input, at);
+                self.offered_now(place, *action, *attempt, input.as_ref(), (at, payloads));
                 None
             }
             Event::Leased { step, action, worker, until, .. } => {
@@ -138,6 +137,7 @@ impl Run {
                 set_hand(work, Hand::Nobody);
                 work.aside_mut().doubt = false;
             }),
+            Event::Deferred { .. } => None,
             Event::Happened { .. }
             | Event::CancelRequested { .. }
             | Event::RetryRequested { .. }
@@ -160,10 +160,9 @@ impl Run {
             }),
             Event::ChildAsked { step, action, attempt, run, again, input } => {
                 let place = self.place(step)?;
-                let input = input.as_ref().map(|source| self.resolve(source, None, payloads));
                 // One that was asked before is asked on while the run is held: it is at work.
                 let held = self.is_held() && !self.is_at_work(place, *action, *run);
-                self.offered_now(place, *action, *attempt, input, at);
+                self.offered_now(place, *action, *attempt, input.as_ref(), (at, payloads));
                 let hand = match held {
                     true => Hand::Held,
                     false => Hand::Child { run: *run, again: *again },
@@ -182,14 +181,17 @@ impl Run {
             }
             Event::InputEdited { step, input } => {
                 let input = payload(input);
-                self.change_at(step, |work| work.input = Some(input))
+                self.change_at(step, |work| (work.input, work.shared) = (Some(input), None))
             }
             Event::SkippedByHand { step, output, .. } => {
                 let place = self.place(step)?;
                 let output = output.as_ref().map(payload);
+                let joined =
+                    self.items_of(place.step).is_some_and(|items| items.stage != MapStage::Open);
                 self.change(place, |work| {
                     work.revoke();
                     work.stage = Stage::SkippedByHand { output };
+                    work.late = joined;
                 });
                 self.settle_task(place)
             }
@@ -213,7 +215,11 @@ impl Run {
             Event::Joined { step, succeeded } => {
                 let step = self.graph.position(step)?;
                 let stage = if *succeeded { MapStage::Succeeded } else { MapStage::Failed };
-                self.items_mut(step)?.stage = stage;
+                let items = self.items_mut(step)?;
+                items.stage = stage;
+                if *succeeded {
+                    items.gather();
+                }
                 self.settle(step)
             }
             Event::RunFailed { step, error } => {
@@ -296,20 +302,6 @@ impl Run {
         }
     }
 
-    /// The document that a source names.
-    pub(super) fn resolve(
-        &self,
-        source: &Source,
-        place: Option<Place>,
-        payloads: &[Payload],
-    ) -> Payload {
-        let found = match source {
-            Source::Slot(slot) => payloads.get(slot.0 as usize).cloned(),
-            Source::Same(pointer) => self.root(pointer, place),
-        };
-        found.unwrap_or_else(Payload::null)
-    }
-
     /// Changes the work at `place` and keeps every count and timer in step with it. Nothing else writes a work.
     pub(super) fn change(&mut self, place: Place, change: impl FnOnce(&mut Work)) {
         let spec = self.graph.nodes[place.step].task();
@@ -341,43 +333,6 @@ impl Run {
         let place = self.place(path)?;
         self.change(place, change);
         None
-    }
-
-    fn open_map(&mut self, step: usize, list: &Payload, total: u32) {
-        let mut elements = list.elements().unwrap_or_default();
-        elements.resize_with(total as usize, Payload::null);
-        let BodyState::Map(items) = &mut self.steps[step].body else { return };
-        items.stage = MapStage::Open;
-        items.works = items.begin(elements.len());
-        items.list = elements;
-        items.tally.forward[0] = total;
-        items.tally.undo[0] = total;
-        self.tally.forward[0] += total;
-        self.tally.undo[0] += total;
-    }
-
-    fn offered_now(
-        &mut self,
-        place: Place,
-        action: Action,
-        attempt: u32,
-        input: Option<Payload>,
-        at: Time,
-    ) {
-        if let (Some(item), Some(items)) = (place.item, self.items_mut(place.step)) {
-            items.next = items.next.max(item + 1);
-        }
-        let offered = self.offered_hand(at);
-        let given = self.facts.given_input.take_if(|(of, _)| *of == place.step && input.is_some());
-        drop(given);
-        self.change(place, |work| {
-            if input.is_some() {
-                work.input = input;
-            }
-            work.begun(action, at);
-            work.tries_mut(action).attempt = attempt;
-            set_current(work, action, offered);
-        });
     }
 
     fn attempt_over(

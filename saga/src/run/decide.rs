@@ -26,6 +26,7 @@ pub fn decide(
     record: &mut Record,
 ) -> Result<Reply, Refusal> {
     record.at = record.at.max(at).max(run.facts.at);
+    run.begin_record(record);
     let mut decider = Decider { run, record, ready: VecDeque::new() };
     let reply = decider.command(command);
     loop {
@@ -108,8 +109,7 @@ impl Decider<'_> {
 
     fn start(&mut self, start: Start) -> Result<Reply, Refusal> {
         if let Some(origin) = &self.run.facts.origin {
-            let same =
-                origin.input == start.input || origin.input.canonical() == start.input.canonical();
+            let same = origin.input.is_same_as(&start.input);
             return if same && origin.key == start.key {
                 Ok(Reply::Done)
             } else {
@@ -197,6 +197,7 @@ impl Decider<'_> {
 
     /// Does everything that is due.
     fn tick(&mut self) {
+        self.resume_deferred();
         let now = self.now();
         while let Some(&(due, place)) = self.run.due.first() {
             if due > now {

@@ -1,10 +1,12 @@
 //! Going forward: steps whose turn has come, fan-outs and their joins, and what a failed step means.
 
-use super::Mode;
 use super::decide::{Decider, own_failure};
+use super::scope::Use;
 use super::state::{MapStage, Place, Stage, Undo};
 use super::tally::Tally;
+use super::{Mode, Run};
 use crate::event::{Event, Fate, Source};
+use crate::expr::Memo;
 use crate::protocol::Failure;
 use crate::{Action, Body, Cause, Empty, Expr, Join, Losers, Map, OnFailure, StepPath, Tolerance};
 
@@ -30,6 +32,9 @@ impl Decider<'_> {
     }
 
     fn begin(&mut self, step: usize) {
+        if !self.has_room() {
+            return self.defer(step);
+        }
         let graph = self.run.graph.clone();
         let node = &graph.nodes[step];
         let missing = node.requires.iter().find(|&&need| !self.run.has_succeeded(need));
@@ -45,7 +50,7 @@ impl Decider<'_> {
             }
             Some(Err(error)) => Err(error),
             Some(Ok(true)) | None => match &node.body {
-                Body::Task(task) => self.input_of(step, &task.input).map(|source| {
+                Body::Task(task) => self.input_of(step, &task.input, Use::Input).map(|source| {
                     self.first_offer(Place::step(step), source);
                 }),
                 Body::Map(map) => self.open(step, map),
@@ -64,11 +69,16 @@ impl Decider<'_> {
     }
 
     /// The input of a step: what a rerun gave it, or what its definition says.
-    pub(super) fn input_of(&mut self, step: usize, expr: &Expr) -> Result<Source, Failure> {
+    pub(super) fn input_of(
+        &mut self,
+        step: usize,
+        expr: &Expr,
+        becomes: Use,
+    ) -> Result<Source, Failure> {
         let given = self.run.facts.given_input.as_ref().filter(|(of, _)| *of == step);
         match given.map(|(_, input)| input.clone()) {
             Some(input) => Ok(Source::Slot(self.slot(input))),
-            None => self.evaluate(expr, Place::step(step)),
+            None => self.evaluate(expr, Place::step(step), becomes),
         }
     }
 
@@ -79,9 +89,8 @@ impl Decider<'_> {
     }
 
     fn open(&mut self, step: usize, map: &Map) -> Result<(), Failure> {
-        let items = self.evaluate(&map.items, Place::step(step))?;
-        let list = self.run.resolve(&items, None, &self.record.payloads);
-        let Some(elements) = list.elements() else {
+        let items = self.evaluate(&map.items, Place::step(step), Use::Items)?;
+        let Some(elements) = self.run.elements(step, &items, &self.record.payloads) else {
             return Err(own_failure(
                 "items_not_a_list",
                 "the items of a fan-out must be a list".to_owned(),
@@ -92,9 +101,11 @@ impl Decider<'_> {
                 format!("a fan-out takes at most {MAX_ITEMS} items, not {}", elements.len());
             return Err(own_failure("too_many_items", message));
         }
+        self.may_hold(Run::bytes_of(&elements))?;
         let total = u32::try_from(elements.len()).unwrap_or(u32::MAX);
         let id = self.run.graph.nodes[step].id.clone();
-        self.emit(Event::Opened { step: id.clone(), items, total });
+        let keys = map.key.as_ref().map(|key| self.keys_of(key, &elements)).transpose()?;
+        self.emit(Event::Opened { step: id.clone(), items, total, keys });
         match (total, map.empty) {
             (0, Some(Empty::Fail)) => {
                 self.emit(Event::Joined { step: id.clone(), succeeded: false });
@@ -132,6 +143,7 @@ impl Decider<'_> {
     pub(super) fn fill(&mut self, step: usize) {
         let graph = self.run.graph.clone();
         let Some(map) = graph.nodes[step].map() else { return };
+        let memo = Memo::default();
         while self.has_place(Place::step(step), Action::Forward) {
             if let Some((place, action)) = self.run.take_waiting_for_place(step, false) {
                 self.offer(place, action);
@@ -142,8 +154,11 @@ impl Decider<'_> {
                 return;
             }
             let place = Place::item(step, items.next);
+            if !self.has_room() {
+                return self.defer(step);
+            }
             let path = self.run.path(place);
-            match self.evaluate(&map.task.input, place) {
+            match self.evaluate_with(&map.task.input, place, Use::Input, &memo) {
                 Ok(source) => self.first_offer(place, source),
                 Err(error) => {
                     self.emit(Event::GaveUp { step: path, fate: Fate::Failed, error: Some(error) });

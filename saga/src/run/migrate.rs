@@ -221,6 +221,7 @@ impl Run {
         else {
             return;
         };
+        self.own_outputs();
         let graph = self.known.swap_remove(at);
         let origins = self.origins(&graph, mapping);
         let fresh = Run::new(self.id, graph);

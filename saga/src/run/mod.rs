@@ -5,6 +5,7 @@
 
 mod apply;
 mod attempt;
+mod bounds;
 mod by_hand;
 mod conditions;
 mod decide;
@@ -12,7 +13,10 @@ mod doubt;
 mod family;
 mod fence;
 mod forward;
+mod gathered;
 mod hold;
+mod inputs;
+mod keys;
 mod migrate;
 mod plan;
 mod rerun;
@@ -33,14 +37,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use crate::event::{By, Descent};
-use crate::id::effect_key_in_round;
 use crate::protocol::{Forward, Labels, Outcome, RunError, Scope, State};
 use crate::{
-    Action, Body, Cause, Class, Graph, IncidentKind, Parent, Payload, RunId, Span, StepPath, Task,
-    Time,
+    Action, Body, Cause, Class, Graph, IncidentKind, Limits, Parent, Payload, RunId, Span,
+    StepPath, Task, Time,
 };
 pub use decide::decide;
 pub use family::ChildWord;
@@ -64,6 +66,8 @@ pub struct Run {
     due: BTreeSet<(Time, Place)>,
     /// Definitions that the next records may move it to.
     known: Vec<Arc<Graph>>,
+    limits: Limits,
+    meter: bounds::Meter,
 }
 
 /// What a run remembers beside its steps.
@@ -105,6 +109,12 @@ struct Facts {
     /// When it last went forward again; its time is counted from then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     forward_since: Option<Time>,
+    /// The bytes of the inputs that its steps and items were given for themselves, and of the lists of its fan-outs.
+    #[serde(default)]
+    built: u64,
+    /// Steps that begin, or go on, with the next record.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    deferred: BTreeSet<Arc<str>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     holds: Vec<hold::Held>,
     /// It began held by a serial key or a requirement.
@@ -202,6 +212,8 @@ impl Run {
             tally: Tally::default(),
             due: BTreeSet::new(),
             known: Vec::new(),
+            limits: Limits::default(),
+            meter: bounds::Meter::default(),
         };
         for step in 0..run.steps.len() {
             if let BodyState::Task(work) = &run.steps[step].body {
@@ -310,15 +322,6 @@ impl Run {
         self.facts.origin.as_ref()?.parent.as_ref()
     }
 
-    /// The key its targets deduplicate on.
-    pub(crate) fn effect_key(&self, path: &StepPath, action: Action) -> Uuid {
-        let round = self.step_now(&path.step).map_or(0, |step| match &self.steps[step].body {
-            BodyState::Task(work) => work.round,
-            BodyState::Map(items) => items.round,
-        });
-        effect_key_in_round(self.id, path, action, round)
-    }
-
     /// Whether a worker holds one of its tasks.
     #[must_use]
     pub fn in_flight(&self) -> bool {
@@ -329,7 +332,11 @@ impl Run {
     #[must_use]
     pub fn next_due(&self) -> Option<Time> {
         let work = self.due.first().map(|(at, _)| *at);
-        work.into_iter().chain(self.deadline_due()).chain(self.stuck_due()).min()
+        work.into_iter()
+            .chain(self.deadline_due())
+            .chain(self.stuck_due())
+            .chain(self.deferred_due())
+            .min()
     }
 
     /// When the forward part must be done.
@@ -434,24 +441,6 @@ impl Run {
         match &self.steps[step].body {
             BodyState::Task(work) => work.output().is_some(),
             BodyState::Map(items) => items.stage == MapStage::Succeeded,
-        }
-    }
-}
-
-impl Items {
-    fn new() -> Items {
-        Items {
-            stage: MapStage::Waiting,
-            list: Vec::new(),
-            works: Vec::new(),
-            next: 0,
-            undo_next: 0,
-            before: Vec::new(),
-            floor: 0,
-            round: 0,
-            error: None,
-            tally: Tally::default(),
-            due_without_place: std::collections::VecDeque::new(),
         }
     }
 }

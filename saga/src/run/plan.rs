@@ -63,7 +63,7 @@ impl Run {
                 step: self.path(place),
                 name: name.to_owned(),
                 wave,
-                input: work.input.clone().unwrap_or_else(Payload::null),
+                input: self.input_at(place).unwrap_or_else(Payload::null),
                 forward: if open { Forward::Unknown } else { forward_of(work) },
             })
         })

@@ -88,6 +88,8 @@ impl Run {
         facts.mode = Mode::Forward;
         (facts.outcome, facts.ended_at, facts.output, facts.error) = (None, None, None, None);
         (facts.compensation, facts.cancelled_by, facts.timed_out) = (None, None, false);
+        // Their inputs are gone, and so is what was counted of them.
+        facts.built = 0;
         facts.forward_since = Some(at);
         let settled: Vec<bool> = (0..self.steps.len()).map(|step| self.is_settled(step)).collect();
         self.unsettled = settled.iter().filter(|settled| !**settled).count();
@@ -133,7 +135,7 @@ impl Work {
     fn begin_anew(&mut self) {
         self.stage = Stage::Waiting;
         self.undo = Undo::None;
-        (self.input, self.late) = (None, false);
+        (self.input, self.shared, self.late) = (None, None, false);
         self.round += 1;
         let forgive = |tries: &mut Tries| {
             tries.forgiven = tries.failures + tries.losses;

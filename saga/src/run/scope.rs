@@ -1,20 +1,22 @@
-//! What expressions see of a run.
+//! What expressions see of a run, and what becomes of their values.
 
 use super::Run;
-use super::state::{BodyState, MapStage, Place};
-use crate::Scope;
-use crate::{Event, Expr, Payload, Source};
-
 use super::decide::{Decider, own_failure};
+use super::state::Place;
+use crate::expr::{Bounds, Evaluation, Memo};
 use crate::protocol::Failure;
-
-/// The largest list that a fan-out's outputs are gathered into, in bytes. Larger ones are read page by page.
-const MAX_GATHERED: usize = 1024 * 1024;
+use crate::{EvalError, Event, Expr, Gathered, Payload, Scope, Source};
 
 /// A run as an expression sees it, perhaps from within a map.
 pub(super) struct View<'a> {
     pub(super) run: &'a Run,
     pub(super) item: Option<(&'a Payload, u32)>,
+}
+
+impl View<'_> {
+    fn items(&self, id: &str) -> Option<&super::Items> {
+        self.run.items_of(self.run.graph.position(id)?)
+    }
 }
 
 impl Scope for View<'_> {
@@ -23,16 +25,15 @@ impl Scope for View<'_> {
     }
 
     fn step(&self, id: &str) -> Option<Payload> {
-        let step = self.run.graph.position(id)?;
-        match &self.run.steps[step].body {
-            BodyState::Task(work) => work.output().cloned(),
-            BodyState::Map(_) => self.run.gathered(step),
-        }
+        self.run.output_of(self.run.graph.position(id)?)
     }
 
-    fn step_len(&self, id: &str) -> Option<usize> {
-        let items = self.run.items_of(self.run.graph.position(id)?)?;
-        (items.stage == MapStage::Succeeded).then(|| outputs(items).count())
+    fn gathered(&self, id: &str) -> Option<Gathered> {
+        self.items(id)?.gathered()
+    }
+
+    fn gathered_item(&self, id: &str, index: usize) -> Option<Payload> {
+        self.items(id)?.output(index).cloned()
     }
 
     fn item(&self) -> Option<Payload> {
@@ -44,74 +45,122 @@ impl Scope for View<'_> {
     }
 }
 
-/// The outputs that a fan-out's join saw, in the order of the items.
-fn outputs(items: &super::Items) -> impl Iterator<Item = &Payload> {
-    items.works.iter().filter(|work| !work.late).filter_map(super::Work::output)
+/// What a value is to become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    /// The input of a step or item.
+    Input,
+    /// The input of a child, which is checked like any other start.
+    ChildInput,
+    /// The list that a fan-out opens over.
+    Items,
+    /// A condition, an instant, a text, or what stands in for a signal.
+    Value,
+    /// The output of the run.
+    Output,
 }
 
 impl Run {
-    /// The outputs of a fan-out as one list; `None` unless it succeeded and they are not too large for that.
-    fn gathered(&self, step: usize) -> Option<Payload> {
-        let items = self.items_of(step).filter(|items| items.stage == MapStage::Succeeded)?;
-        let mut list = String::from("[");
-        for output in outputs(items) {
-            if list.len() > 1 {
-                list.push(',');
-            }
-            list.push_str(output.text());
-            if list.len() > MAX_GATHERED {
-                return None;
-            }
+    fn bounds(&self, becomes: Use) -> Bounds {
+        let limits = &self.limits;
+        let bounds = Bounds::of(limits);
+        match becomes {
+            Use::Input | Use::Value => bounds,
+            Use::ChildInput => Bounds { whole: limits.built, ..bounds },
+            Use::Items => Bounds { built: limits.record, whole: limits.record, ..bounds },
+            Use::Output => Bounds { built: limits.whole, ..bounds },
         }
-        list.push(']');
-        Payload::trusted(list).ok()
-    }
-
-    /// The document at a root: `/input`, `/steps/a`, `/item`.
-    pub(super) fn root(&self, pointer: &str, place: Option<Place>) -> Option<Payload> {
-        let item = place.and_then(|place| self.item_at(place));
-        let view = View { run: self, item };
-        match pointer {
-            "/input" => Some(view.input()),
-            "/item" => view.item(),
-            _ => view.step(pointer.strip_prefix("/steps/")?),
-        }
-    }
-
-    pub(super) fn item_at(&self, place: Place) -> Option<(&Payload, u32)> {
-        let index = place.item?;
-        Some((self.items_of(place.step)?.list.get(index as usize)?, index))
     }
 }
 
+/// The failure of a step whose expression has no value. What is too large has a code of its own.
+fn no_value(error: &EvalError, becomes: Use) -> Failure {
+    let code = match (error.code, becomes) {
+        ("result_too_large", Use::Input | Use::ChildInput) => "input_too_large",
+        ("result_too_large", Use::Items) => "items_too_large",
+        ("result_too_large" | "outputs_too_large" | "expression_too_costly", _) => error.code,
+        (_, Use::Output) => "output_failed",
+        _ => "wiring_failed",
+    };
+    own_failure(code, error.to_string())
+}
+
 impl Decider<'_> {
-    /// Evaluates `expr` as seen from `place`, and says where its value is to be found from now on.
-    pub(super) fn evaluate(&mut self, expr: &Expr, place: Place) -> Result<Source, Failure> {
-        let view = View { run: self.run, item: self.run.item_at(place) };
-        let value =
-            expr.eval(&view).map_err(|error| own_failure("wiring_failed", error.to_string()))?;
-        match expr.whole() {
-            Some(pointer) => Ok(Source::Same(pointer.to_owned())),
-            None => Ok(Source::Slot(self.slot(value))),
-        }
+    /// Evaluates `expr` as seen from `place`, and returns where its value is to be found from now on.
+    pub(super) fn evaluate(
+        &mut self,
+        expr: &Expr,
+        place: Place,
+        becomes: Use,
+    ) -> Result<Source, Failure> {
+        self.evaluate_with(expr, place, becomes, &Memo::default())
     }
 
-    /// Whether the guard of a step lets it through.
-    pub(super) fn guard(&self, when: &Expr) -> Result<bool, Failure> {
-        when.test(&View { run: self.run, item: None })
-            .map_err(|error| own_failure("wiring_failed", error.to_string()))
+    /// The same with what was found for other items.
+    pub(super) fn evaluate_with(
+        &mut self,
+        expr: &Expr,
+        place: Place,
+        becomes: Use,
+        memo: &Memo,
+    ) -> Result<Source, Failure> {
+        let view = View { run: self.run, item: self.run.item_at(place) };
+        let mut evaluation = Evaluation::new(&view, self.run.bounds(becomes), memo);
+        let value = match expr.whole() {
+            Some(path) => evaluation.locate(path).map(|()| None),
+            None => evaluation.value(expr).map(Some),
+        };
+        let looked_at = evaluation.looked_at();
+        let held = value.map_err(|error| no_value(&error, becomes)).and_then(|value| {
+            let more = value.as_ref().map_or(0, |value| value.text().len() as u64);
+            self.may_hold(more).map(|()| value)
+        });
+        self.count_evaluation(looked_at, held.as_ref().err());
+        Ok(match (held?, expr.whole()) {
+            (Some(value), _) => Source::Slot(self.slot(value)),
+            (None, pointer) => Source::Same(pointer.unwrap_or_default().to_owned()),
+        })
+    }
+
+    /// Returns the value of an expression that looks at no item.
+    pub(super) fn value(&mut self, expr: &Expr, becomes: Use) -> Result<Payload, Failure> {
+        self.value_for(expr, None, becomes, &Memo::default())
+    }
+
+    /// Returns the value of an expression about an item.
+    pub(super) fn value_for(
+        &mut self,
+        expr: &Expr,
+        item: Option<(&Payload, u32)>,
+        becomes: Use,
+        memo: &Memo,
+    ) -> Result<Payload, Failure> {
+        let view = View { run: self.run, item };
+        let mut evaluation = Evaluation::new(&view, self.run.bounds(becomes), memo);
+        let value = evaluation.value(expr).map_err(|error| no_value(&error, becomes));
+        let looked_at = evaluation.looked_at();
+        self.count_evaluation(looked_at, value.as_ref().err());
+        value
+    }
+
+    /// Returns whether the guard of a step lets it through.
+    pub(super) fn guard(&mut self, when: &Expr) -> Result<bool, Failure> {
+        let view = View { run: self.run, item: None };
+        let memo = Memo::default();
+        let mut evaluation = Evaluation::new(&view, self.run.bounds(Use::Value), &memo);
+        let truth = evaluation.truth(when).map_err(|error| no_value(&error, Use::Value));
+        let looked_at = evaluation.looked_at();
+        self.count_evaluation(looked_at, truth.as_ref().err());
+        truth
     }
 
     /// Ends a run that went forward to its end.
     pub(super) fn conclude_forward(&mut self) {
         let mut output = None;
         if let Some(expr) = self.run.graph.definition.output.clone() {
-            match expr.eval(&View { run: self.run, item: None }) {
+            match self.value(&expr, Use::Output) {
                 Ok(value) => output = Some(self.slot(value)),
-                Err(error) => {
-                    let error = own_failure("output_failed", error.to_string());
-                    self.emit(Event::RunFailed { step: None, error });
-                }
+                Err(error) => self.emit(Event::RunFailed { step: None, error }),
             }
         }
         let outcome = self.run.outcome_forward();

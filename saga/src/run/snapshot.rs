@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::state::{BodyState, StepState};
+use super::state::{BodyState, MapStage, StepState};
 use super::tally::Tally;
 use super::{Facts, Run};
 use crate::{Graph, RunId};
 
-/// The form of the text. A node that meets a later one leaves the snapshot alone and folds the journal.
-const FORMAT: u32 = 1;
+/// The form of the text. A node that meets a later one leaves the snapshot alone and folds the journal. In the first,
+/// every work had its input in full.
+const FORMAT: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 struct Snapshot<F, S> {
@@ -47,9 +48,9 @@ impl Run {
         let Snapshot { format, seq, folded, unsettled, facts, steps } =
             serde_json::from_str::<Snapshot<Facts, Vec<StepState>>>(snapshot)
                 .map_err(|error| error.to_string())?;
-        if format != FORMAT {
+        if !(1..=FORMAT).contains(&format) {
             return Err(format!(
-                "a snapshot of format {format}; this version reads format {FORMAT}"
+                "a snapshot of format {format}; this version reads formats up to {FORMAT}"
             ));
         }
         if steps.len() != graph.nodes.len() {
@@ -80,6 +81,9 @@ impl Run {
             match &mut state.body {
                 BodyState::Task(work) => count(super::Place::step(step), work),
                 BodyState::Map(items) => {
+                    if items.stage == MapStage::Succeeded {
+                        items.gather();
+                    }
                     items.tally = Tally::default();
                     for (item, work) in (0..).zip(&mut items.works) {
                         count(super::Place::item(step, item), work);

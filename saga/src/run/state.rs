@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::gathered::Outputs;
+use super::inputs::Shared;
 use super::tally::Tally;
 use crate::event::{By, ParentWord};
 use crate::protocol::Failure;
@@ -55,6 +57,9 @@ pub(crate) struct Items {
     pub(crate) stage: MapStage,
     /// The elements of the list.
     pub(crate) list: Vec<Payload>,
+    /// The keys of the elements, where the definition gives them some.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) keys: Vec<Arc<str>>,
     pub(crate) works: Vec<Work>,
     /// The first item that was never offered.
     pub(crate) next: u32,
@@ -74,9 +79,31 @@ pub(crate) struct Items {
     pub(crate) error: Option<Failure>,
     #[serde(skip)]
     pub(crate) tally: Tally,
+    #[serde(skip)]
+    pub(crate) outputs: Outputs,
     /// Items whose retry is due but for which no place was free. Found again by a tick after a restore.
     #[serde(skip)]
     pub(crate) due_without_place: VecDeque<u32>,
+}
+
+impl Items {
+    pub(super) fn new() -> Items {
+        Items {
+            stage: MapStage::Waiting,
+            list: Vec::new(),
+            keys: Vec::new(),
+            works: Vec::new(),
+            next: 0,
+            undo_next: 0,
+            before: Vec::new(),
+            floor: 0,
+            round: 0,
+            error: None,
+            tally: Tally::default(),
+            due_without_place: VecDeque::new(),
+            outputs: Outputs::default(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +129,9 @@ pub(crate) struct Work {
         deserialize_with = "Payload::present"
     )]
     pub(crate) input: Option<Payload>,
+    /// Its input, when that is a document of the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) shared: Option<Shared>,
     pub(crate) tries: Tries,
     /// What only some works have.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -120,8 +120,9 @@ impl Run {
             queue: queue.to_owned(),
             workflow: origin.workflow.to_string(),
             version: origin.version,
-            input: work.input.clone().unwrap_or_else(Payload::null),
+            input: self.input_at(place).unwrap_or_else(Payload::null),
             forward: (action == Action::Compensate).then(|| forward_of(work)),
+            item_key: self.item_key(place).map(ToString::to_string),
             effect_key: self.effect_key(&effect, action),
             forward_key: (action != Action::Forward)
                 .then(|| self.effect_key(&effect, Action::Forward)),

@@ -147,6 +147,7 @@ impl Run {
         };
         let path = self.path(place);
         StepView {
+            item_key: self.item_key(place).map(ToString::to_string),
             kind: self.kind_of(place).to_owned(),
             awaits: self.awaited_at(place),
             child: self.child_of(place),
@@ -192,6 +193,7 @@ impl Run {
             (0, 0, 0) => None,
         };
         StepView {
+            item_key: None,
             kind: "map".to_owned(),
             awaits: None,
             child: None,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::decide::{Decider, own_failure};
-use super::scope::View;
+use super::scope::Use;
 use super::state::{Hand, Place};
 use super::{Mode, Run};
 use crate::event::{By, Descent, Event, IncidentKind, Source};
@@ -59,12 +59,11 @@ impl Run {
     ) -> Option<ChildAsk> {
         let place = self.place(step)?;
         let Body::Child(child) = &self.graph.nodes[place.step].body else { return None };
-        let work = self.work(place)?;
         Some(ChildAsk {
             child: run,
             workflow: child.workflow.clone(),
             version: child.version,
-            input: work.input.clone().unwrap_or_else(Payload::null),
+            input: self.input_at(place).unwrap_or_else(Payload::null),
             step: step.clone(),
             action,
             descent: self.descent_of_children(),
@@ -192,8 +191,9 @@ impl Decider<'_> {
     fn ask_for_child(&mut self, step: usize, child: &Child) -> Result<(), Failure> {
         self.may_have_child(step)?;
         let place = Place::step(step);
-        let known = self.work(place).is_some_and(|work| work.input.is_some());
-        let input = if known { None } else { Some(self.input_of(step, &child.input)?) };
+        let known = self.work(place).is_some_and(|work| work.has_input());
+        let input =
+            if known { None } else { Some(self.input_of(step, &child.input, Use::ChildInput)?) };
         let attempt = self.next_attempt(place, Action::Forward);
         self.child_asked(place, Action::Forward, attempt, input);
         Ok(())
@@ -236,10 +236,9 @@ impl Decider<'_> {
     }
 
     /// A text that an expression says.
-    fn text(&self, expr: &crate::Expr) -> Result<String, Failure> {
-        let view = View { run: self.run, item: None };
+    fn text(&mut self, expr: &crate::Expr) -> Result<String, Failure> {
         let failed = |message: String| own_failure("wiring_failed", message);
-        let value = expr.eval(&view).map_err(|error| failed(error.to_string()))?;
+        let value = self.value(expr, Use::Value)?;
         value.to::<String>().map_err(|_| failed(format!("expected a text, found {}", value.text())))
     }
 
@@ -267,15 +266,14 @@ impl Decider<'_> {
     fn no_signal(&mut self, place: Place) {
         let graph = self.run.graph.clone();
         let Body::Wait(wait) = &graph.nodes[place.step].body else { return };
-        let default =
-            wait.default.as_ref().map(|expr| expr.eval(&View { run: self.run, item: None }));
+        let default = wait.default.as_ref().map(|expr| self.value(expr, Use::Value));
         let error = match default {
             Some(Ok(value)) => {
                 let (step, output) = (self.run.path(place), self.slot(value));
                 self.emit(Event::Succeeded { step, attempt: 0, output, external_id: None });
                 return;
             }
-            Some(Err(error)) => own_failure("wiring_failed", error.to_string()),
+            Some(Err(error)) => error,
             None => {
                 let limit = wait.timeout.unwrap_or_default();
                 let message = format!("no signal '{}' came within {limit}", wait.signal);
@@ -289,7 +287,7 @@ impl Decider<'_> {
     pub(super) fn signal(&mut self, name: Arc<str>, data: Payload, by: By) -> Result<(), Refusal> {
         self.run.signal_schemas(&name)?;
         if let Some(first) = self.run.facts.signals.get(&name) {
-            return if first.data == data && first.by == by {
+            return if first.data.is_same_as(&data) && first.by == by {
                 Ok(())
             } else {
                 let message = format!("the signal '{name}' came before, from {}", first.by.actor);

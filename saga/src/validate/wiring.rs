@@ -34,6 +34,8 @@ pub(crate) fn expressions<'a>(step: &'a Step, at: &str) -> Vec<Wired<'a>> {
     let when = step.when.as_ref().map(|expr| wired("when", expr, TRUTH, false));
     let input = step.task.as_ref().map(|task| wired("task/input", &task.input, &[], false));
     let items = step.map.as_ref().map(|map| wired("map/items", &map.items, &[Kind::Array], false));
+    let key = step.map.as_ref().and_then(|map| map.key.as_ref());
+    let key = key.map(|expr| wired("map/key", expr, TEXT, true));
     let body = step.map.as_ref().map(|map| wired("map/task/input", &map.task.input, &[], true));
     let wait = step.wait.as_ref();
     let default = wait.and_then(|wait| wait.default.as_ref());
@@ -43,7 +45,7 @@ pub(crate) fn expressions<'a>(step: &'a Step, at: &str) -> Vec<Wired<'a>> {
     let until = step.sleep.as_ref().and_then(|sleep| sleep.until.as_ref());
     let until = until.map(|expr| wired("sleep/until", expr, TEXT, false));
     let child = step.child.as_ref().map(|child| wired("child/input", &child.input, &[], false));
-    let all = [when, input, items, body, default, assignee, until, child];
+    let all = [when, input, items, key, body, default, assignee, until, child];
     all.into_iter().flatten().collect()
 }
 
@@ -154,7 +156,8 @@ impl Check<'_, '_> {
                 self.wrong(pointer, "invalid_path", message);
             }
             Some(Root::Item(_) | Root::Index) if !per_item => {
-                let message = format!("'{path}' means something only in the task of a map");
+                let message =
+                    format!("'{path}' means something only in the key and the task of a map");
                 self.wrong(pointer, "item_outside_map", message);
             }
             Some(Root::Step(id, _)) => self.reference(id, pointer),

@@ -80,7 +80,7 @@ fn spell_into(value: &Value, chance: &mut Chance, text: &mut String) {
             for (index, (key, value)) in members.into_iter().enumerate() {
                 text.push_str(if index > 0 { "," } else { "" });
                 chance.space(text);
-                spell_key(key, chance, text);
+                spell_string(key, chance, text);
                 chance.space(text);
                 text.push(':');
                 spell_into(value, chance, text);
@@ -88,12 +88,21 @@ fn spell_into(value: &Value, chance: &mut Chance, text: &mut String) {
             chance.space(text);
             text.push('}');
         }
-        leaf => text.push_str(&leaf.to_string()),
+        Value::String(string) => spell_string(string, chance, text),
+        leaf => {
+            let plain = leaf.to_string();
+            text.push_str(&plain);
+            // An integer would be read as a float.
+            if plain.contains('.') && !plain.contains('e') {
+                text.push_str(if chance.one_in(3) { "0" } else { "" });
+                text.push_str(if chance.one_in(3) { "E+00" } else { "" });
+            }
+        }
     }
     chance.space(text);
 }
 
-fn spell_key(key: &str, chance: &mut Chance, text: &mut String) {
+fn spell_string(key: &str, chance: &mut Chance, text: &mut String) {
     if !chance.one_in(4) {
         text.push_str(&Value::from(key).to_string());
         return;
@@ -301,6 +310,7 @@ fn map() -> impl Strategy<Value = Map> {
     (expr(), task(), join, empty, 0_u32..20_000, losers).prop_map(
         |(items, task, join, empty, max_concurrency, losers)| Map {
             items,
+            key: None,
             task,
             join,
             empty,
@@ -428,6 +438,7 @@ fn safe_step(
     }
     let map = Map {
         items: Expr::path("/input"),
+        key: None,
         task,
         join: Join::All,
         empty: Some(Empty::Succeed),

@@ -11,7 +11,12 @@ pub(crate) fn event(event: &Event, record: &Record) -> String {
         Event::Skipped { step, missing: Some(missing) } => {
             format!("skipped {step}, without {missing}")
         }
-        Event::Opened { step, total, .. } => format!("opened {step}, {total} items"),
+        Event::Opened { step, total, keys: None, .. } => format!("opened {step}, {total} items"),
+        Event::Opened { step, total, keys: Some(keys), .. } => {
+            let keys = record.payloads[keys.0 as usize].text();
+            format!("opened {step}, {total} items {keys}")
+        }
+        Event::Deferred { step } => format!("deferred {step}"),
         Event::Offered { step, action, attempt, input } => {
             let input = input
                 .as_ref()

@@ -97,6 +97,7 @@ fn step(id: &str, traits: &[&str]) -> Value {
             }
             "on_kill" | "on_pause" => other.as_mut().unwrap().1[name] = json!(value),
             "max_losses" => task[name] = json!(value.parse::<u32>().unwrap()),
+            "key" => map.as_mut().unwrap()["key"] = serde_json::from_str(value).unwrap(),
             "empty" | "losers" => map.as_mut().unwrap()[name] = json!(value),
             "at_once" => {
                 map.as_mut().unwrap()["max_concurrency"] = json!(value.parse::<u32>().unwrap());

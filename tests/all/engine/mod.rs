@@ -1,6 +1,7 @@
 //! The engine against a real PostgreSQL: its laws, its hand-over, its chores, the faults it survives.
 
 mod clock;
+mod documents;
 mod families;
 mod faults;
 mod fences;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use backstitch_saga::protocol::IncidentId;
 use backstitch_saga::rehearse::{Bounds, rehearse};
-use backstitch_saga::{Expr, Graph, Payload, RunId, Scope, Span, StepPath, Timestamp};
+use backstitch_saga::{Expr, Gathered, Graph, Payload, RunId, Scope, Span, StepPath, Timestamp};
 
 /// Longer documents are refused without being looked at.
 const LONGEST: usize = 256 * 1024;
@@ -48,8 +48,12 @@ impl Scope for Seen {
         id.starts_with('a').then(|| self.0.clone())
     }
 
-    fn step_len(&self, id: &str) -> Option<usize> {
-        (id == "ab").then_some(3)
+    fn gathered(&self, id: &str) -> Option<Gathered> {
+        (id == "ab").then_some(Gathered { count: 3, bytes: 100 })
+    }
+
+    fn gathered_item(&self, _: &str, index: usize) -> Option<Payload> {
+        (index < 3).then(|| self.0.clone())
     }
 
     fn item(&self) -> Option<Payload> {

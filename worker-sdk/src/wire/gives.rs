@@ -55,14 +55,14 @@ impl<T> Gives<Option<T>> for &Ref<T> {
 #[diagnostic::do_not_recommend]
 impl<T> Gives<T> for Item<T> {
     fn wire(self) -> Ref<T> {
-        self.0
+        self.place
     }
 }
 
 #[diagnostic::do_not_recommend]
 impl<T> Gives<T> for &Item<T> {
     fn wire(self) -> Ref<T> {
-        self.0.clone()
+        self.place.clone()
     }
 }
 

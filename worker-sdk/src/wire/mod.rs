@@ -8,8 +8,10 @@ mod condition;
 mod gives;
 mod object;
 
+use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::ops::Deref;
+use std::rc::Rc;
 
 use backstitch_saga::{Expr, Payload};
 use schemars::JsonSchema;
@@ -264,11 +266,38 @@ impl<T> std::fmt::Debug for Ref<T> {
 }
 
 /// The item that a map is at. It is a [`Ref`] to the item, and knows its index.
-pub struct Item<T>(Ref<T>);
+pub struct Item<T> {
+    place: Ref<T>,
+    key: Rc<RefCell<Option<Ref<String>>>>,
+}
 
 impl<T> Item<T> {
     pub(crate) fn new(contract: Contract) -> Item<T> {
-        Item(Ref::path("/item", contract))
+        Item { place: Ref::path("/item", contract), key: Rc::default() }
+    }
+
+    /// Names the text by which each item is known: in views, to its worker
+    /// ([`TaskContext::item_key`](crate::TaskContext::item_key)), and to the target, through the effect key. When two
+    /// items have the same, the step fails before anything is done for any of them.
+    ///
+    /// ```
+    /// # use backstitch_sdk::{Item, Ref, field};
+    /// # #[derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+    /// # struct Line { sku: String }
+    /// # let _ =
+    /// |line: Item<Line>| {
+    ///     line.key(field!(line.sku));
+    ///     line
+    /// }
+    /// # ;
+    /// ```
+    pub fn key(&self, key: impl Gives<String>) {
+        *self.key.borrow_mut() = Some(key.wire());
+    }
+
+    /// The place where the key will be named.
+    pub(crate) fn named(&self) -> Rc<RefCell<Option<Ref<String>>>> {
+        Rc::clone(&self.key)
     }
 
     /// The item's place in the list, from 0.
@@ -282,7 +311,7 @@ impl<T> Deref for Item<T> {
     type Target = Ref<T>;
 
     fn deref(&self) -> &Ref<T> {
-        &self.0
+        &self.place
     }
 }
 

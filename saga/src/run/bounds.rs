@@ -1,0 +1,123 @@
+//! How much a run may decide at once: what does not fit into a record begins with the next one.
+
+use std::sync::Arc;
+
+use super::decide::{Decider, own_failure};
+use super::state::{BodyState, MapStage};
+use super::{Mode, Run};
+use crate::Limits;
+use crate::event::{Event, Record};
+use crate::protocol::Failure;
+
+/// How full the record is that is being decided.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Meter {
+    /// How many of its documents are counted.
+    documents: usize,
+    /// Their bytes, and those of the errors that were found.
+    bytes: usize,
+    /// How much text expressions went through.
+    looked_at: usize,
+}
+
+impl Run {
+    /// Sets how large the documents inside the run may become, from the next decision on.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// How many bytes its steps and items have put together as inputs, or were opened over.
+    #[must_use]
+    pub fn built_bytes(&self) -> u64 {
+        self.facts.built
+    }
+
+    /// A new record is begun, or one is gone on with.
+    pub(super) fn begin_record(&mut self, record: &Record) {
+        if record.events.is_empty() {
+            self.meter = Meter::default();
+        }
+    }
+
+    /// Remembers the steps that begin, or go on, with the next record, and forgets those that have.
+    pub(super) fn note_deferred(&mut self, event: &Event) {
+        let step = match event {
+            Event::Deferred { step } => {
+                self.facts.deferred.insert(step.clone());
+                return;
+            }
+            _ if self.facts.deferred.is_empty() => return,
+            Event::CompensationStarted { .. } | Event::Migrated { .. } | Event::Ended { .. } => {
+                return self.facts.deferred.clear();
+            }
+            Event::Offered { step, .. }
+            | Event::GaveUp { step, .. }
+            | Event::ChildAsked { step, .. }
+            | Event::SignalAwaited { step, .. }
+            | Event::SleepBegan { step, .. }
+            | Event::Succeeded { step, .. } => &step.step,
+            Event::Opened { step, .. }
+            | Event::Skipped { step, .. }
+            | Event::Joined { step, .. } => step,
+            _ => return,
+        };
+        self.facts.deferred.remove(step);
+    }
+
+    /// When steps are to begin that did not fit into the last record: at once.
+    pub(super) fn deferred_due(&self) -> Option<crate::Time> {
+        let waits = self.facts.mode == Mode::Forward && !self.facts.deferred.is_empty();
+        waits.then_some(self.facts.at)
+    }
+}
+
+impl Decider<'_> {
+    /// Returns whether another step or item may begin in this record.
+    pub(super) fn has_room(&mut self) -> bool {
+        let Run { meter, limits, .. } = &mut *self.run;
+        let new = self.record.payloads.get(meter.documents..).unwrap_or_default();
+        meter.bytes += new.iter().map(|document| document.text().len()).sum::<usize>();
+        meter.documents = self.record.payloads.len();
+        meter.bytes < limits.record && meter.looked_at < limits.looked_at
+    }
+
+    /// Counts what an evaluation went through, and the error that it ended in.
+    pub(super) fn count_evaluation(&mut self, looked_at: usize, error: Option<&Failure>) {
+        let meter = &mut self.run.meter;
+        meter.looked_at += looked_at;
+        meter.bytes += error.map_or(0, |error| error.message.len());
+    }
+
+    /// Lets a step begin, or a fan-out go on, with the next record.
+    pub(super) fn defer(&mut self, step: usize) {
+        let step = Arc::clone(&self.run.graph.nodes[step].id);
+        self.emit(Event::Deferred { step });
+    }
+
+    /// Begins what did not fit into the last record.
+    pub(super) fn resume_deferred(&mut self) {
+        if self.run.facts.mode != Mode::Forward {
+            return;
+        }
+        for id in self.run.facts.deferred.clone() {
+            let Some(step) = self.run.graph.position(&id) else { continue };
+            match &self.run.steps[step].body {
+                BodyState::Map(items) if items.stage == MapStage::Open => self.fill(step),
+                _ => self.ready.push_back(step),
+            }
+        }
+    }
+
+    /// Checks that the run may hold `more` bytes of inputs.
+    pub(super) fn may_hold(&self, more: u64) -> Result<(), Failure> {
+        let (held, limit) = (self.run.facts.built, self.run.limits.run);
+        if held.saturating_add(more) <= limit {
+            return Ok(());
+        }
+        let message = format!(
+            "the inputs of the steps and items of this run have {held} bytes together, and this one has {more}; {limit} \
+             are allowed in all. Pass on references, or split the work into runs of its own"
+        );
+        Err(own_failure("inputs_too_large", message))
+    }
+}

@@ -1,0 +1,89 @@
+//! The keys of a fan-out's items: texts by which people, workers and targets tell them apart.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::decide::{Decider, own_failure};
+use super::scope::Use;
+use super::state::Place;
+use super::{BodyState, Run};
+use crate::event::Slot;
+use crate::expr::Memo;
+use crate::id::{effect_key, in_round, keyed_effect_key};
+use crate::protocol::Failure;
+use crate::{Action, Expr, Payload, StepPath};
+
+/// How many bytes the key of an item may have.
+const LONGEST: usize = 255;
+
+impl Run {
+    /// The key of the item at `place`, if its fan-out gives keys.
+    pub(super) fn item_key(&self, place: Place) -> Option<&Arc<str>> {
+        self.items_of(place.step)?.keys.get(place.item? as usize)
+    }
+
+    /// The index of the item with this key.
+    #[must_use]
+    pub fn item_with_key(&self, step: &str, key: &str) -> Option<u32> {
+        let items = self.items_of(self.step_now(step)?)?;
+        let at = items.keys.iter().position(|own| **own == *key)?;
+        u32::try_from(at).ok()
+    }
+
+    /// The key its targets deduplicate on: made of the item's key, where there is one, else of its index.
+    pub(crate) fn effect_key(&self, path: &StepPath, action: Action) -> Uuid {
+        let step = self.step_now(&path.step);
+        let round = step.map_or(0, |step| match &self.steps[step].body {
+            BodyState::Task(work) => work.round,
+            BodyState::Map(items) => items.round,
+        });
+        let key = step.and_then(|step| self.item_key(Place { step, item: path.item }));
+        let first = match key {
+            Some(key) => keyed_effect_key(self.id, &path.step, key, action),
+            None => effect_key(self.id, path, action),
+        };
+        in_round(first, round)
+    }
+}
+
+impl Decider<'_> {
+    /// Puts the keys of the items into the record.
+    pub(super) fn keys_of(&mut self, expr: &Expr, elements: &[Payload]) -> Result<Slot, Failure> {
+        let memo = Memo::default();
+        let mut keys = Vec::with_capacity(elements.len());
+        let mut first: HashMap<String, u32> = HashMap::with_capacity(elements.len());
+        for (index, element) in (0..).zip(elements) {
+            let value = self.value_for(expr, Some((element, index)), Use::Value, &memo)?;
+            let key = value.to::<String>().ok().filter(|key| is_key(key)).ok_or_else(|| {
+                let message = format!(
+                    "the key of item {index} must be a text of 1 to {LONGEST} bytes without control characters"
+                );
+                own_failure("invalid_item_key", message)
+            })?;
+            match first.entry(key) {
+                Entry::Occupied(other) => {
+                    let message = format!(
+                        "the items {} and {index} have the same key '{}'; nothing was done for any item",
+                        other.get(),
+                        other.key()
+                    );
+                    return Err(own_failure("duplicate_item_key", message));
+                }
+                Entry::Vacant(place) => {
+                    keys.push(value);
+                    place.insert(index);
+                }
+            }
+        }
+        let keys = Payload::of(&keys)
+            .map_err(|error| own_failure("invalid_item_key", error.to_string()))?;
+        Ok(self.slot(keys))
+    }
+}
+
+fn is_key(text: &str) -> bool {
+    !text.is_empty() && text.len() <= LONGEST && !text.chars().any(char::is_control)
+}
