@@ -1,0 +1,200 @@
+//! The examples of `--help`, which `docs/cli.md` lists: each is pasted into a shell with a run, an incident or a job in
+//! the state that it needs.
+
+use backstitch_api::Access;
+use backstitch_sdk::StartInTransaction;
+use backstitch_tests::node::{NS, ask, chain};
+use backstitch_tests::server::Server;
+use serde_json::json;
+use sqlx::{Connection, PgConnection};
+
+use super::scene::{Scene, definition};
+use super::shell::Shell;
+
+/// Verbs that tell by their exit code how something ended: the run of this example was killed.
+const ENDS: &[(&str, i32)] = &[("run watch", 7)];
+
+/// The two words that say which verb an example is of.
+fn verb(example: &str) -> String {
+    let words = example.split(' ').skip(1);
+    let words = words.take_while(|word| word.starts_with(|c: char| c.is_ascii_lowercase()));
+    words.take(2).collect::<Vec<_>>().join(" ")
+}
+
+#[tokio::test]
+async fn every_example_of_help_can_be_pasted_into_a_shell() {
+    let scene = Scene::new(Server::start(Access::Open).await);
+    scene.register(&definition("place-order", 1)).await;
+    scene.register(&chain("nightly-report", &["report"])).await;
+    let shell = Shell::new(&scene.server, "help");
+    let mut failed = Vec::new();
+    for (example, _) in backstitch_api::cli::verbs() {
+        let verb = verb(&example);
+        let words = prepare(&verb, &scene, &shell).await;
+        let (code, told) = shell.run(&example, &words).await;
+        let ends = ENDS.iter().find(|(of, _)| *of == verb).map_or(0, |(_, code)| *code);
+        if code != ends {
+            failed.push(format!("{verb}: exit code {code} of\n{told}"));
+        }
+    }
+    assert!(failed.is_empty(), "{} examples fail:\n{}", failed.len(), failed.join("\n\n"));
+    scene.server.stopped().await;
+}
+
+/// Makes what the example of `verb` needs, and says what stands for what.
+async fn prepare(verb: &str, scene: &Scene, shell: &Shell) -> Vec<(String, String)> {
+    let (group, act) = verb.split_once(' ').unwrap_or((verb, ""));
+    let word = |word: &str, value: String| vec![(word.to_owned(), value)];
+    match group {
+        "run" => word("RUN", run(act, scene, shell).await),
+        "incident" => {
+            let run = match act {
+                "mark-compensated" => scene.blocked("place-order").await,
+                _ => scene.parked("place-order").await,
+            };
+            word("INCIDENT", incident(scene, &run.to_string()).await)
+        }
+        "job" => word("JOB", job(act, scene).await),
+        "queue" => {
+            let policy = json!({"concurrency": 20, "breaker": {}});
+            scene.put("/v1/queues/erp", policy).await;
+            Vec::new()
+        }
+        "fact" if act == "withdraw" => {
+            let path = "/v1/facts/customer:42/customer.created/establish";
+            scene.act(path, json!({"reason": "r"})).await;
+            Vec::new()
+        }
+        "credential" if act == "revoke" => {
+            let _ = scene
+                .server
+                .engine
+                .create_credential(NS, "worker-1", backstitch_engine::Role::Worker)
+                .await;
+            Vec::new()
+        }
+        "schedule" => {
+            let schedule = json!({"cron": "30 2 * * *", "time_zone": "Europe/Berlin", "workflow": "nightly-report",
+                "input": {"shop": "north"}, "instant_as": "scheduled_for"});
+            scene.put("/v1/schedules/nightly-report", schedule).await;
+            if act == "resume" {
+                scene.act("/v1/schedules/nightly-report/pause", json!({"reason": "r"})).await;
+            }
+            Vec::new()
+        }
+        "start-request" => word("ID", start_request(scene).await),
+        "workflow" => workflow(act, scene, shell).await,
+        _ => Vec::new(),
+    }
+}
+
+async fn run(act: &str, scene: &Scene, shell: &Shell) -> String {
+    let flow = "place-order";
+    let run = match act {
+        "mark-compensated" => scene.blocked(flow).await,
+        "resolve" | "retry" | "retry-step" | "skip" => scene.parked(flow).await,
+        "compensate" | "rerun" | "signal" => scene.paid(flow).await,
+        "skip-requirements" => {
+            let requires = json!([{"fact": "customer.created", "on": "customer:77"}]);
+            let start = json!({"workflow": flow, "version": 1, "input": {"lines": []},
+                "sequence": {"requires": requires, "requires_within": "1ms"}});
+            let started = scene.act("/v1/runs", start).await;
+            return started["id"].as_str().unwrap().to_owned();
+        }
+        _ => scene.start(flow).await,
+    };
+    match act {
+        "resume" => {
+            let pause = json!({"reason": "r", "name": "warehouse"});
+            scene.act(&format!("/v1/runs/{run}/pause"), pause).await;
+        }
+        "watch" => drop(scene.act(&format!("/v1/runs/{run}/kill"), json!({"reason": "r"})).await),
+        "start-many" => {
+            let runs = json!({"runs": [{"workflow": flow, "input": {"lines": []}}]});
+            shell.file("file.json", &runs.to_string());
+        }
+        _ => {}
+    }
+    run.to_string()
+}
+
+/// The open incident of a run, once there is one.
+async fn incident(scene: &Scene, run: &str) -> String {
+    loop {
+        let path = format!("/v1/incidents?state=open&run={run}");
+        if let Some(incident) = scene.first(&path, "id").await {
+            return incident;
+        }
+    }
+}
+
+async fn job(act: &str, scene: &Scene) -> String {
+    let runs = match act {
+        // It must have something left to do.
+        "pause" | "resume" | "stop" => {
+            for _ in 0..3 {
+                scene.start("place-order").await;
+            }
+            json!({"workflow": "place-order", "state": "queued"})
+        }
+        _ => json!({"workflow": "nobody"}),
+    };
+    let new = json!({"verb": "cancel", "reason": "r", "runs": runs, "canary": {"first": 1, "wait": "1h"}});
+    let job = scene.act("/v1/jobs", new).await;
+    let id = job["id"].as_str().unwrap().to_owned();
+    if act == "resume" {
+        scene.act(&format!("/v1/jobs/{id}/pause"), json!({"reason": "r"})).await;
+    }
+    id
+}
+
+/// A start that was refused.
+async fn start_request(scene: &Scene) -> String {
+    let mut sql = PgConnection::connect(scene.server.database()).await.unwrap();
+    let start = StartInTransaction::named("nobody", &json!({})).unwrap().namespace(NS);
+    let id = ask(&mut sql, &start).await.to_string();
+    loop {
+        let state = scene.first(&format!("/v1/start-requests/{id}"), "state").await;
+        if state.as_deref() == Some("refused") {
+            return id;
+        }
+    }
+}
+
+/// Ready when no migration is under way: there is one at a time.
+async fn migrated(scene: &Scene) {
+    loop {
+        let last = scene.first("/v1/workflows/place-order/migrations", "state").await;
+        if last.is_none_or(|state| !matches!(state.as_str(), "checking" | "moving")) {
+            return;
+        }
+    }
+}
+
+async fn workflow(act: &str, scene: &Scene, shell: &Shell) -> Vec<(String, String)> {
+    let word = |word: &str, value: String| vec![(word.to_owned(), value)];
+    match act {
+        "register" => {
+            shell.file("file.json", &definition("place-order", 2));
+            Vec::new()
+        }
+        "pause" => word("NAME", "place-order".to_owned()),
+        "resume" => {
+            scene.act("/v1/workflows/place-order/pause", json!({"reason": "r"})).await;
+            word("NAME", "place-order".to_owned())
+        }
+        "migration" | "runs" | "stop" | "start-migration" => {
+            scene.register(&definition("place-order", 2)).await;
+            migrated(scene).await;
+            let mapping =
+                json!({"skip": ["fraud-check"], "steps": {"mail": null, "payment": "charge"}});
+            let new = json!({"from": 1, "to": 2, "mapping": mapping, "reason": "r"});
+            if act == "start-migration" {
+                return Vec::new();
+            }
+            let migration = scene.act("/v1/workflows/place-order/migrations", new).await;
+            word("ID", migration["id"].as_str().unwrap().to_owned())
+        }
+        _ => Vec::new(),
+    }
+}
