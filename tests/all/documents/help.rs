@@ -33,7 +33,9 @@ async fn every_example_of_help_can_be_pasted_into_a_shell() {
         let words = prepare(&verb, &scene, &shell).await;
         let (code, told) = shell.run(&example, &words).await;
         let ends = ENDS.iter().find(|(of, _)| *of == verb).map_or(0, |(_, code)| *code);
-        if code != ends {
+        // A migration of few runs may be over before it can be stopped.
+        let over = verb == "workflow stop" && told.contains("(migration_over)");
+        if code != ends && !over {
             failed.push(format!("{verb}: exit code {code} of\n{told}"));
         }
     }
