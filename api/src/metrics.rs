@@ -1,11 +1,12 @@
 //! Numbers for Prometheus: what the engine counts and what requests did, in the text format 0.0.4.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use backstitch_engine::Metrics;
+use backstitch_engine::{Family, Metrics, NumberKind, Sample};
 
 use crate::front::RouteTable;
 
@@ -58,7 +59,12 @@ impl RouteNumbers {
 }
 
 /// All numbers as Prometheus reads them. Routes that were never asked for are left out.
-pub(crate) fn print(engine: &Metrics, routes: &RouteTable, waiting: usize) -> String {
+pub(crate) fn print(
+    engine: &Metrics,
+    families: &[Family],
+    routes: &RouteTable,
+    waiting: usize,
+) -> String {
     let mut text = String::with_capacity(16 * 1024);
     let mut line = |name: &str, help: &str, kind: &str, value: f64| {
         head(&mut text, name, help, kind);
@@ -75,6 +81,7 @@ pub(crate) fn print(engine: &Metrics, routes: &RouteTable, waiting: usize) -> St
         "gauge",
         waiting.into(),
     );
+    families.iter().for_each(|family| print_family(&mut text, family));
     let routes = routes.numbers();
     head(&mut text, "backstitch_http_requests_total", "Requests answered", "counter");
     for (path, method, numbers) in &routes {
@@ -100,6 +107,33 @@ pub(crate) fn print(engine: &Metrics, routes: &RouteTable, waiting: usize) -> St
         histogram(&mut text, name, &format!("method=\"{method}\",route=\"{path}\""), numbers);
     }
     text
+}
+
+fn print_family(text: &mut String, family: &Family) {
+    let kind = match family.kind {
+        NumberKind::Counter => "counter",
+        NumberKind::Gauge => "gauge",
+        NumberKind::Histogram => "histogram",
+    };
+    head(text, family.name, family.help, kind);
+    for Sample { suffix, labels, value } in &family.samples {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{}{suffix}", family.name);
+        for (index, (name, value)) in labels.iter().enumerate() {
+            let comma = if index == 0 { "{" } else { "," };
+            let _ = write!(text, "{comma}{name}=\"{}\"", escaped(value));
+        }
+        let end = if labels.is_empty() { "" } else { "}" };
+        let _ = writeln!(text, "{end} {value}");
+    }
+}
+
+/// The value of a label as it stands between quotes.
+fn escaped(value: &str) -> Cow<'_, str> {
+    if !value.contains(['\\', '"', '\n']) {
+        return Cow::Borrowed(value);
+    }
+    Cow::Owned(value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
 }
 
 fn histogram(text: &mut String, name: &str, labels: &str, numbers: &RouteNumbers) {
@@ -140,7 +174,14 @@ mod tests {
             ("backstitch_commits_total", "Batches committed", true, 3.0),
             ("backstitch_queue", "Commands that wait", false, 0.5),
         ];
-        let text = print(&engine, &routes, 2);
+        let labels = vec![("queue", "a \"b\" \\".to_owned()), ("le", "5".to_owned())];
+        let family = Family {
+            name: "backstitch_times",
+            help: "Times.",
+            kind: NumberKind::Histogram,
+            samples: vec![Sample { suffix: "_bucket", labels, value: 4.0 }],
+        };
+        let text = print(&engine, &[family], &routes, 2);
         let expected = "\
 # HELP backstitch_commits_total Batches committed
 # TYPE backstitch_commits_total counter
@@ -151,6 +192,9 @@ backstitch_queue 0.5
 # HELP backstitch_http_waiting Requests that wait for something to happen
 # TYPE backstitch_http_waiting gauge
 backstitch_http_waiting 2
+# HELP backstitch_times Times.
+# TYPE backstitch_times histogram
+backstitch_times_bucket{queue=\"a \\\"b\\\" \\\\\",le=\"5\"} 4
 # HELP backstitch_http_requests_total Requests answered
 # TYPE backstitch_http_requests_total counter
 backstitch_http_requests_total{method=\"GET\",route=\"/v1/runs/{id}\",status=\"200\"} 2

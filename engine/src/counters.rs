@@ -37,6 +37,10 @@ counters! {
     clock_steps: "backstitch_clock_steps_total", "Times this node followed the database's clock by a step.", true;
     late_results: "backstitch_late_results_total", "Reports by attempts that had lost their lease.", true;
     lease_losses: "backstitch_lease_losses_total", "Attempts lost: their lease was over without a report.", true;
+    retries: "backstitch_retries_total", "Attempts that failed or were lost and are tried again.", true;
+    guard_pauses: "backstitch_guard_pauses_total", "Workflows that the guard against bad deploys paused.", true;
+    incidents_opened: "backstitch_incidents_opened_total", "Incidents that opened.", true;
+    incidents_resolved: "backstitch_incidents_resolved_total", "Incidents that were resolved.", true;
     born_claimed: "backstitch_born_claimed_total", "Tasks handed to a waiting worker in the record that made them.", true;
     spilled: "backstitch_spilled_total", "Tasks that went to the table ready.", true;
     released: "backstitch_released_total", "Tasks taken back from workers that never fetched them.", true;

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use backstitch_saga::Violation;
 use sha2::{Digest, Sha256};
-use sqlx::postgres::PgPool;
+
 use tokio::sync::watch;
 
 use crate::crash::commit;
 use crate::definitions::hex;
+use crate::store::pool::Pool;
 use crate::store::credentials as table;
 use crate::{Credential, Error, Role};
 
@@ -72,7 +73,7 @@ impl Cache {
     /// Finds the credential whose secret has this digest.
     pub(crate) async fn find(
         &self,
-        pool: &PgPool,
+        pool: &Pool,
         digest: [u8; 32],
     ) -> Result<Option<Credential>, Error> {
         let generation = {
@@ -106,7 +107,7 @@ impl Cache {
     /// Makes a credential; answers its secret.
     pub(crate) async fn create(
         &self,
-        pool: &PgPool,
+        pool: &Pool,
         namespace: &str,
         name: &str,
         role: Role,
@@ -140,7 +141,7 @@ impl Cache {
     /// Withdraws a credential, at once on every node that hears of it.
     pub(crate) async fn revoke(
         &self,
-        pool: &PgPool,
+        pool: &Pool,
         namespace: &str,
         name: &str,
     ) -> Result<(), Error> {

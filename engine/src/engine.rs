@@ -9,7 +9,6 @@ use backstitch_saga::protocol::{
     StartAnswer, StartRun, StepView, TaskAnswer, TaskReport, WorkflowView,
 };
 use backstitch_saga::{Command, Graph, Reply, RunId, StepPath};
-use sqlx::postgres::PgPool;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -24,6 +23,7 @@ use crate::loops::{self, Chore};
 use crate::node::{Message, Node, ShardDoor};
 use crate::reads::{self, waiters::Waiters};
 use crate::schemas::{Schemas, check_all};
+use crate::store::pool::Pool;
 use crate::store::{Database, migrations, nodes};
 use crate::{
     Credential, Diagnosis, Error, ItemFilter, Options, Registered, Role, RunFilter, StartedRun,
@@ -78,6 +78,7 @@ impl Engine {
     /// # Errors
     /// When PostgreSQL cannot be reached or the schema is not ours.
     pub async fn start(options: Options) -> Result<Engine, Error> {
+        crate::numbers::begins();
         #[cfg(feature = "planted-bugs")]
         crate::planted::choose();
         let tuning = options.tuning.clone();
@@ -118,6 +119,10 @@ impl Engine {
             sequence: crate::sequence::Jobs::default(),
             backlog: AtomicBool::new(false),
             turns: Arc::default(),
+            statistics: crate::numbers::Statistics::default(),
+            ends: crate::numbers::Ends::default(),
+            times: crate::numbers::Times::default(),
+            background: crate::numbers::Background::default(),
             forgot: AtomicBool::new(false),
         });
         loops::set_clock(&node, &mut connection).await?;
@@ -135,7 +140,7 @@ impl Engine {
         &self.inner.node
     }
 
-    pub(crate) fn pool(&self) -> &PgPool {
+    pub(crate) fn pool(&self) -> &Pool {
         &self.node().database.readers
     }
 
@@ -455,7 +460,7 @@ impl Engine {
         std::future::pending::<()>().await;
     }
 
-    fn gate(&self) -> &PgPool {
+    fn gate(&self) -> &Pool {
         &self.node().database.gate
     }
 }

@@ -288,8 +288,64 @@ pub enum Chore {
     Sequence,
 }
 
-/// Does a chore once. Answers how many runs or tasks it found, where it looks for any.
+impl Chore {
+    /// All of them, in order.
+    pub const ALL: [Chore; 18] = [
+        Chore::Beat,
+        Chore::TakeOver,
+        Chore::Wake,
+        Chore::LookForTasks,
+        Chore::TakeBack,
+        Chore::Guard,
+        Chore::WorkJobs,
+        Chore::KeepHouse,
+        Chore::TakeAsked,
+        Chore::DeliverSignals,
+        Chore::Workers,
+        Chore::Sweep,
+        Chore::ForgetAnswers,
+        Chore::Schedules,
+        Chore::Migrate,
+        Chore::KeepQueues,
+        Chore::GivePermits,
+        Chore::Sequence,
+    ];
+
+    /// The name under which it is counted.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Chore::Beat => "heartbeat",
+            Chore::TakeOver => "take_over",
+            Chore::Wake => "wake",
+            Chore::LookForTasks => "look_for_tasks",
+            Chore::TakeBack => "take_back",
+            Chore::Guard => "guard",
+            Chore::WorkJobs => "jobs",
+            Chore::KeepHouse => "maintenance",
+            Chore::TakeAsked => "start_requests",
+            Chore::DeliverSignals => "signals",
+            Chore::Workers => "workers",
+            Chore::Sweep => "sweep",
+            Chore::ForgetAnswers => "forget_answers",
+            Chore::Schedules => "schedules",
+            Chore::Migrate => "migrations",
+            Chore::KeepQueues => "queues",
+            Chore::GivePermits => "permits",
+            Chore::Sequence => "sequence",
+        }
+    }
+}
+
+/// Does a chore once, and counts it. Answers how many runs or tasks it found, where it looks for any.
 pub(crate) async fn once(node: &Arc<Node>, chore: Chore) -> Result<usize, Error> {
+    let began = Instant::now();
+    let done = work(node, chore).await;
+    node.background.note(chore, began.elapsed(), done.is_ok());
+    done
+}
+
+async fn work(node: &Arc<Node>, chore: Chore) -> Result<usize, Error> {
     match chore {
         Chore::Beat => beat(node).await.map(|()| 0),
         Chore::TakeOver => take_over(node).await,
@@ -359,7 +415,7 @@ async fn serve_hungry(node: Arc<Node>) {
     loop {
         // Rung or not, what waits is looked for.
         let _ = tokio::time::timeout(ready_every, node.hungry.notified()).await;
-        if let Err(error) = look_for_tasks(&node).await {
+        if let Err(error) = once(&node, Chore::LookForTasks).await {
             tracing::warn!(%error, "looking for tasks failed and is tried again");
             tokio::time::sleep(ready_every).await;
         }

@@ -38,6 +38,11 @@ pub(crate) struct Node {
     pub(crate) credentials: crate::credentials::Cache,
     pub(crate) roster: crate::workers::Roster,
     pub(crate) swept: crate::sweep::Place,
+    /// Numbers with labels.
+    pub(crate) statistics: crate::numbers::Statistics,
+    pub(crate) ends: crate::numbers::Ends,
+    pub(crate) times: crate::numbers::Times,
+    pub(crate) background: crate::numbers::Background,
     /// Who may start a child now.
     pub(crate) turns: Arc<crate::turns::Turns>,
     pub(crate) shards: Vec<ShardDoor>,

@@ -62,6 +62,11 @@ impl Pauses {
         !self.holds(namespace, workflow).is_empty()
     }
 
+    /// Returns how many workflows are paused.
+    pub(crate) fn count(&self) -> usize {
+        self.paused.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// Waits while the workflow is paused.
     pub(crate) async fn resumed(&self, namespace: &str, workflow: &str) {
         loop {
@@ -176,6 +181,7 @@ pub(crate) async fn guard(node: &Arc<Node>) -> Result<usize, Error> {
     for (namespace, workflow, reason) in
         commit!("pauses_guard", table::guard(&mut connection, GUARD, now, suspicion).await)?
     {
+        node.counters.guard_pauses.one();
         tracing::warn!(namespace, workflow, reason, "a workflow was paused by the guard");
     }
     node.pauses.learn(table::paused(&mut connection).await?);

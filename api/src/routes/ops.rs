@@ -120,7 +120,12 @@ pub(crate) async fn readyz(State(app): Shared) -> Answer {
     responses((status = 200, description = "The text format 0.0.4.", body = String))
 )]
 pub(crate) async fn metrics(State(app): Shared) -> impl IntoResponse {
-    let text = metrics::print(&app.engine.metrics(), &app.routes, app.waiting());
+    let text = metrics::print(
+        &app.engine.metrics(),
+        &app.engine.numbers().await,
+        &app.routes,
+        app.waiting(),
+    );
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 

@@ -13,6 +13,7 @@ use crate::clock::Step;
 use crate::flow::Governed;
 use crate::handover::{For, Grant, HandOver};
 use crate::node::Node;
+use crate::numbers::Times;
 use crate::{Error, counters::Counters};
 
 /// About the bytes of an event.
@@ -56,6 +57,7 @@ pub(crate) struct Broken {
 pub(crate) struct Desk<'a> {
     pub(crate) handover: &'a HandOver,
     pub(crate) counters: &'a Counters,
+    times: &'a Times,
     pub(crate) node: i32,
     pub(crate) at: Time,
     /// The last step of the clock ahead.
@@ -71,6 +73,7 @@ impl Desk<'_> {
         Desk {
             handover: &node.handover,
             counters: &node.counters,
+            times: &node.times,
             node: node.id,
             at: node.clock.now(),
             stepped: node.clock.stepped(),
@@ -117,6 +120,16 @@ impl Desk<'_> {
             }
         }
         Ok(decided)
+    }
+
+    /// Counts how long a task was on offer, or with its worker.
+    fn measure(&self, run: &Run, order: &Order, millis: u64) {
+        let Some((queue, _)) = measured(order).and_then(|task| run.route(task)) else { return };
+        let times = self.times.of(queue);
+        match order {
+            Order::HandOut { .. } => times.started_after(millis),
+            _ => times.took(millis),
+        }
     }
 
     fn may_see(&self, envelope: &Envelope, cached: &CachedRun) -> bool {
@@ -186,7 +199,13 @@ impl Desk<'_> {
             sabotage(&command);
         }
         let mut seen = record.events.len();
+        let since = measured(&envelope.order).and_then(|task| cached.run.handed_since(task));
         let result = decide(&mut cached.run, command, at, record);
+        if let (Some(since), Ok(_)) = (since, &result)
+            && seen < record.events.len()
+        {
+            self.measure(&cached.run, &envelope.order, at.since(since).0);
+        }
         if let (Order::HandOut { task, grant }, Ok(_)) = (&envelope.order, &result) {
             if seen < record.events.len() {
                 granted.push(Granted { task: task.clone(), grant: grant.clone(), born: false });
@@ -245,6 +264,9 @@ impl Desk<'_> {
         match decide(&mut cached.run, command, at, record) {
             Ok(_) => {
                 self.counters.born_claimed.one();
+                if let Some((queue, _)) = cached.run.route(&task) {
+                    self.times.of(queue).started_after(0);
+                }
                 granted.push(Granted { task, grant, born: true });
             }
             Err(refusal) => {
@@ -272,6 +294,14 @@ impl Desk<'_> {
         if let Order::HandOut { grant, .. } = &envelope.order {
             self.handover.give_back(grant);
         }
+    }
+}
+
+/// The task that an order hands to a worker, or reports.
+fn measured(order: &Order) -> Option<&TaskKey> {
+    match order {
+        Order::HandOut { task, .. } | Order::Command(Command::Report { task, .. }) => Some(task),
+        _ => None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! What follows from a record that is committed: answers, hand-over, timers, snapshots.
 
 use backstitch_saga::protocol::State;
-use backstitch_saga::{Event, RunId, TaskKey};
+use backstitch_saga::{Event, Run, RunId, TaskKey};
 
 use super::Shard;
 use super::cache::CachedRun;
@@ -36,7 +36,7 @@ impl Shard {
         cached.run.sealed();
         cached.moved_at = record.at;
         cached.meet(self.node.clock.now());
-        self.count(&record.events);
+        self.count(&cached.run, &record.events);
         crate::children::after(&self.node, &cached.run, &record);
         self.node.sequence.after(&cached.run, &record.events);
         self.permits(&mut cached, &record.events, &changes);
@@ -103,8 +103,9 @@ impl Shard {
         }
     }
 
-    fn count(&self, events: &[Event]) {
+    fn count(&self, run: &Run, events: &[Event]) {
         let counters = &self.node.counters;
+        let workflow = || run.graph().definition.name.as_str();
         counters.records.one();
         counters.events.add(events.len());
         for event in events {
@@ -112,6 +113,11 @@ impl Shard {
                 Event::LateResult { .. } => counters.late_results.one(),
                 Event::Lost { .. } => counters.lease_losses.one(),
                 Event::Released { .. } => counters.released.one(),
+                Event::RetryScheduled { .. } => counters.retries.one(),
+                Event::IncidentOpened { .. } => counters.incidents_opened.one(),
+                Event::IncidentResolved { .. } => counters.incidents_resolved.one(),
+                Event::Started { .. } => self.node.ends.started(workflow()),
+                Event::Ended { outcome, .. } => self.node.ends.ended(workflow(), *outcome),
                 _ => {}
             }
         }

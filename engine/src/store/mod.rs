@@ -27,6 +27,7 @@ pub(crate) mod partitions;
 pub(crate) mod pauses;
 #[cfg(feature = "planted-bugs")]
 pub(crate) mod planted;
+pub(crate) mod pool;
 pub(crate) mod queues;
 pub(crate) mod ready;
 pub(crate) mod runs;
@@ -36,6 +37,7 @@ pub(crate) mod session;
 pub(crate) mod signals;
 pub(crate) mod starts;
 mod statement;
+pub(crate) mod statistics;
 pub(crate) mod status;
 pub(crate) mod sweep;
 pub(crate) mod versions;
@@ -46,6 +48,7 @@ use std::time::Duration;
 use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPool, PgPoolOptions};
 
+use pool::Pool;
 use session::{Fate, Kept, Settings};
 
 use crate::Error;
@@ -57,11 +60,11 @@ pub(crate) struct Database {
     /// Of committers and chores.
     settings: Settings,
     /// For what callers want to know.
-    pub(crate) readers: PgPool,
+    pub(crate) readers: Pool,
     /// For the node's own chores, which must not wait for callers.
-    pub(crate) keepers: PgPool,
+    pub(crate) keepers: Pool,
     /// For who asks: nobody else's queries are waited for.
-    pub(crate) gate: PgPool,
+    pub(crate) gate: Pool,
     /// For what is heard by NOTIFY.
     ears: PgPool,
     /// Where committers may write without asking.
@@ -154,6 +157,7 @@ impl Database {
         let readers = pool(readers, reading).connect_lazy_with(options);
         let keepers = pool(3, settings.clone()).connect_lazy_with(writer.clone());
         let weeks = partitions::Weeks::default();
+        let (readers, keepers, gate) = (Pool::new(readers), Pool::new(keepers), Pool::new(gate));
         Ok(Database { writer, settings, readers, keepers, gate, ears, weeks })
     }
 

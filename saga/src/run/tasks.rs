@@ -83,6 +83,15 @@ impl Run {
         }
     }
 
+    /// Returns since when `task` has been on offer, or in the hands of a worker; `None` when it is neither.
+    #[must_use]
+    pub fn handed_since(&self, task: &TaskKey) -> Option<Time> {
+        match self.hand_of(task)? {
+            Hand::Offered { since } | Hand::Leased { since, .. } => Some(*since),
+            _ => None,
+        }
+    }
+
     /// The queue and the handler name of a task.
     #[must_use]
     pub fn route(&self, task: &TaskKey) -> Option<(&str, &str)> {

@@ -9,6 +9,7 @@ mod idempotency;
 mod incidents;
 mod input;
 mod jobs;
+mod metrics;
 mod operators;
 mod pauses;
 mod promises;

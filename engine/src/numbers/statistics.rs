@@ -1,0 +1,138 @@
+//! What is counted in the database: open incidents, runs that have not ended, tasks on offer. It is counted once in some
+//! seconds however many ask, and never takes more than a tenth of the time.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use backstitch_saga::Time;
+
+use super::{Family, MOST_VALUES, OTHER, number};
+use crate::Error;
+use crate::node::Node;
+use crate::store::statistics::{self, Counts};
+
+/// For how long a count is good.
+const FRESH: Duration = Duration::from_secs(5);
+/// Counting may take one part in so many of the time.
+const SHARE: u32 = 10;
+/// How long counting may take before the last count is told instead: less than who asks waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// What was counted last.
+#[derive(Default)]
+pub(crate) struct Statistics(tokio::sync::Mutex<Last>);
+
+#[derive(Default)]
+struct Last {
+    /// Until when it is good.
+    until: Option<Instant>,
+    counted_at: Option<(Instant, Time)>,
+    counts: Counts,
+    reachable: bool,
+}
+
+impl Statistics {
+    pub(super) async fn families(&self, node: &Node) -> Vec<Family> {
+        let mut last = self.0.lock().await;
+        let began = Instant::now();
+        if last.until.is_none_or(|until| began >= until) {
+            let counted = tokio::time::timeout(PATIENCE, count(node)).await;
+            last.reachable = matches!(counted, Ok(Ok(_)));
+            match counted {
+                Ok(Ok(counts)) => {
+                    last.counts = counts;
+                    last.counted_at = Some((Instant::now(), node.clock.now()));
+                }
+                Ok(Err(error)) => tracing::warn!(%error, "the statistics could not be counted"),
+                Err(_) => tracing::warn!("counting the statistics took too long"),
+            }
+            last.until = Some(Instant::now() + FRESH.max(began.elapsed() * SHARE));
+        }
+        last.families(node.clock.now())
+    }
+}
+
+async fn count(node: &Node) -> Result<Counts, Error> {
+    let mut connection = node.database.readers.acquire().await?;
+    Ok(statistics::count(&mut connection).await?)
+}
+
+impl Last {
+    fn families(&self, now: Time) -> Vec<Family> {
+        let age = |since: Time| Duration::from_millis(now.since(since).0).as_secs_f64();
+        let Counts { incidents, runs, queues } = &self.counts;
+        let mut open = Family::gauge("backstitch_incidents_open", "Open incidents, by kind.");
+        let mut oldest = Family::gauge(
+            "backstitch_incidents_oldest_age_seconds",
+            "For how long the oldest open incident has been open, by kind.",
+        );
+        for (kind, count, since) in incidents {
+            open.add(&[("kind", kind)], number(*count));
+            oldest.add(&[("kind", kind)], age(*since));
+        }
+        let mut active =
+            Family::gauge("backstitch_runs", "Runs that have not ended, by workflow and state.");
+        for ((workflow, state), count) in bounded(runs) {
+            active.add(&[("workflow", workflow), ("state", state)], number(count));
+        }
+        let mut backlog = Family::gauge(
+            "backstitch_queue_backlog",
+            "Tasks on offer that no worker has taken yet, by queue; at most 100,000 of each handler are counted.",
+        );
+        let mut waits = Family::gauge(
+            "backstitch_queue_oldest_age_seconds",
+            "For how long the oldest of these tasks has been on offer, by queue.",
+        );
+        for (queue, count, since) in queues {
+            backlog.add(&[("queue", queue)], number(*count));
+            waits.add(&[("queue", queue)], age(*since));
+        }
+        let up = Family::gauge(
+            "backstitch_database_up",
+            "Whether the database could be counted in when it was last tried.",
+        );
+        let age = Family::gauge(
+            "backstitch_statistics_age_seconds",
+            "How old the numbers are that are counted in the database.",
+        );
+        let age = match self.counted_at {
+            Some((at, _)) => age.one(at.elapsed().as_secs_f64()),
+            None => age,
+        };
+        vec![open, oldest, active, backlog, waits, up.one(f64::from(u8::from(self.reachable))), age]
+    }
+}
+
+/// The counts of the workflows with the most runs, and of all others together.
+fn bounded(runs: &[(String, String, u64)]) -> BTreeMap<(&str, &str), u64> {
+    let mut totals: BTreeMap<&str, u64> = BTreeMap::new();
+    for (workflow, _, count) in runs {
+        *totals.entry(workflow).or_default() += count;
+    }
+    let mut most: Vec<(&str, u64)> = totals.into_iter().collect();
+    most.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let named: std::collections::BTreeSet<&str> =
+        most.into_iter().take(MOST_VALUES).map(|(name, _)| name).collect();
+    let mut bounded = BTreeMap::new();
+    for (workflow, state, count) in runs {
+        let workflow = if named.contains(workflow.as_str()) { workflow.as_str() } else { OTHER };
+        *bounded.entry((workflow, state.as_str())).or_default() += count;
+    }
+    bounded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_workflows_with_the_most_runs_are_named_and_the_others_summed() {
+        let runs: Vec<(String, String, u64)> = (0..MOST_VALUES as u64 + 5)
+            .map(|number| (format!("w{number}"), "running".to_owned(), number + 1))
+            .collect();
+        let bounded = bounded(&runs);
+        assert_eq!(bounded.len(), MOST_VALUES + 1);
+        assert_eq!(bounded[&(OTHER, "running")], 1 + 2 + 3 + 4 + 5);
+        assert!(!bounded.contains_key(&("w0", "running")));
+    }
+}

@@ -1,0 +1,78 @@
+//! Counts over all namespaces, for `/metrics`.
+
+use backstitch_saga::Time;
+use sqlx::Row;
+use sqlx::postgres::PgConnection;
+
+use super::moment::Moment;
+
+/// How many tasks of one handler are counted at most.
+const MOST_TASKS: i64 = 100_000;
+/// How many queues with tasks on offer are looked at.
+const MOST_QUEUES: i64 = 1_000;
+
+/// What one look finds.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Counts {
+    /// Open incidents by kind, with the oldest of each.
+    pub(crate) incidents: Vec<(String, u64, Time)>,
+    /// Runs that have not ended, by workflow and state.
+    pub(crate) runs: Vec<(String, String, u64)>,
+    /// Tasks on offer by queue, with the oldest of each.
+    pub(crate) queues: Vec<(String, u64, Time)>,
+}
+
+/// Counts what is open, moves and waits. Each statement reads an index of that alone, so the cost does not grow with what
+/// has ended.
+pub(crate) async fn count(connection: &mut PgConnection) -> Result<Counts, sqlx::Error> {
+    Ok(Counts {
+        incidents: oldest(connection, INCIDENTS, None).await?,
+        runs: runs(connection).await?,
+        queues: oldest(connection, QUEUES, Some((MOST_TASKS, MOST_QUEUES))).await?,
+    })
+}
+
+const INCIDENTS: &str = "-- statistics_incidents\n\
+    select kind, count(*), min(opened_at) from incidents where resolved_at is null group by kind order by kind";
+
+const RUNS: &str = "-- statistics_runs\n\
+    select workflow, state, count(*) from runs where state <> 'ended' group by workflow, state order by 1, 2";
+
+const QUEUES: &str = "-- statistics_queues\n\
+    with recursive kinds as ( \
+      (select namespace, queue, name, 1::bigint as found from ready order by namespace, queue, name limit 1) \
+      union all select n.namespace, n.queue, n.name, k.found + 1 from kinds k cross join lateral \
+        (select r.namespace, r.queue, r.name from ready r \
+         where (r.namespace, r.queue, r.name) > (k.namespace, k.queue, k.name) \
+         order by r.namespace, r.queue, r.name limit 1) n where k.found < $2), \
+    counted as (select k.queue, c.tasks, c.oldest from kinds k cross join lateral \
+      (select count(*) as tasks, min(o.offered_at) as oldest from (select r.offered_at from ready r \
+        where r.namespace = k.namespace and r.queue = k.queue and r.name = k.name \
+        order by r.offered_at limit $1) o) c where c.tasks > 0) \
+    select queue, sum(tasks)::bigint, min(oldest) from counted group by queue order by queue limit 100";
+
+async fn oldest(
+    connection: &mut PgConnection,
+    statement: &'static str,
+    limits: Option<(i64, i64)>,
+) -> Result<Vec<(String, u64, Time)>, sqlx::Error> {
+    let mut query = sqlx::query(statement);
+    if let Some((tasks, queues)) = limits {
+        query = query.bind(tasks).bind(queues);
+    }
+    let rows = query.fetch_all(connection).await?;
+    let read = |row: &sqlx::postgres::PgRow| {
+        let (count, Moment(since)): (i64, Moment) = (row.try_get(1)?, row.try_get(2)?);
+        Ok((row.try_get(0)?, u64::try_from(count).unwrap_or_default(), since))
+    };
+    rows.iter().map(read).collect()
+}
+
+async fn runs(connection: &mut PgConnection) -> Result<Vec<(String, String, u64)>, sqlx::Error> {
+    let rows = sqlx::query(RUNS).fetch_all(connection).await?;
+    let read = |row: &sqlx::postgres::PgRow| {
+        let count: i64 = row.try_get(2)?;
+        Ok((row.try_get(0)?, row.try_get(1)?, u64::try_from(count).unwrap_or_default()))
+    };
+    rows.iter().map(read).collect()
+}
