@@ -9,7 +9,7 @@ use backstitch_saga::protocol::{
     BackfillSchedule, ClaimTasks, CompensateRun, CompleteTasks, Failure, Heartbeat, HeartbeatTasks,
     Mapping, NewCredential, NewMigration, PauseRun, Reason, RerunRun, ResolveStep, RetryStep,
     ScheduleSpec, Scope, SendSignal, SendSignalByKey, SkipStep, StartRun, StartRuns, TaskOutcome,
-    TaskReport, TriggerSchedule,
+    TaskReport, TriggerSchedule, WithdrawFact,
 };
 use backstitch_saga::{Span, Violation};
 
@@ -230,6 +230,12 @@ impl Check for TriggerSchedule {
 }
 
 impl Check for BackfillSchedule {
+    fn check(&self, findings: &mut Findings) {
+        findings.prose("/reason", &self.reason, MAX_REASON);
+    }
+}
+
+impl Check for WithdrawFact {
     fn check(&self, findings: &mut Findings) {
         findings.prose("/reason", &self.reason, MAX_REASON);
     }

@@ -75,6 +75,7 @@ pub const COMMITS: &[&str] = &[
     "queues_remove",
     "queues_sweep_turn",
     "ready_reserve",
+    "required_told",
     "runs_adrift",
     "runs_park",
     "runs_take_over",

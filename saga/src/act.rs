@@ -27,6 +27,7 @@ impl Event {
                 HoldKind::DependencyUnmet => ("skip-requirements", None, by),
                 _ => ("resume", None, by),
             },
+            Event::FactRestored { by: Some(by), .. } => ("skip-requirements", None, by),
             Event::SkippedByHand { step, by, .. } => ("skip", Some(step), by),
             Event::ResolvedByHand { step, by } => ("resolve", Some(step), by),
             Event::RerunRequested { by, .. } => ("rerun", None, by),

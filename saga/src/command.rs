@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::event::{By, Descent, Parent, ParentWord};
-use crate::protocol::{Labels, Mapping, Scope, TaskOutcome};
+use crate::protocol::{Labels, Mapping, OnWithdrawn, Scope, TaskOutcome};
 use crate::run::ChildEnd;
 use crate::{Action, Graph, Hold, Payload, RunId, StepPath, TaskKey};
 
@@ -158,6 +158,20 @@ pub enum Command {
     SkipRequirements {
         /// Who and why.
         by: By,
+    },
+    /// A fact that the run requires was withdrawn. One that has not begun waits for it again.
+    FactWithdrawn {
+        /// The hold of a run that waits for it.
+        hold: Hold,
+        /// What becomes of a run that has begun.
+        policy: OnWithdrawn,
+        /// By whom, for people.
+        message: String,
+    },
+    /// A fact that was withdrawn is established again.
+    FactRestored {
+        /// The hold of a run that waits for it.
+        hold: Hold,
     },
     /// A fact has been waited for for too long, or nothing will establish it: a person must know. Nothing when the hold
     /// is gone.

@@ -331,6 +331,21 @@ pub enum Event {
         /// Why, for people.
         reason: String,
     },
+    /// A fact upon which the run began was withdrawn.
+    FactWithdrawn {
+        /// The fact and its subject, as in the hold of a run that waits for it.
+        fact: Arc<str>,
+        /// By whom, for people.
+        message: String,
+    },
+    /// It is established again, or a person has the run go on without it.
+    FactRestored {
+        /// The fact and its subject.
+        fact: Arc<str>,
+        /// Who and why, when a person did it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<By>,
+    },
     /// A person asked that the run go forward again from a step; `CompensationStarted` follows.
     RerunRequested {
         /// From which.

@@ -20,6 +20,8 @@ pub enum IncidentKind {
     Poison,
     /// A fact that the run requires was not established in time.
     DependencyUnmet,
+    /// A fact upon which the run began was withdrawn.
+    DependencyWithdrawn,
     /// Nothing would ever move the run.
     RunStuck,
 }
@@ -36,6 +38,7 @@ impl IncidentKind {
             IncidentKind::DeadlineMissed => "deadline_missed",
             IncidentKind::Poison => "poison",
             IncidentKind::DependencyUnmet => "dependency_unmet",
+            IncidentKind::DependencyWithdrawn => "dependency_withdrawn",
             IncidentKind::RunStuck => "run_stuck",
         }
     }

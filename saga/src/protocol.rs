@@ -52,8 +52,8 @@ pub use schedules::{
     StartOrigin, StartOutcome, TriggerSchedule, Triggered, WaitingStart,
 };
 pub use sequence::{
-    FactOn, FactView, FactWaiter, KeyPlace, OnConflict, Requirement, Sequence, StartSequence,
-    SubjectFacts,
+    FactDependent, FactOn, FactView, FactWaiter, KeyPlace, OnConflict, OnWithdrawn, Requirement,
+    Sequence, StartSequence, SubjectFacts, WithdrawFact,
 };
 pub use starts::{Decision, Refused, StartRequestState, StartRequestView};
 pub use tasks::{

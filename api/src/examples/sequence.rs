@@ -20,6 +20,10 @@ pub(crate) fn facts() -> Value {
         "facts": [{ "fact": "customer.created", "on": "customer:42", "at": AT, "by": "crm" }],
         "waiting": [{
             "run": RUN, "fact": "customer.verified", "since": AT, "until": "2026-02-01T10:02:11.250Z"
+        }],
+        "dependents": [{
+            "run": "019a9b1e-3c00-7c41-9d3e-5b7f3f0a9c12", "fact": "customer.created", "on": "customer:42",
+            "on_withdrawn": "incident"
         }]
     })
 }

@@ -4,7 +4,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use backstitch_engine::FactAct;
 use backstitch_saga::RunId;
-use backstitch_saga::protocol::{KeyPlace, Page, Reason, Requirement, RunView, SubjectFacts};
+use backstitch_saga::protocol::{
+    KeyPlace, Page, Reason, Requirement, RunView, SubjectFacts, WithdrawFact,
+};
 
 use crate::access::Caller;
 use crate::app::{App, Shared};
@@ -73,17 +75,18 @@ pub(crate) async fn establish(
 
 /// Withdraw a fact
 ///
-/// Nobody is released by it any more. Runs that have begun go on. A fact that a run established is withdrawn when that
-/// run is undone.
+/// Nobody is released by it any more. Runs that have begun upon it show the condition `DependencyWithdrawn`, and do what
+/// their requirement declares in `on_withdrawn`. With `dry_run` nothing is withdrawn; `dependents` names whom it would
+/// touch. A fact that a run established is withdrawn when that run is undone.
 #[utoipa::path(
     post, path = "/v1/facts/{subject}/{fact}/withdraw", tag = "runs", operation_id = "withdraw_fact",
     params(
         ("subject" = String, Path, description = "What the fact is about", example = "customer:42"),
         ("fact" = String, Path, description = "The fact", example = "customer.created"),
     ),
-    request_body(content = Reason, example = json!(examples::reason())),
+    request_body(content = WithdrawFact, example = json!(examples::reason())),
     responses(
-        (status = 200, description = "What is established now.", body = SubjectFacts, example = json!(examples::facts())),
+        (status = 200, description = "What is established now, or whom it would touch.", body = SubjectFacts, example = json!(examples::facts())),
         (status = 404, description = "It is not established (`unknown_fact`)."),
         (status = 422, description = "That cannot be the name of a fact, or a subject (`invalid_request`)."),
     )
@@ -93,9 +96,13 @@ pub(crate) async fn withdraw(
     caller: Caller,
     PathOf(path): PathOf<(String, String)>,
     _: QueryOf<NoQuery>,
-    Body(ask): Body<Reason>,
+    Body(WithdrawFact { reason, dry_run }): Body<WithdrawFact>,
 ) -> Answer {
-    act(&app, &caller, path, FactAct::Withdraw, ask).await
+    if dry_run {
+        let fact = Requirement { on: path.0, fact: path.1 };
+        return json(StatusCode::OK, &app.engine.would_touch(&caller.namespace, &fact).await?);
+    }
+    act(&app, &caller, path, FactAct::Withdraw, Reason { reason }).await
 }
 
 async fn act(

@@ -185,6 +185,8 @@ fn touched(cached: &CachedRun, record: &Record, spilled: &BTreeSet<TaskKey>) -> 
             | Event::Signalled { .. }
             | Event::SleepBegan { .. }
             | Event::ChildAsked { .. }
+            | Event::FactWithdrawn { .. }
+            | Event::FactRestored { .. }
             | Event::ChildTold { .. }
             | Event::ChildHeard { .. }
             | Event::ParentHeard { .. }

@@ -14,7 +14,8 @@ use crate::tasks::check_payload;
 use crate::{Engine, Error, edits};
 
 /// Incidents about what a run requires of others.
-const UNMET: &str = IncidentKind::DependencyUnmet.as_str();
+const OF_OTHERS: [&str; 2] =
+    [IncidentKind::DependencyUnmet.as_str(), IncidentKind::DependencyWithdrawn.as_str()];
 
 /// A verb with what it needs.
 #[derive(Clone, Debug)]
@@ -56,7 +57,7 @@ impl IncidentAct {
     fn audited_as(&self, about: &str) -> &'static str {
         match self {
             IncidentAct::Retry { .. } => "retry",
-            IncidentAct::Skip { .. } if about == UNMET => "skip-requirements",
+            IncidentAct::Skip { .. } if OF_OTHERS.contains(&about) => "skip-requirements",
             IncidentAct::Skip { .. } => "skip",
             IncidentAct::Resolve { .. } => "resolve",
             IncidentAct::MarkCompensated => "mark-compensated",
@@ -88,7 +89,7 @@ impl IncidentAct {
         Ok(match self {
             IncidentAct::Retry { input } => Command::Retry { step: step.cloned(), input, by },
             // What is skipped is not a step: the run begins although what it requires is not there.
-            IncidentAct::Skip { output: None } if about == UNMET => {
+            IncidentAct::Skip { output: None } if OF_OTHERS.contains(&about) => {
                 Command::SkipRequirements { by }
             }
             IncidentAct::Skip { output } => Command::Skip { step: needed()?, output, by },

@@ -20,8 +20,12 @@ use crate::Error;
 use crate::executor::load::{fold, fold_rows};
 use crate::flow;
 use crate::node::Node;
-use crate::store::{self, journal};
+use crate::sequence;
+use crate::store::{self, journal, required};
 use crate::why;
+
+/// How many runs a plan names at most that it would touch.
+const MOST_TOUCHED: i64 = 1_000;
 
 /// Reads a run as it is now.
 pub(crate) async fn read<T: Send + 'static>(
@@ -166,6 +170,18 @@ pub(crate) async fn plan(
     scope: &Scope,
 ) -> Result<Plan, Error> {
     let (scope, now) = (scope.clone(), node.clock.now());
-    let planned = read(node, namespace, id, move |run| run.plan(&scope, now)).await?;
-    Ok(planned?)
+    let what = move |run: &Run| {
+        let over = run.state() == State::Ended && run.may_establish();
+        (run.plan(&scope, now), if over { sequence::produced(run) } else { Vec::new() })
+    };
+    let (planned, produced) = read(node, namespace, id, what).await?;
+    let mut plan = planned?;
+    if !produced.is_empty() {
+        let by = format!("run {id}");
+        let mut connection = node.database.readers.acquire().await?;
+        plan.dependents =
+            required::dependents_of(&mut connection, namespace, &produced, &by, MOST_TOUCHED)
+                .await?;
+    }
+    Ok(plan)
 }

@@ -57,6 +57,7 @@ pub(crate) async fn admit(
         run,
         start: key.map(|(_, key, workflow)| (workflow.as_str(), key.as_str())),
         requires: &wanted.requires,
+        policies: &wanted.policies,
         produces: &wanted.produces,
         serial: wanted.serial.is_some(),
         since: now,
@@ -68,7 +69,7 @@ pub(crate) async fn admit(
     let Some((key, policy)) = &wanted.serial else {
         let holds =
             unmet(commit!("sequence_note", facts::note(&mut connection, namespace, &note).await)?);
-        let placed = !holds.is_empty() || !wanted.produces.is_empty();
+        let placed = !wanted.requires.is_empty() || !wanted.produces.is_empty();
         return Ok(Admitted::Start { holds, placed });
     };
     // What does not enter the line leaves nothing behind.
@@ -214,6 +215,7 @@ pub(super) async fn restore(node: &Arc<Node>, namespace: &str, run: RunId) -> Re
         run,
         start: None,
         requires: &requires,
+        policies: &[],
         produces: &[],
         serial: true,
         since: now,

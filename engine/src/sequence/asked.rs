@@ -1,6 +1,8 @@
 //! What people and other systems ask about keys and facts, and do to them.
 
-use backstitch_saga::protocol::{KeyPlace, Requirement, SubjectFacts, WaitKind, WaitsFor, Why};
+use backstitch_saga::protocol::{
+    FactView, KeyPlace, Requirement, SubjectFacts, WaitKind, WaitsFor, Why,
+};
 use backstitch_saga::{By, Command, HoldKind, RunId, Timestamp};
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
@@ -10,7 +12,7 @@ use crate::acts::must_have_reason;
 use crate::crash::commit;
 use crate::reads::read;
 use crate::store::acts::{self, Act, Thing};
-use crate::store::{facts, sequence as table};
+use crate::store::{facts, required, sequence as table};
 use crate::{Engine, Error};
 
 /// How many are told at most.
@@ -21,7 +23,7 @@ const MANY: i64 = 1_000;
 pub enum FactAct {
     /// Establish it, and release who waits for it.
     Establish,
-    /// Withdraw it: nobody is released by it any more. Runs that have begun go on.
+    /// Withdraw it: nobody is released by it any more. Runs that have begun hear of it, and do what they declare.
     Withdraw,
 }
 
@@ -60,7 +62,27 @@ impl Engine {
         Ok(SubjectFacts {
             facts: facts::facts_of(&mut connection, namespace, subject, MANY).await?,
             waiting: facts::waiting_on(&mut connection, namespace, subject, MANY).await?,
+            dependents: required::dependents(&mut connection, namespace, subject, MANY).await?,
         })
+    }
+
+    /// Returns whom the withdrawal of a fact would touch, at most 1,000. Withdraws nothing.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when the fact is not established.
+    pub async fn would_touch(
+        &self,
+        namespace: &str,
+        fact: &Requirement,
+    ) -> Result<SubjectFacts, Error> {
+        let mut about = self.facts_about(namespace, &fact.on).await?;
+        let stands = |known: &FactView| known.fact == fact.fact && known.withdrawn_at.is_none();
+        if !about.facts.iter().any(stands) {
+            let message = format!("{} is not established for '{}'", fact.fact, fact.on);
+            return Err(Error::NotFound { code: "unknown_fact", message });
+        }
+        about.dependents.retain(|one| one.fact == fact.fact);
+        Ok(about)
     }
 
     /// Does what a person, or another system, asks of a fact. Establishing what stands changes nothing, and is no act; who
@@ -103,9 +125,7 @@ impl Engine {
             return Err(Error::NotFound { code: "unknown_fact", message });
         }
         commit!("facts_act", transaction.commit().await)?;
-        if asked == FactAct::Establish {
-            node.sequence.release(namespace, fact.clone());
-        }
+        node.sequence.changed(namespace, fact.clone());
         Ok(())
     }
 
@@ -120,7 +140,7 @@ impl Engine {
         by: &By,
     ) -> Result<(), Error> {
         let unmet = |run: &backstitch_saga::Run| {
-            run.holds().any(|hold| hold.kind == HoldKind::DependencyUnmet)
+            run.holds().any(|hold| hold.kind == HoldKind::DependencyUnmet) || run.has_withdrawn()
         };
         if !read(self.node(), namespace, run, unmet).await? {
             let message = "the run waits for no fact".to_owned();

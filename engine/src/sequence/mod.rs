@@ -10,6 +10,7 @@ mod circle;
 mod keys;
 mod tell;
 mod wanted;
+mod withdrawn;
 
 use std::sync::{Mutex, PoisonError};
 
@@ -24,7 +25,7 @@ pub(crate) use admit::{
 pub use asked::FactAct;
 pub(crate) use asked::name_others;
 pub(crate) use tell::{serve, sweep, sweep_unplaced};
-pub(crate) use wanted::{Wanted, check_definition};
+pub(crate) use wanted::{Wanted, check_definition, produced};
 
 use crate::Error;
 
@@ -72,8 +73,8 @@ impl Jobs {
         }
     }
 
-    /// A fact stands.
-    fn release(&self, namespace: &str, fact: Requirement) {
+    /// A fact stands, or does no longer.
+    fn changed(&self, namespace: &str, fact: Requirement) {
         self.change(|todo| todo.facts.push((namespace.to_owned(), fact)));
         self.bell.notify_one();
     }

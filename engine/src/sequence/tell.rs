@@ -10,14 +10,14 @@ use backstitch_saga::{Command, HoldKind, RefusalCode, RunId, Span, Time};
 use sqlx::Connection;
 use uuid::Uuid;
 
-use super::{admit, circle, keys, unmet_hold, wanted};
+use super::{admit, circle, keys, unmet_hold, wanted, withdrawn};
 use crate::Error;
 use crate::crash::commit;
 use crate::executor::envelope::{Answers, Envelope, Order};
 use crate::node::Node;
 use crate::reads::read;
-use crate::store::facts;
 use crate::store::sequence::{self as table, Standing};
+use crate::store::{facts, required};
 
 /// Runs looked at at once.
 const PAGE: i64 = 500;
@@ -111,6 +111,9 @@ pub(super) async fn close(
     for fact in established {
         release(node, namespace, fact).await?;
     }
+    for fact in established.iter().chain(withdrawn) {
+        withdrawn::tell_of(node, namespace, fact).await?;
+    }
     Ok(())
 }
 
@@ -159,8 +162,10 @@ async fn look(node: &Arc<Node>, found: Vec<Standing>) -> Result<usize, Error> {
         let again: Vec<Uuid> = again.into_iter().collect();
         commit!("sequence_wait_again", facts::wait_again(&mut connection, &again, now).await)?;
     }
+    let changed = required::changed(&mut connection, &runs).await?;
     let lines = table::lines_that_move(&mut connection, &runs).await?;
     drop(connection);
+    withdrawn::tell(node, changed).await?;
     for (namespace, key) in &lines {
         keys::tell(node, namespace, key).await?;
     }
@@ -234,7 +239,7 @@ async fn release(node: &Node, namespace: &str, fact: &Requirement) -> Result<(),
 pub(crate) async fn serve(node: Arc<Node>) {
     loop {
         node.sequence.bell.notified().await;
-        let (runs, established) = node
+        let (runs, changed) = node
             .sequence
             .change(|todo| (std::mem::take(&mut todo.runs), std::mem::take(&mut todo.facts)));
         for page in runs.chunks(usize::try_from(PAGE).unwrap_or(1)) {
@@ -248,8 +253,12 @@ pub(crate) async fn serve(node: Arc<Node>) {
                 tracing::warn!(%error, "runs that wait for each other may be found only when time is up");
             }
         }
-        for (namespace, fact) in established {
-            if let Err(error) = release(&node, &namespace, &fact).await {
+        for (namespace, fact) in changed {
+            let told = async {
+                release(&node, &namespace, &fact).await?;
+                withdrawn::tell_of(&node, &namespace, &fact).await
+            };
+            if let Err(error) = told.await {
                 tracing::warn!(%error, "what waits for a fact is told later");
             }
         }

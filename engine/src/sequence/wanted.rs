@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use backstitch_saga::protocol::{FactOn, OnConflict, Requirement, StartSequence};
+use backstitch_saga::protocol::{FactOn, OnConflict, OnWithdrawn, Requirement, StartSequence};
 use backstitch_saga::{Definition, Expr, Gathered, Payload, Run, Scope, Span, Violation};
 use sqlx::postgres::PgConnection;
 
@@ -20,6 +20,8 @@ const MAX_FACTS: usize = 100;
 pub(crate) struct Wanted {
     pub(crate) serial: Option<(String, OnConflict)>,
     pub(crate) requires: Vec<Requirement>,
+    /// What becomes of the run when each of them is withdrawn.
+    pub(crate) policies: Vec<OnWithdrawn>,
     pub(crate) produces: Vec<Requirement>,
     pub(crate) within: Span,
 }
@@ -65,15 +67,12 @@ impl Wanted {
         }
         let own = definition.sequence.clone().unwrap_or_default();
         let asked = asked.unwrap_or_default();
-        let key = match (asked.serial_key, &own.serial_key) {
+        let key = match (asked.serial_key.clone(), &own.serial_key) {
             (Some(key), _) => Some(key),
             (None, Some(expr)) => Some(text(expr, input, "/sequence/serial_key")?),
             (None, None) => None,
         };
-        let mut requires = facts(&own.requires, input, "/sequence/requires")?;
-        requires.extend(asked.requires);
-        requires.sort();
-        requires.dedup();
+        let (requires, policies) = requirements(&own.requires, &asked, input)?;
         let produces = facts(&own.produces, input, "/sequence/produces")?;
         for (facts, pointer) in
             [(&requires, "/sequence/requires"), (&produces, "/sequence/produces")]
@@ -92,15 +91,31 @@ impl Wanted {
         requires.iter().try_for_each(|one| check_fact(&one.fact, "/sequence/requires"))?;
         let policy = asked.on_conflict.unwrap_or(own.on_conflict);
         let within = asked.requires_within.or(own.requires_within).unwrap_or(WITHIN);
-        let wanted = Wanted { serial: key.map(|key| (key, policy)), requires, produces, within };
+        let serial = key.map(|key| (key, policy));
+        let wanted = Wanted { serial, requires, policies, produces, within };
         let alone =
             wanted.serial.is_none() && wanted.requires.is_empty() && wanted.produces.is_empty();
         Ok((!alone).then_some(wanted))
     }
 }
 
+/// The facts that a run requires, each once and in order, with what becomes of it when they are withdrawn: what the
+/// definition says goes before what the start says.
+fn requirements(
+    own: &[FactOn],
+    asked: &StartSequence,
+    input: &Payload,
+) -> Result<(Vec<Requirement>, Vec<OnWithdrawn>), Error> {
+    let policy = asked.on_withdrawn.unwrap_or_default();
+    let mut all: BTreeMap<Requirement, OnWithdrawn> =
+        asked.requires.iter().map(|one| (one.clone(), policy)).collect();
+    let policies = own.iter().map(|one| one.on_withdrawn.unwrap_or_default());
+    all.extend(facts(own, input, "/sequence/requires")?.into_iter().zip(policies));
+    Ok(all.into_iter().unzip())
+}
+
 /// What a run establishes when it has succeeded. It began, so its input had all that this needs.
-pub(super) fn produced(run: &Run) -> Vec<Requirement> {
+pub(crate) fn produced(run: &Run) -> Vec<Requirement> {
     let sequence = run.graph().definition.sequence.as_ref();
     let (Some(sequence), Some(input)) = (sequence, run.input()) else { return Vec::new() };
     facts(&sequence.produces, input, "/sequence/produces").unwrap_or_default()

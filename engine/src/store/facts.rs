@@ -1,6 +1,6 @@
 //! Facts, those who wait for them, and those who have promised to establish them.
 
-use backstitch_saga::protocol::{FactView, FactWaiter, Requirement};
+use backstitch_saga::protocol::{FactView, FactWaiter, OnWithdrawn, Requirement};
 use backstitch_saga::{RunId, Time, Timestamp};
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
@@ -18,6 +18,8 @@ pub(crate) struct Note<'a> {
     /// Its workflow and the caller's own key.
     pub(crate) start: Option<(&'a str, &'a str)>,
     pub(crate) requires: &'a [Requirement],
+    /// What becomes of it when each of them is withdrawn; nothing is noted of those without.
+    pub(crate) policies: &'a [OnWithdrawn],
     pub(crate) produces: &'a [Requirement],
     /// It enters the line of a serial key.
     pub(crate) serial: bool,
@@ -45,8 +47,14 @@ pub(crate) async fn note(
          p as (insert into promised (run_id, namespace, subject, fact) \
            select $1, $2, x.subject, x.fact from unnest($7::text[], $8::text[]) as x(subject, fact) \
            on conflict do nothing), \
+         q as (insert into required (run_id, namespace, subject, fact, on_withdrawn, withdrawn) \
+           select $1, $2, x.subject, x.fact, x.policy, coalesce((select f.withdrawn_at is not null from facts f \
+             where f.namespace = $2 and f.subject = x.subject and f.fact = x.fact), false) \
+           from unnest($5::text[], $6::text[], $12::text[]) as x(subject, fact, policy) where x.policy is not null \
+           on conflict do nothing), \
          s as (insert into sequenced (run_id, namespace, since, workflow, start_key) select $1, $2, $3, $10, $11 \
-           where $9 or cardinality($7::text[]) > 0 or exists (select 1 from w) on conflict do nothing) \
+           where $9 or cardinality($7::text[]) > 0 or cardinality($12::text[]) > 0 or exists (select 1 from w) \
+           on conflict do nothing) \
          select $1, fact, subject from w",
     )
     .bind(note.run.0)
@@ -60,6 +68,7 @@ pub(crate) async fn note(
     .bind(note.serial)
     .bind(note.start.map(|(workflow, _)| workflow))
     .bind(note.start.map(|(_, key)| key))
+    .bind(note.policies.iter().map(|policy| policy.as_str()).collect::<Vec<_>>())
     .fetch_all(connection)
     .await?;
     rows.iter().map(|row| requirement(row).map(|(_, one)| one)).collect()

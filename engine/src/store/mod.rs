@@ -30,6 +30,7 @@ pub(crate) mod planted;
 pub(crate) mod pool;
 pub(crate) mod queues;
 pub(crate) mod ready;
+pub(crate) mod required;
 pub(crate) mod runs;
 pub(crate) mod schedules;
 pub(crate) mod sequence;

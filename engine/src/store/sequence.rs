@@ -351,7 +351,8 @@ pub(crate) async fn forget(
     sqlx::query(
         "-- sequenced_forget\n\
          with no_longer_awaited as (delete from awaited where run_id = any($1)), \
-         no_longer_promised as (delete from promised where run_id = any($1)) \
+         no_longer_promised as (delete from promised where run_id = any($1)), \
+         no_longer_required as (delete from required where run_id = any($1)) \
          delete from sequenced where run_id = any($1) and reopened = $2",
     )
     .bind(runs)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Forward, Labels, StartSequence, TaskAnswer, each_key_once};
+use super::{FactDependent, Forward, Labels, StartSequence, TaskAnswer, each_key_once};
 use crate::{Payload, RunId, StepPath};
 
 /// `POST /v1/runs`: start a run.
@@ -131,6 +131,9 @@ pub struct Plan {
     pub irreversible: Vec<String>,
     /// Whether the point of no return has been passed, so that `force` is needed.
     pub past_pivot: bool,
+    /// Runs under way that require a fact which this run established and which is withdrawn with it. At most 1,000.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dependents: Vec<FactDependent>,
 }
 
 /// One undo of a [`Plan`].

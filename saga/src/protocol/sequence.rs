@@ -31,6 +31,50 @@ pub struct FactOn {
     pub fact: String,
     /// About what, as text: an expression over `/input`.
     pub on: Expr,
+    /// What becomes of a run that has begun when the fact is withdrawn; of a fact that is required.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_withdrawn: Option<OnWithdrawn>,
+}
+
+/// What becomes of a run that has begun when a fact that it requires is withdrawn. It shows the condition
+/// `DependencyWithdrawn` in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum OnWithdrawn {
+    /// It goes on.
+    Ignore,
+    /// It goes on, and a person hears of it.
+    #[default]
+    Incident,
+    /// It is cancelled, and what it did is undone; past its point of no return a person hears of it instead.
+    Cancel,
+}
+
+impl OnWithdrawn {
+    /// The word used in JSON and in the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            OnWithdrawn::Ignore => "ignore",
+            OnWithdrawn::Incident => "incident",
+            OnWithdrawn::Cancel => "cancel",
+        }
+    }
+}
+
+/// A run that began upon a fact and has not ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct FactDependent {
+    /// Which.
+    pub run: RunId,
+    /// Upon which fact.
+    pub fact: String,
+    /// About what.
+    pub on: String,
+    /// What becomes of it when the fact is withdrawn.
+    pub on_withdrawn: OnWithdrawn,
 }
 
 /// How the runs of a workflow follow upon others. All expressions are over `/input` alone.
@@ -79,6 +123,9 @@ pub struct StartSequence {
     /// Beside the definition's requirements.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub requires: Vec<Requirement>,
+    /// What becomes of the run when one of these is withdrawn after it has begun; an incident without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_withdrawn: Option<OnWithdrawn>,
     /// Instead of the definition's limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requires_within: Option<Span>,
@@ -141,4 +188,19 @@ pub struct SubjectFacts {
     pub facts: Vec<FactView>,
     /// The runs that wait for facts about it, the longest first, at most 1,000.
     pub waiting: Vec<FactWaiter>,
+    /// The runs under way that require facts about it: whom a withdrawal touches. At most 1,000.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dependents: Vec<FactDependent>,
+}
+
+/// `POST /v1/facts/{subject}/{fact}/withdraw`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct WithdrawFact {
+    /// Why; kept with the act.
+    pub reason: String,
+    /// Withdraw nothing: answer whom it would touch, in `dependents`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
 }

@@ -85,6 +85,8 @@ pub enum WaitKind {
     KeyBlocked,
     /// A fact that it requires has not been established.
     DependencyUnmet,
+    /// Nothing: a fact upon which it began was withdrawn, and it goes on.
+    DependencyWithdrawn,
     /// Undoing a step failed for good: a person must say how it goes on.
     CompensationBlocked,
     /// A step going forward waits for a person.

@@ -175,6 +175,10 @@ impl Run {
                 });
                 None
             }
+            Event::FactWithdrawn { .. } | Event::FactRestored { .. } => {
+                self.requirement_changed(event, at);
+                None
+            }
             Event::ChildTold { .. } | Event::ChildHeard { .. } | Event::ParentHeard { .. } => {
                 self.family_changed(event, at);
                 None

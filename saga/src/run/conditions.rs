@@ -4,7 +4,7 @@ use super::Run;
 
 impl Run {
     /// The types of the conditions that follow from the journal alone, sorted, without repetition, as indexed:
-    /// `IncidentOpen LateResult Orphaned RetryScheduled SignalAwaited StepUnknown`, and one for each kind of hold.
+    /// `DependencyWithdrawn IncidentOpen LateResult Orphaned RetryScheduled SignalAwaited StepUnknown`, and one for each kind of hold.
     #[must_use]
     pub fn conditions(&self) -> Vec<&'static str> {
         let mut kinds: Vec<_> = self.holds().map(|hold| hold.kind.condition()).collect();
@@ -13,6 +13,9 @@ impl Run {
         }
         if self.facts.late_result.is_some() {
             kinds.push("LateResult");
+        }
+        if self.has_withdrawn() {
+            kinds.push("DependencyWithdrawn");
         }
         if self.facts.orphaned.is_some() {
             kinds.push("Orphaned");

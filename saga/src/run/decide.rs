@@ -100,6 +100,10 @@ impl Decider<'_> {
             Command::Hold { hold, by, message } => self.hold(hold, by, message)?,
             Command::Unhold { hold, by } => self.unhold(hold.as_ref(), by.as_ref())?,
             Command::SkipRequirements { by } => self.skip_requirements(&by)?,
+            Command::FactWithdrawn { hold, policy, message } => {
+                self.fact_withdrawn(hold, policy, message);
+            }
+            Command::FactRestored { hold } => self.fact_restored(&hold.name, None),
             Command::Overdue { hold, message } => self.overdue(&hold, message),
             Command::MarkUndone { step, by } => self.mark_undone(&step, by)?,
             Command::Migrate(migration) => self.migrate(migration)?,
@@ -223,7 +227,7 @@ impl Decider<'_> {
         self.compensate(Cause::Timeout);
     }
 
-    fn cancel(&mut self, by: By) -> Result<(), Refusal> {
+    pub(super) fn cancel(&mut self, by: By) -> Result<(), Refusal> {
         match self.run.facts.mode {
             Mode::Backward | Mode::Ended if self.run.facts.cancelled_by.is_some() => return Ok(()),
             Mode::Ended => return Err(Refusal::new(RefusalCode::RunEnded, "the run has ended")),

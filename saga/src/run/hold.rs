@@ -160,7 +160,7 @@ impl Decider<'_> {
         for hold in unmet.cloned().collect::<Vec<_>>() {
             self.unhold(Some(&hold), Some(by))?;
         }
-        Ok(())
+        self.go_on_without(by)
     }
 
     /// A fact has been waited for for too long, or nothing will establish it.

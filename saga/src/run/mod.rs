@@ -19,6 +19,7 @@ mod inputs;
 mod keys;
 mod migrate;
 mod plan;
+mod requirements;
 mod rerun;
 mod retry;
 mod scope;
@@ -124,6 +125,9 @@ struct Facts {
     incidents_opened: u32,
     /// When an attempt last reported too late.
     late_result: Option<Time>,
+    /// Facts upon which it began and that were withdrawn since.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    withdrawn: Vec<requirements::Withdrawn>,
     /// The number of the last word that it heard from its parent.
     #[serde(default, skip_serializing_if = "family::is_zero")]
     parent_heard: u32,

@@ -23,7 +23,12 @@ impl Run {
         }
         self.compensable_at(at)?;
         let (mut plan, mut begins) = (
-            Plan { steps: Vec::new(), irreversible: Vec::new(), past_pivot: self.past_pivot() },
+            Plan {
+                steps: Vec::new(),
+                irreversible: Vec::new(),
+                past_pivot: self.past_pivot(),
+                dependents: Vec::new(),
+            },
             vec![0; in_scope.len()],
         );
         for &step in self.graph.order.iter().rev() {

@@ -36,6 +36,9 @@ impl Run {
                 verbs.push(Verb::MarkCompensated);
             }
         }
+        if incident.kind == IncidentKind::DependencyWithdrawn {
+            verbs.push(Verb::Skip);
+        }
         if incident.kind == IncidentKind::DependencyUnmet {
             verbs.extend([Verb::Retry, Verb::Skip]);
         }

@@ -301,6 +301,9 @@ impl Run {
                 since,
             );
         }
+        for known in &self.facts.withdrawn {
+            add("DependencyWithdrawn", None, known.message.clone(), known.since);
+        }
         if let Some((reason, since)) = &self.facts.orphaned {
             add("Orphaned", None, format!("{reason}; it was left to go on by itself"), *since);
         }

@@ -29,6 +29,7 @@ impl Run {
         }
         waits_for.extend(works.into_values());
         waits_for.extend((0..self.steps.len()).filter_map(|step| self.waits_for_place(step)));
+        waits_for.extend(self.waits_without());
         if waits_for.is_empty() {
             waits_for.push(self.waits_for_nothing());
         }
@@ -217,6 +218,22 @@ impl Run {
         );
         let wait = self.wait(WaitKind::Place, Some(first), self.facts.at, message, &[]);
         Some(WaitsFor { count: left, ..wait })
+    }
+
+    /// Facts upon which it began and that were withdrawn: it goes on, and somebody should know.
+    fn waits_without(&self) -> Vec<WaitsFor> {
+        let incident = self.facts.incidents.iter();
+        let incident = incident
+            .filter(|open| open.kind == IncidentKind::DependencyWithdrawn)
+            .map(|open| open.number)
+            .next();
+        let of = |known: &super::requirements::Withdrawn| {
+            let verbs = ["skip-requirements"];
+            let kind = WaitKind::DependencyWithdrawn;
+            let wait = self.wait(kind, None, known.since, known.message.clone(), &verbs);
+            WaitsFor { incident, named: Some(known.fact.to_string()), ..wait }
+        };
+        self.facts.withdrawn.iter().map(of).collect()
     }
 
     fn waits_for_nothing(&self) -> WaitsFor {

@@ -43,6 +43,11 @@ pub(super) fn check(definition: &Definition, found: &mut Vec<Violation>) {
         for (index, one) in facts.iter().enumerate() {
             let pointer = format!("/sequence/{place}/{index}/fact");
             names::check(&names::FACT, &one.fact, &pointer, found);
+            if place == "produces" && one.on_withdrawn.is_some() {
+                let pointer = format!("/sequence/{place}/{index}/on_withdrawn");
+                let message = "only a fact that is required has it";
+                found.push(Violation::new(pointer, "unknown_member", message));
+            }
         }
     }
 }

@@ -204,6 +204,12 @@ impl Telling {
                 Command::Start(start(holds.collect()))
             }
             "unblock" => Command::Unhold { hold: Some(turn(first)), by: None },
+            "withdraw" => {
+                let policy = serde_json::from_value(more.into()).unwrap();
+                let message = format!("'{first}' was withdrawn by bob");
+                Command::FactWithdrawn { hold: turn(first), policy, message }
+            }
+            "restore" => Command::FactRestored { hold: turn(first) },
             "overdue" => {
                 let message = format!("'{first}' was not established in time");
                 Command::Overdue { hold: turn(first), message }

@@ -91,6 +91,11 @@ pub(crate) fn event(event: &Event, record: &Record) -> String {
         Event::ChildAsked { step, action, attempt, again, .. } => {
             format!("child {step} #{attempt} asked, {}, again at {}", action.as_str(), at(*again))
         }
+        Event::FactWithdrawn { fact, .. } => format!("withdrawn, {fact}"),
+        Event::FactRestored { fact, by } => {
+            let by = by.as_ref().map_or(String::new(), |by| format!(", by {}", by.actor));
+            format!("no longer withdrawn, {fact}{by}")
+        }
         Event::ChildTold { step, word, order, again, .. } => {
             let word = format!("{word:?}").to_lowercase();
             format!("child {step} told #{order}, {word}, again at {}", at(*again))

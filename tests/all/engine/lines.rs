@@ -68,6 +68,7 @@ async fn begin(engine: &Engine, chance: &mut Chance, number: u64, watch: &mut Wa
         on_conflict: Some(POLICIES[usize::try_from(chance.below(5)).unwrap()]),
         requires: if requires { vec![fact(key)] } else { Vec::new() },
         requires_within: None,
+        ..StartSequence::default()
     };
     let request = StartRun { sequence: Some(sequence), ..start("two", &number.to_string()) };
     match engine.start_run(NS, request).await {
@@ -128,6 +129,7 @@ async fn nobody_begins_for_a_run_that_has_ended_while_the_next_moves() {
             on_conflict: Some(OnConflict::Queue),
             requires: Vec::new(),
             requires_within: None,
+            ..StartSequence::default()
         };
         let request = StartRun { sequence: Some(sequence), ..start("one", number) };
         engine.start_run(NS, request).await.unwrap().id

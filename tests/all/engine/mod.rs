@@ -19,3 +19,4 @@ mod schemas;
 mod sequence;
 mod sessions;
 mod why;
+mod withdrawn;

@@ -28,6 +28,7 @@ const RARE: &[(&str, &str)] = &[
     ("permits_lapse", "a node dies with permits in hand, and they lapse"),
     ("permits_over", "a node did not know that a queue is governed"),
     ("permits_take_back", "a worker leaves between a permit and its task"),
+    ("required_told", "a fact is withdrawn while a run that requires it is under way"),
     ("sequence_restore", "half a minute after a run in line lost its place"),
 ];
 

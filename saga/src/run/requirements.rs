@@ -1,0 +1,101 @@
+//! Facts upon which a run began and that were withdrawn since. A run that has not begun waits for them again.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::decide::{Decider, need_reason};
+use super::{Mode, Run};
+use crate::event::{By, Event, IncidentKind};
+use crate::protocol::OnWithdrawn;
+use crate::{Hold, Refusal, Time};
+
+/// The actor that cancels a run whose requirement was withdrawn.
+const ENGINE: &str = "backstitch";
+
+/// A fact that was withdrawn.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Withdrawn {
+    pub(super) fact: Arc<str>,
+    pub(super) message: String,
+    pub(super) since: Time,
+}
+
+impl Run {
+    /// Returns whether a fact upon which it began is withdrawn.
+    #[must_use]
+    pub fn has_withdrawn(&self) -> bool {
+        !self.facts.withdrawn.is_empty()
+    }
+
+    /// Folds what became of its requirements.
+    pub(super) fn requirement_changed(&mut self, event: &Event, at: Time) {
+        let withdrawn = &mut self.facts.withdrawn;
+        match event {
+            Event::FactWithdrawn { fact, message } => {
+                let (fact, message) = (fact.clone(), message.clone());
+                withdrawn.push(Withdrawn { fact, message, since: at });
+            }
+            Event::FactRestored { fact, .. } => withdrawn.retain(|known| known.fact != *fact),
+            _ => {}
+        }
+    }
+}
+
+impl Decider<'_> {
+    /// A fact that the run requires was withdrawn.
+    pub(super) fn fact_withdrawn(&mut self, hold: Hold, policy: OnWithdrawn, message: String) {
+        let known = self.run.facts.withdrawn.iter().any(|known| known.fact == hold.name);
+        if known || self.run.facts.mode == Mode::Ended {
+            return;
+        }
+        if self.run.awaits_turn() {
+            if !self.run.holds().any(|other| *other == hold) {
+                self.emit(Event::Held { hold, by: None, message });
+            }
+            return;
+        }
+        self.emit(Event::FactWithdrawn { fact: hold.name, message: message.clone() });
+        match (policy, self.run.facts.mode) {
+            (OnWithdrawn::Ignore, _) | (_, Mode::Backward | Mode::Ended) => {}
+            (OnWithdrawn::Cancel, Mode::Forward) if self.run.may_cancel() => {
+                let by = By { actor: ENGINE.into(), reason: message };
+                // It may be cancelled, and the reason is given: nothing refuses it.
+                let _ = self.cancel(by);
+            }
+            (OnWithdrawn::Cancel | OnWithdrawn::Incident, Mode::Forward) => {
+                self.open_incident(IncidentKind::DependencyWithdrawn, None, message);
+            }
+        }
+    }
+
+    /// A fact is established again, or a person has the run go on without it.
+    pub(super) fn fact_restored(&mut self, fact: &Arc<str>, by: Option<&By>) {
+        if !self.run.facts.withdrawn.iter().any(|known| known.fact == *fact) {
+            return;
+        }
+        self.emit(Event::FactRestored { fact: fact.clone(), by: by.cloned() });
+        if self.run.has_withdrawn() {
+            return;
+        }
+        let open = self.run.facts.incidents.iter();
+        let open = open.filter(|open| open.kind == IncidentKind::DependencyWithdrawn);
+        for incident in open.map(|open| open.number).collect::<Vec<_>>() {
+            self.emit(Event::IncidentResolved { incident });
+        }
+    }
+
+    /// A person has the run go on without the facts that were withdrawn.
+    pub(super) fn go_on_without(&mut self, by: &By) -> Result<(), Refusal> {
+        if self.run.facts.mode == Mode::Ended || !self.run.has_withdrawn() {
+            return Ok(());
+        }
+        need_reason(by)?;
+        let facts: Vec<Arc<str>> =
+            self.run.facts.withdrawn.iter().map(|known| known.fact.clone()).collect();
+        for fact in facts {
+            self.fact_restored(&fact, Some(by));
+        }
+        Ok(())
+    }
+}
