@@ -11,8 +11,8 @@ use tokio::sync::watch;
 
 use crate::crash::commit;
 use crate::definitions::hex;
-use crate::store::pool::Pool;
 use crate::store::credentials as table;
+use crate::store::pool::Pool;
 use crate::{Credential, Error, Role};
 
 /// For how long a credential is answered from memory. A node that does not hear of a withdrawal at another node lets

@@ -197,7 +197,8 @@ mod tests {
         let theirs = (stranger.now_or_never(), neighbour.now_or_never());
         assert!(theirs.0.is_some() && theirs.1.is_some());
         // A pass that is dropped goes to the next: they are kept.
-        let served: Vec<Pass> = flood.iter_mut().filter_map(|waiter| waiter.now_or_never()).collect();
+        let served: Vec<Pass> =
+            flood.iter_mut().filter_map(|waiter| waiter.now_or_never()).collect();
         assert!(served.len() <= 3, "{}", served.len());
     }
 

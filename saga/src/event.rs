@@ -15,7 +15,7 @@ use crate::{Action, Hold, Payload, RunId, StepPath, Time};
 
 mod terms;
 
-pub use terms::{By, Cause, Fate, Parent};
+pub use terms::{By, Cause, Fate, Parent, Slot, Source};
 
 /// One record of a run's journal: what one batch of commands decided about it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -26,21 +26,6 @@ pub struct Record {
     pub events: Vec<Event>,
     /// The documents that the events refer to.
     pub payloads: Vec<Payload>,
-}
-
-/// The place of a payload in its record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Slot(pub u32);
-
-/// Where a document is to be found.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Source {
-    /// In this record.
-    Slot(Slot),
-    /// It is the run's input, a step's output or the map's item, whole: `/input`, `/steps/a`, `/item`.
-    Same(String),
 }
 
 /// Something that happened to a run.
@@ -337,6 +322,9 @@ pub enum Event {
         fact: Arc<str>,
         /// By whom, for people.
         message: String,
+        /// A person hears of it, by the incident that follows.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        incident: bool,
     },
     /// It is established again, or a person has the run go on without it.
     FactRestored {

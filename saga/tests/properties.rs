@@ -15,7 +15,7 @@ use backstitch_saga::{
     Action, By, ChildEnd, Command, Event, Graph, Hold, HoldKind, Payload, Record, Refusal, Reply,
     Run, RunId, Span, Start, StepPath, TaskKey, Time, decide,
 };
-use drawn::{Deed, graph, histories, outcome_of, workflows};
+use drawn::{Deed, check_offers, graph, histories, outcome_of, workflows};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -104,6 +104,7 @@ impl Trial {
         assert!(!self.run.stands_still(), "nothing will ever move it: {view:#?}");
         let why = self.run.why();
         assert_eq!(why.waits_for.is_empty(), view.state == State::Ended, "{why:#?} {view:#?}");
+        check_offers(&self.run, &why, self.now);
         if self.run.holds().any(|hold| hold.kind.is_forward_only()) {
             assert!(
                 !self.run.in_flight() && self.run.offered().is_empty(),

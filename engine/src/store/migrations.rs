@@ -34,6 +34,7 @@ const ALL: [(i64, &str, &str); 14] = [
         "fences that are remembered",
         include_str!("../../../migrations/0019_fences_that_are_remembered.sql"),
     ),
+    (25, "requirements", include_str!("../../../migrations/0025_requirements.sql")),
 ];
 
 /// Runs the migrations that are missing, under an advisory lock.

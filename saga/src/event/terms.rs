@@ -1,4 +1,4 @@
-//! Words that events are made of: who, why, whose child, in which state a step is left.
+//! Words that events are made of: who, why, whose child, in which state a step is left, where a document is.
 
 use std::sync::Arc;
 
@@ -50,4 +50,19 @@ pub struct By {
     pub actor: Arc<str>,
     /// The reason given.
     pub reason: String,
+}
+
+/// The place of a payload in its record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Slot(pub u32);
+
+/// Where a document is to be found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// In this record.
+    Slot(Slot),
+    /// It is the run's input, a step's output or the map's item, whole: `/input`, `/steps/a`, `/item`.
+    Same(String),
 }

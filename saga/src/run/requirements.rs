@@ -19,6 +19,9 @@ pub(super) struct Withdrawn {
     pub(super) fact: Arc<str>,
     pub(super) message: String,
     pub(super) since: Time,
+    /// A person heard of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) incident: bool,
 }
 
 impl Run {
@@ -32,9 +35,9 @@ impl Run {
     pub(super) fn requirement_changed(&mut self, event: &Event, at: Time) {
         let withdrawn = &mut self.facts.withdrawn;
         match event {
-            Event::FactWithdrawn { fact, message } => {
+            Event::FactWithdrawn { fact, message, incident } => {
                 let (fact, message) = (fact.clone(), message.clone());
-                withdrawn.push(Withdrawn { fact, message, since: at });
+                withdrawn.push(Withdrawn { fact, message, since: at, incident: *incident });
             }
             Event::FactRestored { fact, .. } => withdrawn.retain(|known| known.fact != *fact),
             _ => {}
@@ -55,17 +58,16 @@ impl Decider<'_> {
             }
             return;
         }
-        self.emit(Event::FactWithdrawn { fact: hold.name, message: message.clone() });
-        match (policy, self.run.facts.mode) {
-            (OnWithdrawn::Ignore, _) | (_, Mode::Backward | Mode::Ended) => {}
-            (OnWithdrawn::Cancel, Mode::Forward) if self.run.may_cancel() => {
-                let by = By { actor: ENGINE.into(), reason: message };
-                // It may be cancelled, and the reason is given: nothing refuses it.
-                let _ = self.cancel(by);
-            }
-            (OnWithdrawn::Cancel | OnWithdrawn::Incident, Mode::Forward) => {
-                self.open_incident(IncidentKind::DependencyWithdrawn, None, message);
-            }
+        let cancel = policy == OnWithdrawn::Cancel && self.run.may_cancel();
+        let forward = self.run.facts.mode == Mode::Forward;
+        let incident = forward && !cancel && policy != OnWithdrawn::Ignore;
+        self.emit(Event::FactWithdrawn { fact: hold.name, message: message.clone(), incident });
+        if incident {
+            self.open_incident(IncidentKind::DependencyWithdrawn, None, message);
+        } else if cancel {
+            let by = By { actor: ENGINE.into(), reason: message };
+            // It may be cancelled, and the reason is given: nothing refuses it.
+            let _ = self.cancel(by);
         }
     }
 
@@ -75,7 +77,7 @@ impl Decider<'_> {
             return;
         }
         self.emit(Event::FactRestored { fact: fact.clone(), by: by.cloned() });
-        if self.run.has_withdrawn() {
+        if self.run.facts.withdrawn.iter().any(|known| known.incident) {
             return;
         }
         let open = self.run.facts.incidents.iter();

@@ -1,7 +1,7 @@
 //! Random workflows and histories, out of small numbers, so that a failing case shrinks well.
 
-use backstitch_saga::protocol::{Failure, FailureKind, TaskOutcome, Verdict};
-use backstitch_saga::{Action, Graph, Payload};
+use backstitch_saga::protocol::{Failure, FailureKind, Scope, TaskOutcome, Verdict, WaitsFor, Why};
+use backstitch_saga::{Action, By, Command, Graph, Payload, Record, Reply, Run, Time, decide};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -127,4 +127,41 @@ pub(crate) fn outcome_of(action: Action, how: u8) -> TaskOutcome {
         details: None,
         retry_after: None,
     })
+}
+
+/// What a person asks for who takes up an offer; `None` for signals, which need a name.
+fn said(verb: &str, wait: &WaitsFor) -> Option<Command> {
+    let by = || By { actor: "ann".into(), reason: "as it is offered".to_owned() };
+    let (step, by) = (wait.step.clone(), by());
+    Some(match verb {
+        "cancel" => Command::Cancel { by },
+        "kill" => Command::Kill { by },
+        "compensate" => Command::Compensate { scope: Scope::All, force: true, by },
+        "resume" => Command::Unhold { hold: None, by: Some(by) },
+        "skip-requirements" => Command::SkipRequirements { by },
+        "retry" => Command::Retry { step, input: None, by },
+        "skip" => Command::Skip { step: step?, output: None, by },
+        "mark-compensated" => Command::MarkUndone { step: step?, by },
+        "resolve" => {
+            let output = Payload::null();
+            Command::Resolve { step: step?, output, external_id: None, by }
+        }
+        "signals" => return None,
+        _ => panic!("'{verb}' is offered, and no verb"),
+    })
+}
+
+/// Checks that what is offered to people is accepted when they ask for it. Looked at now and then, as it takes long.
+pub(crate) fn check_offers(run: &Run, why: &Why, now: Time) {
+    if !run.seq().is_multiple_of(3) {
+        return;
+    }
+    for wait in why.waits_for.iter().take(3) {
+        for verb in &wait.verbs {
+            let Some(command) = said(verb, wait) else { continue };
+            let (mut run, mut record) = (run.clone(), Record::default());
+            let answer = decide(&mut run, command, now, &mut record);
+            assert_eq!(answer, Ok(Reply::Done), "'{verb}' is offered: {wait:#?}");
+        }
+    }
 }
