@@ -46,24 +46,24 @@ enum Verb {
     Migrate(DatabaseArgs),
     /// Start a private PostgreSQL that keeps its data, and an open server on this machine
     Dev(dev::DevArgs),
-    /// Compare the indexes with the journals, and mend them
+    /// Compare the indexes with the journals, and repair them
     Doctor(doctor::DoctorArgs),
-    /// Make and revoke credentials where the database is; the first admin is made here
+    /// Create and revoke credentials in the database, such as the first admin
     #[command(subcommand)]
     Key(key::KeyVerb),
-    /// Work with definitions
+    /// Register, inspect, pause and migrate workflows
     #[command(subcommand)]
     Workflow(workflow::WorkflowVerb),
-    /// Go through everything that can go wrong with a definition: each step, each fault, each pair of them
+    /// Run a definition through every fault at every step, and each pair of faults, without a server
     Rehearse(rehearse::RehearseArgs),
-    /// See it work: a shop with three services, orders that succeed, fail, and are undone
+    /// Run a demonstration: a shop with three services, orders that succeed, fail, and are undone
     Demo(DemoOptions),
     /// Measure how fast it is on this machine, and how close to what PostgreSQL can write
     ///
     /// Without a database URL it starts a private PostgreSQL server in the directory for temporary files (TMPDIR); with
     /// one, it makes scratch databases on that server and drops them.
     Bench(BenchOptions),
-    /// Print what a shell needs to complete verbs and flags: `source <(backstitch completions bash)`
+    /// Print the completions of a shell: `source <(backstitch completions bash)`
     Completions {
         /// Which shell
         shell: clap_complete::Shell,
@@ -93,7 +93,7 @@ pub(crate) use remote::parse_profile;
 
 /// Runs the program: reads the command line, does what it says, and says how it went.
 pub fn main() -> ExitCode {
-    let matches = program().get_matches();
+    let matches = program().try_get_matches().unwrap_or_else(|error| refuse(&error));
     // The handlers of the bench wait for nothing: more threads would only hand its worker's tasks to each other.
     let mut runtime = match matches.subcommand_name() {
         Some("bench-worker") => tokio::runtime::Builder::new_current_thread(),
@@ -126,6 +126,21 @@ pub fn main() -> ExitCode {
             }
         }
     }
+}
+
+/// Ends the program that was asked wrongly, or for help.
+fn refuse(error: &clap::Error) -> ! {
+    use clap::error::{ContextKind, ErrorKind};
+    // Where help or an error cannot be printed, the exit code still tells.
+    let _ = error.print();
+    let of_output =
+        error.get(ContextKind::InvalidArg).is_some_and(|arg| arg.to_string().contains("--output"));
+    if error.kind() == ErrorKind::InvalidValue && of_output {
+        print::note(
+            "--output is the form of the answer; the output of a step is given with --set-output.",
+        );
+    }
+    std::process::exit(error.exit_code())
 }
 
 /// Does what the verb says; `false` when it found something wrong. `form` is the `--output` that stands before the verb.

@@ -86,7 +86,7 @@ pub(crate) async fn kill(
     act(StatusCode::OK, &app, &caller, id, Command::Kill { by: caller.by(ask.reason) }).await
 }
 
-/// Let everything that is parked or blocked try again
+/// Retry everything that is parked or blocked
 ///
 /// When nothing is, what waits for its next attempt is tried at once.
 #[utoipa::path(
@@ -109,7 +109,7 @@ pub(crate) async fn retry(
     act(StatusCode::OK, &app, &caller, id, Command::Retry { step: None, input: None, by }).await
 }
 
-/// Vouch that a blocked compensation is done, or needs not be
+/// Mark a blocked compensation as done by hand
 ///
 /// The run goes on as if the step had been compensated, and says so in its outcome.
 #[utoipa::path(
@@ -137,7 +137,7 @@ pub(crate) async fn mark_compensated(
         .await
 }
 
-/// Hand nothing of a run out until it is resumed
+/// Pause a run: none of its tasks is handed out
 ///
 /// What a worker has may end. A run can be paused for several reasons at once; it goes on when all are gone.
 #[utoipa::path(
@@ -163,7 +163,7 @@ pub(crate) async fn pause(
     act(StatusCode::OK, &app, &caller, id, command).await
 }
 
-/// Let a paused run go on
+/// Resume a paused run
 ///
 /// Takes away one pause by its name, or all of them. A run that is not paused is answered the same.
 #[utoipa::path(

@@ -13,7 +13,7 @@ use crate::examples;
 use crate::problem::{Answer, Rejection};
 use crate::query::{NoQuery, PathOf, QueryOf};
 
-/// Make a credential
+/// Create a credential
 ///
 /// The secret is shown once. Names are `[a-z0-9][a-z0-9._-]*`.
 #[utoipa::path(

@@ -15,7 +15,7 @@ use crate::examples::incidents as examples;
 use crate::problem::Answer;
 use crate::query::{NoQuery, PathOf, QueryOf};
 
-/// Let the step of an incident try again
+/// Retry the step of an incident
 ///
 /// With fresh attempts and the same effect key.
 #[utoipa::path(
@@ -38,7 +38,7 @@ pub(crate) async fn retry(
     act(&app, &caller, id, what, ask.reason).await
 }
 
-/// Go on without the step of an incident
+/// Skip the step of an incident
 ///
 /// With `output` that stands in its place; without it, what needs the step's output is skipped too.
 #[utoipa::path(
@@ -60,7 +60,7 @@ pub(crate) async fn skip(
     act(&app, &caller, id, IncidentAct::Skip { output: ask.output }, ask.reason).await
 }
 
-/// Say that the step of an incident was done, and with what output
+/// Resolve the step of an incident as done, with its output
 #[utoipa::path(
     post, path = "/v1/incidents/{incident}/resolve", tag = "incidents", operation_id = "resolve_incident",
     params(("incident" = IncidentId, Path, description = "The incident's id")),
@@ -81,7 +81,7 @@ pub(crate) async fn resolve(
     act(&app, &caller, id, what, ask.reason).await
 }
 
-/// Vouch that the blocked compensation of an incident is done, or needs not be
+/// Mark the blocked compensation of an incident as done by hand
 #[utoipa::path(
     post, path = "/v1/incidents/{incident}/mark-compensated", tag = "incidents", operation_id = "mark_incident_compensated",
     params(("incident" = IncidentId, Path, description = "The incident's id")),
@@ -166,7 +166,7 @@ pub(crate) async fn abandon(
     act(&app, &caller, id, IncidentAct::Abandon, ask.reason).await
 }
 
-/// Give an incident to somebody
+/// Assign an incident to somebody
 ///
 /// An empty `assignee` takes it from everybody. Nothing about the run changes.
 #[utoipa::path(
@@ -188,7 +188,7 @@ pub(crate) async fn assign(
     json(StatusCode::OK, &view)
 }
 
-/// Write a note to an incident
+/// Add a note to an incident
 #[utoipa::path(
     post, path = "/v1/incidents/{incident}/note", tag = "incidents", operation_id = "note_incident",
     params(("incident" = IncidentId, Path, description = "The incident's id")),

@@ -17,7 +17,7 @@ use crate::idempotency::Reserve;
 use crate::problem::Answer;
 use crate::query::{FromQuery, NoQuery, Pairs, PathOf, QueryOf};
 
-/// Do one thing to many incidents or runs
+/// Create a job: one act on many incidents or runs
 ///
 /// What it acts on is fixed when the job is made, at most 1,000,000, oldest first. It works at its `rate` over all
 /// nodes, survives any of them, and writes what became of each. With a `canary` the first of them must prove
@@ -118,7 +118,7 @@ impl FromQuery for JobItemsQuery {
     }
 }
 
-/// List what became of each of a job
+/// List the results of a job's items
 #[utoipa::path(
     get, path = "/v1/jobs/{job}/items", tag = "jobs", operation_id = "list_job_items",
     params(("job" = Uuid, Path, description = "The job's id"), JobItemsQuery),
@@ -135,7 +135,7 @@ pub(crate) async fn items(
     json(StatusCode::OK, &page)
 }
 
-/// Make a job pause
+/// Pause a job
 #[utoipa::path(
     post, path = "/v1/jobs/{job}/pause", tag = "jobs", operation_id = "pause_job",
     params(("job" = Uuid, Path, description = "The job's id")),
@@ -156,7 +156,7 @@ pub(crate) async fn pause(
     json(StatusCode::OK, &app.engine.pause_job(&caller.namespace, id, &by).await?)
 }
 
-/// Let a paused job go on
+/// Resume a paused job
 #[utoipa::path(
     post, path = "/v1/jobs/{job}/resume", tag = "jobs", operation_id = "resume_job",
     params(("job" = Uuid, Path, description = "The job's id")),

@@ -12,7 +12,7 @@ use crate::problem::{Answer, Rejection};
 use crate::query::{NoQuery, QueryOf};
 use crate::{examples, metrics};
 
-/// Whom the server takes the caller for
+/// Show who the caller is: name, namespace and role
 #[utoipa::path(
     get, path = "/v1/whoami", tag = "server", operation_id = "whoami",
     responses((status = 200, description = "The caller.", body = WhoAmI, example = json!(examples::whoami())))
@@ -27,7 +27,7 @@ pub(crate) async fn whoami(State(app): Shared, caller: Caller, _: QueryOf<NoQuer
     json(StatusCode::OK, &answer)
 }
 
-/// How the namespace is
+/// Show the state of the namespace
 ///
 /// Open incidents by kind with the oldest of each, runs that have not ended by state, and since when the oldest task on
 /// offer waits. Made to be polled: it is counted at most once a second however many ask, see `as_of`.
@@ -39,7 +39,7 @@ pub(crate) async fn status(State(app): Shared, caller: Caller, _: QueryOf<NoQuer
     json(StatusCode::OK, &app.engine.status(&caller.namespace).await)
 }
 
-/// Show where everything is
+/// Show the addresses of the API, its reference, health and metrics
 ///
 /// A page of links for browsers, JSON for everybody else.
 #[utoipa::path(
@@ -83,7 +83,7 @@ fn home_links() -> serde_json::Value {
     })
 }
 
-/// Whether the process lives
+/// Check that the process is alive
 #[utoipa::path(
     get, path = "/livez", tag = "server", operation_id = "livez",
     responses((status = 200, description = "It does.", body = String))
@@ -92,7 +92,7 @@ pub(crate) async fn livez() -> &'static str {
     "ok"
 }
 
-/// Whether the server takes work
+/// Check that the server takes work
 ///
 /// It writes to the database to know, at most once a second, and looks whether its registration and its batches succeed.
 #[utoipa::path(
@@ -114,7 +114,7 @@ pub(crate) async fn readyz(State(app): Shared) -> Answer {
         .with_header(header::RETRY_AFTER, "1"))
 }
 
-/// Numbers for Prometheus
+/// Show metrics for Prometheus
 #[utoipa::path(
     get, path = "/metrics", tag = "server", operation_id = "metrics",
     responses((status = 200, description = "The text format 0.0.4.", body = String))
@@ -129,7 +129,7 @@ pub(crate) async fn metrics(State(app): Shared) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 
-/// This document
+/// Show this OpenAPI document
 #[utoipa::path(
     get, path = "/openapi.json", tag = "server", operation_id = "openapi",
     responses((status = 200, description = "The OpenAPI document.", content_type = "application/json"))

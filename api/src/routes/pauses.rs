@@ -30,7 +30,7 @@ pub(crate) async fn list(
     json(StatusCode::OK, &app.engine.pauses(&caller.namespace, after, query.limit).await?)
 }
 
-/// Hold the new runs of a workflow
+/// Pause a workflow: its new runs are held
 ///
 /// Starts are accepted, and nothing of the runs is handed out until the workflow goes on. Runs that have begun go on.
 /// Answers the newest pauses of all workflows.
@@ -51,7 +51,7 @@ pub(crate) async fn pause(
     json(StatusCode::OK, &app.engine.pauses(&caller.namespace, None, 100).await?)
 }
 
-/// Let a paused workflow go on
+/// Resume a paused workflow
 ///
 /// New runs begin at once; those that were held are let go, at most a hundred a second. Answers the newest pauses of all
 /// workflows.

@@ -50,7 +50,7 @@ pub(crate) async fn show(
     json(StatusCode::OK, &app.engine.queue(&caller.namespace, &queue).await?)
 }
 
-/// Set what a queue is allowed
+/// Set the policy of a queue
 ///
 /// Replaces the whole policy; what is left out is not limited. Whether the queue is paused stays as it is. All nodes
 /// know of a queue's first policy within a second or two, and of every change at once.
@@ -80,7 +80,7 @@ pub(crate) async fn set(
     json(StatusCode::OK, &view)
 }
 
-/// Lift all limits of a queue
+/// Delete the policy of a queue, which lifts all its limits
 ///
 /// Its policy, its pause and its counts are gone.
 #[utoipa::path(
@@ -101,7 +101,7 @@ pub(crate) async fn remove(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// Hand out nothing of a queue until it is resumed
+/// Pause a queue: none of its tasks is handed out
 ///
 /// Tasks that workers hold go on. Works on a queue without a policy, too.
 #[utoipa::path(
@@ -120,7 +120,7 @@ pub(crate) async fn pause(
     act(&app, &caller, &queue, QueueAct::Pause, ask).await
 }
 
-/// Hand out the tasks of a paused queue again
+/// Resume a paused queue
 #[utoipa::path(
     post, path = "/v1/queues/{name}/resume", tag = "queues", operation_id = "resume_queue",
     params(("name" = String, Path, description = "Its name", example = "erp")),
@@ -160,7 +160,7 @@ pub(crate) async fn open(
     act(&app, &caller, &queue, QueueAct::Open, ask).await
 }
 
-/// Close the breaker of a queue, and forget what failed
+/// Close the breaker of a queue and clear its failures
 #[utoipa::path(
     post, path = "/v1/queues/{name}/close", tag = "queues", operation_id = "close_queue",
     params(("name" = String, Path, description = "Its name", example = "erp")),

@@ -315,7 +315,7 @@ impl FromQuery for PageQuery {
     }
 }
 
-/// Show the tree of runs that a run stands in
+/// Show a run with its parents and children as a tree
 ///
 /// From its root: the run that is no step of another; below each run the runs that are steps of it.
 #[utoipa::path(

@@ -34,7 +34,7 @@ pub(crate) async fn list(
     json(StatusCode::OK, &app.engine.schedules(&caller.namespace, after, query.limit).await?)
 }
 
-/// Make a schedule, or replace it
+/// Create or replace a schedule
 ///
 /// The body replaces the schedule whole; what it has started, what waits and whether it is paused stay. It counts from now
 /// on; with the same pattern and time zone it goes on where it was. Names are `[a-z0-9][a-z0-9._-]*`.
@@ -226,7 +226,7 @@ pub(crate) async fn next(
     json(StatusCode::OK, &next)
 }
 
-/// Read what became of a schedule's starts, newest first
+/// List the starts of a schedule with their results, newest first
 #[utoipa::path(
     get, path = "/v1/schedules/{name}/starts", tag = "schedules", operation_id = "schedule_starts",
     params(("name" = String, Path, description = "Its name", example = "nightly-report"), PageQuery),

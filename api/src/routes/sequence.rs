@@ -15,7 +15,7 @@ use crate::examples::sequence as examples;
 use crate::problem::Answer;
 use crate::query::{NoQuery, PathOf, QueryOf};
 
-/// Show the line of a serial key: who holds it and who waits
+/// Show a serial key: which run holds it and which wait
 ///
 /// At most 1,000 places, in order. A key that nobody holds has no line.
 #[utoipa::path(
@@ -33,7 +33,7 @@ pub(crate) async fn key(
     json(StatusCode::OK, &Page { items, next: None })
 }
 
-/// Show what is established about something, and who waits for what
+/// Show the facts of a subject and the runs that wait for them
 #[utoipa::path(
     get, path = "/v1/facts/{subject}", tag = "runs", operation_id = "show_facts",
     params(("subject" = String, Path, description = "What the facts are about", example = "customer:42")),
@@ -117,7 +117,7 @@ async fn act(
     json(StatusCode::OK, &app.engine.facts_about(&caller.namespace, &fact.on).await?)
 }
 
-/// Let a run begin although facts that it requires are not established
+/// Begin a run without the facts that it requires
 #[utoipa::path(
     post, path = "/v1/runs/{id}/skip-requirements", tag = "runs", operation_id = "skip_requirements",
     params(("id" = RunId, Path, description = "The run's id")),

@@ -73,7 +73,7 @@ pub(crate) async fn show(
     json(StatusCode::OK, &app.engine.start_request(&caller.namespace, id).await?)
 }
 
-/// Try a refused start again
+/// Retry a refused start
 ///
 /// After what was wrong has been put right, such as a workflow that was not registered.
 #[utoipa::path(
@@ -95,7 +95,7 @@ pub(crate) async fn retry(
     decide(&app, &caller, id, StartRequestState::Waiting, ask).await
 }
 
-/// Lay a refused start aside for good
+/// Dismiss a refused start
 ///
 /// It stays listed as dismissed, with who and why, for as long as answers under an `Idempotency-Key` are kept.
 #[utoipa::path(

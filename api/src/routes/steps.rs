@@ -68,7 +68,7 @@ pub(crate) async fn show(
     json(StatusCode::OK, &app.engine.step(&caller.namespace, id, &step).await?)
 }
 
-/// Let one step or item try again, perhaps with a better input
+/// Retry one step or item, optionally with another input
 ///
 /// What is parked or blocked gets fresh attempts; what waits for its next attempt is tried at once. The input before
 /// stays in the history, and the effect key stays the same.
@@ -98,10 +98,10 @@ pub(crate) async fn retry(
     act(StatusCode::OK, &app, &caller, id, command).await
 }
 
-/// Go on without a step or item
+/// Skip a step or item
 ///
 /// It counts as skipped, and the outcome of the run says so. With an `output` what depends on it goes on as if it had
-/// been done; without one, what needs its output is skipped too.
+/// been done; without one, what needs its output is skipped too. To give an approval, send its signal or resolve it.
 #[utoipa::path(
     post, path = "/v1/runs/{id}/steps/{step}/skip", tag = "runs", operation_id = "skip_step",
     params(
@@ -128,7 +128,7 @@ pub(crate) async fn skip(
     act(StatusCode::OK, &app, &caller, id, command).await
 }
 
-/// Say that a step or item was done, and with what output
+/// Resolve a step or item as done, with its output
 ///
 /// For an attempt in doubt that somebody has looked into, or a step that was done by hand. It counts as done, and is
 /// undone if the run is.

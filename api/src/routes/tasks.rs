@@ -41,7 +41,7 @@ pub(crate) async fn claim(
     json(StatusCode::OK, &claimed)
 }
 
-/// Report what became of tasks
+/// Complete or fail tasks
 ///
 /// Each report is answered for itself and in order; the status is that of all answers when they agree, else 207. A
 /// report by an attempt that does not hold its lease any more is answered 409 and changes nothing. Reporting the same
@@ -67,7 +67,7 @@ pub(crate) async fn complete(
     answer(common_status(results.iter().map(|one| one.status)), &TaskAnswers { results })
 }
 
-/// Give signs of life
+/// Send heartbeats for tasks
 ///
 /// Each is answered for itself; a 409 tells the worker to stop, because the attempt was revoked.
 #[utoipa::path(

@@ -16,7 +16,7 @@ use crate::examples::versions as examples;
 use crate::problem::Answer;
 use crate::query::{FromQuery, NoQuery, Pairs, PathOf, QueryOf};
 
-/// Which runs are on which version of a workflow
+/// Count the runs on each version of a workflow
 ///
 /// A version is drained when no run is on it that has not ended: its workers may go.
 #[utoipa::path(
@@ -137,7 +137,7 @@ impl FromQuery for ResultQuery {
     }
 }
 
-/// List what became of the runs of a migration
+/// List the results of a migration's runs
 #[utoipa::path(
     get, path = "/v1/workflows/{name}/migrations/{id}/runs", tag = "workflows", operation_id = "list_migrated_runs",
     params(
@@ -159,7 +159,7 @@ pub(crate) async fn runs(
     json(StatusCode::OK, &page)
 }
 
-/// Stop a migration; what it has moved stays where it is now
+/// Stop a migration; runs already moved stay moved
 #[utoipa::path(
     post, path = "/v1/workflows/{name}/migrations/{id}/stop", tag = "workflows", operation_id = "stop_migration",
     params(

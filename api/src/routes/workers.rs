@@ -13,7 +13,7 @@ use crate::examples;
 use crate::problem::Answer;
 use crate::query::{FromQuery, NoQuery, Pairs, PathOf, QueryOf};
 
-/// Tell why a run does not go on
+/// Show what a run waits for, and what can be done
 ///
 /// Everything that it waits for: a worker, a report, the next attempt, a person, another run. Each with since when, until
 /// when, and what people can do about it.

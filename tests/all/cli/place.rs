@@ -194,6 +194,13 @@ async fn a_flag_of_the_server_is_refused_for_a_verb_that_asks_none() {
 }
 
 #[tokio::test]
+async fn an_output_of_a_step_is_not_taken_for_the_form_of_the_answer() {
+    let words = ["run", "resolve", "k-1", "pay", "--reason", "r", "--output", r#"{"a":1}"#];
+    let said = Said::of(program().args(words).output().await.unwrap());
+    assert!(said.code == 2 && said.err.contains("--set-output"), "{said:?}");
+}
+
+#[tokio::test]
 async fn usage_does_not_require_what_a_variable_gives() {
     for (words, variable, flag) in [
         (&["run", "cancel"][..], "BACKSTITCH_URL", "--url"),

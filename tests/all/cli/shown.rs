@@ -88,6 +88,25 @@ async fn approvals_are_listed_by_whom_they_are_asked_of() {
 }
 
 #[tokio::test]
+async fn a_skipped_approval_leaves_a_run_incomplete_and_a_resolved_one_does_not() {
+    let server = Server::start(Access::Open).await;
+    server.engine.register(NS, ASKED).await.unwrap();
+    let hand = Hand::new(&server.engine);
+    for (verb, outcome) in [("skip", "partially_completed"), ("resolve", "succeeded")] {
+        let id = server.engine.start_run(NS, start("asked", r#"{"boss":"ann"}"#)).await.unwrap().id;
+        hand.succeed(&[hand.one().await]).await;
+        let id = id.to_string();
+        let words = ["run", verb, &id, "ok", "--set-output", r#"{"approved":true}"#];
+        let words = [&words[..], &["--reason", "Ann said so on the phone"]].concat();
+        assert_eq!(say(&server, &words).await.code, 0, "{verb}");
+        hand.succeed(&[hand.one().await]).await;
+        let shown = say(&server, &["run", "show", &id, "-o", "json"]).await.json();
+        assert_eq!(shown["outcome"], outcome, "{shown}");
+    }
+    server.stopped().await;
+}
+
+#[tokio::test]
 async fn a_signal_that_comes_before_its_run_is_told_to_be_kept() {
     let server = Server::start(Access::Open).await;
     server.engine.register(NS, ASKED).await.unwrap();

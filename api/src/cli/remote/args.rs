@@ -96,7 +96,7 @@ pub(crate) fn command(verb: &Verb) -> Command {
 pub(crate) fn about(verb: &Verb) -> String {
     match verb.does {
         Does::Print => verb.operation.summary.clone(),
-        Does::Watch => format!("{}, and watch how it goes until it ends", verb.operation.summary),
+        Does::Watch => format!("{}, and follow it until it ends", verb.operation.summary),
     }
 }
 

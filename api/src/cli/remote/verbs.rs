@@ -58,20 +58,22 @@ const FILES: &[&str] = &["register_workflow", "start_runs"];
 
 /// What the groups are about.
 const GROUPS: &[(&str, &str)] = &[
-    ("run", "Start runs, look at them, act on them"),
-    ("workflow", "Work with definitions"),
+    ("run", "Start, inspect and act on runs"),
+    ("workflow", "Register, inspect, pause and migrate workflows"),
+    ("credential", "Create and revoke credentials on a server"),
+    ("worker", "List workers"),
+    ("signal", "Send signals to runs by their business key"),
+    (
+        "start-request",
+        "Inspect, retry and dismiss starts that applications requested in the database",
+    ),
+    ("act", "List what people did"),
+    ("incident", "Inspect and resolve incidents"),
+    ("job", "Act on many incidents or runs at once"),
     ("schedule", "Start runs by the calendar"),
-    ("credential", "Make and revoke credentials, on a server"),
-    ("worker", "See who works"),
-    ("signal", "Send signals to the runs that wait for them"),
-    ("start-request", "See and settle starts that applications asked for in the database"),
-    ("act", "See what people did"),
-    ("incident", "See and settle what needs a person"),
-    ("job", "Work through many things at once"),
-    ("schedule", "Start runs by the clock"),
-    ("queue", "See and steer what is handed out"),
-    ("fact", "Establish and withdraw facts that runs wait for"),
-    ("key", "See who holds a serial key, and who waits"),
+    ("queue", "Inspect, limit and pause queues"),
+    ("fact", "Inspect, establish and withdraw facts that runs wait for"),
+    ("key", "Show which run holds a serial key, and which wait"),
 ];
 
 impl Verb {
