@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::event::{By, Descent, Parent, ParentWord};
 use crate::protocol::{Labels, Mapping, OnWithdrawn, Scope, TaskOutcome};
 use crate::run::ChildEnd;
-use crate::{Action, Graph, Hold, Payload, RunId, StepPath, TaskKey};
+use crate::{Action, Graph, Hold, Payload, RunId, StepPath, TaskKey, Time};
 
 /// Something asked of a run.
 #[derive(Clone, Debug)]
@@ -38,6 +38,18 @@ pub enum Command {
         task: TaskKey,
         /// How far it got.
         details: Option<Payload>,
+    },
+    /// Give a task back that was not begun: it is on offer again as the same attempt, as if it had not been handed out.
+    GiveBack {
+        /// Which task.
+        task: TaskKey,
+        /// The session that must hold it.
+        session: Arc<str>,
+    },
+    /// Servers can hear workers again since then: no lease ends before its worker had time to be heard.
+    Listen {
+        /// The instant; one that is yet to come stands for now.
+        since: Time,
     },
     /// Time has passed: do what is due.
     Tick,

@@ -111,7 +111,7 @@ pub enum Event {
         /// Until when it is the worker's, without a sign of life.
         until: Time,
     },
-    /// A task that was leased never left the server and is on offer again.
+    /// A task that was leased never left the server, or its worker gave it back unbegun, and is on offer again.
     Released {
         /// The step or item.
         step: StepPath,
@@ -133,6 +133,9 @@ pub enum Event {
         /// How far it got.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         details: Option<Slot>,
+        /// No sign of life, but time in which no server could have heard one.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        unheard: bool,
     },
     /// A step or item succeeded.
     Succeeded {

@@ -58,7 +58,8 @@ pub use sequence::{
 pub use starts::{Decision, Refused, StartRequestState, StartRequestView};
 pub use tasks::{
     ClaimTasks, ClaimedTasks, CompleteTasks, Failure, FailureKind, Forward, Heartbeat,
-    HeartbeatTasks, TaskAnswer, TaskAnswers, TaskOffer, TaskOutcome, TaskReport, Verdict,
+    HeartbeatTasks, HeldTask, ReleaseTasks, TaskAnswer, TaskAnswers, TaskOffer, TaskOutcome,
+    TaskReport, Verdict,
 };
 pub use tree::{RunTree, TreeRun};
 pub use versions::{
@@ -69,7 +70,7 @@ pub use view::{
     Awaits, Condition, HistoryEntry, Outcome, Progress, RunError, RunLine, RunView, State, StepView,
 };
 pub use why::{WaitKind, WaitsFor, Why};
-pub use workers::WorkerView;
+pub use workers::{SignOff, SignedOff, WorkerView};
 
 /// Free-form marks on a run, to search by.
 pub type Labels = BTreeMap<String, String>;

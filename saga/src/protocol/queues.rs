@@ -95,9 +95,9 @@ impl Default for BreakerPolicy {
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RetryBudget {
-    /// Retries for each first attempt; 0 to 100.
+    /// Retries for each first attempt, spread evenly over the minute that follows it; 0 to 100.
     pub ratio: f64,
-    /// Retries for each second in any case; 0 to 100,000.
+    /// Retries for each second in any case, one after the other; 0 to 100,000.
     pub min_per_s: f64,
 }
 

@@ -240,3 +240,30 @@ pub struct Heartbeat {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<Payload>,
 }
+
+/// `POST /v1/tasks/release`: gives back tasks that were not begun. Each is on offer again at once, as the same attempt and
+/// before the tasks that came after it, as if it had not been handed out.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ReleaseTasks {
+    /// The session that holds them.
+    pub session: Uuid,
+    /// The tasks, 1 to 1,000.
+    pub tasks: Vec<HeldTask>,
+}
+
+/// A task in a worker's hands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct HeldTask {
+    /// The run.
+    pub run: RunId,
+    /// The step or item.
+    pub step: StepPath,
+    /// What was asked.
+    pub action: Action,
+    /// The attempt as it was handed out.
+    pub attempt: u32,
+}

@@ -25,3 +25,21 @@ pub struct WorkerView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone_at: Option<Timestamp>,
 }
+
+/// `POST /v1/workers/sign-off`: a worker ends a session. It is handed nothing any more and is no longer listed as there.
+/// Tasks that it still holds stay its own until they are reported, released or their leases end.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SignOff {
+    /// The session.
+    pub session: Uuid,
+}
+
+/// The answer to [`SignOff`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SignedOff {
+    /// Tasks that were ready for the session, and are on offer again.
+    pub released: u32,
+}

@@ -212,7 +212,7 @@ impl Run {
                 tries.forgiven = tries.failures + tries.losses;
                 tries.since = at;
                 if let Some(aside) = &mut work.aside {
-                    aside.gone.clear();
+                    aside.absolve();
                 }
                 set_current(work, action, Hand::Nobody);
             }),
@@ -287,6 +287,7 @@ impl Run {
             Event::LateResult { step, action, attempt, .. } => {
                 self.facts.late_result = Some(at);
                 self.change_at(step, |work| {
+                    work.aside_mut().acquit(*action, *attempt);
                     let lost = &mut work.aside_mut().lost;
                     lost.retain(|(a, n, _)| (a, n) != (action, attempt));
                     lost.push((*action, *attempt, true));
@@ -365,7 +366,9 @@ impl Run {
             if action == Action::Forward && (lost || error.kind == FailureKind::Unknown) {
                 aside.doubt = true;
             }
-            aside.gone.extend(holder.filter(|_| lost));
+            if let Some(worker) = holder.filter(|_| lost) {
+                aside.blame(worker, action, attempt);
+            }
             if lost {
                 aside.lost.push((action, attempt, false));
             }

@@ -1,7 +1,7 @@
 //! What becomes of an attempt: reported, lost, late, to be tried again, or given up.
 
 use super::decide::{Decider, lease_lost, own_failure};
-use super::state::{Hand, MapStage, Place};
+use super::state::{Hand, MapStage, Place, Stage, Undo};
 use super::{Mode, retry};
 use crate::event::{Event, Fate, IncidentKind};
 use crate::protocol::{Failure, FailureKind, TaskOutcome, Verdict};
@@ -95,8 +95,12 @@ impl Decider<'_> {
             Some((_, _, true)) => Err(refusal),
             Some((_, _, false)) => {
                 let succeeded = matches!(outcome, TaskOutcome::Succeeded { .. });
+                let blamed = work.is_blamed(task.action, task.attempt);
                 let TaskKey { step, action, attempt } = task;
                 self.emit(Event::LateResult { step, action, attempt, succeeded });
+                if blamed {
+                    self.acquitted(place, action);
+                }
                 Err(refusal)
             }
         }
@@ -321,6 +325,30 @@ impl Decider<'_> {
         self.open_incident(IncidentKind::Poison, Some(step), message);
         self.place_freed(place);
         true
+    }
+
+    /// The worker of an attempt taken for lost was heard of again. Was the task called poison, and is it so no more, it
+    /// goes on as if that had not been said.
+    fn acquitted(&mut self, place: Place, action: Action) {
+        let limit = self.run.spec(place.step).max_losses as usize;
+        let Some(work) = self.work(place) else { return };
+        let guilty = work.aside.as_ref().is_some_and(|aside| aside.gone.len() >= limit);
+        let stopped = match action {
+            Action::Compensate => work.undo == Undo::Blocked,
+            Action::Forward | Action::Verify => {
+                work.stage == Stage::Parked && self.run.facts.mode == Mode::Forward
+            }
+        };
+        let step = self.run.path(place);
+        let mut open = self.run.facts.incidents.iter();
+        let poison = open
+            .find(|open| open.kind == IncidentKind::Poison && open.step.as_ref() == Some(&step));
+        let Some(incident) = poison.map(|open| open.number).filter(|_| stopped && !guilty) else {
+            return;
+        };
+        let error = self.last_error(place);
+        self.emit(Event::IncidentResolved { incident });
+        self.attempt_failed(place, action, &error);
     }
 
     pub(super) fn last_error(&self, place: Place) -> Failure {

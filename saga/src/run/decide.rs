@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::state::{Hand, Place, Work};
-use super::{Mode, Run, lease_span};
+use super::state::{Place, Work};
+use super::{Mode, Run};
 use crate::event::{By, Event, IncidentKind, Record, Slot};
 use crate::protocol::{Failure, FailureKind, Outcome};
 use crate::{
@@ -79,6 +79,10 @@ impl Decider<'_> {
             Command::Release { task } => self.release(self.run.by_now(task))?,
             Command::Report { task, outcome } => self.report(self.run.by_now(task), outcome)?,
             Command::Beat { task, details } => self.beat(self.run.by_now(task), details)?,
+            Command::GiveBack { task, session } => {
+                self.give_back(self.run.by_now(task), &session)?;
+            }
+            Command::Listen { since } => self.listen(since),
             Command::Tick => self.tick(),
             Command::Compensate { scope, force, by } => {
                 self.compensate_by_hand(&scope, force, by)?;
@@ -140,63 +144,6 @@ impl Decider<'_> {
         }
         self.begin_in_turn();
         Ok(Reply::Done)
-    }
-
-    pub(super) fn hand_out(
-        &mut self,
-        task: TaskKey,
-        worker: std::sync::Arc<str>,
-    ) -> Result<(), Refusal> {
-        let place = self.place(&task.step)?;
-        let held_by_same = self.work(place).is_some_and(|work| {
-            work.is_leased(task.action, task.attempt)
-                && matches!(work.current(), Some((_, Hand::Leased { worker: holder, .. })) if *holder == worker)
-        });
-        if held_by_same {
-            return Ok(());
-        }
-        if !self.run.is_offered(&task) {
-            return Err(Refusal::new(RefusalCode::NotOffered, format!("{task} is not on offer")));
-        }
-        let until = self.now().after(lease_span(self.run.spec(place.step)));
-        let TaskKey { step, action, attempt } = task;
-        self.emit(Event::Leased { step, action, attempt, worker, until });
-        Ok(())
-    }
-
-    fn release(&mut self, task: TaskKey) -> Result<(), Refusal> {
-        let place = self.place(&task.step)?;
-        if self.run.is_unclaimed(&task) {
-            return Ok(());
-        }
-        if !self.work(place).is_some_and(|work| work.is_leased(task.action, task.attempt)) {
-            return Err(lease_lost(&task));
-        }
-        let TaskKey { step, action, attempt } = task;
-        self.emit(Event::Released { step, action, attempt });
-        Ok(())
-    }
-
-    fn beat(&mut self, task: TaskKey, details: Option<Payload>) -> Result<(), Refusal> {
-        let place = self.place(&task.step)?;
-        let span = lease_span(self.run.spec(place.step));
-        let until = self.now().after(span);
-        let held = self.work(place).filter(|work| work.is_leased(task.action, task.attempt));
-        let Some(Hand::Leased { until: current, .. }) =
-            held.and_then(Work::current).map(|(_, hand)| hand)
-        else {
-            return Err(lease_lost(&task));
-        };
-        let known = held.and_then(|work| work.aside.as_ref()?.details.as_ref());
-        // A sign of life that tells nothing new and would hardly move the lease is not worth a record.
-        if (details.is_none() || details.as_ref() == known) && until.since(*current).0 < span.0 / 4
-        {
-            return Ok(());
-        }
-        let details = details.map(|details| self.slot(details));
-        let TaskKey { step, action, attempt } = task;
-        self.emit(Event::Beat { step, action, attempt, until, details });
-        Ok(())
     }
 
     /// Does everything that is due.

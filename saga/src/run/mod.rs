@@ -17,6 +17,7 @@ mod gathered;
 mod hold;
 mod inputs;
 mod keys;
+mod leases;
 mod migrate;
 mod plan;
 mod requirements;

@@ -147,7 +147,7 @@ impl Work {
             forgive(&mut aside.undo);
             (aside.error, aside.details, aside.external_id) = (None, None, None);
             aside.doubt = false;
-            aside.gone.clear();
+            aside.absolve();
         }
     }
 }

@@ -284,6 +284,9 @@ pub(crate) struct Aside {
     /// What the child that it is was told last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) told: Option<Told>,
+    /// The attempts with which they were lost, in the same order; without those that older snapshots do not tell.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) gone_with: Vec<(Action, u32)>,
     /// Attempts whose report is refused: lost or revoked. Flagged once their late result was recorded.
     pub(crate) lost: Vec<(Action, u32, bool)>,
 }
@@ -299,6 +302,31 @@ pub(crate) struct Told {
     /// When it is told again; `None` once it has answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) again: Option<Time>,
+}
+
+impl Aside {
+    /// A worker was lost with an attempt.
+    pub(super) fn blame(&mut self, worker: Arc<str>, action: Action, attempt: u32) {
+        self.gone.push(worker);
+        self.gone_with.push((action, attempt));
+    }
+
+    /// The worker of an attempt taken for lost was heard of again: that counts against the task no more.
+    pub(super) fn acquit(&mut self, action: Action, attempt: u32) {
+        let found = self.gone_with.iter().position(|lost| *lost == (action, attempt));
+        let Some(from_end) = found.map(|at| self.gone_with.len() - at) else { return };
+        self.gone_with.remove(self.gone_with.len() - from_end);
+        // Those of older snapshots stand before all others.
+        if let Some(at) = self.gone.len().checked_sub(from_end) {
+            self.gone.remove(at);
+        }
+    }
+
+    /// A person looked at it: what was counts against it no more.
+    pub(super) fn absolve(&mut self) {
+        self.gone.clear();
+        self.gone_with.clear();
+    }
 }
 
 impl Work {
@@ -327,6 +355,16 @@ impl Work {
     /// Whether it may have happened although no success was reported.
     pub(crate) fn in_doubt(&self) -> bool {
         self.aside.as_ref().is_some_and(|aside| aside.doubt)
+    }
+
+    /// Whether a worker was lost with attempt `attempt` of `action`, and that counts against the task.
+    pub(crate) fn is_blamed(&self, action: Action, attempt: u32) -> bool {
+        self.aside.as_ref().is_some_and(|aside| aside.gone_with.contains(&(action, attempt)))
+    }
+
+    /// Whether a worker was lost over it since a person last looked at it.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.aside.as_ref().is_some_and(|aside| !aside.gone.is_empty())
     }
 
     pub(crate) fn error(&self) -> Option<&Failure> {

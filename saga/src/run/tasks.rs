@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::state::Hand;
+use super::state::{Hand, Work};
 use super::{Run, forward_of, lease_span};
 use crate::protocol::TaskOffer;
 use crate::{Action, Payload, StepPath, TaskKey, Time, Timestamp};
@@ -74,6 +74,18 @@ impl Run {
             .collect()
     }
 
+    /// Whether a worker was lost over an earlier attempt of `task`: only a worker with nothing else in its hands gets it.
+    #[must_use]
+    pub fn is_suspect(&self, task: &TaskKey) -> bool {
+        self.place(&task.step).and_then(|place| self.work(place)).is_some_and(Work::is_suspect)
+    }
+
+    /// When the work of `task` was first on offer: what is given back stands before all that came later.
+    #[must_use]
+    pub fn first_offered(&self, task: &TaskKey) -> Option<Time> {
+        Some(self.work(self.place(&task.step)?)?.tries(task.action).since)
+    }
+
     /// The worker that holds `task`; `None` when nobody does.
     #[must_use]
     pub fn holder(&self, task: &TaskKey) -> Option<&Arc<str>> {
@@ -137,7 +149,7 @@ impl Run {
                 .then(|| self.effect_key(&effect, Action::Forward)),
             heartbeat: lease_span(spec),
             deadline: Timestamp(since.after(spec.timeouts.attempt)),
-            alone: work.aside.as_ref().is_some_and(|aside| !aside.gone.is_empty()),
+            alone: work.is_suspect(),
             correlation_id: self.correlation_id(),
             details: work.aside.as_ref().and_then(|aside| aside.details.clone()),
         })

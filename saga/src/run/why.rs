@@ -178,7 +178,12 @@ impl Run {
             | Hand::Timer { .. }
             | Hand::Child { .. } => return None,
             Hand::Offered { since } => {
-                let message = format!("{step}: a worker that does '{handler}' on queue '{queue}'");
+                let alone = match work.is_suspect() {
+                    true => " and has nothing else in its hands, as a worker was lost over it",
+                    false => "",
+                };
+                let message =
+                    format!("{step}: a worker that does '{handler}' on queue '{queue}'{alone}");
                 let until = work.next_due(self.spec(place.step)).map(Timestamp);
                 let wait = self.wait(WaitKind::OnOffer, Some(step), *since, message, &[]);
                 WaitsFor { until, ..wait }

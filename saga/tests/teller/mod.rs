@@ -68,6 +68,13 @@ impl Telling {
                 self.now = self.now.after(rest.parse::<Span>().unwrap());
                 self.decide(&Command::Tick)
             }
+            // No server is there to hear a worker; then one is, and looks after the run.
+            "unheard" => {
+                self.now = self.now.after(rest.parse::<Span>().unwrap());
+                let mut told = self.decide(&Command::Listen { since: self.now });
+                told.extend(self.decide(&Command::Tick));
+                told
+            }
             "show" => words::show(&self.run, self.now),
             "plan" => words::plan(self.run.plan(&scope(rest), self.now)),
             "claim" if rest.is_empty() => {
@@ -127,6 +134,10 @@ impl Telling {
                 details: (!more.is_empty()).then(|| payload(more)),
             },
             "release" => Command::Release { task: self.task_at(first) },
+            "give_back" => {
+                let session = if more.is_empty() { "w1" } else { more };
+                Command::GiveBack { task: self.task_at(first), session: session.into() }
+            }
             "compensate" => {
                 Command::Compensate { scope: scope(rest), force: false, by: by("because") }
             }

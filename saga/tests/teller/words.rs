@@ -29,6 +29,9 @@ pub(crate) fn event(event: &Event, record: &Record) -> String {
         Event::Released { step, action, attempt } => {
             format!("released {} {step} #{attempt}", action.as_str())
         }
+        Event::Beat { step, action, attempt, until, unheard: true, .. } => {
+            format!("unheard {} {step} #{attempt} until {}", action.as_str(), at(*until))
+        }
         Event::Beat { step, action, attempt, until, .. } => {
             format!("beat {} {step} #{attempt} until {}", action.as_str(), at(*until))
         }

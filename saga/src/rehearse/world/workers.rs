@@ -156,7 +156,7 @@ impl World<'_> {
             let outcome = TaskOutcome::Succeeded { output, external_id: None };
             let refused = self.ask(Command::Report { task: task.clone(), outcome }).is_err();
             let mut events = self.journal[before..].iter().flat_map(|record| &record.events);
-            if !refused || events.any(|event| !matches!(event, Event::LateResult { .. })) {
+            if !refused || events.any(counts) {
                 self.accepted_late.push(task);
             }
         }
@@ -204,4 +204,16 @@ fn failure(kind: FailureKind) -> Failure {
         details: None,
         retry_after: None,
     }
+}
+
+/// Whether an event says that a report counted. That its worker lives may make a task go on, which is no such thing.
+fn counts(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::Succeeded { .. }
+            | Event::Failed { .. }
+            | Event::Undone { .. }
+            | Event::Happened { .. }
+            | Event::NotHappened { .. }
+    )
 }
