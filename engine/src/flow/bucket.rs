@@ -14,16 +14,38 @@ pub(crate) struct Bucket {
     pub(crate) at: Time,
 }
 
+/// How a bucket fills.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Refill {
+    /// Tokens in a millisecond.
+    pub(crate) per_milli: f64,
+    /// The most tokens that it holds.
+    pub(crate) most: f64,
+}
+
+impl From<&Rate> for Refill {
+    fn from(rate: &Rate) -> Refill {
+        let per_milli = f64::from(rate.limit.max(1)) / rate.per.0.max(1) as f64;
+        Refill { per_milli, most: f64::from(rate.most()) }
+    }
+}
+
 impl Bucket {
-    /// All the tokens that `rate` allows at once.
-    pub(crate) fn full(rate: &Rate, now: Time) -> Bucket {
-        Bucket { tokens: f64::from(rate.most()), at: now }
+    /// All the tokens that there may be at once.
+    pub(crate) fn full(refill: impl Into<Refill>, now: Time) -> Bucket {
+        Bucket { tokens: refill.into().most, at: now }
     }
 
     /// The bucket as it is at `now`. A clock that goes backwards adds nothing and takes nothing.
-    pub(crate) fn refilled(self, rate: &Rate, now: Time) -> Bucket {
-        let grown = now.since(self.at).0 as f64 * per_milli(rate);
-        Bucket { tokens: (self.tokens + grown).min(f64::from(rate.most())), at: self.at.max(now) }
+    pub(crate) fn refilled(self, refill: impl Into<Refill>, now: Time) -> Bucket {
+        let Refill { per_milli, most } = refill.into();
+        let grown = now.since(self.at).0 as f64 * per_milli;
+        Bucket { tokens: (self.tokens + grown).min(most), at: self.at.max(now) }
+    }
+
+    /// The bucket of which nothing is known before `since`: what grew by another rule is not counted by this one.
+    pub(crate) fn known_since(self, since: Time) -> Bucket {
+        Bucket { at: self.at.max(since), ..self }
     }
 
     /// How many whole tokens there are.
@@ -38,14 +60,11 @@ impl Bucket {
     }
 
     /// When there are `count` tokens.
-    pub(crate) fn when(self, rate: &Rate, count: u32) -> Time {
+    pub(crate) fn when(self, refill: impl Into<Refill>, count: u32) -> Time {
         let missing = (f64::from(count) - self.tokens).max(0.0);
-        self.at.after(Span(((missing - CLOSE) / per_milli(rate)).ceil() as u64))
+        // A float cast saturates, also that of what never grows.
+        self.at.after(Span(((missing - CLOSE) / refill.into().per_milli).ceil() as u64))
     }
-}
-
-fn per_milli(rate: &Rate) -> f64 {
-    f64::from(rate.limit.max(1)) / rate.per.0.max(1) as f64
 }
 
 #[cfg(test)]

@@ -42,7 +42,8 @@ fn why(queue: &Queue, task: &TaskKey, now: Time) -> Option<(&'static str, String
         && budget.left == 0
     {
         let message = format!(
-            "queue '{name}' has had {} retries beside {} first attempts in the last minute",
+            "queue '{name}' has had {} retries beside {} first attempts in the last minute; the next goes when its \
+             budget has grown by one",
             budget.retries, budget.first_attempts
         );
         return Some(("RetryBudgetExhausted", message, None));

@@ -2,17 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use backstitch_saga::protocol::{BreakerState, BreakerView, BudgetView, QueuePolicy, RetryBudget};
-use backstitch_saga::{Span, Time, Timestamp};
+use backstitch_saga::protocol::{BreakerState, BreakerView, BudgetView, QueuePolicy};
+use backstitch_saga::{Time, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::breaker::{Breaker, Ending, Gate};
 use super::bucket::Bucket;
+use super::budget::{self, Retries};
 use super::pick::Candidate;
 use super::window::Window;
-
-/// What a retry budget looks back on.
-const BUDGET_SPAN: Span = Span::secs(60);
 
 /// The changing part of a governed queue, kept as JSON in its row.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -25,6 +23,10 @@ pub(crate) struct Limiter {
     calls: Window,
     /// First attempts and retries.
     tries: Window,
+    retries: Retries,
+    /// Since when keys are limited as they are now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keys_since: Option<Time>,
     /// By priority, the key that went last.
     pub(crate) turns: BTreeMap<u8, String>,
 }
@@ -79,12 +81,13 @@ impl Limiter {
         if tasks == 0 {
             return none(again_at);
         }
-        let retries = match &policy.retry_budget {
+        let (retries, retry_at) = match &policy.retry_budget {
             // Were the probe not to be a retry, a destination of which only retries are left would never be tried.
-            Some(_) if self.breaker != Breaker::Closed => tasks,
-            Some(budget) => left(budget, self.tries.sums(now, BUDGET_SPAN)),
-            None => tasks,
+            Some(_) if self.breaker != Breaker::Closed => (tasks, None),
+            Some(budget) => self.retries.room(budget, &self.tries, now),
+            None => (tasks, None),
         };
+        let again_at = again_at.into_iter().chain(retry_at).min();
         Room { tasks, retries: retries.min(tasks), again_at }
     }
 
@@ -99,16 +102,25 @@ impl Limiter {
             bucket.take(first + retries);
         }
         if policy.retry_budget.is_some() {
-            self.tries.add(now, BUDGET_SPAN, first, retries);
+            budget::count(&mut self.tries, now, first, retries);
+            self.retries.went(retries);
         }
         if let Some(one) = gone.first() {
             self.breaker.send(one.run, one.task.clone());
         }
     }
 
-    /// What another policy makes of it. What the old breaker counted is forgotten; tokens stay, so that no change of a
-    /// rate lets a burst go.
-    pub(crate) fn under(mut self, old: &QueuePolicy, new: &QueuePolicy) -> Limiter {
+    /// What another policy makes of it from `now` on. What the old breaker counted is forgotten; tokens stay as they
+    /// grew until now, so that no change of a rate lets a burst go.
+    pub(crate) fn under(mut self, old: &QueuePolicy, new: &QueuePolicy, now: Time) -> Limiter {
+        self.rate = match (self.rate, &old.rate) {
+            (Some(bucket), Some(rate)) => Some(bucket.refilled(rate, now)),
+            _ => None,
+        };
+        self.retries = self.retries.settled(old.retry_budget.as_ref(), &self.tries, now);
+        if old.rate_per_key != new.rate_per_key {
+            self.keys_since = Some(now);
+        }
         if old.breaker != new.breaker {
             (self.breaker, self.calls) = (Breaker::Closed, Window::default());
         }
@@ -145,25 +157,21 @@ impl Limiter {
     /// How the retry budget stands.
     pub(crate) fn budget_view(&self, policy: &QueuePolicy, now: Time) -> Option<BudgetView> {
         let budget = policy.retry_budget.as_ref()?;
-        let (first_attempts, retries) = self.tries.sums(now, BUDGET_SPAN);
-        Some(BudgetView { first_attempts, retries, left: left(budget, (first_attempts, retries)) })
+        Some(self.retries.view(budget, &self.tries, now))
     }
-}
 
-/// How many retries a budget has left after so many first attempts and retries in its span.
-fn left(budget: &RetryBudget, (first, retries): (u32, u32)) -> u32 {
-    let seconds = BUDGET_SPAN.0 as f64 / 1_000.0;
-    let allowed = (budget.min_per_s * seconds).max(budget.ratio * f64::from(first));
-    // A float cast saturates.
-    (allowed as u32).saturating_sub(retries)
+    /// The bucket of a key, as far as it is known by the limit that holds now.
+    pub(crate) fn key(&self, bucket: Bucket) -> Bucket {
+        self.keys_since.map_or(bucket, |since| bucket.known_since(since))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::flow::breaker::Answer;
-    use backstitch_saga::protocol::{BreakerPolicy, Rate};
-    use backstitch_saga::{Action, RunId, StepPath, TaskKey};
+    use backstitch_saga::protocol::{BreakerPolicy, Rate, RetryBudget};
+    use backstitch_saga::{Action, RunId, Span, StepPath, TaskKey};
 
     fn task(attempt: u32) -> Candidate {
         Candidate {
@@ -198,16 +206,26 @@ mod tests {
 
     #[test]
     fn retries_have_a_budget_of_their_own() {
-        let budget = RetryBudget { ratio: 0.5, min_per_s: 0.05 };
+        let budget = RetryBudget { ratio: 0.6, min_per_s: 0.05 };
         let policy = QueuePolicy { retry_budget: Some(budget), ..QueuePolicy::default() };
         let mut limiter = Limiter::default();
-        assert_eq!(limiter.room(&policy, Time(0), 0, false).retries, 3);
-        limiter.went(&policy, Time(0), &[task(2), task(2), task(3)]);
+        assert_eq!(limiter.room(&policy, Time(0), 0, false).retries, 1);
+        limiter.went(&policy, Time(0), &[task(2)]);
         let room = limiter.room(&policy, Time(0), 0, false);
         assert_eq!((room.tasks, room.retries), (u32::MAX, 0), "first attempts go on");
+        assert_eq!(room.again_at, Some(Time(20_000)));
         limiter.went(&policy, Time(0), &vec![task(1); 10]);
-        assert_eq!(limiter.room(&policy, Time(0), 0, false).retries, 2);
-        assert_eq!(limiter.room(&policy, Time(60_000), 0, false).retries, 3, "a minute later");
+        assert_eq!(limiter.room(&policy, Time(9_999), 0, false).retries, 0);
+        assert_eq!(limiter.room(&policy, Time(10_000), 0, false).retries, 1, "six in a minute");
+        assert_eq!(limiter.room(&policy, Time(300_000), 0, false).retries, 1, "none are heaped up");
+    }
+
+    #[test]
+    fn what_an_older_version_kept_is_read() {
+        let limiter: Limiter =
+            serde_json::from_str(r#"{"breaker":"closed","calls":[],"tries":[[1,5,2]],"turns":{}}"#)
+                .unwrap();
+        assert_eq!(limiter.retries, Retries::default());
     }
 
     #[test]
@@ -235,8 +253,28 @@ mod tests {
         let mut limiter = Limiter::default();
         limiter.room(&old, Time(0), 0, false);
         limiter.went(&old, Time(0), &[task(1)]);
-        let mut changed = limiter.under(&old, &new);
+        let mut changed = limiter.clone().under(&old, &new, Time(0));
         assert_eq!(changed.room(&new, Time(0), 0, false).tasks, 0);
         assert_eq!(changed.room(&new, Time(1_000), 0, false).tasks, 2);
+        // Nor does what would have grown by it before it was set.
+        let faster =
+            QueuePolicy { rate: Some(Rate { limit: 100, ..rate }), ..QueuePolicy::default() };
+        let mut changed = limiter.under(&old, &faster, Time(900));
+        assert_eq!(changed.room(&faster, Time(900), 0, false).tasks, 0);
+        assert_eq!(changed.room(&faster, Time(910), 0, false).tasks, 1);
+    }
+
+    #[test]
+    fn a_key_counts_by_a_new_rate_from_when_it_is_set() {
+        let rate = Rate { limit: 1, per: Span::secs(60), burst: None };
+        let old = QueuePolicy { rate_per_key: Some(rate), ..QueuePolicy::default() };
+        let fast = Rate { limit: 100, per: Span::secs(1), burst: None };
+        let new = QueuePolicy { rate_per_key: Some(fast), ..QueuePolicy::default() };
+        let spent = Bucket { tokens: 0.0, at: Time(0) };
+        let limiter = Limiter::default().under(&old, &new, Time(50_000));
+        assert_eq!(limiter.key(spent).refilled(&fast, Time(50_000)).whole(), 0);
+        assert_eq!(limiter.key(spent).refilled(&fast, Time(50_100)).whole(), 10);
+        let same = Limiter::default().under(&old, &old, Time(50_000));
+        assert_eq!(same.key(spent).refilled(&rate, Time(60_000)).whole(), 1);
     }
 }

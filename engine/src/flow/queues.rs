@@ -90,8 +90,8 @@ impl Engine {
     ) -> Result<bool, Error> {
         let text = serde_json::to_string(policy).map_err(|error| Error::Bug(error.to_string()))?;
         let put = Act { detail: Some(text.clone()), ..act(namespace, queue, "put", by) };
-        self.change(put, true, |row, limiter, old, _| {
-            *limiter = std::mem::take(limiter).under(old, policy);
+        self.change(put, true, |row, limiter, old, now| {
+            *limiter = std::mem::take(limiter).under(old, policy, now);
             row.policy = text;
             Ok(())
         })
@@ -175,6 +175,8 @@ impl Engine {
         if new || row != old {
             (row.changed_at, row.changed_by) = (at, by.actor.to_string());
             table::change(&mut transaction, &row).await?;
+            // By another limit they may have a token sooner.
+            table::free_keys(&mut transaction, namespace, queue, at).await?;
             acts::add(&mut transaction, &Act { at, ..act }).await?;
         }
         commit!("queues_change", transaction.commit().await)?;

@@ -109,6 +109,25 @@ pub(crate) async fn lock(
     row.as_ref().map(queue_row).transpose()
 }
 
+/// Lets the keys of a queue be looked at again at `at`, if they were not to be before.
+pub(crate) async fn free_keys(
+    connection: &mut PgConnection,
+    namespace: &str,
+    queue: &str,
+    at: Time,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "-- queues_free_keys\n\
+         update fair_keys set free_at = $3 where namespace = $1 and queue = $2 and free_at > $3",
+    )
+    .bind(namespace)
+    .bind(queue)
+    .bind(Moment(at))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// How many tasks of governed queues are held and, up to `most`, wait: in the order of `queues`.
 pub(crate) async fn counts(
     connection: &mut PgConnection,

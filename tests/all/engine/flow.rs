@@ -89,10 +89,11 @@ async fn a_cap_holds_over_all_nodes_and_when_one_dies() {
         let lost = if began.elapsed() < Duration::from_millis(950) { 2 } else { 0 };
         assert!(held.len() + lost <= 3, "{} and {lost} are held", held.len());
         most = most.max(held.len());
-        // What is tried again has a short lease; of the others one goes when all that may be held are.
-        let last = done + held.len() == 12 || held.len() == 3;
+        // What is tried again has a short lease, and goes only to a worker that has nothing else; of the others one goes
+        // when all that may be held are.
+        let last = done + held.len() >= 10 || held.len() == 3;
         let mut ended: Vec<TaskOffer> = held.extract_if(.., |task| task.attempt > 1).collect();
-        if ended.is_empty() && last {
+        if ended.is_empty() && last && !held.is_empty() {
             ended.push(held.remove(0));
         }
         done += ended.len();
@@ -341,7 +342,7 @@ async fn a_key_has_a_cap_and_a_rate_of_its_own() {
 
 #[tokio::test]
 async fn retries_beyond_the_budget_wait_and_first_attempts_go_on() {
-    let budget = RetryBudget { ratio: 0.0, min_per_s: 0.05 };
+    let budget = RetryBudget { ratio: 0.0, min_per_s: 0.01 };
     let policy = QueuePolicy { retry_budget: Some(budget), ..QueuePolicy::default() };
     let nodes = governed(&database().await, 1, &policy).await;
     let engine = &nodes[0];
@@ -352,10 +353,10 @@ async fn retries_beyond_the_budget_wait_and_first_attempts_go_on() {
         hand.fail(&task, FailureKind::Retryable).await;
     }
     let mut retries = Vec::new();
-    while retries.len() < 3 {
+    while retries.is_empty() {
         retries.extend(hand.claim(10, Span::secs(10)).await);
     }
-    assert!(retries.iter().all(|task| task.attempt == 2));
+    assert_eq!(retries.iter().map(|task| task.attempt).collect::<Vec<_>>(), [2]);
     assert!(hand.claim(10, Span::millis(300)).await.is_empty(), "the budget is used up");
     engine.run_once(Chore::KeepQueues).await.unwrap();
     let deferred: Vec<RunId> =
