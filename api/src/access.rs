@@ -32,7 +32,7 @@ pub(crate) enum Right {
     Start,
     /// Compensate, cancel, kill, retry; make, change and delete schedules.
     Act,
-    /// Claim, complete, heartbeat.
+    /// Claim, complete, heartbeat, release, sign off.
     Work,
     /// Register workflows.
     Register,
@@ -128,6 +128,8 @@ pub(crate) const RULES: &[(&str, &str, Right)] = &[
     ("POST", "/v1/tasks/claim", Right::Work),
     ("POST", "/v1/tasks/complete", Right::Work),
     ("POST", "/v1/tasks/heartbeat", Right::Work),
+    ("POST", "/v1/tasks/release", Right::Work),
+    ("POST", "/v1/workers/sign-off", Right::Work),
     ("GET", "/v1/queues", Right::Read),
     ("GET", "/v1/queues/{name}", Right::Read),
     ("PUT", "/v1/queues/{name}", Right::Act),

@@ -7,9 +7,9 @@ pub(crate) mod queues;
 use axum::http::StatusCode;
 use backstitch_saga::protocol::{
     BackfillSchedule, ClaimTasks, CompensateRun, CompleteTasks, Failure, Heartbeat, HeartbeatTasks,
-    Mapping, NewCredential, NewMigration, PauseRun, Reason, RerunRun, ResolveStep, RetryStep,
-    ScheduleSpec, Scope, SendSignal, SendSignalByKey, SkipStep, StartRun, StartRuns, TaskOutcome,
-    TaskReport, TriggerSchedule, WithdrawFact,
+    Mapping, NewCredential, NewMigration, PauseRun, Reason, ReleaseTasks, RerunRun, ResolveStep,
+    RetryStep, ScheduleSpec, Scope, SendSignal, SendSignalByKey, SignOff, SkipStep, StartRun,
+    StartRuns, TaskOutcome, TaskReport, TriggerSchedule, WithdrawFact,
 };
 use backstitch_saga::{Span, Violation};
 
@@ -190,6 +190,16 @@ impl Check for HeartbeatTasks {
     fn check(&self, findings: &mut Findings) {
         findings.list("/beats", self.beats.len());
     }
+}
+
+impl Check for ReleaseTasks {
+    fn check(&self, findings: &mut Findings) {
+        findings.list("/tasks", self.tasks.len());
+    }
+}
+
+impl Check for SignOff {
+    fn check(&self, _: &mut Findings) {}
 }
 
 impl Check for Heartbeat {

@@ -201,6 +201,21 @@ pub(crate) fn heartbeat() -> Value {
     })
 }
 
+pub(crate) fn release() -> Value {
+    json!({
+        "session": "5f0c7ad4-9f0b-4c0e-9a59-3a1f6f0f7d10",
+        "tasks": [{ "run": RUN, "step": "payment", "action": "forward", "attempt": 1 }]
+    })
+}
+
+pub(crate) fn sign_off() -> Value {
+    json!({ "session": "5f0c7ad4-9f0b-4c0e-9a59-3a1f6f0f7d10" })
+}
+
+pub(crate) fn signed_off() -> Value {
+    json!({ "released": 0 })
+}
+
 pub(crate) fn answers() -> Value {
     json!({ "results": [{ "status": 200 }] })
 }
@@ -358,6 +373,9 @@ pub(crate) mod tests {
         is_accepted::<ClaimTasks>(&claim());
         is_accepted::<CompleteTasks>(&complete());
         is_accepted::<HeartbeatTasks>(&heartbeat());
+        is_accepted::<ReleaseTasks>(&release());
+        is_accepted::<SignOff>(&sign_off());
+        reads_as::<SignedOff>(&signed_off());
         is_accepted::<NewCredential>(&new_credential());
         is_accepted::<QueuePolicy>(&queue_policy());
         is_accepted::<Reason>(&queue_reason());

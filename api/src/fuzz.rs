@@ -4,8 +4,9 @@
 use axum::http::{HeaderMap, HeaderValue};
 use backstitch_saga::protocol::{
     BackfillSchedule, ClaimTasks, CompensateIncident, CompensateRun, CompleteTasks, HeartbeatTasks,
-    NewCredential, NewJob, NewMigration, PauseRun, QueuePolicy, Reason, RerunRun, ResolveStep,
-    RetryStep, ScheduleSpec, SendSignal, SendSignalByKey, SkipStep, StartRun, StartRuns,
+    NewCredential, NewJob, NewMigration, PauseRun, QueuePolicy, Reason, ReleaseTasks, RerunRun,
+    ResolveStep, RetryStep, ScheduleSpec, SendSignal, SendSignalByKey, SignOff, SkipStep, StartRun,
+    StartRuns,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -48,6 +49,8 @@ pub fn body(bytes: &[u8]) {
     same_again::<ClaimTasks>(bytes);
     same_again::<CompleteTasks>(bytes);
     same_again::<HeartbeatTasks>(bytes);
+    same_again::<ReleaseTasks>(bytes);
+    same_again::<SignOff>(bytes);
     same_again::<CompensateRun>(bytes);
     same_again::<CompensateIncident>(bytes);
     same_again::<Reason>(bytes);

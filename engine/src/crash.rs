@@ -25,6 +25,10 @@ pub(crate) use commit;
 /// The commits of a node; each has a point before and one after it.
 #[cfg(any(test, feature = "crash-points"))]
 pub const COMMITS: &[&str] = &[
+    "alone_agree",
+    "alone_ask",
+    "alone_forget",
+    "alone_give_up",
     "batch",
     "completions_close",
     "completions_forget",
@@ -111,6 +115,7 @@ pub const COMMITS: &[&str] = &[
     "workers_come",
     "workers_forget",
     "workers_go",
+    "workers_sign_off",
 ];
 
 /// Points that are neither right before nor right after a commit.

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use backstitch_saga::protocol::{
-    ClaimTasks, ClaimedTasks, Heartbeat, HistoryEntry, Page, Plan, RunLine, RunView, Scope,
-    StartAnswer, StartRun, StepView, TaskAnswer, TaskReport, WorkflowView,
+    ClaimTasks, ClaimedTasks, Heartbeat, HeldTask, HistoryEntry, Page, Plan, RunLine, RunView,
+    Scope, StartAnswer, StartRun, StepView, TaskAnswer, TaskReport, WorkflowView,
 };
 use backstitch_saga::{Command, Graph, Reply, RunId, StepPath};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -96,6 +96,7 @@ impl Engine {
             .unzip();
         let node = Arc::new(Node {
             id,
+            hearing: crate::hearing::Hearing::new(tuning.beat_every),
             handover: HandOver::new(tuning.credit_grace, tuning.hint_limit),
             options,
             database,
@@ -126,7 +127,10 @@ impl Engine {
             forgot: AtomicBool::new(false),
         });
         loops::set_clock(&node, &mut connection).await?;
+        node.hearing.wrote(node.clock.now());
         crate::flow::upkeep::learn(&node, &mut connection).await?;
+        drop(connection);
+        crate::alone::keep(&node).await?;
         let shards = inboxes
             .into_iter()
             .map(|(inbox, depth)| tokio::spawn(Shard::new(Arc::clone(&node), inbox, depth).run()))
@@ -408,6 +412,24 @@ impl Engine {
     /// Takes signs of life; each is answered for itself, in order.
     pub async fn heartbeat(&self, namespace: &str, beats: Vec<Heartbeat>) -> Vec<TaskAnswer> {
         tasks::heartbeat(self.node(), namespace, beats).await
+    }
+
+    /// Takes back tasks that a session has not begun; each is answered for itself, in order.
+    pub async fn release(
+        &self,
+        namespace: &str,
+        session: uuid::Uuid,
+        held: Vec<HeldTask>,
+    ) -> Vec<TaskAnswer> {
+        tasks::release(self.node(), namespace, session, held).await
+    }
+
+    /// Ends a session of a worker. Answers how many tasks were ready for it, which others get now.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the session is another namespace's.
+    pub async fn sign_off(&self, namespace: &str, session: uuid::Uuid) -> Result<u32, Error> {
+        tasks::sign_off(self.node(), namespace, session).await
     }
 
     /// Compares the indexes with the journals, and mends them if asked.

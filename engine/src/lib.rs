@@ -7,6 +7,7 @@
 //! known, `doctor` the proof that the indexes say what the journals say.
 
 mod acts;
+mod alone;
 pub mod bench;
 mod children;
 mod clock;
@@ -26,6 +27,7 @@ mod flow;
 pub mod fuzz;
 mod handover;
 mod health;
+mod hearing;
 mod idempotency;
 mod inbox;
 mod incidents;

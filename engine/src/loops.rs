@@ -23,6 +23,8 @@ use crate::{Error, completions, inbox, schedules, signals};
 const RUNS: i64 = 500;
 /// The most tasks that are reserved at once, of one kind.
 const TASKS: u32 = 1_000;
+/// Workers are kept free at most once in so long.
+const BREATH: Duration = Duration::from_millis(10);
 /// How many more than workers wait for, when there are many.
 const TASKS_AHEAD: u32 = 250;
 
@@ -51,17 +53,22 @@ async fn breathe(node: &Node) {
     }
 }
 
-/// Sets the clock, and shows that this node lives. When others have had reason to take it for gone, it forgets that it
-/// was in charge of anything; whatever it goes on to write puts it in charge again, and what nobody took over, too.
+/// Shows that this node lives, see [`show_life`]. While it cannot, it hears nobody either.
 pub(crate) async fn beat(node: &Node) -> Result<(), Error> {
-    let done = register(node).await;
-    if done.is_err() {
-        node.health.beat_failed();
+    let shown = show_life(node).await;
+    match shown {
+        Ok(()) => node.hearing.wrote(node.clock.now()),
+        Err(_) => {
+            node.hearing.failed(node.clock.now());
+            node.health.beat_failed();
+        }
     }
-    done
+    shown
 }
 
-async fn register(node: &Node) -> Result<(), Error> {
+/// Sets the clock, and shows that this node lives. When others have had reason to take it for gone, it forgets that it
+/// was in charge of anything; whatever it goes on to write puts it in charge again, and what nobody took over, too.
+async fn show_life(node: &Node) -> Result<(), Error> {
     let mut connection = connection(node).await?;
     set_clock(node, &mut connection).await?;
     let since = commit!(
@@ -209,6 +216,7 @@ pub(crate) async fn look_for_tasks(node: &Node) -> Result<usize, Error> {
         queue: row.queue,
         name: row.name,
         until: forget_at,
+        first: false,
     });
     let matches = node.handover.remember(hints);
     node.hand_out(matches);
@@ -286,6 +294,8 @@ pub enum Chore {
     GivePermits,
     /// Find who is to be told about serial keys and facts.
     Sequence,
+    /// Keep workers free for tasks over which a worker was lost.
+    KeepFree,
 }
 
 impl Chore {
@@ -368,6 +378,7 @@ async fn work(node: &Arc<Node>, chore: Chore) -> Result<usize, Error> {
         Chore::KeepQueues => flow::upkeep::keep(node).await,
         Chore::GivePermits => flow::serve::give(node).await.map(|given| given.permits),
         Chore::Sequence => crate::sequence::sweep(node).await,
+        Chore::KeepFree => crate::alone::keep(node).await,
     }
 }
 
@@ -391,6 +402,7 @@ pub(crate) fn spawn(node: &Arc<Node>) -> Vec<JoinHandle<()>> {
         tokio::spawn(every(node.clone(), tuning.beat_every, Chore::Sequence)),
         tokio::spawn(crate::sequence::serve(node.clone())),
         tokio::spawn(serve_hungry(node.clone())),
+        tokio::spawn(serve_alone(node.clone())),
         tokio::spawn(inbox::keep_listening(node.clone())),
         tokio::spawn(serve_asked(node.clone())),
         tokio::spawn(every(node.clone(), tuning.beat_every, Chore::KeepQueues)),
@@ -419,6 +431,21 @@ async fn serve_hungry(node: Arc<Node>) {
             tracing::warn!(%error, "looking for tasks failed and is tried again");
             tokio::time::sleep(ready_every).await;
         }
+    }
+}
+
+/// Keeps workers free when something changed about that, and now and then, since other nodes may ask for it.
+async fn serve_alone(node: Arc<Node>) {
+    let every = node.options.tuning.beat_every;
+    loop {
+        // Rung or not, what others ask for is read.
+        let _ = tokio::time::timeout(every, node.handover.alone.notified()).await;
+        if let Err(error) = once(&node, Chore::KeepFree).await {
+            tracing::warn!(%error, "keeping workers free failed and is tried again");
+            tokio::time::sleep(node.options.tuning.ready_every).await;
+        }
+        // While it rings all the time, what changed meanwhile is looked at together.
+        tokio::time::sleep(BREATH).await;
     }
 }
 

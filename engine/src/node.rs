@@ -27,6 +27,7 @@ pub(crate) struct Node {
     pub(crate) clock: Clock,
     pub(crate) health: crate::health::Health,
     pub(crate) peers: crate::peers::Peers,
+    pub(crate) hearing: crate::hearing::Hearing,
     pub(crate) counters: Counters,
     pub(crate) definitions: Definitions,
     pub(crate) schemas: Arc<Schemas>,
@@ -76,6 +77,8 @@ pub(crate) enum Message {
         seq: u64,
         read: Read,
     },
+    /// Loads runs again that another node may have moved on.
+    LookUp(Vec<RunId>),
     /// Others took this node for gone: it is in charge of nothing any more.
     Disown,
     /// The clock went back by a step: what is due later is another instant now.
@@ -167,6 +170,18 @@ impl Node {
         if !back.is_empty() {
             let order = |(run, task)| Envelope::own(run, Order::Command(Command::Release { task }));
             self.submit_own(back.into_iter().map(order).collect());
+        }
+    }
+
+    /// Has runs loaded again that another node may have moved on.
+    pub(crate) fn look_up(&self, runs: Vec<RunId>) {
+        let mut parts: Vec<Vec<RunId>> = self.shards.iter().map(|_| Vec::new()).collect();
+        runs.into_iter().for_each(|run| parts[self.shard_of(run)].push(run));
+        for (door, part) in self.shards.iter().zip(parts) {
+            if !part.is_empty() {
+                // A shard that is gone has nothing to look up.
+                let _ = door.inbox.send(Message::LookUp(part));
+            }
         }
     }
 

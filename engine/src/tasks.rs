@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use backstitch_saga::protocol::{
-    ClaimTasks, ClaimedTasks, Heartbeat, TaskAnswer, TaskOutcome, TaskReport,
+    ClaimTasks, ClaimedTasks, Heartbeat, HeldTask, TaskAnswer, TaskOutcome, TaskReport,
 };
 use backstitch_saga::{Command, Payload, RunId, TaskKey, Violation};
 use uuid::Uuid;
@@ -34,12 +34,10 @@ pub(crate) async fn claim(
         return Err(Error::Busy);
     }
     let until = Instant::now() + claim.wait.duration().min(LONGEST_WAIT);
-    let polled = node.handover.poll(&namespace.into(), &claim).ok_or_else(|| {
-        let message = "this session belongs to another namespace; use a new one";
-        Error::invalid("invalid_request", Violation::new("/session", "foreign_session", message))
-    })?;
+    let polled = node.handover.poll(&namespace.into(), &claim).ok_or_else(foreign_session)?;
     let _poll = Poll { node, session: claim.session };
     node.hand_out(polled.matches);
+    node.release(polled.back);
     // A worker that polls all the time is looked for now and then anyway, unless tasks are known to lie there.
     if polled.hungry && (polled.fresh || node.backlog.load(Ordering::Relaxed)) {
         node.hungry.notify_one();
@@ -129,6 +127,41 @@ pub(crate) async fn heartbeat(
     ask_all(node, namespace, asked.collect()).await
 }
 
+/// Takes back tasks that a session has not begun; each is answered for itself, in order.
+pub(crate) async fn release(
+    node: &Arc<Node>,
+    namespace: &str,
+    session: Uuid,
+    tasks: Vec<HeldTask>,
+) -> Vec<TaskAnswer> {
+    let session: Arc<str> = session.to_string().into();
+    let asked = tasks.into_iter().map(|held| {
+        let HeldTask { run, step, action, attempt } = held;
+        let task = TaskKey { step, action, attempt };
+        Ok((run, Command::GiveBack { task, session: session.clone() }))
+    });
+    ask_all(node, namespace, asked.collect()).await
+}
+
+/// Ends a session: what was put aside for it goes back, and all nodes know that it is gone. Answers how many tasks that
+/// were.
+pub(crate) async fn sign_off(
+    node: &Arc<Node>,
+    namespace: &str,
+    session: Uuid,
+) -> Result<u32, Error> {
+    let back = node.handover.sign_off(namespace, session).ok_or_else(foreign_session)?;
+    let count = u32::try_from(back.len()).unwrap_or(u32::MAX);
+    node.release(back);
+    crate::workers::sign_off(node, namespace, session).await?;
+    Ok(count)
+}
+
+fn foreign_session() -> Error {
+    let message = "this session belongs to another namespace; use a new one";
+    Error::invalid("invalid_request", Violation::new("/session", "foreign_session", message))
+}
+
 fn check_outcome(outcome: &TaskOutcome, limit: usize) -> Result<(), Error> {
     match outcome {
         TaskOutcome::Succeeded { output, external_id } => {
@@ -182,6 +215,8 @@ async fn ask_all(
         }
     }
     if let Err((_, refused)) = node.submit(envelopes) {
+        // Whatever workers said, it was not heard.
+        node.hearing.failed(node.clock.now());
         refused.into_iter().for_each(|mut envelope| envelope.answer(Err(Error::Busy)));
     }
     let answered = answers.wait().await.into_iter().map(|answer| match answer {

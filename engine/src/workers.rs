@@ -42,6 +42,16 @@ pub(crate) async fn write_down(node: &Node) -> Result<usize, Error> {
     Ok(changed)
 }
 
+/// Writes down that a session has ended, at whatever node it asked.
+pub(crate) async fn sign_off(node: &Node, namespace: &str, session: Uuid) -> Result<(), Error> {
+    let mut written = node.roster.0.lock().await;
+    let mut connection = node.database.keepers.acquire().await?;
+    commit!("workers_sign_off", workers::sign_off(&mut connection, namespace, session).await)?;
+    // Should it ask again after all, it is written down again.
+    written.remove(&session);
+    Ok(())
+}
+
 impl Engine {
     /// The workers of a namespace by name; with `gone`, also those that went within the last hour.
     ///

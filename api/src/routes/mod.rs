@@ -108,6 +108,8 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(tasks::claim))
         .routes(routes!(tasks::complete))
         .routes(routes!(tasks::heartbeat))
+        .routes(routes!(tasks::release))
+        .routes(routes!(workers::sign_off))
         .routes(routes!(workers::why))
         .routes(routes!(workers::list))
         .routes(routes!(workflows::list))

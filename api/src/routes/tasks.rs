@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use backstitch_saga::protocol::{
-    ClaimTasks, ClaimedTasks, CompleteTasks, HeartbeatTasks, TaskAnswers,
+    ClaimTasks, ClaimedTasks, CompleteTasks, HeartbeatTasks, ReleaseTasks, TaskAnswers,
 };
 
 use super::each::{answer, common_status, merge, sort_out};
@@ -88,5 +88,30 @@ pub(crate) async fn heartbeat(
 ) -> Answer {
     let (good, bad) = sort_out(ask.beats);
     let results = merge(app.engine.heartbeat(&caller.namespace, good).await, bad);
+    answer(common_status(results.iter().map(|one| one.status)), &TaskAnswers { results })
+}
+
+/// Release tasks
+///
+/// Gives back tasks that the session has not begun, as a worker does that stops. Each is on offer again at once, as the
+/// same attempt: no attempt is spent, and nothing counts against the task. Each is answered for itself; 409 when the
+/// session does not hold the task. Releasing the same again is answered the same until another worker has it.
+#[utoipa::path(
+    post, path = "/v1/tasks/release", tag = "tasks", operation_id = "release_tasks",
+    request_body(content = ReleaseTasks, example = json!(examples::release())),
+    responses(
+        (status = 200, description = "All are on offer again.", body = TaskAnswers, example = json!(examples::answers())),
+        (status = 207, description = "The answers differ.", body = TaskAnswers),
+        (status = 404, description = "No task found its run or step.", body = TaskAnswers),
+        (status = 409, description = "The session holds none of them.", body = TaskAnswers),
+    )
+)]
+pub(crate) async fn release(
+    State(app): Shared,
+    caller: Caller,
+    _: QueryOf<NoQuery>,
+    Body(ask): Body<ReleaseTasks>,
+) -> Answer {
+    let results = app.engine.release(&caller.namespace, ask.session, ask.tasks).await;
     answer(common_status(results.iter().map(|one| one.status)), &TaskAnswers { results })
 }

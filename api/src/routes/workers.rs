@@ -3,12 +3,12 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use backstitch_saga::RunId;
-use backstitch_saga::protocol::{Page, Why, WorkerView};
+use backstitch_saga::protocol::{Page, SignOff, SignedOff, Why, WorkerView};
 use utoipa::IntoParams;
 
 use crate::access::Caller;
 use crate::app::Shared;
-use crate::body::json;
+use crate::body::{Body, json};
 use crate::examples;
 use crate::problem::Answer;
 use crate::query::{FromQuery, NoQuery, Pairs, PathOf, QueryOf};
@@ -69,4 +69,23 @@ pub(crate) async fn list(
 ) -> Answer {
     let (gone, after) = (query.gone.unwrap_or(false), query.after.as_deref());
     json(StatusCode::OK, &app.engine.workers(&caller.namespace, gone, after, query.limit).await?)
+}
+
+/// Sign off a worker
+///
+/// Ends a session: nothing is handed to it any more, and it is no longer listed as there. A worker that stops releases
+/// what it has not begun, reports the rest, and signs off.
+#[utoipa::path(
+    post, path = "/v1/workers/sign-off", tag = "tasks", operation_id = "sign_off_worker",
+    request_body(content = SignOff, example = json!(examples::sign_off())),
+    responses((status = 200, description = "The session has ended.", body = SignedOff, example = json!(examples::signed_off())))
+)]
+pub(crate) async fn sign_off(
+    State(app): Shared,
+    caller: Caller,
+    _: QueryOf<NoQuery>,
+    Body(ask): Body<SignOff>,
+) -> Answer {
+    let released = app.engine.sign_off(&caller.namespace, ask.session).await?;
+    json(StatusCode::OK, &SignedOff { released })
 }

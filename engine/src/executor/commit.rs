@@ -195,6 +195,7 @@ impl Shard {
             }
             Trouble::Failed(error) | Trouble::Unknown(error) => {
                 tracing::warn!(error, commands = commands.len(), "a batch was not written");
+                self.node.hearing.failed(self.node.clock.now());
                 self.node.counters.store_failures.one();
                 self.node.health.write_failed();
                 self.connection = None;

@@ -62,6 +62,8 @@ pub(crate) struct Desk<'a> {
     pub(crate) at: Time,
     /// The last step of the clock ahead.
     stepped: Option<Step>,
+    /// Since when the node hears workers.
+    pub(crate) hears_since: Time,
     pub(crate) governed: Option<Arc<Governed>>,
     limits: Limits,
     before_decide: Option<fn(&Command)>,
@@ -70,13 +72,15 @@ pub(crate) struct Desk<'a> {
 impl Desk<'_> {
     /// The desk of a node, now.
     pub(crate) fn of(node: &Node) -> Desk<'_> {
+        let at = node.clock.now();
         Desk {
             handover: &node.handover,
             counters: &node.counters,
             times: &node.times,
             node: node.id,
-            at: node.clock.now(),
+            at,
             stepped: node.clock.stepped(),
+            hears_since: node.hearing.since(at),
             governed: node.flow.governed(),
             limits: node.options.run_limits(),
             before_decide: node.options.tuning.before_decide,
@@ -181,10 +185,7 @@ impl Desk<'_> {
                 command.clone()
             }
             Order::HandOut { task, grant } => {
-                if !self.may_hand_out(cached, task, grant, envelope.tries) {
-                    let message = format!("{task} is of a governed queue and has no permit");
-                    return Err(Refusal::new(RefusalCode::NotOffered, message));
-                }
+                self.may_hand_out(cached, task, grant, envelope.tries)?;
                 Command::HandOut { task: task.clone(), worker: grant.worker.clone() }
             }
             Order::Tick { adopted, .. } => {
@@ -192,6 +193,11 @@ impl Desk<'_> {
                     cached.indexed.node = Some(self.node);
                 }
                 self.forgive(cached, at, record);
+                if cached.run.in_flight() {
+                    // Its workers may not have known that this node is to hear them.
+                    let since = if *adopted { Time(i64::MAX) } else { self.hears_since };
+                    decide(&mut cached.run, Command::Listen { since }, at, record)?;
+                }
                 Command::Tick
             }
         };
@@ -230,12 +236,28 @@ impl Desk<'_> {
         result
     }
 
-    /// Whether a task that needs a permit has one. A permit that did not serve twice is taken to be gone.
-    fn may_hand_out(&self, cached: &CachedRun, task: &TaskKey, grant: &Grant, tries: u16) -> bool {
-        match grant.permit {
+    /// Whether a task that needs a permit has one, and one that needs a worker of its own goes to such a worker. A permit
+    /// that did not serve twice is taken to be gone.
+    fn may_hand_out(
+        &self,
+        cached: &CachedRun,
+        task: &TaskKey,
+        grant: &Grant,
+        tries: u16,
+    ) -> Result<(), Refusal> {
+        let refused = |why| Refusal::new(RefusalCode::NotOffered, format!("{task} {why}"));
+        if !grant.alone && cached.run.is_offered(task) && cached.run.is_suspect(task) {
+            if let Some((queue, name)) = cached.run.route(task) {
+                let kind = (&cached.namespace, queue, name);
+                self.handover.suspect(cached.run.id(), task.clone(), kind);
+            }
+            return Err(refused("waits for a worker with nothing else in its hands"));
+        }
+        let may = match grant.permit {
             Some(_) => tries < 3,
             None => !self.is_governed(cached, task),
-        }
+        };
+        may.then_some(()).ok_or_else(|| refused("is of a governed queue and has no permit"))
     }
 
     fn is_governed(&self, cached: &CachedRun, task: &TaskKey) -> bool {
@@ -252,7 +274,8 @@ impl Desk<'_> {
         (task, at): (TaskKey, Time),
         whom: For,
     ) {
-        if !cached.run.is_offered(&task) || self.is_governed(cached, &task) {
+        let alone = cached.run.is_suspect(&task);
+        if alone || !cached.run.is_offered(&task) || self.is_governed(cached, &task) {
             return;
         }
         let route = cached.run.route(&task);

@@ -72,7 +72,7 @@ pub(crate) fn add(
     };
     let state = run_state(cached, *starts, place.node, &added);
     for row in &added {
-        batch.offer(row, record.at.min(place.at));
+        batch.offer(row);
     }
     for task in &removed {
         batch.taken(run, task);
@@ -220,7 +220,9 @@ fn ready_changes(
                 let rank = governed.map(|governed| governed.rank(cached.run.labels()));
                 let ours =
                     rank.is_none() && place.handover.would_remember(&cached.namespace, queue, name);
-                let until = record.at.min(place.at).after(place.reserve_for.into());
+                let now = record.at.min(place.at);
+                let until = now.after(place.reserve_for.into());
+                let offered_at = offered_at(cached, record, &task, now);
                 added.push(ReadyRow {
                     run: cached.run.id(),
                     namespace: cached.namespace.clone(),
@@ -229,12 +231,23 @@ fn ready_changes(
                     task,
                     reserved: ours.then_some((place.node, until)),
                     rank,
+                    offered_at,
                 });
             }
             _ => {}
         }
     }
     (added, removed)
+}
+
+/// Since when a task is on offer. One that was handed out and came back stands where it stood before.
+fn offered_at(cached: &CachedRun, record: &Record, task: &TaskKey, now: Time) -> Time {
+    let back = record.events.iter().any(|event| {
+        matches!(event, Event::Released { step, action, attempt }
+            if (step, *action, *attempt) == (&task.step, task.action, task.attempt))
+    });
+    let first = back.then(|| cached.run.first_offered(task)).flatten();
+    first.map_or(now, |first| first.min(now))
 }
 
 /// Which tasks of governed queues workers hold from now on, and which permits are over.

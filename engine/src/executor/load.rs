@@ -45,6 +45,7 @@ impl Shard {
                     match one {
                         Ok(mut cached) => {
                             self.find_held(&mut cached);
+                            self.node.handover.loaded(&cached.namespace, &cached.run);
                             self.node.counters.loads.one();
                             fresh.insert(run);
                             self.cache.put(cached);
@@ -58,6 +59,7 @@ impl Shard {
             }
             Err(trouble) => {
                 tracing::warn!(error = trouble.message(), "runs could not be loaded");
+                self.node.hearing.failed(at);
                 failed.extend(missing.into_iter().map(|run| (run, trouble.message().to_owned())));
             }
         }

@@ -31,7 +31,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
 use uuid::Uuid;
 
-use crate::handover::{Grant, Hint};
+use crate::handover::{Grant, Hint, Move};
 use crate::node::{Message, Node};
 use crate::store::Trouble;
 use crate::store::session::Kept;
@@ -75,6 +75,8 @@ pub(crate) struct Shard {
     /// Of the batch under way: tasks for sessions, and tasks that found none.
     offers: Vec<(Grant, TaskOffer)>,
     hints: Vec<Hint>,
+    /// Tasks that came into workers' hands, or left them.
+    moves: Vec<Move>,
     fences: Fences,
 }
 
@@ -100,6 +102,7 @@ impl Shard {
             drains: Vec::new(),
             offers: Vec::new(),
             hints: Vec::new(),
+            moves: Vec::new(),
             fences: Fences::default(),
         }
     }
@@ -123,6 +126,7 @@ impl Shard {
             self.parking.clear();
             self.offers.clear();
             self.hints.clear();
+            self.moves.clear();
             self.fences = Fences::default();
             self.node.forgot.store(true, Ordering::Relaxed);
         }
@@ -209,6 +213,14 @@ impl Shard {
             Message::Read { run, seq, read } => {
                 let cached = self.cache.get(run).filter(|cached| cached.run.seq() >= seq);
                 read(cached.map(|cached| &cached.run));
+            }
+            Message::LookUp(runs) => {
+                for run in runs {
+                    if !self.is_under_way(run) {
+                        drop(self.cache.take(run));
+                        self.wait(Envelope::own(run, Order::Tick { adopted: false }));
+                    }
+                }
             }
             Message::Disown => {
                 self.cache.for_each(|cached| cached.indexed.node = None);

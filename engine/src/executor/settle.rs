@@ -9,7 +9,7 @@ use super::decide::{Decided, Granted};
 use super::index::Changes;
 use crate::crash::commit;
 use crate::flow::PermitChanges;
-use crate::handover::Hint;
+use crate::handover::{Hint, Move};
 use crate::store::journal::{self, Snapshot};
 
 /// Each further snapshot is kept when it has grown by this factor.
@@ -49,7 +49,11 @@ impl Shard {
         for row in changes.added {
             self.node.counters.spilled.one();
             cached.spilled.insert(row.task.clone());
-            if let Some((_, until)) = row.reserved {
+            let alone = cached.run.is_suspect(&row.task);
+            if let (Some(_), true) = (row.reserved, alone) {
+                let kind = (&row.namespace, row.queue.as_str(), row.name.as_str());
+                self.node.handover.suspect(run, row.task, kind);
+            } else if let Some((_, until)) = row.reserved {
                 self.hints.push(Hint {
                     run,
                     task: row.task,
@@ -57,9 +61,12 @@ impl Shard {
                     queue: row.queue,
                     name: row.name,
                     until: self.node.clock.instant(until),
+                    first: record.events.iter().any(|event| matches!(event, Event::Released { .. })),
                 });
             }
         }
+        let moves = |event| Move::of(&cached.namespace, &cached.run, event);
+        self.moves.extend(record.events.iter().filter_map(moves));
         if record.events.iter().any(takes_tasks) {
             let held = |task: &TaskKey, worker: &str| {
                 cached.run.holder(task).is_some_and(|holder| **holder == *worker)
@@ -125,6 +132,7 @@ impl Shard {
 
     /// Rings the workers, and finds sessions for tasks that just came on offer and found none.
     pub(super) fn announce(&mut self) {
+        self.node.handover.moved(self.moves.drain(..));
         let back = self.node.handover.deliver(self.offers.drain(..));
         self.node.release(back);
         if !self.hints.is_empty() {

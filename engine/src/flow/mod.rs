@@ -7,6 +7,7 @@
 
 pub(crate) mod breaker;
 pub(crate) mod bucket;
+mod budget;
 mod conditions;
 pub(crate) mod limiter;
 pub(crate) mod pick;

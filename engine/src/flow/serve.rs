@@ -16,12 +16,12 @@ use uuid::Uuid;
 
 use super::breaker::{Breaker, Ending};
 use super::bucket::Bucket;
-use super::limiter::Room;
+use super::limiter::{Limiter, Room};
 use super::pick::{Candidate, Limits, pick};
 use super::{Name, Queue};
 use crate::Error;
 use crate::crash::commit;
-use crate::handover::{For, Grant, Match, Wants};
+use crate::handover::{AloneGrant, For, Grant, HandOver, Match, Wants};
 use crate::node::Node;
 use crate::store::flow as table;
 use crate::store::flow_upkeep;
@@ -167,8 +167,19 @@ async fn give_of(
         let room = limiter.room(&policy, now, held.values().sum(), probe_held);
         again_at = room.again_at;
         if room.tasks > 0 {
-            let ask = Ask { name, policy: &policy, wants, room, held, now };
-            let found = choose(&mut transaction, &ask, &mut limiter.turns).await?;
+            let mut turns = std::mem::take(&mut limiter.turns);
+            let ask = Ask {
+                name,
+                policy: &policy,
+                limiter: &limiter,
+                handover: &node.handover,
+                wants,
+                room,
+                held,
+                now,
+            };
+            let found = choose(&mut transaction, &ask, &mut turns).await?;
+            limiter.turns = turns;
             limiter.went(&policy, now, &found);
             given = found.into_iter().map(|one| (Uuid::new_v4(), one)).collect();
             let rows: Vec<(Uuid, &Candidate)> = given.iter().map(|(id, one)| (*id, one)).collect();
@@ -193,6 +204,8 @@ async fn give_of(
 struct Ask<'a> {
     name: &'a Name,
     policy: &'a QueuePolicy,
+    limiter: &'a Limiter,
+    handover: &'a HandOver,
     wants: Wants,
     room: Room,
     held: HashMap<String, u32>,
@@ -227,6 +240,8 @@ async fn choose(
         }
     }
     let mut buckets: HashMap<String, Bucket> = HashMap::new();
+    // They must not hide what stands behind them.
+    let passed_over = ask.handover.waiting_alone().min(MOST);
     for (level, names) in levels {
         if limits.all == 0 {
             break;
@@ -255,17 +270,19 @@ async fn choose(
                 level,
                 after: &after,
                 keys: KEYS,
-                per_key: i64::from(if ask.policy.fair_by.is_some() {
-                    limits.all.div_ceil(8)
-                } else {
-                    limits.all
-                }),
+                per_key: i64::from(passed_over)
+                    + i64::from(if ask.policy.fair_by.is_some() {
+                        limits.all.div_ceil(8)
+                    } else {
+                        limits.all
+                    }),
                 retries: limits.retries > 0,
                 without: &without,
                 now: ask.now,
             };
             let mut found = table::candidates(connection, &search).await?;
             found.retain(|one| !chosen.iter().any(|c| c.run == one.run && c.task == one.task));
+            found.retain(|one| !ask.handover.must_wait(one.run, &one.task));
             limit_keys(connection, ask, &found, &mut limits, &mut buckets).await?;
             chosen.extend(pick(found, &mut turn, &mut limits));
             if limits.all == 0 {
@@ -308,8 +325,8 @@ async fn limit_keys(
     let new: Vec<String> = new.into_iter().cloned().collect();
     let known = table::buckets(connection, &ask.name.0, &ask.name.1, &new).await?;
     for key in new {
-        let bucket = known.get(&key).copied().unwrap_or_else(|| Bucket::full(rate, ask.now));
-        let bucket = bucket.refilled(rate, ask.now);
+        let bucket = known.get(&key).map(|bucket| ask.limiter.key(*bucket));
+        let bucket = bucket.unwrap_or_else(|| Bucket::full(rate, ask.now)).refilled(rate, ask.now);
         let left = limits.keys.entry(key.clone()).or_insert(u32::MAX);
         *left = (*left).min(bucket.whole());
         buckets.insert(key, bucket);
@@ -349,7 +366,12 @@ fn hand_out(node: &Node, name: &Name, given: Permitted) {
     for (permit, Candidate { run, task, name: handler, .. }) in given {
         // Best to one whose poll waits: a task that is put aside for a worker that has gone is late for all others.
         let grant = |whom| node.handover.grant(&name.0, &name.1, &handler, whom);
-        match grant(For::Polling).or_else(|| grant(For::Known)) {
+        let granted = match node.handover.grant_alone(run, &task) {
+            AloneGrant::NotNeeded => grant(For::Polling).or_else(|| grant(For::Known)),
+            AloneGrant::Granted(grant) => Some(grant),
+            AloneGrant::Later => None,
+        };
+        match granted {
             Some(grant) => {
                 let grant = Grant { permit: Some(permit), ..grant };
                 matches.push(Match { run, task, grant });

@@ -18,6 +18,8 @@ pub(crate) struct Hint {
     pub(crate) queue: String,
     pub(crate) name: String,
     pub(crate) until: Instant,
+    /// It was handed out before and given back: it stands before the others.
+    pub(crate) first: bool,
 }
 
 /// One kind of task.
@@ -105,7 +107,10 @@ impl Routes {
 
     pub(super) fn remember(&mut self, id: u64, hint: Hint) {
         if let Some(route) = self.routes.get_mut(&id) {
-            route.hints.push_back(hint);
+            match hint.first {
+                true => route.hints.push_front(hint),
+                false => route.hints.push_back(hint),
+            }
             self.hints += 1;
         }
     }

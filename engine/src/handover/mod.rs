@@ -2,12 +2,16 @@
 //!
 //! It decides nothing about a run and writes nothing: a task is a worker's once the record that says so is committed.
 //! A session has *credit*: how many more tasks it can take, from its last poll and from what it reported since. Credit
-//! is good while a poll waits and for a short grace afterwards.
+//! is good while a poll waits and for a short grace afterwards. Whoever waits goes before those who may come back, and
+//! gets what was put aside for a session that may be gone.
 
+mod alone;
+mod aside;
+mod hands;
 mod hints;
 mod sessions;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +20,10 @@ use backstitch_saga::{RunId, TaskKey};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use alone::Alone;
+pub(crate) use alone::AloneGrant;
+use hands::Hands;
+pub(crate) use hands::Move;
 pub(crate) use hints::Hint;
 use hints::Routes;
 use sessions::Session;
@@ -30,6 +38,8 @@ pub(crate) struct Grant {
     pub(crate) worker: Arc<str>,
     /// The permit of the task, when its queue is governed.
     pub(crate) permit: Option<Uuid>,
+    /// The worker has nothing else in its hands, and gets nothing else.
+    pub(crate) alone: bool,
 }
 
 /// Which sessions with room a task may be put aside for.
@@ -66,6 +76,8 @@ pub(crate) struct Polled {
     pub(crate) tasks: Vec<TaskOffer>,
     /// Tasks on offer that are to be handed to it.
     pub(crate) matches: Vec<Match>,
+    /// Tasks that were put aside for others who may be gone, and are to be taken back.
+    pub(crate) back: Vec<(RunId, TaskKey)>,
     /// Rings when something is put aside for the session.
     pub(crate) bell: Arc<Notify>,
     /// Whether it could take more than this node knows of.
@@ -79,6 +91,8 @@ pub(crate) struct HandOver {
     state: Mutex<State>,
     grace: Duration,
     hint_limit: usize,
+    /// Rings when something may be done for tasks that need a worker of their own.
+    pub(crate) alone: Notify,
 }
 
 #[derive(Default)]
@@ -87,11 +101,15 @@ struct State {
     routes: Routes,
     /// Permits of tasks that went to nobody.
     unused: Vec<Uuid>,
+    /// Sessions for which tasks were put aside while no poll of theirs waited.
+    aside: HashSet<Uuid>,
+    hands: Hands,
+    alone: Alone,
 }
 
 impl HandOver {
     pub(crate) fn new(grace: Duration, hint_limit: usize) -> HandOver {
-        HandOver { state: Mutex::default(), grace, hint_limit }
+        HandOver { state: Mutex::default(), grace, hint_limit, alone: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -101,25 +119,31 @@ impl HandOver {
     /// A session asks for tasks. `None` when the session is another namespace's.
     pub(crate) fn poll(&self, namespace: &Arc<str>, claim: &ClaimTasks) -> Option<Polled> {
         let mut state = self.lock();
-        let State { sessions, routes, .. } = &mut *state;
+        let State { sessions, routes, alone, .. } = &mut *state;
         let session = sessions
             .entry(claim.session)
             .or_insert_with(|| Session::new(namespace, &claim.worker, claim.session));
         if session.namespace != *namespace {
             return None;
         }
+        session.barred = alone.bars(session);
+        if session.barred {
+            self.alone.notify_one();
+        }
         let changed = session.wants(routes, &claim.queues);
         let back = !session.is_alive(Instant::now(), self.grace);
         let fresh = session.begin_poll(claim.max) || changed || back;
         let tasks = session.drain(claim.max);
         let mut matches = Vec::new();
-        while session.credit > 0 {
+        while session.room() > 0 {
             let Some(hint) = session.next_hint(routes) else { break };
             matches.push(Match { run: hint.run, task: hint.task, grant: session.grant() });
         }
-        let hungry = session.credit > 0;
+        let hungry = session.room() > 0;
         session.queue_up(routes);
-        Some(Polled { tasks, matches, bell: session.bell.clone(), hungry, fresh })
+        let bell = session.bell.clone();
+        let back = if hungry { state.take_from_others(claim) } else { Vec::new() };
+        Some(Polled { tasks, matches, back, bell, hungry, fresh })
     }
 
     /// What has been put aside for a session that is polling, at most `max`.
@@ -147,10 +171,18 @@ impl HandOver {
         let id = routes.find(namespace, queue, name)?;
         let route = routes.get_mut(id)?;
         let now = Instant::now();
+        // Whoever waits goes first; of those who may come back, the one whose turn it is.
+        let waits = |id: &Uuid| {
+            let session = sessions.get(id);
+            session.is_some_and(|session| session.is_polling() && session.room() > 0)
+        };
+        if let Some(place) = route.waiting.iter().position(waits) {
+            route.waiting.rotate_left(place);
+        }
         for _ in 0..route.waiting.len() {
             let Some(first) = route.waiting.pop_front() else { break };
             let Some(session) = sessions.get_mut(&first) else { continue };
-            if session.credit == 0 || !session.is_alive(now, self.grace) {
+            if session.room() == 0 || !session.is_alive(now, self.grace) {
                 session.left_queue(id);
                 continue;
             }
@@ -159,7 +191,7 @@ impl HandOver {
                 continue;
             }
             let grant = session.grant();
-            if session.credit > 0 {
+            if session.room() > 0 {
                 route.waiting.push_back(first);
             } else {
                 session.left_queue(id);
@@ -169,31 +201,15 @@ impl HandOver {
         None
     }
 
-    /// The record that says so is committed: the tasks are put aside for their sessions. Answers those whose session
-    /// is gone.
-    pub(crate) fn deliver(
-        &self,
-        offers: impl ExactSizeIterator<Item = (Grant, TaskOffer)>,
-    ) -> Vec<(RunId, TaskKey)> {
-        let mut back = Vec::new();
-        if offers.len() == 0 {
-            return back;
-        }
-        let mut state = self.lock();
-        for (grant, offer) in offers {
-            match state.sessions.get_mut(&grant.session) {
-                Some(session) => session.deliver(offer),
-                None => back.push(key_of(&offer)),
-            }
-        }
-        back
-    }
-
     /// The task went to nobody: the session may have another.
     pub(crate) fn give_back(&self, grant: &Grant) {
         let mut state = self.lock();
-        let State { sessions, routes, unused } = &mut *state;
+        let State { sessions, routes, unused, alone, .. } = &mut *state;
         unused.extend(grant.permit);
+        if grant.alone {
+            alone.in_vain(&grant.worker);
+            self.alone.notify_one();
+        }
         if let Some(session) = sessions.get_mut(&grant.session) {
             session.reserved = session.reserved.saturating_sub(1);
             session.credit += 1;
@@ -205,7 +221,10 @@ impl HandOver {
     /// delivered. The sessions of the others may have others.
     pub(crate) fn revoke(&self, run: RunId, is_held: impl Fn(&TaskKey, &str) -> bool) {
         let mut state = self.lock();
-        let State { sessions, routes, .. } = &mut *state;
+        let State { sessions, routes, hands, alone, .. } = &mut *state;
+        if hands.keep_of(run, &is_held) && !alone.is_idle() {
+            self.alone.notify_one();
+        }
         for session in sessions.values_mut() {
             if session.drop_revoked(run, &is_held) {
                 session.queue_up(routes);
@@ -249,8 +268,8 @@ impl HandOver {
             && state
                 .routes
                 .find(namespace, queue, name)
-                .and_then(|id| state.routes.get(id))
-                .is_some_and(|route| route.members > 0)
+                .filter(|id| state.routes.get(*id).is_some_and(|route| route.members > 0))
+                .is_some_and(|id| state.alone.is_idle() || state.any_unbarred(id))
     }
 
     /// Remembers tasks on offer, and finds sessions for them whose polls wait at this moment. The others find them with
@@ -267,7 +286,7 @@ impl HandOver {
             for _ in 0..route.waiting.len() {
                 let Some(first) = route.waiting.pop_front() else { break };
                 match sessions.get_mut(&first) {
-                    Some(session) if session.credit > 0 && session.is_alive(now, self.grace) => {
+                    Some(session) if session.room() > 0 && session.is_alive(now, self.grace) => {
                         route.waiting.push_back(first);
                         if session.is_polling() {
                             grant = Some(session.grant());
@@ -292,9 +311,9 @@ impl HandOver {
         let now = Instant::now();
         let mut wanted: HashMap<u64, u32> = HashMap::new();
         for session in state.sessions.values() {
-            if session.credit > 0 && session.is_alive(now, self.grace) {
+            if session.room() > 0 && session.is_alive(now, self.grace) {
                 for id in session.routes() {
-                    *wanted.entry(id).or_default() += session.credit;
+                    *wanted.entry(id).or_default() += session.room();
                 }
             }
         }
@@ -312,7 +331,7 @@ impl HandOver {
         let mut found: HashMap<(&str, &str), Option<(T, Wants)>> = HashMap::new();
         for session in state.sessions.values() {
             let here = session.is_alive(now, self.grace) && session.is_for(For::Known);
-            if session.credit == 0 || !here {
+            if session.room() == 0 || !here {
                 continue;
             }
             let mut met: Vec<&str> = Vec::new();
@@ -322,12 +341,20 @@ impl HandOver {
                     which(namespace, queue).map(|known| (known, Wants::default()))
                 });
                 let Some((_, wants)) = known else { continue };
-                *wants.names.entry(route.name.clone()).or_default() += session.credit;
+                *wants.names.entry(route.name.clone()).or_default() += session.room();
                 if !met.contains(&queue) {
                     met.push(queue);
-                    wants.room += session.credit;
+                    wants.room += session.room();
                 }
             }
+        }
+        for (namespace, queue, name) in state.ready_alone() {
+            let known = found
+                .entry((namespace, queue))
+                .or_insert_with(|| which(namespace, queue).map(|known| (known, Wants::default())));
+            let Some((_, wants)) = known else { continue };
+            *wants.names.entry(name.to_owned()).or_default() += 1;
+            wants.room += 1;
         }
         found.into_values().flatten().collect()
     }
@@ -376,6 +403,11 @@ impl HandOver {
         let state = self.lock();
         (state.sessions.len(), state.routes.hints())
     }
+}
+
+/// The name of the worker in `worker/session`.
+fn name_of(worker: &str) -> &str {
+    worker.rsplit_once('/').map_or(worker, |(name, _)| name)
 }
 
 /// The session in `worker/session`.

@@ -18,6 +18,8 @@ pub(super) const FORGET_AFTER: Duration = Duration::from_secs(60);
 /// After how long without any sign a session counts as gone for those who ask who works. Workers that have no room for
 /// more do not poll, but give signs of life for what they have.
 const MISSED_AFTER: Duration = Duration::from_secs(30);
+/// A session that has neither polled nor reported for so long is passed over for another of the same worker.
+const SILENT_AFTER: Duration = Duration::from_millis(50);
 /// No answer to a poll is much larger than this.
 const ANSWER_BYTES: usize = 8 * 1024 * 1024;
 
@@ -30,8 +32,10 @@ pub(super) struct Session {
     routes: Vec<(u64, bool)>,
     /// The kinds as they were asked for last.
     queues: BTreeMap<String, Vec<String>>,
-    /// How many more tasks it can take.
+    /// How many more tasks it can take; see [`Session::room`].
     pub(super) credit: u32,
+    /// Its worker is kept free for one task.
+    pub(super) barred: bool,
     /// Tasks granted whose record is not committed yet.
     pub(super) reserved: u32,
     /// Tasks that are its own and not fetched yet.
@@ -56,6 +60,7 @@ impl Session {
             routes: Vec::new(),
             queues: BTreeMap::new(),
             credit: 0,
+            barred: false,
             reserved: 0,
             outbox: VecDeque::new(),
             polls: 0,
@@ -65,6 +70,45 @@ impl Session {
             bell: Arc::new(Notify::new()),
             turn: 0,
         }
+    }
+
+    /// How many more tasks it may be given.
+    pub(super) fn room(&self) -> u32 {
+        if self.barred { 0 } else { self.credit }
+    }
+
+    /// The name of its worker.
+    pub(super) fn name(&self) -> &str {
+        super::name_of(&self.worker)
+    }
+
+    /// Whether it is about to get a task, or has one that it did not fetch.
+    pub(super) fn expects(&self) -> bool {
+        self.reserved > 0 || !self.outbox.is_empty()
+    }
+
+    /// Whether what was put aside for it may go to others that ask, of the worker `name`: it may be gone, as it never came
+    /// back, or as another session of its worker asks while it is silent.
+    pub(super) fn may_be_gone(&self, now: Instant, name: &str) -> bool {
+        let silent = now.saturating_duration_since(self.last_poll.max(self.heard)) > SILENT_AFTER;
+        !self.is_polling() && (self.polled < 2 || (silent && self.name() == name))
+    }
+
+    /// Takes what was put aside for it of the kinds that `does` says, at most `most`.
+    pub(super) fn give_up(
+        &mut self,
+        most: usize,
+        does: impl Fn(&TaskOffer) -> bool,
+    ) -> Vec<(RunId, TaskKey)> {
+        let mut taken = Vec::new();
+        self.outbox.retain(|offer| {
+            let goes = taken.len() < most && does(offer);
+            if goes {
+                taken.push(key_of(offer));
+            }
+            !goes
+        });
+        taken
     }
 
     /// Whether a poll of it waits at this moment.
@@ -94,11 +138,10 @@ impl Session {
 
     /// What there is to know about it.
     pub(super) fn present(&self) -> Present {
-        let name = self.worker.rsplit_once('/').map_or(&*self.worker, |(name, _)| name);
         Present {
             session: self.id,
             namespace: self.namespace.clone(),
-            worker: name.to_owned(),
+            worker: self.name().to_owned(),
             queues: self.queues.clone(),
         }
     }
@@ -173,7 +216,7 @@ impl Session {
     pub(super) fn grant(&mut self) -> Grant {
         self.credit = self.credit.saturating_sub(1);
         self.reserved += 1;
-        Grant { session: self.id, worker: self.worker.clone(), permit: None }
+        Grant { session: self.id, worker: self.worker.clone(), permit: None, alone: false }
     }
 
     pub(super) fn deliver(&mut self, offer: TaskOffer) {
@@ -211,7 +254,7 @@ impl Session {
 
     /// Stands in the queue of each kind of task it does, if it has credit.
     pub(super) fn queue_up(&mut self, routes: &mut Routes) {
-        if self.credit == 0 {
+        if self.room() == 0 {
             return;
         }
         for (id, queued) in &mut self.routes {

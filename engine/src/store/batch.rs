@@ -209,6 +209,7 @@ pub(crate) struct ReadyRow {
     pub(crate) reserved: Option<(i32, Time)>,
     /// Priority and fair key, when its queue is governed.
     pub(crate) rank: Option<Rank>,
+    pub(crate) offered_at: Time,
 }
 
 fn moment(at: Option<Time>) -> Option<Moment> {
@@ -307,9 +308,9 @@ impl Batch {
         ));
     }
 
-    pub(crate) fn offer(&mut self, row: &ReadyRow, at: Time) {
+    pub(crate) fn offer(&mut self, row: &ReadyRow) {
         if let Some(rank) = &row.rank {
-            return self.flow.offer(row, rank, at);
+            return self.flow.offer(row, rank);
         }
         self.offers.add((
             row.run.0,
@@ -319,7 +320,7 @@ impl Batch {
             row.namespace.to_string(),
             row.queue.clone(),
             row.name.clone(),
-            Moment(at),
+            Moment(row.offered_at),
             row.reserved.map(|(node, _)| node),
             row.reserved.map(|(_, until)| Moment(until)),
         ));

@@ -4,6 +4,7 @@
 
 pub(crate) mod acts;
 mod address;
+pub(crate) mod alone;
 pub(crate) mod batch;
 pub(crate) mod bench;
 pub(crate) mod codec;

@@ -73,6 +73,7 @@ pub(crate) async fn reserve(
                 name: one.name.clone(),
                 reserved: Some((node, until)),
                 rank: None,
+                offered_at,
             },
         ));
     }

@@ -87,6 +87,23 @@ pub(crate) async fn go(
     Ok(())
 }
 
+/// A session has ended, at whatever node it asked.
+pub(crate) async fn sign_off(
+    connection: &mut PgConnection,
+    namespace: &str,
+    session: Uuid,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "-- workers_sign_off\n\
+         update workers set gone_at = clock_timestamp() where namespace = $1 and session = $2 and gone_at is null",
+    )
+    .bind(namespace)
+    .bind(session)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// Forgets sessions that have been gone for an hour, themselves or with their nodes.
 pub(crate) async fn forget(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query(

@@ -20,3 +20,4 @@ mod sequence;
 mod sessions;
 mod why;
 mod withdrawn;
+mod workers;

@@ -28,6 +28,8 @@ pub const WITHOUT_VERB: &[(&str, &str)] = &[
     ("claim_tasks", "for workers"),
     ("complete_tasks", "for workers"),
     ("heartbeat_tasks", "for workers"),
+    ("release_tasks", "for workers"),
+    ("sign_off_worker", "for workers"),
     ("validate_workflow", "`workflow validate` checks without a server"),
 ];
 

@@ -1,6 +1,6 @@
 //! What a batch writes for governed queues: tasks on offer with their rank, permits used, permits freed.
 
-use backstitch_saga::{RunId, TaskKey, Time};
+use backstitch_saga::{RunId, TaskKey};
 use sqlx::postgres::{PgArguments, Postgres};
 use sqlx::query::Query;
 use uuid::Uuid;
@@ -72,7 +72,7 @@ impl FlowParts {
         }
     }
 
-    pub(super) fn offer(&mut self, row: &ReadyRow, rank: &Rank, at: Time) {
+    pub(super) fn offer(&mut self, row: &ReadyRow, rank: &Rank) {
         self.governed.add((
             row.run.0,
             row.task.step.to_string(),
@@ -81,7 +81,7 @@ impl FlowParts {
             row.namespace.to_string(),
             row.queue.clone(),
             row.name.clone(),
-            Moment(at),
+            Moment(row.offered_at),
             rank.priority,
             rank.fair_key.clone(),
             row.task.attempt > 1,

@@ -1,0 +1,98 @@
+//! Tasks that are put aside for sessions until these fetch them, and what becomes of them when a session does not.
+
+use std::time::Instant;
+
+use backstitch_saga::protocol::{ClaimTasks, TaskOffer};
+use backstitch_saga::{RunId, TaskKey};
+use uuid::Uuid;
+
+use super::{Grant, HandOver, State, key_of};
+
+impl HandOver {
+    /// The record that says so is committed: the tasks are put aside for their sessions. Answers those whose session is
+    /// gone, or may be while others wait for such tasks.
+    pub(crate) fn deliver(
+        &self,
+        offers: impl ExactSizeIterator<Item = (Grant, TaskOffer)>,
+    ) -> Vec<(RunId, TaskKey)> {
+        let mut back = Vec::new();
+        if offers.len() == 0 {
+            return back;
+        }
+        let mut state = self.lock();
+        let now = Instant::now();
+        for (grant, offer) in offers {
+            let wanted = state.is_wanted_instead(grant.session, &offer, now);
+            let State { sessions, aside, .. } = &mut *state;
+            match sessions.get_mut(&grant.session) {
+                Some(session) if !wanted => {
+                    if !session.is_polling() {
+                        aside.insert(grant.session);
+                    }
+                    session.deliver(offer);
+                }
+                Some(session) => {
+                    session.reserved = session.reserved.saturating_sub(1);
+                    back.push(key_of(&offer));
+                }
+                None => back.push(key_of(&offer)),
+            }
+        }
+        back
+    }
+
+    /// A session ends: answers what was put aside for it, which is to be taken back. `None` when it is another
+    /// namespace's.
+    pub(crate) fn sign_off(&self, namespace: &str, session: Uuid) -> Option<Vec<(RunId, TaskKey)>> {
+        let mut state = self.lock();
+        let State { sessions, routes, alone, .. } = &mut *state;
+        if sessions.get(&session).is_some_and(|session| *session.namespace != *namespace) {
+            return None;
+        }
+        let Some(mut gone) = sessions.remove(&session) else { return Some(Vec::new()) };
+        gone.leave(routes);
+        // Whoever still polls for it is answered.
+        gone.bell.notify_one();
+        if !alone.is_idle() {
+            self.alone.notify_one();
+        }
+        Some(gone.outbox.drain(..).map(|offer| key_of(&offer)).collect())
+    }
+}
+
+impl State {
+    /// Takes what was put aside for sessions that may be gone and that a session that asks now can do.
+    pub(super) fn take_from_others(&mut self, claim: &ClaimTasks) -> Vec<(RunId, TaskKey)> {
+        let State { sessions, aside, .. } = self;
+        aside.retain(|id| sessions.get(id).is_some_and(|one| !one.outbox.is_empty()));
+        let Some(asking) = sessions.get(&claim.session) else { return Vec::new() };
+        let (namespace, mut room) = (asking.namespace.clone(), asking.room() as usize);
+        let now = Instant::now();
+        let does = |offer: &TaskOffer| {
+            let names = claim.queues.get(&offer.queue);
+            names.is_some_and(|names| names.contains(&offer.name))
+        };
+        let mut back = Vec::new();
+        for id in aside.iter().filter(|id| **id != claim.session) {
+            let Some(session) = sessions.get_mut(id) else { continue };
+            if session.namespace == namespace && session.may_be_gone(now, &claim.worker) {
+                let taken = session.give_up(room, does);
+                room -= taken.len();
+                back.extend(taken);
+            }
+        }
+        back
+    }
+
+    /// Whether a task had better go to others that wait than to its session, which may be gone.
+    fn is_wanted_instead(&self, session: Uuid, offer: &TaskOffer, now: Instant) -> bool {
+        let Some(session) = self.sessions.get(&session).filter(|one| one.may_be_gone(now, ""))
+        else {
+            return false;
+        };
+        let route = self.routes.find(&session.namespace, &offer.queue, &offer.name);
+        let waiting = route.and_then(|id| self.routes.get(id)).map(|route| &route.waiting);
+        let waiting = waiting.into_iter().flatten().filter_map(|id| self.sessions.get(id));
+        waiting.into_iter().any(|one| one.is_polling() && one.room() > 0)
+    }
+}
