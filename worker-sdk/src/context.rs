@@ -1,9 +1,11 @@
 //! What a handler knows about the task at hand, and how it speaks to the server while it works.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use backstitch_saga::protocol::{Heartbeat, TaskOffer};
+use backstitch_saga::protocol::{Heartbeat, HeldTask, TaskOffer};
 use backstitch_saga::{Action, Payload, RunId, Span, StepPath, Timestamp, effect_key};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -65,7 +67,18 @@ pub(crate) struct InFlight {
     cancelled: AtomicBool,
     cancel: Notify,
     said: Mutex<Said>,
+    stage: AtomicU8,
+    safe_to_stop: AtomicBool,
+    /// Since when its handler has been running without letting go of its thread, see [`InFlight::watched`].
+    running: Mutex<Option<Instant>>,
 }
+
+/// It is not begun.
+const WAITING: u8 = 0;
+/// Its handler has been called.
+const BEGUN: u8 = 1;
+/// It goes back to the server.
+const GIVEN_BACK: u8 = 2;
 
 /// What the handler said while it worked.
 #[derive(Default)]
@@ -84,7 +97,58 @@ impl InFlight {
             cancelled: AtomicBool::new(false),
             cancel: Notify::new(),
             said: Mutex::default(),
+            stage: AtomicU8::new(WAITING),
+            safe_to_stop: AtomicBool::new(false),
+            running: Mutex::new(None),
         })
+    }
+
+    /// Begins it, unless it goes back to the server. Answers whether it does begin.
+    pub(crate) fn begin(&self) -> bool {
+        self.turn(BEGUN)
+    }
+
+    /// Takes it back from whoever might begin it. Answers whether it was not begun.
+    pub(crate) fn take_back(&self) -> bool {
+        self.turn(GIVEN_BACK)
+    }
+
+    fn turn(&self, stage: u8) -> bool {
+        self.stage.compare_exchange(WAITING, stage, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Whether its handler says that it may be stopped and given back.
+    pub(crate) fn is_safe_to_stop(&self) -> bool {
+        self.safe_to_stop.load(Ordering::Acquire)
+    }
+
+    /// For how long its handler has been running without letting go of its thread.
+    pub(crate) fn blocks_for(&self) -> Option<Duration> {
+        let running = *self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.map(|since| since.elapsed())
+    }
+
+    /// Does `work`, and notes for each piece of it when it began to run.
+    pub(crate) async fn watched<T>(&self, work: impl Future<Output = T>) -> T {
+        let note = |since| *self.running.lock().unwrap_or_else(PoisonError::into_inner) = since;
+        let mut work = std::pin::pin!(work);
+        std::future::poll_fn(|context| {
+            note(Some(Instant::now()));
+            let polled = work.as_mut().poll(context);
+            note(None);
+            polled
+        })
+        .await
+    }
+
+    /// The task, as it is released.
+    pub(crate) fn held(&self) -> HeldTask {
+        HeldTask {
+            run: self.offer.run,
+            step: self.offer.step.clone(),
+            action: self.offer.action,
+            attempt: self.offer.attempt,
+        }
     }
 
     pub(crate) fn cancel(&self) {
@@ -275,6 +339,13 @@ impl TaskContext {
             }
             told.await;
         }
+    }
+
+    /// Says whether the handler may be stopped at its next `.await` and its task given back as if it had not been begun:
+    /// because nothing has happened yet, or nothing that doing it again would repeat. A worker that shuts down does so
+    /// when its time to drain is over. Without it, or after `safe_to_stop(false)`, such a task is reported as unknown.
+    pub fn safe_to_stop(&self, safe: bool) {
+        self.task.safe_to_stop.store(safe, Ordering::Release);
     }
 
     /// Revokes the attempt, as the server would; for unit tests of handlers that listen to it.

@@ -335,3 +335,97 @@ async fn a_worker_that_may_not_claim_says_so() {
     let none = Worker::new(server.client.clone()).run(std::future::pending()).await;
     assert!(matches!(none, Err(ClientError::Setup(_))), "a worker without handlers: {none:?}");
 }
+
+#[test]
+fn a_handler_that_blocks_its_thread_keeps_its_lease() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let server_runtime = tokio::runtime::Runtime::new().unwrap();
+    let server = server_runtime.block_on(Server::start());
+    let run = server.run(&one_step(), "4");
+    let client = server.client.clone();
+    // Time passes at the server, whose lease of 60 ms would be over long before the handler is done.
+    let ticking = server_runtime.spawn(async move {
+        let ended = server.until(run, |view| view.outcome.is_some());
+        let ticks = async {
+            loop {
+                server.look(run);
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::select! {
+            view = ended => view,
+            () = ticks => unreachable!(),
+        }
+    });
+    let handler = |_: TaskContext, number: u64| async move {
+        std::thread::sleep(Duration::from_millis(700));
+        Ok::<_, TaskError>(number)
+    };
+    let view = runtime.block_on(async {
+        let worker = at_work(Worker::new(client).task(DOUBLE, handler));
+        let view = in_time(ticking).await.unwrap();
+        worker.stop().await;
+        view
+    });
+    assert_eq!((view.outcome, view.steps[0].attempts), (Some(Outcome::Succeeded), 1), "{view:?}");
+}
+
+#[tokio::test]
+async fn a_worker_that_stops_gives_back_what_it_has_not_begun_and_signs_off() {
+    let server = Server::start().await;
+    let (began, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (begins, wait) = (Arc::clone(&began), Arc::clone(&go));
+    let handler = move |_: TaskContext, number: u64| {
+        let (begins, wait) = (Arc::clone(&begins), Arc::clone(&wait));
+        async move {
+            begins.notify_one();
+            wait.notified().await;
+            Ok::<_, TaskError>(number)
+        }
+    };
+    let first = server.run(&one_step(), "1");
+    let worker = at_work(Worker::new(server.client.clone()).task(DOUBLE, handler));
+    in_time(began.notified()).await;
+    in_time(server.polls(1)).await;
+    // The claim under way is answered after the worker was told to stop.
+    worker.stop.send(()).unwrap();
+    let second = server.run(&one_step(), "2");
+    let view = server.until(second, |_| server.given_back().0 == 1).await;
+    assert_eq!((view.steps[0].state.as_str(), view.steps[0].attempts), ("offered", 0), "{view:?}");
+    go.notify_one();
+    let drained = in_time(worker.ending).await.unwrap().unwrap();
+    assert_eq!(drained, Drained { reported: 1, late: 0, abandoned: 0 });
+    assert_eq!(in_time(server.ended(first)).await, Outcome::Succeeded);
+    assert_eq!(server.given_back(), (1, 1));
+}
+
+#[tokio::test]
+async fn handlers_that_take_too_long_are_stopped_and_given_back_or_reported_as_unknown() {
+    let server = Server::start().await;
+    for safe in [true, false] {
+        let began = Arc::new(Notify::new());
+        let begins = Arc::clone(&began);
+        let handler = move |ctx: TaskContext, number: u64| {
+            ctx.safe_to_stop(safe);
+            let begins = Arc::clone(&begins);
+            async move {
+                begins.notify_one();
+                std::future::pending::<()>().await;
+                Ok::<_, TaskError>(number)
+            }
+        };
+        let run = server.run(&one_step(), "1");
+        let worker = Worker::new(server.client.clone()).task(DOUBLE, handler);
+        let worker = at_work(worker.drain_within(Duration::ZERO));
+        in_time(began.notified()).await;
+        let drained = worker.stop().await;
+        assert_eq!(drained, Drained { reported: 0, late: 0, abandoned: 1 });
+        let view = server.until(run, |_| true).await;
+        match safe {
+            true => assert_eq!(view.steps[0].state, "offered"),
+            false => assert_eq!(view.steps[0].error.as_ref().unwrap().code, "worker_stopped"),
+        }
+        let by = By { actor: "test".into(), reason: "enough".to_owned() };
+        server.command(run, Command::Kill { by }).unwrap();
+    }
+}

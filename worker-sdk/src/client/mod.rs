@@ -20,8 +20,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstitch_saga::protocol::{
-    ClaimTasks, ClaimedTasks, CompleteTasks, Heartbeat, HeartbeatTasks, Problem, Reason,
-    TaskAnswer, TaskAnswers, TaskReport,
+    ClaimTasks, ClaimedTasks, CompleteTasks, Heartbeat, HeartbeatTasks, HeldTask, Problem, Reason,
+    ReleaseTasks, SignOff, SignedOff, TaskAnswer, TaskAnswers, TaskReport,
 };
 use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, StatusCode, Url};
@@ -58,6 +58,14 @@ pub struct Client {
     tries: u32,
 }
 
+fn connections() -> Result<reqwest::Client, reqwest::Error> {
+    reqwest::Client::builder()
+        .tcp_nodelay(true)
+        .connect_timeout(Duration::from_secs(10))
+        .user_agent(concat!("backstitch-sdk/", env!("CARGO_PKG_VERSION")))
+        .build()
+}
+
 impl Client {
     /// A client of the server at `url`, such as `http://127.0.0.1:7420`.
     ///
@@ -72,12 +80,7 @@ impl Client {
         if !base.path().ends_with('/') {
             base.set_path(&format!("{}/", base.path()));
         }
-        let http = reqwest::Client::builder()
-            .tcp_nodelay(true)
-            .connect_timeout(Duration::from_secs(10))
-            .user_agent(concat!("backstitch-sdk/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| setup(crate::http::chain(&error)))?;
+        let http = connections().map_err(|error| setup(crate::http::chain(&error)))?;
         Ok(Client { http, base: Arc::new(base), headers: HeaderMap::new(), tries: 5 })
     }
 
@@ -168,6 +171,38 @@ impl Client {
         let request = self.post("v1/tasks/heartbeat", &HeartbeatTasks { beats })?;
         let request = request.timeout(HEARTBEAT_WITHIN);
         self.answers(request, |answers: TaskAnswers| answers.results, expected, 1).await
+    }
+
+    /// Gives back tasks that a session has not begun; each is answered for itself, in order. Sent once; repeating it is
+    /// safe.
+    ///
+    /// # Errors
+    /// A [`ClientError`] when the request as a whole was refused or got lost.
+    pub async fn release(
+        &self,
+        session: Uuid,
+        tasks: Vec<HeldTask>,
+    ) -> Result<Vec<TaskAnswer>, ClientError> {
+        let expected = tasks.len();
+        let request = self.post("v1/tasks/release", &ReleaseTasks { session, tasks })?;
+        let request = request.timeout(HEARTBEAT_WITHIN);
+        self.answers(request, |answers: TaskAnswers| answers.results, expected, 1).await
+    }
+
+    /// Ends a session of a worker: nothing is handed to it any more. Answers how many tasks were ready for it.
+    ///
+    /// # Errors
+    /// A [`ClientError`].
+    pub async fn sign_off(&self, session: Uuid) -> Result<u32, ClientError> {
+        let request = self.post("v1/workers/sign-off", &SignOff { session })?;
+        let answer: SignedOff = read(self.send_once(request.timeout(HEARTBEAT_WITHIN)).await?)?;
+        Ok(answer.released)
+    }
+
+    /// The same client with connections of its own: those of a client belong to the runtime that uses it first.
+    pub(crate) fn with_own_connections(&self) -> Result<Client, ClientError> {
+        let http = connections().map_err(|error| ClientError::Setup(crate::http::chain(&error)))?;
+        Ok(Client { http, ..self.clone() })
     }
 
     /// Sends something that is answered piece by piece, whatever the status of the whole; at most so many times.

@@ -1,12 +1,18 @@
 //! Signs of life: one request for all tasks that are due, each three times within its heartbeat. A 409 tells the task
 //! that it was revoked.
+//!
+//! They have a thread, a runtime and connections of their own, so that a handler that does not let go of its thread holds
+//! up no sign of life. Such a handler is named in the log.
 
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::{Desk, Held};
+use crate::client::{Client, ClientError};
 use crate::context::InFlight;
 
 /// The most signs of life that one request may carry.
@@ -16,12 +22,53 @@ const NEWS_AFTER: Duration = Duration::from_secs(1);
 /// How long to wait when nothing is held; a new task ends the wait.
 const IDLE: Duration = Duration::from_secs(3_600);
 
-/// Keeps the leases of all tasks on the desk for ever.
-pub(super) async fn run(desk: Arc<Desk>) {
-    loop {
+/// After how long on its thread a handler is said to block it.
+const BLOCKED_AFTER: Duration = Duration::from_secs(1);
+/// How often handlers are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Starts the thread that keeps the leases of all tasks on the desk, until the worker ends.
+pub(super) fn start(desk: &Arc<Desk>, client: Client) -> Result<(), ClientError> {
+    let failed = |error: std::io::Error| {
+        ClientError::Setup(format!("the thread for signs of life did not start: {error}"))
+    };
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let desk = Arc::clone(desk);
+    let thread = std::thread::Builder::new().name("backstitch-heart".to_owned());
+    thread.spawn(move || runtime.block_on(run(&desk, &client))).map_err(failed)?;
+    Ok(())
+}
+
+/// Keeps the leases of all tasks on the desk until the worker ends.
+async fn run(desk: &Desk, client: &Client) {
+    let mut looks = tokio::time::interval(LOOK_EVERY);
+    let mut named = HashSet::new();
+    while !desk.stopped.load(Ordering::Acquire) {
         tokio::select! {
-            () = tokio::time::sleep_until(plan(&desk)) => beat(&desk).await,
+            () = tokio::time::sleep_until(plan(desk)) => beat(desk, client).await,
             () = desk.heart.notified() => {}
+            _ = looks.tick() => name_blocking(desk, &mut named),
+        }
+    }
+}
+
+/// Names the handlers that block their threads, each task once.
+fn name_blocking(desk: &Desk, named: &mut HashSet<u64>) {
+    let held = desk.held();
+    named.retain(|ticket| held.contains_key(ticket));
+    for (ticket, one) in held.iter() {
+        let Some(blocked) = one.task.blocks_for().filter(|span| *span >= BLOCKED_AFTER) else {
+            continue;
+        };
+        if named.insert(*ticket) {
+            let offer = &one.task.offer;
+            let (handler, action, attempt) = (&offer.name, offer.action.as_str(), offer.attempt);
+            let (run, step, millis) = (offer.run, &offer.step, blocked.as_millis());
+            tracing::warn!(
+                %handler, %run, %step, action, attempt, millis,
+                "the handler blocks its thread: other tasks of this worker wait; do blocking work with spawn_blocking"
+            );
         }
     }
 }
@@ -43,7 +90,7 @@ pub(super) fn due(held: &Held) -> Instant {
 }
 
 /// Gives signs of life for all tasks that are due.
-async fn beat(desk: &Desk) {
+async fn beat(desk: &Desk, client: &Client) {
     let now = Instant::now();
     let mut due_now: Vec<Arc<InFlight>> = Vec::new();
     for held in desk.held().values_mut().filter(|held| due(held) <= now) {
@@ -52,7 +99,7 @@ async fn beat(desk: &Desk) {
     }
     for tasks in due_now.chunks(BATCH_MAX) {
         let beats = tasks.iter().map(|task| task.beat()).collect();
-        match desk.client.heartbeat(beats).await {
+        match client.heartbeat(beats).await {
             Ok(answers) => {
                 for (task, answer) in tasks.iter().zip(answers) {
                     if matches!(answer.status, 404 | 409) {

@@ -4,15 +4,16 @@
 
 mod heart;
 mod report;
+mod stop;
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use backstitch_saga::Span;
-use backstitch_saga::protocol::{ClaimTasks, TaskOffer, TaskReport};
+use backstitch_saga::protocol::{ClaimTasks, TaskOffer, TaskOutcome, TaskReport};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, RwLock};
@@ -88,7 +89,7 @@ impl Worker {
         Worker {
             client,
             handlers: Handlers::new(),
-            name: format!("worker-{}", std::process::id()),
+            name: default_name(),
             concurrency: 100,
             drain: Duration::from_secs(30),
             on_counted: None,
@@ -140,7 +141,8 @@ impl Worker {
         self
     }
 
-    /// What people see as the worker's name; `worker-` and the process id without it.
+    /// What people see as the worker's name; the host's name and the process id without it. Each process has its own: a
+    /// task over which a worker was lost is handed to a worker that has nothing else, in no session of its name.
     pub fn name(mut self, name: impl Into<String>) -> Worker {
         self.name = name.into();
         self
@@ -152,7 +154,8 @@ impl Worker {
         self
     }
 
-    /// How long it may take to finish what it holds once it is told to stop; 30 seconds without it.
+    /// How long it may take to finish what it holds once it is told to stop; 30 seconds without it. Handlers that take
+    /// longer are stopped: see [`TaskContext::safe_to_stop`].
     pub fn drain_within(mut self, time: Duration) -> Worker {
         self.drain = time;
         self
@@ -165,8 +168,8 @@ impl Worker {
         self
     }
 
-    /// Works until `shutdown` is done, then claims no more, finishes what it holds and says how that went. Dropping
-    /// the future instead stops everything at once, like a crash: what it held is handed out again when its lease ends.
+    /// Works until `shutdown` is done, then claims no more, gives back what it has not begun, finishes what it holds,
+    /// signs off and says how that went. Dropping the future instead stops everything at once, like a crash: what it held is handed out again when its lease ends.
     ///
     /// Restarts of the server, busy answers and lost connections are waited out.
     ///
@@ -183,17 +186,22 @@ impl Worker {
             max: 1,
             wait: POLL,
         };
+        let session = claim.session;
+        let heart_client = self.client.with_own_connections()?;
         let desk = Desk::new(self.client, self.handlers, self.concurrency, self.on_counted);
-        let desk = Arc::new(desk);
+        let desk = Arc::new(Desk { session, ..desk });
         let _stop_all = StopAll(Arc::clone(&desk));
+        heart::start(&desk, heart_client)?;
         let mut background = JoinSet::new();
         for _ in 0..report::SENDERS {
             background.spawn(report::run(Arc::clone(&desk)));
         }
-        background.spawn(heart::run(Arc::clone(&desk)));
         tracing::info!(worker = %self.name, concurrency = self.concurrency, "the worker claims tasks");
         let refused = claim_until(&desk, claim, shutdown).await.err();
+        desk.give_back_unbegun().await;
         let drained = desk.drain(self.drain).await;
+        desk.stop_rest(drained.abandoned).await;
+        desk.sign_off().await;
         tracing::info!(worker = %self.name, ?drained, "the worker has stopped");
         match refused {
             Some(error) => Err(error),
@@ -224,7 +232,7 @@ async fn claim_until(
             claimed = &mut claiming => claimed,
             () = &mut shutdown => {
                 if let Ok(Ok(claimed)) = tokio::time::timeout(LAST_CLAIM, claiming).await {
-                    desk.begin(claimed.tasks);
+                    desk.give_back(&claimed.tasks).await;
                 }
                 return Ok(());
             }
@@ -252,6 +260,8 @@ async fn claim_until(
 /// What the parts of a worker share.
 pub(crate) struct Desk {
     client: Client,
+    session: Uuid,
+    stopped: AtomicBool,
     handlers: Handlers,
     concurrency: usize,
     held: Mutex<HashMap<u64, Held>>,
@@ -283,6 +293,8 @@ impl Desk {
     ) -> Desk {
         Desk {
             client,
+            session: Uuid::nil(),
+            stopped: AtomicBool::new(false),
             handlers,
             concurrency,
             held: Mutex::default(),
@@ -352,7 +364,15 @@ impl Desk {
             true => (None, Some(self.company.write().await)),
             false => (Some(self.company.read().await), None),
         };
-        let outcome = self.handlers.call(Arc::clone(&task)).instrument(span).await;
+        if !task.begin() {
+            return;
+        }
+        let work = async {
+            let outcome = task.watched(self.handlers.call(Arc::clone(&task))).await;
+            tell_failure(offer, &outcome);
+            outcome
+        };
+        let outcome = work.instrument(span).await;
         drop((beside, alone));
         self.reports.add(ticket, &task.offer, outcome);
     }
@@ -389,9 +409,30 @@ struct StopAll(Arc<Desk>);
 
 impl Drop for StopAll {
     fn drop(&mut self) {
+        self.0.stopped.store(true, Ordering::Release);
+        self.0.heart.notify_one();
         for (_, held) in self.0.held().drain() {
             held.task.cancel();
             held.work.abort();
         }
     }
+}
+
+/// Writes to the log that a handler failed: what and where, and never what it was given or said.
+fn tell_failure(offer: &TaskOffer, outcome: &TaskOutcome) {
+    let TaskOutcome::Failed(failure) = outcome else { return };
+    let (handler, kind, code) = (offer.name.as_str(), failure.kind, failure.code.as_str());
+    if code == "panic" {
+        tracing::error!(handler, code, "the handler panicked");
+    } else {
+        tracing::warn!(handler, ?kind, code, "the handler failed");
+    }
+}
+
+/// The host's name and the process id.
+fn default_name() -> String {
+    let file = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let host = file.or_else(|| std::env::var("HOSTNAME").ok()).map(|name| name.trim().to_owned());
+    let host = host.filter(|host| !host.is_empty() && host.len() <= 100);
+    format!("{}-{}", host.as_deref().unwrap_or("worker"), std::process::id())
 }

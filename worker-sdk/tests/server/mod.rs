@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use backstitch_saga::protocol::{
-    ClaimTasks, ClaimedTasks, CompleteTasks, HeartbeatTasks, Outcome, Problem, RunView, TaskAnswer,
-    TaskAnswers, TaskOffer,
+    ClaimTasks, ClaimedTasks, CompleteTasks, HeartbeatTasks, Outcome, Problem, ReleaseTasks,
+    RunView, SignedOff, TaskAnswer, TaskAnswers, TaskOffer,
 };
 use backstitch_saga::{
     Command, Graph, Payload, Record, Refusal, Reply, Run, RunId, Start, TaskKey, Time, decide,
@@ -36,6 +36,8 @@ struct Desk {
     batches: Mutex<Vec<usize>>,
     claims: AtomicU64,
     polls: AtomicU64,
+    released: AtomicU64,
+    signed_off: AtomicU64,
 }
 
 /// One claim that waits.
@@ -139,6 +141,11 @@ impl Server {
         }
     }
 
+    /// Does what is due by now.
+    pub(crate) fn look(&self, run: RunId) {
+        let _ = self.desk.decide(run, Command::Tick);
+    }
+
     /// Lets time do what is due.
     pub(crate) fn tick(&self, run: RunId) {
         let due = self.desk.runs()[&run].next_due().unwrap_or(now());
@@ -172,6 +179,12 @@ impl Server {
         self.desk.batches.lock().unwrap().clone()
     }
 
+    /// How many tasks were released, and how many sessions signed off.
+    pub(crate) fn given_back(&self) -> (u64, u64) {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (read(&self.desk.released), read(&self.desk.signed_off))
+    }
+
     /// How many claims there were.
     pub(crate) fn claims(&self) -> u64 {
         self.desk.claims.load(Ordering::Relaxed)
@@ -202,6 +215,11 @@ impl Desk {
             "/v1/tasks/claim" => json(200, &self.claim(&serde_json::from_str(body).unwrap()).await),
             "/v1/tasks/complete" => self.complete(serde_json::from_str(body).unwrap(), mishap),
             "/v1/tasks/heartbeat" => self.heartbeat(serde_json::from_str(body).unwrap()),
+            "/v1/tasks/release" => self.release(serde_json::from_str(body).unwrap()),
+            "/v1/workers/sign-off" => {
+                self.signed_off.fetch_add(1, Ordering::Relaxed);
+                json(200, &SignedOff { released: 0 })
+            }
             _ => (404, problem(404)),
         };
         (mishap != Some(Mishap::AnswerLost)).then_some(answer)
@@ -233,8 +251,8 @@ impl Desk {
                 if !known || tasks.len() == claim.max as usize {
                     continue;
                 }
-                let hand_out =
-                    Command::HandOut { task: task.clone(), worker: claim.worker.as_str().into() };
+                let worker = format!("{}/{}", claim.worker, claim.session).into();
+                let hand_out = Command::HandOut { task: task.clone(), worker };
                 decide(run, hand_out, now(), &mut Record::default()).unwrap();
                 tasks.extend(run.offer(&task));
             }
@@ -260,6 +278,16 @@ impl Desk {
         let results = ask.beats.into_iter().map(|beat| {
             let task = TaskKey { step: beat.step, action: beat.action, attempt: beat.attempt };
             self.answer_one(beat.run, Command::Beat { task, details: beat.details })
+        });
+        answers(results.collect())
+    }
+
+    fn release(&self, ask: ReleaseTasks) -> (u16, String) {
+        let session: Arc<str> = ask.session.to_string().into();
+        let results = ask.tasks.into_iter().map(|held| {
+            let task = TaskKey { step: held.step, action: held.action, attempt: held.attempt };
+            self.released.fetch_add(1, Ordering::Relaxed);
+            self.answer_one(held.run, Command::GiveBack { task, session: session.clone() })
         });
         answers(results.collect())
     }
