@@ -394,7 +394,7 @@ async fn a_worker_that_stops_gives_back_what_it_has_not_begun_and_signs_off() {
     assert_eq!((view.steps[0].state.as_str(), view.steps[0].attempts), ("offered", 0), "{view:?}");
     go.notify_one();
     let drained = in_time(worker.ending).await.unwrap().unwrap();
-    assert_eq!(drained, Drained { reported: 1, late: 0, abandoned: 0 });
+    assert_eq!(drained, Drained { reported: 1, late: 0, abandoned: 1 });
     assert_eq!(in_time(server.ended(first)).await, Outcome::Succeeded);
     assert_eq!(server.given_back(), (1, 1));
 }

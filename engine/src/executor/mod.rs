@@ -218,7 +218,7 @@ impl Shard {
                 for run in runs {
                     if !self.is_under_way(run) {
                         drop(self.cache.take(run));
-                        self.wait(Envelope::own(run, Order::Tick { adopted: false }));
+                        self.wait(Envelope::own(run, Order::Tick { adopted: false, woken: false }));
                     }
                 }
             }

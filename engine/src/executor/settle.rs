@@ -61,7 +61,10 @@ impl Shard {
                     queue: row.queue,
                     name: row.name,
                     until: self.node.clock.instant(until),
-                    first: record.events.iter().any(|event| matches!(event, Event::Released { .. })),
+                    first: record
+                        .events
+                        .iter()
+                        .any(|event| matches!(event, Event::Released { .. })),
                 });
             }
         }

@@ -79,7 +79,8 @@ pub struct Drained {
     pub reported: u64,
     /// Reports that came too late: the attempt had been revoked or its lease was over.
     pub late: u64,
-    /// Tasks that were not finished or not reported when the time to drain was over; the server asks another worker.
+    /// Tasks that were given back, or not finished or not reported when the time to drain was over; the server asks another
+    /// worker.
     pub abandoned: u64,
 }
 
@@ -200,7 +201,7 @@ impl Worker {
         let refused = claim_until(&desk, claim, shutdown).await.err();
         desk.give_back_unbegun().await;
         let drained = desk.drain(self.drain).await;
-        desk.stop_rest(drained.abandoned).await;
+        desk.stop_rest().await;
         desk.sign_off().await;
         tracing::info!(worker = %self.name, ?drained, "the worker has stopped");
         match refused {
@@ -262,6 +263,8 @@ pub(crate) struct Desk {
     client: Client,
     session: Uuid,
     stopped: AtomicBool,
+    /// How many tasks went back before they were begun.
+    given_back: AtomicU64,
     handlers: Handlers,
     concurrency: usize,
     held: Mutex<HashMap<u64, Held>>,
@@ -295,6 +298,7 @@ impl Desk {
             client,
             session: Uuid::nil(),
             stopped: AtomicBool::new(false),
+            given_back: AtomicU64::new(0),
             handlers,
             concurrency,
             held: Mutex::default(),
@@ -399,8 +403,8 @@ impl Desk {
                 break;
             }
         }
-        let abandoned = u64::try_from(self.held().len()).unwrap_or(u64::MAX);
-        self.reports.counted(abandoned)
+        let unfinished = u64::try_from(self.held().len()).unwrap_or(u64::MAX);
+        self.reports.counted(unfinished + self.given_back.load(Ordering::Relaxed))
     }
 }
 

@@ -1,6 +1,7 @@
 //! How a worker ends: what it has not begun goes back at once, what takes too long is stopped, and it signs off.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use backstitch_saga::protocol::{
@@ -43,10 +44,7 @@ impl Desk {
 
     /// Stops the handlers that took too long. Those that say that they may be stopped are given back; of the others the
     /// server is told that they may have done their work.
-    pub(super) async fn stop_rest(&self, abandoned: u64) {
-        if abandoned == 0 {
-            return;
-        }
+    pub(super) async fn stop_rest(&self) {
         let rest: Vec<_> = self.held().drain().map(|(_, held)| held).collect();
         let mut stopped: Vec<Arc<InFlight>> = Vec::with_capacity(rest.len());
         for held in rest {
@@ -80,6 +78,7 @@ impl Desk {
     }
 
     async fn release_all(&self, held: Vec<HeldTask>) {
+        self.given_back.fetch_add(held.len() as u64, Ordering::Relaxed);
         for batch in held.chunks(BATCH_MAX) {
             let sent = self.client.release(self.session, batch.to_vec());
             match tokio::time::timeout(LAST_WORDS, sent).await {
