@@ -73,6 +73,7 @@ pub(crate) const RULES: &[(&str, &str, Right)] = &[
     ("GET", "/v1/runs/{id}/history", Right::Read),
     ("GET", "/v1/runs/{id}/tree", Right::Read),
     ("GET", "/v1/runs/{id}/why", Right::Read),
+    ("GET", "/v1/runs/{id}/steps/{step}", Right::Read),
     ("GET", "/v1/runs/{id}/steps/{step}/items", Right::Read),
     ("POST", "/v1/runs/{id}/steps/{step}/mark-compensated", Right::Act),
     ("POST", "/v1/runs/{id}/compensate", Right::Act),

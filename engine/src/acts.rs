@@ -4,7 +4,7 @@ use backstitch_saga::protocol::{ActFilter, ActLine, Page};
 use backstitch_saga::{By, Refusal, RefusalCode, Time};
 
 use crate::cursor::Cursor;
-use crate::page::page;
+use crate::page::{ANSWER_BYTES, page};
 use crate::store::acts::{self as table, ActPlace};
 use crate::{Engine, Error};
 
@@ -24,7 +24,9 @@ impl Engine {
         let limit = limit.clamp(1, 1_000);
         let mut connection = self.pool().acquire().await?;
         let beyond = i64::from(limit) + 1;
-        let found = table::list(&mut connection, namespace, filter, before, beyond).await?;
+        let bytes = i64::try_from(ANSWER_BYTES).unwrap_or(i64::MAX);
+        let found =
+            table::list(&mut connection, namespace, filter, before, (beyond, bytes)).await?;
         let cursor = |((at, run, seq, place), _): &(ActPlace, ActLine)| {
             Cursor::of('a', &format!("{} {run} {seq} {place}", at.0))
         };

@@ -49,7 +49,7 @@ pub(crate) async fn began_with(
     if let Some(same) = digest.agrees(kept, input) {
         return Ok(same);
     }
-    let first = journal::page(connection, run, 1, 1).await?;
+    let first = journal::page(connection, run, 1, 1, 1).await?;
     let Some(first) = first.first() else { return Ok(false) };
     let record = decode(run, first).map_err(Error::Store)?;
     let Some(Event::Started { input: slot, .. }) = record.events.first() else { return Ok(false) };

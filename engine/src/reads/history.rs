@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use crate::Error;
 use crate::cursor::Cursor;
 use crate::node::Node;
+use crate::page::{ANSWER_BYTES, Budget};
 use crate::store::codec::{JournalRow, check_format, decode_payloads};
 use crate::store::{journal, runs};
 
@@ -31,19 +32,31 @@ pub(crate) async fn history(
         return Err(Error::unknown_run(id));
     }
     let beyond = i64::try_from(limit + 2).unwrap_or(i64::MAX);
-    let rows = journal::page(&mut connection, id, from, beyond).await?;
-    let mut items = Vec::new();
-    for row in rows {
+    let bytes = i64::try_from(ANSWER_BYTES).unwrap_or(i64::MAX);
+    let rows = journal::page(&mut connection, id, from, beyond, bytes).await?;
+    let (mut items, mut budget) = (Vec::new(), Budget::default());
+    let mut after = from;
+    for row in &rows {
         let skip = if row.seq == from { told } else { 0 };
-        for (place, event) in entries(id, &row)?.into_iter().enumerate().skip(skip) {
+        let events = Events::of(id, row)?;
+        for place in skip..events.count() {
+            let full = || Cursor::of_event(row.seq, place);
             if items.len() == limit {
-                return Ok(Page { items, next: Some(Cursor::of_event(row.seq, place)) });
+                return Ok(Page { items, next: Some(full()) });
+            }
+            let event = events.for_people(place)?;
+            if !budget.takes_bytes(event.text().len()) {
+                return Ok(Page { items, next: Some(full()) });
             }
             let seq = u64::try_from(row.seq).unwrap_or_default();
             items.push(HistoryEntry { seq, at: Timestamp(row.at), event });
         }
+        after = row.seq + 1;
     }
-    Ok(Page { items, next: None })
+    // The records that were read have as many bytes as an answer may have: there may be more.
+    let size = |row: &JournalRow| row.events.len() + row.payloads.as_ref().map_or(0, String::len);
+    let cut = rows.iter().map(size).sum::<usize>() >= ANSWER_BYTES;
+    Ok(Page { items, next: cut.then(|| Cursor::of_event(after, 0)) })
 }
 
 /// The members of an object, in the order in which they were written.
@@ -77,15 +90,35 @@ struct InSlot {
     slot: usize,
 }
 
-/// The events of a record, for people.
-fn entries(id: RunId, row: &JournalRow) -> Result<Vec<Payload>, Error> {
-    check_format(id, row).map_err(Error::Store)?;
-    let documents = decode_payloads(id, row).map_err(Error::Store)?;
-    let unreadable = |error: serde_json::Error| {
-        Error::Store(format!("record {} of run {id} cannot be read: {error}", row.seq))
-    };
-    let events: Vec<Box<RawValue>> = serde_json::from_str(&row.events).map_err(unreadable)?;
-    events.iter().map(|event| for_people(event, &documents).map_err(unreadable)).collect()
+/// The events of a record, to be told to people one by one.
+struct Events {
+    record: String,
+    events: Vec<Box<RawValue>>,
+    documents: Vec<Payload>,
+}
+
+impl Events {
+    fn of(id: RunId, row: &JournalRow) -> Result<Events, Error> {
+        check_format(id, row).map_err(Error::Store)?;
+        let documents = decode_payloads(id, row).map_err(Error::Store)?;
+        let record = format!("record {} of run {id}", row.seq);
+        let events =
+            serde_json::from_str(&row.events).map_err(|error| unreadable(&record, &error))?;
+        Ok(Events { record, events, documents })
+    }
+
+    fn count(&self) -> usize {
+        self.events.len()
+    }
+
+    fn for_people(&self, place: usize) -> Result<Payload, Error> {
+        let event = &self.events[place];
+        for_people(event, &self.documents).map_err(|error| unreadable(&self.record, &error))
+    }
+}
+
+fn unreadable(record: &str, error: &serde_json::Error) -> Error {
+    Error::Store(format!("{record} cannot be read: {error}"))
 }
 
 fn for_people(event: &RawValue, documents: &[Payload]) -> Result<Payload, serde_json::Error> {
@@ -153,8 +186,9 @@ mod tests {
             events: events.to_owned(),
             payloads: payloads.map(str::to_owned),
         };
-        let entries = entries(RunId(uuid::Uuid::nil()), &row).unwrap();
-        entries.iter().map(|event| event.text().to_owned()).collect()
+        let events = Events::of(RunId(uuid::Uuid::nil()), &row).unwrap();
+        let told = (0..events.count()).map(|place| events.for_people(place).unwrap());
+        told.map(|event| event.text().to_owned()).collect()
     }
 
     #[test]

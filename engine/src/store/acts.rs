@@ -176,9 +176,13 @@ pub(crate) async fn list(
     namespace: &str,
     filter: &ActFilter,
     before: Option<ActPlace>,
-    limit: i64,
+    (limit, bytes): (i64, i64),
 ) -> Result<Vec<(ActPlace, ActLine)>, sqlx::Error> {
-    let mut query = QueryBuilder::<Postgres>::new("-- acts_list\nselect * from (");
+    let mut query = QueryBuilder::<Postgres>::new(
+        "-- acts_list\n\
+         select * from (select *, coalesce(sum(octet_length(detail)) over (order by at desc, run_id desc, seq desc, \
+         place desc), 0) - coalesce(octet_length(detail), 0) as before from (select * from (",
+    );
     let things = things(filter);
     let of_runs = things.iter().all(|(thing, _)| *thing == Thing::Workflow);
     let beside_runs = filter.run.is_none() && things.len() < 2;
@@ -226,6 +230,9 @@ pub(crate) async fn list(
     query
         .push(") acts order by at desc, run_id desc, seq desc, place desc limit ")
         .push_bind(limit);
+    // No more after those whose details have as many bytes as an answer may have.
+    query.push(") acts) acts where before < ").push_bind(bytes);
+    query.push(" order by at desc, run_id desc, seq desc, place desc");
     let rows = query.build().fetch_all(connection).await?;
     rows.iter().map(act_line).collect()
 }

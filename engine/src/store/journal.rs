@@ -98,21 +98,26 @@ pub(crate) async fn load_until(
     rows.iter().map(|row| journal_row(row, 0)).collect()
 }
 
-/// Reads at most `limit` records of `run` from `from` on.
+/// Reads at most `limit` records of `run` from `from` on, and no more after those that have `bytes` bytes together.
 pub(crate) async fn page(
     connection: &mut PgConnection,
     run: RunId,
     from: i32,
     limit: i64,
+    bytes: i64,
 ) -> Result<Vec<JournalRow>, sqlx::Error> {
     let rows = sqlx::query(
         "-- journal_page\n\
-         select seq, format, at, events, payloads from journal \
-         where run_id = $1 and seq >= $2 order by seq limit $3",
+         select seq, format, at, events, payloads from (\
+         select *, sum(own) over (order by seq) - own as before from (\
+         select seq, format, at, events, payloads, \
+         octet_length(events) + coalesce(octet_length(payloads), 0) as own from journal \
+         where run_id = $1 and seq >= $2 order by seq limit $3) j) k where before < $4 order by seq",
     )
     .bind(run.0)
     .bind(from)
     .bind(limit)
+    .bind(bytes)
     .fetch_all(connection)
     .await?;
     rows.iter().map(|row| journal_row(row, 0)).collect()

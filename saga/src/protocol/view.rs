@@ -222,6 +222,10 @@ pub struct StepView {
     /// The output, once it succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<Payload>,
+    /// How many bytes the output has, where the view of a run leaves it out because all of them would be too large for an
+    /// answer: `GET /v1/runs/{id}/steps/{step}` has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_bytes: Option<u64>,
     /// What the target calls it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external_id: Option<String>,

@@ -32,6 +32,7 @@ mod tasks;
 mod undo;
 mod verbs;
 mod view;
+mod view_size;
 mod waits;
 mod why;
 

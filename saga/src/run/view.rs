@@ -14,7 +14,7 @@ impl Run {
     pub fn view(&self, at: Time) -> RunView {
         let origin = self.facts.origin.as_ref();
         let definition = &self.graph.definition;
-        RunView {
+        super::view_size::within(RunView {
             id: self.id,
             namespace: self.namespace().to_owned(),
             workflow: definition.name.clone(),
@@ -38,7 +38,7 @@ impl Run {
             deadline: Timestamp(self.deadline()),
             next_at: self.next_due().map(Timestamp),
             seq: self.seq,
-        }
+        })
     }
 
     /// One step or item.
@@ -164,6 +164,7 @@ impl Run {
             },
             next_at: work.next_due(spec).map(Timestamp),
             output: work.output().cloned(),
+            output_bytes: None,
             external_id: work.aside.as_ref().and_then(|aside| aside.external_id.clone()),
             error: work.error().cloned(),
             effect_key: self.effect_key(&self.effect_path(place), Action::Forward),
@@ -205,6 +206,7 @@ impl Run {
             worker: None,
             next_at: None,
             output: None,
+            output_bytes: None,
             external_id: None,
             error: items.error.clone(),
             effect_key: self.effect_key(&self.effect_path(Place::step(step)), Action::Forward),

@@ -11,6 +11,7 @@ mod input;
 mod jobs;
 mod metrics;
 mod operators;
+mod pages;
 mod pauses;
 mod promises;
 mod queues;
