@@ -106,6 +106,18 @@ impl Span {
         Span(count.saturating_mul(1_000))
     }
 
+    /// So many minutes.
+    #[must_use]
+    pub const fn minutes(count: u64) -> Span {
+        Span::secs(count.saturating_mul(60))
+    }
+
+    /// So many hours.
+    #[must_use]
+    pub const fn hours(count: u64) -> Span {
+        Span::secs(count.saturating_mul(3_600))
+    }
+
     /// So many days of 24 hours.
     #[must_use]
     pub const fn days(count: u64) -> Span {

@@ -1,7 +1,7 @@
 //! Handlers: plain async functions behind typed handles, and the line between JSON and their types. A worker calls
 //! them for a server, the test kit in memory; neither sees a type.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 use crate::context::InFlight;
 use crate::handle::{Probe, Task, Undo};
-use crate::{Forward, TaskContext, TaskError, Undoing, Verdict};
+use crate::{Forward, TaskContext, TaskError, Undoing, Verdict, Workflow};
 
 type Call = dyn Fn(Arc<InFlight>) -> BoxFuture<'static, TaskOutcome> + Send + Sync;
 
@@ -155,6 +155,30 @@ impl Handlers {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.calls.is_empty()
+    }
+
+    /// The handlers that a workflow needs and that are not here, such as `compensate shop/refund_card`; sorted.
+    #[must_use]
+    pub fn missing<In, Out>(&self, workflow: &Workflow<In, Out>) -> Vec<String> {
+        let mut missing = BTreeSet::new();
+        for step in &workflow.definition().steps {
+            let mapped = step.map.as_ref().map(|map| &map.task);
+            let Some(task) = step.task.as_ref().or(mapped) else { continue };
+            let mut need = |action: Action, queue: Option<&String>, name: &str| {
+                let queue = queue.unwrap_or(&task.queue);
+                if !self.has(action, queue, name) {
+                    missing.insert(format!("{} {queue}/{name}", action.as_str()));
+                }
+            };
+            need(Action::Forward, None, &task.name);
+            if let Some(undo) = &task.compensate {
+                need(Action::Compensate, undo.queue.as_ref(), &undo.name);
+            }
+            if let Some(verify) = &task.verify {
+                need(Action::Verify, verify.queue.as_ref(), &verify.name);
+            }
+        }
+        missing.into_iter().collect()
     }
 
     /// Whether there is a handler for this.

@@ -226,9 +226,18 @@ impl<In, Out, Kind: Shape<Out>> Step<In, Out, Kind> {
         self.task(|task| task.input_schema = schema)
     }
 
-    /// What a failure for good means; undoing what was done without it.
+    /// What a failure for good means, also that of a wait or of a run of another workflow; undoing what was done without
+    /// it.
     pub fn on_failure(self, policy: OnFailure) -> Self {
-        self.task(|task| task.on_failure = policy)
+        let mut done = false;
+        let step = self.step(|step| {
+            let of_wait = step.wait.as_mut().map(|wait| &mut wait.on_failure);
+            let of_child = step.child.as_mut().map(|child| &mut child.on_failure);
+            if let Some(current) = of_wait.or(of_child) {
+                (*current, done) = (policy, true);
+            }
+        });
+        if done { step } else { step.task(|task| task.on_failure = policy) }
     }
 
     /// When and how often to try again; ten attempts from one second to five minutes without it.

@@ -19,6 +19,7 @@ use crate::workflow::{Saga, Workflow, empty_step};
 pub struct Signal<T> {
     name: String,
     timeout: Option<Span>,
+    default: Option<Ref<T>>,
     on_failure: OnFailure,
     assignee: Option<Ref<String>>,
     title: Option<String>,
@@ -33,6 +34,7 @@ impl<T> Signal<T> {
         Signal {
             name: name.to_owned(),
             timeout: None,
+            default: None,
             on_failure,
             assignee: None,
             title: None,
@@ -44,6 +46,12 @@ impl<T> Signal<T> {
     #[must_use]
     pub fn timeout(self, span: Span) -> Signal<T> {
         Signal { timeout: Some(span), ..self }
+    }
+
+    /// What the step gives when nothing came in time, instead of failing. Needs a [`Signal::timeout`].
+    #[must_use]
+    pub fn default_to(self, value: impl Gives<T>) -> Signal<T> {
+        Signal { default: Some(value.wire()), ..self }
     }
 
     /// What it means when nothing came in time; what was done is undone without it.
@@ -96,6 +104,7 @@ impl Saga {
     pub fn wait<T: JsonSchema>(&self, id: &str, signal: Signal<T>) -> Step<(), T> {
         let index = self.steps();
         let at = format!("/steps/{index}/wait");
+        let default = signal.default.map(|value| self.place(value, &format!("{at}/default")));
         let assignee = signal.assignee.map(|who| self.place(who, &format!("{at}/assignee")));
         let schema = Payload::of(&schema::of::<T>(&Contract::Deserialize));
         let schema = schema.map_err(|error| {
@@ -104,7 +113,7 @@ impl Saga {
         let wait = Wait {
             signal: signal.name,
             timeout: signal.timeout,
-            default: None,
+            default,
             on_failure: signal.on_failure,
             schema: schema.ok(),
             assignee,

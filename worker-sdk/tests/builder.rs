@@ -227,3 +227,75 @@ fn all_mistakes_are_told_at_once() {
         assert!(told.contains(part), "{part} is missing in {told}");
     }
 }
+
+mod parity {
+    //! Whatever the JSON of a wait and of a child can say, the builder can say.
+
+    use backstitch_sdk::{
+        Client, OnFailure, Ref, Signal, Span, Task, TaskContext, TaskError, Undo, Undoing, Worker,
+        Workflow,
+    };
+
+    const DO: Task<u64, u64> = Task::new("do");
+    const UNDO: Undo<u64, u64> = Undo::new("undo").queue("other");
+
+    fn one() -> Workflow<u64, u64> {
+        Workflow::build("one", 1, |saga, input: Ref<u64>| {
+            saga.step("do", DO, input).compensate(UNDO)
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn a_wait_has_a_default_and_a_child_says_what_its_failure_means() {
+        let child = one();
+        let workflow = Workflow::<u64, u64>::build("all", 1, |saga, input: Ref<u64>| {
+            let signal = Signal::<u64>::new("go").timeout(Span::hours(2)).default_to(7_u64);
+            let answer = saga.wait("wait", signal);
+            let _ = saga.child("child", &child, input).on_failure(OnFailure::Continue);
+            answer
+        });
+        let json: serde_json::Value = serde_json::from_str(&workflow.unwrap().json()).unwrap();
+        let (wait, child) = (&json["steps"][0]["wait"], &json["steps"][1]["child"]);
+        assert_eq!(wait["default"], serde_json::json!({ "const": 7 }));
+        assert_eq!(wait["timeout"].as_str(), Some("2h"));
+        assert_eq!(child["on_failure"], "continue");
+    }
+
+    #[test]
+    fn a_worker_names_the_handlers_that_it_lacks_for_a_workflow() {
+        let work = |_: TaskContext, number: u64| async move { Ok::<_, TaskError>(number) };
+        let worker = Worker::new(Client::new("http://127.0.0.1:1").unwrap()).task(DO, work);
+        let told = worker.check(&one()).unwrap_err().to_string();
+        assert!(told.contains("compensate other/undo") && !told.contains("forward"), "{told}");
+        let undo = |_: TaskContext, _: Undoing<u64, u64>| async { Ok::<_, TaskError>(()) };
+        worker.undo(UNDO, undo).check(&one()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn signals_and_children_are_played_in_the_test_kit() {
+        use backstitch_sdk::protocol::Outcome;
+        use backstitch_sdk::testkit::TestKit;
+        let child = one();
+        let workflow = Workflow::<u64, u64>::build("asks", 1, |saga, input: Ref<u64>| {
+            let answer = saga.wait("wait", Signal::<u64>::new("go").timeout(Span::days(3)));
+            saga.child("child", &child, input).after(&answer)
+        })
+        .unwrap();
+        let kit = TestKit::new(&workflow);
+        let mut run = kit.run(&4).await;
+        assert!(run.child_succeeds("child", &5).await.is_err(), "its turn has not come");
+        run.signal("go", &1).await.unwrap();
+        run.child_succeeds("child", &5).await.unwrap();
+        assert_eq!(run.output(), Some(5));
+        // Sent early, and a child that fails.
+        let mut run = kit.start(&4);
+        run.signal("go", &1).await.unwrap();
+        run.child_fails("child", TaskError::permanent("no", "no")).await.unwrap();
+        run.assert_outcome(Outcome::FailedClean);
+        // Nobody answers.
+        let mut run = kit.run(&4).await;
+        run.advance(Span::days(4)).await;
+        run.assert_outcome(Outcome::FailedClean);
+    }
+}

@@ -14,6 +14,7 @@ mod operators;
 mod pages;
 mod pauses;
 mod promises;
+mod python_worker;
 mod queues;
 mod robust;
 mod schedules;

@@ -24,6 +24,14 @@ const EVERY_PASSAGE: &[&str] = &["batch.before", "batch.after"];
 const RARE: &[(&str, &str)] = &[
     ("starts_put_back", "the database fails for longer than the fate of a commit is looked for"),
     ("pauses_released", "half a minute after a workflow was resumed"),
+    (
+        "alone_agree",
+        "two nodes live while a task over which a worker was lost waits for a worker of its own",
+    ),
+    ("alone_ask", "a task over which a worker was lost waits for a worker of its own"),
+    ("alone_forget", "the node that keeps a worker free dies"),
+    ("alone_give_up", "a task over which a worker was lost is done"),
+    ("workers_sign_off", "a worker ends its session, which those of the trials do not"),
     ("workers_go", "half a minute after a worker was last heard of"),
     ("permits_lapse", "a node dies with permits in hand, and they lapse"),
     ("permits_over", "a node did not know that a queue is governed"),

@@ -1,9 +1,13 @@
 //! What a person does with a run in a test.
 
-use backstitch_saga::protocol::{Plan, Scope};
-use backstitch_saga::{By, Command, Refusal, Reply, StepPath};
+use backstitch_saga::protocol::{Failure, Outcome, Plan, Scope};
+use backstitch_saga::{
+    Action, By, ChildEnd, Command, Payload, Refusal, RefusalCode, Reply, StepPath,
+};
+use serde::Serialize;
 
 use super::TestRun;
+use crate::TaskError;
 
 impl<Out> TestRun<Out> {
     /// What undoing `scope` would do.
@@ -60,6 +64,63 @@ impl<Out> TestRun<Out> {
     /// A [`Refusal`].
     pub async fn mark_undone(&mut self, step: StepPath) -> Result<Reply, Refusal> {
         self.act(Command::MarkUndone { step, by: by() }).await
+    }
+
+    /// Sends a signal, also before a step waits for it, and does everything that follows. A person's approval or rejection
+    /// is one. Start the run with [`TestKit::start`](super::TestKit::start) to send it early, and with a
+    /// [`patience`](super::TestKit::patience) shorter than the wait's timeout, so that time does not run past it.
+    ///
+    /// # Errors
+    /// A [`Refusal`], such as `unknown_signal` or `already_signalled`.
+    ///
+    /// # Panics
+    /// When the data has no JSON.
+    pub async fn signal(&mut self, name: &str, data: &impl Serialize) -> Result<Reply, Refusal> {
+        let data = Payload::of(data).expect("the data of a signal has a JSON form");
+        self.act(Command::Signal { name: name.into(), data, by: by() }).await
+    }
+
+    /// The run of another workflow that `step` is ends with success and this output, and does everything that follows.
+    /// While the run is undone it is the child's answer that it has undone what it did.
+    ///
+    /// # Errors
+    /// A [`Refusal`], when the step waits for no child.
+    ///
+    /// # Panics
+    /// When the output has no JSON.
+    pub async fn child_succeeds(
+        &mut self,
+        step: &str,
+        output: &impl Serialize,
+    ) -> Result<Reply, Refusal> {
+        let output = Payload::of(output).expect("the output of a child has a JSON form");
+        self.child_ends(step, Outcome::Succeeded, output, None).await
+    }
+
+    /// The run of another workflow that `step` is fails and leaves nothing behind, and does everything that follows.
+    ///
+    /// # Errors
+    /// A [`Refusal`], when the step waits for no child.
+    pub async fn child_fails(&mut self, step: &str, error: TaskError) -> Result<Reply, Refusal> {
+        let error = Some(error.into_failure());
+        self.child_ends(step, Outcome::FailedClean, Payload::null(), error).await
+    }
+
+    async fn child_ends(
+        &mut self,
+        step: &str,
+        outcome: Outcome,
+        output: Payload,
+        error: Option<Failure>,
+    ) -> Result<Reply, Refusal> {
+        let none = || Refusal::new(RefusalCode::UnknownStep, format!("{step} waits for no child"));
+        let path: StepPath = step.parse().map_err(|_| none())?;
+        let ask = self.run.child_ask(&path).ok_or_else(none)?;
+        let undoes = ask.action == Action::Compensate;
+        let outcome = if undoes { Outcome::Compensated } else { outcome };
+        let end = ChildEnd { outcome, output, error, stands: outcome == Outcome::Succeeded };
+        let answers = undoes.then_some(ask.action);
+        self.act(Command::ChildEnded { step: path, child: ask.child, answers, end }).await
     }
 
     async fn act(&mut self, command: Command) -> Result<Reply, Refusal> {

@@ -27,7 +27,7 @@ use crate::client::{Client, ClientError};
 use crate::context::InFlight;
 use crate::handle::{Probe, Task, Undo};
 use crate::handlers::Handlers;
-use crate::{TaskContext, TaskError, Undoing, Verdict};
+use crate::{TaskContext, TaskError, Undoing, Verdict, Workflow};
 use report::Reports;
 
 /// How long the server keeps a claim that finds nothing.
@@ -140,6 +140,21 @@ impl Worker {
     pub fn handlers(mut self, handlers: Handlers) -> Worker {
         self.handlers = self.handlers.and(handlers);
         self
+    }
+
+    /// Checks, before anything runs, that this worker has every handler of `workflow`: task, compensation and probe.
+    ///
+    /// # Errors
+    /// [`ClientError::Setup`] with the names of those that it lacks.
+    pub fn check<In, Out>(&self, workflow: &Workflow<In, Out>) -> Result<(), ClientError> {
+        let missing = self.handlers.missing(workflow);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let (name, missing) = (workflow.name(), missing.join(", "));
+        Err(ClientError::Setup(format!(
+            "this worker lacks handlers of the workflow {name}: {missing}; register them, or leave them to another worker"
+        )))
     }
 
     /// What people see as the worker's name; the host's name and the process id without it. Each process has its own: a

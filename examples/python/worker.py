@@ -1,0 +1,128 @@
+#!/usr/bin/env python3
+"""A worker in plain Python, written from docs/worker-protocol.md alone: the standard library is all it needs.
+
+    worker.py URL       does `double` on queue `python` until it is told to stop (SIGTERM)
+"""
+
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+import uuid
+
+URL = sys.argv[1].rstrip("/")
+SESSION = str(uuid.uuid4())
+NAME = f"{socket.gethostname()}-{os.getpid()}"
+stopping = threading.Event()
+
+
+def post(path, body, timeout):
+    """Sends a request; answers its body, also when the answers in it differ or refuse."""
+    headers = {"Content-Type": "application/json"}
+    if os.environ.get("BACKSTITCH_API_KEY"):
+        headers["Authorization"] = "Bearer " + os.environ["BACKSTITCH_API_KEY"]
+    request = urllib.request.Request(URL + path, json.dumps(body).encode(), headers)
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        answer = json.load(error)
+        if "results" in answer:
+            return answer
+        raise RuntimeError(f"{path}: {error.code} {answer.get('code')}") from error
+
+
+def key(task):
+    return {name: task[name] for name in ("run", "step", "action", "attempt")}
+
+
+def seconds(span):
+    for unit, factor in (("ms", 0.001), ("s", 1), ("m", 60), ("h", 3600), ("d", 86400)):
+        if span.endswith(unit) and span[: -len(unit)].isdigit():
+            return int(span[: -len(unit)]) * factor
+    raise ValueError(span)
+
+
+def beat(task, over, lost):
+    """Gives signs of life, three times within the heartbeat, until the task is over or was revoked."""
+    while not over.wait(seconds(task["heartbeat"]) / 3):
+        try:
+            answer = post("/v1/tasks/heartbeat", {"beats": [key(task)]}, 5)["results"][0]
+            if answer["status"] in (404, 409):
+                return lost.set()
+        except (OSError, RuntimeError):
+            pass  # The next one follows soon.
+
+
+def double(task):
+    time.sleep(float(os.environ.get("WORK_SECONDS", "0")))
+    return task["input"] * 2
+
+
+def work(task):
+    over, lost = threading.Event(), threading.Event()
+    threading.Thread(target=beat, args=(task, over, lost), daemon=True).start()
+    try:
+        outcome = {"succeeded": {"output": double(task)}}
+    except Exception as error:  # Nobody can say how far it got.
+        failure = {"kind": "unknown", "code": "exception", "message": type(error).__name__}
+        outcome = {"failed": failure}
+    finally:
+        over.set()
+    report(task, outcome)
+
+
+def report(task, outcome):
+    """Reports until the server has answered; what is too late changes nothing."""
+    delay = 0.1
+    while True:
+        try:
+            answer = post("/v1/tasks/complete", {"results": [{**key(task), "outcome": outcome}]}, 30)
+            if answer["results"][0]["status"] not in (429, 500, 503):
+                return
+        except (OSError, RuntimeError):
+            pass
+        time.sleep(delay)
+        delay = min(delay * 2, 5)
+
+
+def last_words(path, body):
+    try:
+        post(path, body, 5)
+    except (OSError, RuntimeError) as error:
+        print(f"{path}: {error}; the server finds out by itself", file=sys.stderr)
+
+
+def main():
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    claim = {
+        "worker": NAME,
+        "session": SESSION,
+        "queues": {"python": ["double"]},
+        "max": 1,
+        "wait": "1s",
+    }
+    delay = 0.1
+    while not stopping.is_set():
+        try:
+            tasks = post("/v1/tasks/claim", claim, 35)["tasks"]
+            delay = 0.1
+        except (OSError, RuntimeError):
+            time.sleep(delay)
+            delay = min(delay * 2, 5)
+            continue
+        for task in tasks:
+            if stopping.is_set():
+                last_words("/v1/tasks/release", {"session": SESSION, "tasks": [key(task)]})
+            else:
+                work(task)
+    last_words("/v1/workers/sign-off", {"session": SESSION})
+
+
+if __name__ == "__main__":
+    main()
