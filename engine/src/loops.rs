@@ -300,7 +300,7 @@ pub enum Chore {
 
 impl Chore {
     /// All of them, in order.
-    pub const ALL: [Chore; 18] = [
+    pub const ALL: [Chore; 19] = [
         Chore::Beat,
         Chore::TakeOver,
         Chore::Wake,
@@ -319,6 +319,7 @@ impl Chore {
         Chore::KeepQueues,
         Chore::GivePermits,
         Chore::Sequence,
+        Chore::KeepFree,
     ];
 
     /// The name under which it is counted.
@@ -343,6 +344,7 @@ impl Chore {
             Chore::KeepQueues => "queues",
             Chore::GivePermits => "permits",
             Chore::Sequence => "sequence",
+            Chore::KeepFree => "suspects",
         }
     }
 }
