@@ -195,6 +195,7 @@ pages! {
     the_examples_of_flow_control_run: "docs/flow-control.md",
     the_examples_of_idempotency_run: "docs/idempotency.md",
     the_examples_of_incidents_run: "docs/incidents.md",
+    the_examples_of_metrics_run: "docs/metrics.md",
     the_examples_of_operations_run: "docs/operations.md",
     the_examples_of_rehearsal_run: "docs/rehearsal.md",
     the_examples_of_schedules_run: "docs/schedules.md",
@@ -204,6 +205,7 @@ pages! {
     the_examples_of_transactions_run: "docs/transactions.md",
     the_examples_of_versions_run: "docs/versions.md",
     the_examples_of_why_run: "docs/why.md",
+    the_examples_of_the_worker_protocol_run: "docs/worker-protocol.md",
 }
 
 #[test]
