@@ -259,6 +259,12 @@ pub(crate) fn workflow() -> Value {
     view
 }
 
+pub(crate) fn registered_workflow() -> Value {
+    let mut view = workflow();
+    view["rehearsal"] = json!({ "traces": 250, "complete": false });
+    view
+}
+
 fn workflow_line() -> Value {
     json!({
         "name": "place-order", "version": 1,
@@ -272,7 +278,7 @@ pub(crate) fn workflows() -> Value {
 }
 
 pub(crate) fn valid_workflow() -> Value {
-    json!({ "name": "place-order", "version": 1 })
+    json!({ "name": "place-order", "version": 1, "rehearsal": { "traces": 250, "complete": false } })
 }
 
 pub(crate) fn new_credential() -> Value {

@@ -198,6 +198,7 @@ pub(crate) fn title(code: &str, status: StatusCode) -> &'static str {
 /// The codes of this crate and of the rules, with their meaning.
 const TITLES: &[(&str, &str)] = &[
     ("already_compensating", "The run is being undone already"),
+    ("already_reported", "The attempt was reported before, and otherwise"),
     ("already_started", "The run exists already"),
     ("body_incomplete", "The body did not arrive whole"),
     ("body_too_large", "The body is too large"),

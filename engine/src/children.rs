@@ -5,10 +5,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use backstitch_saga::protocol::{Failure, FailureKind, Outcome, Scope, StartRun};
+use backstitch_saga::protocol::{Failure, FailureKind, Outcome, StartRun};
 use backstitch_saga::{
     Action, By, ChildAsk, ChildEnd, ChildWord, Command, Event, Hold, HoldKind, Parent, ParentWord,
-    Payload, Record, RefusalCode, Run, RunId,
+    Payload, Record, Run, RunId,
 };
 
 use crate::executor::envelope::{Answers, Envelope, Order};
@@ -95,7 +95,7 @@ impl Family {
         };
         let end = match asked {
             Ok(end) => end,
-            Err(error) => end_by(&error),
+            Err(error) => end_by(&error, ask.action),
         };
         if let Some(end) = end {
             let parent = Parent { run: self.run, step: ask.step };
@@ -187,20 +187,25 @@ impl Family {
         receive.await.unwrap_or(Wish::Stands(None))
     }
 
-    /// Has the child undo what it did. One that was never started is started held, and cancelled: whoever comes late to
-    /// start it finds it ended.
+    /// Has the child undo what it did, whenever it ended. One that was never started is started held, and undone:
+    /// whoever comes late to start it finds it ended.
     async fn undo(&self, ask: &ChildAsk) -> Result<(), Error> {
-        let by = || By {
-            actor: format!("run:{}", self.run).into(),
-            reason: format!("the step '{}' that it is, is undone", ask.step),
-        };
-        let command = Command::Compensate { scope: Scope::All, force: true, by: by() };
-        match self.command(ask.child, command).await {
+        match self.command(ask.child, self.undo_command(ask)).await {
             Err(Error::NotFound { .. }) => {}
-            done => return or_done(done),
+            done => return done,
         }
         self.start(ask, Begin::Doomed("its parent was undone before it began")).await?;
-        or_done(self.command(ask.child, Command::Cancel { by: by() }).await)
+        self.command(ask.child, self.undo_command(ask)).await
+    }
+
+    fn undo_command(&self, ask: &ChildAsk) -> Command {
+        // What a person has tried anew is another request; the same one again is done once.
+        let again = match ask.attempt {
+            0 | 1 => String::new(),
+            attempt => format!(", attempt {attempt}"),
+        };
+        let reason = format!("the step '{}' that it is, is undone{again}", ask.step);
+        Command::UndoForParent { by: By { actor: format!("run:{}", self.run).into(), reason } }
     }
 
     /// Tells the child what became of its parent, and the parent that it has heard it.
@@ -208,7 +213,7 @@ impl Family {
         let heard = match self.try_to_say(&word).await {
             Ok(()) => true,
             // It can never be started, and so needs to hear nothing.
-            Err(error) => end_by(&error).is_some(),
+            Err(error) => end_by(&error, Action::Forward).is_some(),
         };
         if heard {
             let ChildAsk { step, child, .. } = word.ask;
@@ -250,7 +255,9 @@ impl Family {
 
     /// How the child ended; `None` when it has not, or when that could not be found out.
     async fn end_of(&self, ask: &ChildAsk) -> Option<ChildEnd> {
-        reads::read(&self.node, &self.namespace, ask.child, Run::end).await.ok()?
+        let undo = ask.action == Action::Compensate;
+        let end = move |run: &Run| if undo { run.end_of_undo() } else { run.end() };
+        reads::read(&self.node, &self.namespace, ask.child, end).await.ok()?
     }
 }
 
@@ -262,27 +269,11 @@ enum Wish {
     Stands(Option<(Hold, String)>),
 }
 
-/// What a refusal to undo means: the child is being undone already, or there is nothing that it can undo.
-fn or_done(done: Result<(), Error>) -> Result<(), Error> {
-    match done {
-        Err(Error::Refused(refusal))
-            if matches!(
-                refusal.code,
-                RefusalCode::AlreadyCompensating
-                    | RefusalCode::NothingToCompensate
-                    | RefusalCode::CompensationWindowClosed
-                    | RefusalCode::RunEnded
-            ) =>
-        {
-            Ok(())
-        }
-        other => other,
-    }
-}
-
-/// A child that can never be started has failed, with nothing done. Anything else is asked again.
-fn end_by(error: &Error) -> Option<ChildEnd> {
+/// A child that can never be started has failed, with nothing done. Anything else is asked again: that it refuses to be
+/// undone does not say that nothing of it stands.
+fn end_by(error: &Error, action: Action) -> Option<ChildEnd> {
     let (code, message) = match error {
+        Error::Refused(_) if action == Action::Compensate => return None,
         Error::NotFound { code, message } => (*code, message.clone()),
         Error::Invalid { code, violations } => {
             let all: Vec<String> = violations.iter().map(ToString::to_string).collect();

@@ -52,7 +52,12 @@ pub(crate) async fn take(node: &Arc<Node>) -> Result<usize, Error> {
     for (fence, answer) in fences.into_iter().zip(answers.wait().await) {
         match answer {
             Ok(_) | Err(Error::NotFound { .. }) => settled.push(fence),
-            Err(Error::Refused(refusal)) if refusal.code == RefusalCode::LeaseLost => {
+            Err(Error::Refused(refusal))
+                if matches!(
+                    refusal.code,
+                    RefusalCode::LeaseLost | RefusalCode::AlreadyReported
+                ) =>
+            {
                 let (run, task) = &fence;
                 tracing::error!(%run, %task, "an attempt was completed although it had ended; its effect stands, the run does not know it");
                 settled.push(fence);

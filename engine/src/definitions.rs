@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use backstitch_saga::protocol::{Page, WorkflowView};
+use backstitch_saga::protocol::{Page, Rehearsed, WorkflowView};
+use backstitch_saga::rehearse::{Admission, admit};
 use backstitch_saga::{Graph, Payload, Timestamp, Violation};
 use sha2::{Digest, Sha256};
 use sqlx::postgres::{PgConnection, PgPool};
+use tokio::sync::Semaphore;
 
 use crate::crash::commit;
 use crate::cursor::Cursor;
@@ -17,6 +19,8 @@ use crate::{Error, Registered};
 
 /// For how long "the newest version" may be answered from memory, when another node registered a newer one.
 const NEWEST_FOR: Duration = Duration::from_secs(1);
+/// How many definitions a node rehearses at once.
+const REHEARSALS: usize = 2;
 
 /// A definition, ready to run.
 #[derive(Debug)]
@@ -74,7 +78,7 @@ impl Definitions {
         schemas: &Arc<Schemas>,
         namespace: &str,
         text: &str,
-    ) -> Result<Registered, Error> {
+    ) -> Result<(Registered, Option<Rehearsed>), Error> {
         let workflow = examine(schemas, namespace, text).await?;
         let definition = &workflow.graph.definition;
         let row = DefinitionRow {
@@ -83,6 +87,15 @@ impl Definitions {
             hash: workflow.hash.to_string(),
             registered_at: backstitch_saga::Time::default(),
             body: text.to_owned(),
+        };
+        let mut connection = pool.acquire().await?;
+        let version = Some(row.version);
+        let before = table::find(&mut connection, namespace, &row.name, version).await?;
+        drop(connection);
+        // What is there already, or stands in the way, need not be rehearsed.
+        let rehearsed = match before {
+            Some(_) => None,
+            None => Some(admission(&workflow.graph).await?),
         };
         let mut connection = pool.acquire().await?;
         if definition.sequence.is_some() {
@@ -108,7 +121,7 @@ impl Definitions {
         {
             versions.newest = None;
         }
-        Ok(if created { Registered::Created } else { Registered::Unchanged })
+        Ok((if created { Registered::Created } else { Registered::Unchanged }, rehearsed))
     }
 
     /// The definition to start a run with.
@@ -205,6 +218,20 @@ async fn spelt_otherwise(
     Ok(there.zip(document(&row.body)).is_some_and(|(one, other)| one.is_same_as(&other)))
 }
 
+/// Rehearses a definition before it is registered. A few at once: the node has other work.
+pub(crate) async fn admission(graph: &Arc<Graph>) -> Result<Rehearsed, Error> {
+    static AT_ONCE: Semaphore = Semaphore::const_new(REHEARSALS);
+    let _turn = AT_ONCE.acquire().await;
+    let graph = Arc::clone(graph);
+    match tokio::task::spawn_blocking(move || admit(&graph)).await {
+        Ok(Admission { refused, rehearsed }) if refused.is_empty() => Ok(rehearsed),
+        Ok(Admission { refused, .. }) => {
+            Err(Error::Invalid { code: "invalid_definition", violations: refused })
+        }
+        Err(error) => Err(Error::Bug(format!("the rehearsal of a definition failed: {error}"))),
+    }
+}
+
 async fn find(
     pool: &PgPool,
     namespace: &str,
@@ -273,5 +300,6 @@ fn view_of(row: DefinitionRow) -> WorkflowView {
         hash: row.hash,
         registered_at: Timestamp(row.registered_at),
         definition: None,
+        rehearsal: None,
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use backstitch_saga::protocol::{
-    ClaimTasks, ClaimedTasks, Heartbeat, HeldTask, HistoryEntry, Page, Plan, RunLine, RunView,
+    ClaimTasks, ClaimedTasks, Heartbeat, HeldTask, HistoryEntry, Page, Plan, Rehearsed, RunLine, RunView,
     Scope, StartAnswer, StartRun, StepView, TaskAnswer, TaskReport, WorkflowView,
 };
 use backstitch_saga::{Command, Graph, Reply, RunId, StepPath};
@@ -230,17 +230,35 @@ impl Engine {
     /// # Errors
     /// [`Error::Invalid`] with everything wrong in it; [`Error::Conflict`] when another stands there.
     pub async fn register(&self, namespace: &str, definition: &str) -> Result<Registered, Error> {
+        Ok(self.register_told(namespace, definition).await?.0)
+    }
+
+    /// The same, with how far the definition was rehearsed; that is not done again for one that is there already.
+    ///
+    /// # Errors
+    /// As [`Engine::register`].
+    pub async fn register_told(
+        &self,
+        namespace: &str,
+        definition: &str,
+    ) -> Result<(Registered, Option<Rehearsed>), Error> {
         let node = self.node();
         node.definitions.register(self.pool(), &node.schemas, namespace, definition).await
     }
 
-    /// Checks a definition as registering it would, by the threads that work on JSON Schemas; nothing is written.
+    /// Checks a definition as registering it would, by the threads that work on JSON Schemas, and rehearses it as far as
+    /// a bound allows; nothing is written.
     ///
     /// # Errors
     /// [`Error::Invalid`] with everything wrong in it; [`Error::Busy`].
-    pub async fn examine(&self, namespace: &str, definition: &str) -> Result<Arc<Graph>, Error> {
+    pub async fn examine(
+        &self,
+        namespace: &str,
+        definition: &str,
+    ) -> Result<(Arc<Graph>, Rehearsed), Error> {
         let workflow = definitions::examine(&self.node().schemas, namespace, definition).await?;
-        Ok(workflow.graph)
+        let rehearsed = definitions::admission(&workflow.graph).await?;
+        Ok((workflow.graph, rehearsed))
     }
 
     /// One workflow version, the newest without `version`.

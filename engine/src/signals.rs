@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use backstitch_saga::protocol::{RerunPlan, Scope, SendSignalByKey, SignalSent};
+use backstitch_saga::protocol::{RerunItems, RerunPlan, SendSignalByKey, SignalSent};
 use backstitch_saga::{By, Command, Payload, Refusal, RefusalCode, RunId, Violation};
 
 use sqlx::postgres::PgConnection;
@@ -79,12 +79,11 @@ impl Engine {
         namespace: &str,
         run: RunId,
         from: &str,
+        items: RerunItems,
     ) -> Result<RerunPlan, Error> {
         let (from, now) = (from.to_owned(), self.node().clock.now());
         let plan = reads::read(self.node(), namespace, run, move |run| {
-            let again = run.rerun_steps(&from)?;
-            let undo = run.plan(&Scope::Steps(again.clone()), now)?;
-            Ok::<_, Refusal>(RerunPlan { undo, again })
+            run.rerun_plan(&from, items == RerunItems::Failed, now)
         });
         Ok(plan.await??)
     }

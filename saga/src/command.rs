@@ -62,6 +62,12 @@ pub enum Command {
         /// Who and why.
         by: By,
     },
+    /// Undo everything, because the run of which this one is a step is undone. Neither the time for compensating by
+    /// hand nor a pivot keeps it from that; what is being undone already, or cannot be, is left as it is.
+    UndoForParent {
+        /// The parent, and why.
+        by: By,
+    },
     /// Stop, and undo what was done.
     Cancel {
         /// Who and why.
@@ -107,6 +113,8 @@ pub enum Command {
         from: Arc<str>,
         /// Its new input.
         input: Option<Payload>,
+        /// Only the items of the step, a fan-out, that failed, are in doubt or were never begun; the others stand.
+        only_failed: bool,
         /// Even if something that nothing undoes is done twice.
         force: bool,
         /// Who and why.
@@ -200,6 +208,11 @@ pub enum Command {
         /// Who and why.
         by: By,
     },
+    /// A person vouches that all that an ended run left behind is put right, or needs not be.
+    MarkLeft {
+        /// Who and why.
+        by: By,
+    },
     /// Go on on another version of the workflow.
     Migrate(Migration),
 }
@@ -278,6 +291,8 @@ impl std::error::Error for Refusal {}
 pub enum RefusalCode {
     /// The attempt is not the current one, or its lease is over.
     LeaseLost,
+    /// The attempt was reported before, and otherwise: the first report counts.
+    AlreadyReported,
     /// The task is not on offer (any more).
     NotOffered,
     /// No such step or item in this run.
@@ -324,6 +339,7 @@ impl RefusalCode {
     pub fn as_str(self) -> &'static str {
         match self {
             RefusalCode::LeaseLost => "lease_lost",
+            RefusalCode::AlreadyReported => "already_reported",
             RefusalCode::NotOffered => "not_offered",
             RefusalCode::UnknownStep => "unknown_step",
             RefusalCode::InvalidOutput => "invalid_output",

@@ -3,11 +3,13 @@
 //! The types here say what can be written; `validate` says what of it makes sense, and [`crate::Graph`] is the
 //! checked and indexed form that the rules run on.
 
+mod undo;
 mod waits;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-pub use waits::{Child, OnKill, OnPause, Sleep, Wait};
+pub use undo::Compensate;
+pub use waits::{Child, Fail, OnKill, OnPause, Sleep, Wait};
 
 use crate::protocol::Sequence;
 use crate::{Expr, Payload, Span};
@@ -101,7 +103,7 @@ pub enum OnTimeout {
     Incident,
 }
 
-/// One step: exactly one of `task`, `map`, `wait`, `sleep` and `child` is given.
+/// One step: exactly one of `task`, `map`, `wait`, `sleep`, `child` and `fail` is given.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -129,6 +131,9 @@ pub struct Step {
     /// A run of another workflow, undone with this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub child: Option<Child>,
+    /// Fails the run on purpose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fail: Option<Fail>,
 }
 
 /// Work for a worker: the body of a task step, or of each item of a map.
@@ -207,30 +212,6 @@ pub enum Class {
     Retriable,
     /// Nothing to undo.
     ReadOnly,
-}
-
-/// How a step is undone.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct Compensate {
-    /// The handler's name.
-    pub name: String,
-    /// The queue; the step's own without it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub queue: Option<String>,
-    /// Its own retries; without `max_attempts` it never gives up.
-    #[serde(default = "Retry::undo", deserialize_with = "Retry::deserialize_undo")]
-    pub retry: Retry,
-    /// Open an incident at this failed attempt while going on trying.
-    #[serde(default = "Compensate::default_alert_after")]
-    pub alert_after: u32,
-}
-
-impl Compensate {
-    fn default_alert_after() -> u32 {
-        3
-    }
 }
 
 /// How an attempt in doubt is checked.

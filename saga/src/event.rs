@@ -227,6 +227,9 @@ pub enum Event {
         step: StepPath,
         /// The new input.
         input: Slot,
+        /// What was tried with the input before did not happen, so that it gets another effect key from now on.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        new_key: bool,
     },
     /// The run goes on without a step or item, because a person said so.
     SkippedByHand {
@@ -344,6 +347,9 @@ pub enum Event {
         /// The step's new input.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         input: Option<Slot>,
+        /// Of a fan-out only the items that did not succeed.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        only_failed: bool,
         /// Who and why.
         by: By,
     },
@@ -469,7 +475,7 @@ pub enum Event {
         /// Which.
         incident: u32,
     },
-    /// An attempt that no longer held its lease reported; it changed nothing.
+    /// An attempt reported that no longer held its lease, or had reported otherwise before; it changed nothing.
     LateResult {
         /// The step or item.
         step: StepPath,
@@ -479,6 +485,9 @@ pub enum Event {
         attempt: u32,
         /// Whether it claimed success.
         succeeded: bool,
+        /// It had been reported before, and otherwise.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        contradicts: bool,
     },
     /// The run is over.
     Ended {

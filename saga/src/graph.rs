@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::{
-    Action, Child, Class, Definition, Expr, Map, OnFailure, Sleep, Step, Task, Violation, Wait,
-    validate,
+    Action, Child, Class, Definition, Expr, Fail, Map, OnFailure, Sleep, Step, Task, Violation,
+    Wait, validate,
 };
 
 mod links;
@@ -58,15 +58,17 @@ pub enum Body {
     Sleep(Sleep),
     /// A run of another workflow.
     Child(Child),
+    /// Failing on purpose.
+    Fail(Fail),
 }
 
 impl Body {
     /// The one body of a step that was checked.
     fn of(step: &Step) -> Option<Body> {
-        let Step { task, map, wait, sleep, child, .. } = step.clone();
+        let Step { task, map, wait, sleep, child, fail, .. } = step.clone();
         let task = task.map(Body::Task).or(map.map(Body::Map));
         let pause = wait.map(Body::Wait).or(sleep.map(Body::Sleep));
-        task.or(pause).or(child.map(Body::Child))
+        task.or(pause).or(child.map(Body::Child)).or(fail.map(Body::Fail))
     }
 }
 

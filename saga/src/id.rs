@@ -174,11 +174,15 @@ pub(crate) fn keyed_effect_key(run: RunId, step: &str, item: &str, action: Actio
     Uuid::new_v5(&run.0, format!("{step}/key{undo}: {item}").as_bytes())
 }
 
-/// The same for a step that is done once more after it had been undone, `round` times: a target must not take the new
-/// effect for the old one.
-pub(crate) fn in_round(key: Uuid, round: u32) -> Uuid {
-    match round {
+/// The same for a step that is done once more after it had been undone, `round` times, or is tried with another input
+/// after the one before had been refused, `edition` times: a target must not take the new effect for the old one.
+pub(crate) fn in_round(key: Uuid, (round, edition): (u32, u32)) -> Uuid {
+    let key = match round {
         0 => key,
         _ => Uuid::new_v5(&key, format!("round {round}").as_bytes()),
+    };
+    match edition {
+        0 => key,
+        _ => Uuid::new_v5(&key, format!("edition {edition}").as_bytes()),
     }
 }

@@ -24,6 +24,8 @@ pub enum IncidentKind {
     DependencyWithdrawn,
     /// Nothing would ever move the run.
     RunStuck,
+    /// A run has ended, and something that it did, or may have done, stands and is not undone.
+    EffectsLeft,
 }
 
 impl IncidentKind {
@@ -40,6 +42,7 @@ impl IncidentKind {
             IncidentKind::DependencyUnmet => "dependency_unmet",
             IncidentKind::DependencyWithdrawn => "dependency_withdrawn",
             IncidentKind::RunStuck => "run_stuck",
+            IncidentKind::EffectsLeft => "effects_left",
         }
     }
 }

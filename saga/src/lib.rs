@@ -38,6 +38,7 @@ mod payload;
 pub mod planted;
 mod policy;
 pub mod protocol;
+pub mod ratio;
 pub mod rehearse;
 mod run;
 mod time;
@@ -48,8 +49,9 @@ mod violation;
 pub use act::Act;
 pub use command::{Command, Migration, Refusal, RefusalCode, Reply, Start};
 pub use definition::{
-    Child, Class, Compensate, Definition, Empty, Jitter, Join, Losers, Map, OnFailure, OnKill,
-    OnPause, OnTimeout, OnUnknown, Retry, Sleep, Step, Task, Timeouts, Tolerance, Verify, Wait,
+    Child, Class, Compensate, Definition, Empty, Fail, Jitter, Join, Losers, Map, OnFailure,
+    OnKill, OnPause, OnTimeout, OnUnknown, Retry, Sleep, Step, Task, Timeouts, Tolerance, Verify,
+    Wait,
 };
 pub use event::{By, Cause, Event, Fate, IncidentKind, Parent, Record, Slot, Source};
 pub use expr::{EvalError, Expr, Gathered, Reference, Scope};

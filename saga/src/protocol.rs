@@ -27,7 +27,7 @@ use crate::{Definition, Timestamp, Violation};
 
 pub use access::{CredentialSecret, NewCredential, Role, WhoAmI};
 pub use acts::{
-    PauseRun, Paused, Reason, RerunPlan, RerunRun, ResolveStep, RetryStep, SendSignal,
+    PauseRun, Paused, Reason, RerunItems, RerunPlan, RerunRun, ResolveStep, RetryStep, SendSignal,
     SendSignalByKey, SignalSent, SkipStep,
 };
 pub use incidents::{
@@ -101,6 +101,24 @@ pub struct WorkflowView {
     /// The definition; left out of lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub definition: Option<Definition>,
+    /// How far it was rehearsed when this request registered it; none in any other answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsal: Option<Rehearsed>,
+}
+
+/// How far a definition was rehearsed before it was accepted. One that does not close is refused, unless only what is
+/// told in `warnings` was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Rehearsed {
+    /// How many runs were gone through, each with something else that goes wrong.
+    pub traces: u64,
+    /// Whether these are all in which up to two things go wrong. Registering stops at a bound; `backstitch rehearse`
+    /// goes further.
+    pub complete: bool,
+    /// What does not close and is allowed all the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Violation>,
 }
 
 /// The answer to `POST /v1/workflows/validate`: the definition may be registered as it is.
@@ -111,6 +129,9 @@ pub struct ValidWorkflow {
     pub name: String,
     /// The version it carries.
     pub version: u32,
+    /// How far it was rehearsed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsal: Option<Rehearsed>,
 }
 
 /// An error, as `application/problem+json` (RFC 9457).

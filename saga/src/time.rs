@@ -32,10 +32,10 @@ impl Time {
 
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match DateTime::<Utc>::from_timestamp_millis(self.0) {
-            Some(instant) => f.write_str(&instant.to_rfc3339_opts(SecondsFormat::Millis, true)),
-            None => write!(f, "{}ms", self.0),
-        }
+        // What no calendar of RFC 3339 can write is written as the instant next to it that can be.
+        let instant = self.0.clamp(FIRST.0, LAST.0);
+        let instant = DateTime::<Utc>::from_timestamp_millis(instant).unwrap_or_default();
+        f.write_str(&instant.to_rfc3339_opts(SecondsFormat::Millis, true))
     }
 }
 
@@ -168,6 +168,20 @@ impl<'de> Deserialize<'de> for Span {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_instant_is_printed_as_rfc_3339() {
+        for (time, printed) in [
+            (Time(i64::MAX), "9999-12-31T23:59:59.999Z"),
+            (Time(9_469_075_970_025_605), "9999-12-31T23:59:59.999Z"),
+            (Time(253_402_300_800_000), "9999-12-31T23:59:59.999Z"),
+            (Time(0), "1970-01-01T00:00:00.000Z"),
+            (Time(i64::MIN), "0000-01-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(time.to_string(), printed);
+            assert!(printed.parse::<Timestamp>().is_ok());
+        }
+    }
 
     #[test]
     fn an_instant_that_its_offset_leads_out_of_the_years_is_refused() {

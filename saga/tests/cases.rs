@@ -24,6 +24,7 @@ const DEFINITION_CODES: &[&str] = &[
     "expression_too_deep",
     "for_or_until",
     "invalid_attempts",
+    "invalid_code",
     "invalid_fact",
     "invalid_concurrency",
     "invalid_delay",
@@ -31,6 +32,7 @@ const DEFINITION_CODES: &[&str] = &[
     "invalid_id",
     "invalid_json",
     "invalid_losses",
+    "invalid_message",
     "invalid_multiplier",
     "invalid_name",
     "invalid_on_unknown",
@@ -248,7 +250,9 @@ fn every_code_is_listed() {
         let text = fs::read_to_string(file.unwrap().path()).unwrap();
         let literals = text.split('"').skip(1).step_by(2);
         let is_code = |word: &&str| {
-            word.contains('_') && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+            word.len() > 1
+                && word.contains('_')
+                && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
         };
         let members =
             ["on_unknown", "on_failure", "max_concurrency", "max_delay", "first_delay", "to_start"];

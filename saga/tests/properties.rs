@@ -272,6 +272,7 @@ impl Trial {
             1 => self.ask(Command::Rerun {
                 from: step.into(),
                 input: None,
+                only_failed: which >= 128,
                 force: how & 64 != 0,
                 by,
             }),

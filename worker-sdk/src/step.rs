@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use backstitch_saga::{
     Child, Class, Compensate, Definition, Empty, Join, Losers, Map, OnFailure, OnKill, OnPause,
-    OnUnknown, Retry, Task, Timeouts, Verify, Violation,
+    OnUnknown, Retry, Span, Task, Timeouts, Verify, Violation,
 };
 
 use schemars::JsonSchema;
@@ -69,6 +69,25 @@ impl<Out> Shape<Out> for One {
 
 impl<Out> Shape<Out> for Many {
     type Value = Vec<Out>;
+}
+
+impl Step<(), ()> {
+    /// What the failure of [`Saga::fail`](crate::Saga::fail) follows from, such as a decision: the details of its error.
+    pub fn details<T>(self, details: impl Gives<T>) -> Self {
+        let pointer = format!("/steps/{}/fail/details", self.index);
+        let details = self.draft.borrow_mut().place(details.wire(), &pointer);
+        let mut misplaced = false;
+        let step = self.step(|step| match &mut step.fail {
+            Some(fail) => fail.details = Some(details),
+            None => misplaced = true,
+        });
+        if misplaced {
+            let message = "only a step that fails on purpose has details";
+            let violation = Violation::new(format!("/steps/{}", step.index), "not_a_fail", message);
+            step.draft.borrow_mut().violations.push(violation);
+        }
+        step
+    }
 }
 
 impl<In, Out, Kind: Shape<Out>> Step<In, Out, Kind> {
@@ -151,12 +170,8 @@ impl<In, Out, Kind: Shape<Out>> Step<In, Out, Kind> {
     /// What undoes it. The undo must be of the step's own types. It never gives up by itself; see [`Step::undo_retry`].
     pub fn compensate(self, undo: Undo<In, Out>) -> Self {
         self.task(|task| {
-            task.compensate = Some(Compensate {
-                name: undo.name().to_owned(),
-                queue: other_queue(undo.queue_name(), &task.queue),
-                retry: Retry::undo(),
-                alert_after: 3,
-            });
+            let queue = other_queue(undo.queue_name(), &task.queue);
+            task.compensate = Some(Compensate { queue, ..Compensate::by(undo.name()) });
         })
     }
 
@@ -170,6 +185,12 @@ impl<In, Out, Kind: Shape<Out>> Step<In, Out, Kind> {
     /// [`Step::compensate`] first.
     pub fn alert_after(self, attempts: u32) -> Self {
         self.undo("alert_after", |undo| undo.alert_after = attempts)
+    }
+
+    /// Opens that incident also when undoing has gone on for so long, however often it was tried; 15 minutes without
+    /// it. Say [`Step::compensate`] first.
+    pub fn slow_after(self, span: Span) -> Self {
+        self.undo("slow_after", |undo| undo.slow_after = span)
     }
 
     fn undo(self, method: &str, change: impl FnOnce(&mut Compensate)) -> Self {

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 
 use backstitch_saga::{
-    Child, OnFailure, OnKill, OnPause, Payload, Sleep, Span, Timestamp, Violation, Wait,
+    Child, Fail, OnFailure, OnKill, OnPause, Payload, Sleep, Span, Timestamp, Violation, Wait,
 };
 use schemars::JsonSchema;
 use schemars::generate::Contract;
@@ -137,6 +137,44 @@ impl Saga {
         let until = self.place(instant.wire(), &format!("/steps/{index}/sleep/until"));
         let sleep = Sleep { span: None, until: Some(until) };
         self.add(backstitch_saga::Step { sleep: Some(sleep), ..empty_step(id) });
+        self.added(id, index)
+    }
+
+    /// A step that fails the run on purpose, so that what was done is undone: the answer to a decision, without a worker.
+    /// Say [`Step::when`], or every run fails.
+    ///
+    /// ```
+    /// use backstitch_sdk::{InvalidWorkflow, Ref, Signal, Task, Undo, Workflow, field};
+    /// use schemars::JsonSchema;
+    /// use serde::{Deserialize, Serialize};
+    ///
+    /// #[derive(Serialize, Deserialize, JsonSchema)]
+    /// pub struct Order { id: String }
+    /// #[derive(Serialize, Deserialize, JsonSchema)]
+    /// pub struct Decision { approved: bool }
+    ///
+    /// pub const RESERVE: Task<Order, String> = Task::new("reserve");
+    /// pub const RELEASE: Undo<Order, String> = Undo::new("release");
+    /// pub const CHARGE: Task<Order, String> = Task::new("charge");
+    ///
+    /// pub fn order() -> Result<Workflow<Order, String>, InvalidWorkflow> {
+    ///     Workflow::build("order", 1, |saga, order: Ref<Order>| {
+    ///         let stock = saga.step("stock", RESERVE, &order).compensate(RELEASE);
+    ///         let decision = saga.wait("approve", Signal::<Decision>::new("approval")).after(&stock);
+    ///         let rejected = saga
+    ///             .fail("rejected", "not_approved", "the order was not approved")
+    ///             .details(field!(decision.approved))
+    ///             .when(!field!(decision.approved));
+    ///         saga.step("payment", CHARGE, &order).after(&rejected)
+    ///     })
+    /// }
+    /// # let workflow = order().expect("it is sound");
+    /// # assert_eq!(workflow.definition().steps.len(), 4);
+    /// ```
+    pub fn fail(&self, id: &str, code: &str, message: &str) -> Step<(), ()> {
+        let index = self.steps();
+        let fail = Fail { code: code.to_owned(), message: message.to_owned(), details: None };
+        self.add(backstitch_saga::Step { fail: Some(fail), ..empty_step(id) });
         self.added(id, index)
     }
 

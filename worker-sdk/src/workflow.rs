@@ -300,5 +300,6 @@ pub(crate) fn empty_step(id: &str) -> backstitch_saga::Step {
         wait: None,
         sleep: None,
         child: None,
+        fail: None,
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use backstitch_engine::Error;
+use backstitch_saga::rehearse::{Admission, admit};
 use backstitch_saga::{Graph, Violation};
 use clap::Subcommand;
 
@@ -25,6 +26,14 @@ pub(crate) enum WorkflowVerb {
 pub(crate) fn run(verb: &WorkflowVerb) -> anyhow::Result<bool> {
     let WorkflowVerb::Validate { file } = verb;
     let Some(graph) = checked(file)? else { return Ok(false) };
+    let Admission { refused, rehearsed } = admit(&graph);
+    if !refused.is_empty() {
+        print_found(&refused);
+        return Ok(false);
+    }
+    for Violation { pointer, code, message } in &rehearsed.warnings {
+        print::line(format_args!("{pointer}: warning: {message} ({code})"));
+    }
     let definition = &graph.definition;
     print::line(format_args!(
         "{} version {}: {} steps, valid",
@@ -40,15 +49,19 @@ pub(super) fn checked(file: &Path) -> anyhow::Result<Option<Arc<Graph>>> {
     match backstitch_engine::validate(&read(file)?) {
         Ok(graph) => Ok(Some(graph)),
         Err(Error::Invalid { violations, .. }) => {
-            for Violation { pointer, code, message } in &violations {
-                let place = if pointer.is_empty() { "the document" } else { pointer };
-                print::line(format_args!("{place}: {message} ({code})"));
-            }
-            print::line(format_args!("{} found", violations.len()));
+            print_found(&violations);
             Ok(None)
         }
         Err(error) => Err(error.into()),
     }
+}
+
+fn print_found(violations: &[Violation]) {
+    for Violation { pointer, code, message } in violations {
+        let place = if pointer.is_empty() { "the document" } else { pointer };
+        print::line(format_args!("{place}: {message} ({code})"));
+    }
+    print::line(format_args!("{} found", violations.len()));
 }
 
 fn read(file: &Path) -> anyhow::Result<String> {

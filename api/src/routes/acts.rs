@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use backstitch_saga::protocol::{
-    CompensateRun, PauseRun, Plan, Reason, RerunPlan, RerunRun, RunView,
+    CompensateRun, PauseRun, Plan, Reason, RerunItems, RerunPlan, RerunRun, RunView,
 };
 use backstitch_saga::{Command, Hold, HoldKind, RunId, StepPath};
 
@@ -188,7 +188,8 @@ pub(crate) async fn resume(
 ///
 /// What stands of the step and of all that followed is undone first, then it is done anew, optionally with a new
 /// input. Works on runs that move, that failed and that ended. With `dry_run` what would be undone and done again is
-/// answered, and nothing is written.
+/// answered, and nothing is written. Of a fan-out, `"items": "failed"` executes the items again that did not succeed:
+/// what the others did stands, and the run goes on from the join.
 #[utoipa::path(
     post, path = "/v1/runs/{id}/rerun", tag = "runs", operation_id = "rerun_run",
     params(("id" = RunId, Path, description = "The run's id")),
@@ -196,7 +197,7 @@ pub(crate) async fn resume(
     responses(
         (status = 200, description = "The plan of a dry run.", body = RerunPlan, example = json!(examples::acts::rerun_plan())),
         (status = 202, description = "It began: the run as it is now.", body = RunView),
-        (status = 409, description = "It cannot be rerun so: `already_compensating`, `past_pivot`, `compensation_window_closed`."),
+        (status = 409, description = "It cannot be rerun so: `already_compensating`, `past_pivot`, `compensation_window_closed`, `nothing_to_retry`."),
     )
 )]
 pub(crate) async fn rerun(
@@ -207,12 +208,13 @@ pub(crate) async fn rerun(
     Body(ask): Body<RerunRun>,
 ) -> Answer {
     if ask.dry_run {
-        let plan = app.engine.rerun_plan(&caller.namespace, id, &ask.from).await?;
+        let plan = app.engine.rerun_plan(&caller.namespace, id, &ask.from, ask.items).await?;
         return json(StatusCode::OK, &plan);
     }
     let by = caller.by(ask.reason);
-    let RerunRun { from, input, force, .. } = ask;
-    let command = Command::Rerun { from: from.into(), input, force, by };
+    let RerunRun { from, input, items, force, .. } = ask;
+    let only_failed = items == RerunItems::Failed;
+    let command = Command::Rerun { from: from.into(), input, only_failed, force, by };
     act(StatusCode::ACCEPTED, &app, &caller, id, command).await
 }
 

@@ -73,7 +73,8 @@ pub(crate) async fn show(
 /// Register a workflow version
 ///
 /// Immutable: the same definition again is answered 200, another one under the same version 409. A definition with
-/// mistakes is answered 422 with all of them.
+/// mistakes is answered 422 with all of them. A new one is rehearsed as well, as far as a bound allows: one that does not
+/// close is answered 422, and `rehearsal` says how far that went.
 #[utoipa::path(
     put, path = "/v1/workflows/{name}/versions/{version}", tag = "workflows", operation_id = "register_workflow",
     params(
@@ -82,7 +83,7 @@ pub(crate) async fn show(
     ),
     request_body(content = Definition, example = json!(examples::definition())),
     responses(
-        (status = 201, description = "It is registered.", body = WorkflowView, example = json!(examples::workflow())),
+        (status = 201, description = "It is registered.", body = WorkflowView, example = json!(examples::registered_workflow())),
         (status = 200, description = "The same was there.", body = WorkflowView),
         (status = 409, description = "Another definition stands under this version (`version_conflict`)."),
     )
@@ -95,8 +96,9 @@ pub(crate) async fn register(
     TextBody(definition): TextBody,
 ) -> Answer {
     must_match(&definition, &name, version)?;
-    let registered = app.engine.register(&caller.namespace, &definition).await?;
-    let view = app.engine.workflow(&caller.namespace, &name, Some(version)).await?;
+    let (registered, rehearsal) = app.engine.register_told(&caller.namespace, &definition).await?;
+    let found = app.engine.workflow(&caller.namespace, &name, Some(version)).await?;
+    let view = WorkflowView { rehearsal, ..found };
     match registered {
         Registered::Created => {
             let location = format!("/v1/workflows/{name}/versions/{version}");
@@ -118,9 +120,10 @@ pub(crate) async fn validate(
     _: QueryOf<NoQuery>,
     TextBody(definition): TextBody,
 ) -> Answer {
-    let graph = app.engine.examine(&caller.namespace, &definition).await?;
+    let (graph, rehearsed) = app.engine.examine(&caller.namespace, &definition).await?;
     let Definition { name, version, .. } = &graph.definition;
-    json(StatusCode::OK, &ValidWorkflow { name: name.clone(), version: *version })
+    let rehearsal = Some(rehearsed);
+    json(StatusCode::OK, &ValidWorkflow { name: name.clone(), version: *version, rehearsal })
 }
 
 /// The address and the document must name the same thing. A document without name or version goes on to the check

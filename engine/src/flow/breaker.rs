@@ -1,6 +1,7 @@
 //! The breaker of a destination: closed, open, or letting one probe through. Pure: time is an argument.
 
 use backstitch_saga::protocol::BreakerPolicy;
+use backstitch_saga::ratio::reaches;
 use backstitch_saga::{RunId, Span, TaskKey, Time};
 use serde::{Deserialize, Serialize};
 
@@ -80,7 +81,7 @@ impl Breaker {
                 let (all, failures) = calls.sums(now, policy.window);
                 if failed > 0
                     && all >= policy.min_calls
-                    && f64::from(failures) >= policy.failure_ratio * f64::from(all)
+                    && reaches(failures.into(), all.into(), policy.failure_ratio)
                 {
                     *self =
                         Breaker::Open { since: now, until: now.after(policy.open_for), times: 1 };

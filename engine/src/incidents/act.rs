@@ -17,6 +17,9 @@ use crate::{Engine, Error, edits};
 const OF_OTHERS: [&str; 2] =
     [IncidentKind::DependencyUnmet.as_str(), IncidentKind::DependencyWithdrawn.as_str()];
 
+/// Incidents about what a run left behind when it ended.
+const LEFT: &str = IncidentKind::EffectsLeft.as_str();
+
 /// A verb with what it needs.
 #[derive(Clone, Debug)]
 pub enum IncidentAct {
@@ -95,6 +98,10 @@ impl IncidentAct {
             IncidentAct::Skip { output } => Command::Skip { step: needed()?, output, by },
             IncidentAct::Resolve { output, external_id } => {
                 Command::Resolve { step: needed()?, output, external_id, by }
+            }
+            // A run that ended left it, perhaps at several steps.
+            IncidentAct::MarkCompensated if about == LEFT && step.is_none() => {
+                Command::MarkLeft { by }
             }
             IncidentAct::MarkCompensated => Command::MarkUndone { step: needed()?, by },
             IncidentAct::Compensate { scope, force } => Command::Compensate { scope, force, by },

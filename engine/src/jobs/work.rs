@@ -9,6 +9,7 @@ use std::sync::Arc;
 use backstitch_saga::protocol::{
     IncidentId, ItemState, JobProgress, JobState, NewJob, StopWhen, Verb,
 };
+use backstitch_saga::ratio::reaches;
 use backstitch_saga::{By, Proof, Run, Span, StepPath, Time};
 use futures::future::join_all;
 use sqlx::postgres::PgConnection;
@@ -133,10 +134,9 @@ fn must_stop(
     if state == JobState::Canary && back > 0 {
         return Some(format!("{back} of the canary came back"));
     }
-    #[expect(clippy::cast_precision_loss, reason = "at most a million")]
     let stops = match stop_when? {
         StopWhen::Count(count) => back >= u64::from(count),
-        StopWhen::Ratio(ratio) => done >= ENOUGH && back as f64 / done as f64 >= ratio,
+        StopWhen::Ratio(ratio) => done >= ENOUGH && reaches(back, done, ratio),
     };
     stops.then(|| format!("{back} of {done} came back"))
 }

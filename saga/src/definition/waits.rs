@@ -111,6 +111,20 @@ impl OnPause {
     }
 }
 
+/// A step that fails the run on purpose, usually with `when`: what was done is undone. No worker is needed for it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Fail {
+    /// The code of the failure, `[a-z][a-z0-9_]*`, at most 100 characters.
+    pub code: String,
+    /// What has happened, for people; at most 1000 characters.
+    pub message: String,
+    /// What the failure follows from, such as a person's decision: the details of the error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<Expr>,
+}
+
 impl Step {
     /// What the rules of attempts, failure and undoing hold the step to: that of its task, or what follows from what
     /// it waits for. `None` in a definition that is not checked.
@@ -119,7 +133,8 @@ impl Step {
         let wait = || self.wait.as_ref().map(|wait| Cow::Owned(wait.policy()));
         let sleep = || self.sleep.as_ref().map(|_| Cow::Owned(Sleep::policy()));
         let child = || self.child.as_ref().map(|child| Cow::Owned(child.policy()));
-        own.or_else(wait).or_else(sleep).or_else(child)
+        let fail = || self.fail.as_ref().map(|_| Cow::Owned(Fail::policy()));
+        own.or_else(wait).or_else(sleep).or_else(child).or_else(fail)
     }
 }
 
@@ -139,13 +154,20 @@ impl Sleep {
 
 impl Child {
     pub(crate) fn policy(&self) -> Task {
-        let undo =
-            Compensate { name: String::new(), queue: None, retry: Retry::undo(), alert_after: 3 };
         Task {
             on_failure: self.on_failure,
-            compensate: Some(undo),
+            compensate: Some(Compensate::by("")),
             ..nobodys(Class::Compensatable)
         }
+    }
+}
+
+impl Fail {
+    /// How long the message may be, in characters.
+    pub(crate) const LONGEST_MESSAGE: usize = 1_000;
+
+    pub(crate) fn policy() -> Task {
+        nobodys(Class::ReadOnly)
     }
 }
 

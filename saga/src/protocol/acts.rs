@@ -90,12 +90,35 @@ pub struct RerunRun {
     /// A new input for that step, a task or a child.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<Payload>,
+    /// Which items, when the step is a fan-out.
+    #[serde(default, skip_serializing_if = "RerunItems::is_all")]
+    pub items: RerunItems,
     /// Even if something that nothing undoes is done twice.
     #[serde(default)]
     pub force: bool,
     /// Only say what would be undone and done again.
     #[serde(default)]
     pub dry_run: bool,
+}
+
+/// The items of a fan-out that a rerun does anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum RerunItems {
+    /// All, over the list as it is then: what the items did before is undone first.
+    #[default]
+    All,
+    /// Those that failed, are in doubt or were never begun. What the others did stands, and the join is decided anew.
+    Failed,
+}
+
+impl RerunItems {
+    /// Whether all items are done anew.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        *self == RerunItems::All
+    }
 }
 
 /// What a rerun would do.
@@ -106,6 +129,9 @@ pub struct RerunPlan {
     pub undo: Plan,
     /// The steps that are done again.
     pub again: Vec<String>,
+    /// How many items of the fan-out are executed again, when that is asked for the failed ones alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub items: Option<u32>,
 }
 
 /// `POST /v1/runs/{id}/signals/{signal}`.

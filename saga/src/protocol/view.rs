@@ -199,7 +199,7 @@ pub struct StepView {
     /// The key of an item, where its map gives keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub item_key: Option<String>,
-    /// `task`, `map`, `wait`, `sleep` or `child`, or `item`.
+    /// `task`, `map`, `wait`, `sleep`, `child` or `fail`, or `item`.
     pub kind: String,
     /// `waiting held awaiting_signal sleeping child_running offered leased backoff verifying parked succeeded failed unknown skipped cancelled`, a map also `open`.
     pub state: String,

@@ -67,6 +67,7 @@ pub(super) fn domains(graph: &Graph) -> BTreeMap<Spot, Vec<Choice>> {
                 }
             }
             Body::Child(child) => found.any(&child.input),
+            Body::Fail(fail) => fail.details.iter().for_each(|expr| found.any(expr)),
         }
     }
     found.at = None;

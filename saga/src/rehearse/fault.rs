@@ -136,6 +136,8 @@ impl Fault {
         let has_effect = task.class() != Some(Class::ReadOnly);
         let undo = task.compensate.is_some();
         match (self, &node.body) {
+            // It is over at its turn.
+            (_, Body::Fail(_)) => false,
             (Fault::Cancelled | Fault::Deadline, _) => true,
             (Fault::NoSignal, Body::Wait(wait)) => wait.timeout.is_some(),
             (Fault::Fails | Fault::Unknown | Fault::UndoFails, Body::Child(_)) => true,

@@ -8,6 +8,7 @@
 //! What it does not do: call handlers (the SDK's test kit does), look into child workflows (each is rehearsed by
 //! itself), or try documents that the expressions cannot tell apart.
 
+mod admit;
 mod check;
 mod domain;
 mod fault;
@@ -20,6 +21,7 @@ mod world;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+pub use admit::{Admission, admit};
 use check::{Broken, History, RULES};
 pub use fault::Fault;
 pub use report::{Cell, Defect, Level, Rehearsal, StepCoverage};
@@ -48,7 +50,12 @@ impl Default for Bounds {
 /// Rehearses a workflow definition.
 #[must_use]
 pub fn rehearse(graph: &Arc<Graph>, bounds: Bounds) -> Rehearsal {
-    let stage = stage::set(graph);
+    rehearse_in(graph, bounds, stage::TRIES)
+}
+
+/// The same, with so many kinds of runs tried at most in search of those that differ.
+fn rehearse_in(graph: &Arc<Graph>, bounds: Bounds, tries: usize) -> Rehearsal {
+    let stage = stage::set(graph, tries);
     let mut found = Found::new(graph);
     let mut left = bounds.traces;
     for faults in 0..=bounds.faults {

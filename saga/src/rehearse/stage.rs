@@ -6,10 +6,10 @@ use std::sync::Arc;
 use super::domain::{Choice, SIZES, Spot, domains, usual};
 use super::scene::{Order, Scene, told};
 use super::world::World;
-use crate::{Event, Graph};
+use crate::{Body, Event, Graph};
 
 /// How many combinations of choices are tried in search of what was not reached.
-const TRIES: usize = 2_000;
+pub(super) const TRIES: usize = 2_000;
 /// How many choices are away from the usual at once.
 const AWAY: usize = 3;
 
@@ -31,14 +31,14 @@ pub(super) struct Stage {
 }
 
 /// Finds the scenes for a definition.
-pub(super) fn set(graph: &Arc<Graph>) -> Stage {
+pub(super) fn set(graph: &Arc<Graph>, tries: usize) -> Stage {
     let domains: Vec<(Spot, Vec<Choice>)> = domains(graph)
         .into_iter()
         .map(|(spot, choices)| (spot, if choices.is_empty() { vec![usual()] } else { choices }))
         .collect();
     let goals = goals(graph);
     let (mut scenes, mut met) = (Vec::new(), BTreeSet::new());
-    for picked in combinations(&domains) {
+    for picked in combinations(&domains, tries) {
         let chosen: BTreeMap<&Spot, &Choice> = domains
             .iter()
             .enumerate()
@@ -70,7 +70,7 @@ pub(super) fn set(graph: &Arc<Graph>) -> Stage {
 }
 
 /// Which choices are away from the usual, by the position of their place: none, then one, then several at once.
-fn combinations(domains: &[(Spot, Vec<Choice>)]) -> Vec<BTreeMap<usize, usize>> {
+fn combinations(domains: &[(Spot, Vec<Choice>)], tries: usize) -> Vec<BTreeMap<usize, usize>> {
     let mut all = vec![BTreeMap::new()];
     let mut from = 0;
     for _ in 0..AWAY {
@@ -79,7 +79,7 @@ fn combinations(domains: &[(Spot, Vec<Choice>)]) -> Vec<BTreeMap<usize, usize>> 
             let next = all[base].keys().next_back().map_or(0, |last| last + 1);
             for (at, (_, choices)) in domains.iter().enumerate().skip(next) {
                 for choice in 1..choices.len() {
-                    if all.len() >= TRIES {
+                    if all.len() >= tries {
                         return all;
                     }
                     let mut picked = all[base].clone();
@@ -125,6 +125,8 @@ pub(super) fn reached(world: &World<'_>, goals: &mut BTreeSet<Goal>) {
             | Event::ChildAsked { step, .. }
             | Event::Succeeded { step, .. } => begun(&step.step),
             Event::Opened { step, .. } => begun(step),
+            // It begins and ends by failing.
+            Event::GaveUp { step, .. } if is_fail(graph, &step.step) => begun(&step.step),
             _ => {}
         }
     }
@@ -141,6 +143,10 @@ pub(super) fn reached(world: &World<'_>, goals: &mut BTreeSet<Goal>) {
             _ => {}
         }
     }
+}
+
+fn is_fail(graph: &Graph, step: &str) -> bool {
+    graph.position(step).is_some_and(|at| matches!(graph.nodes[at].body, Body::Fail(_)))
 }
 
 /// How many tasks were claimed and not over at the same time.

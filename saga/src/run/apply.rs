@@ -1,11 +1,11 @@
 //! What a record makes of a run. Total and without judgement: everything was decided when the record was written.
 
-use super::attempt::LEASE_EXPIRED;
 use super::hold::Held;
-use super::state::{BodyState, Hand, MapStage, Place, Stage, Tries, Undo, Work};
+use super::said::What;
+use super::state::{BodyState, Hand, MapStage, Place, Stage, Undo, Work};
 use super::{Compensation, Incident, Mode, Origin, Run};
-use crate::event::{Event, Fate, Record, Slot};
-use crate::protocol::{Failure, FailureKind, RunError};
+use crate::event::{Event, IncidentKind, Record, Slot};
+use crate::protocol::RunError;
 use crate::{Action, Payload, StepPath, Time};
 
 impl Run {
@@ -106,12 +106,16 @@ impl Run {
                     }
                 })
             }
-            Event::Succeeded { step, output, external_id, .. } => {
+            Event::Succeeded { step, output, external_id, attempt } => {
+                let by_attempt = *attempt > 0;
                 let place = self.place(step)?;
                 let output = payload(output);
                 let joined =
                     self.items_of(place.step).is_some_and(|items| items.stage != MapStage::Open);
                 self.change(place, |work| {
+                    if !by_attempt {
+                        work.revoke_unclaimed();
+                    }
                     work.stage = Stage::Succeeded(output);
                     work.late = joined;
                     if external_id.is_some() || work.aside.is_some() {
@@ -133,13 +137,16 @@ impl Run {
                 work.tries_mut(*action).delay = until.since(at);
                 set_current(work, *action, Hand::Backoff { until: *until });
             }),
-            Event::NotHappened { step, .. } => self.change_at(step, |work| {
+            Event::NotHappened { step, attempt } => self.change_at(step, |work| {
                 set_hand(work, Hand::Nobody);
                 work.aside_mut().doubt = false;
+                work.note_report(Action::Verify, *attempt, What::NotHappened);
             }),
             Event::Deferred { .. } => None,
-            Event::Happened { .. }
-            | Event::CancelRequested { .. }
+            Event::Happened { step, attempt } => self.change_at(step, |work| {
+                work.note_report(Action::Verify, *attempt, What::Happened);
+            }),
+            Event::CancelRequested { .. }
             | Event::RetryRequested { .. }
             | Event::ResolvedByHand { .. }
             | Event::RerunRequested { .. }
@@ -183,9 +190,13 @@ impl Run {
                 self.family_changed(event, at);
                 None
             }
-            Event::InputEdited { step, input } => {
+            Event::InputEdited { step, input, new_key } => {
                 let input = payload(input);
-                self.change_at(step, |work| (work.input, work.shared) = (Some(input), None))
+                self.change_at(step, |work| {
+                    let action = work.resumes();
+                    work.tries_mut(action).edition += u32::from(*new_key);
+                    (work.input, work.shared) = (Some(input), None);
+                })
             }
             Event::SkippedByHand { step, output, .. } => {
                 let place = self.place(step)?;
@@ -206,13 +217,13 @@ impl Run {
             Event::GaveUp { step, fate, error } => self.gave_up(step, *fate, error.as_ref()),
             Event::Parked { step } => self.change_at(step, |work| work.stage = Stage::Parked),
             Event::Resumed { step } => self.change_at(step, |work| {
-                let action =
-                    if work.undo == Undo::Blocked { Action::Compensate } else { Action::Forward };
+                let action = work.resumes();
                 let tries = work.tries_mut(action);
-                tries.forgiven = tries.failures + tries.losses;
+                tries.forgive();
                 tries.since = at;
                 if let Some(aside) = &mut work.aside {
                     aside.absolve();
+                    aside.slow = false;
                 }
                 set_current(work, action, Hand::Nobody);
             }),
@@ -240,7 +251,11 @@ impl Run {
                 None
             }
             Event::UndoRequested { step } => self.change_at(step, |work| work.undo = Undo::Waiting),
-            Event::Undone { step, .. } => self.undo_over(step, Undo::Done),
+            Event::Undone { step, attempt } => {
+                let action = Action::Compensate;
+                self.change_at(step, |work| work.note_report(action, *attempt, What::Succeeded));
+                self.undo_over(step, Undo::Done)
+            }
             Event::UndoMarked { step, by } => {
                 let by = by.clone();
                 self.change_at(step, |work| work.aside_mut().vouched = Some(by));
@@ -270,6 +285,9 @@ impl Run {
                 None
             }
             Event::IncidentOpened { incident, kind, step, message, .. } => {
+                if let (IncidentKind::CompensationSlow, Some(step)) = (kind, step) {
+                    self.change_at(step, |work| work.aside_mut().slow = true);
+                }
                 self.facts.incidents_opened = *incident;
                 self.facts.incidents.push(Incident {
                     number: *incident,
@@ -283,6 +301,10 @@ impl Run {
             Event::IncidentResolved { incident } => {
                 self.facts.incidents.retain(|open| open.number != *incident);
                 None
+            }
+            Event::LateResult { step, action, attempt, contradicts: true, .. } => {
+                self.facts.contradicted = Some(at);
+                self.change_at(step, |work| work.note_contradiction(*action, *attempt))
             }
             Event::LateResult { step, action, attempt, .. } => {
                 self.facts.late_result = Some(at);
@@ -334,81 +356,23 @@ impl Run {
     }
 
     /// The same, by path; answers `None` always, for the events that settle nothing.
-    fn change_at(&mut self, path: &StepPath, change: impl FnOnce(&mut Work)) -> Option<usize> {
+    pub(super) fn change_at(
+        &mut self,
+        path: &StepPath,
+        change: impl FnOnce(&mut Work),
+    ) -> Option<usize> {
         let place = self.place(path)?;
         self.change(place, change);
         None
     }
 
-    fn attempt_over(
-        &mut self,
-        path: &StepPath,
-        action: Action,
-        attempt: u32,
-        error: &Failure,
-        lost: bool,
-    ) -> Option<usize> {
-        self.change_at(path, |work| {
-            let holder = match work.current() {
-                Some((_, Hand::Leased { worker, .. })) if error.code == LEASE_EXPIRED => {
-                    Some(worker.clone())
-                }
-                _ => None,
-            };
-            let tries: &mut Tries = work.tries_mut(action);
-            match (lost, error.kind) {
-                (true, _) => tries.losses += 1,
-                (false, kind) => tries.failures += u32::from(kind.counts()),
-            }
-            set_current(work, action, Hand::Nobody);
-            let aside = work.aside_mut();
-            aside.error = Some(error.clone());
-            if action == Action::Forward && (lost || error.kind == FailureKind::Unknown) {
-                aside.doubt = true;
-            }
-            if let Some(worker) = holder.filter(|_| lost) {
-                aside.blame(worker, action, attempt);
-            }
-            if lost {
-                aside.lost.push((action, attempt, false));
-            }
-        })
-    }
-
-    /// A work, or a map as a whole, is over without success.
-    fn gave_up(&mut self, path: &StepPath, fate: Fate, error: Option<&Failure>) -> Option<usize> {
-        let step = self.graph.position(&path.step)?;
-        if let (None, Some(items)) = (path.item, self.items_mut(step)) {
-            items.stage =
-                if fate == Fate::Cancelled { MapStage::Cancelled } else { MapStage::Failed };
-            items.error = error.cloned();
-            return self.settle(step);
-        }
-        let place = self.place(path)?;
-        if let (Some(item), Some(items)) = (place.item, self.items_mut(step)) {
-            items.next = items.next.max(item + 1);
-        }
-        self.change(place, |work| {
-            work.revoke();
-            if let Some(error) = error {
-                work.aside_mut().error = Some(error.clone());
-            }
-            work.stage = match fate {
-                Fate::Failed => Stage::Failed,
-                Fate::Unknown => Stage::Unknown,
-                Fate::Cancelled => Stage::Cancelled,
-            };
-        });
-        self.settle_task(place)
-    }
-
     /// Settles the step of a work, unless the work is one item among others.
-    fn settle_task(&mut self, place: Place) -> Option<usize> {
+    pub(super) fn settle_task(&mut self, place: Place) -> Option<usize> {
         if place.item.is_some() { None } else { self.settle(place.step) }
     }
 
     /// A step is over, forward: those that wait for it miss one need less.
-    fn settle(&mut self, step: usize) -> Option<usize> {
+    pub(super) fn settle(&mut self, step: usize) -> Option<usize> {
         self.unsettled = self.unsettled.saturating_sub(1);
         let graph = self.graph.clone();
         for &fed in &graph.nodes[step].feeds {

@@ -1,14 +1,19 @@
 //! What becomes of an attempt: reported, lost, late, to be tried again, or given up.
 
-use super::decide::{Decider, lease_lost, own_failure};
-use super::state::{Hand, MapStage, Place, Stage, Undo};
+use super::decide::{Decider, own_failure};
+use super::state::{Hand, MapStage, Place, Stage, Undo, Work};
 use super::{Mode, retry};
 use crate::event::{Event, Fate, IncidentKind};
 use crate::protocol::{Failure, FailureKind, TaskOutcome, Verdict};
 use crate::{
-    Action, Body, Class, OnFailure, OnUnknown, Refusal, RefusalCode, Retry, TaskKey, Time,
+    Action, Body, Class, OnFailure, OnTimeout, OnUnknown, Payload, Refusal, RefusalCode, Retry,
+    TaskKey, Time,
 };
 
+/// The error of a step that took too long.
+const STEP_TIMEOUT: &str = "step_timeout";
+/// The error of a run that took too long, and of a step whose next attempt would come after its end.
+pub(super) const RUN_TIMEOUT: &str = "run_timeout";
 /// The error of an attempt whose worker fell silent.
 pub(super) const LEASE_EXPIRED: &str = "lease_expired";
 
@@ -68,42 +73,6 @@ impl Decider<'_> {
             return now;
         }
         task
-    }
-
-    /// A report by an attempt that is not in a worker's hands: said before, or too late.
-    fn report_out_of_turn(
-        &mut self,
-        place: Place,
-        task: TaskKey,
-        outcome: &TaskOutcome,
-    ) -> Result<(), Refusal> {
-        let refusal = lease_lost(&task);
-        let Some(work) = self.work(place) else { return Err(refusal) };
-        let last = work.tries(task.action).attempt;
-        let floor = self.run.items_of(place.step).map_or(0, |items| items.floor);
-        if task.attempt <= floor || task.attempt > last || self.run.is_unclaimed(&task) {
-            return Err(refusal);
-        }
-        let lost = work.aside.as_ref().and_then(|aside| {
-            aside
-                .lost
-                .iter()
-                .find(|(action, attempt, _)| (*action, *attempt) == (task.action, task.attempt))
-        });
-        match lost {
-            None => Ok(()),
-            Some((_, _, true)) => Err(refusal),
-            Some((_, _, false)) => {
-                let succeeded = matches!(outcome, TaskOutcome::Succeeded { .. });
-                let blamed = work.is_blamed(task.action, task.attempt);
-                let TaskKey { step, action, attempt } = task;
-                self.emit(Event::LateResult { step, action, attempt, succeeded });
-                if blamed {
-                    self.acquitted(place, action);
-                }
-                Err(refusal)
-            }
-        }
     }
 
     fn verified(
@@ -166,8 +135,47 @@ impl Decider<'_> {
         error: &Failure,
     ) {
         match self.next_retry(place, action, policy, error) {
-            Some(at) => self.try_again(place, action, at),
             None => self.give_up(place, None),
+            Some(at) => match self.limit_before(place, at) {
+                Some(limit) => self.give_up(place, Some(limit)),
+                None => self.try_again(place, action, at),
+            },
+        }
+    }
+
+    /// The time limit that an attempt at `at` would come too late for, forward: the step's, or the run's when that ends
+    /// the run. There is no use in waiting for it.
+    fn limit_before(&self, place: Place, at: Time) -> Option<Failure> {
+        let (run, began) = (&self.run, self.work(place)?.tries.since);
+        let step = run.spec(place.step).timeouts.step.filter(|limit| at >= began.after(*limit));
+        let due = |what: String| format!("the next attempt would be due at {at}, and {what}");
+        if let Some(limit) = step {
+            let message = due(format!("the step may take no longer than {limit}"));
+            return Some(self.limit_passed(place, STEP_TIMEOUT, message));
+        }
+        let definition = &run.graph.definition;
+        let ends = definition.on_timeout == OnTimeout::Compensate && !run.past_pivot();
+        let deadline = run.deadline_due().filter(|deadline| ends && at >= *deadline)?;
+        let message = due(format!("the run must be done by {deadline}"));
+        Some(self.limit_passed(place, RUN_TIMEOUT, message))
+    }
+
+    /// The failure of a work that a time limit ends, with that of its last attempt beside it.
+    fn limit_passed(&self, place: Place, code: &str, message: String) -> Failure {
+        let limit = own_failure(code, message);
+        match self.work(place).and_then(Work::error).filter(|cause| cause.code != code) {
+            None => limit,
+            Some(cause) => {
+                let message = format!(
+                    "{}; the last attempt: {}: {}",
+                    limit.message, cause.code, cause.message
+                );
+                let Failure { kind, code, message: words, .. } = cause;
+                let cause = serde_json::json!({
+                    "last_attempt": { "kind": kind, "code": code, "message": words }
+                });
+                Failure { message, details: Payload::of(&cause).ok(), ..limit }
+            }
         }
     }
 
@@ -188,7 +196,8 @@ impl Decider<'_> {
         }
         let chance = retry::chance(self.run.id, &self.run.path(place), action, tries.attempt);
         let delay = retry::delay(policy, tries.spent().max(1), tries.delay, chance);
-        let at = self.now().after(delay.max(error.retry_after.unwrap_or_default()));
+        let asked = error.retry_after.unwrap_or_default().min(retry::LONGEST_RETRY_AFTER);
+        let at = self.now().after(delay.max(asked));
         match policy.total {
             Some(total) if at > tries.since.after(total) => None,
             _ => Some(at),
@@ -220,6 +229,9 @@ impl Decider<'_> {
         }
         let Some((action, hand)) = self.work(place).and_then(|work| work.current()) else { return };
         let (hand, now) = (hand.clone(), self.now());
+        if action == Action::Compensate && self.tell_if_slow(place) {
+            return;
+        }
         let spec = self.run.spec(place.step);
         let began = self.work(place).map_or(now, |work| work.tries.since);
         let limit = spec
@@ -227,7 +239,8 @@ impl Decider<'_> {
             .step
             .filter(|&limit| action != Action::Compensate && began.after(limit) <= now);
         if let Some(limit) = limit {
-            let error = own_failure("step_timeout", format!("the step took longer than {limit}"));
+            let message = format!("the step took longer than {limit}");
+            let error = self.limit_passed(place, STEP_TIMEOUT, message);
             if matches!(hand, Hand::Leased { .. }) {
                 self.lose(place, action, &error);
             }
@@ -329,7 +342,7 @@ impl Decider<'_> {
 
     /// The worker of an attempt taken for lost was heard of again. Was the task called poison, and is it so no more, it
     /// goes on as if that had not been said.
-    fn acquitted(&mut self, place: Place, action: Action) {
+    pub(super) fn acquitted(&mut self, place: Place, action: Action) {
         let limit = self.run.spec(place.step).max_losses as usize;
         let Some(work) = self.work(place) else { return };
         let guilty = work.aside.as_ref().is_some_and(|aside| aside.gone.len() >= limit);

@@ -41,11 +41,12 @@ impl Run {
                 let data = payload(data).unwrap_or_else(Payload::null);
                 facts.signals.insert(signal.clone(), Signal { data, by: by.clone() });
             }
-            Event::RerunRequested { from, input, by } => {
+            Event::RerunRequested { from, input, only_failed, by } => {
                 facts.reran_by = Some(by.clone());
                 let input = input.as_ref().and_then(payload);
                 if let Some(from) = self.graph.position(from) {
-                    facts.rerun = Some(Rerun { from, by: by.clone(), input });
+                    let only_failed = *only_failed;
+                    facts.rerun = Some(Rerun { from, by: by.clone(), input, only_failed });
                 }
             }
             _ => {}
@@ -103,8 +104,14 @@ impl Decider<'_> {
         need_reason(&by)?;
         self.emit(Event::RetryRequested { by });
         if let (Some(input), Some(step)) = (input, step) {
+            // The same input again is the same effect, and the target may know its key.
+            let new_key = self.place(step).is_ok_and(|place| {
+                let before = self.run.input_at(place);
+                let same = before.is_some_and(|before| before.is_same_as(&input));
+                self.work(place).is_some_and(Work::has_not_happened) && !same
+            });
             let input = self.slot(input);
-            self.emit(Event::InputEdited { step: step.clone(), input });
+            self.emit(Event::InputEdited { step: step.clone(), input, new_key });
         }
         if unmet {
             self.resolve_unmet();

@@ -11,7 +11,7 @@ impl Run {
         if !self.facts.incidents.is_empty() {
             kinds.push("IncidentOpen");
         }
-        if self.facts.late_result.is_some() {
+        if self.facts.late_result.or(self.facts.contradicted).is_some() {
             kinds.push("LateResult");
         }
         if self.has_withdrawn() {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::attempt::RUN_TIMEOUT;
 use super::state::{Place, Work};
 use super::{Mode, Run};
 use crate::event::{By, Event, IncidentKind, Record, Slot};
@@ -87,6 +88,7 @@ impl Decider<'_> {
             Command::Compensate { scope, force, by } => {
                 self.compensate_by_hand(&scope, force, by)?;
             }
+            Command::UndoForParent { by } => self.undo_for_parent(by),
             Command::Cancel { by } => self.cancel(by)?,
             Command::Kill { by } => self.kill(by)?,
             Command::Retry { step, input, by } => self.retry(step.as_ref(), input, by)?,
@@ -94,7 +96,9 @@ impl Decider<'_> {
             Command::Resolve { step, output, external_id, by } => {
                 self.resolve(&step, output, external_id, by)?;
             }
-            Command::Rerun { from, input, force, by } => self.rerun(&from, input, force, by)?,
+            Command::Rerun { from, input, only_failed, force, by } => {
+                self.rerun(&from, input, only_failed, force, by)?;
+            }
             Command::Signal { name, data, by } => self.signal(name, data, by)?,
             Command::ChildEnded { step, child, answers, end } => {
                 self.child_ended(&step, child, answers, end)?;
@@ -110,6 +114,7 @@ impl Decider<'_> {
             Command::FactRestored { hold } => self.fact_restored(&hold.name, None),
             Command::Overdue { hold, message } => self.overdue(&hold, message),
             Command::MarkUndone { step, by } => self.mark_undone(&step, by)?,
+            Command::MarkLeft { by } => self.mark_all_left(&by)?,
             Command::Migrate(migration) => self.migrate(migration)?,
         }
         Ok(Reply::Done)
@@ -170,7 +175,7 @@ impl Decider<'_> {
             self.open_incident(IncidentKind::DeadlineMissed, None, message);
             return;
         }
-        self.emit(Event::RunFailed { step: None, error: own_failure("run_timeout", message) });
+        self.emit(Event::RunFailed { step: None, error: own_failure(RUN_TIMEOUT, message) });
         self.compensate(Cause::Timeout);
     }
 
@@ -239,14 +244,19 @@ impl Decider<'_> {
         }
     }
 
-    /// Ends the run. Nothing needs a person any more.
+    /// Ends the run. Nothing needs a person any more but what it leaves behind.
     pub(super) fn end(&mut self, outcome: Outcome, output: Option<Slot>) {
+        self.resolve_all();
+        self.tell_what_is_left(outcome);
+        self.emit(Event::Ended { outcome, output });
+    }
+
+    fn resolve_all(&mut self) {
         let open: Vec<u32> =
             self.run.facts.incidents.iter().map(|incident| incident.number).collect();
         for incident in open {
             self.emit(Event::IncidentResolved { incident });
         }
-        self.emit(Event::Ended { outcome, output });
     }
 
     /// Opens an incident that no error of an attempt has caused.
@@ -290,6 +300,15 @@ impl Decider<'_> {
         let about = |open: &&super::Incident| open.step.as_ref() == Some(step);
         let open: Vec<u32> =
             self.run.facts.incidents.iter().filter(about).map(|open| open.number).collect();
+        for incident in open {
+            self.emit(Event::IncidentResolved { incident });
+        }
+    }
+
+    pub(super) fn resolve_kind(&mut self, kind: IncidentKind) {
+        let of_kind = |open: &&super::Incident| open.kind == kind;
+        let open: Vec<u32> =
+            self.run.facts.incidents.iter().filter(of_kind).map(|open| open.number).collect();
         for incident in open {
             self.emit(Event::IncidentResolved { incident });
         }

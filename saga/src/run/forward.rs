@@ -8,7 +8,10 @@ use super::{Mode, Run};
 use crate::event::{Event, Fate, Source};
 use crate::expr::Memo;
 use crate::protocol::Failure;
-use crate::{Action, Body, Cause, Empty, Expr, Join, Losers, Map, OnFailure, StepPath, Tolerance};
+use crate::ratio::share;
+use crate::{
+    Action, Body, Cause, Empty, Expr, Fail, Join, Losers, Map, OnFailure, StepPath, Tolerance,
+};
 
 /// The most items that a fan-out may have.
 const MAX_ITEMS: usize = 1_000_000;
@@ -55,6 +58,7 @@ impl Decider<'_> {
                 }),
                 Body::Map(map) => self.open(step, map),
                 Body::Wait(_) | Body::Sleep(_) | Body::Child(_) => self.begin_waiting(step),
+                Body::Fail(fail) => Err(self.on_purpose(fail)),
             },
         };
         if let Err(error) = begun {
@@ -65,6 +69,15 @@ impl Decider<'_> {
                 error: Some(error.clone()),
             });
             self.step_failed(step, Some(path), error);
+        }
+    }
+
+    /// The failure that a definition asks for.
+    fn on_purpose(&mut self, fail: &Fail) -> Failure {
+        let details = fail.details.as_ref().map(|expr| self.value(expr, Use::Value)).transpose();
+        match details {
+            Ok(details) => Failure { details, ..own_failure(&fail.code, fail.message.clone()) },
+            Err(error) => error,
         }
     }
 
@@ -106,6 +119,9 @@ impl Decider<'_> {
         let id = self.run.graph.nodes[step].id.clone();
         let keys = map.key.as_ref().map(|key| self.keys_of(key, &elements)).transpose()?;
         self.emit(Event::Opened { step: id.clone(), items, total, keys });
+        if let Some(message) = impossible(map.join, total) {
+            return Err(own_failure("join_impossible", message));
+        }
         match (total, map.empty) {
             (0, Some(Empty::Fail)) => {
                 self.emit(Event::Joined { step: id.clone(), succeeded: false });
@@ -242,6 +258,20 @@ impl Decider<'_> {
     }
 }
 
+/// Why so many items can never meet the rule of a join, however they end; `None` when they can. What no items mean is
+/// said by `empty`.
+pub(crate) fn impossible(join: Join, total: u32) -> Option<String> {
+    if total == 0 || decided(join, total, 0, 0) != Some(false) {
+        return None;
+    }
+    let wanted = match join {
+        Join::Quorum(count) => count,
+        _ => 1,
+    };
+    let there = if total == 1 { "there is 1".to_owned() } else { format!("there are {total}") };
+    Some(format!("the join needs {wanted} items that succeed, and {there}"))
+}
+
 /// Whether the rule of a join is met (`Some(true)`), impossible (`Some(false)`), or open.
 fn decided(join: Join, total: u32, succeeded: u32, failed: u32) -> Option<bool> {
     let all_over = succeeded + failed == total;
@@ -261,7 +291,7 @@ fn decided(join: Join, total: u32, succeeded: u32, failed: u32) -> Option<bool> 
         Join::Quorum(count) => at_least(count),
         Join::Tolerate(Tolerance::Count(count)) => tolerated(count),
         // Rounded down: at a tenth of 15 items, one may fail.
-        Join::Tolerate(Tolerance::Ratio(ratio)) => tolerated((f64::from(total) * ratio) as u32),
+        Join::Tolerate(Tolerance::Ratio(ratio)) => tolerated(share(total, ratio)),
         Join::BestEffort => tolerated(total),
     }
 }
@@ -288,6 +318,10 @@ mod tests {
             (Join::Tolerate(Tolerance::Count(1)), (3, 0, 2), Some(false)),
             (Join::Tolerate(Tolerance::Ratio(0.1)), (15, 14, 1), Some(true)),
             (Join::Tolerate(Tolerance::Ratio(0.1)), (15, 0, 2), Some(false)),
+            (Join::Tolerate(Tolerance::Ratio(0.29)), (100, 71, 29), Some(true)),
+            (Join::Tolerate(Tolerance::Ratio(0.29)), (100, 0, 30), Some(false)),
+            (Join::Tolerate(Tolerance::Ratio(0.07)), (100, 93, 7), Some(true)),
+            (Join::Tolerate(Tolerance::Ratio(0.1)), (30, 27, 3), Some(true)),
             (Join::BestEffort, (2, 0, 1), None),
             (Join::BestEffort, (2, 0, 2), Some(true)),
         ];

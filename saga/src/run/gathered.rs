@@ -17,6 +17,24 @@ pub(crate) struct Outputs {
 }
 
 impl Items {
+    pub(super) fn new() -> Items {
+        Items {
+            stage: MapStage::Waiting,
+            list: Vec::new(),
+            keys: Vec::new(),
+            works: Vec::new(),
+            next: 0,
+            undo_next: 0,
+            before: Vec::new(),
+            floor: 0,
+            round: 0,
+            error: None,
+            tally: super::tally::Tally::default(),
+            due_without_place: std::collections::VecDeque::new(),
+            outputs: Outputs::default(),
+        }
+    }
+
     /// Measures the outputs, now that the join has fired.
     pub(super) fn gather(&mut self) {
         let has = |work: &Work| !work.late && work.output().is_some();

@@ -14,7 +14,7 @@ use crate::event::Slot;
 use crate::expr::Memo;
 use crate::id::{effect_key, in_round, keyed_effect_key};
 use crate::protocol::Failure;
-use crate::{Action, Expr, Payload, StepPath};
+use crate::{Action, Expr, Payload};
 
 /// How many bytes the key of an item may have.
 const LONGEST: usize = 255;
@@ -34,18 +34,20 @@ impl Run {
     }
 
     /// The key its targets deduplicate on: made of the item's key, where there is one, else of its index.
-    pub(crate) fn effect_key(&self, path: &StepPath, action: Action) -> Uuid {
-        let step = self.step_now(&path.step);
-        let round = step.map_or(0, |step| match &self.steps[step].body {
+    pub(crate) fn effect_key(&self, place: Place, action: Action) -> Uuid {
+        let round = match &self.steps[place.step].body {
             BodyState::Task(work) => work.round,
             BodyState::Map(items) => items.round,
-        });
-        let key = step.and_then(|step| self.item_key(Place { step, item: path.item }));
-        let first = match key {
-            Some(key) => keyed_effect_key(self.id, &path.step, key, action),
-            None => effect_key(self.id, path, action),
         };
-        in_round(first, round)
+        let undo = action == Action::Compensate;
+        let of = if undo { Action::Compensate } else { Action::Forward };
+        let edition = self.work(place).map_or(0, |work| work.tries(of).edition);
+        let path = self.effect_path(place);
+        let first = match self.item_key(place) {
+            Some(key) => keyed_effect_key(self.id, &path.step, key, action),
+            None => effect_key(self.id, &path, action),
+        };
+        in_round(first, (round, edition))
     }
 }
 

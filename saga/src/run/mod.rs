@@ -10,6 +10,7 @@ mod by_hand;
 mod conditions;
 mod decide;
 mod doubt;
+mod endings;
 mod family;
 mod fence;
 mod forward;
@@ -18,11 +19,14 @@ mod hold;
 mod inputs;
 mod keys;
 mod leases;
+mod left;
 mod migrate;
 mod plan;
 mod requirements;
 mod rerun;
+mod rerun_items;
 mod retry;
+mod said;
 mod scope;
 mod snapshot;
 mod state;
@@ -49,6 +53,7 @@ use crate::{
 };
 pub use decide::decide;
 pub use family::ChildWord;
+pub(crate) use forward::impossible;
 use state::{BodyState, Hand, Items, MapStage, Place, Stage, StepState, Work};
 use tally::Tally;
 pub use verbs::Proof;
@@ -136,6 +141,9 @@ struct Facts {
     /// Its parent was killed and left it: why, and since when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     orphaned: Option<(String, Time)>,
+    /// When an attempt last reported otherwise than before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    contradicted: Option<Time>,
 }
 
 /// Where a run comes from.

@@ -7,7 +7,7 @@ use super::decide::Decider;
 use super::state::{BodyState, Items, MapStage, Place, Stage, Tries, Undo, Work};
 use super::{Mode, Run};
 use crate::event::{By, Event};
-use crate::protocol::Scope;
+use crate::protocol::{RerunPlan, Scope};
 use crate::{Body, Cause, Class, Payload, Refusal, RefusalCode, Time};
 
 /// What is to be done once everything in its way is undone.
@@ -22,12 +22,15 @@ pub(super) struct Rerun {
         deserialize_with = "Payload::present"
     )]
     pub(super) input: Option<Payload>,
+    /// Of a fan-out only the items that did not succeed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) only_failed: bool,
 }
 
 impl Run {
     /// The steps that going forward from `from` does anew: it and all that depends on it, and everything else that is
     /// not done, or was undone, with what depends on that.
-    fn to_rerun(&self, from: usize) -> Vec<usize> {
+    pub(super) fn to_rerun(&self, from: usize) -> Vec<usize> {
         let done = |step: usize| {
             let undone = self
                 .places_of(step)
@@ -51,13 +54,28 @@ impl Run {
         (0..again.len()).filter(|&step| again[step]).collect()
     }
 
-    /// The ids of the steps that a rerun from `from` would do anew.
+    /// What a rerun from `from` would undo and do anew: all of it, or of a fan-out only the items that did not succeed.
     ///
     /// # Errors
-    /// `unknown_step`.
-    pub fn rerun_steps(&self, from: &str) -> Result<Vec<String>, Refusal> {
-        let steps = self.to_rerun(self.step_named(from)?);
-        Ok(steps.into_iter().map(|step| self.graph.nodes[step].id.to_string()).collect())
+    /// A [`Refusal`] when it could not be done so.
+    pub fn rerun_plan(
+        &self,
+        from: &str,
+        only_failed: bool,
+        at: Time,
+    ) -> Result<RerunPlan, Refusal> {
+        let step = self.step_named(from)?;
+        if only_failed {
+            self.check_failed_items(step)?;
+        }
+        let again: Vec<String> = self
+            .to_rerun(step)
+            .into_iter()
+            .map(|step| self.graph.nodes[step].id.to_string())
+            .collect();
+        let undone = again.iter().filter(|id| !only_failed || *id != from).cloned().collect();
+        let undo = self.plan(&Scope::Steps(undone), at)?;
+        Ok(RerunPlan { undo, again, items: only_failed.then(|| self.items_to_retry(step)) })
     }
 
     fn step_named(&self, id: &str) -> Result<usize, Refusal> {
@@ -70,6 +88,7 @@ impl Run {
     pub(super) fn go_forward(&mut self, steps: &[std::sync::Arc<str>], at: Time) {
         let graph = self.graph.clone();
         let rerun = self.facts.rerun.take();
+        let reopened = rerun.as_ref().filter(|rerun| rerun.only_failed).map(|rerun| rerun.from);
         self.facts.given_input =
             rerun.and_then(|rerun| rerun.input.map(|input| (rerun.from, input)));
         for id in steps {
@@ -81,6 +100,7 @@ impl Run {
                 BodyState::Task(_) => {
                     self.change(Place::step(step), Work::begin_anew);
                 }
+                BodyState::Map(_) if reopened == Some(step) => self.reopen(step, at),
                 BodyState::Map(_) => self.forget_items(step),
             }
         }
@@ -132,13 +152,14 @@ impl Items {
 }
 
 impl Work {
-    fn begin_anew(&mut self) {
+    pub(super) fn begin_anew(&mut self) {
+        self.note_success();
         self.stage = Stage::Waiting;
         self.undo = Undo::None;
         (self.input, self.shared, self.late) = (None, None, false);
         self.round += 1;
         let forgive = |tries: &mut Tries| {
-            tries.forgiven = tries.failures + tries.losses;
+            tries.forgive();
             tries.anew = true;
         };
         forgive(&mut self.tries);
@@ -146,7 +167,7 @@ impl Work {
             forgive(&mut aside.verify);
             forgive(&mut aside.undo);
             (aside.error, aside.details, aside.external_id) = (None, None, None);
-            aside.doubt = false;
+            (aside.doubt, aside.undo_doubt, aside.slow) = (false, false, false);
             aside.absolve();
         }
     }
@@ -158,6 +179,7 @@ impl Decider<'_> {
         &mut self,
         from: &str,
         input: Option<Payload>,
+        only_failed: bool,
         force: bool,
         by: By,
     ) -> Result<(), Refusal> {
@@ -175,6 +197,9 @@ impl Decider<'_> {
         }
         super::decide::need_reason(&by)?;
         self.run.compensable_at(self.now())?;
+        if only_failed {
+            self.run.check_failed_items(step)?;
+        }
         if input.is_some()
             && !matches!(self.run.graph.nodes[step].body, Body::Task(_) | Body::Child(_))
         {
@@ -183,13 +208,15 @@ impl Decider<'_> {
                 format!("'{from}' is no task or child, so it has no input to change"),
             ));
         }
-        let lasting = self.run.to_rerun(step).into_iter().find(|&step| {
-            let spec = self.run.spec(step);
-            spec.compensate.is_none()
+        let lasting = self.run.to_rerun(step).into_iter().find(|&again| {
+            let spec = self.run.spec(again);
+            let stays = only_failed && again == step;
+            !stays
+                && spec.compensate.is_none()
                 && spec.class() != Some(Class::ReadOnly)
                 && self
                     .run
-                    .places_of(step)
+                    .places_of(again)
                     .any(|place| self.work(place).is_some_and(super::may_have_happened))
         });
         if let (Some(step), false) = (lasting, force) {
@@ -204,7 +231,8 @@ impl Decider<'_> {
         let input = input.map(|input| self.slot(input));
         self.revoke_all();
         let steps = self.run.to_rerun(step);
-        self.emit(Event::RerunRequested { from: from.into(), input, by: by.clone() });
+        let by_whom = by.clone();
+        self.emit(Event::RerunRequested { from: from.into(), input, only_failed, by: by_whom });
         self.compensate_steps(Cause::Manual, Some((by, Scope::BackTo(from.to_owned()))), &steps);
         Ok(())
     }
@@ -212,8 +240,12 @@ impl Decider<'_> {
     /// Everything in the way of a rerun is undone: forward again.
     pub(super) fn went_forward(&mut self, from: usize) {
         let steps = self.run.to_rerun(from);
+        let only_failed = self.run.facts.rerun.as_ref().is_some_and(|rerun| rerun.only_failed);
         let ids = steps.iter().map(|&step| self.run.graph.nodes[step].id.clone()).collect();
         self.emit(Event::WentForward { steps: ids });
         self.ready = steps.into_iter().filter(|&step| self.run.steps[step].missing == 0).collect();
+        if only_failed {
+            self.offer_again(from);
+        }
     }
 }

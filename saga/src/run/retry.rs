@@ -2,6 +2,9 @@
 
 use crate::{Action, Jitter, Retry, RunId, Span, StepPath};
 
+/// The longest wait that a worker can ask for; a longer one is cut to this.
+pub(crate) const LONGEST_RETRY_AFTER: Span = Span::days(1);
+
 /// The delay after `spent` failed attempts (from 1); `previous` is the delay before.
 pub(crate) fn delay(policy: &Retry, spent: u32, previous: Span, chance: u64) -> Span {
     let (first, cap) = (policy.first_delay.0, policy.max_delay.0);
@@ -12,8 +15,9 @@ pub(crate) fn delay(policy: &Retry, spent: u32, previous: Span, chance: u64) -> 
         Jitter::None => full,
         Jitter::Full => between(0, full, chance),
         Jitter::Equal => between(full / 2, full, chance),
+        // The range ends at the cap: what is drawn beyond it and cut would make many wait equally long.
         Jitter::Decorrelated => {
-            between(first, previous.0.max(first).saturating_mul(3), chance).min(cap)
+            between(first, previous.0.max(first).saturating_mul(3).min(cap), chance)
         }
     };
     Span(spread)
@@ -73,6 +77,44 @@ mod tests {
         assert_eq!(ends(Jitter::Equal, 0), [200, 400]);
         assert_eq!(ends(Jitter::Decorrelated, 250), [100, 750]);
         assert_eq!(ends(Jitter::Decorrelated, 900), [100, 1_000]);
+    }
+
+    /// Many steps fail together and their delays are drawn again and again: they must never come to wait equally long.
+    #[test]
+    fn no_jitter_gathers_delays_at_one_instant() {
+        const TASKS: usize = 2_000;
+        let policy = |jitter| Retry {
+            first_delay: Span(500),
+            max_delay: Span(8_000),
+            jitter,
+            ..Retry::default()
+        };
+        for jitter in [Jitter::Full, Jitter::Equal, Jitter::Decorrelated] {
+            let policy = policy(jitter);
+            let mut delays = vec![Span(0); TASKS];
+            for spent in 1..=12 {
+                for (task, delay) in delays.iter_mut().enumerate() {
+                    let run = RunId(uuid::Uuid::from_u128(task as u128));
+                    let chance = chance(run, &StepPath::step("pay"), Action::Forward, spent);
+                    *delay = super::delay(&policy, spent, *delay, chance);
+                    assert!(delay.0 <= 8_000, "{jitter:?} {spent}: {delay}");
+                }
+                // A tenth of the range at a time. The narrowest range has 250 ms, so that a millisecond has 8 of 2,000.
+                let mut counts = std::collections::BTreeMap::new();
+                for delay in &delays {
+                    *counts.entry(delay.0).or_insert(0_usize) += 1;
+                }
+                let most = counts.values().max().copied().unwrap_or(0);
+                assert!(
+                    most < 40,
+                    "{jitter:?}, attempt {spent}: {most} of {TASKS} wait equally long"
+                );
+            }
+            let (low, high) = if jitter == Jitter::Equal { (4_000, 8_000) } else { (500, 8_000) };
+            let tenth = (high - low) / 10;
+            let last = delays.iter().filter(|delay| delay.0 > high - tenth).count();
+            assert!(last > 0 && last < TASKS / 5, "{jitter:?}: {last} near the cap");
+        }
     }
 
     #[test]

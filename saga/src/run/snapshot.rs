@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::state::{BodyState, MapStage, StepState};
+use super::state::{BodyState, MapStage, Place, StepState, Work};
 use super::tally::Tally;
 use super::{Facts, Run};
+use crate::IncidentKind::CompensationSlow;
 use crate::{Graph, RunId};
 
 /// The form of the text. A node that meets a later one leaves the snapshot alone and folds the journal. In the first,
@@ -64,7 +65,20 @@ impl Run {
         (run.seq, run.folded, run.unsettled, run.facts, run.steps) =
             (seq, folded, unsettled, facts, steps);
         run.recount();
+        run.note_slow();
         Ok(run)
+    }
+
+    /// Marks the undos of which a person was told that they take long. A snapshot did not always say so itself.
+    fn note_slow(&mut self) {
+        let slow = self.facts.incidents.iter().filter(|open| open.kind == CompensationSlow);
+        let places: Vec<Place> = slow.filter_map(|open| self.place(open.step.as_ref()?)).collect();
+        for place in places {
+            let told = |work: &Work| work.aside.as_ref().is_some_and(|aside| aside.slow);
+            if self.work(place).is_some_and(|work| !told(work)) {
+                self.change(place, |work| work.aside_mut().slow = true);
+            }
+        }
     }
 
     /// Counts and timers anew from the works.
@@ -73,20 +87,20 @@ impl Run {
         self.due.clear();
         for (step, state) in self.steps.iter_mut().enumerate() {
             let spec = self.graph.nodes[step].task();
-            let mut count = |place, work: &mut super::Work| {
+            let mut count = |place, work: &mut Work| {
                 self.tally.count(work, true);
                 work.due = work.next_due(spec);
                 self.due.extend(work.due.map(|due| (due, place)));
             };
             match &mut state.body {
-                BodyState::Task(work) => count(super::Place::step(step), work),
+                BodyState::Task(work) => count(Place::step(step), work),
                 BodyState::Map(items) => {
                     if items.stage == MapStage::Succeeded {
                         items.gather();
                     }
                     items.tally = Tally::default();
                     for (item, work) in (0..).zip(&mut items.works) {
-                        count(super::Place::item(step, item), work);
+                        count(Place::item(step, item), work);
                         items.tally.count(work, true);
                     }
                 }

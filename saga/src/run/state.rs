@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::gathered::Outputs;
 use super::inputs::Shared;
+use super::said::Said;
 use super::tally::Tally;
 use crate::event::{By, ParentWord};
-use crate::protocol::Failure;
+use crate::protocol::{Failure, FailureKind};
 use crate::{Action, Payload, RunId, Span, Task, Time};
 
 /// Where a unit of work stands in its run: the position of its step, and the item's index for a map.
@@ -84,26 +85,6 @@ pub(crate) struct Items {
     /// Items whose retry is due but for which no place was free. Found again by a tick after a restore.
     #[serde(skip)]
     pub(crate) due_without_place: VecDeque<u32>,
-}
-
-impl Items {
-    pub(super) fn new() -> Items {
-        Items {
-            stage: MapStage::Waiting,
-            list: Vec::new(),
-            keys: Vec::new(),
-            works: Vec::new(),
-            next: 0,
-            undo_next: 0,
-            before: Vec::new(),
-            floor: 0,
-            round: 0,
-            error: None,
-            tally: Tally::default(),
-            due_without_place: VecDeque::new(),
-            outputs: Outputs::default(),
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -242,8 +223,14 @@ pub(crate) struct Tries {
     pub(crate) failures: u32,
     /// Attempts that ended without a report.
     pub(crate) losses: u32,
+    /// Attempts since then that the target asked to wait or did not answer to: they spend none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) uncounted: u32,
     /// `failures + losses` when a person last gave it fresh attempts.
     pub(crate) forgiven: u32,
+    /// How often it was to be tried anew with another effect key, because the effect of that had not happened.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) edition: u32,
     /// When the first attempt was offered, or the first after being given fresh ones.
     pub(crate) since: Time,
     /// It is to be done anew, and no attempt of that was offered yet.
@@ -257,6 +244,16 @@ impl Tries {
     /// Attempts that count against the retry policy.
     pub(crate) fn spent(&self) -> u32 {
         (self.failures + self.losses).saturating_sub(self.forgiven)
+    }
+
+    /// Attempts that ended without success, whether they count or not.
+    pub(crate) fn all(&self) -> u32 {
+        self.spent().saturating_add(self.uncounted)
+    }
+
+    /// Gives it fresh attempts.
+    pub(crate) fn forgive(&mut self) {
+        (self.forgiven, self.uncounted) = (self.failures + self.losses, 0);
     }
 }
 
@@ -289,6 +286,15 @@ pub(crate) struct Aside {
     pub(crate) gone_with: Vec<(Action, u32)>,
     /// Attempts whose report is refused: lost or revoked. Flagged once their late result was recorded.
     pub(crate) lost: Vec<(Action, u32, bool)>,
+    /// The last reports by which attempts ended; of those that succeeded forward, the output says it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) said: Vec<Said>,
+    /// An attempt to undo it was lost or reported as unknown.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) undo_doubt: bool,
+    /// A person was told that undoing it takes long.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) slow: bool,
 }
 
 /// A word for a child.
@@ -411,6 +417,13 @@ impl Work {
         }
     }
 
+    /// The same for an attempt that no worker has.
+    pub(crate) fn revoke_unclaimed(&mut self) {
+        if matches!(self.current(), Some((_, Hand::Held | Hand::Offered { .. }))) {
+            self.revoke();
+        }
+    }
+
     /// The compensation under way, if there is one, no longer counts: its report will be refused.
     pub(crate) fn revoke_undo(&mut self) {
         if let Some((Action::Compensate, Hand::Held | Hand::Offered { .. } | Hand::Leased { .. })) =
@@ -419,6 +432,24 @@ impl Work {
             let attempt = self.tries(Action::Compensate).attempt;
             self.aside_mut().lost.push((Action::Compensate, attempt, false));
         }
+    }
+
+    /// The action that a person has tried again.
+    pub(crate) fn resumes(&self) -> Action {
+        if self.undo == Undo::Blocked { Action::Compensate } else { Action::Forward }
+    }
+
+    /// Whether it is known that no attempt of the action that waits for a person has had an effect.
+    pub(crate) fn has_not_happened(&self) -> bool {
+        let refused = self.error().is_some_and(|error| error.kind == FailureKind::Permanent);
+        let undo_in_doubt = self.aside.as_ref().is_some_and(|aside| aside.undo_doubt);
+        let in_doubt = match self.resumes() {
+            // Losses were not always told apart from other doubt: they are doubt.
+            Action::Compensate => undo_in_doubt || self.tries(Action::Compensate).losses > 0,
+            _ => self.in_doubt(),
+        };
+        let stuck = self.stage == Stage::Parked || self.undo == Undo::Blocked;
+        stuck && refused && !in_doubt
     }
 
     /// Over, forward.
@@ -450,6 +481,17 @@ impl Work {
         }
     }
 
+    /// When a person is told that undoing it takes long, unless that was told or nobody can undo it now.
+    pub(crate) fn slow_at(&self, task: &Task) -> Option<Time> {
+        let held = matches!(self.undo, Undo::Active(Hand::Held | Hand::Nobody));
+        let told = self.aside.as_ref().is_some_and(|aside| aside.slow);
+        if !matches!(self.undo, Undo::Active(_)) || held || told {
+            return None;
+        }
+        let undo = task.compensate.as_ref()?;
+        Some(self.tries(Action::Compensate).since.after(undo.slow_after))
+    }
+
     /// When time alone changes something about it.
     pub(crate) fn next_due(&self, task: &Task) -> Option<Time> {
         let told = self.aside.as_ref().and_then(|aside| aside.told.as_ref()?.again);
@@ -473,7 +515,7 @@ impl Work {
             Hand::Child { again, .. } => Some(*again),
         };
         let step = match action {
-            Action::Compensate => None,
+            Action::Compensate => self.slow_at(task),
             Action::Forward | Action::Verify => {
                 task.timeouts.step.map(|span| self.tries.since.after(span))
             }

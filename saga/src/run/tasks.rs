@@ -127,7 +127,7 @@ impl Run {
         }
         let (queue, name) = self.route(task)?;
         let origin = self.facts.origin.as_ref()?;
-        let (spec, effect) = (self.spec(place.step), self.effect_path(place));
+        let spec = self.spec(place.step);
         let since = match hand {
             Hand::Leased { since, .. } | Hand::Offered { since } => *since,
             _ => self.facts.at,
@@ -144,9 +144,9 @@ impl Run {
             input: self.input_at(place).unwrap_or_else(Payload::null),
             forward: (action == Action::Compensate).then(|| forward_of(work)),
             item_key: self.item_key(place).map(ToString::to_string),
-            effect_key: self.effect_key(&effect, action),
+            effect_key: self.effect_key(place, action),
             forward_key: (action != Action::Forward)
-                .then(|| self.effect_key(&effect, Action::Forward)),
+                .then(|| self.effect_key(place, Action::Forward)),
             heartbeat: lease_span(spec),
             deadline: Timestamp(since.after(spec.timeouts.attempt)),
             alone: work.is_suspect(),

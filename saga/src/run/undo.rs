@@ -4,7 +4,7 @@
 //! the turn on at once. So the order is the reverse of the dependencies, and independent branches go side by side.
 
 use super::decide::{Decider, need_reason};
-use super::state::{BodyState, Hand, MapStage, Place, Stage, Undo};
+use super::state::{BodyState, Hand, MapStage, Place, Stage, Undo, Work};
 use super::{Mode, Run};
 use crate::event::{By, Event, Fate, IncidentKind};
 use crate::protocol::{Failure, Outcome, Scope};
@@ -53,6 +53,7 @@ impl Run {
     /// Whether anything at `place` is to be undone once its step is.
     pub(super) fn to_undo(&self, place: Place) -> bool {
         self.spec(place.step).compensate.is_some()
+            && !self.keeps_items_of(place.step)
             && self.work(place).is_some_and(|work| {
                 work.may_stand() && matches!(work.undo, Undo::None | Undo::Blocked)
             })
@@ -282,6 +283,24 @@ impl Decider<'_> {
         Ok(())
     }
 
+    /// Undoes everything for the run of which this one is a step. Asked again by the same words it is done once; what a
+    /// person has decided meanwhile, such as a kill, is not decided over.
+    pub(super) fn undo_for_parent(&mut self, by: By) {
+        let (run, scope, steps) = (&self.run, Scope::All, self.run.all_steps());
+        let last = run.facts.compensation.as_ref();
+        let same = last.is_some_and(|last| {
+            last.by.as_ref() == Some(&by) && last.scope.as_ref() == Some(&scope)
+        });
+        let wanted = match run.facts.mode {
+            Mode::Forward => true,
+            Mode::Backward => false,
+            Mode::Ended => !same && run.places().any(|place| run.to_undo(place)),
+        };
+        if wanted {
+            self.compensate_steps(Cause::Manual, Some((by, scope)), &steps);
+        }
+    }
+
     /// Ends all that is under way, forward. What a worker holds may happen yet, so it becomes unknown.
     pub(super) fn revoke_all(&mut self) {
         for step in self.run.all_steps() {
@@ -364,11 +383,12 @@ impl Decider<'_> {
     pub(super) fn undo_failed(&mut self, place: Place, error: &Failure) {
         let Some(undo) = self.run.spec(place.step).compensate.clone() else { return };
         let step = self.run.path(place);
-        let spent = self.work(place).map_or(0, |work| work.tries(Action::Compensate).spent());
+        let tries = self.work(place).map(|work| work.tries(Action::Compensate)).unwrap_or_default();
         let why = format!("undoing {step}: {}: {}", error.code, error.message);
         match self.next_retry(place, Action::Compensate, &undo.retry, error) {
             Some(at) => {
-                if spent >= undo.alert_after {
+                // Attempts that spend none are tries all the same.
+                if tries.all() >= undo.alert_after || at > tries.since.after(undo.slow_after) {
                     let kind = IncidentKind::CompensationSlow;
                     self.open_incident_of(kind, step, &error.code, why);
                 }
@@ -383,8 +403,30 @@ impl Decider<'_> {
         }
     }
 
+    /// Tells a person of an undo that has gone on for too long, once. Answers whether it did.
+    pub(super) fn tell_if_slow(&mut self, place: Place) -> bool {
+        let due = self.work(place).and_then(|work| work.slow_at(self.run.spec(place.step)));
+        if due.is_none_or(|due| due > self.now()) {
+            return false;
+        }
+        let (step, error) = (self.run.path(place), self.work(place).and_then(Work::error));
+        let limit = self.run.spec(place.step).compensate.as_ref().map(|undo| undo.slow_after);
+        let since = format!("undoing {step} takes longer than {}", limit.unwrap_or_default());
+        let kind = IncidentKind::CompensationSlow;
+        match error.map(|error| (error.code.clone(), error.message.clone())) {
+            Some((code, message)) => {
+                self.open_incident_of(kind, step, &code, format!("{since}: {code}: {message}"));
+            }
+            None => self.open_incident(kind, Some(step), since),
+        }
+        true
+    }
+
     /// A person vouches that an undo is done, or needs not be.
     pub(super) fn mark_undone(&mut self, step: &StepPath, by: By) -> Result<(), Refusal> {
+        if let Some(marked) = self.mark_left(Some(step), &by) {
+            return marked;
+        }
         let place = self.place(step)?;
         let work = self.work(place);
         let undo = work.map_or(Undo::None, |work| work.undo.clone());

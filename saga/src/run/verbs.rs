@@ -1,6 +1,6 @@
 //! Which verbs apply to an incident now. It says what `decide` would accept; it decides nothing.
 
-use super::state::{Stage, Undo, Work};
+use super::state::{Hand, Stage, Undo, Work};
 use super::{Mode, Run};
 use crate::protocol::Verb;
 use crate::{IncidentKind, StepPath, Time};
@@ -26,7 +26,8 @@ impl Run {
         let mut verbs = Vec::new();
         let place = incident.step.as_ref().and_then(|step| self.place(step));
         if let Some(work) = place.and_then(|place| self.work(place)) {
-            if work.stage == Stage::Parked || work.undo == Undo::Blocked {
+            let backoff = matches!(work.current(), Some((_, Hand::Backoff { .. })));
+            if work.stage == Stage::Parked || work.undo == Undo::Blocked || backoff {
                 verbs.push(Verb::Retry);
             }
             if work.stage == Stage::Parked && !work.undo.is_open() {
@@ -38,6 +39,12 @@ impl Run {
         }
         if incident.kind == IncidentKind::DependencyWithdrawn {
             verbs.push(Verb::Skip);
+        }
+        if incident.kind == IncidentKind::EffectsLeft && self.facts.mode == Mode::Ended {
+            verbs.push(Verb::MarkCompensated);
+            if self.places().any(|place| self.to_undo(place)) {
+                verbs.push(Verb::Compensate);
+            }
         }
         if incident.kind == IncidentKind::DependencyUnmet {
             verbs.extend([Verb::Retry, Verb::Skip]);
@@ -73,7 +80,12 @@ impl Run {
     /// whole.
     #[must_use]
     pub fn proof(&self, incident: Option<u32>, step: Option<&StepPath>, acted_at: Time) -> Proof {
-        let again = self.facts.incidents.iter().any(|open| match incident {
+        // That a run was killed is what was wanted, whatever it leaves behind.
+        let killed = self.facts.killed_by.is_some() && self.facts.mode == Mode::Ended;
+        let troubles = self.facts.incidents.iter();
+        let mut troubles =
+            troubles.filter(|open| !(killed && open.kind == IncidentKind::EffectsLeft));
+        let again = troubles.any(|open| match incident {
             Some(number) => open.number > number,
             None => open.since >= acted_at,
         });

@@ -112,6 +112,7 @@ impl Run {
             Body::Wait(_) => "wait",
             Body::Sleep(_) => "sleep",
             Body::Child(_) => "child",
+            Body::Fail(_) => "fail",
         }
     }
 
@@ -167,7 +168,7 @@ impl Run {
             output_bytes: None,
             external_id: work.aside.as_ref().and_then(|aside| aside.external_id.clone()),
             error: work.error().cloned(),
-            effect_key: self.effect_key(&self.effect_path(place), Action::Forward),
+            effect_key: self.effect_key(place, Action::Forward),
             effects: BTreeMap::new(),
             items: BTreeMap::new(),
             step: path,
@@ -209,7 +210,7 @@ impl Run {
             output_bytes: None,
             external_id: None,
             error: items.error.clone(),
-            effect_key: self.effect_key(&self.effect_path(Place::step(step)), Action::Forward),
+            effect_key: self.effect_key(Place::step(step), Action::Forward),
             effects: BTreeMap::new(),
             items: self.item_words(step, items),
             step: path,
@@ -308,6 +309,10 @@ impl Run {
         }
         if let Some((reason, since)) = &self.facts.orphaned {
             add("Orphaned", None, format!("{reason}; it was left to go on by itself"), *since);
+        }
+        if let Some(since) = self.facts.contradicted {
+            let message = "an attempt was reported twice, and otherwise the second time; the first report counts";
+            add("LateResult", None, message.to_owned(), since);
         }
         for (step, signal, assignee) in self.signals_awaited() {
             let from = assignee.map_or(String::new(), |assignee| format!(" from {assignee}"));

@@ -36,6 +36,8 @@ pub struct ChildAsk {
     pub descent: Descent,
     /// When it is asked again.
     pub again: Time,
+    /// How often a person has had that tried anew, and once.
+    pub attempt: u32,
 }
 
 impl Run {
@@ -68,6 +70,7 @@ impl Run {
             action,
             descent: self.descent_of_children(),
             again,
+            attempt: self.work(place)?.tries(action).attempt,
         })
     }
 
@@ -148,7 +151,7 @@ impl Decider<'_> {
     pub(super) fn begin_waiting(&mut self, step: usize) -> Result<(), Failure> {
         let graph = self.run.graph.clone();
         match &graph.nodes[step].body {
-            Body::Task(_) | Body::Map(_) => Ok(()),
+            Body::Task(_) | Body::Map(_) | Body::Fail(_) => Ok(()),
             Body::Wait(wait) => self.await_signal(step, wait),
             Body::Sleep(sleep) => self.sleep(step, sleep),
             Body::Child(child) => self.ask_for_child(step, child),
@@ -371,13 +374,15 @@ impl Decider<'_> {
         end: &ChildEnd,
         answers: Option<Action>,
     ) {
-        let (step, outcome) = (self.run.path(place), end.outcome);
+        let step = self.run.path(place);
         // One that did nothing has nothing to undo, whatever it is called.
-        if outcome.is_clean() || !end.stands {
+        if end.outcome.is_clean() || !end.stands {
             self.emit(Event::Undone { step: step.clone(), attempt });
             self.resolve_incidents(&step);
         } else if answers == Some(Action::Compensate) {
-            let message = format!("the child ended {} and cannot be undone", outcome.as_str());
+            let why = end.error.as_ref().map_or(String::new(), |why| format!(": {}", why.message));
+            let outcome = end.outcome.as_str();
+            let message = format!("the child ended {outcome} and cannot be undone{why}");
             let error = own_failure("child_not_undone", message.clone());
             let action = Action::Compensate;
             self.emit(Event::Failed { step: step.clone(), action, attempt, error });
@@ -410,6 +415,17 @@ impl Run {
             error: self.facts.error.as_ref().map(|error| error.failure.clone()),
             stands: self.something_stands(),
         })
+    }
+
+    /// How the run ended, for its parent that asked it to undo itself. When it did not, its error is what stands and why.
+    #[must_use]
+    pub fn end_of_undo(&self) -> Option<ChildEnd> {
+        let end = self.end()?;
+        let error = match self.why_it_stands() {
+            Some(why) if end.stands => Some(own_failure("effects_left", why)),
+            _ => end.error,
+        };
+        Some(ChildEnd { error, ..end })
     }
 }
 

@@ -201,7 +201,7 @@ impl Run {
                 let message = format!("{step}: {}", self.retry_words(place, work, action, *until));
                 let delay = work.tries(action).delay.0;
                 let since = Time(until.0.saturating_sub_unsigned(delay));
-                let wait = self.wait(WaitKind::Retry, Some(step), since, message, &[]);
+                let wait = self.wait(WaitKind::Retry, Some(step), since, message, &["retry"]);
                 WaitsFor { until: Some(Timestamp(*until)), ..wait }
             }
         };

@@ -3,8 +3,8 @@
 use super::document::{schema, span};
 use super::names;
 use crate::{
-    Class, Compensate, Join, Losers, Map, OnUnknown, Retry, Sleep, Step, Task, Timeouts, Tolerance,
-    Verify, Violation, Wait,
+    Class, Compensate, Fail, Join, Losers, Map, OnUnknown, Retry, Sleep, Step, Task, Timeouts,
+    Tolerance, Verify, Violation, Wait,
 };
 
 type Found = Vec<Violation>;
@@ -18,9 +18,11 @@ pub(super) fn check(step: &Step, at: &str, found: &mut Found) {
         step.wait.is_some(),
         step.sleep.is_some(),
         step.child.is_some(),
+        step.fail.is_some(),
     ];
     if bodies.into_iter().filter(|body| *body).count() != 1 {
-        let message = "a step has exactly one of `task`, `map`, `wait`, `sleep` and `child`";
+        let message =
+            "a step has exactly one of `task`, `map`, `wait`, `sleep`, `child` and `fail`";
         found.push(Violation::new(at, "one_body", message));
     }
     if let Some(work) = &step.task {
@@ -41,6 +43,18 @@ pub(super) fn check(step: &Step, at: &str, found: &mut Found) {
             let message = "versions begin with 1";
             found.push(Violation::new(format!("{at}/child/version"), "invalid_version", message));
         }
+    }
+    if let Some(end) = &step.fail {
+        fail(end, &format!("{at}/fail"), found);
+    }
+}
+
+fn fail(fail: &Fail, at: &str, found: &mut Found) {
+    names::check(&names::FAILURE, &fail.code, &format!("{at}/code"), found);
+    if !(1..=Fail::LONGEST_MESSAGE).contains(&fail.message.trim().chars().count()) {
+        let message =
+            format!("say what has happened, in at most {} characters", Fail::LONGEST_MESSAGE);
+        found.push(Violation::new(format!("{at}/message"), "invalid_message", message));
     }
 }
 
@@ -152,6 +166,7 @@ fn compensate(undo: &Compensate, at: &str, found: &mut Found) {
         let message = "attempts are counted from 1";
         found.push(Violation::new(format!("{at}/alert_after"), "invalid_attempts", message));
     }
+    span(undo.slow_after, &format!("{at}/slow_after"), found);
 }
 
 fn verify(probe: &Verify, at: &str, found: &mut Found) {

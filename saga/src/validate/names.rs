@@ -25,6 +25,9 @@ pub(super) const QUEUE: Form =
 /// The name of a signal.
 pub(super) const SIGNAL: Form =
     Form { what: "the name of a signal", code: "invalid_signal", marks: "_.-", longest: 100 };
+/// The code of a failure.
+pub(super) const FAILURE: Form =
+    Form { what: "the code of a failure", code: "invalid_code", marks: "_", longest: 100 };
 /// The name of a fact.
 pub(super) const FACT: Form =
     Form { what: "the name of a fact", code: "invalid_fact", marks: "_.-", longest: 100 };

@@ -9,8 +9,8 @@ use serde_path_to_error::Segment;
 
 use crate::json::{self, Kind};
 use crate::{
-    Child, Compensate, Definition, Map, Retry, Sleep, Step, Task, Timeouts, Verify, Violation,
-    Wait, value,
+    Child, Compensate, Definition, Fail, Map, Retry, Sleep, Step, Task, Timeouts, Verify,
+    Violation, Wait, value,
 };
 
 /// What there is to know about the form of one type of object.
@@ -51,6 +51,7 @@ const STEP: Level = Level {
         ("wait", Nested::One(&WAIT)),
         ("sleep", Nested::One(&SLEEP)),
         ("child", Nested::One(&CHILD)),
+        ("fail", Nested::One(&FAIL)),
     ],
     read: read::<Step>,
 };
@@ -60,6 +61,11 @@ const CHILD: Level = Level {
     required: &[("workflow", r#""x""#), ("input", INPUT)],
     nested: &[],
     read: read::<Child>,
+};
+const FAIL: Level = Level {
+    required: &[("code", r#""x""#), ("message", r#""x""#)],
+    nested: &[],
+    read: read::<Fail>,
 };
 const MAP: Level = Level {
     required: &[

@@ -45,7 +45,9 @@ pub(crate) fn expressions<'a>(step: &'a Step, at: &str) -> Vec<Wired<'a>> {
     let until = step.sleep.as_ref().and_then(|sleep| sleep.until.as_ref());
     let until = until.map(|expr| wired("sleep/until", expr, TEXT, false));
     let child = step.child.as_ref().map(|child| wired("child/input", &child.input, &[], false));
-    let all = [when, input, items, key, body, default, assignee, until, child];
+    let fail = step.fail.as_ref().and_then(|fail| fail.details.as_ref());
+    let fail = fail.map(|expr| wired("fail/details", expr, &[], false));
+    let all = [when, input, items, key, body, default, assignee, until, child, fail];
     all.into_iter().flatten().collect()
 }
 

@@ -1,7 +1,7 @@
 //! Random documents, expressions and definitions.
 
 use backstitch_saga::{
-    Child, Class, Compensate, Definition, Empty, Expr, Jitter, Join, Losers, Map, OnFailure,
+    Child, Class, Compensate, Definition, Empty, Expr, Fail, Jitter, Join, Losers, Map, OnFailure,
     OnKill, OnPause, OnTimeout, OnUnknown, Payload, Retry, Sleep, Span, Step, Task, Timeouts,
     Tolerance, Verify, Wait,
 };
@@ -252,7 +252,12 @@ fn on_failure() -> impl Strategy<Value = OnFailure> {
 fn task() -> impl Strategy<Value = Task> {
     let name = || "[a-zA-Z.]{0,6}";
     let compensate = (name(), option::of(name()), retry(), 0_u32..5).prop_map(
-        |(name, queue, retry, alert_after)| Compensate { name, queue, retry, alert_after },
+        |(name, queue, retry, alert_after)| Compensate {
+            queue,
+            retry,
+            alert_after,
+            ..Compensate::by(name)
+        },
     );
     let verify = (name(), option::of(name()), retry()).prop_map(|(name, queue, retry)| Verify {
         name,
@@ -352,6 +357,14 @@ fn child() -> impl Strategy<Value = Child> {
     )
 }
 
+fn fail() -> impl Strategy<Value = Fail> {
+    ("[a-zA-Z_]{0,3}", ".{0,5}", option::of(expr())).prop_map(|(code, message, details)| Fail {
+        code,
+        message,
+        details,
+    })
+}
+
 /// Any definition, mostly with mistakes.
 pub(crate) fn definition() -> impl Strategy<Value = Definition> {
     let schema = || option::of(json().prop_filter("null is none", |value| !value.is_null()));
@@ -361,9 +374,14 @@ pub(crate) fn definition() -> impl Strategy<Value = Definition> {
         option::of(expr()),
         option::of(task().boxed()),
         option::of(map().boxed()),
-        (option::of(wait().boxed()), option::of(sleep().boxed()), option::of(child().boxed())),
+        (
+            option::of(wait().boxed()),
+            option::of(sleep().boxed()),
+            option::of(child().boxed()),
+            option::of(fail().boxed()),
+        ),
     )
-        .prop_map(|(id, after, when, task, map, (wait, sleep, child))| Step {
+        .prop_map(|(id, after, when, task, map, (wait, sleep, child, fail))| Step {
             id,
             after,
             when,
@@ -372,6 +390,7 @@ pub(crate) fn definition() -> impl Strategy<Value = Definition> {
             wait,
             sleep,
             child,
+            fail,
         });
     let head = ("[a-z9-]{0,5}", 0_u32..3, option::of(".{0,9}"), schema(), schema());
     let on_timeout = prop::sample::select(vec![OnTimeout::Compensate, OnTimeout::Incident]);

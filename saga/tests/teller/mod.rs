@@ -77,6 +77,7 @@ impl Telling {
             }
             "show" => words::show(&self.run, self.now),
             "plan" => words::plan(self.run.plan(&scope(rest), self.now)),
+            "plan_failed" => words::rerun_plan(self.run.rerun_plan(rest, true, self.now)),
             "claim" if rest.is_empty() => {
                 let offered = self.run.offered();
                 offered.into_iter().flat_map(|task| self.hand_out(task)).collect()
@@ -166,9 +167,23 @@ impl Telling {
             },
             "rerun" | "rerun!" => {
                 let input = (!more.is_empty()).then(|| payload(more));
-                let force = verb == "rerun!";
-                Command::Rerun { from: first.into(), input, force, by: by("once more") }
+                let (force, only_failed) = (verb == "rerun!", false);
+                Command::Rerun {
+                    from: first.into(),
+                    input,
+                    only_failed,
+                    force,
+                    by: by("once more"),
+                }
             }
+            "rerun_failed" => Command::Rerun {
+                from: first.into(),
+                input: None,
+                only_failed: true,
+                force: false,
+                by: by(if more.is_empty() { "once more" } else { more }),
+            },
+            "undo_for_parent" => Command::UndoForParent { by: by(rest) },
             "signal" => {
                 let data = payload(if more.is_empty() { "null" } else { more });
                 Command::Signal { name: first.into(), data, by: by("") }
@@ -235,6 +250,7 @@ impl Telling {
                 hold: (first != "all").then(|| Hold::new(HoldKind::Paused, first)),
                 by: Some(by(more)),
             },
+            "mark_left" => Command::MarkLeft { by: by(rest) },
             "mark" => Command::MarkUndone { step: first.parse().unwrap(), by: by(more) },
             _ => panic!("a story knows no '{verb}'"),
         }

@@ -1,6 +1,6 @@
 //! Events and views in the words of a story.
 
-use backstitch_saga::protocol::{Failure, Forward, Plan};
+use backstitch_saga::protocol::{Failure, Forward, Plan, RerunPlan};
 use backstitch_saga::{Event, Record, Refusal, Run, Source, Time};
 
 /// One event.
@@ -71,8 +71,9 @@ pub(crate) fn event(event: &Event, record: &Record) -> String {
         Event::Undone { step, .. } => format!("undone {step}"),
         Event::UndoBlocked { step } => format!("undo blocked {step}"),
         Event::UndoMarked { step, by } => format!("undo of {step} vouched for by {}", by.actor),
-        Event::InputEdited { step, input } => {
-            format!("input of {step} is now {}", record.payloads[input.0 as usize].text())
+        Event::InputEdited { step, input, new_key } => {
+            let key = if *new_key { ", with a new effect key" } else { "" };
+            format!("input of {step} is now {}{key}", record.payloads[input.0 as usize].text())
         }
         Event::SkippedByHand { step, output, by } => {
             let output = output.map_or(String::new(), |slot| {
@@ -107,6 +108,9 @@ pub(crate) fn event(event: &Event, record: &Record) -> String {
         Event::ParentHeard { word, order, .. } => {
             format!("heard #{order} of its parent, {word:?}").to_lowercase()
         }
+        Event::RerunRequested { from, by, only_failed: true, .. } => {
+            format!("rerun of the failed items of {from} by {}", by.actor)
+        }
         Event::RerunRequested { from, by, .. } => format!("rerun from {from} by {}", by.actor),
         Event::WentForward { steps } => format!("went forward: {}", steps.join(" ")),
         Event::Held { hold, message, .. } => format!("held, {}: {message}", hold.name),
@@ -118,6 +122,9 @@ pub(crate) fn event(event: &Event, record: &Record) -> String {
             format!("incident {incident} opened: {}: {message}", kind.as_str())
         }
         Event::IncidentResolved { incident } => format!("incident {incident} resolved"),
+        Event::LateResult { step, action, attempt, contradicts: true, .. } => {
+            format!("contradicted {} {step} #{attempt}", action.as_str())
+        }
         Event::LateResult { step, action, attempt, .. } => {
             format!("late result {} {step} #{attempt}", action.as_str())
         }
@@ -195,4 +202,17 @@ pub(crate) fn plan(plan: Result<Plan, Refusal>) -> Vec<String> {
         lines.push("past the pivot".to_owned());
     }
     lines
+}
+
+/// What a rerun of failed items would do.
+pub(crate) fn rerun_plan(found: Result<RerunPlan, Refusal>) -> Vec<String> {
+    match found {
+        Err(refusal) => vec![format!("refused: {}: {}", refusal.code.as_str(), refusal.message)],
+        Ok(RerunPlan { undo, again, items }) => {
+            let mut lines = plan(Ok(undo));
+            lines.push(format!("again: {}", again.join(" ")));
+            lines.extend(items.map(|items| format!("items executed again: {items}")));
+            lines
+        }
+    }
 }

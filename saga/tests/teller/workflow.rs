@@ -58,6 +58,15 @@ fn step(id: &str, traits: &[&str]) -> Value {
                     task["compensate"]["retry"]["max_attempts"] = json!(max);
                 }
             }
+            "slow" => task["compensate"]["slow_after"] = json!(value),
+            "jitter" => task["retry"]["jitter"] = json!(value),
+            "fail" => {
+                let (code, message) = value.split_once(' ').unwrap();
+                other = Some(("fail", json!({"code": code, "message": message})));
+            }
+            "details" => {
+                other.as_mut().unwrap().1["details"] = serde_json::from_str(value).unwrap();
+            }
             "alert" => task["compensate"]["alert_after"] = json!(value.parse::<u32>().unwrap()),
             "verify" => {
                 task["verify"] = json!({"name": format!("find_{id}"), "retry": {"max_attempts": 2, "first_delay": "1s", "jitter": "none"}});

@@ -313,3 +313,73 @@ async fn a_child_in_line_for_a_serial_key_is_killed_with_its_parent_and_leaves_t
     assert_eq!(server.get(&last).await.json()["outcome"], "succeeded");
     server.stopped().await;
 }
+
+/// A workflow whose runs can be compensated by hand for a millisecond after their end.
+async fn register_short(server: &Server, name: &str, steps: Value) {
+    let definition = json!({"name": name, "version": 1, "steps": steps, "compensable_for": "1ms"});
+    let put = server.request("PUT", &format!("/v1/workflows/{name}/versions/1"));
+    assert_eq!(send(with_json(put, definition)).await.status, 201);
+}
+
+#[tokio::test]
+async fn children_past_their_window_are_undone_with_their_parent() {
+    let server = Server::start(Access::Open).await;
+    let child = |workflow: &str| json!({"workflow": workflow, "input": {"path": "/input"}});
+    register_short(&server, "inner", json!([{"id": "charge", "task": task("charge")}])).await;
+    register_short(&server, "middle", json!([{"id": "in", "child": child("inner")}])).await;
+    let steps = json!([
+        {"id": "pay", "child": child("middle")},
+        {"id": "rest", "sleep": {"for": "50ms"}, "after": ["pay"]},
+        {"id": "ship", "task": task("ship"), "after": ["rest"]}]);
+    register(&server, "order", steps).await;
+    let started = server.post("/v1/runs", r#"{"workflow":"order","input":{}}"#).await.json();
+    let run = format!("/v1/runs/{}", started["id"].as_str().unwrap());
+    work(&server, "charge", done()).await;
+    work(&server, "ship", done()).await;
+    let ended = server.get(&format!("{run}?wait=20s")).await.json();
+    assert_eq!(ended["outcome"], "succeeded", "{ended:#}");
+    let middle = format!("/v1/runs/{}", ended["steps"][0]["child"].as_str().unwrap());
+    let ask = r#"{"scope":"all","reason":"not wanted"}"#;
+    let by_hand = server.post(&format!("{middle}/compensate"), ask).await;
+    assert_eq!(
+        (by_hand.status, &by_hand.json()["code"]),
+        (409, &json!("compensation_window_closed")),
+        "by hand the window counts"
+    );
+    assert_eq!(server.post(&format!("{run}/compensate"), ask).await.status, 202);
+    work(&server, "undo_ship", done()).await;
+    work(&server, "undo_charge", done()).await;
+    let ended = server.get(&format!("{run}?wait=30s")).await.json();
+    assert_eq!(ended["outcome"], "compensated", "{ended:#}");
+    assert_eq!(server.get(&middle).await.json()["outcome"], "compensated");
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_child_that_cannot_be_undone_says_what_stands_and_why() {
+    let server = Server::start(Access::Open).await;
+    let charge = json!({"name": "charge", "input": {"path": "/input"}, "class": "pivot"});
+    register(&server, "payments", json!([{"id": "charge", "task": charge}])).await;
+    let steps = json!([
+        {"id": "pay", "child": {"workflow": "payments", "input": {"path": "/input"}}},
+        {"id": "ship", "task": task("ship"), "after": ["pay"]}]);
+    register(&server, "order", steps).await;
+    let started = server.post("/v1/runs", r#"{"workflow":"order","input":{}}"#).await.json();
+    let run = format!("/v1/runs/{}", started["id"].as_str().unwrap());
+    work(&server, "charge", done()).await;
+    work(&server, "ship", refused()).await;
+    let id = run.trim_start_matches("/v1/runs/");
+    let mut incident = Value::Null;
+    for _ in 0..200 {
+        let open = server.get(&format!("/v1/incidents?state=open&run={id}")).await.json();
+        incident = open["items"][0].clone();
+        if !incident.is_null() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(incident["kind"], "compensation_blocked", "{incident:#}");
+    let message = incident["message"].as_str().unwrap();
+    assert!(message.contains("'charge' was done, and nothing undoes it"), "{message}");
+    server.stopped().await;
+}

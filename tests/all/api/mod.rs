@@ -17,6 +17,7 @@ mod promises;
 mod python_worker;
 mod queues;
 mod robust;
+mod rules;
 mod schedules;
 mod search;
 mod sequence;

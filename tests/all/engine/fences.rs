@@ -179,7 +179,10 @@ async fn a_failure_reported_after_the_commit_does_not_count() {
     assert_eq!(code(&charge(&mut transaction, &stage.task).await.unwrap_err()), "BS002");
     drop(transaction);
     let told = stage.hand.fail(&stage.task, FailureKind::Retryable).await;
-    assert_eq!(told[0].status, 200);
+    let answer = (told[0].status, told[0].code.as_deref());
+    assert_eq!(answer, (409, Some("already_reported")), "the commit was its first report");
+    let view = stage.engine.run(NS, stage.run, None).await.unwrap();
+    assert!(view.conditions.iter().any(|condition| condition.kind == "LateResult"), "{view:?}");
     stage.finish().await;
 }
 

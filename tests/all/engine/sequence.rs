@@ -144,7 +144,13 @@ async fn a_fact_is_withdrawn_when_what_made_it_is_undone() {
     assert_eq!(about.facts[0].withdrawn_by, Some(format!("run {run}")));
 
     // Done anew, it stands again.
-    let rerun = Command::Rerun { from: "only".into(), input: None, force: false, by: by() };
+    let rerun = Command::Rerun {
+        from: "only".into(),
+        input: None,
+        only_failed: false,
+        force: false,
+        by: by(),
+    };
     engine.command(NS, run, rerun).await.unwrap();
     hand.succeed(&[hand.one().await]).await;
     until("it stands again", async || stands(&engine, &made).await).await;

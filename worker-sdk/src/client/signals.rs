@@ -1,8 +1,8 @@
 //! Pausing, rerunning and deciding about steps of runs, and sending them signals.
 
 use backstitch_saga::protocol::{
-    PauseRun, RerunPlan, RerunRun, ResolveStep, RetryStep, RunView, SendSignal, SendSignalByKey,
-    SignalSent, SkipStep,
+    PauseRun, RerunItems, RerunPlan, RerunRun, ResolveStep, RetryStep, RunView, SendSignal,
+    SendSignalByKey, SignalSent, SkipStep,
 };
 use backstitch_saga::{Payload, RunId, StepPath};
 use serde::Serialize;
@@ -115,7 +115,8 @@ impl Client {
         reason: &str,
     ) -> Result<RunView, ClientError> {
         let (from, reason) = (from.to_owned(), reason.to_owned());
-        let body = RerunRun { from, reason, input, force: false, dry_run: false };
+        let items = RerunItems::All;
+        let body = RerunRun { from, reason, input, items, force: false, dry_run: false };
         self.send_act(&format!("v1/runs/{run}/rerun"), &body).await
     }
 
@@ -124,8 +125,46 @@ impl Client {
     /// # Errors
     /// A problem that says why it could not be done.
     pub async fn rerun_plan(&self, run: RunId, from: &str) -> Result<RerunPlan, ClientError> {
+        self.ask_rerun_plan(run, from, RerunItems::All).await
+    }
+
+    /// Executes the items of a fan-out again that did not succeed, and goes on from its join. What the others did
+    /// stands.
+    ///
+    /// # Errors
+    /// A problem, such as `nothing_to_retry`.
+    pub async fn rerun_failed_items(
+        &self,
+        run: RunId,
+        from: &str,
+        reason: &str,
+    ) -> Result<RunView, ClientError> {
+        let (from, reason) = (from.to_owned(), reason.to_owned());
+        let items = RerunItems::Failed;
+        let body = RerunRun { from, reason, input: None, items, force: false, dry_run: false };
+        self.send_act(&format!("v1/runs/{run}/rerun"), &body).await
+    }
+
+    /// What [`Client::rerun_failed_items`] would undo and do again.
+    ///
+    /// # Errors
+    /// A problem that says why it could not be done.
+    pub async fn rerun_failed_items_plan(
+        &self,
+        run: RunId,
+        from: &str,
+    ) -> Result<RerunPlan, ClientError> {
+        self.ask_rerun_plan(run, from, RerunItems::Failed).await
+    }
+
+    async fn ask_rerun_plan(
+        &self,
+        run: RunId,
+        from: &str,
+        items: RerunItems,
+    ) -> Result<RerunPlan, ClientError> {
         let (from, reason) = (from.to_owned(), String::new());
-        let body = RerunRun { from, reason, input: None, force: false, dry_run: true };
+        let body = RerunRun { from, reason, input: None, items, force: false, dry_run: true };
         self.send_act(&format!("v1/runs/{run}/rerun"), &body).await
     }
 }

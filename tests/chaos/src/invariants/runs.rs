@@ -20,7 +20,7 @@ pub(super) fn one_end(evidence: &Evidence) -> Vec<Violation> {
                     found.push(Violation::of("I1", story.run, what));
                 }
                 "ended" => ended = true,
-                "compensation_started" | "rerun_requested" => ended = false,
+                "compensation_started" | "rerun_requested" | "undo_marked" => ended = false,
                 "late_result" | "incident_resolved" => {}
                 other if ended => {
                     let what = format!("after its end, record {} says {other}", entry.seq);

@@ -1,0 +1,166 @@
+//! What a run leaves behind when it ends: effects that stand, or may, and that nothing will undo any more. A person
+//! hears of them, and vouches for each when it has been put right.
+
+use super::decide::{Decider, need_reason};
+use super::state::{Place, Work};
+use super::{Mode, Run};
+use crate::event::{By, Event, IncidentKind};
+use crate::protocol::Outcome;
+use crate::{Class, Refusal, RefusalCode, StepPath};
+
+/// How many steps are named in one sentence.
+const NAMED: usize = 5;
+
+/// What of one step stands, or may.
+struct Left {
+    step: usize,
+    /// How many of its items, or 1.
+    count: usize,
+    /// Whether it is known that they were done.
+    certain: bool,
+}
+
+impl Run {
+    /// The steps of which something stands, or may; only what is in doubt unless `all`.
+    fn left(&self, all: bool) -> impl Iterator<Item = Left> + '_ {
+        (0..self.steps.len()).filter_map(move |step| {
+            let works = || self.left_of(step, all).filter_map(|place| self.work(place));
+            let count = works().count();
+            let certain = works().all(|work| !work.is_doubtful());
+            (count > 0).then_some(Left { step, count, certain })
+        })
+    }
+
+    /// The places of one step at which something stands, or may; only what is in doubt unless `all`.
+    fn left_of(&self, step: usize, all: bool) -> impl Iterator<Item = Place> + '_ {
+        let has_effect = self.spec(step).class() != Some(Class::ReadOnly);
+        let left = move |work: &Work| work.may_stand() && (all || work.is_doubtful());
+        let places = self.places_of(step);
+        places.filter(move |place| has_effect && self.work(*place).is_some_and(left))
+    }
+
+    /// Whether all that stands of a run with this outcome is told, not only what is in doubt.
+    fn leaves_all(outcome: Outcome) -> bool {
+        outcome == Outcome::FailedDirty
+    }
+
+    /// One thing that is left, in words.
+    fn left_words(&self, left: &Left) -> String {
+        let Left { step, count, certain } = *left;
+        let id = &self.graph.nodes[step].id;
+        let one = count == 1;
+        let what = match (self.graph.nodes[step].map(), one) {
+            (None, _) => format!("'{id}'"),
+            (Some(_), true) => format!("1 item of '{id}'"),
+            (Some(_), false) => format!("{count} items of '{id}'"),
+        };
+        let done = match (certain, one) {
+            (true, true) => "was done",
+            (true, false) => "were done",
+            (false, _) => "may have happened",
+        };
+        let undone = match (self.spec(step).compensate.is_some(), one) {
+            (true, true) => "was not undone",
+            (true, false) => "were not undone",
+            (false, _) => "nothing undoes it: the step has no `compensate`",
+        };
+        format!("{what} {done}, and {undone}")
+    }
+
+    /// What stands of a run, or may, and why; `None` when nothing does. Only what is in doubt unless `all`.
+    fn words_of_left(&self, all: bool) -> Option<String> {
+        let mut left = self.left(all);
+        let mut words: Vec<String> =
+            left.by_ref().take(NAMED).map(|left| self.left_words(&left)).collect();
+        if words.is_empty() {
+            return None;
+        }
+        match left.count() {
+            0 => {}
+            1 => words.push("and 1 more step".to_owned()),
+            more => words.push(format!("and {more} more steps")),
+        }
+        if let Some(by) = &self.facts.killed_by {
+            words.push(format!("{} killed it ({})", by.actor, by.reason));
+        }
+        Some(words.join("; "))
+    }
+
+    /// What stands of an ended run, or may, and why; `None` when nothing does.
+    pub(super) fn why_it_stands(&self) -> Option<String> {
+        self.words_of_left(true)
+    }
+}
+
+impl Decider<'_> {
+    /// Opens an incident for what a run that ends with `outcome` leaves behind: after a failure all that stands, and
+    /// otherwise what is in doubt.
+    pub(super) fn tell_what_is_left(&mut self, outcome: Outcome) {
+        let all = Run::leaves_all(outcome);
+        if !all && self.run.tally.doubtful == 0 {
+            return;
+        }
+        let Some(words) = self.run.words_of_left(all) else { return };
+        let steps: Vec<usize> = self.run.left(all).take(2).map(|left| left.step).collect();
+        let step = match steps.as_slice() {
+            [step] => Some(StepPath::step(self.run.graph.nodes[*step].id.clone())),
+            _ => None,
+        };
+        let message = format!("the run ends {}: {words}", outcome.as_str());
+        self.open_incident(IncidentKind::EffectsLeft, step, message);
+    }
+
+    /// A person vouches that what an ended run left of `step`, or of all steps, is put right, or needs not be. `None`
+    /// when the run has not ended or left nothing there.
+    pub(super) fn mark_left(
+        &mut self,
+        step: Option<&StepPath>,
+        by: &By,
+    ) -> Option<Result<(), Refusal>> {
+        let only = match step {
+            Some(step) => Some((self.run.step_now(&step.step)?, step.item)),
+            None => None,
+        };
+        let wanted = |place: &Place| {
+            only.is_none_or(|(step, item)| {
+                place.step == step && (item.is_none() || place.item == item)
+            })
+        };
+        let outcome = self.run.facts.outcome.filter(|_| self.run.facts.mode == Mode::Ended)?;
+        let all = Run::leaves_all(outcome);
+        let steps = self.run.all_steps().into_iter();
+        let left: Vec<Place> =
+            steps.flat_map(|step| self.run.left_of(step, all)).filter(wanted).collect();
+        if left.is_empty() {
+            let vouched = |place: Place| {
+                let aside = self.work(place).and_then(|work| work.aside.as_ref());
+                aside.is_some_and(|aside| aside.vouched.as_ref() == Some(by))
+            };
+            let said = self.run.places().filter(wanted).any(vouched);
+            return said.then_some(Ok(()));
+        }
+        if let Err(refusal) = need_reason(by) {
+            return Some(Err(refusal));
+        }
+        for place in left {
+            let step = self.run.path(place);
+            self.emit(Event::UndoMarked { step, by: by.clone() });
+        }
+        if self.run.left(all).next().is_none() {
+            self.resolve_kind(IncidentKind::EffectsLeft);
+        }
+        if all && !self.run.something_stands() {
+            let outcome = self.run.outcome_of_undo();
+            self.emit(Event::Ended { outcome, output: None });
+        }
+        Some(Ok(()))
+    }
+
+    /// A person vouches for all that an ended run left behind.
+    pub(super) fn mark_all_left(&mut self, by: &By) -> Result<(), Refusal> {
+        self.mark_left(None, by).unwrap_or_else(|| {
+            let message = "the run left nothing behind, so there is nothing to vouch for";
+            Err(Refusal::new(RefusalCode::NothingToCompensate, message))
+        })
+    }
+}

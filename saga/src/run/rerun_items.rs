@@ -1,0 +1,113 @@
+//! Executing the failed items of a fan-out once more: its items that succeeded keep what they did, those that did not
+//! are tried again, and the run goes on from the join.
+
+use super::Run;
+use super::decide::Decider;
+use super::state::{Hand, MapStage, Place, Stage, Undo, Work};
+use crate::{Action, Refusal, RefusalCode, Time};
+
+impl Work {
+    /// Whether an item was begun and did not come to stand: it failed, is in doubt, was given up or was undone.
+    fn has_failed(&self) -> bool {
+        let stands = matches!(self.stage, Stage::Succeeded(_) | Stage::SkippedByHand { .. });
+        self.has_input() && (!stands || self.undo != Undo::None)
+    }
+
+    /// Makes it wait for a next attempt, with the input that it had. What may have happened keeps its effect key, as
+    /// with any other attempt; what did not happen, or was undone, gets another.
+    fn retry_anew(&mut self, at: Time) {
+        let (input, doubt) = (self.input.take(), self.in_doubt() && !self.undo.is_over());
+        let shared = self.shared.take();
+        self.begin_anew();
+        (self.input, self.shared) = (input, shared);
+        self.tries.since = at;
+        self.tries.anew = false;
+        self.tries.edition += u32::from(!doubt);
+        if let Some(aside) = &mut self.aside {
+            aside.doubt = doubt;
+            aside.undo.edition += 1;
+        }
+        self.stage = Stage::Active(Action::Forward, Hand::Backoff { until: at });
+    }
+}
+
+impl Run {
+    /// How many items of a fan-out would be executed again: those that failed, and those that were never begun.
+    pub(super) fn items_to_retry(&self, step: usize) -> u32 {
+        let Some(items) = self.items_of(step) else { return 0 };
+        let failed = items.works.iter().filter(|work| work.has_failed()).count();
+        let never = items.works.len().saturating_sub(items.next as usize);
+        u32::try_from(failed + never).unwrap_or(u32::MAX)
+    }
+
+    /// Whether the failed items of a fan-out can be executed again by themselves.
+    pub(super) fn check_failed_items(&self, step: usize) -> Result<(), Refusal> {
+        let id = &self.graph.nodes[step].id;
+        let refused = |message: String| Err(Refusal::new(RefusalCode::NothingToRetry, message));
+        let Some(items) = self.items_of(step) else {
+            return refused(format!(
+                "'{id}' is no fan-out, so it has no items; rerun it as a whole"
+            ));
+        };
+        match items.stage {
+            MapStage::Waiting | MapStage::Skipped => {
+                return refused(format!("'{id}' has not been begun, so none of its items failed"));
+            }
+            MapStage::Open => {
+                return refused(format!(
+                    "'{id}' is under way: its failed items can be executed again once it has joined"
+                ));
+            }
+            MapStage::Succeeded | MapStage::Failed | MapStage::Cancelled => {}
+        }
+        if self.items_to_retry(step) == 0 {
+            return refused(format!("all items of '{id}' succeeded"));
+        }
+        let mut before = vec![false; self.steps.len()];
+        let mut open = self.graph.nodes[step].needs.clone();
+        while let Some(need) = open.pop() {
+            if !std::mem::replace(&mut before[need], true) {
+                open.extend(&self.graph.nodes[need].needs);
+            }
+        }
+        match self.to_rerun(step).into_iter().find(|&again| before[again]) {
+            Some(first) => refused(format!(
+                "'{}', on which '{id}' depends, is to be done again too: rerun from there",
+                self.graph.nodes[first].id
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the items of `step` keep what they did in the rerun that was asked for.
+    pub(super) fn keeps_items_of(&self, step: usize) -> bool {
+        self.facts.rerun.as_ref().is_some_and(|rerun| rerun.only_failed && rerun.from == step)
+    }
+
+    /// Opens a fan-out again over the same items: those that did not succeed wait for their next attempt.
+    pub(super) fn reopen(&mut self, step: usize, at: Time) {
+        let Some(items) = self.items_mut(step) else { return };
+        (items.stage, items.error, items.undo_next) = (MapStage::Open, None, 0);
+        items.due_without_place.clear();
+        let failed = |place: &Place| self.work(*place).is_some_and(Work::has_failed);
+        let places: Vec<Place> = self.places_of(step).filter(failed).collect();
+        for place in places {
+            self.change(place, |work| work.retry_anew(at));
+        }
+    }
+}
+
+impl Decider<'_> {
+    /// Puts the items that wait for their next attempt on offer, as far as there are places.
+    pub(super) fn offer_again(&mut self, step: usize) {
+        let waits = |place: &Place| {
+            let current = self.work(*place).and_then(Work::current);
+            matches!(current, Some((Action::Forward, Hand::Backoff { .. })))
+        };
+        let places: Vec<Place> = self.run.places_of(step).filter(waits).collect();
+        for place in places {
+            self.due_now(place);
+        }
+        self.fill(step);
+    }
+}

@@ -1,0 +1,195 @@
+//! Reports by attempts that no worker holds any more: said again, too late, or said otherwise than the first time. The
+//! first report of an attempt counts; none of these changes what a run does.
+
+use serde::{Deserialize, Serialize};
+
+use super::decide::{Decider, lease_lost};
+use super::state::{Place, Stage, Work};
+use crate::event::Event;
+use crate::protocol::{FailureKind, TaskOutcome, Verdict};
+use crate::{Action, Payload, Refusal, RefusalCode, TaskKey};
+
+/// How many reports of one step or item are remembered; of those before, only what follows from how it stands.
+const REMEMBERED: usize = 16;
+
+/// The report that ended an attempt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Said {
+    action: Action,
+    attempt: u32,
+    what: What,
+    /// A report that contradicts it came and was recorded.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    contradicted: bool,
+}
+
+/// The part of a report that another report of the same attempt must not contradict.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum What {
+    Succeeded,
+    Failed { kind: FailureKind, code: String },
+    Happened,
+    NotHappened,
+}
+
+impl Work {
+    /// Remembers the report that ended an attempt.
+    pub(super) fn note_report(&mut self, action: Action, attempt: u32, what: What) {
+        let said = &mut self.aside_mut().said;
+        if said.len() >= REMEMBERED {
+            said.remove(0);
+        }
+        said.push(Said { action, attempt, what, contradicted: false });
+    }
+
+    /// Remembers that a report was contradicted, so that it is recorded once.
+    pub(super) fn note_contradiction(&mut self, action: Action, attempt: u32) {
+        let this = |said: &&mut Said| (said.action, said.attempt) == (action, attempt);
+        match self.aside_mut().said.iter_mut().rev().find(this) {
+            Some(said) => said.contradicted = true,
+            None => {
+                self.note_report(action, attempt, What::Succeeded);
+                self.note_contradiction(action, attempt);
+            }
+        }
+    }
+
+    /// Remembers that its last attempt succeeded, before it is done anew and that cannot be seen any more.
+    pub(super) fn note_success(&mut self) {
+        let attempt = self.tries.attempt;
+        let is_other = self.was_said(Action::Forward, attempt).is_some()
+            || self.lost(Action::Forward, attempt).is_some();
+        if attempt > 0 && matches!(self.stage, Stage::Succeeded(_)) && !is_other {
+            self.note_report(Action::Forward, attempt, What::Succeeded);
+        }
+    }
+
+    fn was_said(&self, action: Action, attempt: u32) -> Option<&Said> {
+        let said = &self.aside.as_ref()?.said;
+        said.iter().rev().find(|said| (said.action, said.attempt) == (action, attempt))
+    }
+
+    /// Whether an attempt was lost or revoked, and then whether its late report was recorded.
+    fn lost(&self, action: Action, attempt: u32) -> Option<bool> {
+        let lost = &self.aside.as_ref()?.lost;
+        let found = lost.iter().find(|(a, n, _)| (*a, *n) == (action, attempt));
+        found.map(|(_, _, recorded)| *recorded)
+    }
+
+    /// Whether a report says the same as the one that ended its attempt. Where that is not known any more, it does.
+    fn says_the_same(&self, task: &TaskKey, outcome: &TaskOutcome) -> bool {
+        let said = self.was_said(task.action, task.attempt).map(|said| &said.what);
+        let stands = |output: &Payload| match &self.stage {
+            Stage::Succeeded(first) => first.is_same_as(output),
+            _ => true,
+        };
+        match (said, outcome) {
+            (Some(What::Failed { kind, code }), TaskOutcome::Failed(error)) => {
+                (*kind, code) == (error.kind, &error.code)
+            }
+            (Some(What::Failed { .. }), TaskOutcome::Succeeded { .. })
+            | (Some(_), TaskOutcome::Failed(_)) => false,
+            (Some(What::Succeeded), TaskOutcome::Succeeded { output, external_id }) => {
+                let current = task.action == Action::Forward
+                    && task.attempt == self.tries.attempt
+                    && matches!(self.stage, Stage::Succeeded(_));
+                !current || (stands(output) && self.same_id(external_id.as_ref()))
+            }
+            (Some(What::Happened), TaskOutcome::Succeeded { output, .. }) => {
+                match output.to::<Verdict>() {
+                    Ok(Verdict::Happened(output)) => stands(&output),
+                    _ => false,
+                }
+            }
+            (Some(What::NotHappened), TaskOutcome::Succeeded { output, .. }) => {
+                matches!(output.to::<Verdict>(), Ok(Verdict::NotHappened))
+            }
+            (None, outcome) => self.says_what_stands(task, outcome),
+        }
+    }
+
+    /// The same for an attempt whose report is not remembered by itself: a success forward is remembered by the output.
+    fn says_what_stands(&self, task: &TaskKey, outcome: &TaskOutcome) -> bool {
+        let last = task.attempt == self.tries.attempt;
+        match (task.action, &self.stage, outcome) {
+            (
+                Action::Forward,
+                Stage::Succeeded(first),
+                TaskOutcome::Succeeded { output, external_id },
+            ) if last => first.is_same_as(output) && self.same_id(external_id.as_ref()),
+            (Action::Forward, Stage::Succeeded(_), TaskOutcome::Failed(_)) => !last,
+            // Neither lost nor the one that succeeded: it failed, unless that was before the step was done anew.
+            (Action::Forward, _, TaskOutcome::Succeeded { .. }) => self.round > 0,
+            _ => true,
+        }
+    }
+
+    fn same_id(&self, other: Option<&String>) -> bool {
+        self.aside.as_ref().and_then(|aside| aside.external_id.as_ref()) == other
+    }
+
+    /// What the report was that ended an attempt, in words.
+    fn said_words(&self, task: &TaskKey) -> String {
+        match self.was_said(task.action, task.attempt).map(|said| &said.what) {
+            Some(What::Failed { kind, code }) => {
+                let kind = serde_json::to_value(kind).unwrap_or_default();
+                format!("failed ({}, {code})", kind.as_str().unwrap_or_default())
+            }
+            Some(What::Happened) => "happened".to_owned(),
+            Some(What::NotHappened) => "not happened".to_owned(),
+            Some(What::Succeeded) => "succeeded".to_owned(),
+            None if matches!(self.stage, Stage::Succeeded(_)) => "succeeded".to_owned(),
+            None => "failed".to_owned(),
+        }
+    }
+}
+
+impl Decider<'_> {
+    /// Answers a report by an attempt that is not in a worker's hands: said before, said otherwise, or too late.
+    pub(super) fn report_out_of_turn(
+        &mut self,
+        place: Place,
+        task: TaskKey,
+        outcome: &TaskOutcome,
+    ) -> Result<(), Refusal> {
+        let refusal = lease_lost(&task);
+        let Some(work) = self.work(place) else { return Err(refusal) };
+        let last = work.tries(task.action).attempt;
+        let floor = self.run.items_of(place.step).map_or(0, |items| items.floor);
+        if task.attempt <= floor || task.attempt > last || self.run.is_unclaimed(&task) {
+            return Err(refusal);
+        }
+        let succeeded = matches!(outcome, TaskOutcome::Succeeded { .. });
+        match work.lost(task.action, task.attempt) {
+            Some(true) => return Err(refusal),
+            Some(false) => {
+                let blamed = work.is_blamed(task.action, task.attempt);
+                let TaskKey { step, action, attempt } = task;
+                let contradicts = false;
+                self.emit(Event::LateResult { step, action, attempt, succeeded, contradicts });
+                if blamed {
+                    self.acquitted(place, action);
+                }
+                return Err(refusal);
+            }
+            None if work.says_the_same(&task, outcome) => return Ok(()),
+            None => {}
+        }
+        let first = work.said_words(&task);
+        let refusal = Refusal::new(
+            RefusalCode::AlreadyReported,
+            format!(
+                "{task} was reported as {first} before, and the first report counts; this one changes nothing"
+            ),
+        );
+        let recorded =
+            work.was_said(task.action, task.attempt).is_some_and(|said| said.contradicted);
+        if !recorded {
+            let TaskKey { step, action, attempt } = task;
+            let contradicts = true;
+            self.emit(Event::LateResult { step, action, attempt, succeeded, contradicts });
+        }
+        Err(refusal)
+    }
+}
