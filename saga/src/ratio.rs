@@ -7,9 +7,15 @@ const PLACES: u32 = 20;
 /// The most of `total` that `ratio` allows, rounded down; all when the ratio is 1 or more, nothing when it is negative.
 #[must_use]
 pub fn share(total: u32, ratio: f64) -> u32 {
-    let (parts, whole) = exact(ratio);
-    let share = u128::from(total).saturating_mul(parts) / whole;
-    u32::try_from(share).unwrap_or(u32::MAX).min(total)
+    times(total, ratio).min(total)
+}
+
+/// `count` times `factor`, rounded down; the largest number instead of an overflow, nothing when it is negative.
+#[must_use]
+pub fn times(count: u32, factor: f64) -> u32 {
+    let (parts, whole) = exact(factor);
+    let product = u128::from(count).saturating_mul(parts) / whole;
+    u32::try_from(product).unwrap_or(u32::MAX)
 }
 
 /// Whether `part` of `total` is a share of `ratio` or more. Of nothing, no share is reached but none at all.
@@ -63,6 +69,21 @@ mod tests {
         ];
         for (total, ratio, expected) in cases {
             assert_eq!(share(total, ratio), expected, "{ratio} of {total}");
+        }
+    }
+
+    #[test]
+    fn a_multiple_is_exact_too() {
+        for (count, factor, expected) in [
+            (100, 1.1, 110),
+            (60, 0.35, 21),
+            (100, 0.29, 29),
+            (60, 0.05, 3),
+            (1, 100.0, 100),
+            (u32::MAX, 2.0, u32::MAX),
+            (5, -1.0, 0),
+        ] {
+            assert_eq!(times(count, factor), expected, "{count} times {factor}");
         }
     }
 
