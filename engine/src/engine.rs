@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use backstitch_saga::protocol::{
-    ClaimTasks, ClaimedTasks, Heartbeat, HeldTask, HistoryEntry, Page, Plan, Rehearsed, RunLine, RunView,
-    Scope, StartAnswer, StartRun, StepView, TaskAnswer, TaskReport, WorkflowView,
+    ClaimTasks, ClaimedTasks, Heartbeat, HeldTask, HistoryEntry, Page, Plan, Rehearsed, RunLine,
+    RunView, Scope, StartAnswer, StartRun, StepView, TaskAnswer, TaskReport, WorkflowView,
 };
 use backstitch_saga::{Command, Graph, Reply, RunId, StepPath};
 use tokio::sync::{Notify, mpsc, oneshot};

@@ -227,7 +227,7 @@ pub enum Event {
         step: StepPath,
         /// The new input.
         input: Slot,
-        /// What was tried with the input before did not happen, so that it gets another effect key from now on.
+        /// What was tried before did not happen: it gets another effect key.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         new_key: bool,
     },
@@ -475,7 +475,7 @@ pub enum Event {
         /// Which.
         incident: u32,
     },
-    /// An attempt reported that no longer held its lease, or had reported otherwise before; it changed nothing.
+    /// A report came too late, or contradicted an earlier one; it changed nothing.
     LateResult {
         /// The step or item.
         step: StepPath,

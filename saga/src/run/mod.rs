@@ -33,6 +33,7 @@ mod state;
 mod stuck;
 mod tally;
 mod tasks;
+mod tries;
 mod undo;
 mod verbs;
 mod view;

@@ -9,9 +9,10 @@ use super::gathered::Outputs;
 use super::inputs::Shared;
 use super::said::Said;
 use super::tally::Tally;
+pub(crate) use super::tries::Tries;
 use crate::event::{By, ParentWord};
 use crate::protocol::{Failure, FailureKind};
-use crate::{Action, Payload, RunId, Span, Task, Time};
+use crate::{Action, Payload, RunId, Task, Time};
 
 /// Where a unit of work stands in its run: the position of its step, and the item's index for a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -210,51 +211,6 @@ pub(crate) enum Hand {
     Timer { until: Time },
     /// Another run's, which is asked again at `again`.
     Child { run: RunId, again: Time },
-}
-
-/// What has been tried, for one action.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Tries {
-    /// The current attempt: the fence. 0 before the first.
-    pub(crate) attempt: u32,
-    /// Times a worker got it.
-    pub(crate) deliveries: u32,
-    /// Attempts reported as failed.
-    pub(crate) failures: u32,
-    /// Attempts that ended without a report.
-    pub(crate) losses: u32,
-    /// Attempts since then that the target asked to wait or did not answer to: they spend none.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub(crate) uncounted: u32,
-    /// `failures + losses` when a person last gave it fresh attempts.
-    pub(crate) forgiven: u32,
-    /// How often it was to be tried anew with another effect key, because the effect of that had not happened.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub(crate) edition: u32,
-    /// When the first attempt was offered, or the first after being given fresh ones.
-    pub(crate) since: Time,
-    /// It is to be done anew, and no attempt of that was offered yet.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) anew: bool,
-    /// The last delay, for decorrelated jitter.
-    pub(crate) delay: Span,
-}
-
-impl Tries {
-    /// Attempts that count against the retry policy.
-    pub(crate) fn spent(&self) -> u32 {
-        (self.failures + self.losses).saturating_sub(self.forgiven)
-    }
-
-    /// Attempts that ended without success, whether they count or not.
-    pub(crate) fn all(&self) -> u32 {
-        self.spent().saturating_add(self.uncounted)
-    }
-
-    /// Gives it fresh attempts.
-    pub(crate) fn forgive(&mut self) {
-        (self.forgiven, self.uncounted) = (self.failures + self.losses, 0);
-    }
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -525,6 +481,6 @@ impl Work {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn is_zero(count: &u32) -> bool {
+pub(super) fn is_zero(count: &u32) -> bool {
     *count == 0
 }
