@@ -81,6 +81,7 @@ pub(crate) const RULES: &[(&str, &str, Right)] = &[
     ("POST", "/v1/runs/{id}/kill", Right::Act),
     ("POST", "/v1/runs/{id}/retry", Right::Act),
     ("POST", "/v1/runs/{id}/pause", Right::Act),
+    ("PATCH", "/v1/runs/{id}/labels", Right::Act),
     ("POST", "/v1/runs/{id}/resume", Right::Act),
     ("POST", "/v1/runs/{id}/rerun", Right::Act),
     ("POST", "/v1/runs/{id}/steps/{step}/retry", Right::Act),

@@ -7,11 +7,11 @@ pub(crate) mod queues;
 use axum::http::StatusCode;
 use backstitch_saga::protocol::{
     BackfillSchedule, ClaimTasks, CompensateRun, CompleteTasks, Failure, Heartbeat, HeartbeatTasks,
-    Mapping, NewCredential, NewMigration, PauseRun, Reason, ReleaseTasks, RerunRun, ResolveStep,
-    RetryStep, ScheduleSpec, Scope, SendSignal, SendSignalByKey, SignOff, SkipStep, StartRun,
-    StartRuns, TaskOutcome, TaskReport, TriggerSchedule, WithdrawFact,
+    LabelRun, Mapping, NewCredential, NewMigration, PauseRun, Reason, ReleaseTasks, RerunRun,
+    ResolveStep, RetryStep, ScheduleSpec, Scope, SendSignal, SendSignalByKey, SignOff, SkipStep,
+    StartRun, StartRuns, TaskOutcome, TaskReport, TriggerSchedule, WithdrawFact,
 };
-use backstitch_saga::{Span, Violation};
+use backstitch_saga::{Span, Violation, check_label_name, check_labels, check_start};
 
 use crate::problem::Rejection;
 
@@ -23,8 +23,6 @@ pub(crate) const MAX_LIST: usize = 1_000;
 pub(crate) const MAX_NAME: usize = 200;
 /// How many bytes a key, a correlation id, an external id or a label's value may have.
 const MAX_KEY: usize = 255;
-/// How many labels a run may have.
-const MAX_LABELS: usize = 32;
 /// How many bytes a reason may have.
 const MAX_REASON: usize = 2_000;
 /// How many bytes the message of a failure may have.
@@ -99,29 +97,20 @@ pub(crate) fn is_slug(name: &str) -> bool {
 
 impl Check for StartRun {
     fn check(&self, findings: &mut Findings) {
-        findings.line("/workflow", &self.workflow, MAX_NAME);
-        if let Some(key) = &self.key {
-            findings.line("/key", key, MAX_KEY);
+        findings.0.extend(check_start(self));
+    }
+}
+
+impl Check for LabelRun {
+    fn check(&self, findings: &mut Findings) {
+        findings.0.extend(check_labels("/set", &self.set));
+        for (place, name) in self.remove.iter().enumerate().take(MAX_LIST) {
+            check_label_name(&format!("/remove/{place}"), name, &mut findings.0);
         }
-        if let Some(id) = &self.correlation_id {
-            findings.line("/correlation_id", id, MAX_KEY);
+        if self.set.is_empty() {
+            findings.list("/remove", self.remove.len());
         }
-        if self.labels.len() > MAX_LABELS {
-            let message = format!("A run may have {MAX_LABELS} labels");
-            findings.add("/labels", "out_of_range", message);
-        }
-        for (key, value) in &self.labels {
-            let pointer = format!("/labels/{}", key.replace('~', "~0").replace('/', "~1"));
-            findings.line(&pointer, key, 100);
-            findings.line(&pointer, value, MAX_KEY);
-            if key.contains(':') {
-                findings.add(
-                    &pointer,
-                    "forbidden_character",
-                    "A label's name must not contain ':'",
-                );
-            }
-        }
+        findings.prose("/reason", &self.reason, MAX_REASON);
     }
 }
 

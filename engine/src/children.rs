@@ -161,6 +161,8 @@ impl Family {
             correlation_id: Some(self.correlation_id.to_string()),
             labels: Default::default(),
             sequence: None,
+            start_at: None,
+            delay: None,
         };
         let parent = Parent { run: self.run, step: ask.step.clone() };
         let (child, descent) = (ask.child, ask.descent);

@@ -301,5 +301,6 @@ fn view_of(row: DefinitionRow) -> WorkflowView {
         registered_at: Timestamp(row.registered_at),
         definition: None,
         rehearsal: None,
+        warnings: Vec::new(),
     }
 }

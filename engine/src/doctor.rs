@@ -136,7 +136,7 @@ async fn expected(
 }
 
 fn run_row(run: &Run, records: &[Record], charge: Charge) -> Option<RunRow> {
-    let Event::Started { namespace, workflow, key, correlation_id, labels, .. } =
+    let Event::Started { namespace, workflow, key, correlation_id, .. } =
         records.first()?.events.first()?
     else {
         return None;
@@ -149,7 +149,8 @@ fn run_row(run: &Run, records: &[Record], charge: Charge) -> Option<RunRow> {
         definition: run.definition().to_owned(),
         key: key.as_deref().map(str::to_owned),
         correlation_id: correlation_id.as_deref().map(str::to_owned),
-        labels: (!labels.is_empty()).then(|| serde_json::to_string(labels).unwrap_or_default()),
+        labels: (!run.labels().is_empty())
+            .then(|| serde_json::to_string(run.labels()).unwrap_or_default()),
         state: state.state.as_str().to_owned(),
         outcome: state.outcome.map(|outcome| outcome.as_str().to_owned()),
         conditions: state.conditions.into_iter().map(Cow::into_owned).collect(),

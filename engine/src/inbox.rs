@@ -201,6 +201,8 @@ fn read(asked: &Asked) -> Result<StartRun, Error> {
         correlation_id: asked.correlation_id.clone(),
         labels,
         sequence: None,
+        start_at: asked.start_at.map(Timestamp),
+        delay: None,
     })
 }
 

@@ -1,15 +1,14 @@
 //! Jobs: one verb on many incidents or runs. Made here, worked on by whichever node comes first; each act goes the way
 //! that a person's act goes, so that a job can do nothing that a person could not.
 
+mod ask;
+mod pace;
 mod work;
 
 use std::sync::Arc;
 
-use backstitch_saga::protocol::{
-    Canary, IncidentFilter, IncidentState, ItemState, JobItem, JobPlan, JobState, JobView, NewJob,
-    Page, StopWhen, Verb,
-};
-use backstitch_saga::{By, Timestamp, Violation};
+use backstitch_saga::protocol::{ItemState, JobItem, JobPlan, JobState, JobView, NewJob, Page};
+use backstitch_saga::{By, Timestamp};
 use sqlx::Connection;
 use uuid::Uuid;
 
@@ -19,10 +18,10 @@ use crate::cursor::Cursor;
 use crate::node::Node;
 use crate::page::page;
 use crate::store::acts::{self, Act, Thing};
-use crate::store::jobs::{self as table, Many, Turn};
+use crate::store::jobs::{self as table, Turn};
 use crate::{Engine, Error, Reservation};
 
-pub(crate) use work::work;
+pub(crate) use work::{serve, work};
 
 /// How many a job may be made of.
 const MOST: i64 = 1_000_000;
@@ -35,7 +34,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Invalid`] with everything wrong in it.
     pub async fn plan_job(&self, namespace: &str, asked: &NewJob) -> Result<JobPlan, Error> {
-        let many = check(asked)?;
+        let many = ask::check(asked, self.node().options.payload_limit)?;
         let now = self.node().clock.now();
         let mut connection = self.pool().acquire().await?;
         let (count, first) = table::plan(&mut connection, namespace, &many, now, SHOWN).await?;
@@ -54,7 +53,7 @@ impl Engine {
         asked: NewJob,
         reservation: Option<&Reservation>,
     ) -> Result<JobView, Error> {
-        let many = check(&asked)?;
+        let many = ask::check(&asked, self.node().options.payload_limit)?;
         let id = reservation.map_or_else(Uuid::now_v7, |reservation| reservation.run_id(0).0);
         let state = if asked.canary.is_some() { JobState::Canary } else { JobState::Running };
         let job = JobView {
@@ -213,66 +212,4 @@ async fn turn(
         code: "job_not_moving",
         message: format!("the job is {}, so it cannot be {word}", job.state.as_str()),
     })
-}
-
-/// Everything that is wrong with a request for a job; or what it is made for.
-fn check(asked: &NewJob) -> Result<Many, Error> {
-    let mut violations = Vec::new();
-    let mut wrong = |pointer: &str, code: &str, message: &str| {
-        violations.push(Violation::new(pointer, code, message));
-    };
-    // PostgreSQL has no such text.
-    if serde_json::to_string(asked).is_ok_and(|text| text.contains("\\u0000")) {
-        wrong("", "nul_character", "The character U+0000 must not stand here");
-    }
-    if !(0.1..=1_000.0).contains(&asked.rate) {
-        wrong("/rate", "out_of_range", "It must be 0.1 to 1,000 a second");
-    }
-    if let Some(Canary { first, .. }) = &asked.canary
-        && !(1..=100).contains(first)
-    {
-        wrong("/canary/first", "out_of_range", "It must be 1 to 100");
-    }
-    match asked.stop_when {
-        Some(StopWhen::Count(0)) => {
-            wrong("/stop_when/count", "out_of_range", "It must be 1 or more");
-        }
-        Some(StopWhen::Ratio(ratio)) if !(ratio > 0.0 && ratio <= 1.0) => {
-            wrong("/stop_when/ratio", "out_of_range", "It must be above 0 and at most 1");
-        }
-        _ => {}
-    }
-    if asked.reason.trim().is_empty() && !asked.dry_run {
-        wrong("/reason", "reason_missing", "Say why: it is kept in the history of each run");
-    }
-    if asked.verb == Verb::Resolve {
-        wrong("/verb", "out_of_range", "Each has its own output: resolve them one by one");
-    }
-    let many = match (&asked.incidents, &asked.runs) {
-        (Some(filter), None) => {
-            if filter.state == Some(IncidentState::Resolved) {
-                wrong(
-                    "/incidents/state",
-                    "out_of_range",
-                    "Nothing can be done to resolved incidents",
-                );
-            }
-            let open = IncidentFilter { state: Some(IncidentState::Open), ..filter.clone() };
-            Some(Many::Incidents(open))
-        }
-        (None, Some(filter)) => {
-            if matches!(asked.verb, Verb::MarkCompensated | Verb::Skip) {
-                wrong("/verb", "out_of_range", "This verb is for incidents: it needs a step");
-            }
-            Some(Many::Runs(Box::new(filter.into())))
-        }
-        _ => {
-            wrong("", "missing_field", "Say either incidents or runs");
-            None
-        }
-    };
-    match many {
-        Some(many) if violations.is_empty() => Ok(many),
-        _ => Err(Error::Invalid { code: "invalid_request", violations }),
-    }
 }

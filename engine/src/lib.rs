@@ -56,6 +56,7 @@ mod tree;
 mod turns;
 mod types;
 mod versions;
+mod warnings;
 mod why;
 mod workers;
 

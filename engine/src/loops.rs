@@ -394,7 +394,7 @@ pub(crate) fn spawn(node: &Arc<Node>) -> Vec<JoinHandle<()>> {
         tokio::spawn(every(node.clone(), tuning.wake_every, Chore::DeliverSignals)),
         tokio::spawn(every(node.clone(), tuning.credit_grace / 4, Chore::TakeBack)),
         tokio::spawn(every(node.clone(), tuning.beat_every, Chore::Guard)),
-        tokio::spawn(every(node.clone(), tuning.wake_every, Chore::WorkJobs)),
+        tokio::spawn(crate::jobs::serve(node.clone())),
         tokio::spawn(every(node.clone(), Duration::from_secs(3_600), Chore::KeepHouse)),
         tokio::spawn(every(node.clone(), Duration::from_secs(60), Chore::ForgetAnswers)),
         tokio::spawn(every(node.clone(), tuning.schedules_every, Chore::Schedules)),

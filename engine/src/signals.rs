@@ -100,7 +100,8 @@ async fn run_of(
     Ok(found.get(&key).map(|(run, _)| *run))
 }
 
-async fn signal(
+/// Sends a run a signal, held to the schemas of the steps that wait for it.
+pub(crate) async fn signal(
     node: &Arc<Node>,
     namespace: &str,
     run: RunId,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backstitch_saga::protocol::{StartAnswer, StartRun};
-use backstitch_saga::{Descent, Hold, Parent, RunId, Start, Violation};
+use backstitch_saga::{Descent, Hold, Parent, RunId, Span, Start, Time, Violation, check_start};
 
 use crate::executor::digest::InputDigest;
 use crate::executor::envelope::{Answer, Answered, Answers, Envelope, Order, StartKey, StartOrder};
@@ -12,10 +12,8 @@ use crate::node::Node;
 use crate::sequence::{self, Wanted};
 use crate::{Engine, Error, StartedRun};
 
-/// The longest key, correlation id, label name or label value, in bytes.
-const TEXT_LIMIT: usize = 255;
-/// The most labels of one run.
-const LABEL_LIMIT: usize = 32;
+/// The furthest that the instant at which a run begins may lie ahead.
+const START_WITHIN: Span = Span::days(366);
 
 /// For how long the starts of one request are checked; those that are left then are answered [`Error::Busy`].
 const CHECK_WITHIN: Duration = Duration::from_secs(5);
@@ -169,6 +167,10 @@ async fn admit(
 ) -> Result<Admitted, Error> {
     let (mut order, wanted) = order(node, namespace, request).await?;
     let Some(wanted) = wanted else { return Ok(Admitted::Begins(Box::new(order), false)) };
+    if let Some(holds) = sequence::holds_of_delayed(&wanted, order.start.start_at) {
+        order.start.holds.extend(holds);
+        return Ok(Admitted::Begins(Box::new(order), false));
+    }
     let key = order.key.as_ref().map(|key| &key.key);
     match sequence::admit(node, namespace, run, key, &wanted).await? {
         sequence::Admitted::Start { holds, placed } => {
@@ -234,7 +236,8 @@ async fn order(
     request: StartRun,
 ) -> Result<(StartOrder, Option<Wanted>), Error> {
     check(&request, node.options.payload_limit)?;
-    let StartRun { workflow, version, key, input, correlation_id, labels, sequence } = request;
+    let start_at = start_at(node.clock.now(), &request)?;
+    let StartRun { workflow, version, key, input, correlation_id, labels, sequence, .. } = request;
     let workflow =
         node.definitions.resolve(&node.database.readers, namespace, &workflow, version).await?;
     if let Some(schema) = &workflow.graph.definition.input_schema {
@@ -260,40 +263,29 @@ async fn order(
         descent: (workflow.graph.children() > 0)
             .then_some(Descent { depth: 0, budget: node.options.descendant_limit }),
         holds: node.pauses.holds(namespace, &workflow.graph.definition.name),
+        start_at,
     };
     Ok((StartOrder { start, workflow, key: key.map(|(_, start)| start) }, wanted))
 }
 
+/// Returns the later instant at which a run is to begin; `None` when it begins at once.
+fn start_at(now: Time, request: &StartRun) -> Result<Option<Time>, Error> {
+    let (pointer, at) = match (request.start_at, request.delay) {
+        (Some(at), _) => ("/start_at", at.0),
+        (None, Some(delay)) => ("/delay", now.after(delay)),
+        (None, None) => return Ok(None),
+    };
+    if at > now.after(START_WITHIN) {
+        let message = format!("a run begins within {START_WITHIN} from now, not at {at}");
+        let violation = Violation::new(pointer, "out_of_range", message);
+        return Err(Error::invalid("invalid_request", violation));
+    }
+    Ok(Some(at).filter(|at| *at > now))
+}
+
 /// What PostgreSQL could not hold, or nobody could read, is refused here.
 fn check(request: &StartRun, payload_limit: usize) -> Result<(), Error> {
-    let mut violations = Vec::new();
-    let mut text = |pointer: &str, text: &str| {
-        if text.is_empty() || text.len() > TEXT_LIMIT {
-            let message = format!("between 1 and {TEXT_LIMIT} bytes, not {}", text.len());
-            violations.push(Violation::new(pointer, "length", message));
-        }
-        if let Some(found) = text.chars().find(|c| c.is_control()) {
-            let code = if found == '\0' { "nul_character" } else { "forbidden_character" };
-            let message = format!("the character U+{:04X} must not stand here", u32::from(found));
-            violations.push(Violation::new(pointer, code, message));
-        }
-    };
-    text("/workflow", &request.workflow);
-    if let Some(key) = &request.key {
-        text("/key", key);
-    }
-    if let Some(id) = &request.correlation_id {
-        text("/correlation_id", id);
-    }
-    for (name, value) in &request.labels {
-        let pointer = format!("/labels/{}", name.replace('~', "~0").replace('/', "~1"));
-        text(&pointer, name);
-        text(&pointer, value);
-    }
-    if request.labels.len() > LABEL_LIMIT {
-        let message = format!("at most {LABEL_LIMIT} labels, not {}", request.labels.len());
-        violations.push(Violation::new("/labels", "too_many", message));
-    }
+    let violations = check_start(request);
     if !violations.is_empty() {
         return Err(Error::Invalid { code: "invalid_request", violations });
     }
@@ -301,4 +293,36 @@ fn check(request: &StartRun, payload_limit: usize) -> Result<(), Error> {
         let pointer = format!("/input{}", violation.pointer);
         Error::invalid("invalid_input", Violation { pointer, ..violation })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_lies_ahead_by_a_year_at_most_and_not_in_the_past() {
+        let now = Time(1_777_593_600_000);
+        let at = |text: &str| {
+            let request: StartRun = serde_json::from_str(text).unwrap();
+            start_at(now, &request).map_err(|error| match error {
+                Error::Invalid { violations, .. } => violations[0].pointer.clone(),
+                other => other.to_string(),
+            })
+        };
+        let later = |span| Ok(Some(now.after(span)));
+        assert_eq!(at(r#"{"workflow":"w"}"#), Ok(None));
+        assert_eq!(at(r#"{"workflow":"w","delay":"0s"}"#), Ok(None));
+        assert_eq!(at(r#"{"workflow":"w","delay":"15m"}"#), later(Span::secs(900)));
+        assert_eq!(at(r#"{"workflow":"w","delay":"366d"}"#), later(Span::days(366)));
+        assert_eq!(at(r#"{"workflow":"w","delay":"367d"}"#), Err("/delay".to_owned()));
+        assert_eq!(
+            at(r#"{"workflow":"w","start_at":"2026-05-01T01:00:00Z"}"#),
+            later(Span::secs(3_600))
+        );
+        assert_eq!(at(r#"{"workflow":"w","start_at":"2026-04-30T23:59:59Z"}"#), Ok(None));
+        assert_eq!(
+            at(r#"{"workflow":"w","start_at":"2028-05-01T00:00:00Z"}"#),
+            Err("/start_at".to_owned())
+        );
+    }
 }

@@ -33,6 +33,7 @@ impl Event {
             Event::RerunRequested { by, .. } => ("rerun", None, by),
             Event::Signalled { by, .. } => ("signal", None, by),
             Event::Migrated { by, .. } => ("migrate", None, by),
+            Event::Labelled { by, .. } => ("label", None, by),
             Event::CancelRequested { by } => ("cancel", None, by),
             Event::Killed { by } => ("kill", None, by),
             _ => return None,

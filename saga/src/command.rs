@@ -213,6 +213,15 @@ pub enum Command {
         /// Who and why.
         by: By,
     },
+    /// Give labels to the run and take others from it. Also once it has ended.
+    Label {
+        /// The labels that it gets, or that change their values.
+        set: Labels,
+        /// The names of the labels that it loses.
+        remove: Vec<Arc<str>>,
+        /// Who and why.
+        by: By,
+    },
     /// Go on on another version of the workflow.
     Migrate(Migration),
 }
@@ -253,6 +262,8 @@ pub struct Start {
     pub parent: Option<Parent>,
     /// Its place among those that belong together; of runs that are, or may have, children.
     pub descent: Option<Descent>,
+    /// Nothing of it begins before this instant, and its timeout counts from then.
+    pub start_at: Option<Time>,
 }
 
 /// How an accepted command is answered.
@@ -331,6 +342,8 @@ pub enum RefusalCode {
     WrongVersion,
     /// The run cannot be moved to another version as it stands.
     CannotMigrate,
+    /// The run would have more labels than a run may have.
+    TooManyLabels,
 }
 
 impl RefusalCode {
@@ -359,6 +372,7 @@ impl RefusalCode {
             RefusalCode::NotStarted => "not_started",
             RefusalCode::WrongVersion => "wrong_version",
             RefusalCode::CannotMigrate => "cannot_migrate",
+            RefusalCode::TooManyLabels => "too_many_labels",
         }
     }
 
@@ -367,7 +381,9 @@ impl RefusalCode {
     pub fn status(self) -> u16 {
         match self {
             RefusalCode::UnknownStep | RefusalCode::UnknownSignal => 404,
-            RefusalCode::InvalidOutput | RefusalCode::ReasonMissing => 422,
+            RefusalCode::InvalidOutput
+            | RefusalCode::ReasonMissing
+            | RefusalCode::TooManyLabels => 422,
             _ => 409,
         }
     }

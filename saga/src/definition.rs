@@ -82,7 +82,7 @@ impl Definition {
         found
     }
 
-    fn default_timeout() -> Span {
+    pub(crate) fn default_timeout() -> Span {
         Span::days(7)
     }
 

@@ -14,7 +14,6 @@ use crate::protocol::{Failure, Labels, Mapping, Outcome, Scope};
 use crate::{Action, Hold, Payload, RunId, StepPath, Time};
 
 mod terms;
-
 pub use terms::{By, Cause, Fate, Parent, Slot, Source};
 
 /// One record of a run's journal: what one batch of commands decided about it.
@@ -59,6 +58,18 @@ pub enum Event {
         /// How deep it stands and how many runs may descend from it; of runs that are, or may have, children.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         descent: Option<Descent>,
+        /// Nothing of it begins before this instant.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        start_at: Option<Time>,
+    },
+    /// A person gave labels to the run, or took some from it.
+    Labelled {
+        /// Those that it got.
+        set: Labels,
+        /// The names of those that it lost.
+        removed: Vec<Arc<str>>,
+        /// Who and why.
+        by: By,
     },
     /// A step will not be done.
     Skipped {

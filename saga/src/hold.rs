@@ -31,6 +31,8 @@ pub enum HoldKind {
     DependencyUnmet,
     /// The run that it is a step of is paused.
     ParentPaused,
+    /// It was started for a later instant, which has not come.
+    StartDelayed,
 }
 
 impl Hold {
@@ -50,12 +52,16 @@ impl HoldKind {
             HoldKind::KeyBlocked => "KeyBlocked",
             HoldKind::DependencyUnmet => "DependencyUnmet",
             HoldKind::ParentPaused => "ParentPaused",
+            HoldKind::StartDelayed => "StartDelayed",
         }
     }
 
     /// Whether it only keeps a run from beginning: undoing does not wait for it.
     #[must_use]
     pub fn is_forward_only(self) -> bool {
-        matches!(self, HoldKind::KeyBlocked | HoldKind::DependencyUnmet)
+        match self {
+            HoldKind::KeyBlocked | HoldKind::DependencyUnmet | HoldKind::StartDelayed => true,
+            HoldKind::Paused | HoldKind::WorkflowPaused | HoldKind::ParentPaused => false,
+        }
     }
 }

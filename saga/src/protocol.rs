@@ -36,15 +36,15 @@ pub use incidents::{
     IncidentView, KindCount, NoteIncident, PauseView, StatusView, Verb,
 };
 pub use jobs::{
-    Canary, ItemState, JobItem, JobPlan, JobProgress, JobState, JobView, NewJob, RunsFilter,
-    StopWhen,
+    Canary, ItemState, JobItem, JobPlan, JobProgress, JobState, JobVerb, JobView, NewJob,
+    RunsFilter, StopWhen,
 };
 pub use queues::{
     BreakerPolicy, BreakerState, BreakerView, BudgetView, QueuePolicy, QueueView, Rate, RetryBudget,
 };
 pub use runs::{
-    CompensateRun, Plan, PlannedUndo, RunStarted, Scope, StartAnswer, StartAnswers, StartRun,
-    StartRuns,
+    CompensateRun, LabelRun, Plan, PlannedUndo, RunStarted, Scope, StartAnswer, StartAnswers,
+    StartRun, StartRuns,
 };
 pub use schedules::{
     BackfillPlan, BackfillSchedule, Interval, IntervalUnit, NextStart, NextStarts, Overlap,
@@ -104,6 +104,9 @@ pub struct WorkflowView {
     /// How far it was rehearsed when this request registered it; none in any other answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rehearsal: Option<Rehearsed>,
+    /// What contradicts itself in it; told when it is registered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Warning>,
 }
 
 /// How far a definition was rehearsed before it was accepted. One that does not close is refused, unless only what is
@@ -132,6 +135,21 @@ pub struct ValidWorkflow {
     /// How far it was rehearsed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rehearsal: Option<Rehearsed>,
+    /// What contradicts itself in it; it may be registered all the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Warning>,
+}
+
+/// Something in a definition that makes sense, and that yet is hardly what is meant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Warning {
+    /// The place in the definition, a JSON Pointer.
+    pub pointer: String,
+    /// Stable code: `never_reached`, of a span that is longer than another which ends it first.
+    pub code: String,
+    /// What contradicts what, for people.
+    pub message: String,
 }
 
 /// An error, as `application/problem+json` (RFC 9457).

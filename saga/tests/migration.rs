@@ -42,6 +42,7 @@ impl Trial {
                 holds: Vec::new(),
                 parent: None,
                 descent: None,
+                start_at: None,
             }))
             .unwrap();
         trial

@@ -51,6 +51,7 @@ impl Trial {
             },
             parent: None,
             descent: None,
+            start_at: None,
         }));
         trial
     }

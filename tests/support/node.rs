@@ -65,6 +65,8 @@ pub fn start(workflow: &str, input: &str) -> StartRun {
         correlation_id: None,
         labels: BTreeMap::new(),
         sequence: None,
+        start_at: None,
+        delay: None,
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use backstitch_engine::Error;
+use backstitch_saga::protocol::Warning;
 use backstitch_saga::rehearse::{Admission, admit};
 use backstitch_saga::{Graph, Violation};
 use clap::Subcommand;
@@ -41,6 +42,9 @@ pub(crate) fn run(verb: &WorkflowVerb) -> anyhow::Result<bool> {
         definition.version,
         definition.steps.len()
     ));
+    for Warning { pointer, code, message } in graph.warnings() {
+        print::line(format_args!("warning: {pointer}: {message} ({code})"));
+    }
     Ok(true)
 }
 

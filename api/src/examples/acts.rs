@@ -8,6 +8,10 @@ pub(crate) fn pause() -> Value {
     json!({ "reason": "The warehouse is being moved", "name": "warehouse" })
 }
 
+pub(crate) fn label() -> Value {
+    json!({ "set": { "team": "payments" }, "remove": ["triage"], "reason": "Payments looks after it" })
+}
+
 pub(crate) fn retry_step() -> Value {
     json!({ "reason": "The account number had two digits swapped", "input": { "account": "4711" } })
 }

@@ -7,6 +7,7 @@ mod each;
 mod incident_acts;
 mod incidents;
 mod jobs;
+mod labels;
 mod ops;
 mod pauses;
 mod queues;
@@ -70,6 +71,7 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(acts::retry))
         .routes(routes!(acts::mark_compensated))
         .routes(routes!(acts::pause))
+        .routes(routes!(labels::label))
         .routes(routes!(acts::resume))
         .routes(routes!(acts::rerun))
         .routes(routes!(steps::show))

@@ -98,7 +98,8 @@ pub(crate) async fn register(
     must_match(&definition, &name, version)?;
     let (registered, rehearsal) = app.engine.register_told(&caller.namespace, &definition).await?;
     let found = app.engine.workflow(&caller.namespace, &name, Some(version)).await?;
-    let view = WorkflowView { rehearsal, ..found };
+    let warnings = app.engine.warnings_of(&caller.namespace, &name, version).await?;
+    let view = WorkflowView { rehearsal, warnings, ..found };
     match registered {
         Registered::Created => {
             let location = format!("/v1/workflows/{name}/versions/{version}");
@@ -123,7 +124,9 @@ pub(crate) async fn validate(
     let (graph, rehearsed) = app.engine.examine(&caller.namespace, &definition).await?;
     let Definition { name, version, .. } = &graph.definition;
     let rehearsal = Some(rehearsed);
-    json(StatusCode::OK, &ValidWorkflow { name: name.clone(), version: *version, rehearsal })
+    let warnings = app.engine.warnings(&caller.namespace, &graph).await?;
+    let (name, version) = (name.clone(), *version);
+    json(StatusCode::OK, &ValidWorkflow { name, version, rehearsal, warnings })
 }
 
 /// The address and the document must name the same thing. A document without name or version goes on to the check

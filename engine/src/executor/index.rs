@@ -13,7 +13,7 @@ use super::cache::CachedRun;
 use super::decide::Decided;
 use crate::flow::{Before, Governed, PermitChanges};
 use crate::handover::HandOver;
-use crate::store::batch::{Batch, NewIncident, NewRun, ReadyRow, RunState};
+use crate::store::batch::{Also, Batch, NewIncident, NewRun, ReadyRow, RunState};
 use crate::store::runs::{asked_of, unknown_in};
 
 /// What changes with one run's record.
@@ -79,13 +79,24 @@ pub(crate) fn add(
     }
     if *starts {
         start(batch, &cached.run, record, state.as_ref().unwrap_or(&cached.indexed));
-    } else if record.events.iter().any(|event| matches!(event, Event::Migrated { .. })) {
-        let on = (cached.run.version(), cached.run.definition());
-        batch.update(run, state.as_ref().unwrap_or(&cached.indexed), Some(on));
-    } else if let Some(state) = &state {
-        batch.update(run, state, None);
+    } else {
+        let has = |wanted: fn(&Event) -> bool| record.events.iter().any(wanted);
+        let moved = has(|event| matches!(event, Event::Migrated { .. }));
+        let labelled = has(|event| matches!(event, Event::Labelled { .. }));
+        let also = Also {
+            on: moved.then(|| (cached.run.version(), cached.run.definition())),
+            labels: labelled.then(|| cached.run.labels()),
+        };
+        if state.is_some() || moved || labelled {
+            batch.update(run, state.as_ref().unwrap_or(&cached.indexed), &also);
+        }
     }
-    if !*starts && cached.indexed.state == State::Ended && cached.run.may_establish() {
+    let moves = |event: &Event| !matches!(event, Event::Labelled { .. });
+    if !*starts
+        && record.events.iter().any(moves)
+        && cached.indexed.state == State::Ended
+        && cached.run.may_establish()
+    {
         batch.reopened(run, &cached.namespace, record.at);
     }
     acts(batch, cached, seq, record);
@@ -171,6 +182,7 @@ fn touched(cached: &CachedRun, record: &Record, spilled: &BTreeSet<TaskKey>) -> 
             Event::Started { .. }
             | Event::Opened { .. }
             | Event::Deferred { .. }
+            | Event::Labelled { .. }
             | Event::Beat { .. }
             | Event::RetryScheduled { .. }
             | Event::RetryRequested { .. }

@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
-use backstitch_saga::protocol::{IncidentId, IncidentLine, IncidentState, IncidentView, Scope};
-use backstitch_saga::{By, Command, IncidentKind, Payload, RunId, StepPath};
+use backstitch_saga::protocol::{
+    IncidentId, IncidentLine, IncidentState, IncidentView, Labels, Scope,
+};
+use backstitch_saga::{By, Command, Hold, HoldKind, IncidentKind, Payload, RunId, StepPath};
 
 use super::{line, view};
 use crate::crash::commit;
@@ -53,6 +55,32 @@ pub enum IncidentAct {
     Cancel,
     /// End the run as it stands; nothing is undone.
     Abandon,
+    /// Go back to a step of the run and forward again from there.
+    Rerun {
+        /// From which step.
+        from: String,
+        /// Its new input; the one it had without it.
+        input: Option<Payload>,
+        /// Even if something that nothing undoes is done twice.
+        force: bool,
+    },
+    /// Hand nothing of the run out until it is resumed.
+    Pause {
+        /// The name of the pause; the actor's without it.
+        name: Option<String>,
+    },
+    /// Let the run go on.
+    Resume {
+        /// The pause that is over; all of them without it.
+        name: Option<String>,
+    },
+    /// Give labels to the run, and take others from it.
+    Label {
+        /// Those that it gets.
+        set: Labels,
+        /// The names of those that it loses.
+        remove: Vec<String>,
+    },
 }
 
 impl IncidentAct {
@@ -67,6 +95,10 @@ impl IncidentAct {
             IncidentAct::Compensate { .. } => "compensate",
             IncidentAct::Cancel => "cancel",
             IncidentAct::Abandon => "kill",
+            IncidentAct::Rerun { .. } => "rerun",
+            IncidentAct::Pause { .. } => "pause",
+            IncidentAct::Resume { .. } => "resume",
+            IncidentAct::Label { .. } => "label",
         }
     }
 
@@ -106,6 +138,23 @@ impl IncidentAct {
             IncidentAct::MarkCompensated => Command::MarkUndone { step: needed()?, by },
             IncidentAct::Compensate { scope, force } => Command::Compensate { scope, force, by },
             IncidentAct::Cancel => Command::Cancel { by },
+            IncidentAct::Rerun { from, input, force } => {
+                Command::Rerun { from: from.into(), input, force, by }
+            }
+            IncidentAct::Pause { name } => {
+                let message = format!("paused by {}", by.actor);
+                let name = name.map_or_else(|| by.actor.clone(), Into::into);
+                let hold = Hold { kind: HoldKind::Paused, name };
+                Command::Hold { hold, by: Some(by), message }
+            }
+            IncidentAct::Resume { name } => {
+                let hold = name.map(|name| Hold::new(HoldKind::Paused, name));
+                Command::Unhold { hold, by: Some(by) }
+            }
+            IncidentAct::Label { set, remove } => {
+                let remove = remove.into_iter().map(Into::into).collect();
+                Command::Label { set, remove, by }
+            }
             IncidentAct::Abandon => Command::Kill { by },
         })
     }
@@ -211,6 +260,7 @@ pub(crate) async fn act_on_run(
     by: By,
 ) -> Result<(), Error> {
     let command = what.command("", None, by)?;
+    edits::check(node, namespace, run, &command).await?;
     node.ask(namespace, run, command).await.map(|_| ())
 }
 

@@ -5,19 +5,24 @@
 //! by the same name and for the same reason, and the rules do that once.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use backstitch_saga::protocol::{
-    IncidentId, ItemState, JobProgress, JobState, NewJob, StopWhen, Verb,
+    IncidentId, ItemState, JobProgress, JobState, JobVerb, NewJob, StopWhen,
 };
 use backstitch_saga::ratio::reaches;
-use backstitch_saga::{By, Proof, Run, Span, StepPath, Time};
+use backstitch_saga::{By, Payload, Proof, Run, Span, StepPath, Time};
+use futures::StreamExt;
 use futures::future::join_all;
+use futures::stream::FuturesUnordered;
 use sqlx::postgres::PgConnection;
 
+use super::pace::Pace;
 use crate::crash::commit;
 use crate::incidents::act::{IncidentAct, act, act_on_run};
 use crate::loops::millis;
 use crate::node::Node;
+use crate::signals::signal;
 use crate::store::jobs::{self as table, ItemResult, ItemRow, JobRow, Turn};
 use crate::{Error, reads};
 
@@ -25,73 +30,148 @@ use crate::{Error, reads};
 const JOBS: i64 = 8;
 /// For how long a job is a node's, while the node lives. What it does in one look takes far less.
 const LEASE: Span = Span::secs(15);
-/// How much of its time a job may catch up on after a rest.
-const CATCH_UP: Span = Span::secs(1);
+/// For how long one look acts. A job is not due for another node before that, should this one die.
+const LOOK: Span = Span::millis(250);
 /// How many are acted on with one look at most.
-const SLICE: u32 = 500;
+const SLICE: u64 = 500;
 /// How often a canary is looked at.
 const PROVE_EVERY: Span = Span::millis(300);
 /// A ratio is judged from so many on.
 const ENOUGH: u64 = 10;
 
-/// Works on the jobs that are due. Answers how many were acted on.
+/// Works on the jobs that are due, once. Answers how many were acted on.
 pub(crate) async fn work(node: &Arc<Node>) -> Result<usize, Error> {
-    let mut connection = node.database.keepers.acquire().await?;
-    let now = node.clock.now();
-    let dead_after = millis(node.options.tuning.dead_after);
-    let jobs = commit!(
-        "jobs_claim",
-        table::claim(&mut connection, (node.id, dead_after), now, now.after(LEASE), JOBS).await
-    )?;
-    let mut acted = 0;
-    for job in jobs {
-        acted += work_on(node, &mut connection, &job).await?;
-    }
-    Ok(acted)
+    Ok(look(node).await?.0)
 }
 
-/// One look at one job.
-async fn work_on(
+/// Works on jobs for as long as the node works: now and then, and without a rest while one is due again soon.
+pub(crate) async fn serve(node: Arc<Node>) {
+    let rest = node.options.tuning.wake_every;
+    loop {
+        let again = match look(&node).await {
+            Ok((_, again)) => again,
+            Err(error) => {
+                tracing::warn!(%error, "working on jobs failed and is tried again");
+                None
+            }
+        };
+        let soon = again.map(|at| Duration::from_millis(at.since(node.clock.now()).0));
+        tokio::time::sleep(soon.unwrap_or(rest)).await;
+    }
+}
+
+/// The next items of a job, and how fast they may be acted on.
+struct Slice {
+    job: JobRow,
+    progress: JobProgress,
+    items: Vec<ItemRow>,
+    pace: Pace,
+}
+
+/// One look at the jobs that are due: says what each does next, acts on these side by side, and writes what became of them.
+/// Answers how many were acted on, and when the first is due again, if that is soon.
+async fn look(node: &Arc<Node>) -> Result<(usize, Option<Time>), Error> {
+    let now = node.clock.now();
+    let dead_after = millis(node.options.tuning.dead_after);
+    let mut connection = node.database.keepers.acquire().await?;
+    let until = (now.after(LEASE), now.after(LOOK));
+    let jobs = commit!(
+        "jobs_claim",
+        table::claim(&mut connection, (node.id, dead_after), now, until, JOBS).await
+    )?;
+    let mut slices = Vec::new();
+    for job in jobs {
+        slices.extend(next_of(node, &mut connection, job).await?);
+    }
+    // The connection is not kept while runs are asked.
+    drop(connection);
+    if slices.is_empty() {
+        return Ok((0, None));
+    }
+    let done = join_all(slices.into_iter().map(async |slice| act_on_all(node, slice).await)).await;
+    let mut connection = node.database.keepers.acquire().await?;
+    let (mut acted, mut again) = (0, None::<Time>);
+    for (slice, results) in done {
+        let (id, job) = (slice.job.view.id, &slice.job);
+        acted += results.len();
+        commit!("jobs_record", table::record(&mut connection, id, &results).await)?;
+        if results.len() as u64 == slice.progress.waiting && job.view.state == JobState::Running {
+            finish(node, &mut connection, job).await?;
+            continue;
+        }
+        let next_at = slice.pace.paid_until();
+        let soon = Some(next_at).filter(|at| *at <= node.clock.now().after(LOOK));
+        again = again.into_iter().chain(soon).min();
+        let give_back = table::give_back(&mut connection, id, node.id, next_at, job.canary_until);
+        commit!("jobs_give_back", give_back.await)?;
+    }
+    Ok((acted, again))
+}
+
+/// What a job does next; `None` when there is nothing to act on, and it was stopped, proven or finished.
+async fn next_of(
     node: &Arc<Node>,
     connection: &mut PgConnection,
-    job: &JobRow,
-) -> Result<usize, Error> {
+    job: JobRow,
+) -> Result<Option<Slice>, Error> {
     let (id, asked) = (job.view.id, &job.view.asked);
     let began = job.view.created_at.0;
     let progress =
         commit!("jobs_came_back", table::came_back(connection, &job.namespace, id, began).await)?;
     if let Some(why) = must_stop(job.view.state, asked.stop_when, &progress) {
-        stop(node, connection, job, &why).await?;
-        return Ok(0);
+        stop(node, connection, &job, &why).await?;
+        return Ok(None);
     }
-    let now = node.clock.now();
     let acted_on = progress.total - progress.waiting;
     let left = match (&asked.canary, job.view.state) {
         (Some(canary), JobState::Canary) => u64::from(canary.first).saturating_sub(acted_on),
         _ => u64::MAX,
     };
     if left == 0 || (job.view.state == JobState::Canary && progress.waiting == 0) {
-        prove(node, connection, job, &progress).await?;
-        return Ok(0);
+        prove(node, connection, &job, &progress).await?;
+        return Ok(None);
     }
     if progress.waiting == 0 {
-        finish(node, connection, job).await?;
-        return Ok(0);
+        finish(node, connection, &job).await?;
+        return Ok(None);
     }
-    let (count, next_at) = allowed(asked.rate, job.next_at, now, left.min(progress.waiting));
-    let items = table::waiting(connection, id, i64::from(count)).await?;
-    let results = join_all(items.iter().map(|item| act_on(node, job, item))).await;
-    let results: Vec<ItemResult> = results.into_iter().flatten().collect();
-    commit!("jobs_record", table::record(connection, id, now, &results).await)?;
-    if results.len() as u64 == progress.waiting && job.view.state == JobState::Running {
-        finish(node, connection, job).await?;
-    } else {
-        commit!(
-            "jobs_give_back",
-            table::give_back(connection, id, node.id, next_at, job.canary_until).await
-        )?;
+    let pace = Pace::new(asked.rate, job.next_at);
+    let count = left.min(progress.waiting).min(SLICE);
+    let items = table::waiting(connection, id, i64::try_from(count).unwrap_or_default()).await?;
+    Ok(Some(Slice { job, progress, items, pace }))
+}
+
+/// Acts on the items of a slice, each when its time has come, for as long as a look takes.
+async fn act_on_all(node: &Arc<Node>, mut slice: Slice) -> (Slice, Vec<ItemResult>) {
+    let (from, began) = (node.clock.now().0.saturating_mul(1_000), Instant::now());
+    let now = || from + i64::try_from(began.elapsed().as_micros()).unwrap_or(i64::MAX);
+    let end = from + i64::try_from(LOOK.0).unwrap_or(0) * 1_000;
+    let mut results = Vec::new();
+    {
+        let mut under_way = FuturesUnordered::new();
+        'items: for item in &slice.items {
+            while !slice.pace.take(now()) {
+                let next = slice.pace.next();
+                if next > end {
+                    break 'items;
+                }
+                let wait = u64::try_from(next - now()).unwrap_or(0);
+                let wait = tokio::time::sleep(Duration::from_micros(wait));
+                tokio::pin!(wait);
+                loop {
+                    tokio::select! {
+                        () = &mut wait => break,
+                        Some(result) = under_way.next() => results.extend(result),
+                    }
+                }
+            }
+            under_way.push(act_on(node, &slice.job, item, node.clock.now()));
+        }
+        while let Some(result) = under_way.next().await {
+            results.extend(result);
+        }
     }
-    Ok(results.len())
+    (slice, results)
 }
 
 /// Each was acted on.
@@ -103,24 +183,6 @@ async fn finish(node: &Node, connection: &mut PgConnection, job: &JobRow) -> Res
         "jobs_give_back",
         table::give_back(connection, job.view.id, node.id, at, job.canary_until).await
     )?)
-}
-
-/// How many may be acted on now, and until when that is paid for.
-fn allowed(rate: f64, paid_until: Time, now: Time, left: u64) -> (u32, Time) {
-    let earliest = Time(now.0.saturating_sub(i64::try_from(CATCH_UP.0).unwrap_or(0)));
-    let from = paid_until.max(earliest);
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "at most 1,000 a second over a second, and spans of at most ten seconds"
-    )]
-    {
-        let owed = (now.since(from).0 as f64 / 1_000.0 * rate) as u64 + 1;
-        let count = owed.min(left).min(u64::from(SLICE)) as u32;
-        let pays_for = Span::millis((f64::from(count) / rate * 1_000.0) as u64);
-        (count, from.after(pays_for))
-    }
 }
 
 /// Why a job must stop itself, if it must.
@@ -204,25 +266,41 @@ async fn proof(node: &Arc<Node>, job: &JobRow, item: &ItemRow) -> Result<Proof, 
     let (incident, acted_at) = (item.incident, item.acted_at.unwrap_or_default());
     let step: Option<StepPath> = item.step.as_deref().and_then(|step| step.parse().ok());
     let what = move |run: &Run| run.proof(incident, step.as_ref(), acted_at);
-    reads::read(node, &job.namespace, item.run, what).await
+    let proof = reads::read(node, &job.namespace, item.run, what).await?;
+    // These are done when they are done: nothing has to come of them.
+    let at_once = matches!(
+        job.view.asked.verb,
+        JobVerb::Pause | JobVerb::Resume | JobVerb::Signal | JobVerb::Label
+    );
+    Ok(if at_once && proof == Proof::Open { Proof::Proven } else { proof })
 }
 
 /// Acts on one. None when it is to be tried again.
-async fn act_on(node: &Arc<Node>, job: &JobRow, item: &ItemRow) -> Option<ItemResult> {
+async fn act_on(
+    node: &Arc<Node>,
+    job: &JobRow,
+    item: &ItemRow,
+    acted_at: Time,
+) -> Option<ItemResult> {
     let asked = &job.view.asked;
     // The job stands in the reason, so that an act of one job is never taken for that of another.
     let reason = format!("{} (job {})", asked.reason, job.view.id);
     let by = By { actor: job.view.actor.as_str().into(), reason };
-    let what = what(asked);
-    let done = match item.incident {
-        Some(number) => {
+    let done = match (what(asked), item.incident) {
+        (Some(what), Some(number)) => {
             let incident = IncidentId { run: item.run, number };
             act(node, &job.namespace, incident, what, by).await
         }
-        None => act_on_run(node, &job.namespace, item.run, what, by).await,
+        (Some(what), None) => act_on_run(node, &job.namespace, item.run, what, by).await,
+        (None, _) => {
+            let name = asked.signal.as_deref().unwrap_or_default();
+            let data = asked.data.clone().unwrap_or_else(Payload::null);
+            signal(node, &job.namespace, item.run, name, data, by).await
+        }
     };
     let refused = |code: &str, message: String| ItemResult {
         position: item.position,
+        acted_at,
         state: ItemState::Refused,
         code: Some(code.to_owned()),
         message: Some(message),
@@ -230,6 +308,7 @@ async fn act_on(node: &Arc<Node>, job: &JobRow, item: &ItemRow) -> Option<ItemRe
     match done {
         Ok(()) => Some(ItemResult {
             position: item.position,
+            acted_at,
             state: ItemState::Done,
             code: None,
             message: None,
@@ -243,47 +322,35 @@ async fn act_on(node: &Arc<Node>, job: &JobRow, item: &ItemRow) -> Option<ItemRe
     }
 }
 
-fn what(asked: &NewJob) -> IncidentAct {
-    match asked.verb {
-        Verb::Retry => IncidentAct::Retry { input: None },
+/// What is done to each; `None` for a signal.
+fn what(asked: &NewJob) -> Option<IncidentAct> {
+    Some(match asked.verb {
+        JobVerb::Retry => IncidentAct::Retry { input: None },
         // A job cannot know an output: it was refused when it was asked for.
-        Verb::Skip | Verb::Resolve => IncidentAct::Skip { output: None },
-        Verb::MarkCompensated => IncidentAct::MarkCompensated,
-        Verb::Compensate => {
+        JobVerb::Skip | JobVerb::Resolve => IncidentAct::Skip { output: None },
+        JobVerb::MarkCompensated => IncidentAct::MarkCompensated,
+        JobVerb::Compensate => {
             IncidentAct::Compensate { scope: backstitch_saga::protocol::Scope::All, force: false }
         }
-        Verb::Cancel => IncidentAct::Cancel,
-        Verb::Abandon => IncidentAct::Abandon,
-    }
+        JobVerb::Cancel => IncidentAct::Cancel,
+        JobVerb::Abandon | JobVerb::Kill => IncidentAct::Abandon,
+        JobVerb::Rerun => IncidentAct::Rerun {
+            from: asked.from.clone().unwrap_or_default(),
+            input: asked.input.clone(),
+            force: asked.force,
+        },
+        JobVerb::Pause => IncidentAct::Pause { name: asked.name.clone() },
+        JobVerb::Resume => IncidentAct::Resume { name: asked.name.clone() },
+        JobVerb::Label => {
+            IncidentAct::Label { set: asked.set.clone(), remove: asked.remove.clone() }
+        }
+        JobVerb::Signal => return None,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_rate_holds_whoever_works() {
-        // Fifty a second, looked at each quarter of a second by whichever node.
-        let (mut paid, mut acted) = (Time(0), 0);
-        for look in 0..=40 {
-            let now = Time(look * 250);
-            if paid > now {
-                continue;
-            }
-            let (count, next) = allowed(50.0, paid, now, u64::MAX);
-            (paid, acted) = (next, acted + count);
-        }
-        assert!((500..=515).contains(&acted), "{acted} in ten seconds");
-    }
-
-    #[test]
-    fn a_rest_is_not_caught_up_on_but_for_a_second() {
-        let (count, next) = allowed(10.0, Time(0), Time(3_600_000), u64::MAX);
-        assert_eq!((count, next), (11, Time(3_600_100)));
-        assert_eq!(allowed(0.1, Time(0), Time(0), 5), (1, Time(10_000)));
-        assert_eq!(allowed(1_000.0, Time(0), Time(5_000), 3).0, 3);
-        assert_eq!(allowed(1_000.0, Time(0), Time(5_000), u64::MAX).0, SLICE);
-    }
 
     #[test]
     fn a_job_stops_when_enough_came_back() {

@@ -39,7 +39,8 @@ pub(super) async fn check(
     match request(name, spec, spec.version, Time(0), String::new()) {
         Err(violation) => wrong.push(violation),
         Ok(mut request) => {
-            request.key = None;
+            // Its labels are checked above, in their own place.
+            (request.key, request.labels) = (None, BTreeMap::new());
             match start::check_request(node, namespace, request).await {
                 Ok(()) => {}
                 Err(Error::Invalid { violations, .. }) => wrong.extend(violations),
@@ -89,15 +90,11 @@ fn check_labels(spec: &ScheduleSpec, wrong: &mut Vec<Violation>) {
         let message = format!("at most {LABEL_LIMIT} labels, not {}", spec.labels.len());
         wrong.push(Violation::new("/labels", "too_many", message));
     }
-    for name in spec.labels.keys() {
-        let pointer = || format!("/labels/{}", name.replace('~', "~0").replace('/', "~1"));
-        if [SCHEDULE, SCHEDULED_FOR].contains(&name.as_str()) {
+    wrong.extend(backstitch_saga::check_labels("/labels", &spec.labels));
+    for name in [SCHEDULE, SCHEDULED_FOR] {
+        if spec.labels.contains_key(name) {
             let message = "this label is given to each run by its schedule";
-            wrong.push(Violation::new(pointer(), "reserved_name", message));
-        }
-        if name.contains(':') {
-            let message = "a label's name must not contain ':'";
-            wrong.push(Violation::new(pointer(), "forbidden_character", message));
+            wrong.push(Violation::new(format!("/labels/{name}"), "reserved_name", message));
         }
     }
 }
@@ -125,6 +122,8 @@ pub(super) fn request(
         correlation_id: None,
         labels,
         sequence: None,
+        start_at: None,
+        delay: None,
     })
 }
 

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstitch_saga::protocol::{OnConflict, Requirement};
-use backstitch_saga::{Hold, HoldKind, Run, RunId};
+use backstitch_saga::{Hold, HoldKind, Run, RunId, Time};
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 
 use super::keys::{self, Entered, Entry};
-use super::wanted::{WITHIN, Wanted};
+use super::wanted::{WITHIN, Wanted, produced};
 use super::{required_by, tell, unmet_hold};
 use crate::Error;
 use crate::crash::commit;
@@ -91,6 +91,19 @@ pub(crate) async fn admit(
             ),
         }),
     }
+}
+
+/// The holds of a start for a later instant, where it wants a place among others: it takes that when its instant has come,
+/// at the end of the line, and is noted nowhere before. `None` for a start that takes its place now.
+pub(crate) fn holds_of_delayed(
+    wanted: &Wanted,
+    start_at: Option<Time>,
+) -> Option<Vec<(Hold, String)>> {
+    if start_at.is_none() || wanted.serial.is_none() && wanted.requires.is_empty() {
+        return None;
+    }
+    let unmet = wanted.requires.iter().map(|one| (unmet_hold(one), unmet_words(one)));
+    Some(unmet.chain(wanted.serial.iter().map(|(key, _)| key_hold(key))).collect())
 }
 
 fn unmet_words(one: &Requirement) -> String {
@@ -192,21 +205,27 @@ pub(crate) async fn abandon(node: &Node, namespace: &str, run: RunId) {
     }
 }
 
-/// Gives a run that waits for its turn, and that no row knows of, a place at the end of its line. That happens when a
-/// start took so long that its place was given back before it became a run.
+/// Gives a run that waits for its turn, and that no row knows of, a place at the end of its line. It was started for an
+/// instant that has come now, or its start took so long that its place was given back before it became a run.
 pub(super) async fn restore(node: &Arc<Node>, namespace: &str, run: RunId) -> Result<(), Error> {
     let what = |run: &Run| {
         let sequence = run.graph().definition.sequence.as_ref();
         let within = sequence.and_then(|sequence| sequence.requires_within).unwrap_or(WITHIN);
-        (run.holds().cloned().collect::<Vec<Hold>>(), within)
+        let holds = run.holds().cloned().collect::<Vec<Hold>>();
+        (holds, within, produced(run), run.start_at().is_some())
     };
-    let (holds, within) = read(node, namespace, run, what).await?;
+    let (holds, within, produces, was_delayed) = read(node, namespace, run, what).await?;
     let requires: Vec<_> = holds.iter().filter_map(required_by).collect();
     let serial = holds.iter().find(|hold| hold.kind == HoldKind::KeyBlocked);
     if requires.is_empty() && serial.is_none() {
         return Ok(());
     }
-    tracing::warn!(%run, "a run that waits for its turn had lost its place and gets another");
+    if holds.iter().any(|hold| hold.kind == HoldKind::StartDelayed) {
+        return Ok(());
+    }
+    if !was_delayed {
+        tracing::warn!(%run, "a run that waits for its turn had lost its place and gets another");
+    }
     let now = node.clock.now();
     let mut connection = node.database.keepers.acquire().await?;
     let mut transaction = connection.begin().await?;
@@ -216,7 +235,7 @@ pub(super) async fn restore(node: &Arc<Node>, namespace: &str, run: RunId) -> Re
         start: None,
         requires: &requires,
         policies: &[],
-        produces: &[],
+        produces: &produces,
         serial: true,
         since: now,
         until: now.after(within),

@@ -20,7 +20,8 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 pub(crate) use admit::{
-    Admitted, BEGUN_WITHIN, TWIN_WITHIN, abandon, admit, admit_child, as_twin, begun, key_hold,
+    Admitted, BEGUN_WITHIN, TWIN_WITHIN, abandon, admit, admit_child, as_twin, begun,
+    holds_of_delayed, key_hold,
 };
 pub use asked::FactAct;
 pub(crate) use asked::name_others;
@@ -46,6 +47,8 @@ struct Todo {
     /// Runs to look at; `true` for one that has just begun.
     runs: Vec<(RunId, bool)>,
     facts: Vec<(String, Requirement)>,
+    /// Runs whose instant has come, and that want a place among others now.
+    delayed: Vec<(String, RunId)>,
     /// Up to where the last sweeps came: of runs with rows, and of those without.
     swept: (Uuid, Uuid),
 }
@@ -59,6 +62,11 @@ impl Jobs {
     pub(crate) fn after(&self, run: &Run, events: &[Event]) {
         if !run.is_sequenced() {
             return;
+        }
+        let delay_ends = |event: &Event| matches!(event, Event::Unheld { hold, .. } if hold.kind == HoldKind::StartDelayed);
+        if run.holds().next().is_some() && events.iter().any(delay_ends) {
+            self.change(|todo| todo.delayed.push((run.namespace().to_owned(), run.id())));
+            self.bell.notify_one();
         }
         let begins = matches!(events.first(), Some(Event::Started { .. }));
         let matters = |event: &Event| {

@@ -239,9 +239,15 @@ async fn release(node: &Node, namespace: &str, fact: &Requirement) -> Result<(),
 pub(crate) async fn serve(node: Arc<Node>) {
     loop {
         node.sequence.bell.notified().await;
-        let (runs, changed) = node
-            .sequence
-            .change(|todo| (std::mem::take(&mut todo.runs), std::mem::take(&mut todo.facts)));
+        let (runs, changed, delayed) = node.sequence.change(|todo| {
+            let delayed = std::mem::take(&mut todo.delayed);
+            (std::mem::take(&mut todo.runs), std::mem::take(&mut todo.facts), delayed)
+        });
+        for (namespace, run) in delayed {
+            if let Err(error) = admit::restore(&node, &namespace, run).await {
+                tracing::warn!(%run, %error, "a run whose instant has come takes its place later");
+            }
+        }
         for page in runs.chunks(usize::try_from(PAGE).unwrap_or(1)) {
             let ids: Vec<Uuid> = page.iter().map(|(run, _)| run.0).collect();
             let begun: Vec<RunId> =

@@ -64,8 +64,11 @@ pub(crate) use part;
 mod flow;
 mod milestones;
 mod reopened;
+mod updates;
 
 pub(crate) use flow::{FlowParts, Rank};
+pub(crate) use updates::Also;
+use updates::Updates;
 
 part!(
     /// New records.
@@ -93,20 +96,6 @@ part!(
         ended_at: Option<Moment>,
         node: Option<i32>,
         wake_at: Option<Moment>,
-    }
-);
-part!(
-    /// Changed lines of `runs`.
-    Updates {
-        id: Uuid,
-        state: &'static str,
-        outcome: Option<&'static str>,
-        conditions: String,
-        ended_at: Option<Moment>,
-        node: Option<i32>,
-        wake_at: Option<Moment>,
-        version: Option<i32>,
-        definition: Option<String>,
     }
 );
 part!(
@@ -290,21 +279,6 @@ impl Batch {
             moment(state.ended_at),
             state.node,
             moment(state.wake_at),
-        ));
-    }
-
-    /// `on` is the version with the hash of its definition, when that changes.
-    pub(crate) fn update(&mut self, run: RunId, state: &RunState, on: Option<(u32, &str)>) {
-        self.updates.add((
-            run.0,
-            state.state.as_str(),
-            state.outcome.map(Outcome::as_str),
-            state.conditions.join(","),
-            moment(state.ended_at),
-            state.node,
-            moment(state.wake_at),
-            on.map(|(version, _)| int(version)),
-            on.map(|(_, definition)| definition.to_owned()),
         ));
     }
 

@@ -3,7 +3,7 @@
 //! The counts on a job change only in the statement that changes its items, so that they always sum up.
 
 use backstitch_saga::protocol::{
-    IncidentFilter, IncidentId, ItemState, JobItem, JobProgress, JobState, JobView, NewJob,
+    IncidentId, ItemState, JobItem, JobProgress, JobState, JobView, NewJob,
 };
 use backstitch_saga::{RunId, Time, Timestamp};
 use sqlx::postgres::{PgConnection, PgRow, Postgres};
@@ -12,17 +12,12 @@ use sqlx::{Connection, Row};
 use uuid::Uuid;
 
 use super::acts::{self, Act};
-use super::incidents;
 use super::moment::Moment;
-use super::runs;
-use crate::RunFilter;
 
-/// What a job is made for.
-#[derive(Clone, Debug)]
-pub(crate) enum Many {
-    Incidents(IncidentFilter),
-    Runs(Box<RunFilter>),
-}
+mod many;
+
+use many::push_many;
+pub(crate) use many::{Many, plan};
 
 /// A job as its node needs it.
 #[derive(Clone, Debug)]
@@ -50,6 +45,7 @@ pub(crate) struct ItemRow {
 #[derive(Clone, Debug)]
 pub(crate) struct ItemResult {
     pub(crate) position: i32,
+    pub(crate) acted_at: Time,
     pub(crate) state: ItemState,
     pub(crate) code: Option<String>,
     pub(crate) message: Option<String>,
@@ -57,49 +53,6 @@ pub(crate) struct ItemResult {
 
 const COLUMNS: &str = "id, namespace, asked, state, why, actor, created_at, ended_at, total, done, came_back, refused, \
     next_at, canary_until";
-
-/// Adds the rows that a job is made for: run, incident, fingerprint; oldest first.
-fn push_many(query: &mut QueryBuilder<Postgres>, namespace: &str, many: &Many, now: Time) {
-    match many {
-        Many::Incidents(filter) => {
-            query.push(
-                "select i.run_id, i.incident, i.fingerprint, \
-                 row_number() over (order by i.opened_at, i.run_id, i.incident) as position \
-                 from incidents i where i.namespace = ",
-            );
-            query.push_bind(namespace.to_owned());
-            incidents::push_filter(query, filter, now);
-        }
-        Many::Runs(filter) => {
-            query.push(
-                "select r.id as run_id, null::integer as incident, null::text as fingerprint, \
-                 row_number() over (order by r.id) as position from runs r where r.namespace = ",
-            );
-            query.push_bind(namespace.to_owned());
-            runs::push_filter(query, namespace, filter);
-        }
-    }
-}
-
-/// How many a job would be made of, and the first of them.
-pub(crate) async fn plan(
-    connection: &mut PgConnection,
-    namespace: &str,
-    many: &Many,
-    now: Time,
-    first: i64,
-) -> Result<(i64, Vec<JobItem>), sqlx::Error> {
-    let mut query = QueryBuilder::<Postgres>::new("-- jobs_plan\nwith many as (");
-    push_many(&mut query, namespace, many, now);
-    query.push(
-        ") select m.position::integer, m.run_id, m.incident, 'waiting', null::text, null::text, null::timestamptz, \
-         (select count(*) from many) from many m order by m.position limit ",
-    );
-    query.push_bind(first);
-    let rows = query.build().fetch_all(connection).await?;
-    let count = rows.first().map_or(Ok(0), |row| row.try_get(7))?;
-    Ok((count, rows.iter().map(item).collect::<Result<_, _>>()?))
-}
 
 /// Makes a job, with all that it is made of. Answers how many; more than `most` are too many, and nothing is written.
 /// The same id twice is one job.
@@ -207,21 +160,19 @@ pub(crate) async fn items(
     rows.iter().map(item).collect()
 }
 
-/// Takes jobs that are due and that no other node works on. What a node that is gone had taken is free at once.
+/// Takes jobs that are due and that no other node works on. What a node that is gone had taken is free at once. Until
+/// `until.1` none of them is due again: should this node die, what it did meanwhile is paid for.
 pub(crate) async fn claim(
     connection: &mut PgConnection,
     (node, dead_after_ms): (i32, i64),
     now: Time,
-    until: Time,
+    until: (Time, Time),
     limit: i64,
 ) -> Result<Vec<JobRow>, sqlx::Error> {
     let mut query = QueryBuilder::<Postgres>::new(
         "-- jobs_claim\n\
-         update jobs set node = ",
-    );
-    query.push_bind(node).push(", leased_until = ").push_bind(Moment(until));
-    query.push(
-        " where id in (select id from jobs where state in ('canary', 'running') and next_at <= ",
+         with due as (select id as due_id, next_at as paid_until from jobs \
+           where state in ('canary', 'running') and next_at <= ",
     );
     query.push_bind(Moment(now)).push(" and (leased_until is null or leased_until < ");
     query.push_bind(Moment(now)).push(
@@ -229,10 +180,16 @@ pub(crate) async fn claim(
          and n.seen_at >= clock_timestamp() - ",
     );
     query.push_bind(dead_after_ms).push(" * interval '1 millisecond')) order by next_at limit ");
-    query.push_bind(limit);
-    query.push(" for update skip locked) returning ").push(COLUMNS);
+    query.push_bind(limit).push(" for update skip locked) update jobs set node = ");
+    query.push_bind(node).push(", leased_until = ").push_bind(Moment(until.0));
+    query.push(", next_at = ").push_bind(Moment(until.1));
+    query.push(" from due where id = due_id returning ").push(COLUMNS).push(", paid_until");
     let rows = query.build().fetch_all(connection).await?;
-    rows.iter().map(job).collect()
+    let claimed = |row: &PgRow| {
+        let Moment(next_at) = row.try_get(14)?;
+        Ok(JobRow { next_at, ..job(row)? })
+    };
+    rows.iter().map(claimed).collect()
 }
 
 /// The next of a job.
@@ -272,28 +229,29 @@ pub(crate) async fn canary(
     rows.iter().map(item_row).collect()
 }
 
-/// Writes what became of some, which were acted on from `acted_at` on.
+/// Writes what became of some.
 pub(crate) async fn record(
     connection: &mut PgConnection,
     id: Uuid,
-    acted_at: Time,
     results: &[ItemResult],
 ) -> Result<(), sqlx::Error> {
     let positions: Vec<i32> = results.iter().map(|one| one.position).collect();
+    let times: Vec<Moment> = results.iter().map(|one| Moment(one.acted_at)).collect();
     let states: Vec<&str> = results.iter().map(|one| one.state.as_str()).collect();
     let codes: Vec<Option<&str>> = results.iter().map(|one| one.code.as_deref()).collect();
     let messages: Vec<Option<String>> =
         results.iter().map(|one| one.message.as_deref().map(super::batch::printable)).collect();
     sqlx::query(
         "-- jobs_record\n\
-         with written as (update job_items t set state = x.state, code = x.code, message = x.message, acted_at = $2 \
-           from unnest($3::integer[], $4::text[], $5::text[], $6::text[]) as x(position, state, code, message) \
+         with written as (update job_items t set state = x.state, code = x.code, message = x.message, acted_at = x.at \
+           from unnest($2::timestamptz[], $3::integer[], $4::text[], $5::text[], $6::text[]) \
+             as x(at, position, state, code, message) \
            where t.job_id = $1 and t.position = x.position and t.state = 'waiting' returning t.state) \
          update jobs set done = done + (select count(*) from written where state = 'done'), \
          refused = refused + (select count(*) from written where state = 'refused') where id = $1",
     )
     .bind(id)
-    .bind(Moment(acted_at))
+    .bind(times)
     .bind(positions)
     .bind(states)
     .bind(codes)

@@ -7,7 +7,7 @@ use sqlx::{Connection, SqlSafeStr};
 use crate::Error;
 
 /// All migrations in order.
-const ALL: [(i64, &str, &str); 16] = [
+const ALL: [(i64, &str, &str); 17] = [
     (1, "journal and indexes", include_str!("../../../migrations/0001_journal_and_indexes.sql")),
     (2, "lighter writes", include_str!("../../../migrations/0002_lighter_writes.sql")),
     (3, "schedules", include_str!("../../../migrations/0003_schedules.sql")),
@@ -33,6 +33,11 @@ const ALL: [(i64, &str, &str); 16] = [
         19,
         "fences that are remembered",
         include_str!("../../../migrations/0019_fences_that_are_remembered.sql"),
+    ),
+    (
+        21,
+        "starts at a later instant",
+        include_str!("../../../migrations/0021_starts_at_a_later_instant.sql"),
     ),
     (23, "alone", include_str!("../../../migrations/0023_alone.sql")),
     (25, "requirements", include_str!("../../../migrations/0025_requirements.sql")),

@@ -332,7 +332,7 @@ pub(crate) async fn unplaced(
     let rows = sqlx::query(
         "-- runs_unplaced\n\
          select r.id, r.namespace from runs r where r.id > $1 and r.state <> 'ended' and r.conditions <> '{}' \
-         and r.conditions && '{KeyBlocked,DependencyUnmet}' \
+         and r.conditions && '{KeyBlocked,DependencyUnmet}' and not r.conditions && '{StartDelayed}' \
          and not exists (select 1 from sequenced s where s.run_id = r.id) order by r.id limit $2",
     )
     .bind(after)

@@ -21,6 +21,8 @@ pub(crate) struct Asked {
     pub(crate) correlation_id: Option<String>,
     /// A JSON object of texts, if the caller took care.
     pub(crate) labels: Option<String>,
+    /// The later instant at which it is to begin.
+    pub(crate) start_at: Option<Time>,
     /// The how many-th try this is; more than 1 when a node died over an earlier one.
     pub(crate) tries: i32,
 }
@@ -41,7 +43,7 @@ pub(crate) async fn reserve(
          and (reserved_until is null or reserved_until <= $2) order by id limit $4 for update skip locked) \
          || array(select id from start_requests where state = 'waiting' and tries > 0 \
          and (reserved_until is null or reserved_until <= $2) order by id limit 1 for update skip locked)) \
-         returning id, run_id, namespace, workflow, version, key, input, correlation_id, labels, tries",
+         returning id, run_id, namespace, workflow, version, key, input, correlation_id, labels, tries, start_at",
     )
     .bind(node)
     .bind(Moment(now))
@@ -62,6 +64,7 @@ pub(crate) async fn reserve(
                 correlation_id: row.try_get(7)?,
                 labels: row.try_get(8)?,
                 tries: row.try_get(9)?,
+                start_at: row.try_get::<Option<Moment>, _>(10)?.map(|Moment(at)| at),
             })
         })
         .collect()

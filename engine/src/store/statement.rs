@@ -114,11 +114,13 @@ permits_used as (update permits p set leased = true from wanted w where p.id = w
             Part::Updates => (
                 &[
                     "uuid", "text", "text", "text", "timestamptz", "integer", "timestamptz", "integer", "text",
+                    "text",
                 ],
                 "updates as (update {runs} r set state = x.state, outcome = x.outcome,
     conditions = string_to_array(x.conditions, ','), ended_at = x.ended_at, node = x.node, wake_at = x.wake_at,
-    version = coalesce(x.version, r.version), definition = coalesce(x.definition, r.definition)
-  from {rows} as x(run_id, state, outcome, conditions, ended_at, node, wake_at, version, definition)
+    version = coalesce(x.version, r.version), definition = coalesce(x.definition, r.definition),
+    labels = case when x.labels is null then r.labels else nullif(x.labels::jsonb, '{}') end
+  from {rows} as x(run_id, state, outcome, conditions, ended_at, node, wake_at, version, definition, labels)
   where r.id = x.run_id and {won} returning 1)",
             ),
             Part::Offers => (

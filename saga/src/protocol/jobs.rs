@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{IncidentFilter, IncidentId, Labels, Outcome, State, Verb, each_key_once};
-use crate::{RunId, Span, Timestamp};
+use super::{IncidentFilter, IncidentId, Labels, Outcome, State, each_key_once};
+use crate::{Payload, RunId, Span, Timestamp};
 
 /// Which runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,18 +63,56 @@ pub struct RunsFilter {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct NewJob {
-    /// What to do to each. To runs: `retry`, `compensate`, `cancel`, `abandon`.
-    pub verb: Verb,
+    /// What to do to each. `skip` and `mark-compensated` need incidents.
+    pub verb: JobVerb,
     /// To which incidents; of these the open ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incidents: Option<IncidentFilter>,
     /// To which runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runs: Option<RunsFilter>,
+    /// For `rerun`: from which step; needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// For `rerun`: the new input of that step.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "Payload::present"
+    )]
+    pub input: Option<Payload>,
+    /// For `rerun`: even if something that nothing undoes is done twice.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
+    /// For `pause` and `resume`: the name of the pause. Without it a pause has the name of the job's actor, and all pauses are
+    /// taken away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// For `signal`: its name; needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<String>,
+    /// For `signal`: what it says; null without it.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "Payload::present"
+    )]
+    pub data: Option<Payload>,
+    /// For `label`: the labels that each run gets.
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "each_key_once"
+    )]
+    #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, String>))]
+    pub set: Labels,
+    /// For `label`: the names of the labels that each run loses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remove: Vec<String>,
     /// Why; kept in the history of each run. May be left out of a dry run.
     #[serde(default)]
     pub reason: String,
-    /// How many a second, over all nodes: 0.1 to 1,000; 10 without it.
+    /// At most so many in any second, spread evenly, over all nodes: 0.1 to 1,000; 10 without it.
     #[serde(default = "ten")]
     pub rate: f64,
     /// So many are done first, and the others only when each of these has proven itself.
@@ -86,6 +124,64 @@ pub struct NewJob {
     /// Only say how many there are and which come first.
     #[serde(default)]
     pub dry_run: bool,
+}
+
+impl NewJob {
+    /// A job that does `verb` at the usual rate. Say to what, and why.
+    #[must_use]
+    pub fn new(verb: JobVerb) -> NewJob {
+        NewJob {
+            verb,
+            incidents: None,
+            runs: None,
+            from: None,
+            input: None,
+            force: false,
+            name: None,
+            signal: None,
+            data: None,
+            set: Labels::new(),
+            remove: Vec::new(),
+            reason: String::new(),
+            rate: ten(),
+            canary: None,
+            stop_when: None,
+            dry_run: false,
+        }
+    }
+}
+
+/// What a job does to each of its items.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum JobVerb {
+    /// Try again, with fresh attempts.
+    Retry,
+    /// Go on without the step.
+    Skip,
+    /// Refused: each has its own output.
+    Resolve,
+    /// Vouch that a compensation is done, or needs not be.
+    MarkCompensated,
+    /// Undo the run.
+    Compensate,
+    /// Stop the run and undo what was done.
+    Cancel,
+    /// The same as `kill`.
+    Abandon,
+    /// End the run as it stands; nothing is undone.
+    Kill,
+    /// Go back to a step and forward again from there.
+    Rerun,
+    /// Hand nothing of the run out until it is resumed.
+    Pause,
+    /// Let a paused run go on.
+    Resume,
+    /// Send the run a signal.
+    Signal,
+    /// Give labels to the run, and take others from it.
+    Label,
 }
 
 fn ten() -> f64 {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{FactDependent, Forward, Labels, StartSequence, TaskAnswer, each_key_once};
-use crate::{Payload, RunId, StepPath};
+use crate::{Payload, RunId, Span, StepPath, Timestamp};
 
 /// `POST /v1/runs`: start a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -37,6 +37,35 @@ pub struct StartRun {
     /// How it follows upon other runs, beside what its definition says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequence: Option<StartSequence>,
+    /// The instant at which it begins, at most a year from now; at once without it, and when it has passed. The run is
+    /// there from now on, and waits. Its timeout counts from this instant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_at: Option<Timestamp>,
+    /// The same as a span from now on: so long after the request it begins. Not together with `start_at`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(example = "15m"))]
+    pub delay: Option<Span>,
+}
+
+/// `PATCH /v1/runs/{id}/labels`: give labels to a run, and take others from it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LabelRun {
+    /// The labels that it gets, or that change their values.
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "each_key_once"
+    )]
+    #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, String>))]
+    pub set: Labels,
+    /// The names of the labels that it loses. Those that it does not have are passed over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remove: Vec<String>,
+    /// Why; kept in the history.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
 }
 
 /// The answer to [`StartRun`] when it was not asked to wait.

@@ -58,6 +58,9 @@ pub struct RunView {
     pub error: Option<RunError>,
     /// When it was started.
     pub started_at: Timestamp,
+    /// The later instant for which it was started; nothing of it begins before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_at: Option<Timestamp>,
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
@@ -160,7 +163,7 @@ impl Outcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Condition {
-    /// `Paused`, `ParentPaused`, `Orphaned`, `KeyBlocked`, `DependencyUnmet`, `RetryScheduled`, `IncidentOpen`, `LateResult`, `NoWorker`, `DeadlineNear`, `StepUnknown`, …
+    /// `Paused`, `StartDelayed`, `ParentPaused`, `Orphaned`, `KeyBlocked`, `DependencyUnmet`, `RetryScheduled`, `IncidentOpen`, `LateResult`, `NoWorker`, `DeadlineNear`, `StepUnknown`, …
     #[serde(rename = "type")]
     pub kind: String,
     /// Which step it is about.

@@ -87,6 +87,8 @@ pub enum WaitKind {
     DependencyUnmet,
     /// Nothing: a fact upon which it began was withdrawn, and it goes on.
     DependencyWithdrawn,
+    /// The instant for which it was started has not come.
+    StartDelayed,
     /// Undoing a step failed for good: a person must say how it goes on.
     CompensationBlocked,
     /// A step going forward waits for a person.

@@ -103,6 +103,7 @@ impl<'s> World<'s> {
             holds: Vec::new(),
             parent: None,
             descent: None,
+            start_at: None,
         };
         let _ = world.ask(Command::Start(start));
         world

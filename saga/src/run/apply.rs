@@ -42,6 +42,7 @@ impl Run {
                 input,
                 parent,
                 descent,
+                start_at,
             } => {
                 self.facts.origin = Some(Origin {
                     namespace: namespace.clone(),
@@ -55,7 +56,12 @@ impl Run {
                     at,
                     parent: parent.clone(),
                     descent: *descent,
+                    start_at: *start_at,
                 });
+                None
+            }
+            Event::Labelled { set, removed, .. } => {
+                self.relabel(set, removed);
                 None
             }
             Event::Skipped { step, .. } => {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::attempt::RUN_TIMEOUT;
+use super::hold::delay_hold;
 use super::state::{Place, Work};
 use super::{Mode, Run};
 use crate::event::{By, Event, IncidentKind, Record, Slot};
@@ -115,6 +116,7 @@ impl Decider<'_> {
             Command::Overdue { hold, message } => self.overdue(&hold, message),
             Command::MarkUndone { step, by } => self.mark_undone(&step, by)?,
             Command::MarkLeft { by } => self.mark_all_left(&by)?,
+            Command::Label { set, remove, by } => self.label(set, remove, by)?,
             Command::Migrate(migration) => self.migrate(migration)?,
         }
         Ok(Reply::Done)
@@ -143,7 +145,12 @@ impl Decider<'_> {
             input,
             parent: start.parent,
             descent: start.descent,
+            start_at: start.start_at,
         });
+        if let Some(at) = start.start_at.filter(|at| *at > self.now()) {
+            let message = format!("it begins at {at}");
+            self.emit(Event::Held { hold: delay_hold(at), by: None, message });
+        }
         for (hold, message) in start.holds {
             self.emit(Event::Held { hold, by: None, message });
         }
@@ -155,6 +162,9 @@ impl Decider<'_> {
     fn tick(&mut self) {
         self.resume_deferred();
         let now = self.now();
+        if self.run.delayed_until().is_some_and(|until| until <= now) {
+            self.end_delay();
+        }
         while let Some(&(due, place)) = self.run.due.first() {
             if due > now {
                 break;

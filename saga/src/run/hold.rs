@@ -8,6 +8,11 @@ use super::{Mode, Run};
 use crate::event::{By, Event};
 use crate::{Hold, HoldKind, IncidentKind, Refusal, RefusalCode, Time};
 
+/// The hold of a run that begins at `at`.
+pub(super) fn delay_hold(at: Time) -> Hold {
+    Hold::new(HoldKind::StartDelayed, at.to_string())
+}
+
 /// A hold in force.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Held {
@@ -34,6 +39,12 @@ impl Run {
     pub fn may_establish(&self) -> bool {
         let sequence = self.graph.definition.sequence.as_ref();
         sequence.is_some_and(|sequence| !sequence.produces.is_empty())
+    }
+
+    /// The instant for which it was started, while that has not come.
+    pub(super) fn delayed_until(&self) -> Option<Time> {
+        let delayed = self.holds().any(|hold| hold.kind == HoldKind::StartDelayed);
+        self.facts.origin.as_ref()?.start_at.filter(|_| delayed)
     }
 
     pub(super) fn is_held(&self) -> bool {
@@ -167,6 +178,17 @@ impl Decider<'_> {
     pub(super) fn overdue(&mut self, hold: &Hold, message: String) {
         if self.run.holds().any(|other| other == hold) {
             self.open_incident(IncidentKind::DependencyUnmet, None, message);
+        }
+    }
+
+    /// The instant has come for which the run was started.
+    pub(super) fn end_delay(&mut self) {
+        let delays = self.run.holds().filter(|hold| hold.kind == HoldKind::StartDelayed);
+        for hold in delays.cloned().collect::<Vec<_>>() {
+            self.emit(Event::Unheld { hold, by: None });
+        }
+        if !self.run.awaits_turn() {
+            self.begin_in_turn();
         }
     }
 

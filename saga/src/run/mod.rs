@@ -18,6 +18,7 @@ mod gathered;
 mod hold;
 mod inputs;
 mod keys;
+mod label;
 mod leases;
 mod left;
 mod migrate;
@@ -163,6 +164,9 @@ struct Origin {
     parent: Option<Parent>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     descent: Option<Descent>,
+    /// Nothing of it begins before, and its time is counted from then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    start_at: Option<Time>,
 }
 
 /// A signal that came.
@@ -292,7 +296,7 @@ impl Run {
         self.facts.origin.as_ref().map_or("", |origin| &origin.namespace)
     }
 
-    /// The marks it was started with.
+    /// The marks to search by that it has.
     #[must_use]
     pub fn labels(&self) -> &Labels {
         static NONE: Labels = Labels::new();
@@ -325,6 +329,12 @@ impl Run {
         self.facts.origin.as_ref().map_or(Time(0), |origin| origin.at)
     }
 
+    /// The instant for which it was started, if that was a later one.
+    #[must_use]
+    pub fn start_at(&self) -> Option<Time> {
+        self.facts.origin.as_ref().and_then(|origin| origin.start_at)
+    }
+
     /// When it ended.
     #[must_use]
     pub fn ended_at(&self) -> Option<Time> {
@@ -351,12 +361,14 @@ impl Run {
             .chain(self.deadline_due())
             .chain(self.stuck_due())
             .chain(self.deferred_due())
+            .chain(self.delayed_until())
             .min()
     }
 
     /// When the forward part must be done.
     pub(crate) fn deadline(&self) -> Time {
-        let since = self.facts.forward_since.unwrap_or_else(|| self.started_at());
+        let begins = || self.started_at().max(self.start_at().unwrap_or_default());
+        let since = self.facts.forward_since.unwrap_or_else(begins);
         since.after(self.graph.definition.timeout)
     }
 

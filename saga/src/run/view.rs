@@ -34,6 +34,7 @@ impl Run {
             output: self.facts.output.clone(),
             error: self.facts.error.clone(),
             started_at: Timestamp(self.started_at()),
+            start_at: self.start_at().map(Timestamp),
             ended_at: self.facts.ended_at.map(Timestamp),
             deadline: Timestamp(self.deadline()),
             next_at: self.next_due().map(Timestamp),

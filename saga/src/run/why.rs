@@ -60,6 +60,7 @@ impl Run {
                 (HoldKind::WorkflowPaused, _) => (WaitKind::WorkflowPaused, None, &[]),
                 (HoldKind::ParentPaused, _) => (WaitKind::Paused, None, &[]),
                 (HoldKind::KeyBlocked, _) => (WaitKind::KeyBlocked, None, &[]),
+                (HoldKind::StartDelayed, _) => (WaitKind::StartDelayed, None, &[]),
                 (HoldKind::DependencyUnmet, Some(_)) => {
                     (WaitKind::DependencyUnmet, unmet, &["skip-requirements", "retry"])
                 }
@@ -69,10 +70,13 @@ impl Run {
             };
             let by = held.by.as_ref().map(|by| format!(" ({}: {})", by.actor, by.reason));
             let message = format!("{}{}", held.message, by.unwrap_or_default());
-            let named = held.hold.kind.is_forward_only().then(|| held.hold.name.to_string());
+            let until = self.delayed_until().filter(|_| kind == WaitKind::StartDelayed);
+            let named = held.hold.kind.is_forward_only() && until.is_none();
+            let named = named.then(|| held.hold.name.to_string());
             let parent = held.hold.kind == HoldKind::ParentPaused;
             let other = self.parent().filter(|_| parent).map(|parent| parent.run);
-            WaitsFor { incident, named, other, ..self.wait(kind, None, held.since, message, verbs) }
+            let wait = self.wait(kind, None, held.since, message, verbs);
+            WaitsFor { incident, named, other, until: until.map(Timestamp), ..wait }
         };
         self.facts.holds.iter().map(of).collect()
     }

@@ -55,6 +55,7 @@ fn start(run: &mut Run, input: Payload) -> Record {
         holds: Vec::new(),
         parent: None,
         descent: None,
+        start_at: None,
     };
     let mut record = Record::default();
     decide(run, Command::Start(start), Time(0), &mut record).unwrap();

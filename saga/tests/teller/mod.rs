@@ -229,6 +229,25 @@ impl Telling {
                 let holds = holds.map(|name| (turn(name), format!("waits for '{name}'")));
                 Command::Start(start(holds.collect()))
             }
+            // `start_later SPAN`, and what it waits for beside that.
+            "start_later" => {
+                let holds =
+                    more.split_whitespace().map(|name| (turn(name), format!("waits for '{name}'")));
+                let start_at = Some(self.now.after(first.parse().unwrap()));
+                Command::Start(Start { start_at, ..start(holds.collect()) })
+            }
+            "label" => {
+                let pair = |word: &str| {
+                    word.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()))
+                };
+                let gone = |word: &str| word.strip_prefix('-').map(Into::into);
+                let words = || rest.split_whitespace();
+                Command::Label {
+                    set: words().filter_map(pair).collect(),
+                    remove: words().filter_map(gone).collect(),
+                    by: by("found it"),
+                }
+            }
             "unblock" => Command::Unhold { hold: Some(turn(first)), by: None },
             "withdraw" => {
                 let policy = serde_json::from_value(more.into()).unwrap();
@@ -347,6 +366,7 @@ fn start(holds: Vec<(Hold, String)>) -> Start {
         holds,
         parent: None,
         descent: None,
+        start_at: None,
     }
 }
 

@@ -7,6 +7,11 @@ use backstitch_saga::{Event, Record, Refusal, Run, Source, Time};
 pub(crate) fn event(event: &Event, record: &Record) -> String {
     match event {
         Event::Started { .. } => "started".to_owned(),
+        Event::Labelled { set, removed, by } => {
+            let set: Vec<String> =
+                set.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            format!("labelled by {}: {} without {}", by.actor, set.join(" "), removed.join(" "))
+        }
         Event::Skipped { step, missing: None } => format!("skipped {step}"),
         Event::Skipped { step, missing: Some(missing) } => {
             format!("skipped {step}, without {missing}")

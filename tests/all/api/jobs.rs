@@ -326,3 +326,105 @@ async fn a_job_is_paused_stopped_and_refused() {
     assert_eq!(all(&server, "/v1/jobs?").await.len(), 2);
     server.stopped().await;
 }
+
+/// Four runs of one workflow that nobody works on.
+async fn four() -> (Server, Vec<String>) {
+    let server = Server::start(Access::Open).await;
+    server.engine.register(NS, &chain("order", &["pay"])).await.unwrap();
+    let mut runs = Vec::new();
+    for _ in 0..4 {
+        runs.push(server.engine.start_run(NS, start("order", "1")).await.unwrap().id.to_string());
+    }
+    (server, runs)
+}
+
+#[tokio::test]
+async fn runs_are_paused_resumed_labelled_and_killed_by_a_job() {
+    let (server, runs) = four().await;
+    let of = |verb: &str, more: Value| {
+        let mut body =
+            json!({"verb": verb, "runs": {"workflow": "order"}, "reason": "moving", "rate": 1000});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    let done = async |body: Value| {
+        let id = create(&server, &body).await;
+        let job =
+            until(&server, &id, |job| job["state"] == "done" || job["state"] == "stopped").await;
+        assert_eq!((&job["state"], &job["progress"]["done"]), (&json!("done"), &json!(4)), "{job}");
+    };
+    let count = async |filter: &str| {
+        let found = server.get(&format!("/v1/runs?{filter}")).await.json();
+        found["items"].as_array().unwrap().len()
+    };
+    done(of("pause", json!({"canary": {"first": 1, "wait": "5s"}}))).await;
+    assert_eq!(count("state=paused").await, runs.len());
+    done(of("label", json!({"set": {"team": "x"}}))).await;
+    assert_eq!(count("label=team:x").await, runs.len());
+    done(of("resume", json!({}))).await;
+    assert_eq!(count("state=paused").await, 0);
+    done(of("kill", json!({}))).await;
+    assert_eq!(count("state=ended").await, runs.len());
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn runs_are_sent_a_signal_and_gone_back_with_by_a_job() {
+    let server = Server::start(Access::Open).await;
+    let waits = r#"{"name":"order","version":1,"steps":[
+        {"id":"go","wait":{"signal":"go","schema":{"type":"object"},"timeout":"1d"}},
+        {"id":"pay","after":["go"],"task":{"name":"do","input":{"path":"/steps/go"},"compensate":{"name":"undo"}}}]}"#;
+    server.engine.register(NS, waits).await.unwrap();
+    let hand = Hand::new(&server.engine);
+    for _ in 0..2 {
+        server.engine.start_run(NS, start("order", "1")).await.unwrap();
+    }
+    let wrong = json!({"verb": "signal", "runs": {}, "signal": "go", "data": 7, "reason": "?", "rate": 1000});
+    let id = create(&server, &wrong).await;
+    let job = until(&server, &id, |job| job["state"] == "done").await;
+    assert_eq!(job["progress"]["refused"], 2, "{job}");
+    let items = all(&server, &format!("/v1/jobs/{id}/items?")).await;
+    assert_eq!(items[0]["code"], "invalid_data");
+    let right = json!({"verb": "signal", "runs": {}, "signal": "go", "data": {"n": 1}, "reason": "go", "rate": 1000});
+    let id = create(&server, &right).await;
+    let job = until(&server, &id, |job| job["state"] == "done").await;
+    assert_eq!(job["progress"]["done"], 2, "{job}");
+    let tasks = claim(&hand, 2).await;
+    hand.succeed(&tasks).await;
+    let rerun = json!({"verb": "rerun", "runs": {"state": "ended"}, "from": "pay", "reason": "again", "rate": 1000});
+    let planned = ask(
+        &server,
+        "/v1/jobs",
+        &json!({"verb": "rerun", "runs": {"state": "ended"}, "from": "pay", "dry_run": true}),
+    )
+    .await;
+    assert_eq!((planned.status, &planned.json()["count"]), (200, &json!(2)));
+    let id = create(&server, &rerun).await;
+    let job = until(&server, &id, |job| job["state"] == "done").await;
+    assert_eq!(job["progress"]["done"], 2, "{job}");
+    assert_eq!(audit(&server, "actor=ann&verb=rerun&").await.len(), 2);
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn what_a_verb_needs_belongs_to_it_and_to_no_other() {
+    let (server, _) = four().await;
+    for (body, place) in [
+        (json!({"verb": "rerun"}), "/from"),
+        (json!({"verb": "signal"}), "/signal"),
+        (json!({"verb": "label"}), "/set"),
+        (json!({"verb": "label", "set": {"a:b": "c"}}), "/set/a:b"),
+        (json!({"verb": "kill", "from": "pay"}), "/from"),
+        (json!({"verb": "pause", "data": 1}), "/data"),
+        (json!({"verb": "resume", "set": {"a": "b"}}), "/set"),
+    ] {
+        let mut body = body;
+        body.as_object_mut()
+            .unwrap()
+            .extend([("runs".to_owned(), json!({})), ("reason".to_owned(), json!("?"))]);
+        let refused = ask(&server, "/v1/jobs", &body).await;
+        assert_eq!(refused.problem(422), "invalid_request", "{body}");
+        assert_eq!(refused.json()["errors"][0]["pointer"], place, "{body}");
+    }
+    server.stopped().await;
+}

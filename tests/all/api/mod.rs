@@ -9,6 +9,7 @@ mod idempotency;
 mod incidents;
 mod input;
 mod jobs;
+mod later;
 mod metrics;
 mod operators;
 mod pages;

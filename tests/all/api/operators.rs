@@ -8,7 +8,7 @@ use backstitch_engine::Chore;
 use backstitch_saga::Span;
 use backstitch_saga::protocol::{
     ActFilter, BreakerPolicy, BreakerState, IncidentFilter, IncidentLine, IncidentState, JobState,
-    NewJob, OnConflict, OnObstacle, QueuePolicy, Rate, Scope, Verb,
+    JobVerb, NewJob, OnConflict, OnObstacle, QueuePolicy, Rate, Scope,
 };
 use backstitch_sdk::{Client, RunQuery, StartInTransaction};
 use backstitch_tests::node::{Hand, NS, ask, chain, json, start};
@@ -62,14 +62,10 @@ async fn incidents_are_found_and_settled_one_by_one() {
     assert_eq!(client.why(ids[6].run).await.unwrap().waits_for.len(), 1);
 
     let job = NewJob {
-        verb: Verb::Retry,
         incidents: Some(filter),
-        runs: None,
         reason: "the bank is back".to_owned(),
         rate: 100.0,
-        canary: None,
-        stop_when: None,
-        dry_run: false,
+        ..NewJob::new(JobVerb::Retry)
     };
     assert_eq!(client.plan_job(&job).await.unwrap().count, 1);
     let made = client.create_job(&job).await.unwrap();

@@ -9,7 +9,7 @@ use backstitch_saga::protocol::{
     OnConflict, Outcome, Problem, Requirement, RunStarted, RunView, StartAnswer, StartAnswers,
     StartRun, StartRuns, State,
 };
-use backstitch_saga::{Payload, RunId, Span};
+use backstitch_saga::{Payload, RunId, Span, Timestamp};
 use reqwest::RequestBuilder;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -98,6 +98,8 @@ impl Client {
                 correlation_id: None,
                 labels: std::collections::BTreeMap::new(),
                 sequence: None,
+                start_at: None,
+                delay: None,
             },
             output: PhantomData,
         }
@@ -145,6 +147,18 @@ impl<Out> StartBuilder<Out> {
     /// A mark to search by.
     pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.start.labels.insert(name.into(), value.into());
+        self
+    }
+
+    /// The instant at which the run begins, at most a year from now. The run is there at once, and waits.
+    pub fn start_at(mut self, at: Timestamp) -> Self {
+        self.start.start_at = Some(at);
+        self
+    }
+
+    /// The run begins so long after the request; see [`StartBuilder::start_at`].
+    pub fn delay(mut self, delay: Span) -> Self {
+        self.start.delay = Some(delay);
         self
     }
 

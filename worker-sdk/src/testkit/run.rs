@@ -71,6 +71,7 @@ impl<Out> TestRun<Out> {
             holds: Vec::new(),
             parent: None,
             descent: None,
+            start_at: None,
         };
         let started = run.decide(Command::Start(start));
         debug_assert_eq!(started, Ok(Reply::Done), "a new run starts");

@@ -98,6 +98,7 @@ impl Server {
             holds: Vec::new(),
             parent: None,
             descent: None,
+            start_at: None,
         };
         decide(&mut run, Command::Start(start), now(), &mut Record::default()).unwrap();
         self.desk.runs().insert(id, run);

@@ -234,6 +234,7 @@ mod tests {
                 parent: None,
                 descent: None,
                 input: Payload::trusted(r#"{"lines":["chai","tofu","ikura"]}"#.to_owned()).unwrap(),
+                start_at: None,
             }));
             story
         }

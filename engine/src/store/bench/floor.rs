@@ -305,7 +305,7 @@ fn fill(template: &Template, slots: &[Slot], at: Time) -> (Batch, u64, u64) {
                 node: None,
                 ..state
             };
-            batch.update(slot.run, &ended, None);
+            batch.update(slot.run, &ended, &crate::store::batch::Also::default());
         }
     }
     (batch, steps, runs)
