@@ -26,6 +26,8 @@ def post(path, body, timeout):
     headers = {"Content-Type": "application/json"}
     if os.environ.get("BACKSTITCH_API_KEY"):
         headers["Authorization"] = "Bearer " + os.environ["BACKSTITCH_API_KEY"]
+    if os.environ.get("BACKSTITCH_NAMESPACE"):
+        headers["Backstitch-Namespace"] = os.environ["BACKSTITCH_NAMESPACE"]
     request = urllib.request.Request(URL + path, json.dumps(body).encode(), headers)
     try:
         with urllib.request.urlopen(request, timeout=timeout) as answer:

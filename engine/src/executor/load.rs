@@ -7,7 +7,7 @@ use backstitch_saga::{Event, Run, RunId, Time};
 use sqlx::postgres::PgConnection;
 
 use super::cache::CachedRun;
-use super::envelope::Order;
+use super::envelope::{Envelope, Order};
 use super::{OWN_RETRY_LATER, Shard, Works, index};
 use crate::Error;
 use crate::definitions::Definitions;
@@ -74,6 +74,17 @@ impl Shard {
             self.timers.set(run, at.after(OWN_RETRY_LATER.into()));
         }
         fresh
+    }
+
+    /// Loads runs again that another node may have moved on.
+    pub(super) fn look_up(&mut self, runs: Vec<RunId>) {
+        for run in runs {
+            if !self.is_under_way(run) {
+                drop(self.cache.take(run));
+                let tick = Order::Tick { adopted: false, woken: false };
+                self.wait(Envelope::own(run, tick));
+            }
+        }
     }
 
     /// Which of its tasks need permits and are held.

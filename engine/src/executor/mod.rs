@@ -214,14 +214,7 @@ impl Shard {
                 let cached = self.cache.get(run).filter(|cached| cached.run.seq() >= seq);
                 read(cached.map(|cached| &cached.run));
             }
-            Message::LookUp(runs) => {
-                for run in runs {
-                    if !self.is_under_way(run) {
-                        drop(self.cache.take(run));
-                        self.wait(Envelope::own(run, Order::Tick { adopted: false, woken: false }));
-                    }
-                }
-            }
+            Message::LookUp(runs) => self.look_up(runs),
             Message::Disown => {
                 self.cache.for_each(|cached| cached.indexed.node = None);
                 self.flights.values_mut().for_each(Flight::disown);

@@ -4,6 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use backstitch_api::Access;
+use backstitch_tests::node::NS;
 use backstitch_tests::server::{Server, send, with_json};
 use serde_json::json;
 
@@ -24,6 +25,7 @@ async fn a_worker_in_python_keeps_a_task_beyond_its_first_lease_and_signs_off() 
     let mut worker = Command::new("python3")
         .args([PROGRAM, server.url()])
         .env("WORK_SECONDS", "2.5")
+        .env("BACKSTITCH_NAMESPACE", NS)
         .spawn()
         .unwrap();
     let ended = server.post("/v1/runs?wait=30s", json!({"workflow": "twice", "input": 21})).await;
