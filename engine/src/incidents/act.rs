@@ -139,7 +139,7 @@ impl IncidentAct {
             IncidentAct::Compensate { scope, force } => Command::Compensate { scope, force, by },
             IncidentAct::Cancel => Command::Cancel { by },
             IncidentAct::Rerun { from, input, force } => {
-                Command::Rerun { from: from.into(), input, force, by }
+                Command::Rerun { from: from.into(), input, only_failed: false, force, by }
             }
             IncidentAct::Pause { name } => {
                 let message = format!("paused by {}", by.actor);
