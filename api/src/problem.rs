@@ -150,6 +150,13 @@ impl From<Error> for Rejection {
             )
             .with_header(header::RETRY_AFTER, "1")
             .with_log(what),
+            Error::Damaged(what) => Rejection::new(
+                StatusCode::CONFLICT,
+                "journal_damaged",
+                "The journal of the run cannot be read, so nothing can be told or done about it. Its incident with the \
+                 number 0 says more; once the journal is repaired, the run goes on by itself.",
+            )
+            .with_log(what),
             Error::Bug(what) => Rejection::bug(what),
         }
     }
@@ -226,6 +233,7 @@ const TITLES: &[(&str, &str)] = &[
     ("invalid_request", "The request does not make sense"),
     ("invalid_schedule", "The schedule is not valid"),
     ("job_not_moving", "The job has ended"),
+    ("journal_damaged", "The journal of the run cannot be read"),
     ("key_conflict", "The key belongs to a run with another input"),
     ("key_held", "Another run holds the serial key"),
     ("lease_lost", "The attempt does not hold its lease any more"),
@@ -305,6 +313,7 @@ mod tests {
             (Error::Conflict { code: "key_conflict", message }, 409, "key_conflict", None),
             (Error::Busy, 503, "busy", Some("1")),
             (Error::Store("secret".to_owned()), 503, "store_failed", Some("1")),
+            (Error::Damaged("secret".to_owned()), 409, "journal_damaged", None),
             (Error::Bug("secret".to_owned()), 500, "bug", None),
         ];
         for (error, status, code, retry) in table {

@@ -95,7 +95,10 @@ impl Clock {
     /// latest setting stays while it may be true: a clock that is now more behind and now less makes short what lies
     /// between. A slow answer says little and changes nothing once the clock is set.
     pub(crate) fn set(&self, shown: Time, asked: Instant) -> Set {
-        let now = Instant::now();
+        self.set_at(shown, asked, Instant::now())
+    }
+
+    fn set_at(&self, shown: Time, asked: Instant, now: Instant) -> Set {
         let trip = now.saturating_duration_since(asked);
         let before = self.offset.load(Ordering::Relaxed);
         let mut belief = self.belief();
@@ -120,15 +123,15 @@ impl Clock {
             belief.doubt = Some(Doubt { since, offset: least, ahead });
             return Set::Doubted { ahead, first: doubt.is_none() };
         }
-        self.step(&mut belief, least);
+        self.step(&mut belief, least, now);
         Set::Stepped { ahead }
     }
 
     /// Believes another offset from now on.
-    fn step(&self, belief: &mut Belief, offset: i64) {
-        let from = self.now();
+    fn step(&self, belief: &mut Belief, offset: i64, now: Instant) {
+        let from = self.now_at(now);
         self.offset.store(offset, Ordering::Relaxed);
-        let to = Time(self.elapsed(Instant::now()) + offset);
+        let to = Time(self.elapsed(now) + offset);
         belief.doubt = None;
         belief.step = (from < to).then_some(Step { from, to });
         if to < from {
@@ -149,7 +152,11 @@ impl Clock {
 
     /// Now, by the database's clock.
     pub(crate) fn now(&self) -> Time {
-        let now = self.elapsed(Instant::now()) + self.offset.load(Ordering::Relaxed);
+        self.now_at(Instant::now())
+    }
+
+    fn now_at(&self, instant: Instant) -> Time {
+        let now = self.elapsed(instant) + self.offset.load(Ordering::Relaxed);
         Time(self.last.fetch_max(now, Ordering::Relaxed).max(now))
     }
 
@@ -180,101 +187,125 @@ impl Clock {
 mod tests {
     use super::*;
 
-    /// For how long the clocks of these tests doubt.
-    const DOUBT: Duration = Duration::from_millis(100);
+    const DOUBT: Duration = Duration::from_secs(60);
     const HOUR: i64 = 3_600_000;
     const START: i64 = 1_767_700_000_123;
 
-    fn set() -> Clock {
-        let clock = Clock::new(DOUBT);
-        assert_eq!(clock.set(Time(START), Instant::now()), Set::Agreed { doubted: false });
-        clock
+    /// A clock, and the time that passes for it.
+    struct Stage {
+        clock: Clock,
+        now: Instant,
     }
 
-    fn is_near(clock: &Clock, at: i64) -> bool {
-        (at..at + 500).contains(&clock.now().0)
+    impl Stage {
+        fn new() -> Stage {
+            let clock = Clock::new(DOUBT);
+            let mut stage = Stage { now: clock.origin, clock };
+            assert_eq!(stage.answer(START), Set::Agreed { doubted: false });
+            stage
+        }
+
+        fn pass(&mut self, millis: u64) {
+            self.now += Duration::from_millis(millis);
+        }
+
+        /// The database answers at once.
+        fn answer(&mut self, shown: i64) -> Set {
+            self.clock.set_at(Time(shown), self.now, self.now)
+        }
+
+        fn now(&self) -> i64 {
+            self.clock.now_at(self.now).0
+        }
     }
 
     #[test]
     fn a_clock_that_is_off_by_little_is_followed_and_does_not_go_back() {
-        let clock = set();
-        let first = clock.now();
-        assert!(is_near(&clock, START));
-        clock.set(Time(START - 900), Instant::now());
-        assert!(clock.now() >= first);
-        clock.set(Time(START + 100), Instant::now());
-        assert!(clock.now().0 >= START + 100);
+        let mut stage = Stage::new();
+        stage.pass(10_000);
+        stage.answer(START + 10_000 - 900);
+        assert_eq!(stage.now(), START + 10_000 - 900);
+        stage.answer(START + 10_000 - 1_500);
+        assert_eq!(stage.now(), START + 10_000 - 900);
+        stage.answer(START + 10_000 - 600);
+        assert_eq!(stage.now(), START + 10_000 - 600);
     }
 
     #[test]
     fn a_clock_that_jumps_for_a_moment_is_not_followed() {
         for jump in [HOUR, -HOUR, 1_500, -1_500] {
-            let clock = set();
-            for first in [true, false] {
-                let ahead = match clock.set(Time(START + jump), Instant::now()) {
-                    Set::Doubted { ahead, first: said } if said == first => ahead,
-                    other => panic!("{other:?}"),
+            let mut stage = Stage::new();
+            for (second, first) in [(1, true), (2, false), (50, false)] {
+                stage.pass(second * 1_000);
+                let right = stage.now();
+                let Set::Doubted { ahead, first: said } = stage.answer(right + jump) else {
+                    panic!("{jump} was believed")
                 };
-                assert!((ahead - jump).abs() < 500, "{ahead} for {jump}");
+                assert!((ahead - jump).abs() <= DRIFT && said == first, "{ahead} {said}");
             }
-            assert!(is_near(&clock, START) && clock.doubt().is_some());
-            assert!((clock.as_shown(Time(0)).0 - jump).abs() < 500);
-            assert_eq!(clock.set(clock.now(), Instant::now()), Set::Agreed { doubted: true });
-            assert!(is_near(&clock, START) && clock.doubt().is_none());
-            assert_eq!(clock.stepped(), None);
+            assert_eq!(stage.now(), START + 53_000);
+            assert!(stage.clock.doubt().is_some());
+            let shown = stage.clock.as_shown(Time(stage.now())).0;
+            assert!((shown - stage.now() - jump).abs() <= DRIFT);
+            let right = stage.now();
+            assert_eq!(stage.answer(right), Set::Agreed { doubted: true });
+            assert!(stage.clock.doubt().is_none() && stage.clock.stepped().is_none());
         }
     }
 
     #[test]
     fn answers_that_contradict_the_clock_and_each_other_are_not_followed() {
-        let clock = set();
+        let mut stage = Stage::new();
         for round in 1..4 {
-            let wild = Time(START + round * HOUR);
-            assert!(matches!(clock.set(wild, Instant::now()), Set::Doubted { first: true, .. }));
-            std::thread::sleep(DOUBT);
+            stage.pass(60_000);
+            let wild = stage.now() + round * HOUR;
+            assert!(matches!(stage.answer(wild), Set::Doubted { first: true, .. }));
         }
-        assert!(is_near(&clock, START));
+        assert_eq!(stage.now(), START + 180_000);
     }
 
     #[test]
     fn a_clock_that_stays_ahead_is_followed_by_a_step() {
-        let clock = set();
-        clock.set(Time(START + HOUR), Instant::now());
-        std::thread::sleep(DOUBT);
-        let before = clock.now();
-        assert!(matches!(clock.set(Time(START + HOUR), Instant::now()), Set::Stepped { .. }));
-        assert!(is_near(&clock, START + HOUR));
-        let step = clock.stepped().unwrap();
-        assert!(before <= step.from && step.from.0 < START + HOUR && START + HOUR <= step.to.0);
+        let mut stage = Stage::new();
+        stage.answer(START + HOUR);
+        stage.pass(60_000);
+        assert!(matches!(stage.answer(START + HOUR + 60_000), Set::Stepped { .. }));
+        assert_eq!(stage.now(), START + HOUR + 60_000);
+        let step = Step { from: Time(START + 60_000), to: Time(START + HOUR + 60_000) };
+        assert_eq!(stage.clock.stepped(), Some(step));
     }
 
     #[test]
     fn a_clock_that_stays_behind_is_followed_by_a_step_back() {
-        let clock = set();
-        clock.new_run();
-        clock.set(Time(START - HOUR), Instant::now());
-        std::thread::sleep(DOUBT);
-        assert!(matches!(clock.set(Time(START - HOUR), Instant::now()), Set::Stepped { .. }));
-        assert!(is_near(&clock, START - HOUR));
-        let at = clock.new_run().0.as_u128() >> 80;
-        assert!(at < u128::try_from(START - HOUR + 500).unwrap(), "ids tell the time again");
+        let mut stage = Stage::new();
+        stage.clock.new_run();
+        stage.answer(START - HOUR);
+        stage.pass(60_000);
+        assert!(matches!(stage.answer(START - HOUR + 60_000), Set::Stepped { .. }));
+        assert_eq!(stage.now(), START - HOUR + 60_000);
+        let at = stage.clock.new_run().0.as_u128() >> 80;
+        assert!(at < u128::try_from(START).unwrap(), "ids tell the time again");
     }
 
     #[test]
     fn an_answer_that_was_long_on_its_way_does_not_set_the_clock_back() {
-        let clock = set();
-        let (asked, shown) = (Instant::now(), clock.now());
-        std::thread::sleep(Duration::from_millis(50));
-        clock.set(shown, asked);
-        let passed = i64::try_from(asked.elapsed().as_millis()).unwrap();
-        assert!(clock.now().0 - shown.0 >= passed - 2, "{:?} after {passed} ms", clock.now());
+        let mut stage = Stage::new();
+        stage.pass(1_000);
+        let (asked, shown) = (stage.now, stage.now());
+        stage.pass(50);
+        stage.clock.set_at(Time(shown), asked, stage.now);
+        assert!(stage.now() - shown >= 50 - DRIFT);
+        stage.pass(300);
+        stage.clock.set_at(Time(shown + HOUR), asked, stage.now);
+        assert!(stage.clock.doubt().is_none(), "one that took so long says nothing");
     }
 
     #[test]
     fn runs_are_numbered_in_the_order_of_their_starts() {
-        let clock = set();
+        let clock = Clock::new(DOUBT);
+        clock.set_at(Time(START), clock.origin, clock.origin);
         let runs: Vec<RunId> = (0..10_000).map(|_| clock.new_run()).collect();
         assert!(runs.is_sorted_by(|a, b| a < b));
-        assert_eq!(runs[0].0.as_u128() >> 80, 1_767_700_000_123);
+        assert!(runs[0].0.as_u128() >> 80 >= u128::try_from(START).unwrap());
     }
 }

@@ -176,7 +176,7 @@ impl Definitions {
             return Ok(workflow);
         }
         let body = table::body(connection, hash).await?.ok_or_else(|| {
-            Error::Store(format!("a journal names the definition {hash}, which is not registered"))
+            Error::Damaged(format!("it names the definition {hash}, which is not registered"))
         })?;
         self.keep(&body, hash)
     }
@@ -193,7 +193,7 @@ impl Definitions {
         }
         let parsed = Workflow::parse(body).map_err(|violations| {
             let first = violations.first().map(ToString::to_string).unwrap_or_default();
-            Error::Store(format!(
+            Error::Damaged(format!(
                 "the registered definition {hash} cannot be read by this node: {first}"
             ))
         })?;

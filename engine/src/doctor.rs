@@ -7,11 +7,13 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use backstitch_saga::{Event, Record, Run, RunId, fingerprint};
+use backstitch_saga::{Event, Record, Run, RunId, Span, TaskKey, Time, fingerprint};
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
+use crate::crash::commit;
+use crate::executor::digest::InputDigest;
 use crate::executor::index::state_of;
 use crate::executor::load::fold_rows;
 use crate::node::Node;
@@ -20,12 +22,21 @@ use crate::store::batch::printable;
 use crate::store::codec::decode;
 use crate::store::index::{self, Charge, IncidentRow, IndexRows, RunRow};
 use crate::store::journal;
-use crate::{Diagnosis, Error};
+use crate::store::rewrite::rewrite;
+use crate::{Diagnosis, Error, damage};
 
 /// Runs read at once.
 const PAGE: i64 = 200;
 /// No more differences are told than this; all are counted and mended.
 const TOLD: usize = 1_000;
+/// How long writers are waited for when a person asks for mending.
+const PATIENT: &str = "30s";
+/// The condition of a run that is put aside.
+const ASIDE: &str = "JournalDamaged";
+/// By how much a journal may be ahead of the clock before it counts as that, in milliseconds.
+const AHEAD: i64 = 1_000;
+/// How long after a record its fences are written at the latest.
+const FENCED_WITHIN: Span = Span::secs(5);
 
 /// Compares the indexes with the journals, and mends them if asked.
 pub(crate) async fn examine(node: &Arc<Node>, mend: bool) -> Result<Diagnosis, Error> {
@@ -36,26 +47,53 @@ pub(crate) async fn examine(node: &Arc<Node>, mend: bool) -> Result<Diagnosis, E
         let mut snapshot = connection.begin().await?;
         index::one_snapshot(&mut snapshot).await?;
         let page = index::journaled(&mut snapshot, after, PAGE).await?;
-        let wrong = compare(node, &mut snapshot, &page, &mut diagnosis).await?;
+        let found = compare(node, &mut snapshot, &page).await?;
         snapshot.rollback().await?;
-        if mend && !wrong.is_empty() {
-            diagnosis.mended += self::mend(node, &mut connection, &wrong).await?;
-        }
+        diagnosis.runs_checked += page.len() as u64;
+        settle(node, &mut connection, found, mend, &mut diagnosis).await?;
         match page.last() {
             Some(last) => after = *last,
             None => break,
         }
     }
-    let orphans = index::orphans(&mut connection).await?;
+    let headless = index::headless(&mut connection).await?;
+    let found = compare(node, &mut connection, &headless).await?;
+    settle(node, &mut connection, found, mend, &mut diagnosis).await?;
     let mut runs: Vec<RunId> = Vec::new();
-    for (table, run) in orphans {
+    for (table, run) in index::orphans(&mut connection).await? {
         tell(&mut diagnosis, format!("{run}: has a line in {table}, but no journal"));
         runs.push(RunId(run));
     }
     if mend && !runs.is_empty() {
-        diagnosis.mended += self::mend(node, &mut connection, &runs).await?;
+        diagnosis.mended += self::mend(node, &mut connection, &runs, PATIENT).await?;
     }
     Ok(diagnosis)
+}
+
+/// Tells what was found, and mends it if asked. A run whose journal is damaged is put aside then.
+async fn settle(
+    node: &Arc<Node>,
+    connection: &mut PgConnection,
+    found: Found,
+    mend: bool,
+    diagnosis: &mut Diagnosis,
+) -> Result<(), Error> {
+    let Found { wrong, damaged } = found;
+    let mut runs = Vec::with_capacity(wrong.len());
+    for (run, differences) in wrong {
+        runs.push(run);
+        differences.into_iter().for_each(|one| tell(diagnosis, format!("{run}: {one}")));
+    }
+    for Broken { run, what, known } in damaged {
+        tell(diagnosis, format!("{run}: its journal cannot be folded: {what}"));
+        if mend && !known {
+            damage::put_aside(node, run, &what).await?;
+        }
+    }
+    if mend && !runs.is_empty() {
+        diagnosis.mended += self::mend(node, connection, &runs, PATIENT).await?;
+    }
+    Ok(())
 }
 
 fn tell(diagnosis: &mut Diagnosis, difference: String) {
@@ -64,31 +102,57 @@ fn tell(diagnosis: &mut Diagnosis, difference: String) {
     }
 }
 
-/// Compares some runs. Answers those with differences that can be mended.
-async fn compare(
+/// What a comparison found.
+#[derive(Default)]
+pub(crate) struct Found {
+    /// Runs whose index rows can be mended, with what is wrong.
+    pub(crate) wrong: Vec<(RunId, Vec<String>)>,
+    /// Runs whose journals cannot be read.
+    pub(crate) damaged: Vec<Broken>,
+}
+
+/// A run whose journal cannot be read.
+pub(crate) struct Broken {
+    pub(crate) run: RunId,
+    pub(crate) what: String,
+    /// It was put aside before.
+    pub(crate) known: bool,
+}
+
+/// Compares some runs. The connection sees one state of the database.
+pub(crate) async fn compare(
     node: &Node,
     connection: &mut PgConnection,
     runs: &[Uuid],
-    diagnosis: &mut Diagnosis,
-) -> Result<Vec<RunId>, Error> {
-    let found = index::read(connection, runs).await?;
+) -> Result<Found, Error> {
+    let there = index::read(connection, runs).await?;
     let nodes = index::known_nodes(connection).await?;
-    let mut wrong = Vec::new();
+    let mut found = Found::default();
     for run in runs.iter().map(|run| RunId(*run)) {
-        diagnosis.runs_checked += 1;
-        let there = found.get(&run).cloned().unwrap_or_default();
+        let there = there.get(&run).cloned().unwrap_or_default();
         match expected(node, connection, run, &there, &nodes).await {
+            Ok(IndexRows { run: None, .. }) if there.run.is_some() => {
+                let known = there.run.as_ref().is_some_and(is_aside);
+                found.damaged.push(Broken { run, what: "it has no records".to_owned(), known });
+            }
             Ok(expected) => {
                 let differences = differences(&expected, &there);
                 if !differences.is_empty() {
-                    wrong.push(run);
+                    found.wrong.push((run, differences));
                 }
-                differences.into_iter().for_each(|one| tell(diagnosis, format!("{run}: {one}")));
             }
-            Err(error) => tell(diagnosis, format!("{run}: its journal cannot be folded: {error}")),
+            Err(Error::Damaged(what)) => {
+                let known = there.run.as_ref().is_some_and(is_aside);
+                found.damaged.push(Broken { run, what, known });
+            }
+            Err(error) => return Err(error),
         }
     }
-    Ok(wrong)
+    Ok(found)
+}
+
+fn is_aside(row: &RunRow) -> bool {
+    row.conditions.iter().any(|one| one == ASIDE)
 }
 
 /// What the indexes should say about a run. Who is in charge of it is not in its journal: any node will do, or none
@@ -106,8 +170,8 @@ async fn expected(
     }
     let run = fold_rows(&node.definitions, connection, id, None, &rows).await?;
     let records: Result<Vec<Record>, String> = rows.iter().map(|row| decode(id, row)).collect();
-    let records = records.map_err(Error::Store)?;
-    let due = run.next_due();
+    let records = records.map_err(Error::Damaged)?;
+    let due = due_by_clock(node, &run);
     let charge = match there.run.as_ref().map(|row| &row.charge) {
         Some(Charge::Node(other))
             if (run.ended_at().is_none() || due.is_some()) && nodes.contains(other) =>
@@ -132,7 +196,31 @@ async fn expected(
     ready.sort();
     let incidents = incidents(&run.graph().definition.name, &records);
     let acts = rows.iter().zip(&records).flat_map(|(row, record)| acts(row.seq, record)).collect();
-    Ok(IndexRows { run: run_row(&run, &records, charge), ready, incidents, acts })
+    let row = run_row(&run, &records, charge);
+    let keyed = row.as_ref().is_some_and(|row| row.key.is_some());
+    let key = run.input().filter(|_| keyed).map(|input| InputDigest::of(input).bytes().to_vec());
+    let fences = fences(node, &run);
+    Ok(IndexRows { run: row, ready, incidents, acts, key, fences })
+}
+
+/// When something of a run is due, by the clock. Its journal may have been written while that was ahead.
+fn due_by_clock(node: &Node, run: &Run) -> Option<Time> {
+    let ahead = run.moved_at().0.saturating_sub(node.clock.now().0);
+    let ahead = if ahead > AHEAD { ahead } else { 0 };
+    run.next_due().map(|due| Time(due.0.saturating_sub(ahead)))
+}
+
+/// The attempts that workers may complete in transactions. They are written after the record, so that those of a young one
+/// may be missing.
+fn fences(node: &Node, run: &Run) -> Vec<(String, String, i32)> {
+    if node.clock.now() < run.moved_at().after(FENCED_WITHIN) {
+        return Vec::new();
+    }
+    let fence = |task: TaskKey| {
+        let attempt = i32::try_from(task.attempt).unwrap_or(i32::MAX);
+        (task.step.to_string(), task.action.as_str().to_owned(), attempt)
+    };
+    run.fenced().into_iter().map(fence).collect()
 }
 
 fn run_row(run: &Run, records: &[Record], charge: Charge) -> Option<RunRow> {
@@ -240,6 +328,12 @@ fn differences(expected: &IndexRows, there: &IndexRows) -> Vec<String> {
     if expected.acts != there.acts {
         told.push(format!("acts has {:?}, the journal says {:?}", there.acts, expected.acts));
     }
+    if expected.key.is_some() && there.key.is_none() {
+        told.push("run_keys has no line for its key".to_owned());
+    }
+    for fence in expected.fences.iter().filter(|fence| !there.fences.contains(fence)) {
+        told.push(format!("fences has no line for {fence:?}"));
+    }
     told
 }
 
@@ -248,22 +342,30 @@ fn labels(text: &Option<String>) -> Option<HashMap<String, String>> {
 }
 
 /// Rewrites the index rows of some runs. Answers how many were wrong still.
-async fn mend(node: &Node, connection: &mut PgConnection, runs: &[RunId]) -> Result<u64, Error> {
+pub(crate) async fn mend(
+    node: &Node,
+    connection: &mut PgConnection,
+    runs: &[RunId],
+    patience: &str,
+) -> Result<u64, Error> {
     let mut transaction = connection.begin().await?;
-    index::stop_writers(&mut transaction).await?;
+    index::stop_writers(&mut transaction, patience).await?;
     let ids: Vec<Uuid> = runs.iter().map(|run| run.0).collect();
     let found = index::read(&mut transaction, &ids).await?;
     let nodes = index::known_nodes(&mut transaction).await?;
     let mut mended = 0;
     for run in runs {
         let there = found.get(run).cloned().unwrap_or_default();
-        let expected = expected(node, &mut transaction, *run, &there, &nodes).await?;
+        let expected = match expected(node, &mut transaction, *run, &there, &nodes).await {
+            Err(Error::Damaged(_)) => continue,
+            expected => expected?,
+        };
         if !differences(&expected, &there).is_empty() {
-            index::rewrite(&mut transaction, *run, &expected).await?;
+            rewrite(&mut transaction, *run, &expected).await?;
             mended += 1;
         }
     }
-    transaction.commit().await?;
+    commit!("indexes_mend", transaction.commit().await)?;
     Ok(mended)
 }
 

@@ -112,6 +112,8 @@ impl Engine {
             pauses: crate::pauses::Pauses::default(),
             credentials: credentials::Cache::default(),
             roster: crate::workers::Roster::default(),
+            damaged: crate::damage::Lately::default(),
+            checked: crate::index_check::Progress::default(),
             swept: crate::sweep::Place::default(),
             shards: doors,
             closing: AtomicBool::new(false),

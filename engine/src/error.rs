@@ -39,6 +39,9 @@ pub enum Error {
     /// PostgreSQL failed. Whether it was done is not known, but asking again is safe.
     #[error("the database failed: {0} (store_failed)")]
     Store(String),
+    /// The journal of the run cannot be read or folded. Nothing can be told or done about the run until it is repaired.
+    #[error("the journal of the run is damaged: {0} (journal_damaged)")]
+    Damaged(String),
     /// A defect: the command was dropped and its run left as it was.
     #[error("a defect stopped this command; the run is unchanged (bug): {0}")]
     Bug(String),
@@ -81,6 +84,7 @@ impl Error {
             Error::Conflict { code, .. } => (409, *code),
             Error::Busy => (503, "busy"),
             Error::Store(_) => (503, "store_failed"),
+            Error::Damaged(_) => (409, "journal_damaged"),
             Error::Bug(_) => (500, "bug"),
         };
         let message = match self {

@@ -167,6 +167,7 @@ impl Fate {
             Err(Error::NotFound { code, message } | Error::Conflict { code, message }) => {
                 refusal(code, message, Vec::new())
             }
+            Err(Error::Damaged(message)) => refusal("journal_damaged", message, Vec::new()),
             Err(Error::Bug(message)) => refusal("bug", message, Vec::new()),
         };
         self.refused.push((asked.id, refused));

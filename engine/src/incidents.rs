@@ -15,7 +15,7 @@ use crate::cursor::Cursor;
 use crate::node::Node;
 use crate::page::page;
 use crate::store::codec::decode;
-use crate::store::incidents as table;
+use crate::store::{incidents as table, runs};
 use crate::{Engine, Error, reads};
 
 /// How many attempts the view of an incident tells of.
@@ -125,7 +125,17 @@ pub(crate) async fn view(
         let task = step.as_ref().and_then(|step| run.step_view(step));
         (run.state(), task, run.verbs(id.number))
     };
-    let (run_state, task, next) = reads::read(node, namespace, id.run, what).await?;
+    let (run_state, task, next) = match reads::read(node, namespace, id.run, what).await {
+        Err(Error::Damaged(_)) => {
+            let mut connection = node.database.readers.acquire().await?;
+            let run_state = runs::state(&mut connection, id.run).await?;
+            let run_state = run_state.ok_or_else(|| unknown_incident(id))?;
+            let notes = table::notes(&mut connection, namespace, id, NOTES).await?;
+            let (attempts, next) = (Vec::new(), Vec::new());
+            return Ok(IncidentView { line, run_state, task: None, attempts, next, notes });
+        }
+        read => read?,
+    };
     let mut connection = node.database.readers.acquire().await?;
     let attempts = match &line.step {
         None => Vec::new(),
@@ -133,7 +143,7 @@ pub(crate) async fn view(
             let text = step.to_string();
             let rows = table::records_about(&mut connection, id.run, &text, RECORDS).await?;
             let records = rows.iter().map(|row| decode(id.run, row));
-            let records: Vec<Record> = records.collect::<Result<_, _>>().map_err(Error::Store)?;
+            let records: Vec<Record> = records.collect::<Result<_, _>>().map_err(Error::Damaged)?;
             attempts(step, &records)
         }
     };

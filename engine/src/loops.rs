@@ -118,9 +118,13 @@ pub(crate) async fn set_clock(node: &Node, connection: &mut PgConnection) -> Res
         Set::Stepped { ahead } => {
             node.counters.clock_steps.one();
             tracing::warn!(ahead_ms = ahead, "this node follows the database's clock by a step");
-            for door in node.shards.iter().filter(|_| ahead < 0) {
-                // A shard that is gone has no timers.
-                let _ = door.inbox.send(Message::SteppedBack);
+            if ahead < 0 {
+                for door in &node.shards {
+                    // A shard that is gone has no timers.
+                    let _ = door.inbox.send(Message::SteppedBack);
+                }
+                // What was parked by the clock of before is looked at by the one of now.
+                node.checked.begin_anew();
             }
         }
     }
@@ -282,6 +286,8 @@ pub enum Chore {
     Workers,
     /// Look for runs that nothing would wake.
     Sweep,
+    /// Compare the indexes of some runs with their journals, and mend them.
+    CheckIndexes,
     /// Forget the answers to requests with an `Idempotency-Key` that are past retention.
     ForgetAnswers,
     /// Start what schedules have due.
@@ -300,7 +306,8 @@ pub enum Chore {
 
 impl Chore {
     /// All of them, in order.
-    pub const ALL: [Chore; 19] = [
+    pub const ALL: [Chore; 20] = [
+        Chore::CheckIndexes,
         Chore::Beat,
         Chore::TakeOver,
         Chore::Wake,
@@ -338,6 +345,7 @@ impl Chore {
             Chore::DeliverSignals => "signals",
             Chore::Workers => "workers",
             Chore::Sweep => "sweep",
+            Chore::CheckIndexes => "index_check",
             Chore::ForgetAnswers => "forget_answers",
             Chore::Schedules => "schedules",
             Chore::Migrate => "migrations",
@@ -376,6 +384,7 @@ async fn work(node: &Arc<Node>, chore: Chore) -> Result<usize, Error> {
         Chore::Schedules => schedules::fire(node).await,
         Chore::Workers => crate::workers::write_down(node).await,
         Chore::Sweep => crate::sweep::sweep(node).await,
+        Chore::CheckIndexes => crate::index_check::check(node).await,
         Chore::Migrate => crate::versions::work(node).await,
         Chore::KeepQueues => flow::upkeep::keep(node).await,
         Chore::GivePermits => flow::serve::give(node).await.map(|given| given.permits),
@@ -400,6 +409,7 @@ pub(crate) fn spawn(node: &Arc<Node>) -> Vec<JoinHandle<()>> {
         tokio::spawn(every(node.clone(), tuning.schedules_every, Chore::Schedules)),
         tokio::spawn(every(node.clone(), tuning.beat_every, Chore::Workers)),
         tokio::spawn(every(node.clone(), Duration::from_secs(30), Chore::Sweep)),
+        tokio::spawn(every(node.clone(), crate::index_check::EVERY, Chore::CheckIndexes)),
         tokio::spawn(every(node.clone(), tuning.beat_every, Chore::Migrate)),
         tokio::spawn(every(node.clone(), tuning.beat_every, Chore::Sequence)),
         tokio::spawn(crate::sequence::serve(node.clone())),

@@ -38,6 +38,8 @@ pub(crate) struct Node {
     pub(crate) pauses: crate::pauses::Pauses,
     pub(crate) credentials: crate::credentials::Cache,
     pub(crate) roster: crate::workers::Roster,
+    pub(crate) damaged: crate::damage::Lately,
+    pub(crate) checked: crate::index_check::Progress,
     pub(crate) swept: crate::sweep::Place,
     /// Numbers with labels.
     pub(crate) statistics: crate::numbers::Statistics,

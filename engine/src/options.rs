@@ -104,6 +104,8 @@ pub struct Tuning {
     pub resolve_for: Duration,
     /// A journal gets its first snapshot after so many events; the default is folded in a twentieth of a second.
     pub first_snapshot: u64,
+    /// How long the check of all indexes takes at least.
+    pub check_every: Duration,
     /// For how long answers of the database that contradict a node's clock must agree with each other before it follows.
     pub clock_doubt: Duration,
     /// Changes what the database's clock is taken to show. For tests, which have no other clock.
@@ -137,6 +139,7 @@ impl Default for Tuning {
             statement_limit: Duration::from_secs(30),
             resolve_for: Duration::from_secs(10),
             first_snapshot: 10_000,
+            check_every: Duration::from_secs(20),
             clock_doubt: Duration::from_secs(60),
             database_clock: None,
             before_decide: None,
@@ -162,6 +165,7 @@ impl Tuning {
         let count = || value.parse::<usize>().map_err(|error| wrong(&error));
         match name {
             "beat_every" => self.beat_every = span()?,
+            "check_every" => self.check_every = span()?,
             "clock_doubt" => self.clock_doubt = span()?,
             "credit_grace" => self.credit_grace = span()?,
             "dead_after" => self.dead_after = span()?,

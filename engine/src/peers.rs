@@ -35,7 +35,16 @@ impl Peers {
         dead_after: Duration,
         doubt: bool,
     ) -> Vec<i32> {
-        let now = Instant::now();
+        self.gone_at(Instant::now(), seen, (every, dead_after), doubt)
+    }
+
+    fn gone_at(
+        &self,
+        now: Instant,
+        seen: &[Peer],
+        (every, dead_after): (Duration, Duration),
+        doubt: bool,
+    ) -> Vec<i32> {
         let mut watch = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let looked_at = watch.looked_at.replace(now);
         // While this node could not look, it cannot know whether the others were silent.
@@ -65,52 +74,53 @@ impl Peers {
 mod tests {
     use super::*;
 
-    const EVERY: Duration = Duration::from_millis(5);
-    const LONG: Duration = Duration::from_millis(60);
+    const SPANS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(8));
 
     fn peer(id: i32, seen_at: i64) -> Peer {
         Peer { id, seen_at, stopped: false, silent: false }
     }
 
-    fn sleep(part: u32) {
-        std::thread::sleep(LONG / part);
+    /// Looks once a second, as often as there are looks.
+    fn look(peers: &Peers, began: Instant, second: u64, seen: &[Peer], doubt: bool) -> Vec<i32> {
+        peers.gone_at(began + Duration::from_secs(second), seen, SPANS, doubt)
     }
 
     #[test]
     fn a_node_is_gone_when_its_sign_of_life_does_not_change() {
-        let peers = Peers::default();
-        for round in 0..6 {
-            let gone = peers.gone(&[peer(1, 0), peer(2, round)], EVERY, LONG, false);
-            assert!(!gone.contains(&2), "{round}");
-            assert!(round < 5 || gone == [1], "{round} {gone:?}");
-            sleep(4);
+        let (peers, began) = (Peers::default(), Instant::now());
+        for second in 0..20 {
+            let beats = i64::try_from(second).unwrap();
+            let gone = look(&peers, began, second, &[peer(1, 0), peer(2, beats)], false);
+            assert_eq!(gone, if second < 8 { vec![] } else { vec![1] }, "{second}");
         }
     }
 
     #[test]
     fn a_clock_of_the_database_that_jumps_makes_no_known_node_gone() {
-        let peers = Peers::default();
-        assert!(peers.gone(&[peer(1, 5)], EVERY, LONG, false).is_empty());
-        let silent = Peer { silent: true, ..peer(1, 5) };
-        assert!(peers.gone(&[silent], EVERY, LONG, false).is_empty());
-        assert!(peers.gone(&[Peer { silent: true, ..peer(2, 5) }], EVERY, LONG, true).is_empty());
+        let (peers, began) = (Peers::default(), Instant::now());
+        assert!(look(&peers, began, 0, &[peer(1, 5)], false).is_empty());
+        let silent = |id| Peer { silent: true, ..peer(id, 5) };
+        assert!(look(&peers, began, 1, &[silent(1)], false).is_empty());
+        assert!(look(&peers, began, 2, &[silent(2)], true).is_empty());
     }
 
     #[test]
     fn a_node_that_stopped_or_was_silent_when_first_seen_is_gone_at_once() {
-        let peers = Peers::default();
+        let (peers, began) = (Peers::default(), Instant::now());
         let stopped = Peer { stopped: true, ..peer(1, 5) };
         let silent = Peer { silent: true, ..peer(2, 5) };
-        assert_eq!(peers.gone(&[stopped, silent], EVERY, LONG, false), [1, 2]);
-        assert_eq!(peers.gone(&[stopped, silent], EVERY, LONG, false), [1, 2]);
-        assert!(peers.gone(&[peer(2, 6)], EVERY, LONG, false).is_empty(), "it is back");
+        for second in 0..3 {
+            assert_eq!(look(&peers, began, second, &[stopped, silent], false), [1, 2]);
+        }
+        assert!(look(&peers, began, 3, &[peer(2, 6)], false).is_empty(), "it is back");
     }
 
     #[test]
     fn time_in_which_this_node_could_not_look_does_not_count() {
-        let peers = Peers::default();
-        peers.gone(&[peer(1, 5)], EVERY, LONG, false);
-        sleep(1);
-        assert!(peers.gone(&[peer(1, 5)], EVERY, LONG, false).is_empty());
+        let (peers, began) = (Peers::default(), Instant::now());
+        look(&peers, began, 0, &[peer(1, 5)], false);
+        assert!(look(&peers, began, 60, &[peer(1, 5)], false).is_empty());
+        assert!(look(&peers, began, 64, &[peer(1, 5)], false).is_empty());
+        assert_eq!(look(&peers, began, 68, &[peer(1, 5)], false), [1]);
     }
 }

@@ -137,7 +137,7 @@ pub(crate) async fn deliver(node: &Arc<Node>) -> Result<usize, Error> {
         let by = By { actor: early.actor.as_str().into(), reason: String::new() };
         match signal(node, &early.namespace, run, &early.signal, data, by).await {
             Ok(()) => {}
-            Err(Error::Busy | Error::Store(_)) => continue,
+            Err(Error::Busy | Error::Store(_) | Error::Damaged(_)) => continue,
             Err(error) => {
                 tracing::warn!(%run, signal = early.signal, %error, "a signal that had come early was refused");
             }

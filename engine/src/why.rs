@@ -98,6 +98,7 @@ async fn name_workers(
     }
     let routes: Vec<(String, String)> = offered.iter().map(|wait| route(wait)).collect();
     let known = serving(node, connection, namespace, &routes).await?;
+    let wanted = node.handover.wanted();
     for ((wait, known), (queue, handler)) in offered.iter_mut().zip(known).zip(&routes) {
         let step = wait.step.as_ref().map(StepPath::to_string).unwrap_or_default();
         match known {
@@ -108,8 +109,17 @@ async fn name_workers(
                 wait.message = no_worker(&step, queue, handler, last_gone);
             }
             Serving { sessions, .. } => {
+                // Of the workers at other servers it is not known.
+                let idle = wanted.iter().any(|(of, from, name, _)| {
+                    **of == *namespace && from == queue && name == handler
+                });
+                let state = if idle {
+                    "one waits for work and gets it within seconds"
+                } else {
+                    "all are busy"
+                };
                 wait.message = format!(
-                    "{step}: one of the {sessions} workers that do '{handler}' on queue '{queue}'; all are busy"
+                    "{step}: one of the {sessions} workers that do '{handler}' on queue '{queue}'; {state}"
                 );
             }
         }

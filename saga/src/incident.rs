@@ -26,6 +26,8 @@ pub enum IncidentKind {
     RunStuck,
     /// A run has ended, and something that it did, or may have done, stands and is not undone.
     EffectsLeft,
+    /// The journal of the run cannot be read. No journal tells of it: it is known by the index alone.
+    JournalDamaged,
 }
 
 impl IncidentKind {
@@ -43,6 +45,7 @@ impl IncidentKind {
             IncidentKind::DependencyWithdrawn => "dependency_withdrawn",
             IncidentKind::RunStuck => "run_stuck",
             IncidentKind::EffectsLeft => "effects_left",
+            IncidentKind::JournalDamaged => "journal_damaged",
         }
     }
 }

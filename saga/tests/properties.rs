@@ -64,7 +64,7 @@ impl Trial {
         let answer = decide(&mut self.run, command.clone(), self.now, &mut record);
         self.asked.push((self.now, command.clone()));
         if !record.events.is_empty() {
-            twin.apply(&record);
+            twin.try_apply(&record).expect("a record that can be read back");
             self.run.sealed();
         }
         assert_eq!(

@@ -10,6 +10,7 @@ use super::cache::CachedRun;
 use super::envelope::{Envelope, Order};
 use super::{OWN_RETRY_LATER, Shard, Works, index};
 use crate::Error;
+use crate::damage;
 use crate::definitions::Definitions;
 use crate::store::codec::{JournalRow, decode};
 use crate::store::journal::{self, Stored};
@@ -38,7 +39,7 @@ impl Shard {
             self.connection = None;
         }
         let mut fresh = HashSet::new();
-        let mut failed: HashMap<RunId, String> = HashMap::new();
+        let mut failed: HashMap<RunId, (String, bool)> = HashMap::new();
         match loaded {
             Ok(loaded) => {
                 for (run, one) in loaded {
@@ -52,7 +53,14 @@ impl Shard {
                         }
                         Err(error) => {
                             tracing::error!(%run, %error, "a run could not be loaded and is left alone");
-                            failed.insert(run, error.to_string());
+                            let text = match error {
+                                Error::Damaged(what) => {
+                                    damage::found(&self.node, run, &what);
+                                    (what, true)
+                                }
+                                other => (other.to_string(), false),
+                            };
+                            failed.insert(run, text);
                         }
                     }
                 }
@@ -60,15 +68,22 @@ impl Shard {
             Err(trouble) => {
                 tracing::warn!(error = trouble.message(), "runs could not be loaded");
                 self.node.hearing.failed(at);
-                failed.extend(missing.into_iter().map(|run| (run, trouble.message().to_owned())));
+                let text = || (trouble.message().to_owned(), false);
+                failed.extend(missing.into_iter().map(|run| (run, text())));
             }
         }
         let (bad, good) = works.drain(..).partition(|(run, _)| failed.contains_key(run));
         *works = good;
         let bad: Works = bad;
         for (run, envelopes) in bad {
-            let trouble = Trouble::Failed(failed.remove(&run).unwrap_or_default());
-            envelopes.into_iter().for_each(|envelope| self.fail(envelope, &trouble));
+            let (text, damaged) = failed.remove(&run).unwrap_or_default();
+            let trouble = Trouble::Failed(text.clone());
+            for mut envelope in envelopes {
+                if damaged {
+                    envelope.answer(Err(Error::Damaged(text.clone())));
+                }
+                self.fail(envelope, &trouble);
+            }
             // What cannot be read now will hardly be readable in a second.
             self.timers.clear(run);
             self.timers.set(run, at.after(OWN_RETRY_LATER.into()));
@@ -158,10 +173,10 @@ pub(crate) async fn fold_rows(
     rows: &[JournalRow],
 ) -> Result<Run, Error> {
     for row in rows {
-        let record = decode(id, row).map_err(Error::Store)?;
+        let record = decode(id, row).map_err(Error::Damaged)?;
         if begun.is_none() {
             let Some(Event::Started { definition, .. }) = record.events.first() else {
-                return Err(Error::Store(format!(
+                return Err(Error::Damaged(format!(
                     "the journal of run {id} does not begin with a start"
                 )));
             };
@@ -170,7 +185,7 @@ pub(crate) async fn fold_rows(
         }
         if let Some(run) = &mut begun {
             if i64::from(row.seq) != i64::try_from(run.seq()).unwrap_or(i64::MAX) + 1 {
-                return Err(Error::Store(format!(
+                return Err(Error::Damaged(format!(
                     "the journal of run {id} has a gap before record {}",
                     row.seq
                 )));
@@ -180,7 +195,9 @@ pub(crate) async fn fold_rows(
                     run.learn(definitions.by_hash(connection, definition).await?.graph.clone());
                 }
             }
-            run.apply(&record);
+            run.try_apply(&record).map_err(|error| {
+                Error::Damaged(format!("record {} of run {id} cannot be: {error}", row.seq))
+            })?;
         }
     }
     begun.ok_or_else(|| Error::unknown_run(id))

@@ -1,5 +1,7 @@
 //! Upkeep of governed queues: learns them, takes back permits that nobody uses, ranks tasks that came before the policy.
 
+use std::sync::Arc;
+
 use backstitch_saga::{Span, Time};
 use sqlx::postgres::PgConnection;
 
@@ -26,7 +28,7 @@ const SWEEP: Span = Span::secs(60);
 const TASKS: i64 = 500;
 
 /// Learns the governed queues, and looks after them. Answers how many permits were taken back.
-pub(crate) async fn keep(node: &Node) -> Result<usize, Error> {
+pub(crate) async fn keep(node: &Arc<Node>) -> Result<usize, Error> {
     let mut connection = node.database.keepers.acquire().await?;
     learn(node, &mut connection).await?;
     let Some(governed) = node.flow.governed() else { return Ok(0) };
@@ -71,7 +73,11 @@ pub(crate) async fn learn(node: &Node, connection: &mut PgConnection) -> Result<
 
 /// Compares permits with the journals, and removes those whose lease is over. A node that did not know yet that the
 /// queue was governed may have ended one without saying so.
-async fn compare(node: &Node, connection: &mut PgConnection, now: Time) -> Result<usize, Error> {
+async fn compare(
+    node: &Arc<Node>,
+    connection: &mut PgConnection,
+    now: Time,
+) -> Result<usize, Error> {
     let doubtful = commit!(
         "permits_look",
         flow_upkeep::doubtful(connection, now, now.after(LOOK_AGAIN), LOOKS).await
@@ -81,6 +87,8 @@ async fn compare(node: &Node, connection: &mut PgConnection, now: Time) -> Resul
         match crate::reads::is_leased(node, &one.namespace, one.run, one.task).await {
             Ok(true) => {}
             Ok(false) | Err(Error::NotFound { .. }) => over.push(one.id),
+            // Whether it is held is not known until its journal is repaired.
+            Err(Error::Damaged(_)) => {}
             Err(error) => return Err(error),
         }
     }

@@ -266,7 +266,10 @@ async fn proof(node: &Arc<Node>, job: &JobRow, item: &ItemRow) -> Result<Proof, 
     let (incident, acted_at) = (item.incident, item.acted_at.unwrap_or_default());
     let step: Option<StepPath> = item.step.as_deref().and_then(|step| step.parse().ok());
     let what = move |run: &Run| run.proof(incident, step.as_ref(), acted_at);
-    let proof = reads::read(node, &job.namespace, item.run, what).await?;
+    let proof = match reads::read(node, &job.namespace, item.run, what).await {
+        Err(Error::Damaged(_)) => return Ok(Proof::Failed),
+        proof => proof?,
+    };
     // These are done when they are done: nothing has to come of them.
     let at_once = matches!(
         job.view.asked.verb,

@@ -99,8 +99,8 @@ struct Events {
 
 impl Events {
     fn of(id: RunId, row: &JournalRow) -> Result<Events, Error> {
-        check_format(id, row).map_err(Error::Store)?;
-        let documents = decode_payloads(id, row).map_err(Error::Store)?;
+        check_format(id, row).map_err(Error::Damaged)?;
+        let documents = decode_payloads(id, row).map_err(Error::Damaged)?;
         let record = format!("record {} of run {id}", row.seq);
         let events =
             serde_json::from_str(&row.events).map_err(|error| unreadable(&record, &error))?;
@@ -118,7 +118,7 @@ impl Events {
 }
 
 fn unreadable(record: &str, error: &serde_json::Error) -> Error {
-    Error::Store(format!("{record} cannot be read: {error}"))
+    Error::Damaged(format!("{record} cannot be read: {error}"))
 }
 
 fn for_people(event: &RawValue, documents: &[Payload]) -> Result<Payload, serde_json::Error> {

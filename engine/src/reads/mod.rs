@@ -22,14 +22,14 @@ use crate::flow;
 use crate::node::Node;
 use crate::sequence;
 use crate::store::{self, journal, required};
-use crate::why;
+use crate::{damage, why};
 
 /// How many runs a plan names at most that it would touch.
 const MOST_TOUCHED: i64 = 1_000;
 
 /// Reads a run as it is now.
 pub(crate) async fn read<T: Send + 'static>(
-    node: &Node,
+    node: &Arc<Node>,
     namespace: &str,
     id: RunId,
     what: impl Fn(&Run) -> T + Send + Sync + 'static,
@@ -58,8 +58,19 @@ pub(crate) async fn read<T: Send + 'static>(
             let mut stored = journal::load(&mut connection, &[id]).await?;
             let stored = stored.remove(&id).ok_or_else(|| Error::unknown_run(id))?;
             let now = node.clock.now();
-            let cached = fold(&node.definitions, &mut connection, id, stored, now).await?;
-            visible(&cached.run)
+            let cached = fold(&node.definitions, &mut connection, id, stored, now).await;
+            match cached {
+                Err(Error::Damaged(what)) => {
+                    // Others' runs are not there, whatever is the matter with them.
+                    let owner = store::runs::ended(&mut connection, id).await?;
+                    if owner.is_some_and(|(owner, _)| owner != namespace) {
+                        return Err(Error::unknown_run(id));
+                    }
+                    damage::found(node, id, &what);
+                    return Err(Error::Damaged(what));
+                }
+                cached => visible(&cached?.run),
+            }
         }
     };
     found.ok_or_else(|| Error::unknown_run(id))
@@ -67,7 +78,7 @@ pub(crate) async fn read<T: Send + 'static>(
 
 /// Whether a worker holds a task now.
 pub(crate) async fn is_leased(
-    node: &Node,
+    node: &Arc<Node>,
     namespace: &str,
     id: RunId,
     task: TaskKey,
@@ -101,6 +112,10 @@ pub(crate) async fn run(
     let until = i32::try_from(as_of).unwrap_or(i32::MAX);
     let rows = journal::load_until(&mut connection, id, until).await?;
     let Some(last) = rows.last() else { return Err(Error::unknown_run(id)) };
+    let owner = store::runs::ended(&mut connection, id).await?;
+    if owner.is_some_and(|(owner, _)| owner != namespace) {
+        return Err(Error::unknown_run(id));
+    }
     let run = fold_rows(&node.definitions, &mut connection, id, None, &rows).await?;
     if run.namespace() != namespace {
         return Err(Error::unknown_run(id));

@@ -61,7 +61,11 @@ async fn over(node: &Arc<Node>, ended: Vec<Standing>) -> Result<(), Error> {
     drop(connection);
     for one in rest {
         let produced = if one.reopened {
-            read(node, &one.namespace, one.run, wanted::produced).await?
+            match read(node, &one.namespace, one.run, wanted::produced).await {
+                // It keeps what it has until its journal is repaired.
+                Err(Error::Damaged(_)) => continue,
+                produced => produced?,
+            }
         } else {
             promised.remove(&one.run).unwrap_or_default()
         };
@@ -320,7 +324,11 @@ pub(crate) async fn sweep_unplaced(node: &Arc<Node>) -> Result<usize, Error> {
     let last = found.last().map(|(run, _)| run.0).filter(|_| more).unwrap_or_default();
     node.sequence.change(|todo| todo.swept.1 = last);
     for (run, namespace) in &found {
-        admit::restore(node, namespace, *run).await?;
+        match admit::restore(node, namespace, *run).await {
+            // It gets its place when its journal is repaired.
+            Err(Error::Damaged(_)) => {}
+            restored => restored?,
+        }
     }
     Ok(found.len())
 }

@@ -1,4 +1,4 @@
-//! The index rows of runs, read and rewritten as a whole: for `doctor`.
+//! The index rows of runs, read as a whole: to be compared with what the journals say.
 
 use std::collections::{HashMap, HashSet};
 
@@ -20,6 +20,10 @@ pub(crate) struct IndexRows {
     pub(crate) incidents: Vec<IncidentRow>,
     /// Sorted by record and place.
     pub(crate) acts: Vec<ActRow>,
+    /// The digest of the input that stands under the run's key; what should stand there.
+    pub(crate) key: Option<Vec<u8>>,
+    /// Step, action, attempt of fences; those that should be there at least.
+    pub(crate) fences: Vec<(String, String, i32)>,
 }
 
 /// A line of `runs`.
@@ -77,19 +81,30 @@ pub(crate) async fn journaled(
     .await
 }
 
+/// Runs whose journals have lost their first record.
+pub(crate) async fn headless(connection: &mut PgConnection) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar(
+        "-- index_headless\n\
+         select id from runs r where not exists (select 1 from journal j where j.run_id = r.id and j.seq = 1) \
+         and exists (select 1 from journal j where j.run_id = r.id)",
+    )
+    .fetch_all(connection)
+    .await
+}
+
 /// Index rows of runs that have no journal: table and run.
 pub(crate) async fn orphans(
     connection: &mut PgConnection,
 ) -> Result<Vec<(String, Uuid)>, sqlx::Error> {
     let rows = sqlx::query(
         "-- index_orphans\n\
-         select 'runs', id from runs r where not exists (select 1 from journal j where j.run_id = r.id and j.seq = 1) \
+         select 'runs', id from runs r where not exists (select 1 from journal j where j.run_id = r.id) \
          union all select 'ready', run_id from ready r \
-         where not exists (select 1 from journal j where j.run_id = r.run_id and j.seq = 1) \
+         where not exists (select 1 from journal j where j.run_id = r.run_id) \
          union all select 'incidents', run_id from incidents i \
-         where not exists (select 1 from journal j where j.run_id = i.run_id and j.seq = 1) \
+         where not exists (select 1 from journal j where j.run_id = i.run_id) \
          union all select 'acts', run_id from acts a \
-         where not exists (select 1 from journal j where j.run_id = a.run_id and j.seq = 1)",
+         where not exists (select 1 from journal j where j.run_id = a.run_id)",
     )
     .fetch_all(connection)
     .await?;
@@ -152,6 +167,28 @@ pub(crate) async fn read(
             fingerprint: row.try_get(8)?,
         });
     }
+    for row in sqlx::query(
+        "-- index_keys\n\
+         select r.id, k.input_digest from runs r join run_keys k \
+         on (k.namespace, k.key, k.workflow) = (r.namespace, r.key, r.workflow) \
+         where r.id = any($1) and k.run_id = r.id",
+    )
+    .bind(runs)
+    .fetch_all(&mut *connection)
+    .await?
+    {
+        found.entry(RunId(row.try_get(0)?)).or_default().key = row.try_get(1)?;
+    }
+    for row in sqlx::query(
+        "-- index_fences\nselect run_id, step, action, attempt from fences where run_id = any($1)",
+    )
+    .bind(runs)
+    .fetch_all(&mut *connection)
+    .await?
+    {
+        let fences = &mut found.entry(RunId(row.try_get(0)?)).or_default().fences;
+        fences.push((row.try_get(1)?, row.try_get(2)?, row.try_get(3)?));
+    }
     for (run, act) in acts::of_runs(&mut *connection, runs).await? {
         found.entry(run).or_default().acts.push(act);
     }
@@ -201,89 +238,16 @@ pub(crate) async fn known_nodes(
     Ok(ids.into_iter().collect())
 }
 
-/// Stops all writers of journals until the transaction ends.
-pub(crate) async fn stop_writers(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+/// Stops all writers of journals until the transaction ends. Waits for those under way as long as `patience` says, in
+/// PostgreSQL's words; all that come meanwhile wait behind.
+pub(crate) async fn stop_writers(
+    connection: &mut PgConnection,
+    patience: &str,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("-- index_patience\nselect set_config('lock_timeout', $1, true)")
+        .bind(patience)
+        .execute(&mut *connection)
+        .await?;
     sqlx::query("-- index_lock\nlock table journal in share mode").execute(connection).await?;
     Ok(())
-}
-
-/// Rewrites everything that the indexes say about one run.
-pub(crate) async fn rewrite(
-    connection: &mut PgConnection,
-    run: RunId,
-    rows: &IndexRows,
-) -> Result<(), sqlx::Error> {
-    for text in [
-        "-- index_rewrite_runs\ndelete from runs where id = $1",
-        "-- index_rewrite_ready\ndelete from ready where run_id = $1",
-        "-- index_rewrite_incidents\ndelete from incidents where run_id = $1",
-        "-- index_rewrite_acts\ndelete from acts where run_id = $1",
-    ] {
-        sqlx::query(text).bind(run.0).execute(&mut *connection).await?;
-    }
-    let Some(row) = &rows.run else { return Ok(()) };
-    let (node, wake_at) = match &row.charge {
-        Charge::Node(node) => (Some(*node), None),
-        Charge::Parked(wake_at) => (None, wake_at.map(Moment)),
-    };
-    sqlx::query(
-        "-- index_insert_run\n\
-         insert into runs (id, namespace, workflow, version, definition, key, correlation_id, labels, state, outcome, \
-         conditions, started_at, ended_at, node, wake_at) \
-         values ($1, $2, $3, $4, $5, $6, $7, $8::jsonb, $9, $10, $11, $12, $13, $14, $15)",
-    )
-    .bind(run.0)
-    .bind(&row.namespace)
-    .bind(&row.workflow)
-    .bind(row.version)
-    .bind(&row.definition)
-    .bind(&row.key)
-    .bind(&row.correlation_id)
-    .bind(&row.labels)
-    .bind(&row.state)
-    .bind(&row.outcome)
-    .bind(&row.conditions)
-    .bind(Moment(row.started_at))
-    .bind(row.ended_at.map(Moment))
-    .bind(node)
-    .bind(wake_at)
-    .execute(&mut *connection)
-    .await?;
-    for (step, action, attempt, queue, name) in &rows.ready {
-        sqlx::query(
-            "-- index_insert_ready\n\
-             insert into ready (run_id, step, action, attempt, namespace, queue, name, offered_at) \
-             values ($1, $2, $3, $4, $5, $6, $7, clock_timestamp())",
-        )
-        .bind(run.0)
-        .bind(step)
-        .bind(action)
-        .bind(attempt)
-        .bind(&row.namespace)
-        .bind(queue)
-        .bind(name)
-        .execute(&mut *connection)
-        .await?;
-    }
-    for incident in &rows.incidents {
-        sqlx::query(
-            "-- index_insert_incident\n\
-             insert into incidents (run_id, incident, namespace, workflow, kind, step, message, opened_at, \
-             resolved_at, code, fingerprint) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-        )
-        .bind(run.0)
-        .bind(incident.incident)
-        .bind(&row.namespace)
-        .bind(&row.workflow)
-        .bind(&incident.kind)
-        .bind(&incident.step)
-        .bind(&incident.message)
-        .bind(Moment(incident.opened_at))
-        .bind(incident.resolved_at.map(Moment))
-        .bind(&incident.code)
-        .bind(&incident.fingerprint)
-        .execute(&mut *connection)
-        .await?;
-    }
-    acts::insert(connection, run, (&row.namespace, &row.workflow), &rows.acts).await
 }

@@ -65,6 +65,20 @@ pub(crate) async fn run(url: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// Whether the schema is newer than this program: there may be records that only newer programs can read.
+pub(crate) async fn is_newer(connection: &mut PgConnection) -> Result<bool, Error> {
+    let newest: Option<i64> = sqlx::query_scalar(
+        "-- schema_newest\nselect max(version) from _sqlx_migrations where success",
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(newest.unwrap_or_default() > needed())
+}
+
+fn needed() -> i64 {
+    ALL.iter().map(|(version, _, _)| *version).max().unwrap_or_default()
+}
+
 /// Checks that the schema is the one that this program was written for, or a newer one.
 pub(crate) async fn check(connection: &mut PgConnection) -> Result<(), Error> {
     let table: Option<String> =
@@ -81,7 +95,7 @@ pub(crate) async fn check(connection: &mut PgConnection) -> Result<(), Error> {
             .await?
         }
     };
-    let needed = ALL.last().map_or(0, |(version, _, _)| *version);
+    let needed = needed();
     match newest {
         Some(version) if version >= needed => Ok(()),
         found => Err(Error::Store(format!(

@@ -98,6 +98,19 @@ pub(crate) async fn ended(
     row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
 }
 
+/// The state of a run.
+pub(crate) async fn state(
+    connection: &mut PgConnection,
+    run: RunId,
+) -> Result<Option<State>, sqlx::Error> {
+    let word: Option<String> =
+        sqlx::query_scalar("-- runs_state\nselect state from runs where id = $1")
+            .bind(run.0)
+            .fetch_optional(connection)
+            .await?;
+    Ok(word.and_then(|word| state_of(&word)))
+}
+
 /// Adds what `filter` asks for to the conditions on a run `r` of `namespace`.
 pub(crate) fn push_filter(query: &mut QueryBuilder<Postgres>, namespace: &str, filter: &RunFilter) {
     if let Some(workflow) = &filter.workflow {

@@ -14,7 +14,12 @@ impl Run {
         for event in &record.events {
             self.apply_event(event, record.at, &record.payloads);
         }
-        self.facts.at = record.at;
+        self.sealed_at(record.at);
+    }
+
+    /// A whole record has been folded.
+    pub(super) fn sealed_at(&mut self, at: Time) {
+        self.facts.at = at;
         self.seq += 1;
     }
 

@@ -16,6 +16,7 @@ mod fence;
 mod forward;
 mod gathered;
 mod hold;
+mod honest;
 mod inputs;
 mod keys;
 mod label;

@@ -316,7 +316,7 @@ impl Telling {
         let (answer, record) = self.decide_once(command.clone());
         let mut twin = before;
         if !record.events.is_empty() {
-            twin.apply(&record);
+            twin.try_apply(&record).expect("a record that can be read back");
             self.run.sealed();
         }
         assert_eq!(

@@ -125,6 +125,11 @@ async fn what_was_written_while_the_clock_was_ahead_goes_on_when_it_is_set_right
     JUMP.store(0, Ordering::Relaxed);
     eventually("the clock is set right", async || metric(&engine, "clock_steps_total") == 1.0)
         .await;
+    // They were parked until instants of an hour later.
+    for run in &runs {
+        naps(&engine, *run).await;
+        is_monotone(&engine, *run).await;
+    }
     let after = engine.start_run(NS, start("naps", "9")).await.unwrap().id;
     assert!(started_at(&engine, after).await < ahead - HOUR / 2);
     naps(&engine, after).await;

@@ -8,6 +8,7 @@ mod fences;
 mod flow;
 mod handover;
 mod inbox;
+mod index_check;
 mod indexes;
 mod laws;
 mod lines;

@@ -1,0 +1,73 @@
+//! Runs whose journals cannot be read: each is put aside with an incident of its own, so that nothing waits for it. The check of
+//! the indexes reads it again now and then; once its journal is repaired, its index rows are mended and it goes on.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use backstitch_saga::{IncidentKind, RunId, fingerprint};
+
+use crate::Error;
+use crate::crash::commit;
+use crate::node::Node;
+use crate::store::batch::printable;
+use crate::store::damage::{self as table, Damage};
+use crate::store::migrations;
+
+/// How often a run is put aside at most.
+const AGAIN_AFTER: Duration = Duration::from_secs(10);
+/// How many runs are remembered to have been put aside.
+const MOST: usize = 1_000;
+
+/// Runs that were put aside lately.
+#[derive(Debug, Default)]
+pub(crate) struct Lately(Mutex<HashMap<RunId, Instant>>);
+
+impl Lately {
+    /// Whether the run is to be put aside now.
+    fn is_new(&self, run: RunId) -> bool {
+        let now = Instant::now();
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MOST {
+            known.retain(|_, at| now.duration_since(*at) < AGAIN_AFTER);
+        }
+        let last = known.insert(run, now);
+        last.is_none_or(|at| now.duration_since(at) >= AGAIN_AFTER)
+    }
+}
+
+/// Puts a run aside soon, without waiting for it.
+pub(crate) fn found(node: &Arc<Node>, run: RunId, what: &str) {
+    if !node.damaged.is_new(run) {
+        return;
+    }
+    let (node, what) = (Arc::clone(node), what.to_owned());
+    tokio::spawn(async move {
+        if let Err(error) = put_aside(&node, run, &what).await {
+            tracing::warn!(%run, %error, "a run whose journal is damaged could not be put aside; it is tried again");
+        }
+    });
+}
+
+/// Puts a run aside: it has the condition `JournalDamaged` and an open incident, and nobody looks after its timers.
+pub(crate) async fn put_aside(node: &Node, run: RunId, what: &str) -> Result<(), Error> {
+    let mut connection = node.database.keepers.acquire().await?;
+    if migrations::is_newer(&mut connection).await? {
+        tracing::warn!(%run, what, "a run cannot be read by this node and is left to newer ones");
+        return Ok(());
+    }
+    let kind = IncidentKind::JournalDamaged;
+    let message = printable(what);
+    let damage = Damage {
+        run,
+        kind: kind.as_str(),
+        fingerprint: fingerprint("", None, kind, Some(kind.as_str()), ""),
+        message: &message,
+        at: node.clock.now(),
+    };
+    if commit!("runs_put_aside", table::put_aside(&mut connection, &damage).await)? {
+        node.counters.damaged.one();
+        tracing::error!(%run, what, "the journal of a run is damaged; it is put aside");
+    }
+    Ok(())
+}

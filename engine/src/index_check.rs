@@ -1,0 +1,198 @@
+//! Compares the indexes with the journals all the time, some runs after the other, and mends what differs.
+//!
+//! There should be nothing to mend. But whatever row was lost, by a defect, a restored table or somebody's SQL, the run that
+//! it was about must not stand still for ever: the journal knows. Three walks take turns: over the runs that have not ended,
+//! over the tasks on offer, and over all journals. Each has a share of the time that it does not exceed.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use backstitch_saga::RunId;
+use sqlx::Connection;
+use sqlx::postgres::PgConnection;
+use uuid::Uuid;
+
+use crate::doctor::{self, Broken, Found};
+use crate::loops::adopt;
+use crate::node::Node;
+use crate::store::index;
+use crate::store::walks::{self, UnendedPlace};
+use crate::{Error, damage};
+
+/// How often the check goes on.
+pub(crate) const EVERY: Duration = Duration::from_secs(2);
+/// How much of that time each walk may take.
+const BUDGET: Duration = Duration::from_millis(100);
+/// Runs that are compared at once.
+const PAGE: i64 = 100;
+/// Runs that are looked at at once for those that are to be compared.
+const SUSPECTS: i64 = 1_000;
+/// How long writers are waited for; all that come meanwhile wait as long.
+const PATIENCE: &str = "1s";
+
+/// What a walk goes over.
+#[derive(Clone, Copy, Debug)]
+enum Walk {
+    Unended,
+    Offered,
+    Journaled,
+}
+
+/// How far the walks have come.
+#[derive(Debug, Default)]
+pub(crate) struct Progress(Mutex<Turns>);
+
+#[derive(Debug, Default)]
+struct Turns {
+    unended: Turn<UnendedPlace>,
+    offered: Turn<Uuid>,
+    journaled: Turn<Uuid>,
+}
+
+/// A walk from one end to the other.
+#[derive(Debug, Default)]
+struct Turn<T> {
+    began: Option<Instant>,
+    /// The last that was looked at; `None` when nothing was, or when all was.
+    after: Option<T>,
+}
+
+impl<T> Turn<T> {
+    /// Whether the walk goes on now: it is under way, or the last one began long enough ago.
+    fn goes_on(&mut self, every: Duration) -> bool {
+        if self.after.is_none() {
+            if self.began.is_some_and(|at| at.elapsed() < every) {
+                return false;
+            }
+            self.began = Some(Instant::now());
+        }
+        true
+    }
+}
+
+impl Progress {
+    fn change<T>(&self, change: impl FnOnce(&mut Turns) -> T) -> T {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Looks at everything again, from the beginning.
+    pub(crate) fn begin_anew(&self) {
+        self.change(|turns| *turns = Turns::default());
+    }
+
+    fn goes_on(&self, walk: Walk, every: Duration) -> bool {
+        self.change(|turns| match walk {
+            Walk::Unended => turns.unended.goes_on(every),
+            Walk::Offered => turns.offered.goes_on(every),
+            Walk::Journaled => turns.journaled.goes_on(every),
+        })
+    }
+}
+
+/// Goes on with the check. Answers how many runs it mended or put aside.
+pub(crate) async fn check(node: &Arc<Node>) -> Result<usize, Error> {
+    let every = node.options.tuning.check_every;
+    let mut found = 0;
+    for walk in [Walk::Unended, Walk::Offered, Walk::Journaled] {
+        let began = Instant::now();
+        while began.elapsed() < BUDGET && node.checked.goes_on(walk, every) {
+            found += step(node, walk).await?;
+            // A turn that takes less than its time ends here, however short it may be.
+            if node.checked.change(|turns| turns.is_over(walk)) {
+                break;
+            }
+        }
+    }
+    Ok(found)
+}
+
+impl Turns {
+    fn is_over(&self, walk: Walk) -> bool {
+        match walk {
+            Walk::Unended => self.unended.after.is_none(),
+            Walk::Offered => self.offered.after.is_none(),
+            Walk::Journaled => self.journaled.after.is_none(),
+        }
+    }
+}
+
+/// One page of a walk.
+async fn step(node: &Arc<Node>, walk: Walk) -> Result<usize, Error> {
+    let mut connection = node.database.keepers.acquire().await?;
+    let mut snapshot = connection.begin().await?;
+    index::one_snapshot(&mut snapshot).await?;
+    let (suspects, ours) = page(node, &mut snapshot, walk).await?;
+    let found = doctor::compare(node, &mut snapshot, &suspects).await?;
+    snapshot.rollback().await?;
+    // Should this node have forgotten one that it is in charge of, it knows it again.
+    adopt(node, ours);
+    settle(node, &mut connection, found).await
+}
+
+/// The runs of the next page that are to be compared, and those of them that this node is in charge of.
+async fn page(
+    node: &Node,
+    connection: &mut PgConnection,
+    walk: Walk,
+) -> Result<(Vec<Uuid>, Vec<RunId>), Error> {
+    let progress = &node.checked;
+    let is_full = |count: usize, limit| i64::try_from(count) == Ok(limit);
+    let suspects = |page: Vec<(Uuid, bool)>| -> Vec<Uuid> {
+        page.into_iter().filter(|(_, suspect)| *suspect).map(|(run, _)| run).collect()
+    };
+    match walk {
+        Walk::Unended => {
+            let after = progress.change(|turns| turns.unended.after.clone()).unwrap_or_default();
+            let page = walks::unended(connection, &after, PAGE).await?;
+            let last = page.last().filter(|_| is_full(page.len(), PAGE));
+            let last = last.map(|(place, _)| place.clone());
+            progress.change(|turns| turns.unended.after = last);
+            let ours = page.iter().filter(|(_, node_of)| *node_of == Some(node.id));
+            let ours = ours.map(|((.., run), _)| RunId(*run)).collect();
+            Ok((page.into_iter().map(|((.., run), _)| run).collect(), ours))
+        }
+        Walk::Offered => {
+            let after = progress.change(|turns| turns.offered.after).unwrap_or_default();
+            let page = walks::offered(connection, after, SUSPECTS).await?;
+            let last = page.last().filter(|_| is_full(page.len(), SUSPECTS)).map(|(run, _)| *run);
+            progress.change(|turns| turns.offered.after = last);
+            Ok((suspects(page), Vec::new()))
+        }
+        Walk::Journaled => {
+            let before = progress.change(|turns| turns.journaled.after).unwrap_or(Uuid::max());
+            let page = walks::journaled(connection, before, SUSPECTS).await?;
+            let last = page.last().filter(|_| is_full(page.len(), SUSPECTS)).map(|(run, _)| *run);
+            progress.change(|turns| turns.journaled.after = last);
+            Ok((suspects(page), Vec::new()))
+        }
+    }
+}
+
+/// Mends what differs, and puts aside what cannot be read.
+async fn settle(
+    node: &Arc<Node>,
+    connection: &mut PgConnection,
+    found: Found,
+) -> Result<usize, Error> {
+    let Found { wrong, damaged } = found;
+    let mut settled = 0;
+    for Broken { run, what, .. } in damaged.into_iter().filter(|broken| !broken.known) {
+        damage::put_aside(node, run, &what).await?;
+        settled += 1;
+    }
+    if wrong.is_empty() {
+        return Ok(settled);
+    }
+    for (run, differences) in &wrong {
+        // The rest of a difference may be what is nobody's business.
+        let tables = differences.iter().filter_map(|one| one.split(' ').next());
+        let tables = tables.collect::<Vec<_>>().join(", ");
+        tracing::warn!(%run, tables, "index rows are not what the journal says; they are mended");
+    }
+    let runs: Vec<RunId> = wrong.into_iter().map(|(run, _)| run).collect();
+    let mended = doctor::mend(node, connection, &runs, PATIENCE).await?;
+    let mended = usize::try_from(mended).unwrap_or_default();
+    node.counters.indexes_mended.add(mended);
+    node.hungry.notify_one();
+    Ok(settled + mended)
+}
