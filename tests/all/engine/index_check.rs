@@ -178,7 +178,7 @@ async fn paused(engine: &Engine) -> RunId {
     run
 }
 
-fn is_damaged<T: std::fmt::Debug>(answer: Result<T, Error>) -> bool {
+fn is_damaged<T>(answer: &Result<T, Error>) -> bool {
     matches!(answer, Err(Error::Damaged(_)))
 }
 
@@ -200,10 +200,10 @@ async fn a_run_whose_journal_is_damaged_is_put_aside_until_it_is_repaired() {
         );
         let second = engine(&url).await;
         // Whoever asks is told so, by a code of its own.
-        assert!(is_damaged(second.run(NS, run, None).await), "{damage}");
-        assert!(is_damaged(second.why(NS, run).await), "{damage}");
+        assert!(is_damaged(&second.run(NS, run, None).await), "{damage}");
+        assert!(is_damaged(&second.why(NS, run).await), "{damage}");
         let cancel = Command::Cancel { by: by("a test") };
-        assert!(is_damaged(second.command(NS, run, cancel).await), "{damage}");
+        assert!(is_damaged(&second.command(NS, run, cancel).await), "{damage}");
         assert!(matches!(second.run("elsewhere", run, None).await, Err(Error::NotFound { .. })));
         let with = |condition: &str| RunFilter {
             condition: Some(condition.to_owned()),

@@ -37,6 +37,8 @@ const RARE: &[(&str, &str)] = &[
     ("permits_over", "a node did not know that a queue is governed"),
     ("permits_take_back", "a worker leaves between a permit and its task"),
     ("required_told", "a fact is withdrawn while a run that requires it is under way"),
+    ("indexes_mend", "a row of an index was lost"),
+    ("runs_put_aside", "the journal of a run was destroyed"),
     ("sequence_restore", "half a minute after a run in line lost its place"),
 ];
 
