@@ -104,7 +104,7 @@ pub struct Tuning {
     pub resolve_for: Duration,
     /// A journal gets its first snapshot after so many events; the default is folded in a twentieth of a second.
     pub first_snapshot: u64,
-    /// How long the check of all indexes takes at least.
+    /// How long the check of all indexes takes at least. With `Duration::MAX` there is none.
     pub check_every: Duration,
     /// For how long answers of the database that contradict a node's clock must agree with each other before it follows.
     pub clock_doubt: Duration,
