@@ -27,8 +27,8 @@ impl Run {
     }
 
     fn check(&self, event: &Event, payloads: &[Payload]) -> Result<(), String> {
-        if let Some(Slot(slot)) = slot(event).filter(|slot| payloads.get(slot.0 as usize).is_none())
-        {
+        let mut slots = slots(event).into_iter().flatten();
+        if let Some(Slot(slot)) = slots.find(|slot| payloads.get(slot.0 as usize).is_none()) {
             return Err(format!("document {slot} is missing"));
         }
         let started = matches!(event, Event::Started { .. });
@@ -44,20 +44,26 @@ impl Run {
     }
 }
 
-/// The document of its record that an event refers to.
-fn slot(event: &Event) -> Option<Slot> {
-    match event {
+/// The documents of its record that an event refers to.
+fn slots(event: &Event) -> [Option<Slot>; 2] {
+    let inside = |source: &Source| match source {
+        Source::Slot(slot) => Some(*slot),
+        Source::Same(_) => None,
+    };
+    let one = match event {
+        Event::Opened { items, keys, .. } => return [inside(items), *keys],
+        Event::Offered { input, .. } | Event::ChildAsked { input, .. } => {
+            input.as_ref().and_then(inside)
+        }
         Event::Started { input, .. } | Event::InputEdited { input, .. } => Some(*input),
         Event::Succeeded { output, .. } => Some(*output),
         Event::Signalled { data, .. } => Some(*data),
         Event::Beat { details, .. } => *details,
         Event::SkippedByHand { output, .. } | Event::Ended { output, .. } => *output,
         Event::RerunRequested { input, .. } => *input,
-        Event::Opened { items: Source::Slot(slot), .. }
-        | Event::Offered { input: Some(Source::Slot(slot)), .. }
-        | Event::ChildAsked { input: Some(Source::Slot(slot)), .. } => Some(*slot),
         _ => None,
-    }
+    };
+    [one, None]
 }
 
 /// The step or item that must be there for an event to have happened.

@@ -2,17 +2,22 @@
 
 use std::time::Duration;
 
-use backstitch_engine::{Chore, Error, Role, RunFilter};
+use backstitch_engine::{Chore, Error, Options, Role, RunFilter};
 use backstitch_saga::protocol::{FailureKind, Outcome, State};
 use backstitch_saga::{RunId, Span};
 use backstitch_tests::node::{Hand, NS, chain, metric, node, start};
 use backstitch_tests::postgres::database;
 use sqlx::{Connection, PgConnection};
 
+/// Nobody mends anything before the doctor does.
+fn unchecked(options: &mut Options) {
+    options.tuning.check_every = Duration::MAX;
+}
+
 #[tokio::test]
 async fn the_doctor_finds_and_mends() {
     let url = database().await;
-    let engine = node(&url, |_| {}).await;
+    let engine = node(&url, unchecked).await;
     let incident = chain("one", &["a"]).replace(
         r#""retry":{"first_delay":"20ms""#,
         r#""on_failure":"incident","retry":{"first_delay":"20ms""#,
@@ -28,7 +33,7 @@ async fn the_doctor_finds_and_mends() {
     let view = engine.run(NS, task.run, None).await.unwrap();
     assert!(view.conditions.iter().any(|condition| condition.kind == "IncidentOpen"), "{view:?}");
     engine.stop().await;
-    let engine = node(&url, |_| {}).await;
+    let engine = node(&url, unchecked).await;
     assert_eq!(engine.doctor(false).await.unwrap().differences, Vec::<String>::new());
     let mut connection = PgConnection::connect(&url).await.unwrap();
     for wrong in [
