@@ -103,6 +103,7 @@ mod tests {
             labels: Default::default(),
             input: crate::Payload::trusted("1".to_owned()).unwrap(),
             parent: None,
+            descent: None,
             holds: Vec::new(),
         };
         let (mut decided, mut record) = (run.clone(), Record::default());
