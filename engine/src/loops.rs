@@ -307,7 +307,6 @@ pub enum Chore {
 impl Chore {
     /// All of them, in order.
     pub const ALL: [Chore; 20] = [
-        Chore::CheckIndexes,
         Chore::Beat,
         Chore::TakeOver,
         Chore::Wake,
@@ -320,6 +319,7 @@ impl Chore {
         Chore::DeliverSignals,
         Chore::Workers,
         Chore::Sweep,
+        Chore::CheckIndexes,
         Chore::ForgetAnswers,
         Chore::Schedules,
         Chore::Migrate,
