@@ -33,6 +33,7 @@ impl Trial {
             holds: Vec::new(),
             parent: None,
             descent: None,
+            start_at: None,
         }));
         trial
     }
