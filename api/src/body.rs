@@ -81,7 +81,11 @@ pub(crate) fn located(answer: Answer, location: &str) -> Result<Response, Reject
     Ok(response)
 }
 
-async fn read(request: Request, limit: usize, app: &App) -> Result<Bytes, Rejection> {
+/// The whole body of a request that says that it is JSON.
+///
+/// # Errors
+/// As [`bytes`]; 415 when it does not say so.
+pub(crate) async fn read(request: Request, limit: usize, app: &App) -> Result<Bytes, Rejection> {
     must_be_json(request.headers())?;
     bytes(request, limit, app).await
 }

@@ -12,6 +12,7 @@ use backstitch_saga::{
 };
 
 use crate::executor::envelope::{Answers, Envelope, Order};
+use crate::executor::outputs;
 use crate::node::Node;
 use crate::start::{self, ChildStart};
 use crate::turns::Pass;
@@ -44,6 +45,9 @@ pub(crate) fn after(node: &Arc<Node>, run: &Run, record: &Record) {
                 let Some(word) = run.child_word(step) else { continue };
                 let parent = parent();
                 tokio::spawn(async move { parent.say(word).await });
+            }
+            Event::OutputUnchecked { .. } => {
+                outputs::check(node, run.namespace().into(), run.id(), run);
             }
             Event::Ended { .. } => {
                 if let (Some(parent), Some(end)) = (run.parent(), run.end()) {

@@ -38,7 +38,7 @@ pub(crate) async fn take(node: &Arc<Node>) -> Result<usize, Error> {
     for (slot, ((run, task), completion)) in found.into_iter().enumerate() {
         let mut ticket = answers.ticket(slot);
         let namespace = completion.namespace.as_str().into();
-        match report(task.clone(), completion) {
+        match report(task.clone(), completion, node.options.payload_limit) {
             Some(report) => {
                 let order = Order::Command(report);
                 envelopes.push(Envelope::asked(run, namespace, order, ticket));

@@ -46,7 +46,7 @@ pub(crate) struct Definitions {
 impl Workflow {
     /// Reads and checks a definition, but for what its JSON Schemas say.
     pub(crate) fn parse(text: &str) -> Result<Workflow, Vec<Violation>> {
-        let graph = Graph::parse(text)?;
+        let graph = Graph::parse(text)?.with_outputs_checked();
         let layout = Payload::trusted(text.to_owned())
             .map_err(|error| vec![Violation::new("", "invalid_json", error.to_string())])?
             .without_layout();

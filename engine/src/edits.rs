@@ -17,6 +17,18 @@ pub(crate) async fn check(
     command: &Command,
 ) -> Result<(), Error> {
     can_be_kept(command, node.options.payload_limit)?;
+    if let Command::Resolve { step, output, .. }
+    | Command::Skip { step, output: Some(output), .. } = command
+    {
+        let step = step.clone();
+        let schema = move |run: &backstitch_saga::Run| run.output_schema(&step).cloned();
+        return match reads::read(node, namespace, run, schema).await? {
+            Some(schema) => {
+                node.schemas.check(namespace, &schema, output, "/output", "invalid_output").await
+            }
+            None => Ok(()),
+        };
+    }
     let (step, input) = match command {
         Command::Retry { step: Some(step), input: Some(input), .. } => (step.clone(), input),
         Command::Rerun { from, input: Some(input), .. } => (StepPath::step(from.clone()), input),

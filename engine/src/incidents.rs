@@ -219,8 +219,13 @@ mod tests {
             details: None,
             retry_after: None,
         };
-        let failed =
-            Event::Failed { step: step.clone(), action: Action::Forward, attempt: 1, error };
+        let failed = Event::Failed {
+            step: step.clone(),
+            action: Action::Forward,
+            attempt: 1,
+            error,
+            done: false,
+        };
         let record = |at, events| Record { at: Time(at), events, payloads: Vec::new() };
         let records = [
             record(4, vec![leased(&step, 2, "w2"), leased(&StepPath::step("other"), 9, "w3")]),

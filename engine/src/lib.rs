@@ -45,6 +45,7 @@ mod peers;
 #[cfg(feature = "planted-bugs")]
 mod planted;
 mod reads;
+mod reports;
 mod schedules;
 mod schemas;
 mod sequence;

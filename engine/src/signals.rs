@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use backstitch_saga::protocol::{RerunItems, RerunPlan, SendSignalByKey, SignalSent};
-use backstitch_saga::{By, Command, Payload, Refusal, RefusalCode, RunId, Violation};
+use backstitch_saga::{By, Command, Payload, Refusal, RefusalCode, Run, RunId, Violation};
 
 use sqlx::postgres::PgConnection;
 
@@ -35,11 +35,11 @@ impl Engine {
         signal(self.node(), namespace, run, name, data, by).await
     }
 
-    /// Sends a signal to the run that a business key started. When there is none yet, it is kept for 30 days until
-    /// there is.
+    /// Sends a signal to the run that a business key started. When there is none yet, it is held to the newest version
+    /// of the workflow, and kept for 30 days until there is.
     ///
     /// # Errors
-    /// As [`Engine::signal`].
+    /// As [`Engine::signal`]; [`Error::NotFound`] when there is no such workflow.
     pub async fn signal_key(
         &self,
         namespace: &str,
@@ -51,7 +51,7 @@ impl Engine {
             signal(node, namespace, run, &ask.signal, ask.data, by).await?;
             return Ok(SignalSent { run: Some(run) });
         }
-        ask.data.check(node.options.payload_limit).map_err(misplaced)?;
+        check_early(node, namespace, &ask).await?;
         let early = EarlySignal {
             namespace: namespace.to_owned(),
             workflow: ask.workflow.clone(),
@@ -87,6 +87,19 @@ impl Engine {
         });
         Ok(plan.await??)
     }
+}
+
+/// Checks a signal for a run that is yet to be started as the newest version of its workflow would.
+async fn check_early(node: &Node, namespace: &str, ask: &SendSignalByKey) -> Result<(), Error> {
+    ask.data.check(node.options.payload_limit).map_err(misplaced)?;
+    let readers = &node.database.readers;
+    let workflow = node.definitions.resolve(readers, namespace, &ask.workflow, None).await?;
+    let graph = Arc::clone(&workflow.graph);
+    for schema in Run::new(RunId(uuid::Uuid::nil()), graph).signal_schemas(&ask.signal)? {
+        let data = &ask.data;
+        node.schemas.check(namespace, schema, data, "/data", "invalid_data").await?;
+    }
+    Ok(())
 }
 
 async fn run_of(
@@ -139,7 +152,15 @@ pub(crate) async fn deliver(node: &Arc<Node>) -> Result<usize, Error> {
             Ok(()) => {}
             Err(Error::Busy | Error::Store(_) | Error::Damaged(_)) => continue,
             Err(error) => {
-                tracing::warn!(%run, signal = early.signal, %error, "a signal that had come early was refused");
+                let (signal, why) = (early.signal.as_str(), error.for_log());
+                tracing::warn!(%run, signal, error = %why, "a signal that had come early was refused");
+                let by = By { actor: early.actor.as_str().into(), reason: String::new() };
+                let command = Command::RefuseSignal { name: signal.into(), by, message: why };
+                // It stays where it is until the run tells of it.
+                match node.ask(&early.namespace, run, command).await {
+                    Ok(_) | Err(Error::Refused(_) | Error::NotFound { .. }) => {}
+                    Err(_) => continue,
+                }
             }
         }
         commit!("signals_forget", signals::forget(&mut connection, &early).await)?;

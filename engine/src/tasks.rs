@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use backstitch_saga::protocol::{
-    ClaimTasks, ClaimedTasks, Heartbeat, HeldTask, TaskAnswer, TaskOutcome, TaskReport,
+    ClaimTasks, ClaimedTasks, Heartbeat, HeldTask, TaskAnswer, TaskReport,
 };
 use backstitch_saga::{Command, Payload, RunId, TaskKey, Violation};
 use uuid::Uuid;
@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::Error;
 use crate::executor::envelope::{Answers, Envelope, Order};
 use crate::node::Node;
+use crate::reports::{self, Report};
 
 /// The longest wait for a task.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -106,8 +107,9 @@ pub(crate) async fn complete(
     let limit = node.options.payload_limit;
     let asked = reports.into_iter().map(|report| {
         let TaskReport { run, step, action, attempt, outcome } = report;
-        check_outcome(&outcome, limit)
-            .map(|()| (run, Command::Report { task: TaskKey { step, action, attempt }, outcome }))
+        let report = Report::of(TaskKey { step, action, attempt }, outcome, limit);
+        let (command, amended) = report.into_parts();
+        (run, command, amended)
     });
     ask_all(node, namespace, asked.collect()).await
 }
@@ -121,8 +123,8 @@ pub(crate) async fn heartbeat(
     let limit = node.options.payload_limit;
     let asked = beats.into_iter().map(|beat| {
         let Heartbeat { run, step, action, attempt, details } = beat;
-        check_payload("/details", details.as_ref(), limit)
-            .map(|()| (run, Command::Beat { task: TaskKey { step, action, attempt }, details }))
+        let (details, amended) = reports::details(details, limit);
+        (run, Command::Beat { task: TaskKey { step, action, attempt }, details }, amended)
     });
     ask_all(node, namespace, asked.collect()).await
 }
@@ -138,7 +140,7 @@ pub(crate) async fn release(
     let asked = tasks.into_iter().map(|held| {
         let HeldTask { run, step, action, attempt } = held;
         let task = TaskKey { step, action, attempt };
-        Ok((run, Command::GiveBack { task, session: session.clone() }))
+        (run, Command::GiveBack { task, session: session.clone() }, Vec::new())
     });
     ask_all(node, namespace, asked.collect()).await
 }
@@ -162,20 +164,6 @@ fn foreign_session() -> Error {
     Error::invalid("invalid_request", Violation::new("/session", "foreign_session", message))
 }
 
-fn check_outcome(outcome: &TaskOutcome, limit: usize) -> Result<(), Error> {
-    match outcome {
-        TaskOutcome::Succeeded { output, external_id } => {
-            check_payload("/outcome/succeeded/output", Some(output), limit)?;
-            check_text("/outcome/succeeded/external_id", external_id.as_deref(), limit)
-        }
-        TaskOutcome::Failed(failure) => {
-            check_payload("/outcome/failed/details", failure.details.as_ref(), limit)?;
-            check_text("/outcome/failed/code", Some(&failure.code), limit)?;
-            check_text("/outcome/failed/message", Some(&failure.message), limit)
-        }
-    }
-}
-
 pub(crate) fn check_payload(
     pointer: &str,
     payload: Option<&Payload>,
@@ -187,40 +175,29 @@ pub(crate) fn check_payload(
     })
 }
 
-fn check_text(pointer: &str, text: Option<&str>, limit: usize) -> Result<(), Error> {
-    if text.is_none_or(|text| text.len() <= limit) {
-        return Ok(());
-    }
-    let message = format!("at most {limit} bytes");
-    Err(Error::invalid("invalid_payload", Violation::new(pointer, "payload_too_large", message)))
-}
-
 /// Gives many commands to their shards, one message each, and waits for all answers.
 async fn ask_all(
     node: &Arc<Node>,
     namespace: &str,
-    asked: Vec<Result<(RunId, Command), Error>>,
+    asked: Vec<(RunId, Command, Vec<String>)>,
 ) -> Vec<TaskAnswer> {
     let namespace: Arc<str> = namespace.into();
     let answers = Answers::new(asked.len());
     let mut envelopes = Vec::with_capacity(asked.len());
-    for (slot, one) in asked.into_iter().enumerate() {
-        let mut ticket = answers.ticket(slot);
-        match one {
-            Ok((run, command)) => {
-                let order = Order::Command(command);
-                envelopes.push(Envelope::asked(run, namespace.clone(), order, ticket));
-            }
-            Err(error) => ticket.answer(Err(error)),
-        }
+    let mut all_amended = Vec::with_capacity(asked.len());
+    for (slot, (run, command, amended)) in asked.into_iter().enumerate() {
+        let order = Order::Command(command);
+        envelopes.push(Envelope::asked(run, namespace.clone(), order, answers.ticket(slot)));
+        all_amended.push(amended);
     }
     if let Err((_, refused)) = node.submit(envelopes) {
         // Whatever workers said, it was not heard.
         node.hearing.failed(node.clock.now());
         refused.into_iter().for_each(|mut envelope| envelope.answer(Err(Error::Busy)));
     }
-    let answered = answers.wait().await.into_iter().map(|answer| match answer {
-        Ok(_) => TaskAnswer { status: 200, code: None, message: None },
+    let answered = answers.wait().await.into_iter().zip(&all_amended);
+    let answered = answered.map(|(answer, amended)| match answer {
+        Ok(_) => Report::answer(amended),
         Err(error) => error.task_answer(),
     });
     answered.collect()

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::event::{By, Descent, Parent, ParentWord};
-use crate::protocol::{Labels, Mapping, OnWithdrawn, Scope, TaskOutcome};
+use crate::protocol::{Failure, Labels, Mapping, OnWithdrawn, Scope, TaskOutcome};
 use crate::run::ChildEnd;
 use crate::{Action, Graph, Hold, Payload, RunId, StepPath, TaskKey, Time};
 
@@ -31,6 +31,19 @@ pub enum Command {
         task: TaskKey,
         /// What became of it.
         outcome: TaskOutcome,
+    },
+    /// The output of a run whose steps are done was held to its JSON Schema. Nothing when none waits for that.
+    OutputChecked {
+        /// Why it does not satisfy the schema; `None` when it does.
+        violation: Option<String>,
+    },
+    /// A worker did a task, and what it gave cannot be its output: it is not such as can be kept, or not what the
+    /// definition promises. The attempt is not made again, as the effect is there.
+    DoneWithoutOutput {
+        /// Which task.
+        task: TaskKey,
+        /// Why; its kind is that of the step.
+        error: Failure,
     },
     /// A worker says that it still works on a task.
     Beat {
@@ -128,6 +141,15 @@ pub enum Command {
         data: Payload,
         /// Who sends it.
         by: By,
+    },
+    /// A signal that was accepted before there was a run, and that the run cannot take. Nothing when it was told.
+    RefuseSignal {
+        /// Its name.
+        name: Arc<str>,
+        /// Who sent it.
+        by: By,
+        /// Why, without what it says.
+        message: String,
     },
     /// A run that is a step of this one has ended.
     ChildEnded {
@@ -239,6 +261,8 @@ pub struct Migration {
     pub mapping: Mapping,
     /// Who and why.
     pub by: By,
+    /// Signals that came and are not what the steps of the new version ask for, each with the reason.
+    pub refused: Vec<(Arc<str>, String)>,
 }
 
 /// What a run begins with.

@@ -9,7 +9,7 @@ mod waits;
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub use undo::Compensate;
-pub use waits::{Child, Fail, OnKill, OnPause, Sleep, Wait};
+pub use waits::{Child, Fail, OnKill, OnPause, OneSignal, Sleep, Wait};
 
 use crate::protocol::Sequence;
 use crate::{Expr, Payload, Span};
@@ -29,7 +29,7 @@ pub struct Definition {
     /// JSON Schema that the input of a run must satisfy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input_schema: Option<Payload>,
-    /// JSON Schema of the output, for readers; not enforced.
+    /// JSON Schema that the output of a run must satisfy; a run whose output does not is undone with `invalid_output`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_schema: Option<Payload>,
     /// The steps; their order in the list means nothing, their references do.
@@ -71,12 +71,17 @@ impl Definition {
             let at = format!("/steps/{index}");
             if let Some(task) = &step.task {
                 add(format!("{at}/task/input_schema"), &task.input_schema);
+                add(format!("{at}/task/output_schema"), &task.output_schema);
             }
             if let Some(map) = &step.map {
                 add(format!("{at}/map/task/input_schema"), &map.task.input_schema);
+                add(format!("{at}/map/task/output_schema"), &map.task.output_schema);
             }
             if let Some(wait) = &step.wait {
                 add(format!("{at}/wait/schema"), &wait.schema);
+                for (index, one) in wait.signals.iter().enumerate() {
+                    add(format!("{at}/wait/signals/{index}/schema"), &one.schema);
+                }
             }
         }
         found
@@ -151,6 +156,10 @@ pub struct Task {
     /// A JSON Schema that an input must satisfy which a person gives in its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input_schema: Option<Payload>,
+    /// A JSON Schema that the output must satisfy. One that does not ends the attempt with `invalid_output`: the work is
+    /// done, it is not tried again, and it is undone as one that may have happened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_schema: Option<Payload>,
     /// Whether and how this step can be undone. Inferred as compensatable when `compensate` is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<Class>,

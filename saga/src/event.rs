@@ -170,6 +170,9 @@ pub enum Event {
         attempt: u32,
         /// Why.
         error: Failure,
+        /// The work was done all the same, and what it gave cannot be its output.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        done: bool,
     },
     /// An attempt ended without a report and may have happened.
     Lost {
@@ -265,6 +268,9 @@ pub enum Event {
         step: StepPath,
         /// The signal's name.
         signal: Arc<str>,
+        /// The names of others; the first that comes ends the wait.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        or: Vec<Arc<str>>,
         /// Until when at most.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<Time>,
@@ -280,6 +286,18 @@ pub enum Event {
         data: Slot,
         /// Who sent it.
         by: By,
+    },
+    /// A signal that had been accepted cannot be taken. The next of its name counts.
+    SignalRefused {
+        /// Its name.
+        signal: Arc<str>,
+        /// Who sent it.
+        by: By,
+        /// Why.
+        message: String,
+        /// The run had it, and has it no more.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        came: bool,
     },
     /// A step waits for time to pass.
     SleepBegan {
@@ -499,6 +517,14 @@ pub enum Event {
         /// It had been reported before, and otherwise.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         contradicts: bool,
+    },
+    /// All steps are done; the run ends when its output was held to its JSON Schema. Again when that was not heard of.
+    OutputUnchecked {
+        /// The output, the first time.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        output: Option<Slot>,
+        /// When it is asked for again.
+        again: Time,
     },
     /// The run is over.
     Ended {

@@ -22,6 +22,8 @@ pub struct Graph {
     /// Positions in `nodes`, each after all that it depends on.
     pub order: Vec<usize>,
     pub(crate) index: HashMap<Arc<str>, usize>,
+    /// Somebody evaluates the JSON Schema of a run's output before the run ends; see [`Graph::with_outputs_checked`].
+    pub(crate) outputs_checked: bool,
 }
 
 /// One step with its place in the graph. Positions refer to [`Graph::nodes`].
@@ -73,6 +75,14 @@ impl Body {
 }
 
 impl Graph {
+    /// The same graph for runs whose outputs are held to their JSON Schema by whoever runs them: such a run waits for
+    /// [`Command::OutputChecked`](crate::Command::OutputChecked) when its steps are done. Elsewhere, as in a rehearsal, an
+    /// output is taken as it is.
+    #[must_use]
+    pub fn with_outputs_checked(self) -> Graph {
+        Graph { outputs_checked: self.definition.output_schema.is_some(), ..self }
+    }
+
     /// The position of the step `id`.
     #[must_use]
     pub fn position(&self, id: &str) -> Option<usize> {
@@ -187,6 +197,6 @@ impl Graph {
             })
             .collect();
         let index = nodes.iter().enumerate().map(|(at, node)| (node.id.clone(), at)).collect();
-        Graph { definition, nodes, order, index }
+        Graph { definition, nodes, order, index, outputs_checked: false }
     }
 }

@@ -52,8 +52,8 @@ pub use act::Act;
 pub use command::{Command, Migration, Refusal, RefusalCode, Reply, Start};
 pub use definition::{
     Child, Class, Compensate, Definition, Empty, Fail, Jitter, Join, Losers, Map, OnFailure,
-    OnKill, OnPause, OnTimeout, OnUnknown, Retry, Sleep, Step, Task, Timeouts, Tolerance, Verify,
-    Wait,
+    OnKill, OnPause, OnTimeout, OnUnknown, OneSignal, Retry, Sleep, Step, Task, Timeouts,
+    Tolerance, Verify, Wait,
 };
 pub use event::{By, Cause, Event, Fate, IncidentKind, Parent, Record, Slot, Source};
 pub use expr::{EvalError, Expr, Gathered, Reference, Scope};

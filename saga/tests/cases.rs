@@ -51,6 +51,7 @@ const DEFINITION_CODES: &[&str] = &[
     "not_undoable",
     "nul_character",
     "one_body",
+    "one_signal_or_several",
     "self_reference",
     "timeout_missing",
     "type_mismatch",

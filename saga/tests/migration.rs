@@ -119,6 +119,7 @@ impl Trial {
             definition: format!("hash-{version}").into(),
             mapping,
             by: by(),
+            refused: Vec::new(),
         }))
     }
 
@@ -355,6 +356,26 @@ fn each_obstacle_is_told() {
     assert_eq!(trial.run.view(trial.now).steps[1].state, "skipped");
 }
 
+/// A step that waits for a signal after others.
+fn waiting(id: &str, signal: &Value, after: &[&str]) -> Value {
+    let member = if signal.is_array() { "signals" } else { "signal" };
+    json!({ "id": id, "after": after, "wait": { member: signal } })
+}
+
+#[test]
+fn a_wait_of_the_new_version_takes_the_signal_that_came_before_the_move() {
+    let one = version(1, &[waiting("a", &json!("go"), &[]), waiting("b", &json!("typo"), &["a"])]);
+    for new in [json!("go"), json!(["stop", "go"])] {
+        let mut trial = Trial::new(&one, &json!(null));
+        let data = Payload::null();
+        trial.ask(Command::Signal { name: "go".into(), data, by: by() }).unwrap();
+        assert_eq!(trial.run.outcome(), None);
+        let two = version(2, &[waiting("a", &json!("go"), &[]), waiting("b", &new, &["a"])]);
+        trial.migrate(&two, json!({})).unwrap();
+        assert_eq!(trial.run.outcome(), Some(Outcome::Succeeded), "{new}");
+    }
+}
+
 #[test]
 fn a_run_that_is_undone_or_over_stays_where_it_is() {
     let two = version(2, &[task("a", &[]), task("b", &["a"])]);
@@ -365,6 +386,7 @@ fn a_run_that_is_undone_or_over_stays_where_it_is() {
         definition: "hash-2".into(),
         mapping: Mapping::default(),
         by: by(),
+        refused: Vec::new(),
     })) else {
         panic!("moved from a version that it is not on")
     };

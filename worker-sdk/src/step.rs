@@ -247,6 +247,19 @@ impl<In, Out, Kind: Shape<Out>> Step<In, Out, Kind> {
         self.task(|task| task.input_schema = schema)
     }
 
+    /// The output of its handler must be one that the type of the step describes. One that is not ends the attempt with
+    /// `invalid_output`: the work is done, so it is not tried again.
+    pub fn checked_output(self) -> Self
+    where
+        Out: JsonSchema,
+    {
+        let pointer = format!("/steps/{}/task/output_schema", self.index);
+        let mut violations = Vec::new();
+        let schema = schema_of::<Out>(&Contract::Serialize, &pointer, &mut violations);
+        self.draft.borrow_mut().violations.append(&mut violations);
+        self.task(|task| task.output_schema = schema)
+    }
+
     /// What a failure for good means, also that of a wait or of a run of another workflow; undoing what was done without
     /// it.
     pub fn on_failure(self, policy: OnFailure) -> Self {

@@ -112,6 +112,7 @@ impl Saga {
         });
         let wait = Wait {
             signal: signal.name,
+            signals: Vec::new(),
             timeout: signal.timeout,
             default,
             on_failure: signal.on_failure,

@@ -269,6 +269,7 @@ impl Saga {
             queue: task.queue_name().to_owned(),
             input: self.draft.borrow_mut().place(input, pointer),
             input_schema: None,
+            output_schema: None,
             class: None,
             compensate: None,
             verify: None,

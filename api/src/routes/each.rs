@@ -1,12 +1,118 @@
 //! Requests that carry many things, each of which is answered for itself.
 
-use axum::http::{StatusCode, header};
-use backstitch_saga::protocol::TaskAnswer;
-use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use crate::body::json;
-use crate::check::{Check, Findings};
-use crate::problem::Answer;
+use axum::extract::{FromRequest, Request};
+use axum::http::{StatusCode, header};
+use backstitch_saga::protocol::{CompleteTasks, Heartbeat, HeartbeatTasks, TaskAnswer, TaskReport};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+
+use crate::app::App;
+use crate::body::{self, json};
+use crate::check::{Check, Findings, MAX_LIST};
+use crate::problem::{Answer, Rejection};
+
+/// A request whose only member is a list.
+pub(super) trait Many: DeserializeOwned + Check {
+    /// The type of its elements.
+    type One: DeserializeOwned;
+    /// The name of the member.
+    const MEMBER: &'static str;
+
+    /// The elements.
+    fn all(self) -> Vec<Self::One>;
+}
+
+impl Many for CompleteTasks {
+    type One = TaskReport;
+    const MEMBER: &'static str = "results";
+
+    fn all(self) -> Vec<TaskReport> {
+        self.results
+    }
+}
+
+impl Many for HeartbeatTasks {
+    type One = Heartbeat;
+    const MEMBER: &'static str = "beats";
+
+    fn all(self) -> Vec<Heartbeat> {
+        self.beats
+    }
+}
+
+/// The elements of such a request that could be read, and the answers to the others with their places. A request of which
+/// no element can be read is refused as a whole.
+pub(super) struct EachBody<T: Many>(pub(super) Vec<T::One>, pub(super) Vec<(usize, TaskAnswer)>);
+
+impl<T: Many> FromRequest<Arc<App>> for EachBody<T> {
+    type Rejection = Rejection;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Rejection> {
+        let bytes = body::read(request, app.limits.report_body, app).await?;
+        match body::parse::<T>(&bytes) {
+            Ok(asked) => Ok(EachBody(asked.all(), Vec::new())),
+            Err(rejection) => one_by_one(&bytes).ok_or(rejection),
+        }
+    }
+}
+
+/// Reads each element for itself: one that is wrong must not hold up the others.
+fn one_by_one<T: Many>(bytes: &[u8]) -> Option<EachBody<T>> {
+    let mut members: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(bytes).ok()?;
+    let list = members.remove(T::MEMBER).filter(|_| members.is_empty())?;
+    let elements: Vec<Box<RawValue>> = serde_json::from_str(list.get()).ok()?;
+    if elements.len() > MAX_LIST {
+        return None;
+    }
+    let (mut good, mut bad) = (Vec::new(), Vec::new());
+    for (index, element) in elements.iter().enumerate() {
+        let text = element.get();
+        let read = serde_json::from_str(text)
+            .or_else(|error| serde_json::from_str(&whole_characters(text)).map_err(|_| error));
+        match read {
+            Ok(one) => good.push(one),
+            Err(error) => bad.push((
+                index,
+                TaskAnswer {
+                    status: 422,
+                    code: Some("invalid_request".to_owned()),
+                    message: Some(format!("/{}/{index}: {error}", T::MEMBER)),
+                },
+            )),
+        }
+    }
+    (!good.is_empty()).then_some(EachBody(good, bad))
+}
+
+/// JSON in which halves of surrogate pairs, which are no characters, are U+FFFD.
+fn whole_characters(text: &str) -> String {
+    let unit = |at: usize| {
+        let escape = text.get(at..at + 6)?.strip_prefix("\\u")?;
+        u16::from_str_radix(escape, 16).ok()
+    };
+    let mut whole = String::with_capacity(text.len());
+    let mut at = 0;
+    while let Some(next) = text[at..].chars().next() {
+        let length = match (next, unit(at)) {
+            ('\\', Some(0xd800..=0xdbff)) if matches!(unit(at + 6), Some(0xdc00..=0xdfff)) => 12,
+            ('\\', Some(0xd800..=0xdfff)) => {
+                whole.push_str("\\ufffd");
+                at += 6;
+                continue;
+            }
+            ('\\', None) => text[at..].chars().take(2).map(char::len_utf8).sum(),
+            ('\\', Some(_)) => 6,
+            _ => next.len_utf8(),
+        };
+        whole.push_str(&text[at..at + length]);
+        at += length;
+    }
+    whole
+}
 
 /// Splits off what cannot be taken, with its place and its answer: one bad report must not hold up the others.
 pub(super) fn sort_out<T: Check>(asked: Vec<T>) -> (Vec<T>, Vec<(usize, TaskAnswer)>) {
@@ -63,8 +169,6 @@ pub(super) fn common_status(statuses: impl IntoIterator<Item = u16>) -> StatusCo
 
 #[cfg(test)]
 mod tests {
-    use backstitch_saga::protocol::TaskReport;
-
     use super::*;
 
     fn answer_of(status: u16) -> TaskAnswer {
@@ -81,20 +185,34 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_report_is_answered_in_its_place_and_the_others_go_on() {
-        let report = |attempt: u32, message: &str| -> TaskReport {
-            serde_json::from_value(serde_json::json!({
-                "run": "0198c0de-0000-7000-8000-000000000000", "step": "a", "action": "forward",
-                "attempt": attempt,
-                "outcome": { "failed": { "kind": "retryable", "code": "x", "message": message } }
-            }))
-            .unwrap()
+    fn a_report_that_cannot_be_read_is_answered_in_its_place_and_the_others_go_on() {
+        let report = |attempt: u32, failure: &str| {
+            format!(
+                r#"{{"run":"0198c0de-0000-7000-8000-000000000000","step":"a","action":"forward","attempt":{attempt},
+                "outcome":{{"failed":{failure}}}}}"#
+            )
         };
-        let asked =
-            vec![report(1, "\u{0}"), report(2, "ok"), report(3, "a\nb"), report(4, "\u{7}")];
-        let (good, bad) = sort_out(asked);
+        let good =
+            |message: &str| format!(r#"{{"kind":"retryable","code":"x","message":"{message}"}}"#);
+        let all = [
+            report(1, r#"{"kind":"odd","code":"x","message":""}"#),
+            report(2, &good("ok")),
+            report(3, &good(r"half \ud800 of \\ud800 \ud83d\ude00")),
+            report(4, r#"{"kind":"permanent","code":"x"}"#),
+        ];
+        let body = format!(r#"{{"results":[{}]}}"#, all.join(","));
+        let EachBody(good, bad) = one_by_one::<CompleteTasks>(body.as_bytes()).unwrap();
         assert_eq!(good.iter().map(|r| r.attempt).collect::<Vec<_>>(), [2, 3]);
+        let backstitch_saga::protocol::TaskOutcome::Failed(failure) = &good[1].outcome else {
+            panic!()
+        };
+        assert_eq!(failure.message, "half \u{fffd} of \\ud800 😀");
         let merged = merge(vec![answer_of(200), answer_of(409)], bad);
         assert_eq!(merged.iter().map(|a| a.status).collect::<Vec<_>>(), [422, 200, 409, 422]);
+        for refused in
+            [r#"{"results":[{}]}"#, r#"{"results":[],"more":1}"#, "[]", r#"{"results":1}"#]
+        {
+            assert!(one_by_one::<CompleteTasks>(refused.as_bytes()).is_none(), "{refused}");
+        }
     }
 }

@@ -6,11 +6,11 @@ use backstitch_saga::protocol::{
     ClaimTasks, ClaimedTasks, CompleteTasks, HeartbeatTasks, ReleaseTasks, TaskAnswers,
 };
 
-use super::each::{answer, common_status, merge, sort_out};
+use super::each::{EachBody, answer, common_status, merge};
 
 use crate::access::{Caller, unknown_credential};
 use crate::app::{Shared, WaitFor};
-use crate::body::{Body, ReportBody, json};
+use crate::body::{Body, json};
 use crate::examples;
 use crate::problem::Answer;
 use crate::query::{NoQuery, QueryOf};
@@ -45,7 +45,9 @@ pub(crate) async fn claim(
 ///
 /// Each report is answered for itself and in order; the status is that of all answers when they agree, else 207. A
 /// report by an attempt that does not hold its lease any more is answered 409 and changes nothing. Reporting the same
-/// again is answered the same.
+/// again is answered the same. No report is refused for its words: what cannot be kept is cut, replaced or left out, and
+/// the answer has the code `amended`. An output that cannot be kept, or is not what the step's `output_schema` says, ends
+/// the attempt with `output_too_large` or `invalid_output`: the work counts as done, and is not tried again.
 #[utoipa::path(
     post, path = "/v1/tasks/complete", tag = "tasks", operation_id = "complete_tasks",
     request_body(content = CompleteTasks, example = json!(examples::complete())),
@@ -60,9 +62,8 @@ pub(crate) async fn complete(
     State(app): Shared,
     caller: Caller,
     _: QueryOf<NoQuery>,
-    ReportBody(ask): ReportBody<CompleteTasks>,
+    EachBody(good, bad): EachBody<CompleteTasks>,
 ) -> Answer {
-    let (good, bad) = sort_out(ask.results);
     let results = merge(app.engine.complete(&caller.namespace, good).await, bad);
     answer(common_status(results.iter().map(|one| one.status)), &TaskAnswers { results })
 }
@@ -84,9 +85,8 @@ pub(crate) async fn heartbeat(
     State(app): Shared,
     caller: Caller,
     _: QueryOf<NoQuery>,
-    ReportBody(ask): ReportBody<HeartbeatTasks>,
+    EachBody(good, bad): EachBody<HeartbeatTasks>,
 ) -> Answer {
-    let (good, bad) = sort_out(ask.beats);
     let results = merge(app.engine.heartbeat(&caller.namespace, good).await, bad);
     answer(common_status(results.iter().map(|one| one.status)), &TaskAnswers { results })
 }

@@ -9,11 +9,13 @@ use backstitch_saga::{
 
 use super::cache::CachedRun;
 use super::envelope::{Envelope, Order, StartKey};
+use super::outputs;
 use crate::clock::Step;
 use crate::flow::Governed;
 use crate::handover::{For, Grant, HandOver};
 use crate::node::Node;
 use crate::numbers::Times;
+use crate::schemas::Schemas;
 use crate::{Error, counters::Counters};
 
 /// About the bytes of an event.
@@ -67,6 +69,7 @@ pub(crate) struct Desk<'a> {
     pub(crate) governed: Option<Arc<Governed>>,
     limits: Limits,
     before_decide: Option<fn(&Command)>,
+    schemas: &'a Schemas,
 }
 
 impl Desk<'_> {
@@ -84,6 +87,7 @@ impl Desk<'_> {
             governed: node.flow.governed(),
             limits: node.options.run_limits(),
             before_decide: node.options.tuning.before_decide,
+            schemas: &node.schemas,
         }
     }
 
@@ -109,6 +113,10 @@ impl Desk<'_> {
         while let Some(mut envelope) = envelopes.next() {
             if !self.may_see(&envelope, &decided.cached) {
                 envelope.answer(Err(Error::unknown_run(envelope.run)));
+                continue;
+            }
+            if let Some(refusal) = outputs::look_at(self.schemas, &decided.cached, &mut envelope) {
+                decided.commands.push((envelope, Err(refusal)));
                 continue;
             }
             self.counters.commands.one();
@@ -174,7 +182,9 @@ impl Desk<'_> {
                 Command::Start(order.start.clone())
             }
             Order::Command(command) => {
-                if let (Command::Report { task, .. }, 0) = (command, envelope.tries) {
+                if let (Command::Report { task, .. } | Command::DoneWithoutOutput { task, .. }, 0) =
+                    (command, envelope.tries)
+                {
                     holder = cached.run.holder(task).cloned();
                 }
                 if let Command::Beat { task, .. } = command
@@ -211,6 +221,9 @@ impl Desk<'_> {
             && seen < record.events.len()
         {
             self.measure(&cached.run, &envelope.order, at.since(since).0);
+        }
+        if let Some(checked) = outputs::of_run(self.schemas, &cached.run) {
+            let _ = decide(&mut cached.run, checked, at, record);
         }
         if let (Order::HandOut { task, grant }, Ok(_)) = (&envelope.order, &result) {
             if seen < record.events.len() {

@@ -28,6 +28,7 @@ pub(crate) struct Envelope {
     pub(crate) counted: bool,
     /// It stops things, and goes before what waits.
     pub(crate) urgent: bool,
+    pub(crate) output: Output,
 }
 
 /// What is to be done.
@@ -45,6 +46,18 @@ pub(crate) enum Order {
         adopted: bool,
         woken: bool,
     },
+}
+
+/// What is known of the output that a report brings.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Output {
+    /// Nothing yet.
+    #[default]
+    Unknown,
+    /// It is to be held to this schema first; the report is decided about then.
+    ToBeHeld { namespace: Arc<str>, schema: Payload, output: Payload },
+    /// It is what the definition promises.
+    Held,
 }
 
 /// What a run begins with.
@@ -83,6 +96,7 @@ impl Envelope {
             alone: false,
             counted: false,
             urgent: false,
+            output: Output::Unknown,
         }
     }
 

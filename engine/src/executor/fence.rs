@@ -17,6 +17,7 @@ use super::envelope::{Envelope, Order};
 use super::{Shard, TRIES};
 use crate::Error;
 use crate::crash::commit;
+use crate::reports::Report;
 use crate::store::Trouble;
 use crate::store::fences::{self, Completion, Fence};
 
@@ -61,6 +62,7 @@ fn succeeded(record: &Record) -> BTreeSet<TaskKey> {
         let (step, action, attempt) = match event {
             Event::Succeeded { step, attempt, .. } => (step, Action::Forward, *attempt),
             Event::Undone { step, attempt } => (step, Action::Compensate, *attempt),
+            Event::Failed { step, action, attempt, done: true, .. } => (step, *action, *attempt),
             _ => return None,
         };
         Some(TaskKey { step: step.clone(), action, attempt })
@@ -117,8 +119,10 @@ impl Shard {
         let run = decided.cached.run.id();
         self.node.counters.fences_held.one();
         let mut reported = false;
+        let limit = self.node.options.payload_limit;
         for (task, completion) in left {
-            if let Some(report) = completion.and_then(|completion| report(task, completion)) {
+            if let Some(report) = completion.and_then(|completion| report(task, completion, limit))
+            {
                 self.backlog.push_back(Envelope::own(run, Order::Command(report)));
                 reported = true;
             }
@@ -222,13 +226,13 @@ impl Shard {
     }
 }
 
-/// The report that a worker's transaction stands for.
-pub(crate) fn report(task: TaskKey, completion: Completion) -> Option<Command> {
+/// The report that a worker's transaction stands for. `limit` is the largest document, in bytes.
+pub(crate) fn report(task: TaskKey, completion: Completion, limit: usize) -> Option<Command> {
     let Completion { output, external_id, .. } = completion;
     match Payload::trusted(output) {
         Ok(output) => {
             let outcome = TaskOutcome::Succeeded { output, external_id };
-            Some(Command::Report { task, outcome })
+            Some(Report::of(task, outcome, limit).into_parts().0)
         }
         Err(error) => {
             tracing::error!(%task, %error, "the table fences has an output that is not JSON");

@@ -195,6 +195,8 @@ fn touched(cached: &CachedRun, record: &Record, spilled: &BTreeSet<TaskKey>) -> 
             | Event::ResolvedByHand { .. }
             | Event::SignalAwaited { .. }
             | Event::Signalled { .. }
+            | Event::SignalRefused { .. }
+            | Event::OutputUnchecked { .. }
             | Event::SleepBegan { .. }
             | Event::ChildAsked { .. }
             | Event::FactWithdrawn { .. }

@@ -13,6 +13,7 @@ pub(crate) mod envelope;
 pub(crate) mod fence;
 pub(crate) mod index;
 pub(crate) mod load;
+pub(crate) mod outputs;
 mod settle;
 mod timers;
 mod writer;
@@ -405,6 +406,9 @@ impl Shard {
 
     /// Gives the final answer to a command.
     fn conclude(&self, mut envelope: Envelope, result: Result<backstitch_saga::Reply, Refusal>) {
+        if let envelope::Output::ToBeHeld { .. } = envelope.output {
+            return outputs::hold(&self.node, envelope);
+        }
         match result {
             Ok(reply) => {
                 let answer = match &envelope.order {

@@ -194,7 +194,7 @@ fn ending(event: &Event) -> Option<(TaskKey, Answer)> {
         Event::Happened { step, attempt } | Event::NotHappened { step, attempt } => {
             (step, Action::Verify, attempt, Answer::Given)
         }
-        Event::Failed { step, action, attempt, error } => {
+        Event::Failed { step, action, attempt, error, .. } => {
             let answer = match error.kind {
                 FailureKind::Permanent | FailureKind::RateLimited => Answer::Given,
                 FailureKind::Retryable | FailureKind::Unknown | FailureKind::Unavailable => {

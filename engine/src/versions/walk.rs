@@ -1,19 +1,20 @@
 //! A migration on its way: looks at every run before the first is moved, moves them, keeps what became of each.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use backstitch_saga::protocol::{MigratedRun, NewMigration, OnObstacle};
-use backstitch_saga::{By, Command, Migration, RefusalCode, RunId, Time};
+use backstitch_saga::{By, Command, Migration, Payload, RefusalCode, Run, RunId, Time};
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 use super::{PAGE, Verdict, both, check};
-use crate::Error;
 use crate::crash::commit;
 use crate::definitions::Workflow;
 use crate::executor::envelope::{Answers, Envelope, Order};
 use crate::node::Node;
 use crate::store::versions::{self as table, MigrationRow};
+use crate::{Error, reads};
 
 /// Goes on with a migration that nobody works on, until it is over. Answers how many runs it looked at.
 pub(crate) async fn work(node: &Node) -> Result<usize, Error> {
@@ -169,13 +170,19 @@ impl Walk<'_> {
     async fn move_page(&mut self, page: &[RunId]) -> Result<Vec<MigratedRun>, Error> {
         let answers = Answers::new(page.len());
         let by = By { actor: self.row.actor.as_str().into(), reason: self.row.reason.clone() };
-        let envelopes = page.iter().enumerate().map(|(slot, run)| {
+        let mut refused = Vec::with_capacity(page.len());
+        for run in page {
+            refused.push(self.refused_signals(*run).await?);
+        }
+        let all = page.iter().zip(refused).enumerate();
+        let envelopes = all.map(|(slot, (run, refused))| {
             let command = Command::Migrate(Migration {
                 from: self.new.from,
                 graph: self.to.graph.clone(),
                 definition: self.to.hash.clone(),
                 mapping: self.new.mapping.clone(),
                 by: by.clone(),
+                refused,
             });
             let namespace = self.row.namespace.as_str().into();
             Envelope::asked(*run, namespace, Order::Command(command), answers.ticket(slot))
@@ -198,6 +205,39 @@ impl Walk<'_> {
             });
         }
         Ok(results)
+    }
+}
+
+impl Walk<'_> {
+    /// The signals that a run has and that are not what the new version asks for, each with the reason.
+    async fn refused_signals(&self, run: RunId) -> Result<Vec<(Arc<str>, String)>, Error> {
+        let (namespace, graph) = (self.row.namespace.as_str(), Arc::clone(&self.to.graph));
+        let received = reads::read(self.node, namespace, run, move |run| {
+            let received = run.signals_received();
+            let of = |(name, data): (&Arc<str>, &Payload)| {
+                (name.clone(), data.clone(), Run::schemas_in(&graph, name))
+            };
+            received.map(of).collect::<Vec<_>>()
+        });
+        let received = match received.await {
+            Ok(received) => received,
+            Err(Error::NotFound { .. }) => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut refused = Vec::new();
+        for (name, data, schemas) in received {
+            for schema in schemas {
+                let held =
+                    self.node.schemas.check(namespace, &schema, &data, "/data", "invalid_data");
+                match held.await {
+                    Ok(()) => {}
+                    Err(Error::Busy) => return Err(Error::Busy),
+                    Err(error) => refused.push((name.clone(), error.for_log())),
+                }
+            }
+        }
+        refused.dedup_by(|one, other| one.0 == other.0);
+        Ok(refused)
     }
 }
 

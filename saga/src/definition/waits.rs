@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Class, Compensate, OnFailure, OnUnknown, Retry, Step, Task, Timeouts};
 use crate::{Expr, Payload, Span};
@@ -14,7 +14,12 @@ use crate::{Expr, Payload, Span};
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Wait {
     /// The signal's name; steps that wait for the same one all get it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub signal: String,
+    /// Instead of `signal`: several, of which the first that comes ends the wait, each as its name or with a schema of its
+    /// own. The step's output is then `{"signal": NAME, "data": DATA}`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signals: Vec<OneSignal>,
     /// For how long, from the step's turn on; without it for as long as the run may take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,
@@ -24,7 +29,8 @@ pub struct Wait {
     /// What such a failure means.
     #[serde(default)]
     pub on_failure: OnFailure,
-    /// JSON Schema that the signal's data must satisfy: the form that a person fills in.
+    /// JSON Schema that the signal's data must satisfy: the form that a person fills in. Of several signals it is for those
+    /// that have none of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<Payload>,
     /// Who is to decide, a text.
@@ -33,6 +39,68 @@ pub struct Wait {
     /// What is to be decided, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
+}
+
+/// One of several signals that a step waits for.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct OneSignal {
+    /// Its name. A text in place of the object is the name alone.
+    pub signal: String,
+    /// JSON Schema that its data must satisfy.
+    pub schema: Option<Payload>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OneSignalForm {
+    signal: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    schema: Option<Payload>,
+}
+
+impl Serialize for OneSignal {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let OneSignal { signal, schema } = self.clone();
+        match schema {
+            None => signal.serialize(serializer),
+            schema => OneSignalForm { signal, schema }.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for OneSignal {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let written = Payload::deserialize(deserializer)?;
+        if let Ok(signal) = written.to::<String>() {
+            return Ok(OneSignal { signal, schema: None });
+        }
+        let OneSignalForm { signal, schema } = written.to().map_err(serde::de::Error::custom)?;
+        Ok(OneSignal { signal, schema })
+    }
+}
+
+impl Wait {
+    /// The names of the signals of which the first ends the wait.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        let one = Some(self.signal.as_str()).filter(|_| self.signals.is_empty());
+        one.into_iter().chain(self.signals.iter().map(|one| one.signal.as_str()))
+    }
+
+    pub(crate) fn awaits(&self, name: &str) -> bool {
+        self.names().any(|own| own == name)
+    }
+
+    /// Whether its output names the signal that came.
+    pub(crate) fn is_for_several(&self) -> bool {
+        !self.signals.is_empty()
+    }
+
+    /// The schema of the data of the signal `name`.
+    pub(crate) fn schema_of(&self, name: &str) -> Option<&Payload> {
+        let own = self.signals.iter().find(|one| one.signal == name);
+        own.and_then(|one| one.schema.as_ref()).or(self.schema.as_ref())
+    }
 }
 
 /// A step that waits for time to pass: exactly one of the two is given. Its output is `null`.
@@ -178,6 +246,7 @@ fn nobodys(class: Class) -> Task {
         queue: String::new(),
         input: Expr::Const(Payload::null()),
         input_schema: None,
+        output_schema: None,
         class: Some(class),
         compensate: None,
         verify: None,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Failure, Labels};
-use crate::{Parent, Payload, RunId, StepPath, Timestamp};
+use crate::{OneSignal, Parent, Payload, RunId, StepPath, Timestamp};
 
 /// `GET /v1/runs/{id}`: everything there is to know about a run, from one snapshot.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -255,8 +255,11 @@ pub struct StepView {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Awaits {
-    /// The signal's name.
+    /// The signal's name; of several, the first.
     pub signal: String,
+    /// All of them, when the first of several ends the wait.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signals: Vec<OneSignal>,
     /// What is to be decided, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,

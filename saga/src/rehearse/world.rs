@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::fault::{Fault, Move};
 use super::ledger::Ledger;
 use super::scene::{Order, Scene};
+use crate::Payload;
 use crate::protocol::State;
 use crate::{
     Action, Body, By, ChildAsk, Command, Event, IncidentKind, Record, Refusal, Reply, Run, RunId,
@@ -66,7 +67,8 @@ pub(super) enum Turn {
     /// A worker does a task and reports.
     Work(TaskKey),
     /// A signal comes.
-    Signal(StepPath, Arc<str>),
+    /// The names of which one may come are given.
+    Signal(StepPath, Vec<Arc<str>>),
     /// A child ends.
     Child(ChildAsk),
     /// Time passes.
@@ -160,7 +162,7 @@ impl<'s> World<'s> {
     fn outside(&self) -> Option<Turn> {
         let mut awaited = self.run.signals_awaited().into_iter();
         let signal = awaited.find(|(step, ..)| !self.unheard.contains(step));
-        let signal = signal.map(|(step, name, _)| Turn::Signal(step, name));
+        let signal = signal.map(|(step, names, _)| Turn::Signal(step, names));
         signal.or_else(|| self.children().next().map(Turn::Child))
     }
 
@@ -281,9 +283,9 @@ impl<'s> World<'s> {
             }
             (Turn::Work(task), fault) => self.work(task, fault),
             (Turn::Signal(step, _), Some(_)) => self.unheard.push(step),
-            (Turn::Signal(step, name), None) => {
+            (Turn::Signal(step, names), None) => {
                 let by = By { actor: "ann".into(), reason: String::new() };
-                let data = self.output(&step);
+                let (name, data) = one_of(&names, self.output(&step));
                 self.moves.push(Move::Done(step));
                 let _ = self.ask(Command::Signal { name, data, by });
             }
@@ -336,4 +338,21 @@ impl Turn {
             Turn::Child(ask) => &ask.step,
         }
     }
+}
+
+/// The signal that comes, with its data, so that a wait gets `output`: of several, the one that the output names.
+fn one_of(names: &[Arc<str>], output: Payload) -> (Arc<str>, Payload) {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        signal: String,
+        #[serde(default = "Payload::null")]
+        data: Payload,
+    }
+    let first = names.first().cloned().unwrap_or_else(|| Arc::from(""));
+    if names.len() < 2 {
+        return (first, output);
+    }
+    let Ok(Named { signal, data }) = output.to::<Named>() else { return (first, Payload::null()) };
+    let named = names.iter().find(|name| ***name == *signal).cloned();
+    (named.unwrap_or(first), data)
 }

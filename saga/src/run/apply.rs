@@ -138,7 +138,7 @@ impl Run {
                 });
                 self.settle_task(place)
             }
-            Event::Failed { step, action, attempt, error } => {
+            Event::Failed { step, action, attempt, error, .. } => {
                 self.attempt_over(step, *action, *attempt, error, false)
             }
             Event::Lost { step, action, attempt, error } => {
@@ -161,7 +161,8 @@ impl Run {
             | Event::RetryRequested { .. }
             | Event::ResolvedByHand { .. }
             | Event::RerunRequested { .. }
-            | Event::Signalled { .. } => {
+            | Event::Signalled { .. }
+            | Event::SignalRefused { .. } => {
                 self.note_request(event, at, payloads);
                 None
             }
@@ -255,6 +256,7 @@ impl Run {
                 None
             }
             Event::CompensationStarted { cause, by, scope, steps } => {
+                self.facts.unchecked = None;
                 self.facts.compensation =
                     Some(Compensation { cause: *cause, by: by.clone(), scope: scope.clone() });
                 self.drop_holds(at, |hold| hold.kind.is_forward_only());
@@ -283,6 +285,7 @@ impl Run {
                 None
             }
             Event::Migrated { version, definition, mapping, skipped, .. } => {
+                self.facts.unchecked = None;
                 self.move_to(*version, definition, mapping, skipped);
                 None
             }
@@ -326,7 +329,14 @@ impl Run {
                     lost.push((*action, *attempt, true));
                 })
             }
+            Event::OutputUnchecked { output, again } => {
+                let before = self.facts.unchecked.take().and_then(|unchecked| unchecked.output);
+                let output = output.as_ref().map(payload).or(before);
+                self.facts.unchecked = Some(super::Unchecked { output, again: *again });
+                None
+            }
             Event::Ended { outcome, output } => {
+                self.facts.unchecked = None;
                 self.facts.holds.clear();
                 self.facts.rerun = None;
                 self.facts.mode = Mode::Ended;

@@ -6,8 +6,7 @@ use super::{Mode, retry};
 use crate::event::{Event, Fate, IncidentKind};
 use crate::protocol::{Failure, FailureKind, TaskOutcome, Verdict};
 use crate::{
-    Action, Body, Class, OnFailure, OnTimeout, OnUnknown, Payload, Refusal, RefusalCode, Retry,
-    TaskKey, Time,
+    Action, Body, Class, OnFailure, OnTimeout, OnUnknown, Payload, Refusal, Retry, TaskKey, Time,
 };
 
 /// The error of a step that took too long.
@@ -30,8 +29,7 @@ impl Decider<'_> {
         let TaskKey { step, action, attempt } = task;
         match (action, outcome) {
             (_, TaskOutcome::Failed(error)) => {
-                self.emit(Event::Failed { step, action, attempt, error: error.clone() });
-                self.attempt_failed(place, action, &error);
+                self.failed(TaskKey { step, action, attempt }, place, &error);
             }
             (Action::Forward, TaskOutcome::Succeeded { output, external_id }) => {
                 let output = self.slot(output);
@@ -39,19 +37,64 @@ impl Decider<'_> {
                 self.item_settled(place);
             }
             (Action::Verify, TaskOutcome::Succeeded { output, external_id }) => {
-                let verdict = output.to::<Verdict>().map_err(|error| {
-                    Refusal::new(
-                        RefusalCode::InvalidOutput,
-                        format!("a verification answers {{\"happened\": OUTPUT}} or \"not_happened\": {error}"),
-                    )
-                })?;
-                self.verified(place, attempt, verdict, external_id);
+                match output.to::<Verdict>() {
+                    Ok(verdict) => self.verified(place, attempt, verdict, external_id),
+                    Err(error) => {
+                        let error = invalid_verdict(&error.to_string());
+                        self.failed(TaskKey { step, action, attempt }, place, &error);
+                    }
+                }
             }
             (Action::Compensate, TaskOutcome::Succeeded { .. }) => {
                 self.emit(Event::Undone { step: step.clone(), attempt });
                 self.resolve_incidents(&step);
             }
         }
+        Ok(())
+    }
+
+    /// The attempt ended without success.
+    fn failed(&mut self, task: TaskKey, place: Place, error: &Failure) {
+        let TaskKey { step, action, attempt } = task;
+        self.emit(Event::Failed { step, action, attempt, error: error.clone(), done: false });
+        self.attempt_failed(place, action, error);
+    }
+
+    /// A worker did a task, and what it gave cannot be its output. The effect is there and the same would come again:
+    /// the attempt is in doubt for good, except where there is no effect. A verification may still tell the output.
+    pub(super) fn done_without_output(
+        &mut self,
+        task: TaskKey,
+        mut error: Failure,
+    ) -> Result<(), Refusal> {
+        let place = self.place(&task.step)?;
+        let spec = self.run.spec(place.step);
+        let read_only = spec.class() == Some(Class::ReadOnly);
+        let asks = !read_only && spec.on_unknown == OnUnknown::Verify;
+        error.kind = match task.action {
+            Action::Forward if read_only => FailureKind::Permanent,
+            Action::Forward => FailureKind::Unknown,
+            Action::Verify | Action::Compensate => FailureKind::Retryable,
+        };
+        let leased = self.work(place).is_some_and(|work| work.is_leased(task.action, task.attempt));
+        if task.action == Action::Compensate {
+            let done = TaskOutcome::Succeeded { output: Payload::null(), external_id: None };
+            return self.report(task, done);
+        }
+        if !leased {
+            return self.report_out_of_turn(place, task, &TaskOutcome::Failed(error));
+        }
+        if task.action == Action::Verify {
+            self.failed(task, place, &error);
+            return Ok(());
+        }
+        let TaskKey { step, action, attempt } = task;
+        self.emit(Event::Failed { step, action, attempt, error, done: true });
+        match asks {
+            true => self.offer(place, Action::Verify),
+            false => self.give_up(place, None),
+        }
+        self.place_freed(place);
         Ok(())
     }
 
@@ -369,6 +412,13 @@ impl Decider<'_> {
             .and_then(|work| work.error().cloned())
             .unwrap_or_else(|| own_failure("failed", "the step failed".to_owned()))
     }
+}
+
+/// The failure of a verification whose answer says neither.
+fn invalid_verdict(error: &str) -> Failure {
+    let message =
+        format!("a verification answers {{\"happened\": OUTPUT}} or \"not_happened\": {error}");
+    Failure { kind: FailureKind::Retryable, ..own_failure("invalid_verdict", message) }
 }
 
 /// A failure that leaves open whether the attempt happened.

@@ -3,12 +3,15 @@
 use super::decide::{Decider, need_reason};
 use super::rerun::Rerun;
 use super::state::{Hand, Place, Stage, Undo, Work};
-use super::{Mode, Run, Signal};
+use super::{Mode, RefusedSignal, Run, Signal};
 use crate::event::{By, Event, Slot};
 use crate::{Action, IncidentKind, Payload, Refusal, RefusalCode, Span, StepPath, Time};
 
 /// For how long the same request, word for word, is taken for one whose answer was lost.
 const SAME_REQUEST: Span = Span::secs(10);
+
+/// How many signals that were refused a run remembers.
+const REFUSED_SIGNALS: usize = 20;
 
 /// Whether a person may say how a work ends, forward: it is open and in no worker's hands.
 fn is_open_to_people(work: &Work) -> bool {
@@ -39,7 +42,22 @@ impl Run {
             }
             Event::Signalled { signal, data, by } => {
                 let data = payload(data).unwrap_or_else(Payload::null);
-                facts.signals.insert(signal.clone(), Signal { data, by: by.clone() });
+                facts.refused_signals.retain(|refused| refused.signal != *signal);
+                let number = u32::try_from(facts.signals.len()).unwrap_or(u32::MAX);
+                let after = |other: &Signal| other.number.saturating_add(1);
+                let number = facts.signals.values().map(after).max().unwrap_or(number);
+                facts.signals.insert(signal.clone(), Signal { data, by: by.clone(), number });
+            }
+            Event::SignalRefused { signal, by, message, came } => {
+                if *came {
+                    facts.signals.remove(signal);
+                }
+                let (signal, by, message) = (signal.clone(), by.clone(), message.clone());
+                facts.refused_signals.retain(|refused| refused.signal != signal);
+                facts.refused_signals.push(RefusedSignal { signal, by, message, at });
+                if facts.refused_signals.len() > REFUSED_SIGNALS {
+                    facts.refused_signals.remove(0);
+                }
             }
             Event::RerunRequested { from, input, only_failed, by } => {
                 facts.reran_by = Some(by.clone());

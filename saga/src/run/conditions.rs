@@ -4,7 +4,7 @@ use super::Run;
 
 impl Run {
     /// The types of the conditions that follow from the journal alone, sorted, without repetition, as indexed:
-    /// `DependencyWithdrawn IncidentOpen LateResult Orphaned RetryScheduled SignalAwaited StepUnknown`, and one for each kind of hold.
+    /// `DependencyWithdrawn IncidentOpen LateResult Orphaned RetryScheduled SignalAwaited SignalRefused StepUnknown`, and one for each kind of hold.
     #[must_use]
     pub fn conditions(&self) -> Vec<&'static str> {
         let mut kinds: Vec<_> = self.holds().map(|hold| hold.kind.condition()).collect();
@@ -22,6 +22,9 @@ impl Run {
         }
         if self.tally.awaiting_signal() > 0 {
             kinds.push("SignalAwaited");
+        }
+        if !self.facts.refused_signals.is_empty() {
+            kinds.push("SignalRefused");
         }
         if self.tally.backoff > 0 {
             kinds.push("RetryScheduled");

@@ -80,6 +80,10 @@ impl Decider<'_> {
             Command::HandOut { task, worker } => self.hand_out(self.run.by_now(task), worker)?,
             Command::Release { task } => self.release(self.run.by_now(task))?,
             Command::Report { task, outcome } => self.report(self.run.by_now(task), outcome)?,
+            Command::OutputChecked { violation } => self.output_checked(violation),
+            Command::DoneWithoutOutput { task, error } => {
+                self.done_without_output(self.run.by_now(task), error)?;
+            }
             Command::Beat { task, details } => self.beat(self.run.by_now(task), details)?,
             Command::GiveBack { task, session } => {
                 self.give_back(self.run.by_now(task), &session)?;
@@ -100,7 +104,10 @@ impl Decider<'_> {
             Command::Rerun { from, input, only_failed, force, by } => {
                 self.rerun(&from, input, only_failed, force, by)?;
             }
-            Command::Signal { name, data, by } => self.signal(name, data, by)?,
+            Command::Signal { name, data, by } => self.signal(&name, &data, by)?,
+            Command::RefuseSignal { name, by, message } => {
+                self.refuse_signal(name, by, message, false);
+            }
             Command::ChildEnded { step, child, answers, end } => {
                 self.child_ended(&step, child, answers, end)?;
             }
@@ -171,6 +178,7 @@ impl Decider<'_> {
             }
             self.due_now(place);
         }
+        self.check_again();
         if self.run.deadline_due().is_some_and(|deadline| deadline <= now) {
             self.timed_out();
         }

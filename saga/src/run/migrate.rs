@@ -316,7 +316,7 @@ fn same_kind(old: &Body, new: &Body) -> bool {
 impl Decider<'_> {
     /// Moves the run to another version of its workflow.
     pub(super) fn migrate(&mut self, migration: Migration) -> Result<(), Refusal> {
-        let Migration { from, graph, definition, mapping, by } = migration;
+        let Migration { from, graph, definition, mapping, by, refused } = migration;
         let own = &self.run.graph.definition;
         let version = graph.definition.version;
         if own.name != graph.definition.name {
@@ -349,6 +349,14 @@ impl Decider<'_> {
         let skipped = skipped.into_iter().map(|step| graph.nodes[step].id.clone()).collect();
         self.run.learn(graph);
         self.emit(Event::Migrated { version, definition, mapping, skipped, by });
+        for (signal, message) in refused {
+            let Some(by) = self.run.facts.signals.get(&signal).map(|signal| signal.by.clone())
+            else {
+                continue;
+            };
+            self.refuse_signal(signal, by, message, true);
+        }
+        self.take_signals();
         for (place, action) in offered {
             self.offer(place, action);
         }

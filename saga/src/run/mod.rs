@@ -11,6 +11,7 @@ mod conditions;
 mod decide;
 mod doubt;
 mod endings;
+mod facts;
 mod family;
 mod fence;
 mod forward;
@@ -30,6 +31,7 @@ mod rerun_items;
 mod retry;
 mod said;
 mod scope;
+mod signals;
 mod snapshot;
 mod state;
 mod stuck;
@@ -48,13 +50,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{By, Descent};
-use crate::protocol::{Forward, Labels, Outcome, RunError, Scope, State};
+use crate::event::By;
+use crate::protocol::{Forward, Labels, Outcome, RunError, State};
 use crate::{
-    Action, Body, Cause, Class, Graph, IncidentKind, Limits, Parent, Payload, RunId, Span,
-    StepPath, Task, Time,
+    Action, Body, Class, Graph, Limits, Parent, Payload, RunId, Span, StepPath, Task, Time,
 };
 pub use decide::decide;
+use facts::{Compensation, Incident, Origin, RefusedSignal, Signal, Unchecked};
 pub use family::ChildWord;
 pub(crate) use forward::impossible;
 use state::{BodyState, Hand, Items, MapStage, Place, Stage, StepState, Work};
@@ -98,6 +100,9 @@ struct Facts {
         deserialize_with = "Payload::present"
     )]
     output: Option<Payload>,
+    /// The output of a run whose steps are done, until it is held to its JSON Schema.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unchecked: Option<Unchecked>,
     outcome: Option<Outcome>,
     ended_at: Option<Time>,
     compensation: Option<Compensation>,
@@ -109,6 +114,9 @@ struct Facts {
     /// The signals that came, each the first of its name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     signals: BTreeMap<Arc<str>, Signal>,
+    /// Signals that were accepted and could not be taken, the last of each name, until one is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    refused_signals: Vec<RefusedSignal>,
     /// What is to be done anew once it is undone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rerun: Option<rerun::Rerun>,
@@ -149,34 +157,6 @@ struct Facts {
     contradicted: Option<Time>,
 }
 
-/// Where a run comes from.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Origin {
-    namespace: Arc<str>,
-    workflow: Arc<str>,
-    version: u32,
-    definition: Arc<str>,
-    key: Option<Arc<str>>,
-    correlation_id: Option<Arc<str>>,
-    labels: Labels,
-    input: Payload,
-    at: Time,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    parent: Option<Parent>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    descent: Option<Descent>,
-    /// Nothing of it begins before, and its time is counted from then.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    start_at: Option<Time>,
-}
-
-/// A signal that came.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Signal {
-    data: Payload,
-    by: By,
-}
-
 /// Which way a run goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -185,22 +165,6 @@ enum Mode {
     Forward,
     Backward,
     Ended,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Compensation {
-    cause: Cause,
-    by: Option<By>,
-    scope: Option<Scope>,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Incident {
-    number: u32,
-    kind: IncidentKind,
-    step: Option<StepPath>,
-    message: String,
-    since: Time,
 }
 
 impl Run {
@@ -363,6 +327,7 @@ impl Run {
             .chain(self.stuck_due())
             .chain(self.deferred_due())
             .chain(self.delayed_until())
+            .chain(self.facts.unchecked.as_ref().map(|unchecked| unchecked.again))
             .min()
     }
 

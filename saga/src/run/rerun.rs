@@ -94,7 +94,9 @@ impl Run {
         for id in steps {
             let Some(step) = graph.position(id) else { continue };
             if let Body::Wait(wait) = &graph.nodes[step].body {
-                self.facts.signals.remove(wait.signal.as_str());
+                for name in wait.names() {
+                    self.facts.signals.remove(name);
+                }
             }
             match &self.steps[step].body {
                 BodyState::Task(_) => {

@@ -5,7 +5,10 @@ use super::decide::{Decider, own_failure};
 use super::state::Place;
 use crate::expr::{Bounds, Evaluation, Memo};
 use crate::protocol::Failure;
-use crate::{EvalError, Event, Expr, Gathered, Payload, Scope, Source};
+use crate::{Cause, EvalError, Event, Expr, Gathered, Payload, Scope, Source, Span};
+
+/// After this long the check of an output is asked for again.
+const CHECK_AGAIN: Span = Span::secs(5);
 
 /// A run as an expression sees it, perhaps from within a map.
 pub(super) struct View<'a> {
@@ -156,14 +159,60 @@ impl Decider<'_> {
 
     /// Ends a run that went forward to its end.
     pub(super) fn conclude_forward(&mut self) {
-        let mut output = None;
+        if self.run.facts.unchecked.is_some() {
+            return;
+        }
+        let (mut output, mut failed) = (None, false);
         if let Some(expr) = self.run.graph.definition.output.clone() {
             match self.value(&expr, Use::Output) {
                 Ok(value) => output = Some(self.slot(value)),
-                Err(error) => self.emit(Event::RunFailed { step: None, error }),
+                Err(error) => {
+                    self.emit(Event::RunFailed { step: None, error });
+                    failed = true;
+                }
             }
+        }
+        if self.run.graph.outputs_checked && !failed {
+            let again = self.now().after(CHECK_AGAIN);
+            self.emit(Event::OutputUnchecked { output, again });
+            return;
         }
         let outcome = self.run.outcome_forward();
         self.end(outcome, output);
+    }
+
+    /// Whether the output satisfies its JSON Schema: the run ends, or it has failed, and is undone where it can be.
+    pub(super) fn output_checked(&mut self, violation: Option<String>) {
+        let Some(unchecked) = self.run.facts.unchecked.clone() else { return };
+        let Some(message) = violation else {
+            let outcome = self.run.outcome_forward();
+            let output = unchecked.output.map(|output| self.slot(output));
+            return self.end(outcome, output);
+        };
+        self.emit(Event::RunFailed { step: None, error: own_failure("invalid_output", message) });
+        if self.run.past_pivot() {
+            let outcome = self.run.outcome_forward();
+            return self.end(outcome, None);
+        }
+        self.compensate(Cause::Failure);
+    }
+
+    /// The check of the output was not heard of: it is asked for again.
+    pub(super) fn check_again(&mut self) {
+        let due = self.run.facts.unchecked.as_ref().map(|unchecked| unchecked.again);
+        if due.is_some_and(|due| due <= self.now()) {
+            let again = self.now().after(CHECK_AGAIN);
+            self.emit(Event::OutputUnchecked { output: None, again });
+        }
+    }
+}
+
+impl Run {
+    /// The output that waits for being held to the JSON Schema of the definition, with that.
+    #[must_use]
+    pub fn unchecked_output(&self) -> Option<(&Payload, Payload)> {
+        let unchecked = self.facts.unchecked.as_ref()?;
+        let output = unchecked.output.clone().unwrap_or_else(Payload::null);
+        Some((self.graph.definition.output_schema.as_ref()?, output))
     }
 }

@@ -23,6 +23,7 @@ impl Run {
             && self.facts.mode != Mode::Ended
             && self.facts.origin.is_some()
             && self.facts.incidents.is_empty()
+            && self.facts.unchecked.is_none()
             && !self.is_held()
     }
 

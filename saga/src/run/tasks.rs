@@ -116,6 +116,12 @@ impl Run {
         self.spec(self.step_now(&step.step)?).input_schema.as_ref()
     }
 
+    /// The JSON Schema that the output of a step or item must satisfy.
+    #[must_use]
+    pub fn output_schema(&self, step: &StepPath) -> Option<&Payload> {
+        self.spec(self.step_now(&step.step)?).output_schema.as_ref()
+    }
+
     /// What a worker needs to know to do `task`; `None` unless the task is on offer or leased.
     #[must_use]
     pub fn offer(&self, task: &TaskKey) -> Option<TaskOffer> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::state::{BodyState, Hand, Items, MapStage, Place, Stage, Undo, Work};
 use super::tally::{FORWARD_WORDS, Tally, UNDO_WORDS};
-use super::{Mode, Run, may_have_happened};
+use super::{Mode, RefusedSignal, Run, may_have_happened};
 use crate::protocol::{Awaits, Condition, Outcome, Progress, RunView, State, StepView};
 use crate::{Action, Body, Class, Payload, StepPath, Time, Timestamp};
 
@@ -125,7 +125,8 @@ impl Run {
             _ => None,
         };
         Some(Awaits {
-            signal: wait.signal.clone(),
+            signal: wait.names().next().unwrap_or_default().to_owned(),
+            signals: wait.signals.clone(),
             title: wait.title.clone(),
             schema: wait.schema.clone(),
             assignee,
@@ -315,9 +316,14 @@ impl Run {
             let message = "an attempt was reported twice, and otherwise the second time; the first report counts";
             add("LateResult", None, message.to_owned(), since);
         }
-        for (step, signal, assignee) in self.signals_awaited() {
+        for refused in &self.facts.refused_signals {
+            let RefusedSignal { signal, by, message, at } = refused;
+            let message = format!("the signal '{signal}' from {} was refused: {message}", by.actor);
+            add("SignalRefused", None, message, *at);
+        }
+        for (step, names, assignee) in self.signals_awaited() {
             let from = assignee.map_or(String::new(), |assignee| format!(" from {assignee}"));
-            let message = format!("it waits for the signal '{signal}'{from}");
+            let message = format!("it waits for the signal '{}'{from}", names.join("' or '"));
             add("SignalAwaited", Some(step), message, self.facts.at);
         }
         let mut told = 0;

@@ -84,7 +84,7 @@ impl Run {
     /// Whether a step waits for the signal `name`, has waited, or may yet.
     fn awaits(&self, name: &str) -> impl Iterator<Item = (usize, &Wait)> {
         self.graph.nodes.iter().enumerate().filter_map(move |(step, node)| match &node.body {
-            Body::Wait(wait) if wait.signal == name => Some((step, wait)),
+            Body::Wait(wait) if wait.awaits(name) => Some((step, wait)),
             _ => None,
         })
     }
@@ -97,7 +97,7 @@ impl Run {
         let mut known = false;
         let schemas = self.awaits(name).filter_map(|(_, wait)| {
             known = true;
-            wait.schema.as_ref()
+            wait.schema_of(name)
         });
         let schemas = schemas.collect();
         if known {
@@ -109,13 +109,15 @@ impl Run {
         ))
     }
 
-    /// The signals that steps wait for now, each with who is to send it, where the definition says so.
+    /// The signals that steps wait for now, of which the first ends the wait, each with who is to send it, where the
+    /// definition says so.
     #[must_use]
-    pub fn signals_awaited(&self) -> Vec<(StepPath, Arc<str>, Option<String>)> {
+    pub fn signals_awaited(&self) -> Vec<(StepPath, Vec<Arc<str>>, Option<String>)> {
         let waiting = |place: Place| match self.work(place)?.current()? {
             (_, Hand::Signal { assignee, .. }) => match &self.graph.nodes[place.step].body {
                 Body::Wait(wait) => {
-                    Some((self.path(place), wait.signal.as_str().into(), assignee.clone()))
+                    let names = wait.names().map(Arc::from).collect();
+                    Some((self.path(place), names, assignee.clone()))
                 }
                 _ => None,
             },
@@ -160,16 +162,17 @@ impl Decider<'_> {
 
     fn await_signal(&mut self, step: usize, wait: &Wait) -> Result<(), Failure> {
         let path = self.run.path(Place::step(step));
-        let early = self.run.facts.signals.get(wait.signal.as_str());
-        if let Some(data) = early.map(|signal| signal.data.clone()) {
-            let output = self.slot(data);
+        if let Some(output) = self.run.signal_for(wait) {
+            let output = self.slot(output);
             self.emit(Event::Succeeded { step: path, attempt: 0, output, external_id: None });
             return Ok(());
         }
         let assignee = wait.assignee.as_ref().map(|expr| self.text(expr)).transpose()?;
         let until = wait.timeout.map(|span| self.now().after(span));
-        let signal = wait.signal.as_str().into();
-        self.emit(Event::SignalAwaited { step: path, signal, until, assignee });
+        let mut names = wait.names().map(Arc::from);
+        let signal = names.next().unwrap_or_else(|| Arc::from(""));
+        let or = names.collect();
+        self.emit(Event::SignalAwaited { step: path, signal, or, until, assignee });
         Ok(())
     }
 
@@ -279,7 +282,8 @@ impl Decider<'_> {
             Some(Err(error)) => error,
             None => {
                 let limit = wait.timeout.unwrap_or_default();
-                let message = format!("no signal '{}' came within {limit}", wait.signal);
+                let names = wait.names().collect::<Vec<_>>().join("' or '");
+                let message = format!("no signal '{names}' came within {limit}");
                 own_failure("signal_timeout", message)
             }
         };
@@ -287,17 +291,22 @@ impl Decider<'_> {
     }
 
     /// A signal came: the first of its name counts, for every step that waits for it or comes to.
-    pub(super) fn signal(&mut self, name: Arc<str>, data: Payload, by: By) -> Result<(), Refusal> {
-        self.run.signal_schemas(&name)?;
-        if let Some(first) = self.run.facts.signals.get(&name) {
-            return if first.data.is_same_as(&data) && first.by == by {
+    pub(super) fn signal(
+        &mut self,
+        name: &Arc<str>,
+        data: &Payload,
+        by: By,
+    ) -> Result<(), Refusal> {
+        self.run.signal_schemas(name)?;
+        if let Some(first) = self.run.facts.signals.get(name) {
+            return if first.data.is_same_as(data) && first.by == by {
                 Ok(())
             } else {
                 let message = format!("the signal '{name}' came before, from {}", first.by.actor);
                 Err(Refusal::new(RefusalCode::AlreadySignalled, message))
             };
         }
-        let open = self.run.awaits(&name).any(|(step, _)| !self.run.is_settled(step));
+        let open = self.run.awaits(name).any(|(step, _)| !self.run.is_settled(step));
         match self.run.facts.mode {
             Mode::Ended => return Err(Refusal::new(RefusalCode::RunEnded, "the run has ended")),
             Mode::Forward if open => {}
@@ -308,16 +317,21 @@ impl Decider<'_> {
         }
         let waiting: Vec<Place> = self
             .run
-            .awaits(&name)
+            .awaits(name)
             .map(|(step, _)| Place::step(step))
             .filter(|&place| {
                 let current = self.work(place).and_then(|work| work.current());
                 matches!(current, Some((_, Hand::Signal { .. })))
             })
             .collect();
-        let output = self.slot(data);
-        self.emit(Event::Signalled { signal: name, data: output, by });
+        let output = self.slot(data.clone());
+        self.emit(Event::Signalled { signal: name.clone(), data: output, by });
+        let graph = self.run.graph.clone();
         for place in waiting {
+            let several =
+                matches!(&graph.nodes[place.step].body, Body::Wait(wait) if wait.is_for_several());
+            let output =
+                if several { self.slot(super::signals::named(name, data)) } else { output };
             let step = self.run.path(place);
             self.emit(Event::Succeeded { step, attempt: 0, output, external_id: None });
         }
@@ -360,7 +374,7 @@ impl Decider<'_> {
                         format!("the run {child} ended {}{why}", outcome.as_str()),
                     )
                 };
-                self.emit(Event::Failed { step, action, attempt, error });
+                self.emit(Event::Failed { step, action, attempt, error, done: false });
                 self.give_up(place, None);
             }
         }
@@ -385,7 +399,7 @@ impl Decider<'_> {
             let message = format!("the child ended {outcome} and cannot be undone{why}");
             let error = own_failure("child_not_undone", message.clone());
             let action = Action::Compensate;
-            self.emit(Event::Failed { step: step.clone(), action, attempt, error });
+            self.emit(Event::Failed { step: step.clone(), action, attempt, error, done: false });
             self.emit(Event::UndoBlocked { step: step.clone() });
             self.open_incident(IncidentKind::CompensationBlocked, Some(step), message);
         }

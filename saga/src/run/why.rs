@@ -19,6 +19,11 @@ impl Run {
 
     fn waits_for(&self) -> Vec<WaitsFor> {
         let mut waits_for = self.held_by();
+        if let Some(unchecked) = &self.facts.unchecked {
+            let message = "its output is held to the schema of the definition; then it ends";
+            let wait = self.wait(WaitKind::Timer, None, self.facts.at, message.to_owned(), &[]);
+            waits_for.push(WaitsFor { until: Some(Timestamp(unchecked.again)), ..wait });
+        }
         let mut works: BTreeMap<(WaitKind, usize, Action), WaitsFor> = BTreeMap::new();
         for place in self.places() {
             let Some((action, wait)) = self.waits_at(place) else { continue };
@@ -143,8 +148,8 @@ impl Run {
         let (kind, until, message, verbs): (_, _, _, &[&str]) = match hand {
             Hand::Signal { until, assignee } => {
                 let signal = match &self.graph.nodes[place.step].body {
-                    Body::Wait(wait) => wait.signal.as_str(),
-                    _ => "",
+                    Body::Wait(wait) => wait.names().collect::<Vec<_>>().join("' or '"),
+                    _ => String::new(),
                 };
                 let from = assignee.as_ref().map_or(String::new(), |who| format!(" from {who}"));
                 let message = format!("{step}: the signal '{signal}'{from}");

@@ -59,7 +59,7 @@ fn fail(fail: &Fail, at: &str, found: &mut Found) {
 }
 
 fn wait(wait: &Wait, at: &str, found: &mut Found) {
-    names::check(&names::SIGNAL, &wait.signal, &format!("{at}/signal"), found);
+    signals(wait, at, found);
     if let Some(limit) = wait.timeout {
         span(limit, &format!("{at}/timeout"), found);
     }
@@ -68,6 +68,34 @@ fn wait(wait: &Wait, at: &str, found: &mut Found) {
         found.push(Violation::new(format!("{at}/default"), "timeout_missing", message));
     }
     schema(wait.schema.as_ref(), &format!("{at}/schema"), found);
+}
+
+/// The most signals of which the first ends a wait.
+const MAX_SIGNALS: usize = 20;
+
+fn signals(wait: &Wait, at: &str, found: &mut Found) {
+    if wait.signals.is_empty() == wait.signal.is_empty() {
+        let message = "a wait has either `signal` or `signals`";
+        found.push(Violation::new(at, "one_signal_or_several", message));
+        return;
+    }
+    if wait.signals.is_empty() {
+        return names::check(&names::SIGNAL, &wait.signal, &format!("{at}/signal"), found);
+    }
+    if wait.signals.len() > MAX_SIGNALS {
+        let message = format!("a wait is for at most {MAX_SIGNALS} signals");
+        found.push(Violation::new(format!("{at}/signals"), "invalid_signal", message));
+        return;
+    }
+    for (index, one) in wait.signals.iter().enumerate() {
+        let at = format!("{at}/signals/{index}");
+        names::check(&names::SIGNAL, &one.signal, &at, found);
+        schema(one.schema.as_ref(), &format!("{at}/schema"), found);
+        if wait.signals[..index].iter().any(|other| other.signal == one.signal) {
+            let message = format!("the signal '{}' is named twice", one.signal);
+            found.push(Violation::new(at, "invalid_signal", message));
+        }
+    }
 }
 
 fn sleep(sleep: &Sleep, at: &str, found: &mut Found) {
@@ -117,6 +145,7 @@ fn task(task: &Task, at: &str, found: &mut Found) {
         verify(probe, &format!("{at}/verify"), found);
     }
     schema(task.input_schema.as_ref(), &format!("{at}/input_schema"), found);
+    schema(task.output_schema.as_ref(), &format!("{at}/output_schema"), found);
     retry(&task.retry, &format!("{at}/retry"), found);
     if task.max_losses == 0 {
         let message = "lost workers are counted from 1";

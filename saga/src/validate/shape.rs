@@ -55,7 +55,7 @@ const STEP: Level = Level {
     ],
     read: read::<Step>,
 };
-const WAIT: Level = Level { required: &[("signal", r#""x""#)], nested: &[], read: read::<Wait> };
+const WAIT: Level = Level { required: &[], nested: &[], read: read::<Wait> };
 const SLEEP: Level = Level { required: &[], nested: &[], read: read::<Sleep> };
 const CHILD: Level = Level {
     required: &[("workflow", r#""x""#), ("input", INPUT)],

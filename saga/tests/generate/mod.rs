@@ -287,6 +287,7 @@ fn task() -> impl Strategy<Value = Task> {
                 queue,
                 input,
                 input_schema: None,
+                output_schema: None,
                 class,
                 compensate,
                 verify,
@@ -330,6 +331,7 @@ fn wait() -> impl Strategy<Value = Wait> {
     ("[a-zA-Z]{0,3}", time, on_failure(), option::of(expr()), option::of(".{0,5}")).prop_map(
         |(signal, (timeout, default), on_failure, assignee, title)| Wait {
             signal,
+            signals: Vec::new(),
             timeout,
             default,
             on_failure,

@@ -188,6 +188,22 @@ impl Telling {
                 let data = payload(if more.is_empty() { "null" } else { more });
                 Command::Signal { name: first.into(), data, by: by("") }
             }
+            "refuse_signal" => {
+                Command::RefuseSignal { name: first.into(), by: by(""), message: more.to_owned() }
+            }
+            "checked" => {
+                Command::OutputChecked { violation: (!rest.is_empty()).then(|| rest.to_owned()) }
+            }
+            "done_without" => {
+                let error = Failure {
+                    kind: FailureKind::Unknown,
+                    code: more.to_owned(),
+                    message: "the work was done".to_owned(),
+                    details: None,
+                    retry_after: None,
+                };
+                Command::DoneWithoutOutput { task: self.task_at(first), error }
+            }
             "child" | "child_undo" => {
                 // `child pay succeeded nothing`: it did nothing, as all of it was read-only or skipped.
                 let (more, stands) = match more.strip_suffix(" nothing") {

@@ -43,7 +43,7 @@ pub(crate) fn event(event: &Event, record: &Record) -> String {
         Event::Succeeded { step, output, .. } => {
             format!("succeeded {step} {}", record.payloads[output.0 as usize].text())
         }
-        Event::Failed { step, action, attempt, error } => {
+        Event::Failed { step, action, attempt, error, .. } => {
             format!("failed {} {step} #{attempt}: {}", action.as_str(), failure(error))
         }
         Event::Lost { step, action, attempt, error } => {
@@ -87,14 +87,22 @@ pub(crate) fn event(event: &Event, record: &Record) -> String {
             format!("{step} skipped by {}{output}", by.actor)
         }
         Event::ResolvedByHand { step, by } => format!("{step} resolved by {}", by.actor),
-        Event::SignalAwaited { step, signal, until, assignee } => {
+        Event::SignalAwaited { step, signal, or, until, assignee } => {
             let until = until.map_or(String::new(), |until| format!(" until {}", at(until)));
             let from = assignee.as_ref().map_or(String::new(), |who| format!(" from {who}"));
-            format!("{step} awaits the signal {signal}{from}{until}")
+            let or: String = or.iter().map(|other| format!(" or {other}")).collect();
+            format!("{step} awaits the signal {signal}{or}{from}{until}")
         }
         Event::Signalled { signal, data, by } => {
             let data = record.payloads[data.0 as usize].text();
             format!("signal {signal} from {}: {data}", by.actor)
+        }
+        Event::SignalRefused { signal, by, message, .. } => {
+            format!("signal {signal} from {} refused: {message}", by.actor)
+        }
+        Event::OutputUnchecked { output, again } => {
+            let output = output.map_or("", |slot| record.payloads[slot.0 as usize].text());
+            format!("output unchecked {output}, again at {}", at(*again))
         }
         Event::SleepBegan { step, until } => format!("{step} sleeps until {}", at(*until)),
         Event::ChildAsked { step, action, attempt, again, .. } => {

@@ -15,12 +15,13 @@ pub(crate) fn graph(lines: &[String]) -> Graph {
             _ => definition["steps"].as_array_mut().unwrap().push(step(id, &traits)),
         }
     }
-    Graph::parse(&definition.to_string()).unwrap_or_else(|errors| {
+    let graph = Graph::parse(&definition.to_string()).unwrap_or_else(|errors| {
         panic!(
             "{definition:#}\n{}",
             errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
         )
-    })
+    });
+    graph.with_outputs_checked()
 }
 
 fn run_traits(definition: &mut Value, traits: &[&str]) {
@@ -86,7 +87,10 @@ fn step(id: &str, traits: &[&str]) -> Value {
                     serde_json::from_str(value).unwrap_or_else(|_| json!(value));
             }
             "wait" => {
-                let mut wait = json!({"signal": value});
+                let mut wait = match value.split_once('|') {
+                    None => json!({"signal": value}),
+                    Some(_) => json!({"signals": value.split('|').collect::<Vec<_>>()}),
+                };
                 if task["on_failure"].is_string() {
                     wait["on_failure"] = task["on_failure"].clone();
                 }

@@ -201,9 +201,10 @@ fn judge(answer: &TaskAnswer) -> Verdict {
     }
 }
 
-/// A report of which nothing but words is left: the effect stands, but its output could not be handed over.
+/// A report that a server takes which does not amend reports: a failure with its code, and as much of its words as any
+/// server takes; for an output that could not be handed over, that the work was done.
 fn replacement(pending: Pending, answer: &TaskAnswer) -> Pending {
-    let why = answer.message.clone().unwrap_or_else(|| answer.status.to_string());
+    let why = words(answer.message.as_deref().unwrap_or("the server refused it"), WHY_MAX);
     let failure = match pending.report.outcome {
         TaskOutcome::Succeeded { .. } => Failure {
             kind: FailureKind::Unknown,
@@ -212,14 +213,52 @@ fn replacement(pending: Pending, answer: &TaskAnswer) -> Pending {
             details: None,
             retry_after: None,
         },
-        TaskOutcome::Failed(failure) => Failure {
-            kind: failure.kind,
-            code: "failure_refused".to_owned(),
-            message: format!("the work failed, but the server does not take the report: {why}"),
-            details: None,
-            retry_after: failure.retry_after,
-        },
+        TaskOutcome::Failed(failure) => {
+            let named = is_code(&failure.code);
+            let code = if named { failure.code.clone() } else { "invalid_code".to_owned() };
+            let its = if named {
+                String::new()
+            } else {
+                format!(" (its code was '{}')", words(&failure.code, WHY_MAX))
+            };
+            let message = words(&failure.message, MESSAGE_MAX);
+            Failure {
+                kind: failure.kind,
+                code,
+                message: format!(
+                    "{message}{its} (the server does not take the report as it was: {why})"
+                ),
+                details: None,
+                retry_after: failure.retry_after,
+            }
+        }
     };
     let report = TaskReport { outcome: TaskOutcome::Failed(failure), ..pending.report };
     Pending { report, replaced: true, ..pending }
+}
+
+/// How many bytes of a message any server takes, with room for what is added.
+const MESSAGE_MAX: usize = 8_000;
+/// How much is told of why a report was not taken.
+const WHY_MAX: usize = 500;
+
+fn is_code(code: &str) -> bool {
+    code.len() <= 100
+        && code.starts_with(|c: char| c.is_ascii_lowercase())
+        && code
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
+/// A text of at most `limit` bytes without control characters.
+fn words(text: &str, limit: usize) -> String {
+    let mut kept = String::new();
+    for c in text.chars() {
+        if kept.len() + c.len_utf8() > limit {
+            kept.push('…');
+            break;
+        }
+        kept.push(if c.is_control() && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c });
+    }
+    kept
 }

@@ -1,0 +1,128 @@
+//! Outputs of steps and runs, held to the JSON Schemas that their definition has for them. Most have none, and pay a look at
+//! an empty member. A short one of a compiled schema is judged at once, within the record that brings it; any other by the
+//! threads that work on schemas, and what brought it is decided about then.
+
+use std::sync::Arc;
+
+use backstitch_saga::protocol::{Failure, FailureKind, TaskOutcome, Verdict as Found};
+use backstitch_saga::{Action, Command, Payload, Refusal, RefusalCode, Run, RunId, TaskKey};
+
+use super::cache::CachedRun;
+use super::envelope::{Envelope, Order, Output};
+use crate::node::Node;
+use crate::schemas::{Schemas, Verdict};
+
+/// Looks at the output that a command brings. One that is not what the definition promises makes the attempt one that is
+/// done without an output. Answers a refusal when it takes longer: the command is to be decided again.
+pub(super) fn look_at(
+    schemas: &Schemas,
+    cached: &CachedRun,
+    envelope: &mut Envelope,
+) -> Option<Refusal> {
+    if !matches!(envelope.output, Output::Unknown) {
+        return None;
+    }
+    let Order::Command(Command::Report { task, outcome }) = &envelope.order else { return None };
+    let schema = cached.run.output_schema(&task.step)?;
+    cached.run.holder(task)?;
+    let output = given(task.action, outcome)?;
+    match schemas.judge_at_once(schema, &output) {
+        Some(verdict) => {
+            envelope.order = Order::Command(judged(task.clone(), outcome.clone(), verdict));
+            envelope.output = Output::Held;
+            None
+        }
+        None => {
+            let (namespace, schema) = (cached.namespace.clone(), schema.clone());
+            envelope.output = Output::ToBeHeld { namespace, schema, output };
+            Some(Refusal::new(RefusalCode::InvalidOutput, "the output is yet to be checked"))
+        }
+    }
+}
+
+/// The output of the step that a report tells.
+fn given(action: Action, outcome: &TaskOutcome) -> Option<Payload> {
+    let TaskOutcome::Succeeded { output, .. } = outcome else { return None };
+    match action {
+        Action::Forward => Some(output.clone()),
+        Action::Compensate => None,
+        Action::Verify => match output.to::<Found>() {
+            Ok(Found::Happened(output)) => Some(output),
+            _ => None,
+        },
+    }
+}
+
+/// The command to decide about once the output is judged.
+fn judged(task: TaskKey, outcome: TaskOutcome, verdict: Verdict) -> Command {
+    let Some(message) = violation(verdict) else { return Command::Report { task, outcome } };
+    let error = Failure {
+        kind: FailureKind::Unknown,
+        code: "invalid_output".to_owned(),
+        message: format!(
+            "the work was done, but its output does not satisfy its schema: {message}"
+        ),
+        details: None,
+        retry_after: None,
+    };
+    Command::DoneWithoutOutput { task, error }
+}
+
+/// Why an output cannot be taken; `None` when it can. A schema that was registered before schemas were bounded, and is
+/// beyond a bound, is not held against it.
+fn violation(verdict: Verdict) -> Option<String> {
+    match verdict {
+        Verdict::Satisfies => None,
+        Verdict::Unknown("invalid_schema", violation) => {
+            tracing::warn!(
+                code = violation.code,
+                "a schema of an output cannot be used; the output is taken as it is"
+            );
+            None
+        }
+        Verdict::Unknown(_, violation) => Some(violation.to_string()),
+        Verdict::Violates(violations) => {
+            let told: Vec<String> = violations.iter().take(3).map(ToString::to_string).collect();
+            Some(told.join("; "))
+        }
+    }
+}
+
+/// Has the output of a report judged, and the report decided about then.
+pub(super) fn hold(node: &Arc<Node>, mut envelope: Envelope) {
+    let Output::ToBeHeld { namespace, schema, output } = std::mem::take(&mut envelope.output)
+    else {
+        return;
+    };
+    let node = Arc::clone(node);
+    tokio::spawn(async move {
+        let verdict = match node.schemas.judge(&namespace, &schema, &output).await {
+            Ok(verdict) => verdict,
+            Err(error) => return envelope.answer(Err(error)),
+        };
+        if let Order::Command(Command::Report { task, outcome }) = &envelope.order {
+            envelope.order = Order::Command(judged(task.clone(), outcome.clone(), verdict));
+        }
+        envelope.output = Output::Held;
+        node.submit_own(vec![envelope]);
+    });
+}
+
+/// The command that says what becomes of a run whose output waits for its schema, if that takes no time.
+pub(super) fn of_run(schemas: &Schemas, run: &Run) -> Option<Command> {
+    let (schema, output) = run.unchecked_output()?;
+    let verdict = schemas.judge_at_once(schema, &output)?;
+    Some(Command::OutputChecked { violation: violation(verdict) })
+}
+
+/// Has the output of a run judged that waits for its schema. When it is not heard of, the run asks again.
+pub(crate) fn check(node: &Arc<Node>, namespace: Arc<str>, id: RunId, run: &Run) {
+    let Some((schema, output)) = run.unchecked_output() else { return };
+    let (node, schema) = (Arc::clone(node), schema.clone());
+    tokio::spawn(async move {
+        if let Ok(verdict) = node.schemas.judge(&namespace, &schema, &output).await {
+            let command = Command::OutputChecked { violation: violation(verdict) };
+            node.submit_own(vec![Envelope::own(id, Order::Command(command))]);
+        }
+    });
+}

@@ -1,0 +1,76 @@
+//! Signals that came before they could be taken: by a wait of another version, or refused by it.
+
+use std::sync::Arc;
+
+use super::decide::Decider;
+use super::state::{Hand, Place};
+use super::{Mode, RefusedSignal, Run};
+use crate::event::{By, Event};
+use crate::{Body, Graph, Payload, Wait};
+
+impl Run {
+    /// The signals that came, each the first of its name, with what it says.
+    pub fn signals_received(&self) -> impl Iterator<Item = (&Arc<str>, &Payload)> {
+        self.facts.signals.iter().map(|(name, signal)| (name, &signal.data))
+    }
+
+    /// The JSON Schemas that the data of the signal `name` must satisfy on a run of `graph`.
+    #[must_use]
+    pub fn schemas_in(graph: &Graph, name: &str) -> Vec<Payload> {
+        let waits = graph.nodes.iter().filter_map(|node| match &node.body {
+            Body::Wait(wait) if wait.awaits(name) => wait.schema_of(name).cloned(),
+            _ => None,
+        });
+        waits.collect()
+    }
+
+    /// The output of a wait for which a signal came already: of several, the one that came first.
+    pub(super) fn signal_for(&self, wait: &Wait) -> Option<Payload> {
+        let came = wait.names().filter_map(|name| Some((name, self.facts.signals.get(name)?)));
+        let (name, first) = came.min_by_key(|(_, signal)| signal.number)?;
+        Some(if wait.is_for_several() { named(name, &first.data) } else { first.data.clone() })
+    }
+}
+
+impl Decider<'_> {
+    /// Steps that wait for a signal that came already take it: after a move to another version.
+    pub(super) fn take_signals(&mut self) {
+        let graph = self.run.graph.clone();
+        for (step, node) in graph.nodes.iter().enumerate() {
+            let (Body::Wait(wait), place) = (&node.body, Place::step(step)) else { continue };
+            if !matches!(
+                self.work(place).and_then(|work| work.current()),
+                Some((_, Hand::Signal { .. }))
+            ) {
+                continue;
+            }
+            if let Some(output) = self.run.signal_for(wait) {
+                let (step, output) = (self.run.path(place), self.slot(output));
+                self.emit(Event::Succeeded { step, attempt: 0, output, external_id: None });
+            }
+        }
+    }
+
+    /// A signal that was accepted before the run could be asked, or on another version, is refused: it is told, and
+    /// leaves room for the next of its name.
+    pub(super) fn refuse_signal(&mut self, signal: Arc<str>, by: By, message: String, came: bool) {
+        let told = |refused: &RefusedSignal| {
+            refused.signal == signal && refused.by == by && refused.message == message
+        };
+        let over = self.run.facts.mode == Mode::Ended;
+        if over || (!came && self.run.facts.refused_signals.iter().any(told)) {
+            return;
+        }
+        self.emit(Event::SignalRefused { signal, by, message, came });
+    }
+}
+
+/// The output of a wait for several signals: which came, and what it says.
+pub(super) fn named(signal: &str, data: &Payload) -> Payload {
+    let mut text = String::from("{\"signal\":");
+    crate::value::push_string(&mut text, signal);
+    text.push_str(",\"data\":");
+    text.push_str(data.text());
+    text.push('}');
+    Payload::trusted(text).unwrap_or_else(|_| Payload::null())
+}

@@ -1,0 +1,230 @@
+//! Reports over REST: what happened counts, whatever its words are, and outputs are what the definition promises.
+
+use backstitch_api::Access;
+use backstitch_tests::server::{Answer, Server, send, with_json};
+use serde_json::{Value, json};
+
+async fn register(server: &Server, definition: Value) {
+    let name = definition["name"].as_str().unwrap().to_owned();
+    let put = server.request("PUT", &format!("/v1/workflows/{name}/versions/1"));
+    let registered = send(with_json(put, definition)).await;
+    assert_eq!(registered.status, 201, "{registered:?}");
+}
+
+async fn start(server: &Server, workflow: &str) -> String {
+    let started = server.post("/v1/runs", json!({ "workflow": workflow, "input": 1 })).await.json();
+    format!("/v1/runs/{}", started["id"].as_str().unwrap_or_else(|| panic!("{started:#}")))
+}
+
+async fn claim(server: &Server, handlers: &[&str]) -> Value {
+    let ask = json!({"worker": "w", "session": "0190aaaa-0000-7000-8000-000000000001",
+        "queues": {"default": handlers}, "max": 1, "wait": "10s"});
+    for _ in 0..6 {
+        let mut claimed = server.post("/v1/tasks/claim", &ask).await.json();
+        if let Some(task) = claimed["tasks"].as_array_mut().and_then(Vec::pop) {
+            return task;
+        }
+    }
+    panic!("no task came for {handlers:?}");
+}
+
+fn of(task: &Value, outcome: &Value) -> Value {
+    let mut report = json!({ "outcome": outcome });
+    for name in ["run", "step", "action", "attempt"] {
+        report[name] = task[name].clone();
+    }
+    report
+}
+
+async fn report(server: &Server, reports: Vec<Value>) -> Answer {
+    server.post("/v1/tasks/complete", json!({ "results": reports })).await
+}
+
+fn one(name: &str, members: &Value) -> Value {
+    let mut task = json!({ "name": name, "input": { "path": "/input" } });
+    task.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+    json!({ "name": name, "version": 1, "steps": [{ "id": "a", "task": task }] })
+}
+
+#[tokio::test]
+async fn a_failure_counts_with_its_kind_whatever_its_words_are() {
+    let server = Server::start(Access::Open).await;
+    register(&server, one("pay", &json!({ "compensate": { "name": "undo" } }))).await;
+    let cases = [
+        (
+            json!({ "code": "refused", "message": "\u{1b}[31mcard\u{0} refused\u{b}\u{85}" }),
+            "refused",
+        ),
+        (json!({ "code": "refused", "message": "x".repeat(16_001) }), "refused"),
+        (json!({ "code": "Card-Declined", "message": "no" }), "invalid_code"),
+        (json!({ "code": "", "message": "no" }), "invalid_code"),
+        (json!({ "code": "refused", "message": "no", "details": "x".repeat(300_000) }), "refused"),
+        (json!({ "code": "refused", "message": "no", "details": "\u{0}" }), "refused"),
+    ];
+    for (mut failure, code) in cases {
+        let run = start(&server, "pay").await;
+        let task = claim(&server, &["pay"]).await;
+        failure["kind"] = json!("permanent");
+        let answer = report(&server, vec![of(&task, &json!({ "failed": failure }))]).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.json()["results"][0]["code"], "amended", "{answer:?}");
+        let view = server.get(&format!("{run}?wait=10s")).await.json();
+        assert_eq!(
+            (&view["outcome"], &view["error"]["failure"]["code"]),
+            (&json!("failed_clean"), &json!(code)),
+            "{view:#}"
+        );
+    }
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_report_that_cannot_be_read_does_not_harm_the_others() {
+    let server = Server::start(Access::Open).await;
+    register(&server, one("pay", &json!({ "compensate": { "name": "undo" } }))).await;
+    let (first, second) = (start(&server, "pay").await, start(&server, "pay").await);
+    let (one, two) = (claim(&server, &["pay"]).await, claim(&server, &["pay"]).await);
+    let odd = json!({ "failed": { "kind": "odd", "code": "x", "message": "" } });
+    let good = json!({ "succeeded": { "output": 1 } });
+    let answer = report(&server, vec![of(&one, &odd), of(&two, &good)]).await;
+    assert_eq!(answer.status, 207, "{answer:?}");
+    let statuses: Vec<_> = answer.json()["results"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["status"].clone())
+        .collect();
+    assert_eq!(statuses, [json!(422), json!(200)]);
+    report(&server, vec![of(&one, &good)]).await;
+    for run in [first, second] {
+        assert_eq!(server.get(&format!("{run}?wait=10s")).await.json()["outcome"], "succeeded");
+    }
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn an_output_too_large_ends_the_attempt_and_is_undone() {
+    let server = Server::start(Access::Open).await;
+    register(&server, one("pay", &json!({ "compensate": { "name": "undo" } }))).await;
+    let run = start(&server, "pay").await;
+    let task = claim(&server, &["pay"]).await;
+    let large = json!({ "succeeded": { "output": "x".repeat(300_000) } });
+    for _ in 0..2 {
+        assert_eq!(report(&server, vec![of(&task, &large)]).await.status, 200);
+    }
+    let undo = claim(&server, &["pay", "undo"]).await;
+    assert_eq!((&undo["action"], &undo["forward"]), (&json!("compensate"), &json!("unknown")));
+    report(&server, vec![of(&undo, &json!({ "succeeded": { "output": null } }))]).await;
+    let view = server.get(&format!("{run}?wait=10s")).await.json();
+    assert_eq!(
+        (&view["outcome"], &view["error"]["failure"]["code"]),
+        (&json!("compensated"), &json!("output_too_large")),
+        "{view:#}"
+    );
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_sign_of_life_counts_without_details_that_cannot_be_kept() {
+    let server = Server::start(Access::Open).await;
+    register(&server, one("pay", &json!({ "compensate": { "name": "undo" } }))).await;
+    start(&server, "pay").await;
+    let task = claim(&server, &["pay"]).await;
+    let mut beat = json!({ "details": "x".repeat(300_000) });
+    for name in ["run", "step", "action", "attempt"] {
+        beat[name] = task[name].clone();
+    }
+    let answer = server.post("/v1/tasks/heartbeat", json!({ "beats": [beat] })).await;
+    assert_eq!((answer.status, &answer.json()["results"][0]["code"]), (200, &json!("amended")));
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn an_output_that_breaks_the_schema_of_its_step_is_done_without_one() {
+    let server = Server::start(Access::Open).await;
+    let schema = json!({ "type": "array", "items": { "type": "integer" } });
+    register(
+        &server,
+        one("pay", &json!({ "compensate": { "name": "undo" }, "output_schema": schema })),
+    )
+    .await;
+    // The first is judged before the schema is compiled, the second at once, the third is large.
+    let large: Vec<Value> =
+        (0..5_000).map(|n| if n == 4_999 { json!("x") } else { json!(n) }).collect();
+    for output in [json!({ "no": "list" }), json!(["x"]), json!(large)] {
+        let run = start(&server, "pay").await;
+        let task = claim(&server, &["pay"]).await;
+        let answer =
+            report(&server, vec![of(&task, &json!({ "succeeded": { "output": output } }))]).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let undo = claim(&server, &["pay", "undo"]).await;
+        assert_eq!((&undo["action"], &undo["forward"]), (&json!("compensate"), &json!("unknown")));
+        report(&server, vec![of(&undo, &json!({ "succeeded": { "output": null } }))]).await;
+        let view = server.get(&format!("{run}?wait=10s")).await.json();
+        assert_eq!(
+            (&view["outcome"], &view["error"]["failure"]["code"]),
+            (&json!("compensated"), &json!("invalid_output")),
+            "{view:#}"
+        );
+    }
+    let run = start(&server, "pay").await;
+    let task = claim(&server, &["pay"]).await;
+    let fine: Vec<u32> = (0..5_000).collect();
+    report(&server, vec![of(&task, &json!({ "succeeded": { "output": fine } }))]).await;
+    assert_eq!(server.get(&format!("{run}?wait=10s")).await.json()["outcome"], "succeeded");
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_person_gives_an_output_that_satisfies_the_schema() {
+    let server = Server::start(Access::Open).await;
+    let members = json!({ "compensate": { "name": "undo" }, "output_schema": { "type": "integer" },
+        "on_failure": "incident", "retry": { "max_attempts": 1 } });
+    register(&server, one("pay", &members)).await;
+    let run = start(&server, "pay").await;
+    let task = claim(&server, &["pay"]).await;
+    report(&server, vec![of(&task, &json!({ "succeeded": { "output": "seven" } }))]).await;
+    let resolve = async |output: Value| {
+        server
+            .post(
+                &format!("{run}/steps/a/resolve"),
+                json!({ "output": output, "reason": "it is seven" }),
+            )
+            .await
+    };
+    assert_eq!(resolve(json!("seven")).await.problem(422), "invalid_output");
+    assert_eq!(resolve(json!(7)).await.status, 200);
+    assert_eq!(server.get(&format!("{run}?wait=10s")).await.json()["outcome"], "succeeded");
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_run_whose_output_breaks_its_schema_fails_and_is_undone() {
+    let server = Server::start(Access::Open).await;
+    let mut definition = one("pay", &json!({ "compensate": { "name": "undo" } }));
+    definition["output"] = json!({ "path": "/steps/a" });
+    definition["output_schema"] = json!({ "type": "object", "required": ["charge"] });
+    register(&server, definition).await;
+    let finish = async |output: Value| {
+        let run = start(&server, "pay").await;
+        let task = claim(&server, &["pay"]).await;
+        report(&server, vec![of(&task, &json!({ "succeeded": { "output": output } }))]).await;
+        run
+    };
+    let run = finish(json!({ "charge": "c1" })).await;
+    let view = server.get(&format!("{run}?wait=10s")).await.json();
+    assert_eq!((&view["outcome"], &view["output"]["charge"]), (&json!("succeeded"), &json!("c1")));
+    for _ in 0..2 {
+        let run = finish(json!({ "chrage": "c1" })).await;
+        let undo = claim(&server, &["pay", "undo"]).await;
+        report(&server, vec![of(&undo, &json!({ "succeeded": { "output": null } }))]).await;
+        let view = server.get(&format!("{run}?wait=10s")).await.json();
+        assert_eq!(
+            (&view["outcome"], &view["error"]["failure"]["code"]),
+            (&json!("compensated"), &json!("invalid_output")),
+            "{view:#}"
+        );
+        assert_eq!(view["output"], Value::Null);
+    }
+    server.stopped().await;
+}
