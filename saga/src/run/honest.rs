@@ -104,6 +104,7 @@ mod tests {
             input: crate::Payload::trusted("1".to_owned()).unwrap(),
             parent: None,
             descent: None,
+            start_at: None,
             holds: Vec::new(),
         };
         let (mut decided, mut record) = (run.clone(), Record::default());
