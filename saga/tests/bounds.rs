@@ -43,6 +43,7 @@ impl Trial {
             holds: Vec::new(),
             parent: None,
             descent: None,
+            start_at: None,
         };
         trial.record(vec![Command::Start(start)]);
         trial

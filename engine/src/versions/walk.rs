@@ -17,7 +17,7 @@ use crate::store::versions::{self as table, MigrationRow};
 use crate::{Error, reads};
 
 /// Goes on with a migration that nobody works on, until it is over. Answers how many runs it looked at.
-pub(crate) async fn work(node: &Node) -> Result<usize, Error> {
+pub(crate) async fn work(node: &Arc<Node>) -> Result<usize, Error> {
     let now = node.clock.now();
     let mut connection = node.database.keepers.acquire().await?;
     let Some(row) =
@@ -55,7 +55,7 @@ fn own_until(node: &Node) -> Time {
 
 /// A migration under way.
 struct Walk<'a> {
-    node: &'a Node,
+    node: &'a Arc<Node>,
     connection: &'a mut PgConnection,
     row: &'a MigrationRow,
     new: &'a NewMigration,
