@@ -13,6 +13,8 @@ use crate::{
 const STEP_TIMEOUT: &str = "step_timeout";
 /// The error of a run that took too long, and of a step whose next attempt would come after its end.
 pub(super) const RUN_TIMEOUT: &str = "run_timeout";
+/// The error of a verification whose answer says neither.
+pub(super) const INVALID_VERDICT: &str = "invalid_verdict";
 /// The error of an attempt whose worker fell silent.
 pub(super) const LEASE_EXPIRED: &str = "lease_expired";
 
@@ -418,7 +420,7 @@ impl Decider<'_> {
 fn invalid_verdict(error: &str) -> Failure {
     let message =
         format!("a verification answers {{\"happened\": OUTPUT}} or \"not_happened\": {error}");
-    Failure { kind: FailureKind::Retryable, ..own_failure("invalid_verdict", message) }
+    Failure { kind: FailureKind::Retryable, ..own_failure(INVALID_VERDICT, message) }
 }
 
 /// A failure that leaves open whether the attempt happened.

@@ -88,8 +88,13 @@ impl Work {
             (Some(What::Failed { kind, code }), TaskOutcome::Failed(error)) => {
                 (*kind, code) == (error.kind, &error.code)
             }
-            (Some(What::Failed { .. }), TaskOutcome::Succeeded { .. })
-            | (Some(_), TaskOutcome::Failed(_)) => false,
+            // A verification whose answer says neither has failed by what it says.
+            (Some(What::Failed { code, .. }), TaskOutcome::Succeeded { output, .. }) => {
+                code == super::attempt::INVALID_VERDICT
+                    && task.action == Action::Verify
+                    && output.to::<Verdict>().is_err()
+            }
+            (Some(_), TaskOutcome::Failed(_)) => false,
             (Some(What::Succeeded), TaskOutcome::Succeeded { output, external_id }) => {
                 let current = task.action == Action::Forward
                     && task.attempt == self.tries.attempt
