@@ -1,5 +1,6 @@
 //! What the requests about incidents and jobs may be, beside what their types say.
 
+use backstitch_saga::check_searched;
 use backstitch_saga::protocol::{
     AssignIncident, CompensateIncident, CompensateRun, IncidentFilter, NewJob, NoteIncident,
     RunsFilter,
@@ -73,6 +74,11 @@ fn check_runs(filter: &RunsFilter, findings: &mut Findings) {
         if let Some(text) = text {
             findings.line(&format!("/runs/{name}"), text, MAX_KEY);
         }
+    }
+    if let Some(condition) = &filter.condition
+        && let Err(message) = check_searched(condition)
+    {
+        findings.add("/runs/condition", "unknown_condition", message);
     }
     for (name, value) in &filter.labels {
         findings.line("/runs/labels", name, MAX_KEY);

@@ -7,7 +7,7 @@ use backstitch_saga::protocol::{
     HistoryEntry, Outcome, Page, RunLine, RunStarted, RunTree, RunView, StartAnswers, StartRun,
     StartRuns, State as RunState, StepView,
 };
-use backstitch_saga::{RunId, Span, Timestamp};
+use backstitch_saga::{RunId, Span, Timestamp, check_searched};
 use utoipa::{IntoParams, ToSchema};
 
 use super::each::{answer, common_status, merge, sort_out};
@@ -157,10 +157,11 @@ pub(crate) struct RunsQuery {
     outcome: Option<Outcome>,
     /// Only with this key.
     key: Option<String>,
-    /// Only with this label, as `name:value`. May be given several times.
+    /// Only with this label, as `name:value`. May be given several times, for several labels: all of them must hold.
     #[param(value_type = Option<Vec<String>>, example = json!(["customer:c-7"]))]
     label: Vec<(String, String)>,
-    /// Only where this condition holds.
+    /// Only where this condition holds: one that follows from the run's journal, such as `IncidentOpen` or
+    /// `SignalAwaited`. Those that follow from workers and queues (`NoWorker`) are refused.
     #[param(example = "IncidentOpen")]
     condition: Option<String>,
     /// Only with this correlation id.
@@ -188,12 +189,20 @@ pub(crate) struct RunsQuery {
 
 impl FromQuery for RunsQuery {
     fn read(pairs: &mut Pairs) -> Self {
-        let mut label = Vec::new();
+        let mut label: Vec<(String, String)> = Vec::new();
         for text in pairs.all("label") {
             match text.split_once(':') {
+                Some((name, value)) if label.iter().any(|(n, v)| n == name && v != value) => {
+                    let message = format!("A run has one value of '{name}': name one of them");
+                    pairs.refuse("label", message);
+                }
                 Some((name, value)) => label.push((name.to_owned(), value.to_owned())),
                 None => pairs.refuse("label", "It must be like name:value"),
             }
+        }
+        let condition = pairs.text("condition");
+        if let Some(Err(message)) = condition.as_deref().map(check_searched) {
+            pairs.refuse("condition", message);
         }
         RunsQuery {
             workflow: pairs.text("workflow"),
@@ -201,7 +210,7 @@ impl FromQuery for RunsQuery {
             outcome: pairs.word("outcome"),
             key: pairs.text("key"),
             label,
-            condition: pairs.text("condition"),
+            condition,
             correlation_id: pairs.text("correlation_id"),
             incident: pairs.parsed("incident"),
             unknown_in: pairs.text("unknown_in"),
@@ -217,6 +226,9 @@ impl FromQuery for RunsQuery {
 }
 
 /// List runs, newest first
+///
+/// The order is that of their ids, which tell when a run was asked for. A child has the place of its parent, and a run
+/// asked for in a transaction that of its request, however much later they began.
 #[utoipa::path(
     get, path = "/v1/runs", tag = "runs", operation_id = "list_runs",
     params(RunsQuery),

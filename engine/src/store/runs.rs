@@ -162,13 +162,13 @@ pub(crate) fn push_filter(query: &mut QueryBuilder<Postgres>, namespace: &str, f
     push_times(query, filter);
 }
 
-/// The same for the times. A run's id tells when it started, to the millisecond; `started_at` tells the rest.
+/// The same for the times. A run's id tells when it was asked for: it may begin much later (a child, a start in a
+/// transaction that stayed open), but not earlier.
 fn push_times(query: &mut QueryBuilder<Postgres>, filter: &RunFilter) {
     // The id is made before the start is decided, by a clock that may be a little ahead.
     const SLACK: i64 = 60_000;
     if let Some(Timestamp(from)) = filter.started_from {
         query.push(" and r.started_at >= ").push_bind(Moment(from));
-        query.push(" and r.id >= ").push_bind(first_id(Time(from.0.saturating_sub(SLACK))));
     }
     if let Some(Timestamp(to)) = filter.started_to {
         query.push(" and r.started_at < ").push_bind(Moment(to));

@@ -2,6 +2,40 @@
 
 use super::Run;
 
+/// Conditions by which runs are searched: those that follow from the journal alone, and that of a damaged one. All others
+/// follow from queues, workers and the clock, and are told of a run when it is read.
+pub const SEARCHED: [&str; 15] = [
+    "DependencyUnmet",
+    "DependencyWithdrawn",
+    "IncidentOpen",
+    "JournalDamaged",
+    "KeyBlocked",
+    "LateResult",
+    "Orphaned",
+    "ParentPaused",
+    "Paused",
+    "RetryScheduled",
+    "SignalAwaited",
+    "SignalRefused",
+    "StartDelayed",
+    "StepUnknown",
+    "WorkflowPaused",
+];
+
+/// Checks the name of a condition by which runs are to be searched.
+///
+/// # Errors
+/// A sentence with all that can be searched for.
+pub fn check_searched(name: &str) -> Result<(), String> {
+    if SEARCHED.contains(&name) {
+        return Ok(());
+    }
+    Err(format!(
+        "runs are searched by {}; the others follow from workers, queues and the clock, and stand in a run when it is read",
+        SEARCHED.join(", ")
+    ))
+}
+
 impl Run {
     /// The types of the conditions that follow from the journal alone, sorted, without repetition, as indexed:
     /// `DependencyWithdrawn IncidentOpen LateResult Orphaned RetryScheduled SignalAwaited SignalRefused StepUnknown`, and one for each kind of hold.
@@ -34,6 +68,7 @@ impl Run {
         }
         kinds.sort_unstable();
         kinds.dedup();
+        debug_assert!(kinds.iter().all(|kind| SEARCHED.contains(kind)), "{kinds:?}");
         kinds
     }
 }

@@ -7,7 +7,7 @@ mod apply;
 mod attempt;
 mod bounds;
 mod by_hand;
-mod conditions;
+pub(crate) mod conditions;
 mod decide;
 mod doubt;
 mod endings;

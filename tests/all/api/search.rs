@@ -188,3 +188,60 @@ async fn a_reader_of_the_views_reads_nothing_else() {
     sqlx::raw_sql("reset role").execute(&mut connection).await.unwrap();
     server.stopped().await;
 }
+
+#[tokio::test]
+async fn several_labels_must_all_hold_and_two_values_of_one_are_refused() {
+    let server = Server::start(Access::Open).await;
+    server.engine.register(NS, &chain("two", &["a"])).await.unwrap();
+    for (team, site) in [("x", "1"), ("x", "2"), ("y", "1")] {
+        let labels = json!({ "team": team, "site": site });
+        server.post("/v1/runs", json!({ "workflow": "two", "labels": labels })).await;
+    }
+    assert_eq!(found(&server, "label=team:x").await.len(), 2);
+    assert_eq!(found(&server, "label=team:x&label=site:1").await.len(), 1);
+    assert_eq!(found(&server, "label=team:x&label=team:x").await.len(), 2);
+    for query in ["label=team:x&label=team:y", "label=team:y&label=site:1&label=team:x"] {
+        let answer = server.get(&format!("/v1/runs?{query}")).await;
+        assert_eq!(answer.problem(400), "invalid_query", "{query}");
+    }
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_condition_by_which_no_run_is_searched_is_refused() {
+    let server = Server::start(Access::Open).await;
+    for name in ["NoWorker", "Nonsense", "incidentopen", ""] {
+        let answer = server.get(&format!("/v1/runs?condition={name}")).await;
+        assert_eq!(answer.problem(400), "invalid_query", "{name}");
+        assert!(answer.text.contains("SignalAwaited"), "it says which there are: {answer:?}");
+        let job = json!({
+            "verb": "cancel", "reason": "test", "dry_run": true, "runs": { "condition": name },
+        });
+        let answer = server.post("/v1/jobs", job).await;
+        assert_eq!(answer.problem(422), "invalid_request", "{name}");
+    }
+    assert_eq!(server.get("/v1/runs?condition=StepUnknown").await.status, 200);
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn runs_are_found_by_when_they_began_however_old_their_ids_are() {
+    let server = Server::start(Access::Open).await;
+    server.engine.register(NS, &chain("two", &["a"])).await.unwrap();
+    // As a child of a parent that has run for long, or a start in a transaction that stayed open.
+    let (now, _) = uuid::Uuid::now_v7().get_timestamp().unwrap().to_unix();
+    let asked = uuid::Timestamp::from_unix(uuid::NoContext, now - 3_600, 0);
+    let run = RunId(uuid::Uuid::new_v7(asked));
+    server.engine.start_run_as(NS, run, start("two", "1")).await.unwrap();
+    let began = server.get(&format!("/v1/runs/{run}")).await.json()["started_at"].clone();
+    let began = began.as_str().unwrap();
+    let of = [run.to_string()];
+    assert_eq!(found(&server, &format!("started_from={began}")).await, of);
+    let job = json!({
+        "verb": "cancel", "reason": "test", "dry_run": true,
+        "runs": { "workflow": "two", "started_from": began },
+    });
+    let told = server.post("/v1/jobs", job).await.json();
+    assert_eq!(told["count"], 1, "{told}");
+    server.stopped().await;
+}
