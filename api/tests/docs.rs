@@ -80,7 +80,7 @@ fn the_steps_that_wait_are_steps() {
     let (_, rest) = TOUR.split_once("```json\n").expect("the steps");
     let (steps, _) = rest.split_once("```").expect("their end");
     let steps: Vec<backstitch_saga::Step> = serde_json::from_str(steps).expect("steps");
-    assert_eq!(steps.len(), 3);
+    assert_eq!(steps.len(), 4);
 }
 
 #[test]

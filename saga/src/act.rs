@@ -31,7 +31,7 @@ impl Event {
             Event::SkippedByHand { step, by, .. } => ("skip", Some(step), by),
             Event::ResolvedByHand { step, by } => ("resolve", Some(step), by),
             Event::RerunRequested { by, .. } => ("rerun", None, by),
-            Event::Signalled { by, .. } => ("signal", None, by),
+            Event::Signalled { by, .. } | Event::SignalRefused { by, .. } => ("signal", None, by),
             Event::Migrated { by, .. } => ("migrate", None, by),
             Event::Labelled { by, .. } => ("label", None, by),
             Event::CancelRequested { by } => ("cancel", None, by),

@@ -33,8 +33,9 @@ pub(super) fn read(text: &str, now: Time) -> Result<String, String> {
         "tomorrow" => Some(today + DAY),
         _ => counted(text, now).or_else(|| dated(text)),
     };
-    let at = at.map(|at| Time(at).to_string()).filter(|at| at.parse::<Timestamp>().is_ok());
-    at.ok_or_else(|| {
+    // What no year of RFC 3339 can hold is written as the instant next to it.
+    let held = |at: &i64| Time(*at).to_string().parse() == Ok(Timestamp(Time(*at)));
+    at.filter(held).map(|at| Time(at).to_string()).ok_or_else(|| {
         format!(
             "'{text}' is no instant; it is RFC 3339 like 2026-03-01T02:30:00Z, a date like \
              2026-03-01, or counted from now: 2h or -2h (ago), +2h (ahead), now, today, \
