@@ -13,7 +13,7 @@ use crate::crash::commit;
 use crate::definitions::hex;
 use crate::store::credentials as table;
 use crate::store::pool::Pool;
-use crate::{Credential, Error, Role};
+use crate::{Credential, Engine, Error, Role};
 
 /// For how long a credential is answered from memory. A node that does not hear of a withdrawal at another node lets
 /// it pass for as long.
@@ -161,5 +161,53 @@ impl Cache {
             code: "unknown_credential",
             message: format!("there is no valid credential '{name}' in this namespace"),
         })
+    }
+}
+
+impl Engine {
+    /// Makes a credential; the secret is returned once and stored only as its SHA-256.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when the name is taken.
+    pub async fn create_credential(
+        &self,
+        namespace: &str,
+        name: &str,
+        role: Role,
+    ) -> Result<String, Error> {
+        self.node().credentials.create(self.gate(), namespace, name, role).await
+    }
+
+    /// Withdraws a credential. This node and all that hear NOTIFY know it at once, others within seconds.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn revoke_credential(&self, namespace: &str, name: &str) -> Result<(), Error> {
+        self.node().credentials.revoke(self.gate(), namespace, name).await
+    }
+
+    /// Finds the credential with this secret; `None` when there is none or it was revoked. Cached for a few seconds.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn credential(&self, secret: &str) -> Result<Option<Credential>, Error> {
+        self.node().credentials.find(self.gate(), digest_of(secret)).await
+    }
+
+    /// Ends when the credential whose secret has this digest is withdrawn.
+    pub async fn credential_withdrawn(&self, digest: [u8; 32]) {
+        let cache = &self.node().credentials;
+        let mut withdrawals = cache.withdrawals();
+        // An error says that the node is gone: nothing is withdrawn any more.
+        while withdrawals.changed().await.is_ok() {
+            if matches!(cache.find(self.gate(), digest).await, Ok(None)) {
+                return;
+            }
+        }
+        std::future::pending::<()>().await;
+    }
+
+    fn gate(&self) -> &Pool {
+        &self.node().database.gate
     }
 }

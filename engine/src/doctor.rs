@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use backstitch_saga::{Event, Record, Run, RunId, Span, TaskKey, Time, fingerprint};
+use backstitch_saga::{Begun, Event, Record, Run, RunId, Span, TaskKey, Time, fingerprint};
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
@@ -224,7 +224,7 @@ fn fences(node: &Node, run: &Run) -> Vec<(String, String, i32)> {
 }
 
 fn run_row(run: &Run, records: &[Record], charge: Charge) -> Option<RunRow> {
-    let Event::Started { namespace, workflow, key, correlation_id, .. } =
+    let Event::Started(Begun { namespace, workflow, key, correlation_id, .. }) =
         records.first()?.events.first()?
     else {
         return None;

@@ -25,9 +25,7 @@ use crate::reads::{self, waiters::Waiters};
 use crate::schemas::{Schemas, check_all};
 use crate::store::pool::Pool;
 use crate::store::{Database, migrations, nodes};
-use crate::{
-    Credential, Diagnosis, Error, ItemFilter, Options, Registered, Role, RunFilter, StartedRun,
-};
+use crate::{Diagnosis, Error, ItemFilter, Options, Registered, RunFilter, StartedRun};
 use crate::{credentials, doctor, edits, tasks};
 
 /// How long a node that stops waits for what is under way.
@@ -458,51 +456,5 @@ impl Engine {
     /// [`Error::Store`].
     pub async fn doctor(&self, mend: bool) -> Result<Diagnosis, Error> {
         doctor::examine(self.node(), mend).await
-    }
-
-    /// Makes a credential; the secret is returned once and stored only as its SHA-256.
-    ///
-    /// # Errors
-    /// [`Error::Conflict`] when the name is taken.
-    pub async fn create_credential(
-        &self,
-        namespace: &str,
-        name: &str,
-        role: Role,
-    ) -> Result<String, Error> {
-        self.node().credentials.create(self.gate(), namespace, name, role).await
-    }
-
-    /// Withdraws a credential. This node and all that hear NOTIFY know it at once, others within seconds.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`].
-    pub async fn revoke_credential(&self, namespace: &str, name: &str) -> Result<(), Error> {
-        self.node().credentials.revoke(self.gate(), namespace, name).await
-    }
-
-    /// Finds the credential with this secret; `None` when there is none or it was revoked. Cached for a few seconds.
-    ///
-    /// # Errors
-    /// [`Error::Store`].
-    pub async fn credential(&self, secret: &str) -> Result<Option<Credential>, Error> {
-        self.node().credentials.find(self.gate(), credentials::digest_of(secret)).await
-    }
-
-    /// Ends when the credential whose secret has this digest is withdrawn.
-    pub async fn credential_withdrawn(&self, digest: [u8; 32]) {
-        let cache = &self.node().credentials;
-        let mut withdrawals = cache.withdrawals();
-        // An error says that the node is gone: nothing is withdrawn any more.
-        while withdrawals.changed().await.is_ok() {
-            if matches!(cache.find(self.gate(), digest).await, Ok(None)) {
-                return;
-            }
-        }
-        std::future::pending::<()>().await;
-    }
-
-    fn gate(&self) -> &Pool {
-        &self.node().database.gate
     }
 }

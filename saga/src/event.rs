@@ -1,8 +1,7 @@
 //! What a journal records: events, not commands. Nothing is decided again on reading.
 //!
-//! The JSON of a record is written once and read for ever: a change here is additive, and `golden` tests hold every
-//! form ever written. Payloads stand beside the events and are referred to by their [`Slot`], so that they can be
-//! erased or encrypted while the journal stays.
+//! The JSON of a record is read for ever: a change here is additive, and `golden` tests hold every form ever written.
+//! Payloads stand beside the events and are referred to by their [`Slot`], so that they can be erased or encrypted.
 
 use std::sync::Arc;
 
@@ -11,57 +10,21 @@ use serde::{Deserialize, Serialize};
 pub(crate) use crate::family::{Descent, ParentWord};
 pub use crate::incident::IncidentKind;
 use crate::protocol::{Failure, Labels, Mapping, Outcome, Scope};
-use crate::{Action, Hold, Payload, RunId, StepPath, Time};
+use crate::{Action, Hold, RunId, StepPath, Time};
 
+mod begun;
+mod record;
 mod terms;
+pub use begun::Begun;
+pub use record::Record;
 pub use terms::{By, Cause, Fate, Parent, Slot, Source};
-
-/// One record of a run's journal: what one batch of commands decided about it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Record {
-    /// When it was decided, by the database's clock; never earlier than the record before.
-    pub at: Time,
-    /// What happened, in order.
-    pub events: Vec<Event>,
-    /// The documents that the events refer to.
-    pub payloads: Vec<Payload>,
-}
 
 /// Something that happened to a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
     /// The run began.
-    Started {
-        /// Where it belongs.
-        namespace: Arc<str>,
-        /// The workflow.
-        workflow: Arc<str>,
-        /// Its version.
-        version: u32,
-        /// The hash of its definition.
-        definition: Arc<str>,
-        /// The caller's key.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        key: Option<Arc<str>>,
-        /// Constant along the causal story.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        correlation_id: Option<Arc<str>>,
-        /// Marks to search by.
-        #[serde(default, skip_serializing_if = "Labels::is_empty")]
-        labels: Labels,
-        /// The input.
-        input: Slot,
-        /// The step of another run that it is.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        parent: Option<Parent>,
-        /// How deep it stands and how many runs may descend from it; of runs that are, or may have, children.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        descent: Option<Descent>,
-        /// Nothing of it begins before this instant.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        start_at: Option<Time>,
-    },
+    Started(Begun),
     /// A person gave labels to the run, or took some from it.
     Labelled {
         /// Those that it got.

@@ -55,7 +55,7 @@ pub use definition::{
     OnKill, OnPause, OnTimeout, OnUnknown, OneSignal, Retry, Sleep, Step, Task, Timeouts,
     Tolerance, Verify, Wait,
 };
-pub use event::{By, Cause, Event, Fate, IncidentKind, Parent, Record, Slot, Source};
+pub use event::{Begun, By, Cause, Event, Fate, IncidentKind, Parent, Record, Slot, Source};
 pub use expr::{EvalError, Expr, Gathered, Reference, Scope};
 pub use family::{DEEPEST_DESCENDANT, Descent, MOST_DESCENDANTS, ParentWord};
 pub use fingerprint::fingerprint;

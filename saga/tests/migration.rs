@@ -1,5 +1,4 @@
-//! Runs that move to another version of their workflow in the middle of things, told one by one and at random.
-//! `PROPTEST_CASES=20000` tries more of the latter.
+//! Runs that move to another version, told one by one and at random; `PROPTEST_CASES=20000` tries more of the latter.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 

@@ -52,8 +52,8 @@ pub(crate) async fn began_with(
     let first = journal::page(connection, run, 1, 1, 1).await?;
     let Some(first) = first.first() else { return Ok(false) };
     let record = decode(run, first).map_err(Error::Damaged)?;
-    let Some(Event::Started { input: slot, .. }) = record.events.first() else { return Ok(false) };
-    Ok(record.payloads.get(slot.0 as usize).is_some_and(|began| began.is_same_as(input)))
+    let Some(Event::Started(begun)) = record.events.first() else { return Ok(false) };
+    Ok(record.payloads.get(begun.input.0 as usize).is_some_and(|first| first.is_same_as(input)))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::ops::Bound;
 use std::time::Duration;
 
 use backstitch_saga::protocol::{Outcome, State};
-use backstitch_saga::{Action, Event, Record, Run, StepPath, TaskKey, Time, fingerprint};
+use backstitch_saga::{Action, Begun, Event, Record, Run, StepPath, TaskKey, Time, fingerprint};
 
 use super::cache::CachedRun;
 use super::decide::Decided;
@@ -126,7 +126,7 @@ fn run_state(cached: &CachedRun, starts: bool, node: i32, added: &[ReadyRow]) ->
 }
 
 fn start(batch: &mut Batch, run: &Run, record: &Record, state: &RunState) {
-    let Some(Event::Started { namespace, workflow, key, correlation_id, labels, .. }) =
+    let Some(Event::Started(Begun { namespace, workflow, key, correlation_id, labels, .. })) =
         record.events.first()
     else {
         return;
@@ -179,7 +179,7 @@ fn touched(cached: &CachedRun, record: &Record, spilled: &BTreeSet<TaskKey>) -> 
             | Event::Ended { .. } => {
                 touched.extend(spilled.iter().cloned());
             }
-            Event::Started { .. }
+            Event::Started(_)
             | Event::Opened { .. }
             | Event::Deferred { .. }
             | Event::Labelled { .. }
@@ -308,7 +308,7 @@ fn of_work<'a>(
 fn is_edge(event: &Event) -> bool {
     matches!(
         event,
-        Event::Started { .. }
+        Event::Started(_)
             | Event::Ended { .. }
             | Event::CompensationStarted { .. }
             | Event::WentForward { .. }
@@ -372,7 +372,7 @@ fn milestones(batch: &mut Batch, cached: &CachedRun, record: &Record) {
     let mut text = String::from("[");
     for event in &record.events {
         let (kind, incident) = match event {
-            Event::Started { .. } => ("run.started", None),
+            Event::Started(_) => ("run.started", None),
             Event::CompensationStarted { .. } => ("run.compensation_started", None),
             Event::WentForward { .. } => ("run.went_forward", None),
             Event::Ended { outcome, .. } => (milestone_of(*outcome), None),

@@ -175,12 +175,12 @@ pub(crate) async fn fold_rows(
     for row in rows {
         let record = decode(id, row).map_err(Error::Damaged)?;
         if begun.is_none() {
-            let Some(Event::Started { definition, .. }) = record.events.first() else {
+            let Some(Event::Started(start)) = record.events.first() else {
                 return Err(Error::Damaged(format!(
                     "the journal of run {id} does not begin with a start"
                 )));
             };
-            let workflow = definitions.by_hash(connection, definition).await?;
+            let workflow = definitions.by_hash(connection, &start.definition).await?;
             begun = Some(Run::new(id, workflow.graph.clone()));
         }
         if let Some(run) = &mut begun {

@@ -126,7 +126,7 @@ impl Shard {
                 Event::RetryScheduled { .. } => counters.retries.one(),
                 Event::IncidentOpened { .. } => counters.incidents_opened.one(),
                 Event::IncidentResolved { .. } => counters.incidents_resolved.one(),
-                Event::Started { .. } => self.node.ends.started(workflow()),
+                Event::Started(_) => self.node.ends.started(workflow()),
                 Event::Ended { outcome, .. } => self.node.ends.ended(workflow(), *outcome),
                 _ => {}
             }

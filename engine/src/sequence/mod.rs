@@ -68,7 +68,7 @@ impl Jobs {
             self.change(|todo| todo.delayed.push((run.namespace().to_owned(), run.id())));
             self.bell.notify_one();
         }
-        let begins = matches!(events.first(), Some(Event::Started { .. }));
+        let begins = matches!(events.first(), Some(Event::Started(_)));
         let matters = |event: &Event| {
             matches!(
                 event,

@@ -4,7 +4,7 @@ use super::hold::Held;
 use super::said::What;
 use super::state::{BodyState, Hand, MapStage, Place, Stage, Undo, Work};
 use super::{Compensation, Incident, Mode, Origin, Run};
-use crate::event::{Event, IncidentKind, Record, Slot};
+use crate::event::{Begun, Event, IncidentKind, Record, Slot};
 use crate::protocol::RunError;
 use crate::{Action, Payload, StepPath, Time};
 
@@ -36,7 +36,7 @@ impl Run {
         let payload =
             |slot: &Slot| payloads.get(slot.0 as usize).cloned().unwrap_or_else(Payload::null);
         match event {
-            Event::Started {
+            Event::Started(Begun {
                 namespace,
                 workflow,
                 version,
@@ -48,7 +48,7 @@ impl Run {
                 parent,
                 descent,
                 start_at,
-            } => {
+            }) => {
                 self.facts.origin = Some(Origin {
                     namespace: namespace.clone(),
                     workflow: workflow.clone(),

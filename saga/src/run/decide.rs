@@ -6,7 +6,7 @@ use super::attempt::RUN_TIMEOUT;
 use super::hold::delay_hold;
 use super::state::{Place, Work};
 use super::{Mode, Run};
-use crate::event::{By, Event, IncidentKind, Record, Slot};
+use crate::event::{Begun, By, Event, IncidentKind, Record, Slot};
 use crate::protocol::{Failure, FailureKind, Outcome};
 use crate::{
     Action, Cause, Command, OnTimeout, Payload, Refusal, RefusalCode, Reply, Start, StepPath,
@@ -141,7 +141,7 @@ impl Decider<'_> {
         let input = self.slot(start.input);
         let definition = &self.run.graph.definition;
         let (workflow, version) = (definition.name.as_str().into(), definition.version);
-        self.emit(Event::Started {
+        self.emit(Event::Started(Begun {
             namespace: start.namespace,
             workflow,
             version,
@@ -153,7 +153,7 @@ impl Decider<'_> {
             parent: start.parent,
             descent: start.descent,
             start_at: start.start_at,
-        });
+        }));
         if let Some(at) = start.start_at.filter(|at| *at > self.now()) {
             let message = format!("it begins at {at}");
             self.emit(Event::Held { hold: delay_hold(at), by: None, message });

@@ -31,7 +31,7 @@ impl Run {
         if let Some(Slot(slot)) = slots.find(|slot| payloads.get(slot.0 as usize).is_none()) {
             return Err(format!("document {slot} is missing"));
         }
-        let started = matches!(event, Event::Started { .. });
+        let started = matches!(event, Event::Started(_));
         if started != self.facts.origin.is_none() {
             return Err("its start is not the first event, or not the only one".to_owned());
         }
@@ -55,7 +55,8 @@ fn slots(event: &Event) -> [Option<Slot>; 2] {
         Event::Offered { input, .. } | Event::ChildAsked { input, .. } => {
             input.as_ref().and_then(inside)
         }
-        Event::Started { input, .. } | Event::InputEdited { input, .. } => Some(*input),
+        Event::Started(begun) => Some(begun.input),
+        Event::InputEdited { input, .. } => Some(*input),
         Event::Succeeded { output, .. } => Some(*output),
         Event::Signalled { data, .. } => Some(*data),
         Event::Beat { details, .. } => *details,

@@ -44,6 +44,7 @@ mod view;
 mod view_size;
 mod waits;
 mod why;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

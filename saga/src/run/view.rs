@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::state::{BodyState, Hand, Items, MapStage, Place, Stage, Undo, Work};
-use super::tally::{FORWARD_WORDS, Tally, UNDO_WORDS};
-use super::{Mode, RefusedSignal, Run, may_have_happened};
+use super::state::{BodyState, Hand, Items, MapStage, Place, Stage, Work};
+use super::tally::FORWARD_WORDS;
+use super::words::{compensation_word, effect_word, words};
+use super::{Mode, RefusedSignal, Run};
 use crate::protocol::{Awaits, Condition, Outcome, Progress, RunView, State, StepView};
 use crate::{Action, Body, Class, Payload, StepPath, Time, Timestamp};
 
@@ -464,40 +465,5 @@ impl Run {
             }
         }
         sentence
-    }
-}
-
-/// Non-zero counts by word.
-fn words(tally: &Tally, over: bool) -> BTreeMap<String, u32> {
-    let mut words = BTreeMap::new();
-    for (position, &count) in tally.forward.iter().enumerate().filter(|(_, count)| **count > 0) {
-        let word = if position == 0 && over { "cancelled" } else { FORWARD_WORDS[position] };
-        *words.entry(word.to_owned()).or_default() += count;
-    }
-    words
-}
-
-fn compensation_word(undo: &Undo) -> Option<String> {
-    let word = match undo {
-        Undo::None => return None,
-        Undo::Waiting | Undo::Active(_) => "compensating",
-        Undo::Blocked => "compensation_blocked",
-        Undo::Done => UNDO_WORDS[6],
-        Undo::Marked => UNDO_WORDS[7],
-    };
-    Some(word.to_owned())
-}
-
-fn effect_word(work: &Work) -> &'static str {
-    match (&work.stage, work.undo.is_over()) {
-        (_, true) => "reverted",
-        (Stage::Succeeded(_), false) => "applied",
-        (Stage::Active(Action::Forward, Hand::Leased { .. } | Hand::Child { .. }), false)
-            if !work.in_doubt() =>
-        {
-            "in_flight"
-        }
-        _ if may_have_happened(work) => "unknown",
-        _ => "not_applied",
     }
 }

@@ -6,7 +6,7 @@ use backstitch_saga::{Event, Record, Refusal, Run, Source, Time};
 /// One event.
 pub(crate) fn event(event: &Event, record: &Record) -> String {
     match event {
-        Event::Started { .. } => "started".to_owned(),
+        Event::Started(_) => "started".to_owned(),
         Event::Labelled { set, removed, by } => {
             let set: Vec<String> =
                 set.iter().map(|(name, value)| format!("{name}={value}")).collect();

@@ -1,0 +1,43 @@
+//! What a run begins with, as its journal has it.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Parent, Slot};
+use crate::Time;
+use crate::family::Descent;
+use crate::protocol::Labels;
+
+/// What a run begins with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Begun {
+    /// Where it belongs.
+    pub namespace: Arc<str>,
+    /// The workflow.
+    pub workflow: Arc<str>,
+    /// Its version.
+    pub version: u32,
+    /// The hash of its definition.
+    pub definition: Arc<str>,
+    /// The caller's key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Arc<str>>,
+    /// Constant along the causal story.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<Arc<str>>,
+    /// Marks to search by.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
+    /// The input.
+    pub input: Slot,
+    /// The step of another run that it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
+    /// How deep it stands and how many runs may descend from it; of runs that are, or may have, children.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub descent: Option<Descent>,
+    /// Nothing of it begins before this instant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_at: Option<Time>,
+}
