@@ -164,7 +164,7 @@ impl Saga {
     ///         let decision = saga.wait("approve", Signal::<Decision>::new("approval")).after(&stock);
     ///         let rejected = saga
     ///             .fail("rejected", "not_approved", "the order was not approved")
-    ///             .details(field!(decision.approved))
+    ///             .details::<bool>(field!(decision.approved))
     ///             .when(!field!(decision.approved));
     ///         saga.step("payment", CHARGE, &order).after(&rejected)
     ///     })
