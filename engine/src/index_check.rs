@@ -13,7 +13,7 @@ use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 use crate::doctor::{self, Broken, Found};
-use crate::loops::adopt;
+use crate::loops::remind;
 use crate::node::Node;
 use crate::store::index;
 use crate::store::walks::{self, UnendedPlace};
@@ -127,8 +127,7 @@ async fn step(node: &Arc<Node>, walk: Walk) -> Result<usize, Error> {
     let (suspects, ours) = page(node, &mut snapshot, walk).await?;
     let found = doctor::compare(node, &mut snapshot, &suspects).await?;
     snapshot.rollback().await?;
-    // Should this node have forgotten one that it is in charge of, it knows it again.
-    adopt(node, ours);
+    remind(node, ours);
     settle(node, &mut connection, found).await
 }
 

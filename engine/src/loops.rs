@@ -36,14 +36,19 @@ async fn connection(node: &Node) -> Result<sqlx::pool::PoolConnection<sqlx::Post
     Ok(node.database.keepers.acquire().await?)
 }
 
+/// Takes charge of runs that another node, or nobody, was in charge of.
 pub(crate) fn adopt(node: &Node, found: Vec<RunId>) {
-    take_charge(node, found, false);
+    take_charge(node, found, || Order::Tick { adopted: true, woken: false, unheard: true });
 }
 
-/// Looks at runs of which this node is now in charge. `woken`: the index says that something of them is due.
-fn take_charge(node: &Node, found: Vec<RunId>, woken: bool) {
-    let order = |run| Envelope::own(run, Order::Tick { adopted: true, woken });
-    node.submit_own(found.into_iter().map(order).collect());
+/// Looks again at runs that this node is in charge of, should it have forgotten one.
+pub(crate) fn remind(node: &Node, ours: Vec<RunId>) {
+    take_charge(node, ours, || Order::Tick { adopted: true, woken: false, unheard: false });
+}
+
+fn take_charge(node: &Node, found: Vec<RunId>, order: impl Fn() -> Order) {
+    let tick = |run| Envelope::own(run, order());
+    node.submit_own(found.into_iter().map(tick).collect());
 }
 
 /// Waits while the shards have enough to do.
@@ -174,7 +179,7 @@ pub(crate) async fn wake(node: &Node) -> Result<usize, Error> {
         )?;
         let count = found.len();
         woken += count;
-        take_charge(node, found, true);
+        take_charge(node, found, || Order::Tick { adopted: true, woken: true, unheard: true });
         if i64::try_from(count).unwrap_or(RUNS) < RUNS {
             return Ok(woken);
         }

@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn what_is_urgent_goes_before_what_came_earlier() {
-        let order = || Order::Tick { adopted: false, woken: false };
+        let order = || Order::tick();
         let run = |number| RunId(Uuid::from_u128(number));
         let mut backlog = Backlog::default();
         backlog.extend([1, 2].map(|number| Envelope::own(run(number), order())));
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn an_urgent_command_goes_after_those_of_its_run_that_came_before() {
         let one = |run: u128, urgent, tries| {
-            let order = Order::Tick { adopted: false, woken: false };
+            let order = Order::tick();
             Envelope { urgent, tries, ..Envelope::own(RunId(Uuid::from_u128(run)), order) }
         };
         let mut backlog = Backlog::default();

@@ -198,14 +198,14 @@ impl Desk<'_> {
                 self.may_hand_out(cached, task, grant, envelope.tries)?;
                 Command::HandOut { task: task.clone(), worker: grant.worker.clone() }
             }
-            Order::Tick { adopted, .. } => {
+            Order::Tick { adopted, unheard, .. } => {
                 if *adopted {
                     cached.indexed.node = Some(self.node);
                 }
                 self.forgive(cached, at, record);
                 if cached.run.in_flight() {
                     // Its workers may not have known that this node is to hear them.
-                    let since = if *adopted { Time(i64::MAX) } else { self.hears_since };
+                    let since = if *unheard { Time(i64::MAX) } else { self.hears_since };
                     decide(&mut cached.run, Command::Listen { since }, at, record)?;
                 }
                 Command::Tick

@@ -45,6 +45,8 @@ pub(crate) enum Order {
     Tick {
         adopted: bool,
         woken: bool,
+        /// Another node heard its workers until now, or nobody did.
+        unheard: bool,
     },
 }
 
@@ -82,6 +84,13 @@ pub(crate) type Answer = Result<Answered, Error>;
 pub(crate) enum Answered {
     Reply(Reply),
     Started(StartedRun),
+}
+
+impl Order {
+    /// Do what is due in a run that this node is in charge of.
+    pub(crate) fn tick() -> Order {
+        Order::Tick { adopted: false, woken: false, unheard: false }
+    }
 }
 
 impl Envelope {

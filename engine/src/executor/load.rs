@@ -96,7 +96,7 @@ impl Shard {
         for run in runs {
             if !self.is_under_way(run) {
                 drop(self.cache.take(run));
-                let tick = Order::Tick { adopted: false, woken: false };
+                let tick = Order::tick();
                 self.wait(Envelope::own(run, tick));
             }
         }

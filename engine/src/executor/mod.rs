@@ -235,12 +235,12 @@ impl Shard {
         let park_after = self.node.options.tuning.park_after;
         while let Some(run) = self.timers.pop(now) {
             let Some(cached) = self.cache.get(run) else {
-                self.wait(Envelope::own(run, Order::Tick { adopted: false, woken: false }));
+                self.wait(Envelope::own(run, Order::tick()));
                 continue;
             };
             let due = cached.next_due();
             if due.is_some_and(|due| due <= now) {
-                self.wait(Envelope::own(run, Order::Tick { adopted: false, woken: false }));
+                self.wait(Envelope::own(run, Order::tick()));
             } else if !cached.run.in_flight() && cached.moved_at.after(park_after.into()) <= now {
                 if cached.charge_of(self.node.id) {
                     self.parking.push((run, due));

@@ -174,6 +174,29 @@ fn doubled(document: &Value, depth: usize) -> Vec<String> {
     all
 }
 
+/// The example of a request. What workers report counts although its documents cannot be kept: they are left out.
+fn without_documents(path: &str, example: &Value) -> Value {
+    fn cut(value: &mut Value) {
+        match value {
+            Value::Object(members) => {
+                for (name, value) in members {
+                    if ["details", "output"].contains(&name.as_str()) {
+                        *value = Value::from(1);
+                    }
+                    cut(value);
+                }
+            }
+            Value::Array(list) => list.iter_mut().for_each(cut),
+            _ => {}
+        }
+    }
+    let mut example = example.clone();
+    if ["/v1/tasks/complete", "/v1/tasks/heartbeat"].contains(&path) {
+        cut(&mut example);
+    }
+    example
+}
+
 #[tokio::test]
 async fn what_stands_twice_or_breaks_off_is_refused_by_every_route_that_takes_a_body() {
     let server = Server::start(Access::Open).await;
@@ -183,7 +206,7 @@ async fn what_stands_twice_or_breaks_off_is_refused_by_every_route_that_takes_a_
     for operation in operations() {
         let Some(example) = &operation.body else { continue };
         let request = || server.request(&operation.method, &operation.path(&id));
-        for text in doubled(example, 4) {
+        for text in doubled(&without_documents(&operation.path, example), 4) {
             let answer = send(with_json(request(), &text)).await;
             assert!([400, 422].contains(&answer.status), "{operation:?} {text} {answer:?}");
             // Many things in one request are answered each for itself.
