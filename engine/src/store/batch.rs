@@ -48,7 +48,7 @@ macro_rules! part {
                 $crate::store::batch::part!(@first self $($column)+).len()
             }
 
-            pub(super) fn bind<'q>(
+            pub(in $crate::store) fn bind<'q>(
                 &'q self,
                 query: sqlx::query::Query<'q, sqlx::postgres::Postgres, sqlx::postgres::PgArguments>,
             ) -> sqlx::query::Query<'q, sqlx::postgres::Postgres, sqlx::postgres::PgArguments> {
@@ -67,8 +67,7 @@ mod reopened;
 mod updates;
 
 pub(crate) use flow::{FlowParts, Rank};
-pub(crate) use updates::Also;
-use updates::Updates;
+pub(crate) use updates::{Also, Updates};
 
 part!(
     /// New records.

@@ -15,8 +15,8 @@ pub(crate) async fn stray_rows(connection: &mut PgConnection, updates: &Updates)
          update runs r set state = x.state, outcome = x.outcome, conditions = string_to_array(x.conditions, ','), \
          ended_at = x.ended_at, node = x.node, wake_at = x.wake_at \
          from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::integer[], \
-         $7::timestamptz[], $8::integer[], $9::text[]) \
-         as x(id, state, outcome, conditions, ended_at, node, wake_at, version, definition) where r.id = x.id",
+         $7::timestamptz[], $8::integer[], $9::text[], $10::text[]) \
+         as x(id, state, outcome, conditions, ended_at, node, wake_at, version, definition, labels) where r.id = x.id",
     );
     let _ = updates.bind(query).execute(connection).await;
 }
