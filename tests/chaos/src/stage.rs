@@ -22,7 +22,7 @@ pub const ROLE: &str = "BACKSTITCH_CHAOS_ROLE";
 /// Inner workings of the engines under fire: what takes seconds in production takes parts of a second, and two runs do what
 /// takes many.
 pub const TUNING: &str = "dead_after=1500ms,beat_every=300ms,park_after=300ms,reserve_for=1s,statement_limit=3s,\
-    resolve_for=5s,wake_every=100ms,check_every=2s,shards=1,batch_beside=2";
+    resolve_for=5s,wake_every=100ms,shards=1,batch_beside=2";
 
 /// The builds of `backstitch` that are tried.
 #[derive(Clone)]

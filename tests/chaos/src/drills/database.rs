@@ -115,7 +115,10 @@ pub(super) async fn database_clock(ground: &Ground, bug: Option<&str>) -> anyhow
 /// go on without anybody's help.
 pub(super) async fn lost_rows(ground: &Ground, bug: Option<&str>) -> anyhow::Result<Came> {
     let tasks = Program::new("pair").task("a", &[], adds(1)).task("b", &["a"], adds(2));
-    let scene = Scene::set(ground, 2, bug, &[nap(), tasks], |_, _| {}).await?;
+    let scene = Scene::set(ground, 2, bug, &[nap(), tasks], |_, engine| {
+        engine.tuning.push_str(",check_every=1s");
+    })
+    .await?;
     let mut sql = scene.sql().await?;
     let naps = 6;
     for number in 0..naps {
