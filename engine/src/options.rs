@@ -148,7 +148,8 @@ impl Default for Tuning {
 }
 
 impl Tuning {
-    /// Sets one of the values that matter for trials by `NAME=VALUE`: spans such as `500ms`, numbers as they are.
+    /// Sets one of the values that matter for trials by `NAME=VALUE`: spans such as `500ms`, numbers as they are. `check_every=never` is
+    /// for trials in which nothing is to heal an index.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -165,6 +166,7 @@ impl Tuning {
         let count = || value.parse::<usize>().map_err(|error| wrong(&error));
         match name {
             "beat_every" => self.beat_every = span()?,
+            "check_every" if value == "never" => self.check_every = Duration::MAX,
             "check_every" => self.check_every = span()?,
             "clock_doubt" => self.clock_doubt = span()?,
             "credit_grace" => self.credit_grace = span()?,

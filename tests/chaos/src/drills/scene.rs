@@ -80,7 +80,7 @@ impl<'a> Scene<'a> {
             if let Some(bug) = bug {
                 engine.env.push(("BACKSTITCH_BUG".to_owned(), bug.to_owned()));
                 // The check of the indexes would heal what the bug breaks before it is seen.
-                engine.tuning.push_str(",check_every=1h");
+                engine.tuning.push_str(",check_every=never");
             }
             change(number, &mut engine);
             engine.start().await?;
