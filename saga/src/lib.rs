@@ -33,6 +33,7 @@ mod id;
 mod incident;
 mod json;
 mod limits;
+mod members;
 mod payload;
 #[cfg(feature = "planted-bugs")]
 pub mod planted;
@@ -63,6 +64,7 @@ pub use graph::{Body, Graph, Node};
 pub use hold::{Hold, HoldKind};
 pub use id::{Action, RunId, StepPath, TaskKey, effect_key};
 pub use limits::Limits;
+pub use members::WrittenMembers;
 pub use payload::Payload;
 pub use run::conditions::check_searched;
 pub use run::{ChildAsk, ChildEnd, ChildWord, Proof, Run, decide};

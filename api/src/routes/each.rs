@@ -1,13 +1,13 @@
 //! Requests that carry many things, each of which is answered for itself.
 
-use std::fmt;
 use std::sync::Arc;
 
 use axum::extract::{FromRequest, Request};
 use axum::http::{StatusCode, header};
+use backstitch_saga::WrittenMembers;
 use backstitch_saga::protocol::{CompleteTasks, Heartbeat, HeartbeatTasks, TaskAnswer, TaskReport};
-use serde::de::{DeserializeOwned, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use crate::app::App;
@@ -60,34 +60,9 @@ impl<T: Many> FromRequest<Arc<App>> for EachBody<T> {
     }
 }
 
-/// The members of an object as they stand, also those that stand twice.
-struct Members(Vec<(String, Box<RawValue>)>);
-
-impl<'de> Deserialize<'de> for Members {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Members, D::Error> {
-        struct Reader;
-        impl<'de> Visitor<'de> for Reader {
-            type Value = Members;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(Reader)
-    }
-}
-
 /// Reads each element for itself: one that is wrong must not hold up the others.
 fn one_by_one<T: Many>(bytes: &[u8]) -> Option<EachBody<T>> {
-    let Members(members) = serde_json::from_slice(bytes).ok()?;
+    let WrittenMembers(members) = serde_json::from_slice(bytes).ok()?;
     // A member that stands twice is refused with the whole.
     let [(name, list)] = members.as_slice() else { return None };
     let elements: Vec<Box<RawValue>> =

@@ -1,12 +1,10 @@
 //! The history of a run: its journal with the documents in place and the instants spelt for people.
 
-use std::fmt;
 use std::sync::Arc;
 
 use backstitch_saga::protocol::{HistoryEntry, Page};
-use backstitch_saga::{Payload, RunId, Time, Timestamp};
-use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use backstitch_saga::{Payload, RunId, Time, Timestamp, WrittenMembers};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::Error;
@@ -59,31 +57,6 @@ pub(crate) async fn history(
     Ok(Page { items, next: cut.then(|| Cursor::of_event(after, 0)) })
 }
 
-/// The members of an object, in the order in which they were written.
-struct Members(Vec<(String, Box<RawValue>)>);
-
-impl<'de> Deserialize<'de> for Members {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct InOrder;
-        impl<'de> Visitor<'de> for InOrder {
-            type Value = Members;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(InOrder)
-    }
-}
-
 /// The place of a document in its record, as events spell it that may also say where else it stands.
 #[derive(Deserialize)]
 struct InSlot {
@@ -123,14 +96,14 @@ fn unreadable(record: &str, error: &serde_json::Error) -> Error {
 
 fn for_people(event: &RawValue, documents: &[Payload]) -> Result<Payload, serde_json::Error> {
     // An event without data is its name.
-    let Ok(Members(outer)) = serde_json::from_str::<Members>(event.get()) else {
+    let Ok(WrittenMembers(outer)) = serde_json::from_str::<WrittenMembers>(event.get()) else {
         return Payload::trusted(format!("{{{}:{{}}}}", event.get()));
     };
     let mut text = String::from("{");
     for (name, inner) in outer {
         text += &serde_json::to_string(&name)?;
         text.push_str(":{");
-        let Members(members) = serde_json::from_str(inner.get())?;
+        let WrittenMembers(members) = serde_json::from_str(inner.get())?;
         for (place, (member, value)) in members.into_iter().enumerate() {
             if place > 0 {
                 text.push(',');
