@@ -4,6 +4,8 @@ use backstitch_api::Access;
 use backstitch_tests::server::{Server, send, with_json};
 use serde_json::{Value, json};
 
+use super::tasks::{claim, report_of};
+
 /// Registers a workflow of these steps.
 async fn register(server: &Server, name: &str, steps: Value) {
     let definition = json!({"name": name, "version": 1, "steps": steps});
@@ -23,25 +25,9 @@ fn task(name: &str) -> Value {
         "retry": {"max_attempts": 1}, "on_failure": "incident"})
 }
 
-/// Claims the next task of any of these handlers.
-async fn claim(server: &Server, handlers: &[&str]) -> Value {
-    let ask = json!({"worker": "w", "session": "0190aaaa-0000-7000-8000-000000000001",
-        "queues": {"default": handlers}, "max": 1, "wait": "10s"});
-    for _ in 0..6 {
-        let mut claimed = server.post("/v1/tasks/claim", &ask).await.json();
-        if let Some(task) = claimed["tasks"].as_array_mut().and_then(Vec::pop) {
-            return task;
-        }
-    }
-    panic!("no task came for {handlers:?}");
-}
-
 async fn report(server: &Server, task: &Value, outcome: Value) {
-    let mut report = json!({"outcome": outcome});
-    for name in ["run", "step", "action", "attempt"] {
-        report[name] = task[name].clone();
-    }
-    let answer = server.post("/v1/tasks/complete", json!({"results": [report]})).await;
+    let report = json!({ "results": [report_of(task, &outcome)] });
+    let answer = server.post("/v1/tasks/complete", report).await;
     assert_eq!(answer.json()["results"][0]["status"], 200, "{answer:?}");
 }
 

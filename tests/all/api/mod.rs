@@ -29,6 +29,7 @@ mod signals;
 mod spelling;
 mod start_requests;
 mod starts;
+mod tasks;
 mod tenancy;
 mod versions;
 mod wire;

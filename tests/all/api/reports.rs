@@ -4,6 +4,8 @@ use backstitch_api::Access;
 use backstitch_tests::server::{Answer, Server, send, with_json};
 use serde_json::{Value, json};
 
+use super::tasks::{claim, report_of};
+
 async fn register(server: &Server, definition: Value) {
     let name = definition["name"].as_str().unwrap().to_owned();
     let put = server.request("PUT", &format!("/v1/workflows/{name}/versions/1"));
@@ -14,26 +16,6 @@ async fn register(server: &Server, definition: Value) {
 async fn start(server: &Server, workflow: &str) -> String {
     let started = server.post("/v1/runs", json!({ "workflow": workflow, "input": 1 })).await.json();
     format!("/v1/runs/{}", started["id"].as_str().unwrap_or_else(|| panic!("{started:#}")))
-}
-
-async fn claim(server: &Server, handlers: &[&str]) -> Value {
-    let ask = json!({"worker": "w", "session": "0190aaaa-0000-7000-8000-000000000001",
-        "queues": {"default": handlers}, "max": 1, "wait": "10s"});
-    for _ in 0..6 {
-        let mut claimed = server.post("/v1/tasks/claim", &ask).await.json();
-        if let Some(task) = claimed["tasks"].as_array_mut().and_then(Vec::pop) {
-            return task;
-        }
-    }
-    panic!("no task came for {handlers:?}");
-}
-
-fn of(task: &Value, outcome: &Value) -> Value {
-    let mut report = json!({ "outcome": outcome });
-    for name in ["run", "step", "action", "attempt"] {
-        report[name] = task[name].clone();
-    }
-    report
 }
 
 async fn report(server: &Server, reports: Vec<Value>) -> Answer {
@@ -65,7 +47,7 @@ async fn a_failure_counts_with_its_kind_whatever_its_words_are() {
         let run = start(&server, "pay").await;
         let task = claim(&server, &["pay"]).await;
         failure["kind"] = json!("permanent");
-        let answer = report(&server, vec![of(&task, &json!({ "failed": failure }))]).await;
+        let answer = report(&server, vec![report_of(&task, &json!({ "failed": failure }))]).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         assert_eq!(answer.json()["results"][0]["code"], "amended", "{answer:?}");
         let view = server.get(&format!("{run}?wait=10s")).await.json();
@@ -86,7 +68,7 @@ async fn a_report_that_cannot_be_read_does_not_harm_the_others() {
     let (one, two) = (claim(&server, &["pay"]).await, claim(&server, &["pay"]).await);
     let odd = json!({ "failed": { "kind": "odd", "code": "x", "message": "" } });
     let good = json!({ "succeeded": { "output": 1 } });
-    let answer = report(&server, vec![of(&one, &odd), of(&two, &good)]).await;
+    let answer = report(&server, vec![report_of(&one, &odd), report_of(&two, &good)]).await;
     assert_eq!(answer.status, 207, "{answer:?}");
     let statuses: Vec<_> = answer.json()["results"]
         .as_array()
@@ -95,7 +77,7 @@ async fn a_report_that_cannot_be_read_does_not_harm_the_others() {
         .map(|one| one["status"].clone())
         .collect();
     assert_eq!(statuses, [json!(422), json!(200)]);
-    report(&server, vec![of(&one, &good)]).await;
+    report(&server, vec![report_of(&one, &good)]).await;
     for run in [first, second] {
         assert_eq!(server.get(&format!("{run}?wait=10s")).await.json()["outcome"], "succeeded");
     }
@@ -110,11 +92,11 @@ async fn an_output_too_large_ends_the_attempt_and_is_undone() {
     let task = claim(&server, &["pay"]).await;
     let large = json!({ "succeeded": { "output": "x".repeat(300_000) } });
     for _ in 0..2 {
-        assert_eq!(report(&server, vec![of(&task, &large)]).await.status, 200);
+        assert_eq!(report(&server, vec![report_of(&task, &large)]).await.status, 200);
     }
     let undo = claim(&server, &["pay", "undo"]).await;
     assert_eq!((&undo["action"], &undo["forward"]), (&json!("compensate"), &json!("unknown")));
-    report(&server, vec![of(&undo, &json!({ "succeeded": { "output": null } }))]).await;
+    report(&server, vec![report_of(&undo, &json!({ "succeeded": { "output": null } }))]).await;
     let view = server.get(&format!("{run}?wait=10s")).await.json();
     assert_eq!(
         (&view["outcome"], &view["error"]["failure"]["code"]),
@@ -155,11 +137,12 @@ async fn an_output_that_breaks_the_schema_of_its_step_is_done_without_one() {
         let run = start(&server, "pay").await;
         let task = claim(&server, &["pay"]).await;
         let answer =
-            report(&server, vec![of(&task, &json!({ "succeeded": { "output": output } }))]).await;
+            report(&server, vec![report_of(&task, &json!({ "succeeded": { "output": output } }))])
+                .await;
         assert_eq!(answer.status, 200, "{answer:?}");
         let undo = claim(&server, &["pay", "undo"]).await;
         assert_eq!((&undo["action"], &undo["forward"]), (&json!("compensate"), &json!("unknown")));
-        report(&server, vec![of(&undo, &json!({ "succeeded": { "output": null } }))]).await;
+        report(&server, vec![report_of(&undo, &json!({ "succeeded": { "output": null } }))]).await;
         let view = server.get(&format!("{run}?wait=10s")).await.json();
         assert_eq!(
             (&view["outcome"], &view["error"]["failure"]["code"]),
@@ -170,7 +153,7 @@ async fn an_output_that_breaks_the_schema_of_its_step_is_done_without_one() {
     let run = start(&server, "pay").await;
     let task = claim(&server, &["pay"]).await;
     let fine: Vec<u32> = (0..5_000).collect();
-    report(&server, vec![of(&task, &json!({ "succeeded": { "output": fine } }))]).await;
+    report(&server, vec![report_of(&task, &json!({ "succeeded": { "output": fine } }))]).await;
     assert_eq!(server.get(&format!("{run}?wait=10s")).await.json()["outcome"], "succeeded");
     server.stopped().await;
 }
@@ -183,7 +166,7 @@ async fn a_person_gives_an_output_that_satisfies_the_schema() {
     register(&server, one("pay", &members)).await;
     let run = start(&server, "pay").await;
     let task = claim(&server, &["pay"]).await;
-    report(&server, vec![of(&task, &json!({ "succeeded": { "output": "seven" } }))]).await;
+    report(&server, vec![report_of(&task, &json!({ "succeeded": { "output": "seven" } }))]).await;
     let resolve = async |output: Value| {
         server
             .post(
@@ -208,7 +191,8 @@ async fn a_run_whose_output_breaks_its_schema_fails_and_is_undone() {
     let finish = async |output: Value| {
         let run = start(&server, "pay").await;
         let task = claim(&server, &["pay"]).await;
-        report(&server, vec![of(&task, &json!({ "succeeded": { "output": output } }))]).await;
+        report(&server, vec![report_of(&task, &json!({ "succeeded": { "output": output } }))])
+            .await;
         run
     };
     let run = finish(json!({ "charge": "c1" })).await;
@@ -217,7 +201,7 @@ async fn a_run_whose_output_breaks_its_schema_fails_and_is_undone() {
     for _ in 0..2 {
         let run = finish(json!({ "chrage": "c1" })).await;
         let undo = claim(&server, &["pay", "undo"]).await;
-        report(&server, vec![of(&undo, &json!({ "succeeded": { "output": null } }))]).await;
+        report(&server, vec![report_of(&undo, &json!({ "succeeded": { "output": null } }))]).await;
         let view = server.get(&format!("{run}?wait=10s")).await.json();
         assert_eq!(
             (&view["outcome"], &view["error"]["failure"]["code"]),

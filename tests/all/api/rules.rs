@@ -5,6 +5,8 @@ use backstitch_api::Access;
 use backstitch_tests::server::{Answer, Server, send, with_json};
 use serde_json::{Value, json};
 
+use super::tasks::{claim, report_of};
+
 async fn register(server: &Server, name: &str, steps: &Value) -> Answer {
     let definition = json!({"name": name, "version": 1, "steps": steps});
     let put = server.request("PUT", &format!("/v1/workflows/{name}/versions/1"));
@@ -18,27 +20,6 @@ async fn start(server: &Server, workflow: &str, input: Value) -> String {
     started.json()["id"].as_str().unwrap().to_owned()
 }
 
-/// The next task of one of these handlers.
-async fn claim(server: &Server, handlers: &[&str]) -> Value {
-    let ask = json!({"worker": "w", "session": "0190aaaa-0000-7000-8000-000000000001",
-        "queues": {"default": handlers}, "max": 1, "wait": "10s"});
-    for _ in 0..6 {
-        let mut claimed = server.post("/v1/tasks/claim", &ask).await.json();
-        if let Some(task) = claimed["tasks"].as_array_mut().and_then(Vec::pop) {
-            return task;
-        }
-    }
-    panic!("no task came for {handlers:?}");
-}
-
-fn report(task: &Value, outcome: &Value) -> Value {
-    let mut report = json!({"outcome": outcome});
-    for name in ["run", "step", "action", "attempt"] {
-        report[name] = task[name].clone();
-    }
-    report
-}
-
 async fn complete(server: &Server, reports: &[Value]) -> Vec<(Value, Value)> {
     let answer = server.post("/v1/tasks/complete", json!({"results": reports})).await.json();
     let results = answer["results"].as_array().unwrap().iter();
@@ -47,7 +28,7 @@ async fn complete(server: &Server, reports: &[Value]) -> Vec<(Value, Value)> {
 
 async fn work(server: &Server, handler: &str, outcome: &Value) -> Value {
     let task = claim(server, &[handler]).await;
-    assert_eq!(complete(server, &[report(&task, outcome)]).await[0].0, 200);
+    assert_eq!(complete(server, &[report_of(&task, outcome)]).await[0].0, 200);
     task
 }
 
@@ -81,7 +62,7 @@ async fn a_second_report_that_contradicts_the_first_is_refused_and_told() {
         let path = format!("/v1/runs/{run}");
         let task = claim(&server, &["pay"]).await;
         let reports: Vec<Value> =
-            [&first, &others[0], &first].map(|outcome| report(&task, outcome)).into();
+            [&first, &others[0], &first].map(|outcome| report_of(&task, outcome)).into();
         assert_eq!(
             complete(&server, &reports).await,
             [same(), refused(), same()],
@@ -89,9 +70,9 @@ async fn a_second_report_that_contradicts_the_first_is_refused_and_told() {
         );
         let before = server.get(&path).await.json();
         for other in &others {
-            assert_eq!(complete(&server, &[report(&task, other)]).await, [refused()]);
+            assert_eq!(complete(&server, &[report_of(&task, other)]).await, [refused()]);
         }
-        assert_eq!(complete(&server, &[report(&task, &first)]).await, [same()]);
+        assert_eq!(complete(&server, &[report_of(&task, &first)]).await, [same()]);
         let view = server.get(&path).await.json();
         assert_eq!((&view["outcome"], &view["steps"]), (&before["outcome"], &before["steps"]));
         let told = view["conditions"].as_array().unwrap();
@@ -230,7 +211,7 @@ async fn failed_items_alone_are_executed_again_after_the_end() {
             Some("b") => failed("permanent", "sold_out"),
             _ => done(&task["input"]),
         };
-        complete(&server, &[report(&task, &outcome)]).await;
+        complete(&server, &[report_of(&task, &outcome)]).await;
     }
     work(&server, "n", &done(&Value::Null)).await;
     let path = format!("/v1/runs/{run}");
