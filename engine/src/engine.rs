@@ -81,6 +81,7 @@ impl Engine {
         crate::planted::choose();
         let tuning = options.tuning.clone();
         let database = Database::new(&options.database_url, tuning.readers)?;
+        database.wait_for_server(options.database_wait).await?;
         database.refuse_pooler().await?;
         let mut connection = database.writer().await?;
         migrations::check(&mut connection).await?;

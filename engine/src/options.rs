@@ -9,6 +9,8 @@ use backstitch_saga::Limits;
 pub struct Options {
     /// `postgres://…`
     pub database_url: String,
+    /// How long a start waits for a PostgreSQL that is starting, full or not there yet; not at all by default.
+    pub database_wait: Duration,
     /// A name for people; the host's name and process id by default.
     pub node_name: String,
     /// How many commands may wait before new ones are answered [`crate::Error::Busy`].
@@ -34,6 +36,7 @@ impl Options {
     pub fn new(database_url: impl Into<String>) -> Options {
         Options {
             database_url: database_url.into(),
+            database_wait: Duration::ZERO,
             node_name: format!("{}-{}", host_name(), std::process::id()),
             queue_limit: 20_000,
             payload_limit: 256 * 1024,

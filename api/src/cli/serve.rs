@@ -42,6 +42,9 @@ pub(crate) struct NodeArgs {
     /// The node's name, for people; made from the process id without it
     #[arg(long, env = "BACKSTITCH_NODE_NAME")]
     node_name: Option<String>,
+    /// How long the start waits for a PostgreSQL that is starting, full or not there yet
+    #[arg(long, env = "BACKSTITCH_DATABASE_WAIT", default_value = "30s")]
+    database_wait: Span,
     /// How long ended runs are kept, such as 90d; for ever without it
     #[arg(long, env = "BACKSTITCH_RETENTION")]
     retention: Option<Span>,
@@ -62,6 +65,7 @@ impl NodeArgs {
         if let Some(name) = &self.node_name {
             options.node_name.clone_from(name);
         }
+        options.database_wait = self.database_wait.duration();
         options.retention = self.retention.map(Span::duration);
         options.idempotency_retention = self.idempotency_retention.duration();
         options.descendant_limit = self.descendant_limit;

@@ -166,6 +166,11 @@ impl Database {
         Ok(Database { writer, settings, readers, keepers, gate, ears, weeks })
     }
 
+    /// Waits until PostgreSQL takes connections, at most for `within`.
+    pub(crate) async fn wait_for_server(&self, within: Duration) -> Result<(), Error> {
+        session::wait_for_server(&self.writer, within).await
+    }
+
     /// Refuses a pooler that gives each transaction another session.
     pub(crate) async fn refuse_pooler(&self) -> Result<(), Error> {
         session::refuse_pooler(&self.writer, &self.settings).await

@@ -17,6 +17,8 @@ use crate::Error;
 
 /// How long connecting may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// Pause between two attempts to reach a PostgreSQL that is not there yet.
+const CONNECT_AGAIN: Duration = Duration::from_millis(250);
 /// How often a session that is kept is checked.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// How old a read-only session may become. While the whole database is read-only a younger one serves reads.
@@ -251,6 +253,48 @@ pub(super) async fn open(
             let limit = CONNECT_LIMIT.as_secs();
             Err(Trouble::Failed(format!("cannot connect within {limit} s")))
         }
+    }
+}
+
+/// Waits until PostgreSQL takes connections, at most for `within`: it may be starting, full or not there yet. Any other
+/// failure, such as a wrong password, is returned at once.
+pub(super) async fn wait_for_server(
+    options: &PgConnectOptions,
+    within: Duration,
+) -> Result<(), Error> {
+    let until = Instant::now() + within;
+    let mut told = false;
+    loop {
+        let connected = PgConnection::connect_with(options);
+        let error = match tokio::time::timeout(CONNECT_LIMIT, connected).await {
+            // The next session says what closing it could say.
+            Ok(Ok(connection)) => return Ok(drop(connection.close().await)),
+            Ok(Err(error)) if is_temporary(&error) => error.to_string(),
+            Ok(Err(error)) => return Err(Error::Store(format!("cannot connect: {error}"))),
+            Err(_) => format!("no answer within {} s", CONNECT_LIMIT.as_secs()),
+        };
+        if Instant::now() + CONNECT_AGAIN > until {
+            let seconds = within.as_secs_f32();
+            return Err(Error::Store(format!("cannot connect within {seconds} s: {error}")));
+        }
+        if !std::mem::replace(&mut told, true) {
+            tracing::warn!(%error, limit = ?within, "waiting for PostgreSQL");
+        }
+        tokio::time::sleep(CONNECT_AGAIN).await;
+    }
+}
+
+/// Tells failures to connect that pass by themselves.
+fn is_temporary(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) => true,
+        // Starting or stopping, or no connection is free.
+        sqlx::Error::Database(error) => {
+            let code = error.code();
+            let code = code.as_deref().unwrap_or_default();
+            code.starts_with("08") || code.starts_with("57P0") || code == "53300"
+        }
+        _ => false,
     }
 }
 

@@ -223,3 +223,36 @@ async fn a_pooler_in_session_mode_serves_a_node_whose_settings_hold() {
     eventually("the node is ready", async || engine.probe().await.is_ok()).await;
     engine.stop().await;
 }
+
+#[tokio::test]
+async fn a_node_that_starts_while_no_connection_is_free_waits_for_one() {
+    let url = database().await;
+    let name = name_of(&url);
+    let late = format!("late_{name}");
+    let mut outside = PgConnection::connect(&url).await.unwrap();
+    execute(&mut outside, format!("create role {late} login connection limit 0")).await;
+    execute(&mut outside, format!("grant all on schema public to {late}")).await;
+    execute(&mut outside, format!("grant all on all tables in schema public to {late}")).await;
+    execute(&mut outside, format!("grant all on all sequences in schema public to {late}")).await;
+    let user = url.split("://").nth(1).and_then(|rest| rest.split(['@', ':']).next()).unwrap();
+    let url = url.replacen(&format!("://{user}"), &format!("://{late}"), 1);
+    let mut options = Options::new(&*url);
+    let refused = Engine::start(options.clone()).await.err().unwrap().to_string();
+    assert!(refused.contains("too many connections"), "{refused}");
+    options.database_wait = Duration::from_secs(60);
+    let started = tokio::spawn(Engine::start(options));
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert!(!started.is_finished(), "it waits");
+    execute(&mut outside, format!("alter role {late} connection limit -1")).await;
+    started.await.unwrap().unwrap().stop().await;
+    execute(&mut outside, format!("drop owned by {late}; drop role {late}")).await;
+}
+
+#[tokio::test]
+async fn a_database_that_does_not_exist_is_not_waited_for() {
+    let url = database().await;
+    let mut options = Options::new(url.replacen(&name_of(&url), "no_such_database", 1));
+    options.database_wait = Duration::from_secs(3_600);
+    let refused = Engine::start(options).await.err().unwrap().to_string();
+    assert!(refused.contains("does not exist"), "{refused}");
+}

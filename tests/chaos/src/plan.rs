@@ -36,8 +36,8 @@ const CALM: Duration = Duration::from_millis(700);
 const MEMORY: u64 = 200_000;
 const FILES: usize = 40;
 
-/// Settings of PostgreSQL: few enough connections to be used up.
-pub const SETTINGS: &[(&str, &str)] = &[("max_connections", "100")];
+/// Settings of PostgreSQL: enough connections for the drills that are carried out at once, few enough to be used up.
+pub const SETTINGS: &[(&str, &str)] = &[("max_connections", "300")];
 
 /// What is planned.
 #[derive(Clone, Debug)]
