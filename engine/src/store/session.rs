@@ -267,8 +267,11 @@ pub(super) async fn wait_for_server(
     loop {
         let connected = PgConnection::connect_with(options);
         let error = match tokio::time::timeout(CONNECT_LIMIT, connected).await {
-            // The next session says what closing it could say.
-            Ok(Ok(connection)) => return Ok(drop(connection.close().await)),
+            Ok(Ok(connection)) => {
+                // It has said what was to be known, whatever becomes of closing it.
+                let _ = connection.close().await;
+                return Ok(());
+            }
             Ok(Err(error)) if is_temporary(&error) => error.to_string(),
             Ok(Err(error)) => return Err(Error::Store(format!("cannot connect: {error}"))),
             Err(_) => format!("no answer within {} s", CONNECT_LIMIT.as_secs()),
