@@ -1,6 +1,7 @@
 //! The chaos harness: real processes are hurt along a seeded plan, and what they leave behind is checked from outside,
 //! over REST and by a ledger of effects that knows nothing of the engine. It decides nothing and mends nothing.
 
+pub mod attacks;
 pub mod client;
 pub mod drills;
 pub mod evidence;

@@ -9,7 +9,7 @@ use backstitch_chaos::plan::{self, Plan};
 use backstitch_chaos::points::{self, Choice};
 use backstitch_chaos::report::Report;
 use backstitch_chaos::stage::{Ground, ROLE};
-use backstitch_chaos::{drills, ledger, tiers, worker};
+use backstitch_chaos::{attacks, drills, ledger, tiers, worker};
 use clap::{Args, Parser, Subcommand};
 
 /// Injects faults into real processes and checks that nothing was lost.
@@ -72,6 +72,21 @@ enum Tier {
         #[arg(long)]
         only: Option<String>,
     },
+    /// One namespace attacks, another must not notice
+    Attacks {
+        /// Only this one; `at-once` for all together
+        #[arg(long)]
+        only: Option<String>,
+        /// For how many seconds each
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+        /// A p99 in milliseconds counts as so much at least
+        #[arg(long, default_value_t = 30)]
+        floor: u64,
+        /// The most memory of the server, in MiB
+        #[arg(long, default_value_t = 2_048)]
+        memory: u64,
+    },
     /// A random plan: three engines, random programs, every fault
     Plan {
         /// For how many seconds faults are inflicted
@@ -99,6 +114,7 @@ fn main() -> ExitCode {
         match role.as_str() {
             "ledger" => be_ledger().await.map(|()| true),
             "worker" => be_worker().await.map(|()| true),
+            "attacker" => attacks::attack().await.map(|()| true),
             _ => harness(Cli::parse()).await,
         }
     });
@@ -145,6 +161,10 @@ async fn harness(cli: Cli) -> anyhow::Result<bool> {
         Tier::Drills { only } => drills::run(&ground, only.as_deref(), &mut report).await?,
         Tier::Tester { only } => {
             drills::test_the_tester(&ground, only.as_deref(), &mut report).await?;
+        }
+        Tier::Attacks { only, seconds, floor, memory } => {
+            let choice = attacks::Choice { only, seconds, seed, floor_ms: floor, memory };
+            attacks::run(&ground, program, &choice, &mut report).await?;
         }
         Tier::Plan { seconds, only } => {
             let span = Duration::from_secs(seconds);

@@ -133,6 +133,13 @@ impl Report {
         self.vacuous.push(why.into());
     }
 
+    /// A bound on the share of a namespace that does not hold.
+    pub fn broken(&mut self, bound: impl Into<String>) {
+        *self.by_invariant.entry("bounds").or_default() += 1;
+        self.violations += 1;
+        self.lines.push(format!("BROKEN: {}", bound.into()));
+    }
+
     /// Whether nothing was violated so far.
     #[must_use]
     pub fn is_clean(&self) -> bool {

@@ -141,15 +141,23 @@ impl Ground {
     /// When PostgreSQL does not answer.
     pub async fn database(&self) -> anyhow::Result<String> {
         let name = format!("chaos_{}", self.next.fetch_add(1, Ordering::Relaxed));
+        self.copy(&name, TEMPLATE).await?;
+        Ok(name)
+    }
+
+    /// Makes the database `name` a copy of `template`.
+    ///
+    /// # Errors
+    /// When PostgreSQL does not answer, or the template stays in use.
+    pub async fn copy(&self, name: &str, template: &str) -> anyhow::Result<()> {
         // The template may be in use by another copy for a moment.
         for _ in 0..50 {
-            if self.postgres()?.copy_database(&name, TEMPLATE).await.is_ok() {
-                return Ok(name);
+            if self.postgres()?.copy_database(name, template).await.is_ok() {
+                return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        self.postgres()?.copy_database(&name, TEMPLATE).await?;
-        Ok(name)
+        Ok(self.postgres()?.copy_database(name, template).await?)
     }
 
     /// Forgets a database.
@@ -208,6 +216,7 @@ impl Ground {
             address: format!("127.0.0.1:{port}"),
             database_url: database_url.to_owned(),
             tuning: TUNING.to_owned(),
+            open: true,
             args: Vec::new(),
             env: Vec::new(),
             log: self.dir.join(format!("{name}.log")),
@@ -272,8 +281,10 @@ pub struct Engine {
     address: String,
     /// Where its database is.
     pub database_url: String,
-    /// Its inner workings.
+    /// Its inner workings; those that it is delivered with when this is empty.
     pub tuning: String,
+    /// It asks nobody for a credential.
+    pub open: bool,
     /// Further arguments of `serve`.
     pub args: Vec<String>,
     /// What its environment says.
@@ -298,11 +309,14 @@ impl Engine {
         command
             .env(ROLE, "program")
             .env("BACKSTITCH_DATABASE_URL", &self.database_url)
-            .env("BACKSTITCH_TUNING", &self.tuning)
             .env("BACKSTITCH_NODE_NAME", &self.name)
             .envs(self.env.iter().map(|(name, value)| (name, value)))
-            .args(["serve", "--open", "--with-parent", "--listen", &self.address])
+            .args(["serve", "--with-parent", "--listen", &self.address])
+            .args(self.open.then_some("--open"))
             .args(&self.args);
+        if !self.tuning.is_empty() {
+            command.env("BACKSTITCH_TUNING", &self.tuning);
+        }
         let (process, _) = Process::start(&self.name, &mut command, &self.log).await?;
         self.process = Some(process);
         Ok(())
