@@ -22,7 +22,7 @@ fn task(input: &Value) -> Value {
 /// A fan-out whose items each get the input eight times.
 pub(super) async fn amplified_items(arms: Arc<Arms>) -> anyhow::Result<()> {
     let eight = json!({ "array": vec![json!({ "path": "/input/b" }); 8] });
-    let map = json!({ "items": { "path": "/input/list" }, "join": "all", "task": task(&eight) });
+    let map = json!({ "items": { "path": "/input/list" }, "join": "all", "empty": "succeed", "task": task(&eight) });
     let definition =
         json!({ "name": "amplify", "version": 1, "steps": [{ "id": "m", "map": map }] });
     arms.must_register(&definition).await?;
@@ -33,7 +33,7 @@ pub(super) async fn amplified_items(arms: Arc<Arms>) -> anyhow::Result<()> {
 /// A fan-out whose items each get as much as is just allowed.
 pub(super) async fn largest_items(arms: Arc<Arms>) -> anyhow::Result<()> {
     let eight = json!({ "array": vec![json!({ "path": "/input/b" }); 8] });
-    let map = json!({ "items": { "path": "/input/list" }, "join": "all", "task": task(&eight) });
+    let map = json!({ "items": { "path": "/input/list" }, "join": "all", "empty": "succeed", "task": task(&eight) });
     let definition =
         json!({ "name": "largest", "version": 1, "steps": [{ "id": "m", "map": map }] });
     arms.must_register(&definition).await?;
@@ -67,7 +67,7 @@ pub(super) async fn many_steps(arms: Arc<Arms>) -> anyhow::Result<()> {
 
 /// Fan-outs over as many items as an input can list.
 pub(super) async fn wide_fan_outs(arms: Arc<Arms>) -> anyhow::Result<()> {
-    let map = json!({ "items": { "path": "/input" }, "join": "all", "task": task(&json!({ "const": 0 })) });
+    let map = json!({ "items": { "path": "/input" }, "join": "all", "empty": "succeed", "task": task(&json!({ "const": 0 })) });
     let definition = json!({ "name": "items", "version": 1, "steps": [{ "id": "m", "map": map }] });
     arms.must_register(&definition).await?;
     let body = json!({ "workflow": "items", "input": vec![0; 120_000] }).to_string();

@@ -57,8 +57,7 @@ pub(super) async fn slow_readers(arms: Arc<Arms>) -> anyhow::Result<()> {
 pub(super) async fn trees(arms: Arc<Arms>) -> anyhow::Result<()> {
     let leaf = json!({ "name": "leaf", "version": 1, "steps": [{ "id": "w", "wait": { "signal": "never" } }] });
     arms.must_register(&leaf).await?;
-    let child =
-        |number: usize| json!({ "id": format!("c{number}"), "child": { "workflow": "leaf" } });
+    let child = |number: usize| json!({ "id": format!("c{number}"), "child": { "workflow": "leaf", "input": { "const": null } } });
     let steps: Vec<Value> = (0..400).map(child).collect();
     arms.must_register(&json!({ "name": "root", "version": 1, "steps": steps })).await?;
     let run = arms.start("root", &Value::Null).await?;

@@ -114,8 +114,8 @@ pub(super) async fn early_signals(arms: Arc<Arms>) -> anyhow::Result<()> {
     let data = "x".repeat(200_000);
     let secret = arms.secrets().starter.clone();
     let make = move |task: usize, number: usize| {
-        let key = format!("{task}-{}", number / 10);
-        let body = json!({ "workflow": "early", "key": key, "signal": format!("s{number}"), "data": data });
+        let key = format!("{task}-{number}");
+        let body = json!({ "workflow": "early", "key": key, "signal": "go", "data": data });
         request("POST", "/v1/signals", &secret, &body.to_string()).into()
     };
     arms.prepared().await;
