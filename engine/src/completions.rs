@@ -20,15 +20,36 @@ const GRACE: Duration = Duration::from_secs(1);
 /// For how long it is remembered that an attempt was revoked: longer than any node can be slow to make its fence.
 const REVOKED_FOR: Duration = Duration::from_secs(86_400);
 
+/// How many times in a row so many are taken.
+const PAGES: usize = 20;
+
 /// Reports attempts that were completed and not reported. Answers how many. Two nodes that do so at once report the
-/// same, which is once.
+/// same, which is once. Those that cannot be reported now stay, and keep no others back.
 pub(crate) async fn take(node: &Arc<Node>) -> Result<usize, Error> {
     // Both by the clock that the database fills the column in with.
     let before = node.clock.as_shown(ago(node, GRACE));
     let now = node.clock.as_shown(node.clock.now().after(GRACE.into()));
-    let mut connection = node.database.keepers.acquire().await?;
-    let found = table::completed(&mut connection, before, now, COMPLETIONS).await?;
-    drop(connection);
+    let (mut closed, mut stayed) = (0, 0);
+    for _ in 0..PAGES {
+        let mut connection = node.database.keepers.acquire().await?;
+        let found = table::completed(&mut connection, (before, now), COMPLETIONS, stayed).await?;
+        drop(connection);
+        let count = found.len();
+        let settled = report_all(node, found).await?;
+        closed += settled;
+        stayed += i64::try_from(count - settled).unwrap_or(COMPLETIONS);
+        if count < usize::try_from(COMPLETIONS).unwrap_or(usize::MAX) {
+            break;
+        }
+    }
+    Ok(closed)
+}
+
+/// Reports these attempts, and closes those whose end stands in the journal then. Answers how many.
+async fn report_all(
+    node: &Arc<Node>,
+    found: Vec<(table::Fence, table::Completion)>,
+) -> Result<usize, Error> {
     if found.is_empty() {
         return Ok(0);
     }

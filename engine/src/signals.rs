@@ -15,8 +15,10 @@ use crate::{Engine, Error, reads};
 
 /// How many kept signals are delivered at once.
 const AT_ONCE: i64 = 500;
+/// How many times in a row so many are taken.
+const PAGES: usize = 20;
 /// After so many days a signal for a run that was never started is forgotten.
-const KEEP_DAYS: i32 = 30;
+pub(crate) const KEEP_DAYS: i32 = 30;
 
 impl Engine {
     /// Sends a signal to a run. The first of its name counts.
@@ -140,32 +142,46 @@ fn misplaced(violation: Violation) -> Error {
 }
 
 /// Brings kept signals to runs that have been started meanwhile. Answers how many. A node that dies in between leaves
-/// the signal where it was; the run takes it for the same when it comes again.
+/// the signal where it was; the run takes it for the same when it comes again. Those that cannot be brought now stay, and
+/// keep nobody else's back.
 pub(crate) async fn deliver(node: &Arc<Node>) -> Result<usize, Error> {
     let mut connection = node.database.keepers.acquire().await?;
-    let found = signals::deliverable(&mut connection, AT_ONCE).await?;
-    let count = found.len();
-    for (run, early) in found {
-        let Ok(data) = Payload::trusted(early.data.clone()) else { continue };
-        let by = By { actor: early.actor.as_str().into(), reason: String::new() };
-        match signal(node, &early.namespace, run, &early.signal, data, by).await {
-            Ok(()) => {}
-            Err(Error::Busy | Error::Store(_) | Error::Damaged(_)) => continue,
-            Err(error) => {
-                let (signal, why) = (early.signal.as_str(), error.for_log());
-                tracing::warn!(%run, signal, error = %why, "a signal that had come early was refused");
-                let by = By { actor: early.actor.as_str().into(), reason: String::new() };
-                let command = Command::RefuseSignal { name: signal.into(), by, message: why };
-                // It stays where it is until the run tells of it.
-                match node.ask(&early.namespace, run, command).await {
-                    Ok(_) | Err(Error::Refused(_) | Error::NotFound { .. }) => {}
-                    Err(_) => continue,
-                }
+    let (mut brought, mut stayed) = (0, 0);
+    for _ in 0..PAGES {
+        let found = signals::deliverable(&mut connection, AT_ONCE, stayed).await?;
+        let full = found.len() == usize::try_from(AT_ONCE).unwrap_or(usize::MAX);
+        for (run, early) in found {
+            if bring(node, run, &early).await {
+                commit!("signals_forget", signals::forget(&mut connection, &early).await)?;
+                brought += 1;
+            } else {
+                stayed += 1;
             }
         }
-        commit!("signals_forget", signals::forget(&mut connection, &early).await)?;
+        if !full {
+            break;
+        }
     }
-    Ok(count)
+    Ok(brought)
+}
+
+/// Brings a kept signal to its run. Answers whether the run has it now, or tells that it was refused.
+async fn bring(node: &Arc<Node>, run: RunId, early: &EarlySignal) -> bool {
+    let Ok(data) = Payload::trusted(early.data.clone()) else { return false };
+    let by = By { actor: early.actor.as_str().into(), reason: String::new() };
+    match signal(node, &early.namespace, run, &early.signal, data, by).await {
+        Ok(()) => true,
+        Err(Error::Busy | Error::Store(_) | Error::Damaged(_)) => false,
+        Err(error) => {
+            let (signal, why) = (early.signal.as_str(), error.for_log());
+            tracing::warn!(%run, signal, error = %why, "a signal that had come early was refused");
+            let by = By { actor: early.actor.as_str().into(), reason: String::new() };
+            let command = Command::RefuseSignal { name: signal.into(), by, message: why };
+            // It stays where it is until the run tells of it.
+            let told = node.ask(&early.namespace, run, command).await;
+            matches!(told, Ok(_) | Err(Error::Refused(_) | Error::NotFound { .. }))
+        }
+    }
 }
 
 /// Forgets signals whose runs were never started.

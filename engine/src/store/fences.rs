@@ -132,22 +132,24 @@ pub(crate) async fn revoke(
 }
 
 /// Attempts that were completed before `before`, oldest first, and are not part of the journal yet. What was completed
-/// after `now` was completed while the database's clock was wrong, and is not waited for.
+/// after `now` was completed while the database's clock was wrong, and is not waited for. At most `limit`, without the
+/// `stayed` oldest ones.
 pub(crate) async fn completed(
     connection: &mut PgConnection,
-    before: Time,
-    now: Time,
+    (before, now): (Time, Time),
     limit: i64,
+    stayed: i64,
 ) -> Result<Vec<(Fence, Completion)>, sqlx::Error> {
     let rows = sqlx::query(
         "-- fences_completed\n\
          select run_id, step, action, attempt, namespace, true, output, external_id from fences \
          where completed_at is not null and closed_at is null and (completed_at <= $1 or completed_at > $2) \
-         order by completed_at limit $3",
+         order by completed_at, run_id, step, action, attempt limit $3 offset $4",
     )
     .bind(Moment(before))
     .bind(Moment(now))
     .bind(limit)
+    .bind(stayed)
     .fetch_all(connection)
     .await?;
     rows.iter().map(|row| Ok((fence(row)?, completion(row)?))).collect()

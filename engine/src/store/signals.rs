@@ -39,19 +39,21 @@ pub(crate) async fn keep(
     Ok((row.try_get(0)?, row.try_get(1)?))
 }
 
-/// Signals whose runs have been started meanwhile, at most `limit`.
+/// Signals whose runs have been started meanwhile, at most `limit`; without the `stayed` oldest ones.
 pub(crate) async fn deliverable(
     connection: &mut PgConnection,
     limit: i64,
+    stayed: i64,
 ) -> Result<Vec<(RunId, EarlySignal)>, sqlx::Error> {
     let rows = sqlx::query(
         "-- early_signals_deliverable\n\
          select k.run_id, e.namespace, e.workflow, e.key, e.signal, e.data, e.actor \
          from early_signals e \
          join run_keys k on (k.namespace, k.key, k.workflow) = (e.namespace, e.key, e.workflow) \
-         order by e.at limit $1",
+         order by e.at, e.namespace, e.workflow, e.key, e.signal limit $1 offset $2",
     )
     .bind(limit)
+    .bind(stayed)
     .fetch_all(connection)
     .await?;
     rows.iter()

@@ -3,6 +3,7 @@
 use backstitch_api::Access;
 use backstitch_tests::server::{Server, send, with_json};
 use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection};
 
 async fn register(server: &Server, version: u32, steps: &Value) {
     let definition = json!({ "name": "ask", "version": version, "steps": steps });
@@ -128,5 +129,29 @@ async fn a_run_that_is_moved_takes_the_signal_that_came_unless_the_new_version_a
     }
     assert_eq!(server.post(&format!("{other}/signals/go"), json!({ "data": 8 })).await.status, 200);
     assert_eq!(server.get(&format!("{other}?wait=10s")).await.json()["outcome"], "succeeded");
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn signals_that_cannot_be_brought_to_their_runs_keep_no_others_back() {
+    let server = Server::start(Access::Open).await;
+    register(&server, 1, &approval(&json!({}))).await;
+    let stuck = start(&server, json!({ "workflow": "ask", "key": "stuck" })).await;
+    let mut connection = PgConnection::connect(server.database()).await.unwrap();
+    // More than are taken at once, older than any other, and not readable.
+    sqlx::query(
+        "insert into early_signals (namespace, workflow, key, signal, data, actor, at) \
+         select $1, 'ask', 'stuck', 's' || n, '{', 'nobody', clock_timestamp() - interval '1 hour' \
+         from generate_series(1, 1100) n",
+    )
+    .bind(backstitch_tests::node::NS)
+    .execute(&mut connection)
+    .await
+    .unwrap();
+    let signal = json!({ "workflow": "ask", "key": "k1", "signal": "approval", "data": 1 });
+    assert_eq!(server.post("/v1/signals", signal).await.status, 202);
+    let run = start(&server, json!({ "workflow": "ask", "key": "k1" })).await;
+    assert_eq!(server.get(&format!("{run}?wait=20s")).await.json()["outcome"], "succeeded");
+    assert_ne!(server.get(&stuck).await.json()["state"], "ended");
     server.stopped().await;
 }
