@@ -22,11 +22,11 @@ pub(crate) const MAX_LIST: usize = 1_000;
 /// How many bytes a name may have: a workflow, a queue, a handler, a worker, an actor.
 pub(crate) const MAX_NAME: usize = 200;
 /// How many bytes a key, a correlation id, an external id or a label's value may have.
-const MAX_KEY: usize = 255;
+pub(crate) const MAX_KEY: usize = 255;
 /// How many bytes a reason may have.
-const MAX_REASON: usize = 2_000;
+pub(crate) const MAX_REASON: usize = 2_000;
 /// How many bytes a note may have.
-const MAX_MESSAGE: usize = 16_000;
+pub(crate) const MAX_MESSAGE: usize = 16_000;
 
 /// Something from outside that can be wrong although it has the right type.
 pub(crate) trait Check {

@@ -27,9 +27,9 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// Says for how long answers are kept.
 const RETENTION: HeaderName = HeaderName::from_static("idempotency-retention");
 /// The longest key.
-const LONGEST: usize = 255;
+pub(crate) const LONGEST: usize = 255;
 /// The largest body of an answer that is kept, in bytes: a thousand starts, or a run with much to tell.
-const LARGEST: usize = 256 * 1024;
+pub(crate) const LARGEST: usize = 256 * 1024;
 
 /// Whether a route takes a key: all that acts, but not the task routes, which are fenced by themselves.
 pub(crate) fn covers(method: &Method, right: Option<Right>) -> bool {

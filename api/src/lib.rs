@@ -13,6 +13,7 @@ mod access;
 mod app;
 mod bench;
 mod body;
+pub mod bounds;
 mod check;
 pub mod cli;
 mod demo;

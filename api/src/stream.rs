@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 /// How many bytes a second the other side must take while something waits for it.
-const SLOWEST: u64 = 16 * 1024;
+pub(crate) const SLOWEST: u64 = 16 * 1024;
 
 /// A stream to which writing fails when the other side has taken nothing for as long as `limit`, or, over as much time in
 /// which something waited for it, less than it must.

@@ -1,15 +1,14 @@
 //! Registered workflow definitions, checked and indexed, as the node keeps them in memory.
 
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+mod kept;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backstitch_saga::protocol::{Page, Rehearsed, WorkflowView};
 use backstitch_saga::rehearse::{Admission, admit};
 use backstitch_saga::{Graph, Payload, Timestamp, Violation};
 use sha2::{Digest, Sha256};
 use sqlx::postgres::{PgConnection, PgPool};
-use tokio::sync::Semaphore;
 
 use crate::crash::commit;
 use crate::cursor::Cursor;
@@ -17,10 +16,10 @@ use crate::schemas::Schemas;
 use crate::store::definitions::{self as table, DefinitionRow};
 use crate::{Error, Registered};
 
-/// For how long "the newest version" may be answered from memory, when another node registered a newer one.
-const NEWEST_FOR: Duration = Duration::from_secs(1);
-/// How many definitions a node rehearses at once.
-const REHEARSALS: usize = 2;
+/// The longest definition that is read by the thread that asks; longer ones are read by threads of their own.
+const READ_AT_ONCE: usize = 8 * 1024;
+
+pub(crate) use kept::KEPT;
 
 /// A definition, ready to run.
 #[derive(Debug)]
@@ -30,18 +29,9 @@ pub(crate) struct Workflow {
     pub(crate) hash: Arc<str>,
 }
 
+/// The definitions that this node has met.
 #[derive(Debug, Default)]
-struct Versions {
-    exact: HashMap<u32, Arc<Workflow>>,
-    newest: Option<(Arc<Workflow>, Instant)>,
-}
-
-/// All definitions that this node has met.
-#[derive(Debug, Default)]
-pub(crate) struct Definitions {
-    by_hash: RwLock<HashMap<Arc<str>, Arc<Workflow>>>,
-    by_name: RwLock<HashMap<String, HashMap<String, Versions>>>,
-}
+pub(crate) struct Definitions(Mutex<kept::Kept>);
 
 impl Workflow {
     /// Reads and checks a definition, but for what its JSON Schemas say.
@@ -60,8 +50,15 @@ pub(crate) async fn examine(
     namespace: &str,
     text: &str,
 ) -> Result<Workflow, Error> {
-    let workflow = Workflow::parse(text)
-        .map_err(|violations| Error::Invalid { code: "invalid_definition", violations })?;
+    let parsed = if text.len() <= READ_AT_ONCE {
+        Workflow::parse(text)
+    } else {
+        let text = text.to_owned();
+        let parsed = schemas.apart(namespace, move || Workflow::parse(&text)).await?;
+        parsed.ok_or_else(|| Error::Bug("reading a definition failed".to_owned()))?
+    };
+    let workflow =
+        parsed.map_err(|violations| Error::Invalid { code: "invalid_definition", violations })?;
     schemas.admit(namespace, workflow.graph.definition.schemas()).await?;
     Ok(workflow)
 }
@@ -95,7 +92,7 @@ impl Definitions {
         // What is there already, or stands in the way, need not be rehearsed.
         let rehearsed = match before {
             Some(_) => None,
-            None => Some(admission(&workflow.graph).await?),
+            None => Some(admission(schemas, namespace, &workflow.graph).await?),
         };
         let mut connection = pool.acquire().await?;
         if definition.sequence.is_some() {
@@ -116,11 +113,7 @@ impl Definitions {
                 ),
             });
         }
-        if let Some(versions) =
-            self.write_names().get_mut(namespace).and_then(|names| names.get_mut(&row.name))
-        {
-            versions.newest = None;
-        }
+        self.kept().newest(namespace, &row.name, None);
         Ok((if created { Registered::Created } else { Registered::Unchanged }, rehearsed))
     }
 
@@ -132,38 +125,22 @@ impl Definitions {
         name: &str,
         version: Option<u32>,
     ) -> Result<Arc<Workflow>, Error> {
-        if let Some(workflow) = self.known(namespace, name, version) {
+        if let Some(workflow) = self.kept().named(namespace, name, version) {
             return Ok(workflow);
         }
         let row = find(pool, namespace, name, version).await?;
         let workflow = self.keep(&row.body, &row.hash)?;
         let number = workflow.graph.definition.version;
-        let mut names = self.write_names();
-        let versions =
-            names.entry(namespace.to_owned()).or_default().entry(name.to_owned()).or_default();
-        versions.exact.insert(number, workflow.clone());
+        let mut kept = self.kept();
+        kept.name(namespace, name, number, &workflow.hash);
         if version.is_none() {
-            versions.newest = Some((workflow.clone(), Instant::now()));
+            kept.newest(namespace, name, Some(number));
         }
         Ok(workflow)
     }
 
-    fn known(&self, namespace: &str, name: &str, version: Option<u32>) -> Option<Arc<Workflow>> {
-        let names = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
-        let versions = names.get(namespace)?.get(name)?;
-        match version {
-            Some(version) => versions.exact.get(&version).cloned(),
-            None => {
-                let (workflow, since) = versions.newest.as_ref()?;
-                (since.elapsed() < NEWEST_FOR).then(|| workflow.clone())
-            }
-        }
-    }
-
-    fn write_names(
-        &self,
-    ) -> std::sync::RwLockWriteGuard<'_, HashMap<String, HashMap<String, Versions>>> {
-        self.by_name.write().unwrap_or_else(PoisonError::into_inner)
+    fn kept(&self) -> MutexGuard<'_, kept::Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The definition with this hash, which a journal names.
@@ -172,7 +149,7 @@ impl Definitions {
         connection: &mut PgConnection,
         hash: &str,
     ) -> Result<Arc<Workflow>, Error> {
-        if let Some(workflow) = self.with_hash(hash) {
+        if let Some(workflow) = self.kept().with_hash(hash) {
             return Ok(workflow);
         }
         let body = table::body(connection, hash).await?.ok_or_else(|| {
@@ -181,14 +158,10 @@ impl Definitions {
         self.keep(&body, hash)
     }
 
-    fn with_hash(&self, hash: &str) -> Option<Arc<Workflow>> {
-        self.by_hash.read().unwrap_or_else(PoisonError::into_inner).get(hash).cloned()
-    }
-
     /// Keeps a definition that was registered, under the hash that it was registered with. Rules of validation may be
     /// loosened from version to version, never tightened, or runs in flight could not be read.
     fn keep(&self, body: &str, hash: &str) -> Result<Arc<Workflow>, Error> {
-        if let Some(workflow) = self.with_hash(hash) {
+        if let Some(workflow) = self.kept().with_hash(hash) {
             return Ok(workflow);
         }
         let parsed = Workflow::parse(body).map_err(|violations| {
@@ -198,10 +171,7 @@ impl Definitions {
             ))
         })?;
         let workflow = Arc::new(Workflow { hash: hash.into(), ..parsed });
-        self.by_hash
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(workflow.hash.clone(), workflow.clone());
+        self.kept().keep(&workflow, body.len());
         Ok(workflow)
     }
 }
@@ -218,17 +188,20 @@ async fn spelt_otherwise(
     Ok(there.zip(document(&row.body)).is_some_and(|(one, other)| one.is_same_as(&other)))
 }
 
-/// Rehearses a definition before it is registered. A few at once: the node has other work.
-pub(crate) async fn admission(graph: &Arc<Graph>) -> Result<Rehearsed, Error> {
-    static AT_ONCE: Semaphore = Semaphore::const_new(REHEARSALS);
-    let _turn = AT_ONCE.acquire().await;
+/// Rehearses a definition before it is registered, apart from what requests wait for and in turn with what else its
+/// namespace has evaluated.
+pub(crate) async fn admission(
+    schemas: &Arc<Schemas>,
+    namespace: &str,
+    graph: &Arc<Graph>,
+) -> Result<Rehearsed, Error> {
     let graph = Arc::clone(graph);
-    match tokio::task::spawn_blocking(move || admit(&graph)).await {
-        Ok(Admission { refused, rehearsed }) if refused.is_empty() => Ok(rehearsed),
-        Ok(Admission { refused, .. }) => {
+    match schemas.apart(namespace, move || admit(&graph)).await? {
+        Some(Admission { refused, rehearsed }) if refused.is_empty() => Ok(rehearsed),
+        Some(Admission { refused, .. }) => {
             Err(Error::Invalid { code: "invalid_definition", violations: refused })
         }
-        Err(error) => Err(Error::Bug(format!("the rehearsal of a definition failed: {error}"))),
+        None => Err(Error::Bug("the rehearsal of a definition failed".to_owned())),
     }
 }
 

@@ -257,8 +257,9 @@ impl Engine {
         namespace: &str,
         definition: &str,
     ) -> Result<(Arc<Graph>, Rehearsed), Error> {
-        let workflow = definitions::examine(&self.node().schemas, namespace, definition).await?;
-        let rehearsed = definitions::admission(&workflow.graph).await?;
+        let schemas = &self.node().schemas;
+        let workflow = definitions::examine(schemas, namespace, definition).await?;
+        let rehearsed = definitions::admission(schemas, namespace, &workflow.graph).await?;
         Ok((workflow.graph, rehearsed))
     }
 

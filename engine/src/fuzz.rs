@@ -1,7 +1,7 @@
 //! What this crate reads from outside, for fuzzing: each a function of bytes that panics when a law is broken. Only with
 //! the feature `fuzz`; see the crate `backstitch-fuzz`.
 
-use backstitch_saga::Time;
+use backstitch_saga::{Payload, Time};
 
 use crate::cursor;
 use crate::schedules::instants::Calendar;
@@ -49,6 +49,19 @@ pub fn cron(bytes: &[u8]) {
             let _ = calendar.local(instant);
             last = instant;
         }
+    }
+}
+
+/// A JSON Schema and, on the next line, a document: what is within the bounds is evaluated within a budget of time.
+///
+/// # Panics
+/// When a law is broken.
+pub fn schema(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let (schema, document) = text.split_once('\n').unwrap_or((text, text));
+    let read = |text: &str| Payload::parse(text, text.len()).ok();
+    if let Some((schema, document)) = read(schema).zip(read(document)) {
+        crate::schemas::hold_to_budget(schema, document);
     }
 }
 

@@ -25,11 +25,11 @@ use crate::store::starts::{self as table, Asked};
 use crate::{Engine, Error, StartedRun, credentials, start};
 
 /// How many requests are taken at once.
-const REQUESTS: i64 = 500;
+pub(crate) const REQUESTS: i64 = 500;
 /// For how long a node has the first right to them.
 const RESERVE_FOR: Duration = Duration::from_secs(10);
 /// How often a request is tried whose node died over it, before it is refused.
-const TRIES: i32 = 3;
+pub(crate) const TRIES: i32 = 3;
 /// After this long a connection on which NOTIFY was heard is made anew.
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 /// When the database was too busy to start a run, it is tried again after this long.

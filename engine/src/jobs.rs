@@ -24,7 +24,7 @@ use crate::{Engine, Error, Reservation};
 pub(crate) use work::{serve, work};
 
 /// How many a job may be made of.
-const MOST: i64 = 1_000_000;
+pub(crate) const MOST: i64 = 1_000_000;
 /// How many a dry run shows.
 const SHOWN: i64 = 20;
 

@@ -9,6 +9,7 @@
 mod acts;
 mod alone;
 pub mod bench;
+pub mod bounds;
 mod children;
 mod clock;
 mod completions;

@@ -5,11 +5,11 @@ use backstitch_saga::protocol::{Failure, FailureKind, TaskAnswer, TaskOutcome};
 use backstitch_saga::{Action, Command, Payload, TaskKey};
 
 /// The longest message of a failure, in bytes.
-const MESSAGE: usize = 16_000;
+pub(crate) const MESSAGE: usize = 16_000;
 /// The longest code of a failure, in bytes.
-const CODE: usize = 100;
+pub(crate) const CODE: usize = 100;
 /// The longest external id, in bytes.
-const EXTERNAL_ID: usize = 255;
+pub(crate) const EXTERNAL_ID: usize = 255;
 /// How much of a code that is none stands in the message.
 const QUOTED: usize = 200;
 

@@ -13,7 +13,7 @@ use crate::sequence::{self, Wanted};
 use crate::{Engine, Error, StartedRun};
 
 /// The furthest that the instant at which a run begins may lie ahead.
-const START_WITHIN: Span = Span::days(366);
+pub(crate) const START_WITHIN: Span = Span::days(366);
 
 /// For how long the starts of one request are checked; those that are left then are answered [`Error::Busy`].
 const CHECK_WITHIN: Duration = Duration::from_secs(5);

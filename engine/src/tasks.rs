@@ -18,9 +18,9 @@ use crate::reports::{self, Report};
 /// The longest wait for a task.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// The most tasks that one poll may ask for.
-const MOST_TASKS: u32 = 1_000;
+pub(crate) const MOST_TASKS: u32 = 1_000;
 /// The most kinds of task that one worker may name.
-const MOST_HANDLERS: usize = 1_000;
+pub(crate) const MOST_HANDLERS: usize = 1_000;
 /// The longest name of a worker, queue or handler, in bytes.
 const NAME_LIMIT: usize = 200;
 

@@ -8,9 +8,9 @@ use backstitch_saga::{Run, RunId};
 use crate::{Engine, Error, flow, reads};
 
 /// How many runs a tree tells of.
-const MOST: usize = 1_000;
+pub(crate) const MOST: usize = 1_000;
 /// For how long its runs are read; what was found until then is told.
-const READ_FOR: Duration = Duration::from_secs(5);
+pub(crate) const READ_FOR: Duration = Duration::from_secs(5);
 
 /// What a tree needs to know of a run.
 struct Found {

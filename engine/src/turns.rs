@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 /// How many children a node starts at once.
 const ABREAST: usize = 32;
 /// How many may wait on a node. What does not find a place is asked for again by its parent's timer.
-const MOST_WAITING: usize = 10_000;
+pub(crate) const MOST_WAITING: usize = 10_000;
 
 /// Those who wait, in turn by what they belong to.
 struct Rota<K, T> {

@@ -21,6 +21,7 @@ macro_rules! planted {
 }
 
 mod act;
+pub mod bounds;
 mod command;
 mod definition;
 mod event;

@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use crate::{Violation, json, value};
 
 /// How deep objects and lists may be nested in a document from outside.
-const MAX_DEPTH: usize = 64;
+pub(crate) const MAX_DEPTH: usize = 64;
 
 /// One JSON document, kept as its own text. Cheap to clone.
 #[derive(Clone)]

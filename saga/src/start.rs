@@ -5,9 +5,9 @@ use crate::Violation;
 use crate::protocol::{Labels, StartRun};
 
 /// The most bytes of the name of a workflow.
-const NAME_LIMIT: usize = 200;
+pub(crate) const NAME_LIMIT: usize = 200;
 /// The most bytes of a key, a correlation id or the value of a label.
-const TEXT_LIMIT: usize = 255;
+pub(crate) const TEXT_LIMIT: usize = 255;
 /// The most bytes of the name of a label.
 const LABEL_NAME_LIMIT: usize = 100;
 /// The most labels of one run.

@@ -14,8 +14,11 @@ mod wiring;
 use crate::graph::Links;
 use crate::{Definition, Graph, Payload, Violation};
 
+pub(crate) use body::MAX_SIGNALS as SIGNALS;
 pub use names::check_fact;
-pub(crate) use wiring::expressions;
+pub(crate) use wiring::{
+    MAX_DEPTH as EXPRESSION_DEPTH, MAX_NODES as EXPRESSION_NODES, expressions,
+};
 
 /// See [`Graph::parse`].
 pub(crate) fn parse(text: &str) -> Result<Graph, Vec<Violation>> {

@@ -21,9 +21,9 @@ use crate::{Engine, Error};
 /// How often an act is tried when others write the schedule at the same time.
 const TRIES: usize = 20;
 /// The most instants of one backfill.
-const MOST_BACKFILLED: u32 = 10_000;
+pub(crate) const MOST_BACKFILLED: u32 = 10_000;
 /// The most backfills of one schedule at once.
-const BACKFILLS: usize = 10;
+pub(crate) const BACKFILLS: usize = 10;
 /// How many instants of a backfill are shown.
 const SHOWN: usize = 100;
 

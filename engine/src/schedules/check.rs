@@ -16,11 +16,11 @@ const SCHEDULE: &str = "schedule";
 /// The label that names the instant of a run.
 const SCHEDULED_FOR: &str = "scheduled_for";
 /// The most labels that a schedule gives its runs, beside these two.
-const LABEL_LIMIT: usize = 30;
+pub(crate) const LABEL_LIMIT: usize = 30;
 /// The most starts that jitter may put off at once.
 const PUT_OFF_LIMIT: usize = 100;
 /// The most starts that may wait in a queue.
-const QUEUE_LIMIT: u32 = 100;
+pub(crate) const QUEUE_LIMIT: u32 = 100;
 
 /// Checks a schedule as a whole: its own fields, and that a run can be started so.
 pub(super) async fn check(

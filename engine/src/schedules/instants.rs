@@ -23,7 +23,7 @@ const END: i64 = 4_133_980_800 + 2 * DAY;
 /// Local time is never further than this from UTC.
 const FARTHEST: i64 = 26 * 3_600;
 /// The most patterns beside the first.
-const ALSO_LIMIT: usize = 20;
+pub(crate) const ALSO_LIMIT: usize = 20;
 
 /// The part of a schedule that says when it is due.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -11,4 +11,6 @@ mod pattern;
 pub(crate) mod plan;
 mod reads;
 
+pub(crate) use acts::{BACKFILLS, MOST_BACKFILLED};
+pub(crate) use check::{LABEL_LIMIT, QUEUE_LIMIT};
 pub(crate) use fire::fire;

@@ -22,7 +22,7 @@ pub(crate) use due::most_put_off;
 pub(super) const POLL: Span = Span::secs(1);
 /// The most starts that are open at once, beside those that jitter puts off. More than may wait in a queue, so that those
 /// that go leave room.
-const MOST_OPEN: usize = 200;
+pub(crate) const MOST_OPEN: usize = 200;
 
 /// A schedule with its pattern read.
 pub(crate) struct Plan<'a> {

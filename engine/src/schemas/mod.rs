@@ -8,7 +8,7 @@ pub(crate) mod limits;
 mod meter;
 mod pattern;
 mod plan;
-mod pool;
+pub(crate) mod pool;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -123,6 +123,19 @@ impl Schemas {
         }))
     }
 
+    /// Does other long work on documents of `namespace` by the same threads, in turn with what it has evaluated. `None` when
+    /// the work panicked.
+    ///
+    /// # Errors
+    /// [`Error::Busy`].
+    pub(crate) async fn apart<T: Send + 'static>(
+        &self,
+        namespace: &str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<Option<T>, Error> {
+        self.pool.run(namespace, work).await
+    }
+
     /// The verdict if it takes no time worth mentioning and the schema is compiled.
     pub(crate) fn judge_at_once(&self, schema: &Payload, document: &Payload) -> Option<Verdict> {
         if document.text().len() > BYTES_AT_ONCE {
@@ -174,6 +187,32 @@ impl Schemas {
     fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Compiles a schema and evaluates it on a document, as the threads do: within a time, always with the same verdict, and
+/// telling no more than is allowed. For fuzzing.
+#[cfg(feature = "fuzz")]
+pub(crate) fn hold_to_budget(schema: Payload, document: Payload) {
+    // A million visits, of a build for tests, on a machine with other work.
+    const LONGEST: std::time::Duration = std::time::Duration::from_secs(20);
+    let work = move || {
+        let Ok(compiled) = Schema::compile(&schema) else { return };
+        let began = std::time::Instant::now();
+        let verdict = compiled.judge(&document);
+        assert!(began.elapsed() < LONGEST, "evaluated for {:?}", began.elapsed());
+        assert_eq!(compiled.judge(&document), verdict, "a document is judged alike each time");
+        if let Verdict::Violates(violations) = verdict {
+            assert!(
+                (1..=VIOLATIONS).contains(&violations.len()),
+                "{} violations",
+                violations.len()
+            );
+            let longest = violations.iter().map(|one| one.message.chars().count()).max();
+            assert!(longest <= Some(MESSAGE + 1), "a message of {longest:?} characters");
+        }
+    };
+    let thread = std::thread::Builder::new().stack_size(pool::STACK).spawn(work);
+    thread.expect("a thread").join().expect("evaluating a schema does not panic");
 }
 
 /// Compiles the schemas of a definition, each with its place, and finds misspelt keywords. Answers all that is wrong.

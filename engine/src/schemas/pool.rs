@@ -12,11 +12,11 @@ use super::limits::WAITING;
 use crate::Error;
 
 /// How many threads there are: two, so that one namespace leaves one to the others.
-const THREADS: usize = 2;
+pub(crate) const THREADS: usize = 2;
 /// What a thread may need for the deepest schema on the deepest document; memory is taken as it is used.
-const STACK: usize = 64 * 1024 * 1024;
+pub(super) const STACK: usize = 64 * 1024 * 1024;
 /// The longest wait for a place.
-const WAIT: Duration = Duration::from_secs(10);
+pub(crate) const WAIT: Duration = Duration::from_secs(10);
 
 type Job = Box<dyn FnOnce() + Send>;
 

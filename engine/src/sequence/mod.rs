@@ -26,7 +26,7 @@ pub(crate) use admit::{
 pub use asked::FactAct;
 pub(crate) use asked::name_others;
 pub(crate) use tell::{serve, sweep, sweep_unplaced};
-pub(crate) use wanted::{Wanted, check_definition, produced};
+pub(crate) use wanted::{MAX_FACTS, Wanted, check_definition, produced};
 
 use crate::Error;
 

@@ -13,7 +13,7 @@ use crate::store::facts as table;
 /// For how long a run waits for the facts that it requires, unless something else is said.
 pub(super) const WITHIN: Span = Span::days(1);
 /// The most facts that one run may require, and establish.
-const MAX_FACTS: usize = 100;
+pub(crate) const MAX_FACTS: usize = 100;
 
 /// What a start wants of its place among others.
 #[derive(Debug, Default, PartialEq)]

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The most items that a fan-out may have.
-const MAX_ITEMS: usize = 1_000_000;
+pub(crate) const MAX_ITEMS: usize = 1_000_000;
 
 impl Decider<'_> {
     /// Begins every step whose turn has come, and what follows from that. Before the turn of the run itself none.

@@ -59,10 +59,11 @@ use crate::{
 pub use decide::decide;
 use facts::{Compensation, Incident, Origin, RefusedSignal, Signal, Unchecked};
 pub use family::ChildWord;
-pub(crate) use forward::impossible;
+pub(crate) use forward::{MAX_ITEMS as MOST_ITEMS, impossible};
 use state::{BodyState, Hand, Items, MapStage, Place, Stage, StepState, Work};
 use tally::Tally;
 pub use verbs::Proof;
+pub(crate) use view_size::VIEW_BYTES;
 pub use waits::{ChildAsk, ChildEnd};
 
 /// A run: the fold of its journal.

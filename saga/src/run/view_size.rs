@@ -3,7 +3,7 @@
 use crate::protocol::{Condition, RunView, StepView};
 
 /// How many bytes of documents a view has at most, beside the run's own input and output.
-const VIEW_BYTES: usize = 8 * 1024 * 1024;
+pub(crate) const VIEW_BYTES: usize = 8 * 1024 * 1024;
 /// How many bytes of its conditions it tells.
 const CONDITION_BYTES: usize = 1024 * 1024;
 

@@ -71,7 +71,7 @@ fn wait(wait: &Wait, at: &str, found: &mut Found) {
 }
 
 /// The most signals of which the first ends a wait.
-const MAX_SIGNALS: usize = 20;
+pub(crate) const MAX_SIGNALS: usize = 20;
 
 fn signals(wait: &Wait, at: &str, found: &mut Found) {
     if wait.signals.is_empty() == wait.signal.is_empty() {

@@ -7,11 +7,11 @@ use crate::json::Kind;
 use crate::{Definition, Expr, Step, Violation};
 
 /// How many expressions may be within one another.
-const MAX_DEPTH: usize = 16;
+pub(crate) const MAX_DEPTH: usize = 16;
 /// What a text may come from.
 const TEXT: &[Kind] = &[Kind::String];
 /// Of how many expressions one may consist.
-const MAX_NODES: usize = 500;
+pub(crate) const MAX_NODES: usize = 500;
 
 /// An expression of a definition and where it stands.
 pub(crate) struct Wired<'a> {

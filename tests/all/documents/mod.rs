@@ -7,6 +7,7 @@
 
 mod blocks;
 mod help;
+mod limits;
 mod scene;
 mod shell;
 

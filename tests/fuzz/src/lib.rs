@@ -17,7 +17,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     Target { name: "definition", run: rules::definition },
     Target { name: "rehearsal", run: rules::rehearsal },
     Target { name: "expression", run: rules::expression },
@@ -26,6 +26,7 @@ pub const TARGETS: [Target; 12] = [
     Target { name: "cursor", run: backstitch_engine::fuzz::cursor },
     Target { name: "cron", run: backstitch_engine::fuzz::cron },
     Target { name: "sequence", run: backstitch_engine::fuzz::sequence },
+    Target { name: "schema", run: backstitch_engine::fuzz::schema },
     Target { name: "idempotency_key", run: backstitch_api::fuzz::idempotency_key },
     Target { name: "query", run: backstitch_api::fuzz::query },
     Target { name: "body", run: backstitch_api::fuzz::body },

@@ -79,6 +79,13 @@ pub(crate) fn expression(bytes: &[u8]) {
         Payload::trusted(value.text().to_owned()).expect("a value is JSON");
     }
     let _ = expr.test(&seen);
+    // A document of a quarter of what may be built: nothing that is built of it is larger than that.
+    let large = format!(r#"{{"a":{{"b":["{}"]}}}}"#, "x".repeat(Expr::RESULT_LIMIT / 4));
+    let large = Seen(Payload::trusted(large).expect("it is JSON"));
+    if let Ok(value) = expr.eval(&large) {
+        assert!(value.text().len() <= Expr::RESULT_LIMIT, "{} bytes", value.text().len());
+    }
+    let _ = expr.test(&large);
     assert_eq!(expr.references().len(), again.references().len());
 }
 

@@ -178,6 +178,11 @@ fn sequence() {
 }
 
 #[test]
+fn schema() {
+    fuzz("schema");
+}
+
+#[test]
 fn idempotency_key() {
     fuzz("idempotency_key");
 }

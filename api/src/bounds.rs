@@ -1,0 +1,94 @@
+//! All bounds of the server with the values that hold: those of requests and connections, and those of the engine. The page
+//! `docs/limits.md` is printed from here.
+
+use backstitch_engine::bounds::{self as engine, Bound, Section, bound, bytes, number, span};
+
+use crate::app::Limits;
+use crate::check::{MAX_KEY, MAX_LIST, MAX_MESSAGE, MAX_NAME, MAX_REASON, MAX_WAIT};
+use crate::{idempotency, stream};
+
+/// All of them, with the values that a server has by itself.
+#[must_use]
+pub fn bounds() -> Vec<Section> {
+    let limits = Limits::default();
+    let mut all = vec![
+        ("Connections and requests", connections(&limits)),
+        ("Members of requests", members()),
+    ];
+    all.extend(engine::bounds());
+    all
+}
+
+/// The tables of the page, as Markdown.
+#[must_use]
+pub fn page() -> String {
+    let mut text = String::new();
+    for (title, bounds) in bounds() {
+        text.push_str(&format!("\n## {title}\n| of | limit | beyond it |\n| --- | --- | --- |\n"));
+        for Bound { of, limit, beyond } in bounds {
+            text.push_str(&format!("| {of} | {limit} | {beyond} |\n"));
+        }
+    }
+    text
+}
+
+fn connections(limits: &Limits) -> Vec<Bound> {
+    vec![
+        bound("body of a request", bytes(limits.body), "413 `body_too_large`"),
+        bound("body of reports and heartbeats", bytes(limits.report_body), "413 `body_too_large`"),
+        bound("time for a body to arrive", span(limits.body_timeout), "408"),
+        bound(
+            "large bodies on their way; a namespace has at most as much as stays free",
+            bytes(limits.bodies),
+            "503 `busy`",
+        ),
+        bound(
+            "time to the first whole request of a connection",
+            span(limits.first_request_timeout),
+            "closed",
+        ),
+        bound("idle connection, or later headers under way", span(limits.idle_timeout), "closed"),
+        bound(
+            "connections; an address has at most as many as stay free",
+            number(limits.connections),
+            "closed at once",
+        ),
+        bound(
+            "an answer of which nothing is taken",
+            span(limits.answer_timeout),
+            "the connection is cut",
+        ),
+        bound(
+            "an answer that is taken slowly, in a second",
+            bytes(stream::SLOWEST),
+            "the connection is cut when less was taken for as long",
+        ),
+        bound("`wait`", MAX_WAIT.to_string(), "400, in a claim 422"),
+        bound(
+            "claims that wait, and as many waits for the end of a run; a namespace has at most as many as stay free",
+            number(limits.waiting),
+            "503 `busy`",
+        ),
+        bound("an `Idempotency-Key`", bytes(idempotency::LONGEST), "400 `invalid_idempotency_key`"),
+        bound(
+            "an answer that is kept for it",
+            bytes(idempotency::LARGEST),
+            "repeats are told that it was too large",
+        ),
+        bound("time for requests under way when the server closes", span(limits.drain), "cut"),
+    ]
+}
+
+fn members() -> Vec<Bound> {
+    vec![
+        bound(
+            "reports, heartbeats, starts, elements of a page",
+            number(MAX_LIST),
+            "422, for a page 400",
+        ),
+        bound("name of a workflow, queue, handler, worker or actor", bytes(MAX_NAME), "422"),
+        bound("key, correlation id, external id, label value", bytes(MAX_KEY), "422"),
+        bound("a reason", bytes(MAX_REASON), "422"),
+        bound("a note", bytes(MAX_MESSAGE), "422"),
+    ]
+}
