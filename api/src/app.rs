@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
-use backstitch_engine::Engine;
+use backstitch_engine::{Engine, Metrics};
 use backstitch_saga::RunId;
 use backstitch_saga::protocol::RunView;
 use tokio::sync::{Mutex, watch};
@@ -12,6 +12,7 @@ use tokio::sync::{Mutex, watch};
 use crate::access::{Caller, unknown_credential};
 use crate::front::{RequestIds, RouteTable};
 use crate::problem::Rejection;
+use crate::pulse::Pulse;
 use crate::shares::{Share, Shares};
 
 /// Who may ask.
@@ -51,6 +52,9 @@ pub struct Limits {
     pub bodies: usize,
     /// How long requests under way may take once the server is closing, and then the engine to stop.
     pub drain: Duration,
+    /// How long the runtime that serves requests may stand still before `/livez` says that the process should be started
+    /// anew.
+    pub stall: Duration,
 }
 
 impl Default for Limits {
@@ -66,6 +70,7 @@ impl Default for Limits {
             waiting: 5_000,
             bodies: 512 * 1024 * 1024,
             drain: Duration::from_secs(10),
+            stall: Duration::from_secs(20),
         }
     }
 }
@@ -77,6 +82,8 @@ pub struct ServerConfig {
     pub access: Access,
     /// How much.
     pub limits: Limits,
+    /// Where health and numbers are answered, beside the listener of requests.
+    pub health: Option<Arc<std::net::TcpListener>>,
 }
 
 /// What a request waits for. Claims have places of their own, so that nobody who watches runs keeps workers out.
@@ -96,6 +103,7 @@ pub(crate) struct App {
     pub(crate) routes: RouteTable,
     pub(crate) openapi: Bytes,
     pub(crate) request_ids: RequestIds,
+    pub(crate) pulse: Arc<Pulse>,
     claiming: Arc<Shares<Arc<str>>>,
     watching: Arc<Shares<Arc<str>>>,
     bodies: Arc<Shares<Arc<str>>>,
@@ -118,6 +126,7 @@ impl App {
             routes,
             openapi,
             request_ids: RequestIds::new(),
+            pulse: Arc::default(),
             claiming: Shares::new(config.limits.waiting),
             watching: Shares::new(config.limits.waiting),
             bodies: Shares::new(config.limits.bodies),
@@ -138,9 +147,30 @@ impl App {
         places.take(&caller.namespace, 1).ok_or_else(Rejection::busy)
     }
 
-    /// How many requests wait.
-    pub(crate) fn waiting(&self) -> usize {
-        self.claiming.taken() + self.watching.taken()
+    /// Numbers of this server, beside those of the engine.
+    pub(crate) fn numbers(&self) -> Metrics {
+        // Places are far fewer than what a float counts exactly.
+        let waiting = (self.claiming.taken() + self.watching.taken()) as f64;
+        vec![
+            (
+                "backstitch_http_waiting",
+                "Requests that wait for something to happen",
+                false,
+                waiting,
+            ),
+            (
+                "backstitch_runtime_still_seconds",
+                "For how long the runtime that serves requests has not moved",
+                false,
+                self.pulse.still_for().as_secs_f64(),
+            ),
+            (
+                "backstitch_runtime_stalls_total",
+                "Times the runtime that serves requests did not move for a second",
+                true,
+                self.pulse.stalls() as f64,
+            ),
+        ]
     }
 
     /// Room for a body of `size` bytes that is on its way.

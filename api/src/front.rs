@@ -128,13 +128,18 @@ pub(crate) async fn front(
     }
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id);
-    for (name, value) in GUARDS {
-        headers.insert(name, value);
-    }
+    guard(headers);
     if app.access == Access::Open {
         response.headers_mut().insert(MODE, HeaderValue::from_static("open"));
     }
     response
+}
+
+/// Tells browsers and caches what to do with an answer.
+pub(crate) fn guard(headers: &mut HeaderMap) {
+    for (name, value) in GUARDS {
+        headers.insert(name, value);
+    }
 }
 
 async fn admit(app: &App, entry: &RouteEntry, request: &mut Request) -> Result<(), Rejection> {

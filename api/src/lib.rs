@@ -21,11 +21,13 @@ mod examples;
 mod front;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
+mod health;
 mod idempotency;
 mod metrics;
 mod openapi;
 mod print;
 mod problem;
+mod pulse;
 mod query;
 mod routes;
 mod server;

@@ -61,26 +61,18 @@ impl RouteNumbers {
 /// All numbers as Prometheus reads them. Routes that were never asked for are left out.
 pub(crate) fn print(
     engine: &Metrics,
+    server: &Metrics,
     families: &[Family],
     routes: &RouteTable,
-    waiting: usize,
 ) -> String {
     let mut text = String::with_capacity(16 * 1024);
     let mut line = |name: &str, help: &str, kind: &str, value: f64| {
         head(&mut text, name, help, kind);
         let _ = writeln!(text, "{name} {value}");
     };
-    for (name, help, counter, value) in engine {
+    for (name, help, counter, value) in engine.iter().chain(server) {
         line(name, help, if *counter { "counter" } else { "gauge" }, *value);
     }
-    // A place in the waiting room is a small number.
-    let waiting = u32::try_from(waiting).unwrap_or(u32::MAX);
-    line(
-        "backstitch_http_waiting",
-        "Requests that wait for something to happen",
-        "gauge",
-        waiting.into(),
-    );
     families.iter().for_each(|family| print_family(&mut text, family));
     let routes = routes.numbers();
     head(&mut text, "backstitch_http_requests_total", "Requests answered", "counter");
@@ -181,7 +173,8 @@ mod tests {
             kind: NumberKind::Histogram,
             samples: vec![Sample { suffix: "_bucket", labels, value: 4.0 }],
         };
-        let text = print(&engine, &[family], &routes, 2);
+        let server = vec![("backstitch_http_waiting", "Requests that wait", false, 2.0)];
+        let text = print(&engine, &server, &[family], &routes);
         let expected = "\
 # HELP backstitch_commits_total Batches committed
 # TYPE backstitch_commits_total counter
@@ -189,7 +182,7 @@ backstitch_commits_total 3
 # HELP backstitch_queue Commands that wait
 # TYPE backstitch_queue gauge
 backstitch_queue 0.5
-# HELP backstitch_http_waiting Requests that wait for something to happen
+# HELP backstitch_http_waiting Requests that wait
 # TYPE backstitch_http_waiting gauge
 backstitch_http_waiting 2
 # HELP backstitch_times Times.

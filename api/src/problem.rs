@@ -252,6 +252,7 @@ const TITLES: &[(&str, &str)] = &[
     ("past_pivot", "The point of no return has been passed"),
     ("reason_missing", "A reason is needed"),
     ("run_ended", "The run has ended"),
+    ("stalled", "The server does not move"),
     ("store_failed", "The database failed"),
     ("too_many", "A job cannot be of so many"),
     ("too_many_backfills", "Too many backfills are under way"),

@@ -17,12 +17,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::app::{Access, App, Limits, ServerConfig};
 use crate::shares::Shares;
 use crate::stream::Stream;
-use crate::{openapi, routes};
+use crate::{health, openapi, routes};
 
 /// Serves `engine` on `listener` until `shutdown` ends, then drains: it stops accepting, answers at once what waits,
 /// lets the rest finish within the limit, and stops the engine.
@@ -43,7 +43,11 @@ pub async fn serve(
     let table = openapi::route_table(&document);
     let text = document.to_json().context("the OpenAPI document cannot be printed")?;
     let app = App::new(engine.clone(), &config, table, text.into(), closing.clone());
-    let router = routes::router(Arc::new(app));
+    let app = Arc::new(app);
+    let health = config.health.as_ref().map(|listener| listener.try_clone()).transpose()?;
+    let _health = health::start(Arc::clone(&app), health)?;
+    let _beats = Aborting(tokio::spawn(Arc::clone(&app.pulse).beat()));
+    let router = routes::router(app);
     tracing::info!(%address, open, "listening");
     if open {
         tracing::warn!("this server is open: everybody on this machine may do everything");
@@ -64,6 +68,15 @@ pub async fn serve(
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// A task that ends when this is dropped.
+struct Aborting(JoinHandle<()>);
+
+impl Drop for Aborting {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// Whether a server with this access may listen there.

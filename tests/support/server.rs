@@ -91,11 +91,24 @@ impl Server {
     }
 
     async fn on(database: String, access: Access, limits: Limits) -> Server {
+        let config = ServerConfig { access, limits, ..ServerConfig::default() };
+        Server::configured(database, config).await
+    }
+
+    /// A server that is set up like this, on a fresh database.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn with(config: ServerConfig) -> Server {
+        Server::configured(database().await, config).await
+    }
+
+    async fn configured(database: String, config: ServerConfig) -> Server {
+        let access = config.access;
         let engine = node(&database, |_| {}).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let (stop, stopped) = oneshot::channel();
-        let config = ServerConfig { access, limits };
         let served = tokio::spawn(serve(engine.clone(), config, listener, async {
             // The sender may be dropped: that is a stop, too.
             let _ = stopped.await;

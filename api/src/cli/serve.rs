@@ -1,6 +1,7 @@
 //! `backstitch serve`: the API against a PostgreSQL that is already there.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -26,6 +27,9 @@ pub(crate) struct ServeArgs {
     /// Where to listen
     #[arg(long, env = "BACKSTITCH_LISTEN", default_value = "127.0.0.1:7420")]
     listen: SocketAddr,
+    /// Where to answer /livez, /readyz and /metrics by a thread of its own, however busy the server is; besides --listen
+    #[arg(long, env = "BACKSTITCH_HEALTH_LISTEN")]
+    health_listen: Option<SocketAddr>,
     #[command(flatten)]
     node: NodeArgs,
     /// Ask nobody for a credential; only on a loopback address
@@ -81,13 +85,14 @@ pub(crate) async fn run(args: ServeArgs, log: log::Format) -> anyhow::Result<()>
     let access = if args.open { Access::Open } else { Access::Keys };
     // The address first: it is the cheaper one to be wrong.
     let listener = listen(access, args.listen).await?;
+    let health = args.health_listen.map(listen_for_health).transpose()?;
     let engine = Engine::start(options).await?;
     let url = format!("http://{}", listener.local_addr()?);
     log.announce(
         &[format!("Backstitch listens on {url}")],
         json!({ "message": "Backstitch listens", "url": url }),
     );
-    let config = ServerConfig { access, ..ServerConfig::default() };
+    let config = ServerConfig { access, health, ..ServerConfig::default() };
     let stop = async {
         match args.with_parent {
             true => child::told_to_stop(true).await,
@@ -106,6 +111,18 @@ pub(crate) async fn listen(access: Access, address: SocketAddr) -> anyhow::Resul
     TcpListener::bind(address).await.with_context(|| {
         format!("cannot listen on {address}; is it taken? choose another with --listen")
     })
+}
+
+/// A listener for health on `address`.
+///
+/// # Errors
+/// When the address is taken or not ours.
+fn listen_for_health(address: SocketAddr) -> anyhow::Result<Arc<std::net::TcpListener>> {
+    let listener = std::net::TcpListener::bind(address).with_context(|| {
+        format!("cannot listen on {address}; is it taken? choose another with --health-listen")
+    })?;
+    tracing::info!(address = %listener.local_addr()?, "answering health");
+    Ok(Arc::new(listener))
 }
 
 /// Ends at SIGTERM or SIGINT. A second one ends the process at once.

@@ -8,7 +8,7 @@ mod incident_acts;
 mod incidents;
 mod jobs;
 mod labels;
-mod ops;
+pub(crate) mod ops;
 mod pauses;
 mod queues;
 mod runs;

@@ -3,10 +3,11 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
+use backstitch_engine::Family;
 use backstitch_saga::protocol::{StatusView, WhoAmI};
 
 use crate::access::{Caller, wire_role};
-use crate::app::{Access, Shared};
+use crate::app::{Access, App, Shared};
 use crate::body::json;
 use crate::problem::{Answer, Rejection};
 use crate::query::{NoQuery, QueryOf};
@@ -84,12 +85,30 @@ fn home_links() -> serde_json::Value {
 }
 
 /// Check that the process is alive
+///
+/// With `--health-listen` it is answered on a listener of its own, too, by a thread that looks whether the server moves.
 #[utoipa::path(
     get, path = "/livez", tag = "server", operation_id = "livez",
-    responses((status = 200, description = "It does.", body = String))
+    responses(
+        (status = 200, description = "It is.", body = String),
+        (status = 503, description = "The server has not moved for so long that it should be started anew (`stalled`)."),
+    )
 )]
-pub(crate) async fn livez() -> &'static str {
-    "ok"
+pub(crate) async fn livez(State(app): Shared) -> Result<&'static str, Rejection> {
+    liveness(&app)
+}
+
+/// Checks that the runtime that serves requests moves.
+///
+/// # Errors
+/// 503 when it has not for as long as the limit.
+pub(crate) fn liveness(app: &App) -> Result<&'static str, Rejection> {
+    let still = app.pulse.still_for();
+    if still < app.limits.stall {
+        return Ok("ok");
+    }
+    let detail = format!("The server has not moved for {} s; start it anew.", still.as_secs());
+    Err(Rejection::new(StatusCode::SERVICE_UNAVAILABLE, "stalled", detail))
 }
 
 /// Check that the server takes work
@@ -102,16 +121,28 @@ pub(crate) async fn livez() -> &'static str {
         (status = 503, description = "It is closing, or it cannot write to the database (`not_ready`)."),
     )
 )]
-pub(crate) async fn readyz(State(app): Shared) -> Answer {
-    let detail = if app.is_closing() {
-        "The server is closing."
+pub(crate) async fn readyz(State(app): Shared) -> Result<&'static str, Rejection> {
+    readiness(&app).await
+}
+
+/// Checks that the server takes work.
+///
+/// # Errors
+/// 503 when it does not.
+pub(crate) async fn readiness(app: &App) -> Result<&'static str, Rejection> {
+    if app.is_closing() {
+        Err(not_ready("The server is closing."))
     } else if app.is_ready().await {
-        return Ok("ok".into_response());
+        Ok("ok")
     } else {
-        "The server cannot write to the database now; the log tells why."
-    };
-    Err(Rejection::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", detail)
-        .with_header(header::RETRY_AFTER, "1"))
+        Err(not_ready("The server cannot write to the database now; the log tells why."))
+    }
+}
+
+/// The answer of a server that takes no work.
+pub(crate) fn not_ready(detail: &str) -> Rejection {
+    Rejection::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", detail)
+        .with_header(header::RETRY_AFTER, "1")
 }
 
 /// Show metrics for Prometheus
@@ -120,12 +151,16 @@ pub(crate) async fn readyz(State(app): Shared) -> Answer {
     responses((status = 200, description = "The text format 0.0.4.", body = String))
 )]
 pub(crate) async fn metrics(State(app): Shared) -> impl IntoResponse {
-    let text = metrics::print(
-        &app.engine.metrics(),
-        &app.engine.numbers().await,
-        &app.routes,
-        app.waiting(),
-    );
+    metrics_page(print_metrics(&app, &app.engine.numbers().await))
+}
+
+/// Prints the numbers of the engine and of this server, and `families`.
+pub(crate) fn print_metrics(app: &App, families: &[Family]) -> String {
+    metrics::print(&app.engine.metrics(), &app.numbers(), families, &app.routes)
+}
+
+/// The page of numbers.
+pub(crate) fn metrics_page(text: String) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 

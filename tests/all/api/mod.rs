@@ -5,6 +5,7 @@ mod access;
 mod by_hand;
 mod children;
 mod fan_out;
+mod health;
 mod idempotency;
 mod incidents;
 mod input;
