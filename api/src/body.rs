@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRequest, MatchedPath, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use backstitch_saga::Violation;
@@ -17,18 +17,18 @@ use serde_json::error::Category;
 use serde_path_to_error::Segment;
 
 use crate::access::Caller;
-use crate::app::App;
+use crate::app::{App, Limits};
 use crate::check::{Check, Findings};
 use crate::problem::{Answer, Rejection};
 
 /// Bodies up to this size are not counted among those on their way: connections bound how many there are.
 const SMALL: usize = 16 * 1024;
 
+/// Routes whose bodies are lists, such as reports and starts, and may be larger than others.
+const LARGE: [&str; 3] = ["/v1/runs/batch", "/v1/tasks/complete", "/v1/tasks/heartbeat"];
+
 /// A request's JSON body, read and checked.
 pub(crate) struct Body<T>(pub(crate) T);
-
-/// The body of reports and heartbeats: the same with a larger limit.
-pub(crate) struct ReportBody<T>(pub(crate) T);
 
 /// A request's JSON body as its text: syntax is checked, sense is not.
 pub(crate) struct TextBody(pub(crate) String);
@@ -37,15 +37,7 @@ impl<T: DeserializeOwned + Check> FromRequest<Arc<App>> for Body<T> {
     type Rejection = Rejection;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Rejection> {
-        parse(&read(request, app.limits.body, app).await?).map(Body)
-    }
-}
-
-impl<T: DeserializeOwned + Check> FromRequest<Arc<App>> for ReportBody<T> {
-    type Rejection = Rejection;
-
-    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Rejection> {
-        parse(&read(request, app.limits.report_body, app).await?).map(ReportBody)
+        parse(&read(request, app).await?).map(Body)
     }
 }
 
@@ -53,7 +45,7 @@ impl FromRequest<Arc<App>> for TextBody {
     type Rejection = Rejection;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Rejection> {
-        let bytes = read(request, app.limits.body, app).await?;
+        let bytes = read(request, app).await?;
         let raw: Box<serde_json::value::RawValue> =
             serde_json::from_slice(&bytes).map_err(|error| malformed(&error))?;
         Ok(TextBody(String::from(Box::<str>::from(raw))))
@@ -81,21 +73,23 @@ pub(crate) fn located(answer: Answer, location: &str) -> Result<Response, Reject
     Ok(response)
 }
 
-/// The whole body of a request that says that it is JSON.
-///
-/// # Errors
-/// As [`bytes`]; 415 when it does not say so.
-pub(crate) async fn read(request: Request, limit: usize, app: &App) -> Result<Bytes, Rejection> {
-    must_be_json(request.headers())?;
-    bytes(request, limit, app).await
+/// The largest body that the route of a request takes, in bytes.
+fn limit_of(request: &Request, limits: &Limits) -> usize {
+    let path = request.extensions().get::<MatchedPath>();
+    match path {
+        Some(path) if LARGE.contains(&path.as_str()) => limits.report_body,
+        _ => limits.body,
+    }
 }
 
-/// The whole body, whatever it is.
+/// The whole body of a request that says that it is JSON, up to the limit of its route.
 ///
 /// # Errors
-/// 408 when it comes too slowly, 413 when it is too large, 503 when too many large ones are on their way.
-pub(crate) async fn bytes(request: Request, limit: usize, app: &App) -> Result<Bytes, Rejection> {
-    let announced = announced(request.headers());
+/// 415 when it does not say so, 408 when it comes too slowly, 413 when it is too large, 503 when too many large ones are
+/// on their way.
+pub(crate) async fn read(request: Request, app: &App) -> Result<Bytes, Rejection> {
+    must_be_json(request.headers())?;
+    let (announced, limit) = (announced(request.headers()), limit_of(&request, &app.limits));
     let _room = match request.extensions().get::<Caller>() {
         Some(caller) if announced.is_none_or(|size| size > SMALL) => {
             Some(app.room(&caller.namespace, announced.unwrap_or(limit).min(limit))?)
@@ -123,6 +117,18 @@ fn announced(headers: &HeaderMap) -> Option<usize> {
 /// JSON must say that it is JSON. This also keeps web pages of other origins out of an open server: a browser does
 /// not send this type to another origin without asking first.
 fn must_be_json(headers: &HeaderMap) -> Result<(), Rejection> {
+    let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    if let Some(encoding) =
+        encodings.find(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"))
+    {
+        let detail = format!(
+            "The body is encoded as {}; send it without a Content-Encoding.",
+            encoding.to_str().unwrap_or("something unreadable")
+        );
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        return Err(Rejection::new(status, "unsupported_encoding", detail)
+            .with_header(header::ACCEPT_ENCODING, "identity"));
+    }
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let essence = kind.unwrap_or_default().split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case("application/json") {
@@ -359,6 +365,21 @@ mod tests {
         assert!(ask(Some("Application/JSON; charset=utf-8")).is_ok());
         for kind in [None, Some("text/plain"), Some("application/jsonx"), Some("")] {
             assert_eq!(ask(kind).unwrap_err().parts().0, 415, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_compressed_is_refused_as_such() {
+        let ask = |encoding: &'static str| {
+            let mut request = request(Some("application/json"), axum::body::Body::empty());
+            request.headers_mut().insert(header::CONTENT_ENCODING, encoding.parse().unwrap());
+            must_be_json(request.headers())
+        };
+        assert!(ask("identity").is_ok() && ask("Identity").is_ok());
+        for encoding in ["gzip", "br", "zstd", "gzip, identity", ""] {
+            let refused = ask(encoding).unwrap_err();
+            let (status, code, _) = refused.parts();
+            assert_eq!((status, code), (415, "unsupported_encoding"), "{encoding}");
         }
     }
 

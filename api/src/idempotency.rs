@@ -69,9 +69,8 @@ pub(crate) async fn pass(app: Arc<App>, request: Request, next: Next) -> Respons
 async fn execute_once(app: Arc<App>, request: Request, next: Next) -> Answer {
     let key = key_of(request.headers())?;
     let (mut parts, body) = request.into_parts();
-    let limit = app.limits.report_body;
     let whole = Request::from_parts(parts.clone(), body);
-    let bytes = body::bytes(whole, limit, &app).await?;
+    let bytes = body::read(whole, &app).await?;
     let caller = parts.extensions.get::<Caller>();
     let caller = caller.ok_or_else(|| Rejection::bug("a request that acts has no caller"))?;
     let reserved = app.engine.reserve(IdempotentRequest {

@@ -270,6 +270,7 @@ const TITLES: &[(&str, &str)] = &[
     ("unknown_start_request", "There is no such start request"),
     ("unknown_step", "There is no such step"),
     ("unknown_workflow", "There is no such workflow"),
+    ("unsupported_encoding", "The body must not be compressed"),
     ("unsupported_media_type", "The body must be JSON"),
     ("version_conflict", "Another definition stands under this version"),
     ("wrong_version", "The run is on another version"),

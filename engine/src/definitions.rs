@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backstitch_saga::protocol::{Page, Rehearsed, WorkflowView};
 use backstitch_saga::rehearse::{Admission, admit};
-use backstitch_saga::{Graph, Payload, Timestamp, Violation};
+use backstitch_saga::{Definition, Graph, Payload, Timestamp, Violation};
 use sha2::{Digest, Sha256};
 use sqlx::postgres::{PgConnection, PgPool};
 
@@ -20,6 +20,8 @@ use crate::{Error, Registered};
 const READ_AT_ONCE: usize = 8 * 1024;
 
 pub(crate) use kept::KEPT;
+/// The largest version that can be stored.
+const MOST_VERSION: u32 = i32::MAX as u32;
 
 /// A definition, ready to run.
 #[derive(Debug)]
@@ -57,10 +59,34 @@ pub(crate) async fn examine(
         let parsed = schemas.apart(namespace, move || Workflow::parse(&text)).await?;
         parsed.ok_or_else(|| Error::Bug("reading a definition failed".to_owned()))?
     };
-    let workflow =
-        parsed.map_err(|violations| Error::Invalid { code: "invalid_definition", violations })?;
+    let invalid = |violations| Error::Invalid { code: "invalid_definition", violations };
+    let workflow = parsed.map_err(invalid)?;
+    let beyond = versions_beyond(&workflow.graph.definition);
+    if !beyond.is_empty() {
+        return Err(invalid(beyond));
+    }
     schemas.admit(namespace, workflow.graph.definition.schemas()).await?;
     Ok(workflow)
+}
+
+/// Finds versions that are larger than can be stored, of the workflow and of its children.
+pub(crate) fn versions_beyond(definition: &Definition) -> Vec<Violation> {
+    let own = std::iter::once(("/version".to_owned(), Some(definition.version)));
+    let children = definition.steps.iter().enumerate().filter_map(|(index, step)| {
+        Some((format!("/steps/{index}/child/version"), step.child.as_ref()?.version))
+    });
+    let beyond = own.chain(children).filter(|(_, version)| *version > Some(MOST_VERSION));
+    beyond
+        .map(|(pointer, _)| {
+            let message = format!("versions go up to {MOST_VERSION}");
+            Violation::new(pointer, "invalid_version", message)
+        })
+        .collect()
+}
+
+/// A version as it is stored; 0, which no version has, for one that cannot be stored.
+pub(crate) fn stored(version: u32) -> i32 {
+    i32::try_from(version).unwrap_or(0)
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
@@ -80,7 +106,7 @@ impl Definitions {
         let definition = &workflow.graph.definition;
         let row = DefinitionRow {
             name: definition.name.clone(),
-            version: i32::try_from(definition.version).unwrap_or(i32::MAX),
+            version: stored(definition.version),
             hash: workflow.hash.to_string(),
             registered_at: backstitch_saga::Time::default(),
             body: text.to_owned(),
@@ -211,7 +237,7 @@ async fn find(
     name: &str,
     version: Option<u32>,
 ) -> Result<DefinitionRow, Error> {
-    let number = version.map(|version| i32::try_from(version).unwrap_or(i32::MAX));
+    let number = version.map(stored);
     let mut connection = pool.acquire().await?;
     let found = if name.contains('\0') {
         None

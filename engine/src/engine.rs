@@ -66,6 +66,10 @@ pub async fn migrate(database_url: &str) -> Result<(), Error> {
 pub fn validate(definition: &str) -> Result<Arc<Graph>, Error> {
     let invalid = |violations| Error::Invalid { code: "invalid_definition", violations };
     let workflow = Workflow::parse(definition).map_err(invalid)?;
+    let beyond = definitions::versions_beyond(&workflow.graph.definition);
+    if !beyond.is_empty() {
+        return Err(invalid(beyond));
+    }
     let violations = check_all(&workflow.graph.definition.schemas(), |_, _| {});
     if violations.is_empty() { Ok(workflow.graph) } else { Err(invalid(violations)) }
 }

@@ -52,7 +52,7 @@ impl<T: Many> FromRequest<Arc<App>> for EachBody<T> {
     type Rejection = Rejection;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Rejection> {
-        let bytes = body::read(request, app.limits.report_body, app).await?;
+        let bytes = body::read(request, app).await?;
         match body::parse::<T>(&bytes) {
             Ok(asked) => Ok(EachBody(asked.all(), Vec::new())),
             Err(rejection) => one_by_one(&bytes).ok_or(rejection),

@@ -13,7 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::each::{answer, common_status, merge, sort_out};
 use crate::access::Caller;
 use crate::app::{Shared, WaitFor};
-use crate::body::{Body, ReportBody, json, located};
+use crate::body::{Body, json, located};
 use crate::examples;
 use crate::idempotency::{Reserve, Unsettled};
 use crate::problem::Answer;
@@ -114,7 +114,7 @@ pub(crate) async fn start_many(
     caller: Caller,
     Reserve(reservation): Reserve,
     _: QueryOf<NoQuery>,
-    ReportBody(ask): ReportBody<StartRuns>,
+    Body(ask): Body<StartRuns>,
 ) -> Answer {
     let (good, bad) = sort_out(ask.runs);
     let good = match reservation {
@@ -267,7 +267,7 @@ pub(crate) struct RunQuery {
     /// Wait so long for the end, at most `30s`.
     #[param(value_type = Option<String>, example = "10s")]
     wait: Option<Span>,
-    /// As it was after this record of its history.
+    /// As it was after this record of its history; the first is 1.
     as_of: Option<u64>,
 }
 
@@ -276,6 +276,9 @@ impl FromQuery for RunQuery {
         let query = RunQuery { wait: pairs.wait(), as_of: pairs.parsed("as_of") };
         if query.wait.is_some() && query.as_of.is_some() {
             pairs.refuse("wait", "It cannot stand beside as_of: the past does not change");
+        }
+        if query.as_of == Some(0) {
+            pairs.refuse("as_of", "Records are counted from 1");
         }
         query
     }

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::acts::must_have_reason;
 use crate::crash::commit;
 use crate::cursor::Cursor;
-use crate::definitions::Workflow;
+use crate::definitions::{Workflow, stored};
 use crate::executor::load::fold;
 use crate::node::Node;
 use crate::store::journal;
@@ -46,11 +46,11 @@ impl Engine {
         if versions.items.is_empty() && after.is_none() {
             return Err(unknown_workflow(workflow));
         }
-        let numbers: Vec<i32> = versions.items.iter().map(|one| number(one.version)).collect();
+        let numbers: Vec<i32> = versions.items.iter().map(|one| stored(one.version)).collect();
         let mut connection = self.pool().acquire().await?;
         let loads = table::load(&mut connection, namespace, workflow, &numbers).await?;
         let line = |version: u32, registered_at: Timestamp| {
-            let own: Vec<_> = loads.iter().filter(|load| load.version == number(version)).collect();
+            let own: Vec<_> = loads.iter().filter(|load| load.version == stored(version)).collect();
             let count = |load: &table::Load| u64::try_from(load.count).unwrap_or_default();
             let oldest = own.iter().map(|load| load.oldest).min();
             VersionLoad {
@@ -84,7 +84,7 @@ impl Engine {
         let limit = new.limit.clamp(1, 1_000) as usize;
         let mut connection = self.pool().acquire().await?;
         let beyond = i64::try_from(limit + 1).unwrap_or(i64::MAX);
-        let from = number(new.from);
+        let from = stored(new.from);
         let mut found =
             table::active(&mut connection, namespace, workflow, from, &after, beyond).await?;
         let more = found.len() > limit;
@@ -135,8 +135,8 @@ impl Engine {
             namespace: namespace.to_owned(),
             id: node.clock.new_run().0,
             workflow: workflow.to_owned(),
-            from: number(new.from),
-            to: number(new.to),
+            from: stored(new.from),
+            to: stored(new.to),
             mapping: serde_json::to_string(&new.mapping).unwrap_or_default(),
             on_obstacle: new.on_obstacle,
             state: "checking".to_owned(),
@@ -246,10 +246,6 @@ impl Engine {
         drop(connection);
         self.migration(namespace, workflow, id).await
     }
-}
-
-fn number(version: u32) -> i32 {
-    i32::try_from(version).unwrap_or(i32::MAX)
 }
 
 fn unknown_workflow(name: &str) -> Error {
