@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -12,6 +13,7 @@ use backstitch_saga::{By, protocol};
 
 use crate::app::{Access, App};
 use crate::check::{MAX_NAME, is_slug};
+use crate::logins::Peer;
 use crate::problem::Rejection;
 
 /// The namespace of an open server's callers who name none.
@@ -188,11 +190,13 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 /// Finds out who asks and whether they may.
 ///
 /// # Errors
-/// 401 without a known credential, 403 when its role does not reach, 421 for a foreign name of an open server.
+/// 401 without a known credential, 403 when its role does not reach, 421 for a foreign name of an open server, 429 when the
+/// peer has sent too many unknown credentials.
 pub(crate) async fn admit(
     app: &App,
     headers: &HeaderMap,
     right: Right,
+    (peer, now): (Option<Peer>, Instant),
 ) -> Result<Caller, Rejection> {
     if app.access == Access::Open {
         return admit_openly(headers);
@@ -203,9 +207,17 @@ pub(crate) async fn admit(
         return Err(Rejection::new(StatusCode::UNAUTHORIZED, "credential_missing", detail)
             .with_header(header::WWW_AUTHENTICATE, "Bearer realm=\"backstitch\""));
     };
+    if peer.is_some_and(|peer| !app.logins.may_try(peer, secret, now)) {
+        let detail = "Too many unknown credentials came from this address; this one was not looked up. \
+            Credentials that were good lately are let in.";
+        let wait = Duration::from_secs(1);
+        return Err(Rejection::too_many("too_many_failed_logins", detail, wait));
+    }
     let Some(credential) = app.engine.credential(secret).await? else {
+        app.logins.failed(peer, secret, now);
         return Err(unknown_credential());
     };
+    app.logins.succeeded(secret, now);
     if !allows(credential.role, right) {
         let detail = format!(
             "The credential '{}' has the role {:?}, which does not allow this ({right:?}).",

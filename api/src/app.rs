@@ -1,6 +1,7 @@
 //! What every request shares: the engine, the limits, the numbers, and the signal that the server is closing.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
@@ -11,8 +12,10 @@ use tokio::sync::{Mutex, watch};
 
 use crate::access::{Caller, unknown_credential};
 use crate::front::{RequestIds, RouteTable};
+use crate::logins::Logins;
 use crate::problem::Rejection;
 use crate::pulse::Pulse;
+use crate::rates::{Lane, Rate, Rates};
 use crate::shares::{Share, Shares};
 
 /// Who may ask.
@@ -50,6 +53,13 @@ pub struct Limits {
     /// How many bytes of large bodies may be on their way. A namespace has at most as many as stay free; further
     /// requests are answered 503.
     pub bodies: usize,
+    /// How many requests of a namespace are taken in a second, of a kind: those of workers, those that stop something, all
+    /// others. Twice as many at once; further requests are answered 429.
+    pub requests_per_second: u32,
+    /// The same for one credential.
+    pub credential_requests_per_second: u32,
+    /// How many starts of a namespace are taken in a second; twice as many at once.
+    pub starts_per_second: u32,
     /// How long requests under way may take once the server is closing, and then the engine to stop.
     pub drain: Duration,
     /// How long the runtime that serves requests may stand still before `/livez` says that the process should be started
@@ -69,6 +79,9 @@ impl Default for Limits {
             connections: 10_000,
             waiting: 5_000,
             bodies: 512 * 1024 * 1024,
+            requests_per_second: 40_000,
+            credential_requests_per_second: 20_000,
+            starts_per_second: 200_000,
             drain: Duration::from_secs(10),
             stall: Duration::from_secs(20),
         }
@@ -104,6 +117,9 @@ pub(crate) struct App {
     pub(crate) openapi: Bytes,
     pub(crate) request_ids: RequestIds,
     pub(crate) pulse: Arc<Pulse>,
+    pub(crate) logins: Logins,
+    rates: Rates,
+    throttled: AtomicU64,
     claiming: Arc<Shares<Arc<str>>>,
     watching: Arc<Shares<Arc<str>>>,
     bodies: Arc<Shares<Arc<str>>>,
@@ -127,6 +143,9 @@ impl App {
             openapi,
             request_ids: RequestIds::new(),
             pulse: Arc::default(),
+            logins: Logins::default(),
+            rates: Rates::default(),
+            throttled: AtomicU64::default(),
             claiming: Shares::new(config.limits.waiting),
             watching: Shares::new(config.limits.waiting),
             bodies: Shares::new(config.limits.bodies),
@@ -151,6 +170,7 @@ impl App {
     pub(crate) fn numbers(&self) -> Metrics {
         // Places are far fewer than what a float counts exactly.
         let waiting = (self.claiming.taken() + self.watching.taken()) as f64;
+        let (failed, refused) = self.logins.counts();
         vec![
             (
                 "backstitch_http_waiting",
@@ -170,7 +190,74 @@ impl App {
                 true,
                 self.pulse.stalls() as f64,
             ),
+            (
+                "backstitch_throttled_total",
+                "Requests and starts refused because too many came in a second",
+                true,
+                self.throttled.load(Ordering::Relaxed) as f64,
+            ),
+            (
+                "backstitch_logins_failed_total",
+                "Requests with a credential that is unknown or revoked",
+                true,
+                failed as f64,
+            ),
+            (
+                "backstitch_logins_refused_total",
+                "Credentials not looked up because their peer had sent too many unknown ones",
+                true,
+                refused as f64,
+            ),
         ]
+    }
+
+    /// Counts a request of `caller`.
+    ///
+    /// # Errors
+    /// 429 when the credential, or the namespace, has asked too often.
+    pub(crate) fn may_ask(
+        &self,
+        caller: &Caller,
+        lane: Lane,
+        now: Instant,
+    ) -> Result<(), Rejection> {
+        let rate = Rate {
+            namespace: self.limits.requests_per_second,
+            credential: self.limits.credential_requests_per_second,
+        };
+        self.rates.request(caller, lane, rate, now).map_err(|wait| {
+            self.throttled.fetch_add(1, Ordering::Relaxed);
+            let detail =
+                "More requests came than may come in a second. Nothing was done; ask again later.";
+            Rejection::too_many("too_many_requests", detail, wait)
+        })
+    }
+
+    /// Counts starts of `caller`: a batch costs as many as it holds.
+    ///
+    /// # Errors
+    /// 429 when the namespace has started too many.
+    pub(crate) fn may_start(&self, caller: &Caller, count: usize) -> Result<(), Rejection> {
+        let rate = self.limits.starts_per_second;
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        let counted = self.rates.starts(&caller.namespace, count, rate, Instant::now());
+        counted.map_err(|wait| {
+            self.throttled.fetch_add(1, Ordering::Relaxed);
+            let detail =
+                "More starts came than may come in a second. Nothing was started; ask again later.";
+            Rejection::too_many("too_many_starts", detail, wait)
+        })
+    }
+
+    /// Does every few seconds what need not be done with each request.
+    pub(crate) async fn upkeep(self: Arc<App>) {
+        const EVERY: Duration = Duration::from_secs(5);
+        loop {
+            tokio::time::sleep(EVERY).await;
+            let now = Instant::now();
+            self.logins.tell(now);
+            self.rates.forget_full(now);
+        }
     }
 
     /// Room for a body of `size` bytes that is on its way.

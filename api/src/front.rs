@@ -16,8 +16,10 @@ use uuid::Uuid;
 use crate::access::{self, RULES, Right};
 use crate::app::{Access, App};
 use crate::idempotency;
+use crate::logins::Peer;
 use crate::metrics::RouteNumbers;
 use crate::problem::{LogLine, Rejection};
+use crate::rates::Lane;
 
 /// The header that carries the request's id, taken from the caller or made here.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -51,6 +53,7 @@ struct RouteEntry {
     right: Option<Right>,
     /// It acts, and so takes an `Idempotency-Key`.
     acts: bool,
+    lane: Lane,
     numbers: RouteNumbers,
 }
 
@@ -62,7 +65,8 @@ impl RouteTable {
             let rule = RULES.iter().find(|rule| (rule.0, rule.1) == (method.as_str(), &path));
             let right = rule.map(|rule| rule.2);
             let acts = idempotency::covers(&method, right);
-            let entry = RouteEntry { method, right, acts, numbers: RouteNumbers::default() };
+            let lane = Lane::of(&method, &path, right);
+            let entry = RouteEntry { method, right, acts, lane, numbers: RouteNumbers::default() };
             table.by_path.entry(path).or_default().push(entry);
         }
         table
@@ -98,7 +102,7 @@ pub(crate) async fn front(
     let id = app.request_ids.of(request.headers());
     let entry = app.routes.find(request.extensions().get::<MatchedPath>(), request.method());
     let admitted = match entry {
-        Some(entry) => admit(&app, entry, &mut request).await,
+        Some(entry) => admit(&app, entry, &mut request, started).await,
         None => Ok(()),
     };
     let debug = tracing::enabled!(tracing::Level::DEBUG);
@@ -142,11 +146,18 @@ pub(crate) fn guard(headers: &mut HeaderMap) {
     }
 }
 
-async fn admit(app: &App, entry: &RouteEntry, request: &mut Request) -> Result<(), Rejection> {
+async fn admit(
+    app: &App,
+    entry: &RouteEntry,
+    request: &mut Request,
+    now: Instant,
+) -> Result<(), Rejection> {
     match entry.right {
         Some(Right::Public) => {}
         Some(right) => {
-            let caller = access::admit(app, request.headers(), right).await?;
+            let peer = request.extensions().get::<Peer>().copied();
+            let caller = access::admit(app, request.headers(), right, (peer, now)).await?;
+            app.may_ask(&caller, entry.lane, now)?;
             request.extensions_mut().insert(caller);
         }
         None => {

@@ -28,10 +28,10 @@ use crate::shares::Shares;
 
 /// How many connections may be open; a peer has at most as many as stay free.
 const CONNECTIONS: usize = 256;
-/// How long a connection may be idle, or busy sending its headers.
+/// How long a connection may be silent, and then busy sending its headers.
 const IDLE: Duration = Duration::from_secs(5);
 /// How long a connection may take with one answer.
-const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// A runtime that has not moved for so long takes no work.
 const NOT_READY: Duration = Duration::from_secs(3);
 /// How long the runtime that serves requests may take for its part of an answer.
@@ -127,14 +127,17 @@ async fn serve(health: Health, listener: Option<StdListener>) {
     }
 }
 
-/// Serves one connection, one request after the other.
+/// Serves one connection, which is for one request.
 async fn connection(stream: TcpStream, health: Health) {
+    if tokio::time::timeout(IDLE, stream.readable()).await.is_err() {
+        return;
+    }
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let health = health.clone();
         async move { Ok::<_, Infallible>(health.answer(request.map(Body::new)).await) }
     });
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(IDLE);
+    builder.timer(TokioTimer::new()).header_read_timeout(IDLE).keep_alive(false);
     let served = builder.serve_connection(TokioIo::new(stream), service);
     // However it ended: who asked for health asks again.
     let _ = tokio::time::timeout(ANSWER_LIMIT, served).await;

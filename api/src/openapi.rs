@@ -78,6 +78,7 @@ fn complete(operation: &mut Operation, path: &str, right: Right) {
             (400, "invalid_query", "The path, the query or a header does not make sense."),
             (401, "credential_missing", "There is no credential, or it is not known."),
             (403, "forbidden", "The credential's role does not allow this."),
+            (429, "too_many_requests", "More was asked for than may be asked for. Ask again after `Retry-After`, where it is given."),
             (
                 503,
                 "busy",

@@ -4,6 +4,7 @@
 
 use std::any::Any;
 use std::borrow::Cow;
+use std::time::Duration;
 
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -24,7 +25,7 @@ struct Inner {
     code: Cow<'static, str>,
     detail: String,
     errors: Vec<Violation>,
-    header: Option<(header::HeaderName, &'static str)>,
+    header: Option<(header::HeaderName, HeaderValue)>,
     log: Option<String>,
 }
 
@@ -81,8 +82,20 @@ impl Rejection {
     }
 
     pub(crate) fn with_header(mut self, name: header::HeaderName, value: &'static str) -> Self {
-        self.0.header = Some((name, value));
+        self.0.header = Some((name, HeaderValue::from_static(value)));
         self
+    }
+
+    /// Says when to ask again: whole seconds, at least one.
+    pub(crate) fn after(mut self, wait: Duration) -> Self {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        self.0.header = Some((header::RETRY_AFTER, HeaderValue::from(seconds.max(1))));
+        self
+    }
+
+    /// More was asked for than may be asked in a second; nothing was done.
+    pub(crate) fn too_many(code: &'static str, detail: impl Into<String>, wait: Duration) -> Self {
+        Rejection::new(StatusCode::TOO_MANY_REQUESTS, code, detail).after(wait)
     }
 
     fn with_log(mut self, log: impl Into<String>) -> Self {
@@ -112,7 +125,7 @@ impl IntoResponse for Rejection {
         let mut response =
             (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
         if let Some((name, value)) = header {
-            response.headers_mut().insert(name, HeaderValue::from_static(value));
+            response.headers_mut().insert(name, value);
         }
         if let Some(log) = log {
             response.extensions_mut().insert(LogLine(log));
@@ -256,6 +269,9 @@ const TITLES: &[(&str, &str)] = &[
     ("store_failed", "The database failed"),
     ("too_many", "A job cannot be of so many"),
     ("too_many_backfills", "Too many backfills are under way"),
+    ("too_many_failed_logins", "Too many unknown credentials came from this address"),
+    ("too_many_requests", "More requests came than may come in a second"),
+    ("too_many_starts", "More starts came than may come in a second"),
     ("unknown_credential", "There is no such credential"),
     ("unknown_fact", "The fact is not established"),
     ("unknown_field", "A field is not known"),

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::app::{Access, App, Limits, ServerConfig};
+use crate::logins::Peer;
 use crate::shares::Shares;
 use crate::stream::Stream;
 use crate::{health, openapi, routes};
@@ -47,6 +48,7 @@ pub async fn serve(
     let health = config.health.as_ref().map(|listener| listener.try_clone()).transpose()?;
     let _health = health::start(Arc::clone(&app), health)?;
     let _beats = Aborting(tokio::spawn(Arc::clone(&app.pulse).beat()));
+    let _upkeep = Aborting(tokio::spawn(Arc::clone(&app).upkeep()));
     let router = routes::router(app);
     tracing::info!(%address, open, "listening");
     if open {
@@ -141,8 +143,9 @@ impl Connections {
         let (begun, first_request) =
             (Arc::new(AtomicBool::new(false)), self.limits.first_request_timeout);
         let (router, noted) = (TowerToHyperService::new(router), Arc::clone(&begun));
-        let service = service_fn(move |request: Request<Incoming>| {
+        let service = service_fn(move |mut request: Request<Incoming>| {
             noted.store(true, Ordering::Relaxed);
+            request.extensions_mut().insert(Peer(peer));
             router.call(request)
         });
         let stream = TokioIo::new(Stream::new(stream, self.limits.answer_timeout));

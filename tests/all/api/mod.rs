@@ -19,6 +19,7 @@ mod pauses;
 mod promises;
 mod python_worker;
 mod queues;
+mod rates;
 mod reports;
 mod robust;
 mod rules;

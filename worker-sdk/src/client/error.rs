@@ -57,7 +57,9 @@ impl ClientError {
     pub fn nothing_was_done(&self) -> bool {
         match self {
             ClientError::Network(error) => error.is_connect(),
-            ClientError::Problem { problem, .. } => problem.status == 503 && problem.code == "busy",
+            ClientError::Problem { problem, .. } => {
+                problem.status == 429 || (problem.status == 503 && problem.code == "busy")
+            }
             _ => false,
         }
     }

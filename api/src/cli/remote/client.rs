@@ -124,7 +124,7 @@ impl Client {
             ),
             ..Problem::default()
         });
-        let busy = problem.status == 503 && problem.code == "busy";
+        let busy = problem.status == 429 || (problem.status == 503 && problem.code == "busy");
         let refused = Failure::Refused(Box::new(problem));
         Err(if busy { Once::Again(refused) } else { Once::Failed(refused) })
     }
