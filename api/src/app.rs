@@ -17,6 +17,7 @@ use crate::problem::Rejection;
 use crate::pulse::Pulse;
 use crate::rates::{Lane, Rate, Rates};
 use crate::shares::{Share, Shares};
+use crate::tls::{Tls, TlsFiles};
 
 /// Who may ask.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -97,6 +98,8 @@ pub struct ServerConfig {
     pub limits: Limits,
     /// Where health and numbers are answered, beside the listener of requests.
     pub health: Option<Arc<std::net::TcpListener>>,
+    /// Serves requests over TLS; in plain text without it.
+    pub tls: Option<TlsFiles>,
 }
 
 /// What a request waits for. Claims have places of their own, so that nobody who watches runs keeps workers out.
@@ -118,6 +121,7 @@ pub(crate) struct App {
     pub(crate) request_ids: RequestIds,
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) logins: Logins,
+    pub(crate) tls: Option<Arc<Tls>>,
     rates: Rates,
     throttled: AtomicU64,
     claiming: Arc<Shares<Arc<str>>>,
@@ -133,7 +137,7 @@ impl App {
         config: &ServerConfig,
         routes: RouteTable,
         openapi: Bytes,
-        closing: watch::Receiver<bool>,
+        (tls, closing): (Option<Arc<Tls>>, watch::Receiver<bool>),
     ) -> App {
         App {
             engine,
@@ -144,6 +148,7 @@ impl App {
             request_ids: RequestIds::new(),
             pulse: Arc::default(),
             logins: Logins::default(),
+            tls,
             rates: Rates::default(),
             throttled: AtomicU64::default(),
             claiming: Shares::new(config.limits.waiting),
@@ -171,6 +176,8 @@ impl App {
         // Places are far fewer than what a float counts exactly.
         let waiting = (self.claiming.taken() + self.watching.taken()) as f64;
         let (failed, refused) = self.logins.counts();
+        let [reloads, reload_failures, handshakes] =
+            self.tls.as_ref().map_or([0; 3], |tls| tls.counts());
         vec![
             (
                 "backstitch_http_waiting",
@@ -207,6 +214,24 @@ impl App {
                 "Credentials not looked up because their peer had sent too many unknown ones",
                 true,
                 refused as f64,
+            ),
+            (
+                "backstitch_tls_reloads_total",
+                "Times certificates were read anew",
+                true,
+                reloads as f64,
+            ),
+            (
+                "backstitch_tls_reload_failures_total",
+                "Times certificates could not be read anew, so that those of before stayed in use",
+                true,
+                reload_failures as f64,
+            ),
+            (
+                "backstitch_tls_handshakes_failed_total",
+                "Connections whose TLS handshake failed or took too long",
+                true,
+                handshakes as f64,
             ),
         ]
     }

@@ -35,7 +35,9 @@ mod routes;
 mod server;
 mod shares;
 mod stream;
+mod tls;
 
 pub use app::{Access, Limits, ServerConfig};
 pub use openapi::document;
 pub use server::serve;
+pub use tls::TlsFiles;

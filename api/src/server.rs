@@ -15,15 +15,20 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+use tokio_rustls::server::TlsStream;
 
 use crate::app::{Access, App, Limits, ServerConfig};
 use crate::logins::Peer;
 use crate::shares::Shares;
 use crate::stream::Stream;
-use crate::{health, openapi, routes};
+use crate::tls::Tls;
+use crate::{health, openapi, routes, tls};
 
 /// Serves `engine` on `listener` until `shutdown` ends, then drains: it stops accepting, answers at once what waits,
 /// lets the rest finish within the limit, and stops the engine.
@@ -43,18 +48,21 @@ pub async fn serve(
     let document = openapi::document();
     let table = openapi::route_table(&document);
     let text = document.to_json().context("the OpenAPI document cannot be printed")?;
-    let app = App::new(engine.clone(), &config, table, text.into(), closing.clone());
+    let tls = config.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
+    let _reloads = tls.clone().map(|tls| Aborting(tokio::spawn(reload(tls))));
+    let shared = (tls.clone(), closing.clone());
+    let app = App::new(engine.clone(), &config, table, text.into(), shared);
     let app = Arc::new(app);
     let health = config.health.as_ref().map(|listener| listener.try_clone()).transpose()?;
     let _health = health::start(Arc::clone(&app), health)?;
     let _beats = Aborting(tokio::spawn(Arc::clone(&app.pulse).beat()));
     let _upkeep = Aborting(tokio::spawn(Arc::clone(&app).upkeep()));
     let router = routes::router(app);
-    tracing::info!(%address, open, "listening");
+    tracing::info!(%address, open, tls = tls.is_some(), "listening");
     if open {
         tracing::warn!("this server is open: everybody on this machine may do everything");
     }
-    let mut connections = Connections::new(&config, closing);
+    let mut connections = Connections::new(&config, closing, tls);
     tokio::select! {
         () = accept(&listener, &router, &mut connections) => {}
         () = shutdown => {}
@@ -70,6 +78,31 @@ pub async fn serve(
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Reads certificates anew when their files change, and at SIGHUP.
+async fn reload(tls: Arc<Tls>) {
+    let mut hangup = match signal(SignalKind::hangup()) {
+        Ok(hangup) => Some(hangup),
+        Err(error) => {
+            tracing::warn!(%error, "SIGHUP cannot be heard; certificates are looked at now and then");
+            None
+        }
+    };
+    loop {
+        let asked = async {
+            match &mut hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        // Asked or not, the files are looked at.
+        let _ = tokio::time::timeout(tls::LOOK_EVERY, asked).await;
+        let again = Arc::clone(&tls);
+        if let Err(error) = tokio::task::spawn_blocking(move || again.reload()).await {
+            tracing::error!(%error, "reading certificates anew failed");
+        }
+    }
 }
 
 /// A task that ends when this is dropped.
@@ -114,10 +147,15 @@ struct Connections {
     closing: watch::Receiver<bool>,
     builder: http1::Builder,
     limits: Limits,
+    tls: Option<Arc<Tls>>,
 }
 
 impl Connections {
-    fn new(config: &ServerConfig, closing: watch::Receiver<bool>) -> Connections {
+    fn new(
+        config: &ServerConfig,
+        closing: watch::Receiver<bool>,
+        tls: Option<Arc<Tls>>,
+    ) -> Connections {
         let mut builder = http1::Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(config.limits.idle_timeout);
         Connections {
@@ -126,6 +164,7 @@ impl Connections {
             closing,
             builder,
             limits: config.limits.clone(),
+            tls,
         }
     }
 
@@ -140,39 +179,23 @@ impl Connections {
             tracing::debug!(%error, "a connection ended before it began");
             return;
         }
-        let (begun, first_request) =
-            (Arc::new(AtomicBool::new(false)), self.limits.first_request_timeout);
-        let (router, noted) = (TowerToHyperService::new(router), Arc::clone(&begun));
-        let service = service_fn(move |mut request: Request<Incoming>| {
-            noted.store(true, Ordering::Relaxed);
-            request.extensions_mut().insert(Peer(peer));
-            router.call(request)
-        });
-        let stream = TokioIo::new(Stream::new(stream, self.limits.answer_timeout));
-        let connection = self.builder.serve_connection(stream, service);
-        let mut closing = self.closing.clone();
+        let connection = Connection {
+            router,
+            peer: Peer(peer),
+            builder: self.builder.clone(),
+            closing: self.closing.clone(),
+            first_request: Instant::now() + self.limits.first_request_timeout,
+        };
+        let stream = Stream::new(stream, self.limits.answer_timeout);
+        let tls = self.tls.clone();
         self.tasks.spawn(async move {
-            let mut connection = std::pin::pin!(connection);
-            let silent = async {
-                tokio::time::sleep(first_request).await;
-                if begun.load(Ordering::Relaxed) {
-                    std::future::pending::<()>().await;
+            match tls {
+                None => connection.serve(stream).await,
+                Some(tls) => {
+                    if let Some(stream) = connection.shake_hands(&tls, stream).await {
+                        connection.serve(stream).await;
+                    }
                 }
-            };
-            let closed = async {
-                // An error says that the sender is gone: the server is closed.
-                drop(closing.wait_for(|closing| *closing).await);
-            };
-            let served = tokio::select! {
-                served = connection.as_mut() => served,
-                () = silent => Ok(()),
-                () = closed => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            };
-            if let Err(error) = served {
-                tracing::debug!(%error, "a connection broke");
             }
             drop(place);
         });
@@ -184,6 +207,80 @@ impl Connections {
         if tokio::time::timeout(limit, all).await.is_err() {
             tracing::warn!(left = self.tasks.len(), "connections were cut");
             self.tasks.shutdown().await;
+        }
+    }
+}
+
+/// One connection.
+struct Connection {
+    router: Router,
+    peer: Peer,
+    builder: http1::Builder,
+    closing: watch::Receiver<bool>,
+    /// Until when the first whole request headers must be there, the handshake included.
+    first_request: Instant,
+}
+
+impl Connection {
+    /// The stream behind TLS; `None` when the client did not come so far in time, or the server is closing.
+    async fn shake_hands<S>(&self, tls: &Tls, stream: S) -> Option<TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut closing = self.closing.clone();
+        let closed = async {
+            // An error says that the sender is gone: the server is closed.
+            drop(closing.wait_for(|closing| *closing).await);
+        };
+        let accepted = tokio::time::timeout_at(self.first_request, tls.acceptor().accept(stream));
+        let why = tokio::select! {
+            accepted = accepted => match accepted {
+                Ok(Ok(stream)) => return Some(stream),
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "it took too long".to_owned(),
+            },
+            () = closed => return None,
+        };
+        tls.handshake_failed();
+        tracing::debug!(peer = %self.peer.0, why, "a TLS handshake failed");
+        None
+    }
+
+    /// Serves requests until the client or the server closes.
+    async fn serve<S>(self, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Connection { router, peer, builder, mut closing, first_request } = self;
+        let begun = Arc::new(AtomicBool::new(false));
+        let (router, noted) = (TowerToHyperService::new(router), Arc::clone(&begun));
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            noted.store(true, Ordering::Relaxed);
+            request.extensions_mut().insert(peer);
+            router.call(request)
+        });
+        let mut connection =
+            std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let silent = async {
+            tokio::time::sleep_until(first_request).await;
+            if begun.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+        };
+        let closed = async {
+            // An error says that the sender is gone: the server is closed.
+            drop(closing.wait_for(|closing| *closing).await);
+        };
+        let served = tokio::select! {
+            served = connection.as_mut() => served,
+            () = silent => Ok(()),
+            () = closed => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = served {
+            tracing::debug!(%error, "a connection broke");
         }
     }
 }

@@ -107,7 +107,8 @@ impl Server {
         let access = config.access;
         let engine = node(&database, |_| {}).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let scheme = if config.tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", listener.local_addr().expect("an address"));
         let (stop, stopped) = oneshot::channel();
         let served = tokio::spawn(serve(engine.clone(), config, listener, async {
             // The sender may be dropped: that is a stop, too.

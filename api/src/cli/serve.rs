@@ -1,6 +1,7 @@
 //! `backstitch serve`: the API against a PostgreSQL that is already there.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +13,9 @@ use clap::Args;
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use super::{DatabaseArgs, log};
+use super::{DatabaseArgs, log, secret};
 use crate::server::may_listen;
-use crate::{Access, ServerConfig, serve};
+use crate::{Access, ServerConfig, TlsFiles, serve};
 
 /// The port of a server that was told of none.
 pub(crate) const DEFAULT_PORT: u16 = 7420;
@@ -30,6 +31,18 @@ pub(crate) struct ServeArgs {
     /// Where to answer /livez, /readyz and /metrics by a thread of its own, however busy the server is; besides --listen
     #[arg(long, env = "BACKSTITCH_HEALTH_LISTEN")]
     health_listen: Option<SocketAddr>,
+    /// The certificate of the server and those that lead to its issuer, in PEM: requests come over TLS. Read again when it changes
+    #[arg(long, env = "BACKSTITCH_TLS_CERT", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The private key of the certificate, in PEM
+    #[arg(long, env = "BACKSTITCH_TLS_KEY", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// The issuers of clients' certificates, in PEM: clients must have one, beside their credential
+    #[arg(long, env = "BACKSTITCH_TLS_CLIENT_CA", requires = "tls_cert")]
+    tls_client_ca: Option<PathBuf>,
+    /// Let clients without a certificate in, too
+    #[arg(long, env = "BACKSTITCH_TLS_CLIENT_OPTIONAL", requires = "tls_client_ca")]
+    tls_client_optional: bool,
     #[command(flatten)]
     node: NodeArgs,
     /// Ask nobody for a credential; only on a loopback address
@@ -38,6 +51,16 @@ pub(crate) struct ServeArgs {
     /// End when standard input ends
     #[arg(long, hide = true)]
     with_parent: bool,
+}
+
+impl ServeArgs {
+    /// Where the certificates are, if requests come over TLS.
+    fn tls(&self) -> Option<TlsFiles> {
+        let (certificate, key) = (self.tls_cert.clone()?, self.tls_key.clone()?);
+        secret::warn_if_open(&key);
+        let (client_ca, client_optional) = (self.tls_client_ca.clone(), self.tls_client_optional);
+        Some(TlsFiles { certificate, key, client_ca, client_optional })
+    }
 }
 
 /// How the node is set up.
@@ -86,13 +109,15 @@ pub(crate) async fn run(args: ServeArgs, log: log::Format) -> anyhow::Result<()>
     // The address first: it is the cheaper one to be wrong.
     let listener = listen(access, args.listen).await?;
     let health = args.health_listen.map(listen_for_health).transpose()?;
+    let tls = args.tls();
     let engine = Engine::start(options).await?;
-    let url = format!("http://{}", listener.local_addr()?);
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{}", listener.local_addr()?);
     log.announce(
         &[format!("Backstitch listens on {url}")],
         json!({ "message": "Backstitch listens", "url": url }),
     );
-    let config = ServerConfig { access, health, ..ServerConfig::default() };
+    let config = ServerConfig { access, health, tls, ..ServerConfig::default() };
     let stop = async {
         match args.with_parent {
             true => child::told_to_stop(true).await,

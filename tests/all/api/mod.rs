@@ -34,5 +34,6 @@ mod start_requests;
 mod starts;
 mod tasks;
 mod tenancy;
+mod tls;
 mod versions;
 mod wire;

@@ -12,6 +12,7 @@ mod sequence;
 mod signals;
 mod start;
 mod start_requests;
+mod trust;
 mod watch;
 mod workflows;
 
@@ -35,6 +36,8 @@ pub use runs::{Pages, RunQuery};
 pub use start::{RunHandle, StartBuilder};
 pub use workflows::Registered;
 
+use trust::Trust;
+
 use crate::backoff::Backoff;
 
 /// How long an answer may take, beside what the request itself asks the server to wait.
@@ -55,15 +58,8 @@ pub struct Client {
     http: reqwest::Client,
     base: Arc<Url>,
     headers: HeaderMap,
+    trust: Trust,
     tries: u32,
-}
-
-fn connections() -> Result<reqwest::Client, reqwest::Error> {
-    reqwest::Client::builder()
-        .tcp_nodelay(true)
-        .connect_timeout(Duration::from_secs(10))
-        .user_agent(concat!("backstitch-sdk/", env!("CARGO_PKG_VERSION")))
-        .build()
 }
 
 impl Client {
@@ -80,11 +76,13 @@ impl Client {
         if !base.path().ends_with('/') {
             base.set_path(&format!("{}/", base.path()));
         }
-        let http = connections().map_err(|error| setup(crate::http::chain(&error)))?;
-        Ok(Client { http, base: Arc::new(base), headers: HeaderMap::new(), tries: 5 })
+        let trust = Trust::default();
+        let http = trust.connections().map_err(|error| setup(crate::http::chain(&error)))?;
+        Ok(Client { http, base: Arc::new(base), headers: HeaderMap::new(), trust, tries: 5 })
     }
 
-    /// The client that the environment describes: `BACKSTITCH_URL` and, if set, `BACKSTITCH_API_KEY`.
+    /// The client that the environment describes: `BACKSTITCH_URL` and, if set, `BACKSTITCH_API_KEY`, and
+    /// `BACKSTITCH_CA_FILE`, a file for [`Client::trust`].
     ///
     /// # Errors
     /// [`ClientError::Setup`] when there is no URL or what is there is not usable.
@@ -92,6 +90,16 @@ impl Client {
         let url = std::env::var("BACKSTITCH_URL")
             .map_err(|_| ClientError::Setup("set BACKSTITCH_URL to the server's URL".to_owned()))?;
         let client = Client::new(&url)?;
+        #[cfg(feature = "tls")]
+        let client = match std::env::var("BACKSTITCH_CA_FILE") {
+            Ok(path) if !path.is_empty() => {
+                let pem = std::fs::read(&path).map_err(|error| {
+                    ClientError::Setup(format!("BACKSTITCH_CA_FILE: {path}: {error}"))
+                })?;
+                client.trust(&pem)?
+            }
+            _ => client,
+        };
         match std::env::var("BACKSTITCH_API_KEY") {
             Ok(key) => client.api_key(&key),
             Err(_) => Ok(client),
@@ -201,7 +209,10 @@ impl Client {
 
     /// The same client with connections of its own: those of a client belong to the runtime that uses it first.
     pub(crate) fn with_own_connections(&self) -> Result<Client, ClientError> {
-        let http = connections().map_err(|error| ClientError::Setup(crate::http::chain(&error)))?;
+        let http = self
+            .trust
+            .connections()
+            .map_err(|error| ClientError::Setup(crate::http::chain(&error)))?;
         Ok(Client { http, ..self.clone() })
     }
 

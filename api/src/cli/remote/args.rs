@@ -29,6 +29,8 @@ const TAKEN: &[&str] = &[
     "url",
     "api-key",
     "api-key-file",
+    "ca-file",
+    "client-cert",
     "namespace",
     "actor",
     "profile",

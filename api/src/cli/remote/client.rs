@@ -1,5 +1,6 @@
 //! Asks the server over HTTP, and tells an answer from a failure.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use super::Failure;
 use super::args::Asked;
 use super::profile::Profile;
 use crate::access::{ACTOR, NAMESPACE};
+use crate::cli::secret;
 
 /// How long an answer may take, beside what the request itself asks the server to wait.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -22,6 +24,11 @@ const TRIES: u32 = 4;
 pub(crate) struct Client {
     http: reqwest::Client,
     base: String,
+}
+
+/// The bytes of a file.
+fn file(path: &str) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path).map_err(|error| Failure::Usage(format!("cannot read {path}: {error}")))
 }
 
 /// An answer that is no error.
@@ -53,7 +60,21 @@ impl Client {
                 "'{base}' is no URL of a server; it begins with http:// or https://"
             )));
         }
-        let http = reqwest::Client::builder()
+        let mut builder = reqwest::Client::builder();
+        if let Some(path) = &profile.ca_file {
+            let issuers = reqwest::Certificate::from_pem_bundle(&file(path)?)
+                .ok()
+                .filter(|issuers| !issuers.is_empty())
+                .ok_or_else(|| usage(format!("{path} holds no certificate in PEM")))?;
+            builder = builder.tls_certs_merge(issuers);
+        }
+        if let Some(path) = &profile.client_cert {
+            secret::warn_if_open(Path::new(path));
+            let identity = reqwest::Identity::from_pem(&file(path)?)
+                .map_err(|error| usage(format!("{path}: {}", chain(&error))))?;
+            builder = builder.identity(identity);
+        }
+        let http = builder
             .default_headers(headers)
             .connect_timeout(Duration::from_secs(10))
             .user_agent(concat!("backstitch/", env!("CARGO_PKG_VERSION")))

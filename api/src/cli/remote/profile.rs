@@ -58,6 +58,9 @@ pub(crate) struct Profile {
     pub(crate) namespace: Option<String>,
     pub(crate) api_key: Option<String>,
     pub(crate) actor: Option<String>,
+    /// A file with the issuers of servers' certificates, and one with the client's own certificate and key.
+    pub(crate) ca_file: Option<String>,
+    pub(crate) client_cert: Option<String>,
     pub(crate) output: Option<Form>,
     /// Whether cells are printed whole on a terminal, too.
     pub(crate) wide: bool,
@@ -79,6 +82,16 @@ const FLAGS: &[(&str, &str, &str)] = &[
         "actor",
         "NAME",
         "Who acts, for an open server's histories; the user's name without it [env: BACKSTITCH_ACTOR]",
+    ),
+    (
+        "ca-file",
+        "FILE",
+        "Issuers of servers' certificates to trust beside the machine's, in PEM [env: BACKSTITCH_CA_FILE]",
+    ),
+    (
+        "client-cert",
+        "FILE",
+        "The certificate to show to a server that wants one, and its key, in PEM [env: BACKSTITCH_CLIENT_CERT]",
     ),
     ("profile", "NAME", "The profile in the configuration file [env: BACKSTITCH_PROFILE]"),
     (
@@ -179,6 +192,8 @@ impl Profile {
             actor: either("actor", "BACKSTITCH_ACTOR")
                 .or(file.actor)
                 .or_else(|| std::env::var("USER").ok()),
+            ca_file: either("ca-file", "BACKSTITCH_CA_FILE").or(file.ca_file),
+            client_cert: either("client-cert", "BACKSTITCH_CLIENT_CERT").or(file.client_cert),
             output: form.or(Form::of_variable()?).or(file.output),
             wide,
             withheld,
@@ -253,6 +268,8 @@ pub(crate) fn parse(text: &str, wanted: &str) -> anyhow::Result<Option<Profile>>
         let is_ours = table.as_deref() == Some(wanted);
         match name.trim() {
             "url" => profile.url = Some(value.to_owned()),
+            "ca_file" => profile.ca_file = Some(value.to_owned()),
+            "client_cert" => profile.client_cert = Some(value.to_owned()),
             "namespace" => profile.namespace = Some(value.to_owned()),
             "api_key" => profile.api_key = Some(value.to_owned()),
             "api_key_file" if is_ours => profile.api_key = Some(secret::read(Path::new(value))?),
@@ -263,7 +280,7 @@ pub(crate) fn parse(text: &str, wanted: &str) -> anyhow::Result<Option<Profile>>
                 profile.output = Some(output);
             }
             name => bail!(
-                "{place}: '{name}' is not known; there are url, namespace, api_key, api_key_file, actor, output"
+                "{place}: '{name}' is not known; there are url, namespace, api_key, api_key_file, actor, ca_file, client_cert, output"
             ),
         }
     }
