@@ -142,6 +142,9 @@ pub(crate) const RULES: &[(&str, &str, Right)] = &[
     ("POST", "/v1/queues/{name}/resume", Right::Act),
     ("POST", "/v1/queues/{name}/open", Right::Act),
     ("POST", "/v1/queues/{name}/close", Right::Act),
+    ("GET", "/v1/quotas", Right::Read),
+    ("PUT", "/v1/quotas", Right::Admin),
+    ("DELETE", "/v1/quotas", Right::Admin),
     ("PUT", "/v1/credentials/{name}", Right::Admin),
     ("DELETE", "/v1/credentials/{name}", Right::Admin),
 ];

@@ -16,6 +16,7 @@ use crate::logins::Logins;
 use crate::problem::Rejection;
 use crate::pulse::Pulse;
 use crate::rates::{Lane, Rate, Rates};
+use crate::routes::quotas::too_many_waiting;
 use crate::shares::{Share, Shares};
 use crate::tls::{Tls, TlsFiles};
 
@@ -54,13 +55,6 @@ pub struct Limits {
     /// How many bytes of large bodies may be on their way. A namespace has at most as many as stay free; further
     /// requests are answered 503.
     pub bodies: usize,
-    /// How many requests of a namespace are taken in a second, of a kind: those of workers, those that stop something, all
-    /// others. Twice as many at once; further requests are answered 429.
-    pub requests_per_second: u32,
-    /// The same for one credential.
-    pub credential_requests_per_second: u32,
-    /// How many starts of a namespace are taken in a second; twice as many at once.
-    pub starts_per_second: u32,
     /// How long requests under way may take once the server is closing, and then the engine to stop.
     pub drain: Duration,
     /// How long the runtime that serves requests may stand still before `/livez` says that the process should be started
@@ -80,9 +74,6 @@ impl Default for Limits {
             connections: 10_000,
             waiting: 5_000,
             bodies: 512 * 1024 * 1024,
-            requests_per_second: 40_000,
-            credential_requests_per_second: 20_000,
-            starts_per_second: 200_000,
             drain: Duration::from_secs(10),
             stall: Duration::from_secs(20),
         }
@@ -162,13 +153,23 @@ impl App {
     /// A place among the requests that wait.
     ///
     /// # Errors
-    /// 503 when the namespace has its share of places, or all are taken.
+    /// 429 when as many requests of the namespace wait as its quota says; 503 when it has its share of places, or all are taken.
     pub(crate) fn place(&self, caller: &Caller, to: WaitFor) -> Result<Share<Arc<str>>, Rejection> {
         let places = match to {
             WaitFor::Tasks => &self.claiming,
             WaitFor::RunEnd => &self.watching,
         };
+        let most = self.engine.quotas(&caller.namespace).waiting;
+        if most.is_some_and(|most| places.held_by(&caller.namespace) >= most as usize) {
+            return Err(too_many_waiting());
+        }
         places.take(&caller.namespace, 1).ok_or_else(Rejection::busy)
+    }
+
+    /// How many requests of the caller's namespace wait, of the kind of which more do.
+    pub(crate) fn waiting_of(&self, caller: &Caller) -> usize {
+        let namespace = &caller.namespace;
+        self.claiming.held_by(namespace).max(self.watching.held_by(namespace))
     }
 
     /// Numbers of this server, beside those of the engine.
@@ -246,9 +247,10 @@ impl App {
         lane: Lane,
         now: Instant,
     ) -> Result<(), Rejection> {
+        let quotas = self.engine.quotas(&caller.namespace);
         let rate = Rate {
-            namespace: self.limits.requests_per_second,
-            credential: self.limits.credential_requests_per_second,
+            namespace: quotas.requests_per_second.unwrap_or(u32::MAX),
+            credential: quotas.credential_requests_per_second.unwrap_or(u32::MAX),
         };
         self.rates.request(caller, lane, rate, now).map_err(|wait| {
             self.throttled.fetch_add(1, Ordering::Relaxed);
@@ -261,9 +263,9 @@ impl App {
     /// Counts starts of `caller`: a batch costs as many as it holds.
     ///
     /// # Errors
-    /// 429 when the namespace has started too many.
-    pub(crate) fn may_start(&self, caller: &Caller, count: usize) -> Result<(), Rejection> {
-        let rate = self.limits.starts_per_second;
+    /// 429 when the namespace has started too many, or has as many under way as it may.
+    pub(crate) async fn may_start(&self, caller: &Caller, count: usize) -> Result<(), Rejection> {
+        let rate = self.engine.quotas(&caller.namespace).starts_per_second.unwrap_or(u32::MAX);
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         let counted = self.rates.starts(&caller.namespace, count, rate, Instant::now());
         counted.map_err(|wait| {
@@ -271,7 +273,8 @@ impl App {
             let detail =
                 "More starts came than may come in a second. Nothing was started; ask again later.";
             Rejection::too_many("too_many_starts", detail, wait)
-        })
+        })?;
+        Ok(self.engine.check_runs_quota(&caller.namespace, count).await?)
     }
 
     /// Does every few seconds what need not be done with each request.

@@ -3,6 +3,7 @@
 
 mod incidents;
 pub(crate) mod queues;
+mod quotas;
 
 use axum::http::StatusCode;
 use backstitch_saga::protocol::{

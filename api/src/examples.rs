@@ -3,6 +3,7 @@
 pub(crate) mod acts;
 pub(crate) mod incidents;
 pub(crate) mod jobs;
+pub(crate) mod quotas;
 pub(crate) mod schedules;
 pub(crate) mod sequence;
 pub(crate) mod versions;

@@ -155,6 +155,12 @@ impl From<Error> for Rejection {
             Error::Conflict { code, message } => {
                 Rejection::new(StatusCode::CONFLICT, code, message)
             }
+            Error::Quota { code, message, retry_after: Some(wait) } => {
+                Rejection::too_many(code, message, wait)
+            }
+            Error::Quota { code, message, retry_after: None } => {
+                Rejection::new(StatusCode::CONFLICT, code, message)
+            }
             Error::Busy => Rejection::busy(),
             Error::Store(what) => Rejection::new(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -263,6 +269,12 @@ const TITLES: &[(&str, &str)] = &[
     ("nothing_to_compensate", "There is nothing to undo"),
     ("nothing_to_retry", "Nothing is parked or blocked"),
     ("past_pivot", "The point of no return has been passed"),
+    ("quota_definitions", "The namespace has as many versions of workflows as it may"),
+    ("quota_early_signals", "The namespace has as many signals kept as it may"),
+    ("quota_kept_answers", "The namespace has as many answers kept as it may"),
+    ("quota_runs", "The namespace has as many runs under way as it may"),
+    ("quota_schedules", "The namespace has as many schedules as it may"),
+    ("quota_waiting", "As many requests of the namespace wait as may"),
     ("reason_missing", "A reason is needed"),
     ("run_ended", "The run has ended"),
     ("stalled", "The server does not move"),
@@ -328,7 +340,32 @@ mod tests {
                 "unknown_run",
                 None,
             ),
-            (Error::Conflict { code: "key_conflict", message }, 409, "key_conflict", None),
+            (
+                Error::Conflict { code: "key_conflict", message: message.clone() },
+                409,
+                "key_conflict",
+                None,
+            ),
+            (
+                Error::Quota {
+                    code: "quota_runs",
+                    message: message.clone(),
+                    retry_after: Some(Duration::from_millis(4_200)),
+                },
+                429,
+                "quota_runs",
+                Some("5"),
+            ),
+            (
+                Error::Quota {
+                    code: "quota_schedules",
+                    message: message.clone(),
+                    retry_after: None,
+                },
+                409,
+                "quota_schedules",
+                None,
+            ),
             (Error::Busy, 503, "busy", Some("1")),
             (Error::Store("secret".to_owned()), 503, "store_failed", Some("1")),
             (Error::Damaged("secret".to_owned()), 409, "journal_damaged", None),

@@ -51,6 +51,11 @@ impl<K: Eq + Hash + Clone> Shares<K> {
 }
 
 impl<K: Eq + Hash> Shares<K> {
+    /// What `holder` has.
+    pub(crate) fn held_by(&self, holder: &K) -> usize {
+        self.lock().by_holder.get(holder).copied().unwrap_or(0)
+    }
+
     /// What is given out.
     pub(crate) fn taken(&self) -> usize {
         self.lock().sum

@@ -79,6 +79,7 @@ pub const COMMITS: &[&str] = &[
     "queues_change",
     "queues_remove",
     "queues_sweep_turn",
+    "quotas_set",
     "ready_reserve",
     "required_told",
     "runs_adrift",

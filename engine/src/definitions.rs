@@ -12,8 +12,11 @@ use sqlx::postgres::{PgConnection, PgPool};
 
 use crate::crash::commit;
 use crate::cursor::Cursor;
+use crate::node::Node;
+use crate::quotas;
 use crate::schemas::Schemas;
 use crate::store::definitions::{self as table, DefinitionRow};
+use crate::store::quotas::Counted;
 use crate::{Error, Registered};
 
 /// The longest definition that is read by the thread that asks; longer ones are read by threads of their own.
@@ -97,12 +100,12 @@ impl Definitions {
     /// Registers `text` under the name and version it carries.
     pub(crate) async fn register(
         &self,
-        pool: &PgPool,
-        schemas: &Arc<Schemas>,
+        node: &Node,
         namespace: &str,
         text: &str,
     ) -> Result<(Registered, Option<Rehearsed>), Error> {
-        let workflow = examine(schemas, namespace, text).await?;
+        let pool = &node.database.readers;
+        let workflow = examine(&node.schemas, namespace, text).await?;
         let definition = &workflow.graph.definition;
         let row = DefinitionRow {
             name: definition.name.clone(),
@@ -118,7 +121,10 @@ impl Definitions {
         // What is there already, or stands in the way, need not be rehearsed.
         let rehearsed = match before {
             Some(_) => None,
-            None => Some(admission(schemas, namespace, &workflow.graph).await?),
+            None => {
+                quotas::check(node, namespace, Counted::Definitions, 1).await?;
+                Some(admission(&node.schemas, namespace, &workflow.graph).await?)
+            }
         };
         let mut connection = pool.acquire().await?;
         if definition.sequence.is_some() {

@@ -114,6 +114,7 @@ impl Engine {
             boards: crate::status::Boards::default(),
             pauses: crate::pauses::Pauses::default(),
             credentials: credentials::Cache::default(),
+            quotas: crate::quotas::Known::default(),
             roster: crate::workers::Roster::default(),
             damaged: crate::damage::Lately::default(),
             checked: crate::index_check::Progress::default(),
@@ -136,6 +137,7 @@ impl Engine {
         crate::flow::upkeep::learn(&node, &mut connection).await?;
         drop(connection);
         crate::alone::keep(&node).await?;
+        crate::quotas::learn(&node).await?;
         let shards = inboxes
             .into_iter()
             .map(|(inbox, depth)| tokio::spawn(Shard::new(Arc::clone(&node), inbox, depth).run()))
@@ -248,7 +250,7 @@ impl Engine {
         definition: &str,
     ) -> Result<(Registered, Option<Rehearsed>), Error> {
         let node = self.node();
-        node.definitions.register(self.pool(), &node.schemas, namespace, definition).await
+        node.definitions.register(node, namespace, definition).await
     }
 
     /// Checks a definition as registering it would, by the threads that work on JSON Schemas, and rehearses it as far as

@@ -33,6 +33,16 @@ pub enum Error {
         /// For people.
         message: String,
     },
+    /// The namespace has as much as it may have. Nothing was done.
+    #[error("{message} ({code})")]
+    Quota {
+        /// Stable code (`quota_runs`, …).
+        code: &'static str,
+        /// For people.
+        message: String,
+        /// When to ask again, where that helps.
+        retry_after: Option<std::time::Duration>,
+    },
     /// Too much waits already, or the node is stopping. Nothing was done; try again in a second.
     #[error("the engine is busy; nothing was done, try again in a second (busy)")]
     Busy,
@@ -82,6 +92,9 @@ impl Error {
             Error::Invalid { code, .. } => (422, *code),
             Error::NotFound { code, .. } => (404, *code),
             Error::Conflict { code, .. } => (409, *code),
+            Error::Quota { code, retry_after, .. } => {
+                (if retry_after.is_some() { 429 } else { 409 }, *code)
+            }
             Error::Busy => (503, "busy"),
             Error::Store(_) => (503, "store_failed"),
             Error::Damaged(_) => (409, "journal_damaged"),
@@ -89,7 +102,9 @@ impl Error {
         };
         let message = match self {
             Error::Refused(refusal) => refusal.message.clone(),
-            Error::NotFound { message, .. } | Error::Conflict { message, .. } => message.clone(),
+            Error::NotFound { message, .. }
+            | Error::Conflict { message, .. }
+            | Error::Quota { message, .. } => message.clone(),
             other => other.to_string(),
         };
         TaskAnswer { status, code: Some(code.to_owned()), message: Some(message) }

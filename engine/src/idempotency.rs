@@ -14,7 +14,8 @@ use sha2::{Digest, Sha256};
 use crate::crash::commit;
 use crate::node::Node;
 use crate::store::idempotency as table;
-use crate::{Engine, Error};
+use crate::store::quotas::Counted;
+use crate::{Engine, Error, quotas};
 
 /// For how long a reservation is taken to be worked on when its node lives. Longer than most requests take.
 const LEASE: Duration = Duration::from_secs(60);
@@ -117,6 +118,10 @@ impl Engine {
         let dead_after =
             i64::try_from(node.options.tuning.dead_after.as_millis()).unwrap_or(i64::MAX);
         let place = (request.namespace, &scope[..]);
+        if let Err(refused) = quotas::check(node, request.namespace, Counted::KeptAnswers, 1).await
+        {
+            return self.kept_before(place, &body).await?.ok_or(refused);
+        }
         let mut connection = self.pool().acquire().await?;
         let until = now.after(LEASE.into());
         let reserved =
@@ -130,6 +135,21 @@ impl Engine {
             Some((_, Some(answer))) => Reserved::Answered(answer),
             // Without a row it was given up just now; asked again it will be free.
             Some((_, None)) | None => Reserved::InFlight,
+        })
+    }
+
+    /// What stands under a key already: repeats are answered also when nothing more can be kept.
+    async fn kept_before(
+        &self,
+        place: (&str, &[u8]),
+        body: &[u8],
+    ) -> Result<Option<Reserved>, Error> {
+        let mut connection = self.pool().acquire().await?;
+        Ok(match table::find(&mut connection, place).await? {
+            Some((known, _)) if known != body => Some(Reserved::OtherBody),
+            Some((_, Some(answer))) => Some(Reserved::Answered(answer)),
+            Some((_, None)) => Some(Reserved::InFlight),
+            None => None,
         })
     }
 

@@ -152,7 +152,9 @@ impl Fate {
                 );
                 refusal("key_taken", message, Vec::new())
             }
-            Err(Error::Busy | Error::Store(_)) => return self.again.push(asked.id),
+            Err(Error::Busy | Error::Store(_) | Error::Quota { retry_after: Some(_), .. }) => {
+                return self.again.push(asked.id);
+            }
             Err(Error::Refused(Refusal { code: RefusalCode::AlreadyStarted, .. })) => {
                 let message = format!("run {} has begun with another input", asked.run);
                 refusal("key_conflict", message, Vec::new())
@@ -164,9 +166,11 @@ impl Fate {
                 let message = violations.first().map(ToString::to_string).unwrap_or_default();
                 refusal(code, message, violations)
             }
-            Err(Error::NotFound { code, message } | Error::Conflict { code, message }) => {
-                refusal(code, message, Vec::new())
-            }
+            Err(
+                Error::NotFound { code, message }
+                | Error::Conflict { code, message }
+                | Error::Quota { code, message, .. },
+            ) => refusal(code, message, Vec::new()),
             Err(Error::Damaged(message)) => refusal("journal_damaged", message, Vec::new()),
             Err(Error::Bug(message)) => refusal("bug", message, Vec::new()),
         };

@@ -45,6 +45,7 @@ mod pauses;
 mod peers;
 #[cfg(feature = "planted-bugs")]
 mod planted;
+mod quotas;
 mod reads;
 mod reports;
 mod schedules;
@@ -73,5 +74,6 @@ pub use incidents::act::IncidentAct;
 pub use loops::Chore;
 pub use numbers::{Family, NumberKind, Sample};
 pub use options::{Options, Tuning};
+pub use quotas::Ceilings;
 pub use sequence::FactAct;
 pub use types::{Credential, Diagnosis, ItemFilter, Registered, Role, RunFilter, StartedRun};

@@ -307,11 +307,13 @@ pub enum Chore {
     Sequence,
     /// Keep workers free for tasks over which a worker was lost.
     KeepFree,
+    /// Learn the quotas of namespaces.
+    LearnQuotas,
 }
 
 impl Chore {
     /// All of them, in order.
-    pub const ALL: [Chore; 20] = [
+    pub const ALL: [Chore; 21] = [
         Chore::Beat,
         Chore::TakeOver,
         Chore::Wake,
@@ -332,6 +334,7 @@ impl Chore {
         Chore::GivePermits,
         Chore::Sequence,
         Chore::KeepFree,
+        Chore::LearnQuotas,
     ];
 
     /// The name under which it is counted.
@@ -358,6 +361,7 @@ impl Chore {
             Chore::GivePermits => "permits",
             Chore::Sequence => "sequence",
             Chore::KeepFree => "suspects",
+            Chore::LearnQuotas => "quotas",
         }
     }
 }
@@ -395,6 +399,7 @@ async fn work(node: &Arc<Node>, chore: Chore) -> Result<usize, Error> {
         Chore::GivePermits => flow::serve::give(node).await.map(|given| given.permits),
         Chore::Sequence => crate::sequence::sweep(node).await,
         Chore::KeepFree => crate::alone::keep(node).await,
+        Chore::LearnQuotas => crate::quotas::learn(node).await,
     }
 }
 
@@ -423,6 +428,7 @@ pub(crate) fn spawn(node: &Arc<Node>) -> Vec<JoinHandle<()>> {
         tokio::spawn(inbox::keep_listening(node.clone())),
         tokio::spawn(serve_asked(node.clone())),
         tokio::spawn(every(node.clone(), tuning.beat_every, Chore::KeepQueues)),
+        tokio::spawn(every(node.clone(), tuning.beat_every, Chore::LearnQuotas)),
         tokio::spawn(flow::serve::serve(node.clone())),
     ]
 }

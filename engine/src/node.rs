@@ -37,6 +37,7 @@ pub(crate) struct Node {
     pub(crate) boards: crate::status::Boards,
     pub(crate) pauses: crate::pauses::Pauses,
     pub(crate) credentials: crate::credentials::Cache,
+    pub(crate) quotas: crate::quotas::Known,
     pub(crate) roster: crate::workers::Roster,
     pub(crate) damaged: crate::damage::Lately,
     pub(crate) checked: crate::index_check::Progress,

@@ -20,6 +20,8 @@ pub struct Options {
     pub payload_limit: usize,
     /// How many runs may descend from one: its children, theirs, and so on.
     pub descendant_limit: u32,
+    /// How much namespaces may have and ask for.
+    pub ceilings: crate::Ceilings,
     /// How large the documents inside a run may become otherwise.
     pub limits: Limits,
     /// How long ended runs are kept; for ever without it.
@@ -41,6 +43,7 @@ impl Options {
             queue_limit: 20_000,
             payload_limit: 256 * 1024,
             descendant_limit: backstitch_saga::MOST_DESCENDANTS,
+            ceilings: crate::Ceilings::default(),
             limits: Limits::default(),
             retention: None,
             idempotency_retention: Duration::from_secs(7 * 86_400),

@@ -10,8 +10,9 @@ use sqlx::postgres::PgConnection;
 use crate::crash::commit;
 use crate::node::Node;
 use crate::store::keys;
+use crate::store::quotas::Counted;
 use crate::store::signals::{self, EarlySignal};
-use crate::{Engine, Error, reads};
+use crate::{Engine, Error, quotas, reads};
 
 /// How many kept signals are delivered at once.
 const AT_ONCE: i64 = 500;
@@ -54,6 +55,7 @@ impl Engine {
             return Ok(SignalSent { run: Some(run) });
         }
         check_early(node, namespace, &ask).await?;
+        quotas::check(node, namespace, Counted::EarlySignals, 1).await?;
         let early = EarlySignal {
             namespace: namespace.to_owned(),
             workflow: ask.workflow.clone(),

@@ -5,6 +5,7 @@ mod acts;
 mod incidents;
 mod jobs;
 mod queues;
+mod quotas;
 mod runs;
 mod schedules;
 mod sequence;
@@ -42,6 +43,7 @@ pub use jobs::{
 pub use queues::{
     BreakerPolicy, BreakerState, BreakerView, BudgetView, QueuePolicy, QueueView, Rate, RetryBudget,
 };
+pub use quotas::{QuotaSource, QuotaView, Quotas, QuotasView};
 pub use runs::{
     CompensateRun, LabelRun, Plan, PlannedUndo, RunStarted, Scope, StartAnswer, StartAnswers,
     StartRun, StartRuns,

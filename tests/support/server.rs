@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use backstitch_api::{Access, Limits, ServerConfig, serve};
-use backstitch_engine::Engine;
+use backstitch_engine::{Engine, Options};
+use backstitch_saga::protocol::Quotas;
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -103,9 +104,24 @@ impl Server {
         Server::configured(database().await, config).await
     }
 
+    /// The same, where no namespace may have more than `ceiling` says.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn with_quotas(config: ServerConfig, ceiling: Quotas) -> Server {
+        let database = database().await;
+        let limit = |options: &mut Options| {
+            options.ceilings.all = ceiling.or(options.ceilings.all);
+        };
+        Server::of(node(&database, limit).await, database, config).await
+    }
+
     async fn configured(database: String, config: ServerConfig) -> Server {
+        Server::of(node(&database, |_| {}).await, database, config).await
+    }
+
+    async fn of(engine: Engine, database: String, config: ServerConfig) -> Server {
         let access = config.access;
-        let engine = node(&database, |_| {}).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let scheme = if config.tls.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{}", listener.local_addr().expect("an address"));

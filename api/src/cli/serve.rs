@@ -81,6 +81,9 @@ pub(crate) struct NodeArgs {
     /// How many runs may descend from one: its children, theirs, and so on
     #[arg(long, env = "BACKSTITCH_DESCENDANT_LIMIT", default_value_t = backstitch_saga::MOST_DESCENDANTS)]
     descendant_limit: u32,
+    /// How much a namespace may have or ask for, QUOTA=NUMBER or NAMESPACE:QUOTA=NUMBER, `none` for no limit; docs/operations.md lists them
+    #[arg(long = "quota", env = "BACKSTITCH_QUOTAS", value_name = "QUOTA", value_delimiter = ',')]
+    quotas: Vec<String>,
     /// Inner workings, NAME=VALUE, for trials
     #[arg(long, env = "BACKSTITCH_TUNING", value_delimiter = ',', hide = true)]
     tuning: Vec<String>,
@@ -96,6 +99,9 @@ impl NodeArgs {
         options.retention = self.retention.map(Span::duration);
         options.idempotency_retention = self.idempotency_retention.duration();
         options.descendant_limit = self.descendant_limit;
+        for assignment in &self.quotas {
+            options.ceilings.set(assignment).map_err(anyhow::Error::msg)?;
+        }
         for assignment in &self.tuning {
             options.tuning.set(assignment).map_err(anyhow::Error::msg)?;
         }

@@ -11,6 +11,7 @@ mod labels;
 pub(crate) mod ops;
 mod pauses;
 mod queues;
+pub(crate) mod quotas;
 mod runs;
 mod schedules;
 mod sequence;
@@ -142,6 +143,7 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(queues::resume))
         .routes(routes!(queues::open))
         .routes(routes!(queues::close))
+        .routes(routes!(quotas::show, quotas::set, quotas::remove))
         .routes(routes!(credentials::create, credentials::revoke))
         .routes(routes!(ops::whoami))
         .routes(routes!(ops::status))

@@ -72,7 +72,7 @@ pub(crate) async fn start(
     QueryOf(query): QueryOf<StartQuery>,
     Body(start): Body<StartRun>,
 ) -> Answer {
-    app.may_start(&caller, 1)?;
+    app.may_start(&caller, 1).await?;
     // The place is taken first: a start that is answered 503 must not have happened.
     let place = match query.wait {
         Some(wait) => Some((wait, app.place(&caller, WaitFor::RunEnd)?)),
@@ -117,7 +117,7 @@ pub(crate) async fn start_many(
     _: QueryOf<NoQuery>,
     Body(ask): Body<StartRuns>,
 ) -> Answer {
-    app.may_start(&caller, ask.runs.len())?;
+    app.may_start(&caller, ask.runs.len()).await?;
     let (good, bad) = sort_out(ask.runs);
     let good = match reservation {
         Some(reserved) => {

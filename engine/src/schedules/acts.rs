@@ -14,7 +14,9 @@ use super::reads::{found, unknown, view};
 use crate::acts::must_have_reason;
 use crate::crash::commit;
 use crate::node::Node;
+use crate::quotas;
 use crate::store::acts::{Act, Thing};
+use crate::store::quotas::Counted;
 use crate::store::schedules::{self as table, ScheduleRow};
 use crate::{Engine, Error};
 
@@ -56,6 +58,7 @@ impl Engine {
                 }
                 continue;
             }
+            quotas::check(node, namespace, Counted::Schedules, 1).await?;
             let row = ScheduleRow {
                 namespace: namespace.to_owned(),
                 name: name.to_owned(),

@@ -7,7 +7,7 @@ use sqlx::{Connection, SqlSafeStr};
 use crate::Error;
 
 /// All migrations in order.
-const ALL: [(i64, &str, &str); 17] = [
+const ALL: [(i64, &str, &str); 18] = [
     (1, "journal and indexes", include_str!("../../../migrations/0001_journal_and_indexes.sql")),
     (2, "lighter writes", include_str!("../../../migrations/0002_lighter_writes.sql")),
     (3, "schedules", include_str!("../../../migrations/0003_schedules.sql")),
@@ -41,6 +41,7 @@ const ALL: [(i64, &str, &str); 17] = [
     ),
     (23, "alone", include_str!("../../../migrations/0023_alone.sql")),
     (25, "requirements", include_str!("../../../migrations/0025_requirements.sql")),
+    (34, "quotas", include_str!("../../../migrations/0034_quotas.sql")),
 ];
 
 /// Runs the migrations that are missing, under an advisory lock.

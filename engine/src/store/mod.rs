@@ -31,6 +31,7 @@ pub(crate) mod pauses;
 pub(crate) mod planted;
 pub(crate) mod pool;
 pub(crate) mod queues;
+pub(crate) mod quotas;
 pub(crate) mod ready;
 pub(crate) mod required;
 pub(crate) mod rewrite;

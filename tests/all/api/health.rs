@@ -25,7 +25,12 @@ async fn server(stall: Duration) -> (Server, SocketAddr) {
     let address = listener.local_addr().unwrap();
     let limits = Limits { stall, ..Limits::default() };
     let health = Some(Arc::new(listener));
-    let server = Server::with(ServerConfig { access: Access::Open, limits, health });
+    let server = Server::with(ServerConfig {
+        access: Access::Open,
+        limits,
+        health,
+        ..ServerConfig::default()
+    });
     (server.await, address)
 }
 
@@ -82,6 +87,7 @@ async fn the_listener_of_health_has_health_alone() {
 #[tokio::test]
 async fn connections_that_say_nothing_keep_nobody_from_health() {
     let (server, address) = server(Duration::from_secs(20)).await;
+    assert_eq!(ask_beside(address, "/livez").await.0, 200);
     let idle: Vec<_> = (0..300).map(|_| TcpStream::connect(address).unwrap()).collect();
     // A peer has its share at most; once its idle connections are closed, it is answered again.
     let answered = tokio::task::spawn_blocking(move || {

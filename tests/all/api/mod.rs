@@ -19,6 +19,7 @@ mod pauses;
 mod promises;
 mod python_worker;
 mod queues;
+mod quotas;
 mod rates;
 mod reports;
 mod robust;

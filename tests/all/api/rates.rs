@@ -1,13 +1,15 @@
 //! Rates: how much a namespace, a credential and an address may ask for in a second.
 
-use backstitch_api::{Access, Limits, ServerConfig};
+use backstitch_api::{Access, ServerConfig};
 use backstitch_engine::Role;
+use backstitch_saga::protocol::Quotas;
 use backstitch_tests::node::{NS, chain};
 use backstitch_tests::server::{Answer, Server, send, with_json};
 use serde_json::json;
 
-async fn server(limits: Limits, access: Access) -> Server {
-    let server = Server::with(ServerConfig { access, limits, ..ServerConfig::default() }).await;
+async fn server(quotas: Quotas, access: Access) -> Server {
+    let config = ServerConfig { access, ..ServerConfig::default() };
+    let server = Server::with_quotas(config, quotas).await;
     server.engine.register(NS, &chain("two", &["a"])).await.unwrap();
     server
 }
@@ -22,7 +24,7 @@ fn throttled(answer: &Answer, code: &str) {
 
 #[tokio::test]
 async fn a_namespace_that_asks_too_often_is_answered_429_and_others_are_not() {
-    let limits = Limits { requests_per_second: 1, ..Limits::default() };
+    let limits = Quotas { requests_per_second: Some(1), ..Quotas::default() };
     let server = server(limits, Access::Open).await;
     let ask = async |namespace: &str, method: &str, path: &str| {
         let request = server.bare(method, path).header("backstitch-namespace", namespace);
@@ -48,7 +50,7 @@ async fn a_namespace_that_asks_too_often_is_answered_429_and_others_are_not() {
 
 #[tokio::test]
 async fn one_credential_cannot_use_up_what_its_namespace_may_ask() {
-    let limits = Limits { credential_requests_per_second: 1, ..Limits::default() };
+    let limits = Quotas { credential_requests_per_second: Some(1), ..Quotas::default() };
     let server = server(limits, Access::Keys).await;
     let noisy = server.engine.create_credential(NS, "noisy", Role::Viewer).await.unwrap();
     let quiet = server.engine.create_credential(NS, "quiet", Role::Viewer).await.unwrap();
@@ -68,7 +70,7 @@ async fn one_credential_cannot_use_up_what_its_namespace_may_ask() {
 
 #[tokio::test]
 async fn a_batch_of_starts_costs_as_many_as_it_holds() {
-    let limits = Limits { starts_per_second: 1, ..Limits::default() };
+    let limits = Quotas { starts_per_second: Some(1), ..Quotas::default() };
     let server = server(limits, Access::Open).await;
     let runs: Vec<_> = (0..50).map(|_| json!({ "workflow": "two" })).collect();
     let batch = server.post("/v1/runs/batch", json!({ "runs": runs })).await;
@@ -83,7 +85,7 @@ async fn a_batch_of_starts_costs_as_many_as_it_holds() {
 
 #[tokio::test]
 async fn an_address_that_sends_unknown_credentials_is_bounded_and_known_ones_pass() {
-    let server = server(Limits::default(), Access::Keys).await;
+    let server = server(Quotas::default(), Access::Keys).await;
     let secret = server.engine.create_credential(NS, "good", Role::Viewer).await.unwrap();
     let ask =
         async |secret: &str| send(server.request("GET", "/v1/whoami").bearer_auth(secret)).await;

@@ -36,6 +36,7 @@ const RARE: &[(&str, &str)] = &[
     ("permits_lapse", "a node dies with permits in hand, and they lapse"),
     ("permits_over", "a node did not know that a queue is governed"),
     ("permits_take_back", "a worker leaves between a permit and its task"),
+    ("quotas_set", "an admin sets quotas, which the trials leave as they are"),
     ("required_told", "a fact is withdrawn while a run that requires it is under way"),
     ("indexes_mend", "a row of an index was lost"),
     ("runs_put_aside", "the journal of a run was destroyed"),

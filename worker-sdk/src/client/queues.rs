@@ -1,11 +1,28 @@
-//! What queues are allowed.
+//! What queues and namespaces are allowed.
 
-use backstitch_saga::protocol::{QueuePolicy, QueueView};
+use backstitch_saga::protocol::{QueuePolicy, QueueView, Quotas, QuotasView};
 use reqwest::Method;
 
 use super::{Client, ClientError, Pages, read};
 
 impl Client {
+    /// The quotas of the namespace, and what is used of them.
+    ///
+    /// # Errors
+    /// A [`ClientError`].
+    pub async fn quotas(&self) -> Result<QuotasView, ClientError> {
+        self.read_from("v1/quotas").await
+    }
+
+    /// Sets the quotas of the namespace, whole; the ceilings of the server stay.
+    ///
+    /// # Errors
+    /// A problem with everything that is wrong.
+    pub async fn set_quotas(&self, quotas: &Quotas) -> Result<QuotasView, ClientError> {
+        let request = self.request(Method::PUT, "v1/quotas")?.json(quotas);
+        read(self.send(request).await?)
+    }
+
     /// Governed queues by name.
     #[must_use]
     pub fn queues(&self) -> Pages<QueueView> {

@@ -67,7 +67,7 @@ impl Failure {
                 400 | 422 => exit::USAGE,
                 401 | 403 | 421 => exit::NOT_ALLOWED,
                 404 => exit::NOT_FOUND,
-                503 => exit::UNREACHABLE,
+                429 | 503 => exit::UNREACHABLE,
                 _ => exit::FAILED,
             },
         }

@@ -42,6 +42,9 @@ const NAMES: &[(&str, &str)] = &[
     ("send_signal_by_key", "send"),
     ("register_workflow", "register"),
     ("put_schedule", "put"),
+    ("show_quotas", "show"),
+    ("set_quotas", "set"),
+    ("remove_quotas", "remove"),
     ("create_credential", "create"),
     ("revoke_credential", "revoke"),
 ];
@@ -74,6 +77,7 @@ const GROUPS: &[(&str, &str)] = &[
     ("job", "Act on many incidents or runs at once"),
     ("schedule", "Start runs by the calendar"),
     ("queue", "Inspect, limit and pause queues"),
+    ("quota", "Show and set how much the namespace may have and ask for"),
     ("fact", "Inspect, establish and withdraw facts that runs wait for"),
     ("key", "Show which run holds a serial key, and which wait"),
 ];

@@ -1,0 +1,188 @@
+//! Quotas of a namespace: how much of each thing it may have, and how much it has.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Timestamp;
+
+/// `PUT /v1/quotas`: limits of the namespace. What is left out has the limit of the server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Quotas {
+    /// Requests in a second, at each server; twice as many at once. Those of workers, those that stop something or change
+    /// limits and credentials, and all others are counted each for themselves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests_per_second: Option<u32>,
+    /// The same for each credential.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credential_requests_per_second: Option<u32>,
+    /// Starts in a second, at each server; twice as many at once. A batch counts as many as it holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub starts_per_second: Option<u32>,
+    /// Runs that have not ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runs: Option<u32>,
+    /// Versions of workflows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub definitions: Option<u32>,
+    /// Schedules.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedules: Option<u32>,
+    /// Signals that are kept for runs that are yet to be started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub early_signals: Option<u32>,
+    /// Answers that are kept for repeats of requests with an `Idempotency-Key`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept_answers: Option<u32>,
+    /// Claims that wait for tasks, and requests that wait for the end of a run, each for itself, at each server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<u32>,
+}
+
+impl Quotas {
+    /// The names of all quotas.
+    pub const NAMES: [&str; 9] = [
+        "requests_per_second",
+        "credential_requests_per_second",
+        "starts_per_second",
+        "runs",
+        "definitions",
+        "schedules",
+        "early_signals",
+        "kept_answers",
+        "waiting",
+    ];
+
+    /// The quota called `name`.
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut Option<u32>> {
+        Some(match name {
+            "requests_per_second" => &mut self.requests_per_second,
+            "credential_requests_per_second" => &mut self.credential_requests_per_second,
+            "starts_per_second" => &mut self.starts_per_second,
+            "runs" => &mut self.runs,
+            "definitions" => &mut self.definitions,
+            "schedules" => &mut self.schedules,
+            "early_signals" => &mut self.early_signals,
+            "kept_answers" => &mut self.kept_answers,
+            "waiting" => &mut self.waiting,
+            _ => return None,
+        })
+    }
+
+    /// The quota called `name`, if there is one and it is set.
+    #[must_use]
+    pub fn get(mut self, name: &str) -> Option<u32> {
+        self.get_mut(name).and_then(|quota| *quota)
+    }
+
+    /// Combines two sets of quotas field by field, where both are set by `both`.
+    #[must_use]
+    fn combined(mut self, mut other: Quotas, both: impl Fn(u32, u32) -> u32) -> Quotas {
+        for name in Quotas::NAMES {
+            let theirs = other.get_mut(name).and_then(|quota| *quota);
+            if let Some(quota) = self.get_mut(name) {
+                *quota = match (*quota, theirs) {
+                    (Some(ours), Some(theirs)) => Some(both(ours, theirs)),
+                    (ours, theirs) => ours.or(theirs),
+                };
+            }
+        }
+        self
+    }
+
+    /// The smaller of each two; what only one of them limits is limited by that.
+    #[must_use]
+    pub fn within(self, ceiling: Quotas) -> Quotas {
+        self.combined(ceiling, u32::min)
+    }
+
+    /// Its own where it says something, else what `others` say.
+    #[must_use]
+    pub fn or(self, others: Quotas) -> Quotas {
+        self.combined(others, |own, _| own)
+    }
+}
+
+/// Who set a quota.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum QuotaSource {
+    /// An admin of the namespace.
+    Namespace,
+    /// Whoever runs the server.
+    Server,
+}
+
+/// One quota, and what is used of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct QuotaView {
+    /// Its name.
+    pub quota: String,
+    /// The limit that holds: the smaller of the namespace's and the server's. Nothing limits it without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    /// Whose limit that is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set_by: Option<QuotaSource>,
+    /// What is used, as it was counted within the last seconds; not told of rates. Counted up to one more than the limit, or
+    /// up to 10,000 where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used: Option<u32>,
+}
+
+/// `GET /v1/quotas`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct QuotasView {
+    /// All quotas.
+    pub quotas: Vec<QuotaView>,
+    /// When an admin of the namespace last set some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed_at: Option<Timestamp>,
+    /// Who.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed_by: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_quota_has_a_name_and_every_name_a_quota() {
+        let mut all = Quotas::default();
+        for (value, name) in (1..).zip(Quotas::NAMES) {
+            *all.get_mut(name).unwrap() = Some(value);
+        }
+        let printed = serde_json::to_value(all).unwrap();
+        for (value, name) in (1_u32..).zip(Quotas::NAMES) {
+            assert_eq!((printed[name].as_u64(), all.get(name)), (Some(value.into()), Some(value)));
+        }
+        assert_eq!(printed.as_object().unwrap().len(), Quotas::NAMES.len());
+        assert_eq!(all.get("nothing"), None);
+    }
+
+    #[test]
+    fn a_namespace_cannot_set_itself_more_than_the_server_allows() {
+        let own =
+            Quotas { runs: Some(50), schedules: Some(5), waiting: Some(7), ..Quotas::default() };
+        let ceiling = Quotas {
+            runs: Some(10),
+            schedules: Some(9),
+            definitions: Some(1),
+            ..Quotas::default()
+        };
+        let both = Quotas {
+            runs: Some(10),
+            schedules: Some(5),
+            definitions: Some(1),
+            waiting: Some(7),
+            ..Quotas::default()
+        };
+        assert_eq!(own.within(ceiling), both);
+        assert_eq!(own.or(ceiling).runs, Some(50));
+        assert_eq!(own.or(ceiling).definitions, Some(1));
+    }
+}
