@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
+use axum::response::Response;
 use backstitch_engine::{Engine, Metrics};
 use backstitch_saga::RunId;
 use backstitch_saga::protocol::RunView;
 use tokio::sync::{Mutex, watch};
 
 use crate::access::{Caller, unknown_credential};
+use crate::answers;
 use crate::front::{RequestIds, RouteTable};
 use crate::logins::Logins;
 use crate::problem::Rejection;
@@ -55,6 +57,9 @@ pub struct Limits {
     /// How many bytes of large bodies may be on their way. A namespace has at most as many as stay free; further
     /// requests are answered 503.
     pub bodies: usize,
+    /// How many bytes of large answers may be on their way. A namespace has at most as many as stay free; further
+    /// requests are answered 503.
+    pub answers: usize,
     /// How long requests under way may take once the server is closing, and then the engine to stop.
     pub drain: Duration,
     /// How long the runtime that serves requests may stand still before `/livez` says that the process should be started
@@ -74,6 +79,7 @@ impl Default for Limits {
             connections: 10_000,
             waiting: 5_000,
             bodies: 512 * 1024 * 1024,
+            answers: 256 * 1024 * 1024,
             drain: Duration::from_secs(10),
             stall: Duration::from_secs(20),
         }
@@ -118,6 +124,7 @@ pub(crate) struct App {
     claiming: Arc<Shares<Arc<str>>>,
     watching: Arc<Shares<Arc<str>>>,
     bodies: Arc<Shares<Arc<str>>>,
+    answers: Arc<Shares<Arc<str>>>,
     closing: watch::Receiver<bool>,
     probed: Mutex<Option<(Instant, bool)>>,
 }
@@ -145,6 +152,7 @@ impl App {
             claiming: Shares::new(config.limits.waiting),
             watching: Shares::new(config.limits.waiting),
             bodies: Shares::new(config.limits.bodies),
+            answers: Shares::new(config.limits.answers),
             closing,
             probed: Mutex::new(None),
         }
@@ -298,6 +306,20 @@ impl App {
         size: usize,
     ) -> Result<Share<Arc<str>>, Rejection> {
         self.bodies.take(namespace, size).ok_or_else(Rejection::busy)
+    }
+
+    /// An answer to `namespace`, which has room until it is written if it is large.
+    ///
+    /// # Errors
+    /// 503 when the namespace has its share of the room, or all is taken.
+    pub(crate) fn with_room(
+        &self,
+        namespace: &Arc<str>,
+        response: Response,
+    ) -> Result<Response, Rejection> {
+        let Some(size) = answers::needs_room(&response) else { return Ok(response) };
+        let room = self.answers.take(namespace, size).ok_or_else(Rejection::busy)?;
+        Ok(answers::hold(response, room))
     }
 
     /// Ends when the server is closing.

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use tracing::Instrument;
 use uuid::Uuid;
 
-use crate::access::{self, RULES, Right};
+use crate::access::{self, Caller, RULES, Right};
 use crate::app::{Access, App};
 use crate::idempotency;
 use crate::logins::Peer;
@@ -105,6 +105,10 @@ pub(crate) async fn front(
         Some(entry) => admit(&app, entry, &mut request, started).await,
         None => Ok(()),
     };
+    // What was done must be told: only answers to reads may be refused for their size.
+    let reads = request.method() == Method::GET;
+    let caller = request.extensions().get::<Caller>().filter(|_| reads);
+    let namespace = caller.map(|caller| caller.namespace.clone());
     let debug = tracing::enabled!(tracing::Level::DEBUG);
     let what = debug.then(|| (request.method().clone(), request.uri().path().to_owned()));
     let keyed =
@@ -121,6 +125,10 @@ pub(crate) async fn front(
             }
         }
     };
+    if let Some(namespace) = &namespace {
+        let answered = app.with_room(namespace, response);
+        response = answered.unwrap_or_else(IntoResponse::into_response);
+    }
     let took = started.elapsed();
     entry.map_or(&app.routes.other, |entry| &entry.numbers).count(response.status(), took);
     if let Some(LogLine(error)) = response.extensions_mut().remove() {

@@ -10,6 +10,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod access;
+mod answers;
 mod app;
 mod bench;
 mod body;
