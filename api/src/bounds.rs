@@ -1,11 +1,13 @@
 //! All bounds of the server with the values that hold: those of requests and connections, and those of the engine. The page
 //! `docs/limits.md` is printed from here.
 
+use backstitch_engine::Ceilings;
 use backstitch_engine::bounds::{self as engine, Bound, Section, bound, bytes, number, span};
+use backstitch_saga::protocol::Quotas;
 
 use crate::app::Limits;
 use crate::check::{MAX_KEY, MAX_LIST, MAX_MESSAGE, MAX_NAME, MAX_REASON, MAX_WAIT};
-use crate::{idempotency, stream};
+use crate::{idempotency, logins, stream};
 
 /// All of them, with the values that a server has by itself.
 #[must_use]
@@ -14,6 +16,7 @@ pub fn bounds() -> Vec<Section> {
     let mut all = vec![
         ("Connections and requests", connections(&limits)),
         ("Members of requests", members()),
+        ("Namespaces without quotas of their own", quotas()),
     ];
     all.extend(engine::bounds());
     all
@@ -35,12 +38,26 @@ pub fn page() -> String {
 fn connections(limits: &Limits) -> Vec<Bound> {
     vec![
         bound("body of a request", bytes(limits.body), "413 `body_too_large`"),
-        bound("body of reports and heartbeats", bytes(limits.report_body), "413 `body_too_large`"),
+        bound(
+            "body of reports, heartbeats and batches of starts",
+            bytes(limits.report_body),
+            "413 `body_too_large`",
+        ),
         bound("time for a body to arrive", span(limits.body_timeout), "408"),
         bound(
             "large bodies on their way; a namespace has at most as much as stays free",
             bytes(limits.bodies),
             "503 `busy`",
+        ),
+        bound(
+            "large answers to reads on their way; a namespace has at most as much as stays free",
+            bytes(limits.answers),
+            "503 `busy`",
+        ),
+        bound(
+            "unknown credentials from an address (of IPv6 a /64) in a second",
+            format!("{}, {} at once", logins::ALLOWED.0, logins::ALLOWED.1),
+            "429 `too_many_failed_logins`; credentials that were good lately pass",
         ),
         bound(
             "time to the first whole request of a connection",
@@ -76,6 +93,36 @@ fn connections(limits: &Limits) -> Vec<Bound> {
             "repeats are told that it was too large",
         ),
         bound("time for requests under way when the server closes", span(limits.drain), "cut"),
+    ]
+}
+
+fn quotas() -> Vec<Bound> {
+    let Quotas {
+        requests_per_second,
+        credential_requests_per_second,
+        starts_per_second,
+        runs,
+        definitions,
+        schedules,
+        early_signals,
+        kept_answers,
+        waiting,
+    } = Ceilings::default().all;
+    let limit = |quota: Option<u32>| quota.map_or_else(|| "none".to_owned(), number);
+    vec![
+        bound("`requests_per_second`", limit(requests_per_second), "429 `too_many_requests`"),
+        bound(
+            "`credential_requests_per_second`",
+            limit(credential_requests_per_second),
+            "429 `too_many_requests`",
+        ),
+        bound("`starts_per_second`", limit(starts_per_second), "429 `too_many_starts`"),
+        bound("`runs`", limit(runs), "429 `quota_runs`"),
+        bound("`definitions`", limit(definitions), "409 `quota_definitions`"),
+        bound("`schedules`", limit(schedules), "409 `quota_schedules`"),
+        bound("`early_signals`", limit(early_signals), "429 `quota_early_signals`"),
+        bound("`kept_answers`", limit(kept_answers), "429 `quota_kept_answers`"),
+        bound("`waiting`", limit(waiting), "429 `quota_waiting`"),
     ]
 }
 

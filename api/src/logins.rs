@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::rates::Buckets;
 
 /// How many failed logins a peer has in a second, and at once.
-const ALLOWED: (f64, f64) = (10.0, 500.0);
+pub(crate) const ALLOWED: (f64, f64) = (10.0, 500.0);
 /// For how long a secret counts as good.
 const GOOD_FOR: Duration = Duration::from_secs(3_600);
 /// How old its last use may be before it is noted anew.
