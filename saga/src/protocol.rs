@@ -7,6 +7,7 @@ mod jobs;
 mod queues;
 mod quotas;
 mod runs;
+mod schedule_builder;
 mod schedules;
 mod sequence;
 mod starts;
@@ -15,6 +16,7 @@ mod tree;
 mod versions;
 mod view;
 mod why;
+mod words;
 mod workers;
 
 use std::collections::BTreeMap;
@@ -72,6 +74,7 @@ pub use view::{
     Awaits, Condition, HistoryEntry, Outcome, Progress, RunError, RunLine, RunView, State, StepView,
 };
 pub use why::{WaitKind, WaitsFor, Why};
+pub use words::{CompensationState, StepKind, StepState};
 pub use workers::{SignOff, SignedOff, WorkerView};
 
 /// Free-form marks on a run, to search by.
@@ -148,7 +151,9 @@ pub struct ValidWorkflow {
 pub struct Warning {
     /// The place in the definition, a JSON Pointer.
     pub pointer: String,
-    /// Stable code: `never_reached`, of a span that is longer than another which ends it first.
+    /// Stable code: `never_reached`, of a span that is longer than another which ends it first; `starts_itself`, of a
+    /// workflow whose every run starts another one; `no_effect`, of what changes nothing; `never_due`, of a schedule that
+    /// is over.
     pub code: String,
     /// What contradicts what, for people.
     pub message: String,

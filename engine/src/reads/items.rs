@@ -29,7 +29,8 @@ pub(crate) async fn items(
         let none = run.items(&named, None, u32::MAX, 1)?;
         let item = run.item_with_key(&named, key).filter(|item| *item >= from);
         let found = item.and_then(|item| run.items(&named, None, item, 1)).unwrap_or(none);
-        let wanted = |view: &StepView| state.as_ref().is_none_or(|state| view.state == *state);
+        let wanted =
+            |view: &StepView| state.as_ref().is_none_or(|state| view.state == state.as_str());
         Some(found.into_iter().filter(wanted).collect())
     };
     let found = read(node, namespace, id, what).await?;

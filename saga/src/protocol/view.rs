@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Failure, Labels};
+use super::{CompensationState, Failure, Labels, StepKind, StepState};
 use crate::{OneSignal, Parent, Payload, RunId, StepPath, Timestamp};
 
 /// `GET /v1/runs/{id}`: everything there is to know about a run, from one snapshot.
@@ -203,12 +203,15 @@ pub struct StepView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub item_key: Option<String>,
     /// `task`, `map`, `wait`, `sleep`, `child` or `fail`, or `item`.
-    pub kind: String,
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub kind: StepKind,
     /// `waiting held awaiting_signal sleeping child_running offered leased backoff verifying parked succeeded failed unknown skipped cancelled`, a map also `open`.
-    pub state: String,
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub state: StepState,
     /// `compensating compensated compensation_blocked compensated_by_hand …` once it is being undone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub compensation: Option<String>,
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub compensation: Option<CompensationState>,
     /// Attempts reported as failed or succeeded.
     pub attempts: u32,
     /// Times it was handed to a worker.

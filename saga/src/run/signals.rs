@@ -2,13 +2,32 @@
 
 use std::sync::Arc;
 
+use serde::Deserialize;
+
 use super::decide::Decider;
 use super::state::{Hand, Place};
 use super::{Mode, RefusedSignal, Run};
 use crate::event::{By, Event};
 use crate::{Body, Graph, Payload, Wait};
 
+/// The part of the output of a wait for several signals that says which one came.
+#[derive(Deserialize)]
+struct Received {
+    signal: String,
+}
+
 impl Run {
+    /// Who sent the signal that ended a wait; of several, the one that its output names.
+    pub(super) fn sent_by(&self, wait: &Wait, place: Place) -> Option<String> {
+        let received: Option<Received> =
+            self.work(place).and_then(|work| work.output()).and_then(|output| output.to().ok());
+        let name = match received {
+            Some(received) if wait.is_for_several() => received.signal,
+            _ => wait.signal.clone(),
+        };
+        self.facts.signals.get(name.as_str()).map(|sent| sent.by.actor.to_string())
+    }
+
     /// The signals that came, each the first of its name, with what it says.
     pub fn signals_received(&self) -> impl Iterator<Item = (&Arc<str>, &Payload)> {
         self.facts.signals.iter().map(|(name, signal)| (name, &signal.data))

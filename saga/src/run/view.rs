@@ -6,7 +6,7 @@ use super::state::{BodyState, Hand, Items, MapStage, Place, Stage, Work};
 use super::tally::FORWARD_WORDS;
 use super::words::{compensation_word, effect_word, words};
 use super::{Mode, RefusedSignal, Run};
-use crate::protocol::{Awaits, Condition, Outcome, Progress, RunView, State, StepView};
+use crate::protocol::{Awaits, Condition, Outcome, Progress, RunView, State, StepKind, StepView};
 use crate::{Action, Body, Class, Payload, StepPath, Time, Timestamp};
 
 impl Run {
@@ -131,11 +131,7 @@ impl Run {
             title: wait.title.clone(),
             schema: wait.schema.clone(),
             assignee,
-            sent_by: self
-                .facts
-                .signals
-                .get(wait.signal.as_str())
-                .map(|sent| sent.by.actor.to_string()),
+            sent_by: self.sent_by(wait, place),
         })
     }
 
@@ -152,10 +148,10 @@ impl Run {
         let path = self.path(place);
         StepView {
             item_key: self.item_key(place).map(ToString::to_string),
-            kind: self.kind_of(place).to_owned(),
+            kind: self.kind_of(place).into(),
             awaits: self.awaited_at(place),
             child: self.child_of(place),
-            state: self.word_of(place, work).to_owned(),
+            state: self.word_of(place, work).into(),
             compensation: compensation_word(&work.undo),
             attempts: tries.failures
                 + tries.losses
@@ -199,11 +195,11 @@ impl Run {
         };
         StepView {
             item_key: None,
-            kind: "map".to_owned(),
+            kind: StepKind::Map,
             awaits: None,
             child: None,
-            state: state.to_owned(),
-            compensation: compensation.map(str::to_owned),
+            state: state.into(),
+            compensation: compensation.map(Into::into),
             attempts: items.tally.succeeded() + items.tally.failed(),
             deliveries: 0,
             max_attempts: None,
@@ -248,7 +244,7 @@ impl Run {
     fn whole_step_word(&self, step: usize) -> String {
         match &self.steps[step].body {
             BodyState::Task(work) => self.word_of(Place::step(step), work).to_owned(),
-            BodyState::Map(items) => self.map_view(step, items).state,
+            BodyState::Map(items) => self.map_view(step, items).state.to_string(),
         }
     }
 

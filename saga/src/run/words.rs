@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use super::may_have_happened;
 use super::state::{Hand, Stage, Undo, Work};
-use super::tally::{FORWARD_WORDS, Tally, UNDO_WORDS};
+use super::tally::{FORWARD_WORDS, Tally};
 use crate::Action;
+use crate::protocol::CompensationState;
 
 /// Non-zero counts by word.
 pub(super) fn words(tally: &Tally, over: bool) -> BTreeMap<String, u32> {
@@ -17,15 +18,15 @@ pub(super) fn words(tally: &Tally, over: bool) -> BTreeMap<String, u32> {
     words
 }
 
-pub(super) fn compensation_word(undo: &Undo) -> Option<String> {
+pub(super) fn compensation_word(undo: &Undo) -> Option<CompensationState> {
     let word = match undo {
         Undo::None => return None,
-        Undo::Waiting | Undo::Active(_) => "compensating",
-        Undo::Blocked => "compensation_blocked",
-        Undo::Done => UNDO_WORDS[6],
-        Undo::Marked => UNDO_WORDS[7],
+        Undo::Waiting | Undo::Active(_) => CompensationState::Compensating,
+        Undo::Blocked => CompensationState::Blocked,
+        Undo::Done => CompensationState::Compensated,
+        Undo::Marked => CompensationState::CompensatedByHand,
     };
-    Some(word.to_owned())
+    Some(word)
 }
 
 pub(super) fn effect_word(work: &Work) -> &'static str {
@@ -39,5 +40,18 @@ pub(super) fn effect_word(work: &Work) -> &'static str {
         }
         _ if may_have_happened(work) => "unknown",
         _ => "not_applied",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::StepState;
+
+    #[test]
+    fn every_word_of_a_step_is_a_state_that_clients_know() {
+        for word in FORWARD_WORDS {
+            assert!(!matches!(StepState::from(word), StepState::Other(_)), "{word}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::marker::PhantomData;
 
 use backstitch_saga::protocol::{
-    HistoryEntry, Outcome, Page, RunLine, RunTree, RunView, State, StepView, Why,
+    HistoryEntry, Outcome, Page, RunLine, RunTree, RunView, State, StepState, StepView, Why,
 };
 use backstitch_saga::{RunId, Timestamp};
 use futures::Stream;
@@ -151,8 +151,8 @@ impl Client {
 
     /// The items of a map step, only those in `state` when given.
     #[must_use]
-    pub fn items(&self, run: RunId, step: &str, state: Option<&str>) -> Pages<StepView> {
-        let state = parameter("state", state);
+    pub fn items(&self, run: RunId, step: &str, state: Option<&StepState>) -> Pages<StepView> {
+        let state = parameter("state", state.map(StepState::as_str));
         Pages::new(self, format!("v1/runs/{run}/steps/{step}/items"), state)
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use backstitch_saga::Graph;
-use backstitch_saga::protocol::{RunTree, RunView, State, StepView};
+use backstitch_saga::protocol::{CompensationState, RunTree, RunView, State, StepView};
 
 use super::show;
 
@@ -145,7 +145,7 @@ fn follows(view: &RunView, graph: Option<&Graph>, depth: usize, needs: &[String]
 
 /// The mark of a step: what it did, or what was done about it.
 fn mark(step: &StepView) -> char {
-    match step.compensation.as_deref() {
+    match step.compensation.as_ref().map(CompensationState::as_str) {
         Some("compensated" | "compensated_by_hand") => return '↩',
         Some("compensation_blocked") => return '!',
         Some(_) => return '↶',
@@ -169,7 +169,7 @@ fn mark(step: &StepView) -> char {
 fn tells(step: &StepView) -> String {
     let mut parts = vec![format!("{:9}", step.state)];
     if let Some(compensation) = &step.compensation {
-        parts.push(compensation.clone());
+        parts.push(compensation.to_string());
     }
     if !step.items.is_empty() {
         let items = step.items.iter().map(|(word, count)| format!("{count} {word}"));
