@@ -6,12 +6,14 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use backstitch_saga::protocol::ScheduleSpec;
 use backstitch_saga::{
     Definition, Graph, Join, Map, OnFailure, OnTimeout, OnUnknown, Payload, Retry, Span, Timeouts,
     Violation,
 };
 use schemars::JsonSchema;
 use schemars::generate::Contract;
+use serde::Serialize;
 
 use crate::handle::Task;
 use crate::schema;
@@ -125,6 +127,27 @@ impl<In, Out> Workflow<In, Out> {
     #[must_use]
     pub fn version(&self) -> u32 {
         self.definition().version
+    }
+
+    /// A schedule that starts runs of this version with `input` whenever the pattern `cron` is due; its methods say the
+    /// rest. [`Client::put_schedule`](crate::Client::put_schedule) makes it.
+    ///
+    /// ```no_run
+    /// # use backstitch_sdk::{Client, Workflow};
+    /// # async fn shop(client: Client, close_books: Workflow<String, ()>) -> Result<(), Box<dyn std::error::Error>> {
+    /// let nightly = close_books.schedule("30 2 * * *", &"all shops".to_owned())?;
+    /// client.put_schedule("nightly", &nightly.time_zone("Europe/Berlin")).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// When the input has no JSON form.
+    pub fn schedule(&self, cron: &str, input: &In) -> Result<ScheduleSpec, serde_json::Error>
+    where
+        In: Serialize,
+    {
+        ScheduleSpec::new(self.name(), cron).version(self.version()).input(input)
     }
 
     /// The definition as JSON, indented for people.

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use backstitch_sdk::protocol::{Outcome, Scope, State};
+use backstitch_sdk::protocol::{Outcome, Overlap, ScheduleSpec, Scope, State};
 use backstitch_sdk::{Client, ClientError, RunId, RunQuery};
 use http::Answer;
 use tokio::task::JoinSet;
@@ -128,6 +128,19 @@ async fn pages_follow_their_cursors_and_filters_stay() {
         "/v1/runs?workflow=buy&state=ended&outcome=compensated&label=shop%3Anorth+%26+south";
     assert_eq!(asked[0].0, filters);
     assert_eq!(asked[2].0, format!("{filters}&after=c+1"));
+}
+
+#[tokio::test]
+async fn a_schedule_written_in_rust_is_what_its_document_says() {
+    let (client, asked, _server) = client([Some((422, BUSY.to_owned()))]).await;
+    let nightly = ScheduleSpec::new("close-books", "30 2 * * *").input(&"all shops").unwrap();
+    let nightly = nightly.time_zone("Europe/Berlin").overlap(Overlap::Queue);
+    client.put_schedule("nightly", &nightly).await.unwrap_err();
+    let (path, body, _) = asked.lock().unwrap()[0].clone();
+    assert_eq!(path, "/v1/schedules/nightly");
+    let written: ScheduleSpec = serde_json::from_str(&body).unwrap();
+    assert_eq!((&*written.workflow, written.overlap), ("close-books", Overlap::Queue));
+    assert_eq!((written.queue_limit, written.input.text()), (1, "\"all shops\""));
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use backstitch_saga::protocol::{ScheduleSpec, StartRun};
+use backstitch_saga::protocol::{Overlap, ScheduleSpec, StartRun, Warning};
 use backstitch_saga::{Payload, Span, Time, Timestamp, Violation};
 use serde::de::IgnoredAny;
 
@@ -83,6 +83,27 @@ fn check_jitter(spec: &ScheduleSpec, calendar: &Calendar, now: Time, wrong: &mut
         );
         wrong.push(Violation::new("/jitter", "out_of_range", message));
     }
+}
+
+/// What a schedule says that has no effect, or is hardly what is meant; it is kept all the same.
+pub(super) fn warnings(spec: &ScheduleSpec, is_over: bool) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    let mut warn = |pointer: &str, code: &str, message: String| {
+        let (pointer, code) = (pointer.to_owned(), code.to_owned());
+        warnings.push(Warning { pointer, code, message });
+    };
+    if spec.queue_limit != 1 && spec.overlap != Overlap::Queue {
+        let message = format!(
+            "up to {} starts may wait, but none does unless `overlap` is `queue`",
+            spec.queue_limit
+        );
+        warn("/queue_limit", "no_effect", message);
+    }
+    if is_over {
+        let message = "no instant is to come any more, so that nothing is started".to_owned();
+        warn(if spec.end.is_some() { "/end" } else { "/cron" }, "never_due", message);
+    }
+    warnings
 }
 
 fn check_labels(spec: &ScheduleSpec, wrong: &mut Vec<Violation>) {

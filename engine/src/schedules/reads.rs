@@ -132,16 +132,19 @@ fn next(row: &ScheduleRow, now: Time) -> Result<Option<NextStart>, Error> {
 
 /// A schedule as it is shown.
 pub(super) fn view(row: &ScheduleRow, now: Time) -> Result<ScheduleView, Error> {
+    let next = next(row, now)?;
+    let is_over = next.is_none() && row.state.paused().is_none();
     Ok(ScheduleView {
         name: row.name.clone(),
         spec: row.spec.clone(),
         paused: row.state.paused().cloned(),
-        next: next(row, now)?,
+        next,
         last_run: row.state.last_run(),
         waiting: row.state.waiting(),
         backfills: row.state.backfills(),
         counts: row.state.counts(),
         created_at: row.state.created_at().into(),
+        warnings: super::check::warnings(&row.spec, is_over),
     })
 }
 

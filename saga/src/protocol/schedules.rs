@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Labels, Paused, each_key_once};
+use super::{Labels, Paused, Warning, each_key_once};
 use crate::{Payload, RunId, Span, Timestamp};
 
 /// `PUT /v1/schedules/{name}`: when to start what.
@@ -94,15 +94,15 @@ pub enum IntervalUnit {
     Weeks,
 }
 
-fn utc() -> String {
+pub(super) fn utc() -> String {
     "UTC".to_owned()
 }
 
-fn one() -> u32 {
+pub(super) fn one() -> u32 {
     1
 }
 
-fn an_hour() -> Span {
+pub(super) fn an_hour() -> Span {
     Span::secs(3_600)
 }
 
@@ -149,6 +149,9 @@ pub struct ScheduleView {
     pub counts: ScheduleCounts,
     /// When it was made.
     pub created_at: Timestamp,
+    /// What of it has no effect, or is hardly what is meant.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Warning>,
 }
 
 /// A schedule in a list.

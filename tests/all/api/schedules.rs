@@ -75,6 +75,28 @@ async fn a_schedule_is_put_shown_listed_and_deleted() {
 }
 
 #[tokio::test]
+async fn what_of_a_schedule_has_no_effect_is_warned_of() {
+    let server = server().await;
+    let warned = async |more: Value| {
+        let mut body = spec();
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let answer = put(&server, NIGHTLY, &body).await;
+        assert!(answer.status < 300, "{answer:?}");
+        assert_eq!(answer.json()["warnings"], server.get(NIGHTLY).await.json()["warnings"]);
+        answer.json()["warnings"].as_array().map_or_else(Vec::new, |warnings| {
+            let of = |warning: &Value| format!("{} {}", warning["code"], warning["pointer"]);
+            warnings.iter().map(of).collect()
+        })
+    };
+    assert_eq!(warned(json!({})).await, [""; 0]);
+    assert_eq!(warned(json!({"queue_limit": 5})).await, [r#""no_effect" "/queue_limit""#]);
+    assert_eq!(warned(json!({"queue_limit": 5, "overlap": "queue"})).await, [""; 0]);
+    let over = json!({"end": "2020-01-01T00:00:00Z"});
+    assert_eq!(warned(over).await, [r#""never_due" "/end""#]);
+    server.stopped().await;
+}
+
+#[tokio::test]
 async fn all_that_is_wrong_with_a_schedule_is_told_at_once() {
     let server = server().await;
     let bad = json!({
