@@ -17,6 +17,61 @@ use crate::context::InFlight;
 use crate::handle::{Probe, Task, Undo};
 use crate::{Forward, TaskContext, TaskError, Undoing, Verdict, Workflow};
 
+/// The methods by which handlers are registered, for whatever has a set of [`Handlers`] as its field `handlers`.
+macro_rules! registers_handlers {
+    () => {
+        /// Does the work of `task`; see [`Handlers::task`](crate::Handlers::task).
+        #[must_use = "it returns what has the handler"]
+        pub fn task<A, B, F, Work, E>(mut self, task: crate::Task<A, B>, handler: F) -> Self
+        where
+            A: serde::de::DeserializeOwned + Send + 'static,
+            B: serde::Serialize + Send + 'static,
+            F: Fn(crate::TaskContext, A) -> Work + Send + Sync + 'static,
+            Work: Future<Output = Result<B, E>> + Send + 'static,
+            E: Into<crate::TaskError>,
+        {
+            self.handlers = self.handlers.task(task, handler);
+            self
+        }
+
+        /// Undoes what the tasks of the steps that name `undo` did; see [`Handlers::undo`](crate::Handlers::undo).
+        #[must_use = "it returns what has the handler"]
+        pub fn undo<A, B, F, Work, E>(mut self, undo: crate::Undo<A, B>, handler: F) -> Self
+        where
+            A: serde::de::DeserializeOwned + Send + 'static,
+            B: serde::de::DeserializeOwned + Send + 'static,
+            F: Fn(crate::TaskContext, crate::Undoing<A, B>) -> Work + Send + Sync + 'static,
+            Work: Future<Output = Result<(), E>> + Send + 'static,
+            E: Into<crate::TaskError>,
+        {
+            self.handlers = self.handlers.undo(undo, handler);
+            self
+        }
+
+        /// Finds out whether an attempt in doubt happened; see [`Handlers::probe`](crate::Handlers::probe).
+        #[must_use = "it returns what has the handler"]
+        pub fn probe<A, B, F, Work, E>(mut self, probe: crate::Probe<A, B>, handler: F) -> Self
+        where
+            A: serde::de::DeserializeOwned + Send + 'static,
+            B: serde::Serialize + Send + Sync + 'static,
+            F: Fn(crate::TaskContext, A) -> Work + Send + Sync + 'static,
+            Work: Future<Output = Result<crate::Verdict<B>, E>> + Send + 'static,
+            E: Into<crate::TaskError>,
+        {
+            self.handlers = self.handlers.probe(probe, handler);
+            self
+        }
+
+        /// Adds a whole set of handlers, such as one that worker and tests share.
+        #[must_use = "it returns what has the handler"]
+        pub fn handlers(mut self, handlers: crate::Handlers) -> Self {
+            self.handlers = self.handlers.and(handlers);
+            self
+        }
+    };
+}
+pub(crate) use registers_handlers;
+
 type Call = dyn Fn(Arc<InFlight>) -> BoxFuture<'static, TaskOutcome> + Send + Sync;
 
 /// A set of handlers. Registering a handle again replaces its function.
@@ -167,7 +222,8 @@ impl Handlers {
             let mut need = |action: Action, queue: Option<&String>, name: &str| {
                 let queue = queue.unwrap_or(&task.queue);
                 if !self.has(action, queue, name) {
-                    missing.insert(format!("{} {queue}/{name}", action.as_str()));
+                    let elsewhere = self.elsewhere(action, name);
+                    missing.insert(format!("{} {queue}/{name}{elsewhere}", action.as_str()));
                 }
             };
             need(Action::Forward, None, &task.name);
@@ -179,6 +235,20 @@ impl Handlers {
             }
         }
         missing.into_iter().collect()
+    }
+
+    /// Says on which other queues there is a handler of that name: a queue is soon forgotten in one of two places.
+    fn elsewhere(&self, action: Action, name: &str) -> String {
+        let same = |(of, _, known): &&(Action, &str, &str)| *of == action && *known == name;
+        let mut queues: Vec<&str> = self.calls.keys().filter(same).map(|key| key.1).collect();
+        queues.sort_unstable();
+        if queues.is_empty() {
+            return String::new();
+        }
+        format!(
+            " (there is one on the queue {}: `.queue(..)` of the handles differs)",
+            queues.join(", ")
+        )
     }
 
     /// Whether there is a handler for this.

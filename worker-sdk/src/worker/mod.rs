@@ -14,20 +14,17 @@ use std::time::Duration;
 
 use backstitch_saga::Span;
 use backstitch_saga::protocol::{ClaimTasks, TaskOffer, TaskOutcome, TaskReport};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, RwLock};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use tracing::Instrument;
 use uuid::Uuid;
 
+use crate::Workflow;
 use crate::backoff::Backoff;
 use crate::client::{Client, ClientError};
 use crate::context::InFlight;
-use crate::handle::{Probe, Task, Undo};
-use crate::handlers::Handlers;
-use crate::{TaskContext, TaskError, Undoing, Verdict, Workflow};
+use crate::handlers::{Handlers, registers_handlers};
 use report::Reports;
 
 /// How long the server keeps a claim that finds nothing.
@@ -97,52 +94,10 @@ impl Worker {
         }
     }
 
-    /// Does the work of `task`; see [`Handlers::task`].
-    pub fn task<In, Out, F, Work, E>(mut self, task: Task<In, Out>, handler: F) -> Worker
-    where
-        In: DeserializeOwned + Send + 'static,
-        Out: Serialize + Send + 'static,
-        F: Fn(TaskContext, In) -> Work + Send + Sync + 'static,
-        Work: Future<Output = Result<Out, E>> + Send + 'static,
-        E: Into<TaskError>,
-    {
-        self.handlers = self.handlers.task(task, handler);
-        self
-    }
+    registers_handlers!();
 
-    /// Undoes what the tasks of the steps that name `undo` did; see [`Handlers::undo`].
-    pub fn undo<In, Out, F, Work, E>(mut self, undo: Undo<In, Out>, handler: F) -> Worker
-    where
-        In: DeserializeOwned + Send + 'static,
-        Out: DeserializeOwned + Send + 'static,
-        F: Fn(TaskContext, Undoing<In, Out>) -> Work + Send + Sync + 'static,
-        Work: Future<Output = Result<(), E>> + Send + 'static,
-        E: Into<TaskError>,
-    {
-        self.handlers = self.handlers.undo(undo, handler);
-        self
-    }
-
-    /// Finds out whether an attempt in doubt happened; see [`Handlers::probe`].
-    pub fn probe<In, Out, F, Work, E>(mut self, probe: Probe<In, Out>, handler: F) -> Worker
-    where
-        In: DeserializeOwned + Send + 'static,
-        Out: Serialize + Send + Sync + 'static,
-        F: Fn(TaskContext, In) -> Work + Send + Sync + 'static,
-        Work: Future<Output = Result<Verdict<Out>, E>> + Send + 'static,
-        E: Into<TaskError>,
-    {
-        self.handlers = self.handlers.probe(probe, handler);
-        self
-    }
-
-    /// Adds a whole set of handlers.
-    pub fn handlers(mut self, handlers: Handlers) -> Worker {
-        self.handlers = self.handlers.and(handlers);
-        self
-    }
-
-    /// Checks, before anything runs, that this worker has every handler of `workflow`: task, compensation and probe.
+    /// Checks, before anything runs, that this worker has every handler of `workflow`: task, compensation and probe. The
+    /// handlers of a run that is a step of it belong to its own workflow, which is checked by itself.
     ///
     /// # Errors
     /// [`ClientError::Setup`] with the names of those that it lacks.
