@@ -35,29 +35,28 @@
 //! # }
 //! ```
 
+mod children;
 mod fault;
 mod person;
 mod run;
 mod seen;
 mod world;
 
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use backstitch_saga::rehearse::{Bounds, Rehearsal};
 use backstitch_saga::{Payload, RunId, Span};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+use children::Cast;
 pub use fault::{Fault, Place};
 pub use run::TestRun;
 pub use world::Call;
 
-use crate::handle::{Probe, Task, Undo};
-use crate::handlers::Handlers;
-use crate::{TaskContext, TaskError, Undoing, Verdict, Workflow};
+use crate::Workflow;
+use crate::handlers::{Handlers, registers_handlers};
 
 /// Goes through everything that can go wrong with `workflow`: each step, each fault, each pair of them, within
 /// `bounds`, without its handlers. [`Rehearsal::assert_closes`] fails a test with the shortest trace of what leaves
@@ -93,6 +92,7 @@ pub struct TestKit<In, Out> {
     handlers: Handlers,
     faults: Vec<Fault>,
     patience: Span,
+    children: Vec<Cast>,
     runs: AtomicU64,
 }
 
@@ -105,63 +105,28 @@ impl<In: Serialize, Out> TestKit<In, Out> {
             handlers: Handlers::new(),
             faults: Vec::new(),
             patience: Span::days(1),
+            children: Vec::new(),
             runs: AtomicU64::new(0),
         }
     }
 
-    /// Does the work of `task`; see [`Handlers::task`].
-    #[must_use]
-    pub fn task<A, B, F, Work, E>(mut self, task: Task<A, B>, handler: F) -> Self
-    where
-        A: DeserializeOwned + Send + 'static,
-        B: Serialize + Send + 'static,
-        F: Fn(TaskContext, A) -> Work + Send + Sync + 'static,
-        Work: Future<Output = Result<B, E>> + Send + 'static,
-        E: Into<TaskError>,
-    {
-        self.handlers = self.handlers.task(task, handler);
-        self
-    }
-
-    /// Undoes what the tasks of the steps that name `undo` did; see [`Handlers::undo`].
-    #[must_use]
-    pub fn undo<A, B, F, Work, E>(mut self, undo: Undo<A, B>, handler: F) -> Self
-    where
-        A: DeserializeOwned + Send + 'static,
-        B: DeserializeOwned + Send + 'static,
-        F: Fn(TaskContext, Undoing<A, B>) -> Work + Send + Sync + 'static,
-        Work: Future<Output = Result<(), E>> + Send + 'static,
-        E: Into<TaskError>,
-    {
-        self.handlers = self.handlers.undo(undo, handler);
-        self
-    }
-
-    /// Finds out whether an attempt in doubt happened; see [`Handlers::probe`].
-    #[must_use]
-    pub fn probe<A, B, F, Work, E>(mut self, probe: Probe<A, B>, handler: F) -> Self
-    where
-        A: DeserializeOwned + Send + 'static,
-        B: Serialize + Send + Sync + 'static,
-        F: Fn(TaskContext, A) -> Work + Send + Sync + 'static,
-        Work: Future<Output = Result<Verdict<B>, E>> + Send + 'static,
-        E: Into<TaskError>,
-    {
-        self.handlers = self.handlers.probe(probe, handler);
-        self
-    }
-
-    /// Adds a whole set of handlers, such as the worker's own.
-    #[must_use]
-    pub fn handlers(mut self, handlers: Handlers) -> Self {
-        self.handlers = self.handlers.and(handlers);
-        self
-    }
+    registers_handlers!();
 
     /// Every run meets this fault. Where several fit, the first one given that is not used up strikes.
     #[must_use]
     pub fn fault(mut self, fault: Fault) -> Self {
         self.faults.push(fault);
+        self
+    }
+
+    /// Steps that are runs of `kit`'s workflow are run with its handlers, its faults and the kits of its own children, and
+    /// undone with this run. Without a kit for its workflow such a step waits for
+    /// [`TestRun::child_succeeds`] or [`TestRun::child_fails`]. [`TestRun::child`] shows the run.
+    #[must_use]
+    pub fn child<A, B>(mut self, kit: TestKit<A, B>) -> Self {
+        let TestKit { workflow, handlers, faults, patience, children, .. } = kit;
+        let graph = Arc::clone(workflow.graph());
+        self.children.push(Cast { graph, handlers, faults, patience, children });
         self
     }
 
@@ -189,13 +154,18 @@ impl<In: Serialize, Out> TestKit<In, Out> {
         // The run's id decides retry jitter and effect keys; counted, a test is the same each time.
         let number = u128::from(self.runs.fetch_add(1, Ordering::Relaxed));
         let id = RunId(Uuid::from_u128(0x019b_7661_2c00_7000_8000_0000_0000_0000 + number));
-        TestRun::start(
-            id,
-            Arc::clone(self.workflow.graph()),
-            self.handlers.clone(),
-            self.faults.clone(),
-            self.patience,
-            input,
-        )
+        TestRun::start(id, self.cast(), input, run::BEGIN, None)
+    }
+}
+
+impl<In, Out> TestKit<In, Out> {
+    fn cast(&self) -> Cast {
+        Cast {
+            graph: Arc::clone(self.workflow.graph()),
+            handlers: self.handlers.clone(),
+            faults: self.faults.clone(),
+            patience: self.patience,
+            children: self.children.clone(),
+        }
     }
 }

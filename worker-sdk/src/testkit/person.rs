@@ -81,7 +81,8 @@ impl<Out> TestRun<Out> {
     }
 
     /// The run of another workflow that `step` is ends with success and this output, and does everything that follows.
-    /// While the run is undone it is the child's answer that it has undone what it did.
+    /// While the run is undone it is the child's answer that it has undone what it did. A run that the kit runs for the step
+    /// is forgotten.
     ///
     /// # Errors
     /// A [`Refusal`], when the step waits for no child.
@@ -120,6 +121,7 @@ impl<Out> TestRun<Out> {
         let outcome = if undoes { Outcome::Compensated } else { outcome };
         let end = ChildEnd { outcome, output, error, stands: outcome == Outcome::Succeeded };
         let answers = undoes.then_some(ask.action);
+        self.forget_child(ask.child);
         self.act(Command::ChildEnded { step: path, child: ask.child, answers, end }).await
     }
 

@@ -5,18 +5,17 @@ use std::sync::Arc;
 
 use backstitch_saga::protocol::{Failure, FailureKind, State, TaskOffer, TaskOutcome};
 use backstitch_saga::{
-    Class, Command, Graph, Payload, Record, Refusal, Reply, Run, RunId, Span, Start, TaskKey, Time,
-    decide,
+    Class, Command, Payload, Record, Refusal, Reply, Run, RunId, Span, Start, TaskKey, Time, decide,
 };
 use tokio::sync::Notify;
 
-use super::fault::{Fault, Kind};
+use super::children::{Cast, ChildRun, Place};
+use super::fault::Kind;
 use super::world::World;
 use crate::context::InFlight;
-use crate::handlers::Handlers;
 
 /// 2026-01-01T00:00:00Z: when every test run starts.
-const BEGIN: Time = Time(1_767_225_600_000);
+pub(super) const BEGIN: Time = Time(1_767_225_600_000);
 /// More rounds than any run that comes to rest needs.
 const ROUNDS_MAX: u32 = 100_000;
 
@@ -24,9 +23,8 @@ const ROUNDS_MAX: u32 = 100_000;
 pub struct TestRun<Out> {
     pub(super) run: Run,
     pub(super) now: Time,
-    handlers: Handlers,
-    faults: Vec<Fault>,
-    patience: Span,
+    pub(super) cast: Cast,
+    pub(super) children: Vec<ChildRun>,
     pub(super) journal: Vec<Record>,
     pub(super) world: World,
     /// Reports held back until their lease is over.
@@ -44,23 +42,23 @@ struct Reported {
 impl<Out> TestRun<Out> {
     pub(super) fn start(
         id: RunId,
-        graph: Arc<Graph>,
-        handlers: Handlers,
-        faults: Vec<Fault>,
-        patience: Span,
+        cast: Cast,
         input: Payload,
+        now: Time,
+        place: Option<Place>,
     ) -> TestRun<Out> {
         let mut run = TestRun {
-            run: Run::new(id, graph),
-            now: BEGIN,
-            handlers,
-            faults,
-            patience,
+            run: Run::new(id, Arc::clone(&cast.graph)),
+            now,
+            cast,
+            children: Vec::new(),
             journal: Vec::new(),
             world: World::default(),
             late: Vec::new(),
             output: PhantomData,
         };
+        let (parent, descent) =
+            place.map_or((None, None), |place| (Some(place.parent), Some(place.descent)));
         let start = Start {
             namespace: "test".into(),
             definition: "test".into(),
@@ -69,8 +67,8 @@ impl<Out> TestRun<Out> {
             labels: std::collections::BTreeMap::new(),
             input,
             holds: Vec::new(),
-            parent: None,
-            descent: None,
+            parent,
+            descent,
             start_at: None,
         };
         let started = run.decide(Command::Start(start));
@@ -84,7 +82,7 @@ impl<Out> TestRun<Out> {
     /// # Panics
     /// When the run does not come to rest.
     pub async fn until_idle(&mut self) {
-        let horizon = self.now.after(self.patience);
+        let horizon = self.now.after(self.cast.patience);
         for _ in 0..ROUNDS_MAX {
             if self.round().await {
                 continue;
@@ -107,7 +105,7 @@ impl<Out> TestRun<Out> {
             if self.round().await {
                 continue;
             }
-            match self.run.next_due() {
+            match self.next_due_at_all() {
                 Some(due) if due <= until => self.tick_at(due),
                 _ => {
                     self.now = until;
@@ -146,12 +144,13 @@ impl<Out> TestRun<Out> {
                 let _ = self.decide(Command::Report { task: task.clone(), outcome });
             }
         }
-        did_something
+        did_something | self.round_of_children().await
     }
 
     /// Does one task, as far as the faults let it.
     async fn work(&mut self, task: TaskKey, offer: TaskOffer) -> Reported {
         let fault = self
+            .cast
             .faults
             .iter_mut()
             .find_map(|fault| fault.strikes(&task).then(|| fault.kind.clone()));
@@ -183,7 +182,7 @@ impl<Out> TestRun<Out> {
     /// Calls the handler; what it said of its progress, and its outcome.
     async fn call(&mut self, offer: TaskOffer) -> (Option<Payload>, TaskOutcome) {
         let in_flight = InFlight::new(offer, Arc::new(Notify::new()));
-        let outcome = self.handlers.call(Arc::clone(&in_flight)).await;
+        let outcome = self.cast.handlers.call(Arc::clone(&in_flight)).await;
         let progress = in_flight.has_news().then(|| in_flight.beat().details).flatten();
         let has_effect = self
             .run
@@ -196,16 +195,23 @@ impl<Out> TestRun<Out> {
     }
 
     fn has_handler(&self, task: &TaskKey) -> bool {
-        self.run
-            .route(task)
-            .is_some_and(|(queue, name)| self.handlers.has(task.action, queue, name))
+        let handlers = &self.cast.handlers;
+        self.run.route(task).is_some_and(|(queue, name)| handlers.has(task.action, queue, name))
     }
 
-    /// When something is due beside the run's own deadline.
+    /// When something is due beside the deadlines of the run and of its children.
     fn next_due(&self) -> Option<Time> {
         let deadline = self.view().deadline.0;
         let forward = !matches!(self.state(), State::Compensating | State::CompensationBlocked);
-        self.run.next_due().filter(|due| !(forward && *due >= deadline))
+        let own = self.run.next_due().filter(|due| !(forward && *due >= deadline));
+        let of_children = self.next_due_of_children(TestRun::next_due);
+        own.into_iter().chain(of_children).min()
+    }
+
+    /// When something is due, deadlines included.
+    fn next_due_at_all(&self) -> Option<Time> {
+        let of_children = self.next_due_of_children(TestRun::next_due_at_all);
+        self.run.next_due().into_iter().chain(of_children).min()
     }
 
     fn tick_at(&mut self, due: Time) {
@@ -217,6 +223,9 @@ impl<Out> TestRun<Out> {
         self.late = held;
         for (task, outcome) in over {
             let _ = self.decide(Command::Report { task, outcome });
+        }
+        for child in &mut self.children {
+            child.run.tick_at(due);
         }
     }
 

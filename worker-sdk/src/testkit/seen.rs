@@ -109,7 +109,7 @@ impl<Out> TestRun<Out> {
         assert_eq!(self.outcome(), Some(outcome), "{}", self.describe());
     }
 
-    /// Fails the test unless nothing of the run stands in the world.
+    /// Fails the test unless nothing of the run stands in the world, nor of the runs that its steps are.
     ///
     /// # Panics
     /// When something does.
@@ -121,6 +121,7 @@ impl<Out> TestRun<Out> {
             self.standing(),
             self.describe()
         );
+        self.children.iter().for_each(|child| child.run.assert_nothing_stands());
     }
 
     /// The whole story in a few lines.
@@ -132,6 +133,9 @@ impl<Out> TestRun<Out> {
         }
         for call in &self.world.calls {
             text.push_str(&format!("\n  {call}"));
+        }
+        for child in &self.children {
+            text.push_str(&format!("\nchild {}: {}", child.step, child.run.describe()));
         }
         text
     }
