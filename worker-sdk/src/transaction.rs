@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use backstitch_saga::protocol::TaskOffer;
-use backstitch_saga::{Payload, RunId, TaskKey};
+use backstitch_saga::{Payload, RunId, TaskKey, Timestamp};
 use serde::Serialize;
 
 use crate::Workflow;
@@ -100,6 +100,13 @@ impl StartInTransaction {
         self
     }
 
+    /// The same start at a later instant, at most a year ahead: the run is there with the commit, and waits. It has a
+    /// statement of its own, [`StartLaterInTransaction::SQL`].
+    #[must_use]
+    pub fn start_at(self, at: Timestamp) -> StartLaterInTransaction {
+        StartLaterInTransaction { start: self, at }
+    }
+
     /// The parameters of [`StartInTransaction::SQL`], in order.
     #[must_use]
     pub fn parameters(&self) -> [Option<String>; 7] {
@@ -115,6 +122,39 @@ impl StartInTransaction {
             self.correlation_id.clone(),
             labels,
         ]
+    }
+}
+
+/// The start of a run at a later instant, in a transaction of the application's own; made by
+/// [`StartInTransaction::start_at`]. The role of the application must be allowed to execute `backstitch.start_run_at`.
+///
+/// ```ignore
+/// let later = StartInTransaction::of(&place_order(), &order)?.key("order-10248").start_at(instant);
+/// let mut query = sqlx::query_scalar(StartLaterInTransaction::SQL);
+/// for parameter in later.parameters() {
+///     query = query.bind(parameter);
+/// }
+/// let run: Uuid = query.fetch_one(&mut *transaction).await?;
+/// ```
+#[derive(Clone, Debug)]
+pub struct StartLaterInTransaction {
+    start: StartInTransaction,
+    at: Timestamp,
+}
+
+impl StartLaterInTransaction {
+    /// The statement. It answers one row with one column, the run's id as a `uuid`.
+    pub const SQL: &'static str = "select backstitch.start_run_at(workflow => $1::text, input => $2::text::jsonb, \
+        key => $3::text, namespace => $4::text, version => $5::text::integer, correlation_id => $6::text, \
+        labels => $7::text::jsonb, start_at => $8::text::timestamptz)";
+
+    /// The parameters of [`StartLaterInTransaction::SQL`], in order.
+    #[must_use]
+    pub fn parameters(&self) -> [Option<String>; 8] {
+        let [workflow, input, key, namespace, version, correlation_id, labels] =
+            self.start.parameters();
+        let at = Some(self.at.0.to_string());
+        [workflow, input, key, namespace, version, correlation_id, labels, at]
     }
 }
 
@@ -190,6 +230,9 @@ mod tests {
         for number in 1..=7 {
             assert!(StartInTransaction::SQL.contains(&format!("${number}::text")));
         }
+        let later = start.start_at("2026-03-01T08:00:00Z".parse().unwrap());
+        assert_eq!(later.parameters()[7].as_deref(), Some("2026-03-01T08:00:00Z"));
+        assert!(StartLaterInTransaction::SQL.contains("$8::text"));
         let completion = crate::TaskContext::for_test().completion(&"done").unwrap();
         let told = completion.external_id(Some("p-81".to_owned())).parameters();
         let told: Vec<&str> = told.iter().flatten().map(String::as_str).skip(1).collect();
