@@ -11,5 +11,6 @@ mod engine;
 mod local_postgres;
 mod night;
 mod packaging;
+mod parity;
 mod shipped;
 mod tidy;

@@ -18,6 +18,17 @@
 /// let message: Ref<Option<String>> = field!(order.gift?.message);
 /// # }
 /// ```
+/// Of what may be missing, such as the output of a step that may be skipped, it takes a field behind `?` as well:
+/// ```
+/// # use backstitch_sdk::{Ref, field};
+/// # #[derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+/// # struct Payment { authorization: String }
+/// # fn wiring(payment: Ref<Payment>) {
+/// let perhaps: Ref<Option<Payment>> = payment.maybe();
+/// let number: Ref<Option<String>> = field!(perhaps?.authorization);
+/// let number: Ref<String> = field!(perhaps?.authorization).unwrap_or("none");
+/// # }
+/// ```
 /// A field that does not exist does not compile:
 /// ```compile_fail
 /// # use backstitch_sdk::{Ref, field};
@@ -31,6 +42,9 @@
 /// renames by itself, flattens or skips is told when the workflow is built.
 #[macro_export]
 macro_rules! field {
+    ($root:ident ? . $($path:tt)+) => {
+        $crate::__field!(@some ($root) [] $($path)+)
+    };
     ($root:ident . $($path:tt)+) => {
         $crate::__field!(@first ($root) [] $($path)+)
     };

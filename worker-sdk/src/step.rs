@@ -224,6 +224,28 @@ impl<In, Out, Kind: Shape<Out>> Step<In, Out, Kind> {
         })
     }
 
+    /// How verifying is tried again; when it gives up, the step stays unknown. Say [`Step::verify`] first.
+    pub fn verify_retry(self, retry: Retry) -> Self {
+        let mut found = false;
+        let step = self.task(|task| {
+            if let Some(verify) = &mut task.verify {
+                found = true;
+                verify.retry = retry;
+            }
+        });
+        if !found {
+            let message = "`verify_retry` needs a probe; say `verify` before it";
+            let violation = Violation::new(format!("/steps/{}", step.index), "no_probe", message);
+            step.draft.borrow_mut().violations.push(violation);
+        }
+        step
+    }
+
+    /// How many workers may be lost over it, without a sign of life, before it is parked as poison; 3 without it.
+    pub fn max_losses(self, workers: u32) -> Self {
+        self.task(|task| task.max_losses = workers)
+    }
+
     /// What to do when an attempt may have happened; trying again with the same effect key without it.
     pub fn on_unknown(self, policy: OnUnknown) -> Self {
         self.task(|task| task.on_unknown = policy)
@@ -300,7 +322,9 @@ impl<In, Out, Kind: Shape<Out>> Step<In, Out, Kind> {
             .class(Class::Retriable)
     }
 
-    fn class(self, class: Class) -> Self {
+    /// Its class in so many words. [`Step::compensate`] makes a step compensatable by itself; [`Step::pivot`],
+    /// [`Step::retriable`] and [`Step::read_only`] say the others.
+    pub fn class(self, class: Class) -> Self {
         self.task(|task| task.class = Some(class))
     }
 }

@@ -1,6 +1,5 @@
 //! Steps that no worker does, while a workflow is being built: signals, sleep, and runs of other workflows.
 
-use std::marker::PhantomData;
 use std::rc::Rc;
 
 use backstitch_saga::{
@@ -10,71 +9,14 @@ use schemars::JsonSchema;
 use schemars::generate::Contract;
 
 use crate::schema;
+use crate::signal::{Names, Signal};
 use crate::step::Step;
 use crate::wire::{Gives, Ref};
 use crate::workflow::{Saga, Workflow, empty_step};
 
-/// A signal that a step waits for, whose data is a `T`: from another system, or a person's decision.
-#[derive(Clone, Debug)]
-pub struct Signal<T> {
-    name: String,
-    timeout: Option<Span>,
-    default: Option<Ref<T>>,
-    on_failure: OnFailure,
-    assignee: Option<Ref<String>>,
-    title: Option<String>,
-    types: PhantomData<fn() -> T>,
-}
-
-impl<T> Signal<T> {
-    /// The signal `name`.
-    #[must_use]
-    pub fn new(name: &str) -> Signal<T> {
-        let (on_failure, types) = (OnFailure::default(), PhantomData);
-        Signal {
-            name: name.to_owned(),
-            timeout: None,
-            default: None,
-            on_failure,
-            assignee: None,
-            title: None,
-            types,
-        }
-    }
-
-    /// For how long the step waits, from its turn on; then it fails with `signal_timeout`.
-    #[must_use]
-    pub fn timeout(self, span: Span) -> Signal<T> {
-        Signal { timeout: Some(span), ..self }
-    }
-
-    /// What the step gives when nothing came in time, instead of failing. Needs a [`Signal::timeout`].
-    #[must_use]
-    pub fn default_to(self, value: impl Gives<T>) -> Signal<T> {
-        Signal { default: Some(value.wire()), ..self }
-    }
-
-    /// What it means when nothing came in time; what was done is undone without it.
-    #[must_use]
-    pub fn on_failure(self, policy: OnFailure) -> Signal<T> {
-        Signal { on_failure: policy, ..self }
-    }
-
-    /// Who is to send it.
-    #[must_use]
-    pub fn assignee(self, who: impl Gives<String>) -> Signal<T> {
-        Signal { assignee: Some(who.wire()), ..self }
-    }
-
-    /// What is to be decided, for people.
-    #[must_use]
-    pub fn title(self, text: &str) -> Signal<T> {
-        Signal { title: Some(text.to_owned()), ..self }
-    }
-}
-
 impl Saga {
-    /// A step that waits for a signal. Its output is the signal's data, which must satisfy the schema of `T`.
+    /// A step that waits for a signal, or for the first of several ([`Signal::first_of`]). Its output is the signal's data,
+    /// which must satisfy the schema of `T`; of several it is what was [`Received`](crate::Received).
     ///
     /// ```
     /// use backstitch_sdk::{InvalidWorkflow, Ref, Signal, Span, Task, Undo, Workflow, field};
@@ -101,7 +43,7 @@ impl Saga {
     /// # let workflow = order().expect("it is sound");
     /// # assert_eq!(workflow.definition().steps.len(), 3);
     /// ```
-    pub fn wait<T: JsonSchema>(&self, id: &str, signal: Signal<T>) -> Step<(), T> {
+    pub fn wait<T: JsonSchema, Out>(&self, id: &str, signal: Signal<T, Out>) -> Step<(), Out> {
         let index = self.steps();
         let at = format!("/steps/{index}/wait");
         let default = signal.default.map(|value| self.place(value, &format!("{at}/default")));
@@ -110,9 +52,16 @@ impl Saga {
         let schema = schema.map_err(|error| {
             self.wrong(Violation::new(format!("{at}/schema"), "schema", error.to_string()));
         });
+        for fault in signal.faults {
+            self.wrong(Violation::new(format!("{at}/signals"), "schema", fault));
+        }
+        let (one, signals) = match signal.names {
+            Names::One(name) => (name, Vec::new()),
+            Names::FirstOf(signals) => (String::new(), signals),
+        };
         let wait = Wait {
-            signal: signal.name,
-            signals: Vec::new(),
+            signal: one,
+            signals,
             timeout: signal.timeout,
             default,
             on_failure: signal.on_failure,
@@ -186,11 +135,32 @@ impl Saga {
         workflow: &Workflow<In, Out>,
         input: impl Gives<In>,
     ) -> Step<In, Out> {
+        self.child_of(id, workflow.name(), Some(workflow.version()), input)
+    }
+
+    /// A step that is a run of a workflow known by its name: one that is built elsewhere, or this one itself. It runs in
+    /// the version that is the newest when its turn comes, and that it takes an `In` and gives an `Out` is your word.
+    pub fn child_named<In, Out>(
+        &self,
+        id: &str,
+        workflow: &str,
+        input: impl Gives<In>,
+    ) -> Step<In, Out> {
+        self.child_of(id, workflow, None, input)
+    }
+
+    fn child_of<In, Out>(
+        &self,
+        id: &str,
+        workflow: &str,
+        version: Option<u32>,
+        input: impl Gives<In>,
+    ) -> Step<In, Out> {
         let index = self.steps();
         let input = self.place(input.wire(), &format!("/steps/{index}/child/input"));
         let child = Child {
-            workflow: workflow.name().to_owned(),
-            version: Some(workflow.version()),
+            workflow: workflow.to_owned(),
+            version,
             input,
             on_failure: OnFailure::default(),
             on_kill: OnKill::default(),

@@ -9,7 +9,8 @@ use super::{Item, Ordered, Ref};
 #[diagnostic::on_unimplemented(
     message = "this wiring does not give a `{T}`",
     label = "a `{T}` is needed here, this is `{Self}`",
-    note = "take a field with `field!(..)`, build a struct with `wire!(..)`, or use `constant(..)`"
+    note = "take a field with `field!(..)`, build a struct with `wire!(..)`, or use `constant(..)`",
+    note = "an optional value (`.maybe()`, a field behind `?`) fits an `Option`; elsewhere write `.unwrap_or(..)` after it"
 )]
 pub trait Gives<T> {
     /// The wiring itself.
@@ -23,6 +24,27 @@ pub fn constant<T: Serialize>(value: T) -> Ref<T> {
         Err(error) => (Payload::null(), vec![format!("a constant has no JSON: {error}")]),
     };
     Ref::computed(Expr::Const(value), faults)
+}
+
+/// A list built element by element.
+///
+/// ```
+/// # use backstitch_sdk::{Ref, field, list};
+/// # #[derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+/// # struct Trip { outward: String, back: String }
+/// # fn wiring(trip: Ref<Trip>) {
+/// let flights: Ref<Vec<String>> = list([field!(trip.outward), field!(trip.back)]);
+/// # }
+/// ```
+pub fn list<T, G: Gives<T>>(elements: impl IntoIterator<Item = G>) -> Ref<Vec<T>> {
+    let mut faults = Vec::new();
+    let elements = elements.into_iter().map(|element| {
+        let (expr, more) = element.wire().finish();
+        faults.extend(more);
+        expr
+    });
+    let elements = elements.collect();
+    Ref::computed(Expr::Array(elements), faults)
 }
 
 impl<T> Gives<T> for Ref<T> {

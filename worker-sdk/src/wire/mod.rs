@@ -18,7 +18,7 @@ use schemars::JsonSchema;
 use schemars::generate::Contract;
 
 pub use condition::{HasLength, Ordered};
-pub use gives::{Gives, constant};
+pub use gives::{Gives, constant, list};
 pub use object::{Member, object, proven};
 
 use crate::schema;
@@ -184,7 +184,10 @@ impl<T> Ref<T> {
                 members.remove(&name).unwrap_or_else(|| Expr::Const(Payload::null()))
             }
             other => {
-                self.faults.push(format!("`{token}` is no place: {other:?} is computed"));
+                self.faults.push(format!(
+                    "`{token}` is no place, because what it is taken of is computed ({other:?}); take the field first: \
+                     `field!(step.{token}).maybe()`, `field!(step.{token}).maybe().unwrap_or(..)`"
+                ));
                 other
             }
         };
