@@ -31,7 +31,7 @@ pub(super) fn check(
             found.push(Violation::new(format!("/steps/{at}{place}"), code, message));
         };
         if let Some(pivot) = (0..steps.len()).find(|other| above[at][*other] && is_pivot(*other)) {
-            if let Some((code, message)) = after_pivot(task, &steps[pivot].id) {
+            if let Some((code, message)) = after_pivot(step, task, &steps[pivot].id) {
                 wrong("", code, message);
             }
             continue;
@@ -66,8 +66,17 @@ fn has_effect_to_undo(task: &Task) -> bool {
 }
 
 /// What is wrong with a task after a pivot.
-fn after_pivot(task: &Task, pivot: &str) -> Option<(&'static str, String)> {
+fn after_pivot(step: &Step, task: &Task, pivot: &str) -> Option<(&'static str, String)> {
     match task.class() {
+        // Its own run undoes what it did, or tells of it; the failure stays with the step.
+        _ if step.child.is_some() && task.on_failure != OnFailure::Compensate => None,
+        _ if step.child.is_some() => Some((
+            "can_fail_after_pivot",
+            format!(
+                "it comes after the pivot '{pivot}', after which the run cannot fail: let `on_failure` of the child be \
+                 incident or continue, or move it before the pivot"
+            ),
+        )),
         Some(Class::Compensatable) => Some((
             "compensatable_after_pivot",
             format!(
