@@ -1,9 +1,12 @@
 //! What contradicts itself in a definition, as whoever registers it is warned.
 
-use backstitch_saga::Graph;
 use backstitch_saga::protocol::Warning;
+use backstitch_saga::{Graph, Span};
 
 use crate::{Engine, Error};
+
+/// How many definitions are looked at in search of a circle of children.
+const LOOKED_AT: usize = 32;
 
 impl Engine {
     /// What contradicts itself in a definition, alone and with the workflows of its children as they are registered now.
@@ -12,6 +15,8 @@ impl Engine {
     /// [`Error::Store`].
     pub async fn warnings(&self, namespace: &str, graph: &Graph) -> Result<Vec<Warning>, Error> {
         let mut warnings = graph.warnings();
+        let kept = self.node().options.retention.map(Span::from);
+        warnings.extend(kept.and_then(|kept| graph.warning_of_retention(kept)));
         for (step, written) in graph.definition.steps.iter().enumerate() {
             let Some(child) = &written.child else { continue };
             let node = self.node();
@@ -24,6 +29,44 @@ impl Engine {
                 // It may be registered later.
                 Err(Error::NotFound { .. }) => {}
                 Err(error) => return Err(error),
+            }
+        }
+        warnings.extend(self.circles(namespace, graph).await?);
+        Ok(warnings)
+    }
+
+    /// Warns of children that come back to this workflow, whatever happens, by way of others that are registered.
+    async fn circles(&self, namespace: &str, graph: &Graph) -> Result<Vec<Warning>, Error> {
+        let own = &graph.definition.name;
+        let mut warnings = Vec::new();
+        let mut looked = 0;
+        for (step, child) in graph.unconditional_children() {
+            let first = (child.workflow.clone(), child.version, Vec::new());
+            let mut open = vec![first];
+            while let Some((name, version, through)) = open.pop() {
+                looked += 1;
+                if name == *own || looked > LOOKED_AT || through.contains(&name) {
+                    continue;
+                }
+                let node = self.node();
+                let found = node.definitions.resolve(self.pool(), namespace, &name, version).await;
+                let found = match found {
+                    Ok(found) => found,
+                    Err(Error::NotFound { .. }) => continue,
+                    Err(error) => return Err(error),
+                };
+                let mut through = through;
+                through.push(name);
+                let next: Vec<_> = found.graph.unconditional_children().collect();
+                if next.iter().any(|(_, child)| child.workflow == *own) {
+                    let through: Vec<&str> = through.iter().map(String::as_str).collect();
+                    warnings.push(graph.warning_of_descent(step, &through));
+                    break;
+                }
+                open.extend(
+                    next.into_iter()
+                        .map(|(_, child)| (child.workflow.clone(), child.version, through.clone())),
+                );
             }
         }
         Ok(warnings)

@@ -91,7 +91,7 @@ impl Definition {
         Span::days(7)
     }
 
-    fn default_compensable_for() -> Span {
+    pub(crate) fn default_compensable_for() -> Span {
         Span::days(30)
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     Wait, validate,
 };
 
+mod descent;
 mod links;
 
 pub(crate) use links::Links;

@@ -170,7 +170,35 @@ impl Graph {
         if warnings.iter().all(|warning| !warning.pointer.ends_with("/sleep/for")) {
             warnings.extend(self.sleeps_in_a_row());
         }
+        warnings.extend(self.window_without_effect());
+        warnings.extend(self.starts_itself());
         warnings
+    }
+
+    /// A window for compensating runs of which nothing can be compensated.
+    fn window_without_effect(&self) -> Option<Warning> {
+        let window = self.definition.compensable_for;
+        let undone = self.nodes.iter().any(|node| node.task().compensate.is_some());
+        let written = window != Definition::default_compensable_for() && window != Span::ZERO;
+        (written && !undone).then(|| Warning {
+            pointer: "/compensable_for".to_owned(),
+            code: "no_effect".to_owned(),
+            message: format!("a run may be compensated for {window} after its end, but no step has a `compensate`"),
+        })
+    }
+
+    /// A window for compensating that is longer than ended runs are kept.
+    #[must_use]
+    pub fn warning_of_retention(&self, kept: Span) -> Option<Warning> {
+        let window = self.definition.compensable_for;
+        let written = window != Definition::default_compensable_for();
+        (written && window > kept).then(|| Warning {
+            pointer: "/compensable_for".to_owned(),
+            code: "never_reached".to_owned(),
+            message: format!(
+                "a run may be compensated for {window} after its end, but this server keeps ended runs for {kept}"
+            ),
+        })
     }
 
     /// Sleeps that follow each other and together take longer than the run may.
@@ -233,6 +261,24 @@ mod tests {
         format!(
             r#"{{"id":"a","task":{{"name":"do","input":{{"const":1}},"class":"read_only"{more}}}}}"#
         )
+    }
+
+    #[test]
+    fn a_window_in_which_nothing_can_be_compensated_is_warned_of() {
+        let undone = task(r#","compensate":{"name":"u"}"#).replace(r#","class":"read_only""#, "");
+        let window = r#","compensable_for":"2d""#;
+        assert_eq!(warnings(window, &task("")).len(), 1, "nothing undoes it");
+        assert_eq!(warnings(window, &task(""))[0].0, "/compensable_for");
+        assert_eq!(warnings(window, &undone), []);
+        assert_eq!(warnings(r#","compensable_for":"0s""#, &task("")), []);
+        let text = format!(r#"{{"name":"w","version":1{window},"steps":[{undone}]}}"#);
+        let graph = Graph::parse(&text).unwrap();
+        assert_eq!(graph.warning_of_retention(Span::days(3)), None);
+        let warned = graph.warning_of_retention(Span::days(1)).unwrap();
+        assert_eq!(
+            (warned.pointer.as_str(), warned.code.as_str()),
+            ("/compensable_for", "never_reached")
+        );
     }
 
     #[test]

@@ -6,13 +6,14 @@
 #[path = "teller/workflow.rs"]
 mod workflow;
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use backstitch_saga::Graph;
-use backstitch_saga::rehearse::{Bounds, Rehearsal, rehearse};
+use backstitch_saga::rehearse::{Admission, Bounds, Finding, Rehearsal, Severity, admit, rehearse};
+use backstitch_saga::{Graph, Violation};
 
 /// What a case tells of a rehearsal.
 fn told(found: &Rehearsal) -> String {
@@ -58,6 +59,38 @@ fn cases_are_found_out_as_they_are_told() {
     }
     let wrong = cases.lines().zip(now.lines()).find(|(told, found)| told != found);
     assert!(cases == now, "{}: {wrong:#?}", file.display());
+}
+
+#[test]
+fn registering_a_case_finds_what_rehearsing_it_finds() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/rehearsals.txt");
+    let cases = fs::read_to_string(file).unwrap();
+    let mut found_at_all = 0;
+    for case in cases.trim_end().split("\n\n") {
+        let (workflow, _) = case.split_once("\n----").unwrap();
+        let lines = workflow.lines().filter(|line| !line.starts_with('#'));
+        let graph = Arc::new(workflow::graph(&lines.map(str::to_owned).collect::<Vec<_>>()));
+        let Admission { refused, rehearsed } = admit(&graph);
+        let found = rehearse(&graph, Bounds { faults: 2, traces: 600 });
+        assert_eq!(refused.is_empty(), found.is_accepted(), "{case}");
+        let own = |finding: &&Finding| {
+            graph.warnings().iter().all(|own| own.pointer != finding.violation.pointer)
+        };
+        let codes = |severity: Severity| -> BTreeSet<(String, String)> {
+            let found = found.findings.iter().filter(|finding| finding.severity == severity);
+            let found = found.filter(own).map(|finding| &finding.violation);
+            found.map(|found| (found.code.clone(), found.pointer.clone())).collect()
+        };
+        let named = |violations: &[Violation]| -> BTreeSet<(String, String)> {
+            violations.iter().map(|one| (one.code.clone(), one.pointer.clone())).collect()
+        };
+        assert_eq!(named(&refused), codes(Severity::Error), "{case}");
+        // The bound of a registration may cut off what the longer rehearsal has found.
+        let (told, all) = (named(&rehearsed.warnings), codes(Severity::Warning));
+        assert!(told.is_subset(&all) && (!rehearsed.complete || told == all), "{case}");
+        found_at_all += told.len();
+    }
+    assert!(found_at_all > 5, "{found_at_all}");
 }
 
 #[test]

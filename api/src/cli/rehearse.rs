@@ -23,12 +23,15 @@ pub(crate) struct RehearseArgs {
     /// How many traces are run at most; those with fewer faults go first
     #[arg(long, default_value_t = Bounds::default().traces)]
     traces: u64,
+    /// Also what is only warned of when the definition is registered makes the exit code 1
+    #[arg(long)]
+    strict: bool,
     /// How it is printed: table or json [default: table] [env: BACKSTITCH_OUTPUT]
     #[arg(long, short, value_enum)]
     output: Option<Form>,
 }
 
-/// `false` when the definition is not valid, or does not close. `before` is the `--output` that stands before the verb.
+/// `false` when the definition is not valid, or would be refused by a server; with `--strict` also when it is warned of. `before` is the `--output` that stands before the verb.
 pub(crate) fn run(args: &RehearseArgs, before: Option<Form>) -> anyhow::Result<bool> {
     let form = Form::chosen(args.output.or(before))?;
     let Some(graph) = checked(&args.file)? else { return Ok(false) };
@@ -44,5 +47,5 @@ pub(crate) fn run(args: &RehearseArgs, before: Option<Form>) -> anyhow::Result<b
         let rate = found.traces() as f64 / took.max(1e-9);
         print::note(format_args!("{} traces in {took:.2} s, {rate:.0} a second", found.traces()));
     }
-    Ok(found.closes())
+    Ok(found.is_accepted() && (!args.strict || found.findings.is_empty()))
 }

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use super::{Bounds, Defect, rehearse_in};
+use super::finding::{self, Severity};
+use super::{Bounds, Finding, rehearse_in};
 use crate::protocol::Rehearsed;
-use crate::run::impossible;
-use crate::{Action, Class, Empty, Expr, Graph, Map, OnUnknown, Task, Violation};
+use crate::{Graph, Violation};
 
 /// How many traces are run at most.
 const TRACES: u64 = 250;
@@ -16,10 +16,6 @@ const WORK: u64 = 200_000;
 const ITEMS: u64 = 4;
 /// How many faults strike in one trace at most.
 const FAULTS: u32 = 2;
-/// The rule that a run leaves nothing behind.
-const NOTHING_LEFT: &str = "nothing_left_behind";
-/// The rule that some run succeeds. What is drawn may not be what it takes, so that it is told and no more.
-const CAN_SUCCEED: &str = "can_succeed";
 
 /// Whether a definition may be registered.
 #[derive(Debug)]
@@ -30,93 +26,40 @@ pub struct Admission {
     pub rehearsed: Rehearsed,
 }
 
-/// Looks whether a definition may be registered.
+/// Rehearses a definition as far as a registration may, and returns whether it may be registered. What is found, and
+/// how severe that is, is what [`rehearse`](super::rehearse) finds.
 #[must_use]
 pub fn admit(graph: &Arc<Graph>) -> Admission {
-    let mut refused = contradictions(graph);
     let size: u64 =
         graph.nodes.iter().map(|node| if node.map().is_some() { ITEMS } else { 1 }).sum();
     let traces = (WORK / size.saturating_mul(size).max(1)).min(TRACES);
     let mut rehearsed = Rehearsed { traces: 0, complete: false, warnings: Vec::new() };
-    if traces == 0 || !refused.is_empty() {
-        return Admission { refused, rehearsed };
-    }
-    let scenes = usize::try_from(traces).unwrap_or(usize::MAX);
-    let found = rehearse_in(graph, Bounds { faults: FAULTS, traces }, scenes);
-    rehearsed.traces = found.traces();
-    rehearsed.complete = found.levels.iter().all(|level| level.complete);
-    for defect in &found.defects {
-        let told = violation(graph, defect);
-        if is_told_only(defect) { &mut rehearsed.warnings } else { &mut refused }.push(told);
+    let findings = if traces == 0 {
+        finding::all(graph, &[])
+    } else {
+        let scenes = usize::try_from(traces).unwrap_or(usize::MAX);
+        let found = rehearse_in(graph, Bounds { faults: FAULTS, traces }, scenes);
+        rehearsed.traces = found.traces();
+        rehearsed.complete = found.levels.iter().all(|level| level.complete);
+        found.findings
+    };
+    let mut refused = Vec::new();
+    // What follows from the graph alone is told as `warnings` of the answer itself.
+    for Finding { severity, violation, .. } in
+        findings.into_iter().filter(|finding| !finding.is_of_graph)
+    {
+        match severity {
+            Severity::Error => refused.push(violation),
+            Severity::Warning => rehearsed.warnings.push(violation),
+        }
     }
     Admission { refused, rehearsed }
-}
-
-/// Whether a definition with this defect may be registered: it is said in the answer. Validation allows steps that
-/// nothing undoes where nothing can fail after them; when one stays in doubt, its run ends with an incident. Attempts
-/// without a limit, of which nobody is told for long, are allowed: whoever writes them knows why.
-fn is_told_only(defect: &Defect) -> bool {
-    [CAN_SUCCEED, NOTHING_LEFT, "ends_or_asks"].contains(&defect.rule)
-}
-
-/// The steps that a defect names.
-fn steps_of<'a>(graph: &'a Graph, defect: &'a Defect) -> impl Iterator<Item = usize> + 'a {
-    let quoted = defect.message.split('\'').skip(1).step_by(2);
-    quoted.filter_map(|name| graph.position(name.split('/').next().unwrap_or(name)))
-}
-
-fn violation(graph: &Graph, defect: &Defect) -> Violation {
-    let pointer = steps_of(graph, defect).next().map_or(String::new(), |at| format!("/steps/{at}"));
-    let message = format!("{}; so it comes to that: {}", defect.message, defect.trace.join("; "));
-    Violation::new(pointer, defect.rule, message)
-}
-
-/// What a definition says that contradicts itself, whatever happens to its runs.
-fn contradictions(graph: &Graph) -> Vec<Violation> {
-    let mut found = Vec::new();
-    for (at, node) in graph.nodes.iter().enumerate() {
-        let place = if node.map().is_some() { "map/task" } else { "task" };
-        if gives_up_in_vain(node.task()) {
-            let message = "giving up when in doubt undoes the step, and nothing undoes this one: give it \
-                `compensate`, or let `on_unknown` be retry, verify or incident";
-            let pointer = format!("/steps/{at}/{place}/on_unknown");
-            found.push(Violation::new(pointer, "compensate_missing", message));
-        }
-        if let Some(message) = node.map().and_then(never_joins) {
-            found.push(Violation::new(format!("/steps/{at}/map/join"), "join_impossible", message));
-        }
-    }
-    found
-}
-
-/// Whether a step is to be undone when it is in doubt, and nothing undoes it.
-fn gives_up_in_vain(task: &Task) -> bool {
-    task.on_unknown == OnUnknown::Compensate
-        && task.class() != Some(Class::ReadOnly)
-        && task.route(Action::Compensate).is_none()
-}
-
-/// Why a fan-out over a list that the definition gives can never join with success.
-fn never_joins(map: &Map) -> Option<String> {
-    let total = u32::try_from(constant_len(&map.items)?).unwrap_or(u32::MAX);
-    match (total, map.empty) {
-        (0, Some(Empty::Fail)) => Some("the list is empty, and an empty list fails".to_owned()),
-        _ => impossible(map.join, total),
-    }
-}
-
-/// How many elements the list has that an expression gives, if that is always the same.
-fn constant_len(expr: &Expr) -> Option<usize> {
-    match expr {
-        Expr::Const(list) => list.elements().map(|elements| elements.len()),
-        Expr::Array(elements) => Some(elements.len()),
-        _ => None,
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rehearse::rehearse;
     use serde_json::{Value, json};
 
     fn admitted(steps: &Value) -> Admission {
@@ -140,6 +83,26 @@ mod tests {
         };
         assert_eq!(with("compensate", json!({"name": "refund"})), []);
         assert_eq!(with("class", json!("read_only")), []);
+    }
+
+    #[test]
+    fn a_child_after_a_pivot_closes_when_its_failure_stays_with_it() {
+        let undone = json!({"name": "s", "input": {"path": "/input"}, "compensate": {"name": "u"}});
+        let pivot = json!({"name": "p", "input": {"path": "/input"}, "class": "pivot"});
+        let steps = |on_failure: &str| {
+            let child = json!({"workflow": "papers", "input": {"path": "/input"}, "on_failure": on_failure});
+            json!([{"id": "a", "task": undone}, {"id": "p", "after": ["a"], "task": pivot},
+                {"id": "c", "after": ["p"], "child": child}])
+        };
+        for on_failure in ["incident", "continue"] {
+            let found = admitted(&steps(on_failure));
+            assert_eq!((found.refused, found.rehearsed.warnings), (vec![], vec![]), "{on_failure}");
+        }
+        let text = json!({"name": "w", "version": 1, "steps": steps("compensate")}).to_string();
+        assert_eq!(
+            codes(&Graph::parse(&text).unwrap_err()),
+            [("/steps/2", "can_fail_after_pivot")]
+        );
     }
 
     #[test]
@@ -171,7 +134,7 @@ mod tests {
             {"id": "stock", "task": {"name": "s", "input": {"path": "/input"}, "compensate": {"name": "u"}}},
             {"id": "mail", "after": ["stock"], "task": {"name": "m", "input": {"path": "/input"}}}]));
         assert_eq!(found.refused, []);
-        assert_eq!(codes(&found.rehearsed.warnings), [("/steps/1", NOTHING_LEFT)]);
+        assert_eq!(codes(&found.rehearsed.warnings), [("/steps/1", "nothing_left_behind")]);
     }
 
     #[test]
@@ -206,5 +169,53 @@ mod tests {
         assert!(!many.complete && (1..=60).contains(&many.traces), "{many:?}");
         let most = admitted(&steps(500)).rehearsed;
         assert_eq!((most.complete, most.traces), (false, 0));
+    }
+
+    /// Severity, code and place of all that is found, as it is told by a registration and by a rehearsal.
+    fn told(graph: &Arc<Graph>) -> [Vec<(Severity, String, String)>; 2] {
+        let Admission { refused, rehearsed } = admit(graph);
+        let own = graph.warnings().into_iter();
+        let own = own.map(|own| (Severity::Warning, own.code, own.pointer));
+        let one =
+            |severity: Severity| move |found: Violation| (severity, found.code, found.pointer);
+        let registered = refused.into_iter().map(one(Severity::Error));
+        let registered =
+            registered.chain(rehearsed.warnings.into_iter().map(one(Severity::Warning)));
+        let mut registered: Vec<_> = registered.chain(own).collect();
+        let found = rehearse(graph, Bounds { faults: FAULTS, traces: 2_000 }).findings.into_iter();
+        let mut found: Vec<_> = found
+            .map(|found| (found.severity, found.violation.code, found.violation.pointer))
+            .collect();
+        registered.sort();
+        found.sort();
+        [registered, found]
+    }
+
+    #[test]
+    fn registration_and_rehearsal_find_the_same() {
+        let task = |more: Value| {
+            let mut task = json!({"name": "t", "input": {"path": "/input"}});
+            task.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            task
+        };
+        let undone = || task(json!({"compensate": {"name": "u"}}));
+        for (steps, errors, warnings) in [
+            (json!([{"id": "a", "task": undone()}]), 0, 0),
+            (json!([{"id": "a", "task": task(json!({"on_unknown": "compensate"}))}]), 1, 1),
+            (
+                json!([{"id": "a", "task": undone()}, {"id": "b", "after": ["a"], "task": task(json!({}))}]),
+                0,
+                1,
+            ),
+            (json!([{"id": "a", "sleep": {"for": "30d"}}]), 0, 2),
+            (json!([{"id": "a", "fail": {"code": "no", "message": "no"}}]), 0, 1),
+            (json!([{"id": "a", "child": {"workflow": "w", "input": {"const": 1}}}]), 0, 1),
+        ] {
+            let text = json!({"name": "w", "version": 1, "steps": steps}).to_string();
+            let [registered, rehearsed] = told(&Arc::new(Graph::parse(&text).unwrap()));
+            assert_eq!(registered, rehearsed, "{text}");
+            let severe = rehearsed.iter().filter(|found| found.0 == Severity::Error).count();
+            assert_eq!((severe, rehearsed.len() - severe), (errors, warnings), "{rehearsed:?}");
+        }
     }
 }

@@ -12,6 +12,7 @@ mod admit;
 mod check;
 mod domain;
 mod fault;
+mod finding;
 mod ledger;
 mod report;
 mod scene;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 pub use admit::{Admission, admit};
 use check::{Broken, History, RULES};
 pub use fault::Fault;
+pub use finding::{Finding, Severity};
 pub use report::{Cell, Defect, Level, Rehearsal, StepCoverage};
 use stage::Goal;
 use world::World;
@@ -220,7 +222,7 @@ impl Found {
     }
 
     fn report(mut self, graph: &Graph, stage: &stage::Stage) -> Rehearsal {
-        if !self.succeeded {
+        if !self.succeeded && self.traces > 0 {
             let rule = "can_succeed";
             let how = "no run succeeds although nothing goes wrong".to_owned();
             let (faults, trace) = (0, self.plain.take().unwrap_or_default());
@@ -244,6 +246,7 @@ impl Found {
                 .collect(),
         });
         let missed = stage.goals.difference(&self.reached);
+        let defects: Vec<Defect> = defects.collect();
         Rehearsal {
             workflow: graph.definition.name.clone(),
             version: graph.definition.version,
@@ -255,7 +258,8 @@ impl Found {
             outcomes: self.outcomes,
             coverage: coverage.collect(),
             not_reached: missed.map(|goal| goal.words(graph)).collect(),
-            defects: defects.collect(),
+            findings: finding::all(graph, &defects),
+            defects,
         }
     }
 }

@@ -6,6 +6,8 @@ use std::fmt;
 use serde::Serialize;
 
 use super::fault::Fault;
+use super::{Finding, Severity};
+use crate::Violation;
 
 /// What a rehearsal found out about a workflow definition.
 #[derive(Clone, Debug, Serialize)]
@@ -32,6 +34,8 @@ pub struct Rehearsal {
     pub not_reached: Vec<String>,
     /// What does not close, each with its shortest trace; the shortest first.
     pub defects: Vec<Defect>,
+    /// Everything that is found out about the definition, with how severe it is: the same list that registering it gives.
+    pub findings: Vec<Finding>,
 }
 
 /// The traces with so many faults.
@@ -82,10 +86,45 @@ pub struct Defect {
 const SHOWN: usize = 10;
 
 impl Rehearsal {
-    /// Whether every trace closed.
+    /// Returns whether every trace closed, also where that is only warned of.
     #[must_use]
     pub fn closes(&self) -> bool {
         self.defects.is_empty()
+    }
+
+    /// Returns whether a server registers the definition: nothing is wrong with it but what is warned of.
+    #[must_use]
+    pub fn is_accepted(&self) -> bool {
+        self.count(Severity::Error) == 0
+    }
+
+    fn count(&self, severity: Severity) -> usize {
+        self.findings.iter().filter(|finding| finding.severity == severity).count()
+    }
+
+    /// What no trace shows, and whether a server accepts the definition.
+    fn verdict(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |finding: &&Finding| {
+            self.defects.iter().any(|defect| defect.rule == finding.violation.code)
+        };
+        for finding in self.findings.iter().filter(|finding| !shown(finding)) {
+            let Violation { pointer, code, message } = &finding.violation;
+            let severity = match finding.severity {
+                Severity::Error => "Error",
+                Severity::Warning => "Warning",
+            };
+            let place = if pointer.is_empty() { "the document" } else { pointer };
+            writeln!(f, "\n{severity} ({code}) at {place}: {message}.")?;
+        }
+        let count =
+            |severity, noun| counted(u64::try_from(self.count(severity)).unwrap_or(u64::MAX), noun);
+        let (errors, warnings) =
+            (count(Severity::Error, "error"), count(Severity::Warning, "warning"));
+        match (self.is_accepted(), self.findings.is_empty()) {
+            (true, true) => writeln!(f, "\nA server registers it."),
+            (true, false) => writeln!(f, "\nA server registers it, with {warnings}."),
+            (false, _) => writeln!(f, "\nA server refuses it: {errors}, {warnings}."),
+        }
     }
 
     /// How many traces were run.
@@ -189,8 +228,9 @@ impl fmt::Display for Rehearsal {
             }
         }
         match self.defects.len().saturating_sub(SHOWN) {
-            0 => Ok(()),
-            more => writeln!(f, "\nAnd {more} more that do not close."),
+            0 => {}
+            more => writeln!(f, "\nAnd {more} more that do not close.")?,
         }
+        self.verdict(f)
     }
 }

@@ -2,6 +2,7 @@
 
 use backstitch_api::Access;
 use backstitch_saga::Span;
+use backstitch_sdk::{StartInTransaction, StartLaterInTransaction};
 use backstitch_tests::node::{Hand, NS, chain};
 use backstitch_tests::server::{Answer, Server, send, with_json};
 use serde_json::{Value, json};
@@ -150,6 +151,13 @@ async fn a_start_in_a_transaction_may_name_a_later_instant_and_is_held_to_the_sa
             sqlx::query_scalar(ask).bind(NS).bind(labels).fetch_one(&mut sql).await.unwrap();
         asked.push(run);
     }
+    let later = StartInTransaction::named("one", &Value::Null).unwrap().namespace(NS);
+    let later = later.start_at("2099-01-01T00:00:00Z".parse().unwrap());
+    let mut by_sdk = sqlx::query_scalar::<_, uuid::Uuid>(StartLaterInTransaction::SQL);
+    for parameter in later.parameters() {
+        by_sdk = by_sdk.bind(parameter);
+    }
+    by_sdk.fetch_one(&mut sql).await.unwrap();
     server.engine.run_once(backstitch_engine::Chore::TakeAsked).await.unwrap();
     until(&server, &asked[0], |view| view["conditions"][0]["type"] == "StartDelayed").await;
     let mut refused = Value::Null;
@@ -244,5 +252,32 @@ async fn spans_that_can_never_be_reached_are_warned_of_when_a_workflow_is_checke
     send(with_json(server.request("PUT", "/v1/workflows/kid/versions/1"), &kid)).await;
     let warned = server.post("/v1/workflows/validate", parent).await.json();
     assert_eq!(warned["warnings"][0]["pointer"], "/steps/0/child", "{warned}");
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn workflows_that_start_each_other_without_a_condition_are_warned_of() {
+    let server = server().await;
+    let child = |name: &str, of: &str, when: Value| {
+        let mut step = json!({"id": "c", "child": {"workflow": of, "input": {"path": "/input"}}});
+        if !when.is_null() {
+            step["when"] = when;
+        }
+        json!({"name": name, "version": 1, "steps": [step]})
+    };
+    let ping = child("ping", "pong", Value::Null);
+    let put = async |name: &str, body: &Value| {
+        let request = server.request("PUT", &format!("/v1/workflows/{name}/versions/1"));
+        send(with_json(request, body)).await.json()["warnings"].clone()
+    };
+    assert_eq!(put("ping", &ping).await, Value::Null, "the other is not known yet");
+    let warned = put("pong", &child("pong", "ping", Value::Null)).await;
+    assert_eq!(
+        (&warned[0]["code"], &warned[0]["pointer"]),
+        (&json!("starts_itself"), &json!("/steps/0/child"))
+    );
+    assert!(warned[0]["message"].as_str().unwrap().contains("by way of 'ping'"), "{warned}");
+    let guarded = child("pang", "ping", json!({"path": "/input/again"}));
+    assert_eq!(put("pang", &guarded).await, Value::Null);
     server.stopped().await;
 }

@@ -1,0 +1,121 @@
+//! All that is found out about a definition, with how severe it is: what contradicts itself whatever happens, what a
+//! rehearsal brings to light, and spans that are never reached. Registering and rehearsing both tell this list, so that
+//! they cannot disagree.
+
+use serde::Serialize;
+
+use super::Defect;
+use crate::protocol::Warning;
+use crate::run::impossible;
+use crate::{Action, Class, Empty, Expr, Graph, Map, OnUnknown, Task, Violation};
+
+/// The rules that a rehearsal holds traces to and that a definition may break and be registered: it is told of them.
+///
+/// Validation allows steps that nothing undoes where nothing can fail after them; when one stays in doubt, its run ends
+/// with an incident. Attempts without a limit, of which nobody is told for long, are allowed: whoever writes them knows
+/// why. And that no run succeeds may be the fault of the documents that are drawn.
+const WARNED_OF: &[&str] = &["can_succeed", "ends_or_asks", "nothing_left_behind"];
+
+/// How severe a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// The definition is refused when it is registered.
+    Error,
+    /// It may be registered, and whoever does so is told.
+    Warning,
+}
+
+/// Something that is wrong with a definition, or hardly what is meant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How severe it is.
+    pub severity: Severity,
+    /// What, and where.
+    #[serde(flatten)]
+    pub violation: Violation,
+    /// It follows from the definition alone, and is a warning of its own in the answers of the API.
+    #[serde(skip)]
+    pub(super) is_of_graph: bool,
+}
+
+/// Everything that was found: contradictions first, then `defects` in their order, then what the graph is warned of.
+pub(super) fn all(graph: &Graph, defects: &[Defect]) -> Vec<Finding> {
+    let contradictions = contradictions(graph).into_iter().map(|violation| Finding {
+        severity: Severity::Error,
+        violation,
+        is_of_graph: false,
+    });
+    let broken = defects.iter().map(|defect| Finding {
+        severity: severity(defect.rule),
+        violation: violation(graph, defect),
+        is_of_graph: false,
+    });
+    let own = graph.warnings().into_iter().map(|Warning { pointer, code, message }| Finding {
+        severity: Severity::Warning,
+        violation: Violation { pointer, code, message },
+        is_of_graph: true,
+    });
+    contradictions.chain(broken).chain(own).collect()
+}
+
+/// How severe it is that a trace breaks a rule.
+fn severity(rule: &str) -> Severity {
+    if WARNED_OF.contains(&rule) { Severity::Warning } else { Severity::Error }
+}
+
+/// The steps that a defect names.
+fn steps_of<'a>(graph: &'a Graph, defect: &'a Defect) -> impl Iterator<Item = usize> + 'a {
+    let quoted = defect.message.split('\'').skip(1).step_by(2);
+    quoted.filter_map(|name| graph.position(name.split('/').next().unwrap_or(name)))
+}
+
+/// A defect with its place in the definition.
+fn violation(graph: &Graph, defect: &Defect) -> Violation {
+    let pointer = steps_of(graph, defect).next().map_or(String::new(), |at| format!("/steps/{at}"));
+    let message = format!("{}; so it comes to that: {}", defect.message, defect.trace.join("; "));
+    Violation::new(pointer, defect.rule, message)
+}
+
+/// What a definition says that contradicts itself, whatever happens to its runs.
+fn contradictions(graph: &Graph) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for (at, node) in graph.nodes.iter().enumerate() {
+        let place = if node.map().is_some() { "map/task" } else { "task" };
+        if gives_up_in_vain(node.task()) {
+            let message = "giving up when in doubt undoes the step, and nothing undoes this one: give it \
+                `compensate`, or let `on_unknown` be retry, verify or incident";
+            let pointer = format!("/steps/{at}/{place}/on_unknown");
+            found.push(Violation::new(pointer, "compensate_missing", message));
+        }
+        if let Some(message) = node.map().and_then(never_joins) {
+            found.push(Violation::new(format!("/steps/{at}/map/join"), "join_impossible", message));
+        }
+    }
+    found
+}
+
+/// Whether a step is to be undone when it is in doubt, and nothing undoes it.
+fn gives_up_in_vain(task: &Task) -> bool {
+    task.on_unknown == OnUnknown::Compensate
+        && task.class() != Some(Class::ReadOnly)
+        && task.route(Action::Compensate).is_none()
+}
+
+/// Why a fan-out over a list that the definition gives can never join with success.
+fn never_joins(map: &Map) -> Option<String> {
+    let total = u32::try_from(constant_len(&map.items)?).unwrap_or(u32::MAX);
+    match (total, map.empty) {
+        (0, Some(Empty::Fail)) => Some("the list is empty, and an empty list fails".to_owned()),
+        _ => impossible(map.join, total),
+    }
+}
+
+/// How many elements the list has that an expression gives, if that is always the same.
+fn constant_len(expr: &Expr) -> Option<usize> {
+    match expr {
+        Expr::Const(list) => list.elements().map(|elements| elements.len()),
+        Expr::Array(elements) => Some(elements.len()),
+        _ => None,
+    }
+}
