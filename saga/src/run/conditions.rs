@@ -30,8 +30,15 @@ pub fn check_searched(name: &str) -> Result<(), String> {
     if SEARCHED.contains(&name) {
         return Ok(());
     }
+    let instead = match name {
+        "NoWorker" => {
+            ". NoWorker no journal says: GET /v1/workers lists the handlers that are there, and the metric \
+             backstitch_queue_oldest_age_seconds the queues that nobody works on"
+        }
+        _ => "",
+    };
     Err(format!(
-        "runs are searched by {}; the others follow from workers, queues and the clock, and stand in a run when it is read",
+        "runs are searched by {}; the others follow from workers, queues and the clock, and stand in a run when it is read{instead}",
         SEARCHED.join(", ")
     ))
 }
