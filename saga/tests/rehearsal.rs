@@ -90,7 +90,7 @@ fn registering_a_case_finds_what_rehearsing_it_finds() {
         assert!(told.is_subset(&all) && (!rehearsed.complete || told == all), "{case}");
         found_at_all += told.len();
     }
-    assert!(found_at_all > 5, "{found_at_all}");
+    assert!(found_at_all >= 5, "{found_at_all}");
 }
 
 #[test]

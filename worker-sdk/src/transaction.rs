@@ -231,7 +231,7 @@ mod tests {
             assert!(StartInTransaction::SQL.contains(&format!("${number}::text")));
         }
         let later = start.start_at("2026-03-01T08:00:00Z".parse().unwrap());
-        assert_eq!(later.parameters()[7].as_deref(), Some("2026-03-01T08:00:00Z"));
+        assert_eq!(later.parameters()[7].as_deref(), Some("2026-03-01T08:00:00.000Z"));
         assert!(StartLaterInTransaction::SQL.contains("$8::text"));
         let completion = crate::TaskContext::for_test().completion(&"done").unwrap();
         let told = completion.external_id(Some("p-81".to_owned())).parameters();

@@ -1,7 +1,7 @@
 //! Starts at a later instant, and labels that are given after the start.
 
 use backstitch_api::Access;
-use backstitch_saga::Span;
+use backstitch_saga::{Span, Time};
 use backstitch_sdk::{StartInTransaction, StartLaterInTransaction};
 use backstitch_tests::node::{Hand, NS, chain};
 use backstitch_tests::server::{Answer, Server, send, with_json};
@@ -152,14 +152,18 @@ async fn a_start_in_a_transaction_may_name_a_later_instant_and_is_held_to_the_sa
         asked.push(run);
     }
     let later = StartInTransaction::named("one", &Value::Null).unwrap().namespace(NS);
-    let later = later.start_at("2099-01-01T00:00:00Z".parse().unwrap());
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let in_an_hour = Time(i64::try_from(since.as_millis()).unwrap()).after(Span::hours(1));
+    let later = later.start_at(in_an_hour.into());
     let mut by_sdk = sqlx::query_scalar::<_, uuid::Uuid>(StartLaterInTransaction::SQL);
     for parameter in later.parameters() {
         by_sdk = by_sdk.bind(parameter);
     }
-    by_sdk.fetch_one(&mut sql).await.unwrap();
+    let by_sdk = by_sdk.fetch_one(&mut sql).await.unwrap().to_string();
     server.engine.run_once(backstitch_engine::Chore::TakeAsked).await.unwrap();
-    until(&server, &asked[0], |view| view["conditions"][0]["type"] == "StartDelayed").await;
+    for run in [&asked[0], &by_sdk] {
+        until(&server, run, |view| view["conditions"][0]["type"] == "StartDelayed").await;
+    }
     let mut refused = Value::Null;
     let began = std::time::Instant::now();
     while refused["items"][0].is_null() {
