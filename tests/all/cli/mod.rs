@@ -128,8 +128,22 @@ async fn a_definition_is_rehearsed_without_a_server() {
         {"id":"mail","task":{"name":"send","input":{"path":"/input"}}}]}"#;
     let report = rehearsed(lone, &["-o", "json", "--faults", "1"]).await;
     let json = report.json();
-    assert_eq!((report.code, &json["defects"][0]["rule"]), (1, &"nothing_left_behind".into()));
+    assert_eq!((report.code, &json["defects"][0]["rule"]), (0, &"nothing_left_behind".into()));
+    let found = &json["findings"][0];
+    assert_eq!(
+        (&found["severity"], &found["code"]),
+        (&"warning".into(), &"nothing_left_behind".into())
+    );
     assert_eq!(json["levels"].as_array().unwrap().len(), 2, "no fault, and one");
+    let strict = rehearsed(lone, &["--strict"]).await;
+    assert_eq!(strict.code, 1, "{strict:?}");
+    assert!(strict.out.contains("A server registers it, with 1 warning."), "{strict:?}");
+
+    // What a server refuses fails in any case.
+    let refused = lone.replace(r#""name":"send""#, r#""name":"send","on_unknown":"compensate""#);
+    let refused = rehearsed(&refused, &[]).await;
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.out.contains("A server refuses it: 1 error"), "{refused:?}");
 
     let wrong = rehearsed(&lone.replace("mail", "Mail"), &[]).await;
     assert_eq!((wrong.code, wrong.out.contains("(invalid_id)")), (1, true), "{wrong:?}");
