@@ -337,7 +337,7 @@ fn memory(options: &Options) -> Vec<Bound> {
             "the least recently used go",
         ),
         bound(
-            "runs, in units: about one for each event folded, 64 for each run",
+            "runs, in units: about one for each event folded and each 128 bytes of documents, 64 for each run",
             number(options.tuning.cache_weight),
             "the least recently used go",
         ),

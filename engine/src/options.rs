@@ -80,7 +80,8 @@ pub struct Tuning {
     pub batch_bytes: usize,
     /// How many connections readers share.
     pub readers: u32,
-    /// How much a node remembers of runs: about one unit per event folded, 64 per run.
+    /// How much a node remembers of runs: about one unit per event folded, 64 per run, and one for each 128 bytes of
+    /// documents, so that these have 1 GiB at most.
     pub cache_weight: u64,
     /// For how long after a poll tasks are still put aside for a worker.
     pub credit_grace: Duration,

@@ -3,13 +3,15 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use backstitch_saga::{Run, RunId, TaskKey, Time};
+use backstitch_saga::{Event, Record, Run, RunId, TaskKey, Time};
 
 use super::envelope::StartOrder;
 use crate::store::batch::RunState;
 
 /// How many bytes of documents weigh as much as an event.
-const BYTES_PER_UNIT: u64 = 512;
+pub(crate) const BYTES_PER_UNIT: u64 = 128;
+/// How many bytes of documents an item of a fan-out weighs as much as, beside its own.
+const ITEM: u64 = 256;
 
 /// A run in memory, with what is known of its index rows.
 #[cfg_attr(feature = "planted-bugs", derive(Clone))]
@@ -30,6 +32,8 @@ pub(crate) struct CachedRun {
     pub(crate) moved_at: Time,
     /// By how many milliseconds its time is ahead of the clock: its journal was written while that was ahead.
     pub(crate) ahead: i64,
+    /// About how many bytes its documents and the items of its fan-outs have.
+    pub(crate) bytes: u64,
 }
 
 impl CachedRun {
@@ -46,11 +50,28 @@ impl CachedRun {
             snapshot_events: 0,
             moved_at: at,
             ahead: 0,
+            bytes: 0,
         })
     }
 
     fn weight(&self) -> u64 {
-        64 + self.run.events_folded() + self.run.built_bytes() / BYTES_PER_UNIT
+        64 + self.run.events_folded() + self.bytes / BYTES_PER_UNIT
+    }
+
+    /// Counts what a record adds to it.
+    pub(crate) fn grow_by(&mut self, record: &Record) {
+        let documents = record.payloads.iter().map(|payload| payload.text().len() as u64);
+        let items = record.events.iter().map(|event| match event {
+            Event::Opened { total, .. } => ITEM * u64::from(*total),
+            _ => 0,
+        });
+        self.bytes += documents.sum::<u64>() + items.sum::<u64>();
+    }
+
+    /// Counts what it is made of that was read: so many bytes of documents.
+    pub(crate) fn read_from(mut self, documents: usize) -> CachedRun {
+        self.bytes = documents as u64 + ITEM * self.run.item_count();
+        self
     }
 
     /// Learns what the clock shows. The time of a run goes on from its last record, which may be ahead of that.
@@ -133,5 +154,54 @@ impl Cache {
 
     pub(crate) fn len(&self) -> usize {
         self.young.len() + self.old.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use backstitch_saga::{Graph, Payload, Slot, Source};
+
+    use super::*;
+
+    fn cached(id: u128) -> Box<CachedRun> {
+        let text = r#"{"name":"one","version":1,"steps":[{"id":"a","sleep":{"for":"1s"}}]}"#;
+        let graph = Arc::new(Graph::parse(text).unwrap());
+        let run = Run::new(RunId(uuid::Uuid::from_u128(id)), graph);
+        Box::new(CachedRun {
+            indexed: super::super::index::state_of(&run, None),
+            run,
+            namespace: "ns".into(),
+            spilled: BTreeSet::new(),
+            fenced: BTreeSet::new(),
+            held: BTreeSet::new(),
+            snapshot_events: 0,
+            moved_at: Time(0),
+            ahead: 0,
+            bytes: 0,
+        })
+    }
+
+    #[test]
+    fn a_run_weighs_its_documents_and_the_items_of_its_fan_outs() {
+        let mut one = cached(1);
+        assert_eq!(one.weight(), 64);
+        let document = Payload::trusted(format!("\"{}\"", "x".repeat(12_798))).unwrap();
+        let source = Source::Slot(Slot(0));
+        let opened = Event::Opened { step: "a".into(), items: source, total: 100, keys: None };
+        let record = Record { events: vec![opened], payloads: vec![document], ..Record::default() };
+        one.grow_by(&record);
+        assert_eq!(one.weight(), 64 + 100 + 200);
+    }
+
+    #[test]
+    fn runs_with_large_documents_leave_memory_when_they_weigh_too_much() {
+        let mut cache = Cache::new(10_000);
+        for id in 0..10 {
+            let mut one = cached(id);
+            one.bytes = 1_000 * BYTES_PER_UNIT;
+            cache.put(one);
+            drop(cache.turn());
+        }
+        assert!((5..=9).contains(&cache.len()), "{} runs are kept", cache.len());
     }
 }

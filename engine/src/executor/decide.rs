@@ -131,6 +131,7 @@ impl Desk<'_> {
                 }
             }
         }
+        decided.cached.grow_by(&decided.record);
         Ok(decided)
     }
 

@@ -134,7 +134,9 @@ pub(crate) async fn fold(
     at: Time,
 ) -> Result<Box<CachedRun>, Error> {
     let mut begun = None;
+    let mut documents = 0;
     if let Some(snapshot) = stored.snapshot.take() {
+        documents += snapshot.state.len();
         let workflow = definitions.by_hash(connection, &snapshot.definition).await?;
         match Run::restore(id, workflow.graph.clone(), &snapshot.state) {
             Ok(run) => begun = Some(run),
@@ -144,12 +146,14 @@ pub(crate) async fn fold(
             }
         }
     }
+    let texts = stored.rows.iter().filter_map(|row| row.payloads.as_ref());
+    documents += texts.map(String::len).sum::<usize>();
     let snapshot_events = begun.as_ref().map_or(0, Run::events_folded);
     let run = fold_rows(definitions, connection, id, begun, &stored.rows).await?;
     #[cfg(feature = "planted-bugs")]
     let run = crate::planted::loaded(run);
     let state = index::state_of(&run, stored.node);
-    let mut cached = Box::new(CachedRun {
+    let cached = CachedRun {
         namespace: run.namespace().into(),
         indexed: RunState { wake_at: None, ..state },
         spilled: run.offered().into_iter().collect::<BTreeSet<_>>(),
@@ -158,8 +162,10 @@ pub(crate) async fn fold(
         snapshot_events,
         moved_at: at,
         ahead: 0,
+        bytes: 0,
         run,
-    });
+    };
+    let mut cached = Box::new(cached.read_from(documents));
     cached.meet(at);
     Ok(cached)
 }

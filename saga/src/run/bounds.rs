@@ -32,6 +32,13 @@ impl Run {
         self.facts.built
     }
 
+    /// The number of items of all its fan-outs.
+    #[must_use]
+    pub fn item_count(&self) -> u64 {
+        let items = (0..self.steps.len()).filter_map(|step| self.items_of(step));
+        items.map(|items| items.list.len() as u64).sum()
+    }
+
     /// A new record is begun, or one is gone on with.
     pub(super) fn begin_record(&mut self, record: &Record) {
         if record.events.is_empty() {
