@@ -203,7 +203,7 @@ fn report_of(claimed: &[u8]) -> anyhow::Result<Value> {
 #[must_use]
 pub(super) fn done(task: &Value) -> Value {
     let mut result = json!({ "outcome": { "succeeded": { "output": null } } });
-    for name in ["run", "step", "action", "attempt", "token"] {
+    for name in ["run", "step", "action", "attempt", "lease"] {
         if let Some(value) = task.get(name) {
             result[name] = value.clone();
         }
