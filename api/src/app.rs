@@ -19,7 +19,7 @@ use crate::problem::Rejection;
 use crate::pulse::Pulse;
 use crate::rates::{Lane, Rate, Rates};
 use crate::routes::quotas::too_many_waiting;
-use crate::shares::{Share, Shares};
+use crate::shares::{NoShare, Share, Shares};
 use crate::tls::{Tls, TlsFiles};
 
 /// Who may ask.
@@ -168,10 +168,11 @@ impl App {
             WaitFor::RunEnd => &self.watching,
         };
         let most = self.engine.quotas(&caller.namespace).waiting;
-        if most.is_some_and(|most| places.held_by(&caller.namespace) >= most as usize) {
-            return Err(too_many_waiting());
-        }
-        places.take(&caller.namespace, 1).ok_or_else(Rejection::busy)
+        let most = most.map_or(usize::MAX, |most| most as usize);
+        places.take_within(&caller.namespace, 1, most).map_err(|why| match why {
+            NoShare::Most => too_many_waiting(),
+            NoShare::Taken => Rejection::busy(),
+        })
     }
 
     /// How many requests of the caller's namespace wait, of the kind of which more do.

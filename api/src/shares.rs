@@ -28,6 +28,15 @@ pub(crate) struct Share<K: Eq + Hash> {
     size: usize,
 }
 
+/// Why a holder gets no share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoShare {
+    /// It has as much as it may have.
+    Most,
+    /// It would have more than stays free.
+    Taken,
+}
+
 impl<K: Eq + Hash + Clone> Shares<K> {
     /// A whole of `total`, all of it free.
     pub(crate) fn new(total: usize) -> Arc<Shares<K>> {
@@ -37,16 +46,33 @@ impl<K: Eq + Hash + Clone> Shares<K> {
     /// A share of `size` for `holder`; `None` when the holder would have more than stays free. The first share of a
     /// holder is given whenever it fits.
     pub(crate) fn take(self: &Arc<Self>, holder: &K, size: usize) -> Option<Share<K>> {
+        self.take_within(holder, size, usize::MAX).ok()
+    }
+
+    /// The same for a holder that may have at most `most`.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(crate) fn take_within(
+        self: &Arc<Self>,
+        holder: &K,
+        size: usize,
+        most: usize,
+    ) -> Result<Share<K>, NoShare> {
         let mut held = self.lock();
-        let free = self.total.checked_sub(held.sum)?.checked_sub(size)?;
         let has = held.by_holder.get(holder).copied().unwrap_or(0);
-        if has > 0 && has + size > free {
-            return None;
+        if has.saturating_add(size) > most {
+            return Err(NoShare::Most);
+        }
+        let free = self.total.saturating_sub(held.sum);
+        let left = free.checked_sub(size).ok_or(NoShare::Taken)?;
+        if has > 0 && has + size > left {
+            return Err(NoShare::Taken);
         }
         held.sum += size;
         *held.by_holder.entry(holder.clone()).or_insert(0) += size;
         drop(held);
-        Some(Share { shares: Arc::clone(self), holder: holder.clone(), size })
+        Ok(Share { shares: Arc::clone(self), holder: holder.clone(), size })
     }
 }
 
@@ -98,6 +124,17 @@ mod tests {
         assert_eq!(third.len(), 12);
         drop(first);
         assert_eq!(take_all("second").len() + second.len(), 44);
+    }
+
+    #[test]
+    fn a_holder_has_at_most_what_it_may_have() {
+        let shares = Shares::new(100);
+        let one = || shares.take_within(&"a", 1, 2);
+        let taken = [one().unwrap(), one().unwrap()];
+        assert_eq!(one().unwrap_err(), NoShare::Most);
+        assert_eq!(shares.take_within(&"b", 99, 100).unwrap_err(), NoShare::Taken);
+        drop(taken);
+        assert!(one().is_ok());
     }
 
     #[test]
