@@ -66,6 +66,7 @@ counters! {
     timers: "backstitch_timers", "Runs whose timers this node keeps.", false;
     sessions: "backstitch_sessions", "Sessions of workers.", false;
     children_waiting: "backstitch_children_waiting", "Questions to children that wait for their turn.", false;
+    partition_weeks: "backstitch_partition_weeks", "Weeks that have partitions: this one and those to come, up to the first gap.", false;
     hints: "backstitch_ready_hints", "Tasks on offer that this node keeps in mind.", false;
 }
 

@@ -361,7 +361,7 @@ pub(crate) async fn mend(
             expected => expected?,
         };
         if !differences(&expected, &there).is_empty() {
-            rewrite(&mut transaction, *run, &expected).await?;
+            rewrite(&mut transaction, *run, &expected, &there).await?;
             mended += 1;
         }
     }

@@ -24,7 +24,7 @@ use crate::node::{Message, Node, ShardDoor};
 use crate::reads::{self, waiters::Waiters};
 use crate::schemas::{Schemas, check_all};
 use crate::store::pool::Pool;
-use crate::store::{Database, migrations, nodes};
+use crate::store::{Database, migrations, nodes, schema, wait_for_server};
 use crate::{Diagnosis, Error, ItemFilter, Options, Registered, RunFilter, StartedRun};
 use crate::{credentials, doctor, edits, tasks};
 
@@ -84,11 +84,11 @@ impl Engine {
         #[cfg(feature = "planted-bugs")]
         crate::planted::choose();
         let tuning = options.tuning.clone();
-        let database = Database::new(&options.database_url, tuning.readers)?;
-        database.wait_for_server(options.database_wait).await?;
+        wait_for_server(&options.database_url, options.database_wait).await?;
+        let database = Database::open(&options.database_url, tuning.readers).await?;
         database.refuse_pooler().await?;
         let mut connection = database.writer().await?;
-        migrations::check(&mut connection).await?;
+        schema::check(&mut connection, database.schema()).await?;
         let id = commit!("nodes_join", nodes::join(&mut connection, &options.node_name).await)?;
         let (doors, inboxes): (Vec<_>, Vec<_>) = (0..tuning.shards.max(1))
             .map(|_| {
@@ -221,6 +221,7 @@ impl Engine {
         node.counters.sessions.set(sessions);
         node.counters.hints.set(hints);
         node.counters.children_waiting.set(node.turns.waiting());
+        node.counters.partition_weeks.set(node.database.weeks.from(node.clock.now()));
         node.counters.metrics()
     }
 

@@ -25,6 +25,8 @@ const RUNS: i64 = 500;
 const TASKS: u32 = 1_000;
 /// Workers are kept free at most once in so long.
 const BREATH: Duration = Duration::from_millis(10);
+/// So few weeks with partitions are worth a warning.
+const WEEKS_LEFT: usize = 2;
 /// How many more than workers wait for, when there are many.
 const TASKS_AHEAD: u32 = 250;
 
@@ -246,9 +248,17 @@ pub(crate) fn take_back(node: &Node, all: bool) -> usize {
 /// Makes partitions ahead of time, drops those past retention, forgets old nodes.
 pub(crate) async fn keep_house(node: &Node) -> Result<(), Error> {
     let mut connection = connection(node).await?;
-    node.database
-        .weeks
-        .learn(commit!("partitions_prepare", partitions::prepare(&mut connection).await)?);
+    let now = node.clock.now();
+    let prepared = commit!("partitions_prepare", partitions::prepare(&mut connection, now).await);
+    let prepared = prepared.map(|weeks| node.database.weeks.learn(weeks));
+    let weeks = node.database.weeks.from(now);
+    if weeks <= WEEKS_LEFT {
+        tracing::warn!(
+            weeks,
+            "only so many weeks have partitions, this one included; runs of a week without go to the default partition, \
+             beyond retention"
+        );
+    }
     commit!("nodes_forget", nodes::forget(&mut connection).await)?;
     signals::forget_old(&mut connection).await?;
     commit!("workers_forget", workers::forget(&mut connection).await)?;
@@ -261,7 +271,7 @@ pub(crate) async fn keep_house(node: &Node) -> Result<(), Error> {
         node.counters.partitions_dropped.add(dropped as usize);
         commit!("jobs_forget", jobs::forget(&mut connection, before).await)?;
     }
-    Ok(())
+    Ok(prepared?)
 }
 
 /// Something that a node does without being asked.

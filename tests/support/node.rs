@@ -11,15 +11,17 @@ use backstitch_sdk::StartInTransaction;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use crate::postgres::as_server;
+
 /// The namespace of most tests.
 pub const NS: &str = "test";
 
-/// A node on `url`, changed by `change`.
+/// A node on the database of `url`, changed by `change`. It connects as a role that owns nothing.
 ///
 /// # Panics
 /// When it does not start.
 pub async fn node(url: &str, change: impl FnOnce(&mut Options)) -> Engine {
-    let mut options = Options::new(url);
+    let mut options = Options::new(as_server(url));
     // What a busy node on a large machine does, with few runs and on a small one.
     options.tuning.shards = 2;
     options.tuning.batch_beside = 2;

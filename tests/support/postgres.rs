@@ -9,6 +9,24 @@ static SERVER: OnceCell<LocalPostgres> = OnceCell::const_new();
 static TEMPLATE: OnceCell<()> = OnceCell::const_new();
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
+/// The role that nodes of tests connect as: it reads and writes rows, and owns nothing.
+const SERVER_ROLE: &str = "server_of_tests";
+
+/// The URL with which a node connects to the database of `url`, which is the owner's. A pooler's stays as it is.
+#[must_use]
+pub fn as_server(url: &str) -> String {
+    url.replace("://backstitch@localhost/", &format!("://{SERVER_ROLE}@localhost/"))
+}
+
+/// Brings the schema of a database up to date, and gives the role of nodes its rights.
+///
+/// # Panics
+/// When one of them fails.
+pub async fn migrate(url: &str) {
+    backstitch_engine::migrate(url).await.expect("migrations");
+    backstitch_engine::grant_server(url, SERVER_ROLE, None).await.expect("rights");
+}
+
 /// The server of this test process, started by the first test that needs it and stopped when the process ends.
 ///
 /// # Panics
@@ -26,7 +44,7 @@ pub async fn database() -> String {
     let server = server().await;
     let template = || async {
         server.create_database("template_of_tests").await.expect("an empty database");
-        backstitch_engine::migrate(&server.url("template_of_tests")).await.expect("migrations");
+        migrate(&server.url("template_of_tests")).await;
     };
     TEMPLATE.get_or_init(template).await;
     let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));

@@ -6,6 +6,7 @@
 mod database;
 mod dev;
 mod doctor;
+mod grant;
 mod key;
 mod log;
 mod rehearse;
@@ -48,6 +49,9 @@ enum Verb {
     Dev(dev::DevArgs),
     /// Compare the indexes with the journals, and repair them
     Doctor(doctor::DoctorArgs),
+    /// Give the role that servers connect as its rights
+    #[command(subcommand)]
+    Database(grant::DatabaseVerb),
     /// Create and revoke credentials in the database, such as the first admin
     #[command(subcommand)]
     Key(key::KeyVerb),
@@ -154,6 +158,7 @@ async fn run(verb: Verb, log: log::Format, form: Option<Form>) -> anyhow::Result
         }
         Verb::Dev(args) => dev::run(args, log).await.map(|()| true),
         Verb::Doctor(args) => doctor::run(&args).await,
+        Verb::Database(verb) => grant::run(verb).await.map(|()| true),
         Verb::Key(verb) => key::run(verb).await.map(|()| true),
         Verb::Workflow(verb) => workflow::run(&verb),
         Verb::Rehearse(args) => rehearse::run(&args, form),

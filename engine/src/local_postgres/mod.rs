@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, PgConnection};
 
-use crate::store::databases;
+use crate::store::{databases, schema};
 use claim::Claim;
 pub use find::{Binaries, find_binaries};
 pub use place::default_data_dir;
@@ -266,6 +266,8 @@ fn launch(
         ("max_connections", "200"),
         ("fsync", "on"),
         ("log_checkpoints", "off"),
+        // For those who look at the tables with a client of their own.
+        ("search_path", &format!("{}, public", schema::OURS)),
     ] {
         command.arg("-c").arg(format!("{name}={value}"));
     }

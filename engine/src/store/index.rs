@@ -248,6 +248,6 @@ pub(crate) async fn stop_writers(
         .bind(patience)
         .execute(&mut *connection)
         .await?;
-    sqlx::query("-- index_lock\nlock table journal in share mode").execute(connection).await?;
+    sqlx::query("-- index_lock\nselect backstitch.stop_writers()").execute(connection).await?;
     Ok(())
 }

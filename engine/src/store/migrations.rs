@@ -4,10 +4,11 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, SqlSafeStr};
 
+use super::{Database, grants, nodes, partitions, schema};
 use crate::Error;
 
 /// All migrations in order.
-const ALL: [(i64, &str, &str); 18] = [
+const ALL: &[(i64, &str, &str)] = &[
     (1, "journal and indexes", include_str!("../../../migrations/0001_journal_and_indexes.sql")),
     (2, "lighter writes", include_str!("../../../migrations/0002_lighter_writes.sql")),
     (3, "schedules", include_str!("../../../migrations/0003_schedules.sql")),
@@ -42,13 +43,18 @@ const ALL: [(i64, &str, &str); 18] = [
     (23, "alone", include_str!("../../../migrations/0023_alone.sql")),
     (25, "requirements", include_str!("../../../migrations/0025_requirements.sql")),
     (34, "quotas", include_str!("../../../migrations/0034_quotas.sql")),
+    (43, "upkeep by the owner", include_str!("../../../migrations/0043_upkeep_by_the_owner.sql")),
+    (44, "locks of serial keys", include_str!("../../../migrations/0044_locks_of_serial_keys.sql")),
 ];
 
-/// Runs the migrations that are missing, under an advisory lock.
+/// Runs the migrations that are missing, under an advisory lock. Roles with the rights of a server get those to what is new.
 pub(crate) async fn run(url: &str) -> Result<(), Error> {
-    super::Database::new(url, 1)?.refuse_pooler().await?;
+    let database = Database::open(url, 1).await?;
+    database.refuse_pooler().await?;
     let mut connection = super::connect(url).await?;
-    let migrations = ALL.map(|(version, description, text)| {
+    schema::refuse_other_than_owner(&mut connection, database.schema()).await?;
+    schema::make(&mut connection, database.schema()).await?;
+    let migrations = ALL.iter().map(|&(version, description, text)| {
         Migration::new(
             version,
             description.into(),
@@ -57,51 +63,66 @@ pub(crate) async fn run(url: &str) -> Result<(), Error> {
             false,
         )
     });
-    Migrator::with_migrations(migrations.to_vec())
+    patience(&mut connection, PATIENCE).await?;
+    Migrator::with_migrations(migrations.collect())
         .run(&mut connection)
         .await
         .map_err(|error| Error::Store(format!("the schema could not be migrated: {error}")))?;
-    super::partitions::prepare(&mut connection).await?;
+    let now = nodes::clock(&mut connection).await?;
+    partitions::prepare(&mut connection, now).await?;
+    for role in grants::servers(&mut connection).await? {
+        grants::grant(&mut connection, &role).await?;
+    }
     connection.close().await?;
     Ok(())
 }
 
+/// How long a migration waits for a lock that somebody else holds.
+const PATIENCE: &str = "60s";
+
+async fn patience(connection: &mut PgConnection, span: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("-- schema_patience\nselect set_config('lock_timeout', $1, false)")
+        .bind(span)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// The names of the tables that the migrations make.
+pub(crate) fn tables() -> Vec<&'static str> {
+    made("create table ", "drop table ")
+}
+
+/// The names of the sequences that the migrations make beside those of tables.
+pub(crate) fn sequences() -> Vec<&'static str> {
+    made("create sequence ", "drop sequence ")
+}
+
+/// What lines that begin with `make` name, without what lines that begin with `drop` name.
+fn made(make: &'static str, drop: &'static str) -> Vec<&'static str> {
+    let lines = || ALL.iter().flat_map(|(_, _, text)| text.lines());
+    let name = |rest: &'static str| rest.split([' ', ';', '(']).next().unwrap_or_default();
+    let named = |start| lines().filter_map(move |line| line.strip_prefix(start)).map(name);
+    let gone: Vec<&str> = named(drop).collect();
+    named(make).filter(|name| !gone.contains(name)).collect()
+}
+
 /// Whether the schema is newer than this program: there may be records that only newer programs can read.
 pub(crate) async fn is_newer(connection: &mut PgConnection) -> Result<bool, Error> {
+    Ok(newest(connection).await? > needed())
+}
+
+/// The version that the schema is at.
+pub(crate) async fn newest(connection: &mut PgConnection) -> Result<i64, Error> {
     let newest: Option<i64> = sqlx::query_scalar(
-        "-- schema_newest\nselect max(version) from _sqlx_migrations where success",
+        "-- schema_version\nselect max(version) from _sqlx_migrations where success",
     )
     .fetch_one(connection)
     .await?;
-    Ok(newest.unwrap_or_default() > needed())
+    Ok(newest.unwrap_or_default())
 }
 
-fn needed() -> i64 {
+/// The version that this program needs.
+pub(crate) fn needed() -> i64 {
     ALL.iter().map(|(version, _, _)| *version).max().unwrap_or_default()
-}
-
-/// Checks that the schema is the one that this program was written for, or a newer one.
-pub(crate) async fn check(connection: &mut PgConnection) -> Result<(), Error> {
-    let table: Option<String> =
-        sqlx::query_scalar("-- schema_table\nselect to_regclass('_sqlx_migrations')::text")
-            .fetch_one(&mut *connection)
-            .await?;
-    let newest: Option<i64> = match table {
-        None => None,
-        Some(_) => {
-            sqlx::query_scalar(
-                "-- schema_version\nselect max(version) from _sqlx_migrations where success",
-            )
-            .fetch_one(connection)
-            .await?
-        }
-    };
-    let needed = needed();
-    match newest {
-        Some(version) if version >= needed => Ok(()),
-        found => Err(Error::Store(format!(
-            "the schema is at version {}, this program needs {needed}; run `backstitch migrate`",
-            found.unwrap_or(0)
-        ))),
-    }
 }

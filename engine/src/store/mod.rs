@@ -16,6 +16,7 @@ pub(crate) mod facts;
 pub(crate) mod fences;
 pub(crate) mod flow;
 pub(crate) mod flow_upkeep;
+pub(crate) mod grants;
 pub(crate) mod idempotency;
 pub(crate) mod incidents;
 pub(crate) mod index;
@@ -37,6 +38,7 @@ pub(crate) mod required;
 pub(crate) mod rewrite;
 pub(crate) mod runs;
 pub(crate) mod schedules;
+pub(crate) mod schema;
 pub(crate) mod sequence;
 pub(crate) mod session;
 pub(crate) mod signals;
@@ -139,25 +141,30 @@ impl From<sqlx::Error> for Error {
 }
 
 impl Database {
-    /// Says how to connect. Connects to nothing yet.
-    pub(crate) fn new(url: &str, readers: u32) -> Result<Database, Error> {
+    /// Looks where the tables are, and says how to connect; sessions are opened when they are needed.
+    pub(crate) async fn open(url: &str, readers: u32) -> Result<Database, Error> {
         let options = connect_options(url)?;
+        let path = session::search_path(&options).await?;
         // Plans of committers and chores must stay good while tables grow from nothing: always the index of the row that is
         // written, never a scan or a hash of the table, and one plan per statement.
         let settings = Settings::new(
             &options,
+            &path,
             &[
                 ("plan_cache_mode", "force_generic_plan"),
                 ("enable_seqscan", "off"),
                 ("enable_hashjoin", "off"),
                 ("enable_mergejoin", "off"),
                 ("statement_timeout", "20s"),
+                ("lock_timeout", "15s"),
             ],
         );
-        let reading = Settings::new(&options, &[("statement_timeout", "60s")]);
+        let reading = [("statement_timeout", "60s"), ("lock_timeout", "10s")];
+        let reading = Settings::new(&options, &path, &reading);
         let writer = options.clone().statement_cache_capacity(256);
         // Who asks is found out however busy all others are.
-        let looking = Settings::new(&options, &[("statement_timeout", "5s")]);
+        let looking = [("statement_timeout", "5s"), ("lock_timeout", "3s")];
+        let looking = Settings::new(&options, &path, &looking);
         let gate = pool(2, looking).connect_lazy_with(options.clone());
         let ears = pool(1, reading.clone()).connect_lazy_with(options.clone());
         let readers = pool(readers, reading).connect_lazy_with(options);
@@ -167,9 +174,9 @@ impl Database {
         Ok(Database { writer, settings, readers, keepers, gate, ears, weeks })
     }
 
-    /// Waits until PostgreSQL takes connections, at most for `within`.
-    pub(crate) async fn wait_for_server(&self, within: Duration) -> Result<(), Error> {
-        session::wait_for_server(&self.writer, within).await
+    /// The schema with the tables.
+    pub(crate) fn schema(&self) -> &str {
+        self.settings.schema()
     }
 
     /// Refuses a pooler that gives each transaction another session.
@@ -223,10 +230,16 @@ fn pool(connections: u32, settings: Settings) -> PgPoolOptions {
         })
 }
 
+/// Waits until PostgreSQL takes connections, at most for `within`.
+pub(crate) async fn wait_for_server(url: &str, within: Duration) -> Result<(), Error> {
+    session::wait_for_server(&connect_options(url)?, within).await
+}
+
 /// Opens one session for work beside a node.
 pub(crate) async fn connect(url: &str) -> Result<PgConnection, Error> {
     let options = connect_options(url)?;
-    Ok(session::open(&options, &Settings::new(&options, &[])).await?)
+    let path = session::search_path(&options).await?;
+    Ok(session::open(&options, &Settings::new(&options, &path, &[])).await?)
 }
 
 pub(crate) fn connect_options(url: &str) -> Result<PgConnectOptions, Error> {

@@ -5,18 +5,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use backstitch_saga::Time;
 use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Connection};
 use uuid::Uuid;
 
-use super::{Trouble, nodes};
+use super::Trouble;
 
-/// The tables that are partitioned by run, with the settings of their partitions.
-const TABLES: [(&str, &str, &str); 4] = [
-    ("journal", "run_id", " with (autovacuum_vacuum_insert_threshold = -1)"),
-    ("snapshots", "run_id", ""),
-    ("runs", "id", " with (fillfactor = 50)"),
-    ("incidents", "run_id", ""),
-];
+/// The tables that are partitioned by run.
+const TABLES: [&str; 4] = ["journal", "snapshots", "runs", "incidents"];
 /// Weeks made ahead.
 const AHEAD: i64 = 4;
 const WEEK: i64 = 7 * 86_400_000;
@@ -37,11 +31,14 @@ fn begin(week: i64) -> Time {
     Time(MONDAY + week * WEEK)
 }
 
-/// `p20260105`: the Monday that a week begins with.
+/// `20260105`: the Monday that a week begins with.
+fn day(week: i64) -> String {
+    begin(week).to_string().chars().filter(char::is_ascii_digit).take(8).collect()
+}
+
+/// `p20260105`: what the names of a week's partitions end with.
 fn suffix(week: i64) -> String {
-    let day: String =
-        begin(week).to_string().chars().filter(char::is_ascii_digit).take(8).collect();
-    format!("p{day}")
+    format!("p{}", day(week))
 }
 
 /// The weeks that have a partition of each table, as far as a node knows. What belongs to runs of one of them is written
@@ -56,6 +53,12 @@ pub(crate) struct Week(i64);
 impl Weeks {
     pub(crate) fn learn(&self, weeks: BTreeSet<i64>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = weeks;
+    }
+
+    /// How many weeks have partitions, that of `now` and those after it, up to the first gap.
+    pub(crate) fn from(&self, now: Time) -> usize {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        (week_of(now)..).take_while(|week| known.contains(week)).count()
     }
 
     /// The week that all of `runs` belong to, if it has partitions.
@@ -79,26 +82,20 @@ impl Week {
 }
 
 /// Makes the partitions of this week and the weeks to come. Answers which weeks have all of them.
-pub(crate) async fn prepare(connection: &mut PgConnection) -> Result<BTreeSet<i64>, Trouble> {
-    let now = week_of(nodes::clock(&mut *connection).await?);
+pub(crate) async fn prepare(
+    connection: &mut PgConnection,
+    now: Time,
+) -> Result<BTreeSet<i64>, Trouble> {
+    let now = week_of(now);
     let mut weeks: BTreeSet<i64> = (now..=now + AHEAD).collect();
     for week in now..=now + AHEAD {
-        for (table, _, with) in TABLES {
-            let name = format!("{table}_{}", suffix(week));
-            if is_there(connection, &name).await? {
-                continue;
-            }
-            let (from, to) = (first_id(begin(week)), first_id(begin(week + 1)));
-            let text = format!(
-                "-- partition_make\ncreate table if not exists {name} partition of {table} \
-                 for values from ('{from}') to ('{to}'){with}"
-            );
-            match make(connection, text).await.map_err(Trouble::from) {
+        for table in TABLES {
+            match make(connection, table, week).await.map_err(Trouble::from) {
                 Ok(()) => {}
                 Err(Trouble::Data(error)) => {
                     weeks.remove(&week);
                     tracing::warn!(
-                        partition = name,
+                        partition = format!("{table}_{}", suffix(week)),
                         error,
                         "runs of this week are in the default partition already and stay there, beyond retention"
                     );
@@ -110,11 +107,19 @@ pub(crate) async fn prepare(connection: &mut PgConnection) -> Result<BTreeSet<i6
     Ok(weeks)
 }
 
-async fn make(connection: &mut PgConnection, text: String) -> Result<(), sqlx::Error> {
-    let mut transaction = connection.begin().await?;
-    lock(&mut transaction).await?;
-    sqlx::query(AssertSqlSafe(text)).execute(&mut *transaction).await?;
-    transaction.commit().await
+/// Makes one partition, unless it is there. The owner of the schema does it, whoever asks.
+async fn make(connection: &mut PgConnection, table: &str, week: i64) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "-- partition_make\n\
+         select backstitch.make_partition($1, $2::date) where not exists (select 1 from pg_inherits i \
+           join pg_class c on c.oid = i.inhrelid where i.inhparent = to_regclass($1) and c.relname = $3)",
+    )
+    .bind(table)
+    .bind(day(week))
+    .bind(format!("{table}_{}", suffix(week)))
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Drops the weeks in which every run ended before `before`. Answers how many weeks went.
@@ -139,73 +144,17 @@ pub(crate) async fn drop_ended(
     Ok(dropped)
 }
 
+/// Drops a week and what belongs to its runs, if every run ended before `before`. The owner of the schema does it.
 async fn drop_week(
     connection: &mut PgConnection,
     week: i64,
     before: Time,
 ) -> Result<bool, sqlx::Error> {
-    let suffix = suffix(week);
-    let mut transaction = connection.begin().await?;
-    lock(&mut transaction).await?;
-    sqlx::query("-- partition_wait\nset local lock_timeout = '3s'")
-        .execute(&mut *transaction)
-        .await?;
-    if !is_there(&mut transaction, &format!("runs_{suffix}")).await? {
-        // Another node was first.
-        return Ok(false);
-    }
-    // Nothing may come in between the look and the drop.
-    for table in ["journal", "runs"] {
-        let text =
-            format!("-- partition_lock\nlock table {table}_{suffix} in access exclusive mode");
-        sqlx::query(AssertSqlSafe(text)).execute(&mut *transaction).await?;
-    }
-    let text = format!(
-        "-- partition_in_use\nselect exists (select 1 from runs_{suffix} where state <> 'ended' or ended_at >= $1)"
-    );
-    let in_use: bool = sqlx::query_scalar(AssertSqlSafe(text))
+    sqlx::query_scalar("-- partition_drop\nselect backstitch.drop_week($1::date, $2)")
+        .bind(day(week))
         .bind(super::moment::Moment(before))
-        .fetch_one(&mut *transaction)
-        .await?;
-    if in_use {
-        return Ok(false);
-    }
-    let (from, to) = (first_id(begin(week)), first_id(begin(week + 1)));
-    for text in [
-        "-- run_keys_drop\ndelete from run_keys where run_id >= $1 and run_id < $2",
-        "-- fences_drop\ndelete from fences where run_id >= $1 and run_id < $2",
-        "-- ready_drop\ndelete from ready where run_id >= $1 and run_id < $2",
-        "-- acts_drop\ndelete from acts where run_id >= $1 and run_id < $2",
-        "-- incident_notes_drop\ndelete from incident_notes where run_id >= $1 and run_id < $2",
-        "-- incident_assignees_drop\ndelete from incident_assignees where run_id >= $1 and run_id < $2",
-    ] {
-        sqlx::query(text).bind(from).bind(to).execute(&mut *transaction).await?;
-    }
-    sqlx::query("-- events_drop\ndelete from events where at < $1")
-        .bind(super::moment::Moment(before))
-        .execute(&mut *transaction)
-        .await?;
-    for (table, _, _) in TABLES {
-        let text = format!("-- partition_drop\ndrop table if exists {table}_{suffix}");
-        sqlx::query(AssertSqlSafe(text)).execute(&mut *transaction).await?;
-    }
-    transaction.commit().await?;
-    Ok(true)
-}
-
-async fn is_there(connection: &mut PgConnection, table: &str) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("-- partition_known\nselect to_regclass($1) is not null")
-        .bind(table)
         .fetch_one(connection)
         .await
-}
-
-/// One node at a time.
-async fn lock(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::query("-- partition_turn\nselect pg_advisory_xact_lock(7210230501)")
-        .execute(connection)
-        .await?;
-    Ok(())
 }
 
 #[cfg(test)]
@@ -241,5 +190,17 @@ mod tests {
         assert_eq!(weeks.of(&[monday, at("2026-01-12T00:00:00Z")]), None);
         assert_eq!(weeks.of(&[at("2026-01-04T23:59:59.999Z")]), None);
         assert_eq!(weeks.of(&[]), None);
+    }
+
+    #[test]
+    fn weeks_with_partitions_are_counted_up_to_the_first_gap() {
+        let weeks = Weeks::default();
+        let now = Time(1_767_700_000_123);
+        let week = week_of(now);
+        assert_eq!(weeks.from(now), 0);
+        weeks.learn([week, week + 1, week + 2, week + 4].into());
+        assert_eq!(weeks.from(now), 3);
+        assert_eq!(weeks.from(begin(week + 2)), 1);
+        assert_eq!(weeks.from(begin(week + 3)), 0);
     }
 }

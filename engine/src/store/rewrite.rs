@@ -3,22 +3,32 @@
 use backstitch_saga::RunId;
 use sqlx::postgres::PgConnection;
 
-use super::acts;
+use super::acts::{self, ActRow};
 use super::index::{Charge, IncidentRow, IndexRows, RunRow};
 use super::moment::Moment;
 
-/// Writes everything anew that the indexes say about one run.
+/// Writes everything anew that the indexes say about one run. Acts that are right stay, and wrong ones are set aside:
+/// nothing that says what people did is deleted.
 pub(crate) async fn rewrite(
     connection: &mut PgConnection,
     run: RunId,
     rows: &IndexRows,
+    there: &IndexRows,
 ) -> Result<(), sqlx::Error> {
     for text in [
         "-- index_rewrite_runs\ndelete from runs where id = $1",
         "-- index_rewrite_incidents\ndelete from incidents where run_id = $1",
-        "-- index_rewrite_acts\ndelete from acts where run_id = $1",
     ] {
         sqlx::query(text).bind(run.0).execute(&mut *connection).await?;
+    }
+    let is_missing = |act: &&ActRow| !there.acts.contains(act);
+    let mut missing: Vec<ActRow> = rows.acts.iter().filter(is_missing).cloned().collect();
+    if there.acts.iter().any(|act| !rows.acts.contains(act)) {
+        sqlx::query("-- index_set_acts_aside\nselect backstitch.set_acts_aside($1)")
+            .bind(run.0)
+            .execute(&mut *connection)
+            .await?;
+        missing.clone_from(&rows.acts);
     }
     take_off_offer(connection, run, rows).await?;
     let Some(row) = &rows.run else { return Ok(()) };
@@ -29,7 +39,7 @@ pub(crate) async fn rewrite(
     }
     note_key(connection, run, row, rows).await?;
     open_fences(connection, run, row, rows).await?;
-    acts::insert(connection, run, (&row.namespace, &row.workflow), &rows.acts).await
+    acts::insert(connection, run, (&row.namespace, &row.workflow), &missing).await
 }
 
 /// Deletes what is on offer and should not be. What is right stays: it says more than the journal, since when a task waits

@@ -7,6 +7,9 @@ use uuid::Uuid;
 
 use super::moment::Moment;
 
+/// Rows to which serial keys are hashed; a power of two. Nodes of all versions must agree on it.
+const LOCKS: i64 = 1_024;
+
 /// A run in the line of a serial key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -24,14 +27,41 @@ pub(crate) async fn lock_key(
     namespace: &str,
     key: &str,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "-- serial_keys_lock\nselect pg_advisory_xact_lock(hashtextextended($1 || ' ' || $2, 7))",
+    while !take_lock(connection, namespace, key).await? {
+        // A row that is lost is written again; whoever does it has the lock.
+        let written = sqlx::query(
+            "-- serial_keys_lock_make\n\
+             insert into serial_key_locks (bucket) values ((hashtextextended($1 || ' ' || $2, 7) & $3)::integer) \
+             on conflict do nothing",
+        )
+        .bind(namespace)
+        .bind(key)
+        .bind(LOCKS - 1)
+        .execute(&mut *connection)
+        .await?;
+        if written.rows_affected() > 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Locks the row of a key; `false` when there is none.
+async fn take_lock(
+    connection: &mut PgConnection,
+    namespace: &str,
+    key: &str,
+) -> Result<bool, sqlx::Error> {
+    let found = sqlx::query(
+        "-- serial_keys_lock\n\
+         select bucket from serial_key_locks where bucket = (hashtextextended($1 || ' ' || $2, 7) & $3)::integer for update",
     )
     .bind(namespace)
     .bind(key)
-    .execute(connection)
+    .bind(LOCKS - 1)
+    .fetch_optional(connection)
     .await?;
-    Ok(())
+    Ok(found.is_some())
 }
 
 /// The line of a key, in order.

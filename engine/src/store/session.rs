@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection, Row};
 
-use super::Trouble;
+use super::{Trouble, schema};
 use crate::Error;
 
 /// How long connecting may take.
@@ -38,6 +38,7 @@ const BASE: [(&str, &str); 5] = [
     (MARK, "ours"),
 ];
 const MARK: &str = "backstitch.session";
+const SEARCH_PATH: &str = "search_path";
 
 /// What an SQLSTATE says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,17 +136,16 @@ fn tell(why: &str) {
 pub(crate) struct Settings(Arc<Vec<(Cow<'static, str>, Cow<'static, str>)>>);
 
 impl Settings {
-    /// Those of every session and `more`, for a connection with `options`.
+    /// Those of every session and `more`, for a connection with `options`. Tables are looked for in `path` alone: nobody
+    /// else's schema, nor one that is named like the user.
     pub(super) fn new(
         options: &PgConnectOptions,
+        path: &str,
         more: &[(&'static str, &'static str)],
     ) -> Settings {
         let mut all = asked_for(options.get_options().unwrap_or_default());
-        // PostgreSQL looks into a schema named like the user first, and `backstitch` is what applications see of us, not
-        // where our tables are.
-        if !all.iter().any(|(name, _)| name == "search_path") {
-            all.push(("search_path".into(), "public".into()));
-        }
+        all.retain(|(name, _)| name != SEARCH_PATH);
+        all.push((SEARCH_PATH.into(), path.to_owned().into()));
         let ours = BASE.iter().chain(more).map(|(name, value)| ((*name).into(), (*value).into()));
         all.extend(ours);
         Settings(Arc::new(all))
@@ -162,6 +162,12 @@ impl Settings {
         let text = format!("-- session_settings\nselect {sets}");
         sqlx::raw_sql(AssertSqlSafe(text)).execute(connection).await?;
         Ok(())
+    }
+
+    /// The schema with the tables.
+    pub(super) fn schema(&self) -> &str {
+        let path = self.of(SEARCH_PATH).unwrap_or_default();
+        path.split(',').next().unwrap_or_default().trim().trim_matches('"')
     }
 
     fn of(&self, wanted: &str) -> Option<&str> {
@@ -187,7 +193,7 @@ impl Settings {
         .await?;
         let (read_only, mark, path): (String, String, String) =
             (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        if Some(mark.as_str()) != self.of(MARK) || Some(path.as_str()) != self.of("search_path") {
+        if Some(mark.as_str()) != self.of(MARK) || Some(path.as_str()) != self.of(SEARCH_PATH) {
             tell("its settings are not those that it was given");
             suspect();
             return Ok(false);
@@ -231,6 +237,19 @@ fn asked_for(options: &str) -> Vec<(Cow<'static, str>, Cow<'static, str>)> {
         }
     }
     found
+}
+
+/// The search path of sessions: the one that the URL names, or the schema in which the tables are.
+pub(super) async fn search_path(options: &PgConnectOptions) -> Result<String, Error> {
+    let asked = asked_for(options.get_options().unwrap_or_default());
+    if let Some((_, path)) = asked.into_iter().rev().find(|(name, _)| name == SEARCH_PATH) {
+        return Ok(path.into_owned());
+    }
+    let settings = Settings::new(options, "pg_catalog", &[]);
+    let mut connection = open(options, &settings).await?;
+    let found = schema::find(&mut connection).await?;
+    Kept::new(connection).close().await;
+    Ok(found.to_owned())
 }
 
 /// Opens a session outside of the pools.

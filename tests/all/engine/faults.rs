@@ -7,7 +7,7 @@ use backstitch_engine::{Engine, Error, Options};
 use backstitch_saga::protocol::{FailureKind, Outcome, State};
 use backstitch_saga::{Command, RunId, Span};
 use backstitch_tests::node::{Hand, NS, by, chain, fan, metric, node, report, start};
-use backstitch_tests::postgres::{database, server};
+use backstitch_tests::postgres::{database, migrate, server};
 use backstitch_tests::proxy::{Loss, Proxy};
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
@@ -208,7 +208,7 @@ async fn a_restart_of_the_server_is_survived() {
     let server = LocalPostgres::start(options.clone()).await.unwrap();
     server.create_database("it").await.unwrap();
     let url = server.url("it");
-    backstitch_engine::migrate(&url).await.unwrap();
+    migrate(&url).await;
     let engine = node(&url, |_| {}).await;
     engine.register(NS, &chain("two", &["a", "b"])).await.unwrap();
     let hand = Hand::new(&engine);

@@ -206,8 +206,8 @@ async fn only_who_was_granted_it_may_ask_and_gets_nothing_else() {
         .await
         .unwrap();
     sqlx::query(asked).execute(&mut shop).await.unwrap();
-    for table in ["public.start_requests", "run_keys", "journal"] {
-        let looked = run(format!("select * from {table}")).execute(&mut shop).await;
+    for table in ["start_requests", "run_keys", "journal"] {
+        let looked = run(format!("select * from backstitch_data.{table}")).execute(&mut shop).await;
         assert!(refused(looked.unwrap_err()), "{table}");
     }
     take(&engine, &mut admin).await;

@@ -157,8 +157,6 @@ async fn old_runs_go_with_their_partition() {
     let engine = node(&url, |options| options.retention = Some(Duration::from_secs(86_400))).await;
     engine.register(NS, &chain("one", &["a"])).await.unwrap();
     let mut connection = PgConnection::connect(&url).await.unwrap();
-    // Tables are made where the engine makes them, and not in the schema that has the name of the role.
-    sqlx::raw_sql("set search_path = public").execute(&mut connection).await.unwrap();
     // Two weeks that are long over, with one ended run each; one of them also has a run that still moves.
     for (week, from, to, active) in [
         (

@@ -13,6 +13,7 @@ mod indexes;
 mod laws;
 mod lines;
 mod nodes;
+mod roles;
 mod runs;
 mod schedule_edits;
 mod schedules;

@@ -138,7 +138,7 @@ impl<'a> Office<'a> {
     /// Waits until the database knows of no fact that a run awaits.
     pub(crate) async fn awaits_nothing(&self, run: Uuid) -> anyhow::Result<()> {
         let until = Instant::now() + WITHIN;
-        let awaits = "select exists (select from public.awaited where run_id = $1)";
+        let awaits = "select exists (select from awaited where run_id = $1)";
         let mut sql = PgConnection::connect(self.database_url).await?;
         while sqlx::query_scalar(awaits).bind(run).fetch_one(&mut sql).await? {
             ensure!(Instant::now() < until, "{run} awaits a fact that it was let begin without");

@@ -225,10 +225,10 @@ pub(crate) async fn write(
     from: Instant,
     until: Instant,
 ) -> Result<Written, Error> {
-    let database = Database::new(url, 1)?;
+    let database = Database::open(url, 1).await?;
     let mut connection = database.writer().await?;
-    database.weeks.learn(super::super::partitions::prepare(&mut connection).await?);
     let mut at = super::super::nodes::clock(&mut connection).await.map_err(Trouble::from)?;
+    database.weeks.learn(super::super::partitions::prepare(&mut connection, at).await?);
     let began = Instant::now();
     let zero = at;
     let length = template.records.len().max(1);

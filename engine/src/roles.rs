@@ -1,0 +1,28 @@
+//! The role that servers connect as: the owner of the tables gives it its rights.
+
+use std::time::Duration;
+
+use crate::Error;
+use crate::store::grants;
+
+/// Gives `role` the rights of a server in the database of `database_url`: to read and write rows, and nothing else. A role
+/// that is not there is made; one that has more rights loses them. `keep_at_least` says for how long ended runs are kept
+/// whatever retention a server asks for; it stays as it is without.
+///
+/// # Errors
+/// When PostgreSQL cannot be reached, the schema is not up to date, or its owner is somebody else.
+pub async fn grant_server(
+    database_url: &str,
+    role: &str,
+    keep_at_least: Option<Duration>,
+) -> Result<(), Error> {
+    grants::of_server(database_url, role, keep_at_least).await
+}
+
+/// Returns the statements by which [`grant_server`] gives `role` its rights.
+///
+/// # Errors
+/// When PostgreSQL cannot be reached, the schema is not up to date, or its owner is somebody else.
+pub async fn grants_of_server(database_url: &str, role: &str) -> Result<String, Error> {
+    grants::printed(database_url, role).await
+}
