@@ -23,7 +23,7 @@ use crate::store::codec::decode;
 use crate::store::index::{self, Charge, IncidentRow, IndexRows, RunRow};
 use crate::store::journal;
 use crate::store::rewrite::rewrite;
-use crate::{Diagnosis, Error, damage};
+use crate::{Diagnosis, Error, damage, sequence};
 
 /// Runs read at once.
 const PAGE: i64 = 200;
@@ -200,7 +200,8 @@ async fn expected(
     let keyed = row.as_ref().is_some_and(|row| row.key.is_some());
     let key = run.input().filter(|_| keyed).map(|input| InputDigest::of(input).bytes().to_vec());
     let fences = fences(node, &run);
-    Ok(IndexRows { run: row, ready, incidents, acts, key, fences })
+    let sequence = sequence::rows::expected(&run, &records);
+    Ok(IndexRows { run: row, ready, incidents, acts, key, fences, sequence })
 }
 
 /// When something of a run is due, by the clock. Its journal may have been written while that was ahead.
@@ -334,6 +335,7 @@ fn differences(expected: &IndexRows, there: &IndexRows) -> Vec<String> {
     for fence in expected.fences.iter().filter(|fence| !there.fences.contains(fence)) {
         told.push(format!("fences has no line for {fence:?}"));
     }
+    told.extend(sequence::rows::missing(&expected.sequence, &there.sequence));
     told
 }
 

@@ -8,6 +8,7 @@ mod admit;
 mod asked;
 mod circle;
 mod keys;
+pub(crate) mod rows;
 mod tell;
 mod wanted;
 mod withdrawn;

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::acts::{self, ActRow};
 use super::moment::Moment;
+use super::rows::{self, SequenceRows};
 
 /// What the indexes say about one run, or should say.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,6 +25,8 @@ pub(crate) struct IndexRows {
     pub(crate) key: Option<Vec<u8>>,
     /// Step, action, attempt of fences; those that should be there at least.
     pub(crate) fences: Vec<(String, String, i32)>,
+    /// What it holds and awaits among others; what it must at least.
+    pub(crate) sequence: SequenceRows,
 }
 
 /// A line of `runs`.
@@ -191,6 +194,9 @@ pub(crate) async fn read(
     }
     for (run, act) in acts::of_runs(&mut *connection, runs).await? {
         found.entry(run).or_default().acts.push(act);
+    }
+    for (run, sequence) in rows::read(&mut *connection, runs).await? {
+        found.entry(run).or_default().sequence = sequence;
     }
     found.values_mut().for_each(|rows| rows.ready.sort());
     Ok(found)

@@ -36,6 +36,7 @@ pub(crate) mod quotas;
 pub(crate) mod ready;
 pub(crate) mod required;
 pub(crate) mod rewrite;
+pub(crate) mod rows;
 pub(crate) mod runs;
 pub(crate) mod schedules;
 pub(crate) mod schema;

@@ -39,6 +39,7 @@ pub(crate) async fn rewrite(
     }
     note_key(connection, run, row, rows).await?;
     open_fences(connection, run, row, rows).await?;
+    super::rows::restore(connection, &row.namespace, run, &rows.sequence).await?;
     acts::insert(connection, run, (&row.namespace, &row.workflow), &missing).await
 }
 

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use backstitch_engine::{Chore, Engine, Error, RunFilter};
-use backstitch_saga::protocol::{FailureKind, IncidentFilter, Outcome, TaskOffer};
+use backstitch_engine::{Chore, Engine, Error, FactAct, RunFilter};
+use backstitch_saga::protocol::{
+    FailureKind, IncidentFilter, OnConflict, Outcome, Requirement, StartRun, StartSequence,
+    TaskOffer,
+};
 use backstitch_saga::{Command, IncidentKind, RunId, Span};
 use backstitch_tests::eventually;
 use backstitch_tests::node::{Hand, NS, by, chain, metric, node, start};
@@ -126,6 +129,73 @@ async fn a_run_that_its_index_forgot_goes_on_by_itself() {
 }
 
 #[tokio::test]
+async fn a_place_among_others_that_is_lost_is_given_back() {
+    let url = database().await;
+    let engine = engine(&url).await;
+    let sequence = r#""sequence":{"produces":[{"fact":"done","on":{"const":"x"}}]},"steps""#;
+    let definition = chain("one", &["a"]).replace(r#""steps""#, sequence);
+    engine.register(NS, &definition).await.unwrap();
+    let begin = async |number: &str, key: &str, requires: Vec<Requirement>| {
+        let sequence = StartSequence {
+            serial_key: Some(key.to_owned()),
+            on_conflict: Some(OnConflict::Queue),
+            requires,
+            ..StartSequence::default()
+        };
+        let request = StartRun { sequence: Some(sequence), ..start("one", number) };
+        engine.start_run(NS, request).await.unwrap().id
+    };
+    let fact = Requirement { fact: "there".to_owned(), on: "y".to_owned() };
+    let moving = begin("1", "k", Vec::new()).await;
+    let hand = Hand::new(&engine);
+    let task = hand.one().await;
+    assert_eq!(task.run, moving);
+    let waiting = begin("2", "k", Vec::new()).await;
+    let awaiting = begin("3", "other", vec![fact.clone()]).await;
+    mended(&engine, "all is well").await;
+    let mut outside = PgConnection::connect(&url).await.unwrap();
+    for wrong in [
+        "delete from serial_keys where state = 'holding'",
+        "delete from serial_keys where state = 'waiting'",
+        "delete from serial_keys",
+        "update serial_keys set granted = false, state = 'waiting' where state = 'holding'",
+        "update serial_keys set key = 'elsewhere'",
+        "delete from sequenced",
+        "delete from awaited",
+        "delete from promised",
+        "delete from serial_keys; delete from sequenced; delete from awaited; delete from promised",
+        "delete from serial_key_locks",
+    ] {
+        assert!(execute(&mut outside, wrong).await > 0, "{wrong}");
+        mended(&engine, wrong).await;
+        let holding = "select run_id::text from serial_keys where key = 'k' and state = 'holding'";
+        let holding: Vec<String> =
+            sqlx::query_scalar(holding).fetch_all(&mut outside).await.unwrap();
+        assert_eq!(holding, [moving.to_string()], "{wrong}");
+    }
+    // The key goes to who waits, and the fact lets the third begin.
+    hand.succeed(&[task]).await;
+    let next = hand.one().await;
+    assert_eq!(next.run, waiting);
+    hand.succeed(&[next]).await;
+    engine.act_on_fact(NS, &fact, FactAct::Establish, &by("a test")).await.unwrap();
+    let last = hand.one().await;
+    assert_eq!(last.run, awaiting);
+    hand.succeed(&[last]).await;
+    for run in [moving, waiting, awaiting] {
+        let view = engine.wait(NS, run, Duration::from_secs(15)).await.unwrap();
+        assert_eq!(view.outcome, Some(Outcome::Succeeded));
+    }
+    eventually("nothing is left behind", async || {
+        engine.run_once(Chore::Sequence).await.unwrap();
+        let left = "select (select count(*) from serial_keys) + (select count(*) from sequenced) \
+            + (select count(*) from awaited) + (select count(*) from promised)";
+        count(&url, left).await == 0
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_fence_that_is_lost_is_opened_again_while_the_attempt_is_held() {
     let url = database().await;
     let engine = engine(&url).await;
@@ -156,13 +226,15 @@ async fn count(url: &str, text: &'static str) -> i64 {
 }
 
 /// Ways to destroy the journal of the run `$run`.
-const DAMAGES: [&str; 10] = [
+const DAMAGES: [&str; 12] = [
     "update journal set payloads = 'gone' where run_id = '$run' and seq = 1",
     "update journal set payloads = null where run_id = '$run' and seq = 1",
     "update journal set payloads = '[]' where run_id = '$run' and seq = 1",
     "update journal set events = 'gone' where run_id = '$run' and seq = 1",
     r#"update journal set events = '[{"teleported":{}}]' where run_id = '$run' and seq = 2"#,
     "update journal set events = replace(events, '\"one\"', '\"two\"') where run_id = '$run' and seq = 1",
+    r#"update journal set events = '[{"incident_resolved":{"incident":4}}]' where run_id = '$run' and seq = 2"#,
+    r#"update journal set events = '[{"leased":{"step":"one","action":"forward","attempt":-1,"worker":"w","until":1}}]' where run_id = '$run' and seq = 2"#,
     "update journal set format = 9 where run_id = '$run' and seq = 2",
     "update journal set seq = 3 where run_id = '$run' and seq = 2",
     "delete from journal where run_id = '$run' and seq = 1",

@@ -1,0 +1,66 @@
+//! The rows that a run must have among others while it has not ended, as its journal says: its place in the line of a serial
+//! key, the facts that it waits for, and those that it promises.
+
+use backstitch_saga::protocol::Requirement;
+use backstitch_saga::{Event, Hold, HoldKind, Record, Run};
+
+use super::required_by;
+use super::wanted::{WITHIN, produced};
+use crate::store::rows::SequenceRows;
+
+/// Returns the rows that a run must have. A run that had ended once has given its place back, and one that was started for a
+/// later instant takes it when that has come.
+pub(crate) fn expected(run: &Run, records: &[Record]) -> SequenceRows {
+    let events = || records.iter().flat_map(|record| &record.events);
+    let is_over = |event: &Event| matches!(event, Event::Ended { .. } | Event::Killed { .. });
+    if !run.is_sequenced() || events().any(is_over) || run.start_at().is_some() {
+        return SequenceRows::default();
+    }
+    let key = |event: &Event| match event {
+        Event::Held { hold, .. } if hold.kind == HoldKind::KeyBlocked => {
+            Some(hold.name.to_string())
+        }
+        _ => None,
+    };
+    let key = events().find_map(key);
+    let waits = |hold: &Hold| hold.kind == HoldKind::KeyBlocked;
+    let sequence = run.graph().definition.sequence.as_ref();
+    let awaited = sorted(run.holds().filter_map(required_by).collect());
+    let promised = sorted(produced(run));
+    SequenceRows {
+        noted: key.is_some() || !awaited.is_empty() || !promised.is_empty(),
+        key,
+        has_key: !run.holds().any(waits),
+        awaited,
+        promised,
+        within: sequence.and_then(|sequence| sequence.requires_within).unwrap_or(WITHIN),
+    }
+}
+
+fn sorted(mut all: Vec<Requirement>) -> Vec<Requirement> {
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// Says which rows are missing, in words.
+pub(crate) fn missing(expected: &SequenceRows, there: &SequenceRows) -> Vec<String> {
+    let mut told = Vec::new();
+    if expected.noted && !there.noted {
+        told.push("sequenced has no line for it".to_owned());
+    }
+    if let Some(key) = &expected.key
+        && there.key.as_ref() != Some(key)
+    {
+        told.push(format!("serial_keys has no place for it in the line of '{key}'"));
+    } else if expected.has_key && expected.key.is_some() && !there.has_key {
+        told.push("serial_keys says that it waits, and it moves".to_owned());
+    }
+    for one in expected.awaited.iter().filter(|one| !there.awaited.contains(one)) {
+        told.push(format!("awaited has no line for {} on '{}'", one.fact, one.on));
+    }
+    for one in expected.promised.iter().filter(|one| !there.promised.contains(one)) {
+        told.push(format!("promised has no line for {} on '{}'", one.fact, one.on));
+    }
+    told
+}
