@@ -95,7 +95,7 @@ impl Trial {
         self.records
             .iter()
             .filter(|record| !record.events.is_empty())
-            .for_each(|record| folded.apply(record));
+            .for_each(|record| folded.try_apply(record).unwrap());
         let seq = |snapshot: String| snapshot.split_once("\"folded\"").unwrap().1.to_owned();
         let snapshot = self.run.snapshot();
         assert!(
@@ -324,7 +324,7 @@ fn a_run_that_was_deferred_goes_on_after_it_was_folded_anew() {
     let mut trial = Trial::begun(&definition, limits, &input);
     assert_eq!(trial.run.next_due(), Some(Time(0)));
     let mut folded = Run::new(trial.run.id(), trial.graph.clone());
-    trial.records.iter().for_each(|record| folded.apply(record));
+    trial.records.iter().for_each(|record| folded.try_apply(record).unwrap());
     assert_eq!(folded.next_due(), Some(Time(0)));
     let snapshot = trial.run.snapshot();
     trial.run = Run::restore(trial.run.id(), trial.graph.clone(), &snapshot).unwrap();

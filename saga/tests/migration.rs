@@ -89,7 +89,7 @@ impl Trial {
                     run.learn(self.graphs.iter().find(known).unwrap().clone());
                 }
             }
-            run.apply(record);
+            run.try_apply(record).unwrap();
         }
         run
     }

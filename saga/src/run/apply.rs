@@ -394,13 +394,21 @@ impl Run {
 
     /// A step is over, forward: those that wait for it miss one need less.
     pub(super) fn settle(&mut self, step: usize) -> Option<usize> {
-        self.unsettled = self.unsettled.saturating_sub(1);
+        let mut miscounted = !one_less(&mut self.unsettled);
         let graph = self.graph.clone();
         for &fed in &graph.nodes[step].feeds {
-            self.steps[fed].missing = self.steps[fed].missing.saturating_sub(1);
+            miscounted |= !one_less(&mut self.steps[fed].missing);
         }
+        self.tally.miscounted |= miscounted;
         Some(step)
     }
+}
+
+/// Takes one from a count; `false` when nothing was left of it.
+fn one_less(count: &mut usize) -> bool {
+    let less = count.checked_sub(1);
+    *count = less.unwrap_or_default();
+    less.is_some()
 }
 
 /// Gives the current task of a work into other hands.

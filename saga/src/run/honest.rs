@@ -3,20 +3,23 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::Run;
+use crate::Payload;
 use crate::event::{Event, Record, Slot, Source};
-use crate::{Payload, StepPath};
 
 impl Run {
     /// Folds one record that was read from a journal, as [`Run::apply`] does.
     ///
     /// # Errors
-    /// What is impossible in it: a document that is missing, a step or item that is not there, a second start. The run is of
-    /// no use then.
+    /// What is impossible in it: a document, step or item that is missing, an attempt that was never offered, a count that
+    /// falls below zero, something that begins or ends twice. The run is of no use then.
     pub fn try_apply(&mut self, record: &Record) -> Result<(), String> {
         let folded = catch_unwind(AssertUnwindSafe(|| {
             for event in &record.events {
                 self.check(event, &record.payloads)?;
                 self.apply_event(event, record.at, &record.payloads);
+                if self.tally.miscounted {
+                    return Err("what it ends had ended before".to_owned());
+                }
             }
             Ok(())
         }));
@@ -35,11 +38,9 @@ impl Run {
         if started != self.facts.origin.is_none() {
             return Err("its start is not the first event, or not the only one".to_owned());
         }
-        match path(event) {
-            Some(path) if self.place(path).is_none() => {
-                Err(format!("it names '{path}', which the workflow does not have"))
-            }
-            _ => Ok(()),
+        match self.contradiction(event, payloads) {
+            Some(why) => Err(why),
+            None => Ok(()),
         }
     }
 }
@@ -65,23 +66,6 @@ fn slots(event: &Event) -> [Option<Slot>; 2] {
         _ => None,
     };
     [one, None]
-}
-
-/// The step or item that must be there for an event to have happened.
-fn path(event: &Event) -> Option<&StepPath> {
-    match event {
-        Event::Offered { step, .. }
-        | Event::Leased { step, .. }
-        | Event::Released { step, .. }
-        | Event::Succeeded { step, .. }
-        | Event::Failed { step, .. }
-        | Event::Lost { step, .. }
-        | Event::RetryScheduled { step, .. }
-        | Event::SignalAwaited { step, .. }
-        | Event::SleepBegan { step, .. }
-        | Event::ChildAsked { step, .. } => Some(step),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ mod leases;
 mod left;
 mod migrate;
 mod plan;
+mod possible;
 mod requirements;
 mod rerun;
 mod rerun_items;

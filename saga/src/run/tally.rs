@@ -87,13 +87,18 @@ pub(crate) struct Tally {
     pub(crate) unknown: u32,
     /// The same with those that are still attempted or parked.
     pub(crate) doubtful: u32,
+    /// Something was to be counted out that was not in it: what was folded contradicts itself.
+    pub(crate) miscounted: bool,
 }
 
 impl Tally {
     /// Counts `work` in (`true`) or out.
     pub(crate) fn count(&mut self, work: &Work, in_or_out: bool) {
-        let add = |slot: &mut u32| {
-            *slot = if in_or_out { *slot + 1 } else { slot.saturating_sub(1) };
+        let miscounted = &mut self.miscounted;
+        let mut add = |slot: &mut u32| {
+            let counted = if in_or_out { slot.checked_add(1) } else { slot.checked_sub(1) };
+            *miscounted |= counted.is_none();
+            *slot = counted.unwrap_or(*slot);
         };
         add(&mut self.forward[work.forward_word()]);
         add(&mut self.undo[work.undo_word()]);
