@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use axum::response::Response;
-use backstitch_engine::{Engine, Metrics};
+use backstitch_engine::{Engine, Metrics, Worker};
 use backstitch_saga::RunId;
 use backstitch_saga::protocol::RunView;
 use tokio::sync::{Mutex, watch};
@@ -60,6 +60,8 @@ pub struct Limits {
     /// How many bytes of large answers may be on their way. A namespace has at most as many as stay free; further
     /// requests are answered 503.
     pub answers: usize,
+    /// Whether reports without the token of their lease are taken, as workers send them that know of none.
+    pub reports_without_lease: bool,
     /// How long requests under way may take once the server is closing, and then the engine to stop.
     pub drain: Duration,
     /// How long the runtime that serves requests may stand still before `/livez` says that the process should be started
@@ -80,6 +82,7 @@ impl Default for Limits {
             waiting: 5_000,
             bodies: 512 * 1024 * 1024,
             answers: 256 * 1024 * 1024,
+            reports_without_lease: false,
             drain: Duration::from_secs(10),
             stall: Duration::from_secs(20),
         }
@@ -321,6 +324,17 @@ impl App {
         let Some(size) = answers::needs_room(&response) else { return Ok(response) };
         let room = self.answers.take(namespace, size).ok_or_else(Rejection::busy)?;
         Ok(answers::hold(response, room))
+    }
+
+    /// The caller as a worker. Where there are credentials, a report needs the token of its lease, unless the server
+    /// still takes those of older workers.
+    pub(crate) fn worker<'a>(&self, caller: &'a Caller) -> Worker<'a> {
+        let keyed = caller.digest.is_some();
+        Worker {
+            namespace: &caller.namespace,
+            credential: keyed.then_some(&*caller.name),
+            must_prove: keyed && !self.limits.reports_without_lease,
+        }
     }
 
     /// Ends when the server is closing.

@@ -11,6 +11,8 @@ pub(crate) mod versions;
 use serde_json::{Value, json};
 
 const RUN: &str = "019a9b1e-3c00-7c41-9d3e-5b7f3f0a9c11";
+/// The token of a lease.
+const LEASE: &str = "5f0c7ad49f0b4c0e9a593a1f6f0f7d10c3a9d27be41f4b0f8f5d1f2a6b7c8d9e";
 const AT: &str = "2026-01-31T10:02:11.250Z";
 
 pub(crate) fn start_run() -> Value {
@@ -170,7 +172,8 @@ pub(crate) fn claimed() -> Value {
             "run": RUN, "step": "payment", "action": "forward", "attempt": 1,
             "name": "charge-card", "queue": "default", "workflow": "place-order", "version": 1,
             "input": { "amount": 1200 }, "effect_key": "6f8d5d7c-6c1b-5a0e-8f3e-0d9a4b7c2e11",
-            "heartbeat": "30s", "deadline": "2026-01-31T10:07:11.250Z", "correlation_id": RUN
+            "heartbeat": "30s", "deadline": "2026-01-31T10:07:11.250Z", "correlation_id": RUN,
+            "lease": LEASE
         }]
     })
 }
@@ -179,7 +182,7 @@ pub(crate) fn complete() -> Value {
     json!({
         "results": [
             {
-                "run": RUN, "step": "payment", "action": "forward", "attempt": 1,
+                "run": RUN, "step": "payment", "action": "forward", "attempt": 1, "lease": LEASE,
                 "outcome": { "succeeded": { "output": { "id": "p-81" }, "external_id": "p-81" } }
             },
             {
@@ -196,7 +199,7 @@ pub(crate) fn complete() -> Value {
 pub(crate) fn heartbeat() -> Value {
     json!({
         "beats": [{
-            "run": RUN, "step": "payment", "action": "forward", "attempt": 1,
+            "run": RUN, "step": "payment", "action": "forward", "attempt": 1, "lease": LEASE,
             "details": { "page": 3 }
         }]
     })
@@ -205,7 +208,7 @@ pub(crate) fn heartbeat() -> Value {
 pub(crate) fn release() -> Value {
     json!({
         "session": "5f0c7ad4-9f0b-4c0e-9a59-3a1f6f0f7d10",
-        "tasks": [{ "run": RUN, "step": "payment", "action": "forward", "attempt": 1 }]
+        "tasks": [{ "run": RUN, "step": "payment", "action": "forward", "attempt": 1, "lease": LEASE }]
     })
 }
 

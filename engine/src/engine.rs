@@ -25,7 +25,7 @@ use crate::reads::{self, waiters::Waiters};
 use crate::schemas::{Schemas, check_all};
 use crate::store::pool::Pool;
 use crate::store::{Database, migrations, nodes, schema, wait_for_server};
-use crate::{Diagnosis, Error, ItemFilter, Options, Registered, RunFilter, StartedRun};
+use crate::{Diagnosis, Error, ItemFilter, Options, Registered, RunFilter, StartedRun, Worker};
 use crate::{credentials, doctor, edits, tasks};
 
 /// How long a node that stops waits for what is under way.
@@ -89,6 +89,7 @@ impl Engine {
         database.refuse_pooler().await?;
         let mut connection = database.writer().await?;
         schema::check(&mut connection, database.schema()).await?;
+        let leases = crate::leases::Leases::load(&mut connection).await?;
         let id = commit!("nodes_join", nodes::join(&mut connection, &options.node_name).await)?;
         let (doors, inboxes): (Vec<_>, Vec<_>) = (0..tuning.shards.max(1))
             .map(|_| {
@@ -113,6 +114,7 @@ impl Engine {
             waiters: Waiters::default(),
             boards: crate::status::Boards::default(),
             pauses: crate::pauses::Pauses::default(),
+            leases,
             credentials: credentials::Cache::default(),
             quotas: crate::quotas::Known::default(),
             roster: crate::workers::Roster::default(),
@@ -427,36 +429,52 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Busy`], [`Error::Invalid`].
-    pub async fn claim(&self, namespace: &str, claim: ClaimTasks) -> Result<ClaimedTasks, Error> {
-        tasks::claim(self.node(), namespace, claim).await
+    pub async fn claim<'a>(
+        &self,
+        worker: impl Into<Worker<'a>>,
+        claim: ClaimTasks,
+    ) -> Result<ClaimedTasks, Error> {
+        tasks::claim(self.node(), worker.into(), claim).await
     }
 
     /// Takes reports; each is answered for itself, in order.
-    pub async fn complete(&self, namespace: &str, reports: Vec<TaskReport>) -> Vec<TaskAnswer> {
-        tasks::complete(self.node(), namespace, reports).await
+    pub async fn complete<'a>(
+        &self,
+        worker: impl Into<Worker<'a>>,
+        reports: Vec<TaskReport>,
+    ) -> Vec<TaskAnswer> {
+        tasks::complete(self.node(), worker.into(), reports).await
     }
 
     /// Takes signs of life; each is answered for itself, in order.
-    pub async fn heartbeat(&self, namespace: &str, beats: Vec<Heartbeat>) -> Vec<TaskAnswer> {
-        tasks::heartbeat(self.node(), namespace, beats).await
+    pub async fn heartbeat<'a>(
+        &self,
+        worker: impl Into<Worker<'a>>,
+        beats: Vec<Heartbeat>,
+    ) -> Vec<TaskAnswer> {
+        tasks::heartbeat(self.node(), worker.into(), beats).await
     }
 
     /// Takes back tasks that a session has not begun; each is answered for itself, in order.
-    pub async fn release(
+    pub async fn release<'a>(
         &self,
-        namespace: &str,
+        worker: impl Into<Worker<'a>>,
         session: uuid::Uuid,
         held: Vec<HeldTask>,
     ) -> Vec<TaskAnswer> {
-        tasks::release(self.node(), namespace, session, held).await
+        tasks::release(self.node(), worker.into(), session, held).await
     }
 
     /// Ends a session of a worker. Answers how many tasks were ready for it, which others get now.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when the session is another namespace's.
-    pub async fn sign_off(&self, namespace: &str, session: uuid::Uuid) -> Result<u32, Error> {
-        tasks::sign_off(self.node(), namespace, session).await
+    /// [`Error::Invalid`] when the session is another namespace's or another credential's.
+    pub async fn sign_off<'a>(
+        &self,
+        worker: impl Into<Worker<'a>>,
+        session: uuid::Uuid,
+    ) -> Result<u32, Error> {
+        tasks::sign_off(self.node(), worker.into(), session).await
     }
 
     /// Compares the indexes with the journals, and mends them if asked.

@@ -24,8 +24,12 @@ use crate::store::session;
 use crate::store::starts::{self as table, Asked};
 use crate::{Engine, Error, StartedRun, credentials, start};
 
-/// How many requests are taken at once.
+/// How many requests are taken at once,
 pub(crate) const REQUESTS: i64 = 500;
+/// and about how many bytes of input.
+const BYTES: i64 = 8 * 1024 * 1024;
+/// For how long a request that was refused waits for a person.
+const REFUSED_FOR: Span = Span::secs(30 * 86_400);
 /// For how long a node has the first right to them.
 const RESERVE_FOR: Duration = Duration::from_secs(10);
 /// How often a request is tried whose node died over it, before it is refused.
@@ -44,11 +48,14 @@ pub(crate) async fn take(node: &Arc<Node>) -> Result<usize, Error> {
         let mut connection = node.database.keepers.acquire().await?;
         let found = commit!(
             "starts_reserve",
-            table::reserve(&mut connection, node.id, now, until, REQUESTS).await
+            table::reserve(&mut connection, node.id, (now, until), (REQUESTS, BYTES)).await
         )?;
         // The connection is not kept while runs are started.
         drop(connection);
         let count = found.len();
+        let bytes: usize = found.iter().map(|asked| asked.input.len()).sum();
+        let full = count >= usize::try_from(REQUESTS).unwrap_or(usize::MAX)
+            || bytes >= usize::try_from(BYTES).unwrap_or(usize::MAX);
         taken += count;
         // One over which a node may have died is tried apart from the others, so that it is known which it is.
         let (again, first): (Vec<Asked>, Vec<Asked>) =
@@ -59,7 +66,7 @@ pub(crate) async fn take(node: &Arc<Node>) -> Result<usize, Error> {
                 start_all(node, part).await?;
             }
         }
-        if !suspects && count < usize::try_from(REQUESTS).unwrap_or(usize::MAX) {
+        if !suspects && !full {
             return Ok(taken);
         }
     }
@@ -211,13 +218,13 @@ fn read(asked: &Asked) -> Result<StartRun, Error> {
     })
 }
 
-/// Forgets requests that were dismissed longer ago than answers are kept.
+/// Forgets requests that were dismissed longer ago than answers are kept, and refused ones that nobody decided about.
 pub(crate) async fn forget(node: &Node) -> Result<usize, Error> {
     let keep = Span::from(node.options.idempotency_retention).0;
-    let before = Time(node.clock.now().0.saturating_sub_unsigned(keep));
+    let ago = |span: u64| Time(node.clock.now().0.saturating_sub_unsigned(span));
+    let before = (ago(keep), ago(REFUSED_FOR.0));
     let mut connection = node.database.keepers.acquire().await?;
-    let count =
-        commit!("starts_forget", table::forget_dismissed(&mut connection, before, REQUESTS).await)?;
+    let count = commit!("starts_forget", table::forget(&mut connection, before, REQUESTS).await)?;
     Ok(usize::try_from(count).unwrap_or_default())
 }
 

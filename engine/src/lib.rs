@@ -35,6 +35,7 @@ mod inbox;
 mod incidents;
 mod index_check;
 mod jobs;
+mod leases;
 pub mod local_postgres;
 mod loops;
 mod node;
@@ -78,4 +79,6 @@ pub use options::{Options, Tuning};
 pub use quotas::Ceilings;
 pub use roles::{grant_server, grants_of_server};
 pub use sequence::FactAct;
-pub use types::{Credential, Diagnosis, ItemFilter, Registered, Role, RunFilter, StartedRun};
+pub use types::{
+    Credential, Diagnosis, ItemFilter, Registered, Role, RunFilter, StartedRun, Worker,
+};

@@ -36,6 +36,7 @@ pub(crate) struct Node {
     pub(crate) waiters: Waiters,
     pub(crate) boards: crate::status::Boards,
     pub(crate) pauses: crate::pauses::Pauses,
+    pub(crate) leases: crate::leases::Leases,
     pub(crate) credentials: crate::credentials::Cache,
     pub(crate) quotas: crate::quotas::Known,
     pub(crate) roster: crate::workers::Roster,

@@ -10,10 +10,12 @@ use backstitch_saga::protocol::{
 use backstitch_saga::{Command, Payload, RunId, TaskKey, Violation};
 use uuid::Uuid;
 
-use crate::Error;
 use crate::executor::envelope::{Answers, Envelope, Order};
+use crate::handover::key_of;
+use crate::leases::Unproven;
 use crate::node::Node;
 use crate::reports::{self, Report};
+use crate::{Error, Worker};
 
 /// The longest wait for a task.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -27,7 +29,7 @@ const NAME_LIMIT: usize = 200;
 /// Tasks for a worker: what is there, or what comes within `claim.wait`.
 pub(crate) async fn claim(
     node: &Arc<Node>,
-    namespace: &str,
+    worker: Worker<'_>,
     claim: ClaimTasks,
 ) -> Result<ClaimedTasks, Error> {
     check(&claim)?;
@@ -35,7 +37,10 @@ pub(crate) async fn claim(
         return Err(Error::Busy);
     }
     let until = Instant::now() + claim.wait.duration().min(LONGEST_WAIT);
-    let polled = node.handover.poll(&namespace.into(), &claim).ok_or_else(foreign_session)?;
+    let polled = node
+        .handover
+        .poll(&worker.namespace.into(), worker.credential, &claim)
+        .ok_or_else(foreign_session)?;
     let _poll = Poll { node, session: claim.session };
     node.hand_out(polled.matches);
     node.release(polled.back);
@@ -55,6 +60,10 @@ pub(crate) async fn claim(
         // Over when it rings or when the wait is; either way one looks what is there.
         let _ = tokio::time::timeout(rest, polled.bell.notified()).await;
         tasks = node.handover.fetch(claim.session, claim.max);
+    }
+    for offer in &mut tasks {
+        let (run, task) = key_of(offer);
+        offer.lease = Some(node.leases.token(run, &task, claim.session));
     }
     Ok(ClaimedTasks { tasks })
 }
@@ -101,58 +110,69 @@ fn check(claim: &ClaimTasks) -> Result<(), Error> {
 /// Takes reports; each is answered for itself, in order.
 pub(crate) async fn complete(
     node: &Arc<Node>,
-    namespace: &str,
+    worker: Worker<'_>,
     reports: Vec<TaskReport>,
 ) -> Vec<TaskAnswer> {
     let limit = node.options.payload_limit;
     let asked = reports.into_iter().map(|report| {
-        let TaskReport { run, step, action, attempt, outcome } = report;
-        let report = Report::of(TaskKey { step, action, attempt }, outcome, limit);
-        let (command, amended) = report.into_parts();
-        (run, command, amended)
+        let TaskReport { run, step, action, attempt, lease, outcome } = report;
+        let task = TaskKey { step, action, attempt };
+        let session = node.leases.session(run, &task, lease.as_deref(), worker.must_prove);
+        let (command, amended) = Report::of(task, outcome, limit).into_parts();
+        Asked { run, session, command, amended }
     });
-    ask_all(node, namespace, asked.collect()).await
+    ask_all(node, worker.namespace, asked.collect()).await
 }
 
 /// Takes signs of life; each is answered for itself, in order.
 pub(crate) async fn heartbeat(
     node: &Arc<Node>,
-    namespace: &str,
+    worker: Worker<'_>,
     beats: Vec<Heartbeat>,
 ) -> Vec<TaskAnswer> {
     let limit = node.options.payload_limit;
     let asked = beats.into_iter().map(|beat| {
-        let Heartbeat { run, step, action, attempt, details } = beat;
+        let Heartbeat { run, step, action, attempt, lease, details } = beat;
+        let task = TaskKey { step, action, attempt };
+        let session = node.leases.session(run, &task, lease.as_deref(), worker.must_prove);
         let (details, amended) = reports::details(details, limit);
-        (run, Command::Beat { task: TaskKey { step, action, attempt }, details }, amended)
+        Asked { run, session, command: Command::Beat { task, details }, amended }
     });
-    ask_all(node, namespace, asked.collect()).await
+    ask_all(node, worker.namespace, asked.collect()).await
 }
 
 /// Takes back tasks that a session has not begun; each is answered for itself, in order.
 pub(crate) async fn release(
     node: &Arc<Node>,
-    namespace: &str,
+    worker: Worker<'_>,
     session: Uuid,
     tasks: Vec<HeldTask>,
 ) -> Vec<TaskAnswer> {
-    let session: Arc<str> = session.to_string().into();
+    let named: Arc<str> = session.to_string().into();
     let asked = tasks.into_iter().map(|held| {
-        let HeldTask { run, step, action, attempt } = held;
+        let HeldTask { run, step, action, attempt, lease } = held;
         let task = TaskKey { step, action, attempt };
-        (run, Command::GiveBack { task, session: session.clone() }, Vec::new())
+        let proven = node.leases.session(run, &task, lease.as_deref(), worker.must_prove);
+        let proven = match proven {
+            Ok(Some(other)) if other != session => Err(Unproven::Wrong),
+            proven => proven,
+        };
+        let command = Command::GiveBack { task, session: named.clone() };
+        Asked { run, session: proven, command, amended: Vec::new() }
     });
-    ask_all(node, namespace, asked.collect()).await
+    ask_all(node, worker.namespace, asked.collect()).await
 }
 
 /// Ends a session: what was put aside for it goes back, and all nodes know that it is gone. Answers how many tasks that
 /// were.
 pub(crate) async fn sign_off(
     node: &Arc<Node>,
-    namespace: &str,
+    worker: Worker<'_>,
     session: Uuid,
 ) -> Result<u32, Error> {
-    let back = node.handover.sign_off(namespace, session).ok_or_else(foreign_session)?;
+    let Worker { namespace, credential, .. } = worker;
+    let back = node.handover.sign_off(namespace, credential, session);
+    let back = back.ok_or_else(foreign_session)?;
     let count = u32::try_from(back.len()).unwrap_or(u32::MAX);
     node.release(back);
     crate::workers::sign_off(node, namespace, session).await?;
@@ -160,7 +180,7 @@ pub(crate) async fn sign_off(
 }
 
 fn foreign_session() -> Error {
-    let message = "this session belongs to another namespace; use a new one";
+    let message = "this session belongs to another namespace or credential; use a new one";
     Error::invalid("invalid_request", Violation::new("/session", "foreign_session", message))
 }
 
@@ -175,20 +195,51 @@ pub(crate) fn check_payload(
     })
 }
 
+/// Something that a worker says of a task.
+struct Asked {
+    run: RunId,
+    /// The session that showed the token of the lease.
+    session: Result<Option<Uuid>, Unproven>,
+    command: Command,
+    /// What of its words was amended.
+    amended: Vec<String>,
+}
+
+/// The answer to what is said of a task without the token of its lease.
+fn unproven(why: Unproven) -> TaskAnswer {
+    let (code, message) = match why {
+        Unproven::Missing => (
+            "lease_token_missing",
+            "send the member lease of the task back, as it came with the claim",
+        ),
+        Unproven::Wrong => (
+            "lease_token_wrong",
+            "this is not the token that came with this attempt of the task; another worker holds it",
+        ),
+    };
+    TaskAnswer { status: 403, code: Some(code.to_owned()), message: Some(message.to_owned()) }
+}
+
 /// Gives many commands to their shards, one message each, and waits for all answers.
-async fn ask_all(
-    node: &Arc<Node>,
-    namespace: &str,
-    asked: Vec<(RunId, Command, Vec<String>)>,
-) -> Vec<TaskAnswer> {
+async fn ask_all(node: &Arc<Node>, namespace: &str, asked: Vec<Asked>) -> Vec<TaskAnswer> {
     let namespace: Arc<str> = namespace.into();
     let answers = Answers::new(asked.len());
     let mut envelopes = Vec::with_capacity(asked.len());
     let mut all_amended = Vec::with_capacity(asked.len());
-    for (slot, (run, command, amended)) in asked.into_iter().enumerate() {
-        let order = Order::Command(command);
-        envelopes.push(Envelope::asked(run, namespace.clone(), order, answers.ticket(slot)));
-        all_amended.push(amended);
+    for (slot, Asked { run, session, command, amended }) in asked.into_iter().enumerate() {
+        let mut ticket = answers.ticket(slot);
+        match session {
+            Ok(session) => {
+                let order = Order::Command(command);
+                let envelope = Envelope::asked(run, namespace.clone(), order, ticket);
+                envelopes.push(Envelope { session, ..envelope });
+                all_amended.push(Ok(amended));
+            }
+            Err(why) => {
+                ticket.answer(Err(Error::Busy));
+                all_amended.push(Err(why));
+            }
+        }
     }
     if let Err((_, refused)) = node.submit(envelopes) {
         // Whatever workers said, it was not heard.
@@ -196,9 +247,10 @@ async fn ask_all(
         refused.into_iter().for_each(|mut envelope| envelope.answer(Err(Error::Busy)));
     }
     let answered = answers.wait().await.into_iter().zip(&all_amended);
-    let answered = answered.map(|(answer, amended)| match answer {
-        Ok(_) => Report::answer(amended),
-        Err(error) => error.task_answer(),
+    let answered = answered.map(|(answer, amended)| match (answer, amended) {
+        (_, Err(why)) => unproven(*why),
+        (Ok(_), Ok(amended)) => Report::answer(amended),
+        (Err(error), Ok(_)) => error.task_answer(),
     });
     answered.collect()
 }

@@ -130,6 +130,24 @@ impl Role {
     }
 }
 
+/// Who asks for tasks and says what became of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Worker<'a> {
+    /// Where.
+    pub namespace: &'a str,
+    /// The name of its credential, to which its sessions belong.
+    pub credential: Option<&'a str>,
+    /// Nothing that it says of a task counts without the token of the lease.
+    pub must_prove: bool,
+}
+
+impl<'a> From<&'a str> for Worker<'a> {
+    /// A worker of which nothing is known but where it works; a token counts if it shows one.
+    fn from(namespace: &'a str) -> Worker<'a> {
+        Worker { namespace, credential: None, must_prove: false }
+    }
+}
+
 /// A credential, as found by its secret.
 #[derive(Clone, Debug)]
 pub struct Credential {

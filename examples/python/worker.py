@@ -40,7 +40,7 @@ def post(path, body, timeout):
 
 
 def key(task):
-    return {name: task[name] for name in ("run", "step", "action", "attempt")}
+    return {name: task[name] for name in ("run", "step", "action", "attempt", "lease")}
 
 
 def seconds(span):
@@ -55,7 +55,7 @@ def beat(task, over, lost):
     while not over.wait(seconds(task["heartbeat"]) / 3):
         try:
             answer = post("/v1/tasks/heartbeat", {"beats": [key(task)]}, 5)["results"][0]
-            if answer["status"] in (404, 409):
+            if answer["status"] in (403, 404, 409):
                 return lost.set()
         except (OSError, RuntimeError):
             pass  # The next one follows soon.

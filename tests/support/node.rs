@@ -176,6 +176,7 @@ pub fn report(offer: &TaskOffer, outcome: TaskOutcome) -> TaskReport {
         step: offer.step.clone(),
         action: offer.action,
         attempt: offer.attempt,
+        lease: offer.lease.clone(),
         outcome,
     }
 }

@@ -148,6 +148,7 @@ impl InFlight {
             step: self.offer.step.clone(),
             action: self.offer.action,
             attempt: self.offer.attempt,
+            lease: self.offer.lease.clone(),
         }
     }
 
@@ -170,6 +171,7 @@ impl InFlight {
             step: self.offer.step.clone(),
             action: self.offer.action,
             attempt: self.offer.attempt,
+            lease: self.offer.lease.clone(),
             details: said.progress.clone().filter(|_| news),
         }
     }
@@ -222,6 +224,7 @@ impl TaskContext {
             alone: false,
             correlation_id: run.to_string(),
             details: None,
+            lease: None,
             step,
         };
         TaskContext::new(InFlight::new(offer, Arc::new(Notify::new())))

@@ -170,12 +170,14 @@ pub struct CompleteInTransaction {
     run: RunId,
     output: Payload,
     external_id: Option<String>,
+    lease: Option<String>,
 }
 
 impl CompleteInTransaction {
     /// The statement. It answers one row with nothing of interest.
     pub const SQL: &'static str = "select backstitch.complete_task(run => $1::text::uuid, step => $2::text, \
-        action => $3::text, attempt => $4::text::integer, output => $5::text::jsonb, external_id => $6::text)";
+        action => $3::text, attempt => $4::text::integer, output => $5::text::jsonb, external_id => $6::text, \
+        lease => $7::text)";
 
     /// The completion of the task that was offered. Handlers get theirs from
     /// [`TaskContext::completion`](crate::TaskContext::completion).
@@ -193,6 +195,7 @@ impl CompleteInTransaction {
             run: offer.run,
             output: Payload::of(output)?,
             external_id: None,
+            lease: offer.lease.clone(),
         })
     }
 
@@ -205,7 +208,7 @@ impl CompleteInTransaction {
 
     /// The parameters of [`CompleteInTransaction::SQL`], in order.
     #[must_use]
-    pub fn parameters(&self) -> [Option<String>; 6] {
+    pub fn parameters(&self) -> [Option<String>; 7] {
         [
             Some(self.run.to_string()),
             Some(self.task.step.to_string()),
@@ -213,6 +216,7 @@ impl CompleteInTransaction {
             Some(self.task.attempt.to_string()),
             Some(self.output.text().to_owned()),
             self.external_id.clone(),
+            self.lease.clone(),
         ]
     }
 }

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 
 use super::{DatabaseArgs, log, secret};
 use crate::server::may_listen;
-use crate::{Access, ServerConfig, TlsFiles, serve};
+use crate::{Access, Limits, ServerConfig, TlsFiles, serve};
 
 /// The port of a server that was told of none.
 pub(crate) const DEFAULT_PORT: u16 = 7420;
@@ -48,6 +48,9 @@ pub(crate) struct ServeArgs {
     /// Ask nobody for a credential; only on a loopback address
     #[arg(long, env = "BACKSTITCH_OPEN")]
     open: bool,
+    /// Take reports without the token of their lease, while workers are upgraded that do not send it
+    #[arg(long, env = "BACKSTITCH_REPORTS_WITHOUT_LEASE")]
+    reports_without_lease: bool,
     /// End when standard input ends
     #[arg(long, hide = true)]
     with_parent: bool,
@@ -123,7 +126,8 @@ pub(crate) async fn run(args: ServeArgs, log: log::Format) -> anyhow::Result<()>
         &[format!("Backstitch listens on {url}")],
         json!({ "message": "Backstitch listens", "url": url }),
     );
-    let config = ServerConfig { access, health, tls, ..ServerConfig::default() };
+    let limits = Limits { reports_without_lease: args.reports_without_lease, ..Limits::default() };
+    let config = ServerConfig { access, limits, health, tls };
     let stop = async {
         match args.with_parent {
             true => child::told_to_stop(true).await,

@@ -18,7 +18,8 @@ use crate::query::{NoQuery, QueryOf};
 /// Claim tasks
 ///
 /// Answered as soon as there is a task, or with an empty list after `wait`. Each task is leased to the asking
-/// session: report it, or give signs of life within its `heartbeat`.
+/// session: report it, or give signs of life within its `heartbeat`. Each has a token, `lease`, which comes back with
+/// everything that is said about it. A session belongs to the credential that claimed with it first.
 #[utoipa::path(
     post, path = "/v1/tasks/claim", tag = "tasks", operation_id = "claim_tasks",
     request_body(content = ClaimTasks, example = json!(examples::claim())),
@@ -34,7 +35,7 @@ pub(crate) async fn claim(
     let claimed = tokio::select! {
         // Tasks that are there are handed over even when the server is closing.
         biased;
-        claimed = app.engine.claim(&caller.namespace, claim) => claimed?,
+        claimed = app.engine.claim(app.worker(&caller), claim) => claimed?,
         () = app.withdrawn(&caller) => return Err(unknown_credential()),
         () = app.closed() => ClaimedTasks::default(),
     };
@@ -54,6 +55,7 @@ pub(crate) async fn claim(
     responses(
         (status = 200, description = "All counted.", body = TaskAnswers, example = json!(examples::answers())),
         (status = 207, description = "The answers differ.", body = TaskAnswers),
+        (status = 403, description = "No report came with the token of its lease.", body = TaskAnswers),
         (status = 404, description = "No report found its run or step.", body = TaskAnswers),
         (status = 409, description = "No report holds its lease.", body = TaskAnswers),
     )
@@ -64,7 +66,7 @@ pub(crate) async fn complete(
     _: QueryOf<NoQuery>,
     EachBody(good, bad): EachBody<CompleteTasks>,
 ) -> Answer {
-    let results = merge(app.engine.complete(&caller.namespace, good).await, bad);
+    let results = merge(app.engine.complete(app.worker(&caller), good).await, bad);
     answer(common_status(results.iter().map(|one| one.status)), &TaskAnswers { results })
 }
 
@@ -77,6 +79,7 @@ pub(crate) async fn complete(
     responses(
         (status = 200, description = "All counted.", body = TaskAnswers, example = json!(examples::answers())),
         (status = 207, description = "The answers differ.", body = TaskAnswers),
+        (status = 403, description = "None came with the token of its lease.", body = TaskAnswers),
         (status = 404, description = "No sign of life found its run or step.", body = TaskAnswers),
         (status = 409, description = "All attempts were revoked.", body = TaskAnswers),
     )
@@ -87,7 +90,7 @@ pub(crate) async fn heartbeat(
     _: QueryOf<NoQuery>,
     EachBody(good, bad): EachBody<HeartbeatTasks>,
 ) -> Answer {
-    let results = merge(app.engine.heartbeat(&caller.namespace, good).await, bad);
+    let results = merge(app.engine.heartbeat(app.worker(&caller), good).await, bad);
     answer(common_status(results.iter().map(|one| one.status)), &TaskAnswers { results })
 }
 
@@ -102,6 +105,7 @@ pub(crate) async fn heartbeat(
     responses(
         (status = 200, description = "All are on offer again.", body = TaskAnswers, example = json!(examples::answers())),
         (status = 207, description = "The answers differ.", body = TaskAnswers),
+        (status = 403, description = "None came with the token of its lease.", body = TaskAnswers),
         (status = 404, description = "No task found its run or step.", body = TaskAnswers),
         (status = 409, description = "The session holds none of them.", body = TaskAnswers),
     )
@@ -112,6 +116,6 @@ pub(crate) async fn release(
     _: QueryOf<NoQuery>,
     Body(ask): Body<ReleaseTasks>,
 ) -> Answer {
-    let results = app.engine.release(&caller.namespace, ask.session, ask.tasks).await;
+    let results = app.engine.release(app.worker(&caller), ask.session, ask.tasks).await;
     answer(common_status(results.iter().map(|one| one.status)), &TaskAnswers { results })
 }

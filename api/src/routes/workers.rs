@@ -86,6 +86,6 @@ pub(crate) async fn sign_off(
     _: QueryOf<NoQuery>,
     Body(ask): Body<SignOff>,
 ) -> Answer {
-    let released = app.engine.sign_off(&caller.namespace, ask.session).await?;
+    let released = app.engine.sign_off(app.worker(&caller), ask.session).await?;
     json(StatusCode::OK, &SignedOff { released })
 }

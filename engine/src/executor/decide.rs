@@ -7,6 +7,8 @@ use backstitch_saga::{
     Command, Event, Limits, Record, Refusal, RefusalCode, Reply, Run, TaskKey, Time, decide,
 };
 
+use uuid::Uuid;
+
 use super::cache::CachedRun;
 use super::envelope::{Envelope, Order, StartKey};
 use super::outputs;
@@ -113,6 +115,10 @@ impl Desk<'_> {
         while let Some(mut envelope) = envelopes.next() {
             if !self.may_see(&envelope, &decided.cached) {
                 envelope.answer(Err(Error::unknown_run(envelope.run)));
+                continue;
+            }
+            if let Some(refusal) = held_by_another(&envelope, &decided.cached.run) {
+                decided.commands.push((envelope, Err(refusal)));
                 continue;
             }
             if let Some(refusal) = outputs::look_at(self.schemas, &decided.cached, &mut envelope) {
@@ -332,6 +338,25 @@ impl Desk<'_> {
             self.handover.give_back(grant);
         }
     }
+}
+
+/// The refusal of a command about a task that went to another session than the one whose token came with it.
+fn held_by_another(envelope: &Envelope, run: &Run) -> Option<Refusal> {
+    let session = envelope.session?;
+    let Order::Command(
+        Command::Report { task, .. }
+        | Command::DoneWithoutOutput { task, .. }
+        | Command::Beat { task, .. }
+        | Command::GiveBack { task, .. },
+    ) = &envelope.order
+    else {
+        return None;
+    };
+    let holder = run.holder(task)?;
+    let mut text = Uuid::encode_buffer();
+    let its = holder.ends_with(&*session.hyphenated().encode_lower(&mut text));
+    let message = || format!("{task} is in the hands of another worker now");
+    (!its).then(|| Refusal::new(RefusalCode::LeaseLost, message()))
 }
 
 /// The task that an order hands to a worker, or reports.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use backstitch_saga::protocol::TaskOutcome;
 use backstitch_saga::{Command, Payload, Reply, RunId, Start, TaskKey};
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 use super::digest::InputDigest;
 use crate::definitions::Workflow;
@@ -29,6 +30,8 @@ pub(crate) struct Envelope {
     /// It stops things, and goes before what waits.
     pub(crate) urgent: bool,
     pub(crate) output: Output,
+    /// The session that showed the token of a lease of its task.
+    pub(crate) session: Option<Uuid>,
 }
 
 /// What is to be done.
@@ -106,6 +109,7 @@ impl Envelope {
             counted: false,
             urgent: false,
             output: Output::Unknown,
+            session: None,
         }
     }
 

@@ -43,10 +43,15 @@ impl HandOver {
 
     /// A session ends: answers what was put aside for it, which is to be taken back. `None` when it is another
     /// namespace's.
-    pub(crate) fn sign_off(&self, namespace: &str, session: Uuid) -> Option<Vec<(RunId, TaskKey)>> {
+    pub(crate) fn sign_off(
+        &self,
+        namespace: &str,
+        credential: Option<&str>,
+        session: Uuid,
+    ) -> Option<Vec<(RunId, TaskKey)>> {
         let mut state = self.lock();
         let State { sessions, routes, alone, .. } = &mut *state;
-        if sessions.get(&session).is_some_and(|session| *session.namespace != *namespace) {
+        if sessions.get(&session).is_some_and(|session| !session.is_of(namespace, credential)) {
             return None;
         }
         let Some(mut gone) = sessions.remove(&session) else { return Some(Vec::new()) };

@@ -116,14 +116,19 @@ impl HandOver {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A session asks for tasks. `None` when the session is another namespace's.
-    pub(crate) fn poll(&self, namespace: &Arc<str>, claim: &ClaimTasks) -> Option<Polled> {
+    /// A session asks for tasks. `None` when the session is another namespace's or another credential's.
+    pub(crate) fn poll(
+        &self,
+        namespace: &Arc<str>,
+        credential: Option<&str>,
+        claim: &ClaimTasks,
+    ) -> Option<Polled> {
         let mut state = self.lock();
         let State { sessions, routes, alone, .. } = &mut *state;
         let session = sessions
             .entry(claim.session)
-            .or_insert_with(|| Session::new(namespace, &claim.worker, claim.session));
-        if session.namespace != *namespace {
+            .or_insert_with(|| Session::new(namespace, credential, &claim.worker, claim.session));
+        if !session.is_of(namespace, credential) {
             return None;
         }
         session.barred = alone.bars(session);
@@ -415,7 +420,7 @@ fn session_of(worker: &str) -> Option<Uuid> {
     worker.rsplit('/').next().and_then(|id| Uuid::parse_str(id).ok())
 }
 
-fn key_of(offer: &TaskOffer) -> (RunId, TaskKey) {
+pub(crate) fn key_of(offer: &TaskOffer) -> (RunId, TaskKey) {
     let TaskOffer { run, step, action, attempt, .. } = offer;
     (*run, TaskKey { step: step.clone(), action: *action, attempt: *attempt })
 }

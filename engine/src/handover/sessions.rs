@@ -26,6 +26,8 @@ const ANSWER_BYTES: usize = 8 * 1024 * 1024;
 pub(super) struct Session {
     id: Uuid,
     pub(super) namespace: Arc<str>,
+    /// The credential that it belongs to; nobody has one on an open server.
+    credential: Option<Arc<str>>,
     /// `worker/session`.
     worker: Arc<str>,
     /// The kinds of task it does, and whether it stands in their queue.
@@ -52,10 +54,16 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(namespace: &Arc<str>, worker: &str, id: Uuid) -> Session {
+    pub(super) fn new(
+        namespace: &Arc<str>,
+        credential: Option<&str>,
+        worker: &str,
+        id: Uuid,
+    ) -> Session {
         Session {
             id,
             namespace: namespace.clone(),
+            credential: credential.map(Into::into),
             worker: format!("{worker}/{id}").into(),
             routes: Vec::new(),
             queues: BTreeMap::new(),
@@ -70,6 +78,11 @@ impl Session {
             bell: Arc::new(Notify::new()),
             turn: 0,
         }
+    }
+
+    /// Whether it belongs to this credential of the namespace.
+    pub(super) fn is_of(&self, namespace: &str, credential: Option<&str>) -> bool {
+        *self.namespace == *namespace && self.credential.as_deref() == credential
     }
 
     /// How many more tasks it may be given.

@@ -43,6 +43,8 @@ const ALL: &[(i64, &str, &str)] = &[
     (23, "alone", include_str!("../../../migrations/0023_alone.sql")),
     (25, "requirements", include_str!("../../../migrations/0025_requirements.sql")),
     (34, "quotas", include_str!("../../../migrations/0034_quotas.sql")),
+    (38, "credentials", include_str!("../../../migrations/0038_credentials.sql")),
+    (39, "leases and grants", include_str!("../../../migrations/0039_leases_and_grants.sql")),
     (43, "upkeep by the owner", include_str!("../../../migrations/0043_upkeep_by_the_owner.sql")),
     (44, "locks of serial keys", include_str!("../../../migrations/0044_locks_of_serial_keys.sql")),
 ];

@@ -23,6 +23,7 @@ pub(crate) mod index;
 pub(crate) mod jobs;
 pub(crate) mod journal;
 pub(crate) mod keys;
+pub(crate) mod leases;
 pub(crate) mod migrations;
 pub(crate) mod moment;
 pub(crate) mod nodes;

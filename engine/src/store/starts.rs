@@ -28,19 +28,20 @@ pub(crate) struct Asked {
 }
 
 /// Reserves requests that wait and are in nobody's hands, oldest first: up to `limit` that were never tried, and one that
-/// was. The try is counted before it is made.
+/// was. Those of the former whose inputs have about `bytes` together. The try is counted before it is made.
 pub(crate) async fn reserve(
     connection: &mut PgConnection,
     node: i32,
-    now: Time,
-    until: Time,
-    limit: i64,
+    (now, until): (Time, Time),
+    (limit, bytes): (i64, i64),
 ) -> Result<Vec<Asked>, sqlx::Error> {
     let rows = sqlx::query(
         "-- start_requests_reserve\n\
          update start_requests set reserved_by = $1, reserved_until = $3, tries = tries + 1 where id = any( \
-         array(select id from start_requests where state = 'waiting' and tries = 0 \
-         and (reserved_until is null or reserved_until <= $2) order by id limit $4 for update skip locked) \
+         array(select id from (select id, sum(octet_length(input)) over (order by id) - octet_length(input) as before \
+         from (select id, input from start_requests where state = 'waiting' and tries = 0 \
+         and (reserved_until is null or reserved_until <= $2) order by id limit $4 for update skip locked) found) found \
+         where before < $5) \
          || array(select id from start_requests where state = 'waiting' and tries > 0 \
          and (reserved_until is null or reserved_until <= $2) order by id limit 1 for update skip locked)) \
          returning id, run_id, namespace, workflow, version, key, input, correlation_id, labels, tries, start_at",
@@ -49,6 +50,7 @@ pub(crate) async fn reserve(
     .bind(Moment(now))
     .bind(Moment(until))
     .bind(limit)
+    .bind(bytes)
     .fetch_all(connection)
     .await?;
     rows.iter()
@@ -198,19 +200,21 @@ pub(crate) async fn list(
     rows.iter().map(view).collect()
 }
 
-/// Forgets requests that were dismissed before `before`, at most `limit`. Answers how many.
-pub(crate) async fn forget_dismissed(
+/// Forgets requests that were dismissed or refused before these instants, at most `limit`. Answers how many.
+pub(crate) async fn forget(
     connection: &mut PgConnection,
-    before: Time,
+    (dismissed, refused): (Time, Time),
     limit: i64,
 ) -> Result<u64, sqlx::Error> {
     let done = sqlx::query(
         "-- start_requests_forget\n\
          delete from start_requests where id = any(array(select id from start_requests \
-         where state = 'dismissed' and state <> 'waiting' and decided_at < $1 limit $2 for update skip locked))",
+         where state <> 'waiting' and case state when 'dismissed' then decided_at < $1 else refused_at < $3 end \
+         limit $2 for update skip locked))",
     )
-    .bind(Moment(before))
+    .bind(Moment(dismissed))
     .bind(limit)
+    .bind(Moment(refused))
     .execute(connection)
     .await?;
     Ok(done.rows_affected())

@@ -80,6 +80,9 @@ pub struct TaskOffer {
     /// What the last heartbeat of an earlier attempt said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<Payload>,
+    /// The token of the lease: to be sent back with everything that is said about this task, and told nobody else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<String>,
 }
 
 /// What is known of the forward attempt that a compensation undoes.
@@ -126,6 +129,9 @@ pub struct TaskReport {
     pub action: Action,
     /// The attempt as it was handed out.
     pub attempt: u32,
+    /// The token of the lease, as it came with the task. Only who claimed the task knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<String>,
     /// What happened.
     pub outcome: TaskOutcome,
 }
@@ -204,7 +210,7 @@ pub struct TaskAnswers {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TaskAnswer {
-    /// 200 when it counted, 404, 409, 422 or 503 when not.
+    /// 200 when it counted, 403, 404, 409, 422 or 503 when not.
     pub status: u16,
     /// Stable code of the refusal: `lease_lost`, `unknown_run`, `busy`, …
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -236,6 +242,9 @@ pub struct Heartbeat {
     pub action: Action,
     /// The attempt as it was handed out.
     pub attempt: u32,
+    /// The token of the lease, as it came with the task. Only who claimed the task knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<String>,
     /// How far it got; handed to the next attempt if this one is lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<Payload>,
@@ -266,4 +275,7 @@ pub struct HeldTask {
     pub action: Action,
     /// The attempt as it was handed out.
     pub attempt: u32,
+    /// The token of the lease, as it came with the task. Only who claimed the task knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<String>,
 }

@@ -158,6 +158,7 @@ impl Run {
             alone: work.is_suspect(),
             correlation_id: self.correlation_id(),
             details: work.aside.as_ref().and_then(|aside| aside.details.clone()),
+            lease: None,
         })
     }
 }

@@ -19,7 +19,7 @@ pub(super) async fn claim(server: &Server, handlers: &[&str]) -> Value {
 /// The report that `task` ended with `outcome`.
 pub(super) fn report_of(task: &Value, outcome: &Value) -> Value {
     let mut report = json!({ "outcome": outcome });
-    for name in ["run", "step", "action", "attempt"] {
+    for name in ["run", "step", "action", "attempt", "lease"] {
         report[name] = task[name].clone();
     }
     report

@@ -329,18 +329,20 @@ async fn the_fence_outlives_the_node_that_made_it() {
 #[tokio::test]
 async fn what_is_no_output_and_what_is_not_transactional_is_refused() {
     let mut stage = stage().await;
-    let complete = "select backstitch.complete_task($1, 'a', 'forward', 1, $2::text::jsonb)";
+    let complete =
+        "select backstitch.complete_task($1, 'a', 'forward', 1, $2::text::jsonb, lease => $3)";
     let deep = format!("{}{}", "[".repeat(65), "]".repeat(65));
     let large = format!("\"{}\"", "x".repeat(262_144));
     for output in [deep, large] {
-        let asked =
-            sqlx::query(complete).bind(stage.run.0).bind(output).execute(&mut stage.shop).await;
+        let asked = sqlx::query(complete).bind(stage.run.0).bind(output).bind(&stage.task.lease);
+        let asked = asked.execute(&mut stage.shop).await;
         assert_eq!(code(&asked.unwrap_err()), "BS003");
     }
     stage.engine.register(NS, &chain("plain", &["a"])).await.unwrap();
     let plain = stage.engine.start_run(NS, start("plain", "1")).await.unwrap().id;
     let task = stage.hand.claim(1, Span::secs(10)).await.pop().unwrap();
-    let asked = sqlx::query(complete).bind(plain.0).bind("1").execute(&mut stage.shop).await;
+    let asked = sqlx::query(complete).bind(plain.0).bind("1").bind(&task.lease);
+    let asked = asked.execute(&mut stage.shop).await;
     assert_eq!(code(&asked.unwrap_err()), "BS001");
     stage.hand.succeed(&[task]).await;
 }

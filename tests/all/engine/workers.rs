@@ -55,6 +55,7 @@ impl Named {
             step: task.step.clone(),
             action: task.action,
             attempt: task.attempt,
+            lease: task.lease.clone(),
         });
         self.engine.release(NS, self.session, held.collect()).await
     }

@@ -311,9 +311,10 @@ impl<'a> Office<'a> {
         let text = |name: &str| task[name].as_str().unwrap_or_default().to_owned();
         let run: Uuid = text("run").parse().unwrap_or_default();
         let attempt = task["attempt"].as_i64().and_then(|n| i32::try_from(n).ok()).unwrap_or(0);
-        let complete = "select backstitch.complete_task($1, $2, $3, $4, '{\"v\": 1}'::jsonb)";
+        let complete =
+            "select backstitch.complete_task($1, $2, $3, $4, '{\"v\": 1}'::jsonb, lease => $5)";
         let query = sqlx::query(complete).bind(run).bind(text("step")).bind(text("action"));
-        let _ = query.bind(attempt).execute(&mut sql).await;
+        let _ = query.bind(attempt).bind(text("lease")).execute(&mut sql).await;
     }
 
     /// Requests under a key that do nothing: what they ask for is not there, or cannot be written.

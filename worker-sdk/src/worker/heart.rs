@@ -102,7 +102,7 @@ async fn beat(desk: &Desk, client: &Client) {
         match client.heartbeat(beats).await {
             Ok(answers) => {
                 for (task, answer) in tasks.iter().zip(answers) {
-                    if matches!(answer.status, 404 | 409) {
+                    if matches!(answer.status, 403 | 404 | 409) {
                         let (run, step) = (task.offer.run, &task.offer.step);
                         tracing::warn!(%run, %step, "the attempt was revoked");
                         task.cancel();

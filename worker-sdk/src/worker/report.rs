@@ -56,6 +56,7 @@ impl Reports {
             step: offer.step.clone(),
             action: offer.action,
             attempt: offer.attempt,
+            lease: offer.lease.clone(),
             outcome,
         };
         self.put(vec![Pending { ticket, report, replaced: false }]);
@@ -195,7 +196,7 @@ fn settle(desk: &Desk, batch: Vec<Pending>, answers: Vec<TaskAnswer>) -> bool {
 fn judge(answer: &TaskAnswer) -> Verdict {
     match answer.status {
         200..=299 => Verdict::Counted,
-        404 | 409 => Verdict::Late,
+        403 | 404 | 409 => Verdict::Late,
         429 | 500.. => Verdict::Again,
         _ => Verdict::Refused,
     }

@@ -24,6 +24,7 @@ impl Desk {
             step: offer.step.clone(),
             action: offer.action,
             attempt: offer.attempt,
+            lease: offer.lease.clone(),
         });
         self.release_all(held.collect()).await;
     }
@@ -96,7 +97,7 @@ impl Desk {
 
 /// The report of a task whose handler was stopped.
 fn unknown(task: &InFlight) -> TaskReport {
-    let HeldTask { run, step, action, attempt } = task.held();
+    let HeldTask { run, step, action, attempt, lease } = task.held();
     let failure = Failure {
         kind: FailureKind::Unknown,
         code: "worker_stopped".to_owned(),
@@ -104,5 +105,5 @@ fn unknown(task: &InFlight) -> TaskReport {
         details: None,
         retry_after: None,
     };
-    TaskReport { run, step, action, attempt, outcome: TaskOutcome::Failed(failure) }
+    TaskReport { run, step, action, attempt, lease, outcome: TaskOutcome::Failed(failure) }
 }

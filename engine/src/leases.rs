@@ -1,0 +1,148 @@
+//! Tokens of leases. Who claims a task gets one, and must show it with everything that is said about the task.
+//!
+//! A token is made from the task and the session by a key that all nodes share, and is stored nowhere: the session and
+//! half of an HMAC-SHA-256, as hexadecimal digits. `backstitch.complete_task` checks the same in SQL.
+
+use backstitch_saga::{RunId, TaskKey};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use sqlx::postgres::PgConnection;
+use uuid::Uuid;
+
+use crate::Error;
+use crate::definitions::hex;
+use crate::store::leases as table;
+
+/// Bytes of the code in a token.
+const CODE: usize = 16;
+/// Bytes of a token, as text.
+const TOKEN: usize = 2 * (CODE + 16);
+
+/// Why a report is not heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unproven {
+    /// It has no token, and must have one.
+    Missing,
+    /// Its token is not that of the lease.
+    Wrong,
+}
+
+/// Makes and checks the tokens of leases.
+pub(crate) struct Leases(Hmac<Sha256>);
+
+impl Leases {
+    /// Reads the key that all nodes share.
+    pub(crate) async fn load(connection: &mut PgConnection) -> Result<Leases, Error> {
+        Leases::new(&table::key(connection).await?)
+    }
+
+    fn new(key: &[u8]) -> Result<Leases, Error> {
+        let keyed = Hmac::new_from_slice(key);
+        keyed.map(Leases).map_err(|_| Error::Bug("the key of leases is none".to_owned()))
+    }
+
+    fn code(&self, run: RunId, task: &TaskKey, session: Uuid) -> Hmac<Sha256> {
+        let mut code = self.0.clone();
+        code.update(session.as_bytes());
+        code.update(run.0.as_bytes());
+        code.update(&task.attempt.to_be_bytes());
+        code.update(task.action.as_str().as_bytes());
+        code.update(b"/");
+        code.update(task.step.to_string().as_bytes());
+        code
+    }
+
+    /// The token of a task in the hands of a session.
+    pub(crate) fn token(&self, run: RunId, task: &TaskKey, session: Uuid) -> String {
+        let code = self.code(run, task, session).finalize().into_bytes();
+        let mut bytes = [0; CODE + 16];
+        bytes[..16].copy_from_slice(session.as_bytes());
+        bytes[16..].copy_from_slice(&code[..CODE]);
+        hex(&bytes)
+    }
+
+    /// The session that a token was made for; `None` without a token where none is demanded.
+    pub(crate) fn session(
+        &self,
+        run: RunId,
+        task: &TaskKey,
+        token: Option<&str>,
+        demanded: bool,
+    ) -> Result<Option<Uuid>, Unproven> {
+        let Some(token) = token else {
+            return if demanded { Err(Unproven::Missing) } else { Ok(None) };
+        };
+        let bytes = unhex(token).ok_or(Unproven::Wrong)?;
+        let (session, code) = bytes.split_at(16);
+        let session = Uuid::from_slice(session).map_err(|_| Unproven::Wrong)?;
+        let checked = self.code(run, task, session).verify_truncated_left(code);
+        checked.map(|()| Some(session)).map_err(|_| Unproven::Wrong)
+    }
+}
+
+/// The bytes of a token.
+fn unhex(token: &str) -> Option<[u8; CODE + 16]> {
+    let digits = token.as_bytes();
+    if digits.len() != TOKEN {
+        return None;
+    }
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let mut bytes = [0; CODE + 16];
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use backstitch_saga::{Action, StepPath};
+
+    use super::*;
+
+    fn task(step: &str, attempt: u32) -> TaskKey {
+        TaskKey { step: StepPath::step(step), action: Action::Forward, attempt }
+    }
+
+    #[test]
+    fn a_token_is_good_for_its_task_and_tells_its_session() {
+        let leases = Leases::new(&[7; 32]).unwrap();
+        let (run, session) = (RunId(Uuid::from_u128(1)), Uuid::from_u128(2));
+        let one = task("a", 1);
+        let token = leases.token(run, &one, session);
+        assert_eq!(token.len(), TOKEN);
+        assert_eq!(leases.session(run, &one, Some(&token), true), Ok(Some(session)));
+        let other = RunId(Uuid::from_u128(3));
+        let undone = TaskKey { action: Action::Compensate, ..task("a", 1) };
+        let twice = format!("{token}0");
+        let upper = token.to_uppercase();
+        let moved = format!("{}{}", Uuid::from_u128(4).simple(), &token[32..]);
+        for (run, task, token) in [
+            (other, &one, token.as_str()),
+            (run, &task("b", 1), &token),
+            (run, &task("a", 2), &token),
+            (run, &undone, &token),
+            (run, &one, &twice),
+            (run, &one, &upper),
+            (run, &one, &moved),
+            (run, &one, ""),
+        ] {
+            assert_eq!(leases.session(run, task, Some(token), false), Err(Unproven::Wrong));
+        }
+        let stranger = Leases::new(&[8; 32]).unwrap();
+        assert_eq!(stranger.session(run, &one, Some(&token), true), Err(Unproven::Wrong));
+    }
+
+    #[test]
+    fn a_missing_token_counts_where_one_is_demanded() {
+        let leases = Leases::new(&[7; 32]).unwrap();
+        let ask =
+            |demanded| leases.session(RunId(Uuid::from_u128(1)), &task("a", 1), None, demanded);
+        assert_eq!(ask(true), Err(Unproven::Missing));
+        assert_eq!(ask(false), Ok(None));
+    }
+}
