@@ -9,7 +9,8 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use backstitch_engine::Role;
-use backstitch_saga::{By, protocol};
+use backstitch_saga::protocol::CredentialScope;
+use backstitch_saga::{By, Time};
 
 use crate::app::{Access, App};
 use crate::check::{MAX_NAME, is_slug};
@@ -38,7 +39,7 @@ pub(crate) enum Right {
     Work,
     /// Register workflows.
     Register,
-    /// Make and revoke credentials.
+    /// Make, rotate, revoke and list credentials; grant the namespace to roles of the database.
     Admin,
 }
 
@@ -145,8 +146,13 @@ pub(crate) const RULES: &[(&str, &str, Right)] = &[
     ("GET", "/v1/quotas", Right::Read),
     ("PUT", "/v1/quotas", Right::Admin),
     ("DELETE", "/v1/quotas", Right::Admin),
+    ("GET", "/v1/credentials", Right::Admin),
     ("PUT", "/v1/credentials/{name}", Right::Admin),
+    ("POST", "/v1/credentials/{name}/rotate", Right::Admin),
     ("DELETE", "/v1/credentials/{name}", Right::Admin),
+    ("GET", "/v1/database-roles", Right::Admin),
+    ("PUT", "/v1/database-roles/{role}", Right::Admin),
+    ("DELETE", "/v1/database-roles/{role}", Right::Admin),
 ];
 
 /// Whether `role` carries `right`.
@@ -172,6 +178,10 @@ pub(crate) struct Caller {
     pub(crate) role: Role,
     /// By what its credential is found again; nobody has one on an open server.
     pub(crate) digest: Option<[u8; 32]>,
+    /// What it may touch; everything without it.
+    pub(crate) scope: Option<Arc<CredentialScope>>,
+    /// When its secret is refused from.
+    pub(crate) until: Option<Time>,
 }
 
 impl Caller {
@@ -239,6 +249,8 @@ pub(crate) async fn admit(
         namespace: credential.namespace.into(),
         role: credential.role,
         digest: Some(credential.digest),
+        scope: credential.scope,
+        until: credential.until,
     })
 }
 
@@ -254,12 +266,12 @@ fn admit_openly(headers: &HeaderMap) -> Result<Caller, Rejection> {
         return Err(bad_header(ACTOR, "1 to 200 bytes"));
     }
     let (name, namespace) = (name.into(), namespace.into());
-    Ok(Caller { name, namespace, role: Role::Admin, digest: None })
+    Ok(Caller { name, namespace, role: Role::Admin, digest: None, scope: None, until: None })
 }
 
 /// The answer to a secret that is not, or no longer, that of a credential.
 pub(crate) fn unknown_credential() -> Rejection {
-    let detail = "No credential has this secret, or it was revoked.";
+    let detail = "No credential has this secret, or it was revoked, or its time is over.";
     Rejection::new(StatusCode::UNAUTHORIZED, "credential_unknown", detail).with_header(
         header::WWW_AUTHENTICATE,
         "Bearer realm=\"backstitch\", error=\"invalid_token\"",
@@ -308,28 +320,6 @@ fn is_loopback_name(host: &str) -> bool {
             .is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
     port && (name.eq_ignore_ascii_case("localhost")
         || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()))
-}
-
-/// The role as the engine knows it.
-pub(crate) fn engine_role(role: protocol::Role) -> Role {
-    match role {
-        protocol::Role::Admin => Role::Admin,
-        protocol::Role::Operator => Role::Operator,
-        protocol::Role::Starter => Role::Starter,
-        protocol::Role::Worker => Role::Worker,
-        protocol::Role::Viewer => Role::Viewer,
-    }
-}
-
-/// The role as it is sent.
-pub(crate) fn wire_role(role: Role) -> protocol::Role {
-    match role {
-        Role::Admin => protocol::Role::Admin,
-        Role::Operator => protocol::Role::Operator,
-        Role::Starter => protocol::Role::Starter,
-        Role::Worker => protocol::Role::Worker,
-        Role::Viewer => protocol::Role::Viewer,
-    }
 }
 
 #[cfg(test)]

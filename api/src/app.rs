@@ -333,7 +333,7 @@ impl App {
         Worker {
             namespace: &caller.namespace,
             credential: keyed.then_some(&*caller.name),
-            must_prove: keyed && !self.limits.reports_without_lease,
+            must_prove: keyed && (caller.scope.is_some() || !self.limits.reports_without_lease),
         }
     }
 

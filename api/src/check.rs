@@ -9,8 +9,9 @@ use axum::http::StatusCode;
 use backstitch_saga::protocol::{
     BackfillSchedule, ClaimTasks, CompensateRun, CompleteTasks, Heartbeat, HeartbeatTasks,
     LabelRun, Mapping, NewCredential, NewMigration, PauseRun, Reason, ReleaseTasks, RerunRun,
-    ResolveStep, RetryStep, ScheduleSpec, Scope, SendSignal, SendSignalByKey, SignOff, SkipStep,
-    StartRun, StartRuns, TaskReport, TriggerSchedule, WithdrawFact,
+    ResolveStep, RetryStep, Role, RotateCredential, ScheduleSpec, Scope, SendSignal,
+    SendSignalByKey, SignOff, SkipStep, StartRun, StartRuns, TaskReport, TriggerSchedule,
+    WithdrawFact,
 };
 use backstitch_saga::{Span, Violation, check_label_name, check_labels, check_start};
 
@@ -285,6 +286,16 @@ impl Check for NewMigration {
 }
 
 impl Check for NewCredential {
+    fn check(&self, findings: &mut Findings) {
+        let bounded = self.queues.is_some() || self.workflows.is_some();
+        if bounded && self.role == Role::Admin {
+            let message = "An admin makes credentials, so that it has no bounds: leave queues and workflows out";
+            findings.add("/role", "admin_with_bounds", message);
+        }
+    }
+}
+
+impl Check for RotateCredential {
     fn check(&self, _: &mut Findings) {}
 }
 

@@ -1,6 +1,7 @@
 //! The examples in the OpenAPI document. A test reads each as the type it stands for.
 
 pub(crate) mod acts;
+pub(crate) mod credentials;
 pub(crate) mod incidents;
 pub(crate) mod jobs;
 pub(crate) mod quotas;
@@ -285,17 +286,6 @@ pub(crate) fn valid_workflow() -> Value {
     json!({ "name": "place-order", "version": 1, "rehearsal": { "traces": 250, "complete": false } })
 }
 
-pub(crate) fn new_credential() -> Value {
-    json!({ "role": "worker" })
-}
-
-pub(crate) fn secret() -> Value {
-    json!({
-        "name": "worker-1", "namespace": "default", "role": "worker",
-        "secret": "bsk_9Jk2mV0rX7sQ4tB1nC8zLd5hYf3gWpEa6uKxRoTiMqU"
-    })
-}
-
 pub(crate) fn whoami() -> Value {
     json!({ "name": "worker-1", "namespace": "default", "role": "worker", "open": false })
 }
@@ -368,7 +358,6 @@ pub(crate) mod tests {
         reads_as::<Page<StartRequestView>>(&start_requests());
         reads_as::<Page<WorkflowView>>(&workflows());
         reads_as::<ValidWorkflow>(&valid_workflow());
-        reads_as::<CredentialSecret>(&secret());
         reads_as::<WhoAmI>(&whoami());
         reads_as::<Page<QueueView>>(&queues());
         serde_json::from_str::<WorkflowView>(&workflow().to_string()).unwrap();
@@ -386,7 +375,6 @@ pub(crate) mod tests {
         is_accepted::<ReleaseTasks>(&release());
         is_accepted::<SignOff>(&sign_off());
         reads_as::<SignedOff>(&signed_off());
-        is_accepted::<NewCredential>(&new_credential());
         is_accepted::<QueuePolicy>(&queue_policy());
         is_accepted::<Reason>(&queue_reason());
         serde_json::from_str::<Definition>(&definition().to_string()).unwrap();

@@ -20,6 +20,7 @@ use crate::logins::Peer;
 use crate::metrics::RouteNumbers;
 use crate::problem::{LogLine, Rejection};
 use crate::rates::Lane;
+use crate::scopes::{self, Kind};
 
 /// The header that carries the request's id, taken from the caller or made here.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -51,6 +52,8 @@ struct RouteEntry {
     method: Method,
     /// `None` when nobody said what it needs; such a route refuses everybody.
     right: Option<Right>,
+    /// What scopes of credentials mean for it.
+    kind: Option<Kind>,
     /// It acts, and so takes an `Idempotency-Key`.
     acts: bool,
     lane: Lane,
@@ -66,7 +69,9 @@ impl RouteTable {
             let right = rule.map(|rule| rule.2);
             let acts = idempotency::covers(&method, right);
             let lane = Lane::of(&method, &path, right);
-            let entry = RouteEntry { method, right, acts, lane, numbers: RouteNumbers::default() };
+            let kind = scopes::kind_of(&method, &path, right);
+            let numbers = RouteNumbers::default();
+            let entry = RouteEntry { method, right, kind, acts, lane, numbers };
             table.by_path.entry(path).or_default().push(entry);
         }
         table
@@ -166,6 +171,9 @@ async fn admit(
             let peer = request.extensions().get::<Peer>().copied();
             let caller = access::admit(app, request.headers(), right, (peer, now)).await?;
             app.may_ask(&caller, entry.lane, now)?;
+            if let Some(scope) = &caller.scope {
+                scopes::admit(app, &caller, scope, entry.kind, request).await?;
+            }
             request.extensions_mut().insert(caller);
         }
         None => {

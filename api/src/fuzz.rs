@@ -5,8 +5,8 @@ use axum::http::{HeaderMap, HeaderValue};
 use backstitch_saga::protocol::{
     BackfillSchedule, ClaimTasks, CompensateIncident, CompensateRun, CompleteTasks, HeartbeatTasks,
     NewCredential, NewJob, NewMigration, PauseRun, QueuePolicy, Reason, ReleaseTasks, RerunRun,
-    ResolveStep, RetryStep, ScheduleSpec, SendSignal, SendSignalByKey, SignOff, SkipStep, StartRun,
-    StartRuns,
+    ResolveStep, RetryStep, RotateCredential, ScheduleSpec, SendSignal, SendSignalByKey, SignOff,
+    SkipStep, StartRun, StartRuns,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -66,6 +66,7 @@ pub fn body(bytes: &[u8]) {
     same_again::<NewJob>(bytes);
     same_again::<NewMigration>(bytes);
     same_again::<NewCredential>(bytes);
+    same_again::<RotateCredential>(bytes);
     same_again::<QueuePolicy>(bytes);
 }
 

@@ -33,6 +33,7 @@ mod pulse;
 mod query;
 mod rates;
 mod routes;
+mod scopes;
 mod server;
 mod shares;
 mod stream;

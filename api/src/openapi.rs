@@ -14,6 +14,7 @@ use crate::front::RouteTable;
 use crate::idempotency;
 use crate::problem::title;
 use crate::routes;
+use crate::scopes::{self, Kind};
 
 /// The name of the security scheme.
 const SCHEME: &str = "credential";
@@ -37,6 +38,7 @@ pub fn document() -> OpenApi {
             let rule = RULES.iter().find(|rule| (rule.0, rule.1) == (method.as_str(), path));
             let right = rule.map_or(Right::Admin, |rule| rule.2);
             complete(operation, path, right);
+            tell_bounds(operation, scopes::kind_of(&method, path, Some(right)));
             if idempotency::covers(&method, Some(right)) {
                 take_key(operation);
             }
@@ -116,6 +118,20 @@ fn complete(operation: &mut Operation, path: &str, right: Right) {
             response.content.insert(PROBLEM_JSON.to_owned(), RefOr::T(problem_content(None)));
         }
     }
+}
+
+/// Says what the bounds of a credential mean for an operation.
+fn tell_bounds(operation: &mut Operation, kind: Option<Kind>) {
+    let bounds = match kind {
+        Some(Kind::Queue(_)) => "queues",
+        Some(Kind::Workflow(_)) => "workflows",
+        Some(Kind::Both) => "queues and workflows",
+        Some(Kind::Neither) | None => return,
+    };
+    let description = operation.description.take().unwrap_or_default();
+    operation.description = Some(format!(
+        "{description} Bounded by the *{bounds}* of the credential (403 `out_of_scope`)."
+    ));
 }
 
 /// Adds the header that all routes which act take.

@@ -1,25 +1,28 @@
 //! Who may ask: credentials, found by the digest of their secret.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use backstitch_saga::Violation;
+use backstitch_saga::{Span, Time};
 use sha2::{Digest, Sha256};
-
 use tokio::sync::watch;
 
 use crate::crash::commit;
-use crate::definitions::hex;
+use crate::node::Node;
 use crate::store::credentials as table;
 use crate::store::pool::Pool;
 use crate::{Credential, Engine, Error, Role};
+
+pub(crate) mod change;
 
 /// For how long a credential is answered from memory. A node that does not hear of a withdrawal at another node lets
 /// it pass for as long.
 const REMEMBER: Duration = Duration::from_secs(5);
 /// How many are remembered.
 const MOST: usize = 10_000;
+/// How often it is noted which were used.
+pub(crate) const USED_EVERY: Duration = Duration::from_secs(60);
 
 /// Digest of a secret, under which its credential is stored.
 pub(crate) fn digest_of(secret: &str) -> [u8; 32] {
@@ -40,6 +43,8 @@ pub(crate) struct Cache {
 #[derive(Debug, Default)]
 struct Known {
     by_digest: HashMap<[u8; 32], (Instant, Credential)>,
+    /// Those that were used and are not noted as such: namespace and name.
+    used: HashSet<(String, String)>,
     /// Grows with each withdrawal: what was read before is not remembered after it.
     generation: u64,
 }
@@ -70,141 +75,98 @@ impl Cache {
         self.withdrawals.send_modify(|count| *count += 1);
     }
 
-    /// Finds the credential whose secret has this digest.
+    /// Finds the credential whose secret has this digest and is good at `now`. One that is not answered from memory counts as
+    /// used.
     pub(crate) async fn find(
         &self,
         pool: &Pool,
         digest: [u8; 32],
+        now: Time,
     ) -> Result<Option<Credential>, Error> {
         let generation = {
             let known = self.lock();
             if let Some((since, found)) = known.by_digest.get(&digest)
                 && since.elapsed() < REMEMBER
             {
-                return Ok(Some(found.clone()));
+                return Ok(found.is_good(now).then(|| found.clone()));
             }
             known.generation
         };
         let mut connection = pool.acquire().await?;
-        let Some((namespace, name, role)) = table::find(&mut connection, &digest).await? else {
+        let Some(row) = table::find(&mut connection, &digest).await? else {
             self.lock().by_digest.remove(&digest);
             return Ok(None);
         };
+        drop(connection);
+        let table::FoundRow { namespace, name, role, scope, until } = row;
         let role = Role::from_word(&role).ok_or_else(|| {
             Error::Store(format!("table credentials, name {name}: '{role}' is no role"))
         })?;
-        let found = Credential { name, role, namespace, digest };
+        let scope = scope.is_bounded().then(|| Arc::new(scope));
+        let found = Credential { name, role, namespace, digest, scope, until };
+        let good = found.is_good(now);
         let mut known = self.lock();
+        if good && known.used.len() < MOST {
+            known.used.insert((found.namespace.clone(), found.name.clone()));
+        }
         if known.generation == generation {
             if known.by_digest.len() >= MOST {
                 known.by_digest.clear();
             }
             known.by_digest.insert(digest, (Instant::now(), found.clone()));
         }
-        Ok(Some(found))
+        drop(known);
+        Ok(good.then_some(found))
     }
 
-    /// Makes a credential; answers its secret.
-    pub(crate) async fn create(
-        &self,
-        pool: &Pool,
-        namespace: &str,
-        name: &str,
-        role: Role,
-    ) -> Result<String, Error> {
-        for (pointer, text) in [("/name", name), ("/namespace", namespace)] {
-            if text.is_empty() || text.len() > 200 || text.contains('\0') {
-                let message = "a name of 1 to 200 bytes without U+0000 is needed";
-                return Err(Error::invalid(
-                    "invalid_request",
-                    Violation::new(pointer, "invalid_name", message),
-                ));
-            }
-        }
-        let secret = format!("bsk_{}", hex(&rand::random::<[u8; 32]>()));
-        let digest = digest_of(&secret);
-        let mut connection = pool.acquire().await?;
-        if commit!(
-            "credentials_create",
-            table::create(&mut connection, namespace, name, role.as_str(), &digest).await
-        )? {
-            return Ok(secret);
-        }
-        Err(Error::Conflict {
-            code: "credential_conflict",
-            message: format!(
-                "there is a credential '{name}' already; withdraw it first, or choose another name"
-            ),
-        })
-    }
-
-    /// Withdraws a credential, at once on every node that hears of it.
-    pub(crate) async fn revoke(
-        &self,
-        pool: &Pool,
-        namespace: &str,
-        name: &str,
-    ) -> Result<(), Error> {
-        let mut connection = pool.acquire().await?;
-        if !name.contains('\0') {
-            let revoked = commit!(
-                "credentials_revoke",
-                table::revoke(&mut connection, namespace, name, CHANNEL).await
-            );
-            // Also when the answer was lost: it may be withdrawn.
-            self.forget();
-            if revoked? {
-                return Ok(());
-            }
-        }
-        Err(Error::NotFound {
-            code: "unknown_credential",
-            message: format!("there is no valid credential '{name}' in this namespace"),
-        })
+    /// The credentials that were used since this was asked last.
+    fn take_used(&self) -> Vec<(String, String)> {
+        self.lock().used.drain().collect()
     }
 }
 
+/// Notes which credentials were used. Answers how many.
+pub(crate) async fn note_used(node: &Node) -> Result<usize, Error> {
+    let used = node.credentials.take_used();
+    if used.is_empty() {
+        return Ok(0);
+    }
+    let now = node.clock.now();
+    let before = Time(now.0.saturating_sub_unsigned(Span::from(USED_EVERY).0 / 2));
+    let mut connection = node.database.keepers.acquire().await?;
+    commit!("credentials_used", table::used(&mut connection, &used, now, before).await)?;
+    Ok(used.len())
+}
+
 impl Engine {
-    /// Makes a credential; the secret is returned once and stored only as its SHA-256.
-    ///
-    /// # Errors
-    /// [`Error::Conflict`] when the name is taken.
-    pub async fn create_credential(
-        &self,
-        namespace: &str,
-        name: &str,
-        role: Role,
-    ) -> Result<String, Error> {
-        self.node().credentials.create(self.gate(), namespace, name, role).await
-    }
-
-    /// Withdraws a credential. This node and all that hear NOTIFY know it at once, others within seconds.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`].
-    pub async fn revoke_credential(&self, namespace: &str, name: &str) -> Result<(), Error> {
-        self.node().credentials.revoke(self.gate(), namespace, name).await
-    }
-
-    /// Finds the credential with this secret; `None` when there is none or it was revoked. Cached for a few seconds.
+    /// Finds the credential with this secret; `None` when there is none, it was revoked or its time is over.
+    /// Cached for a few seconds.
     ///
     /// # Errors
     /// [`Error::Store`].
     pub async fn credential(&self, secret: &str) -> Result<Option<Credential>, Error> {
-        self.node().credentials.find(self.gate(), digest_of(secret)).await
+        let now = self.node().clock.now();
+        self.node().credentials.find(self.gate(), digest_of(secret), now).await
     }
 
-    /// Ends when the credential whose secret has this digest is withdrawn.
+    /// Ends when the credential whose secret has this digest is withdrawn, or the time of that secret is over.
     pub async fn credential_withdrawn(&self, digest: [u8; 32]) {
-        let cache = &self.node().credentials;
-        let mut withdrawals = cache.withdrawals();
-        // An error says that the node is gone: nothing is withdrawn any more.
-        while withdrawals.changed().await.is_ok() {
-            if matches!(cache.find(self.gate(), digest).await, Ok(None)) {
-                return;
+        let node = self.node();
+        let mut withdrawals = node.credentials.withdrawals();
+        loop {
+            let now = node.clock.now();
+            let wait = match node.credentials.find(self.gate(), digest, now).await {
+                Ok(None) => return,
+                Ok(Some(found)) => found.until.map_or(REMEMBER, |until| {
+                    until.since(now).duration().clamp(Duration::from_millis(1), REMEMBER)
+                }),
+                Err(_) => REMEMBER,
+            };
+            // Changed or not, it is looked up again. An error says that the node is gone: nothing is withdrawn any more.
+            if let Ok(Err(_)) = tokio::time::timeout(wait, withdrawals.changed()).await {
+                return std::future::pending().await;
             }
         }
-        std::future::pending::<()>().await;
     }
 
     fn gate(&self) -> &Pool {

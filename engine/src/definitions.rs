@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backstitch_saga::protocol::{Page, Rehearsed, WorkflowView};
 use backstitch_saga::rehearse::{Admission, admit};
-use backstitch_saga::{Definition, Graph, Payload, Timestamp, Violation};
+use backstitch_saga::{By, Definition, Graph, Payload, Time, Timestamp, Violation};
 use sha2::{Digest, Sha256};
+use sqlx::Connection;
 use sqlx::postgres::{PgConnection, PgPool};
 
 use crate::crash::commit;
@@ -15,6 +16,7 @@ use crate::cursor::Cursor;
 use crate::node::Node;
 use crate::quotas;
 use crate::schemas::Schemas;
+use crate::store::acts::{self, Act, Thing};
 use crate::store::definitions::{self as table, DefinitionRow};
 use crate::store::quotas::Counted;
 use crate::{Error, Registered};
@@ -109,6 +111,7 @@ impl Definitions {
         node: &Node,
         namespace: &str,
         text: &str,
+        by: Option<(&By, Time)>,
     ) -> Result<(Registered, Option<Rehearsed>), Error> {
         let pool = &node.database.readers;
         let workflow = examine(&node.schemas, namespace, text).await?;
@@ -136,10 +139,26 @@ impl Definitions {
         if definition.sequence.is_some() {
             crate::sequence::check_definition(&mut connection, namespace, definition).await?;
         }
-        let (there, created) = commit!(
-            "definitions_register",
-            table::register(&mut connection, namespace, &row).await
-        )?;
+        let mut transaction = connection.begin().await?;
+        let (there, created) = table::register(&mut transaction, namespace, &row).await?;
+        if let (true, Some((by, at))) = (created, by) {
+            let detail = Some(format!("{{\"version\":{}}}", row.version));
+            let (thing, name) = (Thing::Workflow, row.name.as_str());
+            let act = Act { namespace, thing, name, at, verb: "register", by, detail };
+            acts::add(&mut transaction, &act).await?;
+        }
+        commit!("definitions_register", transaction.commit().await)?;
+        if created {
+            let actor = by.map(|(by, _)| &*by.actor);
+            let version = row.version;
+            tracing::info!(
+                namespace,
+                workflow = row.name,
+                version,
+                actor,
+                "a definition was registered"
+            );
+        }
         let same = there == row.hash || spelt_otherwise(&mut connection, namespace, &row).await?;
         if !same {
             return Err(Error::Conflict {

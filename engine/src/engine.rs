@@ -8,7 +8,7 @@ use backstitch_saga::protocol::{
     ClaimTasks, ClaimedTasks, Heartbeat, HeldTask, HistoryEntry, Page, Plan, Rehearsed, RunLine,
     RunView, Scope, StartAnswer, StartRun, StepView, TaskAnswer, TaskReport, WorkflowView,
 };
-use backstitch_saga::{Command, Graph, Reply, RunId, StepPath};
+use backstitch_saga::{By, Command, Graph, Reply, RunId, StepPath};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -240,7 +240,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Invalid`] with everything wrong in it; [`Error::Conflict`] when another stands there.
     pub async fn register(&self, namespace: &str, definition: &str) -> Result<Registered, Error> {
-        Ok(self.register_told(namespace, definition).await?.0)
+        Ok(self.register_told(namespace, definition, None).await?.0)
     }
 
     /// The same, with how far the definition was rehearsed; that is not done again for one that is there already.
@@ -251,9 +251,11 @@ impl Engine {
         &self,
         namespace: &str,
         definition: &str,
+        by: Option<&By>,
     ) -> Result<(Registered, Option<Rehearsed>), Error> {
         let node = self.node();
-        node.definitions.register(node, namespace, definition).await
+        let by = by.map(|by| (by, node.clock.now()));
+        node.definitions.register(node, namespace, definition, by).await
     }
 
     /// Checks a definition as registering it would, by the threads that work on JSON Schemas, and rehearses it as far as

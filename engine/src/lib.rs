@@ -27,6 +27,7 @@ mod executor;
 mod flow;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
+mod grants;
 mod handover;
 mod health;
 mod hearing;

@@ -17,7 +17,7 @@ use crate::handover::Hint;
 use crate::node::{Message, Node};
 use crate::store::ready::Wanted;
 use crate::store::{jobs, nodes, partitions, ready, runs, schedules as schedule_table, workers};
-use crate::{Error, completions, inbox, schedules, signals};
+use crate::{Error, completions, credentials, inbox, schedules, signals};
 
 /// How many runs are taken at once.
 const RUNS: i64 = 500;
@@ -319,11 +319,13 @@ pub enum Chore {
     KeepFree,
     /// Learn the quotas of namespaces.
     LearnQuotas,
+    /// Note which credentials were used.
+    NoteUsed,
 }
 
 impl Chore {
     /// All of them, in order.
-    pub const ALL: [Chore; 21] = [
+    pub const ALL: [Chore; 22] = [
         Chore::Beat,
         Chore::TakeOver,
         Chore::Wake,
@@ -345,6 +347,7 @@ impl Chore {
         Chore::Sequence,
         Chore::KeepFree,
         Chore::LearnQuotas,
+        Chore::NoteUsed,
     ];
 
     /// The name under which it is counted.
@@ -372,6 +375,7 @@ impl Chore {
             Chore::Sequence => "sequence",
             Chore::KeepFree => "suspects",
             Chore::LearnQuotas => "quotas",
+            Chore::NoteUsed => "credentials",
         }
     }
 }
@@ -410,6 +414,7 @@ async fn work(node: &Arc<Node>, chore: Chore) -> Result<usize, Error> {
         Chore::Sequence => crate::sequence::sweep(node).await,
         Chore::KeepFree => crate::alone::keep(node).await,
         Chore::LearnQuotas => crate::quotas::learn(node).await,
+        Chore::NoteUsed => credentials::note_used(node).await,
     }
 }
 
@@ -426,6 +431,7 @@ pub(crate) fn spawn(node: &Arc<Node>) -> Vec<JoinHandle<()>> {
         tokio::spawn(crate::jobs::serve(node.clone())),
         tokio::spawn(every(node.clone(), Duration::from_secs(3_600), Chore::KeepHouse)),
         tokio::spawn(every(node.clone(), Duration::from_secs(60), Chore::ForgetAnswers)),
+        tokio::spawn(every(node.clone(), credentials::USED_EVERY, Chore::NoteUsed)),
         tokio::spawn(every(node.clone(), tuning.schedules_every, Chore::Schedules)),
         tokio::spawn(every(node.clone(), tuning.beat_every, Chore::Workers)),
         tokio::spawn(every(node.clone(), Duration::from_secs(30), Chore::Sweep)),

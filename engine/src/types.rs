@@ -1,7 +1,9 @@
 //! What the engine is asked and answers, as far as it is not part of the protocol.
 
-use backstitch_saga::protocol::{Outcome, RunsFilter, State};
-use backstitch_saga::{RunId, Timestamp};
+use std::sync::Arc;
+
+use backstitch_saga::protocol::{self, CredentialScope, Outcome, RunsFilter, State};
+use backstitch_saga::{RunId, Time, Timestamp};
 
 /// Which runs to list, newest first.
 #[derive(Clone, Debug, Default)]
@@ -159,6 +161,40 @@ pub struct Credential {
     pub namespace: String,
     /// SHA-256 of its secret, by which it is found again.
     pub digest: [u8; 32],
+    /// What it may touch; everything without it.
+    pub scope: Option<Arc<CredentialScope>>,
+    /// When this secret is refused from.
+    pub until: Option<Time>,
+}
+
+impl Credential {
+    pub(crate) fn is_good(&self, now: Time) -> bool {
+        self.until.is_none_or(|until| now < until)
+    }
+}
+
+impl From<Role> for protocol::Role {
+    fn from(role: Role) -> protocol::Role {
+        match role {
+            Role::Admin => protocol::Role::Admin,
+            Role::Operator => protocol::Role::Operator,
+            Role::Starter => protocol::Role::Starter,
+            Role::Worker => protocol::Role::Worker,
+            Role::Viewer => protocol::Role::Viewer,
+        }
+    }
+}
+
+impl From<protocol::Role> for Role {
+    fn from(role: protocol::Role) -> Role {
+        match role {
+            protocol::Role::Admin => Role::Admin,
+            protocol::Role::Operator => Role::Operator,
+            protocol::Role::Starter => Role::Starter,
+            protocol::Role::Worker => Role::Worker,
+            protocol::Role::Viewer => Role::Viewer,
+        }
+    }
 }
 
 /// What `doctor` found.

@@ -28,7 +28,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{Definition, Timestamp, Violation};
 
-pub use access::{CredentialSecret, NewCredential, Role, WhoAmI};
+pub use access::{
+    CredentialScope, CredentialSecret, CredentialState, CredentialView, DatabaseRoleView,
+    NewCredential, Role, RotateCredential, WhoAmI,
+};
 pub use acts::{
     PauseRun, Paused, Reason, RerunItems, RerunPlan, RerunRun, ResolveStep, RetryStep, SendSignal,
     SendSignalByKey, SignalSent, SkipStep,

@@ -216,6 +216,8 @@ pub struct Operation {
     pub body: Option<Value>,
     /// The right it needs; none when it is for everybody.
     pub right: Option<String>,
+    /// Which bounds of a credential it is under: `queues`, `workflows`, `queues and workflows`; none for neither.
+    pub bounds: Option<String>,
     /// What stands in its path and its query.
     pub parameters: Vec<Parameter>,
     /// The statuses that it may answer.
@@ -275,6 +277,10 @@ pub fn operations() -> Vec<Operation> {
                 .split_once("Needs the right *")
                 .and_then(|(_, rest)| rest.split_once('*'))
                 .map(|(right, _)| right.to_owned());
+            let bounds = description
+                .split_once("Bounded by the *")
+                .and_then(|(_, rest)| rest.split_once('*'))
+                .map(|(bounds, _)| bounds.to_owned());
             assert_eq!(right.is_some(), operation.get("security").is_some(), "{method} {path}");
             let body = operation.pointer("/requestBody/content/application~1json/example").cloned();
             let parameters = operation["parameters"].as_array().into_iter().flatten();
@@ -284,6 +290,7 @@ pub fn operations() -> Vec<Operation> {
                 path: path.clone(),
                 body,
                 right,
+                bounds,
                 parameters: parameters.map(parameter).collect(),
                 statuses: responses.keys().cloned().collect(),
             });

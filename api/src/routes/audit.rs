@@ -32,6 +32,10 @@ pub(crate) struct ActsQuery {
     /// Only on facts about this subject.
     #[param(example = "customer:42")]
     subject: Option<String>,
+    /// Only on this credential.
+    credential: Option<String>,
+    /// Only on the grants of this role of the database.
+    database_role: Option<String>,
     /// Only this verb.
     #[param(example = "mark-compensated")]
     verb: Option<String>,
@@ -56,6 +60,8 @@ impl FromQuery for ActsQuery {
             schedule: pairs.text("schedule"),
             job: pairs.text("job"),
             subject: pairs.text("subject"),
+            credential: pairs.text("credential"),
+            database_role: pairs.text("database_role"),
             verb: pairs.text("verb"),
             from: pairs.parsed("from"),
             to: pairs.parsed("to"),
@@ -67,8 +73,8 @@ impl FromQuery for ActsQuery {
 
 /// List what people did, newest first
 ///
-/// The audit: who did what to runs, workflows, queues, schedules, jobs and facts, when and why; also to those that are
-/// gone, runs for as long as they are kept. What was written on incidents stands with them.
+/// The audit: who did what to runs, workflows, queues, schedules, jobs, facts, credentials and roles of the database, when and
+/// why; also to those that are gone, runs for as long as they are kept. What was written on incidents stands with them.
 #[utoipa::path(
     get, path = "/v1/acts", tag = "acts", operation_id = "list_acts",
     params(ActsQuery),
@@ -87,6 +93,8 @@ pub(crate) async fn acts(
         schedule: query.schedule,
         job: query.job,
         subject: query.subject,
+        credential: query.credential,
+        database_role: query.database_role,
         verb: query.verb,
         from: query.from,
         to: query.to,

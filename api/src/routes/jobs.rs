@@ -16,6 +16,7 @@ use crate::examples::jobs as examples;
 use crate::idempotency::Reserve;
 use crate::problem::Answer;
 use crate::query::{FromQuery, NoQuery, Pairs, PathOf, QueryOf};
+use crate::scopes;
 
 /// Create a job: one act on many incidents or runs
 ///
@@ -40,6 +41,9 @@ pub(crate) async fn create(
     Reserve(reservation): Reserve,
     Body(ask): Body<NewJob>,
 ) -> Answer {
+    if let Some(scope) = &caller.scope {
+        scopes::job(scope, &ask)?;
+    }
     if ask.dry_run {
         return json(StatusCode::OK, &app.engine.plan_job(&caller.namespace, &ask).await?);
     }

@@ -3,6 +3,7 @@
 mod acts;
 mod audit;
 mod credentials;
+mod database_roles;
 mod each;
 mod incident_acts;
 mod incidents;
@@ -144,7 +145,11 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(queues::open))
         .routes(routes!(queues::close))
         .routes(routes!(quotas::show, quotas::set, quotas::remove))
+        .routes(routes!(credentials::list))
         .routes(routes!(credentials::create, credentials::revoke))
+        .routes(routes!(credentials::rotate))
+        .routes(routes!(database_roles::list))
+        .routes(routes!(database_roles::grant, database_roles::revoke))
         .routes(routes!(ops::whoami))
         .routes(routes!(ops::status))
         .routes(routes!(ops::home))
@@ -159,6 +164,7 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
 pub(crate) fn read_queries(query: &str) {
     use crate::query::parse;
     let _ = parse::<audit::ActsQuery>(query);
+    let _ = parse::<credentials::CredentialsQuery>(query);
     let _ = parse::<incidents::IncidentsQuery>(query);
     let _ = parse::<incidents::GroupsQuery>(query);
     let _ = parse::<jobs::JobsQuery>(query);

@@ -4,9 +4,10 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use backstitch_engine::Family;
+use backstitch_saga::Timestamp;
 use backstitch_saga::protocol::{StatusView, WhoAmI};
 
-use crate::access::{Caller, wire_role};
+use crate::access::Caller;
 use crate::app::{Access, App, Shared};
 use crate::body::json;
 use crate::problem::{Answer, Rejection};
@@ -22,8 +23,11 @@ pub(crate) async fn whoami(State(app): Shared, caller: Caller, _: QueryOf<NoQuer
     let answer = WhoAmI {
         name: caller.name.to_string(),
         namespace: caller.namespace.to_string(),
-        role: wire_role(caller.role),
+        role: caller.role.into(),
         open: app.access == Access::Open,
+        expires_at: caller.until.map(Timestamp),
+        queues: caller.scope.as_ref().and_then(|scope| scope.queues.clone()),
+        workflows: caller.scope.as_ref().and_then(|scope| scope.workflows.clone()),
     };
     json(StatusCode::OK, &answer)
 }

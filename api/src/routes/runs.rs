@@ -18,6 +18,7 @@ use crate::examples;
 use crate::idempotency::{Reserve, Unsettled};
 use crate::problem::Answer;
 use crate::query::{FromQuery, NoQuery, Pairs, PathOf, QueryOf};
+use crate::scopes;
 
 /// Query parameters of a start.
 #[derive(IntoParams)]
@@ -72,6 +73,9 @@ pub(crate) async fn start(
     QueryOf(query): QueryOf<StartQuery>,
     Body(start): Body<StartRun>,
 ) -> Answer {
+    if let Some(scope) = &caller.scope {
+        scopes::workflow(scope, &start.workflow)?;
+    }
     app.may_start(&caller, 1).await?;
     // The place is taken first: a start that is answered 503 must not have happened.
     let place = match query.wait {
@@ -117,6 +121,9 @@ pub(crate) async fn start_many(
     _: QueryOf<NoQuery>,
     Body(ask): Body<StartRuns>,
 ) -> Answer {
+    if let Some(scope) = &caller.scope {
+        ask.runs.iter().try_for_each(|start| scopes::workflow(scope, &start.workflow))?;
+    }
     app.may_start(&caller, ask.runs.len()).await?;
     let (good, bad) = sort_out(ask.runs);
     let good = match reservation {

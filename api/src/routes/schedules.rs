@@ -18,6 +18,7 @@ use crate::examples::schedules as examples;
 use crate::idempotency::Reserve;
 use crate::problem::{Answer, Rejection};
 use crate::query::{FromQuery, NoQuery, Pairs, PathOf, QueryOf};
+use crate::scopes;
 
 /// List schedules by name
 #[utoipa::path(
@@ -58,6 +59,9 @@ pub(crate) async fn put(
     if !is_slug(&name) {
         let detail = "A schedule's name is [a-z0-9][a-z0-9._-]*, at most 100 characters.";
         return Err(Rejection::new(StatusCode::BAD_REQUEST, "invalid_path", detail));
+    }
+    if let Some(scope) = &caller.scope {
+        scopes::workflow(scope, &spec.workflow)?;
     }
     let by = caller.by(String::new());
     let (view, created) = app.engine.put_schedule(&caller.namespace, &name, spec, &by).await?;

@@ -11,6 +11,7 @@ use crate::body::{Body, json};
 use crate::examples::acts as examples;
 use crate::problem::Answer;
 use crate::query::{NoQuery, PathOf, QueryOf};
+use crate::scopes;
 
 /// Send a signal to a run
 ///
@@ -60,6 +61,9 @@ pub(crate) async fn send_by_key(
     _: QueryOf<NoQuery>,
     Body(ask): Body<SendSignalByKey>,
 ) -> Answer {
+    if let Some(scope) = &caller.scope {
+        scopes::workflow(scope, &ask.workflow)?;
+    }
     let by = caller.by(String::new());
     let sent = app.engine.signal_key(&caller.namespace, ask, by).await?;
     let status = if sent.run.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };

@@ -14,6 +14,7 @@ use crate::body::{Body, json};
 use crate::examples;
 use crate::problem::Answer;
 use crate::query::{NoQuery, QueryOf};
+use crate::scopes;
 
 /// Claim tasks
 ///
@@ -31,6 +32,9 @@ pub(crate) async fn claim(
     _: QueryOf<NoQuery>,
     Body(claim): Body<ClaimTasks>,
 ) -> Answer {
+    if let Some(scope) = &caller.scope {
+        claim.queues.keys().try_for_each(|queue| scopes::queue(scope, queue))?;
+    }
     let _place = app.place(&caller, WaitFor::Tasks)?;
     let claimed = tokio::select! {
         // Tasks that are there are handed over even when the server is closing.

@@ -14,6 +14,7 @@ use crate::body::{TextBody, json, located};
 use crate::examples;
 use crate::problem::{Answer, Rejection};
 use crate::query::{NoQuery, PathOf, QueryOf};
+use crate::scopes;
 
 /// List workflow versions, by name and version
 #[utoipa::path(
@@ -96,7 +97,13 @@ pub(crate) async fn register(
     TextBody(definition): TextBody,
 ) -> Answer {
     must_match(&definition, &name, version)?;
-    let (registered, rehearsal) = app.engine.register_told(&caller.namespace, &definition).await?;
+    if let Some(scope) = &caller.scope {
+        scopes::definition(scope, &definition)?;
+    }
+    let (registered, rehearsal) = {
+        let by = caller.by(String::new());
+        app.engine.register_told(&caller.namespace, &definition, Some(&by)).await?
+    };
     let found = app.engine.workflow(&caller.namespace, &name, Some(version)).await?;
     let warnings = app.engine.warnings_of(&caller.namespace, &name, version).await?;
     let view = WorkflowView { rehearsal, warnings, ..found };

@@ -110,6 +110,9 @@ pub(crate) enum Thing {
     Job,
     /// What facts are about.
     Subject,
+    Credential,
+    /// A role of the database, and what it was granted.
+    DatabaseRole,
 }
 
 impl Thing {
@@ -120,6 +123,8 @@ impl Thing {
             Thing::Schedule => "schedule",
             Thing::Job => "job",
             Thing::Subject => "subject",
+            Thing::Credential => "credential",
+            Thing::DatabaseRole => "database_role",
         }
     }
 }
@@ -165,6 +170,8 @@ fn things(filter: &ActFilter) -> Vec<(Thing, &str)> {
         (Thing::Schedule, &filter.schedule),
         (Thing::Job, &filter.job),
         (Thing::Subject, &filter.subject),
+        (Thing::Credential, &filter.credential),
+        (Thing::DatabaseRole, &filter.database_role),
     ];
     named.into_iter().filter_map(|(thing, name)| Some((thing, name.as_deref()?))).collect()
 }
@@ -281,6 +288,8 @@ fn act_line(row: &PgRow) -> Result<(ActPlace, ActLine), sqlx::Error> {
         schedule: named(Thing::Schedule),
         job: named(Thing::Job),
         subject: named(Thing::Subject),
+        credential: named(Thing::Credential),
+        database_role: named(Thing::DatabaseRole),
         at: Timestamp(at),
         actor: row.try_get(4)?,
         verb: row.try_get(5)?,

@@ -12,7 +12,7 @@ use crate::Error;
 /// Tables whose rows are never changed nor deleted by a server: the journal, and what people did and said.
 const ADDED_TO: [&str; 4] = ["journal", "acts", "acts_beside_runs", "incident_notes"];
 /// Tables that a server only reads.
-const READ: [&str; 3] = ["_sqlx_migrations", "acts_replaced", "upkeep"];
+const READ: [&str; 4] = ["_sqlx_migrations", "acts_replaced", "upkeep", "lease_keys"];
 /// What the owner does for a server.
 const FUNCTIONS: [&str; 5] = [
     "make_partition(text, date)",

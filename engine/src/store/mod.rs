@@ -26,6 +26,7 @@ pub(crate) mod keys;
 pub(crate) mod leases;
 pub(crate) mod migrations;
 pub(crate) mod moment;
+pub(crate) mod namespace_grants;
 pub(crate) mod nodes;
 pub(crate) mod partitions;
 pub(crate) mod pauses;

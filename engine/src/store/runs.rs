@@ -288,3 +288,18 @@ pub(super) fn outcome_of(word: &str) -> Option<Outcome> {
     .into_iter()
     .find(|outcome| outcome.as_str() == word)
 }
+
+/// The workflow of a run.
+pub(crate) async fn workflow_of(
+    connection: &mut PgConnection,
+    namespace: &str,
+    run: RunId,
+) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "-- runs_workflow_of\nselect workflow from runs where namespace = $1 and id = $2",
+    )
+    .bind(namespace)
+    .bind(run.0)
+    .fetch_optional(connection)
+    .await
+}

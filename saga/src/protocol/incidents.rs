@@ -413,6 +413,12 @@ pub struct ActFilter {
     /// Only on facts about this subject.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
+    /// Only on this credential.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credential: Option<String>,
+    /// Only on the grants of this role of the database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database_role: Option<String>,
     /// Only this verb.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verb: Option<String>,
@@ -449,6 +455,12 @@ pub struct ActLine {
     /// What the fact is about that `detail` names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
+    /// The credential.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<String>,
+    /// The role of the database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database_role: Option<String>,
     /// When.
     pub at: Timestamp,
     /// Who; `backstitch` when the guard against a bad deploy did it.

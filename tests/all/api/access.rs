@@ -105,7 +105,7 @@ async fn an_admin_makes_and_revokes_credentials() {
 }
 
 /// Waits until so many requests of `server` wait for something.
-async fn until_waiting(server: &Server, count: usize) {
+pub(super) async fn until_waiting(server: &Server, count: usize) {
     let wanted = format!("backstitch_http_waiting {count}\n");
     let until = Instant::now() + PATIENCE;
     while !server.get("/metrics").await.text.contains(&wanted) {
@@ -113,7 +113,7 @@ async fn until_waiting(server: &Server, count: usize) {
     }
 }
 
-fn claim() -> serde_json::Value {
+pub(super) fn claim() -> serde_json::Value {
     serde_json::json!({
         "worker": "w", "session": Uuid::new_v4(), "max": 1, "wait": "30s",
         "queues": { "default": ["x"] },

@@ -4,6 +4,7 @@
 mod access;
 mod by_hand;
 mod children;
+mod credentials;
 mod edge;
 mod fan_out;
 mod health;

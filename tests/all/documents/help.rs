@@ -67,6 +67,19 @@ async fn prepare(verb: &str, scene: &Scene, shell: &Shell) -> Vec<(String, Strin
             scene.act(path, json!({"reason": "r"})).await;
             Vec::new()
         }
+        "credential" if act == "rotate" => {
+            let role = backstitch_engine::Role::Worker;
+            scene.server.engine.create_credential(NS, "worker-2", role).await.unwrap();
+            Vec::new()
+        }
+        "database-role" => {
+            let mut owner = PgConnection::connect(scene.server.database()).await.unwrap();
+            let shop = "do $$ begin create role shop; exception when duplicate_object or unique_violation then null; end $$;";
+            sqlx::raw_sql(shop).execute(&mut owner).await.unwrap();
+            let by = backstitch_saga::By { actor: "ops".into(), reason: String::new() };
+            scene.server.engine.grant_database_role(NS, "shop", &by).await.unwrap();
+            Vec::new()
+        }
         "credential" if act == "revoke" => {
             let _ = scene
                 .server

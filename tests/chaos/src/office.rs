@@ -152,9 +152,14 @@ impl<'a> Office<'a> {
     }
 
     async fn credentials(&self) -> anyhow::Result<()> {
-        let path = "/v1/credentials/office";
-        self.ask(Method::PUT, path, Some(&json!({ "role": "worker" }))).await?;
-        self.ask(Method::DELETE, path, None).await?;
+        // A name is given once.
+        let path = format!("/v1/credentials/office-{}", Uuid::new_v4().simple());
+        self.ask(Method::PUT, &path, Some(&json!({ "role": "worker" }))).await?;
+        self.ask(Method::POST, &format!("{path}/rotate"), Some(&json!({ "overlap": "1m" }))).await?;
+        self.ask(Method::DELETE, &path, None).await?;
+        let role = "/v1/database-roles/pg_monitor";
+        self.ask(Method::PUT, role, None).await?;
+        self.ask(Method::DELETE, role, None).await?;
         Ok(())
     }
 

@@ -31,6 +31,7 @@ const RARE: &[(&str, &str)] = &[
     ("alone_ask", "a task over which a worker was lost waits for a worker of its own"),
     ("alone_forget", "the node that keeps a worker free dies"),
     ("alone_give_up", "a task over which a worker was lost is done"),
+    ("credentials_used", "the servers of the trials are open, so that nobody uses a credential"),
     ("workers_sign_off", "a worker ends its session, which those of the trials do not"),
     ("workers_go", "half a minute after a worker was last heard of"),
     ("permits_lapse", "a node dies with permits in hand, and they lapse"),

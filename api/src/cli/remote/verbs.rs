@@ -46,6 +46,8 @@ const NAMES: &[(&str, &str)] = &[
     ("set_quotas", "set"),
     ("remove_quotas", "remove"),
     ("create_credential", "create"),
+    ("grant_database_role", "grant"),
+    ("revoke_database_role", "revoke"),
     ("revoke_credential", "revoke"),
 ];
 
@@ -65,7 +67,8 @@ const FILES: &[&str] = &["register_workflow", "start_runs"];
 const GROUPS: &[(&str, &str)] = &[
     ("run", "Start, inspect and act on runs"),
     ("workflow", "Register, inspect, pause and migrate workflows"),
-    ("credential", "Create and revoke credentials on a server"),
+    ("credential", "List, create, rotate and revoke credentials on a server"),
+    ("database-role", "Grant the namespace to roles of the database"),
     ("worker", "List workers"),
     ("signal", "Send signals to runs by their business key"),
     (
