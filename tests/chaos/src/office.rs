@@ -155,7 +155,8 @@ impl<'a> Office<'a> {
         // A name is given once.
         let path = format!("/v1/credentials/office-{}", Uuid::new_v4().simple());
         self.ask(Method::PUT, &path, Some(&json!({ "role": "worker" }))).await?;
-        self.ask(Method::POST, &format!("{path}/rotate"), Some(&json!({ "overlap": "1m" }))).await?;
+        self.ask(Method::POST, &format!("{path}/rotate"), Some(&json!({ "overlap": "1m" })))
+            .await?;
         self.ask(Method::DELETE, &path, None).await?;
         let role = "/v1/database-roles/pg_monitor";
         self.ask(Method::PUT, role, None).await?;
