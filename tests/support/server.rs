@@ -66,6 +66,14 @@ impl Answer {
     }
 }
 
+impl Answer {
+    /// Whether the caller's credential let the request in. What it says of tasks may still be refused, each for itself.
+    #[must_use]
+    pub fn was_let_in(&self) -> bool {
+        self.status != 401 && (self.status != 403 || self.kind == "application/json")
+    }
+}
+
 impl Server {
     /// A server with this access on a fresh database.
     ///
