@@ -115,6 +115,8 @@ pub(crate) const KINDS: &[(&str, &str, Kind)] = &[
     ("DELETE", "/v1/credentials/{name}", Neither),
     ("PUT", "/v1/database-roles/{role}", Neither),
     ("DELETE", "/v1/database-roles/{role}", Neither),
+    ("PUT", "/v1/quotas", Neither),
+    ("DELETE", "/v1/quotas", Neither),
 ];
 
 /// The kind of an operation; `None` when nobody said so: then no credential with bounds gets in.
