@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 
 use backstitch_saga::protocol::{QuotaSource, QuotaView, Quotas, QuotasView};
 use backstitch_saga::{By, Time, Timestamp};
+use sqlx::Connection;
 
 use crate::crash::commit;
 use crate::node::Node;
+use crate::store::acts::{self, Act, Thing};
 use crate::store::quotas::{self as table, Counted, QuotasRow};
 use crate::{Engine, Error};
 
@@ -302,7 +304,12 @@ impl Engine {
             changed_by: by.actor.to_string(),
         };
         let mut connection = node.database.gate.acquire().await?;
-        commit!("quotas_set", table::set(&mut connection, &row).await)?;
+        let mut transaction = connection.begin().await?;
+        table::set(&mut transaction, &row).await?;
+        let (thing, at, detail) = (Thing::Quotas, row.changed_at, Some(row.limits.clone()));
+        let act = Act { namespace, thing, name: "quotas", at, verb: "set-quotas", by, detail };
+        acts::add(&mut transaction, &act).await?;
+        commit!("quotas_set", transaction.commit().await)?;
         drop(connection);
         tracing::info!(namespace, actor = %by.actor, quotas = row.limits, "quotas were set");
         learn(node).await?;

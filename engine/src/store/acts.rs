@@ -113,6 +113,8 @@ pub(crate) enum Thing {
     Credential,
     /// A role of the database, and what it was granted.
     DatabaseRole,
+    /// The quotas of the namespace.
+    Quotas,
 }
 
 impl Thing {
@@ -125,6 +127,7 @@ impl Thing {
             Thing::Subject => "subject",
             Thing::Credential => "credential",
             Thing::DatabaseRole => "database_role",
+            Thing::Quotas => "quotas",
         }
     }
 }
