@@ -178,7 +178,7 @@ async fn a_task_is_completed_in_a_transaction_by_who_has_its_lease_and_a_grant_a
     let run = engine.start_run(NS, start("one", "1")).await.unwrap().id;
     let other = engine.start_run(NS, start("one", "2")).await.unwrap().id;
     let hand = Hand::new(&engine);
-    let mut tasks = vec![hand.one().await, hand.one().await];
+    let mut tasks = [hand.one().await, hand.one().await];
     tasks.sort_by_key(|task| task.run != run);
     let mut shop = role(&url).await;
     let ask = |lease: Option<String>| {
