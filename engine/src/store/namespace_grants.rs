@@ -14,11 +14,12 @@ pub(crate) async fn grant(
     (at, by): (Time, &str),
     most: i64,
 ) -> Result<Option<bool>, sqlx::Error> {
-    let known: Option<String> =
-        sqlx::query_scalar("-- namespace_grants_role\nselect rolname::text from pg_roles where rolname = $1")
-            .bind(role)
-            .fetch_optional(&mut *connection)
-            .await?;
+    let known: Option<String> = sqlx::query_scalar(
+        "-- namespace_grants_role\nselect rolname::text from pg_roles where rolname = $1",
+    )
+    .bind(role)
+    .fetch_optional(&mut *connection)
+    .await?;
     if known.is_none() {
         return Ok(None);
     }

@@ -107,7 +107,9 @@ async fn a_role_starts_runs_in_the_namespaces_that_it_was_granted_alone() {
         "select backstitch.must_be_granted('other')",
     ] {
         let refused = sqlx::query(forbidden).execute(&mut shop.connection).await.unwrap_err();
-        assert_eq!(told(&refused).0, "42501", "{forbidden}");
+        // The schema of the tables is not even seen.
+        let code = told(&refused).0;
+        assert!(["42501", "42P01"].contains(&code.as_str()), "{forbidden} {code}");
     }
     sqlx::query("select backstitch.revoke_namespace($1, $2)")
         .bind(&shop.name)
