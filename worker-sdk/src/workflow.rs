@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use backstitch_saga::protocol::ScheduleSpec;
+use backstitch_saga::protocol::{ScheduleSpec, Warning};
 use backstitch_saga::{
     Definition, Graph, Join, Map, OnFailure, OnTimeout, OnUnknown, Payload, Retry, Span, Timeouts,
     Violation,
@@ -127,6 +127,13 @@ impl<In, Out> Workflow<In, Out> {
     #[must_use]
     pub fn version(&self) -> u32 {
         self.definition().version
+    }
+
+    /// What makes sense in the definition and is yet hardly what is meant, such as a sleep that is longer than the run may
+    /// take. A server that registers it tells the same.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<Warning> {
+        self.graph.warnings()
     }
 
     /// A schedule that starts runs of this version with `input` whenever the pattern `cron` is due; its methods say the

@@ -269,7 +269,22 @@ mod parity {
         let told = worker.check(&one()).unwrap_err().to_string();
         assert!(told.contains("compensate other/undo") && !told.contains("forward"), "{told}");
         let undo = |_: TaskContext, _: Undoing<u64, u64>| async { Ok::<_, TaskError>(()) };
+        let elsewhere = UNDO.queue("shop");
+        let worker = worker.undo(elsewhere, undo);
+        let told = worker.check(&one()).unwrap_err().to_string();
+        assert!(told.contains("compensate other/undo (there is one on the queue shop"), "{told}");
         worker.undo(UNDO, undo).check(&one()).unwrap();
+    }
+
+    #[test]
+    fn a_workflow_tells_what_a_server_would_warn_of() {
+        let napping = Workflow::<u64, u64>::build("naps", 1, |saga, input: Ref<u64>| {
+            let nap = saga.sleep("nap", Span::days(30));
+            saga.step("do", DO, input).compensate(UNDO).after(&nap)
+        });
+        let warnings = napping.unwrap().warnings();
+        assert_eq!(warnings[0].code, "never_reached", "{warnings:?}");
+        assert_eq!(one().warnings(), []);
     }
 
     #[tokio::test]
