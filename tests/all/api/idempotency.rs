@@ -266,7 +266,8 @@ async fn every_route_that_acts_takes_a_key_and_no_other_does() {
     let mut acting = 0;
     for operation in operations() {
         let right = operation.right.as_deref().unwrap_or_default();
-        let acts = operation.method == "POST" && !["", "read", "work"].contains(&right);
+        // What answers a secret keeps no answer.
+        let acts = operation.method == "POST" && !["", "read", "work", "admin"].contains(&right);
         let url = operation.path("019a9b1e-3c00-7c41-9d3e-5b7f3f0a9c11");
         let request = server.request(&operation.method, &url).header("idempotency-key", "no key");
         let body = operation.body.map(|body| body.to_string().replace("\"20s\"", "\"0s\""));
