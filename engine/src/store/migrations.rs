@@ -47,6 +47,11 @@ const ALL: &[(i64, &str, &str)] = &[
     (39, "leases and grants", include_str!("../../../migrations/0039_leases_and_grants.sql")),
     (43, "upkeep by the owner", include_str!("../../../migrations/0043_upkeep_by_the_owner.sql")),
     (44, "locks of serial keys", include_str!("../../../migrations/0044_locks_of_serial_keys.sql")),
+    (
+        45,
+        "events apart from weeks",
+        include_str!("../../../migrations/0045_events_apart_from_weeks.sql"),
+    ),
 ];
 
 /// Runs the migrations that are missing, under an advisory lock. Roles with the rights of a server get those to what is new.

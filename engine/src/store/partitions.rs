@@ -141,6 +141,12 @@ pub(crate) async fn drop_ended(
             dropped += u32::from(drop_week(connection, week, before).await?);
         }
     }
+    if dropped > 0 {
+        sqlx::query("-- events_drop\ndelete from events where at < $1")
+            .bind(super::moment::Moment(before))
+            .execute(connection)
+            .await?;
+    }
     Ok(dropped)
 }
 
