@@ -198,7 +198,6 @@ pages! {
     the_examples_of_incidents_run: "docs/incidents.md",
     the_examples_of_metrics_run: "docs/metrics.md",
     the_examples_of_operations_run: "docs/operations.md",
-    the_examples_of_payloads_run: "docs/payloads.md",
     the_examples_of_rehearsal_run: "docs/rehearsal.md",
     the_examples_of_schedules_run: "docs/schedules.md",
     the_examples_of_the_sdk_run: "docs/sdk.md",
