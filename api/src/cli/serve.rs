@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 
 use super::{DatabaseArgs, log, secret};
 use crate::server::may_listen;
+use crate::tls::Tls;
 use crate::{Access, Limits, ServerConfig, TlsFiles, serve};
 
 /// The port of a server that was told of none.
@@ -58,11 +59,19 @@ pub(crate) struct ServeArgs {
 
 impl ServeArgs {
     /// Where the certificates are, if requests come over TLS.
-    fn tls(&self) -> Option<TlsFiles> {
-        let (certificate, key) = (self.tls_cert.clone()?, self.tls_key.clone()?);
+    ///
+    /// # Errors
+    /// When the server could not use them.
+    fn tls(&self) -> anyhow::Result<Option<TlsFiles>> {
+        let (Some(certificate), Some(key)) = (self.tls_cert.clone(), self.tls_key.clone()) else {
+            return Ok(None);
+        };
         secret::warn_if_open(&key);
         let (client_ca, client_optional) = (self.tls_client_ca.clone(), self.tls_client_optional);
-        Some(TlsFiles { certificate, key, client_ca, client_optional })
+        let files = TlsFiles { certificate, key, client_ca, client_optional };
+        // Before anything else is begun; the server reads them again.
+        Tls::load(files.clone())?;
+        Ok(Some(files))
     }
 }
 
@@ -118,7 +127,7 @@ pub(crate) async fn run(args: ServeArgs, log: log::Format) -> anyhow::Result<()>
     // The address first: it is the cheaper one to be wrong.
     let listener = listen(access, args.listen).await?;
     let health = args.health_listen.map(listen_for_health).transpose()?;
-    let tls = args.tls();
+    let tls = args.tls()?;
     let engine = Engine::start(options).await?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     let url = format!("{scheme}://{}", listener.local_addr()?);
