@@ -25,8 +25,6 @@ const RUNS: i64 = 500;
 const TASKS: u32 = 1_000;
 /// Workers are kept free at most once in so long.
 const BREATH: Duration = Duration::from_millis(10);
-/// So few weeks with partitions are worth a warning.
-const WEEKS_LEFT: usize = 2;
 /// How many more than workers wait for, when there are many.
 const TASKS_AHEAD: u32 = 250;
 
@@ -251,14 +249,7 @@ pub(crate) async fn keep_house(node: &Node) -> Result<(), Error> {
     let now = node.clock.now();
     let prepared = commit!("partitions_prepare", partitions::prepare(&mut connection, now).await);
     let prepared = prepared.map(|weeks| node.database.weeks.learn(weeks));
-    let weeks = node.database.weeks.from(now);
-    if weeks <= WEEKS_LEFT {
-        tracing::warn!(
-            weeks,
-            "only so many weeks have partitions, this one included; runs of a week without go to the default partition, \
-             beyond retention"
-        );
-    }
+    node.database.weeks.warn_if_few(now);
     commit!("nodes_forget", nodes::forget(&mut connection).await)?;
     signals::forget_old(&mut connection).await?;
     commit!("workers_forget", workers::forget(&mut connection).await)?;

@@ -11,6 +11,10 @@ use super::Trouble;
 
 /// The tables that are partitioned by run.
 const TABLES: [&str; 4] = ["journal", "snapshots", "runs", "incidents"];
+/// How often making or dropping a partition is tried: readers of several tables lock them in whatever order.
+const TRIES: u32 = 5;
+/// So few weeks with partitions are worth a warning.
+const WEEKS_LEFT: usize = 2;
 /// Weeks made ahead.
 const AHEAD: i64 = 4;
 const WEEK: i64 = 7 * 86_400_000;
@@ -61,6 +65,18 @@ impl Weeks {
         (week_of(now)..).take_while(|week| known.contains(week)).count()
     }
 
+    /// Warns when hardly a week to come has partitions.
+    pub(crate) fn warn_if_few(&self, now: Time) {
+        let weeks = self.from(now);
+        if weeks <= WEEKS_LEFT {
+            tracing::warn!(
+                weeks,
+                "only so many weeks have partitions, this one included; runs of a week without go to the default partition, \
+                 beyond retention"
+            );
+        }
+    }
+
     /// The week that all of `runs` belong to, if it has partitions.
     pub(crate) fn of(&self, runs: &[Uuid]) -> Option<Week> {
         let week_of = |run: &Uuid| {
@@ -90,7 +106,7 @@ pub(crate) async fn prepare(
     let mut weeks: BTreeSet<i64> = (now..=now + AHEAD).collect();
     for week in now..=now + AHEAD {
         for table in TABLES {
-            match make(connection, table, week).await.map_err(Trouble::from) {
+            match make_again(connection, table, week).await {
                 Ok(()) => {}
                 Err(Trouble::Data(error)) => {
                     weeks.remove(&week);
@@ -105,6 +121,17 @@ pub(crate) async fn prepare(
         }
     }
     Ok(weeks)
+}
+
+/// Makes one partition, and tries again while others are in the way.
+async fn make_again(connection: &mut PgConnection, table: &str, week: i64) -> Result<(), Trouble> {
+    let mut tries = 1;
+    loop {
+        match make(connection, table, week).await.map_err(Trouble::from) {
+            Err(Trouble::Again(_)) if tries < TRIES => tries += 1,
+            done => return done,
+        }
+    }
 }
 
 /// Makes one partition, unless it is there. The owner of the schema does it, whoever asks.
@@ -126,7 +153,7 @@ async fn make(connection: &mut PgConnection, table: &str, week: i64) -> Result<(
 pub(crate) async fn drop_ended(
     connection: &mut PgConnection,
     before: Time,
-) -> Result<u32, sqlx::Error> {
+) -> Result<u32, Trouble> {
     let names: Vec<String> = sqlx::query_scalar(
         "-- partitions\n\
          select c.relname::text from pg_inherits i join pg_class c on c.oid = i.inhrelid \
@@ -138,7 +165,7 @@ pub(crate) async fn drop_ended(
     for week in week_of(Time(0))..week_of(before) {
         let suffix = suffix(week);
         if names.iter().any(|name| name.strip_prefix("runs_") == Some(suffix.as_str())) {
-            dropped += u32::from(drop_week(connection, week, before).await?);
+            dropped += u32::from(drop_again(connection, week, before).await?);
         }
     }
     if dropped > 0 {
@@ -148,6 +175,21 @@ pub(crate) async fn drop_ended(
             .await?;
     }
     Ok(dropped)
+}
+
+/// Drops a week if it can be, and tries again while others are in the way.
+async fn drop_again(
+    connection: &mut PgConnection,
+    week: i64,
+    before: Time,
+) -> Result<bool, Trouble> {
+    let mut tries = 1;
+    loop {
+        match drop_week(connection, week, before).await.map_err(Trouble::from) {
+            Err(Trouble::Again(_)) if tries < TRIES => tries += 1,
+            done => return done,
+        }
+    }
 }
 
 /// Drops a week and what belongs to its runs, if every run ended before `before`. The owner of the schema does it.
