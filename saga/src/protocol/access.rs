@@ -103,8 +103,7 @@ pub struct NewCredential {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RotateCredential {
-    /// For how long the secret of before is good, too; at most 30 days. Not at all without it.
-    #[serde(default)]
+    /// For how long the secret of before is good, too; at most 30 days. `0s` ends it at once.
     pub overlap: Span,
     /// For how long the credential is good from now on; as before without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -29,12 +29,12 @@ async fn what_is_refused_is_not_lost_and_a_person_decides() {
         StartInTransaction::named(workflow, &json!({"order": 7})).unwrap().namespace(NS)
     };
     let RunId(early) = ask(&mut shop, &start("two").key("order-7")).await;
-    let RunId(nonsense) = ask(&mut shop, &start("two").key("")).await;
+    let RunId(nonsense) = ask(&mut shop, &start("two").label("a:b", "north")).await;
     ask(&mut shop, &start("two").namespace("elsewhere")).await;
     let refused = listed(&server, "refused", 2).await;
     // Newest first.
     assert_eq!((&refused[0]["id"], &refused[1]["id"]), (&json!(nonsense), &json!(early)));
-    assert_eq!(refused[0]["refusal"]["errors"][0]["pointer"], "/key");
+    assert_eq!(refused[0]["refusal"]["errors"][0]["pointer"], "/labels/a:b");
     assert_eq!(refused[1]["refusal"]["code"], "unknown_workflow");
     assert!(refused[0]["input"].is_null());
     let page = server.get("/v1/start-requests?limit=1").await.json();

@@ -134,7 +134,7 @@ async fn released_tasks_are_on_offer_at_once_as_they_were_and_first() {
     let later = starts(&engine, 3).await;
     // Only the session that holds it may.
     let other = Named::new(&engine, "stops");
-    assert_eq!(statuses(&other.release(&first).await), [409]);
+    assert_eq!(statuses(&other.release(&first).await), [403]);
     assert_eq!(statuses(&worker.release(&first).await), [200]);
     assert_eq!(statuses(&worker.release(&first).await), [200], "twice is once");
     let again = other.some(1).await;
