@@ -256,6 +256,7 @@ const TITLES: &[(&str, &str)] = &[
     ("key_conflict", "The key belongs to a run with another input"),
     ("key_held", "Another run holds the serial key"),
     ("lease_lost", "The attempt does not hold its lease any more"),
+    ("list_too_slow", "The list took too long"),
     ("malformed_json", "The body is not JSON"),
     ("method_not_allowed", "The route does not take this method"),
     ("migration_over", "The migration is over"),

@@ -6,6 +6,7 @@ use backstitch_saga::{By, Refusal, RefusalCode, Time};
 use crate::cursor::Cursor;
 use crate::page::{ANSWER_BYTES, page};
 use crate::store::acts::{self as table, ActPlace};
+use crate::store::listed;
 use crate::{Engine, Error};
 
 impl Engine {
@@ -22,11 +23,11 @@ impl Engine {
     ) -> Result<Page<ActLine>, Error> {
         let before = after.map(place_of_cursor).transpose()?;
         let limit = limit.clamp(1, 1_000);
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = self.node().database.lister(namespace).await?;
         let beyond = i64::from(limit) + 1;
         let bytes = i64::try_from(ANSWER_BYTES).unwrap_or(i64::MAX);
         let found =
-            table::list(&mut connection, namespace, filter, before, (beyond, bytes)).await?;
+            listed(table::list(&mut connection, namespace, filter, before, (beyond, bytes)).await)?;
         let cursor = |((at, run, seq, place), _): &(ActPlace, ActLine)| {
             Cursor::of('a', &format!("{} {run} {seq} {place}", at.0))
         };

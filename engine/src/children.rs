@@ -133,10 +133,10 @@ impl Family {
         }
     }
 
-    /// Waits while the shards have enough to do.
+    /// Waits while the shards have enough to do for the namespace.
     async fn room(&self) {
         let mut pause = BACK_OFF.0;
-        while self.node.depth() > self.node.options.queue_limit / 4 {
+        while self.node.admission.is_loaded(&self.namespace) {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(BACK_OFF.1);
         }

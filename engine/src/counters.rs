@@ -23,6 +23,7 @@ macro_rules! counters {
 
 counters! {
     commands: "backstitch_commands_total", "Commands decided, repeats after conflicts included.", true;
+    turned_away: "backstitch_commands_turned_away_total", "Requests answered busy because their namespace had its share of what waits.", true;
     refused: "backstitch_commands_refused_total", "Commands that the rules refused.", true;
     batches: "backstitch_batches_total", "Batches committed.", true;
     records: "backstitch_records_total", "Journal records written.", true;

@@ -9,7 +9,7 @@ use backstitch_saga::rehearse::{Admission, admit};
 use backstitch_saga::{By, Definition, Graph, Payload, Time, Timestamp, Violation};
 use sha2::{Digest, Sha256};
 use sqlx::Connection;
-use sqlx::postgres::{PgConnection, PgPool};
+use sqlx::postgres::PgConnection;
 
 use crate::crash::commit;
 use crate::cursor::Cursor;
@@ -19,6 +19,7 @@ use crate::schemas::Schemas;
 use crate::store::acts::{self, Act, Thing};
 use crate::store::definitions::{self as table, DefinitionRow};
 use crate::store::quotas::Counted;
+use crate::store::{Database, listed};
 use crate::{Error, Registered};
 
 /// The longest definition that is read by the thread that asks; longer ones are read by threads of their own.
@@ -113,7 +114,7 @@ impl Definitions {
         text: &str,
         by: Option<(&By, Time)>,
     ) -> Result<(Registered, Option<Rehearsed>), Error> {
-        let pool = &node.database.readers;
+        let database = &node.database;
         let workflow = examine(&node.schemas, namespace, text).await?;
         let definition = &workflow.graph.definition;
         let row = DefinitionRow {
@@ -123,7 +124,7 @@ impl Definitions {
             registered_at: backstitch_saga::Time::default(),
             body: text.to_owned(),
         };
-        let mut connection = pool.acquire().await?;
+        let mut connection = database.reader(namespace).await?;
         let version = Some(row.version);
         let before = table::find(&mut connection, namespace, &row.name, version).await?;
         drop(connection);
@@ -135,7 +136,7 @@ impl Definitions {
                 Some(admission(&node.schemas, namespace, &workflow.graph).await?)
             }
         };
-        let mut connection = pool.acquire().await?;
+        let mut connection = database.reader(namespace).await?;
         if definition.sequence.is_some() {
             crate::sequence::check_definition(&mut connection, namespace, definition).await?;
         }
@@ -177,7 +178,7 @@ impl Definitions {
     /// The definition to start a run with.
     pub(crate) async fn resolve(
         &self,
-        pool: &PgPool,
+        database: &Database,
         namespace: &str,
         name: &str,
         version: Option<u32>,
@@ -185,7 +186,7 @@ impl Definitions {
         if let Some(workflow) = self.kept().named(namespace, name, version) {
             return Ok(workflow);
         }
-        let row = find(pool, namespace, name, version).await?;
+        let row = find(database, namespace, name, version).await?;
         let workflow = self.keep(&row.body, &row.hash)?;
         let number = workflow.graph.definition.version;
         let mut kept = self.kept();
@@ -263,13 +264,13 @@ pub(crate) async fn admission(
 }
 
 async fn find(
-    pool: &PgPool,
+    database: &Database,
     namespace: &str,
     name: &str,
     version: Option<u32>,
 ) -> Result<DefinitionRow, Error> {
     let number = version.map(stored);
-    let mut connection = pool.acquire().await?;
+    let mut connection = database.reader(namespace).await?;
     let found = if name.contains('\0') {
         None
     } else {
@@ -288,12 +289,12 @@ async fn find(
 
 /// One workflow version with its definition.
 pub(crate) async fn view(
-    pool: &PgPool,
+    database: &Database,
     namespace: &str,
     name: &str,
     version: Option<u32>,
 ) -> Result<WorkflowView, Error> {
-    let row = find(pool, namespace, name, version).await?;
+    let row = find(database, namespace, name, version).await?;
     let definition = serde_json::from_str(&row.body).map_err(|error| {
         Error::Store(format!("the definition of {name} cannot be read: {error}"))
     })?;
@@ -302,7 +303,7 @@ pub(crate) async fn view(
 
 /// Workflow versions without their definitions.
 pub(crate) async fn list(
-    pool: &PgPool,
+    database: &Database,
     namespace: &str,
     name: Option<&str>,
     after: Option<&str>,
@@ -310,11 +311,13 @@ pub(crate) async fn list(
 ) -> Result<Page<WorkflowView>, Error> {
     let after = after.map(Cursor::workflow).transpose()?;
     let limit = limit.clamp(1, 1_000) as usize;
-    let mut connection = pool.acquire().await?;
+    let mut connection = database.lister(namespace).await?;
     let mut rows = match name {
         Some(name) if name.contains('\0') => Vec::new(),
         _ => {
-            table::list(&mut connection, namespace, name, after.as_ref(), limit as i64 + 1).await?
+            let rows =
+                table::list(&mut connection, namespace, name, after.as_ref(), limit as i64 + 1);
+            listed(rows.await)?
         }
     };
     let more = rows.len() > limit;

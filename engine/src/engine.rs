@@ -1,7 +1,7 @@
 //! The engine as others see it: a node's parts behind one front.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use backstitch_saga::protocol::{
@@ -94,12 +94,12 @@ impl Engine {
         let (doors, inboxes): (Vec<_>, Vec<_>) = (0..tuning.shards.max(1))
             .map(|_| {
                 let (inbox, outlet) = mpsc::unbounded_channel();
-                let depth = Arc::new(AtomicUsize::new(0));
-                (ShardDoor { inbox, depth: Arc::clone(&depth) }, (outlet, depth))
+                (ShardDoor { inbox, depth: Arc::default() }, outlet)
             })
             .unzip();
         let node = Arc::new(Node {
             id,
+            admission: crate::admission::Admission::new(options.queue_limit),
             hearing: crate::hearing::Hearing::new(tuning.beat_every),
             handover: HandOver::new(tuning.credit_grace, tuning.hint_limit),
             options,
@@ -142,7 +142,7 @@ impl Engine {
         crate::quotas::learn(&node).await?;
         let shards = inboxes
             .into_iter()
-            .map(|(inbox, depth)| tokio::spawn(Shard::new(Arc::clone(&node), inbox, depth).run()))
+            .map(|inbox| tokio::spawn(Shard::new(Arc::clone(&node), inbox).run()))
             .collect();
         let loops = loops::spawn(&node);
         tracing::info!(node = id, name = node.options.node_name, "the node works");
@@ -183,6 +183,8 @@ impl Engine {
         self.inner.shards.iter().for_each(JoinHandle::abort);
         node.database.keepers.close().await;
         node.database.readers.close().await;
+        node.database.listers.close().await;
+        node.database.actors.close().await;
     }
 
     /// Waits until everything that the shards have been given is done.
@@ -210,7 +212,8 @@ impl Engine {
         if let Some(trouble) = self.node().health.trouble(beat_every) {
             return Err(Error::Store(trouble.to_owned()));
         }
-        let mut connection = self.pool().acquire().await?;
+        // Whatever others ask for is not waited for.
+        let mut connection = self.node().database.gate.acquire().await?;
         Ok(commit!("nodes_probe", nodes::probe(&mut connection, self.node().id).await)?)
     }
 
@@ -284,7 +287,7 @@ impl Engine {
         name: &str,
         version: Option<u32>,
     ) -> Result<WorkflowView, Error> {
-        definitions::view(self.pool(), namespace, name, version).await
+        definitions::view(&self.node().database, namespace, name, version).await
     }
 
     /// Workflow versions without their definitions, by name and version; all versions of `name` when given.
@@ -298,7 +301,7 @@ impl Engine {
         after: Option<&str>,
         limit: u32,
     ) -> Result<Page<WorkflowView>, Error> {
-        definitions::list(self.pool(), namespace, name, after, limit).await
+        definitions::list(&self.node().database, namespace, name, after, limit).await
     }
 
     /// Starts a run, or finds the one that its key started.

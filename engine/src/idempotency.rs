@@ -122,7 +122,7 @@ impl Engine {
         {
             return self.kept_before(place, &body).await?.ok_or(refused);
         }
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = node.database.actor(request.namespace).await?;
         let until = now.after(LEASE.into());
         let reserved =
             table::reserve(&mut connection, place, &body, (now, until), node.id, dead_after);
@@ -144,7 +144,7 @@ impl Engine {
         place: (&str, &[u8]),
         body: &[u8],
     ) -> Result<Option<Reserved>, Error> {
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = self.node().database.actor(place.0).await?;
         Ok(match table::find(&mut connection, place).await? {
             Some((known, _)) if known != body => Some(Reserved::OtherBody),
             Some((_, Some(answer))) => Some(Reserved::Answered(answer)),
@@ -158,7 +158,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Store`]; then a repeat executes the request again, which is safe.
     pub async fn keep_answer(&self, it: &Reservation, answer: &KeptAnswer) -> Result<(), Error> {
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = self.node().database.actor(&it.namespace).await?;
         Ok(commit!("idempotency_keep", table::keep(&mut connection, it.place(), answer).await)?)
     }
 
@@ -167,7 +167,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Store`]; then a repeat has to wait until the lease is over.
     pub async fn free(&self, it: &Reservation) -> Result<(), Error> {
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = self.node().database.actor(&it.namespace).await?;
         Ok(commit!(
             "idempotency_free",
             table::free(&mut connection, it.place(), self.node().id).await
@@ -179,7 +179,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Store`]; then a repeat has to wait until the lease is over.
     pub async fn forget_key(&self, it: &Reservation) -> Result<(), Error> {
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = self.node().database.actor(&it.namespace).await?;
         Ok(commit!(
             "idempotency_drop_key",
             table::drop_key(&mut connection, it.place(), self.node().id).await

@@ -20,6 +20,7 @@ use crate::crash::commit;
 use crate::cursor::Cursor;
 use crate::node::Node;
 use crate::page::page;
+use crate::store::listed;
 use crate::store::session;
 use crate::store::starts::{self as table, Asked};
 use crate::{Engine, Error, StartedRun, credentials, start};
@@ -276,9 +277,9 @@ impl Engine {
     ) -> Result<Page<StartRequestView>, Error> {
         let before = after.map(Cursor::start_request).transpose()?;
         let limit = limit.clamp(1, 1_000) as usize;
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = self.node().database.lister(namespace).await?;
         let beyond = i64::try_from(limit + 1).unwrap_or(i64::MAX);
-        let found = table::list(&mut connection, namespace, state, before, beyond).await?;
+        let found = listed(table::list(&mut connection, namespace, state, before, beyond).await)?;
         Ok(page(found, limit, |line| Cursor::of_start_request(line.id)))
     }
 
@@ -291,7 +292,7 @@ impl Engine {
         namespace: &str,
         id: Uuid,
     ) -> Result<StartRequestView, Error> {
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = self.node().database.reader(namespace).await?;
         table::find(&mut connection, namespace, id).await?.ok_or_else(|| Error::NotFound {
             code: "unknown_start_request",
             message: format!("there is no start request {id} in this namespace; if it was accepted, it is a run now"),
@@ -314,7 +315,7 @@ impl Engine {
         // Looked up before, since one that waits again may be a run in no time.
         let mut view = self.start_request(namespace, id).await?;
         let at = self.node().clock.now();
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = self.node().database.reader(namespace).await?;
         if commit!(
             "starts_decide",
             table::decide(&mut connection, namespace, id, state, &by, at).await

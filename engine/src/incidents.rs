@@ -15,6 +15,7 @@ use crate::cursor::Cursor;
 use crate::node::Node;
 use crate::page::page;
 use crate::store::codec::decode;
+use crate::store::listed;
 use crate::store::{incidents as table, runs};
 use crate::{Engine, Error, reads};
 
@@ -38,12 +39,12 @@ impl Engine {
         limit: u32,
     ) -> Result<Page<IncidentLine>, Error> {
         let before = after.map(place_of_cursor).transpose()?;
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = self.node().database.lister(namespace).await?;
         let now = self.node().clock.now();
         let limit = limit.clamp(1, 1_000);
-        let lines =
-            table::list(&mut connection, namespace, filter, now, before, i64::from(limit) + 1)
-                .await?;
+        let beyond = i64::from(limit) + 1;
+        let lines = table::list(&mut connection, namespace, filter, now, before, beyond);
+        let lines = listed(lines.await)?;
         let cursor =
             |line: &IncidentLine| Cursor::of('n', &format!("{} {}", line.opened_at.0.0, line.id));
         Ok(page(lines, limit as usize, cursor))
@@ -70,11 +71,12 @@ impl Engine {
         limit: u32,
     ) -> Result<Page<IncidentGroup>, Error> {
         let after = after.map(group_of_cursor).transpose()?;
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = self.node().database.lister(namespace).await?;
         let now = self.node().clock.now();
         let limit = limit.clamp(1, 1_000);
         let beyond = i64::from(limit) + 1;
-        let groups = table::groups(&mut connection, namespace, filter, now, after, beyond).await?;
+        let groups = table::groups(&mut connection, namespace, filter, now, after, beyond);
+        let groups = listed(groups.await)?;
         let cursor = |group: &IncidentGroup| {
             Cursor::of('g', &format!("{} {}", group.count, group.fingerprint))
         };
@@ -109,7 +111,7 @@ pub(crate) async fn line(
     namespace: &str,
     id: IncidentId,
 ) -> Result<IncidentLine, Error> {
-    let mut connection = node.database.readers.acquire().await?;
+    let mut connection = node.database.reader(namespace).await?;
     let line = table::find(&mut connection, namespace, id).await?;
     line.ok_or_else(|| unknown_incident(id))
 }
@@ -127,7 +129,7 @@ pub(crate) async fn view(
     };
     let (run_state, task, next) = match reads::read(node, namespace, id.run, what).await {
         Err(Error::Damaged(_)) => {
-            let mut connection = node.database.readers.acquire().await?;
+            let mut connection = node.database.reader(namespace).await?;
             let run_state = runs::state(&mut connection, id.run).await?;
             let run_state = run_state.ok_or_else(|| unknown_incident(id))?;
             let notes = table::notes(&mut connection, namespace, id, NOTES).await?;
@@ -136,7 +138,7 @@ pub(crate) async fn view(
         }
         read => read?,
     };
-    let mut connection = node.database.readers.acquire().await?;
+    let mut connection = node.database.reader(namespace).await?;
     let attempts = match &line.step {
         None => Vec::new(),
         Some(step) => {

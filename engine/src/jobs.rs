@@ -19,6 +19,7 @@ use crate::node::Node;
 use crate::page::page;
 use crate::store::acts::{self, Act, Thing};
 use crate::store::jobs::{self as table, Turn};
+use crate::store::listed;
 use crate::{Engine, Error, Reservation};
 
 pub(crate) use work::{serve, work};
@@ -36,8 +37,9 @@ impl Engine {
     pub async fn plan_job(&self, namespace: &str, asked: &NewJob) -> Result<JobPlan, Error> {
         let many = ask::check(asked, self.node().options.payload_limit)?;
         let now = self.node().clock.now();
-        let mut connection = self.pool().acquire().await?;
-        let (count, first) = table::plan(&mut connection, namespace, &many, now, SHOWN).await?;
+        let mut connection = self.node().database.lister(namespace).await?;
+        let plan = table::plan(&mut connection, namespace, &many, now, SHOWN);
+        let (count, first) = listed(plan.await)?;
         Ok(JobPlan { count: u64::try_from(count).unwrap_or_default(), first })
     }
 
@@ -76,7 +78,7 @@ impl Engine {
             by: &By { actor: actor.into(), reason: job.asked.reason.clone() },
             detail: Some(text.map_err(|error| Error::Bug(error.to_string()))?),
         };
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = self.node().database.reader(namespace).await?;
         let total = commit!(
             "jobs_create",
             table::create(&mut connection, namespace, &job, &many, MOST, &act).await
@@ -104,10 +106,10 @@ impl Engine {
     ) -> Result<Page<JobView>, Error> {
         let before = after.map(|text| Cursor::place('j', text, |place| place.parse().ok()));
         let limit = limit.clamp(1, 1_000);
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = self.node().database.lister(namespace).await?;
         let beyond = i64::from(limit) + 1;
-        let jobs =
-            table::list(&mut connection, namespace, state, before.transpose()?, beyond).await?;
+        let before = before.transpose()?;
+        let jobs = listed(table::list(&mut connection, namespace, state, before, beyond).await)?;
         Ok(page(jobs, limit as usize, |job| Cursor::of('j', &job.id.to_string())))
     }
 
@@ -116,7 +118,7 @@ impl Engine {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn job(&self, namespace: &str, id: Uuid) -> Result<JobView, Error> {
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = self.node().database.reader(namespace).await?;
         let job = table::find(&mut connection, namespace, id).await?;
         job.ok_or_else(|| unknown_job(id))
     }
@@ -137,9 +139,9 @@ impl Engine {
         let after = after.transpose()?.unwrap_or(0);
         self.job(namespace, id).await?;
         let limit = limit.clamp(1, 1_000);
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = self.node().database.lister(namespace).await?;
         let beyond = i64::from(limit) + 1;
-        let items = table::items(&mut connection, id, state, after, beyond).await?;
+        let items = listed(table::items(&mut connection, id, state, after, beyond).await)?;
         Ok(page(items, limit as usize, |item| Cursor::of('m', &item.position.to_string())))
     }
 
@@ -157,7 +159,7 @@ impl Engine {
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Conflict`] when it has ended.
     pub async fn resume_job(&self, namespace: &str, id: Uuid, by: &By) -> Result<JobView, Error> {
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = self.node().database.reader(namespace).await?;
         let to = table::resumes_as(&mut connection, namespace, id).await?;
         drop(connection);
         let to = to.ok_or_else(|| unknown_job(id))?;
@@ -197,7 +199,7 @@ async fn turn(
     let change = Turn { from, to, why: Some(&why), at: node.clock.now() };
     let name = &id.to_string();
     let act = Act { namespace, thing: Thing::Job, name, at: change.at, verb, by, detail: None };
-    let mut connection = node.database.readers.acquire().await?;
+    let mut connection = node.database.reader(namespace).await?;
     let mut transaction = connection.begin().await?;
     let turned = table::turn(&mut transaction, namespace, id, &change).await?;
     if turned {

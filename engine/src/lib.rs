@@ -7,6 +7,7 @@
 //! known, `doctor` the proof that the indexes say what the journals say.
 
 mod acts;
+mod admission;
 mod alone;
 pub mod bench;
 pub mod bounds;

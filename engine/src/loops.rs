@@ -51,9 +51,9 @@ fn take_charge(node: &Node, found: Vec<RunId>, order: impl Fn() -> Order) {
     node.submit_own(found.into_iter().map(tick).collect());
 }
 
-/// Waits while the shards have enough to do.
+/// Waits while the shards have enough to do of what the engine gave them. What callers ask for takes turns with that.
 async fn breathe(node: &Node) {
-    while node.depth() > node.options.queue_limit / 4 {
+    while node.admission.own() > node.options.queue_limit / 4 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

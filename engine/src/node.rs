@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use backstitch_saga::{Command, Reply, Run, RunId, TaskKey};
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use crate::admission::{Account, Admission, Place};
 use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::definitions::Definitions;
@@ -48,6 +49,8 @@ pub(crate) struct Node {
     pub(crate) ends: crate::numbers::Ends,
     pub(crate) times: crate::numbers::Times,
     pub(crate) background: crate::numbers::Background,
+    /// The commands that wait in front of the shards, by namespace.
+    pub(crate) admission: Admission,
     /// Who may start a child now.
     pub(crate) turns: Arc<crate::turns::Turns>,
     pub(crate) shards: Vec<ShardDoor>,
@@ -107,31 +110,57 @@ impl Node {
         self.closing.load(Ordering::Relaxed)
     }
 
-    /// Gives commands to their shards, one message each. All or nothing: when too much waits, none is taken.
+    /// Gives commands of one namespace to their shards, one message each. All or nothing: when the namespace has its share of
+    /// what may wait already, none is taken.
     pub(crate) fn submit(&self, envelopes: Vec<Envelope>) -> Result<(), (Error, Vec<Envelope>)> {
         if self.is_closing() {
             return Err((Error::Busy, envelopes));
         }
-        let limit = self.options.queue_limit;
-        let waiting: usize =
-            self.shards.iter().map(|door| door.depth.load(Ordering::Relaxed)).sum();
-        if waiting > 0 && waiting + envelopes.len() > limit {
+        let Some(namespace) = envelopes.iter().find_map(Envelope::payer) else {
+            self.submit_own(envelopes);
+            return Ok(());
+        };
+        let account = self.admission.account(namespace);
+        if !self.admission.admit(&account, envelopes.len()) {
+            self.counters.turned_away.one();
             return Err((Error::Busy, envelopes));
         }
-        self.submit_own(envelopes);
+        self.give(envelopes, |depth, _| Place::admitted(depth, &account));
         Ok(())
     }
 
     /// Gives commands of the engine itself to their shards, whatever waits there.
     pub(crate) fn submit_own(&self, envelopes: Vec<Envelope>) {
+        let mut last: Option<(Arc<str>, Arc<Account>)> = None;
+        self.give(envelopes, |depth, envelope| {
+            let account = match (envelope.payer(), &last) {
+                (None, _) => Arc::clone(self.admission.engine()),
+                (Some(namespace), Some((known, account))) if known == namespace => {
+                    Arc::clone(account)
+                }
+                (Some(namespace), _) => {
+                    let account = self.admission.account(namespace);
+                    last = Some((Arc::clone(namespace), Arc::clone(&account)));
+                    account
+                }
+            };
+            Place::own(depth, account)
+        });
+    }
+
+    fn give(
+        &self,
+        envelopes: Vec<Envelope>,
+        mut place: impl FnMut(&Arc<AtomicUsize>, &Envelope) -> Place,
+    ) {
         let mut parts: Vec<Vec<Envelope>> = self.shards.iter().map(|_| Vec::new()).collect();
         for mut envelope in envelopes {
-            envelope.counted = true;
-            parts[self.shard_of(envelope.run)].push(envelope);
+            let shard = self.shard_of(envelope.run);
+            envelope.place = Some(place(&self.shards[shard].depth, &envelope));
+            parts[shard].push(envelope);
         }
         for (door, part) in self.shards.iter().zip(parts) {
             if !part.is_empty() {
-                door.depth.fetch_add(part.len(), Ordering::Relaxed);
                 // A shard that is gone drops its messages, and dropping a command answers it.
                 let _ = door.inbox.send(Message::Work(part));
             }

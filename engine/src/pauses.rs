@@ -128,10 +128,10 @@ impl Engine {
         by: &By,
         pause: bool,
     ) -> Result<(), Error> {
-        definitions::view(self.pool(), namespace, workflow, None).await?;
+        definitions::view(&self.node().database, namespace, workflow, None).await?;
         must_have_reason(by)?;
         let (at, who) = (self.node().clock.now(), (&*by.actor, by.reason.as_str()));
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = self.node().database.reader(namespace).await?;
         let mut transaction = connection.begin().await?;
         let turned = if pause {
             table::pause(&mut transaction, namespace, workflow, at, who).await?
@@ -162,7 +162,7 @@ impl Engine {
         let before = after.map(|text| Cursor::place('p', text, |place| place.parse::<i64>().ok()));
         let before = before.transpose()?.unwrap_or(i64::MAX);
         let limit = limit.clamp(1, 1_000);
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = self.node().database.reader(namespace).await?;
         let beyond = i64::from(limit) + 1;
         let found = table::list(&mut connection, namespace, before, beyond).await?;
         let Page { items, next } =

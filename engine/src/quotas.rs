@@ -229,7 +229,7 @@ pub(crate) async fn check(
 /// Counts what a namespace has, up to one more than its limit, and remembers it.
 async fn count(node: &Node, namespace: &str, counted: Counted, limit: u32) -> Result<u32, Error> {
     let began = Instant::now();
-    let mut connection = node.database.readers.acquire().await?;
+    let mut connection = node.database.reader(namespace).await?;
     let most = i64::from(limit) + 1;
     let count = table::count(&mut connection, namespace, counted, most).await?;
     node.quotas.remember((namespace.to_owned(), counted), count, began.elapsed());

@@ -64,7 +64,7 @@ impl Engine {
             data: ask.data.text().to_owned(),
             actor: by.actor.to_string(),
         };
-        let mut connection = node.database.readers.acquire().await?;
+        let mut connection = node.database.reader(namespace).await?;
         let kept = commit!("signals_keep", signals::keep(&mut connection, &early).await)?;
         let same = Payload::trusted(kept.0).is_ok_and(|data| data.is_same_as(&ask.data));
         if !same || kept.1 != early.actor {
@@ -96,8 +96,8 @@ impl Engine {
 /// Checks a signal for a run that is yet to be started as the newest version of its workflow would.
 async fn check_early(node: &Node, namespace: &str, ask: &SendSignalByKey) -> Result<(), Error> {
     ask.data.check(node.options.payload_limit).map_err(misplaced)?;
-    let readers = &node.database.readers;
-    let workflow = node.definitions.resolve(readers, namespace, &ask.workflow, None).await?;
+    let database = &node.database;
+    let workflow = node.definitions.resolve(database, namespace, &ask.workflow, None).await?;
     let graph = Arc::clone(&workflow.graph);
     for schema in Run::new(RunId(uuid::Uuid::nil()), graph).signal_schemas(&ask.signal)? {
         let data = &ask.data;
@@ -112,7 +112,7 @@ async fn run_of(
     ask: &SendSignalByKey,
 ) -> Result<Option<RunId>, Error> {
     let key = (namespace.to_owned(), ask.key.clone(), ask.workflow.clone());
-    let mut connection = node.database.readers.acquire().await?;
+    let mut connection = node.database.reader(namespace).await?;
     let found = keys::find(&mut connection, std::slice::from_ref(&key)).await?;
     Ok(found.get(&key).map(|(run, _)| *run))
 }

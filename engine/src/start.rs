@@ -238,8 +238,7 @@ async fn order(
     check(&request, node.options.payload_limit)?;
     let start_at = start_at(node.clock.now(), &request)?;
     let StartRun { workflow, version, key, input, correlation_id, labels, sequence, .. } = request;
-    let workflow =
-        node.definitions.resolve(&node.database.readers, namespace, &workflow, version).await?;
+    let workflow = node.definitions.resolve(&node.database, namespace, &workflow, version).await?;
     if let Some(schema) = &workflow.graph.definition.input_schema {
         node.schemas.check(namespace, schema, &input, "/input", "invalid_input").await?;
     }

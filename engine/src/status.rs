@@ -77,7 +77,7 @@ impl Engine {
 }
 
 async fn count(node: &Node, namespace: &str) -> Result<StatusView, Error> {
-    let mut connection = node.database.readers.acquire().await?;
+    let mut connection = node.database.reader(namespace).await?;
     let as_of = Timestamp(node.clock.now());
     let counts = status::count(&mut connection, namespace).await?;
     let number = |count: i64| u64::try_from(count).unwrap_or_default();

@@ -21,7 +21,7 @@ impl Engine {
             let Some(child) = &written.child else { continue };
             let node = self.node();
             let found =
-                node.definitions.resolve(self.pool(), namespace, &child.workflow, child.version);
+                node.definitions.resolve(&node.database, namespace, &child.workflow, child.version);
             match found.await {
                 Ok(found) => {
                     warnings.extend(graph.warning_of_child(step, &found.graph.definition));
@@ -49,7 +49,8 @@ impl Engine {
                     continue;
                 }
                 let node = self.node();
-                let found = node.definitions.resolve(self.pool(), namespace, &name, version).await;
+                let found =
+                    node.definitions.resolve(&node.database, namespace, &name, version).await;
                 let found = match found {
                     Ok(found) => found,
                     Err(Error::NotFound { .. }) => continue,
@@ -82,8 +83,9 @@ impl Engine {
         name: &str,
         version: u32,
     ) -> Result<Vec<Warning>, Error> {
-        let definitions = &self.node().definitions;
-        let found = definitions.resolve(self.pool(), namespace, name, Some(version)).await?;
+        let node = self.node();
+        let found =
+            node.definitions.resolve(&node.database, namespace, name, Some(version)).await?;
         self.warnings(namespace, &found.graph).await
     }
 }

@@ -35,7 +35,7 @@ impl Engine {
             (run.why(), limits.unwrap_or_default())
         };
         let (mut why, limits) = read(node, namespace, id, look).await?;
-        let mut connection = node.database.readers.acquire().await?;
+        let mut connection = node.database.reader(namespace).await?;
         name_workers(node, &mut connection, namespace, &mut why).await?;
         name_limits(limits, &mut why);
         name_paused_children(node, &mut connection, namespace, &mut why).await?;
@@ -154,7 +154,7 @@ pub(crate) async fn add_no_worker(
         return Ok(());
     }
     let routes: Vec<(String, String)> = waits.iter().map(route).collect();
-    let mut connection = node.database.readers.acquire().await?;
+    let mut connection = node.database.reader(&view.namespace).await?;
     let known = serving(node, &mut connection, &view.namespace, &routes).await?;
     for ((wait, known), (queue, handler)) in waits.into_iter().zip(known).zip(&routes) {
         if known.sessions == 0 {

@@ -10,6 +10,7 @@ use crate::crash::commit;
 use crate::cursor::Cursor;
 use crate::loops::millis;
 use crate::node::Node;
+use crate::store::listed;
 use crate::store::workers::{self, Present};
 use crate::{Engine, Error};
 
@@ -67,11 +68,12 @@ impl Engine {
         let node = self.node();
         let after = after.map(Cursor::worker).transpose()?.unwrap_or_default();
         let limit = limit.clamp(1, 1_000) as usize;
-        let mut connection = node.database.readers.acquire().await?;
+        let mut connection = node.database.lister(namespace).await?;
         let dead_after = millis(node.options.tuning.dead_after);
         let beyond = i64::try_from(limit + 1).unwrap_or(i64::MAX);
-        let mut found =
-            workers::list(&mut connection, namespace, dead_after, &after, gone, beyond).await?;
+        let found =
+            workers::list(&mut connection, namespace, dead_after, &after, gone, beyond).await;
+        let mut found = listed(found)?;
         let more = found.len() > limit;
         found.truncate(limit);
         let next = found

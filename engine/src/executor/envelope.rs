@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::digest::InputDigest;
+use crate::admission::Place;
 use crate::definitions::Workflow;
 use crate::handover::{Grant, Match};
 use crate::store::keys::RunKey;
@@ -19,14 +20,16 @@ pub(crate) struct Envelope {
     pub(crate) run: RunId,
     /// The namespace that the caller speaks for; `None` for the engine itself.
     pub(crate) namespace: Option<Arc<str>>,
+    /// The namespace whose turn a command of the engine itself takes, if it is known.
+    pub(crate) payer: Option<Arc<str>>,
     pub(crate) order: Order,
     pub(crate) ticket: Option<Ticket>,
     /// How often it was decided in vain: another node was first, or the database asked to try again.
     pub(crate) tries: u16,
     /// To be decided and committed with nothing else, because the database refused its batch.
     pub(crate) alone: bool,
-    /// It counts against the limit of the queue.
-    pub(crate) counted: bool,
+    /// Its place among what waits, until it is taken.
+    pub(crate) place: Option<Place>,
     /// It stops things, and goes before what waits.
     pub(crate) urgent: bool,
     pub(crate) output: Output,
@@ -102,11 +105,12 @@ impl Envelope {
         Envelope {
             run,
             namespace: None,
+            payer: None,
             order,
             ticket: None,
             tries: 0,
             alone: false,
-            counted: false,
+            place: None,
             urgent: false,
             output: Output::Unknown,
             session: None,
@@ -115,7 +119,18 @@ impl Envelope {
 
     /// The command to hand a task to the session that was found for it.
     pub(crate) fn hand_out(found: Match) -> Envelope {
-        Envelope::own(found.run, Order::HandOut { task: found.task, grant: found.grant })
+        let order = Order::HandOut { task: found.task, grant: found.grant };
+        Envelope::own(found.run, order).paid_by(&found.namespace)
+    }
+
+    /// The same, in the turn of `namespace`.
+    pub(crate) fn paid_by(self, namespace: &Arc<str>) -> Envelope {
+        Envelope { payer: Some(Arc::clone(namespace)), ..self }
+    }
+
+    /// The namespace whose turn it takes.
+    pub(crate) fn payer(&self) -> Option<&Arc<str>> {
+        self.namespace.as_ref().or(self.payer.as_ref())
     }
 
     /// A command of a caller.

@@ -123,7 +123,8 @@ impl Shard {
         for (task, completion) in left {
             if let Some(report) = completion.and_then(|completion| report(task, completion, limit))
             {
-                self.backlog.push_back(Envelope::own(run, Order::Command(report)));
+                let report = Envelope::own(run, Order::Command(report));
+                self.backlog.push_back(report.paid_by(&decided.cached.namespace));
                 reported = true;
             }
         }

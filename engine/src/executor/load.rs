@@ -7,8 +7,9 @@ use backstitch_saga::{Event, Run, RunId, Time};
 use sqlx::postgres::PgConnection;
 
 use super::cache::CachedRun;
+use super::collect::Works;
 use super::envelope::{Envelope, Order};
-use super::{OWN_RETRY_LATER, Shard, Works, index};
+use super::{OWN_RETRY_LATER, Shard, index};
 use crate::Error;
 use crate::damage;
 use crate::definitions::Definitions;

@@ -6,6 +6,7 @@
 
 mod backlog;
 pub(crate) mod cache;
+mod collect;
 mod commit;
 pub(crate) mod decide;
 pub(crate) mod digest;
@@ -21,11 +22,11 @@ mod writer;
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use backstitch_saga::protocol::TaskOffer;
-use backstitch_saga::{Refusal, RunId, Time, planted};
+use backstitch_saga::{Refusal, RunId, Time};
 use futures::FutureExt;
 use sqlx::postgres::PgConnection;
 use tokio::sync::{mpsc, oneshot};
@@ -39,6 +40,7 @@ use crate::store::session::Kept;
 use crate::{Error, store};
 use backlog::Backlog;
 use cache::{Cache, CachedRun};
+use collect::group;
 use commit::{Flight, Landed};
 use decide::{Decided, Desk};
 use envelope::{Envelope, Order};
@@ -59,7 +61,6 @@ const OWN_RETRY_LATER: Duration = Duration::from_secs(60);
 pub(crate) struct Shard {
     node: Arc<Node>,
     inbox: mpsc::UnboundedReceiver<Message>,
-    depth: Arc<AtomicUsize>,
     backlog: Backlog,
     cache: Cache,
     timers: Timers,
@@ -82,16 +83,11 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    pub(crate) fn new(
-        node: Arc<Node>,
-        inbox: mpsc::UnboundedReceiver<Message>,
-        depth: Arc<AtomicUsize>,
-    ) -> Shard {
+    pub(crate) fn new(node: Arc<Node>, inbox: mpsc::UnboundedReceiver<Message>) -> Shard {
         let share = node.options.tuning.cache_weight / node.shards.len().max(1) as u64;
         Shard {
             node,
             inbox,
-            depth,
             backlog: Backlog::default(),
             cache: Cache::new(share),
             timers: Timers::default(),
@@ -176,31 +172,6 @@ impl Shard {
         }
     }
 
-    /// Whether a batch is to be decided now. One always may; a second beside it is worth its own transaction only if it
-    /// is large.
-    fn may_decide(&self) -> bool {
-        let waiting = self.backlog.len();
-        match self.flights.is_empty() {
-            true => waiting > 0,
-            false => {
-                self.flights.len() < FLIGHTS && waiting >= self.node.options.tuning.batch_beside
-            }
-        }
-    }
-
-    /// Whether a record of a run is being written.
-    fn is_under_way(&self, run: RunId) -> bool {
-        self.flights.values().any(|flight| flight.has(run))
-    }
-
-    /// Puts a command where it waits: behind the batch that has its run, or for the next one.
-    fn wait(&mut self, envelope: Envelope) {
-        match self.flights.values_mut().find(|flight| flight.has(envelope.run)) {
-            Some(flight) => flight.waiting.push(envelope),
-            None => self.backlog.push_back(envelope),
-        }
-    }
-
     async fn landed(&mut self, landed: Result<Landed, JoinError>) {
         match landed {
             Ok(landed) => self.land(landed).await,
@@ -227,61 +198,6 @@ impl Shard {
             }
             Message::Drain(done) => self.drains.push(done),
         }
-    }
-
-    /// Looks at the runs whose timers have fired.
-    fn collect_due(&mut self) {
-        let now = self.node.clock.now();
-        let park_after = self.node.options.tuning.park_after;
-        while let Some(run) = self.timers.pop(now) {
-            let Some(cached) = self.cache.get(run) else {
-                self.wait(Envelope::own(run, Order::tick()));
-                continue;
-            };
-            let due = cached.next_due();
-            if due.is_some_and(|due| due <= now) {
-                self.wait(Envelope::own(run, Order::tick()));
-            } else if !cached.run.in_flight() && cached.moved_at.after(park_after.into()) <= now {
-                if cached.charge_of(self.node.id) {
-                    self.parking.push((run, due));
-                }
-            } else if let Some(at) = index::look_at(cached, park_after) {
-                self.timers.set(run, at);
-            }
-        }
-        self.node.counters.timers.set(self.timers.len());
-    }
-
-    /// The next batch: everything that waits, up to the limits; or one command that must go alone.
-    fn take(&mut self) -> Vec<Envelope> {
-        let node = Arc::clone(&self.node);
-        let tuning = &node.options.tuning;
-        let (mut batch, mut runs, mut bytes) = (Vec::new(), HashSet::new(), 0);
-        while let Some(next) = self.backlog.front() {
-            let full = batch.len() >= tuning.batch_commands
-                || runs.len() >= tuning.batch_runs
-                || bytes >= tuning.batch_bytes;
-            if full || (next.alone && !batch.is_empty()) {
-                break;
-            }
-            let Some(mut envelope) = self.backlog.pop_front() else { break };
-            if self.is_under_way(envelope.run) {
-                self.wait(envelope);
-                continue;
-            }
-            if envelope.counted {
-                envelope.counted = false;
-                self.depth.fetch_sub(1, Ordering::Relaxed);
-            }
-            runs.insert(envelope.run);
-            bytes += envelope.bytes();
-            let alone = envelope.alone;
-            batch.push(envelope);
-            if alone {
-                break;
-            }
-        }
-        batch
     }
 
     /// One batch from load to answer.
@@ -334,7 +250,7 @@ impl Shard {
     /// Takes a run out of memory.
     fn take_run(&mut self, run: RunId) -> Option<Box<CachedRun>> {
         #[cfg(feature = "planted-bugs")]
-        if planted!("two-records") {
+        if backstitch_saga::planted!("two-records") {
             return self.cache.get(run).map(|cached| Box::new(cached.clone()));
         }
         self.cache.take(run)
@@ -449,7 +365,7 @@ impl Shard {
             let trouble = Trouble::Again("too many nodes work on this run at once".to_owned());
             return self.fail(envelope, &trouble);
         }
-        self.backlog.push_back(envelope);
+        self.enqueue(envelope);
     }
 
     /// The database failed a command.
@@ -468,33 +384,4 @@ impl Shard {
     async fn connection(&mut self) -> Result<&mut PgConnection, Trouble> {
         self.node.database.kept(&mut self.connection).await
     }
-}
-
-type Works = Vec<(RunId, Vec<Envelope>)>;
-
-/// Groups commands by run, in order of arrival. Of several starts with one key only the first is decided; the others
-/// follow it.
-fn group(batch: Vec<Envelope>) -> (Works, Vec<Envelope>) {
-    let mut works: Works = Vec::new();
-    let mut places: HashMap<RunId, usize> = HashMap::with_capacity(batch.len());
-    let mut keys = HashSet::new();
-    let mut followers = Vec::new();
-    for envelope in batch {
-        if let Order::Start(order) = &envelope.order
-            && let Some(key) = &order.key
-            && !keys.insert(key.key.clone())
-        {
-            followers.push(envelope);
-            continue;
-        }
-        if planted!("two-records") {
-            places.clear();
-        }
-        let place = *places.entry(envelope.run).or_insert_with(|| {
-            works.push((envelope.run, Vec::new()));
-            works.len() - 1
-        });
-        works[place].1.push(envelope);
-    }
-    (works, followers)
 }

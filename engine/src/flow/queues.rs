@@ -11,6 +11,7 @@ use crate::acts::must_have_reason;
 use crate::crash::commit;
 use crate::cursor::Cursor;
 use crate::store::acts::{self, Act, Thing};
+use crate::store::listed;
 use crate::store::queues::{self as table, QueueRow};
 use crate::{Engine, Error};
 
@@ -55,8 +56,8 @@ impl Engine {
         let after = after.map(Cursor::queue).transpose()?.unwrap_or_default();
         let limit = limit.clamp(1, 1_000) as usize;
         let most = i64::try_from(limit + 1).unwrap_or(i64::MAX);
-        let mut connection = self.pool().acquire().await?;
-        let mut rows = table::list(&mut connection, namespace, &after, most).await?;
+        let mut connection = self.node().database.lister(namespace).await?;
+        let mut rows = listed(table::list(&mut connection, namespace, &after, most).await)?;
         let more = rows.len() > limit;
         rows.truncate(limit);
         let next = rows.last().filter(|_| more).map(|last| Cursor::of_queue(&last.queue));
@@ -69,7 +70,7 @@ impl Engine {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn queue(&self, namespace: &str, queue: &str) -> Result<QueueView, Error> {
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = self.node().database.reader(namespace).await?;
         let row = table::one(&mut connection, namespace, queue).await?;
         let rows = row.into_iter().collect();
         let view = views(&mut connection, namespace, rows, self.node().clock.now()).await?.pop();
@@ -103,7 +104,7 @@ impl Engine {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn remove_queue(&self, namespace: &str, queue: &str, by: &By) -> Result<(), Error> {
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = self.node().database.reader(namespace).await?;
         let mut transaction = connection.begin().await?;
         // Nobody gives permits meanwhile.
         table::lock(&mut transaction, namespace, queue).await?.ok_or_else(|| unknown(queue))?;

@@ -374,7 +374,8 @@ fn hand_out(node: &Node, name: &Name, given: Permitted) {
         match granted {
             Some(grant) => {
                 let grant = Grant { permit: Some(permit), ..grant };
-                matches.push(Match { run, task, grant });
+                let namespace = Arc::clone(&name.0);
+                matches.push(Match { run, namespace, task, grant });
             }
             None => unused.push(permit),
         }

@@ -423,13 +423,14 @@ impl State {
             let key = bar.task.clone()?;
             let suspect = self.alone.suspects.get(&key)?;
             let governed = governed(&suspect.namespace, &suspect.queue);
-            self.may_have(worker, bar).then(|| (worker.clone(), key, governed))
+            let namespace = suspect.namespace.clone();
+            self.may_have(worker, bar).then(|| (worker.clone(), key, (namespace, governed)))
         });
-        for (worker, (run, task), governed) in ready.collect::<Vec<_>>() {
+        for (worker, (run, task), (namespace, governed)) in ready.collect::<Vec<_>>() {
             if governed {
                 next.permit = true;
             } else if let Some(grant) = self.grant_to(&worker) {
-                next.matches.push(Match { run, task, grant });
+                next.matches.push(Match { run, namespace, task, grant });
             }
         }
     }

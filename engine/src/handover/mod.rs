@@ -66,6 +66,7 @@ pub(crate) struct Wants {
 #[derive(Debug)]
 pub(crate) struct Match {
     pub(crate) run: RunId,
+    pub(crate) namespace: Arc<str>,
     pub(crate) task: TaskKey,
     pub(crate) grant: Grant,
 }
@@ -142,7 +143,8 @@ impl HandOver {
         let mut matches = Vec::new();
         while session.room() > 0 {
             let Some(hint) = session.next_hint(routes) else { break };
-            matches.push(Match { run: hint.run, task: hint.task, grant: session.grant() });
+            let Hint { run, task, namespace, .. } = hint;
+            matches.push(Match { run, namespace, task, grant: session.grant() });
         }
         let hungry = session.room() > 0;
         session.queue_up(routes);
@@ -303,7 +305,10 @@ impl HandOver {
                 }
             }
             match grant {
-                Some(grant) => matches.push(Match { run: hint.run, task: hint.task, grant }),
+                Some(grant) => {
+                    let Hint { run, task, namespace, .. } = hint;
+                    matches.push(Match { run, namespace, task, grant });
+                }
                 None => routes.remember(id, hint),
             }
         }

@@ -191,7 +191,7 @@ impl Engine {
     ) -> Result<IncidentView, Error> {
         line(self.node(), namespace, id).await?;
         let now = self.node().clock.now();
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = self.node().database.reader(namespace).await?;
         commit!(
             "incidents_assign",
             table::assign(&mut connection, namespace, id, now, actor, assignee, note).await
@@ -213,7 +213,7 @@ impl Engine {
     ) -> Result<IncidentView, Error> {
         line(self.node(), namespace, id).await?;
         let now = self.node().clock.now();
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = self.node().database.reader(namespace).await?;
         commit!(
             "incidents_note",
             table::note(&mut connection, namespace, id, now, actor, note).await

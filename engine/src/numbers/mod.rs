@@ -127,7 +127,7 @@ fn breakers(node: &Node) -> Family {
     family
 }
 
-fn pools(node: &Node) -> [Family; 3] {
+fn pools(node: &Node) -> [Family; 4] {
     let mut connections = Family::gauge(
         "backstitch_pool_connections",
         "Connections of a pool to the database, by state.",
@@ -138,20 +138,34 @@ fn pools(node: &Node) -> [Family; 3] {
         "backstitch_pool_waiting",
         "Those who wait for a connection of a pool to the database.",
     );
-    let pools: [(&str, &Pool); 3] = [
+    let mut refused = Family::counter(
+        "backstitch_pool_refused_total",
+        "Questions answered busy because their namespace had its connections of a pool for too long.",
+    );
+    let pools: [(&str, &Pool); 5] = [
         ("readers", &node.database.readers),
+        ("listers", &node.database.listers),
+        ("actors", &node.database.actors),
         ("keepers", &node.database.keepers),
         ("gate", &node.database.gate),
     ];
+    let seats = node.database.seats();
     for (name, pool) in pools {
         let numbers = pool.numbers();
         let pool = ("pool", name);
         connections.add(&[pool, ("state", "in_use")], number(numbers.in_use));
         connections.add(&[pool, ("state", "idle")], number(numbers.idle));
         limits.add(&[pool], number(numbers.limit));
-        waiting.add(&[pool], number(numbers.waiting));
+        if seats.iter().all(|(seated, _)| *seated != name) {
+            waiting.add(&[pool], number(numbers.waiting));
+        }
     }
-    [connections, limits, waiting]
+    for (name, seats) in seats {
+        let waits = seats.waiting();
+        waiting.add(&[("pool", name)], number(waits));
+        refused.add(&[("pool", name)], number(seats.refused()));
+    }
+    [connections, limits, waiting, refused]
 }
 
 #[cfg(test)]

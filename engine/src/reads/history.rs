@@ -24,7 +24,7 @@ pub(crate) async fn history(
 ) -> Result<Page<HistoryEntry>, Error> {
     let (from, told) = after.map(Cursor::event).transpose()?.unwrap_or((1, 0));
     let limit = limit.clamp(1, 1_000) as usize;
-    let mut connection = node.database.readers.acquire().await?;
+    let mut connection = node.database.reader(namespace).await?;
     let found = runs::ended(&mut connection, id).await?;
     if found.is_none_or(|(owner, _)| owner != namespace) {
         return Err(Error::unknown_run(id));

@@ -31,8 +31,9 @@ pub(crate) async fn runs(
         // PostgreSQL has no such text, so nothing can match it.
         return Ok(Page { items: Vec::new(), next: None });
     }
-    let mut connection = node.database.readers.acquire().await?;
+    let mut connection = node.database.lister(namespace).await?;
     let beyond = i64::try_from(limit + 1).unwrap_or(i64::MAX);
-    let found = store::runs::list(&mut connection, namespace, filter, before, beyond).await?;
+    let found = store::run_lists::list(&mut connection, namespace, filter, before, beyond).await;
+    let found = store::listed(found)?;
     Ok(page(found, limit, |line| Cursor::of_run(line.id.0)))
 }

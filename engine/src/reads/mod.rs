@@ -34,7 +34,7 @@ pub(crate) async fn read<T: Send + 'static>(
     id: RunId,
     what: impl Fn(&Run) -> T + Send + Sync + 'static,
 ) -> Result<T, Error> {
-    let mut connection = node.database.readers.acquire().await?;
+    let mut connection = node.database.reader(namespace).await?;
     let last = journal::last_seqs(&mut connection, &[id.0]).await?;
     let last = *last.get(&id).ok_or_else(|| Error::unknown_run(id))?;
     let seq = u64::try_from(last).unwrap_or_default();
@@ -108,7 +108,7 @@ pub(crate) async fn run(
         why::add_no_worker(node, waits, &mut view).await?;
         return Ok(view);
     };
-    let mut connection = node.database.readers.acquire().await?;
+    let mut connection = node.database.reader(namespace).await?;
     let until = i32::try_from(as_of).unwrap_or(i32::MAX);
     let rows = journal::load_until(&mut connection, id, until).await?;
     let Some(last) = rows.last() else { return Err(Error::unknown_run(id)) };
@@ -153,7 +153,7 @@ pub(crate) async fn wait(
             Err(_) if rest <= poll_after => return run(node, namespace, id, None).await,
             // Another node may have ended it.
             Err(_) => {
-                let mut connection = node.database.readers.acquire().await?;
+                let mut connection = node.database.reader(namespace).await?;
                 if let Some((_, true)) = store::runs::ended(&mut connection, id).await? {
                     drop(connection);
                     return run(node, namespace, id, None).await;
@@ -193,7 +193,7 @@ pub(crate) async fn plan(
     let mut plan = planned?;
     if !produced.is_empty() {
         let by = format!("run {id}");
-        let mut connection = node.database.readers.acquire().await?;
+        let mut connection = node.database.reader(namespace).await?;
         plan.dependents =
             required::dependents_of(&mut connection, namespace, &produced, &by, MOST_TOUCHED)
                 .await?;

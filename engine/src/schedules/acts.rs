@@ -66,7 +66,7 @@ impl Engine {
                 spec: spec.clone(),
                 state: State::new(now),
             };
-            let mut connection = node.database.readers.acquire().await?;
+            let mut connection = node.database.reader(namespace).await?;
             if commit!(
                 "schedules_create",
                 table::create(&mut connection, &row, Some(now), &put).await
@@ -100,7 +100,7 @@ impl Engine {
                 // A row that cannot be read can be deleted.
                 Err(_) => (None, Vec::new()),
             };
-            let mut connection = node.database.readers.acquire().await?;
+            let mut connection = node.database.reader(namespace).await?;
             let deleted = table::delete(&mut connection, revision, &told, &act);
             if commit!("schedules_delete", deleted.await)? {
                 return Ok(());
@@ -257,7 +257,7 @@ async fn change(
 
 /// What became of the start by hand with this key, if it came to an end.
 async fn told_of(node: &Node, namespace: &str, key: &str) -> Result<Option<ScheduleStart>, Error> {
-    let mut connection = node.database.readers.acquire().await?;
+    let mut connection = node.database.reader(namespace).await?;
     Ok(commit!(
         "schedules_start_by_hand",
         table::start_by_hand(&mut connection, namespace, key).await

@@ -179,8 +179,8 @@ async fn fix_version(node: &Node, row: &mut ScheduleRow) {
     if row.spec.version.is_some() || !row.state.needs_version() {
         return;
     }
-    let (readers, name) = (&node.database.readers, &row.spec.workflow);
-    if let Ok(newest) = node.definitions.resolve(readers, &row.namespace, name, None).await {
+    let (database, name) = (&node.database, &row.spec.workflow);
+    if let Ok(newest) = node.definitions.resolve(database, &row.namespace, name, None).await {
         row.state.fix_version(newest.graph.definition.version);
     }
 }

@@ -9,6 +9,7 @@ use super::fire::{calendar, find};
 use super::plan::Plan;
 use crate::cursor::Cursor;
 use crate::node::Node;
+use crate::store::listed;
 use crate::store::schedules::{self as table, ScheduleRow};
 use crate::{Engine, Error};
 
@@ -34,9 +35,9 @@ impl Engine {
     ) -> Result<Page<ScheduleLine>, Error> {
         let after = after.map(Cursor::schedule).transpose()?;
         let limit = limit.clamp(1, 1_000) as usize;
-        let mut connection = self.node().database.readers.acquire().await?;
-        let mut rows =
-            table::list(&mut connection, namespace, after.as_deref(), limit as i64 + 1).await?;
+        let mut connection = self.node().database.lister(namespace).await?;
+        let rows = table::list(&mut connection, namespace, after.as_deref(), limit as i64 + 1);
+        let mut rows = listed(rows.await)?;
         let more = rows.len() > limit;
         rows.truncate(limit);
         let next = rows.last().filter(|_| more).map(|row| Cursor::of_schedule(&row.name));
@@ -75,9 +76,9 @@ impl Engine {
         let before = after.map(Cursor::start).transpose()?;
         found(self.node(), namespace, name).await?;
         let limit = limit.clamp(1, 1_000) as usize;
-        let mut connection = self.node().database.readers.acquire().await?;
-        let mut lines =
-            table::starts(&mut connection, namespace, name, before, limit as i64 + 1).await?;
+        let mut connection = self.node().database.lister(namespace).await?;
+        let lines = table::starts(&mut connection, namespace, name, before, limit as i64 + 1);
+        let mut lines = listed(lines.await)?;
         let more = lines.len() > limit;
         lines.truncate(limit);
         let next = lines.last().filter(|_| more).map(|(id, _)| Cursor::of_start(*id));

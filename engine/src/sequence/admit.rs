@@ -43,7 +43,7 @@ pub(crate) async fn admit(
     wanted: &Wanted,
 ) -> Result<Admitted, Error> {
     let now = node.clock.now();
-    let mut connection = node.database.readers.acquire().await?;
+    let mut connection = node.database.reader(namespace).await?;
     if let Some(key) = key {
         let known = run_keys::find(&mut connection, std::slice::from_ref(key)).await?;
         if known.get(key).is_some_and(|(other, _)| *other != run) {
@@ -119,7 +119,7 @@ pub(crate) async fn admit_child(
     parent: RunId,
     mut wanted: Wanted,
 ) -> Result<Vec<(Hold, String)>, Error> {
-    let mut connection = node.database.readers.acquire().await?;
+    let mut connection = node.database.reader(namespace).await?;
     if !journal::last_seqs(&mut connection, &[child.0]).await?.is_empty() {
         // Asked for again: it has begun, and may have ended.
         return Ok(Vec::new());

@@ -42,7 +42,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Store`].
     pub async fn key_line(&self, namespace: &str, key: &str) -> Result<Vec<KeyPlace>, Error> {
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = self.node().database.reader(namespace).await?;
         let line = table::line(&mut connection, namespace, key, MANY).await?;
         let place = |one: table::Place| KeyPlace {
             run: one.run,
@@ -58,7 +58,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Store`].
     pub async fn facts_about(&self, namespace: &str, subject: &str) -> Result<SubjectFacts, Error> {
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = self.node().database.reader(namespace).await?;
         Ok(SubjectFacts {
             facts: facts::facts_of(&mut connection, namespace, subject, MANY).await?,
             waiting: facts::waiting_on(&mut connection, namespace, subject, MANY).await?,
@@ -103,7 +103,7 @@ impl Engine {
         must_have_reason(by)?;
         let (node, actor) = (self.node(), &*by.actor);
         let at = node.clock.now();
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = self.node().database.reader(namespace).await?;
         let mut transaction = connection.begin().await?;
         let one = std::slice::from_ref(fact);
         let changed = match asked {

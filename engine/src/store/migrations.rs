@@ -42,6 +42,7 @@ const ALL: &[(i64, &str, &str)] = &[
     ),
     (23, "alone", include_str!("../../../migrations/0023_alone.sql")),
     (25, "requirements", include_str!("../../../migrations/0025_requirements.sql")),
+    (30, "runs by outcome", include_str!("../../../migrations/0030_runs_by_outcome.sql")),
     (34, "quotas", include_str!("../../../migrations/0034_quotas.sql")),
     (38, "credentials", include_str!("../../../migrations/0038_credentials.sql")),
     (39, "leases and grants", include_str!("../../../migrations/0039_leases_and_grants.sql")),

@@ -39,9 +39,11 @@ pub(crate) mod ready;
 pub(crate) mod required;
 pub(crate) mod rewrite;
 pub(crate) mod rows;
+pub(crate) mod run_lists;
 pub(crate) mod runs;
 pub(crate) mod schedules;
 pub(crate) mod schema;
+pub(crate) mod seats;
 pub(crate) mod sequence;
 pub(crate) mod session;
 pub(crate) mod signals;
@@ -54,15 +56,35 @@ pub(crate) mod versions;
 pub(crate) mod walks;
 pub(crate) mod workers;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use backstitch_saga::Violation;
 use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPool, PgPoolOptions};
 
 use pool::Pool;
+use seats::{Bounds, Reader, Seats};
 use session::{Fate, Kept, Settings};
 
 use crate::Error;
+
+/// The most connections of a namespace among those that readers share.
+const READERS_EACH: usize = 3;
+/// The connections for lists, and how many of them a namespace has at most.
+const LISTERS: u32 = 3;
+const LISTERS_EACH: usize = 2;
+/// The connections for what is kept of requests, and how many of them a namespace has at most.
+const ACTORS: u32 = 3;
+const ACTORS_EACH: usize = 2;
+/// How long a statement of a list may take.
+const LIST_LIMIT: &str = "5s";
+/// What PostgreSQL says of a statement that took longer than it may.
+const QUERY_CANCELED: &str = "57014";
+/// How long a connection is waited for while the namespace has all that it may have.
+const SEAT_WAIT: Duration = Duration::from_secs(5);
+/// How many questions of a namespace wait for a connection at most.
+const MOST_WAITING: usize = 1_000;
 
 /// How PostgreSQL is reached.
 #[derive(Clone, Debug)]
@@ -70,8 +92,15 @@ pub(crate) struct Database {
     writer: PgConnectOptions,
     /// Of committers and chores.
     settings: Settings,
-    /// For what callers want to know.
+    /// For what callers want to know, see [`Database::reader`].
     pub(crate) readers: Pool,
+    reading: Arc<Seats>,
+    /// For lists, see [`Database::lister`].
+    pub(crate) listers: Pool,
+    listing: Arc<Seats>,
+    /// For what is kept of requests, see [`Database::actor`].
+    pub(crate) actors: Pool,
+    acting: Arc<Seats>,
     /// For the node's own chores, which must not wait for callers.
     pub(crate) keepers: Pool,
     /// For who asks: nobody else's queries are waited for.
@@ -170,11 +199,61 @@ impl Database {
         let looking = Settings::new(&options, &path, &looking);
         let gate = pool(2, looking).connect_lazy_with(options.clone());
         let ears = pool(1, reading.clone()).connect_lazy_with(options.clone());
-        let readers = pool(readers, reading).connect_lazy_with(options);
+        let lists = Settings::new(&options, &path, &[("statement_timeout", LIST_LIMIT)]);
+        let listers = pool(LISTERS, lists).connect_lazy_with(options.clone());
+        let actors = pool(ACTORS, reading.clone()).connect_lazy_with(options.clone());
+        let readers_total = readers.max(2);
+        let readers = pool(readers_total, reading).connect_lazy_with(options);
         let keepers = pool(3, settings.clone()).connect_lazy_with(writer.clone());
         let weeks = partitions::Weeks::default();
         let (readers, keepers, gate) = (Pool::new(readers), Pool::new(keepers), Pool::new(gate));
-        Ok(Database { writer, settings, readers, keepers, gate, ears, weeks })
+        // One is left for what belongs to no namespace.
+        let reading = seats(readers_total - 1, READERS_EACH);
+        let (listing, acting) = (seats(LISTERS, LISTERS_EACH), seats(ACTORS, ACTORS_EACH));
+        let (listers, actors) = (Pool::new(listers), Pool::new(actors));
+        Ok(Database {
+            writer,
+            settings,
+            readers,
+            reading,
+            listers,
+            listing,
+            actors,
+            acting,
+            keepers,
+            gate,
+            ears,
+            weeks,
+        })
+    }
+
+    /// A connection for a question about something of a namespace.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when the namespace has all that it may have, for too long; when the database cannot be reached.
+    pub(crate) async fn reader(&self, namespace: &str) -> Result<Reader, Error> {
+        Reader::of(&self.readers, &self.reading, namespace).await
+    }
+
+    /// A connection for a list. Its statements may take [`LIST_LIMIT`], see [`listed`].
+    ///
+    /// # Errors
+    /// As [`Database::reader`].
+    pub(crate) async fn lister(&self, namespace: &str) -> Result<Reader, Error> {
+        Reader::of(&self.listers, &self.listing, namespace).await
+    }
+
+    /// A connection for what is kept of a request, so that an act waits for no question.
+    ///
+    /// # Errors
+    /// As [`Database::reader`].
+    pub(crate) async fn actor(&self, namespace: &str) -> Result<Reader, Error> {
+        Reader::of(&self.actors, &self.acting, namespace).await
+    }
+
+    /// The seats at the pools, by the pools' names.
+    pub(crate) fn seats(&self) -> [(&'static str, &Seats); 3] {
+        [("readers", &self.reading), ("listers", &self.listing), ("actors", &self.acting)]
     }
 
     /// The schema with the tables.
@@ -213,6 +292,25 @@ impl Database {
             Some(session) => Ok(session.connection()),
             none @ None => Ok(none.insert(Kept::new(self.writer().await?)).connection()),
         }
+    }
+}
+
+/// Seats at `total` connections.
+fn seats(total: u32, each: usize) -> Arc<Seats> {
+    let total = usize::try_from(total).unwrap_or(usize::MAX);
+    Seats::new(Bounds { total, each, waiting: MOST_WAITING, wait: SEAT_WAIT })
+}
+
+/// Returns what a list found. A statement that took too long says what to do about it.
+pub(crate) fn listed<T>(found: Result<T, sqlx::Error>) -> Result<T, Error> {
+    match found {
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(QUERY_CANCELED) => {
+            let message = format!(
+                "the list took longer than {LIST_LIMIT}; narrow it by a workflow, a state, a time or a shorter page"
+            );
+            Err(Error::invalid("list_too_slow", Violation::new("", "list_too_slow", message)))
+        }
+        found => Ok(found?),
     }
 }
 

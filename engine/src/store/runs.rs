@@ -206,30 +206,7 @@ const ASKED_OF: &str = "SignalAwaited:";
 /// So many characters of a name are marked.
 const MARKED: usize = 200;
 
-/// Runs of a namespace, newest first, before the run `before`.
-pub(crate) async fn list(
-    connection: &mut PgConnection,
-    namespace: &str,
-    filter: &RunFilter,
-    before: Option<Uuid>,
-    limit: i64,
-) -> Result<Vec<RunLine>, sqlx::Error> {
-    let mut query = QueryBuilder::<Postgres>::new(
-        "-- runs_list\n\
-         select id, workflow, version, key, correlation_id, labels::text, state, outcome, conditions, started_at, \
-         ended_at from runs r where r.namespace = ",
-    );
-    query.push_bind(namespace);
-    push_filter(&mut query, namespace, filter);
-    if let Some(before) = before {
-        query.push(" and r.id < ").push_bind(before);
-    }
-    query.push(" order by r.id desc limit ").push_bind(limit);
-    let rows = query.build().fetch_all(connection).await?;
-    rows.iter().map(run_line).collect()
-}
-
-fn run_line(row: &PgRow) -> Result<RunLine, sqlx::Error> {
+pub(super) fn run_line(row: &PgRow) -> Result<RunLine, sqlx::Error> {
     let id: Uuid = row.try_get(0)?;
     let labels: Option<String> = row.try_get(5)?;
     let labels = labels.map(|text| serde_json::from_str(&text)).transpose();

@@ -47,7 +47,7 @@ impl Engine {
             return Err(unknown_workflow(workflow));
         }
         let numbers: Vec<i32> = versions.items.iter().map(|one| stored(one.version)).collect();
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = self.node().database.reader(namespace).await?;
         let loads = table::load(&mut connection, namespace, workflow, &numbers).await?;
         let line = |version: u32, registered_at: Timestamp| {
             let own: Vec<_> = loads.iter().filter(|load| load.version == stored(version)).collect();
@@ -82,7 +82,7 @@ impl Engine {
         let after = new.after.as_deref().map(Cursor::active).transpose()?;
         let after = after.unwrap_or_default();
         let limit = new.limit.clamp(1, 1_000) as usize;
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = self.node().database.reader(namespace).await?;
         let beyond = i64::try_from(limit + 1).unwrap_or(i64::MAX);
         let from = stored(new.from);
         let mut found =
@@ -144,7 +144,7 @@ impl Engine {
             reason: by.reason.clone(),
             created_at: node.clock.now(),
         };
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = self.node().database.reader(namespace).await?;
         if !commit!("migrations_create", table::create(&mut connection, &row).await)? {
             return Err(Error::Conflict {
                 code: "migration_under_way",
@@ -167,7 +167,7 @@ impl Engine {
         workflow: &str,
         id: Uuid,
     ) -> Result<MigrationView, Error> {
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = self.node().database.reader(namespace).await?;
         let mut found =
             table::list(&mut connection, namespace, workflow, Some(id), None, 1).await?;
         found.pop().ok_or_else(|| unknown_migration(workflow, id))
@@ -186,7 +186,7 @@ impl Engine {
     ) -> Result<Page<MigrationView>, Error> {
         let before = after.map(Cursor::run).transpose()?;
         let limit = limit.clamp(1, 1_000) as usize;
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = self.node().database.reader(namespace).await?;
         let beyond = i64::try_from(limit + 1).unwrap_or(i64::MAX);
         let mut items =
             table::list(&mut connection, namespace, workflow, None, before, beyond).await?;
@@ -212,7 +212,7 @@ impl Engine {
         self.migration(namespace, workflow, id).await?;
         let after = after.map(Cursor::run).transpose()?.unwrap_or_default();
         let limit = limit.clamp(1, 1_000) as usize;
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = self.node().database.reader(namespace).await?;
         let beyond = i64::try_from(limit + 1).unwrap_or(i64::MAX);
         let mut items = table::runs(&mut connection, namespace, id, result, after, beyond).await?;
         let more = items.len() > limit;
@@ -233,7 +233,7 @@ impl Engine {
         by: &By,
     ) -> Result<MigrationView, Error> {
         self.migration(namespace, workflow, id).await?;
-        let mut connection = self.pool().acquire().await?;
+        let mut connection = self.node().database.reader(namespace).await?;
         let because = format!("{} stopped it: {}", by.actor, by.reason);
         let now = self.node().clock.now();
         if !commit!(
@@ -272,9 +272,9 @@ async fn both(
     workflow: &str,
     new: &NewMigration,
 ) -> Result<(Arc<Workflow>, Arc<Workflow>), Error> {
-    let readers = &node.database.readers;
-    let from = node.definitions.resolve(readers, namespace, workflow, Some(new.from)).await?;
-    let to = node.definitions.resolve(readers, namespace, workflow, Some(new.to)).await?;
+    let database = &node.database;
+    let from = node.definitions.resolve(database, namespace, workflow, Some(new.from)).await?;
+    let to = node.definitions.resolve(database, namespace, workflow, Some(new.to)).await?;
     let mut violations = new.mapping.check(&from.graph, &to.graph);
     if new.from == new.to {
         violations.push(Violation::new(

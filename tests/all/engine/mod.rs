@@ -22,6 +22,7 @@ mod schedules;
 mod schemas;
 mod sequence;
 mod sessions;
+mod shares;
 mod why;
 mod withdrawn;
 mod workers;

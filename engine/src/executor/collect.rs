@@ -1,0 +1,130 @@
+//! The commands of the next batch: where each waits, which are taken, and by which run they are grouped.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use backstitch_saga::{RunId, planted};
+
+use super::envelope::{Envelope, Order};
+use super::{FLIGHTS, Shard, index};
+
+impl Shard {
+    /// Whether a batch is to be decided now. One always may; a second beside it is worth its own transaction only if it
+    /// is large.
+    pub(super) fn may_decide(&self) -> bool {
+        let waiting = self.backlog.len();
+        match self.flights.is_empty() {
+            true => waiting > 0,
+            false => {
+                self.flights.len() < FLIGHTS && waiting >= self.node.options.tuning.batch_beside
+            }
+        }
+    }
+
+    /// Whether a record of a run is being written.
+    pub(super) fn is_under_way(&self, run: RunId) -> bool {
+        self.flights.values().any(|flight| flight.has(run))
+    }
+
+    /// Puts a command where it waits: behind the batch that has its run, or for the next one.
+    pub(super) fn wait(&mut self, envelope: Envelope) {
+        match self.flights.values_mut().find(|flight| flight.has(envelope.run)) {
+            Some(flight) => flight.waiting.push(envelope),
+            None => self.enqueue(envelope),
+        }
+    }
+
+    /// Puts a command behind those of its namespace that wait for a batch.
+    pub(super) fn enqueue(&mut self, envelope: Envelope) {
+        let cached = match envelope.payer() {
+            Some(_) => None,
+            None => self.cache.get(envelope.run),
+        };
+        self.backlog.push_back(match cached {
+            Some(cached) => envelope.paid_by(&cached.namespace),
+            None => envelope,
+        });
+    }
+
+    /// Looks at the runs whose timers have fired.
+    pub(super) fn collect_due(&mut self) {
+        let now = self.node.clock.now();
+        let park_after = self.node.options.tuning.park_after;
+        while let Some(run) = self.timers.pop(now) {
+            let Some(cached) = self.cache.get(run) else {
+                self.wait(Envelope::own(run, Order::tick()));
+                continue;
+            };
+            let due = cached.next_due();
+            if due.is_some_and(|due| due <= now) {
+                self.wait(Envelope::own(run, Order::tick()));
+            } else if !cached.run.in_flight() && cached.moved_at.after(park_after.into()) <= now {
+                if cached.charge_of(self.node.id) {
+                    self.parking.push((run, due));
+                }
+            } else if let Some(at) = index::look_at(cached, park_after) {
+                self.timers.set(run, at);
+            }
+        }
+        self.node.counters.timers.set(self.timers.len());
+    }
+
+    /// The next batch: everything that waits, up to the limits; or one command that must go alone.
+    pub(super) fn take(&mut self) -> Vec<Envelope> {
+        let node = Arc::clone(&self.node);
+        let tuning = &node.options.tuning;
+        let (mut batch, mut runs, mut bytes) = (Vec::new(), HashSet::new(), 0);
+        self.backlog.begin_batch(tuning.batch_runs);
+        while let Some(next) = self.backlog.front() {
+            let full = batch.len() >= tuning.batch_commands
+                || runs.len() >= tuning.batch_runs
+                || bytes >= tuning.batch_bytes;
+            if full || (next.alone && !batch.is_empty()) {
+                break;
+            }
+            let Some(mut envelope) = self.backlog.pop_front() else { break };
+            if self.is_under_way(envelope.run) {
+                self.wait(envelope);
+                continue;
+            }
+            envelope.place = None;
+            runs.insert(envelope.run);
+            bytes += envelope.bytes();
+            let alone = envelope.alone;
+            batch.push(envelope);
+            if alone {
+                break;
+            }
+        }
+        batch
+    }
+}
+
+pub(super) type Works = Vec<(RunId, Vec<Envelope>)>;
+
+/// Groups commands by run, in order of arrival. Of several starts with one key only the first is decided; the others
+/// follow it.
+pub(super) fn group(batch: Vec<Envelope>) -> (Works, Vec<Envelope>) {
+    let mut works: Works = Vec::new();
+    let mut places: HashMap<RunId, usize> = HashMap::with_capacity(batch.len());
+    let mut keys = HashSet::new();
+    let mut followers = Vec::new();
+    for envelope in batch {
+        if let Order::Start(order) = &envelope.order
+            && let Some(key) = &order.key
+            && !keys.insert(key.key.clone())
+        {
+            followers.push(envelope);
+            continue;
+        }
+        if planted!("two-records") {
+            places.clear();
+        }
+        let place = *places.entry(envelope.run).or_insert_with(|| {
+            works.push((envelope.run, Vec::new()));
+            works.len() - 1
+        });
+        works[place].1.push(envelope);
+    }
+    (works, followers)
+}

@@ -1,0 +1,212 @@
+//! Fair shares of a node's work: a flood of one namespace keeps another waiting for a turn, and never stops what stops things.
+
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use backstitch_engine::{Engine, Error, RunFilter};
+use backstitch_saga::protocol::{StartRun, State};
+use backstitch_saga::{Command, RunId};
+use backstitch_tests::node::{NS, by, chain, metric, node, start};
+use backstitch_tests::postgres::database;
+use sqlx::{Connection, PgConnection};
+
+/// How long anything here may take.
+const LONG: Duration = Duration::from_secs(60);
+/// How many commands of a flood may be decided before another's.
+const A_TURN: usize = 64;
+
+/// What a node decides, in order; it stops where a start of the workflow `gate` is decided, until it is let go.
+struct Decisions {
+    order: Mutex<Vec<String>>,
+    shut: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Decisions {
+    const fn new() -> Decisions {
+        Decisions { order: Mutex::new(Vec::new()), shut: Mutex::new(true), opened: Condvar::new() }
+    }
+
+    fn note(&self, command: &Command) {
+        let word = match command {
+            Command::Start(start) => start.namespace.to_string(),
+            Command::Kill { .. } => "kill".to_owned(),
+            Command::Hold { .. } => "hold".to_owned(),
+            _ => return,
+        };
+        self.order.lock().unwrap_or_else(PoisonError::into_inner).push(word.clone());
+        if word == "gate" {
+            let shut = self.shut.lock().unwrap_or_else(PoisonError::into_inner);
+            drop(self.opened.wait_timeout_while(shut, LONG, |shut| *shut));
+        }
+    }
+
+    /// Waits until the shard is at the gate.
+    async fn at_gate(&self) {
+        let began = Instant::now();
+        let at_gate = || {
+            let order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+            order.iter().any(|one| one == "gate")
+        };
+        while !at_gate() {
+            assert!(began.elapsed() < LONG, "the shard does not come to the gate");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    fn open(&self) {
+        *self.shut.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.opened.notify_all();
+    }
+
+    /// After how many starts of the flood the first decision `word` came.
+    fn before(&self, word: &str) -> usize {
+        let order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = order.iter().position(|one| one == word).expect("it was decided");
+        order[..place].iter().filter(|one| *one == "flood").count()
+    }
+}
+
+/// Waits until as many commands wait.
+async fn queued(engine: &Engine, count: f64) {
+    let began = Instant::now();
+    while metric(engine, "queue_depth") < count {
+        assert!(began.elapsed() < LONG, "{}", metric(engine, "queue_depth"));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Starts a run of the workflow `calm` in a namespace, beside what else goes on.
+fn begin(
+    engine: &Engine,
+    namespace: &'static str,
+) -> tokio::task::JoinHandle<Result<RunId, Error>> {
+    let engine = engine.clone();
+    tokio::spawn(async move {
+        engine.start_run(namespace, start("calm", "1")).await.map(|started| started.id)
+    })
+}
+
+/// A node with one shard that has come to the gate, and 24 batches of 50 starts of the namespace `flood` behind it. The queue
+/// has room for 20 of them.
+async fn flooded(
+    seen: &Decisions,
+    before_decide: fn(&Command),
+) -> (Engine, RunId, Vec<tokio::task::JoinHandle<usize>>) {
+    let engine = node(&database().await, |options| {
+        options.tuning.shards = 1;
+        options.queue_limit = 1_000;
+        options.tuning.before_decide = Some(before_decide);
+    })
+    .await;
+    for namespace in [NS, "flood", "gate", "calm"] {
+        engine.register(namespace, &chain("calm", &["a"])).await.unwrap();
+    }
+    let victim = begin(&engine, NS).await.unwrap().unwrap();
+    let gate = begin(&engine, "gate");
+    seen.at_gate().await;
+    let flood = (0..24).map(|_| {
+        let engine = engine.clone();
+        tokio::spawn(async move {
+            let starts: Vec<StartRun> = (0..50).map(|_| start("calm", "1")).collect();
+            let answers = engine.start_runs("flood", starts).await;
+            answers.iter().filter(|answer| answer.status == 503).count()
+        })
+    });
+    let mut flood: Vec<_> = flood.collect();
+    queued(&engine, 1_000.0).await;
+    flood.push(tokio::spawn(async move {
+        gate.await.unwrap().unwrap();
+        0
+    }));
+    (engine, victim, flood)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_start_waits_for_one_turn_of_another_namespaces_flood_and_is_never_turned_away() {
+    static SEEN: Decisions = Decisions::new();
+    let (engine, _, flood) = flooded(&SEEN, |command| SEEN.note(command)).await;
+    let calm = begin(&engine, "calm");
+    queued(&engine, 1_001.0).await;
+    SEEN.open();
+    calm.await.unwrap().expect("it has a share of the queue");
+    assert!(SEEN.before("calm") <= A_TURN, "{} of the flood came before", SEEN.before("calm"));
+    let mut busy = 0;
+    for batch in flood {
+        busy += batch.await.unwrap();
+    }
+    assert!(busy >= 50, "the flood fills its own share only: {busy} were turned away");
+    assert!(metric(&engine, "commands_turned_away_total") >= 1.0);
+    assert_eq!(metric(&engine, "queue_depth"), 0.0);
+    engine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_stops_a_run_is_taken_whatever_waits_and_goes_first() {
+    static SEEN: Decisions = Decisions::new();
+    let (engine, victim, flood) = flooded(&SEEN, |command| SEEN.note(command)).await;
+    let kill = tokio::spawn({
+        let engine = engine.clone();
+        async move { engine.command(NS, victim, Command::Kill { by: by("a flood") }).await }
+    });
+    queued(&engine, 1_001.0).await;
+    SEEN.open();
+    kill.await.unwrap().expect("a kill is never turned away");
+    assert_eq!(SEEN.before("kill"), 0, "it goes before all that waits");
+    let view = engine.run(NS, victim, None).await.unwrap();
+    assert_eq!(view.state, State::Ended);
+    for batch in flood {
+        batch.await.unwrap();
+    }
+    engine.stop().await;
+}
+
+/// How many lists of runs wait for a lock in the database.
+async fn waiting_lists(connection: &mut PgConnection) -> i64 {
+    sqlx::query_scalar(
+        "select count(*) from pg_stat_activity where datname = current_database() \
+         and wait_event_type = 'Lock' and query like '-- runs_list%'",
+    )
+    .fetch_one(connection)
+    .await
+    .unwrap()
+}
+
+#[tokio::test]
+async fn slow_lists_of_one_namespace_keep_no_other_waiting_and_are_refused_in_the_end() {
+    let url = database().await;
+    let engine = node(&url, |_| {}).await;
+    engine.register("calm", &chain("calm", &["a"])).await.unwrap();
+    // Nobody can read runs from now on.
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let mut locked = connection.begin().await.unwrap();
+    sqlx::query("lock table runs in access exclusive mode").execute(&mut *locked).await.unwrap();
+    let flood: Vec<_> = (0..20)
+        .map(|_| {
+            let engine = engine.clone();
+            tokio::spawn(async move { engine.runs("flood", RunFilter::default()).await.map(drop) })
+        })
+        .collect();
+    let mut other = PgConnection::connect(&url).await.unwrap();
+    let began = Instant::now();
+    while waiting_lists(&mut other).await < 2 {
+        assert!(began.elapsed() < LONG);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let calm = engine.workflows("calm", None, None, 10).await.unwrap();
+    assert_eq!(calm.items.len(), 1);
+    assert_eq!(waiting_lists(&mut other).await, 2, "a namespace has two of the connections");
+    assert!(flood.iter().all(|list| !list.is_finished()), "the lists of the flood still wait");
+    let mut refused = (0, 0);
+    for list in flood {
+        match list.await.unwrap() {
+            Err(Error::Invalid { code: "list_too_slow", .. }) => refused.0 += 1,
+            Err(Error::Busy) => refused.1 += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(refused.0 >= 2 && refused.1 > 0, "{refused:?}");
+    locked.rollback().await.unwrap();
+    engine.runs("flood", RunFilter::default()).await.unwrap();
+    engine.stop().await;
+}
