@@ -1,4 +1,4 @@
-//! Why a run is held: nothing of it is handed out until every hold is gone. What is in a worker's hands may end.
+//! Why a run is held: no step of it begins and nothing is handed out until every hold is gone. What is under way may end.
 
 use std::sync::Arc;
 

@@ -17,10 +17,10 @@ use crate::{
 pub(crate) const MAX_ITEMS: usize = 1_000_000;
 
 impl Decider<'_> {
-    /// Begins every step whose turn has come, and what follows from that. Before the turn of the run itself none.
+    /// Begins every step whose turn has come, and what follows from that. While the run is held none begins.
     pub(super) fn advance(&mut self) {
         while let Some(step) = self.ready.pop_front() {
-            let turn = self.run.facts.mode == Mode::Forward && !self.run.awaits_turn();
+            let turn = self.run.facts.mode == Mode::Forward && !self.run.is_held();
             if turn && !self.has_begun(step) {
                 self.begin(step);
             }

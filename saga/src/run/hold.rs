@@ -51,7 +51,7 @@ impl Run {
         !self.facts.holds.is_empty()
     }
 
-    /// Whether its turn among other runs has not come: no step begins before that.
+    /// Whether its turn among other runs has not come.
     pub(super) fn awaits_turn(&self) -> bool {
         self.holds().any(|hold| hold.kind.is_forward_only())
     }
@@ -149,7 +149,7 @@ impl Decider<'_> {
         if let (Some(by), false) = (by, gone.is_empty()) {
             need_reason(by)?;
         }
-        let (waited, paused) = (self.run.awaits_turn(), self.run.is_paused());
+        let paused = self.run.is_paused();
         for hold in gone {
             self.emit(Event::Unheld { hold, by: by.cloned() });
         }
@@ -159,9 +159,7 @@ impl Decider<'_> {
         if paused && !self.run.is_paused() {
             self.tell_resumed();
         }
-        if waited && !self.run.awaits_turn() {
-            self.begin_in_turn();
-        }
+        self.begin_in_turn();
         Ok(())
     }
 
@@ -187,9 +185,7 @@ impl Decider<'_> {
         for hold in delays.cloned().collect::<Vec<_>>() {
             self.emit(Event::Unheld { hold, by: None });
         }
-        if !self.run.awaits_turn() {
-            self.begin_in_turn();
-        }
+        self.begin_in_turn();
     }
 
     fn requires_something(&self) -> bool {
@@ -205,8 +201,11 @@ impl Decider<'_> {
         }
     }
 
-    /// Steps that nothing precedes begin when the run's turn has come.
+    /// Begins the steps that nothing precedes any more, unless the run is held.
     pub(super) fn begin_in_turn(&mut self) {
+        if self.run.is_held() {
+            return;
+        }
         let steps = &self.run.steps;
         self.ready = (0..steps.len()).filter(|&step| steps[step].missing == 0).collect();
     }

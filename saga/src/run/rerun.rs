@@ -197,6 +197,12 @@ impl Decider<'_> {
                 "the run is being undone; when that is done it can go forward again",
             ));
         }
+        if self.run.awaits_turn() {
+            return Err(Refusal::new(
+                RefusalCode::NothingToRetry,
+                "the run has not begun, so there is nothing to do anew",
+            ));
+        }
         super::decide::need_reason(&by)?;
         self.run.compensable_at(self.now())?;
         if only_failed {
