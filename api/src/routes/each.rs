@@ -5,11 +5,14 @@ use std::sync::Arc;
 use axum::extract::{FromRequest, Request};
 use axum::http::{StatusCode, header};
 use backstitch_saga::WrittenMembers;
-use backstitch_saga::protocol::{CompleteTasks, Heartbeat, HeartbeatTasks, TaskAnswer, TaskReport};
+use backstitch_saga::protocol::{
+    CompleteTasks, Heartbeat, HeartbeatTasks, StartRun, StartRuns, TaskAnswer, TaskReport,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
+use super::amend;
 use crate::app::App;
 use crate::body::{self, json};
 use crate::check::{Check, Findings, MAX_LIST};
@@ -24,6 +27,11 @@ pub(super) trait Many: DeserializeOwned + Check {
 
     /// The elements.
     fn all(self) -> Vec<Self::One>;
+
+    /// Reads an element that is not of the right form, if what matters of it is clear, and says what was amended.
+    fn amended(_: &str) -> Option<(Self::One, Vec<String>)> {
+        None
+    }
 }
 
 impl Many for CompleteTasks {
@@ -32,6 +40,10 @@ impl Many for CompleteTasks {
 
     fn all(self) -> Vec<TaskReport> {
         self.results
+    }
+
+    fn amended(text: &str) -> Option<(TaskReport, Vec<String>)> {
+        amend::report(text)
     }
 }
 
@@ -44,9 +56,27 @@ impl Many for HeartbeatTasks {
     }
 }
 
-/// The elements of such a request that could be read, and the answers to the others with their places. A request of which
-/// no element can be read is refused as a whole.
-pub(super) struct EachBody<T: Many>(pub(super) Vec<T::One>, pub(super) Vec<(usize, TaskAnswer)>);
+impl Many for StartRuns {
+    type One = StartRun;
+    const MEMBER: &'static str = "runs";
+
+    fn all(self) -> Vec<StartRun> {
+        self.runs
+    }
+}
+
+/// The elements of such a request that could be read, and what is to be said of them. A request of which no element can be
+/// read is refused as a whole.
+pub(super) struct EachBody<T: Many>(pub(super) Vec<T::One>, pub(super) Said);
+
+/// What is said of the elements of a request before they are looked at any further.
+#[derive(Default)]
+pub(super) struct Said {
+    /// The answers to those that cannot be read, with their places.
+    pub(super) bad: Vec<(usize, TaskAnswer)>,
+    /// What was amended of others, with their places.
+    amended: Vec<(usize, Vec<String>)>,
+}
 
 impl<T: Many> FromRequest<Arc<App>> for EachBody<T> {
     type Rejection = Rejection;
@@ -54,7 +84,7 @@ impl<T: Many> FromRequest<Arc<App>> for EachBody<T> {
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Rejection> {
         let bytes = body::read(request, app).await?;
         match body::parse::<T>(&bytes) {
-            Ok(asked) => Ok(EachBody(asked.all(), Vec::new())),
+            Ok(asked) => Ok(EachBody(asked.all(), Said::default())),
             Err(rejection) => one_by_one(&bytes).ok_or(rejection),
         }
     }
@@ -70,14 +100,17 @@ fn one_by_one<T: Many>(bytes: &[u8]) -> Option<EachBody<T>> {
     if elements.len() > MAX_LIST {
         return None;
     }
-    let (mut good, mut bad) = (Vec::new(), Vec::new());
+    let (mut good, mut said) = (Vec::new(), Said::default());
     for (index, element) in elements.iter().enumerate() {
-        let text = element.get();
-        let read = serde_json::from_str(text)
-            .or_else(|error| serde_json::from_str(&whole_characters(text)).map_err(|_| error));
+        let text = whole_characters(element.get());
+        let read = serde_json::from_str(&text).or_else(|error| {
+            let (one, notes) = T::amended(&text).ok_or(error)?;
+            said.amended.push((index, notes));
+            Ok::<_, serde_json::Error>(one)
+        });
         match read {
             Ok(one) => good.push(one),
-            Err(error) => bad.push((
+            Err(error) => said.bad.push((
                 index,
                 TaskAnswer {
                     status: 422,
@@ -87,7 +120,7 @@ fn one_by_one<T: Many>(bytes: &[u8]) -> Option<EachBody<T>> {
             )),
         }
     }
-    (!good.is_empty()).then_some(EachBody(good, bad))
+    (!good.is_empty()).then_some(EachBody(good, said))
 }
 
 /// JSON in which halves of surrogate pairs, which are no characters, are U+FFFD.
@@ -136,6 +169,22 @@ pub(super) fn sort_out<T: Check>(asked: Vec<T>) -> (Vec<T>, Vec<(usize, TaskAnsw
         }
     }
     (good, bad)
+}
+
+/// Puts the answers into the order of the request, and says in them what was amended.
+pub(super) fn merge_said(answers: Vec<TaskAnswer>, said: Said) -> Vec<TaskAnswer> {
+    let mut answers = merge(answers, said.bad);
+    for (index, notes) in said.amended {
+        if let Some(answer) = answers.get_mut(index).filter(|answer| answer.status == 200) {
+            let notes = notes.join("; ");
+            answer.message = Some(match answer.message.take() {
+                Some(message) => format!("{message}; {notes}"),
+                None => format!("it counts, but {notes}"),
+            });
+            answer.code = Some("amended".to_owned());
+        }
+    }
+    answers
 }
 
 /// Puts the answers back into the order of the request.
@@ -203,14 +252,15 @@ mod tests {
             report(4, r#"{"kind":"permanent","code":"x"}"#),
         ];
         let body = format!(r#"{{"results":[{}]}}"#, all.join(","));
-        let EachBody(good, bad) = one_by_one::<CompleteTasks>(body.as_bytes()).unwrap();
-        assert_eq!(good.iter().map(|r| r.attempt).collect::<Vec<_>>(), [2, 3]);
+        let EachBody(good, said) = one_by_one::<CompleteTasks>(body.as_bytes()).unwrap();
+        assert_eq!(good.iter().map(|r| r.attempt).collect::<Vec<_>>(), [2, 3, 4]);
         let backstitch_saga::protocol::TaskOutcome::Failed(failure) = &good[1].outcome else {
             panic!()
         };
         assert_eq!(failure.message, "half \u{fffd} of \\ud800 😀");
-        let merged = merge(vec![answer_of(200), answer_of(409)], bad);
-        assert_eq!(merged.iter().map(|a| a.status).collect::<Vec<_>>(), [422, 200, 409, 422]);
+        let merged = merge_said(vec![answer_of(200), answer_of(409), answer_of(200)], said);
+        assert_eq!(merged.iter().map(|a| a.status).collect::<Vec<_>>(), [422, 200, 409, 200]);
+        assert_eq!(merged[3].code.as_deref(), Some("amended"));
         for refused in
             [r#"{"results":[{}]}"#, r#"{"results":[],"more":1}"#, "[]", r#"{"results":1}"#]
         {

@@ -1,6 +1,7 @@
 //! The routes: one function each, which reads the request, asks the engine and prints the answer.
 
 mod acts;
+mod amend;
 mod audit;
 mod credentials;
 mod database_roles;

@@ -10,7 +10,7 @@ use backstitch_saga::protocol::{
 use backstitch_saga::{RunId, Span, Timestamp, check_searched};
 use utoipa::{IntoParams, ToSchema};
 
-use super::each::{answer, common_status, merge, sort_out};
+use super::each::{EachBody, answer, common_status, merge, sort_out};
 use crate::access::Caller;
 use crate::app::{Shared, WaitFor};
 use crate::body::{Body, json, located};
@@ -119,13 +119,13 @@ pub(crate) async fn start_many(
     caller: Caller,
     Reserve(reservation): Reserve,
     _: QueryOf<NoQuery>,
-    Body(ask): Body<StartRuns>,
+    EachBody(good, said): EachBody<StartRuns>,
 ) -> Answer {
     if let Some(scope) = &caller.scope {
-        ask.runs.iter().try_for_each(|start| scopes::workflow(scope, &start.workflow))?;
+        good.iter().try_for_each(|start| scopes::workflow(scope, &start.workflow))?;
     }
-    app.may_start(&caller, ask.runs.len()).await?;
-    let (good, bad) = sort_out(ask.runs);
+    app.may_start(&caller, good.len()).await?;
+    let (good, bad) = sort_out(good);
     let good = match reservation {
         Some(reserved) => {
             // The same body is sorted out the same, so that each start has the same number in every repeat.
@@ -135,7 +135,7 @@ pub(crate) async fn start_many(
         }
         None => app.engine.start_runs(&caller.namespace, good).await,
     };
-    let results = merge(good, bad);
+    let results = merge(merge(good, bad), said.bad);
     let failed = results.iter().any(|one| one.status >= 500);
     let status = common_status(results.iter().map(|one| one.status));
     let mut response = answer(status, &StartAnswers { results })?;

@@ -6,7 +6,7 @@ use backstitch_saga::protocol::{
     ClaimTasks, ClaimedTasks, CompleteTasks, HeartbeatTasks, ReleaseTasks, TaskAnswers,
 };
 
-use super::each::{EachBody, answer, common_status, merge};
+use super::each::{EachBody, answer, common_status, merge_said};
 
 use crate::access::{Caller, unknown_credential};
 use crate::app::{Shared, WaitFor};
@@ -68,9 +68,9 @@ pub(crate) async fn complete(
     State(app): Shared,
     caller: Caller,
     _: QueryOf<NoQuery>,
-    EachBody(good, bad): EachBody<CompleteTasks>,
+    EachBody(good, said): EachBody<CompleteTasks>,
 ) -> Answer {
-    let results = merge(app.engine.complete(app.worker(&caller), good).await, bad);
+    let results = merge_said(app.engine.complete(app.worker(&caller), good).await, said);
     answer(common_status(results.iter().map(|one| one.status)), &TaskAnswers { results })
 }
 
@@ -92,9 +92,9 @@ pub(crate) async fn heartbeat(
     State(app): Shared,
     caller: Caller,
     _: QueryOf<NoQuery>,
-    EachBody(good, bad): EachBody<HeartbeatTasks>,
+    EachBody(good, said): EachBody<HeartbeatTasks>,
 ) -> Answer {
-    let results = merge(app.engine.heartbeat(app.worker(&caller), good).await, bad);
+    let results = merge_said(app.engine.heartbeat(app.worker(&caller), good).await, said);
     answer(common_status(results.iter().map(|one| one.status)), &TaskAnswers { results })
 }
 

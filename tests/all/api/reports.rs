@@ -42,6 +42,9 @@ async fn a_failure_counts_with_its_kind_whatever_its_words_are() {
         (json!({ "code": "", "message": "no" }), "invalid_code"),
         (json!({ "code": "refused", "message": "no", "details": "x".repeat(300_000) }), "refused"),
         (json!({ "code": "refused", "message": "no", "details": "\u{0}" }), "refused"),
+        (json!({ "code": "refused", "message": "no", "retry_after": 30 }), "refused"),
+        (json!({ "code": "refused", "message": 5, "more": true }), "refused"),
+        (json!({ "message": "no" }), "invalid_code"),
     ];
     for (mut failure, code) in cases {
         let run = start(&server, "pay").await;
