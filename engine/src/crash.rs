@@ -85,6 +85,7 @@ pub const COMMITS: &[&str] = &[
     "quotas_set",
     "ready_reserve",
     "required_told",
+    "retention_delete",
     "runs_adrift",
     "runs_park",
     "runs_put_aside",

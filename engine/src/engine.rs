@@ -120,6 +120,7 @@ impl Engine {
             roster: crate::workers::Roster::default(),
             damaged: crate::damage::Lately::default(),
             checked: crate::index_check::Progress::default(),
+            retention: crate::retention::Walk::default(),
             swept: crate::sweep::Place::default(),
             shards: doors,
             closing: AtomicBool::new(false),

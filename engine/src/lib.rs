@@ -51,6 +51,7 @@ mod planted;
 mod quotas;
 mod reads;
 mod reports;
+mod retention;
 mod roles;
 mod schedules;
 mod schemas;

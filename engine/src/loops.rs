@@ -253,15 +253,11 @@ pub(crate) async fn keep_house(node: &Node) -> Result<(), Error> {
     commit!("nodes_forget", nodes::forget(&mut connection).await)?;
     signals::forget_old(&mut connection).await?;
     commit!("workers_forget", workers::forget(&mut connection).await)?;
-    if let Some(retention) = node.options.retention {
-        let keep = backstitch_saga::Span::from(retention).0;
-        let before = backstitch_saga::Time(node.clock.now().0.saturating_sub_unsigned(keep));
+    if let Some(before) = crate::retention::before(node) {
         commit!("schedules_forget", schedule_table::forget(&mut connection, before).await)?;
-        let dropped =
-            commit!("partitions_drop", partitions::drop_ended(&mut connection, before).await)?;
-        node.counters.partitions_dropped.add(dropped as usize);
         commit!("jobs_forget", jobs::forget(&mut connection, before).await)?;
     }
+    crate::retention::begin(node, connection).await?;
     Ok(prepared?)
 }
 
@@ -284,6 +280,8 @@ pub enum Chore {
     WorkJobs,
     /// Make partitions ahead of time, drop those past retention, forget old nodes.
     KeepHouse,
+    /// Go on deleting ended runs past retention whose week others keep.
+    DeleteRuns,
     /// Take what applications asked for in their own transactions.
     TakeAsked,
     /// Bring signals that came early to runs that have been started meanwhile.
@@ -316,7 +314,7 @@ pub enum Chore {
 
 impl Chore {
     /// All of them, in order.
-    pub const ALL: [Chore; 22] = [
+    pub const ALL: [Chore; 23] = [
         Chore::Beat,
         Chore::TakeOver,
         Chore::Wake,
@@ -325,6 +323,7 @@ impl Chore {
         Chore::Guard,
         Chore::WorkJobs,
         Chore::KeepHouse,
+        Chore::DeleteRuns,
         Chore::TakeAsked,
         Chore::DeliverSignals,
         Chore::Workers,
@@ -353,6 +352,7 @@ impl Chore {
             Chore::Guard => "guard",
             Chore::WorkJobs => "jobs",
             Chore::KeepHouse => "maintenance",
+            Chore::DeleteRuns => "retention",
             Chore::TakeAsked => "start_requests",
             Chore::DeliverSignals => "signals",
             Chore::Workers => "workers",
@@ -389,6 +389,7 @@ async fn work(node: &Arc<Node>, chore: Chore) -> Result<usize, Error> {
         Chore::Guard => crate::pauses::guard(node).await,
         Chore::WorkJobs => crate::jobs::work(node).await,
         Chore::KeepHouse => keep_house(node).await.map(|()| 0),
+        Chore::DeleteRuns => crate::retention::go_on(node).await,
         Chore::TakeAsked => Ok(inbox::take(node).await? + completions::take(node).await?),
         Chore::DeliverSignals => signals::deliver(node).await,
         Chore::ForgetAnswers => {
@@ -421,6 +422,7 @@ pub(crate) fn spawn(node: &Arc<Node>) -> Vec<JoinHandle<()>> {
         tokio::spawn(every(node.clone(), tuning.beat_every, Chore::Guard)),
         tokio::spawn(crate::jobs::serve(node.clone())),
         tokio::spawn(every(node.clone(), Duration::from_secs(3_600), Chore::KeepHouse)),
+        tokio::spawn(every(node.clone(), crate::retention::EVERY, Chore::DeleteRuns)),
         tokio::spawn(every(node.clone(), Duration::from_secs(60), Chore::ForgetAnswers)),
         tokio::spawn(every(node.clone(), credentials::USED_EVERY, Chore::NoteUsed)),
         tokio::spawn(every(node.clone(), tuning.schedules_every, Chore::Schedules)),

@@ -43,6 +43,7 @@ pub(crate) struct Node {
     pub(crate) roster: crate::workers::Roster,
     pub(crate) damaged: crate::damage::Lately,
     pub(crate) checked: crate::index_check::Progress,
+    pub(crate) retention: crate::retention::Walk,
     pub(crate) swept: crate::sweep::Place,
     /// Numbers with labels.
     pub(crate) statistics: crate::numbers::Statistics,

@@ -98,6 +98,7 @@ async fn count(node: &Node, namespace: &str) -> Result<StatusView, Error> {
         runs: counts.runs.into_iter().map(|(state, count)| (state, number(count))).collect(),
         paused_workflows: node.pauses.of(namespace),
         oldest_task: counts.oldest_task.map(Timestamp),
+        held_weeks: node.retention.held_by(namespace),
         conditions: Vec::new(),
     })
 }

@@ -6,6 +6,7 @@ mod incidents;
 mod jobs;
 mod queues;
 mod quotas;
+mod retention;
 mod runs;
 mod schedule_builder;
 mod schedules;
@@ -49,6 +50,7 @@ pub use queues::{
     BreakerPolicy, BreakerState, BreakerView, BudgetView, QueuePolicy, QueueView, Rate, RetryBudget,
 };
 pub use quotas::{QuotaSource, QuotaView, Quotas, QuotasView};
+pub use retention::HeldWeek;
 pub use runs::{
     CompensateRun, LabelRun, Plan, PlannedUndo, RunStarted, Scope, StartAnswer, StartAnswers,
     StartRun, StartRuns,

@@ -63,7 +63,11 @@ pub(crate) fn counts() -> Value {
 pub(crate) fn status() -> Value {
     json!({
         "as_of": "2026-01-31T10:15:00.000Z", "database_reachable": true, "incidents": counts(),
-        "runs": { "compensation_blocked": 3, "running": 1200, "waiting": 500 }, "oldest_task": AT
+        "runs": { "compensation_blocked": 3, "running": 1200, "waiting": 500 }, "oldest_task": AT,
+        "held_weeks": [{
+            "week": "2025-09-01T00:00:00.000Z", "runs": 2, "oldest_run": RUN,
+            "oldest_started_at": "2025-09-03T08:00:00.000Z"
+        }]
     })
 }
 

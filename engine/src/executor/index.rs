@@ -14,6 +14,7 @@ use super::decide::Decided;
 use crate::flow::{Before, Governed, PermitChanges};
 use crate::handover::HandOver;
 use crate::store::batch::{Also, Batch, NewIncident, NewRun, ReadyRow, RunState};
+use crate::store::partitions::began_before_the_week_of;
 use crate::store::runs::{asked_of, unknown_in};
 
 /// What changes with one run's record.
@@ -90,6 +91,10 @@ pub(crate) fn add(
         if state.is_some() || moved || labelled {
             batch.update(run, state.as_ref().unwrap_or(&cached.indexed), &also);
         }
+    }
+    // Retention deletes single runs of weeks that are over, whatever this node remembers of them.
+    if !*starts && began_before_the_week_of(run.0, place.at) {
+        batch.only_if_kept(run);
     }
     let moves = |event: &Event| !matches!(event, Event::Labelled { .. });
     if !*starts

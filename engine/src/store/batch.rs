@@ -62,6 +62,7 @@ pub(crate) use part;
 
 // After the macro, so that it knows it.
 mod flow;
+mod kept;
 mod milestones;
 mod reopened;
 mod updates;
@@ -156,6 +157,7 @@ pub(crate) struct Batch {
     milestones: Milestones,
     acts: Acts,
     pub(crate) flow: FlowParts,
+    kept: kept::Kept,
     reopened: reopened::Reopened,
 }
 
@@ -228,6 +230,7 @@ impl Batch {
             milestones: Milestones::default(),
             acts: Acts::default(),
             flow: FlowParts::default(),
+            kept: kept::Kept::default(),
             reopened: reopened::Reopened::default(),
         }
     }
@@ -356,13 +359,14 @@ impl Batch {
     /// met a record that was there already, and nothing of their runs was written.
     ///
     /// Such a meeting is rare, so the first try is the form of the statement that fails when there is one. A record
-    /// that needs permits may be left out because one is gone, so then it is the other form.
+    /// that needs permits, or of a run of an earlier week, may be left out as these are gone, so then it is the other form.
     pub(crate) async fn write(
         &self,
         connection: &mut PgConnection,
         weeks: &Weeks,
     ) -> Result<usize, Trouble> {
-        let first = if self.flow.len(Part::Permits) == 0 { Form::Whole } else { Form::Parted };
+        let may_be_left_out = self.flow.len(Part::Permits) > 0 || self.kept.len() > 0;
+        let first = if may_be_left_out { Form::Parted } else { Form::Whole };
         let (mut form, mut week) = (first, weeks.of(&self.records.run_id));
         loop {
             match self.write_as(form, week, connection).await {
@@ -415,6 +419,7 @@ impl Batch {
                 Part::Milestones => milestones.bind(query),
                 Part::Acts => self.acts.bind(query),
                 Part::Permits | Part::Governed | Part::Freed => self.flow.bind(*part, query),
+                Part::Kept => self.kept.bind(query),
                 Part::Reopened => self.reopened.bind(query),
             };
         }
@@ -467,6 +472,7 @@ impl Batch {
             Part::Milestones => self.milestones.len(),
             Part::Acts => self.acts.len(),
             Part::Permits | Part::Governed | Part::Freed => self.flow.len(part),
+            Part::Kept => self.kept.len(),
             Part::Reopened => self.reopened.len(),
         }
     }

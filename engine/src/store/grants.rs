@@ -14,9 +14,10 @@ const ADDED_TO: [&str; 4] = ["journal", "acts", "acts_beside_runs", "incident_no
 /// Tables that a server only reads.
 const READ: [&str; 4] = ["_sqlx_migrations", "acts_replaced", "upkeep", "lease_keys"];
 /// What the owner does for a server.
-const FUNCTIONS: [&str; 5] = [
+const FUNCTIONS: [&str; 6] = [
     "make_partition(text, date)",
     "drop_week(date, timestamptz)",
+    "delete_runs(uuid[], timestamptz, integer)",
     "stop_writers()",
     "set_acts_aside(uuid)",
     "first_id(date)",

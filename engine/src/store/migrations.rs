@@ -53,6 +53,11 @@ const ALL: &[(i64, &str, &str)] = &[
         "events apart from weeks",
         include_str!("../../../migrations/0045_events_apart_from_weeks.sql"),
     ),
+    (
+        52,
+        "ended runs one by one",
+        include_str!("../../../migrations/0052_ended_runs_one_by_one.sql"),
+    ),
 ];
 
 /// Runs the migrations that are missing, under an advisory lock. Roles with the rights of a server get those to what is new.

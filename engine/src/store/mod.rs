@@ -37,6 +37,7 @@ pub(crate) mod queues;
 pub(crate) mod quotas;
 pub(crate) mod ready;
 pub(crate) mod required;
+pub(crate) mod retention;
 pub(crate) mod rewrite;
 pub(crate) mod rows;
 pub(crate) mod run_lists;

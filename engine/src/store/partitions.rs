@@ -8,6 +8,7 @@ use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 use super::Trouble;
+use super::retention::{Holding, holding};
 
 /// The tables that are partitioned by run.
 const TABLES: [&str; 4] = ["journal", "snapshots", "runs", "incidents"];
@@ -25,6 +26,16 @@ const MONDAY: i64 = 4 * 86_400_000;
 pub(crate) fn first_id(at: Time) -> Uuid {
     let millis = u128::try_from(at.0.clamp(0, (1 << 48) - 1)).unwrap_or_default();
     Uuid::from_u128(millis << 80)
+}
+
+/// The smallest id of runs of the week in which `at` lies.
+pub(crate) fn first_id_of_week(at: Time) -> Uuid {
+    first_id(begin(week_of(at)))
+}
+
+/// Returns whether a run began in an earlier week than that in which `at` lies.
+pub(crate) fn began_before_the_week_of(run: Uuid, at: Time) -> bool {
+    run < first_id_of_week(at)
 }
 
 fn week_of(at: Time) -> i64 {
@@ -72,7 +83,7 @@ impl Weeks {
             tracing::warn!(
                 weeks,
                 "only so many weeks have partitions, this one included; runs of a week without go to the default partition, \
-                 beyond retention"
+                 from which retention deletes them one by one"
             );
         }
     }
@@ -113,7 +124,7 @@ pub(crate) async fn prepare(
                     tracing::warn!(
                         partition = format!("{table}_{}", suffix(week)),
                         error,
-                        "runs of this week are in the default partition already and stay there, beyond retention"
+                        "runs of this week are in the default partition already and stay there; retention deletes them one by one"
                     );
                 }
                 Err(trouble) => return Err(trouble),
@@ -149,11 +160,20 @@ async fn make(connection: &mut PgConnection, table: &str, week: i64) -> Result<(
     Ok(())
 }
 
-/// Drops the weeks in which every run ended before `before`. Answers how many weeks went.
+/// What became of the weeks that are over and past retention.
+#[derive(Debug, Default)]
+pub(crate) struct Dropped {
+    /// How many weeks went.
+    pub(crate) weeks: usize,
+    /// The day on which each of the others begins, with the runs that are kept there.
+    pub(crate) held: Vec<(Time, Holding)>,
+}
+
+/// Drops the weeks in which every run ended before `before`, and finds the runs that keep the others.
 pub(crate) async fn drop_ended(
     connection: &mut PgConnection,
     before: Time,
-) -> Result<u32, Trouble> {
+) -> Result<Dropped, Trouble> {
     let names: Vec<String> = sqlx::query_scalar(
         "-- partitions\n\
          select c.relname::text from pg_inherits i join pg_class c on c.oid = i.inhrelid \
@@ -161,20 +181,42 @@ pub(crate) async fn drop_ended(
     )
     .fetch_all(&mut *connection)
     .await?;
-    let mut dropped = 0;
+    let mut dropped = Dropped::default();
     for week in week_of(Time(0))..week_of(before) {
         let suffix = suffix(week);
-        if names.iter().any(|name| name.strip_prefix("runs_") == Some(suffix.as_str())) {
-            dropped += u32::from(drop_again(connection, week, before).await?);
+        if !names.iter().any(|name| name.strip_prefix("runs_") == Some(suffix.as_str())) {
+            continue;
         }
+        // Writers are not made to wait for a look at a week that is kept.
+        let range = (first_id(begin(week)), first_id(begin(week + 1)));
+        let held = holding_again(connection, range, before).await?;
+        if held.is_empty() {
+            dropped.weeks += usize::from(drop_again(connection, week, before).await?);
+        }
+        dropped.held.extend(held.into_iter().map(|one| (begin(week), one)));
     }
-    if dropped > 0 {
+    if dropped.weeks > 0 {
         sqlx::query("-- events_drop\ndelete from events where at < $1")
             .bind(super::moment::Moment(before))
             .execute(connection)
             .await?;
     }
     Ok(dropped)
+}
+
+/// Finds the runs that keep a week, and tries again while another node drops one.
+async fn holding_again(
+    connection: &mut PgConnection,
+    range: (Uuid, Uuid),
+    before: Time,
+) -> Result<Vec<Holding>, Trouble> {
+    let mut tries = 1;
+    loop {
+        match holding(connection, range, before).await.map_err(Trouble::from) {
+            Err(Trouble::Again(_)) if tries < TRIES => tries += 1,
+            done => return done,
+        }
+    }
 }
 
 /// Drops a week if it can be, and tries again while others are in the way.
@@ -224,6 +266,14 @@ mod tests {
         let id =
             Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, 1_767_700_000, 123_000_000));
         assert!(first_id(at) <= id && id < first_id(Time(at.0 + 1)));
+    }
+
+    #[test]
+    fn a_run_is_of_an_earlier_week_from_the_monday_after_it_on() {
+        let at = |text: &str| text.parse::<backstitch_saga::Timestamp>().unwrap().0;
+        let run = first_id(at("2026-01-05T00:00:00Z"));
+        assert!(!began_before_the_week_of(run, at("2026-01-11T23:59:59.999Z")));
+        assert!(began_before_the_week_of(run, at("2026-01-12T00:00:00Z")));
     }
 
     #[test]

@@ -13,6 +13,8 @@ use super::partitions::Week;
 pub(crate) enum Part {
     Keys,
     Permits,
+    /// Runs of earlier weeks, whose records are written only while the run is there.
+    Kept,
     Starts,
     Updates,
     Offers,
@@ -59,14 +61,22 @@ const KEYS_WON: &str =
 const PERMITS_THERE: &str = "(select count(*) from permits_used) >= 0 and x.run_id not in
     (select w.run_id from wanted w where w.permit not in (select id from permits_used))";
 
+/// A record of a run that retention may have deleted meanwhile is written only while the run is there. The lock on its row
+/// keeps retention away until the record stands. A run whose row is lost, but not its journal, is there.
+const STILL_KEPT: &str = "(select count(*) from kept) >= 0 and x.run_id not in
+    (select o.run_id from of_earlier_weeks o where o.run_id not in (select id from kept)
+      and (exists (select 1 from {runs} r where r.id = o.run_id)
+        or not exists (select 1 from {journal} j where j.run_id = o.run_id)))";
+
 /// A row counts only if the record of its run was inserted. Spelt so that it is a hashed lookup and no join. An index
 /// row that stands there already is wrong, but must not keep a run from going on: it is counted, not refused.
 const WON: &str = "coalesce(x.run_id in (select run_id from inserted), false)";
 
 impl Part {
-    pub(crate) const ALL: [Part; 13] = [
+    pub(crate) const ALL: [Part; 14] = [
         Part::Keys,
         Part::Permits,
+        Part::Kept,
         Part::Starts,
         Part::Updates,
         Part::Offers,
@@ -82,7 +92,7 @@ impl Part {
 
     /// Whether it decides which records are written, and so comes before them.
     fn comes_first(self) -> bool {
-        matches!(self, Part::Keys | Part::Permits)
+        matches!(self, Part::Keys | Part::Permits | Part::Kept)
     }
 
     /// The types of its columns, and what is done with the rows.
@@ -97,6 +107,11 @@ impl Part {
                 &["uuid", "uuid"],
                 "wanted as (select * from {rows} as x(run_id, permit)),
 permits_used as (update permits p set leased = true from wanted w where p.id = w.permit returning p.id)",
+            ),
+            Part::Kept => (
+                &["uuid"],
+                "of_earlier_weeks as (select * from {rows} as x(run_id)),
+kept as (select r.id from {runs} r where r.id in (select run_id from of_earlier_weeks) for key share)",
             ),
             Part::Starts => (
                 &[
@@ -202,6 +217,7 @@ permits_used as (update permits p set leased = true from wanted w where p.id = w
         match self {
             Part::Keys => "keys",
             Part::Permits => "permits_used",
+            Part::Kept => "kept",
             Part::Starts => "starts",
             Part::Updates => "updates",
             Part::Offers => "offers",
@@ -238,7 +254,7 @@ pub(crate) fn statement(form: Form, parts: &[Part], week: Option<Week>) -> SqlSt
     text
 }
 
-/// Where the count of the records stands among the counts of the parts: after keys and permits, which come first.
+/// Where the count of the records stands among the counts of the parts: after those that come first.
 pub(crate) fn place_of_records(parts: &[Part]) -> usize {
     parts.iter().take_while(|part| part.comes_first()).count()
 }
@@ -273,11 +289,13 @@ fn text(form: Form, parts: &[Part], week: Option<Week>) -> String {
     let (first, rest) = parts.split_at(place_of_records(parts));
     let conditions = first.iter().filter_map(|part| match part {
         Part::Keys => (form == Form::Parted).then_some(KEYS_WON),
+        Part::Kept => Some(STILL_KEPT),
         _ => Some(PERMITS_THERE),
     });
     let conditions: Vec<&str> = conditions.collect();
     let allowed = if conditions.is_empty() { "" } else { "\n  where " };
     let allowed = format!("{allowed}{}", conditions.join("\n  and "));
+    let allowed = allowed.replace("{journal}", &journal).replace("{runs}", &runs);
     let inserted = format!("inserted as ({records}{allowed}{unless_taken} returning run_id)");
     let mut filled = |part: &Part| {
         let (types, template) = part.template();
@@ -326,6 +344,14 @@ mod tests {
             assert!(text.contains(PERMITS_THERE) && !text.contains('{'), "{text}");
             assert_eq!(text.contains(KEYS_WON), parts.len() > 1, "{text}");
         }
+    }
+
+    #[test]
+    fn a_run_of_an_earlier_week_is_locked_before_a_record_is_written() {
+        let text = text(Form::Parted, &[Part::Keys, Part::Permits, Part::Kept, Part::Taken], None);
+        assert!(text.find("kept as").unwrap() < text.find("inserted as").unwrap());
+        assert!(text.contains("for key share") && text.contains(PERMITS_THERE), "{text}");
+        assert!(text.contains("from kept) >= 0") && !text.contains('{'), "{text}");
     }
 
     #[test]

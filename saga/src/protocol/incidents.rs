@@ -326,6 +326,9 @@ pub struct StatusView {
     /// Since when the oldest task on offer waits for a worker; none when no task waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_task: Option<Timestamp>,
+    /// Weeks past retention that runs of the namespace keep from being dropped at once, the oldest first, 60 at most; as found within the hour.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held_weeks: Vec<super::HeldWeek>,
     /// What is wrong with the server that answers: `ClockInDoubt`, `WritesFail`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<super::Condition>,
@@ -343,6 +346,7 @@ impl Default for StatusView {
             runs: BTreeMap::new(),
             paused_workflows: Vec::new(),
             oldest_task: None,
+            held_weeks: Vec::new(),
             conditions: Vec::new(),
         }
     }

@@ -15,6 +15,7 @@ mod laws;
 mod leases;
 mod lines;
 mod nodes;
+mod retention;
 mod roles;
 mod runs;
 mod schedule_edits;

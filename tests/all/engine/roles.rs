@@ -102,6 +102,8 @@ async fn partitions_are_made_and_dropped_only_where_they_are_ours() {
         "make_partition('journal', 'infinity')",
         "drop_week(null, now())",
         "drop_week(date_trunc('week', now())::date + 1, now())",
+        "delete_runs(null, now(), 1)",
+        "delete_runs(array_fill(gen_random_uuid(), array[1001]), now(), 1)",
     ] {
         let error =
             execute(&mut as_server, &format!("select backstitch.{call}")).await.unwrap_err();
@@ -140,6 +142,7 @@ async fn partitions_are_made_and_dropped_only_where_they_are_ours() {
         "drop_week('2020-01-06', now())",
         "stop_writers()",
         "set_acts_aside(gen_random_uuid())",
+        "delete_runs(array[gen_random_uuid()], now(), 1)",
         "first_id('2026-01-05')",
     ] {
         let error = execute(&mut stranger, &format!("select backstitch.{call}")).await.unwrap_err();

@@ -41,6 +41,10 @@ const RARE: &[(&str, &str)] = &[
     ("required_told", "a fact is withdrawn while a run that requires it is under way"),
     ("indexes_mend", "a row of an index was lost"),
     ("runs_put_aside", "the journal of a run was destroyed"),
+    (
+        "retention_delete",
+        "ended runs are past retention in a week that others keep, for which the trials are too short",
+    ),
     ("sequence_restore", "half a minute after a run in line lost its place"),
 ];
 

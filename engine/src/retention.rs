@@ -1,0 +1,167 @@
+//! The end of ended runs that are past retention: whole weeks are dropped, and where a run that is kept holds its week, the
+//! others are deleted one by one.
+//!
+//! A walk over the weeks that are held begins every hour and looks at a bounded number of runs at a time. It keeps its place
+//! in memory: a node that dies begins anew, and what two nodes delete at once is gone once.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use backstitch_saga::protocol::HeldWeek;
+use backstitch_saga::{Span, Time, Timestamp};
+use sqlx::Postgres;
+use sqlx::pool::PoolConnection;
+use uuid::Uuid;
+
+use crate::Error;
+use crate::crash::commit;
+use crate::node::Node;
+use crate::store::Trouble;
+use crate::store::partitions::{self, first_id_of_week};
+use crate::store::retention::{self as table, Holding};
+
+/// How often a walk that is not over goes on.
+pub(crate) const EVERY: Duration = Duration::from_secs(30);
+/// For how long it goes on each time.
+const BUDGET: Duration = Duration::from_secs(10);
+/// Runs that are looked at with one query.
+const PAGE: i64 = 500;
+/// Records that are deleted in one transaction, unless one run has more.
+const RECORDS: i32 = 20_000;
+/// How often a page is tried in a row while others are in the way, and how long after one another.
+const TRIES: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(50);
+/// Weeks of which a namespace is told that its runs keep them.
+const WEEKS: usize = 60;
+
+/// Where the walk stands, and what the last look at the weeks found.
+#[derive(Debug, Default)]
+pub(crate) struct Walk {
+    progress: Mutex<Progress>,
+    /// Held while it goes on: one pass at a time.
+    turn: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    /// The last run that was looked at; `None` when the walk is over.
+    after: Option<Uuid>,
+    /// Runs were deleted since it began: those that are their steps may go now.
+    deleted: bool,
+    held: Vec<(Time, Holding)>,
+}
+
+/// What became of one page of runs.
+struct Step {
+    /// The last run that was looked at, if there may be more.
+    last: Option<Uuid>,
+    /// All that can go are gone.
+    done: bool,
+    deleted: usize,
+}
+
+impl Walk {
+    fn change<T>(&self, change: impl FnOnce(&mut Progress) -> T) -> T {
+        change(&mut self.progress.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The weeks that runs of a namespace keep, the oldest first.
+    pub(crate) fn held_by(&self, namespace: &str) -> Vec<HeldWeek> {
+        let view = |(week, holding): &(Time, Holding)| HeldWeek {
+            week: Timestamp(*week),
+            runs: u64::try_from(holding.runs).unwrap_or_default(),
+            oldest_run: holding.oldest,
+            oldest_started_at: Timestamp(holding.started_at),
+        };
+        self.change(|progress| {
+            let ours = progress.held.iter().filter(|(_, holding)| holding.namespace == namespace);
+            ours.take(WEEKS).map(view).collect()
+        })
+    }
+}
+
+/// Runs that ended before this are past retention now; `None` when they are kept for ever.
+pub(crate) fn before(node: &Node) -> Option<Time> {
+    let keep = Span::from(node.options.retention?).0;
+    Some(Time(node.clock.now().0.saturating_sub_unsigned(keep)))
+}
+
+/// Drops the weeks that can be dropped, finds out what keeps the others, and begins a walk over those.
+pub(crate) async fn begin(
+    node: &Node,
+    mut connection: PoolConnection<Postgres>,
+) -> Result<(), Error> {
+    let Some(before) = before(node) else { return Ok(()) };
+    let dropped =
+        commit!("partitions_drop", partitions::drop_ended(&mut connection, before).await)?;
+    drop(connection);
+    node.counters.partitions_dropped.add(dropped.weeks);
+    node.retention.change(|progress| {
+        progress.held = dropped.held;
+        // One that is under way has not looked at all of them yet, and comes to what is new.
+        progress.after.get_or_insert(Uuid::nil());
+    });
+    go_on(node).await.map(|_| ())
+}
+
+/// Goes on with the walk. Answers how many runs were deleted.
+pub(crate) async fn go_on(node: &Node) -> Result<usize, Error> {
+    let _turn = node.retention.turn.lock().await;
+    let began = Instant::now();
+    let (mut deleted, mut tries) = (0, 0);
+    while began.elapsed() < BUDGET && tries < TRIES {
+        let place = node.retention.change(|progress| progress.after);
+        let (Some(after), Some(before)) = (place, before(node)) else { break };
+        let step = match step(node, after, before).await {
+            Ok(step) => step,
+            Err(Trouble::Again(error)) => {
+                tracing::debug!(error, "others are in the way of deleting ended runs");
+                Step { last: None, done: false, deleted: 0 }
+            }
+            Err(trouble) => return Err(trouble.into()),
+        };
+        deleted += step.deleted;
+        node.retention.change(|progress| {
+            progress.deleted |= step.deleted > 0;
+            if step.done {
+                let anew = || std::mem::take(&mut progress.deleted).then(Uuid::nil);
+                progress.after = step.last.or_else(anew);
+            }
+        });
+        if step.done {
+            tries = 0;
+        } else {
+            tries += 1;
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+    Ok(deleted)
+}
+
+/// Deletes those of the next runs that are past retention.
+async fn step(node: &Node, after: Uuid, before: Time) -> Result<Step, Trouble> {
+    let mut connection = node.database.keepers.acquire().await?;
+    let range = (after, first_id_of_week(before));
+    let (last, past) = table::page(&mut connection, range, before, PAGE).await?;
+    let (mut left, mut deleted) = (past.as_slice(), 0);
+    while !left.is_empty() {
+        let gone = commit!(
+            "retention_delete",
+            table::delete(&mut connection, left, before, RECORDS).await
+        );
+        match gone.map_err(Trouble::from) {
+            Ok((gone, looked)) => {
+                node.counters.runs_deleted.add(gone);
+                deleted += gone;
+                let place = looked.and_then(|run| left.iter().position(|one| *one == run));
+                left = place.map_or(&[], |place| &left[place + 1..]);
+            }
+            // What went is counted, and the page is read anew.
+            Err(Trouble::Again(_)) if deleted > 0 => {
+                return Ok(Step { last, done: false, deleted });
+            }
+            Err(trouble) => return Err(trouble),
+        }
+    }
+    Ok(Step { last, done: true, deleted })
+}

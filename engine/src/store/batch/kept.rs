@@ -1,0 +1,19 @@
+//! What a batch says of runs that began in earlier weeks: their records are written only while retention has not deleted
+//! them.
+
+use backstitch_saga::RunId;
+use uuid::Uuid;
+
+use super::Batch;
+
+part!(
+    /// Runs that began in earlier weeks.
+    Kept { run_id: Uuid }
+);
+
+impl Batch {
+    /// Has the record of a run written only if the run is still there.
+    pub(crate) fn only_if_kept(&mut self, run: RunId) {
+        self.kept.add((run.0,));
+    }
+}
