@@ -98,7 +98,7 @@ impl Rejection {
         Rejection::new(StatusCode::TOO_MANY_REQUESTS, code, detail).after(wait)
     }
 
-    fn with_log(mut self, log: impl Into<String>) -> Self {
+    pub(crate) fn with_log(mut self, log: impl Into<String>) -> Self {
         self.0.log = Some(log.into());
         self
     }

@@ -187,6 +187,9 @@ impl Node {
         match answers.wait().await.pop() {
             Some(Ok(Answered::Reply(reply))) => Ok(reply),
             Some(Ok(Answered::Started(_))) => Ok(Reply::Done),
+            Some(Err(Error::NotFound { code: "unknown_run", .. })) => {
+                Err(crate::reads::not_found(self, namespace, run).await)
+            }
             Some(Err(error)) => Err(error),
             None => Err(Error::Bug("a command was not answered".to_owned())),
         }

@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use backstitch_engine::Error;
 use backstitch_saga::protocol::{
     CompensateRun, PauseRun, Plan, Reason, RerunItems, RerunPlan, RerunRun, RunView,
 };
@@ -12,7 +13,7 @@ use crate::access::Caller;
 use crate::app::{App, Shared};
 use crate::body::{Body, json};
 use crate::examples;
-use crate::problem::Answer;
+use crate::problem::{Answer, Rejection};
 use crate::query::{NoQuery, PathOf, QueryOf};
 
 /// Undo a run, or a part of it
@@ -226,5 +227,14 @@ pub(super) async fn act(
     command: Command,
 ) -> Answer {
     app.engine.command(&caller.namespace, id, command).await?;
-    json(done, &app.engine.run(&caller.namespace, id, None).await?)
+    match app.engine.run(&caller.namespace, id, None).await {
+        Err(Error::Damaged(what)) => Err(Rejection::new(
+            StatusCode::CONFLICT,
+            "journal_damaged",
+            "What was asked is done, but the run cannot be shown, because its journal cannot be read. Its incident with \
+             the number 0 says more.",
+        )
+        .with_log(what)),
+        view => json(done, &view?),
+    }
 }

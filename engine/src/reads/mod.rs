@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use backstitch_saga::protocol::{Plan, RunView, Scope, State};
 use backstitch_saga::{Run, RunId, TaskKey, planted};
+use sqlx::PgConnection;
 use tokio::sync::oneshot;
 
 pub(crate) use history::history;
@@ -27,6 +28,40 @@ use crate::{damage, why};
 /// How many runs a plan names at most that it would touch.
 const MOST_TOUCHED: i64 = 1_000;
 
+/// What is said of a run that is listed, and of whose journal nothing is there.
+const NO_RECORDS: &str = "no record of the run is there";
+
+/// The number of a run's last record; `None` when all of its journal is lost.
+async fn last_record(
+    connection: &mut PgConnection,
+    namespace: &str,
+    id: RunId,
+) -> Result<Option<i32>, Error> {
+    if let Some(last) = journal::last_seqs(connection, &[id.0]).await?.get(&id) {
+        return Ok(Some(*last));
+    }
+    match store::runs::ended(connection, id).await? {
+        // It may have been started since the first look.
+        Some((owner, _)) if owner == namespace => {
+            Ok(journal::last_seqs(connection, &[id.0]).await?.get(&id).copied())
+        }
+        _ => Err(Error::unknown_run(id)),
+    }
+}
+
+/// Finds out whether a run of which no record was found is unknown, or has lost its journal.
+pub(crate) async fn not_found(node: &Node, namespace: &str, id: RunId) -> Error {
+    let looked = async {
+        let mut connection = node.database.reader(namespace).await?;
+        last_record(&mut connection, namespace, id).await
+    };
+    match looked.await {
+        Ok(None) => Error::Damaged(NO_RECORDS.to_owned()),
+        Ok(Some(_)) => Error::Busy,
+        Err(error) => error,
+    }
+}
+
 /// Reads a run as it is now.
 pub(crate) async fn read<T: Send + 'static>(
     node: &Arc<Node>,
@@ -35,8 +70,10 @@ pub(crate) async fn read<T: Send + 'static>(
     what: impl Fn(&Run) -> T + Send + Sync + 'static,
 ) -> Result<T, Error> {
     let mut connection = node.database.reader(namespace).await?;
-    let last = journal::last_seqs(&mut connection, &[id.0]).await?;
-    let last = *last.get(&id).ok_or_else(|| Error::unknown_run(id))?;
+    let Some(last) = last_record(&mut connection, namespace, id).await? else {
+        damage::found(node, id, NO_RECORDS);
+        return Err(Error::Damaged(NO_RECORDS.to_owned()));
+    };
     let seq = u64::try_from(last).unwrap_or_default();
     let ours: Arc<str> = namespace.into();
     let visible =
@@ -56,7 +93,7 @@ pub(crate) async fn read<T: Send + 'static>(
         Ok(Some(found)) => found,
         _ => {
             let mut stored = journal::load(&mut connection, &[id]).await?;
-            let stored = stored.remove(&id).ok_or_else(|| Error::unknown_run(id))?;
+            let stored = stored.remove(&id).ok_or_else(|| Error::Damaged(NO_RECORDS.to_owned()))?;
             let now = node.clock.now();
             let cached = fold(&node.definitions, &mut connection, id, stored, now).await;
             match cached {

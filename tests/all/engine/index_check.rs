@@ -226,7 +226,8 @@ async fn count(url: &str, text: &'static str) -> i64 {
 }
 
 /// Ways to destroy the journal of the run `$run`.
-const DAMAGES: [&str; 12] = [
+const DAMAGES: [&str; 13] = [
+    "delete from journal where run_id = '$run'",
     "update journal set payloads = 'gone' where run_id = '$run' and seq = 1",
     "update journal set payloads = null where run_id = '$run' and seq = 1",
     "update journal set payloads = '[]' where run_id = '$run' and seq = 1",
