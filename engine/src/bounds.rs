@@ -108,7 +108,7 @@ fn documents(options: &Options) -> Vec<Bound> {
             "the step or item fails before it is offered: `input_too_large`, `result_too_large`",
         ),
         bound(
-            "the gathered outputs of a fan-out, passed on whole; the output of a run",
+            "the gathered outputs of a fan-out, passed on whole (not to a child); the output of a run",
             bytes(whole),
             "the step fails before it is offered: `outputs_too_large`",
         ),

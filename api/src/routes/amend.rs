@@ -2,7 +2,6 @@
 //! read is left out or taken as text, and the answer says so. A report without one clear outcome cannot be amended.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 
 use backstitch_saga::protocol::{FailureKind, TaskReport};
 use backstitch_saga::{Span, WrittenMembers};
@@ -17,7 +16,7 @@ type Members = BTreeMap<String, Box<RawValue>>;
 /// Reads a report that has one clear outcome, and says what of it was amended.
 pub(super) fn report(text: &str) -> Option<(TaskReport, Vec<String>)> {
     let mut notes = Vec::new();
-    let mut members = members(text, &mut notes)?;
+    let mut members = members(text)?;
     let outcome = members.remove("outcome")?;
     let mut amended = keep(members, "", &NAMING, &mut notes);
     amended.insert("outcome".to_owned(), self::outcome(outcome.get(), &mut notes)?);
@@ -26,7 +25,7 @@ pub(super) fn report(text: &str) -> Option<(TaskReport, Vec<String>)> {
 }
 
 fn outcome(text: &str, notes: &mut Vec<String>) -> Option<Box<RawValue>> {
-    let outcome = keep(members(text, notes)?, "outcome/", &["succeeded", "failed"], notes);
+    let outcome = keep(members(text)?, "outcome/", &["succeeded", "failed"], notes);
     if outcome.len() != 1 {
         return None;
     }
@@ -40,7 +39,10 @@ fn outcome(text: &str, notes: &mut Vec<String>) -> Option<Box<RawValue>> {
 
 fn succeeded(text: &str, notes: &mut Vec<String>) -> Option<Box<RawValue>> {
     let at = "outcome/succeeded/";
-    let said = members(text, notes).unwrap_or_default();
+    let said = match text {
+        "null" => Members::new(),
+        text => members(text)?,
+    };
     let mut said = keep(said, at, &["output", "external_id"], notes);
     if !said.contains_key("output") {
         notes.push("it has no output, so it is null".to_owned());
@@ -53,7 +55,7 @@ fn succeeded(text: &str, notes: &mut Vec<String>) -> Option<Box<RawValue>> {
 fn failed(text: &str, notes: &mut Vec<String>) -> Option<Box<RawValue>> {
     let at = "outcome/failed/";
     let known = ["kind", "code", "message", "details", "retry_after"];
-    let mut said = keep(members(text, notes)?, at, &known, notes);
+    let mut said = keep(members(text)?, at, &known, notes);
     // Nobody can tell from another kind what happened.
     serde_json::from_str::<FailureKind>(said.get("kind")?.get()).ok()?;
     for name in ["code", "message"] {
@@ -70,22 +72,12 @@ fn failed(text: &str, notes: &mut Vec<String>) -> Option<Box<RawValue>> {
     raw(&said)
 }
 
-/// The members of an object. Of those that stand twice the first counts.
-fn members(text: &str, notes: &mut Vec<String>) -> Option<Members> {
+/// The members of an object; `None` when one stands twice, as nobody can tell which of them counts.
+fn members(text: &str) -> Option<Members> {
     let WrittenMembers(written) = serde_json::from_str(text).ok()?;
-    let mut members = Members::new();
-    for (name, value) in written {
-        match members.entry(name) {
-            Entry::Vacant(free) => {
-                free.insert(value);
-            }
-            Entry::Occupied(first) => {
-                let name = short(first.key());
-                notes.push(format!("of its members '{name}' the first counts"));
-            }
-        }
-    }
-    Some(members)
+    let count = written.len();
+    let members: Members = written.into_iter().collect();
+    (members.len() == count).then_some(members)
 }
 
 /// Leaves out the members that are not `known`.
@@ -153,7 +145,6 @@ mod tests {
             (r#""kind":"permanent","code":5,"message":["a"]"#, "5", r#"["a"]"#),
             (r#""kind":"permanent""#, "", ""),
             (r#""kind":"permanent","code":"c","message":"m","more":{}"#, "c", "m"),
-            (r#""kind":"permanent","code":"c","code":"d","message":"m""#, "c", "m"),
         ] {
             let (failure, notes) = failed(members);
             assert_eq!((failure.code.as_str(), failure.message.as_str()), (code, message));
@@ -192,6 +183,8 @@ mod tests {
             r#"{"failed":{}}"#,
             r#"{"failed":{"kind":"odd"}}"#,
             r#"{"failed":"permanent"}"#,
+            r#"{"failed":{"kind":"permanent","code":"c","code":"d"}}"#,
+            r#"{"succeeded":{"output":1,"output":2}}"#,
         ] {
             assert!(of(outcome).is_none(), "{outcome}");
         }

@@ -40,16 +40,15 @@ async fn last_record(
     if let Some(last) = journal::last_seqs(connection, &[id.0]).await?.get(&id) {
         return Ok(Some(*last));
     }
-    match store::runs::ended(connection, id).await? {
-        // It may have been started since the first look.
-        Some((owner, _)) if owner == namespace => {
-            Ok(journal::last_seqs(connection, &[id.0]).await?.get(&id).copied())
-        }
-        _ => Err(Error::unknown_run(id)),
+    let owner = store::runs::ended(connection, id).await?;
+    if owner.is_none_or(|(owner, _)| owner != namespace) {
+        return Err(Error::unknown_run(id));
     }
+    // It may have been started since the first look.
+    Ok(journal::last_seqs(connection, &[id.0]).await?.get(&id).copied())
 }
 
-/// Finds out whether a run of which no record was found is unknown, or has lost its journal.
+/// Finds out whether a run that no committer knows is unknown, or has lost its journal.
 pub(crate) async fn not_found(node: &Node, namespace: &str, id: RunId) -> Error {
     let looked = async {
         let mut connection = node.database.reader(namespace).await?;
@@ -57,7 +56,7 @@ pub(crate) async fn not_found(node: &Node, namespace: &str, id: RunId) -> Error 
     };
     match looked.await {
         Ok(None) => Error::Damaged(NO_RECORDS.to_owned()),
-        Ok(Some(_)) => Error::Busy,
+        Ok(Some(_)) => Error::unknown_run(id),
         Err(error) => error,
     }
 }

@@ -31,6 +31,8 @@ pub(super) enum Choice {
     Absent,
     /// This value.
     Is(Value),
+    /// A text that no other element of the list has.
+    Own,
     /// A list of so many elements.
     List(usize),
 }
@@ -56,6 +58,10 @@ pub(super) fn domains(graph: &Graph) -> BTreeMap<Spot, Vec<Choice>> {
                 found.choices(&map.items, &sizes);
                 found.at = Some(step);
                 found.any(&map.task.input);
+                if let Some(key) = &map.key {
+                    found.any(key);
+                    found.choices(key, &[Choice::Own]);
+                }
             }
             Body::Wait(wait) => {
                 wait.default.iter().chain(&wait.assignee).for_each(|expr| found.any(expr));
@@ -204,7 +210,8 @@ impl Domains<'_> {
     }
 }
 
-/// Adds what is not there yet. A value that an expression names goes before the one that stands for any.
+/// Adds what is not there yet. The keys of items go first, and a value that an expression names before the one that stands
+/// for any.
 fn add(entry: &mut Vec<Choice>, choices: &[Choice]) {
     for choice in choices {
         if !entry.contains(choice) {
@@ -213,7 +220,7 @@ fn add(entry: &mut Vec<Choice>, choices: &[Choice]) {
     }
     if entry.iter().any(|choice| !matches!(choice, Choice::Absent) && *choice != usual()) {
         entry.retain(|choice| *choice != usual());
-        entry.sort_by_key(|choice| *choice == Choice::Absent);
+        entry.sort_by_key(|choice| (*choice != Choice::Own, *choice == Choice::Absent));
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::domain::{Choice, Doc, Spot, usual};
 use crate::{Graph, Payload};
@@ -39,7 +39,7 @@ impl Scene {
             for (spot, choice) in chosen.iter().filter(|(spot, _)| spot.doc == doc) {
                 root.at(&spot.tokens).choice = Some((*choice).clone());
             }
-            let value = root.value().unwrap_or(Value::Null);
+            let value = root.value(0).unwrap_or(Value::Null);
             Payload::of(&value).unwrap_or_else(|_| Payload::null())
         };
         Scene {
@@ -77,6 +77,7 @@ pub(super) fn told(graph: &Graph, spot: &Spot, choice: &Choice) -> String {
     match choice {
         Choice::Absent => format!("{place} is not there"),
         Choice::Is(value) => format!("{place} is {value}"),
+        Choice::Own => format!("{place} is another one for each element"),
         Choice::List(1) => format!("{place} has 1 element"),
         Choice::List(count) => format!("{place} has {count} elements"),
     }
@@ -97,14 +98,17 @@ impl Shape {
         }
     }
 
-    /// The value; `None` when there is to be none.
-    fn value(&self) -> Option<Value> {
+    /// The value in element `index` of the list around it; `None` when there is to be none.
+    fn value(&self, index: usize) -> Option<Value> {
         let indexes: Vec<usize> = self.parts.keys().filter_map(|key| key.parse().ok()).collect();
         let numbered = !indexes.is_empty() && indexes.len() == self.parts.len();
         match &self.choice {
             Some(Choice::Absent) => return None,
             Some(Choice::List(count)) => return Some(self.list(*count)),
             Some(Choice::Is(value)) if self.parts.is_empty() => return Some(value.clone()),
+            Some(Choice::Own) if self.parts.is_empty() => {
+                return Some(json!(format!("any-{index}")));
+            }
             None if self.parts.is_empty() => return None,
             _ => {}
         }
@@ -114,7 +118,7 @@ impl Shape {
         }
         let mut members = Map::new();
         for (key, part) in &self.parts {
-            if let Some(value) = part.value() {
+            if let Some(value) = part.value(index) {
                 members.insert(key.clone(), value);
             }
         }
@@ -122,11 +126,10 @@ impl Shape {
     }
 
     fn list(&self, count: usize) -> Value {
-        let each = self.parts.get("*").and_then(Shape::value);
         let Choice::Is(any) = usual() else { return Value::Null };
         let element = |index: usize| {
-            let own = self.parts.get(&index.to_string()).and_then(Shape::value);
-            own.or_else(|| each.clone()).unwrap_or_else(|| any.clone())
+            let of = |part: &str| self.parts.get(part).and_then(|part| part.value(index));
+            of(&index.to_string()).or_else(|| of("*")).unwrap_or_else(|| any.clone())
         };
         Value::Array((0..count).map(element).collect())
     }

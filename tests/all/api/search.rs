@@ -174,7 +174,7 @@ async fn a_reader_of_the_views_reads_nothing_else() {
             sqlx::query_scalar(sqlx::AssertSqlSafe(text)).fetch_one(&mut connection).await;
         assert!(read.is_ok(), "{view}: {read:?}");
     }
-    for table in ["backstitch.document", "journal", "runs", "credentials"] {
+    for table in ["backstitch.document", "backstitch_data.journal", "backstitch_data.runs"] {
         let text = format!("select count(*) from {table}");
         let read: Result<i64, _> =
             sqlx::query_scalar(sqlx::AssertSqlSafe(text)).fetch_one(&mut connection).await;
