@@ -20,13 +20,14 @@ pub(crate) async fn check(
     if let Command::Resolve { step, output, .. }
     | Command::Skip { step, output: Some(output), .. } = command
     {
-        let step = step.clone();
-        let schema = move |run: &backstitch_saga::Run| run.output_schema(&step).cloned();
-        return match reads::read(node, namespace, run, schema).await? {
-            Some(schema) => {
-                node.schemas.check(namespace, &schema, output, "/output", "invalid_output").await
+        let (step, given) = (step.clone(), output.clone());
+        let promised = move |run: &backstitch_saga::Run| run.promised(&step, &given);
+        return match reads::read(node, namespace, run, promised).await? {
+            Ok(Some((schema, held))) => {
+                node.schemas.check(namespace, &schema, &held, "/output", "invalid_output").await
             }
-            None => Ok(()),
+            Ok(None) => Ok(()),
+            Err(violation) => Err(Error::invalid("invalid_output", violation)),
         };
     }
     let (step, input) = match command {

@@ -2,10 +2,20 @@
 
 use std::sync::Arc;
 
+use serde::Deserialize;
+
 use super::state::{Hand, Work};
 use super::{Run, forward_of, lease_span};
 use crate::protocol::TaskOffer;
-use crate::{Action, Payload, StepPath, TaskKey, Time, Timestamp};
+use crate::{Action, Body, Payload, StepPath, TaskKey, Time, Timestamp, Violation};
+
+/// The output of a step that waits for the first of several signals.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Came {
+    signal: String,
+    data: Payload,
+}
 
 impl Run {
     /// A bug put in on purpose: the attempts of before are forgotten.
@@ -120,6 +130,37 @@ impl Run {
     #[must_use]
     pub fn output_schema(&self, step: &StepPath) -> Option<&Payload> {
         self.spec(self.step_now(&step.step)?).output_schema.as_ref()
+    }
+
+    /// Finds what an output must satisfy that a person gives to a step or item: a JSON Schema, with the part of the output
+    /// that is held to it. What is given for a signal is what the signal would have brought.
+    ///
+    /// # Errors
+    /// When the step waits for the first of several signals, and the output names none of them.
+    pub fn promised(
+        &self,
+        step: &StepPath,
+        output: &Payload,
+    ) -> Result<Option<(Payload, Payload)>, Violation> {
+        let Some(position) = self.step_now(&step.step) else { return Ok(None) };
+        let Body::Wait(wait) = &self.graph.nodes[position].body else {
+            let schema = self.output_schema(step).cloned();
+            return Ok(schema.map(|schema| (schema, output.clone())));
+        };
+        if wait.signals.is_empty() {
+            return Ok(wait.schema.clone().map(|schema| (schema, output.clone())));
+        }
+        let came = output.to::<Came>().ok().filter(|came| wait.awaits(&came.signal));
+        let came = came.ok_or_else(|| {
+            let names: Vec<&str> = wait.signals.iter().map(|one| &*one.signal).collect();
+            let message = format!(
+                "the step waits for the first of several signals: its output is {{\"signal\": NAME, \"data\": DATA}}, \
+                 with one of these names: {}",
+                names.join(", ")
+            );
+            Violation::new("/output", "not_a_signal", message)
+        })?;
+        Ok(wait.schema_of(&came.signal).cloned().map(|schema| (schema, came.data)))
     }
 
     /// What a worker needs to know to do `task`; `None` unless the task is on offer or leased.

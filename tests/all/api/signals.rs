@@ -95,6 +95,41 @@ async fn the_first_of_several_signals_ends_a_wait() {
 }
 
 #[tokio::test]
+async fn what_a_person_gives_for_a_signal_is_what_the_signal_would_have_brought() {
+    let server = Server::start(Access::Open).await;
+    let several = json!([
+        { "id": "one", "wait": { "signal": "input", "schema": { "type": "integer" } } },
+        { "id": "first", "wait": { "signals": [
+            { "signal": "approved", "schema": { "type": "object", "required": ["by"] } }, "rejected"] } },
+    ]);
+    register(&server, 1, &several).await;
+    let run = start(&server, json!({ "workflow": "ask", "key": "k1" })).await;
+    for (step, output) in [
+        ("one", json!("1")),
+        ("first", json!(3)),
+        ("first", json!({ "signal": "aproved", "data": { "by": "ann" } })),
+        ("first", json!({ "signal": "rejected" })),
+        ("first", json!({ "signal": "approved", "data": {} })),
+    ] {
+        for verb in ["resolve", "skip"] {
+            let ask = json!({ "output": output, "reason": "by telephone" });
+            let refused = server.post(&format!("{run}/steps/{step}/{verb}"), ask).await;
+            assert_eq!(refused.problem(422), "invalid_output", "{step} {verb} {output}");
+        }
+    }
+    for (step, output) in
+        [("one", json!(1)), ("first", json!({ "signal": "rejected", "data": "too dear" }))]
+    {
+        let ask = json!({ "output": output, "reason": "by telephone" });
+        let taken = server.post(&format!("{run}/steps/{step}/resolve"), ask).await;
+        assert!(taken.status < 300, "{taken:?}");
+    }
+    let view = server.get(&format!("{run}?wait=10s")).await.json();
+    assert_eq!(view["outcome"], "succeeded", "{view:#}");
+    server.stopped().await;
+}
+
+#[tokio::test]
 async fn a_run_that_is_moved_takes_the_signal_that_came_unless_the_new_version_asks_for_other_data()
 {
     let server = Server::start(Access::Open).await;
