@@ -236,6 +236,7 @@ const TITLES: &[(&str, &str)] = &[
     ("credential_conflict", "The credential's name is taken"),
     ("credential_missing", "A credential is needed"),
     ("credential_unknown", "The credential is not known"),
+    ("definition_damaged", "A registered definition cannot be read"),
     ("duplicate_key", "A key stands twice in one object"),
     ("forbidden", "The credential's role does not allow this"),
     ("host_not_loopback", "An open server answers on loopback names only"),

@@ -187,7 +187,10 @@ impl Definitions {
             return Ok(workflow);
         }
         let row = find(database, namespace, name, version).await?;
-        let workflow = self.keep(&row.body, &row.hash)?;
+        let workflow = self.keep(&row.body, &row.hash).map_err(|error| match error {
+            Error::Damaged(what) => unreadable(&row.name, row.version, &what),
+            other => other,
+        })?;
         let number = workflow.graph.definition.version;
         let mut kept = self.kept();
         kept.name(namespace, name, number, &workflow.hash);
@@ -231,6 +234,18 @@ impl Definitions {
         let workflow = Arc::new(Workflow { hash: hash.into(), ..parsed });
         self.kept().keep(&workflow, body.len());
         Ok(workflow)
+    }
+}
+
+/// The answer to who asks for a registered definition whose row is damaged, or was written by a newer server.
+fn unreadable(name: &str, version: impl std::fmt::Display, why: &str) -> Error {
+    tracing::error!(workflow = name, %version, why, "a registered definition cannot be read");
+    Error::Conflict {
+        code: "definition_damaged",
+        message: format!(
+            "the registered version {version} of '{name}' cannot be read; repair its row, or \
+             register the definition under another version"
+        ),
     }
 }
 
@@ -295,9 +310,8 @@ pub(crate) async fn view(
     version: Option<u32>,
 ) -> Result<WorkflowView, Error> {
     let row = find(database, namespace, name, version).await?;
-    let definition = serde_json::from_str(&row.body).map_err(|error| {
-        Error::Store(format!("the definition of {name} cannot be read: {error}"))
-    })?;
+    let definition = serde_json::from_str(&row.body)
+        .map_err(|error| unreadable(name, row.version, &error.to_string()))?;
     Ok(WorkflowView { definition: Some(definition), ..view_of(row) })
 }
 

@@ -7,6 +7,7 @@ use backstitch_saga::Span;
 use backstitch_saga::protocol::{FailureKind, Outcome, State};
 use backstitch_tests::node::{Hand, NS, chain, fan, metric, node, start};
 use backstitch_tests::postgres::database;
+use sqlx::{Connection, PgConnection};
 
 #[tokio::test]
 async fn a_chain_of_steps_runs_to_its_end() {
@@ -157,4 +158,22 @@ async fn one_key_is_one_run() {
         .await
         .unwrap();
     assert_eq!(listed.items.len(), 1);
+}
+
+#[tokio::test]
+async fn a_registered_definition_that_cannot_be_read_is_told_by_a_code_of_its_own() {
+    let url = database().await;
+    let first = node(&url, |_| {}).await;
+    first.register(NS, &chain("one", &["a"])).await.unwrap();
+    first.stop().await;
+    let mut outside = PgConnection::connect(&url).await.unwrap();
+    sqlx::query("update definitions set body = '{zz'").execute(&mut outside).await.unwrap();
+    let second = node(&url, |_| {}).await;
+    let code = |error: Option<Error>| match error {
+        Some(Error::Conflict { code, .. }) => code,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(code(second.start_run(NS, start("one", "1")).await.err()), "definition_damaged");
+    assert_eq!(code(second.workflow(NS, "one", Some(1)).await.err()), "definition_damaged");
+    second.stop().await;
 }
