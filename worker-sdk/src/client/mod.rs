@@ -81,28 +81,36 @@ impl Client {
         Ok(Client { http, base: Arc::new(base), headers: HeaderMap::new(), trust, tries: 5 })
     }
 
-    /// The client that the environment describes: `BACKSTITCH_URL` and, if set, `BACKSTITCH_API_KEY`, and
+    /// The client that the environment describes, by the variables that the command line reads, too: `BACKSTITCH_URL` and,
+    /// if set, `BACKSTITCH_API_KEY` or `BACKSTITCH_API_KEY_FILE`, a file that holds it, `BACKSTITCH_NAMESPACE`, and
     /// `BACKSTITCH_CA_FILE`, a file for [`Client::trust`].
     ///
     /// # Errors
     /// [`ClientError::Setup`] when there is no URL or what is there is not usable.
     pub fn from_env() -> Result<Client, ClientError> {
-        let url = std::env::var("BACKSTITCH_URL")
-            .map_err(|_| ClientError::Setup("set BACKSTITCH_URL to the server's URL".to_owned()))?;
-        let client = Client::new(&url)?;
+        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let unreadable =
+            |name, path: &str, error| ClientError::Setup(format!("{name}: {path}: {error}"));
+        let url = variable("BACKSTITCH_URL").ok_or_else(|| {
+            ClientError::Setup("set BACKSTITCH_URL to the server's URL".to_owned())
+        })?;
+        let mut client = Client::new(&url)?;
         #[cfg(feature = "tls")]
-        let client = match std::env::var("BACKSTITCH_CA_FILE") {
-            Ok(path) if !path.is_empty() => {
-                let pem = std::fs::read(&path).map_err(|error| {
-                    ClientError::Setup(format!("BACKSTITCH_CA_FILE: {path}: {error}"))
-                })?;
-                client.trust(&pem)?
-            }
-            _ => client,
-        };
-        match std::env::var("BACKSTITCH_API_KEY") {
-            Ok(key) => client.api_key(&key),
-            Err(_) => Ok(client),
+        if let Some(path) = variable("BACKSTITCH_CA_FILE") {
+            let pem = std::fs::read(&path)
+                .map_err(|error| unreadable("BACKSTITCH_CA_FILE", &path, error))?;
+            client = client.trust(&pem)?;
+        }
+        if let Some(key) = variable("BACKSTITCH_API_KEY") {
+            client = client.api_key(&key)?;
+        } else if let Some(path) = variable("BACKSTITCH_API_KEY_FILE") {
+            let key = std::fs::read_to_string(&path)
+                .map_err(|error| unreadable("BACKSTITCH_API_KEY_FILE", &path, error))?;
+            client = client.api_key(key.trim())?;
+        }
+        match variable("BACKSTITCH_NAMESPACE") {
+            Some(namespace) => client.namespace(&namespace),
+            None => Ok(client),
         }
     }
 
