@@ -147,9 +147,6 @@ async fn a_place_among_others_that_is_lost_is_given_back() {
     };
     let fact = Requirement { fact: "there".to_owned(), on: "y".to_owned() };
     let moving = begin("1", "k", Vec::new()).await;
-    let hand = Hand::new(&engine);
-    let task = hand.one().await;
-    assert_eq!(task.run, moving);
     let waiting = begin("2", "k", Vec::new()).await;
     let awaiting = begin("3", "other", vec![fact.clone()]).await;
     mended(&engine, "all is well").await;
@@ -174,6 +171,9 @@ async fn a_place_among_others_that_is_lost_is_given_back() {
         assert_eq!(holding, [moving.to_string()], "{wrong}");
     }
     // The key goes to who waits, and the fact lets the third begin.
+    let hand = Hand::new(&engine);
+    let task = hand.one().await;
+    assert_eq!(task.run, moving);
     hand.succeed(&[task]).await;
     let next = hand.one().await;
     assert_eq!(next.run, waiting);

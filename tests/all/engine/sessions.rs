@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use backstitch_engine::{Engine, Options, migrate};
+use backstitch_engine::{Engine, Options, grant_server, migrate};
 use backstitch_saga::protocol::Outcome;
 use backstitch_tests::eventually;
 use backstitch_tests::node::{Hand, NS, by, chain, node, start};
@@ -231,9 +231,7 @@ async fn a_node_that_starts_while_no_connection_is_free_waits_for_one() {
     let late = format!("late_{name}");
     let mut outside = PgConnection::connect(&url).await.unwrap();
     execute(&mut outside, format!("create role {late} login connection limit 0")).await;
-    execute(&mut outside, format!("grant all on schema public to {late}")).await;
-    execute(&mut outside, format!("grant all on all tables in schema public to {late}")).await;
-    execute(&mut outside, format!("grant all on all sequences in schema public to {late}")).await;
+    grant_server(&url, &late, None).await.unwrap();
     let user = url.split("://").nth(1).and_then(|rest| rest.split(['@', ':']).next()).unwrap();
     let url = url.replacen(&format!("://{user}"), &format!("://{late}"), 1);
     let mut options = Options::new(&*url);
