@@ -156,10 +156,17 @@ async fn two_nodes_that_delete_at_once_delete_each_run_once() {
     let waiting = begin(&engine, "waits").await;
     engine.stop().await;
     let (one, other) = (keeps_a_week(&url).await, keeps_a_week(&url).await);
-    let (first, second) =
-        tokio::join!(one.run_once(Chore::KeepHouse), other.run_once(Chore::KeepHouse));
-    first.unwrap();
-    second.unwrap();
+    // PostgreSQL may end one of them to let the other go on; it comes again, as the task in the background does.
+    let keep_house = async |node: &Engine| {
+        for _ in 0..10 {
+            match node.run_once(Chore::KeepHouse).await {
+                Err(error) if error.to_string().contains("40P01") => {}
+                done => return done.unwrap(),
+            }
+        }
+        panic!("one of them never goes on");
+    };
+    tokio::join!(keep_house(&one), keep_house(&other));
     let deleted = metric(&one, "runs_deleted_total") + metric(&other, "runs_deleted_total");
     assert_eq!(deleted, 5.0);
     assert_eq!(runs(&mut owner).await, [waiting.0]);
