@@ -72,4 +72,5 @@ pub use run::{ChildAsk, ChildEnd, ChildWord, Proof, Run, decide};
 pub use start::{LABEL_LIMIT, check_label_name, check_labels, check_start};
 pub use time::{Span, Time, Timestamp};
 pub use validate::check_fact;
+pub use value::order_numbers;
 pub use violation::Violation;

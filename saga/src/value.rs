@@ -9,7 +9,7 @@ use std::cmp::Ordering;
 use crate::json::{Kind, elements, members, unescape};
 
 pub(crate) use canonical::{canonical, push_string, without_layout};
-pub(crate) use decimal::order_numbers;
+pub use decimal::order_numbers;
 
 /// Returns whether two values are the same: numbers by value, strings by their characters, objects whatever their
 /// order. Takes time in proportion to the two texts, however they are nested.

@@ -110,7 +110,7 @@ impl<'a> Decimal<'a> {
 }
 
 /// Orders two JSON numbers by value, exactly.
-pub(crate) fn order_numbers(a: &str, b: &str) -> Ordering {
+pub fn order_numbers(a: &str, b: &str) -> Ordering {
     match (a.parse::<i64>(), b.parse::<i64>()) {
         (Ok(a), Ok(b)) => a.cmp(&b),
         _ => Decimal::of(a).cmp(&Decimal::of(b)),

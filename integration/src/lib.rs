@@ -1,0 +1,15 @@
+//! The rules of documents and events: what a document may be, and what becomes an event. Pure: no I/O, no clock, no
+//! randomness, no async.
+//!
+//! - [`document`] reads documents from outside safely, and holds them with their numbers as they were written.
+//! - [`canonical`] has the scalars that have one spelling: instants, dates, money, quantities, countries, phone numbers,
+//!   e-mail addresses.
+//!
+//! Time comes in as an argument. Everything from outside is bounded: by size, by depth, by the number of steps.
+//!
+//! This crate stores nothing, sends nothing, waits for nothing, and knows nothing of HTTP or SQL.
+
+pub mod canonical;
+pub mod document;
+
+pub use backstitch_saga::{Payload, Violation};
