@@ -4,12 +4,14 @@
 //! - [`document`] reads documents from outside safely, and holds them with their numbers as they were written.
 //! - [`canonical`] has the scalars that have one spelling: instants, dates, money, quantities, countries, phone numbers,
 //!   e-mail addresses.
+//! - [`contracts`] has the checkable subset of JSON Schema, its validation, and the compatibility of two versions.
 //!
 //! Time comes in as an argument. Everything from outside is bounded: by size, by depth, by the number of steps.
 //!
 //! This crate stores nothing, sends nothing, waits for nothing, and knows nothing of HTTP or SQL.
 
 pub mod canonical;
+pub mod contracts;
 pub mod document;
 
 pub use backstitch_saga::{Payload, Violation};

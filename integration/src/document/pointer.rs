@@ -55,6 +55,16 @@ impl Pointer {
         Pointer(tokens)
     }
 
+    /// Goes down to the member or element `token`.
+    pub(crate) fn push(&mut self, token: &str) {
+        self.0.push(token.to_owned());
+    }
+
+    /// Goes up again.
+    pub(crate) fn pop(&mut self) {
+        self.0.pop();
+    }
+
     /// Returns this pointer followed by `rest`.
     #[must_use]
     pub fn join(&self, rest: &Pointer) -> Pointer {
