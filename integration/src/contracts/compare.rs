@@ -100,10 +100,8 @@ impl Comparison {
             value,
         };
         let mut found = Vec::new();
-        if writer.allows_null()
-            && !reader.allows_null()
-            && !matches!(&*writer.kind, Kind::Any | Kind::Choice(_))
-        {
+        let writes_null = writer.nullable || matches!(&*writer.kind, Kind::Null);
+        if writes_null && !reader.allows_null() {
             found.push(here("type", Some(Value::Null)));
         }
         match (&*writer.kind, &*reader.kind) {
