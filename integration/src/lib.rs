@@ -5,6 +5,8 @@
 //! - [`canonical`] has the scalars that have one spelling: instants, dates, money, quantities, countries, phone numbers,
 //!   e-mail addresses.
 //! - [`contracts`] has the checkable subset of JSON Schema, its validation, and the compatibility of two versions.
+//! - [`transforms`] maps a document of one contract to another: twelve operations as data.
+//! - [`events`] has the operations of events.
 //!
 //! Time comes in as an argument. Everything from outside is bounded: by size, by depth, by the number of steps.
 //!
@@ -13,5 +15,7 @@
 pub mod canonical;
 pub mod contracts;
 pub mod document;
+pub mod events;
+pub mod transforms;
 
 pub use backstitch_saga::{Payload, Violation};

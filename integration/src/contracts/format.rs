@@ -125,7 +125,7 @@ impl Format {
     }
 
     /// Returns whether every text of this format is one of `other`, too.
-    pub(super) fn is_within(self, other: Format) -> bool {
+    pub(crate) fn is_within(self, other: Format) -> bool {
         self == other || (self == Instant && other == DateTime)
     }
 

@@ -22,5 +22,5 @@ pub use format::Format;
 pub use modes::{Direction, Incompatible, Mode, Version, check};
 pub use parse::{LARGEST_SCHEMA, LONGEST_ENUM, MOST_NODES};
 pub use schema::Schema;
-use schema::TextRule;
+pub(crate) use schema::{Kind, Node, TextRule};
 pub use validate::{MOST_VIOLATIONS, World};

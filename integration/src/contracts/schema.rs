@@ -21,6 +21,11 @@ impl Schema {
     pub fn canonical(&self) -> &str {
         &self.canonical
     }
+
+    /// Returns the root.
+    pub(crate) fn root(&self) -> &Node {
+        &self.root
+    }
 }
 
 /// One subschema. References share it.
@@ -138,7 +143,7 @@ impl Node {
     }
 
     /// A node that allows every value, at `place`.
-    pub(super) fn any(place: String) -> Node {
+    pub(crate) fn any(place: String) -> Node {
         Node::new(place, false, Kind::Any)
     }
 

@@ -38,7 +38,7 @@ impl Schema {
 
 impl Node {
     /// Returns the first thing that is wrong with `value`.
-    pub(super) fn first_violation(&self, value: &Value, world: World) -> Option<Violation> {
+    pub(crate) fn first_violation(&self, value: &Value, world: World) -> Option<Violation> {
         let mut check = Check { world, path: Pointer::default(), found: Vec::new() };
         check.value(self, value);
         check.found.into_iter().next()

@@ -1,0 +1,5 @@
+//! Events: what happened, as data.
+
+mod operation;
+
+pub use operation::Op;
