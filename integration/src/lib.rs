@@ -6,7 +6,7 @@
 //!   e-mail addresses.
 //! - [`contracts`] has the checkable subset of JSON Schema, its validation, and the compatibility of two versions.
 //! - [`transforms`] maps a document of one contract to another: twelve operations as data.
-//! - [`events`] has the operations of events.
+//! - [`events`] has the envelope, operations and changes, the order of sources, causality, and filters with their index.
 //!
 //! Time comes in as an argument. Everything from outside is bounded: by size, by depth, by the number of steps.
 //!

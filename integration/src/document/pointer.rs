@@ -65,6 +65,11 @@ impl Pointer {
         self.0.pop();
     }
 
+    /// Returns the pointer of the first `count` reference tokens.
+    pub(crate) fn first(&self, count: usize) -> Pointer {
+        Pointer(self.0.iter().take(count).cloned().collect())
+    }
+
     /// Returns this pointer followed by `rest`.
     #[must_use]
     pub fn join(&self, rest: &Pointer) -> Pointer {

@@ -1,5 +1,20 @@
-//! Events: what happened, as data.
+//! Events: what happened, as data. Envelopes in the forms of CloudEvents, changes of an entity, the order in which a source
+//! numbers its events, causes, and filters with an index.
 
+mod causality;
+mod cloudevents;
+mod diff;
+mod envelope;
+mod filter;
+mod index;
 mod operation;
+mod order;
 
-pub use operation::Op;
+pub use causality::{Causality, Cause, MAX_HOPS, MOST_CAUSES};
+pub use cloudevents::{Attribute, CloudEvent, Data, parse_batch, parse_structured, write_batch};
+pub use diff::{MOST_CHANGED, changed};
+pub use envelope::{Door, Envelope, LONGEST_ID, Trust};
+pub use filter::{Facts, Filter, FilterDocument, Verdict};
+pub use index::Index;
+pub use operation::{Derived, Head, Op, derive};
+pub use order::{Arrival, Latest, MOST_HELD, OnGap, Sequence, SourceVersion, latest};
