@@ -85,7 +85,8 @@ pub fn bounds() -> Vec<Section> {
 }
 
 fn documents(options: &Options) -> Vec<Bound> {
-    let Limits { built, whole, record, run, looked_at } = options.run_limits();
+    let Limits { built, whole, record, list, run, looked_at, record_looked_at } =
+        options.run_limits();
     vec![
         bound(
             "one input, signal or output that a person gives",
@@ -112,11 +113,7 @@ fn documents(options: &Options) -> Vec<Bound> {
             bytes(whole),
             "the step fails before it is offered: `outputs_too_large`",
         ),
-        bound(
-            "the list of a fan-out, in bytes",
-            bytes(record),
-            "the step fails: `items_too_large`",
-        ),
+        bound("the list of a fan-out, in bytes", bytes(list), "the step fails: `items_too_large`"),
         bound(
             "the list of a fan-out, in items",
             number(saga::ITEMS),
@@ -132,7 +129,16 @@ fn documents(options: &Options) -> Vec<Bound> {
             bytes(looked_at),
             "the step fails: `expression_too_costly`",
         ),
-        bound("documents of one record", bytes(record), "the rest begins with the next record"),
+        bound(
+            "documents and events that the steps and items of one record begin with",
+            bytes(record),
+            "the rest begins with the next record",
+        ),
+        bound(
+            "documents that the expressions of one record go through",
+            bytes(record_looked_at),
+            "the rest begins with the next record",
+        ),
         bound("message of a worker's error", bytes(reports::MESSAGE), "cut"),
         bound("code of a worker's error", bytes(reports::CODE), "quoted in the message instead"),
         bound("external id", bytes(reports::EXTERNAL_ID), "cut"),

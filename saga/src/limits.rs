@@ -10,27 +10,33 @@ pub struct Limits {
     /// The largest document that may be passed on whole: the gathered outputs of a fan-out as the input of a step, and
     /// the output of a run.
     pub whole: usize,
-    /// How much one record may hold before the steps and items whose turn has come wait for the next one; also the
-    /// largest list that a fan-out may be opened over.
+    /// How much one record may hold, its events included, before the steps and items whose turn has come wait for the
+    /// next one: as much as is decided and written in one piece, while others wait.
     pub record: usize,
+    /// The largest list that a fan-out may be opened over.
+    pub list: usize,
     /// How much the steps and items of a run may put together as their inputs in all.
     pub run: u64,
-    /// How much text one expression may go through, so that it ends soon; text that it compares counts sixteenfold. What
-    /// begins in one record may go through as much together before the rest waits for the next.
+    /// How much text one expression may go through, so that it ends soon; text that it compares counts sixteenfold.
     pub looked_at: usize,
+    /// How much text the expressions of one record may go through together before the steps and items whose turn has come
+    /// wait for the next one.
+    pub record_looked_at: usize,
 }
 
 impl Default for Limits {
-    /// 256 KiB, 4 MiB, 16 MiB, 256 MiB and 128 MiB.
+    /// Returns 256 KiB, 4 MiB, 1 MiB, 16 MiB, 256 MiB, 128 MiB and 16 MiB.
     fn default() -> Limits {
         const KIB: usize = 1024;
         const MIB: usize = 1024 * KIB;
         Limits {
             built: 256 * KIB,
             whole: 4 * MIB,
-            record: 16 * MIB,
+            record: MIB,
+            list: 16 * MIB,
             run: 256 * MIB as u64,
             looked_at: 128 * MIB,
+            record_looked_at: 16 * MIB,
         }
     }
 }

@@ -127,7 +127,7 @@ impl Trial {
 }
 
 fn small() -> Limits {
-    Limits { built: 500, whole: 2_000, record: 4_000, ..Limits::default() }
+    Limits { built: 500, whole: 2_000, record: 4_000, list: 4_000, ..Limits::default() }
 }
 
 fn map(items: &str, input: Value) -> Value {
@@ -313,6 +313,29 @@ fn what_does_not_fit_into_a_record_begins_with_the_next() {
     assert_eq!(trial.run.outcome(), Some(Outcome::Succeeded));
     assert!(trial.count(|event| matches!(event, Event::Deferred { .. })) > 5);
     assert!(trial.largest_record() < 12_000, "{}", trial.largest_record());
+}
+
+#[test]
+fn a_record_of_the_largest_items_is_small_and_the_rest_begins_with_the_next() {
+    let eight = json!({"array": vec![json!({"path": "/input/b"}); 8]});
+    let definition = json!({"steps": [{"id": "m", "map": map("/input/list", eight)}]});
+    let input = json!({"list": vec![0; 40], "b": "x".repeat(30_000)});
+    let mut trial = Trial::begun(&definition, Limits::default(), &input);
+    assert_eq!(trial.claim().len(), 40);
+    assert!(trial.count(|event| matches!(event, Event::Deferred { .. })) >= 6);
+    assert!(trial.largest_record() < 1_310_720, "{}", trial.largest_record());
+}
+
+#[test]
+fn events_fill_a_record_as_documents_do() {
+    let definition = json!({"steps": [{"id": "m", "map": map("/input", json!({"const": 0}))}]});
+    let limits = Limits { record: 10_000, ..Limits::default() };
+    let mut trial = Trial::begun(&definition, limits, &json!(vec![0; 500]));
+    assert_eq!(trial.claim().len(), 500);
+    let events = |record: &Record| {
+        record.events.iter().filter(|event| matches!(event, Event::Offered { .. })).count()
+    };
+    assert!(trial.records.iter().all(|record| events(record) < 100));
 }
 
 #[test]

@@ -9,6 +9,9 @@ use crate::Limits;
 use crate::event::{Event, Record};
 use crate::protocol::Failure;
 
+/// About how many bytes an event has beside its documents.
+const EVENT_BYTES: usize = 128;
+
 /// How full the record is that is being decided.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Meter {
@@ -85,7 +88,8 @@ impl Decider<'_> {
         let new = self.record.payloads.get(meter.documents..).unwrap_or_default();
         meter.bytes += new.iter().map(|document| document.text().len()).sum::<usize>();
         meter.documents = self.record.payloads.len();
-        meter.bytes < limits.record && meter.looked_at < limits.looked_at
+        let bytes = meter.bytes + self.record.events.len() * EVENT_BYTES;
+        bytes < limits.record && meter.looked_at < limits.record_looked_at
     }
 
     /// Counts what an evaluation went through, and the error that it ended in.

@@ -70,7 +70,7 @@ impl Run {
         match becomes {
             Use::Input | Use::Value => bounds,
             Use::ChildInput => Bounds { whole: limits.built, ..bounds },
-            Use::Items => Bounds { built: limits.record, whole: limits.record, ..bounds },
+            Use::Items => Bounds { built: limits.list, whole: limits.list, ..bounds },
             Use::Output => Bounds { built: limits.whole, ..bounds },
         }
     }
