@@ -14,6 +14,7 @@ pub mod bounds;
 mod children;
 mod clock;
 mod completions;
+mod cooperation;
 mod counters;
 pub mod crash;
 mod credentials;

@@ -3,226 +3,20 @@
 //!
 //! The commands of one run stay in order: one that stops it takes along those that came before.
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use backstitch_saga::RunId;
-
 use super::envelope::Envelope;
-
-/// The cost of a command beside the bytes that it brings.
-const COMMAND_COST: usize = 1_024;
-/// The cost that a namespace may spend in one turn, while others wait.
-const QUANTUM: usize = 32 * COMMAND_COST;
-/// How many namespaces without a waiting command are remembered.
-const IDLE_LANES: usize = 256;
+use super::in_flight::{InFlight, May, Waits};
+use super::lanes::{Lane, Lanes};
 
 /// Commands in the order in which they are to be decided.
 #[derive(Default)]
 pub(crate) struct Backlog {
-    /// What was taken before, and goes before all others.
-    returned: VecDeque<Envelope>,
     /// Kills, pauses and what else must not wait behind a flood.
     urgent: Lanes,
     others: Lanes,
     /// How many urgent commands the batch that is being taken has room for, if others wait.
     urgent_room: usize,
-}
-
-/// The commands of all namespaces.
-#[derive(Default)]
-struct Lanes {
-    /// The first is the engine's own.
-    lanes: Vec<Lane>,
-    places: HashMap<Arc<str>, usize>,
-    /// The lanes in which something waits; the first has its turn.
-    turns: VecDeque<usize>,
-    /// The lane that was looked up last: commands come in groups of one namespace.
-    last: usize,
-    count: usize,
-    /// The commands of each run, by their lane.
-    runs: HashMap<(usize, RunId), Waiting>,
-}
-
-/// Where the commands of a run wait in their lane.
-struct Waiting {
-    /// None of them is before this position.
-    first: u64,
-    count: u32,
-}
-
-/// The commands of one namespace.
-struct Lane {
-    /// `None` for the engine itself.
-    namespace: Option<Arc<str>>,
-    /// `None` stands where a command was taken out of turn. Neither the first nor the last is `None`.
-    waiting: VecDeque<Option<Envelope>>,
-    /// The position of the first that waits.
-    position: u64,
-    /// The cost that it may still spend in its turn.
-    credit: usize,
-}
-
-impl Lane {
-    fn new(namespace: Option<Arc<str>>) -> Lane {
-        Lane { namespace, waiting: VecDeque::new(), position: 0, credit: 0 }
-    }
-
-    fn front(&self) -> Option<&Envelope> {
-        self.waiting.front()?.as_ref()
-    }
-
-    fn pop_front(&mut self) -> Option<Envelope> {
-        let first = self.waiting.pop_front()?;
-        self.position += 1;
-        self.trim();
-        first
-    }
-
-    /// Drops the gaps at both ends.
-    fn trim(&mut self) {
-        while matches!(self.waiting.front(), Some(None)) {
-            self.waiting.pop_front();
-            self.position += 1;
-        }
-        while matches!(self.waiting.back(), Some(None)) {
-            self.waiting.pop_back();
-        }
-    }
-}
-
-fn cost(envelope: &Envelope) -> usize {
-    COMMAND_COST + envelope.bytes()
-}
-
-impl Lanes {
-    /// Finds the lane of a namespace, or makes one.
-    fn place_of(&mut self, namespace: Option<&Arc<str>>) -> usize {
-        if self.lanes.is_empty() {
-            self.lanes.push(Lane::new(None));
-        }
-        let Some(namespace) = namespace else { return 0 };
-        let is_last = |lane: &Lane| lane.namespace.as_ref().is_some_and(|last| last == namespace);
-        if self.lanes.get(self.last).is_some_and(is_last) {
-            return self.last;
-        }
-        let place = match self.places.get(namespace) {
-            Some(place) => *place,
-            None => {
-                if self.lanes.len() > IDLE_LANES.max(2 * self.turns.len()) {
-                    self.forget_idle();
-                }
-                self.lanes.push(Lane::new(Some(Arc::clone(namespace))));
-                self.places.insert(Arc::clone(namespace), self.lanes.len() - 1);
-                self.lanes.len() - 1
-            }
-        };
-        self.last = place;
-        place
-    }
-
-    /// Forgets the namespaces of which nothing waits.
-    fn forget_idle(&mut self) {
-        let before = std::mem::take(&mut self.lanes);
-        let mut moved = HashMap::with_capacity(self.turns.len());
-        for (place, lane) in before.into_iter().enumerate() {
-            if place == 0 || !lane.waiting.is_empty() {
-                moved.insert(place, self.lanes.len());
-                self.lanes.push(lane);
-            }
-        }
-        self.turns.iter_mut().for_each(|place| *place = moved.get(place).copied().unwrap_or(0));
-        let runs = std::mem::take(&mut self.runs).into_iter();
-        self.runs = runs
-            .filter_map(|((place, run), waiting)| Some(((*moved.get(&place)?, run), waiting)))
-            .collect();
-        self.places.retain(|_, place| match moved.get(place) {
-            Some(now) => {
-                *place = *now;
-                true
-            }
-            None => false,
-        });
-        self.last = 0;
-    }
-
-    fn push_back(&mut self, envelope: Envelope) {
-        let place = self.place_of(envelope.payer());
-        let lane = &mut self.lanes[place];
-        if lane.waiting.is_empty() {
-            lane.credit = QUANTUM;
-            self.turns.push_back(place);
-        }
-        let position = lane.position + lane.waiting.len() as u64;
-        let known = self.runs.entry((place, envelope.run));
-        known.or_insert(Waiting { first: position, count: 0 }).count += 1;
-        lane.waiting.push_back(Some(envelope));
-        self.count += 1;
-    }
-
-    /// Takes out the commands of a run that wait in the lane of `namespace`, in order.
-    fn take_run(&mut self, namespace: Option<&Arc<str>>, run: RunId) -> Vec<Envelope> {
-        if self.count == 0 {
-            return Vec::new();
-        }
-        let place = self.place_of(namespace);
-        let Some(Waiting { first, count }) = self.runs.remove(&(place, run)) else {
-            return Vec::new();
-        };
-        let lane = &mut self.lanes[place];
-        let start = usize::try_from(first.saturating_sub(lane.position)).unwrap_or(usize::MAX);
-        let wanted = usize::try_from(count).unwrap_or(usize::MAX);
-        let is_of = |one: &Option<Envelope>| one.as_ref().is_some_and(|one| one.run == run);
-        let found = lane.waiting.iter_mut().skip(start).filter(|one| is_of(one));
-        let taken: Vec<Envelope> = found.take(wanted).filter_map(Option::take).collect();
-        self.count -= taken.len();
-        lane.trim();
-        if lane.waiting.is_empty() {
-            self.turns.retain(|turn| *turn != place);
-        }
-        taken
-    }
-
-    /// Gives the turn on until it is with a namespace that can pay for its next command.
-    fn settle_turn(&mut self) {
-        while self.turns.len() > 1
-            && let Some(place) = self.turns.front()
-        {
-            let lane = &mut self.lanes[*place];
-            if lane.front().is_none_or(|next| cost(next) <= lane.credit) {
-                return;
-            }
-            lane.credit += QUANTUM;
-            self.turns.rotate_left(1);
-        }
-    }
-
-    fn front(&mut self) -> Option<&Envelope> {
-        self.settle_turn();
-        self.lanes[*self.turns.front()?].front()
-    }
-
-    fn pop_front(&mut self) -> Option<Envelope> {
-        self.settle_turn();
-        let place = *self.turns.front()?;
-        let lane = &mut self.lanes[place];
-        let envelope = lane.pop_front()?;
-        self.count -= 1;
-        if let Some(waiting) = self.runs.get_mut(&(place, envelope.run)) {
-            waiting.count -= 1;
-            if waiting.count == 0 {
-                self.runs.remove(&(place, envelope.run));
-            }
-        }
-        // Nobody pays while nobody else waits.
-        if self.turns.len() > 1 {
-            lane.credit = lane.credit.saturating_sub(cost(&envelope));
-        }
-        if lane.waiting.is_empty() {
-            self.turns.pop_front();
-        }
-        Some(envelope)
-    }
 }
 
 impl Backlog {
@@ -237,38 +31,50 @@ impl Backlog {
         self.urgent.push_back(envelope);
     }
 
-    /// Puts a command before all others.
+    /// Puts a command that was taken back before those of its namespace. Commands of one run are put back in one order,
+    /// the last first.
     pub(crate) fn push_front(&mut self, envelope: Envelope) {
-        self.returned.push_front(envelope);
+        let lanes = if envelope.urgent { &mut self.urgent } else { &mut self.others };
+        lanes.push_front(envelope);
     }
 
     pub(crate) fn extend(&mut self, envelopes: impl IntoIterator<Item = Envelope>) {
         envelopes.into_iter().for_each(|envelope| self.push_back(envelope));
     }
 
-    /// Begins to take a batch of about `size` commands. Urgent ones get half of it at most while others wait, so that a
-    /// flood of them stops nobody.
-    pub(crate) fn begin_batch(&mut self, size: usize) {
-        self.urgent_room = (size / 2).max(1);
+    /// Makes a namespace pay for `bytes` of documents that its commands put together.
+    pub(crate) fn charge(&mut self, namespace: &Arc<str>, bytes: usize) {
+        self.others.charge(namespace, bytes);
+    }
+
+    /// Counts the commands that wait, by whether their namespace has batches under way.
+    pub(crate) fn waits(&self, in_flight: &InFlight) -> Waits {
+        let mut waits = Waits { first: self.urgent.count, ..Waits::default() };
+        for lane in self.others.waiting() {
+            waits.add(in_flight.of(lane.namespace()), lane.len());
+        }
+        waits
+    }
+
+    /// Begins to take a batch of about `size` commands from the lanes of which `may` be taken. Urgent ones get half of it at
+    /// most while others wait, so that a flood of them stops nobody.
+    pub(crate) fn begin_batch(&mut self, size: usize, in_flight: &InFlight, may: May) {
+        self.urgent_room = if may.first { (size / 2).max(1) } else { 0 };
+        self.others.open(|lane: &Lane| may.takes(in_flight.of(lane.namespace())));
+        self.urgent.open(|_| may.first);
     }
 
     fn urgent_next(&self) -> bool {
-        self.urgent.count > 0 && (self.urgent_room > 0 || self.others.count == 0)
+        self.urgent.has_next() && (self.urgent_room > 0 || !self.others.has_next())
     }
 
     /// Returns the next command.
     pub(crate) fn front(&mut self) -> Option<&Envelope> {
-        if !self.returned.is_empty() {
-            return self.returned.front();
-        }
         if self.urgent_next() { self.urgent.front() } else { self.others.front() }
     }
 
     /// Takes the next command.
     pub(crate) fn pop_front(&mut self) -> Option<Envelope> {
-        if let Some(envelope) = self.returned.pop_front() {
-            return Some(envelope);
-        }
         if self.urgent_next() {
             self.urgent_room = self.urgent_room.saturating_sub(1);
             return self.urgent.pop_front();
@@ -277,7 +83,7 @@ impl Backlog {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.returned.len() + self.urgent.count + self.others.count
+        self.urgent.count + self.others.count
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -292,6 +98,13 @@ mod tests {
 
     use super::*;
     use crate::executor::envelope::Order;
+    use crate::executor::lanes::{COMMAND_COST, IDLE_LANES, QUANTUM};
+
+    impl Backlog {
+        fn begin(&mut self, size: usize) {
+            self.begin_batch(size, &InFlight::default(), May { first: true, further: true });
+        }
+    }
 
     fn run(number: u128) -> RunId {
         RunId(Uuid::from_u128(number))
@@ -373,9 +186,9 @@ mod tests {
         backlog.extend([1, 2].map(|number| one("a", number)));
         backlog.extend([3, 4].map(|number| urgent("b", number)));
         backlog.push_front(one("a", 5));
-        backlog.begin_batch(8);
-        assert_eq!((backlog.len(), backlog.front().map(|one| one.run)), (5, Some(run(5))));
-        assert_eq!(numbers(&mut backlog), [5, 3, 4, 1, 2]);
+        backlog.begin(8);
+        assert_eq!((backlog.len(), backlog.front().map(|one| one.run)), (5, Some(run(3))));
+        assert_eq!(numbers(&mut backlog), [3, 4, 5, 1, 2]);
     }
 
     #[test]
@@ -389,7 +202,7 @@ mod tests {
         backlog.push_back(tries(one("a", 1), 6));
         backlog.push_back(tries(urgent("a", 3), 7));
         assert_eq!(backlog.len(), 8);
-        backlog.begin_batch(16);
+        backlog.begin(16);
         let taken = std::iter::from_fn(|| backlog.pop_front()).map(|one| one.tries);
         assert_eq!(taken.collect::<Vec<_>>(), [1, 3, 5, 4, 7, 2, 6, 9]);
         assert!(backlog.others.runs.is_empty() && backlog.urgent.runs.is_empty());
@@ -403,7 +216,7 @@ mod tests {
             backlog.pop_front();
         }
         backlog.push_back(urgent("a", 4));
-        backlog.begin_batch(256);
+        backlog.begin(256);
         assert_eq!(numbers(&mut backlog)[..8], [4, 4, 4, 4, 4, 4, 4, 5]);
     }
 
@@ -412,7 +225,7 @@ mod tests {
         let mut backlog = Backlog::default();
         backlog.extend((0..1_000).map(|number| urgent("flood", number)));
         backlog.extend((1_000..1_100).map(|number| one("calm", number)));
-        backlog.begin_batch(256);
+        backlog.begin(256);
         let batch: Vec<_> = (0..256).filter_map(|_| backlog.pop_front()).collect();
         assert_eq!(batch.iter().filter(|one| !one.urgent).count(), 100);
     }
@@ -422,8 +235,59 @@ mod tests {
         let mut backlog = Backlog::default();
         backlog.extend((0..1_000).map(|number| urgent("flood", number)));
         backlog.push_back(urgent("calm", 1_000));
-        backlog.begin_batch(2_000);
+        backlog.begin(2_000);
         assert!(before(&mut backlog, 1_000) <= QUANTUM / COMMAND_COST);
+    }
+
+    #[test]
+    fn what_is_put_back_keeps_its_order_and_nobody_else_waiting() {
+        let mut backlog = Backlog::default();
+        backlog.extend((0..100).map(|number| one("flood", number)));
+        backlog.begin(256);
+        let taken: Vec<_> = (0..10).filter_map(|_| backlog.pop_front()).collect();
+        taken.into_iter().rev().for_each(|envelope| backlog.push_front(envelope));
+        backlog.push_back(one("calm", 1_000));
+        backlog.push_back(urgent("flood", 5));
+        backlog.begin(256);
+        assert_eq!(backlog.len(), 102);
+        let order = numbers(&mut backlog);
+        assert_eq!(order[..2], [5, 5]);
+        let calm = order.iter().position(|number| *number == 1_000).unwrap();
+        assert!(calm <= 2 + QUANTUM / COMMAND_COST, "{calm}");
+        let flood: Vec<u128> =
+            order[2..].iter().copied().filter(|number| *number != 1_000).collect();
+        assert_eq!(flood, (0..100).filter(|number| *number != 5).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_namespace_pays_for_documents_that_its_commands_put_together() {
+        let mut backlog = Backlog::default();
+        backlog.extend((0..200).map(|number| one("large", number)));
+        backlog.extend((200..400).map(|number| one("small", number)));
+        backlog.charge(&"large".into(), 100 * QUANTUM);
+        backlog.begin(1_000);
+        assert_eq!(numbers(&mut backlog)[..200], (200..400).collect::<Vec<_>>());
+        backlog.push_back(one("large", 1));
+        backlog.begin(1_000);
+        assert_eq!(numbers(&mut backlog), [1], "nobody pays while nobody else waits");
+    }
+
+    #[test]
+    fn a_namespace_with_batches_under_way_leaves_the_next_to_others() {
+        let mut backlog = Backlog::default();
+        backlog.extend((0..100).map(|number| one("flood", number)));
+        backlog.extend((100..110).map(|number| one("calm", number)));
+        let mut in_flight = InFlight::default();
+        in_flight.add(&["flood".into()], false);
+        in_flight.add(&["flood".into()], false);
+        let waits = backlog.waits(&in_flight);
+        assert_eq!((waits.first, waits.further), (10, 0));
+        let may = in_flight.may(waits, 64);
+        backlog.begin_batch(256, &in_flight, may);
+        assert_eq!(numbers(&mut backlog), (100..110).collect::<Vec<_>>());
+        backlog.push_back(one("flood", 100));
+        backlog.begin(256);
+        assert_eq!(numbers(&mut backlog), (0..=100).collect::<Vec<_>>());
     }
 
     #[test]

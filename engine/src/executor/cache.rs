@@ -137,14 +137,13 @@ impl Cache {
         found.map(|found| &mut **found)
     }
 
-    /// Lets the old go if the young are too many. Answers those that went.
-    pub(crate) fn turn(&mut self) -> impl Iterator<Item = Box<CachedRun>> + use<> {
-        let mut gone = HashMap::new();
-        if self.young_weight > self.limit / 2 {
-            self.young_weight = 0;
-            gone = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
+    /// Lets the old go if the young are too many. Returns those that went.
+    pub(crate) fn turn(&mut self) -> HashMap<RunId, Box<CachedRun>> {
+        if self.young_weight <= self.limit / 2 {
+            return HashMap::new();
         }
-        gone.into_values()
+        self.young_weight = 0;
+        std::mem::replace(&mut self.old, std::mem::take(&mut self.young))
     }
 
     /// Changes every run.

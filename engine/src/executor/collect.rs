@@ -6,19 +6,14 @@ use std::sync::Arc;
 use backstitch_saga::{RunId, planted};
 
 use super::envelope::{Envelope, Order};
-use super::{FLIGHTS, Shard, index};
+use super::in_flight::May;
+use super::{Shard, index};
 
 impl Shard {
-    /// Whether a batch is to be decided now. One always may; a second beside it is worth its own transaction only if it
-    /// is large.
-    pub(super) fn may_decide(&self) -> bool {
-        let waiting = self.backlog.len();
-        match self.flights.is_empty() {
-            true => waiting > 0,
-            false => {
-                self.flights.len() < FLIGHTS && waiting >= self.node.options.tuning.batch_beside
-            }
-        }
+    /// Returns whose commands may be decided for a batch now.
+    pub(super) fn may_decide(&self) -> May {
+        let waits = self.backlog.waits(&self.in_flight);
+        self.in_flight.may(waits, self.node.options.tuning.batch_beside)
     }
 
     /// Whether a record of a run is being written.
@@ -69,15 +64,19 @@ impl Shard {
         self.node.counters.timers.set(self.timers.len());
     }
 
-    /// The next batch: everything that waits, up to the limits; or one command that must go alone.
-    pub(super) fn take(&mut self) -> Vec<Envelope> {
+    /// The next batch: everything that waits and may be taken, up to the limits; or one command that must go alone.
+    pub(super) fn take(&mut self, may: May) -> Vec<Envelope> {
         let node = Arc::clone(&self.node);
         let tuning = &node.options.tuning;
         let (mut batch, mut runs, mut bytes) = (Vec::new(), HashSet::new(), 0);
-        self.backlog.begin_batch(tuning.batch_runs);
+        let (most_runs, most_commands) = match self.in_flight.is_crowded() {
+            true => (tuning.batch_beside, tuning.batch_beside),
+            false => (tuning.batch_runs, tuning.batch_commands),
+        };
+        self.backlog.begin_batch(most_runs, &self.in_flight, may);
         while let Some(next) = self.backlog.front() {
-            let full = batch.len() >= tuning.batch_commands
-                || runs.len() >= tuning.batch_runs
+            let full = batch.len() >= most_commands
+                || runs.len() >= most_runs
                 || bytes >= tuning.batch_bytes;
             if full || (next.alone && !batch.is_empty()) {
                 break;

@@ -9,6 +9,7 @@ use super::decide::{Decided, Desk};
 use super::digest;
 use super::envelope::{Answered, Envelope, Order};
 use super::index::{self, Changes};
+use super::portions::{self, Part};
 use super::writer::Writer;
 use super::{Shard, envelope::StartKey};
 use crate::crash::{commit, crash_point};
@@ -25,6 +26,10 @@ pub(super) struct Flight {
     pub(super) waiting: Vec<Envelope>,
     /// Starts whose key another start of this batch has.
     followers: Vec<Envelope>,
+    /// The namespaces whose runs it has.
+    namespaces: Vec<Arc<str>>,
+    /// No namespace has much in it.
+    shared: bool,
 }
 
 /// What became of a batch.
@@ -49,8 +54,30 @@ impl Flight {
 }
 
 impl Shard {
-    /// Sends what was decided to the database. `followers`: starts whose key another start of this batch has.
-    pub(super) async fn take_off(&mut self, mut decided: Vec<Decided>, followers: Vec<Envelope>) {
+    /// Sends what was decided to the database: what namespaces have in plenty goes apart from what others have. `followers`:
+    /// starts whose key another start of this batch has.
+    pub(super) async fn take_off_parts(
+        &mut self,
+        decided: Vec<Decided>,
+        mut followers: Vec<Envelope>,
+    ) {
+        let mut parts = portions::part(decided, self.node.options.tuning.batch_beside);
+        let last = parts.pop();
+        for part in parts {
+            let is_theirs = |one: &mut Envelope| {
+                one.payer().is_some_and(|namespace| part.namespaces.contains(namespace))
+            };
+            let theirs = followers.extract_if(.., is_theirs).collect();
+            self.take_off(part, theirs).await;
+        }
+        match last {
+            Some(part) => self.take_off(part, followers).await,
+            None => self.answer_keys(followers).await,
+        }
+    }
+
+    async fn take_off(&mut self, part: Part, followers: Vec<Envelope>) {
+        let Part { mut decided, namespaces, shared } = part;
         // One order over all nodes, so that two batches cannot wait for each other.
         decided.sort_unstable_by_key(|one| one.cached.run.id());
         let (batch, changes) = self.build(&mut decided);
@@ -60,7 +87,9 @@ impl Shard {
         #[cfg(feature = "planted-bugs")]
         crate::planted::reply_early(&mut decided);
         let mut writer = self.writers.pop().unwrap_or_else(|| Writer::new(Arc::clone(&self.node)));
-        let flight = Flight { decided, changes, waiting: Vec::new(), followers };
+        self.in_flight.add(&namespaces, shared);
+        let waiting = Vec::new();
+        let flight = Flight { decided, changes, waiting, followers, namespaces, shared };
         self.flights.insert(batch.id(), flight);
         self.writing.spawn(async move {
             let written = writer.write(&batch).await;
@@ -75,7 +104,8 @@ impl Shard {
         let Landed { writer, batch, written } = landed;
         self.writers.push(writer);
         let Some(flight) = self.flights.remove(&batch.id()) else { return };
-        let Flight { decided, mut changes, waiting, mut followers } = flight;
+        let Flight { decided, mut changes, waiting, mut followers, namespaces, shared } = flight;
+        self.in_flight.remove(&namespaces, shared);
         match written {
             Ok(won) => {
                 self.node.counters.batches.one();
@@ -267,11 +297,14 @@ impl Shard {
     /// Parks what is in nobody's hands, and lets go of what was not used for long.
     pub(super) async fn let_go(&mut self) {
         let gone = self.cache.turn();
-        for cached in gone {
-            let run = cached.run.id();
-            if cached.charge_of(self.node.id) && !cached.run.in_flight() {
-                self.parking.push((run, cached.next_due()));
+        if !gone.is_empty() {
+            for cached in gone.values() {
+                if cached.charge_of(self.node.id) && !cached.run.in_flight() {
+                    self.parking.push((cached.run.id(), cached.next_due()));
+                }
             }
+            // Half a cache is many small pieces of memory.
+            tokio::task::spawn_blocking(move || drop(gone));
         }
         if self.parking.is_empty() {
             return;

@@ -11,6 +11,7 @@ use super::collect::Works;
 use super::envelope::{Envelope, Order};
 use super::{OWN_RETRY_LATER, Shard, index};
 use crate::Error;
+use crate::cooperation::Pieces;
 use crate::damage;
 use crate::definitions::Definitions;
 use crate::store::codec::{JournalRow, decode};
@@ -179,7 +180,9 @@ pub(crate) async fn fold_rows(
     mut begun: Option<Run>,
     rows: &[JournalRow],
 ) -> Result<Run, Error> {
+    let mut pieces = Pieces::default();
     for row in rows {
+        pieces.done(row.bytes()).await;
         let record = decode(id, row).map_err(Error::Damaged)?;
         if begun.is_none() {
             let Some(Event::Started(start)) = record.events.first() else {

@@ -12,9 +12,12 @@ pub(crate) mod decide;
 pub(crate) mod digest;
 pub(crate) mod envelope;
 pub(crate) mod fence;
+mod in_flight;
 pub(crate) mod index;
+mod lanes;
 pub(crate) mod load;
 pub(crate) mod outputs;
+mod portions;
 mod settle;
 mod timers;
 mod writer;
@@ -40,17 +43,20 @@ use crate::store::session::Kept;
 use crate::{Error, store};
 use backlog::Backlog;
 use cache::{Cache, CachedRun};
-use collect::group;
+use collect::{Works, group};
 use commit::{Flight, Landed};
 use decide::{Decided, Desk};
 use envelope::{Envelope, Order};
 use fence::Fences;
+use in_flight::InFlight;
+use portions::Portions;
 use timers::Timers;
 use writer::Writer;
 
 /// How often a command is decided again before its caller is told to ask later.
 const TRIES: u16 = 100;
-/// How many batches of a shard may be written at once: one waits for the disk while the other is executed.
+/// How many batches of a namespace may be written at once, and how many that namespaces share: one waits for the disk while
+/// the other is executed.
 const FLIGHTS: usize = 2;
 /// When our own command failed, it is tried again after this long.
 const OWN_RETRY: Duration = Duration::from_secs(1);
@@ -70,6 +76,7 @@ pub(crate) struct Shard {
     writers: Vec<Writer>,
     /// Batches that are being written, by their id. A run is in one of them at most, and commands for it wait there.
     flights: HashMap<Uuid, Flight>,
+    in_flight: InFlight,
     writing: JoinSet<Landed>,
     /// Runs in nobody's hands that are to be parked, with the time at which they must be looked at again.
     parking: Vec<(RunId, Option<Time>)>,
@@ -94,6 +101,7 @@ impl Shard {
             connection: None,
             writers: Vec::new(),
             flights: HashMap::new(),
+            in_flight: InFlight::default(),
             writing: JoinSet::new(),
             parking: Vec::new(),
             drains: Vec::new(),
@@ -117,6 +125,7 @@ impl Shard {
             // What waits behind a batch was not touched, and is still counted among what waits.
             let waiting = self.flights.drain().flat_map(|(_, flight)| flight.waiting);
             self.backlog.extend(waiting);
+            self.in_flight = InFlight::default();
             self.writers.clear();
             self.timers = Timers::default();
             self.cache = Cache::new(self.cache.limit());
@@ -142,7 +151,7 @@ impl Shard {
                     return;
                 }
             }
-            if !self.may_decide() {
+            if !self.may_decide().any() {
                 let due = self.timers.next().map(|at| self.node.clock.instant(at));
                 let due = due.unwrap_or_else(|| Instant::now() + Duration::from_secs(3_600));
                 tokio::select! {
@@ -164,8 +173,9 @@ impl Shard {
                 self.landed(landed).await;
             }
             self.collect_due();
-            if self.may_decide() {
-                let batch = self.take();
+            let may = self.may_decide();
+            if may.any() {
+                let batch = self.take(may);
                 self.round(batch).await;
             }
             self.let_go().await;
@@ -204,32 +214,46 @@ impl Shard {
     async fn round(&mut self, batch: Vec<Envelope>) {
         let (mut works, followers) = group(batch);
         let fresh = self.load_missing(&mut works).await;
+        let (batch, quiet) = self.decide_works(works);
+        let batch = self.own_fences(batch).await;
+        self.take_off_parts(batch, followers).await;
+        self.answer_quiet(quiet, &fresh).await;
+        self.node.counters.cached.set(self.cache.len());
+    }
+
+    /// Decides the commands of a batch: returns what is to be written, and what made nothing happen.
+    fn decide_works(&mut self, works: Works) -> (Vec<Decided>, Vec<Decided>) {
         let node = Arc::clone(&self.node);
         let desk = Desk::of(&node);
-        let mut batch = Vec::with_capacity(works.len());
-        let (mut quiet, mut bytes) = (Vec::new(), 0);
+        let (mut batch, mut quiet, mut bytes) = (Vec::with_capacity(works.len()), Vec::new(), 0);
+        let (mut portions, mut later) = (Portions::default(), Vec::new());
         let mut works = works.into_iter();
         while bytes < node.options.tuning.batch_bytes
             && let Some((run, mut envelopes)) = works.next()
         {
-            let cached = match self.take_run(run) {
-                Some(cached) => cached,
-                None => {
-                    let start = |one: &Envelope| matches!(one.order, Order::Start(_));
-                    let begins = envelopes.iter().position(start).unwrap_or(envelopes.len());
-                    // What comes before a run's start finds no run.
-                    self.unknown(envelopes.drain(..begins));
-                    match envelopes.first().map(|envelope| &envelope.order) {
-                        Some(Order::Start(order)) => CachedRun::new(run, order, desk.at),
-                        _ => continue,
-                    }
-                }
-            };
+            if !portions.is_empty()
+                && let Some(namespace) = self.namespace_of(run, &envelopes)
+                && portions.is_used_up(namespace)
+            {
+                later.push((run, envelopes));
+                continue;
+            }
+            let Some(cached) = self.run_of(run, &mut envelopes, desk.at) else { continue };
+            let brought = envelopes.iter().map(Envelope::bytes).sum::<usize>();
+            let began = Instant::now();
             match desk.decide(cached, envelopes) {
-                Ok(decided) if decided.record.events.is_empty() => quiet.push(decided),
                 Ok(decided) => {
-                    bytes += decided.bytes();
-                    batch.push(decided);
+                    let written = decided.bytes();
+                    let (whose, built) =
+                        (&decided.cached.namespace, written.saturating_sub(brought));
+                    if portions.count(whose, built, began.elapsed()) {
+                        self.backlog.charge(whose, built);
+                    }
+                    bytes += written;
+                    match decided.record.events.is_empty() {
+                        true => quiet.push(decided),
+                        false => batch.push(decided),
+                    }
                 }
                 Err(broken) => {
                     self.timers.set(run, desk.at.after(OWN_RETRY_LATER.into()));
@@ -237,14 +261,39 @@ impl Shard {
                 }
             }
         }
-        // What would make the batch too large is decided for the next one.
-        for (_, envelopes) in works.rev() {
+        // What would make the batch, or the portion of a namespace, too large is decided for the next one.
+        later.extend(works);
+        for (_, envelopes) in later.into_iter().rev() {
             envelopes.into_iter().rev().for_each(|envelope| self.backlog.push_front(envelope));
         }
-        let batch = self.own_fences(batch).await;
-        self.take_off(batch, followers).await;
-        self.answer_quiet(quiet, &fresh).await;
-        self.node.counters.cached.set(self.cache.len());
+        (batch, quiet)
+    }
+
+    /// Takes the run that commands are for out of memory, or makes the one that they begin. Those for a run that is not
+    /// there are answered.
+    fn run_of(
+        &mut self,
+        run: RunId,
+        envelopes: &mut Vec<Envelope>,
+        at: Time,
+    ) -> Option<Box<CachedRun>> {
+        if let Some(cached) = self.take_run(run) {
+            return Some(cached);
+        }
+        let start = |one: &Envelope| matches!(one.order, Order::Start(_));
+        let begins = envelopes.iter().position(start).unwrap_or(envelopes.len());
+        // What comes before a run's start finds no run.
+        self.unknown(envelopes.drain(..begins));
+        match envelopes.first().map(|envelope| &envelope.order) {
+            Some(Order::Start(order)) => Some(CachedRun::new(run, order, at)),
+            _ => None,
+        }
+    }
+
+    /// Returns the namespace of a run that is in memory, or about to begin.
+    fn namespace_of<'a>(&'a self, run: RunId, envelopes: &'a [Envelope]) -> Option<&'a Arc<str>> {
+        let cached = self.cache.get(run).map(|cached| &cached.namespace);
+        cached.or_else(|| envelopes.iter().find_map(Envelope::payer))
     }
 
     /// Takes a run out of memory.

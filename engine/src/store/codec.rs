@@ -18,6 +18,13 @@ pub(crate) struct JournalRow {
     pub(crate) payloads: Option<String>,
 }
 
+impl JournalRow {
+    /// Returns the bytes of its text.
+    pub(crate) fn bytes(&self) -> usize {
+        self.events.len() + self.payloads.as_ref().map_or(0, String::len)
+    }
+}
+
 /// The text of a record's events.
 pub(crate) fn encode_events(events: &[Event]) -> Result<String, String> {
     serde_json::to_string(events).map_err(|error| error.to_string())

@@ -161,12 +161,60 @@ async fn what_stops_a_run_is_taken_whatever_waits_and_goes_first() {
     engine.stop().await;
 }
 
+#[tokio::test]
+async fn a_batch_of_one_namespace_that_is_not_written_keeps_no_other_waiting() {
+    let url = database().await;
+    let engine = node(&url, |options| options.tuning.shards = 1).await;
+    for namespace in ["flood", "calm"] {
+        engine.register(namespace, &chain("calm", &["a"])).await.unwrap();
+    }
+    // Whoever writes this key waits until the transaction is over.
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let mut locked = connection.begin().await.unwrap();
+    let key = "insert into run_keys (namespace, key, workflow, run_id, input_digest) \
+               values ('flood', 'k', 'calm', gen_random_uuid(), '')";
+    sqlx::query(key).execute(&mut *locked).await.unwrap();
+    let flood = |keyed: bool| {
+        let engine = engine.clone();
+        tokio::spawn(async move {
+            let mut starts: Vec<StartRun> = (0..256).map(|_| start("calm", "1")).collect();
+            starts[0].key = keyed.then(|| "k".to_owned());
+            let answers = engine.start_runs("flood", starts).await;
+            answers.iter().filter(|answer| answer.status == 201).count()
+        })
+    };
+    let batches = [flood(true), flood(false), flood(true), flood(false), flood(true)];
+    let mut other = PgConnection::connect(&url).await.unwrap();
+    let began = Instant::now();
+    while waiting_for_a_lock(&mut other, "-- batch%").await < 2 {
+        assert!(began.elapsed() < LONG, "two batches of the flood wait for the key");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for _ in 0..3 {
+        begin(&engine, "calm").await.unwrap().expect("it has a batch of its own");
+    }
+    assert!(batches.iter().any(|batch| !batch.is_finished()), "the flood still waits");
+    locked.rollback().await.unwrap();
+    let mut started = 0;
+    for batch in batches {
+        started += batch.await.unwrap();
+    }
+    assert_eq!(started, 5 * 256 - 2, "of the starts with one key, one began a run");
+    engine.stop().await;
+}
+
 /// How many lists of runs wait for a lock in the database.
 async fn waiting_lists(connection: &mut PgConnection) -> i64 {
+    waiting_for_a_lock(connection, "-- runs_list%").await
+}
+
+/// How many statements whose text is like `text` wait for a lock in the database.
+async fn waiting_for_a_lock(connection: &mut PgConnection, text: &str) -> i64 {
     sqlx::query_scalar(
         "select count(*) from pg_stat_activity where datname = current_database() \
-         and wait_event_type = 'Lock' and query like '-- runs_list%'",
+         and wait_event_type = 'Lock' and query like $1",
     )
+    .bind(text)
     .fetch_one(connection)
     .await
     .unwrap()

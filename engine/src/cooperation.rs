@@ -1,0 +1,41 @@
+//! Long work on one request lets others go on in between: they share the threads of the runtime.
+
+/// After how many bytes of documents others may go on.
+const BYTES: usize = 64 * 1024;
+/// The work on something small, in bytes of documents.
+const LEAST: usize = 512;
+
+/// The work on a request, in pieces between which others may go on.
+#[derive(Debug, Default)]
+pub(crate) struct Pieces {
+    done: usize,
+}
+
+impl Pieces {
+    /// Counts work on `bytes` of documents, and lets others go on once it was enough.
+    pub(crate) async fn done(&mut self, bytes: usize) {
+        self.done += bytes.max(LEAST);
+        if self.done >= BYTES {
+            self.done = 0;
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn others_go_on_after_each_piece_of_work() {
+        let mut pieces = Pieces::default();
+        for _ in 1..BYTES / LEAST {
+            assert!(pieces.done(1).now_or_never().is_some());
+        }
+        assert!(pieces.done(1).now_or_never().is_none());
+        assert!(pieces.done(BYTES - 1).now_or_never().is_some());
+        assert!(pieces.done(1).now_or_never().is_none());
+    }
+}
