@@ -44,6 +44,8 @@ pub(super) struct Routes {
     routes: HashMap<u64, Route>,
     next: u64,
     hints: usize,
+    /// How many tasks of each namespace are kept in mind.
+    of_namespaces: HashMap<Arc<str>, usize>,
 }
 
 impl Routes {
@@ -61,6 +63,26 @@ impl Routes {
 
     pub(super) fn hints(&self) -> usize {
         self.hints
+    }
+
+    /// Returns whether one more task of a namespace may be kept in mind. The `limit` is shared out evenly between the
+    /// namespaces of which some are; one of which none is always has room, so that with `n` of them no more than about
+    /// `1 + ln n` times the limit is kept.
+    pub(super) fn has_room(&self, namespace: &str, limit: usize) -> bool {
+        match self.of_namespaces.get(namespace) {
+            Some(kept) => *kept < limit / self.of_namespaces.len(),
+            None => true,
+        }
+    }
+
+    fn forget(&mut self, namespace: &Arc<str>, count: usize) {
+        self.hints -= count;
+        if let Some(kept) = self.of_namespaces.get_mut(namespace) {
+            *kept = kept.saturating_sub(count);
+            if *kept == 0 {
+                self.of_namespaces.remove(namespace);
+            }
+        }
     }
 
     /// A session does this kind from now on.
@@ -92,7 +114,7 @@ impl Routes {
             return;
         }
         let Some(route) = self.routes.remove(&id) else { return };
-        self.hints -= route.hints.len();
+        self.forget(&route.namespace, route.hints.len());
         let Some(queues) = self.index.get_mut(&route.namespace) else { return };
         if let Some(names) = queues.get_mut(&route.queue) {
             names.remove(&route.name);
@@ -107,6 +129,7 @@ impl Routes {
 
     pub(super) fn remember(&mut self, id: u64, hint: Hint) {
         if let Some(route) = self.routes.get_mut(&id) {
+            *self.of_namespaces.entry(Arc::clone(&route.namespace)).or_insert(0) += 1;
             match hint.first {
                 true => route.hints.push_front(hint),
                 false => route.hints.push_back(hint),
@@ -118,22 +141,76 @@ impl Routes {
     /// The oldest task of this kind whose reservation still holds.
     pub(super) fn next_hint(&mut self, id: u64) -> Option<Hint> {
         let route = self.routes.get_mut(&id)?;
-        let now = Instant::now();
-        while let Some(hint) = route.hints.pop_front() {
-            self.hints -= 1;
-            if hint.until > now {
-                return Some(hint);
-            }
+        if route.hints.is_empty() {
+            return None;
         }
-        None
+        let (namespace, now) = (Arc::clone(&route.namespace), Instant::now());
+        let over = route.hints.iter().take_while(|hint| hint.until <= now).count();
+        route.hints.drain(..over);
+        let next = route.hints.pop_front();
+        self.forget(&namespace, over + usize::from(next.is_some()));
+        next
     }
 
     /// Forgets the tasks whose reservation is over.
     pub(super) fn expire(&mut self, now: Instant) {
+        let mut gone = Vec::new();
         for route in self.routes.values_mut() {
             let before = route.hints.len();
             route.hints.retain(|hint| hint.until > now);
-            self.hints -= before - route.hints.len();
+            if route.hints.len() < before {
+                gone.push((Arc::clone(&route.namespace), before - route.hints.len()));
+            }
         }
+        for (namespace, count) in gone {
+            self.forget(&namespace, count);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn hint(namespace: &str, until: Instant) -> Hint {
+        Hint {
+            run: RunId(Uuid::nil()),
+            task: TaskKey {
+                step: backstitch_saga::StepPath::step("a"),
+                action: backstitch_saga::Action::Forward,
+                attempt: 1,
+            },
+            namespace: namespace.into(),
+            queue: "q".to_owned(),
+            name: "h".to_owned(),
+            until,
+            first: false,
+        }
+    }
+
+    #[test]
+    fn tasks_of_one_namespace_that_are_kept_in_mind_leave_room_for_those_of_others() {
+        let (mut routes, now) = (Routes::default(), Instant::now());
+        let [a, b] = ["a", "b"].map(|name| routes.join(&name.into(), "q", "h"));
+        let later = now + Duration::from_secs(60);
+        while routes.has_room("a", 10) {
+            routes.remember(a, hint("a", later));
+        }
+        assert_eq!(routes.hints(), 10, "one alone has all");
+        while routes.has_room("b", 10) {
+            routes.remember(b, hint("b", now));
+        }
+        assert_eq!(routes.hints(), 15);
+        assert!(!routes.has_room("a", 10));
+        assert!(routes.next_hint(b).is_none(), "their reservations are over");
+        (0..4).for_each(|_| assert!(routes.next_hint(a).is_some()));
+        assert!(routes.has_room("a", 10));
+        routes.remember(a, hint("a", now));
+        routes.expire(now);
+        assert_eq!(routes.hints(), 6);
+        routes.leave(a, Uuid::nil());
+        assert_eq!((routes.hints(), routes.of_namespaces.len()), (0, 0));
     }
 }

@@ -178,32 +178,33 @@ impl HandOver {
         let id = routes.find(namespace, queue, name)?;
         let route = routes.get_mut(id)?;
         let now = Instant::now();
-        // Whoever waits goes first; of those who may come back, the one whose turn it is.
+        // Whoever waits goes first, in turn; of those who may come back, the one that was there last.
         let waits = |id: &Uuid| {
             let session = sessions.get(id);
             session.is_some_and(|session| session.is_polling() && session.room() > 0)
         };
-        if let Some(place) = route.waiting.iter().position(waits) {
-            route.waiting.rotate_left(place);
-        }
+        let waits = route.waiting.iter().position(waits);
+        route.waiting.rotate_left(waits.unwrap_or_default());
         for _ in 0..route.waiting.len() {
-            let Some(first) = route.waiting.pop_front() else { break };
+            let next = match waits {
+                Some(_) => route.waiting.pop_front(),
+                None => route.waiting.pop_back(),
+            };
+            let Some(first) = next else { break };
             let Some(session) = sessions.get_mut(&first) else { continue };
             if session.room() == 0 || !session.is_alive(now, self.grace) {
                 session.left_queue(id);
                 continue;
             }
-            if !session.is_for(whom) {
-                route.waiting.push_back(first);
-                continue;
+            let grant = session.is_for(whom).then(|| session.grant());
+            match waits {
+                _ if session.room() == 0 => session.left_queue(id),
+                Some(_) => route.waiting.push_back(first),
+                None => route.waiting.push_front(first),
             }
-            let grant = session.grant();
-            if session.room() > 0 {
-                route.waiting.push_back(first);
-            } else {
-                session.left_queue(id);
+            if grant.is_some() {
+                return grant;
             }
-            return Some(grant);
         }
         None
     }
@@ -271,7 +272,7 @@ impl HandOver {
     /// Whether this node wants the first right to a task of this kind: it has workers for it, and room to remember it.
     pub(crate) fn would_remember(&self, namespace: &str, queue: &str, name: &str) -> bool {
         let state = self.lock();
-        state.routes.hints() < self.hint_limit
+        state.routes.has_room(namespace, self.hint_limit)
             && state
                 .routes
                 .find(namespace, queue, name)
