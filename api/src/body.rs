@@ -24,6 +24,9 @@ use crate::problem::{Answer, Rejection};
 /// Bodies up to this size are not counted among those on their way: connections bound how many there are.
 const SMALL: usize = 16 * 1024;
 
+/// Bodies of more bytes take so long to read that others would wait.
+const LONG: usize = 256 * 1024;
+
 /// Routes whose bodies are lists, such as reports and starts, and may be larger than others.
 const LARGE: [&str; 3] = ["/v1/runs/batch", "/v1/tasks/complete", "/v1/tasks/heartbeat"];
 
@@ -33,11 +36,13 @@ pub(crate) struct Body<T>(pub(crate) T);
 /// A request's JSON body as its text: syntax is checked, sense is not.
 pub(crate) struct TextBody(pub(crate) String);
 
-impl<T: DeserializeOwned + Check> FromRequest<Arc<App>> for Body<T> {
+impl<T: DeserializeOwned + Check + Send + 'static> FromRequest<Arc<App>> for Body<T> {
     type Rejection = Rejection;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Rejection> {
-        parse(&read(request, app).await?).map(Body)
+        let caller = request.extensions().get::<Caller>().cloned();
+        let bytes = read(request, app).await?;
+        in_turn(app, caller.as_ref(), bytes, |bytes| parse(bytes)).await.map(Body)
     }
 }
 
@@ -49,6 +54,24 @@ impl FromRequest<Arc<App>> for TextBody {
         let raw: Box<serde_json::value::RawValue> =
             serde_json::from_slice(&bytes).map_err(|error| malformed(&error))?;
         Ok(TextBody(String::from(Box::<str>::from(raw))))
+    }
+}
+
+/// Reads a body: a large one on a thread apart from those that serve requests, one of a namespace at a time.
+///
+/// # Errors
+/// Those of `read`; 503 when too much is being read, or for too long.
+pub(crate) async fn in_turn<T: Send + 'static>(
+    app: &App,
+    caller: Option<&Caller>,
+    bytes: Bytes,
+    read: impl FnOnce(&[u8]) -> Result<T, Rejection> + Send + 'static,
+) -> Result<T, Rejection> {
+    match caller {
+        Some(caller) if bytes.len() > LONG => {
+            app.engine.apart(&caller.namespace, move || read(&bytes)).await?
+        }
+        _ => read(&bytes),
     }
 }
 

@@ -1,4 +1,7 @@
-//! Long work on one request lets others go on in between: they share the threads of the runtime.
+//! Long work on one request lets others go on in between, as they share the threads of the runtime, or is done on threads of
+//! its own.
+
+use crate::{Engine, Error};
 
 /// After how many bytes of documents others may go on.
 const BYTES: usize = 64 * 1024;
@@ -19,6 +22,22 @@ impl Pieces {
             self.done = 0;
             tokio::task::yield_now().await;
         }
+    }
+}
+
+impl Engine {
+    /// Does work on a large document of a namespace on a thread apart from those that serve requests. A namespace has one
+    /// such work done at a time.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when too much waits, or for too long; [`Error::Bug`] when the work panicked.
+    pub async fn apart<T: Send + 'static>(
+        &self,
+        namespace: &str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let done = self.node().schemas.apart(namespace, work).await?;
+        done.ok_or_else(|| Error::Bug("work on a large document panicked".to_owned()))
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use backstitch_saga::protocol::{StartAnswer, StartRun};
 use backstitch_saga::{Descent, Hold, Parent, RunId, Span, Start, Time, Violation, check_start};
 
+use crate::cooperation::Pieces;
 use crate::executor::digest::InputDigest;
 use crate::executor::envelope::{Answer, Answered, Answers, Envelope, Order, StartKey, StartOrder};
 use crate::node::Node;
@@ -63,7 +64,7 @@ pub(crate) async fn start_runs(
     let mut runs = Vec::with_capacity(requests.len());
     let mut envelopes = Vec::with_capacity(requests.len());
     let mut later = Vec::new();
-    let until = Instant::now() + CHECK_WITHIN;
+    let (until, mut pieces) = (Instant::now() + CHECK_WITHIN, Pieces::default());
     for (slot, (run, request)) in requests.into_iter().enumerate() {
         let mut ticket = answers.ticket(slot);
         let mut placed = false;
@@ -72,6 +73,7 @@ pub(crate) async fn start_runs(
             runs.push((run, placed));
             continue;
         }
+        pieces.done(request.input.text().len()).await;
         match admit(node, &namespace, run, request).await {
             Ok(Admitted::Begins(order, has_place)) => {
                 placed = has_place;

@@ -5,11 +5,12 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use backstitch_saga::protocol::{
-    ClaimTasks, ClaimedTasks, Heartbeat, HeldTask, TaskAnswer, TaskReport,
+    ClaimTasks, ClaimedTasks, Heartbeat, HeldTask, TaskAnswer, TaskOutcome, TaskReport,
 };
 use backstitch_saga::{Command, Payload, RunId, TaskKey, Violation};
 use uuid::Uuid;
 
+use crate::cooperation::Pieces;
 use crate::executor::envelope::{Answers, Envelope, Order};
 use crate::handover::key_of;
 use crate::leases::Unproven;
@@ -114,14 +115,26 @@ pub(crate) async fn complete(
     reports: Vec<TaskReport>,
 ) -> Vec<TaskAnswer> {
     let limit = node.options.payload_limit;
-    let asked = reports.into_iter().map(|report| {
+    let (mut asked, mut pieces) = (Vec::with_capacity(reports.len()), Pieces::default());
+    for report in reports {
         let TaskReport { run, step, action, attempt, lease, outcome } = report;
+        pieces.done(bytes_of(&outcome)).await;
         let task = TaskKey { step, action, attempt };
         let session = node.leases.session(run, &task, lease.as_deref(), worker.must_prove);
         let (command, amended) = Report::of(task, outcome, limit).into_parts();
-        Asked { run, session, command, amended }
-    });
-    ask_all(node, worker.namespace, asked.collect()).await
+        asked.push(Asked { run, session, command, amended });
+    }
+    ask_all(node, worker.namespace, asked).await
+}
+
+/// Returns the bytes of the document that a report brings.
+fn bytes_of(outcome: &TaskOutcome) -> usize {
+    match outcome {
+        TaskOutcome::Succeeded { output, .. } => output.text().len(),
+        TaskOutcome::Failed(failure) => {
+            failure.details.as_ref().map_or(0, |details| details.text().len())
+        }
+    }
 }
 
 /// Takes signs of life; each is answered for itself, in order.

@@ -95,6 +95,10 @@ pub use remote::WITHOUT_VERB as OPERATIONS_WITHOUT_VERB;
 #[cfg(feature = "fuzz")]
 pub(crate) use remote::parse_profile;
 
+/// After how many pieces of work a thread looks which connections have something to read. A piece may take milliseconds where
+/// one caller asks for much, and others must not wait for many of them.
+const EVENT_INTERVAL: u32 = 16;
+
 /// Runs the program: reads the command line, does what it says, and says how it went.
 pub fn main() -> ExitCode {
     let matches = program().try_get_matches().unwrap_or_else(|error| refuse(&error));
@@ -103,7 +107,7 @@ pub fn main() -> ExitCode {
         Some("bench-worker") => tokio::runtime::Builder::new_current_thread(),
         _ => tokio::runtime::Builder::new_multi_thread(),
     };
-    let runtime = match runtime.enable_all().build() {
+    let runtime = match runtime.enable_all().event_interval(EVENT_INTERVAL).build() {
         Ok(runtime) => runtime,
         Err(error) => {
             print::note(format_args!("backstitch: the runtime does not start: {error}"));

@@ -13,15 +13,16 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::amend;
+use crate::access::Caller;
 use crate::app::App;
 use crate::body::{self, json};
 use crate::check::{Check, Findings, MAX_LIST};
 use crate::problem::{Answer, Rejection};
 
 /// A request whose only member is a list.
-pub(super) trait Many: DeserializeOwned + Check {
+pub(super) trait Many: DeserializeOwned + Check + Send + 'static {
     /// The type of its elements.
-    type One: DeserializeOwned;
+    type One: DeserializeOwned + Send + 'static;
     /// The name of the member.
     const MEMBER: &'static str;
 
@@ -82,11 +83,13 @@ impl<T: Many> FromRequest<Arc<App>> for EachBody<T> {
     type Rejection = Rejection;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Rejection> {
+        let caller = request.extensions().get::<Caller>().cloned();
         let bytes = body::read(request, app).await?;
-        match body::parse::<T>(&bytes) {
+        body::in_turn(app, caller.as_ref(), bytes, |bytes| match body::parse::<T>(bytes) {
             Ok(asked) => Ok(EachBody(asked.all(), Said::default())),
-            Err(rejection) => one_by_one(&bytes).ok_or(rejection),
-        }
+            Err(rejection) => one_by_one(bytes).ok_or(rejection),
+        })
+        .await
     }
 }
 

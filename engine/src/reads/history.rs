@@ -14,6 +14,9 @@ use crate::page::{ANSWER_BYTES, Budget};
 use crate::store::codec::{JournalRow, check_format, decode_payloads};
 use crate::store::{journal, runs};
 
+/// How many bytes of records are put together to a page at once, without waiting for a turn.
+const AT_ONCE: usize = 256 * 1024;
+
 /// The history of a run in order.
 pub(crate) async fn history(
     node: &Arc<Node>,
@@ -29,12 +32,39 @@ pub(crate) async fn history(
     if found.is_none_or(|(owner, _)| owner != namespace) {
         return Err(Error::unknown_run(id));
     }
-    let beyond = i64::try_from(limit + 2).unwrap_or(i64::MAX);
-    let bytes = i64::try_from(ANSWER_BYTES).unwrap_or(i64::MAX);
-    let rows = journal::page(&mut connection, id, from, beyond, bytes).await?;
+    let beyond = limit + 2;
+    let mut rows = journal::page(&mut connection, id, from, beyond, AT_ONCE).await?;
+    let page = move |rows: Vec<JournalRow>, told| page_of(id, &rows, (from, told), limit);
+    if bytes_of(&rows) < AT_ONCE || rows.len() >= beyond {
+        return page(rows, told);
+    }
+    // A namespace has one large page put together at a time, by threads of its own.
+    drop(connection);
+    let _turn = node.database.page_turn(namespace).await?;
+    let mut connection = node.database.reader(namespace).await?;
+    let next = rows.last().map_or(from, |row| row.seq + 1);
+    let (left, room) = (beyond - rows.len(), ANSWER_BYTES.saturating_sub(bytes_of(&rows)));
+    rows.extend(journal::page(&mut connection, id, next, left, room).await?);
+    drop(connection);
+    let put_together = node.schemas.apart(namespace, move || page(rows, told)).await?;
+    put_together.unwrap_or_else(|| Err(Error::Bug("a page was not put together".to_owned())))
+}
+
+fn bytes_of(rows: &[JournalRow]) -> usize {
+    rows.iter().map(JournalRow::bytes).sum()
+}
+
+/// Puts a page together of records that were read up to [`ANSWER_BYTES`]; `from` is the record that it begins with, and how
+/// many events of that were on the page before.
+fn page_of(
+    id: RunId,
+    rows: &[JournalRow],
+    (from, told): (i32, usize),
+    limit: usize,
+) -> Result<Page<HistoryEntry>, Error> {
     let (mut items, mut budget) = (Vec::new(), Budget::default());
     let mut after = from;
-    for row in &rows {
+    for row in rows {
         let skip = if row.seq == from { told } else { 0 };
         let events = Events::of(id, row)?;
         for place in skip..events.count() {
@@ -52,8 +82,7 @@ pub(crate) async fn history(
         after = row.seq + 1;
     }
     // The records that were read have as many bytes as an answer may have: there may be more.
-    let size = |row: &JournalRow| row.events.len() + row.payloads.as_ref().map_or(0, String::len);
-    let cut = rows.iter().map(size).sum::<usize>() >= ANSWER_BYTES;
+    let cut = bytes_of(rows) >= ANSWER_BYTES;
     Ok(Page { items, next: cut.then(|| Cursor::of_event(after, 0)) })
 }
 

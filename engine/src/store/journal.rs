@@ -103,9 +103,10 @@ pub(crate) async fn page(
     connection: &mut PgConnection,
     run: RunId,
     from: i32,
-    limit: i64,
-    bytes: i64,
+    limit: usize,
+    bytes: usize,
 ) -> Result<Vec<JournalRow>, sqlx::Error> {
+    let whole = |number| i64::try_from(number).unwrap_or(i64::MAX);
     let rows = sqlx::query(
         "-- journal_page\n\
          select seq, format, at, events, payloads from (\
@@ -116,8 +117,8 @@ pub(crate) async fn page(
     )
     .bind(run.0)
     .bind(from)
-    .bind(limit)
-    .bind(bytes)
+    .bind(whole(limit))
+    .bind(whole(bytes))
     .fetch_all(connection)
     .await?;
     rows.iter().map(|row| journal_row(row, 0)).collect()

@@ -65,7 +65,7 @@ use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPool, PgPoolOptions};
 
 use pool::Pool;
-use seats::{Bounds, Reader, Seats};
+use seats::{Bounds, Reader, Seat, Seats};
 use session::{Fate, Kept, Settings};
 
 use crate::Error;
@@ -78,6 +78,9 @@ const LISTERS_EACH: usize = 2;
 /// The connections for what is kept of requests, and how many of them a namespace has at most.
 const ACTORS: u32 = 3;
 const ACTORS_EACH: usize = 2;
+/// How many large pages are put together at once, and how many of them a namespace has at most.
+const PAGES: u32 = 3;
+const PAGES_EACH: usize = 1;
 /// How long a statement of a list may take.
 const LIST_LIMIT: &str = "5s";
 /// What PostgreSQL says of a statement that took longer than it may.
@@ -96,6 +99,8 @@ pub(crate) struct Database {
     /// For what callers want to know, see [`Database::reader`].
     pub(crate) readers: Pool,
     reading: Arc<Seats>,
+    /// For large pages, see [`Database::page_turn`].
+    paging: Arc<Seats>,
     /// For lists, see [`Database::lister`].
     pub(crate) listers: Pool,
     listing: Arc<Seats>,
@@ -210,6 +215,7 @@ impl Database {
         let (readers, keepers, gate) = (Pool::new(readers), Pool::new(keepers), Pool::new(gate));
         // One is left for what belongs to no namespace.
         let reading = seats(readers_total - 1, READERS_EACH);
+        let paging = seats(PAGES, PAGES_EACH);
         let (listing, acting) = (seats(LISTERS, LISTERS_EACH), seats(ACTORS, ACTORS_EACH));
         let (listers, actors) = (Pool::new(listers), Pool::new(actors));
         Ok(Database {
@@ -217,6 +223,7 @@ impl Database {
             settings,
             readers,
             reading,
+            paging,
             listers,
             listing,
             actors,
@@ -250,6 +257,14 @@ impl Database {
     /// As [`Database::reader`].
     pub(crate) async fn actor(&self, namespace: &str) -> Result<Reader, Error> {
         Reader::of(&self.actors, &self.acting, namespace).await
+    }
+
+    /// A turn to have a large page put together, of which a namespace has one at a time.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when too many of the namespace wait already, or for too long.
+    pub(crate) async fn page_turn(&self, namespace: &str) -> Result<Seat, Error> {
+        self.paging.take(namespace).await
     }
 
     /// The seats at the pools, by the pools' names.
