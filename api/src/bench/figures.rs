@@ -6,10 +6,12 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
+use super::noisy;
+
 /// What one workload came to. Which numbers there are depends on the workload; `docs/performance.md` says what each is.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Figures {
-    /// `w1` to `w7`.
+    /// `w1` to `w7`, or `noisy`.
     pub(super) workload: String,
     /// Which form of it, such as `10000 items`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -91,8 +93,41 @@ const COLUMNS: [(&str, &str, usize, f64); 13] = [
     ("floor steps/s", "floor_steps_per_s", 0, 1.0),
 ];
 
-/// The table for people.
-pub(super) fn table(all: &[Figures]) -> String {
+/// The tables for people: of the workloads, and of noisy neighbours.
+pub(super) fn tables(all: &[Figures]) -> String {
+    let is_noisy = |figures: &&Figures| figures.get(noisy::TIMED[0].1[1]).is_some();
+    let (noisy, others): (Vec<&Figures>, Vec<&Figures>) = all.iter().partition(is_noisy);
+    let mut tables = Vec::new();
+    if !others.is_empty() {
+        tables.push(table(&others));
+    }
+    if !noisy.is_empty() {
+        tables.push(noisy_table(&noisy));
+    }
+    tables.join("\n\n")
+}
+
+fn noisy_table(all: &[&Figures]) -> String {
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    let headings = noisy::TIMED.iter().map(|(what, _)| format!("{what}: calm/noisy/after"));
+    let rest = ["noisy requests/s", "server MiB"].map(str::to_owned);
+    table.set_header([String::new()].into_iter().chain(headings).chain(rest));
+    for figures in all {
+        let number = |name: &str| figures.get(name).map_or("-".to_owned(), |ms| format!("{ms:.1}"));
+        let times = noisy::TIMED.iter().map(|(_, names)| names.map(number).join("/"));
+        let rest = ["noisy_requests_per_s", "server_peak_mib"];
+        let rest = rest.map(|name| figures.get(name).map_or("-".to_owned(), |n| format!("{n:.0}")));
+        let name = format!("noisy ({})", figures.variant.as_deref().unwrap_or_default());
+        table.add_row([name].into_iter().chain(times).chain(rest));
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    format!("{table}\np99 in ms of the requests of the calm namespace")
+}
+
+fn table(all: &[&Figures]) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING);
     let columns: Vec<_> = COLUMNS
@@ -140,7 +175,18 @@ mod tests {
 
     #[test]
     fn the_table_shows_only_what_was_measured() {
-        let text = table(&[figures(1234.0)]);
+        let text = tables(&[figures(1234.0)]);
         assert!(text.contains("1234") && !text.contains("of floor"), "{text}");
+        assert!(!text.contains("calm"), "{text}");
+    }
+
+    #[test]
+    fn noisy_neighbours_have_a_table_of_their_own() {
+        let mut noisy = Figures { variant: Some("lists".to_owned()), ..Figures::default() };
+        noisy.set("start_calm_p99_ms", 4.0);
+        noisy.set("start_noisy_p99_ms", 12.5);
+        let text = tables(&[noisy]);
+        assert!(text.contains("noisy (lists)") && text.contains("4.0/12.5/-"), "{text}");
+        assert!(!text.contains("steps/s"), "{text}");
     }
 }

@@ -8,6 +8,7 @@ mod figures;
 mod flight;
 mod flows;
 mod measure;
+mod noisy;
 mod population;
 mod stage;
 mod starter;
@@ -43,6 +44,8 @@ enum Workload {
     W6,
     /// W1 on one, two and three servers with one PostgreSQL
     W7,
+    /// A noisy neighbour: what one namespace notices of the flood of another
+    Noisy,
 }
 
 /// What to measure, and how long.
@@ -131,7 +134,7 @@ pub(crate) async fn run(mut options: BenchOptions, form: Option<Form>) -> anyhow
     ground.clear().await;
     let measured = measured?;
     if options.output.unwrap_or_default() == Form::Table {
-        print::line(figures::table(&measured));
+        print::line(figures::tables(&measured));
     }
     Ok(())
 }
@@ -147,13 +150,15 @@ async fn all(ground: &mut Ground, options: &BenchOptions) -> anyhow::Result<Vec<
     for repetition in 1..=options.repeat {
         for ((workload, variant), repetitions) in kinds.iter().zip(&mut repetitions) {
             let figures = workload.measure(ground, options, *variant).await?;
-            let rate = figures.get("steps_per_s").unwrap_or_default();
             let name = figures.variant.as_deref().unwrap_or_default();
             let workload = &figures.workload;
-            print::note(format_args!(
-                "{workload} {name} {repetition}/{}: {rate:.0} steps/s",
-                options.repeat
-            ));
+            let found = match figures.get("steps_per_s") {
+                Some(rate) => format!("{rate:.0} steps/s"),
+                None => {
+                    format!("a start within {:.1} ms", figures.get("p99_ms").unwrap_or_default())
+                }
+            };
+            print::note(format_args!("{workload} {name} {repetition}/{}: {found}", options.repeat));
             repetitions.push(figures);
         }
     }
@@ -168,11 +173,12 @@ async fn all(ground: &mut Ground, options: &BenchOptions) -> anyhow::Result<Vec<
 }
 
 impl Workload {
-    /// The sizes in which it is measured: items of W3, servers of W7.
+    /// The sizes in which it is measured: items of W3, servers of W7, kinds of noise.
     fn variants(self, options: &BenchOptions) -> Vec<u32> {
         match self {
             Workload::W3 => options.items.clone(),
             Workload::W7 => vec![1, 2, 3],
+            Workload::Noisy => noisy::variants(),
             _ => vec![1],
         }
     }
@@ -214,6 +220,7 @@ impl Workload {
                 let nodes = usize::try_from(variant)?;
                 measure::sagas(ground, options, Load { nodes, ..steady }, None, out).await?;
             }
+            Workload::Noisy => noisy::measure(ground, options, variant, out).await?,
         }
         Ok(figures)
     }
