@@ -77,6 +77,9 @@ enum Tier {
         /// Only this one; `at-once` for all together
         #[arg(long)]
         only: Option<String>,
+        /// A few of them, held to bounds that do not depend on the machine: answers, memory, and that all is served
+        #[arg(long, conflicts_with = "only")]
+        short: bool,
         /// For how many seconds each
         #[arg(long, default_value_t = 5)]
         seconds: u64,
@@ -162,8 +165,8 @@ async fn harness(cli: Cli) -> anyhow::Result<bool> {
         Tier::Tester { only } => {
             drills::test_the_tester(&ground, only.as_deref(), &mut report).await?;
         }
-        Tier::Attacks { only, seconds, floor, memory } => {
-            let choice = attacks::Choice { only, seconds, seed, floor_ms: floor, memory };
+        Tier::Attacks { only, short, seconds, floor, memory } => {
+            let choice = attacks::Choice { only, short, seconds, seed, floor_ms: floor, memory };
             attacks::run(&ground, program, &choice, &mut report).await?;
         }
         Tier::Plan { seconds, only } => {
