@@ -7,6 +7,7 @@
 //! - [`contracts`] has the checkable subset of JSON Schema, its validation, and the compatibility of two versions.
 //! - [`transforms`] maps a document of one contract to another: twelve operations as data.
 //! - [`events`] has the envelope, operations and changes, the order of sources, causality, and filters with their index.
+//! - [`ingress`] verifies requests of sources, holds them to their contracts, and captures identity hints.
 //!
 //! Time comes in as an argument. Everything from outside is bounded: by size, by depth, by the number of steps.
 //!
@@ -16,6 +17,7 @@ pub mod canonical;
 pub mod contracts;
 pub mod document;
 pub mod events;
+pub mod ingress;
 pub mod transforms;
 
 pub use backstitch_saga::{Payload, Violation};

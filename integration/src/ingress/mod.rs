@@ -1,0 +1,23 @@
+//! Ingress: requests of sources are verified, read, and held to their contracts, in one order of checks.
+//!
+//! Everything is a function of the configuration of a source, the headers, the raw bytes and the time. Signatures are
+//! computed over the bytes that came, and compared in constant time.
+
+mod checks;
+mod headers;
+mod hints;
+mod scheme;
+mod secret;
+mod source;
+mod verify;
+
+pub use checks::{Accepted, Duplicate, Rejected, Request, duplicate};
+pub use headers::Headers;
+pub use hints::{Hint, HintRule, Hints, MOST_HINTS};
+pub use scheme::{Algorithm, Encoding, SchemeDocument};
+pub use secret::{MOST_SECRETS, Secret};
+pub use source::{
+    AcceptDocument, Location, MatchDocument, Source, SourceDocument, Subject, VersionFrom,
+    VersionState,
+};
+pub use verify::{Verification, Verified};
