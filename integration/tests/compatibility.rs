@@ -312,6 +312,52 @@ fn what_is_beyond_the_subset_is_refused_with_its_place() {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 1_500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_verdict_on_a_schema_and_a_change_of_it_is_true(text in schemas(), at in any::<usize>(), other in any::<u8>()) {
+        // One digit, name or flag of the schema is changed, so that the two are alike.
+        let swaps = [("0", "1"), ("1", "2"), ("2", "3"), ("\"a\"", "\"b\""), ("true", "false"), ("instant", "date-time"),
+            ("exclusiveMinimum", "minimum"), ("integer", "number"), ("\"required\":[\"a\"", "\"required\":[\"c\""), ("null", "true")];
+        let (from, to) = swaps[usize::from(other) % swaps.len()];
+        let places: Vec<usize> = text.match_indices(from).map(|(at, _)| at).collect();
+        if places.is_empty() {
+            return Ok(());
+        }
+        let place = places[at % places.len()];
+        let changed = format!("{}{to}{}", &text[..place], &text[place + from.len()..]);
+        let Ok((_, document)) = read(changed.as_bytes(), 100_000) else { return Ok(()) };
+        let Ok(two) = Schema::parse(&document) else { return Ok(()) };
+        let one = schema(&text);
+        for (writer, reader) in [(&one, &two), (&two, &one)] {
+            let found = check(reader, &[Version { number: 1, schema: writer }], Mode::Backward);
+            let refused = documents(writer, 80).into_iter().find(|document| !reader.is_valid(document, World::Open));
+            prop_assert!(refused.is_none() || !found.is_empty(), "{} {}: {:?}", text, changed, refused);
+            prop_assert!(found.is_empty() || found.iter().any(|one| one.document.is_some()), "{} {}: {:#?}", text, changed, found);
+        }
+    }
+
+    #[test]
+    fn no_document_makes_the_reader_of_schemas_panic(
+        pieces in proptest::collection::vec(prop::sample::select(vec![
+            "{", "}", "[", "]", ",", ":", "\"type\"", "\"object\"", "\"string\"", "\"enum\"", "\"$ref\"", "\"#/$defs/a\"", "\"$defs\"", "\"a\"",
+            "\"properties\"", "\"items\"", "\"anyOf\"", "\"minimum\"", "\"pattern\"", "\"maxItems\"", "1e30", "-1", "null", "\"format\"", "\"money\"",
+        ]), 0..40),
+        pattern in "[a-c\\[\\](){}|*+?^$.\\\\dwpu0-9,-]{0,20}",
+    ) {
+        if let Ok((_, document)) = read(pieces.concat().as_bytes(), 10_000) {
+            let _ = Schema::parse(&document);
+        }
+        let document = Value::Object([("type".to_owned(), Value::from("string")), ("pattern".to_owned(), Value::from(pattern))].into());
+        if let Ok(schema) = Schema::parse(&document) {
+            for document in documents(&schema, 5) {
+                prop_assert!(schema.is_valid(&document, World::Closed));
+            }
+        }
+    }
+}
+
 #[test]
 fn a_schema_that_unfolds_without_end_costs_little() {
     // Each definition has two members of the next: 2^40 values when they are required.

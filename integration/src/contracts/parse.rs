@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use backstitch_saga::Violation;
 
-use super::schema::{Kind, Node, Schema};
+use super::schema::{Choices, Kind, Node, Schema};
 use super::validate::{MOST_VIOLATIONS, World};
 use crate::document::{Object, Pointer, Value};
 
@@ -16,6 +16,8 @@ mod structure;
 pub const LARGEST_SCHEMA: usize = 65_536;
 /// The most subschemas.
 pub const MOST_NODES: usize = 2_000;
+/// The most patterns: each may be large when it is compiled.
+const MOST_PATTERNS: usize = 50;
 /// The most values of an enum.
 pub const LONGEST_ENUM: usize = 1_000;
 /// The most levels, references followed: fewer than a document may have.
@@ -78,6 +80,7 @@ impl Schema {
             open: BTreeSet::new(),
             path: Pointer::default(),
             nodes: 0,
+            patterns: 0,
             wrong: Vec::new(),
         };
         let root = parser.node(document, true);
@@ -107,6 +110,7 @@ struct Parser<'a> {
     open: BTreeSet<String>,
     path: Pointer,
     nodes: usize,
+    patterns: usize,
     wrong: Vec<Violation>,
 }
 
@@ -316,7 +320,7 @@ impl Parser<'_> {
                 return None;
             }
         }
-        Some(Node::new(self.path.to_string(), false, Kind::Choice(distinct)))
+        Some(Node::new(self.path.to_string(), false, Kind::Choice(Choices::new(distinct))))
     }
 
     fn of_values(&mut self, keywords: &Object) -> Option<Node> {

@@ -6,9 +6,11 @@ use regex_syntax::hir::{Class, Hir, HirKind};
 /// The most bytes of a pattern.
 const LONGEST: usize = 500;
 /// The most bytes that a pattern may need when it is compiled.
-const LARGEST: usize = 1 << 20;
+const LARGEST: usize = 1 << 19;
 /// The most bytes of an example.
 const LONGEST_EXAMPLE: usize = 4_096;
+/// The most parts of a pattern that are written out for an example.
+const MOST_STEPS: usize = 20_000;
 
 /// A regular expression, with texts that match it.
 #[derive(Clone, Debug)]
@@ -44,7 +46,8 @@ impl Pattern {
             .map_err(|_| "not a regular expression of the supported kind".to_owned())?;
         let mut examples: Vec<String> = Vec::new();
         for seed in 0..EXAMPLES {
-            let mut maker = Maker { seed: seed + 1, first: seed == 0, out: String::new() };
+            let mut maker =
+                Maker { seed: seed + 1, first: seed == 0, steps: 0, out: String::new() };
             if maker.write(&hir) && regex.is_match(&maker.out) && !examples.contains(&maker.out) {
                 examples.push(maker.out);
             }
@@ -157,6 +160,7 @@ fn translate_escape(
 struct Maker {
     seed: u64,
     first: bool,
+    steps: usize,
     out: String,
 }
 
@@ -175,7 +179,9 @@ impl Maker {
 
     /// Returns whether it could be written.
     fn write(&mut self, hir: &Hir) -> bool {
-        if self.out.len() > LONGEST_EXAMPLE {
+        // Repetitions of nothing have no length.
+        self.steps += 1;
+        if self.out.len() > LONGEST_EXAMPLE || self.steps > MOST_STEPS {
             return false;
         }
         match hir.kind() {

@@ -1,6 +1,6 @@
 //! Model of a schema: what was checked by `parse`, so that every node has a document, and none is recursive.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::format::Format;
@@ -51,7 +51,7 @@ pub(crate) enum Kind {
     /// `null` alone.
     Null,
     /// One of these values, all different, at least one.
-    Choice(Vec<Value>),
+    Choice(Choices),
     /// `true` and `false`.
     Boolean,
     /// Numbers.
@@ -62,6 +62,43 @@ pub(crate) enum Kind {
     List(ListRule),
     /// Objects.
     Object(ObjectRule),
+}
+
+/// Scalars of an enum, with an index, so that a long list costs no more than a short one.
+#[derive(Clone, Debug)]
+pub(crate) struct Choices {
+    values: Vec<Value>,
+    keys: BTreeSet<String>,
+}
+
+impl Choices {
+    pub(super) fn new(values: Vec<Value>) -> Choices {
+        let keys = values.iter().filter_map(Choices::key).collect();
+        Choices { values, keys }
+    }
+
+    /// Returns the text that all spellings of a scalar share.
+    fn key(value: &Value) -> Option<String> {
+        match value {
+            Value::String(text) => Some(format!("\"{text}")),
+            Value::Number(number) => Some(number.canonical()),
+            Value::Bool(_) | Value::Null => Some(value.to_json()),
+            Value::Array(_) | Value::Object(_) => None,
+        }
+    }
+
+    /// Returns whether `value` is one of them.
+    pub(crate) fn has(&self, value: &Value) -> bool {
+        Choices::key(value).is_some_and(|key| self.keys.contains(&key))
+    }
+}
+
+impl std::ops::Deref for Choices {
+    type Target = [Value];
+
+    fn deref(&self) -> &[Value] {
+        &self.values
+    }
 }
 
 /// Numbers between bounds; at least one is.
@@ -152,7 +189,7 @@ impl Node {
         self.nullable
             || match &*self.kind {
                 Kind::Any | Kind::Null => true,
-                Kind::Choice(values) => values.contains(&Value::Null),
+                Kind::Choice(values) => values.has(&Value::Null),
                 _ => false,
             }
     }

@@ -71,7 +71,7 @@ impl Check {
         match (&*node.kind, value) {
             (Kind::Any, _) | (Kind::Null, Value::Null) | (Kind::Boolean, Value::Bool(_)) => {}
             (Kind::Choice(choices), value) => {
-                if !choices.contains(value) {
+                if !choices.has(value) {
                     let few: Vec<String> = choices.iter().take(20).map(Value::to_json).collect();
                     self.wrong("enum", format!("the value is none of {}", few.join(", ")));
                 }

@@ -147,21 +147,7 @@ impl Scheme {
             })
         };
         match document {
-            SchemeDocument::StandardWebhooks {} => Ok(Scheme::Hmac {
-                header: "webhook-signature".to_owned(),
-                algorithm: Algorithm::Sha256,
-                encoding: Encoding::Base64,
-                form: Form::List { version: "v1" },
-                signed: vec![
-                    Piece::Id,
-                    Piece::Text(".".to_owned()),
-                    Piece::Timestamp,
-                    Piece::Text(".".to_owned()),
-                    Piece::Body,
-                ],
-                timestamp_header: Some("webhook-timestamp".to_owned()),
-                id_header: Some("webhook-id".to_owned()),
-            }),
+            SchemeDocument::StandardWebhooks {} => Ok(standard_webhooks()),
             SchemeDocument::Github {} => {
                 let form = Form::Plain("sha256=".to_owned());
                 hmac("x-hub-signature-256", Encoding::Hex, form, "{body}", None)
@@ -187,37 +173,7 @@ impl Scheme {
                     timestamp,
                 )
             }
-            SchemeDocument::Hmac {
-                header,
-                algorithm,
-                encoding,
-                prefix,
-                signed,
-                timestamp_header,
-            } => {
-                let signed = pieces(signed)?;
-                let names: Vec<&String> =
-                    [Some(header), timestamp_header.as_ref()].into_iter().flatten().collect();
-                check_names(&names)?;
-                match (signed.contains(&Piece::Timestamp), timestamp_header) {
-                    (true, None) => return Err("{ts} needs the header of the timestamp".to_owned()),
-                    (false, Some(_)) => {
-                        return Err(
-                            "a timestamp that is not signed ({ts}) protects nothing".to_owned()
-                        );
-                    }
-                    _ => {}
-                }
-                Ok(Scheme::Hmac {
-                    header: header.clone(),
-                    algorithm: *algorithm,
-                    encoding: *encoding,
-                    form: Form::Plain(prefix.clone()),
-                    signed,
-                    timestamp_header: timestamp_header.clone(),
-                    id_header: None,
-                })
-            }
+            SchemeDocument::Hmac { .. } => free_hmac(document),
             SchemeDocument::Basic { user } if user.is_empty() || user.contains(':') => {
                 Err("a user is not empty, and has no colon".to_owned())
             }
@@ -239,6 +195,53 @@ impl Scheme {
     pub(super) fn has_secrets(&self) -> bool {
         !matches!(self, Scheme::MutualTls { .. } | Scheme::None)
     }
+}
+
+fn standard_webhooks() -> Scheme {
+    Scheme::Hmac {
+        header: "webhook-signature".to_owned(),
+        algorithm: Algorithm::Sha256,
+        encoding: Encoding::Base64,
+        form: Form::List { version: "v1" },
+        signed: vec![
+            Piece::Id,
+            Piece::Text(".".to_owned()),
+            Piece::Timestamp,
+            Piece::Text(".".to_owned()),
+            Piece::Body,
+        ],
+        timestamp_header: Some("webhook-timestamp".to_owned()),
+        id_header: Some("webhook-id".to_owned()),
+    }
+}
+
+/// Checks an HMAC whose parts are configured one by one.
+fn free_hmac(document: &SchemeDocument) -> Result<Scheme, String> {
+    let SchemeDocument::Hmac { header, algorithm, encoding, prefix, signed, timestamp_header } =
+        document
+    else {
+        return Err("not an HMAC".to_owned());
+    };
+    let signed = pieces(signed)?;
+    let names: Vec<&String> =
+        [Some(header), timestamp_header.as_ref()].into_iter().flatten().collect();
+    check_names(&names)?;
+    match (signed.contains(&Piece::Timestamp), timestamp_header) {
+        (true, None) => return Err("{ts} needs the header of the timestamp".to_owned()),
+        (false, Some(_)) => {
+            return Err("a timestamp that is not signed ({ts}) protects nothing".to_owned());
+        }
+        _ => {}
+    }
+    Ok(Scheme::Hmac {
+        header: header.clone(),
+        algorithm: *algorithm,
+        encoding: *encoding,
+        form: Form::Plain(prefix.clone()),
+        signed,
+        timestamp_header: timestamp_header.clone(),
+        id_header: None,
+    })
 }
 
 /// Refuses names that no header has.

@@ -87,17 +87,7 @@ impl Verification {
                 let password = password.get(1..).unwrap_or_default();
                 self.secret_that(|secret| secret.is(password) & same_user, Trust::Authenticated)
             }
-            Scheme::MutualTls { header, allowed } => {
-                let shown = one(headers, header)?;
-                let known = allowed.iter().fold(Choice::from(0), |known, allowed| {
-                    known | allowed.as_bytes().ct_eq(shown.as_bytes())
-                });
-                if bool::from(known) {
-                    Ok(Verified { trust: Trust::Authenticated, secret: None })
-                } else {
-                    Err(invalid())
-                }
-            }
+            Scheme::MutualTls { header, allowed } => certificate(headers, header, allowed),
             Scheme::Hmac {
                 header,
                 algorithm,
@@ -164,6 +154,23 @@ impl Verification {
             self.tolerance_s
         );
         Err(Refused::new("timestamp_out_of_tolerance", message))
+    }
+}
+
+/// Compares the certificate that a proxy names with those that are allowed.
+fn certificate(
+    headers: &Headers<'_>,
+    header: &str,
+    allowed: &[String],
+) -> Result<Verified, Refused> {
+    let shown = one(headers, header)?;
+    let known = allowed
+        .iter()
+        .fold(Choice::from(0), |known, allowed| known | allowed.as_bytes().ct_eq(shown.as_bytes()));
+    if bool::from(known) {
+        Ok(Verified { trust: Trust::Authenticated, secret: None })
+    } else {
+        Err(invalid())
     }
 }
 

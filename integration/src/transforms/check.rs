@@ -244,6 +244,46 @@ impl Checker {
                 }
             }
             Operation::Enum { .. } => self.enumeration(operation, source, target, place),
+            Operation::Split { from, part, .. } => {
+                self.reads(from, source, TEXT, place);
+                self.makes(if part.is_some() { TEXT } else { LIST }, target, place);
+            }
+            Operation::Coalesce { from, .. } => {
+                let types: Vec<Types> =
+                    from.iter().map(|from| self.reads(from, source, ANY, place)).collect();
+                self.makes(types.into_iter().fold(Types(0), Types::or), target, place);
+            }
+            Operation::Each { from, rules } => self.each(from, rules, source, target, place),
+            scalar => self.scalar(scalar, source, target, place),
+        }
+    }
+
+    fn each(
+        &mut self,
+        from: &Pointer,
+        rules: &mut [Rule],
+        source: &Node,
+        target: Option<&Node>,
+        place: &str,
+    ) {
+        self.reads(from, source, LIST, place);
+        self.makes(LIST, target, place);
+        let open = Node::any(String::new());
+        let items = |found: Found<'_>| match found {
+            Found::Node(node) => match &*node.kind {
+                Kind::List(rule) => rule.items.as_deref().cloned(),
+                _ => None,
+            },
+            _ => None,
+        };
+        let source = items(find(source, from)).unwrap_or_else(|| open.clone());
+        let target = target.and_then(|node| items(Found::Node(node))).unwrap_or(open);
+        self.rules(rules, &source, &target, &format!("{place}/rules"));
+    }
+
+    /// Checks the operations that make one scalar.
+    fn scalar(&mut self, operation: &Operation, source: &Node, target: Option<&Node>, place: &str) {
+        match operation {
             Operation::Date { from, .. } => {
                 self.reads(from, source, TEXT, place);
                 self.makes_format(Format::Date, target, place);
@@ -281,30 +321,7 @@ impl Checker {
                 self.reads(from, source, TEXT, place);
                 self.makes_format(Format::Email, target, place);
             }
-            Operation::Split { from, part, .. } => {
-                self.reads(from, source, TEXT, place);
-                self.makes(if part.is_some() { TEXT } else { LIST }, target, place);
-            }
-            Operation::Coalesce { from, .. } => {
-                let types: Vec<Types> =
-                    from.iter().map(|from| self.reads(from, source, ANY, place)).collect();
-                self.makes(types.into_iter().fold(Types(0), Types::or), target, place);
-            }
-            Operation::Each { from, rules } => {
-                self.reads(from, source, LIST, place);
-                self.makes(LIST, target, place);
-                let open = Node::any(String::new());
-                let items = |found: Found<'_>| match found {
-                    Found::Node(node) => match &*node.kind {
-                        Kind::List(rule) => rule.items.as_deref().cloned(),
-                        _ => None,
-                    },
-                    _ => None,
-                };
-                let source = items(find(source, from)).unwrap_or_else(|| open.clone());
-                let target = target.and_then(|node| items(Found::Node(node))).unwrap_or(open);
-                self.rules(rules, &source, &target, &format!("{place}/rules"));
-            }
+            _ => {}
         }
     }
 
@@ -361,7 +378,7 @@ impl Checker {
         }
         let Found::Node(node) = find(source, from) else { return };
         let values: Vec<Value> = match &*node.kind {
-            Kind::Choice(values) => values.clone(),
+            Kind::Choice(values) => values.to_vec(),
             Kind::Boolean => vec![Value::Bool(true), Value::Bool(false)],
             _ => return,
         };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::super::format::Format;
 use super::super::pattern::Pattern;
 use super::super::schema::{Kind, ListRule, Member, Node, ObjectRule, TextRule};
-use super::Parser;
+use super::{MOST_PATTERNS, Parser};
 use crate::document::{Object, Value};
 
 impl Parser<'_> {
@@ -121,6 +121,12 @@ impl Parser<'_> {
             return found.map(TextRule::Format);
         }
         if let Some(pattern) = keywords.get("pattern") {
+            self.patterns += 1;
+            if self.patterns > MOST_PATTERNS {
+                let message = format!("a schema has at most {MOST_PATTERNS} patterns");
+                self.refuse_at("pattern", "schema_too_large", message);
+                return None;
+            }
             let found = pattern.as_str().ok_or_else(|| "a pattern is a string".to_owned());
             return match found.and_then(Pattern::parse) {
                 Ok(pattern) => Some(TextRule::Pattern(pattern)),
