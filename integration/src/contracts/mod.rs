@@ -14,6 +14,7 @@ mod format;
 mod modes;
 mod parse;
 mod pattern;
+mod register;
 mod schema;
 mod validate;
 
@@ -21,6 +22,7 @@ pub use compare::Break;
 pub use format::Format;
 pub use modes::{Direction, Incompatible, Mode, Version, check};
 pub use parse::{LARGEST_SCHEMA, LONGEST_ENUM, MOST_NODES};
+pub use register::{Edges, Reader, Registration, keep_from_retiring, register};
 pub use schema::Schema;
 pub(crate) use schema::{Kind, Node, TextRule};
 pub use validate::{MOST_VIOLATIONS, World};

@@ -13,7 +13,9 @@ mod read;
 mod rule;
 mod run;
 mod touched;
+mod what_if;
 
 pub use document::{RuleDocument, TransformDocument};
 pub use outcome::{Failure, Limits, Mapped, Outcome, TraceLine};
 pub use rule::{MOST_RULES, Transform};
+pub use what_if::{Difference, WhatIf};

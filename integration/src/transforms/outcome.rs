@@ -21,7 +21,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { output_bytes: 1 << 20, steps: 100_000, depth: 64, listed: 1_000 }
+        Limits { output_bytes: 1 << 20, steps: 20_000, depth: 64, listed: 1_000 }
     }
 }
 
