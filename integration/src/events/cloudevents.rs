@@ -268,6 +268,14 @@ fn is_text(text: &str) -> bool {
 }
 
 impl CloudEvent {
+    /// Reads an event from a document that was read.
+    ///
+    /// # Errors
+    /// As [`parse_structured`].
+    pub fn of_value(value: &Value) -> Result<CloudEvent, Vec<Violation>> {
+        parse(value, "")
+    }
+
     /// Returns the event in the JSON format.
     #[must_use]
     pub fn to_value(&self) -> Value {

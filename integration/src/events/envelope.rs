@@ -10,6 +10,8 @@ use super::operation::Op;
 
 /// The most bytes of a correlation id and of the ids of causes.
 pub const LONGEST_ID: usize = 128;
+/// The most bytes of the name of a stream.
+const LONGEST_STREAM: usize = 256;
 /// The most labels of an event.
 const MOST_LABELS: usize = 64;
 
@@ -118,6 +120,9 @@ impl Envelope {
         };
         labels.remove("hops");
         let traceparent = labels.remove("traceparent").filter(|text| text.len() <= LONGEST_ID);
+        if event.subject.as_ref().is_some_and(|subject| subject.len() > LONGEST_STREAM) {
+            refuse("subject", "names a stream of at most 256 bytes");
+        }
         if labels.len() > MOST_LABELS {
             refuse("", "has more than 64 further attributes");
         }

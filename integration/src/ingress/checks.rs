@@ -3,11 +3,12 @@
 use backstitch_saga::{Payload, Time, Violation};
 use sha2::{Digest, Sha256};
 
+use super::batch::{LARGEST_BATCH, lines, list};
 use super::headers::Headers;
 use super::hints::Hints;
 use super::source::{Location, Source, Subject, VersionFrom, VersionState};
 use crate::document::{Value, read};
-use crate::events::Trust;
+use crate::events::{CloudEvent, Data, Trust};
 
 /// A request, as it came.
 #[derive(Clone, Copy, Debug)]
@@ -25,8 +26,10 @@ pub struct Request<'a> {
 pub struct Accepted {
     /// The document, byte for byte.
     pub payload: Payload,
-    /// The same as a value.
+    /// The document as a value; of a CloudEvent, its data.
     pub value: Value,
+    /// The CloudEvent that the document is, if it was sent as one.
+    pub event: Option<CloudEvent>,
     /// Subject of the contract.
     pub contract: String,
     /// Version that the document claims.
@@ -90,10 +93,12 @@ pub fn duplicate(first: &[u8; 32], digest: &[u8; 32]) -> Duplicate {
 }
 
 impl Source {
-    /// Checks a request. `subject` returns the versions of a contract.
+    /// Checks a request with one document, JSON or a CloudEvent. `subject` returns the versions of a contract.
+    ///
+    /// Of a CloudEvent, the data follows the contract and has the hints; places of the configuration lie in the whole.
     ///
     /// The order: `source_disabled`, `payload_too_large`, `content_type_not_supported`, `signature_missing`,
-    /// `signature_invalid`, `timestamp_out_of_tolerance`, the codes of [`read`], `unknown_type`, `version_missing`,
+    /// `signature_invalid`, `timestamp_out_of_tolerance`, the codes of [`read`], `cloudevent_not_valid`, `unknown_type`, `version_missing`,
     /// `version_unknown`, `version_retired`, `schema_violation`, `dedupe_key_missing`.
     ///
     /// # Errors
@@ -103,82 +108,120 @@ impl Source {
         request: &Request<'_>,
         subject: &dyn Fn(&str) -> Option<Subject<'s>>,
     ) -> Result<Accepted, Box<Rejected>> {
-        let trust = self.admit(request)?;
-        let (payload, value) = read(request.body, self.document.max_bytes).map_err(|wrong| {
-            let code =
-                READ_CODES.into_iter().find(|code| *code == wrong.code).unwrap_or("invalid_json");
-            let message = wrong.message.clone();
-            Box::new(Rejected {
-                violations: vec![wrong],
-                kept: true,
-                ..Rejected::new(400, code, message)
-            })
-        })?;
-        let hints = Hints::capture(&self.document.hints, &value);
-        let checked =
-            self.contract(request, &value, subject).and_then(|(contract, version, deprecated)| {
-                Ok((contract, version, deprecated, self.dedupe_key(request, &value)?))
-            });
+        let (trust, media) =
+            self.admit(request, self.document.max_bytes, &[Media::Json, Media::CloudEvent])?;
+        let record = Record {
+            headers: request.headers,
+            bytes: request.body,
+            is_event: media == Media::CloudEvent,
+            in_batch: false,
+        };
+        self.record(&record, trust, subject)
+    }
+
+    /// Checks a batch: a JSON list, lines of JSON (`application/x-ndjson`), or CloudEvents
+    /// (`application/cloudevents-batch+json`). Each record is answered for itself, as by [`Source::check`]; a header says
+    /// nothing of a single record, so that it is no dedupe key.
+    ///
+    /// # Errors
+    /// What is wrong with the request as a whole; `not_a_batch` and `batch_too_large` for its form.
+    pub fn check_batch<'s>(
+        &self,
+        request: &Request<'_>,
+        subject: &dyn Fn(&str) -> Option<Subject<'s>>,
+    ) -> Result<Vec<Result<Accepted, Box<Rejected>>>, Box<Rejected>> {
+        let media = [Media::Json, Media::Lines, Media::CloudEvents];
+        let (trust, media) = self.admit(request, LARGEST_BATCH, &media)?;
+        let records = if media == Media::Lines { lines(request.body) } else { list(request.body) };
+        let records = records.map_err(|wrong| unreadable(400, wrong))?;
+        let checked = records.into_iter().map(|bytes| {
+            let record = Record {
+                headers: request.headers,
+                bytes,
+                is_event: media == Media::CloudEvents,
+                in_batch: true,
+            };
+            self.record(&record, trust, subject)
+        });
+        Ok(checked.collect())
+    }
+
+    /// Checks one record of a sender that was verified.
+    fn record<'s>(
+        &self,
+        record: &Record<'_>,
+        trust: Trust,
+        subject: &dyn Fn(&str) -> Option<Subject<'s>>,
+    ) -> Result<Accepted, Box<Rejected>> {
+        let (payload, value) =
+            read(record.bytes, self.document.max_bytes).map_err(|wrong| unreadable(400, wrong))?;
+        let (event, body) =
+            if record.is_event { unwrapped(&value)? } else { (None, value.clone()) };
+        let hints = Hints::capture(&self.document.hints, &body);
+        let checked = self.contract(record, &value, &body, subject).and_then(
+            |(contract, version, deprecated)| {
+                Ok((contract, version, deprecated, self.dedupe_key(record, &value)?))
+            },
+        );
         match checked {
-            Ok((contract, version, deprecated, dedupe_key)) => {
-                let digest = Sha256::digest(request.body).into();
-                Ok(Accepted {
-                    payload,
-                    value,
-                    contract,
-                    version,
-                    deprecated,
-                    dedupe_key,
-                    digest,
-                    trust,
-                    hints,
-                })
-            }
+            Ok((contract, version, deprecated, dedupe_key)) => Ok(Accepted {
+                payload,
+                value: body,
+                event,
+                contract,
+                version,
+                deprecated,
+                dedupe_key,
+                digest: Sha256::digest(record.bytes).into(),
+                trust,
+                hints,
+            }),
             Err(rejected) => Err(Box::new(Rejected { kept: true, hints, ..*rejected })),
         }
     }
 
-    /// Checks what needs no look into the document, and returns the trust.
-    fn admit(&self, request: &Request<'_>) -> Result<Trust, Box<Rejected>> {
-        let document = &self.document;
-        if !document.enabled {
-            return Err(Box::new(Rejected::new(
-                403,
-                "source_disabled",
-                "the source is disabled; enable it first",
-            )));
+    /// Checks what needs no look into the document, and returns the trust and the form of the body.
+    fn admit(
+        &self,
+        request: &Request<'_>,
+        largest: usize,
+        allowed: &[Media],
+    ) -> Result<(Trust, Media), Box<Rejected>> {
+        let refused =
+            |status, code, message: String| Box::new(Rejected::new(status, code, message));
+        if !self.document.enabled {
+            let message = "the source is disabled; enable it first".to_owned();
+            return Err(refused(403, "source_disabled", message));
         }
-        if request.body.len() > document.max_bytes {
-            let message = format!(
-                "the request has {} bytes; {} are allowed",
-                request.body.len(),
-                document.max_bytes
-            );
-            return Err(Box::new(Rejected::new(413, "payload_too_large", message)));
+        if request.body.len() > largest {
+            let message =
+                format!("the request has {} bytes; {largest} are allowed", request.body.len());
+            return Err(refused(413, "payload_too_large", message));
         }
         let content_type = request.headers.once("content-type").ok().flatten();
-        if !content_type.is_some_and(is_json) {
-            let message =
-                "send Content-Type: application/json, or application/cloudevents+json, in UTF-8";
-            return Err(Box::new(Rejected::new(415, "content_type_not_supported", message)));
-        }
+        let media = content_type.and_then(Media::of).filter(|media| allowed.contains(media));
+        let Some(media) = media else {
+            let names: Vec<&str> = allowed.iter().map(|media| media.name()).collect();
+            let message = format!("send Content-Type: {}, in UTF-8", names.join(" or "));
+            return Err(refused(415, "content_type_not_supported", message));
+        };
         let verified = self.verification.verify(&request.headers, request.body, request.now);
-        let verified = verified
-            .map_err(|refused| Box::new(Rejected::new(401, refused.code, refused.message)))?;
-        Ok(verified.trust.min(document.trust_ceiling))
+        let verified = verified.map_err(|wrong| refused(401, wrong.code, wrong.message))?;
+        Ok((verified.trust.min(self.document.trust_ceiling), media))
     }
 
     /// Finds the contract and the version that a document claims, and holds it to that version.
     fn contract<'s>(
         &self,
-        request: &Request<'_>,
+        record: &Record<'_>,
         value: &Value,
+        body: &Value,
         subject: &dyn Fn(&str) -> Option<Subject<'s>>,
     ) -> Result<(String, u32, bool), Box<Rejected>> {
         let refused = |code, message: String| Box::new(Rejected::new(422, code, message));
         let accepted = self.document.accepts.iter().find(|accept| {
             let is = |when: &super::source::MatchDocument| {
-                let text = when.location().and_then(|at| found(&at, request, value));
+                let text = when.location().and_then(|at| found(&at, record, value));
                 text.is_some_and(|text| text == when.is)
             };
             accept.when.as_ref().is_none_or(is)
@@ -192,8 +235,8 @@ impl Source {
         };
         let version = match &self.document.version_from {
             VersionFrom::Fixed(version) => Some(version.to_string()),
-            VersionFrom::Header(name) => found(&Location::Header(name.clone()), request, value),
-            VersionFrom::Pointer(at) => found(&Location::Pointer(at.clone()), request, value),
+            VersionFrom::Header(name) => found(&Location::Header(name.clone()), record, value),
+            VersionFrom::Pointer(at) => found(&Location::Pointer(at.clone()), record, value),
         };
         let Some(version) = version else {
             return Err(refused(
@@ -216,7 +259,7 @@ impl Source {
                 format!("version {number} of {name} is retired; send a newer one"),
             ));
         }
-        let violations = schema.violations(value, subject.world);
+        let violations = schema.violations(body, subject.world);
         if !violations.is_empty() {
             let message = format!("the document does not follow {name}@{number}");
             let rejected =
@@ -229,7 +272,7 @@ impl Source {
     /// Returns the text that tells a document from others, with the length of each part so that parts cannot be shifted.
     fn dedupe_key(
         &self,
-        request: &Request<'_>,
+        record: &Record<'_>,
         value: &Value,
     ) -> Result<Option<String>, Box<Rejected>> {
         if self.document.dedupe.is_empty() {
@@ -237,7 +280,11 @@ impl Source {
         }
         let mut digest = Sha256::new();
         for location in &self.document.dedupe {
-            let Some(part) = found(location, request, value) else {
+            let part = match location {
+                Location::Header(_) if record.in_batch => None,
+                location => found(location, record, value),
+            };
+            let Some(part) = part else {
                 let at = match location {
                     Location::Header(name) => format!("the header {name}"),
                     Location::Pointer(at) => format!("'{at}'"),
@@ -255,7 +302,10 @@ impl Source {
 }
 
 /// Codes of documents that cannot be read.
-const READ_CODES: [&str; 6] = [
+const READ_CODES: [&str; 9] = [
+    "payload_too_large",
+    "not_a_batch",
+    "batch_too_large",
     "invalid_json",
     "duplicate_key",
     "nesting_too_deep",
@@ -265,10 +315,10 @@ const READ_CODES: [&str; 6] = [
 ];
 
 /// Returns the text at a location: a header, or a string or a number of the document.
-fn found(location: &Location, request: &Request<'_>, value: &Value) -> Option<String> {
+fn found(location: &Location, record: &Record<'_>, value: &Value) -> Option<String> {
     match location {
         Location::Header(name) => {
-            let text = request.headers.once(name).ok().flatten()?;
+            let text = record.headers.once(name).ok().flatten()?;
             (!text.is_empty()).then(|| text.to_owned())
         }
         Location::Pointer(at) => match at.find(value)? {
@@ -279,20 +329,87 @@ fn found(location: &Location, request: &Request<'_>, value: &Value) -> Option<St
     }
 }
 
-/// Returns whether a content type is JSON in UTF-8.
-fn is_json(content_type: &str) -> bool {
-    let mut parts = content_type.split(';').map(str::trim);
-    let media = parts.next().unwrap_or_default().to_ascii_lowercase();
-    let subtype = media.strip_prefix("application/");
-    let is_json = subtype.is_some_and(|subtype| {
-        subtype == "json" || (subtype.ends_with("+json") && subtype.len() > 5)
-    });
-    is_json
-        && parts.all(|parameter| {
+/// Returns a refusal of a document that cannot be read.
+fn unreadable(status: u16, wrong: Violation) -> Box<Rejected> {
+    let code = READ_CODES.into_iter().find(|code| *code == wrong.code).unwrap_or("invalid_json");
+    let message = wrong.message.clone();
+    Box::new(Rejected {
+        violations: vec![wrong],
+        kept: true,
+        ..Rejected::new(status, code, message)
+    })
+}
+
+/// Returns the event that a document is, and its data.
+fn unwrapped(value: &Value) -> Result<(Option<CloudEvent>, Value), Box<Rejected>> {
+    let refused = |violations, message: &str| {
+        Box::new(Rejected {
+            violations,
+            kept: true,
+            ..Rejected::new(422, "cloudevent_not_valid", message)
+        })
+    };
+    let event = CloudEvent::of_value(value)
+        .map_err(|violations| refused(violations, "the document is no CloudEvent"))?;
+    match &event.data {
+        Some(Data::Json(data)) => {
+            let data = data.clone();
+            Ok((Some(event), data))
+        }
+        _ => Err(refused(
+            Vec::new(),
+            "the event has no JSON in 'data', which a contract could describe",
+        )),
+    }
+}
+
+/// One document of a request.
+struct Record<'a> {
+    headers: Headers<'a>,
+    bytes: &'a [u8],
+    /// The document is the envelope of a CloudEvent.
+    is_event: bool,
+    /// The headers are those of many records.
+    in_batch: bool,
+}
+
+/// Form of a body, by its content type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Media {
+    Json,
+    Lines,
+    CloudEvent,
+    CloudEvents,
+}
+
+impl Media {
+    /// Returns the form that a content type names; `None` for another encoding than UTF-8, too.
+    fn of(content_type: &str) -> Option<Media> {
+        let mut parts = content_type.split(';').map(str::trim);
+        let media = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let found = match media.strip_prefix("application/")? {
+            "cloudevents+json" => Media::CloudEvent,
+            "cloudevents-batch+json" => Media::CloudEvents,
+            "x-ndjson" | "ndjson" => Media::Lines,
+            "json" => Media::Json,
+            other if other.ends_with("+json") && other.len() > 5 => Media::Json,
+            _ => return None,
+        };
+        let is_utf8 = parts.all(|parameter| {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
             let value = value.trim_matches('"');
-            !name.eq_ignore_ascii_case("charset")
-                || value.eq_ignore_ascii_case("utf-8")
-                || value.eq_ignore_ascii_case("utf8")
-        })
+            let utf8 = ["utf-8", "utf8"].iter().any(|name| value.eq_ignore_ascii_case(name));
+            !name.eq_ignore_ascii_case("charset") || utf8
+        });
+        is_utf8.then_some(found)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Media::Json => "application/json",
+            Media::Lines => "application/x-ndjson",
+            Media::CloudEvent => "application/cloudevents+json",
+            Media::CloudEvents => "application/cloudevents-batch+json",
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! Everything is a function of the configuration of a source, the headers, the raw bytes and the time. Signatures are
 //! computed over the bytes that came, and compared in constant time.
 
+mod batch;
 mod checks;
 mod headers;
 mod hints;
@@ -11,6 +12,7 @@ mod secret;
 mod source;
 mod verify;
 
+pub use batch::{LARGEST_BATCH, MOST_RECORDS};
 pub use checks::{Accepted, Duplicate, Rejected, Request, duplicate};
 pub use headers::Headers;
 pub use hints::{Hint, HintRule, Hints, MOST_HINTS};
