@@ -305,6 +305,21 @@ fn an_execution_ends_within_its_bounds() {
 }
 
 #[test]
+fn phone_numbers_count_as_the_work_that_they_are() {
+    let open = schema(r#"{"type":"object"}"#);
+    let document = r#"{"rules":[{"to":"/l","each":"/l","rules":[{"to":"/p","phone":"/p","on_error":"null"}]}]}"#;
+    let document = Payload::parse(document, 1_000).expect("JSON");
+    let transform = Transform::register(&document, &open, &open).expect("it is right");
+    let numbers =
+        |count: usize| value(&format!(r#"{{"l":[{}]}}"#, vec![r#"{"p":"x"}"#; count].join(",")));
+    assert!(matches!(transform.run(&numbers(400), &Limits::default()), Outcome::Mapped(_)));
+    let Outcome::Failed(failures) = transform.run(&numbers(600), &Limits::default()) else {
+        panic!("it was mapped")
+    };
+    assert_eq!(failures[0].code, "too_many_steps");
+}
+
+#[test]
 fn nested_copies_do_not_multiply_a_document() {
     // Each level copies the whole list for every element of it: the bound ends it.
     let transform = register(

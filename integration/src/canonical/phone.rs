@@ -9,6 +9,9 @@ use crate::document::Value;
 /// The most characters of a phone number with everything between the digits.
 const LONGEST: usize = 40;
 
+/// The fewest characters of a number in E.164 that is accepted.
+const SHORTEST: usize = 8;
+
 /// Returns a phone number in E.164. A national number is read as one of `region`, two letters of ISO 3166-1.
 ///
 /// # Errors
@@ -55,6 +58,10 @@ pub fn phone(value: &Value, region: Option<&str>) -> Result<String, Refused> {
         return Err(wrong("no such number exists by the numbering plan of its country"));
     }
     let written = number.format().mode(Mode::E164).to_string();
+    // Fewer digits are an abbreviation, which no other network can dial.
+    if written.len() < SHORTEST {
+        return Err(wrong("it is too short for E.164"));
+    }
     // A number that reads otherwise when it is read again has no one spelling.
     let again = parse(None, &written).ok().map(|again| again.format().mode(Mode::E164).to_string());
     if again.as_ref() != Some(&written) {

@@ -11,7 +11,7 @@ use crate::events::Op;
 pub struct Limits {
     /// The most bytes of the result.
     pub output_bytes: usize,
-    /// The most rules that are evaluated, those for elements counted each time.
+    /// The most rules that are evaluated, those for elements counted each time; a phone number counts as 40.
     pub steps: usize,
     /// The deepest nesting of the result.
     pub depth: usize,

@@ -10,6 +10,9 @@ use crate::events::Op;
 /// The most rules of a transform, those within `each` counted, too.
 pub const MOST_RULES: usize = 500;
 
+/// Steps that a phone number counts.
+const STEPS_OF_A_PHONE_NUMBER: usize = 40;
+
 /// A transform that was checked against the contracts of its source and its target.
 #[derive(Clone, Debug)]
 pub struct Transform {
@@ -109,6 +112,14 @@ impl Operation {
             Operation::Split { .. } => "split",
             Operation::Coalesce { .. } => "coalesce",
             Operation::Each { .. } => "each",
+        }
+    }
+
+    /// Returns how many steps the operation counts: numbering plans are a hundred times the work of other scalars.
+    pub(super) fn steps(&self) -> usize {
+        match self {
+            Operation::Phone { .. } => STEPS_OF_A_PHONE_NUMBER,
+            _ => 1,
         }
     }
 

@@ -93,7 +93,7 @@ impl Run<'_> {
         out_path: &Pointer,
     ) {
         for rule in rules {
-            self.steps += 1;
+            self.steps += rule.operation.steps();
             if self.steps > self.limits.steps {
                 let message = format!("more than {} rules would be evaluated", self.limits.steps);
                 self.stop("too_many_steps", message);
