@@ -31,11 +31,13 @@ impl Backlog {
         self.urgent.push_back(envelope);
     }
 
-    /// Puts a command that was taken back before those of its namespace. Commands of one run are put back in one order,
-    /// the last first.
+    /// Puts a command that was taken back before those of its namespace, the last one first: it stays before what is urgent
+    /// of its run.
     pub(crate) fn push_front(&mut self, envelope: Envelope) {
-        let lanes = if envelope.urgent { &mut self.urgent } else { &mut self.others };
-        lanes.push_front(envelope);
+        if envelope.urgent || self.urgent.has(envelope.payer(), envelope.run) {
+            return self.urgent.push_front(envelope);
+        }
+        self.others.push_front(envelope);
     }
 
     pub(crate) fn extend(&mut self, envelopes: impl IntoIterator<Item = Envelope>) {
@@ -257,6 +259,22 @@ mod tests {
         let flood: Vec<u128> =
             order[2..].iter().copied().filter(|number| *number != 1_000).collect();
         assert_eq!(flood, (0..100).filter(|number| *number != 5).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_is_put_back_stays_before_what_is_urgent_of_its_run() {
+        let tries = |one: Envelope, tries| Envelope { tries, ..one };
+        let mut backlog = Backlog::default();
+        backlog.push_back(tries(one("a", 1), 1));
+        backlog.push_back(tries(urgent("a", 1), 2));
+        backlog.push_back(tries(one("a", 1), 3));
+        backlog.begin(256);
+        let taken: Vec<_> = std::iter::from_fn(|| backlog.pop_front()).collect();
+        taken.into_iter().rev().for_each(|envelope| backlog.push_front(envelope));
+        backlog.push_back(tries(urgent("a", 1), 4));
+        backlog.begin(256);
+        let order = std::iter::from_fn(|| backlog.pop_front()).map(|one| one.tries);
+        assert_eq!(order.collect::<Vec<_>>(), [1, 2, 3, 4]);
     }
 
     #[test]

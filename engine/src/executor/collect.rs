@@ -70,7 +70,7 @@ impl Shard {
         let tuning = &node.options.tuning;
         let (mut batch, mut runs, mut bytes) = (Vec::new(), HashSet::new(), 0);
         let (most_runs, most_commands) = match self.in_flight.is_crowded() {
-            true => (tuning.batch_beside, tuning.batch_beside),
+            true => (tuning.batch_beside.max(1), tuning.batch_beside.max(1)),
             false => (tuning.batch_runs, tuning.batch_commands),
         };
         self.backlog.begin_batch(most_runs, &self.in_flight, may);

@@ -184,6 +184,18 @@ impl Lanes {
         self.count += 1;
     }
 
+    /// Returns whether a command of a run waits in the lane of `namespace`.
+    pub(super) fn has(&self, namespace: Option<&Arc<str>>, run: RunId) -> bool {
+        if self.count == 0 {
+            return false;
+        }
+        let place = match namespace {
+            Some(namespace) => self.places.get(namespace).copied(),
+            None => Some(0),
+        };
+        place.is_some_and(|place| self.runs.contains_key(&(place, run)))
+    }
+
     /// Makes a namespace pay for `bytes` of documents that its commands put together.
     pub(super) fn charge(&mut self, namespace: &Arc<str>, bytes: usize) {
         if let Some(place) = self.places.get(namespace) {
