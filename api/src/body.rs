@@ -80,7 +80,13 @@ pub(crate) async fn in_turn<T: Send + 'static>(
 /// # Errors
 /// When the value has no JSON form, which is a defect.
 pub(crate) fn json<T: Serialize>(status: StatusCode, value: &T) -> Answer {
-    let body = serde_json::to_vec(value).map_err(|error| Rejection::bug(error.to_string()))?;
+    json_of(status, value, 256)
+}
+
+/// The same for a value whose text has about `size` bytes: room for them is made at once.
+pub(crate) fn json_of<T: Serialize>(status: StatusCode, value: &T, size: usize) -> Answer {
+    let mut body = Vec::with_capacity(size);
+    serde_json::to_writer(&mut body, value).map_err(|error| Rejection::bug(error.to_string()))?;
     let kind = header::HeaderValue::from_static("application/json");
     let mut response = (status, Bytes::from(body)).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, kind);

@@ -48,7 +48,10 @@ impl Leases {
         code.update(&task.attempt.to_be_bytes());
         code.update(task.action.as_str().as_bytes());
         code.update(b"/");
-        code.update(task.step.to_string().as_bytes());
+        match task.step.item {
+            None => code.update(task.step.step.as_bytes()),
+            Some(_) => code.update(task.step.to_string().as_bytes()),
+        }
         code
     }
 

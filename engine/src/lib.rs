@@ -41,6 +41,7 @@ mod jobs;
 mod leases;
 pub mod local_postgres;
 mod loops;
+mod maps;
 mod node;
 mod numbers;
 mod options;

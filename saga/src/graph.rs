@@ -22,7 +22,7 @@ pub struct Graph {
     pub nodes: Vec<Node>,
     /// Positions in `nodes`, each after all that it depends on.
     pub order: Vec<usize>,
-    pub(crate) index: HashMap<Arc<str>, usize>,
+    pub(crate) index: HashMap<Arc<str>, usize, foldhash::fast::RandomState>,
     /// Somebody evaluates the JSON Schema of a run's output before the run ends; see [`Graph::with_outputs_checked`].
     pub(crate) outputs_checked: bool,
 }

@@ -10,11 +10,14 @@ use super::each::{EachBody, answer, common_status, merge_said};
 
 use crate::access::{Caller, unknown_credential};
 use crate::app::{Shared, WaitFor};
-use crate::body::{Body, json};
+use crate::body::{Body, json_of};
 use crate::examples;
 use crate::problem::Answer;
 use crate::query::{NoQuery, QueryOf};
 use crate::scopes;
+
+/// About the bytes of a task in the answer to a claim, beside its input.
+const TASK: usize = 768;
 
 /// Claim tasks
 ///
@@ -43,7 +46,8 @@ pub(crate) async fn claim(
         () = app.withdrawn(&caller) => return Err(unknown_credential()),
         () = app.closed() => ClaimedTasks::default(),
     };
-    json(StatusCode::OK, &claimed)
+    let size = claimed.tasks.iter().map(|task| TASK + task.input.text().len()).sum();
+    json_of(StatusCode::OK, &claimed, size)
 }
 
 /// Complete or fail tasks

@@ -1,11 +1,12 @@
 //! The runs that a shard has in memory. Never wrong for long: stale means refused by the journal's key.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use backstitch_saga::{Event, Record, Run, RunId, TaskKey, Time};
 
 use super::envelope::StartOrder;
+use crate::maps::FastMap;
 use crate::store::batch::RunState;
 
 /// How many bytes of documents weigh as much as an event.
@@ -94,8 +95,8 @@ impl CachedRun {
 /// Two generations of runs: what was used since the last turn is young, what was not is old and goes at the next.
 #[derive(Default)]
 pub(crate) struct Cache {
-    young: HashMap<RunId, Box<CachedRun>>,
-    old: HashMap<RunId, Box<CachedRun>>,
+    young: FastMap<RunId, Box<CachedRun>>,
+    old: FastMap<RunId, Box<CachedRun>>,
     young_weight: u64,
     limit: u64,
 }
@@ -138,9 +139,9 @@ impl Cache {
     }
 
     /// Lets the old go if the young are too many. Returns those that went.
-    pub(crate) fn turn(&mut self) -> HashMap<RunId, Box<CachedRun>> {
+    pub(crate) fn turn(&mut self) -> FastMap<RunId, Box<CachedRun>> {
         if self.young_weight <= self.limit / 2 {
-            return HashMap::new();
+            return FastMap::default();
         }
         self.young_weight = 0;
         std::mem::replace(&mut self.old, std::mem::take(&mut self.young))

@@ -1,6 +1,6 @@
 //! The commands of the next batch: where each waits, which are taken, and by which run they are grouped.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use backstitch_saga::{RunId, planted};
@@ -8,6 +8,7 @@ use backstitch_saga::{RunId, planted};
 use super::envelope::{Envelope, Order};
 use super::in_flight::May;
 use super::{Shard, index};
+use crate::maps::{FastMap, FastSet, map_for};
 
 impl Shard {
     /// Returns whose commands may be decided for a batch now.
@@ -68,7 +69,7 @@ impl Shard {
     pub(super) fn take(&mut self, may: May) -> Vec<Envelope> {
         let node = Arc::clone(&self.node);
         let tuning = &node.options.tuning;
-        let (mut batch, mut runs, mut bytes) = (Vec::new(), HashSet::new(), 0);
+        let (mut batch, mut runs, mut bytes) = (Vec::new(), FastSet::default(), 0);
         let (most_runs, most_commands) = match self.in_flight.is_crowded() {
             true => (tuning.batch_beside.max(1), tuning.batch_beside.max(1)),
             false => (tuning.batch_runs, tuning.batch_commands),
@@ -104,8 +105,8 @@ pub(super) type Works = Vec<(RunId, Vec<Envelope>)>;
 /// Groups commands by run, in order of arrival. Of several starts with one key only the first is decided; the others
 /// follow it.
 pub(super) fn group(batch: Vec<Envelope>) -> (Works, Vec<Envelope>) {
-    let mut works: Works = Vec::new();
-    let mut places: HashMap<RunId, usize> = HashMap::with_capacity(batch.len());
+    let mut works: Works = Vec::with_capacity(batch.len());
+    let mut places: FastMap<RunId, usize> = map_for(batch.len());
     let mut keys = HashSet::new();
     let mut followers = Vec::new();
     for envelope in batch {
@@ -120,7 +121,7 @@ pub(super) fn group(batch: Vec<Envelope>) -> (Works, Vec<Envelope>) {
             places.clear();
         }
         let place = *places.entry(envelope.run).or_insert_with(|| {
-            works.push((envelope.run, Vec::new()));
+            works.push((envelope.run, Vec::with_capacity(1)));
             works.len() - 1
         });
         works[place].1.push(envelope);

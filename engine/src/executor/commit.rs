@@ -1,6 +1,6 @@
 //! Makes a batch durable, and finds out what became of it when the answer is lost.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use backstitch_saga::{RunId, planted};
@@ -13,6 +13,7 @@ use super::portions::{self, Part};
 use super::writer::Writer;
 use super::{Shard, envelope::StartKey};
 use crate::crash::{commit, crash_point};
+use crate::maps::{FastMap, map_for};
 use crate::store::batch::Batch;
 use crate::store::{Trouble, keys};
 use crate::{Error, StartedRun};
@@ -21,7 +22,7 @@ use crate::{Error, StartedRun};
 pub(super) struct Flight {
     decided: Vec<Decided>,
     /// Of each of its runs.
-    changes: HashMap<RunId, Changes>,
+    changes: FastMap<RunId, Changes>,
     /// Commands for its runs.
     pub(super) waiting: Vec<Envelope>,
     /// Starts whose key another start of this batch has.
@@ -140,7 +141,7 @@ impl Shard {
         self.node.counters.cached.set(self.cache.len());
     }
 
-    fn build(&mut self, decided: &mut Vec<Decided>) -> (Batch, HashMap<RunId, Changes>) {
+    fn build(&mut self, decided: &mut Vec<Decided>) -> (Batch, FastMap<RunId, Changes>) {
         let governed = self.node.flow.governed();
         let place = index::Place {
             node: self.node.id,
@@ -149,8 +150,9 @@ impl Shard {
             at: self.node.clock.now(),
             governed: governed.as_deref(),
         };
-        let mut batch = Batch::new();
-        let mut all = HashMap::with_capacity(decided.len());
+        let starts = decided.iter().filter(|one| one.starts).count();
+        let mut batch = Batch::new(decided.len(), starts);
+        let mut all = map_for(decided.len());
         let mut unwritable = Vec::new();
         for (at, one) in decided.iter().enumerate() {
             match index::add(&mut batch, one, &place) {

@@ -1,12 +1,13 @@
 //! The lanes in which the commands of namespaces wait for a shard. Lanes take turns by the cost of their commands (deficit
 //! round robin); one that may not be taken from now is closed for a batch.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use backstitch_saga::RunId;
 
 use super::envelope::Envelope;
+use crate::maps::{FastMap, map_for};
 
 /// The cost of a command beside the bytes that it brings.
 pub(super) const COMMAND_COST: usize = 1_024;
@@ -24,7 +25,7 @@ const FIRST_POSITION: u64 = 1 << 40;
 pub(super) struct Lanes {
     /// The first is the engine's own.
     pub(super) lanes: Vec<Lane>,
-    places: HashMap<Arc<str>, usize>,
+    places: FastMap<Arc<str>, usize>,
     /// The lanes in which something waits that may be taken; the first has its turn.
     turns: VecDeque<usize>,
     /// The lanes in which something waits that may not be taken for this batch.
@@ -33,7 +34,7 @@ pub(super) struct Lanes {
     last: usize,
     pub(super) count: usize,
     /// The commands of each run, by their lane.
-    pub(super) runs: HashMap<(usize, RunId), Waiting>,
+    pub(super) runs: FastMap<(usize, RunId), Waiting>,
 }
 
 /// Where the commands of a run wait in their lane.
@@ -130,7 +131,7 @@ impl Lanes {
     /// Forgets the namespaces of which nothing waits.
     fn forget_idle(&mut self) {
         let before = std::mem::take(&mut self.lanes);
-        let mut moved = HashMap::with_capacity(self.turns.len());
+        let mut moved = map_for(self.turns.len());
         for (place, lane) in before.into_iter().enumerate() {
             if place == 0 || !lane.waiting.is_empty() {
                 moved.insert(place, self.lanes.len());

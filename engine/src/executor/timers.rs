@@ -1,16 +1,18 @@
 //! When which run is to be looked at again. In memory only; one entry per run, corrected when it fires.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BinaryHeap;
 
 use backstitch_saga::{RunId, Time};
+
+use crate::maps::FastMap;
 
 /// The timers of the runs that a shard is in charge of.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
     heap: BinaryHeap<Reverse<(Time, RunId)>>,
     /// The entry that counts; others in the heap are stale.
-    live: HashMap<RunId, Time>,
+    live: FastMap<RunId, Time>,
 }
 
 impl Timers {

@@ -2,12 +2,14 @@
 //!
 //! What is kept in mind is a hint: the task may be gone. It is kept no longer than its reservation in the table holds.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
 use backstitch_saga::{RunId, TaskKey};
 use uuid::Uuid;
+
+use crate::maps::FastMap;
 
 /// A task that is probably on offer, and that this node has the first right to until `until`.
 #[derive(Clone, Debug)]
@@ -35,17 +37,17 @@ pub(super) struct Route {
 }
 
 /// By namespace, then queue, then name.
-type Index = HashMap<Arc<str>, HashMap<String, HashMap<String, u64>>>;
+type Index = FastMap<Arc<str>, FastMap<String, FastMap<String, u64>>>;
 
 /// All kinds of task that this node has met.
 #[derive(Default)]
 pub(super) struct Routes {
     index: Index,
-    routes: HashMap<u64, Route>,
+    routes: FastMap<u64, Route>,
     next: u64,
     hints: usize,
     /// How many tasks of each namespace are kept in mind.
-    of_namespaces: HashMap<Arc<str>, usize>,
+    of_namespaces: FastMap<Arc<str>, usize>,
 }
 
 impl Routes {

@@ -28,6 +28,7 @@ pub(crate) use hints::Hint;
 use hints::Routes;
 use sessions::Session;
 
+use crate::maps::FastMap;
 use crate::store::workers::Present;
 
 /// The right of a session to one task, taken from its credit.
@@ -98,7 +99,7 @@ pub(crate) struct HandOver {
 
 #[derive(Default)]
 struct State {
-    sessions: HashMap<Uuid, Session>,
+    sessions: FastMap<Uuid, Session>,
     routes: Routes,
     /// Permits of tasks that went to nobody.
     unused: Vec<Uuid>,

@@ -1,9 +1,10 @@
 //! How long tasks of each queue wait for a worker, and how long workers take.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
+
+use crate::maps::FastMap;
 
 use super::{Family, MOST_VALUES, NumberKind, OTHER, Sample, number};
 
@@ -80,7 +81,7 @@ impl QueueTimes {
 
 /// The times of all queues.
 #[derive(Debug, Default)]
-pub(crate) struct Times(RwLock<HashMap<String, Arc<QueueTimes>>>);
+pub(crate) struct Times(RwLock<FastMap<String, Arc<QueueTimes>>>);
 
 impl Times {
     /// Returns the times of a queue.

@@ -44,6 +44,12 @@ macro_rules! part {
                 $(self.$column.push($column);)+
             }
 
+            /// Makes room for `rows` more.
+            #[allow(dead_code, reason = "most parts grow as they must")]
+            pub(super) fn reserve(&mut self, rows: usize) {
+                $(self.$column.reserve(rows);)+
+            }
+
             pub(super) fn len(&self) -> usize {
                 $crate::store::batch::part!(@first self $($column)+).len()
             }
@@ -216,7 +222,15 @@ pub(super) fn int(number: u32) -> i32 {
 }
 
 impl Batch {
-    pub(crate) fn new() -> Batch {
+    /// An empty batch with room for `records`, of which so many begin a run.
+    pub(crate) fn new(records: usize, starts: usize) -> Batch {
+        let mut batch = Batch::empty();
+        batch.records.reserve(records);
+        batch.starts.reserve(starts);
+        batch
+    }
+
+    fn empty() -> Batch {
         Batch {
             id: Uuid::new_v4(),
             records: Records::default(),

@@ -7,6 +7,8 @@ use serde_json::value::RawValue;
 
 /// The newest form that this node writes and reads.
 const FORMAT: i16 = 1;
+/// Bytes of the text of most events, at the most.
+const EVENT: usize = 160;
 
 /// A record as it stands in the table.
 #[derive(Clone, Debug)]
@@ -27,7 +29,9 @@ impl JournalRow {
 
 /// The text of a record's events.
 pub(crate) fn encode_events(events: &[Event]) -> Result<String, String> {
-    serde_json::to_string(events).map_err(|error| error.to_string())
+    let mut text = Vec::with_capacity(2 + EVENT * events.len());
+    serde_json::to_writer(&mut text, events).map_err(|error| error.to_string())?;
+    String::from_utf8(text).map_err(|error| error.to_string())
 }
 
 /// The text of a record's documents; `None` when it has none.

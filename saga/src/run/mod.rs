@@ -324,14 +324,15 @@ impl Run {
     /// When [`crate::Command::Tick`] should come next; `None` when no timer is running.
     #[must_use]
     pub fn next_due(&self) -> Option<Time> {
-        let work = self.due.first().map(|(at, _)| *at);
-        work.into_iter()
-            .chain(self.deadline_due())
-            .chain(self.stuck_due())
-            .chain(self.deferred_due())
-            .chain(self.delayed_until())
-            .chain(self.facts.unchecked.as_ref().map(|unchecked| unchecked.again))
-            .min()
+        let all = [
+            self.due.first().map(|(at, _)| *at),
+            self.deadline_due(),
+            self.stuck_due(),
+            self.deferred_due(),
+            self.delayed_until(),
+            self.facts.unchecked.as_ref().map(|unchecked| unchecked.again),
+        ];
+        all.into_iter().flatten().min()
     }
 
     /// When the forward part must be done.

@@ -268,7 +268,7 @@ fn new_run() -> RunId {
 
 /// The next record of each slot.
 fn fill(template: &Template, slots: &[Slot], at: Time) -> (Batch, u64, u64) {
-    let mut batch = Batch::new();
+    let mut batch = Batch::new(slots.len(), 0);
     let (mut steps, mut runs) = (0, 0);
     for slot in slots {
         let Some(record) = template.records.get(slot.next) else { continue };

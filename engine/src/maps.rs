@@ -1,0 +1,16 @@
+//! Hash tables for keys that somebody who must be admitted chooses a few of, or nobody: runs, sessions, queues. They are
+//! looked up for every command, so their hash is a fast one, seeded anew in each process.
+
+use std::collections::{HashMap, HashSet};
+
+use foldhash::fast::RandomState;
+
+/// A table with a fast hash.
+pub(crate) type FastMap<K, V> = HashMap<K, V, RandomState>;
+/// A set with a fast hash.
+pub(crate) type FastSet<K> = HashSet<K, RandomState>;
+
+/// An empty table with room for `size` keys.
+pub(crate) fn map_for<K, V>(size: usize) -> FastMap<K, V> {
+    FastMap::with_capacity_and_hasher(size, RandomState::default())
+}
