@@ -4,7 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use backstitch_saga::{
-    Command, Event, Limits, Record, Refusal, RefusalCode, Reply, Run, TaskKey, Time, decide,
+    Command, Event, Limits, OpenTask, Record, Refusal, RefusalCode, Reply, Run, TaskKey, Time,
+    decide,
 };
 
 use uuid::Uuid;
@@ -16,7 +17,7 @@ use crate::clock::Step;
 use crate::flow::Governed;
 use crate::handover::{For, Grant, HandOver};
 use crate::node::Node;
-use crate::numbers::Times;
+use crate::numbers::{QueueTimes, Times};
 use crate::schemas::Schemas;
 use crate::{Error, counters::Counters};
 
@@ -117,16 +118,18 @@ impl Desk<'_> {
                 envelope.answer(Err(Error::unknown_run(envelope.run)));
                 continue;
             }
-            if let Some(refusal) = held_by_another(&envelope, &decided.cached.run) {
+            let named = task_of(&envelope.order);
+            let task = named.and_then(|task| decided.cached.run.open_task(task));
+            let refusal = held_by_another(&envelope, task).or_else(|| {
+                outputs::look_at(self.schemas, &decided.cached.namespace, task, &mut envelope)
+            });
+            if let Some(refusal) = refusal {
                 decided.commands.push((envelope, Err(refusal)));
                 continue;
             }
-            if let Some(refusal) = outputs::look_at(self.schemas, &decided.cached, &mut envelope) {
-                decided.commands.push((envelope, Err(refusal)));
-                continue;
-            }
+            let before = task.map(|task| Before::of(task, &envelope, self.times));
             self.counters.commands.one();
-            let whole = AssertUnwindSafe(|| self.one(&mut decided, &envelope, at));
+            let whole = AssertUnwindSafe(|| self.one(&mut decided, &envelope, (before, at)));
             match catch_unwind(whole) {
                 Ok(result) => decided.commands.push((envelope, result)),
                 Err(panic) => {
@@ -141,16 +144,6 @@ impl Desk<'_> {
         Ok(decided)
     }
 
-    /// Counts how long a task was on offer, or with its worker.
-    fn measure(&self, run: &Run, order: &Order, millis: u64) {
-        let Some((queue, _)) = measured(order).and_then(|task| run.route(task)) else { return };
-        let times = self.times.of(queue);
-        match order {
-            Order::HandOut { .. } => times.started_after(millis),
-            _ => times.took(millis),
-        }
-    }
-
     fn may_see(&self, envelope: &Envelope, cached: &CachedRun) -> bool {
         envelope.namespace.as_ref().is_none_or(|namespace| *namespace == cached.namespace)
     }
@@ -160,10 +153,10 @@ impl Desk<'_> {
     fn time_of(&self, cached: &CachedRun, envelopes: &[Envelope]) -> Time {
         let at = Time(self.at.0.saturating_add(cached.ahead));
         let woken = |one: &Envelope| matches!(one.order, Order::Tick { woken: true, .. });
-        match cached.run.next_due() {
-            Some(due) if cached.ahead > 0 && envelopes.iter().any(woken) => at.max(due),
-            _ => at,
+        if cached.ahead == 0 || !envelopes.iter().any(woken) {
+            return at;
         }
+        cached.run.next_due().map_or(at, |due| at.max(due))
     }
 
     /// Prolongs the leases that would have ended in time that the clock left out.
@@ -179,24 +172,22 @@ impl Desk<'_> {
     }
 
     /// Decides one command, then finds workers for the tasks that it brought up.
-    fn one(&self, decided: &mut Decided, envelope: &Envelope, at: Time) -> Result<Reply, Refusal> {
+    fn one(
+        &self,
+        decided: &mut Decided,
+        envelope: &Envelope,
+        (before, at): (Option<Before>, Time),
+    ) -> Result<Reply, Refusal> {
         let Decided { cached, record, granted, key, .. } = decided;
         let cached = cached.as_mut();
-        let mut holder = None;
         let command = match &envelope.order {
             Order::Start(order) => {
                 key.clone_from(&order.key);
                 Command::Start(order.start.clone())
             }
             Order::Command(command) => {
-                if let (Command::Report { task, .. } | Command::DoneWithoutOutput { task, .. }, 0) =
-                    (command, envelope.tries)
-                {
-                    holder = cached.run.holder(task).cloned();
-                }
-                if let Command::Beat { task, .. } = command
-                    && let Some(worker) = cached.run.holder(task)
-                {
+                let worker = before.as_ref().and_then(|before| before.worker.as_ref());
+                if let (Command::Beat { .. }, Some(worker)) = (command, worker) {
                     self.handover.heard_of(worker);
                 }
                 command.clone()
@@ -222,12 +213,14 @@ impl Desk<'_> {
             sabotage(&command);
         }
         let mut seen = record.events.len();
-        let since = measured(&envelope.order).and_then(|task| cached.run.handed_since(task));
         let result = decide(&mut cached.run, command, at, record);
-        if let (Some(since), Ok(_)) = (since, &result)
-            && seen < record.events.len()
-        {
-            self.measure(&cached.run, &envelope.order, at.since(since).0);
+        if let (Some(before), Ok(_)) = (&before, &result) {
+            if seen < record.events.len() {
+                before.measure(&envelope.order, at);
+            }
+            if let (Some(worker), true) = (&before.worker, envelope.is_first_report()) {
+                self.handover.reported(worker);
+            }
         }
         if let Some(checked) = outputs::of_run(self.schemas, &cached.run) {
             let _ = decide(&mut cached.run, checked, at, record);
@@ -239,9 +232,6 @@ impl Desk<'_> {
                 // The session has it already.
                 self.handover.give_back(grant);
             }
-        }
-        if let (Some(worker), Ok(_)) = (holder, &result) {
-            self.handover.reported(&worker);
         }
         while seen < record.events.len() {
             let offered = offered_by(&record.events[seen], &cached.run);
@@ -294,22 +284,18 @@ impl Desk<'_> {
         (task, at): (TaskKey, Time),
         whom: For,
     ) {
-        let alone = cached.run.is_suspect(&task);
-        if alone || !cached.run.is_offered(&task) || self.is_governed(cached, &task) {
+        let Some(open) = cached.run.open_task(&task) else { return };
+        if open.suspect || open.worker.is_some() || self.is_governed(cached, &task) {
             return;
         }
-        let route = cached.run.route(&task);
-        let grant = route
-            .and_then(|(queue, name)| self.handover.grant(&cached.namespace, queue, name, whom));
+        let grant = self.handover.grant(&cached.namespace, open.queue, open.name, whom);
         let Some(grant) = grant else { return };
-        let worker = Arc::clone(&grant.worker);
+        let (times, worker) = (self.times.of(open.queue), Arc::clone(&grant.worker));
         let command = Command::HandOut { task: task.clone(), worker };
         match decide(&mut cached.run, command, at, record) {
             Ok(_) => {
                 self.counters.born_claimed.one();
-                if let Some((queue, _)) = cached.run.route(&task) {
-                    self.times.of(queue).started_after(0);
-                }
+                times.started_after(0);
                 granted.push(Granted { task, grant, born: true });
             }
             Err(refusal) => {
@@ -341,29 +327,55 @@ impl Desk<'_> {
 }
 
 /// The refusal of a command about a task that went to another session than the one whose token came with it.
-fn held_by_another(envelope: &Envelope, run: &Run) -> Option<Refusal> {
-    let session = envelope.session?;
-    let Order::Command(
-        Command::Report { task, .. }
-        | Command::DoneWithoutOutput { task, .. }
-        | Command::Beat { task, .. }
-        | Command::GiveBack { task, .. },
-    ) = &envelope.order
-    else {
-        return None;
-    };
-    let holder = run.holder(task)?;
+fn held_by_another(envelope: &Envelope, open: Option<OpenTask<'_>>) -> Option<Refusal> {
+    let (session, holder) = (envelope.session?, open?.worker?);
+    let task = task_of(&envelope.order)?;
     let mut text = Uuid::encode_buffer();
     let its = holder.ends_with(&*session.hyphenated().encode_lower(&mut text));
     let message = || format!("{task} is in the hands of another worker now");
     (!its).then(|| Refusal::new(RefusalCode::LeaseLost, message()))
 }
 
-/// The task that an order hands to a worker, or reports.
-fn measured(order: &Order) -> Option<&TaskKey> {
+/// The task that an order hands to a worker, or that a worker speaks of.
+fn task_of(order: &Order) -> Option<&TaskKey> {
     match order {
-        Order::HandOut { task, .. } | Order::Command(Command::Report { task, .. }) => Some(task),
+        Order::HandOut { task, .. }
+        | Order::Command(
+            Command::Report { task, .. }
+            | Command::DoneWithoutOutput { task, .. }
+            | Command::Beat { task, .. }
+            | Command::GiveBack { task, .. },
+        ) => Some(task),
         _ => None,
+    }
+}
+
+/// The task of an order as it was before the order was decided.
+struct Before {
+    since: Time,
+    worker: Option<Arc<str>>,
+    /// The times of its queue, where the order is one that is measured.
+    times: Option<Arc<QueueTimes>>,
+}
+
+impl Before {
+    fn of(task: OpenTask<'_>, envelope: &Envelope, times: &Times) -> Before {
+        let is_measured = matches!(
+            envelope.order,
+            Order::HandOut { .. } | Order::Command(Command::Report { .. })
+        );
+        let times = is_measured.then(|| times.of(task.queue));
+        Before { since: task.since, worker: task.worker.cloned(), times }
+    }
+
+    /// Counts how long the task was on offer, or with its worker.
+    fn measure(&self, order: &Order, at: Time) {
+        let Some(times) = &self.times else { return };
+        let millis = at.since(self.since).0;
+        match order {
+            Order::HandOut { .. } => times.started_after(millis),
+            _ => times.took(millis),
+        }
     }
 }
 

@@ -144,6 +144,15 @@ impl Envelope {
         }
     }
 
+    /// Whether it is a report that is decided for the first time.
+    pub(crate) fn is_first_report(&self) -> bool {
+        let is_report = matches!(
+            self.order,
+            Order::Command(Command::Report { .. } | Command::DoneWithoutOutput { .. })
+        );
+        is_report && self.tries == 0
+    }
+
     /// About how many bytes of documents it brings.
     pub(crate) fn bytes(&self) -> usize {
         let length = |payload: &Payload| payload.text().len();

@@ -152,8 +152,8 @@ fn start(batch: &mut Batch, run: &Run, record: &Record, state: &RunState) {
 
 /// The tasks whose state a record's events can have changed: those that they name, and of `spilled` those of the works
 /// that they name.
-fn touched(cached: &CachedRun, record: &Record, spilled: &BTreeSet<TaskKey>) -> BTreeSet<TaskKey> {
-    let mut touched: BTreeSet<TaskKey> = BTreeSet::new();
+fn touched(cached: &CachedRun, record: &Record, spilled: &BTreeSet<TaskKey>) -> Vec<TaskKey> {
+    let mut touched: Vec<TaskKey> = Vec::with_capacity(record.events.len());
     for event in &record.events {
         match event {
             Event::Offered { step, action, attempt, .. }
@@ -161,7 +161,7 @@ fn touched(cached: &CachedRun, record: &Record, spilled: &BTreeSet<TaskKey>) -> 
             | Event::Leased { step, action, attempt, .. }
             | Event::Failed { step, action, attempt, .. }
             | Event::Lost { step, action, attempt, .. } => {
-                touched.insert(TaskKey { step: step.clone(), action: *action, attempt: *attempt });
+                touched.push(TaskKey { step: step.clone(), action: *action, attempt: *attempt });
             }
             Event::Unheld { .. } => touched.extend(cached.run.offered()),
             _ if spilled.is_empty() => {}
@@ -216,6 +216,8 @@ fn touched(cached: &CachedRun, record: &Record, spilled: &BTreeSet<TaskKey>) -> 
             | Event::LateResult { .. } => {}
         }
     }
+    touched.sort_unstable();
+    touched.dedup();
     touched
 }
 
@@ -225,7 +227,7 @@ fn ready_changes(
     cached: &CachedRun,
     record: &Record,
     place: &Place<'_>,
-    touched: BTreeSet<TaskKey>,
+    touched: Vec<TaskKey>,
 ) -> (Vec<ReadyRow>, Vec<TaskKey>) {
     let spilled = &cached.spilled;
     let (mut added, mut removed) = (Vec::new(), Vec::new());

@@ -5,9 +5,10 @@
 use std::sync::Arc;
 
 use backstitch_saga::protocol::{Failure, FailureKind, TaskOutcome, Verdict as Found};
-use backstitch_saga::{Action, Command, Payload, Refusal, RefusalCode, Run, RunId, TaskKey};
+use backstitch_saga::{
+    Action, Command, OpenTask, Payload, Refusal, RefusalCode, Run, RunId, TaskKey,
+};
 
-use super::cache::CachedRun;
 use super::envelope::{Envelope, Order, Output};
 use crate::node::Node;
 use crate::schemas::{Schemas, Verdict};
@@ -16,15 +17,16 @@ use crate::schemas::{Schemas, Verdict};
 /// done without an output. Answers a refusal when it takes longer: the command is to be decided again.
 pub(super) fn look_at(
     schemas: &Schemas,
-    cached: &CachedRun,
+    namespace: &Arc<str>,
+    open: Option<OpenTask<'_>>,
     envelope: &mut Envelope,
 ) -> Option<Refusal> {
     if !matches!(envelope.output, Output::Unknown) {
         return None;
     }
     let Order::Command(Command::Report { task, outcome }) = &envelope.order else { return None };
-    let schema = cached.run.output_schema(&task.step)?;
-    cached.run.holder(task)?;
+    let open = open.filter(|open| open.worker.is_some())?;
+    let schema = open.output_schema?;
     let output = given(task.action, outcome)?;
     match schemas.judge_at_once(schema, &output) {
         Some(verdict) => {
@@ -33,7 +35,7 @@ pub(super) fn look_at(
             None
         }
         None => {
-            let (namespace, schema) = (cached.namespace.clone(), schema.clone());
+            let (namespace, schema) = (namespace.clone(), schema.clone());
             envelope.output = Output::ToBeHeld { namespace, schema, output };
             Some(Refusal::new(RefusalCode::InvalidOutput, "the output is yet to be checked"))
         }

@@ -13,7 +13,7 @@ pub(crate) use background::Background;
 pub(crate) use ends::Ends;
 pub(crate) use process::begins;
 pub(crate) use statistics::Statistics;
-pub(crate) use times::Times;
+pub(crate) use times::{QueueTimes, Times};
 
 use crate::Engine;
 use crate::node::Node;

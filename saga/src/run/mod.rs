@@ -63,6 +63,7 @@ pub use family::ChildWord;
 pub(crate) use forward::{MAX_ITEMS as MOST_ITEMS, impossible};
 use state::{BodyState, Hand, Items, MapStage, Place, Stage, StepState, Work};
 use tally::Tally;
+pub use tasks::OpenTask;
 pub use verbs::Proof;
 pub(crate) use view_size::VIEW_BYTES;
 pub use waits::{ChildAsk, ChildEnd};

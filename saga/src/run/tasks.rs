@@ -17,6 +17,23 @@ struct Came {
     data: Payload,
 }
 
+/// A task that is on offer or in the hands of a worker.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenTask<'a> {
+    /// Since when.
+    pub since: Time,
+    /// The worker that holds it; `None` on offer.
+    pub worker: Option<&'a Arc<str>>,
+    /// Its queue.
+    pub queue: &'a str,
+    /// The name of its handler.
+    pub name: &'a str,
+    /// Whether a worker was lost over an earlier attempt, as [`Run::is_suspect`] says.
+    pub suspect: bool,
+    /// The JSON Schema that its step's output must satisfy.
+    pub output_schema: Option<&'a Payload>,
+}
+
 impl Run {
     /// A bug put in on purpose: the attempts of before are forgotten.
     #[cfg(feature = "planted-bugs")]
@@ -105,13 +122,24 @@ impl Run {
         }
     }
 
-    /// Returns since when `task` has been on offer, or in the hands of a worker; `None` when it is neither.
+    /// Returns what is known of a task that is on offer or in the hands of a worker; `None` when it is neither.
     #[must_use]
-    pub fn handed_since(&self, task: &TaskKey) -> Option<Time> {
-        match self.hand_of(task)? {
-            Hand::Offered { since } | Hand::Leased { since, .. } => Some(*since),
-            _ => None,
+    pub fn open_task(&self, task: &TaskKey) -> Option<OpenTask<'_>> {
+        let place = self.place(&task.step)?;
+        let work = self.work(place)?;
+        let (action, hand) = work.current()?;
+        let (since, worker) = match hand {
+            Hand::Offered { since } => (*since, None),
+            Hand::Leased { since, worker, .. } => (*since, Some(worker)),
+            _ => return None,
+        };
+        if action != task.action || work.tries(action).attempt != task.attempt {
+            return None;
         }
+        let spec = self.spec(place.step);
+        let (queue, name) = spec.route(action)?;
+        let output_schema = spec.output_schema.as_ref();
+        Some(OpenTask { since, worker, queue, name, suspect: work.is_suspect(), output_schema })
     }
 
     /// The queue and the handler name of a task.
