@@ -75,6 +75,7 @@ impl Trial {
         let restored =
             Run::restore(self.run.id(), self.run.graph().clone(), &self.run.snapshot()).unwrap();
         assert_eq!(restored.snapshot(), self.run.snapshot());
+        assert_eq!(self.run.counts_agree(), Ok(()));
         assert_eq!(
             (restored.state(), restored.conditions()),
             (self.run.state(), self.run.conditions())

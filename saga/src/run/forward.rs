@@ -3,7 +3,6 @@
 use super::decide::{Decider, own_failure};
 use super::scope::Use;
 use super::state::{MapStage, Place, Stage, Undo};
-use super::tally::Tally;
 use super::{Mode, Run};
 use crate::event::{Event, Fate, Source};
 use crate::expr::Memo;
@@ -140,12 +139,7 @@ impl Decider<'_> {
         let (Some(map), Some(items)) = (node.map(), self.run.items_of(place.step)) else {
             return true;
         };
-        let Tally { forward, undo, .. } = &items.tally;
-        let in_flight = match action {
-            Action::Forward | Action::Verify => forward[1] + forward[2] + forward[4] + forward[11],
-            Action::Compensate => undo[2] + undo[3] + undo[8],
-        };
-        in_flight < map.max_concurrency
+        items.tally.in_flight(action) < map.max_concurrency
     }
 
     /// An item's place may have become free: another may take it.

@@ -101,10 +101,8 @@ impl Run {
         items.works = items.begin(elements.len());
         items.list = elements;
         items.keys = keys.and_then(|keys| keys.to().ok()).unwrap_or_default();
-        items.tally.forward[0] = total;
-        items.tally.undo[0] = total;
-        self.tally.forward[0] += total;
-        self.tally.undo[0] += total;
+        items.tally.count_new(total);
+        self.tally.count_new(total);
     }
 
     pub(super) fn offered_now(

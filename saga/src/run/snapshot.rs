@@ -81,6 +81,37 @@ impl Run {
         }
     }
 
+    /// Counts anew what is counted as the run goes on: its works by state, its timers, the steps that others wait for.
+    ///
+    /// # Errors
+    /// The first count that differs.
+    pub fn counts_agree(&self) -> Result<(), String> {
+        let mut again = self.clone();
+        again.recount();
+        let compare = |name: &str, kept: &dyn std::fmt::Debug, counted: &dyn std::fmt::Debug| {
+            let (kept, counted) = (format!("{kept:?}"), format!("{counted:?}"));
+            if kept == counted { Ok(()) } else { Err(format!("{name}: {kept}, and not {counted}")) }
+        };
+        compare("works by state", &self.tally, &again.tally)?;
+        // A retry that is due and waits for a place in its fan-out has no timer.
+        again.due.retain(|(_, place)| {
+            let line = self.items_of(place.step).map(|items| &items.due_without_place);
+            let in_line = line.zip(place.item).is_some_and(|(line, item)| line.contains(&item));
+            !in_line || self.work(*place).is_some_and(|work| work.due.is_some())
+        });
+        compare("timers", &self.due, &again.due)?;
+        let open: Vec<usize> = (0..self.steps.len()).filter(|one| !self.is_settled(*one)).collect();
+        compare("steps that are not over", &self.unsettled, &open.len())?;
+        for (step, state) in self.steps.iter().enumerate() {
+            let needs = &self.graph.nodes[step].needs;
+            let missing = needs.iter().filter(|need| open.contains(need)).count();
+            compare("steps that one waits for", &state.missing, &missing)?;
+            let [kept, counted] = [self, &again].map(|run| run.items_of(step).map(|of| &of.tally));
+            compare("items by state", &kept, &counted)?;
+        }
+        Ok(())
+    }
+
     /// Counts and timers anew from the works.
     pub(super) fn recount(&mut self) {
         self.tally = Tally::default();

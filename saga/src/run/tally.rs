@@ -1,82 +1,114 @@
-//! How works stand, in words and in numbers. It counts; it decides nothing.
+//! How works stand, as words and as counts. It counts; it decides nothing.
 
 use super::state::{Hand, Stage, Undo, Work};
 use crate::Action;
 
-/// The words for how a work stands, forward.
-pub(crate) const FORWARD_WORDS: [&str; 15] = [
-    "waiting",
-    "offered",
-    "leased",
-    "backoff",
-    "verifying",
-    "parked",
-    "succeeded",
-    "failed",
-    "unknown",
-    "skipped",
-    "cancelled",
-    "held",
-    "awaiting_signal",
-    "sleeping",
-    "child_running",
-];
-/// The words for how a work stands, backward.
-pub(crate) const UNDO_WORDS: [&str; 9] = [
-    "none",
-    "waiting",
-    "offered",
-    "leased",
-    "backoff",
-    "blocked",
-    "compensated",
-    "compensated_by_hand",
-    "held",
-];
+/// Defines an enumeration of states with the words that views show for them.
+macro_rules! states {
+    ($(#[$doc:meta])* $name:ident { $($state:ident = $word:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum $name {
+            $($state,)+
+        }
+
+        impl $name {
+            /// All of them, in the order of their counts.
+            pub(crate) const ALL: [$name; [$($word),+].len()] = [$($name::$state),+];
+
+            /// The word that views show.
+            pub(crate) fn as_str(self) -> &'static str {
+                match self {
+                    $($name::$state => $word,)+
+                }
+            }
+        }
+    };
+}
+
+states!(
+    /// State of the forward part of a work.
+    ForwardState {
+        Waiting = "waiting",
+        Offered = "offered",
+        Leased = "leased",
+        Backoff = "backoff",
+        Verifying = "verifying",
+        Parked = "parked",
+        Succeeded = "succeeded",
+        Failed = "failed",
+        Unknown = "unknown",
+        Skipped = "skipped",
+        Cancelled = "cancelled",
+        Held = "held",
+        AwaitingSignal = "awaiting_signal",
+        Sleeping = "sleeping",
+        ChildRunning = "child_running",
+    }
+);
+
+/// State of the compensation of a work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UndoState {
+    None,
+    Waiting,
+    Offered,
+    Leased,
+    Backoff,
+    Blocked,
+    Compensated,
+    CompensatedByHand,
+    Held,
+}
+
+impl UndoState {
+    /// How many there are.
+    const COUNT: usize = UndoState::Held as usize + 1;
+}
 
 impl Work {
-    /// Position in [`FORWARD_WORDS`].
-    pub(crate) fn forward_word(&self) -> usize {
+    /// State of its forward part.
+    pub(crate) fn forward_state(&self) -> ForwardState {
         match &self.stage {
-            Stage::Waiting => 0,
-            Stage::Active(_, Hand::Held) => 11,
-            Stage::Active(_, Hand::Signal { .. }) => 12,
-            Stage::Active(_, Hand::Timer { .. }) => 13,
-            Stage::Active(_, Hand::Child { .. }) => 14,
-            Stage::Active(Action::Verify, _) => 4,
-            Stage::Active(_, Hand::Offered { .. }) => 1,
-            Stage::Active(_, Hand::Leased { .. }) => 2,
-            Stage::Active(_, Hand::Backoff { .. } | Hand::Nobody) => 3,
-            Stage::Parked => 5,
-            Stage::Succeeded(_) => 6,
-            Stage::Failed => 7,
-            Stage::Unknown => 8,
-            Stage::Skipped | Stage::SkippedByHand { .. } => 9,
-            Stage::Cancelled => 10,
+            Stage::Waiting => ForwardState::Waiting,
+            Stage::Active(_, Hand::Held) => ForwardState::Held,
+            Stage::Active(_, Hand::Signal { .. }) => ForwardState::AwaitingSignal,
+            Stage::Active(_, Hand::Timer { .. }) => ForwardState::Sleeping,
+            Stage::Active(_, Hand::Child { .. }) => ForwardState::ChildRunning,
+            Stage::Active(Action::Verify, _) => ForwardState::Verifying,
+            Stage::Active(_, Hand::Offered { .. }) => ForwardState::Offered,
+            Stage::Active(_, Hand::Leased { .. }) => ForwardState::Leased,
+            Stage::Active(_, Hand::Backoff { .. } | Hand::Nobody) => ForwardState::Backoff,
+            Stage::Parked => ForwardState::Parked,
+            Stage::Succeeded(_) => ForwardState::Succeeded,
+            Stage::Failed => ForwardState::Failed,
+            Stage::Unknown => ForwardState::Unknown,
+            Stage::Skipped | Stage::SkippedByHand { .. } => ForwardState::Skipped,
+            Stage::Cancelled => ForwardState::Cancelled,
         }
     }
 
-    /// Position in [`UNDO_WORDS`].
-    pub(crate) fn undo_word(&self) -> usize {
+    /// State of its compensation.
+    pub(crate) fn undo_state(&self) -> UndoState {
         match &self.undo {
-            Undo::None => 0,
-            Undo::Waiting => 1,
-            Undo::Active(Hand::Held) => 8,
-            Undo::Active(Hand::Offered { .. }) => 2,
-            Undo::Active(Hand::Leased { .. } | Hand::Child { .. }) => 3,
-            Undo::Active(_) => 4,
-            Undo::Blocked => 5,
-            Undo::Done => 6,
-            Undo::Marked => 7,
+            Undo::None => UndoState::None,
+            Undo::Waiting => UndoState::Waiting,
+            Undo::Active(Hand::Held) => UndoState::Held,
+            Undo::Active(Hand::Offered { .. }) => UndoState::Offered,
+            Undo::Active(Hand::Leased { .. } | Hand::Child { .. }) => UndoState::Leased,
+            Undo::Active(_) => UndoState::Backoff,
+            Undo::Blocked => UndoState::Blocked,
+            Undo::Done => UndoState::Compensated,
+            Undo::Marked => UndoState::CompensatedByHand,
         }
     }
 }
 
-/// How many works stand where. Kept up to date by `Run::change`, so that nothing is ever counted by walking.
+/// Counts of works by state. `Run::change` keeps them, so that nothing is ever counted by walking.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
-    pub(crate) forward: [u32; FORWARD_WORDS.len()],
-    pub(crate) undo: [u32; UNDO_WORDS.len()],
+    forward: [u32; ForwardState::ALL.len()],
+    undo: [u32; UndoState::COUNT],
     /// On offer, whatever the action.
     pub(crate) offered: u32,
     /// In a worker's hands, whatever the action.
@@ -100,8 +132,8 @@ impl Tally {
             *miscounted |= counted.is_none();
             *slot = counted.unwrap_or(*slot);
         };
-        add(&mut self.forward[work.forward_word()]);
-        add(&mut self.undo[work.undo_word()]);
+        add(&mut self.forward[work.forward_state() as usize]);
+        add(&mut self.undo[work.undo_state() as usize]);
         match work.current() {
             Some((_, Hand::Offered { .. })) => add(&mut self.offered),
             Some((_, Hand::Leased { .. })) => add(&mut self.leased),
@@ -117,46 +149,97 @@ impl Tally {
         }
     }
 
-    /// Undos that are not over: waiting, under way or blocked.
+    /// Counts `works` in that have not begun.
+    pub(crate) fn count_new(&mut self, works: u32) {
+        self.forward[ForwardState::Waiting as usize] += works;
+        self.undo[UndoState::None as usize] += works;
+    }
+
+    /// Works whose forward part is in this state.
+    pub(crate) fn forward(&self, state: ForwardState) -> u32 {
+        self.forward[state as usize]
+    }
+
+    /// Works whose compensation is in this state.
+    pub(crate) fn undo(&self, state: UndoState) -> u32 {
+        self.undo[state as usize]
+    }
+
+    /// Compensations that are not over: waiting, under way or blocked.
     pub(crate) fn undo_open(&self) -> u32 {
-        self.undo[1..=5].iter().sum::<u32>() + self.undo[8]
+        let all = self.undo.iter().sum::<u32>();
+        all - self.undo(UndoState::None) - self.undone()
+    }
+
+    /// Works that were undone, by their handler or by a person.
+    pub(crate) fn undone(&self) -> u32 {
+        self.undo(UndoState::Compensated) + self.undo(UndoState::CompensatedByHand)
     }
 
     /// Waiting for a signal.
     pub(crate) fn awaiting_signal(&self) -> u32 {
-        self.forward[12]
+        self.forward(ForwardState::AwaitingSignal)
     }
 
     /// Succeeded, or skipped by a person, which is as good for a join.
     pub(crate) fn done(&self) -> u32 {
-        self.forward[6] + self.forward[9]
+        self.forward(ForwardState::Succeeded) + self.forward(ForwardState::Skipped)
     }
 
     pub(crate) fn succeeded(&self) -> u32 {
-        self.forward[6]
+        self.forward(ForwardState::Succeeded)
     }
 
     /// Failed or unknown.
     pub(crate) fn failed(&self) -> u32 {
-        self.forward[7] + self.forward[8]
+        self.forward(ForwardState::Failed) + self.forward(ForwardState::Unknown)
     }
 
     pub(crate) fn blocked(&self) -> u32 {
-        self.undo[5]
+        self.undo(UndoState::Blocked)
     }
 
     /// Forward, waiting for a person.
     pub(crate) fn parked(&self) -> u32 {
-        self.forward[5]
+        self.forward(ForwardState::Parked)
     }
 
     /// To be undone when their turn comes.
     pub(crate) fn undo_waiting(&self) -> u32 {
-        self.undo[1]
+        self.undo(UndoState::Waiting)
+    }
+
+    /// On offer, in a worker's hands or kept back by a hold, forward or backward: what a limit of concurrency counts.
+    pub(crate) fn in_flight(&self, action: Action) -> u32 {
+        use ForwardState::{Held, Leased, Offered, Verifying};
+        match action {
+            Action::Forward | Action::Verify => {
+                [Offered, Leased, Verifying, Held].map(|state| self.forward(state)).iter().sum()
+            }
+            Action::Compensate => {
+                let counted = [UndoState::Offered, UndoState::Leased, UndoState::Held];
+                counted.map(|state| self.undo(state)).iter().sum()
+            }
+        }
     }
 
     /// Begun and not over, forward.
     pub(crate) fn active(&self) -> u32 {
-        self.forward[1..=5].iter().chain(&self.forward[11..=14]).sum()
+        use ForwardState::{
+            AwaitingSignal, Backoff, ChildRunning, Held, Leased, Offered, Parked, Sleeping,
+            Verifying,
+        };
+        let active = [
+            Offered,
+            Leased,
+            Backoff,
+            Verifying,
+            Parked,
+            Held,
+            AwaitingSignal,
+            Sleeping,
+            ChildRunning,
+        ];
+        active.into_iter().map(|state| self.forward(state)).sum()
     }
 }

@@ -5,6 +5,7 @@
 
 use super::decide::{Decider, need_reason};
 use super::state::{BodyState, Hand, MapStage, Place, Stage, Undo, Work};
+use super::tally::ForwardState;
 use super::{Mode, Run};
 use crate::event::{By, Event, Fate, IncidentKind};
 use crate::protocol::{Failure, Outcome, Scope};
@@ -175,7 +176,7 @@ impl Run {
                     let bears =
                         matches!(rule, Some(Join::Tolerate(_) | Join::BestEffort | Join::All));
                     items.stage == MapStage::Failed
-                        || items.tally.forward[9] > 0
+                        || items.tally.forward(ForwardState::Skipped) > 0
                         || (bears && items.tally.failed() > 0)
                 }
             });
@@ -206,9 +207,13 @@ impl Run {
         backward: bool,
     ) -> Option<(Place, Action)> {
         let items = self.items_mut(step)?;
-        let waits = |item: &u32| match items.works.get(*item as usize)?.current()? {
-            (action, Hand::Backoff { .. }) => Some(action),
-            _ => None,
+        // One that has a timer again was taken out of the line meanwhile, and its next retry is not due yet.
+        let waits = |item: &u32| {
+            let work = items.works.get(*item as usize).filter(|work| work.due.is_none())?;
+            match work.current()? {
+                (action, Hand::Backoff { .. }) => Some(action),
+                _ => None,
+            }
         };
         let waiting = items.due_without_place.iter().enumerate();
         let (at, item, action) =
@@ -370,7 +375,7 @@ impl Decider<'_> {
 
     fn next_undo(&mut self, step: usize) -> Option<Place> {
         let items = self.run.items_mut(step)?;
-        if items.tally.undo[1] == 0 {
+        if items.tally.undo_waiting() == 0 {
             return None;
         }
         let waiting = |item: &u32| items.works[*item as usize].undo == Undo::Waiting;

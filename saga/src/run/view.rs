@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::state::{BodyState, Hand, Items, MapStage, Place, Stage, Work};
-use super::tally::FORWARD_WORDS;
+use super::tally::UndoState;
 use super::words::{compensation_word, effect_word, words};
 use super::{Mode, RefusedSignal, Run};
 use crate::protocol::{Awaits, Condition, Outcome, Progress, RunView, State, StepKind, StepView};
@@ -101,7 +101,7 @@ impl Run {
         if work.stage == Stage::Waiting && over {
             "cancelled"
         } else {
-            FORWARD_WORDS[work.forward_word()]
+            work.forward_state().as_str()
         }
     }
 
@@ -185,12 +185,12 @@ impl Run {
             MapStage::Skipped => "skipped",
             MapStage::Cancelled => "cancelled",
         };
-        let undo = &items.tally.undo;
-        let compensation = match (items.tally.blocked(), items.tally.undo_open(), undo[6] + undo[7])
-        {
+        let tally = &items.tally;
+        let by_hand = tally.undo(UndoState::CompensatedByHand) > 0;
+        let compensation = match (tally.blocked(), tally.undo_open(), tally.undone()) {
             (1.., _, _) => Some("compensation_blocked"),
             (0, 1.., _) => Some("compensating"),
-            (0, 0, 1..) => Some(if undo[7] > 0 { "compensated_by_hand" } else { "compensated" }),
+            (0, 0, 1..) => Some(if by_hand { "compensated_by_hand" } else { "compensated" }),
             (0, 0, 0) => None,
         };
         StepView {
@@ -387,13 +387,13 @@ impl Run {
     fn stands(&self, step: usize) -> bool {
         let undone = match &self.steps[step].body {
             BodyState::Task(work) => work.undo.is_over(),
-            BodyState::Map(items) => items.tally.undo[6] + items.tally.undo[7] > 0,
+            BodyState::Map(items) => items.tally.undone() > 0,
         };
         self.has_succeeded(step) && !undone
     }
 
     fn partly(&self, done: usize, total: usize) -> String {
-        let reverted = self.tally.undo[6] + self.tally.undo[7];
+        let reverted = self.tally.undone();
         if reverted > 0 {
             let stands = |place: &Place| {
                 self.spec(place.step).class() != Some(Class::ReadOnly)

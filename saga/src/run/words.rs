@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 
 use super::may_have_happened;
 use super::state::{Hand, Stage, Undo, Work};
-use super::tally::{FORWARD_WORDS, Tally};
+use super::tally::{ForwardState, Tally};
 use crate::Action;
 use crate::protocol::CompensationState;
 
 /// Non-zero counts by word.
 pub(super) fn words(tally: &Tally, over: bool) -> BTreeMap<String, u32> {
     let mut words = BTreeMap::new();
-    for (position, &count) in tally.forward.iter().enumerate().filter(|(_, count)| **count > 0) {
-        let word = if position == 0 && over { "cancelled" } else { FORWARD_WORDS[position] };
-        *words.entry(word.to_owned()).or_default() += count;
+    for state in ForwardState::ALL.into_iter().filter(|state| tally.forward(*state) > 0) {
+        let shown =
+            if state == ForwardState::Waiting && over { ForwardState::Cancelled } else { state };
+        *words.entry(shown.as_str().to_owned()).or_default() += tally.forward(state);
     }
     words
 }
@@ -50,7 +51,7 @@ mod tests {
 
     #[test]
     fn every_word_of_a_step_is_a_state_that_clients_know() {
-        for word in FORWARD_WORDS {
+        for word in ForwardState::ALL.map(ForwardState::as_str) {
             assert!(!matches!(StepState::from(word), StepState::Other(_)), "{word}");
         }
     }

@@ -343,6 +343,7 @@ impl Telling {
         let again =
             Run::restore(self.run.id(), self.run.graph().clone(), &self.run.snapshot()).unwrap();
         assert_eq!(again.snapshot(), self.run.snapshot(), "a snapshot gives another run");
+        assert_eq!(self.run.counts_agree(), Ok(()));
         // Retries that wait in line for a place have no timer any more; a restored run finds them by its next tick.
         let same_timer =
             again.next_due() == self.run.next_due() || again.next_due() <= Some(self.now);
