@@ -88,6 +88,7 @@ impl Engine {
         let database = Database::open(&options.database_url, tuning.readers).await?;
         database.refuse_pooler().await?;
         let mut connection = database.writer().await?;
+        database.refuse_too_few_sessions(&mut connection, tuning.shards.max(1)).await?;
         schema::check(&mut connection, database.schema()).await?;
         let leases = crate::leases::Leases::load(&mut connection).await?;
         let id = commit!("nodes_join", nodes::join(&mut connection, &options.node_name).await)?;
@@ -209,9 +210,8 @@ impl Engine {
         if self.node().is_closing() {
             return Err(Error::Busy);
         }
-        let beat_every = self.node().options.tuning.beat_every;
-        if let Some(trouble) = self.node().health.trouble(beat_every) {
-            return Err(Error::Store(trouble.to_owned()));
+        if let Some(trouble) = self.trouble() {
+            return Err(Error::Store(trouble));
         }
         // Whatever others ask for is not waited for.
         let mut connection = self.node().database.gate.acquire().await?;

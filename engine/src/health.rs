@@ -4,6 +4,9 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
+use crate::Engine;
+use crate::node::Node;
+
 /// How long a failed batch counts against the node when none was written since.
 const WRITE_FAILED_FOR: Duration = Duration::from_secs(5);
 /// How long a registration may be under way beyond three of its intervals.
@@ -64,6 +67,24 @@ impl Health {
                 None
             }
         })
+    }
+}
+
+impl Node {
+    /// For how long new sessions with the database cannot be had, and what to do about it.
+    pub(crate) fn shortage(&self) -> Option<(Duration, String)> {
+        self.database.shortage(self.shards.len())
+    }
+}
+
+impl Engine {
+    /// What keeps the node from its work, as a sentence for people.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        let node = self.node();
+        let shortage = node.shortage().map(|(_, message)| message);
+        let trouble = || node.health.trouble(node.options.tuning.beat_every).map(str::to_owned);
+        shortage.or_else(trouble)
     }
 }
 

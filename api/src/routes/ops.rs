@@ -138,6 +138,8 @@ pub(crate) async fn readiness(app: &App) -> Result<&'static str, Rejection> {
         Err(not_ready("The server is closing."))
     } else if app.is_ready().await {
         Ok("ok")
+    } else if let Some(trouble) = app.engine.trouble() {
+        Err(not_ready(&format!("The server cannot do its work now: {trouble}.")))
     } else {
         Err(not_ready("The server cannot write to the database now; the log tells why."))
     }

@@ -52,6 +52,7 @@ pub(crate) mod starts;
 mod statement;
 pub(crate) mod statistics;
 pub(crate) mod status;
+pub(crate) mod supply;
 pub(crate) mod sweep;
 pub(crate) mod versions;
 pub(crate) mod walks;
@@ -67,6 +68,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPool, PgPoolO
 use pool::Pool;
 use seats::{Bounds, Reader, Seat, Seats};
 use session::{Fate, Kept, Settings};
+use supply::{Shortage, Supply};
 
 use crate::Error;
 
@@ -81,6 +83,14 @@ const ACTORS_EACH: usize = 2;
 /// How many large pages are put together at once, and how many of them a namespace has at most.
 const PAGES: u32 = 3;
 const PAGES_EACH: usize = 1;
+/// The connections for the node's own chores.
+const KEEPERS: u32 = 3;
+/// The connections for who asks.
+const GATES: u32 = 2;
+/// The connections on which notifications are heard.
+const EARS: u32 = 1;
+/// The connections of a committer: one that loads runs and four that write.
+const COMMITTERS_EACH: u32 = 5;
 /// How long a statement of a list may take.
 const LIST_LIMIT: &str = "5s";
 /// What PostgreSQL says of a statement that took longer than it may.
@@ -115,6 +125,8 @@ pub(crate) struct Database {
     ears: PgPool,
     /// Where committers may write without asking.
     pub(crate) weeks: partitions::Weeks,
+    /// Whether new sessions are had.
+    supply: Supply,
 }
 
 /// What went wrong, as far as it matters for what to do next.
@@ -203,21 +215,26 @@ impl Database {
         // Who asks is found out however busy all others are.
         let looking = [("statement_timeout", "5s"), ("lock_timeout", "3s")];
         let looking = Settings::new(&options, &path, &looking);
-        let gate = pool(2, looking).connect_lazy_with(options.clone());
-        let ears = pool(1, reading.clone()).connect_lazy_with(options.clone());
         let lists = Settings::new(&options, &path, &[("statement_timeout", LIST_LIMIT)]);
-        let listers = pool(LISTERS, lists).connect_lazy_with(options.clone());
-        let actors = pool(ACTORS, reading.clone()).connect_lazy_with(options.clone());
+        let supply = Supply::default();
+        let lazy = |connections, settings: &Settings, to: &PgConnectOptions| {
+            pool(connections, settings.clone(), &supply).connect_lazy_with(to.clone())
+        };
+        let pool = |connections, settings: &Settings, to: &PgConnectOptions| {
+            Pool::new(lazy(connections, settings, to), &supply)
+        };
+        let ears = lazy(EARS, &reading, &options);
+        let gate = pool(GATES, &looking, &options);
+        let listers = pool(LISTERS, &lists, &options);
+        let actors = pool(ACTORS, &reading, &options);
         let readers_total = readers.max(2);
-        let readers = pool(readers_total, reading).connect_lazy_with(options);
-        let keepers = pool(3, settings.clone()).connect_lazy_with(writer.clone());
+        let readers = pool(readers_total, &reading, &options);
+        let keepers = pool(KEEPERS, &settings, &writer);
         let weeks = partitions::Weeks::default();
-        let (readers, keepers, gate) = (Pool::new(readers), Pool::new(keepers), Pool::new(gate));
         // One is left for what belongs to no namespace.
         let reading = seats(readers_total - 1, READERS_EACH);
         let paging = seats(PAGES, PAGES_EACH);
         let (listing, acting) = (seats(LISTERS, LISTERS_EACH), seats(ACTORS, ACTORS_EACH));
-        let (listers, actors) = (Pool::new(listers), Pool::new(actors));
         Ok(Database {
             writer,
             settings,
@@ -232,6 +249,7 @@ impl Database {
             gate,
             ears,
             weeks,
+            supply,
         })
     }
 
@@ -282,16 +300,64 @@ impl Database {
         session::refuse_pooler(&self.writer, &self.settings).await
     }
 
+    /// Refuses a PostgreSQL that grants fewer sessions than a server with so many committers needs.
+    pub(crate) async fn refuse_too_few_sessions(
+        &self,
+        connection: &mut PgConnection,
+        committers: usize,
+    ) -> Result<(), Error> {
+        supply::refuse_too_few(connection, self.needed(committers)).await
+    }
+
+    /// How many sessions a server with so many committers needs at most.
+    fn needed(&self, committers: usize) -> u32 {
+        let committers = u32::try_from(committers).unwrap_or(u32::MAX);
+        let pools = self.pools().map(Pool::limit).iter().sum::<u32>();
+        committers.saturating_mul(COMMITTERS_EACH).saturating_add(pools + EARS)
+    }
+
+    fn pools(&self) -> [&Pool; 5] {
+        [&self.readers, &self.listers, &self.actors, &self.keepers, &self.gate]
+    }
+
+    /// Says that new sessions cannot be had, for how long, and what to do about it, for a server with so many committers.
+    pub(crate) fn shortage(&self, committers: usize) -> Option<(Duration, String)> {
+        let Shortage { since, why } = self.supply.shortage()?;
+        let needed = self.needed(committers);
+        let open = self.pools().map(|pool| pool.size()).iter().sum::<u32>();
+        let waiting = u32::try_from(self.supply.waiting()).unwrap_or(u32::MAX);
+        let (has, seconds) = (open.saturating_sub(waiting), since.as_secs());
+        let message = format!(
+            "this server needs up to {needed} sessions with PostgreSQL, has {has} beside those of its committers, and has \
+             got no other for {seconds} s ({why}); raise max_connections, the connection limit of the role or the \
+             database, or the size of the pooler's pool"
+        );
+        Some((since, message))
+    }
+
     /// Hears what is rung for on `channels`, over a connection of its own.
     pub(crate) async fn listen(&self, channels: &[&str]) -> Result<PgListener, sqlx::Error> {
-        let mut listener = PgListener::connect_with(&self.ears).await?;
+        let wait = self.supply.wait();
+        let connected = PgListener::connect_with(&self.ears).await;
+        if let Err(error) = &connected {
+            wait.failed(&error.to_string());
+        } else {
+            drop(wait);
+        }
+        let mut listener = connected?;
         listener.listen_all(channels.iter().copied()).await?;
         Ok(listener)
     }
 
     /// A connection for a committer.
     pub(crate) async fn writer(&self) -> Result<PgConnection, Trouble> {
-        session::open(&self.writer, &self.settings).await
+        let wait = self.supply.wait();
+        let opened = session::open(&self.writer, &self.settings).await;
+        match &opened {
+            Ok(_) => self.supply.opened(),
+            Err(trouble) => wait.failed(trouble.message()),
+        }
+        opened
     }
 
     /// The connection that a committer keeps while it may be used, or a new one for it to keep.
@@ -331,15 +397,19 @@ pub(crate) fn listed<T>(found: Result<T, sqlx::Error>) -> Result<T, Error> {
 }
 
 /// A pool of sessions with these settings, each of which is checked before it is used again.
-fn pool(connections: u32, settings: Settings) -> PgPoolOptions {
-    let check = settings.clone();
+fn pool(connections: u32, settings: Settings, supply: &Supply) -> PgPoolOptions {
+    let (check, supply) = (settings.clone(), supply.clone());
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(Duration::from_secs(10))
         .test_before_acquire(false)
         .after_connect(move |connection, _| {
-            let settings = settings.clone();
-            Box::pin(async move { settings.apply(connection).await })
+            let (settings, supply) = (settings.clone(), supply.clone());
+            Box::pin(async move {
+                settings.apply(connection).await?;
+                supply.opened();
+                Ok(())
+            })
         })
         .before_acquire(move |connection, about| {
             let settings = check.clone();

@@ -8,11 +8,14 @@ use sqlx::Postgres;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgPool;
 
+use super::supply::Supply;
+
 /// A pool of connections.
 #[derive(Clone, Debug)]
 pub(crate) struct Pool {
     pool: PgPool,
     waiting: Arc<AtomicU64>,
+    supply: Supply,
 }
 
 /// How a pool stands.
@@ -38,8 +41,8 @@ impl Drop for Waiting<'_> {
 }
 
 impl Pool {
-    pub(crate) fn new(pool: PgPool) -> Pool {
-        Pool { pool, waiting: Arc::default() }
+    pub(crate) fn new(pool: PgPool, supply: &Supply) -> Pool {
+        Pool { pool, waiting: Arc::default(), supply: supply.clone() }
     }
 
     /// Waits for a connection.
@@ -49,7 +52,21 @@ impl Pool {
     pub(crate) async fn acquire(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         let _waiting = Waiting(&self.waiting);
-        self.pool.acquire().await
+        if self.pool.num_idle() > 0 || self.pool.size() >= self.limit() {
+            // It is others of this server that are waited for, if anybody.
+            return self.pool.acquire().await;
+        }
+        let wait = self.supply.wait();
+        let acquired = self.pool.acquire().await;
+        if let Err(error) = &acquired {
+            wait.failed(&error.to_string());
+        }
+        acquired
+    }
+
+    /// The most connections.
+    pub(super) fn limit(&self) -> u32 {
+        self.pool.options().get_max_connections()
     }
 
     pub(crate) fn numbers(&self) -> PoolNumbers {
@@ -57,7 +74,7 @@ impl Pool {
         PoolNumbers {
             in_use: u64::from(self.pool.size()).saturating_sub(idle),
             idle,
-            limit: u64::from(self.pool.options().get_max_connections()),
+            limit: u64::from(self.limit()),
             waiting: self.waiting.load(Ordering::Relaxed),
         }
     }
