@@ -62,7 +62,8 @@ fn the_requests_of_a_night_are_read() {
 
 #[test]
 fn the_schedule_is_read() {
-    let (_, rest) = SCHEDULES.split_once("-d '").expect("a body");
+    let (_, page) = SCHEDULES.split_once("/v1/schedules/").expect("a schedule is put");
+    let (_, rest) = page.split_once("-d '").expect("a body");
     let (body, _) = rest.split_once('\'').expect("a closing quote");
     let spec: ScheduleSpec = serde_json::from_str(body).expect("a schedule");
     let without = r#"{"cron": "30 2 * * *", "workflow": "nightly-report"}"#;

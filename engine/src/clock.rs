@@ -15,6 +15,10 @@ use uuid::{ContextV7, Uuid};
 const DRIFT: i64 = 1;
 /// An answer that is further off than this is doubted, in milliseconds.
 const TOLERANCE: i64 = 1_000;
+/// A step ahead that is longer than this makes ages doubtful, in milliseconds.
+const LONG: i64 = 60_000;
+/// For how long nothing is deleted for its age after such a step.
+const AGE_DOUBTED_FOR: Duration = Duration::from_secs(86_400);
 /// A slower answer says too little, in milliseconds.
 const SLOW: u128 = 200;
 
@@ -39,6 +43,10 @@ struct Belief {
     doubt: Option<Doubt>,
     /// The last step ahead.
     step: Option<Step>,
+    /// The last step, ahead or back: by how much, in milliseconds, and when.
+    last: Option<(i64, Instant)>,
+    /// When the last step ahead was made that was longer than [`LONG`].
+    leapt_at: Option<Instant>,
 }
 
 /// Answers that contradict the clock.
@@ -134,6 +142,10 @@ impl Clock {
         let to = Time(self.elapsed(now) + offset);
         belief.doubt = None;
         belief.step = (from < to).then_some(Step { from, to });
+        belief.last = Some((to.0 - from.0, now));
+        if to.0 - from.0 > LONG {
+            belief.leapt_at = Some(now);
+        }
         if to < from {
             self.last.store(to.0, Ordering::Relaxed);
             *self.runs.lock().unwrap_or_else(PoisonError::into_inner) = ContextV7::new();
@@ -148,6 +160,16 @@ impl Clock {
     /// The last step ahead.
     pub(crate) fn stepped(&self) -> Option<Step> {
         self.belief().step
+    }
+
+    /// By how many milliseconds the clock was stepped last, and how long ago.
+    pub(crate) fn last_step(&self) -> Option<(i64, Duration)> {
+        self.belief().last.map(|(ahead, at)| (ahead, at.elapsed()))
+    }
+
+    /// Whether the clock was stepped ahead lately, so that what seems old may not be: nothing is deleted for its age.
+    pub(crate) fn leapt_lately(&self) -> bool {
+        self.belief().leapt_at.is_some_and(|at| at.elapsed() < AGE_DOUBTED_FOR)
     }
 
     /// Now, by the database's clock.
@@ -273,6 +295,8 @@ mod tests {
         assert_eq!(stage.now(), START + HOUR + 60_000);
         let step = Step { from: Time(START + 60_000), to: Time(START + HOUR + 60_000) };
         assert_eq!(stage.clock.stepped(), Some(step));
+        assert!(stage.clock.leapt_lately(), "nothing is deleted for its age now");
+        assert_eq!(stage.clock.last_step().map(|(ahead, _)| ahead), Some(HOUR));
     }
 
     #[test]
@@ -283,6 +307,8 @@ mod tests {
         stage.pass(60_000);
         assert!(matches!(stage.answer(START - HOUR + 60_000), Set::Stepped { .. }));
         assert_eq!(stage.now(), START - HOUR + 60_000);
+        assert!(!stage.clock.leapt_lately(), "nothing seems older than it is");
+        assert_eq!(stage.clock.last_step().map(|(ahead, _)| ahead), Some(-HOUR));
         let at = stage.clock.new_run().0.as_u128() >> 80;
         assert!(at < u128::try_from(START).unwrap(), "ids tell the time again");
     }

@@ -37,6 +37,7 @@ counters! {
     clock_doubts: "backstitch_clock_doubts_total", "Times the database's clock began to contradict this node's.", true;
     clock_steps: "backstitch_clock_steps_total", "Times this node followed the database's clock by a step.", true;
     indexes_mended: "backstitch_indexes_mended_total", "Runs whose index rows differed from their journals and were mended", true;
+    schedules_mended: "backstitch_schedules_mended_total", "Schedules that would have been looked at too late, by a lost row or a corrected clock, and were set right.", true;
     damaged: "backstitch_journals_damaged_total", "Runs put aside because their journals cannot be read", true;
     late_results: "backstitch_late_results_total", "Reports by attempts that had lost their lease.", true;
     lease_losses: "backstitch_lease_losses_total", "Attempts lost: their lease was over without a report.", true;

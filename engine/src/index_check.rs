@@ -1,8 +1,8 @@
 //! Compares the indexes with the journals all the time, some runs after the other, and mends what differs.
 //!
 //! There should be nothing to mend. But whatever row was lost, by a defect, a restored table or somebody's SQL, the run that
-//! it was about must not stand still for ever: the journal knows. Three walks take turns: over the runs that have not ended,
-//! over the tasks on offer, and over all journals. Each has a share of the time that it does not exceed.
+//! it was about must not stand still for ever: the journal knows. Four walks take turns: over the runs that have not ended,
+//! over the tasks on offer, over all journals, and over the schedules. Each has a share of the time that it does not exceed.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use crate::loops::remind;
 use crate::node::Node;
 use crate::store::index;
 use crate::store::walks::{self, UnendedPlace};
-use crate::{Error, damage};
+use crate::{Error, damage, schedules};
 
 /// How often the check goes on.
 pub(crate) const EVERY: Duration = Duration::from_secs(2);
@@ -47,6 +47,7 @@ struct Turns {
     unended: Turn<UnendedPlace>,
     offered: Turn<Uuid>,
     journaled: Turn<Uuid>,
+    schedules: Turn<(String, String)>,
 }
 
 /// A walk from one end to the other.
@@ -106,7 +107,23 @@ pub(crate) async fn check(node: &Arc<Node>) -> Result<usize, Error> {
             }
         }
     }
-    Ok(found)
+    Ok(found + check_schedules(node, every).await?)
+}
+
+/// Goes on with the walk over schedules. Answers how many were set right.
+async fn check_schedules(node: &Node, every: Duration) -> Result<usize, Error> {
+    let (began, mut mended) = (Instant::now(), 0);
+    while began.elapsed() < BUDGET && node.checked.change(|turns| turns.schedules.goes_on(every)) {
+        let after = node.checked.change(|turns| turns.schedules.after.clone());
+        let (more, last) = schedules::check_rows(node, after.as_ref()).await?;
+        mended += more;
+        let is_over = last.is_none();
+        node.checked.change(|turns| turns.schedules.after = last);
+        if is_over {
+            break;
+        }
+    }
+    Ok(mended)
 }
 
 impl Turns {
@@ -119,7 +136,7 @@ impl Turns {
     }
 }
 
-/// One page of a walk.
+/// One page of a walk over runs.
 async fn step(node: &Arc<Node>, walk: Walk) -> Result<usize, Error> {
     let mut connection = node.database.keepers.acquire().await?;
     let mut snapshot = connection.begin().await?;

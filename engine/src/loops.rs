@@ -392,6 +392,7 @@ async fn work(node: &Arc<Node>, chore: Chore) -> Result<usize, Error> {
         Chore::DeleteRuns => crate::retention::go_on(node).await,
         Chore::TakeAsked => Ok(inbox::take(node).await? + completions::take(node).await?),
         Chore::DeliverSignals => signals::deliver(node).await,
+        Chore::ForgetAnswers if node.clock.leapt_lately() => Ok(0),
         Chore::ForgetAnswers => {
             let answers = crate::idempotency::forget(node).await?;
             Ok(answers + inbox::forget(node).await? + completions::forget(node).await?)

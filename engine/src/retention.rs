@@ -80,8 +80,12 @@ impl Walk {
     }
 }
 
-/// Runs that ended before this are past retention now; `None` when they are kept for ever.
+/// Runs that ended before this are past retention now; `None` when they are kept for ever, or when the clock was stepped
+/// ahead lately and ages are in doubt.
 pub(crate) fn before(node: &Node) -> Option<Time> {
+    if node.clock.leapt_lately() {
+        return None;
+    }
     let keep = Span::from(node.options.retention?).0;
     Some(Time(node.clock.now().0.saturating_sub_unsigned(keep)))
 }

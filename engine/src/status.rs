@@ -16,6 +16,8 @@ use crate::{Engine, Error};
 const FRESH: Duration = Duration::from_secs(1);
 /// Counting may take one part in so many of the time.
 const SHARE: u32 = 10;
+/// For how long a step of the clock is told.
+const STEP_TOLD_FOR: Duration = Duration::from_secs(3_600);
 /// How many namespaces are remembered.
 const MOST: usize = 1_000;
 
@@ -118,7 +120,16 @@ fn conditions(node: &Node) -> Vec<Condition> {
         );
         condition("ClockInDoubt", message, since)
     });
+    let stepped = node.clock.last_step().filter(|(_, ago)| *ago < STEP_TOLD_FOR);
+    let stepped = stepped.map(|(ahead, ago)| {
+        let message = format!(
+            "this node followed the database's clock by a step of {ahead} ms; timers, leases and schedules go by the new time"
+        );
+        condition("ClockStepped", message, ago)
+    });
     let trouble = node.health.trouble(node.options.tuning.beat_every);
     let writes = trouble.map(|what| condition("WritesFail", what.to_owned(), Duration::ZERO));
-    clock.into_iter().chain(writes).collect()
+    let sessions =
+        node.shortage().map(|(since, message)| condition("SessionsMissing", message, since));
+    clock.into_iter().chain(stepped).chain(writes).chain(sessions).collect()
 }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
+use crate::Time;
+
 /// A run: a UUIDv7 made where the start request came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -23,6 +25,12 @@ impl RunId {
         bytes[..6].copy_from_slice(&self.0.as_bytes()[..6]);
         bytes[6] = (bytes[6] & 0x0f) | 0x70;
         RunId(Uuid::from_bytes(bytes))
+    }
+
+    /// The instant that the id carries: the start of the run, or of the first run of its tree.
+    #[must_use]
+    pub fn began_at(self) -> Time {
+        Time(i64::try_from(self.0.as_u128() >> 80).unwrap_or(i64::MAX))
     }
 }
 

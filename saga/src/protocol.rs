@@ -158,7 +158,7 @@ pub struct Warning {
     pub pointer: String,
     /// Stable code: `never_reached`, of a span that is longer than another which ends it first; `starts_itself`, of a
     /// workflow whose every run starts another one; `no_effect`, of what changes nothing; `never_due`, of a schedule that
-    /// is over.
+    /// is over; `clock_corrected`, of a schedule whose instants come again.
     pub code: String,
     /// What contradicts what, for people.
     pub message: String,

@@ -7,7 +7,7 @@ use backstitch_saga::{Payload, Span, Time, Timestamp, Violation};
 use serde::de::IgnoredAny;
 
 use super::instants::{Calendar, When};
-use super::plan::most_put_off;
+use super::plan::{SetBack, most_put_off};
 use crate::node::Node;
 use crate::{Error, start};
 
@@ -86,7 +86,11 @@ fn check_jitter(spec: &ScheduleSpec, calendar: &Calendar, now: Time, wrong: &mut
 }
 
 /// What a schedule says that has no effect, or is hardly what is meant; it is kept all the same.
-pub(super) fn warnings(spec: &ScheduleSpec, is_over: bool) -> Vec<Warning> {
+pub(super) fn warnings(
+    spec: &ScheduleSpec,
+    is_over: bool,
+    set_back: Option<&SetBack>,
+) -> Vec<Warning> {
     let mut warnings = Vec::new();
     let mut warn = |pointer: &str, code: &str, message: String| {
         let (pointer, code) = (pointer.to_owned(), code.to_owned());
@@ -102,6 +106,13 @@ pub(super) fn warnings(spec: &ScheduleSpec, is_over: bool) -> Vec<Warning> {
     if is_over {
         let message = "no instant is to come any more, so that nothing is started".to_owned();
         warn(if spec.end.is_some() { "/end" } else { "/cron" }, "never_due", message);
+    }
+    if let Some(SetBack { at, until, .. }) = set_back {
+        let message = format!(
+            "the database's clock was ahead and was corrected at {at}: instants up to {until} come again, but those that were \
+             started too early are not started twice"
+        );
+        warn("/cron", "clock_corrected", message);
     }
     warnings
 }

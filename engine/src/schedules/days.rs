@@ -13,6 +13,8 @@ pub(super) enum DayRule {
     FromLast(u32),
     /// The day from Monday to Friday that is nearest to this one, in the same month.
     Nearest(u32),
+    /// The day from Monday to Friday that is nearest to so many days before the last, in the same month.
+    NearestFromLast(u32),
     /// The last day from Monday to Friday.
     LastWorkday,
 }
@@ -36,6 +38,9 @@ impl DayRule {
             DayRule::Day(day) => date.day() == day,
             DayRule::FromLast(back) => date.day() + back == last,
             DayRule::Nearest(day) => workday_near(date, day) == Some(date),
+            DayRule::NearestFromLast(back) => {
+                last.checked_sub(back).is_some_and(|day| workday_near(date, day) == Some(date))
+            }
             DayRule::LastWorkday => workday_near(date, last) == Some(date),
         }
     }

@@ -21,7 +21,7 @@ use crate::store::schedules::{self as table, ScheduleRow};
 use crate::{Error, start};
 
 /// For how long a node that took a schedule is left alone with it.
-const TAKEN_FOR: Span = Span::secs(5);
+pub(super) const TAKEN_FOR: Span = Span::secs(5);
 /// How many schedules are taken at once.
 const TAKEN: i64 = 64;
 /// How many of them are worked on side by side.
@@ -78,6 +78,11 @@ pub(super) async fn drive(node: &Node, mut row: ScheduleRow) -> Result<Vec<Told>
             calendar: &calendar,
         };
         let before = serde_json::to_string(&row.state);
+        if row.state.is_ahead(now) {
+            let known = super::heal::known(node, &row, now).await?;
+            super::heal::tell(node, &row, now);
+            row.state.set_back(&plan, now, known);
+        }
         let mut turn = row.state.turn(&plan, now, active);
         told.append(&mut turn.told);
         fix_version(node, &mut row).await;

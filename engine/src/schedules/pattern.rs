@@ -56,7 +56,7 @@ const SECOND: Field = numbers("second", 0, 59);
 const MINUTE: Field = numbers("minute", 0, 59);
 const HOUR: Field = numbers("hour", 0, 23);
 const DAY: Field =
-    Field { like: ", or a day like L, L-2, 15W or LW", ..numbers("day of month", 1, 31) };
+    Field { like: ", or a day like L, L-2, 15W, LW or L-2W", ..numbers("day of month", 1, 31) };
 const MONTH: Field = Field {
     names: &[
         "january",
@@ -190,7 +190,13 @@ fn day_rule(part: &str) -> Option<Result<DayRule, String>> {
         _ => {}
     }
     if let Some(back) = upper.strip_prefix("L-") {
-        return Some(number(back, 0, 30, "the days before the last").map(DayRule::FromLast));
+        let rule = match back.strip_suffix('W') {
+            Some(back) => {
+                number(back, 0, 30, "the days before the last").map(DayRule::NearestFromLast)
+            }
+            None => number(back, 0, 30, "the days before the last").map(DayRule::FromLast),
+        };
+        return Some(rule);
     }
     let day = upper.strip_suffix('W')?;
     Some(number(day, 1, 31, "the day before W").map(DayRule::Nearest))

@@ -15,8 +15,11 @@ use super::instants::{Calendar, When};
 use crate::store::schedules::ScheduleRow;
 
 mod due;
+mod set_back;
+mod waiting;
 
 pub(crate) use due::most_put_off;
+pub(crate) use set_back::{Known, SetBack};
 
 /// How soon a start that waits for a run to end is looked at again.
 pub(super) const POLL: Span = Span::secs(1);
@@ -46,6 +49,9 @@ pub(crate) struct State {
     /// What the schedule said when starts that are going were decided, where it was replaced since.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     replaced: BTreeMap<u32, ScheduleSpec>,
+    /// The clock was corrected, and instants come again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    set_back: Option<SetBack>,
 }
 
 /// A start that has not been made yet.
@@ -132,6 +138,7 @@ impl State {
             backfills: Vec::new(),
             counts: ScheduleCounts::default(),
             replaced: BTreeMap::new(),
+            set_back: None,
         }
     }
 
@@ -296,8 +303,10 @@ impl State {
         let told = match result {
             Ok(run) => {
                 self.counts.started += 1;
-                // Ids rise with time: an instant that was started long before is not the last run again.
-                self.last_run = self.last_run.max(Some(run));
+                // Ids rise with time: an instant that was started long before is not the last run again. One that was
+                // started by a clock that was ahead is not for longer than that.
+                let last = self.last_run.filter(|last| State::is_past(last.began_at(), now));
+                self.last_run = last.max(Some(run));
                 one.told(now, StartOutcome::Started, Some(run), None, None)
             }
             Err((code, message)) => {
@@ -341,6 +350,7 @@ impl State {
                 self.pass_over(plan, now, &mut told);
             }
             self.considered = self.considered.max(now);
+            self.set_back = None;
             let open = self.backfills.iter_mut().filter(|one| one.when.is_none());
             open.for_each(|one| one.when = Some(when.clone()));
         }
@@ -447,47 +457,6 @@ impl State {
             overlap: one.overlap,
         });
         shown.collect()
-    }
-}
-
-impl Waiting {
-    /// Its time has come, and it is not decided.
-    fn is_open(&self) -> bool {
-        !self.going && self.starts_at.is_none()
-    }
-
-    /// The version that was fixed for it.
-    pub(crate) fn version(&self) -> Option<u32> {
-        self.version
-    }
-
-    fn left_out(&self, now: Time, why: &str) -> Told {
-        self.told(now, StartOutcome::Skipped, None, None, Some(why.to_owned()))
-    }
-
-    fn told(
-        &self,
-        now: Time,
-        outcome: StartOutcome,
-        run: Option<RunId>,
-        code: Option<String>,
-        message: Option<String>,
-    ) -> Told {
-        Told {
-            key: Some(self.key.clone()),
-            start: ScheduleStart {
-                at: now.into(),
-                origin: self.origin,
-                scheduled_for: self.instant.into(),
-                outcome,
-                run,
-                count: 1,
-                until: None,
-                code,
-                message,
-                actor: self.actor.clone(),
-            },
-        }
     }
 }
 

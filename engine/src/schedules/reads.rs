@@ -118,7 +118,7 @@ fn upcoming(row: &ScheduleRow, now: Time, count: usize) -> Result<Vec<NextStart>
     let put_off = row.state.put_off().filter(|(_, starts_at)| *starts_at > now);
     let mut starts: Vec<(Time, Time)> =
         if row.state.paused().is_some() { Vec::new() } else { put_off.collect() };
-    let to_come = calendar.instants(begin).take(count);
+    let to_come = row.state.instants(&calendar, begin).take(count);
     starts.extend(to_come.map(|instant| (instant, plan.starts_at(instant))));
     starts.sort_unstable();
     Ok(starts.into_iter().take(count).map(shown).collect())
@@ -145,7 +145,7 @@ pub(super) fn view(row: &ScheduleRow, now: Time) -> Result<ScheduleView, Error> 
         backfills: row.state.backfills(),
         counts: row.state.counts(),
         created_at: row.state.created_at().into(),
-        warnings: super::check::warnings(&row.spec, is_over),
+        warnings: super::check::warnings(&row.spec, is_over, row.state.was_set_back()),
     })
 }
 

@@ -81,6 +81,36 @@ pub(crate) async fn list(
     rows.iter().map(schedule_row).collect()
 }
 
+/// A schedule among all: namespace and name.
+pub(crate) type Place = (String, String);
+
+/// A row of a walk: where it stands, when it is due, and the schedule unless it cannot be read.
+pub(crate) type Walked = (Place, Option<Time>, Result<ScheduleRow, sqlx::Error>);
+
+/// Schedules of all namespaces after `after`, with when each is due.
+pub(crate) async fn walk(
+    connection: &mut PgConnection,
+    after: Option<&Place>,
+    limit: i64,
+) -> Result<Vec<Walked>, sqlx::Error> {
+    let (namespace, name) = after.map_or(("", ""), |(namespace, name)| (namespace, name));
+    let rows = sqlx::query(
+        "-- schedules_walk\n\
+         select namespace, name, revision, spec, state, due_at from schedules \
+         where (namespace, name) > ($1, $2) order by namespace, name limit $3",
+    )
+    .bind(namespace)
+    .bind(name)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    let walked = |row: &PgRow| {
+        let due: Option<Moment> = row.try_get(5)?;
+        Ok(((row.try_get(0)?, row.try_get(1)?), due.map(|due| due.0), schedule_row(row)))
+    };
+    rows.iter().map(walked).collect()
+}
+
 /// Makes a schedule, with the act that does so. Answers whether the name was free.
 pub(crate) async fn create(
     connection: &mut PgConnection,

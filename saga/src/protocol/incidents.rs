@@ -329,7 +329,8 @@ pub struct StatusView {
     /// Weeks past retention that runs of the namespace keep from being dropped at once, the oldest first, 60 at most; as found within the hour.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held_weeks: Vec<super::HeldWeek>,
-    /// What is wrong with the server that answers: `ClockInDoubt`, `WritesFail`.
+    /// What is wrong with the server that answers: `ClockInDoubt`, `ClockStepped` (within the hour), `WritesFail`,
+    /// `SessionsMissing`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<super::Condition>,
 }

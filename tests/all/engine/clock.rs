@@ -4,11 +4,12 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use backstitch_engine::{Engine, Options};
-use backstitch_saga::protocol::Outcome;
+use backstitch_saga::protocol::{Outcome, StartOutcome};
 use backstitch_saga::{RunId, Time};
 use backstitch_tests::eventually;
-use backstitch_tests::node::{Hand, NS, chain, metric, node, start};
+use backstitch_tests::node::{Hand, NS, by, chain, metric, node, start};
 use backstitch_tests::postgres::database;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 const HOUR: i64 = 3_600_000;
 /// A workflow that sleeps twice, so that a timer begins in each record.
@@ -138,4 +139,82 @@ async fn what_was_written_while_the_clock_was_ahead_goes_on_when_it_is_set_right
     assert_eq!(task.run, waiting);
     hand.succeed(&[task]).await;
     naps(&engine, waiting).await;
+}
+
+#[tokio::test]
+async fn a_schedule_taken_up_by_a_clock_that_was_ahead_goes_on_when_it_is_set_right() {
+    static JUMP: AtomicI64 = AtomicI64::new(0);
+    let engine = node(&database().await, |options| {
+        quick(options, |shown| Time(shown.0 + JUMP.load(Ordering::Relaxed)));
+        options.tuning.clock_doubt = Duration::from_millis(200);
+        options.tuning.schedules_every = Duration::from_millis(100);
+        options.tuning.check_every = Duration::from_millis(100);
+        options.retention = Some(Duration::from_secs(86_400));
+    })
+    .await;
+    engine.register(NS, NAPS).await.unwrap();
+    let spec = r#"{"cron":"* * * * * *","workflow":"naps","overlap":"allow","catch_up":"10s"}"#;
+    engine
+        .put_schedule(NS, "tick", serde_json::from_str(spec).unwrap(), &by("a test"))
+        .await
+        .unwrap();
+    let started = async || {
+        let lines = engine.schedule_starts(NS, "tick", None, 1_000).await.unwrap().items;
+        let started = lines.into_iter().filter(|line| line.outcome == StartOutcome::Started);
+        started.map(|line| line.scheduled_for.0.0).collect::<Vec<_>>()
+    };
+    let newest = async || started().await.into_iter().max().unwrap_or_default();
+    let oldest_of_ahead = |all: &[i64], right: i64| all.iter().any(|at| *at > right + HOUR);
+    eventually("it starts runs", async || newest().await > 0).await;
+    let right = newest().await;
+    JUMP.store(2 * HOUR, Ordering::Relaxed);
+    eventually("it starts runs two hours ahead", async || oldest_of_ahead(&started().await, right))
+        .await;
+    JUMP.store(0, Ordering::Relaxed);
+    eventually("the clock is set right", async || metric(&engine, "clock_steps_total") == 2.0)
+        .await;
+    let before = started().await.into_iter().filter(|at| *at < right + HOUR).max().unwrap();
+    eventually("it starts runs of now", async || {
+        let now = started().await.into_iter().filter(|at| *at < right + HOUR).max();
+        now > Some(before + 1_000)
+    })
+    .await;
+    let mut all = started().await;
+    let count = all.len();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), count, "no instant is started twice");
+    let view = engine.schedule(NS, "tick").await.unwrap();
+    assert!(view.warnings.iter().any(|one| one.code == "clock_corrected"), "{:?}", view.warnings);
+    let told = engine.status(NS).await.conditions;
+    assert!(told.iter().any(|one| one.kind == "ClockStepped"), "{told:?}");
+    assert!(metric(&engine, "schedules_mended_total") >= 1.0);
+}
+
+#[tokio::test]
+async fn a_schedule_whose_row_says_that_nothing_is_due_is_found() {
+    let url = database().await;
+    let engine = node(&url, |options| {
+        options.tuning.schedules_every = Duration::from_millis(100);
+        options.tuning.check_every = Duration::from_millis(100);
+    })
+    .await;
+    engine.register(NS, NAPS).await.unwrap();
+    let spec = r#"{"cron":"* * * * * *","workflow":"naps","overlap":"allow"}"#;
+    engine
+        .put_schedule(NS, "tick", serde_json::from_str(spec).unwrap(), &by("a test"))
+        .await
+        .unwrap();
+    let count = async || engine.schedule(NS, "tick").await.unwrap().counts.started;
+    eventually("it starts runs", async || count().await > 0).await;
+    let mut outside = PgConnection::connect(&url).await.unwrap();
+    for lost in ["null", "clock_timestamp() + interval '1 year'"] {
+        let text = format!(
+            "update schedules set due_at = {lost}, revision = nextval('schedule_revisions')"
+        );
+        sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut outside).await.unwrap();
+        let before = count().await;
+        eventually("it starts runs again", async || count().await > before + 1).await;
+    }
+    assert!(metric(&engine, "schedules_mended_total") >= 1.0);
 }

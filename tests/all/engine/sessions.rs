@@ -224,6 +224,69 @@ async fn a_pooler_in_session_mode_serves_a_node_whose_settings_hold() {
     engine.stop().await;
 }
 
+/// Makes a role that a server may connect as, with a limit of its sessions. Answers its name and the URL.
+async fn limited(url: &str, outside: &mut PgConnection, limit: i32) -> (String, String) {
+    let role = format!("few_{}", name_of(url));
+    execute(outside, format!("create role {role} login connection limit {limit}")).await;
+    grant_server(url, &role, None).await.unwrap();
+    let user = url.split("://").nth(1).and_then(|rest| rest.split(['@', ':']).next()).unwrap();
+    let url = url.replacen(&format!("://{user}"), &format!("://{role}"), 1);
+    (role, url)
+}
+
+#[tokio::test]
+async fn a_server_does_not_start_where_fewer_sessions_are_granted_than_it_needs() {
+    let url = database().await;
+    let mut outside = PgConnection::connect(&url).await.unwrap();
+    let (role, limited) = limited(&url, &mut outside, 20).await;
+    let options = Options::new(&*limited);
+    let refused = Engine::start(options.clone()).await.err().unwrap().to_string();
+    let words =
+        "sessions with PostgreSQL, and the connection limit of the role allows 20; raise it";
+    assert!(refused.contains(words), "{refused}");
+    execute(&mut outside, format!("alter role {role} connection limit 60")).await;
+    Engine::start(options.clone()).await.unwrap().stop().await;
+    let name = name_of(&url);
+    execute(&mut outside, format!("alter database {name} connection limit 12")).await;
+    let refused = Engine::start(options).await.err().unwrap().to_string();
+    assert!(refused.contains("the connection limit of the database allows 12"), "{refused}");
+    execute(&mut outside, format!("drop owned by {role}; drop role {role}")).await;
+}
+
+#[tokio::test]
+async fn sessions_that_cannot_be_had_are_told_and_gone_on_without_once_they_can() {
+    let url = database().await;
+    let mut outside = PgConnection::connect(&url).await.unwrap();
+    let (role, limited) = limited(&url, &mut outside, 60).await;
+    let engine = Engine::start(Options::new(&*limited)).await.unwrap();
+    engine.register(NS, &chain("one", &["a"])).await.unwrap();
+    engine.probe().await.unwrap();
+    // What it has it keeps; nothing more is granted.
+    execute(&mut outside, format!("alter role {role} connection limit 1")).await;
+    let asking = tokio::spawn({
+        let engine = engine.clone();
+        async move {
+            futures::future::join_all((0..8).map(|_| engine.start_run(NS, start("one", "1")))).await
+        }
+    });
+    let told = async || {
+        let status = engine.status(NS).await;
+        let condition = status.conditions.iter().find(|one| one.kind == "SessionsMissing");
+        condition.is_some_and(|one| one.message.contains("needs up to"))
+    };
+    eventually("the shortage is a condition", told).await;
+    let unready = engine.probe().await.unwrap_err().to_string();
+    assert!(unready.contains("raise max_connections"), "{unready}");
+    execute(&mut outside, format!("alter role {role} connection limit 60")).await;
+    eventually("the node is ready", async || engine.probe().await.is_ok()).await;
+    asking.await.unwrap();
+    engine.start_run(NS, start("one", "2")).await.unwrap();
+    eventually("nothing is told any more", async || engine.status(NS).await.conditions.is_empty())
+        .await;
+    engine.stop().await;
+    execute(&mut outside, format!("drop owned by {role}; drop role {role}")).await;
+}
+
 #[tokio::test]
 async fn a_node_that_starts_while_no_connection_is_free_waits_for_one() {
     let url = database().await;

@@ -348,7 +348,7 @@ fn an_error_says_what_was_typed_and_what_is_allowed() {
     for (cron, expected) in [
         ("60 * * * *", "minute 60: it must be 0 to 59"),
         ("0 24 * * *", "hour 24: it must be 0 to 23"),
-        ("0 0 0 * *", "day of month 0: it must be 1 to 31, or a day like L, L-2, 15W or LW"),
+        ("0 0 0 * *", "day of month 0: it must be 1 to 31, or a day like L, L-2, 15W, LW or L-2W"),
         ("0 0 * 13 *", "month 13: it must be 1 to 12, or a name like JAN"),
         ("0 0 * FOO *", "month 'FOO': it must be 1 to 12, or a name like JAN"),
         (
@@ -430,4 +430,12 @@ fn what_is_wrong_with_other_patterns_and_intervals_is_told_in_its_place() {
     ] {
         assert_eq!(read(text), is(pointer, code), "{text}");
     }
+}
+
+#[test]
+fn a_working_day_near_to_some_days_before_the_last_is_found_in_each_month() {
+    // The 29th of May 2026 is a Friday, the 28th of June a Sunday.
+    let days = ["2026-05-29T09:00:00+00:00", "2026-06-29T09:00:00+00:00"];
+    next("0 9 L-2W * *", "UTC", "2026-05-01T00:00:00Z", &days);
+    refused("0 9 L-31W * *", "UTC", &[("/cron", "invalid_cron")]);
 }

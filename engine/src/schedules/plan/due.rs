@@ -38,8 +38,13 @@ impl State {
                 again = Some(now.after(POLL));
                 break;
             }
+            let catch_up = self.catch_up(instant, plan.spec.catch_up);
+            let early = self.is_started_early(instant);
             self.considered = instant;
-            if now.since(starts_at) > plan.spec.catch_up {
+            if early {
+                continue;
+            }
+            if now.since(starts_at) > catch_up {
                 missed.push(instant);
                 continue;
             }
@@ -49,6 +54,9 @@ impl State {
             one.into_iter().for_each(|one| one.starts_at = Some(starts_at));
             if later { put_off += 1 } else { open += 1 }
         }
+        if self.was_set_back().is_none() {
+            self.set_back = None;
+        }
         self.tell_missed(&missed, now, told);
         again
     }
@@ -56,7 +64,7 @@ impl State {
     /// When the next start is due, of those that are put off and of those whose instants have not come.
     pub(super) fn look_again(&self, plan: &Plan<'_>) -> Option<Time> {
         let mut first = self.put_off().map(|(_, starts_at)| starts_at).min();
-        for instant in plan.calendar.instants(self.considered).take(MOST_PUT_OFF) {
+        for instant in self.instants(plan.calendar, self.considered).take(MOST_PUT_OFF) {
             // None that comes later starts earlier.
             if first.is_some_and(|first| first <= instant) {
                 break;
@@ -65,6 +73,14 @@ impl State {
             first = Some(first.map_or(starts_at, |first| first.min(starts_at)));
         }
         first
+    }
+
+    /// When a schedule must be looked at again that is as it stands there.
+    pub(crate) fn next_look(&self, plan: &Plan<'_>, now: Time) -> Option<Time> {
+        let calendar = if self.paused.is_none() { self.look_again(plan) } else { None };
+        let waits = self.waiting.iter().any(|one| one.going || one.is_open() && !self.is_held(one));
+        let soon = (waits || !self.backfills.is_empty()).then_some(now);
+        calendar.into_iter().chain(soon).min()
     }
 
     /// What was put off and has become due waits no longer; what nobody was there for in time is missed.

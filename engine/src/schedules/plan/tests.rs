@@ -4,6 +4,8 @@ use uuid::Uuid;
 
 use super::*;
 
+mod set_back;
+
 /// 2026-05-01T00:00:00Z, a Friday.
 const DAY: i64 = 1_777_593_600_000;
 const MINUTE: i64 = 60_000;
@@ -47,6 +49,13 @@ impl Bench {
         let told = state.respecify((spec, Some(&plan)), &new, Time(DAY + second * 1_000));
         (self.calendar, self.spec) = (Calendar::read(&When::from(&new)).unwrap(), new);
         Turn { told, ..Turn::default() }
+    }
+
+    /// The clock is set back to so many seconds into the day.
+    fn set_back(&mut self, second: i64, known: Known) {
+        let Bench { spec, calendar, state, .. } = self;
+        let plan = Plan { namespace: "n", name: "s", spec, calendar };
+        state.set_back(&plan, Time(DAY + second * 1_000), known);
     }
 
     /// Makes the starts that are going; answers their minutes.

@@ -1,0 +1,111 @@
+//! Schedules that nothing would look at in time: instants were taken up by a clock that was ahead and has been corrected,
+//! or the row says that it is due later than it is. A walk over all schedules finds them, and has a turn taken of each.
+
+use backstitch_saga::Time;
+use backstitch_saga::protocol::{StartOrigin, StartOutcome};
+
+use super::fire::{TAKEN_FOR, calendar, drive};
+use super::plan::{Known, Plan};
+use crate::Error;
+use crate::node::Node;
+use crate::store::schedules::{self as table, Place, ScheduleRow};
+
+/// Schedules that are looked at together.
+const PAGE: i64 = 100;
+/// Lines of the history that are read at once.
+const LINES: i64 = 1_000;
+/// How often that is done for one schedule at most.
+const MOST_PAGES: usize = 10;
+
+/// Looks at the schedules after `after`. Answers how many were set right, and where to go on.
+pub(crate) async fn check(
+    node: &Node,
+    after: Option<&Place>,
+) -> Result<(usize, Option<Place>), Error> {
+    let page = {
+        let mut connection = node.database.keepers.acquire().await?;
+        table::walk(&mut connection, after, PAGE).await?
+    };
+    let last = page.last().filter(|_| i64::try_from(page.len()) == Ok(PAGE));
+    let last = last.map(|(place, ..)| place.clone());
+    let mut mended = 0;
+    for ((namespace, name), due, row) in page {
+        let row = match row {
+            Ok(row) => row,
+            Err(error) => {
+                tracing::warn!(namespace, schedule = name, %error, "a schedule cannot be read");
+                continue;
+            }
+        };
+        let late = is_late(&row, due, node.clock.now())?;
+        if !late && !row.state.is_ahead(node.clock.now()) {
+            continue;
+        }
+        if late {
+            let (due, schedule) = (due.map(|due| due.to_string()), &row.name);
+            tracing::warn!(namespace, schedule, due, "a schedule was to be looked at too late");
+        }
+        drive(node, row).await?;
+        node.counters.schedules_mended.one();
+        mended += 1;
+    }
+    Ok((mended, last))
+}
+
+/// Whether a row says that its schedule is due later than it is.
+fn is_late(row: &ScheduleRow, due: Option<Time>, now: Time) -> Result<bool, Error> {
+    let calendar = calendar(row)?;
+    let next = row.state.next_look(&Plan::of(row, &calendar), now);
+    // Who takes a schedule puts off when it is due.
+    let latest = next.map(|next| next.max(now).after(TAKEN_FOR).after(TAKEN_FOR));
+    Ok(match (due, latest) {
+        (_, None) => false,
+        (None, Some(_)) => true,
+        (Some(due), Some(latest)) => due > latest,
+    })
+}
+
+/// Reads in the history which instants that are still to come were started.
+pub(super) async fn known(node: &Node, row: &ScheduleRow, now: Time) -> Result<Known, Error> {
+    let mut known = Known::default();
+    let mut before = None;
+    for _ in 0..MOST_PAGES {
+        let mut connection = node.database.keepers.acquire().await?;
+        let lines = table::starts(&mut connection, &row.namespace, &row.name, before, LINES);
+        let lines = lines.await?;
+        for (id, line) in &lines {
+            before = Some(*id);
+            let of_calendar = line.origin != StartOrigin::Trigger;
+            if of_calendar && line.outcome == StartOutcome::Started && line.scheduled_for.0 > now {
+                known.started.push(line.scheduled_for.0);
+            }
+        }
+        if i64::try_from(lines.len()) != Ok(LINES) {
+            known.from = forgotten_until(node, row);
+            return Ok(known);
+        }
+    }
+    // What older lines say is not known.
+    known.from = known.started.iter().min().copied().max(forgotten_until(node, row));
+    Ok(known)
+}
+
+/// Instants up to this one may have been started without a line that is kept.
+fn forgotten_until(node: &Node, row: &ScheduleRow) -> Option<Time> {
+    let keep = i64::try_from(node.options.retention?.as_millis()).unwrap_or(i64::MAX);
+    Some(Time(row.state.considered().0.saturating_sub(keep)))
+}
+
+/// Logs that a schedule is set back.
+pub(super) fn tell(node: &Node, row: &ScheduleRow, now: Time) {
+    let ScheduleRow { namespace, name: schedule, .. } = row;
+    let until = row.state.considered().to_string();
+    tracing::warn!(
+        node = node.id,
+        namespace,
+        schedule,
+        now = now.to_string(),
+        until,
+        "the clock was corrected: instants up to `until` come again, but those that were started"
+    );
+}

@@ -1,0 +1,128 @@
+//! A schedule whose instants were taken up by a clock that was ahead and has been corrected since. They come again, each at
+//! its own time, except those of which a start was made: no instant is started twice.
+
+use backstitch_saga::{Span, Time};
+use serde::{Deserialize, Serialize};
+
+use super::{Plan, State, Waiting};
+use crate::schedules::instants::Calendar;
+
+/// Clocks of nodes differ by less than this.
+const SLACK: Span = Span::secs(10);
+/// How late an instant that comes again is still started: what passed all at once was passed by the clock, not by time.
+pub(super) const AGAIN_WITHIN: Span = Span::secs(60);
+/// The most ranges of instants that are remembered.
+const MOST_RANGES: usize = 1_000;
+
+/// A correction of the clock by which a schedule was set back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SetBack {
+    /// When it was noticed.
+    pub(crate) at: Time,
+    /// Up to this instant the schedule had been taken up.
+    pub(crate) until: Time,
+    /// First and last of the instants in a row whose starts were made too early.
+    early: Vec<(Time, Time)>,
+}
+
+impl SetBack {
+    /// The range that an instant is in.
+    fn range(&self, instant: Time) -> Option<(Time, Time)> {
+        let after = self.early.partition_point(|(_, last)| *last < instant);
+        self.early.get(after).copied().filter(|(first, _)| *first <= instant)
+    }
+}
+
+/// What is known of the instants that are still to come by the clock of now.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Known {
+    /// Those of which a start was made.
+    pub(crate) started: Vec<Time>,
+    /// Nothing is known of instants up to this one; they do not come again.
+    pub(crate) from: Option<Time>,
+}
+
+impl State {
+    /// Returns whether instants have been taken up that are yet to come at `now`.
+    pub(crate) fn is_ahead(&self, now: Time) -> bool {
+        self.considered.since(now) > SLACK
+    }
+
+    /// Returns whether `at` may be an instant of the clock that is at `now`.
+    pub(super) fn is_past(at: Time, now: Time) -> bool {
+        at <= now.after(SLACK)
+    }
+
+    /// Goes back to `now`, by a clock that was corrected: what was not started is taken up again at its time.
+    pub(crate) fn set_back(&mut self, plan: &Plan<'_>, now: Time, known: Known) {
+        let until = self.considered;
+        let mut from = now.max(known.from.unwrap_or(now)).min(until);
+        let mut started = known.started;
+        self.waiting.retain(|one| {
+            let to_come = one.is_of_calendar() && one.instant > from;
+            if to_come && one.going {
+                started.push(one.instant);
+            }
+            !to_come || one.going
+        });
+        started.retain(|at| *at > from && *at <= until);
+        started.sort_unstable();
+        started.dedup();
+        let mut early = ranges(plan.calendar, &started);
+        if let Some(more) = early.len().checked_sub(MOST_RANGES).filter(|more| *more > 0) {
+            from = early.drain(..more).next_back().map_or(from, |(_, last)| last);
+        }
+        self.considered = from;
+        self.set_back = Some(SetBack { at: now, until, early });
+    }
+
+    /// Returns the correction of the clock by which this schedule was set back, while instants of before it may come again.
+    pub(crate) fn was_set_back(&self) -> Option<&SetBack> {
+        self.set_back.as_ref().filter(|back| self.considered < back.until)
+    }
+
+    /// Returns whether a start for `instant` was made before the clock was corrected.
+    pub(super) fn is_started_early(&self, instant: Time) -> bool {
+        self.was_set_back().is_some_and(|back| back.range(instant).is_some())
+    }
+
+    /// Returns how late the start for `instant` may be made.
+    pub(super) fn catch_up(&self, instant: Time, catch_up: Span) -> Span {
+        match self.was_set_back() {
+            Some(back) if instant <= back.until => catch_up.min(AGAIN_WITHIN),
+            _ => catch_up,
+        }
+    }
+
+    /// The instants later than `after` that are to be started, in order.
+    pub(crate) fn instants(&self, calendar: &Calendar, after: Time) -> impl Iterator<Item = Time> {
+        let next = |after| {
+            let mut next = calendar.next(after);
+            while let Some(at) = next
+                && let Some((_, last)) = self.was_set_back().and_then(|back| back.range(at))
+            {
+                next = calendar.next(last);
+            }
+            next
+        };
+        std::iter::successors(next(after), move |last| next(*last))
+    }
+}
+
+impl Waiting {
+    fn is_of_calendar(&self) -> bool {
+        self.origin == backstitch_saga::protocol::StartOrigin::Cron
+    }
+}
+
+/// Instants in order, as ranges of those that follow each other in the calendar.
+fn ranges(calendar: &Calendar, instants: &[Time]) -> Vec<(Time, Time)> {
+    let mut ranges: Vec<(Time, Time)> = Vec::new();
+    for at in instants.iter().copied() {
+        match ranges.last_mut() {
+            Some((_, last)) if calendar.next(*last) == Some(at) => *last = at,
+            _ => ranges.push((at, at)),
+        }
+    }
+    ranges
+}
