@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use backstitch_saga::{Span, Violation};
 use serde::de::{DeserializeOwned, IntoDeserializer};
+use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
 use crate::check::{MAX_LIST, MAX_WAIT};
 use crate::problem::Rejection;
@@ -137,6 +138,16 @@ impl Pairs {
         }
     }
 
+    /// The parameter `name`, which must be one of `words`.
+    pub(crate) fn one_of(&mut self, name: &str, words: &[&str]) -> Option<String> {
+        let text = self.text(name)?;
+        if words.contains(&text.as_str()) {
+            return Some(text);
+        }
+        self.refuse(name, format!("there is no '{text}'; it must be one of {}", words.join(", ")));
+        None
+    }
+
     /// `limit`: 1 to 1,000, 100 without it.
     pub(crate) fn limit(&mut self) -> u32 {
         let limit = self.parsed("limit").unwrap_or(100_u32);
@@ -154,6 +165,11 @@ impl Pairs {
         }
         Some(wait)
     }
+}
+
+/// The schema of a parameter that must be one of `words`.
+pub(crate) fn words(words: &'static [&'static str]) -> Object {
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words.iter().copied())).build()
 }
 
 /// No query parameters at all.

@@ -31,6 +31,21 @@ pub enum IncidentKind {
 }
 
 impl IncidentKind {
+    /// The words of all kinds, as in JSON and in the index.
+    pub const WORDS: &'static [&'static str] = &[
+        IncidentKind::TaskExhausted.as_str(),
+        IncidentKind::TaskUnknown.as_str(),
+        IncidentKind::CompensationSlow.as_str(),
+        IncidentKind::CompensationBlocked.as_str(),
+        IncidentKind::DeadlineMissed.as_str(),
+        IncidentKind::Poison.as_str(),
+        IncidentKind::DependencyUnmet.as_str(),
+        IncidentKind::DependencyWithdrawn.as_str(),
+        IncidentKind::RunStuck.as_str(),
+        IncidentKind::EffectsLeft.as_str(),
+        IncidentKind::JournalDamaged.as_str(),
+    ];
+
     /// The word used in JSON and in the index.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -47,5 +62,22 @@ impl IncidentKind {
             IncidentKind::EffectsLeft => "effects_left",
             IncidentKind::JournalDamaged => "journal_damaged",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_its_word_and_no_word_is_left() {
+        let read = |word: &&str| serde_json::from_str::<IncidentKind>(&format!("{word:?}"));
+        let kinds: Result<Vec<IncidentKind>, _> = IncidentKind::WORDS.iter().map(read).collect();
+        let mut kinds = kinds.unwrap();
+        kinds.sort_unstable();
+        kinds.dedup();
+        assert_eq!(kinds.len(), IncidentKind::WORDS.len());
+        // The last of the enumeration: whoever adds a kind after it is reminded of its word.
+        assert_eq!(kinds.len(), IncidentKind::JournalDamaged as usize + 1);
     }
 }

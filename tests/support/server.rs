@@ -241,6 +241,8 @@ pub struct Parameter {
     pub place: String,
     /// What may stand there, as text; its name where the document gives no example.
     pub example: String,
+    /// The words of which it must be one; none where it may be anything.
+    pub words: Vec<String>,
 }
 
 impl Operation {
@@ -315,5 +317,29 @@ fn parameter(parameter: &Value) -> Parameter {
         Some(example) => example.to_string(),
         None => text("name"),
     };
-    Parameter { name: text("name"), place: text("in"), example }
+    Parameter { name: text("name"), place: text("in"), example, words: words(&parameter["schema"]) }
+}
+
+/// The words of an enumeration, also behind references and beside null.
+fn words(schema: &Value) -> Vec<String> {
+    let listed = |schema: &Value| -> Vec<String> {
+        let words = schema["enum"].as_array().into_iter().flatten();
+        words.filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    let document = || serde_json::to_value(backstitch_api::document()).expect("JSON");
+    let parts = schema["oneOf"].as_array().into_iter().flatten().chain([schema]);
+    for part in parts {
+        let found = match part["$ref"].as_str() {
+            Some(reference) => {
+                let document = document();
+                let place = document.pointer(reference.trim_start_matches('#'));
+                place.map(listed).unwrap_or_default()
+            }
+            None => listed(part),
+        };
+        if !found.is_empty() {
+            return found;
+        }
+    }
+    Vec::new()
 }

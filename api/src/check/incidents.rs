@@ -1,10 +1,10 @@
 //! What the requests about incidents and jobs may be, beside what their types say.
 
-use backstitch_saga::check_searched;
 use backstitch_saga::protocol::{
     AssignIncident, CompensateIncident, CompensateRun, IncidentFilter, NewJob, NoteIncident,
     RunsFilter,
 };
+use backstitch_saga::{IncidentKind, check_searched};
 
 use super::{Check, Findings, MAX_KEY, MAX_MESSAGE, MAX_NAME, MAX_REASON};
 
@@ -49,6 +49,13 @@ impl Check for NewJob {
 }
 
 fn check_incidents(filter: &IncidentFilter, findings: &mut Findings) {
+    if let Some(kind) = &filter.kind
+        && !IncidentKind::WORDS.contains(&kind.as_str())
+    {
+        let message =
+            format!("there is no such kind; there are {}", IncidentKind::WORDS.join(", "));
+        findings.add("/incidents/kind", "unknown_kind", message);
+    }
     for (name, text) in [
         ("kind", &filter.kind),
         ("workflow", &filter.workflow),

@@ -6,15 +6,20 @@ use backstitch_saga::protocol::{
     IncidentCounts, IncidentFilter, IncidentGroup, IncidentId, IncidentLine, IncidentState,
     IncidentView, Page,
 };
-use backstitch_saga::{RunId, Span};
+use backstitch_saga::{IncidentKind, RunId, Span};
 use utoipa::IntoParams;
+use utoipa::openapi::schema::Object;
 
 use crate::access::Caller;
 use crate::app::Shared;
 use crate::body::json;
 use crate::examples::incidents as examples;
 use crate::problem::Answer;
-use crate::query::{FromQuery, NoQuery, Pairs, PathOf, QueryOf};
+use crate::query::{FromQuery, NoQuery, Pairs, PathOf, QueryOf, words};
+
+fn kinds() -> Object {
+    words(IncidentKind::WORDS)
+}
 
 /// Query parameters of a list of incidents.
 #[derive(IntoParams)]
@@ -23,7 +28,7 @@ pub(crate) struct IncidentsQuery {
     /// Only in this state.
     state: Option<IncidentState>,
     /// Only of this kind.
-    #[param(example = "task_exhausted")]
+    #[param(schema_with = kinds, example = "task_exhausted")]
     kind: Option<String>,
     /// Only of runs of this workflow.
     workflow: Option<String>,
@@ -49,7 +54,7 @@ impl FromQuery for IncidentsQuery {
     fn read(pairs: &mut Pairs) -> Self {
         IncidentsQuery {
             state: pairs.word("state"),
-            kind: pairs.text("kind"),
+            kind: pairs.one_of("kind", IncidentKind::WORDS),
             workflow: pairs.text("workflow"),
             step: pairs.text("step"),
             fingerprint: pairs.text("fingerprint"),
@@ -110,6 +115,7 @@ pub(crate) async fn show(
 #[into_params(parameter_in = Query)]
 pub(crate) struct GroupsQuery {
     /// Only of this kind.
+    #[param(schema_with = kinds)]
     kind: Option<String>,
     /// Only of runs of this workflow.
     workflow: Option<String>,
@@ -128,7 +134,7 @@ pub(crate) struct GroupsQuery {
 impl FromQuery for GroupsQuery {
     fn read(pairs: &mut Pairs) -> Self {
         GroupsQuery {
-            kind: pairs.text("kind"),
+            kind: pairs.one_of("kind", IncidentKind::WORDS),
             workflow: pairs.text("workflow"),
             step: pairs.text("step"),
             older_than: pairs.parsed("older_than"),

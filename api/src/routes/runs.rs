@@ -5,9 +5,10 @@ use axum::http::StatusCode;
 use backstitch_engine::{ItemFilter, RunFilter};
 use backstitch_saga::protocol::{
     HistoryEntry, Outcome, Page, RunLine, RunStarted, RunTree, RunView, StartAnswers, StartRun,
-    StartRuns, State as RunState, StepView,
+    StartRuns, State as RunState, StepState, StepView,
 };
-use backstitch_saga::{RunId, Span, Timestamp, check_searched};
+use backstitch_saga::{RunId, SEARCHED, Span, Timestamp, check_searched};
+use utoipa::openapi::schema::Object;
 use utoipa::{IntoParams, ToSchema};
 
 use super::each::{EachBody, answer, common_status, merge, sort_out};
@@ -17,7 +18,7 @@ use crate::body::{Body, json, located};
 use crate::examples;
 use crate::idempotency::{Reserve, Unsettled};
 use crate::problem::Answer;
-use crate::query::{FromQuery, NoQuery, Pairs, PathOf, QueryOf};
+use crate::query::{FromQuery, NoQuery, Pairs, PathOf, QueryOf, words};
 use crate::scopes;
 
 /// Query parameters of a start.
@@ -171,7 +172,7 @@ pub(crate) struct RunsQuery {
     label: Vec<(String, String)>,
     /// Only where this condition holds: one that follows from the run's journal, such as `IncidentOpen` or
     /// `SignalAwaited`. Those that follow from workers and queues (`NoWorker`) are refused.
-    #[param(example = "IncidentOpen")]
+    #[param(schema_with = searched_conditions, example = "IncidentOpen")]
     condition: Option<String>,
     /// Only with this correlation id.
     correlation_id: Option<String>,
@@ -374,11 +375,20 @@ pub(crate) async fn history(
     json(StatusCode::OK, &app.engine.history(&caller.namespace, id, after, query.limit).await?)
 }
 
+fn item_states() -> Object {
+    words(StepState::WORDS)
+}
+
+fn searched_conditions() -> Object {
+    words(&SEARCHED)
+}
+
 /// Query parameters of a list of items.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ItemsQuery {
     /// Only in this state.
+    #[param(schema_with = item_states)]
     state: Option<String>,
     /// Only the item with this key.
     key: Option<String>,
@@ -392,7 +402,7 @@ pub(crate) struct ItemsQuery {
 impl FromQuery for ItemsQuery {
     fn read(pairs: &mut Pairs) -> Self {
         ItemsQuery {
-            state: pairs.text("state"),
+            state: pairs.one_of("state", StepState::WORDS),
             key: pairs.text("key"),
             after: pairs.text("after"),
             limit: pairs.limit(),

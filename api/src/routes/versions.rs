@@ -5,6 +5,7 @@ use axum::http::StatusCode;
 use backstitch_saga::protocol::{
     MigratedRun, MigrationCheck, MigrationView, NewMigration, Page, Reason, VersionLoad,
 };
+use utoipa::openapi::schema::Object;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -14,7 +15,7 @@ use crate::app::Shared;
 use crate::body::{Body, json, located};
 use crate::examples::versions as examples;
 use crate::problem::Answer;
-use crate::query::{FromQuery, NoQuery, Pairs, PathOf, QueryOf};
+use crate::query::{FromQuery, NoQuery, Pairs, PathOf, QueryOf, words};
 
 /// Count the runs on each version of a workflow
 ///
@@ -113,12 +114,16 @@ pub(crate) async fn show(
     json(StatusCode::OK, &app.engine.migration(&caller.namespace, &name, id).await?)
 }
 
+fn results() -> Object {
+    words(MigratedRun::RESULTS)
+}
+
 /// Which runs of a migration.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ResultQuery {
-    /// Only with this result: `waiting clean moved ended left refused`.
-    #[param(example = "left")]
+    /// Only with this result.
+    #[param(schema_with = results, example = "left")]
     result: Option<String>,
     /// The `next` of the page before.
     after: Option<String>,
@@ -130,7 +135,7 @@ pub(crate) struct ResultQuery {
 impl FromQuery for ResultQuery {
     fn read(pairs: &mut Pairs) -> Self {
         ResultQuery {
-            result: pairs.text("result"),
+            result: pairs.one_of("result", MigratedRun::RESULTS),
             after: pairs.text("after"),
             limit: pairs.limit(),
         }

@@ -227,9 +227,15 @@ pub struct MigrationView {
 pub struct MigratedRun {
     /// Which.
     pub run: RunId,
-    /// `waiting clean moved ended left refused`.
+    /// One of [`MigratedRun::RESULTS`].
     pub result: String,
     /// Why it was left or refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+}
+
+impl MigratedRun {
+    /// What may become of a run of a migration.
+    pub const RESULTS: &'static [&'static str] =
+        &["waiting", "clean", "moved", "ended", "left", "refused"];
 }

@@ -18,6 +18,9 @@ macro_rules! open_words {
         }
 
         impl $name {
+            /// All words that this version knows.
+            pub const WORDS: &'static [&'static str] = &[$($word,)*];
+
             /// The word used in JSON.
             #[must_use]
             pub fn as_str(&self) -> &str {

@@ -4,7 +4,7 @@ use super::Run;
 
 /// Conditions by which runs are searched: those that follow from the journal alone, and that of a damaged one. All others
 /// follow from queues, workers and the clock, and are told of a run when it is read.
-const SEARCHED: [&str; 15] = [
+pub const SEARCHED: [&str; 15] = [
     "DependencyUnmet",
     "DependencyWithdrawn",
     "IncidentOpen",

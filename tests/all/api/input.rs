@@ -289,3 +289,32 @@ async fn forged_cursors_lead_nowhere_and_break_nothing() {
     assert_eq!(server.get(&format!("/v1/runs/{id}")).await.status, 200, "it is still there");
     server.stopped().await;
 }
+
+#[tokio::test]
+async fn an_unknown_word_for_an_enumerated_parameter_is_refused_with_the_words_there_are() {
+    let server = Server::start(Access::Open).await;
+    let id = Uuid::new_v4().to_string();
+    let mut asked = 0;
+    for operation in operations() {
+        for parameter in operation.parameters.iter().filter(|one| !one.words.is_empty()) {
+            let path = match parameter.place.as_str() {
+                "query" => format!("{}?{}=no_such_word", operation.path(&id), parameter.name),
+                _ => operation.path_with(&id, &parameter.name, "no_such_word"),
+            };
+            let request = server.request(&operation.method, &path);
+            let answer = match &operation.body {
+                Some(body) => send(with_json(request, body)).await,
+                None => send(request).await,
+            };
+            let code = answer.problem(400);
+            assert!(["invalid_query", "invalid_path"].contains(&code.as_str()), "{path} {code}");
+            let told = answer.json().to_string();
+            for word in &parameter.words {
+                assert!(told.contains(word.as_str()), "{path} does not name {word}: {told}");
+            }
+            asked += 1;
+        }
+    }
+    assert!(asked >= 9, "{asked} parameters are enumerated");
+    server.stopped().await;
+}
