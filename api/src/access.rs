@@ -43,6 +43,21 @@ pub(crate) enum Right {
     Admin,
 }
 
+impl Right {
+    /// The word by which people are told of it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Right::Public => "public",
+            Right::Read => "read",
+            Right::Start => "start",
+            Right::Act => "act",
+            Right::Work => "work",
+            Right::Register => "register",
+            Right::Admin => "admin",
+        }
+    }
+}
+
 /// Every route with the right it needs.
 pub(crate) const RULES: &[(&str, &str, Right)] = &[
     ("GET", "/", Right::Public),
@@ -233,8 +248,10 @@ pub(crate) async fn admit(
     app.logins.succeeded(secret, now);
     if !allows(credential.role, right) {
         let detail = format!(
-            "The credential '{}' has the role {:?}, which does not allow this ({right:?}).",
-            credential.name, credential.role
+            "The credential '{}' has the role '{}', which does not allow this; it needs the right '{}'.",
+            credential.name,
+            credential.role.as_str(),
+            right.word()
         );
         return Err(Rejection::new(StatusCode::FORBIDDEN, "forbidden", detail));
     }

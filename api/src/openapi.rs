@@ -73,7 +73,7 @@ fn complete(operation: &mut Operation, path: &str, right: Right) {
     let mut errors = Vec::new();
     if right != Right::Public {
         operation.security = Some(vec![SecurityRequirement::new(SCHEME, Vec::<String>::new())]);
-        let needs = format!("Needs the right *{}*.", format!("{right:?}").to_lowercase());
+        let needs = format!("Needs the right *{}*.", right.word());
         let description = operation.description.take().unwrap_or_default();
         operation.description = Some(format!("{description}\n\n{needs}").trim().to_owned());
         errors.extend([

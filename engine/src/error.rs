@@ -72,7 +72,10 @@ impl Error {
                 let places: Vec<String> = violations
                     .iter()
                     .take(10)
-                    .map(|violation| format!("{} ({})", violation.pointer, violation.code))
+                    .map(|violation| match violation.pointer.as_str() {
+                        "" => violation.code.clone(),
+                        place => format!("{place} ({})", violation.code),
+                    })
                     .collect();
                 format!("{code}: {}", places.join(", "))
             }

@@ -137,9 +137,26 @@ impl From<Duration> for Span {
     }
 }
 
+/// The units in which spans are written, in milliseconds. Months and years have no fixed length.
+const UNITS: [(u64, &str); 5] =
+    [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")];
+
 impl fmt::Display for Span {
+    /// Writes a span as people do: `90d`, `1h 30m`, `250ms`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", humantime::format_duration(self.duration()))
+        if self.0 == 0 {
+            return f.write_str("0s");
+        }
+        let (mut left, mut gap) = (self.0, "");
+        for (millis, unit) in UNITS {
+            let count = left / millis;
+            left %= millis;
+            if count > 0 {
+                write!(f, "{gap}{count}{unit}")?;
+                gap = " ";
+            }
+        }
+        Ok(())
     }
 }
 
@@ -168,6 +185,23 @@ impl<'de> Deserialize<'de> for Span {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_span_is_written_as_people_write_it_and_read_again() {
+        for (span, written) in [
+            (Span::ZERO, "0s"),
+            (Span::days(90), "90d"),
+            (Span::days(400), "400d"),
+            (Span::minutes(90), "1h 30m"),
+            (Span::millis(2_500), "2s 500ms"),
+            (Span::millis(1), "1ms"),
+        ] {
+            assert_eq!(span.to_string(), written);
+            assert_eq!(written.parse(), Ok(span));
+        }
+        assert_eq!(Span(u64::MAX).to_string().parse(), Ok(Span(u64::MAX)));
+        assert!("2months 29days".parse::<Span>().is_ok(), "as it was written before");
+    }
 
     #[test]
     fn every_instant_is_printed_as_rfc_3339() {

@@ -25,6 +25,21 @@ impl Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} ({})", self.pointer, self.message, self.code)
+        if !self.pointer.is_empty() {
+            write!(f, "{}: ", self.pointer)?;
+        }
+        write!(f, "{} ({})", self.message, self.code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_violation_of_the_whole_document_names_no_place() {
+        let of = |pointer| Violation::new(pointer, "too_large", "make it smaller").to_string();
+        assert_eq!(of(""), "make it smaller (too_large)");
+        assert_eq!(of("/steps/0"), "/steps/0: make it smaller (too_large)");
     }
 }

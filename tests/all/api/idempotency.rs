@@ -82,7 +82,7 @@ async fn fifty_at_once_are_one_run() {
         again.headers["location"],
         format!("/v1/runs/{}", ids[0].as_str().unwrap()).as_str()
     );
-    assert_eq!(again.headers["idempotency-retention"], "7days");
+    assert_eq!(again.headers["idempotency-retention"], "7d");
     assert_eq!(again.kind, "application/json");
     assert_eq!(count_runs(&server).await, 1);
     server.stopped().await;

@@ -144,8 +144,9 @@ impl Client {
     }
 
     fn header(mut self, header: &'static str, value: &str) -> Result<Client, ClientError> {
-        let value = HeaderValue::from_str(value)
-            .map_err(|_| ClientError::Setup(format!("{header}: no header value: {value:?}")))?;
+        let value = HeaderValue::from_str(value).map_err(|_| {
+            ClientError::Setup(format!("{header}: this cannot stand in a header: {value}"))
+        })?;
         self.headers.insert(header, value);
         Ok(self)
     }

@@ -108,7 +108,7 @@ impl<T> Ref<T> {
         let pointer = match &self.expr {
             Expr::Path(pointer) => pointer.clone(),
             other => {
-                faults.push(format!("`exists` needs a place in a document, not {other:?}"));
+                faults.push(format!("`exists` needs a place in a document, not {}", shown(other)));
                 String::new()
             }
         };
@@ -133,7 +133,7 @@ impl<T> Ref<T> {
     {
         let mut place = self.clone().cast::<U>();
         if !pointer.starts_with('/') || !schema::has_place::<T>(&self.contract, pointer) {
-            place.faults.push(format!("`{}` has no place {pointer:?}", std::any::type_name::<T>()));
+            place.faults.push(format!("`{}` has no place '{pointer}'", std::any::type_name::<T>()));
         }
         let tokens = pointer.split('/').skip(1).map(str::to_owned);
         for token in tokens {
@@ -185,14 +185,20 @@ impl<T> Ref<T> {
             }
             other => {
                 self.faults.push(format!(
-                    "`{token}` is no place, because what it is taken of is computed ({other:?}); take the field first: \
-                     `field!(step.{token}).maybe()`, `field!(step.{token}).maybe().unwrap_or(..)`"
+                    "`{token}` is no place, because what it is taken of is computed ({}); take the field first: \
+                     `field!(step.{token}).maybe()`, `field!(step.{token}).maybe().unwrap_or(..)`",
+                    shown(&other)
                 ));
                 other
             }
         };
         self
     }
+}
+
+/// An expression as it stands in a definition.
+fn shown(expr: &Expr) -> String {
+    serde_json::to_string(expr).unwrap_or_default()
 }
 
 /// The member of a constant; `None` when there is none.
