@@ -40,7 +40,8 @@ pub(crate) async fn retry(
 
 /// Skip the step of an incident
 ///
-/// With `output` that stands in its place; without it, what needs the step's output is skipped too.
+/// With `output` that stands in its place; without it, what needs the step's output is skipped too. A blocked compensation is
+/// not skipped: `mark-compensated` says that the effect is undone or may stay.
 #[utoipa::path(
     post, path = "/v1/incidents/{incident}/skip", tag = "incidents", operation_id = "skip_incident",
     params(("incident" = IncidentId, Path, description = "The incident's id")),

@@ -101,7 +101,8 @@ pub(crate) async fn retry(
 /// Skip a step or item
 ///
 /// It counts as skipped, and the outcome of the run says so. With an `output` what depends on it goes on as if it had
-/// been done; without one, what needs its output is skipped too. To give an approval, send its signal or resolve it.
+/// been done; without one, what needs its output is skipped too. To give an approval, send its signal or resolve it. A
+/// compensation is not skipped: `mark-compensated` says that the effect is undone or may stay.
 #[utoipa::path(
     post, path = "/v1/runs/{id}/steps/{step}/skip", tag = "runs", operation_id = "skip_step",
     params(
@@ -112,7 +113,7 @@ pub(crate) async fn retry(
     request_body(content = SkipStep, example = json!(examples::skip_step())),
     responses(
         (status = 200, description = "The run as it is now.", body = RunView),
-        (status = 409, description = "A worker has it (`task_in_flight`), or it is over (`nothing_to_resolve`)."),
+        (status = 409, description = "A worker has it (`task_in_flight`), or it is over or being undone (`nothing_to_resolve`)."),
     )
 )]
 pub(crate) async fn skip(

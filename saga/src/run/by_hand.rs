@@ -152,7 +152,8 @@ impl Decider<'_> {
         Ok(())
     }
 
-    /// The run goes on without a step or item, with `output` in its place if there is one. Of an undo: it needs not be.
+    /// The run goes on without a step or item, with `output` in its place if there is one. An undo is not skipped: a person
+    /// marks it compensated.
     pub(super) fn skip(
         &mut self,
         step: &StepPath,
@@ -161,9 +162,12 @@ impl Decider<'_> {
     ) -> Result<(), Refusal> {
         let place = self.place(step)?;
         let Some(work) = self.work(place) else { return Ok(()) };
-        let said = work.aside.as_ref().is_some_and(|aside| aside.vouched.as_ref() == Some(&by));
-        if said || work.undo.is_open() {
-            return self.mark_undone(step, by);
+        if work.undo.is_open() {
+            let message = format!(
+                "'{step}' is being undone, so it cannot be skipped; `mark-compensated` says that its effect is undone or may \
+                 stay, `retry` tries its compensation again"
+            );
+            return Err(Refusal::new(RefusalCode::NothingToResolve, message));
         }
         if let Stage::SkippedByHand { output: before } = &work.stage
             && same(before.as_ref(), output.as_ref())
