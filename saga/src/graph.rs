@@ -13,6 +13,9 @@ mod links;
 
 pub(crate) use links::Links;
 
+/// How many names a message lists at most.
+pub(crate) const NAMED: usize = 20;
+
 /// A checked and indexed workflow definition. Made only by [`Graph::parse`] and [`Graph::check`].
 #[derive(Debug)]
 pub struct Graph {
@@ -88,6 +91,14 @@ impl Graph {
     #[must_use]
     pub fn position(&self, id: &str) -> Option<usize> {
         self.index.get(id).copied()
+    }
+
+    /// Says that there is no step `id`, and which steps there are.
+    #[must_use]
+    pub fn no_step(&self, id: &str) -> String {
+        let names: Vec<&str> = self.nodes.iter().map(|node| &*node.id).take(NAMED).collect();
+        let more = if self.nodes.len() > NAMED { ", …" } else { "" };
+        format!("the workflow has no step '{id}'; there are {}{more}", names.join(", "))
     }
 
     /// Returns how many steps are runs of other workflows.

@@ -27,7 +27,7 @@ pub struct Workflow<In, Out> {
 }
 
 /// A workflow that cannot be: everything that is wrong with it, at once.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct InvalidWorkflow {
     /// The workflow's name.
     pub name: String,
@@ -41,6 +41,13 @@ impl fmt::Display for InvalidWorkflow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the workflow {} version {} is not sound:", self.name, self.version)?;
         self.violations.iter().try_for_each(|violation| write!(f, "\n  {violation}"))
+    }
+}
+
+/// The sentences that [`fmt::Display`] writes: a `main` that returns the error prints them so.
+impl fmt::Debug for InvalidWorkflow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -5,8 +5,8 @@
 use backstitch_sdk::protocol::{Outcome, State, StepState};
 use backstitch_sdk::testkit::{Fault, TestKit};
 use backstitch_sdk::{
-    OnFailure, Ref, Retry, Signal, Span, Task, TaskContext, TaskError, Undo, Undoing, Workflow,
-    field,
+    NoResult, OnFailure, Ref, Retry, Signal, Span, Task, TaskContext, TaskError, Undo, Undoing,
+    Workflow, field,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -164,4 +164,45 @@ async fn the_first_of_several_signals_ends_a_wait() {
     let mut run = kit.run(&1).await;
     run.advance(Span::days(4)).await;
     run.assert_outcome(Outcome::FailedClean);
+}
+
+#[test]
+#[should_panic(expected = "the workflow has no step 'shipment'; there are payment, ship")]
+fn a_fault_at_a_step_that_is_not_there_names_those_there_are() {
+    let _ = kit().fault(Fault::at("shipment").in_doubt());
+}
+
+#[test]
+#[should_panic(expected = "no worker does the step `payment`")]
+fn a_fault_at_a_step_without_a_task_is_refused() {
+    let _ = kit().fault(Fault::at("payment").in_doubt());
+}
+
+#[test]
+#[should_panic(expected = "the step `ship` has no compensation")]
+fn a_fault_at_an_undo_that_is_not_there_is_refused() {
+    let _ = kit().fault(Fault::undoing("ship").in_doubt());
+}
+
+#[tokio::test]
+async fn a_signal_or_a_child_of_another_name_names_those_there_are() {
+    let mut run = kit().start(&4);
+    let unknown = run.signal("approved", &true).await.unwrap_err();
+    assert_eq!(unknown.code.as_str(), "unknown_signal");
+    assert!(unknown.message.ends_with("no step of it waits for a signal"), "{}", unknown.message);
+    let unknown = run.child_succeeds("paymnt", &1).await.unwrap_err();
+    assert!(unknown.message.ends_with("there are payment, ship"), "{}", unknown.message);
+}
+
+#[tokio::test]
+async fn a_run_that_did_not_succeed_is_told_in_one_sentence_also_out_of_main() {
+    let no = TaskError::permanent("no_carrier", "nobody goes there");
+    let kit = kit().child(payments_kit()).fault(Fault::at("ship").fails(no));
+    let view = kit.run(&4).await.view();
+    let (id, error) = (view.id, NoResult::NotSucceeded(Box::new(view)));
+    let sentence = format!(
+        "the run {id} did not succeed (compensated) at step 'ship': nobody goes there (no_carrier); \
+         `backstitch run show {id}` shows more"
+    );
+    assert_eq!((error.to_string(), format!("{error:?}")), (sentence.clone(), sentence));
 }

@@ -334,7 +334,11 @@ impl Decider<'_> {
 
     pub(super) fn place(&self, path: &StepPath) -> Result<Place, Refusal> {
         self.run.place(path).ok_or_else(|| {
-            Refusal::new(RefusalCode::UnknownStep, format!("the run has no work at '{path}'"))
+            let message = match self.run.graph.position(&path.step) {
+                None => self.run.graph.no_step(&path.step),
+                Some(_) => format!("the run has no work at '{path}'"),
+            };
+            Refusal::new(RefusalCode::UnknownStep, message)
         })
     }
 

@@ -79,9 +79,8 @@ impl Run {
     }
 
     fn step_named(&self, id: &str) -> Result<usize, Refusal> {
-        self.graph.position(id).ok_or_else(|| {
-            Refusal::new(RefusalCode::UnknownStep, format!("the workflow has no step '{id}'"))
-        })
+        let unknown = || Refusal::new(RefusalCode::UnknownStep, self.graph.no_step(id));
+        self.graph.position(id).ok_or_else(unknown)
     }
 
     /// Makes the steps as if their turn had not come. Their attempts are counted on: the fence only grows.

@@ -31,9 +31,8 @@ impl Run {
     /// The steps that `scope` names.
     pub(super) fn steps_in(&self, scope: &Scope) -> Result<Vec<usize>, Refusal> {
         let position = |id: &String| {
-            self.graph.position(id).ok_or_else(|| {
-                Refusal::new(RefusalCode::UnknownStep, format!("the workflow has no step '{id}'"))
-            })
+            let unknown = || Refusal::new(RefusalCode::UnknownStep, self.graph.no_step(id));
+            self.graph.position(id).ok_or_else(unknown)
         };
         match scope {
             Scope::All => Ok(self.all_steps()),

@@ -1,6 +1,7 @@
 //! Steps that no worker does: signals, sleep, and runs of other workflows. What they wait for comes as a command or
 //! with time.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::decide::{Decider, own_failure};
@@ -8,6 +9,7 @@ use super::scope::Use;
 use super::state::{Hand, Place};
 use super::{Mode, Run};
 use crate::event::{By, Descent, Event, IncidentKind, Source};
+use crate::graph::NAMED;
 use crate::protocol::{Failure, FailureKind, Outcome};
 use crate::{
     Action, Body, Child, Payload, Refusal, RefusalCode, RunId, Sleep, Span, StepPath, Time,
@@ -103,9 +105,19 @@ impl Run {
         if known {
             return Ok(schemas);
         }
+        let waits = self.graph.nodes.iter().filter_map(|node| match &node.body {
+            Body::Wait(wait) => Some(wait),
+            _ => None,
+        });
+        let names: BTreeSet<&str> = waits.flat_map(Wait::names).collect();
+        let names: Vec<&str> = names.into_iter().take(NAMED).collect();
+        let there = match names.as_slice() {
+            [] => "no step of it waits for a signal".to_owned(),
+            names => format!("there are {}", names.join(", ")),
+        };
         Err(Refusal::new(
             RefusalCode::UnknownSignal,
-            format!("no step of the workflow waits for a signal '{name}'"),
+            format!("no step of the workflow waits for a signal '{name}'; {there}"),
         ))
     }
 

@@ -75,7 +75,10 @@ pub(crate) const MAX_SIGNALS: usize = 20;
 
 fn signals(wait: &Wait, at: &str, found: &mut Found) {
     if wait.signals.is_empty() == wait.signal.is_empty() {
-        let message = "a wait has either `signal` or `signals`";
+        let message = match wait.signal.is_empty() {
+            true => "a wait needs a `signal`, or `signals` with at least one",
+            false => "a wait has either `signal` or `signals`, not both",
+        };
         found.push(Violation::new(at, "one_signal_or_several", message));
         return;
     }

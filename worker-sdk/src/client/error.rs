@@ -3,12 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use backstitch_saga::protocol::{Problem, RunView};
+use backstitch_saga::protocol::{Problem, RunError, RunView};
 
 use crate::http::chain;
 
 /// Why a request did not succeed.
-#[derive(Debug)]
 pub enum ClientError {
     /// The server refused it and says why.
     Problem {
@@ -104,6 +103,13 @@ impl fmt::Display for ClientError {
     }
 }
 
+/// The sentence that [`fmt::Display`] writes: a `main` that returns the error prints it so.
+impl fmt::Debug for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl std::error::Error for ClientError {}
 
 impl From<reqwest::Error> for ClientError {
@@ -119,7 +125,6 @@ impl From<serde_json::Error> for ClientError {
 }
 
 /// Why a run has no result to give.
-#[derive(Debug)]
 pub enum NoResult {
     /// It still moves, or waits; its view says for what.
     NotEnded(Box<RunView>),
@@ -138,13 +143,34 @@ impl fmt::Display for NoResult {
                 write!(f, "the run {} has not ended: {}", view.id, view.summary)
             }
             NoResult::NotSucceeded(view) => {
-                write!(f, "the run {} did not succeed: {}", view.id, view.summary)
+                let outcome = view.outcome.map_or("not ended", |outcome| outcome.as_str());
+                write!(f, "the run {} did not succeed ({outcome})", view.id)?;
+                if let Some(RunError { step, failure }) = &view.error {
+                    let at = step.as_ref().map(|step| format!(" at step '{step}'"));
+                    write!(
+                        f,
+                        "{}: {} ({})",
+                        at.unwrap_or_default(),
+                        failure.message,
+                        failure.code
+                    )?;
+                } else {
+                    write!(f, ": {}", view.summary)?;
+                }
+                write!(f, "; `backstitch run show {}` shows more", view.id)
             }
             NoResult::OtherOutput(view, error) => {
                 write!(f, "the output of the run {} is of another type: {error}", view.id)
             }
             NoResult::Client(error) => error.fmt(f),
         }
+    }
+}
+
+/// The sentence that [`fmt::Display`] writes: a `main` that returns the error prints it so.
+impl fmt::Debug for NoResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -78,6 +78,11 @@ impl Fault {
         self.times(u32::MAX)
     }
 
+    /// The step or item, and the action on it, at which it strikes.
+    pub(super) fn place(&self) -> (&StepPath, Action) {
+        (&self.place.step, self.place.action)
+    }
+
     /// Strikes at `task`, if this is its place and it is not used up.
     pub(super) fn strikes(&mut self, task: &TaskKey) -> bool {
         let Place { step, action } = &self.place;

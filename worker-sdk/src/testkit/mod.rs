@@ -37,6 +37,7 @@
 
 mod children;
 mod fault;
+mod names;
 mod person;
 mod run;
 mod seen;
@@ -113,8 +114,13 @@ impl<In: Serialize, Out> TestKit<In, Out> {
     registers_handlers!();
 
     /// Every run meets this fault. Where several fit, the first one given that is not used up strikes.
+    ///
+    /// # Panics
+    /// When it could never strike: the workflow has no such step, or the step no such task.
     #[must_use]
+    #[track_caller]
     pub fn fault(mut self, fault: Fault) -> Self {
+        names::check(self.workflow.graph(), &fault);
         self.faults.push(fault);
         self
     }

@@ -114,8 +114,15 @@ impl<Out> TestRun<Out> {
         output: Payload,
         error: Option<Failure>,
     ) -> Result<Reply, Refusal> {
-        let none = || Refusal::new(RefusalCode::UnknownStep, format!("{step} waits for no child"));
+        let none = || {
+            let message = format!("the step `{step}` waits for no child now");
+            Refusal::new(RefusalCode::UnknownStep, message)
+        };
         let path: StepPath = step.parse().map_err(|_| none())?;
+        if self.run.graph().position(&path.step).is_none() {
+            let message = self.run.graph().no_step(&path.step);
+            return Err(Refusal::new(RefusalCode::UnknownStep, message));
+        }
         let ask = self.run.child_ask(&path).ok_or_else(none)?;
         let undoes = ask.action == Action::Compensate;
         let outcome = if undoes { Outcome::Compensated } else { outcome };

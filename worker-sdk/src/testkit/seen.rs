@@ -30,9 +30,13 @@ impl<Out> TestRun<Out> {
     /// # Panics
     /// When there is none of that name.
     #[must_use]
+    #[track_caller]
     pub fn step(&self, step: &str) -> StepView {
         let path: StepPath = step.parse().expect("a step is named like `payment` or `stock/1`");
-        self.run.step_view(&path).unwrap_or_else(|| panic!("the run has no step `{step}`"))
+        self.run.step_view(&path).unwrap_or_else(|| match self.run.graph().position(&path.step) {
+            Some(_) => panic!("the step `{}` has no such item: {step}", path.step),
+            None => panic!("{}", self.run.graph().no_step(&path.step)),
+        })
     }
 
     /// The output, if it succeeded.
@@ -87,8 +91,15 @@ impl<Out> TestRun<Out> {
     }
 
     /// How often the handler of an action on a step was called.
+    ///
+    /// # Panics
+    /// When the workflow has no such step.
     #[must_use]
+    #[track_caller]
     pub fn count(&self, action: Action, step: &str) -> usize {
+        let path: StepPath = step.parse().expect("a step is named like `payment` or `stock/1`");
+        let graph = self.run.graph();
+        assert!(graph.position(&path.step).is_some(), "{}", graph.no_step(&path.step));
         let here = |call: &&Call| call.action == action && call.step.to_string() == step;
         self.world.calls.iter().filter(here).count()
     }
@@ -115,10 +126,11 @@ impl<Out> TestRun<Out> {
     /// When something does.
     #[track_caller]
     pub fn assert_nothing_stands(&self) {
+        let standing: Vec<String> = self.standing().iter().map(ToString::to_string).collect();
         assert!(
-            self.standing().is_empty(),
-            "{:?} still stand; {}",
-            self.standing(),
+            standing.is_empty(),
+            "what these did still stands: {}; {}",
+            standing.join(", "),
             self.describe()
         );
         self.children.iter().for_each(|child| child.run.assert_nothing_stands());
@@ -127,7 +139,9 @@ impl<Out> TestRun<Out> {
     /// The whole story in a few lines.
     pub(super) fn describe(&self) -> String {
         let view = self.view();
-        let mut text = format!("{} {:?}: {}", view.state.as_str(), view.outcome, view.summary);
+        let outcome = view.outcome.map(|outcome| format!(", {}", outcome.as_str()));
+        let outcome = outcome.unwrap_or_default();
+        let mut text = format!("{}{outcome}: {}", view.state.as_str(), view.summary);
         for condition in &view.conditions {
             text.push_str(&format!("\n  {}: {}", condition.kind, condition.message));
         }
