@@ -30,7 +30,7 @@ pub use report::{Cell, Defect, Level, Rehearsal, StepCoverage};
 use stage::Goal;
 use world::World;
 
-use crate::protocol::Outcome;
+use crate::protocol::{Outcome, RunError};
 use crate::{Event, Graph};
 
 /// How far a rehearsal goes.
@@ -292,5 +292,13 @@ fn told(world: &World<'_>) -> Vec<String> {
             },
         );
     let end = end.unwrap_or_else(|| format!("the run is left {}", world.run.state().as_str()));
+    let why = world.run.view(world.now).error.map(|RunError { step, failure }| {
+        let whose = step.map_or_else(|| "the run".to_owned(), |step| format!("'{step}'"));
+        match failure.code.as_str() {
+            world::REHEARSED => format!(", as {whose} failed"),
+            code => format!(", as {whose} failed: {} ({code})", failure.message),
+        }
+    });
+    let end = format!("{end}{}", why.unwrap_or_default());
     given.chain(moves).chain([end]).collect()
 }

@@ -3,6 +3,8 @@
 
 mod workers;
 
+pub(super) use workers::REHEARSED;
+
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -29,7 +31,7 @@ pub(super) struct World<'s> {
     pub(super) run: Run,
     /// The same, folded from the journal.
     pub(super) folded: Run,
-    now: Time,
+    pub(super) now: Time,
     pub(super) journal: Vec<Arc<Record>>,
     pub(super) ledger: Ledger,
     pub(super) moves: Vec<Move>,

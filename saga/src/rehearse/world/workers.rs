@@ -5,6 +5,9 @@ use crate::protocol::{Failure, FailureKind, Outcome, TaskOutcome, Verdict};
 use crate::rehearse::fault::{Fault, Move};
 use crate::{Action, ChildAsk, ChildEnd, Class, Command, Event, Payload, StepPath, TaskKey};
 
+/// The code of failures that a rehearsal makes.
+pub(in crate::rehearse) const REHEARSED: &str = "rehearsed";
+
 impl World<'_> {
     pub(super) fn work(&mut self, task: TaskKey, fault: Option<Fault>) {
         self.late.retain(|late| *late != task);
@@ -199,7 +202,7 @@ impl Lasting {
 fn failure(kind: FailureKind) -> Failure {
     Failure {
         kind,
-        code: "rehearsed".to_owned(),
+        code: REHEARSED.to_owned(),
         message: "it was rehearsed".to_owned(),
         details: None,
         retry_after: None,
