@@ -33,7 +33,8 @@ pub(crate) fn run(verb: &WorkflowVerb) -> anyhow::Result<bool> {
         return Ok(false);
     }
     for Violation { pointer, code, message } in &rehearsed.warnings {
-        print::line(format_args!("{pointer}: warning: {message} ({code})"));
+        let place = if pointer.is_empty() { "the document" } else { pointer };
+        print::line(format_args!("warning: {place}: {message} ({code})"));
     }
     let definition = &graph.definition;
     print::line(format_args!(

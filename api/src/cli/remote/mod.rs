@@ -3,6 +3,7 @@
 
 mod args;
 mod client;
+mod columns;
 mod credential;
 mod draw;
 mod example;
@@ -10,6 +11,7 @@ mod instant;
 mod layout;
 mod operation;
 mod profile;
+mod registered;
 mod run_key;
 mod screen;
 mod show;
@@ -20,7 +22,7 @@ mod watch;
 use std::fmt;
 use std::process::ExitCode;
 
-use backstitch_saga::protocol::{Outcome, Problem, RunTree, RunView, SignalSent};
+use backstitch_saga::protocol::{Outcome, Problem, RunTree, RunView, SignalSent, WorkflowView};
 use clap::{ArgMatches, Command};
 use serde_json::value::RawValue;
 
@@ -307,6 +309,12 @@ async fn print(
     let sent = serde_json::from_str::<SignalSent>(&answer.text).ok();
     if let Some(sent) = sent.filter(|_| verb.operation.id == "send_signal_by_key") {
         print::line(show::sent(&sent, asked.body.as_deref().unwrap_or_default()));
+        return;
+    }
+    if verb.operation.id == "register_workflow"
+        && let Ok(view) = serde_json::from_str::<WorkflowView>(&answer.text)
+    {
+        print::text(registered::text(answer.status, &view));
         return;
     }
     let kind = verb.operation.answer.as_deref().unwrap_or_default();

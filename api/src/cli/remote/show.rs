@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use backstitch_saga::Payload;
-use backstitch_saga::protocol::{RunView, SendSignalByKey, SignalSent, StepView};
+use backstitch_saga::protocol::{Awaits, RunView, SendSignalByKey, SignalSent, StepView};
 use serde_json::Value;
 
 use super::example::quoted;
@@ -67,21 +67,32 @@ pub(super) fn approvals(view: &RunView) -> String {
     for step in &view.steps {
         let Some(awaits) = &step.awaits else { continue };
         let title = awaits.title.as_deref().unwrap_or("a signal is waited for");
-        let _ = writeln!(text, "\n? {}: {title}  (signal {})", step.step, awaits.signal);
-        if let Some(schema) = &awaits.schema {
-            let _ = writeln!(text, "    form: {}", form(schema));
+        let signals = signals(awaits);
+        let names: Vec<&str> = signals.iter().map(|(name, _)| *name).collect();
+        let names = match names.as_slice() {
+            [name] => format!("signal {name}"),
+            names => format!("the first of the signals {}", names.join(", ")),
+        };
+        let _ = writeln!(text, "\n? {}: {title}  ({names})", step.step);
+        for (name, schema) in &signals {
+            let Some(schema) = schema else { continue };
+            let of = if signals.len() > 1 { format!(" of {name}") } else { String::new() };
+            let _ = writeln!(text, "    form{of}: {}", form(schema));
         }
         match (step.state.as_str(), &step.output) {
             ("awaiting_signal", _) => {
                 if let Some(assignee) = &awaits.assignee {
                     let _ = writeln!(text, "    asked of: {assignee}");
                 }
-                let _ = writeln!(
-                    text,
-                    "    answer it: backstitch run signal {} {} --data JSON",
-                    view.id,
-                    quoted(&awaits.signal)
-                );
+                for (at, (name, _)) in signals.iter().enumerate() {
+                    let lead = if at == 0 { "answer it" } else { "or       " };
+                    let name = quoted(name);
+                    let _ = writeln!(
+                        text,
+                        "    {lead}: backstitch run signal {} {name} --data JSON",
+                        view.id
+                    );
+                }
             }
             (_, Some(output)) => {
                 let by = match &awaits.sent_by {
@@ -98,6 +109,16 @@ pub(super) fn approvals(view: &RunView) -> String {
         }
     }
     text
+}
+
+/// The signals of which the first ends a wait, each with its form.
+fn signals(awaits: &Awaits) -> Vec<(&str, Option<&Payload>)> {
+    if awaits.signals.is_empty() {
+        return vec![(&awaits.signal, awaits.schema.as_ref())];
+    }
+    let shared = awaits.schema.as_ref();
+    let all = awaits.signals.iter();
+    all.map(|one| (one.signal.as_str(), one.schema.as_ref().or(shared))).collect()
 }
 
 /// The members that a JSON Schema asks for, or the schema itself.
@@ -130,6 +151,18 @@ pub(super) fn sent(sent: &SignalSent, asked: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_signals_of_which_the_first_ends_a_wait_are_told_with_their_forms() {
+        let awaits = r#"{"signal":"approved","schema":{"type":"object"},
+            "signals":["approved",{"signal":"withdrawn","schema":{"type":"null"}}]}"#;
+        let awaits: Awaits = serde_json::from_str(awaits).unwrap();
+        let signals = signals(&awaits);
+        let told: Vec<(&str, Option<&str>)> =
+            signals.iter().map(|(name, form)| (*name, form.map(Payload::text))).collect();
+        let own = ("withdrawn", Some(r#"{"type":"null"}"#));
+        assert_eq!(told, [("approved", Some(r#"{"type":"object"}"#)), own]);
+    }
 
     #[test]
     fn a_form_is_told_by_its_members() {

@@ -5,45 +5,11 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
+use super::columns::{self, place};
 use super::layout;
 
-/// The columns of types whose members would not all fit on a line.
-const COLUMNS: &[(&str, &[&str])] = &[
-    (
-        "RunLine",
-        &[
-            "id",
-            "workflow",
-            "key",
-            "state",
-            "outcome",
-            "conditions",
-            "version",
-            "started_at",
-            "ended_at",
-        ],
-    ),
-    ("WorkflowView", &["name", "version", "hash", "registered_at"]),
-    (
-        "StepView",
-        &[
-            "step",
-            "state",
-            "compensation",
-            "attempts",
-            "deliveries",
-            "worker",
-            "next_at",
-            "external_id",
-            "error",
-        ],
-    ),
-    ("waits_for", &["kind", "step", "count", "since", "until", "message", "verbs"]),
-    ("WorkerView", &["worker", "node", "queues", "since", "gone_at", "session"]),
-    ("HistoryEntry", &["seq", "at", "event"]),
-];
-/// Members that come first where nothing else is said.
-const FIRST: &[&str] = &["id", "number", "name", "step", "kind", "state", "status"];
+/// A member that is a document of many lines: it stands below the others as it may be registered.
+const DEFINITION: &str = "definition";
 
 /// The text of an answer of type `kind`; `width` is that of the terminal, if there is one to keep to.
 pub(crate) fn answer(kind: &str, text: &str, width: Option<usize>) -> String {
@@ -59,22 +25,26 @@ pub(crate) fn answer(kind: &str, text: &str, width: Option<usize>) -> String {
 
 /// A table of objects.
 fn list(kind: &str, items: &[Value], width: Option<usize>) -> String {
-    let columns = columns(kind, items);
+    let columns = columns_of(kind, items);
     if columns.is_empty() {
         return "There is nothing.\n".to_owned();
     }
-    let used = |name: &&String| items.iter().any(|item| !cell(&item[name.as_str()]).is_empty());
+    let at = |item: &Value, name: &str| {
+        name.split('.').try_fold(item, |value, part| value.get(part)).map(cell).unwrap_or_default()
+    };
+    let used = |name: &&String| items.iter().any(|item| !at(item, name).is_empty());
     let columns: Vec<&String> = columns.iter().filter(used).collect();
-    let heading: Vec<String> = columns.iter().map(|name| name.to_uppercase()).collect();
-    let row = |item: &Value| columns.iter().map(|name| cell(&item[name.as_str()])).collect();
+    let head = |name: &&String| name.split('.').next().unwrap_or_default().to_uppercase();
+    let heading: Vec<String> = columns.iter().map(head).collect();
+    let row = |item: &Value| columns.iter().map(|name| at(item, name)).collect();
     layout::table(&heading, &items.iter().map(row).collect::<Vec<Vec<String>>>(), width)
 }
 
-fn columns(kind: &str, items: &[Value]) -> Vec<String> {
+fn columns_of(kind: &str, items: &[Value]) -> Vec<String> {
     if items.is_empty() {
         return Vec::new();
     }
-    if let Some((_, columns)) = COLUMNS.iter().find(|(known, _)| *known == kind) {
+    if let Some(columns) = columns::of(kind) {
         return columns.iter().map(|name| (*name).to_owned()).collect();
     }
     let mut names: Vec<String> = Vec::new();
@@ -85,7 +55,7 @@ fn columns(kind: &str, items: &[Value]) -> Vec<String> {
             }
         }
     }
-    names.sort_by_key(|name| FIRST.iter().position(|first| first == name).unwrap_or(FIRST.len()));
+    names.sort_by_key(|name| place(name));
     names
 }
 
@@ -97,10 +67,10 @@ fn object(members: &Map<String, Value>, width: Option<usize>) -> String {
         value.as_array().is_some_and(|all| all.first().is_some_and(Value::is_object))
     };
     let mut names: Vec<&String> = members.keys().collect();
-    names.sort_by_key(|name| FIRST.iter().position(|first| first == name).unwrap_or(FIRST.len()));
+    names.sort_by_key(|name| place(name));
     for name in &names {
         let value = &members[*name];
-        if !is_table(value) {
+        if !is_table(value) && *name != DEFINITION {
             let _ = writeln!(text, "{name:names_width$}  {}", cell(value));
         }
     }
@@ -108,6 +78,9 @@ fn object(members: &Map<String, Value>, width: Option<usize>) -> String {
         if let Some(all) = members[*name].as_array().filter(|_| is_table(&members[*name])) {
             let _ = write!(text, "\n{}\n{}", name.to_uppercase(), list(name, all, width));
         }
+    }
+    if let Some(definition) = members.get(DEFINITION) {
+        let _ = writeln!(text, "\n{}\n{definition:#}", DEFINITION.to_uppercase());
     }
     text
 }
@@ -163,8 +136,8 @@ mod tests {
             "past_pivot    false",
             "",
             "STEPS",
-            "NAME  STEP  WAVE",
-            "undo  a     0",
+            "STEP  WAVE  NAME",
+            "a     0     undo",
         ];
         assert_eq!(answer("Plan", plan, None).lines().collect::<Vec<_>>(), expected);
     }
