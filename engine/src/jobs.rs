@@ -7,7 +7,9 @@ mod work;
 
 use std::sync::Arc;
 
-use backstitch_saga::protocol::{ItemState, JobItem, JobPlan, JobState, JobView, NewJob, Page};
+use backstitch_saga::protocol::{
+    ItemState, JobItem, JobPlan, JobState, JobView, NewJob, Page, State,
+};
 use backstitch_saga::{By, Timestamp};
 use sqlx::Connection;
 use uuid::Uuid;
@@ -18,9 +20,9 @@ use crate::cursor::Cursor;
 use crate::node::Node;
 use crate::page::page;
 use crate::store::acts::{self, Act, Thing};
-use crate::store::jobs::{self as table, Turn};
+use crate::store::jobs::{self as table, Many, Turn};
 use crate::store::listed;
-use crate::{Engine, Error, Reservation};
+use crate::{Engine, Error, Reservation, RunFilter};
 
 pub(crate) use work::{serve, work};
 
@@ -40,7 +42,22 @@ impl Engine {
         let mut connection = self.node().database.lister(namespace).await?;
         let plan = table::plan(&mut connection, namespace, &many, now, SHOWN);
         let (count, first) = listed(plan.await)?;
-        Ok(JobPlan { count: u64::try_from(count).unwrap_or_default(), first })
+        let count = u64::try_from(count).unwrap_or_default();
+        let ended = match many {
+            Many::Runs(filter) if asked.verb.is_for_moving_runs() => {
+                let of_ended = filter.state.is_none_or(|state| state == State::Ended);
+                let filter = RunFilter { state: Some(State::Ended), ..*filter };
+                let many = Many::Runs(Box::new(filter));
+                let (ended, _) = if of_ended {
+                    listed(table::plan(&mut connection, namespace, &many, now, 1).await)?
+                } else {
+                    (0, Vec::new())
+                };
+                Some(u64::try_from(ended).unwrap_or_default())
+            }
+            _ => None,
+        };
+        Ok(JobPlan { count, ended, first })
     }
 
     /// Makes a job. What it acts on is fixed from then on. With a `reservation` the same request again is the same

@@ -14,7 +14,7 @@ pub(crate) fn secret() -> Value {
     json!({
         "name": "worker-1", "namespace": "default", "role": "worker",
         "secret": "bsk_9Jk2mV0rX7sQ4tB1nC8zLd5hYf3gWpEa6uKxRoTiMqU",
-        "expires_at": "2026-05-01T10:02:11.250Z"
+        "expires_at": "2026-05-01T10:02:11.250Z", "queues": ["billing-*"], "workflows": ["place-*"]
     })
 }
 

@@ -18,26 +18,28 @@ pub(super) fn report(text: &str) -> Option<(TaskReport, Vec<String>)> {
     let mut notes = Vec::new();
     let mut members = members(text)?;
     let outcome = members.remove("outcome")?;
+    // Nobody reads the output of an undo, so none is no flaw.
+    let undo = members.get("action").is_some_and(|action| action.get() == "\"compensate\"");
     let mut amended = keep(members, "", &NAMING, &mut notes);
-    amended.insert("outcome".to_owned(), self::outcome(outcome.get(), &mut notes)?);
+    amended.insert("outcome".to_owned(), self::outcome(outcome.get(), undo, &mut notes)?);
     let report = serde_json::from_str(raw(&amended)?.get()).ok()?;
     Some((report, notes))
 }
 
-fn outcome(text: &str, notes: &mut Vec<String>) -> Option<Box<RawValue>> {
+fn outcome(text: &str, undo: bool, notes: &mut Vec<String>) -> Option<Box<RawValue>> {
     let outcome = keep(members(text)?, "outcome/", &["succeeded", "failed"], notes);
     if outcome.len() != 1 {
         return None;
     }
     let (name, said) = outcome.into_iter().next()?;
     let said = match name.as_str() {
-        "succeeded" => succeeded(said.get(), notes)?,
+        "succeeded" => succeeded(said.get(), undo, notes)?,
         _ => failed(said.get(), notes)?,
     };
     raw(&Members::from([(name, said)]))
 }
 
-fn succeeded(text: &str, notes: &mut Vec<String>) -> Option<Box<RawValue>> {
+fn succeeded(text: &str, undo: bool, notes: &mut Vec<String>) -> Option<Box<RawValue>> {
     let at = "outcome/succeeded/";
     let said = match text {
         "null" => Members::new(),
@@ -45,7 +47,9 @@ fn succeeded(text: &str, notes: &mut Vec<String>) -> Option<Box<RawValue>> {
     };
     let mut said = keep(said, at, &["output", "external_id"], notes);
     if !said.contains_key("output") {
-        notes.push("it has no output, so it is null".to_owned());
+        if !undo {
+            notes.push("it has no output, so it is null".to_owned());
+        }
         said.insert("output".to_owned(), raw(&())?);
     }
     as_text(&mut said, "external_id", notes)?;
@@ -170,6 +174,17 @@ mod tests {
             };
             assert_eq!((kept.text(), external_id.as_deref()), (output, id));
             assert!(!notes.is_empty());
+        }
+    }
+
+    #[test]
+    fn an_undo_without_an_output_is_whole() {
+        for said in ["{}", "null"] {
+            let text = format!(
+                r#"{{"run":"0198c0de-0000-7000-8000-000000000000","step":"a","action":"compensate","attempt":1,"outcome":{{"succeeded":{said}}}}}"#
+            );
+            let (_, notes) = report(&text).unwrap();
+            assert_eq!(notes, [""; 0], "{said}");
         }
     }
 

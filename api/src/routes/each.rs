@@ -177,7 +177,7 @@ pub(super) fn sort_out<T: Check>(asked: Vec<T>) -> (Vec<T>, Vec<(usize, TaskAnsw
 /// Puts the answers into the order of the request, and says in them what was amended.
 pub(super) fn merge_said(answers: Vec<TaskAnswer>, said: Said) -> Vec<TaskAnswer> {
     let mut answers = merge(answers, said.bad);
-    for (index, notes) in said.amended {
+    for (index, notes) in said.amended.into_iter().filter(|(_, notes)| !notes.is_empty()) {
         if let Some(answer) = answers.get_mut(index).filter(|answer| answer.status == 200) {
             let notes = notes.join("; ");
             answer.message = Some(match answer.message.take() {

@@ -155,6 +155,8 @@ impl Engine {
             secret,
             expires_at: expires_at.map(Timestamp),
             previous_until: None,
+            queues: asked.queues.clone(),
+            workflows: asked.workflows.clone(),
         })
     }
 
@@ -209,6 +211,8 @@ impl Engine {
             secret,
             expires_at: view.expires_at,
             previous_until: view.previous_until,
+            queues: view.queues,
+            workflows: view.workflows,
         })
     }
 

@@ -128,6 +128,12 @@ pub struct CredentialSecret {
     /// Until when the secret of before is good, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_until: Option<Timestamp>,
+    /// Patterns of the queues that it may touch; all without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queues: Option<Vec<String>>,
+    /// Patterns of the workflows that it may touch; all without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflows: Option<Vec<String>>,
 }
 
 /// Whether a credential is good.

@@ -184,6 +184,22 @@ pub enum JobVerb {
     Label,
 }
 
+impl JobVerb {
+    /// Whether it is for runs that have not ended.
+    #[must_use]
+    pub fn is_for_moving_runs(self) -> bool {
+        matches!(
+            self,
+            JobVerb::Cancel
+                | JobVerb::Abandon
+                | JobVerb::Kill
+                | JobVerb::Pause
+                | JobVerb::Resume
+                | JobVerb::Signal
+        )
+    }
+}
+
 fn ten() -> f64 {
     10.0
 }
@@ -222,6 +238,9 @@ pub enum StopWhen {
 pub struct JobPlan {
     /// How many it would be.
     pub count: u64,
+    /// Of these, how many have ended, so that the verb is refused for them (`run_ended`); none where it is for ended runs, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<u64>,
     /// Those that would come first, at most 20.
     pub first: Vec<JobItem>,
 }

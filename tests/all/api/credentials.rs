@@ -43,6 +43,7 @@ async fn credentials_are_listed_without_secrets_with_who_made_them_and_their_las
     let body = json!({"role": "worker", "expires_in": "90d", "queues": ["billing-*"], "workflows": ["place-*"]});
     let made = ask(&server, "PUT", "/v1/credentials/w-1", &admin, Some(body)).await;
     assert_eq!(made.status, 201, "{made:?}");
+    assert_eq!(made.json()["queues"], json!(["billing-*"]), "its bounds are shown");
     let secret = made.json()["secret"].as_str().unwrap().to_owned();
     let who = ask(&server, "GET", "/v1/whoami", &secret, None).await.json();
     assert_eq!((&who["queues"], &who["workflows"]), (&json!(["billing-*"]), &json!(["place-*"])));

@@ -261,6 +261,11 @@ async fn runs_are_acted_on_by_their_filter_and_each_refusal_is_told() {
     assert_eq!(job["progress"]["refused"], 3, "{job}");
     let items = all(&server, &format!("/v1/jobs/{id}/items?state=refused&")).await;
     assert_eq!((items.len(), &items[0]["code"]), (3, &json!("run_ended")));
+    for (verb, ended) in [("cancel", json!(3)), ("compensate", json!(null))] {
+        let ask_for = json!({"verb": verb, "runs": {"workflow": "order"}, "dry_run": true});
+        let planned = server.post("/v1/jobs", ask_for).await.json();
+        assert_eq!((&planned["count"], &planned["ended"]), (&json!(6), &ended), "{verb}");
+    }
     assert_eq!(all(&server, "/v1/jobs?state=done&").await.len(), 2);
     server.stopped().await;
 }
