@@ -49,7 +49,6 @@ async fn given(page: &str, scene: &Scene) {
             }
             scene.act("/v1/workflows/order/pause", json!({"reason": "r"})).await;
         }
-        "docs/schedules.md" => scene.register(&chain("nightly-report", &["report"])).await,
         "docs/sequence.md" => {
             scene.register(&chain("change-address", &["change"])).await;
             scene.register(&chain("order", &["pay"])).await;
