@@ -39,7 +39,8 @@ pub(crate) enum Right {
     Work,
     /// Register workflows.
     Register,
-    /// Make, rotate, revoke and list credentials; grant the namespace to roles of the database.
+    /// Make, rotate, revoke and list credentials; grant the namespace to roles of the database; erase runs, and say how long
+    /// those of a workflow are kept.
     Admin,
 }
 
@@ -97,6 +98,7 @@ pub(crate) const RULES: &[(&str, &str, Right)] = &[
     ("POST", "/v1/runs/{id}/compensate", Right::Act),
     ("POST", "/v1/runs/{id}/cancel", Right::Act),
     ("POST", "/v1/runs/{id}/kill", Right::Act),
+    ("POST", "/v1/runs/{id}/erase", Right::Admin),
     ("POST", "/v1/runs/{id}/retry", Right::Act),
     ("POST", "/v1/runs/{id}/pause", Right::Act),
     ("PATCH", "/v1/runs/{id}/labels", Right::Act),
@@ -122,6 +124,8 @@ pub(crate) const RULES: &[(&str, &str, Right)] = &[
     ("POST", "/v1/incidents/{incident}/note", Right::Act),
     ("GET", "/v1/pauses", Right::Read),
     ("POST", "/v1/workflows/{name}/pause", Right::Act),
+    ("GET", "/v1/workflows/{name}/retention", Right::Read),
+    ("PUT", "/v1/workflows/{name}/retention", Right::Admin),
     ("POST", "/v1/workflows/{name}/resume", Right::Act),
     ("GET", "/v1/jobs", Right::Read),
     ("POST", "/v1/jobs", Right::Act),

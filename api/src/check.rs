@@ -7,11 +7,11 @@ mod quotas;
 
 use axum::http::StatusCode;
 use backstitch_saga::protocol::{
-    BackfillSchedule, ClaimTasks, CompensateRun, CompleteTasks, Heartbeat, HeartbeatTasks,
-    LabelRun, Mapping, NewCredential, NewMigration, PauseRun, Reason, ReleaseTasks, RerunRun,
-    ResolveStep, RetryStep, Role, RotateCredential, ScheduleSpec, Scope, SendSignal,
-    SendSignalByKey, SignOff, SkipStep, StartRun, StartRuns, TaskReport, TriggerSchedule,
-    WithdrawFact,
+    BackfillSchedule, ClaimTasks, CompensateRun, CompleteTasks, EraseRun, Heartbeat,
+    HeartbeatTasks, Keep, LabelRun, Mapping, NewCredential, NewMigration, PauseRun, Reason,
+    ReleaseTasks, RerunRun, ResolveStep, RetryStep, Role, RotateCredential, ScheduleSpec, Scope,
+    SendSignal, SendSignalByKey, SetRetention, SignOff, SkipStep, StartRun, StartRuns, TaskReport,
+    TriggerSchedule, WithdrawFact,
 };
 use backstitch_saga::{Span, Violation, check_label_name, check_labels, check_start};
 
@@ -190,6 +190,26 @@ impl Check for CompensateRun {
                 }
             }
         }
+    }
+}
+
+impl Check for SetRetention {
+    fn check(&self, findings: &mut Findings) {
+        findings.prose("/reason", &self.reason, MAX_REASON);
+        let Keep::For(span) = self.keep else { return };
+        if span > Keep::MOST {
+            let message = format!("It may be at most {}; say 'forever' for longer", Keep::MOST);
+            findings.add("/keep", "too_long", message);
+        }
+        if span < Keep::LEAST {
+            findings.add("/keep", "too_short", format!("It must be at least {}", Keep::LEAST));
+        }
+    }
+}
+
+impl Check for EraseRun {
+    fn check(&self, findings: &mut Findings) {
+        findings.prose("/reason", &self.reason, MAX_REASON);
     }
 }
 

@@ -261,11 +261,13 @@ pub(crate) fn definition() -> Value {
 pub(crate) fn workflow() -> Value {
     let mut view = workflow_line();
     view["definition"] = definition();
+    view["retention"] = acts::retention();
     view
 }
 
 pub(crate) fn registered_workflow() -> Value {
-    let mut view = workflow();
+    let mut view = workflow_line();
+    view["definition"] = definition();
     view["rehearsal"] = json!({ "traces": 250, "complete": false });
     view
 }

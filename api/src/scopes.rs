@@ -110,6 +110,8 @@ pub(crate) const KINDS: &[(&str, &str, Kind)] = &[
     ("POST", "/v1/queues/{name}/open", Queue(Path)),
     ("POST", "/v1/queues/{name}/close", Queue(Path)),
     // An admin has no bounds.
+    ("POST", "/v1/runs/{id}/erase", Neither),
+    ("PUT", "/v1/workflows/{name}/retention", Neither),
     ("PUT", "/v1/credentials/{name}", Neither),
     ("POST", "/v1/credentials/{name}/rotate", Neither),
     ("DELETE", "/v1/credentials/{name}", Neither),

@@ -54,7 +54,7 @@ counters! {
     starts_refused: "backstitch_starts_refused_total", "Starts asked for in transactions that were refused and wait for a person.", true;
     snapshots: "backstitch_snapshots_total", "Snapshots written.", true;
     partitions_dropped: "backstitch_partitions_dropped_total", "Weeks of runs dropped by retention.", true;
-    runs_deleted: "backstitch_runs_deleted_total", "Ended runs deleted by retention one by one, from weeks that others keep.", true;
+    runs_deleted: "backstitch_runs_deleted_total", "Ended runs deleted by retention one by one, from weeks that others keep or by the retention of their workflow.", true;
     schedule_starts: "backstitch_schedule_starts_total", "Runs started by schedules.", true;
     permits_given: "backstitch_permits_given_total", "Permits given to tasks of governed queues.", true;
     permits_lapsed: "backstitch_permits_lapsed_total", "Permits by which nothing was leased in time.", true;

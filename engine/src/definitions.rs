@@ -353,6 +353,7 @@ fn view_of(row: DefinitionRow) -> WorkflowView {
         hash: row.hash,
         registered_at: Timestamp(row.registered_at),
         definition: None,
+        retention: None,
         rehearsal: None,
         warnings: Vec::new(),
     }

@@ -371,6 +371,18 @@ pub(crate) async fn mend(
     Ok(mended)
 }
 
+/// Writes the index rows of one run anew, as its journal says they should be.
+pub(crate) async fn rewrite_indexes(
+    node: &Node,
+    connection: &mut PgConnection,
+    run: RunId,
+) -> Result<(), Error> {
+    let there = index::read(connection, &[run.0]).await?.remove(&run).unwrap_or_default();
+    let nodes = index::known_nodes(connection).await?;
+    let expected = expected(node, connection, run, &there, &nodes).await?;
+    Ok(rewrite(connection, run, &expected, &there).await?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -288,7 +288,9 @@ impl Engine {
         name: &str,
         version: Option<u32>,
     ) -> Result<WorkflowView, Error> {
-        definitions::view(&self.node().database, namespace, name, version).await
+        let view = definitions::view(&self.node().database, namespace, name, version).await?;
+        let retention = crate::retention::own::of(self.node(), namespace, name).await?;
+        Ok(WorkflowView { retention: Some(retention), ..view })
     }
 
     /// Workflow versions without their definitions, by name and version; all versions of `name` when given.

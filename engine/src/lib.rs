@@ -24,6 +24,7 @@ mod definitions;
 mod doctor;
 mod edits;
 mod engine;
+mod erasure;
 mod error;
 mod executor;
 mod flow;

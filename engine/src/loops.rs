@@ -280,7 +280,7 @@ pub enum Chore {
     WorkJobs,
     /// Make partitions ahead of time, drop those past retention, forget old nodes.
     KeepHouse,
-    /// Go on deleting ended runs past retention whose week others keep.
+    /// Go on erasing runs, and deleting ended runs past retention whose week others keep.
     DeleteRuns,
     /// Take what applications asked for in their own transactions.
     TakeAsked,
@@ -389,7 +389,7 @@ async fn work(node: &Arc<Node>, chore: Chore) -> Result<usize, Error> {
         Chore::Guard => crate::pauses::guard(node).await,
         Chore::WorkJobs => crate::jobs::work(node).await,
         Chore::KeepHouse => keep_house(node).await.map(|()| 0),
-        Chore::DeleteRuns => crate::retention::go_on(node).await,
+        Chore::DeleteRuns => crate::erasure::erase_and_delete(node).await,
         Chore::TakeAsked => Ok(inbox::take(node).await? + completions::take(node).await?),
         Chore::DeliverSignals => signals::deliver(node).await,
         Chore::ForgetAnswers if node.clock.leapt_lately() => Ok(0),

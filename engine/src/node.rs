@@ -87,6 +87,8 @@ pub(crate) enum Message {
     },
     /// Loads runs again that another node may have moved on.
     LookUp(Vec<RunId>),
+    /// Drops runs from memory.
+    Forget(Vec<RunId>),
     /// Others took this node for gone: it is in charge of nothing any more.
     Disown,
     /// The clock went back by a step: what is due later is another instant now.
@@ -212,12 +214,21 @@ impl Node {
 
     /// Has runs loaded again that another node may have moved on.
     pub(crate) fn look_up(&self, runs: Vec<RunId>) {
+        self.send_about(runs, Message::LookUp);
+    }
+
+    /// Tells the shards to drop runs from memory.
+    pub(crate) fn forget(&self, runs: Vec<RunId>) {
+        self.send_about(runs, Message::Forget);
+    }
+
+    fn send_about(&self, runs: Vec<RunId>, message: fn(Vec<RunId>) -> Message) {
         let mut parts: Vec<Vec<RunId>> = self.shards.iter().map(|_| Vec::new()).collect();
         runs.into_iter().for_each(|run| parts[self.shard_of(run)].push(run));
         for (door, part) in self.shards.iter().zip(parts) {
             if !part.is_empty() {
-                // A shard that is gone has nothing to look up.
-                let _ = door.inbox.send(Message::LookUp(part));
+                // A shard that is gone has nothing in memory.
+                let _ = door.inbox.send(message(part));
             }
         }
     }

@@ -1,8 +1,10 @@
-//! The end of ended runs that are past retention: whole weeks are dropped, and where a run that is kept holds its week, the
-//! others are deleted one by one.
+//! The end of ended runs that are past retention: whole weeks are dropped, and where a run that is kept holds its week, or a
+//! workflow is kept shorter than the server says, runs are deleted one by one.
 //!
-//! A walk over the weeks that are held begins every hour and looks at a bounded number of runs at a time. It keeps its place
+//! A walk over what cannot be dropped begins every hour and looks at a bounded number of runs at a time. It keeps its place
 //! in memory: a node that dies begins anew, and what two nodes delete at once is gone once.
+
+pub(crate) mod own;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,14 +13,13 @@ use backstitch_saga::protocol::HeldWeek;
 use backstitch_saga::{Span, Time, Timestamp};
 use sqlx::Postgres;
 use sqlx::pool::PoolConnection;
-use uuid::Uuid;
 
 use crate::Error;
 use crate::crash::commit;
 use crate::node::Node;
 use crate::store::Trouble;
 use crate::store::partitions::{self, first_id_of_week};
-use crate::store::retention::{self as table, Holding};
+use crate::store::retention::{self as table, Cutoff, Holding, Range};
 
 /// How often a walk that is not over goes on.
 pub(crate) const EVERY: Duration = Duration::from_secs(30);
@@ -44,20 +45,36 @@ pub(crate) struct Walk {
 
 #[derive(Debug, Default)]
 struct Progress {
-    /// The last run that was looked at; `None` when the walk is over.
-    after: Option<Uuid>,
-    /// Runs were deleted since it began: those that are their steps may go now.
-    deleted: bool,
+    /// What the walk is over.
+    all: Vec<Range>,
+    /// What is left of it, the next last.
+    left: Vec<Range>,
+    /// It is walked once more: runs were deleted since it began, and those that are their steps may go now; or what it is over
+    /// has changed.
+    again: bool,
     held: Vec<(Time, Holding)>,
 }
 
 /// What became of one page of runs.
 struct Step {
     /// The last run that was looked at, if there may be more.
-    last: Option<Uuid>,
+    last: Option<uuid::Uuid>,
     /// All that can go are gone.
     done: bool,
     deleted: usize,
+}
+
+impl Progress {
+    /// Goes on after the last run of a page, or with the next range when there was no more.
+    fn looked_at(&mut self, last: Option<uuid::Uuid>) {
+        match (self.left.last_mut(), last) {
+            (Some(range), Some(last)) => range.after = last,
+            _ => drop(self.left.pop()),
+        }
+        if self.left.is_empty() && std::mem::take(&mut self.again) {
+            self.left.clone_from(&self.all);
+        }
+    }
 }
 
 impl Walk {
@@ -90,20 +107,40 @@ pub(crate) fn before(node: &Node) -> Option<Time> {
     Some(Time(node.clock.now().0.saturating_sub_unsigned(keep)))
 }
 
-/// Drops the weeks that can be dropped, finds out what keeps the others, and begins a walk over those.
+/// When runs that ended are past retention now.
+fn cutoff(node: &Node) -> Cutoff {
+    Cutoff { now: node.clock.now(), before: before(node) }
+}
+
+/// Drops the weeks that can be dropped, finds out what keeps the others, and begins a walk over those and over the workflows that
+/// are kept shorter.
 pub(crate) async fn begin(
     node: &Node,
     mut connection: PoolConnection<Postgres>,
 ) -> Result<(), Error> {
-    let Some(before) = before(node) else { return Ok(()) };
-    let dropped =
-        commit!("partitions_drop", partitions::drop_ended(&mut connection, before).await)?;
+    // Ages are in doubt, by whichever retention.
+    if node.clock.leapt_lately() {
+        return Ok(());
+    }
+    let cutoff = cutoff(node);
+    let mut all = own::shorter(&mut connection, cutoff).await?;
+    let mut held = Vec::new();
+    if let Some(before) = cutoff.before {
+        let dropped = partitions::drop_ended(&mut connection, before, cutoff).await;
+        let dropped = commit!("partitions_drop", dropped)?;
+        node.counters.partitions_dropped.add(dropped.weeks);
+        held = dropped.held;
+        all.push(Range::from_the_first(None, first_id_of_week(before)));
+    }
     drop(connection);
-    node.counters.partitions_dropped.add(dropped.weeks);
     node.retention.change(|progress| {
-        progress.held = dropped.held;
-        // One that is under way has not looked at all of them yet, and comes to what is new.
-        progress.after.get_or_insert(Uuid::nil());
+        progress.held = held;
+        // One that is under way comes to most of what is new, and to all of it the next time.
+        match progress.left.is_empty() {
+            true => progress.left.clone_from(&all),
+            false => progress.again = true,
+        }
+        progress.all = all;
     });
     go_on(node).await.map(|_| ())
 }
@@ -113,10 +150,10 @@ pub(crate) async fn go_on(node: &Node) -> Result<usize, Error> {
     let _turn = node.retention.turn.lock().await;
     let began = Instant::now();
     let (mut deleted, mut tries) = (0, 0);
-    while began.elapsed() < BUDGET && tries < TRIES {
-        let place = node.retention.change(|progress| progress.after);
-        let (Some(after), Some(before)) = (place, before(node)) else { break };
-        let step = match step(node, after, before).await {
+    while began.elapsed() < BUDGET && tries < TRIES && !node.clock.leapt_lately() {
+        let place = node.retention.change(|progress| progress.left.last().cloned());
+        let Some(range) = place else { break };
+        let step = match step(node, &range).await {
             Ok(step) => step,
             Err(Trouble::Again(error)) => {
                 tracing::debug!(error, "others are in the way of deleting ended runs");
@@ -126,10 +163,9 @@ pub(crate) async fn go_on(node: &Node) -> Result<usize, Error> {
         };
         deleted += step.deleted;
         node.retention.change(|progress| {
-            progress.deleted |= step.deleted > 0;
+            progress.again |= step.deleted > 0;
             if step.done {
-                let anew = || std::mem::take(&mut progress.deleted).then(Uuid::nil);
-                progress.after = step.last.or_else(anew);
+                progress.looked_at(step.last);
             }
         });
         if step.done {
@@ -143,15 +179,15 @@ pub(crate) async fn go_on(node: &Node) -> Result<usize, Error> {
 }
 
 /// Deletes those of the next runs that are past retention.
-async fn step(node: &Node, after: Uuid, before: Time) -> Result<Step, Trouble> {
+async fn step(node: &Node, range: &Range) -> Result<Step, Trouble> {
     let mut connection = node.database.keepers.acquire().await?;
-    let range = (after, first_id_of_week(before));
-    let (last, past) = table::page(&mut connection, range, before, PAGE).await?;
+    let cutoff = cutoff(node);
+    let (last, past) = table::page(&mut connection, range, cutoff, PAGE).await?;
     let (mut left, mut deleted) = (past.as_slice(), 0);
     while !left.is_empty() {
         let gone = commit!(
             "retention_delete",
-            table::delete(&mut connection, left, before, RECORDS).await
+            table::delete(&mut connection, left, cutoff.before, RECORDS).await
         );
         match gone.map_err(Trouble::from) {
             Ok((gone, looked)) => {

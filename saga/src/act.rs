@@ -1,6 +1,6 @@
 //! Which events are acts of people: what the audit is made of. It judges nothing.
 
-use crate::event::{By, Event};
+use crate::event::{By, Erasure, Event};
 use crate::{HoldKind, StepPath};
 
 /// What a person did to a run.
@@ -36,6 +36,7 @@ impl Event {
             Event::Labelled { by, .. } => ("label", None, by),
             Event::CancelRequested { by } => ("cancel", None, by),
             Event::Killed { by } => ("kill", None, by),
+            Event::Erased(Erasure { by }) => ("erase", None, by),
             _ => return None,
         };
         Some(Act { verb, step, by })

@@ -244,6 +244,11 @@ pub enum Command {
         /// Who and why.
         by: By,
     },
+    /// Mark the run, which has ended, as erased: from then on nothing can be asked of it.
+    Erase {
+        /// Who and why.
+        by: By,
+    },
     /// Go on on another version of the workflow.
     Migrate(Migration),
 }
@@ -368,6 +373,10 @@ pub enum RefusalCode {
     CannotMigrate,
     /// The run would have more labels than a run may have.
     TooManyLabels,
+    /// The run goes on: it can be erased when it has ended.
+    RunGoesOn,
+    /// The run was erased.
+    RunErased,
 }
 
 impl RefusalCode {
@@ -397,6 +406,8 @@ impl RefusalCode {
             RefusalCode::WrongVersion => "wrong_version",
             RefusalCode::CannotMigrate => "cannot_migrate",
             RefusalCode::TooManyLabels => "too_many_labels",
+            RefusalCode::RunGoesOn => "run_goes_on",
+            RefusalCode::RunErased => "run_erased",
         }
     }
 

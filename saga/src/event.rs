@@ -1,5 +1,4 @@
 //! What a journal records: events, not commands. Nothing is decided again on reading.
-//!
 //! The JSON of a record is read for ever: a change here is additive, and `golden` tests hold every form ever written.
 //! Payloads stand beside the events and are referred to by their [`Slot`], so that they can be erased or encrypted.
 
@@ -17,7 +16,7 @@ mod record;
 mod terms;
 pub use begun::Begun;
 pub use record::Record;
-pub use terms::{By, Cause, Fate, Parent, Slot, Source};
+pub use terms::{By, Cause, Erasure, Fate, Parent, Slot, Source};
 
 /// Something that happened to a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,8 +53,7 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         keys: Option<Slot>,
     },
-    /// A step whose turn has come begins with the next record, or a fan-out goes on with it: as many bytes of documents
-    /// stand in this one as may.
+    /// A step begins, or a fan-out goes on, with the next record: as many bytes of documents stand in this one as may.
     Deferred {
         /// Which.
         step: Arc<str>,
@@ -489,6 +487,8 @@ pub enum Event {
         /// When it is asked for again.
         again: Time,
     },
+    /// All documents of the run, which has ended, were erased, and the texts that may have spoken of them.
+    Erased(Erasure),
     /// The run is over.
     Ended {
         /// What is true in the world.

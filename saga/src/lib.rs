@@ -24,6 +24,7 @@ mod act;
 pub mod bounds;
 mod command;
 mod definition;
+mod erase;
 mod event;
 mod expr;
 mod family;
@@ -57,7 +58,10 @@ pub use definition::{
     OnKill, OnPause, OnTimeout, OnUnknown, OneSignal, Retry, Sleep, Step, Task, Timeouts,
     Tolerance, Verify, Wait,
 };
-pub use event::{Begun, By, Cause, Event, Fate, IncidentKind, Parent, Record, Slot, Source};
+pub use erase::Eraser;
+pub use event::{
+    Begun, By, Cause, Erasure, Event, Fate, IncidentKind, Parent, Record, Slot, Source,
+};
 pub use expr::{EvalError, Expr, Gathered, Reference, Scope};
 pub use family::{DEEPEST_DESCENDANT, Descent, MOST_DESCENDANTS, ParentWord};
 pub use fingerprint::fingerprint;

@@ -50,7 +50,7 @@ pub use queues::{
     BreakerPolicy, BreakerState, BreakerView, BudgetView, QueuePolicy, QueueView, Rate, RetryBudget,
 };
 pub use quotas::{QuotaSource, QuotaView, Quotas, QuotasView};
-pub use retention::HeldWeek;
+pub use retention::{EraseRun, ErasedRun, HeldWeek, Keep, RetentionView, SetRetention};
 pub use runs::{
     CompensateRun, LabelRun, Plan, PlannedUndo, RunStarted, Scope, StartAnswer, StartAnswers,
     StartRun, StartRuns,
@@ -111,6 +111,9 @@ pub struct WorkflowView {
     /// The definition; left out of lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub definition: Option<Definition>,
+    /// How long the ended runs of the workflow are kept, of all versions alike; left out of lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<RetentionView>,
     /// How far it was rehearsed when this request registered it; none in any other answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rehearsal: Option<Rehearsed>,

@@ -8,6 +8,25 @@ pub(crate) fn pause() -> Value {
     json!({ "reason": "The warehouse is being moved", "name": "warehouse" })
 }
 
+pub(crate) fn set_retention() -> Value {
+    json!({ "keep": "30d", "reason": "Orders hold addresses" })
+}
+
+pub(crate) fn retention() -> Value {
+    json!({
+        "workflow": "place-order", "keep": "30d", "own": true, "changed_at": "2026-01-31T10:15:00.000Z",
+        "changed_by": "ops", "reason": "Orders hold addresses"
+    })
+}
+
+pub(crate) fn erase() -> Value {
+    json!({ "reason": "The customer asked for it, ticket 4711" })
+}
+
+pub(crate) fn erased() -> Value {
+    json!({ "id": RUN, "erased_at": "2026-01-31T10:15:00.000Z", "runs": 3, "pending": 0 })
+}
+
 pub(crate) fn label() -> Value {
     json!({ "set": { "team": "payments" }, "remove": ["triage"], "reason": "Payments looks after it" })
 }

@@ -14,6 +14,7 @@ pub(crate) mod ops;
 mod pauses;
 mod queues;
 pub(crate) mod quotas;
+mod retention;
 mod runs;
 mod schedules;
 mod sequence;
@@ -104,6 +105,9 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(pauses::list))
         .routes(routes!(pauses::pause))
         .routes(routes!(pauses::resume))
+        .routes(routes!(retention::show))
+        .routes(routes!(retention::erase))
+        .routes(routes!(retention::set))
         .routes(routes!(jobs::list, jobs::create))
         .routes(routes!(jobs::show))
         .routes(routes!(jobs::items))

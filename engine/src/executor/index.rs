@@ -7,7 +7,9 @@ use std::ops::Bound;
 use std::time::Duration;
 
 use backstitch_saga::protocol::{Outcome, State};
-use backstitch_saga::{Action, Begun, Event, Record, Run, StepPath, TaskKey, Time, fingerprint};
+use backstitch_saga::{
+    Action, Begun, Event, Record, Run, Span, StepPath, TaskKey, Time, fingerprint,
+};
 
 use super::cache::CachedRun;
 use super::decide::Decided;
@@ -16,6 +18,9 @@ use crate::handover::HandOver;
 use crate::store::batch::{Also, Batch, NewIncident, NewRun, ReadyRow, RunState};
 use crate::store::partitions::began_before_the_week_of;
 use crate::store::runs::{asked_of, unknown_in};
+
+/// A run that did not move here for so long may have ended and be gone by what another node did.
+const STALE: Span = Span::secs(600);
 
 /// What changes with one run's record.
 pub(crate) struct Changes {
@@ -92,11 +97,10 @@ pub(crate) fn add(
             batch.update(run, state.as_ref().unwrap_or(&cached.indexed), &also);
         }
     }
-    // Retention deletes single runs of weeks that are over, whatever this node remembers of them.
-    if !*starts && began_before_the_week_of(run.0, place.at) {
+    if !*starts && may_be_deleted(cached, place.at) {
         batch.only_if_kept(run);
     }
-    let moves = |event: &Event| !matches!(event, Event::Labelled { .. });
+    let moves = |event: &Event| !matches!(event, Event::Labelled { .. } | Event::Erased(_));
     if !*starts
         && record.events.iter().any(moves)
         && cached.indexed.state == State::Ended
@@ -110,6 +114,14 @@ pub(crate) fn add(
         milestones(batch, cached, record);
     }
     Ok(Changes { state, added, removed, permits })
+}
+
+/// Returns whether retention may have deleted a run, whatever this node remembers of it: single runs of weeks that are over, and
+/// of this week those that ended an hour ago or more.
+fn may_be_deleted(cached: &CachedRun, now: Time) -> bool {
+    began_before_the_week_of(cached.run.id().0, now)
+        || cached.indexed.state == State::Ended
+        || cached.moved_at.after(STALE) < now
 }
 
 /// The run's new line in `runs`; `None` when it stays as it is. Whoever writes a record is in charge from then on.
@@ -188,6 +200,7 @@ fn touched(cached: &CachedRun, record: &Record, spilled: &BTreeSet<TaskKey>) -> 
             | Event::Opened { .. }
             | Event::Deferred { .. }
             | Event::Labelled { .. }
+            | Event::Erased(_)
             | Event::Beat { .. }
             | Event::RetryScheduled { .. }
             | Event::RetryRequested { .. }

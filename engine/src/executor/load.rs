@@ -104,6 +104,15 @@ impl Shard {
         }
     }
 
+    /// Drops runs from memory whose journals were written anew.
+    pub(super) fn forget(&mut self, runs: &[RunId]) {
+        for run in runs {
+            if !self.is_under_way(*run) {
+                drop(self.cache.take(*run));
+            }
+        }
+    }
+
     /// Which of its tasks need permits and are held.
     fn find_held(&self, cached: &mut CachedRun) {
         let Some(governed) = self.node.flow.governed() else { return };

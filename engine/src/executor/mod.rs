@@ -197,6 +197,7 @@ impl Shard {
                 read(cached.map(|cached| &cached.run));
             }
             Message::LookUp(runs) => self.look_up(runs),
+            Message::Forget(runs) => self.forget(&runs),
             Message::Disown => {
                 self.cache.for_each(|cached| cached.indexed.node = None);
                 self.flights.values_mut().for_each(Flight::disown);

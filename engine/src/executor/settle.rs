@@ -147,6 +147,10 @@ impl Shard {
     /// Keeps a snapshot when the journal has grown so much that folding it would take long. The sizes grow by a
     /// factor, so that the cost for each event stays the same.
     fn snapshot(&self, cached: &mut super::CachedRun) {
+        // The documents of one that is erased are on their way out.
+        if cached.run.erased_at().is_some() {
+            return;
+        }
         let events = cached.run.events_folded();
         if events
             < self.node.options.tuning.first_snapshot.max(cached.snapshot_events * SNAPSHOT_GROWTH)

@@ -58,6 +58,12 @@ const ALL: &[(i64, &str, &str)] = &[
         "ended runs one by one",
         include_str!("../../../migrations/0052_ended_runs_one_by_one.sql"),
     ),
+    (
+        53,
+        "retention of workflows",
+        include_str!("../../../migrations/0053_retention_of_workflows.sql"),
+    ),
+    (54, "erasures", include_str!("../../../migrations/0054_erasures.sql")),
 ];
 
 /// Runs the migrations that are missing, under an advisory lock. Roles with the rights of a server get those to what is new.

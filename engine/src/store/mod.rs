@@ -12,6 +12,7 @@ pub(crate) mod credentials;
 pub(crate) mod damage;
 pub(crate) mod databases;
 pub(crate) mod definitions;
+pub(crate) mod erasures;
 pub(crate) mod facts;
 pub(crate) mod fences;
 pub(crate) mod flow;
@@ -57,6 +58,7 @@ pub(crate) mod sweep;
 pub(crate) mod versions;
 pub(crate) mod walks;
 pub(crate) mod workers;
+pub(crate) mod workflow_retention;
 
 use std::sync::Arc;
 use std::time::Duration;

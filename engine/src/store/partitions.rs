@@ -8,7 +8,7 @@ use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 use super::Trouble;
-use super::retention::{Holding, holding};
+use super::retention::{Cutoff, Holding, holding};
 
 /// The tables that are partitioned by run.
 const TABLES: [&str; 4] = ["journal", "snapshots", "runs", "incidents"];
@@ -169,10 +169,11 @@ pub(crate) struct Dropped {
     pub(crate) held: Vec<(Time, Holding)>,
 }
 
-/// Drops the weeks in which every run ended before `before`, and finds the runs that keep the others.
+/// Drops the weeks before that of `before` in which every run is past retention, and finds the runs that keep the others.
 pub(crate) async fn drop_ended(
     connection: &mut PgConnection,
     before: Time,
+    cutoff: Cutoff,
 ) -> Result<Dropped, Trouble> {
     let names: Vec<String> = sqlx::query_scalar(
         "-- partitions\n\
@@ -189,7 +190,7 @@ pub(crate) async fn drop_ended(
         }
         // Writers are not made to wait for a look at a week that is kept.
         let range = (first_id(begin(week)), first_id(begin(week + 1)));
-        let held = holding_again(connection, range, before).await?;
+        let held = holding_again(connection, range, cutoff).await?;
         if held.is_empty() {
             dropped.weeks += usize::from(drop_again(connection, week, before).await?);
         }
@@ -208,11 +209,11 @@ pub(crate) async fn drop_ended(
 async fn holding_again(
     connection: &mut PgConnection,
     range: (Uuid, Uuid),
-    before: Time,
+    cutoff: Cutoff,
 ) -> Result<Vec<Holding>, Trouble> {
     let mut tries = 1;
     loop {
-        match holding(connection, range, before).await.map_err(Trouble::from) {
+        match holding(connection, range, cutoff).await.map_err(Trouble::from) {
             Err(Trouble::Again(_)) if tries < TRIES => tries += 1,
             done => return done,
         }

@@ -52,6 +52,13 @@ pub struct By {
     pub reason: String,
 }
 
+/// The erasure of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Erasure {
+    /// Who asked for it, and why.
+    pub by: By,
+}
+
 /// The place of a payload in its record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]

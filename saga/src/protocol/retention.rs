@@ -1,8 +1,92 @@
-//! What retention cannot drop as a whole.
+//! How long the ended runs of a workflow are kept.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
 
-use crate::{RunId, Timestamp};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::{RunId, Span, Timestamp};
+
+/// How long ended runs are kept: a duration like `30d`, counted from the end of a run; `forever`; or `server`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// As long as the server says.
+    Server,
+    /// For ever.
+    Forever,
+    /// For so long after their end.
+    For(Span),
+}
+
+impl Keep {
+    /// The shortest duration: an hour, in which what is under way of a run that ended comes to rest.
+    pub const LEAST: Span = Span::secs(3_600);
+    /// The longest duration that is not `forever`: a hundred years.
+    pub const MOST: Span = Span::secs(100 * 365 * 86_400);
+}
+
+impl fmt::Display for Keep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Keep::Server => f.write_str("server"),
+            Keep::Forever => f.write_str("forever"),
+            Keep::For(span) => span.fmt(f),
+        }
+    }
+}
+
+impl Serialize for Keep {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Keep {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match text.as_str() {
+            "server" => Ok(Keep::Server),
+            "forever" => Ok(Keep::Forever),
+            span => span.parse().map(Keep::For).map_err(|error| {
+                serde::de::Error::custom(format!("{error}, nor 'forever' or 'server'"))
+            }),
+        }
+    }
+}
+
+/// `PUT /v1/workflows/{name}/retention`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SetRetention {
+    /// How long its ended runs are kept, counted from their end: a duration like `30d`, `forever`, or `server` for as long as
+    /// the server says.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, example = "30d"))]
+    pub keep: Keep,
+    /// Why; kept with the act.
+    pub reason: String,
+}
+
+/// `GET /v1/workflows/{name}/retention`: how long the ended runs of a workflow are kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RetentionView {
+    /// The workflow.
+    pub workflow: String,
+    /// How long its ended runs are kept: a duration or `forever`.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, example = "30d"))]
+    pub keep: Keep,
+    /// Whether the workflow has a retention of its own; if not, it follows the server.
+    pub own: bool,
+    /// When its own was set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed_at: Option<Timestamp>,
+    /// By whom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed_by: Option<String>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
 
 /// A week that is past retention and cannot be dropped as a whole, since runs that are kept began in it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,4 +101,50 @@ pub struct HeldWeek {
     pub oldest_run: RunId,
     /// When that began.
     pub oldest_started_at: Timestamp,
+}
+
+/// `POST /v1/runs/{id}/erase`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct EraseRun {
+    /// Why; kept as the proof that it was erased. Do not name the person whom the run is about.
+    pub reason: String,
+    /// Kill the run first if it has not ended: what it did stays and is undone by nobody. Without it such a run is refused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub kill: bool,
+}
+
+/// `POST /v1/runs/{id}/erase`: the run was erased.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ErasedRun {
+    /// The run.
+    pub id: RunId,
+    /// When it was erased.
+    pub erased_at: Timestamp,
+    /// How many runs were erased: this one and all that descend from it.
+    pub runs: u64,
+    /// How many of them are still being erased; that goes on by itself.
+    pub pending: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_retention_is_spelt_as_a_duration_or_a_word() {
+        for (text, keep) in [
+            ("server", Keep::Server),
+            ("forever", Keep::Forever),
+            ("30d", Keep::For(Span::secs(30 * 86_400))),
+        ] {
+            let json = format!("\"{text}\"");
+            assert_eq!(serde_json::from_str::<Keep>(&json).unwrap(), keep);
+            assert_eq!(serde_json::to_string(&keep).unwrap(), json);
+        }
+        let refused = serde_json::from_str::<Keep>("\"never\"").unwrap_err().to_string();
+        assert!(refused.contains("nor 'forever' or 'server'"), "{refused}");
+    }
 }

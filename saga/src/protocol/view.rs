@@ -64,6 +64,9 @@ pub struct RunView {
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
+    /// When its documents were erased; what is left of them is `null`, and texts are empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub erased_at: Option<Timestamp>,
     /// When the forward part must be done.
     pub deadline: Timestamp,
     /// When something happens next without anybody's doing.

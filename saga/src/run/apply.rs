@@ -294,6 +294,10 @@ impl Run {
                 self.drop_open_undos();
                 None
             }
+            Event::Erased(_) => {
+                self.facts.erased = Some(at);
+                None
+            }
             Event::TimedOut => {
                 self.facts.timed_out = true;
                 None

@@ -4,9 +4,10 @@ use super::Run;
 
 /// Conditions by which runs are searched: those that follow from the journal alone, and that of a damaged one. All others
 /// follow from queues, workers and the clock, and are told of a run when it is read.
-pub const SEARCHED: [&str; 15] = [
+pub const SEARCHED: [&str; 16] = [
     "DependencyUnmet",
     "DependencyWithdrawn",
+    "Erased",
     "IncidentOpen",
     "JournalDamaged",
     "KeyBlocked",
@@ -45,7 +46,7 @@ pub fn check_searched(name: &str) -> Result<(), String> {
 
 impl Run {
     /// The types of the conditions that follow from the journal alone, sorted, without repetition, as indexed:
-    /// `DependencyWithdrawn IncidentOpen LateResult Orphaned RetryScheduled SignalAwaited SignalRefused StepUnknown`, and one for each kind of hold.
+    /// `DependencyWithdrawn Erased IncidentOpen LateResult Orphaned RetryScheduled SignalAwaited SignalRefused StepUnknown`, and one for each kind of hold.
     #[must_use]
     pub fn conditions(&self) -> Vec<&'static str> {
         let mut kinds: Vec<_> = self.holds().map(|hold| hold.kind.condition()).collect();
@@ -57,6 +58,9 @@ impl Run {
         }
         if self.has_withdrawn() {
             kinds.push("DependencyWithdrawn");
+        }
+        if self.facts.erased.is_some() {
+            kinds.push("Erased");
         }
         if self.facts.orphaned.is_some() {
             kinds.push("Orphaned");

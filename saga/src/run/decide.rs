@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::attempt::RUN_TIMEOUT;
+use super::erased::of_erased;
 use super::hold::delay_hold;
 use super::state::{Place, Work};
 use super::{Mode, Run};
@@ -77,6 +78,7 @@ impl Decider<'_> {
             _ if self.run.facts.origin.is_none() => {
                 return Err(Refusal::new(RefusalCode::NotStarted, "the run has not been started"));
             }
+            command if self.run.facts.erased.is_some() => return of_erased(&command),
             Command::HandOut { task, worker } => self.hand_out(self.run.by_now(task), worker)?,
             Command::Release { task } => self.release(self.run.by_now(task))?,
             Command::Report { task, outcome } => self.report(self.run.by_now(task), outcome)?,
@@ -124,6 +126,7 @@ impl Decider<'_> {
             Command::MarkUndone { step, by } => self.mark_undone(&step, by)?,
             Command::MarkLeft { by } => self.mark_all_left(&by)?,
             Command::Label { set, remove, by } => self.label(set, remove, by)?,
+            Command::Erase { by } => self.erase(by)?,
             Command::Migrate(migration) => self.migrate(migration)?,
         }
         Ok(Reply::Done)

@@ -11,6 +11,7 @@ pub(crate) mod conditions;
 mod decide;
 mod doubt;
 mod endings;
+mod erased;
 mod facts;
 mod family;
 mod fence;
@@ -109,6 +110,9 @@ struct Facts {
     unchecked: Option<Unchecked>,
     outcome: Option<Outcome>,
     ended_at: Option<Time>,
+    /// When its documents were erased.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    erased: Option<Time>,
     compensation: Option<Compensation>,
     cancelled_by: Option<By>,
     killed_by: Option<By>,

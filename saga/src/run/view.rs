@@ -37,6 +37,7 @@ impl Run {
             started_at: Timestamp(self.started_at()),
             start_at: self.start_at().map(Timestamp),
             ended_at: self.facts.ended_at.map(Timestamp),
+            erased_at: self.facts.erased.map(Timestamp),
             deadline: Timestamp(self.deadline()),
             next_at: self.next_due().map(Timestamp),
             seq: self.seq,
@@ -305,6 +306,9 @@ impl Run {
         }
         for known in &self.facts.withdrawn {
             add("DependencyWithdrawn", None, known.message.clone(), known.since);
+        }
+        if let Some(since) = self.facts.erased {
+            add("Erased", None, "its documents were erased".to_owned(), since);
         }
         if let Some((reason, since)) = &self.facts.orphaned {
             add("Orphaned", None, format!("{reason}; it was left to go on by itself"), *since);

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use backstitch_saga::protocol::{Failure, FailureKind, Outcome, Scope, TaskOutcome, Verdict};
 use backstitch_saga::{
-    Action, By, ChildEnd, Command, Descent, Hold, HoldKind, Payload, Record, Refusal, Reply, Run,
-    RunId, Span, Start, StepPath, TaskKey, Time, decide,
+    Action, By, ChildEnd, Command, Descent, Eraser, Hold, HoldKind, Payload, Record, Refusal,
+    Reply, Run, RunId, Span, Start, StepPath, TaskKey, Time, decide,
 };
 use uuid::Uuid;
 
@@ -51,13 +51,17 @@ pub(crate) fn tell(story: &str) -> String {
 
 struct Telling {
     run: Run,
+    /// The same run as it folds from what stays of its records when it is erased.
+    erased: Run,
+    eraser: Eraser,
     now: Time,
 }
 
 impl Telling {
     fn new(steps: &[String]) -> Telling {
         let id = RunId(Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001));
-        Telling { run: Run::new(id, Arc::new(workflow::graph(steps))), now: Time(0) }
+        let run = Run::new(id, Arc::new(workflow::graph(steps)));
+        Telling { erased: run.clone(), eraser: Eraser::default(), run, now: Time(0) }
     }
 
     /// One line of the story.
@@ -264,6 +268,7 @@ impl Telling {
                     by: by("found it"),
                 }
             }
+            "erase" => Command::Erase { by: by(rest) },
             "unblock" => Command::Unhold { hold: Some(turn(first)), by: None },
             "withdraw" => {
                 let policy = serde_json::from_value(more.into()).unwrap();
@@ -334,6 +339,7 @@ impl Telling {
         if !record.events.is_empty() {
             twin.try_apply(&record).expect("a record that can be read back");
             self.run.sealed();
+            self.fold_erased(&record);
         }
         assert_eq!(
             twin.snapshot(),
@@ -363,6 +369,15 @@ impl Telling {
             told.push(format!("refused: {}", refusal.code.as_str()));
         }
         told
+    }
+
+    /// What stays of an erased journal folds to a run that stands where the whole one does.
+    fn fold_erased(&mut self, record: &Record) {
+        let kept = self.eraser.record(record);
+        assert_eq!(self.eraser.record(&kept), kept, "erasing twice is not erasing once");
+        self.erased.try_apply(&kept).expect("an erased record that can be read back");
+        let ends = |run: &Run| (run.outcome(), run.ended_at(), run.erased_at());
+        assert_eq!(ends(&self.erased), ends(&self.run), "an erased journal tells of another end");
     }
 
     fn decide_once(&mut self, command: Command) -> (Result<Reply, Refusal>, Record) {

@@ -12,6 +12,7 @@ pub(crate) fn event(event: &Event, record: &Record) -> String {
                 set.iter().map(|(name, value)| format!("{name}={value}")).collect();
             format!("labelled by {}: {} without {}", by.actor, set.join(" "), removed.join(" "))
         }
+        Event::Erased(erasure) => format!("erased by {}", erasure.by.actor),
         Event::Skipped { step, missing: None } => format!("skipped {step}"),
         Event::Skipped { step, missing: Some(missing) } => {
             format!("skipped {step}, without {missing}")

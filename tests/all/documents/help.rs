@@ -123,7 +123,9 @@ async fn run(act: &str, scene: &Scene, shell: &Shell) -> String {
             let pause = json!({"reason": "r", "name": "warehouse"});
             scene.act(&format!("/v1/runs/{run}/pause"), pause).await;
         }
-        "watch" => drop(scene.act(&format!("/v1/runs/{run}/kill"), json!({"reason": "r"})).await),
+        "watch" | "erase" => {
+            drop(scene.act(&format!("/v1/runs/{run}/kill"), json!({"reason": "r"})).await);
+        }
         "start-many" => {
             let runs = json!({"runs": [{"workflow": flow, "input": {"lines": []}}]});
             shell.file("file.json", &runs.to_string());

@@ -2,6 +2,7 @@
 
 mod clock;
 mod documents;
+mod erasure;
 mod families;
 mod faults;
 mod fences;
@@ -27,3 +28,4 @@ mod shares;
 mod why;
 mod withdrawn;
 mod workers;
+mod workflow_retention;

@@ -103,6 +103,9 @@ async fn partitions_are_made_and_dropped_only_where_they_are_ours() {
         "drop_week(null, now())",
         "drop_week(date_trunc('week', now())::date + 1, now())",
         "delete_runs(null, now(), 1)",
+        "erase_run(null, '{}', '{}', '{}')",
+        "erase_run(gen_random_uuid(), '{1}', '{}', '{}')",
+        "erase_run(gen_random_uuid(), '{}', '{}', '{}')",
         "delete_runs(array_fill(gen_random_uuid(), array[1001]), now(), 1)",
     ] {
         let error =
@@ -143,6 +146,7 @@ async fn partitions_are_made_and_dropped_only_where_they_are_ours() {
         "stop_writers()",
         "set_acts_aside(gen_random_uuid())",
         "delete_runs(array[gen_random_uuid()], now(), 1)",
+        "erase_run(gen_random_uuid(), '{}', '{}', '{}')",
         "first_id('2026-01-05')",
     ] {
         let error = execute(&mut stranger, &format!("select backstitch.{call}")).await.unwrap_err();

@@ -45,6 +45,11 @@ const RARE: &[(&str, &str)] = &[
         "retention_delete",
         "ended runs are past retention in a week that others keep, for which the trials are too short",
     ),
+    ("retention_set", "an operator gives a workflow a retention of its own"),
+    ("erasures_ask", "an operator erases a run, or one is being erased"),
+    ("erasures_pass", "an operator erases a run"),
+    ("erasures_done", "an operator erases a run"),
+    ("erasures_refuse", "a run that is to be erased goes on meanwhile"),
     ("sequence_restore", "half a minute after a run in line lost its place"),
 ];
 

@@ -1,7 +1,7 @@
 //! Acting on runs by hand. Every act needs a reason; it stands in the run's history. Each is sent under a key of its
 //! own, so that it is done once however often the network fails it.
 
-use backstitch_saga::protocol::{CompensateRun, Plan, RunView, Scope};
+use backstitch_saga::protocol::{CompensateRun, EraseRun, ErasedRun, Plan, RunView, Scope};
 use backstitch_saga::{RunId, StepPath};
 
 use super::{Client, ClientError, read};
@@ -68,6 +68,21 @@ impl Client {
     /// A problem, such as `run_ended`.
     pub async fn kill(&self, run: RunId, reason: &str) -> Result<RunView, ClientError> {
         self.act(run, "kill", reason).await
+    }
+
+    /// Erases the documents of a run that has ended, and of all that descend from it; with `kill` of one that has not, too,
+    /// which is killed first: what it did stays.
+    ///
+    /// # Errors
+    /// A problem, such as `run_goes_on` or `not_the_root`.
+    pub async fn erase(
+        &self,
+        run: RunId,
+        kill: bool,
+        reason: &str,
+    ) -> Result<ErasedRun, ClientError> {
+        let ask = EraseRun { reason: reason.to_owned(), kill };
+        self.send_act(&format!("v1/runs/{run}/erase"), &ask).await
     }
 
     /// Lets everything that is parked or blocked in a run try again, with fresh attempts.

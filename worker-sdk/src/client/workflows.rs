@@ -1,8 +1,8 @@
 //! Registering and reading workflow definitions.
 
 use backstitch_saga::protocol::{
-    MigratedRun, MigrationCheck, MigrationView, NewMigration, Page, PauseView, VersionLoad,
-    WorkflowView,
+    MigratedRun, MigrationCheck, MigrationView, NewMigration, Page, PauseView, RetentionView,
+    SetRetention, VersionLoad, WorkflowView,
 };
 use backstitch_saga::{Definition, Violation};
 use reqwest::{Method, StatusCode};
@@ -179,6 +179,28 @@ impl Client {
         reason: &str,
     ) -> Result<MigrationView, ClientError> {
         self.send_reason(&format!("v1/workflows/{name}/migrations/{id}/stop"), reason).await
+    }
+
+    /// Reads how long the ended runs of a workflow are kept.
+    ///
+    /// # Errors
+    /// A problem, such as `unknown_workflow`.
+    pub async fn retention(&self, name: &str) -> Result<RetentionView, ClientError> {
+        self.read_from(&format!("v1/workflows/{name}/retention")).await
+    }
+
+    /// Sets how long the ended runs of a workflow are kept.
+    ///
+    /// # Errors
+    /// A problem, such as `unknown_workflow`.
+    pub async fn set_retention(
+        &self,
+        name: &str,
+        retention: &SetRetention,
+    ) -> Result<RetentionView, ClientError> {
+        let path = format!("v1/workflows/{name}/retention");
+        let request = self.request(Method::PUT, &path)?.json(retention);
+        read(self.send(request).await?)
     }
 
     async fn turn(

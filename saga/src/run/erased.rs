@@ -1,0 +1,52 @@
+//! The end of a run's documents: it is erased once, when it has ended, and nothing can be asked of it any more.
+
+use super::Run;
+use super::decide::Decider;
+use crate::event::{By, Erasure, Event};
+use crate::{Command, Refusal, RefusalCode, Reply, Time};
+
+impl Run {
+    /// When the run was erased; `None` while its documents are kept.
+    #[must_use]
+    pub fn erased_at(&self) -> Option<Time> {
+        self.facts.erased
+    }
+}
+
+impl Decider<'_> {
+    pub(super) fn erase(&mut self, by: By) -> Result<(), Refusal> {
+        if self.run.facts.outcome.is_none() {
+            let message = "the run goes on; cancel it or wait for its end, then erase it";
+            return Err(Refusal::new(RefusalCode::RunGoesOn, message));
+        }
+        if by.reason.trim().is_empty() {
+            let message = "say why: it is kept as the proof that the run was erased";
+            return Err(Refusal::new(RefusalCode::ReasonMissing, message));
+        }
+        self.emit(Event::Erased(Erasure { by }));
+        Ok(())
+    }
+}
+
+/// The answer to what is asked of a run that was erased. Erasing it again is done; the engine's own words change nothing.
+pub(super) fn of_erased(command: &Command) -> Result<Reply, Refusal> {
+    match command {
+        Command::Erase { .. }
+        | Command::Tick
+        | Command::Listen { .. }
+        | Command::Release { .. }
+        | Command::FromParent { .. }
+        | Command::ChildEnded { .. }
+        | Command::ChildHeard { .. }
+        | Command::Unhold { by: None, .. }
+        | Command::FactWithdrawn { .. }
+        | Command::FactRestored { .. }
+        | Command::Overdue { .. }
+        | Command::RefuseSignal { .. }
+        | Command::OutputChecked { .. } => Ok(Reply::Done),
+        _ => {
+            let message = "the run was erased; nothing can be done to it any more";
+            Err(Refusal::new(RefusalCode::RunErased, message))
+        }
+    }
+}
