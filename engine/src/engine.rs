@@ -84,6 +84,7 @@ impl Engine {
         #[cfg(feature = "planted-bugs")]
         crate::planted::choose();
         let tuning = options.tuning.clone();
+        let schemas = Schemas::with_envelopes(options.encrypted_payloads);
         wait_for_server(&options.database_url, options.database_wait).await?;
         let database = Database::open(&options.database_url, tuning.readers).await?;
         database.refuse_pooler().await?;
@@ -110,7 +111,7 @@ impl Engine {
             peers: crate::peers::Peers::default(),
             counters: Counters::default(),
             definitions: Definitions::default(),
-            schemas: Arc::new(Schemas::default()),
+            schemas: Arc::new(schemas),
             flow: Flow::default(),
             waiters: Waiters::default(),
             boards: crate::status::Boards::default(),

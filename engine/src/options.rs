@@ -28,6 +28,8 @@ pub struct Options {
     pub retention: Option<Duration>,
     /// How long the answers to requests with an `Idempotency-Key` are kept, at least.
     pub idempotency_retention: Duration,
+    /// Clients may encrypt values of documents: those are held to no schema.
+    pub encrypted_payloads: bool,
     /// What hardly anybody needs to change.
     pub tuning: Tuning,
 }
@@ -47,6 +49,7 @@ impl Options {
             limits: Limits::default(),
             retention: None,
             idempotency_retention: Duration::from_secs(7 * 86_400),
+            encrypted_payloads: false,
             tuning: Tuning::default(),
         }
     }

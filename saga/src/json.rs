@@ -198,6 +198,30 @@ pub(crate) fn find<'a>(text: &'a str, rest: &str) -> Option<&'a str> {
     })
 }
 
+/// Returns whether the value `text` is an envelope of something encrypted: an object whose first member is `$enc`.
+pub(crate) fn is_envelope(text: &str) -> bool {
+    let inner = text.strip_prefix('{').map(str::trim_start);
+    inner.is_some_and(|inner| inner.starts_with("\"$enc\""))
+}
+
+/// Returns whether the reference tokens `rest` would lead on into an envelope.
+pub(crate) fn leads_into_envelope(text: &str, rest: &str) -> bool {
+    let mut value = text;
+    for token in rest.split('/').skip(1) {
+        if is_envelope(value) {
+            return true;
+        }
+        let next = match Kind::of(value) {
+            Kind::Object => member(value, &untoken(token)),
+            Kind::Array => list_index(token).and_then(|index| elements(value).nth(index)),
+            _ => None,
+        };
+        let Some(next) = next else { return false };
+        value = next;
+    }
+    false
+}
+
 /// The index that a reference token names: digits without leading zeros.
 pub(crate) fn list_index(token: &str) -> Option<usize> {
     let digits = token.bytes().all(|byte| byte.is_ascii_digit());

@@ -124,6 +124,16 @@ impl Server {
         Server::of(node(&database, limit).await, database, config).await
     }
 
+    /// A server that takes envelopes of what clients have encrypted, whatever a schema says.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn start_encrypted(access: Access) -> Server {
+        let database = database().await;
+        let engine = node(&database, |options| options.encrypted_payloads = true).await;
+        Server::of(engine, database, ServerConfig { access, ..ServerConfig::default() }).await
+    }
+
     async fn configured(database: String, config: ServerConfig) -> Server {
         Server::of(node(&database, |_| {}).await, database, config).await
     }

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use backstitch_saga::protocol::{Heartbeat, HeldTask, TaskOffer};
 use backstitch_saga::{Action, Payload, RunId, Span, StepPath, Timestamp, effect_key};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::CompleteInTransaction;
+use crate::codec::{self, MaybeCodec};
 
 /// One attempt at a task, as its handler sees it. Cheap to clone.
 #[derive(Clone)]
@@ -63,6 +64,7 @@ pub enum Verdict<Out> {
 /// One task in the hands of a worker.
 pub(crate) struct InFlight {
     pub(crate) offer: TaskOffer,
+    pub(crate) codec: MaybeCodec,
     heart: Arc<Notify>,
     cancelled: AtomicBool,
     cancel: Notify,
@@ -90,9 +92,10 @@ struct Said {
 
 impl InFlight {
     /// `heart` is told when the handler has something for the next heartbeat.
-    pub(crate) fn new(offer: TaskOffer, heart: Arc<Notify>) -> Arc<InFlight> {
+    pub(crate) fn new(offer: TaskOffer, codec: MaybeCodec, heart: Arc<Notify>) -> Arc<InFlight> {
         Arc::new(InFlight {
             offer,
+            codec,
             heart,
             cancelled: AtomicBool::new(false),
             cancel: Notify::new(),
@@ -101,6 +104,13 @@ impl InFlight {
             safe_to_stop: AtomicBool::new(false),
             running: Mutex::new(None),
         })
+    }
+
+    /// Encodes what the handler says of its progress. Each time it is something else.
+    fn encode_beat(&self, progress: &impl Serialize) -> Result<Payload, serde_json::Error> {
+        let context = || format!("{}\nbeat {}", codec::of_task(&self.offer), Uuid::new_v4());
+        let progress = Payload::of(progress)?;
+        self.codec.encode(progress, context).map_err(serde_json::Error::custom)
     }
 
     /// Begins it, unless it goes back to the server. Answers whether it does begin.
@@ -227,7 +237,7 @@ impl TaskContext {
             lease: None,
             step,
         };
-        TaskContext::new(InFlight::new(offer, Arc::new(Notify::new())))
+        TaskContext::new(InFlight::new(offer, MaybeCodec::default(), Arc::new(Notify::new())))
     }
 
     /// The run.
@@ -289,7 +299,8 @@ impl TaskContext {
     /// Says how far the work got. The next attempt gets it if this one is lost. Signs of life are sent by themselves;
     /// this one goes with the next, at most about a second later. What has no JSON is not sent.
     pub fn heartbeat(&self, progress: &impl Serialize) {
-        match Payload::of(progress) {
+        let encoded = self.task.encode_beat(progress);
+        match encoded {
             Ok(progress) => {
                 let mut said = self.task.said();
                 said.progress = Some(progress);
@@ -298,7 +309,7 @@ impl TaskContext {
                 self.task.heart.notify_one();
             }
             Err(error) => {
-                tracing::error!(%error, "what the handler said of its progress has no JSON");
+                tracing::error!(%error, "what the handler said of its progress cannot be sent");
             }
         }
     }
@@ -306,7 +317,7 @@ impl TaskContext {
     /// What the last heartbeat of an earlier attempt said, if it reads as a `T`.
     #[must_use]
     pub fn progress<T: DeserializeOwned>(&self) -> Option<T> {
-        self.task.offer.details.as_ref()?.to().ok()
+        self.task.codec.read(self.task.offer.details.as_ref()?).ok()
     }
 
     /// Names what the target calls the thing that was made; people see it beside the effect.
@@ -318,12 +329,15 @@ impl TaskContext {
     /// was named with [`TaskContext::external_id`] so far.
     ///
     /// # Errors
-    /// When the output has no JSON form.
+    /// When the output has no JSON form, or the codec of the worker cannot encode it.
     pub fn completion(
         &self,
         output: &impl Serialize,
     ) -> Result<CompleteInTransaction, serde_json::Error> {
-        let completion = CompleteInTransaction::of(&self.task.offer, output)?;
+        let output = Payload::of(output)?;
+        let context = || codec::of_task(&self.task.offer);
+        let output = self.task.codec.encode(output, context).map_err(serde_json::Error::custom)?;
+        let completion = CompleteInTransaction::of(&self.task.offer, &output)?;
         Ok(completion.external_id(self.named_external_id()))
     }
 

@@ -13,6 +13,7 @@ use futures::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::codec;
 use crate::context::InFlight;
 use crate::handle::{Probe, Task, Undo};
 use crate::{Forward, TaskContext, TaskError, Undoing, Verdict, Workflow};
@@ -101,7 +102,7 @@ impl Handlers {
         let call = move |task: Arc<InFlight>| {
             let handler = Arc::clone(&handler);
             async move {
-                let input = read(&task.offer.input, "input")?;
+                let input = read(&task, &task.offer.input, "input")?;
                 let output = handler(TaskContext::new(Arc::clone(&task)), input).await;
                 succeeded(&task, &output.map_err(|error| error.into().into_failure())?)
             }
@@ -125,10 +126,10 @@ impl Handlers {
             let handler = Arc::clone(&handler);
             async move {
                 let undoing = Undoing {
-                    input: read(&task.offer.input, "input")?,
+                    input: read(&task, &task.offer.input, "input")?,
                     forward: match &task.offer.forward {
                         Some(protocol::Forward::Succeeded(output)) => {
-                            Forward::Succeeded(read(output, "output")?)
+                            Forward::Succeeded(read(&task, output, "output")?)
                         }
                         Some(protocol::Forward::Unknown) | None => Forward::Unknown,
                     },
@@ -156,13 +157,16 @@ impl Handlers {
         let call = move |task: Arc<InFlight>| {
             let handler = Arc::clone(&handler);
             async move {
-                let input = read(&task.offer.input, "input")?;
+                let input = read(&task, &task.offer.input, "input")?;
                 let verdict = handler(TaskContext::new(Arc::clone(&task)), input).await;
                 let verdict = match verdict.map_err(|error| error.into().into_failure())? {
-                    Verdict::Happened(output) => protocol::Verdict::Happened(write(&output)?),
+                    Verdict::Happened(output) => {
+                        protocol::Verdict::Happened(write(&task, &output)?)
+                    }
                     Verdict::NotHappened => protocol::Verdict::NotHappened,
                 };
-                succeeded(&task, &verdict)
+                let output = write_as_it_is(&verdict)?;
+                Ok(TaskOutcome::Succeeded { output, external_id: task.external_id() })
             }
         };
         self.add(Action::Verify, probe.queue_name(), probe.name(), call);
@@ -270,7 +274,7 @@ impl Handlers {
         };
         let work = AssertUnwindSafe(async { call(Arc::clone(&task)).await });
         match work.catch_unwind().await {
-            Ok(outcome) => outcome,
+            Ok(outcome) => encode_details(&task, outcome),
             Err(panic) => TaskOutcome::Failed(failure(
                 FailureKind::Unknown,
                 "panic",
@@ -284,8 +288,15 @@ fn failure(kind: FailureKind, code: &str, message: String) -> Failure {
     Failure { kind, code: code.to_owned(), message, details: None, retry_after: None }
 }
 
-/// Reads a document for a handler. One that does not fit will not fit the next time either.
-fn read<T: DeserializeOwned>(document: &Payload, what: &str) -> Result<T, Failure> {
+/// Reads a document for a handler. One that does not fit will not fit the next time either; one that cannot be decoded here
+/// another worker may decode.
+fn read<T: DeserializeOwned>(
+    task: &InFlight,
+    document: &Payload,
+    what: &str,
+) -> Result<T, Failure> {
+    let document = task.codec.decode(document);
+    let document = document.map_err(|error| codec::failed(FailureKind::Retryable, &error))?;
     document.to().map_err(|_| {
         let mut reader = serde_json::Deserializer::from_str(document.text());
         let why = match serde_path_to_error::deserialize::<_, T>(&mut reader) {
@@ -301,8 +312,13 @@ fn read<T: DeserializeOwned>(document: &Payload, what: &str) -> Result<T, Failur
     })
 }
 
-/// Writes what a handler gave. If that fails, its effect stands all the same.
-fn write<T: Serialize>(output: &T) -> Result<Payload, Failure> {
+/// Writes what a handler gave, as the codec makes it. If that fails, its effect stands all the same.
+fn write<T: Serialize>(task: &InFlight, output: &T) -> Result<Payload, Failure> {
+    let encoded = task.codec.encode(write_as_it_is(output)?, || codec::of_task(&task.offer));
+    encoded.map_err(|error| codec::failed(FailureKind::Unknown, &error))
+}
+
+fn write_as_it_is<T: Serialize>(output: &T) -> Result<Payload, Failure> {
     Payload::of(output).map_err(|error| {
         failure(
             FailureKind::Unknown,
@@ -313,7 +329,20 @@ fn write<T: Serialize>(output: &T) -> Result<Payload, Failure> {
 }
 
 fn succeeded<T: Serialize>(task: &InFlight, output: &T) -> Result<TaskOutcome, Failure> {
-    Ok(TaskOutcome::Succeeded { output: write(output)?, external_id: task.external_id() })
+    Ok(TaskOutcome::Succeeded { output: write(task, output)?, external_id: task.external_id() })
+}
+
+/// Has the codec make what it makes of a failure's details. Without it they are left out: the failure counts.
+fn encode_details(task: &InFlight, outcome: TaskOutcome) -> TaskOutcome {
+    match outcome {
+        TaskOutcome::Failed(mut failure) => {
+            let context = || format!("{}\ndetails", codec::of_task(&task.offer));
+            failure.details =
+                failure.details.and_then(|details| task.codec.encode(details, context).ok());
+            TaskOutcome::Failed(failure)
+        }
+        outcome => outcome,
+    }
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {

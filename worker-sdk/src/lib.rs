@@ -9,6 +9,7 @@
 
 mod backoff;
 mod client;
+mod codec;
 mod context;
 mod error;
 mod handle;
@@ -35,6 +36,9 @@ pub use backstitch_saga::{
 pub use client::{
     Client, ClientError, NoResult, Pages, Registered, RunHandle, RunQuery, StartBuilder,
 };
+pub use codec::{Codec, CodecError};
+#[cfg(feature = "encryption")]
+pub use codec::{Encryption, EncryptionKey};
 pub use context::{Forward, TaskContext, Undoing, Verdict};
 pub use error::TaskError;
 pub use handle::{DEFAULT_QUEUE, Probe, Task, Undo};

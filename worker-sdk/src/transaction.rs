@@ -9,6 +9,7 @@ use backstitch_saga::{Payload, RunId, TaskKey, Timestamp};
 use serde::Serialize;
 
 use crate::Workflow;
+use crate::codec::{self, Codec, CodecError};
 
 /// The start of a run in a transaction of the application's own: the run begins if, and only if, the transaction
 /// commits.
@@ -70,6 +71,16 @@ impl StartInTransaction {
             correlation_id: None,
             labels: BTreeMap::new(),
         })
+    }
+
+    /// Sends the input as `codec` makes it. To be called after [`StartInTransaction::key`].
+    ///
+    /// # Errors
+    /// A [`CodecError`].
+    pub fn codec(mut self, codec: &impl Codec) -> Result<StartInTransaction, CodecError> {
+        let context = codec::of_start(&self.workflow, self.key.as_deref());
+        self.input = codec.encode(&self.input, &context)?;
+        Ok(self)
     }
 
     /// The caller's own key: one run per workflow and key, however often it is asked for.

@@ -96,6 +96,9 @@ pub(crate) struct NodeArgs {
     /// How much a namespace may have or ask for, QUOTA=NUMBER or NAMESPACE:QUOTA=NUMBER, `none` for no limit; docs/operations.md lists them
     #[arg(long = "quota", env = "BACKSTITCH_QUOTAS", value_name = "QUOTA", value_delimiter = ',')]
     quotas: Vec<String>,
+    /// Let clients encrypt values of documents, which are then held to no JSON Schema
+    #[arg(long, env = "BACKSTITCH_ENCRYPTED_PAYLOADS")]
+    encrypted_payloads: bool,
     /// Inner workings, NAME=VALUE, for trials
     #[arg(long, env = "BACKSTITCH_TUNING", value_delimiter = ',', hide = true)]
     tuning: Vec<String>,
@@ -111,6 +114,7 @@ impl NodeArgs {
         options.retention = self.retention.map(Span::duration);
         options.idempotency_retention = self.idempotency_retention.duration();
         options.descendant_limit = self.descendant_limit;
+        options.encrypted_payloads = self.encrypted_payloads;
         for assignment in &self.quotas {
             options.ceilings.set(assignment).map_err(anyhow::Error::msg)?;
         }

@@ -3,6 +3,7 @@
 //! `limits` are the bounds. `plan` reads a schema before it is compiled and `meter` counts what evaluating it on a
 //! document would take, so that neither is begun beyond a bound. `keywords` finds what is misspelt, `pool` has the threads.
 
+mod envelope;
 mod keywords;
 pub(crate) mod limits;
 mod meter;
@@ -66,6 +67,8 @@ impl Verdict {
 pub(crate) struct Schemas {
     kept: Mutex<Kept>,
     pool: Pool,
+    /// Values that a client has encrypted are held to nothing.
+    envelopes: bool,
 }
 
 /// Compiled schemas by their text; the least recently used go when all weigh too much.
@@ -78,11 +81,16 @@ struct Kept {
 
 impl Default for Schemas {
     fn default() -> Schemas {
-        Schemas { kept: Mutex::default(), pool: Pool::start() }
+        Schemas { kept: Mutex::default(), pool: Pool::start(), envelopes: false }
     }
 }
 
 impl Schemas {
+    /// The schemas of a node whose clients encrypt what stands in documents, or do not.
+    pub(crate) fn with_envelopes(envelopes: bool) -> Schemas {
+        Schemas { envelopes, ..Schemas::default() }
+    }
+
     /// Holds `document`, which stands at `at` in its request, to `schema`. Short work is done at once.
     ///
     /// # Errors
@@ -114,7 +122,7 @@ impl Schemas {
         }
         let (schemas, schema, document) = (Arc::clone(self), schema.clone(), document.clone());
         let done = self.pool.run(namespace, move || match schemas.compiled(&schema) {
-            Ok(compiled) => compiled.judge(&document),
+            Ok(compiled) => compiled.judge(&document, schemas.envelopes),
             Err(violation) => Verdict::Unknown("invalid_schema", violation),
         });
         Ok(done.await?.unwrap_or_else(|| {
@@ -144,7 +152,7 @@ impl Schemas {
         let schema = self.kept().find(schema.text())?;
         let value: Value = document.to().ok()?;
         measure(&schema.plan, &value, VISITS_AT_ONCE, DEPTH_AT_ONCE).ok()?;
-        Some(schema.verdict(&value, true))
+        Some(schema.verdict(&value, true, self.envelopes))
     }
 
     /// Compiles the schemas of a definition that is to be registered, each with its place. Finds misspelt keywords, too.
@@ -198,9 +206,13 @@ pub(crate) fn hold_to_budget(schema: Payload, document: Payload) {
     let work = move || {
         let Ok(compiled) = Schema::compile(&schema) else { return };
         let began = std::time::Instant::now();
-        let verdict = compiled.judge(&document);
+        let verdict = compiled.judge(&document, false);
         assert!(began.elapsed() < LONGEST, "evaluated for {:?}", began.elapsed());
-        assert_eq!(compiled.judge(&document), verdict, "a document is judged alike each time");
+        assert_eq!(
+            compiled.judge(&document, false),
+            verdict,
+            "a document is judged alike each time"
+        );
         if let Verdict::Violates(violations) = verdict {
             assert!(
                 (1..=VIOLATIONS).contains(&violations.len()),
@@ -317,7 +329,7 @@ impl Schema {
         Ok(Schema { plan, validator, weight })
     }
 
-    fn judge(&self, document: &Payload) -> Verdict {
+    fn judge(&self, document: &Payload, envelopes: bool) -> Verdict {
         let size = document.text().len();
         if size > DOCUMENT_BYTES {
             return too_costly(format!(
@@ -335,16 +347,20 @@ impl Schema {
             }
         };
         match measure(&self.plan, &value, VISITS, usize::MAX) {
-            Ok(visits) => self.verdict(&value, visits <= VISITS_LISTED),
+            Ok(visits) => self.verdict(&value, visits <= VISITS_LISTED, envelopes),
             Err(_) => too_costly(format!(
                 "the document would take more than {VISITS} visits of subschemas to its parts; make the schema simpler or the document smaller"
             )),
         }
     }
 
-    /// Evaluates the schema; violations are listed one by one if `listed`.
-    fn verdict(&self, value: &Value, listed: bool) -> Verdict {
+    /// Evaluates the schema; violations are listed one by one if `listed`, and values in envelopes held to nothing if
+    /// there may be `envelopes`.
+    fn verdict(&self, value: &Value, listed: bool, envelopes: bool) -> Verdict {
         if self.validator.is_valid(value) {
+            return Verdict::Satisfies;
+        }
+        if envelopes && envelope::is_all(&self.validator, value) {
             return Verdict::Satisfies;
         }
         if !listed {
@@ -352,7 +368,8 @@ impl Schema {
             return Verdict::Violates(vec![Violation::new("", "schema", message)]);
         }
         let mut violations = Vec::new();
-        for error in self.validator.iter_errors(value).take(VIOLATIONS) {
+        let told = |error: &_| !(envelopes && envelope::is_about(error));
+        for error in self.validator.iter_errors(value).filter(told).take(VIOLATIONS) {
             if matches!(
                 error.kind(),
                 jsonschema::error::ValidationErrorKind::BacktrackLimitExceeded { .. }
@@ -363,7 +380,11 @@ impl Schema {
                 ));
             }
             let small = !error.instance().is_array() && !error.instance().is_object();
-            let message = if small { error.to_string() } else { error.masked().to_string() };
+            let message = match small {
+                true => error.to_string(),
+                false if envelope::is_one(error.instance()) => envelope::REFUSED.to_owned(),
+                false => error.masked().to_string(),
+            };
             violations.push(Violation::new(
                 error.instance_path().to_string(),
                 "schema",

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::Expr;
 use super::find::{Found, Memo};
-use crate::json::Kind;
+use crate::json::{self, Kind};
 use crate::{Limits, Payload, value};
 
 /// The document that expressions are evaluated over, part by part, as far as it is asked for.
@@ -181,14 +181,17 @@ impl<'a> Evaluation<'a> {
             Expr::Or(list) => self.all(list, false).map(|none| !none),
             Expr::Not(expr) => self.test(expr).map(|truth| !truth),
             Expr::Exists(path) => self.exists(path),
-            _ => match self.find_value(expr)?.text() {
-                "true" => Ok(true),
-                "false" => Ok(false),
-                other => Err(mismatch(
-                    expr,
-                    format!("expected true or false, found {}", Kind::of(other).words()),
-                )),
-            },
+            _ => {
+                let value = self.find_value(expr)?;
+                match value.text() {
+                    "true" => Ok(true),
+                    "false" => Ok(false),
+                    other => Err(readable(expr, &value).err().unwrap_or_else(|| {
+                        let found = Kind::of(other).words();
+                        mismatch(expr, format!("expected true or false, found {found}"))
+                    })),
+                }
+            }
         }
     }
 
@@ -235,6 +238,7 @@ impl<'a> Evaluation<'a> {
             return Ok(gathered.count);
         }
         let value = self.find_value(of)?;
+        readable(of, &value)?;
         self.look_at(value.text().len())?;
         value::length(value.text()).ok_or_else(|| {
             let found = Kind::of(value.text()).words();
@@ -256,6 +260,8 @@ impl<'a> Evaluation<'a> {
     fn pair(&mut self, pair: &(Expr, Expr)) -> Result<(Found, Found), EvalError> {
         let (a, b) = (self.find_value(&pair.0)?, self.find_value(&pair.1)?);
         self.look_at((a.text().len() + b.text().len()).saturating_mul(COMPARING))?;
+        readable(&pair.0, &a)?;
+        readable(&pair.1, &b)?;
         Ok((a, b))
     }
 
@@ -323,6 +329,22 @@ fn fits(bytes: usize, limit: usize, pointer: &str) -> Result<(), EvalError> {
 fn mismatch(expr: &Expr, message: String) -> EvalError {
     let pointer = expr.looks_at().unwrap_or_default().to_owned();
     EvalError { code: "type_mismatch", pointer, message }
+}
+
+/// Refuses to look into a value that is encrypted.
+fn readable(expr: &Expr, value: &Found) -> Result<(), EvalError> {
+    match json::is_envelope(value.text()) {
+        true => Err(encrypted(expr.looks_at().unwrap_or_default())),
+        false => Ok(()),
+    }
+}
+
+/// What stands at `path` was encrypted by who sent it.
+pub(super) fn encrypted(path: &str) -> EvalError {
+    let message = format!(
+        "what stands at '{path}' is encrypted, so that it can be handed on but not looked into; let the encryption leave it readable"
+    );
+    EvalError { code: "value_encrypted", pointer: path.to_owned(), message }
 }
 
 /// The value that is text put together here, out of payloads.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::Root;
-use super::eval::{EvalError, Evaluation, Gathered};
+use super::eval::{EvalError, Evaluation, Gathered, encrypted};
 use crate::{Payload, json};
 
 /// A part of a document.
@@ -64,7 +64,10 @@ impl Evaluation<'_> {
             None => None,
             Some((document, rest)) => {
                 let length = document.text().len();
-                let found = Found::within(document, rest);
+                let found = Found::within(document.clone(), rest);
+                if found.is_none() && json::leads_into_envelope(document.text(), rest) {
+                    return Err(encrypted(path));
+                }
                 if !rest.is_empty() {
                     self.look_at(found.as_ref().map_or(length, |found| found.range.end))?;
                 }

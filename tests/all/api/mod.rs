@@ -6,6 +6,7 @@ mod by_hand;
 mod children;
 mod credentials;
 mod edge;
+mod encryption;
 mod fan_out;
 mod health;
 mod idempotency;

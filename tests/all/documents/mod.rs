@@ -23,6 +23,7 @@ use shell::Shell;
 
 /// Blocks that a test of their own holds to something: page, language, test.
 const ELSEWHERE: &[(&str, &str, &str)] = &[
+    ("docs/payloads.md", "rust", "worker-sdk/tests/guide.rs"),
     ("docs/sdk.md", "rust", "worker-sdk/tests/guide.rs"),
     ("docs/sql-views.md", "sql", "tests/all/api/search.rs"),
     ("docs/rehearsal.md", "json", "saga/tests/rehearsal.rs"),
@@ -49,6 +50,7 @@ async fn given(page: &str, scene: &Scene) {
             }
             scene.act("/v1/workflows/order/pause", json!({"reason": "r"})).await;
         }
+        "docs/payloads.md" => scene.register(&chain("place-order", &["payment"])).await,
         "docs/sequence.md" => {
             scene.register(&chain("change-address", &["change"])).await;
             scene.register(&chain("order", &["pay"])).await;
@@ -197,6 +199,7 @@ pages! {
     the_examples_of_incidents_run: "docs/incidents.md",
     the_examples_of_metrics_run: "docs/metrics.md",
     the_examples_of_operations_run: "docs/operations.md",
+    the_examples_of_payloads_run: "docs/payloads.md",
     the_examples_of_rehearsal_run: "docs/rehearsal.md",
     the_examples_of_schedules_run: "docs/schedules.md",
     the_examples_of_the_sdk_run: "docs/sdk.md",

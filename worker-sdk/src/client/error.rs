@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use backstitch_saga::protocol::{Problem, RunError, RunView};
 
+use crate::codec::CodecError;
 use crate::http::chain;
 
 /// Why a request did not succeed.
@@ -29,6 +30,8 @@ pub enum ClientError {
     Setup(String),
     /// What should be sent has no JSON.
     Unsendable(serde_json::Error),
+    /// The codec could not make of a document what is to be sent.
+    Codec(CodecError),
 }
 
 impl ClientError {
@@ -37,6 +40,7 @@ impl ClientError {
     pub fn code(&self) -> Option<&str> {
         match self {
             ClientError::Problem { problem, .. } => Some(&problem.code),
+            ClientError::Codec(error) => Some(error.code()),
             _ => None,
         }
     }
@@ -99,6 +103,7 @@ impl fmt::Display for ClientError {
             }
             ClientError::Setup(why) => f.write_str(why),
             ClientError::Unsendable(error) => write!(f, "this has no JSON to send: {error}"),
+            ClientError::Codec(error) => error.fmt(f),
         }
     }
 }
@@ -115,6 +120,12 @@ impl std::error::Error for ClientError {}
 impl From<reqwest::Error> for ClientError {
     fn from(error: reqwest::Error) -> Self {
         ClientError::Network(error)
+    }
+}
+
+impl From<CodecError> for ClientError {
+    fn from(error: CodecError) -> Self {
+        ClientError::Codec(error)
     }
 }
 

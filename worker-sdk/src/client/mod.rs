@@ -20,6 +20,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backstitch_saga::Payload;
 use backstitch_saga::protocol::{
     ClaimTasks, ClaimedTasks, CompleteTasks, Heartbeat, HeartbeatTasks, HeldTask, Problem, Reason,
     ReleaseTasks, SignOff, SignedOff, TaskAnswer, TaskAnswers, TaskReport,
@@ -39,6 +40,7 @@ pub use workflows::Registered;
 use trust::Trust;
 
 use crate::backoff::Backoff;
+use crate::codec::{Codec, CodecError, MaybeCodec};
 
 /// How long an answer may take, beside what the request itself asks the server to wait.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -60,6 +62,7 @@ pub struct Client {
     headers: HeaderMap,
     trust: Trust,
     tries: u32,
+    pub(crate) codec: MaybeCodec,
 }
 
 impl Client {
@@ -78,7 +81,8 @@ impl Client {
         }
         let trust = Trust::default();
         let http = trust.connections().map_err(|error| setup(crate::http::chain(&error)))?;
-        Ok(Client { http, base: Arc::new(base), headers: HeaderMap::new(), trust, tries: 5 })
+        let (headers, codec) = (HeaderMap::new(), MaybeCodec::default());
+        Ok(Client { http, base: Arc::new(base), headers, trust, tries: 5, codec })
     }
 
     /// The client that the environment describes, by the variables that the command line reads, too: `BACKSTITCH_URL` and,
@@ -156,6 +160,23 @@ impl Client {
     pub fn tries(mut self, tries: u32) -> Client {
         self.tries = tries.max(1);
         self
+    }
+
+    /// Sends documents as `codec` makes them, and reads what comes back through it: inputs, outputs, signals, details of
+    /// failures and what handlers say of their progress. A [`Worker`](crate::Worker) of this client does the same.
+    /// [`Client::claim`], [`Client::complete`] and [`Client::heartbeat`] pass documents as they are.
+    #[must_use]
+    pub fn codec(mut self, codec: impl Codec) -> Client {
+        self.codec = MaybeCodec::of(codec);
+        self
+    }
+
+    /// Decodes a document of a view or a history with the codec of this client.
+    ///
+    /// # Errors
+    /// A [`CodecError`], such as for a key that is not known.
+    pub fn decode(&self, document: &Payload) -> Result<Payload, CodecError> {
+        self.codec.decode(document)
     }
 
     /// Claims tasks. Sent once: a worker polls anyway.

@@ -109,7 +109,8 @@ impl Client {
     /// # Errors
     /// A problem `unknown_run`.
     pub async fn run(&self, run: RunId) -> Result<RunView, ClientError> {
-        read(self.send(self.get(&format!("v1/runs/{run}"))?).await?)
+        let view: RunView = read(self.send(self.get(&format!("v1/runs/{run}"))?).await?)?;
+        Ok(self.codec.show(view))
     }
 
     /// One run, as it was after its record `seq`.
@@ -118,7 +119,8 @@ impl Client {
     /// A problem `unknown_run`.
     pub async fn run_as_of(&self, run: RunId, seq: u64) -> Result<RunView, ClientError> {
         let request = self.get(&format!("v1/runs/{run}"))?.query(&[("as_of", seq)]);
-        read(self.send(request).await?)
+        let view: RunView = read(self.send(request).await?)?;
+        Ok(self.codec.show(view))
     }
 
     /// The whole tree of runs that a run stands in, from its root.

@@ -1,5 +1,7 @@
 //! Pausing, rerunning and deciding about steps of runs, and sending them signals.
 
+use std::fmt::Display;
+
 use backstitch_saga::protocol::{
     PauseRun, RerunItems, RerunPlan, RerunRun, ResolveStep, RetryStep, RunView, SendSignal,
     SendSignalByKey, SignalSent, SkipStep,
@@ -20,7 +22,8 @@ impl Client {
         signal: &str,
         data: &impl Serialize,
     ) -> Result<RunView, ClientError> {
-        let body = SendSignal { data: payload(data)? };
+        let data = self.encode(payload(data)?, || format!("signal\n{run}\n{signal}"))?;
+        let body = SendSignal { data };
         self.send_act(&format!("v1/runs/{run}/signals/{signal}"), &body).await
     }
 
@@ -35,8 +38,10 @@ impl Client {
         signal: &str,
         data: &impl Serialize,
     ) -> Result<SignalSent, ClientError> {
+        let context = || format!("signal\n{workflow}\n{key}\n{signal}");
+        let data = self.encode(payload(data)?, context)?;
         let (workflow, key, signal) = (workflow.to_owned(), key.to_owned(), signal.to_owned());
-        let body = SendSignalByKey { workflow, key, signal, data: payload(data)? };
+        let body = SendSignalByKey { workflow, key, signal, data };
         self.send_act("v1/signals", &body).await
     }
 
@@ -69,6 +74,7 @@ impl Client {
         input: Option<Payload>,
         reason: &str,
     ) -> Result<RunView, ClientError> {
+        let input = self.encode_given(input, run, step)?;
         let body = RetryStep { reason: reason.to_owned(), input };
         self.send_act(&of_step(run, step, "retry"), &body).await
     }
@@ -84,6 +90,7 @@ impl Client {
         output: Option<Payload>,
         reason: &str,
     ) -> Result<RunView, ClientError> {
+        let output = self.encode_given(output, run, step)?;
         let body = SkipStep { reason: reason.to_owned(), output };
         self.send_act(&of_step(run, step, "skip"), &body).await
     }
@@ -99,6 +106,7 @@ impl Client {
         output: Payload,
         reason: &str,
     ) -> Result<RunView, ClientError> {
+        let output = self.encode(output, || given(run, step))?;
         let body = ResolveStep { reason: reason.to_owned(), output, external_id: None };
         self.send_act(&of_step(run, step, "resolve"), &body).await
     }
@@ -114,6 +122,7 @@ impl Client {
         input: Option<Payload>,
         reason: &str,
     ) -> Result<RunView, ClientError> {
+        let input = self.encode_given(input, run, from)?;
         let (from, reason) = (from.to_owned(), reason.to_owned());
         let items = RerunItems::All;
         let body = RerunRun { from, reason, input, items, force: false, dry_run: false };
@@ -157,6 +166,24 @@ impl Client {
         self.ask_rerun_plan(run, from, RerunItems::Failed).await
     }
 
+    fn encode(
+        &self,
+        document: Payload,
+        context: impl FnOnce() -> String,
+    ) -> Result<Payload, ClientError> {
+        Ok(self.codec.encode(document, context)?)
+    }
+
+    /// Encodes a document that a person gives for a step.
+    fn encode_given(
+        &self,
+        document: Option<Payload>,
+        run: RunId,
+        step: impl Display,
+    ) -> Result<Option<Payload>, ClientError> {
+        document.map(|document| self.encode(document, || given(run, step))).transpose()
+    }
+
     async fn ask_rerun_plan(
         &self,
         run: RunId,
@@ -167,6 +194,10 @@ impl Client {
         let body = RerunRun { from, reason, input: None, items, force: false, dry_run: true };
         self.send_act(&format!("v1/runs/{run}/rerun"), &body).await
     }
+}
+
+fn given(run: RunId, step: impl Display) -> String {
+    format!("given\n{run}\n{step}")
 }
 
 fn of_step(run: RunId, step: &StepPath, verb: &str) -> String {

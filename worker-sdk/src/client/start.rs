@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use super::{Client, ClientError, NoResult, read};
 use crate::Workflow;
 use crate::client::ANSWER_WITHIN;
+use crate::codec;
 
 impl Client {
     /// Starts a run. Nothing is sent until it is awaited.
@@ -68,6 +69,9 @@ impl Client {
             }
             runs.push(start.start);
         }
+        for run in &mut runs {
+            run.input = self.encode_input(run, run.input.clone())?;
+        }
         let expected = runs.len();
         let keyed = runs.iter().all(|run| run.key.is_some());
         let request = self.post_start("v1/runs/batch", &StartRuns { runs }, keyed)?;
@@ -115,6 +119,13 @@ impl Client {
         keyed: bool,
     ) -> Result<RequestBuilder, ClientError> {
         if keyed { self.post(path, body) } else { self.post_once(path, body) }
+    }
+}
+
+impl Client {
+    fn encode_input(&self, start: &StartRun, input: Payload) -> Result<Payload, ClientError> {
+        let context = || codec::of_start(&start.workflow, start.key.as_deref());
+        Ok(self.codec.encode(input, context)?)
     }
 }
 
@@ -202,20 +213,40 @@ impl<Out> StartBuilder<Out> {
         self
     }
 
-    async fn send(self) -> Result<RunHandle<Out>, ClientError> {
-        if let Some(error) = self.unsendable {
+    async fn send(mut self) -> Result<RunHandle<Out>, ClientError> {
+        if let Some(error) = self.unsendable.take() {
             return Err(error.into());
         }
+        let input = self.start.input.clone();
+        self.start.input = self.client.encode_input(&self.start, input.clone())?;
+        let first = self.send_as_it_is().await;
+        let (Some(key), Err(conflict)) = (self.start.key.clone(), &first) else { return first };
+        if conflict.code() != Some("key_conflict") {
+            return first;
+        }
+        // It may be the same input, encrypted before keys were changed.
+        let context = codec::of_start(&self.start.workflow, Some(&key));
+        for before in self.client.codec.encoded_before(&input, &context) {
+            self.start.input = before;
+            match self.send_as_it_is().await {
+                Err(error) if error.code() == Some("key_conflict") => {}
+                answer => return answer,
+            }
+        }
+        first
+    }
+
+    async fn send_as_it_is(&self) -> Result<RunHandle<Out>, ClientError> {
         let request = self.client.post_start("v1/runs", &self.start, self.start.key.is_some())?;
+        let client = self.client.clone();
         let Some(wait) = self.wait else {
-            let RunStarted { id, .. } = read(self.client.send(request).await?)?;
-            return Ok(RunHandle { client: self.client, id, view: None, output: PhantomData });
+            let RunStarted { id, .. } = read(client.send(request).await?)?;
+            return Ok(RunHandle { client, id, view: None, output: PhantomData });
         };
         let request =
             request.query(&[("wait", Span::from(wait).to_string())]).timeout(wait + ANSWER_WITHIN);
-        let view: RunView = read(self.client.send(request).await?)?;
-        let id = view.id;
-        Ok(RunHandle { client: self.client, id, view: Some(view), output: PhantomData })
+        let view: RunView = client.codec.show(read(client.send(request).await?)?);
+        Ok(RunHandle { client, id: view.id, view: Some(view), output: PhantomData })
     }
 }
 
@@ -264,11 +295,12 @@ impl<Out> RunHandle<Out> {
     where
         Out: DeserializeOwned,
     {
+        let codec = self.client.codec.clone();
         let view = Box::new(self.ended(within).await?);
         match (view.state, view.outcome) {
             (State::Ended, Some(Outcome::Succeeded)) => {
                 let output = view.output.clone().unwrap_or_else(Payload::null);
-                output.to().map_err(|error| NoResult::OtherOutput(view, error))
+                codec.read(&output).map_err(|error| NoResult::OtherOutput(view, error))
             }
             (State::Ended, _) => Err(NoResult::NotSucceeded(view)),
             _ => Err(NoResult::NotEnded(view)),
@@ -290,7 +322,7 @@ impl Client {
                 .get(&format!("v1/runs/{run}"))?
                 .query(&[("wait", Span::from(wait).to_string())])
                 .timeout(wait + ANSWER_WITHIN);
-            let view: RunView = read(self.send(request).await?)?;
+            let view: RunView = self.codec.show(read(self.send(request).await?)?);
             if view.state == State::Ended || wait.is_zero() {
                 return Ok(view);
             }

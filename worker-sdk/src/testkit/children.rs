@@ -9,6 +9,7 @@ use backstitch_saga::{
 
 use super::TestRun;
 use super::fault::Fault;
+use crate::codec::MaybeCodec;
 use crate::handlers::Handlers;
 
 /// What a run in a test is made of.
@@ -20,6 +21,7 @@ pub(super) struct Cast {
     pub(super) patience: Span,
     /// The kits of workflows that steps may be.
     pub(super) children: Vec<Cast>,
+    pub(super) codec: MaybeCodec,
 }
 
 impl Cast {

@@ -57,6 +57,7 @@ pub use run::TestRun;
 pub use world::Call;
 
 use crate::Workflow;
+use crate::codec::{self, Codec, MaybeCodec};
 use crate::handlers::{Handlers, registers_handlers};
 
 /// Goes through everything that can go wrong with `workflow`: each step, each fault, each pair of them, within
@@ -94,6 +95,7 @@ pub struct TestKit<In, Out> {
     faults: Vec<Fault>,
     patience: Span,
     children: Vec<Cast>,
+    codec: MaybeCodec,
     runs: AtomicU64,
 }
 
@@ -107,6 +109,7 @@ impl<In: Serialize, Out> TestKit<In, Out> {
             faults: Vec::new(),
             patience: Span::days(1),
             children: Vec::new(),
+            codec: MaybeCodec::default(),
             runs: AtomicU64::new(0),
         }
     }
@@ -130,9 +133,17 @@ impl<In: Serialize, Out> TestKit<In, Out> {
     /// [`TestRun::child_succeeds`] or [`TestRun::child_fails`]. [`TestRun::child`] shows the run.
     #[must_use]
     pub fn child<A, B>(mut self, kit: TestKit<A, B>) -> Self {
-        let TestKit { workflow, handlers, faults, patience, children, .. } = kit;
+        let TestKit { workflow, handlers, faults, patience, children, codec, .. } = kit;
         let graph = Arc::clone(workflow.graph());
-        self.children.push(Cast { graph, handlers, faults, patience, children });
+        self.children.push(Cast { graph, handlers, faults, patience, children, codec });
+        self
+    }
+
+    /// Has documents go through `codec` as those of a client and a worker do: the run sees what the server would see, the
+    /// handlers what they are.
+    #[must_use]
+    pub fn codec(mut self, codec: impl Codec) -> Self {
+        self.codec = MaybeCodec::of(codec);
         self
     }
 
@@ -153,10 +164,12 @@ impl<In: Serialize, Out> TestKit<In, Out> {
     /// Starts a run, and does nothing of it yet.
     ///
     /// # Panics
-    /// When the input has no JSON.
+    /// When the input has no JSON, or the codec cannot encode it.
     #[must_use]
     pub fn start(&self, input: &In) -> TestRun<Out> {
         let input = Payload::of(input).expect("the input of a run has a JSON form");
+        let context = || codec::of_start(self.workflow.name(), Some("test"));
+        let input = self.codec.encode(input, context).expect("the codec encodes the input");
         // The run's id decides retry jitter and effect keys; counted, a test is the same each time.
         let number = u128::from(self.runs.fetch_add(1, Ordering::Relaxed));
         let id = RunId(Uuid::from_u128(0x019b_7661_2c00_7000_8000_0000_0000_0000 + number));
@@ -172,6 +185,7 @@ impl<In, Out> TestKit<In, Out> {
             faults: self.faults.clone(),
             patience: self.patience,
             children: self.children.clone(),
+            codec: self.codec.clone(),
         }
     }
 }

@@ -76,7 +76,7 @@ impl<Out> TestRun<Out> {
     /// # Panics
     /// When the data has no JSON.
     pub async fn signal(&mut self, name: &str, data: &impl Serialize) -> Result<Reply, Refusal> {
-        let data = Payload::of(data).expect("the data of a signal has a JSON form");
+        let data = self.encoded(data);
         self.act(Command::Signal { name: name.into(), data, by: by() }).await
     }
 
@@ -94,7 +94,7 @@ impl<Out> TestRun<Out> {
         step: &str,
         output: &impl Serialize,
     ) -> Result<Reply, Refusal> {
-        let output = Payload::of(output).expect("the output of a child has a JSON form");
+        let output = self.encoded(output);
         self.child_ends(step, Outcome::Succeeded, output, None).await
     }
 
@@ -130,6 +130,12 @@ impl<Out> TestRun<Out> {
         let answers = undoes.then_some(ask.action);
         self.forget_child(ask.child);
         self.act(Command::ChildEnded { step: path, child: ask.child, answers, end }).await
+    }
+
+    /// A document that a test gives, as the codec makes it.
+    fn encoded(&self, document: &impl Serialize) -> Payload {
+        let document = Payload::of(document).expect("what a test gives has a JSON form");
+        self.cast.codec.encode(document, || "given".to_owned()).expect("the codec encodes it")
     }
 
     async fn act(&mut self, command: Command) -> Result<Reply, Refusal> {

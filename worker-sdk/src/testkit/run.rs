@@ -181,7 +181,7 @@ impl<Out> TestRun<Out> {
 
     /// Calls the handler; what it said of its progress, and its outcome.
     async fn call(&mut self, offer: TaskOffer) -> (Option<Payload>, TaskOutcome) {
-        let in_flight = InFlight::new(offer, Arc::new(Notify::new()));
+        let in_flight = InFlight::new(offer, self.cast.codec.clone(), Arc::new(Notify::new()));
         let outcome = self.cast.handlers.call(Arc::clone(&in_flight)).await;
         let progress = in_flight.has_news().then(|| in_flight.beat().details).flatten();
         let has_effect = self

@@ -19,9 +19,15 @@ impl<Out> TestRun<Out> {
         self.run.outcome()
     }
 
-    /// Everything that the server would show.
+    /// Everything that the server would show, with documents as they are.
     #[must_use]
     pub fn view(&self) -> RunView {
+        self.cast.codec.show(self.run.view(self.now))
+    }
+
+    /// What the server itself would see: the same with documents as the codec made them.
+    #[must_use]
+    pub fn view_of_server(&self) -> RunView {
         self.run.view(self.now)
     }
 
@@ -49,7 +55,7 @@ impl<Out> TestRun<Out> {
         Out: DeserializeOwned,
     {
         let output = self.view().output?;
-        Some(output.to().unwrap_or_else(|error| {
+        Some(self.cast.codec.read(&output).unwrap_or_else(|error| {
             panic!("the output {output:?} is not of the workflow's type: {error}")
         }))
     }

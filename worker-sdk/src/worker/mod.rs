@@ -309,7 +309,7 @@ impl Desk {
         let mut first_beat = None;
         for offer in offers {
             let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
-            let task = InFlight::new(offer, Arc::clone(&self.heart));
+            let task = InFlight::new(offer, self.client.codec.clone(), Arc::clone(&self.heart));
             let work = tokio::spawn(Arc::clone(self).work(ticket, Arc::clone(&task)));
             let one = Held { task, last_beat: now, work: work.abort_handle() };
             let due = heart::due(&one);
