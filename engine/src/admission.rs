@@ -55,6 +55,11 @@ impl Admission {
         self.own.load(Ordering::Relaxed)
     }
 
+    /// Returns how many commands wait that the engine gave itself for a namespace.
+    pub(crate) fn own_of(&self, namespace: &Arc<str>) -> usize {
+        self.account(namespace).own.load(Ordering::Relaxed)
+    }
+
     /// Returns the account of commands that belong to no namespace that is known.
     pub(crate) fn engine(&self) -> &Arc<Account> {
         &self.engine

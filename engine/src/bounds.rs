@@ -327,6 +327,11 @@ fn by_themselves() -> Vec<Bound> {
         ),
         bound("items of a job", number(jobs::MOST.unsigned_abs()), "409 `too_many`"),
         bound(
+            "how often a job or a migration of runs is worked on that fails, or over which nodes stop",
+            number(jobs::TRIES.unsigned_abs()),
+            "a job is paused, a migration is stopped, with the reason",
+        ),
+        bound(
             "facts that a run requires or promises",
             number(sequence::MAX_FACTS),
             "422 `out_of_range`",

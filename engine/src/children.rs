@@ -51,7 +51,7 @@ pub(crate) fn after(node: &Arc<Node>, run: &Run, record: &Record) {
             }
             Event::Ended { .. } => {
                 if let (Some(parent), Some(end)) = (run.parent(), run.end()) {
-                    tell(node, parent, run.id(), None, end);
+                    tell(node, &run.namespace().into(), parent, (run.id(), None, end));
                 }
             }
             _ => {}
@@ -59,10 +59,16 @@ pub(crate) fn after(node: &Arc<Node>, run: &Run, record: &Record) {
     }
 }
 
-/// Tells a parent how its child ended.
-fn tell(node: &Node, parent: &Parent, child: RunId, answers: Option<Action>, end: ChildEnd) {
+/// Tells a parent how its child ended, in the turn of their namespace.
+fn tell(
+    node: &Node,
+    namespace: &Arc<str>,
+    parent: &Parent,
+    (child, answers, end): (RunId, Option<Action>, ChildEnd),
+) {
     let command = Command::ChildEnded { step: parent.step.clone(), child, answers, end };
-    node.submit_own(vec![Envelope::own(parent.run, Order::Command(command))]);
+    let envelope = Envelope::own(parent.run, Order::Command(command)).paid_by(namespace);
+    node.submit_own(vec![envelope]);
 }
 
 /// How a child begins.
@@ -103,7 +109,7 @@ impl Family {
         };
         if let Some(end) = end {
             let parent = Parent { run: self.run, step: ask.step };
-            tell(&self.node, &parent, ask.child, Some(ask.action), end);
+            tell(&self.node, &self.namespace, &parent, (ask.child, Some(ask.action), end));
         }
     }
 
@@ -224,7 +230,8 @@ impl Family {
         if heard {
             let ChildAsk { step, child, .. } = word.ask;
             let command = Command::ChildHeard { step, child, order: word.order };
-            self.node.submit_own(vec![Envelope::own(self.run, Order::Command(command))]);
+            let envelope = Envelope::own(self.run, Order::Command(command));
+            self.node.submit_own(vec![envelope.paid_by(&self.namespace)]);
         }
     }
 

@@ -124,6 +124,7 @@ impl Engine {
             checked: crate::index_check::Progress::default(),
             retention: crate::retention::Walk::default(),
             swept: crate::sweep::Place::default(),
+            last_turns: crate::rounds::LastTurns::default(),
             shards: doors,
             closing: AtomicBool::new(false),
             hungry: Notify::new(),

@@ -40,36 +40,42 @@ const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 /// When the database was too busy to start a run, it is tried again after this long.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// Takes all requests that wait. Answers how many.
+/// Takes all requests that wait, in turns between namespaces. Returns how many.
 pub(crate) async fn take(node: &Arc<Node>) -> Result<usize, Error> {
-    let mut taken = 0;
+    let (mut taken, mut before) = (0, 0);
+    let (mut after, mut again_after) = (String::new(), String::new());
     loop {
         let now = node.clock.now();
         let until = now.after(RESERVE_FOR.into());
+        let turns = (after.as_str(), again_after.as_str());
         let mut connection = node.database.keepers.acquire().await?;
         let found = commit!(
             "starts_reserve",
-            table::reserve(&mut connection, node.id, (now, until), (REQUESTS, BYTES)).await
+            table::reserve(&mut connection, node.id, (now, until), (REQUESTS, BYTES), turns).await
         )?;
         // The connection is not kept while runs are started.
         drop(connection);
-        let count = found.len();
-        let bytes: usize = found.iter().map(|asked| asked.input.len()).sum();
-        let full = count >= usize::try_from(REQUESTS).unwrap_or(usize::MAX)
-            || bytes >= usize::try_from(BYTES).unwrap_or(usize::MAX);
-        taken += count;
+        taken += found.rows.len();
         // One over which a node may have died is tried apart from the others, so that it is known which it is.
         let (again, first): (Vec<Asked>, Vec<Asked>) =
-            found.into_iter().partition(|one| one.tries > 1);
-        let suspects = !again.is_empty();
+            found.rows.into_iter().partition(|one| one.tries > 1);
+        if let Some(one) = again.first() {
+            again_after.clone_from(&one.namespace);
+        }
         for part in [first, again] {
             if !part.is_empty() {
                 start_all(node, part).await?;
             }
         }
-        if !suspects && !full {
-            return Ok(taken);
-        }
+        after = match found.last {
+            Some(last) => last,
+            // Nothing is left when all namespaces were asked in vain.
+            None if taken == before => return Ok(taken),
+            None => {
+                before = taken;
+                String::new()
+            }
+        };
     }
 }
 

@@ -12,8 +12,8 @@ use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
+use crate::charge::{Owned, remind};
 use crate::doctor::{self, Broken, Found};
-use crate::loops::remind;
 use crate::node::Node;
 use crate::store::index;
 use crate::store::walks::{self, UnendedPlace};
@@ -153,7 +153,7 @@ async fn page(
     node: &Node,
     connection: &mut PgConnection,
     walk: Walk,
-) -> Result<(Vec<Uuid>, Vec<RunId>), Error> {
+) -> Result<(Vec<Uuid>, Vec<Owned>), Error> {
     let progress = &node.checked;
     let is_full = |count: usize, limit| i64::try_from(count) == Ok(limit);
     let suspects = |page: Vec<(Uuid, bool)>| -> Vec<Uuid> {
@@ -167,7 +167,7 @@ async fn page(
             let last = last.map(|(place, _)| place.clone());
             progress.change(|turns| turns.unended.after = last);
             let ours = page.iter().filter(|(_, node_of)| *node_of == Some(node.id));
-            let ours = ours.map(|((.., run), _)| RunId(*run)).collect();
+            let ours = ours.map(|((space, _, run), _)| (RunId(*run), space.clone())).collect();
             Ok((page.into_iter().map(|((.., run), _)| run).collect(), ours))
         }
         Walk::Offered => {

@@ -24,7 +24,7 @@ use crate::store::jobs::{self as table, Many, Turn};
 use crate::store::listed;
 use crate::{Engine, Error, Reservation, RunFilter};
 
-pub(crate) use work::{serve, work};
+pub(crate) use work::{TRIES, serve, work};
 
 /// How many a job may be made of.
 pub(crate) const MOST: i64 = 1_000_000;

@@ -11,6 +11,7 @@ mod admission;
 mod alone;
 pub mod bench;
 pub mod bounds;
+mod charge;
 mod children;
 mod clock;
 mod completions;
@@ -56,6 +57,7 @@ mod reads;
 mod reports;
 mod retention;
 mod roles;
+mod rounds;
 mod schedules;
 mod schemas;
 mod sequence;
@@ -85,6 +87,8 @@ pub use options::{Options, Tuning};
 pub use quotas::Ceilings;
 pub use roles::{grant_server, grants_of_server};
 pub use sequence::FactAct;
+#[doc(hidden)]
+pub use store::spaces::statements as statements_in_turns;
 pub use types::{
     Credential, Diagnosis, ItemFilter, Registered, Role, RunFilter, StartedRun, Worker,
 };

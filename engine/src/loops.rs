@@ -5,24 +5,25 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use backstitch_saga::{RunId, planted};
+use backstitch_saga::{Time, planted};
 use sqlx::postgres::PgConnection;
 use tokio::task::JoinHandle;
 
 use crate::clock::Set;
 use crate::crash::commit;
-use crate::executor::envelope::{Envelope, Order};
 use crate::flow;
 use crate::handover::Hint;
 use crate::node::{Message, Node};
 use crate::store::ready::Wanted;
-use crate::store::{jobs, nodes, partitions, ready, runs, schedules as schedule_table, workers};
-use crate::{Error, completions, credentials, inbox, schedules, signals};
+use crate::store::{forget, nodes, partitions, ready};
+use crate::{Error, charge, completions, credentials, inbox, schedules, signals};
 
-/// How many runs are taken at once.
-const RUNS: i64 = 500;
 /// The most tasks that are reserved at once, of one kind.
 const TASKS: u32 = 1_000;
+/// For how long a node that is gone is remembered.
+const NODES_FOR: Duration = Duration::from_secs(86_400);
+/// For how long a worker that is gone is remembered.
+const WORKERS_FOR: Duration = Duration::from_secs(3_600);
 /// Workers are kept free at most once in so long.
 const BREATH: Duration = Duration::from_millis(10);
 /// How many more than workers wait for, when there are many.
@@ -34,28 +35,6 @@ pub(crate) fn millis(span: Duration) -> i64 {
 
 async fn connection(node: &Node) -> Result<sqlx::pool::PoolConnection<sqlx::Postgres>, Error> {
     Ok(node.database.keepers.acquire().await?)
-}
-
-/// Takes charge of runs that another node, or nobody, was in charge of.
-pub(crate) fn adopt(node: &Node, found: Vec<RunId>) {
-    take_charge(node, found, || Order::Tick { adopted: true, woken: false, unheard: true });
-}
-
-/// Looks again at runs that this node is in charge of, should it have forgotten one.
-pub(crate) fn remind(node: &Node, ours: Vec<RunId>) {
-    take_charge(node, ours, || Order::Tick { adopted: true, woken: false, unheard: false });
-}
-
-fn take_charge(node: &Node, found: Vec<RunId>, order: impl Fn() -> Order) {
-    let tick = |run| Envelope::own(run, order());
-    node.submit_own(found.into_iter().map(tick).collect());
-}
-
-/// Waits while the shards have enough to do of what the engine gave them. What callers ask for takes turns with that.
-async fn breathe(node: &Node) {
-    while node.admission.own() > node.options.queue_limit / 4 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 /// Shows that this node lives, see [`show_life`]. While it cannot, it hears nobody either.
@@ -136,57 +115,6 @@ pub(crate) async fn set_clock(node: &Node, connection: &mut PgConnection) -> Res
     Ok(())
 }
 
-/// Takes over the runs of nodes that are gone. Answers how many.
-pub(crate) async fn take_over(node: &Node) -> Result<usize, Error> {
-    let mut connection = connection(node).await?;
-    let dead_after = node.options.tuning.dead_after;
-    let seen = nodes::seen(&mut connection, millis(dead_after)).await?;
-    let doubt = node.clock.doubt().is_some();
-    let every = node.options.tuning.beat_every;
-    let mut gone = node.peers.gone(&seen, every, dead_after, doubt);
-    // A shard that lost its memory is as good as gone, but its node is not.
-    let forgot = node.forgot.swap(false, Ordering::Relaxed);
-    gone.retain(|other| *other != node.id);
-    if forgot {
-        adopt(node, runs::in_charge(&mut connection, node.id).await?);
-    }
-    let mut taken = 0;
-    while !gone.is_empty() {
-        let found = commit!(
-            "runs_take_over",
-            runs::take_over(&mut connection, node.id, &gone, RUNS).await
-        )?;
-        if found.is_empty() {
-            break;
-        }
-        taken += found.len();
-        node.counters.takeovers.add(found.len());
-        tracing::info!(runs = found.len(), "took over runs of a node that is gone");
-        adopt(node, found);
-        breathe(node).await;
-    }
-    Ok(taken)
-}
-
-/// Takes charge of parked runs that are due. Answers how many.
-pub(crate) async fn wake(node: &Node) -> Result<usize, Error> {
-    let mut connection = connection(node).await?;
-    let mut woken = 0;
-    loop {
-        let found = commit!(
-            "runs_wake",
-            runs::wake(&mut connection, node.id, node.clock.now(), RUNS).await
-        )?;
-        let count = found.len();
-        woken += count;
-        take_charge(node, found, || Order::Tick { adopted: true, woken: true, unheard: true });
-        if i64::try_from(count).unwrap_or(RUNS) < RUNS {
-            return Ok(woken);
-        }
-        breathe(node).await;
-    }
-}
-
 /// Looks for tasks that waiting workers could do, and that no node keeps in mind. Answers how many.
 pub(crate) async fn look_for_tasks(node: &Node) -> Result<usize, Error> {
     // What lies there in numbers is fetched ahead.
@@ -250,12 +178,17 @@ pub(crate) async fn keep_house(node: &Node) -> Result<(), Error> {
     let prepared = commit!("partitions_prepare", partitions::prepare(&mut connection, now).await);
     let prepared = prepared.map(|weeks| node.database.weeks.learn(weeks));
     node.database.weeks.warn_if_few(now);
-    commit!("nodes_forget", nodes::forget(&mut connection).await)?;
-    signals::forget_old(&mut connection).await?;
-    commit!("workers_forget", workers::forget(&mut connection).await)?;
+    // By the clock that the database fills the columns in with.
+    let ago = |span: Duration| {
+        let now = node.clock.as_shown(now);
+        Time(now.0.saturating_sub(millis(span)))
+    };
+    commit!("nodes_forget", forget::nodes(&mut connection, ago(NODES_FOR)).await)?;
+    signals::forget_old(&mut connection, ago(signals::KEEP)).await?;
+    commit!("workers_forget", forget::workers(&mut connection, ago(WORKERS_FOR)).await)?;
     if let Some(before) = crate::retention::before(node) {
-        commit!("schedules_forget", schedule_table::forget(&mut connection, before).await)?;
-        commit!("jobs_forget", jobs::forget(&mut connection, before).await)?;
+        commit!("schedules_forget", forget::schedule_starts(&mut connection, before).await)?;
+        commit!("jobs_forget", forget::jobs(&mut connection, before).await)?;
     }
     crate::retention::begin(node, connection).await?;
     Ok(prepared?)
@@ -382,8 +315,8 @@ pub(crate) async fn once(node: &Arc<Node>, chore: Chore) -> Result<usize, Error>
 async fn work(node: &Arc<Node>, chore: Chore) -> Result<usize, Error> {
     match chore {
         Chore::Beat => beat(node).await.map(|()| 0),
-        Chore::TakeOver => take_over(node).await,
-        Chore::Wake => wake(node).await,
+        Chore::TakeOver => charge::take_over(node).await,
+        Chore::Wake => charge::wake(node).await,
         Chore::LookForTasks => look_for_tasks(node).await,
         Chore::TakeBack => Ok(take_back(node, false)),
         Chore::Guard => crate::pauses::guard(node).await,

@@ -45,6 +45,8 @@ pub(crate) struct Node {
     pub(crate) checked: crate::index_check::Progress,
     pub(crate) retention: crate::retention::Walk,
     pub(crate) swept: crate::sweep::Place,
+    /// Which namespaces had the last turns in the background work.
+    pub(crate) last_turns: crate::rounds::LastTurns,
     /// Numbers with labels.
     pub(crate) statistics: crate::numbers::Statistics,
     pub(crate) ends: crate::numbers::Ends,

@@ -18,6 +18,7 @@ use crate::crash::commit;
 use crate::cursor::Cursor;
 use crate::node::Node;
 use crate::page::page;
+use crate::rounds::in_turns;
 use crate::store::acts::{self, Act, Thing};
 use crate::store::pauses::{self as table, Over, Suspicion};
 use crate::{Engine, Error, definitions};
@@ -30,7 +31,9 @@ const RUNS: i64 = 20;
 const WINDOW: Span = Span::secs(300);
 /// and was not seen for so long before.
 const NEW: Span = Span::secs(3_600);
-/// How many runs are let go with one look.
+/// How many workflows that go on again are looked at with one look.
+const OVER: i64 = 16;
+/// How many runs of each are let go with one look.
 const RELEASED: i64 = 100;
 /// For how long after a resume runs are looked for that were held late.
 const LATE: Span = Span::secs(30);
@@ -186,7 +189,14 @@ pub(crate) async fn guard(node: &Arc<Node>) -> Result<usize, Error> {
     }
     node.pauses.learn(table::paused(&mut connection).await?);
     let mut released = 0;
-    for over in table::over(&mut connection).await? {
+    let last_turn = &node.last_turns.releases;
+    let after = last_turn.get();
+    let mut found = table::over(&mut connection, OVER, &after).await?;
+    if found.rows.is_empty() && !after.is_empty() {
+        found = table::over(&mut connection, OVER, "").await?;
+    }
+    last_turn.set(found.last);
+    for over in in_turns(found.rows, &after, |over| &over.namespace) {
         let held = table::held(&mut connection, &over.namespace, &over.workflow, RELEASED).await?;
         let count = held.len();
         let done = join_all(held.into_iter().map(|run| release(node, &over, run))).await;

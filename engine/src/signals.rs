@@ -1,25 +1,32 @@
 //! Signals for runs: by the run's id, or by its business key, also before there is a run.
 
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use backstitch_saga::protocol::{RerunItems, RerunPlan, SendSignalByKey, SignalSent};
-use backstitch_saga::{By, Command, Payload, Refusal, RefusalCode, Run, RunId, Violation};
+use backstitch_saga::{By, Command, Payload, Refusal, RefusalCode, Run, RunId, Time, Violation};
 
+use futures::StreamExt;
 use sqlx::postgres::PgConnection;
 
 use crate::crash::commit;
 use crate::node::Node;
-use crate::store::keys;
+use crate::rounds::in_turns;
 use crate::store::quotas::Counted;
 use crate::store::signals::{self, EarlySignal};
+use crate::store::{forget, keys};
 use crate::{Engine, Error, quotas, reads};
 
-/// How many kept signals are delivered at once.
+/// How many kept signals of each namespace are looked at at once.
 const AT_ONCE: i64 = 500;
-/// How many times in a row so many are taken.
+/// How many times in a row so many are looked at.
 const PAGES: usize = 20;
+/// How many are brought to their runs at once.
+const SIDE_BY_SIDE: usize = 16;
 /// After so many days a signal for a run that was never started is forgotten.
-pub(crate) const KEEP_DAYS: i32 = 30;
+pub(crate) const KEEP_DAYS: u64 = 30;
+pub(crate) const KEEP: Duration = Duration::from_secs(KEEP_DAYS * 86_400);
 
 impl Engine {
     /// Sends a signal to a run. The first of its name counts.
@@ -143,25 +150,44 @@ fn misplaced(violation: Violation) -> Error {
     Error::invalid("invalid_data", Violation { pointer, ..violation })
 }
 
-/// Brings kept signals to runs that have been started meanwhile. Answers how many. A node that dies in between leaves
-/// the signal where it was; the run takes it for the same when it comes again. Those that cannot be brought now stay, and
-/// keep nobody else's back.
+/// Brings kept signals to runs that have been started meanwhile, in turns between namespaces. Returns how many. A node that
+/// dies in between leaves the signal where it was; the run takes it for the same when it comes again. Those that cannot be
+/// brought now stay, and keep nobody else's back.
 pub(crate) async fn deliver(node: &Arc<Node>) -> Result<usize, Error> {
-    let mut connection = node.database.keepers.acquire().await?;
-    let (mut brought, mut stayed) = (0, 0);
+    let places = &node.last_turns.signals;
+    let (mut brought, mut after) = (0, String::new());
+    // In each namespace the look ends where its signals do.
+    let mut over: HashSet<String> = HashSet::new();
     for _ in 0..PAGES {
-        let found = signals::deliverable(&mut connection, AT_ONCE, stayed).await?;
-        let full = found.len() == usize::try_from(AT_ONCE).unwrap_or(usize::MAX);
-        for (run, early) in found {
-            if bring(node, run, &early).await {
-                commit!("signals_forget", signals::forget(&mut connection, &early).await)?;
-                brought += 1;
-            } else {
-                stayed += 1;
+        let mut connection = node.database.keepers.acquire().await?;
+        let all = places.all();
+        let looked = signals::deliverable(&mut connection, AT_ONCE, &after, &all).await?;
+        drop(connection);
+        for (namespace, place) in &looked.places {
+            if place.is_none() {
+                over.insert(namespace.clone());
+            }
+            places.set(namespace, place.clone());
+        }
+        let more = looked.places.iter().any(|(namespace, _)| !over.contains(namespace));
+        let found = in_turns(looked.found, "", |(_, early)| &early.namespace);
+        let done = futures::stream::iter(found)
+            .map(async |(run, early)| bring(node, run, &early).await.then_some(early))
+            .buffered(SIDE_BY_SIDE)
+            .collect::<Vec<Option<EarlySignal>>>()
+            .await;
+        let done: Vec<EarlySignal> = done.into_iter().flatten().collect();
+        brought += done.len();
+        if !done.is_empty() {
+            let mut connection = node.database.keepers.acquire().await?;
+            for early in &done {
+                commit!("signals_forget", signals::forget(&mut connection, early).await)?;
             }
         }
-        if !full {
-            break;
+        match looked.last {
+            Some(last) => after = last,
+            None if more => after.clear(),
+            None => break,
         }
     }
     Ok(brought)
@@ -186,9 +212,9 @@ async fn bring(node: &Arc<Node>, run: RunId, early: &EarlySignal) -> bool {
     }
 }
 
-/// Forgets signals whose runs were never started.
-pub(crate) async fn forget_old(connection: &mut PgConnection) -> Result<(), Error> {
-    let count = commit!("signals_forget_old", signals::forget_old(connection, KEEP_DAYS).await)?;
+/// Forgets signals that were kept before `before` and whose runs were never started.
+pub(crate) async fn forget_old(connection: &mut PgConnection, before: Time) -> Result<(), Error> {
+    let count = commit!("signals_forget_old", forget::early_signals(connection, before).await)?;
     if count > 0 {
         tracing::warn!(count, "signals for runs that were never started are forgotten");
     }

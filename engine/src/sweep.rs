@@ -7,14 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use uuid::Uuid;
 
 use crate::Error;
-use crate::crash::commit;
-use crate::loops::adopt;
+use crate::charge::take_adrift;
 use crate::node::Node;
 use crate::sequence;
 use crate::store::sweep;
 
 /// How many runs are looked at in one round.
-const RUNS: i64 = 500;
+const RUNS: i64 = 50_000;
 
 /// Where the last round stopped.
 #[derive(Debug, Default)]
@@ -24,12 +23,12 @@ pub(crate) struct Place(Mutex<Uuid>);
 pub(crate) async fn sweep(node: &Arc<Node>) -> Result<usize, Error> {
     let after = *node.swept.0.lock().unwrap_or_else(PoisonError::into_inner);
     let mut connection = node.database.keepers.acquire().await?;
-    let found = commit!("runs_adrift", sweep::adrift(&mut connection, node.id, after, RUNS).await)?;
+    let found = sweep::adrift(&mut connection, after, RUNS).await?;
     drop(connection);
-    let count = found.len();
     // At the end it begins anew.
-    let last = found.iter().map(|run| run.0).max().filter(|_| i64::try_from(count) == Ok(RUNS));
+    let full = i64::try_from(found.len()) == Ok(RUNS);
+    let last = found.last().map(|(run, _)| run.0).filter(|_| full);
+    let count = take_adrift(node, found).await?;
     *node.swept.0.lock().unwrap_or_else(PoisonError::into_inner) = last.unwrap_or_default();
-    adopt(node, found);
     Ok(count + sequence::sweep_unplaced(node).await?)
 }

@@ -46,9 +46,10 @@ impl Shard {
     pub(super) fn collect_due(&mut self) {
         let now = self.node.clock.now();
         let park_after = self.node.options.tuning.park_after;
-        while let Some(run) = self.timers.pop(now) {
+        while let Some((run, namespace)) = self.timers.pop(now) {
             let Some(cached) = self.cache.get(run) else {
-                self.wait(Envelope::own(run, Order::tick()));
+                let tick = Envelope::own(run, Order::tick());
+                self.wait(Envelope { payer: namespace, ..tick });
                 continue;
             };
             let due = cached.next_due();
@@ -59,7 +60,7 @@ impl Shard {
                     self.parking.push((run, due));
                 }
             } else if let Some(at) = index::look_at(cached, park_after) {
-                self.timers.set(run, at);
+                self.timers.set(run, at, Some(&cached.namespace));
             }
         }
         self.node.counters.timers.set(self.timers.len());

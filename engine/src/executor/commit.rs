@@ -338,7 +338,7 @@ impl Shard {
             tracing::warn!(error = trouble.message(), "runs could not be parked");
             self.connection = None;
             let later = self.node.clock.now().after(super::OWN_RETRY.into());
-            parking.into_iter().for_each(|(run, _)| self.timers.set(run, later));
+            parking.into_iter().for_each(|(run, _)| self.timers.set(run, later, None));
             return;
         }
         self.node.counters.parked.add(parking.len());

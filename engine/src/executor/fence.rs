@@ -134,7 +134,7 @@ impl Shard {
                 _ if reported => self.again(envelope),
                 Order::Tick { .. } => {
                     let at = self.node.clock.now().after(LOOK_AFTER.into());
-                    self.timers.set(run, at);
+                    self.timers.set(run, at, Some(&decided.cached.namespace));
                 }
                 order if envelope.tries >= TRIES => {
                     if let Order::HandOut { grant, .. } = order {

@@ -88,7 +88,7 @@ impl Shard {
             }
             // What cannot be read now will hardly be readable in a second.
             self.timers.clear(run);
-            self.timers.set(run, at.after(OWN_RETRY_LATER.into()));
+            self.timers.set(run, at.after(OWN_RETRY_LATER.into()), None);
         }
         fresh
     }

@@ -257,7 +257,7 @@ impl Shard {
                     }
                 }
                 Err(broken) => {
-                    self.timers.set(run, desk.at.after(OWN_RETRY_LATER.into()));
+                    self.timers.set(run, desk.at.after(OWN_RETRY_LATER.into()), None);
                     self.backlog.extend(broken.again);
                 }
             }
@@ -402,7 +402,7 @@ impl Shard {
         if cached.charge_of(self.node.id) {
             let park_after = self.node.options.tuning.park_after;
             if let Some(at) = index::look_at(&cached, park_after) {
-                self.timers.set(run, at);
+                self.timers.set(run, at, Some(&cached.namespace));
             }
         }
         self.cache.put(cached);
@@ -424,7 +424,7 @@ impl Shard {
             Order::HandOut { grant, .. } => self.node.handover.give_back(grant),
             Order::Tick { .. } => {
                 let later = self.node.clock.now().after(OWN_RETRY.into());
-                self.timers.set(envelope.run, later);
+                self.timers.set(envelope.run, later, envelope.payer());
             }
             Order::Start(_) | Order::Command(_) => {}
         }

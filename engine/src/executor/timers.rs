@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::sync::Arc;
 
 use backstitch_saga::{RunId, Time};
 
@@ -12,22 +13,30 @@ use crate::maps::FastMap;
 pub(crate) struct Timers {
     heap: BinaryHeap<Reverse<(Time, RunId)>>,
     /// The entry that counts; others in the heap are stale.
-    live: FastMap<RunId, Time>,
+    live: FastMap<RunId, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    due: Time,
+    /// The namespace of the run, if it was known.
+    namespace: Option<Arc<str>>,
 }
 
 impl Timers {
     /// Looks at `run` at `due`, or earlier if it was to be looked at earlier anyway.
-    pub(crate) fn set(&mut self, run: RunId, due: Time) {
-        let entry = self.live.entry(run).or_insert(Time(i64::MAX));
-        if due < *entry {
-            *entry = due;
+    pub(crate) fn set(&mut self, run: RunId, due: Time, namespace: Option<&Arc<str>>) {
+        let new = || Entry { due: Time(i64::MAX), namespace: namespace.cloned() };
+        let entry = self.live.entry(run).or_insert_with(new);
+        if due < entry.due {
+            entry.due = due;
             self.heap.push(Reverse((due, run)));
         }
     }
 
     /// Looks at every run at `due`: what the entries say is of another time.
     pub(crate) fn all_at(&mut self, due: Time) {
-        self.live.values_mut().for_each(|entry| *entry = due);
+        self.live.values_mut().for_each(|entry| entry.due = due);
         self.heap = self.live.keys().map(|run| Reverse((due, *run))).collect();
     }
 
@@ -36,10 +45,10 @@ impl Timers {
         self.live.remove(&run);
     }
 
-    /// The next run that is to be looked at by `now`; its entry is gone then.
-    pub(crate) fn pop(&mut self, now: Time) -> Option<RunId> {
+    /// Takes the next run that is to be looked at by `now`, with its namespace if that is known.
+    pub(crate) fn pop(&mut self, now: Time) -> Option<(RunId, Option<Arc<str>>)> {
         while let Some(Reverse((due, run))) = self.heap.peek().copied() {
-            if self.live.get(&run) != Some(&due) {
+            if self.live.get(&run).is_none_or(|entry| entry.due != due) {
                 self.heap.pop();
                 continue;
             }
@@ -47,8 +56,7 @@ impl Timers {
                 return None;
             }
             self.heap.pop();
-            self.live.remove(&run);
-            return Some(run);
+            return self.live.remove(&run).map(|entry| (run, entry.namespace));
         }
         None
     }
@@ -56,7 +64,7 @@ impl Timers {
     /// When the next entry is due.
     pub(crate) fn next(&mut self) -> Option<Time> {
         while let Some(Reverse((due, run))) = self.heap.peek() {
-            if self.live.get(run) == Some(due) {
+            if self.live.get(run).is_some_and(|entry| entry.due == *due) {
                 return Some(*due);
             }
             self.heap.pop();
@@ -78,22 +86,30 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_keeps_the_namespace_of_its_run() {
+        let mut timers = Timers::default();
+        timers.set(run(1), Time(50), Some(&"a".into()));
+        timers.set(run(1), Time(40), None);
+        assert_eq!(timers.pop(Time(40)), Some((run(1), Some("a".into()))));
+    }
+
+    #[test]
     fn the_earliest_entry_counts() {
         let mut timers = Timers::default();
-        timers.set(run(1), Time(50));
-        timers.set(run(1), Time(80));
-        timers.set(run(2), Time(60));
-        timers.set(run(2), Time(40));
-        timers.set(run(3), Time(10));
+        timers.set(run(1), Time(50), None);
+        timers.set(run(1), Time(80), None);
+        timers.set(run(2), Time(60), None);
+        timers.set(run(2), Time(40), None);
+        timers.set(run(3), Time(10), None);
         timers.clear(run(3));
         assert_eq!(timers.next(), Some(Time(40)));
-        assert_eq!(timers.pop(Time(45)), Some(run(2)));
+        assert_eq!(timers.pop(Time(45)), Some((run(2), None)));
         assert_eq!(timers.pop(Time(45)), None);
-        assert_eq!(timers.pop(Time(90)), Some(run(1)));
+        assert_eq!(timers.pop(Time(90)), Some((run(1), None)));
         assert_eq!(timers.pop(Time(90)), None, "stale entries do not fire");
         assert_eq!((timers.next(), timers.len()), (None, 0));
-        timers.set(run(1), Time(500));
-        timers.set(run(2), Time(5));
+        timers.set(run(1), Time(500), None);
+        timers.set(run(2), Time(5), None);
         timers.all_at(Time(20));
         assert_eq!((timers.next(), timers.len()), (Some(Time(20)), 2));
         let due = [timers.pop(Time(20)), timers.pop(Time(20)), timers.pop(Time(20))];

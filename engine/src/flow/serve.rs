@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backstitch_saga::protocol::QueuePolicy;
 use backstitch_saga::{Span, Time};
@@ -23,6 +23,7 @@ use crate::Error;
 use crate::crash::commit;
 use crate::handover::{AloneGrant, For, Grant, HandOver, Match, Wants};
 use crate::node::Node;
+use crate::rounds::in_turns;
 use crate::store::flow as table;
 use crate::store::flow_upkeep;
 use crate::store::queues;
@@ -35,6 +36,8 @@ const KEYS: i32 = 200;
 const PAGES: u32 = 10;
 /// A permit that nothing was leased by lapses after this.
 pub(super) const LAPSE: Span = Span::secs(10);
+/// For how long one look goes on, when there are many queues.
+const LOOK: Duration = Duration::from_millis(250);
 /// Looks for permits are no closer to each other than this.
 const BREATH: Duration = Duration::from_millis(2);
 /// When time alone brings a permit, it is not looked for earlier than this.
@@ -95,10 +98,19 @@ pub(crate) async fn give(node: &Node) -> Result<Given, Error> {
         .map(|(_, (queue, wants))| (queue.name.clone(), wants))
         .collect();
     let names: HashSet<Name> = wanted.keys().chain(endings.keys()).cloned().collect();
-    let mut endings = endings;
+    // Queues of one namespace come in the order of a hash, which is another for each look.
+    let last_turn = &node.last_turns.permits;
+    let names = in_turns(names.into_iter().collect(), &last_turn.get(), |name: &Name| &name.0);
+    let (mut endings, began) = (endings, Instant::now());
     for name in names {
+        if began.elapsed() >= LOOK {
+            // The rest has its turn with the next look.
+            all.again_at = Some(node.clock.now());
+            break;
+        }
         let ended = endings.remove(&name).unwrap_or_default();
         let wants = wanted.remove(&name);
+        last_turn.set(Some(name.0.to_string()));
         match give_of(node, &mut connection, &name, wants, &ended).await {
             Ok((given, again_at)) => {
                 all.permits += given.len();
@@ -112,6 +124,7 @@ pub(crate) async fn give(node: &Node) -> Result<Given, Error> {
             }
         }
     }
+    endings.iter().for_each(|(name, rest)| node.flow.untold(name, rest.clone()));
     Ok(all)
 }
 

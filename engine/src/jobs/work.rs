@@ -22,8 +22,9 @@ use crate::crash::commit;
 use crate::incidents::act::{IncidentAct, act, act_on_run};
 use crate::loops::millis;
 use crate::node::Node;
+use crate::rounds::in_turns;
 use crate::signals::signal;
-use crate::store::jobs::{self as table, ItemResult, ItemRow, JobRow, Turn};
+use crate::store::jobs::{self as table, Claimed, ItemResult, ItemRow, JobRow, Turn};
 use crate::{Error, reads};
 
 /// How many jobs a node works on with one look.
@@ -34,6 +35,8 @@ const LEASE: Span = Span::secs(15);
 const LOOK: Span = Span::millis(250);
 /// How many are acted on with one look at most.
 const SLICE: u64 = 500;
+/// How often a job is taken that failed or over which a node stopped, before it is set aside.
+pub(crate) const TRIES: i32 = 5;
 /// How often a canary is looked at.
 const PROVE_EVERY: Span = Span::millis(300);
 /// A ratio is judged from so many on.
@@ -69,43 +72,103 @@ struct Slice {
 }
 
 /// One look at the jobs that are due: says what each does next, acts on these side by side, and writes what became of them.
-/// Answers how many were acted on, and when the first is due again, if that is soon.
+/// Namespaces take turns, and a job that fails keeps no other back. Returns how many were acted on, and when the first is
+/// due again, if that is soon.
 async fn look(node: &Arc<Node>) -> Result<(usize, Option<Time>), Error> {
+    let claimed = claim(node).await?;
     let now = node.clock.now();
-    let dead_after = millis(node.options.tuning.dead_after);
-    let mut connection = node.database.keepers.acquire().await?;
-    let until = (now.after(LEASE), now.after(LOOK));
-    let jobs = commit!(
-        "jobs_claim",
-        table::claim(&mut connection, (node.id, dead_after), now, until, JOBS).await
-    )?;
+    let mut again = i64::try_from(claimed.len()).is_ok_and(|count| count >= JOBS).then_some(now);
     let mut slices = Vec::new();
-    for job in jobs {
-        slices.extend(next_of(node, &mut connection, job).await?);
+    let mut connection = node.database.keepers.acquire().await?;
+    for one in claimed {
+        let job = one.id;
+        match next_of_claimed(node, &mut connection, one).await {
+            Ok(slice) => slices.extend(slice),
+            Err(error) => tracing::warn!(%job, %error, "a job failed and is tried again"),
+        }
     }
     // The connection is not kept while runs are asked.
     drop(connection);
     if slices.is_empty() {
-        return Ok((0, None));
+        return Ok((0, again));
     }
     let done = join_all(slices.into_iter().map(async |slice| act_on_all(node, slice).await)).await;
     let mut connection = node.database.keepers.acquire().await?;
-    let (mut acted, mut again) = (0, None::<Time>);
+    let mut acted = 0;
     for (slice, results) in done {
-        let (id, job) = (slice.job.view.id, &slice.job);
         acted += results.len();
-        commit!("jobs_record", table::record(&mut connection, id, &results).await)?;
-        if results.len() as u64 == slice.progress.waiting && job.view.state == JobState::Running {
-            finish(node, &mut connection, job).await?;
-            continue;
+        match write_down(node, &mut connection, &slice, &results).await {
+            Ok(soon) => again = again.into_iter().chain(soon).min(),
+            Err(error) => {
+                let job = slice.job.view.id;
+                tracing::warn!(%job, %error, "a job failed and is tried again");
+            }
         }
-        let next_at = slice.pace.paid_until();
-        let soon = Some(next_at).filter(|at| *at <= node.clock.now().after(LOOK));
-        again = again.into_iter().chain(soon).min();
-        let give_back = table::give_back(&mut connection, id, node.id, next_at, job.canary_until);
-        commit!("jobs_give_back", give_back.await)?;
     }
     Ok((acted, again))
+}
+
+/// Takes jobs that are due, in the order of their turns.
+async fn claim(node: &Node) -> Result<Vec<Claimed>, Error> {
+    let dead_after = millis(node.options.tuning.dead_after);
+    let mut connection = node.database.keepers.acquire().await?;
+    let mut after = node.last_turns.jobs.get();
+    loop {
+        let now = node.clock.now();
+        let until = (now.after(LEASE), now.after(LOOK));
+        let whose = (node.id, dead_after);
+        let found = commit!(
+            "jobs_claim",
+            table::claim(&mut connection, whose, now, until, JOBS, &after).await
+        )?;
+        node.last_turns.jobs.set(found.last);
+        if !found.rows.is_empty() || after.is_empty() {
+            return Ok(in_turns(found.rows, &after, |one| &one.namespace));
+        }
+        after.clear();
+    }
+}
+
+/// Says what a job does next that was just taken. One over which nodes have stopped, or which has failed, too often is set
+/// aside: paused, until a person resumes it.
+async fn next_of_claimed(
+    node: &Arc<Node>,
+    connection: &mut PgConnection,
+    one: Claimed,
+) -> Result<Option<Slice>, Error> {
+    if one.tries <= TRIES {
+        return next_of(node, connection, one.job?).await;
+    }
+    let cause = one.job.err().map(|error| format!(" ({error})")).unwrap_or_default();
+    let why = format!(
+        "set aside: {TRIES} times working on it failed or a node stopped{cause}; see the log of the servers, and resume it once the cause is known"
+    );
+    tracing::error!(job = %one.id, namespace = one.namespace, "a job is paused: {why}");
+    let at = node.clock.now();
+    let from = [JobState::Canary, JobState::Running];
+    let turn = Turn { from: &from, to: JobState::Paused, why: Some(&why), at };
+    commit!("jobs_turn", table::turn(connection, &one.namespace, one.id, &turn).await)?;
+    Ok(commit!("jobs_give_back", table::give_back(connection, one.id, node.id, at, None).await)
+        .map(|()| None)?)
+}
+
+/// Writes what became of a slice. Returns when the job is due again, if that is soon.
+async fn write_down(
+    node: &Node,
+    connection: &mut PgConnection,
+    slice: &Slice,
+    results: &[ItemResult],
+) -> Result<Option<Time>, Error> {
+    let (id, job) = (slice.job.view.id, &slice.job);
+    commit!("jobs_record", table::record(connection, id, results).await)?;
+    if results.len() as u64 == slice.progress.waiting && job.view.state == JobState::Running {
+        finish(node, connection, job).await?;
+        return Ok(None);
+    }
+    let next_at = slice.pace.paid_until();
+    let give_back = table::give_back(connection, id, node.id, next_at, job.canary_until);
+    commit!("jobs_give_back", give_back.await)?;
+    Ok(Some(next_at).filter(|at| *at <= node.clock.now().after(LOOK)))
 }
 
 /// What a job does next; `None` when there is nothing to act on, and it was stopped, proven or finished.

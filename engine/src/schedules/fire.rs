@@ -15,6 +15,7 @@ use super::instants::{Calendar, When};
 use super::plan::{POLL, Plan, Told, Waiting};
 use crate::crash::commit;
 use crate::node::Node;
+use crate::rounds::in_turns;
 use crate::store::acts::Act;
 use crate::store::runs;
 use crate::store::schedules::{self as table, ScheduleRow};
@@ -29,21 +30,24 @@ const SIDE_BY_SIDE: usize = 8;
 /// How often a schedule is looked at in a row before others have their turn.
 const ROUNDS: usize = 50;
 
-/// Does what schedules have due. Answers how many runs were started.
+/// Does what schedules have due, in turns between namespaces. Returns how many runs were started.
 pub(crate) async fn fire(node: &Node) -> Result<usize, Error> {
-    let mut started = 0;
+    let (mut started, mut seen, mut before) = (0, 0, 0);
+    let mut after = String::new();
     loop {
         let now = node.clock.now();
-        let rows = {
+        let found = {
             let mut connection = node.database.keepers.acquire().await?;
+            let until = now.after(TAKEN_FOR);
             commit!(
                 "schedules_take",
-                table::take(&mut connection, now, now.after(TAKEN_FOR), TAKEN).await
+                table::take(&mut connection, (now, until), TAKEN, &after).await
             )?
         };
-        let full = i64::try_from(rows.len()).unwrap_or(TAKEN) == TAKEN;
+        seen += found.rows.len();
+        let rows = in_turns(found.rows, "", |(namespace, _)| namespace);
         let mut done = futures::stream::iter(rows)
-            .map(async |row| drive(node, row?).await)
+            .map(async |(_, row)| drive(node, row?).await)
             .buffer_unordered(SIDE_BY_SIDE);
         while let Some(told) = done.next().await {
             match told {
@@ -51,9 +55,15 @@ pub(crate) async fn fire(node: &Node) -> Result<usize, Error> {
                 Err(error) => tracing::warn!(%error, "a schedule failed and is tried again"),
             }
         }
-        if !full {
-            return Ok(started);
-        }
+        after = match found.last {
+            Some(last) => last,
+            // Nothing is left when all namespaces were asked in vain.
+            None if seen == before => return Ok(started),
+            None => {
+                before = seen;
+                String::new()
+            }
+        };
     }
 }
 

@@ -50,8 +50,8 @@ struct Todo {
     facts: Vec<(String, Requirement)>,
     /// Runs whose instant has come, and that want a place among others now.
     delayed: Vec<(String, RunId)>,
-    /// Up to where the last sweeps came: of runs with rows, and of those without.
-    swept: (Uuid, Uuid),
+    /// Up to where the last sweep came of runs that no row knows of.
+    swept: Uuid,
 }
 
 impl Jobs {

@@ -16,11 +16,14 @@ use crate::crash::commit;
 use crate::executor::envelope::{Answers, Envelope, Order};
 use crate::node::Node;
 use crate::reads::read;
+use crate::rounds::in_turns;
 use crate::store::sequence::{self as table, Standing};
 use crate::store::{facts, required};
 
 /// Runs looked at at once.
 const PAGE: i64 = 500;
+/// Runs without a place among which namespaces take turns.
+const UNPLACED: i64 = 10_000;
 /// How many pages one sweep goes on at most.
 const PAGES: usize = 10;
 /// After so long a row whose run never began is forgotten.
@@ -239,6 +242,14 @@ async fn release(node: &Node, namespace: &str, fact: &Requirement) -> Result<(),
     }
 }
 
+/// Looks how some runs stand, and does what is to be done for them.
+async fn look_again(node: &Arc<Node>, runs: &[Uuid]) -> Result<usize, Error> {
+    let mut connection = node.database.keepers.acquire().await?;
+    let found = table::standing(&mut connection, runs).await?;
+    drop(connection);
+    look(node, found).await
+}
+
 /// Does what was noted, as soon as it is.
 pub(crate) async fn serve(node: Arc<Node>) {
     loop {
@@ -256,7 +267,7 @@ pub(crate) async fn serve(node: Arc<Node>) {
             let ids: Vec<Uuid> = page.iter().map(|(run, _)| run.0).collect();
             let begun: Vec<RunId> =
                 page.iter().filter(|(_, begun)| *begun).map(|(run, _)| *run).collect();
-            if let Err(error) = look_again(&node, Uuid::nil(), Some(&ids)).await {
+            if let Err(error) = look_again(&node, &ids).await {
                 tracing::warn!(%error, "what waits for runs is told later");
             }
             if let Err(error) = circle::tell(&node, &begun).await {
@@ -275,69 +286,95 @@ pub(crate) async fn serve(node: Arc<Node>) {
     }
 }
 
-/// Looks at a page of runs. Answers the last of them if there may be more, and how many were told something.
-async fn look_again(
-    node: &Arc<Node>,
-    after: Uuid,
-    only: Option<&[Uuid]>,
-) -> Result<(Option<Uuid>, usize), Error> {
-    let mut connection = node.database.keepers.acquire().await?;
-    let found = table::standing(&mut connection, after, only, PAGE).await?;
-    drop(connection);
-    let more = i64::try_from(found.len()) == Ok(PAGE);
-    let last = found.last().map(|one| one.run.0).filter(|_| more);
-    Ok((last, look(node, found).await?))
-}
-
-/// Finds what was noted nowhere: some pages of the runs that hold or await something, all lines with something to tell,
-/// and all who have waited for too long. Answers how many runs it told something.
+/// Finds what was noted nowhere, in turns between namespaces: some pages of the runs that hold or await something, lines
+/// with something to tell, and all who have waited for too long. Returns how many runs it told something.
 pub(crate) async fn sweep(node: &Arc<Node>) -> Result<usize, Error> {
     let now = node.clock.now();
-    let (mut after, _) = node.sequence.change(|todo| todo.swept);
-    let mut told = 0;
-    for _ in 0..PAGES {
-        let (last, more) = look_again(node, after, None).await?;
-        told += more;
-        after = last.unwrap_or_default();
-        if last.is_none() {
-            break;
-        }
-    }
-    node.sequence.change(|todo| todo.swept.0 = after);
-    let mut connection = node.database.keepers.acquire().await?;
+    let mut told = look_at_all(node).await?;
     let before = Time(now.0.saturating_sub_unsigned(Span::from(TOLD_WITHIN).0));
-    let lines = table::to_tell(&mut connection, before, PAGE).await?;
-    drop(connection);
-    for (namespace, key) in lines {
-        told += keys::tell(node, &namespace, &key).await?;
+    let mut after = Some(String::new());
+    while let Some(last) = after {
+        let mut connection = node.database.keepers.acquire().await?;
+        let found = table::to_tell(&mut connection, before, PAGE, &last).await?;
+        drop(connection);
+        for (namespace, key) in in_turns(found.rows, "", |(namespace, _)| namespace) {
+            told += keys::tell(node, &namespace, &key).await?;
+        }
+        after = found.last;
     }
     Ok(told + overdue(node, now).await?)
 }
 
-/// Finds runs that wait for their turn and that no row knows of. Answers how many.
-pub(crate) async fn sweep_unplaced(node: &Arc<Node>) -> Result<usize, Error> {
-    let (_, after) = node.sequence.change(|todo| todo.swept);
-    let mut connection = node.database.keepers.acquire().await?;
-    let found = table::unplaced(&mut connection, after, PAGE).await?;
-    drop(connection);
-    let more = i64::try_from(found.len()) == Ok(PAGE);
-    let last = found.last().map(|(run, _)| run.0).filter(|_| more).unwrap_or_default();
-    node.sequence.change(|todo| todo.swept.1 = last);
-    for (run, namespace) in &found {
-        match admit::restore(node, namespace, *run).await {
-            // It gets its place when its journal is repaired.
-            Err(Error::Damaged(_)) => {}
-            restored => restored?,
+/// Looks at some pages of the runs that hold or await something. Returns how many were told something.
+async fn look_at_all(node: &Arc<Node>) -> Result<usize, Error> {
+    let (mut told, mut after, mut seen) = (0, String::new(), false);
+    let mut places = node.last_turns.sequenced.take();
+    for _ in 0..PAGES {
+        let mut connection = node.database.keepers.acquire().await?;
+        let all: Vec<(String, Uuid)> = places.clone().into_iter().collect();
+        let found = table::all_standing(&mut connection, PAGE, &after, &all).await?;
+        drop(connection);
+        let mut page: BTreeMap<String, Uuid> = BTreeMap::new();
+        for one in &found.rows {
+            let place = page.entry(one.namespace.clone()).or_default();
+            *place = one.run.0.max(*place);
+        }
+        seen |= !page.is_empty();
+        // Where a page found something, the next sweep goes on there if this one does not come to the end.
+        node.last_turns.sequenced.put(page.clone());
+        places.append(&mut page);
+        told += look(node, found.rows).await?;
+        match found.last {
+            Some(last) => after = last,
+            None if std::mem::take(&mut seen) => after.clear(),
+            None => break,
         }
     }
-    Ok(found.len())
+    Ok(told)
+}
+
+/// Finds runs that wait for their turn and that no row knows of. Answers how many.
+pub(crate) async fn sweep_unplaced(node: &Arc<Node>) -> Result<usize, Error> {
+    let after = node.sequence.change(|todo| todo.swept);
+    let mut connection = node.database.keepers.acquire().await?;
+    let found = table::unplaced(&mut connection, after, UNPLACED).await?;
+    drop(connection);
+    let page = usize::try_from(PAGE).unwrap_or(usize::MAX);
+    if found.len() <= page {
+        node.sequence.change(|todo| todo.swept = Uuid::nil());
+    } else if let Some((last, _)) = found.get(page) {
+        node.sequence.change(|todo| todo.swept = last.0);
+    }
+    let mut restored = 0;
+    for (run, namespace) in in_turns(found, "", |(_, namespace)| namespace).iter().take(page) {
+        match admit::restore(node, namespace, *run).await {
+            Ok(_) => restored += 1,
+            // It gets its place when its journal is repaired.
+            Err(Error::Damaged(_)) => {}
+            Err(error) => tracing::warn!(%run, %error, "a run gets its place among others later"),
+        }
+    }
+    Ok(restored)
 }
 
 /// Tells runs that they have waited for a fact for too long.
 async fn overdue(node: &Node, now: Time) -> Result<usize, Error> {
-    let mut connection = node.database.keepers.acquire().await?;
-    let late = facts::overdue(&mut connection, now, PAGE).await?;
-    drop(connection);
+    let (mut told, mut after) = (0, Some(String::new()));
+    while let Some(last) = after {
+        let mut connection = node.database.keepers.acquire().await?;
+        let found = facts::overdue(&mut connection, now, PAGE, &last).await?;
+        drop(connection);
+        told += tell_overdue(node, now, found.rows).await?;
+        after = found.last;
+    }
+    Ok(told)
+}
+
+async fn tell_overdue(
+    node: &Node,
+    now: Time,
+    late: Vec<(RunId, Requirement)>,
+) -> Result<usize, Error> {
     let mut runs: BTreeMap<RunId, Vec<Requirement>> = BTreeMap::new();
     for (run, one) in late {
         runs.entry(run).or_default().push(one);

@@ -7,6 +7,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use uuid::Uuid;
 
 use super::moment::Moment;
+use super::spaces::{Found, Waiting, share};
 
 fn columns(all: &[Requirement]) -> (Vec<&str>, Vec<&str>) {
     all.iter().map(|one| (one.on.as_str(), one.fact.as_str())).unzip()
@@ -229,21 +230,36 @@ pub(crate) async fn released(
     Ok(())
 }
 
-/// Runs that have waited for too long, and were not told yet.
+/// Facts that runs wait for, by namespace.
+const WAITING: Waiting =
+    Waiting { table: "awaited", when: "not overdue", by: "until", due: "first <= $2", spaces: 64 };
+
+/// Returns the statement `awaited_overdue`.
+pub(crate) fn awaited_overdue() -> String {
+    format!(
+        "-- awaited_overdue\n{}, \
+         found as (select a.* from due d cross join lateral (select a.run_id, a.fact, a.subject from awaited a \
+           where a.namespace = d.namespace and not a.overdue and a.until <= $2 order by a.until limit {}) a) \
+         select t.last, f.run_id, f.fact, f.subject from turn t left join found f on true",
+        WAITING.due_spaces(),
+        share("$3"),
+    )
+}
+
+/// Finds who has waited for a fact until now, and was not told, in turns between the namespaces after `after`.
 pub(crate) async fn overdue(
     connection: &mut PgConnection,
     now: Time,
     limit: i64,
-) -> Result<Vec<(RunId, Requirement)>, sqlx::Error> {
-    let rows = sqlx::query(
-        "-- awaited_overdue\n\
-         select run_id, fact, subject from awaited where not overdue and until <= $1 order by until limit $2",
-    )
-    .bind(Moment(now))
-    .bind(limit)
-    .fetch_all(connection)
-    .await?;
-    rows.iter().map(requirement).collect()
+    after: &str,
+) -> Result<Found<(RunId, Requirement)>, sqlx::Error> {
+    let rows = sqlx::query(sqlx::AssertSqlSafe(awaited_overdue()))
+        .bind(after)
+        .bind(Moment(now))
+        .bind(limit)
+        .fetch_all(connection)
+        .await?;
+    Found::read(&rows, |row| requirement_from(row, 1))
 }
 
 /// They were told.
@@ -427,5 +443,10 @@ pub(crate) async fn sequenced_definitions(
 }
 
 fn requirement(row: &PgRow) -> Result<(RunId, Requirement), sqlx::Error> {
-    Ok((RunId(row.try_get(0)?), Requirement { fact: row.try_get(1)?, on: row.try_get(2)? }))
+    requirement_from(row, 0)
+}
+
+fn requirement_from(row: &PgRow, first: usize) -> Result<(RunId, Requirement), sqlx::Error> {
+    let (fact, on) = (row.try_get(first + 1)?, row.try_get(first + 2)?);
+    Ok((RunId(row.try_get(first)?), Requirement { fact, on }))
 }

@@ -2,7 +2,7 @@
 //!
 //! A worker's open transaction locks its row. Nothing here waits for that lock: what is locked is left alone.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use backstitch_saga::{Action, RunId, StepPath, TaskKey, Time};
 use sqlx::Row;
@@ -10,6 +10,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use uuid::Uuid;
 
 use super::moment::Moment;
+use super::spaces::{Found, Waiting, share};
 use crate::crash::crash_point;
 
 /// A task of a run.
@@ -131,28 +132,59 @@ pub(crate) async fn revoke(
     Ok(left)
 }
 
-/// Attempts that were completed before `before`, oldest first, and are not part of the journal yet. What was completed
-/// after `now` was completed while the database's clock was wrong, and is not waited for. At most `limit`, without the
-/// `stayed` oldest ones.
+/// Attempts that were completed and are not part of the journal yet, by namespace.
+const WAITING: Waiting = Waiting {
+    table: "fences",
+    when: "completed_at is not null and closed_at is null",
+    by: "completed_at",
+    due: "true",
+    spaces: 64,
+};
+
+/// Returns the statement `fences_completed`.
+pub(crate) fn fences_completed() -> String {
+    format!(
+        "-- fences_completed\n{}, \
+         found as (select f.* from due d \
+           left join unnest($5::text[], $6::bigint[]) as c(namespace, stayed) on c.namespace = d.namespace \
+           cross join lateral (select * from fences f where f.namespace = d.namespace \
+             and f.completed_at is not null and f.closed_at is null and (f.completed_at <= $2 or f.completed_at > $3) \
+             order by f.completed_at, f.run_id, f.step, f.action, f.attempt \
+             limit {} offset coalesce(c.stayed, 0)) f) \
+         select t.last, f.run_id, f.step, f.action, f.attempt, f.namespace, f.output, f.external_id \
+         from turn t left join found f on true",
+        WAITING.due_spaces(),
+        share("$4"),
+    )
+}
+
+/// Finds attempts that were completed before `before`, oldest first, and are not part of the journal yet, in turns between
+/// the namespaces after `after`. What was completed after `now` was completed while the database's clock was wrong, and is
+/// not waited for. At most `limit`, without as many of the oldest of each namespace as `stayed` says.
 pub(crate) async fn completed(
     connection: &mut PgConnection,
     (before, now): (Time, Time),
     limit: i64,
-    stayed: i64,
-) -> Result<Vec<(Fence, Completion)>, sqlx::Error> {
-    let rows = sqlx::query(
-        "-- fences_completed\n\
-         select run_id, step, action, attempt, namespace, true, output, external_id from fences \
-         where completed_at is not null and closed_at is null and (completed_at <= $1 or completed_at > $2) \
-         order by completed_at, run_id, step, action, attempt limit $3 offset $4",
-    )
-    .bind(Moment(before))
-    .bind(Moment(now))
-    .bind(limit)
-    .bind(stayed)
-    .fetch_all(connection)
-    .await?;
-    rows.iter().map(|row| Ok((fence(row)?, completion(row)?))).collect()
+    after: &str,
+    stayed: &BTreeMap<String, i64>,
+) -> Result<Found<(Fence, Completion)>, sqlx::Error> {
+    let rows = sqlx::query(sqlx::AssertSqlSafe(fences_completed()))
+        .bind(after)
+        .bind(Moment(before))
+        .bind(Moment(now))
+        .bind(limit)
+        .bind(stayed.keys().cloned().collect::<Vec<String>>())
+        .bind(stayed.values().copied().collect::<Vec<i64>>())
+        .fetch_all(connection)
+        .await?;
+    Found::read(&rows, |row| {
+        let completion = Completion {
+            namespace: row.try_get(5)?,
+            output: row.try_get(6)?,
+            external_id: row.try_get(7)?,
+        };
+        Ok((fence_from(row, 1)?, completion))
+    })
 }
 
 /// Closes attempts whose end stands in the journal: one that its worker completed is remembered for a while without its
@@ -208,9 +240,13 @@ pub(crate) async fn forget(
 }
 
 fn fence(row: &PgRow) -> Result<Fence, sqlx::Error> {
-    let run: Uuid = row.try_get(0)?;
-    let (step, action): (String, String) = (row.try_get(1)?, row.try_get(2)?);
-    let attempt: i32 = row.try_get(3)?;
+    fence_from(row, 0)
+}
+
+fn fence_from(row: &PgRow, first: usize) -> Result<Fence, sqlx::Error> {
+    let run: Uuid = row.try_get(first)?;
+    let (step, action): (String, String) = (row.try_get(first + 1)?, row.try_get(first + 2)?);
+    let attempt: i32 = row.try_get(first + 3)?;
     let bad = |column: &str, detail: &str| {
         sqlx::Error::Decode(format!("table fences, run {run}, column {column}: {detail}").into())
     };

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::acts::{self, Act};
 use super::moment::Moment;
+use super::spaces::{Found, Waiting, share};
 
 mod many;
 
@@ -123,7 +124,7 @@ pub(crate) async fn list(
     }
     query.push(" order by id desc limit ").push_bind(limit);
     let rows = query.build().fetch_all(connection).await?;
-    rows.iter().map(|row| Ok(job(row)?.view)).collect()
+    rows.iter().map(|row| Ok(job(row, 0)?.view)).collect()
 }
 
 /// One job.
@@ -136,7 +137,7 @@ pub(crate) async fn find(
     query.push(COLUMNS).push(" from jobs where namespace = ").push_bind(namespace);
     query.push(" and id = ").push_bind(id);
     let row = query.build().fetch_optional(connection).await?;
-    row.map(|row| Ok(job(&row)?.view)).transpose()
+    row.map(|row| Ok(job(&row, 0)?.view)).transpose()
 }
 
 /// What became of each of a job, in order, after `after`.
@@ -160,36 +161,72 @@ pub(crate) async fn items(
     rows.iter().map(item).collect()
 }
 
-/// Takes jobs that are due and that no other node works on. What a node that is gone had taken is free at once. Until
-/// `until.1` none of them is due again: should this node die, what it did meanwhile is paid for.
+/// A job that a node has taken.
+#[derive(Debug)]
+pub(crate) struct Claimed {
+    pub(crate) id: Uuid,
+    pub(crate) namespace: String,
+    /// How often it was taken since it was last given back.
+    pub(crate) tries: i32,
+    pub(crate) job: Result<JobRow, sqlx::Error>,
+}
+
+/// Jobs that move, by namespace.
+const WAITING: Waiting = Waiting {
+    table: "jobs",
+    when: "state in ('canary', 'running')",
+    by: "next_at",
+    due: "first <= $3",
+    spaces: 8,
+};
+
+/// Returns the statement `jobs_claim`.
+pub(crate) fn jobs_claim() -> String {
+    format!(
+        "-- jobs_claim\n{}, \
+         picked as (select p.due_id, p.paid_until from due d cross join lateral (\
+           select j.id as due_id, j.next_at as paid_until from jobs j where j.namespace = d.namespace \
+           and j.state in ('canary', 'running') and j.next_at <= $3 and (j.leased_until is null or j.leased_until < $3 \
+           or not exists (select 1 from nodes n where n.id = j.node and n.stopped_at is null \
+             and n.seen_at >= clock_timestamp() - $4 * interval '1 millisecond')) \
+           order by j.next_at limit {} for update skip locked) p), \
+         taken as (update jobs set node = $2, leased_until = $5, next_at = $6, tries = tries + 1 \
+           from picked where id = due_id returning {COLUMNS}, paid_until, tries) \
+         select t.last, {COLUMNS}, paid_until, tries from turn t left join taken on true",
+        WAITING.due_spaces(),
+        share("$7"),
+    )
+}
+
+/// Takes jobs that are due and that no other node works on, in turns between the namespaces after `after`. What a node that
+/// is gone had taken is free at once. Until `until.1` none of them is due again: should this node die, what it did meanwhile
+/// is paid for. A row that cannot be read does not hold up the others. The try is counted before it is made.
 pub(crate) async fn claim(
     connection: &mut PgConnection,
     (node, dead_after_ms): (i32, i64),
     now: Time,
     until: (Time, Time),
     limit: i64,
-) -> Result<Vec<JobRow>, sqlx::Error> {
-    let mut query = QueryBuilder::<Postgres>::new(
-        "-- jobs_claim\n\
-         with due as (select id as due_id, next_at as paid_until from jobs \
-           where state in ('canary', 'running') and next_at <= ",
-    );
-    query.push_bind(Moment(now)).push(" and (leased_until is null or leased_until < ");
-    query.push_bind(Moment(now)).push(
-        " or not exists (select 1 from nodes n where n.id = jobs.node and n.stopped_at is null \
-         and n.seen_at >= clock_timestamp() - ",
-    );
-    query.push_bind(dead_after_ms).push(" * interval '1 millisecond')) order by next_at limit ");
-    query.push_bind(limit).push(" for update skip locked) update jobs set node = ");
-    query.push_bind(node).push(", leased_until = ").push_bind(Moment(until.0));
-    query.push(", next_at = ").push_bind(Moment(until.1));
-    query.push(" from due where id = due_id returning ").push(COLUMNS).push(", paid_until");
-    let rows = query.build().fetch_all(connection).await?;
+    after: &str,
+) -> Result<Found<Claimed>, sqlx::Error> {
+    let rows = sqlx::query(sqlx::AssertSqlSafe(jobs_claim()))
+        .bind(after)
+        .bind(node)
+        .bind(Moment(now))
+        .bind(dead_after_ms)
+        .bind(Moment(until.0))
+        .bind(Moment(until.1))
+        .bind(limit)
+        .fetch_all(connection)
+        .await?;
     let claimed = |row: &PgRow| {
-        let Moment(next_at) = row.try_get(14)?;
-        Ok(JobRow { next_at, ..job(row)? })
+        let Moment(next_at) = row.try_get(15)?;
+        Ok(JobRow { next_at, ..job(row, 1)? })
     };
-    rows.iter().map(claimed).collect()
+    Found::read(&rows, |row| {
+        let (id, namespace, tries) = (row.try_get(1)?, row.try_get(2)?, row.try_get(16)?);
+        Ok(Claimed { id, namespace, tries, job: claimed(row) })
+    })
 }
 
 /// The next of a job.
@@ -363,7 +400,7 @@ pub(crate) async fn give_back(
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
         "-- jobs_give_back\n\
-         update jobs set leased_until = null, next_at = $3, canary_until = $4 where id = $1 and node = $2",
+         update jobs set leased_until = null, next_at = $3, canary_until = $4, tries = 0 where id = $1 and node = $2",
     )
     .bind(id)
     .bind(node)
@@ -371,15 +408,6 @@ pub(crate) async fn give_back(
     .bind(canary_until.map(Moment))
     .execute(connection)
     .await?;
-    Ok(())
-}
-
-/// Forgets jobs that ended before `before`.
-pub(crate) async fn forget(connection: &mut PgConnection, before: Time) -> Result<(), sqlx::Error> {
-    sqlx::query("-- jobs_forget\ndelete from jobs where ended_at < $1")
-        .bind(Moment(before))
-        .execute(connection)
-        .await?;
     Ok(())
 }
 
@@ -392,25 +420,25 @@ fn word<T: serde::de::DeserializeOwned>(column: &str, text: String) -> Result<T,
         .map_err(|error| bad(column, &error.to_string()))
 }
 
-fn job(row: &PgRow) -> Result<JobRow, sqlx::Error> {
-    let asked: String = row.try_get(2)?;
+fn job(row: &PgRow, first: usize) -> Result<JobRow, sqlx::Error> {
+    let asked: String = row.try_get(first + 2)?;
     let asked: NewJob =
         serde_json::from_str(&asked).map_err(|error| bad("asked", &error.to_string()))?;
-    let (Moment(created_at), Moment(next_at)) = (row.try_get(6)?, row.try_get(12)?);
-    let ended_at: Option<Moment> = row.try_get(7)?;
-    let canary_until: Option<Moment> = row.try_get(13)?;
+    let (Moment(created_at), Moment(next_at)) = (row.try_get(first + 6)?, row.try_get(first + 12)?);
+    let ended_at: Option<Moment> = row.try_get(first + 7)?;
+    let canary_until: Option<Moment> = row.try_get(first + 13)?;
     let view = JobView {
-        id: row.try_get(0)?,
-        state: word("state", row.try_get(3)?)?,
-        why: row.try_get(4)?,
+        id: row.try_get(first)?,
+        state: word("state", row.try_get(first + 3)?)?,
+        why: row.try_get(first + 4)?,
         asked,
-        actor: row.try_get(5)?,
+        actor: row.try_get(first + 5)?,
         created_at: Timestamp(created_at),
         ended_at: ended_at.map(|Moment(at)| Timestamp(at)),
-        progress: progress(row, 8)?,
+        progress: progress(row, first + 8)?,
     };
     Ok(JobRow {
-        namespace: row.try_get(1)?,
+        namespace: row.try_get(first + 1)?,
         view,
         next_at,
         canary_until: canary_until.map(|Moment(at)| at),

@@ -64,6 +64,16 @@ const ALL: &[(i64, &str, &str)] = &[
         include_str!("../../../migrations/0053_retention_of_workflows.sql"),
     ),
     (54, "erasures", include_str!("../../../migrations/0054_erasures.sql")),
+    (
+        57,
+        "turns between namespaces",
+        include_str!("../../../migrations/0057_turns_between_namespaces.sql"),
+    ),
+    (
+        58,
+        "tries of jobs and migrations",
+        include_str!("../../../migrations/0058_tries_of_jobs_and_migrations.sql"),
+    ),
 ];
 
 /// Runs the migrations that are missing, under an advisory lock. Roles with the rights of a server get those to what is new.

@@ -65,18 +65,6 @@ pub(crate) async fn seen(
     rows.iter().map(peer).collect()
 }
 
-/// Forgets nodes that were gone for a day and have no runs any more.
-pub(crate) async fn forget(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "-- nodes_forget\n\
-         delete from nodes n where seen_at < clock_timestamp() - interval '1 day' \
-         and not exists (select 1 from runs r where r.node = n.id)",
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
 /// Leaves the nodes: others take over at once what is left.
 pub(crate) async fn leave(connection: &mut PgConnection, node: i32) -> Result<(), sqlx::Error> {
     sqlx::query("-- nodes_leave\nupdate nodes set stopped_at = clock_timestamp() where id = $1")

@@ -2,18 +2,21 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use backstitch_saga::Time;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
-use super::Trouble;
 use super::retention::{Cutoff, Holding, holding};
+use super::{Trouble, forget};
 
 /// The tables that are partitioned by run.
 const TABLES: [&str; 4] = ["journal", "snapshots", "runs", "incidents"];
 /// How often making or dropping a partition is tried: readers of several tables lock them in whatever order.
 const TRIES: u32 = 5;
+/// How long there is between two tries to drop one.
+const PAUSE: Duration = Duration::from_millis(100);
 /// So few weeks with partitions are worth a warning.
 const WEEKS_LEFT: usize = 2;
 /// Weeks made ahead.
@@ -197,10 +200,7 @@ pub(crate) async fn drop_ended(
         dropped.held.extend(held.into_iter().map(|one| (begin(week), one)));
     }
     if dropped.weeks > 0 {
-        sqlx::query("-- events_drop\ndelete from events where at < $1")
-            .bind(super::moment::Moment(before))
-            .execute(connection)
-            .await?;
+        forget::events(connection, before).await?;
     }
     Ok(dropped)
 }
@@ -229,7 +229,10 @@ async fn drop_again(
     let mut tries = 1;
     loop {
         match drop_week(connection, week, before).await.map_err(Trouble::from) {
-            Err(Trouble::Again(_)) if tries < TRIES => tries += 1,
+            Err(Trouble::Again(_)) if tries < TRIES => {
+                tries += 1;
+                tokio::time::sleep(PAUSE).await;
+            }
             done => return done,
         }
     }

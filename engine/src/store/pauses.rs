@@ -7,6 +7,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use uuid::Uuid;
 
 use super::moment::Moment;
+use super::spaces::{Found, Waiting, share};
 
 /// When many incidents with one new fingerprint are a bad deploy.
 #[derive(Clone, Copy, Debug)]
@@ -165,30 +166,53 @@ pub(crate) struct Over {
     pub(crate) reason: String,
 }
 
-/// Pauses that are over and of which not all runs are known to be let go. One whose workflow is paused again is none.
-pub(crate) async fn over(connection: &mut PgConnection) -> Result<Vec<Over>, sqlx::Error> {
-    let rows = sqlx::query(
-        "-- pauses_over\n\
-         select p.namespace, p.workflow, p.id, p.resumed_at, p.resumed_by, p.resume_reason from workflow_pauses p \
-         where p.resumed_at is not null and p.released_at is null \
-         and not exists (select 1 from workflow_pauses n where n.namespace = p.namespace \
-           and n.workflow = p.workflow and n.resumed_at is null) order by p.resumed_at limit 10",
+/// Pauses that are over and of which not all runs are known to be let go, by namespace.
+const OVER: Waiting = Waiting {
+    table: "workflow_pauses",
+    when: "resumed_at is not null and released_at is null",
+    by: "resumed_at",
+    due: "true",
+    spaces: 16,
+};
+
+/// Returns the statement `pauses_over`.
+pub(crate) fn pauses_over() -> String {
+    format!(
+        "-- pauses_over\n{}, \
+         found as (select p.* from due d cross join lateral (select * from workflow_pauses p \
+           where p.namespace = d.namespace and p.resumed_at is not null and p.released_at is null \
+           and not exists (select 1 from workflow_pauses n where n.namespace = p.namespace \
+             and n.workflow = p.workflow and n.resumed_at is null) order by p.resumed_at limit {}) p) \
+         select t.last, p.namespace, p.workflow, p.id, p.resumed_at, p.resumed_by, p.resume_reason \
+         from turn t left join found p on true",
+        OVER.due_spaces(),
+        share("$2"),
     )
-    .fetch_all(connection)
-    .await?;
-    rows.iter()
-        .map(|row| {
-            let Moment(at) = row.try_get(3)?;
-            Ok(Over {
-                namespace: row.try_get(0)?,
-                workflow: row.try_get(1)?,
-                id: row.try_get(2)?,
-                at,
-                actor: row.try_get(4)?,
-                reason: row.try_get(5)?,
-            })
+}
+
+/// Finds pauses that are over and of which not all runs are known to be let go, at most `limit`, in turns between the
+/// namespaces after `after`. One whose workflow is paused again is none.
+pub(crate) async fn over(
+    connection: &mut PgConnection,
+    limit: i64,
+    after: &str,
+) -> Result<Found<Over>, sqlx::Error> {
+    let rows = sqlx::query(sqlx::AssertSqlSafe(pauses_over()))
+        .bind(after)
+        .bind(limit)
+        .fetch_all(connection)
+        .await?;
+    Found::read(&rows, |row| {
+        let Moment(at) = row.try_get(4)?;
+        Ok(Over {
+            namespace: row.try_get(1)?,
+            workflow: row.try_get(2)?,
+            id: row.try_get(3)?,
+            at,
+            actor: row.try_get(5)?,
+            reason: row.try_get(6)?,
         })
-        .collect()
+    })
 }
 
 /// Runs of a workflow that its pause holds.

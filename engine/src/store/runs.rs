@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::moment::Moment;
 use super::partitions::first_id;
 use crate::RunFilter;
+use crate::charge::Owned;
 
 /// Parks runs of which `node` is in charge: from now on they are looked at when `wakes[i]` has come.
 pub(crate) async fn park(
@@ -33,56 +34,160 @@ pub(crate) async fn park(
     Ok(())
 }
 
-/// Takes charge of parked runs that are due at `now`.
+/// Takes charge of all parked runs that are due at `now` if they are no more than `most`, otherwise of none. Returns them
+/// with their namespaces, and whether they were more.
 pub(crate) async fn wake(
     connection: &mut PgConnection,
     node: i32,
     now: Time,
-    limit: i64,
-) -> Result<Vec<RunId>, sqlx::Error> {
+    most: i64,
+) -> Result<(Vec<Owned>, bool), sqlx::Error> {
     let rows = sqlx::query(
         "-- runs_wake\n\
-         update runs set node = $1, wake_at = null where id in \
-         (select id from runs where wake_at <= $2 order by wake_at limit $3 for update skip locked) returning id",
+         with found as materialized (select id from runs where wake_at <= $2 order by wake_at limit $3 + 1 \
+           for update skip locked), \
+         taken as (update runs set node = $1, wake_at = null where id in (select id from found) \
+           and (select count(*) from found) <= $3 returning id, namespace) \
+         select id, namespace from taken union all select null, null from found having count(*) > $3",
     )
     .bind(node)
     .bind(Moment(now))
-    .bind(limit)
+    .bind(most)
     .fetch_all(connection)
     .await?;
-    rows.iter().map(|row| Ok(RunId(row.try_get(0)?))).collect()
+    few(&rows)
 }
 
-/// Takes charge of runs of nodes that are gone.
+/// Takes charge of all runs of nodes that are `gone` if they are no more than `most`, otherwise of none. Returns them with
+/// their namespaces, and whether they were more.
 pub(crate) async fn take_over(
     connection: &mut PgConnection,
     node: i32,
     gone: &[i32],
-    limit: i64,
-) -> Result<Vec<RunId>, sqlx::Error> {
+    most: i64,
+) -> Result<(Vec<Owned>, bool), sqlx::Error> {
     let rows = sqlx::query(
         "-- runs_take_over\n\
-         update runs set node = $1 where id in \
-         (select id from runs where node = any($2) limit $3 for update skip locked) returning id",
+         with found as materialized (select id from runs where node = any($2) limit $3 + 1 for update skip locked), \
+         taken as (update runs set node = $1 where id in (select id from found) \
+           and (select count(*) from found) <= $3 returning id, namespace) \
+         select id, namespace from taken union all select null, null from found having count(*) > $3",
     )
     .bind(node)
     .bind(gone)
+    .bind(most)
+    .fetch_all(connection)
+    .await?;
+    few(&rows)
+}
+
+fn few(rows: &[PgRow]) -> Result<(Vec<Owned>, bool), sqlx::Error> {
+    let mut found = Vec::with_capacity(rows.len());
+    for row in rows {
+        let (id, namespace): (Option<Uuid>, Option<String>) = (row.try_get(0)?, row.try_get(1)?);
+        found.extend(id.map(RunId).zip(namespace));
+    }
+    let more = found.len() < rows.len();
+    Ok((found, more))
+}
+
+/// Lists parked runs that are due at `now`, at most `limit`: namespaces take turns, each with its oldest first. Looks at no
+/// more than `looked_at` of the oldest and of the newest.
+pub(crate) async fn due(
+    connection: &mut PgConnection,
+    now: Time,
+    (looked_at, limit): (i64, i64),
+) -> Result<Vec<Owned>, sqlx::Error> {
+    let rows = sqlx::query(
+        "-- runs_due\n\
+         select id, namespace from (select id, namespace, wake_at, \
+           row_number() over (partition by namespace order by wake_at, id) as place from (\
+             (select id, namespace, wake_at from runs where wake_at <= $1 order by wake_at limit $2) union \
+             (select id, namespace, wake_at from runs where wake_at <= $1 order by wake_at desc limit $2)) d) p \
+         order by place, wake_at limit $3",
+    )
+    .bind(Moment(now))
+    .bind(looked_at)
     .bind(limit)
     .fetch_all(connection)
     .await?;
-    rows.iter().map(|row| Ok(RunId(row.try_get(0)?))).collect()
+    owned(&rows)
 }
 
-/// The runs that `node` is in charge of.
+/// Takes charge of those of `runs` that are parked and due at `now`.
+pub(crate) async fn wake_these(
+    connection: &mut PgConnection,
+    node: i32,
+    now: Time,
+    runs: &[Uuid],
+) -> Result<Vec<Owned>, sqlx::Error> {
+    let rows = sqlx::query(
+        "-- runs_wake_these\n\
+         update runs set node = $1, wake_at = null where id in (select id from runs where id = any($3) \
+           and wake_at <= $2 order by id for update skip locked) returning id, namespace",
+    )
+    .bind(node)
+    .bind(Moment(now))
+    .bind(runs)
+    .fetch_all(connection)
+    .await?;
+    owned(&rows)
+}
+
+/// Lists runs of nodes that are `gone`, at most `limit`: namespaces take turns. Looks at no more than `looked_at`.
+pub(crate) async fn of_nodes(
+    connection: &mut PgConnection,
+    gone: &[i32],
+    (looked_at, limit): (i64, i64),
+) -> Result<Vec<Owned>, sqlx::Error> {
+    let rows = sqlx::query(
+        "-- runs_of_nodes\n\
+         select id, namespace from (select id, namespace, row_number() over (partition by namespace order by id) as place \
+           from (select id, namespace from runs where node = any($1) limit $2) d) p order by place, id limit $3",
+    )
+    .bind(gone)
+    .bind(looked_at)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    owned(&rows)
+}
+
+/// Takes charge of those of `runs` that nodes which are `gone` are in charge of.
+pub(crate) async fn take_over_these(
+    connection: &mut PgConnection,
+    node: i32,
+    gone: &[i32],
+    runs: &[Uuid],
+) -> Result<Vec<Owned>, sqlx::Error> {
+    let rows = sqlx::query(
+        "-- runs_take_over_these\n\
+         update runs set node = $1 where id in (select id from runs where id = any($3) and node = any($2) \
+           order by id for update skip locked) returning id, namespace",
+    )
+    .bind(node)
+    .bind(gone)
+    .bind(runs)
+    .fetch_all(connection)
+    .await?;
+    owned(&rows)
+}
+
+/// Lists the runs that `node` is in charge of.
 pub(crate) async fn in_charge(
     connection: &mut PgConnection,
     node: i32,
-) -> Result<Vec<RunId>, sqlx::Error> {
-    let ids: Vec<Uuid> = sqlx::query_scalar("-- runs_of_node\nselect id from runs where node = $1")
+) -> Result<Vec<Owned>, sqlx::Error> {
+    let rows = sqlx::query("-- runs_of_node\nselect id, namespace from runs where node = $1")
         .bind(node)
         .fetch_all(connection)
         .await?;
-    Ok(ids.into_iter().map(RunId).collect())
+    owned(&rows)
+}
+
+/// Reads runs and their namespaces.
+pub(super) fn owned(rows: &[PgRow]) -> Result<Vec<Owned>, sqlx::Error> {
+    rows.iter().map(|row| Ok((RunId(row.try_get(0)?), row.try_get(1)?))).collect()
 }
 
 /// The namespace of a run and whether it has ended.

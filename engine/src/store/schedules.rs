@@ -10,6 +10,7 @@ use sqlx::{Connection, Row};
 
 use super::acts::{self, Act};
 use super::moment::Moment;
+use super::spaces::{Found, Waiting, share};
 use crate::schedules::plan::{State, Told};
 
 /// A line of the table `schedules`.
@@ -22,26 +23,48 @@ pub(crate) struct ScheduleRow {
     pub(crate) state: State,
 }
 
-/// Takes schedules that are due at `now`, so that no other node does before `until`. A node that dies leaves them due then.
-/// A row that cannot be read does not hold up the others.
+/// Schedules at which somebody must look, by namespace.
+const WAITING: Waiting = Waiting {
+    table: "schedules",
+    when: "due_at is not null",
+    by: "due_at",
+    due: "first <= $3",
+    spaces: 64,
+};
+
+/// Returns the statement `schedules_take`.
+pub(crate) fn schedules_take() -> String {
+    format!(
+        "-- schedules_take\n{}, \
+         picked as (select p.namespace, p.name from due d cross join lateral (select s.namespace, s.name \
+           from schedules s where s.namespace = d.namespace and s.due_at <= $3 order by s.due_at limit {} \
+           for update skip locked) p), \
+         taken as (update schedules s set due_at = $2 from picked p \
+           where s.namespace = p.namespace and s.name = p.name \
+           returning s.namespace, s.name, s.revision, s.spec, s.state) \
+         select t.last, s.namespace, s.name, s.revision, s.spec, s.state from turn t left join taken s on true",
+        WAITING.due_spaces(),
+        share("$4"),
+    )
+}
+
+/// Takes schedules that are due at `now`, in turns between the namespaces after `after`, so that no other node does before
+/// `until`. A node that dies leaves them due then. A row that cannot be read does not hold up the others. Returns the
+/// namespace of each.
 pub(crate) async fn take(
     connection: &mut PgConnection,
-    now: Time,
-    until: Time,
+    (now, until): (Time, Time),
     limit: i64,
-) -> Result<Vec<Result<ScheduleRow, sqlx::Error>>, sqlx::Error> {
-    let rows = sqlx::query(
-        "-- schedules_take\n\
-         update schedules s set due_at = $2 from (select namespace, name from schedules where due_at <= $1 \
-         order by due_at limit $3 for update skip locked) d where s.namespace = d.namespace and s.name = d.name \
-         returning s.namespace, s.name, s.revision, s.spec, s.state",
-    )
-    .bind(Moment(now))
-    .bind(Moment(until))
-    .bind(limit)
-    .fetch_all(connection)
-    .await?;
-    Ok(rows.iter().map(schedule_row).collect())
+    after: &str,
+) -> Result<Found<(String, Result<ScheduleRow, sqlx::Error>)>, sqlx::Error> {
+    let rows = sqlx::query(sqlx::AssertSqlSafe(schedules_take()))
+        .bind(after)
+        .bind(Moment(until))
+        .bind(Moment(now))
+        .bind(limit)
+        .fetch_all(connection)
+        .await?;
+    Found::read(&rows, |row| Ok((row.try_get(1)?, schedule_row_from(row, 1))))
 }
 
 /// One schedule.
@@ -264,23 +287,18 @@ fn start_row(row: &PgRow) -> Result<(i64, ScheduleStart), sqlx::Error> {
     Ok((id, read(row.try_get(1)?, place)?))
 }
 
-/// Forgets what was told before `before`.
-pub(crate) async fn forget(connection: &mut PgConnection, before: Time) -> Result<(), sqlx::Error> {
-    sqlx::query("-- schedule_starts_forget\ndelete from schedule_starts where at < $1")
-        .bind(Moment(before))
-        .execute(connection)
-        .await?;
-    Ok(())
+fn schedule_row(row: &PgRow) -> Result<ScheduleRow, sqlx::Error> {
+    schedule_row_from(row, 0)
 }
 
-fn schedule_row(row: &PgRow) -> Result<ScheduleRow, sqlx::Error> {
-    let (namespace, name): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+fn schedule_row_from(row: &PgRow, first: usize) -> Result<ScheduleRow, sqlx::Error> {
+    let (namespace, name): (String, String) = (row.try_get(first)?, row.try_get(first + 1)?);
     let place =
         |column: &str| format!("table schedules, schedule {namespace}/{name}, column {column}");
     Ok(ScheduleRow {
-        revision: row.try_get(2)?,
-        spec: read(row.try_get(3)?, || place("spec"))?,
-        state: read(row.try_get(4)?, || place("state"))?,
+        revision: row.try_get(first + 2)?,
+        spec: read(row.try_get(first + 3)?, || place("spec"))?,
+        state: read(row.try_get(first + 4)?, || place("state"))?,
         namespace,
         name,
     })

@@ -6,6 +6,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use uuid::Uuid;
 
 use super::moment::Moment;
+use super::spaces::{Found, Waiting, share};
 
 /// Rows to which serial keys are hashed; a power of two. Nodes of all versions must agree on it.
 const LOCKS: i64 = 1_024;
@@ -237,22 +238,42 @@ pub(crate) async fn lines_that_move(
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
-/// Keys whose line has something to be told since before `before`.
+/// Lines with something to be told, by namespace.
+const TO_TELL: Waiting = Waiting {
+    table: "serial_keys",
+    when: "((state = 'holding' and not granted) or (replaced_by is not null and not told))",
+    by: "key",
+    due: "true",
+    spaces: 64,
+};
+
+/// Returns the statement `serial_keys_to_tell`.
+pub(crate) fn serial_keys_to_tell() -> String {
+    format!(
+        "-- serial_keys_to_tell\n{}, \
+         found as (select k.* from due d cross join lateral (select k.namespace, k.key from serial_keys k \
+           where k.namespace = d.namespace and ((k.state = 'holding' and not k.granted) \
+             or (k.replaced_by is not null and not k.told)) and k.since < $2 order by k.key, k.since limit {}) k) \
+         select t.last, f.namespace, f.key from turn t left join found f on true",
+        TO_TELL.due_spaces(),
+        share("$3"),
+    )
+}
+
+/// Finds keys whose line has something to be told since before `before`, in turns between the namespaces after `after`.
 pub(crate) async fn to_tell(
     connection: &mut PgConnection,
     before: Time,
     limit: i64,
-) -> Result<Vec<(String, String)>, sqlx::Error> {
-    let rows = sqlx::query(
-        "-- serial_keys_to_tell\n\
-         select namespace, key from serial_keys where ((state = 'holding' and not granted) \
-         or (replaced_by is not null and not told)) and since < $1 order by since limit $2",
-    )
-    .bind(Moment(before))
-    .bind(limit)
-    .fetch_all(connection)
-    .await?;
-    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    after: &str,
+) -> Result<Found<(String, String)>, sqlx::Error> {
+    let rows = sqlx::query(sqlx::AssertSqlSafe(serial_keys_to_tell()))
+        .bind(after)
+        .bind(Moment(before))
+        .bind(limit)
+        .fetch_all(connection)
+        .await?;
+    Found::read(&rows, |row| Ok((row.try_get(1)?, row.try_get(2)?)))
 }
 
 /// Takes a run out of its line.
@@ -317,40 +338,78 @@ pub(crate) struct Standing {
     pub(crate) conditions: Vec<String>,
 }
 
-/// Runs that hold or await something, after the given one; or those of `only`. In order of their ids.
+/// Finds how those of `runs` stand that hold or await something, in order of their ids.
 pub(crate) async fn standing(
     connection: &mut PgConnection,
-    after: Uuid,
-    only: Option<&[Uuid]>,
-    limit: i64,
+    runs: &[Uuid],
 ) -> Result<Vec<Standing>, sqlx::Error> {
     let rows = sqlx::query(
         "-- sequenced_standing\n\
          select s.run_id, s.namespace, s.since, s.reopened, r.state, r.outcome, r.conditions from \
-         (select * from sequenced where run_id > $1 and ($2::uuid[] is null or run_id = any($2)) \
-         order by run_id limit $3) s left join lateral (select * from runs r where r.id = s.run_id) r on true",
+         (select * from sequenced where run_id = any($1)) s \
+         left join lateral (select * from runs r where r.id = s.run_id) r on true",
     )
-    .bind(after)
-    .bind(only)
-    .bind(limit)
+    .bind(runs)
     .fetch_all(connection)
     .await?;
-    let standing = |row: &PgRow| {
-        let Moment(since) = row.try_get(2)?;
-        let conditions: Option<Vec<String>> = row.try_get(6)?;
-        Ok(Standing {
-            run: RunId(row.try_get(0)?),
-            namespace: row.try_get(1)?,
-            since,
-            reopened: row.try_get(3)?,
-            state: row.try_get(4)?,
-            outcome: row.try_get(5)?,
-            conditions: conditions.unwrap_or_default(),
-        })
-    };
-    let mut found: Vec<Standing> = rows.iter().map(standing).collect::<Result<_, sqlx::Error>>()?;
+    let mut found: Vec<Standing> =
+        rows.iter().map(|row| standing_from(row, 0)).collect::<Result<_, sqlx::Error>>()?;
     found.sort_by_key(|one| one.run);
     Ok(found)
+}
+
+/// Runs that hold or await something, by namespace.
+const SEQUENCED: Waiting =
+    Waiting { table: "sequenced", when: "true", by: "run_id", due: "true", spaces: 64 };
+
+/// Returns the statement `sequenced_all_standing`.
+pub(crate) fn sequenced_all_standing() -> String {
+    format!(
+        "-- sequenced_all_standing\n{}, \
+         found as (select s.* from due d \
+           left join unnest($3::text[], $4::uuid[]) as c(namespace, run_id) on c.namespace = d.namespace \
+           cross join lateral (select s.* from sequenced s where s.namespace = d.namespace \
+             and s.run_id > coalesce(c.run_id, '00000000-0000-0000-0000-000000000000'::uuid) \
+             order by s.run_id limit {}) s) \
+         select t.last, s.run_id, s.namespace, s.since, s.reopened, r.state, r.outcome, r.conditions from turn t \
+         left join found s on true left join lateral (select * from runs r where r.id = s.run_id) r on true",
+        SEQUENCED.due_spaces(),
+        share("$2"),
+    )
+}
+
+/// Finds how runs stand that hold or await something, in turns between the namespaces after `after`, beginning in each
+/// behind its place in `places`. At most `limit`, and one of each namespace.
+pub(crate) async fn all_standing(
+    connection: &mut PgConnection,
+    limit: i64,
+    after: &str,
+    places: &[(String, Uuid)],
+) -> Result<Found<Standing>, sqlx::Error> {
+    let (namespaces, runs): (Vec<&str>, Vec<Uuid>) =
+        places.iter().map(|(namespace, run)| (namespace.as_str(), *run)).unzip();
+    let rows = sqlx::query(sqlx::AssertSqlSafe(sequenced_all_standing()))
+        .bind(after)
+        .bind(limit)
+        .bind(namespaces)
+        .bind(runs)
+        .fetch_all(connection)
+        .await?;
+    Found::read(&rows, |row| standing_from(row, 1))
+}
+
+fn standing_from(row: &PgRow, first: usize) -> Result<Standing, sqlx::Error> {
+    let Moment(since) = row.try_get(first + 2)?;
+    let conditions: Option<Vec<String>> = row.try_get(first + 6)?;
+    Ok(Standing {
+        run: RunId(row.try_get(first)?),
+        namespace: row.try_get(first + 1)?,
+        since,
+        reopened: row.try_get(first + 3)?,
+        state: row.try_get(first + 4)?,
+        outcome: row.try_get(first + 5)?,
+        conditions: conditions.unwrap_or_default(),
+    })
 }
 
 /// Runs after `after` that wait for their turn although no row says so, at most `limit`, in order of their ids.

@@ -2,7 +2,10 @@
 
 use backstitch_saga::RunId;
 use sqlx::Row;
-use sqlx::postgres::PgConnection;
+use sqlx::postgres::{PgConnection, PgRow};
+use uuid::Uuid;
+
+use super::spaces::{Found, Waiting};
 
 /// A signal for the run of a business key.
 #[derive(Clone, Debug)]
@@ -39,36 +42,94 @@ pub(crate) async fn keep(
     Ok((row.try_get(0)?, row.try_get(1)?))
 }
 
-/// Signals whose runs have been started meanwhile, at most `limit`; without the `stayed` oldest ones.
+/// Early signals, by namespace.
+const WAITING: Waiting =
+    Waiting { table: "early_signals", when: "true", by: "workflow", due: "true", spaces: 64 };
+
+/// Place of a signal in its namespace: workflow, key, signal.
+pub(crate) type SignalPlace = (String, String, String);
+
+/// What one look at early signals found.
+#[derive(Debug, Default)]
+pub(crate) struct Deliverable {
+    pub(crate) found: Vec<(RunId, EarlySignal)>,
+    /// Namespaces that were looked at, with the place of the last signal where more may follow.
+    pub(crate) places: Vec<(String, Option<SignalPlace>)>,
+    /// The namespace after which more may follow.
+    pub(crate) last: Option<String>,
+}
+
+/// Returns the statement `early_signals_deliverable`.
+pub(crate) fn early_signals_deliverable() -> String {
+    format!(
+        "-- early_signals_deliverable\n{}, \
+         found as (select d.namespace, f.* from due d \
+           left join unnest($3::text[], $4::text[], $5::text[], $6::text[]) as c(namespace, workflow, key, signal) \
+             on c.namespace = d.namespace \
+           cross join lateral (select w.*, k.run_id, \
+             row_number() over (order by w.workflow, w.key, w.signal) = $2 as is_last from (\
+             select e.workflow, e.key, e.signal, e.data, e.actor from early_signals e where e.namespace = d.namespace \
+             and (e.workflow, e.key, e.signal) > (coalesce(c.workflow, ''), coalesce(c.key, ''), coalesce(c.signal, '')) \
+             order by e.workflow, e.key, e.signal limit $2) w left join lateral (select k.run_id from run_keys k \
+               where (k.namespace, k.key, k.workflow) = (d.namespace, w.key, w.workflow)) k on true \
+             order by w.workflow, w.key, w.signal) f where f.run_id is not null or f.is_last) \
+         select t.last, d.namespace, f.run_id, f.workflow, f.key, f.signal, f.data, f.actor, f.is_last from turn t \
+         left join due d on true left join found f on f.namespace = d.namespace order by d.namespace",
+        WAITING.due_spaces(),
+    )
+}
+
+/// Finds signals whose runs have been started meanwhile among `limit` of each namespace after `after`, beginning there
+/// behind its place in `places`.
 pub(crate) async fn deliverable(
     connection: &mut PgConnection,
     limit: i64,
-    stayed: i64,
-) -> Result<Vec<(RunId, EarlySignal)>, sqlx::Error> {
-    let rows = sqlx::query(
-        "-- early_signals_deliverable\n\
-         select k.run_id, e.namespace, e.workflow, e.key, e.signal, e.data, e.actor \
-         from early_signals e \
-         join run_keys k on (k.namespace, k.key, k.workflow) = (e.namespace, e.key, e.workflow) \
-         order by e.at, e.namespace, e.workflow, e.key, e.signal limit $1 offset $2",
-    )
-    .bind(limit)
-    .bind(stayed)
-    .fetch_all(connection)
-    .await?;
-    rows.iter()
-        .map(|row| {
-            let early = EarlySignal {
-                namespace: row.try_get(1)?,
-                workflow: row.try_get(2)?,
-                key: row.try_get(3)?,
-                signal: row.try_get(4)?,
-                data: row.try_get(5)?,
-                actor: row.try_get(6)?,
-            };
-            Ok((RunId(row.try_get(0)?), early))
-        })
-        .collect()
+    after: &str,
+    places: &[(String, SignalPlace)],
+) -> Result<Deliverable, sqlx::Error> {
+    let column =
+        |one: fn(&(String, SignalPlace)) -> &str| places.iter().map(one).collect::<Vec<_>>();
+    let rows = sqlx::query(sqlx::AssertSqlSafe(early_signals_deliverable()))
+        .bind(after)
+        .bind(limit)
+        .bind(column(|(namespace, _)| namespace))
+        .bind(column(|(_, place)| &place.0))
+        .bind(column(|(_, place)| &place.1))
+        .bind(column(|(_, place)| &place.2))
+        .fetch_all(connection)
+        .await?;
+    let Found { rows, last } = Found::read(&rows, looked_at)?;
+    let mut looked = Deliverable { last, ..Deliverable::default() };
+    for (namespace, signal) in rows {
+        let is_last = signal.as_ref().is_some_and(|(_, _, is_last)| *is_last);
+        let place = signal
+            .as_ref()
+            .filter(|_| is_last)
+            .map(|(_, early, _)| (early.workflow.clone(), early.key.clone(), early.signal.clone()));
+        match looked.places.last_mut() {
+            Some((known, before)) if *known == namespace => *before = place.or(before.take()),
+            _ => looked.places.push((namespace, place)),
+        }
+        looked.found.extend(signal.and_then(|(run, early, _)| Some((run?, early))));
+    }
+    Ok(looked)
+}
+
+type LookedAt = (String, Option<(Option<RunId>, EarlySignal, bool)>);
+
+fn looked_at(row: &PgRow) -> Result<LookedAt, sqlx::Error> {
+    let namespace: String = row.try_get(1)?;
+    let Some(workflow) = row.try_get::<Option<String>, _>(3)? else { return Ok((namespace, None)) };
+    let run: Option<Uuid> = row.try_get(2)?;
+    let early = EarlySignal {
+        namespace: namespace.clone(),
+        workflow,
+        key: row.try_get(4)?,
+        signal: row.try_get(5)?,
+        data: row.try_get(6)?,
+        actor: row.try_get(7)?,
+    };
+    Ok((namespace, Some((run.map(RunId), early, row.try_get(8)?))))
 }
 
 /// Forgets a signal that its run has, or refused.
@@ -88,19 +149,4 @@ pub(crate) async fn forget(
     .execute(connection)
     .await?;
     Ok(())
-}
-
-/// Forgets signals whose runs were never started, older than `days`.
-pub(crate) async fn forget_old(
-    connection: &mut PgConnection,
-    days: i32,
-) -> Result<u64, sqlx::Error> {
-    let done = sqlx::query(
-        "-- early_signals_forget_old\n\
-         delete from early_signals where at < clock_timestamp() - make_interval(days => $1)",
-    )
-    .bind(days)
-    .execute(connection)
-    .await?;
-    Ok(done.rows_affected())
 }

@@ -7,6 +7,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use uuid::Uuid;
 
 use super::moment::Moment;
+use super::spaces::{Found, Waiting, share};
 
 /// A start as it was asked for.
 #[derive(Debug)]
@@ -27,49 +28,77 @@ pub(crate) struct Asked {
     pub(crate) tries: i32,
 }
 
-/// Reserves requests that wait and are in nobody's hands, oldest first: up to `limit` that were never tried, and one that
-/// was. Those of the former whose inputs have about `bytes` together. The try is counted before it is made.
+/// Requests that wait, by namespace.
+const WAITING: Waiting = Waiting {
+    table: "start_requests",
+    when: "state = 'waiting'",
+    by: "id",
+    due: "true",
+    spaces: 64,
+};
+/// How many of the oldest of a namespace are looked at for one that was tried.
+const LOOKED_AT: i32 = 2_000;
+
+/// Returns the statement `start_requests_reserve`.
+pub(crate) fn start_requests_reserve() -> String {
+    format!(
+        "-- start_requests_reserve\n{}, \
+         found as (select f.id from due d cross join lateral (\
+           select g.id, sum(g.size) over (order by g.id) - g.size as before from (\
+             select r.id, octet_length(r.input) as size from start_requests r \
+             where r.namespace = d.namespace and r.state = 'waiting' and r.tries = 0 \
+             and (r.reserved_until is null or r.reserved_until <= $3) order by r.id limit {} \
+             for update skip locked) g) f where f.before < {}), \
+         again as (select a.id from (select namespace from due order by namespace <= $7, namespace) d cross join lateral (select w.id from (select r.id, r.tries, r.reserved_until \
+             from start_requests r where r.namespace = d.namespace and r.state = 'waiting' \
+             order by r.id limit {LOOKED_AT}) w \
+           where w.tries > 0 and (w.reserved_until is null or w.reserved_until <= $3) order by w.id limit 1) a limit 1), \
+         taken as (update start_requests r set reserved_by = $2, reserved_until = $4, tries = tries + 1 \
+           where r.id = any(array(select id from found) || array(select id from again)) and r.state = 'waiting' \
+           and (r.reserved_until is null or r.reserved_until <= $3) returning r.*) \
+         select t.last, r.id, r.run_id, r.namespace, r.workflow, r.version, r.key, r.input, r.correlation_id, r.labels, \
+           r.tries, r.start_at from turn t left join taken r on true",
+        WAITING.due_spaces(),
+        share("$5"),
+        share("$6"),
+    )
+}
+
+/// Reserves requests that wait and are in nobody's hands, in turns between the namespaces after `after`, oldest first: up to
+/// `limit` that were never tried, and one that was, of the first namespace after `again_after` that has one. Those of the former whose inputs have about `bytes` together. The try
+/// is counted before it is made.
 pub(crate) async fn reserve(
     connection: &mut PgConnection,
     node: i32,
     (now, until): (Time, Time),
     (limit, bytes): (i64, i64),
-) -> Result<Vec<Asked>, sqlx::Error> {
-    let rows = sqlx::query(
-        "-- start_requests_reserve\n\
-         update start_requests set reserved_by = $1, reserved_until = $3, tries = tries + 1 where id = any( \
-         array(select id from (select id, sum(octet_length(input)) over (order by id) - octet_length(input) as before \
-         from (select id, input from start_requests where state = 'waiting' and tries = 0 \
-         and (reserved_until is null or reserved_until <= $2) order by id limit $4 for update skip locked) found) found \
-         where before < $5) \
-         || array(select id from start_requests where state = 'waiting' and tries > 0 \
-         and (reserved_until is null or reserved_until <= $2) order by id limit 1 for update skip locked)) \
-         returning id, run_id, namespace, workflow, version, key, input, correlation_id, labels, tries, start_at",
-    )
-    .bind(node)
-    .bind(Moment(now))
-    .bind(Moment(until))
-    .bind(limit)
-    .bind(bytes)
-    .fetch_all(connection)
-    .await?;
-    rows.iter()
-        .map(|row| {
-            Ok(Asked {
-                id: row.try_get(0)?,
-                run: RunId(row.try_get(1)?),
-                namespace: row.try_get(2)?,
-                workflow: row.try_get(3)?,
-                version: row.try_get(4)?,
-                key: row.try_get(5)?,
-                input: row.try_get(6)?,
-                correlation_id: row.try_get(7)?,
-                labels: row.try_get(8)?,
-                tries: row.try_get(9)?,
-                start_at: row.try_get::<Option<Moment>, _>(10)?.map(|Moment(at)| at),
-            })
+    (after, again_after): (&str, &str),
+) -> Result<Found<Asked>, sqlx::Error> {
+    let rows = sqlx::query(sqlx::AssertSqlSafe(start_requests_reserve()))
+        .bind(after)
+        .bind(node)
+        .bind(Moment(now))
+        .bind(Moment(until))
+        .bind(limit)
+        .bind(bytes)
+        .bind(again_after)
+        .fetch_all(connection)
+        .await?;
+    Found::read(&rows, |row| {
+        Ok(Asked {
+            id: row.try_get(1)?,
+            run: RunId(row.try_get(2)?),
+            namespace: row.try_get(3)?,
+            workflow: row.try_get(4)?,
+            version: row.try_get(5)?,
+            key: row.try_get(6)?,
+            input: row.try_get(7)?,
+            correlation_id: row.try_get(8)?,
+            labels: row.try_get(9)?,
+            tries: row.try_get(10)?,
+            start_at: row.try_get::<Option<Moment>, _>(11)?.map(|Moment(at)| at),
         })
-        .collect()
+    })
 }
 
 /// Deletes requests whose runs have begun.

@@ -1,28 +1,46 @@
 //! Runs that their index forgot: in nobody's charge, with nothing that would wake them, and nobody told.
 
-use backstitch_saga::RunId;
-use sqlx::Row;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
-/// Takes charge of such runs after `after`, at most `limit`. Should this node die here, they are taken over like others.
+use super::runs::owned;
+use crate::charge::Owned;
+
+/// Lists such runs after `after` with their namespaces, at most `limit`, in order of their ids.
 pub(crate) async fn adrift(
     connection: &mut PgConnection,
-    node: i32,
     after: Uuid,
     limit: i64,
-) -> Result<Vec<RunId>, sqlx::Error> {
+) -> Result<Vec<Owned>, sqlx::Error> {
     let rows = sqlx::query(
         "-- runs_adrift\n\
-         update runs set node = $1 where id in (select id from runs r where id > $2 and state <> 'ended' \
+         select id, namespace from runs r where id > $1 and state <> 'ended' \
            and node is null and wake_at is null and conditions = '{}' \
-           and not exists (select 1 from ready t where t.run_id = r.id) \
-           order by id limit $3 for update skip locked) returning id",
+           and not exists (select 1 from ready t where t.run_id = r.id) order by id limit $2",
     )
-    .bind(node)
     .bind(after)
     .bind(limit)
     .fetch_all(connection)
     .await?;
-    rows.iter().map(|row| Ok(RunId(row.try_get(0)?))).collect()
+    owned(&rows)
+}
+
+/// Takes charge of those of `runs` that are still adrift. Should this node die here, they are taken over like others.
+pub(crate) async fn take(
+    connection: &mut PgConnection,
+    node: i32,
+    runs: &[Uuid],
+) -> Result<Vec<Owned>, sqlx::Error> {
+    let rows = sqlx::query(
+        "-- runs_adrift_take\n\
+         update runs set node = $1 where id in (select id from runs r where id = any($2) and state <> 'ended' \
+           and node is null and wake_at is null and conditions = '{}' \
+           and not exists (select 1 from ready t where t.run_id = r.id) \
+           order by id for update skip locked) returning id, namespace",
+    )
+    .bind(node)
+    .bind(runs)
+    .fetch_all(connection)
+    .await?;
+    owned(&rows)
 }

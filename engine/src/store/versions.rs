@@ -9,6 +9,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use uuid::Uuid;
 
 use super::moment::Moment;
+use super::spaces::Waiting;
 
 /// How many runs of one version are in one state, and the first of them.
 pub(crate) struct Load {
@@ -121,21 +122,44 @@ pub(crate) async fn create(
     Ok(created == 1)
 }
 
-/// Takes a migration to work on, if there is one that nobody works on.
+/// Migrations under way, by namespace.
+const WAITING: Waiting = Waiting {
+    table: "migrations",
+    when: "state in ('checking', 'moving')",
+    by: "workflow",
+    due: "true",
+    spaces: 512,
+};
+
+/// Returns the statement `migrations_claim`.
+pub(crate) fn migrations_claim() -> String {
+    format!(
+        "-- migrations_claim\n{}, \
+         found as materialized (select m.* from due d cross join lateral (select m.namespace, m.id from migrations m \
+           where m.namespace = d.namespace and m.state in ('checking', 'moving') \
+           and (m.worked_until is null or m.worked_until < $2) order by m.workflow limit 1 for update skip locked) m limit 1) \
+         update migrations set worked_until = $3, tries = tries + 1 where (namespace, id) in \
+         (select namespace, id from found) returning {COLUMNS}, tries",
+        WAITING.due_spaces(),
+    )
+}
+
+/// Takes a migration to work on, if there is one that nobody works on, of the first namespace after `after` that has one.
+/// The try is counted before it is made. Returns also how often it was taken since it last went on.
 pub(crate) async fn claim(
     connection: &mut PgConnection,
     now: Time,
     until: Time,
-) -> Result<Option<MigrationRow>, sqlx::Error> {
-    let text = sqlx::AssertSqlSafe(format!(
-        "-- migrations_claim\n\
-         update migrations set worked_until = $2 where (namespace, id) in \
-         (select namespace, id from migrations where state in ('checking', 'moving') \
-         and (worked_until is null or worked_until < $1) order by id limit 1 for update skip locked) returning {COLUMNS}"
-    ));
-    let row =
-        sqlx::query(text).bind(Moment(now)).bind(Moment(until)).fetch_optional(connection).await?;
-    row.as_ref().map(migration_row).transpose()
+    after: &str,
+) -> Result<Option<(MigrationRow, i32)>, sqlx::Error> {
+    let text = sqlx::AssertSqlSafe(migrations_claim());
+    let row = sqlx::query(text)
+        .bind(after)
+        .bind(Moment(now))
+        .bind(Moment(until))
+        .fetch_optional(connection)
+        .await?;
+    row.as_ref().map(|row| Ok((migration_row(row)?, row.try_get(13)?))).transpose()
 }
 
 /// Goes on working on a migration, perhaps in another state. Answers false when it is over.
@@ -148,7 +172,7 @@ pub(crate) async fn go_on(
 ) -> Result<bool, sqlx::Error> {
     let done = sqlx::query(
         "-- migrations_go_on\n\
-         update migrations set state = $3, worked_until = $4 \
+         update migrations set state = $3, worked_until = $4, tries = 0 \
          where namespace = $1 and id = $2 and state in ('checking', 'moving')",
     )
     .bind(namespace)

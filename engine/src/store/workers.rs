@@ -104,18 +104,6 @@ pub(crate) async fn sign_off(
     Ok(())
 }
 
-/// Forgets sessions that have been gone for an hour, themselves or with their nodes.
-pub(crate) async fn forget(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "-- workers_forget\n\
-         delete from workers w where w.gone_at < clock_timestamp() - interval '1 hour' \
-         or not exists (select 1 from nodes n where n.id = w.node and n.seen_at > clock_timestamp() - interval '1 hour')",
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
 /// For each kind of task, `queues[i]` and `handlers[i]`, who does it.
 pub(crate) async fn serving(
     connection: &mut PgConnection,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use backstitch_saga::protocol::{MigratedRun, NewMigration, OnObstacle};
 use backstitch_saga::{By, Command, Migration, Payload, RefusalCode, Run, RunId, Time};
@@ -12,19 +13,53 @@ use super::{PAGE, Verdict, both, check};
 use crate::crash::commit;
 use crate::definitions::Workflow;
 use crate::executor::envelope::{Answers, Envelope, Order};
+use crate::jobs::TRIES;
 use crate::node::Node;
 use crate::store::versions::{self as table, MigrationRow};
 use crate::{Error, reads};
 
-/// Goes on with a migration that nobody works on, until it is over. Answers how many runs it looked at.
+/// For how long a migration goes on before the next namespace has its turn.
+const TURN: Duration = Duration::from_secs(1);
+
+/// Goes on with migrations that nobody works on, in turns between namespaces, until there is none. Returns how many runs it
+/// looked at.
 pub(crate) async fn work(node: &Arc<Node>) -> Result<usize, Error> {
-    let now = node.clock.now();
+    let last_turn = &node.last_turns.migrations;
+    let mut seen = 0;
+    loop {
+        let mut connection = node.database.keepers.acquire().await?;
+        let (now, until, after) = (node.clock.now(), own_until(node), last_turn.get());
+        let claimed =
+            commit!("migrations_claim", table::claim(&mut connection, now, until, &after).await)?;
+        drop(connection);
+        match claimed {
+            Some((row, tries)) => {
+                last_turn.set(Some(row.namespace.clone()));
+                match take_turn(node, &row, tries).await {
+                    Ok(count) => seen += count,
+                    Err(error) => {
+                        tracing::warn!(migration = %row.id, %error, "a migration failed and is tried again");
+                    }
+                }
+            }
+            None if after.is_empty() => return Ok(seen),
+            None => last_turn.set(None),
+        }
+    }
+}
+
+/// Goes on with a migration for a while. Returns how many runs it looked at.
+async fn take_turn(node: &Arc<Node>, row: &MigrationRow, tries: i32) -> Result<usize, Error> {
     let mut connection = node.database.keepers.acquire().await?;
-    let Some(row) =
-        commit!("migrations_claim", table::claim(&mut connection, now, own_until(node)).await)?
-    else {
-        return Ok(0);
-    };
+    if tries > TRIES {
+        let because = format!(
+            "{TRIES} times working on it failed or a node stopped; see the log of the servers, and begin it anew once the cause is known"
+        );
+        tracing::error!(migration = %row.id, namespace = row.namespace, "a migration is stopped: {because}");
+        let at = node.clock.now();
+        let finish = table::finish(&mut connection, &row.namespace, row.id, Some(&because), at);
+        return Ok(commit!("migrations_finish", finish.await).map(|_| 0)?);
+    }
     let new = NewMigration {
         from: u32::try_from(row.from).unwrap_or_default(),
         to: u32::try_from(row.to).unwrap_or_default(),
@@ -38,12 +73,12 @@ pub(crate) async fn work(node: &Arc<Node>) -> Result<usize, Error> {
         limit: PAGE,
     };
     let (_, to) = both(node, &row.namespace, &row.workflow, &new).await?;
-    let mut walk =
-        Walk { node, connection: &mut connection, row: &row, new: &new, to: &to, seen: 0 };
-    if row.state == "checking" && !walk.check_all().await? {
-        return Ok(walk.seen);
+    let turn = Instant::now() + TURN;
+    let connection = &mut connection;
+    let mut walk = Walk { node, connection, row, new: &new, to: &to, seen: 0, turn };
+    if row.state != "checking" || walk.check_all().await? {
+        walk.move_all().await?;
     }
-    walk.move_all().await?;
     Ok(walk.seen)
 }
 
@@ -61,6 +96,8 @@ struct Walk<'a> {
     new: &'a NewMigration,
     to: &'a Workflow,
     seen: usize,
+    /// When its turn is over.
+    turn: Instant,
 }
 
 impl Walk<'_> {
@@ -73,15 +110,17 @@ impl Walk<'_> {
         Ok(page.into_iter().map(|one| one.run).collect())
     }
 
-    /// Writes what became of a page. Answers whether the migration goes on.
+    /// Writes what became of a page. Returns whether the migration goes on now: not when it is over, nor when its turn is.
     async fn note(&mut self, results: &[MigratedRun], state: &str) -> Result<bool, Error> {
         let MigrationRow { namespace, id, .. } = self.row;
         commit!("migrations_note", table::note(self.connection, namespace, *id, results).await)?;
-        let until = own_until(self.node);
-        Ok(commit!(
+        let turn_over = Instant::now() >= self.turn;
+        let until = if turn_over { self.node.clock.now() } else { own_until(self.node) };
+        let goes_on = commit!(
             "migrations_go_on",
             table::go_on(self.connection, namespace, *id, state, until).await
-        )?)
+        )?;
+        Ok(goes_on && !turn_over)
     }
 
     async fn finish(&mut self, because: Option<&str>) -> Result<(), Error> {
@@ -158,11 +197,12 @@ impl Walk<'_> {
             let refused = results.iter().find(|one| one.result == "refused");
             let refused =
                 refused.and_then(|one| Some(format!("run {}: {}", one.run, one.message.as_ref()?)));
-            if !self.note(&results, "moving").await? {
-                return Ok(());
-            }
+            let goes_on = self.note(&results, "moving").await?;
             if let Some(because) = refused {
                 return self.finish(Some(&because)).await;
+            }
+            if !goes_on {
+                return Ok(());
             }
         }
     }
@@ -200,6 +240,10 @@ impl Walk<'_> {
                     _ => result(*run, "refused", Some(refusal.to_string())),
                 },
                 Err(Error::NotFound { .. }) => result(*run, "ended", None),
+                Err(Error::Damaged(message)) if self.new.on_obstacle == OnObstacle::Leave => {
+                    result(*run, "left", Some(message))
+                }
+                Err(Error::Damaged(message)) => result(*run, "refused", Some(message)),
                 // Whatever was done is found done when the page is asked for again.
                 Err(error) => return Err(error),
             });
@@ -221,7 +265,7 @@ impl Walk<'_> {
         });
         let received = match received.await {
             Ok(received) => received,
-            Err(Error::NotFound { .. }) => return Ok(Vec::new()),
+            Err(Error::NotFound { .. } | Error::Damaged(_)) => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
         let mut refused = Vec::new();

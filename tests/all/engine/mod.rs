@@ -25,6 +25,7 @@ mod schemas;
 mod sequence;
 mod sessions;
 mod shares;
+mod turns;
 mod why;
 mod withdrawn;
 mod workers;

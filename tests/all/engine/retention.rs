@@ -262,3 +262,35 @@ async fn a_servers_role_deletes_no_run_that_goes_on_or_is_kept_or_is_of_this_wee
     expected.sort();
     assert_eq!(runs(&mut owner).await, expected);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_nodes_that_delete_many_rows_at_once_do_not_meet_in_a_deadlock() {
+    let url = database().await;
+    let (one, other) = (keeps_a_week(&url).await, keeps_a_week(&url).await);
+    let mut owner = PgConnection::connect(&url).await.unwrap();
+    for round in 0..3 {
+        execute(
+            &mut owner,
+            format!(
+                "insert into schedule_starts (namespace, schedule, at, start) \
+                 select 'a', 's', now() - interval '30 days' - random() * interval '1 day', '{{}}' from generate_series(1, 12000); \
+                 insert into jobs (id, namespace, asked, state, actor, created_at, ended_at, next_at) \
+                 select gen_random_uuid(), 'a', '{{}}', 'done', 'ann', t, t, t from (select now() - interval '30 days' \
+                   - random() * interval '1 day' as t from generate_series(1, 6000)) t; \
+                 insert into early_signals (namespace, workflow, key, signal, data, actor, at) \
+                 select 'a', 'w{round}', gen_random_uuid()::text, 's', 'null', 'ann', now() - interval '40 days' \
+                 from generate_series(1, 6000)"
+            ),
+        )
+        .await;
+        let (first, second) =
+            tokio::join!(one.run_once(Chore::KeepHouse), other.run_once(Chore::KeepHouse));
+        first.unwrap();
+        second.unwrap();
+    }
+    for table in ["schedule_starts", "jobs", "early_signals"] {
+        assert_eq!(count(&mut owner, table).await, 0, "{table}");
+    }
+    one.stop().await;
+    other.stop().await;
+}
