@@ -23,6 +23,7 @@ use crate::query::{NoQuery, PathOf, QueryOf};
     request_body(content = LabelRun, example = json!(examples::label())),
     responses(
         (status = 200, description = "The run as it is now.", body = RunView),
+        (status = 409, description = "The run was erased (`run_erased`)."),
         (status = 422, description = "A label is not well-formed, or the run would have more than 32 (`too_many_labels`)."),
     )
 )]
