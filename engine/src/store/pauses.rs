@@ -20,7 +20,8 @@ pub(crate) struct Suspicion {
     pub(crate) unseen_since: Time,
 }
 
-/// Pauses each workflow with so many runs that opened incidents with one new fingerprint; once for each fingerprint.
+/// Pauses each workflow with so many runs that opened incidents with one new fingerprint; once for each fingerprint. What
+/// runs left behind that people killed, or erased, says nothing of a deploy.
 /// Answers what was paused: namespace, workflow, reason.
 pub(crate) async fn guard(
     connection: &mut PgConnection,
@@ -31,7 +32,9 @@ pub(crate) async fn guard(
     let rows = sqlx::query(
         "-- pauses_guard\n\
          with recent as (select namespace, workflow, fingerprint, count(distinct run_id) as runs, \
-           min(opened_at) as first_seen from incidents where resolved_at is null and opened_at >= $3 \
+           min(opened_at) as first_seen from incidents i where resolved_at is null and opened_at >= $3 \
+           and not (kind = 'effects_left' and exists (select 1 from acts a \
+             where a.run_id = i.run_id and a.verb = 'kill')) \
            group by namespace, workflow, fingerprint having count(distinct run_id) >= $5), \
          paused as (insert into workflow_pauses (namespace, workflow, since, actor, reason, fingerprint, runs) \
          select distinct on (r.namespace, r.workflow) r.namespace, r.workflow, $2, $1, \

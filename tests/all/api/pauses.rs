@@ -114,3 +114,22 @@ async fn a_bad_deploy_pauses_its_workflow_once() {
     let_go(&server, &hand, 3).await;
     server.stopped().await;
 }
+
+#[tokio::test]
+async fn runs_that_people_kill_are_no_sign_of_a_bad_deploy() {
+    let server = Server::start(Access::Open).await;
+    server.engine.register(NS, &parking("order", &["pay"])).await.unwrap();
+    let hand = Hand::new(&server.engine);
+    for _ in 0..25 {
+        let (run, _) = started(&server, "order").await;
+        hand.one().await;
+        let killed = server.post(&format!("/v1/runs/{run}/kill"), r#"{"reason":"wanted"}"#).await;
+        assert_eq!(killed.status, 200, "{killed:?}");
+    }
+    let groups = all(&server, "/v1/incidents/groups?").await;
+    assert_eq!((groups.len(), &groups[0]["kind"]), (1, &json!("effects_left")), "{groups:?}");
+    server.engine.run_once(Chore::Guard).await.unwrap();
+    assert_eq!(server.get("/v1/pauses").await.json()["items"], json!([]));
+    assert!(!started(&server, "order").await.1);
+    server.stopped().await;
+}
