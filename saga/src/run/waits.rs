@@ -16,6 +16,8 @@ use crate::{
     Timestamp, Wait,
 };
 
+/// How many characters of a value that is no text a message shows.
+const FOUND: usize = 200;
 /// How soon a child is asked for again, when it was never heard of, and how late at most.
 pub(super) const ASK_AGAIN: (Span, Span) = (Span::secs(5), Span::secs(600));
 
@@ -257,7 +259,10 @@ impl Decider<'_> {
     fn text(&mut self, expr: &crate::Expr) -> Result<String, Failure> {
         let failed = |message: String| own_failure("wiring_failed", message);
         let value = self.value(expr, Use::Value)?;
-        value.to::<String>().map_err(|_| failed(format!("expected a text, found {}", value.text())))
+        value.to::<String>().map_err(|_| {
+            let found: String = value.text().chars().take(FOUND).collect();
+            failed(format!("expected a text, found {found}"))
+        })
     }
 
     /// The time of a waiting step has come.
