@@ -40,6 +40,7 @@ const RARE: &[(&str, &str)] = &[
     ("quotas_set", "an admin sets quotas, which the trials leave as they are"),
     ("required_told", "a fact is withdrawn while a run that requires it is under way"),
     ("indexes_mend", "a row of an index was lost"),
+    ("runs_adrift", "a run is found of which no node is in charge, and that is due or under way"),
     ("runs_put_aside", "the journal of a run was destroyed"),
     (
         "retention_delete",
