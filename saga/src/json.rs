@@ -191,11 +191,16 @@ pub(crate) fn member<'a>(object: &'a str, key: &str) -> Option<&'a str> {
 
 /// What the reference tokens `rest` of a JSON Pointer lead to: empty, or `/a/0/b` with `~0` and `~1` as in RFC 6901.
 pub(crate) fn find<'a>(text: &'a str, rest: &str) -> Option<&'a str> {
-    rest.split('/').skip(1).try_fold(text, |value, token| match Kind::of(value) {
+    rest.split('/').skip(1).try_fold(text, step)
+}
+
+/// What one reference token leads to.
+fn step<'a>(value: &'a str, token: &str) -> Option<&'a str> {
+    match Kind::of(value) {
         Kind::Object => member(value, &untoken(token)),
         Kind::Array => elements(value).nth(list_index(token)?),
         _ => None,
-    })
+    }
 }
 
 /// Returns whether the value `text` is an envelope of something encrypted: an object whose first member is `$enc`.
@@ -211,12 +216,7 @@ pub(crate) fn leads_into_envelope(text: &str, rest: &str) -> bool {
         if is_envelope(value) {
             return true;
         }
-        let next = match Kind::of(value) {
-            Kind::Object => member(value, &untoken(token)),
-            Kind::Array => list_index(token).and_then(|index| elements(value).nth(index)),
-            _ => None,
-        };
-        let Some(next) = next else { return false };
+        let Some(next) = step(value, token) else { return false };
         value = next;
     }
     false
