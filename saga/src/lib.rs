@@ -76,5 +76,5 @@ pub use run::{ChildAsk, ChildEnd, ChildWord, OpenTask, Proof, Run, decide};
 pub use start::{LABEL_LIMIT, check_label_name, check_labels, check_start};
 pub use time::{Span, Time, Timestamp};
 pub use validate::check_fact;
-pub use value::order_numbers;
+pub use value::{order_numbers, push_string};
 pub use violation::Violation;

@@ -8,7 +8,8 @@ use std::cmp::Ordering;
 
 use crate::json::{Kind, elements, members, unescape};
 
-pub(crate) use canonical::{canonical, push_string, without_layout};
+pub use canonical::push_string;
+pub(crate) use canonical::{canonical, without_layout};
 pub use decimal::order_numbers;
 
 /// Returns whether two values are the same: numbers by value, strings by their characters, objects whatever their

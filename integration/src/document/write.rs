@@ -1,6 +1,6 @@
 //! Writes values as JSON: members sorted by name, no white space.
 
-use backstitch_saga::Payload;
+use backstitch_saga::{Payload, push_string};
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 use serde_json::value::RawValue;
 
@@ -34,7 +34,7 @@ impl Value {
             Value::Bool(true) => out.push_str("true"),
             Value::Bool(false) => out.push_str("false"),
             Value::Number(number) => out.push_str(number.text()),
-            Value::String(text) => write_string(text, out),
+            Value::String(text) => push_string(out, text),
             Value::Array(elements) => {
                 out.push('[');
                 for (index, element) in elements.iter().enumerate() {
@@ -51,23 +51,13 @@ impl Value {
                     if index > 0 {
                         out.push(',');
                     }
-                    write_string(key, out);
+                    push_string(out, key);
                     out.push(':');
                     value.write(out);
                 }
                 out.push('}');
             }
         }
-    }
-}
-
-fn write_string(text: &str, out: &mut String) {
-    if text.bytes().any(|byte| matches!(byte, b'"' | b'\\' | ..=0x1f)) {
-        out.push_str(&serde_json::Value::from(text).to_string());
-    } else {
-        out.push('"');
-        out.push_str(text);
-        out.push('"');
     }
 }
 

@@ -121,7 +121,7 @@ impl Form {
 }
 
 /// Appends `text` as a JSON string.
-pub(crate) fn push_string(out: &mut String, text: &str) {
+pub fn push_string(out: &mut String, text: &str) {
     if text.bytes().any(|byte| matches!(byte, b'"' | b'\\' | ..=0x1f)) {
         out.push_str(&serde_json::Value::from(text).to_string());
     } else {
