@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::counters::{Counters, Metrics};
 use crate::crash::commit;
 use crate::definitions::{self, Definitions, Workflow};
-use crate::executor::Shard;
+use crate::executor::{Shard, sessions_of};
 use crate::flow::Flow;
 use crate::handover::HandOver;
 use crate::loops::{self, Chore};
@@ -89,7 +89,9 @@ impl Engine {
         let database = Database::open(&options.database_url, tuning.readers).await?;
         database.refuse_pooler().await?;
         let mut connection = database.writer().await?;
-        database.refuse_too_few_sessions(&mut connection, tuning.shards.max(1)).await?;
+        database
+            .refuse_too_few_sessions(&mut connection, sessions_of(tuning.shards.max(1)))
+            .await?;
         schema::check(&mut connection, database.schema()).await?;
         let leases = crate::leases::Leases::load(&mut connection).await?;
         let id = commit!("nodes_join", nodes::join(&mut connection, &options.node_name).await)?;

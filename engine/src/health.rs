@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use crate::Engine;
+use crate::executor::sessions_of;
 use crate::node::Node;
 
 /// How long a failed batch counts against the node when none was written since.
@@ -73,7 +74,7 @@ impl Health {
 impl Node {
     /// For how long new sessions with the database cannot be had, and what to do about it.
     pub(crate) fn shortage(&self) -> Option<(Duration, String)> {
-        self.database.shortage(self.shards.len())
+        self.database.shortage(sessions_of(self.shards.len()))
     }
 }
 

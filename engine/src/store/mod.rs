@@ -93,8 +93,6 @@ const KEEPERS: u32 = 3;
 const GATES: u32 = 2;
 /// The connections on which notifications are heard.
 const EARS: u32 = 1;
-/// The connections of a committer: one that loads runs and four that write.
-const COMMITTERS_EACH: u32 = 5;
 /// How long a statement of a list may take.
 const LIST_LIMIT: &str = "5s";
 /// What PostgreSQL says of a statement that took longer than it may.
@@ -304,30 +302,30 @@ impl Database {
         session::refuse_pooler(&self.writer, &self.settings).await
     }
 
-    /// Refuses a PostgreSQL that grants fewer sessions than a server with so many committers needs.
+    /// Refuses a PostgreSQL that grants fewer sessions than a server needs whose committers have `committing`.
     pub(crate) async fn refuse_too_few_sessions(
         &self,
         connection: &mut PgConnection,
-        committers: usize,
+        committing: u32,
     ) -> Result<(), Error> {
-        supply::refuse_too_few(connection, self.needed(committers)).await
+        supply::refuse_too_few(connection, self.needed(committing)).await
     }
 
-    /// How many sessions a server with so many committers needs at most.
-    fn needed(&self, committers: usize) -> u32 {
-        let committers = u32::try_from(committers).unwrap_or(u32::MAX);
+    /// How many sessions a server needs at most, with those of its committers.
+    fn needed(&self, committing: u32) -> u32 {
         let pools = self.pools().map(Pool::limit).iter().sum::<u32>();
-        committers.saturating_mul(COMMITTERS_EACH).saturating_add(pools + EARS)
+        committing.saturating_add(pools + EARS)
     }
 
     fn pools(&self) -> [&Pool; 5] {
         [&self.readers, &self.listers, &self.actors, &self.keepers, &self.gate]
     }
 
-    /// Says that new sessions cannot be had, for how long, and what to do about it, for a server with so many committers.
-    pub(crate) fn shortage(&self, committers: usize) -> Option<(Duration, String)> {
+    /// Says that new sessions cannot be had, for how long, and what to do about it, for a server whose committers have
+    /// `committing`.
+    pub(crate) fn shortage(&self, committing: u32) -> Option<(Duration, String)> {
         let Shortage { since, why } = self.supply.shortage()?;
-        let needed = self.needed(committers);
+        let needed = self.needed(committing);
         let open = self.pools().map(|pool| pool.size()).iter().sum::<u32>();
         let waiting = u32::try_from(self.supply.waiting()).unwrap_or(u32::MAX);
         let (has, seconds) = (open.saturating_sub(waiting), since.as_secs());
