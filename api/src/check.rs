@@ -1,6 +1,7 @@
 //! What the strings and numbers of a request may be, beside what their types say. Payloads are not looked at: the
 //! engine checks them where they enter the journal.
 
+mod contracts;
 mod incidents;
 pub(crate) mod queues;
 mod quotas;

@@ -1,6 +1,7 @@
 //! The examples in the OpenAPI document. A test reads each as the type it stands for.
 
 pub(crate) mod acts;
+pub(crate) mod contracts;
 pub(crate) mod credentials;
 pub(crate) mod incidents;
 pub(crate) mod jobs;

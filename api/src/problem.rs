@@ -10,7 +10,7 @@ use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use backstitch_engine::Error;
 use backstitch_saga::Violation;
-use backstitch_saga::protocol::Problem;
+use backstitch_saga::protocol::{ContractBreak, Problem};
 
 /// What a handler answers.
 pub(crate) type Answer = Result<Response, Rejection>;
@@ -25,6 +25,7 @@ struct Inner {
     code: Cow<'static, str>,
     detail: String,
     errors: Vec<Violation>,
+    breaks: Vec<ContractBreak>,
     header: Option<(header::HeaderName, HeaderValue)>,
     log: Option<String>,
 }
@@ -44,6 +45,7 @@ impl Rejection {
             code: code.into(),
             detail: detail.into(),
             errors: Vec::new(),
+            breaks: Vec::new(),
             header: None,
             log: None,
         }))
@@ -111,7 +113,7 @@ impl Rejection {
 
 impl IntoResponse for Rejection {
     fn into_response(self) -> Response {
-        let Inner { status, code, detail, errors, header, log } = *self.0;
+        let Inner { status, code, detail, errors, breaks, header, log } = *self.0;
         let problem = Problem {
             kind: format!("urn:backstitch:problem:{code}"),
             status: status.as_u16(),
@@ -119,6 +121,7 @@ impl IntoResponse for Rejection {
             code: code.into_owned(),
             detail: Some(detail).filter(|detail| !detail.is_empty()),
             errors,
+            breaks,
         };
         // A struct of strings and numbers always has a JSON form.
         let body = serde_json::to_vec(&problem).unwrap_or_default();
@@ -154,6 +157,12 @@ impl From<Error> for Rejection {
             }
             Error::Conflict { code, message } => {
                 Rejection::new(StatusCode::CONFLICT, code, message)
+            }
+            Error::Incompatible { message, breaks } => {
+                let status = StatusCode::CONFLICT;
+                let mut rejection = Rejection::new(status, "incompatible_schema", message);
+                rejection.0.breaks = breaks;
+                rejection
             }
             Error::Quota { code, message, retry_after: Some(wait) } => {
                 Rejection::too_many(code, message, wait)
@@ -233,6 +242,9 @@ const TITLES: &[(&str, &str)] = &[
     ("busy", "The server is busy"),
     ("cannot_migrate", "The run cannot move to that version as it stands"),
     ("compensation_window_closed", "The run ended too long ago to be undone"),
+    ("contract_damaged", "A registered contract cannot be read"),
+    ("contract_full", "The contract has as much as it may have"),
+    ("contract_has_readers", "The version has readers"),
     ("credential_conflict", "The credential's name is taken"),
     ("credential_missing", "A credential is needed"),
     ("credential_unknown", "The credential is not known"),
@@ -243,15 +255,19 @@ const TITLES: &[(&str, &str)] = &[
     ("idempotency_in_flight", "The same request is being worked on"),
     ("idempotency_key_reused", "The idempotency key came with another body before"),
     ("incident_resolved", "The incident is resolved"),
+    ("incompatible_schema", "The schema breaks what the contract promises"),
     ("invalid_cursor", "The cursor is not one of this server's"),
     ("invalid_definition", "The definition is not valid"),
     ("invalid_idempotency_key", "The idempotency key is not one"),
     ("invalid_input", "The input does not fit the workflow"),
+    ("invalid_name", "The name is not one"),
     ("invalid_output", "The output has not the form it must have"),
     ("invalid_path", "The path does not make sense"),
     ("invalid_query", "The query does not make sense"),
     ("invalid_request", "The request does not make sense"),
     ("invalid_schedule", "The schedule is not valid"),
+    ("invalid_schema", "The schema is not valid"),
+    ("invalid_transform", "The transform is not valid"),
     ("job_not_moving", "The job has ended"),
     ("journal_damaged", "The journal of the run cannot be read"),
     ("key_conflict", "The key belongs to a run with another input"),
@@ -262,6 +278,7 @@ const TITLES: &[(&str, &str)] = &[
     ("method_not_allowed", "The route does not take this method"),
     ("migration_over", "The migration is over"),
     ("migration_under_way", "A migration of the workflow is under way"),
+    ("mode_conflict", "The contract has another mode"),
     ("no_breaker", "The queue has no breaker"),
     ("no_step", "The incident is about no step"),
     ("not_offered", "The task is not on offer"),
@@ -283,9 +300,13 @@ const TITLES: &[(&str, &str)] = &[
     ("store_failed", "The database failed"),
     ("too_many", "A job cannot be of so many"),
     ("too_many_backfills", "Too many backfills are under way"),
+    ("too_many_contracts", "The namespace has as many contracts as it may"),
     ("too_many_failed_logins", "Too many unknown credentials came from this address"),
     ("too_many_requests", "More requests came than may come in a second"),
     ("too_many_starts", "More starts came than may come in a second"),
+    ("transform_required", "The version breaks and needs a transform"),
+    ("unknown_contract", "There is no such contract"),
+    ("unknown_contract_version", "The contract has no such version"),
     ("unknown_credential", "There is no such credential"),
     ("unknown_fact", "The fact is not established"),
     ("unknown_field", "A field is not known"),
@@ -293,6 +314,7 @@ const TITLES: &[(&str, &str)] = &[
     ("unknown_job", "There is no such job"),
     ("unknown_migration", "There is no such migration"),
     ("unknown_queue", "No policy was set for this queue"),
+    ("unknown_reader", "The contract has no such reader"),
     ("unknown_record", "The run has no such record"),
     ("unknown_route", "There is no such route"),
     ("unknown_run", "There is no such run"),
@@ -303,6 +325,7 @@ const TITLES: &[(&str, &str)] = &[
     ("unsupported_encoding", "The body must not be compressed"),
     ("unsupported_media_type", "The body must be JSON"),
     ("version_conflict", "Another definition stands under this version"),
+    ("version_retired", "The version is retired"),
     ("wrong_version", "The run is on another version"),
 ];
 

@@ -109,6 +109,11 @@ pub(crate) const KINDS: &[(&str, &str, Kind)] = &[
     ("POST", "/v1/queues/{name}/resume", Queue(Path)),
     ("POST", "/v1/queues/{name}/open", Queue(Path)),
     ("POST", "/v1/queues/{name}/close", Queue(Path)),
+    ("PUT", "/v1/contracts/{subject}", Neither),
+    ("POST", "/v1/contracts/{subject}/versions", Neither),
+    ("PUT", "/v1/contracts/{subject}/versions/{version}/state", Neither),
+    ("PUT", "/v1/contracts/{subject}/readers/{name}", Neither),
+    ("DELETE", "/v1/contracts/{subject}/readers/{name}", Neither),
     // An admin has no bounds.
     ("POST", "/v1/runs/{id}/erase", Neither),
     ("PUT", "/v1/workflows/{name}/retention", Neither),

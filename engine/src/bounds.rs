@@ -7,8 +7,8 @@ use backstitch_saga::{Limits, Span, bounds as saga};
 
 use crate::schemas::{limits as schemas, pool};
 use crate::{
-    Options, definitions, inbox, jobs, page, reports, schedules, sequence, signals, start, tasks,
-    tree, turns,
+    Options, contracts, definitions, inbox, jobs, page, reports, schedules, sequence, signals,
+    start, tasks, tree, turns,
 };
 
 /// A bound.
@@ -80,6 +80,7 @@ pub fn bounds() -> Vec<Section> {
         ("Starts and children", starts(&options)),
         ("Work", work(&options)),
         ("Schedules, jobs and facts", by_themselves()),
+        ("Contracts", of_contracts()),
         ("Memory of a node", memory(&options)),
     ]
 }
@@ -298,6 +299,34 @@ fn work(options: &Options) -> Vec<Bound> {
             span(options.idempotency_retention),
             "forgotten",
         ),
+    ]
+}
+
+fn of_contracts() -> Vec<Bound> {
+    vec![
+        bound(
+            "subjects of a namespace",
+            number(usize::try_from(contracts::MOST_SUBJECTS).unwrap_or(usize::MAX)),
+            "409 `too_many_contracts`",
+        ),
+        bound("versions of a subject", number(contracts::MOST_VERSIONS), "409 `contract_full`"),
+        bound(
+            "schemas and transforms of a subject together",
+            bytes(contracts::MOST_BYTES),
+            "409 `contract_full`",
+        ),
+        bound("readers of a subject", number(contracts::MOST_READERS), "409 `contract_full`"),
+        bound(
+            "one schema",
+            bytes(backstitch_integration::contracts::LARGEST_SCHEMA),
+            "422 `invalid_schema`",
+        ),
+        bound(
+            "subschemas of one",
+            number(backstitch_integration::contracts::MOST_NODES),
+            "422 `invalid_schema`",
+        ),
+        bound("a transform", bytes(contracts::LARGEST_TRANSFORM), "422 `invalid_transform`"),
     ]
 }
 

@@ -32,6 +32,8 @@ pub const COMMITS: &[&str] = &[
     "batch",
     "completions_close",
     "completions_forget",
+    "contracts_change",
+    "contracts_register",
     "credentials_create",
     "credentials_revoke",
     "credentials_rotate",

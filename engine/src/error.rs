@@ -1,6 +1,6 @@
 //! Why something could not be done.
 
-use backstitch_saga::protocol::TaskAnswer;
+use backstitch_saga::protocol::{ContractBreak, TaskAnswer};
 use backstitch_saga::{Refusal, Violation};
 
 /// Why something could not be done.
@@ -32,6 +32,14 @@ pub enum Error {
         code: &'static str,
         /// For people.
         message: String,
+    },
+    /// A version of a contract breaks what its subject promises (`incompatible_schema`). Nothing was done.
+    #[error("{message} (incompatible_schema)")]
+    Incompatible {
+        /// For people.
+        message: String,
+        /// The ways in which it breaks, with documents that show them.
+        breaks: Vec<ContractBreak>,
     },
     /// The namespace has as much as it may have. Nothing was done.
     #[error("{message} ({code})")]
@@ -80,6 +88,7 @@ impl Error {
                 format!("{code}: {}", places.join(", "))
             }
             Error::NotFound { code, .. } | Error::Conflict { code, .. } => (*code).to_owned(),
+            Error::Incompatible { .. } => "incompatible_schema".to_owned(),
             other => other.to_string(),
         }
     }
@@ -95,6 +104,7 @@ impl Error {
             Error::Invalid { code, .. } => (422, *code),
             Error::NotFound { code, .. } => (404, *code),
             Error::Conflict { code, .. } => (409, *code),
+            Error::Incompatible { .. } => (409, "incompatible_schema"),
             Error::Quota { code, retry_after, .. } => {
                 (if retry_after.is_some() { 429 } else { 409 }, *code)
             }
@@ -107,6 +117,7 @@ impl Error {
             Error::Refused(refusal) => refusal.message.clone(),
             Error::NotFound { message, .. }
             | Error::Conflict { message, .. }
+            | Error::Incompatible { message, .. }
             | Error::Quota { message, .. } => message.clone(),
             other => other.to_string(),
         };

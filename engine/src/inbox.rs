@@ -186,6 +186,9 @@ impl Fate {
                 | Error::Quota { code, message, .. },
             ) => refusal(code, message, Vec::new()),
             Err(Error::Damaged(message)) => refusal("journal_damaged", message, Vec::new()),
+            Err(Error::Incompatible { message, .. }) => {
+                refusal("incompatible_schema", message, Vec::new())
+            }
             Err(Error::Bug(message)) => refusal("bug", message, Vec::new()),
         };
         self.refused.push((asked.id, refused));

@@ -15,6 +15,7 @@ mod charge;
 mod children;
 mod clock;
 mod completions;
+pub mod contracts;
 mod cooperation;
 mod counters;
 pub mod crash;

@@ -2,6 +2,7 @@
 
 mod access;
 mod acts;
+mod contracts;
 mod incidents;
 mod jobs;
 mod queues;
@@ -36,6 +37,11 @@ pub use access::{
 pub use acts::{
     PauseRun, Paused, Reason, RerunItems, RerunPlan, RerunRun, ResolveStep, RetryStep, SendSignal,
     SendSignalByKey, SignalSent, SkipStep,
+};
+pub use contracts::{
+    ContractBreak, ContractCheck, ContractKind, ContractLine, ContractMode, ContractReaderView,
+    ContractState, ContractVersionView, ContractView, PinReader, RegisterContract, SetContractMode,
+    SetContractState,
 };
 pub use incidents::{
     ActFilter, ActLine, AssignIncident, AttemptView, CompensateIncident, IncidentCounts,
@@ -186,6 +192,9 @@ pub struct Problem {
     /// All violations, where there are any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<Violation>,
+    /// The ways in which a version of a contract breaks, with `incompatible_schema`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub breaks: Vec<ContractBreak>,
 }
 
 /// Reads a map and refuses a key that stands there twice.

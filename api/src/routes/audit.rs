@@ -36,6 +36,8 @@ pub(crate) struct ActsQuery {
     credential: Option<String>,
     /// Only on the grants of this role of the database.
     database_role: Option<String>,
+    /// Only on the contract with this subject.
+    contract: Option<String>,
     /// Only this verb.
     #[param(example = "mark-compensated")]
     verb: Option<String>,
@@ -62,6 +64,7 @@ impl FromQuery for ActsQuery {
             subject: pairs.text("subject"),
             credential: pairs.text("credential"),
             database_role: pairs.text("database_role"),
+            contract: pairs.text("contract"),
             verb: pairs.text("verb"),
             from: pairs.parsed("from"),
             to: pairs.parsed("to"),
@@ -73,8 +76,8 @@ impl FromQuery for ActsQuery {
 
 /// List what people did, newest first
 ///
-/// The audit: who did what to runs, workflows, queues, schedules, jobs, facts, credentials and roles of the database, when and
-/// why; also to those that are gone, runs for as long as they are kept. What was written on incidents stands with them.
+/// The audit: who did what to runs, workflows, queues, schedules, jobs, facts, credentials, contracts and roles of the database,
+/// when and why; also to those that are gone, runs for as long as they are kept. What was written on incidents stands with them.
 #[utoipa::path(
     get, path = "/v1/acts", tag = "acts", operation_id = "list_acts",
     params(ActsQuery),
@@ -95,6 +98,7 @@ pub(crate) async fn acts(
         subject: query.subject,
         credential: query.credential,
         database_role: query.database_role,
+        contract: query.contract,
         verb: query.verb,
         from: query.from,
         to: query.to,

@@ -3,6 +3,7 @@
 mod acts;
 mod amend;
 mod audit;
+mod contracts;
 mod credentials;
 mod database_roles;
 mod each;
@@ -54,6 +55,7 @@ use crate::{front, problem};
         (name = "tasks", description = "What workers ask and report"),
         (name = "workflows", description = "Definitions"),
         (name = "schedules", description = "Starts of runs by the calendar"),
+        (name = "contracts", description = "Shapes of documents, their versions and compatibility"),
         (name = "queues", description = "Limits, breakers, pauses"),
         (name = "server", description = "Who am I, is it well"),
     )
@@ -150,6 +152,13 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(queues::open))
         .routes(routes!(queues::close))
         .routes(routes!(quotas::show, quotas::set, quotas::remove))
+        .routes(routes!(contracts::list))
+        .routes(routes!(contracts::show, contracts::set_mode))
+        .routes(routes!(contracts::register))
+        .routes(routes!(contracts::check))
+        .routes(routes!(contracts::version))
+        .routes(routes!(contracts::set_state))
+        .routes(routes!(contracts::pin, contracts::unpin))
         .routes(routes!(credentials::list))
         .routes(routes!(credentials::create, credentials::revoke))
         .routes(routes!(credentials::rotate))

@@ -115,6 +115,8 @@ pub(crate) enum Thing {
     DatabaseRole,
     /// The quotas of the namespace.
     Quotas,
+    /// A contract, by its subject.
+    Contract,
 }
 
 impl Thing {
@@ -128,6 +130,7 @@ impl Thing {
             Thing::Credential => "credential",
             Thing::DatabaseRole => "database_role",
             Thing::Quotas => "quotas",
+            Thing::Contract => "contract",
         }
     }
 }
@@ -175,6 +178,7 @@ fn things(filter: &ActFilter) -> Vec<(Thing, &str)> {
         (Thing::Subject, &filter.subject),
         (Thing::Credential, &filter.credential),
         (Thing::DatabaseRole, &filter.database_role),
+        (Thing::Contract, &filter.contract),
     ];
     named.into_iter().filter_map(|(thing, name)| Some((thing, name.as_deref()?))).collect()
 }
@@ -293,6 +297,7 @@ fn act_line(row: &PgRow) -> Result<(ActPlace, ActLine), sqlx::Error> {
         subject: named(Thing::Subject),
         credential: named(Thing::Credential),
         database_role: named(Thing::DatabaseRole),
+        contract: named(Thing::Contract),
         at: Timestamp(at),
         actor: row.try_get(4)?,
         verb: row.try_get(5)?,

@@ -74,6 +74,7 @@ const ALL: &[(i64, &str, &str)] = &[
         "tries of jobs and migrations",
         include_str!("../../../migrations/0058_tries_of_jobs_and_migrations.sql"),
     ),
+    (65, "contracts", include_str!("../../../migrations/0065_contracts.sql")),
 ];
 
 /// Runs the migrations that are missing, under an advisory lock. Roles with the rights of a server get those to what is new.

@@ -424,6 +424,9 @@ pub struct ActFilter {
     /// Only on the grants of this role of the database.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub database_role: Option<String>,
+    /// Only on the contract with this subject.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contract: Option<String>,
     /// Only this verb.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verb: Option<String>,
@@ -466,6 +469,9 @@ pub struct ActLine {
     /// The role of the database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database_role: Option<String>,
+    /// The subject of the contract.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contract: Option<String>,
     /// When.
     pub at: Timestamp,
     /// Who; `backstitch` when the guard against a bad deploy did it.

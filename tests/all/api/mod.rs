@@ -4,6 +4,7 @@
 mod access;
 mod by_hand;
 mod children;
+mod contracts;
 mod credentials;
 mod edge;
 mod encryption;

@@ -67,6 +67,15 @@ async fn prepare(verb: &str, scene: &Scene, shell: &Shell) -> Vec<(String, Strin
             scene.act(path, json!({"reason": "r"})).await;
             Vec::new()
         }
+        "contract" if act != "register" => {
+            let schema = json!({"type": "object", "properties": {"id": {"type": "string"}}});
+            let path = "/v1/contracts/customer/versions";
+            scene.act(path, json!({"schema": schema})).await;
+            if act == "unpin" {
+                scene.put("/v1/contracts/customer/readers/billing", json!({"version": 1})).await;
+            }
+            Vec::new()
+        }
         "credential" if act == "rotate" => {
             let role = backstitch_engine::Role::Worker;
             scene.server.engine.create_credential(NS, "worker-2", role).await.unwrap();

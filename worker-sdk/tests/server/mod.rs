@@ -329,6 +329,7 @@ fn problem(status: u16) -> String {
         title: "refused".to_owned(),
         detail: None,
         errors: Vec::new(),
+        ..Problem::default()
     };
     serde_json::to_string(&problem).unwrap()
 }

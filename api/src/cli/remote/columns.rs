@@ -192,6 +192,11 @@ const COLUMNS: &[(&str, &[&str])] = &[
             "revoked_by",
         ],
     ),
+    ("ContractLine", &["subject", "kind", "mode", "newest", "changed_at", "changed_by"]),
+    (
+        "ContractVersionView",
+        &["version", "state", "registered_at", "registered_by", "digest", "subject"],
+    ),
     ("DatabaseRoleView", &["role", "granted_at", "granted_by"]),
     (
         "ActLine",
@@ -208,6 +213,7 @@ const COLUMNS: &[(&str, &[&str])] = &[
             "subject",
             "credential",
             "database_role",
+            "contract",
             "reason",
             "detail",
             "seq",
