@@ -2,6 +2,7 @@
 
 mod access;
 mod acts;
+mod audit;
 mod contracts;
 mod incidents;
 mod jobs;
@@ -38,15 +39,16 @@ pub use acts::{
     PauseRun, Paused, Reason, RerunItems, RerunPlan, RerunRun, ResolveStep, RetryStep, SendSignal,
     SendSignalByKey, SignalSent, SkipStep,
 };
+pub use audit::{ActFilter, ActLine};
 pub use contracts::{
     ContractBreak, ContractCheck, ContractKind, ContractLine, ContractMode, ContractReaderView,
     ContractState, ContractVersionView, ContractView, PinReader, RegisterContract, SetContractMode,
     SetContractState,
 };
 pub use incidents::{
-    ActFilter, ActLine, AssignIncident, AttemptView, CompensateIncident, IncidentCounts,
-    IncidentFilter, IncidentGroup, IncidentId, IncidentLine, IncidentNote, IncidentState,
-    IncidentView, KindCount, NoteIncident, PauseView, StatusView, Verb,
+    AssignIncident, AttemptView, CompensateIncident, IncidentCounts, IncidentFilter, IncidentGroup,
+    IncidentId, IncidentLine, IncidentNote, IncidentState, IncidentView, KindCount, NoteIncident,
+    PauseView, StatusView, Verb,
 };
 pub use jobs::{
     Canary, ItemState, JobItem, JobPlan, JobProgress, JobState, JobVerb, JobView, NewJob,

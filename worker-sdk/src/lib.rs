@@ -35,6 +35,7 @@ pub use backstitch_saga::{
 };
 pub use client::{
     Client, ClientError, NoResult, Pages, Registered, RunHandle, RunQuery, StartBuilder,
+    contract_of,
 };
 pub use codec::{Codec, CodecError};
 #[cfg(feature = "encryption")]

@@ -1,6 +1,8 @@
 //! Contracts over HTTP: versions, compatibility, readers, and what is refused.
 
 use backstitch_api::Access;
+
+use backstitch_sdk::{Client, contract_of};
 use backstitch_tests::server::{Answer, Server, send, with_json};
 use futures::future::join_all;
 use serde_json::{Value, json};
@@ -257,7 +259,7 @@ async fn a_hostile_schema_is_refused_with_its_code_and_the_server_lives() {
     }
     let bottomless = format!(r#"{{"schema":{}}}"#, deep(r#"{"items":"#, "}", 20_000));
     let answer = server.post("/v1/contracts/customer/versions", bottomless).await;
-    assert_eq!(answer.problem(400), "malformed_json");
+    assert_eq!(answer.problem(422), "invalid_schema");
     for subject in ["Customer", "a..b", "a%00b", "%F0%9F%A6%80"] {
         let answer = register(&server, subject, json!({ "schema": {} })).await;
         assert!((400..500).contains(&answer.status), "{subject}: {answer:?}");
@@ -281,5 +283,38 @@ async fn a_mode_holds_from_when_it_is_set_and_in_its_namespace_alone() {
     let request = server.bare("GET", "/v1/contracts/customer");
     let elsewhere = send(request.header("backstitch-namespace", "elsewhere")).await;
     assert_eq!(elsewhere.problem(404), "unknown_contract");
+    server.stopped().await;
+}
+
+#[derive(schemars::JsonSchema)]
+#[expect(dead_code, reason = "only its schema counts")]
+struct Line {
+    sku: String,
+    quantity: u32,
+}
+
+#[derive(schemars::JsonSchema)]
+#[expect(dead_code, reason = "only its schema counts")]
+struct Order {
+    id: String,
+    note: Option<String>,
+    lines: Vec<Line>,
+    first: Option<Line>,
+    weight: f64,
+}
+
+#[tokio::test]
+async fn a_rust_type_registers_its_own_contract() {
+    let server = server().await;
+    let client = Client::new(server.url()).unwrap().namespace("default").unwrap();
+    let contract = contract_of::<Order>().unwrap();
+    let first = client.register_contract("order", &contract).await.unwrap();
+    let again = client.register_contract("order", &contract).await.unwrap();
+    assert_eq!((first.version, again.version), (1, 1));
+    let other = contract_of::<Line>().unwrap();
+    let refused = client.register_contract("order", &other).await.unwrap_err();
+    assert_eq!(refused.code(), Some("incompatible_schema"));
+    assert!(!client.check_contract("order", &other).await.unwrap().accepted);
+    assert_eq!(client.contract("order").await.unwrap().versions.len(), 1);
     server.stopped().await;
 }

@@ -68,7 +68,8 @@ async fn prepare(verb: &str, scene: &Scene, shell: &Shell) -> Vec<(String, Strin
             Vec::new()
         }
         "contract" if act != "register" => {
-            let schema = json!({"type": "object", "properties": {"id": {"type": "string"}}});
+            let members = json!({"id": {"type": "string"}, "name": {"type": "string"}});
+            let schema = json!({"type": "object", "properties": members, "required": ["id"]});
             let path = "/v1/contracts/customer/versions";
             scene.act(path, json!({"schema": schema})).await;
             if act == "unpin" {

@@ -2,6 +2,7 @@
 //! act carry a key under which the server does them once.
 
 mod act;
+mod contracts;
 mod error;
 mod incidents;
 mod jobs;
@@ -32,6 +33,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use uuid::Uuid;
 
+pub use contracts::contract_of;
 pub use error::{ClientError, NoResult};
 pub use runs::{Pages, RunQuery};
 pub use start::{RunHandle, StartBuilder};

@@ -63,7 +63,7 @@ impl Client {
     }
 
     /// The place of a path with texts in it that may hold anything.
-    fn place(&self, path: &[&str]) -> String {
+    pub(super) fn place(&self, path: &[&str]) -> String {
         let mut url = Url::clone(&self.base);
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().push("v1").extend(path);

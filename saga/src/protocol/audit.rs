@@ -1,0 +1,100 @@
+//! The audit: what people did, and how it is searched.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Payload, RunId, Timestamp};
+
+/// Which acts to list. Nothing is both a queue and a schedule.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ActFilter {
+    /// Only by this person.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+    /// Only on this run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunId>,
+    /// Only on this workflow and its runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<String>,
+    /// Only on this queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+    /// Only on this schedule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
+    /// Only on this job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
+    /// Only on facts about this subject.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// Only on this credential.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credential: Option<String>,
+    /// Only on the grants of this role of the database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database_role: Option<String>,
+    /// Only on the contract with this subject.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contract: Option<String>,
+    /// Only this verb.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verb: Option<String>,
+    /// Only at this instant or later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<Timestamp>,
+    /// Only before this instant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<Timestamp>,
+}
+
+/// One line of `GET /v1/acts`: what somebody did, to a run or to what one of the first members names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ActLine {
+    /// The run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunId>,
+    /// The record of the run's history that says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
+    /// The workflow, of the run or by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<String>,
+    /// The queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+    /// The schedule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
+    /// The job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
+    /// What the fact is about that `detail` names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// The credential.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<String>,
+    /// The role of the database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database_role: Option<String>,
+    /// The subject of the contract.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contract: Option<String>,
+    /// When.
+    pub at: Timestamp,
+    /// Who; `backstitch` when the guard against a bad deploy did it.
+    pub actor: String,
+    /// What: `retry`, `compensate`, `mark-compensated`, `cancel`, `kill`, `pause`, `put`, …
+    pub verb: String,
+    /// The step or item, where it was about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// Why; may be empty where no reason is asked for.
+    pub reason: String,
+    /// What was put, where something was: the policy of a queue, the spec of a schedule, the request for a job, the
+    /// name of a fact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<Payload>,
+}
