@@ -19,7 +19,7 @@ pub(crate) fn register() -> Value {
 pub(crate) fn check() -> Value {
     let mut schema = schema();
     schema["required"] = json!(["id", "name"]);
-    json!({ "schema": schema })
+    json!({ "schema": schema, "reason": "a name is needed" })
 }
 
 pub(crate) fn verdict() -> Value {

@@ -39,9 +39,15 @@ fn in_order() -> Vec<Operation> {
     all
 }
 
-/// Whether it makes what it names, if that is not there. Any queue may be paused, any fact established.
+/// Whether it makes what it names, if that is not there. Any queue may be paused, any fact established, any contract
+/// checked and registered.
 fn makes(operation: &Operation) -> bool {
-    let acts = ["/v1/queues/{name}/pause", "/v1/facts/{subject}/{fact}/establish"];
+    let acts = [
+        "/v1/queues/{name}/pause",
+        "/v1/facts/{subject}/{fact}/establish",
+        "/v1/contracts/{subject}/check",
+        "/v1/contracts/{subject}/versions",
+    ];
     operation.method == "PUT" || acts.contains(&operation.path.as_str())
 }
 
