@@ -262,7 +262,7 @@ impl Family {
         let urgent = matches!(command, Command::FromParent { .. });
         let order = Order::Command(command);
         let envelope = Envelope::asked(run, self.namespace.clone(), order, answers.ticket(0));
-        self.node.submit_own(vec![Envelope { urgent, ..envelope }]);
+        self.node.submit_own(vec![envelope.urgent_if(urgent)]);
         answers.wait().await.pop().unwrap_or(Err(Error::Busy)).map(drop)
     }
 

@@ -184,7 +184,7 @@ impl Node {
         let order = Order::Command(command);
         let envelope = Envelope::asked(run, namespace.into(), order, answers.ticket(0));
         if urgent && !self.is_closing() {
-            self.submit_own(vec![Envelope { urgent, ..envelope }]);
+            self.submit_own(vec![envelope.urgent_if(urgent)]);
         } else {
             self.submit(vec![envelope]).map_err(|(error, _)| error)?;
         }

@@ -227,7 +227,7 @@ pub(crate) async fn start_child(
     let answers = Answers::new(1);
     let order = Order::Start(Box::new(order));
     let envelope = Envelope::asked(child, namespace.clone(), order, answers.ticket(0));
-    node.submit_own(vec![Envelope { urgent: doomed, ..envelope }]);
+    node.submit_own(vec![envelope.urgent_if(doomed)]);
     answers.wait().await.pop().unwrap_or(Err(Error::Busy)).map(drop)
 }
 

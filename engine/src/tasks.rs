@@ -244,8 +244,9 @@ async fn ask_all(node: &Arc<Node>, namespace: &str, asked: Vec<Asked>) -> Vec<Ta
         match session {
             Ok(session) => {
                 let order = Order::Command(command);
-                let envelope = Envelope::asked(run, namespace.clone(), order, ticket);
-                envelopes.push(Envelope { session, ..envelope });
+                let mut envelope = Envelope::asked(run, namespace.clone(), order, ticket);
+                envelope.session = session;
+                envelopes.push(envelope);
                 all_amended.push(Ok(amended));
             }
             Err(why) => {

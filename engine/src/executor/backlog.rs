@@ -117,7 +117,7 @@ mod tests {
     }
 
     fn urgent(namespace: &str, number: u128) -> Envelope {
-        Envelope { urgent: true, ..one(namespace, number) }
+        one(namespace, number).urgent_if(true)
     }
 
     fn numbers(backlog: &mut Backlog) -> Vec<u128> {
@@ -195,7 +195,10 @@ mod tests {
 
     #[test]
     fn an_urgent_command_takes_along_what_came_before_for_its_run() {
-        let tries = |one: Envelope, tries| Envelope { tries, ..one };
+        let tries = |mut one: Envelope, tries| {
+            one.tries = tries;
+            one
+        };
         let mut backlog = Backlog::default();
         let before = [(1, 1), (2, 2), (1, 3), (3, 4)];
         backlog.extend(before.map(|(number, nth)| tries(one("a", number), nth)));
@@ -263,7 +266,10 @@ mod tests {
 
     #[test]
     fn what_is_put_back_stays_before_what_is_urgent_of_its_run() {
-        let tries = |one: Envelope, tries| Envelope { tries, ..one };
+        let tries = |mut one: Envelope, tries| {
+            one.tries = tries;
+            one
+        };
         let mut backlog = Backlog::default();
         backlog.push_back(tries(one("a", 1), 1));
         backlog.push_back(tries(urgent("a", 1), 2));

@@ -48,8 +48,9 @@ impl Shard {
         let park_after = self.node.options.tuning.park_after;
         while let Some((run, namespace)) = self.timers.pop(now) {
             let Some(cached) = self.cache.get(run) else {
-                let tick = Envelope::own(run, Order::tick());
-                self.wait(Envelope { payer: namespace, ..tick });
+                let mut tick = Envelope::own(run, Order::tick());
+                tick.payer = namespace;
+                self.wait(tick);
                 continue;
             };
             let due = cached.next_due();
@@ -70,7 +71,8 @@ impl Shard {
     pub(super) fn take(&mut self, may: May) -> Vec<Envelope> {
         let node = Arc::clone(&self.node);
         let tuning = &node.options.tuning;
-        let (mut batch, mut runs, mut bytes) = (Vec::new(), FastSet::default(), 0);
+        let room = self.backlog.len().min(tuning.batch_commands);
+        let (mut batch, mut runs, mut bytes) = (Vec::with_capacity(room), FastSet::default(), 0);
         let (most_runs, most_commands) = match self.in_flight.is_crowded() {
             true => (tuning.batch_beside.max(1), tuning.batch_beside.max(1)),
             false => (tuning.batch_runs, tuning.batch_commands),

@@ -1,5 +1,6 @@
 //! What waits for a shard: a command, whom to answer, and how often it was tried.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,8 +16,11 @@ use crate::handover::{Grant, Match};
 use crate::store::keys::RunKey;
 use crate::{Error, StartedRun};
 
-/// One command on its way through a shard.
-pub(crate) struct Envelope {
+/// A command on its way through a shard. Every queue on the way moves a pointer.
+pub(crate) struct Envelope(Box<ShardCommand>);
+
+/// The command of an envelope, with what the shard knows of it.
+pub(crate) struct ShardCommand {
     pub(crate) run: RunId,
     /// The namespace that the caller speaks for; `None` for the engine itself.
     pub(crate) namespace: Option<Arc<str>>,
@@ -102,7 +106,7 @@ impl Order {
 impl Envelope {
     /// A command of the engine itself, which nobody waits for.
     pub(crate) fn own(run: RunId, order: Order) -> Envelope {
-        Envelope {
+        Envelope(Box::new(ShardCommand {
             run,
             namespace: None,
             payer: None,
@@ -114,7 +118,7 @@ impl Envelope {
             urgent: false,
             output: Output::Unknown,
             session: None,
-        }
+        }))
     }
 
     /// The command to hand a task to the session that was found for it.
@@ -124,8 +128,15 @@ impl Envelope {
     }
 
     /// The same, in the turn of `namespace`.
-    pub(crate) fn paid_by(self, namespace: &Arc<str>) -> Envelope {
-        Envelope { payer: Some(Arc::clone(namespace)), ..self }
+    pub(crate) fn paid_by(mut self, namespace: &Arc<str>) -> Envelope {
+        self.payer = Some(Arc::clone(namespace));
+        self
+    }
+
+    /// The same, before what waits if `urgent`.
+    pub(crate) fn urgent_if(mut self, urgent: bool) -> Envelope {
+        self.urgent = urgent;
+        self
     }
 
     /// The namespace whose turn it takes.
@@ -135,7 +146,10 @@ impl Envelope {
 
     /// A command of a caller.
     pub(crate) fn asked(run: RunId, namespace: Arc<str>, order: Order, ticket: Ticket) -> Envelope {
-        Envelope { namespace: Some(namespace), ticket: Some(ticket), ..Envelope::own(run, order) }
+        let mut envelope = Envelope::own(run, order);
+        envelope.namespace = Some(namespace);
+        envelope.ticket = Some(ticket);
+        envelope
     }
 
     pub(crate) fn answer(&mut self, answer: Answer) {
@@ -165,6 +179,20 @@ impl Envelope {
             Order::Command(Command::Beat { details: Some(details), .. }) => length(details),
             Order::Command(_) | Order::HandOut { .. } | Order::Tick { .. } => 0,
         }
+    }
+}
+
+impl Deref for Envelope {
+    type Target = ShardCommand;
+
+    fn deref(&self) -> &ShardCommand {
+        &self.0
+    }
+}
+
+impl DerefMut for Envelope {
+    fn deref_mut(&mut self) -> &mut ShardCommand {
+        &mut self.0
     }
 }
 

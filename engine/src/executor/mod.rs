@@ -234,6 +234,7 @@ impl Shard {
         let (mut batch, mut quiet, mut bytes) = (Vec::with_capacity(works.len()), Vec::new(), 0);
         let (mut portions, mut later) = (Portions::default(), Vec::new());
         let mut works = works.into_iter();
+        let mut then = Instant::now();
         while bytes < node.options.tuning.batch_bytes
             && let Some((run, mut envelopes)) = works.next()
         {
@@ -246,15 +247,16 @@ impl Shard {
             }
             let Some(cached) = self.run_of(run, &mut envelopes, desk.at) else { continue };
             let brought = envelopes.iter().map(Envelope::bytes).sum::<usize>();
-            let began = Instant::now();
             match desk.decide(cached, envelopes) {
                 Ok(decided) => {
                     let written = decided.bytes();
                     let (whose, built) =
                         (&decided.cached.namespace, written.saturating_sub(brought));
-                    if portions.count(whose, built, began.elapsed()) {
+                    let now = Instant::now();
+                    if portions.count(whose, built, now - then) {
                         self.backlog.charge(whose, built);
                     }
+                    then = now;
                     bytes += written;
                     match decided.record.events.is_empty() {
                         true => quiet.push(decided),

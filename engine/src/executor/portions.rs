@@ -1,11 +1,12 @@
 //! The portion that each namespace has of a batch: how much it may have decided before the rest of it waits for the next
 //! batch, and whether it has so much that it is written in a batch of its own.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::decide::Decided;
+use crate::maps::FastMap;
 
 /// How many bytes of documents the commands of a namespace may put together in one batch, beside those that they bring.
 pub(super) const BUILT: usize = 1024 * 1024;
@@ -20,7 +21,7 @@ const SMALL_TIME: Duration = Duration::from_micros(100);
 
 /// What the commands of each namespace have cost in a batch.
 #[derive(Debug, Default)]
-pub(super) struct Portions(HashMap<Arc<str>, Portion>);
+pub(super) struct Portions(FastMap<Arc<str>, Portion>);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Portion {
@@ -64,7 +65,7 @@ pub(super) struct Part {
 /// Parts what was decided: namespaces with `many` records or large ones have a batch of their own, so that nobody else waits
 /// until that is written.
 pub(super) fn part(decided: Vec<Decided>, many: usize) -> Vec<Part> {
-    let mut amounts: HashMap<Arc<str>, (usize, usize)> = HashMap::new();
+    let mut amounts: FastMap<Arc<str>, (usize, usize)> = FastMap::default();
     for one in &decided {
         let bytes = one.bytes();
         match amounts.get_mut(&one.cached.namespace) {

@@ -218,9 +218,10 @@ pub(super) fn is_told(answer: &Result<(), Error>) -> bool {
 /// Asks something of several runs; each is answered for itself.
 pub(super) async fn ask(node: &Node, commands: Vec<(RunId, Command)>) -> Vec<Result<(), Error>> {
     let answers = Answers::new(commands.len());
-    let envelopes = commands.into_iter().enumerate().map(|(slot, (run, command))| Envelope {
-        ticket: Some(answers.ticket(slot)),
-        ..Envelope::own(run, Order::Command(command))
+    let envelopes = commands.into_iter().enumerate().map(|(slot, (run, command))| {
+        let mut envelope = Envelope::own(run, Order::Command(command));
+        envelope.ticket = Some(answers.ticket(slot));
+        envelope
     });
     node.submit_own(envelopes.collect());
     answers.wait().await.into_iter().map(|answer| answer.map(|_| ())).collect()
