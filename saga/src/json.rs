@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use crate::envelope;
+
 /// What a value is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -203,17 +205,11 @@ fn step<'a>(value: &'a str, token: &str) -> Option<&'a str> {
     }
 }
 
-/// Returns whether the value `text` is an envelope of something encrypted: an object whose first member is `$enc`.
-pub(crate) fn is_envelope(text: &str) -> bool {
-    let inner = text.strip_prefix('{').map(str::trim_start);
-    inner.is_some_and(|inner| inner.starts_with("\"$enc\""))
-}
-
 /// Returns whether the reference tokens `rest` would lead on into an envelope.
 pub(crate) fn leads_into_envelope(text: &str, rest: &str) -> bool {
     let mut value = text;
     for token in rest.split('/').skip(1) {
-        if is_envelope(value) {
+        if envelope::is_written(value) {
             return true;
         }
         let Some(next) = step(value, token) else { return false };

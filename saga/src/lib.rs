@@ -24,6 +24,7 @@ mod act;
 pub mod bounds;
 mod command;
 mod definition;
+mod envelope;
 mod erase;
 mod event;
 mod expr;
@@ -58,6 +59,7 @@ pub use definition::{
     OnKill, OnPause, OnTimeout, OnUnknown, OneSignal, Retry, Sleep, Step, Task, Timeouts,
     Tolerance, Verify, Wait,
 };
+pub use envelope::{ENVELOPE, VALUE_ENCRYPTED, is_envelope};
 pub use erase::Eraser;
 pub use event::{
     Begun, By, Cause, Erasure, Event, Fate, IncidentKind, Parent, Record, Slot, Source,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use backstitch_saga::protocol::{Overlap, ScheduleSpec, StartRun, Warning};
-use backstitch_saga::{Payload, Span, Time, Timestamp, Violation};
+use backstitch_saga::{Payload, Span, Time, Timestamp, VALUE_ENCRYPTED, Violation};
 use serde::de::IgnoredAny;
 
 use super::instants::{Calendar, When};
@@ -162,6 +162,10 @@ pub(super) fn request(
 /// The input with the instant as its first member; every other byte stays as it is.
 fn with_instant(input: &Payload, member: &str, instant: Time) -> Result<Payload, Violation> {
     let wrong = |code, message: String| Violation::new("/instant_as", code, message);
+    if input.is_envelope() {
+        let message = "the input is encrypted, so that no instant can be put into it";
+        return Err(wrong(VALUE_ENCRYPTED, message.to_owned()));
+    }
     let text = if input.is_null() { "{}" } else { input.text().trim() };
     let members: BTreeMap<String, IgnoredAny> = serde_json::from_str(text).map_err(|_| {
         wrong("wrong_type", "only an input that is an object can be told its instant".to_owned())

@@ -1,6 +1,7 @@
 //! What a schema cannot say of values that a client has encrypted: they stand in objects with the one member `$enc`, and are
 //! held to nothing.
 
+use backstitch_saga::is_envelope;
 use jsonschema::error::ValidationErrorKind as Kind;
 use jsonschema::{ValidationError, Validator};
 use serde_json::Value;
@@ -26,17 +27,12 @@ pub(super) fn is_about(error: &ValidationError<'_>) -> bool {
             | Kind::Constant { .. }
             | Kind::Enum { .. }
     );
-    is_one(at) || (looks_inside && contains_one(at))
-}
-
-/// Returns whether a value is an envelope of something encrypted.
-pub(super) fn is_one(value: &Value) -> bool {
-    value.as_object().is_some_and(|members| members.len() == 1 && members.contains_key("$enc"))
+    is_envelope(at) || (looks_inside && contains_one(at))
 }
 
 fn contains_one(value: &Value) -> bool {
     match value {
-        Value::Object(members) => is_one(value) || members.values().any(contains_one),
+        Value::Object(members) => is_envelope(value) || members.values().any(contains_one),
         Value::Array(list) => list.iter().any(contains_one),
         _ => false,
     }

@@ -382,7 +382,9 @@ impl Schema {
             let small = !error.instance().is_array() && !error.instance().is_object();
             let message = match small {
                 true => error.to_string(),
-                false if envelope::is_one(error.instance()) => envelope::REFUSED.to_owned(),
+                false if backstitch_saga::is_envelope(error.instance()) => {
+                    envelope::REFUSED.to_owned()
+                }
                 false => error.masked().to_string(),
             };
             violations.push(Violation::new(

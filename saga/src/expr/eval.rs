@@ -5,7 +5,8 @@ use std::fmt;
 
 use super::Expr;
 use super::find::{Found, Memo};
-use crate::json::{self, Kind};
+use crate::envelope::{self, VALUE_ENCRYPTED};
+use crate::json::Kind;
 use crate::{Limits, Payload, value};
 
 /// The document that expressions are evaluated over, part by part, as far as it is asked for.
@@ -333,7 +334,7 @@ fn mismatch(expr: &Expr, message: String) -> EvalError {
 
 /// Refuses to look into a value that is encrypted.
 fn readable(expr: &Expr, value: &Found) -> Result<(), EvalError> {
-    match json::is_envelope(value.text()) {
+    match envelope::is_written(value.text()) {
         true => Err(encrypted(expr.looks_at().unwrap_or_default())),
         false => Ok(()),
     }
@@ -341,10 +342,8 @@ fn readable(expr: &Expr, value: &Found) -> Result<(), EvalError> {
 
 /// What stands at `path` was encrypted by who sent it.
 pub(super) fn encrypted(path: &str) -> EvalError {
-    let message = format!(
-        "what stands at '{path}' is encrypted, so that it can be handed on but not looked into; let the encryption leave it readable"
-    );
-    EvalError { code: "value_encrypted", pointer: path.to_owned(), message }
+    let message = envelope::refusal(&format!("what stands at '{path}'"));
+    EvalError { code: VALUE_ENCRYPTED, pointer: path.to_owned(), message }
 }
 
 /// The value that is text put together here, out of payloads.

@@ -4,6 +4,7 @@ use super::decide::{Decider, own_failure};
 use super::scope::Use;
 use super::state::{MapStage, Place, Stage, Undo};
 use super::{Mode, Run};
+use crate::envelope::{self, VALUE_ENCRYPTED};
 use crate::event::{Event, Fate, Source};
 use crate::expr::Memo;
 use crate::protocol::Failure;
@@ -100,13 +101,18 @@ impl Decider<'_> {
         self.emit(Event::Offered { step, action: Action::Forward, attempt, input: Some(input) });
     }
 
+    fn not_a_list(&self, step: usize, items: &Source) -> Failure {
+        let found = self.run.document(step, items, &self.record.payloads);
+        if found.is_some_and(|found| found.is_envelope()) {
+            return own_failure(VALUE_ENCRYPTED, envelope::refusal("the list of a fan-out"));
+        }
+        own_failure("items_not_a_list", "the items of a fan-out must be a list".to_owned())
+    }
+
     fn open(&mut self, step: usize, map: &Map) -> Result<(), Failure> {
         let items = self.evaluate(&map.items, Place::step(step), Use::Items)?;
         let Some(elements) = self.run.elements(step, &items, &self.record.payloads) else {
-            return Err(own_failure(
-                "items_not_a_list",
-                "the items of a fan-out must be a list".to_owned(),
-            ));
+            return Err(self.not_a_list(step, &items));
         };
         if elements.len() > MAX_ITEMS {
             let message =

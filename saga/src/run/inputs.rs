@@ -68,17 +68,27 @@ impl Run {
         list: &Source,
         documents: &[Payload],
     ) -> Option<Vec<Payload>> {
-        let document = match list {
-            Source::Slot(slot) => documents.get(slot.0 as usize)?.clone(),
-            Source::Same(pointer) => match self.root(pointer)? {
-                // Its outputs are at hand one by one.
-                Shared::Output(of) if self.items_of(of as usize).is_some() => {
-                    return Some(self.items_of(of as usize)?.outputs().cloned().collect());
-                }
-                shared => self.shared(shared, Place::step(step))?,
-            },
-        };
-        document.elements()
+        if let Source::Same(pointer) = list
+            && let Shared::Output(of) = self.root(pointer)?
+            && let Some(items) = self.items_of(of as usize)
+        {
+            // Its outputs are at hand one by one.
+            return Some(items.outputs().cloned().collect());
+        }
+        self.document(step, list, documents)?.elements()
+    }
+
+    /// The document that a step is given.
+    pub(super) fn document(
+        &self,
+        step: usize,
+        source: &Source,
+        documents: &[Payload],
+    ) -> Option<Payload> {
+        match source {
+            Source::Slot(slot) => documents.get(slot.0 as usize).cloned(),
+            Source::Same(pointer) => self.shared(self.root(pointer)?, Place::step(step)),
+        }
     }
 
     /// The bytes of a list with these elements.

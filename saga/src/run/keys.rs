@@ -10,6 +10,7 @@ use super::decide::{Decider, own_failure};
 use super::scope::Use;
 use super::state::Place;
 use super::{BodyState, Run};
+use crate::envelope::{self, VALUE_ENCRYPTED};
 use crate::event::Slot;
 use crate::expr::Memo;
 use crate::id::{effect_key, in_round, keyed_effect_key};
@@ -59,6 +60,10 @@ impl Decider<'_> {
         let mut first: HashMap<String, u32> = HashMap::with_capacity(elements.len());
         for (index, element) in (0..).zip(elements) {
             let value = self.value_for(expr, Some((element, index)), Use::Value, &memo)?;
+            if value.is_envelope() {
+                let what = format!("the key of item {index}");
+                return Err(own_failure(VALUE_ENCRYPTED, envelope::refusal(&what)));
+            }
             let key = value.to::<String>().ok().filter(|key| is_key(key)).ok_or_else(|| {
                 let message = format!(
                     "the key of item {index} must be a text of 1 to {LONGEST} bytes without control characters"

@@ -3,6 +3,7 @@
 use super::Run;
 use super::decide::{Decider, own_failure};
 use super::state::Place;
+use crate::envelope::VALUE_ENCRYPTED;
 use crate::expr::{Bounds, Evaluation, Memo};
 use crate::protocol::Failure;
 use crate::{Cause, EvalError, Event, Expr, Gathered, Payload, Scope, Source, Span};
@@ -81,7 +82,10 @@ fn no_value(error: &EvalError, becomes: Use) -> Failure {
     let code = match (error.code, becomes) {
         ("result_too_large", Use::Input | Use::ChildInput) => "input_too_large",
         ("result_too_large", Use::Items) => "items_too_large",
-        ("result_too_large" | "outputs_too_large" | "expression_too_costly", _) => error.code,
+        (
+            "result_too_large" | "outputs_too_large" | "expression_too_costly" | VALUE_ENCRYPTED,
+            _,
+        ) => error.code,
         (_, Use::Output) => "output_failed",
         _ => "wiring_failed",
     };

@@ -8,6 +8,7 @@ use super::decide::{Decider, own_failure};
 use super::scope::Use;
 use super::state::{Hand, Place};
 use super::{Mode, Run};
+use crate::envelope::{self, VALUE_ENCRYPTED};
 use crate::event::{By, Descent, Event, IncidentKind, Source};
 use crate::graph::NAMED;
 use crate::protocol::{Failure, FailureKind, Outcome};
@@ -259,6 +260,9 @@ impl Decider<'_> {
     fn text(&mut self, expr: &crate::Expr) -> Result<String, Failure> {
         let failed = |message: String| own_failure("wiring_failed", message);
         let value = self.value(expr, Use::Value)?;
+        if value.is_envelope() {
+            return Err(own_failure(VALUE_ENCRYPTED, envelope::refusal("the text")));
+        }
         value.to::<String>().map_err(|_| {
             let found: String = value.text().chars().take(FOUND).collect();
             failed(format!("expected a text, found {found}"))

@@ -3,12 +3,11 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use backstitch_saga::{ENVELOPE, is_envelope};
 use serde_json::{Map, Value, json};
 
 use super::{CodecError, EncryptionKey};
 
-/// The one member of an envelope.
-const ENVELOPE: &str = "$enc";
 /// The form of envelopes that is written.
 const FORM: u64 = 1;
 const ALGORITHM: &str = "A256GCM";
@@ -19,11 +18,6 @@ pub(super) enum Seal<'a> {
     Leaves { but: &'a BTreeSet<String> },
     /// Members of these names, each as a whole.
     Members { of: &'a BTreeSet<String> },
-}
-
-/// Returns whether a value is an envelope: an object with the one member `$enc`.
-pub(super) fn is_envelope(value: &Value) -> bool {
-    value.as_object().is_some_and(|members| members.len() == 1 && members.contains_key(ENVELOPE))
 }
 
 /// Puts what `seal` says into envelopes. The place of a value counts, so that equal values do not show as equal.
