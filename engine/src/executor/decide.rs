@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Instant;
 
 use backstitch_saga::{
     Command, Event, Limits, OpenTask, Record, Refusal, RefusalCode, Reply, Run, TaskKey, Time,
@@ -65,6 +66,7 @@ pub(crate) struct Desk<'a> {
     times: &'a Times,
     pub(crate) node: i32,
     pub(crate) at: Time,
+    now: Instant,
     /// The last step of the clock ahead.
     stepped: Option<Step>,
     /// Since when the node hears workers.
@@ -85,6 +87,7 @@ impl Desk<'_> {
             times: &node.times,
             node: node.id,
             at,
+            now: Instant::now(),
             stepped: node.clock.stepped(),
             hears_since: node.hearing.since(at),
             governed: node.flow.governed(),
@@ -219,7 +222,7 @@ impl Desk<'_> {
                 before.measure(&envelope.order, at);
             }
             if let (Some(worker), true) = (&before.worker, envelope.is_first_report()) {
-                self.handover.reported(worker);
+                self.handover.reported(worker, self.now);
             }
         }
         if let Some(checked) = outputs::of_run(self.schemas, &cached.run) {

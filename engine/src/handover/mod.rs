@@ -242,13 +242,13 @@ impl HandOver {
     }
 
     /// The worker that held a task reported it, and so has room for another.
-    pub(crate) fn reported(&self, worker: &str) {
+    pub(crate) fn reported(&self, worker: &str, now: Instant) {
         let Some(id) = session_of(worker) else { return };
         let mut state = self.lock();
         let State { sessions, routes, .. } = &mut *state;
         let Some(session) = sessions.get_mut(&id) else { return };
-        session.heard = Instant::now();
-        if session.is_alive(Instant::now(), self.grace) {
+        session.heard = now;
+        if session.is_alive(now, self.grace) {
             session.credit += 1;
             session.queue_up(routes);
         }

@@ -40,6 +40,8 @@ impl Work {
         if said.len() >= REMEMBERED {
             said.remove(0);
         }
+        // Most have one report to remember.
+        said.reserve_exact(usize::from(said.is_empty()));
         said.push(Said { action, attempt, what, contradicted: false });
     }
 
