@@ -135,6 +135,7 @@ pub(crate) fn plan() -> Value {
             "step": "payment", "name": "refund-card", "wave": 0,
             "input": { "amount": 1200 }, "forward": { "succeeded": { "id": "p-81" } }
         }],
+        "total": 1,
         "irreversible": [],
         "past_pivot": false
     })

@@ -8,7 +8,7 @@ use backstitch_saga::protocol::{
     ClaimTasks, ClaimedTasks, Heartbeat, HeldTask, HistoryEntry, Page, Plan, Rehearsed, RunLine,
     RunView, Scope, StartAnswer, StartRun, StepView, TaskAnswer, TaskReport, WorkflowView,
 };
-use backstitch_saga::{By, Command, Graph, Reply, RunId, StepPath};
+use backstitch_saga::{By, Command, Graph, PlanPage, Reply, RunId, StepPath};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -409,7 +409,7 @@ impl Engine {
         reads::item_with_key(self.node(), namespace, id, step, key).await
     }
 
-    /// What compensating would do. Past a pivot the plan says so, with or without `force`; doing it needs `force`.
+    /// What compensating would do, with one page of its undos. Past a pivot the plan says so; doing it needs `force`.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Refused`].
@@ -418,9 +418,9 @@ impl Engine {
         namespace: &str,
         id: RunId,
         scope: &Scope,
-        _force: bool,
+        page: PlanPage,
     ) -> Result<Plan, Error> {
-        reads::plan(self.node(), namespace, id, scope).await
+        reads::plan(self.node(), namespace, id, scope, page).await
     }
 
     /// Asks something of a run; the answer comes after the commit.

@@ -5,13 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstitch_saga::protocol::{RerunItems, RerunPlan, SendSignalByKey, SignalSent};
-use backstitch_saga::{By, Command, Payload, Refusal, RefusalCode, Run, RunId, Time, Violation};
+use backstitch_saga::{
+    By, Command, Payload, PlanPage, Refusal, RefusalCode, Run, RunId, Time, Violation,
+};
 
 use futures::StreamExt;
 use sqlx::postgres::PgConnection;
 
 use crate::crash::commit;
 use crate::node::Node;
+use crate::page::ANSWER_BYTES;
 use crate::rounds::in_turns;
 use crate::store::quotas::Counted;
 use crate::store::signals::{self, EarlySignal};
@@ -91,10 +94,12 @@ impl Engine {
         run: RunId,
         from: &str,
         items: RerunItems,
+        page: PlanPage,
     ) -> Result<RerunPlan, Error> {
         let (from, now) = (from.to_owned(), self.node().clock.now());
+        let page = page.at_most(ANSWER_BYTES);
         let plan = reads::read(self.node(), namespace, run, move |run| {
-            run.rerun_plan(&from, items == RerunItems::Failed, now)
+            run.rerun_plan(&from, items == RerunItems::Failed, now, &page)
         });
         Ok(plan.await??)
     }

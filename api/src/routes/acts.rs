@@ -6,7 +6,8 @@ use backstitch_engine::Error;
 use backstitch_saga::protocol::{
     CompensateRun, PauseRun, Plan, Reason, RerunItems, RerunPlan, RerunRun, RunView,
 };
-use backstitch_saga::{Command, Hold, HoldKind, RunId, StepPath};
+use backstitch_saga::{Command, Hold, HoldKind, PlanPage, RunId, StepPath};
+use utoipa::IntoParams;
 
 use super::steps::ItemQuery;
 use crate::access::Caller;
@@ -14,16 +15,40 @@ use crate::app::{App, Shared};
 use crate::body::{Body, json};
 use crate::examples;
 use crate::problem::{Answer, Rejection};
-use crate::query::{NoQuery, PathOf, QueryOf};
+use crate::query::{FromQuery, NoQuery, Pairs, PathOf, QueryOf};
+
+/// The part of a dry run's plan that is wanted.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct PlanQuery {
+    /// With `dry_run`: `next` of the page before.
+    #[param(value_type = Option<String>)]
+    after: Option<StepPath>,
+    /// With `dry_run`: the most undos of a page. 1 to 1,000; 100 without it.
+    #[param(value_type = Option<u32>)]
+    limit: u32,
+}
+
+impl FromQuery for PlanQuery {
+    fn read(pairs: &mut Pairs) -> Self {
+        PlanQuery { after: pairs.parsed("after"), limit: pairs.limit() }
+    }
+}
+
+impl PlanQuery {
+    fn page(self) -> PlanPage {
+        PlanPage { after: self.after, most: self.limit as usize, ..PlanPage::whole() }
+    }
+}
 
 /// Undo a run, or a part of it
 ///
 /// `scope` is `"all"`, `{"back_to": "payment"}` (the step and all that depends on it) or
-/// `{"steps": ["mail"]}`. With `dry_run` the exact plan is answered and nothing is written. Works on runs that move,
-/// that failed and that succeeded; past a pivot only with `force`.
+/// `{"steps": ["mail"]}`. With `dry_run` the exact plan is answered, a page of its undos at a time, and nothing is
+/// written. Works on runs that move, that failed and that succeeded; past a pivot only with `force`.
 #[utoipa::path(
     post, path = "/v1/runs/{id}/compensate", tag = "runs", operation_id = "compensate_run",
-    params(("id" = RunId, Path, description = "The run's id")),
+    params(("id" = RunId, Path, description = "The run's id"), PlanQuery),
     request_body(content = CompensateRun, example = json!(examples::compensate())),
     responses(
         (status = 200, description = "The plan of a dry run.", body = Plan, example = json!(examples::plan())),
@@ -35,11 +60,11 @@ pub(crate) async fn compensate(
     State(app): Shared,
     caller: Caller,
     PathOf(id): PathOf<RunId>,
-    _: QueryOf<NoQuery>,
+    QueryOf(query): QueryOf<PlanQuery>,
     Body(ask): Body<CompensateRun>,
 ) -> Answer {
     if ask.dry_run {
-        let plan = app.engine.plan(&caller.namespace, id, &ask.scope, ask.force).await?;
+        let plan = app.engine.plan(&caller.namespace, id, &ask.scope, query.page()).await?;
         return json(StatusCode::OK, &plan);
     }
     let by = caller.by(ask.reason);
@@ -193,7 +218,7 @@ pub(crate) async fn resume(
 /// what the others did stands, and the run goes on from the join.
 #[utoipa::path(
     post, path = "/v1/runs/{id}/rerun", tag = "runs", operation_id = "rerun_run",
-    params(("id" = RunId, Path, description = "The run's id")),
+    params(("id" = RunId, Path, description = "The run's id"), PlanQuery),
     request_body(content = RerunRun, example = json!(examples::acts::rerun())),
     responses(
         (status = 200, description = "The plan of a dry run.", body = RerunPlan, example = json!(examples::acts::rerun_plan())),
@@ -205,11 +230,12 @@ pub(crate) async fn rerun(
     State(app): Shared,
     caller: Caller,
     PathOf(id): PathOf<RunId>,
-    _: QueryOf<NoQuery>,
+    QueryOf(query): QueryOf<PlanQuery>,
     Body(ask): Body<RerunRun>,
 ) -> Answer {
     if ask.dry_run {
-        let plan = app.engine.rerun_plan(&caller.namespace, id, &ask.from, ask.items).await?;
+        let (from, page) = (&ask.from, query.page());
+        let plan = app.engine.rerun_plan(&caller.namespace, id, from, ask.items, page).await?;
         return json(StatusCode::OK, &plan);
     }
     let by = caller.by(ask.reason);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backstitch_saga::protocol::{Plan, RunView, Scope, State};
-use backstitch_saga::{Run, RunId, TaskKey, planted};
+use backstitch_saga::{PlanPage, Run, RunId, TaskKey, planted};
 use sqlx::PgConnection;
 use tokio::sync::oneshot;
 
@@ -21,6 +21,7 @@ use crate::Error;
 use crate::executor::load::{fold, fold_rows};
 use crate::flow;
 use crate::node::Node;
+use crate::page::ANSWER_BYTES;
 use crate::sequence;
 use crate::store::{self, journal, required};
 use crate::{damage, why};
@@ -219,11 +220,12 @@ pub(crate) async fn plan(
     namespace: &str,
     id: RunId,
     scope: &Scope,
+    page: PlanPage,
 ) -> Result<Plan, Error> {
-    let (scope, now) = (scope.clone(), node.clock.now());
+    let (scope, now, page) = (scope.clone(), node.clock.now(), page.at_most(ANSWER_BYTES));
     let what = move |run: &Run| {
         let over = run.state() == State::Ended && run.may_establish();
-        (run.plan(&scope, now), if over { sequence::produced(run) } else { Vec::new() })
+        (run.plan_page(&scope, now, &page), if over { sequence::produced(run) } else { Vec::new() })
     };
     let (planned, produced) = read(node, namespace, id, what).await?;
     let mut plan = planned?;

@@ -155,7 +155,14 @@ pub struct CompensateRun {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Plan {
     /// The steps in the order in which they are undone; those of the same `wave` may run side by side.
+    /// An answer has a page of them.
     pub steps: Vec<PlannedUndo>,
+    /// How many undos there are in all.
+    #[serde(default)]
+    pub total: u64,
+    /// The `after` of the next page, if there are more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
     /// Steps with effects that stand because nothing undoes them.
     pub irreversible: Vec<String>,
     /// Whether the point of no return has been passed, so that `force` is needed.

@@ -62,6 +62,7 @@ pub use decide::decide;
 use facts::{Compensation, Incident, Origin, RefusedSignal, Signal, Unchecked};
 pub use family::ChildWord;
 pub(crate) use forward::{MAX_ITEMS as MOST_ITEMS, impossible};
+pub use plan::PlanPage;
 use state::{BodyState, Hand, Items, MapStage, Place, Stage, StepState, Work};
 use tally::Tally;
 pub use tasks::OpenTask;

@@ -1,9 +1,37 @@
 //! What undoing would do: the same order and the same choice as undoing itself, without doing it.
 
-use super::state::Stage;
+use super::state::{Place, Stage, Work};
 use super::{Mode, Run, forward_of};
 use crate::protocol::{Forward, Plan, PlannedUndo, Scope};
-use crate::{Action, Class, Payload, Refusal, RefusalCode, Time};
+use crate::{Action, Class, Payload, Refusal, RefusalCode, StepPath, Time};
+
+/// About the bytes of an undo in an answer, beside its documents.
+const UNDO_BYTES: usize = 128;
+
+/// The part of a plan's undos that is wanted.
+#[derive(Clone, Debug)]
+pub struct PlanPage {
+    /// The undo after which the page begins; without it, it begins with the first.
+    pub after: Option<StepPath>,
+    /// The most undos of the page.
+    pub most: usize,
+    /// About the most bytes of the page. One undo is always there.
+    pub bytes: usize,
+}
+
+impl PlanPage {
+    /// All undos, whatever they weigh.
+    #[must_use]
+    pub fn whole() -> PlanPage {
+        PlanPage { after: None, most: usize::MAX, bytes: usize::MAX }
+    }
+
+    /// The same with at most so many bytes.
+    #[must_use]
+    pub fn at_most(self, bytes: usize) -> PlanPage {
+        PlanPage { bytes: self.bytes.min(bytes), ..self }
+    }
+}
 
 impl Run {
     /// What undoing `scope` would do now. Past a pivot the plan says so; doing it then needs `force`.
@@ -11,6 +39,14 @@ impl Run {
     /// # Errors
     /// A [`Refusal`] when it could not be undone so.
     pub fn plan(&self, scope: &Scope, at: Time) -> Result<Plan, Refusal> {
+        self.plan_page(scope, at, &PlanPage::whole())
+    }
+
+    /// The same with a part of its undos; how many there are in all is said in any case.
+    ///
+    /// # Errors
+    /// A [`Refusal`] when it could not be undone so, or when `page.after` is no undo of this plan.
+    pub fn plan_page(&self, scope: &Scope, at: Time, page: &PlanPage) -> Result<Plan, Refusal> {
         if self.facts.mode == Mode::Backward {
             return Err(Refusal::new(
                 RefusalCode::AlreadyCompensating,
@@ -22,56 +58,90 @@ impl Run {
             in_scope[step] = true;
         }
         self.compensable_at(at)?;
-        let (mut plan, mut begins) = (
-            Plan {
-                steps: Vec::new(),
-                irreversible: Vec::new(),
-                past_pivot: self.past_pivot(),
-                dependents: Vec::new(),
-            },
-            vec![0; in_scope.len()],
-        );
+        let mut irreversible = Vec::new();
+        let (mut begins, mut undone) = (vec![0; in_scope.len()], Vec::new());
         for &step in self.graph.order.iter().rev() {
             let node = &self.graph.nodes[step];
-            let undos: Vec<PlannedUndo> = self.planned(step, begins[step]).collect();
-            let stands = !undos.is_empty();
+            let stands = self.standing(step).next().is_some();
             let undoes = stands && in_scope[step] && node.task().compensate.is_some();
             if stands && in_scope[step] && !undoes && node.task().class() != Some(Class::ReadOnly) {
-                plan.irreversible.push(node.id.to_string());
+                irreversible.push(node.id.to_string());
             }
             for &need in &node.needs {
                 begins[need] = begins[need].max(begins[step] + u32::from(undoes));
             }
             if undoes {
-                plan.steps.extend(undos);
+                undone.push((begins[step], step));
             }
         }
-        plan.steps.sort_by_key(|undo| undo.wave);
-        Ok(plan)
+        undone.sort_by_key(|&(wave, _)| wave);
+        let total = undone.iter().map(|&(_, step)| self.standing(step).count()).sum::<usize>();
+        let (steps, next) = self.page_of(&undone, page)?;
+        Ok(Plan {
+            steps,
+            total: total as u64,
+            next,
+            irreversible,
+            past_pivot: self.past_pivot(),
+            dependents: Vec::new(),
+        })
     }
 
-    /// Everything of a step that stands or may stand, or would once its attempt is revoked.
-    fn planned(&self, step: usize, wave: u32) -> impl Iterator<Item = PlannedUndo> + '_ {
-        let name = self.spec(step).compensate.as_ref().map_or("", |undo| undo.name.as_str());
-        self.places_of(step).filter_map(move |place| {
-            let work = self.work(place)?;
-            let leased = matches!(
-                work.stage,
-                Stage::Active(
-                    Action::Forward,
-                    super::Hand::Leased { .. } | super::Hand::Child { .. }
-                )
-            );
-            let open = matches!(work.stage, Stage::Active(..) | Stage::Parked)
-                && (leased || work.in_doubt());
-            (open || work.may_stand()).then(|| PlannedUndo {
-                step: self.path(place),
-                name: name.to_owned(),
-                wave,
-                input: self.input_at(place).unwrap_or_else(Payload::null),
-                forward: if open { Forward::Unknown } else { forward_of(work) },
-            })
-        })
+    /// The undos of a page, and after which the next page begins if there are more.
+    fn page_of(
+        &self,
+        undone: &[(u32, usize)],
+        page: &PlanPage,
+    ) -> Result<(Vec<PlannedUndo>, Option<String>), Refusal> {
+        let nowhere = |path: &StepPath| {
+            let message =
+                format!("'{path}' is no undo of the plan as it is now; begin with its first page");
+            Refusal::new(RefusalCode::NothingToCompensate, message)
+        };
+        let begins = match &page.after {
+            None => None,
+            Some(path) => {
+                let place = self.place(path).ok_or_else(|| nowhere(path))?;
+                let rank = undone.iter().position(|&(_, step)| step == place.step);
+                Some((rank.ok_or_else(|| nowhere(path))?, place.item))
+            }
+        };
+        let rest = undone.iter().enumerate().flat_map(|(rank, &(wave, step))| {
+            self.standing(step).map(move |place| (rank, wave, place))
+        });
+        let mut rest = rest.skip_while(|(rank, _, place)| Some((*rank, place.item)) <= begins);
+        let (mut steps, mut bytes): (Vec<PlannedUndo>, _) = (Vec::new(), 0_usize);
+        for (_, wave, place) in rest.by_ref() {
+            let undo = self.planned(place, wave);
+            bytes = bytes.saturating_add(weight(&undo));
+            if !steps.is_empty() && (steps.len() >= page.most || bytes > page.bytes) {
+                let last = steps.last().map(|undo| undo.step.to_string());
+                return Ok((steps, last));
+            }
+            steps.push(undo);
+        }
+        Ok((steps, None))
+    }
+
+    /// The step or items of a step that stand or may stand, or would once their attempt is revoked.
+    fn standing(&self, step: usize) -> impl Iterator<Item = Place> + '_ {
+        self.places_of(step)
+            .filter(|&place| self.work(place).is_some_and(|work| is_open(work) || work.may_stand()))
+    }
+
+    fn planned(&self, place: Place, wave: u32) -> PlannedUndo {
+        let undo = self.spec(place.step).compensate.as_ref();
+        let forward = match self.work(place) {
+            Some(work) if !is_open(work) => forward_of(work),
+            _ => Forward::Unknown,
+        };
+        PlannedUndo {
+            step: self.path(place),
+            name: undo.map_or_else(String::new, |undo| undo.name.clone()),
+            wave,
+            input: self.input_at(place).unwrap_or_else(Payload::null),
+            forward,
+        }
     }
 
     /// Whether the run may (still) be compensated by hand.
@@ -85,4 +155,22 @@ impl Run {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether an attempt is open that may have had its effect.
+fn is_open(work: &Work) -> bool {
+    let leased = matches!(
+        work.stage,
+        Stage::Active(Action::Forward, super::Hand::Leased { .. } | super::Hand::Child { .. })
+    );
+    matches!(work.stage, Stage::Active(..) | Stage::Parked) && (leased || work.in_doubt())
+}
+
+/// About the bytes that an undo takes in an answer.
+fn weight(undo: &PlannedUndo) -> usize {
+    let output = match &undo.forward {
+        Forward::Succeeded(output) => output.text().len(),
+        Forward::Unknown => 0,
+    };
+    undo.name.len() + undo.input.text().len() + output + UNDO_BYTES
 }

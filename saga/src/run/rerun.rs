@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::decide::Decider;
 use super::state::{BodyState, Items, MapStage, Place, Stage, Tries, Undo, Work};
-use super::{Mode, Run};
+use super::{Mode, PlanPage, Run};
 use crate::event::{By, Event};
 use crate::protocol::{RerunPlan, Scope};
 use crate::{Body, Cause, Class, Payload, Refusal, RefusalCode, Time};
@@ -63,6 +63,7 @@ impl Run {
         from: &str,
         only_failed: bool,
         at: Time,
+        page: &PlanPage,
     ) -> Result<RerunPlan, Refusal> {
         let step = self.step_named(from)?;
         if only_failed {
@@ -74,7 +75,7 @@ impl Run {
             .map(|step| self.graph.nodes[step].id.to_string())
             .collect();
         let undone = again.iter().filter(|id| !only_failed || *id != from).cloned().collect();
-        let undo = self.plan(&Scope::Steps(undone), at)?;
+        let undo = self.plan_page(&Scope::Steps(undone), at, page)?;
         Ok(RerunPlan { undo, again, items: only_failed.then(|| self.items_to_retry(step)) })
     }
 

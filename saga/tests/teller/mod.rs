@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use backstitch_saga::protocol::{Failure, FailureKind, Outcome, Scope, TaskOutcome, Verdict};
 use backstitch_saga::{
-    Action, By, ChildEnd, Command, Descent, Eraser, Hold, HoldKind, Payload, Record, Refusal,
-    Reply, Run, RunId, Span, Start, StepPath, TaskKey, Time, decide,
+    Action, By, ChildEnd, Command, Descent, Eraser, Hold, HoldKind, Payload, PlanPage, Record,
+    Refusal, Reply, Run, RunId, Span, Start, StepPath, TaskKey, Time, decide,
 };
 use uuid::Uuid;
 
@@ -81,7 +81,9 @@ impl Telling {
             }
             "show" => words::show(&self.run, self.now),
             "plan" => words::plan(self.run.plan(&scope(rest), self.now)),
-            "plan_failed" => words::rerun_plan(self.run.rerun_plan(rest, true, self.now)),
+            "plan_failed" => {
+                words::rerun_plan(self.run.rerun_plan(rest, true, self.now, &PlanPage::whole()))
+            }
             "claim" if rest.is_empty() => {
                 let offered = self.run.offered();
                 offered.into_iter().flat_map(|task| self.hand_out(task)).collect()

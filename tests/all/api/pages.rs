@@ -119,3 +119,58 @@ async fn the_view_of_a_run_leaves_out_outputs_that_would_make_it_too_large() {
     assert_eq!(whole["output"].as_str().unwrap().len(), 200_000);
     server.stopped().await;
 }
+
+#[tokio::test]
+async fn plans_are_answered_in_pages_of_bounded_size() {
+    let server = Server::start(Access::Open).await;
+    let definition = json!({"name": "undone", "version": 1, "steps": [
+        {"id": "each", "map": {"items": {"path": "/input"}, "join": "all", "empty": "succeed",
+            "task": {"name": "do", "input": {"path": "/item"}, "compensate": {"name": "undo"}}}},
+        {"id": "last", "after": ["each"], "task": {"name": "do", "input": {"const": "z"}, "compensate": {"name": "undo"}}}]});
+    server.engine.register(NS, &definition.to_string()).await.unwrap();
+    let list: Vec<usize> = (0..ITEMS).collect();
+    let started = server.post("/v1/runs", json!({"workflow": "undone", "input": list})).await;
+    let run = started.json()["id"].as_str().unwrap().to_owned();
+    let hand = Hand::new(&server.engine);
+    let output = document(&json!("x".repeat(200_000)).to_string());
+    let mut done = 0;
+    while done < ITEMS + 1 {
+        let offers = hand.claim(20, Span::secs(10)).await;
+        done += offers.len();
+        let outcome = TaskOutcome::Succeeded { output: output.clone(), external_id: None };
+        let reports = offers.iter().map(|offer| report(offer, outcome.clone())).collect();
+        server.engine.complete(NS, reports).await;
+    }
+    let wanted: Vec<String> = std::iter::once("last".to_owned())
+        .chain((0..ITEMS).map(|item| format!("each/{item}")))
+        .collect();
+    for (verb, ask, inner) in [
+        ("compensate", json!({"scope": "all", "reason": "", "dry_run": true}), ""),
+        ("rerun", json!({"from": "each", "reason": "", "dry_run": true}), "/undo"),
+    ] {
+        for limit in [7, 1_000] {
+            let (mut found, mut after) = (Vec::new(), String::new());
+            loop {
+                let path = format!("/v1/runs/{run}/{verb}?limit={limit}{after}");
+                let answer = server.post(&path, &ask).await;
+                assert!(
+                    answer.status == 200 && answer.text.len() < 9 * MIB,
+                    "{}",
+                    answer.text.len()
+                );
+                let whole = answer.json();
+                let plan = whole.pointer(inner).unwrap();
+                assert_eq!(plan["total"], ITEMS + 1);
+                let steps = plan["steps"].as_array().unwrap();
+                assert!(!steps.is_empty() && steps.len() <= limit);
+                found.extend(steps.iter().map(|undo| undo["step"].as_str().unwrap().to_owned()));
+                let Some(next) = plan["next"].as_str() else { break };
+                after = format!("&after={}", next.replace('/', "%2F"));
+            }
+            assert_eq!(found, wanted, "{verb} {limit}");
+        }
+        let gone = server.post(&format!("/v1/runs/{run}/{verb}?after=each%2F999"), &ask).await;
+        assert_eq!(gone.problem(409), "nothing_to_compensate");
+    }
+    server.stopped().await;
+}

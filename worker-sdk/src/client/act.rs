@@ -4,7 +4,13 @@
 use backstitch_saga::protocol::{CompensateRun, EraseRun, ErasedRun, Plan, RunView, Scope};
 use backstitch_saga::{RunId, StepPath};
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use super::{Client, ClientError, read};
+
+/// How many undos of a plan are asked for at once.
+const PLAN_PAGE: u32 = 1_000;
 
 impl Client {
     /// What compensating would do, without doing it.
@@ -13,7 +19,25 @@ impl Client {
     /// A problem that says why it could not be done.
     pub async fn plan(&self, run: RunId, scope: Scope) -> Result<Plan, ClientError> {
         let body = CompensateRun { scope, reason: String::new(), dry_run: true, force: false };
-        let request = self.post(&format!("v1/runs/{run}/compensate"), &body)?;
+        let path = format!("v1/runs/{run}/compensate");
+        let mut plan: Plan = self.plan_page(&path, None, &body).await?;
+        while let Some(after) = plan.next.take() {
+            let more: Plan = self.plan_page(&path, Some(&after), &body).await?;
+            plan.steps.extend(more.steps);
+            plan.next = more.next;
+        }
+        Ok(plan)
+    }
+
+    /// A page of what a dry run would do.
+    pub(super) async fn plan_page<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        after: Option<&str>,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let request = self.post(path, body)?.query(&[("limit", PLAN_PAGE)]);
+        let request = request.query(&after.map(|after| ("after", after)).as_slice());
         read(self.send(request).await?)
     }
 

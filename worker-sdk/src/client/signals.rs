@@ -192,7 +192,14 @@ impl Client {
     ) -> Result<RerunPlan, ClientError> {
         let (from, reason) = (from.to_owned(), String::new());
         let body = RerunRun { from, reason, input: None, items, force: false, dry_run: true };
-        self.send_act(&format!("v1/runs/{run}/rerun"), &body).await
+        let path = format!("v1/runs/{run}/rerun");
+        let mut plan: RerunPlan = self.plan_page(&path, None, &body).await?;
+        while let Some(after) = plan.undo.next.take() {
+            let more: RerunPlan = self.plan_page(&path, Some(&after), &body).await?;
+            plan.undo.steps.extend(more.undo.steps);
+            plan.undo.next = more.undo.next;
+        }
+        Ok(plan)
     }
 }
 
