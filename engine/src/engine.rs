@@ -8,7 +8,7 @@ use backstitch_saga::protocol::{
     ClaimTasks, ClaimedTasks, Heartbeat, HeldTask, HistoryEntry, Page, Plan, Rehearsed, RunLine,
     RunView, Scope, StartAnswer, StartRun, StepView, TaskAnswer, TaskReport, WorkflowView,
 };
-use backstitch_saga::{By, Command, Graph, PlanPage, Reply, RunId, StepPath};
+use backstitch_saga::{By, Command, Graph, Reply, RunId, StepPath};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -418,9 +418,10 @@ impl Engine {
         namespace: &str,
         id: RunId,
         scope: &Scope,
-        page: PlanPage,
+        after: Option<&str>,
+        limit: u32,
     ) -> Result<Plan, Error> {
-        reads::plan(self.node(), namespace, id, scope, page).await
+        reads::plan(self.node(), namespace, id, scope, reads::plan_page(after, limit)?).await
     }
 
     /// Asks something of a run; the answer comes after the commit.

@@ -5,16 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstitch_saga::protocol::{RerunItems, RerunPlan, SendSignalByKey, SignalSent};
-use backstitch_saga::{
-    By, Command, Payload, PlanPage, Refusal, RefusalCode, Run, RunId, Time, Violation,
-};
+use backstitch_saga::{By, Command, Payload, Refusal, RefusalCode, Run, RunId, Time, Violation};
 
 use futures::StreamExt;
 use sqlx::postgres::PgConnection;
 
 use crate::crash::commit;
 use crate::node::Node;
-use crate::page::ANSWER_BYTES;
 use crate::rounds::in_turns;
 use crate::store::quotas::Counted;
 use crate::store::signals::{self, EarlySignal};
@@ -84,24 +81,26 @@ impl Engine {
         Ok(SignalSent { run: None })
     }
 
-    /// What a rerun from a step would undo and do again.
+    /// What a rerun from a step would undo and do again, with one page of its undos.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Refused`].
+    /// [`Error::NotFound`], [`Error::Refused`], [`Error::Invalid`] for a cursor of another list.
     pub async fn rerun_plan(
         &self,
         namespace: &str,
         run: RunId,
         from: &str,
         items: RerunItems,
-        page: PlanPage,
+        after: Option<&str>,
+        limit: u32,
     ) -> Result<RerunPlan, Error> {
         let (from, now) = (from.to_owned(), self.node().clock.now());
-        let page = page.at_most(ANSWER_BYTES);
+        let page = reads::plan_page(after, limit)?;
         let plan = reads::read(self.node(), namespace, run, move |run| {
             run.rerun_plan(&from, items == RerunItems::Failed, now, &page)
         });
-        Ok(plan.await??)
+        let plan = plan.await??;
+        Ok(RerunPlan { undo: reads::with_cursor(plan.undo), ..plan })
     }
 }
 

@@ -6,7 +6,7 @@ use backstitch_engine::Error;
 use backstitch_saga::protocol::{
     CompensateRun, PauseRun, Plan, Reason, RerunItems, RerunPlan, RerunRun, RunView,
 };
-use backstitch_saga::{Command, Hold, HoldKind, PlanPage, RunId, StepPath};
+use backstitch_saga::{Command, Hold, HoldKind, RunId, StepPath};
 use utoipa::IntoParams;
 
 use super::steps::ItemQuery;
@@ -22,8 +22,7 @@ use crate::query::{FromQuery, NoQuery, Pairs, PathOf, QueryOf};
 #[into_params(parameter_in = Query)]
 pub(crate) struct PlanQuery {
     /// With `dry_run`: `next` of the page before.
-    #[param(value_type = Option<String>)]
-    after: Option<StepPath>,
+    after: Option<String>,
     /// With `dry_run`: the most undos of a page. 1 to 1,000; 100 without it.
     #[param(value_type = Option<u32>)]
     limit: u32,
@@ -31,13 +30,7 @@ pub(crate) struct PlanQuery {
 
 impl FromQuery for PlanQuery {
     fn read(pairs: &mut Pairs) -> Self {
-        PlanQuery { after: pairs.parsed("after"), limit: pairs.limit() }
-    }
-}
-
-impl PlanQuery {
-    fn page(self) -> PlanPage {
-        PlanPage { after: self.after, most: self.limit as usize, ..PlanPage::whole() }
+        PlanQuery { after: pairs.text("after"), limit: pairs.limit() }
     }
 }
 
@@ -64,7 +57,9 @@ pub(crate) async fn compensate(
     Body(ask): Body<CompensateRun>,
 ) -> Answer {
     if ask.dry_run {
-        let plan = app.engine.plan(&caller.namespace, id, &ask.scope, query.page()).await?;
+        let PlanQuery { after, limit } = query;
+        let plan = app.engine.plan(&caller.namespace, id, &ask.scope, after.as_deref(), limit);
+        let plan = plan.await?;
         return json(StatusCode::OK, &plan);
     }
     let by = caller.by(ask.reason);
@@ -234,8 +229,10 @@ pub(crate) async fn rerun(
     Body(ask): Body<RerunRun>,
 ) -> Answer {
     if ask.dry_run {
-        let (from, page) = (&ask.from, query.page());
-        let plan = app.engine.rerun_plan(&caller.namespace, id, from, ask.items, page).await?;
+        let (from, PlanQuery { after, limit }) = (&ask.from, query);
+        let after = after.as_deref();
+        let plan = app.engine.rerun_plan(&caller.namespace, id, from, ask.items, after, limit);
+        let plan = plan.await?;
         return json(StatusCode::OK, &plan);
     }
     let by = caller.by(ask.reason);

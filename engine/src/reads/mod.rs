@@ -18,6 +18,7 @@ pub(crate) use items::{item_with_key, items, step};
 pub(crate) use list::runs;
 
 use crate::Error;
+use crate::cursor::Cursor;
 use crate::executor::load::{fold, fold_rows};
 use crate::flow;
 use crate::node::Node;
@@ -214,6 +215,21 @@ async fn moves_here(node: &Node, namespace: &str, id: RunId) -> bool {
     receive.await.unwrap_or(false)
 }
 
+/// The kind of the cursors of plans.
+const UNDOS: char = 'u';
+
+/// The page of a plan with `limit` undos at most, from a cursor on.
+pub(crate) fn plan_page(after: Option<&str>, limit: u32) -> Result<PlanPage, Error> {
+    let step = |text| Cursor::place(UNDOS, text, |place| place.parse().ok());
+    let after = after.map(step).transpose()?;
+    Ok(PlanPage { after, most: limit as usize, bytes: ANSWER_BYTES })
+}
+
+/// The plan as callers see it, with a cursor for its next page.
+pub(crate) fn with_cursor(plan: Plan) -> Plan {
+    Plan { next: plan.next.map(|step| Cursor::of(UNDOS, &step)), ..plan }
+}
+
 /// What compensating would do.
 pub(crate) async fn plan(
     node: &Arc<Node>,
@@ -222,13 +238,13 @@ pub(crate) async fn plan(
     scope: &Scope,
     page: PlanPage,
 ) -> Result<Plan, Error> {
-    let (scope, now, page) = (scope.clone(), node.clock.now(), page.at_most(ANSWER_BYTES));
+    let (scope, now) = (scope.clone(), node.clock.now());
     let what = move |run: &Run| {
         let over = run.state() == State::Ended && run.may_establish();
         (run.plan_page(&scope, now, &page), if over { sequence::produced(run) } else { Vec::new() })
     };
     let (planned, produced) = read(node, namespace, id, what).await?;
-    let mut plan = planned?;
+    let mut plan = with_cursor(planned?);
     if !produced.is_empty() {
         let by = format!("run {id}");
         let mut connection = node.database.reader(namespace).await?;

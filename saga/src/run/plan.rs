@@ -25,12 +25,6 @@ impl PlanPage {
     pub fn whole() -> PlanPage {
         PlanPage { after: None, most: usize::MAX, bytes: usize::MAX }
     }
-
-    /// The same with at most so many bytes.
-    #[must_use]
-    pub fn at_most(self, bytes: usize) -> PlanPage {
-        PlanPage { bytes: self.bytes.min(bytes), ..self }
-    }
 }
 
 impl Run {

@@ -7,7 +7,7 @@ use backstitch_saga::protocol::{
     FactDependent, OnWithdrawn, Outcome, Requirement, RunView, Scope, StartRun, StartSequence,
     State,
 };
-use backstitch_saga::{Command, PlanPage, RunId};
+use backstitch_saga::{Command, RunId};
 use backstitch_tests::node::{Hand, NS, by, chain, node, start};
 use backstitch_tests::postgres::database;
 
@@ -122,7 +122,7 @@ async fn undoing_a_run_touches_those_that_began_upon_its_facts_and_names_them_be
     let ship = requires("ship", &["made", "ordered"], OnWithdrawn::Incident);
     let ship = begun(&engine, ship).await;
     until(&engine, ship, |view| !shows(view, "DependencyUnmet")).await;
-    let plan = engine.plan(NS, customer, &Scope::All, PlanPage::whole()).await.unwrap();
+    let plan = engine.plan(NS, customer, &Scope::All, None, 100).await.unwrap();
     let named: Vec<(RunId, &str)> =
         plan.dependents.iter().map(|one| (one.run, one.fact.as_str())).collect();
     assert_eq!(named, [(second, "made"), (ship, "made")]);
