@@ -174,7 +174,10 @@ pub(crate) async fn abandon(
     post, path = "/v1/incidents/{incident}/assign", tag = "incidents", operation_id = "assign_incident",
     params(("incident" = IncidentId, Path, description = "The incident's id")),
     request_body(content = AssignIncident, example = json!(examples::assign())),
-    responses((status = 200, description = "The incident as it is now.", body = IncidentView))
+    responses(
+        (status = 200, description = "The incident as it is now.", body = IncidentView),
+        (status = 409, description = "Its run was erased (`run_erased`)."),
+    )
 )]
 pub(crate) async fn assign(
     State(app): Shared,
@@ -194,7 +197,10 @@ pub(crate) async fn assign(
     post, path = "/v1/incidents/{incident}/note", tag = "incidents", operation_id = "note_incident",
     params(("incident" = IncidentId, Path, description = "The incident's id")),
     request_body(content = NoteIncident, example = json!(examples::note())),
-    responses((status = 200, description = "The incident as it is now.", body = IncidentView))
+    responses(
+        (status = 200, description = "The incident as it is now.", body = IncidentView),
+        (status = 409, description = "Its run was erased (`run_erased`)."),
+    )
 )]
 pub(crate) async fn note(
     State(app): Shared,

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use backstitch_saga::protocol::{
     IncidentId, IncidentLine, IncidentState, IncidentView, Labels, Scope,
 };
-use backstitch_saga::{By, Command, Hold, HoldKind, IncidentKind, Payload, RunId, StepPath};
+use backstitch_saga::{By, Command, Hold, HoldKind, IncidentKind, Payload, Run, RunId, StepPath};
 
 use super::{line, view};
 use crate::crash::commit;
 use crate::node::Node;
 use crate::store::{acts, incidents as table};
 use crate::tasks::check_payload;
-use crate::{Engine, Error, edits};
+use crate::{Engine, Error, edits, reads};
 
 /// Incidents about what a run requires of others.
 const OF_OTHERS: [&str; 2] =
@@ -190,6 +190,7 @@ impl Engine {
         note: Option<&str>,
     ) -> Result<IncidentView, Error> {
         line(self.node(), namespace, id).await?;
+        not_erased(self.node(), namespace, id.run).await?;
         let now = self.node().clock.now();
         let mut connection = self.node().database.reader(namespace).await?;
         commit!(
@@ -212,6 +213,7 @@ impl Engine {
         note: &str,
     ) -> Result<IncidentView, Error> {
         line(self.node(), namespace, id).await?;
+        not_erased(self.node(), namespace, id.run).await?;
         let now = self.node().clock.now();
         let mut connection = self.node().database.reader(namespace).await?;
         commit!(
@@ -220,6 +222,16 @@ impl Engine {
         )?;
         drop(connection);
         view(self.node(), namespace, id).await
+    }
+}
+
+/// Refuses what would be written beside a run that is erased: nobody would find it, or it would be deleted with the rest.
+async fn not_erased(node: &Arc<Node>, namespace: &str, run: RunId) -> Result<(), Error> {
+    match reads::read(node, namespace, run, Run::check_not_erased).await {
+        Ok(checked) => Ok(checked?),
+        // What people say of a damaged run is kept.
+        Err(Error::Damaged(_)) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
@@ -234,7 +246,11 @@ pub(crate) async fn act(
     what.check(node.options.payload_limit)?;
     let line = line(node, namespace, id).await?;
     if line.state == IncidentState::Resolved {
-        return if was_done(node, &line, &what, &by).await? { Ok(()) } else { Err(resolved(id)) };
+        if was_done(node, &line, &what, &by).await? {
+            return Ok(());
+        }
+        not_erased(node, namespace, id.run).await?;
+        return Err(resolved(id));
     }
     let command = what.clone().command(&line.kind, line.step.as_ref(), by.clone())?;
     edits::check(node, namespace, id.run, &command).await?;

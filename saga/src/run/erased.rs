@@ -11,6 +11,17 @@ impl Run {
     pub fn erased_at(&self) -> Option<Time> {
         self.facts.erased
     }
+
+    /// Refuses what is asked of a run that was erased.
+    ///
+    /// # Errors
+    /// A [`Refusal`] with the code `run_erased`.
+    pub fn check_not_erased(&self) -> Result<(), Refusal> {
+        match self.facts.erased {
+            None => Ok(()),
+            Some(_) => Err(erased()),
+        }
+    }
 }
 
 impl Decider<'_> {
@@ -44,9 +55,11 @@ pub(super) fn of_erased(command: &Command) -> Result<Reply, Refusal> {
         | Command::Overdue { .. }
         | Command::RefuseSignal { .. }
         | Command::OutputChecked { .. } => Ok(Reply::Done),
-        _ => {
-            let message = "the run was erased; nothing can be done to it any more";
-            Err(Refusal::new(RefusalCode::RunErased, message))
-        }
+        _ => Err(erased()),
     }
+}
+
+fn erased() -> Refusal {
+    let message = "the run was erased; nothing can be done to it any more";
+    Refusal::new(RefusalCode::RunErased, message)
 }

@@ -1,8 +1,8 @@
 //! Runs whose documents are erased: no byte of them is left in the database, and the skeleton stays.
 
 use backstitch_engine::local_postgres::find_binaries;
-use backstitch_engine::{Chore, Engine, Error};
-use backstitch_saga::protocol::{EraseRun, Failure, FailureKind, Outcome, TaskOutcome};
+use backstitch_engine::{Chore, Engine, Error, IncidentAct};
+use backstitch_saga::protocol::{EraseRun, Failure, FailureKind, IncidentId, Outcome, TaskOutcome};
 use backstitch_saga::{By, Command, Payload, RunId};
 use backstitch_tests::node::{Hand, NS, by, chain, node, report, start};
 use backstitch_tests::postgres::{as_server, database};
@@ -166,6 +166,17 @@ async fn nothing_is_left_of_the_documents_of_a_run_that_is_erased() {
     };
     let refused = engine.command(NS, run, label).await.unwrap_err();
     assert_eq!(code(&refused), "run_erased");
+    let incident = IncidentId { run, number: 1 };
+    for refused in [
+        engine.note_incident(NS, incident, "ann", MARK).await.unwrap_err(),
+        engine.assign_incident(NS, incident, "ann", Some(MARK), None).await.unwrap_err(),
+        engine
+            .act_on_incident(NS, incident, IncidentAct::MarkCompensated, by(""))
+            .await
+            .unwrap_err(),
+    ] {
+        assert_eq!(code(&refused), "run_erased");
+    }
     // What was written meanwhile goes with the second pass, and the note of it then.
     execute(&mut owner, format!("insert into snapshots (run_id, seq, definition, state) values ('{run}', 1, 'd', '{MARK}')")).await;
     execute(&mut owner, "update erasures set due_at = now() - interval '1 minute'").await;
