@@ -107,6 +107,34 @@ async fn a_skipped_approval_leaves_a_run_incomplete_and_a_resolved_one_does_not(
 }
 
 #[tokio::test]
+async fn the_actor_named_in_a_question_is_whose_acts_are_listed() {
+    let server = Server::start(Access::Open).await;
+    server.engine.register(NS, ASKED).await.unwrap();
+    let id = server.engine.start_run(NS, start("asked", r#"{"boss":"ann"}"#)).await.unwrap().id;
+    let id = id.to_string();
+    for (verb, actor) in [("pause", "ann"), ("resume", "bob")] {
+        let words = ["run", verb, &id, "--reason", "a try", "--actor", actor];
+        assert_eq!(say(&server, &words).await.code, 0, "{verb}");
+    }
+    let list = ["act", "list", "-o", "json"];
+    for words in
+        [[&list[..], &["--actor", "ann"]].concat(), [&["--actor", "ann"], &list[..]].concat()]
+    {
+        let acts = say(&server, &words).await.json();
+        let verbs: Vec<&str> = acts["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|act| act["verb"].as_str().unwrap())
+            .collect();
+        assert_eq!(verbs, ["pause"], "{words:?}");
+    }
+    let all = say(&server, &list).await.json();
+    assert_eq!(all["items"].as_array().unwrap().len(), 2, "{all}");
+    server.stopped().await;
+}
+
+#[tokio::test]
 async fn a_signal_that_comes_before_its_run_is_told_to_be_kept() {
     let server = Server::start(Access::Open).await;
     server.engine.register(NS, ASKED).await.unwrap();

@@ -125,11 +125,18 @@ fn comes_from_file(verb: &Verb, field: &Field) -> bool {
 pub(super) fn flag_fields(verb: &Verb) -> Vec<(&'static str, &Field)> {
     let operation = &verb.operation;
     let query = operation.in_query.iter().filter(|_| verb.does == Does::Print);
+    let query = query.filter(|field| !is_whose(verb, field));
     let body = operation
         .in_body
         .iter()
         .filter(|field| !verb.takes_file() && !verb.placed().contains(&field.name.as_str()));
     query.map(|field| ("query", field)).chain(body.map(|field| ("body", field))).collect()
+}
+
+/// Returns whether a field is filled by the common flag `--actor`: a question asks nothing in anybody's name, so there it
+/// says whose acts are meant.
+fn is_whose(verb: &Verb, field: &Field) -> bool {
+    verb.operation.method == "GET" && field.name == "actor"
 }
 
 fn positional(verb: &Verb, place: &str, field: &Field) -> Arg {
@@ -206,7 +213,7 @@ fn flag(place: &str, field: &Field, name: String) -> Arg {
     }
 }
 
-/// The request that was typed; `run` is the id of the run that it is about.
+/// The request that was typed; `run` is the id of the run that it is about, `whose` what `--actor` says.
 ///
 /// # Errors
 /// [`Failure::Usage`] when it makes no sense.
@@ -214,6 +221,7 @@ pub(crate) fn asked(
     verb: &Verb,
     matches: &ArgMatches,
     run: Option<&str>,
+    whose: Option<&str>,
 ) -> Result<Asked, Failure> {
     let operation = &verb.operation;
     let mut body = None;
@@ -240,6 +248,10 @@ pub(crate) fn asked(
     }
     let mut query = Vec::new();
     for field in operation.in_query.iter().filter(|_| verb.does == Does::Print) {
+        if is_whose(verb, field) {
+            query.extend(whose.map(|actor| (field.name.clone(), actor.to_owned())));
+            continue;
+        }
         for value in typed(matches, "query", &field.name) {
             let value = match field.kind {
                 Kind::Instant => at(field, &value)?,

@@ -218,7 +218,7 @@ async fn ask_about(
     run: Option<&str>,
 ) -> Result<u8, Failure> {
     let form = profile.output.unwrap_or_default();
-    let mut asked = args::asked(verb, matches, run)?;
+    let mut asked = args::asked(verb, matches, run, profile.whose.as_deref())?;
     for (_, value) in asked.query.iter_mut().filter(|(name, _)| name == "run") {
         *value = run_key::resolve(client, value, None).await?;
     }

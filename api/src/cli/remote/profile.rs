@@ -58,6 +58,8 @@ pub(crate) struct Profile {
     pub(crate) namespace: Option<String>,
     pub(crate) api_key: Option<String>,
     pub(crate) actor: Option<String>,
+    /// What the flag `--actor` says: in a question, whose acts are meant.
+    pub(crate) whose: Option<String>,
     /// A file with the issuers of servers' certificates, and one with the client's own certificate and key.
     pub(crate) ca_file: Option<String>,
     pub(crate) client_cert: Option<String>,
@@ -81,7 +83,7 @@ const FLAGS: &[(&str, &str, &str)] = &[
     (
         "actor",
         "NAME",
-        "Who acts, for an open server's histories; the user's name without it [env: BACKSTITCH_ACTOR]",
+        "Who acts, for an open server's histories; the user's name without it [env: BACKSTITCH_ACTOR]. In a list of acts: whose",
     ),
     (
         "ca-file",
@@ -189,6 +191,7 @@ impl Profile {
             url: Some(url),
             namespace: either("namespace", "BACKSTITCH_NAMESPACE").or(file.namespace),
             api_key,
+            whose: flag("actor"),
             actor: either("actor", "BACKSTITCH_ACTOR")
                 .or(file.actor)
                 .or_else(|| std::env::var("USER").ok()),
