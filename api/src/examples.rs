@@ -8,6 +8,7 @@ pub(crate) mod jobs;
 pub(crate) mod quotas;
 pub(crate) mod schedules;
 pub(crate) mod sequence;
+pub(crate) mod transforms;
 pub(crate) mod versions;
 
 use serde_json::{Value, json};

@@ -114,6 +114,8 @@ pub(crate) const KINDS: &[(&str, &str, Kind)] = &[
     ("PUT", "/v1/contracts/{subject}/versions/{version}/state", Neither),
     ("PUT", "/v1/contracts/{subject}/readers/{name}", Neither),
     ("DELETE", "/v1/contracts/{subject}/readers/{name}", Neither),
+    ("PUT", "/v1/transforms/{from}/{from_version}/{to}/{to_version}", Neither),
+    ("POST", "/v1/transforms/{from}/{from_version}/{to}/{to_version}/activate", Neither),
     // An admin has no bounds.
     ("POST", "/v1/runs/{id}/erase", Neither),
     ("PUT", "/v1/workflows/{name}/retention", Neither),

@@ -327,6 +327,21 @@ fn of_contracts() -> Vec<Bound> {
             "422 `invalid_schema`",
         ),
         bound("a transform", bytes(contracts::LARGEST_TRANSFORM), "422 `invalid_transform`"),
+        bound(
+            "transforms of a namespace",
+            number(usize::try_from(contracts::MOST_TRANSFORMS).unwrap_or(usize::MAX)),
+            "409 `too_many_transforms`",
+        ),
+        bound(
+            "revisions of a transform",
+            number(usize::try_from(contracts::MOST_REVISIONS).unwrap_or(usize::MAX)),
+            "409 `transform_full`",
+        ),
+        bound(
+            "a document that a transform is tested with",
+            bytes(contracts::LARGEST_TESTED),
+            "422 `invalid_document`",
+        ),
     ]
 }
 

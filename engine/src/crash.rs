@@ -126,6 +126,7 @@ pub const COMMITS: &[&str] = &[
     "starts_reserve",
     "starts_started",
     "tasks_rank",
+    "transforms_change",
     "workers_come",
     "workers_forget",
     "workers_go",

@@ -15,6 +15,7 @@ mod schedules;
 mod sequence;
 mod starts;
 mod tasks;
+mod transforms;
 mod tree;
 mod versions;
 mod view;
@@ -77,6 +78,10 @@ pub use tasks::{
     ClaimTasks, ClaimedTasks, CompleteTasks, Failure, FailureKind, Forward, Heartbeat,
     HeartbeatTasks, HeldTask, ReleaseTasks, TaskAnswer, TaskAnswers, TaskOffer, TaskOutcome,
     TaskReport, Verdict,
+};
+pub use transforms::{
+    ActivateTransform, PutTransform, TestTransform, TransformLine, TransformRevision,
+    TransformTest, TransformView,
 };
 pub use tree::{RunTree, TreeRun};
 pub use versions::{

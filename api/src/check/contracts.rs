@@ -1,6 +1,9 @@
 //! What requests about contracts may be. Schemas and transforms are checked where they are read.
 
-use backstitch_saga::protocol::{PinReader, RegisterContract, SetContractMode, SetContractState};
+use backstitch_saga::protocol::{
+    ActivateTransform, PinReader, PutTransform, RegisterContract, SetContractMode,
+    SetContractState, TestTransform,
+};
 
 use super::{Check, Findings, MAX_REASON};
 
@@ -25,5 +28,26 @@ impl Check for SetContractState {
 impl Check for PinReader {
     fn check(&self, findings: &mut Findings) {
         findings.prose("/reason", &self.reason, MAX_REASON);
+    }
+}
+
+impl Check for PutTransform {
+    fn check(&self, findings: &mut Findings) {
+        findings.prose("/reason", &self.reason, MAX_REASON);
+    }
+}
+
+impl Check for ActivateTransform {
+    fn check(&self, findings: &mut Findings) {
+        findings.prose("/reason", &self.reason, MAX_REASON);
+    }
+}
+
+impl Check for TestTransform {
+    fn check(&self, findings: &mut Findings) {
+        if self.transform.is_some() && self.revision.is_some() {
+            let message = "Either a transform or a revision is tested, not both";
+            findings.add("/revision", "contradiction", message);
+        }
     }
 }

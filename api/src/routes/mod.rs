@@ -23,6 +23,7 @@ mod signals;
 mod start_requests;
 mod steps;
 mod tasks;
+mod transforms;
 mod versions;
 mod workers;
 mod workflows;
@@ -159,6 +160,10 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(contracts::version))
         .routes(routes!(contracts::set_state))
         .routes(routes!(contracts::pin, contracts::unpin))
+        .routes(routes!(transforms::list))
+        .routes(routes!(transforms::show, transforms::put))
+        .routes(routes!(transforms::activate))
+        .routes(routes!(transforms::test))
         .routes(routes!(credentials::list))
         .routes(routes!(credentials::create, credentials::revoke))
         .routes(routes!(credentials::rotate))

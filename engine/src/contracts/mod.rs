@@ -2,16 +2,19 @@
 //!
 //! `decide` holds a new version to those that stand, on a thread apart from those that serve requests; it knows no
 //! database. `change` writes what was decided if the subject has not moved on meanwhile, and else decides again.
-//! `reads` answers questions.
+//! `reads` answers questions. `transforms` maps documents of one version to another.
 
 mod change;
 mod decide;
 mod reads;
+mod transforms;
 
 use backstitch_saga::Violation;
 use backstitch_saga::protocol::{ContractKind, ContractMode, ContractState};
 
 use crate::Error;
+
+pub use transforms::{LARGEST_TESTED, MOST_REVISIONS, MOST_TRANSFORMS, TransformName};
 
 /// Subjects that a namespace may have. Several that are created at the same instant may pass it by as many.
 pub const MOST_SUBJECTS: i64 = 1_000;

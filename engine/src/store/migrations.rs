@@ -75,6 +75,7 @@ const ALL: &[(i64, &str, &str)] = &[
         include_str!("../../../migrations/0058_tries_of_jobs_and_migrations.sql"),
     ),
     (65, "contracts", include_str!("../../../migrations/0065_contracts.sql")),
+    (66, "transforms", include_str!("../../../migrations/0066_transforms.sql")),
 ];
 
 /// Runs the migrations that are missing, under an advisory lock. Roles with the rights of a server get those to what is new.

@@ -58,6 +58,7 @@ pub(crate) mod statistics;
 pub(crate) mod status;
 pub(crate) mod supply;
 pub(crate) mod sweep;
+pub(crate) mod transforms;
 pub(crate) mod versions;
 pub(crate) mod walks;
 pub(crate) mod workers;

@@ -39,5 +39,6 @@ mod starts;
 mod tasks;
 mod tenancy;
 mod tls;
+mod transforms;
 mod versions;
 mod wire;

@@ -77,6 +77,19 @@ async fn prepare(verb: &str, scene: &Scene, shell: &Shell) -> Vec<(String, Strin
             }
             Vec::new()
         }
+        "transform" => {
+            for (subject, name) in [("crm.contact", "full_name"), ("customer", "name")] {
+                let members = json!({"id": {"type": "string"}, name: {"type": "string"}});
+                let schema = json!({"type": "object", "properties": members, "required": ["id"]});
+                let path = format!("/v1/contracts/{subject}/versions");
+                scene.act(&path, json!({"schema": schema})).await;
+            }
+            let rules =
+                json!([{"to": "/id", "copy": "/id"}, {"to": "/name", "copy": "/full_name"}]);
+            let path = "/v1/transforms/crm.contact/1/customer/1";
+            scene.put(path, json!({"transform": {"rules": rules}})).await;
+            Vec::new()
+        }
         "credential" if act == "rotate" => {
             let role = backstitch_engine::Role::Worker;
             scene.server.engine.create_credential(NS, "worker-2", role).await.unwrap();

@@ -207,6 +207,7 @@ pages! {
     the_examples_of_sequence_run: "docs/sequence.md",
     the_examples_of_sql_views_run: "docs/sql-views.md",
     the_examples_of_transactions_run: "docs/transactions.md",
+    the_examples_of_transforms_run: "docs/transforms.md",
     the_examples_of_versions_run: "docs/versions.md",
     the_examples_of_why_run: "docs/why.md",
     the_examples_of_the_worker_protocol_run: "docs/worker-protocol.md",

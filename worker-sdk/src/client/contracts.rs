@@ -2,8 +2,9 @@
 
 use backstitch_saga::Payload;
 use backstitch_saga::protocol::{
-    ContractCheck, ContractLine, ContractReaderView, ContractVersionView, ContractView, PinReader,
-    RegisterContract,
+    ActivateTransform, ContractCheck, ContractLine, ContractReaderView, ContractVersionView,
+    ContractView, PinReader, PutTransform, RegisterContract, TestTransform, TransformLine,
+    TransformTest, TransformView,
 };
 use reqwest::Method;
 use schemars::generate::SchemaSettings;
@@ -101,5 +102,71 @@ impl Client {
     ) -> Result<ContractReaderView, ClientError> {
         let path = self.place(&["contracts", subject, "readers", reader]);
         read(self.send(self.request(Method::PUT, &path)?.json(pin)).await?)
+    }
+
+    /// Lists transforms by source and target.
+    #[must_use]
+    pub fn transforms(&self) -> Pages<TransformLine> {
+        Pages::new(self, "v1/transforms".to_owned(), Vec::new())
+    }
+
+    /// Returns a transform between two versions of contracts with its revisions.
+    ///
+    /// # Errors
+    /// A problem `unknown_transform`.
+    pub async fn transform(
+        &self,
+        from: (&str, u32),
+        to: (&str, u32),
+    ) -> Result<TransformView, ClientError> {
+        self.read_from(&self.place_of_transform(from, to, &[])).await
+    }
+
+    /// Registers a revision of a transform. The same as the newest revision is that revision.
+    ///
+    /// # Errors
+    /// A problem `invalid_transform` with everything that is wrong, `unknown_contract`, `version_retired`.
+    pub async fn put_transform(
+        &self,
+        from: (&str, u32),
+        to: (&str, u32),
+        transform: &PutTransform,
+    ) -> Result<TransformView, ClientError> {
+        let path = self.place_of_transform(from, to, &[]);
+        read(self.send(self.request(Method::PUT, &path)?.json(transform)).await?)
+    }
+
+    /// Has a revision of a transform used from now on.
+    ///
+    /// # Errors
+    /// A problem `unknown_transform` or `unknown_revision`.
+    pub async fn activate_transform(
+        &self,
+        from: (&str, u32),
+        to: (&str, u32),
+        ask: &ActivateTransform,
+    ) -> Result<TransformView, ClientError> {
+        let path = self.place_of_transform(from, to, &["activate"]);
+        read(self.send(self.request(Method::POST, &path)?.json(ask)).await?)
+    }
+
+    /// Maps a document by a transform without writing anything, and tells what each rule did.
+    ///
+    /// # Errors
+    /// A problem `invalid_document`, `invalid_transform` or `unknown_transform`.
+    pub async fn test_transform(
+        &self,
+        from: (&str, u32),
+        to: (&str, u32),
+        ask: &TestTransform,
+    ) -> Result<TransformTest, ClientError> {
+        let path = self.place_of_transform(from, to, &["test"]);
+        read(self.send(self.request(Method::POST, &path)?.json(ask)).await?)
+    }
+
+    fn place_of_transform(&self, from: (&str, u32), to: (&str, u32), act: &[&str]) -> String {
+        let (from_version, to_version) = (from.1.to_string(), to.1.to_string());
+        let ends = ["transforms", from.0, &from_version, to.0, &to_version];
+        self.place(&[&ends, act].concat())
     }
 }

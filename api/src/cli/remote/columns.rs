@@ -197,6 +197,20 @@ const COLUMNS: &[(&str, &[&str])] = &[
         "ContractVersionView",
         &["version", "state", "registered_at", "registered_by", "digest", "subject"],
     ),
+    (
+        "TransformLine",
+        &[
+            "from",
+            "from_version",
+            "to",
+            "to_version",
+            "active",
+            "newest",
+            "changed_at",
+            "changed_by",
+        ],
+    ),
+    ("TransformRevision", &["revision", "registered_at", "registered_by", "digest"]),
     ("DatabaseRoleView", &["role", "granted_at", "granted_by"]),
     (
         "ActLine",
