@@ -120,11 +120,15 @@ fn schemas(ends: &Ends) -> Result<(Schema, Schema), Error> {
 
 /// Reads a transform and checks it against both contracts.
 fn checked((source, target): &(Schema, Schema), document: &Payload) -> Result<Transform, Error> {
-    let found = match document.check(LARGEST_TRANSFORM) {
-        Err(violation) => Err(vec![violation]),
-        Ok(()) => Transform::register(document, source, target),
-    };
+    readable(document)?;
+    let found = Transform::register(document, source, target);
     found.map_err(|violations| invalid("invalid_transform", "/transform", violations))
+}
+
+/// Refuses the text of a transform that cannot be kept, whatever its contracts are.
+fn readable(transform: &Payload) -> Result<(), Error> {
+    let wrong = |violation| invalid("invalid_transform", "/transform", vec![violation]);
+    transform.check(LARGEST_TRANSFORM).map_err(wrong)
 }
 
 /// Makes an error of violations of a document that stands at `at` in its request.
@@ -179,6 +183,7 @@ impl Engine {
         by: &By,
     ) -> Result<(Registered, TransformView), Error> {
         let edge = edge_of(name)?;
+        readable(&ask.transform)?;
         let ends = ends(self.node(), namespace, &edge, false).await?;
         let document = ask.transform.clone();
         let canonical = self
@@ -312,6 +317,9 @@ impl Engine {
         ask: TestTransform,
     ) -> Result<TransformTest, Error> {
         let edge = edge_of(name)?;
+        ask.transform.as_ref().map_or(Ok(()), readable)?;
+        let unlike = |violation| invalid("invalid_document", "/document", vec![violation]);
+        ask.document.check(LARGEST_TESTED).map_err(unlike)?;
         let ends = ends(self.node(), namespace, &edge, true).await?;
         let transform = match (&ask.transform, ask.revision) {
             (Some(transform), _) => transform.clone(),
@@ -474,26 +482,4 @@ async fn note(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn transforms_and_revisions_beyond_their_bound_are_refused() {
-        let code = |count, revision| match check_room(count, revision) {
-            Err(Error::Quota { code, .. }) => code,
-            _ => "",
-        };
-        assert_eq!(code(MOST_TRANSFORMS - 1, MOST_REVISIONS), "");
-        assert_eq!(code(MOST_TRANSFORMS, 1), "too_many_transforms");
-        assert_eq!(code(0, MOST_REVISIONS + 1), "transform_full");
-    }
-
-    #[test]
-    fn a_cursor_names_a_transform_whole() {
-        let edge = place("crm.contact 1 customer 2").unwrap();
-        assert_eq!(words(&edge), "crm.contact@1 to customer@2");
-        for text in ["", "a 1 b", "a 1 b 2 c", "a x b 2"] {
-            assert!(place(text).is_none(), "{text}");
-        }
-    }
-}
+mod tests;
