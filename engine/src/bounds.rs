@@ -306,7 +306,7 @@ fn of_contracts() -> Vec<Bound> {
     vec![
         bound(
             "subjects of a namespace",
-            number(usize::try_from(contracts::MOST_SUBJECTS).unwrap_or(usize::MAX)),
+            number(contracts::MOST_SUBJECTS),
             "409 `too_many_contracts`",
         ),
         bound("versions of a subject", number(contracts::MOST_VERSIONS), "409 `contract_full`"),
@@ -329,12 +329,12 @@ fn of_contracts() -> Vec<Bound> {
         bound("a transform", bytes(contracts::LARGEST_TRANSFORM), "422 `invalid_transform`"),
         bound(
             "transforms of a namespace",
-            number(usize::try_from(contracts::MOST_TRANSFORMS).unwrap_or(usize::MAX)),
+            number(contracts::MOST_TRANSFORMS),
             "409 `too_many_transforms`",
         ),
         bound(
             "revisions of a transform",
-            number(usize::try_from(contracts::MOST_REVISIONS).unwrap_or(usize::MAX)),
+            number(contracts::MOST_REVISIONS),
             "409 `transform_full`",
         ),
         bound(
