@@ -97,6 +97,13 @@ fn complete(operation: &mut Operation, path: &str, right: Right) {
             (422, "invalid_request", "The body does not make sense; all that is wrong is listed."),
         ]);
     }
+    if operation.request_body.is_none() && is_paged(operation) {
+        errors.push((
+            422,
+            "list_too_slow",
+            "The list took too long: narrow it by a workflow, a state, a time or a shorter page.",
+        ));
+    }
     if path.contains('{') {
         errors.push((404, "unknown_run", "There is no such thing in the caller's namespace."));
     }
@@ -118,6 +125,12 @@ fn complete(operation: &mut Operation, path: &str, right: Right) {
             response.content.insert(PROBLEM_JSON.to_owned(), RefOr::T(problem_content(None)));
         }
     }
+}
+
+/// Whether an operation answers a page of a list.
+fn is_paged(operation: &Operation) -> bool {
+    let mut parameters = operation.parameters.iter().flatten();
+    parameters.any(|one| matches!(one, RefOr::T(parameter) if parameter.name == "limit"))
 }
 
 /// Says what the bounds of a credential mean for an operation.
@@ -266,6 +279,21 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn every_list_says_that_it_may_take_too_long() {
+        let document = serde_json::to_value(document()).unwrap();
+        let mut lists = 0;
+        for (path, item) in document["paths"].as_object().unwrap() {
+            let parameters = item["get"]["parameters"].as_array();
+            if parameters.is_some_and(|all| all.iter().any(|one| one["name"] == "limit")) {
+                let refusal = &item["get"]["responses"]["422"]["content"][PROBLEM_JSON]["example"];
+                assert_eq!(refusal["code"], "list_too_slow", "{path}");
+                lists += 1;
+            }
+        }
+        assert!(lists > 20, "{lists} lists");
     }
 
     #[test]
