@@ -275,8 +275,8 @@ impl App {
     /// Counts starts of `caller`: a batch costs as many as it holds.
     ///
     /// # Errors
-    /// 429 when the namespace has started too many, or has as many under way as it may.
-    pub(crate) async fn may_start(&self, caller: &Caller, count: usize) -> Result<(), Rejection> {
+    /// 429 when the namespace has started too many.
+    pub(crate) fn may_start(&self, caller: &Caller, count: usize) -> Result<(), Rejection> {
         let rate = self.engine.quotas(&caller.namespace).starts_per_second.unwrap_or(u32::MAX);
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         let counted = self.rates.starts(&caller.namespace, count, rate, Instant::now());
@@ -285,8 +285,7 @@ impl App {
             let detail =
                 "More starts came than may come in a second. Nothing was started; ask again later.";
             Rejection::too_many("too_many_starts", detail, wait)
-        })?;
-        Ok(self.engine.check_runs_quota(&caller.namespace, count).await?)
+        })
     }
 
     /// Does every few seconds what need not be done with each request.

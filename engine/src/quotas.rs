@@ -6,15 +6,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use backstitch_saga::protocol::{QuotaSource, QuotaView, Quotas, QuotasView};
+use backstitch_saga::protocol::{QuotaSource, QuotaView, Quotas, QuotasView, StartRun};
 use backstitch_saga::{By, Time, Timestamp};
 use sqlx::Connection;
 
 use crate::crash::commit;
 use crate::node::Node;
 use crate::store::acts::{self, Act, Thing};
+use crate::store::keys;
 use crate::store::quotas::{self as table, Counted, QuotasRow};
-use crate::{Engine, Error};
+use crate::{Engine, Error, Reservation};
 
 /// For how long a count is good, at least.
 const FRESH: Duration = Duration::from_secs(2);
@@ -316,12 +317,40 @@ impl Engine {
         self.quotas_view(namespace).await
     }
 
-    /// Refuses starts of a namespace that has as many runs under way as it may have.
+    /// Refuses starts of a namespace that has as many runs under way as it may have. Those that have begun a run before, by
+    /// their keys or by the ids of a repeated request, are not counted: they are answered with that run.
     ///
     /// # Errors
     /// [`Error::Quota`].
-    pub async fn check_runs_quota(&self, namespace: &str, adding: u32) -> Result<(), Error> {
-        check(self.node(), namespace, Counted::Runs, adding).await
+    pub async fn check_runs_quota(
+        &self,
+        namespace: &str,
+        starts: &[StartRun],
+        request: Option<&Reservation>,
+    ) -> Result<(), Error> {
+        let node = self.node();
+        let adding = u32::try_from(starts.len()).unwrap_or(u32::MAX);
+        let refused = match check(node, namespace, Counted::Runs, adding).await {
+            Err(refused @ Error::Quota { .. }) => refused,
+            checked => return checked,
+        };
+        let ids = |index| request.map(|request| request.run_id(index));
+        let known = starts
+            .iter()
+            .enumerate()
+            .map(|(index, start)| (start.key.as_deref(), start.workflow.as_str(), ids(index)));
+        let known: Vec<_> = known.filter(|(key, _, id)| key.is_some() || id.is_some()).collect();
+        if known.is_empty() {
+            return Err(refused);
+        }
+        let mut connection = node.database.reader(namespace).await?;
+        let begun = keys::begun(&mut connection, namespace, &known).await?;
+        drop(connection);
+        match adding.saturating_sub(begun) {
+            0 => Ok(()),
+            _ if begun == 0 => Err(refused),
+            new => check(node, namespace, Counted::Runs, new).await,
+        }
     }
 }
 

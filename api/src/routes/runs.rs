@@ -77,7 +77,9 @@ pub(crate) async fn start(
     if let Some(scope) = &caller.scope {
         scopes::workflow(scope, &start.workflow)?;
     }
-    app.may_start(&caller, 1).await?;
+    app.may_start(&caller, 1)?;
+    let (engine, namespace) = (&app.engine, &caller.namespace);
+    engine.check_runs_quota(namespace, std::slice::from_ref(&start), reservation.as_ref()).await?;
     // The place is taken first: a start that is answered 503 must not have happened.
     let place = match query.wait {
         Some(wait) => Some((wait, app.place(&caller, WaitFor::RunEnd)?)),
@@ -125,8 +127,9 @@ pub(crate) async fn start_many(
     if let Some(scope) = &caller.scope {
         good.iter().try_for_each(|start| scopes::workflow(scope, &start.workflow))?;
     }
-    app.may_start(&caller, good.len()).await?;
+    app.may_start(&caller, good.len())?;
     let (good, bad) = sort_out(good);
+    app.engine.check_runs_quota(&caller.namespace, &good, reservation.as_ref()).await?;
     let good = match reservation {
         Some(reserved) => {
             // The same body is sorted out the same, so that each start has the same number in every repeat.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use backstitch_saga::RunId;
 use sqlx::Row;
 use sqlx::postgres::PgConnection;
+use uuid::Uuid;
 
 /// A key as it was asked for: namespace, key, workflow.
 pub(crate) type RunKey = (String, String, String);
@@ -35,4 +36,30 @@ pub(crate) async fn find(
             Ok((key, (RunId(row.try_get(3)?), row.try_get(4)?)))
         })
         .collect()
+}
+
+/// How many of these starts, each by its key and workflow or by the id that it was given, have begun a run.
+pub(crate) async fn begun(
+    connection: &mut PgConnection,
+    namespace: &str,
+    starts: &[(Option<&str>, &str, Option<RunId>)],
+) -> Result<u32, sqlx::Error> {
+    let keys: Vec<Option<&str>> = starts.iter().map(|(key, ..)| *key).collect();
+    let workflows: Vec<&str> = starts.iter().map(|(_, workflow, _)| *workflow).collect();
+    let ids: Vec<Option<Uuid>> = starts.iter().map(|(.., id)| id.map(|RunId(id)| id)).collect();
+    let count: i64 = sqlx::query_scalar(
+        "-- run_keys_begun\n\
+         select count(*) from unnest($2::text[], $3::text[], $4::uuid[]) as w(key, workflow, id) \
+         left join lateral (select true as found from run_keys k \
+           where (k.namespace, k.key, k.workflow) = ($1, w.key, w.workflow) limit 1) k on true \
+         left join lateral (select true as found from runs r where r.id = w.id and r.namespace = $1 limit 1) r on true \
+         where k.found or r.found",
+    )
+    .bind(namespace)
+    .bind(keys)
+    .bind(workflows)
+    .bind(ids)
+    .fetch_one(connection)
+    .await?;
+    Ok(u32::try_from(count).unwrap_or(u32::MAX))
 }

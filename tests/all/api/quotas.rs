@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use backstitch_api::{Access, ServerConfig};
-use backstitch_engine::Role;
+use backstitch_engine::{IdempotentRequest, Reserved, Role};
 use backstitch_saga::protocol::Quotas;
-use backstitch_tests::node::{NS, chain};
+use backstitch_tests::node::{NS, chain, start};
 use backstitch_tests::server::{Answer, Server, send, with_json};
 use serde_json::{Value, json};
 
@@ -82,6 +82,54 @@ async fn runs_beyond_their_quota_are_answered_429_until_some_end() {
         tokio::task::yield_now().await;
     }
     assert_eq!(elsewhere(&server, "GET", "/v1/runs", json!({})).await, 200);
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn starts_that_have_begun_a_run_are_answered_with_it_at_a_full_quota() {
+    let server = server().await;
+    set(&server, json!({ "runs": 2 })).await;
+    let keyed = |key: &str, input: u32| json!({ "workflow": "two", "key": key, "input": input });
+    let start = async |body: Value| server.post("/v1/runs", body).await;
+    let first = start(keyed("a", 1)).await;
+    assert_eq!((first.status, start(keyed("b", 1)).await.status), (201, 201));
+    let again = start(keyed("a", 1)).await;
+    assert_eq!((again.status, &again.json()["id"]), (200, &first.json()["id"]));
+    assert_eq!(start(keyed("a", 2)).await.problem(409), "key_conflict");
+    assert_eq!(start(keyed("c", 1)).await.problem(429), "quota_runs");
+    let batch = async |runs: Value| server.post("/v1/runs/batch", json!({ "runs": runs })).await;
+    let again = batch(json!([keyed("a", 1), keyed("b", 1)])).await;
+    assert_eq!((again.status, &again.json()["results"][0]["id"]), (200, &first.json()["id"]));
+    let more = batch(json!([keyed("a", 1), keyed("c", 1)])).await;
+    assert_eq!(more.problem(429), "quota_runs");
+    set(&server, json!({ "runs": 3 })).await;
+    assert_eq!(batch(json!([keyed("a", 1), keyed("b", 1), keyed("c", 1)])).await.status, 207);
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_request_that_began_its_run_before_its_server_died_is_answered_at_a_full_quota() {
+    let server = server().await;
+    set(&server, json!({ "runs": 1 })).await;
+    let body = r#"{"workflow":"two"}"#;
+    assert_eq!(server.post("/v1/runs", body).await.status, 201);
+    let request = IdempotentRequest {
+        namespace: NS,
+        actor: "anonymous",
+        method: "POST",
+        path: "/v1/runs",
+        key: "k",
+        body: body.as_bytes(),
+    };
+    // The run begins; the answer is not kept.
+    let Reserved::Yours(reserved) = server.engine.reserve(request).await.unwrap() else {
+        panic!("it is new");
+    };
+    let run = server.engine.start_run_as(NS, reserved.run_id(0), start("two", "null")).await;
+    server.engine.free(&reserved).await.unwrap();
+    let keyed = with_json(server.request("POST", "/v1/runs"), body);
+    let answer = send(keyed.header("idempotency-key", "k")).await;
+    assert_eq!(answer.json()["id"], json!(run.unwrap().id), "{answer:?}");
     server.stopped().await;
 }
 
