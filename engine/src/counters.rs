@@ -34,6 +34,7 @@ counters! {
     unknown_commits: "backstitch_unknown_commits_total", "Batches whose commit was not answered and was looked up.", true;
     store_failures: "backstitch_store_failures_total", "Batches that the database failed.", true;
     bugs: "backstitch_bugs_total", "Commands stopped by a defect.", true;
+    loops_panicked: "backstitch_background_panics_total", "Times a defect stopped a background task, which began anew.", true;
     clock_doubts: "backstitch_clock_doubts_total", "Times the database's clock began to contradict this node's.", true;
     clock_steps: "backstitch_clock_steps_total", "Times this node followed the database's clock by a step.", true;
     indexes_mended: "backstitch_indexes_mended_total", "Runs whose index rows differed from their journals and were mended", true;

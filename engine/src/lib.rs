@@ -30,6 +30,7 @@ mod erasure;
 mod error;
 mod executor;
 mod flow;
+mod forever;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 mod grants;

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use crate::clock::Set;
 use crate::crash::commit;
 use crate::flow;
+use crate::forever::forever;
 use crate::handover::Hint;
 use crate::node::{Message, Node};
 use crate::store::ready::Wanted;
@@ -347,32 +348,36 @@ async fn work(node: &Arc<Node>, chore: Chore) -> Result<usize, Error> {
 /// Begins all loops.
 pub(crate) fn spawn(node: &Arc<Node>) -> Vec<JoinHandle<()>> {
     let tuning = &node.options.tuning;
+    let every = |span: Duration, chore: Chore| {
+        forever(node, chore.as_str(), move |node| every(node, span, chore))
+    };
+    let (beat, minute) = (tuning.beat_every, Duration::from_secs(60));
     vec![
-        tokio::spawn(every(node.clone(), tuning.beat_every, Chore::Beat)),
-        tokio::spawn(every(node.clone(), tuning.beat_every, Chore::TakeOver)),
-        tokio::spawn(every(node.clone(), tuning.wake_every, Chore::Wake)),
-        tokio::spawn(every(node.clone(), tuning.wake_every, Chore::DeliverSignals)),
-        tokio::spawn(every(node.clone(), tuning.credit_grace / 4, Chore::TakeBack)),
-        tokio::spawn(every(node.clone(), tuning.beat_every, Chore::Guard)),
-        tokio::spawn(crate::jobs::serve(node.clone())),
-        tokio::spawn(every(node.clone(), Duration::from_secs(3_600), Chore::KeepHouse)),
-        tokio::spawn(every(node.clone(), crate::retention::EVERY, Chore::DeleteRuns)),
-        tokio::spawn(every(node.clone(), Duration::from_secs(60), Chore::ForgetAnswers)),
-        tokio::spawn(every(node.clone(), credentials::USED_EVERY, Chore::NoteUsed)),
-        tokio::spawn(every(node.clone(), tuning.schedules_every, Chore::Schedules)),
-        tokio::spawn(every(node.clone(), tuning.beat_every, Chore::Workers)),
-        tokio::spawn(every(node.clone(), Duration::from_secs(30), Chore::Sweep)),
-        tokio::spawn(every(node.clone(), crate::index_check::EVERY, Chore::CheckIndexes)),
-        tokio::spawn(every(node.clone(), tuning.beat_every, Chore::Migrate)),
-        tokio::spawn(every(node.clone(), tuning.beat_every, Chore::Sequence)),
-        tokio::spawn(crate::sequence::serve(node.clone())),
-        tokio::spawn(serve_hungry(node.clone())),
-        tokio::spawn(serve_alone(node.clone())),
-        tokio::spawn(inbox::keep_listening(node.clone())),
-        tokio::spawn(serve_asked(node.clone())),
-        tokio::spawn(every(node.clone(), tuning.beat_every, Chore::KeepQueues)),
-        tokio::spawn(every(node.clone(), tuning.beat_every, Chore::LearnQuotas)),
-        tokio::spawn(flow::serve::serve(node.clone())),
+        every(beat, Chore::Beat),
+        every(beat, Chore::TakeOver),
+        every(tuning.wake_every, Chore::Wake),
+        every(tuning.wake_every, Chore::DeliverSignals),
+        every(tuning.credit_grace / 4, Chore::TakeBack),
+        every(beat, Chore::Guard),
+        forever(node, Chore::WorkJobs.as_str(), crate::jobs::serve),
+        every(minute * 60, Chore::KeepHouse),
+        every(crate::retention::EVERY, Chore::DeleteRuns),
+        every(minute, Chore::ForgetAnswers),
+        every(credentials::USED_EVERY, Chore::NoteUsed),
+        every(tuning.schedules_every, Chore::Schedules),
+        every(beat, Chore::Workers),
+        every(minute / 2, Chore::Sweep),
+        every(crate::index_check::EVERY, Chore::CheckIndexes),
+        every(beat, Chore::Migrate),
+        every(beat, Chore::Sequence),
+        forever(node, "tell_of_sequence", crate::sequence::serve),
+        forever(node, Chore::LookForTasks.as_str(), serve_hungry),
+        forever(node, Chore::KeepFree.as_str(), serve_alone),
+        forever(node, "listen", inbox::keep_listening),
+        forever(node, Chore::TakeAsked.as_str(), serve_asked),
+        every(beat, Chore::KeepQueues),
+        every(beat, Chore::LearnQuotas),
+        forever(node, Chore::GivePermits.as_str(), flow::serve::serve),
     ]
 }
 

@@ -1,10 +1,12 @@
 //! Several nodes: who takes over what from whom.
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use backstitch_engine::{Chore, Engine, Options};
 use backstitch_saga::protocol::{Outcome, State};
 use backstitch_saga::{By, Command, Hold, HoldKind, Span};
+use backstitch_tests::eventually;
 use backstitch_tests::node::{Hand, NS, chain, metric, node, start};
 use backstitch_tests::postgres::database;
 use sqlx::{Connection, PgConnection};
@@ -153,4 +155,34 @@ async fn a_small_memory_changes_nothing() {
     }
     assert!(metric(&engine, "runs_loaded_total") > 10.0, "memory was not small");
     assert_eq!(engine.doctor(false).await.unwrap().differences, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_background_task_that_a_defect_stops_is_counted_and_begins_anew() {
+    static BROKEN: AtomicBool = AtomicBool::new(false);
+    let url = database().await;
+    let engine = node(&url, |options| {
+        options.tuning.beat_every = Duration::from_millis(50);
+        options.tuning.database_clock = Some(|shown| {
+            assert!(!BROKEN.load(Ordering::Relaxed), "as told");
+            shown
+        });
+    })
+    .await;
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let mut seen = async || -> String {
+        let text = "select max(seen_at)::text from nodes";
+        sqlx::query_scalar(text).fetch_one(&mut connection).await.unwrap()
+    };
+    BROKEN.store(true, Ordering::Relaxed);
+    let stopped = async || metric(&engine, "background_panics_total") >= 2.0;
+    eventually("the heartbeat is stopped twice", stopped).await;
+    let last = seen().await;
+    BROKEN.store(false, Ordering::Relaxed);
+    let began = Instant::now();
+    while seen().await == last {
+        assert!(began.elapsed() < Duration::from_secs(20), "the node shows that it lives");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    engine.stop().await;
 }
