@@ -55,6 +55,7 @@ counters! {
     starts_refused: "backstitch_starts_refused_total", "Starts asked for in transactions that were refused and wait for a person.", true;
     snapshots: "backstitch_snapshots_total", "Snapshots written.", true;
     partitions_dropped: "backstitch_partitions_dropped_total", "Weeks of runs dropped by retention.", true;
+    drops_put_off: "backstitch_partition_drops_put_off_total", "Weeks that retention did not drop yet because they were read or written; it comes again.", true;
     runs_deleted: "backstitch_runs_deleted_total", "Ended runs deleted by retention one by one, from weeks that others keep or by the retention of their workflow.", true;
     schedule_starts: "backstitch_schedule_starts_total", "Runs started by schedules.", true;
     permits_given: "backstitch_permits_given_total", "Permits given to tasks of governed queues.", true;

@@ -32,6 +32,8 @@ const RECORDS: i32 = 20_000;
 /// How often a page is tried in a row while others are in the way, and how long after one another.
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(50);
+/// How often in a row weeks that are read are tried to be dropped before their runs are deleted one by one.
+const PATIENCE: u32 = 20;
 /// Weeks of which a namespace is told that its runs keep them.
 const WEEKS: usize = 60;
 
@@ -53,6 +55,8 @@ struct Progress {
     /// has changed.
     again: bool,
     held: Vec<(Time, Holding)>,
+    /// How often in a row weeks could not be dropped because they were read.
+    put_off: u32,
 }
 
 /// What became of one page of runs.
@@ -124,17 +128,24 @@ pub(crate) async fn begin(
     }
     let cutoff = cutoff(node);
     let mut all = own::shorter(&mut connection, cutoff).await?;
-    let mut held = Vec::new();
+    let (mut held, mut put_off) = (Vec::new(), 0);
     if let Some(before) = cutoff.before {
         let dropped = partitions::drop_ended(&mut connection, before, cutoff).await;
         let dropped = commit!("partitions_drop", dropped)?;
         node.counters.partitions_dropped.add(dropped.weeks);
+        node.counters.drops_put_off.add(dropped.put_off);
         held = dropped.held;
-        all.push(Range::from_the_first(None, first_id_of_week(before)));
+        if dropped.put_off > 0 {
+            put_off = node.retention.change(|progress| progress.put_off) + 1;
+        }
+        if !is_waited_for(put_off) {
+            all.push(Range::from_the_first(None, first_id_of_week(before)));
+        }
     }
     drop(connection);
     node.retention.change(|progress| {
         progress.held = held;
+        progress.put_off = put_off;
         // One that is under way comes to most of what is new, and to all of it the next time.
         match progress.left.is_empty() {
             true => progress.left.clone_from(&all),
@@ -142,11 +153,25 @@ pub(crate) async fn begin(
         }
         progress.all = all;
     });
-    go_on(node).await.map(|_| ())
+    walk(node).await.map(|_| ())
+}
+
+/// Whether weeks that could not be dropped so often in a row are soon tried again.
+fn is_waited_for(put_off: u32) -> bool {
+    (1..=PATIENCE).contains(&put_off)
+}
+
+/// Goes on with what was begun: drops the weeks that were read at the last try, or goes on with the walk.
+pub(crate) async fn go_on(node: &Node) -> Result<usize, Error> {
+    if node.retention.change(|progress| is_waited_for(progress.put_off)) {
+        let connection = node.database.keepers.acquire().await?;
+        return begin(node, connection).await.map(|()| 0);
+    }
+    walk(node).await
 }
 
 /// Goes on with the walk. Answers how many runs were deleted.
-pub(crate) async fn go_on(node: &Node) -> Result<usize, Error> {
+async fn walk(node: &Node) -> Result<usize, Error> {
     let _turn = node.retention.turn.lock().await;
     let began = Instant::now();
     let (mut deleted, mut tries) = (0, 0);

@@ -76,6 +76,11 @@ const ALL: &[(i64, &str, &str)] = &[
     ),
     (65, "contracts", include_str!("../../../migrations/0065_contracts.sql")),
     (66, "transforms", include_str!("../../../migrations/0066_transforms.sql")),
+    (
+        70,
+        "weeks go when nobody reads",
+        include_str!("../../../migrations/0070_weeks_go_when_nobody_reads.sql"),
+    ),
 ];
 
 /// Runs the migrations that are missing, under an advisory lock. Roles with the rights of a server get those to what is new.

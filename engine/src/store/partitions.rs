@@ -168,6 +168,8 @@ async fn make(connection: &mut PgConnection, table: &str, week: i64) -> Result<(
 pub(crate) struct Dropped {
     /// How many weeks went.
     pub(crate) weeks: usize,
+    /// How many could go, but are read.
+    pub(crate) put_off: usize,
     /// The day on which each of the others begins, with the runs that are kept there.
     pub(crate) held: Vec<(Time, Holding)>,
 }
@@ -194,8 +196,18 @@ pub(crate) async fn drop_ended(
         // Writers are not made to wait for a look at a week that is kept.
         let range = (first_id(begin(week)), first_id(begin(week + 1)));
         let held = holding_again(connection, range, cutoff).await?;
-        if held.is_empty() {
-            dropped.weeks += usize::from(drop_again(connection, week, before).await?);
+        match held.is_empty() {
+            // Who reads one week has locked them all.
+            true if dropped.put_off > 0 => dropped.put_off += 1,
+            true => match drop_again(connection, week, before).await {
+                Ok(gone) => dropped.weeks += usize::from(gone),
+                Err(Trouble::Again(error)) => {
+                    tracing::debug!(week = suffix, error, "a week is in use and is dropped later");
+                    dropped.put_off += 1;
+                }
+                Err(trouble) => return Err(trouble),
+            },
+            false => {}
         }
         dropped.held.extend(held.into_iter().map(|one| (begin(week), one)));
     }

@@ -1,6 +1,6 @@
 //! Ended runs that are past retention while another run keeps their week.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backstitch_engine::{Chore, Engine, Error};
 use backstitch_saga::protocol::Labels;
@@ -143,6 +143,41 @@ async fn a_waiting_run_keeps_its_week_but_not_the_ended_runs_of_it() {
     let fresh = node(&url, |options| options.retention = Some(7 * DAY)).await;
     fresh.run_once(Chore::KeepHouse).await.unwrap();
     assert!(fresh.status(NS).await.held_weeks.is_empty());
+}
+
+#[tokio::test]
+async fn a_week_that_is_read_is_dropped_once_nobody_reads_and_no_reader_is_ended_for_it() {
+    let url = database().await;
+    let mut owner = PgConnection::connect(&url).await.unwrap();
+    let engine = then(&url).await;
+    done(&engine, "old").await;
+    engine.stop().await;
+    let engine = keeps_a_week(&url).await;
+    // One has read a table, and reads another afterwards, as lists and joins do.
+    let mut reader = PgConnection::connect(&url).await.unwrap();
+    let mut reading = reader.begin().await.unwrap();
+    let read = async |connection: &mut PgConnection, table: &str| count(connection, table).await;
+    assert!(read(&mut reading, "journal").await > 0);
+    let began = Instant::now();
+    let (dropped, ()) = tokio::join!(engine.run_once(Chore::KeepHouse), async {
+        while metric(&engine, "partition_drops_put_off_total") == 0.0 {
+            for table in ["runs", "incidents", "snapshots", "journal"] {
+                read(&mut reading, table).await;
+            }
+        }
+    });
+    dropped.unwrap();
+    assert!(began.elapsed() < LONG);
+    assert_eq!(count(&mut owner, "runs").await, 1, "nothing is deleted one by one meanwhile");
+    assert_eq!(metric(&engine, "partitions_dropped_total"), 0.0);
+    reading.commit().await.unwrap();
+    engine.run_once(Chore::DeleteRuns).await.unwrap();
+    assert!(metric(&engine, "partitions_dropped_total") >= 1.0);
+    assert_eq!(metric(&engine, "runs_deleted_total"), 0.0, "it went as a whole");
+    assert_eq!(count(&mut owner, "runs").await, 0);
+    for table in TABLES {
+        assert_eq!(count(&mut owner, table).await, 0, "{table}");
+    }
 }
 
 #[tokio::test]
