@@ -303,6 +303,7 @@ const TITLES: &[(&str, &str)] = &[
     ("too_many_backfills", "Too many backfills are under way"),
     ("too_many_contracts", "The namespace has as many contracts as it may"),
     ("too_many_failed_logins", "Too many unknown credentials came from this address"),
+    ("too_many_names", "The workers of the namespace name too many queues and handlers"),
     ("too_many_requests", "More requests came than may come in a second"),
     ("too_many_starts", "More starts came than may come in a second"),
     ("too_many_transforms", "The namespace has as many transforms as it may"),

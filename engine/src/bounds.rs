@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use backstitch_saga::{Limits, Span, bounds as saga};
 
+use crate::handover::MOST_NAMES;
 use crate::schemas::{limits as schemas, pool};
 use crate::{
     Options, contracts, definitions, inbox, jobs, page, reports, schedules, sequence, signals,
@@ -282,6 +283,12 @@ fn work(options: &Options) -> Vec<Bound> {
         ),
         bound("tasks of a claim", number(tasks::MOST_TASKS), "422"),
         bound("handlers that a claim names", number(tasks::MOST_HANDLERS), "422"),
+        bound("queues that a claim names", number(tasks::MOST_QUEUES), "422"),
+        bound(
+            "sessions of a namespace with the queues and handlers that they name, in all, at a server",
+            number(MOST_NAMES),
+            "429 `too_many_names`",
+        ),
         bound(
             "answer with a page of a history or list",
             bytes(page::ANSWER_BYTES),

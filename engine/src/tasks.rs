@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::cooperation::Pieces;
 use crate::executor::envelope::{Answers, Envelope, Order};
-use crate::handover::key_of;
+use crate::handover::{MOST_NAMES, NoPoll, key_of};
 use crate::leases::Unproven;
 use crate::node::Node;
 use crate::reports::{self, Report};
@@ -24,6 +24,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 pub(crate) const MOST_TASKS: u32 = 1_000;
 /// The most kinds of task that one worker may name.
 pub(crate) const MOST_HANDLERS: usize = 1_000;
+/// The most queues that one worker may name.
+pub(crate) const MOST_QUEUES: usize = 1_000;
+/// When a worker asks again whose namespace names too many queues and handlers: sessions that are silent are forgotten.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// The longest name of a worker, queue or handler, in bytes.
 const NAME_LIMIT: usize = 200;
 
@@ -38,10 +42,13 @@ pub(crate) async fn claim(
         return Err(Error::Busy);
     }
     let until = Instant::now() + claim.wait.duration().min(LONGEST_WAIT);
-    let polled = node
-        .handover
-        .poll(&worker.namespace.into(), worker.credential, &claim)
-        .ok_or_else(foreign_session)?;
+    let polled =
+        node.handover.poll(&worker.namespace.into(), worker.credential, &claim).map_err(|why| {
+            match why {
+                NoPoll::Foreign => foreign_session(),
+                NoPoll::TooManyNames => too_many_names(),
+            }
+        })?;
     let _poll = Poll { node, session: claim.session };
     node.hand_out(polled.matches);
     node.release(polled.back);
@@ -96,6 +103,10 @@ fn check(claim: &ClaimTasks) -> Result<(), Error> {
     }
     if claim.queues.values().map(Vec::len).sum::<usize>() > MOST_HANDLERS {
         let message = format!("at most {MOST_HANDLERS} handlers");
+        violations.push(Violation::new("/queues", "too_many", message));
+    }
+    if claim.queues.len() > MOST_QUEUES {
+        let message = format!("at most {MOST_QUEUES} queues");
         violations.push(Violation::new("/queues", "too_many", message));
     }
     if claim.max == 0 || claim.max > MOST_TASKS {
@@ -195,6 +206,14 @@ pub(crate) async fn sign_off(
 fn foreign_session() -> Error {
     let message = "this session belongs to another namespace or credential; use a new one";
     Error::invalid("invalid_request", Violation::new("/session", "foreign_session", message))
+}
+
+fn too_many_names() -> Error {
+    let message = format!(
+        "the sessions of the namespace may name {MOST_NAMES} queues and handlers at a server; end sessions that are over, \
+         or name fewer"
+    );
+    Error::Quota { code: "too_many_names", message, retry_after: Some(ASK_AGAIN) }
 }
 
 pub(crate) fn check_payload(

@@ -9,6 +9,7 @@ use std::time::Instant;
 use backstitch_saga::{RunId, TaskKey};
 use uuid::Uuid;
 
+use super::names::Names;
 use crate::maps::FastMap;
 
 /// A task that is probably on offer, and that this node has the first right to until `until`.
@@ -46,6 +47,8 @@ pub(super) struct Routes {
     routes: FastMap<u64, Route>,
     next: u64,
     hints: usize,
+    /// What the sessions name, which make up the kinds.
+    pub(super) names: Names,
     /// How many tasks of each namespace are kept in mind.
     of_namespaces: FastMap<Arc<str>, usize>,
 }

@@ -9,6 +9,7 @@ mod alone;
 mod aside;
 mod hands;
 mod hints;
+mod names;
 mod sessions;
 
 use std::collections::{HashMap, HashSet};
@@ -26,6 +27,7 @@ use hands::Hands;
 pub(crate) use hands::Move;
 pub(crate) use hints::Hint;
 use hints::Routes;
+pub(crate) use names::MOST_NAMES;
 use sessions::Session;
 
 use crate::maps::FastMap;
@@ -88,6 +90,15 @@ pub(crate) struct Polled {
     pub(crate) fresh: bool,
 }
 
+/// Why a session gets no tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoPoll {
+    /// It is another namespace's, or another credential's.
+    Foreign,
+    /// The sessions of its namespace would name more than [`MOST_NAMES`].
+    TooManyNames,
+}
+
 /// The hand-over of one node.
 pub(crate) struct HandOver {
     state: Mutex<State>,
@@ -118,26 +129,34 @@ impl HandOver {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A session asks for tasks. `None` when the session is another namespace's or another credential's.
+    /// A session asks for tasks.
+    ///
+    /// # Errors
+    /// Why it gets none.
     pub(crate) fn poll(
         &self,
         namespace: &Arc<str>,
         credential: Option<&str>,
         claim: &ClaimTasks,
-    ) -> Option<Polled> {
+    ) -> Result<Polled, NoPoll> {
         let mut state = self.lock();
         let State { sessions, routes, alone, .. } = &mut *state;
         let session = sessions
             .entry(claim.session)
             .or_insert_with(|| Session::new(namespace, credential, &claim.worker, claim.session));
         if !session.is_of(namespace, credential) {
-            return None;
+            return Err(NoPoll::Foreign);
         }
+        let Some(changed) = session.wants(routes, &claim.queues) else {
+            if session.is_new() {
+                sessions.remove(&claim.session);
+            }
+            return Err(NoPoll::TooManyNames);
+        };
         session.barred = alone.bars(session);
         if session.barred {
             self.alone.notify_one();
         }
-        let changed = session.wants(routes, &claim.queues);
         let back = !session.is_alive(Instant::now(), self.grace);
         let fresh = session.begin_poll(claim.max) || changed || back;
         let tasks = session.drain(claim.max);
@@ -151,7 +170,7 @@ impl HandOver {
         session.queue_up(routes);
         let bell = session.bell.clone();
         let back = if hungry { state.take_from_others(claim) } else { Vec::new() };
-        Some(Polled { tasks, matches, back, bell, hungry, fresh })
+        Ok(Polled { tasks, matches, back, bell, hungry, fresh })
     }
 
     /// What has been put aside for a session that is polling, at most `max`.

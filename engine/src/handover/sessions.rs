@@ -34,6 +34,8 @@ pub(super) struct Session {
     routes: Vec<(u64, bool)>,
     /// The kinds as they were asked for last.
     queues: BTreeMap<String, Vec<String>>,
+    /// How much that counts among the names of the namespace; 0 until it asked for the first time.
+    names: usize,
     /// How many more tasks it can take; see [`Session::room`].
     pub(super) credit: u32,
     /// Its worker is kept free for one task.
@@ -67,6 +69,7 @@ impl Session {
             worker: format!("{worker}/{id}").into(),
             routes: Vec::new(),
             queues: BTreeMap::new(),
+            names: 0,
             credit: 0,
             barred: false,
             reserved: 0,
@@ -159,16 +162,27 @@ impl Session {
         }
     }
 
-    /// Takes note of the kinds of task it does. Answers whether they changed.
+    /// Whether it has not asked yet for anything that it may have.
+    pub(super) fn is_new(&self) -> bool {
+        self.names == 0
+    }
+
+    /// Takes note of the kinds of task it does. Answers whether they changed; `None` when its namespace may not have so many
+    /// names, which leaves it with those of before.
     pub(super) fn wants(
         &mut self,
         routes: &mut Routes,
         queues: &BTreeMap<String, Vec<String>>,
-    ) -> bool {
-        if self.queues == *queues {
-            return false;
+    ) -> Option<bool> {
+        if self.names > 0 && self.queues == *queues {
+            return Some(false);
         }
-        self.leave(routes);
+        let names = 1 + queues.len() + queues.values().map(Vec::len).sum::<usize>();
+        if !routes.names.change(&self.namespace, self.names, names) {
+            return None;
+        }
+        self.names = names;
+        self.leave_kinds(routes);
         for (queue, names) in queues {
             for name in names {
                 let id = routes.join(&self.namespace, queue, name);
@@ -180,11 +194,17 @@ impl Session {
             }
         }
         self.queues = queues.clone();
-        true
+        Some(true)
     }
 
-    /// Leaves all kinds of task.
+    /// Leaves all kinds of task for good.
     pub(super) fn leave(&mut self, routes: &mut Routes) {
+        self.leave_kinds(routes);
+        routes.names.change(&self.namespace, self.names, 0);
+        self.names = 0;
+    }
+
+    fn leave_kinds(&mut self, routes: &mut Routes) {
         for (id, _) in self.routes.drain(..) {
             routes.leave(id, self.id);
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use backstitch_engine::Chore;
+use backstitch_engine::{Chore, Error};
 use backstitch_saga::protocol::{ClaimTasks, Outcome};
 use backstitch_saga::{Action, Command, Span};
 use backstitch_tests::node::{Hand, NS, by, chain, fan, metric, node, start};
@@ -180,4 +180,36 @@ async fn a_long_fan_out_is_snapshot_and_goes_on_elsewhere() {
     let view = second.wait(NS, started.id, Duration::from_secs(20)).await.unwrap();
     assert_eq!(view.outcome, Some(Outcome::Succeeded));
     assert_eq!(second.doctor(false).await.unwrap().differences, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn sessions_of_a_namespace_name_so_many_queues_and_handlers_and_no_more() {
+    let engine = node(&database().await, |_| {}).await;
+    let claim = |session: u128, queues: usize| ClaimTasks {
+        worker: "w".to_owned(),
+        session: Uuid::from_u128(session),
+        queues: (0..queues)
+            .map(|queue| (format!("q-{session}-{queue}"), vec!["h".to_owned()]))
+            .collect(),
+        max: 1,
+        wait: Span::ZERO,
+    };
+    let refused = engine.claim(NS, claim(1, 1_001)).await.unwrap_err();
+    assert!(refused.to_string().contains("at most 1000 queues"), "{refused}");
+    // A session, its queues and their handlers: 2,001 each.
+    for session in 1..=49 {
+        engine.claim(NS, claim(session, 1_000)).await.unwrap();
+    }
+    let too_many =
+        async |session: u128, queues: usize| match engine.claim(NS, claim(session, queues)).await {
+            Err(Error::Quota { code: "too_many_names", retry_after: Some(_), .. }) => true,
+            Err(other) => panic!("{other}"),
+            Ok(_) => false,
+        };
+    assert!(too_many(50, 1_000).await);
+    assert!(!too_many(49, 1_000).await, "a session that asks again names nothing new");
+    assert!(!too_many(51, 900).await, "what was refused is not counted");
+    engine.claim("other", claim(60, 1_000)).await.unwrap();
+    engine.sign_off(NS, Uuid::from_u128(1)).await.unwrap();
+    assert!(!too_many(50, 1_000).await, "a session that has ended makes room");
 }
