@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
+use backstitch_integration::bounds as integration;
 use backstitch_saga::{Limits, Span, bounds as saga};
 
 use crate::handover::MOST_NAMES;
 use crate::schemas::{limits as schemas, pool};
 use crate::{
-    Options, contracts, definitions, inbox, jobs, page, reports, schedules, sequence, signals,
-    start, tasks, tree, turns,
+    Options, contracts, credentials, definitions, inbox, jobs, page, reports, schedules, sequence,
+    signals, start, tasks, tree, turns,
 };
 
 /// A bound.
@@ -82,6 +83,12 @@ pub fn bounds() -> Vec<Section> {
         ("Work", work(&options)),
         ("Schedules, jobs and facts", by_themselves()),
         ("Contracts", of_contracts()),
+        ("Schemas of contracts", shown(integration::of_contracts())),
+        ("Rules of transforms", shown(integration::of_transforms())),
+        ("Values of documents", shown(integration::of_values())),
+        ("Events and filters", shown(integration::of_events())),
+        ("Sources", shown(integration::of_sources())),
+        ("Credentials", credentials::change::bounds()),
         ("Memory of a node", memory(&options)),
     ]
 }
@@ -323,16 +330,6 @@ fn of_contracts() -> Vec<Bound> {
             "409 `contract_full`",
         ),
         bound("readers of a subject", number(contracts::MOST_READERS), "409 `contract_full`"),
-        bound(
-            "one schema",
-            bytes(backstitch_integration::contracts::LARGEST_SCHEMA),
-            "422 `invalid_schema`",
-        ),
-        bound(
-            "subschemas of one",
-            number(backstitch_integration::contracts::MOST_NODES),
-            "422 `invalid_schema`",
-        ),
         bound("a transform", bytes(contracts::LARGEST_TRANSFORM), "422 `invalid_transform`"),
         bound(
             "transforms of a namespace",
@@ -350,6 +347,19 @@ fn of_contracts() -> Vec<Bound> {
             "422 `invalid_document`",
         ),
     ]
+}
+
+/// Bounds of documents and events, as the page shows them.
+fn shown(bounds: Vec<integration::Bound>) -> Vec<Bound> {
+    let shown = bounds.into_iter().map(|(of, limit, beyond)| {
+        let limit = match limit {
+            integration::Limit::Bytes(count) => bytes(count),
+            integration::Limit::Seconds(count) => span(Duration::from_secs(count.into())),
+            integration::Limit::Count(count) => number(count),
+        };
+        bound(of, limit, beyond)
+    });
+    shown.collect()
 }
 
 fn by_themselves() -> Vec<Bound> {

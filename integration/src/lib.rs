@@ -13,6 +13,7 @@
 //!
 //! This crate stores nothing, sends nothing, waits for nothing, and knows nothing of HTTP or SQL.
 
+pub mod bounds;
 pub mod canonical;
 pub mod contracts;
 pub mod document;

@@ -7,6 +7,7 @@ use backstitch_saga::{By, RunId, Span, Time, Timestamp, Violation};
 use sqlx::Connection;
 
 use super::{CHANNEL, digest_of};
+use crate::bounds::{Bound, bound, bytes, number};
 use crate::crash::commit;
 use crate::cursor::Cursor;
 use crate::definitions::hex;
@@ -28,6 +29,21 @@ const MOST_PATTERNS: usize = 100;
 const LONGEST_PATTERN: usize = 200;
 /// Who acts where nobody is named: the program on the machine of the database.
 const PROGRAM: &str = "backstitch key";
+
+/// What bounds credentials.
+pub(crate) fn bounds() -> Vec<Bound> {
+    vec![
+        bound(
+            "credentials of a namespace, revoked ones too",
+            number(MOST.unsigned_abs()),
+            "409 `too_many_credentials`",
+        ),
+        bound("how long a credential is good, if it is to end", LONGEST_LIFE.to_string(), "422"),
+        bound("how long a secret is good beside the next one", LONGEST_OVERLAP.to_string(), "422"),
+        bound("patterns of queues, and as many of workflows", number(MOST_PATTERNS), "422"),
+        bound("one pattern", bytes(LONGEST_PATTERN), "422"),
+    ]
+}
 
 /// A new secret with its digest.
 fn secret() -> (String, [u8; 32]) {

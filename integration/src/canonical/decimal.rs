@@ -6,7 +6,7 @@ use super::Refused;
 use crate::document::Value;
 
 /// The most digits of a decimal.
-const MOST_DIGITS: usize = 38;
+pub(crate) const MOST_DIGITS: usize = 38;
 
 /// An exact decimal: `coefficient / 10^scale`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

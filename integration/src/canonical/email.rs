@@ -6,7 +6,7 @@ use super::{Refused, trimmed};
 use crate::document::Value;
 
 /// The most bytes of an address and of its local part (RFC 5321).
-const LONGEST: usize = 254;
+pub(crate) const LONGEST: usize = 254;
 const LONGEST_LOCAL: usize = 64;
 
 /// An address in its canonical spelling, in two parts.

@@ -26,7 +26,7 @@ impl fmt::Display for FormatError {
 }
 
 /// The most bytes of a format.
-const LONGEST: usize = 100;
+pub(crate) const LONGEST: usize = 100;
 
 impl DateFormat {
     /// Checks a format. Accepted are `%Y %m %d %e %b %B %j %H %I %p %M %S %.f %z %:z %%` and literal text.

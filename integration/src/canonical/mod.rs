@@ -5,12 +5,12 @@
 //! What was returned once is returned unchanged when it is given again.
 
 mod country;
-mod decimal;
-mod email;
-mod format;
+pub(crate) mod decimal;
+pub(crate) mod email;
+pub(crate) mod format;
 mod instant;
 mod money;
-mod phone;
+pub(crate) mod phone;
 mod quantity;
 mod text;
 mod units;

@@ -7,7 +7,7 @@ use super::{Refused, trimmed};
 use crate::document::Value;
 
 /// The most characters of a phone number with everything between the digits.
-const LONGEST: usize = 40;
+pub(crate) const LONGEST: usize = 40;
 
 /// The fewest characters of a number in E.164 that is accepted.
 const SHORTEST: usize = 8;

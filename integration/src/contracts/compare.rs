@@ -10,7 +10,7 @@ use super::validate::World;
 use crate::document::{Object, Pointer, Value};
 
 /// The most breaks that are listed for two schemas.
-const MOST_BREAKS: usize = 50;
+pub(crate) const MOST_BREAKS: usize = 50;
 /// The most texts and numbers that are tried against a set of values.
 const MOST_TRIES: usize = 2_000;
 /// The most bytes of a document that is shown.

@@ -8,12 +8,12 @@
 //! An incompatible change is shown by a document that is valid for the writer and not for the reader; it is made from the
 //! two schemas and validated with both before it is shown.
 
-mod compare;
+pub(crate) mod compare;
 mod example;
 mod format;
 mod modes;
-mod parse;
-mod pattern;
+pub(crate) mod parse;
+pub(crate) mod pattern;
 mod register;
 mod schema;
 mod validate;

@@ -17,15 +17,15 @@ pub const LARGEST_SCHEMA: usize = 65_536;
 /// The most subschemas.
 pub const MOST_NODES: usize = 2_000;
 /// The most patterns: each may be large when it is compiled.
-const MOST_PATTERNS: usize = 50;
+pub(crate) const MOST_PATTERNS: usize = 50;
 /// The most values of an enum.
 pub const LONGEST_ENUM: usize = 1_000;
 /// The most levels, references followed: fewer than a document may have.
-const DEEPEST: usize = 60;
+pub(crate) const DEEPEST: usize = 60;
 /// The most values in the smallest valid document.
-const LARGEST_LEAST: u64 = 10_000;
+pub(crate) const LARGEST_LEAST: u64 = 10_000;
 /// The most characters and elements that a schema may ask for or allow.
-const LONGEST_LENGTH: u64 = 1_000_000;
+pub(crate) const LONGEST_LENGTH: u64 = 1_000_000;
 
 /// Keywords that say nothing about validity.
 const ANNOTATIONS: &[&str] = &[

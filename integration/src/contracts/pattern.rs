@@ -4,9 +4,9 @@ use regex::{Regex, RegexBuilder};
 use regex_syntax::hir::{Class, Hir, HirKind};
 
 /// The most bytes of a pattern.
-const LONGEST: usize = 500;
+pub(crate) const LONGEST: usize = 500;
 /// The most bytes that a pattern may need when it is compiled.
-const LARGEST: usize = 1 << 19;
+pub(crate) const LARGEST: usize = 1 << 19;
 /// The most bytes of an example.
 const LONGEST_EXAMPLE: usize = 4_096;
 /// The most parts of a pattern that are written out for an example.

@@ -1,7 +1,7 @@
 //! JSON documents as values: read safely from bytes, numbers kept as they were written, addressed by JSON Pointers.
 
 mod number;
-mod pointer;
+pub(crate) mod pointer;
 mod read;
 mod write;
 

@@ -8,9 +8,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::Value;
 
 /// The most bytes of a pointer.
-const LONGEST: usize = 1_000;
+pub(crate) const LONGEST: usize = 1_000;
 /// The most reference tokens of a pointer: deeper than a document may be.
-const MOST_TOKENS: usize = 65;
+pub(crate) const MOST_TOKENS: usize = 65;
 
 /// A JSON Pointer as its reference tokens, unescaped. Empty for the whole document.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

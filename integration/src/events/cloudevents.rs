@@ -10,9 +10,9 @@ use crate::canonical::{InstantRule, instant};
 use crate::document::{Object, Value, read};
 
 /// The most bytes of an attribute.
-const LONGEST: usize = 1_024;
+pub(crate) const LONGEST: usize = 1_024;
 /// The most extension attributes.
-const MOST_EXTENSIONS: usize = 100;
+pub(crate) const MOST_EXTENSIONS: usize = 100;
 
 /// A CloudEvent.
 #[derive(Clone, Debug, PartialEq, Eq)]

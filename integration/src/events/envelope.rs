@@ -11,9 +11,9 @@ use super::operation::Op;
 /// The most bytes of a correlation id and of the ids of causes.
 pub const LONGEST_ID: usize = 128;
 /// The most bytes of the name of a stream.
-const LONGEST_STREAM: usize = 256;
+pub(crate) const LONGEST_STREAM: usize = 256;
 /// The most labels of an event.
-const MOST_LABELS: usize = 64;
+pub(crate) const MOST_LABELS: usize = 64;
 
 /// Trust in an event, from the least to the most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -10,9 +10,9 @@ use super::operation::Op;
 use crate::document::Pointer;
 
 /// The most entries of one member of a filter.
-const MOST_ENTRIES: usize = 100;
+pub(crate) const MOST_ENTRIES: usize = 100;
 /// The most bytes of an entry.
-const LONGEST: usize = 256;
+pub(crate) const LONGEST: usize = 256;
 
 /// A filter as it is written. What is empty asks for nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

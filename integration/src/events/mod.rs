@@ -2,10 +2,10 @@
 //! numbers its events, causes, and filters with an index.
 
 mod causality;
-mod cloudevents;
+pub(crate) mod cloudevents;
 mod diff;
-mod envelope;
-mod filter;
+pub(crate) mod envelope;
+pub(crate) mod filter;
 mod index;
 mod operation;
 mod order;

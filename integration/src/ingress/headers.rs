@@ -5,7 +5,7 @@
 pub struct Headers<'a>(&'a [(&'a str, &'a [u8])]);
 
 /// The most bytes of a header that is read.
-const LONGEST: usize = 8_192;
+pub(crate) const LONGEST: usize = 8_192;
 
 impl<'a> Headers<'a> {
     /// Takes the headers of a request, in their order.

@@ -10,7 +10,7 @@ use crate::document::{Pattern, Pointer, Value};
 /// The most hints of one document.
 pub const MOST_HINTS: usize = 64;
 /// The most bytes of a value that is captured.
-const LONGEST: usize = 1_000;
+pub(crate) const LONGEST: usize = 1_000;
 
 /// Rule that captures hints.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

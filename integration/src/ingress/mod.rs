@@ -5,12 +5,12 @@
 
 mod batch;
 mod checks;
-mod headers;
-mod hints;
+pub(crate) mod headers;
+pub(crate) mod hints;
 mod scheme;
-mod secret;
-mod source;
-mod verify;
+pub(crate) mod secret;
+pub(crate) mod source;
+pub(crate) mod verify;
 
 pub use batch::{LARGEST_BATCH, MOST_RECORDS};
 pub use checks::{Accepted, Duplicate, Rejected, Request, duplicate};

@@ -12,7 +12,7 @@ use subtle::{Choice, ConstantTimeEq};
 pub const MOST_SECRETS: usize = 2;
 /// The fewest and the most bytes of a secret.
 const SHORTEST: usize = 8;
-const LONGEST: usize = 1_024;
+pub(crate) const LONGEST: usize = 1_024;
 
 /// Base64 with or without padding, as senders write it.
 pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(

@@ -13,11 +13,11 @@ use crate::document::Pointer;
 use crate::events::Trust;
 
 /// The most contracts that a source accepts, and the most places of a dedupe key and rules of hints.
-const MOST_ENTRIES: usize = 64;
+pub(crate) const MOST_ENTRIES: usize = 64;
 /// The most bytes of a request, however a source is configured.
-const LARGEST: usize = 5 << 20;
+pub(crate) const LARGEST: usize = 5 << 20;
 /// The most bytes of a request, if the source says nothing.
-const MAX_BYTES: usize = 262_144;
+pub(crate) const MAX_BYTES: usize = 262_144;
 const TOLERANCE_S: u32 = 300;
 
 /// A source as it is configured. Secrets are given apart.

@@ -13,9 +13,9 @@ use crate::canonical::Refused;
 use crate::events::Trust;
 
 /// The most signatures in one header.
-const MOST_SIGNATURES: usize = 10;
+pub(crate) const MOST_SIGNATURES: usize = 10;
 /// The longest tolerance, in seconds.
-const LONGEST_TOLERANCE: u32 = 86_400;
+pub(crate) const LONGEST_TOLERANCE: u32 = 86_400;
 
 /// A scheme with its secrets.
 #[derive(Clone, Debug)]

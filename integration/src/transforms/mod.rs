@@ -9,7 +9,7 @@ mod check;
 mod document;
 mod evaluate;
 mod outcome;
-mod read;
+pub(crate) mod read;
 mod rule;
 mod run;
 mod touched;

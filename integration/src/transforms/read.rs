@@ -13,9 +13,9 @@ use crate::document::{Pointer, Value, value_of};
 mod scalar;
 
 /// The deepest nesting of `each`.
-const DEEPEST: usize = 5;
+pub(crate) const DEEPEST: usize = 5;
 /// The most entries of a map and the most places of a coalesce.
-const MOST_ENTRIES: usize = 1_000;
+pub(crate) const MOST_ENTRIES: usize = 1_000;
 
 /// Reads rules, and collects everything that is wrong.
 pub(super) struct Reader {
