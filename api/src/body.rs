@@ -27,6 +27,9 @@ const SMALL: usize = 16 * 1024;
 /// Bodies of more bytes take so long to read that others would wait.
 const LONG: usize = 256 * 1024;
 
+/// After how many bytes of a body that is there already others may go on.
+const SLICE: usize = 64 * 1024;
+
 /// Routes whose bodies are lists, such as reports and starts, and may be larger than others.
 const LARGE: [&str; 3] = ["/v1/runs/batch", "/v1/tasks/complete", "/v1/tasks/heartbeat"];
 
@@ -185,7 +188,7 @@ async fn collect(
     }
     let mut body = request.into_body();
     let mut first = Bytes::new();
-    let mut all = Vec::new();
+    let (mut all, mut slice) = (Vec::new(), 0);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
             let detail = format!("The body did not arrive whole: {error}");
@@ -194,6 +197,11 @@ async fn collect(
         let Ok(data) = frame.into_data() else { continue };
         if first.len() + all.len() + data.len() > limit {
             return Err(too_large());
+        }
+        slice += data.len();
+        if slice >= SLICE {
+            slice = 0;
+            tokio::task::yield_now().await;
         }
         if first.is_empty() && all.is_empty() {
             first = data;

@@ -30,6 +30,9 @@ use crate::stream::Stream;
 use crate::tls::Tls;
 use crate::{health, openapi, routes, tls};
 
+/// How many bytes of a connection are read at once, and how many its headers may have: more would keep others waiting.
+const READ_AT_ONCE: usize = 128 * 1024;
+
 /// Serves `engine` on `listener` until `shutdown` ends, then drains: it stops accepting, answers at once what waits,
 /// lets the rest finish within the limit, and stops the engine.
 ///
@@ -158,6 +161,7 @@ impl Connections {
     ) -> Connections {
         let mut builder = http1::Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(config.limits.idle_timeout);
+        builder.max_buf_size(READ_AT_ONCE);
         Connections {
             tasks: JoinSet::new(),
             places: Shares::new(config.limits.connections),

@@ -15,6 +15,7 @@ use crate::flow;
 use crate::forever::forever;
 use crate::handover::Hint;
 use crate::node::{Message, Node};
+use crate::reads::waiters;
 use crate::store::ready::Wanted;
 use crate::store::{forget, nodes, partitions, ready};
 use crate::{Error, charge, completions, credentials, inbox, schedules, signals};
@@ -244,11 +245,13 @@ pub enum Chore {
     LearnQuotas,
     /// Note which credentials were used.
     NoteUsed,
+    /// Look for the ends of runs that are waited for.
+    LookForEnds,
 }
 
 impl Chore {
     /// All of them, in order.
-    pub const ALL: [Chore; 23] = [
+    pub const ALL: [Chore; 24] = [
         Chore::Beat,
         Chore::TakeOver,
         Chore::Wake,
@@ -272,6 +275,7 @@ impl Chore {
         Chore::KeepFree,
         Chore::LearnQuotas,
         Chore::NoteUsed,
+        Chore::LookForEnds,
     ];
 
     /// The name under which it is counted.
@@ -301,6 +305,7 @@ impl Chore {
             Chore::KeepFree => "suspects",
             Chore::LearnQuotas => "quotas",
             Chore::NoteUsed => "credentials",
+            Chore::LookForEnds => "ends",
         }
     }
 }
@@ -342,6 +347,7 @@ async fn work(node: &Arc<Node>, chore: Chore) -> Result<usize, Error> {
         Chore::KeepFree => crate::alone::keep(node).await,
         Chore::LearnQuotas => crate::quotas::learn(node).await,
         Chore::NoteUsed => credentials::note_used(node).await,
+        Chore::LookForEnds => waiters::look(node).await,
     }
 }
 
@@ -377,6 +383,7 @@ pub(crate) fn spawn(node: &Arc<Node>) -> Vec<JoinHandle<()>> {
         forever(node, Chore::TakeAsked.as_str(), serve_asked),
         every(beat, Chore::KeepQueues),
         every(beat, Chore::LearnQuotas),
+        every(waiters::LOOK_EVERY, Chore::LookForEnds),
         forever(node, Chore::GivePermits.as_str(), flow::serve::serve),
     ]
 }

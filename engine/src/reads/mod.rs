@@ -23,6 +23,7 @@ use crate::executor::load::{fold, fold_rows};
 use crate::flow;
 use crate::node::Node;
 use crate::page::ANSWER_BYTES;
+use crate::reads::waiters::End;
 use crate::sequence;
 use crate::store::{self, journal, required};
 use crate::{damage, why};
@@ -183,26 +184,14 @@ pub(crate) async fn wait(
             return Ok(view);
         }
     }
-    let mut poll_after = Duration::from_millis(250);
-    loop {
-        let rest = until.saturating_duration_since(Instant::now());
-        match tokio::time::timeout(rest.min(poll_after), end.view()).await {
-            Ok(view) => return Ok(view),
-            Err(_) if rest <= poll_after => return run(node, namespace, id, None).await,
-            // Another node may have ended it.
-            Err(_) => {
-                let mut connection = node.database.reader(namespace).await?;
-                if let Some((_, true)) = store::runs::ended(&mut connection, id).await? {
-                    drop(connection);
-                    return run(node, namespace, id, None).await;
-                }
-                poll_after = (poll_after * 2).min(Duration::from_secs(1));
-            }
-        }
+    match tokio::time::timeout_at(until.into(), end.seen()).await {
+        Ok(End::Here(view)) => Ok(*view),
+        Ok(End::Elsewhere) | Err(_) => run(node, namespace, id, None).await,
     }
 }
 
-/// Whether the run is in this node's memory and has not ended there. Should it have ended elsewhere, polling will tell.
+/// Whether the run is in this node's memory and has not ended there. Should it have ended elsewhere, a look at the database
+/// will tell.
 async fn moves_here(node: &Node, namespace: &str, id: RunId) -> bool {
     let (send, receive) = oneshot::channel();
     let ours: Arc<str> = namespace.into();

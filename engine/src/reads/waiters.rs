@@ -1,19 +1,41 @@
 //! Who waits at this node for the end of a run.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use backstitch_saga::RunId;
 use backstitch_saga::protocol::RunView;
 use tokio::sync::oneshot;
 
-type Waiting = HashMap<RunId, HashMap<u64, oneshot::Sender<RunView>>>;
+use crate::Error;
+use crate::node::Node;
+use crate::store::runs;
+
+/// How often runs that are waited for are looked up, in case other nodes ended them.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How many of them at once; the others have their turn the next time.
+const LOOKED_UP: usize = 1_000;
+
+/// How the end of a run was seen.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// At this node: the run as it was then.
+    Here(Box<RunView>),
+    /// In the database, where another node wrote it.
+    Elsewhere,
+}
+
+type Waiting = BTreeMap<RunId, HashMap<u64, oneshot::Sender<End>>>;
 
 /// Who waits at this node for the end of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
     waiting: Mutex<Waiting>,
+    /// The last run that was looked up.
+    looked_up: Mutex<Option<RunId>>,
     count: AtomicUsize,
     next: AtomicU64,
 }
@@ -23,7 +45,7 @@ pub(crate) struct Listener<'a> {
     waiters: &'a Waiters,
     run: RunId,
     number: u64,
-    end: oneshot::Receiver<RunView>,
+    end: oneshot::Receiver<End>,
 }
 
 impl Waiters {
@@ -49,19 +71,60 @@ impl Waiters {
         let view = view();
         for listener in listeners.into_values() {
             // Whoever waited may have given up.
-            let _ = listener.send(view.clone());
+            let _ = listener.send(End::Here(Box::new(view.clone())));
         }
+    }
+
+    /// Other nodes have ended these runs: whoever waits for them is told.
+    fn ended_elsewhere(&self, runs: &[RunId]) {
+        let mut waiting = self.lock();
+        for listener in runs.iter().filter_map(|run| waiting.remove(run)).flatten() {
+            // Whoever waited may have given up.
+            let _ = listener.1.send(End::Elsewhere);
+        }
+    }
+
+    /// The next of the runs that are waited for, at most `most`, in turns.
+    fn next(&self, most: usize) -> Vec<RunId> {
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return Vec::new();
+        }
+        let mut looked_up = self.looked_up.lock().unwrap_or_else(PoisonError::into_inner);
+        let after = looked_up.map_or(Bound::Unbounded, Bound::Excluded);
+        let waiting = self.lock();
+        let mut next: Vec<RunId> =
+            waiting.range((after, Bound::Unbounded)).take(most).map(|(run, _)| *run).collect();
+        let left = most - next.len();
+        if let Bound::Excluded(last) = after {
+            next.extend(waiting.range(..=last).take(left).map(|(run, _)| *run));
+        }
+        *looked_up = next.last().copied();
+        next
     }
 }
 
 impl Listener<'_> {
-    /// The run as it was at its end; for ever pending when that is not seen at this node.
-    pub(crate) async fn view(&mut self) -> RunView {
+    /// Waits until the run is seen to have ended.
+    pub(crate) async fn seen(&mut self) -> End {
         match (&mut self.end).await {
-            Ok(view) => view,
+            Ok(end) => end,
             Err(_) => std::future::pending().await,
         }
     }
+}
+
+/// Looks whether other nodes have ended runs that are waited for here: one question for all of them, however many wait.
+/// Answers how many have ended.
+pub(crate) async fn look(node: &Node) -> Result<usize, Error> {
+    let runs = node.waiters.next(LOOKED_UP);
+    if runs.is_empty() {
+        return Ok(0);
+    }
+    let mut connection = node.database.keepers.acquire().await?;
+    let ended = runs::ended_of(&mut connection, &runs).await?;
+    drop(connection);
+    node.waiters.ended_elsewhere(&ended);
+    Ok(ended.len())
 }
 
 impl Drop for Listener<'_> {
@@ -74,5 +137,32 @@ impl Drop for Listener<'_> {
                 waiting.remove(&self.run);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn run(number: u128) -> RunId {
+        RunId(Uuid::from_u128(number))
+    }
+
+    #[tokio::test]
+    async fn runs_that_are_waited_for_are_looked_up_in_turns_and_once_however_many_wait() {
+        let waiters = Waiters::default();
+        assert!(waiters.next(2).is_empty());
+        let mut first = waiters.listen(run(1));
+        let listeners: Vec<_> = [1, 2, 3, 3, 3].map(|number| waiters.listen(run(number))).into();
+        assert_eq!(waiters.next(2), [run(1), run(2)]);
+        assert_eq!(waiters.next(2), [run(3), run(1)]);
+        assert_eq!(waiters.next(5), [run(2), run(3), run(1)]);
+        waiters.ended_elsewhere(&[run(1)]);
+        assert!(matches!(first.seen().await, End::Elsewhere));
+        assert_eq!(waiters.next(5), [run(2), run(3)]);
+        drop((first, listeners));
+        assert!(waiters.next(5).is_empty() && waiters.lock().is_empty());
     }
 }

@@ -203,6 +203,23 @@ pub(crate) async fn ended(
     row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
 }
 
+/// Those of `runs` that have ended.
+pub(crate) async fn ended_of(
+    connection: &mut PgConnection,
+    runs: &[RunId],
+) -> Result<Vec<RunId>, sqlx::Error> {
+    let ids: Vec<Uuid> = runs.iter().map(|run| run.0).collect();
+    let ended: Vec<Uuid> = sqlx::query_scalar(
+        "-- runs_ended_of\n\
+         select w.id from unnest($1::uuid[]) as w(id) cross join lateral (\
+           select from runs r where r.id = w.id and r.state = 'ended' limit 1) r",
+    )
+    .bind(ids)
+    .fetch_all(connection)
+    .await?;
+    Ok(ended.into_iter().map(RunId).collect())
+}
+
 /// The state of a run.
 pub(crate) async fn state(
     connection: &mut PgConnection,
