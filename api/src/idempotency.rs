@@ -94,6 +94,10 @@ async fn execute_once(app: Arc<App>, request: Request, next: Next) -> Answer {
             let executed = tokio::spawn(executed.in_current_span()).await;
             executed.map_err(|error| Rejection::bug(error.to_string()))?
         }
+        // To erase a run again changes nothing, and is answered the same.
+        Reserved::Answered(answer) if answer.erased && parts.uri.path().ends_with("/erase") => {
+            Ok(next.run(Request::from_parts(parts, Body::from(bytes))).await)
+        }
         Reserved::Answered(answer) => replay(answer),
         Reserved::InFlight => {
             let detail = "The same request is being worked on. Ask again in a second.";
@@ -148,6 +152,7 @@ async fn remember(app: &App, reservation: &Reservation, response: Response) -> A
             content_type: text(header::CONTENT_TYPE),
             location: text(header::LOCATION),
             body: (body.len() <= LARGEST).then(|| body.to_vec()),
+            erased: false,
         };
         app.engine.keep_answer(reservation, &answer).await
     } else {
@@ -159,9 +164,16 @@ async fn remember(app: &App, reservation: &Reservation, response: Response) -> A
     Ok(Response::from_parts(parts, Body::from(body)))
 }
 
-/// The same answer again; of one too large to be kept, that it was given.
+/// The same answer again; of one too large to be kept, that it was given; of one that is erased, that it is.
 fn replay(answer: KeptAnswer) -> Answer {
-    let KeptAnswer { status, content_type, location, body } = answer;
+    let KeptAnswer { status, content_type, location, body, erased } = answer;
+    if erased {
+        let detail = format!(
+            "This was done, and answered with status {status}. A run that the answer named was erased, and the answer with it."
+        );
+        let rejection = Rejection::new(StatusCode::CONFLICT, "run_erased", detail);
+        return Err(rejection.with_header(REPLAYED, "true"));
+    }
     let mut response = match body {
         Some(body) => {
             let status = StatusCode::from_u16(status).unwrap_or_default();

@@ -71,8 +71,10 @@ pub struct KeptAnswer {
     pub content_type: Option<String>,
     /// The header `Location`.
     pub location: Option<String>,
-    /// The body; `None` when it was too large to be kept.
+    /// The body; `None` when it was too large to be kept, or is erased.
     pub body: Option<Vec<u8>>,
+    /// A run that the body named was erased, and the body with it.
+    pub erased: bool,
 }
 
 impl Reservation {

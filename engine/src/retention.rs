@@ -17,9 +17,9 @@ use sqlx::pool::PoolConnection;
 use crate::Error;
 use crate::crash::commit;
 use crate::node::Node;
-use crate::store::Trouble;
 use crate::store::partitions::{self, first_id_of_week};
 use crate::store::retention::{self as table, Cutoff, Holding, Range};
+use crate::store::{Trouble, erasures};
 
 /// How often a walk that is not over goes on.
 pub(crate) const EVERY: Duration = Duration::from_secs(30);
@@ -153,7 +153,15 @@ pub(crate) async fn begin(
         }
         progress.all = all;
     });
-    walk(node).await.map(|_| ())
+    walk(node).await?;
+    forget_keys(node).await
+}
+
+/// Frees the keys of erased runs of which nothing is left.
+async fn forget_keys(node: &Node) -> Result<(), Error> {
+    let mut connection = node.database.keepers.acquire().await?;
+    commit!("erasures_done", erasures::forget_keys(&mut connection).await)?;
+    Ok(())
 }
 
 /// Whether weeks that could not be dropped so often in a row are soon tried again.
@@ -167,7 +175,11 @@ pub(crate) async fn go_on(node: &Node) -> Result<usize, Error> {
         let connection = node.database.keepers.acquire().await?;
         return begin(node, connection).await.map(|()| 0);
     }
-    walk(node).await
+    let deleted = walk(node).await?;
+    if deleted > 0 {
+        forget_keys(node).await?;
+    }
+    Ok(deleted)
 }
 
 /// Goes on with the walk. Answers how many runs were deleted.

@@ -125,7 +125,7 @@ async fn run_of(
     let key = (namespace.to_owned(), ask.key.clone(), ask.workflow.clone());
     let mut connection = node.database.reader(namespace).await?;
     let found = keys::find(&mut connection, std::slice::from_ref(&key)).await?;
-    Ok(found.get(&key).map(|(run, _)| *run))
+    Ok(found.get(&key).map(|holder| holder.run))
 }
 
 /// Sends a run a signal, held to the schemas of the steps that wait for it.
@@ -140,6 +140,7 @@ pub(crate) async fn signal(
     data.check(node.options.payload_limit).map_err(misplaced)?;
     let asked = name.to_owned();
     let schemas = reads::read(node, namespace, run, move |run| {
+        run.check_not_erased()?;
         let schemas = run.signal_schemas(&asked)?;
         Ok::<Vec<Payload>, Refusal>(schemas.into_iter().cloned().collect())
     });

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use backstitch_saga::{RunId, planted};
+use backstitch_saga::{Refusal, RefusalCode, RunId, planted};
 
 use super::decide::{Decided, Desk};
 use super::digest;
@@ -14,8 +14,9 @@ use super::writer::Writer;
 use super::{Shard, envelope::StartKey};
 use crate::crash::{commit, crash_point};
 use crate::maps::{FastMap, map_for};
+use crate::store::Trouble;
 use crate::store::batch::Batch;
-use crate::store::{Trouble, keys};
+use crate::store::keys::{self, Holder};
 use crate::{Error, StartedRun};
 
 /// A batch that is being written.
@@ -257,15 +258,20 @@ impl Shard {
         };
         for mut envelope in starts {
             let Some(key) = start_key(&envelope) else { continue };
-            let Some((run, kept)) = found.get(&key.key) else {
+            let Some(Holder { run, input_digest }) = found.get(&key.key) else {
                 // The key is free again, or its batch failed.
                 self.again(envelope);
                 continue;
             };
-            match self.began_alike(&envelope, *run, kept).await {
+            let run = *run;
+            let Some(kept) = input_digest else {
+                envelope.answer(Err(erased(key, run)));
+                continue;
+            };
+            match self.began_alike(&envelope, run, kept).await {
                 Ok(true) => {
-                    let created = *run == envelope.run;
-                    envelope.answer(Ok(Answered::Started(StartedRun { id: *run, created })));
+                    let created = run == envelope.run;
+                    envelope.answer(Ok(Answered::Started(StartedRun { id: run, created })));
                 }
                 Ok(false) => {
                     let message = format!(
@@ -359,6 +365,15 @@ impl Shard {
             writer.close().await;
         }
     }
+}
+
+/// The answer to a start whose key belongs to a run that was erased: whether it asks for the same is not known any more.
+fn erased(key: &StartKey, run: RunId) -> Error {
+    let message = format!(
+        "the key '{}' started run {run}, which was erased; use another key for another run",
+        key.key.1
+    );
+    Error::Refused(Refusal::new(RefusalCode::RunErased, message))
 }
 
 fn start_key(envelope: &Envelope) -> Option<&StartKey> {

@@ -46,7 +46,7 @@ pub(crate) async fn admit(
     let mut connection = node.database.reader(namespace).await?;
     if let Some(key) = key {
         let known = run_keys::find(&mut connection, std::slice::from_ref(key)).await?;
-        if known.get(key).is_some_and(|(other, _)| *other != run) {
+        if known.get(key).is_some_and(|holder| holder.run != run) {
             // It will be answered with the run that its key started, and needs no place. Should that run be gone by
             // then, this one begins held, and sweeping finds it a place.
             let serial = wanted.serial.iter().map(|(key, _)| key_hold(key));

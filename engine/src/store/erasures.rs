@@ -10,6 +10,10 @@ use super::moment::Moment;
 /// Answers kept for requests that are looked through with one statement.
 const ANSWERS: i64 = 1_000;
 
+/// Keys that are forgotten with one statement, and how often that is done in a row.
+const KEYS: i64 = 1_000;
+const PAGES: usize = 100;
+
 /// A run that is being erased.
 #[derive(Clone, Debug)]
 pub(crate) struct Erasure {
@@ -195,9 +199,13 @@ pub(crate) async fn empty_the_rest(
         "-- erasures_signals\n\
          delete from early_signals s using runs r where r.id = $1 and r.namespace = $2 \
          and (s.namespace, s.workflow, s.key) = (r.namespace, r.workflow, r.key)",
+        // In one statement, so that no start finds neither.
         "-- erasures_key\n\
-         delete from run_keys k using runs r where r.id = $1 and r.namespace = $2 \
-         and (k.namespace, k.workflow, k.key) = (r.namespace, r.workflow, r.key) and k.run_id = r.id",
+         with gone as (delete from run_keys k using runs r where r.id = $1 and r.namespace = $2 \
+           and (k.namespace, k.workflow, k.key) = (r.namespace, r.workflow, r.key) and k.run_id = r.id \
+           returning k.namespace, k.workflow, k.key, k.run_id) \
+         insert into erased_keys (namespace, digest, run_id) \
+         select namespace, backstitch.key_digest(namespace, workflow, key), run_id from gone on conflict do nothing",
         "-- erasures_start_requests\ndelete from start_requests where run_id = $1 and namespace = $2",
         "-- erasures_fences\ndelete from fences where run_id = $1 and $2 <> ''",
         "-- erasures_assignees\ndelete from incident_assignees where run_id = $1 and $2 <> ''",
@@ -222,7 +230,25 @@ pub(crate) async fn empty_the_rest(
     Ok(())
 }
 
-/// Empties the next answers kept for requests with an `Idempotency-Key` that name a run; a repeat is answered without a body.
+/// Forgets the keys of erased runs whose journals are gone.
+pub(crate) async fn forget_keys(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    for _ in 0..PAGES {
+        let done = sqlx::query(
+            "-- erasures_forget_keys\n\
+             delete from erased_keys where (namespace, digest) in (select e.namespace, e.digest from erased_keys e \
+             where not exists (select 1 from journal j where j.run_id = e.run_id and j.seq = 1) limit $1)",
+        )
+        .bind(KEYS)
+        .execute(&mut *connection)
+        .await?;
+        if done.rows_affected() < KEYS.unsigned_abs() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Empties the next answers kept for requests with an `Idempotency-Key` that name a run; a repeat is told of the erasure.
 /// Answers the last that it looked at, if there may be more.
 pub(crate) async fn empty_answers(
     connection: &mut PgConnection,
@@ -234,7 +260,7 @@ pub(crate) async fn empty_answers(
         "-- erasures_answers\n\
          with page as (select scope, position(convert_to($3, 'UTF8') in coalesce(body, '')) > 0 as names_it \
            from idempotency_keys where namespace = $1 and scope > $2 order by scope limit $4), \
-         emptied as (update idempotency_keys k set body = null from page p \
+         emptied as (update idempotency_keys k set body = null, erased = true from page p \
            where p.names_it and k.namespace = $1 and k.scope = p.scope returning 1) \
          select (select scope from page order by scope desc limit 1), (select count(*) from page), \
            (select count(*) from emptied)",

@@ -14,11 +14,13 @@ const ADDED_TO: [&str; 4] = ["journal", "acts", "acts_beside_runs", "incident_no
 /// Tables that a server only reads.
 const READ: [&str; 4] = ["_sqlx_migrations", "acts_replaced", "upkeep", "lease_keys"];
 /// What the owner does for a server.
-const FUNCTIONS: [&str; 7] = [
+const FUNCTIONS: [&str; 9] = [
     "make_partition(text, date)",
     "drop_week(date, timestamptz)",
     "delete_runs(uuid[], timestamptz, integer)",
     "erase_run(uuid, integer[], text[], text[])",
+    "key_digest(text, text, text)",
+    "count_new_keys(text[], text[], text[], text)",
     "stop_writers()",
     "set_acts_aside(uuid)",
     "first_id(date)",

@@ -51,7 +51,7 @@ pub(crate) async fn find(
 ) -> Result<Option<Known>, sqlx::Error> {
     let row = sqlx::query(
         "-- idempotency_find\n\
-         select body_sha256, status, content_type, location, body from idempotency_keys \
+         select body_sha256, status, content_type, location, body, erased from idempotency_keys \
          where namespace = $1 and scope = $2",
     )
     .bind(namespace)
@@ -67,6 +67,7 @@ pub(crate) async fn find(
             content_type: row.try_get(2)?,
             location: row.try_get(3)?,
             body: row.try_get(4)?,
+            erased: row.try_get(5)?,
         }),
     };
     Ok(Some((row.try_get(0)?, answer)))

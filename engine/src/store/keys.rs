@@ -10,20 +10,31 @@ use uuid::Uuid;
 /// A key as it was asked for: namespace, key, workflow.
 pub(crate) type RunKey = (String, String, String);
 
-/// The runs and input digests that stand under `keys`.
+/// What stands under a key.
+pub(crate) struct Holder {
+    /// The run that it started.
+    pub(crate) run: RunId,
+    /// The digest of the input that came with it; `None` when the run was erased.
+    pub(crate) input_digest: Option<Vec<u8>>,
+}
+
+/// Finds the runs that `keys` started.
 pub(crate) async fn find(
     connection: &mut PgConnection,
     keys: &[RunKey],
-) -> Result<HashMap<RunKey, (RunId, Vec<u8>)>, sqlx::Error> {
+) -> Result<HashMap<RunKey, Holder>, sqlx::Error> {
     let column = |pick: fn(&RunKey) -> &String| keys.iter().map(|key| pick(key).as_str()).collect();
     let namespaces: Vec<&str> = column(|key| &key.0);
     let names: Vec<&str> = column(|key| &key.1);
     let workflows: Vec<&str> = column(|key| &key.2);
     let rows = sqlx::query(
         "-- run_keys_find\n\
-         select k.namespace, k.key, k.workflow, k.run_id, k.input_digest \
+         select w.namespace, w.key, w.workflow, coalesce(k.run_id, e.run_id), k.input_digest \
          from unnest($1::text[], $2::text[], $3::text[]) as w(namespace, key, workflow) \
-         join run_keys k on (k.namespace, k.key, k.workflow) = (w.namespace, w.key, w.workflow)",
+         left join run_keys k on (k.namespace, k.key, k.workflow) = (w.namespace, w.key, w.workflow) \
+         left join erased_keys e on k.run_id is null \
+           and (e.namespace, e.digest) = (w.namespace, backstitch.key_digest(w.namespace, w.workflow, w.key)) \
+         where k.run_id is not null or e.run_id is not null",
     )
     .bind(namespaces)
     .bind(names)
@@ -33,7 +44,8 @@ pub(crate) async fn find(
     rows.iter()
         .map(|row| {
             let key = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-            Ok((key, (RunId(row.try_get(3)?), row.try_get(4)?)))
+            let holder = Holder { run: RunId(row.try_get(3)?), input_digest: row.try_get(4)? };
+            Ok((key, holder))
         })
         .collect()
 }

@@ -76,6 +76,8 @@ const ALL: &[(i64, &str, &str)] = &[
     ),
     (65, "contracts", include_str!("../../../migrations/0065_contracts.sql")),
     (66, "transforms", include_str!("../../../migrations/0066_transforms.sql")),
+    (67, "keys of erased runs", include_str!("../../../migrations/0067_keys_of_erased_runs.sql")),
+    (68, "erased answers", include_str!("../../../migrations/0068_erased_answers.sql")),
     (
         70,
         "weeks go when nobody reads",

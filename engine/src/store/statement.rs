@@ -57,6 +57,15 @@ insert into {journal} (run_id, seq, at, batch, events, payloads)
 const KEYS_WON: &str =
     "(select count(*) from keys) >= 0 and (not x.keyed or x.run_id in (select run_id from keys))";
 
+/// A key of a run that was erased is lost like one that stands there.
+const NOT_ERASED: &str = "
+  where not exists (select from erased_keys e
+    where (e.namespace, e.digest) = (x.namespace, backstitch.key_digest(x.namespace, x.workflow, x.key)))";
+
+/// Counts the keys that were inserted. It fails with a code when one of them belongs to a run that was erased, which a start
+/// may not have seen that waited for the erasure: as a key that stands there, or to be tried again.
+const KEYS_COUNTED: &str = "(select backstitch.count_new_keys(array_agg(namespace), array_agg(workflow), array_agg(key), '{code}') from keys)";
+
 /// A record that leases tasks of governed queues is written only if each of them still has its permit.
 const PERMITS_THERE: &str = "(select count(*) from permits_used) >= 0 and x.run_id not in
     (select w.run_id from wanted w where w.permit not in (select id from permits_used))";
@@ -101,7 +110,8 @@ impl Part {
             Part::Keys => (
                 &["text", "text", "text", "uuid", "bytea"],
                 "keys as (insert into run_keys (namespace, key, workflow, run_id, input_digest)
-  select * from {rows} as x(namespace, key, workflow, run_id, input_digest){unless_taken} returning run_id)",
+  select * from {rows} as x(namespace, key, workflow, run_id, input_digest){not_erased}{unless_taken}
+  returning namespace, key, workflow, run_id)",
             ),
             Part::Permits => (
                 &["uuid", "uuid"],
@@ -233,6 +243,10 @@ kept as (select r.id from {runs} r where r.id in (select run_id from of_earlier_
     }
 }
 
+/// PostgreSQL's codes for a row that stands there already, and for what is to be tried again.
+const UNIQUE_VIOLATION: &str = "23505";
+const SERIALIZATION_FAILURE: &str = "40001";
+
 /// What the parted form says of each insert.
 const UNLESS_TAKEN: &str = " on conflict do nothing";
 
@@ -262,9 +276,9 @@ pub(crate) fn place_of_records(parts: &[Part]) -> usize {
 fn text(form: Form, parts: &[Part], week: Option<Week>) -> String {
     let place = |table: &str| week.map_or(table.to_owned(), |week| week.partition(table));
     let (journal, runs, incidents) = (place("journal"), place("runs"), place("incidents"));
-    let (won, unless_taken) = match form {
-        Form::Whole => ("true", ""),
-        Form::Parted => (WON, UNLESS_TAKEN),
+    let (won, unless_taken, not_erased, code) = match form {
+        Form::Whole => ("true", "", "", UNIQUE_VIOLATION),
+        Form::Parted => (WON, UNLESS_TAKEN, NOT_ERASED, SERIALIZATION_FAILURE),
     };
     let mut parameter = 1;
     let mut fill = |types: &[&str], template: &str| {
@@ -278,6 +292,7 @@ fn text(form: Form, parts: &[Part], week: Option<Week>) -> String {
         rows.push(')');
         let text = template.replace("{rows}", &rows).replace("{won}", won);
         text.replace("{unless_taken}", unless_taken)
+            .replace("{not_erased}", not_erased)
             .replace("{journal}", &journal)
             .replace("{runs}", &runs)
             .replace("{incidents}", &incidents)
@@ -307,7 +322,10 @@ fn text(form: Form, parts: &[Part], week: Option<Week>) -> String {
     let names = first.iter().map(|part| part.name()).chain(["inserted"]);
     let counts: Vec<String> = names
         .chain(rest.iter().map(|part| part.name()))
-        .map(|name| format!("(select count(*) from {name})"))
+        .map(|name| match name {
+            "keys" => KEYS_COUNTED.replace("{code}", code),
+            name => format!("(select count(*) from {name})"),
+        })
         .collect();
     format!("-- batch\nwith {}\nselect array[{}]", expressions.join(",\n"), counts.join(", "))
 }

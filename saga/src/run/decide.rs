@@ -74,6 +74,9 @@ impl Decider<'_> {
 
     fn command(&mut self, command: Command) -> Result<Reply, Refusal> {
         match command {
+            command @ Command::Start(_) if self.run.facts.erased.is_some() => {
+                return of_erased(&command);
+            }
             Command::Start(start) => return self.start(start),
             _ if self.run.facts.origin.is_none() => {
                 return Err(Refusal::new(RefusalCode::NotStarted, "the run has not been started"));

@@ -89,6 +89,28 @@ async fn fifty_at_once_are_one_run() {
 }
 
 #[tokio::test]
+async fn a_repeat_is_told_when_a_run_of_its_answer_was_erased() {
+    let server = server().await;
+    let started = keyed(&server, "/v1/runs", "start", START).await;
+    let run = started.json()["id"].as_str().unwrap().to_owned();
+    let erase = format!("/v1/runs/{run}/erase");
+    let reason = r#"{"reason":"a test","kill":true}"#;
+    assert_eq!(keyed(&server, &erase, "erase", reason).await.status, 200);
+    // The second pass empties the answer to the erasure, too.
+    let mut connection = PgConnection::connect(server.database()).await.unwrap();
+    let sql = "update erasures set due_at = now() - interval '1 minute'";
+    sqlx::query(sql).execute(&mut connection).await.unwrap();
+    server.engine.run_once(Chore::DeleteRuns).await.unwrap();
+    let repeat = keyed(&server, "/v1/runs", "start", START).await;
+    assert_eq!(repeat.problem(409), "run_erased");
+    assert!(replayed(&repeat));
+    let again = keyed(&server, &erase, "erase", reason).await;
+    assert_eq!((again.status, &again.json()["id"]), (200, &json!(run)));
+    assert_eq!(count_runs(&server).await, 1);
+    server.stopped().await;
+}
+
+#[tokio::test]
 async fn another_body_needs_another_key_and_nonsense_leaves_no_trace() {
     let server = server().await;
     let bad =

@@ -2,6 +2,7 @@
 
 mod clock;
 mod documents;
+mod erased_keys;
 mod erasure;
 mod families;
 mod faults;

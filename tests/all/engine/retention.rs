@@ -19,11 +19,12 @@ const WAITING_MUM: &str = r#"{"name":"waiting-mum","version":1,"timeout":"300d",
     {"id":"c","child":{"workflow":"one","input":{"const":1}}},
     {"id":"w","after":["c"],"wait":{"signal":"go","timeout":"300d"}}]}"#;
 /// Tables with a column `run_id` in which nothing may be left of a run that is gone.
-const TABLES: [&str; 10] = [
+const TABLES: [&str; 11] = [
     "journal",
     "snapshots",
     "incidents",
     "run_keys",
+    "erased_keys",
     "fences",
     "ready",
     "acts",
