@@ -6,7 +6,9 @@ use std::sync::Arc;
 use backstitch_saga::protocol::{
     IncidentId, IncidentLine, IncidentState, IncidentView, Labels, Scope,
 };
-use backstitch_saga::{By, Command, Hold, HoldKind, IncidentKind, Payload, Run, RunId, StepPath};
+use backstitch_saga::{
+    By, Command, Hold, HoldKind, IncidentKind, Payload, Refusal, RefusalCode, Run, RunId, StepPath,
+};
 
 use super::{line, view};
 use crate::crash::commit;
@@ -193,11 +195,12 @@ impl Engine {
         not_erased(self.node(), namespace, id.run).await?;
         let now = self.node().clock.now();
         let mut connection = self.node().database.reader(namespace).await?;
-        commit!(
+        let done = commit!(
             "incidents_assign",
             table::assign(&mut connection, namespace, id, now, actor, assignee, note).await
         )?;
         drop(connection);
+        must_be_written(done)?;
         view(self.node(), namespace, id).await
     }
 
@@ -216,11 +219,12 @@ impl Engine {
         not_erased(self.node(), namespace, id.run).await?;
         let now = self.node().clock.now();
         let mut connection = self.node().database.reader(namespace).await?;
-        commit!(
+        let done = commit!(
             "incidents_note",
             table::note(&mut connection, namespace, id, now, actor, note).await
         )?;
         drop(connection);
+        must_be_written(done)?;
         view(self.node(), namespace, id).await
     }
 }
@@ -233,6 +237,14 @@ async fn not_erased(node: &Arc<Node>, namespace: &str, run: RunId) -> Result<(),
         Err(Error::Damaged(_)) => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// Refuses what was not written because the run was erased meanwhile.
+fn must_be_written(done: bool) -> Result<(), Error> {
+    if done {
+        return Ok(());
+    }
+    Err(Error::Refused(Refusal::new(RefusalCode::RunErased, "the run was erased meanwhile")))
 }
 
 /// Does something about an incident. One that is resolved is left alone, unless it was this very act that resolved it.

@@ -4,9 +4,9 @@ use backstitch_saga::protocol::{
     IncidentFilter, IncidentGroup, IncidentId, IncidentLine, IncidentNote, IncidentState,
 };
 use backstitch_saga::{RunId, Time, Timestamp};
-use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow, Postgres};
 use sqlx::query_builder::QueryBuilder;
+use sqlx::{AssertSqlSafe, Row};
 
 use super::moment::Moment;
 
@@ -260,7 +260,13 @@ pub(crate) async fn records_about(
         .collect()
 }
 
-/// Gives an incident to `assignee`, or takes it from everybody, and keeps who did so.
+/// The row of an incident's run, locked, and whether that was erased: an erasure either waits for what is written here, and
+/// deletes it, or is seen.
+const OF_RUN: &str =
+    "of_run as (select 'Erased' = any(conditions) as erased from runs where id = $1 for share)";
+
+/// Gives an incident to `assignee`, or takes it from everybody, and keeps who did so. Returns whether it did: not when the run
+/// was erased.
 pub(crate) async fn assign(
     connection: &mut PgConnection,
     namespace: &str,
@@ -269,29 +275,31 @@ pub(crate) async fn assign(
     actor: &str,
     assignee: Option<&str>,
     note: Option<&str>,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
+) -> Result<bool, sqlx::Error> {
+    let text = format!(
         "-- incident_assign\n\
-         with noted as (insert into incident_notes (run_id, incident, namespace, at, actor, assignee, note) \
-           values ($1, $2, $3, $4, $5, coalesce($6, ''), $7)), \
-         taken as (delete from incident_assignees where run_id = $1 and incident = $2 and $6::text is null) \
-         insert into incident_assignees (run_id, incident, namespace, assignee) \
-         select $1, $2, $3, $6 where $6::text is not null \
-         on conflict (run_id, incident) do update set assignee = excluded.assignee",
-    )
-    .bind(id.run.0)
-    .bind(number(id))
-    .bind(namespace)
-    .bind(Moment(at))
-    .bind(actor)
-    .bind(assignee)
-    .bind(note)
-    .execute(connection)
-    .await?;
-    Ok(())
+         with {OF_RUN}, \
+         noted as (insert into incident_notes (run_id, incident, namespace, at, actor, assignee, note) \
+           select $1, $2, $3, $4, $5, coalesce($6, ''), $7 where not exists (select from of_run where erased) returning 1), \
+         taken as (delete from incident_assignees where run_id = $1 and incident = $2 and $6::text is null), \
+         given as (insert into incident_assignees (run_id, incident, namespace, assignee) \
+           select $1, $2, $3, $6 from noted where $6::text is not null \
+           on conflict (run_id, incident) do update set assignee = excluded.assignee) \
+         select exists (select from noted)"
+    );
+    sqlx::query_scalar(AssertSqlSafe(text))
+        .bind(id.run.0)
+        .bind(number(id))
+        .bind(namespace)
+        .bind(Moment(at))
+        .bind(actor)
+        .bind(assignee)
+        .bind(note)
+        .fetch_one(connection)
+        .await
 }
 
-/// Writes a note to an incident.
+/// Writes a note to an incident. Returns whether it did: not when the run was erased.
 pub(crate) async fn note(
     connection: &mut PgConnection,
     namespace: &str,
@@ -299,18 +307,21 @@ pub(crate) async fn note(
     at: Time,
     actor: &str,
     note: &str,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
+) -> Result<bool, sqlx::Error> {
+    let text = format!(
         "-- incident_note\n\
-         insert into incident_notes (run_id, incident, namespace, at, actor, note) values ($1, $2, $3, $4, $5, $6)",
-    )
-    .bind(id.run.0)
-    .bind(number(id))
-    .bind(namespace)
-    .bind(Moment(at))
-    .bind(actor)
-    .bind(note)
-    .execute(connection)
-    .await?;
-    Ok(())
+         with {OF_RUN} \
+         insert into incident_notes (run_id, incident, namespace, at, actor, note) \
+         select $1, $2, $3, $4, $5, $6 where not exists (select from of_run where erased)"
+    );
+    let done = sqlx::query(AssertSqlSafe(text))
+        .bind(id.run.0)
+        .bind(number(id))
+        .bind(namespace)
+        .bind(Moment(at))
+        .bind(actor)
+        .bind(note)
+        .execute(connection)
+        .await?;
+    Ok(done.rows_affected() == 1)
 }
