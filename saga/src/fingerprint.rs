@@ -31,6 +31,12 @@ pub fn fingerprint(
     digits
 }
 
+/// Returns whether `text` can be a fingerprint.
+#[must_use]
+pub fn is_fingerprint(text: &str) -> bool {
+    text.len() == 16 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// The message without what differs from run to run: a quoted part becomes `?`; a number, a UUID, hexadecimal digits
 /// or a word with digits in it become `#`. Lower case, one space between words.
 fn normal_form(message: &str) -> String {
@@ -177,5 +183,11 @@ mod tests {
             fingerprint("order", Some(&step), kind, Some("busy"), "busy: 3 of 8"),
             "29118ef453a3503d"
         );
+        assert!(is_fingerprint("29118ef453a3503d"));
+        for other in
+            ["", "29118ef453a3503", "29118EF453A3503D", "29118ef453a3503d0", "29118ef453a3503g"]
+        {
+            assert!(!is_fingerprint(other), "{other}");
+        }
     }
 }

@@ -66,7 +66,7 @@ pub use event::{
 };
 pub use expr::{EvalError, Expr, Gathered, Reference, Scope};
 pub use family::{DEEPEST_DESCENDANT, Descent, MOST_DESCENDANTS, ParentWord};
-pub use fingerprint::fingerprint;
+pub use fingerprint::{fingerprint, is_fingerprint};
 pub use graph::{Body, Graph, Node};
 pub use hold::{Hold, HoldKind};
 pub use id::{Action, RunId, StepPath, TaskKey, effect_key};

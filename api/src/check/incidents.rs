@@ -4,7 +4,7 @@ use backstitch_saga::protocol::{
     AssignIncident, CompensateIncident, CompensateRun, IncidentFilter, NewJob, NoteIncident,
     RunsFilter,
 };
-use backstitch_saga::{IncidentKind, check_searched};
+use backstitch_saga::{IncidentKind, check_searched, is_fingerprint};
 
 use super::{Check, Findings, MAX_KEY, MAX_MESSAGE, MAX_NAME, MAX_REASON};
 
@@ -56,11 +56,14 @@ fn check_incidents(filter: &IncidentFilter, findings: &mut Findings) {
             format!("there is no such kind; there are {}", IncidentKind::WORDS.join(", "));
         findings.add("/incidents/kind", "unknown_kind", message);
     }
+    if filter.fingerprint.as_deref().is_some_and(|text| !is_fingerprint(text)) {
+        let message = "A fingerprint is 16 hexadecimal digits in lower case";
+        findings.add("/incidents/fingerprint", "invalid_fingerprint", message);
+    }
     for (name, text) in [
         ("kind", &filter.kind),
         ("workflow", &filter.workflow),
         ("step", &filter.step),
-        ("fingerprint", &filter.fingerprint),
         ("assignee", &filter.assignee),
     ] {
         if let Some(text) = text {

@@ -5,13 +5,14 @@ use axum::http::StatusCode;
 use backstitch_saga::protocol::{ActFilter, ActLine, Page};
 use backstitch_saga::{RunId, Timestamp};
 use utoipa::IntoParams;
+use uuid::Uuid;
 
 use crate::access::Caller;
 use crate::app::Shared;
 use crate::body::json;
 use crate::examples::incidents as examples;
 use crate::problem::Answer;
-use crate::query::{FromQuery, Pairs, QueryOf};
+use crate::query::{FromQuery, Pairs, QueryOf, words};
 
 /// Query parameters of a list of acts.
 #[derive(IntoParams)]
@@ -28,7 +29,7 @@ pub(crate) struct ActsQuery {
     /// Only on this schedule.
     schedule: Option<String>,
     /// Only on this job.
-    job: Option<String>,
+    job: Option<Uuid>,
     /// Only on facts about this subject.
     #[param(example = "customer:42")]
     subject: Option<String>,
@@ -39,7 +40,7 @@ pub(crate) struct ActsQuery {
     /// Only on the contract with this subject.
     contract: Option<String>,
     /// Only this verb.
-    #[param(example = "mark-compensated")]
+    #[param(schema_with = verbs, example = "mark-compensated")]
     verb: Option<String>,
     /// Only at this instant or later.
     from: Option<Timestamp>,
@@ -60,18 +61,22 @@ impl FromQuery for ActsQuery {
             workflow: pairs.text("workflow"),
             queue: pairs.text("queue"),
             schedule: pairs.text("schedule"),
-            job: pairs.text("job"),
+            job: pairs.parsed("job"),
             subject: pairs.text("subject"),
             credential: pairs.text("credential"),
             database_role: pairs.text("database_role"),
             contract: pairs.text("contract"),
-            verb: pairs.text("verb"),
+            verb: pairs.one_of("verb", ActFilter::VERBS),
             from: pairs.parsed("from"),
             to: pairs.parsed("to"),
             after: pairs.text("after"),
             limit: pairs.limit(),
         }
     }
+}
+
+fn verbs() -> utoipa::openapi::schema::Object {
+    words(ActFilter::VERBS)
 }
 
 /// List what people did, newest first
@@ -94,7 +99,7 @@ pub(crate) async fn acts(
         workflow: query.workflow,
         queue: query.queue,
         schedule: query.schedule,
-        job: query.job,
+        job: query.job.map(|job| job.to_string()),
         subject: query.subject,
         credential: query.credential,
         database_role: query.database_role,

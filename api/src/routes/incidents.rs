@@ -6,7 +6,7 @@ use backstitch_saga::protocol::{
     IncidentCounts, IncidentFilter, IncidentGroup, IncidentId, IncidentLine, IncidentState,
     IncidentView, Page,
 };
-use backstitch_saga::{IncidentKind, RunId, Span};
+use backstitch_saga::{IncidentKind, RunId, Span, is_fingerprint};
 use utoipa::IntoParams;
 use utoipa::openapi::schema::Object;
 
@@ -16,6 +16,8 @@ use crate::body::json;
 use crate::examples::incidents as examples;
 use crate::problem::Answer;
 use crate::query::{FromQuery, NoQuery, Pairs, PathOf, QueryOf, words};
+
+const NO_FINGERPRINT: &str = "A fingerprint is 16 hexadecimal digits in lower case";
 
 fn kinds() -> Object {
     words(IncidentKind::WORDS)
@@ -52,12 +54,16 @@ pub(crate) struct IncidentsQuery {
 
 impl FromQuery for IncidentsQuery {
     fn read(pairs: &mut Pairs) -> Self {
+        let fingerprint = pairs.text("fingerprint");
+        if fingerprint.as_deref().is_some_and(|text| !is_fingerprint(text)) {
+            pairs.refuse("fingerprint", NO_FINGERPRINT);
+        }
         IncidentsQuery {
             state: pairs.word("state"),
             kind: pairs.one_of("kind", IncidentKind::WORDS),
             workflow: pairs.text("workflow"),
             step: pairs.text("step"),
-            fingerprint: pairs.text("fingerprint"),
+            fingerprint,
             run: pairs.parsed("run"),
             assignee: pairs.text("assignee"),
             older_than: pairs.parsed("older_than"),

@@ -150,6 +150,7 @@ pub(crate) struct Act<'a> {
 
 /// Writes down an act, in the transaction that does it.
 pub(crate) async fn add(connection: &mut PgConnection, act: &Act<'_>) -> Result<(), sqlx::Error> {
+    debug_assert!(ActFilter::VERBS.contains(&act.verb), "the audit must know '{}'", act.verb);
     sqlx::query(
         "-- acts_add\n\
          insert into acts_beside_runs (namespace, at, kind, name, actor, verb, reason, detail) \

@@ -48,6 +48,48 @@ pub struct ActFilter {
     pub to: Option<Timestamp>,
 }
 
+impl ActFilter {
+    /// The verbs of all acts, on runs and beside them.
+    pub const VERBS: &[&str] = &[
+        "activate",
+        "backfill",
+        "cancel",
+        "close",
+        "compensate",
+        "create",
+        "delete",
+        "erase",
+        "establish",
+        "grant",
+        "kill",
+        "label",
+        "mark-compensated",
+        "migrate",
+        "open",
+        "pause",
+        "pin",
+        "put",
+        "register",
+        "rerun",
+        "resolve",
+        "resume",
+        "retention",
+        "retry",
+        "revoke",
+        "rotate",
+        "set-mode",
+        "set-quotas",
+        "set-state",
+        "signal",
+        "skip",
+        "skip-requirements",
+        "stop",
+        "trigger",
+        "unpin",
+        "withdraw",
+    ];
+}
+
 /// One line of `GET /v1/acts`: what somebody did, to a run or to what one of the first members names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

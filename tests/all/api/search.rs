@@ -208,6 +208,28 @@ async fn several_labels_must_all_hold_and_two_values_of_one_are_refused() {
 }
 
 #[tokio::test]
+async fn a_word_that_is_not_of_its_set_and_an_id_that_is_none_are_refused() {
+    let server = Server::start(Access::Open).await;
+    for (query, told) in [
+        ("acts?verb=foo", "mark-compensated"),
+        ("acts?job=abc", "job"),
+        ("acts?run=abc", "run"),
+        ("incidents?fingerprint=abc", "16 hexadecimal digits"),
+        ("incidents?kind=foo", "task_exhausted"),
+        ("incidents/groups?kind=foo", "task_exhausted"),
+        ("runs?state=foo", "ended"),
+        ("jobs?state=foo", "canary"),
+        ("start-requests?state=foo", "waiting"),
+    ] {
+        let answer = server.get(&format!("/v1/{query}")).await;
+        assert_eq!(answer.problem(400), "invalid_query", "{query}");
+        assert!(answer.text.contains(told), "{answer:?}");
+    }
+    assert_eq!(server.get("/v1/acts?verb=retry").await.status, 200);
+    server.stopped().await;
+}
+
+#[tokio::test]
 async fn a_condition_by_which_no_run_is_searched_is_refused() {
     let server = Server::start(Access::Open).await;
     for name in ["NoWorker", "Nonsense", "incidentopen", ""] {
