@@ -66,9 +66,19 @@ async fn name_paused_children(
     Ok(())
 }
 
-/// Says of tasks on offer that somebody does what keeps them from going: the limits of their queues.
+/// Says of tasks on offer that somebody does what keeps them from going: the limits of their queues. Of those that nobody does, that
+/// their queue is paused beside.
 fn name_limits(limits: Vec<Condition>, why: &mut Why) {
     for limit in limits {
+        let undone = |wait: &&mut WaitsFor| {
+            wait.kind == WaitKind::NoWorker
+                && wait.step == limit.step
+                && limit.kind == "QueuePaused"
+        };
+        if let Some(wait) = why.waits_for.iter_mut().find(undone) {
+            wait.message = format!("{}; and {}", wait.message, limit.message);
+            continue;
+        }
         let same = |wait: &&mut WaitsFor| wait.kind == WaitKind::OnOffer && wait.step == limit.step;
         if let Some(wait) = why.waits_for.iter_mut().find(same) {
             let step = wait.step.as_ref().map(StepPath::to_string).unwrap_or_default();

@@ -361,6 +361,8 @@ pub enum RefusalCode {
     AlreadySignalled,
     /// Nothing waits for the signal any more.
     NotAwaited,
+    /// The run has no pause of that name.
+    UnknownPause,
     /// A reason is needed.
     ReasonMissing,
     /// The run exists already.
@@ -400,6 +402,7 @@ impl RefusalCode {
             RefusalCode::UnknownSignal => "unknown_signal",
             RefusalCode::AlreadySignalled => "already_signalled",
             RefusalCode::NotAwaited => "not_awaited",
+            RefusalCode::UnknownPause => "unknown_pause",
             RefusalCode::ReasonMissing => "reason_missing",
             RefusalCode::AlreadyStarted => "already_started",
             RefusalCode::NotStarted => "not_started",
@@ -415,7 +418,9 @@ impl RefusalCode {
     #[must_use]
     pub fn status(self) -> u16 {
         match self {
-            RefusalCode::UnknownStep | RefusalCode::UnknownSignal => 404,
+            RefusalCode::UnknownStep | RefusalCode::UnknownSignal | RefusalCode::UnknownPause => {
+                404
+            }
             RefusalCode::InvalidOutput
             | RefusalCode::ReasonMissing
             | RefusalCode::TooManyLabels => 422,

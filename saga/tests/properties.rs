@@ -446,7 +446,7 @@ proptest! {
         for event in trial.records.iter().flat_map(|record| &record.events) {
             match event {
                 Event::Succeeded { step, .. } if *step.step == *format!("s{pivot}") => passed = true,
-                Event::CompensationStarted { by: None, .. } => prop_assert!(!passed, "undone past the pivot"),
+                Event::CompensationStarted { by: None, scope: None, .. } => prop_assert!(!passed, "undone past the pivot"),
                 Event::WentForward { steps } if steps.iter().any(|step| **step == *format!("s{pivot}")) => passed = false,
                 _ => {}
             }

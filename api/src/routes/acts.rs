@@ -186,12 +186,15 @@ pub(crate) async fn pause(
 
 /// Resume a paused run
 ///
-/// Takes away one pause by its name, or all of them. A run that is not paused is answered the same.
+/// Takes away one pause by its name, or all of them. Without a name a run that is not paused is answered the same.
 #[utoipa::path(
     post, path = "/v1/runs/{id}/resume", tag = "runs", operation_id = "resume_run",
     params(("id" = RunId, Path, description = "The run's id")),
     request_body(content = PauseRun, example = json!(examples::acts::pause())),
-    responses((status = 200, description = "The run as it is now.", body = RunView))
+    responses(
+        (status = 200, description = "The run as it is now.", body = RunView),
+        (status = 404, description = "There is no such run (`unknown_run`), or it has no pause of that name (`unknown_pause`)."),
+    )
 )]
 pub(crate) async fn resume(
     State(app): Shared,

@@ -6,7 +6,7 @@ use super::state::{BodyState, Hand, MapStage, Place, Stage, Undo, Work};
 use super::{Compensation, Incident, Mode, Origin, Run};
 use crate::event::{Begun, Event, IncidentKind, Record, Slot};
 use crate::protocol::RunError;
-use crate::{Action, Payload, StepPath, Time};
+use crate::{Action, HoldKind, Payload, StepPath, Time};
 
 impl Run {
     /// Folds one record into the run. Total: a record that was written is applied without judgement.
@@ -133,7 +133,7 @@ impl Run {
                         let aside = work.aside_mut();
                         aside.external_id.clone_from(external_id);
                         aside.doubt = false;
-                        aside.details = None;
+                        (aside.error, aside.details) = (None, None);
                     }
                 });
                 self.settle_task(place)
@@ -159,13 +159,13 @@ impl Run {
             }),
             Event::CancelRequested { .. }
             | Event::RetryRequested { .. }
-            | Event::ResolvedByHand { .. }
             | Event::RerunRequested { .. }
             | Event::Signalled { .. }
             | Event::SignalRefused { .. } => {
                 self.note_request(event, at, payloads);
                 None
             }
+            Event::ResolvedByHand { step, .. } => self.change_at(step, |work| work.by_hand = true),
             Event::SignalAwaited { step, until, assignee, .. } => {
                 let (until, assignee) = (*until, assignee.clone());
                 self.change_at(step, |work| {
@@ -280,7 +280,10 @@ impl Run {
                 self.hold(Held { hold, by, message, since: at });
                 None
             }
-            Event::Unheld { hold, .. } => {
+            Event::Unheld { hold, by } => {
+                if let (HoldKind::Paused, Some(by)) = (hold.kind, by) {
+                    self.facts.resumed_by = Some((hold.name.clone(), by.clone()));
+                }
                 self.drop_holds(at, |other| other == hold);
                 None
             }

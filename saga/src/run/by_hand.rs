@@ -13,6 +13,16 @@ const SAME_REQUEST: Span = Span::secs(10);
 /// How many signals that were refused a run remembers.
 const REFUSED_SIGNALS: usize = 20;
 
+/// What a retry tries again.
+struct Again {
+    /// What is parked or blocked.
+    stuck: Vec<Place>,
+    /// What waits for its next attempt.
+    waiting: Vec<Place>,
+    /// Whether facts are waited for once more.
+    unmet: bool,
+}
+
 /// Whether a person may say how a work ends, forward: it is open and in no worker's hands.
 fn is_open_to_people(work: &Work) -> bool {
     match &work.stage {
@@ -20,6 +30,15 @@ fn is_open_to_people(work: &Work) -> bool {
         Stage::Active(_, hand) => !matches!(hand, Hand::Leased { .. } | Hand::Child { .. }),
         _ => false,
     }
+}
+
+/// Refuses to say how a step ended whose effect is being undone.
+fn being_undone(step: &StepPath, what: &str) -> Refusal {
+    let message = format!(
+        "'{step}' is being undone, so it cannot be {what}; `mark-compensated` says that its effect is undone or may stay, \
+         `retry` tries its compensation again"
+    );
+    Refusal::new(RefusalCode::NothingToResolve, message)
 }
 
 /// Returns whether two documents are the same, or neither is there.
@@ -84,6 +103,46 @@ impl Run {
         self.facts.incidents.iter().any(|open| open.kind == IncidentKind::DependencyUnmet)
     }
 
+    /// Refuses what is for runs that have not ended.
+    ///
+    /// # Errors
+    /// A [`Refusal`] with the code `run_ended`.
+    pub fn check_moves(&self) -> Result<(), Refusal> {
+        match self.facts.mode {
+            Mode::Ended => Err(Refusal::new(RefusalCode::RunEnded, "the run has ended")),
+            Mode::Forward | Mode::Backward => Ok(()),
+        }
+    }
+
+    /// Refuses a retry as it would be refused now, of the step of an incident or of the run as a whole.
+    ///
+    /// # Errors
+    /// A [`Refusal`], most often with the code `nothing_to_retry`.
+    pub fn check_retry(&self, incident: Option<u32>) -> Result<(), Refusal> {
+        self.check_not_erased()?;
+        let open = self.facts.incidents.iter().find(|open| Some(open.number) == incident);
+        let step = open.and_then(|open| open.step.as_ref());
+        self.to_retry(step.and_then(|step| self.place(step))).map(drop)
+    }
+
+    /// Finds what a retry tries again, at one place or anywhere.
+    fn to_retry(&self, only: Option<Place>) -> Result<Again, Refusal> {
+        let wanted = |place: &Place| only.is_none_or(|only| only == *place);
+        let of = |found: &dyn Fn(Place) -> bool| -> Vec<Place> {
+            self.places().filter(|place| wanted(place) && found(*place)).collect()
+        };
+        let again = Again {
+            stuck: of(&|place| self.is_stuck(place)),
+            waiting: of(&|place| self.is_in_backoff(place)),
+            unmet: only.is_none() && self.is_unmet(),
+        };
+        if again.stuck.is_empty() && again.waiting.is_empty() && !again.unmet {
+            let message = "nothing there is parked, blocked or waiting for a retry";
+            return Err(Refusal::new(RefusalCode::NothingToRetry, message));
+        }
+        Ok(again)
+    }
+
     /// Whether the work at `place` waits for its next attempt.
     fn is_in_backoff(&self, place: Place) -> bool {
         let current = self.work(place).and_then(Work::current);
@@ -101,24 +160,14 @@ impl Decider<'_> {
         by: By,
     ) -> Result<(), Refusal> {
         let only = step.map(|step| self.place(step)).transpose()?;
-        let wanted = |place: &Place| only.is_none_or(|only| only == *place);
-        let of = |found: &dyn Fn(Place) -> bool| -> Vec<Place> {
-            self.run.places().filter(|place| wanted(place) && found(*place)).collect()
-        };
-        let stuck = of(&|place| self.run.is_stuck(place));
-        let waiting = of(&|place| self.run.is_in_backoff(place));
-        let unmet = only.is_none() && self.run.is_unmet();
+        let found = self.run.to_retry(only);
         let again = self.run.facts.retried_by.as_ref() == Some(&by)
             && self.now().since(self.run.facts.retried_at) < SAME_REQUEST;
-        if again && stuck.is_empty() && !unmet {
+        let is_new = found.as_ref().is_ok_and(|found| !found.stuck.is_empty() || found.unmet);
+        if again && !is_new {
             return Ok(());
         }
-        if stuck.is_empty() && waiting.is_empty() && !unmet {
-            return Err(Refusal::new(
-                RefusalCode::NothingToRetry,
-                "nothing there is parked, blocked or waiting for a retry",
-            ));
-        }
+        let Again { stuck, waiting, unmet } = found?;
         need_reason(&by)?;
         self.emit(Event::RetryRequested { by });
         if let (Some(input), Some(step)) = (input, step) {
@@ -163,11 +212,7 @@ impl Decider<'_> {
         let place = self.place(step)?;
         let Some(work) = self.work(place) else { return Ok(()) };
         if work.undo.is_open() {
-            let message = format!(
-                "'{step}' is being undone, so it cannot be skipped; `mark-compensated` says that its effect is undone or may \
-                 stay, `retry` tries its compensation again"
-            );
-            return Err(Refusal::new(RefusalCode::NothingToResolve, message));
+            return Err(being_undone(step, "skipped"));
         }
         if let Stage::SkippedByHand { output: before } = &work.stage
             && same(before.as_ref(), output.as_ref())
@@ -196,6 +241,9 @@ impl Decider<'_> {
             && before.is_same_as(&output)
         {
             return Ok(());
+        }
+        if self.work(place).is_some_and(|work| work.undo.is_open()) {
+            return Err(being_undone(step, "resolved"));
         }
         self.may_say(place, step)?;
         need_reason(&by)?;

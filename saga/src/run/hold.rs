@@ -22,6 +22,16 @@ pub(super) struct Held {
     pub(super) since: Time,
 }
 
+impl Held {
+    /// Why it holds, for people. A pause is taken away by its name.
+    pub(super) fn words(&self) -> String {
+        match self.hold.kind {
+            HoldKind::Paused => format!("{} as '{}'", self.message, self.hold.name),
+            _ => self.message.clone(),
+        }
+    }
+}
+
 impl Run {
     /// The holds in force; while there are any, no task of the run is on offer.
     pub fn holds(&self) -> impl Iterator<Item = &Hold> {
@@ -138,7 +148,8 @@ impl Decider<'_> {
         Ok(())
     }
 
-    /// Takes a hold away, or all that people put on it. What is not there needs not be taken away.
+    /// Takes a hold away, or all that people put on it. What is not there needs not be taken away, but a pause that a person names
+    /// must have been.
     pub(super) fn unhold(&mut self, hold: Option<&Hold>, by: Option<&By>) -> Result<(), Refusal> {
         let gone: Vec<Hold> = self
             .run
@@ -146,8 +157,12 @@ impl Decider<'_> {
             .filter(|other| hold.map_or(other.kind == HoldKind::Paused, |hold| hold == *other))
             .cloned()
             .collect();
-        if let (Some(by), false) = (by, gone.is_empty()) {
-            need_reason(by)?;
+        match (by, hold) {
+            (Some(by), _) if !gone.is_empty() => need_reason(by)?,
+            (Some(by), Some(hold)) if hold.kind == HoldKind::Paused => {
+                self.must_have_resumed(hold, by)?;
+            }
+            _ => {}
         }
         let paused = self.run.is_paused();
         for hold in gone {
@@ -161,6 +176,22 @@ impl Decider<'_> {
         }
         self.begin_in_turn();
         Ok(())
+    }
+
+    /// Refuses to take away a pause that is not there, unless the same person did so just now.
+    fn must_have_resumed(&self, hold: &Hold, by: &By) -> Result<(), Refusal> {
+        let last = self.run.facts.resumed_by.as_ref();
+        if last.is_some_and(|(name, last)| *name == hold.name && last == by) {
+            return Ok(());
+        }
+        let paused = self.run.holds().filter(|other| other.kind == HoldKind::Paused);
+        let names: Vec<String> = paused.map(|other| format!("'{}'", other.name)).collect();
+        let there = match &names[..] {
+            [] => "it is not paused".to_owned(),
+            names => format!("it is paused as {}", names.join(", ")),
+        };
+        let message = format!("the run has no pause '{}': {there}", hold.name);
+        Err(Refusal::new(RefusalCode::UnknownPause, message))
     }
 
     /// A person lets the run begin although facts that it requires are not established.

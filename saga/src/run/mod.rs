@@ -10,6 +10,7 @@ mod by_hand;
 pub(crate) mod conditions;
 mod decide;
 mod doubt;
+mod due;
 mod endings;
 mod erased;
 mod facts;
@@ -145,6 +146,9 @@ struct Facts {
     deferred: BTreeSet<Arc<str>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     holds: Vec<hold::Held>,
+    /// The pause that a person took away last, by its name, and who did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    resumed_by: Option<(Arc<str>, By)>,
     /// It began held by a serial key or a requirement.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     sequenced: bool,

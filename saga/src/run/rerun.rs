@@ -158,7 +158,8 @@ impl Work {
         self.note_success();
         self.stage = Stage::Waiting;
         self.undo = Undo::None;
-        (self.input, self.shared, self.late) = (None, None, false);
+        (self.input, self.shared) = (None, None);
+        (self.late, self.by_hand) = (false, false);
         self.round += 1;
         let forgive = |tries: &mut Tries| {
             tries.forgive();
@@ -239,9 +240,9 @@ impl Decider<'_> {
         let input = input.map(|input| self.slot(input));
         self.revoke_all();
         let steps = self.run.to_rerun(step);
-        let by_whom = by.clone();
-        self.emit(Event::RerunRequested { from: from.into(), input, only_failed, by: by_whom });
-        self.compensate_steps(Cause::Manual, Some((by, Scope::BackTo(from.to_owned()))), &steps);
+        self.emit(Event::RerunRequested { from: from.into(), input, only_failed, by });
+        // The act is the rerun: nobody asked for a compensation.
+        self.compensate_steps(Cause::Manual, (None, Some(Scope::BackTo(from.to_owned()))), &steps);
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use super::tally::Tally;
 pub(crate) use super::tries::Tries;
 use crate::event::{By, ParentWord};
 use crate::protocol::{Failure, FailureKind};
-use crate::{Action, Payload, RunId, Task, Time};
+use crate::{Action, Payload, RunId, Time};
 
 /// Where a unit of work stands in its run: the position of its step, and the item's index for a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -121,6 +121,9 @@ pub(crate) struct Work {
     /// Succeeded after its map had joined: done, but not part of the map's output.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) late: bool,
+    /// A person said that it was done.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) by_hand: bool,
     /// How often it was done anew.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) round: u32,
@@ -435,48 +438,6 @@ impl Work {
             Stage::SkippedByHand { output } => output.as_ref(),
             _ => None,
         }
-    }
-
-    /// When a person is told that undoing it takes long, unless that was told or nobody can undo it now.
-    pub(crate) fn slow_at(&self, task: &Task) -> Option<Time> {
-        let held = matches!(self.undo, Undo::Active(Hand::Held | Hand::Nobody));
-        let told = self.aside.as_ref().is_some_and(|aside| aside.slow);
-        if !matches!(self.undo, Undo::Active(_)) || held || told {
-            return None;
-        }
-        let undo = task.compensate.as_ref()?;
-        Some(self.tries(Action::Compensate).since.after(undo.slow_after))
-    }
-
-    /// When time alone changes something about it.
-    pub(crate) fn next_due(&self, task: &Task) -> Option<Time> {
-        let told = self.aside.as_ref().and_then(|aside| aside.told.as_ref()?.again);
-        self.current_due(task).into_iter().chain(told).min()
-    }
-
-    /// The same for the task that is current.
-    fn current_due(&self, task: &Task) -> Option<Time> {
-        let (action, hand) = self.current()?;
-        let own = match hand {
-            Hand::Nobody | Hand::Held => None,
-            Hand::Offered { since } if action == Action::Forward => {
-                task.timeouts.to_start.map(|span| since.after(span))
-            }
-            Hand::Offered { .. } => None,
-            Hand::Leased { since, until, .. } => {
-                Some((*until).min(since.after(task.timeouts.attempt)))
-            }
-            Hand::Backoff { until } | Hand::Timer { until } => Some(*until),
-            Hand::Signal { until, .. } => *until,
-            Hand::Child { again, .. } => Some(*again),
-        };
-        let step = match action {
-            Action::Compensate => self.slow_at(task),
-            Action::Forward | Action::Verify => {
-                task.timeouts.step.map(|span| self.tries.since.after(span))
-            }
-        };
-        own.into_iter().chain(step).min()
     }
 }
 

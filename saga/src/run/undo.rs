@@ -89,6 +89,10 @@ impl Run {
                 work.revoke_undo();
             }
             work.undo = how;
+            // What it failed of on the way is over; an attempt forward that failed is not.
+            if let (Stage::Succeeded(_), Some(aside)) = (&work.stage, &mut work.aside) {
+                aside.error = None;
+            }
         });
         if self.facts.mode == Mode::Backward {
             self.settle_undo(place.step);
@@ -227,13 +231,13 @@ impl Run {
 impl Decider<'_> {
     /// Begins to undo everything: revokes all that is under way, forward, and turns the run round.
     pub(super) fn compensate(&mut self, cause: Cause) {
-        self.compensate_steps(cause, None, &self.run.all_steps());
+        self.compensate_steps(cause, (None, None), &self.run.all_steps());
     }
 
     pub(super) fn compensate_steps(
         &mut self,
         cause: Cause,
-        asked: Option<(By, Scope)>,
+        (by, scope): (Option<By>, Option<Scope>),
         steps: &[usize],
     ) {
         self.revoke_all();
@@ -243,7 +247,6 @@ impl Decider<'_> {
             .map(|&step| self.run.graph.nodes[step].id.clone())
             .collect();
         self.ready.clear();
-        let (by, scope) = asked.unzip();
         self.emit(Event::CompensationStarted { cause, by, scope, steps });
     }
 
@@ -283,7 +286,7 @@ impl Decider<'_> {
                 "nothing of that stands and can be undone",
             ));
         }
-        self.compensate_steps(Cause::Manual, Some((by, scope.clone())), &steps);
+        self.compensate_steps(Cause::Manual, (Some(by), Some(scope.clone())), &steps);
         Ok(())
     }
 
@@ -301,7 +304,7 @@ impl Decider<'_> {
             Mode::Ended => !same && run.places().any(|place| run.to_undo(place)),
         };
         if wanted {
-            self.compensate_steps(Cause::Manual, Some((by, scope)), &steps);
+            self.compensate_steps(Cause::Manual, (Some(by), Some(scope)), &steps);
         }
     }
 

@@ -86,7 +86,7 @@ impl Run {
         let mut troubles =
             troubles.filter(|open| !(killed && open.kind == IncidentKind::EffectsLeft));
         let again = troubles.any(|open| match incident {
-            Some(number) => open.number > number,
+            Some(number) => open.number > number && concerns(open.step.as_ref(), step),
             None => open.since >= acted_at,
         });
         let work = step.and_then(|step| self.work(self.place(step)?));
@@ -98,6 +98,13 @@ impl Run {
             (false, _) => Proof::Open,
         }
     }
+}
+
+/// Whether an incident at `at` is about what was done at `step`: there, at the fan-out that it is an item of, or about the run as
+/// a whole. Other items are other work.
+fn concerns(at: Option<&StepPath>, step: Option<&StepPath>) -> bool {
+    let (Some(at), Some(step)) = (at, step) else { return true };
+    at == step || (at.item.is_none() && at.step == step.step)
 }
 
 impl Work {

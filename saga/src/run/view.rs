@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::hold::Held;
 use super::state::{BodyState, Hand, Items, MapStage, Place, Stage, Work};
 use super::tally::UndoState;
 use super::words::{compensation_word, effect_word, words};
@@ -156,14 +157,14 @@ impl Run {
             compensation: compensation_word(&work.undo),
             attempts: tries.failures
                 + tries.losses
-                + u32::from(matches!(work.stage, Stage::Succeeded(_))),
+                + u32::from(matches!(work.stage, Stage::Succeeded(_)) && !work.by_hand),
             deliveries: tries.deliveries,
             max_attempts: policy.max_attempts,
             worker: match hand {
                 Some(Hand::Leased { worker, .. }) => Some(worker.to_string()),
                 _ => None,
             },
-            next_at: work.next_due(spec).map(Timestamp),
+            next_at: work.next_turn(spec).map(Timestamp),
             output: work.output().cloned(),
             output_bytes: None,
             external_id: work.aside.as_ref().and_then(|aside| aside.external_id.clone()),
@@ -289,7 +290,7 @@ impl Run {
         };
         for held in &self.facts.holds {
             let by = held.by.as_ref().map(|by| format!(" ({}: {})", by.actor, by.reason));
-            let message = format!("{}{}", held.message, by.unwrap_or_default());
+            let message = format!("{}{}", held.words(), by.unwrap_or_default());
             add(held.hold.kind.condition(), None, message, held.since);
         }
         for incident in &self.facts.incidents {
@@ -383,7 +384,7 @@ impl Run {
 
     /// For what reasons the run is held.
     fn held_words(&self) -> String {
-        let why: Vec<&str> = self.facts.holds.iter().map(|held| held.message.as_str()).collect();
+        let why: Vec<String> = self.facts.holds.iter().map(Held::words).collect();
         format!("held: {}", why.join(", and "))
     }
 

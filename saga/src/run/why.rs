@@ -74,9 +74,10 @@ impl Run {
                 }
             };
             let by = held.by.as_ref().map(|by| format!(" ({}: {})", by.actor, by.reason));
-            let message = format!("{}{}", held.message, by.unwrap_or_default());
+            let message = format!("{}{}", held.words(), by.unwrap_or_default());
             let until = self.delayed_until().filter(|_| kind == WaitKind::StartDelayed);
-            let named = held.hold.kind.is_forward_only() && until.is_none();
+            let of_kind = held.hold.kind.is_forward_only() || held.hold.kind == HoldKind::Paused;
+            let named = of_kind && until.is_none();
             let named = named.then(|| held.hold.name.to_string());
             let parent = held.hold.kind == HoldKind::ParentPaused;
             let other = self.parent().filter(|_| parent).map(|parent| parent.run);

@@ -1,6 +1,6 @@
 //! Why a run does not go on: every condition that there is, each produced for real.
 
-use backstitch_engine::{Chore, Engine};
+use backstitch_engine::{Chore, Engine, QueueAct};
 use backstitch_saga::protocol::{
     FailureKind, Requirement, StartRun, StartSequence, WaitKind, WaitsFor, Why,
 };
@@ -107,6 +107,19 @@ async fn a_run_that_nobody_works_for_says_so() {
 }
 
 #[tokio::test]
+async fn a_paused_queue_is_told_of_also_when_nobody_works_on_it() {
+    let engine = node(&database().await, |_| {}).await;
+    let id = begin(&engine, &chain("one", &["only"]), "1").await;
+    engine.act_on_queue(NS, "default", QueueAct::Pause, &by()).await.unwrap();
+    engine.run_once(Chore::KeepQueues).await.unwrap();
+    let wait = only(&engine, id).await;
+    assert_eq!(wait.kind, WaitKind::NoWorker);
+    let told = "start one; and queue 'default' was paused by ann: to see";
+    assert!(wait.message.ends_with(told), "{wait:?}");
+    engine.stop().await;
+}
+
+#[tokio::test]
 async fn the_next_attempt_is_waited_for() {
     let engine = node(&database().await, |_| {}).await;
     let slow = chain("one", &["only"]).replace("\"20ms\"", "\"5m\"");
@@ -154,7 +167,7 @@ async fn people_are_waited_for() {
     // The hand may have got its task before that; what holds the run as a whole is told first.
     let wait = why(&engine, held).await.waits_for.remove(0);
     assert_eq!((wait.kind, verbs(&wait)[0]), (WaitKind::Paused, "resume"));
-    assert_eq!(wait.message, "paused by a person (ann: to see)");
+    assert_eq!(wait.message, "paused by a person as 'audit' (ann: to see)");
     engine.stop().await;
 }
 

@@ -1,0 +1,60 @@
+//! When time alone changes something about a step or item.
+
+use super::state::{Hand, Undo, Work};
+use crate::{Action, Task, Time};
+
+impl Work {
+    /// When a person is told that undoing it takes long, unless that was told or nobody can undo it now.
+    pub(crate) fn slow_at(&self, task: &Task) -> Option<Time> {
+        let held = matches!(self.undo, Undo::Active(Hand::Held | Hand::Nobody));
+        let told = self.aside.as_ref().is_some_and(|aside| aside.slow);
+        if !matches!(self.undo, Undo::Active(_)) || held || told {
+            return None;
+        }
+        let undo = task.compensate.as_ref()?;
+        Some(self.tries(Action::Compensate).since.after(undo.slow_after))
+    }
+
+    /// When time alone changes something about it.
+    pub(crate) fn next_due(&self, task: &Task) -> Option<Time> {
+        let told = self.aside.as_ref().and_then(|aside| aside.told.as_ref()?.again);
+        self.current_due(task).into_iter().chain(told).min()
+    }
+
+    /// When it is tried again, its lease ends, or it is given up: not when a person is told that undoing it takes long.
+    pub(crate) fn next_turn(&self, task: &Task) -> Option<Time> {
+        match self.current()? {
+            (Action::Compensate, hand) => Work::hand_due(Action::Compensate, hand, task),
+            _ => self.next_due(task),
+        }
+    }
+
+    /// The same for the task that is current.
+    fn current_due(&self, task: &Task) -> Option<Time> {
+        let (action, hand) = self.current()?;
+        let step = match action {
+            Action::Compensate => self.slow_at(task),
+            Action::Forward | Action::Verify => {
+                task.timeouts.step.map(|span| self.tries.since.after(span))
+            }
+        };
+        Work::hand_due(action, hand, task).into_iter().chain(step).min()
+    }
+
+    /// When time alone changes in whose hands a task is.
+    fn hand_due(action: Action, hand: &Hand, task: &Task) -> Option<Time> {
+        match hand {
+            Hand::Nobody | Hand::Held => None,
+            Hand::Offered { since } if action == Action::Forward => {
+                task.timeouts.to_start.map(|span| since.after(span))
+            }
+            Hand::Offered { .. } => None,
+            Hand::Leased { since, until, .. } => {
+                Some((*until).min(since.after(task.timeouts.attempt)))
+            }
+            Hand::Backoff { until } | Hand::Timer { until } => Some(*until),
+            Hand::Signal { until, .. } => *until,
+            Hand::Child { again, .. } => Some(*again),
+        }
+    }
+}
