@@ -284,6 +284,15 @@ pub(crate) async fn admission(
     }
 }
 
+/// Refuses a workflow of which no version is registered.
+pub(crate) async fn must_be_known(
+    database: &Database,
+    namespace: &str,
+    name: &str,
+) -> Result<(), Error> {
+    find(database, namespace, name, None).await.map(drop)
+}
+
 async fn find(
     database: &Database,
     namespace: &str,

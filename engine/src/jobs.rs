@@ -8,7 +8,7 @@ mod work;
 use std::sync::Arc;
 
 use backstitch_saga::protocol::{
-    ItemState, JobItem, JobPlan, JobState, JobView, NewJob, Page, State,
+    ItemState, JobItem, JobPlan, JobState, JobVerb, JobView, NewJob, Page, State,
 };
 use backstitch_saga::{By, Timestamp};
 use sqlx::Connection;
@@ -22,7 +22,7 @@ use crate::page::page;
 use crate::store::acts::{self, Act, Thing};
 use crate::store::jobs::{self as table, Many, Turn};
 use crate::store::listed;
-use crate::{Engine, Error, Reservation, RunFilter};
+use crate::{Engine, Error, Reservation, RunFilter, definitions, reads};
 
 pub(crate) use work::{TRIES, serve, work};
 
@@ -35,13 +35,14 @@ impl Engine {
     /// What a job would be made of. Nothing is written.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with everything wrong in it.
+    /// [`Error::Invalid`] with everything wrong in it; [`Error::NotFound`] for the workflow of its filter.
     pub async fn plan_job(&self, namespace: &str, asked: &NewJob) -> Result<JobPlan, Error> {
         let many = ask::check(asked, self.node().options.payload_limit)?;
+        must_know_workflow(self.node(), namespace, &many).await?;
         let now = self.node().clock.now();
         let mut connection = self.node().database.lister(namespace).await?;
         let plan = table::plan(&mut connection, namespace, &many, now, SHOWN);
-        let (count, first) = listed(plan.await)?;
+        let (count, mut first) = listed(plan.await)?;
         let count = u64::try_from(count).unwrap_or_default();
         let ended = match many {
             Many::Runs(filter) if asked.verb.is_for_moving_runs() => {
@@ -57,6 +58,10 @@ impl Engine {
             }
             _ => None,
         };
+        drop(connection);
+        for item in &mut first {
+            foresee(self.node(), namespace, asked.verb, item).await?;
+        }
         Ok(JobPlan { count, ended, first })
     }
 
@@ -64,7 +69,7 @@ impl Engine {
     /// job.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with everything wrong in it; [`Error::Conflict`] when it would be of too many.
+    /// [`Error::Invalid`] with everything wrong in it; [`Error::NotFound`] for the workflow of its filter; [`Error::Conflict`] when it would be of too many.
     pub async fn create_job(
         &self,
         namespace: &str,
@@ -73,6 +78,7 @@ impl Engine {
         reservation: Option<&Reservation>,
     ) -> Result<JobView, Error> {
         let many = ask::check(&asked, self.node().options.payload_limit)?;
+        must_know_workflow(self.node(), namespace, &many).await?;
         let id = reservation.map_or_else(Uuid::now_v7, |reservation| reservation.run_id(0).0);
         let state = if asked.canary.is_some() { JobState::Canary } else { JobState::Running };
         let job = JobView {
@@ -154,11 +160,12 @@ impl Engine {
     ) -> Result<Page<JobItem>, Error> {
         let after = after.map(|text| Cursor::place('m', text, |place| place.parse::<i32>().ok()));
         let after = after.transpose()?.unwrap_or(0);
-        self.job(namespace, id).await?;
+        let stopped = self.job(namespace, id).await?.state == JobState::Stopped;
         let limit = limit.clamp(1, 1_000);
         let mut connection = self.node().database.lister(namespace).await?;
         let beyond = i64::from(limit) + 1;
-        let items = listed(table::items(&mut connection, id, state, after, beyond).await)?;
+        let items =
+            listed(table::items(&mut connection, (id, stopped), state, after, beyond).await)?;
         Ok(page(items, limit as usize, |item| Cursor::of('m', &item.position.to_string())))
     }
 
@@ -191,6 +198,44 @@ impl Engine {
         let from = [JobState::Canary, JobState::Running, JobState::Paused];
         turn(self.node(), namespace, id, &from, JobState::Stopped, by, ("stop", "stopped")).await
     }
+}
+
+/// Refuses a job on a workflow that is not there: it would be of nothing, and look done.
+async fn must_know_workflow(node: &Node, namespace: &str, many: &Many) -> Result<(), Error> {
+    let workflow = match many {
+        Many::Incidents(filter) => &filter.workflow,
+        Many::Runs(filter) => &filter.workflow,
+    };
+    match workflow {
+        Some(name) => definitions::must_be_known(&node.database, namespace, name).await,
+        None => Ok(()),
+    }
+}
+
+/// Marks an item for which the verb of a job would be refused as its run stands, where that is known without doing it.
+async fn foresee(
+    node: &Arc<Node>,
+    namespace: &str,
+    verb: JobVerb,
+    item: &mut JobItem,
+) -> Result<(), Error> {
+    let number = item.incident.map(|incident| incident.number);
+    let refused = match reads::read(node, namespace, item.run, move |run| match verb {
+        JobVerb::Retry => run.check_retry(number),
+        verb if verb.is_for_moving_runs() => run.check_moves(),
+        _ => Ok(()),
+    })
+    .await
+    {
+        Ok(checked) => checked.err().map(Error::Refused),
+        Err(error @ (Error::Busy | Error::Store(_))) => return Err(error),
+        Err(error) => Some(error),
+    };
+    if let Some(answer) = refused.map(|error| error.task_answer()) {
+        item.state = ItemState::Refused;
+        (item.code, item.message) = (answer.code, answer.message);
+    }
+    Ok(())
 }
 
 fn unknown_job(id: Uuid) -> Error {

@@ -31,6 +31,7 @@ use crate::scopes;
             headers(("Location" = String, description = "The job's address")),
             example = json!(examples::job())),
         (status = 200, description = "With `dry_run`: how many it would be, and the first of them.", body = JobPlan),
+        (status = 404, description = "There is no workflow of the name in the filter (`unknown_workflow`)."),
         (status = 409, description = "It would be of too many (`too_many`)."),
     )
 )]

@@ -15,8 +15,10 @@ use super::acts::{self, Act};
 use super::moment::Moment;
 use super::spaces::{Found, Waiting, share};
 
+mod items;
 mod many;
 
+pub(crate) use items::items;
 use many::push_many;
 pub(crate) use many::{Many, plan};
 
@@ -138,27 +140,6 @@ pub(crate) async fn find(
     query.push(" and id = ").push_bind(id);
     let row = query.build().fetch_optional(connection).await?;
     row.map(|row| Ok(job(&row, 0)?.view)).transpose()
-}
-
-/// What became of each of a job, in order, after `after`.
-pub(crate) async fn items(
-    connection: &mut PgConnection,
-    id: Uuid,
-    state: Option<ItemState>,
-    after: i32,
-    limit: i64,
-) -> Result<Vec<JobItem>, sqlx::Error> {
-    let mut query = QueryBuilder::<Postgres>::new(
-        "-- job_items\n\
-         select position, run_id, incident, state, code, message, acted_at from job_items where job_id = ",
-    );
-    query.push_bind(id).push(" and position > ").push_bind(after);
-    if let Some(state) = state {
-        query.push(" and state = ").push_bind(state.as_str());
-    }
-    query.push(" order by position limit ").push_bind(limit);
-    let rows = query.build().fetch_all(connection).await?;
-    rows.iter().map(item).collect()
 }
 
 /// A job that a node has taken.
@@ -298,7 +279,7 @@ pub(crate) async fn record(
     Ok(())
 }
 
-/// Finds those acted on whose trouble has come back, and says so. Looks at incidents that opened since the job began,
+/// Finds those acted on whose trouble has come back, at the same step or item, and says so. Looks at incidents that opened since the job began,
 /// so that it costs by what came back and not by what was done. Answers the counts of the job after that.
 pub(crate) async fn came_back(
     connection: &mut PgConnection,
@@ -310,9 +291,11 @@ pub(crate) async fn came_back(
         "-- jobs_came_back\n\
          with back as (select distinct t.position from incidents i \
            join job_items t on t.job_id = $1 and t.run_id = i.run_id \
+           left join incidents o on o.run_id = t.run_id and o.incident = t.incident \
            where i.namespace = $2 and i.resolved_at is null and i.opened_at >= $3 and t.state = 'done' \
            and i.incident > coalesce(t.incident, 0) and (t.incident is not null or i.opened_at >= t.acted_at) \
-           and (t.fingerprint is null or t.fingerprint = i.fingerprint)), \
+           and (t.fingerprint is null or t.fingerprint = i.fingerprint) \
+           and (o.run_id is null or o.step is not distinct from i.step)), \
          written as (update job_items t set state = 'came_back' from back b \
            where t.job_id = $1 and t.position = b.position and t.state = 'done' returning 1) \
          update jobs set came_back = came_back + (select count(*) from written), \
@@ -427,15 +410,20 @@ fn job(row: &PgRow, first: usize) -> Result<JobRow, sqlx::Error> {
     let (Moment(created_at), Moment(next_at)) = (row.try_get(first + 6)?, row.try_get(first + 12)?);
     let ended_at: Option<Moment> = row.try_get(first + 7)?;
     let canary_until: Option<Moment> = row.try_get(first + 13)?;
+    let state = word("state", row.try_get(first + 3)?)?;
+    let mut progress = progress(row, first + 8)?;
+    if state == JobState::Stopped {
+        (progress.waiting, progress.left) = (0, progress.waiting);
+    }
     let view = JobView {
         id: row.try_get(first)?,
-        state: word("state", row.try_get(first + 3)?)?,
+        state,
         why: row.try_get(first + 4)?,
         asked,
         actor: row.try_get(first + 5)?,
         created_at: Timestamp(created_at),
         ended_at: ended_at.map(|Moment(at)| Timestamp(at)),
-        progress: progress(row, first + 8)?,
+        progress,
     };
     Ok(JobRow {
         namespace: row.try_get(first + 1)?,
@@ -452,7 +440,7 @@ fn progress(row: &PgRow, from: usize) -> Result<JobProgress, sqlx::Error> {
     };
     let (total, done, came_back, refused) = (number(0)?, number(1)?, number(2)?, number(3)?);
     let waiting = total.saturating_sub(done + came_back + refused);
-    Ok(JobProgress { waiting, done, came_back, refused, total })
+    Ok(JobProgress { waiting, left: 0, done, came_back, refused, total })
 }
 
 fn item_row(row: &PgRow) -> Result<ItemRow, sqlx::Error> {

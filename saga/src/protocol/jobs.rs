@@ -220,8 +220,8 @@ fn five_minutes() -> Span {
     Span::secs(300)
 }
 
-/// When a job stops itself. One comes back when its run opens an incident with the same fingerprint after the act (for
-/// a job on runs: any incident).
+/// When a job stops itself. One comes back when its step or item opens an incident with the same fingerprint after the act (for
+/// a job on runs: its run, any incident).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -241,7 +241,8 @@ pub struct JobPlan {
     /// Of these, how many have ended, so that the verb is refused for them (`run_ended`); none where it is for ended runs, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<u64>,
-    /// Those that would come first, at most 20.
+    /// Those that would come first, at most 20. For verbs for which that is known before, `retry` among them: as `refused` with
+    /// code and message, where the verb would be refused as the run stands.
     pub first: Vec<JobItem>,
 }
 
@@ -300,12 +301,20 @@ pub struct JobView {
     pub progress: JobProgress,
 }
 
-/// How far a job is; the first four sum to the total.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+/// How far a job is; all others sum to the total.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct JobProgress {
     /// Not acted on yet.
     pub waiting: u64,
+    /// Not acted on, as the job was stopped.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left: u64,
     /// Acted on.
     pub done: u64,
     /// Acted on, and the same trouble came back while the job went on.
@@ -323,6 +332,8 @@ pub struct JobProgress {
 pub enum ItemState {
     /// Its turn has not come.
     Waiting,
+    /// The job was stopped before its turn came.
+    Left,
     /// It was acted on.
     Done,
     /// It was acted on, and the same trouble came back.
@@ -337,6 +348,7 @@ impl ItemState {
     pub fn as_str(self) -> &'static str {
         match self {
             ItemState::Waiting => "waiting",
+            ItemState::Left => "left",
             ItemState::Done => "done",
             ItemState::CameBack => "came_back",
             ItemState::Refused => "refused",

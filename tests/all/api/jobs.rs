@@ -13,7 +13,7 @@ use sqlx::{Connection as _, PgConnection};
 use super::incidents::{all, audit, fail, failing, parking};
 
 /// A server with `count` runs that wait for a person, all for one cause, and the fingerprint of that.
-async fn stuck(count: usize) -> (Server, Hand, String) {
+pub(super) async fn stuck(count: usize) -> (Server, Hand, String) {
     let server = Server::start(Access::Open).await;
     server.engine.register(NS, &parking("order", &["pay"])).await.unwrap();
     let hand = Hand::new(&server.engine);
@@ -24,12 +24,12 @@ async fn stuck(count: usize) -> (Server, Hand, String) {
     (server, hand, fingerprint)
 }
 
-async fn ask(server: &Server, path: &str, body: &Value) -> Answer {
+pub(super) async fn ask(server: &Server, path: &str, body: &Value) -> Answer {
     let request = server.request("POST", path).header("backstitch-actor", "ann");
     send(with_json(request, body)).await
 }
 
-async fn create(server: &Server, body: &Value) -> String {
+pub(super) async fn create(server: &Server, body: &Value) -> String {
     let made = ask(server, "/v1/jobs", body).await;
     assert_eq!(made.status, 201, "{made:?}");
     let id = made.json()["id"].as_str().unwrap().to_owned();
@@ -38,15 +38,15 @@ async fn create(server: &Server, body: &Value) -> String {
 }
 
 /// The job once `is` holds of it, worked on meanwhile.
-async fn until(server: &Server, id: &str, is: impl Fn(&Value) -> bool) -> Value {
+pub(super) async fn until(server: &Server, id: &str, is: impl Fn(&Value) -> bool) -> Value {
     let began = Instant::now();
     loop {
         server.engine.run_once(Chore::WorkJobs).await.unwrap();
         let job = server.get(&format!("/v1/jobs/{id}")).await.json();
         let progress = &job["progress"];
-        let sum: u64 = ["waiting", "done", "came_back", "refused"]
+        let sum: u64 = ["waiting", "left", "done", "came_back", "refused"]
             .iter()
-            .map(|part| progress[part].as_u64().unwrap())
+            .filter_map(|part| progress[part].as_u64())
             .sum();
         assert_eq!(Some(sum), progress["total"].as_u64(), "{job}");
         if is(&job) {
@@ -57,7 +57,7 @@ async fn until(server: &Server, id: &str, is: impl Fn(&Value) -> bool) -> Value 
 }
 
 /// Waits until all tasks on offer are claimed, `count` in all.
-async fn claim(hand: &Hand, count: usize) -> Vec<backstitch_saga::protocol::TaskOffer> {
+pub(super) async fn claim(hand: &Hand, count: usize) -> Vec<backstitch_saga::protocol::TaskOffer> {
     let mut tasks = Vec::new();
     while tasks.len() < count {
         let more = hand.claim(10, Span::secs(10)).await;
@@ -123,7 +123,7 @@ async fn a_canary_that_fails_stops_the_job() {
     fail(&hand, &task, "other", "now it is something else").await;
     let job = until(&server, &id, |job| job["state"] == "stopped").await;
     assert_eq!(
-        (&job["why"], &job["progress"]["waiting"]),
+        (&job["why"], &job["progress"]["left"]),
         (&json!("one of the canary needs a person again"), &json!(3))
     );
 
@@ -160,7 +160,7 @@ async fn a_job_stops_when_the_trouble_comes_back() {
     let job = until(&server, &id, |job| job["state"] == "stopped").await;
     assert_eq!(job["progress"]["came_back"], 2);
     assert!(job["why"].as_str().unwrap().ends_with("came back"), "{job}");
-    assert!(job["progress"]["waiting"].as_u64().unwrap() >= 7, "at five a second: {job}");
+    assert!(job["progress"]["left"].as_u64().unwrap() >= 7, "at five a second: {job}");
     let back = all(&server, &format!("/v1/jobs/{id}/items?state=came_back&")).await;
     assert_eq!(back.len(), 2);
     let again = all(&server, &format!("/v1/incidents?state=open&fingerprint={fingerprint}&")).await;

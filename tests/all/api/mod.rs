@@ -13,6 +13,7 @@ mod health;
 mod idempotency;
 mod incidents;
 mod input;
+mod job_items;
 mod jobs;
 mod later;
 mod metrics;

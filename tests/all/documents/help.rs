@@ -177,7 +177,7 @@ async fn job(act: &str, scene: &Scene) -> String {
             }
             json!({"workflow": "place-order", "state": "queued"})
         }
-        _ => json!({"workflow": "nobody"}),
+        _ => json!({"key": "nobody"}),
     };
     let new = json!({"verb": "cancel", "reason": "r", "runs": runs, "canary": {"first": 1, "wait": "1h"}});
     let job = scene.act("/v1/jobs", new).await;

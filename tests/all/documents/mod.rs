@@ -36,10 +36,7 @@ async fn given(page: &str, scene: &Scene) {
         "docs/cli.md" => {
             scene.register(&chain("order", &["payment"])).await;
             scene
-                .act(
-                    "/v1/jobs",
-                    json!({"verb": "retry", "reason": "r", "runs": {"workflow": "none"}}),
-                )
+                .act("/v1/jobs", json!({"verb": "retry", "reason": "r", "runs": {"key": "none"}}))
                 .await;
         }
         "docs/idempotency.md" => scene.register(&definition("order", 1)).await,
