@@ -64,7 +64,7 @@ enum StartedOrEnded {
         (status = 202, description = "With `wait`: it still moves.", body = RunView),
         (status = 207, description = "With `wait`: it ended, but not with full success; see `outcome`.", body = RunView),
         (status = 404, description = "There is no such workflow (`unknown_workflow`)."),
-        (status = 409, description = "The key belongs to a run with another input (`key_conflict`)."),
+        (status = 409, description = "The key belongs to a run with another input (`key_conflict`), or to one that was erased (`run_erased`)."),
     )
 )]
 pub(crate) async fn start(
@@ -85,6 +85,7 @@ pub(crate) async fn start(
         Some(wait) => Some((wait, app.place(&caller, WaitFor::RunEnd)?)),
         None => None,
     };
+    let later = start.start_at.is_some() || start.delay.is_some();
     let started = match reservation {
         Some(reserved) => {
             app.engine.start_run_as(&caller.namespace, reserved.run_id(0), start).await?
@@ -94,7 +95,13 @@ pub(crate) async fn start(
     let location = format!("/v1/runs/{}", started.id);
     let Some((wait, _place)) = place else {
         let status = if started.created { StatusCode::CREATED } else { StatusCode::OK };
-        let answer = RunStarted { id: started.id, created: started.created };
+        let start_at = match later {
+            // The run is there, whatever can be said of it now.
+            true => app.engine.run(&caller.namespace, started.id, None).await.ok(),
+            false => None,
+        };
+        let start_at = start_at.and_then(|view| view.start_at);
+        let answer = RunStarted { id: started.id, created: started.created, start_at };
         return located(json(status, &answer), &location);
     };
     let view = app.wait_for(&caller, started.id, wait.duration()).await?;

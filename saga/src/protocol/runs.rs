@@ -76,6 +76,9 @@ pub struct RunStarted {
     pub id: RunId,
     /// Whether this request made it; otherwise its key had.
     pub created: bool,
+    /// The later instant at which it begins. None when it begins at once, also where the instant that was asked for has passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_at: Option<Timestamp>,
 }
 
 /// `POST /v1/runs/batch`: start many runs.

@@ -57,6 +57,7 @@ async fn a_run_started_with_a_delay_is_there_at_once_and_begins_when_its_instant
     let why = server.get(&format!("/v1/runs/{id}/why")).await.json();
     assert_eq!(why["waits_for"][0]["kind"], "start_delayed", "{why:#}");
     assert_eq!(why["waits_for"][0]["until"], view["start_at"]);
+    assert_eq!(made.json()["start_at"], view["start_at"]);
     let found = server.get("/v1/runs?condition=StartDelayed").await.json();
     assert_eq!(found["items"][0]["id"], id.as_str());
     // The same again is the same run, whenever that would begin.
@@ -69,6 +70,18 @@ async fn a_run_started_with_a_delay_is_there_at_once_and_begins_when_its_instant
     assert!(offered.as_str().unwrap() >= view["start_at"].as_str().unwrap(), "{history:#}");
     assert_eq!(Some(at.deadline.0), at.start_at.map(|start| start.0.after(Span::days(7))));
     hand.succeed(&[task]).await;
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_start_for_an_instant_that_has_passed_begins_at_once_and_says_so() {
+    let server = server().await;
+    for past in [json!({"start_at": "2026-01-01T00:00:00Z"}), json!({"delay": "0s"})] {
+        let made = start(&server, past).await;
+        let answer = made.json();
+        assert_eq!((made.status, answer.get("start_at")), (201, None), "{answer}");
+        assert_eq!(run(&server, &id(&made)).await["state"], "queued");
+    }
     server.stopped().await;
 }
 
