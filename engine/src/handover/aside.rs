@@ -6,6 +6,7 @@ use backstitch_saga::protocol::{ClaimTasks, TaskOffer};
 use backstitch_saga::{RunId, TaskKey};
 use uuid::Uuid;
 
+use super::sessions::Session;
 use super::{Grant, HandOver, State, key_of};
 
 impl HandOver {
@@ -89,12 +90,34 @@ impl State {
         back
     }
 
+    /// Takes what was put aside for sessions that have been silent for a while, and that others wait for: a worker that has room
+    /// asks again at once.
+    pub(super) fn take_from_silent(&mut self, now: Instant) -> Vec<(RunId, TaskKey)> {
+        let silent = |id: &&Uuid| self.sessions.get(*id).is_some_and(|one| one.is_silent(now));
+        let silent: Vec<Uuid> = self.aside.iter().filter(silent).copied().collect();
+        let mut back = Vec::new();
+        for id in silent {
+            let Some(session) = self.sessions.get(&id) else { continue };
+            let wanted = session.outbox.iter().filter(|offer| self.is_waited_for(session, offer));
+            let wanted: Vec<_> = wanted.map(key_of).collect();
+            let Some(session) = self.sessions.get_mut(&id).filter(|_| !wanted.is_empty()) else {
+                continue;
+            };
+            // It has shown that it does not come back for what is put aside.
+            session.credit = 0;
+            back.extend(session.give_up(wanted.len(), |offer| wanted.contains(&key_of(offer))));
+        }
+        back
+    }
+
     /// Whether a task had better go to others that wait than to its session, which may be gone.
     fn is_wanted_instead(&self, session: Uuid, offer: &TaskOffer, now: Instant) -> bool {
-        let Some(session) = self.sessions.get(&session).filter(|one| one.may_be_gone(now, ""))
-        else {
-            return false;
-        };
+        let session = self.sessions.get(&session).filter(|one| one.may_be_gone(now, ""));
+        session.is_some_and(|session| self.is_waited_for(session, offer))
+    }
+
+    /// Whether another session waits for a task of `session`.
+    fn is_waited_for(&self, session: &Session, offer: &TaskOffer) -> bool {
         let route = self.routes.find(&session.namespace, &offer.queue, &offer.name);
         let waiting = route.and_then(|id| self.routes.get(id)).map(|route| &route.waiting);
         let waiting = waiting.into_iter().flatten().filter_map(|id| self.sessions.get(id));

@@ -402,13 +402,13 @@ impl HandOver {
         std::mem::take(&mut self.lock().unused)
     }
 
-    /// Takes back what was put aside for sessions that have not polled within the grace, and forgets those that have
-    /// been silent for long. With `all`, every session is silent.
+    /// Takes back what was put aside for sessions that have not polled within the grace, or that are silent while others
+    /// wait for such tasks, and forgets those that have been silent for long. With `all`, every session is silent.
     pub(crate) fn expire(&self, all: bool) -> Vec<(RunId, TaskKey)> {
         let mut state = self.lock();
-        let State { sessions, routes, .. } = &mut *state;
         let now = Instant::now();
-        let mut back = Vec::new();
+        let mut back = state.take_from_silent(now);
+        let State { sessions, routes, .. } = &mut *state;
         sessions.retain(|_, session| {
             if !all && session.is_alive(now, self.grace) {
                 return true;

@@ -20,6 +20,8 @@ pub(super) const FORGET_AFTER: Duration = Duration::from_secs(60);
 const MISSED_AFTER: Duration = Duration::from_secs(30);
 /// A session that has neither polled nor reported for so long is passed over for another of the same worker.
 const SILENT_AFTER: Duration = Duration::from_millis(50);
+/// After so long without a poll or report others that wait get what was put aside for a session.
+const GIVEN_ON_AFTER: Duration = Duration::from_millis(200);
 /// No answer to a poll is much larger than this.
 const ANSWER_BYTES: usize = 8 * 1024 * 1024;
 
@@ -108,6 +110,12 @@ impl Session {
     pub(super) fn may_be_gone(&self, now: Instant, name: &str) -> bool {
         let silent = now.saturating_duration_since(self.last_poll.max(self.heard)) > SILENT_AFTER;
         !self.is_polling() && (self.polled < 2 || (silent && self.name() == name))
+    }
+
+    /// Whether it has neither polled nor reported for so long that others may have what was put aside for it.
+    pub(super) fn is_silent(&self, now: Instant) -> bool {
+        let last = self.last_poll.max(self.heard);
+        !self.is_polling() && now.saturating_duration_since(last) > GIVEN_ON_AFTER
     }
 
     /// Takes what was put aside for it of the kinds that `does` says, at most `most`.

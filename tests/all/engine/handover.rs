@@ -1,6 +1,7 @@
 //! The hand-over of tasks to workers.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use backstitch_engine::{Chore, Error};
 use backstitch_saga::protocol::{ClaimTasks, Outcome};
@@ -180,6 +181,37 @@ async fn a_long_fan_out_is_snapshot_and_goes_on_elsewhere() {
     let view = second.wait(NS, started.id, Duration::from_secs(20)).await.unwrap();
     assert_eq!(view.outcome, Some(Outcome::Succeeded));
     assert_eq!(second.doctor(false).await.unwrap().differences, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_was_put_aside_for_a_silent_session_goes_to_one_that_waits() {
+    let engine = node(&database().await, |options| {
+        options.tuning.credit_grace = Duration::from_secs(60);
+    })
+    .await;
+    engine.register(NS, &chain("one", &["a"])).await.unwrap();
+    let silent = Hand::new(&engine);
+    for _ in 0..3 {
+        assert!(silent.claim(1, Span::ZERO).await.is_empty(), "it is known to come back");
+    }
+    engine.start_run(NS, start("one", "1")).await.unwrap();
+    let taken_back = async {
+        let (mut back, began) = (0, Instant::now());
+        while back == 0 {
+            assert!(began.elapsed() < Duration::from_secs(20), "it is taken from the silent one");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            back = engine.run_once(Chore::TakeBack).await.unwrap();
+        }
+    };
+    let waiting = ClaimTasks {
+        worker: "another".to_owned(),
+        session: Uuid::new_v4(),
+        queues: BTreeMap::from([("default".to_owned(), vec!["do".to_owned()])]),
+        max: 1,
+        wait: Span::secs(20),
+    };
+    let (claimed, ()) = tokio::join!(engine.claim(NS, waiting), taken_back);
+    assert_eq!(claimed.unwrap().tasks.len(), 1);
 }
 
 #[tokio::test]
