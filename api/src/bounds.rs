@@ -7,6 +7,7 @@ use backstitch_saga::protocol::Quotas;
 
 use crate::app::Limits;
 use crate::check::{MAX_KEY, MAX_LIST, MAX_MESSAGE, MAX_NAME, MAX_REASON, MAX_WAIT};
+use crate::server::UNREAD;
 use crate::{idempotency, logins, stream};
 
 /// All of them, with the values that a server has by itself.
@@ -43,6 +44,7 @@ fn connections(limits: &Limits) -> Vec<Bound> {
             bytes(limits.report_body),
             "413 `body_too_large`",
         ),
+        bound("what came over a connection and is not read yet", bytes(UNREAD), "the sender waits"),
         bound("time for a body to arrive", span(limits.body_timeout), "408"),
         bound(
             "large bodies on their way; a namespace has at most as much as stays free",

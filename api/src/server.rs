@@ -30,6 +30,10 @@ use crate::stream::Stream;
 use crate::tls::Tls;
 use crate::{health, openapi, routes, tls};
 
+/// How many bytes of a connection the system keeps until they are read: whoever sends more waits, and takes no memory of others.
+pub(crate) const UNREAD: u32 = 512 * 1024;
+/// How many connections wait to be accepted.
+pub(crate) const BACKLOG: u32 = 1_024;
 /// How many bytes of a connection are read at once, and how many its headers may have: more would keep others waiting.
 const READ_AT_ONCE: usize = 128 * 1024;
 

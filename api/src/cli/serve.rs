@@ -11,10 +11,10 @@ use backstitch_saga::Span;
 use backstitch_shop::child;
 use clap::Args;
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use super::{DatabaseArgs, log, secret};
-use crate::server::may_listen;
+use crate::server::{BACKLOG, UNREAD, may_listen};
 use crate::tls::Tls;
 use crate::{Access, Limits, ServerConfig, TlsFiles, serve};
 
@@ -156,9 +156,18 @@ pub(crate) async fn run(args: ServeArgs, log: log::Format) -> anyhow::Result<()>
 /// When the address is taken or not ours, or the server would be open to other machines.
 pub(crate) async fn listen(access: Access, address: SocketAddr) -> anyhow::Result<TcpListener> {
     may_listen(access, address)?;
-    TcpListener::bind(address).await.with_context(|| {
+    bind(address).with_context(|| {
         format!("cannot listen on {address}; is it taken? choose another with --listen")
     })
+}
+
+/// A listener whose connections have little room for what is not read yet.
+fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.set_recv_buffer_size(UNREAD)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// A listener for health on `address`.
