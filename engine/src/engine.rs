@@ -187,6 +187,7 @@ impl Engine {
             ),
         }
         self.inner.shards.iter().for_each(JoinHandle::abort);
+        node.database.loaders.close().await;
         node.database.keepers.close().await;
         node.database.readers.close().await;
         node.database.listers.close().await;
@@ -266,8 +267,7 @@ impl Engine {
         node.definitions.register(node, namespace, definition, by).await
     }
 
-    /// Checks a definition as registering it would, by the threads that work on JSON Schemas, and rehearses it as far as
-    /// a bound allows; nothing is written.
+    /// Checks a definition as registering it would, on the threads for schemas, and rehearses it within a bound; writes nothing.
     ///
     /// # Errors
     /// [`Error::Invalid`] with everything wrong in it; [`Error::Busy`].

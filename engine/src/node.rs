@@ -242,9 +242,14 @@ impl Node {
         let _ = door.inbox.send(Message::Read { run, seq, read });
     }
 
+    /// Commands that wait in front of each shard.
+    pub(crate) fn depths(&self) -> impl Iterator<Item = usize> {
+        self.shards.iter().map(|door| door.depth.load(Ordering::Relaxed))
+    }
+
     /// Commands that wait in front of all shards.
     pub(crate) fn depth(&self) -> usize {
-        self.shards.iter().map(|door| door.depth.load(Ordering::Relaxed)).sum()
+        self.depths().sum()
     }
 }
 

@@ -26,6 +26,7 @@ impl Shard {
     pub(super) fn wait(&mut self, envelope: Envelope) {
         match self.flights.values_mut().find(|flight| flight.has(envelope.run)) {
             Some(flight) => flight.waiting.push(envelope),
+            None if self.loads.has(envelope.run) => self.load_beside(envelope),
             None => self.enqueue(envelope),
         }
     }
@@ -72,14 +73,15 @@ impl Shard {
         let node = Arc::clone(&self.node);
         let tuning = &node.options.tuning;
         let room = self.backlog.len().min(tuning.batch_commands);
-        let (mut batch, mut runs, mut bytes) = (Vec::with_capacity(room), FastSet::default(), 0);
+        let (mut batch, mut runs) = (Vec::with_capacity(room), FastSet::default());
+        let (mut bytes, mut cold) = (0, 0);
         let (most_runs, most_commands) = match self.in_flight.is_crowded() {
             true => (tuning.batch_beside.max(1), tuning.batch_beside.max(1)),
             false => (tuning.batch_runs, tuning.batch_commands),
         };
         self.backlog.begin_batch(most_runs, &self.in_flight, may);
         while let Some(next) = self.backlog.front() {
-            let full = batch.len() >= most_commands
+            let full = batch.len() + cold >= most_commands
                 || runs.len() >= most_runs
                 || bytes >= tuning.batch_bytes;
             if full || (next.alone && !batch.is_empty()) {
@@ -88,6 +90,11 @@ impl Shard {
             let Some(mut envelope) = self.backlog.pop_front() else { break };
             if self.is_under_way(envelope.run) {
                 self.wait(envelope);
+                continue;
+            }
+            if self.loads.has(envelope.run) || self.is_cold(&envelope, &runs) {
+                self.load_beside(envelope);
+                cold += 1;
                 continue;
             }
             envelope.place = None;

@@ -325,7 +325,7 @@ impl Shard {
                 *due = cached.next_due();
                 cached.charge_of(node) && !cached.run.in_flight()
             }
-            None => !self.is_under_way(*run),
+            None => !self.is_under_way(*run) && !self.loads.has(*run),
         });
         if parking.is_empty() {
             return;

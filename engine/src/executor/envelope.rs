@@ -32,6 +32,8 @@ pub(crate) struct ShardCommand {
     pub(crate) tries: u16,
     /// To be decided and committed with nothing else, because the database refused its batch.
     pub(crate) alone: bool,
+    /// Its run was loaded for it, or is being loaded.
+    pub(crate) loaded: bool,
     /// Its place among what waits, until it is taken.
     pub(crate) place: Option<Place>,
     /// It stops things, and goes before what waits.
@@ -114,6 +116,7 @@ impl Envelope {
             ticket: None,
             tries: 0,
             alone: false,
+            loaded: false,
             place: None,
             urgent: false,
             output: Output::Unknown,

@@ -9,6 +9,7 @@ use sqlx::postgres::PgConnection;
 use super::cache::CachedRun;
 use super::collect::Works;
 use super::envelope::{Envelope, Order};
+use super::loads::{Found, load};
 use super::{OWN_RETRY_LATER, Shard, index};
 use crate::Error;
 use crate::cooperation::Pieces;
@@ -17,6 +18,14 @@ use crate::definitions::Definitions;
 use crate::store::codec::{JournalRow, decode};
 use crate::store::journal::{self, Stored};
 use crate::store::{Trouble, batch::RunState};
+
+/// Why a run could not be loaded.
+#[derive(Debug, Default)]
+pub(super) struct Failure {
+    text: String,
+    /// Its journal cannot be read.
+    damaged: bool,
+}
 
 impl Shard {
     /// Loads the runs of a batch that are not in memory. Answers which were loaded just now; the commands for runs
@@ -28,20 +37,42 @@ impl Shard {
                 let begins = envelopes.first().is_some_and(|first| {
                     matches!(first.order, Order::Start(_)) && first.tries == 0
                 });
-                !begins && self.cache.get(*run).is_none()
+                // What was not loaded beside the shard was in memory when it was taken.
+                let loaded = envelopes.iter().any(|one| one.loaded);
+                !begins && loaded && self.cache.get(*run).is_none()
             })
             .map(|(run, _)| *run)
             .collect();
         if missing.is_empty() {
             return HashSet::new();
         }
-        let at = self.node.clock.now();
-        let loaded = self.load(&missing, at).await;
+        let (node, at) = (Arc::clone(&self.node), self.node.clock.now());
+        let loaded = match self.connection().await {
+            Ok(connection) => load(&node, connection, &missing, at).await,
+            Err(trouble) => Err(trouble),
+        };
         if loaded.is_err() {
             self.connection = None;
         }
+        let (fresh, mut failed) = self.put_loaded(loaded, &missing);
+        let (bad, good) = works.drain(..).partition(|(run, _)| failed.contains_key(run));
+        *works = good;
+        let bad: Works = bad;
+        for (run, envelopes) in bad {
+            let failure = failed.remove(&run).unwrap_or_default();
+            self.not_loaded(run, envelopes, &failure);
+        }
+        fresh
+    }
+
+    /// Puts runs that were loaded into memory. Answers which, and which of those that were asked for could not be loaded.
+    pub(super) fn put_loaded(
+        &mut self,
+        loaded: Result<Found, Trouble>,
+        asked: &[RunId],
+    ) -> (HashSet<RunId>, HashMap<RunId, Failure>) {
         let mut fresh = HashSet::new();
-        let mut failed: HashMap<RunId, (String, bool)> = HashMap::new();
+        let mut failed: HashMap<RunId, Failure> = HashMap::new();
         match loaded {
             Ok(loaded) => {
                 for (run, one) in loaded {
@@ -55,47 +86,46 @@ impl Shard {
                         }
                         Err(error) => {
                             tracing::error!(%run, %error, "a run could not be loaded and is left alone");
-                            let text = match error {
+                            let failure = match error {
                                 Error::Damaged(what) => {
                                     damage::found(&self.node, run, &what);
-                                    (what, true)
+                                    Failure { text: what, damaged: true }
                                 }
-                                other => (other.to_string(), false),
+                                other => Failure { text: other.to_string(), damaged: false },
                             };
-                            failed.insert(run, text);
+                            failed.insert(run, failure);
                         }
                     }
                 }
             }
             Err(trouble) => {
                 tracing::warn!(error = trouble.message(), "runs could not be loaded");
-                self.node.hearing.failed(at);
-                let text = || (trouble.message().to_owned(), false);
-                failed.extend(missing.into_iter().map(|run| (run, text())));
+                self.node.hearing.failed(self.node.clock.now());
+                let failure = || Failure { text: trouble.message().to_owned(), damaged: false };
+                failed.extend(asked.iter().map(|run| (*run, failure())));
             }
         }
-        let (bad, good) = works.drain(..).partition(|(run, _)| failed.contains_key(run));
-        *works = good;
-        let bad: Works = bad;
-        for (run, envelopes) in bad {
-            let (text, damaged) = failed.remove(&run).unwrap_or_default();
-            let trouble = Trouble::Failed(text.clone());
-            for mut envelope in envelopes {
-                if damaged {
-                    envelope.answer(Err(Error::Damaged(text.clone())));
-                }
-                self.fail(envelope, &trouble);
+        (fresh, failed)
+    }
+
+    /// Answers the commands for a run that could not be loaded.
+    pub(super) fn not_loaded(&mut self, run: RunId, envelopes: Vec<Envelope>, failure: &Failure) {
+        let trouble = Trouble::Failed(failure.text.clone());
+        for mut envelope in envelopes {
+            if failure.damaged {
+                envelope.answer(Err(Error::Damaged(failure.text.clone())));
             }
-            // What cannot be read now will hardly be readable in a second.
-            self.timers.clear(run);
-            self.timers.set(run, at.after(OWN_RETRY_LATER.into()), None);
+            self.fail(envelope, &trouble);
         }
-        fresh
+        // What cannot be read now will hardly be readable in a second.
+        self.timers.clear(run);
+        self.timers.set(run, self.node.clock.now().after(OWN_RETRY_LATER.into()), None);
     }
 
     /// Loads runs again that another node may have moved on.
     pub(super) fn look_up(&mut self, runs: Vec<RunId>) {
         for run in runs {
+            self.loads.doubt(run);
             if !self.is_under_way(run) {
                 drop(self.cache.take(run));
                 let tick = Order::tick();
@@ -107,6 +137,7 @@ impl Shard {
     /// Drops runs from memory whose journals were written anew.
     pub(super) fn forget(&mut self, runs: &[RunId]) {
         for run in runs {
+            self.loads.doubt(*run);
             if !self.is_under_way(*run) {
                 drop(self.cache.take(*run));
             }
@@ -119,20 +150,6 @@ impl Shard {
         let leased = cached.run.leased().into_iter();
         let held = leased.filter(|task| governed.of_task(&cached.run, task).is_some());
         cached.held = held.collect();
-    }
-
-    async fn load(
-        &mut self,
-        runs: &[RunId],
-        at: Time,
-    ) -> Result<Vec<(RunId, Result<Box<CachedRun>, Error>)>, Trouble> {
-        let node = Arc::clone(&self.node);
-        let connection = self.connection().await?;
-        let mut loaded = Vec::with_capacity(runs.len());
-        for (run, stored) in journal::load(connection, runs).await? {
-            loaded.push((run, fold(&node.definitions, connection, run, stored, at).await));
-        }
-        Ok(loaded)
     }
 }
 

@@ -16,6 +16,7 @@ mod in_flight;
 pub(crate) mod index;
 mod lanes;
 pub(crate) mod load;
+mod loads;
 pub(crate) mod outputs;
 mod portions;
 mod settle;
@@ -49,6 +50,7 @@ use decide::{Decided, Desk};
 use envelope::{Envelope, Order};
 use fence::Fences;
 use in_flight::InFlight;
+use loads::Loads;
 use portions::Portions;
 use timers::Timers;
 use writer::Writer;
@@ -82,6 +84,8 @@ pub(crate) struct Shard {
     /// Batches that are being written, by their id. A run is in one of them at most, and commands for it wait there.
     flights: HashMap<Uuid, Flight>,
     in_flight: InFlight,
+    /// Runs that are being loaded.
+    loads: Loads,
     writing: JoinSet<Landed>,
     /// Runs in nobody's hands that are to be parked, with the time at which they must be looked at again.
     parking: Vec<(RunId, Option<Time>)>,
@@ -107,6 +111,7 @@ impl Shard {
             writers: Vec::new(),
             flights: HashMap::new(),
             in_flight: InFlight::default(),
+            loads: Loads::default(),
             writing: JoinSet::new(),
             parking: Vec::new(),
             drains: Vec::new(),
@@ -130,6 +135,8 @@ impl Shard {
             // What waits behind a batch was not touched, and is still counted among what waits.
             let waiting = self.flights.drain().flat_map(|(_, flight)| flight.waiting);
             self.backlog.extend(waiting);
+            let cold = self.loads.give_up();
+            self.backlog.extend(cold);
             self.in_flight = InFlight::default();
             self.writers.clear();
             self.timers = Timers::default();
@@ -147,7 +154,7 @@ impl Shard {
     async fn work(&mut self) {
         let mut open = true;
         loop {
-            if self.backlog.is_empty() && self.flights.is_empty() {
+            if self.backlog.is_empty() && self.flights.is_empty() && self.loads.is_empty() {
                 self.drains.drain(..).for_each(|drained| {
                     // Whoever asked may have given up.
                     let _ = drained.send(());
@@ -161,6 +168,7 @@ impl Shard {
                 let due = due.unwrap_or_else(|| Instant::now() + Duration::from_secs(3_600));
                 tokio::select! {
                     Some(landed) = self.writing.join_next() => self.landed(landed).await,
+                    Some(loaded) = self.loads.next() => self.loaded(loaded),
                     message = self.inbox.recv(), if open => match message {
                         Some(message) => self.receive(message),
                         None => open = false,
@@ -177,11 +185,16 @@ impl Shard {
             while let Some(landed) = self.writing.try_join_next() {
                 self.landed(landed).await;
             }
+            while let Some(loaded) = self.loads.try_next() {
+                self.loaded(loaded);
+            }
             self.collect_due();
             let may = self.may_decide();
             if may.any() {
                 let batch = self.take(may);
-                self.round(batch).await;
+                if !batch.is_empty() {
+                    self.round(batch).await;
+                }
             }
             self.let_go().await;
         }
@@ -204,11 +217,13 @@ impl Shard {
             Message::LookUp(runs) => self.look_up(runs),
             Message::Forget(runs) => self.forget(&runs),
             Message::Disown => {
+                self.loads.doubt_all();
                 self.cache.for_each(|cached| cached.indexed.node = None);
                 self.flights.values_mut().for_each(Flight::disown);
             }
             Message::SteppedBack => {
                 let now = self.node.clock.now();
+                self.loads.doubt_all();
                 self.cache.for_each(|cached| cached.meet(now));
                 self.timers.all_at(now);
             }

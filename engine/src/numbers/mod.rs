@@ -104,10 +104,20 @@ impl Engine {
             Family::gauge("backstitch_workflows_paused", "Workflows whose new runs are held.")
                 .one(number(node.pauses.count() as u64)),
         );
+        families.push(depths(node));
         families.extend(pools(node));
         families.extend(process::families());
         families
     }
+}
+
+fn depths(node: &Node) -> Family {
+    let help = "Commands that wait for a shard, those whose runs are being loaded included.";
+    let mut family = Family::gauge("backstitch_shard_depth", help);
+    for (shard, depth) in node.depths().enumerate().take(MOST_VALUES) {
+        family.add(&[("shard", &shard.to_string())], number(depth as u64));
+    }
+    family
 }
 
 fn breakers(node: &Node) -> Family {
@@ -142,10 +152,11 @@ fn pools(node: &Node) -> [Family; 4] {
         "backstitch_pool_refused_total",
         "Questions answered busy because their namespace had its connections of a pool for too long.",
     );
-    let pools: [(&str, &Pool); 5] = [
+    let pools: [(&str, &Pool); 6] = [
         ("readers", &node.database.readers),
         ("listers", &node.database.listers),
         ("actors", &node.database.actors),
+        ("loaders", &node.database.loaders),
         ("keepers", &node.database.keepers),
         ("gate", &node.database.gate),
     ];

@@ -86,6 +86,9 @@ const LISTERS_EACH: usize = 2;
 /// The connections for what is kept of requests, and how many of them a namespace has at most.
 const ACTORS: u32 = 3;
 const ACTORS_EACH: usize = 2;
+/// The connections over which runs are loaded into memory, and how many of them a namespace has at most.
+const LOADERS: u32 = 3;
+const LOADERS_EACH: usize = 2;
 /// How many large pages are put together at once, and how many of them a namespace has at most.
 const PAGES: u32 = 3;
 const PAGES_EACH: usize = 1;
@@ -121,6 +124,9 @@ pub(crate) struct Database {
     /// For what is kept of requests, see [`Database::actor`].
     pub(crate) actors: Pool,
     acting: Arc<Seats>,
+    /// For runs that are not in memory, see [`Database::loader`].
+    pub(crate) loaders: Pool,
+    loading: Arc<Seats>,
     /// For the node's own chores, which must not wait for callers.
     pub(crate) keepers: Pool,
     /// For who asks: nobody else's queries are waited for.
@@ -234,10 +240,12 @@ impl Database {
         let readers_total = readers.max(2);
         let readers = pool(readers_total, &reading, &options);
         let keepers = pool(KEEPERS, &settings, &writer);
+        let loaders = pool(LOADERS, &settings, &writer);
         let weeks = partitions::Weeks::default();
         // One is left for what belongs to no namespace.
         let reading = seats(readers_total - 1, READERS_EACH);
         let paging = seats(PAGES, PAGES_EACH);
+        let loading = seats(LOADERS, LOADERS_EACH);
         let (listing, acting) = (seats(LISTERS, LISTERS_EACH), seats(ACTORS, ACTORS_EACH));
         Ok(Database {
             writer,
@@ -249,6 +257,8 @@ impl Database {
             listing,
             actors,
             acting,
+            loaders,
+            loading,
             keepers,
             gate,
             ears,
@@ -281,6 +291,14 @@ impl Database {
         Reader::of(&self.actors, &self.acting, namespace).await
     }
 
+    /// A connection over which runs of a namespace are loaded into memory.
+    ///
+    /// # Errors
+    /// As [`Database::reader`].
+    pub(crate) async fn loader(&self, namespace: &str) -> Result<Reader, Error> {
+        Reader::of(&self.loaders, &self.loading, namespace).await
+    }
+
     /// A turn to have a large page put together, of which a namespace has one at a time.
     ///
     /// # Errors
@@ -290,8 +308,13 @@ impl Database {
     }
 
     /// The seats at the pools, by the pools' names.
-    pub(crate) fn seats(&self) -> [(&'static str, &Seats); 3] {
-        [("readers", &self.reading), ("listers", &self.listing), ("actors", &self.acting)]
+    pub(crate) fn seats(&self) -> [(&'static str, &Seats); 4] {
+        [
+            ("readers", &self.reading),
+            ("listers", &self.listing),
+            ("actors", &self.acting),
+            ("loaders", &self.loading),
+        ]
     }
 
     /// The schema with the tables.
@@ -319,8 +342,8 @@ impl Database {
         committing.saturating_add(pools + EARS)
     }
 
-    fn pools(&self) -> [&Pool; 5] {
-        [&self.readers, &self.listers, &self.actors, &self.keepers, &self.gate]
+    fn pools(&self) -> [&Pool; 6] {
+        [&self.readers, &self.listers, &self.actors, &self.loaders, &self.keepers, &self.gate]
     }
 
     /// Says that new sessions cannot be had, for how long, and what to do about it, for a server whose committers have

@@ -4,11 +4,12 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use backstitch_engine::{Engine, Error, RunFilter};
-use backstitch_saga::protocol::{StartRun, State};
+use backstitch_saga::protocol::{Labels, StartRun, State};
 use backstitch_saga::{Command, RunId};
 use backstitch_tests::node::{NS, by, chain, metric, node, start};
 use backstitch_tests::postgres::database;
 use sqlx::{Connection, PgConnection};
+use uuid::Uuid;
 
 /// How long anything here may take.
 const LONG: Duration = Duration::from_secs(60);
@@ -256,5 +257,54 @@ async fn slow_lists_of_one_namespace_keep_no_other_waiting_and_are_refused_in_th
     assert!(refused.0 >= 2 && refused.1 > 0, "{refused:?}");
     locked.rollback().await.unwrap();
     engine.runs("flood", RunFilter::default()).await.unwrap();
+    engine.stop().await;
+}
+
+#[tokio::test]
+async fn runs_that_are_loaded_for_one_namespace_keep_no_other_waiting() {
+    let url = database().await;
+    let waits = r#"{"name":"waits","version":1,"steps":[{"id":"w","wait":{"signal":"go"}}]}"#;
+    let elsewhere = node(&url, |_| {}).await;
+    for namespace in ["cold", "warm"] {
+        elsewhere.register(namespace, waits).await.unwrap();
+    }
+    let cold = elsewhere.start_run("cold", start("waits", "1")).await.unwrap().id;
+    // It is in the memory of the other node alone.
+    let engine = node(&url, |options| options.tuning.shards = 1).await;
+    let warm = engine.start_run("warm", start("waits", "1")).await.unwrap().id;
+    let label = |value: usize| {
+        let set = Labels::from([("label".to_owned(), value.to_string())]);
+        Command::Label { set, remove: Vec::new(), by: by("a test") }
+    };
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let mut locked = connection.begin().await.unwrap();
+    let lock = "lock table snapshots in access exclusive mode";
+    sqlx::query(lock).execute(&mut *locked).await.unwrap();
+    let asked: Vec<_> = (0..3)
+        .map(|number| {
+            let (engine, label) = (engine.clone(), label(number));
+            tokio::spawn(async move { engine.command("cold", cold, label).await })
+        })
+        .collect();
+    let mut other = PgConnection::connect(&url).await.unwrap();
+    let began = Instant::now();
+    while waiting_for_a_lock(&mut other, "-- snapshots_load%").await == 0 {
+        assert!(began.elapsed() < LONG);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for number in 0..10 {
+        engine.command("warm", warm, label(number)).await.unwrap();
+        engine.start_run("warm", start("waits", "2")).await.unwrap();
+    }
+    assert!(asked.iter().all(|one| !one.is_finished()), "they wait for their run");
+    locked.rollback().await.unwrap();
+    for one in asked {
+        one.await.unwrap().unwrap();
+    }
+    assert_eq!(metric(&engine, "runs_loaded_total"), 1.0, "once for all that waited");
+    let nobody = engine.command("cold", RunId(Uuid::now_v7()), label(0)).await;
+    assert!(matches!(nobody, Err(Error::NotFound { code: "unknown_run", .. })), "{nobody:?}");
+    assert_eq!(engine.doctor(false).await.unwrap().differences, Vec::<String>::new());
+    elsewhere.stop().await;
     engine.stop().await;
 }
