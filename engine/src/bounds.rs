@@ -6,6 +6,7 @@ use std::time::Duration;
 use backstitch_integration::bounds as integration;
 use backstitch_saga::{Limits, Span, bounds as saga};
 
+use crate::executor::poison;
 use crate::handover::MOST_NAMES;
 use crate::schemas::{limits as schemas, pool};
 use crate::{
@@ -391,6 +392,11 @@ fn by_themselves() -> Vec<Bound> {
             "how often a job or a migration of runs is worked on that fails, or over which nodes stop",
             number(jobs::TRIES.unsigned_abs()),
             "a job is paused, a migration is stopped, with the reason",
+        ),
+        bound(
+            "how often in a row a defect stops what is due of a run",
+            number(poison::TRIES),
+            "the run is put aside with an incident, `run_stuck`",
         ),
         bound(
             "facts that a run requires or promises",

@@ -1,4 +1,4 @@
-//! Runs whose journals cannot be read: each is put aside with an incident of its own, so that nothing waits for it. The check of
+//! Runs whose journals cannot be read, or whose timers a defect stops: each is put aside with an incident of its own, so that nothing waits for it. The check of
 //! the indexes reads it again now and then; once its journal is repaired, its index rows are mended and it goes on.
 
 use std::collections::HashMap;
@@ -9,11 +9,16 @@ use backstitch_saga::{IncidentKind, RunId, fingerprint};
 
 use crate::Error;
 use crate::crash::commit;
+use crate::executor::poison::TRIES;
 use crate::node::Node;
 use crate::store::batch::printable;
 use crate::store::damage::{self as table, Damage};
 use crate::store::migrations;
 
+/// The condition of a run whose journal cannot be read.
+pub(crate) const UNREADABLE: &str = "JournalDamaged";
+/// The condition of a run whose timer a defect stops.
+pub(crate) const STOPPED: &str = "TimerStopped";
 /// How often a run is put aside at most.
 const AGAIN_AFTER: Duration = Duration::from_secs(10);
 /// How many runs are remembered to have been put aside.
@@ -38,36 +43,63 @@ impl Lately {
 
 /// Puts a run aside soon, without waiting for it.
 pub(crate) fn found(node: &Arc<Node>, run: RunId, what: &str) {
-    if !node.damaged.is_new(run) {
-        return;
+    if node.damaged.is_new(run) {
+        spawn(node, run, what.to_owned(), IncidentKind::JournalDamaged);
     }
-    let (node, what) = (Arc::clone(node), what.to_owned());
+}
+
+/// Puts a run aside whose timer a defect stops again and again: `what` it said.
+pub(crate) fn stopped(node: &Arc<Node>, run: RunId, what: &str) {
+    let what = format!(
+        "a defect stopped what was due of the run, {TRIES} times ({what}); it is tried again when somebody acts on the run, or by \
+         backstitch doctor --mend"
+    );
+    spawn(node, run, what, IncidentKind::RunStuck);
+}
+
+fn spawn(node: &Arc<Node>, run: RunId, what: String, kind: IncidentKind) {
+    let node = Arc::clone(node);
     tokio::spawn(async move {
-        if let Err(error) = put_aside(&node, run, &what).await {
-            tracing::warn!(%run, %error, "a run whose journal is damaged could not be put aside; it is tried again");
+        if let Err(error) = put_aside_as(&node, run, &what, kind).await {
+            tracing::warn!(%run, %error, "a run could not be put aside; it is tried again");
         }
     });
 }
 
-/// Puts a run aside: it has the condition `JournalDamaged` and an open incident, and nobody looks after its timers.
+/// Puts a run aside whose journal cannot be read.
 pub(crate) async fn put_aside(node: &Node, run: RunId, what: &str) -> Result<(), Error> {
+    put_aside_as(node, run, what, IncidentKind::JournalDamaged).await
+}
+
+/// Puts a run aside: it has the condition `JournalDamaged` or `TimerStopped` and an open incident, and nobody looks after its
+/// timers.
+async fn put_aside_as(
+    node: &Node,
+    run: RunId,
+    what: &str,
+    kind: IncidentKind,
+) -> Result<(), Error> {
     let mut connection = node.database.keepers.acquire().await?;
     if migrations::is_newer(&mut connection).await? {
         tracing::warn!(%run, what, "a run cannot be read by this node and is left to newer ones");
         return Ok(());
     }
-    let kind = IncidentKind::JournalDamaged;
+    let condition = match kind {
+        IncidentKind::JournalDamaged => UNREADABLE,
+        _ => STOPPED,
+    };
     let message = printable(what);
     let damage = Damage {
         run,
         kind: kind.as_str(),
+        condition,
         fingerprint: fingerprint("", None, kind, Some(kind.as_str()), ""),
         message: &message,
         at: node.clock.now(),
     };
     if commit!("runs_put_aside", table::put_aside(&mut connection, &damage).await)? {
         node.counters.damaged.one();
-        tracing::error!(%run, what, "the journal of a run is damaged; it is put aside");
+        tracing::error!(%run, what, condition, "a run is put aside");
     }
     Ok(())
 }

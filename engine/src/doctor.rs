@@ -13,6 +13,7 @@ use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 use crate::crash::commit;
+use crate::damage::{STOPPED, UNREADABLE};
 use crate::executor::digest::InputDigest;
 use crate::executor::index::state_of;
 use crate::executor::load::fold_rows;
@@ -31,8 +32,6 @@ const PAGE: i64 = 200;
 const TOLD: usize = 1_000;
 /// How long writers are waited for when a person asks for mending.
 const PATIENT: &str = "30s";
-/// The condition of a run that is put aside.
-const ASIDE: &str = "JournalDamaged";
 /// By how much a journal may be ahead of the clock before it counts as that, in milliseconds.
 const AHEAD: i64 = 1_000;
 /// How long after a record its fences are written at the latest.
@@ -78,8 +77,12 @@ async fn settle(
     mend: bool,
     diagnosis: &mut Diagnosis,
 ) -> Result<(), Error> {
-    let Found { wrong, damaged } = found;
-    let mut runs = Vec::with_capacity(wrong.len());
+    let Found { wrong, damaged, stopped } = found;
+    let mut runs = Vec::with_capacity(wrong.len() + stopped.len());
+    for run in stopped {
+        runs.push(run);
+        tell(diagnosis, format!("{run}: it was put aside, as a defect stops its timer"));
+    }
     for (run, differences) in wrong {
         runs.push(run);
         differences.into_iter().for_each(|one| tell(diagnosis, format!("{run}: {one}")));
@@ -109,6 +112,8 @@ pub(crate) struct Found {
     pub(crate) wrong: Vec<(RunId, Vec<String>)>,
     /// Runs whose journals cannot be read.
     pub(crate) damaged: Vec<Broken>,
+    /// Runs whose timers a defect stops.
+    stopped: Vec<RunId>,
 }
 
 /// A run whose journal cannot be read.
@@ -135,6 +140,7 @@ pub(crate) async fn compare(
                 let known = there.run.as_ref().is_some_and(is_aside);
                 found.damaged.push(Broken { run, what: "it has no records".to_owned(), known });
             }
+            Ok(_) if is_stopped(&there) => found.stopped.push(run),
             Ok(expected) => {
                 let differences = differences(&expected, &there);
                 if !differences.is_empty() {
@@ -152,7 +158,13 @@ pub(crate) async fn compare(
 }
 
 fn is_aside(row: &RunRow) -> bool {
-    row.conditions.iter().any(|one| one == ASIDE)
+    row.conditions.iter().any(|one| one == UNREADABLE)
+}
+
+/// Whether a run was put aside because a defect stops its timer.
+fn is_stopped(rows: &IndexRows) -> bool {
+    let row = rows.run.as_ref();
+    row.is_some_and(|row| row.conditions.iter().any(|one| one == STOPPED))
 }
 
 /// What the indexes should say about a run. Who is in charge of it is not in its journal: any node will do, or none

@@ -193,7 +193,8 @@ async fn settle(
     connection: &mut PgConnection,
     found: Found,
 ) -> Result<usize, Error> {
-    let Found { wrong, damaged } = found;
+    // Those whose timers a defect stops are left alone until a person has them tried again.
+    let Found { wrong, damaged, .. } = found;
     let mut settled = 0;
     for Broken { run, what, .. } in damaged.into_iter().filter(|broken| !broken.known) {
         damage::put_aside(node, run, &what).await?;

@@ -57,6 +57,8 @@ pub(crate) struct Granted {
 /// A command stopped by a defect. Its run is gone from memory; the other commands are to be decided again.
 pub(crate) struct Broken {
     pub(crate) again: Vec<Envelope>,
+    /// What the defect said, when the command was to do what is due.
+    pub(crate) due: Option<String>,
 }
 
 /// What deciding needs to know of the node.
@@ -136,10 +138,12 @@ impl Desk<'_> {
             match catch_unwind(whole) {
                 Ok(result) => decided.commands.push((envelope, result)),
                 Err(panic) => {
+                    let is_due = matches!(envelope.order, Order::Tick { .. });
+                    let due = is_due.then(|| text_of(panic.as_ref()).to_owned());
                     self.stop(envelope, panic.as_ref());
                     self.give_back(&decided.granted);
                     let before = decided.commands.into_iter().map(|(envelope, _)| envelope);
-                    return Err(Broken { again: before.chain(envelopes).collect() });
+                    return Err(Broken { again: before.chain(envelopes).collect(), due });
                 }
             }
         }

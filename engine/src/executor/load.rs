@@ -1,13 +1,16 @@
 //! Folds runs from what is stored of them.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use backstitch_saga::{Event, Run, RunId, Time};
+use futures::FutureExt;
 use sqlx::postgres::PgConnection;
 
 use super::cache::CachedRun;
 use super::collect::Works;
+use super::decide::text_of;
 use super::envelope::{Envelope, Order};
 use super::loads::{Found, load};
 use super::{OWN_RETRY_LATER, Shard, index};
@@ -166,10 +169,13 @@ pub(crate) async fn fold(
     if let Some(snapshot) = stored.snapshot.take() {
         documents += snapshot.state.len();
         let workflow = definitions.by_hash(connection, &snapshot.definition).await?;
-        match Run::restore(id, workflow.graph.clone(), &snapshot.state) {
+        let graph = workflow.graph.clone();
+        let restored = catch_unwind(AssertUnwindSafe(|| Run::restore(id, graph, &snapshot.state)));
+        let restored = restored.unwrap_or_else(|panic| Err(text_of(panic.as_ref()).to_owned()));
+        match restored {
             Ok(run) => begun = Some(run),
             Err(error) => {
-                tracing::debug!(run = %id, error, "a snapshot is not used");
+                tracing::warn!(run = %id, error, "a snapshot cannot be read; the journal is read whole");
                 stored.rows = journal::load_until(connection, id, i32::MAX).await?;
             }
         }
@@ -198,8 +204,22 @@ pub(crate) async fn fold(
     Ok(cached)
 }
 
-/// Folds records onto a run, or onto nothing.
+/// Folds records onto a run, or onto nothing. A journal that a defect keeps from being folded counts as damaged.
 pub(crate) async fn fold_rows(
+    definitions: &Definitions,
+    connection: &mut PgConnection,
+    id: RunId,
+    begun: Option<Run>,
+    rows: &[JournalRow],
+) -> Result<Run, Error> {
+    let folded = AssertUnwindSafe(fold_each(definitions, connection, id, begun, rows));
+    folded.catch_unwind().await.unwrap_or_else(|panic| {
+        let text = text_of(panic.as_ref());
+        Err(Error::Damaged(format!("a defect keeps run {id} from being folded: {text}")))
+    })
+}
+
+async fn fold_each(
     definitions: &Definitions,
     connection: &mut PgConnection,
     id: RunId,

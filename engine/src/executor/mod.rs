@@ -18,6 +18,7 @@ mod lanes;
 pub(crate) mod load;
 mod loads;
 pub(crate) mod outputs;
+pub(crate) mod poison;
 mod portions;
 mod settle;
 mod timers;
@@ -51,6 +52,7 @@ use envelope::{Envelope, Order};
 use fence::Fences;
 use in_flight::InFlight;
 use loads::Loads;
+use poison::Poison;
 use portions::Portions;
 use timers::Timers;
 use writer::Writer;
@@ -89,6 +91,7 @@ pub(crate) struct Shard {
     writing: JoinSet<Landed>,
     /// Runs in nobody's hands that are to be parked, with the time at which they must be looked at again.
     parking: Vec<(RunId, Option<Time>)>,
+    poison: Poison,
     drains: Vec<oneshot::Sender<()>>,
     /// Of the batch under way: tasks for sessions, and tasks that found none.
     offers: Vec<(Grant, TaskOffer)>,
@@ -114,6 +117,7 @@ impl Shard {
             loads: Loads::default(),
             writing: JoinSet::new(),
             parking: Vec::new(),
+            poison: Poison::default(),
             drains: Vec::new(),
             offers: Vec::new(),
             hints: Vec::new(),
@@ -264,6 +268,7 @@ impl Shard {
             let brought = envelopes.iter().map(Envelope::bytes).sum::<usize>();
             match desk.decide(cached, envelopes) {
                 Ok(decided) => {
+                    self.poison.worked(run);
                     let written = decided.bytes();
                     let (whose, built) =
                         (&decided.cached.namespace, written.saturating_sub(brought));
@@ -279,7 +284,7 @@ impl Shard {
                     }
                 }
                 Err(broken) => {
-                    self.timers.set(run, desk.at.after(OWN_RETRY_LATER.into()), None);
+                    self.broken(run, desk.at, broken.due);
                     self.backlog.extend(broken.again);
                 }
             }

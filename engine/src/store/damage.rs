@@ -1,4 +1,4 @@
-//! Runs whose journals cannot be read, as the indexes show them.
+//! Runs that are put aside, as the indexes show them.
 
 use backstitch_saga::{RunId, Time};
 use sqlx::postgres::PgConnection;
@@ -9,12 +9,13 @@ use super::moment::Moment;
 pub(crate) struct Damage<'a> {
     pub(crate) run: RunId,
     pub(crate) kind: &'static str,
+    pub(crate) condition: &'static str,
     pub(crate) fingerprint: String,
     pub(crate) message: &'a str,
     pub(crate) at: Time,
 }
 
-/// Shows that the journal of a run is damaged: by a condition, and by an incident with the number 0, which no journal gives.
+/// Shows that a run is put aside: by a condition, and by an incident with the number 0, which no journal gives.
 /// Nobody is in charge of it, and none of its tasks is on offer. Answers whether that is new.
 pub(crate) async fn put_aside(
     connection: &mut PgConnection,
@@ -23,8 +24,8 @@ pub(crate) async fn put_aside(
     let done = sqlx::query(
         "-- runs_put_aside\n\
          with aside as (update runs r set node = null, wake_at = null, conditions = r.conditions || array( \
-             select c from unnest('{IncidentOpen,JournalDamaged}'::text[]) c where not c = any(r.conditions)) \
-           where r.id = $1 and not r.conditions @> '{JournalDamaged}' returning r.namespace, r.workflow), \
+             select c from unnest(array['IncidentOpen', $6::text]) c where not c = any(r.conditions)) \
+           where r.id = $1 and not $6::text = any(r.conditions) returning r.namespace, r.workflow), \
          taken as (delete from ready where run_id = $1 and exists (select 1 from aside)) \
          insert into incidents (run_id, incident, namespace, workflow, kind, message, opened_at, code, fingerprint) \
          select $1, 0, a.namespace, a.workflow, $2, $3, $4, $2, $5 from aside a \
@@ -36,6 +37,7 @@ pub(crate) async fn put_aside(
     .bind(damage.message)
     .bind(Moment(damage.at))
     .bind(&damage.fingerprint)
+    .bind(damage.condition)
     .execute(connection)
     .await?;
     Ok(done.rows_affected() > 0)

@@ -49,7 +49,7 @@ pub(crate) async fn offered(
 
 /// Runs with a journal, newest first, before `before`; `true` for those that their index may have wrong: they have no line
 /// in `runs`, or one that says ended although the last record does not tell of that or something is left open, or their key is
-/// not noted.
+/// not noted, or an incident of a run that was put aside outlived that.
 pub(crate) async fn journaled(
     connection: &mut PgConnection,
     before: Uuid,
@@ -61,6 +61,8 @@ pub(crate) async fn journaled(
            or (r.state = 'ended' and (r.conditions <> '{}' or strpos(l.events, '\"ended\"') = 0)) \
            or (r.key is not null and not exists (select 1 from run_keys k \
              where (k.namespace, k.key, k.workflow) = (r.namespace, r.key, r.workflow))) \
+           or (not r.conditions && '{JournalDamaged,TimerStopped}'::text[] and exists (select 1 from incidents i \
+             where i.run_id = r.id and i.incident = 0 and i.resolved_at is null)) \
          from (select run_id from journal where seq = 1 and run_id < $1 order by run_id desc limit $2) j \
          left join lateral (select r.* from runs r where r.id = j.run_id) r on true \
          left join lateral (select l.events from journal l where l.run_id = j.run_id order by l.seq desc limit 1) l on true \

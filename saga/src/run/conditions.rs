@@ -2,9 +2,9 @@
 
 use super::Run;
 
-/// Conditions by which runs are searched: those that follow from the journal alone, and that of a damaged one. All others
+/// Conditions by which runs are searched: those that follow from the journal alone, and those of runs that are put aside. All others
 /// follow from queues, workers and the clock, and are told of a run when it is read.
-pub const SEARCHED: [&str; 16] = [
+pub const SEARCHED: [&str; 17] = [
     "DependencyUnmet",
     "DependencyWithdrawn",
     "Erased",
@@ -20,6 +20,7 @@ pub const SEARCHED: [&str; 16] = [
     "SignalRefused",
     "StartDelayed",
     "StepUnknown",
+    "TimerStopped",
     "WorkflowPaused",
 ];
 

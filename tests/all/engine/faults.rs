@@ -1,11 +1,13 @@
 //! The database fails in the middle of things: answers are lost, batches are refused, the server goes away.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use backstitch_engine::local_postgres::{LocalPostgres, StartOptions};
 use backstitch_engine::{Engine, Error, Options};
-use backstitch_saga::protocol::{FailureKind, Outcome, State};
+use backstitch_saga::protocol::{FailureKind, IncidentFilter, Labels, Outcome, State};
 use backstitch_saga::{Command, RunId, Span};
+use backstitch_tests::eventually;
 use backstitch_tests::node::{Hand, NS, by, chain, fan, metric, node, report, start};
 use backstitch_tests::postgres::{database, migrate, server};
 use backstitch_tests::proxy::{Loss, Proxy};
@@ -172,6 +174,43 @@ async fn a_defect_stops_one_command_and_nothing_else() {
     other.unwrap();
     assert_eq!(outcome(&engine, started.id).await, Some(Outcome::Succeeded));
     assert_eq!(metric(&engine, "bugs_total"), 1.0);
+    sound(&engine).await;
+}
+
+#[tokio::test]
+async fn a_run_whose_timer_a_defect_stops_again_and_again_is_put_aside_until_somebody_acts() {
+    static BROKEN: AtomicBool = AtomicBool::new(true);
+    let url = database().await;
+    let broken = |options: &mut Options| {
+        options.tuning.check_every = Duration::from_millis(200);
+        options.tuning.before_decide = Some(|command| {
+            let stops = matches!(command, Command::Tick) && BROKEN.load(Ordering::Relaxed);
+            assert!(!stops, "a defect on purpose");
+        });
+    };
+    let engine = node(&url, broken).await;
+    let nap = r#"{"name":"nap","version":1,"steps":[{"id":"a","sleep":{"for":"100ms"}}]}"#;
+    engine.register(NS, nap).await.unwrap();
+    let run = engine.start_run(NS, start("nap", "1")).await.unwrap().id;
+    let incidents = async |engine: &Engine| {
+        engine.incidents(NS, &IncidentFilter::default(), None, 10).await.unwrap().items
+    };
+    eventually("it is put aside", async || !incidents(&engine).await.is_empty()).await;
+    let [told] = &incidents(&engine).await[..] else { panic!("one incident") };
+    assert_eq!((told.id.run, told.id.number, &*told.kind), (run, 0, "run_stuck"));
+    assert!(told.message.contains("a defect on purpose"), "{}", told.message);
+    let bugs = metric(&engine, "bugs_total");
+    engine.stop().await;
+    // A node that starts anew leaves it alone, and does its other work.
+    let engine = node(&url, broken).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!((bugs, metric(&engine, "bugs_total")), (3.0, 0.0));
+    BROKEN.store(false, Ordering::Relaxed);
+    let set = Labels::from([("looked".to_owned(), "yes".to_owned())]);
+    let look = Command::Label { set, remove: Vec::new(), by: by("a look") };
+    engine.command(NS, run, look).await.unwrap();
+    assert_eq!(outcome(&engine, run).await, Some(Outcome::Succeeded));
+    eventually("the incident is gone", async || incidents(&engine).await.is_empty()).await;
     sound(&engine).await;
 }
 
