@@ -32,7 +32,11 @@ pub async fn migrate(url: &str) {
 /// # Panics
 /// When it cannot be started: no test that asks for it could go on.
 pub async fn server() -> &'static LocalPostgres {
-    let start = || async { LocalPostgres::start(StartOptions::default()).await };
+    // Hundreds of databases have hundreds of thousands of files. A checkpoint that waits for the disk for each of them
+    // takes minutes, and a machine that stops ends the tests anyway.
+    let settings = vec![("fsync".to_owned(), "off".to_owned())];
+    let options = StartOptions { settings, ..StartOptions::default() };
+    let start = || async { LocalPostgres::start(options).await };
     SERVER.get_or_try_init(start).await.unwrap_or_else(|error| panic!("{error}"))
 }
 
