@@ -264,11 +264,7 @@ impl Run {
                 None
             }
             Event::UndoRequested { step } => self.change_at(step, |work| work.undo = Undo::Waiting),
-            Event::Undone { step, attempt } => {
-                let action = Action::Compensate;
-                self.change_at(step, |work| work.note_report(action, *attempt, What::Succeeded));
-                self.undo_over(step, Undo::Done)
-            }
+            Event::Undone { step, .. } => self.undo_over(step, Undo::Done),
             Event::UndoMarked { step, by } => {
                 let by = by.clone();
                 self.change_at(step, |work| work.aside_mut().vouched = Some(by));

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::decide::{Decider, lease_lost};
-use super::state::{Place, Stage, Work};
+use super::state::{Place, Stage, Undo, Work};
 use crate::event::Event;
 use crate::protocol::{FailureKind, TaskOutcome, Verdict};
 use crate::{Action, Payload, Refusal, RefusalCode, TaskKey};
@@ -57,8 +57,12 @@ impl Work {
         }
     }
 
-    /// Remembers that its last attempt succeeded, before it is done anew and that cannot be seen any more.
+    /// Remembers that its last attempts succeeded, before it is done anew and that cannot be seen any more.
     pub(super) fn note_success(&mut self) {
+        let undo = self.tries(Action::Compensate).attempt;
+        if self.undo == Undo::Done && self.was_said(Action::Compensate, undo).is_none() {
+            self.note_report(Action::Compensate, undo, What::Succeeded);
+        }
         let attempt = self.tries.attempt;
         let is_other = self.was_said(Action::Forward, attempt).is_some()
             || self.lost(Action::Forward, attempt).is_some();
@@ -116,9 +120,10 @@ impl Work {
         }
     }
 
-    /// The same for an attempt whose report is not remembered by itself: a success forward is remembered by the output.
+    /// The same for an attempt whose report is not remembered by itself: the output says that an attempt succeeded
+    /// forward, and the state that one undid it.
     fn says_what_stands(&self, task: &TaskKey, outcome: &TaskOutcome) -> bool {
-        let last = task.attempt == self.tries.attempt;
+        let last = task.attempt == self.tries(task.action).attempt;
         match (task.action, &self.stage, outcome) {
             (
                 Action::Forward,
@@ -128,6 +133,7 @@ impl Work {
             (Action::Forward, Stage::Succeeded(_), TaskOutcome::Failed(_)) => !last,
             // Neither lost nor the one that succeeded: it failed, unless that was before the step was done anew.
             (Action::Forward, _, TaskOutcome::Succeeded { .. }) => self.round > 0,
+            (Action::Compensate, _, TaskOutcome::Failed(_)) => !(last && self.undo == Undo::Done),
             _ => true,
         }
     }
@@ -146,6 +152,7 @@ impl Work {
             Some(What::Happened) => "happened".to_owned(),
             Some(What::NotHappened) => "not happened".to_owned(),
             Some(What::Succeeded) => "succeeded".to_owned(),
+            None if task.action == Action::Compensate => "succeeded".to_owned(),
             None if matches!(self.stage, Stage::Succeeded(_)) => "succeeded".to_owned(),
             None => "failed".to_owned(),
         }
