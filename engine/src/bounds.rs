@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use backstitch_integration::bounds as integration;
+use backstitch_saga::protocol::MOST_HELD;
 use backstitch_saga::{Limits, Span, bounds as saga};
 
 use crate::executor::poison;
@@ -290,6 +291,7 @@ fn work(options: &Options) -> Vec<Bound> {
             "503 `busy`; never for kill, cancel, pause and resume, which go first",
         ),
         bound("tasks of a claim", number(tasks::MOST_TASKS), "422"),
+        bound("tasks that a claim names as held", number(MOST_HELD), "422"),
         bound("handlers that a claim names", number(tasks::MOST_HANDLERS), "422"),
         bound("queues that a claim names", number(tasks::MOST_QUEUES), "422"),
         bound(

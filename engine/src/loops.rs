@@ -169,7 +169,7 @@ pub(crate) fn take_back(node: &Node, all: bool) -> usize {
     node.counters.sessions.set(sessions);
     node.counters.hints.set(hints);
     let count = back.len();
-    node.release(back);
+    node.take_back(back);
     count
 }
 

@@ -2,6 +2,8 @@
 //! looked up for every command, so their hash is a fast one, seeded anew in each process.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasher;
+use std::sync::LazyLock;
 
 use foldhash::fast::RandomState;
 
@@ -13,4 +15,10 @@ pub(crate) type FastSet<K> = HashSet<K, RandomState>;
 /// An empty table with room for `size` keys.
 pub(crate) fn map_for<K, V>(size: usize) -> FastMap<K, V> {
     FastMap::with_capacity_and_hasher(size, RandomState::default())
+}
+
+/// Returns a number that stands for `text` in this process.
+pub(crate) fn number_of(text: &str) -> u64 {
+    static STATE: LazyLock<RandomState> = LazyLock::new(RandomState::default);
+    STATE.hash_one(text)
 }

@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use backstitch_saga::{Command, Reply, Run, RunId, TaskKey};
+use backstitch_saga::{Command, Reply, Run, RunId};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::admission::{Account, Admission, Place};
@@ -13,7 +13,7 @@ use crate::counters::Counters;
 use crate::definitions::Definitions;
 use crate::executor::envelope::{Answered, Answers, Envelope, Order};
 use crate::flow::Flow;
-use crate::handover::{HandOver, Match};
+use crate::handover::{HandOver, Match, Unfetched};
 use crate::reads::waiters::Waiters;
 use crate::schemas::Schemas;
 use crate::store::Database;
@@ -206,10 +206,13 @@ impl Node {
         }
     }
 
-    /// Takes back tasks that were leased to sessions and never left the server.
-    pub(crate) fn release(&self, back: Vec<(RunId, TaskKey)>) {
+    /// Takes back tasks that were leased to sessions and did not reach them.
+    pub(crate) fn take_back(&self, back: Vec<Unfetched>) {
         if !back.is_empty() {
-            let order = |(run, task)| Envelope::own(run, Order::Command(Command::Release { task }));
+            let order = |Unfetched { run, task, session }| {
+                let session = session.to_string().into();
+                Envelope::own(run, Order::Command(Command::GiveBack { task, session }))
+            };
             self.submit_own(back.into_iter().map(order).collect());
         }
     }

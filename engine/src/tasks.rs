@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use backstitch_saga::protocol::{
-    ClaimTasks, ClaimedTasks, Heartbeat, HeldTask, TaskAnswer, TaskOutcome, TaskReport,
+    ClaimTasks, ClaimedTasks, Heartbeat, HeldTask, MOST_HELD, TaskAnswer, TaskOutcome, TaskReport,
 };
 use backstitch_saga::{Command, Payload, RunId, TaskKey, Violation};
 use uuid::Uuid;
@@ -51,7 +51,7 @@ pub(crate) async fn claim(
         })?;
     let _poll = Poll { node, session: claim.session };
     node.hand_out(polled.matches);
-    node.release(polled.back);
+    node.take_back(polled.back);
     // A worker that polls all the time is looked for now and then anyway, unless tasks are known to lie there.
     if polled.hungry && (polled.fresh || node.backlog.load(Ordering::Relaxed)) {
         node.hungry.notify_one();
@@ -59,21 +59,23 @@ pub(crate) async fn claim(
     if polled.hungry {
         node.flow.hungry(polled.fresh);
     }
-    let mut tasks = polled.tasks;
-    while tasks.is_empty() {
+    let (mut tasks, mut asks) = (polled.tasks, polled.asks);
+    while tasks.is_empty() && !asks {
         let rest = until.saturating_duration_since(Instant::now());
         if rest.is_zero() || node.is_closing() {
             break;
         }
         // Over when it rings or when the wait is; either way one looks what is there.
         let _ = tokio::time::timeout(rest, polled.bell.notified()).await;
-        tasks = node.handover.fetch(claim.session, claim.max);
+        let fetched = node.handover.fetch(claim.session, &polled.bell, claim.max);
+        let Some(fetched) = fetched else { break };
+        (tasks, asks) = fetched;
     }
     for offer in &mut tasks {
         let (run, task) = key_of(offer);
         offer.lease = Some(node.leases.token(run, &task, claim.session));
     }
-    Ok(ClaimedTasks { tasks })
+    Ok(ClaimedTasks { tasks, holding_unknown: asks })
 }
 
 /// A poll under way; over when the worker is answered, or gone.
@@ -112,6 +114,10 @@ fn check(claim: &ClaimTasks) -> Result<(), Error> {
     if claim.max == 0 || claim.max > MOST_TASKS {
         let message = format!("between 1 and {MOST_TASKS}, not {}", claim.max);
         violations.push(Violation::new("/max", "out_of_range", message));
+    }
+    if claim.holding.as_ref().is_some_and(|held| held.len() > MOST_HELD) {
+        let message = format!("at most {MOST_HELD} tasks");
+        violations.push(Violation::new("/holding", "too_many", message));
     }
     if violations.is_empty() {
         return Ok(());
@@ -198,7 +204,7 @@ pub(crate) async fn sign_off(
     let back = node.handover.sign_off(namespace, credential, session);
     let back = back.ok_or_else(foreign_session)?;
     let count = u32::try_from(back.len()).unwrap_or(u32::MAX);
-    node.release(back);
+    node.take_back(back);
     crate::workers::sign_off(node, namespace, session).await?;
     Ok(count)
 }

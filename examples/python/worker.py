@@ -112,13 +112,18 @@ def main():
     delay = 0.1
     while not stopping.is_set():
         try:
-            tasks = post("/v1/tasks/claim", claim, 35)["tasks"]
+            answer = post("/v1/tasks/claim", claim, 35)
             delay = 0.1
         except (OSError, RuntimeError):
+            claim["holding"] = []  # One task at a time: while it claims, it has none.
             time.sleep(delay)
             delay = min(delay * 2, 5)
             continue
-        for task in tasks:
+        if answer.get("holding_unknown"):
+            claim["holding"] = []
+        else:
+            claim.pop("holding", None)
+        for task in answer["tasks"]:
             if stopping.is_set():
                 last_words("/v1/tasks/release", {"session": SESSION, "tasks": [key(task)]})
             else:

@@ -20,11 +20,6 @@ pub enum Command {
         /// To whom.
         worker: Arc<str>,
     },
-    /// Take back a task that was leased but never left the server.
-    Release {
-        /// Which task.
-        task: TaskKey,
-    },
     /// A worker says what became of a task.
     Report {
         /// Which task.
@@ -52,7 +47,8 @@ pub enum Command {
         /// How far it got.
         details: Option<Payload>,
     },
-    /// Give a task back that was not begun: it is on offer again as the same attempt, as if it had not been handed out.
+    /// Give back a task that was not begun, or never left the server: it is on offer again as the same attempt, as if it
+    /// had not been handed out.
     GiveBack {
         /// Which task.
         task: TaskKey,

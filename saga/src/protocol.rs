@@ -76,8 +76,8 @@ pub use sequence::{
 pub use starts::{Decision, Refused, StartRequestState, StartRequestView};
 pub use tasks::{
     ClaimTasks, ClaimedTasks, CompleteTasks, Failure, FailureKind, Forward, Heartbeat,
-    HeartbeatTasks, HeldTask, ReleaseTasks, TaskAnswer, TaskAnswers, TaskOffer, TaskOutcome,
-    TaskReport, Verdict,
+    HeartbeatTasks, HeldTask, MOST_HELD, ReleaseTasks, TaskAnswer, TaskAnswers, TaskOffer,
+    TaskOutcome, TaskReport, Verdict,
 };
 pub use transforms::{
     ActivateTransform, PutTransform, TestTransform, TransformLine, TransformRevision,

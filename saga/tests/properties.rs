@@ -209,8 +209,9 @@ impl Trial {
             13 => {
                 if let Some(task) = leased {
                     self.ask(match how % 4 {
-                        0 => Command::Release { task },
-                        1 => Command::GiveBack { task, session: format!("w{}", which % 3).into() },
+                        0 | 1 => {
+                            Command::GiveBack { task, session: format!("w{}", which % 3).into() }
+                        }
                         2 => Command::Listen { since: Time(i64::MAX) },
                         _ => Command::Listen { since: self.now },
                     });

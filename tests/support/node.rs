@@ -134,6 +134,7 @@ impl Hand {
             queues: BTreeMap::from([("default".to_owned(), names)]),
             max,
             wait,
+            holding: None,
         };
         self.engine.claim(NS, claim).await.expect("tasks").tasks
     }

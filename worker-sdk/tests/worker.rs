@@ -129,6 +129,33 @@ async fn a_server_that_is_busy_or_breaks_off_is_asked_again() {
 }
 
 #[tokio::test]
+async fn a_task_whose_claim_was_not_answered_is_got_again_and_what_is_under_way_is_kept() {
+    let server = Server::start().await;
+    let (first, go) = (server.run(&one_step(), "1"), Arc::new(Notify::new()));
+    let wait = Arc::clone(&go);
+    let handler = move |_: TaskContext, number: u64| {
+        let wait = Arc::clone(&wait);
+        async move {
+            if number == 1 {
+                wait.notified().await;
+            }
+            Ok::<_, TaskError>(number)
+        }
+    };
+    let worker = at_work(Worker::new(server.client.clone()).task(DOUBLE, handler));
+    server.until(first, |view| view.steps[0].worker.is_some()).await;
+    server.polls(1).await;
+    server.mishap("/claim", Mishap::AnswerLost);
+    let second = server.run(&one_step(), "2");
+    let view = server.until(second, |view| view.outcome.is_some()).await;
+    assert_eq!((view.outcome, view.steps[0].attempts), (Some(Outcome::Succeeded), 1));
+    go.notify_one();
+    let view = server.until(first, |view| view.outcome.is_some()).await;
+    assert_eq!((view.outcome, view.steps[0].deliveries), (Some(Outcome::Succeeded), 1));
+    assert_eq!(worker.stop().await, Drained { reported: 2, late: 0, abandoned: 0 });
+}
+
+#[tokio::test]
 async fn a_revoked_attempt_is_told_and_its_report_is_late() {
     let server = Server::start().await;
     let run = server.run(&one_step(), "1");

@@ -135,9 +135,8 @@ impl Shard {
 
     /// Rings the workers, and finds sessions for tasks that just came on offer and found none.
     pub(super) fn announce(&mut self) {
-        self.node.handover.moved(self.moves.drain(..));
-        let back = self.node.handover.deliver(self.offers.drain(..));
-        self.node.release(back);
+        let back = self.node.handover.deliver(self.moves.drain(..), self.offers.drain(..));
+        self.node.take_back(back);
         if !self.hints.is_empty() {
             let matches = self.node.handover.remember(self.hints.drain(..));
             self.node.hand_out(matches);

@@ -3,24 +3,32 @@
 use std::time::Instant;
 
 use backstitch_saga::protocol::{ClaimTasks, TaskOffer};
-use backstitch_saga::{RunId, TaskKey};
 use uuid::Uuid;
 
+use super::hands::Move;
 use super::sessions::Session;
-use super::{Grant, HandOver, State, key_of};
+use super::{Grant, HandOver, State, Unfetched, key_of};
 
 impl HandOver {
-    /// The record that says so is committed: the tasks are put aside for their sessions. Answers those whose session is
-    /// gone, or may be while others wait for such tasks.
+    /// The records that say so are committed: takes note of what came into workers' hands and left them, and puts tasks
+    /// aside for their sessions. Returns those whose session is gone, or may be while others wait for such tasks.
     pub(crate) fn deliver(
         &self,
+        moves: impl ExactSizeIterator<Item = Move>,
         offers: impl ExactSizeIterator<Item = (Grant, TaskOffer)>,
-    ) -> Vec<(RunId, TaskKey)> {
+    ) -> Vec<Unfetched> {
         let mut back = Vec::new();
+        if moves.len() == 0 && offers.len() == 0 {
+            return back;
+        }
+        // In one go: a task in a session's hands is put aside for it, or was fetched.
+        let mut state = self.lock();
+        if state.take_moves(moves) {
+            self.alone.notify_one();
+        }
         if offers.len() == 0 {
             return back;
         }
-        let mut state = self.lock();
         let now = Instant::now();
         for (grant, offer) in offers {
             let wanted = state.is_wanted_instead(grant.session, &offer, now);
@@ -34,9 +42,9 @@ impl HandOver {
                 }
                 Some(session) => {
                     session.reserved = session.reserved.saturating_sub(1);
-                    back.push(key_of(&offer));
+                    back.push(Unfetched::of(&offer, grant.session));
                 }
-                None => back.push(key_of(&offer)),
+                None => back.push(Unfetched::of(&offer, grant.session)),
             }
         }
         back
@@ -49,7 +57,7 @@ impl HandOver {
         namespace: &str,
         credential: Option<&str>,
         session: Uuid,
-    ) -> Option<Vec<(RunId, TaskKey)>> {
+    ) -> Option<Vec<Unfetched>> {
         let mut state = self.lock();
         let State { sessions, routes, alone, .. } = &mut *state;
         if sessions.get(&session).is_some_and(|session| !session.is_of(namespace, credential)) {
@@ -62,13 +70,13 @@ impl HandOver {
         if !alone.is_idle() {
             self.alone.notify_one();
         }
-        Some(gone.outbox.drain(..).map(|offer| key_of(&offer)).collect())
+        Some(gone.outbox.drain(..).map(|offer| Unfetched::of(&offer, session)).collect())
     }
 }
 
 impl State {
     /// Takes what was put aside for sessions that may be gone and that a session that asks now can do.
-    pub(super) fn take_from_others(&mut self, claim: &ClaimTasks) -> Vec<(RunId, TaskKey)> {
+    pub(super) fn take_from_others(&mut self, claim: &ClaimTasks) -> Vec<Unfetched> {
         let State { sessions, aside, .. } = self;
         aside.retain(|id| sessions.get(id).is_some_and(|one| !one.outbox.is_empty()));
         let Some(asking) = sessions.get(&claim.session) else { return Vec::new() };
@@ -92,7 +100,7 @@ impl State {
 
     /// Takes what was put aside for sessions that have been silent for a while, and that others wait for: a worker that has room
     /// asks again at once.
-    pub(super) fn take_from_silent(&mut self, now: Instant) -> Vec<(RunId, TaskKey)> {
+    pub(super) fn take_from_silent(&mut self, now: Instant) -> Vec<Unfetched> {
         let silent = |id: &&Uuid| self.sessions.get(*id).is_some_and(|one| one.is_silent(now));
         let silent: Vec<Uuid> = self.aside.iter().filter(silent).copied().collect();
         let mut back = Vec::new();

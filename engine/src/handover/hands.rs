@@ -1,18 +1,21 @@
 //! Which tasks are in which workers' hands, as far as this node knows: by the records that it wrote and the runs that it
 //! loaded. Of a run that another node has moved on since it may say too much, never too little.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
 use backstitch_saga::{Action, Event, Run, RunId, StepPath, TaskKey};
+use uuid::Uuid;
 
-use super::{HandOver, name_of};
+use super::sessions::Session;
+use super::{HandOver, State, Unfetched, name_of, session_of};
+use crate::maps::{FastMap, number_of};
 
 /// A task that came into a worker's hands, or left them.
 pub(crate) enum Move {
-    Taken { namespace: Arc<str>, worker: Arc<str>, run: RunId, task: TaskKey },
-    Over { run: RunId, task: TaskKey },
+    Taken(RunId, TaskKey, Holder),
+    Over(RunId, TaskKey),
 }
 
 impl Move {
@@ -33,47 +36,127 @@ impl Move {
             _ => return None,
         };
         let task = TaskKey { step: step.clone(), action, attempt: *attempt };
-        let (namespace, id) = (namespace.clone(), run.id());
-        Some(match run.holder(&task) {
-            Some(worker) => Move::Taken { namespace, worker: worker.clone(), run: id, task },
-            None => Move::Over { run: id, task },
+        let id = run.id();
+        Some(match Holder::of(namespace, run, &task) {
+            Some(holder) => Move::Taken(id, task, holder),
+            None => Move::Over(id, task),
         })
     }
 }
 
-struct Holder {
+/// Who holds a task.
+pub(crate) struct Holder {
     namespace: Arc<str>,
     /// `worker/session`.
     worker: Arc<str>,
+    session: Option<Uuid>,
+    /// The queue of the task, as a number.
+    queue: u64,
+}
+
+impl Holder {
+    fn of(namespace: &Arc<str>, run: &Run, task: &TaskKey) -> Option<Holder> {
+        let open = run.open_task(task)?;
+        let worker = open.worker?;
+        Some(Holder {
+            namespace: namespace.clone(),
+            worker: worker.clone(),
+            session: session_of(worker),
+            queue: number_of(open.queue),
+        })
+    }
 }
 
 /// The tasks in workers' hands.
 #[derive(Default)]
 pub(super) struct Hands {
     held: BTreeMap<(RunId, TaskKey), Holder>,
+    /// In which runs each session holds tasks, and how many.
+    sessions: FastMap<Uuid, FastMap<RunId, u32>>,
 }
 
 impl Hands {
-    pub(super) fn take(&mut self, one: Move) {
-        match one {
-            Move::Taken { namespace, worker, run, task } => {
-                self.held.insert((run, task), Holder { namespace, worker });
-            }
-            Move::Over { run, task } => {
-                self.held.remove(&(run, task));
+    /// Returns the session that holds a task now, and by this move.
+    pub(super) fn take(&mut self, one: Move) -> Option<Uuid> {
+        let (key, taken) = match one {
+            Move::Taken(run, task, holder) => ((run, task), Some(holder)),
+            Move::Over(run, task) => ((run, task), None),
+        };
+        let (run, session) = (key.0, taken.as_ref().and_then(|holder| holder.session));
+        let before = match taken {
+            Some(holder) => self.held.insert(key, holder),
+            None => self.held.remove(&key),
+        };
+        let before = before.and_then(|holder| holder.session);
+        if before == session {
+            return None;
+        }
+        self.forget(before, run);
+        if let Some(session) = session {
+            *self.sessions.entry(session).or_default().entry(run).or_default() += 1;
+        }
+        session
+    }
+
+    /// A session holds one task of `run` less.
+    fn forget(&mut self, session: Option<Uuid>, run: RunId) {
+        let Some(session) = session else { return };
+        let Some(runs) = self.sessions.get_mut(&session) else { return };
+        if let Some(count) = runs.get_mut(&run) {
+            *count -= 1;
+            if *count == 0 {
+                runs.remove(&run);
             }
         }
+        if runs.is_empty() {
+            self.sessions.remove(&session);
+        }
+    }
+
+    /// Returns whether a session holds any task.
+    pub(super) fn has_any(&self, session: Uuid) -> bool {
+        self.sessions.contains_key(&session)
+    }
+
+    /// The tasks of a run.
+    fn of_run(&self, run: RunId) -> impl Iterator<Item = (&(RunId, TaskKey), &Holder)> {
+        let first = TaskKey { step: StepPath::step(""), action: Action::Forward, attempt: 0 };
+        let from = self.held.range((Bound::Included((run, first)), Bound::Unbounded));
+        from.take_while(move |((other, _), _)| *other == run)
+    }
+
+    /// Returns what was leased to a session in the queues of its claims and is not among what it holds.
+    pub(super) fn missing(
+        &self,
+        session: &Session,
+        holding: &BTreeSet<(RunId, TaskKey)>,
+    ) -> Vec<Unfetched> {
+        let runs = self.sessions.get(&session.id).into_iter().flat_map(FastMap::keys);
+        let held = runs.flat_map(|run| self.of_run(*run));
+        let queues: Vec<u64> = session.queues().map(number_of).collect();
+        let missing = held.filter(|(key, holder)| {
+            holder.session == Some(session.id)
+                && queues.contains(&holder.queue)
+                && *holder.namespace == *session.namespace
+                && !holding.contains(key)
+        });
+        let unfetched = |((run, task), _): (&(RunId, TaskKey), &Holder)| Unfetched {
+            run: *run,
+            task: task.clone(),
+            session: session.id,
+        };
+        missing.map(unfetched).collect()
     }
 
     /// Of the tasks of `run`, keeps those of which `is_held` says so. Answers whether any went.
     pub(super) fn keep_of(&mut self, run: RunId, is_held: impl Fn(&TaskKey, &str) -> bool) -> bool {
-        let first = TaskKey { step: StepPath::step(""), action: Action::Forward, attempt: 0 };
-        let of_run = self.held.range((Bound::Included((run, first)), Bound::Unbounded));
-        let of_run = of_run.take_while(|((other, _), _)| *other == run);
-        let gone = of_run.filter(|((_, task), holder)| !is_held(task, &holder.worker));
-        let gone: Vec<(RunId, TaskKey)> = gone.map(|(key, _)| key.clone()).collect();
-        gone.iter().for_each(|key| drop(self.held.remove(key)));
-        !gone.is_empty()
+        let gone = self.of_run(run).filter(|((_, task), holder)| !is_held(task, &holder.worker));
+        let gone: Vec<TaskKey> = gone.map(|((_, task), _)| task.clone()).collect();
+        let any = !gone.is_empty();
+        for task in gone {
+            self.take(Move::Over(run, task));
+        }
+        any
     }
 
     /// The worker that has `task`.
@@ -94,25 +177,22 @@ impl Hands {
     }
 }
 
-impl HandOver {
-    /// Records say so: these tasks came into workers' hands, or left them. Before they are delivered.
-    pub(crate) fn moved(&self, moves: impl ExactSizeIterator<Item = Move>) {
-        if moves.len() == 0 {
-            return;
-        }
-        let mut state = self.lock();
-        let idle = state.alone.is_idle();
+impl State {
+    /// Takes note of what came into workers' hands and left them. Returns whether who waits for a worker of its own is to
+    /// look again.
+    pub(super) fn take_moves(&mut self, moves: impl ExactSizeIterator<Item = Move>) -> bool {
+        let idle = self.alone.is_idle() || moves.len() == 0;
         for one in moves {
-            if let (false, Move::Taken { run, task, .. }) = (idle, &one) {
-                state.alone.taken(*run, task);
+            if let (false, Move::Taken(run, task, _)) = (idle, &one) {
+                self.alone.taken(*run, task);
             }
-            state.hands.take(one);
+            self.hands.take(one);
         }
-        if !idle {
-            self.alone.notify_one();
-        }
+        !idle
     }
+}
 
+impl HandOver {
     /// A run was loaded: what is known of its tasks is as it says.
     pub(crate) fn loaded(&self, namespace: &Arc<str>, run: &Run) {
         let leased = run.leased();
@@ -122,12 +202,18 @@ impl HandOver {
             .hands
             .keep_of(id, |task, worker| run.holder(task).is_some_and(|holder| **holder == *worker));
         for task in leased {
-            let Some(worker) = run.holder(&task).cloned() else { continue };
+            let Some(holder) = Holder::of(namespace, run, &task) else { continue };
             if run.is_suspect(&task) {
-                state.alone.found(namespace, name_of(&worker), id, &task);
+                state.alone.found(namespace, name_of(&holder.worker), id, &task);
                 self.alone.notify_one();
             }
-            state.hands.take(Move::Taken { namespace: namespace.clone(), worker, run: id, task });
+            let taken = Move::Taken(id, task, holder);
+            // Leased by a node that may have died before the worker had it.
+            if let Some(session) = state.hands.take(taken)
+                && let Some(session) = state.sessions.get_mut(&session)
+            {
+                session.ask_for_holding();
+            }
         }
     }
 }

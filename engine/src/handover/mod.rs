@@ -12,11 +12,11 @@ mod hints;
 mod names;
 mod sessions;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use backstitch_saga::protocol::{ClaimTasks, TaskOffer};
+use backstitch_saga::protocol::{ClaimTasks, HeldTask, TaskOffer};
 use backstitch_saga::{RunId, TaskKey};
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -74,6 +74,20 @@ pub(crate) struct Match {
     pub(crate) grant: Grant,
 }
 
+/// A task that was leased to a session and did not reach it.
+pub(crate) struct Unfetched {
+    pub(crate) run: RunId,
+    pub(crate) task: TaskKey,
+    pub(crate) session: Uuid,
+}
+
+impl Unfetched {
+    fn of(offer: &TaskOffer, session: Uuid) -> Unfetched {
+        let (run, task) = key_of(offer);
+        Unfetched { run, task, session }
+    }
+}
+
 /// What a poll found.
 pub(crate) struct Polled {
     /// Tasks that were put aside for the session.
@@ -81,11 +95,13 @@ pub(crate) struct Polled {
     /// Tasks on offer that are to be handed to it.
     pub(crate) matches: Vec<Match>,
     /// Tasks that were put aside for others who may be gone, and are to be taken back.
-    pub(crate) back: Vec<(RunId, TaskKey)>,
+    pub(crate) back: Vec<Unfetched>,
     /// Rings when something is put aside for the session.
     pub(crate) bell: Arc<Notify>,
     /// Whether it could take more than this node knows of.
     pub(crate) hungry: bool,
+    /// Whether it is to say what it holds.
+    pub(crate) asks: bool,
     /// Whether it did not poll for a while, or never, or is known to come back from now on.
     pub(crate) fresh: bool,
 }
@@ -140,10 +156,14 @@ impl HandOver {
         claim: &ClaimTasks,
     ) -> Result<Polled, NoPoll> {
         let mut state = self.lock();
-        let State { sessions, routes, alone, .. } = &mut *state;
-        let session = sessions
-            .entry(claim.session)
-            .or_insert_with(|| Session::new(namespace, credential, &claim.worker, claim.session));
+        let State { sessions, routes, alone, hands, .. } = &mut *state;
+        let session = sessions.entry(claim.session).or_insert_with(|| {
+            let mut session = Session::new(namespace, credential, &claim.worker, claim.session);
+            if hands.has_any(claim.session) {
+                session.ask_for_holding();
+            }
+            session
+        });
         if !session.is_of(namespace, credential) {
             return Err(NoPoll::Foreign);
         }
@@ -153,6 +173,13 @@ impl HandOver {
             }
             return Err(NoPoll::TooManyNames);
         };
+        let mut back_to_offer = Vec::new();
+        if let Some(holding) = &claim.holding {
+            session.begin_anew();
+            let fetched = holding.iter().map(key_of_held);
+            let known: BTreeSet<_> = fetched.chain(session.outbox.iter().map(key_of)).collect();
+            back_to_offer = hands.missing(session, &known);
+        }
         session.barred = alone.bars(session);
         if session.barred {
             self.alone.notify_one();
@@ -168,14 +195,25 @@ impl HandOver {
         }
         let hungry = session.room() > 0;
         session.queue_up(routes);
-        let bell = session.bell.clone();
-        let back = if hungry { state.take_from_others(claim) } else { Vec::new() };
-        Ok(Polled { tasks, matches, back, bell, hungry, fresh })
+        let (bell, asks) = (session.bell.clone(), session.asks_now());
+        if hungry {
+            back_to_offer.extend(state.take_from_others(claim));
+        }
+        Ok(Polled { tasks, matches, back: back_to_offer, bell, asks, hungry, fresh })
     }
 
-    /// What has been put aside for a session that is polling, at most `max`.
-    pub(crate) fn fetch(&self, session: Uuid, max: u32) -> Vec<TaskOffer> {
-        self.lock().sessions.get_mut(&session).map_or_else(Vec::new, |session| session.drain(max))
+    /// What has been put aside for a session that is polling, at most `max`, and whether it is to say what it holds.
+    /// `None` when the session has ended, or another claim gets its tasks.
+    pub(crate) fn fetch(
+        &self,
+        session: Uuid,
+        bell: &Arc<Notify>,
+        max: u32,
+    ) -> Option<(Vec<TaskOffer>, bool)> {
+        let mut state = self.lock();
+        let session = state.sessions.get_mut(&session)?;
+        let is_its = Arc::ptr_eq(&session.bell, bell);
+        is_its.then(|| (session.drain(max), session.asks_now()))
     }
 
     /// A poll is over.
@@ -404,7 +442,7 @@ impl HandOver {
 
     /// Takes back what was put aside for sessions that have not polled within the grace, or that are silent while others
     /// wait for such tasks, and forgets those that have been silent for long. With `all`, every session is silent.
-    pub(crate) fn expire(&self, all: bool) -> Vec<(RunId, TaskKey)> {
+    pub(crate) fn expire(&self, all: bool) -> Vec<Unfetched> {
         let mut state = self.lock();
         let now = Instant::now();
         let mut back = state.take_from_silent(now);
@@ -413,7 +451,8 @@ impl HandOver {
             if !all && session.is_alive(now, self.grace) {
                 return true;
             }
-            back.extend(session.outbox.drain(..).map(|offer| key_of(&offer)));
+            let id = session.id;
+            back.extend(session.outbox.drain(..).map(|offer| Unfetched::of(&offer, id)));
             session.credit = 0;
             session.bell.notify_one();
             let keep = !all
@@ -444,6 +483,11 @@ fn name_of(worker: &str) -> &str {
 /// The session in `worker/session`.
 fn session_of(worker: &str) -> Option<Uuid> {
     worker.rsplit('/').next().and_then(|id| Uuid::parse_str(id).ok())
+}
+
+fn key_of_held(held: &HeldTask) -> (RunId, TaskKey) {
+    let HeldTask { run, step, action, attempt, .. } = held;
+    (*run, TaskKey { step: step.clone(), action: *action, attempt: *attempt })
 }
 
 pub(crate) fn key_of(offer: &TaskOffer) -> (RunId, TaskKey) {

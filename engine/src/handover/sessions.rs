@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::hints::{Hint, Routes};
-use super::{For, Grant, key_of};
+use super::{For, Grant, Unfetched, key_of};
 use crate::store::workers::Present;
 
 /// After how long without a poll a session is forgotten.
@@ -26,7 +26,7 @@ const GIVEN_ON_AFTER: Duration = Duration::from_millis(200);
 const ANSWER_BYTES: usize = 8 * 1024 * 1024;
 
 pub(super) struct Session {
-    id: Uuid,
+    pub(super) id: Uuid,
     pub(super) namespace: Arc<str>,
     /// The credential that it belongs to; nobody has one on an open server.
     credential: Option<Arc<str>>,
@@ -52,7 +52,10 @@ pub(super) struct Session {
     last_poll: Instant,
     /// When it last reported or gave a sign of life.
     pub(super) heard: Instant,
+    /// Rings for the claim that gets its tasks.
     pub(super) bell: Arc<Notify>,
+    /// It is asked with the next answer what it holds.
+    asks: bool,
     /// Which kind is looked at first.
     turn: usize,
 }
@@ -81,6 +84,7 @@ impl Session {
             last_poll: Instant::now(),
             heard: Instant::now(),
             bell: Arc::new(Notify::new()),
+            asks: false,
             turn: 0,
         }
     }
@@ -88,6 +92,25 @@ impl Session {
     /// Whether it belongs to this credential of the namespace.
     pub(super) fn is_of(&self, namespace: &str, credential: Option<&str>) -> bool {
         *self.namespace == *namespace && self.credential.as_deref() == credential
+    }
+
+    /// Has it asked what it holds.
+    pub(super) fn ask_for_holding(&mut self) {
+        self.asks = true;
+        self.bell.notify_one();
+    }
+
+    /// Returns whether it is to be asked what it holds, once.
+    pub(super) fn asks_now(&mut self) -> bool {
+        std::mem::take(&mut self.asks)
+    }
+
+    /// It says what it holds: whatever claims of it are under way get nothing more, as their answers may not reach it.
+    pub(super) fn begin_anew(&mut self) {
+        self.asks = false;
+        let before = std::mem::take(&mut self.bell);
+        before.notify_waiters();
+        before.notify_one();
     }
 
     /// How many more tasks it may be given.
@@ -123,12 +146,12 @@ impl Session {
         &mut self,
         most: usize,
         does: impl Fn(&TaskOffer) -> bool,
-    ) -> Vec<(RunId, TaskKey)> {
+    ) -> Vec<Unfetched> {
         let mut taken = Vec::new();
         self.outbox.retain(|offer| {
             let goes = taken.len() < most && does(offer);
             if goes {
-                taken.push(key_of(offer));
+                taken.push(Unfetched::of(offer, self.id));
             }
             !goes
         });
@@ -217,6 +240,11 @@ impl Session {
             routes.leave(id, self.id);
         }
         self.queues.clear();
+    }
+
+    /// The queues as they were asked for last.
+    pub(super) fn queues(&self) -> impl Iterator<Item = &str> {
+        self.queues.keys().map(String::as_str)
     }
 
     pub(super) fn routes(&self) -> impl Iterator<Item = u64> + '_ {

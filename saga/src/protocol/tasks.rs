@@ -25,7 +25,15 @@ pub struct ClaimTasks {
     /// How long to wait for the first, at most 30 s.
     #[serde(default)]
     pub wait: Span,
+    /// All tasks that the session holds, at most 10,000; their leases may be left out. What the server leased to it
+    /// besides never reached it, and goes back on offer as it was. Named when an earlier claim was not answered, or an
+    /// answer says `holding_unknown`; not otherwise. Claims of the session that are still under way get no tasks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holding: Option<Vec<HeldTask>>,
 }
+
+/// The most tasks that a claim may name as held.
+pub const MOST_HELD: usize = 10_000;
 
 /// The answer to [`ClaimTasks`].
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -33,6 +41,10 @@ pub struct ClaimTasks {
 pub struct ClaimedTasks {
     /// The tasks, each leased to the asking session.
     pub tasks: Vec<TaskOffer>,
+    /// Tasks were leased to the session by a server that is gone, and may not have reached it: it names in its next claim
+    /// what it holds.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub holding_unknown: bool,
 }
 
 /// One task handed to a worker.

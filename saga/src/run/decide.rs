@@ -83,7 +83,6 @@ impl Decider<'_> {
             }
             command if self.run.facts.erased.is_some() => return of_erased(&command),
             Command::HandOut { task, worker } => self.hand_out(self.run.by_now(task), worker)?,
-            Command::Release { task } => self.release(self.run.by_now(task))?,
             Command::Report { task, outcome } => self.report(self.run.by_now(task), outcome)?,
             Command::OutputChecked { violation } => self.output_checked(violation),
             Command::DoneWithoutOutput { task, error } => {

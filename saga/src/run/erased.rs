@@ -45,7 +45,6 @@ pub(super) fn of_erased(command: &Command) -> Result<Reply, Refusal> {
         Command::Erase { .. }
         | Command::Tick
         | Command::Listen { .. }
-        | Command::Release { .. }
         | Command::FromParent { .. }
         | Command::ChildEnded { .. }
         | Command::ChildHeard { .. }

@@ -29,19 +29,6 @@ impl Decider<'_> {
         Ok(())
     }
 
-    pub(super) fn release(&mut self, task: TaskKey) -> Result<(), Refusal> {
-        let place = self.place(&task.step)?;
-        if self.run.is_unclaimed(&task) {
-            return Ok(());
-        }
-        if !self.work(place).is_some_and(|work| work.is_leased(task.action, task.attempt)) {
-            return Err(lease_lost(&task));
-        }
-        let TaskKey { step, action, attempt } = task;
-        self.emit(Event::Released { step, action, attempt });
-        Ok(())
-    }
-
     pub(super) fn beat(&mut self, task: TaskKey, details: Option<Payload>) -> Result<(), Refusal> {
         let place = self.place(&task.step)?;
         let span = lease_span(self.run.spec(place.step));
@@ -64,7 +51,7 @@ impl Decider<'_> {
         Ok(())
     }
 
-    /// A worker gives back what it has not begun.
+    /// Puts a task on offer again that `session` has not begun.
     pub(super) fn give_back(&mut self, task: TaskKey, session: &str) -> Result<(), Refusal> {
         let place = self.place(&task.step)?;
         if self.run.is_unclaimed(&task) {

@@ -140,7 +140,6 @@ impl Telling {
                 task: self.task_at(first),
                 details: (!more.is_empty()).then(|| payload(more)),
             },
-            "release" => Command::Release { task: self.task_at(first) },
             "give_back" => {
                 let session = if more.is_empty() { "w1" } else { more };
                 Command::GiveBack { task: self.task_at(first), session: session.into() }

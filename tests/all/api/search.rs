@@ -20,6 +20,7 @@ async fn from_crm(hand: &Hand) -> TaskOffer {
         queues: BTreeMap::from([("crm".to_owned(), vec!["do".to_owned(), "undo".to_owned()])]),
         max: 1,
         wait: Span::secs(10),
+        holding: None,
     };
     hand.engine.claim(NS, claim).await.unwrap().tasks.pop().expect("a task")
 }

@@ -98,6 +98,7 @@ async fn a_worker_gets_only_what_it_can_do() {
         queues: [("default".to_owned(), vec!["something else".to_owned()])].into(),
         max: 10,
         wait: Span::millis(300),
+        holding: None,
     };
     let (nothing, started) = tokio::join!(engine.claim(NS, other.clone()), async {
         engine.start_run(NS, start("one", "1")).await.unwrap()
@@ -209,6 +210,7 @@ async fn what_was_put_aside_for_a_silent_session_goes_to_one_that_waits() {
         queues: BTreeMap::from([("default".to_owned(), vec!["do".to_owned()])]),
         max: 1,
         wait: Span::secs(20),
+        holding: None,
     };
     let (claimed, ()) = tokio::join!(engine.claim(NS, waiting), taken_back);
     assert_eq!(claimed.unwrap().tasks.len(), 1);
@@ -225,6 +227,7 @@ async fn sessions_of_a_namespace_name_so_many_queues_and_handlers_and_no_more() 
             .collect(),
         max: 1,
         wait: Span::ZERO,
+        holding: None,
     };
     let refused = engine.claim(NS, claim(1, 1_001)).await.unwrap_err();
     assert!(refused.to_string().contains("at most 1000 queues"), "{refused}");

@@ -42,6 +42,7 @@ fn asking(session: Uuid) -> ClaimTasks {
         queues: queues.into(),
         max: 1,
         wait: Span::secs(10),
+        holding: None,
     }
 }
 

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use backstitch_engine::{Chore, Engine};
-use backstitch_saga::protocol::{ClaimTasks, HeldTask, Outcome, TaskAnswer, TaskOffer, WaitKind};
+use backstitch_saga::protocol::{
+    ClaimTasks, ClaimedTasks, HeldTask, Outcome, TaskAnswer, TaskOffer, WaitKind,
+};
 use backstitch_saga::{RunId, Span};
 use backstitch_tests::node::{Hand, NS, chain, metric, node, start};
 use backstitch_tests::postgres::database;
@@ -27,6 +29,15 @@ impl Named {
     }
 
     async fn claim(&self, max: u32, wait: Span) -> Vec<TaskOffer> {
+        self.claim_holding(max, wait, None).await.tasks
+    }
+
+    async fn claim_holding(
+        &self,
+        max: u32,
+        wait: Span,
+        holding: Option<&[TaskOffer]>,
+    ) -> ClaimedTasks {
         let names = vec!["do".to_owned(), "undo".to_owned()];
         let claim = ClaimTasks {
             worker: self.name.to_owned(),
@@ -34,8 +45,9 @@ impl Named {
             queues: BTreeMap::from([("default".to_owned(), names)]),
             max,
             wait,
+            holding: holding.map(held),
         };
-        self.engine.claim(NS, claim).await.unwrap().tasks
+        self.engine.claim(NS, claim).await.unwrap()
     }
 
     async fn some(&self, count: usize) -> Vec<TaskOffer> {
@@ -50,15 +62,19 @@ impl Named {
     }
 
     async fn release(&self, tasks: &[TaskOffer]) -> Vec<TaskAnswer> {
-        let held = tasks.iter().map(|task| HeldTask {
-            run: task.run,
-            step: task.step.clone(),
-            action: task.action,
-            attempt: task.attempt,
-            lease: task.lease.clone(),
-        });
-        self.engine.release(NS, self.session, held.collect()).await
+        self.engine.release(NS, self.session, held(tasks)).await
     }
+}
+
+fn held(tasks: &[TaskOffer]) -> Vec<HeldTask> {
+    let held = tasks.iter().map(|task| HeldTask {
+        run: task.run,
+        step: task.step.clone(),
+        action: task.action,
+        attempt: task.attempt,
+        lease: task.lease.clone(),
+    });
+    held.collect()
 }
 
 fn statuses(answers: &[TaskAnswer]) -> Vec<u16> {
@@ -294,6 +310,83 @@ async fn a_worker_that_no_server_could_hear_keeps_its_task() {
     let worker = Named::new(&second, "patient");
     assert_eq!(statuses(&worker.hand.succeed(&task).await), [200]);
     assert_eq!(metric(&second, "lease_losses_total"), 0.0);
+}
+
+#[tokio::test]
+async fn tasks_of_a_dead_server_that_their_worker_never_had_go_back_as_they_were() {
+    let url = database().await;
+    let first = node(&url, |options| {
+        options.tuning.credit_grace = Duration::from_secs(60);
+    })
+    .await;
+    let mut worker = Named::new(&first, "patient");
+    let mut runs = starts(&first, 1).await;
+    let held = worker.some(1).await;
+    // It comes back again and again, so that tasks are put aside for it between two claims.
+    assert!(worker.claim(3, Span::ZERO).await.is_empty());
+    runs.extend(starts(&first, 3).await);
+    for run in &runs {
+        let leased = |worker: &Option<String>| worker.is_some();
+        while !leased(&first.run(NS, *run, None).await.unwrap().steps[0].worker) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    drop(first);
+    let second = node(&url, |options| options.tuning.dead_after = Duration::from_secs(1)).await;
+    worker.engine = second.clone();
+    worker.hand = Hand::new(&second);
+    // The claim that is open when the runs are taken over is answered at once.
+    let (asked, _) = tokio::join!(worker.claim_holding(10, Span::secs(20), None), async {
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        second.run_once(Chore::TakeOver).await.unwrap();
+    });
+    assert!(asked.tasks.is_empty() && asked.holding_unknown);
+    let mut again = Vec::new();
+    while again.len() < 3 {
+        let here = [&held[..], &again].concat();
+        let claimed = worker.claim_holding(10, Span::secs(5), Some(&here)).await;
+        // Asked again when more runs are taken over meanwhile.
+        let goes_on = !claimed.tasks.is_empty() || claimed.holding_unknown;
+        assert!(goes_on, "only {} of three tasks came again", again.len());
+        again.extend(claimed.tasks);
+    }
+    assert!(again.iter().all(|task| task.attempt == 1 && !task.alone), "{again:?}");
+    assert_eq!(statuses(&worker.hand.succeed(&held).await), [200], "it was in its hands");
+    assert_eq!(statuses(&worker.hand.succeed(&again).await), [200; 3]);
+    for run in runs {
+        let view = second.wait(NS, run, Duration::from_secs(10)).await.unwrap();
+        assert_eq!((view.outcome, view.steps[0].attempts), (Some(Outcome::Succeeded), 1));
+    }
+    assert_eq!(metric(&second, "lease_losses_total"), 0.0);
+}
+
+#[tokio::test]
+async fn a_claim_that_names_what_is_held_gets_back_what_an_answer_lost() {
+    let engine = node(&database().await, |_| {}).await;
+    let runs = starts(&engine, 2).await;
+    let worker = Named::new(&engine, "far");
+    let tasks = worker.some(2).await;
+    let (held, lost) = tasks.split_at(1);
+    // A claim whose asker is gone is still open; it gets nothing any more.
+    let (before, now) = tokio::join!(worker.claim_holding(5, Span::secs(20), None), async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        worker.claim_holding(5, Span::secs(10), Some(held)).await
+    });
+    assert!(before.tasks.is_empty());
+    assert_eq!((now.tasks.len(), now.holding_unknown), (1, false));
+    assert_eq!((now.tasks[0].run, now.tasks[0].attempt), (lost[0].run, 1));
+    assert_eq!(statuses(&worker.hand.succeed(&now.tasks).await), [200]);
+    assert_eq!(statuses(&worker.hand.succeed(held).await), [200]);
+    // What another session, or another namespace, holds is left alone.
+    let others = starts(&engine, 1).await;
+    let tasks = worker.some(1).await;
+    let stranger = Named::new(&engine, "far");
+    assert!(stranger.claim_holding(5, Span::millis(200), Some(&[])).await.tasks.is_empty());
+    assert_eq!(statuses(&worker.hand.succeed(&tasks).await), [200]);
+    for run in runs.into_iter().chain(others) {
+        let view = engine.wait(NS, run, Duration::from_secs(10)).await.unwrap();
+        assert_eq!((view.outcome, view.steps[0].attempts), (Some(Outcome::Succeeded), 1));
+    }
 }
 
 #[tokio::test]

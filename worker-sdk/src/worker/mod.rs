@@ -13,7 +13,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use backstitch_saga::Span;
-use backstitch_saga::protocol::{ClaimTasks, TaskOffer, TaskOutcome, TaskReport};
+use backstitch_saga::protocol::{
+    ClaimTasks, HeldTask, MOST_HELD, TaskOffer, TaskOutcome, TaskReport,
+};
 use tokio::sync::{Notify, RwLock};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
@@ -156,6 +158,7 @@ impl Worker {
             queues: self.handlers.queues(),
             max: 1,
             wait: POLL,
+            holding: None,
         };
         let session = claim.session;
         let heart_client = self.client.with_own_connections()?;
@@ -192,12 +195,15 @@ async fn claim_until(
 ) -> Result<(), ClientError> {
     let mut shutdown = std::pin::pin!(shutdown);
     let mut backoff = Backoff::new();
+    // Whether tasks may have been leased to this session that are not here.
+    let mut some_may_be_missing = false;
     loop {
         let free = tokio::select! {
             free = desk.free_slots() => free,
             () = &mut shutdown => return Ok(()),
         };
         claim.max = u32::try_from(free.min(CLAIM_MAX)).unwrap_or(1);
+        claim.holding = some_may_be_missing.then(|| desk.holding()).flatten();
         let mut claiming = std::pin::pin!(desk.client.claim(&claim));
         let claimed = tokio::select! {
             claimed = &mut claiming => claimed,
@@ -210,11 +216,13 @@ async fn claim_until(
         };
         match claimed {
             Ok(claimed) => {
+                some_may_be_missing = claimed.holding_unknown;
                 desk.begin(claimed.tasks);
                 backoff = Backoff::new();
             }
             Err(error) if error.is_transient() => {
                 tracing::warn!(%error, "claiming failed; trying again");
+                some_may_be_missing = true;
                 tokio::select! {
                     () = backoff.wait(error.retry_after()) => {}
                     () = &mut shutdown => return Ok(()),
@@ -288,6 +296,22 @@ impl Desk {
 
     fn next_beat(&self) -> MutexGuard<'_, Instant> {
         self.next_beat.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the tasks that are here; `None` when they are more than a claim may name.
+    fn holding(&self) -> Option<Vec<HeldTask>> {
+        let held = self.held();
+        let task = |one: &Held| {
+            let TaskOffer { run, step, action, attempt, .. } = &one.task.offer;
+            HeldTask {
+                run: *run,
+                step: step.clone(),
+                action: *action,
+                attempt: *attempt,
+                lease: None,
+            }
+        };
+        (held.len() <= MOST_HELD).then(|| held.values().map(task).collect())
     }
 
     /// Waits until there is a free slot; how many there are.

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use backstitch_saga::protocol::{
-    ClaimTasks, ClaimedTasks, CompleteTasks, HeartbeatTasks, Outcome, Problem, ReleaseTasks,
-    RunView, SignedOff, TaskAnswer, TaskAnswers, TaskOffer,
+    ClaimTasks, ClaimedTasks, CompleteTasks, HeartbeatTasks, HeldTask, Outcome, Problem,
+    ReleaseTasks, RunView, SignedOff, TaskAnswer, TaskAnswers, TaskOffer,
 };
 use backstitch_saga::{
     Command, Graph, Payload, Record, Refusal, Reply, Run, RunId, Start, TaskKey, Time, decide,
@@ -234,7 +234,7 @@ impl Desk {
             let tasks = self.hand_out(claim);
             if !tasks.is_empty() {
                 self.changed.notify_waiters();
-                return ClaimedTasks { tasks };
+                return ClaimedTasks { tasks, holding_unknown: false };
             }
             if tokio::time::timeout_at(until, changed).await.is_err() {
                 return ClaimedTasks::default();
@@ -245,6 +245,14 @@ impl Desk {
     fn hand_out(&self, claim: &ClaimTasks) -> Vec<TaskOffer> {
         let mut tasks = Vec::new();
         for run in self.runs().values_mut() {
+            for task in run.leased() {
+                let is_it = |held: &HeldTask| held.run == run.id() && held.step == task.step;
+                if claim.holding.as_ref().is_some_and(|holding| !holding.iter().any(is_it)) {
+                    let session = claim.session.to_string().into();
+                    let give_back = Command::GiveBack { task, session };
+                    decide(run, give_back, now(), &mut Record::default()).unwrap();
+                }
+            }
             for task in run.offered() {
                 let known = run.route(&task).is_some_and(|(queue, name)| {
                     claim.queues.get(queue).is_some_and(|names| names.iter().any(|n| n == name))
