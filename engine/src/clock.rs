@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use backstitch_saga::{RunId, Time};
+use backstitch_saga::{RunId, Span, Time};
 use uuid::{ContextV7, Uuid};
 
 /// By how much the two clocks may go apart between two settings, in milliseconds.
@@ -56,6 +56,9 @@ struct Doubt {
     offset: i64,
     ahead: i64,
 }
+
+/// An instant that is so far ahead of now, and should not be ahead at all, was written by a clock that was wrong.
+pub(crate) const AHEAD: Span = Span::secs(120);
 
 /// A step of the clock ahead: no time passed between the two instants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -75,6 +75,7 @@ pub const COMMITS: &[&str] = &[
     "nodes_join",
     "nodes_leave",
     "nodes_probe",
+    "nodes_set_back",
     "partitions_drop",
     "partitions_prepare",
     "pauses_guard",

@@ -13,10 +13,11 @@ use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 use crate::charge::{Owned, remind};
+use crate::crash::commit;
 use crate::doctor::{self, Broken, Found};
 use crate::node::Node;
-use crate::store::index;
 use crate::store::walks::{self, UnendedPlace};
+use crate::store::{index, nodes};
 use crate::{Error, damage, schedules};
 
 /// How often the check goes on.
@@ -115,6 +116,9 @@ async fn check_schedules(node: &Node, every: Duration) -> Result<usize, Error> {
     let (began, mut mended) = (Instant::now(), 0);
     while began.elapsed() < BUDGET && node.checked.change(|turns| turns.schedules.goes_on(every)) {
         let after = node.checked.change(|turns| turns.schedules.after.clone());
+        if after.is_none() {
+            set_back(node).await?;
+        }
         let (more, last) = schedules::check_rows(node, after.as_ref()).await?;
         mended += more;
         let is_over = last.is_none();
@@ -124,6 +128,23 @@ async fn check_schedules(node: &Node, every: Duration) -> Result<usize, Error> {
         }
     }
     Ok(mended)
+}
+
+/// Brings back to the present what a clock that was ahead wrote about nodes and jobs.
+async fn set_back(node: &Node) -> Result<(), Error> {
+    if node.clock.doubt().is_some() {
+        return Ok(());
+    }
+    let mut connection = node.database.keepers.acquire().await?;
+    let now = node.clock.now();
+    let rows = commit!("nodes_set_back", nodes::set_back(&mut connection, now).await)?;
+    if rows > 0 {
+        tracing::warn!(
+            rows,
+            "nodes or jobs had instants of a clock that was ahead; they are set back"
+        );
+    }
+    Ok(())
 }
 
 impl Turns {

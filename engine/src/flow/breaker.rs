@@ -6,6 +6,7 @@ use backstitch_saga::{RunId, Span, TaskKey, Time};
 use serde::{Deserialize, Serialize};
 
 use super::window::Window;
+use crate::clock::AHEAD;
 
 /// An open time doubles with each failed probe, so many times at most.
 const DOUBLINGS: u32 = 4;
@@ -110,7 +111,10 @@ impl Breaker {
     pub(crate) fn gate(&mut self, now: Time, held: bool) -> Gate {
         match self {
             Breaker::Closed => Gate::Open,
-            Breaker::Open { until, .. } if now < *until => Gate::Shut(*until),
+            // One that opened in a future that a wrong clock showed is shut no longer.
+            Breaker::Open { since, until, .. } if now < *until && *since <= now.after(AHEAD) => {
+                Gate::Shut(*until)
+            }
             Breaker::Open { since, times, .. } => {
                 *self = Breaker::HalfOpen { since: *since, times: *times, probe: None };
                 Gate::Probe
@@ -122,8 +126,9 @@ impl Breaker {
             }
             Breaker::HalfOpen { probe, .. } => {
                 let missing = probe.as_mut().map(|probe| *probe.missing.get_or_insert(now));
+                let missing = missing.filter(|at| *at <= now.after(AHEAD));
                 let until = missing.unwrap_or(now).after(PROBE_GRACE);
-                if now < until {
+                if missing.is_some() && now < until {
                     return Gate::Shut(until);
                 }
                 *probe = None;
@@ -180,6 +185,14 @@ mod tests {
             breaker.note(&mut calls, &POLICY, Time(now), &ended(1, *answer));
         }
         (breaker, calls)
+    }
+
+    #[test]
+    fn one_that_opened_by_a_clock_that_was_ahead_is_shut_no_longer_when_that_is_corrected() {
+        const HOUR: i64 = 3_600_000;
+        let (mut breaker, _) = told(HOUR, &[Answer::Missing; 4]);
+        assert!(matches!(breaker.gate(Time(HOUR), false), Gate::Shut(_)));
+        assert!(matches!(breaker.gate(Time(0), false), Gate::Probe));
     }
 
     #[test]

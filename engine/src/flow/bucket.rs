@@ -4,6 +4,8 @@ use backstitch_saga::protocol::Rate;
 use backstitch_saga::{Span, Time};
 use serde::{Deserialize, Serialize};
 
+use crate::clock::AHEAD;
+
 /// Below this a missing part of a token is an error of rounding.
 const CLOSE: f64 = 1e-9;
 
@@ -36,11 +38,13 @@ impl Bucket {
         Bucket { tokens: refill.into().most, at: now }
     }
 
-    /// The bucket as it is at `now`. A clock that goes backwards adds nothing and takes nothing.
+    /// The bucket as it is at `now`. A clock that goes backwards adds nothing and takes nothing. One that was far ahead and
+    /// was corrected does not keep the bucket from filling.
     pub(crate) fn refilled(self, refill: impl Into<Refill>, now: Time) -> Bucket {
         let Refill { per_milli, most } = refill.into();
         let grown = now.since(self.at).0 as f64 * per_milli;
-        Bucket { tokens: (self.tokens + grown).min(most), at: self.at.max(now) }
+        let at = if self.at > now.after(AHEAD) { now } else { self.at.max(now) };
+        Bucket { tokens: (self.tokens + grown).min(most), at }
     }
 
     /// The bucket of which nothing is known before `since`: what grew by another rule is not counted by this one.
@@ -83,6 +87,14 @@ mod tests {
         assert_eq!((later.whole(), later.when(&RATE, 2)), (1, Time(200)));
         assert_eq!(bucket.refilled(&RATE, Time(9_000)).whole(), 3);
         assert_eq!(later.refilled(&RATE, Time(50)), later);
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_and_is_corrected_lets_tokens_grow_from_now_on() {
+        let mut bucket = Bucket::full(&RATE, Time(3_600_000));
+        bucket.take(3);
+        let back = bucket.refilled(&RATE, Time(0));
+        assert_eq!((back.whole(), back.refilled(&RATE, Time(100)).whole()), (0, 1));
     }
 
     #[test]

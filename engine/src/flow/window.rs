@@ -20,7 +20,7 @@ impl Window {
     /// Counts, and forgets what is older than `span`.
     pub(crate) fn add(&mut self, now: Time, span: Span, one: u32, other: u32) {
         let slot = slot_of(now, span);
-        self.slots.retain(|(at, ..)| *at > slot - SLOTS);
+        self.slots.retain(|(at, ..)| is_recent(*at, slot));
         match self.slots.iter_mut().find(|(at, ..)| *at == slot) {
             Some((_, first, second)) => {
                 *first = first.saturating_add(one);
@@ -33,11 +33,16 @@ impl Window {
     /// What was counted in the last `span`.
     pub(crate) fn sums(&self, now: Time, span: Span) -> (u32, u32) {
         let slot = slot_of(now, span);
-        let recent = self.slots.iter().filter(|(at, ..)| *at > slot - SLOTS);
+        let recent = self.slots.iter().filter(|(at, ..)| is_recent(*at, slot));
         recent.fold((0, 0), |(one, other), (_, first, second)| {
             (one.saturating_add(*first), other.saturating_add(*second))
         })
     }
+}
+
+/// Whether a slot is one of the last, or of a clock that is only a little ahead.
+fn is_recent(at: i64, now: i64) -> bool {
+    at > now - SLOTS && at < now + SLOTS
 }
 
 fn slot_of(now: Time, span: Span) -> i64 {
@@ -62,5 +67,10 @@ mod tests {
         assert_eq!(window.sums(Time(14_000), span), (0, 0));
         window.add(Time(30_000), span, 1, 0);
         assert_eq!(window.slots.len(), 1);
+        assert_eq!(
+            window.sums(Time(3_000), span),
+            (0, 0),
+            "that was counted by a clock that was ahead"
+        );
     }
 }

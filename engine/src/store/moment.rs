@@ -8,12 +8,20 @@ use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo, PgValueRef, Postgres};
 use sqlx::types::Type;
 
+use crate::clock::AHEAD;
+
 /// Microseconds from 1970 to 2000.
 const EPOCH: i64 = 946_684_800_000_000;
 
 /// A [`Time`] on its way to or from a `timestamptz`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Moment(pub(crate) Time);
+
+/// Returns the instant after which no hold ends that was taken by a right clock, where one that is taken now ends at `until`. A
+/// row that says otherwise was written by a clock that was ahead, or by hand, and is held by nobody.
+pub(crate) fn beyond(until: Time) -> Time {
+    until.after(AHEAD)
+}
 
 impl Type<Postgres> for Moment {
     fn type_info() -> PgTypeInfo {

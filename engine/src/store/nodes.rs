@@ -5,6 +5,7 @@ use sqlx::Row;
 use sqlx::postgres::PgConnection;
 
 use super::moment::Moment;
+use crate::clock::AHEAD;
 
 /// Takes a place among the nodes.
 pub(crate) async fn join(connection: &mut PgConnection, name: &str) -> Result<i32, sqlx::Error> {
@@ -91,4 +92,22 @@ pub(crate) async fn probe(connection: &mut PgConnection, node: i32) -> Result<()
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// Brings back to the present what was written by a clock that was ahead and has been corrected: when nodes were last seen,
+/// and when jobs are due. Returns how many rows.
+pub(crate) async fn set_back(connection: &mut PgConnection, now: Time) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(
+        "-- nodes_set_back\n\
+         with seen as (update nodes set seen_at = clock_timestamp() \
+           where seen_at > clock_timestamp() + $3 * interval '1 millisecond' returning 1), \
+         due as (update jobs set next_at = least(next_at, $1), leased_until = null \
+           where state in ('canary', 'running') and (next_at > $2 or leased_until > $2) returning 1) \
+         select (select count(*) from seen) + (select count(*) from due)",
+    )
+    .bind(Moment(now))
+    .bind(Moment(now.after(AHEAD)))
+    .bind(i64::try_from(AHEAD.0).unwrap_or(i64::MAX))
+    .fetch_one(connection)
+    .await
 }

@@ -7,7 +7,7 @@ use sqlx::Row;
 use sqlx::postgres::PgConnection;
 
 use super::batch::ReadyRow;
-use super::moment::Moment;
+use super::moment::{Moment, beyond};
 
 /// Tasks that waiting workers could do.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub(crate) async fn reserve(
            from unnest($2::text[], $3::text[], $4::text[], $5::integer[]) with ordinality \
              as w(namespace, queue, name, limited, number) \
            cross join lateral (select * from ready r where r.namespace = w.namespace and r.queue = w.queue \
-             and r.name = w.name and (r.reserved_until is null or r.reserved_until < $6) \
+             and r.name = w.name and (r.reserved_until is null or r.reserved_until < $6 or r.reserved_until > $8) \
              order by r.offered_at limit w.limited for update skip locked) r) \
          update ready r set reserved_by = $1, reserved_until = $7 from picked p \
          where r.run_id = p.run_id and r.step = p.step and r.action = p.action and r.attempt = p.attempt \
@@ -50,6 +50,7 @@ pub(crate) async fn reserve(
     .bind(limits)
     .bind(Moment(now))
     .bind(Moment(until))
+    .bind(Moment(beyond(until)))
     .fetch_all(connection)
     .await?;
     let mut found = Vec::with_capacity(rows.len());

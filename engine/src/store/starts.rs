@@ -6,7 +6,7 @@ use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 use uuid::Uuid;
 
-use super::moment::Moment;
+use super::moment::{Moment, beyond};
 use super::spaces::{Found, Waiting, share};
 
 /// A start as it was asked for.
@@ -47,15 +47,15 @@ pub(crate) fn start_requests_reserve() -> String {
            select g.id, sum(g.size) over (order by g.id) - g.size as before from (\
              select r.id, octet_length(r.input) as size from start_requests r \
              where r.namespace = d.namespace and r.state = 'waiting' and r.tries = 0 \
-             and (r.reserved_until is null or r.reserved_until <= $3) order by r.id limit {} \
+             and (r.reserved_until is null or r.reserved_until <= $3 or r.reserved_until > $8) order by r.id limit {} \
              for update skip locked) g) f where f.before < {}), \
          again as (select a.id from (select namespace from due order by namespace <= $7, namespace) d cross join lateral (select w.id from (select r.id, r.tries, r.reserved_until \
              from start_requests r where r.namespace = d.namespace and r.state = 'waiting' \
              order by r.id limit {LOOKED_AT}) w \
-           where w.tries > 0 and (w.reserved_until is null or w.reserved_until <= $3) order by w.id limit 1) a limit 1), \
+           where w.tries > 0 and (w.reserved_until is null or w.reserved_until <= $3 or w.reserved_until > $8) order by w.id limit 1) a limit 1), \
          taken as (update start_requests r set reserved_by = $2, reserved_until = $4, tries = tries + 1 \
            where r.id = any(array(select id from found) || array(select id from again)) and r.state = 'waiting' \
-           and (r.reserved_until is null or r.reserved_until <= $3) returning r.*) \
+           and (r.reserved_until is null or r.reserved_until <= $3 or r.reserved_until > $8) returning r.*) \
          select t.last, r.id, r.run_id, r.namespace, r.workflow, r.version, r.key, r.input, r.correlation_id, r.labels, \
            r.tries, r.start_at from turn t left join taken r on true",
         WAITING.due_spaces(),
@@ -82,6 +82,7 @@ pub(crate) async fn reserve(
         .bind(limit)
         .bind(bytes)
         .bind(again_after)
+        .bind(Moment(beyond(until)))
         .fetch_all(connection)
         .await?;
     Found::read(&rows, |row| {

@@ -8,15 +8,15 @@ use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 use uuid::Uuid;
 
-use super::moment::Moment;
+use super::moment::{Moment, beyond};
 use super::spaces::Waiting;
 
-/// How many runs of one version are in one state, and the first of them.
+/// How many runs of one version are in one state, and the first of them with the instant of its start.
 pub(crate) struct Load {
     pub(crate) version: i32,
     pub(crate) state: String,
     pub(crate) count: i64,
-    pub(crate) oldest: Uuid,
+    pub(crate) oldest: (Time, Uuid),
 }
 
 /// Counts the runs of these versions that have not ended.
@@ -28,9 +28,10 @@ pub(crate) async fn load(
 ) -> Result<Vec<Load>, sqlx::Error> {
     let rows = sqlx::query(
         "-- versions_load\n\
-         select version, state, count(*), min(id::text)::uuid from runs \
-         where namespace = $1 and workflow = $2 and version = any($3) and state <> 'ended' \
-         group by version, state order by version, state",
+         select l.version, l.state, l.count, l.oldest, r.started_at from (\
+           select version, state, count(*), min(id::text)::uuid as oldest from runs \
+           where namespace = $1 and workflow = $2 and version = any($3) and state <> 'ended' \
+           group by version, state) l join runs r on r.id = l.oldest order by l.version, l.state",
     )
     .bind(namespace)
     .bind(workflow)
@@ -42,7 +43,7 @@ pub(crate) async fn load(
             version: row.try_get(0)?,
             state: row.try_get(1)?,
             count: row.try_get(2)?,
-            oldest: row.try_get(3)?,
+            oldest: (row.try_get::<Moment, _>(4)?.0, row.try_get(3)?),
         })
     };
     rows.iter().map(load).collect()
@@ -137,7 +138,7 @@ pub(crate) fn migrations_claim() -> String {
         "-- migrations_claim\n{}, \
          found as materialized (select m.* from due d cross join lateral (select m.namespace, m.id from migrations m \
            where m.namespace = d.namespace and m.state in ('checking', 'moving') \
-           and (m.worked_until is null or m.worked_until < $2) order by m.workflow limit 1 for update skip locked) m limit 1) \
+           and (m.worked_until is null or m.worked_until < $2 or m.worked_until > $4) order by m.workflow limit 1 for update skip locked) m limit 1) \
          update migrations set worked_until = $3, tries = tries + 1 where (namespace, id) in \
          (select namespace, id from found) returning {COLUMNS}, tries",
         WAITING.due_spaces(),
@@ -157,6 +158,7 @@ pub(crate) async fn claim(
         .bind(after)
         .bind(Moment(now))
         .bind(Moment(until))
+        .bind(Moment(beyond(until)))
         .fetch_optional(connection)
         .await?;
     row.as_ref().map(|row| Ok((migration_row(row)?, row.try_get(13)?))).transpose()

@@ -9,7 +9,7 @@ use backstitch_saga::protocol::{
     CheckedRun, MigratedRun, MigrationCheck, MigrationView, NewMigration, Obstacle, Page, State,
     VersionLoad,
 };
-use backstitch_saga::{By, RunId, Time, Timestamp, Violation};
+use backstitch_saga::{By, RunId, Timestamp, Violation};
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
@@ -59,8 +59,8 @@ impl Engine {
                 drained: own.is_empty(),
                 active: own.iter().map(|load| count(load)).sum(),
                 states: own.iter().map(|load| (load.state.clone(), count(load))).collect(),
-                oldest: oldest.map(RunId),
-                oldest_started_at: oldest.and_then(made_at).map(Timestamp),
+                oldest: oldest.map(|(_, run)| RunId(run)),
+                oldest_started_at: oldest.map(|(at, _)| Timestamp(at)),
             }
         };
         let lines = versions.items.iter().map(|one| line(one.version, one.registered_at));
@@ -256,13 +256,6 @@ fn unknown_workflow(name: &str) -> Error {
 fn unknown_migration(workflow: &str, id: Uuid) -> Error {
     let message = format!("there is no migration {id} of '{workflow}' in this namespace");
     Error::NotFound { code: "unknown_migration", message }
-}
-
-/// When the id of a run was made.
-fn made_at(id: Uuid) -> Option<Time> {
-    let (seconds, nanos) = id.get_timestamp()?.to_unix();
-    let millis = i64::try_from(seconds).ok()?.checked_mul(1_000)?;
-    Some(Time(millis + i64::from(nanos / 1_000_000)))
 }
 
 /// Both versions, and a mapping that makes sense between them.

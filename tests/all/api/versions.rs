@@ -84,6 +84,8 @@ async fn runs_in_flight_move_and_go_on() {
         "{drain:#}"
     );
     assert_eq!(drain["items"][0]["oldest"], json!(backoff));
+    let oldest = server.get(&format!("/v1/runs/{backoff}")).await.json();
+    assert_eq!(drain["items"][0]["oldest_started_at"], oldest["started_at"]);
     let path = "/v1/workflows/order/migrations";
     let ask = json!({"from": 1, "to": 2, "reason": "the fast queue", "dry_run": true, "limit": 2});
     let check = server.post(path, &ask).await.json();

@@ -142,6 +142,44 @@ async fn what_was_written_while_the_clock_was_ahead_goes_on_when_it_is_set_right
 }
 
 #[tokio::test]
+async fn what_was_held_by_a_clock_that_was_ahead_is_free_when_it_is_set_right() {
+    static JUMP: AtomicI64 = AtomicI64::new(HOUR);
+    let url = database().await;
+    let engine = node(&url, |options| {
+        quick(options, |shown| Time(shown.0 + JUMP.load(Ordering::Relaxed)));
+        options.tuning.clock_doubt = Duration::from_millis(200);
+        options.tuning.check_every = Duration::from_millis(100);
+    })
+    .await;
+    engine.register(NS, &chain("one", &["a"])).await.unwrap();
+    let run = engine.start_run(NS, start("one", "1")).await.unwrap().id;
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    // As a node leaves it that dies while the clock is ahead, or somebody's SQL.
+    for text in [
+        "update ready set reserved_by = 0, reserved_until = clock_timestamp() + interval '1 hour'",
+        "insert into nodes (name, seen_at) values ('dead', clock_timestamp() + interval '1 hour')",
+    ] {
+        sqlx::query(AssertSqlSafe(text)).execute(&mut connection).await.unwrap();
+    }
+    JUMP.store(0, Ordering::Relaxed);
+    eventually("the clock is set right", async || metric(&engine, "clock_steps_total") == 1.0)
+        .await;
+    let hand = Hand::new(&engine);
+    let task = hand.one().await;
+    assert_eq!(task.run, run);
+    hand.succeed(&[task]).await;
+    let view = engine.wait(NS, run, Duration::from_secs(8)).await.unwrap();
+    assert_eq!(view.outcome, Some(Outcome::Succeeded));
+    let ahead =
+        "select count(*) from nodes where seen_at > clock_timestamp() + interval '2 minutes'";
+    eventually("no node was seen in the future", async || {
+        let mut connection = PgConnection::connect(&url).await.unwrap();
+        sqlx::query_scalar::<_, i64>(ahead).fetch_one(&mut connection).await.unwrap() == 0
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_schedule_taken_up_by_a_clock_that_was_ahead_goes_on_when_it_is_set_right() {
     static JUMP: AtomicI64 = AtomicI64::new(0);
     let engine = node(&database().await, |options| {
