@@ -31,7 +31,7 @@ pub(crate) enum Right {
     Public,
     /// See everything of the namespace.
     Read,
-    /// Start runs.
+    /// Start runs, and append events.
     Start,
     /// Compensate, cancel, kill, retry; make, change and delete schedules.
     Act,
@@ -179,6 +179,9 @@ pub(crate) const RULES: &[(&str, &str, Right)] = &[
     ("PUT", "/v1/transforms/{from}/{from_version}/{to}/{to_version}", Right::Act),
     ("POST", "/v1/transforms/{from}/{from_version}/{to}/{to_version}/activate", Right::Act),
     ("POST", "/v1/transforms/{from}/{from_version}/{to}/{to_version}/test", Right::Read),
+    ("GET", "/v1/events", Right::Read),
+    ("POST", "/v1/events", Right::Start),
+    ("GET", "/v1/events/{id}", Right::Read),
     ("GET", "/v1/credentials", Right::Admin),
     ("PUT", "/v1/credentials/{name}", Right::Admin),
     ("POST", "/v1/credentials/{name}/rotate", Right::Admin),

@@ -31,7 +31,12 @@ const LONG: usize = 256 * 1024;
 const SLICE: usize = 64 * 1024;
 
 /// Routes whose bodies are lists, such as reports and starts, and may be larger than others.
-const LARGE: [&str; 3] = ["/v1/runs/batch", "/v1/tasks/complete", "/v1/tasks/heartbeat"];
+const LARGE: [&str; 4] = ["/v1/runs/batch", "/v1/tasks/complete", "/v1/tasks/heartbeat", EVENTS];
+
+/// The route that takes CloudEvents, too, and their types: one event, and a list of them.
+const EVENTS: &str = "/v1/events";
+pub(crate) const CLOUD_EVENT: &str = "application/cloudevents+json";
+pub(crate) const CLOUD_EVENTS: &str = "application/cloudevents-batch+json";
 
 /// A request's JSON body, read and checked.
 pub(crate) struct Body<T>(pub(crate) T);
@@ -120,7 +125,8 @@ fn limit_of(request: &Request, limits: &Limits) -> usize {
 /// 415 when it does not say so, 408 when it comes too slowly, 413 when it is too large, 503 when too many large ones are
 /// on their way.
 pub(crate) async fn read(request: Request, app: &App) -> Result<Bytes, Rejection> {
-    must_be_json(request.headers())?;
+    let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    must_be_json(request.headers(), path == Some(EVENTS))?;
     let (announced, limit) = (announced(request.headers()), limit_of(&request, &app.limits));
     let _room = match request.extensions().get::<Caller>() {
         Some(caller) if announced.is_none_or(|size| size > SMALL) => {
@@ -148,7 +154,7 @@ fn announced(headers: &HeaderMap) -> Option<usize> {
 
 /// JSON must say that it is JSON. This also keeps web pages of other origins out of an open server: a browser does
 /// not send this type to another origin without asking first.
-fn must_be_json(headers: &HeaderMap) -> Result<(), Rejection> {
+fn must_be_json(headers: &HeaderMap, or_cloud_events: bool) -> Result<(), Rejection> {
     let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
     if let Some(encoding) =
         encodings.find(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"))
@@ -162,8 +168,8 @@ fn must_be_json(headers: &HeaderMap) -> Result<(), Rejection> {
             .with_header(header::ACCEPT_ENCODING, "identity"));
     }
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    let essence = kind.unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    if essence.eq_ignore_ascii_case("application/json") {
+    let is = |known: &str| essence(headers).eq_ignore_ascii_case(known);
+    if is("application/json") || (or_cloud_events && (is(CLOUD_EVENT) || is(CLOUD_EVENTS))) {
         return Ok(());
     }
     let detail = match kind {
@@ -171,6 +177,12 @@ fn must_be_json(headers: &HeaderMap) -> Result<(), Rejection> {
         None => "Send the header Content-Type: application/json.".to_owned(),
     };
     Err(Rejection::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail))
+}
+
+/// The content type without its parameters.
+pub(crate) fn essence(headers: &HeaderMap) -> &str {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    kind.unwrap_or_default().split(';').next().unwrap_or_default().trim()
 }
 
 /// The whole body. One that came in one piece is not copied.
@@ -397,7 +409,7 @@ mod tests {
 
     #[test]
     fn json_must_say_that_it_is_json() {
-        let ask = |kind| must_be_json(request(kind, axum::body::Body::empty()).headers());
+        let ask = |kind| must_be_json(request(kind, axum::body::Body::empty()).headers(), false);
         assert!(ask(Some("application/json")).is_ok());
         assert!(ask(Some("Application/JSON; charset=utf-8")).is_ok());
         for kind in [None, Some("text/plain"), Some("application/jsonx"), Some("")] {
@@ -410,7 +422,7 @@ mod tests {
         let ask = |encoding: &'static str| {
             let mut request = request(Some("application/json"), axum::body::Body::empty());
             request.headers_mut().insert(header::CONTENT_ENCODING, encoding.parse().unwrap());
-            must_be_json(request.headers())
+            must_be_json(request.headers(), false)
         };
         assert!(ask("identity").is_ok() && ask("Identity").is_ok());
         for encoding in ["gzip", "br", "zstd", "gzip, identity", ""] {

@@ -6,6 +6,7 @@ use backstitch_engine::bounds::{self as engine, Bound, Section, bound, bytes, nu
 use backstitch_saga::protocol::Quotas;
 
 use crate::app::Limits;
+use crate::check::events::{MAX_EVENT_ID, MAX_EVENT_LABEL, MAX_EVENT_LABELS, MAX_EVENT_NAME};
 use crate::check::{MAX_KEY, MAX_LIST, MAX_MESSAGE, MAX_NAME, MAX_REASON, MAX_WAIT};
 use crate::server::UNREAD;
 use crate::{idempotency, logins, stream};
@@ -40,7 +41,7 @@ fn connections(limits: &Limits) -> Vec<Bound> {
     vec![
         bound("body of a request", bytes(limits.body), "413 `body_too_large`"),
         bound(
-            "body of reports, heartbeats and batches of starts",
+            "body of reports, heartbeats, events and batches of starts",
             bytes(limits.report_body),
             "413 `body_too_large`",
         ),
@@ -137,6 +138,10 @@ fn members() -> Vec<Bound> {
         ),
         bound("name of a workflow, queue, handler, worker or actor", bytes(MAX_NAME), "422"),
         bound("key, correlation id, external id, label value", bytes(MAX_KEY), "422"),
+        bound("type, stream, contract, source and id of an event", bytes(MAX_EVENT_NAME), "422"),
+        bound("ids of stories, causes and traces of an event", bytes(MAX_EVENT_ID), "422"),
+        bound("labels of an event", number(MAX_EVENT_LABELS), "422"),
+        bound("value of a label of an event", bytes(MAX_EVENT_LABEL), "422"),
         bound("a reason", bytes(MAX_REASON), "422"),
         bound("a note", bytes(MAX_MESSAGE), "422"),
     ]

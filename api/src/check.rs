@@ -2,6 +2,7 @@
 //! engine checks them where they enter the journal.
 
 mod contracts;
+pub(crate) mod events;
 mod incidents;
 pub(crate) mod queues;
 mod quotas;

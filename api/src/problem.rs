@@ -26,6 +26,9 @@ struct Inner {
     detail: String,
     errors: Vec<Violation>,
     breaks: Vec<ContractBreak>,
+    /// See [`Problem`].
+    actual_version: Option<u64>,
+    oldest_position: Option<u64>,
     header: Option<(header::HeaderName, HeaderValue)>,
     log: Option<String>,
 }
@@ -46,6 +49,8 @@ impl Rejection {
             detail: detail.into(),
             errors: Vec::new(),
             breaks: Vec::new(),
+            actual_version: None,
+            oldest_position: None,
             header: None,
             log: None,
         }))
@@ -113,7 +118,17 @@ impl Rejection {
 
 impl IntoResponse for Rejection {
     fn into_response(self) -> Response {
-        let Inner { status, code, detail, errors, breaks, header, log } = *self.0;
+        let Inner {
+            status,
+            code,
+            detail,
+            errors,
+            breaks,
+            header,
+            log,
+            actual_version,
+            oldest_position,
+        } = *self.0;
         let problem = Problem {
             kind: format!("urn:backstitch:problem:{code}"),
             status: status.as_u16(),
@@ -122,6 +137,8 @@ impl IntoResponse for Rejection {
             detail: Some(detail).filter(|detail| !detail.is_empty()),
             errors,
             breaks,
+            actual_version,
+            oldest_position,
         };
         // A struct of strings and numbers always has a JSON form.
         let body = serde_json::to_vec(&problem).unwrap_or_default();
@@ -162,6 +179,18 @@ impl From<Error> for Rejection {
                 let status = StatusCode::CONFLICT;
                 let mut rejection = Rejection::new(status, "incompatible_schema", message);
                 rejection.0.breaks = breaks;
+                rejection
+            }
+            Error::StreamVersion { message, actual } => {
+                let status = StatusCode::CONFLICT;
+                let mut rejection = Rejection::new(status, "stream_version_conflict", message);
+                rejection.0.actual_version = Some(actual);
+                rejection
+            }
+            Error::PastRetention { message, oldest } => {
+                let status = StatusCode::GONE;
+                let mut rejection = Rejection::new(status, "position_past_retention", message);
+                rejection.0.oldest_position = Some(oldest);
                 rejection
             }
             Error::Quota { code, message, retry_after: Some(wait) } => {
@@ -250,6 +279,7 @@ const TITLES: &[(&str, &str)] = &[
     ("credential_unknown", "The credential is not known"),
     ("definition_damaged", "A registered definition cannot be read"),
     ("duplicate_key", "A key stands twice in one object"),
+    ("event_id_reused", "The id was used for another event"),
     ("forbidden", "The credential's role does not allow this"),
     ("host_not_loopback", "An open server answers on loopback names only"),
     ("idempotency_in_flight", "The same request is being worked on"),
@@ -259,6 +289,7 @@ const TITLES: &[(&str, &str)] = &[
     ("invalid_cursor", "The cursor is not one of this server's"),
     ("invalid_definition", "The definition is not valid"),
     ("invalid_document", "The document does not follow its contract"),
+    ("invalid_event", "An event is not valid"),
     ("invalid_idempotency_key", "The idempotency key is not one"),
     ("invalid_input", "The input does not fit the workflow"),
     ("invalid_name", "The name is not one"),
@@ -289,6 +320,8 @@ const TITLES: &[(&str, &str)] = &[
     ("nothing_to_compensate", "There is nothing to undo"),
     ("nothing_to_retry", "Nothing is parked or blocked"),
     ("past_pivot", "The point of no return has been passed"),
+    ("position_past_retention", "The position is past retention"),
+    ("propagation_loop", "The chain of causes is too long"),
     ("quota_definitions", "The namespace has as many versions of workflows as it may"),
     ("quota_early_signals", "The namespace has as many signals kept as it may"),
     ("quota_kept_answers", "The namespace has as many answers kept as it may"),
@@ -300,6 +333,7 @@ const TITLES: &[(&str, &str)] = &[
     ("run_erased", "The run was erased"),
     ("stalled", "The server does not move"),
     ("store_failed", "The database failed"),
+    ("stream_version_conflict", "The stream is at another version"),
     ("too_many", "A job cannot be of so many"),
     ("too_many_backfills", "Too many backfills are under way"),
     ("too_many_contracts", "The namespace has as many contracts as it may"),
@@ -313,6 +347,7 @@ const TITLES: &[(&str, &str)] = &[
     ("unknown_contract", "There is no such contract"),
     ("unknown_contract_version", "The contract has no such version"),
     ("unknown_credential", "There is no such credential"),
+    ("unknown_event", "There is no such event"),
     ("unknown_fact", "The fact is not established"),
     ("unknown_field", "A field is not known"),
     ("unknown_incident", "There is no such incident"),

@@ -116,6 +116,7 @@ pub(crate) const KINDS: &[(&str, &str, Kind)] = &[
     ("DELETE", "/v1/contracts/{subject}/readers/{name}", Neither),
     ("PUT", "/v1/transforms/{from}/{from_version}/{to}/{to_version}", Neither),
     ("POST", "/v1/transforms/{from}/{from_version}/{to}/{to_version}/activate", Neither),
+    ("POST", "/v1/events", Neither),
     // An admin has no bounds.
     ("POST", "/v1/runs/{id}/erase", Neither),
     ("PUT", "/v1/workflows/{name}/retention", Neither),

@@ -11,8 +11,8 @@ use crate::executor::poison;
 use crate::handover::MOST_NAMES;
 use crate::schemas::{limits as schemas, pool};
 use crate::{
-    Options, contracts, credentials, definitions, inbox, jobs, page, reports, schedules, sequence,
-    signals, start, tasks, tree, turns,
+    Options, contracts, credentials, definitions, inbox, jobs, log, page, reports, schedules,
+    sequence, signals, start, tasks, tree, turns,
 };
 
 /// A bound.
@@ -91,6 +91,7 @@ pub fn bounds() -> Vec<Section> {
         ("Events and filters", shown(integration::of_events())),
         ("Sources", shown(integration::of_sources())),
         ("Credentials", credentials::change::bounds()),
+        ("Log", of_log(&options)),
         ("Memory of a node", memory(&options)),
     ]
 }
@@ -316,6 +317,19 @@ fn work(options: &Options) -> Vec<Bound> {
             span(options.idempotency_retention),
             "forgotten",
         ),
+    ]
+}
+
+fn of_log(options: &Options) -> Vec<Bound> {
+    vec![
+        bound("events of a request", number(log::MOST_EVENTS), "422 `invalid_request`"),
+        bound("the data of an event", bytes(options.payload_limit), "422 `invalid_event`"),
+        bound(
+            "requests that wait to be appended, in bytes; a namespace has its share",
+            bytes(log::WAITING_BYTES),
+            "503 `busy`",
+        ),
+        bound("bytes of a page of events", bytes(page::ANSWER_BYTES), "the rest is on the next"),
     ]
 }
 

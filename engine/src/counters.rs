@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::Engine;
+
 /// Numbers for `/metrics`: name, help text, whether it is a counter (else a gauge), value.
 pub type Metrics = Vec<(&'static str, &'static str, bool, f64)>;
 
@@ -53,6 +55,10 @@ counters! {
     takeovers: "backstitch_takeovers_total", "Runs taken over from nodes that are gone.", true;
     fences_held: "backstitch_fences_held_total", "Decisions put back because a worker's transaction was open or had completed the attempt.", true;
     starts_refused: "backstitch_starts_refused_total", "Starts asked for in transactions that were refused and wait for a person.", true;
+    events_appended: "backstitch_log_events_appended_total", "Events appended to the log.", true;
+    events_numbered: "backstitch_log_events_numbered_total", "Events of the log that this node gave their positions.", true;
+    log_backlog: "backstitch_log_backlog_batches", "Batches of events that have no positions yet, when this node last looked.", false;
+    log_backlog_age: "backstitch_log_backlog_age_milliseconds", "Age of the oldest of them.", false;
     snapshots: "backstitch_snapshots_total", "Snapshots written.", true;
     partitions_dropped: "backstitch_partitions_dropped_total", "Weeks of runs dropped by retention.", true;
     drops_put_off: "backstitch_partition_drops_put_off_total", "Weeks that retention did not drop yet because they were read or written; it comes again.", true;
@@ -73,6 +79,21 @@ counters! {
     children_waiting: "backstitch_children_waiting", "Questions to children that wait for their turn.", false;
     partition_weeks: "backstitch_partition_weeks", "Weeks that have partitions: this one and those to come, up to the first gap.", false;
     hints: "backstitch_ready_hints", "Tasks on offer that this node keeps in mind.", false;
+}
+
+impl Engine {
+    /// Counters and gauges; reading them costs no query.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        let node = self.node();
+        node.counters.queued.set(node.depth());
+        let (sessions, hints) = node.handover.sizes();
+        node.counters.sessions.set(sessions);
+        node.counters.hints.set(hints);
+        node.counters.children_waiting.set(node.turns.waiting());
+        node.counters.partition_weeks.set(node.database.weeks.from(node.clock.now()));
+        node.counters.metrics()
+    }
 }
 
 /// One number, changed by many.

@@ -65,6 +65,8 @@ pub const COMMITS: &[&str] = &[
     "jobs_prove",
     "jobs_record",
     "jobs_turn",
+    "log_append",
+    "log_number",
     "migrations_claim",
     "migrations_create",
     "migrations_finish",

@@ -13,12 +13,13 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
-use crate::counters::{Counters, Metrics};
+use crate::counters::Counters;
 use crate::crash::commit;
 use crate::definitions::{self, Definitions, Workflow};
 use crate::executor::{Shard, sessions_of};
 use crate::flow::Flow;
 use crate::handover::HandOver;
+use crate::log::Executor;
 use crate::loops::{self, Chore};
 use crate::node::{Message, Node, ShardDoor};
 use crate::reads::{self, waiters::Waiters};
@@ -101,8 +102,10 @@ impl Engine {
                 (ShardDoor { inbox, depth: Arc::default() }, outlet)
             })
             .unzip();
+        let (log, log_outlet) = crate::log::Log::new();
         let node = Arc::new(Node {
             id,
+            log,
             admission: crate::admission::Admission::new(options.queue_limit),
             hearing: crate::hearing::Hearing::new(tuning.beat_every),
             handover: HandOver::new(tuning.credit_grace, tuning.hint_limit),
@@ -146,10 +149,11 @@ impl Engine {
         drop(connection);
         crate::alone::keep(&node).await?;
         crate::quotas::learn(&node).await?;
-        let shards = inboxes
+        let mut shards: Vec<_> = inboxes
             .into_iter()
             .map(|inbox| tokio::spawn(Shard::new(Arc::clone(&node), inbox).run()))
             .collect();
+        shards.push(tokio::spawn(Executor::new(Arc::clone(&node), log_outlet).run()));
         let loops = loops::spawn(&node);
         tracing::info!(node = id, name = node.options.node_name, "the node works");
         Ok(Engine { inner: Arc::new(Running { node, loops, shards }) })
@@ -194,8 +198,9 @@ impl Engine {
         node.database.actors.close().await;
     }
 
-    /// Waits until everything that the shards have been given is done.
+    /// Waits until everything that the shards and the log have been given is done.
     async fn drain(&self) {
+        self.node().log.drain().await;
         let drained = self.node().shards.iter().map(|door| {
             let (done, drained) = oneshot::channel();
             // A shard that is gone has nothing left to do.
@@ -221,19 +226,6 @@ impl Engine {
         // Whatever others ask for is not waited for.
         let mut connection = self.node().database.gate.acquire().await?;
         Ok(commit!("nodes_probe", nodes::probe(&mut connection, self.node().id).await)?)
-    }
-
-    /// Counters and gauges; reading them costs no query.
-    #[must_use]
-    pub fn metrics(&self) -> Metrics {
-        let node = self.node();
-        node.counters.queued.set(node.depth());
-        let (sessions, hints) = node.handover.sizes();
-        node.counters.sessions.set(sessions);
-        node.counters.hints.set(hints);
-        node.counters.children_waiting.set(node.turns.waiting());
-        node.counters.partition_weeks.set(node.database.weeks.from(node.clock.now()));
-        node.counters.metrics()
     }
 
     /// Does one of the node's own chores now, as its loop will anyway. For tests, which do not wait.

@@ -41,6 +41,22 @@ pub enum Error {
         /// The ways in which it breaks, with documents that show them.
         breaks: Vec<ContractBreak>,
     },
+    /// A stream is not at the version that an event expects (`stream_version_conflict`). Nothing was done.
+    #[error("{message} (stream_version_conflict)")]
+    StreamVersion {
+        /// For people.
+        message: String,
+        /// The version that it has.
+        actual: u64,
+    },
+    /// The log is asked for events that are past retention (`position_past_retention`).
+    #[error("{message} (position_past_retention)")]
+    PastRetention {
+        /// For people.
+        message: String,
+        /// The oldest position that can be read.
+        oldest: u64,
+    },
     /// The namespace has as much as it may have. Nothing was done.
     #[error("{message} ({code})")]
     Quota {
@@ -89,6 +105,7 @@ impl Error {
             }
             Error::NotFound { code, .. } | Error::Conflict { code, .. } => (*code).to_owned(),
             Error::Incompatible { .. } => "incompatible_schema".to_owned(),
+            Error::StreamVersion { .. } => "stream_version_conflict".to_owned(),
             other => other.to_string(),
         }
     }
@@ -105,6 +122,8 @@ impl Error {
             Error::NotFound { code, .. } => (404, *code),
             Error::Conflict { code, .. } => (409, *code),
             Error::Incompatible { .. } => (409, "incompatible_schema"),
+            Error::StreamVersion { .. } => (409, "stream_version_conflict"),
+            Error::PastRetention { .. } => (410, "position_past_retention"),
             Error::Quota { code, retry_after, .. } => {
                 (if retry_after.is_some() { 429 } else { 409 }, *code)
             }
@@ -118,6 +137,8 @@ impl Error {
             Error::NotFound { message, .. }
             | Error::Conflict { message, .. }
             | Error::Incompatible { message, .. }
+            | Error::StreamVersion { message, .. }
+            | Error::PastRetention { message, .. }
             | Error::Quota { message, .. } => message.clone(),
             other => other.to_string(),
         };

@@ -189,6 +189,12 @@ impl Fate {
             Err(Error::Incompatible { message, .. }) => {
                 refusal("incompatible_schema", message, Vec::new())
             }
+            Err(Error::StreamVersion { message, .. }) => {
+                refusal("stream_version_conflict", message, Vec::new())
+            }
+            Err(Error::PastRetention { message, .. }) => {
+                refusal("position_past_retention", message, Vec::new())
+            }
             Err(Error::Bug(message)) => refusal("bug", message, Vec::new()),
         };
         self.refused.push((asked.id, refused));

@@ -44,6 +44,7 @@ mod index_check;
 mod jobs;
 mod leases;
 pub mod local_postgres;
+pub mod log;
 mod loops;
 mod maps;
 mod node;

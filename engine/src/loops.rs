@@ -247,11 +247,13 @@ pub enum Chore {
     NoteUsed,
     /// Look for the ends of runs that are waited for.
     LookForEnds,
+    /// Give events of the log their positions.
+    Number,
 }
 
 impl Chore {
     /// All of them, in order.
-    pub const ALL: [Chore; 24] = [
+    pub const ALL: [Chore; 25] = [
         Chore::Beat,
         Chore::TakeOver,
         Chore::Wake,
@@ -276,6 +278,7 @@ impl Chore {
         Chore::LearnQuotas,
         Chore::NoteUsed,
         Chore::LookForEnds,
+        Chore::Number,
     ];
 
     /// The name under which it is counted.
@@ -306,6 +309,7 @@ impl Chore {
             Chore::LearnQuotas => "quotas",
             Chore::NoteUsed => "credentials",
             Chore::LookForEnds => "ends",
+            Chore::Number => "log",
         }
     }
 }
@@ -348,6 +352,7 @@ async fn work(node: &Arc<Node>, chore: Chore) -> Result<usize, Error> {
         Chore::LearnQuotas => crate::quotas::learn(node).await,
         Chore::NoteUsed => credentials::note_used(node).await,
         Chore::LookForEnds => waiters::look(node).await,
+        Chore::Number => crate::log::number(node).await,
     }
 }
 
@@ -385,6 +390,7 @@ pub(crate) fn spawn(node: &Arc<Node>) -> Vec<JoinHandle<()>> {
         every(beat, Chore::LearnQuotas),
         every(waiters::LOOK_EVERY, Chore::LookForEnds),
         forever(node, Chore::GivePermits.as_str(), flow::serve::serve),
+        forever(node, Chore::Number.as_str(), crate::log::serve),
     ]
 }
 

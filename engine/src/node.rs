@@ -65,6 +65,8 @@ pub(crate) struct Node {
     pub(crate) backlog: AtomicBool,
     /// Rings when an application has asked for something in a transaction of its own.
     pub(crate) asked: Notify,
+    /// The event log.
+    pub(crate) log: crate::log::Log,
     /// What is to be done about serial keys and facts.
     pub(crate) sequence: crate::sequence::Jobs,
     /// A shard has lost its memory: the node looks up again what it is in charge of.

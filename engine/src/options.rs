@@ -100,6 +100,8 @@ pub struct Tuning {
     pub wake_every: Duration,
     /// How often starts are looked for that applications asked for in their own transactions; a NOTIFY is faster.
     pub inbox_every: Duration,
+    /// How often events are looked for that have no positions yet; those that this node appends are numbered at once.
+    pub log_every: Duration,
     /// How often schedules are looked through for those that are due.
     pub schedules_every: Duration,
     /// How often a node shows that it lives, and looks for those that do not.
@@ -142,6 +144,7 @@ impl Default for Tuning {
             park_after: Duration::from_secs(10),
             wake_every: Duration::from_millis(250),
             inbox_every: Duration::from_millis(250),
+            log_every: Duration::from_secs(1),
             schedules_every: Duration::from_millis(250),
             beat_every: Duration::from_secs(1),
             dead_after: Duration::from_secs(8),
@@ -182,6 +185,7 @@ impl Tuning {
             "credit_grace" => self.credit_grace = span()?,
             "dead_after" => self.dead_after = span()?,
             "inbox_every" => self.inbox_every = span()?,
+            "log_every" => self.log_every = span()?,
             "park_after" => self.park_after = span()?,
             "reserve_for" => self.reserve_for = span()?,
             "resolve_for" => self.resolve_for = span()?,

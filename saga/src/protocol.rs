@@ -4,6 +4,7 @@ mod access;
 mod acts;
 mod audit;
 mod contracts;
+mod events;
 mod incidents;
 mod jobs;
 mod queues;
@@ -45,6 +46,10 @@ pub use contracts::{
     ContractBreak, ContractCheck, ContractKind, ContractLine, ContractMode, ContractReaderView,
     ContractState, ContractVersionView, ContractView, PinReader, RegisterContract, SetContractMode,
     SetContractState,
+};
+pub use events::{
+    EventOp, EventPage, EventReceipt, EventTrust, EventView, EventsPublished, NewEvent,
+    PublishEvents,
 };
 pub use incidents::{
     AssignIncident, AttemptView, CompensateIncident, IncidentCounts, IncidentFilter, IncidentGroup,
@@ -202,6 +207,12 @@ pub struct Problem {
     /// The ways in which a version of a contract breaks, with `incompatible_schema`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub breaks: Vec<ContractBreak>,
+    /// The version that the stream has, with `stream_version_conflict`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actual_version: Option<u64>,
+    /// The oldest position that can be read, with `position_past_retention`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_position: Option<u64>,
 }
 
 /// Reads a map and refuses a key that stands there twice.

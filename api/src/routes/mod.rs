@@ -7,6 +7,7 @@ mod contracts;
 mod credentials;
 mod database_roles;
 mod each;
+mod events;
 mod incident_acts;
 mod incidents;
 mod jobs;
@@ -57,6 +58,7 @@ use crate::{front, problem};
         (name = "workflows", description = "Definitions"),
         (name = "schedules", description = "Starts of runs by the calendar"),
         (name = "contracts", description = "Shapes of documents, their versions and compatibility"),
+        (name = "events", description = "The log of what happened"),
         (name = "queues", description = "Limits, breakers, pauses"),
         (name = "server", description = "Who am I, is it well"),
     )
@@ -164,6 +166,8 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(transforms::show, transforms::put))
         .routes(routes!(transforms::activate))
         .routes(routes!(transforms::test))
+        .routes(routes!(events::list, events::publish))
+        .routes(routes!(events::show))
         .routes(routes!(credentials::list))
         .routes(routes!(credentials::create, credentials::revoke))
         .routes(routes!(credentials::rotate))
@@ -184,6 +188,7 @@ pub(crate) fn read_queries(query: &str) {
     use crate::query::parse;
     let _ = parse::<audit::ActsQuery>(query);
     let _ = parse::<credentials::CredentialsQuery>(query);
+    let _ = parse::<events::EventsQuery>(query);
     let _ = parse::<incidents::IncidentsQuery>(query);
     let _ = parse::<incidents::GroupsQuery>(query);
     let _ = parse::<jobs::JobsQuery>(query);

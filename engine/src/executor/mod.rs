@@ -62,9 +62,11 @@ const TRIES: u16 = 100;
 /// How many batches of a namespace may be written at once, and how many that namespaces share: one waits for the disk while
 /// the other is executed.
 const FLIGHTS: usize = 2;
-/// How many sessions so many shards have at most: each one to load runs, and one for each batch that is being written.
+/// How many sessions so many shards and the log have at most: each shard one to load runs, and one for each batch that is
+/// being written.
 pub(crate) fn sessions_of(shards: usize) -> u32 {
-    u32::try_from(shards.saturating_mul(1 + in_flight::MOST)).unwrap_or(u32::MAX)
+    let of_shards = shards.saturating_mul(1 + in_flight::MOST);
+    u32::try_from(of_shards.saturating_add(crate::log::SESSIONS)).unwrap_or(u32::MAX)
 }
 
 /// When our own command failed, it is tried again after this long.

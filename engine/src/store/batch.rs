@@ -40,17 +40,18 @@ macro_rules! part {
         }
 
         impl $name {
-            pub(super) fn add(&mut self, ($($column,)+): ($($kind,)+)) {
+            pub(in $crate::store) fn add(&mut self, ($($column,)+): ($($kind,)+)) {
                 $(self.$column.push($column);)+
             }
 
             /// Makes room for `rows` more.
             #[allow(dead_code, reason = "most parts grow as they must")]
-            pub(super) fn reserve(&mut self, rows: usize) {
+            pub(in $crate::store) fn reserve(&mut self, rows: usize) {
                 $(self.$column.reserve(rows);)+
             }
 
-            pub(super) fn len(&self) -> usize {
+            #[allow(dead_code, reason = "not all parts are counted")]
+            pub(in $crate::store) fn len(&self) -> usize {
                 $crate::store::batch::part!(@first self $($column)+).len()
             }
 

@@ -9,8 +9,8 @@ use super::schema::{self, Owner};
 use super::{Database, migrations};
 use crate::Error;
 
-/// Tables whose rows are never changed nor deleted by a server: the journal, and what people did and said.
-const ADDED_TO: [&str; 4] = ["journal", "acts", "acts_beside_runs", "incident_notes"];
+/// Tables whose rows are never changed nor deleted by a server: the journal, events, and what people did and said.
+const ADDED_TO: [&str; 5] = ["journal", "event", "acts", "acts_beside_runs", "incident_notes"];
 /// Tables that a server only reads.
 const READ: [&str; 4] = ["_sqlx_migrations", "acts_replaced", "upkeep", "lease_keys"];
 /// What the owner does for a server.

@@ -83,6 +83,7 @@ const ALL: &[(i64, &str, &str)] = &[
         "weeks go when nobody reads",
         include_str!("../../../migrations/0070_weeks_go_when_nobody_reads.sql"),
     ),
+    (75, "event log", include_str!("../../../migrations/0075_event_log.sql")),
 ];
 
 /// Runs the migrations that are missing, under an advisory lock. Roles with the rights of a server get those to what is new.

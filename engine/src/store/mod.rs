@@ -27,6 +27,7 @@ pub(crate) mod jobs;
 pub(crate) mod journal;
 pub(crate) mod keys;
 pub(crate) mod leases;
+pub(crate) mod log;
 pub(crate) mod migrations;
 pub(crate) mod moment;
 pub(crate) mod namespace_grants;

@@ -8,6 +8,7 @@ mod contracts;
 mod credentials;
 mod edge;
 mod encryption;
+mod events;
 mod fan_out;
 mod health;
 mod idempotency;

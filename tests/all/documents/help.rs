@@ -77,6 +77,16 @@ async fn prepare(verb: &str, scene: &Scene, shell: &Shell) -> Vec<(String, Strin
             }
             Vec::new()
         }
+        "event" if act == "publish" => {
+            let events = json!({"events": [{"type": "order.placed"}]});
+            shell.file("file.json", &events.to_string());
+            Vec::new()
+        }
+        "event" if act == "show" => {
+            let event = json!({"events": [{"type": "order.placed"}]});
+            let told = scene.server.post("/v1/events", event).await.json();
+            word("ID", told["events"][0]["id"].as_str().unwrap_or_default().to_owned())
+        }
         "transform" => {
             for (subject, name) in [("crm.contact", "full_name"), ("customer", "name")] {
                 let members = json!({"id": {"type": "string"}, name: {"type": "string"}});

@@ -193,6 +193,7 @@ pages! {
     the_examples_of_the_command_line_run: "docs/cli.md",
     the_examples_of_contracts_run: "docs/contracts.md",
     the_examples_of_definitions_run: "docs/definitions.md",
+    the_examples_of_events_run: "docs/events.md",
     the_examples_of_flow_control_run: "docs/flow-control.md",
     the_examples_of_idempotency_run: "docs/idempotency.md",
     the_examples_of_incidents_run: "docs/incidents.md",

@@ -16,6 +16,7 @@ mod indexes;
 mod laws;
 mod leases;
 mod lines;
+mod log;
 mod nodes;
 mod retention;
 mod roles;

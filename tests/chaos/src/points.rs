@@ -53,6 +53,8 @@ const RARE: &[(&str, &str)] = &[
     ("erasures_pass", "an operator erases a run"),
     ("erasures_done", "an operator erases a run"),
     ("erasures_refuse", "a run that is to be erased goes on meanwhile"),
+    ("log_append", "somebody appends events, which the trials do not"),
+    ("log_number", "somebody appends events, which the trials do not"),
     ("transforms_change", "an operator puts a transform, which the trials do not"),
     ("sequence_restore", "half a minute after a run in line lost its place"),
 ];

@@ -211,6 +211,11 @@ const COLUMNS: &[(&str, &[&str])] = &[
         ],
     ),
     ("TransformRevision", &["revision", "registered_at", "registered_by", "digest"]),
+    ("EventReceipt", &["id", "stream", "version", "op", "repeated", "noop", "op_corrected"]),
+    (
+        "EventView",
+        &["position", "type", "stream", "version", "op", "received_at", "source", "id", "data"],
+    ),
     ("DatabaseRoleView", &["role", "granted_at", "granted_by"]),
     (
         "ActLine",

@@ -46,6 +46,7 @@ const NAMES: &[(&str, &str)] = &[
     ("pin_contract_reader", "pin"),
     ("unpin_contract_reader", "unpin"),
     ("put_transform", "put"),
+    ("publish_events", "publish"),
     ("show_transform", "show"),
     ("put_schedule", "put"),
     ("show_quotas", "show"),
@@ -67,7 +68,7 @@ const WATCHED: &[&str] = &["show_run", "show_job"];
 const PLACED: &[(&str, &[&str])] = &[("start_run", &["workflow"])];
 
 /// Operations whose body comes as a file.
-const FILES: &[&str] = &["register_workflow", "start_runs"];
+const FILES: &[&str] = &["register_workflow", "start_runs", "publish_events"];
 
 /// What the groups are about.
 const GROUPS: &[(&str, &str)] = &[
@@ -83,6 +84,7 @@ const GROUPS: &[(&str, &str)] = &[
     ),
     ("contract", "Register, check and retire shapes of documents"),
     ("transform", "Map documents of one contract to another"),
+    ("event", "Append and read events of the log"),
     ("act", "List what people did"),
     ("incident", "Inspect and resolve incidents"),
     ("job", "Act on many incidents or runs at once"),

@@ -1,0 +1,51 @@
+//! Examples of events.
+
+use serde_json::{Value, json};
+
+const EVENT: &str = "019a9b1e-3c00-7c41-9d3e-5b7f3f0a0000";
+
+pub(crate) fn publish() -> Value {
+    json!({
+        "events": [{
+            "type": "customer.changed", "id": "crm-42-7", "source": "crm", "stream": "customer:42", "op": "U",
+            "occurred_at": "2026-01-31T10:02:10Z", "labels": { "region": "north" },
+            "data": { "name": "Ann", "city": "Hull" }
+        }]
+    })
+}
+
+pub(crate) fn published() -> Value {
+    json!({
+        "events": [{ "id": EVENT, "stream": "customer:42", "version": 7, "op": "U" }]
+    })
+}
+
+pub(crate) fn event() -> Value {
+    json!({
+        "position": 10_248, "id": EVENT, "type": "customer.changed", "stream": "customer:42", "version": 7, "op": "U",
+        "changed": ["/city"], "source": "api/ann", "claimed_source": "crm", "source_id": "crm-42-7",
+        "trust": "authenticated", "occurred_at": "2026-01-31T10:02:10Z", "received_at": super::AT,
+        "correlation_id": EVENT, "hops": 0, "labels": { "region": "north" },
+        "data": { "name": "Ann", "city": "Hull" }
+    })
+}
+
+pub(crate) fn page() -> Value {
+    json!({ "items": [event()], "next": 10_248, "head": 10_248 })
+}
+
+#[cfg(test)]
+mod tests {
+    use backstitch_saga::protocol::{EventPage, EventView, EventsPublished, PublishEvents};
+
+    use super::super::tests::{is_accepted, reads_as};
+
+    #[test]
+    fn examples_of_events_read_as_their_types() {
+        reads_as::<PublishEvents>(&super::publish());
+        reads_as::<EventsPublished>(&super::published());
+        reads_as::<EventView>(&super::event());
+        reads_as::<EventPage>(&super::page());
+        is_accepted::<PublishEvents>(&super::publish());
+    }
+}

@@ -1,0 +1,73 @@
+//! The event log: events are appended in batches, numbered after their commit, and read by position.
+//!
+//! `executor` appends as shards decide about runs: it loads what a batch of requests needs, decides by the rules of
+//! `backstitch-integration`, writes everything in one statement, and decides again when a key or a stream was not as it was.
+//! `numbering` gives batches that have become visible their positions. `append` takes requests, `reads` answers questions.
+
+mod append;
+mod draft;
+mod executor;
+mod numbering;
+mod reads;
+mod rows;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use tokio::sync::{Notify, mpsc, watch};
+
+use crate::admission::Admission;
+
+pub use append::MOST_EVENTS;
+pub use draft::{EventDraft, read_cloud_event, read_cloud_events};
+pub(crate) use executor::Executor;
+pub(crate) use numbering::{number, serve};
+pub use reads::EventQuery;
+
+/// Sessions of the executor.
+pub(crate) const SESSIONS: usize = 1;
+/// How much of requests may wait, in units of [`UNIT`] bytes.
+const WAITING: usize = 4_096;
+/// A request counts as one unit for each so many bytes that it has begun.
+const UNIT: usize = 16 * 1024;
+/// The most bytes of requests that wait.
+pub(crate) const WAITING_BYTES: usize = WAITING * UNIT;
+
+/// What the parts of a node share about the log.
+pub(crate) struct Log {
+    requests: mpsc::UnboundedSender<executor::Message>,
+    depth: Arc<AtomicUsize>,
+    admission: Admission,
+    /// Rings when something was appended that has no position yet.
+    appended: Notify,
+    /// Changes when positions were given.
+    numbered: watch::Sender<u64>,
+}
+
+impl Log {
+    /// The door to the log, and the end at which its executor takes requests.
+    pub(crate) fn new() -> (Log, mpsc::UnboundedReceiver<executor::Message>) {
+        let (requests, outlet) = mpsc::unbounded_channel();
+        let log = Log {
+            requests,
+            depth: Arc::default(),
+            admission: Admission::new(WAITING),
+            appended: Notify::new(),
+            numbered: watch::Sender::new(0),
+        };
+        (log, outlet)
+    }
+
+    /// Waits until everything that was asked for before is done.
+    pub(crate) async fn drain(&self) {
+        let (done, drained) = tokio::sync::oneshot::channel();
+        // An executor that is gone has nothing left to do.
+        let _ = self.requests.send(executor::Message::Drain(done));
+        let _ = drained.await;
+    }
+
+    /// Says that batches wait for their positions.
+    fn ring(&self) {
+        self.appended.notify_one();
+    }
+}

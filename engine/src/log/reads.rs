@@ -1,0 +1,163 @@
+//! Reads the log.
+
+use std::time::Duration;
+
+use backstitch_saga::protocol::{EventOp, EventPage, EventTrust, EventView};
+use backstitch_saga::{Payload, Timestamp, Violation};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::page::ANSWER_BYTES;
+use crate::store::listed;
+use crate::store::log::{self as table, EventRow, Heads, LogFilter, event_id, place_of};
+use crate::{Engine, Error};
+
+/// How often the head of a log is looked at while somebody waits for it to move: other nodes give positions, too.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Which events are wanted, and from where on.
+#[derive(Clone, Debug, Default)]
+pub struct EventQuery {
+    /// The position after which to begin; 0 without it.
+    pub after: Option<String>,
+    /// How many at most.
+    pub limit: u32,
+    /// Only those of this stream.
+    pub stream: Option<String>,
+    /// Only those of this type, or of all types that begin with a name and `.*`.
+    pub event_type: Option<String>,
+    /// Only those of this story.
+    pub correlation_id: Option<String>,
+    /// How long to wait for the first one.
+    pub wait: Duration,
+}
+
+fn position(after: Option<&str>) -> Result<i64, Error> {
+    let Some(text) = after else { return Ok(0) };
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten().ok_or_else(|| {
+        let message = "this is not a position; 'next' of the page before is one";
+        Error::invalid("invalid_cursor", Violation::new("?after", "invalid_cursor", message))
+    })
+}
+
+impl Engine {
+    /// Reads events of a namespace by position.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the position is none; [`Error::PastRetention`]; [`Error::Busy`].
+    pub async fn events(&self, namespace: &str, query: EventQuery) -> Result<EventPage, Error> {
+        let after = position(query.after.as_deref())?;
+        let until = Instant::now() + query.wait;
+        let mut numbered = self.node().log.numbered.subscribe();
+        let prefix = query.event_type.as_deref().and_then(|name| name.strip_suffix(".*"));
+        let filter = LogFilter {
+            prefix: prefix.map(|name| format!("{name}.")),
+            event_type: query.event_type.clone().filter(|name| prefix.is_none() && name != "*"),
+            stream: query.stream,
+            correlation_id: query.correlation_id,
+        };
+        let limit = i64::from(query.limit.clamp(1, 1_000));
+        let mut next = after;
+        loop {
+            numbered.borrow_and_update();
+            let heads = self.log_heads(namespace).await?;
+            if next < heads.horizon {
+                return Err(Error::PastRetention {
+                    message: format!(
+                        "events up to position {} are past retention; the oldest that can be read has the position {}",
+                        heads.horizon,
+                        heads.horizon + 1
+                    ),
+                    oldest: (heads.horizon + 1).unsigned_abs(),
+                });
+            }
+            let mut items = Vec::new();
+            if next < heads.position {
+                let _turn = self.node().database.page_turn(namespace).await?;
+                let mut connection = self.node().database.lister(namespace).await?;
+                let bounds = (limit, ANSWER_BYTES as i64);
+                let range = (next, heads.position);
+                let found = table::page(&mut connection, namespace, &filter, range, bounds).await;
+                let (rows, looked) = listed(found)?;
+                next = looked;
+                items = rows.into_iter().map(view).collect::<Result<Vec<_>, _>>()?;
+            }
+            let over = !items.is_empty() || Instant::now() >= until;
+            if over {
+                let (next, head) = (next.unsigned_abs(), heads.position.unsigned_abs());
+                return Ok(EventPage { items, next, head });
+            }
+            if next >= heads.position {
+                let wait = until.saturating_duration_since(Instant::now()).min(LOOK);
+                // Moved or not, it is looked at.
+                let _ = tokio::time::timeout(wait, numbered.changed()).await;
+            }
+        }
+    }
+
+    async fn log_heads(&self, namespace: &str) -> Result<Heads, Error> {
+        let mut connection = self.node().database.reader(namespace).await?;
+        Ok(table::heads(&mut connection, namespace).await?)
+    }
+
+    /// Finds an event.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn event(&self, namespace: &str, id: Uuid) -> Result<EventView, Error> {
+        let mut connection = self.node().database.reader(namespace).await?;
+        let found = table::event(&mut connection, namespace, place_of(id)).await?;
+        let row = found.ok_or_else(|| Error::NotFound {
+            code: "unknown_event",
+            message: format!("there is no event {id} in this namespace"),
+        })?;
+        view(row)
+    }
+}
+
+fn view(row: EventRow) -> Result<EventView, Error> {
+    let damaged = |what: &str| Error::Store(format!("an event of the log has damaged {what}"));
+    let id = event_id(row.batch, row.ord);
+    let data = match row.body {
+        Some(text) => Payload::trusted(text).map_err(|_| damaged("data"))?,
+        None => Payload::null(),
+    };
+    let read = |text: String| serde_json::from_str(&text).map_err(|_| damaged("places"));
+    let labels = row.labels.map(|text| serde_json::from_str(&text));
+    Ok(EventView {
+        position: row.position.map(i64::unsigned_abs),
+        id,
+        event_type: row.event_type,
+        stream: row.stream,
+        version: row.stream_version.map(i64::unsigned_abs),
+        contract: row.contract,
+        op: row.op.as_deref().and_then(EventOp::of),
+        op_corrected: row.op_corrected,
+        noop: row.noop,
+        changed: row.changed.map(read).transpose()?,
+        source: row.source,
+        claimed_source: row.claimed_source,
+        source_id: row.source_id,
+        trust: trust(row.trust),
+        occurred_at: row.occurred_at,
+        received_at: Timestamp(row.received_at),
+        correlation_id: row.correlation_id,
+        causation_id: row.causation_id,
+        hops: row.hops.unsigned_abs(),
+        traceparent: row.traceparent,
+        labels: labels.transpose().map_err(|_| damaged("labels"))?.unwrap_or_default(),
+        data,
+        erased: row.erased,
+    })
+}
+
+fn trust(number: i16) -> EventTrust {
+    match number {
+        1 => EventTrust::Unverified,
+        2 => EventTrust::Authenticated,
+        3 => EventTrust::Signed,
+        4.. => EventTrust::Authoritative,
+        _ => EventTrust::Untrusted,
+    }
+}

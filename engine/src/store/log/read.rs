@@ -1,0 +1,217 @@
+//! Reads the log: by position, by stream, by correlation, and single events.
+
+use backstitch_saga::Time;
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{AssertSqlSafe, Row};
+use uuid::Uuid;
+
+use crate::store::moment::Moment;
+
+/// Batches that one statement looks through for events that a filter wants.
+const LOOKED_THROUGH: i64 = 5_000;
+
+/// Which events are wanted.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LogFilter {
+    pub(crate) stream: Option<String>,
+    /// A type.
+    pub(crate) event_type: Option<String>,
+    /// What types begin with.
+    pub(crate) prefix: Option<String>,
+    pub(crate) correlation_id: Option<String>,
+}
+
+/// Head and horizon of the log of a namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Heads {
+    pub(crate) position: i64,
+    pub(crate) horizon: i64,
+}
+
+/// An event as it is stored.
+#[derive(Debug)]
+pub(crate) struct EventRow {
+    pub(crate) position: Option<i64>,
+    pub(crate) batch: Uuid,
+    pub(crate) ord: i16,
+    pub(crate) event_type: String,
+    pub(crate) stream: Option<String>,
+    pub(crate) stream_version: Option<i64>,
+    pub(crate) contract: Option<String>,
+    pub(crate) op: Option<String>,
+    pub(crate) op_corrected: bool,
+    pub(crate) noop: bool,
+    pub(crate) changed: Option<String>,
+    pub(crate) source: String,
+    pub(crate) claimed_source: Option<String>,
+    pub(crate) source_id: Option<String>,
+    pub(crate) trust: i16,
+    pub(crate) occurred_at: Option<String>,
+    pub(crate) received_at: Time,
+    pub(crate) correlation_id: String,
+    pub(crate) causation_id: Option<String>,
+    pub(crate) hops: i32,
+    pub(crate) traceparent: Option<String>,
+    pub(crate) labels: Option<String>,
+    pub(crate) body: Option<String>,
+    pub(crate) erased: bool,
+}
+
+/// Columns of an [`EventRow`] behind its position, of `e` and `b`.
+const COLUMNS: &str = "e.batch, e.ord, e.type, e.stream, e.stream_version, e.contract, e.op, e.op_corrected, e.noop, \
+    e.changed, e.source, e.claimed_source, e.source_id, e.trust, e.occurred_at, e.received_at, e.correlation_id, \
+    e.causation_id, e.hops, e.traceparent, e.labels, b.body, b.batch is null as erased";
+
+fn event_row(row: &PgRow) -> Result<EventRow, sqlx::Error> {
+    let Moment(received_at) = row.try_get(16)?;
+    Ok(EventRow {
+        position: row.try_get(0)?,
+        batch: row.try_get(1)?,
+        ord: row.try_get(2)?,
+        event_type: row.try_get(3)?,
+        stream: row.try_get(4)?,
+        stream_version: row.try_get(5)?,
+        contract: row.try_get(6)?,
+        op: row.try_get(7)?,
+        op_corrected: row.try_get(8)?,
+        noop: row.try_get(9)?,
+        changed: row.try_get(10)?,
+        source: row.try_get(11)?,
+        claimed_source: row.try_get(12)?,
+        source_id: row.try_get(13)?,
+        trust: row.try_get(14)?,
+        occurred_at: row.try_get(15)?,
+        received_at,
+        correlation_id: row.try_get(17)?,
+        causation_id: row.try_get(18)?,
+        hops: row.try_get(19)?,
+        traceparent: row.try_get(20)?,
+        labels: row.try_get(21)?,
+        body: row.try_get(22)?,
+        erased: row.try_get(23)?,
+    })
+}
+
+/// Reads head and horizon of a namespace.
+pub(crate) async fn heads(
+    connection: &mut PgConnection,
+    namespace: &str,
+) -> Result<Heads, sqlx::Error> {
+    let row =
+        sqlx::query("-- log_heads\nselect position, horizon from log_head where namespace = $1")
+            .bind(namespace)
+            .fetch_optional(connection)
+            .await?;
+    let Some(row) = row else { return Ok(Heads::default()) };
+    Ok(Heads { position: row.try_get(0)?, horizon: row.try_get(1)? })
+}
+
+/// Finds an event.
+pub(crate) async fn event(
+    connection: &mut PgConnection,
+    namespace: &str,
+    (batch, ord): (Uuid, i16),
+) -> Result<Option<EventRow>, sqlx::Error> {
+    let text = format!(
+        "-- log_event\n\
+         select p.upto - p.n + 1 + e.ord, {COLUMNS} from event e \
+         left join event_body b on b.batch = e.batch and b.ord = e.ord \
+         left join position p on p.batch = e.batch \
+         where e.batch = $1 and e.ord = $2 and e.namespace = $3"
+    );
+    let query = sqlx::query(AssertSqlSafe(text)).bind(batch).bind(ord).bind(namespace);
+    query.fetch_optional(connection).await?.as_ref().map(event_row).transpose()
+}
+
+/// Events with positions after `after` and up to `head`, in their order: at most `limit` and about `bytes`, but one at least;
+/// and the position up to which the log was looked through.
+pub(crate) async fn page(
+    connection: &mut PgConnection,
+    namespace: &str,
+    filter: &LogFilter,
+    (after, head): (i64, i64),
+    (limit, bytes): (i64, i64),
+) -> Result<(Vec<EventRow>, i64), sqlx::Error> {
+    // Each source gives the events with their positions, in order, and how far it has looked.
+    let found = match (&filter.stream, &filter.correlation_id) {
+        (Some(_), _) => {
+            "with recursive search (low, high) as (\
+               select coalesce((select min(e.stream_version) from event e where e.namespace = $1 and e.stream = $6), 1) - 1, \
+                 coalesce((select s.version from stream s where s.namespace = $1 and s.stream = $6), 0) \
+               union all select case when k.before then m.middle else s.low end, \
+                 case when k.before then s.high else m.middle - 1 end \
+               from search s cross join lateral (select (s.low + s.high + 1) / 2 as middle) m \
+               cross join lateral (select exists (select from event e join position p on p.batch = e.batch \
+                 where e.namespace = $1 and e.stream = $6 and e.stream_version = m.middle \
+                 and p.upto - p.n + 1 + e.ord <= $2) as before) k where s.low < s.high), \
+             looked as materialized (select $3::bigint as upto, null::bigint as many), \
+             found as materialized (select p.upto - p.n + 1 + e.ord as position, e.* from event e \
+               join position p on p.batch = e.batch where e.namespace = $1 and e.stream = $6 \
+               and e.stream_version > (select max(low) from search) \
+               and ($7::text is null or e.type = $7) and ($8::text is null or starts_with(e.type, $8)) \
+               and ($9::text is null or e.correlation_id = $9) \
+               and p.upto - p.n + 1 + e.ord <= $3 and $10::bigint > 0 order by e.stream_version limit $4)"
+        }
+        (None, Some(_)) => {
+            "with looked as materialized (select $3::bigint as upto, null::bigint as many), \
+             found as materialized (select p.upto - p.n + 1 + e.ord as position, e.* from event e \
+               join position p on p.batch = e.batch where e.namespace = $1 and e.correlation_id = $9 \
+               and $6::text is null and ($7::text is null or e.type = $7) \
+               and ($8::text is null or starts_with(e.type, $8)) \
+               and p.upto - p.n + 1 + e.ord > $2 and p.upto - p.n + 1 + e.ord <= $3 and $10::bigint > 0 \
+               order by 1 limit $4)"
+        }
+        (None, None) => {
+            "with batches as materialized (select upto, batch, n from position where namespace = $1 and upto > $2 \
+               and upto - n < $3 order by upto limit $10), \
+             looked as materialized (select max(upto) as upto, count(*) as many from batches), \
+             found as materialized (select p.upto - p.n + 1 + e.ord as position, e.* from batches p \
+               join event e on e.batch = p.batch where p.upto - p.n + 1 + e.ord > $2 \
+               and $6::text is null and ($7::text is null or e.type = $7) \
+               and ($8::text is null or starts_with(e.type, $8)) and $9::text is null \
+               and p.upto - p.n + 1 + e.ord <= $3 order by 1 limit $4)"
+        }
+    };
+    let text = format!(
+        "-- log_page\n{found}, \
+         counted as (select f.*, sum(f.bytes + 512) over (order by f.position) - f.bytes - 512 as before from found f) \
+         select e.position, {COLUMNS}, l.upto, l.many, (select count(*) from found) from looked l left join counted e on e.before < $5 \
+         left join event_body b on b.batch = e.batch and b.ord = e.ord order by e.position"
+    );
+    let filtered = filter.event_type.is_some() || filter.prefix.is_some();
+    let batches = if filtered { LOOKED_THROUGH } else { limit };
+    let rows = sqlx::query(AssertSqlSafe(text))
+        .bind(namespace)
+        .bind(after)
+        .bind(head)
+        .bind(limit)
+        .bind(bytes)
+        .bind(&filter.stream)
+        .bind(&filter.event_type)
+        .bind(&filter.prefix)
+        .bind(&filter.correlation_id)
+        .bind(batches)
+        .fetch_all(connection)
+        .await?;
+    let Some(first) = rows.first() else { return Ok((Vec::new(), after)) };
+    let looked: Option<i64> = first.try_get(24)?;
+    let many: Option<i64> = first.try_get(25)?;
+    let mut events = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let position: Option<i64> = row.try_get(0)?;
+        if position.is_some() {
+            events.push(event_row(row)?);
+        }
+    }
+    let found: i64 = first.try_get(26)?;
+    let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
+    // What was left out for its bytes, or came after the limit, was not looked at.
+    let cut = count < found || count >= limit;
+    let last = events.last().and_then(|event| event.position);
+    let next = match (last, cut) {
+        (Some(last), true) => last,
+        _ if many.is_some_and(|many| many < batches) => head,
+        (last, _) => looked.or(last).unwrap_or(head).min(head),
+    };
+    Ok((events, next.max(after)))
+}

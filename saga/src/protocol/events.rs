@@ -1,0 +1,237 @@
+//! Events of the log: how they are published and read.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{Labels, each_key_once};
+use crate::{Payload, Timestamp};
+
+/// `POST /v1/events`: events to append, all of them or none.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PublishEvents {
+    /// The events, in order.
+    pub events: Vec<NewEvent>,
+}
+
+/// An event to append.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct NewEvent {
+    /// The type, such as `order.placed`.
+    #[serde(rename = "type")]
+    pub event_type: String,
+    /// The sender's own id: the same event with the same id is appended once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Who sends it, as the sender names itself; ids are unique together with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// The stream, such as `customer:42`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<String>,
+    /// The version that the stream must have before this event; 0 for one without events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_version: Option<u64>,
+    /// The contract that the data follows, such as `customer@2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contract: Option<String>,
+    /// What happened to the entity of the stream. What changed is derived from the data before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub op: Option<EventOp>,
+    /// When it happened, in RFC 3339; kept as exactly as it is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(example = "2026-01-05T12:00:00Z"))]
+    pub occurred_at: Option<String>,
+    /// Constant along the whole causal story; that of the cause or the event's own id without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<String>,
+    /// The event that caused this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub causation_id: Option<String>,
+    /// Context of a trace, passed on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
+    /// Marks to filter by.
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "each_key_once"
+    )]
+    #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, String>))]
+    pub labels: Labels,
+    /// The data.
+    #[serde(default = "Payload::null")]
+    pub data: Payload,
+}
+
+/// Operation of an event on the entity of its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum EventOp {
+    /// The entity came into being.
+    C,
+    /// The entity changed.
+    U,
+    /// The entity is gone.
+    D,
+    /// The entity as it is, whether it changed or not.
+    S,
+}
+
+impl EventOp {
+    /// Returns the letter.
+    #[must_use]
+    pub fn letter(self) -> &'static str {
+        match self {
+            EventOp::C => "C",
+            EventOp::U => "U",
+            EventOp::D => "D",
+            EventOp::S => "S",
+        }
+    }
+
+    /// Returns the operation of a letter.
+    #[must_use]
+    pub fn of(letter: &str) -> Option<EventOp> {
+        [EventOp::C, EventOp::U, EventOp::D, EventOp::S]
+            .into_iter()
+            .find(|op| op.letter() == letter)
+    }
+}
+
+/// Trust in an event, from the least to the most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum EventTrust {
+    /// Known not to be trusted.
+    Untrusted,
+    /// Nobody verified the sender.
+    Unverified,
+    /// The sender showed a credential.
+    Authenticated,
+    /// The sender signed what was sent.
+    Signed,
+    /// The source has the authority over its subject.
+    Authoritative,
+}
+
+/// The answer for one event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct EventReceipt {
+    /// Id of the event in the log.
+    pub id: Uuid,
+    /// Its stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<String>,
+    /// Version of the stream with this event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+    /// The operation that is stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub op: Option<EventOp>,
+    /// Whether the operation contradicted the stream and was corrected.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub op_corrected: bool,
+    /// Whether nothing changed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub noop: bool,
+    /// Whether it had been appended before; this is the answer of then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub repeated: bool,
+}
+
+/// The answer to [`PublishEvents`], in the order of the events.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct EventsPublished {
+    /// What became of each event.
+    pub events: Vec<EventReceipt>,
+}
+
+/// An event of the log.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct EventView {
+    /// Its position in the log of the namespace; missing for the moment until it is numbered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<u64>,
+    /// Its id.
+    pub id: Uuid,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub event_type: String,
+    /// Its stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<String>,
+    /// Its version in the stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+    /// The contract that the data claims to follow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contract: Option<String>,
+    /// What happened to the entity of the stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub op: Option<EventOp>,
+    /// Whether the operation contradicted the stream and was corrected.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub op_corrected: bool,
+    /// Whether nothing changed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub noop: bool,
+    /// Places that differ from the data before, as JSON Pointers; of events with an operation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<Vec<String>>,
+    /// Who sent it, as the door says that it came through.
+    pub source: String,
+    /// Who sent it, as it says itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claimed_source: Option<String>,
+    /// The sender's own id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_id: Option<String>,
+    /// How sure it is who sent it.
+    pub trust: EventTrust,
+    /// When it happened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub occurred_at: Option<String>,
+    /// When it was appended.
+    pub received_at: Timestamp,
+    /// Constant along the whole causal story.
+    pub correlation_id: String,
+    /// The event that caused it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub causation_id: Option<String>,
+    /// Length of the chain of causes.
+    pub hops: u32,
+    /// Context of a trace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
+    /// Marks of the sender.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, String>))]
+    pub labels: Labels,
+    /// The data; `null` when it was erased.
+    pub data: Payload,
+    /// Whether the data was erased.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub erased: bool,
+}
+
+/// A page of the log.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct EventPage {
+    /// The events, in the order of their positions.
+    pub items: Vec<EventView>,
+    /// The position up to which the log was looked through: pass it as `after`.
+    pub next: u64,
+    /// The last position of the log.
+    pub head: u64,
+}
