@@ -28,6 +28,8 @@ pub(crate) enum Named {
     Job,
     /// In the path, by a start request.
     StartRequest,
+    /// In the path, by a subscription.
+    Subscription,
     /// In the body, which its handler looks at.
     Body,
     /// In the body, by the tokens of leases, which only who claimed the tasks has.
@@ -48,7 +50,7 @@ pub(crate) enum Kind {
 }
 
 use Kind::{Both, Neither, Queue, Workflow};
-use Named::{Body, Incident, Job, Lease, Path, Run, Schedule, StartRequest};
+use Named::{Body, Incident, Job, Lease, Path, Run, Schedule, StartRequest, Subscription};
 
 /// Every operation that changes something with its kind. What reads is bound to neither.
 pub(crate) const KINDS: &[(&str, &str, Kind)] = &[
@@ -117,6 +119,13 @@ pub(crate) const KINDS: &[(&str, &str, Kind)] = &[
     ("PUT", "/v1/transforms/{from}/{from_version}/{to}/{to_version}", Neither),
     ("POST", "/v1/transforms/{from}/{from_version}/{to}/{to_version}/activate", Neither),
     ("POST", "/v1/events", Neither),
+    // Its workflow before and after.
+    ("PUT", "/v1/subscriptions/{name}", Workflow(Subscription)),
+    ("DELETE", "/v1/subscriptions/{name}", Workflow(Subscription)),
+    ("POST", "/v1/subscriptions/{name}/pause", Workflow(Subscription)),
+    ("POST", "/v1/subscriptions/{name}/resume", Workflow(Subscription)),
+    ("POST", "/v1/subscriptions/{name}/reset", Workflow(Subscription)),
+    ("POST", "/v1/subscriptions/{name}/skip", Workflow(Subscription)),
     // An admin has no bounds.
     ("POST", "/v1/runs/{id}/erase", Neither),
     ("PUT", "/v1/workflows/{name}/retention", Neither),
@@ -161,7 +170,7 @@ pub(crate) async fn admit(
         Both => Path,
     };
     let parameter = match named {
-        Path | Schedule => "name",
+        Path | Schedule | Subscription => "name",
         Run | StartRequest => "id",
         Incident => "incident",
         Job => "job",
@@ -183,6 +192,10 @@ pub(crate) async fn admit(
         },
         Schedule => {
             there(app.engine.schedule(namespace, &value).await)?.map(|view| view.spec.workflow)
+        }
+        Subscription => {
+            let found = app.engine.subscription(namespace, &value).await;
+            there(found)?.map(|view| view.spec.workflow)
         }
         StartRequest => match read(&value) {
             Some(id) => {

@@ -12,7 +12,7 @@ use crate::handover::MOST_NAMES;
 use crate::schemas::{limits as schemas, pool};
 use crate::{
     Options, contracts, credentials, definitions, inbox, jobs, log, page, reports, schedules,
-    sequence, signals, start, tasks, tree, turns,
+    sequence, signals, start, subscriptions, tasks, tree, turns,
 };
 
 /// A bound.
@@ -328,6 +328,11 @@ fn of_log(options: &Options) -> Vec<Bound> {
             "requests that wait to be appended, in bytes; a namespace has its share",
             bytes(log::WAITING_BYTES),
             "503 `busy`",
+        ),
+        bound(
+            "subscriptions of a namespace",
+            number(subscriptions::MOST_SUBSCRIPTIONS.unsigned_abs()),
+            "409 `too_many_subscriptions`",
         ),
         bound("bytes of a page of events", bytes(page::ANSWER_BYTES), "the rest is on the next"),
     ]

@@ -56,9 +56,13 @@ counters! {
     fences_held: "backstitch_fences_held_total", "Decisions put back because a worker's transaction was open or had completed the attempt.", true;
     starts_refused: "backstitch_starts_refused_total", "Starts asked for in transactions that were refused and wait for a person.", true;
     events_appended: "backstitch_log_events_appended_total", "Events appended to the log.", true;
+    event_weeks_dropped: "backstitch_log_weeks_dropped_total", "Weeks of events dropped by retention.", true;
     events_numbered: "backstitch_log_events_numbered_total", "Events of the log that this node gave their positions.", true;
     log_backlog: "backstitch_log_backlog_batches", "Batches of events that have no positions yet, when this node last looked.", false;
     log_backlog_age: "backstitch_log_backlog_age_milliseconds", "Age of the oldest of them.", false;
+    subscription_starts: "backstitch_subscription_starts_total", "Events for which subscriptions started a run, repeats included.", true;
+    subscriptions_stopped: "backstitch_subscriptions_stopped", "Subscriptions that stand because the start of an event is refused.", false;
+    subscriptions_behind: "backstitch_subscriptions_behind_events", "Events that the subscription which is furthest behind has not dealt with.", false;
     snapshots: "backstitch_snapshots_total", "Snapshots written.", true;
     partitions_dropped: "backstitch_partitions_dropped_total", "Weeks of runs dropped by retention.", true;
     drops_put_off: "backstitch_partition_drops_put_off_total", "Weeks that retention did not drop yet because they were read or written; it comes again.", true;

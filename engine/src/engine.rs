@@ -153,7 +153,9 @@ impl Engine {
             .into_iter()
             .map(|inbox| tokio::spawn(Shard::new(Arc::clone(&node), inbox).run()))
             .collect();
-        shards.push(tokio::spawn(Executor::new(Arc::clone(&node), log_outlet).run()));
+        for executor in Executor::pair(&node, log_outlet) {
+            shards.push(tokio::spawn(executor.run()));
+        }
         let loops = loops::spawn(&node);
         tracing::info!(node = id, name = node.options.node_name, "the node works");
         Ok(Engine { inner: Arc::new(Running { node, loops, shards }) })

@@ -37,6 +37,8 @@ const RESERVE_FOR: Duration = Duration::from_secs(10);
 pub(crate) const TRIES: i32 = 3;
 /// After this long a connection on which NOTIFY was heard is made anew.
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
+/// What is rung with when an application has appended events.
+const LOG: &str = "log";
 /// When the database was too busy to start a run, it is tried again after this long.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -261,6 +263,8 @@ async fn listen(node: &Node) -> Result<(), Error> {
         let Some(heard) = heard else { return Ok(()) };
         if heard.channel() == credentials::CHANNEL {
             node.credentials.forget();
+        } else if heard.payload() == LOG {
+            node.log.ring();
         } else {
             node.asked.notify_one();
         }

@@ -68,6 +68,7 @@ mod signals;
 mod start;
 mod status;
 mod store;
+pub mod subscriptions;
 mod sweep;
 mod tasks;
 mod tree;

@@ -249,11 +249,13 @@ pub enum Chore {
     LookForEnds,
     /// Give events of the log their positions.
     Number,
+    /// Start runs for events that subscriptions want.
+    Dispatch,
 }
 
 impl Chore {
     /// All of them, in order.
-    pub const ALL: [Chore; 25] = [
+    pub const ALL: [Chore; 26] = [
         Chore::Beat,
         Chore::TakeOver,
         Chore::Wake,
@@ -279,6 +281,7 @@ impl Chore {
         Chore::NoteUsed,
         Chore::LookForEnds,
         Chore::Number,
+        Chore::Dispatch,
     ];
 
     /// The name under which it is counted.
@@ -310,6 +313,7 @@ impl Chore {
             Chore::NoteUsed => "credentials",
             Chore::LookForEnds => "ends",
             Chore::Number => "log",
+            Chore::Dispatch => "subscriptions",
         }
     }
 }
@@ -353,6 +357,7 @@ async fn work(node: &Arc<Node>, chore: Chore) -> Result<usize, Error> {
         Chore::NoteUsed => credentials::note_used(node).await,
         Chore::LookForEnds => waiters::look(node).await,
         Chore::Number => crate::log::number(node).await,
+        Chore::Dispatch => crate::subscriptions::dispatch(node).await,
     }
 }
 
@@ -391,6 +396,7 @@ pub(crate) fn spawn(node: &Arc<Node>) -> Vec<JoinHandle<()>> {
         every(waiters::LOOK_EVERY, Chore::LookForEnds),
         forever(node, Chore::GivePermits.as_str(), flow::serve::serve),
         forever(node, Chore::Number.as_str(), crate::log::serve),
+        forever(node, Chore::Dispatch.as_str(), crate::subscriptions::serve),
     ]
 }
 

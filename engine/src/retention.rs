@@ -133,6 +133,9 @@ pub(crate) async fn begin(
         let dropped = partitions::drop_ended(&mut connection, before, cutoff).await;
         let dropped = commit!("partitions_drop", dropped)?;
         node.counters.partitions_dropped.add(dropped.weeks);
+        let of_events = partitions::drop_events(&mut connection, before).await;
+        let of_events = commit!("log_drop", of_events)?;
+        node.counters.event_weeks_dropped.add(of_events);
         node.counters.drops_put_off.add(dropped.put_off);
         held = dropped.held;
         if dropped.put_off > 0 {

@@ -15,6 +15,7 @@ mod schedule_builder;
 mod schedules;
 mod sequence;
 mod starts;
+mod subscriptions;
 mod tasks;
 mod transforms;
 mod tree;
@@ -79,6 +80,10 @@ pub use sequence::{
     Sequence, StartSequence, SubjectFacts, WithdrawFact,
 };
 pub use starts::{Decision, Refused, StartRequestState, StartRequestView};
+pub use subscriptions::{
+    EventFilter, ResetSubscription, SubscriptionInput, SubscriptionSpec, SubscriptionState,
+    SubscriptionStop, SubscriptionView,
+};
 pub use tasks::{
     ClaimTasks, ClaimedTasks, CompleteTasks, Failure, FailureKind, Forward, Heartbeat,
     HeartbeatTasks, HeldTask, MOST_HELD, ReleaseTasks, TaskAnswer, TaskAnswers, TaskOffer,

@@ -46,7 +46,9 @@ pub use handle::{DEFAULT_QUEUE, Probe, Task, Undo};
 pub use handlers::Handlers;
 pub use signal::{Received, Signal};
 pub use step::{Many, MapStep, One, Shape, Step};
-pub use transaction::{CompleteInTransaction, StartInTransaction, StartLaterInTransaction};
+pub use transaction::{
+    AppendInTransaction, CompleteInTransaction, StartInTransaction, StartLaterInTransaction,
+};
 pub use wire::{Condition, Gives, HasLength, Item, Ordered, Ref, constant, list};
 pub use worker::{Drained, Worker};
 pub use workflow::{InvalidWorkflow, Saga, Workflow};

@@ -11,6 +11,112 @@ use serde::Serialize;
 use crate::Workflow;
 use crate::codec::{self, Codec, CodecError};
 
+/// An event that is appended in a transaction of the application's own: it is in the log if, and only if, the transaction
+/// commits. The role of the application must be allowed to execute `backstitch.append_event`.
+///
+/// All parameters are texts or null, as those of [`StartInTransaction`].
+#[derive(Clone, Debug)]
+pub struct AppendInTransaction {
+    event_type: String,
+    data: Payload,
+    namespace: String,
+    stream: Option<String>,
+    expected_version: Option<u64>,
+    id: Option<String>,
+    source: Option<String>,
+    causation_id: Option<String>,
+    labels: BTreeMap<String, String>,
+}
+
+impl AppendInTransaction {
+    /// The statement. It answers one row with one column, the event's id as a `uuid`.
+    pub const SQL: &'static str = "select backstitch.append_event(type => $1::text, data => $2::text::jsonb, \
+        stream => $3::text, expected_version => $4::text::bigint, id => $5::text, source => $6::text, \
+        namespace => $7::text, causation_id => $8::text, labels => $9::text::jsonb)";
+
+    /// An event of this type, in the namespace `default`.
+    ///
+    /// # Errors
+    /// When the data has no JSON form.
+    pub fn of(
+        event_type: impl Into<String>,
+        data: &impl Serialize,
+    ) -> Result<AppendInTransaction, serde_json::Error> {
+        Ok(AppendInTransaction {
+            event_type: event_type.into(),
+            data: Payload::of(data)?,
+            namespace: "default".to_owned(),
+            stream: None,
+            expected_version: None,
+            id: None,
+            source: None,
+            causation_id: None,
+            labels: BTreeMap::new(),
+        })
+    }
+
+    /// The stream, such as `customer:42`.
+    #[must_use]
+    pub fn stream(mut self, stream: impl Into<String>) -> Self {
+        self.stream = Some(stream.into());
+        self
+    }
+
+    /// The version that the stream must have before; otherwise the statement fails with BS008.
+    #[must_use]
+    pub fn expected_version(mut self, version: u64) -> Self {
+        self.expected_version = Some(version);
+        self
+    }
+
+    /// The sender's own id, unique for its source: the same event is appended once.
+    #[must_use]
+    pub fn id(mut self, source: impl Into<String>, id: impl Into<String>) -> Self {
+        self.source = Some(source.into());
+        self.id = Some(id.into());
+        self
+    }
+
+    /// Where the event belongs.
+    #[must_use]
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = namespace.into();
+        self
+    }
+
+    /// The event that caused it.
+    #[must_use]
+    pub fn caused_by(mut self, event: impl Into<String>) -> Self {
+        self.causation_id = Some(event.into());
+        self
+    }
+
+    /// A mark to filter by.
+    #[must_use]
+    pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.insert(name.into(), value.into());
+        self
+    }
+
+    /// The parameters of [`AppendInTransaction::SQL`], in order.
+    #[must_use]
+    pub fn parameters(&self) -> [Option<String>; 9] {
+        let labels = (!self.labels.is_empty())
+            .then(|| serde_json::to_string(&self.labels).unwrap_or_default());
+        [
+            Some(self.event_type.clone()),
+            Some(self.data.text().to_owned()),
+            self.stream.clone(),
+            self.expected_version.map(|version| version.to_string()),
+            self.id.clone(),
+            self.source.clone(),
+            Some(self.namespace.clone()),
+            self.causation_id.clone(),
+            labels,
+        ]
+    }
+}
+
 /// The start of a run in a transaction of the application's own: the run begins if, and only if, the transaction
 /// commits.
 ///

@@ -1,8 +1,8 @@
 //! What events may be, beside their data.
 
-use backstitch_saga::protocol::{NewEvent, PublishEvents};
+use backstitch_saga::protocol::{NewEvent, PublishEvents, ResetSubscription, SubscriptionSpec};
 
-use super::{Check, Findings, MAX_LIST};
+use super::{Check, Findings, MAX_LIST, MAX_NAME, MAX_REASON};
 
 /// How many bytes a type, a stream, a contract, and what a sender names itself and its event, may have.
 pub(crate) const MAX_EVENT_NAME: usize = 256;
@@ -19,6 +19,19 @@ impl Check for PublishEvents {
         for (at, event) in self.events.iter().enumerate().take(MAX_LIST) {
             check(event, &format!("/events/{at}"), findings);
         }
+    }
+}
+
+impl Check for SubscriptionSpec {
+    /// Its filter is checked where it is read.
+    fn check(&self, findings: &mut Findings) {
+        findings.line("/workflow", &self.workflow, MAX_NAME);
+    }
+}
+
+impl Check for ResetSubscription {
+    fn check(&self, findings: &mut Findings) {
+        findings.prose("/reason", &self.reason, MAX_REASON);
     }
 }
 

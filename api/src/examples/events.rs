@@ -34,9 +34,31 @@ pub(crate) fn page() -> Value {
     json!({ "items": [event()], "next": 10_248, "head": 10_248 })
 }
 
+pub(crate) fn spec() -> Value {
+    json!({ "filter": { "types": ["customer.*"], "ops": ["C"] }, "workflow": "place-order", "input": "event" })
+}
+
+pub(crate) fn subscription() -> Value {
+    json!({
+        "name": "welcome", "state": "active", "spec": spec(), "generation": 1, "position": 10_248, "behind": 0,
+        "started": 311, "skipped": 0, "changed_at": super::AT, "changed_by": "ann"
+    })
+}
+
+pub(crate) fn subscriptions() -> Value {
+    json!({ "items": [subscription()] })
+}
+
+pub(crate) fn reset() -> Value {
+    json!({ "position": 10_000, "reason": "the workflow had a bug" })
+}
+
 #[cfg(test)]
 mod tests {
-    use backstitch_saga::protocol::{EventPage, EventView, EventsPublished, PublishEvents};
+    use backstitch_saga::protocol::{
+        EventPage, EventView, EventsPublished, Page, PublishEvents, ResetSubscription,
+        SubscriptionSpec, SubscriptionView,
+    };
 
     use super::super::tests::{is_accepted, reads_as};
 
@@ -47,5 +69,9 @@ mod tests {
         reads_as::<EventView>(&super::event());
         reads_as::<EventPage>(&super::page());
         is_accepted::<PublishEvents>(&super::publish());
+        reads_as::<SubscriptionView>(&super::subscription());
+        reads_as::<Page<SubscriptionView>>(&super::subscriptions());
+        is_accepted::<SubscriptionSpec>(&super::spec());
+        is_accepted::<ResetSubscription>(&super::reset());
     }
 }

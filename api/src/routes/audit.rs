@@ -39,6 +39,8 @@ pub(crate) struct ActsQuery {
     database_role: Option<String>,
     /// Only on the contract with this subject.
     contract: Option<String>,
+    /// Only on this subscription.
+    subscription: Option<String>,
     /// Only this verb.
     #[param(schema_with = verbs, example = "mark-compensated")]
     verb: Option<String>,
@@ -66,6 +68,7 @@ impl FromQuery for ActsQuery {
             credential: pairs.text("credential"),
             database_role: pairs.text("database_role"),
             contract: pairs.text("contract"),
+            subscription: pairs.text("subscription"),
             verb: pairs.one_of("verb", ActFilter::VERBS),
             from: pairs.parsed("from"),
             to: pairs.parsed("to"),
@@ -104,6 +107,7 @@ pub(crate) async fn acts(
         credential: query.credential,
         database_role: query.database_role,
         contract: query.contract,
+        subscription: query.subscription,
         verb: query.verb,
         from: query.from,
         to: query.to,

@@ -23,6 +23,7 @@ mod sequence;
 mod signals;
 mod start_requests;
 mod steps;
+mod subscriptions;
 mod tasks;
 mod transforms;
 mod versions;
@@ -168,6 +169,12 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(transforms::test))
         .routes(routes!(events::list, events::publish))
         .routes(routes!(events::show))
+        .routes(routes!(subscriptions::list))
+        .routes(routes!(subscriptions::show, subscriptions::put, subscriptions::delete))
+        .routes(routes!(subscriptions::pause))
+        .routes(routes!(subscriptions::resume))
+        .routes(routes!(subscriptions::reset))
+        .routes(routes!(subscriptions::skip))
         .routes(routes!(credentials::list))
         .routes(routes!(credentials::create, credentials::revoke))
         .routes(routes!(credentials::rotate))

@@ -30,6 +30,8 @@ const COMPARED: usize = 250;
 const TURN: usize = 64 * 1024;
 /// How often a batch is decided before its requests are decided one by one, and how often each of those.
 const TRIES: (usize, usize) = (3, 20);
+/// How long the locks of streams and keys are waited for: those who wait longer, for an open transaction, wait apart.
+const PATIENCE: (&str, &str) = ("100ms", "10s");
 /// How long to wait before the database is asked again.
 const AGAIN: Duration = Duration::from_millis(50);
 
@@ -108,11 +110,26 @@ pub(crate) struct Executor {
     waiting: Waiting,
     drains: Vec<oneshot::Sender<()>>,
     connection: Option<Kept>,
+    patience: &'static str,
+    /// Where requests wait for the transactions of others; `None` for who is there.
+    apart: Option<mpsc::UnboundedSender<Message>>,
 }
 
 impl Executor {
-    pub(crate) fn new(node: Arc<Node>, inbox: mpsc::UnboundedReceiver<Message>) -> Executor {
-        Executor { node, inbox, waiting: Waiting::default(), drains: Vec::new(), connection: None }
+    /// The executor, and the one to which it hands what has to wait for the transactions of others.
+    pub(crate) fn pair(node: &Arc<Node>, inbox: mpsc::UnboundedReceiver<Message>) -> [Executor; 2] {
+        let (apart, outlet) = mpsc::unbounded_channel();
+        let new = |inbox, patience, apart| Executor {
+            node: Arc::clone(node),
+            inbox,
+            waiting: Waiting::default(),
+            drains: Vec::new(),
+            connection: None,
+            patience,
+            apart,
+        };
+        let (short, long) = PATIENCE;
+        [new(inbox, short, Some(apart)), new(outlet, long, None)]
     }
 
     /// Works until nobody can ask any more.
@@ -120,8 +137,11 @@ impl Executor {
         loop {
             if self.waiting.turns.is_empty() {
                 for done in self.drains.drain(..) {
-                    // Whoever does not wait any more need not know.
-                    let _ = done.send(());
+                    // Whoever does not wait any more need not know; who is gone has nothing left to do.
+                    match &self.apart {
+                        Some(apart) => drop(apart.send(Message::Drain(done))),
+                        None => drop(done.send(())),
+                    }
                 }
                 let Some(message) = self.inbox.recv().await else { return };
                 self.take(message);
@@ -176,10 +196,23 @@ impl Executor {
         asks
     }
 
-    /// Answers requests that the database failed. What it refuses together is tried one by one.
+    /// Answers requests that the database failed. What it refuses together is tried one by one; who has to wait for others
+    /// alone waits apart.
     fn failed(&self, asks: Vec<Ask>, trouble: &Trouble) -> Vec<Ask> {
-        if asks.len() > 1 && matches!(trouble, Trouble::Data(_)) {
-            return asks;
+        match (trouble, &self.apart) {
+            (Trouble::Data(_) | Trouble::Again(_), _) if asks.len() > 1 => return asks,
+            (Trouble::Again(_), Some(apart)) => {
+                for ask in asks {
+                    // An executor that is gone drops the request, and whoever asked is told that it failed.
+                    let _ = apart.send(Message::Append(ask));
+                }
+                return Vec::new();
+            }
+            (Trouble::Again(_), None) => {
+                asks.into_iter().for_each(|ask| answer(ask, Err(Error::Busy)));
+                return Vec::new();
+            }
+            _ => {}
         }
         self.node.counters.store_failures.one();
         for ask in asks {
@@ -232,7 +265,7 @@ impl Executor {
     async fn load_once(&mut self, wanted: &Wanted) -> Result<table::Loaded, Trouble> {
         let limit = self.node.options.tuning.statement_limit;
         let connection = self.node.database.kept(&mut self.connection).await?;
-        match tokio::time::timeout(limit, table::load(connection, wanted)).await {
+        match tokio::time::timeout(limit, table::load(connection, wanted, self.patience)).await {
             Ok(loaded) => Ok(loaded?),
             Err(_) => Err(Trouble::Unknown(format!("no answer within {} s", limit.as_secs()))),
         }
@@ -254,6 +287,8 @@ impl Executor {
                     Err(trouble) => trouble,
                 },
                 Err(Trouble::Data(text)) => return Err(Trouble::Data(text)),
+                // Others hold a lock: nothing was written.
+                Err(Trouble::Again(text)) if !in_doubt => return Err(Trouble::Again(text)),
                 Err(trouble) => trouble,
             };
             if matches!(trouble, Trouble::Unknown(_)) {

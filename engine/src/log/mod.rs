@@ -23,9 +23,11 @@ pub use draft::{EventDraft, read_cloud_event, read_cloud_events};
 pub(crate) use executor::Executor;
 pub(crate) use numbering::{number, serve};
 pub use reads::EventQuery;
+pub(crate) use reads::view;
+pub(crate) use rows::trust_of;
 
-/// Sessions of the executor.
-pub(crate) const SESSIONS: usize = 1;
+/// Sessions of the executors.
+pub(crate) const SESSIONS: usize = 2;
 /// How much of requests may wait, in units of [`UNIT`] bytes.
 const WAITING: usize = 4_096;
 /// A request counts as one unit for each so many bytes that it has begun.
@@ -66,8 +68,18 @@ impl Log {
         let _ = drained.await;
     }
 
+    /// What changes when positions are given.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.numbered.subscribe()
+    }
+
+    /// Has those look again who wait for positions to be given.
+    pub(crate) fn wake_readers(&self) {
+        self.numbered.send_modify(|rounds| *rounds += 1);
+    }
+
     /// Says that batches wait for their positions.
-    fn ring(&self) {
+    pub(crate) fn ring(&self) {
         self.appended.notify_one();
     }
 }

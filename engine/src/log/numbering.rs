@@ -43,7 +43,7 @@ pub(crate) async fn number(node: &Arc<Node>) -> Result<usize, Error> {
             batches += usize::try_from(numbered.batches).unwrap_or_default();
             node.counters.events_numbered.add(usize::try_from(numbered.events).unwrap_or_default());
             more = numbered.more;
-            node.log.numbered.send_modify(|rounds| *rounds += 1);
+            node.log.wake_readers();
         }
         after = match found.last {
             Some(last) => last,

@@ -116,7 +116,7 @@ impl Engine {
     }
 }
 
-fn view(row: EventRow) -> Result<EventView, Error> {
+pub(crate) fn view(row: EventRow) -> Result<EventView, Error> {
     let damaged = |what: &str| Error::Store(format!("an event of the log has damaged {what}"));
     let id = event_id(row.batch, row.ord);
     let data = match row.body {

@@ -31,7 +31,7 @@ fn trust_number(trust: Trust) -> i16 {
     TRUST.iter().position(|one| *one == trust).and_then(|at| i16::try_from(at).ok()).unwrap_or(0)
 }
 
-fn trust_of(number: i16) -> Trust {
+pub(crate) fn trust_of(number: i16) -> Trust {
     let at = usize::try_from(number).unwrap_or(0);
     TRUST.get(at).copied().unwrap_or(Trust::Untrusted)
 }
@@ -154,13 +154,16 @@ impl Batch {
     }
 }
 
+/// Place and digest of the last body of a stream.
+type LastBody = (Uuid, i16, [u8; 32]);
+
 /// Head of a stream that is moved on.
 struct Head {
     /// Version that was loaded.
     before: u64,
     version: u64,
     /// What the last event with an operation left.
-    entity: Option<(&'static str, Option<(Uuid, i16, [u8; 32])>)>,
+    entity: Option<(&'static str, Option<LastBody>)>,
 }
 
 /// Rows that a batch leaves, while it is decided.

@@ -117,6 +117,7 @@ pub(crate) enum Thing {
     Quotas,
     /// A contract, by its subject.
     Contract,
+    Subscription,
 }
 
 impl Thing {
@@ -131,6 +132,7 @@ impl Thing {
             Thing::DatabaseRole => "database_role",
             Thing::Quotas => "quotas",
             Thing::Contract => "contract",
+            Thing::Subscription => "subscription",
         }
     }
 }
@@ -180,6 +182,7 @@ fn things(filter: &ActFilter) -> Vec<(Thing, &str)> {
         (Thing::Credential, &filter.credential),
         (Thing::DatabaseRole, &filter.database_role),
         (Thing::Contract, &filter.contract),
+        (Thing::Subscription, &filter.subscription),
     ];
     named.into_iter().filter_map(|(thing, name)| Some((thing, name.as_deref()?))).collect()
 }
@@ -299,6 +302,7 @@ fn act_line(row: &PgRow) -> Result<(ActPlace, ActLine), sqlx::Error> {
         credential: named(Thing::Credential),
         database_role: named(Thing::DatabaseRole),
         contract: named(Thing::Contract),
+        subscription: named(Thing::Subscription),
         at: Timestamp(at),
         actor: row.try_get(4)?,
         verb: row.try_get(5)?,

@@ -14,9 +14,10 @@ const ADDED_TO: [&str; 5] = ["journal", "event", "acts", "acts_beside_runs", "in
 /// Tables that a server only reads.
 const READ: [&str; 4] = ["_sqlx_migrations", "acts_replaced", "upkeep", "lease_keys"];
 /// What the owner does for a server.
-const FUNCTIONS: [&str; 9] = [
+const FUNCTIONS: [&str; 10] = [
     "make_partition(text, date)",
     "drop_week(date, timestamptz)",
+    "drop_event_week(date, timestamptz)",
     "delete_runs(uuid[], timestamptz, integer)",
     "erase_run(uuid, integer[], text[], text[])",
     "key_digest(text, text, text)",

@@ -84,6 +84,13 @@ const ALL: &[(i64, &str, &str)] = &[
         include_str!("../../../migrations/0070_weeks_go_when_nobody_reads.sql"),
     ),
     (75, "event log", include_str!("../../../migrations/0075_event_log.sql")),
+    (76, "subscriptions", include_str!("../../../migrations/0076_subscriptions.sql")),
+    (
+        77,
+        "append in transactions",
+        include_str!("../../../migrations/0077_append_in_transactions.sql"),
+    ),
+    (78, "event weeks go", include_str!("../../../migrations/0078_event_weeks_go.sql")),
 ];
 
 /// Runs the migrations that are missing, under an advisory lock. Roles with the rights of a server get those to what is new.

@@ -57,6 +57,7 @@ pub(crate) mod starts;
 mod statement;
 pub(crate) mod statistics;
 pub(crate) mod status;
+pub(crate) mod subscriptions;
 pub(crate) mod supply;
 pub(crate) mod sweep;
 pub(crate) mod transforms;

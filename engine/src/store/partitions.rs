@@ -163,6 +163,49 @@ async fn make(connection: &mut PgConnection, table: &str, week: i64) -> Result<(
     Ok(())
 }
 
+/// Drops the weeks of events before that of `before`, the oldest first. Returns how many went; one that is in use waits for the
+/// next look, and so do those after it.
+pub(crate) async fn drop_events(
+    connection: &mut PgConnection,
+    before: Time,
+) -> Result<usize, Trouble> {
+    let names: Vec<String> = sqlx::query_scalar(
+        "-- partitions_of_events\n\
+         select c.relname::text from pg_inherits i join pg_class c on c.oid = i.inhrelid \
+         where i.inhparent = 'event'::regclass and c.relname ~ '^event_p[0-9]{8}$' order by 1",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut dropped = 0;
+    for week in week_of(Time(0))..week_of(before) {
+        let suffix = suffix(week);
+        if !names.iter().any(|name| name.strip_prefix("event_") == Some(suffix.as_str())) {
+            continue;
+        }
+        let gone = sqlx::query_scalar(
+            "-- event_partition_drop\nselect backstitch.drop_event_week($1::date, $2)",
+        )
+        .bind(day(week))
+        .bind(super::moment::Moment(before))
+        .fetch_one(&mut *connection)
+        .await;
+        match gone.map_err(Trouble::from) {
+            Ok(true) => dropped += 1,
+            Ok(false) => break,
+            Err(Trouble::Again(error)) => {
+                tracing::debug!(
+                    week = suffix,
+                    error,
+                    "a week of events is in use and is dropped later"
+                );
+                break;
+            }
+            Err(trouble) => return Err(trouble),
+        }
+    }
+    Ok(dropped)
+}
+
 /// What became of the weeks that are over and past retention.
 #[derive(Debug, Default)]
 pub(crate) struct Dropped {

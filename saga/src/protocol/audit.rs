@@ -37,6 +37,9 @@ pub struct ActFilter {
     /// Only on the contract with this subject.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub contract: Option<String>,
+    /// Only on this subscription.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subscription: Option<String>,
     /// Only this verb.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verb: Option<String>,
@@ -71,6 +74,7 @@ impl ActFilter {
         "put",
         "register",
         "rerun",
+        "reset",
         "resolve",
         "resume",
         "retention",
@@ -124,6 +128,9 @@ pub struct ActLine {
     /// The subject of the contract.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contract: Option<String>,
+    /// The subscription.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subscription: Option<String>,
     /// When.
     pub at: Timestamp,
     /// Who; `backstitch` when the guard against a bad deploy did it.

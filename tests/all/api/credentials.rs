@@ -247,6 +247,9 @@ async fn furnish(server: &Server, admin: &str) -> Ids {
     let spec = json!({"cron": "0 0 1 1 *", "time_zone": "UTC", "workflow": "place-order"});
     let put = ask(server, "PUT", "/v1/schedules/place-order", admin, Some(spec)).await;
     assert_eq!(put.status, 201, "{put:?}");
+    let spec = json!({"workflow": "place-order"});
+    let put = ask(server, "PUT", "/v1/subscriptions/place-order", admin, Some(spec)).await;
+    assert_eq!(put.status, 201, "{put:?}");
     let mut owner =
         <sqlx::PgConnection as sqlx::Connection>::connect(server.database()).await.unwrap();
     let owner: &mut sqlx::PgConnection = &mut owner;

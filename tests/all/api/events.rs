@@ -3,6 +3,9 @@
 use std::time::{Duration, Instant};
 
 use backstitch_api::Access;
+use backstitch_saga::protocol::NewEvent;
+use backstitch_sdk::Client;
+use backstitch_tests::node::NS;
 use backstitch_tests::server::{Answer, Server, send};
 use futures::future::join_all;
 use serde_json::{Value, json};
@@ -216,6 +219,22 @@ async fn an_event_inherits_story_and_hops_from_its_cause_and_a_loop_is_refused()
     assert_eq!(refused.problem(422), "propagation_loop");
     let events = read(&server, "correlation=story", 26).await;
     assert_eq!(column(&events, "hops"), (0..=25).map(Value::from).collect::<Vec<_>>());
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn the_client_publishes_and_reads_what_was_published() {
+    let server = Server::start(Access::Open).await;
+    let client = Client::new(server.url()).unwrap().namespace(NS).unwrap();
+    let event = json!({"type": "order.placed", "id": "1", "data": {"a": 1}});
+    let event: NewEvent = serde_json::from_value(event).unwrap();
+    let told = client.publish(vec![event.clone(), event]).await.unwrap();
+    assert_eq!((told[0].id, told[1].repeated), (told[1].id, true));
+    let page = client.events_after(0, 10, Duration::from_secs(10)).await.unwrap();
+    assert_eq!((page.items.len(), page.items[0].id, page.next), (1, told[0].id, 1));
+    let again = client.events_after(1, 10, Duration::from_millis(50)).await.unwrap();
+    assert!(again.items.is_empty());
+    assert_eq!(client.event(told[0].id).await.unwrap().data.text(), r#"{"a":1}"#);
     server.stopped().await;
 }
 

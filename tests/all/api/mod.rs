@@ -38,6 +38,7 @@ mod signals;
 mod spelling;
 mod start_requests;
 mod starts;
+mod subscriptions;
 mod tasks;
 mod tenancy;
 mod tls;

@@ -82,6 +82,20 @@ async fn prepare(verb: &str, scene: &Scene, shell: &Shell) -> Vec<(String, Strin
             shell.file("file.json", &events.to_string());
             Vec::new()
         }
+        "subscription" if act != "put" => {
+            let types = json!({"types": ["refused"]});
+            let spec = json!({"workflow": "no-such-workflow", "filter": types});
+            scene.put("/v1/subscriptions/welcome", spec).await;
+            if act == "skip" {
+                let event = json!({"events": [{"type": "refused"}]});
+                scene.server.post("/v1/events", event).await;
+                let path = "/v1/subscriptions/welcome";
+                while scene.server.get(path).await.json()["state"] != "stopped" {
+                    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                }
+            }
+            Vec::new()
+        }
         "event" if act == "show" => {
             let event = json!({"events": [{"type": "order.placed"}]});
             let told = scene.server.post("/v1/events", event).await.json();

@@ -17,6 +17,8 @@ mod laws;
 mod leases;
 mod lines;
 mod log;
+mod log_in_transactions;
+mod log_retention;
 mod nodes;
 mod retention;
 mod roles;

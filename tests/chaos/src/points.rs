@@ -54,7 +54,11 @@ const RARE: &[(&str, &str)] = &[
     ("erasures_done", "an operator erases a run"),
     ("erasures_refuse", "a run that is to be erased goes on meanwhile"),
     ("log_append", "somebody appends events, which the trials do not"),
+    ("log_drop", "a week of events is past retention, for which the trials are too short"),
     ("log_number", "somebody appends events, which the trials do not"),
+    ("subscription_advance", "an event starts a run, and no events are appended in the trials"),
+    ("subscription_change", "an operator changes a subscription, which the trials do not"),
+    ("subscription_take", "an event starts a run, and no events are appended in the trials"),
     ("transforms_change", "an operator puts a transform, which the trials do not"),
     ("sequence_restore", "half a minute after a run in line lost its place"),
 ];

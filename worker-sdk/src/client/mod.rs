@@ -4,6 +4,7 @@
 mod act;
 mod contracts;
 mod error;
+mod events;
 mod incidents;
 mod jobs;
 mod queues;

@@ -216,6 +216,10 @@ const COLUMNS: &[(&str, &[&str])] = &[
         "EventView",
         &["position", "type", "stream", "version", "op", "received_at", "source", "id", "data"],
     ),
+    (
+        "SubscriptionView",
+        &["name", "state", "position", "behind", "started", "skipped", "generation", "changed_at"],
+    ),
     ("DatabaseRoleView", &["role", "granted_at", "granted_by"]),
     (
         "ActLine",

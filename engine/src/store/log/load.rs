@@ -38,6 +38,7 @@ impl Wanted {
         self.cause_ords.push(ord);
     }
 
+    /// Returns whether nothing is wanted.
     fn is_empty(&self) -> bool {
         self.streams.is_empty() && self.keys.is_empty() && self.cause_batches.is_empty()
     }
@@ -83,10 +84,11 @@ pub(crate) struct Loaded {
     pub(crate) causes: Vec<KnownEvent>,
 }
 
-/// Loads what is wanted.
+/// Loads what is wanted. Whatever is written on the connection from then on waits for locks no longer than `patience`.
 pub(crate) async fn load(
     connection: &mut PgConnection,
     wanted: &Wanted,
+    patience: &str,
 ) -> Result<Loaded, sqlx::Error> {
     if wanted.is_empty() {
         return Ok(Loaded::default());
@@ -110,7 +112,10 @@ pub(crate) async fn load(
          select 2::smallint, e.namespace, '', e.stream, e.stream_version, e.op, ''::bytea, e.batch, e.ord, '', \
            false, false, e.correlation_id, e.hops, e.trust \
          from unnest($7::text[], $8::uuid[], $9::smallint[]) as w(namespace, batch, ord) \
-         join event e on e.batch = w.batch and e.ord = w.ord and e.namespace = w.namespace",
+         join event e on e.batch = w.batch and e.ord = w.ord and e.namespace = w.namespace \
+         union all \
+         select 3::smallint, set_config('lock_timeout', $10, false), '', '', 0, '', ''::bytea, null::uuid, \
+           0::smallint, '', false, false, '', 0, 0::smallint",
     )
     .bind(&wanted.stream_namespaces)
     .bind(&wanted.streams)
@@ -121,11 +126,15 @@ pub(crate) async fn load(
     .bind(&wanted.cause_namespaces)
     .bind(&wanted.cause_batches)
     .bind(&wanted.cause_ords)
+    .bind(patience)
     .fetch_all(connection)
     .await?;
     let mut loaded = Loaded::default();
     for row in rows {
         let kind: i16 = row.try_get(0)?;
+        if kind == 3 {
+            continue;
+        }
         if kind == 0 {
             loaded.streams.push(KnownStream {
                 namespace: row.try_get(1)?,

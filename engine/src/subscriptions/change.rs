@@ -1,0 +1,308 @@
+//! What people do about subscriptions, and what they see of them.
+
+use backstitch_saga::By;
+use backstitch_saga::Timestamp;
+use backstitch_saga::protocol::{
+    Page, SubscriptionSpec, SubscriptionState, SubscriptionStop, SubscriptionView,
+};
+use sqlx::Connection;
+
+use super::{MOST_SUBSCRIPTIONS, filter_of};
+use crate::acts::must_have_reason;
+use crate::crash::commit;
+use crate::cursor::Cursor;
+use crate::node::Node;
+use crate::store::acts::{self, Act, Thing};
+use crate::store::listed;
+use crate::store::log;
+use crate::store::subscriptions::{self as table, SubscriptionRow};
+use crate::{Engine, Error};
+
+/// The kind of the cursor of the list.
+const CURSOR: char = 'u';
+/// Times that a change is made again because others changed the subscription meanwhile.
+const TRIES: usize = 10;
+
+fn unknown(name: &str) -> Error {
+    let shown: String = name.chars().take(100).collect();
+    Error::NotFound {
+        code: "unknown_subscription",
+        message: format!("there is no subscription '{shown}' in this namespace"),
+    }
+}
+
+/// One change of a subscription.
+struct Change<'a> {
+    namespace: &'a str,
+    name: &'a str,
+    verb: &'static str,
+    by: &'a By,
+}
+
+impl Change<'_> {
+    async fn note(
+        &self,
+        node: &Node,
+        connection: &mut sqlx::postgres::PgConnection,
+        detail: Option<String>,
+    ) -> Result<(), Error> {
+        let act = Act {
+            namespace: self.namespace,
+            thing: Thing::Subscription,
+            name: self.name,
+            at: node.clock.now(),
+            verb: self.verb,
+            by: self.by,
+            detail,
+        };
+        Ok(acts::add(connection, &act).await?)
+    }
+
+    /// Changes the subscription as `change` says; nothing is written when it says that nothing is to be done.
+    async fn make(
+        &self,
+        engine: &Engine,
+        detail: Option<String>,
+        change: impl Fn(&mut SubscriptionRow) -> Result<bool, Error>,
+    ) -> Result<SubscriptionView, Error> {
+        let node = engine.node();
+        for _ in 0..TRIES {
+            let mut connection = node.database.reader(self.namespace).await?;
+            let found = table::find(&mut connection, self.namespace, self.name).await?;
+            let mut row = found.ok_or_else(|| unknown(self.name))?;
+            if !change(&mut row)? {
+                return Ok(view(row));
+            }
+            row.changed_at = node.clock.now();
+            row.changed_by = self.by.actor.to_string();
+            let mut transaction = connection.begin().await?;
+            if table::change(&mut transaction, &row).await? {
+                self.note(node, &mut transaction, detail.clone()).await?;
+                commit!("subscription_change", transaction.commit().await)?;
+                node.log.wake_readers();
+                row.stop = None;
+                return Ok(view(row));
+            }
+        }
+        Err(Error::Busy)
+    }
+}
+
+impl Engine {
+    /// Creates a subscription, or changes what it does; where it stands it stays. Returns whether it was created.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] `invalid_subscription`; [`Error::Quota`]; [`Error::Busy`].
+    pub async fn put_subscription(
+        &self,
+        namespace: &str,
+        name: &str,
+        spec: SubscriptionSpec,
+        by: &By,
+    ) -> Result<(SubscriptionView, bool), Error> {
+        filter_of(&spec.filter)?;
+        let node = self.node();
+        let detail = serde_json::to_string(&spec).map_err(|error| Error::Bug(error.to_string()))?;
+        let change = Change { namespace, name, verb: "put", by };
+        let mut connection = node.database.reader(namespace).await?;
+        if table::find(&mut connection, namespace, name).await?.is_none() {
+            let most = MOST_SUBSCRIPTIONS;
+            if table::count(&mut connection, namespace, most).await? >= most {
+                let message = format!("a namespace has at most {most} subscriptions");
+                let code = "too_many_subscriptions";
+                return Err(Error::Quota { code, message, retry_after: None });
+            }
+            let head = log::heads(&mut connection, namespace).await?.position;
+            let from = spec.from.map(|from| i64::try_from(from).unwrap_or(i64::MAX));
+            let row = SubscriptionRow {
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+                revision: 1,
+                spec: SubscriptionSpec { from: None, ..spec.clone() },
+                paused: false,
+                generation: 1,
+                position: from.unwrap_or(head),
+                started: 0,
+                skipped: 0,
+                stop: None,
+                changed_at: node.clock.now(),
+                changed_by: by.actor.to_string(),
+                head,
+            };
+            let mut transaction = connection.begin().await?;
+            if table::create(&mut transaction, &row).await? {
+                change.note(node, &mut transaction, Some(detail)).await?;
+                commit!("subscription_change", transaction.commit().await)?;
+                node.log.wake_readers();
+                return Ok((view(row), true));
+            }
+        }
+        drop(connection);
+        let spec = SubscriptionSpec { from: None, ..spec };
+        let view = change
+            .make(self, Some(detail), |row| {
+                let changes = row.spec != spec;
+                row.spec = spec.clone();
+                Ok(changes)
+            })
+            .await?;
+        Ok((view, false))
+    }
+
+    /// Finds a subscription.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn subscription(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<SubscriptionView, Error> {
+        let mut connection = self.node().database.reader(namespace).await?;
+        let found = table::find(&mut connection, namespace, name).await?;
+        found.map(view).ok_or_else(|| unknown(name))
+    }
+
+    /// Lists subscriptions by name.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the cursor is not one of ours.
+    pub async fn subscriptions(
+        &self,
+        namespace: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<SubscriptionView>, Error> {
+        let place = |text: &str| Some(text.to_owned());
+        let after = after.map(|text| Cursor::place(CURSOR, text, place)).transpose()?;
+        let limit = limit.clamp(1, 1_000) as usize;
+        let mut connection = self.node().database.lister(namespace).await?;
+        let beyond = i64::try_from(limit + 1).unwrap_or(i64::MAX);
+        let after = after.unwrap_or_default();
+        let rows = table::list(&mut connection, namespace, &after, beyond).await;
+        let rows = listed(rows)?.into_iter().map(view).collect();
+        Ok(crate::page::page(rows, limit, |last: &SubscriptionView| Cursor::of(CURSOR, &last.name)))
+    }
+
+    /// Deletes a subscription. Runs that it has started go on.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn delete_subscription(
+        &self,
+        namespace: &str,
+        name: &str,
+        by: &By,
+    ) -> Result<(), Error> {
+        let node = self.node();
+        let mut connection = node.database.reader(namespace).await?;
+        let mut transaction = connection.begin().await?;
+        if !table::delete(&mut transaction, namespace, name).await? {
+            return Err(unknown(name));
+        }
+        let change = Change { namespace, name, verb: "delete", by };
+        change.note(node, &mut transaction, None).await?;
+        Ok(commit!("subscription_change", transaction.commit().await)?)
+    }
+
+    /// Pauses a subscription, or has it go on.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Refused`] without a reason; [`Error::Busy`].
+    pub async fn pause_subscription(
+        &self,
+        namespace: &str,
+        name: &str,
+        paused: bool,
+        by: &By,
+    ) -> Result<SubscriptionView, Error> {
+        must_have_reason(by)?;
+        let verb = if paused { "pause" } else { "resume" };
+        let change = Change { namespace, name, verb, by };
+        change
+            .make(self, None, |row| {
+                let changes = row.paused != paused;
+                row.paused = paused;
+                Ok(changes)
+            })
+            .await
+    }
+
+    /// Has a subscription begin again after a position, with runs of their own.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Refused`] without a reason; [`Error::Busy`].
+    pub async fn reset_subscription(
+        &self,
+        namespace: &str,
+        name: &str,
+        position: u64,
+        by: &By,
+    ) -> Result<SubscriptionView, Error> {
+        must_have_reason(by)?;
+        let change = Change { namespace, name, verb: "reset", by };
+        let detail = Some(format!(r#"{{"position":{position}}}"#));
+        let position = i64::try_from(position).unwrap_or(i64::MAX);
+        change
+            .make(self, detail, |row| {
+                row.position = position;
+                row.generation = row.generation.saturating_add(1);
+                Ok(true)
+            })
+            .await
+    }
+
+    /// Goes past the event whose start is refused.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Conflict`] `subscription_not_stopped`; [`Error::Refused`] without a reason;
+    /// [`Error::Busy`].
+    pub async fn skip_event(
+        &self,
+        namespace: &str,
+        name: &str,
+        by: &By,
+    ) -> Result<SubscriptionView, Error> {
+        must_have_reason(by)?;
+        let change = Change { namespace, name, verb: "skip", by };
+        change
+            .make(self, None, |row| {
+                let Some(stop) = &row.stop else {
+                    return Err(Error::Conflict {
+                        code: "subscription_not_stopped",
+                        message: "no start of an event is refused".to_owned(),
+                    });
+                };
+                row.position = stop.position;
+                Ok(true)
+            })
+            .await
+    }
+}
+
+fn view(row: SubscriptionRow) -> SubscriptionView {
+    let state = match (row.paused, &row.stop) {
+        (true, _) => SubscriptionState::Paused,
+        (false, Some(_)) => SubscriptionState::Stopped,
+        (false, None) => SubscriptionState::Active,
+    };
+    let stopped = row.stop.map(|stop| SubscriptionStop {
+        position: stop.position.unsigned_abs(),
+        code: stop.code,
+        message: stop.message,
+        since: Timestamp(stop.since),
+    });
+    SubscriptionView {
+        name: row.name,
+        state,
+        spec: row.spec,
+        generation: row.generation.unsigned_abs(),
+        position: row.position.unsigned_abs(),
+        behind: row.head.saturating_sub(row.position).max(0).unsigned_abs(),
+        started: row.started.unsigned_abs(),
+        skipped: row.skipped.unsigned_abs(),
+        stopped,
+        changed_at: Timestamp(row.changed_at),
+        changed_by: row.changed_by,
+    }
+}

@@ -1,0 +1,137 @@
+//! Subscriptions: events of the log that start runs.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{EventOp, EventTrust, Labels, each_key_once};
+use crate::Timestamp;
+
+/// Which events a subscription wants. What is empty asks for nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct EventFilter {
+    /// Types: a name, a name with `.*` at its end for all that begin so, or `*`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub types: Vec<String>,
+    /// Operations.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ops: Vec<EventOp>,
+    /// JSON Pointers to places of which at least one changed, lay within what changed, or contains it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub changed_any: Vec<String>,
+    /// Labels that the event has with these values.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "each_key_once")]
+    #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, String>))]
+    pub labels: Labels,
+    /// Sources of which one sent the event.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<String>,
+    /// Sources of which none did.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub source_not: Vec<String>,
+    /// The least trust. What is wanted and trusted less is counted as skipped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_trust: Option<EventTrust>,
+}
+
+/// What a run gets as its input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum SubscriptionInput {
+    /// The event, with its data as a member.
+    #[default]
+    Event,
+    /// The data of the event.
+    Data,
+}
+
+/// What a subscription does: `PUT /v1/subscriptions/{name}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SubscriptionSpec {
+    /// Which events it wants; all without it. Events that changed nothing are never wanted.
+    #[serde(default)]
+    pub filter: EventFilter,
+    /// The workflow that each of them starts.
+    pub workflow: String,
+    /// Its version; the newest at the time without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u32>,
+    /// What a run gets as its input.
+    #[serde(default)]
+    pub input: SubscriptionInput,
+    /// The position after which a new subscription begins; the head of the log without it. One that is there stays where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<u64>,
+}
+
+/// `POST /v1/subscriptions/{name}/reset`: begin again after a position, with runs of their own.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ResetSubscription {
+    /// The position after which it goes on.
+    pub position: u64,
+    /// Why; kept with the act.
+    pub reason: String,
+}
+
+/// State of a subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum SubscriptionState {
+    /// Events start runs.
+    Active,
+    /// The start of an event is refused. It is tried again; a person may skip it.
+    Stopped,
+    /// A person paused it.
+    Paused,
+}
+
+/// The event at which a subscription stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SubscriptionStop {
+    /// Position of the event.
+    pub position: u64,
+    /// Code of the refusal.
+    pub code: String,
+    /// What is wrong, for people.
+    pub message: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// A subscription.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SubscriptionView {
+    /// Its name.
+    pub name: String,
+    /// Whether it works.
+    pub state: SubscriptionState,
+    /// What it does.
+    pub spec: SubscriptionSpec,
+    /// Grows each time that it begins again. The runs have the keys `name/generation/position`.
+    pub generation: u32,
+    /// The last event that was dealt with.
+    pub position: u64,
+    /// Events between there and the head of the log.
+    pub behind: u64,
+    /// Events that started a run.
+    pub started: u64,
+    /// Events that were wanted and not trusted enough.
+    pub skipped: u64,
+    /// The event at which it stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<SubscriptionStop>,
+    /// When a person last changed something about it.
+    pub changed_at: Timestamp,
+    /// Who did.
+    pub changed_by: String,
+}
