@@ -119,6 +119,8 @@ pub(crate) const KINDS: &[(&str, &str, Kind)] = &[
     ("PUT", "/v1/transforms/{from}/{from_version}/{to}/{to_version}", Neither),
     ("POST", "/v1/transforms/{from}/{from_version}/{to}/{to_version}/activate", Neither),
     ("POST", "/v1/events", Neither),
+    ("PUT", "/v1/cursors/{name}", Neither),
+    ("DELETE", "/v1/cursors/{name}", Neither),
     // Its workflow before and after.
     ("PUT", "/v1/subscriptions/{name}", Workflow(Subscription)),
     ("DELETE", "/v1/subscriptions/{name}", Workflow(Subscription)),

@@ -330,6 +330,11 @@ fn of_log(options: &Options) -> Vec<Bound> {
             "503 `busy`",
         ),
         bound(
+            "named cursors of a namespace",
+            number(log::MOST_CURSORS.unsigned_abs()),
+            "409 `too_many_cursors`",
+        ),
+        bound(
             "subscriptions of a namespace",
             number(subscriptions::MOST_SUBSCRIPTIONS.unsigned_abs()),
             "409 `too_many_subscriptions`",

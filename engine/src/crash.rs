@@ -66,6 +66,7 @@ pub const COMMITS: &[&str] = &[
     "jobs_record",
     "jobs_turn",
     "log_append",
+    "log_cursor",
     "log_drop",
     "log_number",
     "migrations_claim",

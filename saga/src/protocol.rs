@@ -49,8 +49,8 @@ pub use contracts::{
     SetContractState,
 };
 pub use events::{
-    EventOp, EventPage, EventReceipt, EventTrust, EventView, EventsPublished, NewEvent,
-    PublishEvents,
+    CursorView, EventOp, EventPage, EventReceipt, EventTrust, EventView, EventsPublished,
+    MoveCursor, NewEvent, PublishEvents,
 };
 pub use incidents::{
     AssignIncident, AttemptView, CompensateIncident, IncidentCounts, IncidentFilter, IncidentGroup,

@@ -1,6 +1,8 @@
 //! What events may be, beside their data.
 
-use backstitch_saga::protocol::{NewEvent, PublishEvents, ResetSubscription, SubscriptionSpec};
+use backstitch_saga::protocol::{
+    MoveCursor, NewEvent, PublishEvents, ResetSubscription, SubscriptionSpec,
+};
 
 use super::{Check, Findings, MAX_LIST, MAX_NAME, MAX_REASON};
 
@@ -27,6 +29,10 @@ impl Check for SubscriptionSpec {
     fn check(&self, findings: &mut Findings) {
         findings.line("/workflow", &self.workflow, MAX_NAME);
     }
+}
+
+impl Check for MoveCursor {
+    fn check(&self, _: &mut Findings) {}
 }
 
 impl Check for ResetSubscription {

@@ -49,6 +49,18 @@ pub(crate) fn subscriptions() -> Value {
     json!({ "items": [subscription()] })
 }
 
+pub(crate) fn move_cursor() -> Value {
+    json!({ "position": 10_248 })
+}
+
+pub(crate) fn cursor() -> Value {
+    json!({ "name": "search", "position": 10_248, "behind": 0, "changed_at": super::AT, "changed_by": "ann" })
+}
+
+pub(crate) fn cursors() -> Value {
+    json!({ "items": [cursor()] })
+}
+
 pub(crate) fn reset() -> Value {
     json!({ "position": 10_000, "reason": "the workflow had a bug" })
 }
@@ -56,8 +68,8 @@ pub(crate) fn reset() -> Value {
 #[cfg(test)]
 mod tests {
     use backstitch_saga::protocol::{
-        EventPage, EventView, EventsPublished, Page, PublishEvents, ResetSubscription,
-        SubscriptionSpec, SubscriptionView,
+        CursorView, EventPage, EventView, EventsPublished, MoveCursor, Page, PublishEvents,
+        ResetSubscription, SubscriptionSpec, SubscriptionView,
     };
 
     use super::super::tests::{is_accepted, reads_as};
@@ -73,5 +85,7 @@ mod tests {
         reads_as::<Page<SubscriptionView>>(&super::subscriptions());
         is_accepted::<SubscriptionSpec>(&super::spec());
         is_accepted::<ResetSubscription>(&super::reset());
+        is_accepted::<MoveCursor>(&super::move_cursor());
+        reads_as::<Page<CursorView>>(&super::cursors());
     }
 }

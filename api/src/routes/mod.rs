@@ -5,6 +5,7 @@ mod amend;
 mod audit;
 mod contracts;
 mod credentials;
+mod cursors;
 mod database_roles;
 mod each;
 mod events;
@@ -169,6 +170,8 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(transforms::test))
         .routes(routes!(events::list, events::publish))
         .routes(routes!(events::show))
+        .routes(routes!(cursors::list))
+        .routes(routes!(cursors::show, cursors::put, cursors::delete))
         .routes(routes!(subscriptions::list))
         .routes(routes!(subscriptions::show, subscriptions::put, subscriptions::delete))
         .routes(routes!(subscriptions::pause))

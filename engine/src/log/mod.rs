@@ -5,6 +5,7 @@
 //! `numbering` gives batches that have become visible their positions. `append` takes requests, `reads` answers questions.
 
 mod append;
+mod cursors;
 mod draft;
 mod executor;
 mod numbering;
@@ -19,6 +20,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::admission::Admission;
 
 pub use append::MOST_EVENTS;
+pub use cursors::MOST_CURSORS;
 pub use draft::{EventDraft, read_cloud_event, read_cloud_events};
 pub(crate) use executor::Executor;
 pub(crate) use numbering::{number, serve};

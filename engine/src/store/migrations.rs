@@ -91,6 +91,7 @@ const ALL: &[(i64, &str, &str)] = &[
         include_str!("../../../migrations/0077_append_in_transactions.sql"),
     ),
     (78, "event weeks go", include_str!("../../../migrations/0078_event_weeks_go.sql")),
+    (79, "log cursors", include_str!("../../../migrations/0079_log_cursors.sql")),
 ];
 
 /// Runs the migrations that are missing, under an advisory lock. Roles with the rights of a server get those to what is new.

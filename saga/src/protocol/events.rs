@@ -235,3 +235,31 @@ pub struct EventPage {
     /// The last position of the log.
     pub head: u64,
 }
+
+/// `PUT /v1/cursors/{name}`: move a cursor, if it is where it is thought to be.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct MoveCursor {
+    /// The last event that was dealt with.
+    pub position: u64,
+    /// The position that the cursor must have; without it there must be none of this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<u64>,
+}
+
+/// A named cursor of a reader.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CursorView {
+    /// Its name.
+    pub name: String,
+    /// The last event that was dealt with.
+    pub position: u64,
+    /// Events between there and the head of the log.
+    pub behind: u64,
+    /// When it was moved.
+    pub changed_at: Timestamp,
+    /// By whom.
+    pub changed_by: String,
+}

@@ -6,6 +6,7 @@ mod by_hand;
 mod children;
 mod contracts;
 mod credentials;
+mod cursors;
 mod edge;
 mod encryption;
 mod events;

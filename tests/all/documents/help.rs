@@ -82,11 +82,18 @@ async fn prepare(verb: &str, scene: &Scene, shell: &Shell) -> Vec<(String, Strin
             shell.file("file.json", &events.to_string());
             Vec::new()
         }
+        "cursor" => {
+            scene.put("/v1/cursors/search", json!({"position": 10_248})).await;
+            Vec::new()
+        }
         "subscription" if act != "put" => {
             let types = json!({"types": ["refused"]});
             let spec = json!({"workflow": "no-such-workflow", "filter": types});
             scene.put("/v1/subscriptions/welcome", spec).await;
             if act == "skip" {
+                // Another example has set it back to a position that is not there yet.
+                let again = json!({"position": 0, "reason": "r"});
+                drop(scene.act("/v1/subscriptions/welcome/reset", again).await);
                 let event = json!({"events": [{"type": "refused"}]});
                 scene.server.post("/v1/events", event).await;
                 let path = "/v1/subscriptions/welcome";

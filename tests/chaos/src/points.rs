@@ -54,6 +54,7 @@ const RARE: &[(&str, &str)] = &[
     ("erasures_done", "an operator erases a run"),
     ("erasures_refuse", "a run that is to be erased goes on meanwhile"),
     ("log_append", "somebody appends events, which the trials do not"),
+    ("log_cursor", "somebody reads the log with a cursor, which the trials do not"),
     ("log_drop", "a week of events is past retention, for which the trials are too short"),
     ("log_number", "somebody appends events, which the trials do not"),
     ("subscription_advance", "an event starts a run, and no events are appended in the trials"),

@@ -216,6 +216,7 @@ const COLUMNS: &[(&str, &[&str])] = &[
         "EventView",
         &["position", "type", "stream", "version", "op", "received_at", "source", "id", "data"],
     ),
+    ("CursorView", &["name", "position", "behind", "changed_at", "changed_by"]),
     (
         "SubscriptionView",
         &["name", "state", "position", "behind", "started", "skipped", "generation", "changed_at"],

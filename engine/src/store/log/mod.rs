@@ -1,5 +1,6 @@
 //! The event log: events and their bodies, heads of streams, keys of repeats, announced batches and their positions.
 
+mod cursors;
 mod load;
 mod number;
 mod read;
@@ -7,6 +8,7 @@ mod write;
 
 use uuid::Uuid;
 
+pub(crate) use cursors::{CursorRow, cursor, cursors, delete_cursor, move_cursor};
 pub(crate) use load::{KnownEvent, Loaded, Wanted, load};
 pub(crate) use number::{announced_due, backlog, due, number};
 pub(crate) use read::{EventRow, Heads, LogFilter, event, heads, page};
