@@ -60,7 +60,6 @@ pub fn statements() -> Vec<String> {
         super::facts::awaited_overdue(),
         super::pauses::pauses_over(),
         super::versions::migrations_claim(),
-        super::log::announced_due(),
     ]
 }
 

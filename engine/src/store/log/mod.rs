@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 pub(crate) use cursors::{CursorRow, cursor, cursors, delete_cursor, move_cursor};
 pub(crate) use load::{KnownEvent, Loaded, Wanted, load};
-pub(crate) use number::{announced_due, backlog, due, number};
+pub(crate) use number::{backlog, due, number};
 pub(crate) use read::{EventRow, Heads, LogFilter, event, heads, page};
 pub(crate) use write::{Append, NewEvent, NewHead, NewKey, Written, is_written};
 

@@ -17,7 +17,7 @@ const WAITING: Waiting =
     Waiting { table: "announced", when: "true", by: "id", due: "true", spaces: SPACES };
 
 /// The statement that finds namespaces with announced batches.
-pub(crate) fn announced_due() -> String {
+fn announced_due() -> String {
     format!(
         "-- announced_due\n{} select t.last, d.namespace from turn t left join due d on true",
         WAITING.due_spaces()
