@@ -210,7 +210,8 @@ async fn job(act: &str, scene: &Scene) -> String {
         }
         _ => json!({"key": "nobody"}),
     };
-    let new = json!({"verb": "cancel", "reason": "r", "runs": runs, "canary": {"first": 1, "wait": "1h"}});
+    // Slow enough that it is not done before the example runs.
+    let new = json!({"verb": "cancel", "reason": "r", "runs": runs, "rate": 0.1});
     let job = scene.act("/v1/jobs", new).await;
     let id = job["id"].as_str().unwrap().to_owned();
     if act == "resume" {

@@ -186,6 +186,40 @@ async fn nothing_is_left_of_the_documents_of_a_run_that_is_erased() {
 }
 
 #[tokio::test]
+async fn a_note_that_waited_for_an_erasure_is_refused() {
+    let url = database().await;
+    let mut owner = PgConnection::connect(&url).await.unwrap();
+    let mut eraser = PgConnection::connect(&url).await.unwrap();
+    let engine = node(&url, |_| {}).await;
+    let incident = IncidentId { run: marked(&engine).await, number: 1 };
+    // What the record of an erasure does to the index, not committed yet.
+    let mut transaction = eraser.begin().await.unwrap();
+    let text = "update runs set conditions = array_append(conditions, 'Erased')";
+    sqlx::query(text).execute(&mut *transaction).await.unwrap();
+    let asked = [None, Some("bob")].map(|assignee| {
+        let engine = engine.clone();
+        tokio::spawn(async move {
+            match assignee {
+                None => engine.note_incident(NS, incident, "ann", MARK).await,
+                Some(bob) => {
+                    engine.assign_incident(NS, incident, "ann", Some(bob), Some(MARK)).await
+                }
+            }
+        })
+    });
+    let waits = "pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    while count(&mut owner, waits).await < 2 {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    transaction.commit().await.unwrap();
+    for asked in asked {
+        assert_eq!(code(&asked.await.unwrap().unwrap_err()), "run_erased");
+    }
+    assert_eq!(count(&mut owner, "incident_notes").await, 0);
+    assert_eq!(count(&mut owner, "incident_assignees").await, 0);
+}
+
+#[tokio::test]
 async fn two_nodes_that_erase_a_run_at_once_erase_it_once_and_a_third_shows_nothing_of_it() {
     let url = database().await;
     let mut owner = PgConnection::connect(&url).await.unwrap();
