@@ -10,6 +10,7 @@ use axum::extract::{FromRequest, MatchedPath, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use backstitch_saga::Violation;
+use backstitch_saga::misread::{self, Rule};
 use http_body_util::BodyExt;
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -254,38 +255,55 @@ fn must_be_object(bytes: &[u8]) -> Result<(), Rejection> {
 }
 
 fn malformed(error: &serde_json::Error) -> Rejection {
-    let violation = Violation::new("", "malformed_json", error.to_string());
+    let (_, message) = misread::explain(error);
+    let message = format!(
+        "The body is not JSON: {message} (line {}, column {})",
+        error.line(),
+        error.column()
+    );
+    let violation = Violation::new("", "malformed_json", message);
     Rejection::invalid(StatusCode::BAD_REQUEST, "malformed_json", vec![violation])
 }
 
 fn explain<T: DeserializeOwned>(bytes: &[u8], error: &serde_json::Error) -> Rejection {
-    if error.classify() != Category::Data {
-        // Serde takes it for a mistake of syntax when one of several forms has a second member.
-        return match std::str::from_utf8(bytes).map(serde_json::from_str::<IgnoredAny>) {
-            Ok(Ok(_)) => several_forms::<T>(bytes),
-            Ok(Err(error)) => malformed(&error),
-            Err(_) => malformed(error),
-        };
-    }
-    let pointer = place::<T>(bytes);
-    let message = error.to_string();
-    let (status, code, rule) = if message.starts_with("unknown field") {
-        (StatusCode::BAD_REQUEST, "unknown_field", "unknown_field")
-    } else if message.starts_with("duplicate field") || message.starts_with("duplicate key") {
-        (StatusCode::BAD_REQUEST, "duplicate_key", "duplicate_key")
-    } else if message.starts_with("missing field") {
-        (StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", "missing_field")
-    } else {
-        (StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", "wrong_type")
+    // Serde takes it for a mistake of syntax when one of several forms has a second member.
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) if error.classify() == Category::Data => text,
+        Ok(text) => match serde_json::from_str::<IgnoredAny>(text) {
+            Ok(_) => text,
+            Err(error) => return malformed(&error),
+        },
+        Err(_) => return malformed(error),
+    };
+    let Misread { pointer, rule, message } = misread::<T>(text, error);
+    let (status, code, rule) = match rule {
+        Rule::Unknown => (StatusCode::BAD_REQUEST, "unknown_field", "unknown_field"),
+        Rule::Twice => (StatusCode::BAD_REQUEST, "duplicate_key", "duplicate_key"),
+        Rule::Missing => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", "missing_field"),
+        Rule::Form | Rule::Syntax => {
+            (StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", "wrong_type")
+        }
     };
     Rejection::invalid(status, code, vec![Violation::new(pointer, rule, message)])
 }
 
-/// An object that says in which of several forms something comes, with more than one member.
-fn several_forms<T: DeserializeOwned>(bytes: &[u8]) -> Rejection {
-    let message = "Exactly one member is expected here";
-    let violation = Violation::new(place::<T>(bytes), "wrong_type", message);
-    Rejection::invalid(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", vec![violation])
+/// Why well-formed JSON is not of its type.
+pub(crate) struct Misread {
+    /// JSON Pointer to the place.
+    pub(crate) pointer: String,
+    pub(crate) rule: Rule,
+    pub(crate) message: String,
+}
+
+/// Says why the JSON `text` is no `T`, as `error` was met when it was read.
+pub(crate) fn misread<T: DeserializeOwned>(text: &str, error: &serde_json::Error) -> Misread {
+    let (rule, message) = misread::explain(error);
+    let message = match rule {
+        // An object that says in which of several forms something comes has another number of members than one.
+        Rule::Syntax => "Exactly one member is expected here, or one word".to_owned(),
+        _ => message,
+    };
+    Misread { pointer: place::<T>(text.as_bytes()), rule, message }
 }
 
 /// Where `bytes` are no `T`.

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use backstitch_saga::{Span, Violation};
+use backstitch_saga::{Span, Violation, misread};
 use serde::de::{DeserializeOwned, IntoDeserializer};
 use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
@@ -118,7 +118,7 @@ impl Pairs {
         match self.text(name)?.parse() {
             Ok(value) => Some(value),
             Err(error) => {
-                self.refuse(name, error.to_string());
+                self.refuse(name, misread::parsed(&error.to_string()));
                 None
             }
         }
@@ -132,7 +132,7 @@ impl Pairs {
         match T::deserialize(word) {
             Ok(value) => Some(value),
             Err(error) => {
-                self.refuse(name, error.to_string());
+                self.refuse(name, misread::sentence(&error.to_string()).1);
                 None
             }
         }

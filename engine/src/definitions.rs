@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backstitch_saga::protocol::{Page, Rehearsed, WorkflowView};
 use backstitch_saga::rehearse::{Admission, admit};
-use backstitch_saga::{By, Definition, Graph, Payload, Time, Timestamp, Violation};
+use backstitch_saga::{By, Definition, Graph, Payload, Time, Timestamp, Violation, misread};
 use sha2::{Digest, Sha256};
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
@@ -46,7 +46,7 @@ impl Workflow {
     pub(crate) fn parse(text: &str) -> Result<Workflow, Vec<Violation>> {
         let graph = Graph::parse(text)?.with_outputs_checked();
         let layout = Payload::trusted(text.to_owned())
-            .map_err(|error| vec![Violation::new("", "invalid_json", error.to_string())])?
+            .map_err(|error| vec![Violation::new("", "invalid_json", misread::explain(&error).1)])?
             .without_layout();
         Ok(Workflow { graph: Arc::new(graph), hash: hex(&Sha256::digest(layout)).into() })
     }

@@ -85,7 +85,10 @@ fn succeeded(
 fn failure(failure: Failure, limit: usize, amended: &mut Vec<String>) -> Failure {
     let Failure { kind, mut code, message, mut details, retry_after } = failure;
     let mut notes = String::new();
-    if !is_code(&code) {
+    if code.is_empty() {
+        amended.push("it has no code".to_owned());
+        "invalid_code".clone_into(&mut code);
+    } else if !is_code(&code) {
         notes.push_str(&format!(" (its code was '{}')", text(&code, QUOTED).0));
         amended.push("its code is none: [a-z][a-z0-9_]*, at most 100 characters".to_owned());
         "invalid_code".clone_into(&mut code);
@@ -185,6 +188,16 @@ mod tests {
 
     fn json(text: &str) -> Payload {
         Payload::trusted(text.to_owned()).unwrap()
+    }
+
+    #[test]
+    fn a_code_that_is_missing_or_none_is_told_once() {
+        for (code, message) in [("", "no"), ("Card Declined", "no (its code was 'Card Declined')")]
+        {
+            let (kept, amended) = failed(code, "no", None);
+            assert_eq!((kept.code.as_str(), kept.message.as_str()), ("invalid_code", message));
+            assert_eq!(amended, 1, "{code}");
+        }
     }
 
     #[test]

@@ -278,7 +278,7 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// The default for compensations and retriable steps: never gives up.
+    /// The default for compensations: never gives up.
     #[must_use]
     pub fn undo() -> Self {
         Retry { max_attempts: None, ..Retry::default() }

@@ -37,6 +37,7 @@ mod incident;
 mod json;
 mod limits;
 mod members;
+pub mod misread;
 mod payload;
 #[cfg(feature = "planted-bugs")]
 pub mod planted;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use crate::{Violation, json, value};
+use crate::{Violation, json, misread, value};
 
 /// How deep objects and lists may be nested in a document from outside.
 pub(crate) const MAX_DEPTH: usize = 64;
@@ -34,11 +34,11 @@ impl Payload {
         check_size(text, limit)?;
         let raw = RawValue::from_string(text.to_owned()).map_err(|error| {
             let at = locate::offset(text, error.line(), error.column());
-            let message = json::without_position(&error);
+            let (_, message) = misread::explain(&error);
             Violation::new(
                 locate::pointer_at(text, at),
                 "invalid_json",
-                format!("not JSON at line {} column {}: {message}", error.line(), error.column()),
+                format!("not JSON: {message} (line {}, column {})", error.line(), error.column()),
             )
         })?;
         check::check(raw.get())?;

@@ -64,7 +64,10 @@ fn failed(text: &str, notes: &mut Vec<String>) -> Option<Box<RawValue>> {
     serde_json::from_str::<FailureKind>(said.get("kind")?.get()).ok()?;
     for name in ["code", "message"] {
         if !as_text(&mut said, name, notes)? {
-            notes.push(format!("it has no {name}"));
+            // Of a code the engine says that there is none.
+            if name == "message" {
+                notes.push("it has no message".to_owned());
+            }
             said.insert(name.to_owned(), raw(&"")?);
         }
     }
@@ -145,7 +148,6 @@ mod tests {
             (r#""kind":"permanent","code":"c","message":"m","retry_after":30"#, "c", "m"),
             (r#""kind":"permanent","code":"c","message":"m","retry_after":"never""#, "c", "m"),
             (r#""kind":"permanent","code":"c","message":"m","retry_after":"-5s""#, "c", "m"),
-            (r#""kind":"permanent","code":null,"message":"m""#, "", "m"),
             (r#""kind":"permanent","code":5,"message":["a"]"#, "5", r#"["a"]"#),
             (r#""kind":"permanent""#, "", ""),
             (r#""kind":"permanent","code":"c","message":"m","more":{}"#, "c", "m"),
@@ -155,6 +157,8 @@ mod tests {
             assert_eq!((failure.kind, failure.retry_after), (FailureKind::Permanent, None));
             assert!(!notes.is_empty(), "{members}");
         }
+        let (failure, notes) = failed(r#""kind":"permanent","code":null,"message":"m""#);
+        assert_eq!((failure.code.as_str(), notes), ("", Vec::new()), "the engine tells of it");
         let (failure, _) =
             failed(r#""kind":"retryable","code":1,"message":"m","retry_after":"2s""#);
         assert_eq!(failure.retry_after, Some("2s".parse().unwrap()));

@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use super::amend;
 use crate::access::Caller;
 use crate::app::App;
-use crate::body::{self, json};
+use crate::body::{self, Misread, json};
 use crate::check::{Check, Findings, MAX_LIST};
 use crate::problem::{Answer, Rejection};
 
@@ -113,14 +113,17 @@ fn one_by_one<T: Many>(bytes: &[u8]) -> Option<EachBody<T>> {
         });
         match read {
             Ok(one) => good.push(one),
-            Err(error) => said.bad.push((
-                index,
-                TaskAnswer {
-                    status: 422,
-                    code: Some("invalid_request".to_owned()),
-                    message: Some(format!("/{}/{index}: {error}", T::MEMBER)),
-                },
-            )),
+            Err(error) => {
+                let Misread { pointer, message, .. } = body::misread::<T::One>(&text, &error);
+                said.bad.push((
+                    index,
+                    TaskAnswer {
+                        status: 422,
+                        code: Some("invalid_request".to_owned()),
+                        message: Some(format!("/{}/{index}{pointer}: {message}", T::MEMBER)),
+                    },
+                ));
+            }
         }
     }
     (!good.is_empty()).then_some(EachBody(good, said))

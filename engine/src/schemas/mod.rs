@@ -14,7 +14,7 @@ pub(crate) mod pool;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use backstitch_saga::{Payload, Violation};
+use backstitch_saga::{Payload, Violation, misread};
 use jsonschema::{PatternOptions, Validator};
 use serde_json::Value;
 
@@ -306,7 +306,7 @@ impl Schema {
         let invalid =
             |at: String, message: String| Violation::new(at, "invalid_schema", shortened(message));
         let value: Value =
-            schema.to().map_err(|error| invalid(String::new(), error.to_string()))?;
+            schema.to().map_err(|error| invalid(String::new(), misread::explain(&error).1))?;
         let plan = Plan::read(&value)?;
         let patterns = PatternOptions::fancy_regex()
             .backtrack_limit(BACKTRACKS)
@@ -342,7 +342,7 @@ impl Schema {
                 return Verdict::Violates(vec![Violation::new(
                     "",
                     "invalid_json",
-                    error.to_string(),
+                    misread::explain(&error).1,
                 )]);
             }
         };

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
 
 use crate::json::{self, Kind};
+use crate::misread::{self, Rule};
 use crate::{
     Child, Compensate, Definition, Fail, Map, Retry, Sleep, Step, Task, Timeouts, Verify,
     Violation, Wait, value,
@@ -32,6 +33,7 @@ enum Nested {
 struct Mistake {
     /// JSON Pointer to it.
     pointer: String,
+    rule: Rule,
     message: String,
 }
 
@@ -106,7 +108,7 @@ pub(super) fn read_definition(text: &str, found: &mut Vec<Violation>) -> Option<
         Ok(definition) => Some(definition),
         Err(error) => {
             if found.is_empty() {
-                found.push(Violation::new("", "invalid_value", json::without_position(&error)));
+                found.push(Violation::new("", "invalid_value", misread::explain(&error).1));
             }
             None
         }
@@ -171,7 +173,7 @@ fn member(
     let others = level.required.iter().copied().filter(|(name, _)| *name != key);
     match (level.read)(&object(others.chain([(key, value)]))) {
         Ok(()) => Some(value.to_owned()),
-        Err(mistake) if mistake.message.starts_with("unknown field") => {
+        Err(mistake) if mistake.rule == Rule::Unknown => {
             found.push(Violation::new(pointer, "unknown_member", mistake.message));
             None
         }
@@ -217,14 +219,12 @@ fn read<T: DeserializeOwned>(text: &str) -> Result<(), Mistake> {
                     Segment::Unknown => {}
                 }
             }
-            let message = match json::without_position(error.inner()) {
+            let (rule, mut message) = misread::explain(error.inner());
+            if rule == Rule::Syntax {
                 // What serde_json says about the choice between several forms.
-                bare if bare == "expected value" => {
-                    "expected an object with exactly one member, or one word".to_owned()
-                }
-                message => message,
-            };
-            Err(Mistake { pointer, message })
+                message = "expected an object with exactly one member, or one word".to_owned();
+            }
+            Err(Mistake { pointer, rule, message })
         }
     }
 }

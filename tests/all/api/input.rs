@@ -4,7 +4,7 @@ use backstitch_api::Access;
 use backstitch_engine::fuzz::forged_cursor;
 use backstitch_tests::node::{NS, chain, start};
 use backstitch_tests::server::{Server, operations, send, with_json};
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 #[tokio::test]
@@ -228,6 +228,75 @@ async fn what_stands_twice_or_breaks_off_is_refused_by_every_route_that_takes_a_
         }
     }
     assert!(twice > 100 && cut > 500, "{twice} twice, {cut} cut");
+    server.stopped().await;
+}
+
+/// `document`, once for each member of each object in it, down to the third level, and each kind of value with that value in the
+/// member's place; and once without the member.
+fn spoiled(document: &Value, depth: usize) -> Vec<Value> {
+    let mut all = Vec::new();
+    match document {
+        _ if depth == 0 => {}
+        Value::Object(members) => {
+            for (name, value) in members {
+                let with = |value: Value| {
+                    let mut other = members.clone();
+                    other.insert(name.clone(), value);
+                    Value::Object(other)
+                };
+                let wrong =
+                    json!([null, true, -1, 1.5, "x y", [1], {"all": 1, "any": 2}, {"x": {}}]);
+                all.extend(wrong.as_array().into_iter().flatten().cloned().map(with));
+                all.extend(spoiled(value, depth - 1).into_iter().map(with));
+                let mut without = members.clone();
+                without.remove(name);
+                all.push(Value::Object(without));
+            }
+        }
+        Value::Array(list) => {
+            let first = list.first().map(|first| spoiled(first, depth - 1)).unwrap_or_default();
+            all.extend(first.into_iter().map(|first| json!([first])));
+        }
+        _ => {}
+    }
+    all
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_body_is_said_without_words_of_rust() {
+    const RUST: [&str; 9] = [
+        "newtype",
+        " variant",
+        "struct ",
+        "invalid type",
+        "invalid value:",
+        "invalid length",
+        "missing field",
+        "unknown field",
+        "line 1 column",
+    ];
+    let server = Server::start(Access::Open).await;
+    server.engine.register(NS, &chain("place-order", &["payment"])).await.unwrap();
+    let id = server.engine.start_run(NS, start("place-order", "1")).await.unwrap().id.to_string();
+    let mut refused = 0;
+    let mut operations = operations();
+    // Quotas that are set hold for what comes after them.
+    operations.sort_by_key(|operation| operation.path.contains("quotas"));
+    for operation in operations {
+        let Some(mut example) = operation.body.clone() else { continue };
+        if example.get("wait").is_some() {
+            example["wait"] = "1ms".into();
+        }
+        for body in spoiled(&example, 3) {
+            let request = server.request(&operation.method, &operation.path(&id));
+            let answer = send(with_json(request, &body)).await;
+            assert!(answer.status < 500, "{operation:?} {body} {answer:?}");
+            let words = RUST.iter().find(|words| answer.text.contains(**words));
+            assert_eq!(words, None, "{} {} {body} {answer:?}", operation.method, operation.path);
+            refused += usize::from(answer.status >= 400);
+        }
+    }
+    assert!(refused > 1_000, "{refused} were refused");
     server.stopped().await;
 }
 
