@@ -3,6 +3,8 @@
 //! Each page of runs is read from one snapshot of the database, so that a busy system is no difference. Mending stops
 //! the writers for the page that it mends.
 
+mod differences;
+
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -25,6 +27,8 @@ use crate::store::index::{self, Charge, IncidentRow, IndexRows, RunRow};
 use crate::store::journal;
 use crate::store::rewrite::rewrite;
 use crate::{Diagnosis, Error, damage, sequence};
+
+use differences::differences;
 
 /// Runs read at once.
 const PAGE: i64 = 200;
@@ -60,6 +64,7 @@ pub(crate) async fn examine(node: &Arc<Node>, mend: bool) -> Result<Diagnosis, E
     settle(node, &mut connection, found, mend, &mut diagnosis).await?;
     let mut runs: Vec<RunId> = Vec::new();
     for (table, run) in index::orphans(&mut connection).await? {
+        diagnosis.runs_wrong += 1;
         tell(&mut diagnosis, format!("{run}: has a line in {table}, but no journal"));
         runs.push(RunId(run));
     }
@@ -78,6 +83,7 @@ async fn settle(
     diagnosis: &mut Diagnosis,
 ) -> Result<(), Error> {
     let Found { wrong, damaged, stopped } = found;
+    diagnosis.runs_wrong += (wrong.len() + damaged.len() + stopped.len()) as u64;
     let mut runs = Vec::with_capacity(wrong.len() + stopped.len());
     for run in stopped {
         runs.push(run);
@@ -310,51 +316,6 @@ fn acts(seq: i32, record: &Record) -> Vec<ActRow> {
     record.events.iter().enumerate().filter_map(act).collect()
 }
 
-/// What differs, in words.
-fn differences(expected: &IndexRows, there: &IndexRows) -> Vec<String> {
-    let mut told = Vec::new();
-    match (&expected.run, &there.run) {
-        (Some(expected), Some(there)) => {
-            let mut same = there.clone();
-            // The order of labels and of their white space means nothing.
-            if labels(&same.labels) == labels(&expected.labels) {
-                same.labels.clone_from(&expected.labels);
-            }
-            if *expected != same {
-                told.push(format!("runs says {there:?}, the journal says {expected:?}"));
-            }
-        }
-        (None, None) => {}
-        (expected, there) => {
-            told.push(format!("runs says {there:?}, the journal says {expected:?}"));
-        }
-    }
-    if expected.ready != there.ready {
-        told.push(format!("ready has {:?}, the journal says {:?}", there.ready, expected.ready));
-    }
-    if expected.incidents != there.incidents {
-        told.push(format!(
-            "incidents has {:?}, the journal says {:?}",
-            there.incidents, expected.incidents
-        ));
-    }
-    if expected.acts != there.acts {
-        told.push(format!("acts has {:?}, the journal says {:?}", there.acts, expected.acts));
-    }
-    if expected.key.is_some() && there.key.is_none() {
-        told.push("run_keys has no line for its key".to_owned());
-    }
-    for fence in expected.fences.iter().filter(|fence| !there.fences.contains(fence)) {
-        told.push(format!("fences has no line for {fence:?}"));
-    }
-    told.extend(sequence::rows::missing(&expected.sequence, &there.sequence));
-    told
-}
-
-fn labels(text: &Option<String>) -> Option<HashMap<String, String>> {
-    text.as_ref().and_then(|text| serde_json::from_str(text).ok())
-}
-
 /// Rewrites the index rows of some runs. Answers how many were wrong still.
 pub(crate) async fn mend(
     node: &Node,
@@ -393,16 +354,4 @@ pub(crate) async fn rewrite_indexes(
     let nodes = index::known_nodes(connection).await?;
     let expected = expected(node, connection, run, &there, &nodes).await?;
     Ok(rewrite(connection, run, &expected, &there).await?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn labels_differ_by_content_only() {
-        let text = |text: &str| Some(text.to_owned());
-        assert_eq!(labels(&text(r#"{"a":"1","b":"2"}"#)), labels(&text(r#"{"b": "2", "a": "1"}"#)));
-        assert_ne!(labels(&text(r#"{"a":"1"}"#)), labels(&text(r#"{"a":"2"}"#)));
-    }
 }

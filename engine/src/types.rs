@@ -202,8 +202,10 @@ impl From<protocol::Role> for Role {
 pub struct Diagnosis {
     /// Journals read.
     pub runs_checked: u64,
+    /// Runs of which the indexes say something else than the journals, or whose journal cannot be read.
+    pub runs_wrong: u64,
     /// What the indexes say against what the journals say, a line each.
     pub differences: Vec<String>,
-    /// How many of them were mended.
+    /// How many runs were mended.
     pub mended: u64,
 }

@@ -1,6 +1,8 @@
 //! `backstitch doctor`: do the indexes say what the journals say?
 
-use backstitch_engine::{Engine, Options};
+use std::time::Duration;
+
+use backstitch_engine::{Diagnosis, Engine, Options};
 use clap::Args;
 
 use super::DatabaseArgs;
@@ -18,20 +20,26 @@ pub(crate) struct DoctorArgs {
 
 /// `false` when differences are left.
 pub(crate) async fn run(args: &DoctorArgs) -> anyhow::Result<bool> {
-    let engine = Engine::start(Options::new(args.database.url()?)).await?;
+    let mut options = Options::new(args.database.url()?);
+    // What is found is told first, and mended only when that is asked for.
+    options.tuning.check_every = Duration::MAX;
+    let engine = Engine::start(options).await?;
     let diagnosis = engine.doctor(args.mend).await;
     engine.stop().await;
     let diagnosis = diagnosis?;
     for difference in &diagnosis.differences {
         print::line(difference);
     }
-    let found = diagnosis.differences.len();
+    let Diagnosis { runs_checked, runs_wrong, differences, mended } = diagnosis;
     print::line(format_args!(
-        "{} journals read, {found} differences found, {} mended.",
-        diagnosis.runs_checked, diagnosis.mended
+        "{} read, {} found in {}, {} mended.",
+        print::counted(runs_checked, "journal"),
+        print::counted(differences.len(), "difference"),
+        print::counted(runs_wrong, "run"),
+        print::counted(mended, "run")
     ));
-    if found > 0 && !args.mend {
-        print::line("Run `backstitch doctor --mend` to mend them.");
+    if runs_wrong > 0 && !args.mend {
+        print::line("Run `backstitch doctor --mend` to write what the journals say.");
     }
-    Ok(u64::try_from(found).is_ok_and(|found| found <= diagnosis.mended))
+    Ok(runs_wrong <= mended)
 }

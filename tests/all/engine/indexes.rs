@@ -47,8 +47,9 @@ async fn the_doctor_finds_and_mends() {
         sqlx::raw_sql(wrong).execute(&mut connection).await.unwrap();
     }
     let found = engine.doctor(false).await.unwrap();
-    assert_eq!((found.runs_checked, found.mended), (3, 0));
-    assert_eq!(found.differences.len(), 2 + 2 + 1 + 1, "{:#?}", found.differences);
+    assert_eq!((found.runs_checked, found.runs_wrong, found.mended), (3, 4, 0));
+    // State and outcome of two runs, what they had on offer, an incident, and a line without a journal.
+    assert_eq!(found.differences.len(), 4 + 2 + 1 + 1, "{:#?}", found.differences);
     assert_eq!(engine.doctor(true).await.unwrap().mended, 4);
     let after = engine.doctor(false).await.unwrap();
     assert_eq!(after.differences, Vec::<String>::new());
