@@ -1,5 +1,7 @@
 //! The demo as a newcomer starts it: a whole program from nothing, with its own PostgreSQL, judged by its own words.
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use serde_json::Value;
@@ -19,6 +21,28 @@ fn text(bytes: &[u8]) -> String {
 fn scenario<'a>(report: &'a Value, order: &str) -> &'a Value {
     let scenarios = report["scenarios"].as_array().unwrap();
     scenarios.iter().find(|scenario| scenario["order"] == order).unwrap()
+}
+
+/// An empty directory for temporary files of everybody, as `/tmp` is one.
+fn scratch() -> PathBuf {
+    let dir = PathBuf::from(format!("/tmp/backstitch-demo-{}", std::process::id()));
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o1777)).unwrap();
+    dir
+}
+
+#[test]
+fn the_demo_leaves_no_file_behind() {
+    let dir = scratch();
+    let output = Command::new(env!("CARGO_BIN_EXE_backstitch-under-test"))
+        .args(["demo", "--json", "--count", "3"])
+        .env("TMPDIR", &dir)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let left: Vec<_> = std::fs::read_dir(&dir).unwrap().map(|file| file.unwrap().path()).collect();
+    assert!(left.is_empty(), "{left:?}");
+    std::fs::remove_dir(&dir).unwrap();
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Everything the demo needs, started in order and stopped together: PostgreSQL, the server, the three services, the
 //! worker. Each but PostgreSQL is a child process of this very program.
 
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -54,9 +55,13 @@ impl Stage {
         postgres.create_database(DATABASE).await?;
         let database = postgres.url(DATABASE);
         let pid = postgres.pid();
-        // It goes when PostgreSQL's own directory goes, however this process ends.
+        // It goes when PostgreSQL's own directory goes, however this process ends: who removes that must own it.
         let logs = postgres.dir().join("demo");
-        std::fs::create_dir(&logs).with_context(|| format!("{} cannot be made", logs.display()))?;
+        let made = std::fs::create_dir(&logs).and_then(|()| {
+            let owner = std::fs::metadata(postgres.dir())?;
+            chown(&logs, Some(owner.uid()), Some(owner.gid()))
+        });
+        made.with_context(|| format!("{} cannot be made", logs.display()))?;
         voice.started("PostgreSQL", "private, in a temporary directory", Some(pid), since);
 
         let since = Instant::now();
