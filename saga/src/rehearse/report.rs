@@ -85,6 +85,12 @@ pub struct Defect {
 /// More defects are counted, not shown.
 const SHOWN: usize = 10;
 
+/// The most columns of a terminal that the table takes.
+const WIDTH: usize = 80;
+
+/// Spaces between two columns.
+const GAP: usize = 2;
+
 impl Rehearsal {
     /// Returns whether every trace closed, also where that is only warned of.
     #[must_use]
@@ -156,19 +162,30 @@ impl Rehearsal {
             let cells = cells.iter().map(|row| row[column].len()).max().unwrap_or(0);
             cells.max(columns[column].words().0.len())
         };
-        write!(f, "{:first$}", "step")?;
-        for (at, fault) in columns.iter().enumerate() {
-            write!(f, "  {:>1$}", fault.words().0, width(at))?;
-        }
-        writeln!(f)?;
-        for (step, row) in self.coverage.iter().zip(&cells) {
-            write!(f, "{:first$}", step.step)?;
-            for (at, cell) in row.iter().enumerate() {
-                write!(f, "  {cell:>0$}", width(at))?;
+        // More faults than a terminal has place for stand in a second block below the first.
+        let mut from = 0;
+        while from < columns.len() {
+            let mut taken = first + GAP + width(from);
+            let mut to = from + 1;
+            while to < columns.len() && taken + GAP + width(to) <= WIDTH {
+                taken += GAP + width(to);
+                to += 1;
+            }
+            write!(f, "{:first$}", "step")?;
+            for (at, fault) in columns.iter().enumerate().take(to).skip(from) {
+                write!(f, "  {:>1$}", fault.words().0, width(at))?;
             }
             writeln!(f)?;
+            for (step, row) in self.coverage.iter().zip(&cells) {
+                write!(f, "{:first$}", step.step)?;
+                for (at, cell) in row.iter().enumerate().take(to).skip(from) {
+                    write!(f, "  {cell:>0$}", width(at))?;
+                }
+                writeln!(f)?;
+            }
+            writeln!(f)?;
+            from = to;
         }
-        writeln!(f)?;
         for fault in columns {
             let (head, words) = fault.words();
             let of =
@@ -177,8 +194,7 @@ impl Rehearsal {
         }
         writeln!(
             f,
-            "Numbers are traces; p: some wait for a person; !: some do not close; 0: never reached; -: cannot \
-             happen."
+            "Numbers are traces; p: some wait for a person; !: some do not close;\n0: never reached; -: cannot happen."
         )
     }
 }
