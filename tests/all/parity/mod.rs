@@ -1,6 +1,7 @@
-//! Whatever the JSON of a definition can say, the builder of the SDK can say: each member and each form of the schema of
+//! Whatever the JSON of a definition can say, the builder of the SDK can say, and the page about definitions says: each member and each form of the schema of
 //! definitions in the OpenAPI document is looked for in workflows that are written with the builder.
 
+mod page;
 mod schema;
 mod written;
 

@@ -40,6 +40,11 @@ impl<'a> Walk<'a> {
         self.seen.get(place).is_some_and(|seen| seen.len() >= least)
     }
 
+    /// Returns whether a document has a value at `place`.
+    pub(super) fn is_said(&self, place: &str) -> bool {
+        self.seen.get(place).is_some_and(|seen| seen.iter().any(Option::is_some))
+    }
+
     /// Notes what `value` has of the schema `name`.
     pub(super) fn follow(&mut self, name: &str, value: &Value) {
         let schemas = self.schemas;
