@@ -68,7 +68,7 @@ impl Rejection {
             None => String::new(),
         };
         if errors.len() > 1 {
-            detail = format!("{detail}, and {} more; see errors", errors.len() - 1);
+            detail = format!("{detail}, and {} more, all of them in `errors`", errors.len() - 1);
         }
         let mut rejection = Rejection::new(status, code, detail);
         rejection.0.errors = errors;
@@ -468,7 +468,7 @@ mod tests {
         ];
         let status = StatusCode::UNPROCESSABLE_ENTITY;
         let (_, _, body) = printed(Rejection::invalid(status, "invalid_definition", errors)).await;
-        assert_eq!(body["detail"], "/steps/0: no such step, and 1 more; see errors");
+        assert_eq!(body["detail"], "/steps/0: no such step, and 1 more, all of them in `errors`");
         assert_eq!(body["errors"][1]["code"], "missing_field");
     }
 

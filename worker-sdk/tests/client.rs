@@ -146,7 +146,7 @@ async fn a_schedule_written_in_rust_is_what_its_document_says() {
 #[tokio::test]
 async fn all_violations_are_told() {
     let refused = r#"{"type":"urn:x","status":422,"code":"invalid_input","title":"The input does not fit the workflow",
-        "detail":"/input/id: missing, and 1 more; see errors",
+        "detail":"/input/id: missing, and 1 more, all of them in `errors`",
         "errors":[{"pointer":"/input/id","code":"schema","message":"missing"},
                   {"pointer":"/input/cents","code":"schema","message":"not a number"}]}"#;
     let (client, _, _server) = client([Some((422, refused.to_owned()))]).await;

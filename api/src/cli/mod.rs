@@ -128,9 +128,10 @@ pub fn main() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             cli.log.fail(&error);
-            match error.downcast_ref() {
-                Some(LocalPostgresError::NotFound(_)) => ExitCode::from(2),
-                _ => ExitCode::FAILURE,
+            let missing = matches!(error.downcast_ref(), Some(LocalPostgresError::NotFound(_)));
+            match missing || error.is::<workflow::Unreadable>() {
+                true => ExitCode::from(2),
+                false => ExitCode::FAILURE,
             }
         }
     }

@@ -45,7 +45,8 @@ pub(crate) fn run(args: &RehearseArgs, before: Option<Form>) -> anyhow::Result<b
     }
     if std::io::stderr().is_terminal() || form == Form::Table {
         let rate = found.traces() as f64 / took.max(1e-9);
-        print::note(format_args!("{} traces in {took:.2} s, {rate:.0} a second", found.traces()));
+        let traces = print::counted(found.traces(), "trace");
+        print::note(format_args!("{traces} in {took:.2} s, {rate:.0} a second"));
     }
     Ok(found.is_accepted() && (!args.strict || found.findings.is_empty()))
 }

@@ -1,10 +1,10 @@
 //! `backstitch workflow`: definitions, without a server.
 
+use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context;
 use backstitch_engine::Error;
 use backstitch_saga::protocol::Warning;
 use backstitch_saga::rehearse::{Admission, admit};
@@ -38,10 +38,10 @@ pub(crate) fn run(verb: &WorkflowVerb) -> anyhow::Result<bool> {
     }
     let definition = &graph.definition;
     print::line(format_args!(
-        "{} version {}: {} steps, valid",
+        "{} version {}: {}, valid",
         definition.name,
         definition.version,
-        definition.steps.len()
+        print::counted(definition.steps.len(), "step")
     ));
     for Warning { pointer, code, message } in graph.warnings() {
         print::line(format_args!("warning: {pointer}: {message} ({code})"));
@@ -66,16 +66,31 @@ fn print_found(violations: &[Violation]) {
         let place = if pointer.is_empty() { "the document" } else { pointer };
         print::line(format_args!("{place}: {message} ({code})"));
     }
-    print::line(format_args!("{} found", violations.len()));
+    print::line(print::counted(violations.len(), "mistake"));
 }
 
-fn read(file: &Path) -> anyhow::Result<String> {
-    let mut text = String::new();
-    if file == Path::new("-") {
-        std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
-    } else {
-        text = std::fs::read_to_string(file)
-            .with_context(|| format!("cannot read {}", file.display()))?;
+/// The file that was named cannot be read: the program was asked wrongly.
+#[derive(Debug)]
+pub(super) struct Unreadable {
+    name: String,
+    error: std::io::Error,
+}
+
+impl std::error::Error for Unreadable {}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot read {}: {}", self.name, self.error)
     }
-    Ok(text)
+}
+
+fn read(file: &Path) -> Result<String, Unreadable> {
+    if file == Path::new("-") {
+        let mut text = String::new();
+        let read = std::io::stdin().read_to_string(&mut text);
+        let name = "standard input".to_owned();
+        return read.map(|_| text).map_err(|error| Unreadable { name, error });
+    }
+    let name = file.display().to_string();
+    std::fs::read_to_string(file).map_err(|error| Unreadable { name, error })
 }

@@ -1,5 +1,6 @@
 //! The command line against a real server: the program as people start it, judged by what it prints and how it ends.
 
+mod doctor;
 mod keys;
 mod pipes;
 mod place;
@@ -180,6 +181,54 @@ async fn the_exit_code_tells_what_went_wrong() {
     let gone = program().args(["run", "list", "--url", &url]).output().await.unwrap();
     let gone = Said::of(gone);
     assert!(gone.code == 5 && gone.err.contains("cannot be reached"), "{gone:?}");
+    assert!(gone.err.contains(&url) && gone.err.contains("BACKSTITCH_URL"), "{gone:?}");
+}
+
+#[tokio::test]
+async fn checking_registering_and_rehearsing_a_file_end_alike() {
+    let server = Server::start(Access::Open).await;
+    let two_mistakes = r#"{"name":"alike","version":1,"colour":1,"steps":[{"id":"a","tsk":{}}]}"#;
+    for (name, text, code) in [
+        ("good", Some(chain("alike", &["first"])), 0),
+        ("wrong", Some(two_mistakes.to_owned()), 1),
+        ("nameless", Some("{}".to_owned()), 1),
+        ("broken", Some("{".to_owned()), 1),
+        ("missing", None, 2),
+    ] {
+        let path = file(&format!("alike-{name}.json"), text.as_deref().unwrap_or_default());
+        if text.is_none() {
+            std::fs::remove_file(&path).unwrap();
+        }
+        let path = path.to_str().unwrap();
+        let checked = program().args(["workflow", "validate", path]).output().await.unwrap();
+        let rehearsed = program().args(["rehearse", path]).output().await.unwrap();
+        let registered = say(&server, &["workflow", "register", path]).await;
+        for said in [Said::of(checked), Said::of(rehearsed), registered] {
+            assert_eq!(said.code, code, "{name}: {said:?}");
+            if name == "wrong" {
+                let told = format!("{}{}", said.out, said.err);
+                assert_eq!(told.matches("(unknown_member)").count(), 2, "{told}");
+            }
+        }
+        let _ = std::fs::remove_file(path);
+    }
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn the_newest_version_of_a_workflow_is_shown_unless_one_is_named() {
+    let server = Server::start(Access::Open).await;
+    for version in [1, 10, 2] {
+        let text =
+            chain("grown", &["only"]).replace(r#""version":1"#, &format!(r#""version":{version}"#));
+        server.engine.register(NS, &text).await.unwrap();
+    }
+    let shown = say(&server, &["workflow", "show", "grown", "-o", "json"]).await;
+    assert_eq!(shown.json()["version"], 10, "{shown:?}");
+    let shown = say(&server, &["workflow", "show", "grown", "2", "-o", "json"]).await;
+    assert_eq!(shown.json()["version"], 2, "{shown:?}");
+    assert_eq!(say(&server, &["workflow", "show", "no-such"]).await.code, 3);
+    server.stopped().await;
 }
 
 #[tokio::test]

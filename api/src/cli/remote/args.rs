@@ -146,7 +146,11 @@ fn positional(verb: &Verb, place: &str, field: &Field) -> Arg {
             .value_name("RUN")
             .help("The run: its id, its business key, or WORKFLOW/KEY where several have the key");
     }
-    arg.value_name(field.name.to_uppercase()).help(field.help.clone())
+    let arg = arg.value_name(field.name.to_uppercase());
+    if place == "path" && verb.means_newest_without(field) {
+        return arg.required(false).help(format!("{}; the newest without it", field.help));
+    }
+    arg.help(field.help.clone())
 }
 
 /// The names of the flags of [`flag_fields`]: `--set-output` where every verb has an `--output`.
@@ -276,10 +280,11 @@ fn typed(matches: &ArgMatches, place: &str, name: &str) -> Vec<String> {
 
 /// A member of a JSON document, as text.
 fn member(document: &str, name: &str) -> Result<String, Failure> {
-    let document: Value = serde_json::from_str(document).unwrap_or_default();
+    let document: Value = serde_json::from_str(document)
+        .map_err(|error| Failure::File(format!("the file is not JSON: {error}")))?;
     match document.get(name) {
         Some(value) => Ok(plain(value)),
-        None => Err(Failure::Usage(format!("the file has no member '{name}'"))),
+        None => Err(Failure::File(format!("the file has no member '{name}'"))),
     }
 }
 

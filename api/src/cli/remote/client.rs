@@ -11,7 +11,7 @@ use reqwest::{Method, Url};
 
 use super::Failure;
 use super::args::Asked;
-use super::profile::Profile;
+use super::profile::{self, Profile};
 use crate::access::{ACTOR, NAMESPACE};
 use crate::cli::secret;
 
@@ -123,7 +123,12 @@ impl Client {
         let response = match request.send().await {
             Ok(response) => response,
             Err(error) if error.is_connect() => {
-                let message = format!("{} cannot be reached: {}", self.base, chain(&error));
+                let message = format!(
+                    "{} cannot be reached: {}{}",
+                    self.base,
+                    chain(&error),
+                    hint(&self.base)
+                );
                 return Err(Once::Again(Failure::Unreachable(message)));
             }
             Err(error) if error.is_builder() => {
@@ -165,6 +170,16 @@ enum Once {
     /// Nothing was done: it may be sent again.
     Again(Failure),
     Failed(Failure),
+}
+
+/// What to do where no server answers.
+fn hint(base: &str) -> &'static str {
+    match base {
+        profile::DEFAULT_URL => {
+            "\n`backstitch dev` starts a server there; --url or BACKSTITCH_URL names another one"
+        }
+        _ => "\n--url, BACKSTITCH_URL or a profile say where the server is",
+    }
 }
 
 /// An error with its causes, on one line.

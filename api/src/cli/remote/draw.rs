@@ -7,6 +7,7 @@ use backstitch_saga::Graph;
 use backstitch_saga::protocol::{CompensationState, RunTree, RunView, State, StepView};
 
 use super::show;
+use crate::print::counted;
 
 /// The run on one line, for those who watch without a terminal.
 pub(crate) fn line(view: &RunView) -> String {
@@ -21,10 +22,10 @@ pub(crate) fn line(view: &RunView) -> String {
     ))
 }
 
-/// The run with its graph. Lines end with a line break.
-pub(crate) fn run(view: &RunView, graph: Option<&Graph>) -> String {
+/// The run with its graph, its documents cut to a few lines of `width` where that is given. Lines end with a line break.
+pub(crate) fn run(view: &RunView, graph: Option<&Graph>, width: Option<usize>) -> String {
     let mut text = String::new();
-    head(&mut text, view);
+    head(&mut text, view, width);
     let steps: HashMap<String, &StepView> =
         view.steps.iter().map(|step| (step.step.to_string(), step)).collect();
     let width = steps.keys().map(String::len).max().unwrap_or(0);
@@ -48,13 +49,7 @@ pub(crate) fn run(view: &RunView, graph: Option<&Graph>) -> String {
             text.push('\n');
         }
     }
-    for condition in &view.conditions {
-        let step = condition.step.as_ref().map_or(String::new(), |step| format!(" {step}"));
-        let _ = write!(text, "\n! {}{step}: {}", condition.kind, condition.message);
-    }
-    if !view.conditions.is_empty() {
-        text.push('\n');
-    }
+    text += &show::conditions(view);
     text += &show::approvals(view);
     printable(&text)
 }
@@ -83,7 +78,7 @@ pub(crate) fn tree(tree: &RunTree) -> String {
     text
 }
 
-fn head(text: &mut String, view: &RunView) {
+fn head(text: &mut String, view: &RunView, width: Option<usize>) {
     let _ = writeln!(text, "{} version {}  {}", view.workflow, view.version, view.id);
     let _ = writeln!(text, "{}: {}", word(view), view.summary);
     let mut facts = vec![format!("started {}", time(&view.started_at))];
@@ -96,7 +91,7 @@ fn head(text: &mut String, view: &RunView) {
     }
     facts.extend(view.labels.iter().map(|(name, value)| format!("{name}:{value}")));
     let _ = writeln!(text, "{}", facts.join("  "));
-    *text += &show::documents(view);
+    *text += &show::documents(view, width);
     if !view.progress.effects.is_empty() {
         let effects = view.progress.effects.iter().map(|(word, count)| format!("{count} {word}"));
         let _ = writeln!(text, "effects: {}", effects.collect::<Vec<_>>().join(", "));
@@ -179,7 +174,7 @@ fn tells(step: &StepView) -> String {
     let tried = step.attempts > 0 && step.kind == "task" && !at_once;
     match step.max_attempts {
         Some(max) if tried => parts.push(format!("{} of {max} attempts", step.attempts)),
-        None if tried => parts.push(format!("{} attempts", step.attempts)),
+        None if tried => parts.push(counted(step.attempts, "attempt")),
         _ => {}
     }
     if let Some(worker) = &step.worker {
@@ -199,7 +194,7 @@ fn tells(step: &StepView) -> String {
 mod tests {
     use std::sync::Arc;
 
-    use backstitch_saga::protocol::{Failure, FailureKind, TaskOutcome};
+    use backstitch_saga::protocol::{Condition, Failure, FailureKind, TaskOutcome};
     use backstitch_saga::{Command, Payload, Record, Run, RunId, Start, TaskKey, Time, decide};
 
     use super::*;
@@ -278,7 +273,7 @@ mod tests {
 
         /// Holds the drawing to the text in `golden/`; `BACKSTITCH_BLESS=1` writes it instead.
         fn looks_like(&self, name: &str) {
-            let drawn = super::run(&self.run.view(self.at), Some(self.run.graph()));
+            let drawn = super::run(&self.run.view(self.at), Some(self.run.graph()), None);
             let path = format!("{}/src/cli/remote/golden/{name}.txt", env!("CARGO_MANIFEST_DIR"));
             if std::env::var_os("BACKSTITCH_BLESS").is_some() {
                 std::fs::write(&path, &drawn).unwrap();
@@ -321,9 +316,44 @@ mod tests {
     }
 
     #[test]
+    fn many_incidents_are_one_line_that_says_how_to_list_them() {
+        let story = Story::new();
+        let mut view = story.run.view(story.at);
+        let incident = |number: usize| Condition {
+            kind: "IncidentOpen".to_owned(),
+            step: None,
+            message: format!("{}: item {number} failed", ["task_exhausted", "poison"][number % 2]),
+            since: view.started_at,
+        };
+        let incidents: Vec<Condition> = (0..40).map(incident).collect();
+        view.conditions = incidents[..3].to_vec();
+        assert_eq!(super::run(&view, None, None).matches("! IncidentOpen").count(), 3);
+        view.conditions = incidents;
+        let drawn = super::run(&view, None, None);
+        let expected = format!(
+            "\n! IncidentOpen: 40 incidents of 2 kinds: backstitch incident list --run {}\n",
+            view.id
+        );
+        assert!(drawn.ends_with(&expected), "{drawn}");
+    }
+
+    #[test]
+    fn a_long_document_is_cut_on_a_terminal_and_whole_elsewhere() {
+        let story = Story::new();
+        let mut view = story.run.view(story.at);
+        let input = format!(r#"{{"note":"{}"}}"#, "n".repeat(3_000));
+        view.input = Payload::trusted(input.clone()).unwrap();
+        assert!(super::run(&view, None, None).contains(&input));
+        let drawn = super::run(&view, None, Some(80));
+        let line = drawn.lines().find(|line| line.starts_with("input: ")).unwrap();
+        assert_eq!(line.chars().count(), 240, "{line}");
+        assert!(line.ends_with("… (3011 bytes; --wide prints all)"), "{line}");
+    }
+
+    #[test]
     fn without_its_definition_a_run_is_a_list_of_steps() {
         let story = Story::new();
-        let drawn = super::run(&story.run.view(story.at), None);
+        let drawn = super::run(&story.run.view(story.at), None, None);
         let steps =
             drawn.lines().filter(|line| line.contains("waiting") || line.contains("offered"));
         assert!(steps.count() >= 5, "{drawn}");

@@ -40,6 +40,8 @@ use crate::print;
 pub(crate) enum Failure {
     /// It was asked wrongly.
     Usage(String),
+    /// The file that it was given does not hold what is needed.
+    File(String),
     /// There is no run of a business key.
     NotFound(String),
     /// The server refused it.
@@ -60,12 +62,15 @@ mod exit {
 }
 
 impl Failure {
-    fn exit_code(&self) -> u8 {
+    /// The exit code after `verb`. What a server refuses of a file is no mistake of the command line.
+    fn exit_code(&self, verb: &Verb) -> u8 {
         match self {
             Failure::Usage(_) => exit::USAGE,
+            Failure::File(_) => exit::FAILED,
             Failure::NotFound(_) => exit::NOT_FOUND,
             Failure::Unreachable(_) => exit::UNREACHABLE,
             Failure::Refused(problem) => match problem.status {
+                400 | 413 | 422 if verb.takes_file() => exit::FAILED,
                 400 | 422 => exit::USAGE,
                 401 | 403 | 421 => exit::NOT_ALLOWED,
                 404 => exit::NOT_FOUND,
@@ -80,15 +85,17 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Usage(message)
+            | Failure::File(message)
             | Failure::NotFound(message)
             | Failure::Unreachable(message) => f.write_str(message),
             Failure::Refused(problem) => {
                 let detail = problem.detail.as_deref().unwrap_or(&problem.title);
-                write!(f, "{detail} ({})", problem.code)?;
-                for violation in problem.errors.iter().skip(1) {
-                    write!(f, "\n  {violation}")?;
+                // One mistake is the detail; of several, each stands on a line of its own.
+                if problem.errors.len() < 2 {
+                    return write!(f, "{detail} ({})", problem.code);
                 }
-                Ok(())
+                write!(f, "{} ({})", problem.title, problem.code)?;
+                problem.errors.iter().try_for_each(|violation| write!(f, "\n  {violation}"))
             }
         }
     }
@@ -179,10 +186,11 @@ pub(super) async fn run(verb: &Verb, levels: &[ArgMatches]) -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             print::note(format_args!("backstitch: {failure}"));
-            if let (exit::NOT_ALLOWED, Some(withheld)) = (failure.exit_code(), &profile.withheld) {
+            let code = failure.exit_code(verb);
+            if let (exit::NOT_ALLOWED, Some(withheld)) = (code, &profile.withheld) {
                 print::note(format_args!("backstitch: {withheld}"));
             }
-            ExitCode::from(failure.exit_code())
+            ExitCode::from(code)
         }
     }
 }
@@ -221,6 +229,12 @@ async fn ask_about(
     let mut asked = args::asked(verb, matches, run, profile.whose.as_deref())?;
     for (_, value) in asked.query.iter_mut().filter(|(name, _)| name == "run") {
         *value = run_key::resolve(client, value, None).await?;
+    }
+    if verb.operation.in_path.iter().any(|field| verb.means_newest_without(field))
+        && let Some(workflow) = asked.path.strip_suffix("/versions/")
+    {
+        let version = newest(client, workflow).await?;
+        asked.path += &version;
     }
     if verb.does == Does::Watch {
         return match verb.operation.answer.as_deref() {
@@ -280,6 +294,18 @@ async fn all_pages(client: &Client, mut asked: Asked) -> Result<Answer, Failure>
     }
 }
 
+/// The newest version of the workflow at `path`.
+async fn newest(client: &Client, path: &str) -> Result<String, Failure> {
+    let asked = Asked { method: "GET".to_owned(), path: path.to_owned(), ..Asked::default() };
+    let answer = all_pages(client, asked).await?;
+    let versions: backstitch_saga::protocol::Page<WorkflowView> =
+        serde_json::from_str(&answer.text).map_err(|error| {
+            Failure::Unreachable(format!("the answer is no list of versions: {error}"))
+        })?;
+    let newest = versions.items.iter().map(|version| version.version).max();
+    Ok(newest.unwrap_or_default().to_string())
+}
+
 /// Prints an answer as it was asked for; `width` is that of the terminal, if there is one to keep to.
 async fn print(
     client: &Client,
@@ -299,7 +325,7 @@ async fn print(
     }
     if let Ok(view) = serde_json::from_str::<RunView>(&answer.text) {
         let graph = client.graph(&view).await;
-        print::text(draw::run(&view, graph.as_deref()));
+        print::text(draw::run(&view, graph.as_deref(), width));
         return;
     }
     if let Ok(tree) = serde_json::from_str::<RunTree>(&answer.text) {

@@ -111,11 +111,19 @@ fn members(document: &Value, body: &Value) -> Vec<Field> {
             name: name.clone(),
             kind: kind(document, schema),
             required: required.is_some_and(|required| required.contains(&name.as_str().into())),
-            help: text(&schema["description"]),
+            help: description(document, schema),
             example: body["example"].get(name).cloned(),
             instants: instants(document, schema),
         })
         .collect()
+}
+
+/// What a member is for: its own description, or that of the form or type that it refers to.
+fn description(document: &Value, schema: &Value) -> String {
+    let forms = schema["oneOf"].as_array().into_iter().flatten();
+    let own = std::iter::once(schema).chain(forms).find_map(|one| one["description"].as_str());
+    let of_type = || resolve(document, schema)["description"].as_str();
+    own.or_else(of_type).unwrap_or_default().to_owned()
 }
 
 /// The members of an object that are instants.

@@ -83,7 +83,7 @@ const FLAGS: &[(&str, &str, &str)] = &[
     (
         "actor",
         "NAME",
-        "Who acts, for an open server's histories; the user's name without it [env: BACKSTITCH_ACTOR]. In a list of acts: whose",
+        "Who acts, for an open server's histories; without it what the variable USER says, and `anonymous` where that is not set [env: BACKSTITCH_ACTOR]. In a list of acts: whose",
     ),
     (
         "ca-file",

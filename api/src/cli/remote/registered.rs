@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use backstitch_saga::Violation;
 use backstitch_saga::protocol::{Warning, WorkflowView};
 
+use crate::print::counted;
+
 /// Says whether the version is new, how far it was rehearsed, and each warning on a line of its own.
 pub(super) fn text(status: u16, view: &WorkflowView) -> String {
     let what = match status {
@@ -12,16 +14,15 @@ pub(super) fn text(status: u16, view: &WorkflowView) -> String {
         _ => "unchanged, registered before",
     };
     let steps = view.definition.as_ref().map(|definition| definition.steps.len());
-    let steps = match steps {
-        Some(1) => ", 1 step".to_owned(),
-        Some(count) => format!(", {count} steps"),
-        None => String::new(),
-    };
+    let steps = steps.map_or(String::new(), |count| format!(", {}", counted(count, "step")));
     let mut text = format!("{} version {}: {what}{steps}\n", view.name, view.version);
     if let Some(rehearsed) = &view.rehearsal {
         let all = if rehearsed.complete { "all" } else { "not all" };
-        let _ =
-            writeln!(text, "rehearsed: {} traces, {all} with up to two faults", rehearsed.traces);
+        let _ = writeln!(
+            text,
+            "rehearsed: {}, {all} with up to two faults",
+            counted(rehearsed.traces, "trace")
+        );
         for Violation { pointer, code, message } in &rehearsed.warnings {
             warning(&mut text, pointer, code, message);
         }

@@ -5,6 +5,8 @@ use std::io::IsTerminal;
 
 use console::{Term, measure_text_width, truncate_str};
 
+use crate::print::counted;
+
 /// The width that tables keep to: that of the terminal. `None` in pipes and files, and with `--wide`.
 pub(super) fn width(wide: bool) -> Option<usize> {
     if wide || !std::io::stdout().is_terminal() {
@@ -37,7 +39,7 @@ impl Screen {
         let room = rows.saturating_sub(1).max(1);
         let shown = if lines.len() > room { room - 1 } else { lines.len() };
         let left = lines.len() - shown;
-        let more = (left > 0).then(|| format!("… and {left} lines more"));
+        let more = (left > 0).then(|| format!("… and {} more", counted(left, "line")));
         for line in lines[..shown].iter().copied().chain(more.as_deref()) {
             // The last column stays free: terminals differ in where the cursor is after it.
             let line = truncate_str(line, columns.saturating_sub(1).max(1), "…");
@@ -158,7 +160,7 @@ mod tests {
             let text = terminal.text();
             assert!(text.starts_with("0 x"), "{lines}: {text}");
             let more = lines > 7;
-            assert_eq!(text.contains("lines more"), more, "{lines}: {text}");
+            assert_eq!(text.contains(" more"), more, "{lines}: {text}");
             assert_eq!(text.lines().count(), lines.min(7), "{lines}: {text}");
         }
         assert_eq!(terminal.scrolled.len(), 0);

@@ -1,22 +1,68 @@
 //! The parts of a run that people ask for beside its graph: its documents, the effects that stand, and what was decided.
 //! Pure: views in, text out.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use backstitch_saga::Payload;
-use backstitch_saga::protocol::{Awaits, RunView, SendSignalByKey, SignalSent, StepView};
+use backstitch_saga::protocol::{
+    Awaits, Condition, RunView, SendSignalByKey, SignalSent, StepView,
+};
+use console::truncate_str;
 use serde_json::Value;
 
 use super::example::quoted;
+use crate::print::counted;
 
 /// So many steps are named; more are counted.
 const NAMED: usize = 20;
+/// So many incidents are told one by one; of more their number.
+const TOLD: usize = 3;
+/// The lines of a terminal that a document may take.
+const LINES: usize = 3;
+/// The condition of a run with an open incident.
+const INCIDENT: &str = "IncidentOpen";
 
-/// The input and, once there is one, the output.
-pub(super) fn documents(view: &RunView) -> String {
-    let mut text = format!("input: {}\n", one_line(&view.input));
-    if let Some(output) = &view.output {
-        let _ = writeln!(text, "output: {}", one_line(output));
+/// The input and, once there is one, the output: whole, or cut to a few lines of `width`.
+pub(super) fn documents(view: &RunView, width: Option<usize>) -> String {
+    let cut = |name: &str, document: &Payload| {
+        let text = format!("{name}: {}", one_line(document));
+        let room = width.map_or(usize::MAX, |width| width * LINES);
+        if text.chars().count() <= room {
+            return format!("{text}\n");
+        }
+        let note = format!("… ({}; --wide prints all)", counted(document.text().len(), "byte"));
+        format!("{}\n", truncate_str(&text, room, &note))
+    };
+    let mut text = cut("input", &view.input);
+    text.extend(view.output.as_ref().map(|output| cut("output", output)));
+    text
+}
+
+/// What a person should know, a line for each condition. Many incidents are one line, which says how to list them.
+pub(super) fn conditions(view: &RunView) -> String {
+    let is_incident = |condition: &&Condition| condition.kind == INCIDENT;
+    let incidents: Vec<&Condition> = view.conditions.iter().filter(is_incident).collect();
+    let summed = incidents.len() > TOLD;
+    let mut text = String::new();
+    for condition in view.conditions.iter().filter(|one| !summed || one.kind != INCIDENT) {
+        let step = condition.step.as_ref().map_or(String::new(), |step| format!(" {step}"));
+        let _ = write!(text, "\n! {}{step}: {}", condition.kind, condition.message);
+    }
+    if summed {
+        // An incident's message begins with its kind.
+        let kind = |one: &Condition| one.message.split(':').next().map(str::to_owned);
+        let kinds: BTreeSet<Option<String>> = incidents.iter().map(|one| kind(one)).collect();
+        let _ = write!(
+            text,
+            "\n! {INCIDENT}: {} of {}: backstitch incident list --run {}",
+            counted(incidents.len(), "incident"),
+            counted(kinds.len(), "kind"),
+            view.id
+        );
+    }
+    if !text.is_empty() {
+        text.push('\n');
     }
     text
 }
@@ -40,7 +86,7 @@ pub(super) fn standing(view: &RunView) -> String {
         }
         let _ = write!(text, "{name}: {}", named[..named.len().min(NAMED)].join(", "));
         if named.len() > NAMED {
-            let _ = write!(text, " and {} steps more", named.len() - NAMED);
+            let _ = write!(text, " and {} more", counted(named.len() - NAMED, "step"));
         }
         text.push('\n');
     }
@@ -51,7 +97,7 @@ fn effect(step: &StepView, word: &str) -> Option<String> {
     let count = step.effects.get(word)?;
     let mut text = step.step.to_string();
     match step.kind.as_str() {
-        "map" => text += &format!(" ({count} items)"),
+        "map" => text += &format!(" ({})", counted(*count, "item")),
         _ => {
             if let Some(id) = &step.external_id {
                 text += &format!(" ({id})");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::operation::{self, Operation};
+use super::operation::{self, Field, Operation};
 
 /// A verb of the command line that asks the server one thing.
 #[derive(Clone, Debug)]
@@ -69,6 +69,9 @@ const WATCHED: &[&str] = &["show_run", "show_job"];
 /// Members of a body that are given by their place, after the parameters of the path.
 const PLACED: &[(&str, &[&str])] = &[("start_run", &["workflow"])];
 
+/// Operations whose last parameter of the path may be left out: the newest version is meant then.
+const NEWEST: &[&str] = &["show_workflow"];
+
 /// Operations whose body comes as a file.
 const FILES: &[&str] = &["register_workflow", "start_runs", "publish_events"];
 
@@ -115,6 +118,11 @@ impl Verb {
     /// Whether the body comes as a file.
     pub(crate) fn takes_file(&self) -> bool {
         FILES.contains(&self.operation.id.as_str())
+    }
+
+    /// Whether `field` of the path may be left out, as the newest version is meant then.
+    pub(crate) fn means_newest_without(&self, field: &Field) -> bool {
+        NEWEST.contains(&self.operation.id.as_str()) && field.name == "version"
     }
 
     /// The members of the body that are given by their place, in order.
@@ -232,7 +240,7 @@ mod tests {
         let names = NAMES.iter().map(|(id, _)| *id);
         let placed = PLACED.iter().map(|(id, _)| *id);
         let without = WITHOUT_VERB.iter().map(|(id, _)| *id);
-        let lists = WATCHED.iter().chain(FILES).copied();
+        let lists = WATCHED.iter().chain(FILES).chain(NEWEST).copied();
         for id in names.chain(placed).chain(without).chain(lists) {
             assert!(all.iter().any(|operation| operation.id == id), "{id}");
         }

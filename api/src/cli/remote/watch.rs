@@ -32,7 +32,7 @@ pub(crate) async fn run(client: &Client, asked: &Asked, form: Form) -> Result<u8
                 if graph.is_none() {
                     graph = client.graph(&view).await;
                 }
-                let text = draw::run(&view, graph.as_deref());
+                let text = draw::run(&view, graph.as_deref(), None);
                 // A terminal that does not say its size is taken for the usual one.
                 let (rows, columns) = screen::size().unwrap_or((24, 80));
                 print::text(match view.state {
