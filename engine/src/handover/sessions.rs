@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::hints::{Hint, Routes};
 use super::{For, Grant, Unfetched, key_of};
+use crate::maps::FastSet;
 use crate::store::workers::Present;
 
 /// After how long without a poll a session is forgotten.
@@ -214,10 +215,11 @@ impl Session {
         }
         self.names = names;
         self.leave_kinds(routes);
+        let mut known = FastSet::default();
         for (queue, names) in queues {
             for name in names {
                 let id = routes.join(&self.namespace, queue, name);
-                if self.routes.iter().all(|(known, _)| *known != id) {
+                if known.insert(id) {
                     self.routes.push((id, false));
                 } else {
                     routes.leave(id, self.id);
