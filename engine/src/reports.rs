@@ -1,7 +1,7 @@
 //! Reports of workers as the journal takes them. What happened counts, whatever its words are: a report is amended where
 //! they cannot be kept, and never refused for them.
 
-use backstitch_saga::protocol::{Failure, FailureKind, TaskAnswer, TaskOutcome};
+use backstitch_saga::protocol::{Failure, TaskAnswer, TaskOutcome};
 use backstitch_saga::{Action, Command, Payload, TaskKey};
 
 /// The longest message of a failure, in bytes.
@@ -23,17 +23,20 @@ impl Report {
     /// The report that an attempt ended with `outcome`. `limit` is the largest document, in bytes.
     pub(crate) fn of(task: TaskKey, outcome: TaskOutcome, limit: usize) -> Report {
         let mut amended = Vec::new();
-        let command = match outcome {
+        let outcome = match outcome {
             TaskOutcome::Failed(failure) => {
-                let outcome = TaskOutcome::Failed(self::failure(failure, limit, &mut amended));
-                Command::Report { task, outcome }
+                TaskOutcome::Failed(self::failure(failure, limit, &mut amended))
             }
             TaskOutcome::Succeeded { output, external_id } => {
                 let external_id = external_id.and_then(|id| self::external_id(&id, &mut amended));
-                succeeded(task, output, external_id, limit, &mut amended)
+                succeeded(task.action, output, external_id, limit, &mut amended)
+            }
+            TaskOutcome::DoneWithoutOutput { code, message } => {
+                let (code, message) = words(code, &message, String::new(), &mut amended);
+                TaskOutcome::DoneWithoutOutput { code, message }
             }
         };
-        Report { command, amended }
+        Report { command: Command::Report { task, outcome }, amended }
     }
 
     /// The answer to a report that counted.
@@ -52,39 +55,47 @@ impl Report {
 }
 
 fn succeeded(
-    task: TaskKey,
+    action: Action,
     output: Payload,
     external_id: Option<String>,
     limit: usize,
     amended: &mut Vec<String>,
-) -> Command {
+) -> TaskOutcome {
     let Err(violation) = output.check(limit) else {
-        return Command::Report { task, outcome: TaskOutcome::Succeeded { output, external_id } };
+        return TaskOutcome::Succeeded { output, external_id };
     };
-    if task.action == Action::Compensate {
+    if action == Action::Compensate {
         // Nobody reads what undoing gives.
         amended.push(format!("its output is left out: {}", violation.message));
-        let outcome = TaskOutcome::Succeeded { output: Payload::null(), external_id };
-        return Command::Report { task, outcome };
+        return TaskOutcome::Succeeded { output: Payload::null(), external_id };
     }
     let too_large = violation.code == "payload_too_large";
     let code = if too_large { "output_too_large" } else { "invalid_output" };
     let message = format!("the work was done, but its output cannot be kept: {violation}");
     amended.push(message.clone());
-    let error = Failure {
-        kind: FailureKind::Unknown,
-        code: code.to_owned(),
-        message: text(&message, MESSAGE).0,
-        details: None,
-        retry_after: None,
-    };
-    Command::DoneWithoutOutput { task, error }
+    TaskOutcome::DoneWithoutOutput { code: code.to_owned(), message: text(&message, MESSAGE).0 }
 }
 
 /// A failure whose words can be kept.
 fn failure(failure: Failure, limit: usize, amended: &mut Vec<String>) -> Failure {
-    let Failure { kind, mut code, message, mut details, retry_after } = failure;
+    let Failure { kind, code, message, mut details, retry_after } = failure;
     let mut notes = String::new();
+    if let Some(Err(violation)) = details.as_ref().map(|details| details.check(limit)) {
+        notes.push_str(&format!(" (its details are left out: {})", violation.code));
+        amended.push(format!("its details are left out: {}", violation.message));
+        details = None;
+    }
+    let (code, message) = words(code, &message, notes, amended);
+    Failure { kind, code, message, details, retry_after }
+}
+
+/// A code and a message that can be kept, with `notes` at the end.
+fn words(
+    mut code: String,
+    message: &str,
+    mut notes: String,
+    amended: &mut Vec<String>,
+) -> (String, String) {
     if code.is_empty() {
         amended.push("it has no code".to_owned());
         "invalid_code".clone_into(&mut code);
@@ -93,19 +104,14 @@ fn failure(failure: Failure, limit: usize, amended: &mut Vec<String>) -> Failure
         amended.push("its code is none: [a-z][a-z0-9_]*, at most 100 characters".to_owned());
         "invalid_code".clone_into(&mut code);
     }
-    if let Some(Err(violation)) = details.as_ref().map(|details| details.check(limit)) {
-        notes.push_str(&format!(" (its details are left out: {})", violation.code));
-        amended.push(format!("its details are left out: {}", violation.message));
-        details = None;
-    }
-    let (mut message, changed) = text(&message, MESSAGE - notes.len());
+    let (mut message, changed) = text(message, MESSAGE - notes.len());
     if changed {
         amended.push(format!(
             "its message is cut to {MESSAGE} bytes, and characters that cannot be kept are replaced"
         ));
     }
     message.push_str(&notes);
-    Failure { kind, code, message, details, retry_after }
+    (code, message)
 }
 
 fn external_id(id: &str, amended: &mut Vec<String>) -> Option<String> {
@@ -164,6 +170,7 @@ pub(crate) fn details(details: Option<Payload>, limit: usize) -> (Option<Payload
 #[cfg(test)]
 mod tests {
     use backstitch_saga::StepPath;
+    use backstitch_saga::protocol::FailureKind;
 
     use super::*;
 
@@ -244,16 +251,18 @@ mod tests {
                 .0
         };
         let large = format!("\"{}\"", "x".repeat(200));
-        let Command::DoneWithoutOutput { error, .. } = done(Action::Forward, &large, None) else {
-            panic!()
-        };
-        assert_eq!(error.code, "output_too_large");
-        let Command::DoneWithoutOutput { error, .. } =
-            done(Action::Verify, r#"{"a":1,"a":2}"#, None)
-        else {
-            panic!()
-        };
-        assert_eq!(error.code, "invalid_output");
+        for (action, output, expected) in [
+            (Action::Forward, large.as_str(), "output_too_large"),
+            (Action::Verify, r#"{"a":1,"a":2}"#, "invalid_output"),
+        ] {
+            let command = done(action, output, None);
+            let Command::Report { outcome: TaskOutcome::DoneWithoutOutput { code, .. }, .. } =
+                command
+            else {
+                panic!("{command:?}")
+            };
+            assert_eq!(code, expected);
+        }
         let Command::Report { outcome, .. } = done(Action::Compensate, &large, None) else {
             panic!()
         };

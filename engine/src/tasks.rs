@@ -151,6 +151,7 @@ fn bytes_of(outcome: &TaskOutcome) -> usize {
         TaskOutcome::Failed(failure) => {
             failure.details.as_ref().map_or(0, |details| details.text().len())
         }
+        TaskOutcome::DoneWithoutOutput { .. } => 0,
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::event::{By, Descent, Parent, ParentWord};
-use crate::protocol::{Failure, Labels, Mapping, OnWithdrawn, Scope, TaskOutcome};
+use crate::protocol::{Labels, Mapping, OnWithdrawn, Scope, TaskOutcome};
 use crate::run::ChildEnd;
 use crate::{Action, Graph, Hold, Payload, RunId, StepPath, TaskKey, Time};
 
@@ -31,14 +31,6 @@ pub enum Command {
     OutputChecked {
         /// Why it does not satisfy the schema; `None` when it does.
         violation: Option<String>,
-    },
-    /// A worker did a task, and what it gave cannot be its output: it is not such as can be kept, or not what the
-    /// definition promises. The attempt is not made again, as the effect is there.
-    DoneWithoutOutput {
-        /// Which task.
-        task: TaskKey,
-        /// Why; its kind is that of the step.
-        error: Failure,
     },
     /// A worker says that it still works on a task.
     Beat {

@@ -322,15 +322,25 @@ fn write_as_it_is<T: Serialize>(output: &T) -> Result<Payload, Failure> {
     Payload::of(output).map_err(|error| {
         failure(
             FailureKind::Unknown,
-            "unencodable_output",
+            UNENCODABLE,
             format!("the handler's output has no JSON: {error}"),
         )
     })
 }
 
 fn succeeded<T: Serialize>(task: &InFlight, output: &T) -> Result<TaskOutcome, Failure> {
-    Ok(TaskOutcome::Succeeded { output: write(task, output)?, external_id: task.external_id() })
+    match write(task, output) {
+        Ok(output) => Ok(TaskOutcome::Succeeded { output, external_id: task.external_id() }),
+        // The same would come again, and the work was done.
+        Err(Failure { code, message, .. }) if code == UNENCODABLE => {
+            Ok(TaskOutcome::DoneWithoutOutput { code, message })
+        }
+        Err(failure) => Err(failure),
+    }
 }
+
+/// The code of an output that has no JSON.
+const UNENCODABLE: &str = "unencodable_output";
 
 /// Has the codec make what it makes of a failure's details. Without it they are left out: the failure counts.
 fn encode_details(task: &InFlight, outcome: TaskOutcome) -> TaskOutcome {

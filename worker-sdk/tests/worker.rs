@@ -304,19 +304,61 @@ async fn a_panic_may_have_happened_and_a_wrong_input_did_not() {
     worker.stop().await;
 }
 
-#[tokio::test]
-async fn an_output_that_the_server_will_not_take_may_have_happened() {
+/// How a run of one step went whose first report is refused like this, how often the step was done, and its error.
+async fn refused_first(mishaps: &[Mishap]) -> (Option<Outcome>, usize, String) {
     let server = Server::start().await;
-    for _ in 0..3 {
-        server.mishap("/complete", Mishap::EachRefused(422));
-        server.mishap("/complete", Mishap::None);
-    }
-    let worker = Worker::new(server.client.clone()).task(DOUBLE, double).undo(HALVE, halve);
-    let worker = at_work(worker);
-    let run = server.run(&one_step(), "1");
+    mishaps.iter().for_each(|mishap| server.mishap("/complete", *mishap));
+    let done = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&done);
+    let handler = move |_: TaskContext, number: u64| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        async move { Ok::<_, TaskError>(number) }
+    };
+    let worker = Worker::new(server.client.clone()).task(DOUBLE, handler).undo(HALVE, halve);
+    let (worker, run) = (at_work(worker), server.run(&one_step(), "1"));
     let view = in_time(server.tick_until_ended(run)).await;
-    assert_eq!(view.outcome, Some(Outcome::Compensated));
-    assert_eq!(view.error.unwrap().failure.code, "output_refused");
+    worker.stop().await;
+    let error = view.error.map(|error| error.failure.code).unwrap_or_default();
+    (view.outcome, done.load(Ordering::SeqCst), error)
+}
+
+#[tokio::test]
+async fn an_output_that_the_server_will_not_take_is_of_work_that_is_done_and_done_once() {
+    let older = [Mishap::EachRefused(422); 2];
+    for (mishaps, expected) in [
+        (&older[..1], (Some(Outcome::Compensated), 1, "output_refused")),
+        (&[Mishap::Refused(413)], (Some(Outcome::Compensated), 1, "output_too_large")),
+        // An older server hears that it may have happened.
+        (&older[..], (Some(Outcome::Succeeded), 2, "")),
+    ] {
+        let (outcome, done, error) = refused_first(mishaps).await;
+        assert_eq!((outcome, done, error.as_str()), expected, "{mishaps:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_output_without_json_is_of_work_that_is_done() {
+    struct Odd;
+    impl serde::Serialize for Odd {
+        fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+            Err(serde::ser::Error::custom("odd"))
+        }
+    }
+    const ODD: Task<u64, Odd> = Task::new("odd");
+    let server = Server::start().await;
+    let workflow = Workflow::<u64, u64>::build("odd", 1, |saga, input| {
+        let _ = saga
+            .step("odd", ODD, input)
+            .read_only()
+            .retry(Retry::every(Span::millis(1)).max_attempts(3));
+        backstitch_sdk::constant(7_u64)
+    });
+    let run = server.run(workflow.unwrap().graph(), "1");
+    let handler = |_: TaskContext, _: u64| async { Ok::<_, TaskError>(Odd) };
+    let worker = at_work(Worker::new(server.client.clone()).task(ODD, handler));
+    let view = in_time(server.tick_until_ended(run)).await;
+    assert_eq!(view.steps[0].attempts, 1);
+    assert_eq!(view.error.unwrap().failure.code, "unencodable_output");
     worker.stop().await;
 }
 

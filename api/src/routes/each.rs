@@ -12,7 +12,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use super::amend;
+use super::amend::{self, NO_NUMBER};
+use super::repair;
 use crate::access::Caller;
 use crate::app::App;
 use crate::body::{self, Misread, json};
@@ -26,6 +27,9 @@ pub(super) trait Many: DeserializeOwned + Check + Send + 'static {
     /// The name of the member.
     const MEMBER: &'static str;
 
+    /// Whether its elements tell what has happened, which counts whatever the words are. Else nothing of them is changed.
+    const TELLS_WHAT_HAPPENED: bool;
+
     /// The elements.
     fn all(self) -> Vec<Self::One>;
 
@@ -33,11 +37,17 @@ pub(super) trait Many: DeserializeOwned + Check + Send + 'static {
     fn amended(_: &str) -> Option<(Self::One, Vec<String>)> {
         None
     }
+
+    /// Leaves out the documents of an element in which numbers were none, and says so.
+    fn without_documents(one: Self::One, _: &mut Vec<String>) -> Self::One {
+        one
+    }
 }
 
 impl Many for CompleteTasks {
     type One = TaskReport;
     const MEMBER: &'static str = "results";
+    const TELLS_WHAT_HAPPENED: bool = true;
 
     fn all(self) -> Vec<TaskReport> {
         self.results
@@ -46,20 +56,35 @@ impl Many for CompleteTasks {
     fn amended(text: &str) -> Option<(TaskReport, Vec<String>)> {
         amend::report(text)
     }
+
+    fn without_documents(report: TaskReport, notes: &mut Vec<String>) -> TaskReport {
+        amend::without_documents(report, notes)
+    }
 }
 
 impl Many for HeartbeatTasks {
     type One = Heartbeat;
     const MEMBER: &'static str = "beats";
+    const TELLS_WHAT_HAPPENED: bool = true;
 
     fn all(self) -> Vec<Heartbeat> {
         self.beats
+    }
+
+    fn amended(text: &str) -> Option<(Heartbeat, Vec<String>)> {
+        amend::heartbeat(text)
+    }
+
+    fn without_documents(beat: Heartbeat, notes: &mut Vec<String>) -> Heartbeat {
+        notes.push(format!("its details are left out: {NO_NUMBER}"));
+        Heartbeat { details: None, ..beat }
     }
 }
 
 impl Many for StartRuns {
     type One = StartRun;
     const MEMBER: &'static str = "runs";
+    const TELLS_WHAT_HAPPENED: bool = false;
 
     fn all(self) -> Vec<StartRun> {
         self.runs
@@ -95,64 +120,56 @@ impl<T: Many> FromRequest<Arc<App>> for EachBody<T> {
 
 /// Reads each element for itself: one that is wrong must not hold up the others.
 fn one_by_one<T: Many>(bytes: &[u8]) -> Option<EachBody<T>> {
-    let WrittenMembers(members) = serde_json::from_slice(bytes).ok()?;
-    // A member that stands twice is refused with the whole.
-    let [(name, list)] = members.as_slice() else { return None };
-    let elements: Vec<Box<RawValue>> =
-        (name == T::MEMBER).then(|| serde_json::from_str(list.get()).ok()).flatten()?;
-    if elements.len() > MAX_LIST {
-        return None;
-    }
+    let repaired = match T::TELLS_WHAT_HAPPENED {
+        true => repair::json(bytes),
+        false => repair::unchanged(bytes)?,
+    };
+    let (elements, notes) = elements::<T>(&repaired.text)?;
     let (mut good, mut said) = (Vec::new(), Said::default());
-    for (index, element) in elements.iter().enumerate() {
-        let text = whole_characters(element.get());
-        let read = serde_json::from_str(&text).or_else(|error| {
-            let (one, notes) = T::amended(&text).ok_or(error)?;
-            said.amended.push((index, notes));
+    for (index, element) in elements.into_iter().enumerate() {
+        let text = element.get();
+        let begin = text.as_ptr().addr() - repaired.text.as_ptr().addr();
+        let place = begin..begin + text.len();
+        let mut notes = notes.clone();
+        if repaired.lost_characters(&place) {
+            notes.push("characters that are no text are replaced by U+FFFD".to_owned());
+        }
+        let read = serde_json::from_str(text).or_else(|error| {
+            let (one, more) = T::amended(text).ok_or(error)?;
+            notes.extend(more);
             Ok::<_, serde_json::Error>(one)
         });
         match read {
+            Ok(one) if repaired.lost_numbers(&place) => {
+                good.push(T::without_documents(one, &mut notes));
+            }
             Ok(one) => good.push(one),
             Err(error) => {
-                let Misread { pointer, message, .. } = body::misread::<T::One>(&text, &error);
-                said.bad.push((
-                    index,
-                    TaskAnswer {
-                        status: 422,
-                        code: Some("invalid_request".to_owned()),
-                        message: Some(format!("/{}/{index}{pointer}: {message}", T::MEMBER)),
-                    },
-                ));
+                let Misread { pointer, message, .. } = body::misread::<T::One>(text, &error);
+                let message = format!("/{}/{index}{pointer}: {message}", T::MEMBER);
+                said.bad.push((index, invalid(message)));
+                continue;
             }
         }
+        said.amended.push((index, notes));
     }
     (!good.is_empty()).then_some(EachBody(good, said))
 }
 
-/// JSON in which halves of surrogate pairs, which are no characters, are U+FFFD.
-fn whole_characters(text: &str) -> String {
-    let unit = |at: usize| {
-        let escape = text.get(at..at + 6)?.strip_prefix("\\u")?;
-        u16::from_str_radix(escape, 16).ok()
-    };
-    let mut whole = String::with_capacity(text.len());
-    let mut at = 0;
-    while let Some(next) = text[at..].chars().next() {
-        let length = match (next, unit(at)) {
-            ('\\', Some(0xd800..=0xdbff)) if matches!(unit(at + 6), Some(0xdc00..=0xdfff)) => 12,
-            ('\\', Some(0xd800..=0xdfff)) => {
-                whole.push_str("\\ufffd");
-                at += 6;
-                continue;
-            }
-            ('\\', None) => text[at..].chars().take(2).map(char::len_utf8).sum(),
-            ('\\', Some(_)) => 6,
-            _ => next.len_utf8(),
-        };
-        whole.push_str(&text[at..at + length]);
-        at += length;
-    }
-    whole
+/// The elements of a request, and what is to be said of all of them. Of a list that stands twice nobody can tell which counts.
+fn elements<T: Many>(text: &str) -> Option<(Vec<&RawValue>, Vec<String>)> {
+    let WrittenMembers::<&RawValue>(members) = serde_json::from_str(text).ok()?;
+    let (lists, others): (Vec<_>, Vec<_>) =
+        members.into_iter().partition(|(name, _)| name == T::MEMBER);
+    let [(_, list)] = lists.as_slice() else { return None };
+    let elements: Vec<&RawValue> = serde_json::from_str(list.get()).ok()?;
+    let left_out = amend::unknown(others.len(), "", others.first().map(|(name, _)| name.as_str()));
+    let taken = elements.len() <= MAX_LIST && (left_out.is_none() || T::TELLS_WHAT_HAPPENED);
+    taken.then(|| (elements, left_out.into_iter().collect()))
+}
+
+fn invalid(message: String) -> TaskAnswer {
+    TaskAnswer { status: 422, code: Some("invalid_request".to_owned()), message: Some(message) }
 }
 
 /// Splits off what cannot be taken, with its place and its answer: one bad report must not hold up the others.
@@ -164,14 +181,7 @@ pub(super) fn sort_out<T: Check>(asked: Vec<T>) -> (Vec<T>, Vec<(usize, TaskAnsw
         one.check(&mut findings);
         match findings.first() {
             None => good.push(one),
-            Some(violation) => {
-                let answer = TaskAnswer {
-                    status: 422,
-                    code: Some("invalid_request".to_owned()),
-                    message: Some(violation.to_string()),
-                };
-                bad.push((index, answer));
-            }
+            Some(violation) => bad.push((index, invalid(violation.to_string()))),
         }
     }
     (good, bad)
@@ -226,6 +236,8 @@ pub(super) fn common_status(statuses: impl IntoIterator<Item = u16>) -> StatusCo
 
 #[cfg(test)]
 mod tests {
+    use backstitch_saga::protocol::TaskOutcome;
+
     use super::*;
 
     fn answer_of(status: u16) -> TaskAnswer {
@@ -252,25 +264,66 @@ mod tests {
         let good =
             |message: &str| format!(r#"{{"kind":"retryable","code":"x","message":"{message}"}}"#);
         let all = [
-            report(1, r#"{"kind":"odd","code":"x","message":""}"#),
+            report(1, "[").replace("forward", "sideways").replace("[}", "1}"),
             report(2, &good("ok")),
             report(3, &good(r"half \ud800 of \\ud800 \ud83d\ude00")),
             report(4, r#"{"kind":"permanent","code":"x"}"#),
+            report(5, &good("\u{1b}[31m")),
         ];
-        let body = format!(r#"{{"results":[{}]}}"#, all.join(","));
+        let body = format!(r#"{{"results":[{}],"more":[1]}}"#, all.join(","));
         let EachBody(good, said) = one_by_one::<CompleteTasks>(body.as_bytes()).unwrap();
-        assert_eq!(good.iter().map(|r| r.attempt).collect::<Vec<_>>(), [2, 3, 4]);
-        let backstitch_saga::protocol::TaskOutcome::Failed(failure) = &good[1].outcome else {
-            panic!()
+        assert_eq!(good.iter().map(|r| r.attempt).collect::<Vec<_>>(), [2, 3, 4, 5]);
+        let message = |report: &TaskReport| match &report.outcome {
+            TaskOutcome::Failed(failure) => failure.message.clone(),
+            other => panic!("{other:?}"),
         };
-        assert_eq!(failure.message, "half \u{fffd} of \\ud800 😀");
-        let merged = merge_said(vec![answer_of(200), answer_of(409), answer_of(200)], said);
-        assert_eq!(merged.iter().map(|a| a.status).collect::<Vec<_>>(), [422, 200, 409, 200]);
-        assert_eq!(merged[3].code.as_deref(), Some("amended"));
-        for refused in
-            [r#"{"results":[{}]}"#, r#"{"results":[],"more":1}"#, "[]", r#"{"results":1}"#]
-        {
+        assert_eq!(message(&good[1]), "half \u{fffd} of \\ud800 😀");
+        assert_eq!(message(&good[3]), "\u{fffd}[31m");
+        let answers = [200, 409, 200, 200].map(answer_of).to_vec();
+        let merged = merge_said(answers, said);
+        let told: Vec<_> = merged.iter().map(|a| (a.status, a.code.as_deref())).collect();
+        let amended = (200, Some("amended"));
+        let refused = (422, Some("invalid_request"));
+        assert_eq!(told, [refused, amended, (409, None), amended, amended]);
+        assert!(!merged[1].message.as_deref().unwrap().contains("U+FFFD"), "{merged:?}");
+        assert!(merged[4].message.as_deref().unwrap().contains("U+FFFD"), "{merged:?}");
+        for refused in [
+            r#"{"results":[{}]}"#,
+            r#"{"results":[],"more":1}"#,
+            "[]",
+            r#"{"results":1}"#,
+            r#"{"results":[],"results":[]}"#,
+        ] {
             assert!(one_by_one::<CompleteTasks>(refused.as_bytes()).is_none(), "{refused}");
         }
+    }
+
+    #[test]
+    fn the_inputs_of_starts_are_not_changed() {
+        let start = r#"{"workflow":"w","input":"\ud800"}"#;
+        let body = format!(r#"{{"runs":[{start},{{"workflow":1}}]}}"#);
+        let EachBody(good, _) = one_by_one::<StartRuns>(body.as_bytes()).unwrap();
+        assert_eq!(good[0].input.text(), r#""\ud800""#);
+        for refused in [&b"{\"runs\":[{\"workflow\":\"\xff\"}]}"[..], b"{\"runs\":[],\"more\":1}"] {
+            assert!(one_by_one::<StartRuns>(refused).is_none());
+        }
+    }
+
+    #[test]
+    fn an_output_with_a_number_that_is_none_is_done_without_one() {
+        let report = |action: &str| {
+            format!(
+                r#"{{"run":"0198c0de-0000-7000-8000-000000000000","step":"a","action":"{action}","attempt":1,
+                "outcome":{{"succeeded":{{"output":[NaN,1]}}}}}}"#
+            )
+        };
+        let body = format!(r#"{{"results":[{},{}]}}"#, report("forward"), report("compensate"));
+        let EachBody(good, said) = one_by_one::<CompleteTasks>(body.as_bytes()).unwrap();
+        let TaskOutcome::DoneWithoutOutput { code, .. } = &good[0].outcome else {
+            panic!("{good:?}")
+        };
+        assert_eq!(code, "invalid_output");
+        assert!(matches!(good[1].outcome, TaskOutcome::Succeeded { .. }), "{good:?}");
+        assert!(said.amended.iter().all(|(_, notes)| !notes.is_empty()));
     }
 }

@@ -17,6 +17,7 @@ pub(crate) mod ops;
 mod pauses;
 mod queues;
 pub(crate) mod quotas;
+mod repair;
 mod retention;
 mod runs;
 mod schedules;

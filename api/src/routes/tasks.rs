@@ -56,7 +56,8 @@ pub(crate) async fn claim(
 /// report by an attempt that does not hold its lease any more is answered 409 and changes nothing. Reporting the same
 /// again is answered the same. No report is refused for its words: what cannot be kept is cut, replaced or left out, and
 /// the answer has the code `amended`. An output that cannot be kept, or is not what the step's `output_schema` says, ends
-/// the attempt with `output_too_large` or `invalid_output`: the work counts as done, and is not tried again.
+/// the attempt with `output_too_large` or `invalid_output`: the work counts as done, and is not tried again. A failure whose
+/// kind is none counts as `unknown`. Work whose output cannot be sent is reported as `done_without_output`.
 #[utoipa::path(
     post, path = "/v1/tasks/complete", tag = "tasks", operation_id = "complete_tasks",
     request_body(content = CompleteTasks, example = json!(examples::complete())),

@@ -349,7 +349,6 @@ fn task_of(order: &Order) -> Option<&TaskKey> {
         Order::HandOut { task, .. }
         | Order::Command(
             Command::Report { task, .. }
-            | Command::DoneWithoutOutput { task, .. }
             | Command::Beat { task, .. }
             | Command::GiveBack { task, .. },
         ) => Some(task),

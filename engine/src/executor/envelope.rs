@@ -163,10 +163,7 @@ impl Envelope {
 
     /// Whether it is a report that is decided for the first time.
     pub(crate) fn is_first_report(&self) -> bool {
-        let is_report = matches!(
-            self.order,
-            Order::Command(Command::Report { .. } | Command::DoneWithoutOutput { .. })
-        );
+        let is_report = matches!(self.order, Order::Command(Command::Report { .. }));
         is_report && self.tries == 0
     }
 

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use backstitch_saga::protocol::{Failure, FailureKind, TaskOutcome, Verdict as Found};
+use backstitch_saga::protocol::{TaskOutcome, Verdict as Found};
 use backstitch_saga::{
     Action, Command, OpenTask, Payload, Refusal, RefusalCode, Run, RunId, TaskKey,
 };
@@ -58,16 +58,13 @@ fn given(action: Action, outcome: &TaskOutcome) -> Option<Payload> {
 /// The command to decide about once the output is judged.
 fn judged(task: TaskKey, outcome: TaskOutcome, verdict: Verdict) -> Command {
     let Some(message) = violation(verdict) else { return Command::Report { task, outcome } };
-    let error = Failure {
-        kind: FailureKind::Unknown,
+    let outcome = TaskOutcome::DoneWithoutOutput {
         code: "invalid_output".to_owned(),
         message: format!(
             "the work was done, but its output does not satisfy its schema: {message}"
         ),
-        details: None,
-        retry_after: None,
     };
-    Command::DoneWithoutOutput { task, error }
+    Command::Report { task, outcome }
 }
 
 /// Why an output cannot be taken; `None` when it can. A schema that was registered before schemas were bounded, and is

@@ -132,7 +132,7 @@ fn for_people(event: &RawValue, documents: &[Payload]) -> Result<Payload, serde_
     for (name, inner) in outer {
         text += &serde_json::to_string(&name)?;
         text.push_str(":{");
-        let WrittenMembers(members) = serde_json::from_str(inner.get())?;
+        let WrittenMembers::<Box<RawValue>>(members) = serde_json::from_str(inner.get())?;
         for (place, (member, value)) in members.into_iter().enumerate() {
             if place > 0 {
                 text.push(',');

@@ -163,6 +163,14 @@ pub enum TaskOutcome {
     },
     /// It was not done, or may have been.
     Failed(Failure),
+    /// It was done, and there is no output that the server could keep: it is too large, or has no JSON. The attempt is
+    /// not made again.
+    DoneWithoutOutput {
+        /// Stable code, `[a-z][a-z0-9_]*`, such as `output_too_large`.
+        code: String,
+        /// For people.
+        message: String,
+    },
 }
 
 /// Why an attempt failed.

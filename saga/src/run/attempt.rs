@@ -27,6 +27,13 @@ impl Decider<'_> {
         let leased = self.work(place).is_some_and(|work| work.is_leased(task.action, task.attempt));
         if !leased {
             return self.report_out_of_turn(place, task, &outcome);
+        let outcome = match outcome {
+            // Nobody reads what undoing gives.
+            TaskOutcome::DoneWithoutOutput { .. } if task.action == Action::Compensate => {
+                TaskOutcome::Succeeded { output: Payload::null(), external_id: None }
+            }
+            outcome => outcome,
+        };
         }
         let TaskKey { step, action, attempt } = task;
         match (action, outcome) {
@@ -36,6 +43,10 @@ impl Decider<'_> {
             (Action::Forward, TaskOutcome::Succeeded { output, external_id }) => {
                 let output = self.slot(output);
                 self.emit(Event::Succeeded { step, attempt, output, external_id });
+            (_, TaskOutcome::DoneWithoutOutput { code, message }) => {
+                let error = own_failure(&code, message);
+                self.done_without_output(TaskKey { step, action, attempt }, place, error);
+            }
                 self.item_settled(place);
             }
             (Action::Verify, TaskOutcome::Succeeded { output, external_id }) => {
@@ -64,12 +75,7 @@ impl Decider<'_> {
 
     /// A worker did a task, and what it gave cannot be its output. The effect is there and the same would come again:
     /// the attempt is in doubt for good, except where there is no effect. A verification may still tell the output.
-    pub(super) fn done_without_output(
-        &mut self,
-        task: TaskKey,
-        mut error: Failure,
-    ) -> Result<(), Refusal> {
-        let place = self.place(&task.step)?;
+    fn done_without_output(&mut self, task: TaskKey, place: Place, mut error: Failure) {
         let spec = self.run.spec(place.step);
         let read_only = spec.class() == Some(Class::ReadOnly);
         let asks = !read_only && spec.on_unknown == OnUnknown::Verify;
@@ -78,17 +84,8 @@ impl Decider<'_> {
             Action::Forward => FailureKind::Unknown,
             Action::Verify | Action::Compensate => FailureKind::Retryable,
         };
-        let leased = self.work(place).is_some_and(|work| work.is_leased(task.action, task.attempt));
-        if task.action == Action::Compensate {
-            let done = TaskOutcome::Succeeded { output: Payload::null(), external_id: None };
-            return self.report(task, done);
-        }
-        if !leased {
-            return self.report_out_of_turn(place, task, &TaskOutcome::Failed(error));
-        }
         if task.action == Action::Verify {
-            self.failed(task, place, &error);
-            return Ok(());
+            return self.failed(task, place, &error);
         }
         let TaskKey { step, action, attempt } = task;
         self.emit(Event::Failed { step, action, attempt, error, done: true });
@@ -97,7 +94,6 @@ impl Decider<'_> {
             false => self.give_up(place, None),
         }
         self.place_freed(place);
-        Ok(())
     }
 
     /// The task as a bug put in on purpose takes it: any attempt for the one in a worker's hands, or in nobody's.

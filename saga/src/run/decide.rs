@@ -85,9 +85,6 @@ impl Decider<'_> {
             Command::HandOut { task, worker } => self.hand_out(self.run.by_now(task), worker)?,
             Command::Report { task, outcome } => self.report(self.run.by_now(task), outcome)?,
             Command::OutputChecked { violation } => self.output_checked(violation),
-            Command::DoneWithoutOutput { task, error } => {
-                self.done_without_output(self.run.by_now(task), error)?;
-            }
             Command::Beat { task, details } => self.beat(self.run.by_now(task), details)?,
             Command::GiveBack { task, session } => {
                 self.give_back(self.run.by_now(task), &session)?;

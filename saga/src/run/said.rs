@@ -94,13 +94,17 @@ impl Work {
             (Some(What::Failed { kind, code }), TaskOutcome::Failed(error)) => {
                 (*kind, code) == (error.kind, &error.code)
             }
+            (
+                Some(What::Failed { code: first, .. }),
+                TaskOutcome::DoneWithoutOutput { code, .. },
+            ) => first == code,
             // A verification whose answer says neither has failed by what it says.
             (Some(What::Failed { code, .. }), TaskOutcome::Succeeded { output, .. }) => {
                 code == super::attempt::INVALID_VERDICT
                     && task.action == Action::Verify
                     && output.to::<Verdict>().is_err()
             }
-            (Some(_), TaskOutcome::Failed(_)) => false,
+            (Some(_), TaskOutcome::Failed(_) | TaskOutcome::DoneWithoutOutput { .. }) => false,
             (Some(What::Succeeded), TaskOutcome::Succeeded { output, external_id }) => {
                 let current = task.action == Action::Forward
                     && task.attempt == self.tries.attempt
@@ -130,7 +134,11 @@ impl Work {
                 Stage::Succeeded(first),
                 TaskOutcome::Succeeded { output, external_id },
             ) if last => first.is_same_as(output) && self.same_id(external_id.as_ref()),
-            (Action::Forward, Stage::Succeeded(_), TaskOutcome::Failed(_)) => !last,
+            (
+                Action::Forward,
+                Stage::Succeeded(_),
+                TaskOutcome::Failed(_) | TaskOutcome::DoneWithoutOutput { .. },
+            ) => !last,
             // Neither lost nor the one that succeeded: it failed, unless that was before the step was done anew.
             (Action::Forward, _, TaskOutcome::Succeeded { .. }) => self.round > 0,
             (Action::Compensate, _, TaskOutcome::Failed(_)) => !(last && self.undo == Undo::Done),

@@ -200,14 +200,9 @@ impl Telling {
                 Command::OutputChecked { violation: (!rest.is_empty()).then(|| rest.to_owned()) }
             }
             "done_without" => {
-                let error = Failure {
-                    kind: FailureKind::Unknown,
-                    code: more.to_owned(),
-                    message: "the work was done".to_owned(),
-                    details: None,
-                    retry_after: None,
-                };
-                Command::DoneWithoutOutput { task: self.task_at(first), error }
+                let message = "the work was done".to_owned();
+                let outcome = TaskOutcome::DoneWithoutOutput { code: more.to_owned(), message };
+                Command::Report { task: self.task_at(first), outcome }
             }
             "child" | "child_undo" => {
                 // `child pay succeeded nothing`: it did nothing, as all of it was read-only or skipped.

@@ -69,9 +69,10 @@ async fn a_report_that_cannot_be_read_does_not_harm_the_others() {
     register(&server, one("pay", &json!({ "compensate": { "name": "undo" } }))).await;
     let (first, second) = (start(&server, "pay").await, start(&server, "pay").await);
     let (one, two) = (claim(&server, &["pay"]).await, claim(&server, &["pay"]).await);
-    let odd = json!({ "failed": { "kind": "odd", "code": "x", "message": "" } });
     let good = json!({ "succeeded": { "output": 1 } });
-    let answer = report(&server, vec![report_of(&one, &odd), report_of(&two, &good)]).await;
+    let mut odd = report_of(&one, &good);
+    odd["attempt"] = json!("first");
+    let answer = report(&server, vec![odd, report_of(&two, &good)]).await;
     assert_eq!(answer.status, 207, "{answer:?}");
     let statuses: Vec<_> = answer.json()["results"]
         .as_array()
@@ -84,6 +85,86 @@ async fn a_report_that_cannot_be_read_does_not_harm_the_others() {
     for run in [first, second] {
         assert_eq!(server.get(&format!("{run}?wait=10s")).await.json()["outcome"], "succeeded");
     }
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_character_that_is_none_loses_no_report_of_the_request() {
+    let server = Server::start(Access::Open).await;
+    register(&server, one("pay", &json!({ "compensate": { "name": "undo" } }))).await;
+    for bad in [&b"\xff"[..], b"\x1b", b"\\x1b", b"\\ud800"] {
+        let (first, second) = (start(&server, "pay").await, start(&server, "pay").await);
+        let (one, two) = (claim(&server, &["pay"]).await, claim(&server, &["pay"]).await);
+        let failed =
+            json!({ "failed": { "kind": "permanent", "code": "refused", "message": "BAD" } });
+        let reports =
+            [report_of(&one, &failed), report_of(&two, &json!({ "succeeded": { "output": 1 } }))];
+        let body = json!({ "results": reports }).to_string();
+        let (before, after) = body.split_once("BAD").unwrap();
+        let body = [before.as_bytes(), bad, after.as_bytes()].concat();
+        let post = server.request("POST", "/v1/tasks/complete");
+        let answer = send(post.header("content-type", "application/json").body(body)).await;
+        let codes: Vec<Value> = answer.json()["results"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one["code"].clone())
+            .collect();
+        assert_eq!((answer.status, codes), (200, vec![json!("amended"), Value::Null]), "{bad:?}");
+        let ended = [first, second].map(async |run| {
+            server.get(&format!("{run}?wait=10s")).await.json()["outcome"].clone()
+        });
+        for (ended, expected) in ended.into_iter().zip(["failed_clean", "succeeded"]) {
+            assert_eq!(ended.await, expected);
+        }
+    }
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_failure_whose_kind_is_none_ends_the_attempt_as_unknown_with_its_code() {
+    let server = Server::start(Access::Open).await;
+    let members = json!({ "compensate": { "name": "undo" }, "retry": { "max_attempts": 1 } });
+    register(&server, one("pay", &members)).await;
+    for kind in ["Permanent", "timeout"] {
+        let run = start(&server, "pay").await;
+        let task = claim(&server, &["pay"]).await;
+        let failed = json!({ "failed": { "kind": kind, "code": "no_funds", "message": "no" } });
+        let answer = report(&server, vec![report_of(&task, &failed)]).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.json()["results"][0]["code"], "amended");
+        let undo = claim(&server, &["pay", "undo"]).await;
+        assert_eq!((&undo["action"], &undo["forward"]), (&json!("compensate"), &json!("unknown")));
+        report(&server, vec![report_of(&undo, &json!({ "succeeded": { "output": null } }))]).await;
+        let error = &server.get(&format!("{run}?wait=10s")).await.json()["error"]["failure"];
+        assert_eq!((&error["kind"], &error["code"]), (&json!("unknown"), &json!("no_funds")));
+    }
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn work_whose_output_cannot_be_sent_is_reported_as_done_without_one() {
+    let server = Server::start(Access::Open).await;
+    register(&server, one("pay", &json!({ "compensate": { "name": "undo" } }))).await;
+    let run = start(&server, "pay").await;
+    let task = claim(&server, &["pay"]).await;
+    let large = json!({ "succeeded": { "output": "x".repeat(16 << 20) } });
+    let refused = report(&server, vec![report_of(&task, &large)]).await;
+    assert_eq!(refused.problem(413), "body_too_large");
+    let done =
+        json!({ "done_without_output": { "code": "output_too_large", "message": "17 MiB" } });
+    for _ in 0..2 {
+        assert_eq!(report(&server, vec![report_of(&task, &done)]).await.status, 200);
+    }
+    let undo = claim(&server, &["pay", "undo"]).await;
+    assert_eq!((&undo["action"], &undo["forward"]), (&json!("compensate"), &json!("unknown")));
+    report(&server, vec![report_of(&undo, &done)]).await;
+    let view = server.get(&format!("{run}?wait=10s")).await.json();
+    assert_eq!(
+        (&view["outcome"], &view["error"]["failure"]["code"]),
+        (&json!("compensated"), &json!("output_too_large")),
+        "{view:#}"
+    );
     server.stopped().await;
 }
 
@@ -110,17 +191,18 @@ async fn an_output_too_large_ends_the_attempt_and_is_undone() {
 }
 
 #[tokio::test]
-async fn a_sign_of_life_counts_without_details_that_cannot_be_kept() {
+async fn a_sign_of_life_counts_without_what_cannot_be_kept_of_it() {
     let server = Server::start(Access::Open).await;
     register(&server, one("pay", &json!({ "compensate": { "name": "undo" } }))).await;
     start(&server, "pay").await;
     let task = claim(&server, &["pay"]).await;
-    let mut beat = json!({ "details": "x".repeat(300_000) });
-    for name in ["run", "step", "action", "attempt"] {
-        beat[name] = task[name].clone();
+    for mut beat in [json!({ "details": "x".repeat(300_000) }), json!({ "progress": 1 })] {
+        for name in ["run", "step", "action", "attempt"] {
+            beat[name] = task[name].clone();
+        }
+        let answer = server.post("/v1/tasks/heartbeat", json!({ "beats": [beat] })).await;
+        assert_eq!((answer.status, &answer.json()["results"][0]["code"]), (200, &json!("amended")));
     }
-    let answer = server.post("/v1/tasks/heartbeat", json!({ "beats": [beat] })).await;
-    assert_eq!((answer.status, &answer.json()["results"][0]["code"]), (200, &json!("amended")));
     server.stopped().await;
 }
 

@@ -53,8 +53,9 @@ impl World {
         let error = match outcome {
             TaskOutcome::Succeeded { .. } => None,
             TaskOutcome::Failed(failure) => Some(failure.code.clone()),
+            TaskOutcome::DoneWithoutOutput { code, .. } => Some(code.clone()),
         };
-        if error.is_none() {
+        if !matches!(outcome, TaskOutcome::Failed(_)) {
             match offer.action {
                 Action::Forward if has_effect => self.stands(offer),
                 Action::Compensate => {

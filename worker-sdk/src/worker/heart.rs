@@ -9,8 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use backstitch_saga::protocol::Heartbeat;
 use tokio::time::Instant;
 
+use super::report::is_about_content;
 use super::{Desk, Held};
 use crate::client::{Client, ClientError};
 use crate::context::InFlight;
@@ -98,8 +100,15 @@ async fn beat(desk: &Desk, client: &Client) {
         due_now.push(Arc::clone(&held.task));
     }
     for tasks in due_now.chunks(BATCH_MAX) {
-        let beats = tasks.iter().map(|task| task.beat()).collect();
-        match client.heartbeat(beats).await {
+        let beats: Vec<Heartbeat> = tasks.iter().map(|task| task.beat()).collect();
+        let bare =
+            || beats.iter().map(|beat| Heartbeat { details: None, ..beat.clone() }).collect();
+        let answers = match client.heartbeat(beats.clone()).await {
+            // All of them matter more than what they say.
+            Err(error) if is_about_content(&error) => client.heartbeat(bare()).await,
+            answers => answers,
+        };
+        match answers {
             Ok(answers) => {
                 for (task, answer) in tasks.iter().zip(answers) {
                     if matches!(answer.status, 403 | 404 | 409) {

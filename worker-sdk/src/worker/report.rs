@@ -33,7 +33,7 @@ pub(super) struct Reports {
 struct Pending {
     ticket: u64,
     report: TaskReport,
-    /// Whether it stands in for one that the server would not take.
+    /// Whether it is the last that stands in for one that the server would not take.
     replaced: bool,
 }
 
@@ -127,7 +127,7 @@ async fn send(desk: &Desk, batch: Vec<Pending>, backoff: &mut Backoff) -> bool {
             }
             Err(error) if is_about_content(&error) => {
                 let answer = TaskAnswer {
-                    status: 422,
+                    status: error.status().unwrap_or(422),
                     code: error.code().map(str::to_owned),
                     message: Some(error.to_string()),
                 };
@@ -144,7 +144,7 @@ async fn send(desk: &Desk, batch: Vec<Pending>, backoff: &mut Backoff) -> bool {
 }
 
 /// Whether the server refused what was in the request, rather than the request.
-fn is_about_content(error: &ClientError) -> bool {
+pub(super) fn is_about_content(error: &ClientError) -> bool {
     matches!(error.status(), Some(400 | 413 | 422))
 }
 
@@ -172,13 +172,17 @@ fn settle(desk: &Desk, batch: Vec<Pending>, answers: Vec<TaskAnswer>) -> bool {
                 again.push(pending);
                 continue;
             }
-            Verdict::Refused if !pending.replaced => {
-                desk.reports.put(vec![replacement(pending, &answer)]);
-                continue;
-            }
             Verdict::Refused => {
-                let TaskReport { run, step, .. } = &pending.report;
-                tracing::error!(%run, %step, ?answer, "the server will not take the report");
+                let (run, step) = (pending.report.run, pending.report.step.clone());
+                let ticket = pending.ticket;
+                match replacement(pending, &answer) {
+                    Some(other) => desk.reports.put(vec![other]),
+                    None => {
+                        tracing::error!(%run, %step, ?answer, "the server will not take the report");
+                        done.push(ticket);
+                    }
+                }
+                continue;
             }
         }
         done.push(pending.ticket);
@@ -202,18 +206,26 @@ fn judge(answer: &TaskAnswer) -> Verdict {
     }
 }
 
-/// A report that a server takes which does not amend reports: a failure with its code, and as much of its words as any
-/// server takes; for an output that could not be handed over, that the work was done.
-fn replacement(pending: Pending, answer: &TaskAnswer) -> Pending {
+/// A report that the server takes: for an output that could not be handed over, that the work was done; where it does not
+/// know such a report, or for a failure, one with its code and as much of its words as any server takes. `None` when there
+/// is none any more.
+fn replacement(pending: Pending, answer: &TaskAnswer) -> Option<Pending> {
     let why = words(answer.message.as_deref().unwrap_or("the server refused it"), WHY_MAX);
-    let failure = match pending.report.outcome {
-        TaskOutcome::Succeeded { .. } => Failure {
-            kind: FailureKind::Unknown,
-            code: "output_refused".to_owned(),
-            message: format!("the work was done, but the server does not take its output: {why}"),
-            details: None,
-            retry_after: None,
-        },
+    let failed = |kind, code: String, message, retry_after| {
+        TaskOutcome::Failed(Failure { kind, code, message, details: None, retry_after })
+    };
+    let (outcome, replaced) = match pending.report.outcome {
+        _ if pending.replaced => return None,
+        TaskOutcome::Succeeded { .. } => {
+            let too_large = answer.status == 413;
+            let code = if too_large { "output_too_large" } else { "output_refused" }.to_owned();
+            let message =
+                format!("the work was done, but the server does not take its output: {why}");
+            (TaskOutcome::DoneWithoutOutput { code, message }, false)
+        }
+        TaskOutcome::DoneWithoutOutput { code, message } => {
+            (failed(FailureKind::Unknown, code, message, None), true)
+        }
         TaskOutcome::Failed(failure) => {
             let named = is_code(&failure.code);
             let code = if named { failure.code.clone() } else { "invalid_code".to_owned() };
@@ -223,19 +235,13 @@ fn replacement(pending: Pending, answer: &TaskAnswer) -> Pending {
                 format!(" (its code was '{}')", words(&failure.code, WHY_MAX))
             };
             let message = words(&failure.message, MESSAGE_MAX);
-            Failure {
-                kind: failure.kind,
-                code,
-                message: format!(
-                    "{message}{its} (the server does not take the report as it was: {why})"
-                ),
-                details: None,
-                retry_after: failure.retry_after,
-            }
+            let message =
+                format!("{message}{its} (the server does not take the report as it was: {why})");
+            (failed(failure.kind, code, message, failure.retry_after), true)
         }
     };
-    let report = TaskReport { outcome: TaskOutcome::Failed(failure), ..pending.report };
-    Pending { report, replaced: true, ..pending }
+    let report = TaskReport { outcome, ..pending.report };
+    Some(Pending { report, replaced, ..pending })
 }
 
 /// How many bytes of a message any server takes, with room for what is added.

@@ -62,8 +62,6 @@ impl Drop for Poll<'_> {
 /// What happens to the next request to a path instead of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mishap {
-    /// Nothing: it goes well.
-    None,
     /// It is refused with this status and does nothing.
     Refused(u16),
     /// It is done, but the connection breaks before the answer.
