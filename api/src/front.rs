@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tracing::Instrument;
@@ -112,7 +112,8 @@ pub(crate) async fn front(
     };
     // What was done must be told: only answers to reads may be refused for their size.
     let reads = request.method() == Method::GET;
-    let caller = request.extensions().get::<Caller>().filter(|_| reads);
+    let beats = entry.is_some_and(|entry| entry.lane == Lane::Heartbeat);
+    let caller = request.extensions().get::<Caller>().filter(|_| reads || beats);
     let namespace = caller.map(|caller| caller.namespace.clone());
     let debug = tracing::enabled!(tracing::Level::DEBUG);
     let what = debug.then(|| (request.method().clone(), request.uri().path().to_owned()));
@@ -130,7 +131,12 @@ pub(crate) async fn front(
             }
         }
     };
-    if let Some(namespace) = &namespace {
+    if let Some(namespace) = namespace.as_ref().filter(|_| beats)
+        && response.status() == StatusCode::SERVICE_UNAVAILABLE
+    {
+        app.engine.heartbeats_refused(namespace);
+    }
+    if let Some(namespace) = namespace.as_ref().filter(|_| reads) {
         let answered = app.with_room(namespace, response);
         response = answered.unwrap_or_else(IntoResponse::into_response);
     }
@@ -170,7 +176,11 @@ async fn admit(
         Some(right) => {
             let peer = request.extensions().get::<Peer>().copied();
             let caller = access::admit(app, request.headers(), right, (peer, now)).await?;
-            app.may_ask(&caller, entry.lane, now)?;
+            let asked = app.may_ask(&caller, entry.lane, now);
+            if asked.is_err() && entry.lane == Lane::Heartbeat {
+                app.engine.heartbeats_refused(&caller.namespace);
+            }
+            asked?;
             if let Some(scope) = &caller.scope {
                 scopes::admit(app, &caller, scope, entry.kind, request).await?;
             }

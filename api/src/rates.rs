@@ -123,6 +123,8 @@ fn make_room<K: Eq + Hash>(buckets: &mut HashMap<K, Bucket>, now: Instant) {
 pub(crate) enum Lane {
     /// Those of workers.
     Work,
+    /// Signs of life: a worker that asks too often for tasks must not lose those that it has.
+    Heartbeat,
     /// Those that stop something or change limits and credentials: they must get through while others flood.
     Control,
     /// All others.
@@ -134,6 +136,7 @@ impl Lane {
     pub(crate) fn of(method: &Method, path: &str, right: Option<Right>) -> Lane {
         let stops = ["/kill", "/cancel", "/pause", "/stop"].iter().any(|end| path.ends_with(end));
         match right {
+            Some(Right::Work) if path == "/v1/tasks/heartbeat" => Lane::Heartbeat,
             Some(Right::Work) => Lane::Work,
             Some(Right::Admin) => Lane::Control,
             _ if stops && method == Method::POST => Lane::Control,
@@ -266,6 +269,7 @@ mod tests {
         assert_eq!(lane(Method::POST, "/v1/jobs/{job}/stop", Right::Act), Lane::Control);
         assert_eq!(lane(Method::DELETE, "/v1/credentials/{name}", Right::Admin), Lane::Control);
         assert_eq!(lane(Method::POST, "/v1/tasks/complete", Right::Work), Lane::Work);
+        assert_eq!(lane(Method::POST, "/v1/tasks/heartbeat", Right::Work), Lane::Heartbeat);
         assert_eq!(lane(Method::POST, "/v1/runs", Right::Start), Lane::Other);
         assert_eq!(lane(Method::GET, "/v1/pause", Right::Read), Lane::Other);
     }

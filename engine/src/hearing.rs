@@ -3,13 +3,19 @@
 //! A sign of life counts once it is written. A node hears nothing before it starts, while it is stopped, while the
 //! database is away and while it refuses what it cannot take. The rules for a lease are in `saga`.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use backstitch_saga::{Span, Time};
 
+use crate::Engine;
+
 /// So many times the span between two writes may pass before the node counts as deaf.
 const MISSED: u32 = 2;
+/// Of so many namespaces a node knows for each when it refused their signs of life.
+const MOST: usize = 1_000;
 
 /// Since when a node can hear workers.
 #[derive(Debug)]
@@ -18,13 +24,20 @@ pub(crate) struct Hearing {
     /// When it last wrote to the database.
     wrote: AtomicI64,
     limit: Span,
+    /// When signs of life of a namespace were refused last.
+    refused: Mutex<HashMap<Arc<str>, Time>>,
 }
 
 impl Hearing {
     /// A node that does not hear yet, and shows every `beat_every` that it lives.
     pub(crate) fn new(beat_every: Duration) -> Hearing {
         let limit = Span::from(beat_every.saturating_mul(MISSED));
-        Hearing { since: AtomicI64::new(0), wrote: AtomicI64::new(i64::MIN), limit }
+        Hearing {
+            since: AtomicI64::new(0),
+            wrote: AtomicI64::new(i64::MIN),
+            limit,
+            refused: Mutex::default(),
+        }
     }
 
     /// Notes that the node wrote to the database. After a time in which it did not it hears again from now on.
@@ -48,8 +61,32 @@ impl Hearing {
         }
     }
 
+    /// Notes that signs of life of a namespace were refused, such as for its rate. It is deaf to no other.
+    pub(crate) fn refused(&self, namespace: &Arc<str>, now: Time) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if refused.len() >= MOST && !refused.contains_key(namespace) {
+            // What holds for all holds for these, too.
+            refused.clear();
+            self.failed(now);
+        }
+        refused.insert(namespace.clone(), now);
+    }
+
+    /// When signs of life of a namespace were refused last.
+    pub(crate) fn refused_last(&self, namespace: &str) -> Option<Time> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).get(namespace).copied()
+    }
+
     fn is_late(&self, last: i64, now: Time) -> bool {
         now > Time(last).after(self.limit)
+    }
+}
+
+impl Engine {
+    /// Notes that signs of life from a namespace were refused here, so that no lease ends for want of them.
+    pub fn heartbeats_refused(&self, namespace: &Arc<str>) {
+        let node = self.node();
+        node.hearing.refused(namespace, node.clock.now());
     }
 }
 
@@ -71,5 +108,24 @@ mod tests {
         hearing.failed(Time(6_100));
         hearing.failed(Time(5_900));
         assert_eq!(hearing.since(Time(6_200)), Time(6_100));
+    }
+
+    #[test]
+    fn refused_signs_of_life_are_known_by_namespace_or_for_all() {
+        let hearing = Hearing::new(Duration::from_secs(1));
+        hearing.wrote(Time(1_000));
+        for number in 0..MOST {
+            hearing.refused(&format!("n{number}").into(), Time(2_000));
+        }
+        assert_eq!(hearing.refused_last("n7"), Some(Time(2_000)));
+        assert_eq!(
+            (hearing.refused_last("quiet"), hearing.since(Time(2_100))),
+            (None, Time(1_000))
+        );
+        hearing.refused(&"n7".into(), Time(2_500));
+        assert_eq!(hearing.refused_last("n8"), Some(Time(2_000)));
+        hearing.refused(&"more".into(), Time(2_600));
+        assert_eq!((hearing.refused_last("n8"), hearing.since(Time(2_700))), (None, Time(2_600)));
+        assert_eq!(hearing.refused_last("more"), Some(Time(2_600)));
     }
 }

@@ -73,6 +73,7 @@ pub(crate) struct Desk<'a> {
     stepped: Option<Step>,
     /// Since when the node hears workers.
     pub(crate) hears_since: Time,
+    pub(crate) hearing: &'a crate::hearing::Hearing,
     pub(crate) governed: Option<Arc<Governed>>,
     limits: Limits,
     before_decide: Option<fn(&Command)>,
@@ -92,6 +93,7 @@ impl Desk<'_> {
             now: Instant::now(),
             stepped: node.clock.stepped(),
             hears_since: node.hearing.since(at),
+            hearing: &node.hearing,
             governed: node.flow.governed(),
             limits: node.options.run_limits(),
             before_decide: node.options.tuning.before_decide,
@@ -210,7 +212,11 @@ impl Desk<'_> {
                 self.forgive(cached, at, record);
                 if cached.run.in_flight() {
                     // Its workers may not have known that this node is to hear them.
-                    let since = if *unheard { Time(i64::MAX) } else { self.hears_since };
+                    let refused = self.hearing.refused_last(&cached.namespace);
+                    let since = match unheard {
+                        true => Time(i64::MAX),
+                        false => refused.map_or(self.hears_since, |at| at.max(self.hears_since)),
+                    };
                     decide(&mut cached.run, Command::Listen { since }, at, record)?;
                 }
                 Command::Tick

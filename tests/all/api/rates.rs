@@ -1,9 +1,12 @@
 //! Rates: how much a namespace, a credential and an address may ask for in a second.
 
+use std::time::{Duration, Instant};
+
 use backstitch_api::{Access, ServerConfig};
 use backstitch_engine::Role;
+use backstitch_saga::Span;
 use backstitch_saga::protocol::Quotas;
-use backstitch_tests::node::{NS, chain};
+use backstitch_tests::node::{Hand, NS, chain, start};
 use backstitch_tests::server::{Answer, Server, send, with_json};
 use serde_json::json;
 
@@ -43,8 +46,36 @@ async fn a_namespace_that_asks_too_often_is_answered_429_and_others_are_not() {
     let run = "019a9b1e-3c00-7c41-9d3e-5b7f3f0a9c11";
     assert_eq!(ask("noisy", "POST", &format!("/v1/runs/{run}/kill")).await.status, 422);
     assert_eq!(ask("noisy", "POST", "/v1/tasks/complete").await.status, 422);
+    assert_eq!(ask("noisy", "POST", "/v1/tasks/heartbeat").await.status, 422);
     assert_eq!(ask("noisy", "GET", "/livez").await.status, 200);
     assert!(server.get("/metrics").await.text.contains("backstitch_throttled_total "));
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_worker_whose_heartbeats_are_refused_keeps_its_lease() {
+    let limits = Quotas { requests_per_second: Some(1), ..Quotas::default() };
+    let server = server(limits, Access::Open).await;
+    let run = server.engine.start_run(NS, start("two", "1")).await.unwrap().id;
+    let hand = Hand::new(&server.engine);
+    let task = hand.claim(1, Span::secs(10)).await;
+    let beat = json!({ "beats": [{ "run": run, "step": "a", "action": "forward", "attempt": 1,
+        "details": "x" }] });
+    let other = json!({ "beats": [{ "run": "019a9b1e-3c00-7c41-9d3e-5b7f3f0a9c11", "step": "a",
+        "action": "forward", "attempt": 1 }] });
+    // Others of the namespace use up what it may ask, for three times as long as the lease.
+    let until = Instant::now() + Duration::from_secs(3);
+    let mut refused = 0;
+    while Instant::now() < until {
+        for _ in 0..20 {
+            server.post("/v1/tasks/heartbeat", &other).await;
+        }
+        refused += u32::from(server.post("/v1/tasks/heartbeat", &beat).await.status == 429);
+    }
+    assert!(refused > 10, "{refused}");
+    let answers = hand.succeed(&task).await;
+    assert_eq!(answers[0].status, 200, "{answers:?}");
+    assert!(server.get("/metrics").await.text.contains("backstitch_lease_losses_total 0"));
     server.stopped().await;
 }
 
