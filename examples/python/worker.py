@@ -21,6 +21,10 @@ NAME = f"{socket.gethostname()}-{os.getpid()}"
 stopping = threading.Event()
 
 
+class Refused(RuntimeError):
+    """The server does not take what was sent, however often it is sent."""
+
+
 def post(path, body, timeout):
     """Sends a request; answers its body, also when the answers in it differ or refuse."""
     headers = {"Content-Type": "application/json"}
@@ -36,6 +40,8 @@ def post(path, body, timeout):
         answer = json.load(error)
         if "results" in answer:
             return answer
+        if error.code in (413, 422):
+            raise Refused(error.code) from error
         raise RuntimeError(f"{path}: {error.code} {answer.get('code')}") from error
 
 
@@ -81,16 +87,32 @@ def work(task):
 
 def report(task, outcome):
     """Reports until the server has answered; what is too late changes nothing."""
-    delay = 0.1
+    delay, refused = 0.1, False
     while True:
         try:
             answer = post("/v1/tasks/complete", {"results": [{**key(task), "outcome": outcome}]}, 30)
-            if answer["results"][0]["status"] not in (429, 500, 503):
+            status = answer["results"][0]["status"]
+            if status == 422 and not refused:
+                raise Refused(status)
+            if status not in (429, 500, 503):
                 return
+        except Refused as error:
+            if refused:
+                return print(f"{task['run']} {task['step']}: {error}", file=sys.stderr)
+            outcome, refused = instead(outcome, error), True
+            continue
         except (OSError, RuntimeError):
             pass
         time.sleep(delay)
         delay = min(delay * 2, 5)
+
+
+def instead(outcome, refused):
+    """The report in place of one that the server does not take."""
+    if refused.args[0] == 413 and "succeeded" in outcome:
+        return {"done_without_output": {"code": "output_too_large", "message": "larger than a request"}}
+    failed = outcome.get("failed", {"kind": "unknown", "code": "report_refused"})
+    return {"failed": {"kind": failed["kind"], "code": failed["code"], "message": "the server refused the report"}}
 
 
 def last_words(path, body):

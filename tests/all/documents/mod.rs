@@ -8,6 +8,7 @@
 mod blocks;
 mod help;
 mod limits;
+mod protocol;
 mod scene;
 mod shell;
 
