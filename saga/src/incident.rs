@@ -10,6 +10,8 @@ pub enum IncidentKind {
     TaskExhausted,
     /// A step may have happened and nothing can tell.
     TaskUnknown,
+    /// A step, or its verification, is put off again and again by failures that count for nothing; it goes on.
+    TaskSlow,
     /// Undoing takes longer than it should; it goes on.
     CompensationSlow,
     /// Undoing failed for good.
@@ -35,6 +37,7 @@ impl IncidentKind {
     pub const WORDS: &'static [&'static str] = &[
         IncidentKind::TaskExhausted.as_str(),
         IncidentKind::TaskUnknown.as_str(),
+        IncidentKind::TaskSlow.as_str(),
         IncidentKind::CompensationSlow.as_str(),
         IncidentKind::CompensationBlocked.as_str(),
         IncidentKind::DeadlineMissed.as_str(),
@@ -52,6 +55,7 @@ impl IncidentKind {
         match self {
             IncidentKind::TaskExhausted => "task_exhausted",
             IncidentKind::TaskUnknown => "task_unknown",
+            IncidentKind::TaskSlow => "task_slow",
             IncidentKind::CompensationSlow => "compensation_slow",
             IncidentKind::CompensationBlocked => "compensation_blocked",
             IncidentKind::DeadlineMissed => "deadline_missed",

@@ -47,7 +47,7 @@ impl Compensate {
         3
     }
 
-    fn default_slow_after() -> Span {
+    pub(crate) fn default_slow_after() -> Span {
         Span::secs(15 * 60)
     }
 

@@ -122,7 +122,7 @@ pub struct IncidentLine {
     /// The step or item; none when it is about the run as a whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<StepPath>,
-    /// `task_exhausted task_unknown compensation_slow compensation_blocked deadline_missed run_stuck …`
+    /// `task_exhausted task_unknown task_slow compensation_slow compensation_blocked deadline_missed run_stuck …`
     pub kind: String,
     /// Whether it still needs a person.
     pub state: IncidentState,

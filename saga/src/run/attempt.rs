@@ -6,13 +6,16 @@ use super::{Mode, retry};
 use crate::event::{Event, Fate, IncidentKind};
 use crate::protocol::{Failure, FailureKind, TaskOutcome, Verdict};
 use crate::{
-    Action, Body, Class, OnFailure, OnTimeout, OnUnknown, Payload, Refusal, Retry, TaskKey, Time,
+    Action, Body, Class, Compensate, OnFailure, OnTimeout, OnUnknown, Payload, Refusal, Retry,
+    TaskKey, Time,
 };
 
+/// The error of a step whose attempt no worker claimed in time.
+const START_TIMEOUT: &str = "start_timeout";
 /// The error of a step that took too long.
 const STEP_TIMEOUT: &str = "step_timeout";
 /// The error of a run that took too long, and of a step whose next attempt would come after its end.
-pub(super) const RUN_TIMEOUT: &str = "run_timeout";
+const RUN_TIMEOUT: &str = "run_timeout";
 /// The error of a verification whose answer says neither.
 pub(super) const INVALID_VERDICT: &str = "invalid_verdict";
 /// The error of an attempt whose worker fell silent.
@@ -24,9 +27,6 @@ impl Decider<'_> {
         let place = self.place(&task.step)?;
         #[cfg(feature = "planted-bugs")]
         let task = self.without_fence(place, task);
-        let leased = self.work(place).is_some_and(|work| work.is_leased(task.action, task.attempt));
-        if !leased {
-            return self.report_out_of_turn(place, task, &outcome);
         let outcome = match outcome {
             // Nobody reads what undoing gives.
             TaskOutcome::DoneWithoutOutput { .. } if task.action == Action::Compensate => {
@@ -34,19 +34,23 @@ impl Decider<'_> {
             }
             outcome => outcome,
         };
+        let leased = self.work(place).is_some_and(|work| work.is_leased(task.action, task.attempt));
+        if !leased {
+            return self.report_out_of_turn(place, task, &outcome);
         }
         let TaskKey { step, action, attempt } = task;
         match (action, outcome) {
             (_, TaskOutcome::Failed(error)) => {
                 self.failed(TaskKey { step, action, attempt }, place, &error);
             }
-            (Action::Forward, TaskOutcome::Succeeded { output, external_id }) => {
-                let output = self.slot(output);
-                self.emit(Event::Succeeded { step, attempt, output, external_id });
             (_, TaskOutcome::DoneWithoutOutput { code, message }) => {
                 let error = own_failure(&code, message);
                 self.done_without_output(TaskKey { step, action, attempt }, place, error);
             }
+            (Action::Forward, TaskOutcome::Succeeded { output, external_id }) => {
+                let output = self.slot(output);
+                self.resolve_incidents(&step);
+                self.emit(Event::Succeeded { step, attempt, output, external_id });
                 self.item_settled(place);
             }
             (Action::Verify, TaskOutcome::Succeeded { output, external_id }) => {
@@ -128,6 +132,7 @@ impl Decider<'_> {
             Verdict::Happened(output) => {
                 self.emit(Event::Happened { step: step.clone(), attempt });
                 let output = self.slot(output);
+                self.resolve_incidents(&step);
                 self.emit(Event::Succeeded { step, attempt: 0, output, external_id });
                 self.item_settled(place);
             }
@@ -179,9 +184,28 @@ impl Decider<'_> {
             None => self.give_up(place, None),
             Some(at) => match self.limit_before(place, at) {
                 Some(limit) => self.give_up(place, Some(limit)),
-                None => self.try_again(place, action, at),
+                None => {
+                    let bounded = error.kind.counts() && policy.max_attempts.is_some();
+                    if !bounded {
+                        self.tell_if_put_off(place, action, at, error);
+                    }
+                    self.try_again(place, action, at);
+                }
             },
         }
+    }
+
+    /// Tells a person of a work whose next attempt is due at `at`, long after its first, when no number of attempts ends it.
+    fn tell_if_put_off(&mut self, place: Place, action: Action, at: Time, error: &Failure) {
+        let since = self.work(place).map(|work| work.tries(action).since);
+        if since.is_none_or(|since| at <= since.after(Compensate::default_slow_after())) {
+            return;
+        }
+        let step = self.run.path(place);
+        let what = if action == Action::Verify { "verifying " } else { "" };
+        let message =
+            format!("{what}{step} is put off until {at}: {}: {}", error.code, error.message);
+        self.open_incident_of(IncidentKind::TaskSlow, step, &error.code, message);
     }
 
     /// The time limit that an attempt at `at` would come too late for, forward: the step's, or the run's when that ends
@@ -206,16 +230,25 @@ impl Decider<'_> {
         let limit = own_failure(code, message);
         match self.work(place).and_then(Work::error).filter(|cause| cause.code != code) {
             None => limit,
-            Some(cause) => {
-                let message = format!(
-                    "{}; the last attempt: {}: {}",
-                    limit.message, cause.code, cause.message
-                );
-                let Failure { kind, code, message: words, .. } = cause;
-                let cause = serde_json::json!({
-                    "last_attempt": { "kind": kind, "code": code, "message": words }
-                });
-                Failure { message, details: Payload::of(&cause).ok(), ..limit }
+            Some(cause) => with_cause(limit, cause, "the last attempt"),
+        }
+    }
+
+    /// The failure of a run that its time limit ends, with that of the last attempt of the first work under way that has
+    /// failed.
+    pub(super) fn run_limit_passed(&self, message: String) -> Failure {
+        let run = &self.run;
+        let mut under_way = run.places().filter_map(|place| {
+            let work = self.work(place)?;
+            let open = matches!(work.stage, Stage::Active(..) | Stage::Parked);
+            Some((place, work.error().filter(|_| open)?))
+        });
+        let limit = own_failure(RUN_TIMEOUT, message);
+        match under_way.next() {
+            None => limit,
+            Some((place, cause)) => {
+                let whose = format!("the last attempt of {}", run.path(place));
+                with_cause(limit, cause, &whose)
             }
         }
     }
@@ -295,8 +328,8 @@ impl Decider<'_> {
                 self.wait_over(place, &hand);
             }
             Hand::Offered { .. } => {
-                let error =
-                    own_failure("start_timeout", "no worker claimed the task in time".to_owned());
+                let message = "no worker claimed the task in time".to_owned();
+                let error = self.limit_passed(place, START_TIMEOUT, message);
                 self.give_up(place, Some(error));
                 self.place_freed(place);
             }
@@ -341,6 +374,7 @@ impl Decider<'_> {
             OnFailure::Continue => spec.class() == Some(Class::Pivot) && doubt,
         } || (doubt && spec.on_unknown == OnUnknown::Incident);
         let step = self.run.path(place);
+        self.resolve_incidents(&step);
         if parks && !joined && self.run.facts.mode == Mode::Forward {
             let why = error.unwrap_or_else(|| self.last_error(place));
             let kind = if doubt { IncidentKind::TaskUnknown } else { IncidentKind::TaskExhausted };
@@ -410,6 +444,16 @@ impl Decider<'_> {
             .and_then(|work| work.error().cloned())
             .unwrap_or_else(|| own_failure("failed", "the step failed".to_owned()))
     }
+}
+
+/// The failure `limit` with what failed before it.
+fn with_cause(limit: Failure, cause: &Failure, whose: &str) -> Failure {
+    let Failure { kind, code, message: words, .. } = cause;
+    let message = format!("{}; {whose}: {code}: {words}", limit.message);
+    let cause = serde_json::json!({
+        "last_attempt": { "kind": kind, "code": code, "message": words }
+    });
+    Failure { message, details: Payload::of(&cause).ok(), ..limit }
 }
 
 /// The failure of a verification whose answer says neither.

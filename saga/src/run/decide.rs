@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 
-use super::attempt::RUN_TIMEOUT;
 use super::erased::of_erased;
 use super::hold::delay_hold;
 use super::state::{Place, Work};
@@ -190,12 +189,12 @@ impl Decider<'_> {
     fn timed_out(&mut self) {
         self.emit(Event::TimedOut);
         let limit = self.run.graph.definition.timeout;
-        let message = format!("the run took longer than {limit}");
+        let error = self.run_limit_passed(format!("the run took longer than {limit}"));
         if self.run.graph.definition.on_timeout == OnTimeout::Incident || self.run.past_pivot() {
-            self.open_incident(IncidentKind::DeadlineMissed, None, message);
+            self.open_incident(IncidentKind::DeadlineMissed, None, error.message);
             return;
         }
-        self.emit(Event::RunFailed { step: None, error: own_failure(RUN_TIMEOUT, message) });
+        self.emit(Event::RunFailed { step: None, error });
         self.compensate(Cause::Timeout);
     }
 
