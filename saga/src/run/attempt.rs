@@ -270,7 +270,7 @@ impl Decider<'_> {
         }
         let chance = retry::chance(self.run.id, &self.run.path(place), action, tries.attempt);
         let delay = retry::delay(policy, tries.spent().max(1), tries.delay, chance);
-        let asked = error.retry_after.unwrap_or_default().min(retry::LONGEST_RETRY_AFTER);
+        let asked = retry::asked(policy, error.retry_after.unwrap_or_default(), chance);
         let at = self.now().after(delay.max(asked));
         match policy.total {
             Some(total) if at > tries.since.after(total) => None,

@@ -3,7 +3,7 @@
 use crate::{Action, Jitter, Retry, RunId, Span, StepPath};
 
 /// The longest wait that a worker can ask for; a longer one is cut to this.
-pub(crate) const LONGEST_RETRY_AFTER: Span = Span::days(1);
+const LONGEST_RETRY_AFTER: Span = Span::days(1);
 
 /// The delay after `spent` failed attempts (from 1); `previous` is the delay before.
 pub(crate) fn delay(policy: &Retry, spent: u32, previous: Span, chance: u64) -> Span {
@@ -21,6 +21,16 @@ pub(crate) fn delay(policy: &Retry, spent: u32, previous: Span, chance: u64) -> 
         }
     };
     Span(spread)
+}
+
+/// How long to wait when a worker asked for `wait`: up to a tenth more with jitter, so that those that were told the same do
+/// not come back at one instant.
+pub(crate) fn asked(policy: &Retry, wait: Span, chance: u64) -> Span {
+    let wait = wait.min(LONGEST_RETRY_AFTER);
+    match policy.jitter {
+        Jitter::None => wait,
+        _ => Span(between(wait.0, wait.0.saturating_add(wait.0 / 10), chance)),
+    }
 }
 
 /// A number from `low` to `high`, both included.
@@ -77,6 +87,17 @@ mod tests {
         assert_eq!(ends(Jitter::Equal, 0), [200, 400]);
         assert_eq!(ends(Jitter::Decorrelated, 250), [100, 750]);
         assert_eq!(ends(Jitter::Decorrelated, 900), [100, 1_000]);
+    }
+
+    #[test]
+    fn what_a_worker_asks_to_wait_is_spread_and_never_shorter() {
+        let waits = |jitter, asked| {
+            [0, u64::MAX].map(|chance| super::asked(&policy(jitter), asked, chance).0)
+        };
+        assert_eq!(waits(Jitter::Full, Span::secs(30)), [30_000, 33_000]);
+        assert_eq!(waits(Jitter::Decorrelated, Span::millis(5)), [5, 5]);
+        assert_eq!(waits(Jitter::None, Span::secs(30)), [30_000, 30_000]);
+        assert_eq!(waits(Jitter::None, Span::days(9)), [86_400_000; 2]);
     }
 
     /// Many steps fail together and their delays are drawn again and again: they must never come to wait equally long.
