@@ -333,6 +333,7 @@ const TITLES: &[(&str, &str)] = &[
     ("reason_missing", "A reason is needed"),
     ("run_ended", "The run has ended"),
     ("run_erased", "The run was erased"),
+    ("schedule_damaged", "The schedule cannot be read"),
     ("stalled", "The server does not move"),
     ("store_failed", "The database failed"),
     ("stream_version_conflict", "The stream is at another version"),

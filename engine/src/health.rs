@@ -1,5 +1,6 @@
 //! Whether this node can do its work: its registration and its writes succeed.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
@@ -7,11 +8,14 @@ use std::time::{Duration, Instant};
 use crate::Engine;
 use crate::executor::sessions_of;
 use crate::node::Node;
+use crate::store::schedules::Place;
 
 /// How long a failed batch counts against the node when none was written since.
 const WRITE_FAILED_FOR: Duration = Duration::from_secs(5);
 /// How long a registration may be under way beyond three of its intervals.
 const BEAT_LIMIT: Duration = Duration::from_secs(5);
+/// Schedules whose rows cannot be read that a node remembers.
+const MOST_DAMAGED: usize = 1_000;
 
 /// What a node knows of its own health.
 #[derive(Debug)]
@@ -24,11 +28,21 @@ struct Inner {
     beat_failed: bool,
     /// The last batch that could not be written; `None` when one was written since.
     write_failed_at: Option<Instant>,
+    /// Schedules whose rows cannot be read, with since when, as walks over all schedules found them.
+    damaged: BTreeMap<Place, Instant>,
+    /// Those that the walk under way has found.
+    walked: BTreeSet<Place>,
 }
 
 impl Health {
     pub(crate) fn new() -> Health {
-        let inner = Inner { beat_at: Instant::now(), beat_failed: false, write_failed_at: None };
+        let inner = Inner {
+            beat_at: Instant::now(),
+            beat_failed: false,
+            write_failed_at: None,
+            damaged: BTreeMap::new(),
+            walked: BTreeSet::new(),
+        };
         Health(Mutex::new(inner))
     }
 
@@ -41,6 +55,33 @@ impl Health {
         self.change(|inner| {
             inner.beat_failed = false;
             std::mem::replace(&mut inner.beat_at, Instant::now()).elapsed()
+        })
+    }
+
+    /// Notes schedules that a walk over all of them found damaged. What it has not found when it is over is well again.
+    pub(crate) fn damaged_found(&self, found: Vec<Place>, is_over: bool) {
+        self.change(|inner| {
+            for place in found {
+                if inner.walked.len() < MOST_DAMAGED {
+                    inner.damaged.entry(place.clone()).or_insert_with(Instant::now);
+                    inner.walked.insert(place);
+                }
+            }
+            if is_over {
+                let walked = std::mem::take(&mut inner.walked);
+                inner.damaged.retain(|place, _| walked.contains(place));
+            }
+        });
+    }
+
+    /// The schedules of a namespace whose rows cannot be read, with for how long the first of them was known to be so.
+    pub(crate) fn damaged_schedules(&self, namespace: &str) -> Option<(Vec<String>, Duration)> {
+        self.change(|inner| {
+            let begin = (namespace.to_owned(), String::new());
+            let of = inner.damaged.range(begin..).take_while(|((space, _), _)| space == namespace);
+            let (names, since): (Vec<String>, Vec<Instant>) =
+                of.map(|((_, name), since)| (name.clone(), *since)).unzip();
+            Some((names, since.into_iter().min()?.elapsed()))
         })
     }
 

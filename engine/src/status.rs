@@ -59,7 +59,7 @@ impl Engine {
                 StatusView { database_reachable: false, ..known.unwrap_or_default() }
             }
         };
-        let view = StatusView { conditions: conditions(self.node()), ..view };
+        let view = StatusView { conditions: conditions(self.node(), namespace), ..view };
         let rest = FRESH.max(began.elapsed() * SHARE);
         *last = Some((Instant::now() + rest, view.clone()));
         view
@@ -105,8 +105,8 @@ async fn count(node: &Node, namespace: &str) -> Result<StatusView, Error> {
     })
 }
 
-/// What is wrong with this node.
-fn conditions(node: &Node) -> Vec<Condition> {
+/// What is wrong with this node, and with what a namespace has in it that is no run.
+fn conditions(node: &Node, namespace: &str) -> Vec<Condition> {
     let now = node.clock.now();
     let condition = |kind: &str, message: String, since: Duration| Condition {
         kind: kind.to_owned(),
@@ -131,5 +131,13 @@ fn conditions(node: &Node) -> Vec<Condition> {
     let writes = trouble.map(|what| condition("WritesFail", what.to_owned(), Duration::ZERO));
     let sessions =
         node.shortage().map(|(since, message)| condition("SessionsMissing", message, since));
-    clock.into_iter().chain(stepped).chain(writes).chain(sessions).collect()
+    let damaged = node.health.damaged_schedules(namespace).map(|(names, since)| {
+        let message = format!(
+            "{} schedules cannot be read and start nothing, such as '{}'; repair their rows, or delete them and put them again",
+            names.len(),
+            names.first().map_or("", String::as_str)
+        );
+        condition("SchedulesDamaged", message, since)
+    });
+    clock.into_iter().chain(stepped).chain(writes).chain(sessions).chain(damaged).collect()
 }

@@ -46,6 +46,7 @@ pub(crate) async fn list(
     responses(
         (status = 201, description = "It is made.", body = ScheduleView, example = json!(examples::view())),
         (status = 200, description = "It is replaced, or was the same.", body = ScheduleView),
+        (status = 409, description = "The row that stands there cannot be read (`schedule_damaged`)."),
         (status = 422, description = "Something is wrong with it (`invalid_schedule`); all of it is told."),
     )
 )]
@@ -73,7 +74,10 @@ pub(crate) async fn put(
 #[utoipa::path(
     get, path = "/v1/schedules/{name}", tag = "schedules", operation_id = "show_schedule",
     params(("name" = String, Path, description = "Its name", example = "nightly-report")),
-    responses((status = 200, description = "The schedule.", body = ScheduleView, example = json!(examples::view())))
+    responses(
+        (status = 200, description = "The schedule.", body = ScheduleView, example = json!(examples::view())),
+        (status = 409, description = "Its row cannot be read (`schedule_damaged`)."),
+    )
 )]
 pub(crate) async fn show(
     State(app): Shared,

@@ -211,8 +211,16 @@ async fn is_active(node: &Node, run: Option<RunId>) -> Result<bool, Error> {
 pub(super) fn calendar(row: &ScheduleRow) -> Result<Calendar, Error> {
     Calendar::read(&When::from(&row.spec)).map_err(|violations| {
         let first = violations.first().map(ToString::to_string).unwrap_or_default();
-        Error::Store(format!("the schedule {} cannot be read by this node: {first}", row.name))
+        damaged(&row.name, &first)
     })
+}
+
+/// The row of a schedule cannot be read: it was changed from outside, or written by a newer server.
+pub(super) fn damaged(name: &str, why: &str) -> Error {
+    let message = format!(
+        "the schedule '{name}' cannot be read: {why}; repair its row, or delete it and put it again"
+    );
+    Error::Conflict { code: "schedule_damaged", message }
 }
 
 pub(super) async fn find(
@@ -221,7 +229,10 @@ pub(super) async fn find(
     name: &str,
 ) -> Result<Option<ScheduleRow>, Error> {
     let mut connection = node.database.keepers.acquire().await?;
-    Ok(table::find(&mut connection, namespace, name).await?)
+    match table::find(&mut connection, namespace, name).await {
+        Err(sqlx::Error::Decode(why)) => Err(damaged(name, &why.to_string())),
+        found => Ok(found?),
+    }
 }
 
 pub(super) async fn write(

@@ -5,6 +5,7 @@ use backstitch_saga::Time;
 use backstitch_saga::protocol::{StartOrigin, StartOutcome};
 
 use super::fire::{TAKEN_FOR, calendar, drive};
+use super::instants::Calendar;
 use super::plan::{Known, Plan};
 use crate::Error;
 use crate::node::Node;
@@ -16,6 +17,8 @@ const PAGE: i64 = 100;
 const LINES: i64 = 1_000;
 /// How often that is done for one schedule at most.
 const MOST_PAGES: usize = 10;
+/// Damaged schedules after which no more are looked for.
+const MOST_TOLD: usize = 1_000;
 
 /// Looks at the schedules after `after`. Answers how many were set right, and where to go on.
 pub(crate) async fn check(
@@ -28,41 +31,80 @@ pub(crate) async fn check(
     };
     let last = page.last().filter(|_| i64::try_from(page.len()) == Ok(PAGE));
     let last = last.map(|(place, ..)| place.clone());
-    let mut mended = 0;
-    for ((namespace, name), due, row) in page {
-        let row = match row {
-            Ok(row) => row,
+    let (mut mended, mut damaged) = (0, Vec::new());
+    let mut readable = Vec::with_capacity(page.len());
+    for (place, due, row) in page {
+        match read(row) {
+            Ok((row, calendar)) => readable.push((due, row, calendar)),
             Err(error) => {
+                let (namespace, name) = &place;
                 tracing::warn!(namespace, schedule = name, %error, "a schedule cannot be read");
-                continue;
+                damaged.push(place);
             }
-        };
-        let late = is_late(&row, due, node.clock.now())?;
+        }
+    }
+    node.health.damaged_found(damaged, last.is_none());
+    for (due, row, calendar) in readable {
+        let late = is_late(&row, &calendar, due, node.clock.now());
         if !late && !row.state.is_ahead(node.clock.now()) {
             continue;
         }
         if late {
             let (due, schedule) = (due.map(|due| due.to_string()), &row.name);
+            let namespace = &row.namespace;
             tracing::warn!(namespace, schedule, due, "a schedule was to be looked at too late");
         }
-        drive(node, row).await?;
-        node.counters.schedules_mended.one();
-        mended += 1;
+        let name = row.name.clone();
+        match drive(node, row).await {
+            Ok(_) => {
+                node.counters.schedules_mended.one();
+                mended += 1;
+            }
+            // One that fails holds up no other.
+            Err(error) => {
+                tracing::warn!(schedule = name, %error, "a schedule could not be set right");
+            }
+        }
     }
     Ok((mended, last))
 }
 
+/// A row with the calendar of its patterns, or why it cannot be read.
+fn read(row: Result<ScheduleRow, sqlx::Error>) -> Result<(ScheduleRow, Calendar), String> {
+    let row = row.map_err(|error| error.to_string())?;
+    let calendar = calendar(&row).map_err(|error| error.to_string())?;
+    Ok((row, calendar))
+}
+
+/// Finds the schedules that cannot be read, each with why.
+pub(crate) async fn damaged(node: &Node) -> Result<Vec<String>, Error> {
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let mut connection = node.database.keepers.acquire().await?;
+        let page = table::walk(&mut connection, after.as_ref(), PAGE).await?;
+        let whole = i64::try_from(page.len()) == Ok(PAGE);
+        after = page.last().filter(|_| whole).map(|(place, ..)| place.clone());
+        for ((namespace, name), _, row) in page {
+            if let Err(why) = read(row) {
+                found.push(format!("the schedule {namespace}/{name} cannot be read: {why}"));
+            }
+        }
+        if after.is_none() || found.len() >= MOST_TOLD {
+            return Ok(found);
+        }
+    }
+}
+
 /// Whether a row says that its schedule is due later than it is.
-fn is_late(row: &ScheduleRow, due: Option<Time>, now: Time) -> Result<bool, Error> {
-    let calendar = calendar(row)?;
-    let next = row.state.next_look(&Plan::of(row, &calendar), now);
+fn is_late(row: &ScheduleRow, calendar: &Calendar, due: Option<Time>, now: Time) -> bool {
+    let next = row.state.next_look(&Plan::of(row, calendar), now);
     // Who takes a schedule puts off when it is due.
     let latest = next.map(|next| next.max(now).after(TAKEN_FOR).after(TAKEN_FOR));
-    Ok(match (due, latest) {
+    match (due, latest) {
         (_, None) => false,
         (None, Some(_)) => true,
         (Some(due), Some(latest)) => due > latest,
-    })
+    }
 }
 
 /// Reads in the history which instants that are still to come were started.

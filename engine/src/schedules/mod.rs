@@ -16,4 +16,4 @@ mod reads;
 pub(crate) use acts::{BACKFILLS, MOST_BACKFILLED};
 pub(crate) use check::{LABEL_LIMIT, QUEUE_LIMIT};
 pub(crate) use fire::fire;
-pub(crate) use heal::check as check_rows;
+pub(crate) use heal::{check as check_rows, damaged};

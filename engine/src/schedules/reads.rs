@@ -2,7 +2,7 @@
 
 use backstitch_saga::Time;
 use backstitch_saga::protocol::{
-    NextStart, NextStarts, Page, ScheduleLine, ScheduleStart, ScheduleView,
+    NextStart, NextStarts, Page, ScheduleCounts, ScheduleLine, ScheduleStart, ScheduleView,
 };
 
 use super::fire::{calendar, find};
@@ -40,10 +40,13 @@ impl Engine {
         let mut rows = listed(rows.await)?;
         let more = rows.len() > limit;
         rows.truncate(limit);
-        let next = rows.last().filter(|_| more).map(|row| Cursor::of_schedule(&row.name));
+        let next = rows.last().filter(|_| more).map(|(name, _)| Cursor::of_schedule(name));
         let now = self.node().clock.now();
-        let items: Result<_, Error> = rows.iter().map(|row| line(row, now)).collect();
-        Ok(Page { items: items?, next })
+        let shown = |(name, row): (String, Result<ScheduleRow, sqlx::Error>)| match row {
+            Ok(row) => line(&row, now).unwrap_or_else(|why| damaged_line(name, &why.to_string())),
+            Err(why) => damaged_line(name, &why.to_string()),
+        };
+        Ok(Page { items: rows.into_iter().map(shown).collect(), next })
     }
 
     /// The next starts of a schedule, 1 to 1,000.
@@ -149,6 +152,23 @@ pub(super) fn view(row: &ScheduleRow, now: Time) -> Result<ScheduleView, Error> 
     })
 }
 
+/// The line of a schedule that cannot be read.
+fn damaged_line(name: String, why: &str) -> ScheduleLine {
+    ScheduleLine {
+        name,
+        cron: String::new(),
+        also: Vec::new(),
+        time_zone: String::new(),
+        workflow: String::new(),
+        paused: false,
+        next: None,
+        last_run: None,
+        waiting: 0,
+        counts: ScheduleCounts::default(),
+        damaged: Some(why.to_owned()),
+    }
+}
+
 fn line(row: &ScheduleRow, now: Time) -> Result<ScheduleLine, Error> {
     Ok(ScheduleLine {
         name: row.name.clone(),
@@ -161,5 +181,6 @@ fn line(row: &ScheduleRow, now: Time) -> Result<ScheduleLine, Error> {
         last_run: row.state.last_run(),
         waiting: u32::try_from(row.state.waiting().len()).unwrap_or(u32::MAX),
         counts: row.state.counts(),
+        damaged: None,
     })
 }

@@ -84,13 +84,13 @@ pub(crate) async fn find(
     row.as_ref().map(schedule_row).transpose()
 }
 
-/// Schedules by name, after the given one.
+/// Schedules by name, after the given one; each with its name, also one that cannot be read.
 pub(crate) async fn list(
     connection: &mut PgConnection,
     namespace: &str,
     after: Option<&str>,
     limit: i64,
-) -> Result<Vec<ScheduleRow>, sqlx::Error> {
+) -> Result<Vec<(String, Result<ScheduleRow, sqlx::Error>)>, sqlx::Error> {
     let rows = sqlx::query(
         "-- schedules_list\n\
          select namespace, name, revision, spec, state from schedules \
@@ -101,7 +101,7 @@ pub(crate) async fn list(
     .bind(limit)
     .fetch_all(connection)
     .await?;
-    rows.iter().map(schedule_row).collect()
+    rows.iter().map(|row| Ok((row.try_get(1)?, schedule_row(row)))).collect()
 }
 
 /// A schedule among all: namespace and name.

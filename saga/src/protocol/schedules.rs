@@ -181,6 +181,10 @@ pub struct ScheduleLine {
     pub waiting: u32,
     /// What became of all starts so far.
     pub counts: ScheduleCounts,
+    /// Why its row cannot be read: it starts nothing, and the other members are empty. Repair the row, or delete the schedule
+    /// and put it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damaged: Option<String>,
 }
 
 /// How many starts came to what.

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use backstitch_engine::{Engine, Options};
+use backstitch_engine::{Engine, Error, Options};
 use backstitch_saga::protocol::{Outcome, StartOutcome};
 use backstitch_saga::{RunId, Time};
 use backstitch_tests::eventually;
@@ -255,4 +255,50 @@ async fn a_schedule_whose_row_says_that_nothing_is_due_is_found() {
         eventually("it starts runs again", async || count().await > before + 1).await;
     }
     assert!(metric(&engine, "schedules_mended_total") >= 1.0);
+}
+
+#[tokio::test]
+async fn a_schedule_that_cannot_be_read_is_told_and_holds_up_no_other() {
+    let url = database().await;
+    let engine = node(&url, |options| {
+        options.tuning.schedules_every = Duration::from_millis(100);
+        options.tuning.check_every = Duration::from_millis(100);
+    })
+    .await;
+    engine.register(NS, NAPS).await.unwrap();
+    let spec = r#"{"cron":"* * * * * *","workflow":"naps","overlap":"allow"}"#;
+    for name in ["broken", "odd", "tick"] {
+        let spec = serde_json::from_str(spec).unwrap();
+        engine.put_schedule(NS, name, spec, &by("a test")).await.unwrap();
+    }
+    let mut outside = PgConnection::connect(&url).await.unwrap();
+    let damage = "update schedules set state = '{', revision = nextval('schedule_revisions') where name = 'broken';
+        update schedules set spec = replace(spec, '* * * * * *', 'nonsense'),
+            revision = nextval('schedule_revisions') where name = 'odd';
+        update schedules set due_at = null, revision = nextval('schedule_revisions') where name = 'tick'";
+    sqlx::raw_sql(damage).execute(&mut outside).await.unwrap();
+    let mended = async || metric(&engine, "schedules_mended_total") >= 1.0;
+    eventually("the schedule behind them is set right", mended).await;
+    let lines = engine.schedules(NS, None, 100).await.unwrap().items;
+    let damaged: Vec<(&str, bool)> =
+        lines.iter().map(|line| (line.name.as_str(), line.damaged.is_some())).collect();
+    assert_eq!(damaged, [("broken", true), ("odd", true), ("tick", false)]);
+    let told = async || {
+        let conditions = engine.status(NS).await.conditions;
+        conditions.iter().any(|one| one.kind == "SchedulesDamaged" && one.message.contains("2 "))
+    };
+    eventually("the status tells", told).await;
+    let found = engine.doctor(false).await.unwrap().differences;
+    assert_eq!(
+        found.iter().filter(|one| one.contains("/broken") || one.contains("/odd")).count(),
+        2
+    );
+    for name in ["broken", "odd"] {
+        let refused = engine.schedule(NS, name).await.unwrap_err();
+        let is_told = matches!(refused, Error::Conflict { code: "schedule_damaged", .. });
+        assert!(is_told, "{refused:?}");
+        engine.delete_schedule(NS, name, &by("it is damaged")).await.unwrap();
+    }
+    let well = async || engine.status(NS).await.conditions.is_empty();
+    eventually("the status says no more", well).await;
 }
