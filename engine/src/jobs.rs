@@ -62,7 +62,19 @@ impl Engine {
         for item in &mut first {
             foresee(self.node(), namespace, asked.verb, item).await?;
         }
-        Ok(JobPlan { count, ended, first })
+        let mut dependents = Vec::new();
+        if matches!(asked.verb, JobVerb::Compensate | JobVerb::Rerun) {
+            for item in &first {
+                match reads::dependents(self.node(), namespace, item.run).await {
+                    Ok(more) => dependents.extend(more),
+                    Err(error @ (Error::Store(_) | Error::Busy)) => return Err(error),
+                    // It is told of the item.
+                    Err(_) => {}
+                }
+            }
+            dependents.truncate(reads::MOST_TOUCHED as usize);
+        }
+        Ok(JobPlan { count, ended, first, dependents })
     }
 
     /// Makes a job. What it acts on is fixed from then on. With a `reservation` the same request again is the same

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstitch_saga::protocol::{RerunItems, RerunPlan, SendSignalByKey, SignalSent};
+use backstitch_saga::protocol::{Plan, RerunItems, RerunPlan, SendSignalByKey, SignalSent};
 use backstitch_saga::{By, Command, Payload, Refusal, RefusalCode, Run, RunId, Time, Violation};
 
 use futures::StreamExt;
@@ -100,7 +100,8 @@ impl Engine {
             run.rerun_plan(&from, items == RerunItems::Failed, now, &page)
         });
         let plan = plan.await??;
-        Ok(RerunPlan { undo: reads::with_cursor(plan.undo), ..plan })
+        let dependents = reads::dependents(self.node(), namespace, run).await?;
+        Ok(RerunPlan { undo: Plan { dependents, ..reads::with_cursor(plan.undo) }, ..plan })
     }
 }
 

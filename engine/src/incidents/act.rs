@@ -63,6 +63,8 @@ pub enum IncidentAct {
         from: String,
         /// Its new input; the one it had without it.
         input: Option<Payload>,
+        /// Only the items of a fan-out that did not succeed.
+        only_failed: bool,
         /// Even if something that nothing undoes is done twice.
         force: bool,
     },
@@ -140,8 +142,8 @@ impl IncidentAct {
             IncidentAct::MarkCompensated => Command::MarkUndone { step: needed()?, by },
             IncidentAct::Compensate { scope, force } => Command::Compensate { scope, force, by },
             IncidentAct::Cancel => Command::Cancel { by },
-            IncidentAct::Rerun { from, input, force } => {
-                Command::Rerun { from: from.into(), input, only_failed: false, force, by }
+            IncidentAct::Rerun { from, input, only_failed, force } => {
+                Command::Rerun { from: from.into(), input, only_failed, force, by }
             }
             IncidentAct::Pause { name } => {
                 let message = format!("paused by {}", by.actor);

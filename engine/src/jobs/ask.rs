@@ -80,6 +80,7 @@ fn check_verb(asked: &NewJob, payload_limit: usize, violations: &mut Vec<Violati
         ("/from", asked.from.is_some(), &[JobVerb::Rerun][..]),
         ("/input", asked.input.is_some(), &[JobVerb::Rerun]),
         ("/force", asked.force, &[JobVerb::Rerun]),
+        ("/items", !asked.items.is_all(), &[JobVerb::Rerun]),
         ("/name", asked.name.is_some(), &[JobVerb::Pause, JobVerb::Resume]),
         ("/signal", asked.signal.is_some(), &[JobVerb::Signal]),
         ("/data", asked.data.is_some(), &[JobVerb::Signal]),

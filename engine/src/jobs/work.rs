@@ -403,6 +403,7 @@ fn what(asked: &NewJob) -> Option<IncidentAct> {
         JobVerb::Rerun => IncidentAct::Rerun {
             from: asked.from.clone().unwrap_or_default(),
             input: asked.input.clone(),
+            only_failed: !asked.items.is_all(),
             force: asked.force,
         },
         JobVerb::Pause => IncidentAct::Pause { name: asked.name.clone() },

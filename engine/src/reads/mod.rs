@@ -8,7 +8,7 @@ pub(crate) mod waiters;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use backstitch_saga::protocol::{Plan, RunView, Scope, State};
+use backstitch_saga::protocol::{FactDependent, Plan, RunView, Scope, State};
 use backstitch_saga::{PlanPage, Run, RunId, TaskKey, planted};
 use sqlx::PgConnection;
 use tokio::sync::oneshot;
@@ -29,7 +29,7 @@ use crate::store::{self, journal, required};
 use crate::{damage, why};
 
 /// How many runs a plan names at most that it would touch.
-const MOST_TOUCHED: i64 = 1_000;
+pub(crate) const MOST_TOUCHED: u32 = 1_000;
 
 /// What is said of a run that is listed, and of whose journal nothing is there.
 const NO_RECORDS: &str = "no record of the run is there";
@@ -228,18 +228,29 @@ pub(crate) async fn plan(
     page: PlanPage,
 ) -> Result<Plan, Error> {
     let (scope, now) = (scope.clone(), node.clock.now());
-    let what = move |run: &Run| {
-        let over = run.state() == State::Ended && run.may_establish();
-        (run.plan_page(&scope, now, &page), if over { sequence::produced(run) } else { Vec::new() })
+    let what = move |run: &Run| run.plan_page(&scope, now, &page);
+    let planned = read(node, namespace, id, what).await??;
+    Ok(Plan { dependents: dependents(node, namespace, id).await?, ..with_cursor(planned) })
+}
+
+/// The runs under way that require a fact which a run has established and which is withdrawn when it moves on.
+pub(crate) async fn dependents(
+    node: &Arc<Node>,
+    namespace: &str,
+    id: RunId,
+) -> Result<Vec<FactDependent>, Error> {
+    let what = |run: &Run| match run.state() == State::Ended && run.may_establish() {
+        true => sequence::produced(run),
+        false => Vec::new(),
     };
-    let (planned, produced) = read(node, namespace, id, what).await?;
-    let mut plan = with_cursor(planned?);
-    if !produced.is_empty() {
-        let by = format!("run {id}");
-        let mut connection = node.database.reader(namespace).await?;
-        plan.dependents =
-            required::dependents_of(&mut connection, namespace, &produced, &by, MOST_TOUCHED)
-                .await?;
+    let produced = read(node, namespace, id, what).await?;
+    if produced.is_empty() {
+        return Ok(Vec::new());
     }
-    Ok(plan)
+    let by = format!("run {id}");
+    let mut connection = node.database.reader(namespace).await?;
+    let touched =
+        required::dependents_of(&mut connection, namespace, &produced, &by, MOST_TOUCHED.into())
+            .await?;
+    Ok(touched)
 }

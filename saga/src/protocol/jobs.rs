@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{IncidentFilter, IncidentId, Labels, Outcome, State, each_key_once};
+use super::{
+    FactDependent, IncidentFilter, IncidentId, Labels, Outcome, RerunItems, State, each_key_once,
+};
 use crate::{Payload, RunId, Span, Timestamp};
 
 /// Which runs.
@@ -81,6 +83,9 @@ pub struct NewJob {
         deserialize_with = "Payload::present"
     )]
     pub input: Option<Payload>,
+    /// For `rerun` from a fan-out: which items are done anew.
+    #[serde(default, skip_serializing_if = "RerunItems::is_all")]
+    pub items: RerunItems,
     /// For `rerun`: even if something that nothing undoes is done twice.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,
@@ -136,6 +141,7 @@ impl NewJob {
             runs: None,
             from: None,
             input: None,
+            items: RerunItems::All,
             force: false,
             name: None,
             signal: None,
@@ -244,6 +250,10 @@ pub struct JobPlan {
     /// Those that would come first, at most 20. For verbs for which that is known before, `retry` among them: as `refused` with
     /// code and message, where the verb would be refused as the run stands.
     pub first: Vec<JobItem>,
+    /// For `compensate` and `rerun`: runs under way that require a fact which one of these first established and which is
+    /// withdrawn with it. At most 1,000.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dependents: Vec<FactDependent>,
 }
 
 /// How a job stands.

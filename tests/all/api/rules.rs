@@ -204,14 +204,44 @@ async fn failed_items_alone_are_executed_again_after_the_end() {
             "task": {"name": "i", "input": {"path": "/item"}, "compensate": {"name": "undo_i"}}}},
         {"id": "n", "after": ["m"], "task": {"name": "n", "input": {"path": "/steps/m"}, "class": "read_only"}}]);
     assert_eq!(register(&server, "w", &steps).await.status, 201);
-    let run = start(&server, "w", json!(["a", "b", "c"])).await;
-    for _ in 0..3 {
-        let task = claim(&server, &["i"]).await;
-        let outcome = match task["input"].as_str() {
-            Some("b") => failed("permanent", "sold_out"),
-            _ => done(&task["input"]),
+    for by_job in [false, true] {
+        let run = start(&server, "w", json!(["a", "b", "c"])).await;
+        for _ in 0..3 {
+            let task = claim(&server, &["i"]).await;
+            let outcome = match task["input"].as_str() {
+                Some("b") => failed("permanent", "sold_out"),
+                _ => done(&task["input"]),
+            };
+            complete(&server, &[report_of(&task, &outcome)]).await;
+        }
+        work(&server, "n", &done(&Value::Null)).await;
+        let path = format!("/v1/runs/{run}");
+        let ended = server.get(&format!("{path}?wait=10s")).await.json();
+        assert_eq!(ended["outcome"], "partially_completed", "{ended:#}");
+        let plan = json!({"from": "m", "items": "failed", "dry_run": true});
+        let plan = server.post(&format!("{path}/rerun"), plan).await.json();
+        assert_eq!((&plan["items"], &plan["again"]), (&json!(1), &json!(["m", "n"])), "{plan:#}");
+        assert_eq!(plan["undo"]["steps"], json!([]));
+        let ask = json!({"from": "m", "items": "failed", "reason": "there is more"});
+        let begun = match by_job {
+            false => server.post(&format!("{path}/rerun"), ask).await,
+            true => {
+                let mut job = ask;
+                job["verb"] = json!("rerun");
+                job["runs"] = json!({"workflow": "w", "outcome": "partially_completed"});
+                server.post("/v1/jobs", job).await
+            }
         };
-        complete(&server, &[report_of(&task, &outcome)]).await;
+        assert!((201..=202).contains(&begun.status), "{begun:?}");
+        let task = work(&server, "i", &done(&json!("b"))).await;
+        assert_eq!((&task["step"], &task["attempt"]), (&json!("m/1"), &json!(2)));
+        let task = work(&server, "n", &done(&Value::Null)).await;
+        assert_eq!(task["input"], json!(["a", "b", "c"]));
+        let ended = server.get(&format!("{path}?wait=10s")).await.json();
+        assert_eq!(ended["outcome"], "succeeded", "{ended:#}");
+        let ask = json!({"from": "m", "items": "failed", "reason": "and again"});
+        let refused = server.post(&format!("{path}/rerun"), ask).await;
+        assert_eq!((refused.status, &refused.json()["code"]), (409, &json!("nothing_to_retry")));
     }
     work(&server, "n", &done(&Value::Null)).await;
     let path = format!("/v1/runs/{run}");

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use backstitch_engine::{Engine, FactAct};
 use backstitch_saga::protocol::{
-    FactDependent, OnWithdrawn, Outcome, Requirement, RunView, Scope, StartRun, StartSequence,
-    State,
+    FactDependent, JobVerb, NewJob, OnWithdrawn, Outcome, Requirement, RerunItems, RunView,
+    RunsFilter, Scope, StartRun, StartSequence, State,
 };
 use backstitch_saga::{Command, RunId};
 use backstitch_tests::node::{Hand, NS, by, chain, node, start};
@@ -126,6 +126,22 @@ async fn undoing_a_run_touches_those_that_began_upon_its_facts_and_names_them_be
     let named: Vec<(RunId, &str)> =
         plan.dependents.iter().map(|one| (one.run, one.fact.as_str())).collect();
     assert_eq!(named, [(second, "made"), (ship, "made")]);
+    let rerun = engine.rerun_plan(NS, customer, "only", RerunItems::All, None, 100).await.unwrap();
+    assert_eq!(rerun.undo.dependents, plan.dependents);
+    for verb in [JobVerb::Compensate, JobVerb::Rerun, JobVerb::Label] {
+        let mut job = NewJob::new(verb);
+        job.runs =
+            Some(RunsFilter { workflow: Some("customer".to_owned()), ..RunsFilter::default() });
+        match verb {
+            JobVerb::Rerun => job.from = Some("only".to_owned()),
+            JobVerb::Label => job.remove = vec!["team".to_owned()],
+            _ => {}
+        }
+        job.dry_run = true;
+        let touched = engine.plan_job(NS, &job).await.unwrap().dependents;
+        let expected = if verb == JobVerb::Label { &[][..] } else { &plan.dependents };
+        assert_eq!(touched, expected, "{verb:?}");
+    }
     let compensate = Command::Compensate { scope: Scope::All, force: false, by: by("a fraud") };
     engine.command(NS, customer, compensate).await.unwrap();
     let mut tasks = Vec::new();
