@@ -75,6 +75,18 @@ pub(crate) async fn examine(
     Ok(workflow)
 }
 
+/// Checks that what stands in for a signal is what the signal's data would have to be.
+async fn check_defaults(
+    schemas: &Arc<Schemas>,
+    namespace: &str,
+    definition: &Definition,
+) -> Result<(), Error> {
+    for (pointer, schema, default) in definition.constant_defaults() {
+        schemas.check(namespace, schema, default, &pointer, "invalid_definition").await?;
+    }
+    Ok(())
+}
+
 /// Finds versions that are larger than can be stored, of the workflow and of its children.
 pub(crate) fn versions_beyond(definition: &Definition) -> Vec<Violation> {
     let own = std::iter::once(("/version".to_owned(), Some(definition.version)));
@@ -274,6 +286,7 @@ pub(crate) async fn admission(
     namespace: &str,
     graph: &Arc<Graph>,
 ) -> Result<Rehearsed, Error> {
+    check_defaults(schemas, namespace, &graph.definition).await?;
     let graph = Arc::clone(graph);
     match schemas.apart(namespace, move || admit(&graph)).await? {
         Some(Admission { refused, rehearsed }) if refused.is_empty() => Ok(rehearsed),

@@ -87,6 +87,15 @@ impl Definition {
         found
     }
 
+    /// The defaults of waits that are constants, each with its place and the schema of the data in whose place it stands.
+    pub fn constant_defaults(&self) -> impl Iterator<Item = (String, &Payload, &Payload)> {
+        self.steps.iter().enumerate().filter_map(|(index, step)| {
+            let wait = step.wait.as_ref().filter(|wait| wait.signals.is_empty())?;
+            let Some(Expr::Const(default)) = &wait.default else { return None };
+            Some((format!("/steps/{index}/wait/default/const"), wait.schema.as_ref()?, default))
+        })
+    }
+
     pub(crate) fn default_timeout() -> Span {
         Span::days(7)
     }

@@ -243,26 +243,22 @@ async fn failed_items_alone_are_executed_again_after_the_end() {
         let refused = server.post(&format!("{path}/rerun"), ask).await;
         assert_eq!((refused.status, &refused.json()["code"]), (409, &json!("nothing_to_retry")));
     }
-    work(&server, "n", &done(&Value::Null)).await;
-    let path = format!("/v1/runs/{run}");
-    let ended = server.get(&format!("{path}?wait=10s")).await.json();
-    assert_eq!(ended["outcome"], "partially_completed", "{ended:#}");
-    let plan = json!({"from": "m", "items": "failed", "dry_run": true});
-    let plan = server.post(&format!("{path}/rerun"), plan).await.json();
-    assert_eq!((&plan["items"], &plan["again"]), (&json!(1), &json!(["m", "n"])), "{plan:#}");
-    assert_eq!(plan["undo"]["steps"], json!([]));
-    let ask = json!({"from": "m", "items": "failed", "reason": "there is more"});
-    let begun = server.post(&format!("{path}/rerun"), ask).await;
-    assert_eq!(begun.status, 202, "{begun:?}");
-    let task = work(&server, "i", &done(&json!("b"))).await;
-    assert_eq!((&task["step"], &task["attempt"]), (&json!("m/1"), &json!(2)));
-    let task = work(&server, "n", &done(&Value::Null)).await;
-    assert_eq!(task["input"], json!(["a", "b", "c"]));
-    let ended = server.get(&format!("{path}?wait=10s")).await.json();
-    assert_eq!(ended["outcome"], "succeeded", "{ended:#}");
-    let ask = json!({"from": "m", "items": "failed", "reason": "and again"});
-    let refused = server.post(&format!("{path}/rerun"), ask).await;
-    assert_eq!((refused.status, &refused.json()["code"]), (409, &json!("nothing_to_retry")));
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_default_that_its_wait_would_refuse_is_refused_at_registration() {
+    let server = Server::start(Access::Open).await;
+    let steps = |default: Value| {
+        json!([{"id": "ok", "wait": {"signal": "approval", "timeout": "1h", "default": {"const": default},
+            "schema": {"type": "object", "required": ["approved"]}}}])
+    };
+    let refused = register(&server, "w", &steps(json!({"approvd": false}))).await;
+    assert_eq!(refused.problem(422), "invalid_definition");
+    let error = &refused.json()["errors"][0];
+    assert_eq!(error["pointer"], "/steps/0/wait/default/const", "{error}");
+    let registered = register(&server, "w", &steps(json!({"approved": false}))).await;
+    assert_eq!(registered.status, 201, "{registered:?}");
     server.stopped().await;
 }
 
