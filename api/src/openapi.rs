@@ -6,7 +6,7 @@ use backstitch_saga::protocol::Problem;
 use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::response::Response;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{Content, OpenApi, Ref, RefOr, ResponseBuilder};
+use utoipa::openapi::{Content, OpenApi, Ref, RefOr, ResponseBuilder, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::access::{RULES, Right};
@@ -37,6 +37,7 @@ pub fn document() -> OpenApi {
         for (method, operation) in operations(item) {
             let rule = RULES.iter().find(|rule| (rule.0, rule.1) == (method.as_str(), path));
             let right = rule.map_or(Right::Admin, |rule| rule.2);
+            describe_parameters(operation);
             complete(operation, path, right);
             tell_bounds(operation, scopes::kind_of(&method, path, Some(right)));
             if idempotency::covers(&method, Some(right)) {
@@ -66,6 +67,17 @@ fn operations(item: &mut PathItem) -> Vec<(Method, &mut Operation)> {
     .into_iter()
     .filter_map(|(method, operation)| operation.as_mut().map(|operation| (method, operation)))
     .collect()
+}
+
+/// Says of each parameter what it is for: where its schema is written by hand, the schema says it.
+fn describe_parameters(operation: &mut Operation) {
+    for parameter in operation.parameters.iter_mut().flatten() {
+        if parameter.description.is_none()
+            && let Some(RefOr::T(Schema::Object(schema))) = &mut parameter.schema
+        {
+            parameter.description = schema.description.take();
+        }
+    }
 }
 
 /// Adds what follows from the route's shape: the credential, and the errors that every such route may answer.

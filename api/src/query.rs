@@ -167,9 +167,10 @@ impl Pairs {
     }
 }
 
-/// The schema of a parameter that must be one of `words`.
-pub(crate) fn words(words: &'static [&'static str]) -> Object {
-    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words.iter().copied())).build()
+/// The schema of a parameter that must be one of `words`, and says `what` is asked for.
+pub(crate) fn words(what: &str, words: &'static [&'static str]) -> Object {
+    let object = ObjectBuilder::new().schema_type(Type::String).description(Some(what));
+    object.enum_values(Some(words.iter().copied())).build()
 }
 
 /// No query parameters at all.

@@ -188,4 +188,33 @@ mod tests {
     fn the_command_line_is_well_formed() {
         program().debug_assert();
     }
+
+    /// Notes each argument below `command` that help shows without saying what it is for.
+    fn undescribed(command: &Command, path: &str, found: &mut Vec<String>) {
+        let path = format!("{path} {}", command.get_name());
+        let says = |text: Option<&clap::builder::StyledStr>| {
+            text.is_some_and(|text| !text.to_string().trim().is_empty())
+        };
+        if command.get_name() != "backstitch" && !says(command.get_about()) {
+            found.push(path.clone());
+        }
+        for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
+            if !says(arg.get_help()) && !says(arg.get_long_help()) {
+                found.push(format!("{path}: {}", arg.get_id()));
+            }
+        }
+        for inner in command.get_subcommands().filter(|inner| !inner.is_hide_set()) {
+            undescribed(inner, &path, found);
+        }
+    }
+
+    #[test]
+    fn every_verb_and_every_flag_says_what_it_is_for() {
+        let mut found = Vec::new();
+        undescribed(&program(), "", &mut found);
+        assert!(found.is_empty(), "without a description: {found:#?}");
+        let odd = Command::new("odd").arg(clap::Arg::new("flag").long("flag"));
+        undescribed(&odd, "", &mut found);
+        assert_eq!(found, [" odd", " odd: flag"]);
+    }
 }

@@ -79,7 +79,7 @@ impl FromQuery for ActsQuery {
 }
 
 fn verbs() -> utoipa::openapi::schema::Object {
-    words(ActFilter::VERBS)
+    words("Only acts of this verb.", ActFilter::VERBS)
 }
 
 /// List what people did, newest first

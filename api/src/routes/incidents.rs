@@ -20,7 +20,7 @@ use crate::query::{FromQuery, NoQuery, Pairs, PathOf, QueryOf, words};
 const NO_FINGERPRINT: &str = "A fingerprint is 16 hexadecimal digits in lower case";
 
 fn kinds() -> Object {
-    words(IncidentKind::WORDS)
+    words("Only of this kind.", IncidentKind::WORDS)
 }
 
 /// Query parameters of a list of incidents.

@@ -386,11 +386,13 @@ pub(crate) async fn history(
 }
 
 fn item_states() -> Object {
-    words(StepState::WORDS)
+    words("Only in this state.", StepState::WORDS)
 }
 
 fn searched_conditions() -> Object {
-    words(&SEARCHED)
+    let what = "Only where this condition holds: one that follows from the run's journal. Those that follow from workers and \
+                queues (`NoWorker`) are refused.";
+    words(what, &SEARCHED)
 }
 
 /// Query parameters of a list of items.

@@ -115,7 +115,7 @@ pub(crate) async fn show(
 }
 
 fn results() -> Object {
-    words(MigratedRun::RESULTS)
+    words("Only with this result.", MigratedRun::RESULTS)
 }
 
 /// Which runs of a migration.
