@@ -72,6 +72,7 @@ fn operations(item: &mut PathItem) -> Vec<(Method, &mut Operation)> {
 /// Says of each parameter what it is for: where its schema is written by hand, the schema says it.
 fn describe_parameters(operation: &mut Operation) {
     for parameter in operation.parameters.iter_mut().flatten() {
+        let RefOr::T(parameter) = parameter else { continue };
         if parameter.description.is_none()
             && let Some(RefOr::T(Schema::Object(schema))) = &mut parameter.schema
         {
