@@ -206,7 +206,7 @@ async fn job(act: &str, scene: &Scene) -> String {
             for _ in 0..3 {
                 scene.start("place-order").await;
             }
-            json!({"workflow": "place-order", "state": "queued"})
+            json!({"workflow": "place-order"})
         }
         _ => json!({"key": "nobody"}),
     };

@@ -120,7 +120,7 @@ async fn a_reservation_keeps_others_away_until_it_lapses() {
     let mut transaction = shop.begin().await.unwrap();
     ask(&mut transaction, &buy(1)).await;
     let reserve =
-        "update start_requests set reserved_by = -1, reserved_until = now() + interval '1 hour'";
+        "update start_requests set reserved_by = -1, reserved_until = now() + interval '1 minute'";
     sqlx::query(reserve).execute(&mut *transaction).await.unwrap();
     transaction.commit().await.unwrap();
     assert_eq!(engine.run_once(Chore::TakeAsked).await.unwrap(), 0);
