@@ -211,9 +211,12 @@ impl Node {
     /// Takes back tasks that were leased to sessions and did not reach them.
     pub(crate) fn take_back(&self, back: Vec<Unfetched>) {
         if !back.is_empty() {
-            let order = |Unfetched { run, task, session }| {
+            let order = |Unfetched { run, task, session, since }| {
                 let session = session.to_string().into();
-                Envelope::own(run, Order::Command(Command::GiveBack { task, session }))
+                Envelope::own(
+                    run,
+                    Order::Command(Command::GiveBack { task, session, since: Some(since) }),
+                )
             };
             self.submit_own(back.into_iter().map(order).collect());
         }

@@ -188,7 +188,7 @@ pub(crate) async fn release(
             Ok(Some(other)) if other != session => Err(Unproven::Wrong),
             proven => proven,
         };
-        let command = Command::GiveBack { task, session: named.clone() };
+        let command = Command::GiveBack { task, session: named.clone(), since: None };
         Asked { run, session: proven, command, amended: Vec::new() }
     });
     ask_all(node, worker.namespace, asked.collect()).await

@@ -46,6 +46,8 @@ pub enum Command {
         task: TaskKey,
         /// The session that must hold it.
         session: Arc<str>,
+        /// When the lease began that is given back; `None` for any.
+        since: Option<Time>,
     },
     /// Servers can hear workers again since then: no lease ends before its worker had time to be heard.
     Listen {

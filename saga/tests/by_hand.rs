@@ -228,3 +228,24 @@ fn an_item_whose_turn_has_not_come_is_not_skipped_whatever_it_waits_for() {
         assert_eq!(trial.ask(resolve).unwrap_err().code.as_str(), "nothing_to_resolve");
     }
 }
+
+#[test]
+fn a_lease_that_is_given_back_late_is_not_taken_from_who_has_the_task_again() {
+    let steps = json!([{"id": "a", "task": {"name": "do", "input": {"path": "/input"}, "class": "read_only"}}]);
+    let mut trial = Trial::new(&steps, "1");
+    let task = trial.task("a");
+    let give_back = |since: i64| Command::GiveBack {
+        task: task.clone(),
+        session: "s".into(),
+        since: Some(Time(since)),
+    };
+    let hand_out = || Command::HandOut { task: task.clone(), worker: "w/s".into() };
+    trial.now = Time(10);
+    trial.ask(hand_out()).unwrap();
+    trial.ask(give_back(10)).unwrap();
+    trial.now = Time(20);
+    trial.ask(hand_out()).unwrap();
+    let refused = trial.ask(give_back(10)).unwrap_err();
+    assert_eq!(refused.code, backstitch_saga::RefusalCode::LeaseLost);
+    assert_eq!(&**trial.run.holder(&task).unwrap(), "w/s");
+}

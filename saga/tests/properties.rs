@@ -208,10 +208,9 @@ impl Trial {
             }
             13 => {
                 if let Some(task) = leased {
+                    let session = format!("w{}", which % 3).into();
                     self.ask(match how % 4 {
-                        0 | 1 => {
-                            Command::GiveBack { task, session: format!("w{}", which % 3).into() }
-                        }
+                        0 | 1 => Command::GiveBack { task, session, since: None },
                         2 => Command::Listen { since: Time(i64::MAX) },
                         _ => Command::Listen { since: self.now },
                     });

@@ -30,7 +30,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use backstitch_saga::protocol::TaskOffer;
 use backstitch_saga::{Refusal, RunId, Time};
 use futures::FutureExt;
 use sqlx::postgres::PgConnection;
@@ -38,7 +37,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
 use uuid::Uuid;
 
-use crate::handover::{Grant, Hint, Move};
+use crate::handover::{Grant, Hint, Move, PutAside};
 use crate::node::{Message, Node};
 use crate::store::Trouble;
 use crate::store::session::Kept;
@@ -96,7 +95,7 @@ pub(crate) struct Shard {
     poison: Poison,
     drains: Vec<oneshot::Sender<()>>,
     /// Of the batch under way: tasks for sessions, and tasks that found none.
-    offers: Vec<(Grant, TaskOffer)>,
+    offers: Vec<(Grant, PutAside)>,
     hints: Vec<Hint>,
     /// Tasks that came into workers' hands, or left them.
     moves: Vec<Move>,

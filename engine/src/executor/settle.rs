@@ -9,7 +9,7 @@ use super::decide::{Decided, Granted};
 use super::index::Changes;
 use crate::crash::commit;
 use crate::flow::PermitChanges;
-use crate::handover::{Hint, Move};
+use crate::handover::{Hint, Move, PutAside};
 use crate::store::journal::{self, Snapshot};
 
 /// Each further snapshot is kept when it has grown by this factor.
@@ -79,7 +79,7 @@ impl Shard {
         self.note_fences(&mut cached, &record, &granted);
         for Granted { task, grant, .. } in granted {
             match cached.run.offer(&task) {
-                Some(offer) => self.offers.push((grant, offer)),
+                Some(offer) => self.offers.push((grant, PutAside { offer, since: record.at })),
                 // A later command of the same batch revoked it.
                 None => self.node.handover.give_back(&grant),
             }

@@ -3,11 +3,34 @@
 use std::time::Instant;
 
 use backstitch_saga::protocol::{ClaimTasks, TaskOffer};
+use backstitch_saga::{RunId, TaskKey, Time};
 use uuid::Uuid;
 
 use super::hands::Move;
 use super::sessions::Session;
-use super::{Grant, HandOver, State, Unfetched, key_of};
+use super::{Grant, HandOver, State, key_of};
+
+/// A task that was leased to a session and did not reach it.
+pub(crate) struct Unfetched {
+    pub(crate) run: RunId,
+    pub(crate) task: TaskKey,
+    pub(crate) session: Uuid,
+    /// When its lease began: what the session is leased again later is something else.
+    pub(crate) since: Time,
+}
+
+/// A task that is put aside for a session, and since when it is leased to it.
+pub(crate) struct PutAside {
+    pub(crate) offer: TaskOffer,
+    pub(crate) since: Time,
+}
+
+impl Unfetched {
+    pub(super) fn of(one: &PutAside, session: Uuid) -> Unfetched {
+        let (run, task) = key_of(&one.offer);
+        Unfetched { run, task, session, since: one.since }
+    }
+}
 
 impl HandOver {
     /// The records that say so are committed: takes note of what came into workers' hands and left them, and puts tasks
@@ -15,7 +38,7 @@ impl HandOver {
     pub(crate) fn deliver(
         &self,
         moves: impl ExactSizeIterator<Item = Move>,
-        offers: impl ExactSizeIterator<Item = (Grant, TaskOffer)>,
+        offers: impl ExactSizeIterator<Item = (Grant, PutAside)>,
     ) -> Vec<Unfetched> {
         let mut back = Vec::new();
         if moves.len() == 0 && offers.len() == 0 {
@@ -30,21 +53,21 @@ impl HandOver {
             return back;
         }
         let now = Instant::now();
-        for (grant, offer) in offers {
-            let wanted = state.is_wanted_instead(grant.session, &offer, now);
+        for (grant, one) in offers {
+            let wanted = state.is_wanted_instead(grant.session, &one.offer, now);
             let State { sessions, aside, .. } = &mut *state;
             match sessions.get_mut(&grant.session) {
                 Some(session) if !wanted => {
                     if !session.is_polling() {
                         aside.insert(grant.session);
                     }
-                    session.deliver(offer);
+                    session.deliver(one);
                 }
                 Some(session) => {
                     session.reserved = session.reserved.saturating_sub(1);
-                    back.push(Unfetched::of(&offer, grant.session));
+                    back.push(Unfetched::of(&one, grant.session));
                 }
-                None => back.push(Unfetched::of(&offer, grant.session)),
+                None => back.push(Unfetched::of(&one, grant.session)),
             }
         }
         back
@@ -70,7 +93,7 @@ impl HandOver {
         if !alone.is_idle() {
             self.alone.notify_one();
         }
-        Some(gone.outbox.drain(..).map(|offer| Unfetched::of(&offer, session)).collect())
+        Some(gone.outbox.drain(..).map(|one| Unfetched::of(&one, session)).collect())
     }
 }
 
@@ -106,7 +129,8 @@ impl State {
         let mut back = Vec::new();
         for id in silent {
             let Some(session) = self.sessions.get(&id) else { continue };
-            let wanted = session.outbox.iter().filter(|offer| self.is_waited_for(session, offer));
+            let offers = session.outbox.iter().map(|one| &one.offer);
+            let wanted = offers.filter(|offer| self.is_waited_for(session, offer));
             let wanted: Vec<_> = wanted.map(key_of).collect();
             let Some(session) = self.sessions.get_mut(&id).filter(|_| !wanted.is_empty()) else {
                 continue;

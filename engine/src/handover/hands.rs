@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use backstitch_saga::{Action, Event, Run, RunId, StepPath, TaskKey};
+use backstitch_saga::{Action, Event, Run, RunId, StepPath, TaskKey, Time};
 use uuid::Uuid;
 
 use super::sessions::Session;
@@ -52,6 +52,8 @@ pub(crate) struct Holder {
     session: Option<Uuid>,
     /// The queue of the task, as a number.
     queue: u64,
+    /// When its lease began.
+    since: Time,
 }
 
 impl Holder {
@@ -63,6 +65,7 @@ impl Holder {
             worker: worker.clone(),
             session: session_of(worker),
             queue: number_of(open.queue),
+            since: open.since,
         })
     }
 }
@@ -140,10 +143,11 @@ impl Hands {
                 && *holder.namespace == *session.namespace
                 && !holding.contains(key)
         });
-        let unfetched = |((run, task), _): (&(RunId, TaskKey), &Holder)| Unfetched {
+        let unfetched = |((run, task), holder): (&(RunId, TaskKey), &Holder)| Unfetched {
             run: *run,
             task: task.clone(),
             session: session.id,
+            since: holder.since,
         };
         missing.map(unfetched).collect()
     }

@@ -23,6 +23,7 @@ use uuid::Uuid;
 
 use alone::Alone;
 pub(crate) use alone::AloneGrant;
+pub(crate) use aside::{PutAside, Unfetched};
 use hands::Hands;
 pub(crate) use hands::Move;
 pub(crate) use hints::Hint;
@@ -72,20 +73,6 @@ pub(crate) struct Match {
     pub(crate) namespace: Arc<str>,
     pub(crate) task: TaskKey,
     pub(crate) grant: Grant,
-}
-
-/// A task that was leased to a session and did not reach it.
-pub(crate) struct Unfetched {
-    pub(crate) run: RunId,
-    pub(crate) task: TaskKey,
-    pub(crate) session: Uuid,
-}
-
-impl Unfetched {
-    fn of(offer: &TaskOffer, session: Uuid) -> Unfetched {
-        let (run, task) = key_of(offer);
-        Unfetched { run, task, session }
-    }
 }
 
 /// What a poll found.
@@ -177,7 +164,8 @@ impl HandOver {
         if let Some(holding) = &claim.holding {
             session.begin_anew();
             let fetched = holding.iter().map(key_of_held);
-            let known: BTreeSet<_> = fetched.chain(session.outbox.iter().map(key_of)).collect();
+            let known: BTreeSet<_> =
+                fetched.chain(session.outbox.iter().map(|one| key_of(&one.offer))).collect();
             back_to_offer = hands.missing(session, &known);
         }
         session.barred = alone.bars(session);
@@ -452,7 +440,7 @@ impl HandOver {
                 return true;
             }
             let id = session.id;
-            back.extend(session.outbox.drain(..).map(|offer| Unfetched::of(&offer, id)));
+            back.extend(session.outbox.drain(..).map(|one| Unfetched::of(&one, id)));
             session.credit = 0;
             session.bell.notify_one();
             let keep = !all

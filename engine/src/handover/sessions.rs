@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::hints::{Hint, Routes};
-use super::{For, Grant, Unfetched, key_of};
+use super::{For, Grant, PutAside, Unfetched, key_of};
 use crate::maps::FastSet;
 use crate::store::workers::Present;
 
@@ -46,7 +46,7 @@ pub(super) struct Session {
     /// Tasks granted whose record is not committed yet.
     pub(super) reserved: u32,
     /// Tasks that are its own and not fetched yet.
-    pub(super) outbox: VecDeque<TaskOffer>,
+    pub(super) outbox: VecDeque<PutAside>,
     polls: u32,
     /// How often it polled.
     polled: u32,
@@ -149,10 +149,10 @@ impl Session {
         does: impl Fn(&TaskOffer) -> bool,
     ) -> Vec<Unfetched> {
         let mut taken = Vec::new();
-        self.outbox.retain(|offer| {
-            let goes = taken.len() < most && does(offer);
+        self.outbox.retain(|one| {
+            let goes = taken.len() < most && does(&one.offer);
             if goes {
-                taken.push(Unfetched::of(offer, self.id));
+                taken.push(Unfetched::of(one, self.id));
             }
             !goes
         });
@@ -274,13 +274,13 @@ impl Session {
     pub(super) fn drain(&mut self, max: u32) -> Vec<TaskOffer> {
         let most = self.outbox.len().min(max as usize);
         let mut bytes = 0;
-        let fitting = self.outbox.iter().take(most).take_while(|offer| {
+        let fitting = self.outbox.iter().take(most).take_while(|one| {
             let fits = bytes < ANSWER_BYTES;
-            bytes += offer.input.text().len();
+            bytes += one.offer.input.text().len();
             fits
         });
         let count = fitting.count();
-        self.outbox.drain(..count).collect()
+        self.outbox.drain(..count).map(|one| one.offer).collect()
     }
 
     /// Uses one of its credit.
@@ -290,9 +290,9 @@ impl Session {
         Grant { session: self.id, worker: self.worker.clone(), permit: None, alone: false }
     }
 
-    pub(super) fn deliver(&mut self, offer: TaskOffer) {
+    pub(super) fn deliver(&mut self, one: PutAside) {
         self.reserved = self.reserved.saturating_sub(1);
-        self.outbox.push_back(offer);
+        self.outbox.push_back(one);
         self.bell.notify_one();
     }
 
@@ -304,7 +304,7 @@ impl Session {
     ) -> bool {
         let before = self.outbox.len();
         let worker = &*self.worker;
-        self.outbox.retain(|offer| offer.run != run || is_held(&key_of(offer).1, worker));
+        self.outbox.retain(|one| one.offer.run != run || is_held(&key_of(&one.offer).1, worker));
         let dropped = before - self.outbox.len();
         self.credit = self.credit.saturating_add(u32::try_from(dropped).unwrap_or(u32::MAX));
         dropped > 0

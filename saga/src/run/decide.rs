@@ -85,8 +85,8 @@ impl Decider<'_> {
             Command::Report { task, outcome } => self.report(self.run.by_now(task), outcome)?,
             Command::OutputChecked { violation } => self.output_checked(violation),
             Command::Beat { task, details } => self.beat(self.run.by_now(task), details)?,
-            Command::GiveBack { task, session } => {
-                self.give_back(self.run.by_now(task), &session)?;
+            Command::GiveBack { task, session, since } => {
+                self.give_back(self.run.by_now(task), &session, since)?;
             }
             Command::Listen { since } => self.listen(since),
             Command::Tick => self.tick(),

@@ -52,16 +52,23 @@ impl Decider<'_> {
     }
 
     /// Puts a task on offer again that `session` has not begun.
-    pub(super) fn give_back(&mut self, task: TaskKey, session: &str) -> Result<(), Refusal> {
+    pub(super) fn give_back(
+        &mut self,
+        task: TaskKey,
+        session: &str,
+        since: Option<Time>,
+    ) -> Result<(), Refusal> {
         let place = self.place(&task.step)?;
         if self.run.is_unclaimed(&task) {
             return Ok(());
         }
         let held = self.work(place).filter(|work| work.is_leased(task.action, task.attempt));
-        let Some((_, Hand::Leased { worker, .. })) = held.and_then(Work::current) else {
+        let Some((_, Hand::Leased { worker, since: leased, .. })) = held.and_then(Work::current)
+        else {
             return Err(lease_lost(&task));
         };
-        if worker.rsplit('/').next() != Some(session) {
+        // What another has, or it has again by now, is not what is given back.
+        if worker.rsplit('/').next() != Some(session) || since.is_some_and(|at| at != *leased) {
             return Err(lease_lost(&task));
         }
         let TaskKey { step, action, attempt } = task;

@@ -142,7 +142,11 @@ impl Telling {
             },
             "give_back" => {
                 let session = if more.is_empty() { "w1" } else { more };
-                Command::GiveBack { task: self.task_at(first), session: session.into() }
+                Command::GiveBack {
+                    task: self.task_at(first),
+                    session: session.into(),
+                    since: None,
+                }
             }
             "compensate" => {
                 Command::Compensate { scope: scope(rest), force: false, by: by("because") }

@@ -247,7 +247,7 @@ impl Desk {
                 let is_it = |held: &HeldTask| held.run == run.id() && held.step == task.step;
                 if claim.holding.as_ref().is_some_and(|holding| !holding.iter().any(is_it)) {
                     let session = claim.session.to_string().into();
-                    let give_back = Command::GiveBack { task, session };
+                    let give_back = Command::GiveBack { task, session, since: None };
                     decide(run, give_back, now(), &mut Record::default()).unwrap();
                 }
             }
@@ -294,7 +294,10 @@ impl Desk {
         let results = ask.tasks.into_iter().map(|held| {
             let task = TaskKey { step: held.step, action: held.action, attempt: held.attempt };
             self.released.fetch_add(1, Ordering::Relaxed);
-            self.answer_one(held.run, Command::GiveBack { task, session: session.clone() })
+            self.answer_one(
+                held.run,
+                Command::GiveBack { task, session: session.clone(), since: None },
+            )
         });
         answers(results.collect())
     }
