@@ -249,7 +249,7 @@ impl<'a> Office<'a> {
             }
             self.ended(run).await?;
         }
-        let stopped = json!({ "verb": "retry", "incidents": { "workflow": "office-none" }, "reason": "chaos" });
+        let stopped = json!({ "verb": "retry", "incidents": { "workflow": "office-solo" }, "reason": "chaos" });
         let job = self.ask(Method::POST, "/v1/jobs", Some(&stopped)).await?;
         let id = job["id"].as_str().unwrap_or_default();
         self.ask(Method::POST, &format!("/v1/jobs/{id}/stop"), Some(&reason())).await?;
