@@ -9,6 +9,7 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitStatus;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use backstitch_sdk::Client;
 use backstitch_shop::check::{Audit, RunStory, audit};
@@ -130,10 +131,26 @@ impl<'a> Server<'a> {
     }
 }
 
-/// A port that was free a moment ago.
-fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap()
+/// An address that nobody listens on. Its port is none of those that connections get by themselves: one of them would be in the way
+/// of a server that starts again.
+///
+/// # Panics
+/// When no port is free.
+#[must_use]
+pub fn free_address() -> SocketAddr {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    const FIRST: u32 = 10_000;
+    const PORTS: u32 = 22_000;
+    // Processes that run beside this one begin elsewhere.
+    let begin = std::process::id().wrapping_mul(97);
+    for _ in 0..PORTS {
+        let place = begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % PORTS;
+        let port = u16::try_from(FIRST + place).expect("a port");
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            return listener.local_addr().expect("the address of a listener");
+        }
+    }
+    panic!("no port is free from {FIRST} on");
 }
 
 /// The three services, inside the test.

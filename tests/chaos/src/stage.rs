@@ -1,6 +1,5 @@
 //! The processes under fire: PostgreSQL, the ledger, engines and workers, and how each is hurt.
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use backstitch_engine::local_postgres::LocalPostgres;
 use backstitch_shop::process::Process;
+use backstitch_tests::processes::free_address;
 use tokio::process::Command;
 
 use crate::ledger;
@@ -205,15 +205,15 @@ impl Ground {
 
     /// An engine that is not started yet.
     ///
-    /// # Errors
-    /// When there is no port.
-    pub fn engine(&self, name: &str, database_url: &str) -> anyhow::Result<Engine> {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-        Ok(Engine {
+    /// # Panics
+    /// When no port is free.
+    #[must_use]
+    pub fn engine(&self, name: &str, database_url: &str) -> Engine {
+        Engine {
             name: name.to_owned(),
             program: self.builds.program.clone(),
             other: self.builds.other.clone(),
-            address: format!("127.0.0.1:{port}"),
+            address: free_address().to_string(),
             database_url: database_url.to_owned(),
             tuning: TUNING.to_owned(),
             open: true,
@@ -221,7 +221,7 @@ impl Ground {
             env: Vec::new(),
             log: self.dir.join(format!("{name}.log")),
             process: None,
-        })
+        }
     }
 
     /// Starts a worker process for `server`.

@@ -50,7 +50,7 @@ pub struct Came {
 pub async fn run(ground: &Ground, shape: &Shape, setup: &Setup) -> anyhow::Result<Came> {
     let database = ground.database().await?;
     let id = database.trim_start_matches("chaos_").to_owned();
-    let mut engine = ground.engine(&format!("engine-{id}"), &ground.url(&database, None)?)?;
+    let mut engine = ground.engine(&format!("engine-{id}"), &ground.url(&database, None)?);
     // With few events a run has a snapshot, and with little memory it is loaded often.
     engine.tuning.push_str(",first_snapshot=12,cache_weight=400");
     engine.args.extend(["--retention".to_owned(), "30d".to_owned()]);

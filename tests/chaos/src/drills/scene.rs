@@ -75,7 +75,7 @@ impl<'a> Scene<'a> {
         for number in 0..count {
             let proxy = ground.postgres_proxy().await?;
             let name = format!("{database}-{number}");
-            let mut engine = ground.engine(&name, &ground.url(&database, Some(&proxy))?)?;
+            let mut engine = ground.engine(&name, &ground.url(&database, Some(&proxy))?);
             engine.tuning.push_str(",shards=1");
             if let Some(bug) = bug {
                 engine.env.push(("BACKSTITCH_BUG".to_owned(), bug.to_owned()));
