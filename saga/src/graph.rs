@@ -90,10 +90,6 @@ impl Graph {
     /// The position of the step `id`.
     #[must_use]
     pub fn position(&self, id: &str) -> Option<usize> {
-        // A few names are compared sooner than hashed.
-        if self.nodes.len() <= 8 {
-            return self.nodes.iter().position(|node| *node.id == *id);
-        }
         self.index.get(id).copied()
     }
 
