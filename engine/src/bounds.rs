@@ -420,7 +420,7 @@ fn by_themselves() -> Vec<Bound> {
             "a job is paused, a migration is stopped, with the reason",
         ),
         bound(
-            "how often in a row a defect stops what is due of a run",
+            "how often in a row a defect stops what is due of a run, restarts included",
             number(poison::TRIES),
             "the run is put aside with an incident, `run_stuck`",
         ),

@@ -134,6 +134,7 @@ pub const COMMITS: &[&str] = &[
     "subscription_change",
     "subscription_take",
     "tasks_rank",
+    "timers_failed",
     "transforms_change",
     "workers_come",
     "workers_forget",

@@ -44,26 +44,51 @@ impl Lately {
 /// Puts a run aside soon, without waiting for it.
 pub(crate) fn found(node: &Arc<Node>, run: RunId, what: &str) {
     if node.damaged.is_new(run) {
-        spawn(node, run, what.to_owned(), IncidentKind::JournalDamaged);
+        let (node, what) = (Arc::clone(node), what.to_owned());
+        tokio::spawn(async move {
+            put_aside_soon(&node, run, &what, IncidentKind::JournalDamaged).await;
+        });
     }
 }
 
-/// Puts a run aside whose timer a defect stops again and again: `what` it said.
-pub(crate) fn stopped(node: &Arc<Node>, run: RunId, what: &str) {
-    let what = format!(
-        "a defect stopped what was due of the run, {TRIES} times ({what}); it is tried again when somebody acts on the run, or by \
-         backstitch doctor --mend"
-    );
-    spawn(node, run, what, IncidentKind::RunStuck);
-}
-
-fn spawn(node: &Arc<Node>, run: RunId, what: String, kind: IncidentKind) {
+/// A defect stopped what was due of a run: `what` it said. It is counted in the database, so that it counts also after this node
+/// has stopped; once it failed often enough, or `enough` says so, the run is put aside.
+pub(crate) fn timer_failed(node: &Arc<Node>, run: RunId, what: String, enough: bool) {
     let node = Arc::clone(node);
     tokio::spawn(async move {
-        if let Err(error) = put_aside_as(&node, run, &what, kind).await {
-            tracing::warn!(%run, %error, "a run could not be put aside; it is tried again");
+        let enough = enough || count(&node, run).await >= i64::from(TRIES);
+        if !enough {
+            return;
+        }
+        let what = format!(
+            "a defect stopped what was due of the run, {TRIES} times ({what}); it is tried again when somebody acts on the run, or by \
+             backstitch doctor --mend"
+        );
+        if put_aside_soon(&node, run, &what, IncidentKind::RunStuck).await {
+            node.timers_over(vec![run]);
         }
     });
+}
+
+/// Counts that a timer failed. Answers how often it did, in a row; zero when that cannot be told.
+async fn count(node: &Node, run: RunId) -> i64 {
+    let counted = async {
+        let mut connection = node.database.keepers.acquire().await?;
+        Ok::<i64, Error>(commit!("timers_failed", table::timer_failed(&mut connection, run).await)?)
+    };
+    counted.await.unwrap_or_else(|error| {
+        tracing::warn!(%run, %error, "a failure of a timer could not be counted");
+        0
+    })
+}
+
+/// Puts a run aside, or says in the log why not. Answers whether it is.
+async fn put_aside_soon(node: &Node, run: RunId, what: &str, kind: IncidentKind) -> bool {
+    let put = put_aside_as(node, run, what, kind).await;
+    if let Err(error) = &put {
+        tracing::warn!(%run, %error, "a run could not be put aside; it is tried again");
+    }
+    put.is_ok()
 }
 
 /// Puts a run aside whose journal cannot be read.

@@ -93,6 +93,8 @@ pub(crate) enum Message {
     LookUp(Vec<RunId>),
     /// Drops runs from memory.
     Forget(Vec<RunId>),
+    /// Looks after the timers of runs no more.
+    PutAside(Vec<RunId>),
     /// Others took this node for gone: it is in charge of nothing any more.
     Disown,
     /// The clock went back by a step: what is due later is another instant now.
@@ -230,6 +232,11 @@ impl Node {
     /// Tells the shards to drop runs from memory.
     pub(crate) fn forget(&self, runs: Vec<RunId>) {
         self.send_about(runs, Message::Forget);
+    }
+
+    /// Tells the shards that runs were put aside: nobody looks after their timers.
+    pub(crate) fn timers_over(&self, runs: Vec<RunId>) {
+        self.send_about(runs, Message::PutAside);
     }
 
     fn send_about(&self, runs: Vec<RunId>, message: fn(Vec<RunId>) -> Message) {

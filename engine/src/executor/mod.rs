@@ -221,6 +221,7 @@ impl Shard {
             }
             Message::LookUp(runs) => self.look_up(runs),
             Message::Forget(runs) => self.forget(&runs),
+            Message::PutAside(runs) => self.put_aside(&runs),
             Message::Disown => {
                 self.loads.doubt_all();
                 self.cache.for_each(|cached| cached.indexed.node = None);

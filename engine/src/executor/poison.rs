@@ -1,6 +1,5 @@
 //! Timers that a defect stops: a run whose timer fails again and again is put aside with an incident, by whichever node meets it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use backstitch_saga::{RunId, Time};
@@ -9,7 +8,7 @@ use super::{OWN_RETRY, OWN_RETRY_LATER, Shard};
 use crate::damage;
 use crate::maps::FastMap;
 
-/// How often in a row what is due of a run may fail.
+/// How often in a row what is due of a run may fail, over all nodes and restarts.
 pub(crate) const TRIES: u32 = 3;
 /// How many runs are remembered whose timers failed.
 const REMEMBERED: usize = 10_000;
@@ -49,12 +48,20 @@ impl Shard {
             None => Some(OWN_RETRY_LATER),
             Some(_) => self.poison.failed(run),
         };
-        match (again, due) {
-            (Some(again), _) => self.timers.set(run, at.after(again.into()), None),
-            (None, due) => {
-                self.timers.clear(run);
-                damage::stopped(&Arc::clone(&self.node), run, &due.unwrap_or_default());
-            }
+        match again {
+            Some(again) => self.timers.set(run, at.after(again.into()), None),
+            None => self.timers.clear(run),
+        }
+        if let Some(due) = due {
+            damage::timer_failed(&self.node, run, due, again.is_none());
+        }
+    }
+
+    /// Runs were put aside: nobody looks after their timers.
+    pub(super) fn put_aside(&mut self, runs: &[RunId]) {
+        for run in runs {
+            self.timers.clear(*run);
+            self.poison.worked(*run);
         }
     }
 }

@@ -26,7 +26,8 @@ pub(crate) async fn put_aside(
          with aside as (update runs r set node = null, wake_at = null, conditions = r.conditions || array( \
              select c from unnest(array['IncidentOpen', $6::text]) c where not c = any(r.conditions)) \
            where r.id = $1 and not $6::text = any(r.conditions) returning r.namespace, r.workflow), \
-         taken as (delete from ready where run_id = $1 and exists (select 1 from aside)) \
+         taken as (delete from ready where run_id = $1 and exists (select 1 from aside)), \
+         counted as (delete from timer_tries where run_id = $1) \
          insert into incidents (run_id, incident, namespace, workflow, kind, message, opened_at, code, fingerprint) \
          select $1, 0, a.namespace, a.workflow, $2, $3, $4, $2, $5 from aside a \
          on conflict (run_id, incident) do update \
@@ -41,4 +42,25 @@ pub(crate) async fn put_aside(
     .execute(connection)
     .await?;
     Ok(done.rows_affected() > 0)
+}
+
+/// Counts that a defect stopped what was due of a run. Answers how often it did so in a row, each time within ten minutes of the
+/// last. Counts that nobody needs any more are deleted along the way, a few each time.
+pub(crate) async fn timer_failed(
+    connection: &mut PgConnection,
+    run: RunId,
+) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(
+        "-- timers_failed\n\
+         with old as (delete from timer_tries where ctid = any(array( \
+             select o.ctid from timer_tries o where o.failed_at < now() - interval '1 day' and o.run_id <> $1 \
+             order by o.failed_at limit 100 for update skip locked))) \
+         insert into timer_tries as t (run_id, tries, failed_at) values ($1, 1, now()) \
+         on conflict (run_id) do update set failed_at = now(), \
+           tries = case when t.failed_at > now() - interval '10 minutes' then t.tries + 1 else 1 end \
+         returning tries::bigint",
+    )
+    .bind(run.0)
+    .fetch_one(connection)
+    .await
 }

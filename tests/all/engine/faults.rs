@@ -215,6 +215,37 @@ async fn a_run_whose_timer_a_defect_stops_again_and_again_is_put_aside_until_som
 }
 
 #[tokio::test]
+async fn the_tries_of_a_timer_that_a_defect_stops_are_counted_over_restarts() {
+    let url = database().await;
+    let broken = |options: &mut Options| {
+        options.tuning.before_decide = Some(|command| {
+            assert!(!matches!(command, Command::Tick), "a defect on purpose");
+        });
+    };
+    let engine = node(&url, broken).await;
+    let nap = r#"{"name":"nap","version":1,"steps":[{"id":"a","sleep":{"for":"100ms"}}]}"#;
+    engine.register(NS, nap).await.unwrap();
+    let run = engine.start_run(NS, start("nap", "1")).await.unwrap().id;
+    let tries = async || -> Option<i32> {
+        let mut database = PgConnection::connect(&url).await.unwrap();
+        let tries = "select tries from timer_tries where run_id = $1";
+        sqlx::query_scalar(tries).bind(run.0).fetch_optional(&mut database).await.unwrap()
+    };
+    eventually("it has failed twice", async || tries().await == Some(2)).await;
+    engine.stop().await;
+    assert_eq!(metric(&engine, "bugs_total"), 2.0);
+    let engine = node(&url, broken).await;
+    eventually("it is put aside", async || {
+        !engine.incidents(NS, &IncidentFilter::default(), None, 10).await.unwrap().items.is_empty()
+    })
+    .await;
+    // Long enough for it to be tried again, if anybody would.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(metric(&engine, "bugs_total"), 1.0);
+    assert_eq!(tries().await, None, "nothing is left of the count");
+}
+
+#[tokio::test]
 async fn a_full_queue_says_so() {
     let engine = node(&database().await, |options| options.queue_limit = 10).await;
     engine.register(NS, &chain("one", &["a"])).await.unwrap();

@@ -44,6 +44,7 @@ const RARE: &[(&str, &str)] = &[
     ("indexes_mend", "a row of an index was lost"),
     ("runs_adrift", "a run is found of which no node is in charge, and that is due or under way"),
     ("runs_put_aside", "the journal of a run was destroyed"),
+    ("timers_failed", "a defect stops what is due of a run"),
     (
         "retention_delete",
         "ended runs are past retention in a week that others keep, for which the trials are too short",
