@@ -97,7 +97,7 @@ pub fn bounds() -> Vec<Section> {
 }
 
 fn documents(options: &Options) -> Vec<Bound> {
-    let Limits { built, whole, record, list, run, looked_at, record_looked_at } =
+    let Limits { built, whole, record, list, run, outputs, looked_at, record_looked_at } =
         options.run_limits();
     vec![
         bound(
@@ -135,6 +135,11 @@ fn documents(options: &Options) -> Vec<Bound> {
             "inputs of a run's steps and items, and lists of its fan-outs, in all",
             bytes(run),
             "the step or item fails: `inputs_too_large`",
+        ),
+        bound(
+            "outputs of a run's steps, items and children, in all; one of 64 bytes has always room",
+            bytes(outputs),
+            "the work counts as done without an output: `outputs_too_large`",
         ),
         bound(
             "documents that one expression goes through; compared ones count sixteenfold",

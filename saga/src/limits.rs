@@ -17,6 +17,8 @@ pub struct Limits {
     pub list: usize,
     /// How much the steps and items of a run may put together as their inputs in all.
     pub run: u64,
+    /// How much the outputs of the steps and items of a run may have in all.
+    pub outputs: u64,
     /// How much text one expression may go through, so that it ends soon; text that it compares counts sixteenfold.
     pub looked_at: usize,
     /// How much text the expressions of one record may go through together before the steps and items whose turn has come
@@ -25,7 +27,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// Returns 256 KiB, 4 MiB, 1 MiB, 16 MiB, 256 MiB, 128 MiB and 16 MiB.
+    /// Returns 256 KiB, 4 MiB, 1 MiB, 16 MiB, 256 MiB twice, 128 MiB and 16 MiB.
     fn default() -> Limits {
         const KIB: usize = 1024;
         const MIB: usize = 1024 * KIB;
@@ -35,6 +37,7 @@ impl Default for Limits {
             record: MIB,
             list: 16 * MIB,
             run: 256 * MIB as u64,
+            outputs: 256 * MIB as u64,
             looked_at: 128 * MIB,
             record_looked_at: 16 * MIB,
         }

@@ -372,6 +372,41 @@ fn the_inputs_of_a_run_are_bounded_in_all() {
 }
 
 #[test]
+fn the_outputs_of_a_run_are_bounded_in_all_and_small_ones_have_always_room() {
+    let mut m = map("/input/list", json!({"path": "/item"}));
+    m["join"] = json!("best_effort");
+    let definition = json!({"steps": [{"id": "m", "map": m}]});
+    let limits = Limits { outputs: 5_500, ..Limits::default() };
+    let input = json!({"list": (0..10).collect::<Vec<_>>()});
+    let mut trial = Trial::begun(&definition, limits, &input);
+    let offers = trial.claim();
+    assert_eq!(offers.len(), 10);
+    let report = |offer: &TaskOffer, bytes: usize| Command::Report {
+        task: backstitch_saga::TaskKey {
+            step: offer.step.clone(),
+            action: offer.action,
+            attempt: offer.attempt,
+        },
+        outcome: TaskOutcome::Succeeded {
+            output: Payload::of(&"y".repeat(bytes - 2)).unwrap(),
+            external_id: None,
+        },
+    };
+    let (large, small) = offers.split_at(8);
+    trial.record(large.iter().map(|offer| report(offer, 1_000)).collect());
+    assert_eq!(trial.run.output_bytes(), 5_000);
+    let done = |event: &Event| matches!(event, Event::Failed { done: true, error, .. } if error.code == "outputs_too_large");
+    assert_eq!(trial.count(done), 3);
+    // Said once more, it is the same.
+    let events = trial.count(|_| true);
+    trial.record(vec![report(&large[7], 1_000)]);
+    assert_eq!(trial.count(|_| true), events);
+    trial.record(small.iter().map(|offer| report(offer, 60)).collect());
+    assert_eq!(trial.run.output_bytes(), 5_120);
+    trial.holds_to_the_laws();
+}
+
+#[test]
 fn a_shared_input_is_kept_once() {
     let definition = json!({"steps": [
         {"id": "a", "task": task(json!({"path": "/input"}))},

@@ -121,6 +121,7 @@ impl Run {
                 let by_attempt = *attempt > 0;
                 let place = self.place(step)?;
                 let output = payload(output);
+                self.facts.outputs += output.text().len() as u64;
                 let joined =
                     self.items_of(place.step).is_some_and(|items| items.stage != MapStage::Open);
                 self.change(place, |work| {

@@ -39,7 +39,7 @@ impl Decider<'_> {
             return self.report_out_of_turn(place, task, &outcome);
         }
         let TaskKey { step, action, attempt } = task;
-        match (action, outcome) {
+        match (action, self.kept(action, outcome)) {
             (_, TaskOutcome::Failed(error)) => {
                 self.failed(TaskKey { step, action, attempt }, place, &error);
             }

@@ -7,10 +7,15 @@ use super::state::{BodyState, MapStage};
 use super::{Mode, Run};
 use crate::Limits;
 use crate::event::{Event, Record};
-use crate::protocol::Failure;
+use crate::protocol::{Failure, TaskOutcome};
+use crate::{Action, Payload};
 
 /// About how many bytes an event has beside its documents.
 const EVENT_BYTES: usize = 128;
+/// An output of so many bytes has room in any run.
+const SMALL: usize = 64;
+/// The error of work whose output the run has no room for.
+pub(super) const OUTPUTS_TOO_LARGE: &str = "outputs_too_large";
 
 /// How full the record is that is being decided.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,6 +38,12 @@ impl Run {
     #[must_use]
     pub fn built_bytes(&self) -> u64 {
         self.facts.built
+    }
+
+    /// How many bytes the outputs of its steps and items have.
+    #[must_use]
+    pub fn output_bytes(&self) -> u64 {
+        self.facts.outputs
     }
 
     /// The number of items of all its fan-outs.
@@ -130,5 +141,31 @@ impl Decider<'_> {
              are allowed in all. Pass on references, or split the work into runs of its own"
         );
         Err(own_failure("inputs_too_large", message))
+    }
+
+    /// Checks that the run has room for another output.
+    pub(super) fn may_keep(&self, output: &Payload) -> Result<(), Failure> {
+        let (held, limit, more) =
+            (self.run.facts.outputs, self.run.limits.outputs, output.text().len());
+        if more <= SMALL || held.saturating_add(more as u64) <= limit {
+            return Ok(());
+        }
+        let message = format!(
+            "the work was done, but its output cannot be kept: the outputs of this run have {held} bytes together, and this one has \
+             {more}; {limit} are allowed in all. Keep large results elsewhere and give references, or split the work into runs of its own"
+        );
+        Err(own_failure(OUTPUTS_TOO_LARGE, message))
+    }
+
+    /// What a report says: work whose output the run has no room for is done without one.
+    pub(super) fn kept(&self, action: Action, outcome: TaskOutcome) -> TaskOutcome {
+        let output = match &outcome {
+            TaskOutcome::Succeeded { output, .. } if action != Action::Compensate => output,
+            _ => return outcome,
+        };
+        match self.may_keep(output) {
+            Ok(()) => outcome,
+            Err(Failure { code, message, .. }) => TaskOutcome::DoneWithoutOutput { code, message },
+        }
     }
 }

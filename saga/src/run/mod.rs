@@ -141,6 +141,9 @@ struct Facts {
     /// The bytes of the inputs that its steps and items were given for themselves, and of the lists of its fan-outs.
     #[serde(default)]
     built: u64,
+    /// The bytes of the outputs of its steps and items.
+    #[serde(default)]
+    outputs: u64,
     /// Steps that begin, or go on, with the next record.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     deferred: BTreeSet<Arc<str>>,

@@ -106,12 +106,14 @@ impl Run {
                 BodyState::Map(_) => self.forget_items(step),
             }
         }
+        let outputs = self.places().filter_map(|place| self.work(place)?.output());
+        let outputs = outputs.map(|output| output.text().len() as u64).sum();
         let facts = &mut self.facts;
         facts.mode = Mode::Forward;
         (facts.outcome, facts.ended_at, facts.output, facts.error) = (None, None, None, None);
         (facts.compensation, facts.cancelled_by, facts.timed_out) = (None, None, false);
-        // Their inputs are gone, and so is what was counted of them.
-        facts.built = 0;
+        // Their inputs and outputs are gone, and so is what was counted of them.
+        (facts.built, facts.outputs) = (0, outputs);
         facts.forward_since = Some(at);
         let settled: Vec<bool> = (0..self.steps.len()).map(|step| self.is_settled(step)).collect();
         self.unsettled = settled.iter().filter(|settled| !**settled).count();

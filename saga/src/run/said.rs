@@ -98,11 +98,13 @@ impl Work {
                 Some(What::Failed { code: first, .. }),
                 TaskOutcome::DoneWithoutOutput { code, .. },
             ) => first == code,
-            // A verification whose answer says neither has failed by what it says.
+            // A verification whose answer says neither has failed by what it says, and work that is done by what its output would
+            // have made of the run.
             (Some(What::Failed { code, .. }), TaskOutcome::Succeeded { output, .. }) => {
-                code == super::attempt::INVALID_VERDICT
+                let says_neither = code == super::attempt::INVALID_VERDICT
                     && task.action == Action::Verify
-                    && output.to::<Verdict>().is_err()
+                    && output.to::<Verdict>().is_err();
+                says_neither || code == super::bounds::OUTPUTS_TOO_LARGE
             }
             (Some(_), TaskOutcome::Failed(_) | TaskOutcome::DoneWithoutOutput { .. }) => false,
             (Some(What::Succeeded), TaskOutcome::Succeeded { output, external_id }) => {

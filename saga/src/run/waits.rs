@@ -381,6 +381,12 @@ impl Decider<'_> {
         match (action, end.outcome) {
             (Action::Compensate, _) => self.child_undone(place, attempt, &end, answers),
             (_, Outcome::Succeeded | Outcome::PartiallyCompleted) => {
+                if let Err(error) = self.may_keep(&end.output) {
+                    let error = Failure { kind: FailureKind::Unknown, ..error };
+                    self.emit(Event::Failed { step, action, attempt, error, done: true });
+                    self.give_up(place, None);
+                    return Ok(());
+                }
                 let output = self.slot(end.output);
                 let external_id = Some(child.to_string());
                 self.emit(Event::Succeeded { step, attempt, output, external_id });
