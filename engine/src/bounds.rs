@@ -7,8 +7,8 @@ use backstitch_integration::bounds as integration;
 use backstitch_saga::protocol::MOST_HELD;
 use backstitch_saga::{Limits, Span, bounds as saga};
 
-use crate::executor::poison;
-use crate::handover::MOST_NAMES;
+use crate::executor::{loads, poison};
+use crate::handover::{LOOKED_FOR, MOST_NAMES};
 use crate::schemas::{limits as schemas, pool};
 use crate::{
     Options, contracts, credentials, definitions, inbox, jobs, log, page, reports, schedules,
@@ -306,6 +306,11 @@ fn work(options: &Options) -> Vec<Bound> {
             "429 `too_many_names`",
         ),
         bound(
+            "kinds of task of a namespace that a server looks for at once",
+            number(LOOKED_FOR),
+            "the others have their turn with the next look",
+        ),
+        bound(
             "answer with a page of a history or list",
             bytes(page::ANSWER_BYTES),
             "`next` where it was cut; one element is always answered",
@@ -454,6 +459,11 @@ fn memory(options: &Options) -> Vec<Bound> {
             "tasks on offer that are kept in mind",
             number(options.tuning.hint_limit),
             "the rest is looked up when it is claimed",
+        ),
+        bound(
+            "what is read at once of runs that are not in memory; one alone may have more",
+            bytes(loads::QUESTION),
+            "the rest is read next",
         ),
         bound(
             "documents that come in with one batch",

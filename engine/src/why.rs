@@ -108,7 +108,6 @@ async fn name_workers(
     }
     let routes: Vec<(String, String)> = offered.iter().map(|wait| route(wait)).collect();
     let known = serving(node, connection, namespace, &routes).await?;
-    let wanted = node.handover.wanted();
     for ((wait, known), (queue, handler)) in offered.iter_mut().zip(known).zip(&routes) {
         let step = wait.step.as_ref().map(StepPath::to_string).unwrap_or_default();
         match known {
@@ -120,9 +119,7 @@ async fn name_workers(
             }
             Serving { sessions, .. } => {
                 // Of the workers at other servers it is not known.
-                let idle = wanted.iter().any(|(of, from, name, _)| {
-                    **of == *namespace && from == queue && name == handler
-                });
+                let idle = node.handover.is_wanted(namespace, queue, handler);
                 let state = if idle {
                     "one waits for work and gets it within seconds"
                 } else {

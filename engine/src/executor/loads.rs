@@ -27,7 +27,9 @@ use crate::store::{Trouble, journal};
 const AT_ONCE: usize = 256;
 const FIRST: usize = 16;
 /// After a question whose runs had more bytes of documents than this, the next one is for fewer runs.
-const BYTES: u64 = 16 * 1024 * 1024;
+const BYTES: u64 = 4 * 1024 * 1024;
+/// The most bytes that one question reads, unless one run alone has more.
+pub(crate) const QUESTION: usize = 8 * 1024 * 1024;
 
 /// Runs as they were found, or why they were not.
 pub(super) type Found = Vec<(RunId, Result<Box<CachedRun>, Error>)>;
@@ -63,7 +65,8 @@ struct Line {
 pub(super) struct Loaded {
     namespace: Option<Arc<str>>,
     runs: Vec<RunId>,
-    found: Result<Found, Error>,
+    /// What was found of the first of them, and how many these are: the others did not fit in.
+    found: Result<(usize, Found), Error>,
 }
 
 impl Loads {
@@ -160,17 +163,22 @@ impl Shard {
 
     /// Runs were loaded, or not: their commands take their turn.
     pub(super) fn loaded(&mut self, loaded: Result<Loaded, JoinError>) {
-        let Loaded { namespace, runs, found } = match loaded {
+        let Loaded { namespace, mut runs, found } = match loaded {
             Ok(loaded) => loaded,
             Err(defect) => resume_unwind(defect.into_panic()),
         };
-        if let (Some(line), Ok(found)) = (self.loads.lines.get_mut(&namespace), &found) {
+        if let (Some(line), Ok((read, found))) = (self.loads.lines.get_mut(&namespace), &found) {
             let bytes = found.iter().filter_map(|(_, one)| one.as_ref().ok()).map(|one| one.bytes);
             line.most = match bytes.sum::<u64>() {
-                ..=BYTES => (line.most * 2).min(AT_ONCE),
+                ..=BYTES if *read == runs.len() => (line.most * 2).min(AT_ONCE),
+                ..=BYTES => line.most,
                 _ => (line.most / 2).max(1),
             };
+            for run in runs.drain(*read..).rev() {
+                line.runs.push_front(run);
+            }
         }
+        let found = found.map(|(_, found)| found);
         let cold = runs.iter().filter_map(|run| Some((*run, self.loads.runs.remove(run)?)));
         let cold: Vec<(RunId, Cold)> = cold.collect();
         match found {
@@ -225,9 +233,12 @@ impl Shard {
     }
 }
 
-async fn read(node: &Node, namespace: &str, runs: &[RunId]) -> Result<Found, Error> {
+/// Reads as many of `runs` as may be read at once, and answers how many these are.
+async fn read(node: &Node, namespace: &str, runs: &[RunId]) -> Result<(usize, Found), Error> {
     let mut connection = node.database.loader(namespace).await?;
-    Ok(load(node, &mut connection, runs, node.clock.now()).await?)
+    let read = journal::fitting(&mut connection, runs, QUESTION).await?;
+    let found = load(node, &mut connection, &runs[..read], node.clock.now()).await?;
+    Ok((read, found))
 }
 
 /// Reads runs and folds them. A defect in one costs that one.

@@ -16,7 +16,7 @@ mod in_flight;
 pub(crate) mod index;
 mod lanes;
 pub(crate) mod load;
-mod loads;
+pub(crate) mod loads;
 pub(crate) mod outputs;
 pub(crate) mod poison;
 mod portions;

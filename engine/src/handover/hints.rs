@@ -51,6 +51,8 @@ pub(super) struct Routes {
     pub(super) names: Names,
     /// How many tasks of each namespace are kept in mind.
     of_namespaces: FastMap<Arc<str>, usize>,
+    /// How many kinds each namespace has.
+    kinds: FastMap<Arc<str>, usize>,
 }
 
 impl Routes {
@@ -64,6 +66,10 @@ impl Routes {
 
     pub(super) fn get_mut(&mut self, id: u64) -> Option<&mut Route> {
         self.routes.get_mut(&id)
+    }
+
+    pub(super) fn kinds_of(&self, namespace: &str) -> usize {
+        self.kinds.get(namespace).copied().unwrap_or(0)
     }
 
     pub(super) fn hints(&self) -> usize {
@@ -98,13 +104,17 @@ impl Routes {
             self.next += 1;
             self.next
         });
-        let route = self.routes.entry(id).or_insert_with(|| Route {
-            namespace: namespace.clone(),
-            queue: queue.to_owned(),
-            name: name.to_owned(),
-            members: 0,
-            waiting: VecDeque::new(),
-            hints: VecDeque::new(),
+        let kinds = &mut self.kinds;
+        let route = self.routes.entry(id).or_insert_with(|| {
+            *kinds.entry(namespace.clone()).or_insert(0) += 1;
+            Route {
+                namespace: namespace.clone(),
+                queue: queue.to_owned(),
+                name: name.to_owned(),
+                members: 0,
+                waiting: VecDeque::new(),
+                hints: VecDeque::new(),
+            }
         });
         route.members += 1;
         id
@@ -120,6 +130,12 @@ impl Routes {
         }
         let Some(route) = self.routes.remove(&id) else { return };
         self.forget(&route.namespace, route.hints.len());
+        if let Some(kinds) = self.kinds.get_mut(&route.namespace) {
+            *kinds -= 1;
+            if *kinds == 0 {
+                self.kinds.remove(&route.namespace);
+            }
+        }
         let Some(queues) = self.index.get_mut(&route.namespace) else { return };
         if let Some(names) = queues.get_mut(&route.queue) {
             names.remove(&route.name);
@@ -215,7 +231,9 @@ mod tests {
         routes.remember(a, hint("a", now));
         routes.expire(now);
         assert_eq!(routes.hints(), 6);
+        assert_eq!((routes.kinds_of("a"), routes.kinds_of("c")), (1, 0));
         routes.leave(a, Uuid::nil());
         assert_eq!((routes.hints(), routes.of_namespaces.len()), (0, 0));
+        assert_eq!((routes.kinds_of("a"), routes.kinds.len()), (0, 1));
     }
 }

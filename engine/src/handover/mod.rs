@@ -11,8 +11,9 @@ mod hands;
 mod hints;
 mod names;
 mod sessions;
+mod wanted;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,9 @@ pub(crate) use hints::Hint;
 use hints::Routes;
 pub(crate) use names::MOST_NAMES;
 use sessions::Session;
+pub(crate) use wanted::LOOKED_FOR;
+use wanted::Looks;
+pub(crate) use wanted::Wants;
 
 use crate::maps::FastMap;
 use crate::store::workers::Present;
@@ -46,6 +50,9 @@ pub(crate) struct Grant {
     pub(crate) alone: bool,
 }
 
+/// How many names the sessions that leave at the same moment may have.
+const LEAVE_AT_ONCE: usize = 5_000;
+
 /// Which sessions with room a task may be put aside for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum For {
@@ -55,15 +62,6 @@ pub(crate) enum For {
     Known,
     /// One whose poll waits at this moment.
     Polling,
-}
-
-/// What sessions with credit wait for on one queue.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Wants {
-    /// How many tasks of each handler, at most.
-    pub(crate) names: HashMap<String, u32>,
-    /// How many in all.
-    pub(crate) room: u32,
 }
 
 /// A task on offer and the session that is to get it.
@@ -121,6 +119,7 @@ struct State {
     aside: HashSet<Uuid>,
     hands: Hands,
     alone: Alone,
+    looks: Looks,
 }
 
 impl HandOver {
@@ -362,60 +361,6 @@ impl HandOver {
         matches
     }
 
-    /// What sessions with credit wait for: namespace, queue, handler, how many.
-    pub(crate) fn wanted(&self) -> Vec<(Arc<str>, String, String, u32)> {
-        let state = self.lock();
-        let now = Instant::now();
-        let mut wanted: HashMap<u64, u32> = HashMap::new();
-        for session in state.sessions.values() {
-            if session.room() > 0 && session.is_alive(now, self.grace) {
-                for id in session.routes() {
-                    *wanted.entry(id).or_default() += session.room();
-                }
-            }
-        }
-        let named = wanted.into_iter().filter_map(|(id, count)| {
-            let route = state.routes.get(id)?;
-            Some((route.namespace.clone(), route.queue.clone(), route.name.clone(), count))
-        });
-        named.collect()
-    }
-
-    /// What sessions with credit that are known to come back wait for, by those queues that `which` knows.
-    pub(crate) fn wants<T>(&self, which: impl Fn(&str, &str) -> Option<T>) -> Vec<(T, Wants)> {
-        let state = self.lock();
-        let now = Instant::now();
-        let mut found: HashMap<(&str, &str), Option<(T, Wants)>> = HashMap::new();
-        for session in state.sessions.values() {
-            let here = session.is_alive(now, self.grace) && session.is_for(For::Known);
-            if session.room() == 0 || !here {
-                continue;
-            }
-            let mut met: Vec<&str> = Vec::new();
-            for route in session.routes().filter_map(|id| state.routes.get(id)) {
-                let (namespace, queue) = (&*route.namespace, route.queue.as_str());
-                let known = found.entry((namespace, queue)).or_insert_with(|| {
-                    which(namespace, queue).map(|known| (known, Wants::default()))
-                });
-                let Some((_, wants)) = known else { continue };
-                *wants.names.entry(route.name.clone()).or_default() += session.room();
-                if !met.contains(&queue) {
-                    met.push(queue);
-                    wants.room += session.room();
-                }
-            }
-        }
-        for (namespace, queue, name) in state.ready_alone() {
-            let known = found
-                .entry((namespace, queue))
-                .or_insert_with(|| which(namespace, queue).map(|known| (known, Wants::default())));
-            let Some((_, wants)) = known else { continue };
-            *wants.names.entry(name.to_owned()).or_default() += 1;
-            wants.room += 1;
-        }
-        found.into_values().flatten().collect()
-    }
-
     /// Permits of tasks that went to nobody.
     pub(crate) fn return_permits(&self, permits: Vec<Uuid>) {
         if !permits.is_empty() {
@@ -435,6 +380,7 @@ impl HandOver {
         let now = Instant::now();
         let mut back = state.take_from_silent(now);
         let State { sessions, routes, .. } = &mut *state;
+        let mut names = 0;
         sessions.retain(|_, session| {
             if !all && session.is_alive(now, self.grace) {
                 return true;
@@ -443,12 +389,14 @@ impl HandOver {
             back.extend(session.outbox.drain(..).map(|one| Unfetched::of(&one, id)));
             session.credit = 0;
             session.bell.notify_one();
+            // Sessions that name very much leave a few at a time: others wait meanwhile.
             let keep = !all
-                && (session.reserved > 0
+                && (names >= LEAVE_AT_ONCE
+                    || session.reserved > 0
                     || session.is_present(now)
                     || session.is_alive(now, self.grace + sessions::FORGET_AFTER));
             if !keep {
-                session.leave(routes);
+                names += session.leave(routes);
             }
             keep
         });

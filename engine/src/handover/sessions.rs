@@ -36,7 +36,7 @@ pub(super) struct Session {
     /// The kinds of task it does, and whether it stands in their queue.
     routes: Vec<(u64, bool)>,
     /// The kinds as they were asked for last.
-    queues: BTreeMap<String, Vec<String>>,
+    queues: Arc<BTreeMap<String, Vec<String>>>,
     /// How much that counts among the names of the namespace; 0 until it asked for the first time.
     names: usize,
     /// How many more tasks it can take; see [`Session::room`].
@@ -74,7 +74,7 @@ impl Session {
             credential: credential.map(Into::into),
             worker: format!("{worker}/{id}").into(),
             routes: Vec::new(),
-            queues: BTreeMap::new(),
+            queues: Arc::default(),
             names: 0,
             credit: 0,
             barred: false,
@@ -206,7 +206,7 @@ impl Session {
         routes: &mut Routes,
         queues: &BTreeMap<String, Vec<String>>,
     ) -> Option<bool> {
-        if self.names > 0 && self.queues == *queues {
+        if self.names > 0 && *self.queues == *queues {
             return Some(false);
         }
         let names = 1 + queues.len() + queues.values().map(Vec::len).sum::<usize>();
@@ -226,22 +226,22 @@ impl Session {
                 }
             }
         }
-        self.queues = queues.clone();
+        self.queues = Arc::new(queues.clone());
         Some(true)
     }
 
-    /// Leaves all kinds of task for good.
-    pub(super) fn leave(&mut self, routes: &mut Routes) {
+    /// Leaves all kinds of task for good. Answers how many names that makes free.
+    pub(super) fn leave(&mut self, routes: &mut Routes) -> usize {
         self.leave_kinds(routes);
         routes.names.change(&self.namespace, self.names, 0);
-        self.names = 0;
+        std::mem::take(&mut self.names)
     }
 
     fn leave_kinds(&mut self, routes: &mut Routes) {
         for (id, _) in self.routes.drain(..) {
             routes.leave(id, self.id);
         }
-        self.queues.clear();
+        self.queues = Arc::default();
     }
 
     /// The queues as they were asked for last.

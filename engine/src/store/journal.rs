@@ -81,6 +81,31 @@ pub(crate) async fn load(
     Ok(found)
 }
 
+/// Answers how many of `runs`, in order, have at most `bytes` bytes in all that [`load`] would read: the first one in any case.
+pub(crate) async fn fitting(
+    connection: &mut PgConnection,
+    runs: &[RunId],
+    bytes: usize,
+) -> Result<usize, sqlx::Error> {
+    if runs.len() < 2 {
+        return Ok(runs.len());
+    }
+    let ids: Vec<Uuid> = runs.iter().map(|run| run.0).collect();
+    let fitting: i64 = sqlx::query_scalar(
+        "-- journal_fitting\n\
+         select count(*) from (select sum(b.bytes) over (order by w.place) as upto from unnest($1::uuid[]) with ordinality as w(id, place) \
+         left join lateral (select s.seq, octet_length(s.state)::bigint as bytes from snapshots s where s.run_id = w.id) s on true \
+         cross join lateral (select coalesce(s.bytes, 0) \
+           + coalesce(sum(octet_length(j.events)::bigint + coalesce(octet_length(j.payloads), 0)), 0) as bytes \
+           from journal j where j.run_id = w.id and j.seq > coalesce(s.seq, 0)) b) f where f.upto <= $2",
+    )
+    .bind(&ids)
+    .bind(i64::try_from(bytes).unwrap_or(i64::MAX))
+    .fetch_one(connection)
+    .await?;
+    Ok(usize::try_from(fitting).unwrap_or(1).max(1))
+}
+
 /// Reads the whole journal of `run` up to record `until`, without a snapshot.
 pub(crate) async fn load_until(
     connection: &mut PgConnection,

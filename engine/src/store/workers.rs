@@ -1,6 +1,7 @@
 //! The table `workers`: who works where, as all nodes see it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use backstitch_saga::protocol::WorkerView;
 use backstitch_saga::{Time, Timestamp};
@@ -14,10 +15,10 @@ use super::moment::Moment;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Present {
     pub(crate) session: Uuid,
-    pub(crate) namespace: std::sync::Arc<str>,
+    pub(crate) namespace: Arc<str>,
     pub(crate) worker: String,
     /// Handlers by queue.
-    pub(crate) queues: BTreeMap<String, Vec<String>>,
+    pub(crate) queues: Arc<BTreeMap<String, Vec<String>>>,
 }
 
 /// What is known of the workers for one kind of task.
@@ -52,7 +53,7 @@ pub(crate) async fn come(
     let sessions: Vec<Uuid> = present.iter().map(|one| one.session).collect();
     let queues: Vec<String> = present
         .iter()
-        .map(|one| serde_json::to_string(&one.queues).unwrap_or_else(|_| "{}".to_owned()))
+        .map(|one| serde_json::to_string(&*one.queues).unwrap_or_else(|_| "{}".to_owned()))
         .collect();
     sqlx::query(
         "-- workers_come\n\

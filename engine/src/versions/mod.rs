@@ -18,8 +18,9 @@ use crate::crash::commit;
 use crate::cursor::Cursor;
 use crate::definitions::{Workflow, stored};
 use crate::executor::load::fold;
+use crate::executor::loads::QUESTION;
 use crate::node::Node;
-use crate::store::journal;
+use crate::store::journal::{self, Stored};
 use crate::store::versions::{self as table, MigrationRow};
 use crate::{Engine, Error};
 
@@ -302,24 +303,36 @@ async fn check(
     new: &NewMigration,
     to: &Workflow,
 ) -> Result<Vec<(RunId, Verdict)>, Error> {
-    let mut stored = journal::load(connection, runs).await?;
     let mut verdicts = Vec::with_capacity(runs.len());
-    for run in runs {
-        let verdict = match stored.remove(run) {
-            None => Verdict::Over,
-            Some(stored) => {
-                let now = node.clock.now();
-                match fold(&node.definitions, connection, *run, stored, now).await {
-                    Ok(cached) if cached.run.state() == State::Ended => Verdict::Over,
-                    Ok(cached) if cached.run.version() == new.from => {
-                        Verdict::Active(cached.run.obstacles(&to.graph, &new.mapping))
-                    }
-                    Ok(cached) => Verdict::Elsewhere(cached.run.version()),
-                    Err(error) => Verdict::Unreadable(error.to_string()),
-                }
-            }
-        };
-        verdicts.push((*run, verdict));
+    let mut rest = runs;
+    while !rest.is_empty() {
+        let (now, later) = rest.split_at(journal::fitting(connection, rest, QUESTION).await?);
+        let mut stored = journal::load(connection, now).await?;
+        for run in now {
+            let verdict = match stored.remove(run) {
+                None => Verdict::Over,
+                Some(stored) => verdict(node, connection, (*run, stored), (new, to)).await,
+            };
+            verdicts.push((*run, verdict));
+        }
+        rest = later;
     }
     Ok(verdicts)
+}
+
+/// Checks one run.
+async fn verdict(
+    node: &Node,
+    connection: &mut PgConnection,
+    (run, stored): (RunId, Stored),
+    (new, to): (&NewMigration, &Workflow),
+) -> Verdict {
+    match fold(&node.definitions, connection, run, stored, node.clock.now()).await {
+        Ok(cached) if cached.run.state() == State::Ended => Verdict::Over,
+        Ok(cached) if cached.run.version() == new.from => {
+            Verdict::Active(cached.run.obstacles(&to.graph, &new.mapping))
+        }
+        Ok(cached) => Verdict::Elsewhere(cached.run.version()),
+        Err(error) => Verdict::Unreadable(error.to_string()),
+    }
 }

@@ -261,6 +261,33 @@ async fn slow_lists_of_one_namespace_keep_no_other_waiting_and_are_refused_in_th
 }
 
 #[tokio::test]
+async fn large_runs_that_are_asked_for_at_once_are_read_a_few_at_a_time_and_all_found() {
+    const RUNS: usize = 50;
+    let url = database().await;
+    let waits = r#"{"name":"waits","version":1,"steps":[{"id":"w","wait":{"signal":"go"}}]}"#;
+    let elsewhere = node(&url, |_| {}).await;
+    elsewhere.register("cold", waits).await.unwrap();
+    let input = serde_json::json!("x".repeat(250_000)).to_string();
+    let mut runs = Vec::new();
+    for _ in 0..RUNS {
+        runs.push(elsewhere.start_run("cold", start("waits", &input)).await.unwrap().id);
+    }
+    let engine = node(&url, |options| options.tuning.shards = 1).await;
+    let unknown = RunId(Uuid::now_v7());
+    let asked = runs.iter().chain([&unknown]).map(|run| {
+        let set = Labels::from([("asked".to_owned(), "yes".to_owned())]);
+        let label = Command::Label { set, remove: Vec::new(), by: by("a test") };
+        engine.command("cold", *run, label)
+    });
+    let answers = futures::future::join_all(asked).await;
+    let found = answers.iter().filter(|answer| answer.is_ok()).count();
+    assert_eq!((found, answers[RUNS].is_err()), (RUNS, true));
+    assert_eq!(metric(&engine, "runs_loaded_total"), 50.0, "each once");
+    elsewhere.stop().await;
+    engine.stop().await;
+}
+
+#[tokio::test]
 async fn runs_that_are_loaded_for_one_namespace_keep_no_other_waiting() {
     let url = database().await;
     let waits = r#"{"name":"waits","version":1,"steps":[{"id":"w","wait":{"signal":"go"}}]}"#;
