@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::arms::Arms;
@@ -23,6 +24,26 @@ pub(super) async fn half_headers(arms: Arc<Arms>) -> anyhow::Result<()> {
     arms.prepared().await;
     let beginning = b"GET /v1/runs HTTP/1.1\r\nhost: localhost\r\nx-long: ".to_vec();
     arms.hold(MANY / 3, beginning, false).await;
+    Ok(())
+}
+
+/// A connection for each request, without a pause.
+pub(super) async fn reconnects(arms: Arc<Arms>) -> anyhow::Result<()> {
+    let get: Arc<[u8]> = request("GET", "/v1/whoami", &arms.secrets().viewer, "").into();
+    arms.prepared().await;
+    let mut all = JoinSet::new();
+    for _ in 0..64 {
+        let (arms, get) = (Arc::clone(&arms), Arc::clone(&get));
+        all.spawn(async move {
+            while arms.goes_on() {
+                let mut wire = arms.wire();
+                let asked = tokio::time::timeout(arms.left(), wire.ask(&get, false));
+                let Ok(answer) = asked.await else { return };
+                arms.count(&answer);
+            }
+        });
+    }
+    all.join_all().await;
     Ok(())
 }
 

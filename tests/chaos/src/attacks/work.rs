@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::arms::Arms;
@@ -180,7 +181,30 @@ pub(super) async fn logins(arms: Arc<Arms>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Claims tasks of the namespace and reports each with `output`.
+/// Fan-outs whose items all give outputs of nearly the largest size.
+pub(super) async fn large_outputs(arms: Arc<Arms>) -> anyhow::Result<()> {
+    let task = json!({ "name": "h", "class": "read_only", "input": { "path": "/item" } });
+    let map = json!({ "items": { "path": "/input" }, "join": "best_effort", "task": task });
+    let definition = json!({ "name": "gives", "version": 1, "steps": [{ "id": "m", "map": map }] });
+    arms.must_register(&definition).await?;
+    arms.start("gives", &json!((0..5_000).collect::<Vec<u32>>())).await?;
+    arms.prepared().await;
+    let (output, mut all) = (json!("x".repeat(250_000)), JoinSet::new());
+    for worker in 0..4 {
+        let (arms, output) = (Arc::clone(&arms), output.clone());
+        all.spawn(async move {
+            while arms.goes_on() {
+                let doing = claim_and_report_some(&arms, worker, &output, 40);
+                // What goes wrong was counted.
+                arms.until_over(async { drop(doing.await) }).await;
+            }
+        });
+    }
+    all.join_all().await;
+    Ok(())
+}
+
+/// Claims a task of the namespace and reports it with `output`.
 ///
 /// # Errors
 /// When an answer is not there.
@@ -189,16 +213,32 @@ pub(super) async fn claim_and_report(
     worker: u32,
     output: &Value,
 ) -> anyhow::Result<()> {
+    claim_and_report_some(arms, worker, output, 1).await
+}
+
+/// The same for at most `most` tasks at once.
+async fn claim_and_report_some(
+    arms: &Arms,
+    worker: u32,
+    output: &Value,
+    most: u32,
+) -> anyhow::Result<()> {
     let secret = &arms.secrets().worker;
     let claim = json!({
         "worker": format!("w{worker}"), "session": Uuid::from_u128(u128::from(worker) + 1),
-        "queues": { "default": ["h"] }, "max": 1, "wait": "1s",
+        "queues": { "default": ["h"] }, "max": most, "wait": "1s",
     });
     let (_, claimed) = arms.ask(secret, "POST", "/v1/tasks/claim", &claim).await?;
-    if let Some(task) = claimed.pointer("/tasks/0") {
-        let mut result = done(task);
-        result["outcome"]["succeeded"]["output"] = output.clone();
-        let body = json!({ "results": [result] });
+    let tasks = claimed["tasks"].as_array().into_iter().flatten();
+    let results: Vec<Value> = tasks
+        .map(|task| {
+            let mut result = done(task);
+            result["outcome"]["succeeded"]["output"] = output.clone();
+            result
+        })
+        .collect();
+    if !results.is_empty() {
+        let body = json!({ "results": results });
         arms.ask(secret, "POST", "/v1/tasks/complete", &body).await?;
     }
     Ok(())
