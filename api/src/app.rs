@@ -21,6 +21,7 @@ use crate::rates::{Lane, Rate, Rates};
 use crate::routes::quotas::too_many_waiting;
 use crate::shares::{NoShare, Share, Shares};
 use crate::tls::{Tls, TlsFiles};
+use crate::turns::{self, Line, Turns};
 
 /// Who may ask.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -122,6 +123,7 @@ pub(crate) struct App {
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) logins: Logins,
     pub(crate) tls: Option<Arc<Tls>>,
+    turns: Arc<Turns<Line>>,
     rates: Rates,
     throttled: AtomicU64,
     claiming: Arc<Shares<Arc<str>>>,
@@ -150,6 +152,7 @@ impl App {
             pulse: Arc::default(),
             logins: Logins::default(),
             tls,
+            turns: Turns::new(turns::REQUESTS),
             rates: Rates::default(),
             throttled: AtomicU64::default(),
             claiming: Shares::new(config.limits.waiting),
@@ -270,6 +273,14 @@ impl App {
                 "More requests came than may come in a second. Nothing was done; ask again later.";
             Rejection::too_many("too_many_requests", detail, wait)
         })
+    }
+
+    /// Waits until a request that costs so much may begin: not at all while few do.
+    ///
+    /// # Errors
+    /// 503 when too many of the same line wait.
+    pub(crate) async fn turn(&self, line: &Line, cost: u32) -> Result<(), Rejection> {
+        self.turns.turn(line, cost).await.map_err(|turns::LineFull| Rejection::busy())
     }
 
     /// Counts starts of `caller`: a batch costs as many as it holds.

@@ -153,6 +153,14 @@ fn announced(headers: &HeaderMap) -> Option<usize> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
+/// How many bytes a body has, if that is known before it comes.
+pub(crate) fn size(headers: &HeaderMap) -> Option<usize> {
+    match headers.contains_key(header::TRANSFER_ENCODING) {
+        true => None,
+        false => Some(announced(headers).unwrap_or(0)),
+    }
+}
+
 /// JSON must say that it is JSON. This also keeps web pages of other origins out of an open server: a browser does
 /// not send this type to another origin without asking first.
 fn must_be_json(headers: &HeaderMap, or_cloud_events: bool) -> Result<(), Rejection> {

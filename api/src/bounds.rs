@@ -9,7 +9,7 @@ use crate::app::Limits;
 use crate::check::events::{MAX_EVENT_ID, MAX_EVENT_LABEL, MAX_EVENT_LABELS, MAX_EVENT_NAME};
 use crate::check::{MAX_KEY, MAX_LIST, MAX_MESSAGE, MAX_NAME, MAX_REASON, MAX_WAIT};
 use crate::server::UNREAD;
-use crate::{idempotency, logins, stream};
+use crate::{idempotency, logins, stream, turns};
 
 /// All of them, with the values that a server has by itself.
 #[must_use]
@@ -69,7 +69,7 @@ fn connections(limits: &Limits) -> Vec<Bound> {
         ),
         bound("idle connection, or later headers under way", span(limits.idle_timeout), "closed"),
         bound(
-            "connections; an address has at most as many as stay free",
+            "connections; an address (of IPv6 a /64) has at most as many as stay free",
             number(limits.connections),
             "closed at once",
         ),
@@ -82,6 +82,21 @@ fn connections(limits: &Limits) -> Vec<Bound> {
             "an answer that is taken slowly, in a second",
             bytes(stream::SLOWEST),
             "the connection is cut when less was taken for as long",
+        ),
+        bound(
+            "requests that begin before others go on; one more for each 8 KiB of a body",
+            number(turns::REQUESTS.lap as usize),
+            "wait, in turn for each namespace and kind of request",
+        ),
+        bound(
+            "requests of a namespace and kind that wait for that",
+            number(turns::REQUESTS.waiting),
+            "503 `busy`",
+        ),
+        bound(
+            "new connections that are served before others go on",
+            number(turns::CONNECTIONS.lap as usize),
+            "wait, in turn for each address",
         ),
         bound("`wait`", MAX_WAIT.to_string(), "400, in a claim 422"),
         bound(

@@ -15,20 +15,24 @@ use uuid::Uuid;
 
 use crate::access::{self, Caller, RULES, Right};
 use crate::app::{Access, App};
+use crate::body;
 use crate::idempotency;
 use crate::logins::Peer;
 use crate::metrics::RouteNumbers;
 use crate::problem::{LogLine, Rejection};
 use crate::rates::Lane;
 use crate::scopes::{self, Kind};
+use crate::turns::{self, Line};
 
 /// The header that carries the request's id, taken from the caller or made here.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The header by which an open server says that it is one.
 const MODE: HeaderName = HeaderName::from_static("backstitch-mode");
 
-/// What browsers and caches are told with every answer: keep it nowhere, take it for nothing else, show it in no frame.
-const GUARDS: [(HeaderName, HeaderValue); 3] = [
+/// What browsers and caches are told with every answer: keep it nowhere, take it for nothing else, show it in no
+/// frame, and tell no other site where one came from.
+const GUARDS: [(HeaderName, HeaderValue); 4] = [
+    (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (
@@ -171,16 +175,25 @@ async fn admit(
     request: &mut Request,
     now: Instant,
 ) -> Result<(), Rejection> {
+    let peer = request.extensions().get::<Peer>().copied();
     match entry.right {
-        Some(Right::Public) => {}
+        Some(Right::Public) => {
+            if let Some(peer) = peer.filter(|_| entry.lane != Lane::Health) {
+                app.turn(&Line::Peer(peer.counted()), 1).await?;
+            }
+        }
         Some(right) => {
-            let peer = request.extensions().get::<Peer>().copied();
             let caller = access::admit(app, request.headers(), right, (peer, now)).await?;
-            let asked = app.may_ask(&caller, entry.lane, now);
-            if asked.is_err() && entry.lane == Lane::Heartbeat {
+            let cost = turns::cost_of(body::size(request.headers()));
+            let begins = async {
+                app.may_ask(&caller, entry.lane, now)?;
+                app.turn(&Line::Namespace(Arc::clone(&caller.namespace), entry.lane), cost).await
+            };
+            let begins = begins.await;
+            if begins.is_err() && entry.lane == Lane::Heartbeat {
                 app.engine.heartbeats_refused(&caller.namespace);
             }
-            asked?;
+            begins?;
             if let Some(scope) = &caller.scope {
                 scopes::admit(app, &caller, scope, entry.kind, request).await?;
             }

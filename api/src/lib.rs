@@ -38,6 +38,7 @@ mod server;
 mod shares;
 mod stream;
 mod tls;
+mod turns;
 
 pub use app::{Access, Limits, ServerConfig};
 pub use openapi::document;

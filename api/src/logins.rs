@@ -27,7 +27,7 @@ pub(crate) struct Peer(pub(crate) IpAddr);
 
 impl Peer {
     /// The address under which it is counted: of IPv6 the network that one host has to itself.
-    fn counted(self) -> IpAddr {
+    pub(crate) fn counted(self) -> IpAddr {
         match self.0.to_canonical() {
             IpAddr::V6(address) => {
                 let [a, b, c, d, ..] = address.segments();

@@ -127,6 +127,8 @@ pub(crate) enum Lane {
     Heartbeat,
     /// Those that stop something or change limits and credentials: they must get through while others flood.
     Control,
+    /// Whether the process lives and serves.
+    Health,
     /// All others.
     Other,
 }
@@ -139,6 +141,7 @@ impl Lane {
             Some(Right::Work) if path == "/v1/tasks/heartbeat" => Lane::Heartbeat,
             Some(Right::Work) => Lane::Work,
             Some(Right::Admin) => Lane::Control,
+            Some(Right::Public) if ["/livez", "/readyz"].contains(&path) => Lane::Health,
             _ if stops && method == Method::POST => Lane::Control,
             _ => Lane::Other,
         }
@@ -271,6 +274,8 @@ mod tests {
         assert_eq!(lane(Method::POST, "/v1/tasks/complete", Right::Work), Lane::Work);
         assert_eq!(lane(Method::POST, "/v1/tasks/heartbeat", Right::Work), Lane::Heartbeat);
         assert_eq!(lane(Method::POST, "/v1/runs", Right::Start), Lane::Other);
+        assert_eq!(lane(Method::GET, "/livez", Right::Public), Lane::Health);
+        assert_eq!(lane(Method::GET, "/metrics", Right::Public), Lane::Other);
         assert_eq!(lane(Method::GET, "/v1/pause", Right::Read), Lane::Other);
     }
 }

@@ -28,7 +28,8 @@ use crate::logins::Peer;
 use crate::shares::Shares;
 use crate::stream::Stream;
 use crate::tls::Tls;
-use crate::{health, openapi, routes, tls};
+use crate::turns::Turns;
+use crate::{health, openapi, routes, tls, turns};
 
 /// How many bytes of a connection the system keeps until they are read: whoever sends more waits, and takes no memory of others.
 pub(crate) const UNREAD: u32 = 512 * 1024;
@@ -138,7 +139,7 @@ pub(crate) fn may_listen(access: Access, address: SocketAddr) -> anyhow::Result<
 async fn accept(listener: &TcpListener, router: &Router, connections: &mut Connections) {
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => connections.serve(stream, peer.ip(), router.clone()),
+            Ok((stream, peer)) => connections.serve(stream, Peer(peer.ip()), router.clone()),
             Err(error) => {
                 // Mostly: no file handles left. Connections that end make room.
                 tracing::warn!(%error, "a connection was not accepted");
@@ -151,6 +152,7 @@ async fn accept(listener: &TcpListener, router: &Router, connections: &mut Conne
 struct Connections {
     tasks: JoinSet<()>,
     places: Arc<Shares<IpAddr>>,
+    turns: Arc<Turns<IpAddr>>,
     closing: watch::Receiver<bool>,
     builder: http1::Builder,
     limits: Limits,
@@ -169,6 +171,7 @@ impl Connections {
         Connections {
             tasks: JoinSet::new(),
             places: Shares::new(config.limits.connections),
+            turns: Turns::new(turns::CONNECTIONS),
             closing,
             builder,
             limits: config.limits.clone(),
@@ -176,11 +179,12 @@ impl Connections {
         }
     }
 
-    /// Serves a connection, unless its peer has its share of them already: then it is closed.
-    fn serve(&mut self, stream: TcpStream, peer: IpAddr, router: Router) {
+    /// Serves a connection once its peer has a turn, unless it has its share of them already: then it is closed.
+    fn serve(&mut self, stream: TcpStream, peer: Peer, router: Router) {
         while self.tasks.try_join_next().is_some() {}
-        let Some(place) = self.places.take(&peer, 1) else {
-            tracing::debug!(%peer, "a connection was closed: its peer has too many");
+        let counted = peer.counted();
+        let Some(place) = self.places.take(&counted, 1) else {
+            tracing::debug!(peer = %peer.0, "a connection was closed: its peer has too many");
             return;
         };
         if let Err(error) = stream.set_nodelay(true) {
@@ -189,14 +193,16 @@ impl Connections {
         }
         let connection = Connection {
             router,
-            peer: Peer(peer),
+            peer,
             builder: self.builder.clone(),
             closing: self.closing.clone(),
             first_request: Instant::now() + self.limits.first_request_timeout,
         };
         let stream = Stream::new(stream, self.limits.answer_timeout);
-        let tls = self.tls.clone();
+        let (tls, turns) = (self.tls.clone(), Arc::clone(&self.turns));
         self.tasks.spawn(async move {
+            // How many of a peer wait is bounded by its places.
+            let _ = turns.turn(&counted, 1).await;
             match tls {
                 None => connection.serve(stream).await,
                 Some(tls) => {

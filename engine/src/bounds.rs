@@ -456,14 +456,14 @@ fn memory(options: &Options) -> Vec<Bound> {
             "the least recently used go",
         ),
         bound(
-            "tasks on offer that are kept in mind",
-            number(options.tuning.hint_limit),
-            "the rest is looked up when it is claimed",
-        ),
-        bound(
             "what is read at once of runs that are not in memory; one alone may have more",
             bytes(loads::QUESTION),
             "the rest is read next",
+        ),
+        bound(
+            "tasks on offer that are kept in mind",
+            number(options.tuning.hint_limit),
+            "the rest is looked up when it is claimed",
         ),
         bound(
             "documents that come in with one batch",

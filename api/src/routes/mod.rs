@@ -218,7 +218,7 @@ pub(crate) fn read_queries(query: &str) {
 /// The whole server.
 pub(crate) fn router(app: Arc<App>) -> Router {
     let (router, _) = collect().split_for_parts();
-    let config = Config::from("/openapi.json").validator_url("none").persist_authorization(true);
+    let config = Config::from("/openapi.json").validator_url("none");
     let docs = Router::from(SwaggerUi::new("/docs").config(config));
     router
         .merge(docs.layer(map_response(problem::dress)))

@@ -79,7 +79,9 @@ async fn the_listener_of_health_has_health_alone() {
         let asked = tokio::task::spawn_blocking(move || ask(address, method, path));
         let (answered, text) = asked.await.unwrap();
         assert_eq!(answered, status, "{method} {path}: {text}");
-        assert!(text.contains("cache-control: no-store"), "{text}");
+        for guard in ["cache-control: no-store", "referrer-policy: no-referrer"] {
+            assert!(text.contains(guard), "{text}");
+        }
     }
     server.stopped().await;
 }
