@@ -4,11 +4,11 @@
 //! error from a cursor. They carry no rights: whoever forges one reads what they could read anyway.
 
 use backstitch_saga::Violation;
+use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::Error;
-use crate::definitions::hex;
 
 /// Makes and reads cursors.
 pub(crate) struct Cursor;
@@ -162,23 +162,18 @@ fn invalid() -> Error {
 }
 
 fn digest(kind: char, place: &str) -> String {
-    hex(&Sha256::digest(format!("{kind}{place}"))[..4])
+    HEXLOWER.encode(&Sha256::digest(format!("{kind}{place}"))[..4])
 }
 
 pub(crate) fn seal(kind: char, place: &str) -> String {
-    format!("{kind}{}{}", digest(kind, place), hex(place.as_bytes()))
+    format!("{kind}{}{}", digest(kind, place), HEXLOWER.encode(place.as_bytes()))
 }
 
 pub(crate) fn open(kind: char, text: &str) -> Option<String> {
     let rest = text.strip_prefix(kind)?;
     let (_, place) = rest.split_at_checked(8)?;
-    let bytes: Option<Vec<u8>> = place
-        .as_bytes()
-        .chunks(2)
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
-        .collect();
-    let place = String::from_utf8(bytes?).ok()?;
-    // The digest is right, every digit is written as we write it, and PostgreSQL can be asked about it.
+    let place = String::from_utf8(HEXLOWER.decode(place.as_bytes()).ok()?).ok()?;
+    // The digest is right, and PostgreSQL can be asked about it.
     (seal(kind, &place) == text && !place.contains('\0')).then_some(place)
 }
 

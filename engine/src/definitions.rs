@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use backstitch_saga::protocol::{Page, Rehearsed, WorkflowView};
 use backstitch_saga::rehearse::{Admission, admit};
 use backstitch_saga::{By, Definition, Graph, Payload, Time, Timestamp, Violation, misread};
+use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
@@ -48,7 +49,10 @@ impl Workflow {
         let layout = Payload::trusted(text.to_owned())
             .map_err(|error| vec![Violation::new("", "invalid_json", misread::explain(&error).1)])?
             .without_layout();
-        Ok(Workflow { graph: Arc::new(graph), hash: hex(&Sha256::digest(layout)).into() })
+        Ok(Workflow {
+            graph: Arc::new(graph),
+            hash: HEXLOWER.encode(&Sha256::digest(layout)).into(),
+        })
     }
 }
 
@@ -105,16 +109,6 @@ pub(crate) fn versions_beyond(definition: &Definition) -> Vec<Violation> {
 /// A version as it is stored; 0, which no version has, for one that cannot be stored.
 pub(crate) fn stored(version: u32) -> i32 {
     i32::try_from(version).unwrap_or(0)
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    let digit = |half: u8| char::from(b"0123456789abcdef"[usize::from(half)]);
-    let mut text = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        text.push(digit(byte >> 4));
-        text.push(digit(byte & 0x0f));
-    }
-    text
 }
 
 impl Definitions {

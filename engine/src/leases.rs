@@ -4,13 +4,13 @@
 //! half of an HMAC-SHA-256, as hexadecimal digits. `backstitch.complete_task` checks the same in SQL.
 
 use backstitch_saga::{RunId, TaskKey};
+use data_encoding::HEXLOWER;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 use crate::Error;
-use crate::definitions::hex;
 use crate::store::leases as table;
 
 /// Bytes of the code in a token.
@@ -61,7 +61,7 @@ impl Leases {
         let mut bytes = [0; CODE + 16];
         bytes[..16].copy_from_slice(session.as_bytes());
         bytes[16..].copy_from_slice(&code[..CODE]);
-        hex(&bytes)
+        HEXLOWER.encode(&bytes)
     }
 
     /// The session that a token was made for; `None` without a token where none is demanded.
@@ -85,19 +85,9 @@ impl Leases {
 
 /// The bytes of a token.
 fn unhex(token: &str) -> Option<[u8; CODE + 16]> {
-    let digits = token.as_bytes();
-    if digits.len() != TOKEN {
-        return None;
-    }
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
     let mut bytes = [0; CODE + 16];
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-    }
+    (token.len() == TOKEN).then_some(())?;
+    HEXLOWER.decode_mut(token.as_bytes(), &mut bytes).ok()?;
     Some(bytes)
 }
 

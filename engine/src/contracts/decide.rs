@@ -7,11 +7,11 @@ use backstitch_integration::document::{read, value_of};
 use backstitch_integration::transforms::Transform;
 use backstitch_saga::protocol::{ContractBreak, ContractMode, RegisterContract};
 use backstitch_saga::{Payload, Violation};
+use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
 use super::{LARGEST_TRANSFORM, MOST_BYTES, MOST_VERSIONS, number};
 use crate::Error;
-use crate::definitions::hex;
 use crate::store::contracts::{ReaderRow, VersionRow};
 
 /// Everything that is known about a subject when a version is decided about.
@@ -75,7 +75,7 @@ pub(super) fn decide(known: &Known, ask: &RegisterContract) -> Result<Verdict, E
                 .map_err(|_| Error::Bug("a contract has too large a version".to_owned()))?;
             Ok(Verdict::New {
                 version,
-                digest: hex(&Sha256::digest(schema.canonical())),
+                digest: HEXLOWER.encode(&Sha256::digest(schema.canonical())),
                 breaks: breaks.iter().map(shown).collect(),
             })
         }

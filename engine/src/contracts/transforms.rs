@@ -8,6 +8,7 @@ use backstitch_saga::protocol::{
     TransformRevision, TransformTest, TransformView,
 };
 use backstitch_saga::{By, Payload, Timestamp, Violation};
+use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 use sqlx::Connection;
 
@@ -15,7 +16,6 @@ use super::{LARGEST_TRANSFORM, is_name, number, state_of, unknown_contract, unkn
 use crate::acts::must_have_reason;
 use crate::crash::commit;
 use crate::cursor::Cursor;
-use crate::definitions::hex;
 use crate::node::Node;
 use crate::store::acts::{self, Act, Thing};
 use crate::store::contracts as contract_table;
@@ -191,7 +191,7 @@ impl Engine {
                 checked(&schemas(&ends)?, &document).map(|checked| checked.canonical().to_owned())
             })
             .await??;
-        let digest = hex(&Sha256::digest(canonical));
+        let digest = HEXLOWER.encode(&Sha256::digest(canonical));
         for _ in 0..TRIES {
             if let Some(registered) = self.try_put(namespace, &edge, (&ask, &digest), by).await? {
                 return Ok((registered, self.transform(namespace, name).await?));

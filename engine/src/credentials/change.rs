@@ -4,13 +4,13 @@ use backstitch_saga::protocol::{
     CredentialScope, CredentialSecret, CredentialView, NewCredential, Page, RotateCredential,
 };
 use backstitch_saga::{By, RunId, Span, Time, Timestamp, Violation};
+use data_encoding::HEXLOWER;
 use sqlx::Connection;
 
 use super::{CHANNEL, digest_of};
 use crate::bounds::{Bound, bound, bytes, number};
 use crate::crash::commit;
 use crate::cursor::Cursor;
-use crate::definitions::hex;
 use crate::page::page;
 use crate::store::acts::{self, Act, Thing};
 use crate::store::credentials::{self as table, NewRow, Rotation, Taken};
@@ -47,7 +47,7 @@ pub(crate) fn bounds() -> Vec<Bound> {
 
 /// A new secret with its digest.
 fn secret() -> (String, [u8; 32]) {
-    let secret = format!("bsk_{}", hex(&rand::random::<[u8; 32]>()));
+    let secret = format!("bsk_{}", HEXLOWER.encode(&rand::random::<[u8; 32]>()));
     let digest = digest_of(&secret);
     (secret, digest)
 }

@@ -36,10 +36,12 @@ impl Move {
             _ => return None,
         };
         let task = TaskKey { step: step.clone(), action, attempt: *attempt };
-        let id = run.id();
-        Some(match Holder::of(namespace, run, &task) {
-            Some(holder) => Move::Taken(id, task, holder),
-            None => Move::Over(id, task),
+        // A lease may have ended in the record that began it; an attempt that is over stays so.
+        let is_lease = matches!(event, Event::Leased { .. });
+        let holder = if is_lease { Holder::of(namespace, run, &task) } else { None };
+        Some(match holder {
+            Some(holder) => Move::Taken(run.id(), task, holder),
+            None => Move::Over(run.id(), task),
         })
     }
 }
