@@ -213,7 +213,7 @@ mod tests {
             assert_eq!(turns.begin_lap(), left);
             let begun: Vec<bool> = all.iter_mut().map(|one| one.now_or_never().is_some()).collect();
             assert_eq!(begun.iter().filter(|begun| **begun).count(), 1);
-            all.remove(begun.iter().position(|begun| *begun).unwrap());
+            drop(all.remove(begun.iter().position(|begun| *begun).unwrap()));
         }
     }
 

@@ -184,7 +184,7 @@ pub(super) async fn logins(arms: Arc<Arms>) -> anyhow::Result<()> {
 /// Fan-outs whose items all give outputs of nearly the largest size.
 pub(super) async fn large_outputs(arms: Arc<Arms>) -> anyhow::Result<()> {
     let task = json!({ "name": "h", "class": "read_only", "input": { "path": "/item" } });
-    let map = json!({ "items": { "path": "/input" }, "join": "best_effort", "task": task });
+    let map = json!({ "items": { "path": "/input" }, "join": "best_effort", "empty": "succeed", "task": task });
     let definition = json!({ "name": "gives", "version": 1, "steps": [{ "id": "m", "map": map }] });
     arms.must_register(&definition).await?;
     arms.start("gives", &json!((0..5_000).collect::<Vec<u32>>())).await?;
