@@ -1,12 +1,16 @@
 //! The checks of a request, cheap ones first, each with its code.
 
+use std::collections::BTreeMap;
+
 use backstitch_saga::{Payload, Time, Violation};
 use sha2::{Digest, Sha256};
 
 use super::batch::{LARGEST_BATCH, lines, list};
 use super::headers::Headers;
 use super::hints::Hints;
+use super::sender::{Media, Sender};
 use super::source::{Location, Source, Subject, VersionFrom, VersionState};
+use crate::contracts::{Schema, World};
 use crate::document::{Value, read};
 use crate::events::{CloudEvent, Data, Trust};
 
@@ -92,6 +96,41 @@ pub fn duplicate(first: &[u8; 32], digest: &[u8; 32]) -> Duplicate {
     if first == digest { Duplicate::Same } else { Duplicate::Conflict }
 }
 
+/// A record of a batch: its bytes, and what was read.
+pub type ReadRecord<'b> = (&'b [u8], Result<Document, Box<Rejected>>);
+
+/// A document that was read, and is not held to a contract yet.
+#[derive(Clone, Debug)]
+pub struct Document {
+    payload: Payload,
+    /// All of it, where places of the configuration lie.
+    whole: Value,
+    /// Of a CloudEvent, its data; else all of it.
+    body: Option<Value>,
+    event: Option<CloudEvent>,
+    in_batch: bool,
+    digest: [u8; 32],
+    hints: Hints,
+}
+
+impl Document {
+    /// A refusal of the document, which is kept with its hints.
+    fn refused(&self, rejected: Rejected) -> Rejected {
+        Rejected { kept: true, hints: self.hints.clone(), ..rejected }
+    }
+}
+
+/// Contract that a document claims to follow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Subject.
+    pub contract: String,
+    /// Version.
+    pub version: u32,
+    /// The version is deprecated.
+    pub deprecated: bool,
+}
+
 impl Source {
     /// Checks a request with one document, JSON or a CloudEvent. `subject` returns the versions of a contract.
     ///
@@ -108,15 +147,9 @@ impl Source {
         request: &Request<'_>,
         subject: &dyn Fn(&str) -> Option<Subject<'s>>,
     ) -> Result<Accepted, Box<Rejected>> {
-        let (trust, media) =
-            self.admit(request, self.document.max_bytes, &[Media::Json, Media::CloudEvent])?;
-        let record = Record {
-            headers: request.headers,
-            bytes: request.body,
-            is_event: media == Media::CloudEvent,
-            in_batch: false,
-        };
-        self.record(&record, trust, subject)
+        let sender = self.admit(request)?;
+        let document = self.read(request.body, &sender)?;
+        self.follow(&request.headers, document, &sender, subject)
     }
 
     /// Checks a batch: a JSON list, lines of JSON (`application/x-ndjson`), or CloudEvents
@@ -130,63 +163,142 @@ impl Source {
         request: &Request<'_>,
         subject: &dyn Fn(&str) -> Option<Subject<'s>>,
     ) -> Result<Vec<Result<Accepted, Box<Rejected>>>, Box<Rejected>> {
-        let media = [Media::Json, Media::Lines, Media::CloudEvents];
-        let (trust, media) = self.admit(request, LARGEST_BATCH, &media)?;
-        let records = if media == Media::Lines { lines(request.body) } else { list(request.body) };
-        let records = records.map_err(|wrong| unreadable(400, wrong))?;
-        let checked = records.into_iter().map(|bytes| {
-            let record = Record {
-                headers: request.headers,
-                bytes,
-                is_event: media == Media::CloudEvents,
-                in_batch: true,
-            };
-            self.record(&record, trust, subject)
-        });
+        let sender = self.admit_batch(request)?;
+        let records = self.read_batch(request.body, &sender)?;
+        let checked = records
+            .into_iter()
+            .map(|(_, document)| self.follow(&request.headers, document?, &sender, subject));
         Ok(checked.collect())
     }
 
-    /// Checks one record of a sender that was verified.
-    fn record<'s>(
-        &self,
-        record: &Record<'_>,
-        trust: Trust,
-        subject: &dyn Fn(&str) -> Option<Subject<'s>>,
-    ) -> Result<Accepted, Box<Rejected>> {
-        let (payload, value) =
-            read(record.bytes, self.document.max_bytes).map_err(|wrong| unreadable(400, wrong))?;
-        let (event, body) =
-            if record.is_event { unwrapped(&value)? } else { (None, value.clone()) };
-        let hints = Hints::capture(&self.document.hints, &body);
-        let checked = self.contract(record, &value, &body, subject).and_then(
-            |(contract, version, deprecated)| {
-                Ok((contract, version, deprecated, self.dedupe_key(record, &value)?))
-            },
-        );
-        match checked {
-            Ok((contract, version, deprecated, dedupe_key)) => Ok(Accepted {
-                payload,
-                value: body,
-                event,
-                contract,
-                version,
-                deprecated,
-                dedupe_key,
-                digest: Sha256::digest(record.bytes).into(),
-                trust,
-                hints,
-            }),
-            Err(rejected) => Err(Box::new(Rejected { kept: true, hints, ..*rejected })),
-        }
+    /// Checks what needs no look into the body of a request with one document.
+    ///
+    /// # Errors
+    /// The codes of [`Source::check`] up to `timestamp_out_of_tolerance`. Nothing of it is kept.
+    pub fn admit(&self, request: &Request<'_>) -> Result<Sender, Box<Rejected>> {
+        self.admit_as(request, self.document.max_bytes, &[Media::Json, Media::CloudEvent])
     }
 
-    /// Checks what needs no look into the document, and returns the trust and the form of the body.
-    fn admit(
+    /// The same for a batch.
+    ///
+    /// # Errors
+    /// As [`Source::admit`].
+    pub fn admit_batch(&self, request: &Request<'_>) -> Result<Sender, Box<Rejected>> {
+        self.admit_as(request, LARGEST_BATCH, &[Media::Json, Media::Lines, Media::CloudEvents])
+    }
+
+    /// Reads the document of a sender that was verified.
+    ///
+    /// # Errors
+    /// The codes of [`read`].
+    pub fn read(&self, bytes: &[u8], sender: &Sender) -> Result<Document, Box<Rejected>> {
+        self.read_one(bytes, sender, false)
+    }
+
+    /// Reads the records of a batch, each with its bytes.
+    ///
+    /// # Errors
+    /// `not_a_batch` and `batch_too_large`, and that the whole is no JSON.
+    pub fn read_batch<'b>(
+        &self,
+        bytes: &'b [u8],
+        sender: &Sender,
+    ) -> Result<Vec<ReadRecord<'b>>, Box<Rejected>> {
+        let records = if sender.media == Media::Lines { lines(bytes) } else { list(bytes) };
+        let records = records.map_err(|wrong| unreadable(400, wrong))?;
+        let read = records.into_iter().map(|bytes| (bytes, self.read_one(bytes, sender, true)));
+        Ok(read.collect())
+    }
+
+    /// Reads a record of a batch that was kept.
+    ///
+    /// # Errors
+    /// As [`Source::read`].
+    pub fn read_record(&self, bytes: &[u8], sender: &Sender) -> Result<Document, Box<Rejected>> {
+        self.read_one(bytes, sender, true)
+    }
+
+    fn read_one(
+        &self,
+        bytes: &[u8],
+        sender: &Sender,
+        in_batch: bool,
+    ) -> Result<Document, Box<Rejected>> {
+        let (payload, whole) =
+            read(bytes, self.document.max_bytes).map_err(|wrong| unreadable(400, wrong))?;
+        let (event, body) = if sender.sends_events() { unwrapped(&whole)? } else { (None, None) };
+        let hints = Hints::capture(&self.document.hints, body.as_ref().unwrap_or(&whole));
+        let digest = Sha256::digest(bytes).into();
+        Ok(Document { payload, whole, body, event, in_batch, digest, hints })
+    }
+
+    /// Holds a document to the contract that it claims.
+    fn follow<'s>(
+        &self,
+        headers: &Headers<'_>,
+        document: Document,
+        sender: &Sender,
+        subject: &dyn Fn(&str) -> Option<Subject<'s>>,
+    ) -> Result<Accepted, Box<Rejected>> {
+        let versions = |name: &str| {
+            let versions = subject(name)?.versions.into_iter();
+            Some(versions.map(|(version, (state, _))| (version, state)).collect())
+        };
+        let claim = self.claim(headers, &document, &versions)?;
+        let subject = subject(&claim.contract);
+        let schema =
+            subject.as_ref().and_then(|one| Some((one.versions.get(&claim.version)?.1, one.world)));
+        self.hold(headers, document, claim, sender, schema)
+    }
+
+    /// Holds a document to the schema of the contract that it claims, and finds its dedupe key. Without a schema everything
+    /// follows it.
+    ///
+    /// # Errors
+    /// `schema_violation`, `dedupe_key_missing`.
+    pub fn hold(
+        &self,
+        headers: &Headers<'_>,
+        document: Document,
+        claim: Claim,
+        sender: &Sender,
+        schema: Option<(&Schema, World)>,
+    ) -> Result<Accepted, Box<Rejected>> {
+        let body = document.body.as_ref().unwrap_or(&document.whole);
+        let violations =
+            schema.map_or_else(Vec::new, |(schema, world)| schema.violations(body, world));
+        if !violations.is_empty() {
+            let message =
+                format!("the document does not follow {}@{}", claim.contract, claim.version);
+            let rejected =
+                Rejected { violations, ..Rejected::new(422, "schema_violation", message) };
+            return Err(Box::new(document.refused(rejected)));
+        }
+        let dedupe_key = match self.dedupe_key(headers, &document) {
+            Ok(key) => key,
+            Err(rejected) => return Err(Box::new(document.refused(*rejected))),
+        };
+        Ok(Accepted {
+            payload: document.payload,
+            value: document.body.unwrap_or(document.whole),
+            event: document.event,
+            contract: claim.contract,
+            version: claim.version,
+            deprecated: claim.deprecated,
+            dedupe_key,
+            digest: document.digest,
+            trust: sender.trust,
+            hints: document.hints,
+        })
+    }
+
+    /// Checks what needs no look into the document.
+    fn admit_as(
         &self,
         request: &Request<'_>,
         largest: usize,
         allowed: &[Media],
-    ) -> Result<(Trust, Media), Box<Rejected>> {
+    ) -> Result<Sender, Box<Rejected>> {
         let refused =
             |status, code, message: String| Box::new(Rejected::new(status, code, message));
         if !self.document.enabled {
@@ -207,73 +319,72 @@ impl Source {
         };
         let verified = self.verification.verify(&request.headers, request.body, request.now);
         let verified = verified.map_err(|wrong| refused(401, wrong.code, wrong.message))?;
-        Ok((verified.trust.min(self.document.trust_ceiling), media))
+        let trust = verified.trust.min(self.document.trust_ceiling);
+        Ok(Sender { trust, secret: verified.secret, media })
     }
 
-    /// Finds the contract and the version that a document claims, and holds it to that version.
-    fn contract<'s>(
+    /// Finds the contract and the version that a document claims. `versions` returns the versions of a subject.
+    ///
+    /// # Errors
+    /// `unknown_type`, `version_missing`, `version_unknown`, `version_retired`.
+    pub fn claim(
         &self,
-        record: &Record<'_>,
-        value: &Value,
-        body: &Value,
-        subject: &dyn Fn(&str) -> Option<Subject<'s>>,
-    ) -> Result<(String, u32, bool), Box<Rejected>> {
-        let refused = |code, message: String| Box::new(Rejected::new(422, code, message));
+        headers: &Headers<'_>,
+        document: &Document,
+        versions: &dyn Fn(&str) -> Option<BTreeMap<u32, VersionState>>,
+    ) -> Result<Claim, Box<Rejected>> {
+        let refused = |code, message: String| {
+            Err(Box::new(document.refused(Rejected::new(422, code, message))))
+        };
         let accepted = self.document.accepts.iter().find(|accept| {
             let is = |when: &super::source::MatchDocument| {
-                let text = when.location().and_then(|at| found(&at, record, value));
+                let text = when.location().and_then(|at| found(&at, headers, &document.whole));
                 text.is_some_and(|text| text == when.is)
             };
             accept.when.as_ref().is_none_or(is)
         });
-        let Some((name, subject)) =
-            accepted.and_then(|accept| Some((&accept.contract, subject(&accept.contract)?)))
+        let Some((name, versions)) =
+            accepted.and_then(|accept| Some((&accept.contract, versions(&accept.contract)?)))
         else {
             let message =
                 "the source accepts no contract for this document; see its 'accepts'".to_owned();
-            return Err(refused("unknown_type", message));
+            return refused("unknown_type", message);
         };
         let version = match &self.document.version_from {
             VersionFrom::Fixed(version) => Some(version.to_string()),
-            VersionFrom::Header(name) => found(&Location::Header(name.clone()), record, value),
-            VersionFrom::Pointer(at) => found(&Location::Pointer(at.clone()), record, value),
+            VersionFrom::Header(name) => {
+                found(&Location::Header(name.clone()), headers, &document.whole)
+            }
+            VersionFrom::Pointer(at) => {
+                found(&Location::Pointer(at.clone()), headers, &document.whole)
+            }
         };
         let Some(version) = version else {
-            return Err(refused(
-                "version_missing",
-                format!("the document does not say which version of {name} it follows"),
-            ));
+            let message = format!("the document does not say which version of {name} it follows");
+            return refused("version_missing", message);
         };
         let digits = version.len() <= 9 && version.bytes().all(|byte| byte.is_ascii_digit());
         let number = if digits { version.parse::<u32>().ok() } else { None };
-        let known = number.and_then(|number| Some((number, subject.versions.get(&number)?)));
-        let Some((number, (state, schema))) = known else {
+        let known = number.and_then(|number| Some((number, *versions.get(&number)?)));
+        let Some((version, state)) = known else {
             let shown: String = version.chars().take(40).collect();
-            let all: Vec<String> = subject.versions.keys().map(u32::to_string).collect();
+            let all: Vec<String> = versions.keys().map(u32::to_string).collect();
             let message = format!("{name} has no version '{shown}'; it has {}", all.join(", "));
-            return Err(refused("version_unknown", message));
+            return refused("version_unknown", message);
         };
-        if *state == VersionState::Retired {
-            return Err(refused(
-                "version_retired",
-                format!("version {number} of {name} is retired; send a newer one"),
-            ));
+        if state == VersionState::Retired {
+            let message = format!("version {version} of {name} is retired; send a newer one");
+            return refused("version_retired", message);
         }
-        let violations = schema.violations(body, subject.world);
-        if !violations.is_empty() {
-            let message = format!("the document does not follow {name}@{number}");
-            let rejected =
-                Rejected { violations, ..Rejected::new(422, "schema_violation", message) };
-            return Err(Box::new(rejected));
-        }
-        Ok((name.clone(), number, *state == VersionState::Deprecated))
+        let deprecated = state == VersionState::Deprecated;
+        Ok(Claim { contract: name.clone(), version, deprecated })
     }
 
     /// Returns the text that tells a document from others, with the length of each part so that parts cannot be shifted.
     fn dedupe_key(
         &self,
-        record: &Record<'_>,
-        value: &Value,
+        headers: &Headers<'_>,
+        document: &Document,
     ) -> Result<Option<String>, Box<Rejected>> {
         if self.document.dedupe.is_empty() {
             return Ok(None);
@@ -281,8 +392,8 @@ impl Source {
         let mut digest = Sha256::new();
         for location in &self.document.dedupe {
             let part = match location {
-                Location::Header(_) if record.in_batch => None,
-                location => found(location, record, value),
+                Location::Header(_) if document.in_batch => None,
+                location => found(location, headers, &document.whole),
             };
             let Some(part) = part else {
                 let at = match location {
@@ -315,10 +426,10 @@ const READ_CODES: [&str; 9] = [
 ];
 
 /// Returns the text at a location: a header, or a string or a number of the document.
-fn found(location: &Location, record: &Record<'_>, value: &Value) -> Option<String> {
+fn found(location: &Location, headers: &Headers<'_>, value: &Value) -> Option<String> {
     match location {
         Location::Header(name) => {
-            let text = record.headers.once(name).ok().flatten()?;
+            let text = headers.once(name).ok().flatten()?;
             (!text.is_empty()).then(|| text.to_owned())
         }
         Location::Pointer(at) => match at.find(value)? {
@@ -341,7 +452,7 @@ fn unreadable(status: u16, wrong: Violation) -> Box<Rejected> {
 }
 
 /// Returns the event that a document is, and its data.
-fn unwrapped(value: &Value) -> Result<(Option<CloudEvent>, Value), Box<Rejected>> {
+fn unwrapped(value: &Value) -> Result<(Option<CloudEvent>, Option<Value>), Box<Rejected>> {
     let refused = |violations, message: &str| {
         Box::new(Rejected {
             violations,
@@ -354,62 +465,11 @@ fn unwrapped(value: &Value) -> Result<(Option<CloudEvent>, Value), Box<Rejected>
     match &event.data {
         Some(Data::Json(data)) => {
             let data = data.clone();
-            Ok((Some(event), data))
+            Ok((Some(event), Some(data)))
         }
         _ => Err(refused(
             Vec::new(),
             "the event has no JSON in 'data', which a contract could describe",
         )),
-    }
-}
-
-/// One document of a request.
-struct Record<'a> {
-    headers: Headers<'a>,
-    bytes: &'a [u8],
-    /// The document is the envelope of a CloudEvent.
-    is_event: bool,
-    /// The headers are those of many records.
-    in_batch: bool,
-}
-
-/// Form of a body, by its content type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Media {
-    Json,
-    Lines,
-    CloudEvent,
-    CloudEvents,
-}
-
-impl Media {
-    /// Returns the form that a content type names; `None` for another encoding than UTF-8, too.
-    fn of(content_type: &str) -> Option<Media> {
-        let mut parts = content_type.split(';').map(str::trim);
-        let media = parts.next().unwrap_or_default().to_ascii_lowercase();
-        let found = match media.strip_prefix("application/")? {
-            "cloudevents+json" => Media::CloudEvent,
-            "cloudevents-batch+json" => Media::CloudEvents,
-            "x-ndjson" | "ndjson" => Media::Lines,
-            "json" => Media::Json,
-            other if other.ends_with("+json") && other.len() > 5 => Media::Json,
-            _ => return None,
-        };
-        let is_utf8 = parts.all(|parameter| {
-            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-            let value = value.trim_matches('"');
-            let utf8 = ["utf-8", "utf8"].iter().any(|name| value.eq_ignore_ascii_case(name));
-            !name.eq_ignore_ascii_case("charset") || utf8
-        });
-        is_utf8.then_some(found)
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Media::Json => "application/json",
-            Media::Lines => "application/x-ndjson",
-            Media::CloudEvent => "application/cloudevents+json",
-            Media::CloudEvents => "application/cloudevents-batch+json",
-        }
     }
 }

@@ -9,15 +9,17 @@ pub(crate) mod headers;
 pub(crate) mod hints;
 mod scheme;
 pub(crate) mod secret;
+mod sender;
 pub(crate) mod source;
 pub(crate) mod verify;
 
 pub use batch::{LARGEST_BATCH, MOST_RECORDS};
-pub use checks::{Accepted, Duplicate, Rejected, Request, duplicate};
+pub use checks::{Accepted, Claim, Document, Duplicate, ReadRecord, Rejected, Request, duplicate};
 pub use headers::Headers;
 pub use hints::{Hint, HintRule, Hints, MOST_HINTS};
 pub use scheme::{Algorithm, Encoding, SchemeDocument};
 pub use secret::{MOST_SECRETS, Secret};
+pub use sender::Sender;
 pub use source::{
     AcceptDocument, Location, MatchDocument, Source, SourceDocument, Subject, VersionFrom,
     VersionState,

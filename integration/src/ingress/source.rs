@@ -45,9 +45,12 @@ pub struct SourceDocument {
     /// Rules of identity hints.
     #[serde(default)]
     pub hints: Vec<HintRule>,
-    /// The most bytes of a request.
+    /// The most bytes of a document.
     #[serde(default = "max_bytes")]
     pub max_bytes: usize,
+    /// The most documents in a second, on each server. Without it only the quotas of the namespace bound them.
+    #[serde(default)]
+    pub rate: Option<u32>,
 }
 
 fn yes() -> bool {
@@ -171,6 +174,9 @@ impl Source {
                 "everything is meant, so that what stands behind is never reached".to_owned();
             refuse(&format!("/accepts/{index}"), message);
         }
+        if document.rate == Some(0) {
+            refuse("/rate", "at least 1 in a second; disable the source to take none".to_owned());
+        }
         if !(1..=LARGEST).contains(&document.max_bytes) {
             refuse("/max_bytes", format!("1 to {LARGEST} bytes"));
         }
@@ -181,6 +187,14 @@ impl Source {
             Ok(verification) if wrong.is_empty() => Ok(Source { document, verification }),
             _ => Err(wrong),
         }
+    }
+}
+
+impl Source {
+    /// Returns the configuration.
+    #[must_use]
+    pub fn document(&self) -> &SourceDocument {
+        &self.document
     }
 }
 
