@@ -39,7 +39,9 @@ pub(crate) enum Right {
     Work,
     /// Register workflows.
     Register,
-    /// Make, rotate, revoke and list credentials; grant the namespace to roles of the database; erase runs, and say how long
+    /// Send documents through the door of a source, which verifies who sends: no credential is asked for.
+    Intake,
+    /// Make, rotate, revoke and list credentials; make and change sources; grant the namespace to roles of the database; erase runs, and say how long
     /// those of a workflow are kept.
     Admin,
 }
@@ -54,6 +56,7 @@ impl Right {
             Right::Act => "act",
             Right::Work => "work",
             Right::Register => "register",
+            Right::Intake => "intake",
             Right::Admin => "admin",
         }
     }
@@ -179,6 +182,17 @@ pub(crate) const RULES: &[(&str, &str, Right)] = &[
     ("PUT", "/v1/transforms/{from}/{from_version}/{to}/{to_version}", Right::Act),
     ("POST", "/v1/transforms/{from}/{from_version}/{to}/{to_version}/activate", Right::Act),
     ("POST", "/v1/transforms/{from}/{from_version}/{to}/{to_version}/test", Right::Read),
+    ("GET", "/v1/sources", Right::Read),
+    ("GET", "/v1/sources/{name}", Right::Read),
+    ("PUT", "/v1/sources/{name}", Right::Admin),
+    ("DELETE", "/v1/sources/{name}", Right::Admin),
+    ("POST", "/v1/sources/{name}/rotate", Right::Admin),
+    ("POST", "/v1/in/{namespace}/{source}", Right::Intake),
+    ("POST", "/v1/in/{namespace}/{source}/batch", Right::Intake),
+    ("GET", "/v1/intakes", Right::Read),
+    ("GET", "/v1/intakes/{id}", Right::Read),
+    ("GET", "/v1/intakes/{id}/raw", Right::Read),
+    ("POST", "/v1/intakes/{id}/reprocess", Right::Act),
     ("GET", "/v1/events", Right::Read),
     ("POST", "/v1/events", Right::Start),
     ("GET", "/v1/events/{id}", Right::Read),
@@ -349,7 +363,7 @@ fn bad_header(name: &str, rule: &str) -> Rejection {
 }
 
 /// A page of the internet can make its own name point to this machine (DNS rebinding); its requests then name that.
-fn must_name_loopback(headers: &HeaderMap) -> Result<(), Rejection> {
+pub(crate) fn must_name_loopback(headers: &HeaderMap) -> Result<(), Rejection> {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
     if is_loopback_name(host) {
         return Ok(());

@@ -122,6 +122,8 @@ pub(crate) struct App {
     pub(crate) request_ids: RequestIds,
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) logins: Logins,
+    /// Peers that ask for sources that there are not.
+    pub(crate) strangers: Logins,
     pub(crate) tls: Option<Arc<Tls>>,
     turns: Arc<Turns<Line>>,
     rates: Rates,
@@ -151,6 +153,7 @@ impl App {
             request_ids: RequestIds::new(),
             pulse: Arc::default(),
             logins: Logins::default(),
+            strangers: Logins::default(),
             tls,
             turns: Turns::new(turns::REQUESTS),
             rates: Rates::default(),
@@ -299,6 +302,27 @@ impl App {
         })
     }
 
+    /// Counts `count` documents of a source whose sender was verified: by its own rate, and as one request of its namespace.
+    ///
+    /// # Errors
+    /// 429 when it has sent too many.
+    pub(crate) fn may_send(
+        &self,
+        source: &Caller,
+        rate: Option<u32>,
+        count: usize,
+    ) -> Result<(), Rejection> {
+        let now = Instant::now();
+        self.may_ask(source, Lane::Intake, now)?;
+        let Some(rate) = rate else { return Ok(()) };
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.rates.documents(source, count, rate, now).map_err(|wait| {
+            self.throttled.fetch_add(1, Ordering::Relaxed);
+            let detail = "The source sent more than it may in a second. Nothing was taken in; send it again later.";
+            Rejection::too_many("too_many_documents", detail, wait)
+        })
+    }
+
     /// Does every few seconds what need not be done with each request.
     pub(crate) async fn upkeep(self: Arc<App>) {
         const EVERY: Duration = Duration::from_secs(5);
@@ -306,6 +330,7 @@ impl App {
             tokio::time::sleep(EVERY).await;
             let now = Instant::now();
             self.logins.tell(now);
+            self.strangers.tell(now);
             self.rates.forget_full(now);
         }
     }

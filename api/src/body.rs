@@ -3,6 +3,8 @@
 //! What is wrong is said with a JSON Pointer. It is found by reading a second time, so that a good request pays
 //! nothing for it.
 
+mod arrival;
+
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -11,11 +13,14 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use backstitch_saga::Violation;
 use backstitch_saga::misread::{self, Rule};
-use http_body_util::BodyExt;
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 use serde_path_to_error::Segment;
+
+use arrival::{announced, collect, in_time, must_not_be_encoded};
+
+pub(crate) use arrival::read_at_door;
 
 use crate::access::Caller;
 use crate::app::{App, Limits};
@@ -27,9 +32,6 @@ const SMALL: usize = 16 * 1024;
 
 /// Bodies of more bytes take so long to read that others would wait.
 const LONG: usize = 256 * 1024;
-
-/// After how many bytes of a body that is there already others may go on.
-const SLICE: usize = 64 * 1024;
 
 /// Routes whose bodies are lists, such as reports and starts, and may be larger than others.
 const LARGE: [&str; 4] = ["/v1/runs/batch", "/v1/tasks/complete", "/v1/tasks/heartbeat", EVENTS];
@@ -135,22 +137,7 @@ pub(crate) async fn read(request: Request, app: &App) -> Result<Bytes, Rejection
         }
         _ => None,
     };
-    match tokio::time::timeout(app.limits.body_timeout, collect(request, announced, limit)).await {
-        Ok(bytes) => bytes,
-        Err(_) => {
-            let detail = format!(
-                "The body must arrive within {} s; the connection is closed.",
-                app.limits.body_timeout.as_secs()
-            );
-            Err(Rejection::new(StatusCode::REQUEST_TIMEOUT, "body_too_slow", detail)
-                .with_header(header::CONNECTION, "close"))
-        }
-    }
-}
-
-/// How many bytes the client says that the body has.
-fn announced(headers: &HeaderMap) -> Option<usize> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    in_time(app, collect(request, announced, (limit, "body_too_large"))).await
 }
 
 /// How many bytes a body has, if that is known before it comes.
@@ -164,18 +151,7 @@ pub(crate) fn size(headers: &HeaderMap) -> Option<usize> {
 /// JSON must say that it is JSON. This also keeps web pages of other origins out of an open server: a browser does
 /// not send this type to another origin without asking first.
 fn must_be_json(headers: &HeaderMap, or_cloud_events: bool) -> Result<(), Rejection> {
-    let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
-    if let Some(encoding) =
-        encodings.find(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"))
-    {
-        let detail = format!(
-            "The body is encoded as {}; send it without a Content-Encoding.",
-            encoding.to_str().unwrap_or("something unreadable")
-        );
-        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-        return Err(Rejection::new(status, "unsupported_encoding", detail)
-            .with_header(header::ACCEPT_ENCODING, "identity"));
-    }
+    must_not_be_encoded(headers)?;
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let is = |known: &str| essence(headers).eq_ignore_ascii_case(known);
     if is("application/json") || (or_cloud_events && (is(CLOUD_EVENT) || is(CLOUD_EVENTS))) {
@@ -192,49 +168,6 @@ fn must_be_json(headers: &HeaderMap, or_cloud_events: bool) -> Result<(), Reject
 pub(crate) fn essence(headers: &HeaderMap) -> &str {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     kind.unwrap_or_default().split(';').next().unwrap_or_default().trim()
-}
-
-/// The whole body. One that came in one piece is not copied.
-async fn collect(
-    request: Request,
-    announced: Option<usize>,
-    limit: usize,
-) -> Result<Bytes, Rejection> {
-    let too_large = || {
-        let detail = format!("The body may have {limit} bytes.");
-        Rejection::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
-    };
-    if announced.is_some_and(|length| length > limit) {
-        return Err(too_large());
-    }
-    let mut body = request.into_body();
-    let mut first = Bytes::new();
-    let (mut all, mut slice) = (Vec::new(), 0);
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| {
-            let detail = format!("The body did not arrive whole: {error}");
-            Rejection::new(StatusCode::BAD_REQUEST, "body_incomplete", detail)
-        })?;
-        let Ok(data) = frame.into_data() else { continue };
-        if first.len() + all.len() + data.len() > limit {
-            return Err(too_large());
-        }
-        slice += data.len();
-        if slice >= SLICE {
-            slice = 0;
-            tokio::task::yield_now().await;
-        }
-        if first.is_empty() && all.is_empty() {
-            first = data;
-            continue;
-        }
-        if all.is_empty() {
-            all.reserve(announced.unwrap_or(0).max(first.len() + data.len()));
-            all.extend_from_slice(&std::mem::take(&mut first));
-        }
-        all.extend_from_slice(&data);
-    }
-    Ok(if all.is_empty() { first } else { all.into() })
 }
 
 /// Reads and checks a `T`.
@@ -479,7 +412,7 @@ mod tests {
 
         let whole = |limit| {
             let body = axum::body::Body::new(Pieces(b"abcde"));
-            collect(request(None, body), None, limit)
+            collect(request(None, body), None, (limit, "body_too_large"))
         };
         assert_eq!(whole(5).await.unwrap(), "abcde");
         assert_eq!(whole(4).await.unwrap_err().parts().0, 413);

@@ -4,6 +4,7 @@
 mod contracts;
 pub(crate) mod events;
 mod incidents;
+mod ingress;
 pub(crate) mod queues;
 mod quotas;
 

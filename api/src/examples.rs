@@ -5,6 +5,7 @@ pub(crate) mod contracts;
 pub(crate) mod credentials;
 pub(crate) mod events;
 pub(crate) mod incidents;
+pub(crate) mod ingress;
 pub(crate) mod jobs;
 pub(crate) mod quotas;
 pub(crate) mod schedules;

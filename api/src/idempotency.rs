@@ -34,7 +34,7 @@ pub(crate) const LARGEST: usize = 256 * 1024;
 /// Whether a route takes a key: all that acts, but not the task routes, which are fenced by themselves.
 pub(crate) fn covers(method: &Method, right: Option<Right>) -> bool {
     // No secret is kept in an answer.
-    let apart = [Right::Public, Right::Read, Right::Work, Right::Admin];
+    let apart = [Right::Public, Right::Read, Right::Work, Right::Intake, Right::Admin];
     method == Method::POST && right.is_some_and(|right| !apart.contains(&right))
 }
 

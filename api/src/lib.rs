@@ -37,6 +37,7 @@ mod scopes;
 mod server;
 mod shares;
 mod stream;
+mod titles;
 mod tls;
 mod turns;
 

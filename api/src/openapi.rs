@@ -12,9 +12,9 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::access::{RULES, Right};
 use crate::front::RouteTable;
 use crate::idempotency;
-use crate::problem::title;
 use crate::routes;
 use crate::scopes::{self, Kind};
+use crate::titles::title;
 
 /// The name of the security scheme.
 const SCHEME: &str = "credential";
@@ -84,7 +84,21 @@ fn describe_parameters(operation: &mut Operation) {
 /// Adds what follows from the route's shape: the credential, and the errors that every such route may answer.
 fn complete(operation: &mut Operation, path: &str, right: Right) {
     let mut errors = Vec::new();
-    if right != Right::Public {
+    if right == Right::Intake {
+        errors.extend([
+            (400, "invalid_query", "The path or the query does not make sense."),
+            (
+                429,
+                "too_many_documents",
+                "The source sent more than it may. Send again after `Retry-After`.",
+            ),
+            (
+                503,
+                "busy",
+                "Too much waits already, or the database failed. Send again after `Retry-After`.",
+            ),
+        ]);
+    } else if right != Right::Public {
         operation.security = Some(vec![SecurityRequirement::new(SCHEME, Vec::<String>::new())]);
         let needs = format!("Needs the right *{}*.", right.word());
         let description = operation.description.take().unwrap_or_default();
@@ -283,7 +297,8 @@ mod tests {
                 assert!(operation.summary.is_some(), "{method} {path}");
                 if path.starts_with("/v1/") {
                     assert!(["400", "401", "403", "503"].into_iter().all(says), "{method} {path}");
-                    assert!(operation.security.is_some(), "{method} {path}");
+                    let is_door = path.starts_with("/v1/in/");
+                    assert_eq!(operation.security.is_some(), !is_door, "{method} {path}");
                     assert!(says("404") || !path.contains('{'), "{method} {path}");
                 }
                 if operation.request_body.is_some() {

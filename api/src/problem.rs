@@ -11,6 +11,9 @@ use axum::response::{IntoResponse, Response};
 use backstitch_engine::Error;
 use backstitch_saga::Violation;
 use backstitch_saga::protocol::{ContractBreak, Problem};
+use uuid::Uuid;
+
+use crate::titles::title;
 
 /// What a handler answers.
 pub(crate) type Answer = Result<Response, Rejection>;
@@ -29,6 +32,7 @@ struct Inner {
     /// See [`Problem`].
     actual_version: Option<u64>,
     oldest_position: Option<u64>,
+    intake_id: Option<Uuid>,
     header: Option<(header::HeaderName, HeaderValue)>,
     log: Option<String>,
 }
@@ -51,6 +55,7 @@ impl Rejection {
             breaks: Vec::new(),
             actual_version: None,
             oldest_position: None,
+            intake_id: None,
             header: None,
             log: None,
         }))
@@ -105,6 +110,22 @@ impl Rejection {
         Rejection::new(StatusCode::TOO_MANY_REQUESTS, code, detail).after(wait)
     }
 
+    /// Everything that is wrong with a document that a source sent, and under which id it is kept.
+    pub(crate) fn of_intake(mut self, errors: Vec<Violation>, id: Option<Uuid>) -> Self {
+        self.0.errors = errors;
+        self.0.intake_id = id;
+        self
+    }
+
+    /// Returns status, code and what it says, for one of many that are answered each for itself.
+    pub(crate) fn told(self) -> (u16, String, Option<String>) {
+        let Inner { status, code, detail, log, .. } = *self.0;
+        if let Some(error) = log {
+            tracing::error!(%status, error, "a part of a request failed");
+        }
+        (status.as_u16(), code.into_owned(), Some(detail).filter(|detail| !detail.is_empty()))
+    }
+
     pub(crate) fn with_log(mut self, log: impl Into<String>) -> Self {
         self.0.log = Some(log.into());
         self
@@ -128,6 +149,7 @@ impl IntoResponse for Rejection {
             log,
             actual_version,
             oldest_position,
+            intake_id,
         } = *self.0;
         let problem = Problem {
             kind: format!("urn:backstitch:problem:{code}"),
@@ -139,6 +161,7 @@ impl IntoResponse for Rejection {
             breaks,
             actual_version,
             oldest_position,
+            intake_id,
         };
         // A struct of strings and numbers always has a JSON form.
         let body = serde_json::to_vec(&problem).unwrap_or_default();
@@ -251,135 +274,6 @@ pub(crate) async fn method_not_allowed(method: Method) -> Rejection {
     Rejection::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
 }
 
-/// What a code means. A code that is not listed here is titled by its status.
-pub(crate) fn title(code: &str, status: StatusCode) -> &'static str {
-    TITLES
-        .iter()
-        .find(|(known, _)| *known == code)
-        .map_or_else(|| status.canonical_reason().unwrap_or("Refused"), |(_, title)| title)
-}
-
-/// The codes of this crate and of the rules, with their meaning.
-const TITLES: &[(&str, &str)] = &[
-    ("already_compensating", "The run is being undone already"),
-    ("already_reported", "The attempt was reported before, and otherwise"),
-    ("already_started", "The run exists already"),
-    ("body_incomplete", "The body did not arrive whole"),
-    ("body_too_large", "The body is too large"),
-    ("body_too_slow", "The body took too long to arrive"),
-    ("bug", "A defect of Backstitch"),
-    ("busy", "The server is busy"),
-    ("cannot_migrate", "The run cannot move to that version as it stands"),
-    ("compensation_window_closed", "The run ended too long ago to be undone"),
-    ("contract_damaged", "A registered contract cannot be read"),
-    ("contract_full", "The contract has as much as it may have"),
-    ("contract_has_readers", "The version has readers"),
-    ("credential_conflict", "The credential's name is taken"),
-    ("credential_missing", "A credential is needed"),
-    ("credential_unknown", "The credential is not known"),
-    ("cursor_conflict", "The cursor is elsewhere"),
-    ("definition_damaged", "A registered definition cannot be read"),
-    ("duplicate_key", "A key stands twice in one object"),
-    ("event_id_reused", "The id was used for another event"),
-    ("forbidden", "The credential's role does not allow this"),
-    ("host_not_loopback", "An open server answers on loopback names only"),
-    ("idempotency_in_flight", "The same request is being worked on"),
-    ("idempotency_key_reused", "The idempotency key came with another body before"),
-    ("incident_resolved", "The incident is resolved"),
-    ("incompatible_schema", "The schema breaks what the contract promises"),
-    ("invalid_cursor", "The cursor is not one of this server's"),
-    ("invalid_definition", "The definition is not valid"),
-    ("invalid_document", "The document does not follow its contract"),
-    ("invalid_event", "An event is not valid"),
-    ("invalid_idempotency_key", "The idempotency key is not one"),
-    ("invalid_input", "The input does not fit the workflow"),
-    ("invalid_name", "The name is not one"),
-    ("invalid_output", "The output has not the form it must have"),
-    ("invalid_path", "The path does not make sense"),
-    ("invalid_query", "The query does not make sense"),
-    ("invalid_request", "The request does not make sense"),
-    ("invalid_schedule", "The schedule is not valid"),
-    ("invalid_schema", "The schema is not valid"),
-    ("invalid_subscription", "The subscription is not valid"),
-    ("invalid_transform", "The transform is not valid"),
-    ("job_not_moving", "The job has ended"),
-    ("journal_damaged", "The journal of the run cannot be read"),
-    ("key_conflict", "The key belongs to a run with another input"),
-    ("key_held", "Another run holds the serial key"),
-    ("lease_lost", "The attempt does not hold its lease any more"),
-    ("list_too_slow", "The list took too long"),
-    ("malformed_json", "The body is not JSON"),
-    ("method_not_allowed", "The route does not take this method"),
-    ("migration_over", "The migration is over"),
-    ("migration_under_way", "A migration of the workflow is under way"),
-    ("mode_conflict", "The contract has another mode"),
-    ("no_breaker", "The queue has no breaker"),
-    ("no_step", "The incident is about no step"),
-    ("not_offered", "The task is not on offer"),
-    ("not_ready", "The server cannot take work now"),
-    ("not_started", "The run has not begun"),
-    ("nothing_required", "The run waits for no fact"),
-    ("nothing_to_compensate", "There is nothing to undo"),
-    ("nothing_to_retry", "Nothing is parked or blocked"),
-    ("past_pivot", "The point of no return has been passed"),
-    ("position_past_retention", "The position is past retention"),
-    ("propagation_loop", "The chain of causes is too long"),
-    ("quota_definitions", "The namespace has as many versions of workflows as it may"),
-    ("quota_early_signals", "The namespace has as many signals kept as it may"),
-    ("quota_kept_answers", "The namespace has as many answers kept as it may"),
-    ("quota_runs", "The namespace has as many runs under way as it may"),
-    ("quota_schedules", "The namespace has as many schedules as it may"),
-    ("quota_waiting", "As many requests of the namespace wait as may"),
-    ("reason_missing", "A reason is needed"),
-    ("run_ended", "The run has ended"),
-    ("run_erased", "The run was erased"),
-    ("schedule_damaged", "The schedule cannot be read"),
-    ("stalled", "The server does not move"),
-    ("store_failed", "The database failed"),
-    ("stream_version_conflict", "The stream is at another version"),
-    ("subscription_not_stopped", "No start of an event is refused"),
-    ("too_many", "A job cannot be of so many"),
-    ("too_many_backfills", "Too many backfills are under way"),
-    ("too_many_contracts", "The namespace has as many contracts as it may"),
-    ("too_many_cursors", "The namespace has as many cursors as it may"),
-    ("too_many_failed_logins", "Too many unknown credentials came from this address"),
-    ("too_many_names", "The workers of the namespace name too many queues and handlers"),
-    ("too_many_requests", "More requests came than may come in a second"),
-    ("too_many_starts", "More starts came than may come in a second"),
-    ("too_many_subscriptions", "The namespace has as many subscriptions as it may"),
-    ("too_many_transforms", "The namespace has as many transforms as it may"),
-    ("transform_full", "The transform has as many revisions as it may"),
-    ("transform_required", "The version breaks and needs a transform"),
-    ("unknown_contract", "There is no such contract"),
-    ("unknown_contract_version", "The contract has no such version"),
-    ("unknown_credential", "There is no such credential"),
-    ("unknown_cursor", "There is no such cursor"),
-    ("unknown_event", "There is no such event"),
-    ("unknown_fact", "The fact is not established"),
-    ("unknown_field", "A field is not known"),
-    ("unknown_incident", "There is no such incident"),
-    ("unknown_job", "There is no such job"),
-    ("unknown_migration", "There is no such migration"),
-    ("unknown_pause", "The run has no such pause"),
-    ("unknown_queue", "No policy was set for this queue"),
-    ("unknown_reader", "The contract has no such reader"),
-    ("unknown_record", "The run has no such record"),
-    ("unknown_revision", "The transform has no such revision"),
-    ("unknown_route", "There is no such route"),
-    ("unknown_run", "There is no such run"),
-    ("unknown_schedule", "There is no such schedule"),
-    ("unknown_start_request", "There is no such start request"),
-    ("unknown_step", "There is no such step"),
-    ("unknown_subscription", "There is no such subscription"),
-    ("unknown_transform", "There is no such transform"),
-    ("unknown_workflow", "There is no such workflow"),
-    ("unsupported_encoding", "The body must not be compressed"),
-    ("unsupported_media_type", "The body must be JSON"),
-    ("version_conflict", "Another definition stands under this version"),
-    ("version_retired", "The version is retired"),
-    ("wrong_version", "The run is on another version"),
-];
-
 #[cfg(test)]
 mod tests {
     use axum::body::to_bytes;
@@ -480,10 +374,5 @@ mod tests {
         let (status, _, body) = printed(response).await;
         assert_eq!((status.as_u16(), &body["code"]), (500, &"bug".into()));
         assert!(!body.to_string().contains("secret"));
-    }
-
-    #[test]
-    fn titles_are_sorted_and_stand_once() {
-        assert!(TITLES.is_sorted_by(|a, b| a.0 < b.0));
     }
 }

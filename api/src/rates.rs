@@ -129,6 +129,8 @@ pub(crate) enum Lane {
     Control,
     /// Whether the process lives and serves.
     Health,
+    /// Documents of sources.
+    Intake,
     /// All others.
     Other,
 }
@@ -140,6 +142,7 @@ impl Lane {
         match right {
             Some(Right::Work) if path == "/v1/tasks/heartbeat" => Lane::Heartbeat,
             Some(Right::Work) => Lane::Work,
+            Some(Right::Intake) => Lane::Intake,
             Some(Right::Admin) => Lane::Control,
             Some(Right::Public) if ["/livez", "/readyz"].contains(&path) => Lane::Health,
             _ if stops && method == Method::POST => Lane::Control,
@@ -166,6 +169,7 @@ pub(crate) struct Rates {
     namespaces: Buckets<(Arc<str>, Lane)>,
     callers: Buckets<(Holder, Lane)>,
     starts: Buckets<Arc<str>>,
+    sources: Buckets<Holder>,
 }
 
 impl Rates {
@@ -199,11 +203,27 @@ impl Rates {
         self.starts.take(namespace.clone(), rate, count, now)
     }
 
+    /// Counts documents of a source.
+    ///
+    /// # Errors
+    /// When to send again.
+    pub(crate) fn documents(
+        &self,
+        source: &Caller,
+        count: u32,
+        rate: u32,
+        now: Instant,
+    ) -> Result<(), Duration> {
+        let holder = (source.namespace.clone(), source.name.clone());
+        self.sources.take(holder, rate, count, now)
+    }
+
     /// Forgets what is as if it had never been asked for.
     pub(crate) fn forget_full(&self, now: Instant) {
         self.namespaces.forget_full(now);
         self.callers.forget_full(now);
         self.starts.forget_full(now);
+        self.sources.forget_full(now);
     }
 }
 

@@ -11,8 +11,8 @@ use crate::executor::{loads, poison};
 use crate::handover::{LOOKED_FOR, MOST_NAMES};
 use crate::schemas::{limits as schemas, pool};
 use crate::{
-    Options, contracts, credentials, definitions, inbox, jobs, log, page, reports, schedules,
-    sequence, signals, start, subscriptions, tasks, tree, turns,
+    Options, contracts, credentials, definitions, inbox, ingress, jobs, log, page, reports,
+    schedules, sequence, signals, start, subscriptions, tasks, tree, turns,
 };
 
 /// A bound.
@@ -89,7 +89,7 @@ pub fn bounds() -> Vec<Section> {
         ("Rules of transforms", shown(integration::of_transforms())),
         ("Values of documents", shown(integration::of_values())),
         ("Events and filters", shown(integration::of_events())),
-        ("Sources", shown(integration::of_sources())),
+        ("Sources", [ingress::bounds(), shown(integration::of_sources())].concat()),
         ("Credentials", credentials::change::bounds()),
         ("Log", of_log(&options)),
         ("Memory of a node", memory(&options)),

@@ -58,6 +58,10 @@ counters! {
     events_appended: "backstitch_log_events_appended_total", "Events appended to the log.", true;
     event_weeks_dropped: "backstitch_log_weeks_dropped_total", "Weeks of events dropped by retention.", true;
     events_numbered: "backstitch_log_events_numbered_total", "Events of the log that this node gave their positions.", true;
+    intake_accepted: "backstitch_intake_accepted_total", "Documents of sources that became events.", true;
+    intake_duplicates: "backstitch_intake_duplicates_total", "Documents of sources that had been taken in before.", true;
+    intake_refused: "backstitch_intake_refused_total", "Documents of sources that were refused and are kept.", true;
+    intake_unverified: "backstitch_intake_unverified_total", "Requests to doors whose sender was not verified, of which nothing is kept.", true;
     log_backlog: "backstitch_log_backlog_batches", "Batches of events that have no positions yet, when this node last looked.", false;
     log_backlog_age: "backstitch_log_backlog_age_milliseconds", "Age of the oldest of them.", false;
     subscription_starts: "backstitch_subscription_starts_total", "Events for which subscriptions started a run, repeats included.", true;

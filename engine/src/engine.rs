@@ -123,6 +123,7 @@ impl Engine {
             pauses: crate::pauses::Pauses::default(),
             leases,
             credentials: credentials::Cache::default(),
+            doors: crate::ingress::Doors::default(),
             quotas: crate::quotas::Known::default(),
             roster: crate::workers::Roster::default(),
             damaged: crate::damage::Lately::default(),

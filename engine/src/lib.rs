@@ -41,6 +41,7 @@ mod idempotency;
 mod inbox;
 mod incidents;
 mod index_check;
+pub mod ingress;
 mod jobs;
 mod leases;
 pub mod local_postgres;

@@ -39,6 +39,7 @@ pub(crate) struct Node {
     pub(crate) pauses: crate::pauses::Pauses,
     pub(crate) leases: crate::leases::Leases,
     pub(crate) credentials: crate::credentials::Cache,
+    pub(crate) doors: crate::ingress::Doors,
     pub(crate) quotas: crate::quotas::Known,
     pub(crate) roster: crate::workers::Roster,
     pub(crate) damaged: crate::damage::Lately,

@@ -6,6 +6,7 @@ mod audit;
 mod contracts;
 mod events;
 mod incidents;
+mod intake;
 mod jobs;
 mod queues;
 mod quotas;
@@ -14,6 +15,7 @@ mod runs;
 mod schedule_builder;
 mod schedules;
 mod sequence;
+mod sources;
 mod starts;
 mod subscriptions;
 mod tasks;
@@ -31,6 +33,7 @@ use std::marker::PhantomData;
 
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
+use uuid::Uuid;
 
 use crate::{Definition, Timestamp, Violation};
 
@@ -57,6 +60,9 @@ pub use incidents::{
     IncidentId, IncidentLine, IncidentNote, IncidentState, IncidentView, KindCount, NoteIncident,
     PauseView, StatusView, Verb,
 };
+pub use intake::{
+    IntakeAnswer, IntakeAnswers, IntakeDoor, IntakeReceipt, IntakeVerdict, IntakeView,
+};
 pub use jobs::{
     Canary, ItemState, JobItem, JobPlan, JobProgress, JobState, JobVerb, JobView, NewJob,
     RunsFilter, StopWhen,
@@ -78,6 +84,10 @@ pub use schedules::{
 pub use sequence::{
     FactDependent, FactOn, FactView, FactWaiter, KeyPlace, OnConflict, OnWithdrawn, Requirement,
     Sequence, StartSequence, SubjectFacts, WithdrawFact,
+};
+pub use sources::{
+    PutSource, RotateSource, SourceAccepts, SourceEncoding, SourceHash, SourceHint, SourceMatch,
+    SourcePlace, SourceSecret, SourceSpec, SourceVerification, SourceVersion, SourceView,
 };
 pub use starts::{Decision, Refused, StartRequestState, StartRequestView};
 pub use subscriptions::{
@@ -218,6 +228,9 @@ pub struct Problem {
     /// The oldest position that can be read, with `position_past_retention`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_position: Option<u64>,
+    /// Under which id a document of a source is kept that was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intake_id: Option<Uuid>,
 }
 
 /// Reads a map and refuses a key that stands there twice.

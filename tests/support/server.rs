@@ -256,6 +256,12 @@ pub struct Parameter {
 }
 
 impl Operation {
+    /// Whether it is the door of a source, which verifies its senders itself and takes any bytes.
+    #[must_use]
+    pub fn is_door(&self) -> bool {
+        self.path.starts_with("/v1/in/")
+    }
+
     /// The path with `id` as the run's id and something plausible for the rest.
     #[must_use]
     pub fn path(&self, id: &str) -> String {

@@ -41,6 +41,8 @@ pub(crate) struct ActsQuery {
     contract: Option<String>,
     /// Only on this subscription.
     subscription: Option<String>,
+    /// Only on this source.
+    source: Option<String>,
     /// Only this verb.
     #[param(schema_with = verbs, example = "mark-compensated")]
     verb: Option<String>,
@@ -69,6 +71,7 @@ impl FromQuery for ActsQuery {
             database_role: pairs.text("database_role"),
             contract: pairs.text("contract"),
             subscription: pairs.text("subscription"),
+            source: pairs.text("source"),
             verb: pairs.one_of("verb", ActFilter::VERBS),
             from: pairs.parsed("from"),
             to: pairs.parsed("to"),
@@ -108,6 +111,7 @@ pub(crate) async fn acts(
         database_role: query.database_role,
         contract: query.contract,
         subscription: query.subscription,
+        source: query.source,
         verb: query.verb,
         from: query.from,
         to: query.to,

@@ -7,10 +7,12 @@ mod contracts;
 mod credentials;
 mod cursors;
 mod database_roles;
+mod doors;
 mod each;
 mod events;
 mod incident_acts;
 mod incidents;
+mod intakes;
 mod jobs;
 mod labels;
 pub(crate) mod ops;
@@ -23,6 +25,7 @@ mod runs;
 mod schedules;
 mod sequence;
 mod signals;
+mod sources;
 mod start_requests;
 mod steps;
 mod subscriptions;
@@ -61,6 +64,7 @@ use crate::{front, problem};
         (name = "workflows", description = "Definitions"),
         (name = "schedules", description = "Starts of runs by the calendar"),
         (name = "contracts", description = "Shapes of documents, their versions and compatibility"),
+        (name = "ingress", description = "Sources and what they send"),
         (name = "events", description = "The log of what happened"),
         (name = "queues", description = "Limits, breakers, pauses"),
         (name = "server", description = "Who am I, is it well"),
@@ -169,6 +173,15 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(transforms::show, transforms::put))
         .routes(routes!(transforms::activate))
         .routes(routes!(transforms::test))
+        .routes(routes!(sources::list))
+        .routes(routes!(sources::show, sources::put, sources::delete))
+        .routes(routes!(sources::rotate))
+        .routes(routes!(doors::take))
+        .routes(routes!(doors::take_batch))
+        .routes(routes!(intakes::list))
+        .routes(routes!(intakes::show))
+        .routes(routes!(intakes::raw))
+        .routes(routes!(intakes::reprocess))
         .routes(routes!(events::list, events::publish))
         .routes(routes!(events::show))
         .routes(routes!(cursors::list))
@@ -201,6 +214,8 @@ pub(crate) fn read_queries(query: &str) {
     let _ = parse::<credentials::CredentialsQuery>(query);
     let _ = parse::<events::EventsQuery>(query);
     let _ = parse::<incidents::IncidentsQuery>(query);
+    let _ = parse::<intakes::IntakesQuery>(query);
+    let _ = parse::<doors::BatchQuery>(query);
     let _ = parse::<incidents::GroupsQuery>(query);
     let _ = parse::<jobs::JobsQuery>(query);
     let _ = parse::<jobs::JobItemsQuery>(query);

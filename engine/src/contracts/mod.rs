@@ -43,7 +43,7 @@ fn default_mode(subject: &str) -> ContractMode {
 }
 
 /// Returns whether `name` can name a subject or a reader.
-fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c);
     name.len() <= LONGEST_NAME
         && name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())

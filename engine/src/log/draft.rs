@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::append::MOST_EVENTS;
 use crate::Error;
+use crate::store::intake::NewIntake;
 
 /// The attribute of a CloudEvent that names the version its stream must have before it.
 const EXPECTED_VERSION: &str = "expectedversion";
@@ -26,6 +27,8 @@ pub struct EventDraft {
     pub(super) claimed_source: Option<String>,
     /// The sender's own id, if it gave one.
     pub(super) source_id: Option<String>,
+    /// The document of a source that it was, to be written with it.
+    pub(super) intake: Option<Box<NewIntake>>,
 }
 
 /// Door of those who publish with a credential.
@@ -108,7 +111,7 @@ impl EventDraft {
     }
 
     /// Makes a draft of an envelope and a body that was checked.
-    fn of_envelope(
+    pub(super) fn of_envelope(
         envelope: Envelope,
         named: Named,
         body: Payload,
@@ -130,7 +133,7 @@ impl EventDraft {
             body_digest,
             expected_version,
         };
-        Ok(EventDraft { draft, body, claimed_source, source_id })
+        Ok(EventDraft { draft, body, claimed_source, source_id, intake: None })
     }
 
     fn of_cloud_event(
@@ -201,7 +204,8 @@ impl EventDraft {
 
     /// About how many bytes it has.
     pub(super) fn bytes(&self) -> usize {
-        self.body.text().len() + 512
+        let raw = self.intake.as_ref().and_then(|intake| intake.raw.as_ref()).map_or(0, Vec::len);
+        self.body.text().len() + raw + 512
     }
 }
 
@@ -209,9 +213,9 @@ impl EventDraft {
 const LONGEST_NAME: usize = 256;
 
 /// What the sender named.
-struct Named {
-    claimed_source: Option<String>,
-    source_id: Option<String>,
+pub(super) struct Named {
+    pub(super) claimed_source: Option<String>,
+    pub(super) source_id: Option<String>,
 }
 
 /// Everything that a repeat has in common with the first, as a text. Who sends it and the version that is expected may differ.

@@ -4,6 +4,7 @@
 //! `backstitch-integration`, writes everything in one statement, and decides again when a key or a stream was not as it was.
 //! `numbering` gives batches that have become visible their positions. `append` takes requests, `reads` answers questions.
 
+mod accepted;
 mod append;
 mod cursors;
 mod draft;
@@ -26,7 +27,7 @@ pub(crate) use executor::Executor;
 pub(crate) use numbering::{number, serve};
 pub use reads::EventQuery;
 pub(crate) use reads::view;
-pub(crate) use rows::trust_of;
+pub(crate) use rows::{trust_number, trust_of};
 
 /// Sessions of the executors.
 pub(crate) const SESSIONS: usize = 2;

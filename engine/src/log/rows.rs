@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::draft::EventDraft;
 use crate::node::Node;
+use crate::store::intake::NewIntake;
 use crate::store::log::{
     Append, KnownEvent, Loaded, NewEvent, NewHead, NewKey, Wanted, batch_of, event_id, place_of,
 };
@@ -27,7 +28,7 @@ const TRUST: [Trust; 5] = [
     Trust::Authoritative,
 ];
 
-fn trust_number(trust: Trust) -> i16 {
+pub(crate) fn trust_number(trust: Trust) -> i16 {
     TRUST.iter().position(|one| *one == trust).and_then(|at| i16::try_from(at).ok()).unwrap_or(0)
 }
 
@@ -223,6 +224,10 @@ impl Rows {
         let Batch { id: batch, count: ord } = self.batch(namespace);
         let envelope = &event.draft.envelope;
         let receipt = &appended.receipt;
+        if let Some(intake) = &event.intake {
+            let event = Some(event_id(batch, ord));
+            self.append.intake(NewIntake { event, ..NewIntake::clone(intake) });
+        }
         if let Some((source, id)) = &event.draft.key {
             self.keys.push(NewKey {
                 namespace: namespace.to_string(),
@@ -274,7 +279,7 @@ impl Rows {
             source_id: event.source_id.clone(),
             trust: trust_number(trust),
             occurred_at: envelope.occurred_at.clone(),
-            received_at: self.now,
+            received_at: event.intake.as_ref().map_or(self.now, |intake| intake.received_at),
             correlation_id,
             causation_id: envelope.causation_id.clone(),
             hops: causality.map_or(envelope.hops, |from| from.hops).cast_signed(),

@@ -118,6 +118,7 @@ pub(crate) enum Thing {
     /// A contract, by its subject.
     Contract,
     Subscription,
+    Source,
 }
 
 impl Thing {
@@ -133,6 +134,7 @@ impl Thing {
             Thing::Quotas => "quotas",
             Thing::Contract => "contract",
             Thing::Subscription => "subscription",
+            Thing::Source => "source",
         }
     }
 }
@@ -183,6 +185,7 @@ fn things(filter: &ActFilter) -> Vec<(Thing, &str)> {
         (Thing::DatabaseRole, &filter.database_role),
         (Thing::Contract, &filter.contract),
         (Thing::Subscription, &filter.subscription),
+        (Thing::Source, &filter.source),
     ];
     named.into_iter().filter_map(|(thing, name)| Some((thing, name.as_deref()?))).collect()
 }
@@ -303,6 +306,7 @@ fn act_line(row: &PgRow) -> Result<(ActPlace, ActLine), sqlx::Error> {
         database_role: named(Thing::DatabaseRole),
         contract: named(Thing::Contract),
         subscription: named(Thing::Subscription),
+        source: named(Thing::Source),
         at: Timestamp(at),
         actor: row.try_get(4)?,
         verb: row.try_get(5)?,

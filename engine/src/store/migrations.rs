@@ -93,6 +93,8 @@ const ALL: &[(i64, &str, &str)] = &[
     (78, "event weeks go", include_str!("../../../migrations/0078_event_weeks_go.sql")),
     (79, "log cursors", include_str!("../../../migrations/0079_log_cursors.sql")),
     (85, "tries of timers", include_str!("../../../migrations/0085_tries_of_timers.sql")),
+    (90, "sources", include_str!("../../../migrations/0090_sources.sql")),
+    (91, "intake", include_str!("../../../migrations/0091_intake.sql")),
 ];
 
 /// Runs the migrations that are missing, under an advisory lock. Roles with the rights of a server get those to what is new.

@@ -11,8 +11,9 @@ use uuid::Uuid;
 use super::retention::{Cutoff, Holding, holding};
 use super::{Trouble, forget};
 
-/// The tables that are partitioned by run, and those by batch of events.
-const TABLES: [&str; 6] = ["journal", "snapshots", "runs", "incidents", "event", "event_body"];
+/// The tables that are partitioned by run, those by batch of events, and those by document that came in.
+const TABLES: [&str; 8] =
+    ["journal", "snapshots", "runs", "incidents", "event", "event_body", "intake", "intake_raw"];
 /// How often making or dropping a partition is tried: readers of several tables lock them in whatever order.
 const TRIES: u32 = 5;
 /// How long there is between two tries to drop one.

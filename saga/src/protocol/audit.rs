@@ -40,6 +40,9 @@ pub struct ActFilter {
     /// Only on this subscription.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subscription: Option<String>,
+    /// Only on this source.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// Only this verb.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verb: Option<String>,
@@ -73,6 +76,7 @@ impl ActFilter {
         "pin",
         "put",
         "register",
+        "reprocess",
         "rerun",
         "reset",
         "resolve",
@@ -131,6 +135,9 @@ pub struct ActLine {
     /// The subscription.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subscription: Option<String>,
+    /// The source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// When.
     pub at: Timestamp,
     /// Who; `backstitch` when the guard against a bad deploy did it.

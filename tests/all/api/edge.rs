@@ -24,7 +24,10 @@ async fn a_body_beyond_the_limit_of_its_route_is_refused_unread_with_and_without
     let server = Server::start(Access::Open).await;
     let large = ["/v1/runs/batch", "/v1/tasks/complete", "/v1/tasks/heartbeat", "/v1/events"];
     let mut asked = 0;
-    for operation in operations().into_iter().filter(|operation| operation.body.is_some()) {
+    for operation in operations()
+        .into_iter()
+        .filter(|operation| operation.body.is_some() && !operation.is_door())
+    {
         let limit = if large.contains(&operation.path.as_str()) { 16 } else { 1 };
         let beyond = limit * 1024 * 1024 + 1;
         let path = operation.path("019a9b1e-3c00-7c41-9d3e-5b7f3f0a9c11");
@@ -43,7 +46,10 @@ async fn a_body_beyond_the_limit_of_its_route_is_refused_unread_with_and_without
 #[tokio::test]
 async fn a_compressed_body_is_refused_as_such_by_every_route_that_takes_one() {
     let server = Server::start(Access::Open).await;
-    for operation in operations().into_iter().filter(|operation| operation.body.is_some()) {
+    for operation in operations()
+        .into_iter()
+        .filter(|operation| operation.body.is_some() && !operation.is_door())
+    {
         let path = operation.path("019a9b1e-3c00-7c41-9d3e-5b7f3f0a9c11");
         for key in [None, Some("compressed")] {
             let mut request = with_json(server.request(&operation.method, &path), "{}");

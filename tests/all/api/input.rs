@@ -13,7 +13,9 @@ async fn bad_bodies_are_refused_by_every_route_that_takes_one() {
     let id = Uuid::new_v4().to_string();
     let mut asked = 0;
     for operation in operations() {
-        let Some(example) = &operation.body else { continue };
+        let Some(example) = operation.body.as_ref().filter(|_| !operation.is_door()) else {
+            continue;
+        };
         let request = || server.request(&operation.method, &operation.path(&id));
         let deep = "[".repeat(100_000);
         for text in ["", "{", "nul", "[1", "\u{feff}{}", &deep] {
@@ -211,7 +213,9 @@ async fn what_stands_twice_or_breaks_off_is_refused_by_every_route_that_takes_a_
     let id = server.engine.start_run(NS, start("place-order", "1")).await.unwrap().id.to_string();
     let (mut twice, mut cut) = (0, 0);
     for operation in operations() {
-        let Some(example) = &operation.body else { continue };
+        let Some(example) = operation.body.as_ref().filter(|_| !operation.is_door()) else {
+            continue;
+        };
         let request = || server.request(&operation.method, &operation.path(&id));
         for text in doubled(&without_documents(&operation.path, example), 4) {
             let answer = send(with_json(request(), &text)).await;
@@ -294,7 +298,9 @@ async fn what_is_wrong_with_a_body_is_said_without_words_of_rust() {
     // Quotas that are set hold for what comes after them.
     operations.sort_by_key(|operation| operation.path.contains("quotas"));
     for operation in operations {
-        let Some(mut example) = operation.body.clone() else { continue };
+        let Some(mut example) = operation.body.clone().filter(|_| !operation.is_door()) else {
+            continue;
+        };
         if example.get("wait").is_some() {
             example["wait"] = "1ms".into();
         }

@@ -14,6 +14,8 @@ mod fan_out;
 mod health;
 mod idempotency;
 mod incidents;
+mod ingress;
+mod ingress_batches;
 mod input;
 mod job_items;
 mod jobs;

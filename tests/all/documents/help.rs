@@ -4,7 +4,7 @@
 use backstitch_api::Access;
 use backstitch_sdk::StartInTransaction;
 use backstitch_tests::node::{NS, ask, chain};
-use backstitch_tests::server::Server;
+use backstitch_tests::server::{Server, send, with_json};
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
 
@@ -76,6 +76,27 @@ async fn prepare(verb: &str, scene: &Scene, shell: &Shell) -> Vec<(String, Strin
                 scene.put("/v1/contracts/customer/readers/billing", json!({"version": 1})).await;
             }
             Vec::new()
+        }
+        "source" | "intake" => {
+            let members = json!({"id": {"type": "string"}, "full_name": {"type": "string"}});
+            let schema = json!({"type": "object", "properties": members, "required": ["id"]});
+            scene.act("/v1/contracts/crm.contact/versions", json!({"schema": schema})).await;
+            if act == "put" {
+                return Vec::new();
+            }
+            let spec = json!({
+                "verify": {"scheme": "bearer"}, "accepts": [{"contract": "crm.contact"}],
+                "version_from": {"fixed": 1},
+            });
+            let secret = "a-token-of-the-crm";
+            scene.put("/v1/sources/crm", json!({"spec": spec, "secret": secret})).await;
+            if group == "source" {
+                return Vec::new();
+            }
+            let request = scene.server.request("POST", &format!("/v1/in/{NS}/crm"));
+            let refused = with_json(request.bearer_auth(secret), json!({"id": 7}));
+            let told = send(refused).await.json();
+            word("ID", told["intake_id"].as_str().unwrap_or_default().to_owned())
         }
         "event" if act == "publish" => {
             let events = json!({"events": [{"type": "order.placed"}]});

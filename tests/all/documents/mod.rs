@@ -13,7 +13,7 @@ mod scene;
 mod shell;
 
 use backstitch_api::Access;
-use backstitch_tests::node::chain;
+use backstitch_tests::node::{NS, chain};
 use backstitch_tests::server::Server;
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
@@ -85,11 +85,15 @@ async fn words(page: &str, scene: &Scene) -> Vec<(String, String)> {
             ("FINGERPRINT", "/v1/incidents", "fingerprint"),
             ("JOB", "/v1/jobs", "id"),
         ],
+        "docs/ingress.md" => &[("INTAKE-ID", "/v1/intakes?verdict=refused", "id")],
         "docs/sequence.md" => &[("RUN-ID", "/v1/runs?workflow=order", "id")],
         "docs/versions.md" => &[("ID", "/v1/workflows/order/migrations", "id")],
         _ => &[],
     };
     let mut words = Vec::new();
+    if page == "docs/ingress.md" {
+        words.push(("default".to_owned(), NS.to_owned()));
+    }
     for (word, path, member) in asked {
         if let Some(value) = scene.first(path, member).await {
             words.push(((*word).to_owned(), value));
@@ -198,6 +202,7 @@ pages! {
     the_examples_of_flow_control_run: "docs/flow-control.md",
     the_examples_of_idempotency_run: "docs/idempotency.md",
     the_examples_of_incidents_run: "docs/incidents.md",
+    the_examples_of_ingress_run: "docs/ingress.md",
     the_examples_of_metrics_run: "docs/metrics.md",
     the_examples_of_operations_run: "docs/operations.md",
     the_examples_of_payloads_run: "docs/payloads.md",

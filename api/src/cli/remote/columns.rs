@@ -233,6 +233,28 @@ const COLUMNS: &[(&str, usize, &[&str])] = &[
         9,
         &["position", "type", "stream", "version", "op", "received_at", "source", "id", "data"],
     ),
+    (
+        "SourceView",
+        4,
+        &["name", "address", "spec.verify", "version", "secrets", "changed_at", "changed_by"],
+    ),
+    (
+        "IntakeView",
+        7,
+        &[
+            "id",
+            "source",
+            "verdict",
+            "code",
+            "received_at",
+            "contract",
+            "event_id",
+            "message",
+            "trust",
+            "bytes",
+            "door",
+        ],
+    ),
     ("CursorView", 3, &["name", "position", "behind", "changed_at", "changed_by"]),
     (
         "SubscriptionView",

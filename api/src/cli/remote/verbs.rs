@@ -30,6 +30,9 @@ pub const WITHOUT_VERB: &[(&str, &str)] = &[
     ("heartbeat_tasks", "for workers"),
     ("release_tasks", "for workers"),
     ("sign_off_worker", "for workers"),
+    ("take_in", "for sources"),
+    ("take_in_batch", "for sources"),
+    ("read_intake", "the bytes are no JSON"),
     ("validate_workflow", "`workflow validate` checks without a server"),
 ];
 
@@ -47,6 +50,7 @@ const NAMES: &[(&str, &str)] = &[
     ("unpin_contract_reader", "unpin"),
     ("put_transform", "put"),
     ("publish_events", "publish"),
+    ("put_source", "put"),
     ("put_subscription", "put"),
     ("move_cursor", "move"),
     ("show_transform", "show"),
@@ -89,6 +93,8 @@ const GROUPS: &[(&str, &str)] = &[
     ),
     ("contract", "Register, check and retire shapes of documents"),
     ("transform", "Map documents of one contract to another"),
+    ("source", "Create, change and list who sends documents"),
+    ("intake", "List, show and reprocess documents that sources sent"),
     ("event", "Append and read events of the log"),
     ("subscription", "Start runs for events"),
     ("cursor", "Keep where readers of the log have come to"),

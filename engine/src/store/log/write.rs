@@ -9,6 +9,7 @@ use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 use uuid::Uuid;
 
 use crate::store::batch::part;
+use crate::store::intake::{self, Intakes, NewIntake};
 use crate::store::moment::Moment;
 use crate::store::partitions::{Week, Weeks};
 
@@ -80,6 +81,8 @@ pub(crate) struct Append {
     keys: Keys,
     streams: Streams,
     batches: Batches,
+    /// Documents that events were made of.
+    intakes: Intakes,
     /// Streams that there were before.
     moved: i64,
 }
@@ -191,6 +194,10 @@ impl Append {
         ));
     }
 
+    pub(crate) fn intake(&mut self, intake: NewIntake) {
+        self.intakes.push(intake);
+    }
+
     pub(crate) fn batch(&mut self, namespace: String, batch: Uuid, events: i16, at: Time) {
         self.batches.add((namespace, batch, events, Moment(at)));
     }
@@ -245,18 +252,30 @@ told as (insert into announced (namespace, batch, n, at)
   select * from unnest($42::text[], $43::uuid[], $44::smallint[], $45::timestamptz[]) returning 1)
 select 1 / (case when (select count(*) from moved) = $46 then 1 else 0 end)";
 
-static TEXTS: LazyLock<RwLock<HashMap<Option<Week>, SqlStr>>> = LazyLock::new(RwLock::default);
+/// What the statement ends with, before which further parts stand.
+const END: &str = "\nselect 1 / (case";
+/// The parameters before those of documents.
+const PARAMETERS: usize = 46;
+
+/// The statements for a week with partitions, or for none; with documents, and without.
+static TEXTS: LazyLock<RwLock<Texts>> = LazyLock::new(RwLock::default);
+
+type Texts = HashMap<(Option<Week>, bool), SqlStr>;
 
 /// The statement for a week with partitions, or for none.
-fn text(week: Option<Week>) -> SqlStr {
-    if let Some(text) = TEXTS.read().unwrap_or_else(PoisonError::into_inner).get(&week) {
+fn text(week: Option<Week>, documents: bool) -> SqlStr {
+    let key = (week, documents);
+    if let Some(text) = TEXTS.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
         return text.clone();
     }
     let table = |name: &str| week.map_or_else(|| name.to_owned(), |week| week.partition(name));
-    let text =
+    let mut text =
         TEXT.replace("{event}", &table("event")).replace("{event_body}", &table("event_body"));
+    if documents {
+        text = text.replace(END, &format!(",\n{}{END}", intake::parts(PARAMETERS + 1)));
+    }
     let text = AssertSqlSafe(text).into_sql_str();
-    TEXTS.write().unwrap_or_else(PoisonError::into_inner).insert(week, text.clone());
+    TEXTS.write().unwrap_or_else(PoisonError::into_inner).insert(key, text.clone());
     text
 }
 
@@ -289,9 +308,14 @@ impl Append {
         connection: &mut PgConnection,
         week: Option<Week>,
     ) -> Result<Written, sqlx::Error> {
-        let query = self.events.bind(sqlx::query(text(week)));
+        let documents = self.intakes.len() > 0;
+        let query = self.events.bind(sqlx::query(text(week, documents)));
         let query = self.batches.bind(self.streams.bind(self.keys.bind(query)));
-        match query.bind(self.moved).execute(connection).await {
+        let mut query = query.bind(self.moved);
+        if documents {
+            query = self.intakes.bind(query);
+        }
+        match query.execute(connection).await {
             Ok(_) => Ok(Written::Done),
             Err(sqlx::Error::Database(error))
                 if matches!(error.code().as_deref(), Some(UNIQUE_VIOLATION | DIVISION_BY_ZERO)) =>

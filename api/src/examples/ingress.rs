@@ -1,0 +1,62 @@
+//! Examples of sources and what they send.
+
+use serde_json::{Value, json};
+
+const INTAKE: &str = "019a9b1e-3c00-7c41-9d3e-5b7f3f0a9c11";
+const EVENT: &str = "019a9b1e-3c00-7c41-9d3e-5b7f3f0a0000";
+
+fn spec() -> Value {
+    json!({
+        "enabled": true, "verify": { "scheme": "github" }, "tolerance_s": 300, "trust_ceiling": "signed",
+        "accepts": [{ "contract": "crm.contact" }], "version_from": { "fixed": 1 },
+        "dedupe": [{ "pointer": "/id" }], "hints": [{ "kind": "email", "at": "/mail" }], "max_bytes": 65_536
+    })
+}
+
+pub(crate) fn put() -> Value {
+    json!({ "spec": spec(), "secret": "a secret of both", "reason": "contacts of the CRM" })
+}
+
+pub(crate) fn rotate() -> Value {
+    json!({ "secret": "another secret", "overlap": "1d", "reason": "once a year" })
+}
+
+pub(crate) fn source() -> Value {
+    json!({
+        "name": "crm", "address": "/v1/in/default/crm", "version": 1, "spec": spec(),
+        "secrets": [{ "added_at": super::AT, "added_by": "ann" }], "changed_at": super::AT, "changed_by": "ann"
+    })
+}
+
+pub(crate) fn sources() -> Value {
+    json!({ "items": [source()] })
+}
+
+pub(crate) fn document() -> Value {
+    json!({ "id": "c-7", "name": "Ann", "mail": "ann@shop.test" })
+}
+
+pub(crate) fn batch() -> Value {
+    json!([document()])
+}
+
+pub(crate) fn receipt() -> Value {
+    json!({ "intake_id": INTAKE, "event_id": EVENT, "duplicate": false })
+}
+
+pub(crate) fn answers() -> Value {
+    json!({ "records": [{ "status": 202, "intake_id": INTAKE, "event_id": EVENT }] })
+}
+
+pub(crate) fn intake() -> Value {
+    json!({
+        "id": INTAKE, "source": "crm", "source_version": 1, "verdict": "accepted", "received_at": super::AT,
+        "door": "request", "trust": "signed", "contract": "crm.contact@1", "event_id": EVENT,
+        "digest": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", "bytes": 52,
+        "content_type": "application/json", "peer": "192.0.2.7", "headers": { "content-type": "application/json" }
+    })
+}
+
+pub(crate) fn intakes() -> Value {
+    json!({ "items": [intake()] })
+}

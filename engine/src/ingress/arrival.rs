@@ -1,0 +1,73 @@
+//! Requests as they come to a door, and what their senders are told.
+
+use backstitch_integration::ingress::Rejected;
+use backstitch_saga::protocol::IntakeReceipt;
+use backstitch_saga::{Time, Violation};
+use uuid::Uuid;
+
+/// A request as it came to a door.
+#[derive(Debug)]
+pub struct Arrival {
+    /// Its headers, in their order.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// Its bytes.
+    pub body: Vec<u8>,
+    /// When it came, by the clock of the engine.
+    pub at: Time,
+    /// The address that it came from.
+    pub peer: Option<String>,
+    /// Its id in the log of the server.
+    pub request_id: Option<String>,
+}
+
+impl Arrival {
+    /// Its headers as the rules read them.
+    #[must_use]
+    pub fn pairs(&self) -> Vec<(&str, &[u8])> {
+        self.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect()
+    }
+
+    /// A header that stands there once and is a text.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        let mut found = self.headers.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
+        found.next().and_then(|(_, value)| std::str::from_utf8(value).ok())
+    }
+}
+
+/// What became of a document.
+#[derive(Debug)]
+pub enum Taken {
+    /// It is an event of the log.
+    Accepted {
+        /// What the sender is told.
+        receipt: IntakeReceipt,
+        /// The contract and version that it follows, if that is deprecated.
+        deprecated: Option<(String, u32)>,
+    },
+    /// It was refused.
+    Refused(RefusedIntake),
+}
+
+/// A document that was refused.
+#[derive(Debug)]
+pub struct RefusedIntake {
+    /// Status of HTTP.
+    pub status: u16,
+    /// Code of the first check that failed.
+    pub code: &'static str,
+    /// What is wrong and what to do, for people.
+    pub message: String,
+    /// Everything that is wrong with it.
+    pub violations: Vec<Violation>,
+    /// Under which it is kept; nothing is kept of a sender that was not verified.
+    pub intake_id: Option<Uuid>,
+}
+
+impl RefusedIntake {
+    /// A refusal as the rules tell it.
+    #[must_use]
+    pub fn of(rejected: Rejected, intake_id: Option<Uuid>) -> RefusedIntake {
+        let Rejected { status, code, message, violations, .. } = rejected;
+        RefusedIntake { status, code, message, violations, intake_id }
+    }
+}

@@ -1,0 +1,295 @@
+//! What a door knows of sources and contracts, kept in memory: configurations for a moment, schemas for as long as there is room.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use backstitch_integration::contracts::{Schema, World};
+use backstitch_integration::document::value_of;
+use backstitch_integration::events::Trust;
+use backstitch_integration::ingress::{Headers, Rejected, Request, Sender, Source, VersionState};
+use backstitch_saga::{Payload, Time};
+use uuid::Uuid;
+
+use super::{damaged, document_of, sources};
+use crate::store::contracts as contract_table;
+use crate::store::sources::{self as table, SourceRow};
+use crate::{Engine, Error};
+
+/// For how long a source and the states of its contracts are answered from memory.
+const REMEMBER: Duration = Duration::from_secs(1);
+/// How many sources are kept.
+const MOST: usize = 10_000;
+/// Bytes that sources, and schemas, may take in memory, roughly, each.
+pub const MOST_BYTES: usize = 64 * 1024 * 1024;
+/// What a source takes beside its spec, and a schema beside its text; and how much more than their texts they take.
+const BESIDE: usize = 4_096;
+const TIMES: usize = 20;
+
+/// A source with everything that a door asks for.
+#[derive(Debug)]
+pub struct OpenSource {
+    pub(super) namespace: Arc<str>,
+    pub(super) name: Arc<str>,
+    pub(super) version: u32,
+    revision: Uuid,
+    source: Source,
+    /// When one of its secrets is no longer good.
+    until: Option<Time>,
+    /// States of the versions of contracts that it accepts.
+    states: HashMap<String, BTreeMap<u32, VersionState>>,
+    /// Revisions of these contracts, in order.
+    revisions: Vec<(String, i64)>,
+}
+
+impl OpenSource {
+    /// The most bytes of a request with one document.
+    #[must_use]
+    pub fn max_bytes(&self) -> usize {
+        self.source.document().max_bytes
+    }
+
+    /// The most documents in a second.
+    #[must_use]
+    pub fn rate(&self) -> Option<u32> {
+        self.source.document().rate
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Its namespace.
+    #[must_use]
+    pub fn namespace(&self) -> &Arc<str> {
+        &self.namespace
+    }
+
+    /// Whether requests are taken.
+    #[must_use]
+    pub fn is_enabled(&self) -> bool {
+        self.source.document().enabled
+    }
+
+    /// Verifies a request, before anything looks into its body.
+    ///
+    /// # Errors
+    /// The first check that fails.
+    pub fn admit(
+        &self,
+        headers: &[(&str, &[u8])],
+        body: &[u8],
+        now: Time,
+        is_batch: bool,
+    ) -> Result<Sender, Box<Rejected>> {
+        let request = Request { headers: Headers::new(headers), body, now };
+        if is_batch { self.source.admit_batch(&request) } else { self.source.admit(&request) }
+    }
+
+    /// The rules of the source.
+    pub(super) fn rules(&self) -> &Source {
+        &self.source
+    }
+
+    /// The versions of a contract that it accepts.
+    pub(super) fn versions(&self, subject: &str) -> Option<BTreeMap<u32, VersionState>> {
+        self.states.get(subject).cloned()
+    }
+
+    /// The most trust that its events have.
+    pub(super) fn ceiling(&self) -> Trust {
+        self.source.document().trust_ceiling
+    }
+}
+
+/// Sources and schemas seen lately.
+#[derive(Debug, Default)]
+pub(crate) struct Doors {
+    known: Mutex<Known>,
+}
+
+/// Namespace and name of a source.
+type Name = (String, String);
+/// Namespace, subject and version of a schema.
+type Version = (Arc<str>, String, u32);
+
+#[derive(Debug, Default)]
+struct Known {
+    sources: HashMap<Name, (Instant, Arc<OpenSource>, usize)>,
+    source_bytes: usize,
+    schemas: HashMap<Version, Arc<Schema>>,
+    schema_bytes: usize,
+    /// Grows when a source is changed here: what was read before is not kept after it.
+    generation: u64,
+}
+
+impl Doors {
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets a source that was changed.
+    pub(crate) fn forget(&self, namespace: &str, name: &str) {
+        self.lock().forget(&(namespace.to_owned(), name.to_owned()));
+    }
+}
+
+impl Known {
+    fn forget(&mut self, name: &Name) {
+        self.generation += 1;
+        if let Some((.., bytes)) = self.sources.remove(name) {
+            self.source_bytes -= bytes;
+        }
+    }
+
+    fn keep(&mut self, name: Name, open: &Arc<OpenSource>, bytes: usize) {
+        if self.sources.len() >= MOST || self.source_bytes + bytes > MOST_BYTES {
+            self.sources.clear();
+            self.source_bytes = 0;
+        }
+        self.source_bytes += bytes;
+        let old = self.sources.insert(name, (Instant::now(), Arc::clone(open), bytes));
+        self.source_bytes -= old.map_or(0, |(.., bytes)| bytes);
+    }
+}
+
+impl Engine {
+    /// Finds a source as its door needs it; `None` when there is none. Changes made at other nodes are seen within a second.
+    ///
+    /// # Errors
+    /// [`Error::Store`]; [`Error::Conflict`] `source_damaged`.
+    pub async fn open_source(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Arc<OpenSource>>, Error> {
+        let node = self.node();
+        let key = (namespace.to_owned(), name.to_owned());
+        let now = node.clock.now();
+        let (generation, before) = {
+            let mut known = node.doors.lock();
+            let generation = known.generation;
+            match known.sources.get_mut(&key) {
+                Some((looked, open, _)) => {
+                    let fresh = looked.elapsed() < REMEMBER;
+                    if fresh && open.until.is_none_or(|until| now < until) {
+                        return Ok(Some(Arc::clone(open)));
+                    }
+                    (generation, Some(Arc::clone(open)))
+                }
+                None => (generation, None),
+            }
+        };
+        let mut connection = node.database.gate.acquire().await?;
+        let Some(row) = table::find(&mut connection, namespace, name).await? else {
+            node.doors.lock().forget(&key);
+            return Ok(None);
+        };
+        let spec = sources::spec_of(&row)?;
+        let subjects = sources::subjects(&spec);
+        let mut revisions = table::subject_revisions(&mut connection, namespace, &subjects).await?;
+        revisions.sort();
+        let unchanged = |open: &Arc<OpenSource>| {
+            open.revision == row.revision
+                && open.revisions == revisions
+                && open.until.is_none_or(|until| now < until)
+        };
+        let bytes = BESIDE + TIMES * row.spec.len();
+        let open = match before.filter(unchanged) {
+            Some(open) => open,
+            None => {
+                let found = table::version_states(&mut connection, namespace, &subjects).await?;
+                let mut states: HashMap<String, BTreeMap<u32, VersionState>> = HashMap::new();
+                for (subject, version, state) in found {
+                    let state = match state.as_str() {
+                        "active" => VersionState::Active,
+                        "deprecated" => VersionState::Deprecated,
+                        _ => VersionState::Retired,
+                    };
+                    states.entry(subject).or_default().insert(version.unsigned_abs(), state);
+                }
+                drop(connection);
+                Arc::new(opened(namespace, &row, (states, revisions), (now, self.event_limit()))?)
+            }
+        };
+        let mut known = node.doors.lock();
+        if known.generation == generation {
+            known.keep(key, &open, bytes);
+        }
+        Ok(Some(open))
+    }
+
+    /// The schema of a version, with how members are taken that it does not name.
+    ///
+    /// # Errors
+    /// [`Error::Store`]; [`Error::Conflict`] `contract_damaged`; [`Error::Busy`].
+    pub(super) async fn door_schema(
+        &self,
+        namespace: &Arc<str>,
+        subject: &str,
+        version: u32,
+    ) -> Result<Arc<Schema>, Error> {
+        let node = self.node();
+        let key = (Arc::clone(namespace), subject.to_owned(), version);
+        if let Some(schema) = node.doors.lock().schemas.get(&key) {
+            return Ok(Arc::clone(schema));
+        }
+        let mut connection = node.database.reader(namespace).await?;
+        let stored = i32::try_from(version).unwrap_or(0);
+        let row = contract_table::version(&mut connection, namespace, subject, stored).await?;
+        drop(connection);
+        let text = row.map(|row| row.schema).unwrap_or_default();
+        let bytes = BESIDE + TIMES * text.len();
+        let parsed = self
+            .apart(namespace, move || {
+                let payload = Payload::trusted(text).ok()?;
+                Schema::parse(&value_of(&payload).ok()?).ok()
+            })
+            .await?;
+        let schema = Arc::new(parsed.ok_or_else(|| Error::Conflict {
+            code: "contract_damaged",
+            message: format!("version {version} of '{subject}' cannot be read; repair its row"),
+        })?);
+        let mut known = node.doors.lock();
+        if known.schema_bytes + bytes > MOST_BYTES {
+            known.schemas.clear();
+            known.schema_bytes = 0;
+        }
+        if known.schemas.insert(key, Arc::clone(&schema)).is_none() {
+            known.schema_bytes += bytes;
+        }
+        Ok(schema)
+    }
+}
+
+/// Members that a contract does not name: those of vendors may have more.
+pub(super) fn world_of(subject: &str) -> World {
+    if subject.contains('.') { World::Open } else { World::Closed }
+}
+
+/// States of the versions of contracts, by subject.
+type States = HashMap<String, BTreeMap<u32, VersionState>>;
+
+fn opened(
+    namespace: &str,
+    row: &SourceRow,
+    (states, revisions): (States, Vec<(String, i64)>),
+    (now, largest): (Time, usize),
+) -> Result<OpenSource, Error> {
+    let mut document = document_of(&sources::spec_of(row)?)?;
+    document.max_bytes = document.max_bytes.min(largest);
+    let good: Vec<&table::SecretRow> = sources::good(&row.secrets, now).collect();
+    let texts: Vec<&str> = good.iter().map(|secret| secret.secret.as_str()).collect();
+    Ok(OpenSource {
+        namespace: namespace.into(),
+        name: row.name.as_str().into(),
+        version: row.version.unsigned_abs(),
+        revision: row.revision,
+        source: Source::new(document, &texts).map_err(|_| damaged(&row.name))?,
+        until: good.iter().filter_map(|secret| secret.until).min(),
+        states,
+        revisions,
+    })
+}

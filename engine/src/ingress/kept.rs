@@ -1,0 +1,126 @@
+//! What is kept of a request beside the event that it becomes.
+
+use std::collections::BTreeMap;
+
+use backstitch_integration::ingress::{Hints, Rejected};
+use backstitch_saga::Time;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::KEPT_HEADERS;
+use super::arrival::Arrival;
+use super::doors::OpenSource;
+use crate::log::trust_number;
+use crate::store::intake::NewIntake;
+
+/// The most characters of a content type that are kept.
+const LONGEST_TYPE: usize = 200;
+/// Parts of the names of headers that carry secrets.
+const SECRETS: [&str; 6] = ["authorization", "cookie", "secret", "token", "password", "api-key"];
+
+/// The headers of a request that are kept: none that carries a secret, and none without end.
+pub(super) fn headers(all: &[(String, Vec<u8>)]) -> BTreeMap<String, String> {
+    let (most, longest) = KEPT_HEADERS;
+    let mut kept: BTreeMap<String, String> = BTreeMap::new();
+    for (name, value) in all {
+        let name = name.to_ascii_lowercase();
+        if SECRETS.iter().any(|part| name.contains(part))
+            || (kept.len() >= most && !kept.contains_key(&name))
+        {
+            continue;
+        }
+        let value = String::from_utf8_lossy(value);
+        let known = kept.entry(name).or_default();
+        let separator = if known.is_empty() { "" } else { ", " };
+        let text = format!("{known}{separator}{value}");
+        *known = text.chars().take(longest).collect();
+    }
+    kept
+}
+
+/// A document as it came, before anything is decided about it.
+pub(super) fn new(
+    open: &OpenSource,
+    arrival: &Arrival,
+    id: Uuid,
+    raw: Vec<u8>,
+    (is_event, is_batch): (bool, bool),
+    trust: backstitch_integration::events::Trust,
+) -> NewIntake {
+    let content_type = arrival.header("content-type").unwrap_or_default();
+    let headers = serde_json::to_string(&headers(&arrival.headers));
+    NewIntake {
+        id,
+        namespace: open.namespace().to_string(),
+        source: open.name().to_string(),
+        source_version: i32::try_from(open.version).unwrap_or(i32::MAX),
+        verdict: "accepted",
+        code: None,
+        message: None,
+        errors: None,
+        received_at: arrival.at,
+        processed_at: None,
+        door: if is_batch { "batch" } else { "request" },
+        form: if is_event { "cloudevent" } else { "json" },
+        trust: trust_number(trust),
+        contract: None,
+        event: None,
+        digest: Sha256::digest(&raw).to_vec(),
+        bytes: i32::try_from(raw.len()).unwrap_or(i32::MAX),
+        content_type: content_type.chars().take(LONGEST_TYPE).collect(),
+        peer: arrival.peer.clone(),
+        request_id: arrival.request_id.clone(),
+        headers: headers.unwrap_or_default(),
+        hints: None,
+        raw: Some(raw),
+    }
+}
+
+/// The same once it was refused.
+pub(super) fn refused(intake: NewIntake, rejected: &Rejected) -> NewIntake {
+    let errors = (!rejected.violations.is_empty())
+        .then(|| serde_json::to_string(&rejected.violations).unwrap_or_default());
+    NewIntake {
+        verdict: "refused",
+        code: Some(rejected.code.to_owned()),
+        message: Some(rejected.message.clone()),
+        errors,
+        hints: hints(&rejected.hints).or(intake.hints),
+        ..intake
+    }
+}
+
+/// Identifiers as they are kept.
+pub(super) fn hints(hints: &Hints) -> Option<String> {
+    (!hints.captured.is_empty()).then(|| serde_json::to_string(&hints.captured).unwrap_or_default())
+}
+
+/// A document that is there already, as it is processed again.
+pub(super) fn again(intake: NewIntake, at: Time) -> NewIntake {
+    NewIntake { processed_at: Some(at), raw: None, ..intake }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_that_carry_secrets_are_not_kept_and_others_are_cut() {
+        let all: Vec<(String, Vec<u8>)> = [
+            ("Authorization", "Bearer s"),
+            ("X-Api-Key", "s"),
+            ("Cookie", "s"),
+            ("X-Shop-Token", "s"),
+            ("X-Event", "contact"),
+            ("X-Event", "again"),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()))
+        .chain((0..100).map(|at| (format!("x-{at:03}"), vec![b'a'; 10_000])))
+        .collect();
+        let kept = headers(&all);
+        assert_eq!(kept.get("x-event").map(String::as_str), Some("contact, again"));
+        assert!(kept.keys().all(|name| !SECRETS.iter().any(|part| name.contains(part))));
+        assert_eq!((kept.len(), kept["x-000"].len()), KEPT_HEADERS);
+    }
+}

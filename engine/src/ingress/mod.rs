@@ -1,0 +1,94 @@
+//! Ingress: sources send documents, which are verified, held to their contracts, and become events of the log.
+//!
+//! `sources` is their configuration. `doors` keeps what a door needs to know of them, `take` takes documents in by the rules of
+//! `backstitch-integration`, `reads` shows what came in, and `again` processes what was refused once more.
+
+mod again;
+mod arrival;
+mod doors;
+mod kept;
+mod reads;
+mod sources;
+mod take;
+
+use backstitch_integration::events::Trust;
+use backstitch_integration::ingress::SourceDocument;
+use backstitch_saga::Violation;
+use backstitch_saga::protocol::{EventTrust, SourceSpec};
+
+use crate::Error;
+use crate::bounds::{Bound, bound, bytes, number};
+
+pub use backstitch_integration::ingress::{LARGEST_BATCH, Rejected};
+
+pub use arrival::{Arrival, RefusedIntake, Taken};
+pub(crate) use doors::Doors;
+pub use doors::{MOST_BYTES, OpenSource};
+pub use reads::IntakeQuery;
+pub use take::BatchRead;
+
+/// Sources of a namespace. Several that are created at the same instant may pass it by as many.
+pub const MOST_SOURCES: i64 = 10_000;
+/// The most bytes of the spec of a source.
+pub const LARGEST_SPEC: usize = 65_536;
+/// Headers of a request that are kept, and bytes of one of them.
+pub const KEPT_HEADERS: (usize, usize) = (64, 1_024);
+
+/// What is bounded of sources beside what the rules bound.
+pub(crate) fn bounds() -> Vec<Bound> {
+    let (headers, header) = KEPT_HEADERS;
+    vec![
+        bound(
+            "sources of a namespace",
+            number(MOST_SOURCES.unsigned_abs()),
+            "409 `too_many_sources`",
+        ),
+        bound("the spec of a source", bytes(LARGEST_SPEC), "422 `invalid_source`"),
+        bound("headers of a request that are kept", number(headers), "left out"),
+        bound("one header that is kept, in characters", number(header), "cut"),
+        bound(
+            "sources and schemas that a server keeps in memory, roughly, each",
+            bytes(MOST_BYTES),
+            "read anew",
+        ),
+    ]
+}
+
+/// Reads a spec as the rules know it.
+fn document_of(spec: &SourceSpec) -> Result<SourceDocument, Error> {
+    let document = serde_json::to_value(spec).and_then(serde_json::from_value::<SourceDocument>);
+    document.map_err(|error| {
+        refused(vec![Violation::new("", "source_not_valid", error.to_string())], "/spec")
+    })
+}
+
+/// A refusal of a source for what stands at `at` in the request.
+fn refused(mut violations: Vec<Violation>, at: &str) -> Error {
+    violations.iter_mut().for_each(|one| one.pointer.insert_str(0, at));
+    Error::Invalid { code: "invalid_source", violations }
+}
+
+fn unknown_source(name: &str) -> Error {
+    let shown: String = name.chars().take(100).collect();
+    Error::NotFound {
+        code: "unknown_source",
+        message: format!("there is no source '{shown}' in this namespace"),
+    }
+}
+
+fn damaged(name: &str) -> Error {
+    Error::Conflict {
+        code: "source_damaged",
+        message: format!("the source '{name}' cannot be read; put it anew, or repair its row"),
+    }
+}
+
+fn trust_view(trust: Trust) -> EventTrust {
+    match trust {
+        Trust::Untrusted => EventTrust::Untrusted,
+        Trust::Unverified => EventTrust::Unverified,
+        Trust::Authenticated => EventTrust::Authenticated,
+        Trust::Signed => EventTrust::Signed,
+        Trust::Authoritative => EventTrust::Authoritative,
+    }
+}

@@ -1,0 +1,455 @@
+//! Takes documents in: reads them, holds them to their contracts, and appends them to the log, or keeps them as refused.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use backstitch_integration::contracts::Schema;
+use backstitch_integration::ingress::{Accepted, Claim, Document, Headers, Rejected, Sender};
+use backstitch_saga::Time;
+use backstitch_saga::protocol::{EventReceipt, IntakeReceipt};
+use futures::future::join_all;
+use uuid::Uuid;
+
+use super::arrival::{Arrival, RefusedIntake, Taken};
+use super::doors::{OpenSource, world_of};
+use super::kept;
+use crate::crash::commit;
+use crate::log::EventDraft;
+use crate::store::intake::{self as table, Intakes, NewIntake};
+use crate::{Engine, Error};
+
+/// Requests of more bytes are read on threads apart from those that serve.
+const LONG: usize = 64 * 1024;
+
+/// A record of a request and what was found of it so far.
+pub(super) struct Read<T> {
+    raw: Vec<u8>,
+    found: Result<T, Box<Rejected>>,
+}
+
+/// A document with the contract that it claims.
+type Claimed = (Document, Claim);
+/// Schemas by subject and version.
+pub(super) type SchemasOf = HashMap<(String, u32), Arc<Schema>>;
+
+/// A record that is ready to be written.
+enum Ready {
+    Event(Box<EventDraft>, Option<(String, u32)>),
+    Refused(Box<Rejected>, Box<NewIntake>),
+}
+
+impl Engine {
+    /// The time of the engine, at which a request has come.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.node().clock.now()
+    }
+
+    /// Counts a request whose sender was not verified: nothing else is kept of it.
+    pub fn count_unverified(&self) {
+        self.node().counters.intake_unverified.one();
+    }
+
+    /// Takes in the document of a request whose sender was verified.
+    ///
+    /// # Errors
+    /// [`Error::Busy`]; [`Error::Store`]: whether it was taken in is not known, and it may be sent again.
+    pub async fn take_in(
+        &self,
+        open: &Arc<OpenSource>,
+        arrival: Arc<Arrival>,
+        sender: Sender,
+    ) -> Result<Taken, Error> {
+        let read = self
+            .on_documents(open, &arrival, move |open, arrival| {
+                let found = open.rules().read(&arrival.body, &sender);
+                vec![Read { raw: arrival.body.clone(), found }]
+            })
+            .await?;
+        let mut taken = self.take(open, arrival, sender, read, Way::ByItself).await?;
+        taken.pop().ok_or_else(|| Error::Bug("a document was neither taken nor refused".to_owned()))
+    }
+
+    /// Splits a batch of a sender that was verified into its records, and reads them.
+    ///
+    /// # Errors
+    /// What is wrong with the batch as a whole, within; [`Error::Busy`].
+    pub async fn read_batch(
+        &self,
+        open: &Arc<OpenSource>,
+        arrival: &Arc<Arrival>,
+        sender: Sender,
+    ) -> Result<Result<BatchRead, Box<Rejected>>, Error> {
+        let read = move |open: &OpenSource, arrival: &Arrival| {
+            let records = open.rules().read_batch(&arrival.body, &sender)?;
+            let of = |(raw, found): (&[u8], _)| Read { raw: raw.to_vec(), found };
+            Ok(BatchRead(records.into_iter().map(of).collect()))
+        };
+        self.on_documents(open, arrival, read).await
+    }
+
+    /// Takes in the records of a batch, each for itself, or if `atomic` all or none: then nothing is appended when one is refused.
+    ///
+    /// # Errors
+    /// [`Error::Busy`]; [`Error::Store`]: whether they were taken in is not known, and they may be sent again.
+    pub async fn take_batch(
+        &self,
+        open: &Arc<OpenSource>,
+        arrival: Arc<Arrival>,
+        sender: Sender,
+        batch: BatchRead,
+        atomic: bool,
+    ) -> Result<Vec<Result<Taken, Error>>, Error> {
+        let way = if atomic { Way::AllOrNone } else { Way::OneByOne };
+        self.take_each(open, arrival, sender, batch.0, way).await
+    }
+
+    async fn take(
+        &self,
+        open: &Arc<OpenSource>,
+        arrival: Arc<Arrival>,
+        sender: Sender,
+        read: Vec<Read<Document>>,
+        way: Way,
+    ) -> Result<Vec<Taken>, Error> {
+        self.take_each(open, arrival, sender, read, way).await?.into_iter().collect()
+    }
+
+    async fn take_each(
+        &self,
+        open: &Arc<OpenSource>,
+        arrival: Arc<Arrival>,
+        sender: Sender,
+        read: Vec<Read<Document>>,
+        way: Way,
+    ) -> Result<Vec<Result<Taken, Error>>, Error> {
+        let claimed = claimed(open, &arrival, read);
+        let claims = claimed.iter().filter_map(|one| Some(&one.found.as_ref().ok()?.1));
+        let schemas = self.schemas_of(open, claims).await?;
+        let is_batch = way != Way::ByItself;
+        let ids: Vec<Uuid> = claimed.iter().map(|_| self.node().clock.new_run().0).collect();
+        let ready = self
+            .on_documents(open, &arrival, move |open, arrival| {
+                let pairs = arrival.pairs();
+                let headers = Headers::new(&pairs);
+                let one = |(read, id): (Read<Claimed>, Uuid)| {
+                    let new = kept::new(
+                        open,
+                        arrival,
+                        id,
+                        read.raw,
+                        (sender.sends_events(), is_batch),
+                        sender.trust,
+                    );
+                    ready(open, &headers, read.found, &sender, &schemas, new)
+                };
+                claimed.into_iter().zip(ids).map(one).collect::<Vec<_>>()
+            })
+            .await?;
+        self.write(open, ready, way).await
+    }
+
+    /// Finds the schemas of contracts that documents claim.
+    pub(super) async fn schemas_of<'c>(
+        &self,
+        open: &OpenSource,
+        claims: impl Iterator<Item = &'c Claim>,
+    ) -> Result<SchemasOf, Error> {
+        let mut wanted: Vec<(String, u32)> =
+            claims.map(|claim| (claim.contract.clone(), claim.version)).collect();
+        wanted.sort();
+        wanted.dedup();
+        let mut schemas = SchemasOf::new();
+        for (subject, version) in wanted {
+            let schema = self.door_schema(open.namespace(), &subject, version).await?;
+            schemas.insert((subject, version), schema);
+        }
+        Ok(schemas)
+    }
+
+    /// Does work on the documents of a request: on large ones apart from those who serve requests.
+    async fn on_documents<T: Send + 'static>(
+        &self,
+        open: &Arc<OpenSource>,
+        arrival: &Arc<Arrival>,
+        work: impl FnOnce(&OpenSource, &Arrival) -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        if arrival.body.len() <= LONG {
+            return Ok(work(open, arrival));
+        }
+        let (held, arrival) = (Arc::clone(open), Arc::clone(arrival));
+        self.apart(open.namespace(), move || work(&held, &arrival)).await
+    }
+
+    /// Appends what was accepted, and keeps what was refused.
+    async fn write(
+        &self,
+        open: &OpenSource,
+        ready: Vec<Ready>,
+        way: Way,
+    ) -> Result<Vec<Result<Taken, Error>>, Error> {
+        let refusals = ready.iter().any(|one| matches!(one, Ready::Refused(..)));
+        let (mut drafts, mut places, mut deprecated) = (Vec::new(), Vec::new(), HashMap::new());
+        let mut answers: Vec<Option<Result<Taken, Error>>> = ready.iter().map(|_| None).collect();
+        let mut refused = Vec::new();
+        for (place, one) in ready.into_iter().enumerate() {
+            match one {
+                Ready::Event(draft, old) => {
+                    deprecated.insert(place, old);
+                    drafts.push(*draft);
+                    places.push(place);
+                }
+                Ready::Refused(rejected, intake) => refused.push((place, rejected, intake)),
+            }
+        }
+        let appended: Vec<(EventDraft, Result<EventReceipt, Error>)> = match way {
+            Way::AllOrNone if refusals => {
+                places.iter().for_each(|place| answers[*place] = Some(Ok(held_back())));
+                places.clear();
+                Vec::new()
+            }
+            Way::AllOrNone => match self.append_events(open.namespace(), drafts.clone()).await {
+                Ok(receipts) => drafts.into_iter().zip(receipts.into_iter().map(Ok)).collect(),
+                // Which one it was stands in the message.
+                Err(Error::Conflict { code: "event_id_reused", message }) => {
+                    return Ok(all_refused(answers.len(), &message));
+                }
+                Err(error) => return Err(error),
+            },
+            Way::ByItself | Way::OneByOne => {
+                let asks = drafts.into_iter().map(async |draft| {
+                    let done = self.append_events(open.namespace(), vec![draft.clone()]).await;
+                    let done = done.and_then(|mut receipts| {
+                        receipts.pop().ok_or_else(|| Error::Bug("no receipt".to_owned()))
+                    });
+                    (draft, done)
+                });
+                join_all(asks).await
+            }
+        };
+        let firsts = self.firsts(open, &appended).await?;
+        for (place, (draft, done)) in places.into_iter().zip(appended) {
+            let Some(intake) = draft.into_intake() else { continue };
+            answers[place] = match done {
+                Ok(receipt) => {
+                    let (counters, repeated) = (&self.node().counters, receipt.repeated);
+                    if repeated {
+                        counters.intake_duplicates.one();
+                    } else {
+                        counters.intake_accepted.one();
+                    }
+                    let first = firsts.get(&receipt.id).copied();
+                    let intake_id = if repeated { first } else { Some(intake.id) };
+                    let receipt =
+                        IntakeReceipt { intake_id, event_id: receipt.id, duplicate: repeated };
+                    let deprecated = deprecated.remove(&place).flatten();
+                    Some(Ok(Taken::Accepted { receipt, deprecated }))
+                }
+                Err(Error::Conflict { code: "event_id_reused", .. }) => {
+                    let rejected = Box::new(reused());
+                    let intake = kept::refused(intake, &rejected);
+                    refused.push((place, rejected, Box::new(intake)));
+                    None
+                }
+                Err(error) => Some(Err(error)),
+            };
+        }
+        self.keep_refused(open, refused.iter().map(|(_, _, intake)| (**intake).clone())).await?;
+        for (place, rejected, intake) in refused {
+            let kept = RefusedIntake::of(*rejected, Some(intake.id));
+            answers[place] = Some(Ok(Taken::Refused(kept)));
+        }
+        let missing = || Err(Error::Bug("a record was neither taken nor refused".to_owned()));
+        Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(missing)).collect())
+    }
+
+    /// Finds under which documents the events are kept that were there already.
+    async fn firsts(
+        &self,
+        open: &OpenSource,
+        appended: &[(EventDraft, Result<EventReceipt, Error>)],
+    ) -> Result<HashMap<Uuid, Uuid>, Error> {
+        let repeats = appended.iter().filter_map(|(_, done)| done.as_ref().ok());
+        let repeats: Vec<Uuid> =
+            repeats.filter(|receipt| receipt.repeated).map(|receipt| receipt.id).collect();
+        if repeats.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let mut connection = self.node().database.reader(open.namespace()).await?;
+        Ok(table::of_events(&mut connection, &repeats).await?.into_iter().collect())
+    }
+
+    /// Keeps documents that were refused.
+    pub(super) async fn keep_refused(
+        &self,
+        open: &OpenSource,
+        refused: impl Iterator<Item = NewIntake>,
+    ) -> Result<(), Error> {
+        let (mut intakes, mut count) = (Intakes::default(), 0);
+        for intake in refused {
+            intakes.push(intake);
+            count += 1;
+        }
+        if count == 0 {
+            return Ok(());
+        }
+        let mut connection = self.node().database.actor(open.namespace()).await?;
+        commit!("intake_refuse", table::write(&mut connection, &intakes).await)?;
+        self.node().counters.intake_refused.add(count);
+        Ok(())
+    }
+
+    /// Keeps a batch that was refused as a whole. Returns under which id.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn keep_refused_batch(
+        &self,
+        open: &OpenSource,
+        arrival: &Arrival,
+        sender: &Sender,
+        rejected: &Rejected,
+    ) -> Result<Uuid, Error> {
+        let id = self.node().clock.new_run().0;
+        let raw = arrival.body.clone();
+        let new = kept::new(open, arrival, id, raw, (sender.sends_events(), true), sender.trust);
+        self.keep_refused(open, std::iter::once(kept::refused(new, rejected))).await?;
+        Ok(id)
+    }
+}
+
+/// The records of a batch, read and not yet held to contracts.
+pub struct BatchRead(Vec<Read<Document>>);
+
+impl BatchRead {
+    /// How many records there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// How records of a request belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// It has one.
+    ByItself,
+    /// Each is taken or refused for itself.
+    OneByOne,
+    /// All are taken, or none.
+    AllOrNone,
+}
+
+/// Finds the contracts that documents claim.
+fn claimed(open: &OpenSource, arrival: &Arrival, read: Vec<Read<Document>>) -> Vec<Read<Claimed>> {
+    let pairs = arrival.pairs();
+    let headers = Headers::new(&pairs);
+    let claim = |one: Read<Document>| {
+        let found = one.found.and_then(|document| claim_of(open, &headers, document));
+        Read { raw: one.raw, found }
+    };
+    read.into_iter().map(claim).collect()
+}
+
+/// Finds the contract that a document claims.
+pub(super) fn claim_of(
+    open: &OpenSource,
+    headers: &Headers<'_>,
+    document: Document,
+) -> Result<Claimed, Box<Rejected>> {
+    let claim = open.rules().claim(headers, &document, &|subject| open.versions(subject))?;
+    Ok((document, claim))
+}
+
+/// Holds a document to its contract.
+pub(super) fn held(
+    open: &OpenSource,
+    headers: &Headers<'_>,
+    (document, claim): Claimed,
+    sender: &Sender,
+    schemas: &SchemasOf,
+) -> Result<Accepted, Box<Rejected>> {
+    let schema = schemas.get(&(claim.contract.clone(), claim.version));
+    let schema = schema.map(|schema| (&**schema, world_of(&claim.contract)));
+    open.rules().hold(headers, document, claim, sender, schema)
+}
+
+/// Makes an event of a document that follows its contract.
+pub(super) fn draft_of(
+    open: &OpenSource,
+    accepted: &Accepted,
+    new: NewIntake,
+) -> Result<EventDraft, (Box<Rejected>, Box<NewIntake>)> {
+    let contract = Some(format!("{}@{}", accepted.contract, accepted.version));
+    let intake = NewIntake { contract, hints: kept::hints(&accepted.hints), ..new };
+    EventDraft::of_accepted(accepted, open.name(), intake.clone()).map_err(|violations| {
+        let rejected = Rejected {
+            status: 422,
+            code: "cloudevent_not_valid",
+            message: "attributes of the CloudEvent are not what they should be".to_owned(),
+            violations,
+            kept: true,
+            hints: accepted.hints.clone(),
+        };
+        let intake = kept::refused(intake, &rejected);
+        (Box::new(rejected), Box::new(intake))
+    })
+}
+
+fn ready(
+    open: &OpenSource,
+    headers: &Headers<'_>,
+    found: Result<Claimed, Box<Rejected>>,
+    sender: &Sender,
+    schemas: &SchemasOf,
+    new: NewIntake,
+) -> Ready {
+    match found.and_then(|claimed| held(open, headers, claimed, sender, schemas)) {
+        Ok(accepted) => {
+            let old = accepted.deprecated.then(|| (accepted.contract.clone(), accepted.version));
+            match draft_of(open, &accepted, new) {
+                Ok(draft) => Ready::Event(Box::new(draft), old),
+                Err((rejected, intake)) => Ready::Refused(rejected, intake),
+            }
+        }
+        Err(rejected) => {
+            let intake = kept::refused(new, &rejected);
+            Ready::Refused(rejected, Box::new(intake))
+        }
+    }
+}
+
+/// The refusal of a document whose dedupe key another one has.
+pub(super) fn reused() -> Rejected {
+    Rejected {
+        status: 409,
+        code: "dedupe_key_reused",
+        message: "another document with the same dedupe key was taken in before, and differs; send a key of its own".to_owned(),
+        violations: Vec::new(),
+        kept: true,
+        hints: backstitch_integration::ingress::Hints::default(),
+    }
+}
+
+/// The answer for a record that nothing is wrong with in a batch of which another was refused.
+fn held_back() -> Taken {
+    Taken::Refused(RefusedIntake {
+        status: 422,
+        code: "batch_refused",
+        message: "another record of the batch was refused, and all or none are taken".to_owned(),
+        violations: Vec::new(),
+        intake_id: None,
+    })
+}
+
+/// The answers for a batch that was not appended because one of its documents has the key of another.
+fn all_refused(count: usize, why: &str) -> Vec<Result<Taken, Error>> {
+    let one = || {
+        let refused = RefusedIntake { intake_id: None, ..RefusedIntake::of(reused(), None) };
+        Ok(Taken::Refused(RefusedIntake {
+            message: format!("{}: {why}", refused.message),
+            ..refused
+        }))
+    };
+    std::iter::repeat_with(one).take(count).collect()
+}

@@ -1,0 +1,289 @@
+//! Intake: documents of sources as they came, and what became of them.
+
+use backstitch_saga::Time;
+use sqlx::postgres::{PgConnection, PgRow, Postgres};
+use sqlx::query_builder::QueryBuilder;
+use sqlx::{AssertSqlSafe, Row};
+use uuid::Uuid;
+
+use super::batch::{part, printable};
+use super::moment::Moment;
+
+part!(
+    /// Documents that came in. One that is there already is changed, if it was refused.
+    Intakes {
+        id: Uuid,
+        namespace: String,
+        source: String,
+        source_version: i32,
+        verdict: &'static str,
+        code: Option<String>,
+        message: Option<String>,
+        errors: Option<String>,
+        received_at: Moment,
+        processed_at: Option<Moment>,
+        door: &'static str,
+        form: &'static str,
+        trust: i16,
+        contract: Option<String>,
+        event: Option<Uuid>,
+        digest: Vec<u8>,
+        bytes: i32,
+        content_type: String,
+        peer: Option<String>,
+        request_id: Option<String>,
+        headers: String,
+        hints: Option<String>,
+        raw: Option<Vec<u8>>,
+    }
+);
+
+/// A document to be written.
+#[derive(Clone, Debug)]
+pub(crate) struct NewIntake {
+    pub(crate) id: Uuid,
+    pub(crate) namespace: String,
+    pub(crate) source: String,
+    pub(crate) source_version: i32,
+    pub(crate) verdict: &'static str,
+    pub(crate) code: Option<String>,
+    pub(crate) message: Option<String>,
+    pub(crate) errors: Option<String>,
+    pub(crate) received_at: Time,
+    /// Set for one that is there already and was processed again.
+    pub(crate) processed_at: Option<Time>,
+    pub(crate) door: &'static str,
+    pub(crate) form: &'static str,
+    pub(crate) trust: i16,
+    pub(crate) contract: Option<String>,
+    pub(crate) event: Option<Uuid>,
+    pub(crate) digest: Vec<u8>,
+    pub(crate) bytes: i32,
+    pub(crate) content_type: String,
+    pub(crate) peer: Option<String>,
+    pub(crate) request_id: Option<String>,
+    pub(crate) headers: String,
+    pub(crate) hints: Option<String>,
+    /// The bytes; `None` for one that is there already.
+    pub(crate) raw: Option<Vec<u8>>,
+}
+
+impl Intakes {
+    pub(crate) fn push(&mut self, new: NewIntake) {
+        self.add((
+            new.id,
+            new.namespace,
+            new.source,
+            new.source_version,
+            new.verdict,
+            new.code,
+            new.message.as_deref().map(printable),
+            new.errors.as_deref().map(printable),
+            Moment(new.received_at),
+            new.processed_at.map(Moment),
+            new.door,
+            new.form,
+            new.trust,
+            new.contract,
+            new.event,
+            new.digest,
+            new.bytes,
+            printable(&new.content_type),
+            new.peer,
+            new.request_id.as_deref().map(printable),
+            printable(&new.headers),
+            new.hints.as_deref().map(printable),
+            new.raw,
+        ));
+    }
+}
+
+/// The parts of a statement that write documents, whose columns are the parameters from `first` on.
+pub(crate) fn parts(first: usize) -> String {
+    const TYPES: [&str; 23] = [
+        "uuid",
+        "text",
+        "text",
+        "integer",
+        "text",
+        "text",
+        "text",
+        "text",
+        "timestamptz",
+        "timestamptz",
+        "text",
+        "text",
+        "smallint",
+        "text",
+        "uuid",
+        "bytea",
+        "integer",
+        "text",
+        "text",
+        "text",
+        "text",
+        "text",
+        "bytea",
+    ];
+    const COLUMNS: &str = "id, namespace, source, source_version, verdict, code, message, errors, received_at, \
+        processed_at, door, form, trust, contract, event, digest, bytes, content_type, peer, request_id, headers, hints";
+    let parameters: Vec<String> =
+        (first..).zip(TYPES).map(|(number, kind)| format!("${number}::{kind}[]")).collect();
+    let values: Vec<String> = COLUMNS.split(", ").map(|column| format!("x.{column}")).collect();
+    format!(
+        "taken as (select * from unnest({}) as x({COLUMNS}, raw)), \
+         intakes as (insert into intake ({COLUMNS}) select {} from taken x where x.raw is not null returning 1), \
+         raws as (insert into intake_raw (id, raw) select x.id, x.raw from taken x where x.raw is not null returning 1), \
+         again as (update intake i set source_version = x.source_version, verdict = x.verdict, code = x.code, \
+           message = x.message, errors = x.errors, processed_at = x.processed_at, contract = x.contract, event = x.event, \
+           hints = x.hints \
+           from taken x where x.raw is null and i.id = x.id and i.verdict = 'refused' returning 1)",
+        parameters.join(", "),
+        values.join(", "),
+    )
+}
+
+/// Writes documents that became no event. Returns how many of those that were there already were changed.
+pub(crate) async fn write(
+    connection: &mut PgConnection,
+    intakes: &Intakes,
+) -> Result<u64, sqlx::Error> {
+    let text = format!("-- intake_write\nwith {} select count(*) from again", parts(1));
+    let query = intakes.bind(sqlx::query(AssertSqlSafe(text)));
+    let changed: i64 = query.fetch_one(connection).await?.try_get(0)?;
+    Ok(changed.unsigned_abs())
+}
+
+/// A line of the table `intake`.
+#[derive(Clone, Debug)]
+pub(crate) struct IntakeRow {
+    pub(crate) id: Uuid,
+    pub(crate) source: String,
+    pub(crate) source_version: i32,
+    pub(crate) verdict: String,
+    pub(crate) code: Option<String>,
+    pub(crate) message: Option<String>,
+    /// Empty in lists.
+    pub(crate) errors: Option<String>,
+    pub(crate) received_at: Time,
+    pub(crate) processed_at: Option<Time>,
+    pub(crate) door: String,
+    pub(crate) form: String,
+    pub(crate) trust: i16,
+    pub(crate) contract: Option<String>,
+    pub(crate) event: Option<Uuid>,
+    pub(crate) digest: Vec<u8>,
+    pub(crate) bytes: i32,
+    pub(crate) content_type: String,
+    pub(crate) peer: Option<String>,
+    pub(crate) request_id: Option<String>,
+    /// Empty in lists.
+    pub(crate) headers: Option<String>,
+}
+
+const LINE: &str = "id, source, source_version, verdict, code, message, received_at, processed_at, door, form, trust, \
+    contract, event, digest, bytes, content_type, peer, request_id";
+
+fn intake_row(row: &PgRow) -> Result<IntakeRow, sqlx::Error> {
+    let Moment(received_at) = row.try_get(6)?;
+    let processed_at: Option<Moment> = row.try_get(7)?;
+    Ok(IntakeRow {
+        id: row.try_get(0)?,
+        source: row.try_get(1)?,
+        source_version: row.try_get(2)?,
+        verdict: row.try_get(3)?,
+        code: row.try_get(4)?,
+        message: row.try_get(5)?,
+        received_at,
+        processed_at: processed_at.map(|Moment(at)| at),
+        door: row.try_get(8)?,
+        form: row.try_get(9)?,
+        trust: row.try_get(10)?,
+        contract: row.try_get(11)?,
+        event: row.try_get(12)?,
+        digest: row.try_get(13)?,
+        bytes: row.try_get(14)?,
+        content_type: row.try_get(15)?,
+        peer: row.try_get(16)?,
+        request_id: row.try_get(17)?,
+        errors: row.try_get(18)?,
+        headers: row.try_get(19)?,
+    })
+}
+
+/// Which documents are wanted.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct IntakeFilter {
+    pub(crate) source: Option<String>,
+    pub(crate) verdict: Option<&'static str>,
+    pub(crate) code: Option<String>,
+}
+
+/// Documents of a namespace, the newest first, from before one of them on.
+pub(crate) async fn list(
+    connection: &mut PgConnection,
+    namespace: &str,
+    filter: &IntakeFilter,
+    before: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<IntakeRow>, sqlx::Error> {
+    let mut query = QueryBuilder::<Postgres>::new("-- intake_list\nselect ");
+    query.push(LINE).push(", null::text, null::text from intake where namespace = ");
+    query.push_bind(namespace);
+    if let Some(source) = &filter.source {
+        query.push(" and source = ").push_bind(source);
+    }
+    if let Some(verdict) = filter.verdict {
+        // As the index has it.
+        query.push(match verdict {
+            "refused" => " and verdict = 'refused'",
+            _ => " and verdict = 'accepted'",
+        });
+    }
+    if let Some(code) = &filter.code {
+        query.push(" and code = ").push_bind(code);
+    }
+    if let Some(before) = before {
+        query.push(" and id < ").push_bind(before);
+    }
+    query.push(" order by id desc limit ").push_bind(limit);
+    query.build().fetch_all(connection).await?.iter().map(intake_row).collect()
+}
+
+/// Finds a document.
+pub(crate) async fn find(
+    connection: &mut PgConnection,
+    namespace: &str,
+    id: Uuid,
+) -> Result<Option<IntakeRow>, sqlx::Error> {
+    let text = format!(
+        "-- intake_find\nselect {LINE}, errors, headers from intake where namespace = $1 and id = $2"
+    );
+    let query = sqlx::query(AssertSqlSafe(text)).bind(namespace).bind(id);
+    query.fetch_optional(connection).await?.as_ref().map(intake_row).transpose()
+}
+
+/// Finds the bytes of a document; `None` when they are gone.
+pub(crate) async fn raw(
+    connection: &mut PgConnection,
+    id: Uuid,
+) -> Result<Option<Vec<u8>>, sqlx::Error> {
+    sqlx::query_scalar("-- intake_raw\nselect raw from intake_raw where id = $1")
+        .bind(id)
+        .fetch_optional(connection)
+        .await
+}
+
+/// Finds the documents that became events, each with its event.
+pub(crate) async fn of_events(
+    connection: &mut PgConnection,
+    events: &[Uuid],
+) -> Result<Vec<(Uuid, Uuid)>, sqlx::Error> {
+    sqlx::query_as(
+        "-- intake_of_events\n\
+         select distinct on (event) event, id from intake where event = any($1) order by event, id",
+    )
+    .bind(events)
+    .fetch_all(connection)
+    .await
+}

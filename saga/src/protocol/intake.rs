@@ -1,0 +1,131 @@
+//! Intake: what sources have sent, and what became of it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::EventTrust;
+use crate::{Timestamp, Violation};
+
+/// The answer to a document that was taken in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct IntakeReceipt {
+    /// The document as it was taken in; of a duplicate, the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intake_id: Option<Uuid>,
+    /// The event that it became; of a duplicate, that of the first.
+    pub event_id: Uuid,
+    /// Whether the same document had been taken in before.
+    pub duplicate: bool,
+}
+
+/// The answer for one record of a batch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct IntakeAnswer {
+    /// As if it had been sent by itself: 202, 200 for a duplicate, or the status of its refusal.
+    pub status: u16,
+    /// The record as it was taken in or refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intake_id: Option<Uuid>,
+    /// The event that it became; of a duplicate, that of the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_id: Option<Uuid>,
+    /// Whether the same document had been taken in before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub duplicate: bool,
+    /// Code of the refusal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// What is wrong and what to do, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Everything that is wrong with the record.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<Violation>,
+}
+
+/// The answer to a batch, in the order of its records.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct IntakeAnswers {
+    /// What became of each record.
+    pub records: Vec<IntakeAnswer>,
+}
+
+/// What became of a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum IntakeVerdict {
+    /// It is an event of the log.
+    Accepted,
+    /// It was refused, and may be processed again once what was wrong is mended.
+    Refused,
+}
+
+/// The door through which a document came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum IntakeDoor {
+    /// By itself.
+    Request,
+    /// As a record of a batch.
+    Batch,
+}
+
+/// A document as it was taken in or refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct IntakeView {
+    /// Its id.
+    pub id: Uuid,
+    /// The source that sent it.
+    pub source: String,
+    /// Version of the source's configuration that it was held to last.
+    pub source_version: u32,
+    /// What became of it.
+    pub verdict: IntakeVerdict,
+    /// Code of the refusal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// What was wrong, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Everything that was wrong with it; not in lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<Violation>,
+    /// When it came.
+    pub received_at: Timestamp,
+    /// When it was processed again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processed_at: Option<Timestamp>,
+    /// The door through which it came.
+    pub door: IntakeDoor,
+    /// Trust: the least of what the source may have and of what its verification achieved.
+    pub trust: EventTrust,
+    /// The contract that it follows, such as `crm.contact@3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contract: Option<String>,
+    /// The event that it became.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_id: Option<Uuid>,
+    /// SHA-256 of its bytes, in hexadecimal digits.
+    pub digest: String,
+    /// Its bytes.
+    pub bytes: u64,
+    /// Its content type.
+    pub content_type: String,
+    /// The address that it came from; that of the last proxy, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+    /// Id of the request, as in the log of the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// Headers of the request; secrets are left out. Not in lists.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+}

@@ -1,0 +1,272 @@
+//! Sources: who sends documents, and how they show it.
+
+use serde::{Deserialize, Serialize};
+
+use super::EventTrust;
+use crate::{Span, Timestamp};
+
+/// How a source shows who it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "scheme", rename_all = "snake_case", deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum SourceVerification {
+    /// Standard Webhooks: `webhook-id`, `webhook-timestamp`, `webhook-signature`. The secret is `whsec_` and Base64.
+    StandardWebhooks {},
+    /// GitHub: `X-Hub-Signature-256`.
+    Github {},
+    /// Stripe: `Stripe-Signature`.
+    Stripe {},
+    /// Shopify: `X-Shopify-Hmac-SHA256`.
+    Shopify {},
+    /// Slack: `X-Slack-Signature` and `X-Slack-Request-Timestamp`.
+    Slack {},
+    /// An HMAC in a header.
+    Hmac {
+        /// Header of the signature.
+        header: String,
+        /// Hash; `sha256` without it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        algorithm: Option<SourceHash>,
+        /// Encoding of the signature; `hex` without it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        encoding: Option<SourceEncoding>,
+        /// Text before the signature.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        prefix: Option<String>,
+        /// Text that is signed, with `{body}` and, if there is a timestamp, `{ts}`; `{body}` without it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        signed: Option<String>,
+        /// Header of the timestamp, in seconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        timestamp_header: Option<String>,
+    },
+    /// A user and a password (RFC 7617). The secret is the password.
+    Basic {
+        /// The user.
+        user: String,
+    },
+    /// A token (RFC 6750). The secret is the token.
+    Bearer {},
+    /// A client certificate that a proxy checked and names in a header. The proxy must remove that header from what comes from
+    /// outside.
+    MutualTls {
+        /// The header.
+        header: String,
+        /// Its values that are allowed: subjects or fingerprints.
+        allowed: Vec<String>,
+    },
+    /// Nobody is verified: anybody who knows the address may send.
+    None {},
+}
+
+/// Hash of an HMAC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum SourceHash {
+    /// SHA-256.
+    Sha256,
+    /// SHA-512.
+    Sha512,
+}
+
+/// Encoding of a signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum SourceEncoding {
+    /// Hexadecimal digits.
+    Hex,
+    /// Base64.
+    Base64,
+}
+
+/// A header, or a place in the document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum SourcePlace {
+    /// Name of a header.
+    Header(String),
+    /// JSON Pointer.
+    Pointer(String),
+}
+
+/// Where the version of the contract stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum SourceVersion {
+    /// Name of a header.
+    Header(String),
+    /// JSON Pointer.
+    Pointer(String),
+    /// Always this version.
+    Fixed(u32),
+}
+
+/// A condition on a header or on a place in the document, exactly one of the two.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SourceMatch {
+    /// Name of the header.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<String>,
+    /// JSON Pointer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pointer: Option<String>,
+    /// The text that must stand there.
+    pub is: String,
+}
+
+/// A contract that a source accepts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SourceAccepts {
+    /// For which documents; for all without it.
+    #[serde(default, rename = "match", skip_serializing_if = "Option::is_none")]
+    pub when: Option<SourceMatch>,
+    /// Subject of the contract.
+    pub contract: String,
+}
+
+/// Identifiers that are captured from documents.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SourceHint {
+    /// `email`, `phone`, or another name, such as `legacy_id:erp`.
+    pub kind: String,
+    /// Where they stand: a JSON Pointer in which `*` stands for all elements of a list.
+    pub at: String,
+    /// JSON Pointer to the country of national phone numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region_from: Option<String>,
+}
+
+/// What a source is: how it is verified, what it may send, and how much.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SourceSpec {
+    /// Whether requests are taken.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// How the source shows who it is.
+    pub verify: SourceVerification,
+    /// Seconds that a signed timestamp may differ from now; 300 without it.
+    #[serde(default = "tolerance")]
+    pub tolerance_s: u32,
+    /// The most trust that its events have; `signed` without it.
+    #[serde(default = "signed")]
+    pub trust_ceiling: EventTrust,
+    /// Contracts, tried in their order.
+    pub accepts: Vec<SourceAccepts>,
+    /// Where a document says which version of its contract it follows.
+    pub version_from: SourceVersion,
+    /// Places whose values together tell a document from others; without them nothing is a repeat.
+    #[serde(default)]
+    pub dedupe: Vec<SourcePlace>,
+    /// Identifiers that are captured.
+    #[serde(default)]
+    pub hints: Vec<SourceHint>,
+    /// The most bytes of a document; 262,144 without it, and at most as many as events may have.
+    #[serde(default = "max_bytes")]
+    pub max_bytes: u32,
+    /// The most documents in a second, on each server; without it only the quotas of the namespace bound them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<u32>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn tolerance() -> u32 {
+    300
+}
+
+fn signed() -> EventTrust {
+    EventTrust::Signed
+}
+
+fn max_bytes() -> u32 {
+    262_144
+}
+
+/// `PUT /v1/sources/{name}`.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PutSource {
+    /// What it is.
+    pub spec: SourceSpec,
+    /// The secret that was agreed with the source; needed the first time if its scheme has one. Without it, that of before
+    /// stays; with it, those of before are gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+    /// Why; kept with the act.
+    #[serde(default)]
+    pub reason: String,
+}
+
+impl std::fmt::Debug for PutSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PutSource").field("spec", &self.spec).finish_non_exhaustive()
+    }
+}
+
+/// `POST /v1/sources/{name}/rotate`: another secret.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RotateSource {
+    /// The next secret.
+    pub secret: String,
+    /// For how long the secret of before is good, too; at most 30 days. `0s` ends it at once.
+    pub overlap: Span,
+    /// Why; kept with the act.
+    #[serde(default)]
+    pub reason: String,
+}
+
+impl std::fmt::Debug for RotateSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RotateSource").field("overlap", &self.overlap).finish_non_exhaustive()
+    }
+}
+
+/// A secret of a source, which is never shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SourceSecret {
+    /// When it was given.
+    pub added_at: Timestamp,
+    /// By whom.
+    pub added_by: String,
+    /// Until when it is good; for ever without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+}
+
+/// A source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SourceView {
+    /// Its name.
+    pub name: String,
+    /// The path to which it sends documents; batches go to this and `/batch`.
+    pub address: String,
+    /// Grows with each change of `spec`. The audit has all of them.
+    pub version: u32,
+    /// What it is.
+    pub spec: SourceSpec,
+    /// Its secrets that are good: the one in use, and the one before while it overlaps.
+    pub secrets: Vec<SourceSecret>,
+    /// When it was last changed.
+    pub changed_at: Timestamp,
+    /// By whom.
+    pub changed_by: String,
+}
