@@ -90,7 +90,7 @@ pub fn bounds() -> Vec<Section> {
         ("Values of documents", shown(integration::of_values())),
         ("Events and filters", shown(integration::of_events())),
         ("Sources", [ingress::bounds(), shown(integration::of_sources())].concat()),
-        ("Credentials", credentials::change::bounds()),
+        ("Credentials", [credentials::change::bounds(), credentials::sessions::bounds()].concat()),
         ("Log", of_log(&options)),
         ("Memory of a node", memory(&options)),
     ]

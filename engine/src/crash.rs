@@ -32,6 +32,8 @@ pub const COMMITS: &[&str] = &[
     "batch",
     "completions_close",
     "completions_forget",
+    "console_sessions_create",
+    "console_sessions_end",
     "contracts_change",
     "contracts_register",
     "credentials_create",

@@ -15,6 +15,7 @@ use crate::store::pool::Pool;
 use crate::{Credential, Engine, Error, Role};
 
 pub(crate) mod change;
+pub(crate) mod sessions;
 
 /// For how long a credential is answered from memory. A node that does not hear of a withdrawal at another node lets
 /// it pass for as long.

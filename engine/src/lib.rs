@@ -81,6 +81,7 @@ mod why;
 mod workers;
 
 pub use counters::Metrics;
+pub use credentials::sessions::ConsoleSession;
 pub use engine::{Engine, migrate, validate};
 pub use error::Error;
 pub use flow::QueueAct;

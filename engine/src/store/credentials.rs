@@ -143,7 +143,7 @@ pub(crate) struct FoundRow {
     pub(crate) until: Option<Time>,
 }
 
-/// The credential with this digest that was not revoked; whether its time is over is for the caller to say.
+/// The credential that was not revoked and has a secret, or a session, with this digest; whether its time is over is for the caller to say.
 pub(crate) async fn find(
     connection: &mut PgConnection,
     digest: &[u8],
@@ -152,7 +152,12 @@ pub(crate) async fn find(
         "-- credentials_find\n\
          select namespace, name, role, queues, workflows, \
          case when secret_sha256 = $1 then expires_at else least(expires_at, previous_until) end from credentials \
-         where revoked_at is null and (secret_sha256 = $1 or previous_sha256 = $1)",
+         where revoked_at is null and (secret_sha256 = $1 or previous_sha256 = $1) \
+         union all select c.namespace, c.name, c.role, c.queues, c.workflows, least(s.expires_at, c.expires_at, \
+         case when c.secret_sha256 <> s.made_with then c.previous_until end) from console_sessions s \
+         join credentials c on c.namespace = s.namespace and c.name = s.name \
+         and (c.secret_sha256 = s.made_with or c.previous_sha256 = s.made_with) \
+         where s.secret_sha256 = $1 and c.revoked_at is null",
     )
     .bind(digest)
     .fetch_optional(connection)

@@ -8,6 +8,7 @@ pub(crate) mod alone;
 pub(crate) mod batch;
 pub(crate) mod bench;
 pub(crate) mod codec;
+pub(crate) mod console_sessions;
 pub(crate) mod contracts;
 pub(crate) mod credentials;
 pub(crate) mod damage;

@@ -31,6 +31,8 @@ const RARE: &[(&str, &str)] = &[
     ("alone_ask", "a task over which a worker was lost waits for a worker of its own"),
     ("alone_forget", "the node that keeps a worker free dies"),
     ("alone_give_up", "a task over which a worker was lost is done"),
+    ("console_sessions_create", "the servers of the trials are open, so that nobody signs in"),
+    ("console_sessions_end", "the servers of the trials are open, so that nobody signs out"),
     ("contracts_change", "an operator changes a contract, which the trials do not"),
     ("contracts_register", "an operator registers a contract, which the trials do not"),
     ("credentials_used", "the servers of the trials are open, so that nobody uses a credential"),
