@@ -17,6 +17,7 @@ mod body;
 pub mod bounds;
 mod check;
 pub mod cli;
+mod console;
 mod demo;
 mod examples;
 mod front;

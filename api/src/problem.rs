@@ -131,6 +131,11 @@ impl Rejection {
         self
     }
 
+    /// The status and what is said of it, for a page.
+    pub(crate) fn told(&self) -> (StatusCode, &str) {
+        (self.0.status, &self.0.detail)
+    }
+
     #[cfg(any(test, feature = "fuzz"))]
     pub(crate) fn parts(&self) -> (u16, &str, &[Violation]) {
         (self.0.status.as_u16(), &self.0.code, &self.0.errors)

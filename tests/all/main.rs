@@ -5,6 +5,7 @@
 mod api;
 mod chaos;
 mod cli;
+mod console;
 mod demo;
 mod documents;
 mod engine;

@@ -60,6 +60,7 @@ async fn run_on(
     log.announce(
         &[
             format!("Backstitch listens on   http://{address}"),
+            format!("Its console             http://{address}/console"),
             format!("API and its document    http://{address}/docs  http://{address}/openapi.json"),
             format!("Metrics                 http://{address}/metrics"),
             format!("PostgreSQL              psql '{url}'"),

@@ -137,6 +137,7 @@ impl Stage {
         let json = "-H 'content-type: application/json'";
         voice.say("\nEverything keeps running. To try:\n");
         for (what, how) in [
+            ("the console", format!("{server}/console")),
             ("the API, to read and to call", format!("{server}/docs")),
             ("the latest runs", format!("curl '{server}/v1/runs?limit=5'")),
             (

@@ -46,7 +46,7 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::app::App;
-use crate::{front, problem};
+use crate::{console, front, problem};
 
 /// What the document says about the whole.
 #[derive(OpenApi)]
@@ -235,11 +235,12 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     let (router, _) = collect().split_for_parts();
     let config = Config::from("/openapi.json").validator_url("none");
     let docs = Router::from(SwaggerUi::new("/docs").config(config));
-    router
+    let api = router
         .merge(docs.layer(map_response(problem::dress)))
         .fallback(problem::unknown_route)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(CatchPanicLayer::custom(problem::panicked))
         .layer(from_fn_with_state(app.clone(), front::front))
-        .with_state(app)
+        .with_state(app.clone());
+    api.clone().merge(console::router(api, app))
 }

@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Redirect, Response};
 use backstitch_engine::Family;
 use backstitch_saga::Timestamp;
 use backstitch_saga::protocol::{StatusView, WhoAmI};
@@ -46,40 +46,27 @@ pub(crate) async fn status(State(app): Shared, caller: Caller, _: QueryOf<NoQuer
 
 /// Show the addresses of the API, its reference, health and metrics
 ///
-/// A page of links for browsers, JSON for everybody else.
+/// Browsers are led to the web console; everybody else gets JSON.
 #[utoipa::path(
     get, path = "/", tag = "server", operation_id = "home",
     responses((status = 200, description = "The addresses of the API, its documentation, health and metrics.",
-        content_type = "application/json", example = json!(home_links())))
+        content_type = "application/json", example = json!(home_links())),
+        (status = 303, description = "For browsers: the web console."))
 )]
-pub(crate) async fn home(headers: HeaderMap) -> impl IntoResponse {
+pub(crate) async fn home(headers: HeaderMap) -> Response {
     let accepts = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     if accepts.is_some_and(|accept| accept.contains("text/html")) {
-        return ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], HOME.to_owned());
+        return Redirect::to("/console").into_response();
     }
-    ([(header::CONTENT_TYPE, "application/json")], home_links().to_string())
+    ([(header::CONTENT_TYPE, "application/json")], home_links().to_string()).into_response()
 }
-
-/// The page of links.
-const HOME: &str = r#"<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>Backstitch</title>
-<h1>Backstitch</h1>
-<p>A durable saga engine on PostgreSQL. This server answers under <code>/v1</code>.
-<ul>
-<li><a href="/docs">API reference</a>, to read and to call
-<li><a href="/openapi.json">OpenAPI document</a>
-<li>Health: <a href="/livez">/livez</a>, <a href="/readyz">/readyz</a>
-<li><a href="/metrics">Metrics</a> for Prometheus
-</ul>
-<p>From a terminal: <code>backstitch status</code>, <code>backstitch --help</code>.
-</html>
-"#;
 
 fn home_links() -> serde_json::Value {
     serde_json::json!({
         "name": "backstitch",
         "version": env!("CARGO_PKG_VERSION"),
         "api": "/v1",
+        "console": "/console",
         "reference": "/docs",
         "openapi": "/openapi.json",
         "live": "/livez",

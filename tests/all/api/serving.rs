@@ -224,7 +224,7 @@ async fn the_server_tells_how_it_is() {
     let answer = send(request).await;
     assert_eq!(answer.headers["x-request-id"], "order-17");
     assert_eq!(answer.headers["backstitch-mode"], "open");
-    server.get("/v1/runs").await;
+    server.get("/v1/schedules").await;
     let numbers = server.get("/metrics").await;
     assert_eq!(numbers.kind, "text/plain; version=0.0.4; charset=utf-8");
     let mut seen = 0;
@@ -236,7 +236,7 @@ async fn the_server_tells_how_it_is() {
     }
     assert!(seen > 20, "{seen}");
     let counted =
-        "backstitch_http_requests_total{method=\"GET\",route=\"/v1/runs\",status=\"200\"} 1";
+        "backstitch_http_requests_total{method=\"GET\",route=\"/v1/schedules\",status=\"200\"} 1";
     assert!(numbers.text.lines().any(|line| line == counted), "{}", numbers.text);
     server.stopped().await;
 }

@@ -1,0 +1,220 @@
+//! Forms that act: what a verb asks of the API, and the document that a form becomes.
+
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+/// What is asked in a form besides the reason.
+#[derive(Clone, Debug)]
+pub(crate) struct Field {
+    /// How its text becomes a member: `s` text, `j` JSON, `b` a box that is ticked, `n` a number, `w` a text with a default.
+    pub(crate) kind: &'static str,
+    /// The member, with dots between the names of objects.
+    pub(crate) name: String,
+    pub(crate) label: &'static str,
+    pub(crate) hint: &'static str,
+    pub(crate) value: String,
+    pub(crate) required: bool,
+    /// Those to choose from.
+    pub(crate) choices: Vec<String>,
+}
+
+impl Field {
+    pub(crate) fn new(kind: &'static str, name: &str, label: &'static str) -> Field {
+        Field {
+            kind,
+            name: name.to_owned(),
+            label,
+            hint: "",
+            value: String::new(),
+            required: false,
+            choices: Vec::new(),
+        }
+    }
+
+    pub(crate) fn text(name: &str, label: &'static str) -> Field {
+        Field::new("s", name, label)
+    }
+
+    pub(crate) fn json(name: &str, label: &'static str) -> Field {
+        Field::new("j", name, label)
+    }
+
+    pub(crate) fn tick(name: &str, label: &'static str) -> Field {
+        Field::new("b", name, label)
+    }
+
+    pub(crate) fn hint(self, hint: &'static str) -> Field {
+        Field { hint, ..self }
+    }
+
+    pub(crate) fn value(self, value: impl Into<String>) -> Field {
+        Field { value: value.into(), ..self }
+    }
+
+    pub(crate) fn required(self) -> Field {
+        Field { required: true, ..self }
+    }
+}
+
+impl Field {
+    /// What the field is called: its label, or the member that it becomes.
+    pub(crate) fn spoken(&self) -> &str {
+        let last = self.name.rsplit('.').next().unwrap_or_default();
+        if self.label.is_empty() { last } else { self.label }
+    }
+}
+
+/// Something that can be done, as a form.
+#[derive(Clone, Debug)]
+pub(crate) struct Deed {
+    /// The word for it, as in the API and on the command line.
+    pub(crate) word: &'static str,
+    pub(crate) label: &'static str,
+    /// What it does, in a sentence.
+    pub(crate) about: &'static str,
+    pub(crate) method: &'static str,
+    pub(crate) path: String,
+    pub(crate) fields: Vec<Field>,
+    /// Members that nobody is asked for: name with its kind, and value.
+    pub(crate) fixed: Vec<(String, String)>,
+    /// A reason is asked for.
+    pub(crate) reason: bool,
+    /// It cannot be taken back.
+    pub(crate) danger: bool,
+    /// The page to go to when it is done; `{id}` stands for the id in the answer. The page it was asked on without it.
+    pub(crate) then: Option<String>,
+    /// Makes that a form sent twice acts once.
+    pub(crate) key: String,
+}
+
+impl Deed {
+    pub(crate) fn new(word: &'static str, label: &'static str, path: String) -> Deed {
+        Deed {
+            word,
+            label,
+            about: "",
+            method: "POST",
+            path,
+            fields: Vec::new(),
+            fixed: Vec::new(),
+            reason: true,
+            danger: false,
+            then: None,
+            key: Uuid::new_v4().to_string(),
+        }
+    }
+
+    pub(crate) fn about(self, about: &'static str) -> Deed {
+        Deed { about, ..self }
+    }
+
+    pub(crate) fn danger(self) -> Deed {
+        Deed { danger: true, ..self }
+    }
+
+    pub(crate) fn without_reason(self) -> Deed {
+        Deed { reason: false, ..self }
+    }
+
+    pub(crate) fn field(mut self, field: Field) -> Deed {
+        self.fields.push(field);
+        self
+    }
+
+    pub(crate) fn fixed(mut self, name: &str, value: impl Into<String>) -> Deed {
+        self.fixed.push((name.to_owned(), value.into()));
+        self
+    }
+}
+
+/// The prefix of fields that become members.
+const MEMBER: &str = "f.";
+/// How deep members nest.
+const DEEPEST: usize = 4;
+
+/// The document that the fields of a form become; which field is wrong, and how.
+pub(crate) fn document(fields: &[(String, String)]) -> Result<Value, (String, String)> {
+    let mut root = Value::Object(Map::new());
+    for (name, text) in fields {
+        let Some((kind, path)) =
+            name.strip_prefix(MEMBER).and_then(|member| member.split_once('.'))
+        else {
+            continue;
+        };
+        let wrong = |message: String| (path.to_owned(), message);
+        let value = match kind {
+            "s" if text.is_empty() => continue,
+            "s" => Value::String(text.clone()),
+            // Also when it is empty.
+            "w" => Value::String(text.clone()),
+            "b" => Value::Bool(true),
+            "n" | "j" if text.trim().is_empty() => continue,
+            "n" => {
+                let number = text.trim().parse::<serde_json::Number>();
+                Value::Number(number.map_err(|_| wrong("It must be a number.".to_owned()))?)
+            }
+            "j" => serde_json::from_str(text)
+                .map_err(|error| wrong(format!("It must be JSON: {error}.")))?,
+            _ => return Err(wrong("It is no field of a form.".to_owned())),
+        };
+        put(&mut root, path, value).ok_or_else(|| wrong("It stands twice.".to_owned()))?;
+    }
+    Ok(root)
+}
+
+/// Puts a value at a path of names; `None` when something else stands there.
+fn put(root: &mut Value, path: &str, value: Value) -> Option<()> {
+    let names: Vec<&str> = path.split('.').collect();
+    let (last, outer) = names.split_last()?;
+    if outer.len() > DEEPEST {
+        return None;
+    }
+    let mut at = root;
+    for name in outer {
+        at = at.as_object_mut()?.entry(*name).or_insert_with(|| Value::Object(Map::new()));
+    }
+    match at.as_object_mut()?.insert((*last).to_owned(), value) {
+        None => Some(()),
+        Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn made(pairs: &[(&str, &str)]) -> Result<Value, (String, String)> {
+        let pairs: Vec<_> = pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+        document(&pairs)
+    }
+
+    #[test]
+    fn fields_become_members_by_their_kind() {
+        let form = [
+            ("token", "x"),
+            ("f.s.reason", "because"),
+            ("f.s.name", ""),
+            ("f.j.input", r#"{"a":1}"#),
+            ("f.j.output", " "),
+            ("f.b.force", "on"),
+            ("f.n.canary.first", "5"),
+            ("f.s.canary.wait", "2m"),
+        ];
+        let wanted = json!({
+            "reason": "because", "input": {"a": 1}, "force": true, "canary": {"first": 5, "wait": "2m"}
+        });
+        assert_eq!(made(&form).unwrap(), wanted);
+    }
+
+    #[test]
+    fn a_field_that_cannot_be_a_member_is_named() {
+        for pair in [("f.j.input", "{"), ("f.n.input", "many"), ("f.x.input", "1")] {
+            assert_eq!(made(&[pair]).unwrap_err().0, "input", "{pair:?}");
+        }
+        assert!(made(&[("f.s.a", "1"), ("f.s.a", "2")]).is_err());
+        assert!(made(&[("f.s.a", "1"), ("f.s.a.b", "2")]).is_err());
+        assert!(made(&[("f.s.a.b.c.d.e.f", "2")]).is_err());
+    }
+}

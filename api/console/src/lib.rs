@@ -1,0 +1,105 @@
+//! The web console: pages for people, rendered on the server from the answers of the API.
+//!
+//! A page asks the routes of the API in this process, in the name of whoever looks at it, and shows what they answer; a form
+//! acts through them. So the console can do nothing that a client could not: the same checks, rights, limits, reasons and
+//! audit. It reads no table, decides nothing and keeps nothing but who looks at what live.
+//!
+//! - [`ask`](mod@ask): who looks, and how the API is asked in their name.
+//! - `act`: what a form asks for.
+//! - `live`: changes told to open pages, with one poll for all that look at the same.
+//! - `graph`, `timeline`, `show`: pictures and words of a run.
+//! - `pages`: one file for each page.
+
+mod act;
+mod ask;
+mod assets;
+mod form;
+mod graph;
+mod live;
+mod page;
+mod pages;
+mod show;
+mod timeline;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::middleware::map_response;
+use axum::response::Response;
+use axum::routing::{get, post};
+
+pub use ask::{COOKIE, Carry, form_body, form_token, is_of_this_site, session_of};
+pub use pages::login::LoginPage;
+
+/// What every page shares.
+pub(crate) struct Console {
+    /// The routes of the API.
+    api: Router,
+    /// What requests to them take over from the one for the page.
+    carry: Carry,
+    /// Stands for the secret of a session in tokens of forms where nobody signs in.
+    open_secret: Option<String>,
+    live: live::Hub,
+}
+
+/// The pages below `/console`, which ask `api`. On an open server nobody signs in.
+pub fn router(api: Router, carry: Carry, open: bool) -> Router {
+    let open_secret = open.then(ask::random);
+    let console = Arc::new(Console { api, carry, open_secret, live: live::Hub::default() });
+    Router::new()
+        .route("/console", get(pages::overview::show))
+        .route("/console/runs", get(pages::runs::show))
+        .route("/console/runs/{id}", get(pages::run::show))
+        .route("/console/runs/{id}/journal", get(pages::journal::show))
+        .route("/console/runs/{id}/undo", get(pages::undo::show))
+        .route("/console/runs/{id}/steps/{step}", get(pages::step::show))
+        .route("/console/incidents", get(pages::incidents::list))
+        .route("/console/incidents/{id}", get(pages::incidents::show))
+        .route("/console/decisions", get(pages::decisions::show))
+        .route("/console/jobs", get(pages::jobs::list))
+        .route("/console/jobs/new", get(pages::jobs::plan))
+        .route("/console/jobs/{id}", get(pages::jobs::show))
+        .route("/console/workflows", get(pages::workflows::list))
+        .route("/console/workflows/{name}/{version}", get(pages::workflows::show))
+        .route("/console/schedules", get(pages::schedules::list))
+        .route("/console/schedules/{name}", get(pages::schedules::show))
+        .route("/console/queues", get(pages::queues::list))
+        .route("/console/workers", get(pages::queues::workers))
+        .route("/console/audit", get(pages::audit::show))
+        .route("/console/act", post(act::act))
+        .route("/console/namespace", post(act::choose_namespace))
+        .route("/console/live", get(live::stream))
+        .route("/console/assets/{name}", get(assets::show))
+        .route("/console/{*rest}", get(pages::unknown))
+        .layer(map_response(dress))
+        .with_state(console)
+}
+
+/// What browsers are told with every page: take scripts and styles from here alone and none from the text of a page, send forms
+/// nowhere else, show it in no frame, keep it nowhere.
+const GUARDS: [(HeaderName, &str); 6] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+         form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "same-origin"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+];
+
+/// Tells browsers and caches what to do with a page.
+pub fn guard(headers: &mut HeaderMap) {
+    for (name, value) in GUARDS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+}
+
+async fn dress(mut response: Response) -> Response {
+    guard(response.headers_mut());
+    response
+}

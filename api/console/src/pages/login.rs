@@ -1,0 +1,51 @@
+//! Where one signs in.
+
+use askama::Template;
+
+use crate::page::{Frame, is_local};
+
+/// The page to sign in.
+#[derive(Template)]
+#[template(path = "login.html")]
+pub struct LoginPage {
+    frame: Frame,
+    /// The page that was asked for.
+    next: String,
+    /// Why it did not work.
+    refused: Option<String>,
+}
+
+impl LoginPage {
+    /// The page, which leads on to `next`.
+    #[must_use]
+    pub fn new(next: &str, refused: Option<String>) -> LoginPage {
+        let next = if is_local(next) { next.to_owned() } else { "/console".to_owned() };
+        LoginPage { frame: Frame::bare("Sign in"), next, refused }
+    }
+
+    /// The page as text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.render().unwrap_or_default()
+    }
+
+    /// The page to go on to.
+    #[must_use]
+    pub fn next(&self) -> &str {
+        &self.next
+    }
+}
+
+/// Whoever comes from another site by a link brings no cookie: the browser sends it once this page has loaded the same address
+/// again.
+#[derive(Template)]
+#[template(path = "arriving.html")]
+struct Arriving<'a> {
+    next: &'a str,
+}
+
+/// A page that loads `next` again, as a page of this site.
+pub(crate) fn arriving(next: &str) -> String {
+    let next = if is_local(next) { next } else { "/console" };
+    Arriving { next }.render().unwrap_or_default()
+}

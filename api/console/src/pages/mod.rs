@@ -1,0 +1,36 @@
+//! The pages, one file each.
+
+pub(crate) mod audit;
+pub(crate) mod decisions;
+pub(crate) mod deeds;
+pub(crate) mod incidents;
+pub(crate) mod jobs;
+pub(crate) mod journal;
+pub(crate) mod login;
+pub(crate) mod overview;
+pub(crate) mod queues;
+pub(crate) mod run;
+pub(crate) mod runs;
+pub(crate) mod schedules;
+pub(crate) mod step;
+pub(crate) mod undo;
+pub(crate) mod workflows;
+
+use axum::response::IntoResponse;
+use axum::response::Response;
+
+use crate::ask::{Ask, Problem};
+
+/// What stands at an address that is none.
+pub(crate) async fn unknown(ask: Ask) -> Response {
+    let problem = match ask.who().await {
+        Ok(_) => Problem::new(
+            404,
+            "unknown_page",
+            "There is no such page",
+            "The menu leads to all that there are.",
+        ),
+        Err(problem) => problem,
+    };
+    ask.failed(problem).await.into_response()
+}

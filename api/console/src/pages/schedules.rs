@@ -1,0 +1,131 @@
+//! Schedules: what is due next, and one with its starts.
+
+use askama::Template;
+use axum::extract::Path;
+use backstitch_saga::protocol::{
+    NextStarts, Page, ScheduleLine, ScheduleStart, ScheduleView, StartOutcome,
+};
+
+use crate::ask::{Ask, Problem, encoded};
+use crate::form::{Deed, Field};
+use crate::page::{Frame, Shown, ok};
+use crate::show::{Badge, Tone, instant, moment, pretty};
+
+struct Line {
+    line: ScheduleLine,
+    next: Option<(String, String, String)>,
+}
+
+#[derive(Template)]
+#[template(path = "schedules.html")]
+struct SchedulesPage {
+    frame: Frame,
+    lines: Vec<Line>,
+    next: Option<String>,
+}
+
+pub(crate) async fn list(ask: Ask) -> Shown {
+    match list_page(&ask).await {
+        Ok(page) => ok(&page),
+        Err(problem) => Err(ask.failed(problem).await),
+    }
+}
+
+async fn list_page(ask: &Ask) -> Result<SchedulesPage, Problem> {
+    let who = ask.who().await?;
+    let after = ask.param("after").map(|after| format!("&after={}", encoded(after)));
+    let page: Page<ScheduleLine> =
+        ask.get(&format!("/v1/schedules?limit=100{}", after.unwrap_or_default())).await?;
+    let line = |line: ScheduleLine| Line {
+        next: line
+            .next
+            .as_ref()
+            .map(|next| (instant(next.starts_at), moment(next.starts_at), next.local.clone())),
+        line,
+    };
+    Ok(SchedulesPage {
+        frame: Frame::new(ask, who, "schedules", "Schedules"),
+        lines: page.items.into_iter().map(line).collect(),
+        next: page.next.map(|next| format!("/console/schedules?after={}", encoded(&next))),
+    })
+}
+
+struct Start {
+    start: ScheduleStart,
+    badge: Badge,
+    at: String,
+    moment: String,
+    due: String,
+}
+
+#[derive(Template)]
+#[template(path = "schedule.html")]
+struct SchedulePage {
+    frame: Frame,
+    view: ScheduleView,
+    upcoming: Vec<(String, String, String)>,
+    starts: Vec<Start>,
+    deeds: Vec<Deed>,
+    spec: String,
+}
+
+pub(crate) async fn show(ask: Ask, Path(name): Path<String>) -> Shown {
+    match page(&ask, &name).await {
+        Ok(page) => ok(&page),
+        Err(problem) => Err(ask.failed(problem).await),
+    }
+}
+
+async fn page(ask: &Ask, name: &str) -> Result<SchedulePage, Problem> {
+    let who = ask.who().await?;
+    let path = format!("/v1/schedules/{}", encoded(name));
+    let view: ScheduleView = ask.get(&path).await?;
+    let next: NextStarts = ask.get(&format!("{path}/next")).await?;
+    let starts: Page<ScheduleStart> = ask.get(&format!("{path}/starts?limit=50")).await?;
+    let of = |word: &str| format!("{path}/{word}");
+    let mut deeds = vec![
+        Deed::new("trigger", "Start now", of("trigger"))
+            .about("Starts a run now, beside the calendar."),
+    ];
+    deeds.push(match view.paused {
+        Some(_) => Deed::new("resume", "Resume", of("resume"))
+            .about("What was due meanwhile is started as far as its catch-up window says."),
+        None => {
+            Deed::new("pause", "Pause", of("pause")).about("Starts nothing until it is resumed.")
+        }
+    });
+    deeds.push(
+        Deed::new("backfill", "Backfill", of("backfill"))
+            .about("Starts runs for instants of the past.")
+            .field(Field::text("from", "From").hint("2026-01-31T00:00:00Z").required())
+            .field(Field::text("to", "Up to").hint("2026-02-01T00:00:00Z").required()),
+    );
+    let start = |start: ScheduleStart| Start {
+        badge: Badge::new(
+            match start.outcome {
+                StartOutcome::Started => Tone::Good,
+                StartOutcome::Skipped | StartOutcome::Missed => Tone::Calm,
+                StartOutcome::Refused => Tone::Bad,
+            },
+            start.outcome.as_str(),
+        ),
+        at: instant(start.at),
+        moment: moment(start.at),
+        due: moment(start.scheduled_for),
+        start,
+    };
+    let spec = serde_json::to_string(&view.spec).unwrap_or_default();
+    Ok(SchedulePage {
+        frame: Frame::new(ask, who, "schedules", name),
+        upcoming: next
+            .items
+            .iter()
+            .take(8)
+            .map(|one| (instant(one.starts_at), moment(one.starts_at), one.local.clone()))
+            .collect(),
+        starts: starts.items.into_iter().map(start).collect(),
+        deeds,
+        spec: pretty(&spec),
+        view,
+    })
+}

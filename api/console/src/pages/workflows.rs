@@ -1,0 +1,142 @@
+//! Workflows: their versions, one version as a picture, which runs are on which, and pauses.
+
+use askama::Template;
+use axum::extract::Path;
+use backstitch_saga::Graph;
+use backstitch_saga::protocol::{Page, PauseView, VersionLoad, WorkflowView};
+
+use crate::ask::{Ask, Problem, encoded};
+use crate::form::{Deed, Field};
+use crate::graph::{Picture, plain};
+use crate::page::{Frame, Shown, ok};
+use crate::show::{instant, moment, pretty};
+
+/// A version in a list.
+struct Line {
+    name: String,
+    version: u32,
+    at: String,
+    moment: String,
+    paused: bool,
+}
+
+#[derive(Template)]
+#[template(path = "workflows.html")]
+struct WorkflowsPage {
+    frame: Frame,
+    lines: Vec<Line>,
+    next: Option<String>,
+}
+
+pub(crate) async fn list(ask: Ask) -> Shown {
+    match list_page(&ask).await {
+        Ok(page) => ok(&page),
+        Err(problem) => Err(ask.failed(problem).await),
+    }
+}
+
+async fn list_page(ask: &Ask) -> Result<WorkflowsPage, Problem> {
+    let who = ask.who().await?;
+    let after = ask.param("after").map(|after| format!("&after={}", encoded(after)));
+    let page: Page<WorkflowView> =
+        ask.get(&format!("/v1/workflows?limit=200{}", after.unwrap_or_default())).await?;
+    let pauses: Page<PauseView> = ask.get("/v1/pauses").await?;
+    let paused = |name: &str| {
+        pauses.items.iter().any(|one| one.workflow == name && one.resumed_at.is_none())
+    };
+    let line = |one: WorkflowView| Line {
+        paused: paused(&one.name),
+        version: one.version,
+        at: instant(one.registered_at),
+        moment: moment(one.registered_at),
+        name: one.name,
+    };
+    Ok(WorkflowsPage {
+        frame: Frame::new(ask, who, "workflows", "Workflows"),
+        lines: page.items.into_iter().map(line).collect(),
+        next: page.next.map(|next| format!("/console/workflows?after={}", encoded(&next))),
+    })
+}
+
+/// Which runs are on a version.
+struct Load {
+    load: VersionLoad,
+    states: Vec<(String, u64)>,
+    here: bool,
+}
+
+#[derive(Template)]
+#[template(path = "workflow.html")]
+struct WorkflowPage {
+    frame: Frame,
+    view: WorkflowView,
+    registered: (String, String),
+    description: String,
+    picture: Option<Picture>,
+    definition: String,
+    loads: Vec<Load>,
+    pause: Option<PauseView>,
+    deeds: Vec<Deed>,
+    start: Deed,
+    keep: Option<String>,
+}
+
+pub(crate) async fn show(ask: Ask, Path((name, version)): Path<(String, u32)>) -> Shown {
+    match page(&ask, &name, version).await {
+        Ok(page) => ok(&page),
+        Err(problem) => Err(ask.failed(problem).await),
+    }
+}
+
+async fn page(ask: &Ask, name: &str, version: u32) -> Result<WorkflowPage, Problem> {
+    let who = ask.who().await?;
+    let path = format!("/v1/workflows/{}", encoded(name));
+    let view: WorkflowView = ask.get(&format!("{path}/versions/{version}")).await?;
+    let loads: Page<VersionLoad> = ask.get(&format!("{path}/drain")).await?;
+    let pauses: Page<PauseView> = ask.get("/v1/pauses").await?;
+    let pause =
+        pauses.items.into_iter().find(|one| one.workflow == name && one.resumed_at.is_none());
+    let deeds = match &pause {
+        Some(_) => vec![
+            Deed::new("resume", "Resume", format!("{path}/resume")).about("Lets its runs go on."),
+        ],
+        None => vec![
+            Deed::new("pause", "Pause", format!("{path}/pause"))
+                .about("Holds its new runs until it is resumed."),
+        ],
+    };
+    let mut start = Deed::new("start-run", "Start a run", "/v1/runs".to_owned())
+        .without_reason()
+        .fixed("f.s.workflow", name)
+        .fixed("f.n.version", version.to_string())
+        .field(Field::text("key", "Key").hint("There is one run per workflow and key."))
+        .field(Field::json("input", "Input").hint("JSON."));
+    start.then = Some("/console/runs/{id}".to_owned());
+    let graph = view.definition.clone().and_then(|definition| Graph::check(definition).ok());
+    let definition = view.definition.as_ref().and_then(|one| serde_json::to_string(one).ok());
+    let load = |load: VersionLoad| Load {
+        states: load.states.iter().map(|(state, count)| (state.clone(), *count)).collect(),
+        here: load.version == version,
+        load,
+    };
+    Ok(WorkflowPage {
+        frame: Frame::new(ask, who, "workflows", format!("{name} v{version}")),
+        registered: (instant(view.registered_at), moment(view.registered_at)),
+        description: view
+            .definition
+            .as_ref()
+            .and_then(|one| one.description.clone())
+            .unwrap_or_default(),
+        picture: graph.as_ref().map(plain),
+        definition: pretty(&definition.unwrap_or_default()),
+        loads: loads.items.into_iter().map(load).collect(),
+        keep: view.retention.as_ref().and_then(|one| {
+            let keep = serde_json::to_value(one.keep).ok()?;
+            keep.as_str().map(str::to_owned)
+        }),
+        pause,
+        deeds,
+        start,
+        view,
+    })
+}

@@ -1,0 +1,218 @@
+//! The console in a real browser: each page in both themes, on a desk and on a phone; verbs clicked through to their effect;
+//! without a mouse.
+
+use backstitch_api::Access;
+use backstitch_engine::Role;
+use backstitch_saga::Span;
+use backstitch_tests::node::{Hand, NS, fan};
+use backstitch_tests::server::Server;
+use serde_json::{Value, json};
+
+use super::doors::PAGES;
+use super::driver::{Browser, browser};
+use super::{api, parked, posted, register};
+
+/// The keys of WebDriver.
+const TAB: &str = "\u{E004}";
+const ENTER: &str = "\u{E007}";
+
+async fn signed_in(browser: &Browser, server: &Server, role: Role) {
+    let secret = server.engine.create_credential(NS, &format!("{role:?}"), role).await.unwrap();
+    browser.go(&format!("{}/", server.url())).await;
+    browser.write("#secret", &secret).await;
+    browser.click("button.main").await;
+    browser.says("Overview").await;
+}
+
+/// Runs of all kinds, as a night has them; the pages about them.
+async fn night(server: &Server) -> Vec<(String, String)> {
+    let run = parked(server, "place-order", "order-10248", "card 4711 has expired").await;
+    let second = parked(server, "place-order", "order-10249", "card 4712 has expired").await;
+    register(server, &fan("ship-all", 3, r#""all""#)).await;
+    let start = backstitch_tests::node::start("ship-all", "[1,2,3,4,5,6,7,8,9,10,11,12]");
+    let wide = server.engine.start_run(NS, start).await.unwrap().id.to_string();
+    let hand = Hand::new(&server.engine);
+    let tasks = hand.claim(3, Span::secs(10)).await;
+    hand.succeed(&tasks).await;
+    hand.claim(2, Span::secs(10)).await;
+    let approve = json!({
+        "name": "refund", "version": 1, "steps": [{
+            "id": "approve", "wait": {
+                "signal": "approval", "title": "Refund 4,200 EUR to customer 7?", "timeout": "2d",
+                "schema": { "type": "object", "required": ["approved"], "properties": {
+                    "approved": { "type": "boolean" }, "note": { "type": "string" } } } } }] });
+    register(server, &approve.to_string()).await;
+    let asking = server.engine.start_run(NS, backstitch_tests::node::start("refund", "{}")).await;
+    let asking = asking.unwrap().id.to_string();
+    let compensate = json!({ "scope": "all", "reason": "The customer withdrew" });
+    let secret = server.engine.create_credential(NS, "night", Role::Admin).await.unwrap();
+    let send = async |method: &str, path: &str, body: Value| {
+        let request = server.bare(method, path).bearer_auth(&secret);
+        let answer =
+            backstitch_tests::server::send(backstitch_tests::server::with_json(request, body))
+                .await;
+        assert!(answer.status < 300, "{answer:?}");
+        answer.json()
+    };
+    send("POST", &format!("/v1/runs/{second}/compensate"), compensate).await;
+    send(
+        "PUT",
+        "/v1/queues/erp",
+        json!({ "concurrency": 20, "fair_by": "customer", "breaker": {} }),
+    )
+    .await;
+    let nightly = json!({ "cron": "0 2 * * *", "time_zone": "Europe/Berlin", "workflow": "ship-all", "input": [1] });
+    send("PUT", "/v1/schedules/nightly", nightly).await;
+    let job =
+        json!({ "verb": "retry", "reason": "The card was renewed", "runs": { "key": "none" } });
+    let job = send("POST", "/v1/jobs", job).await["id"].as_str().unwrap().to_owned();
+    let mut pages: Vec<(String, String)> = PAGES
+        .iter()
+        .filter(|page| !page.contains("nothing"))
+        .map(|page| {
+            let name = page.trim_start_matches("/console").trim_matches('/').replace('/', "-");
+            (if name.is_empty() { "overview".to_owned() } else { name }, (*page).to_owned())
+        })
+        .collect();
+    for (name, page) in [
+        ("run-parked", format!("/console/runs/{run}")),
+        ("run-past", format!("/console/runs/{run}?as_of=3")),
+        ("run-undone", format!("/console/runs/{second}")),
+        ("run-wide", format!("/console/runs/{wide}")),
+        ("run-asking", format!("/console/runs/{asking}")),
+        ("journal", format!("/console/runs/{run}/journal")),
+        ("undo", format!("/console/runs/{run}/undo")),
+        ("step", format!("/console/runs/{wide}/steps/each")),
+        ("incident", format!("/console/incidents/{run}-1")),
+        ("job", format!("/console/jobs/{job}")),
+        ("job-plan", "/console/jobs/new?of=incidents&verb=cancel&workflow=place-order".to_owned()),
+        ("workflow", "/console/workflows/place-order/1".to_owned()),
+        ("schedule", "/console/schedules/nightly".to_owned()),
+    ] {
+        pages.push((name.to_owned(), page));
+    }
+    pages
+}
+
+#[tokio::test]
+async fn each_page_is_fit_for_everybody_and_asks_nobody_else() {
+    let server = Server::start(Access::Keys).await;
+    let pages = night(&server).await;
+    for (size, dark) in [((1380, 900), false), ((390, 844), true)] {
+        let Some(browser) = browser(size, dark).await else { return };
+        browser.go(&format!("{}/console", server.url())).await;
+        let look = format!(
+            "{}-{}",
+            if size.0 > 600 { "desk" } else { "phone" },
+            if dark { "dark" } else { "light" }
+        );
+        browser.shoot(&format!("login-{look}")).await;
+        assert_eq!(browser.unfit().await, Vec::<String>::new(), "the page to sign in");
+        signed_in(&browser, &server, if dark { Role::Admin } else { Role::Operator }).await;
+        for (name, page) in &pages {
+            browser.go(&format!("{}{page}", server.url())).await;
+            browser.shoot(&format!("{name}-{look}")).await;
+            assert_eq!(browser.unfit().await, Vec::<String>::new(), "{page}, {look}");
+            assert_eq!(browser.errors().await, Vec::<String>::new(), "{page}, {look}");
+            let wide = browser.run("return document.documentElement.scrollWidth - document.documentElement.clientWidth").await;
+            assert!(wide.as_i64().unwrap() <= 0, "{page} is too wide by {wide}, {look}");
+        }
+        for url in browser.requests().await {
+            let ours = url.starts_with(server.url())
+                || url.starts_with("data:")
+                || url.starts_with("chrome");
+            assert!(ours, "{url} was asked for");
+        }
+    }
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_night_is_walked_through_without_a_mouse() {
+    let server = Server::start(Access::Open).await;
+    let Some(browser) = browser((1280, 900), false).await else { return };
+    let run = parked(&server, "order", "order-1", "card 4711 has expired").await;
+    // The namespace of the tests, chosen as a person would.
+    browser.go(&format!("{}/console", server.url())).await;
+    browser.run("document.querySelector('.who details').open = true; const name = document.querySelector('.who input[name=namespace]'); name.value = ''; name.focus()").await;
+    browser.press(&format!("{NS}{ENTER}")).await;
+    browser.says("card 4711 has expired").await;
+    // From the group to the incident, and what is done about it, by the keyboard alone.
+    browser.run("document.querySelector('a.group').focus()").await;
+    browser.press(ENTER).await;
+    browser.says("Do one thing to all of these").await;
+    tab_to(&browser, "task exhausted").await;
+    browser.press(ENTER).await;
+    browser.says("Attempts").await;
+    tab_to(&browser, "Skip").await;
+    browser.press(ENTER).await;
+    browser.says("Goes on without the step").await;
+    browser.press(&format!("{TAB}{TAB}Paid in cash{ENTER}")).await;
+    browser.says("Done: skip").await;
+    let history = api(&server, &format!("/v1/runs/{run}/history")).await.to_string();
+    assert!(history.contains("Paid in cash"), "{history}");
+    assert_eq!(browser.errors().await, Vec::<String>::new());
+    server.stopped().await;
+}
+
+/// Goes on with the tabulator until what has the focus says `text`.
+async fn tab_to(browser: &Browser, text: &str) {
+    for _ in 0..80 {
+        browser.press(TAB).await;
+        let at = browser.run("return document.activeElement.textContent").await;
+        if at.as_str().is_some_and(|at| at.trim() == text) {
+            return;
+        }
+    }
+    panic!("no way leads to '{text}' without a mouse: {}", browser.text().await);
+}
+
+#[tokio::test]
+async fn a_page_follows_its_run_by_itself_and_a_verb_is_clicked_through() {
+    let server = Server::start(Access::Open).await;
+    let Some(browser) = browser((1280, 900), false).await else { return };
+    let run = parked(&server, "order", "order-1", "card 4711 has expired").await;
+    browser.go(&format!("{}/console/jobs", server.url())).await;
+    browser.run(&format!("document.cookie = 'backstitch_namespace={NS}; path=/console'")).await;
+    let place = format!("{}/console/runs/{run}", server.url());
+    browser.go(&place).await;
+    browser.says("Why it stands").await;
+    posted(
+        &server,
+        &format!("/v1/runs/{run}/pause"),
+        json!({ "reason": "Maintenance", "name": "night" }),
+    )
+    .await;
+    browser.says("Maintenance").await;
+    let skip = "document.querySelectorAll('details.deed > summary').forEach((one) => { if (one.textContent === 'Skip') { one.click(); one.parentElement.id = 'skip' } })";
+    browser.run(skip).await;
+    browser.write("#skip input[name='f.s.reason']", "The customer paid in cash").await;
+    browser.click("#skip button.main").await;
+    browser.says("Done: skip").await;
+    assert!(browser.place().await.starts_with(&place));
+    let history = api(&server, &format!("/v1/runs/{run}/history")).await.to_string();
+    assert!(history.contains("The customer paid in cash"), "{history}");
+    assert_eq!(browser.errors().await, Vec::<String>::new());
+    // While a form is open nothing is taken from under it.
+    browser.run("document.querySelector('details.deed').open = true").await;
+    posted(&server, &format!("/v1/runs/{run}/resume"), json!({ "reason": "Over" })).await;
+    browser.says("Show what has changed").await;
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn the_slider_goes_through_the_journal() {
+    let server = Server::start(Access::Open).await;
+    let Some(browser) = browser((1280, 900), false).await else { return };
+    let run = parked(&server, "order", "order-1", "card 4711 has expired").await;
+    browser.go(&format!("{}/console/jobs", server.url())).await;
+    browser.run(&format!("document.cookie = 'backstitch_namespace={NS}; path=/console'")).await;
+    browser.go(&format!("{}/console/runs/{run}", server.url())).await;
+    browser.says("Graph").await;
+    browser.run("document.querySelector('[data-travel] input').focus()").await;
+    browser.press("\u{E012}\u{E012}").await;
+    browser.says("As it was after record").await;
+    assert!(browser.place().await.contains("as_of="), "the address says what is shown");
+    assert_eq!(browser.errors().await, Vec::<String>::new());
+    server.stopped().await;
+}

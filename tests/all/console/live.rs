@@ -1,0 +1,74 @@
+//! What is live costs the server the same, however many look at it.
+
+use std::time::Duration;
+
+use backstitch_api::Access;
+use backstitch_tests::server::Server;
+use serde_json::json;
+
+use super::{Viewer, attribute, parked, posted};
+
+/// How often a route was answered.
+async fn asked(server: &Server, route: &str) -> u64 {
+    let numbers = server.get("/metrics").await.text;
+    let start = format!(
+        "backstitch_http_requests_total{{method=\"GET\",route=\"{route}\",status=\"200\"}} "
+    );
+    numbers.lines().find_map(|line| line.strip_prefix(&start)?.parse().ok()).unwrap_or(0)
+}
+
+#[tokio::test]
+async fn pages_that_look_at_the_same_share_one_poll_and_hear_of_a_change() {
+    let server = Server::start(Access::Open).await;
+    let viewer = Viewer::at_open(&server);
+    let run = parked(&server, "order", "o-1", "declined").await;
+    let page = viewer.page(&format!("/console/runs/{run}")).await;
+    let mark = attribute(&page, "data-mark=\"").unwrap();
+    let place = format!("{}/console/live?of=/console/runs/{run}&mark={mark}", server.url());
+    let mut streams = Vec::new();
+    for _ in 0..50 {
+        let response =
+            viewer.client.get(&place).header("cookie", &viewer.cookie).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        streams.push(response);
+    }
+    let before = asked(&server, "/v1/runs/{id}").await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let polls = asked(&server, "/v1/runs/{id}").await - before;
+    assert!((1..=5).contains(&polls), "{polls} polls for 50 pages in three seconds");
+    posted(&server, &format!("/v1/runs/{run}/pause"), json!({ "reason": "r" })).await;
+    for stream in &mut streams {
+        let heard = async {
+            let mut text = String::new();
+            // A browser drops an event without data.
+            while !text.contains("event: changed\ndata: changed\n\n") {
+                let part = stream.chunk().await.unwrap().expect("the stream goes on");
+                text += &String::from_utf8_lossy(&part);
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), heard).await.expect("each page hears of it");
+    }
+    drop(streams);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let before = asked(&server, "/v1/runs/{id}").await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(asked(&server, "/v1/runs/{id}").await, before, "nobody looks any more");
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_page_that_missed_a_change_hears_of_it_at_once() {
+    let server = Server::start(Access::Open).await;
+    let viewer = Viewer::at_open(&server);
+    let run = parked(&server, "order", "o-1", "declined").await;
+    let page = viewer.page(&format!("/console/runs/{run}")).await;
+    let mark = attribute(&page, "data-mark=\"").unwrap();
+    posted(&server, &format!("/v1/runs/{run}/pause"), json!({ "reason": "r" })).await;
+    let place = format!("{}/console/live?of=/console/runs/{run}&mark={mark}", server.url());
+    let mut stream =
+        viewer.client.get(&place).header("cookie", &viewer.cookie).send().await.unwrap();
+    let first = tokio::time::timeout(Duration::from_secs(10), stream.chunk()).await.unwrap();
+    let first = String::from_utf8_lossy(&first.unwrap().unwrap()).into_owned();
+    assert!(first.contains("event: changed"), "{first}");
+    server.stopped().await;
+}
