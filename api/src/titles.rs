@@ -104,6 +104,7 @@ const TITLES: &[(&str, &str)] = &[
     ("signature_missing", "The signature is missing"),
     ("source_damaged", "The source cannot be read"),
     ("source_disabled", "The source takes nothing at present"),
+    ("signal_unchecked", "The run was moved while a signal came"),
     ("stalled", "The server does not move"),
     ("store_failed", "The database failed"),
     ("stream_version_conflict", "The stream is at another version"),

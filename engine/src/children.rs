@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use backstitch_saga::protocol::{Failure, FailureKind, Outcome, StartRun};
 use backstitch_saga::{
     Action, By, ChildAsk, ChildEnd, ChildWord, Command, Event, Hold, HoldKind, Parent, ParentWord,
-    Payload, Record, Run, RunId,
+    Record, Run, RunId,
 };
 
 use crate::executor::envelope::{Answers, Envelope, Order};
@@ -298,6 +298,5 @@ fn end_by(error: &Error, action: Action) -> Option<ChildEnd> {
     let code = code.to_owned();
     let kind = FailureKind::Permanent;
     let failure = Failure { kind, code, message, details: None, retry_after: None };
-    let output = Payload::null();
-    Some(ChildEnd { outcome: Outcome::FailedClean, output, error: Some(failure), stands: false })
+    Some(ChildEnd { outcome: Outcome::FailedClean, output: None, error: Some(failure), stands: false })
 }

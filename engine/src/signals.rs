@@ -24,6 +24,8 @@ const AT_ONCE: i64 = 500;
 const PAGES: usize = 20;
 /// How many are brought to their runs at once.
 const SIDE_BY_SIDE: usize = 16;
+/// How often a signal is checked anew, as its run was moved meanwhile.
+const CHECKS: usize = 5;
 /// After so many days a signal for a run that was never started is forgotten.
 pub(crate) const KEEP_DAYS: u64 = 30;
 pub(crate) const KEEP: Duration = Duration::from_secs(KEEP_DAYS * 86_400);
@@ -139,16 +141,30 @@ pub(crate) async fn signal(
     by: By,
 ) -> Result<(), Error> {
     data.check(node.options.payload_limit).map_err(misplaced)?;
-    let asked = name.to_owned();
-    let schemas = reads::read(node, namespace, run, move |run| {
-        run.check_not_erased()?;
-        let schemas = run.signal_schemas(&asked)?;
-        Ok::<Vec<Payload>, Refusal>(schemas.into_iter().cloned().collect())
-    });
-    for schema in schemas.await?? {
-        node.schemas.check(namespace, &schema, &data, "/data", "invalid_data").await?;
+    let mut tries = 0;
+    loop {
+        let asked = name.to_owned();
+        let schemas = reads::read(node, namespace, run, move |run| {
+            run.check_not_erased()?;
+            let schemas = run.signal_schemas(&asked)?.into_iter().cloned().collect();
+            Ok::<(u32, Vec<Payload>), Refusal>((run.version(), schemas))
+        });
+        let (version, schemas) = schemas.await??;
+        for schema in schemas {
+            node.schemas.check(namespace, &schema, &data, "/data", "invalid_data").await?;
+        }
+        let (data, by, checked) = (data.clone(), by.clone(), Some(version));
+        let command = Command::Signal { name: name.into(), data, by, checked };
+        match node.ask(namespace, run, command).await {
+            // The run was moved in between: what the new version asks for counts.
+            Err(Error::Refused(one))
+                if one.code == RefusalCode::SignalUnchecked && tries < CHECKS =>
+            {
+                tries += 1;
+            }
+            answer => return answer.map(drop),
+        }
     }
-    node.ask(namespace, run, Command::Signal { name: name.into(), data, by }).await.map(drop)
 }
 
 fn misplaced(violation: Violation) -> Error {
@@ -206,6 +222,7 @@ async fn bring(node: &Arc<Node>, run: RunId, early: &EarlySignal) -> bool {
     match signal(node, &early.namespace, run, &early.signal, data, by).await {
         Ok(()) => true,
         Err(Error::Busy | Error::Store(_) | Error::Damaged(_)) => false,
+        Err(Error::Refused(one)) if one.code == RefusalCode::SignalUnchecked => false,
         Err(error) => {
             let (signal, why) = (early.signal.as_str(), error.for_log());
             tracing::warn!(%run, signal, error = %why, "a signal that had come early was refused");

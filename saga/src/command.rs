@@ -131,6 +131,8 @@ pub enum Command {
         data: Payload,
         /// Who sends it.
         by: By,
+        /// The version whose schemas it was held to; `None` when it was held to none.
+        checked: Option<u32>,
     },
     /// A signal that was accepted before there was a run, and that the run cannot take. Nothing when it was told.
     RefuseSignal {
@@ -256,8 +258,19 @@ pub struct Migration {
     pub mapping: Mapping,
     /// Who and why.
     pub by: By,
-    /// Signals that came and are not what the steps of the new version ask for, each with the reason.
-    pub refused: Vec<(Arc<str>, String)>,
+    /// The signals that were held to the schemas of the new version.
+    pub checked: Vec<CheckedSignal>,
+}
+
+/// A signal that was held to the schemas of another version.
+#[derive(Clone, Debug)]
+pub struct CheckedSignal {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What it says.
+    pub data: Payload,
+    /// Why it is not what the steps of that version ask for, if so.
+    pub wrong: Option<String>,
 }
 
 /// What a run begins with.
@@ -351,6 +364,8 @@ pub enum RefusalCode {
     AlreadySignalled,
     /// Nothing waits for the signal any more.
     NotAwaited,
+    /// The signal was held to the schemas of another version, or came while the run was about to be moved: it is checked anew.
+    SignalUnchecked,
     /// The run has no pause of that name.
     UnknownPause,
     /// A reason is needed.
@@ -392,6 +407,7 @@ impl RefusalCode {
             RefusalCode::UnknownSignal => "unknown_signal",
             RefusalCode::AlreadySignalled => "already_signalled",
             RefusalCode::NotAwaited => "not_awaited",
+            RefusalCode::SignalUnchecked => "signal_unchecked",
             RefusalCode::UnknownPause => "unknown_pause",
             RefusalCode::ReasonMissing => "reason_missing",
             RefusalCode::AlreadyStarted => "already_started",

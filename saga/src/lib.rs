@@ -54,7 +54,7 @@ mod value;
 mod violation;
 
 pub use act::Act;
-pub use command::{Command, Migration, Refusal, RefusalCode, Reply, Start};
+pub use command::{CheckedSignal, Command, Migration, Refusal, RefusalCode, Reply, Start};
 pub use definition::{
     Child, Class, Compensate, Definition, Empty, Fail, Jitter, Join, Losers, Map, OnFailure,
     OnKill, OnPause, OnTimeout, OnUnknown, OneSignal, Retry, Sleep, Step, Task, Timeouts,

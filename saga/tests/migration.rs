@@ -118,7 +118,7 @@ impl Trial {
             definition: format!("hash-{version}").into(),
             mapping,
             by: by(),
-            refused: Vec::new(),
+            checked: Vec::new(),
         }))
     }
 
@@ -367,7 +367,7 @@ fn a_wait_of_the_new_version_takes_the_signal_that_came_before_the_move() {
     for new in [json!("go"), json!(["stop", "go"])] {
         let mut trial = Trial::new(&one, &json!(null));
         let data = Payload::null();
-        trial.ask(Command::Signal { name: "go".into(), data, by: by() }).unwrap();
+        trial.ask(Command::Signal { name: "go".into(), data, by: by(), checked: None }).unwrap();
         assert_eq!(trial.run.outcome(), None);
         let two = version(2, &[waiting("a", &json!("go"), &[]), waiting("b", &new, &["a"])]);
         trial.migrate(&two, json!({})).unwrap();
@@ -385,7 +385,7 @@ fn a_run_that_is_undone_or_over_stays_where_it_is() {
         definition: "hash-2".into(),
         mapping: Mapping::default(),
         by: by(),
-        refused: Vec::new(),
+        checked: Vec::new(),
     })) else {
         panic!("moved from a version that it is not on")
     };

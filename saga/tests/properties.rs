@@ -228,7 +228,8 @@ impl Trial {
     fn signal(&mut self, which: u8, how: u8) {
         let by = By { actor: "bob".into(), reason: String::new() };
         let data = Payload::of(&how).unwrap();
-        self.ask(Command::Signal { name: format!("g{}", which % 2).into(), data, by });
+        let name = format!("g{}", which % 2).into();
+        self.ask(Command::Signal { name, data, by, checked: None });
     }
 
     /// One of the children ends, if there are any.
@@ -244,7 +245,9 @@ impl Trial {
             _ => Outcome::Succeeded,
         };
         let stands = !outcome.is_clean();
-        let end = ChildEnd { outcome, output: Payload::null(), error: None, stands };
+        // Now and then it has not the output that it should have.
+        let output = (how % 8 != 4).then(Payload::null);
+        let end = ChildEnd { outcome, output, error: None, stands };
         let (step, child, answers) = (ask.step, ask.child, Some(ask.action));
         self.ask(Command::ChildEnded { step, child, answers, end });
         true

@@ -6,7 +6,7 @@
 //!   again in a few seconds, and whoever takes it makes them under the same keys, so that there is one run for each.
 //! - The end of a start goes into the row and into the history in one statement.
 
-use backstitch_saga::protocol::StartOutcome;
+use backstitch_saga::protocol::{StartOrigin, StartOutcome};
 use backstitch_saga::{By, Command, RunId, Span, Time};
 use futures::StreamExt;
 
@@ -17,6 +17,7 @@ use crate::crash::commit;
 use crate::node::Node;
 use crate::rounds::in_turns;
 use crate::store::acts::Act;
+use crate::store::keys as run_keys;
 use crate::store::runs;
 use crate::store::schedules::{self as table, ScheduleRow};
 use crate::{Error, start};
@@ -149,9 +150,26 @@ async fn carry_out(
             }
         }
     }
-    let mut keys = Vec::with_capacity(going.len());
+    let taken = match started_elsewhere(node, row, going).await {
+        Ok(taken) => taken,
+        Err(error) => {
+            tracing::warn!(schedule = row.name, %error, "starts are tried again");
+            return false;
+        }
+    };
+    let mut keys: Vec<&str> = Vec::with_capacity(going.len());
     let mut requests = Vec::with_capacity(going.len());
     for one in going {
+        if let Some((_, workflow, run)) = taken.iter().find(|(key, ..)| *key == one.key) {
+            let message = format!("the instant has started run {run} of '{workflow}'");
+            let why = ("key_conflict".to_owned(), message);
+            told.extend(row.state.settle(&one.key, Err(why), node.clock.now()));
+            continue;
+        }
+        // An instant is started once: of two starts for it, the second goes on when the first has its run.
+        if keys.contains(&one.key.as_str()) {
+            continue;
+        }
         // It was decided under the spec of then, and may have been made: asked for with another it would be refused, or
         // be a second run.
         let spec = row.state.spec_of(one, &row.spec);
@@ -186,6 +204,24 @@ async fn carry_out(
         told.extend(row.state.settle(key, result, node.clock.now()));
     }
     all
+}
+
+/// Finds those of the starts whose instants have run already, as the schedule started another workflow then: the key, that
+/// workflow and its run.
+async fn started_elsewhere(
+    node: &Node,
+    row: &ScheduleRow,
+    going: &[Waiting],
+) -> Result<Vec<(String, String, RunId)>, Error> {
+    let of_calendar = going.iter().filter(|one| one.origin != StartOrigin::Trigger);
+    let starts: Vec<(&str, &str)> = of_calendar
+        .map(|one| (one.key.as_str(), row.state.spec_of(one, &row.spec).workflow.as_str()))
+        .collect();
+    if starts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut connection = node.database.reader(&row.namespace).await?;
+    Ok(run_keys::elsewhere(&mut connection, &row.namespace, &starts).await?)
 }
 
 /// Fixes the version that starts are made with, before they are written down as going: asked for again they are the same,

@@ -50,6 +50,30 @@ pub(crate) async fn find(
         .collect()
 }
 
+/// Finds those of these starts, each a key and a workflow, whose key has started a run of another workflow and none of that:
+/// the key, the other workflow and its run.
+pub(crate) async fn elsewhere(
+    connection: &mut PgConnection,
+    namespace: &str,
+    starts: &[(&str, &str)],
+) -> Result<Vec<(String, String, RunId)>, sqlx::Error> {
+    let (keys, workflows): (Vec<&str>, Vec<&str>) = starts.iter().copied().unzip();
+    let rows = sqlx::query(
+        "-- run_keys_elsewhere\n\
+         select distinct on (k.key) k.key, k.workflow, k.run_id \
+         from unnest($2::text[], $3::text[]) as w(key, workflow) \
+         join run_keys k on k.namespace = $1 and k.key = w.key and k.workflow <> w.workflow \
+         where not exists (select 1 from run_keys o where (o.namespace, o.key, o.workflow) = ($1, w.key, w.workflow)) \
+         order by k.key, k.run_id",
+    )
+    .bind(namespace)
+    .bind(keys)
+    .bind(workflows)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, RunId(row.try_get(2)?)))).collect()
+}
+
 /// How many of these starts, each by its key and workflow or by the id that it was given, have begun a run.
 pub(crate) async fn begun(
     connection: &mut PgConnection,

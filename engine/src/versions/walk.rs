@@ -5,19 +5,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backstitch_saga::protocol::{MigratedRun, NewMigration, OnObstacle};
-use backstitch_saga::{By, Command, Migration, Payload, RefusalCode, Run, RunId, Time};
+use backstitch_saga::{By, CheckedSignal, Command, Migration, RefusalCode, RunId, Time};
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 use super::{PAGE, Verdict, both, check};
 use crate::crash::commit;
 use crate::definitions::Workflow;
-use crate::executor::envelope::{Answers, Envelope, Order};
+use crate::executor::envelope::{Answer, Answers, Envelope, Order};
 use crate::jobs::TRIES;
 use crate::node::Node;
 use crate::store::versions::{self as table, MigrationRow};
 use crate::{Error, reads};
 
+/// How often the signals of a run are checked that come while it is about to be moved.
+const CHECKS: usize = 5;
 /// For how long a migration goes on before the next namespace has its turn.
 const TURN: Duration = Duration::from_secs(1);
 
@@ -208,80 +210,103 @@ impl Walk<'_> {
     }
 
     async fn move_page(&mut self, page: &[RunId]) -> Result<Vec<MigratedRun>, Error> {
+        let mut results = Vec::with_capacity(page.len());
+        let mut rest = page.to_vec();
+        for _ in 0..CHECKS {
+            let answers = self.ask_to_move(&rest).await?;
+            let mut again = Vec::new();
+            for (run, answer) in rest.into_iter().zip(answers) {
+                // A signal came in between: it is checked, too.
+                if matches!(&answer, Err(Error::Refused(one)) if one.code == RefusalCode::SignalUnchecked) {
+                    again.push(run);
+                } else {
+                    results.push(self.moved(run, answer)?);
+                }
+            }
+            rest = again;
+            if rest.is_empty() {
+                return Ok(results);
+            }
+        }
+        // Whatever was done is found done when the page is asked for again.
+        Err(Error::Busy)
+    }
+
+    /// Asks runs to move, each with the signals that it has as they were checked.
+    async fn ask_to_move(&mut self, page: &[RunId]) -> Result<Vec<Answer>, Error> {
         let answers = Answers::new(page.len());
         let by = By { actor: self.row.actor.as_str().into(), reason: self.row.reason.clone() };
-        let mut refused = Vec::with_capacity(page.len());
+        let mut checked = Vec::with_capacity(page.len());
         for run in page {
-            refused.push(self.refused_signals(*run).await?);
+            checked.push(self.checked_signals(*run).await?);
         }
-        let all = page.iter().zip(refused).enumerate();
-        let envelopes = all.map(|(slot, (run, refused))| {
+        let all = page.iter().zip(checked).enumerate();
+        let envelopes = all.map(|(slot, (run, checked))| {
             let command = Command::Migrate(Migration {
                 from: self.new.from,
                 graph: self.to.graph.clone(),
                 definition: self.to.hash.clone(),
                 mapping: self.new.mapping.clone(),
                 by: by.clone(),
-                refused,
+                checked,
             });
             let namespace = self.row.namespace.as_str().into();
             Envelope::asked(*run, namespace, Order::Command(command), answers.ticket(slot))
         });
         self.node.submit(envelopes.collect()).map_err(|(error, _)| error)?;
-        let mut results = Vec::with_capacity(page.len());
-        for (run, answer) in page.iter().zip(answers.wait().await) {
-            results.push(match answer {
-                Ok(_) => result(*run, "moved", None),
-                Err(Error::Refused(refusal)) => match refusal.code {
-                    RefusalCode::RunEnded => result(*run, "ended", None),
-                    RefusalCode::CannotMigrate if self.new.on_obstacle == OnObstacle::Leave => {
-                        result(*run, "left", Some(refusal.message))
-                    }
-                    _ => result(*run, "refused", Some(refusal.to_string())),
-                },
-                Err(Error::NotFound { .. }) => result(*run, "ended", None),
-                Err(Error::Damaged(message)) if self.new.on_obstacle == OnObstacle::Leave => {
-                    result(*run, "left", Some(message))
+        Ok(answers.wait().await)
+    }
+
+    /// What became of a run that was asked to move.
+    fn moved(&self, run: RunId, answer: Answer) -> Result<MigratedRun, Error> {
+        Ok(match answer {
+            Ok(_) => result(run, "moved", None),
+            Err(Error::Refused(refusal)) => match refusal.code {
+                RefusalCode::RunEnded => result(run, "ended", None),
+                RefusalCode::CannotMigrate if self.new.on_obstacle == OnObstacle::Leave => {
+                    result(run, "left", Some(refusal.message))
                 }
-                Err(Error::Damaged(message)) => result(*run, "refused", Some(message)),
-                // Whatever was done is found done when the page is asked for again.
-                Err(error) => return Err(error),
-            });
-        }
-        Ok(results)
+                _ => result(run, "refused", Some(refusal.to_string())),
+            },
+            Err(Error::NotFound { .. }) => result(run, "ended", None),
+            Err(Error::Damaged(message)) if self.new.on_obstacle == OnObstacle::Leave => {
+                result(run, "left", Some(message))
+            }
+            Err(Error::Damaged(message)) => result(run, "refused", Some(message)),
+            // Whatever was done is found done when the page is asked for again.
+            Err(error) => return Err(error),
+        })
     }
 }
 
 impl Walk<'_> {
-    /// The signals that a run has and that are not what the new version asks for, each with the reason.
-    async fn refused_signals(&self, run: RunId) -> Result<Vec<(Arc<str>, String)>, Error> {
+    /// The signals of a run for which the new version has schemas, held to them.
+    async fn checked_signals(&self, run: RunId) -> Result<Vec<CheckedSignal>, Error> {
         let (namespace, graph) = (self.row.namespace.as_str(), Arc::clone(&self.to.graph));
+        let mapping = self.new.mapping.clone();
         let received = reads::read(self.node, namespace, run, move |run| {
-            let received = run.signals_received();
-            let of = |(name, data): (&Arc<str>, &Payload)| {
-                (name.clone(), data.clone(), Run::schemas_in(&graph, name))
-            };
-            received.map(of).collect::<Vec<_>>()
+            run.signals_to_check(&graph, &mapping)
         });
         let received = match received.await {
             Ok(received) => received,
             Err(Error::NotFound { .. } | Error::Damaged(_)) => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
-        let mut refused = Vec::new();
+        let mut checked = Vec::with_capacity(received.len());
         for (name, data, schemas) in received {
+            let mut wrong = None;
             for schema in schemas {
                 let held =
                     self.node.schemas.check(namespace, &schema, &data, "/data", "invalid_data");
                 match held.await {
                     Ok(()) => {}
                     Err(Error::Busy) => return Err(Error::Busy),
-                    Err(error) => refused.push((name.clone(), error.for_log())),
+                    Err(error) => wrong = wrong.or(Some(error.for_log())),
                 }
             }
+            checked.push(CheckedSignal { name, data, wrong });
         }
-        refused.dedup_by(|one, other| one.0 == other.0);
-        Ok(refused)
+        Ok(checked)
     }
 }
 

@@ -293,7 +293,7 @@ impl<'s> World<'s> {
                 let by = By { actor: "ann".into(), reason: String::new() };
                 let (name, data) = one_of(&names, self.output(&step));
                 self.moves.push(Move::Done(step));
-                let _ = self.ask(Command::Signal { name, data, by });
+                let _ = self.ask(Command::Signal { name, data, by, checked: None });
             }
             (Turn::Child(ask), fault) => self.child_ends(ask, fault),
             (Turn::Time(due, _), _) => self.pass_to(due),

@@ -34,8 +34,8 @@ pub fn decide(
     loop {
         decider.advance();
         decider.advance_undo();
-        decider.conclude();
-        if decider.ready.is_empty() {
+        let turned_back = decider.conclude();
+        if decider.ready.is_empty() && !turned_back {
             return reply;
         }
     }
@@ -104,7 +104,9 @@ impl Decider<'_> {
             Command::Rerun { from, input, only_failed, force, by } => {
                 self.rerun(&from, input, only_failed, force, by)?;
             }
-            Command::Signal { name, data, by } => self.signal(&name, &data, by)?,
+            Command::Signal { name, data, by, checked } => {
+                self.signal(&name, &data, by, checked)?;
+            }
             Command::RefuseSignal { name, by, message } => {
                 self.refuse_signal(name, by, message, false);
             }
@@ -242,8 +244,14 @@ impl Decider<'_> {
         Ok(())
     }
 
-    /// Ends the run if nothing is left to do.
-    fn conclude(&mut self) {
+    /// Ends the run if nothing is left to do. Answers whether it is undone instead, as its output cannot be made.
+    fn conclude(&mut self) -> bool {
+        let went_forward = self.run.facts.mode == Mode::Forward;
+        self.conclude_as_it_goes();
+        went_forward && self.run.facts.mode == Mode::Backward
+    }
+
+    fn conclude_as_it_goes(&mut self) {
         let tally = &self.run.tally;
         match self.run.facts.mode {
             _ if self.run.facts.origin.is_none() => {}
@@ -266,7 +274,7 @@ impl Decider<'_> {
     /// Ends the run. Nothing needs a person any more but what it leaves behind.
     pub(super) fn end(&mut self, outcome: Outcome, output: Option<Slot>) {
         self.resolve_all();
-        self.tell_what_is_left(outcome);
+        self.tell_what_is_left(outcome, output.is_some());
         self.emit(Event::Ended { outcome, output });
     }
 

@@ -39,9 +39,12 @@ impl Run {
         places.filter(move |place| has_effect && self.work(*place).is_some_and(left))
     }
 
-    /// Whether all that stands of a run with this outcome is told, not only what is in doubt.
-    fn leaves_all(outcome: Outcome) -> bool {
-        outcome == Outcome::FailedDirty
+    /// Whether all that stands of a run that ends so is told, not only what is in doubt: after a failure, and where it has not
+    /// the output that it should have.
+    fn leaves_all(&self, outcome: Outcome, has_output: bool) -> bool {
+        let failed = self.facts.error.is_some() && self.graph.definition.output.is_some();
+        let lacks_output = failed && !has_output;
+        outcome == Outcome::FailedDirty || (outcome == Outcome::PartiallyCompleted && lacks_output)
     }
 
     /// One thing that is left, in words.
@@ -95,8 +98,8 @@ impl Run {
 impl Decider<'_> {
     /// Opens an incident for what a run that ends with `outcome` leaves behind: after a failure all that stands, and
     /// otherwise what is in doubt.
-    pub(super) fn tell_what_is_left(&mut self, outcome: Outcome) {
-        let all = Run::leaves_all(outcome);
+    pub(super) fn tell_what_is_left(&mut self, outcome: Outcome, has_output: bool) {
+        let all = self.run.leaves_all(outcome, has_output);
         if !all && self.run.tally.doubtful == 0 {
             return;
         }
@@ -106,7 +109,9 @@ impl Decider<'_> {
             [step] => Some(StepPath::step(self.run.graph.nodes[*step].id.clone())),
             _ => None,
         };
-        let message = format!("the run ends {}: {words}", outcome.as_str());
+        let without =
+            if all && outcome != Outcome::FailedDirty { " without its output" } else { "" };
+        let message = format!("the run ends {}{without}: {words}", outcome.as_str());
         self.open_incident(IncidentKind::EffectsLeft, step, message);
     }
 
@@ -127,7 +132,7 @@ impl Decider<'_> {
             })
         };
         let outcome = self.run.facts.outcome.filter(|_| self.run.facts.mode == Mode::Ended)?;
-        let all = Run::leaves_all(outcome);
+        let all = self.run.leaves_all(outcome, self.run.facts.output.is_some());
         let steps = self.run.all_steps().into_iter();
         let left: Vec<Place> =
             steps.flat_map(|step| self.run.left_of(step, all)).filter(wanted).collect();
@@ -149,7 +154,7 @@ impl Decider<'_> {
         if self.run.left(all).next().is_none() {
             self.resolve_kind(IncidentKind::EffectsLeft);
         }
-        if all && !self.run.something_stands() {
+        if outcome == Outcome::FailedDirty && !self.run.something_stands() {
             let outcome = self.run.outcome_of_undo();
             self.emit(Event::Ended { outcome, output: None });
         }

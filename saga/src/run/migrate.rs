@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::decide::{Decider, need_reason};
+use super::signals::wrong_ones;
 use super::state::{BodyState, Hand, MapStage, Place, Stage, StepState, Undo, Work};
 use super::{Mode, Run};
 use crate::command::Migration;
@@ -204,6 +205,14 @@ impl Run {
         origins
     }
 
+    /// The steps of `new` that are not over once the run has moved to it.
+    pub(super) fn open_after_move(&self, new: &Graph, mapping: &Mapping) -> Vec<usize> {
+        let origins = self.origins(new, mapping);
+        let skipped = self.passed_by(new, mapping, &mut Vec::new());
+        let is_over = |step: &usize| origins[*step].is_some_and(|old| self.is_settled(old));
+        (0..new.nodes.len()).filter(|step| !is_over(step) && !skipped.contains(step)).collect()
+    }
+
     /// Tells the run of a definition that its next records may move it to.
     pub fn learn(&mut self, graph: Arc<Graph>) {
         self.known.push(graph);
@@ -316,7 +325,7 @@ fn same_kind(old: &Body, new: &Body) -> bool {
 impl Decider<'_> {
     /// Moves the run to another version of its workflow.
     pub(super) fn migrate(&mut self, migration: Migration) -> Result<(), Refusal> {
-        let Migration { from, graph, definition, mapping, by, refused } = migration;
+        let Migration { from, graph, definition, mapping, by, checked } = migration;
         let own = &self.run.graph.definition;
         let version = graph.definition.version;
         if own.name != graph.definition.name {
@@ -345,6 +354,7 @@ impl Decider<'_> {
                 .collect();
             return Err(Refusal::new(RefusalCode::CannotMigrate, told.join("; ")));
         }
+        let refused = wrong_ones(self.run.signals_to_check(&graph, &mapping), checked)?;
         let offered = self.on_offer_elsewhere(&graph, &mapping);
         let skipped = skipped.into_iter().map(|step| graph.nodes[step].id.clone()).collect();
         self.run.learn(graph);

@@ -166,17 +166,14 @@ impl Decider<'_> {
         if self.run.facts.unchecked.is_some() {
             return;
         }
-        let (mut output, mut failed) = (None, false);
+        let mut output = None;
         if let Some(expr) = self.run.graph.definition.output.clone() {
             match self.value(&expr, Use::Output) {
                 Ok(value) => output = Some(self.slot(value)),
-                Err(error) => {
-                    self.emit(Event::RunFailed { step: None, error });
-                    failed = true;
-                }
+                Err(error) => return self.output_failed(error),
             }
         }
-        if self.run.graph.outputs_checked && !failed {
+        if self.run.graph.outputs_checked {
             let again = self.now().after(CHECK_AGAIN);
             self.emit(Event::OutputUnchecked { output, again });
             return;
@@ -193,8 +190,14 @@ impl Decider<'_> {
             let output = unchecked.output.map(|output| self.slot(output));
             return self.end(outcome, output);
         };
-        self.emit(Event::RunFailed { step: None, error: own_failure("invalid_output", message) });
-        if self.run.past_pivot() {
+        self.output_failed(own_failure("invalid_output", message));
+    }
+
+    /// A run whose output cannot be made, or is not what it should be, has failed, and is undone: not past its point of no
+    /// return, nor where a person had it go on without a step.
+    fn output_failed(&mut self, error: Failure) {
+        self.emit(Event::RunFailed { step: None, error });
+        if self.run.past_pivot() || self.run.goes_on_without_a_step() {
             let outcome = self.run.outcome_forward();
             return self.end(outcome, None);
         }

@@ -6,9 +6,10 @@ use serde::Deserialize;
 
 use super::decide::Decider;
 use super::state::{Hand, Place};
-use super::{Mode, RefusedSignal, Run};
+use super::{RefusedSignal, Run};
 use crate::event::{By, Event};
-use crate::{Body, Graph, Payload, Wait};
+use crate::protocol::Mapping;
+use crate::{Body, CheckedSignal, Graph, Payload, Refusal, RefusalCode, Wait};
 
 /// The part of the output of a wait for several signals that says which one came.
 #[derive(Deserialize)]
@@ -28,19 +29,23 @@ impl Run {
         self.facts.signals.get(name.as_str()).map(|sent| sent.by.actor.to_string())
     }
 
-    /// The signals that came, each the first of its name, with what it says.
-    pub fn signals_received(&self) -> impl Iterator<Item = (&Arc<str>, &Payload)> {
-        self.facts.signals.iter().map(|(name, signal)| (name, &signal.data))
-    }
-
-    /// The JSON Schemas that the data of the signal `name` must satisfy on a run of `graph`.
+    /// The signals that came and for which a step of `new` has a JSON Schema that is not over by then, each with what it says
+    /// and the schemas.
     #[must_use]
-    pub fn schemas_in(graph: &Graph, name: &str) -> Vec<Payload> {
-        let waits = graph.nodes.iter().filter_map(|node| match &node.body {
-            Body::Wait(wait) if wait.awaits(name) => wait.schema_of(name).cloned(),
-            _ => None,
+    pub fn signals_to_check(
+        &self,
+        new: &Graph,
+        mapping: &Mapping,
+    ) -> Vec<(Arc<str>, Payload, Vec<Payload>)> {
+        let open = self.open_after_move(new, mapping);
+        let came = self.facts.signals.iter().map(|(name, signal)| {
+            let schemas = open.iter().filter_map(|&step| match &new.nodes[step].body {
+                Body::Wait(wait) if wait.awaits(name) => wait.schema_of(name).cloned(),
+                _ => None,
+            });
+            (name.clone(), signal.data.clone(), schemas.collect::<Vec<Payload>>())
         });
-        waits.collect()
+        came.filter(|(.., schemas)| !schemas.is_empty()).collect()
     }
 
     /// The output of a wait for which a signal came already: of several, the one that came first.
@@ -70,18 +75,42 @@ impl Decider<'_> {
         }
     }
 
-    /// A signal that was accepted before the run could be asked, or on another version, is refused: it is told, and
-    /// leaves room for the next of its name.
+    /// A signal that was accepted before the run could be asked, or on another version, is refused: it is told, also where
+    /// the run has ended, and leaves room for the next of its name.
     pub(super) fn refuse_signal(&mut self, signal: Arc<str>, by: By, message: String, came: bool) {
         let told = |refused: &RefusedSignal| {
             refused.signal == signal && refused.by == by && refused.message == message
         };
-        let over = self.run.facts.mode == Mode::Ended;
-        if over || (!came && self.run.facts.refused_signals.iter().any(told)) {
+        if !came && self.run.facts.refused_signals.iter().any(told) {
             return;
         }
         self.emit(Event::SignalRefused { signal, by, message, came });
     }
+}
+
+/// Those of the signals that came and that were checked as they must be before the run is moved, which are not what the
+/// steps of the new version ask for, each with the reason.
+///
+/// # Errors
+/// `signal_unchecked` when one came since.
+pub(super) fn wrong_ones(
+    to_check: Vec<(Arc<str>, Payload, Vec<Payload>)>,
+    checked: Vec<CheckedSignal>,
+) -> Result<Vec<(Arc<str>, String)>, Refusal> {
+    let mut wrong = Vec::new();
+    for (name, data, _) in to_check {
+        let known = checked.iter().find(|one| one.name == name && one.data.is_same_as(&data));
+        let Some(known) = known else { return Err(unchecked(&name)) };
+        wrong.extend(known.wrong.clone().map(|message| (name, message)));
+    }
+    Ok(wrong)
+}
+
+/// Refuses what was decided before a signal, or a move, came in between.
+pub(super) fn unchecked(signal: &str) -> Refusal {
+    let message =
+        format!("the run was moved to another version while the signal '{signal}' came; ask again");
+    Refusal::new(RefusalCode::SignalUnchecked, message)
 }
 
 /// The output of a wait for several signals: which came, and what it says.

@@ -190,6 +190,12 @@ impl Run {
         }
     }
 
+    /// Whether a person had it go on without a step or item, and gave no output in its place.
+    pub(super) fn goes_on_without_a_step(&self) -> bool {
+        let is_without = |work: &Work| matches!(work.stage, Stage::SkippedByHand { output: None });
+        self.places().any(|place| self.work(place).is_some_and(is_without))
+    }
+
     /// A retry is due, but its map has no place free: it waits in line, without a timer.
     pub(super) fn wait_for_place(&mut self, place: Place) {
         let Some(item) = place.item else { return };

@@ -317,6 +317,7 @@ impl Decider<'_> {
         name: &Arc<str>,
         data: &Payload,
         by: By,
+        checked: Option<u32>,
     ) -> Result<(), Refusal> {
         self.run.signal_schemas(name)?;
         if let Some(first) = self.run.facts.signals.get(name) {
@@ -335,6 +336,9 @@ impl Decider<'_> {
                 let message = format!("nothing waits for the signal '{name}' any more");
                 return Err(Refusal::new(RefusalCode::NotAwaited, message));
             }
+        }
+        if checked.is_some_and(|version| version != self.run.version()) {
+            return Err(super::signals::unchecked(name));
         }
         let waiting: Vec<Place> = self
             .run
@@ -377,34 +381,35 @@ impl Decider<'_> {
             return Ok(());
         }
         let attempt = self.work(place).map_or(0, |work| work.tries(action).attempt);
-        let step = step.clone();
-        match (action, end.outcome) {
-            (Action::Compensate, _) => self.child_undone(place, attempt, &end, answers),
-            (_, Outcome::Succeeded | Outcome::PartiallyCompleted) => {
-                if let Err(error) = self.may_keep(&end.output) {
-                    let error = Failure { kind: FailureKind::Unknown, ..error };
-                    self.emit(Event::Failed { step, action, attempt, error, done: true });
-                    self.give_up(place, None);
-                    return Ok(());
-                }
-                let output = self.slot(end.output);
-                let external_id = Some(child.to_string());
-                self.emit(Event::Succeeded { step, attempt, output, external_id });
-            }
-            (_, outcome) => {
-                let dirty = outcome == Outcome::FailedDirty;
-                let why = end.error.map_or(String::new(), |error| format!(": {}", error.message));
-                let error = Failure {
-                    kind: if dirty { FailureKind::Unknown } else { FailureKind::Permanent },
-                    ..own_failure(
-                        "child_failed",
-                        format!("the run {child} ended {}{why}", outcome.as_str()),
-                    )
-                };
-                self.emit(Event::Failed { step, action, attempt, error, done: false });
-                self.give_up(place, None);
-            }
+        if action == Action::Compensate {
+            self.child_undone(place, attempt, &end, answers);
+            return Ok(());
         }
+        let ChildEnd { outcome, output, error, stands } = end;
+        let step = step.clone();
+        let is_done = matches!(outcome, Outcome::Succeeded | Outcome::PartiallyCompleted);
+        if let Some(output) = output.filter(|_| is_done) {
+            if let Err(error) = self.may_keep(&output) {
+                let error = Failure { kind: FailureKind::Unknown, ..error };
+                self.emit(Event::Failed { step, action, attempt, error, done: true });
+                self.give_up(place, None);
+                return Ok(());
+            }
+            let output = self.slot(output);
+            let external_id = Some(child.to_string());
+            self.emit(Event::Succeeded { step, attempt, output, external_id });
+            return Ok(());
+        }
+        let without = if is_done { " without its output" } else { "" };
+        let why = error.map_or(String::new(), |error| format!(": {}", error.message));
+        let message = format!("the run {child} ended {}{without}{why}", outcome.as_str());
+        let dirty = outcome == Outcome::FailedDirty || (is_done && stands);
+        let error = Failure {
+            kind: if dirty { FailureKind::Unknown } else { FailureKind::Permanent },
+            ..own_failure("child_failed", message)
+        };
+        self.emit(Event::Failed { step, action, attempt, error, done: false });
+        self.give_up(place, None);
         Ok(())
     }
 
@@ -438,8 +443,8 @@ impl Decider<'_> {
 pub struct ChildEnd {
     /// What is true in the world.
     pub outcome: Outcome,
-    /// Its output; `null` without one.
-    pub output: Payload,
+    /// Its output, `null` if its definition says none; `None` when it has not the output that it should have.
+    pub output: Option<Payload>,
     /// What it failed of.
     pub error: Option<Failure>,
     /// Whether an effect of it stands, or may stand.
@@ -450,9 +455,10 @@ impl Run {
     /// How the run ended, for its parent.
     #[must_use]
     pub fn end(&self) -> Option<ChildEnd> {
+        let no_output = || self.graph.definition.output.is_none().then(Payload::null);
         Some(ChildEnd {
             outcome: self.facts.outcome?,
-            output: self.facts.output.clone().unwrap_or_else(Payload::null),
+            output: self.facts.output.clone().or_else(no_output),
             error: self.facts.error.as_ref().map(|error| error.failure.clone()),
             stands: self.something_stands(),
         })

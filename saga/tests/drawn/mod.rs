@@ -94,7 +94,13 @@ pub(crate) fn graph(drawn: &[Drawn], pivot: Option<usize>) -> Graph {
             }
         })
         .collect();
-    let definition = json!({"name": "random", "version": 1, "timeout": "10m", "steps": steps});
+    let mut definition = json!({"name": "random", "version": 1, "timeout": "10m", "steps": steps});
+    // Some have an output that a step without one keeps from being made, and some one that never can be.
+    match drawn[0].3 >> 5 {
+        6 => definition["output"] = json!({"path": format!("/steps/s{}", drawn.len() - 1)}),
+        7 => definition["output"] = json!({"path": "/steps/s0/nothing"}),
+        _ => {}
+    }
     Graph::parse(&definition.to_string())
         .unwrap_or_else(|errors| panic!("{errors:?}\n{definition:#}"))
 }

@@ -195,7 +195,7 @@ impl Telling {
             "undo_for_parent" => Command::UndoForParent { by: by(rest) },
             "signal" => {
                 let data = payload(if more.is_empty() { "null" } else { more });
-                Command::Signal { name: first.into(), data, by: by("") }
+                Command::Signal { name: first.into(), data, by: by(""), checked: None }
             }
             "refuse_signal" => {
                 Command::RefuseSignal { name: first.into(), by: by(""), message: more.to_owned() }
@@ -214,6 +214,11 @@ impl Telling {
                     Some(more) => (more, false),
                     None => (more, true),
                 };
+                // `child pay partially_completed of output_failed`: it ended with that error and without an output.
+                let (more, error) = match more.split_once(" of ") {
+                    Some((more, code)) => (more, Some(failure(FailureKind::Permanent, code))),
+                    None => (more, None),
+                };
                 let (outcome, output) = more.split_once(' ').unwrap_or((more, "null"));
                 let step: StepPath = first.parse().unwrap();
                 let (child, asked) = match self.run.child_ask(&step) {
@@ -222,7 +227,8 @@ impl Telling {
                 };
                 let outcome: Outcome = serde_json::from_value(outcome.into()).unwrap();
                 let stands = stands && !outcome.is_clean();
-                let end = ChildEnd { outcome, output: payload(output), error: None, stands };
+                let output = error.is_none().then(|| payload(output));
+                let end = ChildEnd { outcome, output, error, stands };
                 let answers = (verb == "child_undo").then_some(asked);
                 Command::ChildEnded { step, child, answers, end }
             }
@@ -299,13 +305,9 @@ impl Telling {
     fn failed(&self, task: &str, kind: FailureKind, rest: &str) -> Command {
         let (code, after) =
             rest.split_once(" after ").map_or((rest, None), |(code, after)| (code, Some(after)));
-        let failure = Failure {
-            kind,
-            code: if code.is_empty() { "broken".to_owned() } else { code.to_owned() },
-            message: "it broke".to_owned(),
-            details: None,
-            retry_after: after.map(|span| span.parse().unwrap()),
-        };
+        let code = if code.is_empty() { "broken" } else { code };
+        let retry_after = after.map(|span| span.parse().unwrap());
+        let failure = Failure { retry_after, ..failure(kind, code) };
         Command::Report { task: self.task_at(task), outcome: TaskOutcome::Failed(failure) }
     }
 
@@ -419,4 +421,9 @@ fn scope(text: &str) -> Scope {
 fn turn(name: &str) -> Hold {
     let kind = if name.contains('.') { HoldKind::DependencyUnmet } else { HoldKind::KeyBlocked };
     Hold::new(kind, name)
+}
+
+fn failure(kind: FailureKind, code: &str) -> Failure {
+    let message = "it broke".to_owned();
+    Failure { kind, code: code.to_owned(), message, details: None, retry_after: None }
 }

@@ -68,6 +68,30 @@ async fn an_early_signal_that_the_run_cannot_take_is_told_and_leaves_room() {
 }
 
 #[tokio::test]
+async fn an_early_signal_whose_run_has_ended_when_it_comes_is_told() {
+    let server = Server::start(Access::Open).await;
+    let mut steps = approval(&form());
+    steps[0]["when"] = json!({ "exists": "/input/boss" });
+    register(&server, 1, &steps).await;
+    let signal = json!({ "workflow": "ask", "key": "k1", "signal": "approval", "data": { "approved": true } });
+    assert_eq!(server.post("/v1/signals", signal).await.status, 202);
+    let run = start(&server, json!({ "workflow": "ask", "key": "k1", "input": {} })).await;
+    assert_eq!(server.get(&format!("{run}?wait=20s")).await.json()["outcome"], "succeeded");
+    loop {
+        let found = server.get("/v1/runs?condition=SignalRefused").await.json();
+        if !found["items"].as_array().unwrap().is_empty() {
+            break;
+        }
+    }
+    let view = server.get(&run).await.json();
+    let told = view["conditions"].as_array().unwrap().iter();
+    let told = told.filter_map(|one| one["message"].as_str()).collect::<Vec<_>>();
+    assert!(told.iter().any(|one| one.contains("run_ended")), "{view:#}");
+    assert_eq!((&view["state"], &view["outcome"]), (&json!("ended"), &json!("succeeded")));
+    server.stopped().await;
+}
+
+#[tokio::test]
 async fn the_first_of_several_signals_ends_a_wait() {
     let server = Server::start(Access::Open).await;
     let several = json!([{ "id": "ok", "wait": { "timeout": "1d", "signals": [

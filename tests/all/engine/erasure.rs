@@ -101,6 +101,7 @@ async fn marked(engine: &Engine) -> RunId {
         name: "go".into(),
         data: Payload::trusted(format!("\"{MARK}\"")).unwrap(),
         by: By { actor: MARK.into(), reason: MARK.to_owned() },
+        checked: None,
     };
     engine.command(NS, run, signal).await.unwrap();
     let task = hand.one().await;

@@ -94,6 +94,7 @@ fn go() -> Command {
         name: "go".into(),
         data: Payload::trusted("1".to_owned()).unwrap(),
         by: by("a test"),
+        checked: None,
     }
 }
 

@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use backstitch_engine::Chore;
-use backstitch_saga::Time;
-use backstitch_saga::protocol::{Overlap, ScheduleSpec, StartOutcome};
+use backstitch_saga::protocol::{BackfillSchedule, Overlap, ScheduleSpec, StartOutcome};
+use backstitch_saga::{Time, Timestamp};
 use backstitch_tests::node::{NS, by, chain, json};
 use sqlx::{Connection, PgConnection};
 
@@ -129,6 +129,39 @@ async fn two_nodes_make_a_start_once_although_the_schedule_is_changed_in_between
     let (runs, starts) = (stage.runs().await, stage.starts().await);
     assert_eq!((runs.len(), starts.len()), (1, 1), "{starts:?}");
     assert_eq!((starts[0].outcome, starts[0].run), (StartOutcome::Started, Some(runs[0].id)));
+}
+
+#[tokio::test]
+async fn a_backfill_starts_no_instant_again_that_another_workflow_had() {
+    let stage = Stage::new(|spec| spec.overlap = Overlap::Allow).await;
+    stage.engine.register(NS, &chain("two", &["a"])).await.unwrap();
+    assert_eq!(stage.comes(1).await, 1);
+    change(&stage, |spec| spec.workflow = "two".to_owned()).await;
+    let at = Timestamp(Time(stage.base + MINUTE));
+    let ask = BackfillSchedule {
+        from: at,
+        to: at,
+        overlap: Overlap::Allow,
+        limit: 10,
+        reason: String::new(),
+        dry_run: false,
+    };
+    stage.engine.backfill_schedule(NS, NAME, &ask, &by("a test")).await.unwrap();
+    assert_eq!(stage.looks_again().await, 0);
+    let (runs, starts) = (stage.runs().await, stage.starts().await);
+    assert_eq!((runs.len(), starts.len()), (1, 2), "{starts:?}");
+    assert_eq!((starts[1].outcome, starts[1].run), (StartOutcome::Refused, None));
+    assert_eq!(starts[1].code.as_deref(), Some("key_conflict"));
+    let why = format!("the instant has started run {} of 'one'", runs[0].id);
+    assert_eq!(starts[1].message.as_deref(), Some(why.as_str()));
+    // One that has not run goes as the schedule says now, once although the calendar and a backfill both ask for it.
+    stage.prepare(3).await;
+    let at = Timestamp(Time(stage.base + 3 * MINUTE));
+    let ask = BackfillSchedule { from: at, to: at, ..ask };
+    stage.engine.backfill_schedule(NS, NAME, &ask, &by("a test")).await.unwrap();
+    stage.looks_again().await;
+    let runs = stage.runs().await;
+    assert_eq!((runs.len(), runs[1].workflow.as_str()), (2, "two"));
 }
 
 #[tokio::test]

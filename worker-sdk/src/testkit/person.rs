@@ -77,7 +77,7 @@ impl<Out> TestRun<Out> {
     /// When the data has no JSON.
     pub async fn signal(&mut self, name: &str, data: &impl Serialize) -> Result<Reply, Refusal> {
         let data = self.encoded(data);
-        self.act(Command::Signal { name: name.into(), data, by: by() }).await
+        self.act(Command::Signal { name: name.into(), data, by: by(), checked: None }).await
     }
 
     /// The run of another workflow that `step` is ends with success and this output, and does everything that follows.
@@ -126,7 +126,7 @@ impl<Out> TestRun<Out> {
         let ask = self.run.child_ask(&path).ok_or_else(none)?;
         let undoes = ask.action == Action::Compensate;
         let outcome = if undoes { Outcome::Compensated } else { outcome };
-        let end = ChildEnd { outcome, output, error, stands: outcome == Outcome::Succeeded };
+        let end = ChildEnd { outcome, output: Some(output), error, stands: outcome == Outcome::Succeeded };
         let answers = undoes.then_some(ask.action);
         self.forget_child(ask.child);
         self.act(Command::ChildEnded { step: path, child: ask.child, answers, end }).await

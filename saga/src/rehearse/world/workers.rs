@@ -115,7 +115,7 @@ impl World<'_> {
                 Outcome::Succeeded
             }
         };
-        let (output, stands) = (self.output(&step), !outcome.is_clean());
+        let (output, stands) = (Some(self.output(&step)), !outcome.is_clean());
         let end = ChildEnd { outcome, output, error: None, stands };
         let answers = Some(action);
         let _ = self.ask(Command::ChildEnded { step, child, answers, end });
