@@ -19,6 +19,8 @@ const TOLERANCE: i64 = 1_000;
 const LONG: i64 = 60_000;
 /// For how long nothing is deleted for its age after such a step.
 const AGE_DOUBTED_FOR: Duration = Duration::from_secs(86_400);
+/// By how much the id of a run may be ahead of its start without being looked for, in milliseconds.
+const LEAD: i64 = 60_000;
 /// A slower answer says too little, in milliseconds.
 const SLOW: u128 = 200;
 
@@ -31,6 +33,8 @@ pub(crate) struct Clock {
     /// The same by the newest answer, believed or not.
     shown: AtomicI64,
     last: AtomicI64,
+    /// By how much the id of a run was ahead of its start at most, in milliseconds.
+    lead: AtomicI64,
     /// For how long answers that contradict the clock must agree with each other to be believed.
     doubt_for: Duration,
     belief: Mutex<Belief>,
@@ -86,10 +90,24 @@ impl Clock {
             offset: AtomicI64::new(0),
             shown: AtomicI64::new(0),
             last: AtomicI64::new(0),
+            lead: AtomicI64::new(LEAD),
             doubt_for,
             belief: Mutex::new(Belief::default()),
             runs: Mutex::new(ContextV7::new()),
         }
+    }
+
+    /// Notes that a run with this id began at `started`: the id may have been made by a clock that was ahead.
+    pub(crate) fn note_start(&self, run: RunId, started: Time) {
+        let lead = run.began_at().0.saturating_sub(started.0);
+        if lead > LEAD {
+            self.lead.fetch_max(lead, Ordering::Relaxed);
+        }
+    }
+
+    /// By how much ids of runs are ahead of their starts at most, as far as this node has seen.
+    pub(crate) fn lead(&self) -> Span {
+        Span::millis(self.lead.load(Ordering::Relaxed).unsigned_abs())
     }
 
     fn belief(&self) -> std::sync::MutexGuard<'_, Belief> {

@@ -94,6 +94,7 @@ async fn start_all(node: &Arc<Node>, found: Vec<Asked>) -> Result<(), Error> {
         }
         match read(&asked) {
             Ok(start) => {
+                node.clock.note_start(asked.run, node.clock.now());
                 let (known, starts) = by_namespace.entry(asked.namespace.clone()).or_default();
                 starts.push((asked.run, start));
                 known.push(asked);

@@ -201,9 +201,13 @@ async fn page(
         Walk::Journaled => {
             let before = progress.change(|turns| turns.journaled.after).unwrap_or(Uuid::max());
             let page = walks::journaled(connection, before, SUSPECTS).await?;
-            let last = page.last().filter(|_| is_full(page.len(), SUSPECTS)).map(|(run, _)| *run);
+            let last = page.last().filter(|_| is_full(page.len(), SUSPECTS)).map(|(run, ..)| *run);
             progress.change(|turns| turns.journaled.after = last);
-            Ok((suspects(page), Vec::new()))
+            for (run, _, started) in &page {
+                started.iter().for_each(|at| node.clock.note_start(RunId(*run), *at));
+            }
+            let page = page.into_iter().map(|(run, suspect, _)| (run, suspect));
+            Ok((suspects(page.collect()), Vec::new()))
         }
     }
 }

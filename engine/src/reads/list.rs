@@ -33,7 +33,9 @@ pub(crate) async fn runs(
     }
     let mut connection = node.database.lister(namespace).await?;
     let beyond = i64::try_from(limit + 1).unwrap_or(i64::MAX);
-    let found = store::run_lists::list(&mut connection, namespace, filter, before, beyond).await;
+    let lead = node.clock.lead();
+    let list = store::run_lists::list(&mut connection, namespace, filter, lead, before, beyond);
+    let found = list.await;
     let found = store::listed(found)?;
     Ok(page(found, limit, |line| Cursor::of_run(line.id.0)))
 }

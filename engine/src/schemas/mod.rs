@@ -7,6 +7,7 @@ mod envelope;
 mod keywords;
 pub(crate) mod limits;
 mod meter;
+mod numbers;
 mod pattern;
 mod plan;
 pub(crate) mod pool;
@@ -24,12 +25,14 @@ use limits::{
     PATTERN_CACHE, PATTERN_MEMORY, SCHEMA_BYTES, VIOLATIONS, VISITS, VISITS_AT_ONCE, VISITS_LISTED,
 };
 use meter::measure;
+use numbers::{Numbers, Unread};
 use plan::Plan;
 use pool::Pool;
 
 /// A schema, ready to be evaluated.
 pub(crate) struct Schema {
     plan: Plan,
+    numbers: Numbers,
     validator: Validator,
     /// The memory that it takes, roughly, in bytes.
     weight: u64,
@@ -150,9 +153,9 @@ impl Schemas {
             return None;
         }
         let schema = self.kept().find(schema.text())?;
-        let value: Value = document.to().ok()?;
+        let (value, moved) = schema.numbers.read(document.text()).ok()?;
         measure(&schema.plan, &value, VISITS_AT_ONCE, DEPTH_AT_ONCE).ok()?;
-        Some(schema.verdict(&value, true, self.envelopes))
+        Some(schema.verdict(&value, moved, true, self.envelopes))
     }
 
     /// Compiles the schemas of a definition that is to be registered, each with its place. Finds misspelt keywords, too.
@@ -241,6 +244,9 @@ pub(crate) fn check_all(
         {
             keywords::check(&value, at, &mut violations);
         }
+        if let Some(violation) = Numbers::check(text.text()) {
+            violations.push(Violation { pointer: at.clone(), ..violation });
+        }
         match Schema::compile(text) {
             Ok(schema) if violations.len() == before => {
                 states = states.saturating_add(schema.plan.states);
@@ -305,8 +311,8 @@ impl Schema {
         }
         let invalid =
             |at: String, message: String| Violation::new(at, "invalid_schema", shortened(message));
-        let value: Value =
-            schema.to().map_err(|error| invalid(String::new(), misread::explain(&error).1))?;
+        let value = Numbers::read_schema(text)
+            .map_err(|error| invalid(String::new(), misread::explain(&error).1))?;
         let plan = Plan::read(&value)?;
         let patterns = PatternOptions::fancy_regex()
             .backtrack_limit(BACKTRACKS)
@@ -326,7 +332,7 @@ impl Schema {
             + 512 * plan.subschemas.len() as u64
             + 200 * plan.states
             + (patterns * PATTERN_CACHE) as u64;
-        Ok(Schema { plan, validator, weight })
+        Ok(Schema { plan, numbers: Numbers::of(text), validator, weight })
     }
 
     fn judge(&self, document: &Payload, envelopes: bool) -> Verdict {
@@ -336,9 +342,16 @@ impl Schema {
                 "the document has {size} bytes; {DOCUMENT_BYTES} are evaluated"
             ));
         }
-        let value: Value = match document.to() {
-            Ok(value) => value,
-            Err(error) => {
+        let (value, moved) = match self.numbers.read(document.text()) {
+            Ok(read) => read,
+            Err(Unread::TooPrecise(number)) => {
+                let message = format!(
+                    "the number {number} has a fraction, so far from zero that it cannot be compared; send it as a string"
+                );
+                let violation = Violation::new("", "number_too_precise", message);
+                return Verdict::Violates(vec![violation]);
+            }
+            Err(Unread::Json(error)) => {
                 return Verdict::Violates(vec![Violation::new(
                     "",
                     "invalid_json",
@@ -347,7 +360,7 @@ impl Schema {
             }
         };
         match measure(&self.plan, &value, VISITS, usize::MAX) {
-            Ok(visits) => self.verdict(&value, visits <= VISITS_LISTED, envelopes),
+            Ok(visits) => self.verdict(&value, moved, visits <= VISITS_LISTED, envelopes),
             Err(_) => too_costly(format!(
                 "the document would take more than {VISITS} visits of subschemas to its parts; make the schema simpler or the document smaller"
             )),
@@ -355,8 +368,8 @@ impl Schema {
     }
 
     /// Evaluates the schema; violations are listed one by one if `listed`, and values in envelopes held to nothing if
-    /// there may be `envelopes`.
-    fn verdict(&self, value: &Value, listed: bool, envelopes: bool) -> Verdict {
+    /// there may be `envelopes`. Numbers are not shown if some are `moved`: not those that were written.
+    fn verdict(&self, value: &Value, moved: bool, listed: bool, envelopes: bool) -> Verdict {
         if self.validator.is_valid(value) {
             return Verdict::Satisfies;
         }
@@ -379,7 +392,8 @@ impl Schema {
                     error.instance_path()
                 ));
             }
-            let small = !error.instance().is_array() && !error.instance().is_object();
+            let number = moved && error.instance().is_number();
+            let small = !number && !error.instance().is_array() && !error.instance().is_object();
             let message = match small {
                 true => error.to_string(),
                 false if backstitch_saga::is_envelope(error.instance()) => {

@@ -5,6 +5,7 @@
 //! index that has one value is compared by `between`, since `=` would take it out of the order.
 
 use backstitch_saga::protocol::{Outcome, RunLine, State};
+use backstitch_saga::Span;
 use sqlx::postgres::{PgConnection, Postgres};
 use sqlx::query_builder::QueryBuilder;
 use uuid::Uuid;
@@ -73,6 +74,7 @@ impl Way {
 struct Asked<'a> {
     namespace: &'a str,
     filter: RunFilter,
+    lead: Span,
     before: Option<Uuid>,
     limit: i64,
 }
@@ -80,7 +82,7 @@ struct Asked<'a> {
 impl Asked<'_> {
     /// The conditions that are left, the order and the limit.
     fn push_rest(&self, query: &mut QueryBuilder<Postgres>, order: &str) {
-        push_filter(query, self.namespace, &self.filter);
+        push_filter(query, self.namespace, &self.filter, Some(self.lead));
         if let Some(before) = self.before {
             query.push(" and r.id < ").push_bind(before);
         }
@@ -106,15 +108,16 @@ impl Asked<'_> {
     }
 }
 
-/// Runs of a namespace, newest first, before the run `before`.
+/// Runs of a namespace, newest first, before the run `before`. `lead`: by how much the id of one may be ahead of its start.
 pub(crate) async fn list(
     connection: &mut PgConnection,
     namespace: &str,
     filter: &RunFilter,
+    lead: Span,
     before: Option<Uuid>,
     limit: i64,
 ) -> Result<Vec<RunLine>, sqlx::Error> {
-    let mut asked = Asked { namespace, filter: filter.clone(), before, limit };
+    let mut asked = Asked { namespace, filter: filter.clone(), lead, before, limit };
     let mut query = QueryBuilder::<Postgres>::new("-- runs_list\n");
     match Way::of(filter) {
         Way::Selective => {

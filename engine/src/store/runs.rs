@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use backstitch_saga::protocol::{Outcome, RunLine, State};
-use backstitch_saga::{RunId, Time, Timestamp};
+use backstitch_saga::{RunId, Span, Time, Timestamp};
 use sqlx::postgres::{PgConnection, PgRow, Postgres};
 use sqlx::{Row, query_builder::QueryBuilder};
 use uuid::Uuid;
@@ -233,8 +233,14 @@ pub(crate) async fn state(
     Ok(word.and_then(|word| state_of(&word)))
 }
 
-/// Adds what `filter` asks for to the conditions on a run `r` of `namespace`.
-pub(crate) fn push_filter(query: &mut QueryBuilder<Postgres>, namespace: &str, filter: &RunFilter) {
+/// Adds what `filter` asks for to the conditions on a run `r` of `namespace`. `lead`: by how much the id of a run may be ahead
+/// of its start, so that the index of ids serves; `None` where no run may be missed.
+pub(crate) fn push_filter(
+    query: &mut QueryBuilder<Postgres>,
+    namespace: &str,
+    filter: &RunFilter,
+    lead: Option<Span>,
+) {
     if let Some(workflow) = &filter.workflow {
         query.push(" and r.workflow = ").push_bind(workflow.clone());
     }
@@ -281,20 +287,20 @@ pub(crate) fn push_filter(query: &mut QueryBuilder<Postgres>, namespace: &str, f
         let labels = serde_json::to_string(&labels).unwrap_or_default();
         query.push(" and r.labels @> ").push_bind(labels).push("::jsonb");
     }
-    push_times(query, filter);
+    push_times(query, filter, lead);
 }
 
 /// The same for the times. A run's id tells when it was asked for: it may begin much later (a child, a start in a
-/// transaction that stayed open), but not earlier.
-fn push_times(query: &mut QueryBuilder<Postgres>, filter: &RunFilter) {
-    // The id is made before the start is decided, by a clock that may be a little ahead.
-    const SLACK: i64 = 60_000;
+/// transaction that stayed open), but earlier only where the clock that made the id was ahead.
+fn push_times(query: &mut QueryBuilder<Postgres>, filter: &RunFilter, lead: Option<Span>) {
     if let Some(Timestamp(from)) = filter.started_from {
         query.push(" and r.started_at >= ").push_bind(Moment(from));
     }
     if let Some(Timestamp(to)) = filter.started_to {
         query.push(" and r.started_at < ").push_bind(Moment(to));
-        query.push(" and r.id < ").push_bind(first_id(Time(to.0.saturating_add(SLACK))));
+        if let Some(lead) = lead {
+            query.push(" and r.id < ").push_bind(first_id(to.after(lead)));
+        }
     }
     if let Some(Timestamp(from)) = filter.ended_from {
         query.push(" and r.ended_at >= ").push_bind(Moment(from));

@@ -1,8 +1,11 @@
 //! Pages of runs whose index rows are to be compared with their journals.
 
+use backstitch_saga::Time;
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 use uuid::Uuid;
+
+use super::moment::Moment;
 
 /// Where a page of runs that have not ended stops: namespace, state, run.
 pub(crate) type UnendedPlace = (String, String, Uuid);
@@ -49,12 +52,12 @@ pub(crate) async fn offered(
 
 /// Runs with a journal, newest first, before `before`; `true` for those that their index may have wrong: they have no line
 /// in `runs`, or one that says ended although the last record does not tell of that or something is left open, or their key is
-/// not noted, or an incident of a run that was put aside outlived that.
+/// not noted, or an incident of a run that was put aside outlived that. Each with when it began.
 pub(crate) async fn journaled(
     connection: &mut PgConnection,
     before: Uuid,
     limit: i64,
-) -> Result<Vec<(Uuid, bool)>, sqlx::Error> {
+) -> Result<Vec<(Uuid, bool, Option<Time>)>, sqlx::Error> {
     let rows = sqlx::query(
         "-- walk_journaled\n\
          select j.run_id, r.id is null \
@@ -62,7 +65,7 @@ pub(crate) async fn journaled(
            or (r.key is not null and not exists (select 1 from run_keys k \
              where (k.namespace, k.key, k.workflow) = (r.namespace, r.key, r.workflow))) \
            or (not r.conditions && '{JournalDamaged,TimerStopped}'::text[] and exists (select 1 from incidents i \
-             where i.run_id = r.id and i.incident = 0 and i.resolved_at is null)) \
+             where i.run_id = r.id and i.incident = 0 and i.resolved_at is null)), r.started_at \
          from (select run_id from journal where seq = 1 and run_id < $1 order by run_id desc limit $2) j \
          left join lateral (select r.* from runs r where r.id = j.run_id) r on true \
          left join lateral (select l.events from journal l where l.run_id = j.run_id order by l.seq desc limit 1) l on true \
@@ -72,7 +75,12 @@ pub(crate) async fn journaled(
     .bind(limit)
     .fetch_all(connection)
     .await?;
-    rows.iter().map(suspect).collect()
+    let line = |row: &PgRow| {
+        let started: Option<Moment> = row.try_get(2)?;
+        let (run, wrong) = suspect(row)?;
+        Ok((run, wrong, started.map(|Moment(at)| at)))
+    };
+    rows.iter().map(line).collect()
 }
 
 fn suspect(row: &PgRow) -> Result<(Uuid, bool), sqlx::Error> {

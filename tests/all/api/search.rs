@@ -1,11 +1,13 @@
 //! Finding runs by what they are, over the API and in SQL.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use backstitch_api::Access;
+use backstitch_engine::{Chore, RunFilter};
 use backstitch_saga::protocol::{ClaimTasks, FailureKind, TaskOffer};
 use backstitch_saga::{RunId, Span, Time, Timestamp};
-use backstitch_tests::node::{Hand, NS, chain, fan, start};
+use backstitch_tests::node::{Hand, NS, chain, fan, node, start};
 use backstitch_tests::server::Server;
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
@@ -266,5 +268,31 @@ async fn runs_are_found_by_when_they_began_however_old_their_ids_are() {
     });
     let told = server.post("/v1/jobs", job).await.json();
     assert_eq!(told["count"], 1, "{told}");
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn runs_are_found_by_when_they_began_although_their_ids_are_of_later() {
+    let server = Server::start(Access::Open).await;
+    server.engine.register(NS, &chain("two", &["a"])).await.unwrap();
+    // As a start in a transaction, while the clock of the database was ahead.
+    let (now, _) = uuid::Uuid::now_v7().get_timestamp().unwrap().to_unix();
+    let asked = uuid::Timestamp::from_unix(uuid::NoContext, now + 3_600, 0);
+    let run = RunId(uuid::Uuid::new_v7(asked));
+    server.engine.start_run_as(NS, run, start("two", "1")).await.unwrap();
+    let later = Timestamp(Time(i64::try_from(now).unwrap() * 1_000 + 60_000));
+    let job = json!({
+        "verb": "cancel", "reason": "test", "dry_run": true,
+        "runs": { "workflow": "two", "started_to": later },
+    });
+    let told = server.post("/v1/jobs", job).await.json();
+    assert_eq!(told["count"], 1, "{told}");
+    // A server knows it as soon as it has seen it.
+    let node = node(server.database(), |options| options.tuning.check_every = Duration::ZERO).await;
+    node.run_once(Chore::CheckIndexes).await.unwrap();
+    let filter = RunFilter { started_to: Some(later), limit: 10, ..RunFilter::default() };
+    let listed = node.runs(NS, filter).await.unwrap().items;
+    assert_eq!(listed.iter().map(|line| line.id).collect::<Vec<RunId>>(), [run]);
+    node.stop().await;
     server.stopped().await;
 }

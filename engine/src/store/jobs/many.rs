@@ -40,7 +40,7 @@ pub(super) fn push_many(
                  row_number() over (order by r.id) as position from runs r where r.namespace = ",
             );
             query.push_bind(namespace.to_owned());
-            runs::push_filter(query, namespace, filter);
+            runs::push_filter(query, namespace, filter, None);
         }
     }
 }
