@@ -217,6 +217,9 @@ pub(crate) async fn start_child(
     let ChildStart { child, request, parent, descent, hold, doomed } = start;
     let (mut order, wanted) = order(node, namespace, request).await?;
     let wanted = wanted.filter(|_| !doomed);
+    if doomed {
+        order.start.requires.clear();
+    }
     order.start.parent = Some(parent.clone());
     order.start.descent = Some(descent);
     order.start.holds.extend(hold);
@@ -265,6 +268,7 @@ async fn order(
             .then_some(Descent { depth: 0, budget: node.options.descendant_limit }),
         holds: node.pauses.holds(namespace, &workflow.graph.definition.name),
         start_at,
+        requires: wanted.as_ref().map_or(Vec::new(), Wanted::required),
     };
     Ok((StartOrder { start, workflow, key: key.map(|(_, start)| start) }, wanted))
 }

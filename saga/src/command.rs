@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::event::{By, Descent, Parent, ParentWord};
+use crate::event::{By, Descent, Parent, ParentWord, RequiredFact};
 use crate::protocol::{Labels, Mapping, OnWithdrawn, Scope, TaskOutcome};
 use crate::run::ChildEnd;
 use crate::{Action, Graph, Hold, Payload, RunId, StepPath, TaskKey, Time};
@@ -296,6 +296,8 @@ pub struct Start {
     pub descent: Option<Descent>,
     /// Nothing of it begins before this instant, and its timeout counts from then.
     pub start_at: Option<Time>,
+    /// The facts that it requires, also those that stand.
+    pub requires: Vec<RequiredFact>,
 }
 
 /// How an accepted command is answered.

@@ -134,6 +134,7 @@ fn forget_start(begun: &mut Begun) {
     begun.key = None;
     begun.correlation_id = None;
     begun.labels = Labels::new();
+    begun.requires.clear();
 }
 
 fn forget_failure(failure: &mut Failure) {

@@ -14,7 +14,7 @@ use crate::{Action, Hold, RunId, StepPath, Time};
 mod begun;
 mod record;
 mod terms;
-pub use begun::Begun;
+pub use begun::{Begun, RequiredFact};
 pub use record::Record;
 pub use terms::{By, Cause, Erasure, Fate, Parent, Slot, Source};
 

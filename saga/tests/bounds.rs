@@ -44,6 +44,7 @@ impl Trial {
             parent: None,
             descent: None,
             start_at: None,
+            requires: Vec::new(),
         };
         trial.record(vec![Command::Start(start)]);
         trial

@@ -41,6 +41,7 @@ impl Trial {
             parent: None,
             descent: None,
             start_at: None,
+            requires: Vec::new(),
         };
         trial.ask(Command::Start(start)).unwrap();
         trial

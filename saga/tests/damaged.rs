@@ -47,6 +47,7 @@ fn journal() -> Journal {
         parent: None,
         descent: None,
         start_at: None,
+        requires: Vec::new(),
     };
     let mut commands = vec![Command::Start(start)];
     let mut cancelled = false;

@@ -34,6 +34,7 @@ impl Trial {
             parent: None,
             descent: None,
             start_at: None,
+            requires: Vec::new(),
         }));
         trial
     }

@@ -42,6 +42,7 @@ impl Trial {
                 parent: None,
                 descent: None,
                 start_at: None,
+                requires: Vec::new(),
             }))
             .unwrap();
         trial
@@ -353,26 +354,6 @@ fn each_obstacle_is_told() {
     trial.report(&b, success());
     assert_eq!(trial.run.outcome(), Some(Outcome::Succeeded));
     assert_eq!(trial.run.view(trial.now).steps[1].state, "skipped");
-}
-
-/// A step that waits for a signal after others.
-fn waiting(id: &str, signal: &Value, after: &[&str]) -> Value {
-    let member = if signal.is_array() { "signals" } else { "signal" };
-    json!({ "id": id, "after": after, "wait": { member: signal } })
-}
-
-#[test]
-fn a_wait_of_the_new_version_takes_the_signal_that_came_before_the_move() {
-    let one = version(1, &[waiting("a", &json!("go"), &[]), waiting("b", &json!("typo"), &["a"])]);
-    for new in [json!("go"), json!(["stop", "go"])] {
-        let mut trial = Trial::new(&one, &json!(null));
-        let data = Payload::null();
-        trial.ask(Command::Signal { name: "go".into(), data, by: by(), checked: None }).unwrap();
-        assert_eq!(trial.run.outcome(), None);
-        let two = version(2, &[waiting("a", &json!("go"), &[]), waiting("b", &new, &["a"])]);
-        trial.migrate(&two, json!({})).unwrap();
-        assert_eq!(trial.run.outcome(), Some(Outcome::Succeeded), "{new}");
-    }
 }
 
 #[test]

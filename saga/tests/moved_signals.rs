@@ -49,6 +49,7 @@ fn begun() -> Run {
         parent: None,
         descent: None,
         start_at: None,
+        requires: Vec::new(),
     };
     asked(&mut run, Command::Start(start)).0.unwrap();
     run
@@ -78,6 +79,21 @@ fn migrate(
 fn names(run: &Run, to: &Graph) -> Vec<(String, usize)> {
     let found = run.signals_to_check(to, &Default::default()).into_iter();
     found.map(|(name, _, schemas)| (name.to_string(), schemas.len())).collect()
+}
+
+#[test]
+fn a_wait_of_the_new_version_takes_the_signal_that_came_before_the_move() {
+    for new in [json!({ "signal": "go" }), json!({ "signals": ["stop", "go"] })] {
+        let two = version(
+            2,
+            &json!([{ "id": "a", "wait": { "signal": "go" } }, { "id": "b", "after": ["a"], "wait": new }]),
+        );
+        let mut run = begun();
+        send(&mut run, &json!(null), Some(1)).unwrap();
+        assert_eq!(run.outcome(), None);
+        migrate(&mut run, &two, Vec::new()).0.unwrap();
+        assert_eq!(run.outcome(), Some(Outcome::Succeeded), "{new}");
+    }
 }
 
 #[test]

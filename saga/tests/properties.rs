@@ -13,9 +13,9 @@ use backstitch_saga::protocol::{Outcome, RunView, Scope, State};
 use backstitch_saga::rehearse::{Bounds, rehearse};
 use backstitch_saga::{
     Action, By, ChildEnd, Command, Event, Graph, Hold, HoldKind, Payload, Record, Refusal, Reply,
-    Run, RunId, Span, Start, StepPath, TaskKey, Time, decide,
+    Run, RunId, Span, StepPath, TaskKey, Time, decide,
 };
-use drawn::{Deed, check_offers, graph, histories, outcome_of, workflows};
+use drawn::{Deed, check_offers, graph, histories, outcome_of, start, workflows};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -36,23 +36,10 @@ impl Trial {
         let mut trial =
             Trial { run, now: Time(1_000), asked: vec![], records: vec![], accepted: vec![] };
         let list: Vec<u8> = (0..items % 5).collect();
-        trial.ask(Command::Start(Start {
-            namespace: "default".into(),
-            definition: "hash".into(),
-            key: None,
-            correlation_id: None,
-            labels: Default::default(),
-            input: Payload::of(&list).unwrap(),
-            // Every other run must wait for its turn.
-            holds: if items < 128 {
-                Vec::new()
-            } else {
-                turn().map(|hold| (hold, "its turn".to_owned())).into()
-            },
-            parent: None,
-            descent: None,
-            start_at: None,
-        }));
+        // Every other run must wait for its turn.
+        let held = if items < 128 { vec![] } else { turn().into() };
+        let holds = held.into_iter().map(|hold| (hold, "its turn".to_owned())).collect();
+        trial.ask(Command::Start(start(Payload::of(&list).unwrap(), holds)));
         trial
     }
 

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstitch_saga::protocol::{OnConflict, Requirement};
+use backstitch_saga::protocol::{OnConflict, OnWithdrawn, Requirement};
 use backstitch_saga::{Hold, HoldKind, Run, RunId, Time};
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 
 use super::keys::{self, Entered, Entry};
-use super::wanted::{WITHIN, Wanted, produced};
+use super::wanted::{WITHIN, Wanted, produced, required};
 use super::{required_by, tell, unmet_hold};
 use crate::Error;
 use crate::crash::commit;
@@ -212,9 +212,10 @@ pub(super) async fn restore(node: &Arc<Node>, namespace: &str, run: RunId) -> Re
         let sequence = run.graph().definition.sequence.as_ref();
         let within = sequence.and_then(|sequence| sequence.requires_within).unwrap_or(WITHIN);
         let holds = run.holds().cloned().collect::<Vec<Hold>>();
-        (holds, within, produced(run), run.start_at().is_some())
+        (holds, within, produced(run), required(run), run.start_at().is_some())
     };
-    let (holds, within, produces, was_delayed) = read(node, namespace, run, what).await?;
+    let (holds, within, produces, required, was_delayed) =
+        read(node, namespace, run, what).await?;
     let requires: Vec<_> = holds.iter().filter_map(required_by).collect();
     let serial = holds.iter().find(|hold| hold.kind == HoldKind::KeyBlocked);
     if requires.is_empty() && serial.is_none() {
@@ -226,6 +227,11 @@ pub(super) async fn restore(node: &Arc<Node>, namespace: &str, run: RunId) -> Re
     if !was_delayed {
         tracing::warn!(%run, "a run that waits for its turn had lost its place and gets another");
     }
+    let policy = |one: &Requirement| {
+        let known = required.iter().find(|known| known.one == *one);
+        known.map(|known| known.on_withdrawn).unwrap_or_default()
+    };
+    let policies: Vec<OnWithdrawn> = requires.iter().map(policy).collect();
     let now = node.clock.now();
     let mut connection = node.database.keepers.acquire().await?;
     let mut transaction = connection.begin().await?;
@@ -234,7 +240,7 @@ pub(super) async fn restore(node: &Arc<Node>, namespace: &str, run: RunId) -> Re
         run,
         start: None,
         requires: &requires,
-        policies: &[],
+        policies: &policies,
         produces: &produces,
         serial: true,
         since: now,

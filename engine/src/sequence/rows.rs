@@ -2,10 +2,10 @@
 //! key, the facts that it waits for, and those that it promises.
 
 use backstitch_saga::protocol::Requirement;
-use backstitch_saga::{Event, Hold, HoldKind, Record, Run};
+use backstitch_saga::{Event, Hold, HoldKind, Record, RequiredFact, Run};
 
-use super::required_by;
-use super::wanted::{WITHIN, produced};
+use super::wanted::{WITHIN, produced, required};
+use super::{required_by, unmet_hold};
 use crate::store::rows::SequenceRows;
 
 /// Returns the rows that a run must have. A run that had ended once has given its place back, and one that was started for a
@@ -13,7 +13,8 @@ use crate::store::rows::SequenceRows;
 pub(crate) fn expected(run: &Run, records: &[Record]) -> SequenceRows {
     let events = || records.iter().flat_map(|record| &record.events);
     let is_over = |event: &Event| matches!(event, Event::Ended { .. } | Event::Killed { .. });
-    if !run.is_sequenced() || events().any(is_over) || run.start_at().is_some() {
+    let required = required(run);
+    if !(run.is_sequenced() || !required.is_empty()) || events().any(is_over) || run.start_at().is_some() {
         return SequenceRows::default();
     }
     let key = |event: &Event| match event {
@@ -27,14 +28,34 @@ pub(crate) fn expected(run: &Run, records: &[Record]) -> SequenceRows {
     let sequence = run.graph().definition.sequence.as_ref();
     let awaited = sorted(run.holds().filter_map(required_by).collect());
     let promised = sorted(produced(run));
+    let known = |one: &RequiredFact| (one.clone(), knows_withdrawn(&unmet_hold(&one.one), records));
+    let required: Vec<(RequiredFact, bool)> = required.iter().map(known).collect();
+    let noted = [awaited.is_empty(), promised.is_empty(), required.is_empty()].contains(&false);
     SequenceRows {
-        noted: key.is_some() || !awaited.is_empty() || !promised.is_empty(),
+        noted: key.is_some() || noted,
         key,
         has_key: !run.holds().any(waits),
         awaited,
         promised,
+        required,
         within: sequence.and_then(|sequence| sequence.requires_within).unwrap_or(WITHIN),
     }
+}
+
+/// Whether a run knows that what it waits for in this hold was withdrawn. Where a person had it go on without, it needs not be
+/// told again.
+fn knows_withdrawn(hold: &Hold, records: &[Record]) -> bool {
+    let mut knows = false;
+    for event in records.iter().flat_map(|record| &record.events) {
+        match event {
+            Event::FactWithdrawn { fact, .. } if *fact == hold.name => knows = true,
+            Event::FactRestored { fact, by: None } if *fact == hold.name => knows = false,
+            Event::Held { hold: one, .. } if one == hold => knows = true,
+            Event::Unheld { hold: one, by: None } if one == hold => knows = false,
+            _ => {}
+        }
+    }
+    knows
 }
 
 fn sorted(mut all: Vec<Requirement>) -> Vec<Requirement> {
@@ -61,6 +82,12 @@ pub(crate) fn missing(expected: &SequenceRows, there: &SequenceRows) -> Vec<Stri
     }
     for one in expected.promised.iter().filter(|one| !there.promised.contains(one)) {
         told.push(format!("promised has no line for {} on '{}'", one.fact, one.on));
+    }
+    for (one, _) in &expected.required {
+        if !there.required.iter().any(|(other, _)| other == one) {
+            let Requirement { fact, on } = &one.one;
+            told.push(format!("required has no such line for {fact} on '{on}'"));
+        }
     }
     told
 }

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use backstitch_saga::protocol::{FactOn, OnConflict, OnWithdrawn, Requirement, StartSequence};
-use backstitch_saga::{Definition, Expr, Gathered, Payload, Run, Scope, Span, Violation};
+use backstitch_saga::{
+    Definition, Expr, Gathered, Payload, RequiredFact, Run, Scope, Span, Violation,
+};
 use sqlx::postgres::PgConnection;
 
 use super::{check_fact, check_texts};
@@ -99,6 +101,14 @@ impl Wanted {
     }
 }
 
+impl Wanted {
+    /// The facts that are required, each with what becomes of the run when it is withdrawn.
+    pub(crate) fn required(&self) -> Vec<RequiredFact> {
+        let all = self.requires.iter().cloned().zip(self.policies.iter().copied());
+        all.map(|(one, on_withdrawn)| RequiredFact { one, on_withdrawn }).collect()
+    }
+}
+
 /// The facts that a run requires, each once and in order, with what becomes of it when they are withdrawn: what the
 /// definition says goes before what the start says.
 fn requirements(
@@ -112,6 +122,21 @@ fn requirements(
     let policies = own.iter().map(|one| one.on_withdrawn.unwrap_or_default());
     all.extend(facts(own, input, "/sequence/requires")?.into_iter().zip(policies));
     Ok(all.into_iter().unzip())
+}
+
+/// What a run requires, also what stands. The journals of runs that began before these were written have what the definition
+/// says.
+pub(super) fn required(run: &Run) -> Vec<RequiredFact> {
+    if !run.requires().is_empty() {
+        return run.requires().to_vec();
+    }
+    let sequence = run.graph().definition.sequence.as_ref();
+    let (Some(sequence), Some(input)) = (sequence, run.input()) else { return Vec::new() };
+    let asked = StartSequence::default();
+    let (requires, policies) =
+        requirements(&sequence.requires, &asked, input).unwrap_or_default();
+    let all = requires.into_iter().zip(policies);
+    all.map(|(one, on_withdrawn)| RequiredFact { one, on_withdrawn }).collect()
 }
 
 /// What a run establishes when it has succeeded. It began, so its input had all that this needs.

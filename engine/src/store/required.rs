@@ -1,7 +1,7 @@
 //! The table `required`: what runs under way require, and what they know of it.
 
 use backstitch_saga::protocol::{FactDependent, OnWithdrawn, Requirement};
-use backstitch_saga::{RunId, Time};
+use backstitch_saga::{RequiredFact, RunId, Time};
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 use uuid::Uuid;
@@ -75,6 +75,53 @@ fn read(row: &PgRow) -> Result<Changed, sqlx::Error> {
 fn policy(word: &str) -> OnWithdrawn {
     let all = [OnWithdrawn::Ignore, OnWithdrawn::Incident, OnWithdrawn::Cancel];
     all.into_iter().find(|policy| policy.as_str() == word).unwrap_or_default()
+}
+
+/// What these runs require, each with whether it knows that it was withdrawn.
+pub(crate) async fn of(
+    connection: &mut PgConnection,
+    runs: &[Uuid],
+) -> Result<Vec<(RunId, RequiredFact, bool)>, sqlx::Error> {
+    let rows = sqlx::query(
+        "-- required_of_runs\n\
+         select run_id, fact, subject, on_withdrawn, withdrawn from required where run_id = any($1)",
+    )
+    .bind(runs)
+    .fetch_all(connection)
+    .await?;
+    let line = |row: &PgRow| {
+        let one = Requirement { fact: row.try_get(1)?, on: row.try_get(2)? };
+        let required = RequiredFact { one, on_withdrawn: policy(row.try_get(3)?) };
+        Ok((RunId(row.try_get(0)?), required, row.try_get(4)?))
+    };
+    rows.iter().map(line).collect()
+}
+
+/// Writes the lines of a run that are missing, and sets right what becomes of it.
+pub(crate) async fn restore(
+    connection: &mut PgConnection,
+    namespace: &str,
+    run: RunId,
+    required: &[(RequiredFact, bool)],
+) -> Result<(), sqlx::Error> {
+    let column = |pick: fn(&RequiredFact) -> &str| -> Vec<&str> {
+        required.iter().map(|(one, _)| pick(one)).collect()
+    };
+    sqlx::query(
+        "-- required_restore\n\
+         insert into required (run_id, namespace, subject, fact, on_withdrawn, withdrawn) \
+         select $1, $2, x.* from unnest($3::text[], $4::text[], $5::text[], $6::boolean[]) x \
+         on conflict (namespace, subject, fact, run_id) do update set on_withdrawn = excluded.on_withdrawn",
+    )
+    .bind(run.0)
+    .bind(namespace)
+    .bind(column(|one| &one.one.on))
+    .bind(column(|one| &one.one.fact))
+    .bind(column(|one| one.on_withdrawn.as_str()))
+    .bind(required.iter().map(|(_, withdrawn)| *withdrawn).collect::<Vec<bool>>())
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// They know it now. Those that have not begun wait for what was withdrawn, until `until`.

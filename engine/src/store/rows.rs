@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use backstitch_saga::protocol::Requirement;
-use backstitch_saga::{RunId, Span};
+use backstitch_saga::{RequiredFact, RunId, Span};
 use sqlx::Row;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
-use super::{facts, sequence};
+use super::{facts, required, sequence};
 
 /// The rows that a run has among others, or must have at least.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -23,6 +23,8 @@ pub(crate) struct SequenceRows {
     pub(crate) awaited: Vec<Requirement>,
     /// The facts that it establishes when it has succeeded; sorted.
     pub(crate) promised: Vec<Requirement>,
+    /// The facts that it requires, also those that stand, each with whether it knows that it was withdrawn.
+    pub(crate) required: Vec<(RequiredFact, bool)>,
     /// For how long it waits for facts.
     pub(crate) within: Span,
 }
@@ -55,6 +57,9 @@ pub(crate) async fn read(
     }
     for (run, one) in facts::promised(connection, runs).await? {
         found.entry(run).or_default().promised.push(one);
+    }
+    for (run, one, withdrawn) in required::of(connection, runs).await? {
+        found.entry(run).or_default().required.push((one, withdrawn));
     }
     Ok(found)
 }
@@ -95,6 +100,7 @@ pub(crate) async fn restore(
     .bind(i64::try_from(rows.within.0).unwrap_or(i64::MAX))
     .execute(&mut *connection)
     .await?;
+    required::restore(connection, namespace, run, &rows.required).await?;
     match &rows.key {
         Some(key) => place(connection, namespace, run, key, rows.has_key).await,
         None => Ok(()),

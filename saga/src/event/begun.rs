@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Parent, Slot};
 use crate::Time;
 use crate::family::Descent;
-use crate::protocol::Labels;
+use crate::protocol::{Labels, OnWithdrawn, Requirement};
 
 /// What a run begins with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,4 +40,16 @@ pub struct Begun {
     /// Nothing of it begins before this instant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_at: Option<Time>,
+    /// The facts that it requires, also those that stand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requires: Vec<RequiredFact>,
+}
+
+/// A fact that a run requires.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RequiredFact {
+    /// The fact and what it is about.
+    pub one: Requirement,
+    /// What becomes of the run when it is withdrawn.
+    pub on_withdrawn: OnWithdrawn,
 }

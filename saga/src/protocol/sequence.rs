@@ -38,7 +38,7 @@ pub struct FactOn {
 
 /// What becomes of a run that has begun when a fact that it requires is withdrawn. It shows the condition
 /// `DependencyWithdrawn` in any case.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum OnWithdrawn {

@@ -108,6 +108,7 @@ impl<'s> World<'s> {
             parent: None,
             descent: None,
             start_at: None,
+            requires: Vec::new(),
         };
         let _ = world.ask(Command::Start(start));
         world

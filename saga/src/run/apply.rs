@@ -48,6 +48,7 @@ impl Run {
                 parent,
                 descent,
                 start_at,
+                requires,
             }) => {
                 self.facts.origin = Some(Origin {
                     namespace: namespace.clone(),
@@ -62,6 +63,7 @@ impl Run {
                     parent: parent.clone(),
                     descent: *descent,
                     start_at: *start_at,
+                    requires: requires.clone(),
                 });
                 None
             }

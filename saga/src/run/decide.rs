@@ -156,6 +156,7 @@ impl Decider<'_> {
             parent: start.parent,
             descent: start.descent,
             start_at: start.start_at,
+            requires: start.requires,
         }));
         if let Some(at) = start.start_at.filter(|at| *at > self.now()) {
             let message = format!("it begins at {at}");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{By, Descent};
+use crate::event::{By, Descent, RequiredFact};
 use crate::protocol::{Labels, Scope};
 use crate::{Cause, IncidentKind, Parent, Payload, StepPath, Time};
 
@@ -27,6 +27,8 @@ pub(super) struct Origin {
     /// Nothing of it begins before, and its time is counted from then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) start_at: Option<Time>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) requires: Vec<RequiredFact>,
 }
 
 /// An output that is yet to be held to its JSON Schema.

@@ -90,6 +90,7 @@ mod tests {
             parent: None,
             descent: None,
             start_at: None,
+            requires: Vec::new(),
             holds: Vec::new(),
         };
         let (mut decided, mut record) = (run.clone(), Record::default());

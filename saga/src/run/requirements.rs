@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::decide::{Decider, need_reason};
 use super::{Mode, Run};
-use crate::event::{By, Event, IncidentKind};
+use crate::event::{By, Event, IncidentKind, RequiredFact};
 use crate::protocol::OnWithdrawn;
 use crate::{Hold, Refusal, Time};
 
@@ -25,6 +25,12 @@ pub(super) struct Withdrawn {
 }
 
 impl Run {
+    /// The facts that it requires, also those that stand, each with what becomes of it when that is withdrawn.
+    #[must_use]
+    pub fn requires(&self) -> &[RequiredFact] {
+        self.facts.origin.as_ref().map_or(&[], |origin| &origin.requires)
+    }
+
     /// Returns whether a fact upon which it began is withdrawn.
     #[must_use]
     pub fn has_withdrawn(&self) -> bool {

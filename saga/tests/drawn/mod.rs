@@ -1,7 +1,9 @@
 //! Random workflows and histories, out of small numbers, so that a failing case shrinks well.
 
 use backstitch_saga::protocol::{Failure, FailureKind, Scope, TaskOutcome, Verdict, WaitsFor, Why};
-use backstitch_saga::{Action, By, Command, Graph, Payload, Record, Reply, Run, Time, decide};
+use backstitch_saga::{
+    Action, By, Command, Graph, Hold, Payload, Record, Reply, Run, Start, Time, decide,
+};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -103,6 +105,23 @@ pub(crate) fn graph(drawn: &[Drawn], pivot: Option<usize>) -> Graph {
     }
     Graph::parse(&definition.to_string())
         .unwrap_or_else(|errors| panic!("{errors:?}\n{definition:#}"))
+}
+
+/// What a run begins with.
+pub(crate) fn start(input: Payload, holds: Vec<(Hold, String)>) -> Start {
+    Start {
+        namespace: "default".into(),
+        definition: "hash".into(),
+        key: None,
+        correlation_id: None,
+        labels: Default::default(),
+        input,
+        holds,
+        parent: None,
+        descent: None,
+        start_at: None,
+        requires: Vec::new(),
+    }
 }
 
 /// What a worker reports, as drawn.

@@ -56,6 +56,7 @@ fn start(run: &mut Run, input: Payload) -> Record {
         parent: None,
         descent: None,
         start_at: None,
+        requires: Vec::new(),
     };
     let mut record = Record::default();
     decide(run, Command::Start(start), Time(0), &mut record).unwrap();

@@ -401,6 +401,7 @@ fn start(holds: Vec<(Hold, String)>) -> Start {
         parent: None,
         descent: None,
         start_at: None,
+        requires: Vec::new(),
     }
 }
 

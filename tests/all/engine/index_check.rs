@@ -162,6 +162,9 @@ async fn a_place_among_others_that_is_lost_is_given_back() {
         "delete from promised",
         "delete from serial_keys; delete from sequenced; delete from awaited; delete from promised",
         "delete from serial_key_locks",
+        "delete from required",
+        "update required set on_withdrawn = 'ignore'",
+        "update required set fact = 'other'",
     ] {
         assert!(execute(&mut outside, wrong).await > 0, "{wrong}");
         mended(&engine, wrong).await;

@@ -2,14 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use backstitch_engine::{Engine, FactAct};
+use backstitch_engine::{Chore, Engine, FactAct};
 use backstitch_saga::protocol::{
     FactDependent, JobVerb, NewJob, OnWithdrawn, Outcome, Requirement, RerunItems, RunView,
     RunsFilter, Scope, StartRun, StartSequence, State,
 };
 use backstitch_saga::{Command, RunId};
+use backstitch_tests::eventually;
 use backstitch_tests::node::{Hand, NS, by, chain, node, start};
 use backstitch_tests::postgres::database;
+use sqlx::{Connection, PgConnection};
 
 fn one(name: &str, sequence: &str) -> String {
     chain(name, &["only"])
@@ -177,5 +179,56 @@ async fn a_run_that_has_not_begun_waits_again_for_what_is_withdrawn() {
     hand.succeed(&[hand.one().await]).await;
     let view = until(&engine, run, |view| view.state == State::Ended).await;
     assert_eq!(view.outcome, Some(Outcome::Succeeded));
+    engine.stop().await;
+}
+
+#[tokio::test]
+async fn a_requirement_whose_row_is_lost_is_told_all_the_same() {
+    let url = database().await;
+    let engine = node(&url, |options| options.tuning.check_every = Duration::ZERO).await;
+    engine.register(NS, &chain("order", &["only"])).await.unwrap();
+    act(&engine, "made", FactAct::Establish).await;
+    // The fact stands when it begins, and only the start says that it is required.
+    let run = begun(&engine, requires("order", &["made"], OnWithdrawn::Incident)).await;
+    let mut outside = PgConnection::connect(&url).await.unwrap();
+    let gone = sqlx::query("delete from required").execute(&mut outside).await.unwrap();
+    assert_eq!(gone.rows_affected(), 1);
+    eventually("the row is there again", async || {
+        engine.run_once(Chore::CheckIndexes).await.unwrap();
+        engine.would_touch(NS, &fact("made")).await.unwrap().dependents.len() == 1
+    })
+    .await;
+    act(&engine, "made", FactAct::Withdraw).await;
+    let view = until(&engine, run, |view| shows(view, "DependencyWithdrawn")).await;
+    assert!(shows(&view, "IncidentOpen"), "{view:#?}");
+    // A person has it go on without; a row that is lost then does not tell it once more.
+    engine.skip_requirements(NS, run, &by("it was made by hand")).await.unwrap();
+    sqlx::query("delete from required").execute(&mut outside).await.unwrap();
+    eventually("the row is there again", async || {
+        engine.run_once(Chore::CheckIndexes).await.unwrap();
+        engine.would_touch(NS, &fact("made")).await.unwrap().dependents.len() == 1
+    })
+    .await;
+    engine.run_once(Chore::Sequence).await.unwrap();
+    let view = engine.run(NS, run, None).await.unwrap();
+    assert!(view.conditions.is_empty(), "{view:#?}");
+    engine.stop().await;
+}
+
+#[tokio::test]
+async fn a_run_that_was_started_for_later_is_told_what_is_withdrawn() {
+    let engine = node(&database().await, |_| {}).await;
+    engine.register(NS, &chain("order", &["only"])).await.unwrap();
+    act(&engine, "made", FactAct::Establish).await;
+    let later = StartRun {
+        delay: Some(backstitch_saga::Span::millis(300)),
+        ..requires("order", &["made"], OnWithdrawn::Incident)
+    };
+    let run = begun(&engine, later).await;
+    until(&engine, run, |view| !shows(view, "StartDelayed") && !shows(view, "DependencyUnmet"))
+        .await;
+    act(&engine, "made", FactAct::Withdraw).await;
+    let view = until(&engine, run, |view| shows(view, "DependencyWithdrawn")).await;
+    assert!(shows(&view, "IncidentOpen"), "{view:#?}");
     engine.stop().await;
 }

@@ -70,6 +70,7 @@ impl<Out> TestRun<Out> {
             parent,
             descent,
             start_at: None,
+            requires: Vec::new(),
         };
         let started = run.decide(Command::Start(start));
         debug_assert_eq!(started, Ok(Reply::Done), "a new run starts");

@@ -97,6 +97,7 @@ impl Server {
             parent: None,
             descent: None,
             start_at: None,
+            requires: Vec::new(),
         };
         decide(&mut run, Command::Start(start), now(), &mut Record::default()).unwrap();
         self.desk.runs().insert(id, run);

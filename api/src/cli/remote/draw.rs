@@ -230,6 +230,7 @@ mod tests {
                 descent: None,
                 input: Payload::trusted(r#"{"lines":["chai","tofu","ikura"]}"#.to_owned()).unwrap(),
                 start_at: None,
+                requires: Vec::new(),
             }));
             story
         }
