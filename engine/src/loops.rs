@@ -17,7 +17,7 @@ use crate::handover::Hint;
 use crate::node::{Message, Node};
 use crate::reads::waiters;
 use crate::store::ready::Wanted;
-use crate::store::{forget, nodes, partitions, ready};
+use crate::store::{forget, nodes, partitions, ready, session};
 use crate::{Error, charge, completions, credentials, inbox, schedules, signals};
 
 /// The most tasks that are reserved at once, of one kind.
@@ -41,7 +41,19 @@ async fn connection(node: &Node) -> Result<sqlx::pool::PoolConnection<sqlx::Post
 
 /// Shows that this node lives, see [`show_life`]. While it cannot, it hears nobody either.
 pub(crate) async fn beat(node: &Node) -> Result<(), Error> {
-    let shown = show_life(node).await;
+    let shown = match connection(node).await {
+        Ok(mut connection) => {
+            let limit = node.options.tuning.dead_after;
+            let shown = tokio::time::timeout(limit, show_life(node, &mut connection)).await;
+            shown.unwrap_or_else(|_| {
+                // Nobody waits for its answer, nor for those of the others.
+                connection.close_on_drop();
+                session::unanswered();
+                Err(Error::Store(format!("the database did not answer within {limit:?}")))
+            })
+        }
+        Err(error) => Err(error),
+    };
     match shown {
         Ok(()) => node.hearing.wrote(node.clock.now()),
         Err(_) => {
@@ -54,12 +66,11 @@ pub(crate) async fn beat(node: &Node) -> Result<(), Error> {
 
 /// Sets the clock, and shows that this node lives. When others have had reason to take it for gone, it forgets that it
 /// was in charge of anything; whatever it goes on to write puts it in charge again, and what nobody took over, too.
-async fn show_life(node: &Node) -> Result<(), Error> {
-    let mut connection = connection(node).await?;
-    set_clock(node, &mut connection).await?;
+async fn show_life(node: &Node, connection: &mut PgConnection) -> Result<(), Error> {
+    set_clock(node, connection).await?;
     let since = commit!(
         "nodes_beat",
-        nodes::beat(&mut connection, node.id, &node.options.node_name).await
+        nodes::beat(connection, node.id, &node.options.node_name).await
     )?;
     let silent = node.health.beat();
     let dead_after = node.options.tuning.dead_after;

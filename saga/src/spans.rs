@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::protocol::Warning;
-use crate::{Body, Definition, Graph, Retry, Span, Task, Timeouts};
+use crate::{Body, Compensate, Definition, Graph, Retry, Span, Task, Timeouts};
 
 /// A span that a definition sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,6 +18,7 @@ enum Limit {
     RetryTotal,
     UndoDelay,
     UndoTotal,
+    UndoSlow,
     VerifyDelay,
     VerifyTotal,
     Sleep,
@@ -27,7 +28,7 @@ enum Limit {
 
 use Limit::{
     Attempt, FirstDelay, Heartbeat, Requirements, RetryTotal, Run, Sleep, Step, ToStart, UndoDelay,
-    UndoTotal, VerifyDelay, VerifyTotal, Wait,
+    UndoSlow, UndoTotal, VerifyDelay, VerifyTotal, Wait,
 };
 
 /// The first of each pair is never reached when it is longer than the second.
@@ -40,6 +41,7 @@ const PAIRS: &[(Limit, Limit)] = &[
     (Attempt, Run),
     (Heartbeat, Attempt),
     (Heartbeat, Step),
+    (Heartbeat, Run),
     (ToStart, Step),
     (ToStart, Run),
     (FirstDelay, RetryTotal),
@@ -48,7 +50,12 @@ const PAIRS: &[(Limit, Limit)] = &[
     (RetryTotal, Step),
     (RetryTotal, Run),
     (UndoDelay, UndoTotal),
+    (UndoSlow, UndoTotal),
     (VerifyDelay, VerifyTotal),
+    (VerifyDelay, Step),
+    (VerifyDelay, Run),
+    (VerifyTotal, Step),
+    (VerifyTotal, Run),
 ];
 
 impl Limit {
@@ -64,6 +71,7 @@ impl Limit {
             RetryTotal => ("/retry/total", "the time for all attempts"),
             UndoDelay => ("/compensate/retry/first_delay", "the delay before undoing again"),
             UndoTotal => ("/compensate/retry/total", "the time for all attempts to undo"),
+            UndoSlow => ("/compensate/slow_after", "the time after which undoing counts as slow"),
             VerifyDelay => ("/verify/retry/first_delay", "the delay before verifying again"),
             VerifyTotal => ("/verify/retry/total", "the time for all attempts to verify"),
             Sleep => ("/for", "the sleep"),
@@ -102,6 +110,7 @@ impl Spans {
         self.add_retry(&task.retry, (FirstDelay, RetryTotal));
         if let Some(undo) = &task.compensate {
             self.add_retry(&undo.retry, (UndoDelay, UndoTotal));
+            self.add(UndoSlow, Some(undo.slow_after), Some(Compensate::default_slow_after()));
         }
         if let Some(verify) = &task.verify {
             self.add_retry(&verify.retry, (VerifyDelay, VerifyTotal));
@@ -288,6 +297,11 @@ mod tests {
             |span: &str| format!(r#"{{"id":"a","wait":{{"signal":"go","timeout":"{span}"}}}}"#);
         let map = r#"{"id":"a","map":{"items":{"const":[1]},"join":"all","empty":"succeed","task":{"name":"do",
             "input":{"const":1},"class":"read_only","timeouts":{"attempt":"2h","step":"1h"}}}}"#;
+        let verified = |delay: &str, more: &str| {
+            task(&format!(
+                r#","on_unknown":"verify","verify":{{"name":"v","retry":{{"first_delay":"{delay}","max_delay":"{delay}"}}}}{more}"#
+            ))
+        };
         let table = [
             ("", sleep("30d"), "/steps/0/sleep/for"),
             (r#","timeout":"1h""#, sleep("61m"), "/steps/0/sleep/for"),
@@ -325,6 +339,24 @@ mod tests {
                 "/steps/0/task/retry/total",
             ),
             ("", map.to_owned(), "/steps/0/map/task/timeouts/attempt"),
+            (
+                r#","timeout":"1m""#,
+                task(r#","timeouts":{"attempt":"30s","heartbeat":"2m"}"#),
+                "/steps/0/task/timeouts/heartbeat",
+            ),
+            ("", verified("1h", r#","timeouts":{"step":"10s"}"#), "/steps/0/task/verify/retry/first_delay"),
+            (r#","timeout":"10m""#, verified("1h", ""), "/steps/0/task/verify/retry/first_delay"),
+            (
+                "",
+                task(r#","on_unknown":"verify","verify":{"name":"v","retry":{"total":"2h"}},"timeouts":{"step":"1h"}"#),
+                "/steps/0/task/verify/retry/total",
+            ),
+            (
+                "",
+                task(r#","compensate":{"name":"u","slow_after":"3h","retry":{"total":"2h"}}"#)
+                    .replace(r#","class":"read_only""#, ""),
+                "/steps/0/task/compensate/slow_after",
+            ),
         ];
         for (whole, step, pointer) in table {
             let found = warnings(whole, &step);

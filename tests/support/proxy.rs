@@ -1,10 +1,11 @@
-//! A proxy in front of PostgreSQL that can lose a statement, or the answer to one.
+//! A proxy in front of PostgreSQL that can lose a statement, or the answer to one, or fall silent.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::sync::watch;
 
 /// What is to be lost, once, when a client sends something that contains the needle.
 #[derive(Clone, Debug)]
@@ -19,6 +20,7 @@ pub enum Loss {
 pub struct Proxy {
     port: u16,
     armed: Arc<Mutex<Option<Loss>>>,
+    silent: watch::Sender<bool>,
 }
 
 impl Proxy {
@@ -31,15 +33,33 @@ impl Proxy {
         let port = listener.local_addr().expect("an address").port();
         let armed: Arc<Mutex<Option<Loss>>> = Arc::default();
         let losses = Arc::clone(&armed);
+        let silent = watch::Sender::new(false);
+        let becomes_silent = silent.clone();
         tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                let Ok(server) = UnixStream::connect(dir.join(".s.PGSQL.5432")).await else {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let Ok(mut server) = UnixStream::connect(dir.join(".s.PGSQL.5432")).await else {
                     continue;
                 };
-                tokio::spawn(relay(client, server, Arc::clone(&losses)));
+                let (losses, mut silent) = (Arc::clone(&losses), becomes_silent.subscribe());
+                tokio::spawn(async move {
+                    let told = tokio::select! {
+                        told = silent.changed() => told.is_ok(),
+                        () = relay(&mut client, &mut server, losses) => false,
+                    };
+                    if told {
+                        // Neither side is told of anything: nothing comes, and nothing is closed.
+                        std::future::pending::<()>().await;
+                    }
+                    drop((client, server));
+                });
             }
         });
-        Proxy { port, armed }
+        Proxy { port, armed, silent }
+    }
+
+    /// Lets all connections that are open fall silent, as when a machine vanishes. New ones are as before.
+    pub fn silence(&self) {
+        self.silent.send_replace(true);
     }
 
     /// The URL of `database` through the proxy.
@@ -64,7 +84,11 @@ fn contains(text: &[u8], needle: &[u8]) -> bool {
     text.windows(needle.len()).any(|window| window == needle)
 }
 
-async fn relay(mut client: TcpStream, mut server: UnixStream, armed: Arc<Mutex<Option<Loss>>>) {
+async fn relay(
+    client: &mut TcpStream,
+    server: &mut UnixStream,
+    armed: Arc<Mutex<Option<Loss>>>,
+) {
     let (mut from_client, mut from_server) = (vec![0; 65_536], vec![0; 65_536]);
     loop {
         tokio::select! {

@@ -445,7 +445,7 @@ fn pool(connections: u32, settings: Settings, supply: &Supply) -> PgPoolOptions 
         })
         .before_acquire(move |connection, about| {
             let settings = check.clone();
-            Box::pin(async move { settings.check(connection, about.age).await })
+            Box::pin(async move { settings.check_in_time(connection, about.age).await })
         })
 }
 

@@ -17,6 +17,8 @@ use crate::Error;
 
 /// How long connecting may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// How long the check of a session may take before it is left: less than who takes one from a pool waits.
+const CHECK_LIMIT: Duration = Duration::from_secs(5);
 /// Pause between two attempts to reach a PostgreSQL that is not there yet.
 const CONNECT_AGAIN: Duration = Duration::from_millis(250);
 /// How often a session that is kept is checked.
@@ -102,6 +104,12 @@ pub(super) fn suspect() {
     }
 }
 
+/// A session did not answer in time: whoever is at its other end may be gone without a word, for all that are open now.
+pub(crate) fn unanswered() {
+    tell("PostgreSQL did not answer in time");
+    suspect();
+}
+
 /// A mark that changes when sessions become suspect.
 pub(crate) fn suspicion() -> u64 {
     SUSPECT_AT.load(Ordering::Relaxed)
@@ -174,8 +182,23 @@ impl Settings {
         self.0.iter().rev().find(|(name, _)| name == wanted).map(|(_, value)| &**value)
     }
 
+    /// The same within a time. Where none answers, others are not asked.
+    pub(super) async fn check_in_time(
+        &self,
+        connection: &mut PgConnection,
+        age: Duration,
+    ) -> Result<bool, sqlx::Error> {
+        match tokio::time::timeout(CHECK_LIMIT, self.check(connection, age)).await {
+            Ok(checked) => checked,
+            Err(late) => {
+                unanswered();
+                Err(sqlx::Error::Io(late.into()))
+            }
+        }
+    }
+
     /// Whether a session of that age may be used. An error means that it may not.
-    pub(super) async fn check(
+    async fn check(
         &self,
         connection: &mut PgConnection,
         age: Duration,
@@ -348,8 +371,7 @@ impl Kept {
             return true;
         }
         self.checked_at = Instant::now();
-        let checked = settings.check(&mut self.connection, age);
-        matches!(tokio::time::timeout(CONNECT_LIMIT, checked).await, Ok(Ok(true)))
+        matches!(settings.check_in_time(&mut self.connection, age).await, Ok(true))
     }
 
     /// Closes the session in order.

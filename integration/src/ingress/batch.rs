@@ -3,6 +3,7 @@
 use std::fmt;
 
 use backstitch_saga::Violation;
+use backstitch_saga::misread::explain;
 use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -30,7 +31,8 @@ pub(super) fn list(body: &[u8]) -> Result<Vec<&[u8]>, Violation> {
         Ok(found) => Ok(found.into_iter().map(|raw| raw.get().as_bytes()).collect()),
         Err(error) if error.to_string().starts_with(TOO_MANY) => Err(too_large()),
         Err(error) => {
-            Err(invalid(format!("not JSON at line {} column {}", error.line(), error.column())))
+            let ((_, what), line, column) = (explain(&error), error.line(), error.column());
+            Err(invalid(format!("not JSON: {what} (line {line}, column {column})")))
         }
     }
 }

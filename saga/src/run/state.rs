@@ -400,7 +400,8 @@ impl Work {
 
     /// Whether it is known that no attempt of the action that waits for a person has had an effect.
     pub(crate) fn has_not_happened(&self) -> bool {
-        let refused = self.error().is_some_and(|error| error.kind == FailureKind::Permanent);
+        // Every kind but one says that it did not happen.
+        let refused = self.error().is_some_and(|error| error.kind != FailureKind::Unknown);
         let undo_in_doubt = self.aside.as_ref().is_some_and(|aside| aside.undo_doubt);
         let in_doubt = match self.resumes() {
             // Losses were not always told apart from other doubt: they are doubt.

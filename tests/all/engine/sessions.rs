@@ -105,6 +105,33 @@ async fn sessions_that_are_cut_or_lose_their_settings_are_left() {
 }
 
 #[tokio::test]
+async fn sessions_that_fall_silent_are_left() {
+    let url = database().await;
+    let proxy = Proxy::start(server().await.dir().to_owned()).await;
+    let engine = node(&proxy.url(&name_of(&url)), |options| {
+        options.tuning.statement_limit = Duration::from_secs(3);
+    })
+    .await;
+    engine.register(NS, &chain("one", &["a"])).await.unwrap();
+    let hand = Hand::new(&engine);
+    engine.start_run(NS, start("one", "1")).await.unwrap();
+    hand.succeed(&[hand.one().await]).await;
+    // Nothing is closed and nothing answers: the system would wait for a quarter of an hour.
+    proxy.silence();
+    let began = Instant::now();
+    let begun = async || engine.start_run(NS, start("one", "2")).await;
+    let mut started = begun().await;
+    while started.is_err() {
+        assert!(began.elapsed() < Duration::from_secs(60), "{started:?}");
+        started = begun().await;
+    }
+    let task = hand.one().await;
+    hand.succeed(&[task]).await;
+    eventually("the node is ready", async || engine.probe().await.is_ok()).await;
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
 async fn a_database_url_with_a_parameter_that_is_not_known_is_refused() {
     let url = format!("{}&sslmod=hunter2", database().await);
     let mut refused = vec![migrate(&url).await.unwrap_err().to_string()];
