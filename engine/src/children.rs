@@ -298,5 +298,10 @@ fn end_by(error: &Error, action: Action) -> Option<ChildEnd> {
     let code = code.to_owned();
     let kind = FailureKind::Permanent;
     let failure = Failure { kind, code, message, details: None, retry_after: None };
-    Some(ChildEnd { outcome: Outcome::FailedClean, output: None, error: Some(failure), stands: false })
+    Some(ChildEnd {
+        outcome: Outcome::FailedClean,
+        output: None,
+        error: Some(failure),
+        stands: false,
+    })
 }

@@ -68,10 +68,8 @@ pub(crate) async fn beat(node: &Node) -> Result<(), Error> {
 /// was in charge of anything; whatever it goes on to write puts it in charge again, and what nobody took over, too.
 async fn show_life(node: &Node, connection: &mut PgConnection) -> Result<(), Error> {
     set_clock(node, connection).await?;
-    let since = commit!(
-        "nodes_beat",
-        nodes::beat(connection, node.id, &node.options.node_name).await
-    )?;
+    let since =
+        commit!("nodes_beat", nodes::beat(connection, node.id, &node.options.node_name).await)?;
     let silent = node.health.beat();
     let dead_after = node.options.tuning.dead_after;
     // By a clock that is in doubt no time can be measured, but this node's own does.

@@ -63,7 +63,8 @@ pub use definition::{
 pub use envelope::{ENVELOPE, VALUE_ENCRYPTED, is_envelope};
 pub use erase::Eraser;
 pub use event::{
-    Begun, By, Cause, Erasure, Event, Fate, IncidentKind, Parent, Record, RequiredFact, Slot, Source,
+    Begun, By, Cause, Erasure, Event, Fate, IncidentKind, Parent, Record, RequiredFact, Slot,
+    Source,
 };
 pub use expr::{EvalError, Expr, Gathered, Reference, Scope};
 pub use family::{DEEPEST_DESCENDANT, Descent, MOST_DESCENDANTS, ParentWord};

@@ -344,11 +344,17 @@ mod tests {
                 task(r#","timeouts":{"attempt":"30s","heartbeat":"2m"}"#),
                 "/steps/0/task/timeouts/heartbeat",
             ),
-            ("", verified("1h", r#","timeouts":{"step":"10s"}"#), "/steps/0/task/verify/retry/first_delay"),
+            (
+                "",
+                verified("1h", r#","timeouts":{"step":"10s"}"#),
+                "/steps/0/task/verify/retry/first_delay",
+            ),
             (r#","timeout":"10m""#, verified("1h", ""), "/steps/0/task/verify/retry/first_delay"),
             (
                 "",
-                task(r#","on_unknown":"verify","verify":{"name":"v","retry":{"total":"2h"}},"timeouts":{"step":"1h"}"#),
+                task(
+                    r#","on_unknown":"verify","verify":{"name":"v","retry":{"total":"2h"}},"timeouts":{"step":"1h"}"#,
+                ),
                 "/steps/0/task/verify/retry/total",
             ),
             (

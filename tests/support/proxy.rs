@@ -84,11 +84,7 @@ fn contains(text: &[u8], needle: &[u8]) -> bool {
     text.windows(needle.len()).any(|window| window == needle)
 }
 
-async fn relay(
-    client: &mut TcpStream,
-    server: &mut UnixStream,
-    armed: Arc<Mutex<Option<Loss>>>,
-) {
+async fn relay(client: &mut TcpStream, server: &mut UnixStream, armed: Arc<Mutex<Option<Loss>>>) {
     let (mut from_client, mut from_server) = (vec![0; 65_536], vec![0; 65_536]);
     loop {
         tokio::select! {

@@ -53,14 +53,16 @@ impl Numbers {
         let wrong = |message| Some(Violation::new("", "number_too_precise", message));
         let far = constants.iter().find(|(bits, _)| is_far(f64::from_bits(**bits)));
         if let Some((_, text)) = far {
-            return wrong(format!("{text} has a fraction, so far from zero that it cannot be compared"));
+            return wrong(format!(
+                "{text} has a fraction, so far from zero that it cannot be compared"
+            ));
         }
         let mut all: Vec<&str> = tokens(schema).map(|(_, token)| token).collect();
         all.sort_by(|one, other| order_numbers(one, other));
         all.dedup_by(|one, other| order_numbers(one, other).is_eq());
-        let close = all.windows(2).find(|two| {
-            place(double(two[1])).saturating_sub(place(double(two[0]))) < APART
-        })?;
+        let close = all
+            .windows(2)
+            .find(|two| place(double(two[1])).saturating_sub(place(double(two[0]))) < APART)?;
         wrong(format!("{} and {} are closer together than can be told apart", close[0], close[1]))
     }
 
@@ -98,11 +100,12 @@ impl Numbers {
         if constant.is_none() && (is_plain(token) || is_integer(token)) {
             return Ok(None);
         }
-        let stands = constant.map_or_else(|| decimal(double), |text| text.to_string());
+        let stands = constant.map_or_else(|| decimal(double), |text| text.clone().into_string());
         let order = order_numbers(token, &stands);
         if order.is_ne() && is_far(double) {
             // The constants around it are integers.
-            let whole = whole(token).ok_or_else(|| Unread::TooPrecise(token.chars().take(SHOWN).collect()));
+            let whole =
+                whole(token).ok_or_else(|| Unread::TooPrecise(token.chars().take(SHOWN).collect()));
             return whole.map(Some);
         }
         let other = match order {
@@ -182,7 +185,8 @@ fn tokens(text: &str) -> impl Iterator<Item = (usize, &str)> {
                 }
                 b'-' | b'0'..=b'9' => {
                     let from = at;
-                    let is_part = |byte: &u8| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E');
+                    let is_part =
+                        |byte: &u8| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E');
                     while bytes.get(at).is_some_and(is_part) {
                         at += 1;
                     }

@@ -214,8 +214,7 @@ pub(super) async fn restore(node: &Arc<Node>, namespace: &str, run: RunId) -> Re
         let holds = run.holds().cloned().collect::<Vec<Hold>>();
         (holds, within, produced(run), required(run), run.start_at().is_some())
     };
-    let (holds, within, produces, required, was_delayed) =
-        read(node, namespace, run, what).await?;
+    let (holds, within, produces, required, was_delayed) = read(node, namespace, run, what).await?;
     let requires: Vec<_> = holds.iter().filter_map(required_by).collect();
     let serial = holds.iter().find(|hold| hold.kind == HoldKind::KeyBlocked);
     if requires.is_empty() && serial.is_none() {

@@ -133,8 +133,7 @@ pub(super) fn required(run: &Run) -> Vec<RequiredFact> {
     let sequence = run.graph().definition.sequence.as_ref();
     let (Some(sequence), Some(input)) = (sequence, run.input()) else { return Vec::new() };
     let asked = StartSequence::default();
-    let (requires, policies) =
-        requirements(&sequence.requires, &asked, input).unwrap_or_default();
+    let (requires, policies) = requirements(&sequence.requires, &asked, input).unwrap_or_default();
     let all = requires.into_iter().zip(policies);
     all.map(|(one, on_withdrawn)| RequiredFact { one, on_withdrawn }).collect()
 }

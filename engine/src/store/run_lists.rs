@@ -4,8 +4,8 @@
 //! other namespaces, too. Each list is therefore asked for in the order of the index that is to serve it. A column of that
 //! index that has one value is compared by `between`, since `=` would take it out of the order.
 
-use backstitch_saga::protocol::{Outcome, RunLine, State};
 use backstitch_saga::Span;
+use backstitch_saga::protocol::{Outcome, RunLine, State};
 use sqlx::postgres::{PgConnection, Postgres};
 use sqlx::query_builder::QueryBuilder;
 use uuid::Uuid;

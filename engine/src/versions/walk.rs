@@ -217,7 +217,8 @@ impl Walk<'_> {
             let mut again = Vec::new();
             for (run, answer) in rest.into_iter().zip(answers) {
                 // A signal came in between: it is checked, too.
-                if matches!(&answer, Err(Error::Refused(one)) if one.code == RefusalCode::SignalUnchecked) {
+                if matches!(&answer, Err(Error::Refused(one)) if one.code == RefusalCode::SignalUnchecked)
+                {
                     again.push(run);
                 } else {
                     results.push(self.moved(run, answer)?);

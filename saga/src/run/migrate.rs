@@ -354,7 +354,7 @@ impl Decider<'_> {
                 .collect();
             return Err(Refusal::new(RefusalCode::CannotMigrate, told.join("; ")));
         }
-        let refused = wrong_ones(self.run.signals_to_check(&graph, &mapping), checked)?;
+        let refused = wrong_ones(self.run.signals_to_check(&graph, &mapping), &checked)?;
         let offered = self.on_offer_elsewhere(&graph, &mapping);
         let skipped = skipped.into_iter().map(|step| graph.nodes[step].id.clone()).collect();
         self.run.learn(graph);

@@ -95,7 +95,7 @@ impl Decider<'_> {
 /// `signal_unchecked` when one came since.
 pub(super) fn wrong_ones(
     to_check: Vec<(Arc<str>, Payload, Vec<Payload>)>,
-    checked: Vec<CheckedSignal>,
+    checked: &[CheckedSignal],
 ) -> Result<Vec<(Arc<str>, String)>, Refusal> {
     let mut wrong = Vec::new();
     for (name, data, _) in to_check {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use backstitch_api::Access;
-use backstitch_saga::protocol::FailureKind;
+use backstitch_saga::protocol::{FailureKind, Outcome};
 use backstitch_tests::node::{Hand, NS, chain, start};
 use backstitch_tests::server::Server;
 use serde_json::Value;
@@ -76,6 +76,61 @@ async fn the_page_the_dashboard_and_the_rules_name_what_a_server_answers() {
         let labels = labels.split("\",").filter_map(|label| label.split_once('='));
         for (label, _) in labels.filter(|(label, _)| *label != "le") {
             assert!(page[family].1.contains(label), "{family}: {label}");
+        }
+    }
+    server.stopped().await;
+}
+
+/// Labels, each with the values that are asked for.
+type Labels = Vec<(&'static str, Vec<&'static str>)>;
+
+/// The selectors of a text: the family, and the labels that it asks for.
+fn selectors(text: &'static str) -> Vec<(&'static str, Labels)> {
+    let mut found = Vec::new();
+    let braces = text.match_indices('{').filter(|(at, _)| text[at + 1..].find('"').is_some());
+    for (at, _) in braces {
+        let before = text[..at].rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '_').next();
+        let Some(family) = before.filter(|name| name.starts_with("backstitch_")) else { continue };
+        let inside = text[at + 1..].split('}').next().unwrap();
+        let asked = inside.split(',').map(|one| {
+            let (label, value) = one.split_once('=').unwrap();
+            (label, value.trim_matches(['~', '"']).split('|').collect())
+        });
+        found.push((family, asked.collect()));
+    }
+    found
+}
+
+#[tokio::test]
+async fn the_rules_ask_for_labels_and_values_that_a_server_answers() {
+    let server = Server::start(Access::Open).await;
+    let (text, page) = (scrape(&server).await, documented());
+    let exported = families(&text);
+    let has = |label: &str, value: &str| match label {
+        "outcome" => serde_json::from_value::<Outcome>(value.into()).is_ok(),
+        "status" => value.len() == 3 && value.starts_with(char::is_numeric),
+        _ => text.contains(&format!("{label}=\"{value}\"")),
+    };
+    let found = selectors(RULES);
+    assert!(found.len() >= 4, "{found:?}");
+    for (family, asked) in found {
+        let family = named(family, &exported).pop_first().unwrap();
+        for (label, values) in asked {
+            assert!(page[family].1.contains(label), "{family} has no label {label}");
+            let strange: Vec<&str> =
+                values.into_iter().filter(|value| !has(label, value)).collect();
+            assert_eq!(strange, Vec::<&str>::new(), "{family}: {label}");
+        }
+    }
+    // What is grouped by, or printed, is a label of what is asked for.
+    for rule in RULES.split("- alert:").skip(1) {
+        let families = named(rule, &exported);
+        let groups =
+            rule.split("by (").skip(1).flat_map(|rest| rest.split(')').next().unwrap().split(", "));
+        let printed = rule.split("$labels.").skip(1).map(|rest| rest.split(' ').next().unwrap());
+        for label in groups.chain(printed).filter(|label| !["le", "instance"].contains(label)) {
+            let is_there = families.iter().any(|family| page[family].1.contains(label));
+            assert!(is_there, "no label {label} in{rule}");
         }
     }
     server.stopped().await;

@@ -4,13 +4,14 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backstitch_engine::{Engine, Options, grant_server, migrate};
 use backstitch_saga::protocol::Outcome;
 use backstitch_tests::eventually;
 use backstitch_tests::node::{Hand, NS, by, chain, node, start};
 use backstitch_tests::postgres::{database, server};
+use backstitch_tests::proxy::Proxy;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 /// A workflow that sleeps, fails once and is tried again.

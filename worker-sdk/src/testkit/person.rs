@@ -126,7 +126,12 @@ impl<Out> TestRun<Out> {
         let ask = self.run.child_ask(&path).ok_or_else(none)?;
         let undoes = ask.action == Action::Compensate;
         let outcome = if undoes { Outcome::Compensated } else { outcome };
-        let end = ChildEnd { outcome, output: Some(output), error, stands: outcome == Outcome::Succeeded };
+        let end = ChildEnd {
+            outcome,
+            output: Some(output),
+            error,
+            stands: outcome == Outcome::Succeeded,
+        };
         let answers = undoes.then_some(ask.action);
         self.forget_child(ask.child);
         self.act(Command::ChildEnded { step: path, child: ask.child, answers, end }).await
