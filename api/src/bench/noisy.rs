@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -35,6 +36,17 @@ enum Noise {
     Outputs,
     /// Lists that find little or much, 16 at once.
     Lists,
+}
+
+impl Noise {
+    /// Over how many connections it is made.
+    fn connections(self) -> usize {
+        match self {
+            Noise::Batches => 24,
+            Noise::Outputs => 8,
+            Noise::Lists => 16,
+        }
+    }
 }
 
 const NOISES: [Noise; 3] = [Noise::Batches, Noise::Outputs, Noise::Lists];
@@ -192,40 +204,73 @@ impl Calm {
     }
 }
 
-/// Floods until it is dropped, and counts what was asked.
-fn flood(noise: Noise, side: &Arc<Side>, asked: &Arc<AtomicU64>) -> JoinSet<()> {
-    let mut all = JoinSet::new();
-    let connections = match noise {
-        Noise::Batches => 24,
-        Noise::Outputs => 8,
-        Noise::Lists => 16,
-    };
-    for number in 0..connections {
-        let (side, asked) = (Arc::clone(side), Arc::clone(asked));
-        all.spawn(async move {
-            let session = Uuid::new_v4();
-            loop {
-                // A flood minds no answer.
-                let _ = make_noise(noise, &side, number, session).await;
-                asked.fetch_add(1, Ordering::Relaxed);
-            }
-        });
-    }
-    all
+/// A flood, until it is dropped. It has a thread of its own, so that what is timed waits for the server and not for the flood's
+/// own work here.
+struct Flood {
+    _stop: oneshot::Sender<()>,
 }
 
-async fn make_noise(noise: Noise, side: &Side, number: usize, session: Uuid) -> anyhow::Result<()> {
-    let batch = |size| {
-        let runs = vec![json!({ "workflow": "one", "input": 1 }); size];
-        json!({ "runs": runs }).to_string()
-    };
+impl Flood {
+    /// Begins to flood a server; counts what was asked.
+    fn begin(noise: Noise, server: &str, asked: &Arc<AtomicU64>) -> anyhow::Result<Flood> {
+        let (stop, stopped) = oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (server, asked) = (server.to_owned(), Arc::clone(asked));
+        let flood = async move {
+            let (side, sounds) = (Side::new(&server, "noisy"), Arc::new(Sounds::new()));
+            let mut all = JoinSet::new();
+            for number in 0..noise.connections() {
+                let (side, sounds, asked) =
+                    (Arc::clone(&side), Arc::clone(&sounds), Arc::clone(&asked));
+                all.spawn(async move {
+                    let session = Uuid::new_v4();
+                    loop {
+                        // A flood minds no answer.
+                        let _ = make_noise(noise, &side, &sounds, (number, session)).await;
+                        asked.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            // An error says that it was dropped.
+            let _ = stopped.await;
+        };
+        let thread = std::thread::Builder::new().name("flood".to_owned());
+        thread.spawn(move || runtime.block_on(flood)).context("the flood does not start")?;
+        Ok(Flood { _stop: stop })
+    }
+}
+
+/// What is sent over and over, made once.
+struct Sounds {
+    many: String,
+    some: String,
+    output: Value,
+}
+
+impl Sounds {
+    fn new() -> Sounds {
+        let batch = |size| {
+            let runs = vec![json!({ "workflow": "one", "input": 1 }); size];
+            json!({ "runs": runs }).to_string()
+        };
+        Sounds { many: batch(BATCH), some: batch(20), output: json!("x".repeat(LARGE)) }
+    }
+}
+
+async fn make_noise(
+    noise: Noise,
+    side: &Side,
+    sounds: &Sounds,
+    (number, session): (usize, Uuid),
+) -> anyhow::Result<()> {
+    let start = |batch: &String| side.ask(Method::POST, "/v1/runs/batch", Some(batch.clone()));
     match noise {
         Noise::Batches => {
-            side.ask(Method::POST, "/v1/runs/batch", Some(batch(BATCH))).await?;
+            start(&sounds.many).await?;
         }
         Noise::Outputs => {
-            side.ask(Method::POST, "/v1/runs/batch", Some(batch(20))).await?;
-            side.work(session, 20, &json!("x".repeat(LARGE))).await?;
+            start(&sounds.some).await?;
+            side.work(session, 20, &sounds.output).await?;
         }
         Noise::Lists => {
             let paths = [
@@ -256,8 +301,9 @@ pub(super) async fn measure(
     calm.register().await?;
     noisy.register().await?;
     if noise == Noise::Lists {
+        let sounds = Sounds::new();
         for _ in 0..10 {
-            make_noise(Noise::Batches, &noisy, 0, Uuid::new_v4()).await?;
+            make_noise(Noise::Batches, &noisy, &sounds, (0, Uuid::new_v4())).await?;
         }
     }
     let calm = Arc::new(Calm {
@@ -269,7 +315,7 @@ pub(super) async fn measure(
     calm.work(options.warm_up()).await;
     let before = calm.work(options.time()).await;
     let asked = Arc::default();
-    let (began, flood) = (Instant::now(), flood(noise, &noisy, &asked));
+    let (began, flood) = (Instant::now(), Flood::begin(noise, &server, &asked)?);
     let during = calm.work(options.time()).await;
     figures.set("noisy_requests_per_s", rate(&asked, began));
     drop(flood);
