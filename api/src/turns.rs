@@ -14,11 +14,11 @@ use tokio::sync::oneshot;
 use crate::rates::Lane;
 
 /// What requests may cost that begin with a lap; a request costs one, and one more for each `PIECE` of its body.
-pub(crate) const REQUESTS: TurnBounds = TurnBounds { lap: 32, waiting: 1_000 };
+pub(crate) const REQUESTS: TurnBounds = TurnBounds { lap: 16, waiting: 1_000 };
 /// The bytes of a body that cost as much as a request.
 pub(crate) const PIECE: usize = 8 * 1024;
 /// How many new connections are served with a lap. How many wait is bounded by how many a peer may have.
-pub(crate) const CONNECTIONS: TurnBounds = TurnBounds { lap: 8, waiting: usize::MAX };
+pub(crate) const CONNECTIONS: TurnBounds = TurnBounds { lap: 4, waiting: usize::MAX };
 
 /// Whose turn it is that a request begins.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

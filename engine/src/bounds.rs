@@ -242,7 +242,11 @@ fn of_schemas() -> Vec<Bound> {
             "waits in turn",
         ),
         bound("wait for such a thread", span(pool::WAIT), "503 `busy`"),
-        bound("evaluations that wait for a thread", number(schemas::WAITING), "503 `busy`"),
+        bound(
+            "evaluations and bodies that wait for a thread; a namespace has its share",
+            number(schemas::WAITING),
+            "503 `busy`",
+        ),
     ]
 }
 
