@@ -176,16 +176,16 @@ async fn admit(
     now: Instant,
 ) -> Result<(), Rejection> {
     let peer = request.extensions().get::<Peer>().copied();
+    let cost = turns::cost_of(body::size(request.headers()));
     match entry.right {
         // A door verifies its senders itself.
         Some(Right::Public | Right::Intake) => {
             if let Some(peer) = peer.filter(|_| entry.lane != Lane::Health) {
-                app.turn(&Line::Peer(peer.counted()), 1).await?;
+                app.turn(&Line::Peer(peer.counted()), cost).await?;
             }
         }
         Some(right) => {
             let caller = access::admit(app, request.headers(), right, (peer, now)).await?;
-            let cost = turns::cost_of(body::size(request.headers()));
             let begins = async {
                 app.may_ask(&caller, entry.lane, now)?;
                 app.turn(&Line::Namespace(Arc::clone(&caller.namespace), entry.lane), cost).await
