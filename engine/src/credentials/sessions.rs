@@ -1,11 +1,11 @@
 //! Sessions of the web console: what a credential is exchanged for, so that no browser keeps its secret.
 
 use backstitch_saga::{Span, Timestamp};
+use data_encoding::HEXLOWER;
 
 use super::{CHANNEL, digest_of};
 use crate::bounds::{Bound, bound, number};
 use crate::crash::commit;
-use crate::definitions::hex;
 use crate::store::console_sessions::{self as table, NewRow};
 use crate::{Engine, Error};
 
@@ -45,7 +45,7 @@ impl Engine {
         &self,
         made_with: [u8; 32],
     ) -> Result<Option<ConsoleSession>, Error> {
-        let secret = format!("bss_{}", hex(&rand::random::<[u8; 32]>()));
+        let secret = format!("bss_{}", HEXLOWER.encode(&rand::random::<[u8; 32]>()));
         let at = self.node().clock.now();
         let expires_at = at.after(LIFE);
         let row = NewRow { digest: &digest_of(&secret), made_with: &made_with, at, expires_at };
