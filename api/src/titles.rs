@@ -69,6 +69,7 @@ const TITLES: &[(&str, &str)] = &[
     ("list_too_slow", "The list took too long"),
     ("lone_surrogate", "A text has half of a surrogate pair"),
     ("malformed_json", "The body is not JSON"),
+    ("mapping_refused", "The transform of the source refuses the document"),
     ("method_not_allowed", "The route does not take this method"),
     ("migration_over", "The migration is over"),
     ("migration_under_way", "A migration of the workflow is under way"),

@@ -61,7 +61,8 @@ pub use incidents::{
     PauseView, StatusView, Verb,
 };
 pub use intake::{
-    IntakeAnswer, IntakeAnswers, IntakeDoor, IntakeReceipt, IntakeVerdict, IntakeView,
+    IntakeAnswer, IntakeAnswers, IntakeDoor, IntakeMapping, IntakeReceipt, IntakeVerdict,
+    IntakeView, MappingState,
 };
 pub use jobs::{
     Canary, ItemState, JobItem, JobPlan, JobProgress, JobState, JobVerb, JobView, NewJob,

@@ -45,7 +45,7 @@ impl FromQuery for BatchQuery {
 /// `source_disabled`, `payload_too_large`, `content_type_not_supported`, `signature_missing`, `signature_invalid`,
 /// `timestamp_out_of_tolerance`; `invalid_json`, `duplicate_key`, `nesting_too_deep`, `nul_character`, `lone_surrogate`,
 /// `number_out_of_range`; `cloudevent_not_valid`, `unknown_type`, `version_missing`, `version_unknown`, `version_retired`,
-/// `schema_violation`, `dedupe_key_missing`, `dedupe_key_reused`. What is refused after the signature is kept and listed.
+/// `schema_violation`, `dedupe_key_missing`, `mapping_refused`, `dedupe_key_reused`. What is refused after the signature is kept and listed.
 #[utoipa::path(
     post, path = "/v1/in/{namespace}/{source}", tag = "ingress", operation_id = "take_in",
     params(
@@ -63,7 +63,7 @@ impl FromQuery for BatchQuery {
         (status = 409, description = "Another document was taken in under its dedupe key (`dedupe_key_reused`)."),
         (status = 413, description = "It is too large (`payload_too_large`)."),
         (status = 415, description = "Its content type is not taken (`content_type_not_supported`)."),
-        (status = 422, description = "It does not follow its contract: `cloudevent_not_valid`, `unknown_type`, `version_missing`, `version_unknown`, `version_retired`, `schema_violation`, `dedupe_key_missing`."),
+        (status = 422, description = "It does not follow its contract: `cloudevent_not_valid`, `unknown_type`, `version_missing`, `version_unknown`, `version_retired`, `schema_violation`, `dedupe_key_missing`, `mapping_refused`."),
     )
 )]
 pub(crate) async fn take(

@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::IntoResponse;
 use backstitch_engine::ingress::IntakeQuery;
-use backstitch_saga::protocol::{IntakeVerdict, IntakeView, Page, Reason};
+use backstitch_saga::protocol::{IntakeVerdict, IntakeView, MappingState, Page, Reason};
 use utoipa::IntoParams;
 use uuid::Uuid;
 
@@ -25,6 +25,10 @@ pub(crate) struct IntakesQuery {
     verdict: Option<IntakeVerdict>,
     /// Only those that were refused with this code.
     code: Option<String>,
+    /// Only those that were mapped, or could not be.
+    mapping: Option<MappingState>,
+    /// Only those that follow this contract, such as `crm.contact@3`.
+    contract: Option<String>,
     /// `next` of the page before.
     after: Option<String>,
     /// 1 to 1,000; 100 without it.
@@ -38,6 +42,8 @@ impl FromQuery for IntakesQuery {
             source: pairs.text("source"),
             verdict: pairs.word("verdict"),
             code: pairs.text("code"),
+            mapping: pairs.word("mapping"),
+            contract: pairs.text("contract"),
             after: pairs.text("after"),
             limit: pairs.limit(),
         }
@@ -57,8 +63,8 @@ pub(crate) async fn list(
     caller: Caller,
     QueryOf(query): QueryOf<IntakesQuery>,
 ) -> Answer {
-    let IntakesQuery { source, verdict, code, after, limit } = query;
-    let wanted = IntakeQuery { source, verdict, code };
+    let IntakesQuery { source, verdict, code, mapping, contract, after, limit } = query;
+    let wanted = IntakeQuery { source, verdict, code, mapping, contract };
     let found = app.engine.intakes(&caller.namespace, &wanted, after.as_deref(), limit).await?;
     json(StatusCode::OK, &found)
 }
@@ -100,10 +106,11 @@ pub(crate) async fn raw(
     Ok(response)
 }
 
-/// Process a document that was refused once more
+/// Process a document once more
 ///
 /// It is held to its source and its contract as they are now. What it is then stands in `verdict`; it keeps when it was received
-/// and how its sender was verified. One that was accepted stays as it is.
+/// and how its sender was verified. One that was accepted stays an event, and is mapped again by the transform that is active: another
+/// event is appended only if the result differs, with the label `supersedes`.
 #[utoipa::path(
     post, path = "/v1/intakes/{id}/reprocess", tag = "ingress", operation_id = "reprocess_intake",
     params(("id" = Uuid, Path, description = "Its id")),

@@ -8,9 +8,11 @@ use backstitch_integration::contracts::{Schema, World};
 use backstitch_integration::document::value_of;
 use backstitch_integration::events::Trust;
 use backstitch_integration::ingress::{Headers, Rejected, Request, Sender, Source, VersionState};
+use backstitch_integration::transforms::Transform;
 use backstitch_saga::{Payload, Time};
 use uuid::Uuid;
 
+use super::mapping::{EdgeName, Target};
 use super::{damaged, document_of, sources};
 use crate::store::contracts as contract_table;
 use crate::store::sources::{self as table, SourceRow};
@@ -34,12 +36,16 @@ pub struct OpenSource {
     pub(super) version: u32,
     revision: Uuid,
     source: Source,
+    /// The most bytes of an event.
+    pub(super) largest: usize,
     /// When one of its secrets is no longer good.
     until: Option<Time>,
     /// States of the versions of contracts that it accepts.
     states: HashMap<String, BTreeMap<u32, VersionState>>,
     /// Revisions of these contracts, in order.
     revisions: Vec<(String, i64)>,
+    /// Active revisions of the transforms from these contracts, in order.
+    active: Vec<table::ActiveRow>,
 }
 
 impl OpenSource {
@@ -98,6 +104,22 @@ impl OpenSource {
         self.states.get(subject).cloned()
     }
 
+    /// The contract that documents of another are mapped to.
+    pub(super) fn target(&self, subject: &str) -> Option<Target> {
+        let mut accepts = self.source.document().accepts.iter();
+        let (to, version) = accepts.find(|accept| accept.contract == subject)?.target()?;
+        Some((to.to_owned(), version))
+    }
+
+    /// The active revision of a transform.
+    pub(super) fn active(&self, (from, version, (to, to_version)): &EdgeName) -> Option<i32> {
+        let is = |edge: &&table::ActiveRow| {
+            (&edge.0, edge.1.unsigned_abs(), &edge.2, edge.3.unsigned_abs())
+                == (from, *version, to, *to_version)
+        };
+        self.active.iter().find(is).map(|edge| edge.4)
+    }
+
     /// The most trust that its events have.
     pub(super) fn ceiling(&self) -> Trust {
         self.source.document().trust_ceiling
@@ -114,6 +136,8 @@ pub(crate) struct Doors {
 type Name = (String, String);
 /// Namespace, subject and version of a schema.
 type Version = (Arc<str>, String, u32);
+/// Namespace, ends and number of a revision of a transform.
+type Revision = (Arc<str>, EdgeName, i32);
 
 #[derive(Debug, Default)]
 struct Known {
@@ -121,6 +145,8 @@ struct Known {
     source_bytes: usize,
     schemas: HashMap<Version, Arc<Schema>>,
     schema_bytes: usize,
+    transforms: HashMap<Revision, Arc<Transform>>,
+    transform_bytes: usize,
     /// Grows when a source is changed here: what was read before is not kept after it.
     generation: u64,
 }
@@ -133,6 +159,37 @@ impl Doors {
     /// Forgets a source that was changed.
     pub(crate) fn forget(&self, namespace: &str, name: &str) {
         self.lock().forget(&(namespace.to_owned(), name.to_owned()));
+    }
+
+    /// A revision of a transform, if it is kept.
+    pub(super) fn transform(
+        &self,
+        namespace: &Arc<str>,
+        edge: &EdgeName,
+        revision: i32,
+    ) -> Option<Arc<Transform>> {
+        let key = (Arc::clone(namespace), edge.clone(), revision);
+        self.lock().transforms.get(&key).cloned()
+    }
+
+    /// Keeps a revision of a transform, whose text has so many bytes.
+    pub(super) fn keep_transform(
+        &self,
+        namespace: &Arc<str>,
+        edge: &EdgeName,
+        revision: i32,
+        (transform, bytes): (&Arc<Transform>, usize),
+    ) {
+        let bytes = BESIDE + TIMES * bytes;
+        let mut known = self.lock();
+        if known.transform_bytes + bytes > MOST_BYTES {
+            known.transforms.clear();
+            known.transform_bytes = 0;
+        }
+        let key = (Arc::clone(namespace), edge.clone(), revision);
+        if known.transforms.insert(key, Arc::clone(transform)).is_none() {
+            known.transform_bytes += bytes;
+        }
     }
 }
 
@@ -177,6 +234,8 @@ impl Engine {
                     if fresh && open.until.is_none_or(|until| now < until) {
                         return Ok(Some(Arc::clone(open)));
                     }
+                    // One looks; the others go on with what was known.
+                    *looked = Instant::now();
                     (generation, Some(Arc::clone(open)))
                 }
                 None => (generation, None),
@@ -191,9 +250,11 @@ impl Engine {
         let subjects = sources::subjects(&spec);
         let mut revisions = table::subject_revisions(&mut connection, namespace, &subjects).await?;
         revisions.sort();
+        let active = table::active_transforms(&mut connection, namespace, &subjects).await?;
         let unchanged = |open: &Arc<OpenSource>| {
             open.revision == row.revision
                 && open.revisions == revisions
+                && open.active == active
                 && open.until.is_none_or(|until| now < until)
         };
         let bytes = BESIDE + TIMES * row.spec.len();
@@ -211,7 +272,8 @@ impl Engine {
                     states.entry(subject).or_default().insert(version.unsigned_abs(), state);
                 }
                 drop(connection);
-                Arc::new(opened(namespace, &row, (states, revisions), (now, self.event_limit()))?)
+                let contracts = Contracts { states, revisions, active };
+                Arc::new(opened(namespace, &row, contracts, (now, self.event_limit()))?)
             }
         };
         let mut known = node.doors.lock();
@@ -269,13 +331,17 @@ pub(super) fn world_of(subject: &str) -> World {
     if subject.contains('.') { World::Open } else { World::Closed }
 }
 
-/// States of the versions of contracts, by subject.
-type States = HashMap<String, BTreeMap<u32, VersionState>>;
+/// What a source was found to need of contracts and transforms.
+struct Contracts {
+    states: HashMap<String, BTreeMap<u32, VersionState>>,
+    revisions: Vec<(String, i64)>,
+    active: Vec<table::ActiveRow>,
+}
 
 fn opened(
     namespace: &str,
     row: &SourceRow,
-    (states, revisions): (States, Vec<(String, i64)>),
+    Contracts { states, revisions, active }: Contracts,
     (now, largest): (Time, usize),
 ) -> Result<OpenSource, Error> {
     let mut document = document_of(&sources::spec_of(row)?)?;
@@ -287,9 +353,11 @@ fn opened(
         name: row.name.as_str().into(),
         version: row.version.unsigned_abs(),
         revision: row.revision,
+        largest,
         source: Source::new(document, &texts).map_err(|_| damaged(&row.name))?,
         until: good.iter().filter_map(|secret| secret.until).min(),
         states,
         revisions,
+        active,
     })
 }

@@ -72,6 +72,7 @@ pub(super) fn new(
         request_id: arrival.request_id.clone(),
         headers: headers.unwrap_or_default(),
         hints: None,
+        mapped: None,
         raw: Some(raw),
     }
 }

@@ -7,7 +7,9 @@ mod again;
 mod arrival;
 mod doors;
 mod kept;
+mod mapping;
 mod reads;
+mod ready;
 mod sources;
 mod take;
 

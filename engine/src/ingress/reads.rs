@@ -1,7 +1,9 @@
 //! What came in, and what became of it.
 
-use backstitch_saga::Timestamp;
-use backstitch_saga::protocol::{EventTrust, IntakeDoor, IntakeVerdict, IntakeView, Page};
+use backstitch_saga::protocol::{
+    EventTrust, IntakeDoor, IntakeMapping, IntakeVerdict, IntakeView, MappingState, Page,
+};
+use backstitch_saga::{Payload, Timestamp};
 use data_encoding::HEXLOWER;
 use uuid::Uuid;
 
@@ -25,6 +27,10 @@ pub struct IntakeQuery {
     pub verdict: Option<IntakeVerdict>,
     /// Only those that were refused with this code.
     pub code: Option<String>,
+    /// Only those that were mapped, or could not be.
+    pub mapping: Option<MappingState>,
+    /// Only those that follow this contract, such as `crm.contact@3`.
+    pub contract: Option<String>,
 }
 
 fn unknown_intake(id: Uuid) -> Error {
@@ -57,6 +63,11 @@ impl Engine {
                 IntakeVerdict::Refused => "refused",
             }),
             code: query.code.clone(),
+            mapping: query.mapping.map(|mapping| match mapping {
+                MappingState::Mapped => "mapped",
+                MappingState::Failed => "failed",
+            }),
+            contract: query.contract.clone(),
         };
         let _turn = self.node().database.page_turn(namespace).await?;
         let mut connection = self.node().database.lister(namespace).await?;
@@ -100,6 +111,17 @@ impl Engine {
 pub(super) fn view(row: IntakeRow) -> IntakeView {
     let trust: EventTrust = trust_view(trust_of(row.trust));
     let errors = row.errors.and_then(|text| serde_json::from_str(&text).ok());
+    let document = |text: Option<String>| text.and_then(|text| Payload::trusted(text).ok());
+    let mapping = row.mapping.map(|state| IntakeMapping {
+        state: if state == "mapped" { MappingState::Mapped } else { MappingState::Failed },
+        to: row.mapped_to.unwrap_or_default(),
+        revision: row.mapped_revision.map(i32::unsigned_abs),
+        event_id: row.mapped_event,
+        events: row.mappings.unsigned_abs(),
+        changes: document(row.changes),
+        unmapped: document(row.unmapped),
+        failures: document(row.failures),
+    });
     let headers = row.headers.and_then(|text| serde_json::from_str(&text).ok());
     IntakeView {
         id: row.id,
@@ -126,6 +148,7 @@ pub(super) fn view(row: IntakeRow) -> IntakeView {
         content_type: row.content_type,
         peer: row.peer,
         request_id: row.request_id,
+        mapping,
         headers: headers.unwrap_or_default(),
     }
 }

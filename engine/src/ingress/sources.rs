@@ -60,7 +60,8 @@ impl Engine {
                 (None, None) => Vec::new(),
             };
             self.check_spec(&ask.spec, &kept)?;
-            let accepted: Vec<String> = subjects(&ask.spec);
+            let mut accepted = subjects(&ask.spec);
+            accepted.extend(targets(&ask.spec).map(|(_, subject)| subject));
             let known = table::subject_revisions(&mut connection, namespace, &accepted).await?;
             check_contracts(&ask.spec, |subject| known.iter().any(|(name, _)| name == subject))?;
             let is_new = before.is_none();
@@ -295,7 +296,7 @@ fn text_of(spec: &SourceSpec) -> Result<String, Error> {
 fn check_contracts(spec: &SourceSpec, is_known: impl Fn(&str) -> bool) -> Result<(), Error> {
     let accepts = spec.accepts.iter().enumerate();
     let unknown = accepts.filter(|(_, accepts)| !is_known(&accepts.contract));
-    let wrong: Vec<Violation> = unknown
+    let mut wrong: Vec<Violation> = unknown
         .map(|(index, accepts)| {
             let shown: String = accepts.contract.chars().take(100).collect();
             let message =
@@ -303,7 +304,23 @@ fn check_contracts(spec: &SourceSpec, is_known: impl Fn(&str) -> bool) -> Result
             Violation::new(format!("/accepts/{index}/contract"), "unknown_contract", message)
         })
         .collect();
+    for (index, subject) in targets(spec) {
+        if subject.contains('.') || !is_known(&subject) {
+            let message = "documents are mapped to a contract of our own that is registered";
+            let place = format!("/accepts/{index}/to");
+            wrong.push(Violation::new(place, "unknown_contract", message));
+        }
+    }
     if wrong.is_empty() { Ok(()) } else { Err(refused(wrong, "/spec")) }
+}
+
+/// The contracts that documents are mapped to, each with the place where a spec says so.
+fn targets(spec: &SourceSpec) -> impl Iterator<Item = (usize, String)> {
+    let accepts = spec.accepts.iter().enumerate();
+    accepts.filter_map(|(index, accepts)| {
+        let subject = accepts.to.as_ref()?.split('@').next().unwrap_or_default();
+        is_name(subject).then(|| (index, subject.to_owned()))
+    })
 }
 
 /// The contracts that a spec accepts, as far as their names may be those of contracts.

@@ -3,16 +3,18 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use backstitch_integration::contracts::Schema;
-use backstitch_integration::ingress::{Accepted, Claim, Document, Headers, Rejected, Sender};
+use backstitch_integration::ingress::{Claim, Document, Headers, Rejected, Sender};
 use backstitch_saga::Time;
 use backstitch_saga::protocol::{EventReceipt, IntakeReceipt};
 use futures::future::join_all;
 use uuid::Uuid;
 
 use super::arrival::{Arrival, RefusedIntake, Taken};
-use super::doors::{OpenSource, world_of};
+use super::doors::OpenSource;
 use super::kept;
+use super::ready::{
+    Claimed, Read, Ready, SchemasOf, all_refused, claimed, held_back, ready, reused,
+};
 use crate::crash::commit;
 use crate::log::EventDraft;
 use crate::store::intake::{self as table, Intakes, NewIntake};
@@ -20,23 +22,6 @@ use crate::{Engine, Error};
 
 /// Requests of more bytes are read on threads apart from those that serve.
 const LONG: usize = 64 * 1024;
-
-/// A record of a request and what was found of it so far.
-pub(super) struct Read<T> {
-    raw: Vec<u8>,
-    found: Result<T, Box<Rejected>>,
-}
-
-/// A document with the contract that it claims.
-type Claimed = (Document, Claim);
-/// Schemas by subject and version.
-pub(super) type SchemasOf = HashMap<(String, u32), Arc<Schema>>;
-
-/// A record that is ready to be written.
-enum Ready {
-    Event(Box<EventDraft>, Option<(String, u32)>),
-    Refused(Box<Rejected>, Box<NewIntake>),
-}
 
 impl Engine {
     /// The time of the engine, at which a request has come.
@@ -126,6 +111,9 @@ impl Engine {
         let claimed = claimed(open, &arrival, read);
         let claims = claimed.iter().filter_map(|one| Some(&one.found.as_ref().ok()?.1));
         let schemas = self.schemas_of(open, claims).await?;
+        let claims = claimed.iter().filter_map(|one| Some(&one.found.as_ref().ok()?.1));
+        let contracts = claims.map(|claim| (claim.contract.as_str(), claim.version));
+        let transforms = self.transforms_of(open, contracts).await?;
         let is_batch = way != Way::ByItself;
         let ids: Vec<Uuid> = claimed.iter().map(|_| self.node().clock.new_run().0).collect();
         let ready = self
@@ -141,7 +129,7 @@ impl Engine {
                         (sender.sends_events(), is_batch),
                         sender.trust,
                     );
-                    ready(open, &headers, read.found, &sender, &schemas, new)
+                    ready(open, &headers, read.found, &sender, (&schemas, &transforms), new)
                 };
                 claimed.into_iter().zip(ids).map(one).collect::<Vec<_>>()
             })
@@ -189,27 +177,27 @@ impl Engine {
         way: Way,
     ) -> Result<Vec<Result<Taken, Error>>, Error> {
         let refusals = ready.iter().any(|one| matches!(one, Ready::Refused(..)));
-        let (mut drafts, mut places, mut deprecated) = (Vec::new(), Vec::new(), HashMap::new());
+        let (mut records, mut places, mut deprecated) = (Vec::new(), Vec::new(), HashMap::new());
         let mut answers: Vec<Option<Result<Taken, Error>>> = ready.iter().map(|_| None).collect();
         let mut refused = Vec::new();
         for (place, one) in ready.into_iter().enumerate() {
             match one {
-                Ready::Event(draft, old) => {
+                Ready::Events(drafts, old) => {
                     deprecated.insert(place, old);
-                    drafts.push(*draft);
+                    records.push(drafts);
                     places.push(place);
                 }
                 Ready::Refused(rejected, intake) => refused.push((place, rejected, intake)),
             }
         }
-        let appended: Vec<(EventDraft, Result<EventReceipt, Error>)> = match way {
+        let appended: Vec<Appended> = match way {
             Way::AllOrNone if refusals => {
                 places.iter().for_each(|place| answers[*place] = Some(Ok(held_back())));
                 places.clear();
                 Vec::new()
             }
-            Way::AllOrNone => match self.append_events(open.namespace(), drafts.clone()).await {
-                Ok(receipts) => drafts.into_iter().zip(receipts.into_iter().map(Ok)).collect(),
+            Way::AllOrNone => match self.append_together(open, records).await {
+                Ok(appended) => appended,
                 // Which one it was stands in the message.
                 Err(Error::Conflict { code: "event_id_reused", message }) => {
                     return Ok(all_refused(answers.len(), &message));
@@ -217,19 +205,17 @@ impl Engine {
                 Err(error) => return Err(error),
             },
             Way::ByItself | Way::OneByOne => {
-                let asks = drafts.into_iter().map(async |draft| {
-                    let done = self.append_events(open.namespace(), vec![draft.clone()]).await;
-                    let done = done.and_then(|mut receipts| {
-                        receipts.pop().ok_or_else(|| Error::Bug("no receipt".to_owned()))
-                    });
-                    (draft, done)
+                let asks = records.into_iter().map(async |drafts| {
+                    let intake = drafts.first().and_then(EventDraft::document);
+                    let done = self.append_events(open.namespace(), drafts).await;
+                    (intake, done.and_then(|receipts| first(receipts, 0)))
                 });
                 join_all(asks).await
             }
         };
         let firsts = self.firsts(open, &appended).await?;
-        for (place, (draft, done)) in places.into_iter().zip(appended) {
-            let Some(intake) = draft.into_intake() else { continue };
+        for (place, (intake, done)) in places.into_iter().zip(appended) {
+            let Some(intake) = intake else { continue };
             answers[place] = match done {
                 Ok(receipt) => {
                     let (counters, repeated) = (&self.node().counters, receipt.repeated);
@@ -263,11 +249,33 @@ impl Engine {
         Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(missing)).collect())
     }
 
+    /// Appends the events of all records or of none.
+    async fn append_together(
+        &self,
+        open: &OpenSource,
+        records: Vec<Vec<EventDraft>>,
+    ) -> Result<Vec<Appended>, Error> {
+        let (mut all, mut places) = (Vec::new(), Vec::new());
+        for record in records {
+            let place = all.len();
+            places.push((place, record.first().and_then(EventDraft::document)));
+            for (at, mut draft) in record.into_iter().enumerate() {
+                if at > 0 {
+                    draft.follow(place);
+                }
+                all.push(draft);
+            }
+        }
+        let receipts = self.append_events(open.namespace(), all).await?;
+        let one = |(place, intake)| (intake, first(receipts.clone(), place));
+        Ok(places.into_iter().map(one).collect())
+    }
+
     /// Finds under which documents the events are kept that were there already.
     async fn firsts(
         &self,
         open: &OpenSource,
-        appended: &[(EventDraft, Result<EventReceipt, Error>)],
+        appended: &[Appended],
     ) -> Result<HashMap<Uuid, Uuid>, Error> {
         let repeats = appended.iter().filter_map(|(_, done)| done.as_ref().ok());
         let repeats: Vec<Uuid> =
@@ -329,6 +337,17 @@ impl BatchRead {
     }
 }
 
+/// A document whose events were to be appended, and what became of the first.
+type Appended = (Option<NewIntake>, Result<EventReceipt, Error>);
+
+/// The receipt at a place.
+fn first(mut receipts: Vec<EventReceipt>, place: usize) -> Result<EventReceipt, Error> {
+    if place >= receipts.len() {
+        return Err(Error::Bug("an event that was appended has no receipt".to_owned()));
+    }
+    Ok(receipts.swap_remove(place))
+}
+
 /// How records of a request belong together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
@@ -338,118 +357,4 @@ enum Way {
     OneByOne,
     /// All are taken, or none.
     AllOrNone,
-}
-
-/// Finds the contracts that documents claim.
-fn claimed(open: &OpenSource, arrival: &Arrival, read: Vec<Read<Document>>) -> Vec<Read<Claimed>> {
-    let pairs = arrival.pairs();
-    let headers = Headers::new(&pairs);
-    let claim = |one: Read<Document>| {
-        let found = one.found.and_then(|document| claim_of(open, &headers, document));
-        Read { raw: one.raw, found }
-    };
-    read.into_iter().map(claim).collect()
-}
-
-/// Finds the contract that a document claims.
-pub(super) fn claim_of(
-    open: &OpenSource,
-    headers: &Headers<'_>,
-    document: Document,
-) -> Result<Claimed, Box<Rejected>> {
-    let claim = open.rules().claim(headers, &document, &|subject| open.versions(subject))?;
-    Ok((document, claim))
-}
-
-/// Holds a document to its contract.
-pub(super) fn held(
-    open: &OpenSource,
-    headers: &Headers<'_>,
-    (document, claim): Claimed,
-    sender: &Sender,
-    schemas: &SchemasOf,
-) -> Result<Accepted, Box<Rejected>> {
-    let schema = schemas.get(&(claim.contract.clone(), claim.version));
-    let schema = schema.map(|schema| (&**schema, world_of(&claim.contract)));
-    open.rules().hold(headers, document, claim, sender, schema)
-}
-
-/// Makes an event of a document that follows its contract.
-pub(super) fn draft_of(
-    open: &OpenSource,
-    accepted: &Accepted,
-    new: NewIntake,
-) -> Result<EventDraft, (Box<Rejected>, Box<NewIntake>)> {
-    let contract = Some(format!("{}@{}", accepted.contract, accepted.version));
-    let intake = NewIntake { contract, hints: kept::hints(&accepted.hints), ..new };
-    EventDraft::of_accepted(accepted, open.name(), intake.clone()).map_err(|violations| {
-        let rejected = Rejected {
-            status: 422,
-            code: "cloudevent_not_valid",
-            message: "attributes of the CloudEvent are not what they should be".to_owned(),
-            violations,
-            kept: true,
-            hints: accepted.hints.clone(),
-        };
-        let intake = kept::refused(intake, &rejected);
-        (Box::new(rejected), Box::new(intake))
-    })
-}
-
-fn ready(
-    open: &OpenSource,
-    headers: &Headers<'_>,
-    found: Result<Claimed, Box<Rejected>>,
-    sender: &Sender,
-    schemas: &SchemasOf,
-    new: NewIntake,
-) -> Ready {
-    match found.and_then(|claimed| held(open, headers, claimed, sender, schemas)) {
-        Ok(accepted) => {
-            let old = accepted.deprecated.then(|| (accepted.contract.clone(), accepted.version));
-            match draft_of(open, &accepted, new) {
-                Ok(draft) => Ready::Event(Box::new(draft), old),
-                Err((rejected, intake)) => Ready::Refused(rejected, intake),
-            }
-        }
-        Err(rejected) => {
-            let intake = kept::refused(new, &rejected);
-            Ready::Refused(rejected, Box::new(intake))
-        }
-    }
-}
-
-/// The refusal of a document whose dedupe key another one has.
-pub(super) fn reused() -> Rejected {
-    Rejected {
-        status: 409,
-        code: "dedupe_key_reused",
-        message: "another document with the same dedupe key was taken in before, and differs; send a key of its own".to_owned(),
-        violations: Vec::new(),
-        kept: true,
-        hints: backstitch_integration::ingress::Hints::default(),
-    }
-}
-
-/// The answer for a record that nothing is wrong with in a batch of which another was refused.
-fn held_back() -> Taken {
-    Taken::Refused(RefusedIntake {
-        status: 422,
-        code: "batch_refused",
-        message: "another record of the batch was refused, and all or none are taken".to_owned(),
-        violations: Vec::new(),
-        intake_id: None,
-    })
-}
-
-/// The answers for a batch that was not appended because one of its documents has the key of another.
-fn all_refused(count: usize, why: &str) -> Vec<Result<Taken, Error>> {
-    let one = || {
-        let refused = RefusedIntake { intake_id: None, ..RefusedIntake::of(reused(), None) };
-        Ok(Taken::Refused(RefusedIntake {
-            message: format!("{}: {why}", refused.message),
-            ..refused
-        }))
-    };
-    std::iter::repeat_with(one).take(count).collect()
 }

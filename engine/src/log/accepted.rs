@@ -1,9 +1,9 @@
 //! Makes drafts of documents that sources have sent.
 
 use backstitch_integration::document::Value;
-use backstitch_integration::events::{Door, Envelope};
+use backstitch_integration::events::{Door, Envelope, Op, Trust};
 use backstitch_integration::ingress::Accepted;
-use backstitch_saga::Violation;
+use backstitch_saga::{Payload, Violation};
 
 use super::draft::{EventDraft, Named};
 use crate::store::intake::NewIntake;
@@ -59,10 +59,67 @@ impl EventDraft {
         Ok(draft)
     }
 
-    /// The document that it was.
-    pub(crate) fn into_intake(self) -> Option<NewIntake> {
-        self.intake.map(|intake| *intake)
+    /// Makes an event of what a document was mapped to. It follows from the event of the document.
+    pub(crate) fn of_mapped(
+        source: &str,
+        made: MappedEvent<'_>,
+        key: &str,
+    ) -> Result<EventDraft, Vec<Violation>> {
+        let door = Door { source: source.to_owned(), ceiling: made.trust, achieved: made.trust };
+        let envelope = Envelope {
+            event_type: made.contract.0.to_owned(),
+            contract: Some(format!("{}@{}", made.contract.0, made.contract.1)),
+            stream: made.stream,
+            op: made.op,
+            occurred_at: made.occurred_at,
+            causation_id: made.cause,
+            labels: made.supersedes.map(|id| ("supersedes".to_owned(), id)).into_iter().collect(),
+            ..plain(&door)
+        };
+        let named = Named { claimed_source: None, source_id: None };
+        let mut draft =
+            EventDraft::of_envelope(envelope, named, made.body, None).map_err(|one| vec![one])?;
+        draft.draft.key = Some((format!("{DOOR}{source}"), key.to_owned()));
+        draft.draft.digest = made.digest;
+        Ok(draft)
     }
+
+    /// Says that it follows from another event of its request, by the place of that.
+    pub(crate) fn follow(&mut self, place: usize) {
+        self.draft.caused_by = Some(place);
+    }
+
+    /// When what it tells of happened, as the document says.
+    pub(crate) fn occurred_at(&self) -> Option<String> {
+        self.draft.envelope.occurred_at.clone()
+    }
+
+    /// Gives it the document that it was, to be written with it.
+    pub(crate) fn with_intake(mut self, intake: NewIntake) -> EventDraft {
+        self.intake = Some(Box::new(intake));
+        self
+    }
+
+    /// The document that it was.
+    pub(crate) fn document(&self) -> Option<NewIntake> {
+        self.intake.as_deref().cloned()
+    }
+}
+
+/// What a document was mapped to, as an event.
+pub(crate) struct MappedEvent<'a> {
+    /// Subject and version of its contract.
+    pub(crate) contract: (&'a str, u32),
+    pub(crate) body: Payload,
+    pub(crate) stream: Option<String>,
+    pub(crate) op: Option<Op>,
+    pub(crate) digest: [u8; 32],
+    pub(crate) occurred_at: Option<String>,
+    pub(crate) trust: Trust,
+    /// The event of the document, if that was appended before.
+    pub(crate) cause: Option<String>,
+    /// The event that was made of the document before.
+    pub(crate) supersedes: Option<String>,
 }
 
 fn plain(door: &Door) -> Envelope {

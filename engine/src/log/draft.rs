@@ -132,6 +132,7 @@ impl EventDraft {
             value,
             body_digest,
             expected_version,
+            caused_by: None,
         };
         Ok(EventDraft { draft, body, claimed_source, source_id, intake: None })
     }

@@ -20,6 +20,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::admission::Admission;
 
+pub(crate) use accepted::MappedEvent;
 pub use append::MOST_EVENTS;
 pub use cursors::MOST_CURSORS;
 pub use draft::{EventDraft, read_cloud_event, read_cloud_events};

@@ -225,8 +225,7 @@ impl Rows {
         let envelope = &event.draft.envelope;
         let receipt = &appended.receipt;
         if let Some(intake) = &event.intake {
-            let event = Some(event_id(batch, ord));
-            self.append.intake(NewIntake { event, ..NewIntake::clone(intake) });
+            self.append.intake(numbered(intake, batch, ord));
         }
         if let Some((source, id)) = &event.draft.key {
             self.keys.push(NewKey {
@@ -281,7 +280,10 @@ impl Rows {
             occurred_at: envelope.occurred_at.clone(),
             received_at: event.intake.as_ref().map_or(self.now, |intake| intake.received_at),
             correlation_id,
-            causation_id: envelope.causation_id.clone(),
+            causation_id: envelope
+                .causation_id
+                .clone()
+                .or_else(|| causality.map(|from| from.causation_id.clone())),
             hops: causality.map_or(envelope.hops, |from| from.hops).cast_signed(),
             traceparent: envelope.traceparent.clone(),
             labels,
@@ -329,6 +331,23 @@ impl Rows {
         }
         self.append
     }
+}
+
+/// A document with the ids of its events: that of the event at `ord` and of the one after it, which it was mapped to; or, if its
+/// event was there before, of the one at `ord`.
+fn numbered(intake: &NewIntake, batch: Uuid, ord: i16) -> NewIntake {
+    let mut intake = intake.clone();
+    let own = event_id(batch, ord);
+    let is_mapped = intake.mapped.as_ref().is_some_and(|mapped| mapped.state == "mapped");
+    let follows = match intake.event {
+        Some(_) => own,
+        None => event_id(batch, ord.saturating_add(1)),
+    };
+    intake.event = intake.event.or(Some(own));
+    if let Some(mapped) = intake.mapped.as_mut().filter(|_| is_mapped) {
+        mapped.event = Some(follows);
+    }
+    intake
 }
 
 /// The leaf of an event: every column of its envelope, in their order.

@@ -34,6 +34,15 @@ part!(
         request_id: Option<String>,
         headers: String,
         hints: Option<String>,
+        mapping: Option<&'static str>,
+        mapped_to: Option<String>,
+        mapped_revision: Option<i32>,
+        mapped_event: Option<Uuid>,
+        mapped_digest: Option<Vec<u8>>,
+        mappings: i32,
+        changes: Option<String>,
+        unmapped: Option<String>,
+        failures: Option<String>,
         raw: Option<Vec<u8>>,
     }
 );
@@ -64,12 +73,38 @@ pub(crate) struct NewIntake {
     pub(crate) request_id: Option<String>,
     pub(crate) headers: String,
     pub(crate) hints: Option<String>,
+    /// What a transform made of it, if it is to be mapped.
+    pub(crate) mapped: Option<Mapping>,
     /// The bytes; `None` for one that is there already.
     pub(crate) raw: Option<Vec<u8>>,
 }
 
+/// What a transform made of a document.
+#[derive(Clone, Debug)]
+pub(crate) struct Mapping {
+    /// `mapped` or `failed`.
+    pub(crate) state: &'static str,
+    /// The contract that it is mapped to.
+    pub(crate) to: String,
+    pub(crate) revision: Option<i32>,
+    pub(crate) event: Option<Uuid>,
+    pub(crate) digest: Option<Vec<u8>>,
+    /// How many events were made of it, this one included.
+    pub(crate) count: i32,
+    pub(crate) changes: Option<String>,
+    pub(crate) unmapped: Option<String>,
+    pub(crate) failures: Option<String>,
+}
+
 impl Intakes {
     pub(crate) fn push(&mut self, new: NewIntake) {
+        let mapped = new.mapped;
+        let text = |of: fn(&Mapping) -> Option<&String>| {
+            mapped.as_ref().and_then(of).map(|text| printable(text))
+        };
+        let (changes, unmapped) =
+            (text(|one| one.changes.as_ref()), text(|one| one.unmapped.as_ref()));
+        let failures = text(|one| one.failures.as_ref());
         self.add((
             new.id,
             new.namespace,
@@ -93,6 +128,15 @@ impl Intakes {
             new.request_id.as_deref().map(printable),
             printable(&new.headers),
             new.hints.as_deref().map(printable),
+            mapped.as_ref().map(|mapped| mapped.state),
+            mapped.as_ref().map(|mapped| mapped.to.clone()),
+            mapped.as_ref().and_then(|mapped| mapped.revision),
+            mapped.as_ref().and_then(|mapped| mapped.event),
+            mapped.as_ref().and_then(|mapped| mapped.digest.clone()),
+            mapped.as_ref().map_or(0, |mapped| mapped.count),
+            changes,
+            unmapped,
+            failures,
             new.raw,
         ));
     }
@@ -100,7 +144,7 @@ impl Intakes {
 
 /// The parts of a statement that write documents, whose columns are the parameters from `first` on.
 pub(crate) fn parts(first: usize) -> String {
-    const TYPES: [&str; 23] = [
+    const TYPES: [&str; 32] = [
         "uuid",
         "text",
         "text",
@@ -123,10 +167,20 @@ pub(crate) fn parts(first: usize) -> String {
         "text",
         "text",
         "text",
+        "text",
+        "text",
+        "integer",
+        "uuid",
+        "bytea",
+        "integer",
+        "text",
+        "text",
+        "text",
         "bytea",
     ];
     const COLUMNS: &str = "id, namespace, source, source_version, verdict, code, message, errors, received_at, \
-        processed_at, door, form, trust, contract, event, digest, bytes, content_type, peer, request_id, headers, hints";
+        processed_at, door, form, trust, contract, event, digest, bytes, content_type, peer, request_id, headers, hints, \
+        mapping, mapped_to, mapped_revision, mapped_event, mapped_digest, mappings, changes, unmapped, failures";
     let parameters: Vec<String> =
         (first..).zip(TYPES).map(|(number, kind)| format!("${number}::{kind}[]")).collect();
     let values: Vec<String> = COLUMNS.split(", ").map(|column| format!("x.{column}")).collect();
@@ -136,8 +190,12 @@ pub(crate) fn parts(first: usize) -> String {
          raws as (insert into intake_raw (id, raw) select x.id, x.raw from taken x where x.raw is not null returning 1), \
          again as (update intake i set source_version = x.source_version, verdict = x.verdict, code = x.code, \
            message = x.message, errors = x.errors, processed_at = x.processed_at, contract = x.contract, event = x.event, \
-           hints = x.hints \
-           from taken x where x.raw is null and i.id = x.id and i.verdict = 'refused' returning 1)",
+           hints = coalesce(x.hints, i.hints), mapping = x.mapping, mapped_to = x.mapped_to, \
+           mapped_revision = x.mapped_revision, mapped_event = coalesce(x.mapped_event, i.mapped_event), \
+           mapped_digest = coalesce(x.mapped_digest, i.mapped_digest), mappings = greatest(x.mappings, i.mappings), \
+           changes = x.changes, unmapped = x.unmapped, failures = x.failures \
+           from taken x where x.raw is null and i.id = x.id and (i.verdict = 'refused' or x.mapping is not null) \
+           returning 1)",
         parameters.join(", "),
         values.join(", "),
     )
@@ -177,12 +235,22 @@ pub(crate) struct IntakeRow {
     pub(crate) content_type: String,
     pub(crate) peer: Option<String>,
     pub(crate) request_id: Option<String>,
-    /// Empty in lists.
+    pub(crate) mapping: Option<String>,
+    pub(crate) mapped_to: Option<String>,
+    pub(crate) mapped_revision: Option<i32>,
+    pub(crate) mapped_event: Option<Uuid>,
+    pub(crate) mapped_digest: Option<Vec<u8>>,
+    pub(crate) mappings: i32,
+    /// Empty in lists, as are those that follow.
     pub(crate) headers: Option<String>,
+    pub(crate) changes: Option<String>,
+    pub(crate) unmapped: Option<String>,
+    pub(crate) failures: Option<String>,
 }
 
 const LINE: &str = "id, source, source_version, verdict, code, message, received_at, processed_at, door, form, trust, \
-    contract, event, digest, bytes, content_type, peer, request_id";
+    contract, event, digest, bytes, content_type, peer, request_id, mapping, mapped_to, mapped_revision, mapped_event, \
+    mapped_digest, mappings";
 
 fn intake_row(row: &PgRow) -> Result<IntakeRow, sqlx::Error> {
     let Moment(received_at) = row.try_get(6)?;
@@ -206,8 +274,17 @@ fn intake_row(row: &PgRow) -> Result<IntakeRow, sqlx::Error> {
         content_type: row.try_get(15)?,
         peer: row.try_get(16)?,
         request_id: row.try_get(17)?,
-        errors: row.try_get(18)?,
-        headers: row.try_get(19)?,
+        mapping: row.try_get(18)?,
+        mapped_to: row.try_get(19)?,
+        mapped_revision: row.try_get(20)?,
+        mapped_event: row.try_get(21)?,
+        mapped_digest: row.try_get(22)?,
+        mappings: row.try_get(23)?,
+        errors: row.try_get(24)?,
+        headers: row.try_get(25)?,
+        changes: row.try_get(26)?,
+        unmapped: row.try_get(27)?,
+        failures: row.try_get(28)?,
     })
 }
 
@@ -217,6 +294,8 @@ pub(crate) struct IntakeFilter {
     pub(crate) source: Option<String>,
     pub(crate) verdict: Option<&'static str>,
     pub(crate) code: Option<String>,
+    pub(crate) mapping: Option<&'static str>,
+    pub(crate) contract: Option<String>,
 }
 
 /// Documents of a namespace, the newest first, from before one of them on.
@@ -228,7 +307,7 @@ pub(crate) async fn list(
     limit: i64,
 ) -> Result<Vec<IntakeRow>, sqlx::Error> {
     let mut query = QueryBuilder::<Postgres>::new("-- intake_list\nselect ");
-    query.push(LINE).push(", null::text, null::text from intake where namespace = ");
+    query.push(LINE).push(", null::text, null::text, null::text, null::text, null::text from intake where namespace = ");
     query.push_bind(namespace);
     if let Some(source) = &filter.source {
         query.push(" and source = ").push_bind(source);
@@ -239,6 +318,15 @@ pub(crate) async fn list(
             "refused" => " and verdict = 'refused'",
             _ => " and verdict = 'accepted'",
         });
+    }
+    if let Some(mapping) = filter.mapping {
+        query.push(match mapping {
+            "failed" => " and mapping = 'failed'",
+            _ => " and mapping = 'mapped'",
+        });
+    }
+    if let Some(contract) = &filter.contract {
+        query.push(" and contract = ").push_bind(contract);
     }
     if let Some(code) = &filter.code {
         query.push(" and code = ").push_bind(code);
@@ -257,7 +345,7 @@ pub(crate) async fn find(
     id: Uuid,
 ) -> Result<Option<IntakeRow>, sqlx::Error> {
     let text = format!(
-        "-- intake_find\nselect {LINE}, errors, headers from intake where namespace = $1 and id = $2"
+        "-- intake_find\nselect {LINE}, errors, headers, changes, unmapped, failures from intake where namespace = $1 and id = $2"
     );
     let query = sqlx::query(AssertSqlSafe(text)).bind(namespace).bind(id);
     query.fetch_optional(connection).await?.as_ref().map(intake_row).transpose()

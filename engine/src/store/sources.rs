@@ -224,6 +224,27 @@ pub(crate) async fn subject_revisions(
     .await
 }
 
+/// Ends of a transform, and its active revision.
+pub(crate) type ActiveRow = (String, i32, String, i32, i32);
+
+/// Which revision of each transform from `subjects` is active.
+pub(crate) async fn active_transforms(
+    connection: &mut PgConnection,
+    namespace: &str,
+    subjects: &[String],
+) -> Result<Vec<ActiveRow>, sqlx::Error> {
+    sqlx::query_as(
+        "-- source_transforms\n\
+         select from_subject, from_version, to_subject, to_version, active from transforms \
+         where namespace = $1 and from_subject = any($2) \
+         order by from_subject, from_version, to_subject, to_version",
+    )
+    .bind(namespace)
+    .bind(subjects)
+    .fetch_all(connection)
+    .await
+}
+
 /// The states of the versions of contracts, each with its subject and version.
 pub(crate) async fn version_states(
     connection: &mut PgConnection,

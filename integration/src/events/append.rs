@@ -26,6 +26,8 @@ pub struct Draft {
     pub body_digest: Option<[u8; 32]>,
     /// The version that the stream must have before this event; 0 for a stream without events.
     pub expected_version: Option<u64>,
+    /// Place of the event of the same request that caused this one.
+    pub caused_by: Option<usize>,
 }
 
 /// Head of a stream.
@@ -169,7 +171,19 @@ impl Known {
         let mut outcomes = Vec::with_capacity(drafts.len());
         let mut new = 0;
         for (place, draft) in drafts.iter().enumerate() {
-            let outcome = request.decide(place, draft, || id(new))?;
+            let cause = match draft.caused_by.map(|place| (drafts.get(place), outcomes.get(place)))
+            {
+                // What follows from an event that was appended before was appended with it, or is processed again by itself.
+                Some((_, Some(Outcome::Repeat(first)))) => {
+                    outcomes.push(Outcome::Repeat(first.clone()));
+                    continue;
+                }
+                Some((Some(draft), Some(Outcome::New(appended)))) => {
+                    Some(cause_of(draft, appended))
+                }
+                _ => None,
+            };
+            let outcome = request.decide(place, draft, cause, || id(new))?;
             new += usize::from(matches!(outcome, Outcome::New(_)));
             outcomes.push(outcome);
         }
@@ -192,6 +206,7 @@ impl Request<'_> {
         &mut self,
         place: usize,
         draft: &Draft,
+        cause: Option<Cause>,
         id: impl FnOnce() -> String,
     ) -> Result<Outcome, Refusal> {
         if let Some(key) = &draft.key
@@ -202,7 +217,7 @@ impl Request<'_> {
             }
             return Err(Refusal::Reused { draft: place, first: first.receipt.id.clone() });
         }
-        let causality = self.causality(place, &draft.envelope)?;
+        let causality = self.causality(place, &draft.envelope, cause)?;
         let mut receipt = Receipt {
             id: id(),
             stream: draft.envelope.stream.clone(),
@@ -244,11 +259,16 @@ impl Request<'_> {
     }
 
     /// Returns what an event inherits from its cause. One that is not known here is taken at its word, up to the bound.
-    fn causality(&self, place: usize, envelope: &Envelope) -> Result<Option<Causality>, Refusal> {
+    fn causality(
+        &self,
+        place: usize,
+        envelope: &Envelope,
+        within: Option<Cause>,
+    ) -> Result<Option<Causality>, Refusal> {
         let refused = |message| Refusal::Loop { draft: place, message };
-        let cause = envelope.causation_id.as_ref().and_then(|id| self.known.causes.get(id));
-        match cause {
-            Some(cause) => Causality::of(std::slice::from_ref(cause), MAX_HOPS)
+        let named = || self.known.causes.get(envelope.causation_id.as_ref()?).cloned();
+        match within.or_else(named) {
+            Some(cause) => Causality::of(std::slice::from_ref(&cause), MAX_HOPS)
                 .map_err(|wrong| refused(wrong.message)),
             None if envelope.hops > MAX_HOPS => Err(refused(format!(
                 "the event says that it is number {} in a chain of causes, and {MAX_HOPS} are allowed",
@@ -256,6 +276,20 @@ impl Request<'_> {
             ))),
             None => Ok(None),
         }
+    }
+}
+
+/// Returns an event of the same request as a cause.
+fn cause_of(draft: &Draft, appended: &Appended) -> Cause {
+    let (envelope, inherited) = (&draft.envelope, appended.causality.as_ref());
+    let id = appended.receipt.id.clone();
+    let told = envelope.correlation_id.clone();
+    let told = told.or_else(|| inherited.map(|from| from.correlation_id.clone()));
+    Cause {
+        correlation_id: told.unwrap_or_else(|| id.clone()),
+        hops: inherited.map_or(envelope.hops, |from| from.hops),
+        trust: inherited.map_or(envelope.trust, |from| from.trust.min(envelope.trust)),
+        id,
     }
 }
 

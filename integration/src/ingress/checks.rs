@@ -114,6 +114,18 @@ pub struct Document {
 }
 
 impl Document {
+    /// What follows the contract: of a CloudEvent its data, else all of it.
+    #[must_use]
+    pub fn value(&self) -> &Value {
+        self.body.as_ref().unwrap_or(&self.whole)
+    }
+
+    /// When what it tells of happened, as a CloudEvent says.
+    #[must_use]
+    pub fn occurred_at(&self) -> Option<String> {
+        self.event.as_ref()?.time.clone()
+    }
+
     /// A refusal of the document, which is kept with its hints.
     fn refused(&self, rejected: Rejected) -> Rejected {
         Rejected { kept: true, hints: self.hints.clone(), ..rejected }
@@ -264,7 +276,7 @@ impl Source {
         sender: &Sender,
         schema: Option<(&Schema, World)>,
     ) -> Result<Accepted, Box<Rejected>> {
-        let body = document.body.as_ref().unwrap_or(&document.whole);
+        let body = document.value();
         let violations =
             schema.map_or_else(Vec::new, |(schema, world)| schema.violations(body, world));
         if !violations.is_empty() {

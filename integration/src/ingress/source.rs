@@ -78,6 +78,19 @@ pub struct AcceptDocument {
     pub when: Option<MatchDocument>,
     /// Subject of the contract.
     pub contract: String,
+    /// The contract that documents are mapped to, such as `customer@1`.
+    #[serde(default)]
+    pub to: Option<String>,
+}
+
+impl AcceptDocument {
+    /// Returns subject and version of the contract that documents are mapped to.
+    #[must_use]
+    pub fn target(&self) -> Option<(&str, u32)> {
+        let (subject, version) = self.to.as_ref()?.split_once('@')?;
+        let version = version.parse().ok().filter(|version| *version > 0)?;
+        Some((subject, version))
+    }
 }
 
 /// Condition on a header or a value, exactly one of the two.
@@ -166,6 +179,17 @@ impl Source {
                     &format!("/accepts/{index}/match"),
                     "name either a header or a pointer".to_owned(),
                 );
+            }
+        }
+        for (index, accept) in document.accepts.iter().enumerate() {
+            let same = document.accepts.iter().find(|other| other.contract == accept.contract);
+            if same.is_some_and(|same| same.to != accept.to) {
+                let message = "a contract is mapped to one other, wherever it stands".to_owned();
+                refuse(&format!("/accepts/{index}/to"), message);
+            }
+            if accept.to.is_some() && accept.target().is_none() {
+                let message = "name a contract and its version, such as customer@1".to_owned();
+                refuse(&format!("/accepts/{index}/to"), message);
             }
         }
         let never = document.accepts.iter().position(|accept| accept.when.is_none());

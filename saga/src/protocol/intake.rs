@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::EventTrust;
-use crate::{Timestamp, Violation};
+use crate::{Payload, Timestamp, Violation};
 
 /// The answer to a document that was taken in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +64,44 @@ pub enum IntakeVerdict {
     Accepted,
     /// It was refused, and may be processed again once what was wrong is mended.
     Refused,
+}
+
+/// Whether a document was mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum MappingState {
+    /// There is an event of our own contract.
+    Mapped,
+    /// There is none: values could not be mapped, or there is no transform.
+    Failed,
+}
+
+/// What a transform made of a document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct IntakeMapping {
+    /// Whether it was mapped.
+    pub state: MappingState,
+    /// The contract that it is mapped to.
+    pub to: String,
+    /// The revision of the transform that did it last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u32>,
+    /// The last event that was made of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_id: Option<Uuid>,
+    /// How many events were made of it: one, and another each time that it was processed again with another result.
+    pub events: u32,
+    /// Values that a rule changed, with the reason; not in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changes: Option<Payload>,
+    /// Values that no rule read, by their places; not in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unmapped: Option<Payload>,
+    /// What could not be mapped, each with its place and value; not in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failures: Option<Payload>,
 }
 
 /// The door through which a document came.
@@ -125,6 +163,9 @@ pub struct IntakeView {
     /// Id of the request, as in the log of the server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
+    /// What its transform made of it, if the source says what it is mapped to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mapping: Option<IntakeMapping>,
     /// Headers of the request; secrets are left out. Not in lists.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,

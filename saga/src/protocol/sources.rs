@@ -130,6 +130,9 @@ pub struct SourceAccepts {
     pub when: Option<SourceMatch>,
     /// Subject of the contract.
     pub contract: String,
+    /// The contract of our own that its documents are mapped to, such as `customer@1`, by the transform between them that is active.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
 }
 
 /// Identifiers that are captured from documents.

@@ -16,6 +16,7 @@ mod idempotency;
 mod incidents;
 mod ingress;
 mod ingress_batches;
+mod ingress_mapping;
 mod input;
 mod job_items;
 mod jobs;

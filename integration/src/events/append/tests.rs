@@ -32,6 +32,7 @@ fn draft(stream: &str, op: Option<Op>, body: &str) -> Draft {
         body_digest[at % 32] ^= byte;
     }
     Draft {
+        caused_by: None,
         envelope: envelope(Some(stream).filter(|name| !name.is_empty()), op),
         key: None,
         digest: body_digest,
@@ -181,4 +182,22 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn an_event_that_follows_from_another_of_the_request_is_in_its_story_and_comes_once_with_it() {
+    let mut known = Known::default();
+    let mut first = keyed("1", draft("", None, "1"));
+    first.envelope.correlation_id = Some("story".to_owned());
+    let second = Draft { caused_by: Some(0), ..draft("customer:1", Some(Op::Snapshot), "2") };
+    let told = append(&mut known, &[first.clone(), second.clone()], 0).unwrap();
+    let [_, Outcome::New(followed)] = &told[..] else { panic!("{told:?}") };
+    let causality = followed.causality.as_ref().unwrap();
+    assert_eq!(
+        (causality.causation_id.as_str(), causality.correlation_id.as_str(), causality.hops),
+        ("e0", "story", 1)
+    );
+    let again = append(&mut known, &[first, second], 2).unwrap();
+    assert!(again.iter().all(|one| matches!(one, Outcome::Repeat(first) if first.id == "e0")));
+    assert_eq!(known.streams["customer:1"].version, 1);
 }
