@@ -182,6 +182,7 @@ pub(crate) const RULES: &[(&str, &str, Right)] = &[
     ("PUT", "/v1/transforms/{from}/{from_version}/{to}/{to_version}", Right::Act),
     ("POST", "/v1/transforms/{from}/{from_version}/{to}/{to_version}/activate", Right::Act),
     ("POST", "/v1/transforms/{from}/{from_version}/{to}/{to_version}/test", Right::Read),
+    ("POST", "/v1/transforms/{from}/{from_version}/{to}/{to_version}/what-if", Right::Read),
     ("GET", "/v1/sources", Right::Read),
     ("GET", "/v1/sources/{name}", Right::Read),
     ("PUT", "/v1/sources/{name}", Right::Admin),

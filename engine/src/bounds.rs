@@ -373,6 +373,12 @@ fn of_contracts() -> Vec<Bound> {
         bound("readers of a subject", number(contracts::MOST_READERS), "409 `contract_full`"),
         bound("a transform", bytes(contracts::LARGEST_TRANSFORM), "422 `invalid_transform`"),
         bound(
+            "documents that a what-if looks at",
+            number(contracts::MOST_SAMPLED),
+            "the newest are looked at",
+        ),
+        bound("their bytes", bytes(contracts::SAMPLED_BYTES), "the newest are looked at"),
+        bound(
             "transforms of a namespace",
             number(contracts::MOST_TRANSFORMS),
             "409 `too_many_transforms`",

@@ -102,7 +102,7 @@ pub use tasks::{
 };
 pub use transforms::{
     ActivateTransform, PutTransform, TestTransform, TransformLine, TransformRevision,
-    TransformTest, TransformView,
+    TransformTest, TransformView, TransformWhatIf, WhatIfTransform,
 };
 pub use tree::{RunTree, TreeRun};
 pub use versions::{

@@ -2,7 +2,7 @@
 
 use backstitch_saga::protocol::{
     ActivateTransform, PinReader, PutTransform, RegisterContract, SetContractMode,
-    SetContractState, TestTransform,
+    SetContractState, TestTransform, WhatIfTransform,
 };
 
 use super::{Check, Findings, MAX_REASON};
@@ -40,6 +40,15 @@ impl Check for PutTransform {
 impl Check for ActivateTransform {
     fn check(&self, findings: &mut Findings) {
         findings.prose("/reason", &self.reason, MAX_REASON);
+    }
+}
+
+impl Check for WhatIfTransform {
+    fn check(&self, findings: &mut Findings) {
+        if self.transform.is_some() && self.revision.is_some() {
+            let message = "Either a transform or a revision is compared, not both";
+            findings.add("/revision", "contradiction", message);
+        }
     }
 }
 

@@ -72,3 +72,11 @@ mod tests {
         is_accepted::<TestTransform>(&super::test());
     }
 }
+
+pub(crate) fn what_if() -> Value {
+    json!({ "revision": 1, "last": 1_000 })
+}
+
+pub(crate) fn compared() -> Value {
+    json!({ "documents": 10_000, "same": 9_963, "differ": 37, "repaired": 0, "broken": 0, "failing": 0, "samples": [] })
+}

@@ -173,6 +173,7 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(transforms::show, transforms::put))
         .routes(routes!(transforms::activate))
         .routes(routes!(transforms::test))
+        .routes(routes!(transforms::what_if))
         .routes(routes!(sources::list))
         .routes(routes!(sources::show, sources::put, sources::delete))
         .routes(routes!(sources::rotate))

@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use backstitch_engine::Registered;
 use backstitch_saga::protocol::{
     ActivateTransform, Page, PutTransform, TestTransform, TransformLine, TransformTest,
-    TransformView,
+    TransformView, TransformWhatIf, WhatIfTransform,
 };
 
 use super::runs::PageQuery;
@@ -147,4 +147,33 @@ pub(crate) async fn test(
 ) -> Answer {
     let name = (from.as_str(), from_version, to.as_str(), to_version);
     json(StatusCode::OK, &app.engine.test_transform(&caller.namespace, name, ask).await?)
+}
+
+/// Compare a transform with the active one on the last documents of sources; nothing is written
+///
+/// The documents are those that follow the contract of the source, the newest first. The answer counts those of which both make the same, and
+/// shows some of the others.
+#[utoipa::path(
+    post, path = "/v1/transforms/{from}/{from_version}/{to}/{to_version}/what-if", tag = "contracts", operation_id = "what_if_transform",
+    params(
+        ("from" = String, Path, description = "The subject of the source", example = "crm.contact"),
+        ("from_version" = u32, Path, description = "Its version", example = 1),
+        ("to" = String, Path, description = "The subject of the target", example = "customer"),
+        ("to_version" = u32, Path, description = "Its version", example = 1),
+    ),
+    request_body(content = WhatIfTransform, example = json!(examples::what_if())),
+    responses(
+        (status = 200, description = "Where they differ.", body = TransformWhatIf, example = json!(examples::compared())),
+        (status = 422, description = "The transform does not fit (`invalid_transform`)."),
+    )
+)]
+pub(crate) async fn what_if(
+    State(app): Shared,
+    caller: Caller,
+    PathOf((from, from_version, to, to_version)): PathOf<Ends>,
+    _: QueryOf<NoQuery>,
+    Body(ask): Body<WhatIfTransform>,
+) -> Answer {
+    let name = (from.as_str(), from_version, to.as_str(), to_version);
+    json(StatusCode::OK, &app.engine.what_if_transform(&caller.namespace, name, ask).await?)
 }

@@ -14,7 +14,9 @@ use backstitch_saga::protocol::{ContractKind, ContractMode, ContractState};
 
 use crate::Error;
 
-pub use transforms::{LARGEST_TESTED, MOST_REVISIONS, MOST_TRANSFORMS, TransformName};
+pub use transforms::{
+    LARGEST_TESTED, MOST_REVISIONS, MOST_SAMPLED, MOST_TRANSFORMS, SAMPLED_BYTES, TransformName,
+};
 
 /// Subjects that a namespace may have. Several that are created at the same instant may pass it by as many.
 pub const MOST_SUBJECTS: i64 = 1_000;

@@ -1,5 +1,7 @@
 //! Transforms between versions of contracts: revisions, the active one, and tests with a trace.
 
+mod what_if;
+
 use backstitch_integration::contracts::{Schema, World};
 use backstitch_integration::document::{read, value_of};
 use backstitch_integration::transforms::{Limits, Outcome, Transform};
@@ -23,12 +25,16 @@ use crate::store::listed;
 use crate::store::transforms::{self as table, Edge, RevisionRow, TransformRow};
 use crate::{Engine, Error, Registered};
 
+pub use what_if::{MOST_SAMPLED, SAMPLED_BYTES};
+
 /// Transforms that a namespace may have. Several that are created at the same instant may pass it by as many.
 pub const MOST_TRANSFORMS: i64 = 2_000;
 /// Revisions that a transform may have.
 pub const MOST_REVISIONS: i32 = 200;
 /// Bytes of a document that a transform is tested with.
 pub const LARGEST_TESTED: usize = 262_144;
+/// Bytes of a document that sources have sent.
+const LARGEST_SAMPLE: usize = 5 * 1024 * 1024;
 /// Times that a change is decided again because others changed the transform meanwhile.
 const TRIES: usize = 10;
 /// Kind of cursors in the list of transforms.

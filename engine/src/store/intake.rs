@@ -362,6 +362,41 @@ pub(crate) async fn raw(
         .await
 }
 
+/// A document that was accepted.
+#[derive(Debug)]
+pub(crate) struct SampleRow {
+    pub(crate) id: Uuid,
+    pub(crate) form: String,
+    pub(crate) raw: Vec<u8>,
+}
+
+/// The last documents that follow a contract, as many as have so many bytes together.
+pub(crate) async fn samples(
+    connection: &mut PgConnection,
+    namespace: &str,
+    contract: &str,
+    (most, bytes): (i64, i64),
+) -> Result<Vec<SampleRow>, sqlx::Error> {
+    let rows = sqlx::query(
+        "-- intake_samples\n\
+         select i.id, i.form, r.raw from (select id, form, sum(bytes) over (order by id desc) as upto from \
+           (select id, form, bytes from intake where namespace = $1 and contract = $2 and verdict = 'accepted' \
+            order by id desc limit $3) l) i \
+         join intake_raw r on r.id = i.id where i.upto <= $4 order by i.id desc",
+    )
+    .bind(namespace)
+    .bind(contract)
+    .bind(most)
+    .bind(bytes)
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(SampleRow { id: row.try_get(0)?, form: row.try_get(1)?, raw: row.try_get(2)? })
+        })
+        .collect()
+}
+
 /// Finds the documents that became events, each with its event.
 pub(crate) async fn of_events(
     connection: &mut PgConnection,

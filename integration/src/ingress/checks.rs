@@ -463,6 +463,18 @@ fn unreadable(status: u16, wrong: Violation) -> Box<Rejected> {
     })
 }
 
+/// Reads what follows the contract in the bytes of a document that was taken in.
+///
+/// # Errors
+/// As when it came, if more is refused today.
+pub fn body_of(bytes: &[u8], is_event: bool, limit: usize) -> Result<Value, Box<Rejected>> {
+    let (_, whole) = read(bytes, limit).map_err(|wrong| unreadable(400, wrong))?;
+    if !is_event {
+        return Ok(whole);
+    }
+    Ok(unwrapped(&whole)?.1.unwrap_or(whole))
+}
+
 /// Returns the event that a document is, and its data.
 fn unwrapped(value: &Value) -> Result<(Option<CloudEvent>, Option<Value>), Box<Rejected>> {
     let refused = |violations, message: &str| {

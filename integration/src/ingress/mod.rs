@@ -14,7 +14,9 @@ pub(crate) mod source;
 pub(crate) mod verify;
 
 pub use batch::{LARGEST_BATCH, MOST_RECORDS};
-pub use checks::{Accepted, Claim, Document, Duplicate, ReadRecord, Rejected, Request, duplicate};
+pub use checks::{
+    Accepted, Claim, Document, Duplicate, ReadRecord, Rejected, Request, body_of, duplicate,
+};
 pub use headers::Headers;
 pub use hints::{Hint, HintRule, Hints, MOST_HINTS};
 pub use scheme::{Algorithm, Encoding, SchemeDocument};

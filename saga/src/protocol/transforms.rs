@@ -65,6 +65,46 @@ pub struct TransformTest {
     pub trace: Payload,
 }
 
+/// `POST /v1/transforms/{from}/{from_version}/{to}/{to_version}/what-if`: by what the last documents would be mapped.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct WhatIfTransform {
+    /// A transform that is not registered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transform: Option<Payload>,
+    /// A revision; without it and without `transform` the active one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u32>,
+    /// How many of the last documents are looked at; 1,000 without it, 10,000 at most, and 32 MiB of them.
+    #[serde(default = "thousand")]
+    pub last: u32,
+}
+
+fn thousand() -> u32 {
+    1_000
+}
+
+/// What a transform would make of documents that sources have sent, beside the active one. The counts add up to `documents`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct TransformWhatIf {
+    /// Documents that were looked at.
+    pub documents: u32,
+    /// Both make the same of them.
+    pub same: u32,
+    /// Both make a document of them, and another one each.
+    pub differ: u32,
+    /// The active one fails, this one does not.
+    pub repaired: u32,
+    /// This one fails, the active one does not.
+    pub broken: u32,
+    /// Both fail.
+    pub failing: u32,
+    /// Some of those that are not the same, each with the id of its document and what differs.
+    pub samples: Payload,
+}
+
 /// One line of `GET /v1/transforms`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -20,13 +20,16 @@ async fn register(server: &Server, subject: &str, members: Value, required: Valu
 }
 
 /// Maps contacts to customers; what their state means is said by `states`.
-async fn put_transform(server: &Server, states: Value) -> Answer {
+fn transform(states: Value) -> Value {
     let rules = json!([
         {"to": "/id", "copy": "/id"}, {"to": "/name", "copy": "/full_name"},
         {"to": "/status", "enum": "/st", "map": states},
     ]);
-    let transform = json!({"stream": "customer:{/id}", "rules": rules});
-    let body = json!({"transform": transform, "reason": "r"});
+    json!({"stream": "customer:{/id}", "rules": rules})
+}
+
+async fn put_transform(server: &Server, states: Value) -> Answer {
+    let body = json!({"transform": transform(states), "reason": "r"});
     send(with_json(server.request("PUT", TRANSFORM), body)).await
 }
 
@@ -188,6 +191,15 @@ async fn a_document_that_is_mapped_again_is_another_event_only_if_the_result_dif
         let state = if at % 3 == 0 { "I" } else { "A" };
         sent.push(send_in(&server, &door(), contact(&format!("c-{at}"), "N", state)).await);
     }
+    let what_if = json!({"transform": transform(json!({"A": "active", "I": "inactive"}))});
+    let found = server.post(&format!("{TRANSFORM}/what-if"), what_if).await;
+    assert_eq!(found.status, 200, "{found:?}");
+    let found = found.json();
+    assert_eq!(
+        (&found["documents"], &found["same"], &found["differ"], &found["broken"]),
+        (&json!(10), &json!(6), &json!(4), &json!(0))
+    );
+    assert_eq!(found["samples"][0]["changed"], json!(["/status"]), "{found}");
     assert_eq!(put_transform(&server, json!({"A": "active", "I": "inactive"})).await.status, 201);
     tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
     for _ in 0..2 {
