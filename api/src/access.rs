@@ -197,6 +197,7 @@ pub(crate) const RULES: &[(&str, &str, Right)] = &[
     ("GET", "/v1/events", Right::Read),
     ("POST", "/v1/events", Right::Start),
     ("GET", "/v1/events/{id}", Right::Read),
+    ("GET", "/v1/events/{id}/lineage", Right::Read),
     ("GET", "/v1/cursors", Right::Read),
     ("GET", "/v1/cursors/{name}", Right::Read),
     ("PUT", "/v1/cursors/{name}", Right::Start),

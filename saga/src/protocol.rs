@@ -61,8 +61,8 @@ pub use incidents::{
     PauseView, StatusView, Verb,
 };
 pub use intake::{
-    IntakeAnswer, IntakeAnswers, IntakeDoor, IntakeMapping, IntakeReceipt, IntakeVerdict,
-    IntakeView, MappingState,
+    EventLineage, IntakeAnswer, IntakeAnswers, IntakeDoor, IntakeMapping, IntakeReceipt,
+    IntakeVerdict, IntakeView, LineageEvent, MappingState,
 };
 pub use jobs::{
     Canary, ItemState, JobItem, JobPlan, JobProgress, JobState, JobVerb, JobView, NewJob,

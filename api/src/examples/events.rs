@@ -89,3 +89,11 @@ mod tests {
         reads_as::<Page<CursorView>>(&super::cursors());
     }
 }
+
+pub(crate) fn lineage() -> Value {
+    let event = json!({
+        "id": EVENT, "position": 10_248, "type": "customer", "stream": "customer:42", "version": 7, "contract": "customer@1",
+        "source": "crm", "trust": "signed", "received_at": super::AT
+    });
+    json!({ "event": event, "causes": [], "documents": [], "effects": [], "runs": [], "more": false })
+}

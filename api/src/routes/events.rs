@@ -6,7 +6,9 @@ use axum::extract::{FromRequest, Request, State};
 use axum::http::StatusCode;
 use backstitch_engine::log::{EventDraft, EventQuery, read_cloud_event, read_cloud_events};
 use backstitch_saga::Span;
-use backstitch_saga::protocol::{EventPage, EventView, EventsPublished, PublishEvents};
+use backstitch_saga::protocol::{
+    EventLineage, EventPage, EventView, EventsPublished, PublishEvents,
+};
 use utoipa::IntoParams;
 use uuid::Uuid;
 
@@ -159,4 +161,21 @@ pub(crate) async fn show(
     _: QueryOf<NoQuery>,
 ) -> Answer {
     json(StatusCode::OK, &app.engine.event(&caller.namespace, id).await?)
+}
+
+/// Show what an event came from and what came of it
+///
+/// The chain of its causes, the documents of sources that these were, the events that it caused, and the runs of its story.
+#[utoipa::path(
+    get, path = "/v1/events/{id}/lineage", tag = "events", operation_id = "show_lineage",
+    params(("id" = Uuid, Path, description = "Its id")),
+    responses((status = 200, description = "The lineage.", body = EventLineage, example = json!(examples::lineage())))
+)]
+pub(crate) async fn lineage(
+    State(app): Shared,
+    caller: Caller,
+    PathOf(id): PathOf<Uuid>,
+    _: QueryOf<NoQuery>,
+) -> Answer {
+    json(StatusCode::OK, &app.engine.lineage(&caller.namespace, id).await?)
 }

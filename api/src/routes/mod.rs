@@ -185,6 +185,7 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(intakes::reprocess))
         .routes(routes!(events::list, events::publish))
         .routes(routes!(events::show))
+        .routes(routes!(events::lineage))
         .routes(routes!(cursors::list))
         .routes(routes!(cursors::show, cursors::put, cursors::delete))
         .routes(routes!(subscriptions::list))

@@ -7,6 +7,7 @@ mod again;
 mod arrival;
 mod doors;
 mod kept;
+mod lineage;
 mod mapping;
 mod reads;
 mod ready;

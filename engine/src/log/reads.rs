@@ -96,7 +96,7 @@ impl Engine {
         }
     }
 
-    async fn log_heads(&self, namespace: &str) -> Result<Heads, Error> {
+    pub(crate) async fn log_heads(&self, namespace: &str) -> Result<Heads, Error> {
         let mut connection = self.node().database.reader(namespace).await?;
         Ok(table::heads(&mut connection, namespace).await?)
     }

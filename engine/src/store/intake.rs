@@ -362,6 +362,21 @@ pub(crate) async fn raw(
         .await
 }
 
+/// The documents of which one of `events` was made.
+pub(crate) async fn behind(
+    connection: &mut PgConnection,
+    namespace: &str,
+    events: &[Uuid],
+) -> Result<Vec<IntakeRow>, sqlx::Error> {
+    let text = format!(
+        "-- intake_behind\n\
+         select {LINE}, null::text, null::text, null::text, null::text, null::text from intake \
+         where namespace = $1 and (event = any($2) or mapped_event = any($2)) order by id limit 100"
+    );
+    let query = sqlx::query(AssertSqlSafe(text)).bind(namespace).bind(events);
+    query.fetch_all(connection).await?.iter().map(intake_row).collect()
+}
+
 /// A document that was accepted.
 #[derive(Debug)]
 pub(crate) struct SampleRow {

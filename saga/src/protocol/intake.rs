@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::EventTrust;
+use super::{EventTrust, RunLine};
 use crate::{Payload, Timestamp, Violation};
 
 /// The answer to a document that was taken in.
@@ -113,6 +113,56 @@ pub enum IntakeDoor {
     Request,
     /// As a record of a batch.
     Batch,
+}
+
+/// An event of a lineage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LineageEvent {
+    /// Its id.
+    pub id: Uuid,
+    /// Its position.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<u64>,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub event_type: String,
+    /// Its stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<String>,
+    /// Its version in the stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+    /// The contract of its data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contract: Option<String>,
+    /// Who sent it, as the door says.
+    pub source: String,
+    /// Trust in it.
+    pub trust: EventTrust,
+    /// When it came.
+    pub received_at: Timestamp,
+    /// The event that caused it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub causation_id: Option<String>,
+}
+
+/// `GET /v1/events/{id}/lineage`: what an event came from, and what came of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct EventLineage {
+    /// The event.
+    pub event: LineageEvent,
+    /// The chain of its causes, the nearest first.
+    pub causes: Vec<LineageEvent>,
+    /// The documents of sources that these events were, or were made of. Their bytes are at `/v1/intakes/{id}/raw`.
+    pub documents: Vec<IntakeView>,
+    /// The events that it caused, also by others, by their positions.
+    pub effects: Vec<LineageEvent>,
+    /// The runs of its story.
+    pub runs: Vec<RunLine>,
+    /// Whether the story has more events or runs than were looked at.
+    pub more: bool,
 }
 
 /// A document as it was taken in or refused.

@@ -135,6 +135,13 @@ async fn a_document_and_what_it_is_mapped_to_are_appended_together_and_once() {
         (&json!("mapped"), &json!("customer@1"), &json!(1), &found[3]["id"], &json!(1))
     );
     assert_eq!(mapping["unmapped"], json!({"/colour": "red"}), "{view}");
+    let path = format!("/v1/events/{}/lineage", ours["id"].as_str().unwrap());
+    let lineage = server.get(&path).await.json();
+    assert_eq!(lineage["causes"][0]["id"], theirs["id"], "{lineage}");
+    assert_eq!(lineage["documents"][0]["id"], first["intake_id"]);
+    let path = format!("/v1/events/{}/lineage", theirs["id"].as_str().unwrap());
+    let lineage = server.get(&path).await.json();
+    assert_eq!((&lineage["effects"][0]["id"], &lineage["more"]), (&ours["id"], &json!(false)));
     let batch =
         json!([contact("c-2", "Bob", "I"), contact("c-3", "Cy", "A"), contact("c-2", "Bob", "I")]);
     send_in(&server, &format!("{}/batch?atomic=true", door()), batch).await;

@@ -124,7 +124,7 @@ async fn prepare(verb: &str, scene: &Scene, shell: &Shell) -> Vec<(String, Strin
             }
             Vec::new()
         }
-        "event" if act == "show" => {
+        "event" if ["show", "lineage"].contains(&act) => {
             let event = json!({"events": [{"type": "order.placed"}]});
             let told = scene.server.post("/v1/events", event).await.json();
             word("ID", told["events"][0]["id"].as_str().unwrap_or_default().to_owned())

@@ -85,7 +85,10 @@ async fn words(page: &str, scene: &Scene) -> Vec<(String, String)> {
             ("FINGERPRINT", "/v1/incidents", "fingerprint"),
             ("JOB", "/v1/jobs", "id"),
         ],
-        "docs/ingress.md" => &[("INTAKE-ID", "/v1/intakes?verdict=refused", "id")],
+        "docs/ingress.md" => &[
+            ("INTAKE-ID", "/v1/intakes?verdict=refused", "id"),
+            ("EVENT-ID", "/v1/events?stream=customer:c-10", "id"),
+        ],
         "docs/sequence.md" => &[("RUN-ID", "/v1/runs?workflow=order", "id")],
         "docs/versions.md" => &[("ID", "/v1/workflows/order/migrations", "id")],
         _ => &[],
