@@ -76,7 +76,7 @@ async fn login(State(app): Shared, request: Request) -> Response {
             response
         }
         Err(rejection) => {
-            let (status, detail) = rejection.told();
+            let (status, detail) = rejection.for_page();
             let page = LoginPage::new(&next, Some(detail.to_owned()));
             (status, Html(page.text())).into_response()
         }

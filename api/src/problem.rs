@@ -132,7 +132,7 @@ impl Rejection {
     }
 
     /// The status and what is said of it, for a page.
-    pub(crate) fn told(&self) -> (StatusCode, &str) {
+    pub(crate) fn for_page(&self) -> (StatusCode, &str) {
         (self.0.status, &self.0.detail)
     }
 
