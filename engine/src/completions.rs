@@ -97,7 +97,11 @@ async fn report_all(
                 ) =>
             {
                 let (run, task) = &fence;
-                tracing::error!(%run, %task, "an attempt was completed although it had ended; its effect stands, the run does not know it");
+                if refusal.code == RefusalCode::AlreadyReported {
+                    tracing::warn!(%run, %task, "an attempt was completed and reported otherwise before; the run tells of both");
+                } else {
+                    tracing::error!(%run, %task, "an attempt was completed although it had ended; its effect stands, the run does not know it");
+                }
                 settled.push(fence);
                 of.push(namespace);
             }

@@ -88,6 +88,7 @@ pub const COMMITS: &[&str] = &[
     "partitions_drop",
     "partitions_prepare",
     "pauses_guard",
+    "pauses_let_go",
     "pauses_released",
     "pauses_turn",
     "permits_give",

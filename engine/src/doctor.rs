@@ -23,7 +23,7 @@ use crate::node::Node;
 use crate::store::acts::ActRow;
 use crate::store::batch::printable;
 use crate::store::codec::decode;
-use crate::store::index::{self, Charge, IncidentRow, IndexRows, RunRow};
+use crate::store::index::{self, Charge, IncidentRow, IndexRows, ReadyLine, RunRow};
 use crate::store::journal;
 use crate::store::rewrite::rewrite;
 use crate::{Diagnosis, Error, damage, sequence};
@@ -73,6 +73,9 @@ pub(crate) async fn examine(node: &Arc<Node>, mend: bool) -> Result<Diagnosis, E
     }
     for schedule in crate::schedules::damaged(node).await? {
         tell(&mut diagnosis, schedule);
+    }
+    for queue in crate::flow::damaged_rows(&mut connection).await? {
+        tell(&mut diagnosis, queue);
     }
     Ok(diagnosis)
 }
@@ -209,13 +212,18 @@ async fn expected(
         .into_iter()
         .map(|task| {
             let (queue, name) = run.route(&task).unwrap_or_default();
-            let attempt = i32::try_from(task.attempt).unwrap_or(i32::MAX);
-            let action = task.action.as_str().to_owned();
-            (task.step.to_string(), action, attempt, queue.to_owned(), name.to_owned())
+            ReadyLine {
+                step: task.step.to_string(),
+                action: task.action.as_str().to_owned(),
+                attempt: i32::try_from(task.attempt).unwrap_or(i32::MAX),
+                namespace: run.namespace().to_owned(),
+                queue: queue.to_owned(),
+                name: name.to_owned(),
+            }
         })
         .collect();
     ready.sort();
-    let incidents = incidents(&run.graph().definition.name, &records);
+    let incidents = incidents(&run, &records);
     let acts = rows.iter().zip(&records).flat_map(|(row, record)| acts(row.seq, record)).collect();
     let row = run_row(&run, &records, charge);
     let keyed = row.as_ref().is_some_and(|row| row.key.is_some());
@@ -270,7 +278,8 @@ fn run_row(run: &Run, records: &[Record], charge: Charge) -> Option<RunRow> {
     })
 }
 
-fn incidents(workflow: &str, records: &[Record]) -> Vec<IncidentRow> {
+fn incidents(run: &Run, records: &[Record]) -> Vec<IncidentRow> {
+    let workflow = &*run.graph().definition.name;
     let mut rows: Vec<IncidentRow> = Vec::new();
     let mut places: HashMap<u32, usize> = HashMap::new();
     for record in records {
@@ -281,6 +290,8 @@ fn incidents(workflow: &str, records: &[Record]) -> Vec<IncidentRow> {
                     places.insert(*incident, rows.len());
                     rows.push(IncidentRow {
                         incident: i32::try_from(*incident).unwrap_or(i32::MAX),
+                        namespace: run.namespace().to_owned(),
+                        workflow: workflow.to_owned(),
                         kind: kind.as_str().to_owned(),
                         step: step.map(ToString::to_string),
                         code: code.map(printable),

@@ -18,7 +18,7 @@ use crate::doctor::{self, Broken, Found};
 use crate::node::Node;
 use crate::store::walks::{self, UnendedPlace};
 use crate::store::{index, nodes};
-use crate::{Error, damage, schedules};
+use crate::{Error, damage, pauses, schedules};
 
 /// How often the check goes on.
 pub(crate) const EVERY: Duration = Duration::from_secs(2);
@@ -165,6 +165,9 @@ async fn step(node: &Arc<Node>, walk: Walk) -> Result<usize, Error> {
     let (suspects, ours) = page(node, &mut snapshot, walk).await?;
     let found = doctor::compare(node, &mut snapshot, &suspects).await?;
     snapshot.rollback().await?;
+    if matches!(walk, Walk::Unended) {
+        pauses::let_go_forgotten(node, &mut connection, &suspects).await?;
+    }
     remind(node, ours);
     settle(node, &mut connection, found).await
 }

@@ -102,6 +102,7 @@ impl Engine {
             created_at: Timestamp(self.node().clock.now()),
             ended_at: None,
             progress: backstitch_saga::protocol::JobProgress::default(),
+            damaged: None,
         };
         let text = serde_json::to_string(&job.asked);
         let act = Act {
@@ -193,9 +194,14 @@ impl Engine {
     /// Lets a paused job go on.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Conflict`] when it has ended.
+    /// [`Error::NotFound`]; [`Error::Conflict`] when it has ended, or its row cannot be read (`job_damaged`).
     pub async fn resume_job(&self, namespace: &str, id: Uuid, by: &By) -> Result<JobView, Error> {
         let mut connection = self.node().database.reader(namespace).await?;
+        let job = table::find(&mut connection, namespace, id).await?;
+        if let Some(why) = job.and_then(|job| job.damaged) {
+            let message = format!("the job {id} cannot be read: {why}; stop it, and make another");
+            return Err(Error::Conflict { code: "job_damaged", message });
+        }
         let to = table::resumes_as(&mut connection, namespace, id).await?;
         drop(connection);
         let to = to.ok_or_else(|| unknown_job(id))?;

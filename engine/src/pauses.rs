@@ -11,7 +11,9 @@ use backstitch_saga::protocol::{Page, PauseView};
 use backstitch_saga::{By, Command, Hold, HoldKind, Span, Time};
 use futures::future::join_all;
 use sqlx::Connection;
+use sqlx::postgres::PgConnection;
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 use crate::acts::must_have_reason;
 use crate::crash::commit;
@@ -139,7 +141,9 @@ impl Engine {
         let turned = if pause {
             table::pause(&mut transaction, namespace, workflow, at, who).await?
         } else {
+            // Its runs may be held although its pause is gone.
             table::resume(&mut transaction, namespace, workflow, at, who).await?
+                || table::let_go(&mut transaction, namespace, workflow, at, who).await?
         };
         if turned {
             let verb = if pause { "pause" } else { "resume" };
@@ -206,6 +210,30 @@ pub(crate) async fn guard(node: &Arc<Node>) -> Result<usize, Error> {
         }
     }
     Ok(released)
+}
+
+/// Lets go runs that are held by a pause of which nothing is known any more, as its row was deleted or lost: nobody could see
+/// why they wait.
+pub(crate) async fn let_go_forgotten(
+    node: &Node,
+    connection: &mut PgConnection,
+    runs: &[Uuid],
+) -> Result<(), Error> {
+    for (namespace, workflow) in table::forgotten(connection, runs).await? {
+        let who = (GUARD, "the pause that held its runs was gone");
+        let at = node.clock.now();
+        if commit!(
+            "pauses_let_go",
+            table::let_go(connection, &namespace, &workflow, at, who).await
+        )? {
+            tracing::warn!(
+                namespace,
+                workflow,
+                "the pause that held runs was gone; they are let go"
+            );
+        }
+    }
+    Ok(())
 }
 
 async fn release(node: &Arc<Node>, over: &Over, run: backstitch_saga::RunId) -> bool {

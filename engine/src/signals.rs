@@ -217,22 +217,22 @@ pub(crate) async fn deliver(node: &Arc<Node>) -> Result<usize, Error> {
 
 /// Brings a kept signal to its run. Answers whether the run has it now, or tells that it was refused.
 async fn bring(node: &Arc<Node>, run: RunId, early: &EarlySignal) -> bool {
-    let Ok(data) = Payload::trusted(early.data.clone()) else { return false };
-    let by = By { actor: early.actor.as_str().into(), reason: String::new() };
-    match signal(node, &early.namespace, run, &early.signal, data, by).await {
-        Ok(()) => true,
-        Err(Error::Busy | Error::Store(_) | Error::Damaged(_)) => false,
-        Err(Error::Refused(one)) if one.code == RefusalCode::SignalUnchecked => false,
-        Err(error) => {
-            let (signal, why) = (early.signal.as_str(), error.for_log());
-            tracing::warn!(%run, signal, error = %why, "a signal that had come early was refused");
-            let by = By { actor: early.actor.as_str().into(), reason: String::new() };
-            let command = Command::RefuseSignal { name: signal.into(), by, message: why };
-            // It stays where it is until the run tells of it.
-            let told = node.ask(&early.namespace, run, command).await;
-            matches!(told, Ok(_) | Err(Error::Refused(_) | Error::NotFound { .. }))
-        }
-    }
+    let by = || By { actor: early.actor.as_str().into(), reason: String::new() };
+    let why = match Payload::trusted(early.data.clone()) {
+        Ok(data) => match signal(node, &early.namespace, run, &early.signal, data, by()).await {
+            Ok(()) => return true,
+            Err(Error::Busy | Error::Store(_) | Error::Damaged(_)) => return false,
+            Err(Error::Refused(one)) if one.code == RefusalCode::SignalUnchecked => return false,
+            Err(error) => error.for_log(),
+        },
+        Err(error) => format!("its data cannot be read: {error}"),
+    };
+    let signal = early.signal.as_str();
+    tracing::warn!(%run, signal, error = %why, "a signal that had come early was refused");
+    let command = Command::RefuseSignal { name: signal.into(), by: by(), message: why };
+    // It stays where it is until the run tells of it.
+    let told = node.ask(&early.namespace, run, command).await;
+    matches!(told, Ok(_) | Err(Error::Refused(_) | Error::NotFound { .. }))
 }
 
 /// Forgets signals that were kept before `before` and whose runs were never started.

@@ -131,13 +131,19 @@ fn conditions(node: &Node, namespace: &str) -> Vec<Condition> {
     let writes = trouble.map(|what| condition("WritesFail", what.to_owned(), Duration::ZERO));
     let sessions =
         node.shortage().map(|(since, message)| condition("SessionsMissing", message, since));
-    let damaged = node.health.damaged_schedules(namespace).map(|(names, since)| {
-        let message = format!(
-            "{} schedules cannot be read and start nothing, such as '{}'; repair their rows, or delete them and put them again",
-            names.len(),
-            names.first().map_or("", String::as_str)
-        );
-        condition("SchedulesDamaged", message, since)
+    let unreadable = |kind: &str, things: &str, (names, since): (Vec<String>, Duration)| {
+        let first = names.first().map_or("", String::as_str);
+        condition(kind, format!("{} {things}, such as '{first}'", names.len()), since)
+    };
+    let schedules = node.health.damaged_schedules(namespace).map(|found| {
+        let things = "schedules cannot be read and start nothing: repair their rows, or delete them and put them again";
+        unreadable("SchedulesDamaged", things, found)
     });
-    clock.into_iter().chain(stepped).chain(writes).chain(sessions).chain(damaged).collect()
+    let queues = node.flow.damaged(namespace).map(|found| {
+        let things =
+            "queues cannot be read and hand out nothing: set their policies anew, or delete them";
+        unreadable("QueuesDamaged", things, found)
+    });
+    let of_node = clock.into_iter().chain(stepped).chain(writes).chain(sessions);
+    of_node.chain(schedules).chain(queues).collect()
 }

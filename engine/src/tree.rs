@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use backstitch_saga::protocol::{RunTree, RunView, TreeRun};
-use backstitch_saga::{Run, RunId};
+use backstitch_saga::protocol::{RunLine, RunTree, RunView, TreeRun};
+use backstitch_saga::{Run, RunId, StepPath};
 
+use crate::damage::UNREADABLE;
+use crate::store::run_lists;
 use crate::{Engine, Error, flow, reads};
 
 /// How many runs a tree tells of.
@@ -15,16 +17,18 @@ pub(crate) const READ_FOR: Duration = Duration::from_secs(5);
 /// What a tree needs to know of a run.
 struct Found {
     line: TreeRun,
-    children: Vec<RunId>,
+    /// With the steps that they are.
+    children: Vec<(StepPath, RunId)>,
 }
 
 impl Engine {
     /// The whole tree that a run stands in, from its root; of a large one the first 1,000 runs, or as many as are
     /// read in five seconds. Whether workers are there is not looked up. A child that has not
-    /// begun yet is left out, and so is a parent that retention dropped.
+    /// begun yet is left out, and so is a parent that retention dropped. Of one whose journal is damaged stands here
+    /// what the index says.
     ///
     /// # Errors
-    /// [`Error::NotFound`].
+    /// [`Error::NotFound`]; [`Error::Damaged`] when the journal of the run itself is.
     pub async fn tree(&self, namespace: &str, id: RunId) -> Result<RunTree, Error> {
         let since = Instant::now();
         let mut root = self.look(namespace, id).await?;
@@ -32,7 +36,12 @@ impl Engine {
             && since.elapsed() < READ_FOR
         {
             match self.there(namespace, parent).await? {
-                Some(found) => root = found,
+                Some(mut found) => {
+                    // One that cannot be read does not say which its children are.
+                    let step = root.line.step.take().filter(|_| is_damaged(&found));
+                    found.children.extend(step.map(|step| (step, root.line.run)));
+                    root = found;
+                }
                 None => break,
             }
         }
@@ -44,12 +53,13 @@ impl Engine {
             }
             // The last is looked at first. No more are read than a tree tells of.
             let wanted = children.len().min(MOST - runs.len());
-            for child in children.into_iter().take(wanted).rev() {
+            for (step, child) in children.into_iter().take(wanted).rev() {
                 if since.elapsed() > READ_FOR {
                     break;
                 }
-                let child = self.there(namespace, child).await?;
-                open.extend(child.map(|child| (depth + 1, child)));
+                let Some(mut child) = self.there(namespace, child).await? else { continue };
+                (child.line.parent, child.line.step) = (Some(line.run), Some(step));
+                open.push((depth + 1, child));
             }
             runs.push(TreeRun { depth, ..line });
         }
@@ -64,7 +74,9 @@ impl Engine {
             if let Some(governed) = &governed {
                 view.conditions.extend(flow::conditions(governed, run, now));
             }
-            let children = view.steps.iter().filter_map(|step| step.child).collect();
+            let steps = view.steps.iter();
+            let children =
+                steps.filter_map(|step| Some((step.step.clone(), step.child?))).collect();
             Found { line: line(&view), children }
         };
         reads::read(self.node(), namespace, id, what).await
@@ -75,8 +87,36 @@ impl Engine {
         match self.look(namespace, id).await {
             Ok(found) => Ok(Some(found)),
             Err(Error::NotFound { .. }) => Ok(None),
+            Err(Error::Damaged(_)) => {
+                let mut connection = self.node().database.reader(namespace).await?;
+                let known = run_lists::one(&mut connection, namespace, id).await?;
+                Ok(known.map(|known| Found { line: indexed(known), children: Vec::new() }))
+            }
             Err(error) => Err(error),
         }
+    }
+}
+
+fn is_damaged(found: &Found) -> bool {
+    found.line.conditions.iter().any(|one| one == UNREADABLE)
+}
+
+/// What the index says of a run whose journal cannot be read.
+fn indexed(known: RunLine) -> TreeRun {
+    let mut conditions = known.conditions;
+    if !conditions.iter().any(|one| one == UNREADABLE) {
+        conditions.push(UNREADABLE.to_owned());
+    }
+    TreeRun {
+        conditions,
+        depth: 0,
+        run: known.id,
+        parent: None,
+        step: None,
+        workflow: known.workflow,
+        version: known.version,
+        state: known.state,
+        outcome: known.outcome,
     }
 }
 

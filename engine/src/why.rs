@@ -73,7 +73,7 @@ fn name_limits(limits: Vec<Condition>, why: &mut Why) {
         let undone = |wait: &&mut WaitsFor| {
             wait.kind == WaitKind::NoWorker
                 && wait.step == limit.step
-                && limit.kind == "QueuePaused"
+                && matches!(limit.kind.as_str(), "QueuePaused" | "QueueDamaged")
         };
         if let Some(wait) = why.waits_for.iter_mut().find(undone) {
             wait.message = format!("{}; and {}", wait.message, limit.message);
@@ -83,7 +83,7 @@ fn name_limits(limits: Vec<Condition>, why: &mut Why) {
         if let Some(wait) = why.waits_for.iter_mut().find(same) {
             let step = wait.step.as_ref().map(StepPath::to_string).unwrap_or_default();
             wait.kind = match limit.kind.as_str() {
-                "QueuePaused" => WaitKind::QueuePaused,
+                "QueuePaused" | "QueueDamaged" => WaitKind::QueuePaused,
                 "DestinationUnavailable" => WaitKind::DestinationUnavailable,
                 "RetryBudgetExhausted" => WaitKind::RetryBudgetExhausted,
                 _ => WaitKind::QueueLimited,

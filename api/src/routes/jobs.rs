@@ -168,7 +168,7 @@ pub(crate) async fn pause(
     request_body(content = Reason, example = json!(crate::examples::reason())),
     responses(
         (status = 200, description = "The job as it is now.", body = JobView),
-        (status = 409, description = "It has ended (`job_not_moving`)."),
+        (status = 409, description = "It has ended (`job_not_moving`), or its row cannot be read (`job_damaged`)."),
     )
 )]
 pub(crate) async fn resume(

@@ -39,6 +39,7 @@ pub(crate) async fn list(
     responses(
         (status = 200, description = "Its policy, and how it stands.", body = QueueView, example = json!(examples::queue())),
         (status = 404, description = "It has no policy (`unknown_queue`)."),
+        (status = 409, description = "Its row cannot be read (`queue_damaged`)."),
     )
 )]
 pub(crate) async fn show(
@@ -53,7 +54,8 @@ pub(crate) async fn show(
 /// Set the policy of a queue
 ///
 /// Replaces the whole policy; what is left out is not limited. Whether the queue is paused stays as it is. All nodes
-/// know of a queue's first policy within a second or two, and of every change at once.
+/// know of a queue's first policy within a second or two, and of every change at once. A row that cannot be read is
+/// replaced.
 #[utoipa::path(
     put, path = "/v1/queues/{name}", tag = "queues", operation_id = "set_queue",
     params(("name" = String, Path, description = "Its name", example = "erp")),
@@ -108,7 +110,10 @@ pub(crate) async fn remove(
     post, path = "/v1/queues/{name}/pause", tag = "queues", operation_id = "pause_queue",
     params(("name" = String, Path, description = "Its name", example = "erp")),
     request_body(content = Reason, example = json!(examples::queue_reason())),
-    responses((status = 200, description = "The queue as it is now.", body = QueueView))
+    responses(
+        (status = 200, description = "The queue as it is now.", body = QueueView),
+        (status = 409, description = "Its row cannot be read (`queue_damaged`)."),
+    )
 )]
 pub(crate) async fn pause(
     State(app): Shared,
@@ -125,7 +130,10 @@ pub(crate) async fn pause(
     post, path = "/v1/queues/{name}/resume", tag = "queues", operation_id = "resume_queue",
     params(("name" = String, Path, description = "Its name", example = "erp")),
     request_body(content = Reason, example = json!(examples::queue_reason())),
-    responses((status = 200, description = "The queue as it is now.", body = QueueView))
+    responses(
+        (status = 200, description = "The queue as it is now.", body = QueueView),
+        (status = 409, description = "Its row cannot be read (`queue_damaged`)."),
+    )
 )]
 pub(crate) async fn resume(
     State(app): Shared,
@@ -147,7 +155,7 @@ pub(crate) async fn resume(
     request_body(content = Reason, example = json!(examples::queue_reason())),
     responses(
         (status = 200, description = "The queue as it is now.", body = QueueView),
-        (status = 409, description = "Its policy has no breaker (`no_breaker`)."),
+        (status = 409, description = "Its policy has no breaker (`no_breaker`), or its row cannot be read (`queue_damaged`)."),
     )
 )]
 pub(crate) async fn open(
@@ -167,7 +175,7 @@ pub(crate) async fn open(
     request_body(content = Reason, example = json!(examples::queue_reason())),
     responses(
         (status = 200, description = "The queue as it is now.", body = QueueView),
-        (status = 409, description = "Its policy has no breaker (`no_breaker`)."),
+        (status = 409, description = "Its policy has no breaker (`no_breaker`), or its row cannot be read (`queue_damaged`)."),
     )
 )]
 pub(crate) async fn close(

@@ -108,7 +108,10 @@ pub(crate) async fn delete(
     post, path = "/v1/subscriptions/{name}/pause", tag = "events", operation_id = "pause_subscription",
     params(("name" = String, Path, description = "Its name", example = "welcome")),
     request_body(content = Reason, example = json!(all::schedules::reason())),
-    responses((status = 200, description = "It is paused.", body = SubscriptionView))
+    responses(
+        (status = 200, description = "It is paused.", body = SubscriptionView),
+        (status = 409, description = "Its row cannot be read (`subscription_damaged`)."),
+    )
 )]
 pub(crate) async fn pause(
     State(app): Shared,
@@ -127,7 +130,10 @@ pub(crate) async fn pause(
     post, path = "/v1/subscriptions/{name}/resume", tag = "events", operation_id = "resume_subscription",
     params(("name" = String, Path, description = "Its name", example = "welcome")),
     request_body(content = Reason, example = json!(all::schedules::reason())),
-    responses((status = 200, description = "It goes on.", body = SubscriptionView))
+    responses(
+        (status = 200, description = "It goes on.", body = SubscriptionView),
+        (status = 409, description = "Its row cannot be read (`subscription_damaged`)."),
+    )
 )]
 pub(crate) async fn resume(
     State(app): Shared,
@@ -148,7 +154,10 @@ pub(crate) async fn resume(
     post, path = "/v1/subscriptions/{name}/reset", tag = "events", operation_id = "reset_subscription",
     params(("name" = String, Path, description = "Its name", example = "welcome")),
     request_body(content = ResetSubscription, example = json!(examples::reset())),
-    responses((status = 200, description = "It goes on from there.", body = SubscriptionView))
+    responses(
+        (status = 200, description = "It goes on from there.", body = SubscriptionView),
+        (status = 409, description = "Its row cannot be read (`subscription_damaged`)."),
+    )
 )]
 pub(crate) async fn reset(
     State(app): Shared,
@@ -169,7 +178,7 @@ pub(crate) async fn reset(
     request_body(content = Reason, example = json!(all::schedules::reason())),
     responses(
         (status = 200, description = "It goes on after the event.", body = SubscriptionView),
-        (status = 409, description = "No start is refused (`subscription_not_stopped`)."),
+        (status = 409, description = "No start is refused (`subscription_not_stopped`), or its row cannot be read (`subscription_damaged`)."),
     )
 )]
 pub(crate) async fn skip(

@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use crate::sequence;
 use crate::store::acts::ActRow;
-use crate::store::index::{Charge, IncidentRow, IndexRows, RunRow};
+use crate::store::index::{Charge, IncidentRow, IndexRows, ReadyLine, RunRow};
 
 /// What stands where there is no value.
 const NONE: &str = "nothing";
@@ -129,8 +129,11 @@ fn lines<T: PartialEq>(
     }
 }
 
-fn task((step, action, attempt, queue, name): &(String, String, i32, String, String)) -> String {
-    format!("attempt {attempt} of {action} of {step}, the handler '{name}' on queue '{queue}'")
+fn task(line: &ReadyLine) -> String {
+    let ReadyLine { step, action, attempt, namespace, queue, name } = line;
+    format!(
+        "attempt {attempt} of {action} of {step}, the handler '{name}' on queue '{queue}' of namespace '{namespace}'"
+    )
 }
 
 fn act(act: &ActRow) -> String {
@@ -165,11 +168,23 @@ fn incidents(expected: &[IncidentRow], there: &[IncidentRow], told: &mut Vec<Str
 }
 
 /// The columns of an incident, in words.
-fn incident(row: &IncidentRow) -> [(&'static str, String); 8] {
-    let IncidentRow { incident, kind, step, code, message, fingerprint, opened_at, resolved_at } =
-        row;
+fn incident(row: &IncidentRow) -> [(&'static str, String); 10] {
+    let IncidentRow {
+        incident,
+        namespace,
+        workflow,
+        kind,
+        step,
+        code,
+        message,
+        fingerprint,
+        opened_at,
+        resolved_at,
+    } = row;
     [
         ("number", incident.to_string()),
+        ("namespace", namespace.clone()),
+        ("workflow", workflow.clone()),
         ("kind", kind.clone()),
         ("step", word(step.as_ref())),
         ("code", word(code.as_ref())),
@@ -209,15 +224,18 @@ mod tests {
     }
 
     fn rows() -> IndexRows {
-        let ready = vec![(
-            "pay".to_owned(),
-            "forward".to_owned(),
-            1,
-            "bank".to_owned(),
-            "charge".to_owned(),
-        )];
+        let ready = vec![ReadyLine {
+            step: "pay".to_owned(),
+            action: "forward".to_owned(),
+            attempt: 1,
+            namespace: "shop".to_owned(),
+            queue: "bank".to_owned(),
+            name: "charge".to_owned(),
+        }];
         let incident = IncidentRow {
             incident: 1,
+            namespace: "shop".to_owned(),
+            workflow: "order".to_owned(),
             kind: "task_exhausted".to_owned(),
             step: text("pay"),
             code: text("refused"),
@@ -281,7 +299,8 @@ mod tests {
         let nothing = IndexRows::default();
         let missing = [
             "runs has no line for it; by the journal it is a run of 'order' version 1 in the state waiting",
-            "ready has no line for attempt 1 of forward of pay, the handler 'charge' on queue 'bank'",
+            "ready has no line for attempt 1 of forward of pay, the handler 'charge' on queue 'bank' \
+             of namespace 'shop'",
             "incidents has no line for number 1, task_exhausted: the bank said no",
             "acts has no line for retry of pay by 'ann' at 2026-01-31T10:02:11.000Z, in record 2 at place 0, because \
              'the bank is back'",

@@ -202,7 +202,7 @@ impl Desk<'_> {
                 command.clone()
             }
             Order::HandOut { task, grant } => {
-                self.may_hand_out(cached, task, grant, envelope.tries)?;
+                self.may_hand_out(cached, task, grant, envelope)?;
                 Command::HandOut { task: task.clone(), worker: grant.worker.clone() }
             }
             Order::Tick { adopted, unheard, .. } => {
@@ -259,16 +259,20 @@ impl Desk<'_> {
         result
     }
 
-    /// Whether a task that needs a permit has one, and one that needs a worker of its own goes to such a worker. A permit
-    /// that did not serve twice is taken to be gone.
+    /// Whether a task goes to a worker of its run's namespace, one that needs a permit has one, and one that needs a worker of
+    /// its own goes to such a worker. A permit that did not serve twice is taken to be gone.
     fn may_hand_out(
         &self,
         cached: &CachedRun,
         task: &TaskKey,
         grant: &Grant,
-        tries: u16,
+        envelope: &Envelope,
     ) -> Result<(), Refusal> {
         let refused = |why| Refusal::new(RefusalCode::NotOffered, format!("{task} {why}"));
+        // The index that it was found by may be wrong.
+        if envelope.payer().is_some_and(|namespace| *namespace != cached.namespace) {
+            return Err(refused("is not of the namespace of that worker"));
+        }
         if !grant.alone && cached.run.is_offered(task) && cached.run.is_suspect(task) {
             if let Some((queue, name)) = cached.run.route(task) {
                 let kind = (&cached.namespace, queue, name);
@@ -277,7 +281,7 @@ impl Desk<'_> {
             return Err(refused("waits for a worker with nothing else in its hands"));
         }
         let may = match grant.permit {
-            Some(_) => tries < 3,
+            Some(_) => envelope.tries < 3,
             None => !self.is_governed(cached, task),
         };
         may.then_some(()).ok_or_else(|| refused("is of a governed queue and has no permit"))

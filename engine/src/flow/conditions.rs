@@ -1,14 +1,14 @@
 //! Why the tasks of a run wait for a permit, told beside what its journal says.
 
-use backstitch_saga::protocol::{BreakerState, Condition};
-use backstitch_saga::{Run, TaskKey, Time, Timestamp};
+use backstitch_saga::protocol::{BreakerState, Condition, RunView, State};
+use backstitch_saga::{Run, Span, TaskKey, Time, Timestamp};
 
 use super::{Governed, Queue};
 
 /// So many tasks of a run are told of.
 const MOST: usize = 20;
 
-/// The conditions of a run's tasks on offer in governed queues: `QueuePaused`, `DestinationUnavailable`,
+/// The conditions of a run's tasks on offer in governed queues: `QueueDamaged`, `QueuePaused`, `DestinationUnavailable`,
 /// `RetryBudgetExhausted`, `QueueLimited`.
 pub(crate) fn conditions(governed: &Governed, run: &Run, now: Time) -> Vec<Condition> {
     let offered = run.offered().into_iter();
@@ -21,8 +21,30 @@ pub(crate) fn conditions(governed: &Governed, run: &Run, now: Time) -> Vec<Condi
     told.take(MOST).collect()
 }
 
+/// Adds them to a run as it is shown. The summary of one that only waits for a worker says so, too.
+pub(crate) fn add_conditions(governed: &Governed, run: &Run, now: Time, view: &mut RunView) {
+    let told = conditions(governed, run, now);
+    if view.state == State::Queued
+        && let Some(first) = told.first()
+    {
+        view.summary = match first.kind.as_str() {
+            "QueueLimited" => format!("{}; {}", view.summary, first.message),
+            _ => format!("nothing is handed out: {}", first.message),
+        };
+    }
+    view.conditions.extend(told);
+}
+
 fn why(queue: &Queue, task: &TaskKey, now: Time) -> Option<(&'static str, String, Option<Time>)> {
     let name = &queue.name.1;
+    if let Some(damaged) = &queue.damaged {
+        let message = format!(
+            "queue '{name}' cannot be read, so that nothing of it is handed out until its policy is set anew: {}",
+            damaged.why
+        );
+        let since = Time(now.0.saturating_sub_unsigned(Span::from(damaged.since.elapsed()).0));
+        return Some(("QueueDamaged", message, Some(since)));
+    }
     if let Some((since, by, reason)) = &queue.paused {
         let message = format!("queue '{name}' was paused by {by}: {reason}");
         return Some(("QueuePaused", message, Some(*since)));

@@ -19,6 +19,7 @@ mod window;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use backstitch_saga::protocol::{FailureKind, Labels, QueuePolicy};
 use backstitch_saga::{Event, Run, TaskKey, Time};
@@ -29,13 +30,17 @@ use crate::store::queues::QueueRow;
 use breaker::{Answer, Ending};
 use limiter::Limiter;
 
-pub(crate) use conditions::conditions;
+pub(crate) use conditions::{add_conditions, conditions};
 pub use queues::QueueAct;
+pub(crate) use queues::damaged_rows;
 
 /// The priority of tasks whose run names none.
 const USUAL_PRIORITY: i16 = 5;
 /// What stands for the key of tasks whose run has none; keys of others begin with `=`.
 const NO_KEY: &str = "-";
+
+/// How often the log says that queues cannot be read.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// What this node knows of governed queues.
 #[derive(Default)]
@@ -48,6 +53,8 @@ pub(crate) struct Flow {
     bell: Notify,
     /// At the last look there were tasks that waited for a permit.
     backlog: AtomicBool,
+    /// When queues that cannot be read were last told of in the log.
+    told_at: Mutex<Option<Instant>>,
 }
 
 /// Namespace and queue.
@@ -68,24 +75,43 @@ pub(crate) struct Queue {
     pub(crate) limiter: Limiter,
     /// When, by whom, why.
     pub(crate) paused: Option<(Time, String, String)>,
+    /// Its row cannot be read: nothing of it is handed out until a person sets its policy anew.
+    pub(crate) damaged: Option<Damaged>,
     changed_at: Time,
     swept_at: Option<Time>,
 }
 
+/// Why the row of a queue cannot be read, and since when this node knows.
+#[derive(Clone, Debug)]
+pub(crate) struct Damaged {
+    pub(crate) why: String,
+    pub(crate) since: Instant,
+}
+
 impl Queue {
-    /// A queue as its row says.
-    pub(crate) fn read(row: QueueRow) -> Result<Queue, String> {
-        let bad = |column: &str, error: serde_json::Error| {
-            format!("table queues, queue {}, column {column}: {error}", row.queue)
+    /// A queue as its row says. One whose row cannot be read is damaged, and allows nothing.
+    pub(crate) fn read(row: QueueRow) -> Queue {
+        let (policy, limiter) =
+            (serde_json::from_str(&row.policy), serde_json::from_str(&row.limiter));
+        let bad = |column: &str, error: Option<&serde_json::Error>| {
+            error
+                .map(|error| format!("table queues, queue {}, column {column}: {error}", row.queue))
         };
-        Ok(Queue {
-            policy: serde_json::from_str(&row.policy).map_err(|error| bad("policy", error))?,
-            limiter: serde_json::from_str(&row.limiter).map_err(|error| bad("limiter", error))?,
+        let why = bad("policy", policy.as_ref().err()).or(bad("limiter", limiter.as_ref().err()));
+        Queue {
+            policy: policy.unwrap_or_default(),
+            limiter: limiter.unwrap_or_default(),
             name: (row.namespace.into(), row.queue.into()),
             paused: row.paused,
+            damaged: why.map(|why| Damaged { why, since: Instant::now() }),
             changed_at: row.changed_at,
             swept_at: row.swept_at,
-        })
+        }
+    }
+
+    /// Whether anything of it may be handed out at all.
+    pub(crate) fn is_open(&self) -> bool {
+        self.paused.is_none() && self.damaged.is_none()
     }
 
     /// What the tasks of a run are ordered by.
@@ -133,13 +159,45 @@ impl Flow {
     /// These are the governed queues now.
     pub(crate) fn learn(&self, queues: impl Iterator<Item = Queue>) {
         let mut governed = Governed::default();
-        for queue in queues {
+        let known = self.governed();
+        for mut queue in queues {
+            let before = known.as_ref().and_then(|all| all.get(&queue.name.0, &queue.name.1));
+            let before = before.and_then(|before| before.damaged.as_ref());
+            if let (Some(damaged), Some(before)) = (&mut queue.damaged, before) {
+                damaged.since = before.since;
+            }
             let (namespace, name) = queue.name.clone();
             governed.queues.entry(namespace).or_default().insert(name, Arc::new(queue));
         }
         let any = !governed.queues.is_empty();
         *self.governed.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(governed);
         self.governs.store(any, Ordering::Release);
+    }
+
+    /// Says in the log, once a minute at most, which queues cannot be read.
+    fn tell_damaged(&self, known: &[Queue]) {
+        let mut told_at = self.told_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if told_at.is_some_and(|at| at.elapsed() < TELL_EVERY) {
+            return;
+        }
+        let mut damaged = known.iter().filter_map(|one| Some((&one.name, one.damaged.as_ref()?)));
+        let Some(((namespace, queue), Damaged { why, .. })) = damaged.next() else { return };
+        let more = damaged.count();
+        tracing::error!(
+            %namespace, %queue, more, "a queue cannot be read, so that nothing of it is handed out: {why}"
+        );
+        *told_at = Some(Instant::now());
+    }
+
+    /// The queues of a namespace whose rows cannot be read, with for how long the first of them was known to be so.
+    pub(crate) fn damaged(&self, namespace: &str) -> Option<(Vec<String>, Duration)> {
+        let governed = self.governed()?;
+        let queues = governed.queues.get(namespace)?.values();
+        let damaged = queues.filter_map(|one| Some((&one.name.1, one.damaged.as_ref()?.since)));
+        let (mut names, since): (Vec<String>, Vec<Instant>) =
+            damaged.map(|(name, since)| (name.to_string(), since)).unzip();
+        names.sort_unstable();
+        Some((names, since.into_iter().min()?.elapsed()))
     }
 
     /// A permit may be given: tasks came up, or others ended.

@@ -5,8 +5,8 @@ use backstitch_saga::{By, Time, Timestamp};
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 
-use super::Queue;
 use super::limiter::Limiter;
+use super::{Damaged, Queue};
 use crate::acts::must_have_reason;
 use crate::crash::commit;
 use crate::cursor::Cursor;
@@ -68,17 +68,21 @@ impl Engine {
     /// One governed queue.
     ///
     /// # Errors
-    /// [`Error::NotFound`].
+    /// [`Error::NotFound`]; [`Error::Conflict`] (`queue_damaged`) when its row cannot be read.
     pub async fn queue(&self, namespace: &str, queue: &str) -> Result<QueueView, Error> {
         let mut connection = self.node().database.reader(namespace).await?;
         let row = table::one(&mut connection, namespace, queue).await?;
         let rows = row.into_iter().collect();
         let view = views(&mut connection, namespace, rows, self.node().clock.now()).await?.pop();
-        view.ok_or_else(|| unknown(queue))
+        let view = view.ok_or_else(|| unknown(queue))?;
+        match &view.damaged {
+            Some(why) => Err(damaged(queue, why)),
+            None => Ok(view),
+        }
     }
 
-    /// Sets the whole policy of a queue. Whether it is paused stays as it is. Answers whether it was not governed
-    /// before.
+    /// Sets the whole policy of a queue. Whether it is paused stays as it is. What cannot be read of its row is begun anew. Answers
+    /// whether it was not governed before.
     ///
     /// # Errors
     /// [`Error::Store`].
@@ -91,7 +95,7 @@ impl Engine {
     ) -> Result<bool, Error> {
         let text = serde_json::to_string(policy).map_err(|error| Error::Bug(error.to_string()))?;
         let put = Act { detail: Some(text.clone()), ..act(namespace, queue, "put", by) };
-        self.change(put, true, |row, limiter, old, now| {
+        self.change(put, (true, true), |row, limiter, old, now| {
             *limiter = std::mem::take(limiter).under(old, policy, now);
             row.policy = text;
             Ok(())
@@ -120,7 +124,7 @@ impl Engine {
     /// Does what a person asks of a queue. The same again changes nothing.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Conflict`] (`no_breaker`); [`Error::Refused`] without a reason.
+    /// [`Error::NotFound`]; [`Error::Conflict`] (`no_breaker`, `queue_damaged`); [`Error::Refused`] without a reason.
     pub async fn act_on_queue(
         &self,
         namespace: &str,
@@ -132,7 +136,7 @@ impl Engine {
         let found = asked == QueueAct::Pause;
         self.change(
             act(namespace, queue, asked.as_str(), by),
-            found,
+            (found, false),
             |row, limiter, policy, now| {
                 let breaker = policy.breaker.as_ref().ok_or_else(|| no_breaker(queue));
                 match asked {
@@ -154,12 +158,12 @@ impl Engine {
         Ok(())
     }
 
-    /// Changes the row of a queue under its lock, and writes down who did; with `found`, makes one if there is none.
-    /// Answers whether it did. What changes nothing is no act.
+    /// Changes the row of a queue under its lock, and writes down who did; with `found`, makes one if there is none. One that
+    /// cannot be read is changed only if it is `replaced`. Answers whether it made one. What changes nothing is no act.
     async fn change(
         &self,
         act: Act<'_>,
-        found: bool,
+        (found, replaced): (bool, bool),
         change: impl FnOnce(&mut QueueRow, &mut Limiter, &QueuePolicy, Time) -> Result<(), Error>,
     ) -> Result<bool, Error> {
         let Act { namespace, name: queue, by, .. } = act;
@@ -168,7 +172,11 @@ impl Engine {
         let new = found && table::found(&mut transaction, namespace, queue, &by.actor).await?;
         let old = table::lock(&mut transaction, namespace, queue).await?;
         let old = old.ok_or_else(|| unknown(queue))?;
-        let Queue { policy, mut limiter, .. } = Queue::read(old.clone()).map_err(Error::Store)?;
+        let known = Queue::read(old.clone());
+        if let Some(Damaged { why, .. }) = known.damaged.as_ref().filter(|_| !replaced) {
+            return Err(damaged(queue, why));
+        }
+        let Queue { policy, mut limiter, .. } = known;
         let (mut row, at) = (old.clone(), self.node().clock.now());
         change(&mut row, &mut limiter, &policy, at)?;
         row.limiter =
@@ -203,8 +211,8 @@ async fn views(
     let counts = table::counts(connection, namespace, &names, most).await?;
     let views = rows.into_iter().zip(counts).map(|(row, (held, waiting))| {
         let (changed_at, changed_by) = (Timestamp(row.changed_at), row.changed_by.clone());
-        let Queue { name, policy, limiter, paused, .. } = Queue::read(row).map_err(Error::Store)?;
-        Ok(QueueView {
+        let Queue { name, policy, limiter, paused, damaged, .. } = Queue::read(row);
+        QueueView {
             queue: name.1.to_string(),
             changed_at,
             changed_by,
@@ -219,10 +227,11 @@ async fn views(
             tokens: limiter.tokens(&policy, now),
             breaker: limiter.breaker_view(&policy, now),
             retry_budget: limiter.budget_view(&policy, now),
+            damaged: damaged.map(|damaged| damaged.why),
             policy,
-        })
+        }
     });
-    views.collect()
+    Ok(views.collect())
 }
 
 fn unknown(queue: &str) -> Error {
@@ -230,6 +239,24 @@ fn unknown(queue: &str) -> Error {
         code: "unknown_queue",
         message: format!("no policy was set for a queue '{queue}' in this namespace"),
     }
+}
+
+fn damaged(queue: &str, why: &str) -> Error {
+    let message = format!(
+        "the queue '{queue}' cannot be read, so that nothing of it is handed out: {why}; set its policy anew, or delete it"
+    );
+    Error::Conflict { code: "queue_damaged", message }
+}
+
+/// Finds the queues that cannot be read, each with why.
+pub(crate) async fn damaged_rows(connection: &mut PgConnection) -> Result<Vec<String>, Error> {
+    let queues = table::all(connection).await?.into_iter().map(Queue::read);
+    let told = |queue: Queue| {
+        let (namespace, name) = &queue.name;
+        let why = queue.damaged?.why;
+        Some(format!("the queue {namespace}/{name} cannot be read: {why}"))
+    };
+    Ok(queues.filter_map(told).collect())
 }
 
 fn no_breaker(queue: &str) -> Error {

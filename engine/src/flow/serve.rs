@@ -78,7 +78,7 @@ pub(crate) async fn give(node: &Node) -> Result<Given, Error> {
     let endings = node.flow.endings();
     let Some(governed) = node.flow.governed() else { return Ok(Given::default()) };
     let wants = node.handover.wants(|namespace, queue| {
-        governed.get(namespace, queue).filter(|queue| queue.paused.is_none()).cloned()
+        governed.get(namespace, queue).filter(|queue| queue.is_open()).cloned()
     });
     if unused.is_empty() && endings.is_empty() && wants.is_empty() {
         node.flow.backlog.store(false, Ordering::Relaxed);
@@ -164,7 +164,11 @@ async fn give_of(
         return Ok((Vec::new(), None));
     };
     let before = row.limiter.clone();
-    let Queue { policy, mut limiter, paused, .. } = Queue::read(row).map_err(Error::Store)?;
+    let queue = Queue::read(row);
+    if queue.damaged.is_some() {
+        return Ok((Vec::new(), None));
+    }
+    let Queue { policy, mut limiter, paused, .. } = queue;
     let now = node.clock.now();
     let was = limiter.breaker.clone();
     limiter.note(&policy, now, ended);

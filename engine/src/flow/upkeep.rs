@@ -51,13 +51,9 @@ pub(crate) async fn keep(node: &Arc<Node>) -> Result<usize, Error> {
 
 /// Learns which queues are governed, and how.
 pub(crate) async fn learn(node: &Node, connection: &mut PgConnection) -> Result<(), Error> {
-    let mut known = Vec::new();
-    for row in queues::all(connection).await? {
-        match Queue::read(row) {
-            Ok(queue) => known.push(queue),
-            Err(error) => tracing::error!(error, "a queue cannot be read and is not governed here"),
-        }
-    }
+    let rows = queues::all(connection).await?;
+    let known: Vec<Queue> = rows.into_iter().map(Queue::read).collect();
+    node.flow.tell_damaged(&known);
     let now = node.clock.now();
     let count = |which: &dyn Fn(&Queue) -> bool| known.iter().filter(|one| which(one)).count();
     let counters = &node.counters;
@@ -100,7 +96,7 @@ async fn compare(
 
 /// Ranks tasks that came on offer before their queue was governed.
 async fn rank(governed: &Governed, connection: &mut PgConnection, now: Time) -> Result<(), Error> {
-    for queue in governed.all() {
+    for queue in governed.all().filter(|queue| queue.damaged.is_none()) {
         let young = now.since(queue.changed_at) < SPREAD;
         let every = if young { SWEEP_SOON } else { SWEEP };
         if queue.swept_at.is_some_and(|at| now < at.after(every)) {

@@ -139,7 +139,7 @@ pub(crate) async fn run(
         let what = move |run: &Run| {
             let mut view = run.view(now);
             if let Some(governed) = &governed {
-                view.conditions.extend(flow::conditions(governed, run, now));
+                flow::add_conditions(governed, run, now, &mut view);
             }
             (view, run.on_offer_since(before))
         };

@@ -8,7 +8,7 @@ use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 use super::batch::int;
-use super::moment::Moment;
+use super::moment::{Moment, beyond};
 use super::ready::task_key;
 
 /// Takes back permits by which nothing was leased. Whoever comes to lease by one later finds it gone.
@@ -24,7 +24,7 @@ pub(crate) async fn take_back(
 }
 
 /// Takes back permits by which nothing was leased in time, or whose node is gone. Answers how many. All that lapse do so
-/// before `all_until`, which keeps it to few rows.
+/// before `all_until`, which keeps it to few rows. What says that it does so far later was not written by a right clock.
 pub(crate) async fn lapse(
     connection: &mut PgConnection,
     now: Time,
@@ -33,13 +33,14 @@ pub(crate) async fn lapse(
 ) -> Result<u64, sqlx::Error> {
     let done = sqlx::query(
         "-- permits_lapse\n\
-         delete from permits p where look_at <= $2 and not leased and (look_at < $1 \
+         delete from permits p where (look_at <= $2 or look_at > $4) and not leased and (look_at < $1 or look_at > $4 \
          or not exists (select 1 from nodes n where n.id = p.node and n.stopped_at is null \
          and n.seen_at >= clock_timestamp() - $3 * interval '1 millisecond'))",
     )
     .bind(Moment(now))
     .bind(Moment(all_until))
     .bind(dead_after_ms)
+    .bind(Moment(beyond(all_until)))
     .execute(connection)
     .await?;
     Ok(done.rows_affected())
@@ -62,13 +63,14 @@ pub(crate) async fn doubtful(
 ) -> Result<Vec<Doubtful>, sqlx::Error> {
     let rows = sqlx::query(
         "-- permits_doubtful\n\
-         update permits p set look_at = $2 where p.id in (select id from permits where look_at < $1 and leased \
+         update permits p set look_at = $2 where p.id in (select id from permits where (look_at < $1 or look_at > $4) and leased \
            order by look_at limit $3 for update skip locked) \
          returning p.id, p.namespace, p.run_id, p.step, p.action, p.attempt",
     )
     .bind(Moment(now))
     .bind(Moment(next))
     .bind(limit)
+    .bind(Moment(beyond(next)))
     .fetch_all(connection)
     .await?;
     let mut found = Vec::with_capacity(rows.len());
@@ -133,7 +135,7 @@ pub(crate) struct Plain {
     pub(crate) labels: BTreeMap<String, String>,
 }
 
-/// Tasks of a queue without a fair key.
+/// Tasks of a queue that no permit would be given for as their ranks stand: they have none, or one that is none.
 pub(crate) async fn plain(
     connection: &mut PgConnection,
     namespace: &str,
@@ -143,7 +145,8 @@ pub(crate) async fn plain(
     let rows = sqlx::query(
         "-- ready_plain\n\
          select t.run_id, t.step, t.action, t.attempt, (select labels::text from runs where id = t.run_id) \
-         from (select * from ready where namespace = $1 and queue = $2 and fair_key is null limit $3) t",
+         from (select * from ready where namespace = $1 and queue = $2 and (fair_key is null or priority is null \
+           or priority not between 0 and 9 or retry is distinct from (attempt > 1)) limit $3) t",
     )
     .bind(namespace)
     .bind(queue)

@@ -15,8 +15,8 @@ use super::rows::{self, SequenceRows};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct IndexRows {
     pub(crate) run: Option<RunRow>,
-    /// Step, action, attempt, queue, name; sorted.
-    pub(crate) ready: Vec<(String, String, i32, String, String)>,
+    /// Sorted.
+    pub(crate) ready: Vec<ReadyLine>,
     /// Sorted by number.
     pub(crate) incidents: Vec<IncidentRow>,
     /// Sorted by record and place.
@@ -27,6 +27,17 @@ pub(crate) struct IndexRows {
     pub(crate) fences: Vec<(String, String, i32)>,
     /// What it holds and awaits among others; what it must at least.
     pub(crate) sequence: SequenceRows,
+}
+
+/// A line of `ready`, without what only says who is about to hand the task out.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ReadyLine {
+    pub(crate) step: String,
+    pub(crate) action: String,
+    pub(crate) attempt: i32,
+    pub(crate) namespace: String,
+    pub(crate) queue: String,
+    pub(crate) name: String,
 }
 
 /// A line of `runs`.
@@ -60,6 +71,8 @@ pub(crate) enum Charge {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct IncidentRow {
     pub(crate) incident: i32,
+    pub(crate) namespace: String,
+    pub(crate) workflow: String,
     pub(crate) kind: String,
     pub(crate) step: Option<String>,
     pub(crate) code: Option<String>,
@@ -133,24 +146,26 @@ pub(crate) async fn read(
     }
     for row in sqlx::query(
         "-- index_ready\n\
-         select run_id, step, action, attempt, queue, name from ready where run_id = any($1)",
+         select run_id, step, action, attempt, namespace, queue, name from ready where run_id = any($1)",
     )
     .bind(runs)
     .fetch_all(&mut *connection)
     .await?
     {
         let ready = &mut found.entry(RunId(row.try_get(0)?)).or_default().ready;
-        ready.push((
-            row.try_get(1)?,
-            row.try_get(2)?,
-            row.try_get(3)?,
-            row.try_get(4)?,
-            row.try_get(5)?,
-        ));
+        ready.push(ReadyLine {
+            step: row.try_get(1)?,
+            action: row.try_get(2)?,
+            attempt: row.try_get(3)?,
+            namespace: row.try_get(4)?,
+            queue: row.try_get(5)?,
+            name: row.try_get(6)?,
+        });
     }
     for row in sqlx::query(
         "-- index_incidents\n\
-         select run_id, incident, kind, step, message, opened_at, resolved_at, code, fingerprint from incidents \
+         select run_id, incident, kind, step, message, opened_at, resolved_at, code, fingerprint, \
+         namespace, workflow from incidents \
          where run_id = any($1) order by incident",
     )
     .bind(runs)
@@ -168,6 +183,8 @@ pub(crate) async fn read(
             resolved_at: resolved_at.map(|Moment(at)| at),
             code: row.try_get(7)?,
             fingerprint: row.try_get(8)?,
+            namespace: row.try_get(9)?,
+            workflow: row.try_get(10)?,
         });
     }
     for row in sqlx::query(

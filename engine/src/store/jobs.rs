@@ -202,7 +202,11 @@ pub(crate) async fn claim(
         .await?;
     let claimed = |row: &PgRow| {
         let Moment(next_at) = row.try_get(15)?;
-        Ok(JobRow { next_at, ..job(row, 1)? })
+        let job = job(row, 1)?;
+        match job.view.damaged {
+            Some(why) => Err(sqlx::Error::Decode(why.into())),
+            None => Ok(JobRow { next_at, ..job }),
+        }
     };
     Found::read(&rows, |row| {
         let (id, namespace, tries) = (row.try_get(1)?, row.try_get(2)?, row.try_get(16)?);
@@ -403,10 +407,19 @@ fn word<T: serde::de::DeserializeOwned>(column: &str, text: String) -> Result<T,
         .map_err(|error| bad(column, &error.to_string()))
 }
 
+/// What stands for what was asked of a job where that cannot be read.
+const UNREADABLE: &str = r#"{"verb":"retry","reason":""}"#;
+
+/// A job as its row says. What was asked may be damaged: the rest is told all the same.
 fn job(row: &PgRow, first: usize) -> Result<JobRow, sqlx::Error> {
     let asked: String = row.try_get(first + 2)?;
-    let asked: NewJob =
-        serde_json::from_str(&asked).map_err(|error| bad("asked", &error.to_string()))?;
+    let read = |text: &str| -> Result<NewJob, sqlx::Error> {
+        serde_json::from_str(text).map_err(|error| bad("asked", &error.to_string()))
+    };
+    let (asked, damaged) = match read(&asked) {
+        Ok(asked) => (asked, None),
+        Err(why) => (read(UNREADABLE)?, Some(why.to_string())),
+    };
     let (Moment(created_at), Moment(next_at)) = (row.try_get(first + 6)?, row.try_get(first + 12)?);
     let ended_at: Option<Moment> = row.try_get(first + 7)?;
     let canary_until: Option<Moment> = row.try_get(first + 13)?;
@@ -424,6 +437,7 @@ fn job(row: &PgRow, first: usize) -> Result<JobRow, sqlx::Error> {
         created_at: Timestamp(created_at),
         ended_at: ended_at.map(|Moment(at)| Timestamp(at)),
         progress,
+        damaged,
     };
     Ok(JobRow {
         namespace: row.try_get(first + 1)?,

@@ -97,6 +97,11 @@ const ALL: &[(i64, &str, &str)] = &[
     (90, "sources", include_str!("../../../migrations/0090_sources.sql")),
     (91, "intake", include_str!("../../../migrations/0091_intake.sql")),
     (92, "intake is mapped", include_str!("../../../migrations/0092_intake_is_mapped.sql")),
+    (
+        100,
+        "documents beyond jsonb",
+        include_str!("../../../migrations/0100_documents_beyond_jsonb.sql"),
+    ),
 ];
 
 /// Runs the migrations that are missing, under an advisory lock. Roles with the rights of a server get those to what is new.

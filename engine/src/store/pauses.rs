@@ -108,6 +108,51 @@ pub(crate) async fn resume(
     Ok(done.rows_affected() == 1)
 }
 
+/// Makes a pause that is over, so that the runs of a workflow are let go which are held although no pause of it is known any more.
+/// Answers whether there are such.
+pub(crate) async fn let_go(
+    connection: &mut PgConnection,
+    namespace: &str,
+    workflow: &str,
+    at: Time,
+    (actor, reason): (&str, &str),
+) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query(
+        "-- pauses_let_go\n\
+         insert into workflow_pauses (namespace, workflow, since, actor, reason, resumed_at, resumed_by, resume_reason) \
+         select $1, $2, $3, $4, $5, $3, $4, $5 \
+         where exists (select 1 from runs where namespace = $1 and workflow = $2 and state <> 'ended' \
+           and conditions <> '{}' and conditions @> array['WorkflowPaused']) \
+         and not exists (select 1 from workflow_pauses where namespace = $1 and workflow = $2 and released_at is null)",
+    )
+    .bind(namespace)
+    .bind(workflow)
+    .bind(Moment(at))
+    .bind(actor)
+    .bind(reason)
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// The workflows of those of these runs that a pause holds of which nothing is known any more: namespace and workflow.
+pub(crate) async fn forgotten(
+    connection: &mut PgConnection,
+    runs: &[Uuid],
+) -> Result<Vec<(String, String)>, sqlx::Error> {
+    let rows = sqlx::query(
+        "-- pauses_forgotten\n\
+         select distinct r.namespace, r.workflow from runs r \
+         where r.id = any($1) and r.state <> 'ended' and r.conditions @> array['WorkflowPaused'] \
+         and not exists (select 1 from workflow_pauses p where p.namespace = r.namespace and p.workflow = r.workflow \
+           and p.released_at is null)",
+    )
+    .bind(runs)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+}
+
 /// All workflows that are paused now: namespace, workflow, reason.
 pub(crate) async fn paused(
     connection: &mut PgConnection,

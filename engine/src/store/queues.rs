@@ -26,7 +26,11 @@ fn queue_row(row: &PgRow) -> Result<QueueRow, sqlx::Error> {
     let Moment(changed_at) = row.try_get(7)?;
     let swept_at: Option<Moment> = row.try_get(9)?;
     let paused = match paused_at {
-        Some(Moment(at)) => Some((at, row.try_get(5)?, row.try_get(6)?)),
+        // One without a person or a reason is a pause all the same.
+        Some(Moment(at)) => {
+            let (by, why): (Option<String>, Option<String>) = (row.try_get(5)?, row.try_get(6)?);
+            Some((at, by.unwrap_or_default(), why.unwrap_or_default()))
+        }
         None => None,
     };
     Ok(QueueRow {

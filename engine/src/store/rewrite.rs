@@ -4,7 +4,7 @@ use backstitch_saga::RunId;
 use sqlx::postgres::PgConnection;
 
 use super::acts::{self, ActRow};
-use super::index::{Charge, IncidentRow, IndexRows, RunRow};
+use super::index::{Charge, IncidentRow, IndexRows, ReadyLine, RunRow};
 use super::moment::Moment;
 
 /// Writes everything anew that the indexes say about one run. Acts that are right stay, and wrong ones are set aside:
@@ -33,9 +33,9 @@ pub(crate) async fn rewrite(
     take_off_offer(connection, run, rows).await?;
     let Some(row) = &rows.run else { return Ok(()) };
     insert_run(connection, run, row).await?;
-    offer(connection, run, row, rows).await?;
+    offer(connection, run, rows).await?;
     for incident in &rows.incidents {
-        insert_incident(connection, run, row, incident).await?;
+        insert_incident(connection, run, incident).await?;
     }
     note_key(connection, run, row, rows).await?;
     open_fences(connection, run, row, rows).await?;
@@ -54,15 +54,18 @@ async fn take_off_offer(
     sqlx::query(
         "-- index_rewrite_ready\n\
          delete from ready r where r.run_id = $1 and not exists (select 1 from \
-         unnest($2::text[], $3::text[], $4::integer[], $5::text[], $6::text[]) as x(step, action, attempt, queue, name) \
-         where (x.step, x.action, x.attempt, x.queue, x.name) = (r.step, r.action, r.attempt, r.queue, r.name))",
+         unnest($2::text[], $3::text[], $4::integer[], $5::text[], $6::text[], $7::text[]) \
+           as x(step, action, attempt, namespace, queue, name) \
+         where (x.step, x.action, x.attempt, x.namespace, x.queue, x.name) \
+           = (r.step, r.action, r.attempt, r.namespace, r.queue, r.name))",
     )
     .bind(run.0)
-    .bind(ready().map(|row| row.0.as_str()).collect::<Vec<_>>())
-    .bind(ready().map(|row| row.1.as_str()).collect::<Vec<_>>())
-    .bind(ready().map(|row| row.2).collect::<Vec<_>>())
-    .bind(ready().map(|row| row.3.as_str()).collect::<Vec<_>>())
-    .bind(ready().map(|row| row.4.as_str()).collect::<Vec<_>>())
+    .bind(ready().map(|row| row.step.as_str()).collect::<Vec<_>>())
+    .bind(ready().map(|row| row.action.as_str()).collect::<Vec<_>>())
+    .bind(ready().map(|row| row.attempt).collect::<Vec<_>>())
+    .bind(ready().map(|row| row.namespace.as_str()).collect::<Vec<_>>())
+    .bind(ready().map(|row| row.queue.as_str()).collect::<Vec<_>>())
+    .bind(ready().map(|row| row.name.as_str()).collect::<Vec<_>>())
     .execute(connection)
     .await?;
     Ok(())
@@ -106,10 +109,9 @@ async fn insert_run(
 async fn offer(
     connection: &mut PgConnection,
     run: RunId,
-    row: &RunRow,
     rows: &IndexRows,
 ) -> Result<(), sqlx::Error> {
-    for (step, action, attempt, queue, name) in &rows.ready {
+    for ReadyLine { step, action, attempt, namespace, queue, name } in &rows.ready {
         sqlx::query(
             "-- index_insert_ready\n\
              insert into ready (run_id, step, action, attempt, namespace, queue, name, offered_at) \
@@ -119,7 +121,7 @@ async fn offer(
         .bind(step)
         .bind(action)
         .bind(attempt)
-        .bind(&row.namespace)
+        .bind(namespace)
         .bind(queue)
         .bind(name)
         .execute(&mut *connection)
@@ -131,7 +133,6 @@ async fn offer(
 async fn insert_incident(
     connection: &mut PgConnection,
     run: RunId,
-    row: &RunRow,
     incident: &IncidentRow,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
@@ -141,8 +142,8 @@ async fn insert_incident(
     )
     .bind(run.0)
     .bind(incident.incident)
-    .bind(&row.namespace)
-    .bind(&row.workflow)
+    .bind(&incident.namespace)
+    .bind(&incident.workflow)
     .bind(&incident.kind)
     .bind(&incident.step)
     .bind(&incident.message)

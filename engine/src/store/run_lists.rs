@@ -4,8 +4,8 @@
 //! other namespaces, too. Each list is therefore asked for in the order of the index that is to serve it. A column of that
 //! index that has one value is compared by `between`, since `=` would take it out of the order.
 
-use backstitch_saga::Span;
 use backstitch_saga::protocol::{Outcome, RunLine, State};
+use backstitch_saga::{RunId, Span};
 use sqlx::postgres::{PgConnection, Postgres};
 use sqlx::query_builder::QueryBuilder;
 use uuid::Uuid;
@@ -106,6 +106,18 @@ impl Asked<'_> {
         );
         query.push(") r");
     }
+}
+
+/// One run as the index has it.
+pub(crate) async fn one(
+    connection: &mut PgConnection,
+    namespace: &str,
+    run: RunId,
+) -> Result<Option<RunLine>, sqlx::Error> {
+    let mut query = QueryBuilder::<Postgres>::new("-- runs_one\nselect ");
+    query.push(COLUMNS).push(" from runs r where r.namespace = ").push_bind(namespace.to_owned());
+    query.push(" and r.id = ").push_bind(run.0);
+    query.build().fetch_optional(connection).await?.as_ref().map(run_line).transpose()
 }
 
 /// Runs of a namespace, newest first, before the run `before`. `lead`: by how much the id of one may be ahead of its start.

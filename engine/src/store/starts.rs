@@ -267,8 +267,13 @@ fn view(row: &PgRow) -> Result<StartRequestView, sqlx::Error> {
     let refusal = match refusal.zip(refused_at) {
         None => None,
         Some((text, Moment(at))) => {
-            let refusal: Refused =
-                serde_json::from_str(&text).map_err(|error| bad("refusal", error.to_string()))?;
+            // One that cannot be read does not hide the others, and can be dismissed.
+            let refusal = serde_json::from_str::<Refused>(&text).unwrap_or_else(|error| Refused {
+                code: "refusal_damaged".to_owned(),
+                message: bad("refusal", error.to_string()).to_string(),
+                errors: Vec::new(),
+                at: Timestamp(at),
+            });
             Some(Refused { at: Timestamp(at), ..refusal })
         }
     };

@@ -14,6 +14,8 @@ pub(crate) struct SubscriptionRow {
     pub(crate) name: String,
     pub(crate) revision: i64,
     pub(crate) spec: SubscriptionSpec,
+    /// The spec cannot be read and says nothing: the subscription stands where it is.
+    pub(crate) damaged: bool,
     pub(crate) paused: bool,
     pub(crate) generation: i32,
     pub(crate) position: i64,
@@ -38,9 +40,21 @@ const COLUMNS: &str = "s.namespace, s.name, s.revision, s.spec, s.state = 'pause
     s.skipped, s.stopped_at, s.stopped_code, s.stopped_message, s.stopped_since, s.changed_at, s.changed_by, \
     coalesce(h.position, 0)";
 
+/// The code of a subscription whose spec cannot be read.
+pub(crate) const DAMAGED: &str = "subscription_damaged";
+/// What stands for a spec that cannot be read.
+const NOTHING: &str = r#"{"workflow":""}"#;
+
 fn subscription_row(row: &PgRow) -> Result<SubscriptionRow, sqlx::Error> {
-    let spec: String = row.try_get(3)?;
-    let spec = serde_json::from_str(&spec).map_err(|error| sqlx::Error::Decode(error.into()))?;
+    let text: String = row.try_get(3)?;
+    let read = serde_json::from_str::<SubscriptionSpec>;
+    let (spec, why) = match read(&text) {
+        Ok(spec) => (spec, None),
+        Err(why) => {
+            let nothing = read(NOTHING).map_err(|error| sqlx::Error::Decode(error.into()))?;
+            (nothing, Some(why.to_string()))
+        }
+    };
     let stopped_at: Option<i64> = row.try_get(9)?;
     let stop = match stopped_at {
         Some(position) => {
@@ -56,15 +70,26 @@ fn subscription_row(row: &PgRow) -> Result<SubscriptionRow, sqlx::Error> {
         }
         None => None,
     };
-    let Moment(changed_at) = row.try_get(13)?;
+    let (position, Moment(changed_at)) = (row.try_get(6)?, row.try_get(13)?);
+    let damaged = why.is_some();
+    let stop = match why {
+        Some(why) => Some(Stop {
+            position: i64::saturating_add(position, 1),
+            code: DAMAGED.to_owned(),
+            message: format!("table subscription, column spec: {why}; put the subscription again"),
+            since: stop.map_or(changed_at, |stop| stop.since),
+        }),
+        None => stop,
+    };
     Ok(SubscriptionRow {
         namespace: row.try_get(0)?,
         name: row.try_get(1)?,
         revision: row.try_get(2)?,
         spec,
+        damaged,
         paused: row.try_get(4)?,
         generation: row.try_get(5)?,
-        position: row.try_get(6)?,
+        position,
         started: row.try_get(7)?,
         skipped: row.try_get(8)?,
         stop,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use backstitch_saga::protocol::{MigratedRun, MigrationView, OnObstacle};
+use backstitch_saga::protocol::{Mapping, MigratedRun, MigrationView, OnObstacle};
 use backstitch_saga::{RunId, Time, Timestamp};
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
@@ -315,13 +315,16 @@ pub(crate) async fn list(
         let one = migration_row(row)?;
         let ended_at: Option<Moment> = row.try_get(12)?;
         let runs = results(connection, namespace, one.id).await?;
+        let (mapping, damaged) = match serde_json::from_str(&one.mapping) {
+            Ok(mapping) => (mapping, None),
+            Err(error) => (Mapping::default(), Some(bad_row(one.id, &error.to_string()))),
+        };
         views.push(MigrationView {
             id: one.id,
             workflow: one.workflow,
             from: u32::try_from(one.from).unwrap_or_default(),
             to: u32::try_from(one.to).unwrap_or_default(),
-            mapping: serde_json::from_str(&one.mapping)
-                .map_err(|error| bad_row(one.id, &error.to_string()))?,
+            mapping,
             on_obstacle: one.on_obstacle,
             state: one.state,
             stopped_because: row.try_get(11)?,
@@ -331,13 +334,14 @@ pub(crate) async fn list(
             reason: one.reason,
             created_at: Timestamp(one.created_at),
             ended_at: ended_at.map(|Moment(at)| Timestamp(at)),
+            damaged,
         });
     }
     Ok(views)
 }
 
-fn bad_row(id: Uuid, detail: &str) -> sqlx::Error {
-    sqlx::Error::Decode(format!("table migrations, id {id}, column mapping: {detail}").into())
+fn bad_row(id: Uuid, detail: &str) -> String {
+    format!("table migrations, id {id}, column mapping: {detail}")
 }
 
 fn migration_row(row: &PgRow) -> Result<MigrationRow, sqlx::Error> {

@@ -169,8 +169,8 @@ pub(crate) async fn list(
             worker: row.try_get(0)?,
             session: row.try_get(1)?,
             node: name.unwrap_or_default(),
-            queues: serde_json::from_str(&queues)
-                .map_err(|error| sqlx::Error::Decode(format!("table workers: {error}").into()))?,
+            // One whose queues cannot be read does not hide the others.
+            queues: serde_json::from_str(&queues).unwrap_or_default(),
             since: Timestamp(since),
             gone_at: gone_at.map(|Moment(at)| Timestamp(at)),
         };

@@ -70,6 +70,11 @@ impl Change<'_> {
             let mut connection = node.database.reader(self.namespace).await?;
             let found = table::find(&mut connection, self.namespace, self.name).await?;
             let mut row = found.ok_or_else(|| unknown(self.name))?;
+            if row.damaged && self.verb != "put" {
+                let why = row.stop.map(|stop| stop.message).unwrap_or_default();
+                let message = format!("the subscription cannot be read: {why}, or delete it");
+                return Err(Error::Conflict { code: table::DAMAGED, message });
+            }
             if !change(&mut row)? {
                 return Ok(view(row));
             }
@@ -119,6 +124,7 @@ impl Engine {
                 name: name.to_owned(),
                 revision: 1,
                 spec: SubscriptionSpec { from: None, ..spec.clone() },
+                damaged: false,
                 paused: false,
                 generation: 1,
                 position: from.unwrap_or(head),

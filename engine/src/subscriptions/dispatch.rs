@@ -92,6 +92,9 @@ pub(crate) async fn dispatch(node: &Arc<Node>) -> Result<usize, Error> {
 /// Deals with the next events of a subscription. Returns how many started runs.
 async fn work(node: &Arc<Node>, row: SubscriptionRow) -> Result<usize, Error> {
     let mut connection = node.database.keepers.acquire().await?;
+    if let Some(stop) = row.stop.clone().filter(|_| row.damaged) {
+        return stand(node, &mut connection, &row, stop).await;
+    }
     let range = (row.position, row.head);
     let bounds = (EVENTS_AT_ONCE, BYTES);
     let every = LogFilter::default();
@@ -142,7 +145,6 @@ async fn past_retention(
     row: &SubscriptionRow,
     horizon: i64,
 ) -> Result<usize, Error> {
-    let now = node.clock.now();
     let stop = Stop {
         position: horizon,
         code: "position_past_retention".to_owned(),
@@ -150,8 +152,19 @@ async fn past_retention(
             "events after position {} and up to {horizon} are past retention",
             row.position
         ),
-        since: row.stop.as_ref().map_or(now, |stop| stop.since),
+        since: row.stop.as_ref().map_or(node.clock.now(), |stop| stop.since),
     };
+    stand(node, connection, row, stop).await
+}
+
+/// Has a subscription stand where it is until a person does something about it.
+async fn stand(
+    node: &Node,
+    connection: &mut PgConnection,
+    row: &SubscriptionRow,
+    stop: Stop,
+) -> Result<usize, Error> {
+    let now = node.clock.now();
     let stop = Some((stop, now.after(REFUSED_FOR)));
     let progress =
         Progress { position: row.position, started: 0, skipped: 0, stop, again_at: None };

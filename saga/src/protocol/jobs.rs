@@ -309,6 +309,9 @@ pub struct JobView {
     pub ended_at: Option<Timestamp>,
     /// How far it is.
     pub progress: JobProgress,
+    /// Why its row cannot be read: `asked` says nothing then, and it can only be stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damaged: Option<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

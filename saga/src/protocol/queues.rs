@@ -137,6 +137,10 @@ pub struct QueueView {
     /// How its retry budget stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_budget: Option<BudgetView>,
+    /// Why its row cannot be read: nothing of it is handed out, and what cannot be read is left out. Set its policy anew, or delete
+    /// it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damaged: Option<String>,
 }
 
 /// How a breaker stands.

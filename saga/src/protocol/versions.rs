@@ -219,6 +219,9 @@ pub struct MigrationView {
     /// When it was done or stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
+    /// Why its row cannot be read: `mapping` says nothing then, and it moves nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damaged: Option<String>,
 }
 
 /// What became of one run of a migration.

@@ -88,6 +88,11 @@ async fn an_index_row_that_is_lost_or_wrong_is_mended_whatever_it_is() {
         "update incidents set resolved_at = now()",
         "delete from run_keys",
         "delete from acts",
+        "update ready set namespace = 'elsewhere'",
+        "update ready set queue = 'elsewhere'",
+        "update ready set name = 'elsewhere'",
+        "update incidents set namespace = 'elsewhere'",
+        "update incidents set workflow = 'elsewhere'",
         "insert into ready (run_id, step, action, attempt, namespace, queue, name, offered_at) \
          values (gen_random_uuid(), 'x', 'forward', 1, 'test', 'q', 'h', now())",
     ] {

@@ -1,6 +1,7 @@
 //! The engine against a real PostgreSQL: its laws, its hand-over, its chores, the faults it survives.
 
 mod clock;
+mod damaged;
 mod documents;
 mod erased_keys;
 mod erasure;

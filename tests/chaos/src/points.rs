@@ -23,6 +23,7 @@ const EVERY_PASSAGE: &[&str] = &["batch.before", "batch.after"];
 /// Commits that no shape can be brought to in a trial, and why. They are passed in drills and random plans, or not at all.
 const RARE: &[(&str, &str)] = &[
     ("starts_put_back", "the database fails for longer than the fate of a commit is looked for"),
+    ("pauses_let_go", "the row of a pause was lost"),
     ("pauses_released", "half a minute after a workflow was resumed"),
     (
         "alone_agree",
