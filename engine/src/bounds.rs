@@ -84,7 +84,7 @@ pub fn bounds() -> Vec<Section> {
         ("Starts and children", starts(&options)),
         ("Work", work(&options)),
         ("Schedules, jobs and facts", by_themselves()),
-        ("Contracts", of_contracts()),
+        ("Contracts", contracts::bounds()),
         ("Schemas of contracts", shown(integration::of_contracts())),
         ("Rules of transforms", shown(integration::of_transforms())),
         ("Values of documents", shown(integration::of_values())),
@@ -354,45 +354,6 @@ fn of_log(options: &Options) -> Vec<Bound> {
             "409 `too_many_subscriptions`",
         ),
         bound("bytes of a page of events", bytes(page::ANSWER_BYTES), "the rest is on the next"),
-    ]
-}
-
-fn of_contracts() -> Vec<Bound> {
-    vec![
-        bound(
-            "subjects of a namespace",
-            number(contracts::MOST_SUBJECTS),
-            "409 `too_many_contracts`",
-        ),
-        bound("versions of a subject", number(contracts::MOST_VERSIONS), "409 `contract_full`"),
-        bound(
-            "schemas and transforms of a subject together",
-            bytes(contracts::MOST_BYTES),
-            "409 `contract_full`",
-        ),
-        bound("readers of a subject", number(contracts::MOST_READERS), "409 `contract_full`"),
-        bound("a transform", bytes(contracts::LARGEST_TRANSFORM), "422 `invalid_transform`"),
-        bound(
-            "documents that a what-if looks at",
-            number(contracts::MOST_SAMPLED),
-            "the newest are looked at",
-        ),
-        bound("their bytes", bytes(contracts::SAMPLED_BYTES), "the newest are looked at"),
-        bound(
-            "transforms of a namespace",
-            number(contracts::MOST_TRANSFORMS),
-            "409 `too_many_transforms`",
-        ),
-        bound(
-            "revisions of a transform",
-            number(contracts::MOST_REVISIONS),
-            "409 `transform_full`",
-        ),
-        bound(
-            "a document that a transform is tested with",
-            bytes(contracts::LARGEST_TESTED),
-            "422 `invalid_document`",
-        ),
     ]
 }
 

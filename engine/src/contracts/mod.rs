@@ -13,6 +13,7 @@ use backstitch_saga::Violation;
 use backstitch_saga::protocol::{ContractKind, ContractMode, ContractState};
 
 use crate::Error;
+use crate::bounds::{Bound, bound, bytes, number as counted};
 
 pub use transforms::{
     LARGEST_TESTED, MOST_REVISIONS, MOST_SAMPLED, MOST_TRANSFORMS, SAMPLED_BYTES, TransformName,
@@ -30,6 +31,34 @@ pub const MOST_READERS: usize = 1_000;
 pub const LARGEST_TRANSFORM: usize = 65_536;
 /// Characters of a subject or of a reader's name.
 const LONGEST_NAME: usize = 100;
+
+/// What is bounded of contracts and transforms.
+pub(crate) fn bounds() -> Vec<Bound> {
+    vec![
+        bound("subjects of a namespace", counted(MOST_SUBJECTS), "409 `too_many_contracts`"),
+        bound("versions of a subject", counted(MOST_VERSIONS), "409 `contract_full`"),
+        bound(
+            "schemas and transforms of a subject together",
+            bytes(MOST_BYTES),
+            "409 `contract_full`",
+        ),
+        bound("readers of a subject", counted(MOST_READERS), "409 `contract_full`"),
+        bound("a transform", bytes(LARGEST_TRANSFORM), "422 `invalid_transform`"),
+        bound(
+            "documents that a what-if looks at",
+            counted(MOST_SAMPLED),
+            "the newest are looked at",
+        ),
+        bound("their bytes", bytes(SAMPLED_BYTES), "the newest are looked at"),
+        bound("transforms of a namespace", counted(MOST_TRANSFORMS), "409 `too_many_transforms`"),
+        bound("revisions of a transform", counted(MOST_REVISIONS), "409 `transform_full`"),
+        bound(
+            "a document that a transform is tested with",
+            bytes(LARGEST_TESTED),
+            "422 `invalid_document`",
+        ),
+    ]
+}
 
 /// Returns the kind of a subject, which its name says.
 fn kind_of(subject: &str) -> ContractKind {
