@@ -164,8 +164,11 @@ impl FromStr for Span {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        humantime::parse_duration(text).map(Span::from).map_err(|error| {
-            format!("'{text}' is not a duration like \"30s\" or \"1h 30m\": {error}")
+        // A month, which nobody means who writes a duration with one letter.
+        let in_months = text.split(|letter: char| !letter.is_alphabetic()).any(|unit| unit == "M");
+        let read = humantime::parse_duration(text).ok().filter(|_| !in_months);
+        read.map(Span::from).ok_or_else(|| {
+            format!("'{text}' is not a duration like \"30s\" or \"1h 30m\"; the units are ms, s, m, h and d")
         })
     }
 }
@@ -201,6 +204,10 @@ mod tests {
         }
         assert_eq!(Span(u64::MAX).to_string().parse(), Ok(Span(u64::MAX)));
         assert!("2months 29days".parse::<Span>().is_ok(), "as it was written before");
+        for text in ["5M", "1h 5M", "1", "h", "-1s", "1 parsec", ""] {
+            let message = text.parse::<Span>().unwrap_err();
+            assert!(message.ends_with("the units are ms, s, m, h and d"), "{message}");
+        }
     }
 
     #[test]

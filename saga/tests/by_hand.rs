@@ -4,10 +4,12 @@
 
 use std::sync::Arc;
 
-use backstitch_saga::protocol::{Failure, FailureKind, StepView, TaskOutcome};
+use backstitch_saga::protocol::{
+    Failure, FailureKind, OnWithdrawn, Outcome, StepView, TaskOutcome,
+};
 use backstitch_saga::{
-    By, Command, Graph, Limits, Payload, Proof, Record, Refusal, Run, RunId, Span, Start, StepPath,
-    TaskKey, Time, decide,
+    By, Command, Event, Graph, Hold, HoldKind, IncidentKind, Limits, Payload, PlanPage, Proof,
+    Record, Refusal, Run, RunId, Span, Start, StepPath, TaskKey, Time, decide,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -249,4 +251,81 @@ fn a_lease_that_is_given_back_late_is_not_taken_from_who_has_the_task_again() {
     let refused = trial.ask(give_back(10)).unwrap_err();
     assert_eq!(refused.code, backstitch_saga::RefusalCode::LeaseLost);
     assert_eq!(&**trial.run.holder(&task).unwrap(), "w/s");
+}
+
+#[test]
+fn a_run_that_goes_on_without_its_only_step_has_not_failed() {
+    for output in [None, Some(Payload::trusted("{}".to_owned()).unwrap())] {
+        let mut trial = Trial::new(&json!([parking("a", &[])]), "null");
+        trial.fail("a", FailureKind::Permanent, "refused");
+        trial.ask(Command::Skip { step: "a".parse().unwrap(), output, by: by() }).unwrap();
+        assert_eq!(trial.run.outcome(), Some(Outcome::PartiallyCompleted));
+    }
+}
+
+#[test]
+fn the_same_retry_said_twice_is_one_and_another_input_is_another() {
+    let mut trial = Trial::new(&json!([parking("a", &[])]), "null");
+    trial.fail("a", FailureKind::Permanent, "refused");
+    let retry = |input: &str| Command::Retry {
+        step: Some("a".parse().unwrap()),
+        input: Some(Payload::trusted(input.to_owned()).unwrap()),
+        by: by(),
+    };
+    trial.ask(retry("55")).unwrap();
+    let records = trial.records.len();
+    trial.ask(retry("55.0")).unwrap();
+    assert_eq!(trial.records.len(), records, "the same document");
+    let refused = trial.ask(retry("56")).unwrap_err();
+    assert_eq!(refused.code.as_str(), "nothing_to_retry");
+    // What waits for its next attempt is tried by whoever asks, though another step was just asked for by the same words.
+    let mut trial = Trial::new(&json!([parking("a", &[]), parking("b", &[])]), "null");
+    trial.fail("a", FailureKind::Retryable, "busy");
+    trial.fail("b", FailureKind::Retryable, "busy");
+    for step in ["a", "b"] {
+        let step = Some(step.parse().unwrap());
+        trial.ask(Command::Retry { step, input: None, by: by() }).unwrap();
+    }
+    assert_eq!(trial.run.offered().len(), 2);
+}
+
+#[test]
+fn the_plan_of_a_rerun_says_whether_it_needs_force() {
+    let lasting = json!({"id": "b", "after": ["a"], "task": {"name": "do", "input": {"const": 1}}});
+    let mut trial = Trial::new(&json!([parking("a", &[]), lasting]), "null");
+    trial.succeed("a");
+    trial.succeed("b");
+    let page = PlanPage::whole();
+    for (from, only_failed, force) in [("a", false, true), ("b", false, true)] {
+        let plan = trial.run.rerun_plan(from, only_failed, trial.now, &page).unwrap();
+        assert_eq!(plan.undo.past_pivot, force, "{from}");
+        let rerun =
+            Command::Rerun { from: from.into(), input: None, only_failed, force: false, by: by() };
+        assert_eq!(trial.ask(rerun).unwrap_err().code.as_str(), "past_pivot");
+    }
+}
+
+#[test]
+fn a_fact_that_is_withdrawn_while_a_rerun_undoes_is_heard() {
+    for (policy, outcome) in [
+        (OnWithdrawn::Cancel, Some(Outcome::Compensated)),
+        (OnWithdrawn::Incident, None),
+        (OnWithdrawn::Ignore, None),
+    ] {
+        let mut trial = Trial::new(&json!([parking("a", &[])]), "null");
+        trial.succeed("a");
+        let from = "a".into();
+        let rerun =
+            Command::Rerun { from, input: None, only_failed: false, force: false, by: by() };
+        trial.ask(rerun).unwrap();
+        let hold = Hold::new(HoldKind::DependencyUnmet, "paid");
+        let message = "it was withdrawn".to_owned();
+        trial.ask(Command::FactWithdrawn { hold, policy, message }).unwrap();
+        let told = trial.records.iter().flat_map(|record| &record.events).any(|event| {
+            matches!(event, Event::IncidentOpened { kind: IncidentKind::DependencyWithdrawn, .. })
+        });
+        assert_eq!(told, policy == OnWithdrawn::Incident);
+        trial.succeed("a");
+        assert_eq!(trial.run.outcome(), outcome, "{policy:?}");
+    }
 }

@@ -5,7 +5,7 @@ use super::said::What;
 use super::state::{BodyState, Hand, MapStage, Place, Stage, Undo, Work};
 use super::{Compensation, Incident, Mode, Origin, Run};
 use crate::event::{Begun, Event, IncidentKind, Record, Slot};
-use crate::protocol::RunError;
+use crate::protocol::{RunError, Scope};
 use crate::{Action, HoldKind, Payload, StepPath, Time};
 
 impl Run {
@@ -135,14 +135,18 @@ impl Run {
                     if external_id.is_some() || work.aside.is_some() {
                         let aside = work.aside_mut();
                         aside.external_id.clone_from(external_id);
-                        aside.doubt = false;
+                        (aside.doubt, aside.done) = (false, false);
                         (aside.error, aside.details) = (None, None);
                     }
                 });
                 self.settle_task(place)
             }
-            Event::Failed { step, action, attempt, error, .. } => {
-                self.attempt_over(step, *action, *attempt, error, false)
+            Event::Failed { step, action, attempt, error, done } => {
+                let next = self.attempt_over(step, *action, *attempt, error, false);
+                if *done {
+                    self.change_at(step, |work| work.aside_mut().done = true);
+                }
+                next
             }
             Event::Lost { step, action, attempt, error } => {
                 self.attempt_over(step, *action, *attempt, error, true)
@@ -260,6 +264,10 @@ impl Run {
             }
             Event::CompensationStarted { cause, by, scope, steps } => {
                 self.facts.unchecked = None;
+                // A rerun undoes from a step on; whoever asks for everything has it go no further.
+                if by.is_some() && *scope == Some(Scope::All) {
+                    self.facts.rerun = None;
+                }
                 self.facts.compensation =
                     Some(Compensation { cause: *cause, by: by.clone(), scope: scope.clone() });
                 self.drop_holds(at, |hold| hold.kind.is_forward_only());

@@ -18,6 +18,8 @@ const STEP_TIMEOUT: &str = "step_timeout";
 const RUN_TIMEOUT: &str = "run_timeout";
 /// The error of a verification whose answer says neither.
 pub(super) const INVALID_VERDICT: &str = "invalid_verdict";
+/// The error of a verification that denies what a worker said it did.
+pub(super) const VERDICT_CONTRADICTED: &str = "verdict_contradicted";
 /// The error of an attempt whose worker fell silent.
 pub(super) const LEASE_EXPIRED: &str = "lease_expired";
 
@@ -135,6 +137,13 @@ impl Decider<'_> {
                 self.resolve_incidents(&step);
                 self.emit(Event::Succeeded { step, attempt: 0, output, external_id });
                 self.item_settled(place);
+            }
+            Verdict::NotHappened if self.work(place).is_some_and(Work::was_done) => {
+                let message = "a worker said that it was done, and its verification says that it did not happen";
+                let error = own_failure(VERDICT_CONTRADICTED, message.to_owned());
+                let action = Action::Verify;
+                self.emit(Event::Failed { step, action, attempt, error, done: false });
+                self.give_up(place, None);
             }
             Verdict::NotHappened => {
                 self.emit(Event::NotHappened { step, attempt });

@@ -55,7 +55,9 @@ impl Run {
         let facts = &mut self.facts;
         let payload = |slot: &Slot| payloads.get(slot.0 as usize).cloned();
         match event {
-            Event::CancelRequested { by } => facts.cancelled_by = Some(by.clone()),
+            Event::CancelRequested { by } => {
+                (facts.cancelled_by, facts.rerun) = (Some(by.clone()), None);
+            }
             Event::RetryRequested { by } => {
                 (facts.retried_by, facts.retried_at) = (Some(by.clone()), at);
             }
@@ -163,8 +165,11 @@ impl Decider<'_> {
         let found = self.run.to_retry(only);
         let again = self.run.facts.retried_by.as_ref() == Some(&by)
             && self.now().since(self.run.facts.retried_at) < SAME_REQUEST;
-        let is_new = found.as_ref().is_ok_and(|found| !found.stuck.is_empty() || found.unmet);
-        if again && !is_new {
+        let is_done = match &found {
+            Err(_) => true,
+            Ok(found) => only.is_none() && found.stuck.is_empty() && !found.unmet,
+        };
+        if again && is_done && self.has_input(only, input.as_ref()) {
             return Ok(());
         }
         let Again { stuck, waiting, unmet } = found?;
@@ -172,11 +177,8 @@ impl Decider<'_> {
         self.emit(Event::RetryRequested { by });
         if let (Some(input), Some(step)) = (input, step) {
             // The same input again is the same effect, and the target may know its key.
-            let new_key = self.place(step).is_ok_and(|place| {
-                let before = self.run.input_at(place);
-                let same = before.is_some_and(|before| before.is_same_as(&input));
-                self.work(place).is_some_and(Work::has_not_happened) && !same
-            });
+            let has_not_happened = |place| self.work(place).is_some_and(Work::has_not_happened);
+            let new_key = only.is_some_and(has_not_happened) && !self.has_input(only, Some(&input));
             let input = self.slot(input);
             self.emit(Event::InputEdited { step: step.clone(), input, new_key });
         }
@@ -199,6 +201,13 @@ impl Decider<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the input that a person gives to a work is the one that it has, or none is given.
+    fn has_input(&self, place: Option<Place>, input: Option<&Payload>) -> bool {
+        let Some(input) = input else { return true };
+        let has = place.and_then(|place| self.run.input_at(place));
+        has.is_some_and(|has| has.is_same_as(input))
     }
 
     /// The run goes on without a step or item, with `output` in its place if there is one. An undo is not skipped: a person

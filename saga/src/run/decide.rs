@@ -203,6 +203,8 @@ impl Decider<'_> {
 
     pub(super) fn cancel(&mut self, by: By) -> Result<(), Refusal> {
         match self.run.facts.mode {
+            // What is left to undo joins what is being undone, and nothing goes forward after it.
+            Mode::Backward if self.run.is_undone_in_part() => {}
             Mode::Backward | Mode::Ended if self.run.facts.cancelled_by.is_some() => return Ok(()),
             Mode::Ended => return Err(Refusal::new(RefusalCode::RunEnded, "the run has ended")),
             Mode::Backward => {

@@ -65,7 +65,7 @@ impl Decider<'_> {
             return;
         }
         let cancel = policy == OnWithdrawn::Cancel && self.run.may_cancel();
-        let forward = self.run.facts.mode == Mode::Forward;
+        let forward = self.run.facts.mode == Mode::Forward || self.run.facts.rerun.is_some();
         let incident = forward && !cancel && policy != OnWithdrawn::Ignore;
         self.emit(Event::FactWithdrawn { fact: hold.name, message: message.clone(), incident });
         if incident {

@@ -75,8 +75,23 @@ impl Run {
             .map(|step| self.graph.nodes[step].id.to_string())
             .collect();
         let undone = again.iter().filter(|id| !only_failed || *id != from).cloned().collect();
-        let undo = self.plan_page(&Scope::Steps(undone), at, page)?;
+        let mut undo = self.plan_page(&Scope::Steps(undone), at, page)?;
+        undo.past_pivot = self.first_lasting(step, only_failed).is_some();
         Ok(RerunPlan { undo, again, items: only_failed.then(|| self.items_to_retry(step)) })
+    }
+
+    /// Of the steps that a rerun from `step` does again, the first that was done, or may have been, and that nothing undoes: it
+    /// needs force.
+    fn first_lasting(&self, step: usize, only_failed: bool) -> Option<usize> {
+        self.to_rerun(step).into_iter().find(|&again| {
+            let spec = self.spec(again);
+            let stays = only_failed && again == step;
+            let happened = |place| self.work(place).is_some_and(super::may_have_happened);
+            !stays
+                && spec.compensate.is_none()
+                && spec.class() != Some(Class::ReadOnly)
+                && self.places_of(again).any(happened)
+        })
     }
 
     fn step_named(&self, id: &str) -> Result<usize, Refusal> {
@@ -219,17 +234,7 @@ impl Decider<'_> {
                 format!("'{from}' is no task or child, so it has no input to change"),
             ));
         }
-        let lasting = self.run.to_rerun(step).into_iter().find(|&again| {
-            let spec = self.run.spec(again);
-            let stays = only_failed && again == step;
-            !stays
-                && spec.compensate.is_none()
-                && spec.class() != Some(Class::ReadOnly)
-                && self
-                    .run
-                    .places_of(again)
-                    .any(|place| self.work(place).is_some_and(super::may_have_happened))
-        });
+        let lasting = self.run.first_lasting(step, only_failed);
         if let (Some(step), false) = (lasting, force) {
             let id = &self.run.graph.nodes[step].id;
             return Err(Refusal::new(

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::attempt::{INVALID_VERDICT, VERDICT_CONTRADICTED};
 use super::decide::{Decider, lease_lost};
 use super::state::{Place, Stage, Undo, Work};
 use crate::event::Event;
@@ -98,13 +99,16 @@ impl Work {
                 Some(What::Failed { code: first, .. }),
                 TaskOutcome::DoneWithoutOutput { code, .. },
             ) => first == code,
-            // A verification whose answer says neither has failed by what it says, and work that is done by what its output would
-            // have made of the run.
+            // A verification whose answer says neither has failed by what it says, as one that denies what was done; and work
+            // that is done by what its output would have made of the run.
             (Some(What::Failed { code, .. }), TaskOutcome::Succeeded { output, .. }) => {
-                let says_neither = code == super::attempt::INVALID_VERDICT
-                    && task.action == Action::Verify
-                    && output.to::<Verdict>().is_err();
-                says_neither || code == super::bounds::OUTPUTS_TOO_LARGE
+                let by_verdict = task.action == Action::Verify
+                    && match output.to::<Verdict>() {
+                        Ok(Verdict::NotHappened) => code == VERDICT_CONTRADICTED,
+                        Ok(Verdict::Happened(_)) => false,
+                        Err(_) => code == INVALID_VERDICT,
+                    };
+                by_verdict || code == super::bounds::OUTPUTS_TOO_LARGE
             }
             (Some(_), TaskOutcome::Failed(_) | TaskOutcome::DoneWithoutOutput { .. }) => false,
             (Some(What::Succeeded), TaskOutcome::Succeeded { output, external_id }) => {

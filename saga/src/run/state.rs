@@ -222,6 +222,9 @@ pub(crate) struct Aside {
     pub(crate) undo: Tries,
     /// An attempt was lost or reported as unknown, and nothing has cleared it up.
     pub(crate) doubt: bool,
+    /// A worker said that it was done, and gave no output that can be kept.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) done: bool,
     pub(crate) error: Option<Failure>,
     /// What the last sign of life said.
     #[serde(
@@ -320,6 +323,11 @@ impl Work {
     /// Whether it may have happened although no success was reported.
     pub(crate) fn in_doubt(&self) -> bool {
         self.aside.as_ref().is_some_and(|aside| aside.doubt)
+    }
+
+    /// Whether a worker said that it was done, without an output that can be kept.
+    pub(crate) fn was_done(&self) -> bool {
+        self.aside.as_ref().is_some_and(|aside| aside.done)
     }
 
     /// Whether a worker was lost with attempt `attempt` of `action`, and that counts against the task.

@@ -61,13 +61,16 @@ impl Run {
 
     /// Turns the run round: marks what is to be undone of `steps`, and lets all others pass the turn on.
     pub(super) fn turn_backward(&mut self, steps: &[std::sync::Arc<str>]) {
+        // What is blocked already waits for a person.
+        let turned = self.facts.mode == Mode::Backward;
         self.facts.mode = Mode::Backward;
         self.facts.outcome = None;
         self.facts.ended_at = None;
         for id in steps {
             let Some(step) = self.graph.position(id) else { continue };
             for place in self.places_of(step) {
-                if self.to_undo(place) {
+                let blocked = self.work(place).is_some_and(|work| work.undo == Undo::Blocked);
+                if self.to_undo(place) && !(turned && blocked) {
                     self.change(place, |work| work.undo = Undo::Waiting);
                 }
             }
@@ -183,7 +186,11 @@ impl Run {
                         || (bears && items.tally.failed() > 0)
                 }
             });
-        match (imperfect, self.tally.succeeded() > 0 || self.tally.unknown > 0) {
+        let by_hand = |place| {
+            matches!(self.work(place).map(|work| &work.stage), Some(Stage::SkippedByHand { .. }))
+        };
+        let went_on = self.tally.succeeded() > 0 || self.tally.unknown > 0;
+        match (imperfect, went_on || self.places().any(by_hand)) {
             (false, _) => Outcome::Succeeded,
             (true, true) => Outcome::PartiallyCompleted,
             (true, false) => Outcome::FailedClean,
@@ -269,7 +276,8 @@ impl Decider<'_> {
         if self.run.facts.mode != Mode::Forward && same {
             return Ok(());
         }
-        if self.run.facts.mode == Mode::Backward {
+        let whole = *scope == Scope::All && self.run.is_undone_in_part();
+        if self.run.facts.mode == Mode::Backward && !whole {
             return Err(Refusal::new(
                 RefusalCode::AlreadyCompensating,
                 "the run is being undone already; what is blocked goes on with a retry, or is marked as compensated",
@@ -306,7 +314,7 @@ impl Decider<'_> {
         });
         let wanted = match run.facts.mode {
             Mode::Forward => true,
-            Mode::Backward => false,
+            Mode::Backward => run.is_undone_in_part(),
             Mode::Ended => !same && run.places().any(|place| run.to_undo(place)),
         };
         if wanted {

@@ -2,7 +2,7 @@
 
 use super::state::{Hand, Stage, Undo, Work};
 use super::{Mode, Run};
-use crate::protocol::Verb;
+use crate::protocol::{Scope, Verb};
 use crate::{IncidentKind, StepPath, Time};
 
 /// Whether what a person did about a run has helped.
@@ -54,16 +54,25 @@ impl Run {
                 verbs.extend([Verb::Compensate, Verb::Cancel, Verb::Abandon]);
             }
             Mode::Forward => verbs.extend([Verb::Compensate, Verb::Abandon]),
+            Mode::Backward if self.may_cancel() => verbs.extend([Verb::Cancel, Verb::Abandon]),
             Mode::Backward => verbs.push(Verb::Abandon),
             Mode::Ended => {}
         }
         verbs
     }
 
-    /// Returns whether the run can be cancelled: it goes forward, and nothing past the point of no return may have
-    /// happened.
+    /// Returns whether the run can be cancelled: it goes forward, or will, or only a part of it is being undone, and nothing
+    /// past the point of no return may have happened.
     pub(super) fn may_cancel(&self) -> bool {
-        self.facts.mode == Mode::Forward && !self.past_pivot()
+        (self.facts.mode == Mode::Forward || self.is_undone_in_part()) && !self.past_pivot()
+    }
+
+    /// Whether a part of the run is being undone, after which it ends with the rest as it stands, or goes forward again.
+    pub(super) fn is_undone_in_part(&self) -> bool {
+        let compensation = self.facts.compensation.as_ref();
+        let whole = compensation
+            .is_none_or(|begun| begun.scope.as_ref().is_none_or(|scope| *scope == Scope::All));
+        self.facts.mode == Mode::Backward && (!whole || self.facts.rerun.is_some())
     }
 
     /// Returns what can be done about the run as a whole, whatever it waits for, as the words of routes.
@@ -71,6 +80,7 @@ impl Run {
         match self.facts.mode {
             Mode::Forward if self.may_cancel() => &["cancel", "kill"],
             Mode::Forward => &["compensate", "kill"],
+            Mode::Backward if self.may_cancel() => &["cancel", "kill"],
             Mode::Backward => &["kill"],
             Mode::Ended => &[],
         }

@@ -432,7 +432,19 @@ impl Run {
                 Some(Outcome::Cancelled) => "cancelled before it had an effect".to_owned(),
                 None => "ended".to_owned(),
             },
-            State::Compensating => format!("being undone, {} to go", self.tally.undo_open()),
+            State::Compensating => {
+                let then = self.facts.rerun.as_ref().map(|rerun| {
+                    format!(
+                        "; then it goes forward again from '{}'",
+                        self.graph.nodes[rerun.from].id
+                    )
+                });
+                format!(
+                    "being undone, {} to go{}",
+                    self.tally.undo_open(),
+                    then.unwrap_or_default()
+                )
+            }
             State::CompensationBlocked => {
                 format!("undoing is blocked at {} and needs a person", self.tally.blocked())
             }
