@@ -62,7 +62,7 @@ pub(crate) fn cursors() -> Value {
 }
 
 pub(crate) fn reset() -> Value {
-    json!({ "position": 10_000, "reason": "the workflow had a bug" })
+    json!({ "position": 0, "reason": "the workflow had a bug" })
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use backstitch_saga::protocol::{CursorView, MoveCursor, Page};
 
 use crate::crash::commit;
 use crate::cursor::Cursor;
+use crate::log::reached;
 use crate::page::page;
 use crate::store::listed;
 use crate::store::log::{self as table, CursorRow};
@@ -28,7 +29,8 @@ impl Engine {
     /// there already is where it should be: asked again, it is answered the same.
     ///
     /// # Errors
-    /// [`Error::Conflict`] `cursor_conflict` when it is elsewhere; [`Error::NotFound`]; [`Error::Quota`].
+    /// [`Error::Conflict`] `cursor_conflict` when it is elsewhere; [`Error::Invalid`] when no event has the position yet;
+    /// [`Error::NotFound`]; [`Error::Quota`].
     pub async fn move_cursor(
         &self,
         namespace: &str,
@@ -39,12 +41,14 @@ impl Engine {
         let node = self.node();
         let number = |position: u64| i64::try_from(position).unwrap_or(i64::MAX);
         let mut connection = node.database.actor(namespace).await?;
+        let head = table::heads(&mut connection, namespace).await?.position;
+        let position = reached(ask.position, head, ("invalid_request", "/position"))?;
         let moved = commit!(
             "log_cursor",
             table::move_cursor(
                 &mut connection,
                 (namespace, name),
-                (ask.expected.map(number), number(ask.position)),
+                (ask.expected.map(number), position),
                 (node.clock.now(), actor),
                 MOST_CURSORS,
             )
@@ -52,7 +56,7 @@ impl Engine {
         )?;
         let found = table::cursor(&mut connection, namespace, name).await?;
         match found {
-            Some(row) if moved || row.position == number(ask.position) => {
+            Some(row) if moved || row.position == position => {
                 Ok((view(row), moved && ask.expected.is_none()))
             }
             Some(row) => Err(Error::Conflict {

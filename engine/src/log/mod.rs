@@ -27,7 +27,7 @@ pub use draft::{EventDraft, read_cloud_event, read_cloud_events};
 pub(crate) use executor::Executor;
 pub(crate) use numbering::{number, serve};
 pub use reads::EventQuery;
-pub(crate) use reads::view;
+pub(crate) use reads::{reached, view};
 pub(crate) use rows::{trust_number, trust_of};
 
 /// Sessions of the executors.

@@ -32,6 +32,22 @@ pub struct EventQuery {
     pub wait: Duration,
 }
 
+/// Refuses a position that no event of the log has yet: who begins after it would pass over all that come until then. Answers it
+/// as the tables have it.
+pub(crate) fn reached(
+    position: u64,
+    head: i64,
+    (code, pointer): (&'static str, &str),
+) -> Result<i64, Error> {
+    let of_tables = i64::try_from(position).ok().filter(|position| *position <= head);
+    of_tables.ok_or_else(|| {
+        let message = format!(
+            "the last event has the position {head}, so nothing has come to {position} yet"
+        );
+        Error::invalid(code, Violation::new(pointer, "position_ahead", message))
+    })
+}
+
 fn position(after: Option<&str>) -> Result<i64, Error> {
     let Some(text) = after else { return Ok(0) };
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());

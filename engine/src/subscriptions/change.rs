@@ -11,6 +11,7 @@ use super::{MOST_SUBSCRIPTIONS, filter_of};
 use crate::acts::must_have_reason;
 use crate::crash::commit;
 use crate::cursor::Cursor;
+use crate::log::reached;
 use crate::node::Node;
 use crate::store::acts::{self, Act, Thing};
 use crate::store::listed;
@@ -118,7 +119,8 @@ impl Engine {
                 return Err(Error::Quota { code, message, retry_after: None });
             }
             let head = log::heads(&mut connection, namespace).await?.position;
-            let from = spec.from.map(|from| i64::try_from(from).unwrap_or(i64::MAX));
+            let place = ("invalid_subscription", "/from");
+            let from = spec.from.map(|from| reached(from, head, place)).transpose()?;
             let row = SubscriptionRow {
                 namespace: namespace.to_owned(),
                 name: name.to_owned(),
@@ -237,7 +239,8 @@ impl Engine {
     /// Has a subscription begin again after a position, with runs of their own.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Refused`] without a reason; [`Error::Busy`].
+    /// [`Error::NotFound`]; [`Error::Invalid`] when no event has the position yet; [`Error::Refused`] without a reason;
+    /// [`Error::Busy`].
     pub async fn reset_subscription(
         &self,
         namespace: &str,
@@ -248,10 +251,9 @@ impl Engine {
         must_have_reason(by)?;
         let change = Change { namespace, name, verb: "reset", by };
         let detail = Some(format!(r#"{{"position":{position}}}"#));
-        let position = i64::try_from(position).unwrap_or(i64::MAX);
         change
             .make(self, detail, |row| {
-                row.position = position;
+                row.position = reached(position, row.head, ("invalid_request", "/position"))?;
                 row.generation = row.generation.saturating_add(1);
                 Ok(true)
             })

@@ -18,6 +18,15 @@ async fn of_those_who_move_a_cursor_from_one_position_one_does() {
     assert_eq!(missing.problem(404), "unknown_cursor");
     assert_eq!(put(&server, json!({"position": 0})).await.status, 201);
     assert_eq!(put(&server, json!({"position": 0})).await.status, 200, "it is there already");
+    let events = json!({ "events": vec![json!({ "type": "a" }); 510] });
+    assert_eq!(server.post("/v1/events", events).await.status, 201);
+    while put(&server, json!({"position": 510, "expected": 0})).await.status == 422 {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(put(&server, json!({"position": 0, "expected": 510})).await.status, 200);
+    let beyond = put(&server, json!({"position": 511, "expected": 0})).await;
+    let violation = &beyond.json()["errors"][0];
+    assert_eq!((beyond.status, &violation["code"]), (422, &json!("position_ahead")), "{violation}");
     for position in 0..5 {
         let asked = (1..7).map(|ahead| {
             let server = if ahead % 2 == 0 { &server } else { &other };

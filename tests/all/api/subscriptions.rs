@@ -164,6 +164,14 @@ async fn a_reset_starts_runs_once_more_and_a_pause_lets_events_wait() {
     assert_eq!(unsaid.problem(422), "reason_missing");
     let paused = server.post(&format!("{PATH}/pause"), json!({"reason": "r"})).await;
     assert_eq!(paused.json()["state"], "paused");
+    let beyond = server.post(&format!("{PATH}/reset"), json!({"position": 3, "reason": "r"})).await;
+    assert_eq!(
+        (beyond.problem(422), &beyond.json()["errors"][0]["pointer"]),
+        ("invalid_request".into(), &json!("/position"))
+    );
+    let other = json!({"workflow": "greet", "from": 3});
+    let beyond = send(with_json(server.request("PUT", "/v1/subscriptions/later"), other)).await;
+    assert_eq!(beyond.problem(422), "invalid_subscription");
     let reset = server.post(&format!("{PATH}/reset"), json!({"position": 1, "reason": "r"})).await;
     assert_eq!((&reset.json()["generation"], &reset.json()["position"]), (&json!(2), &json!(1)));
     server.engine.run_once(Chore::Dispatch).await.unwrap();
