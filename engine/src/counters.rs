@@ -31,7 +31,7 @@ counters! {
     records: "backstitch_records_total", "Journal records written.", true;
     events: "backstitch_events_total", "Events written.", true;
     loads: "backstitch_runs_loaded_total", "Runs folded from their journals.", true;
-    conflicts: "backstitch_conflicts_total", "Records refused by the journal's key because another node was first.", true;
+    conflicts: "backstitch_conflicts_total", "Records that were not written because another node was first, or another run had their key.", true;
     retried_one_by_one: "backstitch_retried_one_by_one_total", "Commands repeated alone because the database refused their batch.", true;
     unknown_commits: "backstitch_unknown_commits_total", "Batches whose commit was not answered and was looked up.", true;
     store_failures: "backstitch_store_failures_total", "Batches that the database failed.", true;

@@ -50,8 +50,8 @@ impl Decided {
 pub(crate) struct Granted {
     pub(crate) task: TaskKey,
     pub(crate) grant: Grant,
-    /// It was born claimed; otherwise a command asked for it, and keeps the grant if the record is lost.
-    pub(crate) born: bool,
+    /// It was born claimed: the times of its queue. Otherwise a command asked for it, and keeps the grant if the record is lost.
+    pub(crate) born: Option<Arc<QueueTimes>>,
 }
 
 /// A command stopped by a defect. Its run is gone from memory; the other commands are to be decided again.
@@ -240,7 +240,7 @@ impl Desk<'_> {
         }
         if let (Order::HandOut { task, grant }, Ok(_)) = (&envelope.order, &result) {
             if seen < record.events.len() {
-                granted.push(Granted { task: task.clone(), grant: grant.clone(), born: false });
+                granted.push(Granted { task: task.clone(), grant: grant.clone(), born: None });
             } else {
                 // The session has it already.
                 self.handover.give_back(grant);
@@ -311,9 +311,7 @@ impl Desk<'_> {
         let command = Command::HandOut { task: task.clone(), worker };
         match decide(&mut cached.run, command, at, record) {
             Ok(_) => {
-                self.counters.born_claimed.one();
-                times.started_after(0);
-                granted.push(Granted { task, grant, born: true });
+                granted.push(Granted { task, grant, born: Some(times) });
             }
             Err(refusal) => {
                 tracing::error!(run = %cached.run.id(), %task, %refusal, "a task on offer could not be handed out");
@@ -324,7 +322,7 @@ impl Desk<'_> {
 
     /// The record is lost: whoever was to get a task of it may have another.
     pub(crate) fn give_back(&self, granted: &[Granted]) {
-        for one in granted.iter().filter(|one| one.born) {
+        for one in granted.iter().filter(|one| one.born.is_some()) {
             self.handover.give_back(&one.grant);
         }
     }

@@ -77,7 +77,11 @@ impl Shard {
             self.node.handover.revoke(run, held);
         }
         self.note_fences(&mut cached, &record, &granted);
-        for Granted { task, grant, .. } in granted {
+        for Granted { task, grant, born } in granted {
+            if let Some(times) = born {
+                self.node.counters.born_claimed.one();
+                times.started_after(0);
+            }
             match cached.run.offer(&task) {
                 Some(offer) => self.offers.push((grant, PutAside { offer, since: record.at })),
                 // A later command of the same batch revoked it.

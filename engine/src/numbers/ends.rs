@@ -41,7 +41,7 @@ impl Ends {
     pub(super) fn families(&self) -> [Family; 2] {
         let mut started = Family::counter(
             "backstitch_runs_started_total",
-            "Runs that began at this node, by workflow.",
+            "Runs started at this node, also those that begin at a later instant, by workflow.",
         );
         let mut ended = Family::counter(
             "backstitch_runs_ended_total",
