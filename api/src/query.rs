@@ -4,6 +4,8 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use axum::extract::FromRequestParts;
+use axum::extract::path::ErrorKind;
+use axum::extract::rejection::PathRejection;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use backstitch_saga::{Span, Violation, misread};
@@ -51,9 +53,30 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for PathOf<
         match axum::extract::Path::<T>::from_request_parts(parts, state).await {
             Ok(path) => Ok(PathOf(path.0)),
             Err(error) => {
-                Err(Rejection::new(StatusCode::BAD_REQUEST, "invalid_path", error.body_text()))
+                let detail = unread(&error);
+                Err(Rejection::new(StatusCode::BAD_REQUEST, "invalid_path", detail))
             }
         }
+    }
+}
+
+/// Says which part of a path could not be read.
+fn unread(error: &PathRejection) -> String {
+    let kind = match error {
+        PathRejection::FailedToDeserializePathParams(error) => Some(error.kind()),
+        _ => None,
+    };
+    match kind {
+        Some(ErrorKind::DeserializeError { key, value, message }) => {
+            let value: String = value.chars().take(100).collect();
+            match message.contains("UUID") {
+                true => {
+                    format!("'{value}' is no `{key}` as this server gives them, which is a UUID.")
+                }
+                false => format!("'{value}' is no `{key}`: {message}"),
+            }
+        }
+        _ => error.body_text(),
     }
 }
 

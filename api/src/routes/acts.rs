@@ -137,7 +137,7 @@ pub(crate) async fn retry(
     post, path = "/v1/runs/{id}/steps/{step}/mark-compensated", tag = "runs", operation_id = "mark_compensated",
     params(
         ("id" = RunId, Path, description = "The run's id"),
-        ("step" = String, Path, description = "The step, or an item of a map step with its slash encoded: `stock%2F3`", example = "payment"),
+        ("step" = String, Path, description = "The step, or an item of a map step such as `stock/3`; a path has its slash encoded, as `stock%2F3`", example = "payment"),
         ItemQuery
     ),
     request_body(content = Reason, example = json!(examples::reason())),

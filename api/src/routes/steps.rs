@@ -53,7 +53,7 @@ impl ItemQuery {
     get, path = "/v1/runs/{id}/steps/{step}", tag = "runs", operation_id = "show_step",
     params(
         ("id" = RunId, Path, description = "The run's id"),
-        ("step" = String, Path, description = "The step, or an item of a map step with its slash encoded: `stock%2F3`", example = "payment"),
+        ("step" = String, Path, description = "The step, or an item of a map step such as `stock/3`; a path has its slash encoded, as `stock%2F3`", example = "payment"),
         ItemQuery
     ),
     responses((status = 200, description = "The step or item.", body = StepView, example = json!(crate::examples::one_step())))
@@ -76,7 +76,7 @@ pub(crate) async fn show(
     post, path = "/v1/runs/{id}/steps/{step}/retry", tag = "runs", operation_id = "retry_step",
     params(
         ("id" = RunId, Path, description = "The run's id"),
-        ("step" = String, Path, description = "The step, or an item of a map step with its slash encoded: `stock%2F3`", example = "payment"),
+        ("step" = String, Path, description = "The step, or an item of a map step such as `stock/3`; a path has its slash encoded, as `stock%2F3`", example = "payment"),
         ItemQuery
     ),
     request_body(content = RetryStep, example = json!(examples::retry_step())),
@@ -107,7 +107,7 @@ pub(crate) async fn retry(
     post, path = "/v1/runs/{id}/steps/{step}/skip", tag = "runs", operation_id = "skip_step",
     params(
         ("id" = RunId, Path, description = "The run's id"),
-        ("step" = String, Path, description = "The step, or an item of a map step with its slash encoded: `stock%2F3`", example = "payment"),
+        ("step" = String, Path, description = "The step, or an item of a map step such as `stock/3`; a path has its slash encoded, as `stock%2F3`", example = "payment"),
         ItemQuery
     ),
     request_body(content = SkipStep, example = json!(examples::skip_step())),
@@ -137,7 +137,7 @@ pub(crate) async fn skip(
     post, path = "/v1/runs/{id}/steps/{step}/resolve", tag = "runs", operation_id = "resolve_step",
     params(
         ("id" = RunId, Path, description = "The run's id"),
-        ("step" = String, Path, description = "The step, or an item of a map step with its slash encoded: `stock%2F3`", example = "payment"),
+        ("step" = String, Path, description = "The step, or an item of a map step such as `stock/3`; a path has its slash encoded, as `stock%2F3`", example = "payment"),
         ItemQuery
     ),
     request_body(content = ResolveStep, example = json!(examples::resolve_step())),

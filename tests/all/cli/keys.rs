@@ -112,6 +112,15 @@ async fn instants_are_counted_from_now_wherever_one_is_asked() {
     let plan = ["job", "create", "--verb", "retry", "--dry-run", "-o", "json", "--runs", runs];
     let plan = say(&server, &plan).await;
     assert_eq!((plan.code, plan.json()["count"].as_u64()), (0, Some(1)), "{plan:?}");
+    let begin = ["run", "start", "order", "--input", "1", "--start-at"];
+    for (at, taken) in [("5m", false), ("yesterday", false), ("+5m", true), ("now", true)] {
+        let said = say(&server, &[&begin[..], &[at]].concat()).await;
+        assert_eq!(said.code == 0, taken, "{at} {said:?}");
+        assert!(taken || said.err.contains("--start-at: an instant ahead is needed"), "{said:?}");
+    }
+    let twice = [&begin[..5], &["--label", "a:b", "--label", "a:c"]].concat();
+    let said = say(&server, &twice).await;
+    assert!(said.code == 2 && said.err.contains("each name may be given once"), "{said:?}");
     let wrong = say(&server, &["run", "list", "--started-from", "soon"]).await;
     assert!(
         wrong.code == 2 && wrong.err.contains("--started-from: 'soon' is no instant"),

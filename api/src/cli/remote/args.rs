@@ -24,6 +24,9 @@ pub(crate) struct Asked {
     pub(crate) key: Option<String>,
 }
 
+/// The field that says when something is to begin.
+const BEGINS: &str = "start_at";
+
 /// Names of flags that every verb has.
 const TAKEN: &[&str] = &[
     "url",
@@ -230,8 +233,9 @@ pub(crate) fn asked(
     let operation = &verb.operation;
     let mut body = None;
     if verb.takes_file() {
-        body =
-            matches.get_one::<String>("file").map(|file| read(&format!("@{file}"))).transpose()?;
+        let file = matches.get_one::<String>("file");
+        let file = file.map(|file| format!("@{}", file.strip_prefix('@').unwrap_or(file)));
+        body = file.map(|file| read(&file)).transpose()?;
     } else if !operation.in_body.is_empty() {
         body = Some(match matches.get_one::<String>("body") {
             Some(text) => read(text)?,
@@ -310,7 +314,14 @@ fn value(field: &Field, last: &str, all: &[String]) -> Result<Box<RawValue>, Fai
         |what: &str| Failure::Usage(format!("--{}: {what}, not '{last}'", flag_name(field)));
     let value = match &field.kind {
         Kind::Text | Kind::Word(_) => Value::from(last),
-        Kind::Instant => Value::from(at(field, last)?),
+        Kind::Instant => {
+            let read = at(field, last)?;
+            // `5m` is five minutes ago everywhere, and nothing begins then.
+            if field.name == BEGINS && read != last && instant::has_passed(&read, instant::now()) {
+                return Err(wrong("an instant ahead is needed, such as +5m"));
+            }
+            Value::from(read)
+        }
         Kind::Flag => Value::from(last == "true"),
         Kind::Number => {
             let number: serde_json::Number =
@@ -323,7 +334,9 @@ fn value(field: &Field, last: &str, all: &[String]) -> Result<Box<RawValue>, Fai
             for pair in all {
                 let (name, value) =
                     pair.split_once(':').ok_or_else(|| wrong("NAME:VALUE is needed"))?;
-                pairs.insert(name.to_owned(), value.into());
+                if pairs.insert(name.to_owned(), value.into()).is_some() {
+                    return Err(wrong("each name may be given once"));
+                }
             }
             Value::Object(pairs)
         }

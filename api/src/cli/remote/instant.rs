@@ -44,6 +44,11 @@ pub(super) fn read(text: &str, now: Time) -> Result<String, String> {
     })
 }
 
+/// Whether an instant that was read lies in the past.
+pub(super) fn has_passed(read: &str, now: Time) -> bool {
+    read.parse::<Timestamp>().is_ok_and(|Timestamp(at)| at.after(Span::secs(1)) < now)
+}
+
 /// `2h`, `-2h` and `2h ago` lie in the past, `+2h` and `in 2h` in the future.
 fn counted(text: &str, now: Time) -> Option<i64> {
     let ahead = text.strip_prefix('+').or_else(|| text.strip_prefix("in "));
