@@ -220,13 +220,13 @@ impl Decider<'_> {
     ) -> Result<(), Refusal> {
         let place = self.place(step)?;
         let Some(work) = self.work(place) else { return Ok(()) };
-        if work.undo.is_open() {
-            return Err(being_undone(step, "skipped"));
-        }
         if let Stage::SkippedByHand { output: before } = &work.stage
             && same(before.as_ref(), output.as_ref())
         {
             return Ok(());
+        }
+        if work.undo.is_open() {
+            return Err(being_undone(step, "skipped"));
         }
         self.may_say(place, step)?;
         need_reason(&by)?;

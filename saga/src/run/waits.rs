@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::decide::{Decider, own_failure};
 use super::scope::Use;
-use super::state::{Hand, Place};
+use super::state::{Hand, Place, Stage, Work};
 use super::{Mode, Run};
 use crate::envelope::{self, VALUE_ENCRYPTED};
 use crate::event::{By, Descent, Event, IncidentKind, Source};
@@ -345,8 +345,10 @@ impl Decider<'_> {
             .awaits(name)
             .map(|(step, _)| Place::step(step))
             .filter(|&place| {
-                let current = self.work(place).and_then(|work| work.current());
-                matches!(current, Some((_, Hand::Signal { .. })))
+                let work = self.work(place);
+                // One that waited for too long takes it as well, and nobody is needed for it any more.
+                work.is_some_and(|work| work.stage == Stage::Parked)
+                    || matches!(work.and_then(Work::current), Some((_, Hand::Signal { .. })))
             })
             .collect();
         let output = self.slot(data.clone());
@@ -358,6 +360,7 @@ impl Decider<'_> {
             let output =
                 if several { self.slot(super::signals::named(name, data)) } else { output };
             let step = self.run.path(place);
+            self.resolve_incidents(&step);
             self.emit(Event::Succeeded { step, attempt: 0, output, external_id: None });
         }
         Ok(())
