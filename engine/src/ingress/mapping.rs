@@ -1,6 +1,7 @@
 //! Maps documents that were accepted to contracts of our own, by the transform that is active.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use backstitch_integration::contracts::Schema;
@@ -173,15 +174,14 @@ impl Engine {
         for (subject, version) in contracts {
             let Some(target) = open.target(subject) else { continue };
             let edge = (subject.to_owned(), version, target);
-            if !found.contains_key(&edge) {
-                let transform = match open.active(&edge) {
-                    Some(revision) => {
-                        Some((revision, self.door_transform(open, &edge, revision).await?))
-                    }
-                    None => None,
-                };
-                found.insert(edge, transform);
-            }
+            let Entry::Vacant(place) = found.entry(edge) else { continue };
+            let transform = match open.active(place.key()) {
+                Some(revision) => {
+                    Some((revision, self.door_transform(open, place.key(), revision).await?))
+                }
+                None => None,
+            };
+            place.insert(transform);
         }
         Ok(found)
     }
