@@ -65,6 +65,14 @@ pub(crate) fn reset() -> Value {
     json!({ "position": 0, "reason": "the workflow had a bug" })
 }
 
+pub(crate) fn lineage() -> Value {
+    let event = json!({
+        "id": EVENT, "position": 10_248, "type": "customer", "stream": "customer:42", "version": 7, "contract": "customer@1",
+        "source": "crm", "trust": "signed", "received_at": super::AT
+    });
+    json!({ "event": event, "causes": [], "documents": [], "effects": [], "runs": [], "more": false })
+}
+
 #[cfg(test)]
 mod tests {
     use backstitch_saga::protocol::{
@@ -88,12 +96,4 @@ mod tests {
         is_accepted::<MoveCursor>(&super::move_cursor());
         reads_as::<Page<CursorView>>(&super::cursors());
     }
-}
-
-pub(crate) fn lineage() -> Value {
-    let event = json!({
-        "id": EVENT, "position": 10_248, "type": "customer", "stream": "customer:42", "version": 7, "contract": "customer@1",
-        "source": "crm", "trust": "signed", "received_at": super::AT
-    });
-    json!({ "event": event, "causes": [], "documents": [], "effects": [], "runs": [], "more": false })
 }

@@ -51,6 +51,14 @@ pub(crate) fn view() -> Value {
     })
 }
 
+pub(crate) fn what_if() -> Value {
+    json!({ "revision": 1, "last": 1_000 })
+}
+
+pub(crate) fn compared() -> Value {
+    json!({ "documents": 10_000, "same": 9_963, "differ": 37, "repaired": 0, "broken": 0, "failing": 0, "samples": [] })
+}
+
 #[cfg(test)]
 mod tests {
     use backstitch_saga::protocol::{
@@ -71,12 +79,4 @@ mod tests {
         is_accepted::<ActivateTransform>(&super::activate());
         is_accepted::<TestTransform>(&super::test());
     }
-}
-
-pub(crate) fn what_if() -> Value {
-    json!({ "revision": 1, "last": 1_000 })
-}
-
-pub(crate) fn compared() -> Value {
-    json!({ "documents": 10_000, "same": 9_963, "differ": 37, "repaired": 0, "broken": 0, "failing": 0, "samples": [] })
 }

@@ -20,7 +20,7 @@ async fn register(server: &Server, subject: &str, members: Value, required: Valu
 }
 
 /// Maps contacts to customers; what their state means is said by `states`.
-fn transform(states: Value) -> Value {
+fn transform(states: &Value) -> Value {
     let rules = json!([
         {"to": "/id", "copy": "/id"}, {"to": "/name", "copy": "/full_name"},
         {"to": "/status", "enum": "/st", "map": states},
@@ -28,7 +28,7 @@ fn transform(states: Value) -> Value {
     json!({"stream": "customer:{/id}", "rules": rules})
 }
 
-async fn put_transform(server: &Server, states: Value) -> Answer {
+async fn put_transform(server: &Server, states: &Value) -> Answer {
     let body = json!({"transform": transform(states), "reason": "r"});
     send(with_json(server.request("PUT", TRANSFORM), body)).await
 }
@@ -90,7 +90,7 @@ fn contact(id: &str, name: &str, state: &str) -> Value {
 async fn a_document_and_what_it_is_mapped_to_are_appended_together_and_once() {
     let server = server().await;
     let states = json!({"A": "active", "I": "inactive"});
-    assert_eq!(put_transform(&server, states).await.status, 201);
+    assert_eq!(put_transform(&server, &states).await.status, 201);
     let first = send_in(&server, &door(), contact("c-1", "Ann", "A")).await;
     let second = send_in(&server, &door(), contact("c-1", "Anne", "A")).await;
     assert_eq!(send_in(&server, &door(), contact("c-1", "Ann", "A")).await["duplicate"], true);
@@ -166,7 +166,7 @@ async fn what_cannot_be_mapped_is_an_event_all_the_same_and_is_mapped_once_it_ca
         (&json!("accepted"), &json!("failed"))
     );
     assert_eq!(view["mapping"]["failures"][0]["code"], "transform_missing", "{view}");
-    assert_eq!(put_transform(&server, json!({"A": "active"})).await.status, 201);
+    assert_eq!(put_transform(&server, &json!({"A": "active"})).await.status, 201);
     // What a door knows of transforms is a second old at most.
     tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
     let second = send_in(&server, &door(), contact("c-2", "Bob", "X")).await;
@@ -192,13 +192,13 @@ async fn what_cannot_be_mapped_is_an_event_all_the_same_and_is_mapped_once_it_ca
 #[tokio::test]
 async fn a_document_that_is_mapped_again_is_another_event_only_if_the_result_differs() {
     let server = server().await;
-    assert_eq!(put_transform(&server, json!({"A": "active", "I": "active"})).await.status, 201);
+    assert_eq!(put_transform(&server, &json!({"A": "active", "I": "active"})).await.status, 201);
     let mut sent = Vec::new();
     for at in 0..10 {
         let state = if at % 3 == 0 { "I" } else { "A" };
         sent.push(send_in(&server, &door(), contact(&format!("c-{at}"), "N", state)).await);
     }
-    let what_if = json!({"transform": transform(json!({"A": "active", "I": "inactive"}))});
+    let what_if = json!({"transform": transform(&json!({"A": "active", "I": "inactive"}))});
     let found = server.post(&format!("{TRANSFORM}/what-if"), what_if).await;
     assert_eq!(found.status, 200, "{found:?}");
     let found = found.json();
@@ -207,7 +207,7 @@ async fn a_document_that_is_mapped_again_is_another_event_only_if_the_result_dif
         (&json!(10), &json!(6), &json!(4), &json!(0))
     );
     assert_eq!(found["samples"][0]["changed"], json!(["/status"]), "{found}");
-    assert_eq!(put_transform(&server, json!({"A": "active", "I": "inactive"})).await.status, 201);
+    assert_eq!(put_transform(&server, &json!({"A": "active", "I": "inactive"})).await.status, 201);
     tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
     for _ in 0..2 {
         let both = sent.iter().map(|receipt| again(&server, receipt));
