@@ -24,7 +24,7 @@ async fn begin(engine: &Engine) -> RunId {
     engine.start_run(NS, start("one", "1")).await.unwrap().id
 }
 
-fn is_queue_damaged<T: std::fmt::Debug>(answer: Result<T, Error>) -> bool {
+fn is_queue_damaged<T: std::fmt::Debug>(answer: &Result<T, Error>) -> bool {
     matches!(answer, Err(Error::Conflict { code: "queue_damaged", .. }))
 }
 
@@ -52,9 +52,9 @@ async fn a_queue_that_cannot_be_read_hands_nothing_out_and_holds_up_no_other() {
         let listed: Vec<(&str, bool)> =
             listed.iter().map(|one| (one.queue.as_str(), one.damaged.is_some())).collect();
         assert_eq!(listed, [(QUEUE, true), ("other", false)]);
-        assert!(is_queue_damaged(engine.queue(NS, QUEUE).await));
+        assert!(is_queue_damaged(&engine.queue(NS, QUEUE).await));
         let resumed = engine.act_on_queue(NS, QUEUE, QueueAct::Resume, &by("it is back")).await;
-        assert!(is_queue_damaged(resumed));
+        assert!(is_queue_damaged(&resumed));
         let conditions = async || engine.status(NS).await.conditions;
         eventually("the status tells", async || {
             conditions().await.iter().any(|one| one.kind == "QueuesDamaged")
