@@ -199,7 +199,6 @@ pages! {
     the_examples_of_the_api_run: "docs/api.md",
     the_examples_of_chaos_run: "docs/chaos.md",
     the_examples_of_the_command_line_run: "docs/cli.md",
-    the_examples_of_the_console_run: "docs/console.md",
     the_examples_of_contracts_run: "docs/contracts.md",
     the_examples_of_definitions_run: "docs/definitions.md",
     the_examples_of_events_run: "docs/events.md",
