@@ -254,11 +254,8 @@ fn fences(node: &Node, run: &Run) -> Vec<(String, String, i32)> {
 }
 
 fn run_row(run: &Run, records: &[Record], charge: Charge) -> Option<RunRow> {
-    let Event::Started(Begun { namespace, workflow, key, correlation_id, .. }) =
-        records.first()?.events.first()?
-    else {
-        return None;
-    };
+    let Event::Started(begun) = records.first()?.events.first()? else { return None };
+    let Begun { namespace, workflow, key, correlation_id, .. } = &**begun;
     let state = state_of(run, None);
     Some(RunRow {
         namespace: namespace.to_string(),

@@ -23,7 +23,7 @@ pub use terms::{By, Cause, Erasure, Fate, Parent, Slot, Source};
 #[serde(rename_all = "snake_case")]
 pub enum Event {
     /// The run began.
-    Started(Begun),
+    Started(Box<Begun>),
     /// A person gave labels to the run, or took some from it.
     Labelled {
         /// Those that it got.

@@ -143,11 +143,8 @@ fn run_state(cached: &CachedRun, starts: bool, node: i32, added: &[ReadyRow]) ->
 }
 
 fn start(batch: &mut Batch, run: &Run, record: &Record, state: &RunState) {
-    let Some(Event::Started(Begun { namespace, workflow, key, correlation_id, labels, .. })) =
-        record.events.first()
-    else {
-        return;
-    };
+    let Some(Event::Started(begun)) = record.events.first() else { return };
+    let Begun { namespace, workflow, key, correlation_id, labels, .. } = &**begun;
     let labels = (!labels.is_empty()).then(|| serde_json::to_string(labels).unwrap_or_default());
     let new = NewRun {
         namespace,

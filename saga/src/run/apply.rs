@@ -4,7 +4,7 @@ use super::hold::Held;
 use super::said::What;
 use super::state::{BodyState, Hand, MapStage, Place, Stage, Undo, Work};
 use super::{Compensation, Incident, Mode, Origin, Run};
-use crate::event::{Begun, Event, IncidentKind, Record, Slot};
+use crate::event::{Event, IncidentKind, Record, Slot};
 use crate::protocol::{RunError, Scope};
 use crate::{Action, HoldKind, Payload, StepPath, Time};
 
@@ -36,34 +36,21 @@ impl Run {
         let payload =
             |slot: &Slot| payloads.get(slot.0 as usize).cloned().unwrap_or_else(Payload::null);
         match event {
-            Event::Started(Begun {
-                namespace,
-                workflow,
-                version,
-                definition,
-                key,
-                correlation_id,
-                labels,
-                input,
-                parent,
-                descent,
-                start_at,
-                requires,
-            }) => {
+            Event::Started(begun) => {
                 self.facts.origin = Some(Origin {
-                    namespace: namespace.clone(),
-                    workflow: workflow.clone(),
-                    version: *version,
-                    definition: definition.clone(),
-                    key: key.clone(),
-                    correlation_id: correlation_id.clone(),
-                    labels: labels.clone(),
-                    input: payload(input),
+                    namespace: begun.namespace.clone(),
+                    workflow: begun.workflow.clone(),
+                    version: begun.version,
+                    definition: begun.definition.clone(),
+                    key: begun.key.clone(),
+                    correlation_id: begun.correlation_id.clone(),
+                    labels: begun.labels.clone(),
+                    input: payload(&begun.input),
                     at,
-                    parent: parent.clone(),
-                    descent: *descent,
-                    start_at: *start_at,
-                    requires: requires.clone(),
+                    parent: begun.parent.clone(),
+                    descent: begun.descent,
+                    start_at: begun.start_at,
+                    requires: begun.requires.clone(),
                 });
                 None
             }

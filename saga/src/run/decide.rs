@@ -144,7 +144,7 @@ impl Decider<'_> {
         let input = self.slot(start.input);
         let definition = &self.run.graph.definition;
         let (workflow, version) = (definition.name.as_str().into(), definition.version);
-        self.emit(Event::Started(Begun {
+        let begun = Begun {
             namespace: start.namespace,
             workflow,
             version,
@@ -157,7 +157,8 @@ impl Decider<'_> {
             descent: start.descent,
             start_at: start.start_at,
             requires: start.requires,
-        }));
+        };
+        self.emit(Event::Started(Box::new(begun)));
         if let Some(at) = start.start_at.filter(|at| *at > self.now()) {
             let message = format!("it begins at {at}");
             self.emit(Event::Held { hold: delay_hold(at), by: None, message });
