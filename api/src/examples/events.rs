@@ -50,7 +50,7 @@ pub(crate) fn subscriptions() -> Value {
 }
 
 pub(crate) fn move_cursor() -> Value {
-    json!({ "position": 10_248 })
+    json!({ "position": 0 })
 }
 
 pub(crate) fn cursor() -> Value {

@@ -73,7 +73,7 @@ pub struct WhatIfTransform {
     /// A transform that is not registered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transform: Option<Payload>,
-    /// A revision; without it and without `transform` the active one.
+    /// Or a revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<u32>,
     /// How many of the last documents are looked at; 1,000 without it, 10,000 at most, and 32 MiB of them.

@@ -14,7 +14,7 @@ async fn of_those_who_move_a_cursor_from_one_position_one_does() {
     let put = async |server: &Server, body: Value| {
         send(with_json(server.request("PUT", PATH), body)).await
     };
-    let missing = put(&server, json!({"position": 1, "expected": 0})).await;
+    let missing = put(&server, json!({"position": 0, "expected": 0})).await;
     assert_eq!(missing.problem(404), "unknown_cursor");
     assert_eq!(put(&server, json!({"position": 0})).await.status, 201);
     assert_eq!(put(&server, json!({"position": 0})).await.status, 200, "it is there already");

@@ -104,7 +104,7 @@ async fn prepare(verb: &str, scene: &Scene, shell: &Shell) -> Vec<(String, Strin
             Vec::new()
         }
         "cursor" => {
-            scene.put("/v1/cursors/search", json!({"position": 10_248})).await;
+            scene.put("/v1/cursors/search", json!({"position": 0})).await;
             Vec::new()
         }
         "subscription" if act != "put" => {

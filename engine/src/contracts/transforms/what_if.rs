@@ -3,10 +3,10 @@
 use backstitch_integration::document::Value;
 use backstitch_integration::ingress::body_of;
 use backstitch_integration::transforms::{Limits, Transform, WhatIf};
-use backstitch_saga::Payload;
 use backstitch_saga::protocol::{TransformWhatIf, WhatIfTransform};
+use backstitch_saga::{Payload, Violation};
 
-use super::{Ends, TransformName, checked, edge_of, ends, readable, schemas, unknown_transform};
+use super::{Ends, TransformName, checked, edge_of, ends, readable, schemas};
 use crate::store::intake::{self, SampleRow};
 use crate::{Engine, Error};
 
@@ -29,6 +29,9 @@ impl Engine {
         ask: WhatIfTransform,
     ) -> Result<TransformWhatIf, Error> {
         let edge = edge_of(name)?;
+        if ask.transform.is_none() && ask.revision.is_none() {
+            return Err(nothing_to_compare());
+        }
         ask.transform.as_ref().map_or(Ok(()), readable)?;
         let node = self.node();
         let ends = ends(node, namespace, &edge, true).await?;
@@ -42,7 +45,7 @@ impl Engine {
             (None, Some(revision)) => {
                 self.stored_transform(namespace, &edge, Some(revision)).await?
             }
-            (None, None) => active.clone().ok_or_else(|| unknown_transform(&edge))?,
+            (None, None) => return Err(nothing_to_compare()),
         };
         let contract = format!("{}@{}", edge.from, edge.from_version);
         let most = i64::from(ask.last.clamp(1, MOST_SAMPLED));
@@ -54,6 +57,11 @@ impl Engine {
         drop(connection);
         self.apart(namespace, move || compared(&ends, active.as_ref(), &new, &samples)).await?
     }
+}
+
+fn nothing_to_compare() -> Error {
+    let message = "give the `transform`, or the number of its `revision`, that is compared with the active one";
+    Error::invalid("invalid_request", Violation::new("/transform", "missing_field", message))
 }
 
 fn compared(
