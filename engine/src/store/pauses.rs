@@ -62,27 +62,41 @@ pub(crate) async fn guard(
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))).collect()
 }
 
+/// Makes a change of the pause of a workflow that somebody asked for. Answers whether there was anything to change.
+async fn change(
+    connection: &mut PgConnection,
+    statement: &'static str,
+    (namespace, workflow): (&str, &str),
+    (at, (actor, reason)): (Time, (&str, &str)),
+) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query(statement)
+        .bind(namespace)
+        .bind(workflow)
+        .bind(Moment(at))
+        .bind(actor)
+        .bind(reason)
+        .execute(connection)
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
 /// A person pauses a workflow. Answers whether it was not paused before.
 pub(crate) async fn pause(
     connection: &mut PgConnection,
     namespace: &str,
     workflow: &str,
     at: Time,
-    (actor, reason): (&str, &str),
+    by: (&str, &str),
 ) -> Result<bool, sqlx::Error> {
-    let done = sqlx::query(
+    change(
+        connection,
         "-- pauses_pause\n\
          insert into workflow_pauses (namespace, workflow, since, actor, reason) values ($1, $2, $3, $4, $5) \
          on conflict (namespace, workflow) where resumed_at is null do nothing",
+        (namespace, workflow),
+        (at, by),
     )
-    .bind(namespace)
-    .bind(workflow)
-    .bind(Moment(at))
-    .bind(actor)
-    .bind(reason)
-    .execute(connection)
-    .await?;
-    Ok(done.rows_affected() == 1)
+    .await
 }
 
 /// A person lets a workflow go on. Answers whether it was paused.
@@ -91,21 +105,17 @@ pub(crate) async fn resume(
     namespace: &str,
     workflow: &str,
     at: Time,
-    (actor, reason): (&str, &str),
+    by: (&str, &str),
 ) -> Result<bool, sqlx::Error> {
-    let done = sqlx::query(
+    change(
+        connection,
         "-- pauses_resume\n\
          update workflow_pauses set resumed_at = $3, resumed_by = $4, resume_reason = $5 \
          where namespace = $1 and workflow = $2 and resumed_at is null",
+        (namespace, workflow),
+        (at, by),
     )
-    .bind(namespace)
-    .bind(workflow)
-    .bind(Moment(at))
-    .bind(actor)
-    .bind(reason)
-    .execute(connection)
-    .await?;
-    Ok(done.rows_affected() == 1)
+    .await
 }
 
 /// Makes a pause that is over, so that the runs of a workflow are let go which are held although no pause of it is known any more.
@@ -115,24 +125,20 @@ pub(crate) async fn let_go(
     namespace: &str,
     workflow: &str,
     at: Time,
-    (actor, reason): (&str, &str),
+    by: (&str, &str),
 ) -> Result<bool, sqlx::Error> {
-    let done = sqlx::query(
+    change(
+        connection,
         "-- pauses_let_go\n\
          insert into workflow_pauses (namespace, workflow, since, actor, reason, resumed_at, resumed_by, resume_reason) \
          select $1, $2, $3, $4, $5, $3, $4, $5 \
          where exists (select 1 from runs where namespace = $1 and workflow = $2 and state <> 'ended' \
            and conditions <> '{}' and conditions @> array['WorkflowPaused']) \
          and not exists (select 1 from workflow_pauses where namespace = $1 and workflow = $2 and released_at is null)",
+        (namespace, workflow),
+        (at, by),
     )
-    .bind(namespace)
-    .bind(workflow)
-    .bind(Moment(at))
-    .bind(actor)
-    .bind(reason)
-    .execute(connection)
-    .await?;
-    Ok(done.rows_affected() == 1)
+    .await
 }
 
 /// The workflows of those of these runs that a pause holds of which nothing is known any more: namespace and workflow.
