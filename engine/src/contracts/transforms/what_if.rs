@@ -40,12 +40,9 @@ impl Engine {
             Err(Error::NotFound { code: "unknown_transform", .. }) => None,
             Err(error) => return Err(error),
         };
-        let new = match (&ask.transform, ask.revision) {
-            (Some(transform), _) => transform.clone(),
-            (None, Some(revision)) => {
-                self.stored_transform(namespace, &edge, Some(revision)).await?
-            }
-            (None, None) => return Err(nothing_to_compare()),
+        let new = match ask.transform {
+            Some(transform) => transform,
+            None => self.stored_transform(namespace, &edge, ask.revision).await?,
         };
         let contract = format!("{}@{}", edge.from, edge.from_version);
         let most = i64::from(ask.last.clamp(1, MOST_SAMPLED));
