@@ -31,7 +31,7 @@ use crate::problem::{Answer, Rejection};
 const SMALL: usize = 16 * 1024;
 
 /// Bodies of more bytes take so long to read that others would wait.
-const LONG: usize = 32 * 1024;
+const LONG: usize = 64 * 1024;
 
 /// Routes whose bodies are lists, such as reports and starts, and may be larger than others.
 const LARGE: [&str; 4] = ["/v1/runs/batch", "/v1/tasks/complete", "/v1/tasks/heartbeat", EVENTS];

@@ -8,17 +8,20 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
 use crate::rates::Lane;
 
 /// What requests may cost that begin with a lap; a request costs one, and one more for each `PIECE` of its body.
-pub(crate) const REQUESTS: TurnBounds = TurnBounds { lap: 16, waiting: 1_000 };
+pub(crate) const REQUESTS: TurnBounds = TurnBounds { lap: 16, lasts: LAP, waiting: 1_000 };
 /// The bytes of a body that cost as much as a request.
 pub(crate) const PIECE: usize = 8 * 1024;
 /// How many new connections are served with a lap. How many wait is bounded by how many a peer may have.
-pub(crate) const CONNECTIONS: TurnBounds = TurnBounds { lap: 4, waiting: usize::MAX };
+pub(crate) const CONNECTIONS: TurnBounds = TurnBounds { lap: 4, lasts: LAP, waiting: usize::MAX };
+/// How long a lap lasts while nothing waits: what few callers make ready at once begins at once.
+const LAP: Duration = Duration::from_millis(1);
 
 /// Whose turn it is that a request begins.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -47,6 +50,8 @@ pub(crate) struct Turns<K> {
 pub(crate) struct TurnBounds {
     /// The cost of what begins with a lap.
     pub(crate) lap: u32,
+    /// When a lap is over while nothing waits.
+    pub(crate) lasts: Duration,
     /// The most of a holder that wait.
     pub(crate) waiting: usize,
 }
@@ -55,6 +60,8 @@ pub(crate) struct TurnBounds {
 struct State<K> {
     /// What may still begin with this lap.
     left: u32,
+    /// When this lap began.
+    since: Instant,
     /// Whether a task goes round.
     laps: bool,
     /// The holders of whom something waits, in turn.
@@ -86,8 +93,13 @@ impl<K: Clone + Eq + Hash> State<K> {
 
 impl<K: Clone + Eq + Hash + Send + 'static> Turns<K> {
     pub(crate) fn new(bounds: TurnBounds) -> Arc<Turns<K>> {
-        let state =
-            State { left: bounds.lap, laps: false, order: VecDeque::new(), lines: HashMap::new() };
+        let state = State {
+            left: bounds.lap,
+            since: Instant::now(),
+            laps: false,
+            order: VecDeque::new(),
+            lines: HashMap::new(),
+        };
         Arc::new(Turns { bounds, state: Mutex::new(state) })
     }
 
@@ -100,9 +112,15 @@ impl<K: Clone + Eq + Hash + Send + 'static> Turns<K> {
         let cost = cost.clamp(1, self.bounds.lap);
         let begun = {
             let mut state = self.lock();
-            if state.order.is_empty() && state.left > 0 {
-                state.left = state.left.saturating_sub(cost);
-                return Ok(());
+            if state.order.is_empty() {
+                let now = Instant::now();
+                if now.duration_since(state.since) >= self.bounds.lasts {
+                    (state.left, state.since) = (self.bounds.lap, now);
+                }
+                if state.left > 0 {
+                    state.left = state.left.saturating_sub(cost);
+                    return Ok(());
+                }
             }
             let (send, begun) = oneshot::channel();
             match state.lines.get_mut(holder) {
@@ -144,7 +162,7 @@ impl<K: Clone + Eq + Hash + Send + 'static> Turns<K> {
     /// Lets begin what the next lap has room for. Answers whether more waits.
     fn begin_lap(&self) -> bool {
         let mut state = self.lock();
-        state.left = self.bounds.lap;
+        (state.left, state.since) = (self.bounds.lap, Instant::now());
         while state.left > 0 {
             let Some((cost, waiter)) = state.next() else { break };
             // Who has given up takes nothing.
@@ -174,7 +192,7 @@ mod tests {
     }
 
     fn turns(lap: u32, waiting: usize) -> Arc<Turns<&'static str>> {
-        Turns::new(TurnBounds { lap, waiting })
+        Turns::new(TurnBounds { lap, lasts: Duration::MAX, waiting })
     }
 
     #[tokio::test]
@@ -187,6 +205,15 @@ mod tests {
         assert_eq!((&mut fourth).now_or_never(), None);
         fourth.await.unwrap();
         assert!(!turns.lock().laps, "nobody goes round for nothing");
+    }
+
+    #[tokio::test]
+    async fn a_lap_is_over_after_its_time_while_nothing_waits() {
+        let turns = Turns::new(TurnBounds { lap: 1, lasts: Duration::ZERO, waiting: 10 });
+        for _ in 0..10 {
+            assert_eq!(turns.turn(&"a", 1).now_or_never(), Some(Ok(())));
+        }
+        assert!(!turns.lock().laps);
     }
 
     #[tokio::test]
