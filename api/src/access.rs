@@ -125,6 +125,8 @@ pub(crate) const RULES: &[(&str, &str, Right)] = &[
     ("POST", "/v1/incidents/{incident}/abandon", Right::Act),
     ("POST", "/v1/incidents/{incident}/assign", Right::Act),
     ("POST", "/v1/incidents/{incident}/note", Right::Act),
+    ("GET", "/v1/effects", Right::Read),
+    ("GET", "/v1/effects/counts", Right::Read),
     ("GET", "/v1/pauses", Right::Read),
     ("POST", "/v1/workflows/{name}/pause", Right::Act),
     ("GET", "/v1/workflows/{name}/retention", Right::Read),

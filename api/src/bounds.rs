@@ -74,6 +74,16 @@ fn connections(limits: &Limits) -> Vec<Bound> {
             "closed at once",
         ),
         bound(
+            "things that pages of the console look at live",
+            number(backstitch_console::MOST_TOPICS),
+            "503; the page is shown, and not live",
+        ),
+        bound(
+            "pages of the console that look at one of them",
+            number(backstitch_console::MOST_VIEWERS),
+            "503; the page is shown, and not live",
+        ),
+        bound(
             "an answer of which nothing is taken",
             span(limits.answer_timeout),
             "the connection is cut",

@@ -3,6 +3,7 @@
 pub(crate) mod acts;
 pub(crate) mod contracts;
 pub(crate) mod credentials;
+pub(crate) mod effects;
 pub(crate) mod events;
 pub(crate) mod incidents;
 pub(crate) mod ingress;

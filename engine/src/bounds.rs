@@ -11,8 +11,8 @@ use crate::executor::{loads, poison};
 use crate::handover::{LOOKED_FOR, MOST_NAMES};
 use crate::schemas::{limits as schemas, pool};
 use crate::{
-    Options, contracts, credentials, definitions, inbox, ingress, jobs, log, page, reports,
-    schedules, sequence, signals, start, subscriptions, tasks, tree, turns,
+    Options, contracts, credentials, definitions, effects, inbox, ingress, jobs, log, page,
+    reports, schedules, sequence, signals, start, subscriptions, tasks, tree, turns,
 };
 
 /// A bound.
@@ -323,6 +323,11 @@ fn work(options: &Options) -> Vec<Bound> {
             "outputs of steps in the view of a run",
             bytes(saga::VIEW_BYTES),
             "left out, with `output_bytes`",
+        ),
+        bound(
+            "steps with open effects that are counted by system",
+            number(effects::COUNTED.unsigned_abs()),
+            "the oldest are counted; `more` is true",
         ),
         bound("runs in the tree of a run", number(tree::MOST), "`more` is true"),
         bound("time for the tree of a run", span(tree::READ_FOR), "`more` is true"),

@@ -85,6 +85,7 @@ pub const COMMITS: &[&str] = &[
     "nodes_leave",
     "nodes_probe",
     "nodes_set_back",
+    "open_effects_forget",
     "partitions_drop",
     "partitions_prepare",
     "pauses_guard",

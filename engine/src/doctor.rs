@@ -9,7 +9,9 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use backstitch_saga::{Begun, Event, Record, Run, RunId, Span, TaskKey, Time, fingerprint};
+use backstitch_saga::{
+    Begun, Event, OpenEffects, Record, Run, RunId, Span, TaskKey, Time, fingerprint,
+};
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
@@ -23,7 +25,7 @@ use crate::node::Node;
 use crate::store::acts::ActRow;
 use crate::store::batch::printable;
 use crate::store::codec::decode;
-use crate::store::index::{self, Charge, IncidentRow, IndexRows, ReadyLine, RunRow};
+use crate::store::index::{self, Charge, EffectRow, IncidentRow, IndexRows, ReadyLine, RunRow};
 use crate::store::journal;
 use crate::store::rewrite::rewrite;
 use crate::{Diagnosis, Error, damage, sequence};
@@ -224,13 +226,14 @@ async fn expected(
         .collect();
     ready.sort();
     let incidents = incidents(&run, &records);
+    let effects = effects(&run);
     let acts = rows.iter().zip(&records).flat_map(|(row, record)| acts(row.seq, record)).collect();
     let row = run_row(&run, &records, charge);
     let keyed = row.as_ref().is_some_and(|row| row.key.is_some());
     let key = run.input().filter(|_| keyed).map(|input| InputDigest::of(input).bytes().to_vec());
     let fences = fences(node, &run);
     let sequence = sequence::rows::expected(&run, &records);
-    Ok(IndexRows { run: row, ready, incidents, acts, key, fences, sequence })
+    Ok(IndexRows { run: row, ready, incidents, effects, acts, key, fences, sequence })
 }
 
 /// When something of a run is due, by the clock. Its journal may have been written while that was ahead.
@@ -273,6 +276,21 @@ fn run_row(run: &Run, records: &[Record], charge: Charge) -> Option<RunRow> {
         ended_at: state.ended_at,
         charge,
     })
+}
+
+fn effects(run: &Run) -> Vec<EffectRow> {
+    let int = |count| i32::try_from(count).unwrap_or(i32::MAX);
+    let row = |open: OpenEffects| EffectRow {
+        step: open.step,
+        namespace: run.namespace().to_owned(),
+        workflow: run.graph().definition.name.clone(),
+        system: open.system,
+        standing: int(open.standing),
+        unknown: int(open.unknown),
+    };
+    let mut rows: Vec<EffectRow> = run.open_effects().into_iter().map(row).collect();
+    rows.sort_unstable_by(|a, b| a.step.cmp(&b.step));
+    rows
 }
 
 fn incidents(run: &Run, records: &[Record]) -> Vec<IncidentRow> {

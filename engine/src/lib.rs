@@ -25,6 +25,7 @@ mod damage;
 mod definitions;
 mod doctor;
 mod edits;
+mod effects;
 mod engine;
 mod erasure;
 mod error;

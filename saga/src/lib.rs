@@ -76,7 +76,7 @@ pub use limits::Limits;
 pub use members::WrittenMembers;
 pub use payload::Payload;
 pub use run::conditions::{SEARCHED, check_searched};
-pub use run::{ChildAsk, ChildEnd, ChildWord, OpenTask, PlanPage, Proof, Run, decide};
+pub use run::{ChildAsk, ChildEnd, ChildWord, OpenEffects, OpenTask, PlanPage, Proof, Run, decide};
 pub use start::{LABEL_LIMIT, check_label_name, check_labels, check_start};
 pub use time::{Span, Time, Timestamp};
 pub use validate::check_fact;

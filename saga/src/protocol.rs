@@ -4,6 +4,7 @@ mod access;
 mod acts;
 mod audit;
 mod contracts;
+mod effects;
 mod events;
 mod incidents;
 mod intake;
@@ -51,6 +52,7 @@ pub use contracts::{
     ContractState, ContractVersionView, ContractView, PinReader, RegisterContract, SetContractMode,
     SetContractState,
 };
+pub use effects::{EffectCounts, EffectFilter, EffectLine, EffectStatus, SystemCount};
 pub use events::{
     CursorView, EventOp, EventPage, EventReceipt, EventTrust, EventView, EventsPublished,
     MoveCursor, NewEvent, PublishEvents,

@@ -30,6 +30,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 
 pub use ask::{COOKIE, Carry, form_body, form_token, is_of_this_site, session_of};
+pub use live::{MOST_TOPICS, MOST_VIEWERS};
 pub use pages::login::LoginPage;
 
 /// What every page shares.
@@ -56,6 +57,7 @@ pub fn router(api: Router, carry: Carry, open: bool) -> Router {
         .route("/console/runs/{id}/steps/{step}", get(pages::step::show))
         .route("/console/incidents", get(pages::incidents::list))
         .route("/console/incidents/{id}", get(pages::incidents::show))
+        .route("/console/effects", get(pages::effects::show))
         .route("/console/decisions", get(pages::decisions::show))
         .route("/console/jobs", get(pages::jobs::list))
         .route("/console/jobs/new", get(pages::jobs::plan))

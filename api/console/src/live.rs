@@ -19,10 +19,10 @@ use crate::ask::{Ask, encoded};
 const EVERY: Duration = Duration::from_secs(1);
 /// How often it is asked whether a viewer may still look.
 const AGAIN: Duration = Duration::from_secs(20);
-/// How many things are looked at, by all pages of a server.
-const MOST_TOPICS: usize = 500;
-/// How many pages look at one.
-const MOST_VIEWERS: usize = 1_000;
+/// How many things are looked at live, by all pages of a server.
+pub const MOST_TOPICS: usize = 500;
+/// How many pages look at one of them live.
+pub const MOST_VIEWERS: usize = 1_000;
 
 /// What is looked at now: for each namespace and address of the API, the hash of its last answer.
 #[derive(Default)]
@@ -127,6 +127,7 @@ fn watched(of: &str) -> Option<String> {
         ("runs", Some(run)) if !run.contains('/') => Some(format!("/v1/runs/{}", encoded(run))),
         ("jobs", Some(job)) if !job.contains('/') => Some(format!("/v1/jobs/{}", encoded(job))),
         ("incidents", None) => Some("/v1/incidents/counts".to_owned()),
+        ("effects", None) => Some("/v1/effects/counts".to_owned()),
         ("queues", None) => Some("/v1/queues".to_owned()),
         ("workers", None) => Some("/v1/workers".to_owned()),
         _ => None,

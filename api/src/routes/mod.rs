@@ -9,6 +9,7 @@ mod cursors;
 mod database_roles;
 mod doors;
 mod each;
+mod effects;
 mod events;
 mod incident_acts;
 mod incidents;
@@ -100,6 +101,8 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(incidents::groups))
         .routes(routes!(incidents::counts))
         .routes(routes!(incidents::show))
+        .routes(routes!(effects::list))
+        .routes(routes!(effects::counts))
         .routes(routes!(audit::acts))
         .routes(routes!(start_requests::list))
         .routes(routes!(start_requests::show))

@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use crate::sequence;
 use crate::store::acts::ActRow;
-use crate::store::index::{Charge, IncidentRow, IndexRows, ReadyLine, RunRow};
+use crate::store::index::{Charge, EffectRow, IncidentRow, IndexRows, ReadyLine, RunRow};
 
 /// What stands where there is no value.
 const NONE: &str = "nothing";
@@ -28,6 +28,7 @@ pub(super) fn differences(expected: &IndexRows, there: &IndexRows) -> Vec<String
     }
     lines("ready", &expected.ready, &there.ready, task, &mut told);
     incidents(&expected.incidents, &there.incidents, &mut told);
+    lines("open_effects", &expected.effects, &there.effects, effect, &mut told);
     lines("acts", &expected.acts, &there.acts, act, &mut told);
     if expected.key.is_some() && there.key.is_none() {
         told.push("run_keys has no line for its key".to_owned());
@@ -133,6 +134,13 @@ fn task(line: &ReadyLine) -> String {
     let ReadyLine { step, action, attempt, namespace, queue, name } = line;
     format!(
         "attempt {attempt} of {action} of {step}, the handler '{name}' on queue '{queue}' of namespace '{namespace}'"
+    )
+}
+
+fn effect(row: &EffectRow) -> String {
+    let EffectRow { step, namespace, workflow, system, standing, unknown } = row;
+    format!(
+        "{step} of '{workflow}' in namespace '{namespace}': {standing} standing and {unknown} unknown in '{system}'"
     )
 }
 
@@ -244,6 +252,14 @@ mod tests {
             opened_at: Time(1_769_853_731_000),
             resolved_at: None,
         };
+        let effect = EffectRow {
+            step: "pay".to_owned(),
+            namespace: "shop".to_owned(),
+            workflow: "order".to_owned(),
+            system: "bank".to_owned(),
+            standing: 0,
+            unknown: 1,
+        };
         let act = ActRow {
             seq: 2,
             place: 0,
@@ -257,6 +273,7 @@ mod tests {
             run: Some(row()),
             ready,
             incidents: vec![incident],
+            effects: vec![effect],
             acts: vec![act],
             fences: vec![("pay".to_owned(), "forward".to_owned(), 1)],
             ..IndexRows::default()
@@ -302,13 +319,14 @@ mod tests {
             "ready has no line for attempt 1 of forward of pay, the handler 'charge' on queue 'bank' \
              of namespace 'shop'",
             "incidents has no line for number 1, task_exhausted: the bank said no",
+            "open_effects has no line for pay of 'order' in namespace 'shop': 0 standing and 1 unknown in 'bank'",
             "acts has no line for retry of pay by 'ann' at 2026-01-31T10:02:11.000Z, in record 2 at place 0, because \
              'the bank is back'",
             "fences has no line for attempt 1 of forward of pay",
         ];
         assert_eq!(differences(&rows(), &nothing), missing);
         let told = differences(&nothing, &rows());
-        assert_eq!(told.len(), 4, "{told:?}");
+        assert_eq!(told.len(), 5, "{told:?}");
         assert!(told.iter().all(|one| one.contains("the journal does not explain")), "{told:?}");
     }
 }

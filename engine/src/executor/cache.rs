@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use backstitch_saga::{Event, Record, Run, RunId, TaskKey, Time};
+use backstitch_saga::{Event, OpenEffects, Record, Run, RunId, TaskKey, Time};
 
 use super::envelope::StartOrder;
 use crate::maps::FastMap;
@@ -21,6 +21,8 @@ pub(crate) struct CachedRun {
     pub(crate) namespace: Arc<str>,
     /// Its line in `runs`.
     pub(crate) indexed: RunState,
+    /// Its lines in `open_effects`.
+    pub(crate) open: Vec<OpenEffects>,
     /// Its lines in `ready`.
     pub(crate) spilled: BTreeSet<TaskKey>,
     /// Its tasks in workers' hands that may be completed in transactions.
@@ -45,6 +47,7 @@ impl CachedRun {
             indexed: super::index::state_of(&run, None),
             run,
             namespace: order.start.namespace.clone(),
+            open: Vec::new(),
             spilled: BTreeSet::new(),
             fenced: BTreeSet::new(),
             held: BTreeSet::new(),
@@ -171,6 +174,7 @@ mod tests {
             indexed: super::super::index::state_of(&run, None),
             run,
             namespace: "ns".into(),
+            open: Vec::new(),
             spilled: BTreeSet::new(),
             fenced: BTreeSet::new(),
             held: BTreeSet::new(),

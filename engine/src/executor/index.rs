@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use backstitch_saga::protocol::{Outcome, State};
 use backstitch_saga::{
-    Action, Begun, Event, Record, Run, Span, StepPath, TaskKey, Time, fingerprint,
+    Action, Begun, Event, OpenEffects, Record, Run, Span, StepPath, TaskKey, Time, fingerprint,
 };
 
 use super::cache::CachedRun;
@@ -26,6 +26,8 @@ const STALE: Span = Span::secs(600);
 pub(crate) struct Changes {
     /// Its line in `runs`, if it changes.
     pub(crate) state: Option<RunState>,
+    /// Its lines in `open_effects`, if they change.
+    pub(crate) open: Option<Vec<OpenEffects>>,
     pub(crate) added: Vec<ReadyRow>,
     pub(crate) removed: Vec<TaskKey>,
     /// Tasks of governed queues that workers hold from now on, and those whose permit is over.
@@ -109,11 +111,27 @@ pub(crate) fn add(
         batch.reopened(run, &cached.namespace, record.at);
     }
     acts(batch, cached, seq, record);
+    let open = open_effects(batch, cached, record);
     if record.events.iter().any(is_edge) {
         incidents(batch, cached, record);
         milestones(batch, cached, record);
     }
-    Ok(Changes { state, added, removed, permits })
+    Ok(Changes { state, open, added, removed, permits })
+}
+
+/// The lines of a run in `open_effects` from now on; `None` when they stay as they are, as those of a run without trouble do.
+fn open_effects(
+    batch: &mut Batch,
+    cached: &CachedRun,
+    record: &Record,
+) -> Option<Vec<OpenEffects>> {
+    let now = cached.run.open_effects();
+    if now == cached.open {
+        return None;
+    }
+    let owner = (&*cached.namespace, cached.run.graph().definition.name.as_str());
+    batch.open_effects(cached.run.id(), owner, record.at, (&cached.open, &now));
+    Some(now)
 }
 
 /// Returns whether retention may have deleted a run, whatever this node remembers of it: single runs of weeks that are over, and

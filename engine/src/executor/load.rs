@@ -190,6 +190,7 @@ pub(crate) async fn fold(
     let cached = CachedRun {
         namespace: run.namespace().into(),
         indexed: RunState { wake_at: None, ..state },
+        open: run.open_effects(),
         spilled: run.offered().into_iter().collect::<BTreeSet<_>>(),
         fenced: run.fenced().into_iter().collect(),
         held: BTreeSet::new(),

@@ -43,6 +43,9 @@ impl Shard {
         if let Some(state) = changes.state {
             cached.indexed = state;
         }
+        if let Some(open) = changes.open {
+            cached.open = open;
+        }
         for task in &changes.removed {
             cached.spilled.remove(task);
         }

@@ -68,6 +68,7 @@ macro_rules! part {
 pub(crate) use part;
 
 // After the macro, so that it knows it.
+mod effects;
 mod flow;
 mod kept;
 mod milestones;
@@ -166,6 +167,7 @@ pub(crate) struct Batch {
     pub(crate) flow: FlowParts,
     kept: kept::Kept,
     reopened: reopened::Reopened,
+    effects: effects::EffectParts,
 }
 
 /// What a new line of `runs` says beside its state.
@@ -247,6 +249,7 @@ impl Batch {
             flow: FlowParts::default(),
             kept: kept::Kept::default(),
             reopened: reopened::Reopened::default(),
+            effects: effects::EffectParts::default(),
         }
     }
 
@@ -342,11 +345,6 @@ impl Batch {
         self.resolved.add((run.0, int(incident), Moment(at)));
     }
 
-    /// `milestones` is a JSON array.
-    pub(crate) fn milestones(&mut self, namespace: &str, run: RunId, at: Time, milestones: String) {
-        self.milestones.add((namespace.to_owned(), run.0, Moment(at), milestones));
-    }
-
     /// An act that event `place` of record `seq` tells of.
     pub(crate) fn act(
         &mut self,
@@ -436,6 +434,7 @@ impl Batch {
                 Part::Permits | Part::Governed | Part::Freed => self.flow.bind(*part, query),
                 Part::Kept => self.kept.bind(query),
                 Part::Reopened => self.reopened.bind(query),
+                Part::Effects | Part::Closed => self.effects.bind(*part, query),
             };
         }
         let counts: Vec<i64> = query.fetch_one(connection).await?.try_get(0)?;
@@ -450,9 +449,11 @@ impl Batch {
             let mut expected: Vec<i64> =
                 rows.map(|rows| i64::try_from(rows).unwrap_or(i64::MAX)).collect();
             expected.insert(place, counts[place]);
-            // A task that was leased before its queue was governed has no permit to free.
-            if let Some(freed) = parts.iter().position(|part| *part == Part::Freed) {
-                expected[freed + 1] = counts[freed + 1];
+            // A task leased before its queue was governed has no permit, a run of an older server no lines of effects.
+            for (at, part) in parts.iter().enumerate() {
+                if matches!(part, Part::Freed | Part::Closed) {
+                    expected[at + 1] = counts[at + 1];
+                }
             }
             self.compare(&expected, &counts);
         }
@@ -489,6 +490,7 @@ impl Batch {
             Part::Permits | Part::Governed | Part::Freed => self.flow.len(part),
             Part::Kept => self.kept.len(),
             Part::Reopened => self.reopened.len(),
+            Part::Effects | Part::Closed => self.effects.len(part),
         }
     }
 }

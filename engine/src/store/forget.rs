@@ -45,6 +45,13 @@ pub(super) async fn events(connection: &mut PgConnection, before: Time) -> Resul
     delete(connection, ("events_drop", "events"), rows, Some(before)).await.map(drop)
 }
 
+/// Forgets open effects of runs that retention has deleted.
+pub(crate) async fn open_effects(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let gone = "$1::timestamptz is null and not exists (select from runs r where r.id = t.run_id)";
+    let rows = (gone, "t.run_id, t.step");
+    delete(connection, ("open_effects_forget", "open_effects"), rows, None).await.map(drop)
+}
+
 /// Forgets what became of starts of schedules before `before`.
 pub(crate) async fn schedule_starts(
     connection: &mut PgConnection,

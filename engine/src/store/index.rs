@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::acts::{self, ActRow};
 use super::moment::Moment;
+use super::open_effects;
 use super::rows::{self, SequenceRows};
 
 /// What the indexes say about one run, or should say.
@@ -19,6 +20,8 @@ pub(crate) struct IndexRows {
     pub(crate) ready: Vec<ReadyLine>,
     /// Sorted by number.
     pub(crate) incidents: Vec<IncidentRow>,
+    /// Sorted by step.
+    pub(crate) effects: Vec<EffectRow>,
     /// Sorted by record and place.
     pub(crate) acts: Vec<ActRow>,
     /// The digest of the input that stands under the run's key; what should stand there.
@@ -38,6 +41,17 @@ pub(crate) struct ReadyLine {
     pub(crate) namespace: String,
     pub(crate) queue: String,
     pub(crate) name: String,
+}
+
+/// A line of `open_effects`, without since when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct EffectRow {
+    pub(crate) step: String,
+    pub(crate) namespace: String,
+    pub(crate) workflow: String,
+    pub(crate) system: String,
+    pub(crate) standing: i32,
+    pub(crate) unknown: i32,
 }
 
 /// A line of `runs`.
@@ -120,7 +134,9 @@ pub(crate) async fn orphans(
          union all select 'incidents', run_id from incidents i \
          where not exists (select 1 from journal j where j.run_id = i.run_id) \
          union all select 'acts', run_id from acts a \
-         where not exists (select 1 from journal j where j.run_id = a.run_id)",
+         where not exists (select 1 from journal j where j.run_id = a.run_id) \
+         union all select 'open_effects', run_id from open_effects e \
+         where not exists (select 1 from journal j where j.run_id = e.run_id)",
     )
     .fetch_all(connection)
     .await?;
@@ -208,6 +224,9 @@ pub(crate) async fn read(
     {
         let fences = &mut found.entry(RunId(row.try_get(0)?)).or_default().fences;
         fences.push((row.try_get(1)?, row.try_get(2)?, row.try_get(3)?));
+    }
+    for (run, effect) in open_effects::of_runs(&mut *connection, runs).await? {
+        found.entry(run).or_default().effects.push(effect);
     }
     for (run, act) in acts::of_runs(&mut *connection, runs).await? {
         found.entry(run).or_default().acts.push(act);

@@ -75,6 +75,7 @@ const ALL: &[(i64, &str, &str)] = &[
         include_str!("../../../migrations/0058_tries_of_jobs_and_migrations.sql"),
     ),
     (60, "console sessions", include_str!("../../../migrations/0060_console_sessions.sql")),
+    (61, "open effects", include_str!("../../../migrations/0061_open_effects.sql")),
     (65, "contracts", include_str!("../../../migrations/0065_contracts.sql")),
     (66, "transforms", include_str!("../../../migrations/0066_transforms.sql")),
     (67, "keys of erased runs", include_str!("../../../migrations/0067_keys_of_erased_runs.sql")),

@@ -34,6 +34,7 @@ pub(crate) mod migrations;
 pub(crate) mod moment;
 pub(crate) mod namespace_grants;
 pub(crate) mod nodes;
+pub(crate) mod open_effects;
 pub(crate) mod partitions;
 pub(crate) mod pauses;
 #[cfg(feature = "planted-bugs")]

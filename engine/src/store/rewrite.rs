@@ -6,6 +6,7 @@ use sqlx::postgres::PgConnection;
 use super::acts::{self, ActRow};
 use super::index::{Charge, IncidentRow, IndexRows, ReadyLine, RunRow};
 use super::moment::Moment;
+use super::open_effects;
 
 /// Writes everything anew that the indexes say about one run. Acts that are right stay, and wrong ones are set aside:
 /// nothing that says what people did is deleted.
@@ -31,6 +32,7 @@ pub(crate) async fn rewrite(
         missing.clone_from(&rows.acts);
     }
     take_off_offer(connection, run, rows).await?;
+    open_effects::rewrite(connection, run, &rows.effects).await?;
     let Some(row) = &rows.run else { return Ok(()) };
     insert_run(connection, run, row).await?;
     offer(connection, run, rows).await?;

@@ -29,6 +29,10 @@ pub(crate) enum Part {
     Freed,
     /// Runs that had ended, which may withdraw facts.
     Reopened,
+    /// Effects that are open.
+    Effects,
+    /// Steps without open effects from now on.
+    Closed,
 }
 
 /// What happens when a row stands there already.
@@ -82,7 +86,7 @@ const STILL_KEPT: &str = "(select count(*) from kept) >= 0 and x.run_id not in
 const WON: &str = "coalesce(x.run_id in (select run_id from inserted), false)";
 
 impl Part {
-    pub(crate) const ALL: [Part; 14] = [
+    pub(crate) const ALL: [Part; 16] = [
         Part::Keys,
         Part::Permits,
         Part::Kept,
@@ -97,6 +101,8 @@ impl Part {
         Part::Governed,
         Part::Freed,
         Part::Reopened,
+        Part::Effects,
+        Part::Closed,
     ];
 
     /// Whether it decides which records are written, and so comes before them.
@@ -220,6 +226,18 @@ kept as (select r.id from {runs} r where r.id in (select run_id from of_earlier_
   select x.run_id, x.namespace, x.since, true from {rows} as x(run_id, namespace, since)
   where {won} on conflict (run_id) do update set reopened = true returning 1)",
             ),
+            Part::Effects => (
+                &["uuid", "text", "text", "text", "text", "integer", "integer", "timestamptz"],
+                "effects as (insert into open_effects as e (run_id, step, namespace, workflow, system, standing, unknown, since)
+  select x.* from {rows} as x(run_id, step, namespace, workflow, system, standing, unknown, since)
+  where {won} on conflict (run_id, step) do update
+    set system = excluded.system, standing = excluded.standing, unknown = excluded.unknown returning 1)",
+            ),
+            Part::Closed => (
+                &["uuid", "text"],
+                "closed as (delete from open_effects e using {rows} as x(run_id, step)
+  where e.run_id = x.run_id and e.step = x.step and {won} returning 1)",
+            ),
         }
     }
 
@@ -239,6 +257,8 @@ kept as (select r.id from {runs} r where r.id in (select run_id from of_earlier_
             Part::Governed => "governed",
             Part::Freed => "freed",
             Part::Reopened => "reopened",
+            Part::Effects => "effects",
+            Part::Closed => "closed",
         }
     }
 }
@@ -377,6 +397,6 @@ mod tests {
         assert!(!text(Form::Whole, &Part::ALL, None).contains("do nothing"));
         let parted = text(Form::Parted, &Part::ALL, None);
         assert_eq!(parted.matches("on conflict do nothing").count(), 7);
-        assert_eq!(parted.matches(WON).count(), 11);
+        assert_eq!(parted.matches(WON).count(), 13);
     }
 }

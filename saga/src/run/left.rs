@@ -31,6 +31,17 @@ impl Run {
         })
     }
 
+    /// How many effects of one step stand, and how many may; only what is in doubt unless `all`.
+    pub(super) fn count_left(&self, step: usize, all: bool) -> (u32, u32) {
+        self.left_of(step, all).filter_map(|place| self.work(place)).fold(
+            (0, 0),
+            |(standing, unknown), work| match work.is_doubtful() {
+                true => (standing, unknown + 1),
+                false => (standing + 1, unknown),
+            },
+        )
+    }
+
     /// The places of one step at which something stands, or may; only what is in doubt unless `all`.
     fn left_of(&self, step: usize, all: bool) -> impl Iterator<Item = Place> + '_ {
         let has_effect = self.spec(step).class() != Some(Class::ReadOnly);
@@ -41,7 +52,7 @@ impl Run {
 
     /// Whether all that stands of a run that ends so is told, not only what is in doubt: after a failure, and where it has not
     /// the output that it should have.
-    fn leaves_all(&self, outcome: Outcome, has_output: bool) -> bool {
+    pub(super) fn leaves_all(&self, outcome: Outcome, has_output: bool) -> bool {
         let failed = self.facts.error.is_some() && self.graph.definition.output.is_some();
         let lacks_output = failed && !has_output;
         outcome == Outcome::FailedDirty || (outcome == Outcome::PartiallyCompleted && lacks_output)

@@ -119,6 +119,8 @@ pub(crate) struct Tally {
     pub(crate) unknown: u32,
     /// The same with those that are still attempted or parked.
     pub(crate) doubtful: u32,
+    /// To be undone, of those that are known to have happened.
+    pub(crate) to_undo: u32,
     /// Something was to be counted out that was not in it: what was folded contradicts itself.
     pub(crate) miscounted: bool,
 }
@@ -146,6 +148,8 @@ impl Tally {
         }
         if work.is_doubtful() {
             add(&mut self.doubtful);
+        } else if work.undo.is_open() {
+            add(&mut self.to_undo);
         }
     }
 

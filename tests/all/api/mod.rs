@@ -8,6 +8,7 @@ mod contracts;
 mod credentials;
 mod cursors;
 mod edge;
+mod effects;
 mod encryption;
 mod events;
 mod fan_out;

@@ -12,6 +12,7 @@ pub(super) const PAGES: &[&str] = &[
     "/console",
     "/console/runs",
     "/console/incidents",
+    "/console/effects",
     "/console/decisions",
     "/console/jobs",
     "/console/jobs/new",

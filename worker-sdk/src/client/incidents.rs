@@ -2,8 +2,9 @@
 
 use backstitch_saga::Payload;
 use backstitch_saga::protocol::{
-    AssignIncident, CompensateIncident, IncidentCounts, IncidentFilter, IncidentGroup, IncidentId,
-    IncidentLine, IncidentView, NoteIncident, ResolveStep, RetryStep, Scope, SkipStep,
+    AssignIncident, CompensateIncident, EffectCounts, EffectFilter, EffectLine, IncidentCounts,
+    IncidentFilter, IncidentGroup, IncidentId, IncidentLine, IncidentView, NoteIncident,
+    ResolveStep, RetryStep, Scope, SkipStep,
 };
 use serde::Serialize;
 
@@ -29,6 +30,20 @@ impl Client {
     /// A [`ClientError`].
     pub async fn incident_counts(&self) -> Result<IncidentCounts, ClientError> {
         self.read_from("v1/incidents/counts").await
+    }
+
+    /// Effects that stand and should not, or may, the longest open first.
+    #[must_use]
+    pub fn effects(&self, filter: &EffectFilter) -> Pages<EffectLine> {
+        Pages::new(self, "v1/effects".to_owned(), parameters(filter))
+    }
+
+    /// How many effects are open, by system.
+    ///
+    /// # Errors
+    /// A [`ClientError`].
+    pub async fn effect_counts(&self) -> Result<EffectCounts, ClientError> {
+        self.read_from("v1/effects/counts").await
     }
 
     /// One incident, with what was tried and noted.

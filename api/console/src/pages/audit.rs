@@ -3,7 +3,7 @@
 use askama::Template;
 use backstitch_saga::protocol::{ActFilter, ActLine, Page};
 
-use super::runs::query;
+use super::filter::Filter;
 use crate::ask::{Ask, Problem};
 use crate::page::{Frame, Shown, ok};
 use crate::show::{instant, moment};
@@ -23,16 +23,9 @@ struct Line {
 struct AuditPage {
     frame: Frame,
     lines: Vec<Line>,
-    filter: Vec<(String, String)>,
+    filter: Filter,
     verbs: &'static [&'static str],
     next: Option<String>,
-}
-
-impl AuditPage {
-    fn value(&self, name: &str) -> &str {
-        let found = self.filter.iter().find(|(known, _)| known == name);
-        found.map_or("", |(_, value)| value.as_str())
-    }
 }
 
 pub(crate) async fn show(ask: Ask) -> Shown {
@@ -44,15 +37,8 @@ pub(crate) async fn show(ask: Ask) -> Shown {
 
 async fn page(ask: &Ask) -> Result<AuditPage, Problem> {
     let who = ask.who().await?;
-    let known = |(name, value): &&(String, String)| {
-        PARAMETERS.contains(&name.as_str()) && !value.is_empty()
-    };
-    let filter: Vec<(String, String)> = ask.query.iter().filter(known).cloned().collect();
-    let mut asked = filter.clone();
-    if let Some(after) = ask.param("after") {
-        asked.push(("after".to_owned(), after.to_owned()));
-    }
-    let page: Page<ActLine> = ask.get(&format!("/v1/acts?limit=100&{}", query(&asked))).await?;
+    let filter = Filter::of(ask, &PARAMETERS);
+    let page: Page<ActLine> = ask.get(&format!("/v1/acts?limit=100&{}", filter.asked(&[]))).await?;
     let line = |act: ActLine| Line {
         at: instant(act.at),
         moment: moment(act.at),
@@ -72,16 +58,11 @@ async fn page(ask: &Ask) -> Result<AuditPage, Problem> {
         .join(", "),
         act,
     };
-    let next = page.next.map(|next| {
-        let mut pairs = filter.clone();
-        pairs.push(("after".to_owned(), next));
-        format!("/console/audit?{}", query(&pairs))
-    });
     Ok(AuditPage {
         frame: Frame::new(ask, who, "audit", "Audit"),
+        next: filter.next("/console/audit", page.next),
         lines: page.items.into_iter().map(line).collect(),
         filter,
         verbs: ActFilter::VERBS,
-        next,
     })
 }

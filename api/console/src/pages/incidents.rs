@@ -6,8 +6,8 @@ use backstitch_saga::protocol::{
     IncidentCounts, IncidentGroup, IncidentLine, IncidentState, IncidentView, Page, Verb,
 };
 
+use super::filter::Filter;
 use super::overview::Group;
-use super::runs::query;
 use crate::ask::{Ask, Problem, encoded};
 use crate::form::{Deed, Field};
 use crate::page::{Frame, Shown, ok};
@@ -41,17 +41,10 @@ struct IncidentsPage {
     kinds: Vec<(String, String)>,
     groups: Vec<Group>,
     lines: Vec<Line>,
-    filter: Vec<(String, String)>,
+    filter: Filter,
     /// The filter as the query of the page of a job.
     job: String,
     next: Option<String>,
-}
-
-impl IncidentsPage {
-    fn value(&self, name: &str) -> &str {
-        let found = self.filter.iter().find(|(known, _)| known == name);
-        found.map_or("", |(_, value)| value.as_str())
-    }
 }
 
 pub(crate) async fn list(ask: Ask) -> Shown {
@@ -64,38 +57,23 @@ pub(crate) async fn list(ask: Ask) -> Shown {
 async fn list_page(ask: &Ask) -> Result<IncidentsPage, Problem> {
     let who = ask.who().await?;
     let (counts, mark): (IncidentCounts, u64) = ask.get_live("/v1/incidents/counts").await?;
-    let known = |(name, value): &&(String, String)| {
-        PARAMETERS.contains(&name.as_str()) && !value.is_empty()
-    };
-    let filter: Vec<(String, String)> = ask.query.iter().filter(known).cloned().collect();
-    let mut asked = filter.clone();
-    if !asked.iter().any(|(name, _)| name == "state") {
-        asked.push(("state".to_owned(), "open".to_owned()));
-    }
-    if let Some(after) = ask.param("after") {
-        asked.push(("after".to_owned(), after.to_owned()));
-    }
-    let lines: Page<IncidentLine> =
-        ask.get(&format!("/v1/incidents?limit=50&{}", query(&asked))).await?;
+    let filter = Filter::of(ask, &PARAMETERS);
+    let asked = filter.asked(&[("state", "open")]);
+    let lines: Page<IncidentLine> = ask.get(&format!("/v1/incidents?limit=50&{asked}")).await?;
     let groups = match filter.is_empty() {
         true => ask.get::<Page<IncidentGroup>>("/v1/incidents/groups").await?.items,
         false => Vec::new(),
     };
-    let next = lines.next.map(|next| {
-        let mut pairs = filter.clone();
-        pairs.push(("after".to_owned(), next));
-        format!("/console/incidents?{}", query(&pairs))
-    });
     Ok(IncidentsPage {
         frame: Frame::new(ask, who, "incidents", "Incidents"),
         mark,
         open: number(counts.open),
         kinds: counts.kinds.iter().map(|one| (one.kind.clone(), number(one.open))).collect(),
         groups: groups.into_iter().map(Group::of).collect(),
+        next: filter.next("/console/incidents", lines.next),
         lines: lines.items.into_iter().map(Line::of).collect(),
-        job: query(&filter),
+        job: filter.query(),
         filter,
-        next,
     })
 }
 

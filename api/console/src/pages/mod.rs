@@ -3,6 +3,8 @@
 pub(crate) mod audit;
 pub(crate) mod decisions;
 pub(crate) mod deeds;
+pub(crate) mod effects;
+pub(crate) mod filter;
 pub(crate) mod incidents;
 pub(crate) mod jobs;
 pub(crate) mod journal;

@@ -58,6 +58,15 @@ const COLUMNS: &[(&str, usize, &[&str])] = &[
         ],
     ),
     (
+        "EffectLine",
+        5,
+        &[
+            "run", "step", "system", "standing", "unknown", "since", "workflow", "key", "state",
+            "outcome",
+        ],
+    ),
+    ("SystemCount", 5, &["system", "runs", "standing", "unknown", "oldest"]),
+    (
         "IncidentGroup",
         8,
         &[

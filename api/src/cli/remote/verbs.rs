@@ -99,6 +99,7 @@ const GROUPS: &[(&str, &str)] = &[
     ("subscription", "Start runs for events"),
     ("cursor", "Keep where readers of the log have come to"),
     ("act", "List what people did"),
+    ("effect", "Find what stands in other systems and should not, or may"),
     ("incident", "Inspect and resolve incidents"),
     ("job", "Act on many incidents or runs at once"),
     ("schedule", "Start runs by the calendar"),

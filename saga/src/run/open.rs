@@ -1,0 +1,54 @@
+//! Effects of a run that are open: they stand and are to be undone, or were left behind, or may have happened. It only looks.
+
+use super::state::BodyState;
+use super::{Mode, Run};
+use crate::Class;
+
+/// Effects of one step that are open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenEffects {
+    /// The step.
+    pub step: String,
+    /// The queue on which its tasks are offered, by which the system is known.
+    pub system: String,
+    /// How many of its effects stand and are to be undone, or were left behind by a run that failed.
+    pub standing: u32,
+    /// How many may have happened and are not undone.
+    pub unknown: u32,
+}
+
+impl Run {
+    /// The effects that are open, by step, in the order of the definition. A run that ended with a clean outcome has none.
+    #[must_use]
+    pub fn open_effects(&self) -> Vec<OpenEffects> {
+        let ended = self.facts.outcome.filter(|_| self.facts.mode == Mode::Ended);
+        let has_output = self.facts.output.is_some();
+        let all = ended.is_some_and(|outcome| self.leaves_all(outcome, has_output));
+        let tally = &self.tally;
+        if !all && tally.doubtful == 0 && (ended.is_some() || tally.to_undo == 0) {
+            return Vec::new();
+        }
+        let open = |step: usize| {
+            let spec = self.spec(step);
+            if spec.class() == Some(Class::ReadOnly) {
+                return None;
+            }
+            let (standing, unknown) = match ended {
+                Some(_) => self.count_left(step, all),
+                None => self.count_open(step),
+            };
+            let (step, system) = (self.graph.nodes[step].id.to_string(), spec.queue.clone());
+            (standing + unknown > 0).then_some(OpenEffects { step, system, standing, unknown })
+        };
+        (0..self.steps.len()).filter_map(open).collect()
+    }
+
+    /// What is open of a step while the run moves.
+    fn count_open(&self, step: usize) -> (u32, u32) {
+        match &self.steps[step].body {
+            BodyState::Task(work) if work.is_doubtful() => (0, 1),
+            BodyState::Task(work) => (u32::from(work.undo.is_open()), 0),
+            BodyState::Map(items) => (items.tally.to_undo, items.tally.doubtful),
+        }
+    }
+}
