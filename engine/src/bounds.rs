@@ -177,6 +177,8 @@ fn of_definitions() -> Vec<Bound> {
             number(saga::SIGNALS_OF_A_WAIT),
             "422 `invalid_signal`",
         ),
+        bound("events that one step emits", number(saga::EVENTS_OF_A_STEP), "422 `too_many_emits`"),
+        bound("events that all steps emit", number(saga::EVENTS_OF_STEPS), "422 `too_many_emits`"),
     ]
 }
 

@@ -28,6 +28,7 @@ pub(crate) fn after(node: &Arc<Node>, run: &Run, record: &Record) {
         namespace: run.namespace().into(),
         run: run.id(),
         correlation_id: run.correlation_id().into(),
+        causation_id: run.causation_id().map(Arc::from),
     };
     for event in &record.events {
         match event {
@@ -89,6 +90,7 @@ struct Family {
     namespace: Arc<str>,
     run: RunId,
     correlation_id: Arc<str>,
+    causation_id: Option<Arc<str>>,
 }
 
 impl Family {
@@ -169,6 +171,7 @@ impl Family {
             key: None,
             input: ask.input.clone(),
             correlation_id: Some(self.correlation_id.to_string()),
+            causation_id: self.causation_id.as_deref().map(str::to_owned),
             labels: Default::default(),
             sequence: None,
             start_at: None,

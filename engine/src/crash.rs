@@ -41,6 +41,7 @@ pub const COMMITS: &[&str] = &[
     "credentials_rotate",
     "credentials_used",
     "definitions_register",
+    "emitted_taken",
     "erasures_ask",
     "erasures_done",
     "erasures_pass",

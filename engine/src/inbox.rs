@@ -230,6 +230,7 @@ fn read(asked: &Asked) -> Result<StartRun, Error> {
         key: asked.key.clone(),
         input,
         correlation_id: asked.correlation_id.clone(),
+        causation_id: None,
         labels,
         sequence: None,
         start_at: asked.start_at.map(Timestamp),

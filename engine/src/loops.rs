@@ -261,11 +261,13 @@ pub enum Chore {
     Number,
     /// Start runs for events that subscriptions want.
     Dispatch,
+    /// Take what runs emitted to the log.
+    Emit,
 }
 
 impl Chore {
     /// All of them, in order.
-    pub const ALL: [Chore; 26] = [
+    pub const ALL: [Chore; 27] = [
         Chore::Beat,
         Chore::TakeOver,
         Chore::Wake,
@@ -292,6 +294,7 @@ impl Chore {
         Chore::LookForEnds,
         Chore::Number,
         Chore::Dispatch,
+        Chore::Emit,
     ];
 
     /// The name under which it is counted.
@@ -324,6 +327,7 @@ impl Chore {
             Chore::LookForEnds => "ends",
             Chore::Number => "log",
             Chore::Dispatch => "subscriptions",
+            Chore::Emit => "emitted",
         }
     }
 }
@@ -368,6 +372,7 @@ async fn work(node: &Arc<Node>, chore: Chore) -> Result<usize, Error> {
         Chore::LookForEnds => waiters::look(node).await,
         Chore::Number => crate::log::number(node).await,
         Chore::Dispatch => crate::subscriptions::dispatch(node).await,
+        Chore::Emit => crate::log::take_emitted(node).await,
     }
 }
 
@@ -407,6 +412,7 @@ pub(crate) fn spawn(node: &Arc<Node>) -> Vec<JoinHandle<()>> {
         forever(node, Chore::GivePermits.as_str(), flow::serve::serve),
         forever(node, Chore::Number.as_str(), crate::log::serve),
         forever(node, Chore::Dispatch.as_str(), crate::subscriptions::serve),
+        forever(node, Chore::Emit.as_str(), crate::log::serve_emitted),
     ]
 }
 

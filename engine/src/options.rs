@@ -100,7 +100,8 @@ pub struct Tuning {
     pub wake_every: Duration,
     /// How often starts are looked for that applications asked for in their own transactions; a NOTIFY is faster.
     pub inbox_every: Duration,
-    /// How often events are looked for that have no positions yet; those that this node appends are numbered at once.
+    /// How often events are looked for that have no positions yet, or that runs of other nodes emitted; those of this node are
+    /// dealt with at once.
     pub log_every: Duration,
     /// How often schedules are looked through for those that are due.
     pub schedules_every: Duration,

@@ -242,7 +242,8 @@ async fn order(
 ) -> Result<(StartOrder, Option<Wanted>), Error> {
     check(&request, node.options.payload_limit)?;
     let start_at = start_at(node.clock.now(), &request)?;
-    let StartRun { workflow, version, key, input, correlation_id, labels, sequence, .. } = request;
+    let StartRun { workflow, version, key, input, labels, sequence, .. } = request;
+    let (correlation_id, causation_id) = (request.correlation_id, request.causation_id);
     let workflow = node.definitions.resolve(&node.database, namespace, &workflow, version).await?;
     if let Some(schema) = &workflow.graph.definition.input_schema {
         node.schemas.check(namespace, schema, &input, "/input", "invalid_input").await?;
@@ -261,6 +262,7 @@ async fn order(
         definition: workflow.hash.clone(),
         key: key.as_ref().map(|(key, _)| key.as_str().into()),
         correlation_id: correlation_id.map(Arc::from),
+        causation_id: causation_id.map(Arc::from),
         labels,
         input,
         parent: None,

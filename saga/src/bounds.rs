@@ -12,6 +12,10 @@ pub const EXPRESSION_DEPTH: usize = crate::validate::EXPRESSION_DEPTH;
 pub const EXPRESSION_NODES: usize = crate::validate::EXPRESSION_NODES;
 /// The most signals of which the first ends a wait.
 pub const SIGNALS_OF_A_WAIT: usize = crate::validate::SIGNALS;
+/// The most events that one step emits.
+pub const EVENTS_OF_A_STEP: usize = crate::Emit::MOST_OF_STEP;
+/// The most events that all steps of a definition emit.
+pub const EVENTS_OF_STEPS: usize = crate::Emit::MOST;
 /// The most items of a fan-out.
 pub const ITEMS: usize = crate::run::MOST_ITEMS;
 /// The most bytes of a key, a correlation id or the value of a label.

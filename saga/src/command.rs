@@ -284,6 +284,8 @@ pub struct Start {
     pub key: Option<Arc<str>>,
     /// Constant along the causal story.
     pub correlation_id: Option<Arc<str>>,
+    /// The event of the log that caused it.
+    pub causation_id: Option<Arc<str>>,
     /// Marks to search by.
     pub labels: Labels,
     /// The input.

@@ -3,11 +3,13 @@
 //! The types here say what can be written; `validate` says what of it makes sense, and [`crate::Graph`] is the
 //! checked and indexed form that the rules run on.
 
+mod emits;
 mod undo;
 mod waits;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub use emits::{Emit, Milestone, Release, Retraction};
 pub use undo::Compensate;
 pub use waits::{Child, Fail, OnKill, OnPause, OneSignal, Sleep, Wait};
 
@@ -49,6 +51,9 @@ pub struct Definition {
     /// How its runs follow upon others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequence: Option<Sequence>,
+    /// What happens to its runs that becomes an event of the log.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub milestones: Vec<Milestone>,
 }
 
 impl Definition {
@@ -148,6 +153,9 @@ pub struct Step {
     /// Fails the run on purpose.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fail: Option<Fail>,
+    /// Events of the log that it emits once it has succeeded; not of a map.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub emits: Vec<Emit>,
 }
 
 /// Work for a worker: the body of a task step, or of each item of a map.

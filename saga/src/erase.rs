@@ -97,6 +97,10 @@ impl Eraser {
                 by.iter_mut().for_each(forget_reason);
             }
             Event::IncidentOpened { message, .. } => message.clear(),
+            Event::Emitted(emission) => {
+                emission.stream = None;
+                emission.error = None;
+            }
             // Who erased it, and why, is the proof that it was done.
             Event::Erased(_)
             | Event::Skipped { .. }
@@ -133,6 +137,7 @@ impl Eraser {
 fn forget_start(begun: &mut Begun) {
     begun.key = None;
     begun.correlation_id = None;
+    begun.causation_id = None;
     begun.labels = Labels::new();
     begun.requires.clear();
 }

@@ -1,22 +1,20 @@
-//! What a journal records: events, not commands. Nothing is decided again on reading.
-//! The JSON of a record is read for ever: a change here is additive, and `golden` tests hold every form ever written.
-//! Payloads stand beside the events and are referred to by their [`Slot`], so that they can be erased or encrypted.
+//! What a journal records: events, not commands, never decided again. Their JSON is read for ever: a change is additive, and
+//! `golden` tests hold every form. Payloads stand beside them, by [`Slot`], so that they can be erased or encrypted.
 
 use std::sync::Arc;
-
-use serde::{Deserialize, Serialize};
 
 pub(crate) use crate::family::{Descent, ParentWord};
 pub use crate::incident::IncidentKind;
 use crate::protocol::{Failure, Labels, Mapping, Outcome, Scope};
 use crate::{Action, Hold, RunId, StepPath, Time};
+use serde::{Deserialize, Serialize};
 
 mod begun;
 mod record;
 mod terms;
 pub use begun::{Begun, RequiredFact};
 pub use record::Record;
-pub use terms::{By, Cause, Erasure, Fate, Parent, Slot, Source};
+pub use terms::{By, Cause, Emission, Erasure, Fate, Parent, Slot, Source};
 
 /// Something that happened to a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -487,6 +485,8 @@ pub enum Event {
         /// When it is asked for again.
         again: Time,
     },
+    /// A step emitted an event of the log, or took one back.
+    Emitted(Box<Emission>),
     /// All documents of the run, which has ended, were erased, and the texts that may have spoken of them.
     Erased(Erasure),
     /// The run is over.

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::{
-    Action, Child, Class, Definition, Expr, Fail, Map, OnFailure, Sleep, Step, Task, Violation,
-    Wait, validate,
+    Action, Child, Class, Definition, Emit, Expr, Fail, Map, OnFailure, Release, Sleep, Step, Task,
+    Violation, Wait, validate,
 };
 
 mod descent;
@@ -28,6 +28,8 @@ pub struct Graph {
     pub(crate) index: HashMap<Arc<str>, usize, foldhash::fast::RandomState>,
     /// Somebody evaluates the JSON Schema of a run's output before the run ends; see [`Graph::with_outputs_checked`].
     pub(crate) outputs_checked: bool,
+    /// Whether a step emits events, and whether one of them is held until the pivot.
+    pub(crate) emits: (bool, bool),
 }
 
 /// One step with its place in the graph. Positions refer to [`Graph::nodes`].
@@ -45,6 +47,8 @@ pub struct Node {
     pub when: Option<Expr>,
     /// What is done.
     pub body: Body,
+    /// The events that it emits once it has succeeded.
+    pub emits: Vec<Emit>,
     /// What the rules of attempts, failure and undoing hold the step to: the step's task, or what stands for it.
     policy: Task,
     /// Whether a pivot stands before this step.
@@ -99,6 +103,12 @@ impl Graph {
         let names: Vec<&str> = self.nodes.iter().map(|node| &*node.id).take(NAMED).collect();
         let more = if self.nodes.len() > NAMED { ", …" } else { "" };
         format!("the workflow has no step '{id}'; there are {}{more}", names.join(", "))
+    }
+
+    /// Returns whether a step emits events of the log.
+    #[must_use]
+    pub fn emits(&self) -> bool {
+        self.emits.0
     }
 
     /// Returns how many steps are runs of other workflows.
@@ -203,12 +213,16 @@ impl Graph {
                     feeds,
                     when: step.when.clone(),
                     body: Body::of(step)?,
+                    emits: step.emits.clone(),
                     policy: step.policy()?.into_owned(),
                     after_pivot,
                 })
             })
             .collect();
         let index = nodes.iter().enumerate().map(|(at, node)| (node.id.clone(), at)).collect();
-        Graph { definition, nodes, order, index, outputs_checked: false }
+        let emits = || nodes.iter().flat_map(|node: &Node| &node.emits);
+        let held = |emit: &Emit| emit.release == Release::AtPivot;
+        let emits = (emits().next().is_some(), emits().any(held));
+        Graph { definition, nodes, order, index, outputs_checked: false, emits }
     }
 }

@@ -56,15 +56,15 @@ mod violation;
 pub use act::Act;
 pub use command::{CheckedSignal, Command, Migration, Refusal, RefusalCode, Reply, Start};
 pub use definition::{
-    Child, Class, Compensate, Definition, Empty, Fail, Jitter, Join, Losers, Map, OnFailure,
-    OnKill, OnPause, OnTimeout, OnUnknown, OneSignal, Retry, Sleep, Step, Task, Timeouts,
-    Tolerance, Verify, Wait,
+    Child, Class, Compensate, Definition, Emit, Empty, Fail, Jitter, Join, Losers, Map, Milestone,
+    OnFailure, OnKill, OnPause, OnTimeout, OnUnknown, OneSignal, Release, Retraction, Retry, Sleep,
+    Step, Task, Timeouts, Tolerance, Verify, Wait,
 };
 pub use envelope::{ENVELOPE, VALUE_ENCRYPTED, is_envelope};
 pub use erase::Eraser;
 pub use event::{
-    Begun, By, Cause, Erasure, Event, Fate, IncidentKind, Parent, Record, RequiredFact, Slot,
-    Source,
+    Begun, By, Cause, Emission, Erasure, Event, Fate, IncidentKind, Parent, Record, RequiredFact,
+    Slot, Source,
 };
 pub use expr::{EvalError, Expr, Gathered, Reference, Scope};
 pub use family::{DEEPEST_DESCENDANT, Descent, MOST_DESCENDANTS, ParentWord};

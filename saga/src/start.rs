@@ -8,6 +8,8 @@ use crate::protocol::{Labels, StartRun};
 pub(crate) const NAME_LIMIT: usize = 200;
 /// The most bytes of a key, a correlation id or the value of a label.
 pub(crate) const TEXT_LIMIT: usize = 255;
+/// The most bytes of the id of a cause.
+const CAUSE_LIMIT: usize = 128;
 /// The most bytes of the name of a label.
 const LABEL_NAME_LIMIT: usize = 100;
 /// The most labels of one run.
@@ -23,6 +25,9 @@ pub fn check_start(request: &StartRun) -> Vec<Violation> {
     }
     if let Some(id) = &request.correlation_id {
         line("/correlation_id", id, TEXT_LIMIT, &mut wrong);
+    }
+    if let Some(id) = &request.causation_id {
+        line("/causation_id", id, CAUSE_LIMIT, &mut wrong);
     }
     wrong.extend(check_labels("/labels", &request.labels));
     if request.start_at.is_some() && request.delay.is_some() {

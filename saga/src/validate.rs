@@ -6,6 +6,7 @@
 
 mod body;
 mod document;
+mod emits;
 mod names;
 mod safety;
 mod shape;
@@ -70,8 +71,10 @@ fn meaning(definition: Definition, mut found: Vec<Violation>) -> Result<Graph, V
     let broken: Vec<bool> = (0..definition.steps.len()).map(|at| is_in(&found, at)).collect();
     let is_broken = |at: usize| broken.get(at).copied().unwrap_or(false);
     document::check(&definition, &mut found);
+    emits::check_all(&definition, &mut found);
     for (at, step) in definition.steps.iter().enumerate().filter(|(at, _)| !is_broken(*at)) {
         body::check(step, &format!("/steps/{at}"), &mut found);
+        emits::check(step, &format!("/steps/{at}"), &mut found);
     }
     let before = found.len();
     wiring::check(&definition, &is_broken, &mut found);

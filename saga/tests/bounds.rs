@@ -38,6 +38,7 @@ impl Trial {
             definition: "hash".into(),
             key: None,
             correlation_id: None,
+            causation_id: None,
             labels: Default::default(),
             input: Payload::of(input).unwrap(),
             holds: Vec::new(),

@@ -37,6 +37,7 @@ impl Trial {
             definition: "hash".into(),
             key: None,
             correlation_id: None,
+            causation_id: None,
             labels: Default::default(),
             input: Payload::trusted(input.to_owned()).unwrap(),
             holds: Vec::new(),

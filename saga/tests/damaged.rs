@@ -41,6 +41,7 @@ fn journal() -> Journal {
         definition: "hash".into(),
         key: None,
         correlation_id: None,
+        causation_id: None,
         labels: Default::default(),
         input: Payload::of(&json!([1, 2])).unwrap(),
         holds: Vec::new(),

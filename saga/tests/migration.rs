@@ -36,6 +36,7 @@ impl Trial {
                 definition: "hash-1".into(),
                 key: None,
                 correlation_id: None,
+                causation_id: None,
                 labels: Default::default(),
                 input: Payload::of(input).unwrap(),
                 holds: Vec::new(),

@@ -43,6 +43,7 @@ fn begun() -> Run {
         definition: "hash-1".into(),
         key: None,
         correlation_id: None,
+        causation_id: None,
         labels: Default::default(),
         input: Payload::null(),
         holds: Vec::new(),

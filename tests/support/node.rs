@@ -65,6 +65,7 @@ pub fn start(workflow: &str, input: &str) -> StartRun {
         key: None,
         input: json(input),
         correlation_id: None,
+        causation_id: None,
         labels: BTreeMap::new(),
         sequence: None,
         start_at: None,

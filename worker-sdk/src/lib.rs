@@ -11,6 +11,7 @@ mod backoff;
 mod client;
 mod codec;
 mod context;
+mod emits;
 mod error;
 mod handle;
 mod handlers;
@@ -29,9 +30,9 @@ mod workflow;
 
 pub use backstitch_saga::protocol;
 pub use backstitch_saga::{
-    Action, Class, Definition, Empty, Event, Jitter, Join, Losers, OnFailure, OnKill, OnPause,
-    OnTimeout, OnUnknown, Payload, Retry, RunId, Span, StepPath, Time, Timeouts, Timestamp,
-    Tolerance, Violation,
+    Action, Class, Definition, Empty, Event, Jitter, Join, Losers, Milestone, OnFailure, OnKill,
+    OnPause, OnTimeout, OnUnknown, Payload, Release, Retry, RunId, Span, StepPath, Time, Timeouts,
+    Timestamp, Tolerance, Violation,
 };
 pub use client::{
     Client, ClientError, NoResult, Pages, Registered, RunHandle, RunQuery, StartBuilder,
@@ -41,6 +42,7 @@ pub use codec::{Codec, CodecError};
 #[cfg(feature = "encryption")]
 pub use codec::{Encryption, EncryptionKey};
 pub use context::{Forward, TaskContext, Undoing, Verdict};
+pub use emits::Emits;
 pub use error::TaskError;
 pub use handle::{DEFAULT_QUEUE, Probe, Task, Undo};
 pub use handlers::Handlers;

@@ -48,8 +48,8 @@ pub struct Step<In, Out, Kind = One>
 where
     Kind: Shape<Out>,
 {
-    draft: Rc<RefCell<Draft>>,
-    index: usize,
+    pub(crate) draft: Rc<RefCell<Draft>>,
+    pub(crate) index: usize,
     output: Ref<Kind::Value>,
     types: PhantomData<fn(In) -> Out>,
 }
@@ -99,7 +99,7 @@ impl<In, Out, Kind: Shape<Out>> Step<In, Out, Kind> {
         Step { draft, index, output, types: PhantomData }
     }
 
-    fn step(self, change: impl FnOnce(&mut backstitch_saga::Step)) -> Self {
+    pub(crate) fn step(self, change: impl FnOnce(&mut backstitch_saga::Step)) -> Self {
         if let Some(step) = self.draft.borrow_mut().definition.steps.get_mut(self.index) {
             change(step);
         }

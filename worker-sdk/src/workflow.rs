@@ -211,6 +211,7 @@ impl Draft {
             on_timeout: OnTimeout::default(),
             compensable_for: Span::days(30),
             sequence: None,
+            milestones: Vec::new(),
         };
         Draft { definition, violations: Vec::new() }
     }
@@ -218,7 +219,7 @@ impl Draft {
 
 /// A workflow while it is being written.
 pub struct Saga {
-    draft: Rc<RefCell<Draft>>,
+    pub(crate) draft: Rc<RefCell<Draft>>,
 }
 
 impl Saga {
@@ -339,5 +340,6 @@ pub(crate) fn empty_step(id: &str) -> backstitch_saga::Step {
         sleep: None,
         child: None,
         fail: None,
+        emits: Vec::new(),
     }
 }

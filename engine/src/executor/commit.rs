@@ -111,6 +111,9 @@ impl Shard {
         match written {
             Ok(won) => {
                 self.node.counters.batches.one();
+                if batch.emits() {
+                    self.node.log.ring_emitted();
+                }
                 self.node.health.wrote();
                 #[cfg(feature = "planted-bugs")]
                 crate::planted::enqueue_later(&self.node, batch);

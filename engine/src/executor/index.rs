@@ -112,6 +112,7 @@ pub(crate) fn add(
     }
     acts(batch, cached, seq, record);
     let open = open_effects(batch, cached, record);
+    super::outgoing::add(batch, cached, seq, record);
     if record.events.iter().any(is_edge) {
         incidents(batch, cached, record);
         milestones(batch, cached, record);
@@ -234,6 +235,7 @@ fn touched(cached: &CachedRun, record: &Record, spilled: &BTreeSet<TaskKey>) -> 
             | Event::ChildAsked { .. }
             | Event::FactWithdrawn { .. }
             | Event::FactRestored { .. }
+            | Event::Emitted(_)
             | Event::ChildTold { .. }
             | Event::ChildHeard { .. }
             | Event::ParentHeard { .. }
@@ -428,7 +430,7 @@ fn milestones(batch: &mut Batch, cached: &CachedRun, record: &Record) {
     batch.milestones(&cached.namespace, run, record.at, text);
 }
 
-fn milestone_of(outcome: Outcome) -> &'static str {
+pub(super) fn milestone_of(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Succeeded => "run.succeeded",
         Outcome::PartiallyCompleted => "run.partially_completed",

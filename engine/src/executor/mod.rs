@@ -17,6 +17,7 @@ pub(crate) mod index;
 mod lanes;
 pub(crate) mod load;
 pub(crate) mod loads;
+pub(crate) mod outgoing;
 pub(crate) mod outputs;
 pub(crate) mod poison;
 mod portions;

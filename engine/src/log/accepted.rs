@@ -9,7 +9,7 @@ use super::draft::{EventDraft, Named};
 use crate::store::intake::NewIntake;
 
 /// What the sources of keys begin with: no sender can name itself so.
-const DOOR: char = '\u{1}';
+pub(super) const DOOR: char = '\u{1}';
 
 impl EventDraft {
     /// Makes an event of a document that a source sent. Its type is the subject of its contract; that of a CloudEvent is a label.
@@ -122,7 +122,8 @@ pub(crate) struct MappedEvent<'a> {
     pub(crate) supersedes: Option<String>,
 }
 
-fn plain(door: &Door) -> Envelope {
+/// An envelope of what comes through a door, about which nothing is said yet.
+pub(super) fn plain(door: &Door) -> Envelope {
     Envelope {
         id: String::new(),
         event_type: String::new(),

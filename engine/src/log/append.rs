@@ -19,7 +19,7 @@ impl Log {
     ///
     /// # Errors
     /// [`Error::Busy`] when the namespace has its share of what waits.
-    fn submit(
+    pub(super) fn submit(
         &self,
         namespace: &Arc<str>,
         events: Vec<EventDraft>,

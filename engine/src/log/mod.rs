@@ -2,12 +2,14 @@
 //!
 //! `executor` appends as shards decide about runs: it loads what a batch of requests needs, decides by the rules of
 //! `backstitch-integration`, writes everything in one statement, and decides again when a key or a stream was not as it was.
-//! `numbering` gives batches that have become visible their positions. `append` takes requests, `reads` answers questions.
+//! `numbering` gives batches that have become visible their positions. `append` takes requests, `emitted` what runs emit,
+//! `reads` answers questions.
 
 mod accepted;
 mod append;
 mod cursors;
 mod draft;
+mod emitted;
 mod executor;
 mod numbering;
 mod reads;
@@ -24,6 +26,7 @@ pub(crate) use accepted::MappedEvent;
 pub use append::MOST_EVENTS;
 pub use cursors::MOST_CURSORS;
 pub use draft::{EventDraft, read_cloud_event, read_cloud_events};
+pub(crate) use emitted::{serve as serve_emitted, take as take_emitted};
 pub(crate) use executor::Executor;
 pub(crate) use numbering::{number, serve};
 pub use reads::EventQuery;
@@ -46,6 +49,8 @@ pub(crate) struct Log {
     admission: Admission,
     /// Rings when something was appended that has no position yet.
     appended: Notify,
+    /// Rings when runs have emitted something.
+    emitted: Notify,
     /// Changes when positions were given.
     numbered: watch::Sender<u64>,
 }
@@ -59,6 +64,7 @@ impl Log {
             depth: Arc::default(),
             admission: Admission::new(WAITING),
             appended: Notify::new(),
+            emitted: Notify::new(),
             numbered: watch::Sender::new(0),
         };
         (log, outlet)
@@ -80,6 +86,11 @@ impl Log {
     /// Has those look again who wait for positions to be given.
     pub(crate) fn wake_readers(&self) {
         self.numbered.send_modify(|rounds| *rounds += 1);
+    }
+
+    /// Says that runs have emitted something.
+    pub(crate) fn ring_emitted(&self) {
+        self.emitted.notify_one();
     }
 
     /// Says that batches wait for their positions.

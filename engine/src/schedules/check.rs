@@ -152,6 +152,7 @@ pub(super) fn request(
         key: Some(key),
         input,
         correlation_id: None,
+        causation_id: None,
         labels,
         sequence: None,
         start_at: None,

@@ -69,6 +69,7 @@ pub(crate) use part;
 
 // After the macro, so that it knows it.
 mod effects;
+mod emitted;
 mod flow;
 mod kept;
 mod milestones;
@@ -164,6 +165,7 @@ pub(crate) struct Batch {
     resolved: Resolved,
     milestones: Milestones,
     acts: Acts,
+    emitted: emitted::Emitted,
     pub(crate) flow: FlowParts,
     kept: kept::Kept,
     reopened: reopened::Reopened,
@@ -246,6 +248,7 @@ impl Batch {
             resolved: Resolved::default(),
             milestones: Milestones::default(),
             acts: Acts::default(),
+            emitted: emitted::Emitted::default(),
             flow: FlowParts::default(),
             kept: kept::Kept::default(),
             reopened: reopened::Reopened::default(),
@@ -370,7 +373,6 @@ impl Batch {
 
     /// Writes everything in one transaction of one round trip. Answers how many records were inserted; the others
     /// met a record that was there already, and nothing of their runs was written.
-    ///
     /// Such a meeting is rare, so the first try is the form of the statement that fails when there is one. A record
     /// that needs permits, or of a run of an earlier week, may be left out as these are gone, so then it is the other form.
     pub(crate) async fn write(
@@ -431,6 +433,7 @@ impl Batch {
                 Part::Resolved => self.resolved.bind(query),
                 Part::Milestones => milestones.bind(query),
                 Part::Acts => self.acts.bind(query),
+                Part::Emitted => self.emitted.bind(query),
                 Part::Permits | Part::Governed | Part::Freed => self.flow.bind(*part, query),
                 Part::Kept => self.kept.bind(query),
                 Part::Reopened => self.reopened.bind(query),
@@ -487,6 +490,7 @@ impl Batch {
             Part::Resolved => self.resolved.len(),
             Part::Milestones => self.milestones.len(),
             Part::Acts => self.acts.len(),
+            Part::Emitted => self.emitted.len(),
             Part::Permits | Part::Governed | Part::Freed => self.flow.len(part),
             Part::Kept => self.kept.len(),
             Part::Reopened => self.reopened.len(),

@@ -98,6 +98,7 @@ const ALL: &[(i64, &str, &str)] = &[
     (90, "sources", include_str!("../../../migrations/0090_sources.sql")),
     (91, "intake", include_str!("../../../migrations/0091_intake.sql")),
     (92, "intake is mapped", include_str!("../../../migrations/0092_intake_is_mapped.sql")),
+    (97, "emitted events", include_str!("../../../migrations/0097_emitted_events.sql")),
     (
         100,
         "documents beyond jsonb",

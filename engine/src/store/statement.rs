@@ -23,6 +23,8 @@ pub(crate) enum Part {
     Resolved,
     Milestones,
     Acts,
+    /// Events of the log that runs emit.
+    Emitted,
     /// Tasks on offer in governed queues.
     Governed,
     /// Permits that are over.
@@ -86,7 +88,7 @@ const STILL_KEPT: &str = "(select count(*) from kept) >= 0 and x.run_id not in
 const WON: &str = "coalesce(x.run_id in (select run_id from inserted), false)";
 
 impl Part {
-    pub(crate) const ALL: [Part; 16] = [
+    pub(crate) const ALL: [Part; 17] = [
         Part::Keys,
         Part::Permits,
         Part::Kept,
@@ -98,6 +100,7 @@ impl Part {
         Part::Resolved,
         Part::Milestones,
         Part::Acts,
+        Part::Emitted,
         Part::Governed,
         Part::Freed,
         Part::Reopened,
@@ -203,6 +206,12 @@ kept as (select r.id from {runs} r where r.id in (select run_id from of_earlier_
   select x.* from {rows} as x(run_id, seq, place, namespace, workflow, at, actor, verb, step, reason)
   where {won}{unless_taken} returning 1)",
             ),
+            Part::Emitted => (
+                &["uuid", "integer", "integer", "text", "timestamptz", "text", "text"],
+                "emits as (insert into emitted (run_id, seq, place, namespace, at, event, data)
+  select x.* from {rows} as x(run_id, seq, place, namespace, at, event, data)
+  where {won} returning 1)",
+            ),
             Part::Governed => (
                 &[
                     "uuid", "text", "text", "integer", "text", "text", "text", "timestamptz",
@@ -254,6 +263,7 @@ kept as (select r.id from {runs} r where r.id in (select run_id from of_earlier_
             Part::Resolved => "resolved",
             Part::Milestones => "milestones",
             Part::Acts => "acts_done",
+            Part::Emitted => "emits",
             Part::Governed => "governed",
             Part::Freed => "freed",
             Part::Reopened => "reopened",
@@ -397,6 +407,6 @@ mod tests {
         assert!(!text(Form::Whole, &Part::ALL, None).contains("do nothing"));
         let parted = text(Form::Parted, &Part::ALL, None);
         assert_eq!(parted.matches("on conflict do nothing").count(), 7);
-        assert_eq!(parted.matches(WON).count(), 13);
+        assert_eq!(parted.matches(WON).count(), 14);
     }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstitch_integration::document::Pointer;
-use backstitch_integration::events::{Facts, Filter, Op, Verdict};
+use backstitch_integration::events::{Facts, Filter, MAX_HOPS, Op, Verdict};
 use backstitch_saga::protocol::{EventView, StartRun, SubscriptionInput};
-use backstitch_saga::{Payload, Refusal, RefusalCode, Span};
+use backstitch_saga::{Payload, Refusal, RefusalCode, Span, Violation};
 use sqlx::postgres::PgConnection;
 use tokio::task::JoinSet;
 
@@ -116,12 +116,16 @@ async fn work(node: &Arc<Node>, row: SubscriptionRow) -> Result<usize, Error> {
             Verdict::NoMatch => {}
         }
     }
-    let starts = wanted.iter().map(|event| Ok((node.clock.new_run(), start_of(&row, event)?)));
+    // What a run for the last event of a chain emits would have no end.
+    let last = wanted.iter().position(|event| event.hops >= MAX_HOPS);
+    let starts = wanted[..last.unwrap_or(wanted.len())].iter();
+    let starts = starts.map(|event| Ok((node.clock.new_run(), start_of(&row, event)?)));
     let starts: Vec<_> = starts.collect::<Result<_, Error>>()?;
-    let answers = match starts.is_empty() {
+    let mut answers = match starts.is_empty() {
         true => Vec::new(),
         false => start::start_runs(node, &row.namespace, starts).await,
     };
+    answers.extend(last.map(|_| Err(end_of_chain())));
     let progress = progress(node, &row, (&wanted[..], answers), (looked, skipped));
     let started = usize::try_from(progress.started).unwrap_or_default();
     node.counters.subscription_starts.add(started);
@@ -136,6 +140,15 @@ async fn work(node: &Arc<Node>, row: SubscriptionRow) -> Result<usize, Error> {
     let now = node.clock.now();
     commit!("subscription_advance", table::advance(&mut connection, &row, &progress, now).await)?;
     Ok(started)
+}
+
+/// Refuses the start of a run for an event at the end of a chain of causes that is as long as it may be.
+fn end_of_chain() -> Error {
+    let message = format!(
+        "the event is number {MAX_HOPS} in a chain of causes, and no more are allowed: runs and events start each other; mend \
+         the filter, and skip the event"
+    );
+    Error::invalid("propagation_loop", Violation::new("/hops", "propagation_loop", message))
 }
 
 /// Stops a subscription whose next events are gone; a person skips them.
@@ -260,6 +273,7 @@ fn start_of(row: &SubscriptionRow, event: &EventView) -> Result<StartRun, Error>
         key: Some(format!("{}/{}/{position}", row.name, row.generation)),
         input,
         correlation_id: Some(event.correlation_id.clone()),
+        causation_id: Some(event.id.to_string()),
         labels: BTreeMap::new(),
         sequence: None,
         start_at: None,

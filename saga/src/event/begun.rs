@@ -26,6 +26,9 @@ pub struct Begun {
     /// Constant along the causal story.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<Arc<str>>,
+    /// The event of the log that caused it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub causation_id: Option<Arc<str>>,
     /// Marks to search by.
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,

@@ -1,9 +1,11 @@
-//! Words that events are made of: who, why, whose child, in which state a step is left, where a document is.
+//! Words that events are made of: who, why, whose child, in which state a step is left, where a document is, what a step
+//! emits.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::protocol::EventOp;
 use crate::{RunId, StepPath};
 
 /// The step of which run a run is.
@@ -57,6 +59,33 @@ pub struct By {
 pub struct Erasure {
     /// Who asked for it, and why.
     pub by: By,
+}
+
+/// An event of the log that a step emitted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Emission {
+    /// The step.
+    pub step: Arc<str>,
+    /// The type of the event.
+    #[serde(rename = "type")]
+    pub event_type: Arc<str>,
+    /// The type of the event that this one takes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retracts: Option<Arc<str>>,
+    /// The stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<String>,
+    /// What happened to the entity of the stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub op: Option<EventOp>,
+    /// The contract that the data follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contract: Option<Arc<str>>,
+    /// The data.
+    pub data: Slot,
+    /// Why stream and data could not be found out, if so; it is emitted without them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// The place of a payload in its record.

@@ -26,6 +26,9 @@ pub struct StartRun {
     /// Constant along the whole causal story; the run's own id without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<String>,
+    /// The event of the log that caused it; the events that its steps emit are counted on from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub causation_id: Option<String>,
     /// Marks to search by.
     #[serde(
         default,

@@ -102,6 +102,7 @@ impl<'s> World<'s> {
             definition: "rehearsal".into(),
             key: None,
             correlation_id: None,
+            causation_id: None,
             labels: std::collections::BTreeMap::new(),
             input: scene.input.clone(),
             holds: Vec::new(),

@@ -44,6 +44,7 @@ impl Run {
                     definition: begun.definition.clone(),
                     key: begun.key.clone(),
                     correlation_id: begun.correlation_id.clone(),
+                    causation_id: begun.causation_id.clone(),
                     labels: begun.labels.clone(),
                     input: payload(&begun.input),
                     at,
@@ -289,6 +290,10 @@ impl Run {
             Event::Killed { by } => {
                 self.facts.killed_by = Some(by.clone());
                 self.drop_open_undos();
+                None
+            }
+            Event::Emitted(emission) => {
+                self.emitted(emission);
                 None
             }
             Event::Erased(_) => {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::emits::Occasion;
 use super::erased::of_erased;
 use super::hold::delay_hold;
 use super::state::{Place, Work};
@@ -53,10 +54,14 @@ impl Decider<'_> {
     /// Makes `event` happen.
     pub(super) fn emit(&mut self, event: Event) {
         let settled = self.run.apply_event(&event, self.record.at, &self.record.payloads);
+        let occasion = if self.run.graph.emits() { Occasion::of(&event) } else { None };
         self.record.events.push(event);
         if let Some(step) = settled {
             let feeds = &self.run.graph.nodes[step].feeds;
             self.ready.extend(feeds.iter().filter(|&&fed| self.run.steps[fed].missing == 0));
+        }
+        if let Some(occasion) = occasion {
+            self.follow_up(occasion);
         }
     }
 
@@ -151,6 +156,7 @@ impl Decider<'_> {
             definition: start.definition,
             key: start.key,
             correlation_id: start.correlation_id,
+            causation_id: start.causation_id,
             labels: start.labels,
             input,
             parent: start.parent,
@@ -279,6 +285,9 @@ impl Decider<'_> {
     pub(super) fn end(&mut self, outcome: Outcome, output: Option<Slot>) {
         self.resolve_all();
         self.tell_what_is_left(outcome, output.is_some());
+        if self.run.graph.emits() {
+            self.release_at_end(outcome);
+        }
         self.emit(Event::Ended { outcome, output });
     }
 

@@ -17,6 +17,8 @@ pub(super) struct Origin {
     pub(super) definition: Arc<str>,
     pub(super) key: Option<Arc<str>>,
     pub(super) correlation_id: Option<Arc<str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) causation_id: Option<Arc<str>>,
     pub(super) labels: Labels,
     pub(super) input: Payload,
     pub(super) at: Time,

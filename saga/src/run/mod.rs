@@ -11,6 +11,7 @@ pub(crate) mod conditions;
 mod decide;
 mod doubt;
 mod due;
+mod emits;
 mod endings;
 mod erased;
 mod facts;
@@ -370,6 +371,12 @@ impl Run {
     pub fn correlation_id(&self) -> String {
         let own = self.facts.origin.as_ref().and_then(|origin| origin.correlation_id.as_deref());
         own.map_or_else(|| self.id.to_string(), str::to_owned)
+    }
+
+    /// The event that caused it, as whoever started it says.
+    #[must_use]
+    pub fn causation_id(&self) -> Option<&str> {
+        self.facts.origin.as_ref()?.causation_id.as_deref()
     }
 
     /// Whether the point of no return has been passed, or may have been: by a pivot, or by a step after one that was

@@ -192,6 +192,7 @@ fn steps_of(event: &Event) -> &[std::sync::Arc<str>] {
         Event::Skipped { step, .. } | Event::Opened { step, .. } | Event::Joined { step, .. } => {
             std::slice::from_ref(step)
         }
+        Event::Emitted(emission) => std::slice::from_ref(&emission.step),
         Event::WentForward { steps } | Event::CompensationStarted { steps, .. } => steps,
         _ => &[],
     }

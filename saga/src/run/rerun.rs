@@ -188,6 +188,7 @@ impl Work {
             forgive(&mut aside.undo);
             (aside.error, aside.details, aside.external_id) = (None, None, None);
             (aside.doubt, aside.undo_doubt, aside.slow) = (false, false, false);
+            aside.emitted.clear();
             aside.absolve();
         }
     }

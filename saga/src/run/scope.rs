@@ -62,6 +62,8 @@ pub(super) enum Use {
     Value,
     /// The output of the run.
     Output,
+    /// The data of an event, which is checked like any other.
+    Event,
 }
 
 impl Run {
@@ -70,7 +72,7 @@ impl Run {
         let bounds = Bounds::of(limits);
         match becomes {
             Use::Input | Use::Value => bounds,
-            Use::ChildInput => Bounds { whole: limits.built, ..bounds },
+            Use::ChildInput | Use::Event => Bounds { whole: limits.built, ..bounds },
             Use::Items => Bounds { built: limits.list, whole: limits.list, ..bounds },
             Use::Output => Bounds { built: limits.whole, ..bounds },
         }

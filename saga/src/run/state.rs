@@ -257,6 +257,9 @@ pub(crate) struct Aside {
     /// A person was told that undoing it takes long.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) slow: bool,
+    /// The types of the events that it emitted and did not take back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) emitted: Vec<Arc<str>>,
 }
 
 /// A word for a child.

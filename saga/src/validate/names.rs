@@ -28,6 +28,12 @@ pub(super) const SIGNAL: Form =
 /// The code of a failure.
 pub(super) const FAILURE: Form =
     Form { what: "the code of a failure", code: "invalid_code", marks: "_", longest: 100 };
+/// The type of an event.
+pub(super) const EVENT: Form =
+    Form { what: "the type of an event", code: "invalid_event", marks: "_.-", longest: 100 };
+/// The kind of thing that a stream is about.
+pub(super) const ENTITY: Form =
+    Form { what: "an entity", code: "invalid_entity", marks: "_.-", longest: 100 };
 /// The name of a fact.
 pub(super) const FACT: Form =
     Form { what: "the name of a fact", code: "invalid_fact", marks: "_.-", longest: 100 };

@@ -10,8 +10,8 @@ use serde_path_to_error::Segment;
 use crate::json::{self, Kind};
 use crate::misread::{self, Rule};
 use crate::{
-    Child, Compensate, Definition, Fail, Map, Retry, Sleep, Step, Task, Timeouts, Verify,
-    Violation, Wait, value,
+    Child, Compensate, Definition, Emit, Fail, Map, Retraction, Retry, Sleep, Step, Task, Timeouts,
+    Verify, Violation, Wait, value,
 };
 
 /// What there is to know about the form of one type of object.
@@ -54,9 +54,17 @@ const STEP: Level = Level {
         ("sleep", Nested::One(&SLEEP)),
         ("child", Nested::One(&CHILD)),
         ("fail", Nested::One(&FAIL)),
+        ("emits", Nested::Many(&EMIT)),
     ],
     read: read::<Step>,
 };
+const EMIT: Level = Level {
+    required: &[("type", r#""x""#)],
+    nested: &[("retract", Nested::One(&RETRACTION))],
+    read: read::<Emit>,
+};
+const RETRACTION: Level =
+    Level { required: &[("type", r#""x""#)], nested: &[], read: read::<Retraction> };
 const WAIT: Level = Level { required: &[], nested: &[], read: read::<Wait> };
 const SLEEP: Level = Level { required: &[], nested: &[], read: read::<Sleep> };
 const CHILD: Level = Level {

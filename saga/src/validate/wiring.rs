@@ -10,6 +10,8 @@ use crate::{Definition, Expr, Step, Violation};
 pub(crate) const MAX_DEPTH: usize = 16;
 /// What a text may come from.
 const TEXT: &[Kind] = &[Kind::String];
+/// What the name of a stream may come from.
+const NAME: &[Kind] = &[Kind::String, Kind::Number];
 /// Of how many expressions one may consist.
 pub(crate) const MAX_NODES: usize = 500;
 
@@ -21,6 +23,8 @@ pub(crate) struct Wired<'a> {
     wanted: &'static [Kind],
     /// Whether `/item` and `/index` mean something there.
     per_item: bool,
+    /// Whether the output of the step itself does.
+    of_own: bool,
 }
 
 /// All expressions of the step that stands at `at`.
@@ -30,6 +34,7 @@ pub(crate) fn expressions<'a>(step: &'a Step, at: &str) -> Vec<Wired<'a>> {
         expr,
         wanted,
         per_item,
+        of_own: false,
     };
     let when = step.when.as_ref().map(|expr| wired("when", expr, TRUTH, false));
     let input = step.task.as_ref().map(|task| wired("task/input", &task.input, &[], false));
@@ -48,7 +53,22 @@ pub(crate) fn expressions<'a>(step: &'a Step, at: &str) -> Vec<Wired<'a>> {
     let fail = step.fail.as_ref().and_then(|fail| fail.details.as_ref());
     let fail = fail.map(|expr| wired("fail/details", expr, &[], false));
     let all = [when, input, items, key, body, default, assignee, until, child, fail];
-    all.into_iter().flatten().collect()
+    all.into_iter().flatten().chain(of_events(step, at)).collect()
+}
+
+/// The expressions of the events that a step emits.
+fn of_events<'a>(step: &'a Step, at: &str) -> impl Iterator<Item = Wired<'a>> {
+    step.emits.iter().enumerate().flat_map(move |(index, emit)| {
+        let wired = |place: &str, expr: &'a Option<Expr>, wanted: &'static [Kind]| {
+            let pointer = format!("{at}/emits/{index}/{place}");
+            let wired = |expr| Wired { pointer, expr, wanted, per_item: false, of_own: true };
+            expr.as_ref().map(wired)
+        };
+        let retract = emit.retract.as_ref();
+        let retract = retract.and_then(|retract| wired("retract/data", &retract.data, &[]));
+        let own = [wired("stream", &emit.stream, NAME), wired("data", &emit.data, &[])];
+        own.into_iter().chain([retract]).flatten()
+    })
 }
 
 /// Checks the names and expressions of all steps that are not broken, and the output.
@@ -78,7 +98,7 @@ pub(super) fn check(
     check.own = None;
     if let Some(expr) = &definition.output {
         let pointer = "/output".to_owned();
-        check.expression(&Wired { pointer, expr, wanted: &[], per_item: false });
+        check.expression(&Wired { pointer, expr, wanted: &[], per_item: false, of_own: false });
     }
     // Before a run begins there is its input and nothing else.
     check.known.clear();
@@ -90,7 +110,7 @@ pub(super) fn check(
         facts.iter().enumerate().map(move |(index, one)| (pointer(index), &one.on))
     });
     for (pointer, expr) in key.chain(facts) {
-        check.expression(&Wired { pointer, expr, wanted: &[], per_item: false });
+        check.expression(&Wired { pointer, expr, wanted: &[], per_item: false, of_own: false });
     }
 }
 
@@ -124,7 +144,7 @@ impl Check<'_, '_> {
             deepest = deepest.max(place.depth + 1);
             self.kind(expr, place);
             if let Some(path) = expr.looks_at() {
-                self.path(path, wired.per_item, &format!("{}/{}", place.pointer, expr.word()));
+                self.path(path, wired, &format!("{}/{}", place.pointer, expr.word()));
             }
         });
         if deepest > MAX_DEPTH {
@@ -148,7 +168,7 @@ impl Check<'_, '_> {
         }
     }
 
-    fn path(&mut self, path: &str, per_item: bool, pointer: &str) {
+    fn path(&mut self, path: &str, wired: &Wired<'_>, pointer: &str) {
         match Root::of(path).filter(|root| is_escaped(root.rest())) {
             None => {
                 let message = format!(
@@ -157,11 +177,12 @@ impl Check<'_, '_> {
                 );
                 self.wrong(pointer, "invalid_path", message);
             }
-            Some(Root::Item(_) | Root::Index) if !per_item => {
+            Some(Root::Item(_) | Root::Index) if !wired.per_item => {
                 let message =
                     format!("'{path}' means something only in the key and the task of a map");
                 self.wrong(pointer, "item_outside_map", message);
             }
+            Some(Root::Step(id, _)) if wired.of_own && self.own == Some(id) => {}
             Some(Root::Step(id, _)) => self.reference(id, pointer),
             Some(_) => {}
         }

@@ -114,6 +114,7 @@ pub(crate) fn start(input: Payload, holds: Vec<(Hold, String)>) -> Start {
         definition: "hash".into(),
         key: None,
         correlation_id: None,
+        causation_id: None,
         labels: Default::default(),
         input,
         holds,

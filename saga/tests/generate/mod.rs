@@ -393,6 +393,7 @@ pub(crate) fn definition() -> impl Strategy<Value = Definition> {
             sleep,
             child,
             fail,
+            emits: Vec::new(),
         });
     let head = ("[a-z9-]{0,5}", 0_u32..3, option::of(".{0,9}"), schema(), schema());
     let on_timeout = prop::sample::select(vec![OnTimeout::Compensate, OnTimeout::Incident]);
@@ -412,6 +413,7 @@ pub(crate) fn definition() -> impl Strategy<Value = Definition> {
                 on_timeout,
                 compensable_for,
                 sequence: None,
+                milestones: Vec::new(),
             }
         },
     )

@@ -50,6 +50,7 @@ fn start(run: &mut Run, input: Payload) -> Record {
         definition: "hash".into(),
         key: None,
         correlation_id: None,
+        causation_id: None,
         labels: Default::default(),
         input,
         holds: Vec::new(),

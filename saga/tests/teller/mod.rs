@@ -395,6 +395,7 @@ fn start(holds: Vec<(Hold, String)>) -> Start {
         definition: "hash".into(),
         key: None,
         correlation_id: None,
+        causation_id: None,
         labels: Default::default(),
         input: payload("null"),
         holds,

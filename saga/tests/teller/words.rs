@@ -1,7 +1,7 @@
 //! Events and views in the words of a story.
 
 use backstitch_saga::protocol::{Failure, Forward, Plan, RerunPlan};
-use backstitch_saga::{Event, Record, Refusal, Run, Source, Time};
+use backstitch_saga::{Emission, Event, Record, Refusal, Run, Source, Time};
 
 /// One event.
 pub(crate) fn event(event: &Event, record: &Record) -> String {
@@ -105,6 +105,7 @@ pub(crate) fn event(event: &Event, record: &Record) -> String {
             let output = output.map_or("", |slot| record.payloads[slot.0 as usize].text());
             format!("output unchecked {output}, again at {}", at(*again))
         }
+        Event::Emitted(emission) => emitted(emission, record),
         Event::SleepBegan { step, until } => format!("{step} sleeps until {}", at(*until)),
         Event::ChildAsked { step, action, attempt, again, .. } => {
             format!("child {step} #{attempt} asked, {}, again at {}", action.as_str(), at(*again))
@@ -229,4 +230,16 @@ pub(crate) fn rerun_plan(found: Result<RerunPlan, Refusal>) -> Vec<String> {
             lines
         }
     }
+}
+
+fn emitted(emission: &Emission, record: &Record) -> String {
+    let Emission { step, event_type, retracts, stream, op, error, .. } = emission;
+    let about = stream.as_ref().map_or(String::new(), |stream| format!(" about {stream}"));
+    let op = op.map_or(String::new(), |op| format!(" ({})", op.letter()));
+    let instead = retracts.as_ref().map_or(String::new(), |one| format!(" taking back {one}"));
+    let data = match error {
+        Some(error) => format!("without data: {error}"),
+        None => record.payloads[emission.data.0 as usize].text().to_owned(),
+    };
+    format!("{step} emits {event_type}{op}{about}{instead}: {data}")
 }

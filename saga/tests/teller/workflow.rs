@@ -109,6 +109,10 @@ fn step(id: &str, traits: &[&str]) -> Value {
                 other = Some(("child", json!({"workflow": value, "input": {"path": "/input"}})));
             }
             "on_kill" | "on_pause" => other.as_mut().unwrap().1[name] = json!(value),
+            "emit" => {
+                let emits = step.entry("emits").or_insert_with(|| json!([]));
+                emits.as_array_mut().unwrap().push(serde_json::from_str(value).unwrap());
+            }
             "max_losses" => task[name] = json!(value.parse::<u32>().unwrap()),
             "key" => map.as_mut().unwrap()["key"] = serde_json::from_str(value).unwrap(),
             "empty" | "losers" => map.as_mut().unwrap()[name] = json!(value),

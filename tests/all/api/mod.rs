@@ -10,6 +10,7 @@ mod cursors;
 mod edge;
 mod effects;
 mod encryption;
+mod emits;
 mod events;
 mod fan_out;
 mod health;

@@ -1,10 +1,10 @@
 //! Workflows written with the builder that say everything that a definition can say, and each thing in two ways.
 
-use backstitch_sdk::protocol::{OnConflict, OnWithdrawn};
+use backstitch_sdk::protocol::{EventOp, OnConflict, OnWithdrawn};
 use backstitch_sdk::{
-    Class, Empty, InvalidWorkflow, Item, Jitter, Join, Losers, OnFailure, OnKill, OnPause,
-    OnTimeout, OnUnknown, Probe, Ref, Retry, Signal, Span, Task, Timeouts, Timestamp, Tolerance,
-    Undo, Workflow, constant, field, list, wire,
+    Class, Emits, Empty, InvalidWorkflow, Item, Jitter, Join, Losers, Milestone, OnFailure, OnKill,
+    OnPause, OnTimeout, OnUnknown, Probe, Ref, Release, Retry, Signal, Span, Task, Timeouts,
+    Timestamp, Tolerance, Undo, Workflow, constant, field, list, wire,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -41,7 +41,7 @@ const NOTE: Task<Vec<String>, ()> = Task::new("note");
 
 /// The definitions as they are sent to a server.
 pub(super) fn all() -> Vec<Value> {
-    let built = [small(), tasks(), fan_outs(), waits(), conditions()];
+    let built = [small(), tasks(), fan_outs(), waits(), conditions(), events()];
     built.map(|workflow| serde_json::from_str(&workflow.unwrap()).unwrap()).into()
 }
 
@@ -190,6 +190,34 @@ fn waits() -> Built {
             .fail("rejected", "rejected", "the boss has said no")
             .when(!field!(decided.approved));
         saga.child_named::<Trip, bool>("newest", "other", &trip)
+    }))
+}
+
+/// Events of steps, and milestones.
+fn events() -> Built {
+    json(Workflow::<Trip, String>::build("events", 1, |saga, trip: Ref<Trip>| {
+        use Milestone::{CompensationStarted, Ended, Incidents, Started, WentForward};
+        saga.milestones([Started, Ended, CompensationStarted, WentForward, Incidents]);
+        let leg = wire!(Leg { id: field!(trip.id) });
+        saga.step("leg", BOOK, leg)
+            .compensate(CANCEL)
+            .emits(|booked| {
+                Emits::of("trip.booked")
+                    .about("trip", field!(trip.id))
+                    .op(EventOp::U)
+                    .contract("trip@1")
+                    .data::<String>(booked)
+                    .release(Release::AtOnce)
+                    .retract("trip.cancelled")
+                    .retract_op(EventOp::D)
+                    .retract_data::<String>(field!(trip.id))
+            })
+            .emits(|_| {
+                let seen = Emits::of("trip.seen").stream(field!(trip.id)).op(EventOp::S);
+                seen.release(Release::AtPivot).retract("trip.unseen")
+            })
+            .emits(|_| Emits::of("trip.made").about("trip", field!(trip.id)).op(EventOp::C))
+            .emits(|_| Emits::of("trip.done").release(Release::AtSuccess))
     }))
 }
 

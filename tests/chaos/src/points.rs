@@ -53,6 +53,7 @@ const RARE: &[(&str, &str)] = &[
         "ended runs are past retention in a week that others keep, for which the trials are too short",
     ),
     ("retention_set", "an operator gives a workflow a retention of its own"),
+    ("emitted_taken", "a run emits events, which those of the trials do not"),
     ("erasures_ask", "an operator erases a run, or one is being erased"),
     ("erasures_pass", "an operator erases a run"),
     ("erasures_done", "an operator erases a run"),

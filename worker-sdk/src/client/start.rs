@@ -100,6 +100,7 @@ impl Client {
                 key: None,
                 input,
                 correlation_id: None,
+                causation_id: None,
                 labels: std::collections::BTreeMap::new(),
                 sequence: None,
                 start_at: None,

@@ -64,6 +64,7 @@ impl<Out> TestRun<Out> {
             definition: "test".into(),
             key: None,
             correlation_id: None,
+            causation_id: None,
             labels: std::collections::BTreeMap::new(),
             input,
             holds: Vec::new(),

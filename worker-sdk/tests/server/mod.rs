@@ -91,6 +91,7 @@ impl Server {
             definition: "test".into(),
             key: None,
             correlation_id: None,
+            causation_id: None,
             labels: std::collections::BTreeMap::new(),
             input: Payload::trusted(input.to_owned()).unwrap(),
             holds: Vec::new(),

@@ -224,6 +224,7 @@ mod tests {
                 definition: "0".into(),
                 key: Some("order-10248".into()),
                 correlation_id: None,
+                causation_id: None,
                 labels: [("customer".to_owned(), "c-7".to_owned())].into(),
                 holds: Vec::new(),
                 parent: None,

@@ -1,0 +1,153 @@
+//! What of a record becomes events of the log: those that steps emit, and the milestones that the definition asks for.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use backstitch_saga::{Definition, Emission, Event, Milestone, Record, Run};
+use serde::{Deserialize, Serialize};
+
+use super::cache::CachedRun;
+use super::index::milestone_of;
+use crate::store::batch::Batch;
+
+/// An event on its way to the log, beside its data.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Outgoing<'a> {
+    #[serde(rename = "type")]
+    pub(crate) event_type: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) stream: Option<Cow<'a, str>>,
+    /// Letter of the operation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) op: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) contract: Option<Cow<'a, str>>,
+    pub(crate) workflow: Cow<'a, str>,
+    pub(crate) correlation_id: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) causation_id: Option<Cow<'a, str>>,
+    pub(crate) labels: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
+}
+
+/// Data of a milestone.
+#[derive(Serialize)]
+struct Told<'a> {
+    run: String,
+    workflow: &'a str,
+    version: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    incident: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    step: Option<String>,
+}
+
+/// Adds the events of a record to the batch. Most runs have none.
+pub(super) fn add(batch: &mut Batch, cached: &CachedRun, seq: i32, record: &Record) {
+    let graph = cached.run.graph();
+    if !graph.emits() && graph.definition.milestones.is_empty() {
+        return;
+    }
+    for (place, event) in record.events.iter().enumerate() {
+        let found = match event {
+            Event::Emitted(emission) => {
+                let data = record.payloads.get(emission.data.0 as usize);
+                let data = data.map_or_else(|| "null".to_owned(), |data| data.text().to_owned());
+                Some((emitted(&cached.run, emission), data))
+            }
+            event => milestone(&cached.run, &graph.definition, event),
+        };
+        if let Some(found) = found {
+            let place = (cached.run.id(), seq, place);
+            batch.emit(place, &cached.namespace, record.at, found);
+        }
+    }
+}
+
+fn emitted(run: &Run, emission: &Emission) -> String {
+    let Emission { step, event_type, retracts, stream, op, contract, error, .. } = emission;
+    let mut labels: BTreeMap<Cow<'_, str>, Cow<'_, str>> =
+        BTreeMap::from([("step".into(), (&**step).into())]);
+    labels.extend(retracts.iter().map(|one| ("retracts".into(), (&**one).into())));
+    labels.extend(error.iter().map(|error| ("emit_error".into(), shortened(error).into())));
+    text(
+        run,
+        Outgoing {
+            stream: stream.as_deref().map(Cow::from),
+            op: op.map(|op| op.letter().into()),
+            contract: contract.as_deref().map(Cow::from),
+            labels,
+            ..plain(run, event_type)
+        },
+    )
+}
+
+/// The event that a milestone is, if the definition asks for it.
+fn milestone(run: &Run, definition: &Definition, event: &Event) -> Option<(String, String)> {
+    let mut told = Told {
+        run: run.id().to_string(),
+        workflow: &definition.name,
+        version: definition.version,
+        outcome: None,
+        incident: None,
+        kind: None,
+        step: None,
+    };
+    let (asked, event_type) = match event {
+        Event::Started(_) => (Milestone::Started, "run.started"),
+        Event::CompensationStarted { .. } => {
+            (Milestone::CompensationStarted, "run.compensation_started")
+        }
+        Event::WentForward { .. } => (Milestone::WentForward, "run.went_forward"),
+        Event::Ended { outcome, .. } => {
+            told.outcome = Some(outcome.as_str());
+            (Milestone::Ended, milestone_of(*outcome))
+        }
+        Event::IncidentOpened { incident, kind, step, .. } => {
+            told.incident = Some(*incident);
+            told.kind = Some(kind.as_str());
+            told.step = step.as_ref().map(ToString::to_string);
+            (Milestone::Incidents, "incident.opened")
+        }
+        Event::IncidentResolved { incident } => {
+            told.incident = Some(*incident);
+            (Milestone::Incidents, "incident.resolved")
+        }
+        _ => return None,
+    };
+    if !definition.milestones.contains(&asked) {
+        return None;
+    }
+    let stream = Some(format!("run:{}", told.run).into());
+    let event = text(run, Outgoing { stream, ..plain(run, event_type) });
+    // Texts and numbers always have a JSON form.
+    Some((event, serde_json::to_string(&told).unwrap_or_default()))
+}
+
+fn plain<'a>(run: &'a Run, event_type: &'a str) -> Outgoing<'a> {
+    Outgoing {
+        event_type: event_type.into(),
+        stream: None,
+        op: None,
+        contract: None,
+        workflow: run.graph().definition.name.as_str().into(),
+        correlation_id: Cow::default(),
+        causation_id: run.causation_id().map(Cow::from),
+        labels: BTreeMap::new(),
+    }
+}
+
+fn text(run: &Run, mut event: Outgoing<'_>) -> String {
+    event.correlation_id = run.correlation_id().into();
+    event.labels.insert("run".into(), run.id().to_string().into());
+    // Texts and maps of texts always have a JSON form.
+    serde_json::to_string(&event).unwrap_or_default()
+}
+
+/// The beginning of a text for people, as long as a label may be, without what a label may not have.
+pub(crate) fn shortened(text: &str) -> String {
+    text.chars().map(|one| if one.is_control() { ' ' } else { one }).take(200).collect()
+}

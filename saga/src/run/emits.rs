@@ -1,0 +1,242 @@
+//! Events of the log that steps emit: at once, held until the run can no longer be undone, and taken back with undo.
+
+use std::sync::Arc;
+
+use super::Run;
+use super::decide::{Decider, own_failure};
+use super::scope::Use;
+use super::state::{BodyState, MapStage, Place, Stage, Undo, Work};
+use crate::definition::{Emit, Release, Retraction};
+use crate::event::{Emission, Event, Slot};
+use crate::protocol::{EventOp, Failure, Outcome};
+use crate::{Class, Expr, Payload, StepPath};
+
+/// The longest name of a stream, in bytes.
+const LONGEST_STREAM: usize = 256;
+
+/// What an event may release or take back.
+#[derive(Clone, Debug)]
+pub(super) enum Occasion {
+    /// A step or item succeeded, with this output.
+    Succeeded(StepPath, Slot),
+    /// A fan-out did.
+    Joined,
+    /// A step or item was undone.
+    Undone(StepPath),
+}
+
+impl Occasion {
+    pub(super) fn of(event: &Event) -> Option<Occasion> {
+        match event {
+            Event::Succeeded { step, output, .. } => {
+                Some(Occasion::Succeeded(step.clone(), *output))
+            }
+            Event::Joined { succeeded: true, .. } => Some(Occasion::Joined),
+            Event::Undone { step, .. } | Event::UndoMarked { step, .. } => {
+                Some(Occasion::Undone(step.clone()))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What becomes an event of the log.
+struct Told<'a> {
+    event_type: &'a str,
+    retracts: Option<&'a str>,
+    entity: Option<&'a str>,
+    stream: Option<&'a Expr>,
+    op: Option<EventOp>,
+    contract: Option<&'a str>,
+    data: Option<&'a Expr>,
+}
+
+impl<'a> Told<'a> {
+    fn of(emit: &'a Emit) -> Told<'a> {
+        Told {
+            event_type: &emit.event_type,
+            retracts: None,
+            entity: emit.entity.as_deref(),
+            stream: emit.stream.as_ref(),
+            op: emit.op,
+            contract: emit.contract.as_deref(),
+            data: emit.data.as_ref(),
+        }
+    }
+
+    fn taking_back(emit: &'a Emit, retraction: &'a Retraction) -> Told<'a> {
+        Told {
+            event_type: &retraction.event_type,
+            retracts: Some(&emit.event_type),
+            entity: emit.entity.as_deref(),
+            stream: emit.stream.as_ref(),
+            op: retraction.op,
+            contract: None,
+            data: retraction.data.as_ref(),
+        }
+    }
+}
+
+impl Run {
+    /// Notes that a step emitted an event, or took one back.
+    pub(super) fn emitted(&mut self, emission: &Emission) {
+        let Some(place) = self.step_now(&emission.step).map(Place::step) else { return };
+        if self.work(place).is_none() {
+            return;
+        }
+        self.change(place, |work| {
+            let emitted = &mut work.aside_mut().emitted;
+            match &emission.retracts {
+                Some(one) => emitted.retain(|known| known != one),
+                None => emitted.push(Arc::clone(&emission.event_type)),
+            }
+        });
+    }
+
+    /// Whether the run has passed a pivot for certain.
+    fn is_past_return(&self) -> bool {
+        let mut nodes = self.graph.nodes.iter().zip(&self.steps);
+        nodes.any(|(node, state)| {
+            node.task().class() == Some(Class::Pivot)
+                && match &state.body {
+                    BodyState::Task(work) => matches!(work.stage, Stage::Succeeded(_)),
+                    BodyState::Map(items) => items.stage == MapStage::Succeeded,
+                }
+        })
+    }
+
+    fn has_emitted(&self, step: usize, event_type: &str) -> bool {
+        let aside = self.work(Place::step(step)).and_then(|work| work.aside.as_ref());
+        aside.is_some_and(|aside| aside.emitted.iter().any(|known| **known == *event_type))
+    }
+
+    /// Whether a step was done, and nothing undoes it.
+    fn stands_done(&self, step: usize) -> bool {
+        let done =
+            |work: &Work| matches!(work.stage, Stage::Succeeded(_)) && work.undo == Undo::None;
+        self.work(Place::step(step)).is_some_and(done)
+    }
+}
+
+impl Decider<'_> {
+    /// Emits what an event releases or takes back.
+    pub(super) fn follow_up(&mut self, occasion: Occasion) {
+        match occasion {
+            Occasion::Succeeded(path, output) => {
+                if let Some(Place { step, item: None }) = self.run.place(&path) {
+                    self.release_at_pivot(Some((step, output)));
+                    self.release(step, Some(output), |release| release == Release::AtOnce);
+                }
+            }
+            Occasion::Joined => self.release_at_pivot(None),
+            Occasion::Undone(path) => {
+                if let Some(Place { step, item: None }) = self.run.place(&path) {
+                    self.take_back(step);
+                }
+            }
+        }
+    }
+
+    /// Emits what was held until the run succeeds, if it does.
+    pub(super) fn release_at_end(&mut self, outcome: Outcome) {
+        if !matches!(outcome, Outcome::Succeeded | Outcome::PartiallyCompleted) {
+            return;
+        }
+        for step in self.run.graph.clone().order.iter().copied() {
+            if self.run.stands_done(step) {
+                self.release(step, None, |_| true);
+            }
+        }
+    }
+
+    /// Emits what was held until the pivot, once the run has passed one. `own` is where the record has the output of a step.
+    fn release_at_pivot(&mut self, own: Option<(usize, Slot)>) {
+        if !self.run.graph.emits.1 || !self.run.is_past_return() {
+            return;
+        }
+        for step in self.run.graph.clone().order.iter().copied() {
+            if self.run.stands_done(step) {
+                let output = own.filter(|(of, _)| *of == step).map(|(_, output)| output);
+                self.release(step, output, |release| release == Release::AtPivot);
+            }
+        }
+    }
+
+    /// Emits those events of a step that are due and were not emitted. `output` is where the record has its output.
+    fn release(&mut self, step: usize, output: Option<Slot>, due: impl Fn(Release) -> bool) {
+        let graph = self.run.graph.clone();
+        for emit in &graph.nodes[step].emits {
+            if due(emit.release) && !self.run.has_emitted(step, &emit.event_type) {
+                self.tell(step, &Told::of(emit), output);
+            }
+        }
+    }
+
+    /// Emits the events that take back those of a step.
+    fn take_back(&mut self, step: usize) {
+        let graph = self.run.graph.clone();
+        for emit in &graph.nodes[step].emits {
+            if let Some(retraction) = &emit.retract
+                && self.run.has_emitted(step, &emit.event_type)
+            {
+                self.tell(step, &Told::taking_back(emit, retraction), None);
+            }
+        }
+    }
+
+    fn tell(&mut self, step: usize, told: &Told<'_>, output: Option<Slot>) {
+        let found = self.stream_of(told).and_then(|stream| {
+            let data = match (told.data, output) {
+                (Some(expr), _) => self.value(expr, Use::Event)?,
+                (None, Some(output)) => return Ok((stream, output)),
+                (None, None) => self.run.output_of(step).unwrap_or_else(Payload::null),
+            };
+            Ok((stream, self.slot(data)))
+        });
+        let (stream, data, error) = match found {
+            Ok((stream, data)) => (stream, data, None),
+            // The step is done, and that is worth telling: what tells it must not undo it.
+            Err(error) => (None, self.slot(Payload::null()), Some(error)),
+        };
+        let emission = Emission {
+            step: Arc::clone(&self.run.graph.nodes[step].id),
+            event_type: told.event_type.into(),
+            retracts: told.retracts.map(Arc::from),
+            op: told.op.filter(|_| stream.is_some()),
+            contract: told.contract.map(Arc::from).filter(|_| error.is_none()),
+            stream,
+            data,
+            error: error.map(|error| format!("{}: {}", error.code, error.message)),
+        };
+        self.emit(Event::Emitted(Box::new(emission)));
+    }
+
+    fn stream_of(&mut self, told: &Told<'_>) -> Result<Option<String>, Failure> {
+        let Some(expr) = told.stream else { return Ok(None) };
+        let wrong = |message: String| Err(own_failure("wiring_failed", message));
+        let value = self.value(expr, Use::Event)?;
+        let Some(mut stream) = name_in(&value) else {
+            return wrong("the stream of an event is a text or a whole number".to_owned());
+        };
+        if let Some(entity) = told.entity {
+            stream.insert(0, ':');
+            stream.insert_str(0, entity);
+        }
+        if !(1..=LONGEST_STREAM).contains(&stream.len()) || stream.chars().any(char::is_control) {
+            return wrong(format!(
+                "the stream of an event has 1 to {LONGEST_STREAM} bytes and no control characters"
+            ));
+        }
+        Ok(Some(stream))
+    }
+}
+
+/// The name of a stream that a value is: a text, or the digits of a whole number.
+fn name_in(value: &Payload) -> Option<String> {
+    let text = value.text().trim();
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(text.to_owned());
+    }
+    value.to::<String>().ok().filter(|text| !text.is_empty())
+}
