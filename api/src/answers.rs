@@ -68,6 +68,11 @@ pub(crate) fn hold(response: Response, room: Share<Arc<str>>) -> Response {
     response.map(|inner| Body::new(Roomy { inner, room }))
 }
 
+/// Bytes that hold `room` until they are written or their connection is gone.
+pub(crate) fn held(bytes: Bytes, room: Share<Arc<str>>) -> Bytes {
+    Bytes::from_owner(Held { bytes, _room: Arc::new(room) })
+}
+
 #[cfg(test)]
 mod tests {
     use http_body_util::BodyExt;

@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, watch};
 
 use crate::access::{Caller, unknown_credential};
 use crate::answers;
+use crate::feed;
 use crate::front::{RequestIds, RouteTable};
 use crate::logins::Logins;
 use crate::problem::Rejection;
@@ -132,6 +133,8 @@ pub(crate) struct App {
     watching: Arc<Shares<Arc<str>>>,
     bodies: Arc<Shares<Arc<str>>>,
     answers: Arc<Shares<Arc<str>>>,
+    /// Streams of events, by namespace and credential.
+    feeds: Arc<Shares<(Arc<str>, Arc<str>)>>,
     closing: watch::Receiver<bool>,
     probed: Mutex<Option<(Instant, bool)>>,
 }
@@ -162,6 +165,7 @@ impl App {
             watching: Shares::new(config.limits.waiting),
             bodies: Shares::new(config.limits.bodies),
             answers: Shares::new(config.limits.answers),
+            feeds: Shares::new(config.limits.waiting),
             closing,
             probed: Mutex::new(None),
         }
@@ -180,6 +184,21 @@ impl App {
         let most = most.map_or(usize::MAX, |most| most as usize);
         places.take_within(&caller.namespace, 1, most).map_err(|why| match why {
             NoShare::Most => too_many_waiting(),
+            NoShare::Taken => Rejection::busy(),
+        })
+    }
+
+    /// A place among the streams of events of a credential.
+    ///
+    /// # Errors
+    /// 429 when it has as many as it may; 503 when all are taken.
+    pub(crate) fn feed(&self, caller: &Caller) -> Result<Share<(Arc<str>, Arc<str>)>, Rejection> {
+        let holder = (Arc::clone(&caller.namespace), Arc::clone(&caller.name));
+        self.feeds.take_within(&holder, 1, feed::MOST).map_err(|why| match why {
+            NoShare::Most => {
+                let detail = "The credential reads as many streams as it may; end one, or read pages with `wait`.";
+                Rejection::too_many("too_many_streams", detail, Duration::from_secs(1))
+            }
             NoShare::Taken => Rejection::busy(),
         })
     }
@@ -359,6 +378,24 @@ impl App {
         let Some(size) = answers::needs_room(&response) else { return Ok(response) };
         let room = self.answers.take(namespace, size).ok_or_else(Rejection::busy)?;
         Ok(answers::hold(response, room))
+    }
+
+    /// A piece of a stream for `namespace`, which has room until it is written if it is large.
+    ///
+    /// # Errors
+    /// The piece, when there is no room now.
+    pub(crate) fn with_room_for(
+        &self,
+        namespace: &Arc<str>,
+        piece: String,
+    ) -> Result<Bytes, String> {
+        if piece.len() as u64 <= answers::SMALL {
+            return Ok(piece.into());
+        }
+        match self.answers.take(namespace, piece.len()) {
+            Some(room) => Ok(answers::held(piece.into(), room)),
+            None => Err(piece),
+        }
     }
 
     /// The caller as a worker. Where there are credentials, a report needs the token of its lease, unless the server

@@ -9,7 +9,7 @@ use crate::app::Limits;
 use crate::check::events::{MAX_EVENT_ID, MAX_EVENT_LABEL, MAX_EVENT_LABELS, MAX_EVENT_NAME};
 use crate::check::{MAX_KEY, MAX_LIST, MAX_MESSAGE, MAX_NAME, MAX_REASON, MAX_WAIT};
 use crate::server::UNREAD;
-use crate::{idempotency, logins, stream, turns};
+use crate::{feed, idempotency, logins, stream, turns};
 
 /// All of them, with the values that a server has by itself.
 #[must_use]
@@ -113,6 +113,12 @@ fn connections(limits: &Limits) -> Vec<Bound> {
             "claims that wait, and as many waits for the end of a run; a namespace has at most as many as stay free",
             number(limits.waiting),
             "503 `busy`",
+        ),
+        bound("streams of events of a credential", number(feed::MOST), "429 `too_many_streams`"),
+        bound(
+            "a stream of events",
+            span(feed::LASTS),
+            "ends; the reader asks again from where it was",
         ),
         bound("an `Idempotency-Key`", bytes(idempotency::LONGEST), "400 `invalid_idempotency_key`"),
         bound(

@@ -20,6 +20,7 @@ pub mod cli;
 mod console;
 mod demo;
 mod examples;
+mod feed;
 mod front;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;

@@ -124,6 +124,7 @@ const TITLES: &[(&str, &str)] = &[
     ("too_many_requests", "More requests came than may come in a second"),
     ("too_many_sources", "The namespace has as many sources as it may"),
     ("too_many_starts", "More starts came than may come in a second"),
+    ("too_many_streams", "The credential reads as many streams as it may"),
     ("too_many_subscriptions", "The namespace has as many subscriptions as it may"),
     ("too_many_transforms", "The namespace has as many transforms as it may"),
     ("too_many_unknown_sources", "Too many requests to unknown sources came from this address"),

@@ -413,6 +413,7 @@ pub(crate) fn spawn(node: &Arc<Node>) -> Vec<JoinHandle<()>> {
         forever(node, Chore::Number.as_str(), crate::log::serve),
         forever(node, Chore::Dispatch.as_str(), crate::subscriptions::serve),
         forever(node, Chore::Emit.as_str(), crate::log::serve_emitted),
+        forever(node, "log_heads", crate::log::serve_heads),
     ]
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{FromRequest, Request, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use backstitch_engine::log::{EventDraft, EventQuery, read_cloud_event, read_cloud_events};
 use backstitch_saga::Span;
 use backstitch_saga::protocol::{
@@ -17,6 +17,7 @@ use crate::app::{App, Shared, WaitFor};
 use crate::body::{self, CLOUD_EVENT, CLOUD_EVENTS, json};
 use crate::check::MAX_KEY;
 use crate::examples::events as examples;
+use crate::feed::{self, Form};
 use crate::problem::{Answer, Rejection};
 use crate::query::{FromQuery, NoQuery, Pairs, PathOf, QueryOf};
 
@@ -118,20 +119,27 @@ impl FromQuery for EventsQuery {
 
 /// List events by position
 ///
-/// The log of a namespace is dense: its events have the positions 1, 2, 3 and so on, and what was read once is read again.
+/// The log of a namespace is dense: its events have the positions 1, 2, 3 and so on, and what was read once is read again. With
+/// `Accept: application/x-ndjson` or `text/event-stream` the answer is a stream that goes on with what comes: a line, or a
+/// server-sent event, for each event. The header `Last-Event-ID` is a later `after`.
 #[utoipa::path(
     get, path = "/v1/events", tag = "events", operation_id = "list_events",
     params(EventsQuery),
     responses(
         (status = 200, description = "Events, and the position up to which the log was looked through.", body = EventPage, example = json!(examples::page())),
         (status = 410, description = "The position is past retention (`position_past_retention`); `oldest_position` can be read."),
+        (status = 429, description = "The credential reads as many streams as it may (`too_many_streams`)."),
     )
 )]
 pub(crate) async fn list(
     State(app): Shared,
     caller: Caller,
+    headers: HeaderMap,
     QueryOf(query): QueryOf<EventsQuery>,
 ) -> Answer {
+    if let Some(form) = Form::wanted(&headers) {
+        return stream(app, caller, form, (query, &headers)).await;
+    }
     let wait = query.wait.unwrap_or_default().duration();
     let _place = match query.wait {
         Some(_) => Some(app.place(&caller, WaitFor::RunEnd)?),
@@ -144,8 +152,30 @@ pub(crate) async fn list(
         event_type: query.event_type,
         correlation_id: query.correlation,
         wait,
+        bytes: None,
     };
     json(StatusCode::OK, &app.engine.events(&caller.namespace, ask).await?)
+}
+
+async fn stream(
+    app: Arc<App>,
+    caller: Caller,
+    form: Form,
+    (query, headers): (EventsQuery, &HeaderMap),
+) -> Answer {
+    if query.wait.is_some() {
+        let detail = "A stream waits for as long as the reader does; leave out `wait`.";
+        return Err(Rejection::new(StatusCode::BAD_REQUEST, "invalid_query", detail));
+    }
+    let ask = EventQuery {
+        after: feed::last_event_id(headers)?.or(query.after),
+        limit: query.limit,
+        stream: query.stream,
+        event_type: query.event_type,
+        correlation_id: query.correlation,
+        ..EventQuery::default()
+    };
+    feed::answer(app, caller, form, ask).await
 }
 
 /// Show an event

@@ -11,6 +11,7 @@ mod cursors;
 mod draft;
 mod emitted;
 mod executor;
+mod heads;
 mod numbering;
 mod reads;
 mod rows;
@@ -28,6 +29,7 @@ pub use cursors::MOST_CURSORS;
 pub use draft::{EventDraft, read_cloud_event, read_cloud_events};
 pub(crate) use emitted::{serve as serve_emitted, take as take_emitted};
 pub(crate) use executor::Executor;
+pub(crate) use heads::serve as serve_heads;
 pub(crate) use numbering::{number, serve};
 pub use reads::EventQuery;
 pub(crate) use reads::{reached, view};
@@ -53,6 +55,8 @@ pub(crate) struct Log {
     emitted: Notify,
     /// Changes when positions were given.
     numbered: watch::Sender<u64>,
+    /// What readers that wait here wait for.
+    heads: heads::Heads,
 }
 
 impl Log {
@@ -66,6 +70,7 @@ impl Log {
             appended: Notify::new(),
             emitted: Notify::new(),
             numbered: watch::Sender::new(0),
+            heads: heads::Heads::default(),
         };
         (log, outlet)
     }

@@ -12,9 +12,6 @@ use crate::store::listed;
 use crate::store::log::{self as table, EventRow, Heads, LogFilter, event_id, place_of};
 use crate::{Engine, Error};
 
-/// How often the head of a log is looked at while somebody waits for it to move: other nodes give positions, too.
-const LOOK: Duration = Duration::from_secs(1);
-
 /// Which events are wanted, and from where on.
 #[derive(Clone, Debug, Default)]
 pub struct EventQuery {
@@ -30,6 +27,8 @@ pub struct EventQuery {
     pub correlation_id: Option<String>,
     /// How long to wait for the first one.
     pub wait: Duration,
+    /// About how many bytes at most; as many as an answer may have without it.
+    pub bytes: Option<usize>,
 }
 
 /// Refuses a position that no event of the log has yet: who begins after it would pass over all that come until then. Answers it
@@ -65,7 +64,9 @@ impl Engine {
     pub async fn events(&self, namespace: &str, query: EventQuery) -> Result<EventPage, Error> {
         let after = position(query.after.as_deref())?;
         let until = Instant::now() + query.wait;
-        let mut numbered = self.node().log.numbered.subscribe();
+        let bytes = query.bytes.unwrap_or(ANSWER_BYTES).min(ANSWER_BYTES);
+        // Heard of from before the head is read.
+        let mut head = (!query.wait.is_zero()).then(|| self.node().log.heads.wait(namespace));
         let prefix = query.event_type.as_deref().and_then(|name| name.strip_suffix(".*"));
         let filter = LogFilter {
             prefix: prefix.map(|name| format!("{name}.")),
@@ -76,7 +77,6 @@ impl Engine {
         let limit = i64::from(query.limit.clamp(1, 1_000));
         let mut next = after;
         loop {
-            numbered.borrow_and_update();
             let heads = self.log_heads(namespace).await?;
             if next < heads.horizon {
                 return Err(Error::PastRetention {
@@ -92,7 +92,7 @@ impl Engine {
             if next < heads.position {
                 let _turn = self.node().database.page_turn(namespace).await?;
                 let mut connection = self.node().database.lister(namespace).await?;
-                let bounds = (limit, ANSWER_BYTES as i64);
+                let bounds = (limit, i64::try_from(bytes).unwrap_or(i64::MAX));
                 let range = (next, heads.position);
                 let found = table::page(&mut connection, namespace, &filter, range, bounds).await;
                 let (rows, looked) = listed(found)?;
@@ -104,10 +104,9 @@ impl Engine {
                 let (next, head) = (next.unsigned_abs(), heads.position.unsigned_abs());
                 return Ok(EventPage { items, next, head });
             }
-            if next >= heads.position {
-                let wait = until.saturating_duration_since(Instant::now()).min(LOOK);
+            if let Some(head) = head.as_mut().filter(|_| next >= heads.position) {
                 // Moved or not, it is looked at.
-                let _ = tokio::time::timeout(wait, numbered.changed()).await;
+                let _ = tokio::time::timeout_at(until, head.beyond(next)).await;
             }
         }
     }

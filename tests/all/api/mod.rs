@@ -14,6 +14,7 @@ mod emits;
 mod events;
 mod fan_out;
 mod health;
+mod feeds;
 mod idempotency;
 mod incidents;
 mod ingress;

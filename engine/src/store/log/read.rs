@@ -106,6 +106,20 @@ pub(crate) async fn heads(
     Ok(Heads { position: row.try_get(0)?, horizon: row.try_get(1)? })
 }
 
+/// Reads the heads of namespaces; one without events has none.
+pub(crate) async fn heads_of(
+    connection: &mut PgConnection,
+    namespaces: &[String],
+) -> Result<Vec<(String, i64)>, sqlx::Error> {
+    let rows = sqlx::query(
+        "-- log_heads_of\nselect namespace, position from log_head where namespace = any($1)",
+    )
+    .bind(namespaces)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+}
+
 /// Finds an event.
 pub(crate) async fn event(
     connection: &mut PgConnection,
