@@ -13,6 +13,7 @@ mod codec;
 mod context;
 mod emits;
 mod error;
+mod events;
 mod handle;
 mod handlers;
 pub mod http;
@@ -35,8 +36,8 @@ pub use backstitch_saga::{
     Timestamp, Tolerance, Violation,
 };
 pub use client::{
-    Client, ClientError, NoResult, Pages, Registered, RunHandle, RunQuery, StartBuilder,
-    contract_of,
+    Batch, Client, ClientError, Consumer, LogReader, NoResult, Pages, Registered, RunHandle,
+    RunQuery, StartBuilder, contract_of,
 };
 pub use codec::{Codec, CodecError};
 #[cfg(feature = "encryption")]
@@ -44,6 +45,7 @@ pub use codec::{Encryption, EncryptionKey};
 pub use context::{Forward, TaskContext, Undoing, Verdict};
 pub use emits::Emits;
 pub use error::TaskError;
+pub use events::{EventBuilder, EventType};
 pub use handle::{DEFAULT_QUEUE, Probe, Task, Undo};
 pub use handlers::Handlers;
 pub use signal::{Received, Signal};

@@ -26,13 +26,14 @@ pub struct AppendInTransaction {
     source: Option<String>,
     causation_id: Option<String>,
     labels: BTreeMap<String, String>,
+    contract: Option<String>,
 }
 
 impl AppendInTransaction {
     /// The statement. It answers one row with one column, the event's id as a `uuid`.
     pub const SQL: &'static str = "select backstitch.append_event(type => $1::text, data => $2::text::jsonb, \
         stream => $3::text, expected_version => $4::text::bigint, id => $5::text, source => $6::text, \
-        namespace => $7::text, causation_id => $8::text, labels => $9::text::jsonb)";
+        namespace => $7::text, causation_id => $8::text, labels => $9::text::jsonb, contract => $10::text)";
 
     /// An event of this type, in the namespace `default`.
     ///
@@ -52,7 +53,15 @@ impl AppendInTransaction {
             source: None,
             causation_id: None,
             labels: BTreeMap::new(),
+            contract: None,
         })
+    }
+
+    /// The contract that the data follow, such as `customer@2`.
+    #[must_use]
+    pub fn contract(mut self, contract: impl Into<String>) -> Self {
+        self.contract = Some(contract.into());
+        self
     }
 
     /// The stream, such as `customer:42`.
@@ -100,7 +109,7 @@ impl AppendInTransaction {
 
     /// The parameters of [`AppendInTransaction::SQL`], in order.
     #[must_use]
-    pub fn parameters(&self) -> [Option<String>; 9] {
+    pub fn parameters(&self) -> [Option<String>; 10] {
         let labels = (!self.labels.is_empty())
             .then(|| serde_json::to_string(&self.labels).unwrap_or_default());
         [
@@ -113,6 +122,7 @@ impl AppendInTransaction {
             Some(self.namespace.clone()),
             self.causation_id.clone(),
             labels,
+            self.contract.clone(),
         ]
     }
 }

@@ -17,8 +17,12 @@ impl Client {
     ///
     /// # Errors
     /// A problem `stream_version_conflict` with `actual_version`, `event_id_reused`, `invalid_event`.
-    pub async fn publish(&self, events: Vec<NewEvent>) -> Result<Vec<EventReceipt>, ClientError> {
+    pub async fn publish(
+        &self,
+        events: impl IntoIterator<Item: Into<NewEvent>>,
+    ) -> Result<Vec<EventReceipt>, ClientError> {
         let path = self.place(&["events"]);
+        let events = events.into_iter().map(Into::into).collect();
         let told: EventsPublished = self.send_act(&path, &PublishEvents { events }).await?;
         Ok(told.events)
     }

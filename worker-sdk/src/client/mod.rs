@@ -2,6 +2,7 @@
 //! act carry a key under which the server does them once.
 
 mod act;
+mod consume;
 mod contracts;
 mod error;
 mod events;
@@ -34,6 +35,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use uuid::Uuid;
 
+pub use consume::{Batch, Consumer, LogReader};
 pub use contracts::contract_of;
 pub use error::{ClientError, NoResult};
 pub use runs::{Pages, RunQuery};
