@@ -85,3 +85,22 @@ fn a_file_that_holds_no_orders_is_refused_before_anything_starts() {
     assert!(text(&output.stderr).contains("Cargo.toml, line 1:"), "{}", text(&output.stderr));
     assert_eq!(text(&output.stdout), "");
 }
+
+#[test]
+fn the_demo_of_integration_adds_up() {
+    let output = demo(&["integration", "--json"]);
+    assert!(output.status.success(), "{}\n{}", text(&output.stdout), text(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["good"], &report["wrong"]), (&true.into(), &serde_json::json!([])));
+    // Three orders, four contacts, and the two buyers of a file that came twice.
+    assert_eq!((&report["documents"], report["lines"].as_array().unwrap().len()), (&9.into(), 11));
+    let again: Vec<&Value> = report["lines"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|line| line["answer"] == "200 again")
+        .collect();
+    assert_eq!(again.len(), 2);
+    // Five customers and three orders came into being, and had a run each.
+    assert_eq!(report["runs"], 8);
+}

@@ -4,6 +4,7 @@
 //! the ledgers of the services beside what the runs say. It is good only if every run ended as it should and the
 //! ledgers agree.
 
+mod integration;
 mod play;
 mod report;
 mod scenario;
@@ -25,7 +26,7 @@ use backstitch_shop::faults::{Faults, Storm};
 use backstitch_shop::orders;
 use backstitch_workflows::place_order::Receipt;
 use backstitch_workflows::{Order, place_order};
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use crate::cli::asked_to_stop;
 use crate::print;
@@ -42,9 +43,21 @@ Everything is stopped. Next:
   backstitch dev            a server of your own on this machine, which keeps its data
   docs/api.md               a first workflow over REST; docs/sdk.md: one in Rust";
 
+/// Another demonstration than that of the shop.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Show {
+    /// Follow documents of two vendors and an order system into runs, with a file that is sent twice, a mapping that fails and a
+    /// schema that changes
+    Integration(integration::IntegrationOptions),
+}
+
 /// What the demo shows.
 #[derive(Args, Clone, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct DemoOptions {
+    /// Another demonstration than that of the shop
+    #[command(subcommand)]
+    pub(crate) show: Option<Show>,
     /// Orders to run, one JSON object a line, instead of the demo's own
     #[arg(long, value_name = "FILE")]
     pub(crate) orders: Option<PathBuf>,
@@ -67,6 +80,9 @@ pub(crate) struct DemoOptions {
 /// # Errors
 /// When the orders cannot be read, or something that the demo needs cannot be started.
 pub(crate) async fn run(options: DemoOptions) -> anyhow::Result<bool> {
+    if let Some(Show::Integration(options)) = &options.show {
+        return integration::run(options).await;
+    }
     let programme = Programme::read(&options)?;
     let voice = Voice::new(options.json);
     let since = Instant::now();

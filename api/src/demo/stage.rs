@@ -48,6 +48,18 @@ impl Stage {
     /// # Errors
     /// What could not be started, and what it said last.
     pub(crate) async fn set(voice: &Voice) -> anyhow::Result<Stage> {
+        Stage::set_with(voice, &Kind::ALL).await
+    }
+
+    /// The same without the shop: PostgreSQL and the server.
+    ///
+    /// # Errors
+    /// As [`Stage::set`].
+    pub(crate) async fn bare(voice: &Voice) -> anyhow::Result<Stage> {
+        Stage::set_with(voice, &[]).await
+    }
+
+    async fn set_with(voice: &Voice, shop: &[Kind]) -> anyhow::Result<Stage> {
         let program = std::env::current_exe().context("this program cannot find itself")?;
 
         let since = Instant::now();
@@ -73,7 +85,7 @@ impl Stage {
         let server =
             starter.start("server", &serve, &[("BACKSTITCH_DATABASE_URL", &database)]).await?;
         let mut services = Vec::new();
-        for kind in Kind::ALL {
+        for kind in shop.iter().copied() {
             let args = ["shop", kind.as_str(), "--with-parent"];
             services.push((kind, starter.start(kind.as_str(), &args, &[]).await?));
         }
@@ -82,7 +94,9 @@ impl Stage {
         for (flag, (_, url)) in ["--stock", "--payment", "--shipping"].iter().zip(&services) {
             work.extend([*flag, url]);
         }
-        starter.start("worker", &work, &[]).await?;
+        if !shop.is_empty() {
+            starter.start("worker", &work, &[]).await?;
+        }
         let processes = starter.processes;
         let client = Client::new(&server)?;
         let http = reqwest::Client::new();
