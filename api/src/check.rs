@@ -10,11 +10,12 @@ mod quotas;
 
 use axum::http::StatusCode;
 use backstitch_saga::protocol::{
-    BackfillSchedule, ClaimTasks, CompensateRun, CompleteTasks, EraseRun, Heartbeat,
-    HeartbeatTasks, Keep, LabelRun, Mapping, NewCredential, NewMigration, PauseRun, Reason,
-    ReleaseTasks, RerunRun, ResolveStep, RetryStep, Role, RotateCredential, ScheduleSpec, Scope,
-    SendSignal, SendSignalByKey, SetRetention, SignOff, SkipStep, StartRun, StartRuns, TaskReport,
-    TriggerSchedule, WithdrawFact,
+    ApplyPlan, ApprovePlan, BackfillSchedule, ClaimTasks, CompensateRun, CompleteTasks, EditPlan,
+    EraseRun, Heartbeat, HeartbeatTasks, Keep, LabelRun, MakePlan, Mapping, NewCredential,
+    NewMigration, PauseRun, Reason, ReleaseTasks, RerunRun, ResolveStep, RetryStep, Role,
+    RotateCredential, ScheduleSpec, Scope, SendSignal, SendSignalByKey, SetRetention,
+    SetUndoApproval, SignOff, SkipStep, StartRun, StartRuns, TaskReport, TriggerSchedule,
+    WithdrawFact,
 };
 use backstitch_saga::{Span, Violation, check_label_name, check_labels, check_start};
 
@@ -193,6 +194,41 @@ impl Check for CompensateRun {
                 }
             }
         }
+    }
+}
+
+impl Check for MakePlan {
+    fn check(&self, findings: &mut Findings) {
+        check_plan(&self.scope, &self.reason, findings);
+    }
+}
+
+impl Check for EditPlan {
+    fn check(&self, findings: &mut Findings) {
+        check_plan(&self.scope, &self.reason, findings);
+    }
+}
+
+/// What is planned is what `compensate` may be asked for. The reason is shorter, as the plan adds its id and who approved it.
+fn check_plan(scope: &Scope, reason: &str, findings: &mut Findings) {
+    findings.prose("/reason", reason, MAX_REASON - 300);
+    let (scope, reason) = (scope.clone(), String::new());
+    CompensateRun { scope, reason, dry_run: false, force: false }.check(findings);
+}
+
+impl Check for ApprovePlan {
+    fn check(&self, findings: &mut Findings) {
+        findings.prose("/reason", &self.reason, MAX_REASON);
+    }
+}
+
+impl Check for ApplyPlan {
+    fn check(&self, _: &mut Findings) {}
+}
+
+impl Check for SetUndoApproval {
+    fn check(&self, findings: &mut Findings) {
+        findings.prose("/reason", &self.reason, MAX_REASON);
     }
 }
 

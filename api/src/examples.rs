@@ -8,6 +8,7 @@ pub(crate) mod events;
 pub(crate) mod incidents;
 pub(crate) mod ingress;
 pub(crate) mod jobs;
+pub(crate) mod plans;
 pub(crate) mod quotas;
 pub(crate) mod schedules;
 pub(crate) mod sequence;

@@ -24,6 +24,8 @@ pub(crate) enum Named {
     Incident,
     /// In the path, by a schedule.
     Schedule,
+    /// In the path, by a compensation plan.
+    Plan,
     /// In the path, by a job.
     Job,
     /// In the path, by a start request.
@@ -50,7 +52,7 @@ pub(crate) enum Kind {
 }
 
 use Kind::{Both, Neither, Queue, Workflow};
-use Named::{Body, Incident, Job, Lease, Path, Run, Schedule, StartRequest, Subscription};
+use Named::{Body, Incident, Job, Lease, Path, Plan, Run, Schedule, StartRequest, Subscription};
 
 /// Every operation that changes something with its kind. What reads is bound to neither.
 pub(crate) const KINDS: &[(&str, &str, Kind)] = &[
@@ -64,6 +66,11 @@ pub(crate) const KINDS: &[(&str, &str, Kind)] = &[
     ("POST", "/v1/runs/batch", Workflow(Body)),
     ("POST", "/v1/runs/{id}/steps/{step}/mark-compensated", Workflow(Run)),
     ("POST", "/v1/runs/{id}/compensate", Workflow(Run)),
+    ("POST", "/v1/runs/{id}/plans", Workflow(Run)),
+    ("PUT", "/v1/plans/{plan}", Workflow(Plan)),
+    ("POST", "/v1/plans/{plan}/approve", Workflow(Plan)),
+    ("POST", "/v1/plans/{plan}/apply", Workflow(Plan)),
+    ("POST", "/v1/plans/{plan}/withdraw", Workflow(Plan)),
     ("POST", "/v1/runs/{id}/cancel", Workflow(Run)),
     ("POST", "/v1/runs/{id}/kill", Workflow(Run)),
     ("POST", "/v1/runs/{id}/retry", Workflow(Run)),
@@ -134,6 +141,7 @@ pub(crate) const KINDS: &[(&str, &str, Kind)] = &[
     // An admin has no bounds.
     ("POST", "/v1/runs/{id}/erase", Neither),
     ("PUT", "/v1/workflows/{name}/retention", Neither),
+    ("PUT", "/v1/workflows/{name}/undo-approval", Neither),
     ("PUT", "/v1/sources/{name}", Neither),
     ("DELETE", "/v1/sources/{name}", Neither),
     ("POST", "/v1/sources/{name}/rotate", Neither),
@@ -182,6 +190,7 @@ pub(crate) async fn admit(
         Run | StartRequest => "id",
         Incident => "incident",
         Job => "job",
+        Plan => "plan",
         Body | Lease => return Ok(()),
     };
     let Some(value) = path_parameter(request, parameter).await else { return Ok(()) };
@@ -208,6 +217,13 @@ pub(crate) async fn admit(
         StartRequest => match read(&value) {
             Some(id) => {
                 there(app.engine.start_request(namespace, id).await)?.map(|view| view.workflow)
+            }
+            None => None,
+        },
+        Plan => match read(&value) {
+            Some(id) => {
+                let found = app.engine.compensation_plan(namespace, id, None, 1).await;
+                there(found)?.map(|view| view.plan.workflow)
             }
             None => None,
         },

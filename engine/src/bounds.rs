@@ -11,7 +11,7 @@ use crate::executor::{loads, poison};
 use crate::handover::{LOOKED_FOR, MOST_NAMES};
 use crate::schemas::{limits as schemas, pool};
 use crate::{
-    Options, contracts, credentials, definitions, effects, inbox, ingress, jobs, log, page,
+    Options, contracts, credentials, definitions, effects, inbox, ingress, jobs, log, page, plans,
     reports, schedules, sequence, signals, start, subscriptions, tasks, tree, turns,
 };
 
@@ -400,6 +400,11 @@ fn by_themselves() -> Vec<Bound> {
             "backfills of a schedule under way",
             number(schedules::BACKFILLS),
             "409 `too_many_backfills`",
+        ),
+        bound(
+            "open compensation plans of a run",
+            number(plans::MOST_OPEN.unsigned_abs()),
+            "409 `too_many_plans`",
         ),
         bound("items of a job", number(jobs::MOST.unsigned_abs()), "409 `too_many`"),
         bound(

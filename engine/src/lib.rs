@@ -55,6 +55,7 @@ mod options;
 mod page;
 mod pauses;
 mod peers;
+mod plans;
 #[cfg(feature = "planted-bugs")]
 mod planted;
 mod quotas;

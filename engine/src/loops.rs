@@ -198,6 +198,7 @@ pub(crate) async fn keep_house(node: &Node) -> Result<(), Error> {
     signals::forget_old(&mut connection, ago(signals::KEEP)).await?;
     commit!("workers_forget", forget::workers(&mut connection, ago(WORKERS_FOR)).await)?;
     commit!("open_effects_forget", forget::open_effects(&mut connection).await)?;
+    commit!("plans_forget", forget::plans(&mut connection).await)?;
     if let Some(before) = crate::retention::before(node) {
         commit!("schedules_forget", forget::schedule_starts(&mut connection, before).await)?;
         commit!("jobs_forget", forget::jobs(&mut connection, before).await)?;

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use crate::event::{By, Descent, Parent, ParentWord, RequiredFact};
 use crate::protocol::{Labels, Mapping, OnWithdrawn, Scope, TaskOutcome};
 use crate::run::ChildEnd;
@@ -62,6 +64,17 @@ pub enum Command {
         scope: Scope,
         /// Even past a pivot.
         force: bool,
+        /// Who and why.
+        by: By,
+    },
+    /// Undo as a plan says, if it would still do the same.
+    CompensateAsPlanned {
+        /// What.
+        scope: Scope,
+        /// Even past a pivot.
+        force: bool,
+        /// What [`Run::plan_mark`](crate::Run::plan_mark) said when it was planned.
+        mark: Uuid,
         /// Who and why.
         by: By,
     },
@@ -350,6 +363,8 @@ pub enum RefusalCode {
     RunEnded,
     /// The run is being undone already.
     AlreadyCompensating,
+    /// The run has moved since the undo was planned.
+    PlanExpired,
     /// The point of no return has been passed; `force` and a reason are needed.
     PastPivot,
     /// There is nothing to undo.
@@ -402,6 +417,7 @@ impl RefusalCode {
             RefusalCode::InvalidOutput => "invalid_output",
             RefusalCode::RunEnded => "run_ended",
             RefusalCode::AlreadyCompensating => "already_compensating",
+            RefusalCode::PlanExpired => "plan_expired",
             RefusalCode::PastPivot => "past_pivot",
             RefusalCode::NothingToCompensate => "nothing_to_compensate",
             RefusalCode::CompensationWindowClosed => "compensation_window_closed",

@@ -9,6 +9,7 @@ mod events;
 mod incidents;
 mod intake;
 mod jobs;
+mod plans;
 mod queues;
 mod quotas;
 mod retention;
@@ -69,6 +70,10 @@ pub use intake::{
 pub use jobs::{
     Canary, ItemState, JobItem, JobPlan, JobProgress, JobState, JobVerb, JobView, NewJob,
     RunsFilter, StopWhen,
+};
+pub use plans::{
+    ApplyPlan, Approval, ApprovePlan, CompensationPlan, EditPlan, MakePlan, PlanFilter, PlanState,
+    PlanView, SetUndoApproval, UndoApprovalView,
 };
 pub use queues::{
     BreakerPolicy, BreakerState, BreakerView, BudgetView, QueuePolicy, QueueView, Rate, RetryBudget,

@@ -275,7 +275,7 @@ impl Operation {
         for parameter in self.parameters.iter().filter(|parameter| parameter.place == "path") {
             let plausible = match parameter.name.as_str() {
                 known if known == name => value.to_owned(),
-                "id" | "job" => id.to_owned(),
+                "id" | "job" | "plan" => id.to_owned(),
                 "incident" => format!("{id}-1"),
                 "step" => "each".to_owned(),
                 "name" => "place-order".to_owned(),

@@ -58,6 +58,8 @@ pub fn router(api: Router, carry: Carry, open: bool) -> Router {
         .route("/console/incidents", get(pages::incidents::list))
         .route("/console/incidents/{id}", get(pages::incidents::show))
         .route("/console/effects", get(pages::effects::show))
+        .route("/console/plans", get(pages::plans::list))
+        .route("/console/plans/{id}", get(pages::plans::show))
         .route("/console/decisions", get(pages::decisions::show))
         .route("/console/jobs", get(pages::jobs::list))
         .route("/console/jobs/new", get(pages::jobs::plan))

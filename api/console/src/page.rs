@@ -35,6 +35,7 @@ const MENU: &[Entry] = &[
     Entry { part: "runs", name: "Runs", href: "/console/runs" },
     Entry { part: "incidents", name: "Incidents", href: "/console/incidents" },
     Entry { part: "effects", name: "Effects", href: "/console/effects" },
+    Entry { part: "plans", name: "Plans", href: "/console/plans" },
     Entry { part: "decisions", name: "Decisions", href: "/console/decisions" },
     Entry { part: "jobs", name: "Jobs", href: "/console/jobs" },
     Entry { part: "workflows", name: "Workflows", href: "/console/workflows" },

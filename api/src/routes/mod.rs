@@ -18,6 +18,7 @@ mod jobs;
 mod labels;
 pub(crate) mod ops;
 mod pauses;
+mod plans;
 mod queues;
 pub(crate) mod quotas;
 mod repair;
@@ -91,6 +92,13 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(labels::label))
         .routes(routes!(acts::resume))
         .routes(routes!(acts::rerun))
+        .routes(routes!(plans::make))
+        .routes(routes!(plans::list))
+        .routes(routes!(plans::show, plans::edit))
+        .routes(routes!(plans::approve))
+        .routes(routes!(plans::apply))
+        .routes(routes!(plans::withdraw))
+        .routes(routes!(plans::approval, plans::set_approval))
         .routes(routes!(steps::show))
         .routes(routes!(steps::retry))
         .routes(routes!(steps::skip))

@@ -208,6 +208,7 @@ pub(crate) async fn empty_the_rest(
          select namespace, backstitch.key_digest(namespace, workflow, key), run_id from gone on conflict do nothing",
         "-- erasures_start_requests\ndelete from start_requests where run_id = $1 and namespace = $2",
         "-- erasures_fences\ndelete from fences where run_id = $1 and $2 <> ''",
+        "-- erasures_plans\ndelete from compensation_plans where run_id = $1 and $2 <> ''",
         "-- erasures_assignees\ndelete from incident_assignees where run_id = $1 and $2 <> ''",
         "-- erasures_required\ndelete from required where run_id = $1 and $2 <> ''",
         "-- erasures_promised\ndelete from promised where run_id = $1 and $2 <> ''",

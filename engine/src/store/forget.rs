@@ -52,6 +52,13 @@ pub(crate) async fn open_effects(connection: &mut PgConnection) -> Result<(), sq
     delete(connection, ("open_effects_forget", "open_effects"), rows, None).await.map(drop)
 }
 
+/// Forgets plans of runs that retention has deleted.
+pub(crate) async fn plans(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let gone = "$1::timestamptz is null and not exists (select from runs r where r.id = t.run_id)";
+    let rows = (gone, "t.id");
+    delete(connection, ("plans_forget", "compensation_plans"), rows, None).await.map(drop)
+}
+
 /// Forgets what became of starts of schedules before `before`.
 pub(crate) async fn schedule_starts(
     connection: &mut PgConnection,

@@ -76,6 +76,7 @@ const ALL: &[(i64, &str, &str)] = &[
     ),
     (60, "console sessions", include_str!("../../../migrations/0060_console_sessions.sql")),
     (61, "open effects", include_str!("../../../migrations/0061_open_effects.sql")),
+    (62, "compensation plans", include_str!("../../../migrations/0062_compensation_plans.sql")),
     (65, "contracts", include_str!("../../../migrations/0065_contracts.sql")),
     (66, "transforms", include_str!("../../../migrations/0066_transforms.sql")),
     (67, "keys of erased runs", include_str!("../../../migrations/0067_keys_of_erased_runs.sql")),

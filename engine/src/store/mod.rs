@@ -37,6 +37,7 @@ pub(crate) mod nodes;
 pub(crate) mod open_effects;
 pub(crate) mod partitions;
 pub(crate) mod pauses;
+pub(crate) mod plans;
 #[cfg(feature = "planted-bugs")]
 pub(crate) mod planted;
 pub(crate) mod pool;

@@ -58,6 +58,7 @@ impl ActFilter {
     /// The verbs of all acts, on runs and beside them.
     pub const VERBS: &[&str] = &[
         "activate",
+        "approve",
         "backfill",
         "cancel",
         "close",
@@ -74,6 +75,7 @@ impl ActFilter {
         "open",
         "pause",
         "pin",
+        "plan",
         "put",
         "register",
         "reprocess",
@@ -93,6 +95,7 @@ impl ActFilter {
         "skip-requirements",
         "stop",
         "trigger",
+        "undo-approval",
         "unpin",
         "withdraw",
     ];

@@ -98,6 +98,9 @@ impl Decider<'_> {
             Command::Compensate { scope, force, by } => {
                 self.compensate_by_hand(&scope, force, by)?;
             }
+            Command::CompensateAsPlanned { scope, force, mark, by } => {
+                self.compensate_as_planned(&scope, force, mark, by)?;
+            }
             Command::UndoForParent { by } => self.undo_for_parent(by),
             Command::Cancel { by } => self.cancel(by)?,
             Command::Kill { by } => self.kill(by)?,

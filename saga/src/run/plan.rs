@@ -1,5 +1,9 @@
 //! What undoing would do: the same order and the same choice as undoing itself, without doing it.
 
+use std::fmt::Write as _;
+
+use uuid::Uuid;
+
 use super::state::{Place, Stage, Work};
 use super::{Mode, Run, forward_of};
 use crate::protocol::{Forward, Plan, PlannedUndo, Scope};
@@ -20,11 +24,25 @@ pub struct PlanPage {
 }
 
 impl PlanPage {
+    /// The first undo alone, for who asks how many there are.
+    #[must_use]
+    pub fn first() -> PlanPage {
+        PlanPage { after: None, most: 1, bytes: 0 }
+    }
+
     /// All undos, whatever they weigh.
     #[must_use]
     pub fn whole() -> PlanPage {
         PlanPage { after: None, most: usize::MAX, bytes: usize::MAX }
     }
+}
+
+/// What an undo goes through.
+struct Undone {
+    /// The steps with their waves, in the order in which they are undone.
+    steps: Vec<(u32, usize)>,
+    /// Steps with effects that nothing undoes.
+    irreversible: Vec<String>,
 }
 
 impl Run {
@@ -41,6 +59,21 @@ impl Run {
     /// # Errors
     /// A [`Refusal`] when it could not be undone so, or when `page.after` is no undo of this plan.
     pub fn plan_page(&self, scope: &Scope, at: Time, page: &PlanPage) -> Result<Plan, Refusal> {
+        let Undone { steps: undone, irreversible } = self.undone(scope, at)?;
+        let total = undone.iter().map(|&(_, step)| self.standing(step).count()).sum::<usize>();
+        let (steps, next) = self.page_of(&undone, page)?;
+        Ok(Plan {
+            steps,
+            total: total as u64,
+            next,
+            irreversible,
+            past_pivot: self.past_pivot(),
+            dependents: Vec::new(),
+        })
+    }
+
+    /// The steps that an undo of `scope` goes through.
+    fn undone(&self, scope: &Scope, at: Time) -> Result<Undone, Refusal> {
         if self.facts.mode == Mode::Backward {
             return Err(Refusal::new(
                 RefusalCode::AlreadyCompensating,
@@ -69,16 +102,29 @@ impl Run {
             }
         }
         undone.sort_by_key(|&(wave, _)| wave);
-        let total = undone.iter().map(|&(_, step)| self.standing(step).count()).sum::<usize>();
-        let (steps, next) = self.page_of(&undone, page)?;
-        Ok(Plan {
-            steps,
-            total: total as u64,
-            next,
-            irreversible,
-            past_pivot: self.past_pivot(),
-            dependents: Vec::new(),
-        })
+        Ok(Undone { steps: undone, irreversible })
+    }
+
+    /// What tells an undo of `scope` from another: it is the same as long as the same effects would be undone, of the same
+    /// attempts and in the same order.
+    ///
+    /// # Errors
+    /// A [`Refusal`] when it could not be undone so.
+    pub fn plan_mark(&self, scope: &Scope, at: Time) -> Result<Uuid, Refusal> {
+        let undone = self.undone(scope, at)?;
+        let mut text = format!("{} {:?}", self.past_pivot(), undone.irreversible);
+        let places = undone
+            .steps
+            .iter()
+            .flat_map(|&(wave, step)| self.standing(step).map(move |place| (wave, place)));
+        for (wave, place) in places {
+            let Some(work) = self.work(place) else { continue };
+            let (path, known) = (self.path(place), !is_open(work) && work.output().is_some());
+            let (attempt, round) = (work.tries(Action::Forward).attempt, work.round);
+            // Writing to a string cannot fail.
+            let _ = write!(text, "\n{wave} {path} {known} {attempt} {round} {}", work.by_hand);
+        }
+        Ok(Uuid::new_v5(&self.id().0, text.as_bytes()))
     }
 
     /// The undos of a page, and after which the next page begins if there are more.

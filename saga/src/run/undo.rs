@@ -3,6 +3,8 @@
 //! A step is undone when all that depended on it is undone as far as it is to be; steps with nothing to undo pass
 //! the turn on at once. So the order is the reverse of the dependencies, and independent branches go side by side.
 
+use uuid::Uuid;
+
 use super::decide::{Decider, need_reason};
 use super::state::{BodyState, Hand, MapStage, Place, Stage, Undo, Work};
 use super::tally::ForwardState;
@@ -302,6 +304,26 @@ impl Decider<'_> {
         }
         self.compensate_steps(Cause::Manual, (Some(by), Some(scope.clone())), &steps);
         Ok(())
+    }
+
+    /// Undoes as planned, if that is still the same. Asked again by the same words it is done once.
+    pub(super) fn compensate_as_planned(
+        &mut self,
+        scope: &Scope,
+        force: bool,
+        mark: Uuid,
+        by: By,
+    ) -> Result<(), Refusal> {
+        let last = self.run.facts.compensation.as_ref();
+        let same = last.is_some_and(|last| {
+            last.by.as_ref() == Some(&by) && last.scope.as_ref() == Some(scope)
+        });
+        let moves = self.run.facts.mode != Mode::Forward;
+        if !(moves && same) && self.run.plan_mark(scope, self.now())? != mark {
+            let message = "the run has moved since this was planned, and something else would be undone; look at it and plan anew";
+            return Err(Refusal::new(RefusalCode::PlanExpired, message));
+        }
+        self.compensate_by_hand(scope, force, by)
     }
 
     /// Undoes everything for the run of which this one is a step. Asked again by the same words it is done once; what a

@@ -228,6 +228,7 @@ async fn a_credential_is_refused_on_every_node_when_its_time_is_over_and_long_po
 struct Ids {
     run: String,
     job: String,
+    plan: String,
     request: String,
 }
 
@@ -263,13 +264,17 @@ async fn furnish(server: &Server, admin: &str) -> Ids {
     while server.engine.start_request(NS, request).await.unwrap().refusal.is_none() {
         server.engine.run_once(Chore::TakeAsked).await.unwrap();
     }
+    let plan = json!({"scope": "all", "reason": "r"});
+    let path = format!("/v1/runs/{}/plans", run["id"].as_str().unwrap());
+    let plan = post(&path, plan).await;
     let id = |value: &Value| value["id"].as_str().unwrap().to_owned();
-    Ids { run: id(&run), job: id(&job), request: request.to_string() }
+    Ids { run: id(&run), job: id(&job), plan: id(&plan), request: request.to_string() }
 }
 
 async fn perform(server: &Server, operation: &Operation, ids: &Ids, secret: &str) -> Answer {
     let id = match operation.path.as_str() {
         path if path.starts_with("/v1/jobs/") => &ids.job,
+        path if path.starts_with("/v1/plans/") => &ids.plan,
         path if path.starts_with("/v1/start-requests/") => &ids.request,
         _ => &ids.run,
     };

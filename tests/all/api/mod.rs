@@ -29,6 +29,7 @@ mod metrics;
 mod operators;
 mod pages;
 mod pauses;
+mod plans;
 mod promises;
 mod python_worker;
 mod queues;

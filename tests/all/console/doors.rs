@@ -13,6 +13,7 @@ pub(super) const PAGES: &[&str] = &[
     "/console/runs",
     "/console/incidents",
     "/console/effects",
+    "/console/plans",
     "/console/decisions",
     "/console/jobs",
     "/console/jobs/new",

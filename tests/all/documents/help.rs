@@ -57,6 +57,13 @@ async fn prepare(verb: &str, scene: &Scene, shell: &Shell) -> Vec<(String, Strin
             word("INCIDENT", incident(scene, &run.to_string()).await)
         }
         "job" => word("JOB", job(act, scene).await),
+        "plan" => {
+            let run = scene.paid("place-order").await;
+            let make = json!({"scope": {"back_to": "payment"}, "reason": "r"});
+            let request = scene.server.request("POST", &format!("/v1/runs/{run}/plans"));
+            let made = send(with_json(request.header("backstitch-actor", "bob"), make)).await;
+            word("PLAN", made.json()["id"].as_str().unwrap_or_default().to_owned())
+        }
         "queue" => {
             let policy = json!({"concurrency": 20, "breaker": {}});
             scene.put("/v1/queues/erp", policy).await;
@@ -183,7 +190,7 @@ async fn run(act: &str, scene: &Scene, shell: &Shell) -> String {
     let run = match act {
         "mark-compensated" => scene.blocked(flow).await,
         "resolve" | "retry" | "retry-step" | "skip" => scene.parked(flow).await,
-        "compensate" | "rerun" | "signal" => scene.paid(flow).await,
+        "compensate" | "plan" | "rerun" | "signal" => scene.paid(flow).await,
         "skip-requirements" => {
             let requires = json!([{"fact": "customer.created", "on": "customer:77"}]);
             let start = json!({"workflow": flow, "version": 1, "input": {"lines": []},

@@ -48,6 +48,10 @@ async fn given(page: &str, scene: &Scene) {
             }
             scene.act("/v1/workflows/order/pause", json!({"reason": "r"})).await;
         }
+        "docs/plans.md" => {
+            scene.register(&definition("order", 1)).await;
+            scene.paid("order").await;
+        }
         "docs/payloads.md" => scene.register(&chain("place-order", &["payment"])).await,
         "docs/sequence.md" => {
             scene.register(&chain("change-address", &["change"])).await;
@@ -89,6 +93,9 @@ async fn words(page: &str, scene: &Scene) -> Vec<(String, String)> {
             ("INTAKE-ID", "/v1/intakes?verdict=refused", "id"),
             ("EVENT-ID", "/v1/events?stream=customer:c-10", "id"),
         ],
+        "docs/plans.md" => {
+            &[("RUN-ID", "/v1/runs?workflow=order", "id"), ("PLAN-ID", "/v1/plans", "id")]
+        }
         "docs/sequence.md" => &[("RUN-ID", "/v1/runs?workflow=order", "id")],
         "docs/versions.md" => &[("ID", "/v1/workflows/order/migrations", "id")],
         _ => &[],
@@ -209,6 +216,7 @@ pages! {
     the_examples_of_metrics_run: "docs/metrics.md",
     the_examples_of_operations_run: "docs/operations.md",
     the_examples_of_payloads_run: "docs/payloads.md",
+    the_examples_of_plans_run: "docs/plans.md",
     the_examples_of_rehearsal_run: "docs/rehearsal.md",
     the_examples_of_schedules_run: "docs/schedules.md",
     the_examples_of_the_sdk_run: "docs/sdk.md",

@@ -8,6 +8,7 @@ mod error;
 mod events;
 mod incidents;
 mod jobs;
+mod plans;
 mod queues;
 mod runs;
 mod schedules;

@@ -10,6 +10,7 @@ pub(crate) mod jobs;
 pub(crate) mod journal;
 pub(crate) mod login;
 pub(crate) mod overview;
+pub(crate) mod plans;
 pub(crate) mod queues;
 pub(crate) mod run;
 pub(crate) mod runs;

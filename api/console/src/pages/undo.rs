@@ -4,9 +4,12 @@
 use std::collections::BTreeMap;
 
 use askama::Template;
-use backstitch_saga::protocol::{CompensateRun, Forward, Plan, RerunPlan, RunView, Scope};
+use backstitch_saga::protocol::{
+    CompensateRun, Forward, Plan, PlannedUndo, RerunPlan, RunView, Scope, UndoApprovalView,
+};
 use serde_json::json;
 
+use super::plans::written_down;
 use super::run::{graph_of, title};
 use crate::ask::{Ask, Problem, encoded};
 use crate::form::{Deed, Field};
@@ -28,12 +31,24 @@ enum Way {
 }
 
 /// One undo of the plan.
-struct Undo {
-    wave: u32,
-    step: String,
-    name: String,
-    input: String,
-    doubt: bool,
+pub(crate) struct Undo {
+    pub(crate) wave: u32,
+    pub(crate) step: String,
+    pub(crate) name: String,
+    pub(crate) input: String,
+    pub(crate) doubt: bool,
+}
+
+impl Undo {
+    pub(crate) fn of(one: PlannedUndo) -> Undo {
+        Undo {
+            wave: one.wave + 1,
+            step: one.step.to_string(),
+            name: one.name,
+            input: pretty(one.input.text()),
+            doubt: !matches!(one.forward, Forward::Succeeded(_)),
+        }
+    }
 }
 
 #[derive(Template)]
@@ -55,7 +70,11 @@ struct UndoPage {
     past_pivot: bool,
     dependents: Vec<(String, String)>,
     again: Vec<String>,
-    deed: Option<Deed>,
+    deeds: Vec<Deed>,
+    /// One person may not undo so much alone.
+    needs_another: bool,
+    /// The plan that is changed, with its revision.
+    changes: Option<(String, String)>,
     refused: Option<Problem>,
 }
 
@@ -160,15 +179,18 @@ async fn page(ask: &Ask, id: &str) -> Result<UndoPage, Problem> {
             draw_back(graph, picture, |step| waves.contains_key(step));
         }
     }
-    let deed =
-        plan.as_ref().filter(|_| who.may_act()).map(|plan| deed(&view, way, &step, &scope, plan));
-    let undo = |one: backstitch_saga::protocol::PlannedUndo| Undo {
-        wave: one.wave + 1,
-        step: one.step.to_string(),
-        name: one.name,
-        input: pretty(one.input.text()),
-        doubt: !matches!(one.forward, Forward::Succeeded(_)),
-    };
+    let changes = changes(ask);
+    let needs_another = needs_another(ask, &view, plan.as_ref()).await?;
+    let may_act = who.may_act();
+    let mut deeds = Vec::new();
+    if let Some(plan) = plan.as_ref().filter(|_| may_act) {
+        if !needs_another && changes.is_none() {
+            deeds.push(deed(&view, way, &step, &scope, plan));
+        }
+        if way != Way::Rerun {
+            deeds.push(written_down(changes.as_ref(), id, &scope, plan.past_pivot));
+        }
+    }
     let empty = Plan {
         steps: Vec::new(),
         total: 0,
@@ -192,12 +214,30 @@ async fn page(ask: &Ask, id: &str) -> Result<UndoPage, Problem> {
         irreversible: plan.irreversible.clone(),
         past_pivot: plan.past_pivot,
         dependents: dependents.collect(),
-        undos: plan.steps.into_iter().map(undo).collect(),
+        undos: plan.steps.into_iter().map(Undo::of).collect(),
         again,
-        deed,
+        deeds,
+        needs_another,
+        changes,
         refused,
         view,
     })
+}
+
+/// Whether one person may not undo so much of the run's workflow alone.
+async fn needs_another(ask: &Ask, view: &RunView, plan: Option<&Plan>) -> Result<bool, Problem> {
+    let Some(plan) = plan else { return Ok(false) };
+    let path = format!("/v1/workflows/{}/undo-approval", encoded(&view.workflow));
+    let UndoApprovalView { approval, .. } = ask.get(&path).await?;
+    Ok(approval.alone().is_some_and(|most| plan.total > u64::from(most)))
+}
+
+/// The plan that is changed, if it is one.
+fn changes(ask: &Ask) -> Option<(String, String)> {
+    let (plan, revision) = ask.param("plan").zip(ask.param("revision"))?;
+    let is_id = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    let is_number = revision.bytes().all(|byte| byte.is_ascii_digit());
+    (is_id(plan) && is_number).then(|| (plan.to_owned(), revision.to_owned()))
 }
 
 /// In which wave each step is undone first.

@@ -65,6 +65,21 @@ const COLUMNS: &[(&str, usize, &[&str])] = &[
             "outcome",
         ],
     ),
+    (
+        "CompensationPlan",
+        6,
+        &[
+            "id",
+            "state",
+            "run",
+            "undos",
+            "needs_approval",
+            "approved_by",
+            "made_by",
+            "workflow",
+            "reason",
+        ],
+    ),
     ("SystemCount", 5, &["system", "runs", "standing", "unknown", "oldest"]),
     (
         "IncidentGroup",

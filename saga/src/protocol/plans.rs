@@ -1,0 +1,223 @@
+//! Compensation plans: undos that are written down before they are done, and who must approve them.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{Plan, Scope};
+use crate::{RunId, Timestamp};
+
+/// `POST /v1/runs/{id}/plans`: plan an undo of the run as it is now.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct MakePlan {
+    /// What to undo.
+    pub scope: Scope,
+    /// Why; kept in the history of the run when the plan is applied.
+    pub reason: String,
+    /// Undo even past a pivot.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
+}
+
+/// `PUT /v1/plans/{plan}`: change an open plan, which is made anew for the run as it is now.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct EditPlan {
+    /// The revision that is changed.
+    pub revision: u32,
+    /// What to undo.
+    pub scope: Scope,
+    /// Why; kept in the history of the run when the plan is applied.
+    pub reason: String,
+    /// Undo even past a pivot.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
+}
+
+/// What is said with `approve`: of which revision, and why.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ApprovePlan {
+    /// The revision that is approved.
+    pub revision: u32,
+    /// Why.
+    pub reason: String,
+}
+
+/// `POST /v1/plans/{plan}/apply`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ApplyPlan {
+    /// The revision that is applied.
+    pub revision: u32,
+}
+
+/// What has become of a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum PlanState {
+    /// It can be changed, approved and applied.
+    Open,
+    /// The run is, or was, undone as it says.
+    Applied,
+    /// Somebody withdrew it.
+    Withdrawn,
+    /// The run had moved when it was to be applied.
+    Expired,
+}
+
+impl PlanState {
+    /// The word used in JSON and in the table.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PlanState::Open => "open",
+            PlanState::Applied => "applied",
+            PlanState::Withdrawn => "withdrawn",
+            PlanState::Expired => "expired",
+        }
+    }
+}
+
+/// Which plans.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PlanFilter {
+    /// Only in this state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<PlanState>,
+    /// Only of this run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunId>,
+    /// Only of runs of this workflow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<String>,
+}
+
+/// One line of `GET /v1/plans`: an undo that somebody planned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CompensationPlan {
+    /// The plan's id.
+    pub id: Uuid,
+    /// The run.
+    pub run: RunId,
+    /// Its workflow.
+    pub workflow: String,
+    /// What is undone.
+    pub scope: Scope,
+    /// Whether it is undone even past a pivot.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
+    /// Why.
+    pub reason: String,
+    /// Who made it, or changed it last.
+    pub made_by: String,
+    /// When.
+    pub made_at: Timestamp,
+    /// How many records the journal of the run had then.
+    pub seq: u64,
+    /// How often it was written: a change and an approval say which revision they are of.
+    pub revision: u32,
+    /// How many steps and items it undoes.
+    pub undos: u64,
+    /// Whether the point of no return is passed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub past_pivot: bool,
+    /// What has become of it.
+    pub state: PlanState,
+    /// Whether somebody else than who made it must approve it before it is applied.
+    pub needs_approval: bool,
+    /// Who approved it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approved_by: Option<String>,
+    /// When.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approved_at: Option<Timestamp>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval_reason: Option<String>,
+    /// Who applied or withdrew it, or was told that it has expired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_by: Option<String>,
+    /// When.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+    /// Why it was withdrawn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_reason: Option<String>,
+}
+
+/// `GET /v1/plans/{plan}`: a plan, with what it undoes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PlanView {
+    /// The plan.
+    #[serde(flatten)]
+    pub plan: CompensationPlan,
+    /// Whether the run would still be undone as it was planned. One that has ended does not hold.
+    pub holds: bool,
+    /// What would be undone, a page at a time, while the plan holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<Plan>,
+}
+
+/// When an undo that a person asks for must be approved by a second one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Approval {
+    /// Never.
+    Never,
+    /// Whenever something is undone.
+    Always,
+    /// When more steps and items than this are undone.
+    Above(u32),
+}
+
+impl Approval {
+    /// The most undos that one person may ask for alone; `None` for any number.
+    #[must_use]
+    pub fn alone(self) -> Option<u32> {
+        match self {
+            Approval::Never => None,
+            Approval::Always => Some(0),
+            Approval::Above(most) => Some(most),
+        }
+    }
+}
+
+/// `PUT /v1/workflows/{name}/undo-approval`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SetUndoApproval {
+    /// When a second person is needed.
+    pub approval: Approval,
+    /// Why; kept with the act.
+    pub reason: String,
+}
+
+/// `GET /v1/workflows/{name}/undo-approval`: when undos of a workflow's runs need a second person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct UndoApprovalView {
+    /// The workflow.
+    pub workflow: String,
+    /// When a second person is needed.
+    pub approval: Approval,
+    /// When it was set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed_at: Option<Timestamp>,
+    /// By whom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed_by: Option<String>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
