@@ -156,6 +156,8 @@ pub(crate) struct Problem {
     pub(crate) title: String,
     pub(crate) detail: String,
     pub(crate) errors: Vec<Wrong>,
+    /// The oldest event that can be read, if that is the problem.
+    pub(crate) oldest_position: Option<u64>,
 }
 
 impl Default for Problem {
@@ -181,6 +183,7 @@ impl Problem {
             title: title.to_owned(),
             detail: detail.to_owned(),
             errors: Vec::new(),
+            oldest_position: None,
         }
     }
 

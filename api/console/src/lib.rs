@@ -70,6 +70,19 @@ pub fn router(api: Router, carry: Carry, open: bool) -> Router {
         .route("/console/schedules/{name}", get(pages::schedules::show))
         .route("/console/queues", get(pages::queues::list))
         .route("/console/workers", get(pages::queues::workers))
+        .route("/console/events", get(pages::events::list))
+        .route("/console/events/{id}", get(pages::events::show))
+        .route("/console/sources", get(pages::sources::list))
+        .route("/console/intakes/{id}", get(pages::sources::intake))
+        .route("/console/contracts", get(pages::shapes::list))
+        .route("/console/contracts/{subject}", get(pages::shapes::contract))
+        .route(
+            "/console/transforms/{from}/{from_version}/{to}/{to_version}",
+            get(pages::shapes::transform),
+        )
+        .route("/console/credentials", get(pages::credentials::show))
+        .route("/console/keys", get(pages::places::show))
+        .route("/console/start-requests", get(pages::places::requests))
         .route("/console/audit", get(pages::audit::show))
         .route("/console/act", post(act::act))
         .route("/console/namespace", post(act::choose_namespace))

@@ -30,19 +30,45 @@ pub(crate) struct Entry {
     pub(crate) href: &'static str,
 }
 
-const MENU: &[Entry] = &[
-    Entry { part: "overview", name: "Overview", href: "/console" },
-    Entry { part: "runs", name: "Runs", href: "/console/runs" },
-    Entry { part: "incidents", name: "Incidents", href: "/console/incidents" },
-    Entry { part: "effects", name: "Effects", href: "/console/effects" },
-    Entry { part: "plans", name: "Plans", href: "/console/plans" },
-    Entry { part: "decisions", name: "Decisions", href: "/console/decisions" },
-    Entry { part: "jobs", name: "Jobs", href: "/console/jobs" },
-    Entry { part: "workflows", name: "Workflows", href: "/console/workflows" },
-    Entry { part: "schedules", name: "Schedules", href: "/console/schedules" },
-    Entry { part: "queues", name: "Queues", href: "/console/queues" },
-    Entry { part: "workers", name: "Workers", href: "/console/workers" },
-    Entry { part: "audit", name: "Audit", href: "/console/audit" },
+const MENU: &[(&str, &[Entry])] = &[
+    (
+        "",
+        &[
+            Entry { part: "overview", name: "Overview", href: "/console" },
+            Entry { part: "runs", name: "Runs", href: "/console/runs" },
+            Entry { part: "incidents", name: "Incidents", href: "/console/incidents" },
+            Entry { part: "effects", name: "Effects", href: "/console/effects" },
+            Entry { part: "plans", name: "Plans", href: "/console/plans" },
+            Entry { part: "decisions", name: "Decisions", href: "/console/decisions" },
+            Entry { part: "jobs", name: "Jobs", href: "/console/jobs" },
+        ],
+    ),
+    (
+        "Work",
+        &[
+            Entry { part: "workflows", name: "Workflows", href: "/console/workflows" },
+            Entry { part: "schedules", name: "Schedules", href: "/console/schedules" },
+            Entry { part: "queues", name: "Queues", href: "/console/queues" },
+            Entry { part: "workers", name: "Workers", href: "/console/workers" },
+            Entry { part: "keys", name: "Keys and facts", href: "/console/keys" },
+            Entry { part: "requests", name: "Start requests", href: "/console/start-requests" },
+        ],
+    ),
+    (
+        "Documents",
+        &[
+            Entry { part: "events", name: "Events", href: "/console/events" },
+            Entry { part: "sources", name: "Sources", href: "/console/sources" },
+            Entry { part: "contracts", name: "Contracts", href: "/console/contracts" },
+        ],
+    ),
+    (
+        "Who",
+        &[
+            Entry { part: "credentials", name: "Credentials", href: "/console/credentials" },
+            Entry { part: "audit", name: "Audit", href: "/console/audit" },
+        ],
+    ),
 ];
 
 impl Frame {
@@ -72,7 +98,7 @@ impl Frame {
         }
     }
 
-    pub(crate) fn menu(&self) -> &'static [Entry] {
+    pub(crate) fn menu(&self) -> &'static [(&'static str, &'static [Entry])] {
         if self.who.is_some() { MENU } else { &[] }
     }
 

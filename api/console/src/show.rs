@@ -71,6 +71,12 @@ impl Badge {
     }
 }
 
+/// The word that the API has for a value of an enumeration.
+pub(crate) fn word(value: &impl serde::Serialize) -> String {
+    let word = serde_json::to_value(value).unwrap_or_default();
+    word.as_str().unwrap_or_default().to_owned()
+}
+
 /// A word of the API for people: `compensation_blocked` is `compensation blocked`.
 pub(crate) fn spoken(word: &str) -> String {
     word.replace('_', " ")

@@ -8,8 +8,8 @@ use backstitch_engine::local_postgres::{LocalPostgres, StartOptions, default_dat
 use clap::Args;
 use serde_json::json;
 
-use super::log;
 use super::serve::{DEFAULT_PORT, NodeArgs, asked_to_stop, listen};
+use super::{browser, log};
 use crate::{Access, ServerConfig, serve};
 
 /// The database of a development server.
@@ -27,6 +27,9 @@ pub(crate) struct DevArgs {
     /// Keep nothing: the data goes with the server
     #[arg(long, conflicts_with = "data_dir")]
     ephemeral: bool,
+    /// Open the console in the browser
+    #[arg(long)]
+    open_browser: bool,
     #[command(flatten)]
     node: NodeArgs,
 }
@@ -59,8 +62,8 @@ async fn run_on(
         if address.port() == DEFAULT_PORT { "" } else { &format!(" --url http://{address}") };
     log.announce(
         &[
+            format!("The console             http://{address}/console"),
             format!("Backstitch listens on   http://{address}"),
-            format!("Its console             http://{address}/console"),
             format!("API and its document    http://{address}/docs  http://{address}/openapi.json"),
             format!("Metrics                 http://{address}/metrics"),
             format!("PostgreSQL              psql '{url}'"),
@@ -80,6 +83,9 @@ async fn run_on(
             "data_dir": postgres.dir(),
         }),
     );
+    if args.open_browser {
+        browser::open(&format!("http://{address}/console"));
+    }
     let config = ServerConfig { access: Access::Open, ..ServerConfig::default() };
     serve(engine, config, listener, asked_to_stop()).await
 }

@@ -3,6 +3,7 @@
 //! Exit codes: 0 it is done; 1 it failed, or found something wrong; 2 it was asked wrongly, or PostgreSQL's programs
 //! are missing; 141 nobody reads its output any more; those of verbs that ask a server stand in `remote`.
 
+mod browser;
 mod database;
 mod dev;
 mod doctor;
@@ -24,6 +25,7 @@ use crate::bench::{self, BenchOptions, WorkerArgs};
 use crate::demo::{self, DemoOptions};
 use crate::print;
 
+pub(crate) use browser::open as open_browser;
 pub(crate) use database::DatabaseArgs;
 pub(crate) use remote::Form;
 pub(crate) use serve::asked_to_stop;

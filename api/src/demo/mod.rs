@@ -28,7 +28,7 @@ use backstitch_workflows::place_order::Receipt;
 use backstitch_workflows::{Order, place_order};
 use clap::{Args, Subcommand};
 
-use crate::cli::asked_to_stop;
+use crate::cli::{asked_to_stop, open_browser};
 use crate::print;
 use play::Played;
 use report::{Findings, Told};
@@ -70,6 +70,9 @@ pub(crate) struct DemoOptions {
     /// Leave everything running at the end, with the URLs to try
     #[arg(long)]
     pub(crate) keep: bool,
+    /// Open the console in the browser
+    #[arg(long, requires = "keep")]
+    pub(crate) open_browser: bool,
     /// Say nothing but one JSON document at the end
     #[arg(long, conflicts_with = "keep")]
     pub(crate) json: bool,
@@ -102,6 +105,9 @@ pub(crate) async fn run(options: DemoOptions) -> anyhow::Result<bool> {
     }
     if options.keep {
         stage.invite(&programme.orders, &voice)?;
+        if options.open_browser {
+            open_browser(&stage.console());
+        }
         let for_ever = std::future::pending::<anyhow::Result<()>>();
         tokio::select! {
             ended = stage.guard(for_ever) => ended?,

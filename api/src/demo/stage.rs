@@ -176,6 +176,11 @@ impl Stage {
         Ok(())
     }
 
+    /// The address of the console.
+    pub(crate) fn console(&self) -> String {
+        format!("{}/console", self.server)
+    }
+
     /// Stops everything.
     pub(crate) async fn strike(mut self) {
         // Those who ask first, those who answer last.

@@ -21,6 +21,11 @@ pub(super) const PAGES: &[&str] = &[
     "/console/schedules",
     "/console/queues",
     "/console/workers",
+    "/console/events",
+    "/console/sources",
+    "/console/contracts",
+    "/console/keys",
+    "/console/start-requests",
     "/console/audit",
     "/console/nothing/here",
 ];

@@ -1,20 +1,25 @@
 //! The pages, one file each.
 
 pub(crate) mod audit;
+pub(crate) mod credentials;
 pub(crate) mod decisions;
 pub(crate) mod deeds;
 pub(crate) mod effects;
+pub(crate) mod events;
 pub(crate) mod filter;
 pub(crate) mod incidents;
 pub(crate) mod jobs;
 pub(crate) mod journal;
 pub(crate) mod login;
 pub(crate) mod overview;
+pub(crate) mod places;
 pub(crate) mod plans;
 pub(crate) mod queues;
 pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod schedules;
+pub(crate) mod shapes;
+pub(crate) mod sources;
 pub(crate) mod step;
 pub(crate) mod undo;
 pub(crate) mod workflows;
