@@ -7,7 +7,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode, header};
-use axum::middleware::map_response;
+use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use backstitch_console::{
@@ -17,8 +17,10 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::access::{self, Right};
 use crate::app::{Access, App, Shared};
+use crate::body;
 use crate::logins::Peer;
 use crate::problem::{self, Rejection};
+use crate::turns::{self, Line};
 
 /// For how long a browser keeps the cookie, in seconds; the server says for itself when a session is over.
 const COOKIE_SECONDS: u32 = 12 * 3_600;
@@ -30,10 +32,24 @@ pub(crate) fn router(api: Router, app: Arc<App>) -> Router {
         .route("/console/login", get(page).post(login))
         .route("/console/logout", post(logout))
         .layer(map_response(dress))
-        .with_state(app);
+        .with_state(app.clone());
     backstitch_console::router(api, carry, open)
         .merge(doors)
+        .layer(from_fn_with_state(app, in_turn))
         .layer(CatchPanicLayer::custom(problem::panicked))
+}
+
+/// Has a request for a page begin when it is the turn of its address, before anything is done for it. What the page asks of the
+/// API takes turns of its own.
+async fn in_turn(State(app): Shared, request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<Peer>().copied();
+    if let Some(peer) = peer {
+        let cost = turns::cost_of(body::size(request.headers()));
+        if let Err(rejection) = app.turn(&Line::Peer(peer.counted()), cost).await {
+            return rejection.into_response();
+        }
+    }
+    next.run(request).await
 }
 
 /// The address of the peer, by which failed logins are counted.
