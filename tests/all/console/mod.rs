@@ -6,6 +6,7 @@ mod driver;
 mod live;
 mod operations;
 mod shown;
+mod walk;
 
 use backstitch_engine::Role;
 use backstitch_saga::Span;
