@@ -1,6 +1,10 @@
 //! Random workflows and histories, out of small numbers, so that a failing case shrinks well.
 
-use backstitch_saga::protocol::{Failure, FailureKind, Scope, TaskOutcome, Verdict, WaitsFor, Why};
+use std::collections::BTreeSet;
+
+use backstitch_saga::protocol::{
+    Failure, FailureKind, Outcome, RunView, Scope, State, TaskOutcome, Verdict, WaitsFor, Why,
+};
 use backstitch_saga::{
     Action, By, Command, Graph, Hold, Payload, Record, Reply, Run, Start, Time, decide,
 };
@@ -190,4 +194,25 @@ pub(crate) fn check_offers(run: &Run, why: &Why, now: Time) {
             assert_eq!(answer, Ok(Reply::Done), "'{verb}' is offered: {wait:#?}");
         }
     }
+}
+
+/// Checks that no run is called clean with an effect that is open, and that what is told of open effects is what the view counts.
+pub(crate) fn check_open_effects(run: &Run, view: &RunView) {
+    let open = run.open_effects();
+    if view.outcome.is_some_and(Outcome::is_clean) {
+        assert_eq!(open, [], "{view:#?}");
+    }
+    let unknown: u32 = open.iter().map(|open| open.unknown).sum();
+    let counted = view.progress.effects.get("unknown").copied().unwrap_or_default();
+    if view.state == State::Ended {
+        assert_eq!(unknown, counted, "{open:#?} {view:#?}");
+    }
+    if view.outcome == Some(Outcome::FailedDirty) {
+        let applied = view.progress.effects.get("applied").copied().unwrap_or_default();
+        let standing: u32 = open.iter().map(|open| open.standing).sum();
+        assert_eq!(standing, applied, "{open:#?} {view:#?}");
+    }
+    let systems: BTreeSet<&str> =
+        open.iter().filter(|open| open.unknown > 0).map(|open| open.system.as_str()).collect();
+    assert_eq!(systems.into_iter().collect::<Vec<_>>(), run.unknown_in());
 }
