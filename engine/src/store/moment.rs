@@ -13,6 +13,9 @@ use crate::clock::AHEAD;
 /// Microseconds from 1970 to 2000.
 const EPOCH: i64 = 946_684_800_000_000;
 
+/// The first instant that PostgreSQL has: the year 4714 before our era.
+const FIRST: i64 = -211_813_488_000_000_000;
+
 /// A [`Time`] on its way to or from a `timestamptz`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Moment(pub(crate) Time);
@@ -38,8 +41,8 @@ impl PgHasArrayType for Moment {
 impl Encode<'_, Postgres> for Moment {
     fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
         let micros = self.0.0.saturating_mul(1_000).saturating_sub(EPOCH);
-        // The two ends of the scale mean infinity.
-        let micros = micros.clamp(i64::MIN / 2, i64::MAX / 2);
+        // Before the first and after the last instant there is infinity, and what is none.
+        let micros = micros.clamp(FIRST, i64::MAX / 2);
         Encode::<Postgres>::encode(micros, buffer)
     }
 
