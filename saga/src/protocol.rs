@@ -99,8 +99,8 @@ pub use sources::{
 };
 pub use starts::{Decision, Refused, StartRequestState, StartRequestView};
 pub use subscriptions::{
-    EventFilter, ResetSubscription, SubscriptionInput, SubscriptionSpec, SubscriptionState,
-    SubscriptionStop, SubscriptionView,
+    EventFilter, ResetSubscription, SubscriptionInput, SubscriptionKind, SubscriptionSpec,
+    SubscriptionState, SubscriptionStop, SubscriptionView,
 };
 pub use tasks::{
     ClaimTasks, ClaimedTasks, CompleteTasks, Failure, FailureKind, Forward, Heartbeat,

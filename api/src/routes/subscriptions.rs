@@ -44,7 +44,7 @@ pub(crate) async fn list(
         (status = 201, description = "It is made.", body = SubscriptionView, example = json!(examples::subscription())),
         (status = 200, description = "It is changed, or was the same.", body = SubscriptionView),
         (status = 409, description = "There are as many as there may be (`too_many_subscriptions`)."),
-        (status = 422, description = "Something is wrong with it (`invalid_subscription`); all of it is told."),
+        (status = 422, description = "Something is wrong with it (`invalid_subscription`), or it names a contract of a vendor and is no mapper (`vendor_contract`); all of it is told."),
     )
 )]
 pub(crate) async fn put(

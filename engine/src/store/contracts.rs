@@ -97,6 +97,24 @@ pub(crate) async fn find(
     row.as_ref().map(subject_row).transpose()
 }
 
+/// Finds a subject of a vendor: the one with this name, or the first that begins so.
+pub(crate) async fn vendor(
+    connection: &mut PgConnection,
+    namespace: &str,
+    (name, is_prefix): (&str, bool),
+) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "-- contracts_vendor\n\
+         select subject from contracts where namespace = $1 and strpos(subject, '.') > 0 \
+         and case when $3 then starts_with(subject, $2) else subject = $2 end order by subject limit 1",
+    )
+    .bind(namespace)
+    .bind(name)
+    .bind(is_prefix)
+    .fetch_optional(connection)
+    .await
+}
+
 fn subject_row(row: &PgRow) -> Result<SubjectRow, sqlx::Error> {
     let Moment(changed_at) = row.try_get(3)?;
     Ok(SubjectRow {

@@ -1,10 +1,10 @@
 //! What people do about subscriptions, and what they see of them.
 
 use backstitch_saga::By;
-use backstitch_saga::Timestamp;
 use backstitch_saga::protocol::{
-    Page, SubscriptionSpec, SubscriptionState, SubscriptionStop, SubscriptionView,
+    Page, SubscriptionKind, SubscriptionSpec, SubscriptionState, SubscriptionStop, SubscriptionView,
 };
+use backstitch_saga::{Timestamp, Violation};
 use sqlx::Connection;
 
 use super::{MOST_SUBSCRIPTIONS, filter_of};
@@ -14,6 +14,7 @@ use crate::cursor::Cursor;
 use crate::log::reached;
 use crate::node::Node;
 use crate::store::acts::{self, Act, Thing};
+use crate::store::contracts::vendor;
 use crate::store::listed;
 use crate::store::log;
 use crate::store::subscriptions::{self as table, SubscriptionRow};
@@ -111,6 +112,9 @@ impl Engine {
         let detail = serde_json::to_string(&spec).map_err(|error| Error::Bug(error.to_string()))?;
         let change = Change { namespace, name, verb: "put", by };
         let mut connection = node.database.reader(namespace).await?;
+        if spec.kind == SubscriptionKind::Consumer {
+            names_no_vendor(&mut connection, namespace, &spec.filter.types).await?;
+        }
         if table::find(&mut connection, namespace, name).await?.is_none() {
             let most = MOST_SUBSCRIPTIONS;
             if table::count(&mut connection, namespace, most).await? >= most {
@@ -286,6 +290,29 @@ impl Engine {
             })
             .await
     }
+}
+
+/// Refuses types that are contracts of vendors, or may be: their shapes are for mappers only.
+async fn names_no_vendor(
+    connection: &mut sqlx::postgres::PgConnection,
+    namespace: &str,
+    types: &[String],
+) -> Result<(), Error> {
+    let mut wrong = Vec::new();
+    for (at, wanted) in types.iter().enumerate().filter(|(_, wanted)| wanted.contains('.')) {
+        let name = wanted.strip_suffix('*').unwrap_or(wanted);
+        let is_prefix = name.len() < wanted.len();
+        if let Some(subject) = vendor(connection, namespace, (name, is_prefix)).await? {
+            let message = format!(
+                "'{subject}' is the contract of a vendor, whose shape only mappers see; name a contract of our own that it is mapped to, or say \"kind\": \"mapper\""
+            );
+            wrong.push(Violation::new(format!("/filter/types/{at}"), "vendor_contract", message));
+        }
+    }
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Invalid { code: "invalid_subscription", violations: wrong })
 }
 
 fn view(row: SubscriptionRow) -> SubscriptionView {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use backstitch_integration::document::Pointer;
 use backstitch_integration::events::{Facts, Filter, MAX_HOPS, Op, Verdict};
-use backstitch_saga::protocol::{EventView, StartRun, SubscriptionInput};
+use backstitch_saga::protocol::{EventView, StartRun, SubscriptionInput, SubscriptionKind};
 use backstitch_saga::{Payload, Refusal, RefusalCode, Span, Violation};
 use sqlx::postgres::PgConnection;
 use tokio::task::JoinSet;
@@ -110,6 +110,9 @@ async fn work(node: &Arc<Node>, row: SubscriptionRow) -> Result<usize, Error> {
     for event in rows {
         let trust = trust_of(event.trust);
         let event = view(event)?;
+        if row.spec.kind == SubscriptionKind::Consumer && follows_vendor(&event) {
+            continue;
+        }
         match verdict(&filter, &event, trust) {
             Verdict::Match => wanted.push(event),
             Verdict::TrustBelowMinimum => skipped += 1,
@@ -234,6 +237,11 @@ fn progress(
         break;
     }
     progress
+}
+
+/// Whether an event follows the contract of a vendor.
+fn follows_vendor(event: &EventView) -> bool {
+    event.contract.as_ref().is_some_and(|contract| contract.contains('.'))
 }
 
 fn verdict(

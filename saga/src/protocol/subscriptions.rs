@@ -48,12 +48,34 @@ pub enum SubscriptionInput {
     Data,
 }
 
+/// What a subscription is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum SubscriptionKind {
+    /// It works on events. It names no contract of a vendor, and events of one are never wanted.
+    #[default]
+    Consumer,
+    /// It maps events of vendors to contracts of our own.
+    Mapper,
+}
+
+impl SubscriptionKind {
+    fn is_consumer(&self) -> bool {
+        *self == SubscriptionKind::Consumer
+    }
+}
+
 /// What a subscription does: `PUT /v1/subscriptions/{name}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SubscriptionSpec {
-    /// Which events it wants; all without it. Events that changed nothing are never wanted.
+    /// What it is for; `consumer` without it.
+    #[serde(default, skip_serializing_if = "SubscriptionKind::is_consumer")]
+    pub kind: SubscriptionKind,
+    /// Which events it wants; all without it. Events that changed nothing are never wanted, nor, unless it is a mapper, those
+    /// that follow the contract of a vendor.
     #[serde(default)]
     pub filter: EventFilter,
     /// The workflow that each of them starts.

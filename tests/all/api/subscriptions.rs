@@ -209,3 +209,36 @@ async fn a_filter_that_makes_no_sense_is_refused_and_one_by_trust_counts_what_it
     assert_eq!((&view["skipped"], &view["started"]), (&json!(1), &json!(0)));
     server.stopped().await;
 }
+
+#[tokio::test]
+async fn a_contract_of_a_vendor_is_for_mappers_only() {
+    let server = server().await;
+    let contract = json!({"schema": {"type": "object"}});
+    let made = server.post("/v1/contracts/crm.contact/versions", contract).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    for types in [json!(["crm.contact"]), json!(["order.placed", "crm.*"])] {
+        let place = format!("/filter/types/{}", types.as_array().unwrap().len() - 1);
+        let refused = put(&server, json!({"workflow": "greet", "filter": {"types": types}})).await;
+        assert_eq!(refused.problem(422), "invalid_subscription");
+        let error = &refused.json()["errors"][0];
+        assert_eq!((&error["code"], &error["pointer"]), (&json!("vendor_contract"), &json!(place)));
+    }
+    // Names with a dot that are no contracts of vendors are no matter.
+    let spec = json!({"workflow": "greet", "filter": {"types": ["crm.other", "order.*", "*"]}});
+    let made = put(&server, spec.clone()).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    assert_eq!(made.json()["spec"].get("kind"), None);
+    let events = json!([{"type": "crm.contact", "contract": "crm.contact@1"}, {"type": "customer", "contract": "customer@1"}]);
+    publish(&server, events).await;
+    let view = at(&server, 2).await;
+    assert_eq!((&view["started"], &view["skipped"]), (&json!(1), &json!(0)));
+    let mapper = json!({"workflow": "greet", "kind": "mapper", "filter": {"types": ["crm.*"]}});
+    let changed = put(&server, mapper).await;
+    assert_eq!((changed.status, &changed.json()["spec"]["kind"]), (200, &json!("mapper")));
+    let again = server.post(&format!("{PATH}/reset"), json!({"position": 0, "reason": "r"})).await;
+    assert_eq!(again.status, 200);
+    assert_eq!(at(&server, 2).await["started"], 2);
+    let keys: Vec<String> = inputs(&server).await.into_iter().map(|(key, _)| key).collect();
+    assert_eq!(keys, ["welcome/1/2", "welcome/2/1"]);
+    server.stopped().await;
+}
