@@ -18,9 +18,9 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 use serde_path_to_error::Segment;
 
-use arrival::{announced, collect, in_time, must_not_be_encoded};
+use arrival::{announced, collect, in_time};
 
-pub(crate) use arrival::read_at_door;
+pub(crate) use arrival::{must_not_be_encoded, next, read_at_door};
 
 use crate::access::Caller;
 use crate::app::{App, Limits};

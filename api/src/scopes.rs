@@ -127,6 +127,8 @@ pub(crate) const KINDS: &[(&str, &str, Kind)] = &[
     ("POST", "/v1/transforms/{from}/{from_version}/{to}/{to_version}/activate", Neither),
     ("POST", "/v1/in/{namespace}/{source}", Neither),
     ("POST", "/v1/in/{namespace}/{source}/batch", Neither),
+    ("POST", "/v1/in/{namespace}/{source}/files", Neither),
+    ("POST", "/v1/imports/{id}/cancel", Neither),
     ("POST", "/v1/intakes/{id}/reprocess", Neither),
     ("POST", "/v1/events", Neither),
     ("PUT", "/v1/cursors/{name}", Neither),

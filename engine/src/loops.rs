@@ -203,6 +203,8 @@ pub(crate) async fn keep_house(node: &Node) -> Result<(), Error> {
         commit!("schedules_forget", forget::schedule_starts(&mut connection, before).await)?;
         commit!("jobs_forget", forget::jobs(&mut connection, before).await)?;
     }
+    let before = crate::retention::before(node);
+    commit!("imports_forget", forget::imports(&mut connection, before).await)?;
     crate::retention::begin(node, connection).await?;
     Ok(prepared?)
 }
@@ -264,6 +266,8 @@ pub enum Chore {
     Dispatch,
     /// Take what runs emitted to the log.
     Emit,
+    /// Take in rows of files.
+    Import,
 }
 
 impl Chore {
@@ -296,6 +300,7 @@ impl Chore {
         Chore::Number,
         Chore::Dispatch,
         Chore::Emit,
+        Chore::Import,
     ];
 
     /// The name under which it is counted.
@@ -329,6 +334,7 @@ impl Chore {
             Chore::Number => "log",
             Chore::Dispatch => "subscriptions",
             Chore::Emit => "emitted",
+            Chore::Import => "imports",
         }
     }
 }
@@ -374,6 +380,7 @@ async fn work(node: &Arc<Node>, chore: Chore) -> Result<usize, Error> {
         Chore::Number => crate::log::number(node).await,
         Chore::Dispatch => crate::subscriptions::dispatch(node).await,
         Chore::Emit => crate::log::take_emitted(node).await,
+        Chore::Import => crate::ingress::import(node).await,
     }
 }
 
@@ -415,6 +422,7 @@ pub(crate) fn spawn(node: &Arc<Node>) -> Vec<JoinHandle<()>> {
         forever(node, Chore::Dispatch.as_str(), crate::subscriptions::serve),
         forever(node, Chore::Emit.as_str(), crate::log::serve_emitted),
         forever(node, "log_heads", crate::log::serve_heads),
+        every(beat, Chore::Import),
     ]
 }
 

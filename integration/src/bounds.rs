@@ -4,7 +4,7 @@ use crate::canonical::{LONGEST_SCALAR, decimal, email, format, phone};
 use crate::contracts::{self, compare, parse, pattern};
 use crate::document::{LONGEST_NUMBER, pointer};
 use crate::events::{self, cloudevents, envelope, filter};
-use crate::ingress::{self, headers, hints, secret, source, verify};
+use crate::ingress::{self, file, headers, hints, secret, source, verify};
 use crate::transforms::{MOST_RULES, read};
 
 /// A limit: a number of bytes, of seconds, or of anything else.
@@ -112,6 +112,8 @@ pub fn of_sources() -> Vec<Bound> {
         ("`max_bytes` of a source", Bytes(source::LARGEST), SOURCE),
         ("a batch", Bytes(ingress::LARGEST_BATCH), "`payload_too_large`"),
         ("records of a batch", Count(ingress::MOST_RECORDS), "`batch_too_large`"),
+        ("the first row of a CSV file", Bytes(file::LONGEST_HEADER), "`csv_not_valid`"),
+        ("columns of a CSV file", Count(file::MOST_COLUMNS), "`csv_not_valid`"),
         (
             "contracts that a source accepts, places of its dedupe key, rules of hints",
             Count(source::MOST_ENTRIES),

@@ -6,6 +6,7 @@ mod audit;
 mod contracts;
 mod effects;
 mod events;
+mod imports;
 mod incidents;
 mod intake;
 mod jobs;
@@ -58,6 +59,7 @@ pub use events::{
     CursorView, EventOp, EventPage, EventReceipt, EventTrust, EventView, EventsPublished,
     MoveCursor, NewEvent, PublishEvents,
 };
+pub use imports::{ImportForm, ImportReceipt, ImportState, ImportView, RefusedRow};
 pub use incidents::{
     AssignIncident, AttemptView, CompensateIncident, IncidentCounts, IncidentFilter, IncidentGroup,
     IncidentId, IncidentLine, IncidentNote, IncidentState, IncidentView, KindCount, NoteIncident,

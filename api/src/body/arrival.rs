@@ -35,10 +35,10 @@ pub(crate) async fn read_at_door(
 }
 
 /// Waits for a body for as long as it may take.
-pub(super) async fn in_time(
+pub(super) async fn in_time<T>(
     app: &App,
-    body: impl Future<Output = Result<Bytes, Rejection>>,
-) -> Result<Bytes, Rejection> {
+    body: impl Future<Output = Result<T, Rejection>>,
+) -> Result<T, Rejection> {
     match tokio::time::timeout(app.limits.body_timeout, body).await {
         Ok(bytes) => bytes,
         Err(_) => {
@@ -58,7 +58,7 @@ pub(super) fn announced(headers: &HeaderMap) -> Option<usize> {
 }
 
 /// Bodies are taken as they are, not compressed.
-pub(super) fn must_not_be_encoded(headers: &HeaderMap) -> Result<(), Rejection> {
+pub(crate) fn must_not_be_encoded(headers: &HeaderMap) -> Result<(), Rejection> {
     let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
     if let Some(encoding) =
         encodings.find(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"))
@@ -72,6 +72,29 @@ pub(super) fn must_not_be_encoded(headers: &HeaderMap) -> Result<(), Rejection> 
             .with_header(header::ACCEPT_ENCODING, "identity"));
     }
     Ok(())
+}
+
+/// The next bytes of a body, `None` at its end.
+///
+/// # Errors
+/// 400 when it breaks off, 408 when nothing comes for as long as a whole body may take.
+pub(crate) async fn next(
+    app: &App,
+    body: &mut axum::body::Body,
+) -> Result<Option<Bytes>, Rejection> {
+    let next = async {
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| {
+                let detail = format!("The body did not arrive whole: {error}");
+                Rejection::new(StatusCode::BAD_REQUEST, "body_incomplete", detail)
+            })?;
+            if let Ok(data) = frame.into_data() {
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
+    };
+    in_time(app, next).await
 }
 
 /// The whole body. One that came in one piece is not copied.

@@ -40,6 +40,31 @@ pub(crate) fn batch() -> Value {
     json!([document()])
 }
 
+pub(crate) fn file() -> Value {
+    json!("{\"id\":\"c-7\",\"name\":\"Ann\"}\n{\"id\":\"c-8\",\"name\":\"Bob\"}\n")
+}
+
+pub(crate) fn import_receipt() -> Value {
+    json!({ "import_id": INTAKE, "rows": 10_000, "bytes": 1_204_311, "duplicate": false })
+}
+
+pub(crate) fn import() -> Value {
+    json!({
+        "id": INTAKE, "source": "crm", "state": "running", "form": "csv", "content_type": "text/csv", "bytes": 1_204_311,
+        "rows": 10_000, "accepted": 6_480, "duplicates": 15, "refused": 5, "left": 3_500,
+        "digest": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", "received_at": super::AT, "peer": "192.0.2.7"
+    })
+}
+
+pub(crate) fn imports() -> Value {
+    json!({ "items": [import()] })
+}
+
+pub(crate) fn refused_rows() -> Value {
+    let message = "the document does not follow crm.contact@1";
+    json!({ "items": [{ "row": 4_711, "intake_id": INTAKE, "code": "schema_violation", "message": message }] })
+}
+
 pub(crate) fn receipt() -> Value {
     json!({ "intake_id": INTAKE, "event_id": EVENT, "duplicate": false })
 }

@@ -150,7 +150,7 @@ pub(crate) async fn take_batch(
 }
 
 /// Lets a request in, and returns from where it came.
-fn let_in(app: &App, request: &Request) -> Result<Option<Peer>, Rejection> {
+pub(super) fn let_in(app: &App, request: &Request) -> Result<Option<Peer>, Rejection> {
     if app.access == Access::Open {
         access::must_name_loopback(request.headers())?;
     }
@@ -158,7 +158,7 @@ fn let_in(app: &App, request: &Request) -> Result<Option<Peer>, Rejection> {
 }
 
 /// Finds the source of a request. A peer that asks for too many that there are not is refused before they are looked for.
-async fn find(
+pub(super) async fn find(
     app: &App,
     peer: Option<Peer>,
     (namespace, name): (&str, &str),
@@ -189,13 +189,8 @@ async fn find(
     Ok(open)
 }
 
-/// Reads a request as it came.
-async fn arrived(
-    app: &App,
-    request: Request,
-    open: &OpenSource,
-    limit: usize,
-) -> Result<Arrival, Rejection> {
+/// What is known of a request before its body is read.
+pub(super) fn arrival(app: &App, request: &Request) -> Arrival {
     let headers = request.headers().iter();
     let headers = headers
         .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
@@ -204,12 +199,23 @@ async fn arrived(
     let request_id = request.headers().get("x-request-id");
     let request_id =
         request_id.filter(|id| id.len() <= 128).and_then(|id| id.to_str().ok()).map(str::to_owned);
+    Arrival { headers, body: Vec::new(), at: app.engine.now(), peer, request_id }
+}
+
+/// Reads a request as it came.
+async fn arrived(
+    app: &App,
+    request: Request,
+    open: &OpenSource,
+    limit: usize,
+) -> Result<Arrival, Rejection> {
+    let begun = arrival(app, &request);
     let body = body::read_at_door(request, app, open.namespace(), limit).await?;
-    Ok(Arrival { headers, body: body.into(), at: app.engine.now(), peer, request_id })
+    Ok(Arrival { body: body.into(), at: app.engine.now(), ..begun })
 }
 
 /// Waits for the turn of a request whose sender was verified, if it may send so many documents with so many bytes.
-async fn begins(
+pub(super) async fn begins(
     app: &App,
     open: &OpenSource,
     (count, bytes): (usize, usize),
@@ -232,12 +238,12 @@ fn caller(open: &OpenSource) -> Caller {
 }
 
 /// The answer to a sender that was not verified, of whom nothing is kept but a count.
-fn unverified(app: &App, rejected: Rejected) -> Rejection {
+pub(super) fn unverified(app: &App, rejected: Rejected) -> Rejection {
     app.engine.count_unverified();
     rejection(RefusedIntake::of(rejected, None))
 }
 
-fn rejection(refused: RefusedIntake) -> Rejection {
+pub(super) fn rejection(refused: RefusedIntake) -> Rejection {
     let RefusedIntake { status, code, message, violations, intake_id } = refused;
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::UNPROCESSABLE_ENTITY);
     Rejection::new(status, code, message).of_intake(violations, intake_id)

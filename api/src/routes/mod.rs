@@ -11,6 +11,8 @@ mod doors;
 mod each;
 mod effects;
 mod events;
+mod files;
+mod imports;
 mod incident_acts;
 mod incidents;
 mod intakes;
@@ -190,6 +192,11 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(sources::rotate))
         .routes(routes!(doors::take))
         .routes(routes!(doors::take_batch))
+        .routes(routes!(files::take))
+        .routes(routes!(imports::list))
+        .routes(routes!(imports::show))
+        .routes(routes!(imports::refused))
+        .routes(routes!(imports::cancel))
         .routes(routes!(intakes::list))
         .routes(routes!(intakes::show))
         .routes(routes!(intakes::raw))
@@ -227,6 +234,7 @@ pub(crate) fn read_queries(query: &str) {
     let _ = parse::<credentials::CredentialsQuery>(query);
     let _ = parse::<events::EventsQuery>(query);
     let _ = parse::<incidents::IncidentsQuery>(query);
+    let _ = parse::<imports::ImportsQuery>(query);
     let _ = parse::<intakes::IntakesQuery>(query);
     let _ = parse::<doors::BatchQuery>(query);
     let _ = parse::<incidents::GroupsQuery>(query);

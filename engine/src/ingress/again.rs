@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use backstitch_integration::ingress::{Headers, Rejected, Sender};
+use backstitch_integration::ingress::{Form, Headers, Rejected, Sender};
 use backstitch_saga::By;
 use backstitch_saga::protocol::{IntakeVerdict, IntakeView};
 use uuid::Uuid;
@@ -53,8 +53,8 @@ impl Engine {
             peer: row.peer.clone(),
             request_id: row.request_id.clone(),
         };
-        let sender =
-            Sender::of_before(trust_of(row.trust).min(open.ceiling()), row.form == "cloudevent");
+        let trust = trust_of(row.trust).min(open.ceiling());
+        let sender = Sender::of_before(trust, Form::of(&row.form));
         let was_accepted = view(row.clone()).verdict == IntakeVerdict::Accepted;
         let edge = edge_of(&open, row.contract.as_deref());
         if was_accepted && edge.is_none() {
@@ -89,17 +89,8 @@ impl Engine {
         row: &IntakeRow,
         sender: Sender,
     ) -> Result<(), Error> {
-        let in_batch = row.door == "batch";
-        let now = self.node().clock.now();
-        let new = kept::new(
-            open,
-            &arrival,
-            row.id,
-            Vec::new(),
-            (sender.sends_events(), in_batch),
-            sender.trust,
-        );
-        let new = kept::again(new, now);
+        let in_batch = row.door != "request";
+        let new = kept::again(open, &arrival, row, (&sender, self.node().clock.now()));
         let (held_open, read_from) = (Arc::clone(open), Arc::clone(&arrival));
         let claimed = self
             .apart(open.namespace(), move || {
@@ -169,10 +160,9 @@ impl Engine {
         row: &IntakeRow,
         (edge, sender): (EdgeName, Sender),
     ) -> Result<(), Error> {
-        let now = self.node().clock.now();
         let claimed = (edge.0.as_str(), edge.1);
         let transforms = self.transforms_of(open, std::iter::once(claimed)).await?;
-        let (in_batch, count) = (row.door == "batch", row.mappings.saturating_add(1));
+        let (in_batch, count) = (row.door != "request", row.mappings.saturating_add(1));
         let (held_open, read_from, to) = (Arc::clone(open), Arc::clone(&arrival), edge.clone());
         let mapped = self
             .apart(open.namespace(), move || {
@@ -187,16 +177,8 @@ impl Engine {
                 Ok::<_, Box<Rejected>>((mapped, document.occurred_at()))
             })
             .await?;
-        let new = kept::new(
-            open,
-            &arrival,
-            row.id,
-            Vec::new(),
-            (sender.sends_events(), in_batch),
-            sender.trust,
-        );
-        let new =
-            NewIntake { contract: row.contract.clone(), event: row.event, ..kept::again(new, now) };
+        let again = kept::again(open, &arrival, row, (&sender, self.node().clock.now()));
+        let new = NewIntake { contract: row.contract.clone(), event: row.event, ..again };
         let ((mapping, made), occurred_at) = match mapped {
             Ok(mapped) => mapped,
             // A document that is an event is not refused any more; what a rule says of it is kept.

@@ -94,6 +94,18 @@ impl OpenSource {
         if is_batch { self.source.admit_batch(&request) } else { self.source.admit(&request) }
     }
 
+    /// Verifies who sends a file, before anything of it is read.
+    ///
+    /// # Errors
+    /// The first check that fails.
+    pub fn admit_file(
+        &self,
+        headers: &[(&str, &[u8])],
+        now: Time,
+    ) -> Result<Sender, Box<Rejected>> {
+        self.source.admit_file(Headers::new(headers), now)
+    }
+
     /// The rules of the source.
     pub(super) fn rules(&self) -> &Source {
         &self.source

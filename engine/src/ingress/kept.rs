@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use backstitch_integration::ingress::{Hints, Rejected};
+use backstitch_integration::ingress::{Hints, Rejected, Sender};
 use backstitch_saga::Time;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -11,7 +11,7 @@ use super::KEPT_HEADERS;
 use super::arrival::Arrival;
 use super::doors::OpenSource;
 use crate::log::trust_number;
-use crate::store::intake::NewIntake;
+use crate::store::intake::{IntakeRow, NewIntake};
 
 /// The most characters of a content type that are kept.
 const LONGEST_TYPE: usize = 200;
@@ -44,8 +44,8 @@ pub(super) fn new(
     arrival: &Arrival,
     id: Uuid,
     raw: Vec<u8>,
-    (is_event, is_batch): (bool, bool),
-    trust: backstitch_integration::events::Trust,
+    door: &'static str,
+    sender: &Sender,
 ) -> NewIntake {
     let content_type = arrival.header("content-type").unwrap_or_default();
     let headers = serde_json::to_string(&headers(&arrival.headers));
@@ -60,9 +60,9 @@ pub(super) fn new(
         errors: None,
         received_at: arrival.at,
         processed_at: None,
-        door: if is_batch { "batch" } else { "request" },
-        form: if is_event { "cloudevent" } else { "json" },
-        trust: trust_number(trust),
+        door,
+        form: sender.form().as_str(),
+        trust: trust_number(sender.trust),
         contract: None,
         event: None,
         digest: Sha256::digest(&raw).to_vec(),
@@ -97,8 +97,14 @@ pub(super) fn hints(hints: &Hints) -> Option<String> {
 }
 
 /// A document that is there already, as it is processed again.
-pub(super) fn again(intake: NewIntake, at: Time) -> NewIntake {
-    NewIntake { processed_at: Some(at), raw: None, ..intake }
+pub(super) fn again(
+    open: &OpenSource,
+    arrival: &Arrival,
+    row: &IntakeRow,
+    (sender, at): (&Sender, Time),
+) -> NewIntake {
+    let new = new(open, arrival, row.id, Vec::new(), "", sender);
+    NewIntake { processed_at: Some(at), raw: None, ..new }
 }
 
 #[cfg(test)]

@@ -1,11 +1,15 @@
 //! Ingress: sources send documents, which are verified, held to their contracts, and become events of the log.
 //!
 //! `sources` is their configuration. `doors` keeps what a door needs to know of them, `take` takes documents in by the rules of
-//! `backstitch-integration`, `reads` shows what came in, and `again` processes what was refused once more.
+//! `backstitch-integration`, `reads` shows what came in, and `again` processes what was refused once more. `files` receives files, and
+//! `import` takes in their rows.
 
 mod again;
 mod arrival;
 mod doors;
+mod files;
+mod import;
+mod imports;
 mod kept;
 mod lineage;
 mod mapping;
@@ -27,6 +31,8 @@ pub use backstitch_integration::ingress::{LARGEST_BATCH, Rejected};
 pub use arrival::{Arrival, RefusedIntake, Taken};
 pub(crate) use doors::Doors;
 pub use doors::{MOST_BYTES, OpenSource};
+pub use files::{LARGEST_FILE, MOST_IMPORTS, Upload};
+pub(crate) use import::import;
 pub use reads::IntakeQuery;
 pub use take::BatchRead;
 
@@ -47,6 +53,12 @@ pub(crate) fn bounds() -> Vec<Bound> {
             "409 `too_many_sources`",
         ),
         bound("the spec of a source", bytes(LARGEST_SPEC), "422 `invalid_source`"),
+        bound("a file", bytes(LARGEST_FILE), "413 `payload_too_large`"),
+        bound(
+            "imports of a namespace under way",
+            number(MOST_IMPORTS.unsigned_abs()),
+            "429 `too_many_imports`",
+        ),
         bound("headers of a request that are kept", number(headers), "left out"),
         bound("one header that is kept, in characters", number(header), "cut"),
         bound(

@@ -138,6 +138,7 @@ pub(super) fn view(row: IntakeRow) -> IntakeView {
         processed_at: row.processed_at.map(Timestamp),
         door: match row.door.as_str() {
             "batch" => IntakeDoor::Batch,
+            "file" => IntakeDoor::File,
             _ => IntakeDoor::Request,
         },
         trust,

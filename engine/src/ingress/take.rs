@@ -51,8 +51,10 @@ impl Engine {
                 vec![Read { raw: arrival.body.clone(), found }]
             })
             .await?;
-        let mut taken = self.take(open, arrival, sender, read, Way::ByItself).await?;
-        taken.pop().ok_or_else(|| Error::Bug("a document was neither taken nor refused".to_owned()))
+        let way = (Way::ByItself, self.new_ids(1));
+        let mut taken = self.take_each(open, arrival, sender, read, way).await?;
+        let missing = || Err(Error::Bug("a document was neither taken nor refused".to_owned()));
+        taken.pop().unwrap_or_else(missing)
     }
 
     /// Splits a batch of a sender that was verified into its records, and reads them.
@@ -86,27 +88,23 @@ impl Engine {
         atomic: bool,
     ) -> Result<Vec<Result<Taken, Error>>, Error> {
         let way = if atomic { Way::AllOrNone } else { Way::OneByOne };
-        self.take_each(open, arrival, sender, batch.0, way).await
+        let ids = self.new_ids(batch.count());
+        self.take_each(open, arrival, sender, batch.0, (way, ids)).await
     }
 
-    async fn take(
+    /// Ids for documents that came now.
+    fn new_ids(&self, count: usize) -> Vec<Uuid> {
+        (0..count).map(|_| self.node().clock.new_run().0).collect()
+    }
+
+    /// Takes in records that were read, each under an id of its own.
+    pub(super) async fn take_each(
         &self,
         open: &Arc<OpenSource>,
         arrival: Arc<Arrival>,
         sender: Sender,
         read: Vec<Read<Document>>,
-        way: Way,
-    ) -> Result<Vec<Taken>, Error> {
-        self.take_each(open, arrival, sender, read, way).await?.into_iter().collect()
-    }
-
-    async fn take_each(
-        &self,
-        open: &Arc<OpenSource>,
-        arrival: Arc<Arrival>,
-        sender: Sender,
-        read: Vec<Read<Document>>,
-        way: Way,
+        (way, ids): (Way, Vec<Uuid>),
     ) -> Result<Vec<Result<Taken, Error>>, Error> {
         let claimed = claimed(open, &arrival, read);
         let claims = claimed.iter().filter_map(|one| Some(&one.found.as_ref().ok()?.1));
@@ -114,21 +112,12 @@ impl Engine {
         let claims = claimed.iter().filter_map(|one| Some(&one.found.as_ref().ok()?.1));
         let contracts = claims.map(|claim| (claim.contract.as_str(), claim.version));
         let transforms = self.transforms_of(open, contracts).await?;
-        let is_batch = way != Way::ByItself;
-        let ids: Vec<Uuid> = claimed.iter().map(|_| self.node().clock.new_run().0).collect();
         let ready = self
             .on_documents(open, &arrival, move |open, arrival| {
                 let pairs = arrival.pairs();
                 let headers = Headers::new(&pairs);
                 let one = |(read, id): (Read<Claimed>, Uuid)| {
-                    let new = kept::new(
-                        open,
-                        arrival,
-                        id,
-                        read.raw,
-                        (sender.sends_events(), is_batch),
-                        sender.trust,
-                    );
+                    let new = kept::new(open, arrival, id, read.raw, way.door(), &sender);
                     ready(open, &headers, read.found, &sender, (&schemas, &transforms), new)
                 };
                 claimed.into_iter().zip(ids).map(one).collect::<Vec<_>>()
@@ -156,7 +145,7 @@ impl Engine {
     }
 
     /// Does work on the documents of a request: on large ones apart from those who serve requests.
-    async fn on_documents<T: Send + 'static>(
+    pub(super) async fn on_documents<T: Send + 'static>(
         &self,
         open: &Arc<OpenSource>,
         arrival: &Arc<Arrival>,
@@ -204,7 +193,7 @@ impl Engine {
                 }
                 Err(error) => return Err(error),
             },
-            Way::ByItself | Way::OneByOne => {
+            Way::ByItself | Way::OneByOne | Way::File => {
                 let asks = records.into_iter().map(async |drafts| {
                     let intake = drafts.first().and_then(EventDraft::document);
                     let done = self.append_events(open.namespace(), drafts).await;
@@ -320,7 +309,7 @@ impl Engine {
     ) -> Result<Uuid, Error> {
         let id = self.node().clock.new_run().0;
         let raw = arrival.body.clone();
-        let new = kept::new(open, arrival, id, raw, (sender.sends_events(), true), sender.trust);
+        let new = kept::new(open, arrival, id, raw, Way::OneByOne.door(), sender);
         self.keep_refused(open, std::iter::once(kept::refused(new, rejected))).await?;
         Ok(id)
     }
@@ -350,11 +339,24 @@ fn first(mut receipts: Vec<EventReceipt>, place: usize) -> Result<EventReceipt, 
 
 /// How records of a request belong together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+pub(super) enum Way {
     /// It has one.
     ByItself,
     /// Each is taken or refused for itself.
     OneByOne,
     /// All are taken, or none.
     AllOrNone,
+    /// They are rows of a file, each taken or refused for itself.
+    File,
+}
+
+impl Way {
+    /// The door through which they come.
+    fn door(self) -> &'static str {
+        match self {
+            Way::ByItself => "request",
+            Way::OneByOne | Way::AllOrNone => "batch",
+            Way::File => "file",
+        }
+    }
 }

@@ -76,6 +76,22 @@ pub(crate) async fn jobs(connection: &mut PgConnection, before: Time) -> Result<
     delete(connection, ("jobs_forget", "jobs"), rows, Some(before)).await.map(drop)
 }
 
+/// Forgets imports that ended before `before`, and rows and reports of those that are gone or take in nothing more.
+pub(crate) async fn imports(
+    connection: &mut PgConnection,
+    before: Option<Time>,
+) -> Result<(), sqlx::Error> {
+    let rows = ("t.ended_at < $1", "t.ended_at, t.id");
+    delete(connection, ("imports_forget", "import"), rows, before).await?;
+    let gone = "$1::timestamptz is distinct from 'epoch' and not exists (select from import i where i.id = t.import)";
+    let rows = (gone, "t.import, t.number");
+    delete(connection, ("imports_forget_refused", "import_refused"), rows, before).await?;
+    let over = "$1::timestamptz is distinct from 'epoch' and not exists (select from import i where i.id = t.import \
+        and i.state in ('receiving', 'running'))";
+    let rows = (over, "t.import, t.number");
+    delete(connection, ("imports_forget_pieces", "import_piece"), rows, before).await.map(drop)
+}
+
 /// Forgets signals whose runs were never started, kept before `before`. Returns how many.
 pub(crate) async fn early_signals(
     connection: &mut PgConnection,

@@ -425,3 +425,16 @@ pub(crate) async fn of_events(
     .fetch_all(connection)
     .await
 }
+
+/// What became of documents that are there.
+pub(crate) async fn verdicts(
+    connection: &mut PgConnection,
+    ids: &[Uuid],
+) -> Result<Vec<(Uuid, String, Option<String>, Option<String>)>, sqlx::Error> {
+    sqlx::query_as(
+        "-- intake_verdicts\nselect id, verdict, code, message from intake where id = any($1)",
+    )
+    .bind(ids)
+    .fetch_all(connection)
+    .await
+}

@@ -100,6 +100,7 @@ const ALL: &[(i64, &str, &str)] = &[
     (91, "intake", include_str!("../../../migrations/0091_intake.sql")),
     (92, "intake is mapped", include_str!("../../../migrations/0092_intake_is_mapped.sql")),
     (97, "emitted events", include_str!("../../../migrations/0097_emitted_events.sql")),
+    (93, "imports", include_str!("../../../migrations/0093_imports.sql")),
     (
         100,
         "documents beyond jsonb",

@@ -22,6 +22,7 @@ pub(crate) mod flow_upkeep;
 pub(crate) mod forget;
 pub(crate) mod grants;
 pub(crate) mod idempotency;
+pub(crate) mod imports;
 pub(crate) mod incidents;
 pub(crate) mod index;
 pub(crate) mod intake;

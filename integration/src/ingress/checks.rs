@@ -8,11 +8,12 @@ use sha2::{Digest, Sha256};
 use super::batch::{LARGEST_BATCH, lines, list};
 use super::headers::Headers;
 use super::hints::Hints;
-use super::sender::{Media, Sender};
+use super::read::{any, unreadable, unwrapped};
+use super::sender::{Form, Media, Sender};
 use super::source::{Location, Source, Subject, VersionFrom, VersionState};
 use crate::contracts::{Schema, World};
-use crate::document::{Value, read};
-use crate::events::{CloudEvent, Data, Trust};
+use crate::document::Value;
+use crate::events::{CloudEvent, Trust};
 
 /// A request, as it came.
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +69,7 @@ pub struct Rejected {
 }
 
 impl Rejected {
-    fn new(status: u16, code: &'static str, message: impl Into<String>) -> Rejected {
+    pub(super) fn new(status: u16, code: &'static str, message: impl Into<String>) -> Rejected {
         let violations = Vec::new();
         Rejected {
             status,
@@ -199,6 +200,20 @@ impl Source {
         self.admit_as(request, LARGEST_BATCH, &[Media::Json, Media::Lines, Media::CloudEvents])
     }
 
+    /// The same for a file, of which nothing was read yet: the sender shows who it is by a header.
+    ///
+    /// # Errors
+    /// As [`Source::admit`]; `file_not_verifiable` for a source whose requests are signed, or that is not verified.
+    pub fn admit_file(&self, headers: Headers<'_>, now: Time) -> Result<Sender, Box<Rejected>> {
+        let request = Request { headers, body: &[], now };
+        if self.document.enabled && !self.verification.is_shown_by_a_header() {
+            let message = "a file is read while it comes, so that who sends it is verified by a header before: by basic, bearer or \
+                mutual_tls; make a source for files";
+            return Err(Box::new(Rejected::new(403, "file_not_verifiable", message)));
+        }
+        self.admit_as(&request, LARGEST_BATCH, &[Media::Lines, Media::Csv])
+    }
+
     /// Reads the document of a sender that was verified.
     ///
     /// # Errors
@@ -217,7 +232,7 @@ impl Source {
         sender: &Sender,
     ) -> Result<Vec<ReadRecord<'b>>, Box<Rejected>> {
         let records = if sender.media == Media::Lines { lines(bytes) } else { list(bytes) };
-        let records = records.map_err(|wrong| unreadable(400, wrong))?;
+        let records = records.map_err(unreadable)?;
         let read = records.into_iter().map(|bytes| (bytes, self.read_one(bytes, sender, true)));
         Ok(read.collect())
     }
@@ -236,9 +251,12 @@ impl Source {
         sender: &Sender,
         in_batch: bool,
     ) -> Result<Document, Box<Rejected>> {
-        let (payload, whole) =
-            read(bytes, self.document.max_bytes).map_err(|wrong| unreadable(400, wrong))?;
-        let (event, body) = if sender.sends_events() { unwrapped(&whole)? } else { (None, None) };
+        let limit = self.document.max_bytes;
+        let (payload, whole) = any(bytes, sender.form(), limit)?;
+        let (event, body) = match sender.form() {
+            Form::CloudEvent => unwrapped(&whole)?,
+            Form::Json | Form::Csv => (None, None),
+        };
         let hints = Hints::capture(&self.document.hints, body.as_ref().unwrap_or(&whole));
         let digest = Sha256::digest(bytes).into();
         Ok(Document { payload, whole, body, event, in_batch, digest, hints })
@@ -424,19 +442,6 @@ impl Source {
     }
 }
 
-/// Codes of documents that cannot be read.
-const READ_CODES: [&str; 9] = [
-    "payload_too_large",
-    "not_a_batch",
-    "batch_too_large",
-    "invalid_json",
-    "duplicate_key",
-    "nesting_too_deep",
-    "nul_character",
-    "lone_surrogate",
-    "number_out_of_range",
-];
-
 /// Returns the text at a location: a header, or a string or a number of the document.
 fn found(location: &Location, headers: &Headers<'_>, value: &Value) -> Option<String> {
     match location {
@@ -449,51 +454,5 @@ fn found(location: &Location, headers: &Headers<'_>, value: &Value) -> Option<St
             Value::Number(number) => Some(number.canonical()),
             _ => None,
         },
-    }
-}
-
-/// Returns a refusal of a document that cannot be read.
-fn unreadable(status: u16, wrong: Violation) -> Box<Rejected> {
-    let code = READ_CODES.into_iter().find(|code| *code == wrong.code).unwrap_or("invalid_json");
-    let message = wrong.message.clone();
-    Box::new(Rejected {
-        violations: vec![wrong],
-        kept: true,
-        ..Rejected::new(status, code, message)
-    })
-}
-
-/// Reads what follows the contract in the bytes of a document that was taken in.
-///
-/// # Errors
-/// As when it came, if more is refused today.
-pub fn body_of(bytes: &[u8], is_event: bool, limit: usize) -> Result<Value, Box<Rejected>> {
-    let (_, whole) = read(bytes, limit).map_err(|wrong| unreadable(400, wrong))?;
-    if !is_event {
-        return Ok(whole);
-    }
-    Ok(unwrapped(&whole)?.1.unwrap_or(whole))
-}
-
-/// Returns the event that a document is, and its data.
-fn unwrapped(value: &Value) -> Result<(Option<CloudEvent>, Option<Value>), Box<Rejected>> {
-    let refused = |violations, message: &str| {
-        Box::new(Rejected {
-            violations,
-            kept: true,
-            ..Rejected::new(422, "cloudevent_not_valid", message)
-        })
-    };
-    let event = CloudEvent::of_value(value)
-        .map_err(|violations| refused(violations, "the document is no CloudEvent"))?;
-    match &event.data {
-        Some(Data::Json(data)) => {
-            let data = data.clone();
-            Ok((Some(event), Some(data)))
-        }
-        _ => Err(refused(
-            Vec::new(),
-            "the event has no JSON in 'data', which a contract could describe",
-        )),
     }
 }

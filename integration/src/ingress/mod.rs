@@ -5,8 +5,10 @@
 
 mod batch;
 mod checks;
+pub(crate) mod file;
 pub(crate) mod headers;
 pub(crate) mod hints;
+mod read;
 mod scheme;
 pub(crate) mod secret;
 mod sender;
@@ -14,14 +16,14 @@ pub(crate) mod source;
 pub(crate) mod verify;
 
 pub use batch::{LARGEST_BATCH, MOST_RECORDS};
-pub use checks::{
-    Accepted, Claim, Document, Duplicate, ReadRecord, Rejected, Request, body_of, duplicate,
-};
+pub use checks::{Accepted, Claim, Document, Duplicate, ReadRecord, Rejected, Request, duplicate};
+pub use file::{FileForm, LONGEST_HEADER, Row, Rows, check_header, with_header};
 pub use headers::Headers;
 pub use hints::{Hint, HintRule, Hints, MOST_HINTS};
+pub use read::body_of;
 pub use scheme::{Algorithm, Encoding, SchemeDocument};
 pub use secret::{MOST_SECRETS, Secret};
-pub use sender::Sender;
+pub use sender::{Form, Sender};
 pub use source::{
     AcceptDocument, Location, MatchDocument, Source, SourceDocument, Subject, VersionFrom,
     VersionState,

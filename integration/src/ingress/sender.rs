@@ -2,6 +2,36 @@
 
 use crate::events::Trust;
 
+/// Form of a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// JSON.
+    Json,
+    /// The envelope of a CloudEvent.
+    CloudEvent,
+    /// A row of CSV, with the first row of its file.
+    Csv,
+}
+
+impl Form {
+    /// Returns the name of the form.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Form::Json => "json",
+            Form::CloudEvent => "cloudevent",
+            Form::Csv => "csv",
+        }
+    }
+
+    /// Returns the form with a name.
+    #[must_use]
+    pub fn of(name: &str) -> Form {
+        let all = [Form::CloudEvent, Form::Csv];
+        all.into_iter().find(|form| form.as_str() == name).unwrap_or(Form::Json)
+    }
+}
+
 /// A sender that was verified, and the form of what it sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Sender {
@@ -15,15 +45,23 @@ pub struct Sender {
 impl Sender {
     /// Returns a sender that was verified before, when the document was first taken in.
     #[must_use]
-    pub fn of_before(trust: Trust, is_event: bool) -> Sender {
-        let media = if is_event { Media::CloudEvent } else { Media::Json };
+    pub fn of_before(trust: Trust, form: Form) -> Sender {
+        let media = match form {
+            Form::Json => Media::Json,
+            Form::CloudEvent => Media::CloudEvent,
+            Form::Csv => Media::Csv,
+        };
         Sender { trust, secret: None, media }
     }
 
-    /// Returns whether each document is the envelope of a CloudEvent.
+    /// Returns the form of each document.
     #[must_use]
-    pub fn sends_events(&self) -> bool {
-        matches!(self.media, Media::CloudEvent | Media::CloudEvents)
+    pub fn form(&self) -> Form {
+        match self.media {
+            Media::CloudEvent | Media::CloudEvents => Form::CloudEvent,
+            Media::Json | Media::Lines => Form::Json,
+            Media::Csv => Form::Csv,
+        }
     }
 }
 
@@ -34,6 +72,7 @@ pub(super) enum Media {
     Lines,
     CloudEvent,
     CloudEvents,
+    Csv,
 }
 
 impl Media {
@@ -41,13 +80,10 @@ impl Media {
     pub(super) fn of(content_type: &str) -> Option<Media> {
         let mut parts = content_type.split(';').map(str::trim);
         let media = parts.next().unwrap_or_default().to_ascii_lowercase();
-        let found = match media.strip_prefix("application/")? {
-            "cloudevents+json" => Media::CloudEvent,
-            "cloudevents-batch+json" => Media::CloudEvents,
-            "x-ndjson" | "ndjson" => Media::Lines,
-            "json" => Media::Json,
-            other if other.ends_with("+json") && other.len() > 5 => Media::Json,
-            _ => return None,
+        let found = match media.strip_prefix("application/") {
+            None if media == "text/csv" => Media::Csv,
+            None => return None,
+            Some(name) => Media::of_application(name)?,
         };
         let is_utf8 = parts.all(|parameter| {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
@@ -58,12 +94,24 @@ impl Media {
         is_utf8.then_some(found)
     }
 
+    fn of_application(name: &str) -> Option<Media> {
+        Some(match name {
+            "cloudevents+json" => Media::CloudEvent,
+            "cloudevents-batch+json" => Media::CloudEvents,
+            "x-ndjson" | "ndjson" => Media::Lines,
+            "json" => Media::Json,
+            other if other.ends_with("+json") && other.len() > 5 => Media::Json,
+            _ => return None,
+        })
+    }
+
     pub(super) fn name(self) -> &'static str {
         match self {
             Media::Json => "application/json",
             Media::Lines => "application/x-ndjson",
             Media::CloudEvent => "application/cloudevents+json",
             Media::CloudEvents => "application/cloudevents-batch+json",
+            Media::Csv => "text/csv",
         }
     }
 }

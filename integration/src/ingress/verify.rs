@@ -62,6 +62,11 @@ impl Verification {
         Ok(Verification { scheme, secrets, tolerance_s })
     }
 
+    /// Returns whether a header alone shows who sends a request.
+    pub(super) fn is_shown_by_a_header(&self) -> bool {
+        matches!(self.scheme, Scheme::Bearer | Scheme::Basic { .. } | Scheme::MutualTls { .. })
+    }
+
     /// Verifies a request.
     ///
     /// # Errors

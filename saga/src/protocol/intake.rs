@@ -113,6 +113,8 @@ pub enum IntakeDoor {
     Request,
     /// As a record of a batch.
     Batch,
+    /// As a row of a file. That of a CSV file is kept with the first row of the file.
+    File,
 }
 
 /// An event of a lineage.

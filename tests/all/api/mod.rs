@@ -20,6 +20,7 @@ mod idempotency;
 mod incidents;
 mod ingress;
 mod ingress_batches;
+mod ingress_files;
 mod ingress_mapping;
 mod input;
 mod job_items;

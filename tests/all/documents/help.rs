@@ -84,19 +84,30 @@ async fn prepare(verb: &str, scene: &Scene, shell: &Shell) -> Vec<(String, Strin
             }
             Vec::new()
         }
-        "source" | "intake" => {
+        "source" | "intake" | "import" => {
             let members = json!({"id": {"type": "string"}, "full_name": {"type": "string"}});
             let schema = json!({"type": "object", "properties": members, "required": ["id"]});
             scene.act("/v1/contracts/crm.contact/versions", json!({"schema": schema})).await;
             if act == "put" {
                 return Vec::new();
             }
-            let spec = json!({
+            let mut spec = json!({
                 "verify": {"scheme": "bearer"}, "accepts": [{"contract": "crm.contact"}],
                 "version_from": {"fixed": 1},
             });
+            if group == "import" {
+                spec["rate"] = json!(10);
+            }
             let secret = "a-token-of-the-crm";
             scene.put("/v1/sources/crm", json!({"spec": spec, "secret": secret})).await;
+            if group == "import" {
+                // So many that the second piece of them waits.
+                let path = format!("/v1/in/{NS}/crm/files");
+                let request = scene.server.bare("POST", &path).bearer_auth(secret);
+                let request = request.header("content-type", "application/x-ndjson");
+                let told = send(request.body("{}\n".repeat(600))).await.json();
+                return word("ID", told["import_id"].as_str().unwrap_or_default().to_owned());
+            }
             if group == "source" {
                 return Vec::new();
             }

@@ -32,6 +32,7 @@ pub const WITHOUT_VERB: &[(&str, &str)] = &[
     ("sign_off_worker", "for workers"),
     ("take_in", "for sources"),
     ("take_in_batch", "for sources"),
+    ("take_in_file", "for sources"),
     ("read_intake", "the bytes are no JSON"),
     ("validate_workflow", "`workflow validate` checks without a server"),
 ];
@@ -96,6 +97,7 @@ const GROUPS: &[(&str, &str)] = &[
     ("contract", "Register, check and retire shapes of documents"),
     ("transform", "Map documents of one contract to another"),
     ("source", "Create, change and list who sends documents"),
+    ("import", "List, show and cancel imports of files that sources sent"),
     ("intake", "List, show and reprocess documents that sources sent"),
     ("event", "Append and read events of the log"),
     ("subscription", "Start runs for events"),

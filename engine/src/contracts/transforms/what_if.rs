@@ -1,7 +1,7 @@
 //! What-if: a transform beside the active one, on documents that sources have sent. Nothing is written.
 
 use backstitch_integration::document::Value;
-use backstitch_integration::ingress::body_of;
+use backstitch_integration::ingress::{Form, body_of};
 use backstitch_integration::transforms::{Limits, Transform, WhatIf};
 use backstitch_saga::protocol::{TransformWhatIf, WhatIfTransform};
 use backstitch_saga::{Payload, Violation};
@@ -72,7 +72,7 @@ fn compared(
     // One that was registered once and is read otherwise today counts as none.
     let active = active.and_then(|text| Transform::register(text, &schemas.0, &schemas.1).ok());
     let read = |row: &SampleRow| {
-        let value = body_of(&row.raw, row.form == "cloudevent", super::LARGEST_SAMPLE).ok()?;
+        let value = body_of(&row.raw, Form::of(&row.form), super::LARGEST_SAMPLE).ok()?;
         Some((row.id.to_string(), value))
     };
     let documents: Vec<(String, Value)> = samples.iter().filter_map(read).collect();
