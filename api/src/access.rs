@@ -206,6 +206,7 @@ pub(crate) const RULES: &[(&str, &str, Right)] = &[
     ("GET", "/v1/imports/{id}", Right::Read),
     ("GET", "/v1/imports/{id}/refused", Right::Read),
     ("POST", "/v1/imports/{id}/cancel", Right::Act),
+    ("GET", "/v1/hints", Right::Read),
     ("GET", "/v1/intakes", Right::Read),
     ("GET", "/v1/intakes/{id}", Right::Read),
     ("GET", "/v1/intakes/{id}/raw", Right::Read),

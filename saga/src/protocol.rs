@@ -6,6 +6,7 @@ mod audit;
 mod contracts;
 mod effects;
 mod events;
+mod hints;
 mod imports;
 mod incidents;
 mod intake;
@@ -59,6 +60,7 @@ pub use events::{
     CursorView, EventOp, EventPage, EventReceipt, EventTrust, EventView, EventsPublished,
     MoveCursor, NewEvent, PublishEvents,
 };
+pub use hints::HintView;
 pub use imports::{ImportForm, ImportReceipt, ImportState, ImportView, RefusedRow};
 pub use incidents::{
     AssignIncident, AttemptView, CompensateIncident, IncidentCounts, IncidentFilter, IncidentGroup,

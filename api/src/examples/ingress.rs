@@ -65,6 +65,14 @@ pub(crate) fn refused_rows() -> Value {
     json!({ "items": [{ "row": 4_711, "intake_id": INTAKE, "code": "schema_violation", "message": message }] })
 }
 
+pub(crate) fn hints() -> Value {
+    json!({ "items": [{
+        "kind": "email", "value_raw": "Ann@Shop.test", "value_norm": "Ann@shop.test", "junk": false, "at": "/mail",
+        "intake_id": INTAKE, "source": "crm", "verdict": "accepted", "received_at": super::AT, "event_id": EVENT,
+        "mapped_event_id": "019a9b1e-3c00-7c41-9d3e-5b7f3f0a0001", "stream": "customer:c-7"
+    }] })
+}
+
 pub(crate) fn receipt() -> Value {
     json!({ "intake_id": INTAKE, "event_id": EVENT, "duplicate": false })
 }

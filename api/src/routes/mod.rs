@@ -12,6 +12,7 @@ mod each;
 mod effects;
 mod events;
 mod files;
+mod hints;
 mod imports;
 mod incident_acts;
 mod incidents;
@@ -197,6 +198,7 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(imports::show))
         .routes(routes!(imports::refused))
         .routes(routes!(imports::cancel))
+        .routes(routes!(hints::list))
         .routes(routes!(intakes::list))
         .routes(routes!(intakes::show))
         .routes(routes!(intakes::raw))
@@ -234,6 +236,7 @@ pub(crate) fn read_queries(query: &str) {
     let _ = parse::<credentials::CredentialsQuery>(query);
     let _ = parse::<events::EventsQuery>(query);
     let _ = parse::<incidents::IncidentsQuery>(query);
+    let _ = parse::<hints::HintsQuery>(query);
     let _ = parse::<imports::ImportsQuery>(query);
     let _ = parse::<intakes::IntakesQuery>(query);
     let _ = parse::<doors::BatchQuery>(query);

@@ -195,7 +195,15 @@ pub(crate) fn parts(first: usize) -> String {
            mapped_digest = coalesce(x.mapped_digest, i.mapped_digest), mappings = greatest(x.mappings, i.mappings), \
            changes = x.changes, unmapped = x.unmapped, failures = x.failures \
            from taken x where x.raw is null and i.id = x.id and (i.verdict = 'refused' or x.mapping is not null) \
-           returning 1)",
+           returning 1), \
+         hinted as (insert into hint (intake, ord, namespace, kind, value, junk) \
+           select x.id, h.ord, x.namespace, h.hint ->> 'kind', coalesce(h.hint ->> 'value_search', h.hint ->> 'value_raw'), \
+             (h.hint ->> 'junk')::boolean \
+           from taken x cross join lateral jsonb_array_elements(x.hints::jsonb) with ordinality as h(hint, ord) \
+           where x.hints is not null on conflict (intake, ord) do update set kind = excluded.kind, value = excluded.value, \
+             junk = excluded.junk returning 1), \
+         unhinted as (delete from hint h using taken x where x.raw is null and x.hints is not null and h.intake = x.id \
+           and h.ord > jsonb_array_length(x.hints::jsonb) returning 1)",
         parameters.join(", "),
         values.join(", "),
     )

@@ -101,6 +101,7 @@ const ALL: &[(i64, &str, &str)] = &[
     (92, "intake is mapped", include_str!("../../../migrations/0092_intake_is_mapped.sql")),
     (97, "emitted events", include_str!("../../../migrations/0097_emitted_events.sql")),
     (93, "imports", include_str!("../../../migrations/0093_imports.sql")),
+    (94, "hints", include_str!("../../../migrations/0094_hints.sql")),
     (
         100,
         "documents beyond jsonb",

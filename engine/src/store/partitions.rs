@@ -12,8 +12,17 @@ use super::retention::{Cutoff, Holding, holding};
 use super::{Trouble, forget};
 
 /// The tables that are partitioned by run, those by batch of events, and those by document that came in.
-const TABLES: [&str; 8] =
-    ["journal", "snapshots", "runs", "incidents", "event", "event_body", "intake", "intake_raw"];
+const TABLES: [&str; 9] = [
+    "journal",
+    "snapshots",
+    "runs",
+    "incidents",
+    "event",
+    "event_body",
+    "intake",
+    "intake_raw",
+    "hint",
+];
 /// How often making or dropping a partition is tried: readers of several tables lock them in whatever order.
 const TRIES: u32 = 5;
 /// How long there is between two tries to drop one.

@@ -102,6 +102,14 @@ impl Hints {
     }
 }
 
+/// Returns the value by which hints of a kind are searched. A national phone number has a `region`.
+#[must_use]
+pub fn search_value(kind: &str, value: &str, region: Option<&str>) -> String {
+    let region = region.and_then(|region| country(&Value::from(region)).ok());
+    let hint = hint(kind, Pointer::default(), value.to_owned(), region.as_deref());
+    hint.value_search.unwrap_or(hint.value_raw)
+}
+
 fn hint(kind: &str, at: Pointer, raw: String, region: Option<&str>) -> Hint {
     let value = Value::String(raw);
     let (norm, search) = match kind {

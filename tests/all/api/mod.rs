@@ -21,6 +21,7 @@ mod incidents;
 mod ingress;
 mod ingress_batches;
 mod ingress_files;
+mod ingress_hints;
 mod ingress_mapping;
 mod input;
 mod job_items;

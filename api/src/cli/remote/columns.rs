@@ -296,6 +296,20 @@ const COLUMNS: &[(&str, usize, &[&str])] = &[
             "bytes",
         ],
     ),
+    (
+        "HintView",
+        6,
+        &[
+            "kind",
+            "value_raw",
+            "source",
+            "verdict",
+            "received_at",
+            "stream",
+            "value_norm",
+            "intake_id",
+        ],
+    ),
     ("RefusedRow", 4, &["row", "code", "message", "intake_id"]),
     ("CursorView", 3, &["name", "position", "behind", "changed_at", "changed_by"]),
     (

@@ -97,6 +97,7 @@ const GROUPS: &[(&str, &str)] = &[
     ("contract", "Register, check and retire shapes of documents"),
     ("transform", "Map documents of one contract to another"),
     ("source", "Create, change and list who sends documents"),
+    ("hint", "Find documents by identifiers that they had"),
     ("import", "List, show and cancel imports of files that sources sent"),
     ("intake", "List, show and reprocess documents that sources sent"),
     ("event", "Append and read events of the log"),
