@@ -13,6 +13,37 @@ comment on table hint is 'Identifiers of documents. What is known of each beside
 comment on column hint.value is 'The normalised value by which it is searched; the value as it came if it has no such form.';
 create table hint_default partition of hint default;
 
+-- Links: under which id an entity is known in another system. An id of a system belongs to one entity, and an entity has one id in a system;
+-- a second claim waits for a person.
+create table link (
+    namespace text not null,
+    system text not null,
+    external_id text not null,
+    stream text not null,
+    linked_at timestamptz not null,
+    linked_by text not null,
+    primary key (namespace, system, external_id)
+);
+create unique index link_by_stream on link (namespace, stream, system);
+comment on column link.stream is 'The stream of the entity.';
+
+create table link_conflict (
+    id uuid primary key,
+    namespace text not null,
+    system text not null,
+    external_id text not null,
+    stream text not null,
+    holder text not null,
+    claimed_at timestamptz not null,
+    claimed_by text not null,
+    resolved_at timestamptz,
+    resolved_by text,
+    kept text check (kept in ('holder', 'claimant'))
+);
+create unique index link_conflict_open on link_conflict (namespace, system, external_id, stream) where resolved_at is null;
+create index link_conflict_by_namespace on link_conflict (namespace, id);
+comment on column link_conflict.stream is 'The entity for which the id was claimed, while it belonged to the holder.';
+
 do $migration$
 begin
     execute format($create$

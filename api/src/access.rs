@@ -31,7 +31,7 @@ pub(crate) enum Right {
     Public,
     /// See everything of the namespace.
     Read,
-    /// Start runs, and append events.
+    /// Start runs, append events, and say to which entity an id of another system belongs.
     Start,
     /// Compensate, cancel, kill, retry; make, change and delete schedules.
     Act,
@@ -207,6 +207,17 @@ pub(crate) const RULES: &[(&str, &str, Right)] = &[
     ("GET", "/v1/imports/{id}/refused", Right::Read),
     ("POST", "/v1/imports/{id}/cancel", Right::Act),
     ("GET", "/v1/hints", Right::Read),
+    ("GET", "/v1/reprocesses", Right::Read),
+    ("POST", "/v1/reprocesses", Right::Act),
+    ("GET", "/v1/reprocesses/{id}", Right::Read),
+    ("POST", "/v1/reprocesses/{id}/stop", Right::Act),
+    ("GET", "/v1/mapping-problems", Right::Read),
+    ("GET", "/v1/links", Right::Read),
+    ("GET", "/v1/links/{system}/{external_id}", Right::Read),
+    ("PUT", "/v1/links/{system}/{external_id}", Right::Start),
+    ("DELETE", "/v1/links/{system}/{external_id}", Right::Act),
+    ("GET", "/v1/link-conflicts", Right::Read),
+    ("POST", "/v1/link-conflicts/{id}/resolve", Right::Act),
     ("GET", "/v1/intakes", Right::Read),
     ("GET", "/v1/intakes/{id}", Right::Read),
     ("GET", "/v1/intakes/{id}/raw", Right::Read),

@@ -9,6 +9,7 @@ pub(crate) mod incidents;
 pub(crate) mod ingress;
 pub(crate) mod jobs;
 pub(crate) mod plans;
+pub(crate) mod links;
 pub(crate) mod quotas;
 pub(crate) mod schedules;
 pub(crate) mod sequence;

@@ -268,11 +268,13 @@ pub enum Chore {
     Emit,
     /// Take in rows of files.
     Import,
+    /// Process documents of sources again.
+    Reprocess,
 }
 
 impl Chore {
     /// All of them, in order.
-    pub const ALL: [Chore; 27] = [
+    pub const ALL: [Chore; 28] = [
         Chore::Beat,
         Chore::TakeOver,
         Chore::Wake,
@@ -301,6 +303,7 @@ impl Chore {
         Chore::Dispatch,
         Chore::Emit,
         Chore::Import,
+        Chore::Reprocess,
     ];
 
     /// The name under which it is counted.
@@ -335,6 +338,7 @@ impl Chore {
             Chore::Dispatch => "subscriptions",
             Chore::Emit => "emitted",
             Chore::Import => "imports",
+            Chore::Reprocess => "reprocesses",
         }
     }
 }
@@ -381,6 +385,7 @@ async fn work(node: &Arc<Node>, chore: Chore) -> Result<usize, Error> {
         Chore::Dispatch => crate::subscriptions::dispatch(node).await,
         Chore::Emit => crate::log::take_emitted(node).await,
         Chore::Import => crate::ingress::import(node).await,
+        Chore::Reprocess => crate::ingress::reprocess(node).await,
     }
 }
 
@@ -423,6 +428,7 @@ pub(crate) fn spawn(node: &Arc<Node>) -> Vec<JoinHandle<()>> {
         forever(node, Chore::Emit.as_str(), crate::log::serve_emitted),
         forever(node, "log_heads", crate::log::serve_heads),
         every(beat, Chore::Import),
+        every(beat, Chore::Reprocess),
     ]
 }
 

@@ -12,8 +12,10 @@ mod incidents;
 mod intake;
 mod jobs;
 mod plans;
+mod links;
 mod queues;
 mod quotas;
+mod reprocessing;
 mod retention;
 mod runs;
 mod schedule_builder;
@@ -78,11 +80,16 @@ pub use jobs::{
 pub use plans::{
     ApplyPlan, Approval, ApprovePlan, CompensationPlan, EditPlan, MakePlan, PlanFilter, PlanState,
     PlanView, SetUndoApproval, UndoApprovalView,
+pub use links::{
+    ConflictState, LinkConflictView, LinkKept, LinkView, PutLink, ResolveLinkConflict,
 };
 pub use queues::{
     BreakerPolicy, BreakerState, BreakerView, BudgetView, QueuePolicy, QueueView, Rate, RetryBudget,
 };
 pub use quotas::{QuotaSource, QuotaView, Quotas, QuotasView};
+pub use reprocessing::{
+    MappingProblem, MappingProblems, NewReprocess, ReprocessState, ReprocessView,
+};
 pub use retention::{EraseRun, ErasedRun, HeldWeek, Keep, RetentionView, SetRetention};
 pub use runs::{
     CompensateRun, LabelRun, Plan, PlannedUndo, RunStarted, Scope, StartAnswer, StartAnswers,

@@ -1,7 +1,10 @@
 //! What requests about sources may be. Specs are checked where they are read.
 
-use backstitch_saga::protocol::{PutSource, RotateSource};
+use backstitch_saga::protocol::{
+    NewReprocess, PutLink, PutSource, ResolveLinkConflict, RotateSource,
+};
 
+use super::events::MAX_EVENT_NAME;
 use super::{Check, Findings, MAX_REASON};
 
 /// How many bytes a secret of a source may have.
@@ -20,5 +23,31 @@ impl Check for RotateSource {
     fn check(&self, findings: &mut Findings) {
         findings.prose("/reason", &self.reason, MAX_REASON);
         findings.line("/secret", &self.secret, MAX_SECRET);
+    }
+}
+
+impl Check for PutLink {
+    fn check(&self, findings: &mut Findings) {
+        findings.line("/stream", &self.stream, MAX_EVENT_NAME);
+        findings.prose("/reason", &self.reason, MAX_REASON);
+    }
+}
+
+impl Check for ResolveLinkConflict {
+    fn check(&self, findings: &mut Findings) {
+        findings.prose("/reason", &self.reason, MAX_REASON);
+    }
+}
+
+impl Check for NewReprocess {
+    fn check(&self, findings: &mut Findings) {
+        for (place, text) in
+            [("/source", &self.source), ("/contract", &self.contract), ("/code", &self.code)]
+        {
+            if let Some(text) = text {
+                findings.line(place, text, MAX_EVENT_NAME);
+            }
+        }
+        findings.prose("/reason", &self.reason, MAX_REASON);
     }
 }

@@ -65,6 +65,28 @@ pub(crate) fn refused_rows() -> Value {
     json!({ "items": [{ "row": 4_711, "intake_id": INTAKE, "code": "schema_violation", "message": message }] })
 }
 
+pub(crate) fn new_reprocess() -> Value {
+    json!({ "source": "crm", "mapping": "failed", "dry_run": true, "reason": "the transform knows the country now" })
+}
+
+pub(crate) fn reprocess() -> Value {
+    json!({
+        "id": INTAKE, "state": "done", "asked": new_reprocess(), "changed": 37, "same": 0, "failed": 2, "refused": 0,
+        "overtaken": 1, "actor": "ann", "created_at": super::AT, "ended_at": super::AT
+    })
+}
+
+pub(crate) fn reprocesses() -> Value {
+    json!({ "items": [reprocess()] })
+}
+
+pub(crate) fn problems() -> Value {
+    json!({ "items": [{
+        "contract": "crm.contact@1", "to": "customer@1", "code": "country_not_valid", "pointer": "/land", "documents": 37,
+        "first_at": super::AT, "last_at": super::AT, "intake_id": INTAKE, "message": "'Elbonia' is no country", "value": "Elbonia"
+    }], "more": false })
+}
+
 pub(crate) fn hints() -> Value {
     json!({ "items": [{
         "kind": "email", "value_raw": "Ann@Shop.test", "value_norm": "Ann@shop.test", "junk": false, "at": "/mail",

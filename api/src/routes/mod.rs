@@ -19,12 +19,14 @@ mod incidents;
 mod intakes;
 mod jobs;
 mod labels;
+mod links;
 pub(crate) mod ops;
 mod pauses;
 mod plans;
 mod queues;
 pub(crate) mod quotas;
 mod repair;
+mod reprocesses;
 mod retention;
 mod runs;
 mod schedules;
@@ -198,7 +200,15 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(imports::show))
         .routes(routes!(imports::refused))
         .routes(routes!(imports::cancel))
+        .routes(routes!(reprocesses::list, reprocesses::create))
+        .routes(routes!(reprocesses::show))
+        .routes(routes!(reprocesses::stop))
+        .routes(routes!(reprocesses::problems))
         .routes(routes!(hints::list))
+        .routes(routes!(links::list))
+        .routes(routes!(links::show, links::put, links::delete))
+        .routes(routes!(links::conflicts))
+        .routes(routes!(links::resolve))
         .routes(routes!(intakes::list))
         .routes(routes!(intakes::show))
         .routes(routes!(intakes::raw))
@@ -236,6 +246,9 @@ pub(crate) fn read_queries(query: &str) {
     let _ = parse::<credentials::CredentialsQuery>(query);
     let _ = parse::<events::EventsQuery>(query);
     let _ = parse::<incidents::IncidentsQuery>(query);
+    let _ = parse::<links::LinksQuery>(query);
+    let _ = parse::<links::LinkConflictsQuery>(query);
+    let _ = parse::<reprocesses::MappingProblemsQuery>(query);
     let _ = parse::<hints::HintsQuery>(query);
     let _ = parse::<imports::ImportsQuery>(query);
     let _ = parse::<intakes::IntakesQuery>(query);

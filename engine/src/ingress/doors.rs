@@ -19,7 +19,7 @@ use crate::store::sources::{self as table, SourceRow};
 use crate::{Engine, Error};
 
 /// For how long a source and the states of its contracts are answered from memory.
-const REMEMBER: Duration = Duration::from_secs(1);
+pub(super) const REMEMBER: Duration = Duration::from_secs(1);
 /// How many sources are kept.
 const MOST: usize = 10_000;
 /// Bytes that sources, and schemas, may take in memory, roughly, each.

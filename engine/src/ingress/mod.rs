@@ -1,7 +1,7 @@
 //! Ingress: sources send documents, which are verified, held to their contracts, and become events of the log.
 //!
 //! `sources` is their configuration. `doors` keeps what a door needs to know of them, `take` takes documents in by the rules of
-//! `backstitch-integration`, `reads` shows what came in, and `again` processes what was refused once more. `files` receives files, and
+//! `backstitch-integration`, `reads` shows what came in, and `again`, `remap` and `reprocess` process documents once more. `files` receives files, and
 //! `import` takes in their rows.
 
 mod again;
@@ -13,9 +13,13 @@ mod import;
 mod imports;
 mod kept;
 mod lineage;
+mod links;
 mod mapping;
 mod reads;
 mod ready;
+mod remap;
+mod reprocess;
+mod reprocesses;
 mod sources;
 mod take;
 
@@ -35,7 +39,10 @@ pub use doors::{MOST_BYTES, OpenSource};
 pub use files::{LARGEST_FILE, MOST_IMPORTS, Upload};
 pub use hints::HintQuery;
 pub(crate) use import::import;
+pub use links::MOST_CONFLICTS;
 pub use reads::IntakeQuery;
+pub(crate) use reprocess::reprocess;
+pub use reprocesses::MOST_REPROCESSES;
 pub use take::BatchRead;
 
 /// Sources of a namespace. Several that are created at the same instant may pass it by as many.
@@ -60,6 +67,16 @@ pub(crate) fn bounds() -> Vec<Bound> {
             "imports of a namespace under way",
             number(MOST_IMPORTS.unsigned_abs()),
             "429 `too_many_imports`",
+        ),
+        bound(
+            "conflicts of links that wait in a namespace",
+            number(MOST_CONFLICTS.unsigned_abs()),
+            "refused, and not noted",
+        ),
+        bound(
+            "reprocesses of a namespace at work",
+            number(MOST_REPROCESSES.unsigned_abs()),
+            "429 `too_many_reprocesses`",
         ),
         bound("headers of a request that are kept", number(headers), "left out"),
         bound("one header that is kept, in characters", number(header), "cut"),

@@ -1,7 +1,8 @@
 //! What came in, and what became of it.
 
 use backstitch_saga::protocol::{
-    EventTrust, IntakeDoor, IntakeMapping, IntakeVerdict, IntakeView, MappingState, Page,
+    EventTrust, IntakeDoor, IntakeMapping, IntakeVerdict, IntakeView, MappingState, NewReprocess,
+    Page,
 };
 use backstitch_saga::{Payload, Timestamp};
 use data_encoding::HEXLOWER;
@@ -33,6 +34,32 @@ pub struct IntakeQuery {
     pub contract: Option<String>,
 }
 
+impl IntakeQuery {
+    /// The same for the table.
+    fn filter(&self) -> IntakeFilter {
+        IntakeFilter {
+            source: self.source.clone(),
+            verdict: self.verdict.map(|verdict| match verdict {
+                IntakeVerdict::Accepted => "accepted",
+                IntakeVerdict::Refused => "refused",
+            }),
+            code: self.code.clone(),
+            mapping: self.mapping.map(|mapping| match mapping {
+                MappingState::Mapped => "mapped",
+                MappingState::Failed => "failed",
+                MappingState::Overtaken => "overtaken",
+            }),
+            contract: self.contract.clone(),
+        }
+    }
+}
+
+/// Which documents are to be processed again.
+pub(super) fn filter_of(asked: &NewReprocess) -> IntakeFilter {
+    let NewReprocess { source, verdict, code, mapping, contract, .. } = asked.clone();
+    IntakeQuery { source, verdict, code, mapping, contract }.filter()
+}
+
 fn unknown_intake(id: Uuid) -> Error {
     Error::NotFound {
         code: "unknown_intake",
@@ -56,19 +83,7 @@ impl Engine {
         let before = after.map(|text| Cursor::place(CURSOR, text, place)).transpose()?;
         let limit = limit.clamp(1, 1_000) as usize;
         let beyond = i64::try_from(limit + 1).unwrap_or(i64::MAX);
-        let filter = IntakeFilter {
-            source: query.source.clone(),
-            verdict: query.verdict.map(|verdict| match verdict {
-                IntakeVerdict::Accepted => "accepted",
-                IntakeVerdict::Refused => "refused",
-            }),
-            code: query.code.clone(),
-            mapping: query.mapping.map(|mapping| match mapping {
-                MappingState::Mapped => "mapped",
-                MappingState::Failed => "failed",
-            }),
-            contract: query.contract.clone(),
-        };
+        let filter = query.filter();
         let _turn = self.node().database.page_turn(namespace).await?;
         let mut connection = self.node().database.lister(namespace).await?;
         let found = table::list(&mut connection, namespace, &filter, before, beyond).await;
@@ -113,7 +128,11 @@ pub(super) fn view(row: IntakeRow) -> IntakeView {
     let errors = row.errors.and_then(|text| serde_json::from_str(&text).ok());
     let document = |text: Option<String>| text.and_then(|text| Payload::trusted(text).ok());
     let mapping = row.mapping.map(|state| IntakeMapping {
-        state: if state == "mapped" { MappingState::Mapped } else { MappingState::Failed },
+        state: match state.as_str() {
+            "mapped" => MappingState::Mapped,
+            "overtaken" => MappingState::Overtaken,
+            _ => MappingState::Failed,
+        },
         to: row.mapped_to.unwrap_or_default(),
         revision: row.mapped_revision.map(i32::unsigned_abs),
         event_id: row.mapped_event,

@@ -6,7 +6,7 @@ use backstitch_integration::ingress::Accepted;
 use backstitch_saga::{Payload, Violation};
 
 use super::draft::{EventDraft, Named};
-use crate::store::intake::NewIntake;
+use crate::store::intake::{Mapping, NewIntake};
 
 /// What the sources of keys begin with: no sender can name itself so.
 pub(super) const DOOR: char = '\u{1}';
@@ -92,6 +92,21 @@ impl EventDraft {
     /// When what it tells of happened, as the document says.
     pub(crate) fn occurred_at(&self) -> Option<String> {
         self.draft.envelope.occurred_at.clone()
+    }
+
+    /// The stream that it is about.
+    pub(crate) fn stream(&self) -> Option<&str> {
+        self.draft.envelope.stream.as_deref()
+    }
+
+    /// Says which version its stream must have before it.
+    pub(crate) fn expect(&mut self, version: Option<u64>) {
+        self.draft.expected_version = version;
+    }
+
+    /// What a transform made of the document that it was.
+    pub(crate) fn mapping(&mut self) -> Option<&mut Mapping> {
+        self.intake.as_mut()?.mapped.as_mut()
     }
 
     /// Gives it the document that it was, to be written with it.

@@ -76,13 +76,17 @@ pub(crate) async fn jobs(connection: &mut PgConnection, before: Time) -> Result<
     delete(connection, ("jobs_forget", "jobs"), rows, Some(before)).await.map(drop)
 }
 
-/// Forgets imports that ended before `before`, and rows and reports of those that are gone or take in nothing more.
+/// Forgets imports that ended before `before`, conflicts that were resolved before it, and rows and reports of those that are gone or take in nothing more.
 pub(crate) async fn imports(
     connection: &mut PgConnection,
     before: Option<Time>,
 ) -> Result<(), sqlx::Error> {
     let rows = ("t.ended_at < $1", "t.ended_at, t.id");
     delete(connection, ("imports_forget", "import"), rows, before).await?;
+    let rows = ("t.ended_at < $1", "t.ended_at, t.id");
+    delete(connection, ("imports_forget_reprocesses", "reprocess"), rows, before).await?;
+    let rows = ("t.resolved_at < $1", "t.resolved_at, t.id");
+    delete(connection, ("imports_forget_conflicts", "link_conflict"), rows, before).await?;
     let gone = "$1::timestamptz is distinct from 'epoch' and not exists (select from import i where i.id = t.import)";
     let rows = (gone, "t.import, t.number");
     delete(connection, ("imports_forget_refused", "import_refused"), rows, before).await?;

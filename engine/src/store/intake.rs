@@ -260,7 +260,7 @@ const LINE: &str = "id, source, source_version, verdict, code, message, received
     contract, event, digest, bytes, content_type, peer, request_id, mapping, mapped_to, mapped_revision, mapped_event, \
     mapped_digest, mappings";
 
-fn intake_row(row: &PgRow) -> Result<IntakeRow, sqlx::Error> {
+pub(super) fn intake_row(row: &PgRow) -> Result<IntakeRow, sqlx::Error> {
     let Moment(received_at) = row.try_get(6)?;
     let processed_at: Option<Moment> = row.try_get(7)?;
     Ok(IntakeRow {
@@ -317,8 +317,18 @@ pub(crate) async fn list(
     let mut query = QueryBuilder::<Postgres>::new("-- intake_list\nselect ");
     query.push(LINE).push(", null::text, null::text, null::text, null::text, null::text from intake where namespace = ");
     query.push_bind(namespace);
+    push_filter(&mut query, filter);
+    if let Some(before) = before {
+        query.push(" and id < ").push_bind(before);
+    }
+    query.push(" order by id desc limit ").push_bind(limit);
+    query.build().fetch_all(connection).await?.iter().map(intake_row).collect()
+}
+
+/// Adds what documents are wanted.
+pub(super) fn push_filter(query: &mut QueryBuilder<Postgres>, filter: &IntakeFilter) {
     if let Some(source) = &filter.source {
-        query.push(" and source = ").push_bind(source);
+        query.push(" and source = ").push_bind(source.clone());
     }
     if let Some(verdict) = filter.verdict {
         // As the index has it.
@@ -330,20 +340,23 @@ pub(crate) async fn list(
     if let Some(mapping) = filter.mapping {
         query.push(match mapping {
             "failed" => " and mapping = 'failed'",
+            "overtaken" => " and mapping = 'overtaken'",
             _ => " and mapping = 'mapped'",
         });
     }
     if let Some(contract) = &filter.contract {
-        query.push(" and contract = ").push_bind(contract);
+        query.push(" and contract = ").push_bind(contract.clone());
     }
     if let Some(code) = &filter.code {
-        query.push(" and code = ").push_bind(code);
+        query.push(" and code = ").push_bind(code.clone());
     }
-    if let Some(before) = before {
-        query.push(" and id < ").push_bind(before);
-    }
-    query.push(" order by id desc limit ").push_bind(limit);
-    query.build().fetch_all(connection).await?.iter().map(intake_row).collect()
+}
+
+/// The columns of a line with the headers of the request.
+pub(super) fn line_with_headers() -> String {
+    format!(
+        "{LINE}, null::text as errors, headers, null::text as changes, null::text as unmapped, null::text as failures"
+    )
 }
 
 /// Finds a document.

@@ -102,6 +102,7 @@ const ALL: &[(i64, &str, &str)] = &[
     (97, "emitted events", include_str!("../../../migrations/0097_emitted_events.sql")),
     (93, "imports", include_str!("../../../migrations/0093_imports.sql")),
     (94, "hints", include_str!("../../../migrations/0094_hints.sql")),
+    (95, "reprocessing", include_str!("../../../migrations/0095_reprocessing.sql")),
     (
         100,
         "documents beyond jsonb",

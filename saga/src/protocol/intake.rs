@@ -75,6 +75,8 @@ pub enum MappingState {
     Mapped,
     /// There is none: values could not be mapped, or there is no transform.
     Failed,
+    /// There is none, as a newer document of the entity had been mapped when it was processed again.
+    Overtaken,
 }
 
 /// What a transform made of a document.

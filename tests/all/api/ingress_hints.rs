@@ -130,3 +130,79 @@ async fn hints_of_a_document_that_is_processed_again_are_those_that_its_source_n
     }
     server.stopped().await;
 }
+
+async fn link(server: &Server, id: &str, stream: &str) -> Answer {
+    let body = json!({"stream": stream});
+    send(with_json(server.request("PUT", &format!("/v1/links/erp/{id}")), body)).await
+}
+
+async fn holder(server: &Server, id: &str) -> Value {
+    server.get(&format!("/v1/links/erp/{id}")).await.json()["stream"].clone()
+}
+
+#[tokio::test]
+async fn an_id_of_a_system_belongs_to_one_entity_and_a_second_claim_waits_for_a_person() {
+    let server = Server::start(Access::Open).await;
+    let made = link(&server, "4711", "customer:1").await;
+    assert_eq!((made.status, &made.json()["external_id"]), (201, &json!("4711")), "{made:?}");
+    assert_eq!(link(&server, "4711", "customer:1").await.status, 200);
+    for _ in 0..2 {
+        assert_eq!(link(&server, "4711", "customer:2").await.problem(409), "link_conflict");
+    }
+    let open = server.get("/v1/link-conflicts?state=open").await.json();
+    let open = open["items"].as_array().unwrap();
+    assert_eq!(open.len(), 1, "{open:?}");
+    let first = &open[0];
+    assert_eq!((&first["stream"], &first["holder"]), (&json!("customer:2"), &json!("customer:1")));
+    let path = format!("/v1/link-conflicts/{}/resolve", first["id"].as_str().unwrap());
+    let keep = |keep: &str| json!({"keep": keep, "reason": "compared"});
+    assert_eq!(server.post(&path, json!({"keep": "holder", "reason": ""})).await.status, 422);
+    let resolved = server.post(&path, keep("claimant")).await;
+    assert_eq!((resolved.status, &resolved.json()["kept"]), (200, &json!("claimant")));
+    assert_eq!(server.post(&path, keep("claimant")).await.status, 200);
+    assert_eq!(server.post(&path, keep("holder")).await.problem(409), "link_conflict_resolved");
+    assert_eq!(holder(&server, "4711").await, "customer:2");
+    // The holder of before has no id there, and gets another; that one is then claimed in vain.
+    let none = server.get("/v1/links?stream=customer:1").await.json();
+    assert_eq!(none["items"], json!([]));
+    assert_eq!(link(&server, "4712", "customer:1").await.status, 201);
+    assert_eq!(link(&server, "4712", "customer:2").await.problem(409), "link_conflict");
+    let open = server.get("/v1/link-conflicts?state=open").await.json();
+    let path = format!("/v1/link-conflicts/{}/resolve", open["items"][0]["id"].as_str().unwrap());
+    assert_eq!(server.post(&path, keep("holder")).await.status, 200);
+    assert_eq!(holder(&server, "4712").await, "customer:1");
+    // Another id in the system takes the place of the first, which is free.
+    assert_eq!(link(&server, "A%2F1", "customer:2").await.status, 201);
+    assert_eq!(server.get("/v1/links/erp/4711").await.problem(404), "unknown_link");
+    assert_eq!(link(&server, "4711", "customer:3").await.status, 201);
+    let all = server.get("/v1/links?system=erp&limit=2").await.json();
+    let next = all["next"].as_str().unwrap();
+    let rest = server.get(&format!("/v1/links?system=erp&limit=2&after={next}")).await.json();
+    assert_eq!(rest["items"].as_array().unwrap().len(), 1);
+    assert_eq!(send(server.request("DELETE", "/v1/links/erp/4711")).await.status, 204);
+    assert_eq!(
+        send(server.request("DELETE", "/v1/links/erp/4711")).await.problem(404),
+        "unknown_link"
+    );
+    let acts = server.get("/v1/acts?subject=customer:3").await.json();
+    let verbs: Vec<&Value> =
+        acts["items"].as_array().unwrap().iter().map(|act| &act["verb"]).collect();
+    assert_eq!(verbs, ["delete", "put"]);
+    assert_eq!(link(&server, "%01", "customer:3").await.problem(400), "invalid_path");
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn claims_at_the_same_instant_leave_one_link() {
+    let server = Server::start(Access::Open).await;
+    let claims = (0..8).map(|at| {
+        let server = &server;
+        async move { link(server, "1", &format!("customer:{at}")).await.status }
+    });
+    let mut statuses = futures::future::join_all(claims).await;
+    statuses.sort_unstable();
+    assert_eq!(statuses, [201, 409, 409, 409, 409, 409, 409, 409]);
+    let open = server.get("/v1/link-conflicts?state=open").await.json();
+    assert_eq!(open["items"].as_array().unwrap().len(), 7);
+    server.stopped().await;
+}

@@ -23,6 +23,7 @@ mod ingress_batches;
 mod ingress_files;
 mod ingress_hints;
 mod ingress_mapping;
+mod ingress_reprocess;
 mod input;
 mod job_items;
 mod jobs;

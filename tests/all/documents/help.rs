@@ -116,6 +116,31 @@ async fn prepare(verb: &str, scene: &Scene, shell: &Shell) -> Vec<(String, Strin
             let told = send(refused).await.json();
             word("ID", told["intake_id"].as_str().unwrap_or_default().to_owned())
         }
+        "reprocess" if ["show", "stop"].contains(&act) => {
+            let mut owner = PgConnection::connect(scene.server.database()).await.unwrap();
+            let id: uuid::Uuid = sqlx::query_scalar(
+                "insert into reprocess (id, namespace, asked, state, after, until, actor, created_at, due_at) \
+                 select gen_random_uuid(), $1, '{\"reason\":\"r\"}', 'running', n, n, 'ann', now(), now() + interval '1 hour' \
+                 from (select '00000000-0000-0000-0000-000000000000'::uuid as n) n returning id",
+            )
+            .bind(NS)
+            .fetch_one(&mut owner)
+            .await
+            .unwrap();
+            word("ID", id.to_string())
+        }
+        "link" if act != "put" => {
+            scene.put("/v1/links/erp/4711", json!({"stream": "customer:42"})).await;
+            Vec::new()
+        }
+        "link-conflict" => {
+            for stream in ["customer:1", "customer:2"] {
+                let put = scene.server.request("PUT", "/v1/links/crm/c-1");
+                drop(send(with_json(put, json!({"stream": stream}))).await);
+            }
+            let open = scene.first("/v1/link-conflicts?state=open", "id").await;
+            word("ID", open.unwrap_or_default())
+        }
         "event" if act == "publish" => {
             let events = json!({"events": [{"type": "order.placed"}]});
             shell.file("file.json", &events.to_string());

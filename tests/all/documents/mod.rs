@@ -92,6 +92,8 @@ async fn words(page: &str, scene: &Scene) -> Vec<(String, String)> {
         "docs/ingress.md" => &[
             ("INTAKE-ID", "/v1/intakes?verdict=refused", "id"),
             ("IMPORT-ID", "/v1/imports", "id"),
+            ("REPROCESS-ID", "/v1/reprocesses", "id"),
+            ("CONFLICT-ID", "/v1/link-conflicts", "id"),
             ("EVENT-ID", "/v1/events?stream=customer:c-10", "id"),
         ],
         "docs/plans.md" => {

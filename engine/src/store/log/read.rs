@@ -229,3 +229,34 @@ pub(crate) async fn page(
     };
     Ok((events, next.max(after)))
 }
+
+/// How a stream stands.
+#[derive(Debug)]
+pub(crate) struct StreamNow {
+    pub(crate) version: i64,
+    /// The last event that says something of the entity, and when the document that it was made of came, or else itself.
+    pub(crate) newest: Option<(Uuid, Time)>,
+}
+
+/// Finds how a stream stands.
+pub(crate) async fn newest_of_stream(
+    connection: &mut PgConnection,
+    namespace: &str,
+    stream: &str,
+) -> Result<Option<StreamNow>, sqlx::Error> {
+    let row = sqlx::query(
+        "-- log_newest_of_stream\n\
+         select s.version, e.id, coalesce((select max(i.received_at) from intake i where i.mapped_event = e.id), e.received_at) \
+         from stream s left join lateral (select overlay(l.batch::text placing lpad(to_hex(l.ord::integer), 4, '0') from 33 for 4)::uuid as id, \
+             l.received_at from event l where l.namespace = s.namespace and l.stream = s.stream and l.op is not null \
+             order by l.stream_version desc limit 1) e on true \
+         where s.namespace = $1 and s.stream = $2",
+    )
+    .bind(namespace)
+    .bind(stream)
+    .fetch_optional(connection)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let (id, at): (Option<Uuid>, Option<Moment>) = (row.try_get(1)?, row.try_get(2)?);
+    Ok(Some(StreamNow { version: row.try_get(0)?, newest: id.zip(at.map(|Moment(at)| at)) }))
+}

@@ -1,0 +1,291 @@
+//! Reprocessing of many documents, and why documents cannot be mapped.
+
+use backstitch_saga::Time;
+use sqlx::postgres::{PgConnection, PgRow, Postgres};
+use sqlx::query_builder::QueryBuilder;
+use sqlx::{AssertSqlSafe, Row};
+use uuid::Uuid;
+
+use super::intake::{IntakeFilter, IntakeRow, line_with_headers, push_filter};
+use super::moment::Moment;
+
+/// A line of the table `reprocess`.
+#[derive(Clone, Debug)]
+pub(crate) struct ReprocessRow {
+    pub(crate) id: Uuid,
+    pub(crate) namespace: String,
+    pub(crate) asked: String,
+    pub(crate) state: String,
+    pub(crate) after: Uuid,
+    pub(crate) until: Uuid,
+    pub(crate) counts: Counts,
+    pub(crate) waits_for: Option<String>,
+    pub(crate) actor: String,
+    pub(crate) created_at: Time,
+    pub(crate) ended_at: Option<Time>,
+}
+
+/// What became of documents.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) changed: i64,
+    pub(crate) same: i64,
+    pub(crate) failed: i64,
+    pub(crate) refused: i64,
+    pub(crate) overtaken: i64,
+}
+
+const COLUMNS: &str = "r.id, r.namespace, r.asked, r.state, r.after, r.until, r.changed, r.same, r.failed, r.refused, r.overtaken, \
+    r.waits_for, r.actor, r.created_at, r.ended_at";
+
+fn reprocess_row(row: &PgRow) -> Result<ReprocessRow, sqlx::Error> {
+    let Moment(created_at) = row.try_get(13)?;
+    let ended_at: Option<Moment> = row.try_get(14)?;
+    Ok(ReprocessRow {
+        id: row.try_get(0)?,
+        namespace: row.try_get(1)?,
+        asked: row.try_get(2)?,
+        state: row.try_get(3)?,
+        after: row.try_get(4)?,
+        until: row.try_get(5)?,
+        counts: Counts {
+            changed: row.try_get(6)?,
+            same: row.try_get(7)?,
+            failed: row.try_get(8)?,
+            refused: row.try_get(9)?,
+            overtaken: row.try_get(10)?,
+        },
+        waits_for: row.try_get(11)?,
+        actor: row.try_get(12)?,
+        created_at,
+        ended_at: ended_at.map(|Moment(at)| at),
+    })
+}
+
+/// Begins to reprocess documents, unless `most` of the namespace are at it. Returns whether it did.
+pub(crate) async fn create(
+    connection: &mut PgConnection,
+    row: &ReprocessRow,
+    due_at: Time,
+    most: i64,
+) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query(
+        "-- reprocess_create\n\
+         insert into reprocess (id, namespace, asked, state, after, until, actor, created_at, due_at) \
+         select $1, $2, $3, 'running', $4, $5, $6, $7, $8 where $9 > \
+           (select count(*) from reprocess o where o.namespace = $2 and o.state = 'running')",
+    )
+    .bind(row.id)
+    .bind(&row.namespace)
+    .bind(&row.asked)
+    .bind(row.after)
+    .bind(row.until)
+    .bind(&row.actor)
+    .bind(Moment(row.created_at))
+    .bind(Moment(due_at))
+    .bind(most)
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Takes those that have documents to process, at most one of a namespace, so that no other node does before `until`. A node that
+/// dies leaves them due then.
+pub(crate) async fn take(
+    connection: &mut PgConnection,
+    node: i32,
+    (now, until): (Time, Time),
+    limit: i64,
+) -> Result<Vec<ReprocessRow>, sqlx::Error> {
+    let text = format!(
+        "-- reprocess_take\n\
+         with due as (select distinct on (o.namespace) o.id, o.due_at from reprocess o where o.state = 'running' and o.due_at <= $2 \
+             and (o.taken_until is null or o.taken_until <= $2) order by o.namespace, o.due_at), \
+           picked as (select p.id from reprocess p where p.id in (select d.id from due d order by d.due_at limit $4) \
+             and p.state = 'running' and (p.taken_until is null or p.taken_until <= $2) for update skip locked) \
+         update reprocess r set taken_by = $1, taken_until = $3 from picked p where r.id = p.id returning {COLUMNS}"
+    );
+    let rows = sqlx::query(AssertSqlSafe(text))
+        .bind(node)
+        .bind(Moment(now))
+        .bind(Moment(until))
+        .bind(limit)
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(reprocess_row).collect()
+}
+
+/// The next documents with their bytes, which are gone of those that were erased: as many as have so many bytes together, and one
+/// at least.
+pub(crate) async fn next(
+    connection: &mut PgConnection,
+    row: &ReprocessRow,
+    filter: &IntakeFilter,
+    (most, bytes): (i64, i64),
+) -> Result<Vec<(IntakeRow, Option<Vec<u8>>)>, sqlx::Error> {
+    let mut query =
+        QueryBuilder::<Postgres>::new("-- reprocess_next\nselect i.*, r.raw from (select ");
+    query
+        .push(line_with_headers())
+        .push(", sum(bytes) over (order by id) - bytes as before from intake where namespace = ");
+    query.push_bind(&row.namespace).push(" and id > ").push_bind(row.after);
+    query.push(" and id < ").push_bind(row.until);
+    push_filter(&mut query, filter);
+    query.push(" order by id limit ").push_bind(most);
+    query.push(") i left join intake_raw r on r.id = i.id where i.before <= ").push_bind(bytes);
+    query.push(" order by i.id");
+    let rows = query.build().fetch_all(connection).await?;
+    rows.iter().map(|row| Ok((super::intake::intake_row(row)?, row.try_get("raw")?))).collect()
+}
+
+/// Counts what became of the documents up to `last`, unless somebody else did; without a last one it has ended.
+pub(crate) async fn count(
+    connection: &mut PgConnection,
+    row: &ReprocessRow,
+    (last, counts): (Option<Uuid>, Counts),
+    now: Time,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "-- reprocess_count\n\
+         update reprocess set after = coalesce($3, after), changed = changed + $4, same = same + $5, failed = failed + $6, \
+           refused = refused + $7, overtaken = overtaken + $8, due_at = $9, waits_for = null, taken_by = null, \
+           taken_until = null, state = case when $3 is null then 'done' else state end, ended_at = case when $3 is null then $9 end \
+         where id = $1 and after = $2 and state = 'running'",
+    )
+    .bind(row.id)
+    .bind(row.after)
+    .bind(last)
+    .bind(counts.changed)
+    .bind(counts.same)
+    .bind(counts.failed)
+    .bind(counts.refused)
+    .bind(counts.overtaken)
+    .bind(Moment(now))
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+/// Says why it does not go on before `due_at`.
+pub(crate) async fn put_off(
+    connection: &mut PgConnection,
+    id: Uuid,
+    why: &str,
+    due_at: Time,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "-- reprocess_put_off\n\
+         update reprocess set waits_for = $2, due_at = $3, taken_by = null, taken_until = null where id = $1 and state = 'running'",
+    )
+    .bind(id)
+    .bind(why)
+    .bind(Moment(due_at))
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+/// Stops it. Returns whether it was running.
+pub(crate) async fn stop(
+    connection: &mut PgConnection,
+    (namespace, id): (&str, Uuid),
+    now: Time,
+) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query(
+        "-- reprocess_stop\n\
+         update reprocess set state = 'stopped', ended_at = $3, waits_for = null where namespace = $1 and id = $2 and state = 'running'",
+    )
+    .bind(namespace)
+    .bind(id)
+    .bind(Moment(now))
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Finds one.
+pub(crate) async fn find(
+    connection: &mut PgConnection,
+    namespace: &str,
+    id: Uuid,
+) -> Result<Option<ReprocessRow>, sqlx::Error> {
+    let text = format!(
+        "-- reprocess_find\nselect {COLUMNS} from reprocess r where r.namespace = $1 and r.id = $2"
+    );
+    let query = sqlx::query(AssertSqlSafe(text)).bind(namespace).bind(id);
+    query.fetch_optional(connection).await?.as_ref().map(reprocess_row).transpose()
+}
+
+/// Those of a namespace, the newest first, from before one of them on.
+pub(crate) async fn list(
+    connection: &mut PgConnection,
+    namespace: &str,
+    before: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<ReprocessRow>, sqlx::Error> {
+    let text = format!(
+        "-- reprocess_list\n\
+         select {COLUMNS} from reprocess r where r.namespace = $1 and ($2::uuid is null or r.id < $2) order by r.id desc limit $3"
+    );
+    let query = sqlx::query(AssertSqlSafe(text)).bind(namespace).bind(before).bind(limit);
+    query.fetch_all(connection).await?.iter().map(reprocess_row).collect()
+}
+
+/// Documents that cannot be mapped for one reason.
+#[derive(Debug)]
+pub(crate) struct ProblemRow {
+    pub(crate) contract: String,
+    pub(crate) to: String,
+    pub(crate) code: String,
+    pub(crate) pointer: String,
+    pub(crate) documents: i64,
+    pub(crate) first_at: Time,
+    pub(crate) last_at: Time,
+    pub(crate) intake: Uuid,
+    /// JSON list of the failures of the last one.
+    pub(crate) failures: String,
+    /// Documents that were looked at, of all reasons.
+    pub(crate) looked: i64,
+}
+
+/// Why the last `most` documents that cannot be mapped cannot, the most frequent reasons first.
+pub(crate) async fn problems(
+    connection: &mut PgConnection,
+    namespace: &str,
+    source: Option<&str>,
+    (most, reasons): (i64, i64),
+) -> Result<Vec<ProblemRow>, sqlx::Error> {
+    let rows = sqlx::query(
+        "-- mapping_problems\n\
+         with failed as (select id, coalesce(contract, '') as contract, coalesce(mapped_to, '') as mapped_to, received_at, \
+             coalesce(failures, '[]') as failures, coalesce(failures::json -> 0 ->> 'code', '') as code, \
+             coalesce(failures::json -> 0 ->> 'pointer', '') as pointer \
+           from intake where namespace = $1 and mapping = 'failed' and ($2::text is null or source = $2) order by id desc limit $3) \
+         select contract, mapped_to, code, pointer, count(*), min(received_at), max(received_at), \
+           (array_agg(id order by id desc))[1], (array_agg(failures order by id desc))[1], (select count(*) from failed) \
+         from failed group by contract, mapped_to, code, pointer order by count(*) desc, contract, mapped_to, code, pointer limit $4",
+    )
+    .bind(namespace)
+    .bind(source)
+    .bind(most)
+    .bind(reasons)
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let (Moment(first_at), Moment(last_at)) = (row.try_get(5)?, row.try_get(6)?);
+            Ok(ProblemRow {
+                contract: row.try_get(0)?,
+                to: row.try_get(1)?,
+                code: row.try_get(2)?,
+                pointer: row.try_get(3)?,
+                documents: row.try_get(4)?,
+                first_at,
+                last_at,
+                intake: row.try_get(7)?,
+                failures: row.try_get(8)?,
+                looked: row.try_get(9)?,
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,98 @@
+//! Links: under which ids entities are known in other systems.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::Timestamp;
+
+/// `PUT /v1/links/{system}/{external_id}`: says to which entity an id of another system belongs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PutLink {
+    /// The stream of the entity, such as `customer:42`.
+    pub stream: String,
+    /// Why; kept with the act.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// A link of an entity to another system.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LinkView {
+    /// The system.
+    pub system: String,
+    /// The id that the entity has there.
+    pub external_id: String,
+    /// The stream of the entity.
+    pub stream: String,
+    /// When it was linked.
+    pub linked_at: Timestamp,
+    /// By whom.
+    pub linked_by: String,
+}
+
+/// Whether a conflict waits for a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum ConflictState {
+    /// It does.
+    Open,
+    /// A person has said to whom the id belongs.
+    Resolved,
+}
+
+/// To whom an id belongs that two entities claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum LinkKept {
+    /// To the entity that had it.
+    Holder,
+    /// To the entity for which it was claimed.
+    Claimant,
+}
+
+/// `POST /v1/link-conflicts/{id}/resolve`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ResolveLinkConflict {
+    /// To whom the id belongs.
+    pub keep: LinkKept,
+    /// Why; kept with the act.
+    pub reason: String,
+}
+
+/// A claim of an id that belongs to another entity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LinkConflictView {
+    /// Its id.
+    pub id: Uuid,
+    /// Whether it waits for a person.
+    pub state: ConflictState,
+    /// The system.
+    pub system: String,
+    /// The id in that system.
+    pub external_id: String,
+    /// The entity for which it was claimed.
+    pub stream: String,
+    /// The entity that had it.
+    pub holder: String,
+    /// When it was first claimed.
+    pub claimed_at: Timestamp,
+    /// By whom.
+    pub claimed_by: String,
+    /// To whom it belongs, once a person has said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<LinkKept>,
+    /// When that was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved_at: Option<Timestamp>,
+    /// Who did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved_by: Option<String>,
+}
