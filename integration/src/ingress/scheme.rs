@@ -1,85 +1,12 @@
-//! Schemes by which sources show who they are, as they are configured; what well-known senders use, as presets.
+//! Schemes by which sources show who they are, as they are configured; what well-known senders use, as presets. A scheme as it is configured
+//! is the one that the protocol names.
 
-use serde::{Deserialize, Serialize};
+pub use backstitch_saga::protocol::{
+    SourceEncoding as Encoding, SourceHash as Algorithm, SourceVerification as SchemeDocument,
+};
 
-/// A scheme as it is configured.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "scheme", rename_all = "snake_case", deny_unknown_fields)]
-pub enum SchemeDocument {
-    /// Standard Webhooks: `webhook-id`, `webhook-timestamp`, `webhook-signature`.
-    StandardWebhooks {},
-    /// GitHub: `X-Hub-Signature-256`.
-    Github {},
-    /// Stripe: `Stripe-Signature`.
-    Stripe {},
-    /// Shopify: `X-Shopify-Hmac-SHA256`.
-    Shopify {},
-    /// Slack: `X-Slack-Signature` and `X-Slack-Request-Timestamp`.
-    Slack {},
-    /// An HMAC in a header.
-    Hmac {
-        /// Header of the signature.
-        header: String,
-        /// Hash.
-        #[serde(default)]
-        algorithm: Algorithm,
-        /// Encoding of the signature.
-        #[serde(default)]
-        encoding: Encoding,
-        /// Text before the signature.
-        #[serde(default)]
-        prefix: String,
-        /// Text that is signed, with `{body}` and, if there is a timestamp, `{ts}`.
-        #[serde(default = "body")]
-        signed: String,
-        /// Header of the timestamp, in seconds.
-        #[serde(default)]
-        timestamp_header: Option<String>,
-    },
-    /// A user and a password (RFC 7617). The secret is the password.
-    Basic {
-        /// The user.
-        user: String,
-    },
-    /// A token (RFC 6750). The secret is the token.
-    Bearer {},
-    /// A client certificate that a proxy checked and names in a header. The proxy must remove that header from what comes
-    /// from outside.
-    MutualTls {
-        /// The header.
-        header: String,
-        /// Its values that are allowed: subjects or fingerprints.
-        allowed: Vec<String>,
-    },
-    /// Nobody is verified.
-    None {},
-}
-
-fn body() -> String {
-    "{body}".to_owned()
-}
-
-/// Hash of an HMAC.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Algorithm {
-    /// SHA-256.
-    #[default]
-    Sha256,
-    /// SHA-512.
-    Sha512,
-}
-
-/// Encoding of a signature.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Encoding {
-    /// Hexadecimal, in either case.
-    #[default]
-    Hex,
-    /// Base64.
-    Base64,
-}
+/// The text that is signed if the scheme says nothing.
+const BODY: &str = "{body}";
 
 /// Form of the header of a signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -222,7 +149,7 @@ fn free_hmac(document: &SchemeDocument) -> Result<Scheme, String> {
     else {
         return Err("not an HMAC".to_owned());
     };
-    let signed = pieces(signed)?;
+    let signed = pieces(signed.as_deref().unwrap_or(BODY))?;
     let names: Vec<&String> =
         [Some(header), timestamp_header.as_ref()].into_iter().flatten().collect();
     check_names(&names)?;
@@ -235,9 +162,9 @@ fn free_hmac(document: &SchemeDocument) -> Result<Scheme, String> {
     }
     Ok(Scheme::Hmac {
         header: header.clone(),
-        algorithm: *algorithm,
-        encoding: *encoding,
-        form: Form::Plain(prefix.clone()),
+        algorithm: algorithm.unwrap_or(Algorithm::Sha256),
+        encoding: encoding.unwrap_or(Encoding::Hex),
+        form: Form::Plain(prefix.clone().unwrap_or_default()),
         signed,
         timestamp_header: timestamp_header.clone(),
         id_header: None,

@@ -117,7 +117,7 @@ impl Verification {
                     return Err(invalid());
                 }
                 let signatures: Vec<Vec<u8>> =
-                    signatures.iter().filter_map(|text| encoding.decode(text)).collect();
+                    signatures.iter().filter_map(|text| decode(*encoding, text)).collect();
                 let is_signed = |secret: &Secret| {
                     let expected = sign(*algorithm, secret, signed, timestamp, id, body);
                     signatures
@@ -234,25 +234,20 @@ impl Form {
     }
 }
 
-impl Encoding {
-    fn decode(self, text: &str) -> Option<Vec<u8>> {
-        match self {
-            Encoding::Base64 => BASE64.decode(text).ok(),
-            Encoding::Hex => {
-                if !text.len().is_multiple_of(2) || text.len() > 256 {
-                    return None;
-                }
-                let digits: Option<Vec<u8>> = text
-                    .chars()
-                    .map(|digit| digit.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
-                    .collect();
-                Some(
-                    digits?
-                        .chunks(2)
-                        .map(|pair| pair.iter().fold(0, |byte, digit| (byte << 4) | digit))
-                        .collect(),
-                )
+/// Reads a signature.
+fn decode(encoding: Encoding, text: &str) -> Option<Vec<u8>> {
+    match encoding {
+        Encoding::Base64 => BASE64.decode(text).ok(),
+        Encoding::Hex => {
+            if !text.len().is_multiple_of(2) || text.len() > 256 {
+                return None;
             }
+            let digits: Option<Vec<u8>> = text
+                .chars()
+                .map(|digit| digit.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
+                .collect();
+            let pair = |pair: &[u8]| pair.iter().fold(0, |byte, digit| (byte << 4) | digit);
+            Some(digits?.chunks(2).map(pair).collect())
         }
     }
 }
