@@ -132,8 +132,8 @@ pub(crate) const KINDS: &[(&str, &str, Kind)] = &[
     ("PUT", "/v1/links/{system}/{external_id}", Neither),
     ("DELETE", "/v1/links/{system}/{external_id}", Neither),
     ("POST", "/v1/link-conflicts/{id}/resolve", Neither),
-    ("POST", "/v1/reprocesses", Neither),
-    ("POST", "/v1/reprocesses/{id}/stop", Neither),
+    ("POST", "/v1/reprocessings", Neither),
+    ("POST", "/v1/reprocessings/{id}/stop", Neither),
     ("POST", "/v1/intakes/{id}/reprocess", Neither),
     ("POST", "/v1/events", Neither),
     ("PUT", "/v1/cursors/{name}", Neither),
@@ -147,6 +147,7 @@ pub(crate) const KINDS: &[(&str, &str, Kind)] = &[
     ("POST", "/v1/subscriptions/{name}/skip", Workflow(Subscription)),
     // An admin has no bounds.
     ("POST", "/v1/runs/{id}/erase", Neither),
+    ("POST", "/v1/erasures", Neither),
     ("PUT", "/v1/workflows/{name}/retention", Neither),
     ("PUT", "/v1/workflows/{name}/undo-approval", Neither),
     ("PUT", "/v1/sources/{name}", Neither),

@@ -162,8 +162,7 @@ impl Engine {
         Ok(Engine { inner: Arc::new(Running { node, loops, shards }) })
     }
 
-    /// A handle for what the node does by itself; it ends nothing.
-    pub(crate) fn of_node(node: &Arc<Node>) -> Engine {
+    pub(crate) fn for_background(node: &Arc<Node>) -> Engine {
         let (node, loops, shards) = (Arc::clone(node), Vec::new(), Vec::new());
         Engine { inner: Arc::new(Running { node, loops, shards }) }
     }

@@ -173,7 +173,7 @@ async fn family(node: &Node, namespace: &str, run: RunId) -> Result<Family, Erro
 
 /// Goes on with erasures, and with what retention deletes. Answers how many runs were erased or deleted.
 pub(crate) async fn erase_and_delete(node: &Arc<Node>) -> Result<usize, Error> {
-    let erased = go_on(node).await?;
+    let erased = go_on(node).await? + crate::ingress::erase_data(node).await?;
     Ok(erased + crate::retention::go_on(node).await?)
 }
 

@@ -274,7 +274,7 @@ pub enum Chore {
 
 impl Chore {
     /// All of them, in order.
-    pub const ALL: [Chore; 28] = [
+    pub const ALL: [Chore; 29] = [
         Chore::Beat,
         Chore::TakeOver,
         Chore::Wake,

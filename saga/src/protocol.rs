@@ -4,6 +4,7 @@ mod access;
 mod acts;
 mod audit;
 mod contracts;
+mod data_erasure;
 mod effects;
 mod events;
 mod hints;
@@ -11,8 +12,8 @@ mod imports;
 mod incidents;
 mod intake;
 mod jobs;
-mod plans;
 mod links;
+mod plans;
 mod queues;
 mod quotas;
 mod reprocessing;
@@ -57,6 +58,7 @@ pub use contracts::{
     ContractState, ContractVersionView, ContractView, PinReader, RegisterContract, SetContractMode,
     SetContractState,
 };
+pub use data_erasure::{EraseData, EraseHint, ErasureState, ErasureView};
 pub use effects::{EffectCounts, EffectFilter, EffectLine, EffectStatus, SystemCount};
 pub use events::{
     CursorView, EventOp, EventPage, EventReceipt, EventTrust, EventView, EventsPublished,
@@ -77,11 +79,12 @@ pub use jobs::{
     Canary, ItemState, JobItem, JobPlan, JobProgress, JobState, JobVerb, JobView, NewJob,
     RunsFilter, StopWhen,
 };
+pub use links::{
+    ConflictState, LinkConflictView, LinkKept, LinkView, PutLink, ResolveLinkConflict,
+};
 pub use plans::{
     ApplyPlan, Approval, ApprovePlan, CompensationPlan, EditPlan, MakePlan, PlanFilter, PlanState,
     PlanView, SetUndoApproval, UndoApprovalView,
-pub use links::{
-    ConflictState, LinkConflictView, LinkKept, LinkView, PutLink, ResolveLinkConflict,
 };
 pub use queues::{
     BreakerPolicy, BreakerState, BreakerView, BudgetView, QueuePolicy, QueueView, Rate, RetryBudget,

@@ -1,7 +1,7 @@
 //! What requests about sources may be. Specs are checked where they are read.
 
 use backstitch_saga::protocol::{
-    NewReprocess, PutLink, PutSource, ResolveLinkConflict, RotateSource,
+    EraseData, NewReprocess, PutLink, PutSource, ResolveLinkConflict, RotateSource,
 };
 
 use super::events::MAX_EVENT_NAME;
@@ -46,6 +46,22 @@ impl Check for NewReprocess {
         {
             if let Some(text) = text {
                 findings.line(place, text, MAX_EVENT_NAME);
+            }
+        }
+        findings.prose("/reason", &self.reason, MAX_REASON);
+    }
+}
+
+impl Check for EraseData {
+    fn check(&self, findings: &mut Findings) {
+        if let Some(stream) = &self.stream {
+            findings.line("/stream", stream, MAX_EVENT_NAME);
+        }
+        if let Some(hint) = &self.hint {
+            findings.line("/hint/kind", &hint.kind, MAX_EVENT_NAME);
+            findings.line("/hint/value", &hint.value, MAX_REASON);
+            if let Some(region) = &hint.region {
+                findings.line("/hint/region", region, MAX_EVENT_NAME);
             }
         }
         findings.prose("/reason", &self.reason, MAX_REASON);

@@ -33,7 +33,7 @@ pub(crate) fn sources() -> Value {
 }
 
 pub(crate) fn document() -> Value {
-    json!({ "id": "c-7", "name": "Ann", "mail": "ann@shop.test" })
+    json!({ "id": "c-7", "name": "Ann", "mail": "ann@shop.internal" })
 }
 
 pub(crate) fn batch() -> Value {
@@ -87,9 +87,24 @@ pub(crate) fn problems() -> Value {
     }], "more": false })
 }
 
+pub(crate) fn erase() -> Value {
+    json!({ "hint": { "kind": "email", "value": "ann@shop.internal" }, "kill": true, "reason": "request 2031" })
+}
+
+pub(crate) fn erasure() -> Value {
+    json!({
+        "id": INTAKE, "state": "done", "documents": 12, "events": 24, "runs": 3, "actor": "ann", "reason": "request 2031",
+        "created_at": super::AT, "ended_at": super::AT
+    })
+}
+
+pub(crate) fn erasures() -> Value {
+    json!({ "items": [erasure()] })
+}
+
 pub(crate) fn hints() -> Value {
     json!({ "items": [{
-        "kind": "email", "value_raw": "Ann@Shop.test", "value_norm": "Ann@shop.test", "junk": false, "at": "/mail",
+        "kind": "email", "value_raw": "Ann@Shop.internal", "value_norm": "Ann@shop.internal", "junk": false, "at": "/mail",
         "intake_id": INTAKE, "source": "crm", "verdict": "accepted", "received_at": super::AT, "event_id": EVENT,
         "mapped_event_id": "019a9b1e-3c00-7c41-9d3e-5b7f3f0a0001", "stream": "customer:c-7"
     }] })

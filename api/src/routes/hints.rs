@@ -17,12 +17,12 @@ use crate::query::{FromQuery, Pairs, QueryOf};
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct HintsQuery {
-    /// Kind: `email`, `phone`, or another name that a source gives.
+    /// Kind: `email`, `phone`, or another name that a source gives. It must be given.
     #[param(example = "email")]
-    kind: String,
-    /// The value, in whatever spelling.
-    #[param(example = "Ann@shop.test")]
-    value: String,
+    kind: Option<String>,
+    /// The value, in whatever spelling. It must be given.
+    #[param(example = "Ann@shop.internal")]
+    value: Option<String>,
     /// The country of a national phone number, such as `DE`.
     #[param(example = "DE")]
     region: Option<String>,
@@ -35,17 +35,9 @@ pub(crate) struct HintsQuery {
 
 impl FromQuery for HintsQuery {
     fn read(pairs: &mut Pairs) -> Self {
-        let mut needed = |name: &str| {
-            let text = pairs.text(name);
-            if text.is_none() {
-                pairs.refuse(name, "It must be given");
-            }
-            text.unwrap_or_default()
-        };
-        let (kind, value) = (needed("kind"), needed("value"));
         HintsQuery {
-            kind,
-            value,
+            kind: pairs.text("kind"),
+            value: pairs.text("value"),
             region: pairs.text("region"),
             after: pairs.text("after"),
             limit: pairs.limit(),

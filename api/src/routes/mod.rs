@@ -10,6 +10,7 @@ mod database_roles;
 mod doors;
 mod each;
 mod effects;
+mod erasures;
 mod events;
 mod files;
 mod hints;
@@ -204,6 +205,8 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(reprocesses::show))
         .routes(routes!(reprocesses::stop))
         .routes(routes!(reprocesses::problems))
+        .routes(routes!(erasures::list, erasures::create))
+        .routes(routes!(erasures::show))
         .routes(routes!(hints::list))
         .routes(routes!(links::list))
         .routes(routes!(links::show, links::put, links::delete))

@@ -46,11 +46,11 @@ pub(crate) async fn problems(
     json(StatusCode::OK, &app.engine.mapping_problems(&caller.namespace, source).await?)
 }
 
-/// List reprocesses, the newest first
+/// List reprocessings, the newest first
 #[utoipa::path(
-    get, path = "/v1/reprocesses", tag = "ingress", operation_id = "list_reprocesses",
+    get, path = "/v1/reprocessings", tag = "ingress", operation_id = "list_reprocesses",
     params(PageQuery),
-    responses((status = 200, description = "A page of reprocesses.", body = Page<ReprocessView>, example = json!(examples::reprocesses())))
+    responses((status = 200, description = "A page of reprocessings.", body = Page<ReprocessView>, example = json!(examples::reprocesses())))
 )]
 pub(crate) async fn list(
     State(app): Shared,
@@ -67,7 +67,7 @@ pub(crate) async fn list(
 /// refused and is not any more becomes an event, one that is mapped otherwise becomes another event, and one that a newer document of its entity has overtaken
 /// becomes none. A dry run counts the same and writes nothing.
 #[utoipa::path(
-    post, path = "/v1/reprocesses", tag = "ingress", operation_id = "create_reprocess",
+    post, path = "/v1/reprocessings", tag = "ingress", operation_id = "create_reprocess",
     request_body(content = NewReprocess, example = json!(examples::new_reprocess())),
     responses(
         (status = 201, description = "It is at work.", body = ReprocessView, example = json!(examples::reprocess())),
@@ -82,14 +82,14 @@ pub(crate) async fn create(
 ) -> Answer {
     let by = caller.by(ask.reason.clone());
     let view = app.engine.create_reprocess(&caller.namespace, &ask, &by).await?;
-    located(json(StatusCode::CREATED, &view), &format!("/v1/reprocesses/{}", view.id))
+    located(json(StatusCode::CREATED, &view), &format!("/v1/reprocessings/{}", view.id))
 }
 
-/// Show a reprocess and its counts
+/// Show a reprocessing and its counts
 #[utoipa::path(
-    get, path = "/v1/reprocesses/{id}", tag = "ingress", operation_id = "show_reprocess",
+    get, path = "/v1/reprocessings/{id}", tag = "ingress", operation_id = "show_reprocess",
     params(("id" = Uuid, Path, description = "Its id")),
-    responses((status = 200, description = "The reprocess.", body = ReprocessView, example = json!(examples::reprocess())))
+    responses((status = 200, description = "The reprocessing.", body = ReprocessView, example = json!(examples::reprocess())))
 )]
 pub(crate) async fn show(
     State(app): Shared,
@@ -100,11 +100,11 @@ pub(crate) async fn show(
     json(StatusCode::OK, &app.engine.reprocess(&caller.namespace, id).await?)
 }
 
-/// Stop a reprocess
+/// Stop a reprocessing
 ///
 /// What was written stays.
 #[utoipa::path(
-    post, path = "/v1/reprocesses/{id}/stop", tag = "ingress", operation_id = "stop_reprocess",
+    post, path = "/v1/reprocessings/{id}/stop", tag = "ingress", operation_id = "stop_reprocess",
     params(("id" = Uuid, Path, description = "Its id")),
     request_body(content = Reason, example = json!(all::schedules::reason())),
     responses(

@@ -172,16 +172,7 @@ impl Engine {
         if mode == Mode::DryRun {
             return Ok(Again::Changed);
         }
-        if let Some(mapped) = drafts.get_mut(1) {
-            match self.newest(open, row, mapped.stream()).await? {
-                Ok(version) => mapped.expect(version),
-                Err(()) => {
-                    drafts.truncate(1);
-                    let mapped = drafts.first_mut().and_then(EventDraft::mapping);
-                    mapped.into_iter().for_each(|one| *one = overtaken(one.clone(), 0));
-                }
-            }
-        }
+        self.keep_newer(open, row, &mut drafts).await?;
         let contract = format!("{}@{}", accepted.contract, accepted.version);
         match self.append_events(open.namespace(), drafts).await {
             Ok(receipts) => match receipts.first() {
@@ -200,6 +191,26 @@ impl Engine {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Takes the event of a mapping back that would set its entity back behind a newer document.
+    async fn keep_newer(
+        &self,
+        open: &OpenSource,
+        row: &IntakeRow,
+        drafts: &mut Vec<EventDraft>,
+    ) -> Result<(), Error> {
+        if let Some(mapped) = drafts.get_mut(1) {
+            match self.newest(open, row, mapped.stream()).await? {
+                Ok(version) => mapped.expect(version),
+                Err(()) => {
+                    drafts.truncate(1);
+                    let mapped = drafts.first_mut().and_then(EventDraft::mapping);
+                    mapped.into_iter().for_each(|one| *one = overtaken(one.clone(), 0));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Writes what is known of a document that is there already.

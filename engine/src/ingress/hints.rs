@@ -1,8 +1,8 @@
 //! Finds documents by the identifiers that they had.
 
 use backstitch_integration::ingress::search_value;
-use backstitch_saga::Timestamp;
 use backstitch_saga::protocol::{HintView, IntakeVerdict, Page};
+use backstitch_saga::{Timestamp, Violation};
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -29,9 +29,9 @@ struct Kept {
 #[derive(Clone, Debug)]
 pub struct HintQuery {
     /// Kind.
-    pub kind: String,
+    pub kind: Option<String>,
     /// The value in whatever spelling.
-    pub value: String,
+    pub value: Option<String>,
     /// The country of a national phone number.
     pub region: Option<String>,
 }
@@ -40,7 +40,7 @@ impl Engine {
     /// Lists hints with a value, the newest first. It is brought into its one spelling before it is looked for.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when the cursor is not one of ours.
+    /// [`Error::Invalid`] when the cursor is not one of ours, or kind or value are missing.
     pub async fn hints(
         &self,
         namespace: &str,
@@ -53,12 +53,19 @@ impl Engine {
             Some((intake.parse::<Uuid>().ok()?, ord.parse::<i16>().ok()?))
         };
         let before = after.map(|text| Cursor::place(CURSOR, text, place)).transpose()?;
-        let value = search_value(&query.kind, &query.value, query.region.as_deref());
+        let (Some(kind), Some(value)) = (&query.kind, &query.value) else {
+            // A cursor is a place in the list of one value.
+            after.map(|text| Cursor::place(CURSOR, text, |_| None::<()>)).transpose()?;
+            let missing = if query.kind.is_none() { "?kind" } else { "?value" };
+            let wrong = Violation::new(missing, "missing_field", "It must be given");
+            return Err(Error::invalid("invalid_request", wrong));
+        };
+        let value = search_value(kind, value, query.region.as_deref());
         let limit = limit.clamp(1, 1_000) as usize;
         let beyond = i64::try_from(limit + 1).unwrap_or(i64::MAX);
         let _turn = self.node().database.page_turn(namespace).await?;
         let mut connection = self.node().database.lister(namespace).await?;
-        let wanted = (query.kind.as_str(), value.as_str());
+        let wanted = (kind.as_str(), value.as_str());
         let found = table::find(&mut connection, namespace, wanted, before, beyond).await;
         let found = listed(found)?;
         let places: Vec<(Uuid, i16)> = found.iter().map(|row| (row.intake, row.ord)).collect();

@@ -37,7 +37,7 @@ const SILENT_FOR: Duration = Duration::from_secs(600);
 
 /// Takes in rows of files until none is due. Answers how many were looked at.
 pub(crate) async fn import(node: &Arc<Node>) -> Result<usize, Error> {
-    let engine = Engine::of_node(node);
+    let engine = Engine::for_background(node);
     let mut connection = node.database.keepers.acquire().await?;
     let silent = Span::from(SILENT_FOR).0;
     let before = backstitch_saga::Time(node.clock.now().0.saturating_sub_unsigned(silent));
@@ -116,17 +116,9 @@ impl Engine {
         (first_row, body): (i64, Vec<u8>),
         tally: &mut Tally,
     ) -> Result<usize, Error> {
-        let headers: HashMap<String, String> =
-            serde_json::from_str(&row.headers).unwrap_or_default();
-        let form = Form::of(&row.form);
-        let sender = Sender::of_before(trust_of(row.trust).min(open.ceiling()), form);
-        let arrival = Arc::new(Arrival {
-            headers: headers.into_iter().map(|(name, text)| (name, text.into_bytes())).collect(),
-            body,
-            at: row.received_at,
-            peer: row.peer.clone(),
-            request_id: row.request_id.clone(),
-        });
+        let sender =
+            Sender::of_before(trust_of(row.trust).min(open.ceiling()), Form::of(&row.form));
+        let arrival = Arc::new(arrival_of(row, body));
         let rows = rows_of(&arrival.body);
         let count = rows.len();
         let ids: Vec<(i64, Uuid)> =
@@ -189,6 +181,18 @@ impl Engine {
             }
         }
         Ok(count)
+    }
+}
+
+/// The request of a file, with some of its rows.
+fn arrival_of(row: &ImportRow, body: Vec<u8>) -> Arrival {
+    let headers: HashMap<String, String> = serde_json::from_str(&row.headers).unwrap_or_default();
+    Arrival {
+        headers: headers.into_iter().map(|(name, text)| (name, text.into_bytes())).collect(),
+        body,
+        at: row.received_at,
+        peer: row.peer.clone(),
+        request_id: row.request_id.clone(),
     }
 }
 

@@ -39,16 +39,15 @@ fn unknown_conflict(id: Uuid) -> Error {
     }
 }
 
-/// Notes an act on an entity.
+/// Notes an act on an entity. The id is not told, which may have to be erased.
 async fn note(
     connection: &mut PgConnection,
     (namespace, stream): (&str, &str),
     (verb, by, at): (&'static str, &By, Time),
-    link: (&str, &str),
+    system: &str,
 ) -> Result<(), Error> {
-    let detail = serde_json::json!({ "system": link.0, "external_id": link.1 }).to_string();
-    let (thing, detail) = (Thing::Subject, Some(detail));
-    let act = Act { namespace, thing, name: stream, at, verb, by, detail };
+    let detail = Some(serde_json::json!({ "system": system }).to_string());
+    let act = Act { namespace, thing: Thing::Subject, name: stream, at, verb, by, detail };
     Ok(acts::add(connection, &act).await?)
 }
 
@@ -105,7 +104,7 @@ impl Engine {
                 linked_by: by.actor.to_string(),
             };
             if table::put(&mut transaction, namespace, &row).await? {
-                note(&mut transaction, (namespace, &ask.stream), ("put", by, now), key).await?;
+                note(&mut transaction, (namespace, &ask.stream), ("put", by, now), key.0).await?;
                 commit!("links_change", transaction.commit().await)?;
                 return Ok((view(row), true));
             }
@@ -139,7 +138,7 @@ impl Engine {
         let stream = table::delete(&mut transaction, namespace, key).await?;
         let stream = stream.ok_or_else(|| unknown(key.0, key.1))?;
         let now = node.clock.now();
-        note(&mut transaction, (namespace, &stream), ("delete", by, now), key).await?;
+        note(&mut transaction, (namespace, &stream), ("delete", by, now), key.0).await?;
         Ok(commit!("links_change", transaction.commit().await)?)
     }
 
@@ -243,7 +242,7 @@ impl Engine {
                 LinkKept::Holder => &row.holder,
                 LinkKept::Claimant => &row.stream,
             };
-            note(&mut transaction, (namespace, entity), ("resolve", by, now), key).await?;
+            note(&mut transaction, (namespace, entity), ("resolve", by, now), key.0).await?;
             commit!("links_change", transaction.commit().await)?;
             return Ok(conflict(ConflictRow {
                 kept: Some(kept.to_owned()),

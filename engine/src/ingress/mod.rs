@@ -6,6 +6,7 @@
 
 mod again;
 mod arrival;
+mod data_erasure;
 mod doors;
 mod files;
 mod hints;
@@ -34,6 +35,7 @@ use crate::bounds::{Bound, bound, bytes, number};
 pub use backstitch_integration::ingress::{LARGEST_BATCH, Rejected};
 
 pub use arrival::{Arrival, RefusedIntake, Taken};
+pub(crate) use data_erasure::erase_data;
 pub(crate) use doors::Doors;
 pub use doors::{MOST_BYTES, OpenSource};
 pub use files::{LARGEST_FILE, MOST_IMPORTS, Upload};
@@ -74,7 +76,7 @@ pub(crate) fn bounds() -> Vec<Bound> {
             "refused, and not noted",
         ),
         bound(
-            "reprocesses of a namespace at work",
+            "reprocessings of a namespace at work",
             number(MOST_REPROCESSES.unsigned_abs()),
             "429 `too_many_reprocesses`",
         ),

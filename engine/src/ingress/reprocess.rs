@@ -27,7 +27,7 @@ const AGAIN: Span = Span::secs(1);
 
 /// Processes documents until none is due. Answers how many were looked at.
 pub(crate) async fn reprocess(node: &Arc<Node>) -> Result<usize, Error> {
-    let engine = Engine::of_node(node);
+    let engine = Engine::for_background(node);
     let mut looked = 0;
     while !node.is_closing() {
         let now = node.clock.now();

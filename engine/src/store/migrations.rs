@@ -99,10 +99,11 @@ const ALL: &[(i64, &str, &str)] = &[
     (90, "sources", include_str!("../../../migrations/0090_sources.sql")),
     (91, "intake", include_str!("../../../migrations/0091_intake.sql")),
     (92, "intake is mapped", include_str!("../../../migrations/0092_intake_is_mapped.sql")),
-    (97, "emitted events", include_str!("../../../migrations/0097_emitted_events.sql")),
     (93, "imports", include_str!("../../../migrations/0093_imports.sql")),
     (94, "hints", include_str!("../../../migrations/0094_hints.sql")),
     (95, "reprocessing", include_str!("../../../migrations/0095_reprocessing.sql")),
+    (96, "data erasures", include_str!("../../../migrations/0096_data_erasures.sql")),
+    (97, "emitted events", include_str!("../../../migrations/0097_emitted_events.sql")),
     (
         100,
         "documents beyond jsonb",

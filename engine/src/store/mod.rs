@@ -12,6 +12,7 @@ pub(crate) mod console_sessions;
 pub(crate) mod contracts;
 pub(crate) mod credentials;
 pub(crate) mod damage;
+pub(crate) mod data_erasures;
 pub(crate) mod databases;
 pub(crate) mod definitions;
 pub(crate) mod erasures;

@@ -15,7 +15,7 @@ use crate::document::{Object, Value};
 /// The most bytes of the first row of a CSV file.
 pub const LONGEST_HEADER: usize = 64 * 1024;
 /// The most columns of a CSV file.
-pub const MOST_COLUMNS: usize = 1_000;
+pub(crate) const MOST_COLUMNS: usize = 1_000;
 
 const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
 
@@ -310,4 +310,80 @@ pub(super) fn read(bytes: &[u8], limit: usize) -> Result<(Payload, Value), Viola
     let payload = value.to_payload();
     payload.check(limit)?;
     Ok((payload, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The rows of a file that comes in pieces of `size` bytes.
+    fn rows(form: FileForm, bytes: &[u8], size: usize) -> Vec<Option<String>> {
+        let mut rows = Rows::new(form, 20);
+        let mut found = Vec::new();
+        let mut keep = |rows: &mut Rows| {
+            found.push(match rows.row() {
+                Row::Whole(row) => Some(String::from_utf8_lossy(row).into_owned()),
+                Row::TooLong => None,
+            });
+            rows.clear();
+        };
+        for piece in bytes.chunks(size) {
+            let mut rest = piece;
+            while !rest.is_empty() {
+                let (behind, is_there) = rows.take(rest);
+                rest = behind;
+                if is_there {
+                    keep(&mut rows);
+                }
+            }
+        }
+        if rows.is_there() {
+            keep(&mut rows);
+        }
+        found
+    }
+
+    #[test]
+    fn rows_are_the_same_however_a_file_is_cut() {
+        let long = "x".repeat(30);
+        let csv = format!(
+            "\u{feff}a,b\r\n\"1\n,\",\"x\"\"y\"\n\n{long}\n\u{feff}c,d\r\n\r\n\"{long}\n\",1\ne,\"f"
+        );
+        let expected = ["a,b", "\"1\n,\",\"x\"\"y\"", "-", "\u{feff}c,d", "-", "e,\"f"];
+        let lines = format!("\u{feff}{{}}\r\n  \n[1]\n{long}\n\n \"a\" \n2");
+        for size in 1..csv.len() {
+            let told = |row: Option<String>| row.unwrap_or_else(|| "-".to_owned());
+            let found = rows(FileForm::Csv, csv.as_bytes(), size);
+            assert_eq!(found.into_iter().map(told).collect::<Vec<_>>(), expected, "{size}");
+            let found = rows(FileForm::Lines, lines.as_bytes(), size);
+            let found: Vec<String> = found.into_iter().map(told).collect();
+            assert_eq!(found, ["{}", "[1]", "-", "\"a\"", "2"], "{size}");
+        }
+    }
+
+    #[test]
+    fn fields_are_read_as_rfc_4180_says_or_the_row_is_refused() {
+        let text = |text: &str| Some(text.to_owned());
+        for (row, expected) in [
+            ("a,b", vec![text("a"), text("b")]),
+            ("", vec![None]),
+            (",", vec![None, None]),
+            ("\"\",x", vec![text(""), text("x")]),
+            ("\"a\"\"b\",\"c,\nd\"", vec![text("a\"b"), text("c,\nd")]),
+            (" a , b", vec![text(" a "), text(" b")]),
+            ("é,\"ß\"", vec![text("é"), text("ß")]),
+        ] {
+            assert_eq!(fields(row.as_bytes()), Ok(expected), "{row}");
+        }
+        for (row, code) in [
+            (&b"a\"b"[..], "csv_not_valid"),
+            (b"\"a\"b", "csv_not_valid"),
+            (b"\"a", "csv_not_valid"),
+            (b"a,\"b\"\"", "csv_not_valid"),
+            (b"\xff", "csv_not_valid"),
+            (b"a\0", "nul_character"),
+        ] {
+            assert_eq!(fields(row).map_err(|wrong| wrong.code), Err(code.into()), "{row:?}");
+        }
+    }
 }

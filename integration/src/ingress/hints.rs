@@ -110,6 +110,12 @@ pub fn search_value(kind: &str, value: &str, region: Option<&str>) -> String {
     hint.value_search.unwrap_or(hint.value_raw)
 }
 
+/// Returns whether a value identifies nobody.
+#[must_use]
+pub fn is_junk_value(kind: &str, value: &str, region: Option<&str>) -> bool {
+    is_junk(kind, value, Some(&search_value(kind, value, region)))
+}
+
 fn hint(kind: &str, at: Pointer, raw: String, region: Option<&str>) -> Hint {
     let value = Value::String(raw);
     let (norm, search) = match kind {

@@ -19,7 +19,7 @@ pub use batch::{LARGEST_BATCH, MOST_RECORDS};
 pub use checks::{Accepted, Claim, Document, Duplicate, ReadRecord, Rejected, Request, duplicate};
 pub use file::{FileForm, LONGEST_HEADER, Row, Rows, check_header, with_header};
 pub use headers::Headers;
-pub use hints::{Hint, HintRule, Hints, MOST_HINTS, search_value};
+pub use hints::{Hint, HintRule, Hints, MOST_HINTS, is_junk_value, search_value};
 pub use read::body_of;
 pub use scheme::{Algorithm, Encoding, SchemeDocument};
 pub use secret::{MOST_SECRETS, Secret};

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::{IntakeVerdict, MappingState};
 use crate::{Payload, Timestamp};
 
-/// `POST /v1/reprocesses`: which documents are processed again. What is left out asks for nothing.
+/// `POST /v1/reprocessings`: which documents are processed again. What is left out asks for nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

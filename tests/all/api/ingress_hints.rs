@@ -53,17 +53,17 @@ async fn find(server: &Server, query: &str) -> Vec<Value> {
 async fn documents_are_found_by_their_identifiers_whether_accepted_or_refused_in_whatever_spelling()
 {
     let server = server().await;
-    let first = take(&server, json!({"id": "7", "mail": " Ann@Shop.test ", "tel": "030 901820", "land": "DE", "no": "A-1"})).await;
+    let first = take(&server, json!({"id": "7", "mail": " Ann@Shop.internal ", "tel": "030 901820", "land": "DE", "no": "A-1"})).await;
     assert_eq!(first.status, 202, "{first:?}");
     // A refused one, which is when somebody looks for it; and one of nobody.
-    let refused = take(&server, json!({"mail": "ann@shop.TEST", "tel": "+49 30 901820"})).await;
+    let refused = take(&server, json!({"mail": "ann@shop.INTERNAL", "tel": "+49 30 901820"})).await;
     assert_eq!(refused.problem(422), "schema_violation");
     assert_eq!(
         take(&server, json!({"id": "8", "mail": "test@example.com", "no": "0000"})).await.status,
         202
     );
 
-    let found = find(&server, "kind=email&value=ANN@shop.test").await;
+    let found = find(&server, "kind=email&value=ANN@shop.internal").await;
     assert_eq!(found.len(), 2, "{found:?}");
     assert_eq!(
         (&found[0]["verdict"], &found[1]["verdict"]),
@@ -71,7 +71,7 @@ async fn documents_are_found_by_their_identifiers_whether_accepted_or_refused_in
     );
     assert_eq!(
         (&found[1]["value_raw"], &found[1]["value_norm"]),
-        (&json!(" Ann@Shop.test "), &json!("Ann@shop.test"))
+        (&json!(" Ann@Shop.internal "), &json!("Ann@shop.internal"))
     );
     assert_eq!(
         (&found[1]["stream"], &found[1]["at"], &found[1]["junk"]),
@@ -92,10 +92,10 @@ async fn documents_are_found_by_their_identifiers_whether_accepted_or_refused_in
         assert_eq!(find(&server, query).await, Vec::<Value>::new(), "{query}");
     }
     // Pages, newest first.
-    let page = server.get("/v1/hints?kind=email&value=ann@shop.test&limit=1").await.json();
+    let page = server.get("/v1/hints?kind=email&value=ann@shop.internal&limit=1").await.json();
     let next = page["next"].as_str().unwrap();
     let rest = server
-        .get(&format!("/v1/hints?kind=email&value=ann@shop.test&limit=1&after={next}"))
+        .get(&format!("/v1/hints?kind=email&value=ann@shop.internal&limit=1&after={next}"))
         .await
         .json();
     assert_eq!(
@@ -104,9 +104,9 @@ async fn documents_are_found_by_their_identifiers_whether_accepted_or_refused_in
     );
     assert!(rest["next"].is_null());
     for query in ["", "?kind=email", "?value=a"] {
-        assert_eq!(server.get(&format!("/v1/hints{query}")).await.problem(400), "invalid_query");
+        assert_eq!(server.get(&format!("/v1/hints{query}")).await.problem(422), "invalid_request");
     }
-    let request = server.bare("GET", "/v1/hints?kind=email&value=ann@shop.test");
+    let request = server.bare("GET", "/v1/hints?kind=email&value=ann@shop.internal");
     let elsewhere = send(request.header("backstitch-namespace", "elsewhere")).await;
     assert_eq!(elsewhere.json()["items"], json!([]));
     server.stopped().await;
@@ -116,7 +116,8 @@ async fn documents_are_found_by_their_identifiers_whether_accepted_or_refused_in
 async fn hints_of_a_document_that_is_processed_again_are_those_that_its_source_names_then() {
     let server = server().await;
     let refused =
-        take(&server, json!({"mail": "a@shop.test", "tel": "b@shop.test", "no": "n"})).await;
+        take(&server, json!({"mail": "a@shop.internal", "tel": "b@shop.internal", "no": "n"}))
+            .await;
     let id = refused.json()["intake_id"].as_str().unwrap().to_owned();
     let mut spec = server.get("/v1/sources/crm").await.json()["spec"].clone();
     spec["hints"] = json!([{"kind": "email", "at": "/tel"}]);
@@ -124,8 +125,8 @@ async fn hints_of_a_document_that_is_processed_again_are_those_that_its_source_n
     assert_eq!(send(with_json(server.request("PUT", "/v1/sources/crm"), body)).await.status, 200);
     let path = format!("/v1/intakes/{id}/reprocess");
     assert_eq!(server.post(&path, json!({"reason": "r"})).await.json()["verdict"], "refused");
-    assert_eq!(find(&server, "kind=email&value=b@shop.test").await.len(), 1);
-    for query in ["kind=email&value=a@shop.test", "kind=legacy_id:erp&value=n"] {
+    assert_eq!(find(&server, "kind=email&value=b@shop.internal").await.len(), 1);
+    for query in ["kind=email&value=a@shop.internal", "kind=legacy_id:erp&value=n"] {
         assert_eq!(find(&server, query).await, Vec::<Value>::new(), "{query}");
     }
     server.stopped().await;

@@ -77,14 +77,14 @@ async fn events(server: &Server) -> i64 {
 async fn ask(server: &Server, what: Value) -> Answer {
     let mut body = json!({"reason": "mended"});
     body.as_object_mut().unwrap().extend(what.as_object().unwrap().clone());
-    server.post("/v1/reprocesses", body).await
+    server.post("/v1/reprocessings", body).await
 }
 
 /// Changed, same, failed, refused and overtaken once it is done.
 async fn reprocess(server: &Server, what: Value) -> [u64; 5] {
     let answer = ask(server, what).await;
     assert_eq!(answer.status, 201, "{answer:?}");
-    let path = format!("/v1/reprocesses/{}", answer.json()["id"].as_str().unwrap());
+    let path = format!("/v1/reprocessings/{}", answer.json()["id"].as_str().unwrap());
     let until = Instant::now() + Duration::from_secs(60);
     loop {
         server.engine.run_once(Chore::Reprocess).await.unwrap();
@@ -122,7 +122,7 @@ async fn of_a_bug_in_37_of_many_documents_what_if_says_37_reprocess_writes_37_an
         assert_eq!(reprocess(&server, what).await, [0, 740, 0, 0, 0]);
     }
     assert_eq!(events(&server).await, 1_517);
-    let listed = server.get("/v1/reprocesses?limit=2").await.json();
+    let listed = server.get("/v1/reprocessings?limit=2").await.json();
     assert_eq!((listed["items"].as_array().unwrap().len(), listed["next"].is_string()), (2, true));
     server.stopped().await;
 }
@@ -218,12 +218,12 @@ async fn documents_that_were_refused_are_taken_in_once_what_was_wrong_is_mended(
 #[tokio::test]
 async fn a_reprocess_needs_a_reason_is_stopped_and_seen_in_its_namespace_only() {
     let server = server(&json!({"A": "active"})).await;
-    assert_eq!(server.post("/v1/reprocesses", json!({"reason": ""})).await.status, 422);
-    let unknown = server.post("/v1/reprocesses", json!({"reason": "r", "sauce": "crm"})).await;
+    assert_eq!(server.post("/v1/reprocessings", json!({"reason": ""})).await.status, 422);
+    let unknown = server.post("/v1/reprocessings", json!({"reason": "r", "sauce": "crm"})).await;
     assert_eq!(unknown.problem(400), "unknown_field");
     let made =
         ask(&server, json!({"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z"})).await;
-    let path = format!("/v1/reprocesses/{}", made.json()["id"].as_str().unwrap());
+    let path = format!("/v1/reprocessings/{}", made.json()["id"].as_str().unwrap());
     let stop = format!("{path}/stop");
     assert_eq!(server.post(&stop, json!({"reason": "enough"})).await.json()["state"], "stopped");
     assert_eq!(server.post(&stop, json!({"reason": "r"})).await.problem(409), "reprocess_ended");

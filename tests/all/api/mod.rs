@@ -20,6 +20,7 @@ mod idempotency;
 mod incidents;
 mod ingress;
 mod ingress_batches;
+mod ingress_erasure;
 mod ingress_files;
 mod ingress_hints;
 mod ingress_mapping;

@@ -57,6 +57,9 @@ async fn ask(server: &Server, operation: &Operation, id: &str, secret: &str) -> 
         true if operation.path.contains("{subject}") => {
             operation.path_with(id, "subject", "made-elsewhere")
         }
+        true if operation.path.contains("{external_id}") => {
+            operation.path_with(id, "external_id", "made-elsewhere")
+        }
         true => operation.path_with(id, "name", "made-elsewhere"),
         false => operation.path(id),
     };

@@ -116,7 +116,7 @@ async fn prepare(verb: &str, scene: &Scene, shell: &Shell) -> Vec<(String, Strin
             let told = send(refused).await.json();
             word("ID", told["intake_id"].as_str().unwrap_or_default().to_owned())
         }
-        "reprocess" if ["show", "stop"].contains(&act) => {
+        "reprocessing" if ["show", "stop"].contains(&act) => {
             let mut owner = PgConnection::connect(scene.server.database()).await.unwrap();
             let id: uuid::Uuid = sqlx::query_scalar(
                 "insert into reprocess (id, namespace, asked, state, after, until, actor, created_at, due_at) \
@@ -128,6 +128,11 @@ async fn prepare(verb: &str, scene: &Scene, shell: &Shell) -> Vec<(String, Strin
             .await
             .unwrap();
             word("ID", id.to_string())
+        }
+        "erasure" if act == "show" => {
+            let ask = json!({"stream": "customer:42", "reason": "r"});
+            let made = scene.server.post("/v1/erasures", ask).await.json();
+            word("ID", made["id"].as_str().unwrap_or_default().to_owned())
         }
         "link" if act != "put" => {
             scene.put("/v1/links/erp/4711", json!({"stream": "customer:42"})).await;

@@ -14,7 +14,7 @@ mod shell;
 
 use backstitch_api::Access;
 use backstitch_tests::node::{NS, chain};
-use backstitch_tests::server::Server;
+use backstitch_tests::server::{Server, send, with_json};
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 
@@ -51,6 +51,12 @@ async fn given(page: &str, scene: &Scene) {
         "docs/plans.md" => {
             scene.register(&definition("order", 1)).await;
             scene.paid("order").await;
+        }
+        "docs/ingress.md" => {
+            for stream in ["customer:c-7", "customer:c-8"] {
+                let put = scene.server.request("PUT", "/v1/links/erp/4712");
+                drop(send(with_json(put, json!({"stream": stream}))).await);
+            }
         }
         "docs/payloads.md" => scene.register(&chain("place-order", &["payment"])).await,
         "docs/sequence.md" => {
@@ -92,7 +98,7 @@ async fn words(page: &str, scene: &Scene) -> Vec<(String, String)> {
         "docs/ingress.md" => &[
             ("INTAKE-ID", "/v1/intakes?verdict=refused", "id"),
             ("IMPORT-ID", "/v1/imports", "id"),
-            ("REPROCESS-ID", "/v1/reprocesses", "id"),
+            ("REPROCESS-ID", "/v1/reprocessings", "id"),
             ("CONFLICT-ID", "/v1/link-conflicts", "id"),
             ("EVENT-ID", "/v1/events?stream=customer:c-10", "id"),
         ],

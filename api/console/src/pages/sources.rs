@@ -56,6 +56,7 @@ impl Intake {
         let mapped = view.mapping.as_ref().map(|mapping| match mapping.state {
             MappingState::Mapped => Badge::new(Tone::Good, "mapped"),
             MappingState::Failed => Badge::new(Tone::Bad, "not mapped"),
+            MappingState::Overtaken => Badge::new(Tone::Calm, "overtaken"),
         });
         Intake {
             badge: match view.verdict {

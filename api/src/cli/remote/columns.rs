@@ -330,6 +330,21 @@ const COLUMNS: &[(&str, usize, &[&str])] = &[
         5,
         &["documents", "contract", "code", "pointer", "message", "to", "last_at", "intake_id"],
     ),
+    (
+        "ErasureView",
+        7,
+        &[
+            "id",
+            "state",
+            "documents",
+            "events",
+            "runs",
+            "created_at",
+            "actor",
+            "waits_for",
+            "reason",
+        ],
+    ),
     ("LinkView", 5, &["system", "external_id", "stream", "linked_at", "linked_by"]),
     (
         "LinkConflictView",

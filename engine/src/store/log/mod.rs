@@ -14,8 +14,7 @@ pub(crate) use cursors::{CursorRow, cursor, cursors, delete_cursor, move_cursor}
 pub(crate) use emitted::{EmittedRow, due as emitted_due, first as first_emitted, taken};
 pub(crate) use load::{KnownEvent, Loaded, Wanted, load};
 pub(crate) use number::{backlog, due, number};
-pub(crate) use read::{EventRow, Heads, LogFilter, event, heads, heads_of, page};
-pub(crate) use read::{EventRow, Heads, LogFilter, event, heads, newest_of_stream, page};
+pub(crate) use read::{EventRow, Heads, LogFilter, event, heads, heads_of, newest_of_stream, page};
 pub(crate) use write::{Append, NewEvent, NewHead, NewKey, Written, is_written};
 
 /// Batch and place of an event, as its id says.

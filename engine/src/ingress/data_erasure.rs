@@ -1,0 +1,280 @@
+//! Erases what is known of somebody: documents, the data of events, identifiers, keys of repeats, and runs of the same stories.
+//!
+//! What is to be erased is noted before it begins, so that another node goes on when this one dies; and it is done twice, a
+//! minute apart, for what was being written during the first pass. Then the note is emptied, which names him.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use backstitch_integration::ingress::{is_junk_value, search_value};
+use backstitch_saga::protocol::{EraseData, EraseRun, ErasureState, ErasureView, Page};
+use backstitch_saga::{By, Span, Timestamp, Violation};
+use sqlx::Connection;
+use uuid::Uuid;
+
+use crate::acts::must_have_reason;
+use crate::crash::commit;
+use crate::cursor::Cursor;
+use crate::node::Node;
+use crate::page::page;
+use crate::store::acts::{self, Act, Thing};
+use crate::store::data_erasures::{self as table, DataErasure};
+use crate::store::listed;
+use crate::{Engine, Error, RunFilter};
+
+/// Documents or events that a round begins with.
+const ROUND: i64 = 100;
+/// Events that belong together at most; what is beyond them is found from other documents.
+const MOST: usize = 10_000;
+/// How long after the first pass the second comes, and a pass that failed is made again.
+const AGAIN: Span = Span::secs(60);
+/// Erasures that are taken up at once.
+const AT_ONCE: i64 = 10;
+/// The kind of the cursor of the list.
+const CURSOR: char = 'b';
+
+fn unknown(id: Uuid) -> Error {
+    Error::NotFound {
+        code: "unknown_erasure",
+        message: format!("there is no erasure {id} in this namespace"),
+    }
+}
+
+/// Documents and events that belong together.
+#[derive(Default)]
+struct Whole {
+    documents: BTreeSet<Uuid>,
+    events: BTreeSet<Uuid>,
+    stories: BTreeSet<String>,
+}
+
+impl Engine {
+    /// Erases all of a stream, or all documents that had an identifier: their bytes, the data of their events and of those that these caused, and the
+    /// runs of their stories. Positions stay.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when it is not exactly one of both, or an identifier of nobody; [`Error::Refused`] without a reason.
+    pub async fn erase_data(
+        &self,
+        namespace: &str,
+        ask: &EraseData,
+        by: &By,
+    ) -> Result<ErasureView, Error> {
+        must_have_reason(by)?;
+        let wrong = match (&ask.stream, &ask.hint) {
+            (Some(_), None) => None,
+            (None, Some(hint))
+                if is_junk_value(&hint.kind, &hint.value, hint.region.as_deref()) =>
+            {
+                Some((
+                    "/hint/value",
+                    "hint_is_junk",
+                    "it identifies nobody, and may be in the documents of many",
+                ))
+            }
+            (None, Some(_)) => None,
+            _ => Some(("", "contradiction", "name either a stream or a hint")),
+        };
+        if let Some((place, code, message)) = wrong {
+            return Err(Error::invalid("invalid_request", Violation::new(place, code, message)));
+        }
+        let node = self.node();
+        let now = node.clock.now();
+        let asked = EraseData { reason: String::new(), ..ask.clone() };
+        let asked = serde_json::to_string(&asked).map_err(|error| Error::Bug(error.to_string()))?;
+        let row = DataErasure {
+            id: node.clock.new_run().0,
+            namespace: namespace.to_owned(),
+            asked: Some(asked),
+            documents: 0,
+            events: 0,
+            runs: 0,
+            passes: 0,
+            waits_for: None,
+            actor: by.actor.to_string(),
+            reason: by.reason.clone(),
+            created_at: now,
+            ended_at: None,
+        };
+        let name = row.id.to_string();
+        let (thing, verb) = (Thing::Job, "erase");
+        let act = Act { namespace, thing, name: &name, at: now, verb, by, detail: None };
+        let mut connection = node.database.actor(namespace).await?;
+        let mut transaction = connection.begin().await?;
+        table::create(&mut transaction, &row, now.after(AGAIN)).await?;
+        acts::add(&mut transaction, &act).await?;
+        commit!("data_erasure_create", transaction.commit().await)?;
+        drop(connection);
+        if let Err(error) = self.pass_data(&row).await {
+            tracing::warn!(erasure = %row.id, error = error.for_log(), "data is erased later");
+        }
+        self.data_erasure(namespace, row.id).await
+    }
+
+    /// Shows an erasure.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn data_erasure(&self, namespace: &str, id: Uuid) -> Result<ErasureView, Error> {
+        let mut connection = self.node().database.actor(namespace).await?;
+        let found = table::find(&mut connection, namespace, id).await?;
+        found.map(view).ok_or_else(|| unknown(id))
+    }
+
+    /// Lists erasures, the newest first.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the cursor is not one of ours.
+    pub async fn data_erasures(
+        &self,
+        namespace: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<ErasureView>, Error> {
+        let place = |text: &str| text.parse::<Uuid>().ok();
+        let before = after.map(|text| Cursor::place(CURSOR, text, place)).transpose()?;
+        let limit = limit.clamp(1, 1_000) as usize;
+        let beyond = i64::try_from(limit + 1).unwrap_or(i64::MAX);
+        let mut connection = self.node().database.lister(namespace).await?;
+        let found = table::list(&mut connection, namespace, before, beyond).await;
+        let views = listed(found)?.into_iter().map(view).collect();
+        Ok(page(views, limit, |last: &ErasureView| Cursor::of(CURSOR, &last.id.to_string())))
+    }
+
+    /// Erases what there is. The second pass is the last.
+    async fn pass_data(&self, row: &DataErasure) -> Result<(), Error> {
+        let node = self.node();
+        let asked = row.asked.as_deref().unwrap_or_default();
+        let ask: EraseData = serde_json::from_str(asked)
+            .map_err(|error| Error::Bug(format!("erasure {}: {error}", row.id)))?;
+        loop {
+            let whole = self.next_whole(&row.namespace, &ask).await?;
+            if whole.documents.is_empty() && whole.events.is_empty() {
+                break;
+            }
+            // Runs first: they are found by the stories of what is there.
+            for story in &whole.stories {
+                self.erase_story(row, &ask, story).await?;
+            }
+            let documents: Vec<Uuid> = whole.documents.into_iter().collect();
+            let events: Vec<Uuid> = whole.events.into_iter().collect();
+            let mut connection = node.database.keepers.acquire().await?;
+            let erased = table::erase(&mut connection, row, (&documents, &events)).await;
+            commit!("data_erasure_erase", erased)?;
+        }
+        let mut connection = node.database.keepers.acquire().await?;
+        if let Some(stream) = &ask.stream {
+            let erased = table::erase_links(&mut connection, &row.namespace, stream).await;
+            commit!("data_erasure_erase", erased)?;
+        }
+        let now = node.clock.now();
+        let times = (row.passes > 0, now, now.after(AGAIN));
+        Ok(commit!("data_erasure_pass", table::passed(&mut connection, row.id, times).await)?)
+    }
+
+    /// Finds documents and events to erase, with all that belongs to them.
+    async fn next_whole(&self, namespace: &str, ask: &EraseData) -> Result<Whole, Error> {
+        let mut whole = Whole::default();
+        let mut connection = self.node().database.keepers.acquire().await?;
+        if let Some(stream) = &ask.stream {
+            let wanted = (namespace, stream.as_str());
+            whole.events.extend(table::of_stream(&mut connection, wanted, ROUND).await?);
+        }
+        if let Some(hint) = &ask.hint {
+            let value = search_value(&hint.kind, &hint.value, hint.region.as_deref());
+            let wanted = (hint.kind.as_str(), value.as_str());
+            let found = table::of_hint(&mut connection, namespace, wanted, ROUND).await?;
+            whole.documents.extend(found);
+        }
+        let mut before = (usize::MAX, 0);
+        while before != (whole.documents.len(), whole.events.len()) && whole.events.len() < MOST {
+            before = (whole.documents.len(), whole.events.len());
+            let events: Vec<Uuid> = whole.events.iter().copied().collect();
+            let mut origins = events.clone();
+            for (story, cause) in table::stories(&mut connection, namespace, &events).await? {
+                whole.stories.insert(story);
+                origins.extend(cause.and_then(|cause| cause.parse::<Uuid>().ok()));
+            }
+            let known: Vec<Uuid> = whole.documents.iter().copied().collect();
+            let found = table::documents(&mut connection, namespace, &origins, &known).await?;
+            for (id, event, mapped) in found {
+                whole.documents.insert(id);
+                whole.events.extend(event.into_iter().chain(mapped));
+            }
+            let stories: Vec<String> = whole.stories.iter().cloned().collect();
+            let caused = table::caused_by(&mut connection, namespace, &stories, &events).await?;
+            whole.events.extend(caused);
+        }
+        Ok(whole)
+    }
+
+    /// Erases the runs of a story. One that goes on is waited for, unless it may be killed.
+    async fn erase_story(
+        &self,
+        row: &DataErasure,
+        ask: &EraseData,
+        story: &str,
+    ) -> Result<(), Error> {
+        let filter = RunFilter {
+            correlation_id: Some(story.to_owned()),
+            limit: 1_000,
+            ..RunFilter::default()
+        };
+        let by = By { actor: row.actor.as_str().into(), reason: row.reason.clone() };
+        let erase = EraseRun { kill: ask.kill, reason: row.reason.clone() };
+        for line in self.runs(&row.namespace, filter).await?.items {
+            let erased = self.erase(&row.namespace, line.id, &erase, &by).await;
+            let (count, waits_for) = match erased {
+                Ok(_) => (1, None),
+                // It goes with the one that it is a step of, or is gone.
+                Err(Error::Conflict { code: "not_the_root", .. } | Error::NotFound { .. }) => {
+                    continue;
+                }
+                Err(error) => (0, Some(error)),
+            };
+            let told = waits_for.as_ref().map(ToString::to_string);
+            let mut connection = self.node().database.keepers.acquire().await?;
+            let ran = table::ran(&mut connection, row.id, (count, told.as_deref())).await;
+            commit!("data_erasure_erase", ran)?;
+            if let Some(error) = waits_for {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Goes on with erasures that were begun. Answers how many passes were made.
+pub(crate) async fn erase_data(node: &Arc<Node>) -> Result<usize, Error> {
+    let engine = Engine::for_background(node);
+    let now = node.clock.now();
+    let mut connection = node.database.keepers.acquire().await?;
+    let due = table::due(&mut connection, (now, now.after(AGAIN)), AT_ONCE).await;
+    let due = commit!("data_erasure_take", due)?;
+    drop(connection);
+    let mut passes = 0;
+    for row in due {
+        match engine.pass_data(&row).await {
+            Ok(()) => passes += 1,
+            Err(error) => {
+                tracing::warn!(erasure = %row.id, error = error.for_log(), "data is erased later");
+            }
+        }
+    }
+    Ok(passes)
+}
+
+fn view(row: DataErasure) -> ErasureView {
+    ErasureView {
+        id: row.id,
+        state: if row.ended_at.is_some() { ErasureState::Done } else { ErasureState::Running },
+        documents: row.documents.unsigned_abs(),
+        events: row.events.unsigned_abs(),
+        runs: row.runs.unsigned_abs(),
+        waits_for: row.waits_for,
+        actor: row.actor,
+        reason: row.reason,
+        created_at: Timestamp(row.created_at),
+        ended_at: row.ended_at.map(Timestamp),
+    }
+}

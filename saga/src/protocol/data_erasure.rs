@@ -1,0 +1,77 @@
+//! Erasing what is known of somebody.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::Timestamp;
+
+/// An identifier that documents had.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct EraseHint {
+    /// Its kind: `email`, `phone`, or another name.
+    pub kind: String,
+    /// The value, in whatever spelling.
+    pub value: String,
+    /// The country of a national phone number, such as `DE`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+}
+
+/// `POST /v1/erasures`: what is erased, exactly one of `stream` and `hint`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct EraseData {
+    /// All of this stream, such as `customer:42`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<String>,
+    /// All documents that had this identifier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<EraseHint>,
+    /// Whether runs that have not ended are killed. Without it, the erasure waits for their end.
+    #[serde(default)]
+    pub kill: bool,
+    /// Why; kept for ever. It should not name anybody.
+    pub reason: String,
+}
+
+/// How an erasure stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum ErasureState {
+    /// It is under way, or is made once more for what was being written meanwhile.
+    Running,
+    /// All is gone.
+    Done,
+}
+
+/// An erasure of documents, events and runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ErasureView {
+    /// Its id.
+    pub id: Uuid,
+    /// How it stands.
+    pub state: ErasureState,
+    /// Documents of sources whose bytes are gone.
+    pub documents: u64,
+    /// Events whose data is gone. They keep their positions.
+    pub events: u64,
+    /// Runs that were erased.
+    pub runs: u64,
+    /// What it waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
+    /// Who asked for it.
+    pub actor: String,
+    /// Why.
+    pub reason: String,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// When it was done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+}
