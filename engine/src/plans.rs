@@ -313,7 +313,7 @@ impl Engine {
         &self,
         namespace: &str,
         id: Uuid,
-        ask: ApprovePlan,
+        ask: &ApprovePlan,
         by: &By,
     ) -> Result<PlanView, Error> {
         must_have_reason(by)?;

@@ -165,7 +165,7 @@ pub(crate) async fn approve(
     Body(ask): Body<ApprovePlan>,
 ) -> Answer {
     let by = caller.by(ask.reason.clone());
-    json(StatusCode::OK, &app.engine.approve_plan(&caller.namespace, plan, ask, &by).await?)
+    json(StatusCode::OK, &app.engine.approve_plan(&caller.namespace, plan, &ask, &by).await?)
 }
 
 /// Undo a run as a plan says
