@@ -18,10 +18,10 @@ use crate::query::{FromQuery, Pairs, QueryOf};
 #[into_params(parameter_in = Query)]
 pub(crate) struct HintsQuery {
     /// Kind: `email`, `phone`, or another name that a source gives. It must be given.
-    #[param(example = "email")]
+    #[param(required = true, value_type = String, example = "email")]
     kind: Option<String>,
     /// The value, in whatever spelling. It must be given.
-    #[param(example = "Ann@shop.internal")]
+    #[param(required = true, value_type = String, example = "Ann@shop.internal")]
     value: Option<String>,
     /// The country of a national phone number, such as `DE`.
     #[param(example = "DE")]
