@@ -11,6 +11,7 @@ use super::tell::{ask, is_told};
 use crate::Error;
 use crate::crash::commit;
 use crate::node::Node;
+use crate::store::holders::{self, Promoted};
 use crate::store::sequence::{self as table, Place};
 
 /// How a start stands to the line that it wants to enter.
@@ -80,14 +81,13 @@ pub(super) async fn enter(
     {
         return Ok(Entered::Twin(twin));
     }
-    let line = match entry.policy {
-        OnConflict::Coalesce | OnConflict::Replace => {
-            table::line(connection, namespace, key, i64::MAX).await?
-        }
-        OnConflict::Queue | OnConflict::Reject | OnConflict::UseExisting => {
-            table::head(connection, namespace, key).await?
-        }
-    };
+    let mut line = line_for(connection, namespace, key, entry.policy).await?;
+    if !line.iter().any(|place| place.holding)
+        && let Some(run) = holders::reinstate(connection, namespace, key, at).await?
+    {
+        tell_back(namespace, run);
+        line = line_for(connection, namespace, key, entry.policy).await?;
+    }
     match turn(&line, entry.policy) {
         Turn::Existing(other) => Ok(Entered::Existing(other)),
         Turn::Refused(other) => Ok(Entered::Refused(other)),
@@ -98,6 +98,42 @@ pub(super) async fn enter(
             Ok(Entered::InLine)
         }
     }
+}
+
+/// As much of the line of a key as a policy looks at.
+async fn line_for(
+    connection: &mut PgConnection,
+    namespace: &str,
+    key: &str,
+    policy: OnConflict,
+) -> Result<Vec<Place>, sqlx::Error> {
+    match policy {
+        OnConflict::Coalesce | OnConflict::Replace => {
+            table::line(connection, namespace, key, i64::MAX).await
+        }
+        OnConflict::Queue | OnConflict::Reject | OnConflict::UseExisting => {
+            table::head(connection, namespace, key).await
+        }
+    }
+}
+
+/// If nobody holds a key, gives it to the next in line, in the transaction of `connection`; never beside a run that was
+/// given it and has not ended. Answers whether the line has something to be told.
+pub(super) async fn promote(
+    connection: &mut PgConnection,
+    namespace: &str,
+    key: &str,
+    at: Time,
+) -> Result<bool, Error> {
+    let promoted = holders::promote(connection, namespace, key, at).await?;
+    if let Promoted::Back(run) = promoted {
+        tell_back(namespace, run);
+    }
+    Ok(promoted != Promoted::Nobody)
+}
+
+fn tell_back(namespace: &str, run: RunId) {
+    tracing::warn!(namespace, %run, "a run that holds a serial key had lost its place and has it again");
 }
 
 /// Puts a run at the end of a line, whatever the policies; whoever tells the line next gives it the key when its turn
@@ -119,7 +155,7 @@ pub(super) async fn tell(node: &Node, namespace: &str, key: &str) -> Result<usiz
     let mut connection = node.database.keepers.acquire().await?;
     let mut transaction = connection.begin().await?;
     table::lock_key(&mut transaction, namespace, key).await?;
-    table::promote(&mut transaction, namespace, key, node.clock.now()).await?;
+    promote(&mut transaction, namespace, key, node.clock.now()).await?;
     let line = table::untold(&mut transaction, namespace, key).await?;
     commit!("sequence_promote", transaction.commit().await)?;
     drop(connection);

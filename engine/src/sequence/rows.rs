@@ -38,6 +38,7 @@ pub(crate) fn expected(run: &Run, records: &[Record]) -> SequenceRows {
         noted: key.is_some() || noted,
         key,
         has_key: !run.holds().any(waits),
+        is_holder: !run.holds().any(waits),
         awaited,
         promised,
         required,
@@ -79,6 +80,8 @@ pub(crate) fn missing(expected: &SequenceRows, there: &SequenceRows) -> Vec<Stri
         told.push(format!("serial_keys has no place for it in the line of '{key}'"));
     } else if expected.has_key && expected.key.is_some() && !there.has_key {
         told.push("serial_keys says that it waits, and it moves".to_owned());
+    } else if expected.is_holder && expected.key.is_some() && !there.is_holder {
+        told.push("serial_key_holders has no line for it, and it holds its key".to_owned());
     }
     for one in expected.awaited.iter().filter(|one| !there.awaited.contains(one)) {
         told.push(format!("awaited has no line for {} on '{}'", one.fact, one.on));

@@ -99,7 +99,7 @@ pub(super) async fn close(
     for (_, namespace, key) in &lines {
         table::lock_key(&mut transaction, namespace, key).await?;
         table::leave(&mut transaction, run).await?;
-        if table::promote(&mut transaction, namespace, key, now).await? {
+        if keys::promote(&mut transaction, namespace, key, now).await? {
             moved.push((namespace, key));
         }
     }

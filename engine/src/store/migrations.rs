@@ -95,6 +95,11 @@ const ALL: &[(i64, &str, &str)] = &[
     ),
     (78, "event weeks go", include_str!("../../../migrations/0078_event_weeks_go.sql")),
     (79, "log cursors", include_str!("../../../migrations/0079_log_cursors.sql")),
+    (
+        80,
+        "holders of serial keys",
+        include_str!("../../../migrations/0080_holders_of_serial_keys.sql"),
+    ),
     (85, "tries of timers", include_str!("../../../migrations/0085_tries_of_timers.sql")),
     (90, "sources", include_str!("../../../migrations/0090_sources.sql")),
     (91, "intake", include_str!("../../../migrations/0091_intake.sql")),

@@ -23,6 +23,7 @@ pub(crate) mod flow_upkeep;
 pub(crate) mod forget;
 pub(crate) mod grants;
 pub(crate) mod hints;
+pub(crate) mod holders;
 pub(crate) mod idempotency;
 pub(crate) mod imports;
 pub(crate) mod incidents;

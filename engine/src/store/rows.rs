@@ -19,6 +19,8 @@ pub(crate) struct SequenceRows {
     pub(crate) key: Option<String>,
     /// It was told that the key is its.
     pub(crate) has_key: bool,
+    /// That it holds the key is written down a second time, or is not its to be written.
+    pub(crate) is_holder: bool,
     /// The facts that it waits for; sorted.
     pub(crate) awaited: Vec<Requirement>,
     /// The facts that it establishes when it has succeeded; sorted.
@@ -37,7 +39,9 @@ pub(crate) async fn read(
     let mut found: HashMap<RunId, SequenceRows> = HashMap::new();
     let places = sqlx::query(
         "-- serial_keys_of\n\
-         select run_id, key, granted or state = 'holding' from serial_keys where run_id = any($1)",
+         select k.run_id, k.key, k.granted or k.state = 'holding', k.state = 'waiting' or exists (select 1 \
+           from serial_key_holders h where h.namespace = k.namespace and h.key = k.key and h.run_id = k.run_id) \
+         from serial_keys k where k.run_id = any($1)",
     )
     .bind(runs)
     .fetch_all(&mut *connection)
@@ -45,6 +49,7 @@ pub(crate) async fn read(
     for row in &places {
         let rows = found.entry(RunId(row.try_get(0)?)).or_default();
         (rows.key, rows.has_key) = (Some(row.try_get(1)?), row.try_get(2)?);
+        rows.is_holder = row.try_get(3)?;
     }
     let noted: Vec<Uuid> =
         sqlx::query_scalar("-- sequenced_of\nselect run_id from sequenced where run_id = any($1)")
@@ -136,6 +141,15 @@ async fn place(
     .bind(key)
     .bind(run.0)
     .bind(has_key)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query(
+        "-- serial_key_holders_restore\n\
+         insert into serial_key_holders (namespace, key, run_id, since) \
+         select namespace, key, run_id, since from serial_keys where run_id = $1 and state = 'holding' \
+         on conflict (namespace, key) do update set run_id = excluded.run_id, since = excluded.since",
+    )
+    .bind(run.0)
     .execute(connection)
     .await?;
     Ok(())

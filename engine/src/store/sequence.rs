@@ -190,7 +190,9 @@ pub(crate) async fn enter(
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
         "-- serial_keys_enter\n\
-         with replaced as (update serial_keys set replaced_by = $3 where run_id = any($5)) \
+         with replaced as (update serial_keys set replaced_by = $3 where run_id = any($5)), \
+         holder as (insert into serial_key_holders (namespace, key, run_id, since) select $1, $2, $3, $6 where $4 = 'holding' \
+           on conflict (namespace, key) do update set run_id = excluded.run_id, since = excluded.since) \
          insert into serial_keys (namespace, key, run_id, state, since) values ($1, $2, $3, $4, $6)",
     )
     .bind(namespace)
@@ -210,7 +212,9 @@ pub(crate) async fn keys_of(
     runs: &[Uuid],
 ) -> Result<Vec<(RunId, String, String)>, sqlx::Error> {
     let rows = sqlx::query(
-        "-- serial_keys_of_runs\nselect run_id, namespace, key from serial_keys where run_id = any($1)",
+        "-- serial_keys_of_runs\n\
+         select run_id, namespace, key from serial_keys where run_id = any($1) \
+         union select run_id, namespace, key from serial_key_holders where run_id = any($1)",
     )
     .bind(runs)
     .fetch_all(connection)
@@ -229,8 +233,8 @@ pub(crate) async fn lines_that_move(
          and ((k.state = 'holding' and not k.granted) or (k.replaced_by is not null and not k.told) \
          or (k.state = 'waiting' and k.replaced_by is null \
            and not exists (select 1 from awaited a where a.run_id = k.run_id) \
-           and not exists (select 1 from serial_keys h where h.namespace = k.namespace and h.key = k.key \
-             and h.state = 'holding')))",
+           and not exists (select 1 from serial_keys h join sequenced s on s.run_id = h.run_id \
+             where h.namespace = k.namespace and h.key = k.key and h.state = 'holding')))",
     )
     .bind(runs)
     .fetch_all(connection)
@@ -278,33 +282,14 @@ pub(crate) async fn to_tell(
 
 /// Takes a run out of its line.
 pub(crate) async fn leave(connection: &mut PgConnection, run: RunId) -> Result<(), sqlx::Error> {
-    sqlx::query("-- serial_keys_leave\ndelete from serial_keys where run_id = $1")
-        .bind(run.0)
-        .execute(connection)
-        .await?;
-    Ok(())
-}
-
-/// If nobody holds a key, gives it to the first in line that was not replaced and awaits no fact. Answers whether it did.
-pub(crate) async fn promote(
-    connection: &mut PgConnection,
-    namespace: &str,
-    key: &str,
-    at: Time,
-) -> Result<bool, sqlx::Error> {
-    let done = sqlx::query(
-        "-- serial_keys_next\n\
-         update serial_keys set state = 'holding', since = $3 where namespace = $1 and key = $2 and place = \
-         (select k.place from serial_keys k where k.namespace = $1 and k.key = $2 and k.replaced_by is null \
-           and not exists (select 1 from awaited a where a.run_id = k.run_id) order by k.place limit 1) \
-         and not exists (select 1 from serial_keys where namespace = $1 and key = $2 and state = 'holding')",
+    sqlx::query(
+        "-- serial_keys_leave\n\
+         with holder as (delete from serial_key_holders where run_id = $1) delete from serial_keys where run_id = $1",
     )
-    .bind(namespace)
-    .bind(key)
-    .bind(Moment(at))
+    .bind(run.0)
     .execute(connection)
     .await?;
-    Ok(done.rows_affected() > 0)
+    Ok(())
 }
 
 /// Notes what runs in a line were told.

@@ -160,6 +160,8 @@ async fn a_place_among_others_that_is_lost_is_given_back() {
         "delete from serial_keys where state = 'holding'",
         "delete from serial_keys where state = 'waiting'",
         "delete from serial_keys",
+        "delete from serial_key_holders",
+        "update serial_key_holders set run_id = gen_random_uuid()",
         "update serial_keys set granted = false, state = 'waiting' where state = 'holding'",
         "update serial_keys set key = 'elsewhere'",
         "delete from sequenced",
@@ -197,7 +199,97 @@ async fn a_place_among_others_that_is_lost_is_given_back() {
     eventually("nothing is left behind", async || {
         engine.run_once(Chore::Sequence).await.unwrap();
         let left = "select (select count(*) from serial_keys) + (select count(*) from sequenced) \
-            + (select count(*) from awaited) + (select count(*) from promised)";
+            + (select count(*) from awaited) + (select count(*) from promised) \
+            + (select count(*) from serial_key_holders)";
+        count(&url, left).await == 0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_key_whose_row_is_lost_is_given_to_nobody_else() {
+    let url = database().await;
+    // Nobody looks for lost rows.
+    let engine = node(&url, |options| options.tuning.check_every = Duration::MAX).await;
+    engine.register(NS, &chain("one", &["a"])).await.unwrap();
+    let begin = async |number: &str, policy: OnConflict| {
+        let sequence = StartSequence {
+            serial_key: Some("k".to_owned()),
+            on_conflict: Some(policy),
+            ..StartSequence::default()
+        };
+        let request = StartRun { sequence: Some(sequence), ..start("one", number) };
+        engine.start_run(NS, request).await
+    };
+    let moving = begin("1", OnConflict::Queue).await.unwrap().id;
+    let hand = Hand::new(&engine);
+    let task = hand.one().await;
+    assert_eq!(task.run, moving);
+    let waiting = begin("2", OnConflict::Queue).await.unwrap().id;
+    let last = begin("3", OnConflict::Queue).await.unwrap().id;
+    let mut outside = PgConnection::connect(&url).await.unwrap();
+    let holding = "select run_id::text from serial_keys where key = 'k' and state = 'holding'";
+    let lost = [
+        "delete from serial_keys where state = 'holding'",
+        "delete from serial_keys where state = 'holding'; delete from sequenced",
+        "update serial_keys set state = 'waiting', granted = false",
+        "delete from serial_key_holders",
+    ];
+    for lost in lost {
+        assert!(execute(&mut outside, lost).await > 0, "{lost}");
+        // Those in line are looked at, as at any time.
+        eventually(lost, async || {
+            engine.run_once(Chore::Sweep).await.unwrap();
+            engine.run_once(Chore::Sequence).await.unwrap();
+            let mut connection = PgConnection::connect(&url).await.unwrap();
+            let held: Vec<String> =
+                sqlx::query_scalar(holding).fetch_all(&mut connection).await.unwrap();
+            assert!(held.iter().all(|run| *run == moving.to_string()), "{lost}: {held:?}");
+            !held.is_empty()
+        })
+        .await;
+        assert!(hand.claim(1, Span::millis(100)).await.is_empty(), "{lost}");
+        execute(
+            &mut outside,
+            "insert into serial_key_holders select namespace, key, run_id, since \
+            from serial_keys where state = 'holding' on conflict do nothing",
+        )
+        .await;
+        let sequenced = "insert into sequenced (run_id, namespace, since) \
+            select run_id, namespace, since from serial_keys on conflict do nothing";
+        execute(&mut outside, sequenced).await;
+    }
+    // Nor is a start let in, and a place that is given back gives the key to nobody.
+    execute(&mut outside, lost[0]).await;
+    let refused = begin("4", OnConflict::Reject).await.unwrap_err();
+    assert!(matches!(refused, Error::Conflict { code: "key_held", .. }), "{refused}");
+    execute(&mut outside, lost[0]).await;
+    assert_eq!(begin("5", OnConflict::UseExisting).await.unwrap().id, moving);
+    execute(&mut outside, lost[0]).await;
+    engine.command(NS, waiting, Command::Cancel { by: by("a test") }).await.unwrap();
+    eventually("it has left the line", async || {
+        engine.run_once(Chore::Sequence).await.unwrap();
+        count(&url, "select count(*) from serial_keys").await == 2
+    })
+    .await;
+    let held: Vec<String> = sqlx::query_scalar(holding).fetch_all(&mut outside).await.unwrap();
+    assert_eq!(held, [moving.to_string()]);
+    // The row is lost once more as the run ends: the next has its turn.
+    execute(&mut outside, lost[0]).await;
+    hand.succeed(&[task]).await;
+    let task = hand.one().await;
+    assert_eq!(task.run, last);
+    // One that ended with all that says so lost is in nobody's way.
+    execute(&mut outside, "delete from sequenced").await;
+    hand.succeed(&[task]).await;
+    let after = begin("6", OnConflict::Queue).await.unwrap().id;
+    let task = hand.one().await;
+    assert_eq!(task.run, after);
+    hand.succeed(&[task]).await;
+    eventually("nothing is left behind", async || {
+        engine.run_once(Chore::Sequence).await.unwrap();
+        let left = "select (select count(*) from serial_keys) + (select count(*) from sequenced) \
+            + (select count(*) from serial_key_holders)";
         count(&url, left).await == 0
     })
     .await;
