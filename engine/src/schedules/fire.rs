@@ -188,7 +188,7 @@ async fn carry_out(
     let started = start::start_runs(node, &row.namespace, requests).await;
     for (key, started) in keys.into_iter().zip(started) {
         let result = match started {
-            Ok(run) => Ok(run.id),
+            Ok(run) => Ok(run),
             Err(error @ (Error::Busy | Error::Store(_))) => {
                 tracing::warn!(schedule = row.name, key, %error, "a start is tried again");
                 all = false;

@@ -107,7 +107,7 @@ fn is_late(row: &ScheduleRow, calendar: &Calendar, due: Option<Time>, now: Time)
     }
 }
 
-/// Reads in the history which instants that are still to come were started.
+/// Reads in the history which instants that are still to come were started, and which were told as missed.
 pub(super) async fn known(node: &Node, row: &ScheduleRow, now: Time) -> Result<Known, Error> {
     let mut known = Known::default();
     let mut before = None;
@@ -118,8 +118,12 @@ pub(super) async fn known(node: &Node, row: &ScheduleRow, now: Time) -> Result<K
         for (id, line) in &lines {
             before = Some(*id);
             let of_calendar = line.origin != StartOrigin::Trigger;
-            if of_calendar && line.outcome == StartOutcome::Started && line.scheduled_for.0 > now {
-                known.started.push(line.scheduled_for.0);
+            let (first, last) = (line.scheduled_for.0, line.until.unwrap_or(line.scheduled_for).0);
+            if of_calendar && line.outcome == StartOutcome::Started && first > now {
+                known.started.push(first);
+            }
+            if of_calendar && line.outcome == StartOutcome::Missed && last > now {
+                known.missed.push((first, last));
             }
         }
         if i64::try_from(lines.len()) != Ok(LINES) {

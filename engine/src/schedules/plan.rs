@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::instants::{Calendar, When};
+use crate::StartedRun;
 use crate::store::schedules::ScheduleRow;
 
 mod due;
@@ -148,6 +149,7 @@ impl State {
         if self.paused.is_none() {
             let more = self.take_up(plan, now, &mut turn.told);
             self.ripen(plan.spec.catch_up, now, &mut turn.told);
+            self.forget_set_back();
             turn.due = more.or_else(|| self.look_again(plan));
         }
         self.supersede(now, &mut turn.told);
@@ -289,11 +291,11 @@ impl State {
         self.going().any(|one| one.version.is_none() && one.replaced.is_none())
     }
 
-    /// A start has come to an end: there is a run, or it was refused with a code and a message.
+    /// A start has come to an end: there is a run, made for it or not, or it was refused with a code and a message.
     pub(crate) fn settle(
         &mut self,
         key: &str,
-        result: Result<RunId, (String, String)>,
+        result: Result<StartedRun, (String, String)>,
         now: Time,
     ) -> Option<Told> {
         let place = self.waiting.iter().position(|one| one.key == key)?;
@@ -301,7 +303,12 @@ impl State {
         let waiting = &self.waiting;
         self.replaced.retain(|number, _| waiting.iter().any(|one| one.replaced == Some(*number)));
         let told = match result {
-            Ok(run) => {
+            Ok(StartedRun { id: run, created: false }) if one.had_its_run(run) => {
+                self.counts.skipped += 1;
+                let why = "the instant has its run already".to_owned();
+                one.told(now, StartOutcome::Skipped, Some(run), None, Some(why))
+            }
+            Ok(StartedRun { id: run, .. }) => {
                 self.counts.started += 1;
                 // Ids rise with time: an instant that was started long before is not the last run again. One that was
                 // started by a clock that was ahead is not for longer than that.

@@ -194,7 +194,7 @@ pub struct ScheduleLine {
 pub struct ScheduleCounts {
     /// A run was started.
     pub started: u64,
-    /// The overlap policy left it out.
+    /// The overlap policy left it out, or the instant had its run already.
     pub skipped: u64,
     /// It was later than the catch-up window.
     pub missed: u64,
@@ -271,7 +271,7 @@ pub struct RunningBackfill {
 pub enum StartOutcome {
     /// There is a run.
     Started,
-    /// The overlap policy left it out.
+    /// The overlap policy left it out, or the instant had its run already: then `run` names it.
     Skipped,
     /// It was later than the catch-up window.
     Missed,

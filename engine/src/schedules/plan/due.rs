@@ -45,7 +45,9 @@ impl State {
                 continue;
             }
             if now.since(starts_at) > catch_up {
-                missed.push(instant);
+                if !self.is_told_missed(instant) {
+                    missed.push(instant);
+                }
                 continue;
             }
             let overlap = plan.spec.overlap;
@@ -53,9 +55,6 @@ impl State {
             let one = self.waiting.last_mut();
             one.into_iter().for_each(|one| one.starts_at = Some(starts_at));
             if later { put_off += 1 } else { open += 1 }
-        }
-        if self.was_set_back().is_none() {
-            self.set_back = None;
         }
         self.tell_missed(&missed, now, told);
         again
@@ -85,7 +84,7 @@ impl State {
 
     /// What was put off and has become due waits no longer; what nobody was there for in time is missed.
     pub(super) fn ripen(&mut self, catch_up: Span, now: Time, told: &mut Vec<Told>) {
-        let mut missed = Vec::new();
+        let mut missed: Vec<Time> = Vec::new();
         self.waiting.retain_mut(|one| {
             let Some(starts_at) = one.starts_at.filter(|at| *at <= now) else { return true };
             one.starts_at = None;
@@ -95,6 +94,7 @@ impl State {
             }
             !late
         });
+        missed.retain(|instant| !self.is_told_missed(*instant));
         missed.iter().for_each(|instant| self.tell_missed(&[*instant], now, told));
     }
 

@@ -23,14 +23,22 @@ pub(crate) struct SetBack {
     pub(crate) until: Time,
     /// First and last of the instants in a row whose starts were made too early.
     early: Vec<(Time, Time)>,
+    /// First and last of the instants that were told as missed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    missed: Vec<(Time, Time)>,
 }
 
 impl SetBack {
-    /// The range that an instant is in.
+    /// The range of starts made too early that an instant is in.
     fn range(&self, instant: Time) -> Option<(Time, Time)> {
-        let after = self.early.partition_point(|(_, last)| *last < instant);
-        self.early.get(after).copied().filter(|(first, _)| *first <= instant)
+        range(&self.early, instant)
     }
+}
+
+/// The range that an instant is in, of several in order that do not overlap.
+fn range(ranges: &[(Time, Time)], instant: Time) -> Option<(Time, Time)> {
+    let after = ranges.partition_point(|(_, last)| *last < instant);
+    ranges.get(after).copied().filter(|(first, _)| *first <= instant)
 }
 
 /// What is known of the instants that are still to come by the clock of now.
@@ -38,6 +46,8 @@ impl SetBack {
 pub(crate) struct Known {
     /// Those of which a start was made.
     pub(crate) started: Vec<Time>,
+    /// First and last of those that the history tells as missed, in any order.
+    pub(crate) missed: Vec<(Time, Time)>,
     /// Nothing is known of instants up to this one; they do not come again.
     pub(crate) from: Option<Time>,
 }
@@ -73,7 +83,8 @@ impl State {
             from = early.drain(..more).next_back().map_or(from, |(_, last)| last);
         }
         self.considered = from;
-        self.set_back = Some(SetBack { at: now, until, early });
+        let missed = joined(known.missed);
+        self.set_back = Some(SetBack { at: now, until, early, missed });
     }
 
     /// Returns the correction of the clock by which this schedule was set back, while instants of before it may come again.
@@ -81,9 +92,21 @@ impl State {
         self.set_back.as_ref().filter(|back| self.considered < back.until)
     }
 
+    /// Forgets the correction once no instant of before it can come again.
+    pub(super) fn forget_set_back(&mut self) {
+        if self.was_set_back().is_none() && self.put_off().next().is_none() {
+            self.set_back = None;
+        }
+    }
+
     /// Returns whether a start for `instant` was made before the clock was corrected.
     pub(super) fn is_started_early(&self, instant: Time) -> bool {
         self.was_set_back().is_some_and(|back| back.range(instant).is_some())
+    }
+
+    /// Returns whether the history tells already that `instant` was missed, by a clock that was ahead.
+    pub(super) fn is_told_missed(&self, instant: Time) -> bool {
+        self.set_back.as_ref().is_some_and(|back| range(&back.missed, instant).is_some())
     }
 
     /// Returns how late the start for `instant` may be made.
@@ -113,6 +136,21 @@ impl Waiting {
     fn is_of_calendar(&self) -> bool {
         self.origin == backstitch_saga::protocol::StartOrigin::Cron
     }
+}
+
+/// Ranges in order, those that overlap as one. Of more than are remembered the earliest are left out: the worst that follows
+/// is that an instant is told twice.
+fn joined(mut ranges: Vec<(Time, Time)>) -> Vec<(Time, Time)> {
+    ranges.sort_unstable();
+    let mut joined: Vec<(Time, Time)> = Vec::new();
+    for (first, last) in ranges {
+        match joined.last_mut() {
+            Some((_, before)) if first <= *before => *before = last.max(*before),
+            _ => joined.push((first, last)),
+        }
+    }
+    joined.drain(..joined.len().saturating_sub(MOST_RANGES));
+    joined
 }
 
 /// Instants in order, as ranges of those that follow each other in the calendar.

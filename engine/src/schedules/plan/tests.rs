@@ -64,7 +64,8 @@ impl Bench {
         for one in &going {
             self.runs += 1;
             let run = RunId(Uuid::from_u128(self.runs));
-            let told = self.state.settle(&one.key, Ok(run), Time(DAY + second * 1_000)).unwrap();
+            let made = Ok(StartedRun { id: run, created: true });
+            let told = self.state.settle(&one.key, made, Time(DAY + second * 1_000)).unwrap();
             assert_eq!(told.start.run, Some(run));
         }
         going.iter().map(|one| (one.instant.0 - DAY) / MINUTE).collect()
@@ -415,4 +416,28 @@ fn what_becomes_due_during_a_pause_is_left_out_with_a_line() {
     assert_eq!(of(StartOutcome::Missed), come, "due before the pause, and too late now");
     assert_eq!(of(StartOutcome::Skipped), all - come);
     assert_eq!(state.put_off().count(), 0);
+}
+
+#[test]
+fn an_instant_that_has_its_run_is_not_counted_as_started_again() {
+    let began = |second: i64| {
+        let at = u128::try_from(DAY + second * 1_000).unwrap();
+        RunId(Uuid::from_u128(at << 80))
+    };
+    let settled = |made: StartedRun| {
+        let id = made.id;
+        let mut bench = Bench::new(Overlap::Queue, |_| {});
+        bench.turn(30, false);
+        bench.state.backfill(Time(DAY - MINUTE), Time(DAY - MINUTE), Overlap::Queue, "ann");
+        bench.turn(45, false);
+        let key = bench.state.going().next().unwrap().key.clone();
+        let told = bench.state.settle(&key, Ok(made), Time(DAY + 46_000)).unwrap();
+        assert_eq!(told.start.run, Some(id));
+        (told.start.outcome, bench.state.counts().started, bench.state.counts().skipped)
+    };
+    let made = |id, created| StartedRun { id, created };
+    assert_eq!(settled(made(began(46), true)), (StartOutcome::Started, 1, 0));
+    // Made by a node that died before it could say so.
+    assert_eq!(settled(made(began(46), false)), (StartOutcome::Started, 1, 0));
+    assert_eq!(settled(made(began(43), false)), (StartOutcome::Skipped, 0, 1));
 }

@@ -1,9 +1,12 @@
 //! A start that has not been made yet, and the line of the history that it comes to.
 
-use backstitch_saga::protocol::{ScheduleStart, StartOutcome};
-use backstitch_saga::{RunId, Time};
+use backstitch_saga::protocol::{ScheduleStart, StartOrigin, StartOutcome};
+use backstitch_saga::{RunId, Span, Time};
 
 use super::{Told, Waiting};
+
+/// Clocks of nodes are less than this apart.
+const APART: Span = Span::secs(1);
 
 impl Waiting {
     /// Its time has come, and it is not decided.
@@ -14,6 +17,12 @@ impl Waiting {
     /// The version that was fixed for it.
     pub(crate) fn version(&self) -> Option<u32> {
         self.version
+    }
+
+    /// Whether `run` began before this start was decided: one that another node has made, or a node that died since, is that
+    /// of this start.
+    pub(super) fn had_its_run(&self, run: RunId) -> bool {
+        self.origin != StartOrigin::Trigger && run.began_at().after(APART) < self.since
     }
 
     pub(super) fn left_out(&self, now: Time, why: &str) -> Told {

@@ -17,7 +17,7 @@ fn an_instant_of_a_clock_that_was_ahead_comes_again_unless_it_was_started() {
     assert_eq!(bench.make(60 + 7_200), (111..=121).collect::<Vec<_>>());
     let now = minute(2);
     assert!(bench.state.is_ahead(now));
-    let known = Known { started: (111..=121).map(minute).collect(), from: None };
+    let known = Known { started: (111..=121).map(minute).collect(), ..Known::default() };
     bench.set_back(120, known);
     assert!(!bench.state.is_ahead(now));
     assert_eq!(bench.turn(120, false).due, Some(minute(3)), "the next is the next by this clock");
@@ -41,7 +41,7 @@ fn an_instant_of_which_nothing_is_known_does_not_come_again() {
     let mut bench = Bench::new(Overlap::Allow, |_| {});
     bench.turn(7_200, false);
     bench.make(7_200);
-    bench.set_back(60, Known { started: Vec::new(), from: Some(minute(100)) });
+    bench.set_back(60, Known { from: Some(minute(100)), ..Known::default() });
     assert_eq!(bench.turn(120, false).due, Some(minute(101)));
 }
 
@@ -55,6 +55,27 @@ fn an_instant_that_comes_again_all_at_once_is_missed_and_not_started() {
     let turn = bench.turn(7_200 + 60, false);
     assert_eq!(bench.make(7_260), [120, 121]);
     assert_eq!(turn.told.iter().map(|one| one.start.count).sum::<u32>(), 118);
+}
+
+#[test]
+fn an_instant_that_was_told_as_missed_is_not_told_again() {
+    let mut bench = Bench::new(Overlap::Allow, |spec| spec.catch_up = Span::secs(600));
+    let turn = bench.turn(7_200, false);
+    assert_eq!(bench.make(7_200), (110..=120).collect::<Vec<_>>());
+    assert_eq!(bench.state.counts().missed, 109);
+    let line = &turn.told[0].start;
+    let missed = vec![(line.scheduled_for.0, line.until.unwrap().0)];
+    assert_eq!(missed, [(minute(1), minute(109))]);
+    let started = (110..=120).map(minute).collect();
+    bench.set_back(60, Known { started, missed, from: None });
+    // One of them comes at its own time and is started.
+    bench.turn(120, false);
+    assert_eq!(bench.make(120), [2]);
+    // Another node is still ahead, or the clock goes forward again: all but the last were told.
+    let turn = bench.turn(7_200 + 3_600, false);
+    assert_eq!(told(&turn), [(StartOutcome::Missed, 121)]);
+    assert_eq!(bench.state.counts().missed, 109 + 49);
+    assert_eq!(bench.make(7_200 + 3_600), (170..=180).collect::<Vec<_>>());
 }
 
 #[test]
@@ -75,7 +96,8 @@ fn the_last_run_is_not_one_that_began_by_a_clock_that_was_ahead() {
     let mut start = |second: i64, run: RunId| {
         bench.turn(second, false);
         let key = bench.state.going().next().unwrap().key.clone();
-        bench.state.settle(&key, Ok(run), Time(DAY + second * 1_000)).unwrap();
+        let made = Ok(StartedRun { id: run, created: true });
+        bench.state.settle(&key, made, Time(DAY + second * 1_000)).unwrap();
         if second > 7_000 {
             bench.set_back(60, Known::default());
         }
