@@ -2,6 +2,7 @@
 //!
 //! It decides nothing about a run and keeps nothing: if it dies, the server notices and asks another.
 
+mod failures;
 mod heart;
 mod report;
 mod stop;
@@ -27,6 +28,7 @@ use crate::backoff::Backoff;
 use crate::client::{Client, ClientError};
 use crate::context::InFlight;
 use crate::handlers::{Handlers, registers_handlers};
+use failures::Failures;
 use report::Reports;
 
 /// How long the server keeps a claim that finds nothing.
@@ -176,6 +178,7 @@ impl Worker {
         let drained = desk.drain(self.drain).await;
         desk.stop_rest().await;
         desk.sign_off().await;
+        desk.failures.tell_rest();
         tracing::info!(worker = %self.name, ?drained, "the worker has stopped");
         match refused {
             Some(error) => Err(error),
@@ -254,6 +257,7 @@ pub(crate) struct Desk {
     /// When the heart will look through the tasks next. Locked after `held`.
     next_beat: Mutex<Instant>,
     reports: Reports,
+    failures: Failures,
     on_counted: Option<Box<OnCounted>>,
 }
 
@@ -286,6 +290,7 @@ impl Desk {
             heart: Arc::new(Notify::new()),
             next_beat: Mutex::new(Instant::now()),
             reports: Reports::default(),
+            failures: Failures::default(),
             on_counted,
         }
     }
@@ -367,7 +372,9 @@ impl Desk {
         }
         let work = async {
             let outcome = task.watched(self.handlers.call(Arc::clone(&task))).await;
-            tell_failure(offer, &outcome);
+            if let TaskOutcome::Failed(failure) = &outcome {
+                self.failures.tell(&offer.name, failure);
+            }
             outcome
         };
         let outcome = work.instrument(span).await;
@@ -413,17 +420,6 @@ impl Drop for StopAll {
             held.task.cancel();
             held.work.abort();
         }
-    }
-}
-
-/// Writes to the log that a handler failed: what and where, and never what it was given or said.
-fn tell_failure(offer: &TaskOffer, outcome: &TaskOutcome) {
-    let TaskOutcome::Failed(failure) = outcome else { return };
-    let (handler, kind, code) = (offer.name.as_str(), failure.kind, failure.code.as_str());
-    if code == "panic" {
-        tracing::error!(handler, code, "the handler panicked");
-    } else {
-        tracing::warn!(handler, ?kind, code, "the handler failed");
     }
 }
 
