@@ -4,6 +4,7 @@
 //! nothing for it.
 
 mod arrival;
+mod mistakes;
 
 use std::sync::Arc;
 
@@ -216,16 +217,27 @@ fn explain<T: DeserializeOwned>(bytes: &[u8], error: &serde_json::Error) -> Reje
         },
         Err(_) => return malformed(error),
     };
-    let Misread { pointer, rule, message } = misread::<T>(text, error);
-    let (status, code, rule) = match rule {
+    let first = misread::<T>(text, error);
+    let (status, code, _) = answer_to(first.rule);
+    let others = mistakes::others::<T>(text, &first);
+    let told = std::iter::once(first).chain(others);
+    let violations = told.map(|Misread { pointer, rule, message }| {
+        let (_, _, rule) = answer_to(rule);
+        Violation::new(pointer, rule, message)
+    });
+    Rejection::invalid(status, code, violations.collect())
+}
+
+/// The status and the code of an answer, and that of the mistake itself.
+fn answer_to(rule: Rule) -> (StatusCode, &'static str, &'static str) {
+    match rule {
         Rule::Unknown => (StatusCode::BAD_REQUEST, "unknown_field", "unknown_field"),
         Rule::Twice => (StatusCode::BAD_REQUEST, "duplicate_key", "duplicate_key"),
         Rule::Missing => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", "missing_field"),
         Rule::Form | Rule::Syntax => {
             (StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", "wrong_type")
         }
-    };
-    Rejection::invalid(status, code, vec![Violation::new(pointer, rule, message)])
+    }
 }
 
 /// Why well-formed JSON is not of its type.
@@ -356,6 +368,26 @@ mod tests {
             "/results/0/outcome/succeeded/extra",
             "unknown_field",
         );
+    }
+
+    #[test]
+    fn one_mistake_of_form_hides_no_other() {
+        let text = r#"{"workflow":"a","inptu":1,"labels":[],"sequence":{"serial_key":7,"on_conflict":"wait"},
+            "version":"two"}"#;
+        let (status, code, mut errors) = refused::<StartRun>(text);
+        assert_eq!((status, code.as_str()), (400, "unknown_field"));
+        errors.sort();
+        let expected = [
+            ("/inptu", "unknown_field"),
+            ("/labels", "wrong_type"),
+            ("/sequence/on_conflict", "wrong_type"),
+            ("/sequence/serial_key", "wrong_type"),
+            ("/version", "wrong_type"),
+        ];
+        let expected = expected.map(|(at, rule)| (at.to_owned(), rule.to_owned()));
+        assert_eq!(errors, expected);
+        // What is missing for what was left out is not told, nor anything behind it.
+        check::<StartRun>(r#"{"workflow":1}"#, 422, "invalid_request", "/workflow", "wrong_type");
     }
 
     fn request(kind: Option<&str>, body: axum::body::Body) -> Request {

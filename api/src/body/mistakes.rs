@@ -1,0 +1,61 @@
+//! All that is wrong with the form of a body, not only what serde meets first: what is wrong is left out, and the rest is
+//! read again. It tells nothing that may only follow from what was left out.
+
+use backstitch_saga::misread::Rule;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{Misread, misread};
+
+/// How many more mistakes are told.
+const MOST: usize = 20;
+/// Longer bodies are not read again.
+const LONGEST: usize = 64 * 1024;
+
+/// Finds what else is wrong with the JSON `text` as a `T`, beside the `first` mistake.
+pub(super) fn others<T: DeserializeOwned>(text: &str, first: &Misread) -> Vec<Misread> {
+    let mut found: Vec<Misread> = Vec::new();
+    if text.len() > LONGEST {
+        return found;
+    }
+    // A member that stands twice stands once in this.
+    let Ok(mut value) = serde_json::from_str::<Value>(text) else { return found };
+    let mut gone: Vec<String> = Vec::new();
+    while found.len() < MOST {
+        let last = found.last().unwrap_or(first);
+        if last.rule != Rule::Twice {
+            if !leave_out(&mut value, &last.pointer) {
+                break;
+            }
+            gone.push(last.pointer.clone());
+        }
+        let text = value.to_string();
+        let Err(error) = serde_json::from_str::<T>(&text) else { break };
+        let next = misread::<T>(&text, &error);
+        if follows(&next, &gone) {
+            break;
+        }
+        found.push(next);
+    }
+    found
+}
+
+/// Takes a member out of its object. Answers whether there was one: an element of a list keeps its place, or those behind
+/// it would be found elsewhere.
+fn leave_out(value: &mut Value, pointer: &str) -> bool {
+    let Some((parent, name)) = pointer.rsplit_once('/') else { return false };
+    let name = name.replace("~1", "/").replace("~0", "~");
+    let parent = value.pointer_mut(parent).and_then(Value::as_object_mut);
+    parent.is_some_and(|parent| parent.remove(&name).is_some())
+}
+
+/// Whether a mistake may only follow from what was left out: what is missing was, or something was below it.
+fn follows(next: &Misread, gone: &[String]) -> bool {
+    gone.iter().any(|gone| {
+        let below = gone.strip_prefix(&next.pointer).and_then(|rest| rest.strip_prefix('/'));
+        match next.rule {
+            Rule::Missing => below.is_some_and(|name| next.message.contains(&format!("`{name}`"))),
+            _ => below.is_some() || *gone == next.pointer,
+        }
+    })
+}
