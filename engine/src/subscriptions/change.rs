@@ -2,7 +2,8 @@
 
 use backstitch_saga::By;
 use backstitch_saga::protocol::{
-    Page, SubscriptionKind, SubscriptionSpec, SubscriptionState, SubscriptionStop, SubscriptionView,
+    Page, SubscriptionKind, SubscriptionSpec, SubscriptionState, SubscriptionStop,
+    SubscriptionView, Warning,
 };
 use backstitch_saga::{Timestamp, Violation};
 use sqlx::Connection;
@@ -146,7 +147,7 @@ impl Engine {
                 change.note(node, &mut transaction, Some(detail)).await?;
                 commit!("subscription_change", transaction.commit().await)?;
                 node.log.wake_readers();
-                return Ok((view(row), true));
+                return Ok((warned(node, namespace, view(row)).await, true));
             }
         }
         drop(connection);
@@ -158,7 +159,7 @@ impl Engine {
                 Ok(changes)
             })
             .await?;
-        Ok((view, false))
+        Ok((warned(node, namespace, view).await, false))
     }
 
     /// Finds a subscription.
@@ -172,7 +173,9 @@ impl Engine {
     ) -> Result<SubscriptionView, Error> {
         let mut connection = self.node().database.reader(namespace).await?;
         let found = table::find(&mut connection, namespace, name).await?;
-        found.map(view).ok_or_else(|| unknown(name))
+        drop(connection);
+        let found = found.map(view).ok_or_else(|| unknown(name))?;
+        Ok(warned(self.node(), namespace, found).await)
     }
 
     /// Lists subscriptions by name.
@@ -339,5 +342,22 @@ fn view(row: SubscriptionRow) -> SubscriptionView {
         stopped,
         changed_at: Timestamp(row.changed_at),
         changed_by: row.changed_by,
+        warnings: Vec::new(),
     }
+}
+
+/// A subscription with what keeps it from starting runs: its workflow may be registered after it.
+async fn warned(node: &Node, namespace: &str, view: SubscriptionView) -> SubscriptionView {
+    let (workflow, version) = (&view.spec.workflow, view.spec.version);
+    let found = node.definitions.resolve(&node.database, namespace, workflow, version).await;
+    let warnings = match found {
+        Err(Error::NotFound { code, message }) => {
+            let pointer = if version.is_some() { "/version" } else { "/workflow" }.to_owned();
+            let message =
+                format!("{message}; the first event that it wants stops it until there is");
+            vec![Warning { pointer, code: code.to_owned(), message }]
+        }
+        _ => Vec::new(),
+    };
+    SubscriptionView { warnings, ..view }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{EventOp, EventTrust, Labels, each_key_once};
+use super::{EventOp, EventTrust, Labels, Warning, each_key_once};
 use crate::Timestamp;
 
 /// Which events a subscription wants. What is empty asks for nothing.
@@ -156,4 +156,7 @@ pub struct SubscriptionView {
     pub changed_at: Timestamp,
     /// Who did.
     pub changed_by: String,
+    /// What keeps it from starting runs, as it stands now (`unknown_workflow`). Lists do not tell it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Warning>,
 }

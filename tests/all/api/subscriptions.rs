@@ -130,7 +130,12 @@ async fn a_cursor_that_was_not_moved_starts_nothing_twice() {
 #[tokio::test]
 async fn an_event_whose_start_is_refused_stops_the_subscription_until_it_is_accepted_or_skipped() {
     let server = Server::start(Access::Open).await;
-    assert_eq!(put(&server, json!({"workflow": "greet"})).await.status, 201);
+    let made = put(&server, json!({"workflow": "greet"})).await;
+    assert_eq!(
+        (made.status, &made.json()["warnings"][0]["code"]),
+        (201, &json!("unknown_workflow"))
+    );
+    assert_eq!(server.get(PATH).await.json()["warnings"], made.json()["warnings"]);
     assert_eq!(
         server.post(&format!("{PATH}/skip"), json!({"reason": "r"})).await.problem(409),
         "subscription_not_stopped"
@@ -146,6 +151,7 @@ async fn an_event_whose_start_is_refused_stops_the_subscription_until_it_is_acce
     server.engine.register(NS, &chain("greet", &["a"])).await.unwrap();
     let resumed = put(&server, json!({"workflow": "greet", "version": 1})).await;
     assert_eq!(resumed.json()["state"], "active");
+    assert!(resumed.json().get("warnings").is_none(), "{resumed:?}");
     assert_eq!(at(&server, 2).await["started"], 1);
     let acts = server.get("/v1/acts?subscription=welcome").await.json();
     let verbs: Vec<&str> =
