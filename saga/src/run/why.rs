@@ -148,10 +148,14 @@ impl Run {
         let (mut other, mut named) = (None, None);
         let (kind, until, message, verbs): (_, _, _, &[&str]) = match hand {
             Hand::Signal { until, assignee } => {
-                let signal = match &self.graph.nodes[place.step].body {
-                    Body::Wait(wait) => wait.names().collect::<Vec<_>>().join("' or '"),
-                    _ => String::new(),
+                let names: Vec<&str> = match &self.graph.nodes[place.step].body {
+                    Body::Wait(wait) => wait.names().collect(),
+                    _ => Vec::new(),
                 };
+                if let [name] = names[..] {
+                    named = Some(name.to_owned());
+                }
+                let signal = names.join("' or '");
                 let from = assignee.as_ref().map_or(String::new(), |who| format!(" from {who}"));
                 let message = format!("{step}: the signal '{signal}'{from}");
                 (WaitKind::Signal, *until, message, &["signals", "skip"])

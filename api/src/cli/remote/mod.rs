@@ -22,7 +22,9 @@ mod watch;
 use std::fmt;
 use std::process::ExitCode;
 
-use backstitch_saga::protocol::{Outcome, Problem, RunTree, RunView, SignalSent, WorkflowView};
+use backstitch_saga::protocol::{
+    Outcome, Problem, RunTree, RunView, SignalSent, Why, WorkflowView,
+};
 use clap::{ArgMatches, Command};
 use serde_json::value::RawValue;
 
@@ -345,6 +347,11 @@ async fn print(
     }
     let kind = verb.operation.answer.as_deref().unwrap_or_default();
     print::text(table::answer(kind, &answer.text, width));
+    if kind == "Why"
+        && let Ok(why) = serde_json::from_str::<Why>(&answer.text)
+    {
+        print::text(show::deeds(&why));
+    }
     if let Ok(Page { next: Some(next), .. }) = serde_json::from_str(&answer.text) {
         print::note(format_args!("There is more: --after {next}, or --all."));
     }

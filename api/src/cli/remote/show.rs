@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use backstitch_saga::Payload;
 use backstitch_saga::protocol::{
-    Awaits, Condition, RunView, SendSignalByKey, SignalSent, StepView,
+    Awaits, Condition, RunView, SendSignalByKey, SignalSent, StepView, WaitsFor, Why,
 };
 use console::truncate_str;
 use serde_json::Value;
@@ -182,6 +182,50 @@ fn form(schema: &Payload) -> String {
     properties.iter().map(member).collect::<Vec<_>>().join(", ")
 }
 
+/// What people can do about what a run waits for, as commands: each once, those about the whole run last.
+pub(super) fn deeds(why: &Why) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    let waits = || why.waits_for.iter();
+    let of_steps = waits().flat_map(|wait| wait.verbs.iter().map(move |verb| (wait, verb)));
+    let is_of_run = |verb: &str| ["cancel", "compensate", "kill"].contains(&verb);
+    let (last, first): (Vec<_>, Vec<_>) = of_steps.partition(|(_, verb)| is_of_run(verb));
+    for (wait, verb) in first.into_iter().chain(last) {
+        let line = deed(why, wait, verb);
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+        if lines.len() == NAMED {
+            break;
+        }
+    }
+    if lines.is_empty() {
+        return String::new();
+    }
+    format!("\nWhat can be done:\n{}\n", lines.join("\n"))
+}
+
+/// One verb of a wait as a command that can be pasted.
+fn deed(why: &Why, wait: &WaitsFor, verb: &str) -> String {
+    let run = why.run;
+    let step = wait.step.as_ref().map(|step| quoted(&step.to_string()));
+    match (verb, step, &wait.named) {
+        ("signals", _, Some(name)) => {
+            format!("  backstitch run signal {run} {} --data JSON", quoted(name))
+        }
+        ("signals", ..) => format!("  backstitch run show {run}   # the signals, and their forms"),
+        ("retry", Some(step), _) => {
+            format!("  backstitch run retry-step {run} {step} --reason WHY")
+        }
+        ("skip" | "resolve" | "mark-compensated", Some(step), _) => {
+            format!("  backstitch run {verb} {run} {step} --reason WHY")
+        }
+        ("resume", _, Some(name)) => {
+            format!("  backstitch run resume {run} --name {} --reason WHY", quoted(name))
+        }
+        _ => format!("  backstitch run {verb} {run} --reason WHY"),
+    }
+}
+
 /// What became of a signal that was sent by a business key.
 pub(super) fn sent(sent: &SignalSent, asked: &str) -> String {
     match (sent.run, serde_json::from_str::<SendSignalByKey>(asked)) {
@@ -208,6 +252,44 @@ mod tests {
             signals.iter().map(|(name, form)| (*name, form.map(Payload::text))).collect();
         let own = ("withdrawn", Some(r#"{"type":"null"}"#));
         assert_eq!(told, [("approved", Some(r#"{"type":"object"}"#)), own]);
+    }
+
+    #[test]
+    fn what_can_be_done_is_told_as_commands_each_once() {
+        let id = "01a205d5-5205-7364-8cb3-371a9f03bc6e";
+        let wait = |kind: &str, more: &str| {
+            format!(
+                r#"{{"kind":"{kind}","count":1,"since":"2026-03-05T12:30:15.250Z","message":"m",{more}}}"#
+            )
+        };
+        let waits = [
+            wait("paused", r#""named":"the night","verbs":["resume","cancel","kill"]"#),
+            wait("parked", r#""step":"pay/3","verbs":["retry","skip","resolve","cancel","kill"]"#),
+            wait(
+                "signal",
+                r#""step":"ok","named":"go","verbs":["signals","skip","cancel","kill"]"#,
+            ),
+        ];
+        let why = format!(
+            r#"{{"run":"{id}","state":"waiting","summary":"s","waits_for":[{}]}}"#,
+            waits.join(",")
+        );
+        let why: Why = serde_json::from_str(&why).unwrap();
+        let expected = [
+            format!("resume {id} --name 'the night' --reason WHY"),
+            format!("retry-step {id} pay/3 --reason WHY"),
+            format!("skip {id} pay/3 --reason WHY"),
+            format!("resolve {id} pay/3 --reason WHY"),
+            format!("signal {id} go --data JSON"),
+            format!("skip {id} ok --reason WHY"),
+            format!("cancel {id} --reason WHY"),
+            format!("kill {id} --reason WHY"),
+        ];
+        let text = deeds(&why);
+        let lines: Vec<&str> = text.lines().skip(2).collect();
+        let lines: Vec<&str> =
+            lines.iter().filter_map(|line| line.strip_prefix("  backstitch run ")).collect();
+        assert_eq!(lines, expected);
     }
 
     #[test]
