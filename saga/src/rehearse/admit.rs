@@ -129,6 +129,32 @@ mod tests {
     }
 
     #[test]
+    fn waits_for_one_signal_whose_schemas_exclude_each_other_are_refused() {
+        let kind = |kind: &str| json!({"type": "object", "required": ["kind"], "properties": {"kind": {"const": kind}}});
+        let wait = |id: &str, wait: Value| json!({"id": id, "wait": wait});
+        let one = || json!({"signal": "go", "timeout": "1d", "schema": kind("a")});
+        let other = |schema: Value| json!({"signal": "go", "timeout": "1d", "schema": schema});
+        let refused = [("/steps/1/wait", "signal_never_fits")];
+        let at_once = json!([wait("a", one()), wait("b", other(kind("b")))]);
+        assert_eq!(codes(&admitted(&at_once).refused), refused);
+        let mut one_after_the_other = at_once.clone();
+        one_after_the_other[1]["after"] = json!(["a"]);
+        assert_eq!(codes(&admitted(&one_after_the_other).refused), refused);
+        let several =
+            json!({"signals": [{"signal": "go", "schema": kind("b")}, "no"], "timeout": "1d"});
+        let found = admitted(&json!([wait("a", one()), wait("b", several)])).refused;
+        assert_eq!(codes(&found), refused);
+        assert!(found[0].message.contains("of this step and of 'a': at '/kind'"), "{found:?}");
+        for fits in [kind("a"), json!({"type": "object", "required": ["by"]}), json!({})] {
+            let steps = json!([wait("a", one()), wait("b", other(fits))]);
+            assert_eq!(admitted(&steps).refused, []);
+        }
+        let mut another = other(kind("b"));
+        another["signal"] = json!("stop");
+        assert_eq!(admitted(&json!([wait("a", one()), wait("b", another)])).refused, []);
+    }
+
+    #[test]
     fn a_last_step_that_nothing_undoes_is_registered_with_a_warning() {
         let found = admitted(&json!([
             {"id": "stock", "task": {"name": "s", "input": {"path": "/input"}, "compensate": {"name": "u"}}},

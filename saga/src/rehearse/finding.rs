@@ -2,12 +2,15 @@
 //! rehearsal brings to light, and spans that are never reached. Registering and rehearsing both tell this list, so that
 //! they cannot disagree.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::Defect;
+use super::exclude::excluded;
 use crate::protocol::Warning;
 use crate::run::impossible;
-use crate::{Action, Class, Empty, Expr, Graph, Map, OnUnknown, Task, Violation};
+use crate::{Action, Body, Class, Empty, Expr, Graph, Map, OnUnknown, Payload, Task, Violation};
 
 /// The rules that a rehearsal holds traces to and that a definition may break and be registered: it is told of them.
 ///
@@ -15,6 +18,9 @@ use crate::{Action, Class, Empty, Expr, Graph, Map, OnUnknown, Task, Violation};
 /// with an incident. Attempts without a limit, of which nobody is told for long, are allowed: whoever writes them knows
 /// why. And that no run succeeds may be the fault of the documents that are drawn.
 const WARNED_OF: &[&str] = &["can_succeed", "ends_or_asks", "nothing_left_behind"];
+
+/// How many pairs of schemas are compared at most.
+const COMPARED: usize = 1_000;
 
 /// How severe a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -90,6 +96,39 @@ fn contradictions(graph: &Graph) -> Vec<Violation> {
         }
         if let Some(message) = node.map().and_then(never_joins) {
             found.push(Violation::new(format!("/steps/{at}/map/join"), "join_impossible", message));
+        }
+    }
+    found.extend(signals_that_never_fit(graph));
+    found
+}
+
+/// Waits for one signal of which no data satisfies both schemas: the first signal of a name is for all steps that wait
+/// for it, so that none would ever be accepted.
+fn signals_that_never_fit(graph: &Graph) -> Vec<Violation> {
+    let mut before: BTreeMap<&str, Vec<(&str, &Payload)>> = BTreeMap::new();
+    let (mut found, mut compared) = (Vec::new(), 0);
+    for (at, node) in graph.nodes.iter().enumerate() {
+        let Body::Wait(wait) = &node.body else { continue };
+        for name in wait.names() {
+            let Some(schema) = wait.schema_of(name) else { continue };
+            let others = before.entry(name).or_default();
+            let mut rest = others.iter().take(COMPARED - compared);
+            let wrong = rest.find_map(|(step, other)| {
+                compared += 1;
+                Some((step, excluded(other, schema)?))
+            });
+            if let Some((step, why)) = wrong {
+                let message = format!(
+                    "no data of the signal '{name}' satisfies the schemas of this step and of '{step}': {why}; the first signal \
+                     of a name is for all steps that wait for it, so give them one schema, or wait for signals of two names"
+                );
+                found.push(Violation::new(
+                    format!("/steps/{at}/wait"),
+                    "signal_never_fits",
+                    message,
+                ));
+            }
+            others.push((&*node.id, schema));
         }
     }
     found

@@ -11,6 +11,7 @@
 mod admit;
 mod check;
 mod domain;
+mod exclude;
 mod fault;
 mod finding;
 mod ledger;
