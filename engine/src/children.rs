@@ -225,17 +225,30 @@ impl Family {
 
     /// Tells the child what became of its parent, and the parent that it has heard it.
     async fn say(self, word: ChildWord) {
-        let heard = match self.try_to_say(&word).await {
-            Ok(()) => true,
+        let killed = word.word == ParentWord::Killed;
+        let (heard, end) = match self.try_to_say(&word).await {
+            Ok(()) if killed => (true, self.end_of(&word.ask).await),
+            Ok(()) => (true, None),
             // It can never be started, and so needs to hear nothing.
-            Err(error) => end_by(&error, Action::Forward).is_some(),
+            Err(error) => {
+                let end = end_by(&error, Action::Forward);
+                (end.is_some(), end.filter(|_| killed))
+            }
         };
-        if heard {
-            let ChildAsk { step, child, .. } = word.ask;
-            let command = Command::ChildHeard { step, child, order: word.order };
-            let envelope = Envelope::own(self.run, Order::Command(command));
-            self.node.submit_own(vec![envelope.paid_by(&self.namespace)]);
+        if !heard {
+            return;
         }
+        let ChildAsk { step, child, .. } = word.ask;
+        // Before the word counts as heard: who dies in between says it again.
+        let ended = end.map(|end| {
+            let step = step.clone();
+            Command::ChildEnded { step, child, answers: None, end }
+        });
+        let heard = Command::ChildHeard { step, child, order: word.order };
+        let envelopes = ended.into_iter().chain([heard]).map(|command| {
+            Envelope::own(self.run, Order::Command(command)).paid_by(&self.namespace)
+        });
+        self.node.submit_own(envelopes.collect());
     }
 
     /// A child that has not begun begins so that the word holds for it, should somebody be about to start it.

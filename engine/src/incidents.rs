@@ -167,8 +167,11 @@ fn attempts(step: &StepPath, records: &[Record]) -> Vec<AttemptView> {
                 Event::Succeeded { step, attempt, .. } => {
                     (step, backstitch_saga::Action::Forward, *attempt)
                 }
-                Event::Undone { step, attempt } => {
+                Event::Undone { step, attempt, .. } => {
                     (step, backstitch_saga::Action::Compensate, *attempt)
+                }
+                Event::Happened { step, attempt } | Event::NotHappened { step, attempt } => {
+                    (step, backstitch_saga::Action::Verify, *attempt)
                 }
                 _ => continue,
             };
@@ -179,15 +182,27 @@ fn attempts(step: &StepPath, records: &[Record]) -> Vec<AttemptView> {
             if let Event::Leased { worker, .. } = event {
                 told.retain(|one| (one.action, one.attempt) != (action, attempt));
                 let worker = worker.to_string();
-                let (ended_at, error) = (None, None);
-                told.push(AttemptView { action, attempt, worker, began_at: at, ended_at, error });
+                told.push(AttemptView {
+                    action,
+                    attempt,
+                    worker,
+                    began_at: at,
+                    ended_at: None,
+                    error: None,
+                    verdict: None,
+                });
                 continue;
             }
             let same = |one: &&mut AttemptView| (one.action, one.attempt) == (action, attempt);
             if let Some(one) = told.iter_mut().find(same) {
                 one.ended_at = Some(at);
-                if let Event::Failed { error, .. } | Event::Lost { error, .. } = event {
-                    one.error = Some(error.clone());
+                match event {
+                    Event::Failed { error, .. } | Event::Lost { error, .. } => {
+                        one.error = Some(error.clone());
+                    }
+                    Event::Happened { .. } => one.verdict = Some("happened".to_owned()),
+                    Event::NotHappened { .. } => one.verdict = Some("not_happened".to_owned()),
+                    _ => {}
                 }
             }
         }
@@ -240,6 +255,32 @@ mod tests {
             .map(|one| (one.attempt, one.worker.as_str(), one.ended_at, one.error.is_some()))
             .collect();
         assert_eq!(lines, [(2, "w2", None, false), (1, "w1", Some(Timestamp(Time(3))), true)]);
+    }
+
+    #[test]
+    fn attempts_to_verify_are_told_with_what_they_found() {
+        let step = StepPath::step("pay");
+        let leased = |attempt| Event::Leased {
+            step: step.clone(),
+            action: Action::Verify,
+            attempt,
+            worker: "w".into(),
+            until: Time(0),
+        };
+        let record = |at, events| Record { at: Time(at), events, payloads: Vec::new() };
+        let found = Event::NotHappened { step: step.clone(), attempt: 1 };
+        let records =
+            [record(3, vec![leased(2)]), record(2, vec![found]), record(1, vec![leased(1)])];
+        let told = attempts(&step, &records);
+        let lines: Vec<_> = told
+            .iter()
+            .map(|one| (one.action, one.attempt, one.ended_at, one.verdict.as_deref()))
+            .collect();
+        let ended = Some(Timestamp(Time(2)));
+        assert_eq!(
+            lines,
+            [(Action::Verify, 2, None, None), (Action::Verify, 1, ended, Some("not_happened"))]
+        );
     }
 
     #[test]

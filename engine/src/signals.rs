@@ -13,6 +13,7 @@ use sqlx::postgres::PgConnection;
 use crate::crash::commit;
 use crate::node::Node;
 use crate::rounds::in_turns;
+use crate::schemas::limits::VIOLATIONS;
 use crate::store::quotas::Counted;
 use crate::store::signals::{self, EarlySignal};
 use crate::store::{forget, keys};
@@ -26,6 +27,8 @@ const PAGES: usize = 20;
 const SIDE_BY_SIDE: usize = 16;
 /// How often a signal is checked anew, as its run was moved meanwhile.
 const CHECKS: usize = 5;
+/// How many of the things that are wrong with a signal its run tells.
+const TOLD: usize = 5;
 /// After so many days a signal for a run that was never started is forgotten.
 pub(crate) const KEEP_DAYS: u64 = 30;
 pub(crate) const KEEP: Duration = Duration::from_secs(KEEP_DAYS * 86_400);
@@ -112,12 +115,51 @@ async fn check_early(node: &Node, namespace: &str, ask: &SendSignalByKey) -> Res
     ask.data.check(node.options.payload_limit).map_err(misplaced)?;
     let database = &node.database;
     let workflow = node.definitions.resolve(database, namespace, &ask.workflow, None).await?;
-    let graph = Arc::clone(&workflow.graph);
-    for schema in Run::new(RunId(uuid::Uuid::nil()), graph).signal_schemas(&ask.signal)? {
-        let data = &ask.data;
-        node.schemas.check(namespace, schema, data, "/data", "invalid_data").await?;
+    let run = Run::new(RunId(uuid::Uuid::nil()), Arc::clone(&workflow.graph));
+    let schemas = owned(run.signal_schemas(&ask.signal)?);
+    hold_to(node, namespace, &schemas, &ask.data).await
+}
+
+fn owned(schemas: Vec<(&Arc<str>, &Payload)>) -> Vec<(Arc<str>, Payload)> {
+    schemas.into_iter().map(|(step, schema)| (Arc::clone(step), schema.clone())).collect()
+}
+
+/// Holds the data of a signal to the schemas of the steps that wait for it. Everything wrong names the step.
+async fn hold_to(
+    node: &Node,
+    namespace: &str,
+    schemas: &[(Arc<str>, Payload)],
+    data: &Payload,
+) -> Result<(), Error> {
+    let mut wrong = Vec::new();
+    for (step, schema) in schemas {
+        let held = node.schemas.check(namespace, schema, data, "/data", "invalid_data").await;
+        match held {
+            Err(Error::Invalid { code: "invalid_data", violations }) => {
+                wrong.extend(violations.into_iter().map(|one| Violation {
+                    message: format!("{}, by the schema of the step '{step}'", one.message),
+                    ..one
+                }));
+            }
+            held => held?,
+        }
     }
-    Ok(())
+    wrong.truncate(VIOLATIONS);
+    let violations = wrong;
+    if violations.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Invalid { code: "invalid_data", violations })
+}
+
+/// Why a signal that had been accepted cannot be taken, as its run tells it: with what is wrong and where.
+pub(crate) fn why(error: &Error) -> String {
+    let Error::Invalid { code, violations } = error else { return error.to_string() };
+    let mut told: Vec<String> = violations.iter().take(TOLD).map(ToString::to_string).collect();
+    if violations.len() > TOLD {
+        told.push(format!("and {} more", violations.len() - TOLD));
+    }
+    format!("{code}: {}", told.join("; "))
 }
 
 async fn run_of(
@@ -146,13 +188,11 @@ pub(crate) async fn signal(
         let asked = name.to_owned();
         let schemas = reads::read(node, namespace, run, move |run| {
             run.check_not_erased()?;
-            let schemas = run.signal_schemas(&asked)?.into_iter().cloned().collect();
-            Ok::<(u32, Vec<Payload>), Refusal>((run.version(), schemas))
+            let schemas = owned(run.signal_schemas(&asked)?);
+            Ok::<(u32, Vec<(Arc<str>, Payload)>), Refusal>((run.version(), schemas))
         });
         let (version, schemas) = schemas.await??;
-        for schema in schemas {
-            node.schemas.check(namespace, &schema, &data, "/data", "invalid_data").await?;
-        }
+        hold_to(node, namespace, &schemas, &data).await?;
         let (data, by, checked) = (data.clone(), by.clone(), Some(version));
         let command = Command::Signal { name: name.into(), data, by, checked };
         match node.ask(namespace, run, command).await {
@@ -218,18 +258,21 @@ pub(crate) async fn deliver(node: &Arc<Node>) -> Result<usize, Error> {
 /// Brings a kept signal to its run. Answers whether the run has it now, or tells that it was refused.
 async fn bring(node: &Arc<Node>, run: RunId, early: &EarlySignal) -> bool {
     let by = || By { actor: early.actor.as_str().into(), reason: String::new() };
-    let why = match Payload::trusted(early.data.clone()) {
+    let (message, error) = match Payload::trusted(early.data.clone()) {
         Ok(data) => match signal(node, &early.namespace, run, &early.signal, data, by()).await {
             Ok(()) => return true,
             Err(Error::Busy | Error::Store(_) | Error::Damaged(_)) => return false,
             Err(Error::Refused(one)) if one.code == RefusalCode::SignalUnchecked => return false,
-            Err(error) => error.for_log(),
+            Err(error) => (why(&error), error.for_log()),
         },
-        Err(error) => format!("its data cannot be read: {error}"),
+        Err(error) => {
+            let error = format!("its data cannot be read: {error}");
+            (error.clone(), error)
+        }
     };
     let signal = early.signal.as_str();
-    tracing::warn!(%run, signal, error = %why, "a signal that had come early was refused");
-    let command = Command::RefuseSignal { name: signal.into(), by: by(), message: why };
+    tracing::warn!(%run, signal, error, "a signal that had come early was refused");
+    let command = Command::RefuseSignal { name: signal.into(), by: by(), message };
     // It stays where it is until the run tells of it.
     let told = node.ask(&early.namespace, run, command).await;
     matches!(told, Ok(_) | Err(Error::Refused(_) | Error::NotFound { .. }))

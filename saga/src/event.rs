@@ -1,20 +1,17 @@
 //! What a journal records: events, not commands, never decided again. Their JSON is read for ever: a change is additive, and
 //! `golden` tests hold every form. Payloads stand beside them, by [`Slot`], so that they can be erased or encrypted.
 
-use std::sync::Arc;
-
 pub(crate) use crate::family::{Descent, ParentWord};
 pub use crate::incident::IncidentKind;
 use crate::protocol::{Failure, Labels, Mapping, Outcome, Scope};
 use crate::{Action, Hold, RunId, StepPath, Time};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 mod begun;
-mod record;
 mod terms;
 pub use begun::{Begun, RequiredFact};
-pub use record::Record;
-pub use terms::{By, Cause, Emission, Erasure, Fate, Parent, Slot, Source};
+pub use terms::{By, Cause, Emission, Erasure, Fate, Parent, Record, Slot, Source};
 
 /// Something that happened to a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -385,6 +382,9 @@ pub enum Event {
         step: StepPath,
         /// By which compensation attempt.
         attempt: u32,
+        /// It is a run in which a person vouched for some of the undoing.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        by_hand: bool,
     },
     /// Undoing a step or item failed for good and waits for a person.
     UndoBlocked {

@@ -61,7 +61,7 @@ fn succeeded(record: &Record) -> BTreeSet<TaskKey> {
     let task = |event: &Event| {
         let (step, action, attempt) = match event {
             Event::Succeeded { step, attempt, .. } => (step, Action::Forward, *attempt),
-            Event::Undone { step, attempt } => (step, Action::Compensate, *attempt),
+            Event::Undone { step, attempt, .. } => (step, Action::Compensate, *attempt),
             Event::Failed { step, action, attempt, done: true, .. } => (step, *action, *attempt),
             _ => return None,
         };

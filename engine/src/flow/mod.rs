@@ -246,7 +246,7 @@ fn ending(event: &Event) -> Option<(TaskKey, Answer)> {
         Event::Succeeded { step, attempt: attempt @ 1.., .. } => {
             (step, Action::Forward, attempt, Answer::Given)
         }
-        Event::Undone { step, attempt: attempt @ 1.. } => {
+        Event::Undone { step, attempt: attempt @ 1.., .. } => {
             (step, Action::Compensate, attempt, Answer::Given)
         }
         Event::Happened { step, attempt } | Event::NotHappened { step, attempt } => {

@@ -29,7 +29,7 @@ impl Move {
             Event::Succeeded { step, attempt: attempt @ 1.., .. } => {
                 (step, Action::Forward, attempt)
             }
-            Event::Undone { step, attempt } => (step, Action::Compensate, attempt),
+            Event::Undone { step, attempt, .. } => (step, Action::Compensate, attempt),
             Event::Happened { step, attempt } | Event::NotHappened { step, attempt } => {
                 (step, Action::Verify, attempt)
             }

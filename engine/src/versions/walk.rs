@@ -16,7 +16,7 @@ use crate::executor::envelope::{Answer, Answers, Envelope, Order};
 use crate::jobs::TRIES;
 use crate::node::Node;
 use crate::store::versions::{self as table, MigrationRow};
-use crate::{Error, reads};
+use crate::{Error, reads, signals};
 
 /// How often the signals of a run are checked that come while it is about to be moved.
 const CHECKS: usize = 5;
@@ -302,7 +302,7 @@ impl Walk<'_> {
                 match held.await {
                     Ok(()) => {}
                     Err(Error::Busy) => return Err(Error::Busy),
-                    Err(error) => wrong = wrong.or(Some(error.for_log())),
+                    Err(error) => wrong = wrong.or_else(|| Some(signals::why(&error))),
                 }
             }
             checked.push(CheckedSignal { name, data, wrong });

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::Event;
 use crate::protocol::EventOp;
-use crate::{RunId, StepPath};
+use crate::{Payload, RunId, StepPath, Time};
 
 /// The step of which run a run is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,4 +102,15 @@ pub enum Source {
     Slot(Slot),
     /// It is the run's input, a step's output or the map's item, whole: `/input`, `/steps/a`, `/item`.
     Same(String),
+}
+
+/// One record of a run's journal: what one batch of commands decided about it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Record {
+    /// When it was decided, by the database's clock; never earlier than the record before.
+    pub at: Time,
+    /// What happened, in order.
+    pub events: Vec<Event>,
+    /// The documents that the events refer to.
+    pub payloads: Vec<Payload>,
 }

@@ -250,6 +250,9 @@ pub struct AttemptView {
     /// How it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
+    /// What a verification found: `happened` or `not_happened`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<String>,
 }
 
 /// What somebody wrote about an incident, or whom they gave it to.

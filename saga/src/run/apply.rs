@@ -263,7 +263,9 @@ impl Run {
                 None
             }
             Event::UndoRequested { step } => self.change_at(step, |work| work.undo = Undo::Waiting),
-            Event::Undone { step, .. } => self.undo_over(step, Undo::Done),
+            Event::Undone { step, by_hand, .. } => {
+                self.undo_over(step, if *by_hand { Undo::Marked } else { Undo::Done })
+            }
             Event::UndoMarked { step, by } => {
                 let by = by.clone();
                 self.change_at(step, |work| work.aside_mut().vouched = Some(by));

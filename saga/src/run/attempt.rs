@@ -65,7 +65,7 @@ impl Decider<'_> {
                 }
             }
             (Action::Compensate, TaskOutcome::Succeeded { .. }) => {
-                self.emit(Event::Undone { step: step.clone(), attempt });
+                self.emit(Event::Undone { step: step.clone(), attempt, by_hand: false });
                 self.resolve_incidents(&step);
             }
         }

@@ -5,10 +5,10 @@
 
 use super::decide::{Decider, own_failure};
 use super::state::{Hand, Place, Stage, Told, Work};
-use super::waits::{ASK_AGAIN, ChildAsk};
+use super::waits::{ASK_AGAIN, ChildAsk, ChildEnd};
 use super::{Mode, Run};
 use crate::event::{By, Descent, Event, ParentWord};
-use crate::protocol::Failure;
+use crate::protocol::{Failure, Outcome};
 use crate::{
     Action, Body, Child, DEEPEST_DESCENDANT, Hold, HoldKind, OnKill, OnPause, Refusal, RunId,
     StepPath, Time,
@@ -268,6 +268,19 @@ impl Decider<'_> {
             self.emit(Event::ChildHeard { step: step.clone(), order });
         }
         Ok(())
+    }
+
+    /// A child that was killed with this run has ended. Where nothing of it stands, nothing of its step does.
+    pub(super) fn killed_child_ended(&mut self, place: Place, child: RunId, end: &ChildEnd) {
+        let Some(work) = self.work(place) else { return };
+        let told = work.aside.as_ref().and_then(|aside| aside.told.as_ref());
+        let killed = told.is_some_and(|told| told.run == child && told.word == ParentWord::Killed);
+        if !killed || end.stands || !work.may_stand() {
+            return;
+        }
+        let by_hand = end.outcome == Outcome::CompensatedWithManualSteps;
+        self.emit(Event::Undone { step: self.run.path(place), attempt: 0, by_hand });
+        self.less_is_left();
     }
 
     /// The parent says what became of it. A run that has ended has nothing to do about it.

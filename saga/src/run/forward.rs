@@ -7,10 +7,12 @@ use super::{Mode, Run};
 use crate::envelope::{self, VALUE_ENCRYPTED};
 use crate::event::{Event, Fate, Source};
 use crate::expr::Memo;
+use crate::json::Kind;
 use crate::protocol::Failure;
 use crate::ratio::share;
 use crate::{
-    Action, Body, Cause, Empty, Expr, Fail, Join, Losers, Map, OnFailure, StepPath, Tolerance,
+    Action, Body, Cause, Empty, Expr, Fail, Join, Losers, Map, OnFailure, Payload, StepPath,
+    Tolerance,
 };
 
 /// The most items that a fan-out may have.
@@ -101,18 +103,25 @@ impl Decider<'_> {
         self.emit(Event::Offered { step, action: Action::Forward, attempt, input: Some(input) });
     }
 
-    fn not_a_list(&self, step: usize, items: &Source) -> Failure {
+    fn not_a_list(&self, step: usize, map: &Map, items: &Source) -> Failure {
         let found = self.run.document(step, items, &self.record.payloads);
-        if found.is_some_and(|found| found.is_envelope()) {
+        if found.as_ref().is_some_and(Payload::is_envelope) {
             return own_failure(VALUE_ENCRYPTED, envelope::refusal("the list of a fan-out"));
         }
-        own_failure("items_not_a_list", "the items of a fan-out must be a list".to_owned())
+        let found = found.map_or("nothing", |found| Kind::of(found.text()).words());
+        let message = match &map.items {
+            Expr::Path(path) => {
+                format!("the items of a fan-out must be a list, and '{path}' is {found}")
+            }
+            _ => format!("the items of a fan-out must be a list, and this is {found}"),
+        };
+        own_failure("items_not_a_list", message)
     }
 
     fn open(&mut self, step: usize, map: &Map) -> Result<(), Failure> {
         let items = self.evaluate(&map.items, Place::step(step), Use::Items)?;
         let Some(elements) = self.run.elements(step, &items, &self.record.payloads) else {
-            return Err(self.not_a_list(step, &items));
+            return Err(self.not_a_list(step, map, &items));
         };
         if elements.len() > MAX_ITEMS {
             let message =
@@ -215,7 +224,10 @@ impl Decider<'_> {
             return true;
         }
         let error = self.last_error(last);
-        let message = format!("{failed} of {total} items failed; the last: {}", error.message);
+        let key = self.run.item_key(last).map_or(String::new(), |key| format!(" ('{key}')"));
+        let of = self.run.path(last);
+        let message =
+            format!("{failed} of {total} items failed; the last, {of}{key}: {}", error.message);
         self.step_failed(last.step, Some(path), Failure { message, ..error });
         if self.run.facts.mode == Mode::Forward {
             self.dismiss_losers(last.step, map.losers);

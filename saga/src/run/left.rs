@@ -162,14 +162,27 @@ impl Decider<'_> {
             let step = self.run.path(place);
             self.emit(Event::UndoMarked { step, by: by.clone() });
         }
+        self.less_is_left();
+        Some(Ok(()))
+    }
+
+    /// Less of an ended run stands than before: the incident about it is over when nothing does, and the outcome follows.
+    pub(super) fn less_is_left(&mut self) {
+        let ended = self.run.facts.outcome.filter(|_| self.run.facts.mode == Mode::Ended);
+        let Some(outcome) = ended else { return };
+        let all = self.run.leaves_all(outcome, self.run.facts.output.is_some());
         if self.run.left(all).next().is_none() {
             self.resolve_kind(IncidentKind::EffectsLeft);
         }
         if outcome == Outcome::FailedDirty && !self.run.something_stands() {
-            let outcome = self.run.outcome_of_undo();
+            let killed = self.run.facts.killed_by.is_some();
+            let outcome = match self.run.outcome_of_undo() {
+                // As it would have ended when it was killed, had this been known.
+                Outcome::Compensated if killed => Outcome::Cancelled,
+                outcome => outcome,
+            };
             self.emit(Event::Ended { outcome, output: None });
         }
-        Some(Ok(()))
     }
 
     /// A person vouches for all that an ended run left behind.

@@ -219,7 +219,9 @@ fn attempt_of(event: &Event) -> Option<Named<'_>> {
         Event::NotHappened { step, attempt } | Event::Happened { step, attempt } => {
             (step, Action::Verify, *attempt, Attempts::Known)
         }
-        Event::Undone { step, attempt } => (step, Action::Compensate, *attempt, Attempts::Known),
+        Event::Undone { step, attempt, .. } => {
+            (step, Action::Compensate, *attempt, Attempts::Known)
+        }
         _ => return None,
     };
     Some(Named { step, action, attempt, which })

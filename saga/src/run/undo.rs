@@ -159,7 +159,9 @@ impl Run {
             .map_or(Cause::Failure, |compensation| compensation.cause);
         let by_hand = matches!(cause, Cause::Cancel | Cause::Manual);
         if self.something_stands() {
-            let failed = !by_hand || self.facts.error.is_some();
+            // What a kill left is not what a person allowed, though they had a part of it undone.
+            let killed = self.facts.killed_by.is_some();
+            let failed = !by_hand || killed || self.facts.error.is_some();
             return if failed { Outcome::FailedDirty } else { Outcome::PartiallyCompleted };
         }
         match (how(&Undo::Marked), how(&Undo::Done)) {

@@ -398,7 +398,12 @@ impl Run {
     }
 
     fn partly(&self, done: usize, total: usize) -> String {
-        let reverted = self.tally.undone();
+        // A child that failed and was undone by hand did not succeed first.
+        let is_undone = |place: &Place| {
+            self.work(*place).is_some_and(|work| work.undo.is_over() && work.stage != Stage::Failed)
+        };
+        let undone = self.tally.undone() > 0;
+        let reverted = if undone { self.places().filter(is_undone).count() } else { 0 };
         if reverted > 0 {
             let stands = |place: &Place| {
                 self.spec(place.step).class() != Some(Class::ReadOnly)

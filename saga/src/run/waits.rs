@@ -94,15 +94,15 @@ impl Run {
         })
     }
 
-    /// The JSON Schemas that the data of a signal must satisfy.
+    /// The JSON Schemas that the data of a signal must satisfy, each with the step that has it.
     ///
     /// # Errors
     /// `unknown_signal` when no step of the workflow waits for it.
-    pub fn signal_schemas(&self, name: &str) -> Result<Vec<&Payload>, Refusal> {
+    pub fn signal_schemas(&self, name: &str) -> Result<Vec<(&Arc<str>, &Payload)>, Refusal> {
         let mut known = false;
-        let schemas = self.awaits(name).filter_map(|(_, wait)| {
+        let schemas = self.awaits(name).filter_map(|(step, wait)| {
             known = true;
-            wait.schema_of(name)
+            Some((&self.graph.nodes[step].id, wait.schema_of(name)?))
         });
         let schemas = schemas.collect();
         if known {
@@ -378,6 +378,7 @@ impl Decider<'_> {
         let Some((action, Hand::Child { run, .. })) =
             self.work(place).and_then(|work| work.current())
         else {
+            self.killed_child_ended(place, child, &end);
             return Ok(());
         };
         if *run != child {
@@ -411,8 +412,13 @@ impl Decider<'_> {
             kind: if dirty { FailureKind::Unknown } else { FailureKind::Permanent },
             ..own_failure("child_failed", message)
         };
-        self.emit(Event::Failed { step, action, attempt, error, done: false });
+        self.emit(Event::Failed { step: step.clone(), action, attempt, error, done: false });
         self.give_up(place, None);
+        let failed = self.work(place).is_some_and(|work| work.stage == Stage::Failed);
+        if failed && outcome == Outcome::CompensatedWithManualSteps {
+            // The word of a person in a child is told of all that it is a part of.
+            self.emit(Event::Undone { step, attempt: 0, by_hand: true });
+        }
         Ok(())
     }
 
@@ -426,7 +432,8 @@ impl Decider<'_> {
         let step = self.run.path(place);
         // One that did nothing has nothing to undo, whatever it is called.
         if end.outcome.is_clean() || !end.stands {
-            self.emit(Event::Undone { step: step.clone(), attempt });
+            let by_hand = end.outcome == Outcome::CompensatedWithManualSteps;
+            self.emit(Event::Undone { step: step.clone(), attempt, by_hand });
             self.resolve_incidents(&step);
         } else if answers == Some(Action::Compensate) {
             let why = end.error.as_ref().map_or(String::new(), |why| format!(": {}", why.message));

@@ -221,9 +221,11 @@ impl Telling {
                 };
                 let (outcome, output) = more.split_once(' ').unwrap_or((more, "null"));
                 let step: StepPath = first.parse().unwrap();
+                let word =
+                    || self.run.child_word(&step).map(|word| (word.ask.child, word.ask.action));
                 let (child, asked) = match self.run.child_ask(&step) {
                     Some(ask) => (ask.child, ask.action),
-                    None => (self.run.id(), Action::Forward),
+                    None => word().unwrap_or((self.run.id(), Action::Forward)),
                 };
                 let outcome: Outcome = serde_json::from_value(outcome.into()).unwrap();
                 let stands = stands && !outcome.is_clean();

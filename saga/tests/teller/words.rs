@@ -74,6 +74,7 @@ pub(crate) fn event(event: &Event, record: &Record) -> String {
             format!("compensation started, {cause:?}: {}", steps.join(" ")).to_lowercase()
         }
         Event::UndoRequested { step } => format!("undo requested {step}"),
+        Event::Undone { step, by_hand: true, .. } => format!("undone {step}, by hand"),
         Event::Undone { step, .. } => format!("undone {step}"),
         Event::UndoBlocked { step } => format!("undo blocked {step}"),
         Event::UndoMarked { step, by } => format!("undo of {step} vouched for by {}", by.actor),

@@ -39,6 +39,8 @@ async fn an_early_signal_is_held_to_the_newest_version_when_it_comes() {
     assert_eq!(misspelt.problem(404), "unknown_signal");
     let wrong = server.post("/v1/signals", signal("approval", json!({ "approvd": true }))).await;
     assert_eq!(wrong.problem(422), "invalid_data");
+    let message = wrong.json()["errors"][0]["message"].to_string();
+    assert!(message.contains("by the schema of the step 'ok'"), "{message}");
     assert_eq!(server.post("/v1/signals", signal("approval", good)).await.status, 202);
     let run = start(&server, json!({ "workflow": "ask", "key": "k1" })).await;
     assert_eq!(server.get(&format!("{run}?wait=20s")).await.json()["outcome"], "succeeded");
@@ -61,7 +63,11 @@ async fn an_early_signal_that_the_run_cannot_take_is_told_and_leaves_room() {
         }
     };
     let conditions = told["conditions"].as_array().unwrap();
-    assert!(conditions.iter().any(|one| one["type"] == "SignalRefused"), "{told:#}");
+    let refused = conditions.iter().find(|one| one["type"] == "SignalRefused").unwrap();
+    let message = refused["message"].as_str().unwrap();
+    for word in ["/data", "object", "the schema of the step 'ok'"] {
+        assert!(message.contains(word), "{message}");
+    }
     assert_eq!(server.post("/v1/signals", signal(json!({ "approved": true }))).await.status, 200);
     assert_eq!(server.get(&format!("{run}?wait=10s")).await.json()["outcome"], "succeeded");
     server.stopped().await;

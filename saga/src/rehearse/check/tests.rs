@@ -43,7 +43,7 @@ fn gave_up(step: &str, fate: Fate) -> Event {
 }
 
 fn undone(step: &str) -> Event {
-    Event::Undone { step: StepPath::step(step), attempt: 1 }
+    Event::Undone { step: StepPath::step(step), attempt: 1, by_hand: false }
 }
 
 fn turned(steps: &[&str]) -> Event {
