@@ -13,8 +13,8 @@ use std::time::Instant;
 
 use backstitch_sdk::protocol::{TaskOutcome, TaskReport};
 use backstitch_sdk::{
-    Action, Client, Empty, InvalidWorkflow, Ref, Retry, RunId, Span, Task, TaskContext, TaskError,
-    Undo, Undoing, Worker, Workflow, field, wire,
+    Action, Client, Empty, InvalidWorkflow, Milestone, Ref, Retry, RunId, Span, Task, TaskContext,
+    TaskError, Undo, Undoing, Worker, Workflow, field, wire,
 };
 use backstitch_shop::child;
 use clap::Args;
@@ -60,8 +60,23 @@ pub(crate) struct List {
 
 /// Five steps in sequence, each with its undo. With `fails` the fifth fails for good.
 pub(super) fn saga(fails: bool) -> Result<Workflow<Parcel, Parcel>, InvalidWorkflow> {
-    let name = if fails { "bench-undone" } else { "bench-saga" };
+    saga_of(if fails { "bench-undone" } else { "bench-saga" }, fails, false)
+}
+
+/// The same, whose start and end are events of the log.
+pub(super) fn told() -> Result<Workflow<Parcel, Parcel>, InvalidWorkflow> {
+    saga_of("bench-told", false, true)
+}
+
+fn saga_of(
+    name: &str,
+    fails: bool,
+    told: bool,
+) -> Result<Workflow<Parcel, Parcel>, InvalidWorkflow> {
     Workflow::build(name, 1, |saga, input: Ref<Parcel>| {
+        if told {
+            saga.milestones([Milestone::Started, Milestone::Ended]);
+        }
         let s1 = saga.step("s1", STEP, &input).compensate(UNDO);
         let s2 = saga.step("s2", STEP, &s1).compensate(UNDO);
         let s3 = saga.step("s3", STEP, &s2).compensate(UNDO);

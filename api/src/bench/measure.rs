@@ -26,6 +26,8 @@ pub(super) struct Load {
     pub(super) nodes: usize,
     pub(super) fails: bool,
     pub(super) hand_offs: bool,
+    /// Starts and ends are events of the log.
+    pub(super) told: bool,
 }
 
 /// What stood on the counters at one moment.
@@ -88,7 +90,7 @@ pub(super) async fn sagas(
     population: Option<&Population>,
     figures: &mut Figures,
 ) -> anyhow::Result<()> {
-    let workflow = flows::saga(load.fails)?;
+    let workflow = if load.told { flows::told()? } else { flows::saga(load.fails)? };
     let cast =
         Cast { nodes: load.nodes, workers: true, hand_offs: load.hand_offs, concurrency: 512 };
     let mut stage = Stage::set(ground, cast, &workflow).await?;

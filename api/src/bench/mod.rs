@@ -4,6 +4,7 @@
 //! every commit is durable. What each workload is, and how each figure comes about, stands in `docs/performance.md`.
 
 mod cpu;
+mod events;
 mod figures;
 mod flight;
 mod flows;
@@ -44,6 +45,10 @@ enum Workload {
     W6,
     /// W1 on one, two and three servers with one PostgreSQL
     W7,
+    /// Consumers: four read the log over HTTP
+    W10,
+    /// Numbering: W1 whose starts and ends are events of the log
+    Numbering,
     /// A noisy neighbour: what one namespace notices of the flood of another
     Noisy,
 }
@@ -79,6 +84,9 @@ pub(crate) struct BenchOptions {
     /// Items of the fan-outs; may be given several times
     #[arg(long, default_values_t = [1_000, 10_000, 100_000])]
     items: Vec<u32>,
+    /// Events of the log that consumers read
+    #[arg(long, default_value_t = 100_000)]
+    events: usize,
     /// Ended runs of the standing population
     #[arg(long, default_value_t = 1_000_000)]
     ended: usize,
@@ -192,8 +200,13 @@ impl Workload {
     ) -> anyhow::Result<Figures> {
         let name = format!("{self:?}").to_lowercase();
         let mut figures = Figures { workload: name, repeats: 1, ..Figures::default() };
-        let steady =
-            Load { in_flight: options.in_flight, nodes: 1, fails: false, hand_offs: false };
+        let steady = Load {
+            in_flight: options.in_flight,
+            nodes: 1,
+            fails: false,
+            hand_offs: false,
+            told: false,
+        };
         let out = &mut figures;
         match self {
             Workload::W1 => measure::sagas(ground, options, steady, None, out).await?,
@@ -219,6 +232,13 @@ impl Workload {
                 out.variant = Some(format!("{variant} servers"));
                 let nodes = usize::try_from(variant)?;
                 measure::sagas(ground, options, Load { nodes, ..steady }, None, out).await?;
+            }
+            Workload::W10 => {
+                out.variant = Some(format!("{} events", options.events));
+                events::consume(ground, options, out).await?;
+            }
+            Workload::Numbering => {
+                measure::sagas(ground, options, Load { told: true, ..steady }, None, out).await?;
             }
             Workload::Noisy => noisy::measure(ground, options, variant, out).await?,
         }
