@@ -71,6 +71,7 @@ impl Trial {
         );
         self.check_sound(before, &record);
         self.records.push(record);
+        drawn::check_events(&self.records);
         if let Ok(reply) = answer {
             self.ask_again(&command, reply);
             self.accepted.push((command, reply));

@@ -6,7 +6,7 @@ use backstitch_saga::protocol::{
     Failure, FailureKind, Outcome, RunView, Scope, State, TaskOutcome, Verdict, WaitsFor, Why,
 };
 use backstitch_saga::{
-    Action, By, Command, Graph, Hold, Payload, Record, Reply, Run, Start, Time, decide,
+    Action, By, Command, Event, Graph, Hold, Payload, Record, Reply, Run, Start, Time, decide,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -96,7 +96,10 @@ pub(crate) fn graph(drawn: &[Drawn], pivot: Option<usize>) -> Graph {
                     "losers": if pivot.is_none() { pick(body / 16, &["drain", "cancel", "compensate"]) } else { "drain" }});
                 json!({"id": id, "after": after, "map": map})
             } else {
-                json!({"id": id, "after": after, "task": task})
+                let event = json!({"type": "done", "retract": {"type": "undone"},
+                    "release": pick(limits >> 5, &["at_once", "at_pivot", "at_success"])});
+                let emits = if limits & 0x10 == 0 { json!([]) } else { json!([event]) };
+                json!({"id": id, "after": after, "task": task, "emits": emits})
             }
         })
         .collect();
@@ -215,4 +218,24 @@ pub(crate) fn check_open_effects(run: &Run, view: &RunView) {
     let systems: BTreeSet<&str> =
         open.iter().filter(|open| open.unknown > 0).map(|open| open.system.as_str()).collect();
     assert_eq!(systems.into_iter().collect::<Vec<_>>(), run.unknown_in());
+}
+
+/// An event of a step is told once, and taken back only if it was told; the step done anew may tell it again.
+pub(crate) fn check_events(records: &[Record]) {
+    let mut told = BTreeSet::new();
+    for event in records.iter().flat_map(|record| &record.events) {
+        match event {
+            Event::Emitted(emission) => {
+                let step = &emission.step;
+                match emission.retracts {
+                    None => assert!(told.insert(step.clone()), "'{step}' tells it twice"),
+                    Some(_) => {
+                        assert!(told.remove(step), "'{step}' takes back what it did not tell")
+                    }
+                }
+            }
+            Event::WentForward { steps } => steps.iter().for_each(|step| drop(told.remove(step))),
+            _ => {}
+        }
+    }
 }
