@@ -53,7 +53,7 @@ async fn succeed(hand: &Hand) -> TaskOffer {
 
 /// Keeps what leaves the queue of emitted events, to put it there again.
 const KEPT: &str = "create table kept (like emitted);
-    create function keep() returns trigger language plpgsql security definer set search_path = backstitch, public, pg_temp as
+    create function keep() returns trigger language plpgsql security definer set search_path from current as
         $$ begin insert into kept select old.*; return old; end $$;
     create trigger keep before delete on emitted for each row execute function keep()";
 const AGAIN: &str = "insert into emitted (namespace, run_id, seq, place, at, event, data) \
