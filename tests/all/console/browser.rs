@@ -66,6 +66,12 @@ async fn night(server: &Server) -> Vec<(String, String)> {
     let job =
         json!({ "verb": "retry", "reason": "The card was renewed", "runs": { "key": "none" } });
     let job = send("POST", "/v1/jobs", job).await["id"].as_str().unwrap().to_owned();
+    let plan = json!({ "scope": "all", "reason": "The customer withdrew" });
+    let plan = send("POST", &format!("/v1/runs/{run}/plans"), plan).await["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let event = documents(server, &secret).await;
     let mut pages: Vec<(String, String)> = PAGES
         .iter()
         .filter(|page| !page.contains("nothing"))
@@ -88,10 +94,45 @@ async fn night(server: &Server) -> Vec<(String, String)> {
         ("job-plan", "/console/jobs/new?of=incidents&verb=cancel&workflow=place-order".to_owned()),
         ("workflow", "/console/workflows/place-order/1".to_owned()),
         ("schedule", "/console/schedules/nightly".to_owned()),
+        ("plan", format!("/console/plans/{plan}")),
+        ("plan-changed", format!("/console/runs/{run}/undo?way=all&plan={plan}&revision=1")),
+        ("event", format!("/console/events/{event}")),
     ] {
         pages.push((name.to_owned(), page));
     }
     pages
+}
+
+/// A source with a document that was taken in and one that was refused, the contracts that they are held to, and the event
+/// that came of it. Answers the event.
+async fn documents(server: &Server, secret: &str) -> String {
+    let send = async |method: &str, path: &str, bearer: &str, body: Value| {
+        let request = server.bare(method, path).bearer_auth(bearer);
+        backstitch_tests::server::send(backstitch_tests::server::with_json(request, body)).await
+    };
+    for (subject, name) in [("crm.contact", "full_name"), ("customer", "name")] {
+        let members = json!({ "id": { "type": "string" }, name: { "type": "string" } });
+        let schema = json!({ "type": "object", "properties": members, "required": ["id"] });
+        let path = format!("/v1/contracts/{subject}/versions");
+        let made = send("POST", &path, secret, json!({ "schema": schema })).await;
+        assert!(made.status < 300, "{made:?}");
+    }
+    let rules = json!([{ "to": "/id", "copy": "/id" }, { "to": "/name", "copy": "/full_name" }]);
+    let path = "/v1/transforms/crm.contact/1/customer/1";
+    let made = send("PUT", path, secret, json!({ "transform": { "rules": rules } })).await;
+    assert!(made.status < 300, "{made:?}");
+    let spec = json!({
+        "verify": { "scheme": "bearer" }, "accepts": [{ "contract": "crm.contact", "to": "customer@1" }],
+        "version_from": { "fixed": 1 } });
+    let token = "a-token-of-the-crm";
+    let made =
+        send("PUT", "/v1/sources/crm", secret, json!({ "spec": spec, "secret": token })).await;
+    assert!(made.status < 300, "{made:?}");
+    let door = format!("/v1/in/{NS}/crm");
+    let taken = send("POST", &door, token, json!({ "id": "7", "full_name": "Ann" })).await.json();
+    let refused = send("POST", &door, token, json!({ "id": 7 })).await;
+    assert!(refused.status >= 400, "{refused:?}");
+    taken["event_id"].as_str().unwrap_or_default().to_owned()
 }
 
 #[tokio::test]
