@@ -15,7 +15,7 @@ use crate::node::Node;
 use crate::rounds::in_turns;
 use crate::schemas::limits::VIOLATIONS;
 use crate::store::quotas::Counted;
-use crate::store::signals::{self, EarlySignal};
+use crate::store::signals::{self, EarlySignal, KeyOf};
 use crate::store::{forget, keys};
 use crate::{Engine, Error, quotas, reads};
 
@@ -23,8 +23,10 @@ use crate::{Engine, Error, quotas, reads};
 const AT_ONCE: i64 = 500;
 /// How many times in a row so many are looked at.
 const PAGES: usize = 20;
-/// How many are brought to their runs at once.
+/// To how many runs they are brought at once.
 const SIDE_BY_SIDE: usize = 16;
+/// How many of a run are read at once.
+const OF_RUN: i64 = 20;
 /// How often a signal is checked anew, as its run was moved meanwhile.
 const CHECKS: usize = 5;
 /// How many of the things that are wrong with a signal its run tells.
@@ -173,8 +175,28 @@ async fn run_of(
     Ok(found.get(&key).map(|holder| holder.run))
 }
 
-/// Sends a run a signal, held to the schemas of the steps that wait for it.
+/// Sends a run a signal, behind those that came before the run did.
 pub(crate) async fn signal(
+    node: &Arc<Node>,
+    namespace: &str,
+    run: RunId,
+    name: &str,
+    data: Payload,
+    by: By,
+) -> Result<(), Error> {
+    let mut connection = node.database.reader(namespace).await?;
+    let kept = signals::key_of(&mut connection, namespace, run).await?;
+    drop(connection);
+    if let Some(of) = kept
+        && !bring_kept(node, run, &of).await?.all
+    {
+        return Err(Error::Busy);
+    }
+    tell(node, namespace, run, name, data, by).await
+}
+
+/// Tells a run of a signal, held to the schemas of the steps that wait for it.
+async fn tell(
     node: &Arc<Node>,
     namespace: &str,
     run: RunId,
@@ -214,7 +236,7 @@ fn misplaced(violation: Violation) -> Error {
 
 /// Brings kept signals to runs that have been started meanwhile, in turns between namespaces. Returns how many. A node that
 /// dies in between leaves the signal where it was; the run takes it for the same when it comes again. Those that cannot be
-/// brought now stay, and keep nobody else's back.
+/// brought now stay, and keep back only those of their run that came later.
 pub(crate) async fn deliver(node: &Arc<Node>) -> Result<usize, Error> {
     let places = &node.last_turns.signals;
     let (mut brought, mut after) = (0, String::new());
@@ -232,20 +254,14 @@ pub(crate) async fn deliver(node: &Arc<Node>) -> Result<usize, Error> {
             places.set(namespace, place.clone());
         }
         let more = looked.places.iter().any(|(namespace, _)| !over.contains(namespace));
-        let found = in_turns(looked.found, "", |(_, early)| &early.namespace);
-        let done = futures::stream::iter(found)
-            .map(async |(run, early)| bring(node, run, &early).await.then_some(early))
+        let found = in_turns(looked.found, "", |(_, of)| &of.namespace);
+        let kept: Vec<Result<Kept, Error>> = futures::stream::iter(found)
+            .map(async |(run, of)| bring_kept(node, run, &of).await)
             .buffered(SIDE_BY_SIDE)
-            .collect::<Vec<Option<EarlySignal>>>()
+            .collect()
             .await;
-        let done: Vec<EarlySignal> = done.into_iter().flatten().collect();
-        brought += done.len();
-        if !done.is_empty() {
-            let mut connection = node.database.keepers.acquire().await?;
-            for early in &done {
-                commit!("signals_forget", signals::forget(&mut connection, early).await)?;
-            }
-        }
+        // Those of a namespace that is busy come with a later look.
+        brought += kept.iter().flatten().map(|kept| kept.brought).sum::<usize>();
         match looked.last {
             Some(last) => after = last,
             None if more => after.clear(),
@@ -255,11 +271,40 @@ pub(crate) async fn deliver(node: &Arc<Node>) -> Result<usize, Error> {
     Ok(brought)
 }
 
+/// What became of the signals that were kept for a run.
+struct Kept {
+    brought: usize,
+    /// None is left.
+    all: bool,
+}
+
+/// Brings a run the signals that are kept for it, in the order in which they came. The first that cannot be brought now
+/// keeps those behind it back.
+async fn bring_kept(node: &Arc<Node>, run: RunId, of: &KeyOf) -> Result<Kept, Error> {
+    let mut brought = 0;
+    loop {
+        let mut connection = node.database.reader(&of.namespace).await?;
+        let kept = signals::kept_for(&mut connection, of, OF_RUN).await?;
+        drop(connection);
+        if kept.is_empty() {
+            return Ok(Kept { brought, all: true });
+        }
+        for early in kept {
+            if !bring(node, run, &early).await {
+                return Ok(Kept { brought, all: false });
+            }
+            let mut connection = node.database.reader(&of.namespace).await?;
+            commit!("signals_forget", signals::forget(&mut connection, &early).await)?;
+            brought += 1;
+        }
+    }
+}
+
 /// Brings a kept signal to its run. Answers whether the run has it now, or tells that it was refused.
 async fn bring(node: &Arc<Node>, run: RunId, early: &EarlySignal) -> bool {
     let by = || By { actor: early.actor.as_str().into(), reason: String::new() };
     let (message, error) = match Payload::trusted(early.data.clone()) {
-        Ok(data) => match signal(node, &early.namespace, run, &early.signal, data, by()).await {
+        Ok(data) => match tell(node, &early.namespace, run, &early.signal, data, by()).await {
             Ok(()) => return true,
             Err(Error::Busy | Error::Store(_) | Error::Damaged(_)) => return false,
             Err(Error::Refused(one)) if one.code == RefusalCode::SignalUnchecked => return false,

@@ -46,13 +46,22 @@ pub(crate) async fn keep(
 const WAITING: Waiting =
     Waiting { table: "early_signals", when: "true", by: "workflow", due: "true", spaces: 64 };
 
+/// The business key of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KeyOf {
+    pub(crate) namespace: String,
+    pub(crate) workflow: String,
+    pub(crate) key: String,
+}
+
 /// Place of a signal in its namespace: workflow, key, signal.
 pub(crate) type SignalPlace = (String, String, String);
 
 /// What one look at early signals found.
 #[derive(Debug, Default)]
 pub(crate) struct Deliverable {
-    pub(crate) found: Vec<(RunId, EarlySignal)>,
+    /// Runs for which signals are kept, with their keys; each once.
+    pub(crate) found: Vec<(RunId, KeyOf)>,
     /// Namespaces that were looked at, with the place of the last signal where more may follow.
     pub(crate) places: Vec<(String, Option<SignalPlace>)>,
     /// The namespace after which more may follow.
@@ -68,12 +77,12 @@ pub(crate) fn early_signals_deliverable() -> String {
              on c.namespace = d.namespace \
            cross join lateral (select w.*, k.run_id, \
              row_number() over (order by w.workflow, w.key, w.signal) = $2 as is_last from (\
-             select e.workflow, e.key, e.signal, e.data, e.actor from early_signals e where e.namespace = d.namespace \
+             select e.workflow, e.key, e.signal from early_signals e where e.namespace = d.namespace \
              and (e.workflow, e.key, e.signal) > (coalesce(c.workflow, ''), coalesce(c.key, ''), coalesce(c.signal, '')) \
              order by e.workflow, e.key, e.signal limit $2) w left join lateral (select k.run_id from run_keys k \
                where (k.namespace, k.key, k.workflow) = (d.namespace, w.key, w.workflow)) k on true \
              order by w.workflow, w.key, w.signal) f where f.run_id is not null or f.is_last) \
-         select t.last, d.namespace, f.run_id, f.workflow, f.key, f.signal, f.data, f.actor, f.is_last from turn t \
+         select t.last, d.namespace, f.run_id, f.workflow, f.key, f.signal, f.is_last from turn t \
          left join due d on true left join found f on f.namespace = d.namespace order by d.namespace",
         WAITING.due_spaces(),
     )
@@ -100,36 +109,92 @@ pub(crate) async fn deliverable(
         .await?;
     let Found { rows, last } = Found::read(&rows, looked_at)?;
     let mut looked = Deliverable { last, ..Deliverable::default() };
-    for (namespace, signal) in rows {
-        let is_last = signal.as_ref().is_some_and(|(_, _, is_last)| *is_last);
-        let place = signal
-            .as_ref()
-            .filter(|_| is_last)
-            .map(|(_, early, _)| (early.workflow.clone(), early.key.clone(), early.signal.clone()));
+    for LookedAt { namespace, signal, run, is_last } in rows {
+        let place = signal.clone().filter(|_| is_last);
         match looked.places.last_mut() {
             Some((known, before)) if *known == namespace => *before = place.or(before.take()),
-            _ => looked.places.push((namespace, place)),
+            _ => looked.places.push((namespace.clone(), place)),
         }
-        looked.found.extend(signal.and_then(|(run, early, _)| Some((run?, early))));
+        if let (Some(run), Some((workflow, key, _))) = (run, signal)
+            && looked.found.last().is_none_or(|(last, _)| *last != run)
+        {
+            looked.found.push((run, KeyOf { namespace, workflow, key }));
+        }
     }
     Ok(looked)
 }
 
-type LookedAt = (String, Option<(Option<RunId>, EarlySignal, bool)>);
+/// A signal that was looked at, and whose it is, if there is a run; whether it is the last of a full look.
+struct LookedAt {
+    namespace: String,
+    signal: Option<SignalPlace>,
+    run: Option<RunId>,
+    is_last: bool,
+}
 
 fn looked_at(row: &PgRow) -> Result<LookedAt, sqlx::Error> {
-    let namespace: String = row.try_get(1)?;
-    let Some(workflow) = row.try_get::<Option<String>, _>(3)? else { return Ok((namespace, None)) };
     let run: Option<Uuid> = row.try_get(2)?;
-    let early = EarlySignal {
-        namespace: namespace.clone(),
-        workflow,
-        key: row.try_get(4)?,
-        signal: row.try_get(5)?,
-        data: row.try_get(6)?,
-        actor: row.try_get(7)?,
+    let signal = match row.try_get::<Option<String>, _>(3)? {
+        Some(workflow) => Some((workflow, row.try_get(4)?, row.try_get(5)?)),
+        None => None,
     };
-    Ok((namespace, Some((run.map(RunId), early, row.try_get(8)?))))
+    let is_last = row.try_get::<Option<bool>, _>(6)? == Some(true);
+    Ok(LookedAt { namespace: row.try_get(1)?, signal, run: run.map(RunId), is_last })
+}
+
+/// The key of a run for which signals are kept; `None` when there are none.
+pub(crate) async fn key_of(
+    connection: &mut PgConnection,
+    namespace: &str,
+    run: RunId,
+) -> Result<Option<KeyOf>, sqlx::Error> {
+    let row = sqlx::query(
+        "-- early_signals_key_of\n\
+         select k.workflow, k.key from runs r \
+         join run_keys k on (k.namespace, k.key, k.workflow, k.run_id) = (r.namespace, r.key, r.workflow, r.id) \
+         where r.id = $1 and r.namespace = $2 and exists (select 1 from early_signals e \
+           where (e.namespace, e.workflow, e.key) = (k.namespace, k.workflow, k.key))",
+    )
+    .bind(run.0)
+    .bind(namespace)
+    .fetch_optional(connection)
+    .await?;
+    let key = |row: PgRow| {
+        let namespace = namespace.to_owned();
+        Ok(KeyOf { namespace, workflow: row.try_get(0)?, key: row.try_get(1)? })
+    };
+    row.map(key).transpose()
+}
+
+/// The signals that are kept for a key, in the order in which they came, `limit` of them.
+pub(crate) async fn kept_for(
+    connection: &mut PgConnection,
+    of: &KeyOf,
+    limit: i64,
+) -> Result<Vec<EarlySignal>, sqlx::Error> {
+    let rows = sqlx::query(
+        "-- early_signals_kept_for\n\
+         select signal, data, actor from early_signals where (namespace, workflow, key) = ($1, $2, $3) \
+         order by at, signal limit $4",
+    )
+    .bind(&of.namespace)
+    .bind(&of.workflow)
+    .bind(&of.key)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    let early = |row: &PgRow| {
+        let KeyOf { namespace, workflow, key } = of.clone();
+        Ok(EarlySignal {
+            namespace,
+            workflow,
+            key,
+            signal: row.try_get(0)?,
+            data: row.try_get(1)?,
+            actor: row.try_get(2)?,
+        })
+    };
+    rows.iter().map(early).collect()
 }
 
 /// Forgets a signal that its run has, or refused.

@@ -98,6 +98,53 @@ async fn an_early_signal_whose_run_has_ended_when_it_comes_is_told() {
 }
 
 #[tokio::test]
+async fn kept_signals_reach_their_run_in_the_order_in_which_they_came() {
+    let server = Server::start(Access::Open).await;
+    let several =
+        json!([{ "id": "ok", "wait": { "timeout": "1d", "signals": ["approved", "rejected"] } }]);
+    register(&server, 1, &several).await;
+    let signal =
+        |key: &str, name: &str| json!({ "workflow": "ask", "key": key, "signal": name, "data": 1 });
+    // The name that comes later in the alphabet comes first.
+    let keys: Vec<String> = (0..8).map(|at| format!("k{at}")).collect();
+    for key in &keys {
+        for name in ["rejected", "approved"] {
+            assert_eq!(server.post("/v1/signals", signal(key, name)).await.status, 202);
+        }
+    }
+    for key in &keys {
+        let run = start(&server, json!({ "workflow": "ask", "key": key })).await;
+        let view = server.get(&format!("{run}?wait=20s")).await.json();
+        assert_eq!(view["steps"][0]["output"]["signal"], "rejected", "{view:#}");
+    }
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_kept_signal_goes_before_one_that_comes_after_the_start() {
+    let server = Server::start(Access::Open).await;
+    let several =
+        json!([{ "id": "ok", "wait": { "timeout": "1d", "signals": ["approved", "rejected"] } }]);
+    register(&server, 1, &several).await;
+    let signal =
+        |key: &str, name: &str| json!({ "workflow": "ask", "key": key, "signal": name, "data": 1 });
+    for at in 0..8 {
+        let key = format!("k{at}");
+        assert_eq!(server.post("/v1/signals", signal(&key, "rejected")).await.status, 202);
+        let run = start(&server, json!({ "workflow": "ask", "key": key })).await;
+        // By the key and by the id, before the kept one is looked at.
+        let sent = match at % 2 {
+            0 => server.post("/v1/signals", signal(&key, "approved")).await,
+            _ => server.post(&format!("{run}/signals/approved"), json!({ "data": 1 })).await,
+        };
+        assert!([200, 404, 409].contains(&sent.status), "{sent:?}");
+        let view = server.get(&format!("{run}?wait=20s")).await.json();
+        assert_eq!(view["steps"][0]["output"]["signal"], "rejected", "{view:#}");
+    }
+    server.stopped().await;
+}
+
+#[tokio::test]
 async fn the_first_of_several_signals_ends_a_wait() {
     let server = Server::start(Access::Open).await;
     let several = json!([{ "id": "ok", "wait": { "timeout": "1d", "signals": [
