@@ -11,7 +11,7 @@ use backstitch_saga::protocol::{
     IncidentId, ItemState, JobProgress, JobState, JobVerb, NewJob, StopWhen,
 };
 use backstitch_saga::ratio::reaches;
-use backstitch_saga::{By, Payload, Proof, Run, Span, StepPath, Time};
+use backstitch_saga::{By, IncidentKind, Payload, Proof, Run, Span, StepPath, Time};
 use futures::StreamExt;
 use futures::future::join_all;
 use futures::stream::FuturesUnordered;
@@ -24,6 +24,7 @@ use crate::loops::millis;
 use crate::node::Node;
 use crate::rounds::in_turns;
 use crate::signals::signal;
+use crate::store::acts;
 use crate::store::jobs::{self as table, Claimed, ItemResult, ItemRow, JobRow, Turn};
 use crate::{Error, reads};
 
@@ -178,9 +179,10 @@ async fn next_of(
     job: JobRow,
 ) -> Result<Option<Slice>, Error> {
     let (id, asked) = (job.view.id, &job.view.asked);
-    let began = job.view.created_at.0;
+    let wanted = asked.verb.leaves_effects().then_some(IncidentKind::EffectsLeft);
+    let look = (job.view.created_at.0, wanted);
     let progress =
-        commit!("jobs_came_back", table::came_back(connection, &job.namespace, id, began).await)?;
+        commit!("jobs_came_back", table::came_back(connection, &job.namespace, id, look).await)?;
     if let Some(why) = must_stop(job.view.state, asked.stop_when, &progress) {
         stop(node, connection, &job, &why).await?;
         return Ok(None);
@@ -353,6 +355,7 @@ async fn act_on(
     let reason = format!("{} (job {})", asked.reason, job.view.id);
     let by = By { actor: job.view.actor.as_str().into(), reason };
     let done = match (what(asked), item.incident) {
+        (Some(IncidentAct::Rerun { .. }), _) if was_done(node, job, item, &by).await? => Ok(()),
         (Some(what), Some(number)) => {
             let incident = IncidentId { run: item.run, number };
             act(node, &job.namespace, incident, what, by).await
@@ -386,6 +389,14 @@ async fn act_on(
             Some(refused(&code, answer.message.unwrap_or_default()))
         }
     }
+}
+
+/// Whether a rerun by this job stands in the run's history: the node that began it died before it noted that, and the run may
+/// have ended since. All other verbs are the same when they come twice. `None` when that cannot be read now.
+async fn was_done(node: &Arc<Node>, job: &JobRow, item: &ItemRow, by: &By) -> Option<bool> {
+    let mut connection = node.database.reader(&job.namespace).await.ok()?;
+    let since = job.view.created_at.0;
+    acts::was_done(&mut connection, item.run, "rerun", by, since).await.ok()
 }
 
 /// What is done to each; `None` for a signal.

@@ -5,7 +5,7 @@
 use backstitch_saga::protocol::{
     IncidentId, ItemState, JobItem, JobProgress, JobState, JobView, NewJob,
 };
-use backstitch_saga::{RunId, Time, Timestamp};
+use backstitch_saga::{IncidentKind, RunId, Time, Timestamp};
 use sqlx::postgres::{PgConnection, PgRow, Postgres};
 use sqlx::query_builder::QueryBuilder;
 use sqlx::{Connection, Row};
@@ -284,12 +284,13 @@ pub(crate) async fn record(
 }
 
 /// Finds those acted on whose trouble has come back, at the same step or item, and says so. Looks at incidents that opened since the job began,
-/// so that it costs by what came back and not by what was done. Answers the counts of the job after that.
+/// so that it costs by what came back and not by what was done. Incidents of the kind `wanted` are what the job was to bring
+/// about. Answers the counts of the job after that.
 pub(crate) async fn came_back(
     connection: &mut PgConnection,
     namespace: &str,
     id: Uuid,
-    since: Time,
+    (since, wanted): (Time, Option<IncidentKind>),
 ) -> Result<JobProgress, sqlx::Error> {
     let row = sqlx::query(
         "-- jobs_came_back\n\
@@ -298,7 +299,7 @@ pub(crate) async fn came_back(
            left join incidents o on o.run_id = t.run_id and o.incident = t.incident \
            where i.namespace = $2 and i.resolved_at is null and i.opened_at >= $3 and t.state = 'done' \
            and i.incident > coalesce(t.incident, 0) and (t.incident is not null or i.opened_at >= t.acted_at) \
-           and (t.fingerprint is null or t.fingerprint = i.fingerprint) \
+           and (t.fingerprint is null or t.fingerprint = i.fingerprint) and i.kind is distinct from $4 \
            and (o.run_id is null or o.step is not distinct from i.step)), \
          written as (update job_items t set state = 'came_back' from back b \
            where t.job_id = $1 and t.position = b.position and t.state = 'done' returning 1) \
@@ -309,6 +310,7 @@ pub(crate) async fn came_back(
     .bind(id)
     .bind(namespace)
     .bind(Moment(since))
+    .bind(wanted.map(IncidentKind::as_str))
     .fetch_one(connection)
     .await?;
     progress(&row, 0)

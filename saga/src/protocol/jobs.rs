@@ -204,6 +204,12 @@ impl JobVerb {
                 | JobVerb::Signal
         )
     }
+
+    /// Whether it ends a run as it stands: that effects are left is what was asked for, and no trouble that came back.
+    #[must_use]
+    pub fn leaves_effects(self) -> bool {
+        matches!(self, JobVerb::Abandon | JobVerb::Kill)
+    }
 }
 
 fn ten() -> f64 {

@@ -374,6 +374,30 @@ async fn runs_are_paused_resumed_labelled_and_killed_by_a_job() {
 }
 
 #[tokio::test]
+async fn what_runs_leave_that_a_job_kills_has_not_come_back() {
+    let server = Server::start(Access::Open).await;
+    let waits = r#"{"name":"order","version":1,"steps":[
+        {"id":"pay","task":{"name":"do","compensate":{"name":"undo"}}},
+        {"id":"go","after":["pay"],"wait":{"signal":"go","timeout":"1d"}}]}"#;
+    server.engine.register(NS, waits).await.unwrap();
+    let hand = Hand::new(&server.engine);
+    for _ in 0..3 {
+        server.engine.start_run(NS, start("order", "1")).await.unwrap();
+    }
+    let tasks = claim(&hand, 3).await;
+    hand.succeed(&tasks).await;
+    let body = json!({"verb": "kill", "runs": {"workflow": "order"}, "canary": {"first": 1, "wait": "1m"},
+        "stop_when": {"count": 1}, "reason": "they go on for ever", "rate": 1000});
+    let id = create(&server, &body).await;
+    let job = until(&server, &id, |job| job["state"] == "done" || job["state"] == "stopped").await;
+    assert_eq!((&job["state"], &job["progress"]["done"]), (&json!("done"), &json!(3)), "{job}");
+    let open = all(&server, "/v1/incidents?").await;
+    let left = open.iter().filter(|one| one["kind"] == "effects_left");
+    assert_eq!(left.count(), 3, "each is told: {open:?}");
+    server.stopped().await;
+}
+
+#[tokio::test]
 async fn runs_are_sent_a_signal_and_gone_back_with_by_a_job() {
     let server = Server::start(Access::Open).await;
     let waits = r#"{"name":"order","version":1,"steps":[
@@ -408,6 +432,22 @@ async fn runs_are_sent_a_signal_and_gone_back_with_by_a_job() {
     let job = until(&server, &id, |job| job["state"] == "done").await;
     assert_eq!(job["progress"]["done"], 2, "{job}");
     assert_eq!(audit(&server, "actor=ann&verb=rerun&").await.len(), 2);
+    // The runs have ended again, and the node that acted on them had died before it noted that.
+    for _ in 0..2 {
+        hand.succeed(&claim(&hand, 2).await).await;
+    }
+    assert_eq!(all(&server, "/v1/runs?state=ended&").await.len(), 2);
+    let mut outside = PgConnection::connect(server.database()).await.unwrap();
+    for lost in [
+        "update job_items set state = 'waiting', acted_at = null where state = 'done'",
+        "update jobs set state = 'running', done = 0, ended_at = null, node = null, leased_until = null \
+         where asked like '%rerun%'",
+    ] {
+        sqlx::query(lost).execute(&mut outside).await.unwrap();
+    }
+    let job = until(&server, &id, |job| job["state"] == "done").await;
+    assert_eq!(job["progress"]["done"], 2, "{job}");
+    assert_eq!(audit(&server, "actor=ann&verb=rerun&").await.len(), 2, "each is done once");
     server.stopped().await;
 }
 
