@@ -64,6 +64,40 @@ struct Doubt {
 /// An instant that is so far ahead of now, and should not be ahead at all, was written by a clock that was wrong.
 pub(crate) const AHEAD: Span = Span::secs(120);
 
+/// What another node believed when it gave its last sign of life.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Elsewhere {
+    pub(crate) believed: Time,
+    /// How long ago that was by the database's clock, in milliseconds.
+    pub(crate) silent: i64,
+    pub(crate) stopped: bool,
+}
+
+/// Returns what a node that starts takes for now, where it does not believe what the database shows: when that is ahead of
+/// what a node that lives believes, or, when none lives, of the machine's clock, and nothing says that the machine's is behind.
+/// A clock that is behind makes late, one that is ahead makes early what must never be early.
+pub(crate) fn unlike_shown(
+    shown: Time,
+    machine: Time,
+    elsewhere: &[Elsewhere],
+    dead_after: i64,
+) -> Option<Time> {
+    let lives = |one: &&Elsewhere| !one.stopped && one.silent.abs() < dead_after;
+    if let Some(peer) = elsewhere.iter().filter(lives).min_by_key(|one| one.silent.abs()) {
+        let theirs = Time(peer.believed.0.saturating_add(peer.silent));
+        return (shown.0.saturating_sub(theirs.0) > TOLERANCE).then_some(theirs);
+    }
+    let last = elsewhere.iter().map(|one| one.believed).max()?;
+    let is_ahead = shown.0.saturating_sub(machine.0) > LONG;
+    (is_ahead && machine.0 >= last.0.saturating_sub(TOLERANCE)).then_some(machine)
+}
+
+/// The machine's clock.
+pub(crate) fn of_machine() -> Time {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    Time(i64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(i64::MAX))
+}
+
 /// A step of the clock ahead: no time passed between the two instants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Step {
@@ -95,6 +129,11 @@ impl Clock {
             belief: Mutex::new(Belief::default()),
             runs: Mutex::new(ContextV7::new()),
         }
+    }
+
+    /// Begins with an instant that the database has not shown: what it shows is doubted until it has lasted.
+    pub(crate) fn begin_with(&self, now: Time) {
+        self.offset.store(now.0 - self.elapsed(Instant::now()), Ordering::Relaxed);
     }
 
     /// Notes that a run with this id began at `started`: the id may have been made by a clock that was ahead.
@@ -345,6 +384,39 @@ mod tests {
         stage.pass(300);
         stage.clock.set_at(Time(shown + HOUR), asked, stage.now);
         assert!(stage.clock.doubt().is_none(), "one that took so long says nothing");
+    }
+
+    #[test]
+    fn a_node_that_starts_in_a_jump_keeps_the_time_of_the_others() {
+        let (now, jumped) = (Time(START), Time(START + HOUR));
+        let peer =
+            |believed, silent, stopped| Elsewhere { believed: Time(believed), silent, stopped };
+        let begins =
+            |shown, machine, peers: &[Elsewhere]| unlike_shown(shown, machine, peers, 5_000);
+        // Nothing is known of others: the database counts.
+        assert_eq!(begins(jumped, now, &[]), None);
+        // One lives, and believes what the database shows, or not.
+        let lives = peer(START - 800, 800, false);
+        assert_eq!(begins(now, jumped, &[lives]), None);
+        assert_eq!(begins(jumped, jumped, &[lives]), Some(now));
+        // A clock that is behind makes nothing early.
+        assert_eq!(begins(Time(START - HOUR), now, &[lives]), None);
+        // All are gone: the machine's clock counts, unless one of them knew better.
+        for gone in [peer(START - 9_000, HOUR, false), peer(START - 900, 900, true)] {
+            assert_eq!(begins(jumped, now, &[gone]), Some(now));
+            assert_eq!(begins(now, now, &[gone]), None);
+            assert_eq!(begins(now, Time(START - HOUR), &[gone]), None);
+        }
+        assert_eq!(begins(jumped, now, &[peer(START + HOUR, 0, true)]), None);
+    }
+
+    #[test]
+    fn a_clock_that_begins_with_another_instant_doubts_what_is_shown() {
+        let clock = Clock::new(DOUBT);
+        clock.begin_with(Time(START));
+        let shown = Time(START + HOUR);
+        assert!(matches!(clock.set(shown, Instant::now()), Set::Doubted { first: true, .. }));
+        assert!((START..START + 60_000).contains(&clock.now().0));
     }
 
     #[test]

@@ -144,7 +144,7 @@ impl Engine {
             background: crate::numbers::Background::default(),
             forgot: AtomicBool::new(false),
         });
-        loops::set_clock(&node, &mut connection).await?;
+        crate::database_clock::begin(&node, &mut connection).await?;
         node.hearing.wrote(node.clock.now());
         crate::flow::upkeep::learn(&node, &mut connection).await?;
         drop(connection);

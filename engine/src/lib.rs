@@ -22,6 +22,7 @@ pub mod crash;
 mod credentials;
 mod cursor;
 mod damage;
+mod database_clock;
 mod definitions;
 mod doctor;
 mod edits;

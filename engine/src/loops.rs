@@ -9,8 +9,8 @@ use backstitch_saga::{Time, planted};
 use sqlx::postgres::PgConnection;
 use tokio::task::JoinHandle;
 
-use crate::clock::Set;
 use crate::crash::commit;
+use crate::database_clock;
 use crate::flow;
 use crate::forever::forever;
 use crate::handover::Hint;
@@ -67,9 +67,12 @@ pub(crate) async fn beat(node: &Node) -> Result<(), Error> {
 /// Sets the clock, and shows that this node lives. When others have had reason to take it for gone, it forgets that it
 /// was in charge of anything; whatever it goes on to write puts it in charge again, and what nobody took over, too.
 async fn show_life(node: &Node, connection: &mut PgConnection) -> Result<(), Error> {
-    set_clock(node, connection).await?;
-    let since =
-        commit!("nodes_beat", nodes::beat(connection, node.id, &node.options.node_name).await)?;
+    database_clock::follow(node, connection).await?;
+    let now = node.clock.now();
+    let since = commit!(
+        "nodes_beat",
+        nodes::beat(connection, node.id, &node.options.node_name, now).await
+    )?;
     let silent = node.health.beat();
     let dead_after = node.options.tuning.dead_after;
     // By a clock that is in doubt no time can be measured, but this node's own does.
@@ -87,41 +90,6 @@ async fn show_life(node: &Node, connection: &mut PgConnection) -> Result<(), Err
             let _ = door.inbox.send(Message::Disown);
         }
         node.forgot.store(true, Ordering::Relaxed);
-    }
-    Ok(())
-}
-
-/// Sets the clock by the database's, and tells when that is not to be believed.
-pub(crate) async fn set_clock(node: &Node, connection: &mut PgConnection) -> Result<(), Error> {
-    let asked = Instant::now();
-    let shown = nodes::clock(connection).await?;
-    let shown = node.options.tuning.database_clock.map_or(shown, |other| other(shown));
-    match node.clock.set(shown, asked) {
-        Set::Agreed { doubted: false } | Set::Doubted { first: false, .. } => {}
-        Set::Agreed { doubted: true } => {
-            tracing::info!("the database's clock agrees with this node's again");
-        }
-        Set::Doubted { ahead, first: true } => {
-            node.counters.clock_doubts.one();
-            let doubt_for = node.options.tuning.clock_doubt;
-            tracing::warn!(
-                ahead_ms = ahead,
-                ?doubt_for,
-                "the database's clock has jumped; this node keeps its own time until the jump has lasted"
-            );
-        }
-        Set::Stepped { ahead } => {
-            node.counters.clock_steps.one();
-            tracing::warn!(ahead_ms = ahead, "this node follows the database's clock by a step");
-            if ahead < 0 {
-                for door in &node.shards {
-                    // A shard that is gone has no timers.
-                    let _ = door.inbox.send(Message::SteppedBack);
-                }
-                // What was parked by the clock of before is looked at by the one of now.
-                node.checked.begin_anew();
-            }
-        }
     }
     Ok(())
 }

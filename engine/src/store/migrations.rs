@@ -101,6 +101,11 @@ const ALL: &[(i64, &str, &str)] = &[
         include_str!("../../../migrations/0080_holders_of_serial_keys.sql"),
     ),
     (85, "tries of timers", include_str!("../../../migrations/0085_tries_of_timers.sql")),
+    (
+        86,
+        "nodes tell what they believe",
+        include_str!("../../../migrations/0086_nodes_tell_what_they_believe.sql"),
+    ),
     (90, "sources", include_str!("../../../migrations/0090_sources.sql")),
     (91, "intake", include_str!("../../../migrations/0091_intake.sql")),
     (92, "intake is mapped", include_str!("../../../migrations/0092_intake_is_mapped.sql")),

@@ -5,7 +5,7 @@ use sqlx::Row;
 use sqlx::postgres::PgConnection;
 
 use super::moment::Moment;
-use crate::clock::AHEAD;
+use crate::clock::{AHEAD, Elsewhere};
 
 /// Takes a place among the nodes.
 pub(crate) async fn join(connection: &mut PgConnection, name: &str) -> Result<i32, sqlx::Error> {
@@ -15,24 +15,46 @@ pub(crate) async fn join(connection: &mut PgConnection, name: &str) -> Result<i3
         .await
 }
 
-/// Gives a sign of life. Answers how long ago the last one was, in milliseconds; `None` when this node had been
+/// Gives a sign of life, with what the node takes for now. Answers how long ago the last one was, in milliseconds; `None` when this node had been
 /// forgotten.
 pub(crate) async fn beat(
     connection: &mut PgConnection,
     node: i32,
     name: &str,
+    believed: Time,
 ) -> Result<Option<i64>, sqlx::Error> {
     sqlx::query_scalar(
         "-- nodes_beat\n\
          with before as (select seen_at from nodes where id = $1) \
-         insert into nodes (id, name) overriding system value values ($1, $2) \
-         on conflict (id) do update set seen_at = clock_timestamp(), stopped_at = null \
+         insert into nodes (id, name, believed_at) overriding system value values ($1, $2, $3) \
+         on conflict (id) do update set seen_at = clock_timestamp(), stopped_at = null, believed_at = excluded.believed_at \
          returning (select (extract(epoch from nodes.seen_at - b.seen_at) * 1000)::bigint from before b)",
     )
     .bind(node)
     .bind(name)
+    .bind(Moment(believed))
     .fetch_one(connection)
     .await
+}
+
+/// What the other nodes believed at their last signs of life, the newest first.
+pub(crate) async fn elsewhere(
+    connection: &mut PgConnection,
+    node: i32,
+) -> Result<Vec<Elsewhere>, sqlx::Error> {
+    let rows = sqlx::query(
+        "-- nodes_elsewhere\n\
+         select believed_at, (extract(epoch from clock_timestamp() - seen_at) * 1000)::bigint, stopped_at is not null \
+         from nodes where id <> $1 and believed_at is not null order by believed_at desc limit 100",
+    )
+    .bind(node)
+    .fetch_all(connection)
+    .await?;
+    let one = |row: &sqlx::postgres::PgRow| {
+        let Moment(believed) = row.try_get(0)?;
+        Ok(Elsewhere { believed, silent: row.try_get(1)?, stopped: row.try_get(2)? })
+    };
+    rows.iter().map(one).collect()
 }
 
 /// A node as its line says.

@@ -81,6 +81,40 @@ async fn a_clock_that_jumps_for_a_moment_stops_nothing_and_ends_no_lease() {
 }
 
 #[tokio::test]
+async fn a_node_that_starts_in_a_jump_makes_nothing_early() {
+    static JUMP: AtomicI64 = AtomicI64::new(0);
+    let database = database().await;
+    let begin = async || {
+        let options = |options: &mut Options| {
+            quick(options, |shown| Time(shown.0 + JUMP.load(Ordering::Relaxed)));
+        };
+        node(&database, options).await
+    };
+    let first = begin().await;
+    first.register(NS, NAPS).await.unwrap();
+    let before = first.start_run(NS, start("naps", "1")).await.unwrap().id;
+    let before = started_at(&first, before).await;
+    JUMP.store(HOUR, Ordering::Relaxed);
+    eventually("the jump is noticed", async || metric(&first, "clock_doubts_total") == 1.0).await;
+    let in_doubt = async |engine: &Engine| {
+        engine.status(NS).await.conditions.iter().any(|one| one.kind == "ClockInDoubt")
+    };
+    // Beside the first, and when none is there any more.
+    let second = begin().await;
+    assert!(in_doubt(&second).await);
+    first.stop().await;
+    second.stop().await;
+    let third = begin().await;
+    assert!(in_doubt(&third).await);
+    let within = third.start_run(NS, start("naps", "2")).await.unwrap().id;
+    assert!((0..HOUR / 2).contains(&(started_at(&third, within).await - before)));
+    JUMP.store(0, Ordering::Relaxed);
+    eventually("all is well", async || !in_doubt(&third).await).await;
+    naps(&third, within).await;
+    assert_eq!(metric(&third, "clock_steps_total"), 0.0);
+}
+
+#[tokio::test]
 async fn a_lease_outlives_the_time_that_a_clock_leaves_out() {
     static JUMP: AtomicI64 = AtomicI64::new(0);
     let engine = node(&database().await, |options| {

@@ -1,0 +1,62 @@
+//! How a node's clock follows the database's, and what it begins with.
+
+use std::time::Instant;
+
+use backstitch_saga::Time;
+use sqlx::postgres::PgConnection;
+
+use crate::Error;
+use crate::clock::{self, Set};
+use crate::loops::millis;
+use crate::node::{Message, Node};
+use crate::store::nodes;
+
+async fn shown(node: &Node, connection: &mut PgConnection) -> Result<Time, Error> {
+    let shown = nodes::clock(connection).await?;
+    Ok(node.options.tuning.database_clock.map_or(shown, |other| other(shown)))
+}
+
+/// Sets the clock of a node that starts: by what the other nodes believe, where the database contradicts them.
+pub(crate) async fn begin(node: &Node, connection: &mut PgConnection) -> Result<(), Error> {
+    let elsewhere = nodes::elsewhere(connection, node.id).await?;
+    let (shown, machine) = (shown(node, connection).await?, clock::of_machine());
+    let dead_after = millis(node.options.tuning.dead_after);
+    if let Some(now) = clock::unlike_shown(shown, machine, &elsewhere, dead_after) {
+        node.clock.begin_with(now);
+    }
+    follow(node, connection).await
+}
+
+/// Sets the clock by the database's, and tells when that is not to be believed.
+pub(crate) async fn follow(node: &Node, connection: &mut PgConnection) -> Result<(), Error> {
+    let asked = Instant::now();
+    let shown = shown(node, connection).await?;
+    match node.clock.set(shown, asked) {
+        Set::Agreed { doubted: false } | Set::Doubted { first: false, .. } => {}
+        Set::Agreed { doubted: true } => {
+            tracing::info!("the database's clock agrees with this node's again");
+        }
+        Set::Doubted { ahead, first: true } => {
+            node.counters.clock_doubts.one();
+            let doubt_for = node.options.tuning.clock_doubt;
+            tracing::warn!(
+                ahead_ms = ahead,
+                ?doubt_for,
+                "the database's clock has jumped; this node keeps its own time until the jump has lasted"
+            );
+        }
+        Set::Stepped { ahead } => {
+            node.counters.clock_steps.one();
+            tracing::warn!(ahead_ms = ahead, "this node follows the database's clock by a step");
+            if ahead < 0 {
+                for door in &node.shards {
+                    // A shard that is gone has no timers.
+                    let _ = door.inbox.send(Message::SteppedBack);
+                }
+                // What was parked by the clock of before is looked at by the one of now.
+                node.checked.begin_anew();
+            }
+        }
+    }
+    Ok(())
+}
