@@ -90,8 +90,12 @@ async fn settle(
     mend: bool,
     diagnosis: &mut Diagnosis,
 ) -> Result<(), Error> {
-    let Found { wrong, damaged, stopped } = found;
-    diagnosis.runs_wrong += (wrong.len() + damaged.len() + stopped.len()) as u64;
+    let Found { wrong, damaged, stopped, keyless } = found;
+    diagnosis.runs_wrong += (wrong.len() + damaged.len() + stopped.len() + keyless.len()) as u64;
+    for (_, run, other) in keyless {
+        let what = "was started with its key while run_keys had no line for it; this cannot be mended: end one of the two";
+        tell(diagnosis, format!("{run}: {other} {what}"));
+    }
     let mut runs = Vec::with_capacity(wrong.len() + stopped.len());
     for run in stopped {
         runs.push(run);
@@ -128,6 +132,8 @@ pub(crate) struct Found {
     pub(crate) damaged: Vec<Broken>,
     /// Runs whose timers a defect stops.
     stopped: Vec<RunId>,
+    /// Runs that have not ended and whose keys others have, by namespace. That cannot be mended.
+    pub(crate) keyless: Vec<(String, RunId, RunId)>,
 }
 
 /// A run whose journal cannot be read.
@@ -156,6 +162,11 @@ pub(crate) async fn compare(
             }
             Ok(_) if is_stopped(&there) => found.stopped.push(run),
             Ok(expected) => {
+                if let (Some(row), Some(other)) = (&expected.run, there.key_taken_by)
+                    && row.ended_at.is_none()
+                {
+                    found.keyless.push((row.namespace.clone(), run, other));
+                }
                 let differences = differences(&expected, &there);
                 if !differences.is_empty() {
                     found.wrong.push((run, differences));
@@ -233,7 +244,17 @@ async fn expected(
     let key = run.input().filter(|_| keyed).map(|input| InputDigest::of(input).bytes().to_vec());
     let fences = fences(node, &run);
     let sequence = sequence::rows::expected(&run, &records);
-    Ok(IndexRows { run: row, ready, incidents, effects, acts, key, fences, sequence })
+    Ok(IndexRows {
+        run: row,
+        ready,
+        incidents,
+        effects,
+        acts,
+        key,
+        key_taken_by: None,
+        fences,
+        sequence,
+    })
 }
 
 /// When something of a run is due, by the clock. Its journal may have been written while that was ahead.

@@ -14,8 +14,8 @@ use crate::store::schedules::Place;
 const WRITE_FAILED_FOR: Duration = Duration::from_secs(5);
 /// How long a registration may be under way beyond three of its intervals.
 const BEAT_LIMIT: Duration = Duration::from_secs(5);
-/// Schedules whose rows cannot be read that a node remembers.
-const MOST_DAMAGED: usize = 1_000;
+/// Things of one kind that are not as they should be which a node remembers.
+const MOST_FOUND: usize = 1_000;
 
 /// What a node knows of its own health.
 #[derive(Debug)]
@@ -28,10 +28,49 @@ struct Inner {
     beat_failed: bool,
     /// The last batch that could not be written; `None` when one was written since.
     write_failed_at: Option<Instant>,
-    /// Schedules whose rows cannot be read, with since when, as walks over all schedules found them.
-    damaged: BTreeMap<Place, Instant>,
-    /// Those that the walk under way has found.
-    walked: BTreeSet<Place>,
+    /// Schedules whose rows cannot be read.
+    schedules: Walked,
+    /// Runs whose keys others have.
+    keys: Walked,
+}
+
+/// What walks over all things of a kind found: by namespace and name.
+#[derive(Debug, Default)]
+struct Walked {
+    /// With since when.
+    known: BTreeMap<Place, Instant>,
+    /// By the walk that is under way.
+    found: BTreeSet<Place>,
+}
+
+impl Walked {
+    /// Notes what a walk found. What it has not found when it is over is well again. Returns what was not known.
+    fn note(&mut self, found: Vec<Place>, is_over: bool) -> Vec<Place> {
+        let mut new = Vec::new();
+        for place in found {
+            if self.found.len() < MOST_FOUND {
+                self.known.entry(place.clone()).or_insert_with(|| {
+                    new.push(place.clone());
+                    Instant::now()
+                });
+                self.found.insert(place);
+            }
+        }
+        if is_over {
+            let found = std::mem::take(&mut self.found);
+            self.known.retain(|place, _| found.contains(place));
+        }
+        new
+    }
+
+    /// The names of a namespace, with for how long the first of them was known.
+    fn of(&self, namespace: &str) -> Option<(Vec<String>, Duration)> {
+        let begin = (namespace.to_owned(), String::new());
+        let of = self.known.range(begin..).take_while(|((space, _), _)| space == namespace);
+        let (names, since): (Vec<String>, Vec<Instant>) =
+            of.map(|((_, name), since)| (name.clone(), *since)).unzip();
+        Some((names, since.into_iter().min()?.elapsed()))
+    }
 }
 
 impl Health {
@@ -40,8 +79,8 @@ impl Health {
             beat_at: Instant::now(),
             beat_failed: false,
             write_failed_at: None,
-            damaged: BTreeMap::new(),
-            walked: BTreeSet::new(),
+            schedules: Walked::default(),
+            keys: Walked::default(),
         };
         Health(Mutex::new(inner))
     }
@@ -58,31 +97,24 @@ impl Health {
         })
     }
 
-    /// Notes schedules that a walk over all of them found damaged. What it has not found when it is over is well again.
+    /// Notes schedules that a walk over all of them found damaged.
     pub(crate) fn damaged_found(&self, found: Vec<Place>, is_over: bool) {
-        self.change(|inner| {
-            for place in found {
-                if inner.walked.len() < MOST_DAMAGED {
-                    inner.damaged.entry(place.clone()).or_insert_with(Instant::now);
-                    inner.walked.insert(place);
-                }
-            }
-            if is_over {
-                let walked = std::mem::take(&mut inner.walked);
-                inner.damaged.retain(|place, _| walked.contains(place));
-            }
-        });
+        self.change(|inner| inner.schedules.note(found, is_over));
     }
 
     /// The schedules of a namespace whose rows cannot be read, with for how long the first of them was known to be so.
     pub(crate) fn damaged_schedules(&self, namespace: &str) -> Option<(Vec<String>, Duration)> {
-        self.change(|inner| {
-            let begin = (namespace.to_owned(), String::new());
-            let of = inner.damaged.range(begin..).take_while(|((space, _), _)| space == namespace);
-            let (names, since): (Vec<String>, Vec<Instant>) =
-                of.map(|((_, name), since)| (name.clone(), *since)).unzip();
-            Some((names, since.into_iter().min()?.elapsed()))
-        })
+        self.change(|inner| inner.schedules.of(namespace))
+    }
+
+    /// Notes runs that a walk over all that have not ended found without their keys. Returns those that were not known.
+    pub(crate) fn keyless_found(&self, found: Vec<Place>, is_over: bool) -> Vec<Place> {
+        self.change(|inner| inner.keys.note(found, is_over))
+    }
+
+    /// The runs of a namespace whose keys others have, with for how long the first of them was known to be so.
+    pub(crate) fn keyless(&self, namespace: &str) -> Option<(Vec<String>, Duration)> {
+        self.change(|inner| inner.keys.of(namespace))
     }
 
     pub(crate) fn beat_failed(&self) {

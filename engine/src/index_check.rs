@@ -169,7 +169,24 @@ async fn step(node: &Arc<Node>, walk: Walk) -> Result<usize, Error> {
         pauses::let_go_forgotten(node, &mut connection, &suspects).await?;
     }
     remind(node, ours);
+    if matches!(walk, Walk::Unended) {
+        tell_keyless(node, &found);
+    }
     settle(node, &mut connection, found).await
+}
+
+/// Tells of runs whose keys others have, each once.
+fn tell_keyless(node: &Node, found: &Found) {
+    let place = |(namespace, run, _): &(String, RunId, RunId)| (namespace.clone(), run.to_string());
+    let is_over = node.checked.change(|turns| turns.is_over(Walk::Unended));
+    let keyless = found.keyless.iter().map(place).collect();
+    for (namespace, run) in node.health.keyless_found(keyless, is_over) {
+        tracing::error!(
+            namespace,
+            run,
+            "the line of its key was lost, and another run was started with the key; see `backstitch doctor`"
+        );
+    }
 }
 
 /// The runs of the next page that are to be compared, and those of them that this node is in charge of.

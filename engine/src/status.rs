@@ -144,6 +144,10 @@ fn conditions(node: &Node, namespace: &str) -> Vec<Condition> {
             "queues cannot be read and hand out nothing: set their policies anew, or delete them";
         unreadable("QueuesDamaged", things, found)
     });
+    let keyless = node.health.keyless(namespace).map(|found| {
+        let things = "runs have a business key that another run was started with while its line was lost: end one of each two";
+        unreadable("KeysTaken", things, found)
+    });
     let of_node = clock.into_iter().chain(stepped).chain(writes).chain(sessions);
-    of_node.chain(schedules).chain(queues).collect()
+    of_node.chain(schedules).chain(queues).chain(keyless).collect()
 }

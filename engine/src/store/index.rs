@@ -26,6 +26,8 @@ pub(crate) struct IndexRows {
     pub(crate) acts: Vec<ActRow>,
     /// The digest of the input that stands under the run's key; what should stand there.
     pub(crate) key: Option<Vec<u8>>,
+    /// The other run that has its key: started while the line of this one was lost.
+    pub(crate) key_taken_by: Option<RunId>,
     /// Step, action, attempt of fences; those that should be there at least.
     pub(crate) fences: Vec<(String, String, i32)>,
     /// What it holds and awaits among others; what it must at least.
@@ -205,15 +207,20 @@ pub(crate) async fn read(
     }
     for row in sqlx::query(
         "-- index_keys\n\
-         select r.id, k.input_digest from runs r join run_keys k \
-         on (k.namespace, k.key, k.workflow) = (r.namespace, r.key, r.workflow) \
-         where r.id = any($1) and k.run_id = r.id",
+         select r.id, k.input_digest, k.run_id from runs r join run_keys k \
+         on (k.namespace, k.key, k.workflow) = (r.namespace, r.key, r.workflow) where r.id = any($1)",
     )
     .bind(runs)
     .fetch_all(&mut *connection)
     .await?
     {
-        found.entry(RunId(row.try_get(0)?)).or_default().key = row.try_get(1)?;
+        let (run, holder): (Uuid, Uuid) = (row.try_get(0)?, row.try_get(2)?);
+        let rows = found.entry(RunId(run)).or_default();
+        if run == holder {
+            rows.key = row.try_get(1)?;
+        } else {
+            rows.key_taken_by = Some(RunId(holder));
+        }
     }
     for row in sqlx::query(
         "-- index_fences\nselect run_id, step, action, attempt from fences where run_id = any($1)",

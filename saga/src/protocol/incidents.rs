@@ -333,7 +333,7 @@ pub struct StatusView {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held_weeks: Vec<super::HeldWeek>,
     /// What is wrong with the server that answers: `ClockInDoubt`, `ClockStepped` (within the hour), `WritesFail`,
-    /// `SessionsMissing`; and with schedules and queues of the namespace: `SchedulesDamaged`, `QueuesDamaged`.
+    /// `SessionsMissing`; and with schedules, queues and runs of the namespace: `SchedulesDamaged`, `QueuesDamaged`, `KeysTaken`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<super::Condition>,
 }
