@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use backstitch_engine::{Engine, Options};
 use backstitch_saga::protocol::{
-    ClaimTasks, Failure, FailureKind, StartRun, TaskAnswer, TaskOffer, TaskOutcome, TaskReport,
+    ClaimTasks, Failure, FailureKind, HeldTask, StartRun, TaskAnswer, TaskOffer, TaskOutcome,
+    TaskReport,
 };
 use backstitch_saga::{By, Payload, RunId, Span};
 use backstitch_sdk::StartInTransaction;
@@ -167,6 +168,21 @@ impl Hand {
             retry_after: None,
         };
         self.engine.complete(NS, vec![report(offer, TaskOutcome::Failed(failure))]).await
+    }
+
+    /// Gives a task back.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub async fn release(&self, offer: &TaskOffer) -> TaskAnswer {
+        let held = HeldTask {
+            run: offer.run,
+            step: offer.step.clone(),
+            action: offer.action,
+            attempt: offer.attempt,
+            lease: offer.lease.clone(),
+        };
+        self.engine.release(NS, self.session, vec![held]).await.remove(0)
     }
 }
 

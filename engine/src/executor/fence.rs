@@ -36,19 +36,40 @@ pub(crate) struct Fences {
     close: Vec<Fence>,
 }
 
-/// The tasks that a record takes from their workers although these did not say that they succeeded. One that never
-/// left the server goes to another worker under the same number, and so with the same fence.
-fn ended_otherwise(decided: &Decided) -> Vec<TaskKey> {
+/// The tasks that a record takes from their workers.
+#[derive(Default)]
+struct Taken {
+    /// Their attempts are over.
+    ended: Vec<TaskKey>,
+    /// They go to other workers under the same numbers, and so with fences that are made anew.
+    given_back: Vec<TaskKey>,
+}
+
+fn taken_by(decided: &Decided) -> Taken {
     let Decided { cached, record, .. } = decided;
-    let mut ended: BTreeSet<&TaskKey> =
-        cached.fenced.iter().filter(|task| cached.run.holder(task).is_none()).collect();
-    if !ended.is_empty() {
-        ended.retain(|task| !record.events.iter().any(|event| is_released(event, task)));
-        succeeded(record).iter().for_each(|task| {
-            ended.remove(task);
-        });
+    let mut taken = Taken::default();
+    for task in cached.fenced.iter().filter(|task| cached.run.holder(task).is_none()) {
+        match record.events.iter().any(|event| is_released(event, task)) {
+            true => taken.given_back.push(task.clone()),
+            false => taken.ended.push(task.clone()),
+        }
     }
-    ended.into_iter().cloned().collect()
+    taken
+}
+
+/// Whether what was decided is the report of what a worker committed, so that both say the same.
+fn tells(decided: &Decided, (task, completion): (&TaskKey, &Completion), limit: usize) -> bool {
+    let Some(Command::Report { outcome: committed, .. }) =
+        report(task.clone(), completion.clone(), limit)
+    else {
+        return false;
+    };
+    decided.commands.iter().any(|(envelope, result)| match &envelope.order {
+        Order::Command(Command::Report { task: of, outcome }) => {
+            result.is_ok() && of == task && *outcome == committed
+        }
+        _ => false,
+    })
 }
 
 fn is_released(event: &Event, task: &TaskKey) -> bool {
@@ -72,41 +93,53 @@ fn succeeded(record: &Record) -> BTreeSet<TaskKey> {
 
 impl Shard {
     /// Makes sure that attempts which are about to end cannot be completed any more, before that is written. What was
-    /// decided about runs of which an attempt has been completed, or may be at any moment, is put back.
+    /// decided about runs of which an attempt has been completed otherwise, or may be at any moment, is put back: what was
+    /// committed counts.
     pub(super) async fn own_fences(&mut self, decided: Vec<Decided>) -> Vec<Decided> {
         let (mut ended, mut namespaces): (Vec<Fence>, Vec<String>) = (Vec::new(), Vec::new());
+        let mut given_back: Vec<Fence> = Vec::new();
         for one in &decided {
-            for task in ended_otherwise(one) {
-                ended.push((one.cached.run.id(), task));
+            let (run, taken) = (one.cached.run.id(), taken_by(one));
+            for task in taken.ended {
+                ended.push((run, task));
                 namespaces.push(one.cached.namespace.to_string());
             }
+            given_back.extend(taken.given_back.into_iter().map(|task| (run, task)));
         }
-        if ended.is_empty() {
+        if ended.is_empty() && given_back.is_empty() {
             return decided;
         }
         let now = self.node.clock.now();
         let left = match self.connection().await {
-            Ok(connection) => {
-                commit!("fences_revoke", fences::revoke(connection, &ended, &namespaces, now).await)
-                    .map_err(Trouble::from)
-            }
+            Ok(connection) => commit!(
+                "fences_revoke",
+                fences::take(connection, (&ended, &namespaces), &given_back, now).await
+            )
+            .map_err(Trouble::from),
             Err(trouble) => Err(trouble),
         };
         let mut left = match left {
             Ok(left) => left,
             Err(trouble) => {
-                let runs: BTreeSet<RunId> = ended.iter().map(|(run, _)| *run).collect();
+                let runs = ended.iter().chain(&given_back).map(|(run, _)| *run);
+                let runs: BTreeSet<RunId> = runs.collect();
                 let (theirs, others) =
                     decided.into_iter().partition(|one| runs.contains(&one.cached.run.id()));
                 self.not_written(theirs, &trouble);
                 return others;
             }
         };
+        let limit = self.node.options.payload_limit;
         let mut owned = Vec::with_capacity(decided.len());
         for one in decided {
-            match left.remove(&one.cached.run.id()) {
-                None => owned.push(one),
-                Some(left) => self.put_back(one, left),
+            let mut left = left.remove(&one.cached.run.id()).unwrap_or_default();
+            left.retain(|(task, completion)| {
+                let completion = completion.as_ref();
+                completion.is_none_or(|completion| !tells(&one, (task, completion), limit))
+            });
+            match left.is_empty() {
+                true => owned.push(one),
+                false => self.put_back(one, left),
             }
         }
         owned

@@ -72,16 +72,35 @@ pub(crate) async fn open(
     Ok(())
 }
 
-/// Takes the right to complete attempts away. Answers those of which that was not possible: with the completion when the
-/// worker has completed it, without one while a transaction of the worker's is open.
-///
+/// Fences that could not be taken: with the completion when the worker has completed the attempt, without one while a
+/// transaction of the worker's is open.
+pub(crate) type Left = HashMap<RunId, Vec<(TaskKey, Option<Completion>)>>;
+
+/// Takes the right to complete attempts away: for good from those that `ended`, each with its namespace; from those
+/// `given_back` until they are handed out again. Answers those of which that was not possible.
+pub(crate) async fn take(
+    connection: &mut PgConnection,
+    (ended, namespaces): (&[Fence], &[String]),
+    given_back: &[Fence],
+    at: Time,
+) -> Result<Left, sqlx::Error> {
+    if !ended.is_empty() {
+        revoke(connection, ended, namespaces, at).await?;
+    }
+    if !given_back.is_empty() {
+        withdraw(connection, given_back).await?;
+    }
+    let all: Vec<Fence> = ended.iter().chain(given_back).cloned().collect();
+    left(connection, &all).await
+}
+
 /// A fence that is not there yet is made as a revoked one, so that a slow node cannot make it afterwards.
-pub(crate) async fn revoke(
+async fn revoke(
     connection: &mut PgConnection,
     fences: &[Fence],
     namespaces: &[String],
     at: Time,
-) -> Result<HashMap<RunId, Vec<(TaskKey, Option<Completion>)>>, sqlx::Error> {
+) -> Result<(), sqlx::Error> {
     let Keys { runs, steps, actions, attempts } = Keys::of(fences);
     for text in [
         "-- fences_revoke\n\
@@ -109,6 +128,33 @@ pub(crate) async fn revoke(
             .await?;
         crash_point!("fences_revoke.half");
     }
+    Ok(())
+}
+
+/// Removes fences of attempts that nobody has any more. The next worker gets another.
+async fn withdraw(connection: &mut PgConnection, fences: &[Fence]) -> Result<(), sqlx::Error> {
+    let Keys { runs, steps, actions, attempts } = Keys::of(fences);
+    sqlx::query(
+        "-- fences_withdraw\n\
+         with free as materialized (select f.run_id, f.step, f.action, f.attempt \
+         from unnest($1::uuid[], $2::text[], $3::text[], $4::integer[]) as w(run_id, step, action, attempt) \
+         join fences f on (f.run_id, f.step, f.action, f.attempt) = (w.run_id, w.step, w.action, w.attempt) \
+         where f.completed_at is null and f.revoked_at is null for update of f skip locked) \
+         delete from fences f using free x \
+         where (f.run_id, f.step, f.action, f.attempt) = (x.run_id, x.step, x.action, x.attempt)",
+    )
+    .bind(runs)
+    .bind(steps)
+    .bind(actions)
+    .bind(attempts)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Those of these fences that are there and not revoked.
+async fn left(connection: &mut PgConnection, fences: &[Fence]) -> Result<Left, sqlx::Error> {
+    let Keys { runs, steps, actions, attempts } = Keys::of(fences);
     let rows = sqlx::query(
         "-- fences_left\n\
          select f.run_id, f.step, f.action, f.attempt, f.namespace, f.completed_at is not null, f.output, f.external_id \
@@ -122,7 +168,7 @@ pub(crate) async fn revoke(
     .bind(&attempts)
     .fetch_all(connection)
     .await?;
-    let mut left: HashMap<RunId, Vec<_>> = HashMap::new();
+    let mut left = Left::new();
     for row in &rows {
         let (run, task) = fence(row)?;
         let completed: bool = row.try_get(5)?;

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use backstitch_engine::{Chore, Engine};
 
-use backstitch_saga::protocol::{FailureKind, Outcome, TaskOffer};
+use backstitch_saga::protocol::{FailureKind, Outcome, TaskOffer, TaskOutcome};
 use backstitch_saga::{Action, By, Command, RunId, Span};
 use backstitch_sdk::CompleteInTransaction;
-use backstitch_tests::node::{Hand, NS, chain, fan, metric, node, start};
+use backstitch_tests::node::{Hand, NS, chain, fan, json, metric, node, report, start};
 use backstitch_tests::postgres::database;
 use sqlx::{Connection, PgConnection};
 
@@ -183,6 +183,49 @@ async fn a_failure_reported_after_the_commit_does_not_count() {
     assert_eq!(answer, (409, Some("already_reported")), "the commit was its first report");
     let view = stage.engine.run(NS, stage.run, None).await.unwrap();
     assert!(view.conditions.iter().any(|condition| condition.kind == "LateResult"), "{view:?}");
+    stage.finish().await;
+}
+
+#[tokio::test]
+async fn what_was_committed_counts_whatever_is_reported_after_it() {
+    let mut stage = stage().await;
+    let mut transaction = stage.shop.begin().await.unwrap();
+    charge(&mut transaction, &stage.task).await.unwrap();
+    transaction.commit().await.unwrap();
+    // Before the engine has looked for what was committed.
+    let other = TaskOutcome::Succeeded { output: json("\"other\""), external_id: None };
+    let none = TaskOutcome::DoneWithoutOutput { code: "gone".to_owned(), message: String::new() };
+    for outcome in [other, none] {
+        let answers = stage.engine.complete(NS, vec![report(&stage.task, outcome)]).await;
+        assert!([200, 409].contains(&answers[0].status), "{answers:?}");
+    }
+    stage.finish().await;
+}
+
+#[tokio::test]
+async fn a_task_that_was_given_back_cannot_be_committed_any_more() {
+    let mut stage = stage().await;
+    let released = stage.hand.release(&stage.task).await;
+    assert_eq!(released.status, 200, "{released:?}");
+    let mut transaction = stage.shop.begin().await.unwrap();
+    assert_eq!(code(&charge(&mut transaction, &stage.task).await.unwrap_err()), "BS001");
+    drop(transaction);
+    let again = stage.hand.one().await;
+    assert_eq!((again.run, again.attempt), (stage.run, stage.task.attempt), "no attempt is lost");
+    let mut transaction = stage.shop.begin().await.unwrap();
+    charge(&mut transaction, &again).await.unwrap();
+    transaction.commit().await.unwrap();
+    stage.finish().await;
+}
+
+#[tokio::test]
+async fn a_task_that_is_given_back_after_its_commit_has_succeeded() {
+    let mut stage = stage().await;
+    let mut transaction = stage.shop.begin().await.unwrap();
+    charge(&mut transaction, &stage.task).await.unwrap();
+    transaction.commit().await.unwrap();
+    let released = stage.hand.release(&stage.task).await;
+    assert_eq!(released.status, 409, "{released:?}");
     stage.finish().await;
 }
 
