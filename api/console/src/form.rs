@@ -1,5 +1,7 @@
 //! Forms that act: what a verb asks of the API, and the document that a form becomes.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -10,7 +12,7 @@ pub(crate) struct Field {
     pub(crate) kind: &'static str,
     /// The member, with dots between the names of objects.
     pub(crate) name: String,
-    pub(crate) label: &'static str,
+    pub(crate) label: Cow<'static, str>,
     pub(crate) hint: &'static str,
     pub(crate) value: String,
     pub(crate) required: bool,
@@ -19,11 +21,15 @@ pub(crate) struct Field {
 }
 
 impl Field {
-    pub(crate) fn new(kind: &'static str, name: &str, label: &'static str) -> Field {
+    pub(crate) fn new(
+        kind: &'static str,
+        name: &str,
+        label: impl Into<Cow<'static, str>>,
+    ) -> Field {
         Field {
             kind,
             name: name.to_owned(),
-            label,
+            label: label.into(),
             hint: "",
             value: String::new(),
             required: false,
@@ -60,7 +66,7 @@ impl Field {
     /// What the field is called: its label, or the member that it becomes.
     pub(crate) fn spoken(&self) -> &str {
         let last = self.name.rsplit('.').next().unwrap_or_default();
-        if self.label.is_empty() { last } else { self.label }
+        if self.label.is_empty() { last } else { &self.label }
     }
 }
 
@@ -69,7 +75,7 @@ impl Field {
 pub(crate) struct Deed {
     /// The word for it, as in the API and on the command line.
     pub(crate) word: &'static str,
-    pub(crate) label: &'static str,
+    pub(crate) label: Cow<'static, str>,
     /// What it does, in a sentence.
     pub(crate) about: &'static str,
     pub(crate) method: &'static str,
@@ -88,10 +94,14 @@ pub(crate) struct Deed {
 }
 
 impl Deed {
-    pub(crate) fn new(word: &'static str, label: &'static str, path: String) -> Deed {
+    pub(crate) fn new(
+        word: &'static str,
+        label: impl Into<Cow<'static, str>>,
+        path: String,
+    ) -> Deed {
         Deed {
             word,
-            label,
+            label: label.into(),
             about: "",
             method: "POST",
             path,

@@ -6,6 +6,9 @@ use backstitch_saga::{RunId, StepPath};
 use crate::ask::encoded;
 use crate::form::{Deed, Field};
 
+/// A longer title of a member is not shown, but its name.
+const TITLE: usize = 100;
+
 /// A verb of the API about a run, or about a step of it; `None` for those that have a page of their own.
 pub(crate) fn deed(verb: &str, run: RunId, step: Option<&StepPath>) -> Option<Deed> {
     let of_run = |word: &str| format!("/v1/runs/{run}/{word}");
@@ -58,7 +61,8 @@ pub(crate) fn signal(run: RunId, name: &str, awaits: Option<&Awaits>) -> Deed {
         listed.map_or(awaits.schema.as_ref(), |one| one.schema.as_ref())
     });
     let path = format!("/v1/runs/{run}/signals/{}", encoded(name));
-    let deed = Deed::new("signal", "Send the signal", path).without_reason();
+    // A step may wait for several: each form says which it sends.
+    let deed = Deed::new("signal", format!("Send '{name}'"), path).without_reason();
     let (fields, whole) = fields_of(schema.map(|schema| schema.text()));
     let deed = fields.into_iter().fold(deed, Deed::field);
     if whole {
@@ -104,7 +108,8 @@ fn fields_of(schema: Option<&str>) -> (Vec<Field>, bool) {
                 words.filter_map(|one| one.as_str()).map(str::to_owned).collect()
             }
         };
-        let mut field = Field::new(kind, &path, "");
+        let title = member["title"].as_str().filter(|title| title.len() <= TITLE);
+        let mut field = Field::new(kind, &path, title.unwrap_or_default().to_owned());
         field.required = required.contains(&name.as_str());
         field.choices = choices;
         fields.push(field);
