@@ -111,6 +111,43 @@ async fn an_index_row_that_is_lost_or_wrong_is_mended_whatever_it_is() {
 }
 
 #[tokio::test]
+async fn a_key_that_was_given_away_while_its_line_was_lost_is_told_and_not_called_mended() {
+    let url = database().await;
+    let engine = engine(&url).await;
+    engine.register(NS, &chain("one", &["a"])).await.unwrap();
+    let keyed = StartRun { key: Some("k".to_owned()), ..start("one", "1") };
+    let first = engine.start_run(NS, keyed.clone()).await.unwrap().id;
+    mended(&engine, "all is well").await;
+    let before = metric(&engine, "indexes_mended_total");
+    let mut outside = PgConnection::connect(&url).await.unwrap();
+    assert_eq!(execute(&mut outside, "delete from run_keys").await, 1);
+    let second = engine.start_run(NS, keyed).await.unwrap();
+    assert!(second.created && second.id != first);
+    let told = async || {
+        let conditions = engine.status(NS).await.conditions;
+        conditions.into_iter().find(|one| one.kind == "KeysTaken").map(|one| one.message)
+    };
+    eventually("it is told", async || {
+        engine.run_once(Chore::CheckIndexes).await.unwrap();
+        told().await.is_some_and(|message| message.contains(&first.to_string()))
+    })
+    .await;
+    let diagnosis = engine.doctor(true).await.unwrap();
+    assert_eq!((diagnosis.runs_wrong, diagnosis.mended), (1, 0), "{:?}", diagnosis.differences);
+    assert!(diagnosis.differences[0].contains(&second.id.to_string()));
+    assert_eq!(metric(&engine, "indexes_mended_total"), before);
+    // Once one of the two has ended, all is well.
+    let kill = Command::Kill { by: by("a test") };
+    engine.command(NS, first, kill).await.unwrap();
+    mended(&engine, "one of the two has ended").await;
+    eventually("nothing is told", async || {
+        engine.run_once(Chore::CheckIndexes).await.unwrap();
+        told().await.is_none()
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_run_that_its_index_forgot_goes_on_by_itself() {
     let url = database().await;
     let first = engine(&url).await;
