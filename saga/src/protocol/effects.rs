@@ -60,7 +60,7 @@ pub struct EffectLine {
     pub step: String,
     /// The system: the queue on which the tasks of the step are offered.
     pub system: String,
-    /// How many effects stand and are to be undone, or were left behind by a run that failed.
+    /// How many effects stand and are to be undone by a run with an open incident, or were left behind by one that failed.
     pub standing: u32,
     /// How many may have happened, and are not undone.
     pub unknown: u32,

@@ -1,4 +1,5 @@
-//! Effects of a run that are open: they stand and are to be undone, or were left behind, or may have happened. It only looks.
+//! Effects of a run that are open: they stand and are to be undone by a run that is in trouble, or were left behind, or may have
+//! happened. It only looks.
 
 use super::state::BodyState;
 use super::{Mode, Run};
@@ -18,14 +19,16 @@ pub struct OpenEffects {
 }
 
 impl Run {
-    /// The effects that are open, by step, in the order of the definition. A run that ended with a clean outcome has none.
+    /// The effects that are open, by step, in the order of the definition. A run that ended with a clean outcome has none, nor has
+    /// one that undoes what it did without an incident: that is on its way, and would cost each undone step a row.
     #[must_use]
     pub fn open_effects(&self) -> Vec<OpenEffects> {
         let ended = self.facts.outcome.filter(|_| self.facts.mode == Mode::Ended);
         let has_output = self.facts.output.is_some();
         let all = ended.is_some_and(|outcome| self.leaves_all(outcome, has_output));
-        let tally = &self.tally;
-        if !all && tally.doubtful == 0 && (ended.is_some() || tally.to_undo == 0) {
+        let (tally, troubled) = (&self.tally, !self.facts.incidents.is_empty());
+        let is_undoing = ended.is_none() && troubled && tally.to_undo > 0;
+        if !all && tally.doubtful == 0 && !is_undoing {
             return Vec::new();
         }
         let open = |step: usize| {
@@ -35,7 +38,7 @@ impl Run {
             }
             let (standing, unknown) = match ended {
                 Some(_) => self.count_left(step, all),
-                None => self.count_open(step),
+                None => self.count_open(step, troubled),
             };
             let (step, system) = (self.graph.nodes[step].id.to_string(), spec.queue.clone());
             (standing + unknown > 0).then_some(OpenEffects { step, system, standing, unknown })
@@ -44,11 +47,12 @@ impl Run {
     }
 
     /// What is open of a step while the run moves.
-    fn count_open(&self, step: usize) -> (u32, u32) {
-        match &self.steps[step].body {
+    fn count_open(&self, step: usize, troubled: bool) -> (u32, u32) {
+        let (to_undo, doubtful) = match &self.steps[step].body {
             BodyState::Task(work) if work.is_doubtful() => (0, 1),
             BodyState::Task(work) => (u32::from(work.undo.is_open()), 0),
             BodyState::Map(items) => (items.tally.to_undo, items.tally.doubtful),
-        }
+        };
+        (if troubled { to_undo } else { 0 }, doubtful)
     }
 }
