@@ -277,7 +277,11 @@ impl Check for BackfillSchedule {
 
 impl Check for WithdrawFact {
     fn check(&self, findings: &mut Findings) {
-        findings.prose("/reason", &self.reason, MAX_REASON);
+        match &self.reason {
+            Some(reason) => findings.prose("/reason", reason, MAX_REASON),
+            None if self.dry_run => {}
+            None => findings.add("/reason", "missing_field", "`reason` is missing".to_owned()),
+        }
     }
 }
 

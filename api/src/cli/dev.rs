@@ -73,8 +73,8 @@ async fn run_on(
             "Next, in another terminal:".to_owned(),
             format!("  backstitch{flag} status               # how it is"),
             format!("  backstitch{flag} workflow register order.json"),
-            "A workflow to begin with, and its first run: docs/api.md; a worker in Rust: docs/sdk.md."
-                .to_owned(),
+            "A workflow to begin with, and its first run: docs/api.md. A worker in Rust: docs/sdk.md; in another".to_owned(),
+            "language: docs/worker-protocol.md.".to_owned(),
         ],
         json!({
             "message": "Backstitch listens",

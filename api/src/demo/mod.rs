@@ -41,7 +41,8 @@ const NEXT: &str = "
 Everything is stopped. Next:
   backstitch demo --keep    the same, and leaves it running for you to look around
   backstitch dev            a server of your own on this machine, which keeps its data
-  docs/api.md               a first workflow over REST; docs/sdk.md: one in Rust";
+  docs/api.md               a first workflow over REST; docs/sdk.md: one in Rust
+  docs/worker-protocol.md   workers in other languages";
 
 /// Another demonstration than that of the shop.
 #[derive(Clone, Debug, Subcommand)]

@@ -102,7 +102,8 @@ pub(crate) async fn withdraw(
         let fact = Requirement { on: path.0, fact: path.1 };
         return json(StatusCode::OK, &app.engine.would_touch(&caller.namespace, &fact).await?);
     }
-    act(&app, &caller, path, FactAct::Withdraw, Reason { reason }).await
+    let reason = Reason { reason: reason.unwrap_or_default() };
+    act(&app, &caller, path, FactAct::Withdraw, reason).await
 }
 
 async fn act(

@@ -198,8 +198,9 @@ pub struct SubjectFacts {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WithdrawFact {
-    /// Why; kept with the act.
-    pub reason: String,
+    /// Why; kept with the act. A dry run needs none.
+    #[serde(default)]
+    pub reason: Option<String>,
     /// Withdraw nothing: answer whom it would touch, in `dependents`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,

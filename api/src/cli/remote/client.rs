@@ -141,7 +141,7 @@ impl Client {
         if status < 400 {
             return Ok(Answer { status, text });
         }
-        let problem = serde_json::from_str(&text).unwrap_or_else(|_| Problem {
+        let mut problem = serde_json::from_str(&text).unwrap_or_else(|_| Problem {
             status,
             code: "unknown".to_owned(),
             title: format!(
@@ -150,6 +150,12 @@ impl Client {
             ),
             ..Problem::default()
         });
+        // It may have been done: only with the same key it is not done twice.
+        if let (500.., Some(key)) = (status, &asked.key) {
+            let detail = problem.detail.take().unwrap_or_default();
+            let again = format!("{detail} Ask again with --idempotency-key {key}.");
+            problem.detail = Some(again.trim_start().to_owned());
+        }
         let busy = problem.status == 429 || (problem.status == 503 && problem.code == "busy");
         let refused = Failure::Refused(Box::new(problem));
         Err(if busy { Once::Again(refused) } else { Once::Failed(refused) })
