@@ -24,7 +24,9 @@ impl Engine {
                 node.definitions.resolve(&node.database, namespace, &child.workflow, child.version);
             match found.await {
                 Ok(found) => {
-                    warnings.extend(graph.warning_of_child(step, &found.graph.definition));
+                    let child = &found.graph.definition;
+                    warnings.extend(graph.warning_of_child(step, child));
+                    warnings.extend(graph.warning_of_lasting_child(step, child));
                 }
                 // It may be registered later.
                 Err(Error::NotFound { .. }) => {}

@@ -7,7 +7,8 @@
 //! - a step whose effect nothing can undo is the last that can fail: each other that can is before it.
 
 use crate::graph::Links;
-use crate::{Class, Definition, OnFailure, Step, Task, Violation};
+use crate::protocol::Warning;
+use crate::{Class, Definition, Graph, OnFailure, Step, Task, Violation};
 
 /// Checks each step. When the definition is not `wired`, some edges may be missing: then only those rules are
 /// checked that a further edge could not satisfy.
@@ -53,6 +54,35 @@ pub(super) fn check(
         if let Some(message) = stranded(step, task, failing) {
             wrong("", "not_undoable", message);
         }
+    }
+}
+
+impl Graph {
+    /// That a step which is a run of `child` strands this workflow as that is now: the child does what nothing undoes, and
+    /// another step can still fail after it.
+    #[must_use]
+    pub fn warning_of_lasting_child(&self, step: usize, child: &Definition) -> Option<Warning> {
+        let steps = &self.definition.steps;
+        // Such a step with another class was held to the rules of that.
+        if steps[step].class() != Some(Class::Compensatable) {
+            return None;
+        }
+        let above = Links::of(&self.definition).ancestors(step);
+        let others = (0..steps.len()).filter(|other| *other != step && !above[*other]);
+        let failing = others.map(|other| &steps[other]).find(|other| can_fail(other))?;
+        let lasts = |one: &&Step| {
+            let task = one.policy();
+            task.is_some_and(|task| matches!(task.class(), None | Some(Class::Pivot)))
+        };
+        let lasting = child.steps.iter().find(lasts)?;
+        Some(Warning {
+            pointer: format!("/steps/{step}/child"),
+            code: "not_undoable".to_owned(),
+            message: format!(
+                "nothing can undo '{}' of '{}', and '{}' can still fail after it was done: then this run waits for a person",
+                lasting.id, child.name, failing.id
+            ),
+        })
     }
 }
 
@@ -123,5 +153,43 @@ fn stranded(step: &Step, task: &Task, failing: Option<&Step>) -> Option<String> 
                 .to_owned(),
         ),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_cannot_be_undone_before_what_can_fail_is_warned_of() {
+        let child = |task: &str| {
+            let task =
+                format!(r#"{{"id":"ship","task":{{"name":"ship","input":{{"const":1}},{task}}}}}"#);
+            let text = format!(r#"{{"name":"parcel","version":1,"steps":[{task}]}}"#);
+            Graph::parse(&text).unwrap().definition.clone()
+        };
+        let parent = |before: &str, after: &str| {
+            let fails =
+                r#""task":{"name":"pay","input":{"const":1},"compensate":{"name":"refund"}}"#;
+            let text = format!(
+                r#"{{"name":"order","version":1,"steps":[{{"id":"parcel"{before},"child":{{"workflow":"parcel","input":{{"const":1}}}}}},
+                    {{"id":"pay"{after},{fails}}}]}}"#
+            );
+            Graph::parse(&text).unwrap()
+        };
+        let pivot = child(r#""class":"pivot""#);
+        let first = parent("", r#","after":["parcel"]"#);
+        let warned = first.warning_of_lasting_child(0, &pivot).unwrap();
+        assert_eq!(
+            (warned.pointer.as_str(), warned.code.as_str()),
+            ("/steps/0/child", "not_undoable")
+        );
+        assert!(warned.message.contains("'ship' of 'parcel'") && warned.message.contains("'pay'"));
+        assert!(parent("", "").warning_of_lasting_child(0, &pivot).is_some(), "beside it");
+        let last = parent(r#","after":["pay"]"#, "");
+        assert_eq!(last.warning_of_lasting_child(0, &pivot), None);
+        let undone = child(r#""compensate":{"name":"return"}"#);
+        assert_eq!(first.warning_of_lasting_child(0, &undone), None);
+        assert_eq!(first.warning_of_lasting_child(0, &child(r#""class":"read_only""#)), None);
     }
 }
