@@ -234,7 +234,7 @@ pub(crate) fn check_events(records: &[Record]) {
                     }
                 }
             }
-            Event::WentForward { steps } => steps.iter().for_each(|step| drop(told.remove(step))),
+            Event::WentForward { steps } => told.retain(|step| !steps.contains(step)),
             _ => {}
         }
     }
