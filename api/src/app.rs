@@ -192,7 +192,7 @@ impl App {
     ///
     /// # Errors
     /// 429 when it has as many as it may; 503 when all are taken.
-    pub(crate) fn feed(&self, caller: &Caller) -> Result<Share<(Arc<str>, Arc<str>)>, Rejection> {
+    pub(crate) fn feed(&self, caller: &Caller) -> Result<feed::Place, Rejection> {
         let holder = (Arc::clone(&caller.namespace), Arc::clone(&caller.name));
         self.feeds.take_within(&holder, 1, feed::MOST).map_err(|why| match why {
             NoShare::Most => {

@@ -98,6 +98,9 @@ struct Position {
     head: u64,
 }
 
+/// A place among the streams of a credential: its namespace and name.
+pub(crate) type Place = Share<(Arc<str>, Arc<str>)>;
+
 /// A stream under way.
 struct Feed {
     app: Arc<App>,
@@ -107,7 +110,7 @@ struct Feed {
     /// What was read and is not written yet.
     read: Option<EventPage>,
     until: Instant,
-    _places: (Share<Arc<str>>, Share<(Arc<str>, Arc<str>)>),
+    _places: (Share<Arc<str>>, Place),
 }
 
 /// Answers with the events that `ask` wants, from where it says on.

@@ -70,7 +70,7 @@ impl Waiter<'_> {
     pub(crate) async fn beyond(&mut self, position: i64) {
         // An error says that nobody looks any more.
         if self.seen.wait_for(|head| *head > position).await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -137,7 +137,7 @@ mod tests {
         let refused = [("/steps/1/wait", "signal_never_fits")];
         let at_once = json!([wait("a", one()), wait("b", other(kind("b")))]);
         assert_eq!(codes(&admitted(&at_once).refused), refused);
-        let mut one_after_the_other = at_once.clone();
+        let mut one_after_the_other = at_once;
         one_after_the_other[1]["after"] = json!(["a"]);
         assert_eq!(codes(&admitted(&one_after_the_other).refused), refused);
         let several =

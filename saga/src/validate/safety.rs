@@ -166,7 +166,7 @@ mod tests {
             let task =
                 format!(r#"{{"id":"ship","task":{{"name":"ship","input":{{"const":1}},{task}}}}}"#);
             let text = format!(r#"{{"name":"parcel","version":1,"steps":[{task}]}}"#);
-            Graph::parse(&text).unwrap().definition.clone()
+            Graph::parse(&text).unwrap().definition
         };
         let parent = |before: &str, after: &str| {
             let fails =

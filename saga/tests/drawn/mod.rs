@@ -230,7 +230,7 @@ pub(crate) fn check_events(records: &[Record]) {
                 match emission.retracts {
                     None => assert!(told.insert(step.clone()), "'{step}' tells it twice"),
                     Some(_) => {
-                        assert!(told.remove(step), "'{step}' takes back what it did not tell")
+                        assert!(told.remove(step), "'{step}' takes back what it did not tell");
                     }
                 }
             }
