@@ -20,6 +20,7 @@ pub(crate) struct EffectsQuery {
     /// Only in this system: the queue on which the tasks of the step are offered.
     system: Option<String>,
     /// Only those that are open so.
+    #[param(inline)]
     status: Option<EffectStatus>,
     /// Only of runs of this workflow.
     workflow: Option<String>,

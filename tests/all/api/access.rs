@@ -78,7 +78,13 @@ async fn nobody_gets_in_without_a_known_credential() {
         assert_eq!(nobody.problem(401), "credential_missing", "{operation:?}");
         assert!(nobody.headers["www-authenticate"].to_str().unwrap().starts_with("Bearer "));
         for secret in ["bsk_0000", "' or 1=1 --", revoked.as_str()] {
-            let answer = ask(&server, &operation, &id, Some(secret)).await;
+            let mut answer = ask(&server, &operation, &id, Some(secret)).await;
+            // There are more operations than one address may try with secrets that nobody knows.
+            while answer.status == 429 {
+                assert_eq!(answer.problem(429), "too_many_failed_logins");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                answer = ask(&server, &operation, &id, Some(secret)).await;
+            }
             assert_eq!(answer.problem(401), "credential_unknown", "{operation:?} {secret}");
         }
     }

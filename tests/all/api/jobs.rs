@@ -377,7 +377,7 @@ async fn runs_are_paused_resumed_labelled_and_killed_by_a_job() {
 async fn what_runs_leave_that_a_job_kills_has_not_come_back() {
     let server = Server::start(Access::Open).await;
     let waits = r#"{"name":"order","version":1,"steps":[
-        {"id":"pay","task":{"name":"do","compensate":{"name":"undo"}}},
+        {"id":"pay","task":{"name":"do","input":{"const":1},"compensate":{"name":"undo"}}},
         {"id":"go","after":["pay"],"wait":{"signal":"go","timeout":"1d"}}]}"#;
     server.engine.register(NS, waits).await.unwrap();
     let hand = Hand::new(&server.engine);
