@@ -72,7 +72,11 @@ pub(crate) async fn check_alone(
         return Ok(());
     }
     let workflow = |run: &Run| run.graph().definition.name.clone();
-    let workflow = reads::read(node, namespace, run, workflow).await?;
+    let workflow = match reads::read(node, namespace, run, workflow).await {
+        // It may be about to begin, with nothing done yet.
+        Err(Error::NotFound { .. }) => return Ok(()),
+        found => found?,
+    };
     let mut connection = node.database.reader(namespace).await?;
     let alone = table::alone(&mut connection, namespace, &workflow).await?;
     drop(connection);

@@ -106,7 +106,7 @@ impl<In, Out, Kind: Shape<Out>> Step<In, Out, Kind> {
     /// const PAY: Task<Order, Paid> = Task::new("pay");
     /// const REFUND: Undo<Order, Paid> = Undo::new("refund");
     ///
-    /// let workflow = Workflow::build("order", 1, |saga, order: backstitch_sdk::Ref<Order>| {
+    /// let workflow = Workflow::<Order, Paid>::build("order", 1, |saga, order| {
     ///     saga.step("pay", PAY, &order).compensate(REFUND).emits(|paid| {
     ///         Emits::of("order.paid")
     ///             .about("order", field!(order.id))

@@ -152,8 +152,10 @@ impl Work {
         }
     }
 
+    /// A report that names none contradicts none.
     fn same_id(&self, other: Option<&String>) -> bool {
-        self.aside.as_ref().and_then(|aside| aside.external_id.as_ref()) == other
+        let first = self.aside.as_ref().and_then(|aside| aside.external_id.as_ref());
+        other.is_none() || first == other
     }
 
     /// What the report was that ended an attempt, in words.

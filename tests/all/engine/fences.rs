@@ -140,8 +140,10 @@ async fn a_stale_attempt_cannot_commit() {
     charge(&mut transaction, &next).await.unwrap();
     transaction.commit().await.unwrap();
     // Its worker lives, and reports as usual; once more is the same.
+    let done = TaskOutcome::Succeeded { output: json("\"charged\""), external_id: None };
     for _ in 0..2 {
-        assert_eq!(stage.hand.succeed(std::slice::from_ref(&next)).await[0].status, 200);
+        let answers = stage.engine.complete(NS, vec![report(&next, done.clone())]).await;
+        assert_eq!(answers[0].status, 200, "{answers:?}");
     }
     let attempt: i32 =
         sqlx::query_scalar("select attempt from charges").fetch_one(&mut stage.shop).await.unwrap();

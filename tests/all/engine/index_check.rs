@@ -487,21 +487,3 @@ async fn a_run_whose_records_are_all_gone_is_told_and_not_forgotten() {
     let incidents = engine.incidents(NS, &IncidentFilter::default(), None, 10).await.unwrap();
     assert_eq!(incidents.items[0].message, "it has no records");
 }
-
-#[tokio::test]
-async fn a_worker_that_waits_is_not_told_to_be_busy() {
-    let url = database().await;
-    let engine = node(&url, |options| options.tuning.check_every = Duration::MAX).await;
-    engine.register(NS, &chain("one", &["a"])).await.unwrap();
-    let run = engine.start_run(NS, start("one", "1")).await.unwrap().id;
-    let mut outside = PgConnection::connect(&url).await.unwrap();
-    execute(&mut outside, "delete from ready").await;
-    let hand = Hand::new(&engine);
-    let waiting = tokio::spawn(async move { hand.claim(1, Span::secs(8)).await });
-    eventually("a worker that waits is seen", async || {
-        let why = engine.why(NS, run).await.unwrap();
-        why.waits_for[0].message.contains("one waits for work")
-    })
-    .await;
-    waiting.abort();
-}

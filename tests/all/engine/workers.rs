@@ -8,8 +8,10 @@ use backstitch_saga::protocol::{
     ClaimTasks, ClaimedTasks, HeldTask, Outcome, TaskAnswer, TaskOffer, WaitKind,
 };
 use backstitch_saga::{RunId, Span};
+use backstitch_tests::eventually;
 use backstitch_tests::node::{Hand, NS, chain, metric, node, start};
 use backstitch_tests::postgres::database;
+use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 /// How long a worker may be silent over a task.
@@ -406,4 +408,22 @@ async fn a_late_report_takes_a_task_out_of_the_incidents() {
     assert_eq!(statuses(&worker.hand.succeed(&again).await), [200]);
     let view = engine.wait(NS, run, Duration::from_secs(10)).await.unwrap();
     assert_eq!(view.outcome, Some(Outcome::Succeeded));
+}
+
+#[tokio::test]
+async fn a_worker_that_waits_is_not_told_to_be_busy() {
+    let url = database().await;
+    let engine = node(&url, |options| options.tuning.check_every = Duration::MAX).await;
+    engine.register(NS, &chain("one", &["a"])).await.unwrap();
+    let run = engine.start_run(NS, start("one", "1")).await.unwrap().id;
+    let mut outside = PgConnection::connect(&url).await.unwrap();
+    sqlx::query("delete from ready").execute(&mut outside).await.unwrap();
+    let hand = Hand::new(&engine);
+    let waiting = tokio::spawn(async move { hand.claim(1, Span::secs(8)).await });
+    eventually("a worker that waits is seen", async || {
+        let why = engine.why(NS, run).await.unwrap();
+        why.waits_for[0].message.contains("one waits for work")
+    })
+    .await;
+    waiting.abort();
 }
