@@ -92,11 +92,11 @@ async fn what_comes_before_a_start_finds_no_run_and_does_not_refuse_it() {
     engine.start_run(NS, start("two", "1")).await.unwrap();
     let run = RunId(Uuid::now_v7());
     let by = by("no");
-    let (cancelled, started) = tokio::join!(
-        engine.command(NS, run, Command::Cancel { by }),
+    let (killed, started) = tokio::join!(
+        engine.command(NS, run, Command::Kill { by }),
         engine.start_run_as(NS, run, start("two", "2")),
     );
-    assert!(matches!(cancelled, Err(Error::NotFound { .. })), "{cancelled:?}");
+    assert!(matches!(killed, Err(Error::NotFound { .. })), "{killed:?}");
     assert!(started.unwrap().created);
 }
 
