@@ -27,6 +27,11 @@ const TABLES: [&str; 9] = [
 const TRIES: u32 = 5;
 /// How long there is between two tries to drop one.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Drops a week of runs and what belongs to them.
+const DROP_RUNS: &str = "-- partition_drop\nselect backstitch.drop_week($1::date, $2)";
+/// Drops a week of events and of documents that came in.
+const DROP_EVENTS: &str =
+    "-- event_partition_drop\nselect backstitch.drop_event_week($1::date, $2)";
 /// So few weeks with partitions are worth a warning.
 const WEEKS_LEFT: usize = 2;
 /// Weeks made ahead.
@@ -192,14 +197,7 @@ pub(crate) async fn drop_events(
         if !names.iter().any(|name| name.strip_prefix("event_") == Some(suffix.as_str())) {
             continue;
         }
-        let gone = sqlx::query_scalar(
-            "-- event_partition_drop\nselect backstitch.drop_event_week($1::date, $2)",
-        )
-        .bind(day(week))
-        .bind(super::moment::Moment(before))
-        .fetch_one(&mut *connection)
-        .await;
-        match gone.map_err(Trouble::from) {
+        match drop_again(connection, DROP_EVENTS, week, before).await {
             Ok(true) => dropped += 1,
             Ok(false) => break,
             Err(Trouble::Again(error)) => {
@@ -252,7 +250,7 @@ pub(crate) async fn drop_ended(
         match held.is_empty() {
             // Who reads one week has locked them all.
             true if dropped.put_off > 0 => dropped.put_off += 1,
-            true => match drop_again(connection, week, before).await {
+            true => match drop_again(connection, DROP_RUNS, week, before).await {
                 Ok(gone) => dropped.weeks += usize::from(gone),
                 Err(Trouble::Again(error)) => {
                     tracing::debug!(week = suffix, error, "a week is in use and is dropped later");
@@ -288,12 +286,13 @@ async fn holding_again(
 /// Drops a week if it can be, and tries again while others are in the way.
 async fn drop_again(
     connection: &mut PgConnection,
+    statement: &'static str,
     week: i64,
     before: Time,
 ) -> Result<bool, Trouble> {
     let mut tries = 1;
     loop {
-        match drop_week(connection, week, before).await.map_err(Trouble::from) {
+        match drop_week(connection, statement, week, before).await.map_err(Trouble::from) {
             Err(Trouble::Again(_)) if tries < TRIES => {
                 tries += 1;
                 tokio::time::sleep(PAUSE).await;
@@ -303,13 +302,14 @@ async fn drop_again(
     }
 }
 
-/// Drops a week and what belongs to its runs, if every run ended before `before`. The owner of the schema does it.
+/// Drops a week, if all that it is about is over and was before `before`. The owner of the schema does it.
 async fn drop_week(
     connection: &mut PgConnection,
+    statement: &'static str,
     week: i64,
     before: Time,
 ) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("-- partition_drop\nselect backstitch.drop_week($1::date, $2)")
+    sqlx::query_scalar(statement)
         .bind(day(week))
         .bind(super::moment::Moment(before))
         .fetch_one(connection)
