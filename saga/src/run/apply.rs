@@ -2,7 +2,7 @@
 
 use super::hold::Held;
 use super::said::What;
-use super::state::{BodyState, Hand, MapStage, Place, Stage, Undo, Work};
+use super::state::{BodyState, MapStage, Place, Stage, TaskState, Undo, Work};
 use super::{Compensation, Incident, Mode, Origin, Run};
 use crate::event::{Event, IncidentKind, Record, Slot};
 use crate::protocol::{RunError, Scope};
@@ -82,7 +82,7 @@ impl Run {
             }
             Event::Leased { step, action, worker, until, .. } => {
                 self.facts.handed_out = true;
-                let hand = Hand::Leased { worker: worker.clone(), since: at, until: *until };
+                let hand = TaskState::Leased { worker: worker.clone(), since: at, until: *until };
                 self.change_at(step, |work| {
                     work.tries_mut(*action).deliveries += 1;
                     set_hand(work, hand);
@@ -99,7 +99,7 @@ impl Run {
             Event::Beat { step, until, details, .. } => {
                 let details = details.as_ref().map(payload);
                 self.change_at(step, |work| {
-                    if let Some(Hand::Leased { until: current, .. }) = work.hand_mut() {
+                    if let Some(TaskState::Leased { until: current, .. }) = work.hand_mut() {
                         *current = *until;
                     }
                     if details.is_some() {
@@ -141,10 +141,10 @@ impl Run {
             }
             Event::RetryScheduled { step, action, at: until, .. } => self.change_at(step, |work| {
                 work.tries_mut(*action).delay = until.since(at);
-                set_current(work, *action, Hand::Backoff { until: *until });
+                set_current(work, *action, TaskState::Backoff { until: *until });
             }),
             Event::NotHappened { step, attempt } => self.change_at(step, |work| {
-                set_hand(work, Hand::Nobody);
+                set_hand(work, TaskState::Nobody);
                 work.aside_mut().doubt = false;
                 work.note_report(Action::Verify, *attempt, What::NotHappened);
             }),
@@ -165,12 +165,12 @@ impl Run {
                 let (until, assignee) = (*until, assignee.clone());
                 self.change_at(step, |work| {
                     work.begun(Action::Forward, at);
-                    set_current(work, Action::Forward, Hand::Signal { until, assignee });
+                    set_current(work, Action::Forward, TaskState::Signal { until, assignee });
                 })
             }
             Event::SleepBegan { step, until } => self.change_at(step, |work| {
                 work.begun(Action::Forward, at);
-                set_current(work, Action::Forward, Hand::Timer { until: *until });
+                set_current(work, Action::Forward, TaskState::Timer { until: *until });
             }),
             Event::ChildAsked { step, action, attempt, run, again, input } => {
                 let place = self.place(step)?;
@@ -178,8 +178,8 @@ impl Run {
                 let held = self.is_held() && !self.is_at_work(place, *action, *run);
                 self.offered_now(place, *action, *attempt, input.as_ref(), (at, payloads));
                 let hand = match held {
-                    true => Hand::Held,
-                    false => Hand::Child { run: *run, again: *again },
+                    true => TaskState::Held,
+                    false => TaskState::Child { run: *run, again: *again },
                 };
                 self.change(place, |work| {
                     set_hand(work, hand);
@@ -232,7 +232,7 @@ impl Run {
                     aside.absolve();
                     aside.slow = false;
                 }
-                set_current(work, action, Hand::Nobody);
+                set_current(work, action, TaskState::Nobody);
             }),
             Event::Joined { step, succeeded } => {
                 let step = self.graph.position(step)?;
@@ -420,14 +420,14 @@ fn one_less(count: &mut usize) -> bool {
 }
 
 /// Gives the current task of a work into other hands.
-fn set_hand(work: &mut Work, to: Hand) {
+fn set_hand(work: &mut Work, to: TaskState) {
     if let Some(hand) = work.hand_mut() {
         *hand = to;
     }
 }
 
 /// Makes `action` the current task of a work.
-pub(super) fn set_current(work: &mut Work, action: Action, hand: Hand) {
+pub(super) fn set_current(work: &mut Work, action: Action, hand: TaskState) {
     match action {
         Action::Forward | Action::Verify => work.stage = Stage::Active(action, hand),
         Action::Compensate => work.undo = Undo::Active(hand),

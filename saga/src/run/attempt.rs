@@ -1,7 +1,7 @@
 //! What becomes of an attempt: reported, lost, late, to be tried again, or given up.
 
 use super::decide::{Decider, own_failure};
-use super::state::{Hand, MapStage, Place, Stage, Undo, Work};
+use super::state::{MapStage, Place, Stage, TaskState, Undo, Work};
 use super::{Mode, retry};
 use crate::event::{Event, Fate, IncidentKind};
 use crate::protocol::{Failure, FailureKind, TaskOutcome, Verdict};
@@ -108,8 +108,8 @@ impl Decider<'_> {
         let Some(work) = self.work(place) else { return task };
         let Some((action, hand)) = work.current() else { return task };
         let attempt = work.tries(action).attempt;
-        let leased = matches!(hand, Hand::Leased { .. });
-        let offered = matches!(hand, Hand::Offered { .. });
+        let leased = matches!(hand, TaskState::Leased { .. });
+        let offered = matches!(hand, TaskState::Offered { .. });
         let now = TaskKey { attempt, ..task.clone() };
         if action == task.action && leased && crate::planted!("no-fence") {
             return now;
@@ -324,7 +324,7 @@ impl Decider<'_> {
         if let Some(limit) = limit {
             let message = format!("the step took longer than {limit}");
             let error = self.limit_passed(place, STEP_TIMEOUT, message);
-            if matches!(hand, Hand::Leased { .. }) {
+            if matches!(hand, TaskState::Leased { .. }) {
                 self.lose(place, action, &error);
             }
             self.give_up(place, Some(error));
@@ -332,19 +332,19 @@ impl Decider<'_> {
             return;
         }
         match hand {
-            Hand::Nobody | Hand::Held => {}
-            Hand::Signal { .. } | Hand::Timer { .. } | Hand::Child { .. } => {
+            TaskState::Nobody | TaskState::Held => {}
+            TaskState::Signal { .. } | TaskState::Timer { .. } | TaskState::Child { .. } => {
                 self.wait_over(place, &hand);
             }
-            Hand::Offered { .. } => {
+            TaskState::Offered { .. } => {
                 let message = "no worker claimed the task in time".to_owned();
                 let error = self.limit_passed(place, START_TIMEOUT, message);
                 self.give_up(place, Some(error));
                 self.place_freed(place);
             }
-            Hand::Backoff { .. } if self.has_place(place, action) => self.offer(place, action),
-            Hand::Backoff { .. } => self.run.wait_for_place(place),
-            Hand::Leased { since, .. } => {
+            TaskState::Backoff { .. } if self.has_place(place, action) => self.offer(place, action),
+            TaskState::Backoff { .. } => self.run.wait_for_place(place),
+            TaskState::Leased { since, .. } => {
                 let limit = spec.timeouts.attempt;
                 let error = if since.after(limit) <= now {
                     unknown_failure(

@@ -2,7 +2,7 @@
 
 use super::decide::{Decider, need_reason};
 use super::rerun::Rerun;
-use super::state::{Hand, Place, Stage, Undo, Work};
+use super::state::{Place, Stage, TaskState, Undo, Work};
 use super::{Mode, RefusedSignal, Run, Signal};
 use crate::event::{By, Event, Slot};
 use crate::{Action, IncidentKind, Payload, Refusal, RefusalCode, Span, StepPath, Time};
@@ -27,7 +27,9 @@ struct Again {
 fn is_open_to_people(work: &Work) -> bool {
     match &work.stage {
         Stage::Parked => true,
-        Stage::Active(_, hand) => !matches!(hand, Hand::Leased { .. } | Hand::Child { .. }),
+        Stage::Active(_, hand) => {
+            !matches!(hand, TaskState::Leased { .. } | TaskState::Child { .. })
+        }
         _ => false,
     }
 }
@@ -148,7 +150,7 @@ impl Run {
     /// Whether the work at `place` waits for its next attempt.
     fn is_in_backoff(&self, place: Place) -> bool {
         let current = self.work(place).and_then(Work::current);
-        matches!(current, Some((_, Hand::Backoff { .. })))
+        matches!(current, Some((_, TaskState::Backoff { .. })))
     }
 }
 

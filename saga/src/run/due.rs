@@ -1,12 +1,12 @@
 //! When time alone changes something about a step or item.
 
-use super::state::{Hand, Undo, Work};
+use super::state::{TaskState, Undo, Work};
 use crate::{Action, Task, Time};
 
 impl Work {
     /// When a person is told that undoing it takes long, unless that was told or nobody can undo it now.
     pub(crate) fn slow_at(&self, task: &Task) -> Option<Time> {
-        let held = matches!(self.undo, Undo::Active(Hand::Held | Hand::Nobody));
+        let held = matches!(self.undo, Undo::Active(TaskState::Held | TaskState::Nobody));
         let told = self.aside.as_ref().is_some_and(|aside| aside.slow);
         if !matches!(self.undo, Undo::Active(_)) || held || told {
             return None;
@@ -42,19 +42,19 @@ impl Work {
     }
 
     /// When time alone changes in whose hands a task is.
-    fn hand_due(action: Action, hand: &Hand, task: &Task) -> Option<Time> {
+    fn hand_due(action: Action, hand: &TaskState, task: &Task) -> Option<Time> {
         match hand {
-            Hand::Nobody | Hand::Held => None,
-            Hand::Offered { since } if action == Action::Forward => {
+            TaskState::Nobody | TaskState::Held => None,
+            TaskState::Offered { since } if action == Action::Forward => {
                 task.timeouts.to_start.map(|span| since.after(span))
             }
-            Hand::Offered { .. } => None,
-            Hand::Leased { since, until, .. } => {
+            TaskState::Offered { .. } => None,
+            TaskState::Leased { since, until, .. } => {
                 Some((*until).min(since.after(task.timeouts.attempt)))
             }
-            Hand::Backoff { until } | Hand::Timer { until } => Some(*until),
-            Hand::Signal { until, .. } => *until,
-            Hand::Child { again, .. } => Some(*again),
+            TaskState::Backoff { until } | TaskState::Timer { until } => Some(*until),
+            TaskState::Signal { until, .. } => *until,
+            TaskState::Child { again, .. } => Some(*again),
         }
     }
 }

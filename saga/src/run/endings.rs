@@ -4,7 +4,7 @@ use super::Run;
 use super::apply::set_current;
 use super::attempt::LEASE_EXPIRED;
 use super::said::What;
-use super::state::{Hand, MapStage, Stage, Tries};
+use super::state::{MapStage, Stage, TaskState, Tries};
 use crate::event::Fate;
 use crate::protocol::{Failure, FailureKind};
 use crate::{Action, StepPath};
@@ -21,7 +21,7 @@ impl Run {
     ) -> Option<usize> {
         self.change_at(path, |work| {
             let holder = match work.current() {
-                Some((_, Hand::Leased { worker, .. })) if error.code == LEASE_EXPIRED => {
+                Some((_, TaskState::Leased { worker, .. })) if error.code == LEASE_EXPIRED => {
                     Some(worker.clone())
                 }
                 _ => None,
@@ -32,7 +32,7 @@ impl Run {
                 (false, kind) if kind.counts() => tries.failures += 1,
                 (false, _) => tries.uncounted += 1,
             }
-            set_current(work, action, Hand::Nobody);
+            set_current(work, action, TaskState::Nobody);
             let aside = work.aside_mut();
             aside.error = Some(error.clone());
             let may_have_happened = lost || error.kind == FailureKind::Unknown;

@@ -4,7 +4,7 @@
 //! leaves it to another. Words are numbered: one that comes late changes nothing.
 
 use super::decide::{Decider, own_failure};
-use super::state::{Hand, Place, Stage, Told, Work};
+use super::state::{Place, Stage, TaskState, Told, Work};
 use super::waits::{ASK_AGAIN, ChildAsk, ChildEnd};
 use super::{Mode, Run};
 use crate::event::{By, Descent, Event, ParentWord};
@@ -117,7 +117,7 @@ impl Run {
     /// The child at `place` that was asked to do something, and has not ended.
     fn at_work(&self, place: Place) -> Option<(Action, RunId)> {
         match self.work(place)?.current()? {
-            (action, Hand::Child { run, .. }) => Some((action, *run)),
+            (action, TaskState::Child { run, .. }) => Some((action, *run)),
             _ => None,
         }
     }

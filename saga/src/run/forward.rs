@@ -239,8 +239,9 @@ impl Decider<'_> {
     fn dismiss_losers(&mut self, step: usize, losers: Losers) {
         for place in self.run.places_of(step) {
             let Some(work) = self.work(place) else { continue };
-            let leased =
-                work.current().is_some_and(|(_, hand)| matches!(hand, super::Hand::Leased { .. }));
+            let leased = work
+                .current()
+                .is_some_and(|(_, hand)| matches!(hand, super::TaskState::Leased { .. }));
             let begun = matches!(work.stage, Stage::Active(..) | Stage::Parked);
             if begun && !(leased && losers == Losers::Drain) {
                 self.revoke(place);

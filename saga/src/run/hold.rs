@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::decide::{Decider, need_reason};
-use super::state::{Hand, Place};
+use super::state::{Place, TaskState};
 use super::{Mode, Run};
 use crate::event::{By, Event};
 use crate::{Hold, HoldKind, IncidentKind, Refusal, RefusalCode, Time};
@@ -72,14 +72,14 @@ impl Run {
     }
 
     /// The hand of a task that comes on offer now.
-    pub(super) fn offered_hand(&self, at: Time) -> Hand {
-        if self.is_held() { Hand::Held } else { Hand::Offered { since: at } }
+    pub(super) fn offered_hand(&self, at: Time) -> TaskState {
+        if self.is_held() { TaskState::Held } else { TaskState::Offered { since: at } }
     }
 
     pub(super) fn hold(&mut self, held: Held) {
         self.facts.sequenced |= held.hold.kind.is_forward_only();
         self.facts.holds.push(held);
-        self.turn_hands(|hand| matches!(hand, Hand::Offered { .. }), &Hand::Held);
+        self.turn_hands(|hand| matches!(hand, TaskState::Offered { .. }), &TaskState::Held);
     }
 
     /// Drops the holds that `gone` says; when none is left, the tasks are on offer again.
@@ -87,7 +87,7 @@ impl Run {
         let before = self.facts.holds.len();
         self.facts.holds.retain(|held| !gone(&held.hold));
         if before > 0 && self.facts.holds.is_empty() {
-            self.turn_hands(|hand| *hand == Hand::Held, &Hand::Offered { since: at });
+            self.turn_hands(|hand| *hand == TaskState::Held, &TaskState::Offered { since: at });
             self.turn_children(at);
         }
     }
@@ -98,14 +98,14 @@ impl Run {
             let place = Place::step(step);
             let Some(run) = self.child_of(place) else { continue };
             self.change(place, |work| {
-                if let Some(hand @ Hand::Offered { .. }) = work.hand_mut() {
-                    *hand = Hand::Child { run, again: at };
+                if let Some(hand @ TaskState::Offered { .. }) = work.hand_mut() {
+                    *hand = TaskState::Child { run, again: at };
                 }
             });
         }
     }
 
-    fn turn_hands(&mut self, from: impl Fn(&Hand) -> bool, to: &Hand) {
+    fn turn_hands(&mut self, from: impl Fn(&TaskState) -> bool, to: &TaskState) {
         let places: Vec<Place> = self
             .places()
             .filter(|&place| {

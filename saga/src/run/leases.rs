@@ -2,7 +2,7 @@
 
 use super::decide::{Decider, lease_lost};
 use super::lease_span;
-use super::state::{Hand, Place, Work};
+use super::state::{Place, TaskState, Work};
 use crate::event::Event;
 use crate::{Payload, Refusal, RefusalCode, Span, TaskKey, Time};
 
@@ -15,7 +15,7 @@ impl Decider<'_> {
         let place = self.place(&task.step)?;
         let held_by_same = self.work(place).is_some_and(|work| {
             work.is_leased(task.action, task.attempt)
-                && matches!(work.current(), Some((_, Hand::Leased { worker: holder, .. })) if *holder == worker)
+                && matches!(work.current(), Some((_, TaskState::Leased { worker: holder, .. })) if *holder == worker)
         });
         if held_by_same {
             return Ok(());
@@ -34,7 +34,7 @@ impl Decider<'_> {
         let span = lease_span(self.run.spec(place.step));
         let until = self.now().after(span);
         let held = self.work(place).filter(|work| work.is_leased(task.action, task.attempt));
-        let Some(Hand::Leased { until: current, .. }) =
+        let Some(TaskState::Leased { until: current, .. }) =
             held.and_then(Work::current).map(|(_, hand)| hand)
         else {
             return Err(lease_lost(&task));
@@ -63,7 +63,8 @@ impl Decider<'_> {
             return Ok(());
         }
         let held = self.work(place).filter(|work| work.is_leased(task.action, task.attempt));
-        let Some((_, Hand::Leased { worker, since: leased, .. })) = held.and_then(Work::current)
+        let Some((_, TaskState::Leased { worker, since: leased, .. })) =
+            held.and_then(Work::current)
         else {
             return Err(lease_lost(&task));
         };
@@ -88,7 +89,7 @@ impl Decider<'_> {
             let span: Span = lease_span(self.run.spec(place.step));
             let heard = since.after(span);
             let Some(work) = self.work(place) else { continue };
-            let Some((action, Hand::Leased { until, .. })) = work.current() else { continue };
+            let Some((action, TaskState::Leased { until, .. })) = work.current() else { continue };
             if heard <= *until {
                 continue;
             }

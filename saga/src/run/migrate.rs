@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::decide::{Decider, need_reason};
 use super::signals::wrong_ones;
-use super::state::{BodyState, Hand, MapStage, Place, Stage, StepState, Undo, Work};
+use super::state::{BodyState, MapStage, Place, Stage, StepState, TaskState, Undo, Work};
 use super::{Mode, Run};
 use crate::command::Migration;
 use crate::event::Event;
@@ -393,7 +393,8 @@ impl Decider<'_> {
             let Some(from) = from else { continue };
             let renamed = run.graph.nodes[from].id != new.nodes[to].id;
             for place in run.places_of(from) {
-                let Some((action, Hand::Offered { .. })) = run.work(place).and_then(Work::current)
+                let Some((action, TaskState::Offered { .. })) =
+                    run.work(place).and_then(Work::current)
                 else {
                     continue;
                 };

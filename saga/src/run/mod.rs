@@ -67,7 +67,7 @@ pub use family::ChildWord;
 pub(crate) use forward::{MAX_ITEMS as MOST_ITEMS, impossible};
 pub use open::OpenEffects;
 pub use plan::PlanPage;
-use state::{BodyState, Hand, Items, MapStage, Place, Stage, StepState, Work};
+use state::{BodyState, Items, MapStage, Place, Stage, StepState, TaskState, Work};
 use tally::Tally;
 pub use tasks::OpenTask;
 pub use verbs::Proof;
@@ -481,7 +481,7 @@ fn forward_of(work: &Work) -> Forward {
 fn may_have_happened(work: &Work) -> bool {
     match &work.stage {
         Stage::Succeeded(_) | Stage::Unknown => !work.undo.is_over(),
-        Stage::Active(Action::Forward, Hand::Leased { .. } | Hand::Child { .. }) => true,
+        Stage::Active(Action::Forward, TaskState::Leased { .. } | TaskState::Child { .. }) => true,
         Stage::Active(..) | Stage::Parked | Stage::SkippedByHand { .. } => work.in_doubt(),
         Stage::Waiting | Stage::Failed | Stage::Skipped | Stage::Cancelled => false,
     }

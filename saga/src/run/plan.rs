@@ -201,7 +201,10 @@ impl Run {
 fn is_open(work: &Work) -> bool {
     let leased = matches!(
         work.stage,
-        Stage::Active(Action::Forward, super::Hand::Leased { .. } | super::Hand::Child { .. })
+        Stage::Active(
+            Action::Forward,
+            super::TaskState::Leased { .. } | super::TaskState::Child { .. }
+        )
     );
     matches!(work.stage, Stage::Active(..) | Stage::Parked) && (leased || work.in_doubt())
 }

@@ -2,7 +2,7 @@
 //! and what is over. An event that does not was never written; the journal is damaged.
 
 use super::forward::MAX_ITEMS;
-use super::state::{BodyState, Hand, MapStage, Stage, Work};
+use super::state::{BodyState, MapStage, Stage, TaskState, Work};
 use super::{Mode, Run};
 use crate::event::{Event, Source};
 use crate::{Action, Payload, StepPath};
@@ -42,17 +42,19 @@ impl Run {
         }
         match event {
             Event::Leased { step, action, .. } => {
-                let is_offered = |hand: &Hand| matches!(hand, Hand::Offered { .. });
+                let is_offered = |hand: &TaskState| matches!(hand, TaskState::Offered { .. });
                 (!self.has_current(step, *action, is_offered))
                     .then(|| format!("'{step}' is handed out and is not on offer"))
             }
             Event::Released { step, action, .. } => {
-                let is_leased = |hand: &Hand| matches!(hand, Hand::Leased { .. });
+                let is_leased = |hand: &TaskState| matches!(hand, TaskState::Leased { .. });
                 (!self.has_current(step, *action, is_leased))
                     .then(|| format!("'{step}' is given back and is in nobody's hands"))
             }
             Event::Failed { step, action, .. } | Event::Lost { step, action, .. } => {
-                let is_open = |hand: &Hand| !matches!(hand, Hand::Nobody | Hand::Backoff { .. });
+                let is_open = |hand: &TaskState| {
+                    !matches!(hand, TaskState::Nobody | TaskState::Backoff { .. })
+                };
                 (!self.has_current(step, *action, is_open))
                     .then(|| format!("an attempt of '{step}' ends that is not under way"))
             }
@@ -92,7 +94,12 @@ impl Run {
     }
 
     /// Whether a step or item has a current task of this action in such hands.
-    fn has_current(&self, step: &StepPath, action: Action, hand: impl Fn(&Hand) -> bool) -> bool {
+    fn has_current(
+        &self,
+        step: &StepPath,
+        action: Action,
+        hand: impl Fn(&TaskState) -> bool,
+    ) -> bool {
         let work = self.place(step).and_then(|place| self.work(place));
         let current = work.and_then(Work::current);
         current.is_some_and(|(of, current)| of == action && hand(current))

@@ -3,7 +3,7 @@
 
 use super::Run;
 use super::decide::Decider;
-use super::state::{Hand, MapStage, Place, Stage, Undo, Work};
+use super::state::{MapStage, Place, Stage, TaskState, Undo, Work};
 use crate::{Action, Refusal, RefusalCode, Time};
 
 impl Work {
@@ -27,7 +27,7 @@ impl Work {
             aside.doubt = doubt;
             aside.undo.edition += 1;
         }
-        self.stage = Stage::Active(Action::Forward, Hand::Backoff { until: at });
+        self.stage = Stage::Active(Action::Forward, TaskState::Backoff { until: at });
     }
 }
 
@@ -102,7 +102,7 @@ impl Decider<'_> {
     pub(super) fn offer_again(&mut self, step: usize) {
         let waits = |place: &Place| {
             let current = self.work(*place).and_then(Work::current);
-            matches!(current, Some((Action::Forward, Hand::Backoff { .. })))
+            matches!(current, Some((Action::Forward, TaskState::Backoff { .. })))
         };
         let places: Vec<Place> = self.run.places_of(step).filter(waits).collect();
         for place in places {

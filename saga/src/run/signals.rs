@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::decide::Decider;
-use super::state::{Hand, Place};
+use super::state::{Place, TaskState};
 use super::{RefusedSignal, Run};
 use crate::event::{By, Event};
 use crate::protocol::Mapping;
@@ -64,7 +64,7 @@ impl Decider<'_> {
             let (Body::Wait(wait), place) = (&node.body, Place::step(step)) else { continue };
             if !matches!(
                 self.work(place).and_then(|work| work.current()),
-                Some((_, Hand::Signal { .. }))
+                Some((_, TaskState::Signal { .. }))
             ) {
                 continue;
             }

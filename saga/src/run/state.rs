@@ -140,7 +140,7 @@ pub(crate) enum Stage {
     #[default]
     Waiting,
     /// It is being attempted (forward) or looked into (verify).
-    Active(Action, Hand),
+    Active(Action, TaskState),
     /// A person must say how it goes on.
     Parked,
     Succeeded(Payload),
@@ -170,7 +170,7 @@ pub(crate) enum Undo {
     None,
     /// Its turn has not come.
     Waiting,
-    Active(Hand),
+    Active(TaskState),
     /// A person must say how it goes on.
     Blocked,
     Done,
@@ -197,7 +197,7 @@ impl Undo {
 /// In whose hands the current task of a work is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Hand {
+pub(crate) enum TaskState {
     /// In nobody's: an attempt has just ended, and the same record says what comes next.
     Nobody,
     /// Its turn has come, but the run is held.
@@ -348,7 +348,7 @@ impl Work {
     }
 
     /// The task that is on offer, leased or waiting for its retry.
-    pub(crate) fn current(&self) -> Option<(Action, &Hand)> {
+    pub(crate) fn current(&self) -> Option<(Action, &TaskState)> {
         match (&self.undo, &self.stage) {
             (Undo::Active(hand), _) => Some((Action::Compensate, hand)),
             (_, Stage::Active(action, hand)) => Some((*action, hand)),
@@ -356,7 +356,7 @@ impl Work {
         }
     }
 
-    pub(crate) fn hand_mut(&mut self) -> Option<&mut Hand> {
+    pub(crate) fn hand_mut(&mut self) -> Option<&mut TaskState> {
         match (&mut self.undo, &mut self.stage) {
             (Undo::Active(hand), _) | (_, Stage::Active(_, hand)) => Some(hand),
             _ => None,
@@ -365,7 +365,7 @@ impl Work {
 
     /// Whether attempt `attempt` of `action` is the one in a worker's hands.
     pub(crate) fn is_leased(&self, action: Action, attempt: u32) -> bool {
-        matches!(self.current(), Some((current, Hand::Leased { .. })) if current == action)
+        matches!(self.current(), Some((current, TaskState::Leased { .. })) if current == action)
             && self.tries(action).attempt == attempt
     }
 
@@ -379,8 +379,10 @@ impl Work {
 
     /// The attempt under way, if there is one, no longer counts: its report will be refused.
     pub(crate) fn revoke(&mut self) {
-        if let Some((action, Hand::Held | Hand::Offered { .. } | Hand::Leased { .. })) =
-            self.current()
+        if let Some((
+            action,
+            TaskState::Held | TaskState::Offered { .. } | TaskState::Leased { .. },
+        )) = self.current()
         {
             let attempt = self.tries(action).attempt;
             self.aside_mut().lost.push((action, attempt, false));
@@ -389,15 +391,17 @@ impl Work {
 
     /// The same for an attempt that no worker has.
     pub(crate) fn revoke_unclaimed(&mut self) {
-        if matches!(self.current(), Some((_, Hand::Held | Hand::Offered { .. }))) {
+        if matches!(self.current(), Some((_, TaskState::Held | TaskState::Offered { .. }))) {
             self.revoke();
         }
     }
 
     /// The compensation under way, if there is one, no longer counts: its report will be refused.
     pub(crate) fn revoke_undo(&mut self) {
-        if let Some((Action::Compensate, Hand::Held | Hand::Offered { .. } | Hand::Leased { .. })) =
-            self.current()
+        if let Some((
+            Action::Compensate,
+            TaskState::Held | TaskState::Offered { .. } | TaskState::Leased { .. },
+        )) = self.current()
         {
             let attempt = self.tries(Action::Compensate).attempt;
             self.aside_mut().lost.push((Action::Compensate, attempt, false));

@@ -1,6 +1,6 @@
 //! How works stand, as words and as counts. It counts; it decides nothing.
 
-use super::state::{Hand, Stage, Undo, Work};
+use super::state::{Stage, TaskState, Undo, Work};
 use crate::Action;
 
 /// Defines an enumeration of states with the words that views show for them.
@@ -71,14 +71,16 @@ impl Work {
     pub(crate) fn forward_state(&self) -> ForwardState {
         match &self.stage {
             Stage::Waiting => ForwardState::Waiting,
-            Stage::Active(_, Hand::Held) => ForwardState::Held,
-            Stage::Active(_, Hand::Signal { .. }) => ForwardState::AwaitingSignal,
-            Stage::Active(_, Hand::Timer { .. }) => ForwardState::Sleeping,
-            Stage::Active(_, Hand::Child { .. }) => ForwardState::ChildRunning,
+            Stage::Active(_, TaskState::Held) => ForwardState::Held,
+            Stage::Active(_, TaskState::Signal { .. }) => ForwardState::AwaitingSignal,
+            Stage::Active(_, TaskState::Timer { .. }) => ForwardState::Sleeping,
+            Stage::Active(_, TaskState::Child { .. }) => ForwardState::ChildRunning,
             Stage::Active(Action::Verify, _) => ForwardState::Verifying,
-            Stage::Active(_, Hand::Offered { .. }) => ForwardState::Offered,
-            Stage::Active(_, Hand::Leased { .. }) => ForwardState::Leased,
-            Stage::Active(_, Hand::Backoff { .. } | Hand::Nobody) => ForwardState::Backoff,
+            Stage::Active(_, TaskState::Offered { .. }) => ForwardState::Offered,
+            Stage::Active(_, TaskState::Leased { .. }) => ForwardState::Leased,
+            Stage::Active(_, TaskState::Backoff { .. } | TaskState::Nobody) => {
+                ForwardState::Backoff
+            }
             Stage::Parked => ForwardState::Parked,
             Stage::Succeeded(_) => ForwardState::Succeeded,
             Stage::Failed => ForwardState::Failed,
@@ -93,9 +95,9 @@ impl Work {
         match &self.undo {
             Undo::None => UndoState::None,
             Undo::Waiting => UndoState::Waiting,
-            Undo::Active(Hand::Held) => UndoState::Held,
-            Undo::Active(Hand::Offered { .. }) => UndoState::Offered,
-            Undo::Active(Hand::Leased { .. } | Hand::Child { .. }) => UndoState::Leased,
+            Undo::Active(TaskState::Held) => UndoState::Held,
+            Undo::Active(TaskState::Offered { .. }) => UndoState::Offered,
+            Undo::Active(TaskState::Leased { .. } | TaskState::Child { .. }) => UndoState::Leased,
             Undo::Active(_) => UndoState::Backoff,
             Undo::Blocked => UndoState::Blocked,
             Undo::Done => UndoState::Compensated,
@@ -137,9 +139,9 @@ impl Tally {
         add(&mut self.forward[work.forward_state() as usize]);
         add(&mut self.undo[work.undo_state() as usize]);
         match work.current() {
-            Some((_, Hand::Offered { .. })) => add(&mut self.offered),
-            Some((_, Hand::Leased { .. })) => add(&mut self.leased),
-            Some((_, Hand::Backoff { .. })) => add(&mut self.backoff),
+            Some((_, TaskState::Offered { .. })) => add(&mut self.offered),
+            Some((_, TaskState::Leased { .. })) => add(&mut self.leased),
+            Some((_, TaskState::Backoff { .. })) => add(&mut self.backoff),
             _ => {}
         }
         let doubtful = matches!(work.stage, Stage::SkippedByHand { .. }) && work.in_doubt();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::state::{Hand, Work};
+use super::state::{TaskState, Work};
 use super::{Run, forward_of, lease_span};
 use crate::protocol::TaskOffer;
 use crate::{Action, Body, Payload, StepPath, TaskKey, Time, Timestamp, Violation};
@@ -46,16 +46,17 @@ impl Run {
     /// Whether `task` is on offer and not handed out.
     #[must_use]
     pub fn is_offered(&self, task: &TaskKey) -> bool {
-        self.hand_of(task).is_some_and(|hand| matches!(hand, Hand::Offered { .. }))
+        self.hand_of(task).is_some_and(|hand| matches!(hand, TaskState::Offered { .. }))
     }
 
     /// Whether `task` is in nobody's hands: on offer, or kept back while the run is held.
     pub(super) fn is_unclaimed(&self, task: &TaskKey) -> bool {
-        self.hand_of(task).is_some_and(|hand| matches!(hand, Hand::Offered { .. } | Hand::Held))
+        self.hand_of(task)
+            .is_some_and(|hand| matches!(hand, TaskState::Offered { .. } | TaskState::Held))
     }
 
     /// In whose hands `task` is, if it is the current task of its work.
-    fn hand_of(&self, task: &TaskKey) -> Option<&Hand> {
+    fn hand_of(&self, task: &TaskKey) -> Option<&TaskState> {
         let work = self.work(self.place(&task.step)?)?;
         let (action, hand) = work.current()?;
         (action == task.action && work.tries(action).attempt == task.attempt).then_some(hand)
@@ -64,13 +65,13 @@ impl Run {
     /// All tasks on offer and not handed out.
     #[must_use]
     pub fn offered(&self) -> Vec<TaskKey> {
-        self.tasks(|hand| matches!(hand, Hand::Offered { .. }))
+        self.tasks(|hand| matches!(hand, TaskState::Offered { .. }))
     }
 
     /// All tasks that workers hold.
     #[must_use]
     pub fn leased(&self) -> Vec<TaskKey> {
-        self.tasks(|hand| matches!(hand, Hand::Leased { .. }))
+        self.tasks(|hand| matches!(hand, TaskState::Leased { .. }))
     }
 
     /// Instant of the last record.
@@ -83,11 +84,11 @@ impl Run {
     #[must_use]
     pub fn leases_ending(&self, from: Time, to: Time) -> Vec<TaskKey> {
         self.tasks(
-            |hand| matches!(hand, Hand::Leased { until, .. } if from < *until && *until <= to),
+            |hand| matches!(hand, TaskState::Leased { until, .. } if from < *until && *until <= to),
         )
     }
 
-    fn tasks(&self, wanted: impl Fn(&Hand) -> bool) -> Vec<TaskKey> {
+    fn tasks(&self, wanted: impl Fn(&TaskState) -> bool) -> Vec<TaskKey> {
         self.places()
             .filter_map(|place| {
                 let work = self.work(place)?;
@@ -117,7 +118,7 @@ impl Run {
     #[must_use]
     pub fn holder(&self, task: &TaskKey) -> Option<&Arc<str>> {
         match self.hand_of(task)? {
-            Hand::Leased { worker, .. } => Some(worker),
+            TaskState::Leased { worker, .. } => Some(worker),
             _ => None,
         }
     }
@@ -129,8 +130,8 @@ impl Run {
         let work = self.work(place)?;
         let (action, hand) = work.current()?;
         let (since, worker) = match hand {
-            Hand::Offered { since } => (*since, None),
-            Hand::Leased { since, worker, .. } => (*since, Some(worker)),
+            TaskState::Offered { since } => (*since, None),
+            TaskState::Leased { since, worker, .. } => (*since, Some(worker)),
             _ => return None,
         };
         if action != task.action || work.tries(action).attempt != task.attempt {
@@ -204,7 +205,7 @@ impl Run {
         let origin = self.facts.origin.as_ref()?;
         let spec = self.spec(place.step);
         let since = match hand {
-            Hand::Leased { since, .. } | Hand::Offered { since } => *since,
+            TaskState::Leased { since, .. } | TaskState::Offered { since } => *since,
             _ => self.facts.at,
         };
         Some(TaskOffer {

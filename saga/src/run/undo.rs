@@ -6,7 +6,7 @@
 use uuid::Uuid;
 
 use super::decide::{Decider, need_reason};
-use super::state::{BodyState, Hand, MapStage, Place, Stage, Undo, Work};
+use super::state::{BodyState, MapStage, Place, Stage, TaskState, Undo, Work};
 use super::tally::ForwardState;
 use super::{Mode, Run};
 use crate::event::{By, Event, Fate, IncidentKind};
@@ -231,7 +231,7 @@ impl Run {
         let waits = |item: &u32| {
             let work = items.works.get(*item as usize).filter(|work| work.due.is_none())?;
             match work.current()? {
-                (action, Hand::Backoff { .. }) => Some(action),
+                (action, TaskState::Backoff { .. }) => Some(action),
                 _ => None,
             }
         };
@@ -369,7 +369,7 @@ impl Decider<'_> {
         let Some(work) = self.work(place) else { return };
         let leased = matches!(
             work.current(),
-            Some((Action::Forward, Hand::Leased { .. } | Hand::Child { .. }))
+            Some((Action::Forward, TaskState::Leased { .. } | TaskState::Child { .. }))
         );
         let harmless = self.run.spec(place.step).class() == Some(Class::ReadOnly);
         let fate = match (work.in_doubt() || leased, work.tries.failures > 0) {

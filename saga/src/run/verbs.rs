@@ -1,6 +1,6 @@
 //! Which verbs apply to an incident now. It says what `decide` would accept; it decides nothing.
 
-use super::state::{Hand, Stage, Undo, Work};
+use super::state::{Stage, TaskState, Undo, Work};
 use super::{Mode, Run};
 use crate::protocol::{Scope, Verb};
 use crate::{IncidentKind, StepPath, Time};
@@ -26,7 +26,7 @@ impl Run {
         let mut verbs = Vec::new();
         let place = incident.step.as_ref().and_then(|step| self.place(step));
         if let Some(work) = place.and_then(|place| self.work(place)) {
-            let backoff = matches!(work.current(), Some((_, Hand::Backoff { .. })));
+            let backoff = matches!(work.current(), Some((_, TaskState::Backoff { .. })));
             if work.stage == Stage::Parked || work.undo == Undo::Blocked || backoff {
                 verbs.push(Verb::Retry);
             }

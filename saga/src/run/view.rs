@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::hold::Held;
-use super::state::{BodyState, Hand, Items, MapStage, Place, Stage, Work};
+use super::state::{BodyState, Items, MapStage, Place, Stage, TaskState, Work};
 use super::tally::UndoState;
 use super::words::{compensation_word, effect_word, words};
 use super::{Mode, RefusedSignal, Run};
@@ -124,7 +124,7 @@ impl Run {
     fn awaited_at(&self, place: Place) -> Option<Awaits> {
         let Body::Wait(wait) = &self.graph.nodes[place.step].body else { return None };
         let assignee = match self.work(place)?.current() {
-            Some((_, Hand::Signal { assignee, .. })) => assignee.clone(),
+            Some((_, TaskState::Signal { assignee, .. })) => assignee.clone(),
             _ => None,
         };
         Some(Awaits {
@@ -161,7 +161,7 @@ impl Run {
             deliveries: tries.deliveries,
             max_attempts: policy.max_attempts,
             worker: match hand {
-                Some(Hand::Leased { worker, .. }) => Some(worker.to_string()),
+                Some(TaskState::Leased { worker, .. }) => Some(worker.to_string()),
                 _ => None,
             },
             next_at: work.next_turn(spec).map(Timestamp),
@@ -332,7 +332,8 @@ impl Run {
         for place in self.places() {
             let Some(work) = self.work(place) else { continue };
             let told_enough = told >= 20;
-            if let (Some((action, Hand::Backoff { until })), false) = (work.current(), told_enough)
+            if let (Some((action, TaskState::Backoff { until })), false) =
+                (work.current(), told_enough)
             {
                 told += 1;
                 add(
@@ -465,7 +466,7 @@ impl Run {
         }
         for place in self.places() {
             let Some(work) = self.work(place) else { continue };
-            if let Some((action, Hand::Backoff { until })) = work.current() {
+            if let Some((action, TaskState::Backoff { until })) = work.current() {
                 sentence += &format!(
                     "; {}: {}",
                     self.path(place),

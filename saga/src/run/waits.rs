@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::decide::{Decider, own_failure};
 use super::scope::Use;
-use super::state::{Hand, Place, Stage, Work};
+use super::state::{Place, Stage, TaskState, Work};
 use super::{Mode, Run};
 use crate::envelope::{self, VALUE_ENCRYPTED};
 use crate::event::{By, Descent, Event, IncidentKind, Source};
@@ -50,7 +50,8 @@ impl Run {
     /// is.
     #[must_use]
     pub fn child_ask(&self, step: &StepPath) -> Option<ChildAsk> {
-        let (action, Hand::Child { run, again }) = self.work(self.place(step)?)?.current()? else {
+        let (action, TaskState::Child { run, again }) = self.work(self.place(step)?)?.current()?
+        else {
             return None;
         };
         self.ask_of(step, action, *run, *again)
@@ -129,7 +130,7 @@ impl Run {
     #[must_use]
     pub fn signals_awaited(&self) -> Vec<(StepPath, Vec<Arc<str>>, Option<String>)> {
         let waiting = |place: Place| match self.work(place)?.current()? {
-            (_, Hand::Signal { assignee, .. }) => match &self.graph.nodes[place.step].body {
+            (_, TaskState::Signal { assignee, .. }) => match &self.graph.nodes[place.step].body {
                 Body::Wait(wait) => {
                     let names = wait.names().map(Arc::from).collect();
                     Some((self.path(place), names, assignee.clone()))
@@ -153,7 +154,7 @@ impl Run {
         let waits = nodes.filter(|(_, node)| matches!(node.body, Body::Wait(_)));
         let asked =
             waits.filter_map(|(step, _)| match self.work(Place::step(step))?.current()? {
-                (_, Hand::Signal { assignee, .. }) => assignee.as_deref(),
+                (_, TaskState::Signal { assignee, .. }) => assignee.as_deref(),
                 _ => None,
             });
         let mut asked: Vec<&str> = asked.collect();
@@ -270,11 +271,11 @@ impl Decider<'_> {
     }
 
     /// The time of a waiting step has come.
-    pub(super) fn wait_over(&mut self, place: Place, hand: &Hand) {
+    pub(super) fn wait_over(&mut self, place: Place, hand: &TaskState) {
         match hand {
-            Hand::Signal { .. } => self.no_signal(place),
-            Hand::Timer { .. } => self.slept(place),
-            Hand::Child { .. } => {
+            TaskState::Signal { .. } => self.no_signal(place),
+            TaskState::Timer { .. } => self.slept(place),
+            TaskState::Child { .. } => {
                 let Some((action, _)) = self.work(place).and_then(|work| work.current()) else {
                     return;
                 };
@@ -348,7 +349,7 @@ impl Decider<'_> {
                 let work = self.work(place);
                 // One that waited for too long takes it as well, and nobody is needed for it any more.
                 work.is_some_and(|work| work.stage == Stage::Parked)
-                    || matches!(work.and_then(Work::current), Some((_, Hand::Signal { .. })))
+                    || matches!(work.and_then(Work::current), Some((_, TaskState::Signal { .. })))
             })
             .collect();
         let output = self.slot(data.clone());
@@ -375,7 +376,7 @@ impl Decider<'_> {
         end: ChildEnd,
     ) -> Result<(), Refusal> {
         let place = self.place(step)?;
-        let Some((action, Hand::Child { run, .. })) =
+        let Some((action, TaskState::Child { run, .. })) =
             self.work(place).and_then(|work| work.current())
         else {
             self.killed_child_ended(place, child, &end);

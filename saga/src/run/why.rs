@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::state::{Hand, MapStage, Place, Stage, Undo, Work};
+use super::state::{MapStage, Place, Stage, TaskState, Undo, Work};
 use super::{Mode, Run};
 use crate::protocol::{State, WaitKind, WaitsFor, Why};
 use crate::{Action, Body, HoldKind, IncidentKind, StepPath, Time, Timestamp};
@@ -142,12 +142,12 @@ impl Run {
     }
 
     /// What a step waits for that no worker does.
-    fn for_other(&self, place: Place, hand: &Hand) -> Option<WaitsFor> {
+    fn for_other(&self, place: Place, hand: &TaskState) -> Option<WaitsFor> {
         let step = self.path(place);
         let since = self.work(place).map_or(self.facts.at, |work| work.tries.since);
         let (mut other, mut named) = (None, None);
         let (kind, until, message, verbs): (_, _, _, &[&str]) = match hand {
-            Hand::Signal { until, assignee } => {
+            TaskState::Signal { until, assignee } => {
                 let names: Vec<&str> = match &self.graph.nodes[place.step].body {
                     Body::Wait(wait) => wait.names().collect(),
                     _ => Vec::new(),
@@ -160,13 +160,13 @@ impl Run {
                 let message = format!("{step}: the signal '{signal}'{from}");
                 (WaitKind::Signal, *until, message, &["signals", "skip"])
             }
-            Hand::Timer { until } => (
+            TaskState::Timer { until } => (
                 WaitKind::Timer,
                 Some(*until),
                 format!("{step}: it sleeps until {until}"),
                 &["skip"],
             ),
-            Hand::Child { run, .. } => {
+            TaskState::Child { run, .. } => {
                 other = Some(*run);
                 if let Body::Child(child) = &self.graph.nodes[place.step].body {
                     named = Some(child.workflow.clone());
@@ -180,18 +180,24 @@ impl Run {
         Some(WaitsFor { until, other, named, ..self.wait(kind, Some(step), since, message, verbs) })
     }
 
-    fn for_task(&self, place: Place, work: &Work, action: Action, hand: &Hand) -> Option<WaitsFor> {
+    fn for_task(
+        &self,
+        place: Place,
+        work: &Work,
+        action: Action,
+        hand: &TaskState,
+    ) -> Option<WaitsFor> {
         let step = self.path(place);
         let task = crate::TaskKey { step: step.clone(), action, attempt: 0 };
         let (queue, handler) = self.route(&task)?;
         let wait = match hand {
             // What holds the run is told already.
-            Hand::Nobody
-            | Hand::Held
-            | Hand::Signal { .. }
-            | Hand::Timer { .. }
-            | Hand::Child { .. } => return None,
-            Hand::Offered { since } => {
+            TaskState::Nobody
+            | TaskState::Held
+            | TaskState::Signal { .. }
+            | TaskState::Timer { .. }
+            | TaskState::Child { .. } => return None,
+            TaskState::Offered { since } => {
                 let alone = match work.is_suspect() {
                     true => " and has nothing else in its hands, as a worker was lost over it",
                     false => "",
@@ -202,7 +208,7 @@ impl Run {
                 let wait = self.wait(WaitKind::OnOffer, Some(step), *since, message, &[]);
                 WaitsFor { until, ..wait }
             }
-            Hand::Leased { worker, since, until } => {
+            TaskState::Leased { worker, since, until } => {
                 let name = worker.split('/').next().unwrap_or(worker);
                 let message = format!(
                     "{step}: worker '{name}' does '{handler}'; it must report, or give a sign of life by {until}"
@@ -211,7 +217,7 @@ impl Run {
                 let until = Some(Timestamp(*until));
                 WaitsFor { until, worker: Some(worker.to_string()), ..wait }
             }
-            Hand::Backoff { until } => {
+            TaskState::Backoff { until } => {
                 let message = format!("{step}: {}", self.retry_words(place, work, action, *until));
                 let delay = work.tries(action).delay.0;
                 let since = Time(until.0.saturating_sub_unsigned(delay));

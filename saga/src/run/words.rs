@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::may_have_happened;
-use super::state::{Hand, Stage, Undo, Work};
+use super::state::{Stage, TaskState, Undo, Work};
 use super::tally::{ForwardState, Tally};
 use crate::Action;
 use crate::protocol::CompensationState;
@@ -34,11 +34,10 @@ pub(super) fn effect_word(work: &Work) -> &'static str {
     match (&work.stage, work.undo.is_over()) {
         (_, true) => "reverted",
         (Stage::Succeeded(_), false) => "applied",
-        (Stage::Active(Action::Forward, Hand::Leased { .. } | Hand::Child { .. }), false)
-            if !work.in_doubt() =>
-        {
-            "in_flight"
-        }
+        (
+            Stage::Active(Action::Forward, TaskState::Leased { .. } | TaskState::Child { .. }),
+            false,
+        ) if !work.in_doubt() => "in_flight",
         _ if may_have_happened(work) => "unknown",
         _ => "not_applied",
     }
