@@ -2,7 +2,7 @@
 
 use super::hold::Held;
 use super::said::What;
-use super::state::{BodyState, MapStage, Place, Stage, TaskState, Undo, Work};
+use super::state::{BodyState, MapStage, Stage, TaskState, Undo, Work, WorkIndex};
 use super::{Compensation, Incident, Mode, Origin, Run};
 use crate::event::{Event, IncidentKind, Record, Slot};
 use crate::protocol::{RunError, Scope};
@@ -63,7 +63,7 @@ impl Run {
                 let step = self.graph.position(step)?;
                 match &mut self.steps[step].body {
                     BodyState::Task(_) => {
-                        self.change(Place::step(step), |work| work.stage = Stage::Skipped);
+                        self.change(WorkIndex::step(step), |work| work.stage = Stage::Skipped);
                     }
                     BodyState::Map(items) => items.stage = MapStage::Skipped,
                 }
@@ -359,7 +359,7 @@ impl Run {
     }
 
     /// Changes the work at `place` and keeps every count and timer in step with it. Nothing else writes a work.
-    pub(super) fn change(&mut self, place: Place, change: impl FnOnce(&mut Work)) {
+    pub(super) fn change(&mut self, place: WorkIndex, change: impl FnOnce(&mut Work)) {
         let spec = self.graph.nodes[place.step].task();
         match (&mut self.steps[place.step].body, place.item) {
             (BodyState::Task(work), None) => {
@@ -396,7 +396,7 @@ impl Run {
     }
 
     /// Settles the step of a work, unless the work is one item among others.
-    pub(super) fn settle_task(&mut self, place: Place) -> Option<usize> {
+    pub(super) fn settle_task(&mut self, place: WorkIndex) -> Option<usize> {
         if place.item.is_some() { None } else { self.settle(place.step) }
     }
 
@@ -435,8 +435,8 @@ pub(super) fn set_current(work: &mut Work, action: Action, hand: TaskState) {
 }
 
 fn retime(
-    due: &mut std::collections::BTreeSet<(Time, Place)>,
-    place: Place,
+    due: &mut std::collections::BTreeSet<(Time, WorkIndex)>,
+    place: WorkIndex,
     work: &mut Work,
     next: Option<Time>,
 ) {

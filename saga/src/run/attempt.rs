@@ -1,7 +1,7 @@
 //! What becomes of an attempt: reported, lost, late, to be tried again, or given up.
 
 use super::decide::{Decider, own_failure};
-use super::state::{MapStage, Place, Stage, TaskState, Undo, Work};
+use super::state::{MapStage, Stage, TaskState, Undo, Work, WorkIndex};
 use super::{Mode, retry};
 use crate::event::{Event, Fate, IncidentKind};
 use crate::protocol::{Failure, FailureKind, TaskOutcome, Verdict};
@@ -73,7 +73,7 @@ impl Decider<'_> {
     }
 
     /// The attempt ended without success.
-    fn failed(&mut self, task: TaskKey, place: Place, error: &Failure) {
+    fn failed(&mut self, task: TaskKey, place: WorkIndex, error: &Failure) {
         let TaskKey { step, action, attempt } = task;
         self.emit(Event::Failed { step, action, attempt, error: error.clone(), done: false });
         self.attempt_failed(place, action, error);
@@ -81,7 +81,7 @@ impl Decider<'_> {
 
     /// A worker did a task, and what it gave cannot be its output. The effect is there and the same would come again:
     /// the attempt is in doubt for good, except where there is no effect. A verification may still tell the output.
-    fn done_without_output(&mut self, task: TaskKey, place: Place, mut error: Failure) {
+    fn done_without_output(&mut self, task: TaskKey, place: WorkIndex, mut error: Failure) {
         let spec = self.run.spec(place.step);
         let read_only = spec.class() == Some(Class::ReadOnly);
         let asks = !read_only && spec.on_unknown == OnUnknown::Verify;
@@ -104,7 +104,7 @@ impl Decider<'_> {
 
     /// The task as a bug put in on purpose takes it: any attempt for the one in a worker's hands, or in nobody's.
     #[cfg(feature = "planted-bugs")]
-    fn without_fence(&mut self, place: Place, task: TaskKey) -> TaskKey {
+    fn without_fence(&mut self, place: WorkIndex, task: TaskKey) -> TaskKey {
         let Some(work) = self.work(place) else { return task };
         let Some((action, hand)) = work.current() else { return task };
         let attempt = work.tries(action).attempt;
@@ -124,7 +124,7 @@ impl Decider<'_> {
 
     fn verified(
         &mut self,
-        place: Place,
+        place: WorkIndex,
         attempt: u32,
         verdict: Verdict,
         external_id: Option<String>,
@@ -155,7 +155,7 @@ impl Decider<'_> {
     }
 
     /// An attempt failed or was lost, and the record says so: what comes next?
-    fn attempt_failed(&mut self, place: Place, action: Action, error: &Failure) {
+    fn attempt_failed(&mut self, place: WorkIndex, action: Action, error: &Failure) {
         let spec = self.run.spec(place.step);
         match action {
             Action::Forward => {
@@ -184,7 +184,7 @@ impl Decider<'_> {
 
     fn try_again_or_give_up(
         &mut self,
-        place: Place,
+        place: WorkIndex,
         action: Action,
         policy: &Retry,
         error: &Failure,
@@ -205,7 +205,7 @@ impl Decider<'_> {
     }
 
     /// Tells a person of a work whose next attempt is due at `at`, long after its first, when no number of attempts ends it.
-    fn tell_if_put_off(&mut self, place: Place, action: Action, at: Time, error: &Failure) {
+    fn tell_if_put_off(&mut self, place: WorkIndex, action: Action, at: Time, error: &Failure) {
         let since = self.work(place).map(|work| work.tries(action).since);
         if since.is_none_or(|since| at <= since.after(Compensate::default_slow_after())) {
             return;
@@ -219,7 +219,7 @@ impl Decider<'_> {
 
     /// The time limit that an attempt at `at` would come too late for, forward: the step's, or the run's when that ends
     /// the run. There is no use in waiting for it.
-    fn limit_before(&self, place: Place, at: Time) -> Option<Failure> {
+    fn limit_before(&self, place: WorkIndex, at: Time) -> Option<Failure> {
         let (run, began) = (&self.run, self.work(place)?.tries.since);
         let step = run.spec(place.step).timeouts.step.filter(|limit| at >= began.after(*limit));
         let due = |what: String| format!("the next attempt would be due at {at}, and {what}");
@@ -235,7 +235,7 @@ impl Decider<'_> {
     }
 
     /// The failure of a work that a time limit ends, with that of its last attempt beside it.
-    fn limit_passed(&self, place: Place, code: &str, message: String) -> Failure {
+    fn limit_passed(&self, place: WorkIndex, code: &str, message: String) -> Failure {
         let limit = own_failure(code, message);
         match self.work(place).and_then(Work::error).filter(|cause| cause.code != code) {
             None => limit,
@@ -265,7 +265,7 @@ impl Decider<'_> {
     /// When the next attempt is due by `policy`; `None` when there is to be none.
     pub(super) fn next_retry(
         &self,
-        place: Place,
+        place: WorkIndex,
         action: Action,
         policy: &Retry,
         error: &Failure,
@@ -288,7 +288,7 @@ impl Decider<'_> {
     }
 
     /// Schedules the next attempt of `action` for `at`, or offers it if that is now.
-    pub(super) fn try_again(&mut self, place: Place, action: Action, at: Time) {
+    pub(super) fn try_again(&mut self, place: WorkIndex, action: Action, at: Time) {
         let (step, attempt) = (self.run.path(place), self.next_attempt(place, action));
         self.emit(Event::RetryScheduled { step, action, attempt, at });
         if at <= self.now() {
@@ -297,7 +297,7 @@ impl Decider<'_> {
     }
 
     /// Puts the next attempt of `action` on offer.
-    pub(super) fn offer(&mut self, place: Place, action: Action) {
+    pub(super) fn offer(&mut self, place: WorkIndex, action: Action) {
         if !matches!(self.run.graph.nodes[place.step].body, Body::Task(_) | Body::Map(_)) {
             return self.wait_again(place, action);
         }
@@ -306,7 +306,7 @@ impl Decider<'_> {
     }
 
     /// The timer of a work has run out.
-    pub(super) fn due_now(&mut self, place: Place) {
+    pub(super) fn due_now(&mut self, place: WorkIndex) {
         if self.told_again(place) {
             return;
         }
@@ -362,14 +362,14 @@ impl Decider<'_> {
         }
     }
 
-    fn lose(&mut self, place: Place, action: Action, error: &Failure) {
+    fn lose(&mut self, place: WorkIndex, action: Action, error: &Failure) {
         let attempt = self.work(place).map_or(0, |work| work.tries(action).attempt);
         let step = self.run.path(place);
         self.emit(Event::Lost { step, action, attempt, error: error.clone() });
     }
 
     /// The forward part of a work is over without success. `error` when no attempt has said why.
-    pub(super) fn give_up(&mut self, place: Place, error: Option<Failure>) {
+    pub(super) fn give_up(&mut self, place: WorkIndex, error: Option<Failure>) {
         let Some(work) = self.work(place) else { return };
         let doubt = work.in_doubt();
         let spec = self.run.spec(place.step);
@@ -403,7 +403,7 @@ impl Decider<'_> {
     }
 
     /// Parks a work over which one worker after the other was lost. Answers whether it was.
-    fn quarantine(&mut self, place: Place, action: Action) -> bool {
+    fn quarantine(&mut self, place: WorkIndex, action: Action) -> bool {
         let gone = self.work(place).and_then(|work| work.aside.as_ref()).map(|aside| &aside.gone);
         let limit = self.run.spec(place.step).max_losses as usize;
         let Some(gone) = gone.filter(|gone| gone.len() >= limit) else { return false };
@@ -426,7 +426,7 @@ impl Decider<'_> {
 
     /// The worker of an attempt taken for lost was heard of again. Was the task called poison, and is it so no more, it
     /// goes on as if that had not been said.
-    pub(super) fn acquitted(&mut self, place: Place, action: Action) {
+    pub(super) fn acquitted(&mut self, place: WorkIndex, action: Action) {
         let limit = self.run.spec(place.step).max_losses as usize;
         let Some(work) = self.work(place) else { return };
         let guilty = work.aside.as_ref().is_some_and(|aside| aside.gone.len() >= limit);
@@ -448,7 +448,7 @@ impl Decider<'_> {
         self.attempt_failed(place, action, &error);
     }
 
-    pub(super) fn last_error(&self, place: Place) -> Failure {
+    pub(super) fn last_error(&self, place: WorkIndex) -> Failure {
         self.work(place)
             .and_then(|work| work.error().cloned())
             .unwrap_or_else(|| own_failure("failed", "the step failed".to_owned()))

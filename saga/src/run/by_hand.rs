@@ -2,7 +2,7 @@
 
 use super::decide::{Decider, need_reason};
 use super::rerun::Rerun;
-use super::state::{Place, Stage, TaskState, Undo, Work};
+use super::state::{Stage, TaskState, Undo, Work, WorkIndex};
 use super::{Mode, RefusedSignal, Run, Signal};
 use crate::event::{By, Event, Slot};
 use crate::{Action, IncidentKind, Payload, Refusal, RefusalCode, Span, StepPath, Time};
@@ -16,9 +16,9 @@ const REFUSED_SIGNALS: usize = 20;
 /// What a retry tries again.
 struct Again {
     /// What is parked or blocked.
-    stuck: Vec<Place>,
+    stuck: Vec<WorkIndex>,
     /// What waits for its next attempt.
-    waiting: Vec<Place>,
+    waiting: Vec<WorkIndex>,
     /// Whether facts are waited for once more.
     unmet: bool,
 }
@@ -95,7 +95,7 @@ impl Run {
     }
 
     /// Whether the work at `place` waits for a person.
-    fn is_stuck(&self, place: Place) -> bool {
+    fn is_stuck(&self, place: WorkIndex) -> bool {
         self.work(place).is_some_and(|work| {
             work.stage == Stage::Parked
                 || (work.undo == Undo::Blocked && self.facts.mode != Mode::Ended)
@@ -130,9 +130,9 @@ impl Run {
     }
 
     /// Finds what a retry tries again, at one place or anywhere.
-    fn to_retry(&self, only: Option<Place>) -> Result<Again, Refusal> {
-        let wanted = |place: &Place| only.is_none_or(|only| only == *place);
-        let of = |found: &dyn Fn(Place) -> bool| -> Vec<Place> {
+    fn to_retry(&self, only: Option<WorkIndex>) -> Result<Again, Refusal> {
+        let wanted = |place: &WorkIndex| only.is_none_or(|only| only == *place);
+        let of = |found: &dyn Fn(WorkIndex) -> bool| -> Vec<WorkIndex> {
             self.places().filter(|place| wanted(place) && found(*place)).collect()
         };
         let again = Again {
@@ -148,7 +148,7 @@ impl Run {
     }
 
     /// Whether the work at `place` waits for its next attempt.
-    fn is_in_backoff(&self, place: Place) -> bool {
+    fn is_in_backoff(&self, place: WorkIndex) -> bool {
         let current = self.work(place).and_then(Work::current);
         matches!(current, Some((_, TaskState::Backoff { .. })))
     }
@@ -206,7 +206,7 @@ impl Decider<'_> {
     }
 
     /// Whether the input that a person gives to a work is the one that it has, or none is given.
-    fn has_input(&self, place: Option<Place>, input: Option<&Payload>) -> bool {
+    fn has_input(&self, place: Option<WorkIndex>, input: Option<&Payload>) -> bool {
         let Some(input) = input else { return true };
         let has = place.and_then(|place| self.run.input_at(place));
         has.is_some_and(|has| has.is_same_as(input))
@@ -267,7 +267,7 @@ impl Decider<'_> {
     }
 
     /// Whether a person may say how the work at `place` ends.
-    fn may_say(&self, place: Place, step: &StepPath) -> Result<(), Refusal> {
+    fn may_say(&self, place: WorkIndex, step: &StepPath) -> Result<(), Refusal> {
         let Some(work) = self.work(place) else { return Ok(()) };
         if is_open_to_people(work) {
             return Ok(());

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::emits::Occasion;
 use super::erased::of_erased;
 use super::hold::delay_hold;
-use super::state::{Place, Work};
+use super::state::{Work, WorkIndex};
 use super::{Mode, Run};
 use crate::event::{Begun, By, Event, IncidentKind, Record, Slot};
 use crate::protocol::{Failure, FailureKind, Outcome};
@@ -357,7 +357,7 @@ impl Decider<'_> {
         }
     }
 
-    pub(super) fn place(&self, path: &StepPath) -> Result<Place, Refusal> {
+    pub(super) fn place(&self, path: &StepPath) -> Result<WorkIndex, Refusal> {
         self.run.place(path).ok_or_else(|| {
             let message = match self.run.graph.position(&path.step) {
                 None => self.run.graph.no_step(&path.step),
@@ -367,12 +367,12 @@ impl Decider<'_> {
         })
     }
 
-    pub(super) fn work(&self, place: Place) -> Option<&Work> {
+    pub(super) fn work(&self, place: WorkIndex) -> Option<&Work> {
         self.run.work(place)
     }
 
     /// The attempt of `action` that comes next at `place`.
-    pub(super) fn next_attempt(&self, place: Place, action: Action) -> u32 {
+    pub(super) fn next_attempt(&self, place: WorkIndex, action: Action) -> u32 {
         let floor = self.run.items_of(place.step).map_or(0, |items| items.floor);
         self.work(place).map_or(0, |work| work.tries(action).attempt).max(floor) + 1
     }

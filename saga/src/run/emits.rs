@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Run;
 use super::decide::{Decider, own_failure};
 use super::scope::Use;
-use super::state::{BodyState, MapStage, Place, Stage, Undo, Work};
+use super::state::{BodyState, MapStage, Stage, Undo, Work, WorkIndex};
 use crate::definition::{Emit, Release, Retraction};
 use crate::event::{Emission, Event, Slot};
 use crate::protocol::{EventOp, Failure, Outcome};
@@ -80,7 +80,7 @@ impl<'a> Told<'a> {
 impl Run {
     /// Notes that a step emitted an event, or took one back.
     pub(super) fn emitted(&mut self, emission: &Emission) {
-        let Some(place) = self.step_now(&emission.step).map(Place::step) else { return };
+        let Some(place) = self.step_now(&emission.step).map(WorkIndex::step) else { return };
         if self.work(place).is_none() {
             return;
         }
@@ -106,7 +106,7 @@ impl Run {
     }
 
     fn has_emitted(&self, step: usize, event_type: &str) -> bool {
-        let aside = self.work(Place::step(step)).and_then(|work| work.aside.as_ref());
+        let aside = self.work(WorkIndex::step(step)).and_then(|work| work.aside.as_ref());
         aside.is_some_and(|aside| aside.emitted.iter().any(|known| **known == *event_type))
     }
 
@@ -114,7 +114,7 @@ impl Run {
     fn stands_done(&self, step: usize) -> bool {
         let done =
             |work: &Work| matches!(work.stage, Stage::Succeeded(_)) && work.undo == Undo::None;
-        self.work(Place::step(step)).is_some_and(done)
+        self.work(WorkIndex::step(step)).is_some_and(done)
     }
 }
 
@@ -123,14 +123,14 @@ impl Decider<'_> {
     pub(super) fn follow_up(&mut self, occasion: Occasion) {
         match occasion {
             Occasion::Succeeded(path, output) => {
-                if let Some(Place { step, item: None }) = self.run.place(&path) {
+                if let Some(WorkIndex { step, item: None }) = self.run.place(&path) {
                     self.release_at_pivot(Some((step, output)));
                     self.release(step, Some(output), |release| release == Release::AtOnce);
                 }
             }
             Occasion::Joined => self.release_at_pivot(None),
             Occasion::Undone(path) => {
-                if let Some(Place { step, item: None }) = self.run.place(&path) {
+                if let Some(WorkIndex { step, item: None }) = self.run.place(&path) {
                     self.take_back(step);
                 }
             }

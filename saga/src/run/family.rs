@@ -4,7 +4,7 @@
 //! leaves it to another. Words are numbered: one that comes late changes nothing.
 
 use super::decide::{Decider, own_failure};
-use super::state::{Place, Stage, TaskState, Told, Work};
+use super::state::{Stage, TaskState, Told, Work, WorkIndex};
 use super::waits::{ASK_AGAIN, ChildAsk, ChildEnd};
 use super::{Mode, Run};
 use crate::event::{By, Descent, Event, ParentWord};
@@ -80,7 +80,7 @@ impl Run {
     /// Returns the children that were left at work when this run was killed, and those that work on while it is paused.
     pub(super) fn children_left(&self) -> Vec<RunId> {
         let paused = self.is_paused();
-        let left = |place: Place| {
+        let left = |place: WorkIndex| {
             let told = self.work(place)?.aside.as_ref().and_then(|aside| aside.told.as_ref());
             if let Some(told) = told.filter(|told| told.word == ParentWord::Left) {
                 return Some(told.run);
@@ -102,7 +102,7 @@ impl Run {
         )
     }
 
-    fn child_at(&self, place: Place) -> Option<&Child> {
+    fn child_at(&self, place: WorkIndex) -> Option<&Child> {
         match &self.graph.nodes[place.step].body {
             Body::Child(child) => Some(child),
             _ => None,
@@ -110,12 +110,12 @@ impl Run {
     }
 
     /// Whether the child `run` was asked to do `action`, and has not ended.
-    pub(super) fn is_at_work(&self, place: Place, action: Action, run: RunId) -> bool {
+    pub(super) fn is_at_work(&self, place: WorkIndex, action: Action, run: RunId) -> bool {
         self.at_work(place) == Some((action, run))
     }
 
     /// The child at `place` that was asked to do something, and has not ended.
-    fn at_work(&self, place: Place) -> Option<(Action, RunId)> {
+    fn at_work(&self, place: WorkIndex) -> Option<(Action, RunId)> {
         match self.work(place)?.current()? {
             (action, TaskState::Child { run, .. }) => Some((action, *run)),
             _ => None,
@@ -123,8 +123,8 @@ impl Run {
     }
 
     /// The children that may be at work: asked and not heard of, or given up and not asked yet to undo what they did.
-    pub(super) fn children_at_work(&self) -> Vec<(Place, RunId)> {
-        let given_up = |place: Place| {
+    pub(super) fn children_at_work(&self) -> Vec<(WorkIndex, RunId)> {
+        let given_up = |place: WorkIndex| {
             let work = self.work(place)?;
             let may = work.stage == Stage::Unknown && !work.undo.is_over();
             self.child_of(place).filter(|_| may)
@@ -201,7 +201,7 @@ impl Decider<'_> {
     }
 
     /// Tells a child something, for the first time.
-    fn tell_child(&mut self, place: Place, run: RunId, word: ParentWord) {
+    fn tell_child(&mut self, place: WorkIndex, run: RunId, word: ParentWord) {
         let told = self.work(place).and_then(|work| work.aside.as_ref()?.told.as_ref());
         let order = told.map_or(0, |told| told.order) + 1;
         let (step, again) = (self.run.path(place), self.now().after(ASK_AGAIN.0));
@@ -209,7 +209,7 @@ impl Decider<'_> {
     }
 
     /// Tells a child once more what it has not answered, if the time for that has come.
-    pub(super) fn told_again(&mut self, place: Place) -> bool {
+    pub(super) fn told_again(&mut self, place: WorkIndex) -> bool {
         let now = self.now();
         let told = self.work(place).and_then(|work| work.aside.as_ref()?.told.clone());
         let Some(Told { run, word, order, since, again: Some(again) }) = told else { return false };
@@ -223,7 +223,7 @@ impl Decider<'_> {
     }
 
     /// The run was killed: so are the children that were at work, or they are left.
-    pub(super) fn tell_killed(&mut self, children: Vec<(Place, RunId)>) {
+    pub(super) fn tell_killed(&mut self, children: Vec<(WorkIndex, RunId)>) {
         for (place, run) in children {
             let policy = self.run.child_at(place).map(|child| child.on_kill).unwrap_or_default();
             let word = match policy {
@@ -271,7 +271,7 @@ impl Decider<'_> {
     }
 
     /// A child that was killed with this run has ended. Where nothing of it stands, nothing of its step does.
-    pub(super) fn killed_child_ended(&mut self, place: Place, child: RunId, end: &ChildEnd) {
+    pub(super) fn killed_child_ended(&mut self, place: WorkIndex, child: RunId, end: &ChildEnd) {
         let Some(work) = self.work(place) else { return };
         let told = work.aside.as_ref().and_then(|aside| aside.told.as_ref());
         let killed = told.is_some_and(|told| told.run == child && told.word == ParentWord::Killed);

@@ -2,7 +2,7 @@
 
 use super::decide::{Decider, own_failure};
 use super::scope::Use;
-use super::state::{MapStage, Place, Stage, Undo};
+use super::state::{MapStage, Stage, Undo, WorkIndex};
 use super::{Mode, Run};
 use crate::envelope::{self, VALUE_ENCRYPTED};
 use crate::event::{Event, Fate, Source};
@@ -32,7 +32,9 @@ impl Decider<'_> {
     fn has_begun(&self, step: usize) -> bool {
         match self.run.items_of(step) {
             Some(items) => items.stage != MapStage::Waiting,
-            None => self.work(Place::step(step)).is_none_or(|work| work.stage != Stage::Waiting),
+            None => {
+                self.work(WorkIndex::step(step)).is_none_or(|work| work.stage != Stage::Waiting)
+            }
         }
     }
 
@@ -56,7 +58,7 @@ impl Decider<'_> {
             Some(Err(error)) => Err(error),
             Some(Ok(true)) | None => match &node.body {
                 Body::Task(task) => self.input_of(step, &task.input, Use::Input).map(|source| {
-                    self.first_offer(Place::step(step), source);
+                    self.first_offer(WorkIndex::step(step), source);
                 }),
                 Body::Map(map) => self.open(step, map),
                 Body::Wait(_) | Body::Sleep(_) | Body::Child(_) => self.begin_waiting(step),
@@ -93,12 +95,12 @@ impl Decider<'_> {
         let given = self.run.facts.given_input.as_ref().filter(|(of, _)| *of == step);
         match given.map(|(_, input)| input.clone()) {
             Some(input) => Ok(Source::Slot(self.slot(input))),
-            None => self.evaluate(expr, Place::step(step), becomes),
+            None => self.evaluate(expr, WorkIndex::step(step), becomes),
         }
     }
 
     /// Puts a work on offer for the first time, or for the first time anew.
-    fn first_offer(&mut self, place: Place, input: Source) {
+    fn first_offer(&mut self, place: WorkIndex, input: Source) {
         let (step, attempt) = (self.run.path(place), self.next_attempt(place, Action::Forward));
         self.emit(Event::Offered { step, action: Action::Forward, attempt, input: Some(input) });
     }
@@ -119,7 +121,7 @@ impl Decider<'_> {
     }
 
     fn open(&mut self, step: usize, map: &Map) -> Result<(), Failure> {
-        let items = self.evaluate(&map.items, Place::step(step), Use::Items)?;
+        let items = self.evaluate(&map.items, WorkIndex::step(step), Use::Items)?;
         let Some(elements) = self.run.elements(step, &items, &self.record.payloads) else {
             return Err(self.not_a_list(step, map, &items));
         };
@@ -149,7 +151,7 @@ impl Decider<'_> {
     }
 
     /// Whether one more item of this map may be in flight.
-    pub(super) fn has_place(&self, place: Place, action: Action) -> bool {
+    pub(super) fn has_place(&self, place: WorkIndex, action: Action) -> bool {
         let node = &self.run.graph.nodes[place.step];
         let (Some(map), Some(items)) = (node.map(), self.run.items_of(place.step)) else {
             return true;
@@ -158,7 +160,7 @@ impl Decider<'_> {
     }
 
     /// An item's place may have become free: another may take it.
-    pub(super) fn place_freed(&mut self, place: Place) {
+    pub(super) fn place_freed(&mut self, place: WorkIndex) {
         if place.item.is_some() && self.run.facts.mode == Mode::Forward {
             self.fill(place.step);
         }
@@ -169,7 +171,7 @@ impl Decider<'_> {
         let graph = self.run.graph.clone();
         let Some(map) = graph.nodes[step].map() else { return };
         let memo = Memo::default();
-        while self.has_place(Place::step(step), Action::Forward) {
+        while self.has_place(WorkIndex::step(step), Action::Forward) {
             if let Some((place, action)) = self.run.take_waiting_for_place(step, false) {
                 self.offer(place, action);
                 continue;
@@ -178,7 +180,7 @@ impl Decider<'_> {
             if items.stage != MapStage::Open || items.next as usize >= items.works.len() {
                 return;
             }
-            let place = Place::item(step, items.next);
+            let place = WorkIndex::item(step, items.next);
             if !self.has_room() {
                 return self.defer(step);
             }
@@ -196,14 +198,14 @@ impl Decider<'_> {
     }
 
     /// A work is over, forward: if it is an item, the join may fire, or another item takes its place.
-    pub(super) fn item_settled(&mut self, place: Place) {
+    pub(super) fn item_settled(&mut self, place: WorkIndex) {
         if place.item.is_some() && !self.join_if_decided(place) {
             self.fill(place.step);
         }
     }
 
     /// Fires the join of a map if its rule is true or impossible. `last` is the item that was settled last.
-    pub(super) fn join_if_decided(&mut self, last: Place) -> bool {
+    pub(super) fn join_if_decided(&mut self, last: WorkIndex) -> bool {
         let graph = self.run.graph.clone();
         let node = &graph.nodes[last.step];
         let (Some(map), Some(items)) = (node.map(), self.run.items_of(last.step)) else {

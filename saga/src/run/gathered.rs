@@ -100,7 +100,7 @@ impl Run {
     pub(super) fn output_of(&self, step: usize) -> Option<Payload> {
         match self.items_of(step) {
             Some(items) => items.list_of_outputs(),
-            None => self.work(super::Place::step(step))?.output().cloned(),
+            None => self.work(super::WorkIndex::step(step))?.output().cloned(),
         }
     }
 }

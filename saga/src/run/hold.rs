@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::decide::{Decider, need_reason};
-use super::state::{Place, TaskState};
+use super::state::{TaskState, WorkIndex};
 use super::{Mode, Run};
 use crate::event::{By, Event};
 use crate::{Hold, HoldKind, IncidentKind, Refusal, RefusalCode, Time};
@@ -95,7 +95,7 @@ impl Run {
     /// Children that were to be asked for while the run was held are asked for now.
     fn turn_children(&mut self, at: Time) {
         for step in 0..self.steps.len() {
-            let place = Place::step(step);
+            let place = WorkIndex::step(step);
             let Some(run) = self.child_of(place) else { continue };
             self.change(place, |work| {
                 if let Some(hand @ TaskState::Offered { .. }) = work.hand_mut() {
@@ -106,7 +106,7 @@ impl Run {
     }
 
     fn turn_hands(&mut self, from: impl Fn(&TaskState) -> bool, to: &TaskState) {
-        let places: Vec<Place> = self
+        let places: Vec<WorkIndex> = self
             .places()
             .filter(|&place| {
                 let current = self.work(place).and_then(|work| work.current());

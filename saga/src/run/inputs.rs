@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Run;
 use super::scope::View;
-use super::state::{BodyState, MapStage, Place, Work};
+use super::state::{BodyState, MapStage, Work, WorkIndex};
 use crate::event::Source;
 use crate::{Action, Payload, Scope, Time};
 
@@ -30,12 +30,12 @@ impl Work {
 
 impl Run {
     /// The input of the work at `place`; `None` before it was decided.
-    pub(super) fn input_at(&self, place: Place) -> Option<Payload> {
+    pub(super) fn input_at(&self, place: WorkIndex) -> Option<Payload> {
         let work = self.work(place)?;
         work.input.clone().or_else(|| self.shared(work.shared?, place))
     }
 
-    fn shared(&self, shared: Shared, place: Place) -> Option<Payload> {
+    fn shared(&self, shared: Shared, place: WorkIndex) -> Option<Payload> {
         let view = View { run: self, item: self.item_at(place) };
         match shared {
             Shared::RunInput => Some(view.input()),
@@ -56,7 +56,7 @@ impl Run {
         }
     }
 
-    pub(super) fn item_at(&self, place: Place) -> Option<(&Payload, u32)> {
+    pub(super) fn item_at(&self, place: WorkIndex) -> Option<(&Payload, u32)> {
         let index = place.item?;
         Some((self.items_of(place.step)?.list.get(index as usize)?, index))
     }
@@ -87,7 +87,7 @@ impl Run {
     ) -> Option<Payload> {
         match source {
             Source::Slot(slot) => documents.get(slot.0 as usize).cloned(),
-            Source::Same(pointer) => self.shared(self.root(pointer)?, Place::step(step)),
+            Source::Same(pointer) => self.shared(self.root(pointer)?, WorkIndex::step(step)),
         }
     }
 
@@ -117,7 +117,7 @@ impl Run {
 
     pub(super) fn offered_now(
         &mut self,
-        place: Place,
+        place: WorkIndex,
         action: Action,
         attempt: u32,
         input: Option<&Source>,
@@ -152,7 +152,7 @@ impl Run {
 
     /// Gives each work that shares the output of a step a document of its own, before the steps change places.
     pub(super) fn own_outputs(&mut self) {
-        let shares = |place: &Place| {
+        let shares = |place: &WorkIndex| {
             self.work(*place).is_some_and(|work| matches!(work.shared, Some(Shared::Output(_))))
         };
         for place in self.places().filter(shares).collect::<Vec<_>>() {

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::decide::{Decider, own_failure};
 use super::scope::Use;
-use super::state::Place;
+use super::state::WorkIndex;
 use super::{BodyState, Run};
 use crate::envelope::{self, VALUE_ENCRYPTED};
 use crate::event::Slot;
@@ -22,7 +22,7 @@ const LONGEST: usize = 255;
 
 impl Run {
     /// The key of the item at `place`, if its fan-out gives keys.
-    pub(super) fn item_key(&self, place: Place) -> Option<&Arc<str>> {
+    pub(super) fn item_key(&self, place: WorkIndex) -> Option<&Arc<str>> {
         self.items_of(place.step)?.keys.get(place.item? as usize)
     }
 
@@ -35,7 +35,7 @@ impl Run {
     }
 
     /// The key its targets deduplicate on: made of the item's key, where there is one, else of its index.
-    pub(crate) fn effect_key(&self, place: Place, action: Action) -> Uuid {
+    pub(crate) fn effect_key(&self, place: WorkIndex, action: Action) -> Uuid {
         let round = match &self.steps[place.step].body {
             BodyState::Task(work) => work.round,
             BodyState::Map(items) => items.round,

@@ -2,7 +2,7 @@
 
 use super::decide::{Decider, lease_lost};
 use super::lease_span;
-use super::state::{Place, TaskState, Work};
+use super::state::{TaskState, Work, WorkIndex};
 use crate::event::Event;
 use crate::{Payload, Refusal, RefusalCode, Span, TaskKey, Time};
 
@@ -84,7 +84,7 @@ impl Decider<'_> {
         let until = if since >= now { Time(i64::MAX) } else { now };
         let since = since.min(now);
         let due = self.run.due.iter().take_while(|(at, _)| *at <= until);
-        let places: Vec<Place> = due.map(|(_, place)| *place).collect();
+        let places: Vec<WorkIndex> = due.map(|(_, place)| *place).collect();
         for place in places {
             let span: Span = lease_span(self.run.spec(place.step));
             let heard = since.after(span);

@@ -2,7 +2,7 @@
 //! hears of them, and vouches for each when it has been put right.
 
 use super::decide::{Decider, need_reason};
-use super::state::{Place, Work};
+use super::state::{Work, WorkIndex};
 use super::{Mode, Run};
 use crate::event::{By, Event, IncidentKind};
 use crate::protocol::Outcome;
@@ -43,7 +43,7 @@ impl Run {
     }
 
     /// The places of one step at which something stands, or may; only what is in doubt unless `all`.
-    fn left_of(&self, step: usize, all: bool) -> impl Iterator<Item = Place> + '_ {
+    fn left_of(&self, step: usize, all: bool) -> impl Iterator<Item = WorkIndex> + '_ {
         let has_effect = self.spec(step).class() != Some(Class::ReadOnly);
         let left = move |work: &Work| work.may_stand() && (all || work.is_doubtful());
         let places = self.places_of(step);
@@ -137,7 +137,7 @@ impl Decider<'_> {
             Some(step) => Some((self.run.step_now(&step.step)?, step.item)),
             None => None,
         };
-        let wanted = |place: &Place| {
+        let wanted = |place: &WorkIndex| {
             only.is_none_or(|(step, item)| {
                 place.step == step && (item.is_none() || place.item == item)
             })
@@ -145,10 +145,10 @@ impl Decider<'_> {
         let outcome = self.run.facts.outcome.filter(|_| self.run.facts.mode == Mode::Ended)?;
         let all = self.run.leaves_all(outcome, self.run.facts.output.is_some());
         let steps = self.run.all_steps().into_iter();
-        let left: Vec<Place> =
+        let left: Vec<WorkIndex> =
             steps.flat_map(|step| self.run.left_of(step, all)).filter(wanted).collect();
         if left.is_empty() {
-            let vouched = |place: Place| {
+            let vouched = |place: WorkIndex| {
                 let aside = self.work(place).and_then(|work| work.aside.as_ref());
                 aside.is_some_and(|aside| aside.vouched.as_ref() == Some(by))
             };

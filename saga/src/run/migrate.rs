@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::decide::{Decider, need_reason};
 use super::signals::wrong_ones;
-use super::state::{BodyState, MapStage, Place, Stage, StepState, TaskState, Undo, Work};
+use super::state::{BodyState, MapStage, Stage, StepState, TaskState, Undo, Work, WorkIndex};
 use super::{Mode, Run};
 use crate::command::Migration;
 use crate::event::Event;
@@ -298,7 +298,7 @@ impl Run {
     }
 
     /// The path by which the effects of a place are known: that under which it began.
-    pub(crate) fn effect_path(&self, place: Place) -> StepPath {
+    pub(crate) fn effect_path(&self, place: WorkIndex) -> StepPath {
         let path = self.path(place);
         match &self.steps[place.step].formerly {
             Some(step) => StepPath { step: step.clone(), ..path },
@@ -372,8 +372,8 @@ impl Decider<'_> {
         }
         for step in self.run.all_steps() {
             let failed =
-                |place: &Place| self.work(*place).is_some_and(|work| work.error().is_some());
-            let last = self.run.places_of(step).find(failed).unwrap_or(Place::item(step, 0));
+                |place: &WorkIndex| self.work(*place).is_some_and(|work| work.error().is_some());
+            let last = self.run.places_of(step).find(failed).unwrap_or(WorkIndex::item(step, 0));
             if self.run.items_of(step).is_some_and(|items| items.stage == MapStage::Open)
                 && !self.join_if_decided(last)
             {
@@ -386,7 +386,7 @@ impl Decider<'_> {
     }
 
     /// Tasks on offer that the new version has under another name or on another queue: they are offered anew.
-    fn on_offer_elsewhere(&self, new: &Graph, mapping: &Mapping) -> Vec<(Place, Action)> {
+    fn on_offer_elsewhere(&self, new: &Graph, mapping: &Mapping) -> Vec<(WorkIndex, Action)> {
         let run = &*self.run;
         let mut found = Vec::new();
         for (to, from) in run.origins(new, mapping).into_iter().enumerate() {
@@ -400,7 +400,7 @@ impl Decider<'_> {
                 };
                 let moved = run.spec(from).route(action) != new.nodes[to].task().route(action);
                 if renamed || moved {
-                    found.push((Place { step: to, item: place.item }, action));
+                    found.push((WorkIndex { step: to, item: place.item }, action));
                 }
             }
         }

@@ -67,7 +67,7 @@ pub use family::ChildWord;
 pub(crate) use forward::{MAX_ITEMS as MOST_ITEMS, impossible};
 pub use open::OpenEffects;
 pub use plan::PlanPage;
-use state::{BodyState, Items, MapStage, Place, Stage, StepState, TaskState, Work};
+use state::{BodyState, Items, MapStage, Stage, StepState, TaskState, Work, WorkIndex};
 use tally::Tally;
 pub use tasks::OpenTask;
 pub use verbs::Proof;
@@ -86,7 +86,7 @@ pub struct Run {
     /// Steps not settled, forward.
     unsettled: usize,
     tally: Tally,
-    due: BTreeSet<(Time, Place)>,
+    due: BTreeSet<(Time, WorkIndex)>,
     /// Definitions that the next records may move it to.
     known: Vec<Arc<Graph>>,
     limits: Limits,
@@ -399,17 +399,17 @@ impl Run {
         self.graph.nodes[step].task()
     }
 
-    pub(crate) fn path(&self, place: Place) -> StepPath {
+    pub(crate) fn path(&self, place: WorkIndex) -> StepPath {
         StepPath { step: self.graph.nodes[place.step].id.clone(), item: place.item }
     }
 
     /// The place that a path names, if there is work at it.
-    pub(crate) fn place(&self, path: &StepPath) -> Option<Place> {
-        let place = Place { step: self.step_now(&path.step)?, item: path.item };
+    pub(crate) fn place(&self, path: &StepPath) -> Option<WorkIndex> {
+        let place = WorkIndex { step: self.step_now(&path.step)?, item: path.item };
         self.work(place).map(|_| place)
     }
 
-    pub(crate) fn work(&self, place: Place) -> Option<&Work> {
+    pub(crate) fn work(&self, place: WorkIndex) -> Option<&Work> {
         match (&self.steps.get(place.step)?.body, place.item) {
             (BodyState::Task(work), None) => Some(work),
             (BodyState::Map(items), Some(item)) => {
@@ -434,17 +434,17 @@ impl Run {
     }
 
     /// All places with work that was ever begun: task steps, and the items of maps as far as they were offered.
-    pub(crate) fn places(&self) -> impl Iterator<Item = Place> + '_ {
+    pub(crate) fn places(&self) -> impl Iterator<Item = WorkIndex> + '_ {
         (0..self.steps.len()).flat_map(|step| self.places_of(step))
     }
 
     /// The places of one step.
-    pub(crate) fn places_of(&self, step: usize) -> impl Iterator<Item = Place> + use<> {
+    pub(crate) fn places_of(&self, step: usize) -> impl Iterator<Item = WorkIndex> + use<> {
         let (task, items) = match &self.steps[step].body {
-            BodyState::Task(_) => (Some(Place::step(step)), 0),
+            BodyState::Task(_) => (Some(WorkIndex::step(step)), 0),
             BodyState::Map(items) => (None, items.next),
         };
-        task.into_iter().chain((0..items).map(move |item| Place::item(step, item)))
+        task.into_iter().chain((0..items).map(move |item| WorkIndex::item(step, item)))
     }
 
     /// Whether the step is over, forward.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use uuid::Uuid;
 
-use super::state::{Place, Stage, Work};
+use super::state::{Stage, Work, WorkIndex};
 use super::{Mode, Run, forward_of};
 use crate::protocol::{Forward, Plan, PlannedUndo, Scope};
 use crate::{Action, Class, Payload, Refusal, RefusalCode, StepPath, Time};
@@ -164,12 +164,12 @@ impl Run {
     }
 
     /// The step or items of a step that stand or may stand, or would once their attempt is revoked.
-    fn standing(&self, step: usize) -> impl Iterator<Item = Place> + '_ {
+    fn standing(&self, step: usize) -> impl Iterator<Item = WorkIndex> + '_ {
         self.places_of(step)
             .filter(|&place| self.work(place).is_some_and(|work| is_open(work) || work.may_stand()))
     }
 
-    fn planned(&self, place: Place, wave: u32) -> PlannedUndo {
+    fn planned(&self, place: WorkIndex, wave: u32) -> PlannedUndo {
         let undo = self.spec(place.step).compensate.as_ref();
         let forward = match self.work(place) {
             Some(work) if !is_open(work) => forward_of(work),

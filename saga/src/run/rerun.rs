@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::decide::Decider;
-use super::state::{BodyState, Items, MapStage, Place, Stage, Tries, Undo, Work};
+use super::state::{BodyState, Items, MapStage, Stage, Tries, Undo, Work, WorkIndex};
 use super::{Mode, PlanPage, Run};
 use crate::event::{By, Event};
 use crate::protocol::{RerunPlan, Scope};
@@ -115,7 +115,7 @@ impl Run {
             }
             match &self.steps[step].body {
                 BodyState::Task(_) => {
-                    self.change(Place::step(step), Work::begin_anew);
+                    self.change(WorkIndex::step(step), Work::begin_anew);
                 }
                 BodyState::Map(_) if reopened == Some(step) => self.reopen(step, at),
                 BodyState::Map(_) => self.forget_items(step),

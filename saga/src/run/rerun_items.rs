@@ -3,7 +3,7 @@
 
 use super::Run;
 use super::decide::Decider;
-use super::state::{MapStage, Place, Stage, TaskState, Undo, Work};
+use super::state::{MapStage, Stage, TaskState, Undo, Work, WorkIndex};
 use crate::{Action, Refusal, RefusalCode, Time};
 
 impl Work {
@@ -89,8 +89,8 @@ impl Run {
         let Some(items) = self.items_mut(step) else { return };
         (items.stage, items.error, items.undo_next) = (MapStage::Open, None, 0);
         items.due_without_place.clear();
-        let failed = |place: &Place| self.work(*place).is_some_and(Work::has_failed);
-        let places: Vec<Place> = self.places_of(step).filter(failed).collect();
+        let failed = |place: &WorkIndex| self.work(*place).is_some_and(Work::has_failed);
+        let places: Vec<WorkIndex> = self.places_of(step).filter(failed).collect();
         for place in places {
             self.change(place, |work| work.retry_anew(at));
         }
@@ -100,11 +100,11 @@ impl Run {
 impl Decider<'_> {
     /// Puts the items that wait for their next attempt on offer, as far as there are places.
     pub(super) fn offer_again(&mut self, step: usize) {
-        let waits = |place: &Place| {
+        let waits = |place: &WorkIndex| {
             let current = self.work(*place).and_then(Work::current);
             matches!(current, Some((Action::Forward, TaskState::Backoff { .. })))
         };
-        let places: Vec<Place> = self.run.places_of(step).filter(waits).collect();
+        let places: Vec<WorkIndex> = self.run.places_of(step).filter(waits).collect();
         for place in places {
             self.due_now(place);
         }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::attempt::{INVALID_VERDICT, VERDICT_CONTRADICTED};
 use super::decide::{Decider, lease_lost};
-use super::state::{Place, Stage, Undo, Work};
+use super::state::{Stage, Undo, Work, WorkIndex};
 use crate::event::Event;
 use crate::protocol::{FailureKind, TaskOutcome, Verdict};
 use crate::{Action, Payload, Refusal, RefusalCode, TaskKey};
@@ -179,7 +179,7 @@ impl Decider<'_> {
     /// Answers a report by an attempt that is not in a worker's hands: said before, said otherwise, or too late.
     pub(super) fn report_out_of_turn(
         &mut self,
-        place: Place,
+        place: WorkIndex,
         task: TaskKey,
         outcome: &TaskOutcome,
     ) -> Result<(), Refusal> {

@@ -2,7 +2,7 @@
 
 use super::Run;
 use super::decide::{Decider, own_failure};
-use super::state::Place;
+use super::state::WorkIndex;
 use crate::envelope::VALUE_ENCRYPTED;
 use crate::expr::{Bounds, Evaluation, Memo};
 use crate::protocol::Failure;
@@ -99,7 +99,7 @@ impl Decider<'_> {
     pub(super) fn evaluate(
         &mut self,
         expr: &Expr,
-        place: Place,
+        place: WorkIndex,
         becomes: Use,
     ) -> Result<Source, Failure> {
         self.evaluate_with(expr, place, becomes, &Memo::default())
@@ -109,7 +109,7 @@ impl Decider<'_> {
     pub(super) fn evaluate_with(
         &mut self,
         expr: &Expr,
-        place: Place,
+        place: WorkIndex,
         becomes: Use,
         memo: &Memo,
     ) -> Result<Source, Failure> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::decide::Decider;
-use super::state::{Place, TaskState};
+use super::state::{TaskState, WorkIndex};
 use super::{RefusedSignal, Run};
 use crate::event::{By, Event};
 use crate::protocol::Mapping;
@@ -19,7 +19,7 @@ struct Received {
 
 impl Run {
     /// Who sent the signal that ended a wait; of several, the one that its output names.
-    pub(super) fn sent_by(&self, wait: &Wait, place: Place) -> Option<String> {
+    pub(super) fn sent_by(&self, wait: &Wait, place: WorkIndex) -> Option<String> {
         let received: Option<Received> =
             self.work(place).and_then(|work| work.output()).and_then(|output| output.to().ok());
         let name = match received {
@@ -61,7 +61,7 @@ impl Decider<'_> {
     pub(super) fn take_signals(&mut self) {
         let graph = self.run.graph.clone();
         for (step, node) in graph.nodes.iter().enumerate() {
-            let (Body::Wait(wait), place) = (&node.body, Place::step(step)) else { continue };
+            let (Body::Wait(wait), place) = (&node.body, WorkIndex::step(step)) else { continue };
             if !matches!(
                 self.work(place).and_then(|work| work.current()),
                 Some((_, TaskState::Signal { .. }))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::state::{BodyState, MapStage, Place, StepState, Work};
+use super::state::{BodyState, MapStage, StepState, Work, WorkIndex};
 use super::tally::Tally;
 use super::{Facts, Run};
 use crate::IncidentKind::CompensationSlow;
@@ -72,7 +72,8 @@ impl Run {
     /// Marks the undos of which a person was told that they take long. A snapshot did not always say so itself.
     fn note_slow(&mut self) {
         let slow = self.facts.incidents.iter().filter(|open| open.kind == CompensationSlow);
-        let places: Vec<Place> = slow.filter_map(|open| self.place(open.step.as_ref()?)).collect();
+        let places: Vec<WorkIndex> =
+            slow.filter_map(|open| self.place(open.step.as_ref()?)).collect();
         for place in places {
             let told = |work: &Work| work.aside.as_ref().is_some_and(|aside| aside.slow);
             if self.work(place).is_some_and(|work| !told(work)) {
@@ -124,14 +125,14 @@ impl Run {
                 self.due.extend(work.due.map(|due| (due, place)));
             };
             match &mut state.body {
-                BodyState::Task(work) => count(Place::step(step), work),
+                BodyState::Task(work) => count(WorkIndex::step(step), work),
                 BodyState::Map(items) => {
                     if items.stage == MapStage::Succeeded {
                         items.gather();
                     }
                     items.tally = Tally::default();
                     for (item, work) in (0..).zip(&mut items.works) {
-                        count(Place::item(step, item), work);
+                        count(WorkIndex::item(step, item), work);
                         items.tally.count(work, true);
                     }
                 }

@@ -16,18 +16,18 @@ use crate::{Action, Payload, RunId, Time};
 
 /// Where a unit of work stands in its run: the position of its step, and the item's index for a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Place {
+pub(crate) struct WorkIndex {
     pub(crate) step: usize,
     pub(crate) item: Option<u32>,
 }
 
-impl Place {
-    pub(crate) fn step(step: usize) -> Place {
-        Place { step, item: None }
+impl WorkIndex {
+    pub(crate) fn step(step: usize) -> WorkIndex {
+        WorkIndex { step, item: None }
     }
 
-    pub(crate) fn item(step: usize, item: u32) -> Place {
-        Place { step, item: Some(item) }
+    pub(crate) fn item(step: usize, item: u32) -> WorkIndex {
+        WorkIndex { step, item: Some(item) }
     }
 }
 

@@ -6,7 +6,7 @@
 use uuid::Uuid;
 
 use super::decide::{Decider, need_reason};
-use super::state::{BodyState, MapStage, Place, Stage, TaskState, Undo, Work};
+use super::state::{BodyState, MapStage, Stage, TaskState, Undo, Work, WorkIndex};
 use super::tally::ForwardState;
 use super::{Mode, Run};
 use crate::event::{By, Event, Fate, IncidentKind};
@@ -53,7 +53,7 @@ impl Run {
     }
 
     /// Whether anything at `place` is to be undone once its step is.
-    pub(super) fn to_undo(&self, place: Place) -> bool {
+    pub(super) fn to_undo(&self, place: WorkIndex) -> bool {
         self.spec(place.step).compensate.is_some()
             && !self.keeps_items_of(place.step)
             && self.work(place).is_some_and(|work| {
@@ -129,7 +129,7 @@ impl Run {
     /// The run was killed: what was still to be undone stands as it is.
     pub(super) fn drop_open_undos(&mut self) {
         let is_open = |work: &super::Work| work.undo.is_open();
-        let open: Vec<Place> =
+        let open: Vec<WorkIndex> =
             self.places().filter(|&place| self.work(place).is_some_and(is_open)).collect();
         for place in open {
             self.change(place, |work| {
@@ -208,7 +208,7 @@ impl Run {
     }
 
     /// A retry is due, but its map has no place free: it waits in line, without a timer.
-    pub(super) fn wait_for_place(&mut self, place: Place) {
+    pub(super) fn wait_for_place(&mut self, place: WorkIndex) {
         let Some(item) = place.item else { return };
         if let Some(due) = self.work(place).and_then(|work| work.due) {
             self.due.remove(&(due, place));
@@ -225,7 +225,7 @@ impl Run {
         &mut self,
         step: usize,
         backward: bool,
-    ) -> Option<(Place, Action)> {
+    ) -> Option<(WorkIndex, Action)> {
         let items = self.items_mut(step)?;
         // One that has a timer again was taken out of the line meanwhile, and its next retry is not due yet.
         let waits = |item: &u32| {
@@ -241,7 +241,7 @@ impl Run {
                 .filter_map(|(at, item)| Some((at, *item, waits(item)?)))
                 .find(|(_, _, action)| (*action == Action::Compensate) == backward)?;
         items.due_without_place.remove(at);
-        Some((Place::item(step, item), action))
+        Some((WorkIndex::item(step, item), action))
     }
 }
 
@@ -365,7 +365,7 @@ impl Decider<'_> {
     }
 
     /// Ends one work, forward, as it stands.
-    pub(super) fn revoke(&mut self, place: Place) {
+    pub(super) fn revoke(&mut self, place: WorkIndex) {
         let Some(work) = self.work(place) else { return };
         let leased = matches!(
             work.current(),
@@ -396,7 +396,7 @@ impl Decider<'_> {
             }
             match &state.body {
                 BodyState::Task(work) if work.undo == Undo::Waiting => {
-                    self.offer(Place::step(step), Action::Compensate);
+                    self.offer(WorkIndex::step(step), Action::Compensate);
                 }
                 BodyState::Task(_) => {}
                 BodyState::Map(_) => self.fill_undo(step),
@@ -406,14 +406,14 @@ impl Decider<'_> {
 
     /// The same for the items of a map, as long as there are places.
     fn fill_undo(&mut self, step: usize) {
-        while self.has_place(Place::step(step), Action::Compensate) {
+        while self.has_place(WorkIndex::step(step), Action::Compensate) {
             let waiting = self.run.take_waiting_for_place(step, true).map(|(place, _)| place);
             let Some(place) = waiting.or_else(|| self.next_undo(step)) else { return };
             self.offer(place, Action::Compensate);
         }
     }
 
-    fn next_undo(&mut self, step: usize) -> Option<Place> {
+    fn next_undo(&mut self, step: usize) -> Option<WorkIndex> {
         let items = self.run.items_mut(step)?;
         if items.tally.undo_waiting() == 0 {
             return None;
@@ -421,11 +421,11 @@ impl Decider<'_> {
         let waiting = |item: &u32| items.works[*item as usize].undo == Undo::Waiting;
         let item = (items.undo_next..items.next).find(waiting)?;
         items.undo_next = item;
-        Some(Place::item(step, item))
+        Some(WorkIndex::item(step, item))
     }
 
     /// An undo failed or was lost: it goes on for as long as its policy says, and then waits for a person.
-    pub(super) fn undo_failed(&mut self, place: Place, error: &Failure) {
+    pub(super) fn undo_failed(&mut self, place: WorkIndex, error: &Failure) {
         let Some(undo) = self.run.spec(place.step).compensate.clone() else { return };
         let step = self.run.path(place);
         let tries = self.work(place).map(|work| work.tries(Action::Compensate)).unwrap_or_default();
@@ -449,7 +449,7 @@ impl Decider<'_> {
     }
 
     /// Tells a person of an undo that has gone on for too long, once. Answers whether it did.
-    pub(super) fn tell_if_slow(&mut self, place: Place) -> bool {
+    pub(super) fn tell_if_slow(&mut self, place: WorkIndex) -> bool {
         let due = self.work(place).and_then(|work| work.slow_at(self.run.spec(place.step)));
         if due.is_none_or(|due| due > self.now()) {
             return false;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::hold::Held;
-use super::state::{BodyState, Items, MapStage, Place, Stage, TaskState, Work};
+use super::state::{BodyState, Items, MapStage, Stage, TaskState, Work, WorkIndex};
 use super::tally::UndoState;
 use super::words::{compensation_word, effect_word, words};
 use super::{Mode, RefusedSignal, Run};
@@ -65,9 +65,11 @@ impl Run {
     ) -> Option<Vec<StepView>> {
         let step = self.graph.position(step)?;
         let items = self.items_of(step)?;
-        let all =
-            (0..).take(items.works.len()).skip(from as usize).map(|item| Place::item(step, item));
-        let wanted = |place: &Place| {
+        let all = (0..)
+            .take(items.works.len())
+            .skip(from as usize)
+            .map(|item| WorkIndex::item(step, item));
+        let wanted = |place: &WorkIndex| {
             state.is_none_or(|state| {
                 self.work(*place).is_some_and(|work| self.word_of(*place, work) == state)
             })
@@ -77,7 +79,7 @@ impl Run {
 
     fn whole_step(&self, step: usize) -> StepView {
         let view = match &self.steps[step].body {
-            BodyState::Task(work) => self.view_of(Place::step(step), work),
+            BodyState::Task(work) => self.view_of(WorkIndex::step(step), work),
             BodyState::Map(items) => self.map_view(step, items),
         };
         let effects = self.effects_of(step).into_iter();
@@ -87,7 +89,7 @@ impl Run {
         }
     }
 
-    fn work_view(&self, place: Place) -> Option<StepView> {
+    fn work_view(&self, place: WorkIndex) -> Option<StepView> {
         let work = self.work(place)?;
         let mut view = self.view_of(place, work);
         if self.has_effects(place.step) {
@@ -97,7 +99,7 @@ impl Run {
     }
 
     /// The word for how a work stands; what was never begun is cancelled once its turn cannot come.
-    fn word_of(&self, place: Place, work: &Work) -> &'static str {
+    fn word_of(&self, place: WorkIndex, work: &Work) -> &'static str {
         let over = self.facts.mode != Mode::Forward
             || (place.item.is_some() && self.is_settled(place.step));
         if work.stage == Stage::Waiting && over {
@@ -108,7 +110,7 @@ impl Run {
     }
 
     /// What kind of step, or of item, stands at `place`.
-    fn kind_of(&self, place: Place) -> &'static str {
+    fn kind_of(&self, place: WorkIndex) -> &'static str {
         match &self.graph.nodes[place.step].body {
             _ if place.item.is_some() => "item",
             Body::Task(_) => "task",
@@ -121,7 +123,7 @@ impl Run {
     }
 
     /// What a step that waits for a signal says to whoever is to send it.
-    fn awaited_at(&self, place: Place) -> Option<Awaits> {
+    fn awaited_at(&self, place: WorkIndex) -> Option<Awaits> {
         let Body::Wait(wait) = &self.graph.nodes[place.step].body else { return None };
         let assignee = match self.work(place)?.current() {
             Some((_, TaskState::Signal { assignee, .. })) => assignee.clone(),
@@ -137,7 +139,7 @@ impl Run {
         })
     }
 
-    fn view_of(&self, place: Place, work: &Work) -> StepView {
+    fn view_of(&self, place: WorkIndex, work: &Work) -> StepView {
         let spec = self.spec(place.step);
         let (action, hand) =
             work.current().map_or((Action::Forward, None), |(action, hand)| (action, Some(hand)));
@@ -211,7 +213,7 @@ impl Run {
             output_bytes: None,
             external_id: None,
             error: items.error.clone(),
-            effect_key: self.effect_key(Place::step(step), Action::Forward),
+            effect_key: self.effect_key(WorkIndex::step(step), Action::Forward),
             effects: BTreeMap::new(),
             items: self.item_words(step, items),
             step: path,
@@ -245,7 +247,7 @@ impl Run {
 
     fn whole_step_word(&self, step: usize) -> String {
         match &self.steps[step].body {
-            BodyState::Task(work) => self.word_of(Place::step(step), work).to_owned(),
+            BodyState::Task(work) => self.word_of(WorkIndex::step(step), work).to_owned(),
             BodyState::Map(items) => self.map_view(step, items).state.to_string(),
         }
     }
@@ -363,7 +365,7 @@ impl Run {
 
     pub(super) fn retry_words(
         &self,
-        place: Place,
+        place: WorkIndex,
         work: &Work,
         action: Action,
         until: Time,
@@ -400,13 +402,13 @@ impl Run {
 
     fn partly(&self, done: usize, total: usize) -> String {
         // A child that failed and was undone by hand did not succeed first.
-        let is_undone = |place: &Place| {
+        let is_undone = |place: &WorkIndex| {
             self.work(*place).is_some_and(|work| work.undo.is_over() && work.stage != Stage::Failed)
         };
         let undone = self.tally.undone() > 0;
         let reverted = if undone { self.places().filter(is_undone).count() } else { 0 };
         if reverted > 0 {
-            let stands = |place: &Place| {
+            let stands = |place: &WorkIndex| {
                 self.spec(place.step).class() != Some(Class::ReadOnly)
                     && self.work(*place).is_some_and(Work::may_stand)
             };

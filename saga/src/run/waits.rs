@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::decide::{Decider, own_failure};
 use super::scope::Use;
-use super::state::{Place, Stage, TaskState, Work};
+use super::state::{Stage, TaskState, Work, WorkIndex};
 use super::{Mode, Run};
 use crate::envelope::{self, VALUE_ENCRYPTED};
 use crate::event::{By, Descent, Event, IncidentKind, Source};
@@ -81,7 +81,7 @@ impl Run {
     }
 
     /// The step that is a child, with its run, if it ever was asked for.
-    pub(super) fn child_of(&self, place: Place) -> Option<RunId> {
+    pub(super) fn child_of(&self, place: WorkIndex) -> Option<RunId> {
         let child = matches!(self.graph.nodes[place.step].body, Body::Child(_));
         let attempt = self.work(place)?.tries(Action::Forward).attempt;
         (child && attempt > 0).then(|| self.id.child(&self.path(place), attempt))
@@ -129,7 +129,7 @@ impl Run {
     /// definition says so.
     #[must_use]
     pub fn signals_awaited(&self) -> Vec<(StepPath, Vec<Arc<str>>, Option<String>)> {
-        let waiting = |place: Place| match self.work(place)?.current()? {
+        let waiting = |place: WorkIndex| match self.work(place)?.current()? {
             (_, TaskState::Signal { assignee, .. }) => match &self.graph.nodes[place.step].body {
                 Body::Wait(wait) => {
                     let names = wait.names().map(Arc::from).collect();
@@ -153,7 +153,7 @@ impl Run {
         let nodes = self.graph.nodes.iter().enumerate();
         let waits = nodes.filter(|(_, node)| matches!(node.body, Body::Wait(_)));
         let asked =
-            waits.filter_map(|(step, _)| match self.work(Place::step(step))?.current()? {
+            waits.filter_map(|(step, _)| match self.work(WorkIndex::step(step))?.current()? {
                 (_, TaskState::Signal { assignee, .. }) => assignee.as_deref(),
                 _ => None,
             });
@@ -177,7 +177,7 @@ impl Decider<'_> {
     }
 
     fn await_signal(&mut self, step: usize, wait: &Wait) -> Result<(), Failure> {
-        let path = self.run.path(Place::step(step));
+        let path = self.run.path(WorkIndex::step(step));
         if let Some(output) = self.run.signal_for(wait) {
             let output = self.slot(output);
             self.emit(Event::Succeeded { step: path, attempt: 0, output, external_id: None });
@@ -202,7 +202,7 @@ impl Decider<'_> {
             }
             (None, None) => self.now(),
         };
-        let place = Place::step(step);
+        let place = WorkIndex::step(step);
         self.emit(Event::SleepBegan { step: self.run.path(place), until });
         if until <= self.now() {
             self.slept(place);
@@ -212,7 +212,7 @@ impl Decider<'_> {
 
     fn ask_for_child(&mut self, step: usize, child: &Child) -> Result<(), Failure> {
         self.may_have_child(step)?;
-        let place = Place::step(step);
+        let place = WorkIndex::step(step);
         let known = self.work(place).is_some_and(|work| work.has_input());
         let input =
             if known { None } else { Some(self.input_of(step, &child.input, Use::ChildInput)?) };
@@ -224,7 +224,7 @@ impl Decider<'_> {
     /// Asks the child at `place`, for the first time or again.
     pub(super) fn child_asked(
         &mut self,
-        place: Place,
+        place: WorkIndex,
         action: Action,
         attempt: u32,
         input: Option<Source>,
@@ -243,7 +243,7 @@ impl Decider<'_> {
     }
 
     /// A step that is not offered to workers waits once more, or its child is asked to undo what it did.
-    pub(super) fn wait_again(&mut self, place: Place, action: Action) {
+    pub(super) fn wait_again(&mut self, place: WorkIndex, action: Action) {
         let waits = match action {
             Action::Compensate => {
                 let attempt = self.next_attempt(place, action);
@@ -271,7 +271,7 @@ impl Decider<'_> {
     }
 
     /// The time of a waiting step has come.
-    pub(super) fn wait_over(&mut self, place: Place, hand: &TaskState) {
+    pub(super) fn wait_over(&mut self, place: WorkIndex, hand: &TaskState) {
         match hand {
             TaskState::Signal { .. } => self.no_signal(place),
             TaskState::Timer { .. } => self.slept(place),
@@ -286,12 +286,12 @@ impl Decider<'_> {
         }
     }
 
-    fn slept(&mut self, place: Place) {
+    fn slept(&mut self, place: WorkIndex) {
         let (step, output) = (self.run.path(place), self.slot(Payload::null()));
         self.emit(Event::Succeeded { step, attempt: 0, output, external_id: None });
     }
 
-    fn no_signal(&mut self, place: Place) {
+    fn no_signal(&mut self, place: WorkIndex) {
         let graph = self.run.graph.clone();
         let Body::Wait(wait) = &graph.nodes[place.step].body else { return };
         let default = wait.default.as_ref().map(|expr| self.value(expr, Use::Value));
@@ -341,10 +341,10 @@ impl Decider<'_> {
         if checked.is_some_and(|version| version != self.run.version()) {
             return Err(super::signals::unchecked(name));
         }
-        let waiting: Vec<Place> = self
+        let waiting: Vec<WorkIndex> = self
             .run
             .awaits(name)
-            .map(|(step, _)| Place::step(step))
+            .map(|(step, _)| WorkIndex::step(step))
             .filter(|&place| {
                 let work = self.work(place);
                 // One that waited for too long takes it as well, and nobody is needed for it any more.
@@ -425,7 +425,7 @@ impl Decider<'_> {
 
     fn child_undone(
         &mut self,
-        place: Place,
+        place: WorkIndex,
         attempt: u32,
         end: &ChildEnd,
         answers: Option<Action>,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::state::{MapStage, Place, Stage, TaskState, Undo, Work};
+use super::state::{MapStage, Stage, TaskState, Undo, Work, WorkIndex};
 use super::{Mode, Run};
 use crate::protocol::{State, WaitKind, WaitsFor, Why};
 use crate::{Action, Body, HoldKind, IncidentKind, StepPath, Time, Timestamp};
@@ -114,7 +114,7 @@ impl Run {
     }
 
     /// What one step or item waits for.
-    fn waits_at(&self, place: Place) -> Option<(Action, WaitsFor)> {
+    fn waits_at(&self, place: WorkIndex) -> Option<(Action, WaitsFor)> {
         let work = self.work(place)?;
         if work.undo == Undo::Blocked && self.facts.mode != Mode::Ended {
             let wait = self.for_person(place, work, WaitKind::CompensationBlocked);
@@ -128,7 +128,7 @@ impl Run {
         Some((action, wait.or_else(|| self.for_task(place, work, action, hand))?))
     }
 
-    fn for_person(&self, place: Place, work: &Work, kind: WaitKind) -> WaitsFor {
+    fn for_person(&self, place: WorkIndex, work: &Work, kind: WaitKind) -> WaitsFor {
         let verbs = work.verbs_for_person();
         let step = self.path(place);
         let open = self.facts.incidents.iter().find(|open| open.step.as_ref() == Some(&step));
@@ -142,7 +142,7 @@ impl Run {
     }
 
     /// What a step waits for that no worker does.
-    fn for_other(&self, place: Place, hand: &TaskState) -> Option<WaitsFor> {
+    fn for_other(&self, place: WorkIndex, hand: &TaskState) -> Option<WaitsFor> {
         let step = self.path(place);
         let since = self.work(place).map_or(self.facts.at, |work| work.tries.since);
         let (mut other, mut named) = (None, None);
@@ -182,7 +182,7 @@ impl Run {
 
     fn for_task(
         &self,
-        place: Place,
+        place: WorkIndex,
         work: &Work,
         action: Action,
         hand: &TaskState,
@@ -236,7 +236,7 @@ impl Run {
         if left == 0 || self.facts.mode != Mode::Forward {
             return None;
         }
-        let first = self.path(Place::item(step, items.next));
+        let first = self.path(WorkIndex::item(step, items.next));
         let message = format!(
             "{first}: a place, as at most {} items are under way at once",
             map.max_concurrency
