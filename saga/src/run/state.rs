@@ -117,7 +117,7 @@ pub(crate) struct Work {
     pub(crate) tries: Tries,
     /// What only some works have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) aside: Option<Box<Aside>>,
+    pub(crate) aside: Option<Box<ColdDetails>>,
     /// Succeeded after its map had joined: done, but not part of the map's output.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) late: bool,
@@ -217,7 +217,7 @@ pub(crate) enum TaskState {
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Aside {
+pub(crate) struct ColdDetails {
     pub(crate) verify: Tries,
     pub(crate) undo: Tries,
     /// An attempt was lost or reported as unknown, and nothing has cleared it up.
@@ -275,7 +275,7 @@ pub(crate) struct Told {
     pub(crate) again: Option<Time>,
 }
 
-impl Aside {
+impl ColdDetails {
     /// A worker was lost with an attempt.
     pub(super) fn blame(&mut self, worker: Arc<str>, action: Action, attempt: u32) {
         self.gone.push(worker);
@@ -319,7 +319,7 @@ impl Work {
         }
     }
 
-    pub(crate) fn aside_mut(&mut self) -> &mut Aside {
+    pub(crate) fn aside_mut(&mut self) -> &mut ColdDetails {
         self.aside.get_or_insert_default()
     }
 
