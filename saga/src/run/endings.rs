@@ -4,7 +4,7 @@ use super::Run;
 use super::apply::set_current;
 use super::attempt::LEASE_EXPIRED;
 use super::said::What;
-use super::state::{MapStage, Stage, TaskState, Tries};
+use super::state::{AttemptCounters, MapStage, Stage, TaskState};
 use crate::event::Fate;
 use crate::protocol::{Failure, FailureKind};
 use crate::{Action, StepPath};
@@ -26,7 +26,7 @@ impl Run {
                 }
                 _ => None,
             };
-            let tries: &mut Tries = work.tries_mut(action);
+            let tries: &mut AttemptCounters = work.tries_mut(action);
             match (lost, error.kind) {
                 (true, _) => tries.losses += 1,
                 (false, kind) if kind.counts() => tries.failures += 1,

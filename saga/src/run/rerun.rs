@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::decide::Decider;
-use super::state::{BodyState, Items, MapStage, Stage, Tries, Undo, Work, WorkIndex};
+use super::state::{AttemptCounters, BodyState, Items, MapStage, Stage, Undo, Work, WorkIndex};
 use super::{Mode, PlanPage, Run};
 use crate::event::{By, Event};
 use crate::protocol::{RerunPlan, Scope};
@@ -178,7 +178,7 @@ impl Work {
         (self.input, self.shared) = (None, None);
         (self.late, self.by_hand) = (false, false);
         self.round += 1;
-        let forgive = |tries: &mut Tries| {
+        let forgive = |tries: &mut AttemptCounters| {
             tries.forgive();
             tries.anew = true;
         };

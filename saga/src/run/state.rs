@@ -9,7 +9,7 @@ use super::gathered::Outputs;
 use super::inputs::Shared;
 use super::said::Said;
 use super::tally::Tally;
-pub(crate) use super::tries::Tries;
+pub(crate) use super::tries::AttemptCounters;
 use crate::event::{By, ParentWord};
 use crate::protocol::{Failure, FailureKind};
 use crate::{Action, Payload, RunId, Time};
@@ -114,7 +114,7 @@ pub(crate) struct Work {
     /// Its input, when that is a document of the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) shared: Option<Shared>,
-    pub(crate) tries: Tries,
+    pub(crate) tries: AttemptCounters,
     /// What only some works have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) aside: Option<Box<ColdDetails>>,
@@ -218,8 +218,8 @@ pub(crate) enum TaskState {
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct ColdDetails {
-    pub(crate) verify: Tries,
-    pub(crate) undo: Tries,
+    pub(crate) verify: AttemptCounters,
+    pub(crate) undo: AttemptCounters,
     /// An attempt was lost or reported as unknown, and nothing has cleared it up.
     pub(crate) doubt: bool,
     /// A worker said that it was done, and gave no output that can be kept.
@@ -301,17 +301,19 @@ impl ColdDetails {
 }
 
 impl Work {
-    pub(crate) fn tries(&self, action: Action) -> Tries {
+    pub(crate) fn tries(&self, action: Action) -> AttemptCounters {
         match action {
             Action::Forward => self.tries,
-            Action::Verify => self.aside.as_ref().map_or_else(Tries::default, |aside| aside.verify),
+            Action::Verify => {
+                self.aside.as_ref().map_or_else(AttemptCounters::default, |aside| aside.verify)
+            }
             Action::Compensate => {
-                self.aside.as_ref().map_or_else(Tries::default, |aside| aside.undo)
+                self.aside.as_ref().map_or_else(AttemptCounters::default, |aside| aside.undo)
             }
         }
     }
 
-    pub(crate) fn tries_mut(&mut self, action: Action) -> &mut Tries {
+    pub(crate) fn tries_mut(&mut self, action: Action) -> &mut AttemptCounters {
         match action {
             Action::Forward => &mut self.tries,
             Action::Verify => &mut self.aside_mut().verify,

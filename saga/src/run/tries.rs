@@ -6,7 +6,7 @@ use crate::{Span, Time};
 
 /// What has been tried, for one action.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Tries {
+pub(crate) struct AttemptCounters {
     /// The current attempt: the fence. 0 before the first.
     pub(crate) attempt: u32,
     /// Times a worker got it.
@@ -32,7 +32,7 @@ pub(crate) struct Tries {
     pub(crate) delay: Span,
 }
 
-impl Tries {
+impl AttemptCounters {
     /// Attempts that count against the retry policy.
     pub(crate) fn spent(&self) -> u32 {
         (self.failures + self.losses).saturating_sub(self.forgiven)
