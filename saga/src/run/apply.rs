@@ -2,7 +2,7 @@
 
 use super::hold::Held;
 use super::said::What;
-use super::state::{BodyState, MapStage, Stage, TaskState, Undo, Work, WorkIndex};
+use super::state::{Activity, BodyState, MapStage, Stage, TaskState, Undo, WorkIndex};
 use super::{Compensation, Incident, Mode, Origin, Run};
 use crate::event::{Event, IncidentKind, Record, Slot};
 use crate::protocol::{RunError, Scope};
@@ -359,7 +359,7 @@ impl Run {
     }
 
     /// Changes the work at `place` and keeps every count and timer in step with it. Nothing else writes a work.
-    pub(super) fn change(&mut self, place: WorkIndex, change: impl FnOnce(&mut Work)) {
+    pub(super) fn change(&mut self, place: WorkIndex, change: impl FnOnce(&mut Activity)) {
         let spec = self.graph.nodes[place.step].task();
         match (&mut self.steps[place.step].body, place.item) {
             (BodyState::Task(work), None) => {
@@ -388,7 +388,7 @@ impl Run {
     pub(super) fn change_at(
         &mut self,
         path: &StepPath,
-        change: impl FnOnce(&mut Work),
+        change: impl FnOnce(&mut Activity),
     ) -> Option<usize> {
         let place = self.place(path)?;
         self.change(place, change);
@@ -420,14 +420,14 @@ fn one_less(count: &mut usize) -> bool {
 }
 
 /// Gives the current task of a work into other hands.
-fn set_hand(work: &mut Work, to: TaskState) {
+fn set_hand(work: &mut Activity, to: TaskState) {
     if let Some(hand) = work.hand_mut() {
         *hand = to;
     }
 }
 
 /// Makes `action` the current task of a work.
-pub(super) fn set_current(work: &mut Work, action: Action, hand: TaskState) {
+pub(super) fn set_current(work: &mut Activity, action: Action, hand: TaskState) {
     match action {
         Action::Forward | Action::Verify => work.stage = Stage::Active(action, hand),
         Action::Compensate => work.undo = Undo::Active(hand),
@@ -437,7 +437,7 @@ pub(super) fn set_current(work: &mut Work, action: Action, hand: TaskState) {
 fn retime(
     due: &mut std::collections::BTreeSet<(Time, WorkIndex)>,
     place: WorkIndex,
-    work: &mut Work,
+    work: &mut Activity,
     next: Option<Time>,
 ) {
     if work.due == next {

@@ -1,7 +1,7 @@
 //! What becomes of an attempt: reported, lost, late, to be tried again, or given up.
 
 use super::decide::{Decider, own_failure};
-use super::state::{MapStage, Stage, TaskState, Undo, Work, WorkIndex};
+use super::state::{Activity, MapStage, Stage, TaskState, Undo, WorkIndex};
 use super::{Mode, retry};
 use crate::event::{Event, Fate, IncidentKind};
 use crate::protocol::{Failure, FailureKind, TaskOutcome, Verdict};
@@ -138,7 +138,7 @@ impl Decider<'_> {
                 self.emit(Event::Succeeded { step, attempt: 0, output, external_id });
                 self.item_settled(place);
             }
-            Verdict::NotHappened if self.work(place).is_some_and(Work::was_done) => {
+            Verdict::NotHappened if self.work(place).is_some_and(Activity::was_done) => {
                 let message = "a worker said that it was done, and its verification says that it did not happen";
                 let error = own_failure(VERDICT_CONTRADICTED, message.to_owned());
                 let action = Action::Verify;
@@ -237,7 +237,7 @@ impl Decider<'_> {
     /// The failure of a work that a time limit ends, with that of its last attempt beside it.
     fn limit_passed(&self, place: WorkIndex, code: &str, message: String) -> Failure {
         let limit = own_failure(code, message);
-        match self.work(place).and_then(Work::error).filter(|cause| cause.code != code) {
+        match self.work(place).and_then(Activity::error).filter(|cause| cause.code != code) {
             None => limit,
             Some(cause) => with_cause(limit, cause, "the last attempt"),
         }

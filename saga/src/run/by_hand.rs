@@ -2,7 +2,7 @@
 
 use super::decide::{Decider, need_reason};
 use super::rerun::Rerun;
-use super::state::{Stage, TaskState, Undo, Work, WorkIndex};
+use super::state::{Activity, Stage, TaskState, Undo, WorkIndex};
 use super::{Mode, RefusedSignal, Run, Signal};
 use crate::event::{By, Event, Slot};
 use crate::{Action, IncidentKind, Payload, Refusal, RefusalCode, Span, StepPath, Time};
@@ -24,7 +24,7 @@ struct Again {
 }
 
 /// Whether a person may say how a work ends, forward: it is open and in no worker's hands.
-fn is_open_to_people(work: &Work) -> bool {
+fn is_open_to_people(work: &Activity) -> bool {
     match &work.stage {
         Stage::Parked => true,
         Stage::Active(_, hand) => {
@@ -149,7 +149,7 @@ impl Run {
 
     /// Whether the work at `place` waits for its next attempt.
     fn is_in_backoff(&self, place: WorkIndex) -> bool {
-        let current = self.work(place).and_then(Work::current);
+        let current = self.work(place).and_then(Activity::current);
         matches!(current, Some((_, TaskState::Backoff { .. })))
     }
 }
@@ -179,7 +179,7 @@ impl Decider<'_> {
         self.emit(Event::RetryRequested { by });
         if let (Some(input), Some(step)) = (input, step) {
             // The same input again is the same effect, and the target may know its key.
-            let has_not_happened = |place| self.work(place).is_some_and(Work::has_not_happened);
+            let has_not_happened = |place| self.work(place).is_some_and(Activity::has_not_happened);
             let new_key = only.is_some_and(has_not_happened) && !self.has_input(only, Some(&input));
             let input = self.slot(input);
             self.emit(Event::InputEdited { step: step.clone(), input, new_key });
@@ -188,7 +188,7 @@ impl Decider<'_> {
             self.resolve_unmet();
         } else if stuck.is_empty() {
             for place in waiting {
-                if let Some((action, _)) = self.work(place).and_then(Work::current) {
+                if let Some((action, _)) = self.work(place).and_then(Activity::current) {
                     self.try_again(place, action, self.now());
                 }
             }
@@ -198,7 +198,7 @@ impl Decider<'_> {
             let step = self.run.path(place);
             self.emit(Event::Resumed { step: step.clone() });
             self.resolve_incidents(&step);
-            if let Some((action, _)) = self.work(place).and_then(Work::current) {
+            if let Some((action, _)) = self.work(place).and_then(Activity::current) {
                 self.try_again(place, action, self.now());
             }
         }

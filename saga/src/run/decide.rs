@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::emits::Occasion;
 use super::erased::of_erased;
 use super::hold::delay_hold;
-use super::state::{Work, WorkIndex};
+use super::state::{Activity, WorkIndex};
 use super::{Mode, Run};
 use crate::event::{Begun, By, Event, IncidentKind, Record, Slot};
 use crate::protocol::{Failure, FailureKind, Outcome};
@@ -367,7 +367,7 @@ impl Decider<'_> {
         })
     }
 
-    pub(super) fn work(&self, place: WorkIndex) -> Option<&Work> {
+    pub(super) fn work(&self, place: WorkIndex) -> Option<&Activity> {
         self.run.work(place)
     }
 

@@ -1,10 +1,10 @@
 //! Where a run has effects in doubt. It only looks.
 
 use super::Run;
-use super::state::{BodyState, Stage, Work};
+use super::state::{Activity, BodyState, Stage};
 use crate::Class;
 
-impl Work {
+impl Activity {
     /// Whether it may have happened, nobody knows, and it is not undone.
     pub(crate) fn is_doubtful(&self) -> bool {
         let may = match &self.stage {

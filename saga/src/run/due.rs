@@ -1,9 +1,9 @@
 //! When time alone changes something about a step or item.
 
-use super::state::{TaskState, Undo, Work};
+use super::state::{Activity, TaskState, Undo};
 use crate::{Action, Task, Time};
 
-impl Work {
+impl Activity {
     /// When a person is told that undoing it takes long, unless that was told or nobody can undo it now.
     pub(crate) fn slow_at(&self, task: &Task) -> Option<Time> {
         let held = matches!(self.undo, Undo::Active(TaskState::Held | TaskState::Nobody));
@@ -24,7 +24,7 @@ impl Work {
     /// When it is tried again, its lease ends, or it is given up: not when a person is told that undoing it takes long.
     pub(crate) fn next_turn(&self, task: &Task) -> Option<Time> {
         match self.current()? {
-            (Action::Compensate, hand) => Work::hand_due(Action::Compensate, hand, task),
+            (Action::Compensate, hand) => Activity::hand_due(Action::Compensate, hand, task),
             _ => self.next_due(task),
         }
     }
@@ -38,7 +38,7 @@ impl Work {
                 task.timeouts.step.map(|span| self.tries.since.after(span))
             }
         };
-        Work::hand_due(action, hand, task).into_iter().chain(step).min()
+        Activity::hand_due(action, hand, task).into_iter().chain(step).min()
     }
 
     /// When time alone changes in whose hands a task is.

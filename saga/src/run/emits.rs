@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Run;
 use super::decide::{Decider, own_failure};
 use super::scope::Use;
-use super::state::{BodyState, MapStage, Stage, Undo, Work, WorkIndex};
+use super::state::{Activity, BodyState, MapStage, Stage, Undo, WorkIndex};
 use crate::definition::{Emit, Release, Retraction};
 use crate::event::{Emission, Event, Slot};
 use crate::protocol::{EventOp, Failure, Outcome};
@@ -113,7 +113,7 @@ impl Run {
     /// Whether a step was done, and nothing undoes it.
     fn stands_done(&self, step: usize) -> bool {
         let done =
-            |work: &Work| matches!(work.stage, Stage::Succeeded(_)) && work.undo == Undo::None;
+            |work: &Activity| matches!(work.stage, Stage::Succeeded(_)) && work.undo == Undo::None;
         self.work(WorkIndex::step(step)).is_some_and(done)
     }
 }

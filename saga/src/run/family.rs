@@ -4,7 +4,7 @@
 //! leaves it to another. Words are numbered: one that comes late changes nothing.
 
 use super::decide::{Decider, own_failure};
-use super::state::{Stage, TaskState, Told, Work, WorkIndex};
+use super::state::{Activity, Stage, TaskState, Told, WorkIndex};
 use super::waits::{ASK_AGAIN, ChildAsk, ChildEnd};
 use super::{Mode, Run};
 use crate::event::{By, Descent, Event, ParentWord};
@@ -166,7 +166,7 @@ impl Run {
     }
 }
 
-impl Work {
+impl Activity {
     /// The child is asked to undo what it did: that it was to be killed, or left, matters no more.
     pub(super) fn forget_kill(&mut self) {
         let told = self.aside.as_mut().and_then(|aside| aside.told.as_mut());

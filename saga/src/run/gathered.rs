@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use super::Run;
-use super::state::{Items, MapStage, Work};
+use super::state::{Activity, Items, MapStage};
 use crate::{Gathered, Payload};
 
 /// Where the outputs of a fan-out stand. Made when its join fires, and again after a restore.
@@ -37,7 +37,7 @@ impl Items {
 
     /// Measures the outputs, now that the join has fired.
     pub(super) fn gather(&mut self) {
-        let has = |work: &Work| !work.late && work.output().is_some();
+        let has = |work: &Activity| !work.late && work.output().is_some();
         let all = self.works.iter().all(has);
         let with = (0..).zip(&self.works).filter(|(_, work)| has(work)).map(|(item, _)| item);
         let items = if all { Vec::new() } else { with.collect() };
@@ -57,7 +57,10 @@ impl Items {
 
     /// The outputs in order.
     pub(super) fn outputs(&self) -> impl Iterator<Item = &Payload> {
-        self.works.iter().filter(|work| !work.late && self.has_outputs()).filter_map(Work::output)
+        self.works
+            .iter()
+            .filter(|work| !work.late && self.has_outputs())
+            .filter_map(Activity::output)
     }
 
     /// The measures of the outputs; `None` unless it succeeded.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Run;
 use super::scope::View;
-use super::state::{BodyState, MapStage, Work, WorkIndex};
+use super::state::{Activity, BodyState, MapStage, WorkIndex};
 use crate::event::Source;
 use crate::{Action, Payload, Scope, Time};
 
@@ -21,7 +21,7 @@ pub(crate) enum Shared {
     Output(u32),
 }
 
-impl Work {
+impl Activity {
     /// Returns whether its input has been decided.
     pub(super) fn has_input(&self) -> bool {
         self.input.is_some() || self.shared.is_some()

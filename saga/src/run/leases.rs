@@ -2,7 +2,7 @@
 
 use super::decide::{Decider, lease_lost};
 use super::lease_span;
-use super::state::{TaskState, Work, WorkIndex};
+use super::state::{Activity, TaskState, WorkIndex};
 use crate::event::Event;
 use crate::{Payload, Refusal, RefusalCode, Span, TaskKey, Time};
 
@@ -35,7 +35,7 @@ impl Decider<'_> {
         let until = self.now().after(span);
         let held = self.work(place).filter(|work| work.is_leased(task.action, task.attempt));
         let Some(TaskState::Leased { until: current, .. }) =
-            held.and_then(Work::current).map(|(_, hand)| hand)
+            held.and_then(Activity::current).map(|(_, hand)| hand)
         else {
             return Err(lease_lost(&task));
         };
@@ -64,7 +64,7 @@ impl Decider<'_> {
         }
         let held = self.work(place).filter(|work| work.is_leased(task.action, task.attempt));
         let Some((_, TaskState::Leased { worker, since: leased, .. })) =
-            held.and_then(Work::current)
+            held.and_then(Activity::current)
         else {
             return Err(lease_lost(&task));
         };

@@ -2,7 +2,7 @@
 //! hears of them, and vouches for each when it has been put right.
 
 use super::decide::{Decider, need_reason};
-use super::state::{Work, WorkIndex};
+use super::state::{Activity, WorkIndex};
 use super::{Mode, Run};
 use crate::event::{By, Event, IncidentKind};
 use crate::protocol::Outcome;
@@ -45,7 +45,7 @@ impl Run {
     /// The places of one step at which something stands, or may; only what is in doubt unless `all`.
     fn left_of(&self, step: usize, all: bool) -> impl Iterator<Item = WorkIndex> + '_ {
         let has_effect = self.spec(step).class() != Some(Class::ReadOnly);
-        let left = move |work: &Work| work.may_stand() && (all || work.is_doubtful());
+        let left = move |work: &Activity| work.may_stand() && (all || work.is_doubtful());
         let places = self.places_of(step);
         places.filter(move |place| has_effect && self.work(*place).is_some_and(left))
     }

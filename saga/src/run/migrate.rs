@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::decide::{Decider, need_reason};
 use super::signals::wrong_ones;
-use super::state::{BodyState, MapStage, Stage, StepState, TaskState, Undo, Work, WorkIndex};
+use super::state::{Activity, BodyState, MapStage, Stage, StepState, TaskState, Undo, WorkIndex};
 use super::{Mode, Run};
 use crate::command::Migration;
 use crate::event::Event;
@@ -143,7 +143,7 @@ impl Run {
             let message = format!("'{id}' is done, and the new version has no compensation for it");
             add(ObstacleKind::CompensationGone, message);
         }
-        let placeless = works().filter_map(Work::current).any(|(action, _)| match action {
+        let placeless = works().filter_map(Activity::current).any(|(action, _)| match action {
             Action::Verify => node.task().verify.is_none(),
             Action::Compensate => node.task().compensate.is_none(),
             Action::Forward => false,
@@ -394,7 +394,7 @@ impl Decider<'_> {
             let renamed = run.graph.nodes[from].id != new.nodes[to].id;
             for place in run.places_of(from) {
                 let Some((action, TaskState::Offered { .. })) =
-                    run.work(place).and_then(Work::current)
+                    run.work(place).and_then(Activity::current)
                 else {
                     continue;
                 };

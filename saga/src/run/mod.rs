@@ -67,7 +67,7 @@ pub use family::ChildWord;
 pub(crate) use forward::{MAX_ITEMS as MOST_ITEMS, impossible};
 pub use open::OpenEffects;
 pub use plan::PlanPage;
-use state::{BodyState, Items, MapStage, Stage, StepState, TaskState, Work, WorkIndex};
+use state::{Activity, BodyState, Items, MapStage, Stage, StepState, TaskState, WorkIndex};
 use tally::Tally;
 pub use tasks::OpenTask;
 pub use verbs::Proof;
@@ -409,7 +409,7 @@ impl Run {
         self.work(place).map(|_| place)
     }
 
-    pub(crate) fn work(&self, place: WorkIndex) -> Option<&Work> {
+    pub(crate) fn work(&self, place: WorkIndex) -> Option<&Activity> {
         match (&self.steps.get(place.step)?.body, place.item) {
             (BodyState::Task(work), None) => Some(work),
             (BodyState::Map(items), Some(item)) => {
@@ -470,7 +470,7 @@ fn lease_span(spec: &Task) -> Span {
 }
 
 /// What a compensation is told of the forward attempt.
-fn forward_of(work: &Work) -> Forward {
+fn forward_of(work: &Activity) -> Forward {
     match &work.stage {
         Stage::Succeeded(output) => Forward::Succeeded(output.clone()),
         _ => Forward::Unknown,
@@ -478,7 +478,7 @@ fn forward_of(work: &Work) -> Forward {
 }
 
 /// Whether the effect of a forward attempt may stand.
-fn may_have_happened(work: &Work) -> bool {
+fn may_have_happened(work: &Activity) -> bool {
     match &work.stage {
         Stage::Succeeded(_) | Stage::Unknown => !work.undo.is_over(),
         Stage::Active(Action::Forward, TaskState::Leased { .. } | TaskState::Child { .. }) => true,

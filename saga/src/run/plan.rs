@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use uuid::Uuid;
 
-use super::state::{Stage, Work, WorkIndex};
+use super::state::{Activity, Stage, WorkIndex};
 use super::{Mode, Run, forward_of};
 use crate::protocol::{Forward, Plan, PlannedUndo, Scope};
 use crate::{Action, Class, Payload, Refusal, RefusalCode, StepPath, Time};
@@ -198,7 +198,7 @@ impl Run {
 }
 
 /// Whether an attempt is open that may have had its effect.
-fn is_open(work: &Work) -> bool {
+fn is_open(work: &Activity) -> bool {
     let leased = matches!(
         work.stage,
         Stage::Active(

@@ -2,7 +2,7 @@
 //! and what is over. An event that does not was never written; the journal is damaged.
 
 use super::forward::MAX_ITEMS;
-use super::state::{BodyState, MapStage, Stage, TaskState, Work};
+use super::state::{Activity, BodyState, MapStage, Stage, TaskState};
 use super::{Mode, Run};
 use crate::event::{Event, Source};
 use crate::{Action, Payload, StepPath};
@@ -101,7 +101,7 @@ impl Run {
         hand: impl Fn(&TaskState) -> bool,
     ) -> bool {
         let work = self.place(step).and_then(|place| self.work(place));
-        let current = work.and_then(Work::current);
+        let current = work.and_then(Activity::current);
         current.is_some_and(|(of, current)| of == action && hand(current))
     }
 

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::decide::Decider;
-use super::state::{AttemptCounters, BodyState, Items, MapStage, Stage, Undo, Work, WorkIndex};
+use super::state::{Activity, AttemptCounters, BodyState, Items, MapStage, Stage, Undo, WorkIndex};
 use super::{Mode, PlanPage, Run};
 use crate::event::{By, Event};
 use crate::protocol::{RerunPlan, Scope};
@@ -115,7 +115,7 @@ impl Run {
             }
             match &self.steps[step].body {
                 BodyState::Task(_) => {
-                    self.change(WorkIndex::step(step), Work::begin_anew);
+                    self.change(WorkIndex::step(step), Activity::begin_anew);
                 }
                 BodyState::Map(_) if reopened == Some(step) => self.reopen(step, at),
                 BodyState::Map(_) => self.forget_items(step),
@@ -148,7 +148,7 @@ impl Run {
         if before.is_empty() {
             before = std::mem::take(&mut items.before);
         } else {
-            before.iter_mut().for_each(Work::begin_anew);
+            before.iter_mut().for_each(Activity::begin_anew);
         }
         let (floor, round) = (items.floor, items.round + 1);
         **items = Items { before, floor, round, ..Items::new() };
@@ -157,20 +157,20 @@ impl Run {
 
 impl Items {
     /// The works of a fan-out that opens over `total` items. Attempts are counted on from an earlier round.
-    pub(super) fn begin(&mut self, total: usize) -> Vec<Work> {
+    pub(super) fn begin(&mut self, total: usize) -> Vec<Activity> {
         let mut works = std::mem::take(&mut self.before);
-        let highest = |work: &Work| {
+        let highest = |work: &Activity| {
             let undo = work.aside.as_ref().map_or(0, |aside| aside.undo.attempt);
             work.tries.attempt.max(undo)
         };
         let dropped = works.iter().skip(total).map(highest).max().unwrap_or(0);
         self.floor = self.floor.max(dropped);
-        works.resize_with(total, Work::default);
+        works.resize_with(total, Activity::default);
         works
     }
 }
 
-impl Work {
+impl Activity {
     pub(super) fn begin_anew(&mut self) {
         self.note_success();
         self.stage = Stage::Waiting;

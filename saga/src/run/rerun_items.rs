@@ -3,10 +3,10 @@
 
 use super::Run;
 use super::decide::Decider;
-use super::state::{MapStage, Stage, TaskState, Undo, Work, WorkIndex};
+use super::state::{Activity, MapStage, Stage, TaskState, Undo, WorkIndex};
 use crate::{Action, Refusal, RefusalCode, Time};
 
-impl Work {
+impl Activity {
     /// Whether an item was begun and did not come to stand: it failed, is in doubt, was given up or was undone.
     fn has_failed(&self) -> bool {
         let stands = matches!(self.stage, Stage::Succeeded(_) | Stage::SkippedByHand { .. });
@@ -89,7 +89,7 @@ impl Run {
         let Some(items) = self.items_mut(step) else { return };
         (items.stage, items.error, items.undo_next) = (MapStage::Open, None, 0);
         items.due_without_place.clear();
-        let failed = |place: &WorkIndex| self.work(*place).is_some_and(Work::has_failed);
+        let failed = |place: &WorkIndex| self.work(*place).is_some_and(Activity::has_failed);
         let places: Vec<WorkIndex> = self.places_of(step).filter(failed).collect();
         for place in places {
             self.change(place, |work| work.retry_anew(at));
@@ -101,7 +101,7 @@ impl Decider<'_> {
     /// Puts the items that wait for their next attempt on offer, as far as there are places.
     pub(super) fn offer_again(&mut self, step: usize) {
         let waits = |place: &WorkIndex| {
-            let current = self.work(*place).and_then(Work::current);
+            let current = self.work(*place).and_then(Activity::current);
             matches!(current, Some((Action::Forward, TaskState::Backoff { .. })))
         };
         let places: Vec<WorkIndex> = self.run.places_of(step).filter(waits).collect();

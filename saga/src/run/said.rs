@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::attempt::{INVALID_VERDICT, VERDICT_CONTRADICTED};
 use super::decide::{Decider, lease_lost};
-use super::state::{Stage, Undo, Work, WorkIndex};
+use super::state::{Activity, Stage, Undo, WorkIndex};
 use crate::event::Event;
 use crate::protocol::{FailureKind, TaskOutcome, Verdict};
 use crate::{Action, Payload, Refusal, RefusalCode, TaskKey};
@@ -34,7 +34,7 @@ pub(crate) enum What {
     NotHappened,
 }
 
-impl Work {
+impl Activity {
     /// Remembers the report that ended an attempt.
     pub(super) fn note_report(&mut self, action: Action, attempt: u32, what: What) {
         let said = &mut self.aside_mut().said;

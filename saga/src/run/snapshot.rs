@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::state::{BodyState, MapStage, StepState, Work, WorkIndex};
+use super::state::{Activity, BodyState, MapStage, StepState, WorkIndex};
 use super::tally::Tally;
 use super::{Facts, Run};
 use crate::IncidentKind::CompensationSlow;
@@ -75,7 +75,7 @@ impl Run {
         let places: Vec<WorkIndex> =
             slow.filter_map(|open| self.place(open.step.as_ref()?)).collect();
         for place in places {
-            let told = |work: &Work| work.aside.as_ref().is_some_and(|aside| aside.slow);
+            let told = |work: &Activity| work.aside.as_ref().is_some_and(|aside| aside.slow);
             if self.work(place).is_some_and(|work| !told(work)) {
                 self.change(place, |work| work.aside_mut().slow = true);
             }
@@ -119,7 +119,7 @@ impl Run {
         self.due.clear();
         for (step, state) in self.steps.iter_mut().enumerate() {
             let spec = self.graph.nodes[step].task();
-            let mut count = |place, work: &mut Work| {
+            let mut count = |place, work: &mut Activity| {
                 self.tally.count(work, true);
                 work.due = work.next_due(spec);
                 self.due.extend(work.due.map(|due| (due, place)));

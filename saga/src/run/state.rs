@@ -49,7 +49,7 @@ pub(crate) struct StepState {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum BodyState {
-    Task(Box<Work>),
+    Task(Box<Activity>),
     Map(Box<Items>),
 }
 
@@ -62,7 +62,7 @@ pub(crate) struct Items {
     /// The keys of the elements, where the definition gives them some.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) keys: Vec<Arc<str>>,
-    pub(crate) works: Vec<Work>,
+    pub(crate) works: Vec<Activity>,
     /// The first item that was never offered.
     pub(crate) next: u32,
     /// No item before this one waits to be undone: where to look for the next. Found again after a restore.
@@ -70,7 +70,7 @@ pub(crate) struct Items {
     pub(crate) undo_next: u32,
     /// Its items as an earlier round left them, until it opens again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) before: Vec<Work>,
+    pub(crate) before: Vec<Activity>,
     /// No attempt of an item is counted from below this: the list of an earlier round was longer.
     #[serde(default)]
     pub(crate) floor: u32,
@@ -101,7 +101,7 @@ pub(crate) enum MapStage {
 
 /// A step's task, or one item of a map: what is attempted, retried and undone as one.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Work {
+pub(crate) struct Activity {
     pub(crate) stage: Stage,
     #[serde(default, skip_serializing_if = "Undo::is_none")]
     pub(crate) undo: Undo,
@@ -300,7 +300,7 @@ impl ColdDetails {
     }
 }
 
-impl Work {
+impl Activity {
     pub(crate) fn tries(&self, action: Action) -> AttemptCounters {
         match action {
             Action::Forward => self.tries,

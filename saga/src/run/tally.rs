@@ -1,6 +1,6 @@
 //! How works stand, as words and as counts. It counts; it decides nothing.
 
-use super::state::{Stage, TaskState, Undo, Work};
+use super::state::{Activity, Stage, TaskState, Undo};
 use crate::Action;
 
 /// Defines an enumeration of states with the words that views show for them.
@@ -66,7 +66,7 @@ impl UndoState {
     const COUNT: usize = UndoState::Held as usize + 1;
 }
 
-impl Work {
+impl Activity {
     /// State of its forward part.
     pub(crate) fn forward_state(&self) -> ForwardState {
         match &self.stage {
@@ -129,7 +129,7 @@ pub(crate) struct Tally {
 
 impl Tally {
     /// Counts `work` in (`true`) or out.
-    pub(crate) fn count(&mut self, work: &Work, in_or_out: bool) {
+    pub(crate) fn count(&mut self, work: &Activity, in_or_out: bool) {
         let miscounted = &mut self.miscounted;
         let mut add = |slot: &mut u32| {
             let counted = if in_or_out { slot.checked_add(1) } else { slot.checked_sub(1) };

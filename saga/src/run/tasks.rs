@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::state::{TaskState, Work};
+use super::state::{Activity, TaskState};
 use super::{Run, forward_of, lease_span};
 use crate::protocol::TaskOffer;
 use crate::{Action, Body, Payload, StepPath, TaskKey, Time, Timestamp, Violation};
@@ -105,7 +105,7 @@ impl Run {
     /// Whether a worker was lost over an earlier attempt of `task`: only a worker with nothing else in its hands gets it.
     #[must_use]
     pub fn is_suspect(&self, task: &TaskKey) -> bool {
-        self.place(&task.step).and_then(|place| self.work(place)).is_some_and(Work::is_suspect)
+        self.place(&task.step).and_then(|place| self.work(place)).is_some_and(Activity::is_suspect)
     }
 
     /// When the work of `task` was first on offer: what is given back stands before all that came later.

@@ -6,7 +6,7 @@
 use uuid::Uuid;
 
 use super::decide::{Decider, need_reason};
-use super::state::{BodyState, MapStage, Stage, TaskState, Undo, Work, WorkIndex};
+use super::state::{Activity, BodyState, MapStage, Stage, TaskState, Undo, WorkIndex};
 use super::tally::ForwardState;
 use super::{Mode, Run};
 use crate::event::{By, Event, Fate, IncidentKind};
@@ -128,7 +128,7 @@ impl Run {
 
     /// The run was killed: what was still to be undone stands as it is.
     pub(super) fn drop_open_undos(&mut self) {
-        let is_open = |work: &super::Work| work.undo.is_open();
+        let is_open = |work: &super::Activity| work.undo.is_open();
         let open: Vec<WorkIndex> =
             self.places().filter(|&place| self.work(place).is_some_and(is_open)).collect();
         for place in open {
@@ -203,7 +203,8 @@ impl Run {
 
     /// Whether a person had it go on without a step or item, and gave no output in its place.
     pub(super) fn goes_on_without_a_step(&self) -> bool {
-        let is_without = |work: &Work| matches!(work.stage, Stage::SkippedByHand { output: None });
+        let is_without =
+            |work: &Activity| matches!(work.stage, Stage::SkippedByHand { output: None });
         self.places().any(|place| self.work(place).is_some_and(is_without))
     }
 
@@ -454,7 +455,7 @@ impl Decider<'_> {
         if due.is_none_or(|due| due > self.now()) {
             return false;
         }
-        let (step, error) = (self.run.path(place), self.work(place).and_then(Work::error));
+        let (step, error) = (self.run.path(place), self.work(place).and_then(Activity::error));
         let limit = self.run.spec(place.step).compensate.as_ref().map(|undo| undo.slow_after);
         let since = format!("undoing {step} takes longer than {}", limit.unwrap_or_default());
         let kind = IncidentKind::CompensationSlow;

@@ -1,6 +1,6 @@
 //! Which verbs apply to an incident now. It says what `decide` would accept; it decides nothing.
 
-use super::state::{Stage, TaskState, Undo, Work};
+use super::state::{Activity, Stage, TaskState, Undo};
 use super::{Mode, Run};
 use crate::protocol::{Scope, Verb};
 use crate::{IncidentKind, StepPath, Time};
@@ -117,7 +117,7 @@ fn concerns(at: Option<&StepPath>, step: Option<&StepPath>) -> bool {
     at == step || (at.item.is_none() && at.step == step.step)
 }
 
-impl Work {
+impl Activity {
     /// Returns what can be done about it where it waits for a person, as the words of routes.
     pub(super) fn verbs_for_person(&self) -> &'static [&'static str] {
         match (&self.stage, &self.undo) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::hold::Held;
-use super::state::{BodyState, Items, MapStage, Stage, TaskState, Work, WorkIndex};
+use super::state::{Activity, BodyState, Items, MapStage, Stage, TaskState, WorkIndex};
 use super::tally::UndoState;
 use super::words::{compensation_word, effect_word, words};
 use super::{Mode, RefusedSignal, Run};
@@ -99,7 +99,7 @@ impl Run {
     }
 
     /// The word for how a work stands; what was never begun is cancelled once its turn cannot come.
-    fn word_of(&self, place: WorkIndex, work: &Work) -> &'static str {
+    fn word_of(&self, place: WorkIndex, work: &Activity) -> &'static str {
         let over = self.facts.mode != Mode::Forward
             || (place.item.is_some() && self.is_settled(place.step));
         if work.stage == Stage::Waiting && over {
@@ -139,7 +139,7 @@ impl Run {
         })
     }
 
-    fn view_of(&self, place: WorkIndex, work: &Work) -> StepView {
+    fn view_of(&self, place: WorkIndex, work: &Activity) -> StepView {
         let spec = self.spec(place.step);
         let (action, hand) =
             work.current().map_or((Action::Forward, None), |(action, hand)| (action, Some(hand)));
@@ -366,7 +366,7 @@ impl Run {
     pub(super) fn retry_words(
         &self,
         place: WorkIndex,
-        work: &Work,
+        work: &Activity,
         action: Action,
         until: Time,
     ) -> String {
@@ -410,7 +410,7 @@ impl Run {
         if reverted > 0 {
             let stands = |place: &WorkIndex| {
                 self.spec(place.step).class() != Some(Class::ReadOnly)
-                    && self.work(*place).is_some_and(Work::may_stand)
+                    && self.work(*place).is_some_and(Activity::may_stand)
             };
             let left = self.places().filter(stands).count();
             return format!("undone in part: {reverted} undone, {left} left standing");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::decide::{Decider, own_failure};
 use super::scope::Use;
-use super::state::{Stage, TaskState, Work, WorkIndex};
+use super::state::{Activity, Stage, TaskState, WorkIndex};
 use super::{Mode, Run};
 use crate::envelope::{self, VALUE_ENCRYPTED};
 use crate::event::{By, Descent, Event, IncidentKind, Source};
@@ -349,7 +349,10 @@ impl Decider<'_> {
                 let work = self.work(place);
                 // One that waited for too long takes it as well, and nobody is needed for it any more.
                 work.is_some_and(|work| work.stage == Stage::Parked)
-                    || matches!(work.and_then(Work::current), Some((_, TaskState::Signal { .. })))
+                    || matches!(
+                        work.and_then(Activity::current),
+                        Some((_, TaskState::Signal { .. }))
+                    )
             })
             .collect();
         let output = self.slot(data.clone());

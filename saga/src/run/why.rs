@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::state::{MapStage, Stage, TaskState, Undo, Work, WorkIndex};
+use super::state::{Activity, MapStage, Stage, TaskState, Undo, WorkIndex};
 use super::{Mode, Run};
 use crate::protocol::{State, WaitKind, WaitsFor, Why};
 use crate::{Action, Body, HoldKind, IncidentKind, StepPath, Time, Timestamp};
@@ -128,7 +128,7 @@ impl Run {
         Some((action, wait.or_else(|| self.for_task(place, work, action, hand))?))
     }
 
-    fn for_person(&self, place: WorkIndex, work: &Work, kind: WaitKind) -> WaitsFor {
+    fn for_person(&self, place: WorkIndex, work: &Activity, kind: WaitKind) -> WaitsFor {
         let verbs = work.verbs_for_person();
         let step = self.path(place);
         let open = self.facts.incidents.iter().find(|open| open.step.as_ref() == Some(&step));
@@ -183,7 +183,7 @@ impl Run {
     fn for_task(
         &self,
         place: WorkIndex,
-        work: &Work,
+        work: &Activity,
         action: Action,
         hand: &TaskState,
     ) -> Option<WaitsFor> {

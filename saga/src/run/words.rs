@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::may_have_happened;
-use super::state::{Stage, TaskState, Undo, Work};
+use super::state::{Activity, Stage, TaskState, Undo};
 use super::tally::{ForwardState, Tally};
 use crate::Action;
 use crate::protocol::CompensationState;
@@ -30,7 +30,7 @@ pub(super) fn compensation_word(undo: &Undo) -> Option<CompensationState> {
     Some(word)
 }
 
-pub(super) fn effect_word(work: &Work) -> &'static str {
+pub(super) fn effect_word(work: &Activity) -> &'static str {
     match (&work.stage, work.undo.is_over()) {
         (_, true) => "reverted",
         (Stage::Succeeded(_), false) => "applied",
