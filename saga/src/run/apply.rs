@@ -19,7 +19,7 @@ impl Run {
 
     /// A whole record has been folded.
     pub(super) fn sealed_at(&mut self, at: Time) {
-        self.facts.at = at;
+        self.header.at = at;
         self.seq += 1;
     }
 
@@ -31,13 +31,13 @@ impl Run {
         payloads: &[Payload],
     ) -> Option<usize> {
         self.folded += 1;
-        self.facts.at = at;
+        self.header.at = at;
         self.note_deferred(event);
         let payload =
             |slot: &Slot| payloads.get(slot.0 as usize).cloned().unwrap_or_else(Payload::null);
         match event {
             Event::Started(begun) => {
-                self.facts.origin = Some(Origin {
+                self.header.origin = Some(Origin {
                     namespace: begun.namespace.clone(),
                     workflow: begun.workflow.clone(),
                     version: begun.version,
@@ -81,7 +81,7 @@ impl Run {
                 None
             }
             Event::Leased { step, action, worker, until, .. } => {
-                self.facts.handed_out = true;
+                self.header.handed_out = true;
                 let hand = TaskState::Leased { worker: worker.clone(), since: at, until: *until };
                 self.change_at(step, |work| {
                     work.tries_mut(*action).deliveries += 1;
@@ -111,7 +111,7 @@ impl Run {
                 let by_attempt = *attempt > 0;
                 let place = self.place(step)?;
                 let output = payload(output);
-                self.facts.outputs += output.text().len() as u64;
+                self.header.outputs += output.text().len() as u64;
                 let joined =
                     self.items_of(place.step).is_some_and(|items| items.stage != MapStage::Open);
                 self.change(place, |work| {
@@ -245,18 +245,18 @@ impl Run {
                 self.settle(step)
             }
             Event::RunFailed { step, error } => {
-                self.facts
+                self.header
                     .error
                     .get_or_insert(RunError { step: step.clone(), failure: error.clone() });
                 None
             }
             Event::CompensationStarted { cause, by, scope, steps } => {
-                self.facts.unchecked = None;
+                self.header.unchecked = None;
                 // A rerun undoes from a step on; whoever asks for everything has it go no further.
                 if by.is_some() && *scope == Some(Scope::All) {
-                    self.facts.rerun = None;
+                    self.header.rerun = None;
                 }
-                self.facts.compensation =
+                self.header.compensation =
                     Some(Compensation { cause: *cause, by: by.clone(), scope: scope.clone() });
                 self.drop_holds(at, |hold| hold.kind.is_forward_only());
                 self.turn_backward(steps);
@@ -279,18 +279,18 @@ impl Run {
             }
             Event::Unheld { hold, by } => {
                 if let (HoldKind::Paused, Some(by)) = (hold.kind, by) {
-                    self.facts.resumed_by = Some((hold.name.clone(), by.clone()));
+                    self.header.resumed_by = Some((hold.name.clone(), by.clone()));
                 }
                 self.drop_holds(at, |other| other == hold);
                 None
             }
             Event::Migrated { version, definition, mapping, skipped, .. } => {
-                self.facts.unchecked = None;
+                self.header.unchecked = None;
                 self.move_to(*version, definition, mapping, skipped);
                 None
             }
             Event::Killed { by } => {
-                self.facts.killed_by = Some(by.clone());
+                self.header.killed_by = Some(by.clone());
                 self.drop_open_undos();
                 None
             }
@@ -299,19 +299,19 @@ impl Run {
                 None
             }
             Event::Erased(_) => {
-                self.facts.erased = Some(at);
+                self.header.erased = Some(at);
                 None
             }
             Event::TimedOut => {
-                self.facts.timed_out = true;
+                self.header.timed_out = true;
                 None
             }
             Event::IncidentOpened { incident, kind, step, message, .. } => {
                 if let (IncidentKind::CompensationSlow, Some(step)) = (kind, step) {
                     self.change_at(step, |work| work.aside_mut().slow = true);
                 }
-                self.facts.incidents_opened = *incident;
-                self.facts.incidents.push(Incident {
+                self.header.incidents_opened = *incident;
+                self.header.incidents.push(Incident {
                     number: *incident,
                     kind: *kind,
                     step: step.clone(),
@@ -321,15 +321,15 @@ impl Run {
                 None
             }
             Event::IncidentResolved { incident } => {
-                self.facts.incidents.retain(|open| open.number != *incident);
+                self.header.incidents.retain(|open| open.number != *incident);
                 None
             }
             Event::LateResult { step, action, attempt, contradicts: true, .. } => {
-                self.facts.contradicted = Some(at);
+                self.header.contradicted = Some(at);
                 self.change_at(step, |work| work.note_contradiction(*action, *attempt))
             }
             Event::LateResult { step, action, attempt, .. } => {
-                self.facts.late_result = Some(at);
+                self.header.late_result = Some(at);
                 self.change_at(step, |work| {
                     work.aside_mut().acquit(*action, *attempt);
                     let lost = &mut work.aside_mut().lost;
@@ -338,20 +338,20 @@ impl Run {
                 })
             }
             Event::OutputUnchecked { output, again } => {
-                let before = self.facts.unchecked.take().and_then(|unchecked| unchecked.output);
+                let before = self.header.unchecked.take().and_then(|unchecked| unchecked.output);
                 let output = output.as_ref().map(payload).or(before);
-                self.facts.unchecked = Some(super::Unchecked { output, again: *again });
+                self.header.unchecked = Some(super::Unchecked { output, again: *again });
                 None
             }
             Event::Ended { outcome, output } => {
-                self.facts.unchecked = None;
-                self.facts.holds.clear();
-                self.facts.rerun = None;
-                self.facts.mode = Mode::Ended;
-                self.facts.outcome = Some(*outcome);
-                self.facts.ended_at = Some(at);
+                self.header.unchecked = None;
+                self.header.holds.clear();
+                self.header.rerun = None;
+                self.header.mode = Mode::Ended;
+                self.header.outcome = Some(*outcome);
+                self.header.ended_at = Some(at);
                 if let Some(output) = output {
-                    self.facts.output = Some(payload(output));
+                    self.header.output = Some(payload(output));
                 }
                 None
             }

@@ -384,7 +384,7 @@ impl Decider<'_> {
         } || (doubt && spec.on_unknown == OnUnknown::Incident);
         let step = self.run.path(place);
         self.resolve_incidents(&step);
-        if parks && !joined && self.run.facts.mode == Mode::Forward {
+        if parks && !joined && self.run.header.mode == Mode::Forward {
             let why = error.unwrap_or_else(|| self.last_error(place));
             let kind = if doubt { IncidentKind::TaskUnknown } else { IncidentKind::TaskExhausted };
             self.emit(Event::Parked { step: step.clone() });
@@ -409,7 +409,7 @@ impl Decider<'_> {
         let Some(gone) = gone.filter(|gone| gone.len() >= limit) else { return false };
         let joined =
             self.run.items_of(place.step).is_some_and(|items| items.stage != MapStage::Open);
-        if action != Action::Compensate && (joined || self.run.facts.mode != Mode::Forward) {
+        if action != Action::Compensate && (joined || self.run.header.mode != Mode::Forward) {
             return false;
         }
         let step = self.run.path(place);
@@ -433,11 +433,11 @@ impl Decider<'_> {
         let stopped = match action {
             Action::Compensate => work.undo == Undo::Blocked,
             Action::Forward | Action::Verify => {
-                work.stage == Stage::Parked && self.run.facts.mode == Mode::Forward
+                work.stage == Stage::Parked && self.run.header.mode == Mode::Forward
             }
         };
         let step = self.run.path(place);
-        let mut open = self.run.facts.incidents.iter();
+        let mut open = self.run.header.incidents.iter();
         let poison = open
             .find(|open| open.kind == IncidentKind::Poison && open.step.as_ref() == Some(&step));
         let Some(incident) = poison.map(|open| open.number).filter(|_| stopped && !guilty) else {

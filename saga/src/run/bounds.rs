@@ -37,13 +37,13 @@ impl Run {
     /// How many bytes its steps and items have put together as inputs, or were opened over.
     #[must_use]
     pub fn built_bytes(&self) -> u64 {
-        self.facts.built
+        self.header.built
     }
 
     /// How many bytes the outputs of its steps and items have.
     #[must_use]
     pub fn output_bytes(&self) -> u64 {
-        self.facts.outputs
+        self.header.outputs
     }
 
     /// The number of items of all its fan-outs.
@@ -64,12 +64,12 @@ impl Run {
     pub(super) fn note_deferred(&mut self, event: &Event) {
         let step = match event {
             Event::Deferred { step } => {
-                self.facts.deferred.insert(step.clone());
+                self.header.deferred.insert(step.clone());
                 return;
             }
-            _ if self.facts.deferred.is_empty() => return,
+            _ if self.header.deferred.is_empty() => return,
             Event::CompensationStarted { .. } | Event::Migrated { .. } | Event::Ended { .. } => {
-                return self.facts.deferred.clear();
+                return self.header.deferred.clear();
             }
             Event::Offered { step, .. }
             | Event::GaveUp { step, .. }
@@ -82,13 +82,13 @@ impl Run {
             | Event::Joined { step, .. } => step,
             _ => return,
         };
-        self.facts.deferred.remove(step);
+        self.header.deferred.remove(step);
     }
 
     /// When steps are to begin that did not fit into the last record: at once.
     pub(super) fn deferred_due(&self) -> Option<crate::Time> {
-        let waits = self.facts.mode == Mode::Forward && !self.facts.deferred.is_empty();
-        waits.then_some(self.facts.at)
+        let waits = self.header.mode == Mode::Forward && !self.header.deferred.is_empty();
+        waits.then_some(self.header.at)
     }
 }
 
@@ -118,10 +118,10 @@ impl Decider<'_> {
 
     /// Begins what did not fit into the last record.
     pub(super) fn resume_deferred(&mut self) {
-        if self.run.facts.mode != Mode::Forward {
+        if self.run.header.mode != Mode::Forward {
             return;
         }
-        for id in self.run.facts.deferred.clone() {
+        for id in self.run.header.deferred.clone() {
             let Some(step) = self.run.graph.position(&id) else { continue };
             match &self.run.steps[step].body {
                 BodyState::Map(items) if items.stage == MapStage::Open => self.fill(step),
@@ -132,7 +132,7 @@ impl Decider<'_> {
 
     /// Checks that the run may hold `more` bytes of inputs.
     pub(super) fn may_hold(&self, more: u64) -> Result<(), Failure> {
-        let (held, limit) = (self.run.facts.built, self.run.limits.run);
+        let (held, limit) = (self.run.header.built, self.run.limits.run);
         if held.saturating_add(more) <= limit {
             return Ok(());
         }
@@ -146,7 +146,7 @@ impl Decider<'_> {
     /// Checks that the run has room for another output.
     pub(super) fn may_keep(&self, output: &Payload) -> Result<(), Failure> {
         let (held, limit, more) =
-            (self.run.facts.outputs, self.run.limits.outputs, output.text().len());
+            (self.run.header.outputs, self.run.limits.outputs, output.text().len());
         if more <= SMALL || held.saturating_add(more as u64) <= limit {
             return Ok(());
         }

@@ -54,7 +54,7 @@ fn same(one: Option<&Payload>, other: Option<&Payload>) -> bool {
 impl Run {
     /// Remembers what was asked, and by whom.
     pub(super) fn note_request(&mut self, event: &Event, at: Time, payloads: &[Payload]) {
-        let facts = &mut self.facts;
+        let facts = &mut self.header;
         let payload = |slot: &Slot| payloads.get(slot.0 as usize).cloned();
         match event {
             Event::CancelRequested { by } => {
@@ -98,13 +98,13 @@ impl Run {
     fn is_stuck(&self, place: WorkIndex) -> bool {
         self.work(place).is_some_and(|work| {
             work.stage == Stage::Parked
-                || (work.undo == Undo::Blocked && self.facts.mode != Mode::Ended)
+                || (work.undo == Undo::Blocked && self.header.mode != Mode::Ended)
         })
     }
 
     /// Whether a fact that it waits for has become an incident.
     fn is_unmet(&self) -> bool {
-        self.facts.incidents.iter().any(|open| open.kind == IncidentKind::DependencyUnmet)
+        self.header.incidents.iter().any(|open| open.kind == IncidentKind::DependencyUnmet)
     }
 
     /// Refuses what is for runs that have not ended.
@@ -112,7 +112,7 @@ impl Run {
     /// # Errors
     /// A [`Refusal`] with the code `run_ended`.
     pub fn check_moves(&self) -> Result<(), Refusal> {
-        match self.facts.mode {
+        match self.header.mode {
             Mode::Ended => Err(Refusal::new(RefusalCode::RunEnded, "the run has ended")),
             Mode::Forward | Mode::Backward => Ok(()),
         }
@@ -124,7 +124,7 @@ impl Run {
     /// A [`Refusal`], most often with the code `nothing_to_retry`.
     pub fn check_retry(&self, incident: Option<u32>) -> Result<(), Refusal> {
         self.check_not_erased()?;
-        let open = self.facts.incidents.iter().find(|open| Some(open.number) == incident);
+        let open = self.header.incidents.iter().find(|open| Some(open.number) == incident);
         let step = open.and_then(|open| open.step.as_ref());
         self.to_retry(step.and_then(|step| self.place(step))).map(drop)
     }
@@ -165,8 +165,8 @@ impl Decider<'_> {
     ) -> Result<(), Refusal> {
         let only = step.map(|step| self.place(step)).transpose()?;
         let found = self.run.to_retry(only);
-        let again = self.run.facts.retried_by.as_ref() == Some(&by)
-            && self.now().since(self.run.facts.retried_at) < SAME_REQUEST;
+        let again = self.run.header.retried_by.as_ref() == Some(&by)
+            && self.now().since(self.run.header.retried_at) < SAME_REQUEST;
         let is_done = match &found {
             Err(_) => true,
             Ok(found) => only.is_none() && found.stuck.is_empty() && !found.unmet,
@@ -272,7 +272,7 @@ impl Decider<'_> {
         if is_open_to_people(work) {
             return Ok(());
         }
-        let (code, why) = match (&work.stage, self.run.facts.mode) {
+        let (code, why) = match (&work.stage, self.run.header.mode) {
             (_, Mode::Ended) => (RefusalCode::RunEnded, "the run has ended"),
             (Stage::Active(Action::Forward | Action::Verify, _), _) => (
                 RefusalCode::TaskInFlight,

@@ -51,25 +51,25 @@ impl Run {
     #[must_use]
     pub fn conditions(&self) -> Vec<&'static str> {
         let mut kinds: Vec<_> = self.holds().map(|hold| hold.kind.condition()).collect();
-        if !self.facts.incidents.is_empty() {
+        if !self.header.incidents.is_empty() {
             kinds.push("IncidentOpen");
         }
-        if self.facts.late_result.or(self.facts.contradicted).is_some() {
+        if self.header.late_result.or(self.header.contradicted).is_some() {
             kinds.push("LateResult");
         }
         if self.has_withdrawn() {
             kinds.push("DependencyWithdrawn");
         }
-        if self.facts.erased.is_some() {
+        if self.header.erased.is_some() {
             kinds.push("Erased");
         }
-        if self.facts.orphaned.is_some() {
+        if self.header.orphaned.is_some() {
             kinds.push("Orphaned");
         }
         if self.tally.awaiting_signal() > 0 {
             kinds.push("SignalAwaited");
         }
-        if !self.facts.refused_signals.is_empty() {
+        if !self.header.refused_signals.is_empty() {
             kinds.push("SignalRefused");
         }
         if self.tally.backoff > 0 {

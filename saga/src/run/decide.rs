@@ -28,7 +28,7 @@ pub fn decide(
     at: Time,
     record: &mut Record,
 ) -> Result<Reply, Refusal> {
-    record.at = record.at.max(at).max(run.facts.at);
+    record.at = record.at.max(at).max(run.header.at);
     run.begin_record(record);
     let mut decider = Decider { run, record, ready: VecDeque::new() };
     let reply = decider.command(command);
@@ -78,14 +78,14 @@ impl Decider<'_> {
 
     fn command(&mut self, command: Command) -> Result<Reply, Refusal> {
         match command {
-            command @ Command::Start(_) if self.run.facts.erased.is_some() => {
+            command @ Command::Start(_) if self.run.header.erased.is_some() => {
                 return of_erased(&command);
             }
             Command::Start(start) => return self.start(start),
-            _ if self.run.facts.origin.is_none() => {
+            _ if self.run.header.origin.is_none() => {
                 return Err(Refusal::new(RefusalCode::NotStarted, "the run has not been started"));
             }
-            command if self.run.facts.erased.is_some() => return of_erased(&command),
+            command if self.run.header.erased.is_some() => return of_erased(&command),
             Command::HandOut { task, worker } => self.hand_out(self.run.by_now(task), worker)?,
             Command::Report { task, outcome } => self.report(self.run.by_now(task), outcome)?,
             Command::OutputChecked { violation } => self.output_checked(violation),
@@ -141,7 +141,7 @@ impl Decider<'_> {
     }
 
     fn start(&mut self, start: Start) -> Result<Reply, Refusal> {
-        if let Some(origin) = &self.run.facts.origin {
+        if let Some(origin) = &self.run.header.origin {
             let same = origin.input.is_same_as(&start.input);
             return if same && origin.key == start.key {
                 Ok(Reply::Done)
@@ -212,10 +212,10 @@ impl Decider<'_> {
     }
 
     pub(super) fn cancel(&mut self, by: By) -> Result<(), Refusal> {
-        match self.run.facts.mode {
+        match self.run.header.mode {
             // What is left to undo joins what is being undone, and nothing goes forward after it.
             Mode::Backward if self.run.is_undone_in_part() => {}
-            Mode::Backward | Mode::Ended if self.run.facts.cancelled_by.is_some() => return Ok(()),
+            Mode::Backward | Mode::Ended if self.run.header.cancelled_by.is_some() => return Ok(()),
             Mode::Ended => return Err(Refusal::new(RefusalCode::RunEnded, "the run has ended")),
             Mode::Backward => {
                 return Err(Refusal::new(
@@ -239,8 +239,8 @@ impl Decider<'_> {
     }
 
     pub(super) fn kill(&mut self, by: By) -> Result<(), Refusal> {
-        if self.run.facts.mode == Mode::Ended {
-            return if self.run.facts.killed_by.as_ref() == Some(&by) {
+        if self.run.header.mode == Mode::Ended {
+            return if self.run.header.killed_by.as_ref() == Some(&by) {
                 Ok(())
             } else {
                 Err(Refusal::new(RefusalCode::RunEnded, "the run has ended"))
@@ -259,22 +259,22 @@ impl Decider<'_> {
 
     /// Ends the run if nothing is left to do. Answers whether it is undone instead, as its output cannot be made.
     fn conclude(&mut self) -> bool {
-        let went_forward = self.run.facts.mode == Mode::Forward;
+        let went_forward = self.run.header.mode == Mode::Forward;
         self.conclude_as_it_goes();
-        went_forward && self.run.facts.mode == Mode::Backward
+        went_forward && self.run.header.mode == Mode::Backward
     }
 
     fn conclude_as_it_goes(&mut self) {
         let tally = &self.run.tally;
-        match self.run.facts.mode {
-            _ if self.run.facts.origin.is_none() => {}
+        match self.run.header.mode {
+            _ if self.run.header.origin.is_none() => {}
             Mode::Forward
                 if self.run.unsettled == 0 && tally.active() == 0 && tally.undo_open() == 0 =>
             {
                 self.conclude_forward();
             }
             Mode::Backward if self.run.steps.iter().all(|step| step.undo_settled) => {
-                if let Some(from) = self.run.facts.rerun.as_ref().map(|rerun| rerun.from) {
+                if let Some(from) = self.run.header.rerun.as_ref().map(|rerun| rerun.from) {
                     return self.went_forward(from);
                 }
                 let outcome = self.run.outcome_of_undo();
@@ -296,7 +296,7 @@ impl Decider<'_> {
 
     fn resolve_all(&mut self) {
         let open: Vec<u32> =
-            self.run.facts.incidents.iter().map(|incident| incident.number).collect();
+            self.run.header.incidents.iter().map(|incident| incident.number).collect();
         for incident in open {
             self.emit(Event::IncidentResolved { incident });
         }
@@ -332,9 +332,9 @@ impl Decider<'_> {
         message: String,
     ) {
         let known =
-            self.run.facts.incidents.iter().any(|open| open.kind == kind && open.step == step);
+            self.run.header.incidents.iter().any(|open| open.kind == kind && open.step == step);
         if !known {
-            let incident = self.run.facts.incidents_opened + 1;
+            let incident = self.run.header.incidents_opened + 1;
             self.emit(Event::IncidentOpened { incident, kind, step, code, message });
         }
     }
@@ -342,7 +342,7 @@ impl Decider<'_> {
     pub(super) fn resolve_incidents(&mut self, step: &StepPath) {
         let about = |open: &&super::Incident| open.step.as_ref() == Some(step);
         let open: Vec<u32> =
-            self.run.facts.incidents.iter().filter(about).map(|open| open.number).collect();
+            self.run.header.incidents.iter().filter(about).map(|open| open.number).collect();
         for incident in open {
             self.emit(Event::IncidentResolved { incident });
         }
@@ -351,7 +351,7 @@ impl Decider<'_> {
     pub(super) fn resolve_kind(&mut self, kind: IncidentKind) {
         let of_kind = |open: &&super::Incident| open.kind == kind;
         let open: Vec<u32> =
-            self.run.facts.incidents.iter().filter(of_kind).map(|open| open.number).collect();
+            self.run.header.incidents.iter().filter(of_kind).map(|open| open.number).collect();
         for incident in open {
             self.emit(Event::IncidentResolved { incident });
         }

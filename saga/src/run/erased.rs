@@ -9,7 +9,7 @@ impl Run {
     /// When the run was erased; `None` while its documents are kept.
     #[must_use]
     pub fn erased_at(&self) -> Option<Time> {
-        self.facts.erased
+        self.header.erased
     }
 
     /// Refuses what is asked of a run that was erased.
@@ -17,7 +17,7 @@ impl Run {
     /// # Errors
     /// A [`Refusal`] with the code `run_erased`.
     pub fn check_not_erased(&self) -> Result<(), Refusal> {
-        match self.facts.erased {
+        match self.header.erased {
             None => Ok(()),
             Some(_) => Err(erased()),
         }
@@ -26,7 +26,7 @@ impl Run {
 
 impl Decider<'_> {
     pub(super) fn erase(&mut self, by: By) -> Result<(), Refusal> {
-        if self.run.facts.outcome.is_none() {
+        if self.run.header.outcome.is_none() {
             let message = "the run goes on; cancel it or wait for its end, then erase it";
             return Err(Refusal::new(RefusalCode::RunGoesOn, message));
         }

@@ -36,7 +36,7 @@ impl Run {
     /// Returns the place of this run among those that belong together.
     #[must_use]
     pub fn descent(&self) -> Descent {
-        let origin = self.facts.origin.as_ref();
+        let origin = self.header.origin.as_ref();
         let known = origin.and_then(|origin| origin.descent);
         // A run of an earlier version does not know it.
         let depth = u32::from(self.parent().is_some());
@@ -67,7 +67,7 @@ impl Run {
             ParentWord::Paused => self.who_paused(),
             ParentWord::Resumed => "its parent goes on".to_owned(),
             ParentWord::Killed | ParentWord::Left => {
-                let by = self.facts.killed_by.as_ref();
+                let by = self.header.killed_by.as_ref();
                 let who =
                     by.map_or_else(String::new, |by| format!(" by {}: {}", by.actor, by.reason));
                 format!("its parent was killed{who}")
@@ -92,7 +92,7 @@ impl Run {
     }
 
     fn who_paused(&self) -> String {
-        let pause = self.facts.holds.iter().find(|held| !held.hold.kind.is_forward_only());
+        let pause = self.header.holds.iter().find(|held| !held.hold.kind.is_forward_only());
         pause.map_or_else(
             || PARENT_PAUSED.to_owned(),
             |held| match &held.by {
@@ -156,9 +156,9 @@ impl Run {
                 });
             }
             Event::ParentHeard { word, order, reason } => {
-                self.facts.parent_heard = *order;
+                self.header.parent_heard = *order;
                 if *word == ParentWord::Left {
-                    self.facts.orphaned = Some((reason.clone(), at));
+                    self.header.orphaned = Some((reason.clone(), at));
                 }
             }
             _ => {}
@@ -290,7 +290,7 @@ impl Decider<'_> {
         order: u32,
         by: By,
     ) -> Result<(), Refusal> {
-        if self.run.facts.mode == Mode::Ended || order <= self.run.facts.parent_heard {
+        if self.run.header.mode == Mode::Ended || order <= self.run.header.parent_heard {
             return Ok(());
         }
         self.emit(Event::ParentHeard { word, order, reason: by.reason.clone() });

@@ -22,7 +22,7 @@ impl Decider<'_> {
     /// Begins every step whose turn has come, and what follows from that. While the run is held none begins.
     pub(super) fn advance(&mut self) {
         while let Some(step) = self.ready.pop_front() {
-            let turn = self.run.facts.mode == Mode::Forward && !self.run.is_held();
+            let turn = self.run.header.mode == Mode::Forward && !self.run.is_held();
             if turn && !self.has_begun(step) {
                 self.begin(step);
             }
@@ -92,7 +92,7 @@ impl Decider<'_> {
         expr: &Expr,
         becomes: Use,
     ) -> Result<Source, Failure> {
-        let given = self.run.facts.given_input.as_ref().filter(|(of, _)| *of == step);
+        let given = self.run.header.given_input.as_ref().filter(|(of, _)| *of == step);
         match given.map(|(_, input)| input.clone()) {
             Some(input) => Ok(Source::Slot(self.slot(input))),
             None => self.evaluate(expr, WorkIndex::step(step), becomes),
@@ -161,7 +161,7 @@ impl Decider<'_> {
 
     /// An item's place may have become free: another may take it.
     pub(super) fn place_freed(&mut self, place: WorkIndex) {
-        if place.item.is_some() && self.run.facts.mode == Mode::Forward {
+        if place.item.is_some() && self.run.header.mode == Mode::Forward {
             self.fill(place.step);
         }
     }
@@ -231,7 +231,7 @@ impl Decider<'_> {
         let message =
             format!("{failed} of {total} items failed; the last, {of}{key}: {}", error.message);
         self.step_failed(last.step, Some(path), Failure { message, ..error });
-        if self.run.facts.mode == Mode::Forward {
+        if self.run.header.mode == Mode::Forward {
             self.dismiss_losers(last.step, map.losers);
         }
         true
@@ -261,7 +261,7 @@ impl Decider<'_> {
     /// A step failed for good: the run goes on without it, or is undone, or, past the point of no return, goes on
     /// with what does not need it.
     pub(super) fn step_failed(&mut self, step: usize, path: Option<StepPath>, error: Failure) {
-        if self.run.facts.mode != Mode::Forward
+        if self.run.header.mode != Mode::Forward
             || self.run.spec(step).on_failure == OnFailure::Continue
         {
             return;

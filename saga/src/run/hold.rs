@@ -35,13 +35,13 @@ impl Held {
 impl Run {
     /// The holds in force; while there are any, no task of the run is on offer.
     pub fn holds(&self) -> impl Iterator<Item = &Hold> {
-        self.facts.holds.iter().map(|held| &held.hold)
+        self.header.holds.iter().map(|held| &held.hold)
     }
 
     /// Whether it has, or had to, wait for its turn among others, or may establish what they wait for.
     #[must_use]
     pub fn is_sequenced(&self) -> bool {
-        self.facts.sequenced || self.may_establish()
+        self.header.sequenced || self.may_establish()
     }
 
     /// Whether its definition says that it establishes facts.
@@ -54,11 +54,11 @@ impl Run {
     /// The instant for which it was started, while that has not come.
     pub(super) fn delayed_until(&self) -> Option<Time> {
         let delayed = self.holds().any(|hold| hold.kind == HoldKind::StartDelayed);
-        self.facts.origin.as_ref()?.start_at.filter(|_| delayed)
+        self.header.origin.as_ref()?.start_at.filter(|_| delayed)
     }
 
     pub(super) fn is_held(&self) -> bool {
-        !self.facts.holds.is_empty()
+        !self.header.holds.is_empty()
     }
 
     /// Whether its turn among other runs has not come.
@@ -77,16 +77,16 @@ impl Run {
     }
 
     pub(super) fn hold(&mut self, held: Held) {
-        self.facts.sequenced |= held.hold.kind.is_forward_only();
-        self.facts.holds.push(held);
+        self.header.sequenced |= held.hold.kind.is_forward_only();
+        self.header.holds.push(held);
         self.turn_hands(|hand| matches!(hand, TaskState::Offered { .. }), &TaskState::Held);
     }
 
     /// Drops the holds that `gone` says; when none is left, the tasks are on offer again.
     pub(super) fn drop_holds(&mut self, at: Time, gone: impl Fn(&Hold) -> bool) {
-        let before = self.facts.holds.len();
-        self.facts.holds.retain(|held| !gone(&held.hold));
-        if before > 0 && self.facts.holds.is_empty() {
+        let before = self.header.holds.len();
+        self.header.holds.retain(|held| !gone(&held.hold));
+        if before > 0 && self.header.holds.is_empty() {
             self.turn_hands(|hand| *hand == TaskState::Held, &TaskState::Offered { since: at });
             self.turn_children(at);
         }
@@ -134,7 +134,7 @@ impl Decider<'_> {
         if self.run.holds().any(|other| *other == hold) {
             return Ok(());
         }
-        if self.run.facts.mode == Mode::Ended {
+        if self.run.header.mode == Mode::Ended {
             return Err(Refusal::new(RefusalCode::RunEnded, "the run has ended"));
         }
         if let Some(by) = by.as_ref().filter(|_| hold.kind == HoldKind::Paused) {
@@ -180,7 +180,7 @@ impl Decider<'_> {
 
     /// Refuses to take away a pause that is not there, unless the same person did so just now.
     fn must_have_resumed(&self, hold: &Hold, by: &By) -> Result<(), Refusal> {
-        let last = self.run.facts.resumed_by.as_ref();
+        let last = self.run.header.resumed_by.as_ref();
         if last.is_some_and(|(name, last)| *name == hold.name && last == by) {
             return Ok(());
         }
@@ -225,7 +225,7 @@ impl Decider<'_> {
 
     /// Nobody needs to look after facts that the run waits for, as they are there, or are waited for once more.
     pub(super) fn resolve_unmet(&mut self) {
-        let open = self.run.facts.incidents.iter();
+        let open = self.run.header.incidents.iter();
         let unmet = open.filter(|open| open.kind == IncidentKind::DependencyUnmet);
         for incident in unmet.map(|open| open.number).collect::<Vec<_>>() {
             self.emit(Event::IncidentResolved { incident });

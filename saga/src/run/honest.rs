@@ -35,7 +35,7 @@ impl Run {
             return Err(format!("document {slot} is missing"));
         }
         let started = matches!(event, Event::Started(_));
-        if started != self.facts.origin.is_none() {
+        if started != self.header.origin.is_none() {
             return Err("its start is not the first event, or not the only one".to_owned());
         }
         match self.contradiction(event, payloads) {

@@ -105,7 +105,7 @@ impl Run {
     ) {
         let mut elements = self.elements(step, list, documents).unwrap_or_default();
         elements.resize_with(total as usize, Payload::null);
-        self.facts.built += Run::bytes_of(&elements);
+        self.header.built += Run::bytes_of(&elements);
         let BodyState::Map(items) = &mut self.steps[step].body else { return };
         items.stage = MapStage::Open;
         items.works = items.begin(elements.len());
@@ -127,12 +127,12 @@ impl Run {
             items.next = items.next.max(item + 1);
         }
         let offered = self.offered_hand(at);
-        let given = self.facts.given_input.take_if(|(of, _)| *of == place.step && input.is_some());
+        let given = self.header.given_input.take_if(|(of, _)| *of == place.step && input.is_some());
         drop(given);
         let input = input.map(|source| match source {
             Source::Slot(slot) => {
                 let own = documents.get(slot.0 as usize).cloned().unwrap_or_else(Payload::null);
-                self.facts.built += own.text().len() as u64;
+                self.header.built += own.text().len() as u64;
                 (Some(own), None)
             }
             Source::Same(pointer) => match self.root(pointer) {

@@ -12,7 +12,7 @@ use crate::{Refusal, RefusalCode};
 impl Run {
     /// Gives labels and takes others away.
     pub(super) fn relabel(&mut self, set: &Labels, removed: &[Arc<str>]) {
-        let Some(origin) = &mut self.facts.origin else { return };
+        let Some(origin) = &mut self.header.origin else { return };
         origin.labels.retain(|name, _| !removed.iter().any(|gone| **gone == *name.as_str()));
         origin.labels.extend(set.iter().map(|(name, value)| (name.clone(), value.clone())));
     }

@@ -53,7 +53,7 @@ impl Run {
     /// Whether all that stands of a run that ends so is told, not only what is in doubt: after a failure, and where it has not
     /// the output that it should have.
     pub(super) fn leaves_all(&self, outcome: Outcome, has_output: bool) -> bool {
-        let failed = self.facts.error.is_some() && self.graph.definition.output.is_some();
+        let failed = self.header.error.is_some() && self.graph.definition.output.is_some();
         let lacks_output = failed && !has_output;
         outcome == Outcome::FailedDirty || (outcome == Outcome::PartiallyCompleted && lacks_output)
     }
@@ -94,7 +94,7 @@ impl Run {
             1 => words.push("and 1 more step".to_owned()),
             more => words.push(format!("and {more} more steps")),
         }
-        if let Some(by) = &self.facts.killed_by {
+        if let Some(by) = &self.header.killed_by {
             words.push(format!("{} killed it ({})", by.actor, by.reason));
         }
         Some(words.join("; "))
@@ -142,8 +142,8 @@ impl Decider<'_> {
                 place.step == step && (item.is_none() || place.item == item)
             })
         };
-        let outcome = self.run.facts.outcome.filter(|_| self.run.facts.mode == Mode::Ended)?;
-        let all = self.run.leaves_all(outcome, self.run.facts.output.is_some());
+        let outcome = self.run.header.outcome.filter(|_| self.run.header.mode == Mode::Ended)?;
+        let all = self.run.leaves_all(outcome, self.run.header.output.is_some());
         let steps = self.run.all_steps().into_iter();
         let left: Vec<WorkIndex> =
             steps.flat_map(|step| self.run.left_of(step, all)).filter(wanted).collect();
@@ -168,14 +168,14 @@ impl Decider<'_> {
 
     /// Less of an ended run stands than before: the incident about it is over when nothing does, and the outcome follows.
     pub(super) fn less_is_left(&mut self) {
-        let ended = self.run.facts.outcome.filter(|_| self.run.facts.mode == Mode::Ended);
+        let ended = self.run.header.outcome.filter(|_| self.run.header.mode == Mode::Ended);
         let Some(outcome) = ended else { return };
-        let all = self.run.leaves_all(outcome, self.run.facts.output.is_some());
+        let all = self.run.leaves_all(outcome, self.run.header.output.is_some());
         if self.run.left(all).next().is_none() {
             self.resolve_kind(IncidentKind::EffectsLeft);
         }
         if outcome == Outcome::FailedDirty && !self.run.something_stands() {
-            let killed = self.run.facts.killed_by.is_some();
+            let killed = self.run.header.killed_by.is_some();
             let outcome = match self.run.outcome_of_undo() {
                 // As it would have ended when it was killed, had this been known.
                 Outcome::Compensated if killed => Outcome::Cancelled,

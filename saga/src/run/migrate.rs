@@ -75,7 +75,7 @@ impl Run {
     /// order of steps is looked at only when all of them have their place.
     #[must_use]
     pub fn obstacles(&self, new: &Graph, mapping: &Mapping) -> Vec<Obstacle> {
-        if self.facts.mode == Mode::Backward {
+        if self.header.mode == Mode::Backward {
             return vec![Obstacle {
                 kind: ObstacleKind::BeingUndone,
                 step: None,
@@ -267,7 +267,7 @@ impl Run {
             }
         }
         self.recount();
-        if let Some(origin) = &mut self.facts.origin {
+        if let Some(origin) = &mut self.header.origin {
             origin.version = version;
             origin.definition = definition.clone();
         }
@@ -275,9 +275,9 @@ impl Run {
 
     fn rename_in_facts(&mut self, old: &Arc<str>, to: usize) {
         let new = &self.graph.nodes[to].id;
-        let about = self.facts.incidents.iter_mut().filter_map(|incident| incident.step.as_mut());
+        let about = self.header.incidents.iter_mut().filter_map(|incident| incident.step.as_mut());
         let about =
-            about.chain(self.facts.error.iter_mut().filter_map(|error| error.step.as_mut()));
+            about.chain(self.header.error.iter_mut().filter_map(|error| error.step.as_mut()));
         for path in about.filter(|path| path.step == *old) {
             path.step = new.clone();
         }
@@ -340,7 +340,7 @@ impl Decider<'_> {
             let message = format!("the run is on version {}, not on {from}", own.version);
             return Err(Refusal::new(RefusalCode::WrongVersion, message));
         }
-        if self.run.facts.mode == Mode::Ended {
+        if self.run.header.mode == Mode::Ended {
             return Err(Refusal::new(RefusalCode::RunEnded, "the run has ended"));
         }
         need_reason(&by)?;
@@ -360,7 +360,7 @@ impl Decider<'_> {
         self.run.learn(graph);
         self.emit(Event::Migrated { version, definition, mapping, skipped, by });
         for (signal, message) in refused {
-            let Some(by) = self.run.facts.signals.get(&signal).map(|signal| signal.by.clone())
+            let Some(by) = self.run.header.signals.get(&signal).map(|signal| signal.by.clone())
             else {
                 continue;
             };

@@ -81,7 +81,7 @@ pub struct Run {
     graph: Arc<Graph>,
     seq: u64,
     folded: u64,
-    facts: Facts,
+    header: RunHeader,
     steps: Vec<StepState>,
     /// Steps not settled, forward.
     unsettled: usize,
@@ -95,7 +95,7 @@ pub struct Run {
 
 /// What a run remembers beside its steps.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Facts {
+struct RunHeader {
     /// The instant of the last record.
     at: Time,
     origin: Option<Origin>,
@@ -210,7 +210,7 @@ impl Run {
             graph,
             seq: 0,
             folded: 0,
-            facts: Facts::default(),
+            header: RunHeader::default(),
             steps,
             tally: Tally::default(),
             due: BTreeSet::new(),
@@ -241,7 +241,7 @@ impl Run {
     /// What it was given; `None` before it started.
     #[must_use]
     pub fn input(&self) -> Option<&Payload> {
-        self.facts.origin.as_ref().map(|origin| &origin.input)
+        self.header.origin.as_ref().map(|origin| &origin.input)
     }
 
     /// The version of its workflow that it is on.
@@ -253,7 +253,7 @@ impl Run {
     /// The hash of that definition; empty before it started.
     #[must_use]
     pub fn definition(&self) -> &str {
-        self.facts.origin.as_ref().map_or("", |origin| &origin.definition)
+        self.header.origin.as_ref().map_or("", |origin| &origin.definition)
     }
 
     /// How many records it has folded: the `seq` of the last, 0 before the first. `decide` does not count; the one
@@ -277,26 +277,26 @@ impl Run {
     /// The namespace it belongs to; empty before it started.
     #[must_use]
     pub fn namespace(&self) -> &str {
-        self.facts.origin.as_ref().map_or("", |origin| &origin.namespace)
+        self.header.origin.as_ref().map_or("", |origin| &origin.namespace)
     }
 
     /// The marks to search by that it has.
     #[must_use]
     pub fn labels(&self) -> &Labels {
         static NONE: Labels = Labels::new();
-        self.facts.origin.as_ref().map_or(&NONE, |origin| &origin.labels)
+        self.header.origin.as_ref().map_or(&NONE, |origin| &origin.labels)
     }
 
     /// The state, as indexed and shown.
     #[must_use]
     pub fn state(&self) -> State {
-        match self.facts.mode {
+        match self.header.mode {
             Mode::Ended => State::Ended,
             _ if self.is_paused() => State::Paused,
             Mode::Backward if self.tally.blocked() > 0 => State::CompensationBlocked,
             Mode::Backward => State::Compensating,
             Mode::Forward if self.tally.offered + self.tally.leased == 0 => State::Waiting,
-            Mode::Forward if self.facts.handed_out => State::Running,
+            Mode::Forward if self.header.handed_out => State::Running,
             Mode::Forward => State::Queued,
         }
     }
@@ -304,31 +304,31 @@ impl Run {
     /// The outcome, once it ended.
     #[must_use]
     pub fn outcome(&self) -> Option<Outcome> {
-        self.facts.outcome
+        self.header.outcome
     }
 
     /// When it started.
     #[must_use]
     pub fn started_at(&self) -> Time {
-        self.facts.origin.as_ref().map_or(Time(0), |origin| origin.at)
+        self.header.origin.as_ref().map_or(Time(0), |origin| origin.at)
     }
 
     /// The instant for which it was started, if that was a later one.
     #[must_use]
     pub fn start_at(&self) -> Option<Time> {
-        self.facts.origin.as_ref().and_then(|origin| origin.start_at)
+        self.header.origin.as_ref().and_then(|origin| origin.start_at)
     }
 
     /// When it ended.
     #[must_use]
     pub fn ended_at(&self) -> Option<Time> {
-        self.facts.ended_at
+        self.header.ended_at
     }
 
     /// The run that started it as one of its steps.
     #[must_use]
     pub fn parent(&self) -> Option<&Parent> {
-        self.facts.origin.as_ref()?.parent.as_ref()
+        self.header.origin.as_ref()?.parent.as_ref()
     }
 
     /// Whether a worker holds one of its tasks.
@@ -346,7 +346,7 @@ impl Run {
             self.stuck_due(),
             self.deferred_due(),
             self.delayed_until(),
-            self.facts.unchecked.as_ref().map(|unchecked| unchecked.again),
+            self.header.unchecked.as_ref().map(|unchecked| unchecked.again),
         ];
         all.into_iter().flatten().min()
     }
@@ -354,29 +354,29 @@ impl Run {
     /// When the forward part must be done.
     pub(crate) fn deadline(&self) -> Time {
         let begins = || self.started_at().max(self.start_at().unwrap_or_default());
-        let since = self.facts.forward_since.unwrap_or_else(begins);
+        let since = self.header.forward_since.unwrap_or_else(begins);
         since.after(self.graph.definition.timeout)
     }
 
     /// The deadline as long as it matters.
     fn deadline_due(&self) -> Option<Time> {
-        let matters = self.facts.mode == Mode::Forward
-            && !self.facts.timed_out
-            && self.facts.origin.is_some();
+        let matters = self.header.mode == Mode::Forward
+            && !self.header.timed_out
+            && self.header.origin.is_some();
         matters.then(|| self.deadline())
     }
 
     /// Constant along the causal story; its own id when the caller gave none.
     #[must_use]
     pub fn correlation_id(&self) -> String {
-        let own = self.facts.origin.as_ref().and_then(|origin| origin.correlation_id.as_deref());
+        let own = self.header.origin.as_ref().and_then(|origin| origin.correlation_id.as_deref());
         own.map_or_else(|| self.id.to_string(), str::to_owned)
     }
 
     /// The event that caused it, as whoever started it says.
     #[must_use]
     pub fn causation_id(&self) -> Option<&str> {
-        self.facts.origin.as_ref()?.causation_id.as_deref()
+        self.header.origin.as_ref()?.causation_id.as_deref()
     }
 
     /// Whether the point of no return has been passed, or may have been: by a pivot, or by a step after one that was

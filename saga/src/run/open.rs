@@ -23,10 +23,10 @@ impl Run {
     /// one that undoes what it did without an incident: that is on its way, and would cost each undone step a row.
     #[must_use]
     pub fn open_effects(&self) -> Vec<OpenEffects> {
-        let ended = self.facts.outcome.filter(|_| self.facts.mode == Mode::Ended);
-        let has_output = self.facts.output.is_some();
+        let ended = self.header.outcome.filter(|_| self.header.mode == Mode::Ended);
+        let has_output = self.header.output.is_some();
         let all = ended.is_some_and(|outcome| self.leaves_all(outcome, has_output));
-        let (tally, troubled) = (&self.tally, !self.facts.incidents.is_empty());
+        let (tally, troubled) = (&self.tally, !self.header.incidents.is_empty());
         let is_undoing = ended.is_none() && troubled && tally.to_undo > 0;
         if !all && tally.doubtful == 0 && !is_undoing {
             return Vec::new();

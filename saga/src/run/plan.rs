@@ -74,7 +74,7 @@ impl Run {
 
     /// The steps that an undo of `scope` goes through.
     fn undone(&self, scope: &Scope, at: Time) -> Result<Undone, Refusal> {
-        if self.facts.mode == Mode::Backward {
+        if self.header.mode == Mode::Backward {
             return Err(Refusal::new(
                 RefusalCode::AlreadyCompensating,
                 "the run is being undone already",
@@ -187,7 +187,7 @@ impl Run {
     /// Whether the run may (still) be compensated by hand.
     pub(super) fn compensable_at(&self, at: Time) -> Result<(), Refusal> {
         let window = self.graph.definition.compensable_for;
-        match self.facts.ended_at {
+        match self.header.ended_at {
             Some(ended) if at > ended.after(window) => Err(Refusal::new(
                 RefusalCode::CompensationWindowClosed,
                 format!("the run ended more than {window} ago, as long as its workflow allows"),

@@ -69,7 +69,8 @@ impl Run {
             }
             Event::Ended { outcome, .. } => {
                 // A person may settle what was left, and the outcome follows.
-                let twice = self.facts.mode == Mode::Ended && self.facts.outcome == Some(*outcome);
+                let twice =
+                    self.header.mode == Mode::Ended && self.header.outcome == Some(*outcome);
                 twice.then(|| "the run ends twice".to_owned())
             }
             Event::Opened { step, items, total, .. } => {
@@ -81,12 +82,12 @@ impl Run {
                 (!is_open).then(|| format!("the fan-out '{step}' is joined and is not open"))
             }
             Event::IncidentOpened { incident, .. } => {
-                let next = self.facts.incidents_opened.checked_add(1);
+                let next = self.header.incidents_opened.checked_add(1);
                 (Some(*incident) != next)
                     .then(|| format!("incident {incident} does not follow the one before"))
             }
             Event::IncidentResolved { incident } => {
-                let open = self.facts.incidents.iter().any(|open| open.number == *incident);
+                let open = self.header.incidents.iter().any(|open| open.number == *incident);
                 (!open).then(|| format!("incident {incident} is resolved and is not open"))
             }
             _ => None,

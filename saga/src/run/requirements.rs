@@ -28,18 +28,18 @@ impl Run {
     /// The facts that it requires, also those that stand, each with what becomes of it when that is withdrawn.
     #[must_use]
     pub fn requires(&self) -> &[RequiredFact] {
-        self.facts.origin.as_ref().map_or(&[], |origin| &origin.requires)
+        self.header.origin.as_ref().map_or(&[], |origin| &origin.requires)
     }
 
     /// Returns whether a fact upon which it began is withdrawn.
     #[must_use]
     pub fn has_withdrawn(&self) -> bool {
-        !self.facts.withdrawn.is_empty()
+        !self.header.withdrawn.is_empty()
     }
 
     /// Folds what became of its requirements.
     pub(super) fn requirement_changed(&mut self, event: &Event, at: Time) {
-        let withdrawn = &mut self.facts.withdrawn;
+        let withdrawn = &mut self.header.withdrawn;
         match event {
             Event::FactWithdrawn { fact, message, incident } => {
                 let (fact, message) = (fact.clone(), message.clone());
@@ -54,8 +54,8 @@ impl Run {
 impl Decider<'_> {
     /// A fact that the run requires was withdrawn.
     pub(super) fn fact_withdrawn(&mut self, hold: Hold, policy: OnWithdrawn, message: String) {
-        let known = self.run.facts.withdrawn.iter().any(|known| known.fact == hold.name);
-        if known || self.run.facts.mode == Mode::Ended {
+        let known = self.run.header.withdrawn.iter().any(|known| known.fact == hold.name);
+        if known || self.run.header.mode == Mode::Ended {
             return;
         }
         if self.run.awaits_turn() {
@@ -65,7 +65,7 @@ impl Decider<'_> {
             return;
         }
         let cancel = policy == OnWithdrawn::Cancel && self.run.may_cancel();
-        let forward = self.run.facts.mode == Mode::Forward || self.run.facts.rerun.is_some();
+        let forward = self.run.header.mode == Mode::Forward || self.run.header.rerun.is_some();
         let incident = forward && !cancel && policy != OnWithdrawn::Ignore;
         self.emit(Event::FactWithdrawn { fact: hold.name, message: message.clone(), incident });
         if incident {
@@ -79,14 +79,14 @@ impl Decider<'_> {
 
     /// A fact is established again, or a person has the run go on without it.
     pub(super) fn fact_restored(&mut self, fact: &Arc<str>, by: Option<&By>) {
-        if !self.run.facts.withdrawn.iter().any(|known| known.fact == *fact) {
+        if !self.run.header.withdrawn.iter().any(|known| known.fact == *fact) {
             return;
         }
         self.emit(Event::FactRestored { fact: fact.clone(), by: by.cloned() });
-        if self.run.facts.withdrawn.iter().any(|known| known.incident) {
+        if self.run.header.withdrawn.iter().any(|known| known.incident) {
             return;
         }
-        let open = self.run.facts.incidents.iter();
+        let open = self.run.header.incidents.iter();
         let open = open.filter(|open| open.kind == IncidentKind::DependencyWithdrawn);
         for incident in open.map(|open| open.number).collect::<Vec<_>>() {
             self.emit(Event::IncidentResolved { incident });
@@ -95,12 +95,12 @@ impl Decider<'_> {
 
     /// A person has the run go on without the facts that were withdrawn.
     pub(super) fn go_on_without(&mut self, by: &By) -> Result<(), Refusal> {
-        if self.run.facts.mode == Mode::Ended || !self.run.has_withdrawn() {
+        if self.run.header.mode == Mode::Ended || !self.run.has_withdrawn() {
             return Ok(());
         }
         need_reason(by)?;
         let facts: Vec<Arc<str>> =
-            self.run.facts.withdrawn.iter().map(|known| known.fact.clone()).collect();
+            self.run.header.withdrawn.iter().map(|known| known.fact.clone()).collect();
         for fact in facts {
             self.fact_restored(&fact, Some(by));
         }

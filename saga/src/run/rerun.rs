@@ -102,15 +102,15 @@ impl Run {
     /// Makes the steps as if their turn had not come. Their attempts are counted on: the fence only grows.
     pub(super) fn go_forward(&mut self, steps: &[std::sync::Arc<str>], at: Time) {
         let graph = self.graph.clone();
-        let rerun = self.facts.rerun.take();
+        let rerun = self.header.rerun.take();
         let reopened = rerun.as_ref().filter(|rerun| rerun.only_failed).map(|rerun| rerun.from);
-        self.facts.given_input =
+        self.header.given_input =
             rerun.and_then(|rerun| rerun.input.map(|input| (rerun.from, input)));
         for id in steps {
             let Some(step) = graph.position(id) else { continue };
             if let Body::Wait(wait) = &graph.nodes[step].body {
                 for name in wait.names() {
-                    self.facts.signals.remove(name);
+                    self.header.signals.remove(name);
                 }
             }
             match &self.steps[step].body {
@@ -123,7 +123,7 @@ impl Run {
         }
         let outputs = self.places().filter_map(|place| self.work(place)?.output());
         let outputs = outputs.map(|output| output.text().len() as u64).sum();
-        let facts = &mut self.facts;
+        let facts = &mut self.header;
         facts.mode = Mode::Forward;
         (facts.outcome, facts.ended_at, facts.output, facts.error) = (None, None, None, None);
         (facts.compensation, facts.cancelled_by, facts.timed_out) = (None, None, false);
@@ -205,12 +205,12 @@ impl Decider<'_> {
         by: By,
     ) -> Result<(), Refusal> {
         let step = self.run.step_named(from)?;
-        let facts = &self.run.facts;
+        let facts = &self.run.header;
         let ended_since = facts.mode == Mode::Ended && facts.ended_at != facts.forward_since;
         if facts.reran_by.as_ref() == Some(&by) && !ended_since {
             return Ok(());
         }
-        if self.run.facts.mode == Mode::Backward {
+        if self.run.header.mode == Mode::Backward {
             return Err(Refusal::new(
                 RefusalCode::AlreadyCompensating,
                 "the run is being undone; when that is done it can go forward again",
@@ -257,7 +257,7 @@ impl Decider<'_> {
     /// Everything in the way of a rerun is undone: forward again.
     pub(super) fn went_forward(&mut self, from: usize) {
         let steps = self.run.to_rerun(from);
-        let only_failed = self.run.facts.rerun.as_ref().is_some_and(|rerun| rerun.only_failed);
+        let only_failed = self.run.header.rerun.as_ref().is_some_and(|rerun| rerun.only_failed);
         let ids = steps.iter().map(|&step| self.run.graph.nodes[step].id.clone()).collect();
         self.emit(Event::WentForward { steps: ids });
         self.ready = steps.into_iter().filter(|&step| self.run.steps[step].missing == 0).collect();

@@ -81,7 +81,7 @@ impl Run {
 
     /// Whether the items of `step` keep what they did in the rerun that was asked for.
     pub(super) fn keeps_items_of(&self, step: usize) -> bool {
-        self.facts.rerun.as_ref().is_some_and(|rerun| rerun.only_failed && rerun.from == step)
+        self.header.rerun.as_ref().is_some_and(|rerun| rerun.only_failed && rerun.from == step)
     }
 
     /// Opens a fan-out again over the same items: those that did not succeed wait for their next attempt.

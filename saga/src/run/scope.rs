@@ -25,7 +25,7 @@ impl View<'_> {
 
 impl Scope for View<'_> {
     fn input(&self) -> Payload {
-        self.run.facts.origin.as_ref().map_or_else(Payload::null, |origin| origin.input.clone())
+        self.run.header.origin.as_ref().map_or_else(Payload::null, |origin| origin.input.clone())
     }
 
     fn step(&self, id: &str) -> Option<Payload> {
@@ -165,7 +165,7 @@ impl Decider<'_> {
 
     /// Ends a run that went forward to its end.
     pub(super) fn conclude_forward(&mut self) {
-        if self.run.facts.unchecked.is_some() {
+        if self.run.header.unchecked.is_some() {
             return;
         }
         let mut output = None;
@@ -186,7 +186,7 @@ impl Decider<'_> {
 
     /// Whether the output satisfies its JSON Schema: the run ends, or it has failed, and is undone where it can be.
     pub(super) fn output_checked(&mut self, violation: Option<String>) {
-        let Some(unchecked) = self.run.facts.unchecked.clone() else { return };
+        let Some(unchecked) = self.run.header.unchecked.clone() else { return };
         let Some(message) = violation else {
             let outcome = self.run.outcome_forward();
             let output = unchecked.output.map(|output| self.slot(output));
@@ -208,7 +208,7 @@ impl Decider<'_> {
 
     /// The check of the output was not heard of: it is asked for again.
     pub(super) fn check_again(&mut self) {
-        let due = self.run.facts.unchecked.as_ref().map(|unchecked| unchecked.again);
+        let due = self.run.header.unchecked.as_ref().map(|unchecked| unchecked.again);
         if due.is_some_and(|due| due <= self.now()) {
             let again = self.now().after(CHECK_AGAIN);
             self.emit(Event::OutputUnchecked { output: None, again });
@@ -220,7 +220,7 @@ impl Run {
     /// The output that waits for being held to the JSON Schema of the definition, with that.
     #[must_use]
     pub fn unchecked_output(&self) -> Option<(&Payload, Payload)> {
-        let unchecked = self.facts.unchecked.as_ref()?;
+        let unchecked = self.header.unchecked.as_ref()?;
         let output = unchecked.output.clone().unwrap_or_else(Payload::null);
         Some((self.graph.definition.output_schema.as_ref()?, output))
     }

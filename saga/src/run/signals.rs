@@ -26,7 +26,7 @@ impl Run {
             Some(received) if wait.is_for_several() => received.signal,
             _ => wait.signal.clone(),
         };
-        self.facts.signals.get(name.as_str()).map(|sent| sent.by.actor.to_string())
+        self.header.signals.get(name.as_str()).map(|sent| sent.by.actor.to_string())
     }
 
     /// The signals that came and for which a step of `new` has a JSON Schema that is not over by then, each with what it says
@@ -38,7 +38,7 @@ impl Run {
         mapping: &Mapping,
     ) -> Vec<(Arc<str>, Payload, Vec<Payload>)> {
         let open = self.open_after_move(new, mapping);
-        let came = self.facts.signals.iter().map(|(name, signal)| {
+        let came = self.header.signals.iter().map(|(name, signal)| {
             let schemas = open.iter().filter_map(|&step| match &new.nodes[step].body {
                 Body::Wait(wait) if wait.awaits(name) => wait.schema_of(name).cloned(),
                 _ => None,
@@ -50,7 +50,7 @@ impl Run {
 
     /// The output of a wait for which a signal came already: of several, the one that came first.
     pub(super) fn signal_for(&self, wait: &Wait) -> Option<Payload> {
-        let came = wait.names().filter_map(|name| Some((name, self.facts.signals.get(name)?)));
+        let came = wait.names().filter_map(|name| Some((name, self.header.signals.get(name)?)));
         let (name, first) = came.min_by_key(|(_, signal)| signal.number)?;
         Some(if wait.is_for_several() { named(name, &first.data) } else { first.data.clone() })
     }
@@ -81,7 +81,7 @@ impl Decider<'_> {
         let told = |refused: &RefusedSignal| {
             refused.signal == signal && refused.by == by && refused.message == message
         };
-        if !came && self.run.facts.refused_signals.iter().any(told) {
+        if !came && self.run.header.refused_signals.iter().any(told) {
             return;
         }
         self.emit(Event::SignalRefused { signal, by, message, came });

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::state::{Activity, BodyState, MapStage, StepState, WorkIndex};
 use super::tally::Tally;
-use super::{Facts, Run};
+use super::{Run, RunHeader};
 use crate::IncidentKind::CompensationSlow;
 use crate::{Graph, RunId};
 
@@ -28,7 +28,7 @@ impl Run {
     /// The run as text, to begin a fold from instead of its whole journal.
     #[must_use]
     pub fn snapshot(&self) -> String {
-        let Run { seq, folded, unsettled, facts, steps, .. } = self;
+        let Run { seq, folded, unsettled, header: facts, steps, .. } = self;
         let snapshot = Snapshot {
             format: FORMAT,
             seq: *seq,
@@ -47,7 +47,7 @@ impl Run {
     /// When the text is not a snapshot of a run on this graph.
     pub fn restore(id: RunId, graph: Arc<Graph>, snapshot: &str) -> Result<Run, String> {
         let Snapshot { format, seq, folded, unsettled, facts, steps } =
-            serde_json::from_str::<Snapshot<Facts, Vec<StepState>>>(snapshot)
+            serde_json::from_str::<Snapshot<RunHeader, Vec<StepState>>>(snapshot)
                 .map_err(|error| error.to_string())?;
         if !(1..=FORMAT).contains(&format) {
             return Err(format!(
@@ -62,7 +62,7 @@ impl Run {
             ));
         }
         let mut run = Run::new(id, graph);
-        (run.seq, run.folded, run.unsettled, run.facts, run.steps) =
+        (run.seq, run.folded, run.unsettled, run.header, run.steps) =
             (seq, folded, unsettled, facts, steps);
         run.recount();
         run.note_slow();
@@ -71,7 +71,7 @@ impl Run {
 
     /// Marks the undos of which a person was told that they take long. A snapshot did not always say so itself.
     fn note_slow(&mut self) {
-        let slow = self.facts.incidents.iter().filter(|open| open.kind == CompensationSlow);
+        let slow = self.header.incidents.iter().filter(|open| open.kind == CompensationSlow);
         let places: Vec<WorkIndex> =
             slow.filter_map(|open| self.place(open.step.as_ref()?)).collect();
         for place in places {

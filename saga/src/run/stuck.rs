@@ -20,16 +20,16 @@ impl Run {
         let backward = tally.undo_open() - tally.undo_waiting() - tally.blocked();
         forward + backward == 0
             && self.due.is_empty()
-            && self.facts.mode != Mode::Ended
-            && self.facts.origin.is_some()
-            && self.facts.incidents.is_empty()
-            && self.facts.unchecked.is_none()
+            && self.header.mode != Mode::Ended
+            && self.header.origin.is_some()
+            && self.header.incidents.is_empty()
+            && self.header.unchecked.is_none()
             && !self.is_held()
     }
 
     /// When a person hears of it.
     pub(super) fn stuck_due(&self) -> Option<Time> {
-        self.stands_still().then(|| self.facts.at.after(PATIENCE))
+        self.stands_still().then(|| self.header.at.after(PATIENCE))
     }
 }
 

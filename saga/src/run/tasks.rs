@@ -77,7 +77,7 @@ impl Run {
     /// Instant of the last record.
     #[must_use]
     pub fn moved_at(&self) -> Time {
-        self.facts.at
+        self.header.at
     }
 
     /// Tasks that workers hold by a lease that ends after `from` and not after `to`.
@@ -202,11 +202,11 @@ impl Run {
             return None;
         }
         let (queue, name) = self.route(task)?;
-        let origin = self.facts.origin.as_ref()?;
+        let origin = self.header.origin.as_ref()?;
         let spec = self.spec(place.step);
         let since = match hand {
             TaskState::Leased { since, .. } | TaskState::Offered { since } => *since,
-            _ => self.facts.at,
+            _ => self.header.at,
         };
         Some(TaskOffer {
             run: self.id,

@@ -64,10 +64,10 @@ impl Run {
     /// Turns the run round: marks what is to be undone of `steps`, and lets all others pass the turn on.
     pub(super) fn turn_backward(&mut self, steps: &[std::sync::Arc<str>]) {
         // What is blocked already waits for a person.
-        let turned = self.facts.mode == Mode::Backward;
-        self.facts.mode = Mode::Backward;
-        self.facts.outcome = None;
-        self.facts.ended_at = None;
+        let turned = self.header.mode == Mode::Backward;
+        self.header.mode = Mode::Backward;
+        self.header.outcome = None;
+        self.header.ended_at = None;
         for id in steps {
             let Some(step) = self.graph.position(id) else { continue };
             for place in self.places_of(step) {
@@ -99,7 +99,7 @@ impl Run {
                 aside.error = None;
             }
         });
-        if self.facts.mode == Mode::Backward {
+        if self.header.mode == Mode::Backward {
             self.settle_undo(place.step);
         }
         None
@@ -153,15 +153,15 @@ impl Run {
             self.places().any(|place| self.work(place).is_some_and(|work| work.undo == *undo))
         };
         let cause = self
-            .facts
+            .header
             .compensation
             .as_ref()
             .map_or(Cause::Failure, |compensation| compensation.cause);
         let by_hand = matches!(cause, Cause::Cancel | Cause::Manual);
         if self.something_stands() {
             // What a kill left is not what a person allowed, though they had a part of it undone.
-            let killed = self.facts.killed_by.is_some();
-            let failed = !by_hand || killed || self.facts.error.is_some();
+            let killed = self.header.killed_by.is_some();
+            let failed = !by_hand || killed || self.header.error.is_some();
             return if failed { Outcome::FailedDirty } else { Outcome::PartiallyCompleted };
         }
         match (how(&Undo::Marked), how(&Undo::Done)) {
@@ -174,7 +174,7 @@ impl Run {
 
     /// What is true in the world after going forward to the end.
     pub(super) fn outcome_forward(&self) -> Outcome {
-        let imperfect = self.facts.error.is_some()
+        let imperfect = self.header.error.is_some()
             || self.tally.unknown > 0
             || self.steps.iter().enumerate().any(|(step, state)| match &state.body {
                 BodyState::Task(work) => matches!(
@@ -274,15 +274,15 @@ impl Decider<'_> {
         force: bool,
         by: By,
     ) -> Result<(), Refusal> {
-        let last = self.run.facts.compensation.as_ref();
+        let last = self.run.header.compensation.as_ref();
         let same = last.is_some_and(|last| {
             last.by.as_ref() == Some(&by) && last.scope.as_ref() == Some(scope)
         });
-        if self.run.facts.mode != Mode::Forward && same {
+        if self.run.header.mode != Mode::Forward && same {
             return Ok(());
         }
         let whole = *scope == Scope::All && self.run.is_undone_in_part();
-        if self.run.facts.mode == Mode::Backward && !whole {
+        if self.run.header.mode == Mode::Backward && !whole {
             return Err(Refusal::new(
                 RefusalCode::AlreadyCompensating,
                 "the run is being undone already; what is blocked goes on with a retry, or is marked as compensated",
@@ -299,7 +299,7 @@ impl Decider<'_> {
         }
         let anything =
             steps.iter().any(|&step| self.run.places_of(step).any(|place| self.run.to_undo(place)));
-        if self.run.facts.mode == Mode::Ended && !anything {
+        if self.run.header.mode == Mode::Ended && !anything {
             return Err(Refusal::new(
                 RefusalCode::NothingToCompensate,
                 "nothing of that stands and can be undone",
@@ -317,11 +317,11 @@ impl Decider<'_> {
         mark: Uuid,
         by: By,
     ) -> Result<(), Refusal> {
-        let last = self.run.facts.compensation.as_ref();
+        let last = self.run.header.compensation.as_ref();
         let same = last.is_some_and(|last| {
             last.by.as_ref() == Some(&by) && last.scope.as_ref() == Some(scope)
         });
-        let moves = self.run.facts.mode != Mode::Forward;
+        let moves = self.run.header.mode != Mode::Forward;
         if !(moves && same) && self.run.plan_mark(scope, self.now())? != mark {
             let message = "the run has moved since this was planned, and something else would be undone; look at it and plan anew";
             return Err(Refusal::new(RefusalCode::PlanExpired, message));
@@ -333,11 +333,11 @@ impl Decider<'_> {
     /// person has decided meanwhile, such as a kill, is not decided over.
     pub(super) fn undo_for_parent(&mut self, by: By) {
         let (run, scope, steps) = (&self.run, Scope::All, self.run.all_steps());
-        let last = run.facts.compensation.as_ref();
+        let last = run.header.compensation.as_ref();
         let same = last.is_some_and(|last| {
             last.by.as_ref() == Some(&by) && last.scope.as_ref() == Some(&scope)
         });
-        let wanted = match run.facts.mode {
+        let wanted = match run.header.mode {
             Mode::Forward => true,
             Mode::Backward => run.is_undone_in_part(),
             Mode::Ended => !same && run.places().any(|place| run.to_undo(place)),
@@ -389,7 +389,7 @@ impl Decider<'_> {
         if self.run.tally.undo_open() == 0 {
             return;
         }
-        let backward = self.run.facts.mode == Mode::Backward;
+        let backward = self.run.header.mode == Mode::Backward;
         for step in self.run.all_steps() {
             let state = &self.run.steps[step];
             if backward && (state.undo_settled || state.undo_missing > 0) {
@@ -482,7 +482,7 @@ impl Decider<'_> {
             Undo::Marked => Ok(()),
             Undo::None if said => Ok(()),
             Undo::Waiting | Undo::Active(_) | Undo::Blocked
-                if self.run.facts.mode != Mode::Ended =>
+                if self.run.header.mode != Mode::Ended =>
             {
                 need_reason(&by)?;
                 self.emit(Event::UndoMarked { step: step.clone(), by });

@@ -20,7 +20,7 @@ impl Run {
     /// The verbs that apply to the incident `number` now; none when it is not open.
     #[must_use]
     pub fn verbs(&self, number: u32) -> Vec<Verb> {
-        let Some(incident) = self.facts.incidents.iter().find(|open| open.number == number) else {
+        let Some(incident) = self.header.incidents.iter().find(|open| open.number == number) else {
             return Vec::new();
         };
         let mut verbs = Vec::new();
@@ -40,7 +40,7 @@ impl Run {
         if incident.kind == IncidentKind::DependencyWithdrawn {
             verbs.push(Verb::Skip);
         }
-        if incident.kind == IncidentKind::EffectsLeft && self.facts.mode == Mode::Ended {
+        if incident.kind == IncidentKind::EffectsLeft && self.header.mode == Mode::Ended {
             verbs.push(Verb::MarkCompensated);
             if self.places().any(|place| self.to_undo(place)) {
                 verbs.push(Verb::Compensate);
@@ -49,7 +49,7 @@ impl Run {
         if incident.kind == IncidentKind::DependencyUnmet {
             verbs.extend([Verb::Retry, Verb::Skip]);
         }
-        match self.facts.mode {
+        match self.header.mode {
             Mode::Forward if self.may_cancel() => {
                 verbs.extend([Verb::Compensate, Verb::Cancel, Verb::Abandon]);
             }
@@ -64,20 +64,20 @@ impl Run {
     /// Returns whether the run can be cancelled: it goes forward, or will, or only a part of it is being undone, and nothing
     /// past the point of no return may have happened.
     pub(super) fn may_cancel(&self) -> bool {
-        (self.facts.mode == Mode::Forward || self.is_undone_in_part()) && !self.past_pivot()
+        (self.header.mode == Mode::Forward || self.is_undone_in_part()) && !self.past_pivot()
     }
 
     /// Whether a part of the run is being undone, after which it ends with the rest as it stands, or goes forward again.
     pub(super) fn is_undone_in_part(&self) -> bool {
-        let compensation = self.facts.compensation.as_ref();
+        let compensation = self.header.compensation.as_ref();
         let whole = compensation
             .is_none_or(|begun| begun.scope.as_ref().is_none_or(|scope| *scope == Scope::All));
-        self.facts.mode == Mode::Backward && (!whole || self.facts.rerun.is_some())
+        self.header.mode == Mode::Backward && (!whole || self.header.rerun.is_some())
     }
 
     /// Returns what can be done about the run as a whole, whatever it waits for, as the words of routes.
     pub(super) fn verbs_always(&self) -> &'static [&'static str] {
-        match self.facts.mode {
+        match self.header.mode {
             Mode::Forward if self.may_cancel() => &["cancel", "kill"],
             Mode::Forward => &["compensate", "kill"],
             Mode::Backward if self.may_cancel() => &["cancel", "kill"],
@@ -91,8 +91,8 @@ impl Run {
     #[must_use]
     pub fn proof(&self, incident: Option<u32>, step: Option<&StepPath>, acted_at: Time) -> Proof {
         // That a run was killed is what was wanted, whatever it leaves behind.
-        let killed = self.facts.killed_by.is_some() && self.facts.mode == Mode::Ended;
-        let troubles = self.facts.incidents.iter();
+        let killed = self.header.killed_by.is_some() && self.header.mode == Mode::Ended;
+        let troubles = self.header.incidents.iter();
         let mut troubles =
             troubles.filter(|open| !(killed && open.kind == IncidentKind::EffectsLeft));
         let again = troubles.any(|open| match incident {
@@ -101,7 +101,7 @@ impl Run {
         });
         let work = step.and_then(|step| self.work(self.place(step)?));
         let over = work.is_some_and(|work| work.is_settled() && !work.undo.is_open());
-        match (again, self.facts.mode) {
+        match (again, self.header.mode) {
             (true, _) => Proof::Failed,
             (false, Mode::Ended) => Proof::Proven,
             (false, _) if over => Proof::Proven,

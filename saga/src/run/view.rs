@@ -14,7 +14,7 @@ impl Run {
     /// Everything there is to know, as seen at `at`.
     #[must_use]
     pub fn view(&self, at: Time) -> RunView {
-        let origin = self.facts.origin.as_ref();
+        let origin = self.header.origin.as_ref();
         let definition = &self.graph.definition;
         super::view_size::within(RunView {
             id: self.id,
@@ -27,18 +27,18 @@ impl Run {
             parent: self.parent().cloned(),
             children_left: self.children_left(),
             state: self.state(),
-            outcome: self.facts.outcome,
+            outcome: self.header.outcome,
             summary: self.summary(),
             conditions: self.conditions_at(at),
             progress: self.progress(),
             steps: (0..self.steps.len()).map(|step| self.whole_step(step)).collect(),
             input: origin.map_or_else(Payload::null, |origin| origin.input.clone()),
-            output: self.facts.output.clone(),
-            error: self.facts.error.clone(),
+            output: self.header.output.clone(),
+            error: self.header.error.clone(),
             started_at: Timestamp(self.started_at()),
             start_at: self.start_at().map(Timestamp),
-            ended_at: self.facts.ended_at.map(Timestamp),
-            erased_at: self.facts.erased.map(Timestamp),
+            ended_at: self.header.ended_at.map(Timestamp),
+            erased_at: self.header.erased.map(Timestamp),
             deadline: Timestamp(self.deadline()),
             next_at: self.next_due().map(Timestamp),
             seq: self.seq,
@@ -100,7 +100,7 @@ impl Run {
 
     /// The word for how a work stands; what was never begun is cancelled once its turn cannot come.
     fn word_of(&self, place: WorkIndex, work: &Activity) -> &'static str {
-        let over = self.facts.mode != Mode::Forward
+        let over = self.header.mode != Mode::Forward
             || (place.item.is_some() && self.is_settled(place.step));
         if work.stage == Stage::Waiting && over {
             "cancelled"
@@ -181,7 +181,7 @@ impl Run {
     fn map_view(&self, step: usize, items: &Items) -> StepView {
         let path = StepPath::step(self.graph.nodes[step].id.clone());
         let state = match items.stage {
-            MapStage::Waiting if self.facts.mode != Mode::Forward => "cancelled",
+            MapStage::Waiting if self.header.mode != Mode::Forward => "cancelled",
             MapStage::Waiting => "waiting",
             MapStage::Open => "open",
             MapStage::Succeeded => "succeeded",
@@ -221,7 +221,7 @@ impl Run {
     }
 
     fn item_words(&self, step: usize, items: &Items) -> BTreeMap<String, u32> {
-        let over = self.is_settled(step) || self.facts.mode != Mode::Forward;
+        let over = self.is_settled(step) || self.header.mode != Mode::Forward;
         words(&items.tally, over)
     }
 
@@ -290,16 +290,16 @@ impl Run {
                 since: Timestamp(since),
             });
         };
-        for held in &self.facts.holds {
+        for held in &self.header.holds {
             let by = held.by.as_ref().map(|by| format!(" ({}: {})", by.actor, by.reason));
             let message = format!("{}{}", held.words(), by.unwrap_or_default());
             add(held.hold.kind.condition(), None, message, held.since);
         }
-        for incident in &self.facts.incidents {
+        for incident in &self.header.incidents {
             let message = format!("{}: {}", incident.kind.as_str(), incident.message);
             add("IncidentOpen", incident.step.clone(), message, incident.since);
         }
-        if let Some(since) = self.facts.late_result {
+        if let Some(since) = self.header.late_result {
             add(
                 "LateResult",
                 None,
@@ -307,20 +307,20 @@ impl Run {
                 since,
             );
         }
-        for known in &self.facts.withdrawn {
+        for known in &self.header.withdrawn {
             add("DependencyWithdrawn", None, known.message.clone(), known.since);
         }
-        if let Some(since) = self.facts.erased {
+        if let Some(since) = self.header.erased {
             add("Erased", None, "its documents were erased".to_owned(), since);
         }
-        if let Some((reason, since)) = &self.facts.orphaned {
+        if let Some((reason, since)) = &self.header.orphaned {
             add("Orphaned", None, format!("{reason}; it was left to go on by itself"), *since);
         }
-        if let Some(since) = self.facts.contradicted {
+        if let Some(since) = self.header.contradicted {
             let message = "an attempt was reported twice, and otherwise the second time; the first report counts";
             add("LateResult", None, message.to_owned(), since);
         }
-        for refused in &self.facts.refused_signals {
+        for refused in &self.header.refused_signals {
             let RefusedSignal { signal, by, message, at } = refused;
             let message = format!("the signal '{signal}' from {} was refused: {message}", by.actor);
             add("SignalRefused", None, message, *at);
@@ -328,7 +328,7 @@ impl Run {
         for (step, names, assignee) in self.signals_awaited() {
             let from = assignee.map_or(String::new(), |assignee| format!(" from {assignee}"));
             let message = format!("it waits for the signal '{}'{from}", names.join("' or '"));
-            add("SignalAwaited", Some(step), message, self.facts.at);
+            add("SignalAwaited", Some(step), message, self.header.at);
         }
         let mut told = 0;
         for place in self.places() {
@@ -342,7 +342,7 @@ impl Run {
                     "RetryScheduled",
                     Some(self.path(place)),
                     self.retry_words(place, work, action, *until),
-                    self.facts.at,
+                    self.header.at,
                 );
             }
             if work.stage == Stage::Unknown && !work.undo.is_over() && !told_enough {
@@ -351,11 +351,11 @@ impl Run {
                     "StepUnknown",
                     Some(self.path(place)),
                     "it may have happened".to_owned(),
-                    self.facts.at,
+                    self.header.at,
                 );
             }
         }
-        if self.facts.mode == Mode::Forward
+        if self.header.mode == Mode::Forward
             && at.since(self.started_at()).0 > self.graph.definition.timeout.0 / 10 * 9
         {
             add("DeadlineNear", None, format!("the run must be done by {}", self.deadline()), at);
@@ -387,7 +387,7 @@ impl Run {
 
     /// For what reasons the run is held.
     fn held_words(&self) -> String {
-        let why: Vec<String> = self.facts.holds.iter().map(Held::words).collect();
+        let why: Vec<String> = self.header.holds.iter().map(Held::words).collect();
         format!("held: {}", why.join(", and "))
     }
 
@@ -428,7 +428,7 @@ impl Run {
         let total = self.steps.len();
         let done = (0..total).filter(|&step| self.stands(step)).count();
         let head = match self.state() {
-            State::Ended => match self.facts.outcome {
+            State::Ended => match self.header.outcome {
                 Some(Outcome::Succeeded) => "everything was done".to_owned(),
                 Some(Outcome::PartiallyCompleted) => self.partly(done, total),
                 Some(Outcome::FailedClean) => "failed; nothing was left behind".to_owned(),
@@ -441,7 +441,7 @@ impl Run {
                 None => "ended".to_owned(),
             },
             State::Compensating => {
-                let then = self.facts.rerun.as_ref().map(|rerun| {
+                let then = self.header.rerun.as_ref().map(|rerun| {
                     format!(
                         "; then it goes forward again from '{}'",
                         self.graph.nodes[rerun.from].id
@@ -462,7 +462,7 @@ impl Run {
             State::Waiting | State::Running => format!("{done} of {total} steps done"),
         };
         let mut sentence = head;
-        if let Some(error) = &self.facts.error {
+        if let Some(error) = &self.header.error {
             let at = error.step.as_ref().map_or_else(|| "the run".to_owned(), ToString::to_string);
             sentence += &format!("; {at} failed: {}", error.failure.message);
         }

@@ -321,7 +321,7 @@ impl Decider<'_> {
         checked: Option<u32>,
     ) -> Result<(), Refusal> {
         self.run.signal_schemas(name)?;
-        if let Some(first) = self.run.facts.signals.get(name) {
+        if let Some(first) = self.run.header.signals.get(name) {
             return if first.data.is_same_as(data) && first.by == by {
                 Ok(())
             } else {
@@ -330,7 +330,7 @@ impl Decider<'_> {
             };
         }
         let open = self.run.awaits(name).any(|(step, _)| !self.run.is_settled(step));
-        match self.run.facts.mode {
+        match self.run.header.mode {
             Mode::Ended => return Err(Refusal::new(RefusalCode::RunEnded, "the run has ended")),
             Mode::Forward if open => {}
             Mode::Forward | Mode::Backward => {
@@ -471,9 +471,9 @@ impl Run {
     pub fn end(&self) -> Option<ChildEnd> {
         let no_output = || self.graph.definition.output.is_none().then(Payload::null);
         Some(ChildEnd {
-            outcome: self.facts.outcome?,
-            output: self.facts.output.clone().or_else(no_output),
-            error: self.facts.error.as_ref().map(|error| error.failure.clone()),
+            outcome: self.header.outcome?,
+            output: self.header.output.clone().or_else(no_output),
+            error: self.header.error.as_ref().map(|error| error.failure.clone()),
             stands: self.something_stands(),
         })
     }

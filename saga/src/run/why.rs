@@ -19,9 +19,9 @@ impl Run {
 
     fn waits_for(&self) -> Vec<WaitsFor> {
         let mut waits_for = self.held_by();
-        if let Some(unchecked) = &self.facts.unchecked {
+        if let Some(unchecked) = &self.header.unchecked {
             let message = "its output is held to the schema of the definition; then it ends";
-            let wait = self.wait(WaitKind::Timer, None, self.facts.at, message.to_owned(), &[]);
+            let wait = self.wait(WaitKind::Timer, None, self.header.at, message.to_owned(), &[]);
             waits_for.push(WaitsFor { until: Some(Timestamp(unchecked.again)), ..wait });
         }
         let mut works: BTreeMap<(WaitKind, usize, Action), WaitsFor> = BTreeMap::new();
@@ -58,7 +58,7 @@ impl Run {
     /// What holds the run as a whole.
     fn held_by(&self) -> Vec<WaitsFor> {
         let unmet = |open: &&super::Incident| open.kind == IncidentKind::DependencyUnmet;
-        let unmet = self.facts.incidents.iter().find(unmet).map(|open| open.number);
+        let unmet = self.header.incidents.iter().find(unmet).map(|open| open.number);
         let of = |held: &super::hold::Held| {
             let (kind, incident, verbs): (_, _, &[&str]) = match (held.hold.kind, unmet) {
                 (HoldKind::Paused, _) => (WaitKind::Paused, None, &["resume"]),
@@ -84,7 +84,7 @@ impl Run {
             let wait = self.wait(kind, None, held.since, message, verbs);
             WaitsFor { incident, named, other, until: until.map(Timestamp), ..wait }
         };
-        self.facts.holds.iter().map(of).collect()
+        self.header.holds.iter().map(of).collect()
     }
 
     /// A wait with what all have, without the verbs that always apply.
@@ -116,11 +116,11 @@ impl Run {
     /// What one step or item waits for.
     fn waits_at(&self, place: WorkIndex) -> Option<(Action, WaitsFor)> {
         let work = self.work(place)?;
-        if work.undo == Undo::Blocked && self.facts.mode != Mode::Ended {
+        if work.undo == Undo::Blocked && self.header.mode != Mode::Ended {
             let wait = self.for_person(place, work, WaitKind::CompensationBlocked);
             return Some((Action::Compensate, wait));
         }
-        if work.stage == Stage::Parked && self.facts.mode == Mode::Forward {
+        if work.stage == Stage::Parked && self.header.mode == Mode::Forward {
             return Some((Action::Forward, self.for_person(place, work, WaitKind::Parked)));
         }
         let (action, hand) = work.current()?;
@@ -131,8 +131,8 @@ impl Run {
     fn for_person(&self, place: WorkIndex, work: &Activity, kind: WaitKind) -> WaitsFor {
         let verbs = work.verbs_for_person();
         let step = self.path(place);
-        let open = self.facts.incidents.iter().find(|open| open.step.as_ref() == Some(&step));
-        let (since, why) = open.map_or((self.facts.at, ""), |open| (open.since, &open.message));
+        let open = self.header.incidents.iter().find(|open| open.step.as_ref() == Some(&step));
+        let (since, why) = open.map_or((self.header.at, ""), |open| (open.since, &open.message));
         let message = match kind {
             WaitKind::CompensationBlocked => format!("undoing {step} is blocked: {why}"),
             _ => format!("{step} is parked: {why}"),
@@ -144,7 +144,7 @@ impl Run {
     /// What a step waits for that no worker does.
     fn for_other(&self, place: WorkIndex, hand: &TaskState) -> Option<WaitsFor> {
         let step = self.path(place);
-        let since = self.work(place).map_or(self.facts.at, |work| work.tries.since);
+        let since = self.work(place).map_or(self.header.at, |work| work.tries.since);
         let (mut other, mut named) = (None, None);
         let (kind, until, message, verbs): (_, _, _, &[&str]) = match hand {
             TaskState::Signal { until, assignee } => {
@@ -233,7 +233,7 @@ impl Run {
         let items = self.items_of(step).filter(|items| items.stage == MapStage::Open)?;
         let left = u32::try_from(items.works.len()).unwrap_or(u32::MAX).saturating_sub(items.next);
         let map = self.graph.nodes[step].map()?;
-        if left == 0 || self.facts.mode != Mode::Forward {
+        if left == 0 || self.header.mode != Mode::Forward {
             return None;
         }
         let first = self.path(WorkIndex::item(step, items.next));
@@ -241,13 +241,13 @@ impl Run {
             "{first}: a place, as at most {} items are under way at once",
             map.max_concurrency
         );
-        let wait = self.wait(WaitKind::Place, Some(first), self.facts.at, message, &[]);
+        let wait = self.wait(WaitKind::Place, Some(first), self.header.at, message, &[]);
         Some(WaitsFor { count: left, ..wait })
     }
 
     /// Facts upon which it began and that were withdrawn: it goes on, and somebody should know.
     fn waits_without(&self) -> Vec<WaitsFor> {
-        let incident = self.facts.incidents.iter();
+        let incident = self.header.incidents.iter();
         let incident = incident
             .filter(|open| open.kind == IncidentKind::DependencyWithdrawn)
             .map(|open| open.number)
@@ -258,17 +258,17 @@ impl Run {
             let wait = self.wait(kind, None, known.since, known.message.clone(), &verbs);
             WaitsFor { incident, named: Some(known.fact.to_string()), ..wait }
         };
-        self.facts.withdrawn.iter().map(of).collect()
+        self.header.withdrawn.iter().map(of).collect()
     }
 
     fn waits_for_nothing(&self) -> WaitsFor {
-        let open = self.facts.incidents.first();
+        let open = self.header.incidents.first();
         let message = match open {
             Some(open) => format!("a person: {}", open.message),
             None => "nothing is under way that would move it; an incident is opened if this lasts"
                 .to_owned(),
         };
-        let since = open.map_or(self.facts.at, |open| open.since);
+        let since = open.map_or(self.header.at, |open| open.since);
         let wait = self.wait(WaitKind::Stuck, None, since, message, &[]);
         WaitsFor { incident: open.map(|open| open.number), ..wait }
     }
