@@ -1,6 +1,6 @@
 //! What becomes of an attempt: reported, lost, late, to be tried again, or given up.
 
-use super::decide::{Decider, own_failure};
+use super::decide::{TransitionBuilder, own_failure};
 use super::state::{Activity, MapStage, Stage, TaskState, Undo, WorkIndex};
 use super::{Mode, retry};
 use crate::event::{Event, Fate, IncidentKind};
@@ -23,7 +23,7 @@ pub(super) const VERDICT_CONTRADICTED: &str = "verdict_contradicted";
 /// The error of an attempt whose worker fell silent.
 pub(super) const LEASE_EXPIRED: &str = "lease_expired";
 
-impl Decider<'_> {
+impl TransitionBuilder<'_> {
     /// A worker says what became of a task.
     pub(super) fn report(&mut self, task: TaskKey, outcome: TaskOutcome) -> Result<(), Refusal> {
         let place = self.place(&task.step)?;

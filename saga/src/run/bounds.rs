@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::decide::{Decider, own_failure};
+use super::decide::{TransitionBuilder, own_failure};
 use super::state::{BodyState, MapStage};
 use super::{Mode, Run};
 use crate::Limits;
@@ -92,7 +92,7 @@ impl Run {
     }
 }
 
-impl Decider<'_> {
+impl TransitionBuilder<'_> {
     /// Returns whether another step or item may begin in this record.
     pub(super) fn has_room(&mut self) -> bool {
         let Run { meter, limits, .. } = &mut *self.run;

@@ -1,6 +1,6 @@
 //! What a person decides about a step that cannot go on by itself: try again, skip it, or say how it ended.
 
-use super::decide::{Decider, need_reason};
+use super::decide::{TransitionBuilder, need_reason};
 use super::rerun::Rerun;
 use super::state::{Activity, Stage, TaskState, Undo, WorkIndex};
 use super::{Mode, RefusedSignal, Run, Signal};
@@ -154,7 +154,7 @@ impl Run {
     }
 }
 
-impl Decider<'_> {
+impl TransitionBuilder<'_> {
     /// Lets what is parked or blocked try again, and waits once more for facts that did not come; when there is nothing
     /// of this, what waits for a retry. With a step, only that, and with a new input if there is one.
     pub(super) fn retry(

@@ -30,7 +30,7 @@ pub fn decide(
 ) -> Result<Reply, Refusal> {
     record.at = record.at.max(at).max(run.header.at);
     run.begin_record(record);
-    let mut decider = Decider { run, record, ready: VecDeque::new() };
+    let mut decider = TransitionBuilder { run, record, ready: VecDeque::new() };
     let reply = decider.command(command);
     loop {
         decider.advance();
@@ -43,14 +43,14 @@ pub fn decide(
 }
 
 /// One decision under way.
-pub(super) struct Decider<'a> {
+pub(super) struct TransitionBuilder<'a> {
     pub(super) run: &'a mut Run,
     pub(super) record: &'a mut Record,
     /// Steps whose last need was just settled.
     pub(super) ready: VecDeque<usize>,
 }
 
-impl Decider<'_> {
+impl TransitionBuilder<'_> {
     /// Makes `event` happen.
     pub(super) fn emit(&mut self, event: Event) {
         let settled = self.run.apply_event(&event, self.record.at, &self.record.payloads);

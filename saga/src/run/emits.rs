@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Run;
-use super::decide::{Decider, own_failure};
+use super::decide::{TransitionBuilder, own_failure};
 use super::scope::Use;
 use super::state::{Activity, BodyState, MapStage, Stage, Undo, WorkIndex};
 use crate::definition::{Emit, Release, Retraction};
@@ -118,7 +118,7 @@ impl Run {
     }
 }
 
-impl Decider<'_> {
+impl TransitionBuilder<'_> {
     /// Emits what an event releases or takes back.
     pub(super) fn follow_up(&mut self, occasion: Occasion) {
         match occasion {

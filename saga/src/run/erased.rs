@@ -1,7 +1,7 @@
 //! The end of a run's documents: it is erased once, when it has ended, and nothing can be asked of it any more.
 
 use super::Run;
-use super::decide::Decider;
+use super::decide::TransitionBuilder;
 use crate::event::{By, Erasure, Event};
 use crate::{Command, Refusal, RefusalCode, Reply, Time};
 
@@ -24,7 +24,7 @@ impl Run {
     }
 }
 
-impl Decider<'_> {
+impl TransitionBuilder<'_> {
     pub(super) fn erase(&mut self, by: By) -> Result<(), Refusal> {
         if self.run.header.outcome.is_none() {
             let message = "the run goes on; cancel it or wait for its end, then erase it";

@@ -3,7 +3,7 @@
 //! A word stands in the journal of the parent until the child has answered it, so that a node that dies in between
 //! leaves it to another. Words are numbered: one that comes late changes nothing.
 
-use super::decide::{Decider, own_failure};
+use super::decide::{TransitionBuilder, own_failure};
 use super::state::{Activity, Stage, TaskState, Told, WorkIndex};
 use super::waits::{ASK_AGAIN, ChildAsk, ChildEnd};
 use super::{Mode, Run};
@@ -177,7 +177,7 @@ impl Activity {
     }
 }
 
-impl Decider<'_> {
+impl TransitionBuilder<'_> {
     /// Refuses a child that would stand too deep, or be one too many of those that descend from one run.
     pub(super) fn may_have_child(&self, step: usize) -> Result<(), Failure> {
         let Descent { depth, budget } = self.run.descent();

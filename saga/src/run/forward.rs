@@ -1,6 +1,6 @@
 //! Going forward: steps whose turn has come, fan-outs and their joins, and what a failed step means.
 
-use super::decide::{Decider, own_failure};
+use super::decide::{TransitionBuilder, own_failure};
 use super::scope::Use;
 use super::state::{MapStage, Stage, Undo, WorkIndex};
 use super::{Mode, Run};
@@ -18,7 +18,7 @@ use crate::{
 /// The most items that a fan-out may have.
 pub(crate) const MAX_ITEMS: usize = 1_000_000;
 
-impl Decider<'_> {
+impl TransitionBuilder<'_> {
     /// Begins every step whose turn has come, and what follows from that. While the run is held none begins.
     pub(super) fn advance(&mut self) {
         while let Some(step) = self.ready.pop_front() {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::decide::{Decider, need_reason};
+use super::decide::{TransitionBuilder, need_reason};
 use super::state::{TaskState, WorkIndex};
 use super::{Mode, Run};
 use crate::event::{By, Event};
@@ -123,7 +123,7 @@ impl Run {
     }
 }
 
-impl Decider<'_> {
+impl TransitionBuilder<'_> {
     /// Holds the run for one more reason.
     pub(super) fn hold(
         &mut self,

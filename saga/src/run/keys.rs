@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::decide::{Decider, own_failure};
+use super::decide::{TransitionBuilder, own_failure};
 use super::scope::Use;
 use super::state::WorkIndex;
 use super::{BodyState, Run};
@@ -52,7 +52,7 @@ impl Run {
     }
 }
 
-impl Decider<'_> {
+impl TransitionBuilder<'_> {
     /// Puts the keys of the items into the record.
     pub(super) fn keys_of(&mut self, expr: &Expr, elements: &[Payload]) -> Result<Slot, Failure> {
         let memo = Memo::default();

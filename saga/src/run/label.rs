@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Run;
-use super::decide::Decider;
+use super::decide::TransitionBuilder;
 use crate::event::{By, Event};
 use crate::protocol::Labels;
 use crate::start::LABEL_LIMIT;
@@ -18,7 +18,7 @@ impl Run {
     }
 }
 
-impl Decider<'_> {
+impl TransitionBuilder<'_> {
     /// Gives the run the labels of `set` and takes those of `remove` from it. What is so already is left alone, and a name
     /// that is in both is set.
     pub(super) fn label(

@@ -1,12 +1,12 @@
 //! Tasks in workers' hands: handed out, taken or given back, kept by signs of life.
 
-use super::decide::{Decider, lease_lost};
+use super::decide::{TransitionBuilder, lease_lost};
 use super::lease_span;
 use super::state::{Activity, TaskState, WorkIndex};
 use crate::event::Event;
 use crate::{Payload, Refusal, RefusalCode, Span, TaskKey, Time};
 
-impl Decider<'_> {
+impl TransitionBuilder<'_> {
     pub(super) fn hand_out(
         &mut self,
         task: TaskKey,

@@ -1,7 +1,7 @@
 //! What a run leaves behind when it ends: effects that stand, or may, and that nothing will undo any more. A person
 //! hears of them, and vouches for each when it has been put right.
 
-use super::decide::{Decider, need_reason};
+use super::decide::{TransitionBuilder, need_reason};
 use super::state::{Activity, WorkIndex};
 use super::{Mode, Run};
 use crate::event::{By, Event, IncidentKind};
@@ -106,7 +106,7 @@ impl Run {
     }
 }
 
-impl Decider<'_> {
+impl TransitionBuilder<'_> {
     /// Opens an incident for what a run that ends with `outcome` leaves behind: after a failure all that stands, and
     /// otherwise what is in doubt.
     pub(super) fn tell_what_is_left(&mut self, outcome: Outcome, has_output: bool) {

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::decide::{Decider, need_reason};
+use super::decide::{TransitionBuilder, need_reason};
 use super::signals::wrong_ones;
 use super::state::{Activity, BodyState, MapStage, Stage, StepState, TaskState, Undo, WorkIndex};
 use super::{Mode, Run};
@@ -322,7 +322,7 @@ fn same_kind(old: &Body, new: &Body) -> bool {
     std::mem::discriminant(old) == std::mem::discriminant(new)
 }
 
-impl Decider<'_> {
+impl TransitionBuilder<'_> {
     /// Moves the run to another version of its workflow.
     pub(super) fn migrate(&mut self, migration: Migration) -> Result<(), Refusal> {
         let Migration { from, graph, definition, mapping, by, checked } = migration;

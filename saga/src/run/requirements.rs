@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::decide::{Decider, need_reason};
+use super::decide::{TransitionBuilder, need_reason};
 use super::{Mode, Run};
 use crate::event::{By, Event, IncidentKind, RequiredFact};
 use crate::protocol::OnWithdrawn;
@@ -51,7 +51,7 @@ impl Run {
     }
 }
 
-impl Decider<'_> {
+impl TransitionBuilder<'_> {
     /// A fact that the run requires was withdrawn.
     pub(super) fn fact_withdrawn(&mut self, hold: Hold, policy: OnWithdrawn, message: String) {
         let known = self.run.header.withdrawn.iter().any(|known| known.fact == hold.name);

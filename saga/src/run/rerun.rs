@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::decide::Decider;
+use super::decide::TransitionBuilder;
 use super::state::{Activity, AttemptCounters, BodyState, Items, MapStage, Stage, Undo, WorkIndex};
 use super::{Mode, PlanPage, Run};
 use crate::event::{By, Event};
@@ -194,7 +194,7 @@ impl Activity {
     }
 }
 
-impl Decider<'_> {
+impl TransitionBuilder<'_> {
     /// Undoes what stands of `from` and what followed, to do it anew.
     pub(super) fn rerun(
         &mut self,

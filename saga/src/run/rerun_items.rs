@@ -2,7 +2,7 @@
 //! are tried again, and the run goes on from the join.
 
 use super::Run;
-use super::decide::Decider;
+use super::decide::TransitionBuilder;
 use super::state::{Activity, MapStage, Stage, TaskState, Undo, WorkIndex};
 use crate::{Action, Refusal, RefusalCode, Time};
 
@@ -97,7 +97,7 @@ impl Run {
     }
 }
 
-impl Decider<'_> {
+impl TransitionBuilder<'_> {
     /// Puts the items that wait for their next attempt on offer, as far as there are places.
     pub(super) fn offer_again(&mut self, step: usize) {
         let waits = |place: &WorkIndex| {

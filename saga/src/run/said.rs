@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::attempt::{INVALID_VERDICT, VERDICT_CONTRADICTED};
-use super::decide::{Decider, lease_lost};
+use super::decide::{TransitionBuilder, lease_lost};
 use super::state::{Activity, Stage, Undo, WorkIndex};
 use crate::event::Event;
 use crate::protocol::{FailureKind, TaskOutcome, Verdict};
@@ -175,7 +175,7 @@ impl Activity {
     }
 }
 
-impl Decider<'_> {
+impl TransitionBuilder<'_> {
     /// Answers a report by an attempt that is not in a worker's hands: said before, said otherwise, or too late.
     pub(super) fn report_out_of_turn(
         &mut self,

@@ -1,7 +1,7 @@
 //! What expressions see of a run, and what becomes of their values.
 
 use super::Run;
-use super::decide::{Decider, own_failure};
+use super::decide::{TransitionBuilder, own_failure};
 use super::state::WorkIndex;
 use crate::envelope::VALUE_ENCRYPTED;
 use crate::expr::{Bounds, Evaluation, Memo};
@@ -94,7 +94,7 @@ fn no_value(error: &EvalError, becomes: Use) -> Failure {
     own_failure(code, error.to_string())
 }
 
-impl Decider<'_> {
+impl TransitionBuilder<'_> {
     /// Evaluates `expr` as seen from `place`, and returns where its value is to be found from now on.
     pub(super) fn evaluate(
         &mut self,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::decide::Decider;
+use super::decide::TransitionBuilder;
 use super::state::{TaskState, WorkIndex};
 use super::{RefusedSignal, Run};
 use crate::event::{By, Event};
@@ -56,7 +56,7 @@ impl Run {
     }
 }
 
-impl Decider<'_> {
+impl TransitionBuilder<'_> {
     /// Steps that wait for a signal that came already take it: after a move to another version.
     pub(super) fn take_signals(&mut self) {
         let graph = self.run.graph.clone();

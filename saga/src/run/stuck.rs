@@ -2,7 +2,7 @@
 //! rules leave none behind. Should a defect do so, or a person settle an incident without doing anything, somebody must
 //! hear of it.
 
-use super::decide::Decider;
+use super::decide::TransitionBuilder;
 use super::{Mode, Run};
 use crate::event::IncidentKind;
 use crate::{Span, Time};
@@ -33,7 +33,7 @@ impl Run {
     }
 }
 
-impl Decider<'_> {
+impl TransitionBuilder<'_> {
     /// Opens an incident for a run that has stood still for long enough.
     pub(super) fn tell_if_stuck(&mut self) {
         if self.run.stuck_due().is_some_and(|due| due <= self.now()) {

@@ -5,7 +5,7 @@
 
 use uuid::Uuid;
 
-use super::decide::{Decider, need_reason};
+use super::decide::{TransitionBuilder, need_reason};
 use super::state::{Activity, BodyState, MapStage, Stage, TaskState, Undo, WorkIndex};
 use super::tally::ForwardState;
 use super::{Mode, Run};
@@ -246,7 +246,7 @@ impl Run {
     }
 }
 
-impl Decider<'_> {
+impl TransitionBuilder<'_> {
     /// Begins to undo everything: revokes all that is under way, forward, and turns the run round.
     pub(super) fn compensate(&mut self, cause: Cause) {
         self.compensate_steps(cause, (None, None), &self.run.all_steps());

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::decide::{Decider, own_failure};
+use super::decide::{TransitionBuilder, own_failure};
 use super::scope::Use;
 use super::state::{Activity, Stage, TaskState, WorkIndex};
 use super::{Mode, Run};
@@ -164,7 +164,7 @@ impl Run {
     }
 }
 
-impl Decider<'_> {
+impl TransitionBuilder<'_> {
     /// Begins a step that is not offered to workers.
     pub(super) fn begin_waiting(&mut self, step: usize) -> Result<(), Failure> {
         let graph = self.run.graph.clone();
