@@ -54,7 +54,7 @@ impl Trial {
         let mut record = Record::default();
         decide(&mut self.run, command, self.now, &mut record).map(drop)?;
         if !record.events.is_empty() {
-            self.run.sealed();
+            self.run.mark_appended();
             self.records.push(record);
         }
         Ok(())

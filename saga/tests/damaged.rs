@@ -58,7 +58,7 @@ fn journal() -> Journal {
             decide(&mut run, command, now, &mut record).unwrap();
         }
         if !record.events.is_empty() {
-            run.sealed();
+            run.mark_appended();
             let events = record.events.iter().map(|event| serde_json::to_value(event).unwrap());
             records.push((now, events.collect(), record.payloads));
         }

@@ -56,7 +56,7 @@ impl Trial {
             self.graphs.push(migration.graph.clone());
         }
         if !record.events.is_empty() {
-            self.run.sealed();
+            self.run.mark_appended();
             self.journal.push(record);
         }
         assert_eq!(self.folded().snapshot(), self.run.snapshot(), "folding gives another run");

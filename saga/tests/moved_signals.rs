@@ -25,7 +25,7 @@ fn asked(run: &mut Run, command: Command) -> (Result<(), Refusal>, Vec<Event>) {
     let mut record = Record::default();
     let answer = decide(run, command, Time(1_000), &mut record).map(drop);
     if !record.events.is_empty() {
-        run.sealed();
+        run.mark_appended();
     }
     (answer, record.events)
 }

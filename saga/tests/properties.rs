@@ -54,7 +54,7 @@ impl Trial {
         self.asked.push((self.now, command.clone()));
         if !record.events.is_empty() {
             twin.try_apply(&record).expect("a record that can be read back");
-            self.run.sealed();
+            self.run.mark_appended();
         }
         assert_eq!(
             twin.snapshot(),
@@ -384,7 +384,7 @@ fn check_batching(trial: &Trial) {
         for (_, command) in &rest[..same] {
             let _ = decide(&mut run, command.clone(), *at, &mut record);
         }
-        run.sealed();
+        run.mark_appended();
         rest = &rest[same..];
     }
     let without_seq = |run: &Run| {

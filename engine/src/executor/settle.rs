@@ -33,7 +33,7 @@ impl Shard {
     pub(super) fn settle(&mut self, decided: Decided, changes: Changes) {
         let Decided { mut cached, record, commands, granted, .. } = decided;
         let run = cached.run.id();
-        cached.run.sealed();
+        cached.run.mark_appended();
         cached.moved_at = record.at;
         cached.meet(self.node.clock.now());
         self.count(&cached.run, &record.events);

@@ -120,7 +120,7 @@ impl<'s> World<'s> {
         let mut record = Record::default();
         let reply = decide(&mut self.run, command, self.now, &mut record);
         if !record.events.is_empty() {
-            self.run.sealed();
+            self.run.mark_appended();
             self.folded.apply(&record);
             for event in &record.events {
                 match event {

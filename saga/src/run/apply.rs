@@ -14,11 +14,11 @@ impl Run {
         for event in &record.events {
             self.apply_event(event, record.at, &record.payloads);
         }
-        self.sealed_at(record.at);
+        self.appended_at(record.at);
     }
 
     /// A whole record has been folded.
-    pub(super) fn sealed_at(&mut self, at: Time) {
+    pub(super) fn appended_at(&mut self, at: Time) {
         self.header.at = at;
         self.seq += 1;
     }

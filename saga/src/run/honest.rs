@@ -25,7 +25,7 @@ impl Run {
         }));
         folded
             .unwrap_or_else(|_| Err("an event of it contradicts the events before".to_owned()))?;
-        self.sealed_at(record.at);
+        self.appended_at(record.at);
         Ok(())
     }
 

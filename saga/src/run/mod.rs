@@ -257,14 +257,14 @@ impl Run {
     }
 
     /// How many records it has folded: the `seq` of the last, 0 before the first. `decide` does not count; the one
-    /// who appends the record calls [`Run::sealed`].
+    /// who appends the record calls [`Run::mark_appended`].
     #[must_use]
     pub fn seq(&self) -> u64 {
         self.seq
     }
 
     /// Counts a record that `decide` made and that now stands in the journal.
-    pub fn sealed(&mut self) {
+    pub fn mark_appended(&mut self) {
         self.seq += 1;
     }
 

@@ -342,7 +342,7 @@ impl Telling {
         let mut twin = before;
         if !record.events.is_empty() {
             twin.try_apply(&record).expect("a record that can be read back");
-            self.run.sealed();
+            self.run.mark_appended();
             self.fold_erased(&record);
         }
         assert_eq!(

@@ -235,7 +235,7 @@ impl<Out> TestRun<Out> {
         let mut record = Record::default();
         let reply = decide(&mut self.run, command, self.now, &mut record);
         if !record.events.is_empty() {
-            self.run.sealed();
+            self.run.mark_appended();
             self.journal.push(record);
         }
         reply

@@ -240,7 +240,7 @@ mod tests {
             self.at = self.at.after(backstitch_saga::Span::secs(1));
             let mut record = Record::default();
             decide(&mut self.run, command, self.at, &mut record).unwrap();
-            self.run.sealed();
+            self.run.mark_appended();
         }
 
         /// Hands out what is on offer for `step`, and reports it as `outcome` where there is one.
