@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use backstitch_saga::{Refusal, RefusalCode, RunId, planted};
 
-use super::decide::{Decided, Desk};
+use super::decide::{Decided, DecisionContext};
 use super::digest;
 use super::envelope::{Answered, Envelope, Order};
 use super::index::{self, Changes};
@@ -184,7 +184,7 @@ impl Shard {
     /// been refused by that.
     fn lost(&mut self, decided: Decided) -> Vec<Envelope> {
         self.node.counters.conflicts.one();
-        Desk::of(&self.node).give_back(&decided.granted);
+        DecisionContext::of(&self.node).give_back(&decided.granted);
         let keyed = decided.key.is_some();
         let mut starts = Vec::new();
         for (mut envelope, _) in decided.commands {
@@ -202,7 +202,7 @@ impl Shard {
     pub(super) fn not_written(&mut self, decided: Vec<Decided>, trouble: &Trouble) {
         let mut commands = Vec::new();
         for one in decided {
-            Desk::of(&self.node).give_back(&one.granted);
+            DecisionContext::of(&self.node).give_back(&one.granted);
             commands.extend(one.commands.into_iter().map(|(envelope, _)| envelope));
         }
         let single = commands.len() == 1;

@@ -62,7 +62,7 @@ pub(crate) struct Broken {
 }
 
 /// What deciding needs to know of the node.
-pub(crate) struct Desk<'a> {
+pub(crate) struct DecisionContext<'a> {
     pub(crate) handover: &'a HandOver,
     pub(crate) counters: &'a Counters,
     times: &'a Times,
@@ -80,11 +80,11 @@ pub(crate) struct Desk<'a> {
     schemas: &'a Schemas,
 }
 
-impl Desk<'_> {
+impl DecisionContext<'_> {
     /// The desk of a node, now.
-    pub(crate) fn of(node: &Node) -> Desk<'_> {
+    pub(crate) fn of(node: &Node) -> DecisionContext<'_> {
         let at = node.clock.now();
-        Desk {
+        DecisionContext {
             handover: &node.handover,
             counters: &node.counters,
             times: &node.times,

@@ -12,7 +12,7 @@ use backstitch_saga::protocol::TaskOutcome;
 use backstitch_saga::{Action, Command, Event, Payload, Record, RunId, TaskKey, Time};
 
 use super::cache::CachedRun;
-use super::decide::{Decided, Desk, Granted};
+use super::decide::{Decided, DecisionContext, Granted};
 use super::envelope::{Envelope, Order};
 use super::{Shard, TRIES};
 use crate::Error;
@@ -148,7 +148,7 @@ impl Shard {
     /// What workers completed is reported first; then all is decided again. While a worker's transaction is open, that
     /// has to wait, without holding up anybody else.
     fn put_back(&mut self, decided: Decided, left: Vec<(TaskKey, Option<Completion>)>) {
-        Desk::of(&self.node).give_back(&decided.granted);
+        DecisionContext::of(&self.node).give_back(&decided.granted);
         let run = decided.cached.run.id();
         self.node.counters.fences_held.one();
         let mut reported = false;

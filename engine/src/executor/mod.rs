@@ -47,7 +47,7 @@ use backlog::Backlog;
 use cache::{Cache, CachedRun};
 use collect::{Works, group};
 use commit::{Flight, Landed};
-use decide::{Decided, Desk};
+use decide::{Decided, DecisionContext};
 use envelope::{Envelope, Order};
 use fence::Fences;
 use in_flight::InFlight;
@@ -252,7 +252,7 @@ impl Shard {
     /// Decides the commands of a batch: returns what is to be written, and what made nothing happen.
     fn decide_works(&mut self, works: Works) -> (Vec<Decided>, Vec<Decided>) {
         let node = Arc::clone(&self.node);
-        let desk = Desk::of(&node);
+        let desk = DecisionContext::of(&node);
         let (mut batch, mut quiet, mut bytes) = (Vec::with_capacity(works.len()), Vec::new(), 0);
         let (mut portions, mut later) = (Portions::default(), Vec::new());
         let mut works = works.into_iter();
