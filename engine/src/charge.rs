@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::Error;
 use crate::crash::commit;
-use crate::executor::envelope::{Envelope, Order};
+use crate::executor::request::{Request, ShardCommand};
 use crate::loops::millis;
 use crate::node::Node;
 use crate::rounds::{Names, in_turns};
@@ -41,18 +41,18 @@ enum Which<'a> {
 
 /// Takes charge of runs that another node, or nobody, was in charge of.
 pub(crate) fn adopt(node: &Node, found: Vec<Owned>) {
-    take_charge(node, found, || Order::Tick { adopted: true, woken: false, unheard: true });
+    take_charge(node, found, || ShardCommand::Tick { adopted: true, woken: false, unheard: true });
 }
 
 /// Looks again at runs that this node is in charge of, should it have forgotten one.
 pub(crate) fn remind(node: &Node, ours: Vec<Owned>) {
-    take_charge(node, ours, || Order::Tick { adopted: true, woken: false, unheard: false });
+    take_charge(node, ours, || ShardCommand::Tick { adopted: true, woken: false, unheard: false });
 }
 
-fn take_charge(node: &Node, found: Vec<Owned>, order: impl Fn() -> Order) {
+fn take_charge(node: &Node, found: Vec<Owned>, order: impl Fn() -> ShardCommand) {
     let mut names = Names::default();
     let tick =
-        |(run, namespace): Owned| Envelope::own(run, order()).paid_by(&names.shared(&namespace));
+        |(run, namespace): Owned| Request::own(run, order()).paid_by(&names.shared(&namespace));
     node.submit_own(found.into_iter().map(tick).collect());
 }
 
@@ -124,7 +124,11 @@ async fn take(node: &Node, which: &Which<'_>) -> Result<usize, Error> {
 fn submit(node: &Node, which: &Which<'_>, found: Vec<Owned>) {
     match which {
         Which::Due => {
-            take_charge(node, found, || Order::Tick { adopted: true, woken: true, unheard: true });
+            take_charge(node, found, || ShardCommand::Tick {
+                adopted: true,
+                woken: true,
+                unheard: true,
+            });
         }
         Which::Of(_) | Which::Adrift => adopt(node, found),
     }

@@ -11,8 +11,8 @@ use backstitch_saga::{
     Record, Run, RunId,
 };
 
-use crate::executor::envelope::{Answers, Envelope, Order};
 use crate::executor::outputs;
+use crate::executor::request::{Answers, Request, ShardCommand};
 use crate::node::Node;
 use crate::start::{self, ChildStart};
 use crate::turns::Pass;
@@ -68,7 +68,7 @@ fn tell(
     (child, answers, end): (RunId, Option<Action>, ChildEnd),
 ) {
     let command = Command::ChildEnded { step: parent.step.clone(), child, answers, end };
-    let envelope = Envelope::own(parent.run, Order::Command(command)).paid_by(namespace);
+    let envelope = Request::own(parent.run, ShardCommand::Command(command)).paid_by(namespace);
     node.submit_own(vec![envelope]);
 }
 
@@ -246,7 +246,7 @@ impl Family {
         });
         let heard = Command::ChildHeard { step, child, order: word.order };
         let envelopes = ended.into_iter().chain([heard]).map(|command| {
-            Envelope::own(self.run, Order::Command(command)).paid_by(&self.namespace)
+            Request::own(self.run, ShardCommand::Command(command)).paid_by(&self.namespace)
         });
         self.node.submit_own(envelopes.collect());
     }
@@ -276,8 +276,8 @@ impl Family {
     async fn command(&self, run: RunId, command: Command) -> Result<(), Error> {
         let answers = Answers::new(1);
         let urgent = matches!(command, Command::FromParent { .. });
-        let order = Order::Command(command);
-        let envelope = Envelope::asked(run, self.namespace.clone(), order, answers.ticket(0));
+        let order = ShardCommand::Command(command);
+        let envelope = Request::asked(run, self.namespace.clone(), order, answers.ticket(0));
         self.node.submit_own(vec![envelope.urgent_if(urgent)]);
         answers.wait().await.pop().unwrap_or(Err(Error::Busy)).map(drop)
     }

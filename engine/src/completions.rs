@@ -8,8 +8,8 @@ use backstitch_saga::{RefusalCode, Span, Time};
 
 use crate::Error;
 use crate::crash::commit;
-use crate::executor::envelope::{Answers, Envelope, Order};
 use crate::executor::fence::report;
+use crate::executor::request::{Answers, Request, ShardCommand};
 use crate::node::Node;
 use crate::rounds::in_turns;
 use crate::store::fences as table;
@@ -74,8 +74,8 @@ async fn report_all(
         namespaces.push(completion.namespace.clone());
         match report(task.clone(), completion, node.options.payload_limit) {
             Some(report) => {
-                let order = Order::Command(report);
-                envelopes.push(Envelope::asked(run, namespace, order, ticket));
+                let order = ShardCommand::Command(report);
+                envelopes.push(Request::asked(run, namespace, order, ticket));
             }
             None => ticket.answer(Err(Error::Bug("an output that is not JSON".to_owned()))),
         }

@@ -11,7 +11,7 @@ use crate::admission::{Account, Admission, Place};
 use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::definitions::Definitions;
-use crate::executor::envelope::{Answered, Answers, Envelope, Order};
+use crate::executor::request::{Answered, Answers, Request, ShardCommand};
 use crate::flow::Flow;
 use crate::handover::{HandOver, Match, Unfetched};
 use crate::reads::waiters::Waiters;
@@ -83,7 +83,7 @@ pub(crate) struct ShardDoor {
 
 /// What a shard is told.
 pub(crate) enum Message {
-    Work(Vec<Envelope>),
+    Work(Vec<Request>),
     /// Reads a run in memory: gets `None` when it is not there, or not at record `seq` or later.
     Read {
         run: RunId,
@@ -122,11 +122,11 @@ impl Node {
 
     /// Gives commands of one namespace to their shards, one message each. All or nothing: when the namespace has its share of
     /// what may wait already, none is taken.
-    pub(crate) fn submit(&self, envelopes: Vec<Envelope>) -> Result<(), (Error, Vec<Envelope>)> {
+    pub(crate) fn submit(&self, envelopes: Vec<Request>) -> Result<(), (Error, Vec<Request>)> {
         if self.is_closing() {
             return Err((Error::Busy, envelopes));
         }
-        let Some(namespace) = envelopes.iter().find_map(Envelope::payer) else {
+        let Some(namespace) = envelopes.iter().find_map(Request::payer) else {
             self.submit_own(envelopes);
             return Ok(());
         };
@@ -140,7 +140,7 @@ impl Node {
     }
 
     /// Gives commands of the engine itself to their shards, whatever waits there.
-    pub(crate) fn submit_own(&self, envelopes: Vec<Envelope>) {
+    pub(crate) fn submit_own(&self, envelopes: Vec<Request>) {
         let mut last: Option<(Arc<str>, Arc<Account>)> = None;
         self.give(envelopes, |depth, envelope| {
             let account = match (envelope.payer(), &last) {
@@ -160,10 +160,10 @@ impl Node {
 
     fn give(
         &self,
-        envelopes: Vec<Envelope>,
-        mut place: impl FnMut(&Arc<AtomicUsize>, &Envelope) -> Place,
+        envelopes: Vec<Request>,
+        mut place: impl FnMut(&Arc<AtomicUsize>, &Request) -> Place,
     ) {
-        let mut parts: Vec<Vec<Envelope>> = self.shards.iter().map(|_| Vec::new()).collect();
+        let mut parts: Vec<Vec<Request>> = self.shards.iter().map(|_| Vec::new()).collect();
         for mut envelope in envelopes {
             let shard = self.shard_of(envelope.run);
             envelope.place = Some(place(&self.shards[shard].depth, &envelope));
@@ -186,8 +186,8 @@ impl Node {
     ) -> Result<Reply, Error> {
         let answers = Answers::new(1);
         let urgent = stops_things(&command);
-        let order = Order::Command(command);
-        let envelope = Envelope::asked(run, namespace.into(), order, answers.ticket(0));
+        let order = ShardCommand::Command(command);
+        let envelope = Request::asked(run, namespace.into(), order, answers.ticket(0));
         if urgent && !self.is_closing() {
             self.submit_own(vec![envelope.urgent_if(urgent)]);
         } else {
@@ -207,7 +207,7 @@ impl Node {
     /// Hands tasks that are probably on offer to the sessions that were found for them.
     pub(crate) fn hand_out(&self, matches: Vec<Match>) {
         if !matches.is_empty() {
-            self.submit_own(matches.into_iter().map(Envelope::hand_out).collect());
+            self.submit_own(matches.into_iter().map(Request::hand_out).collect());
         }
     }
 
@@ -216,9 +216,9 @@ impl Node {
         if !back.is_empty() {
             let order = |Unfetched { run, task, session, since }| {
                 let session = session.to_string().into();
-                Envelope::own(
+                Request::own(
                     run,
-                    Order::Command(Command::GiveBack { task, session, since: Some(since) }),
+                    ShardCommand::Command(Command::GiveBack { task, session, since: Some(since) }),
                 )
             };
             self.submit_own(back.into_iter().map(order).collect());

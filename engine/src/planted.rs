@@ -7,7 +7,7 @@ use std::time::Duration;
 use backstitch_saga::{Run, Time, planted};
 
 use crate::executor::decide::Decided;
-use crate::executor::envelope::{Answered, Order};
+use crate::executor::request::{Answered, ShardCommand};
 use crate::node::Node;
 use crate::store::batch::Batch;
 use crate::{StartedRun, store};
@@ -37,7 +37,7 @@ pub(crate) fn reply_early(decided: &mut [Decided]) {
         for (envelope, result) in &mut one.commands {
             let Ok(reply) = result else { continue };
             let answer = match &envelope.order {
-                Order::Start(_) => {
+                ShardCommand::Start(_) => {
                     Answered::Started(StartedRun { id: envelope.run, created: true })
                 }
                 _ => Answered::Reply(*reply),

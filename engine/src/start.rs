@@ -8,7 +8,9 @@ use backstitch_saga::{Descent, Hold, Parent, RunId, Span, Start, Time, Violation
 
 use crate::cooperation::Pieces;
 use crate::executor::digest::InputDigest;
-use crate::executor::envelope::{Answer, Answered, Answers, Envelope, Order, StartKey, StartOrder};
+use crate::executor::request::{
+    Answer, Answered, Answers, Request, ShardCommand, StartKey, StartOrder,
+};
 use crate::node::Node;
 use crate::sequence::{self, Wanted};
 use crate::{Engine, Error, StartedRun};
@@ -77,8 +79,8 @@ pub(crate) async fn start_runs(
         match admit(node, &namespace, run, request).await {
             Ok(Admitted::Begins(order, has_place)) => {
                 placed = has_place;
-                let order = Order::Start(order);
-                envelopes.push(Envelope::asked(run, namespace.clone(), order, ticket));
+                let order = ShardCommand::Start(order);
+                envelopes.push(Request::asked(run, namespace.clone(), order, ticket));
             }
             Ok(Admitted::After(other, twin)) => {
                 later.push((slot, other, twin));
@@ -144,8 +146,8 @@ async fn after(
         Err(error) => return Err(error),
     };
     let answers = Answers::new(1);
-    let order = Order::Start(Box::new(order));
-    let envelope = Envelope::asked(run, namespace.clone(), order, answers.ticket(0));
+    let order = ShardCommand::Start(Box::new(order));
+    let envelope = Request::asked(run, namespace.clone(), order, answers.ticket(0));
     if let Err((_, refused)) = node.submit(vec![envelope]) {
         refused.into_iter().for_each(|mut envelope| envelope.answer(Err(Error::Busy)));
     }
@@ -228,8 +230,8 @@ pub(crate) async fn start_child(
         order.start.holds.extend(more);
     }
     let answers = Answers::new(1);
-    let order = Order::Start(Box::new(order));
-    let envelope = Envelope::asked(child, namespace.clone(), order, answers.ticket(0));
+    let order = ShardCommand::Start(Box::new(order));
+    let envelope = Request::asked(child, namespace.clone(), order, answers.ticket(0));
     node.submit_own(vec![envelope.urgent_if(doomed)]);
     answers.wait().await.pop().unwrap_or(Err(Error::Busy)).map(drop)
 }

@@ -11,7 +11,7 @@ use backstitch_saga::{Command, Payload, RunId, TaskKey, Violation};
 use uuid::Uuid;
 
 use crate::cooperation::Pieces;
-use crate::executor::envelope::{Answers, Envelope, Order};
+use crate::executor::request::{Answers, Request, ShardCommand};
 use crate::handover::{MOST_NAMES, NoPoll, key_of};
 use crate::leases::Unproven;
 use crate::node::Node;
@@ -269,8 +269,8 @@ async fn ask_all(node: &Arc<Node>, namespace: &str, asked: Vec<Asked>) -> Vec<Ta
         let mut ticket = answers.ticket(slot);
         match session {
             Ok(session) => {
-                let order = Order::Command(command);
-                let mut envelope = Envelope::asked(run, namespace.clone(), order, ticket);
+                let order = ShardCommand::Command(command);
+                let mut envelope = Request::asked(run, namespace.clone(), order, ticket);
                 envelope.session = session;
                 envelopes.push(envelope);
                 all_amended.push(Ok(amended));

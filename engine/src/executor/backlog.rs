@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use super::envelope::Envelope;
 use super::in_flight::{InFlight, May, Waits};
 use super::lanes::{Lane, Lanes};
+use super::request::Request;
 
 /// Commands in the order in which they are to be decided.
 #[derive(Default)]
@@ -21,7 +21,7 @@ pub(crate) struct Backlog {
 
 impl Backlog {
     /// Adds a command behind those of its namespace. An urgent one takes those of its run along that came before.
-    pub(crate) fn push_back(&mut self, envelope: Envelope) {
+    pub(crate) fn push_back(&mut self, envelope: Request) {
         if !envelope.urgent {
             return self.others.push_back(envelope);
         }
@@ -33,14 +33,14 @@ impl Backlog {
 
     /// Puts a command that was taken back before those of its namespace, the last one first: it stays before what is urgent
     /// of its run.
-    pub(crate) fn push_front(&mut self, envelope: Envelope) {
+    pub(crate) fn push_front(&mut self, envelope: Request) {
         if envelope.urgent || self.urgent.has(envelope.payer(), envelope.run) {
             return self.urgent.push_front(envelope);
         }
         self.others.push_front(envelope);
     }
 
-    pub(crate) fn extend(&mut self, envelopes: impl IntoIterator<Item = Envelope>) {
+    pub(crate) fn extend(&mut self, envelopes: impl IntoIterator<Item = Request>) {
         envelopes.into_iter().for_each(|envelope| self.push_back(envelope));
     }
 
@@ -71,12 +71,12 @@ impl Backlog {
     }
 
     /// Returns the next command.
-    pub(crate) fn front(&mut self) -> Option<&Envelope> {
+    pub(crate) fn front(&mut self) -> Option<&Request> {
         if self.urgent_next() { self.urgent.front() } else { self.others.front() }
     }
 
     /// Takes the next command.
-    pub(crate) fn pop_front(&mut self) -> Option<Envelope> {
+    pub(crate) fn pop_front(&mut self) -> Option<Request> {
         if self.urgent_next() {
             self.urgent_room = self.urgent_room.saturating_sub(1);
             return self.urgent.pop_front();
@@ -99,8 +99,8 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::executor::envelope::Order;
     use crate::executor::lanes::{COMMAND_COST, IDLE_LANES, QUANTUM};
+    use crate::executor::request::ShardCommand;
 
     impl Backlog {
         fn begin(&mut self, size: usize) {
@@ -112,11 +112,11 @@ mod tests {
         RunId(Uuid::from_u128(number))
     }
 
-    fn one(namespace: &str, number: u128) -> Envelope {
-        Envelope::own(run(number), Order::tick()).paid_by(&namespace.into())
+    fn one(namespace: &str, number: u128) -> Request {
+        Request::own(run(number), ShardCommand::tick()).paid_by(&namespace.into())
     }
 
-    fn urgent(namespace: &str, number: u128) -> Envelope {
+    fn urgent(namespace: &str, number: u128) -> Request {
         one(namespace, number).urgent_if(true)
     }
 
@@ -170,8 +170,8 @@ mod tests {
                 action: backstitch_saga::Action::Forward,
                 attempt: 1,
             };
-            let order = Order::Command(Command::Beat { task, details: Some(details) });
-            Envelope::own(run(number), order).paid_by(&"large".into())
+            let order = ShardCommand::Command(Command::Beat { task, details: Some(details) });
+            Request::own(run(number), order).paid_by(&"large".into())
         };
         let mut backlog = Backlog::default();
         backlog.extend((0..100).map(large));
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn an_urgent_command_takes_along_what_came_before_for_its_run() {
-        let tries = |mut one: Envelope, tries| {
+        let tries = |mut one: Request, tries| {
             one.tries = tries;
             one
         };
@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn what_is_put_back_stays_before_what_is_urgent_of_its_run() {
-        let tries = |mut one: Envelope, tries| {
+        let tries = |mut one: Request, tries| {
             one.tries = tries;
             one
         };

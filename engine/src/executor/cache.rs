@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use backstitch_saga::{Event, OpenEffects, Record, Run, RunId, TaskKey, Time};
 
-use super::envelope::StartOrder;
+use super::request::StartOrder;
 use crate::maps::FastMap;
 use crate::store::batch::RunState;
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use backstitch_saga::{RunId, planted};
 
-use super::envelope::{Envelope, Order};
 use super::in_flight::May;
+use super::request::{Request, ShardCommand};
 use super::{Shard, index};
 use crate::maps::{FastMap, FastSet, map_for};
 
@@ -23,7 +23,7 @@ impl Shard {
     }
 
     /// Puts a command where it waits: behind the batch that has its run, or for the next one.
-    pub(super) fn wait(&mut self, envelope: Envelope) {
+    pub(super) fn wait(&mut self, envelope: Request) {
         match self.flights.values_mut().find(|flight| flight.has(envelope.run)) {
             Some(flight) => flight.waiting.push(envelope),
             None if self.loads.has(envelope.run) => self.load_beside(envelope),
@@ -32,7 +32,7 @@ impl Shard {
     }
 
     /// Puts a command behind those of its namespace that wait for a batch.
-    pub(super) fn enqueue(&mut self, envelope: Envelope) {
+    pub(super) fn enqueue(&mut self, envelope: Request) {
         let cached = match envelope.payer() {
             Some(_) => None,
             None => self.cache.get(envelope.run),
@@ -49,14 +49,14 @@ impl Shard {
         let park_after = self.node.options.tuning.park_after;
         while let Some((run, namespace)) = self.timers.pop(now) {
             let Some(cached) = self.cache.get(run) else {
-                let mut tick = Envelope::own(run, Order::tick());
+                let mut tick = Request::own(run, ShardCommand::tick());
                 tick.payer = namespace;
                 self.wait(tick);
                 continue;
             };
             let due = cached.next_due();
             if due.is_some_and(|due| due <= now) {
-                self.wait(Envelope::own(run, Order::tick()));
+                self.wait(Request::own(run, ShardCommand::tick()));
             } else if !cached.run.in_flight() && cached.moved_at.after(park_after.into()) <= now {
                 if cached.charge_of(self.node.id) {
                     self.parking.push((run, due));
@@ -69,7 +69,7 @@ impl Shard {
     }
 
     /// The next batch: everything that waits and may be taken, up to the limits; or one command that must go alone.
-    pub(super) fn take(&mut self, may: May) -> Vec<Envelope> {
+    pub(super) fn take(&mut self, may: May) -> Vec<Request> {
         let node = Arc::clone(&self.node);
         let tuning = &node.options.tuning;
         let room = self.backlog.len().min(tuning.batch_commands);
@@ -110,17 +110,17 @@ impl Shard {
     }
 }
 
-pub(super) type Works = Vec<(RunId, Vec<Envelope>)>;
+pub(super) type Works = Vec<(RunId, Vec<Request>)>;
 
 /// Groups commands by run, in order of arrival. Of several starts with one key only the first is decided; the others
 /// follow it.
-pub(super) fn group(batch: Vec<Envelope>) -> (Works, Vec<Envelope>) {
+pub(super) fn group(batch: Vec<Request>) -> (Works, Vec<Request>) {
     let mut works: Works = Vec::with_capacity(batch.len());
     let mut places: FastMap<RunId, usize> = map_for(batch.len());
     let mut keys = HashSet::new();
     let mut followers = Vec::new();
     for envelope in batch {
-        if let Order::Start(order) = &envelope.order
+        if let ShardCommand::Start(order) = &envelope.order
             && let Some(key) = &order.key
             && !keys.insert(key.key.clone())
         {

@@ -7,11 +7,11 @@ use backstitch_saga::{Refusal, RefusalCode, RunId, planted};
 
 use super::decide::{Decided, DecisionContext};
 use super::digest;
-use super::envelope::{Answered, Envelope, Order};
 use super::index::{self, Changes};
 use super::portions::{self, Part};
+use super::request::{Answered, Request, ShardCommand};
 use super::writer::Writer;
-use super::{Shard, envelope::StartKey};
+use super::{Shard, request::StartKey};
 use crate::crash::{commit, crash_point};
 use crate::maps::{FastMap, map_for};
 use crate::store::Trouble;
@@ -25,9 +25,9 @@ pub(super) struct Flight {
     /// Of each of its runs.
     changes: FastMap<RunId, Changes>,
     /// Commands for its runs.
-    pub(super) waiting: Vec<Envelope>,
+    pub(super) waiting: Vec<Request>,
     /// Starts whose key another start of this batch has.
-    followers: Vec<Envelope>,
+    followers: Vec<Request>,
     /// The namespaces whose runs it has.
     namespaces: Vec<Arc<str>>,
     /// No namespace has much in it.
@@ -61,12 +61,12 @@ impl Shard {
     pub(super) async fn take_off_parts(
         &mut self,
         decided: Vec<Decided>,
-        mut followers: Vec<Envelope>,
+        mut followers: Vec<Request>,
     ) {
         let mut parts = portions::part(decided, self.node.options.tuning.batch_beside);
         let last = parts.pop();
         for part in parts {
-            let is_theirs = |one: &mut Envelope| {
+            let is_theirs = |one: &mut Request| {
                 one.payer().is_some_and(|namespace| part.namespaces.contains(namespace))
             };
             let theirs = followers.extract_if(.., is_theirs).collect();
@@ -78,7 +78,7 @@ impl Shard {
         }
     }
 
-    async fn take_off(&mut self, part: Part, followers: Vec<Envelope>) {
+    async fn take_off(&mut self, part: Part, followers: Vec<Request>) {
         let Part { mut decided, namespaces, shared } = part;
         // One order over all nodes, so that two batches cannot wait for each other.
         decided.sort_unstable_by_key(|one| one.cached.run.id());
@@ -182,13 +182,13 @@ impl Shard {
 
     /// A record met one that was there already. Its run is loaded anew and decided again; starts with a key may have
     /// been refused by that.
-    fn lost(&mut self, decided: Decided) -> Vec<Envelope> {
+    fn lost(&mut self, decided: Decided) -> Vec<Request> {
         self.node.counters.conflicts.one();
         DecisionContext::of(&self.node).give_back(&decided.granted);
         let keyed = decided.key.is_some();
         let mut starts = Vec::new();
         for (mut envelope, _) in decided.commands {
-            if keyed && matches!(envelope.order, Order::Start(_)) {
+            if keyed && matches!(envelope.order, ShardCommand::Start(_)) {
                 envelope.tries += 1;
                 starts.push(envelope);
             } else {
@@ -241,7 +241,7 @@ impl Shard {
     }
 
     /// Answers starts whose key was taken: with the run that has it, if it asked for the same.
-    pub(super) async fn answer_keys(&mut self, starts: Vec<Envelope>) {
+    pub(super) async fn answer_keys(&mut self, starts: Vec<Request>) {
         if starts.is_empty() {
             return;
         }
@@ -294,11 +294,11 @@ impl Shard {
     /// Returns whether `run`, beside whose key the digest `kept` stands, began with the input that a start brings.
     async fn began_alike(
         &mut self,
-        start: &Envelope,
+        start: &Request,
         run: RunId,
         kept: &[u8],
     ) -> Result<bool, Trouble> {
-        let Order::Start(order) = &start.order else { return Ok(false) };
+        let ShardCommand::Start(order) = &start.order else { return Ok(false) };
         let Some(key) = &order.key else { return Ok(false) };
         let connection = self.connection().await?;
         let same = digest::began_with(connection, run, kept, &key.input_digest, &order.start.input);
@@ -379,9 +379,9 @@ fn erased(key: &StartKey, run: RunId) -> Error {
     Error::Refused(Refusal::new(RefusalCode::RunErased, message))
 }
 
-fn start_key(envelope: &Envelope) -> Option<&StartKey> {
+fn start_key(envelope: &Request) -> Option<&StartKey> {
     match &envelope.order {
-        Order::Start(order) => order.key.as_ref(),
+        ShardCommand::Start(order) => order.key.as_ref(),
         _ => None,
     }
 }

@@ -12,8 +12,8 @@ use backstitch_saga::{
 use uuid::Uuid;
 
 use super::cache::CachedRun;
-use super::envelope::{Envelope, Order, StartKey};
 use super::outputs;
+use super::request::{Request, ShardCommand, StartKey};
 use crate::clock::Step;
 use crate::flow::Governed;
 use crate::handover::{For, Grant, HandOver};
@@ -30,7 +30,7 @@ pub(crate) struct Decided {
     pub(crate) cached: Box<CachedRun>,
     /// Empty when nothing happened.
     pub(crate) record: Record,
-    pub(crate) commands: Vec<(Envelope, Result<Reply, Refusal>)>,
+    pub(crate) commands: Vec<(Request, Result<Reply, Refusal>)>,
     /// Tasks that the record hands out.
     pub(crate) granted: Vec<Granted>,
     /// The run begins with this record.
@@ -56,7 +56,7 @@ pub(crate) struct Granted {
 
 /// A command stopped by a defect. Its run is gone from memory; the other commands are to be decided again.
 pub(crate) struct Broken {
-    pub(crate) again: Vec<Envelope>,
+    pub(crate) again: Vec<Request>,
     /// What the defect said, when the command was to do what is due.
     pub(crate) due: Option<String>,
 }
@@ -105,7 +105,7 @@ impl DecisionContext<'_> {
     pub(crate) fn decide(
         &self,
         cached: Box<CachedRun>,
-        envelopes: Vec<Envelope>,
+        envelopes: Vec<Request>,
     ) -> Result<Decided, Broken> {
         let starts = cached.run.seq() == 0;
         let at = self.time_of(&cached, &envelopes);
@@ -140,7 +140,7 @@ impl DecisionContext<'_> {
             match catch_unwind(whole) {
                 Ok(result) => decided.commands.push((envelope, result)),
                 Err(panic) => {
-                    let is_due = matches!(envelope.order, Order::Tick { .. });
+                    let is_due = matches!(envelope.order, ShardCommand::Tick { .. });
                     let due = is_due.then(|| text_of(panic.as_ref()).to_owned());
                     self.stop(envelope, panic.as_ref());
                     self.give_back(&decided.granted);
@@ -153,15 +153,15 @@ impl DecisionContext<'_> {
         Ok(decided)
     }
 
-    fn may_see(&self, envelope: &Envelope, cached: &CachedRun) -> bool {
+    fn may_see(&self, envelope: &Request, cached: &CachedRun) -> bool {
         envelope.namespace.as_ref().is_none_or(|namespace| *namespace == cached.namespace)
     }
 
     /// Now, as the run has it. One whose journal is ahead of the clock goes on from there. When the index wakes it, what it
     /// was parked for is due.
-    fn time_of(&self, cached: &CachedRun, envelopes: &[Envelope]) -> Time {
+    fn time_of(&self, cached: &CachedRun, envelopes: &[Request]) -> Time {
         let at = Time(self.at.0.saturating_add(cached.ahead));
-        let woken = |one: &Envelope| matches!(one.order, Order::Tick { woken: true, .. });
+        let woken = |one: &Request| matches!(one.order, ShardCommand::Tick { woken: true, .. });
         if cached.ahead == 0 || !envelopes.iter().any(woken) {
             return at;
         }
@@ -184,28 +184,28 @@ impl DecisionContext<'_> {
     fn one(
         &self,
         decided: &mut Decided,
-        envelope: &Envelope,
+        envelope: &Request,
         (before, at): (Option<Before>, Time),
     ) -> Result<Reply, Refusal> {
         let Decided { cached, record, granted, key, .. } = decided;
         let cached = cached.as_mut();
         let command = match &envelope.order {
-            Order::Start(order) => {
+            ShardCommand::Start(order) => {
                 key.clone_from(&order.key);
                 Command::Start(order.start.clone())
             }
-            Order::Command(command) => {
+            ShardCommand::Command(command) => {
                 let worker = before.as_ref().and_then(|before| before.worker.as_ref());
                 if let (Command::Beat { .. }, Some(worker)) = (command, worker) {
                     self.handover.heard_of(worker);
                 }
                 command.clone()
             }
-            Order::HandOut { task, grant } => {
+            ShardCommand::HandOut { task, grant } => {
                 self.may_hand_out(cached, task, grant, envelope)?;
                 Command::HandOut { task: task.clone(), worker: grant.worker.clone() }
             }
-            Order::Tick { adopted, unheard, .. } => {
+            ShardCommand::Tick { adopted, unheard, .. } => {
                 if *adopted {
                     cached.indexed.node = Some(self.node);
                 }
@@ -238,7 +238,7 @@ impl DecisionContext<'_> {
         if let Some(checked) = outputs::of_run(self.schemas, &cached.run) {
             let _ = decide(&mut cached.run, checked, at, record);
         }
-        if let (Order::HandOut { task, grant }, Ok(_)) = (&envelope.order, &result) {
+        if let (ShardCommand::HandOut { task, grant }, Ok(_)) = (&envelope.order, &result) {
             if seen < record.events.len() {
                 granted.push(Granted { task: task.clone(), grant: grant.clone(), born: None });
             } else {
@@ -266,7 +266,7 @@ impl DecisionContext<'_> {
         cached: &CachedRun,
         task: &TaskKey,
         grant: &Grant,
-        envelope: &Envelope,
+        envelope: &Request,
     ) -> Result<(), Refusal> {
         let refused = |why| Refusal::new(RefusalCode::NotOffered, format!("{task} {why}"));
         // The index that it was found by may be wrong.
@@ -327,7 +327,7 @@ impl DecisionContext<'_> {
         }
     }
 
-    fn stop(&self, mut envelope: Envelope, panic: &(dyn std::any::Any + Send)) {
+    fn stop(&self, mut envelope: Request, panic: &(dyn std::any::Any + Send)) {
         let text = text_of(panic);
         self.counters.bugs.one();
         tracing::error!(
@@ -335,14 +335,14 @@ impl DecisionContext<'_> {
             "a defect stopped a command; its run is unchanged, please report this with the run's history"
         );
         envelope.answer(Err(Error::Bug(text.to_owned())));
-        if let Order::HandOut { grant, .. } = &envelope.order {
+        if let ShardCommand::HandOut { grant, .. } = &envelope.order {
             self.handover.give_back(grant);
         }
     }
 }
 
 /// The refusal of a command about a task that went to another session than the one whose token came with it.
-fn held_by_another(envelope: &Envelope, open: Option<OpenTask<'_>>) -> Option<Refusal> {
+fn held_by_another(envelope: &Request, open: Option<OpenTask<'_>>) -> Option<Refusal> {
     let (session, holder) = (envelope.session?, open?.worker?);
     let task = task_of(&envelope.order)?;
     let mut text = Uuid::encode_buffer();
@@ -352,10 +352,10 @@ fn held_by_another(envelope: &Envelope, open: Option<OpenTask<'_>>) -> Option<Re
 }
 
 /// The task that an order hands to a worker, or that a worker speaks of.
-fn task_of(order: &Order) -> Option<&TaskKey> {
+fn task_of(order: &ShardCommand) -> Option<&TaskKey> {
     match order {
-        Order::HandOut { task, .. }
-        | Order::Command(
+        ShardCommand::HandOut { task, .. }
+        | ShardCommand::Command(
             Command::Report { task, .. }
             | Command::Beat { task, .. }
             | Command::GiveBack { task, .. },
@@ -373,21 +373,21 @@ struct Before {
 }
 
 impl Before {
-    fn of(task: OpenTask<'_>, envelope: &Envelope, times: &Times) -> Before {
+    fn of(task: OpenTask<'_>, envelope: &Request, times: &Times) -> Before {
         let is_measured = matches!(
             envelope.order,
-            Order::HandOut { .. } | Order::Command(Command::Report { .. })
+            ShardCommand::HandOut { .. } | ShardCommand::Command(Command::Report { .. })
         );
         let times = is_measured.then(|| times.of(task.queue));
         Before { since: task.since, worker: task.worker.cloned(), times }
     }
 
     /// Counts how long the task was on offer, or with its worker.
-    fn measure(&self, order: &Order, at: Time) {
+    fn measure(&self, order: &ShardCommand, at: Time) {
         let Some(times) = &self.times else { return };
         let millis = at.since(self.since).0;
         match order {
-            Order::HandOut { .. } => times.started_after(millis),
+            ShardCommand::HandOut { .. } => times.started_after(millis),
             _ => times.took(millis),
         }
     }

@@ -13,7 +13,7 @@ use backstitch_saga::{Action, Command, Event, Payload, Record, RunId, TaskKey, T
 
 use super::cache::CachedRun;
 use super::decide::{Decided, DecisionContext, Granted};
-use super::envelope::{Envelope, Order};
+use super::request::{Request, ShardCommand};
 use super::{Shard, TRIES};
 use crate::Error;
 use crate::crash::commit;
@@ -65,7 +65,7 @@ fn tells(decided: &Decided, (task, completion): (&TaskKey, &Completion), limit: 
         return false;
     };
     decided.commands.iter().any(|(envelope, result)| match &envelope.order {
-        Order::Command(Command::Report { task: of, outcome }) => {
+        ShardCommand::Command(Command::Report { task: of, outcome }) => {
             result.is_ok() && of == task && *outcome == committed
         }
         _ => false,
@@ -156,7 +156,7 @@ impl Shard {
         for (task, completion) in left {
             if let Some(report) = completion.and_then(|completion| report(task, completion, limit))
             {
-                let report = Envelope::own(run, Order::Command(report));
+                let report = Request::own(run, ShardCommand::Command(report));
                 self.backlog.push_back(report.paid_by(&decided.cached.namespace));
                 reported = true;
             }
@@ -165,12 +165,12 @@ impl Shard {
         for (mut envelope, _) in decided.commands {
             match &envelope.order {
                 _ if reported => self.again(envelope),
-                Order::Tick { .. } => {
+                ShardCommand::Tick { .. } => {
                     let at = self.node.clock.now().after(LOOK_AFTER.into());
                     self.timers.set(run, at, Some(&decided.cached.namespace));
                 }
                 order if envelope.tries >= TRIES => {
-                    if let Order::HandOut { grant, .. } = order {
+                    if let ShardCommand::HandOut { grant, .. } = order {
                         self.node.handover.give_back(grant);
                     }
                     envelope.answer(Err(Error::Busy));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use backstitch_saga::RunId;
 
-use super::envelope::Envelope;
+use super::request::Request;
 use crate::maps::{FastMap, map_for};
 
 /// The cost of a command beside the bytes that it brings.
@@ -49,7 +49,7 @@ pub(super) struct Lane {
     /// `None` for the engine itself.
     namespace: Option<Arc<str>>,
     /// `None` stands where a command was taken out of turn. Neither the first nor the last is `None`.
-    waiting: VecDeque<Option<Envelope>>,
+    waiting: VecDeque<Option<Request>>,
     /// The position of the first that waits.
     position: u64,
     /// The cost that it may still spend in its turn; below zero while it owes for what it has had.
@@ -71,11 +71,11 @@ impl Lane {
         self.waiting.len()
     }
 
-    fn front(&self) -> Option<&Envelope> {
+    fn front(&self) -> Option<&Request> {
         self.waiting.front()?.as_ref()
     }
 
-    fn pop_front(&mut self) -> Option<Envelope> {
+    fn pop_front(&mut self) -> Option<Request> {
         let first = self.waiting.pop_front()?;
         self.position += 1;
         self.trim();
@@ -98,7 +98,7 @@ fn signed(cost: usize) -> isize {
     isize::try_from(cost).unwrap_or(isize::MAX)
 }
 
-fn cost(envelope: &Envelope) -> isize {
+fn cost(envelope: &Request) -> isize {
     signed(COMMAND_COST + envelope.bytes())
 }
 
@@ -155,7 +155,7 @@ impl Lanes {
     }
 
     /// Adds a command behind those of its namespace.
-    pub(super) fn push_back(&mut self, envelope: Envelope) {
+    pub(super) fn push_back(&mut self, envelope: Request) {
         let place = self.place_of(envelope.payer());
         let lane = &mut self.lanes[place];
         if lane.waiting.is_empty() {
@@ -170,7 +170,7 @@ impl Lanes {
     }
 
     /// Puts a command back before those of its namespace.
-    pub(super) fn push_front(&mut self, envelope: Envelope) {
+    pub(super) fn push_front(&mut self, envelope: Request) {
         let place = self.place_of(envelope.payer());
         let lane = &mut self.lanes[place];
         if lane.waiting.is_empty() {
@@ -230,7 +230,7 @@ impl Lanes {
     }
 
     /// Takes out the commands of a run that wait in the lane of `namespace`, in order.
-    pub(super) fn take_run(&mut self, namespace: Option<&Arc<str>>, run: RunId) -> Vec<Envelope> {
+    pub(super) fn take_run(&mut self, namespace: Option<&Arc<str>>, run: RunId) -> Vec<Request> {
         if self.count == 0 {
             return Vec::new();
         }
@@ -241,9 +241,9 @@ impl Lanes {
         let lane = &mut self.lanes[place];
         let start = usize::try_from(first.saturating_sub(lane.position)).unwrap_or(usize::MAX);
         let wanted = usize::try_from(count).unwrap_or(usize::MAX);
-        let is_of = |one: &Option<Envelope>| one.as_ref().is_some_and(|one| one.run == run);
+        let is_of = |one: &Option<Request>| one.as_ref().is_some_and(|one| one.run == run);
         let found = lane.waiting.iter_mut().skip(start).filter(|one| is_of(one));
-        let taken: Vec<Envelope> = found.take(wanted).filter_map(Option::take).collect();
+        let taken: Vec<Request> = found.take(wanted).filter_map(Option::take).collect();
         self.count -= taken.len();
         lane.trim();
         if lane.waiting.is_empty() {
@@ -268,13 +268,13 @@ impl Lanes {
     }
 
     /// Returns the next command.
-    pub(super) fn front(&mut self) -> Option<&Envelope> {
+    pub(super) fn front(&mut self) -> Option<&Request> {
         self.settle_turn();
         self.lanes[*self.turns.front()?].front()
     }
 
     /// Takes the next command.
-    pub(super) fn pop_front(&mut self) -> Option<Envelope> {
+    pub(super) fn pop_front(&mut self) -> Option<Request> {
         self.settle_turn();
         let place = *self.turns.front()?;
         let lane = &mut self.lanes[place];

@@ -11,8 +11,8 @@ use sqlx::postgres::PgConnection;
 use super::cache::CachedRun;
 use super::collect::Works;
 use super::decide::text_of;
-use super::envelope::{Envelope, Order};
 use super::loads::{Found, load};
+use super::request::{Request, ShardCommand};
 use super::{OWN_RETRY_LATER, Shard, index};
 use crate::Error;
 use crate::cooperation::Pieces;
@@ -38,7 +38,7 @@ impl Shard {
             .iter()
             .filter(|(run, envelopes)| {
                 let begins = envelopes.first().is_some_and(|first| {
-                    matches!(first.order, Order::Start(_)) && first.tries == 0
+                    matches!(first.order, ShardCommand::Start(_)) && first.tries == 0
                 });
                 // What was not loaded beside the shard was in memory when it was taken.
                 let loaded = envelopes.iter().any(|one| one.loaded);
@@ -112,7 +112,7 @@ impl Shard {
     }
 
     /// Answers the commands for a run that could not be loaded.
-    pub(super) fn not_loaded(&mut self, run: RunId, envelopes: Vec<Envelope>, failure: &Failure) {
+    pub(super) fn not_loaded(&mut self, run: RunId, envelopes: Vec<Request>, failure: &Failure) {
         let trouble = Trouble::Failed(failure.text.clone());
         for mut envelope in envelopes {
             if failure.damaged {
@@ -131,8 +131,8 @@ impl Shard {
             self.loads.doubt(run);
             if !self.is_under_way(run) {
                 drop(self.cache.take(run));
-                let tick = Order::tick();
-                self.wait(Envelope::own(run, tick));
+                let tick = ShardCommand::tick();
+                self.wait(Request::own(run, tick));
             }
         }
     }

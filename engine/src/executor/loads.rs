@@ -16,8 +16,8 @@ use tokio::task::{JoinError, JoinSet};
 use super::Shard;
 use super::cache::CachedRun;
 use super::decide::text_of;
-use super::envelope::{Envelope, Order};
 use super::load::fold;
+use super::request::{Request, ShardCommand};
 use crate::Error;
 use crate::maps::{FastMap, FastSet};
 use crate::node::Node;
@@ -47,7 +47,7 @@ pub(super) struct Loads {
 #[derive(Default)]
 struct Cold {
     /// The commands for it, in order.
-    waiting: Vec<Envelope>,
+    waiting: Vec<Request>,
     /// How many of them came before the question.
     before: usize,
     /// What is being read of it may be out of date.
@@ -102,7 +102,7 @@ impl Loads {
     }
 
     /// Loads nothing any more; returns the commands that wait.
-    pub(super) fn give_up(&mut self) -> Vec<Envelope> {
+    pub(super) fn give_up(&mut self) -> Vec<Request> {
         self.lines.clear();
         self.questions = JoinSet::new();
         self.runs.drain().flat_map(|(_, cold)| cold.waiting).collect()
@@ -111,8 +111,8 @@ impl Loads {
 
 impl Shard {
     /// Whether the run of a command has to be loaded first, unless it `begins` in this batch.
-    pub(super) fn is_cold(&self, envelope: &Envelope, begins: &FastSet<RunId>) -> bool {
-        let starts = matches!(envelope.order, Order::Start(_)) && envelope.tries == 0;
+    pub(super) fn is_cold(&self, envelope: &Request, begins: &FastSet<RunId>) -> bool {
+        let starts = matches!(envelope.order, ShardCommand::Start(_)) && envelope.tries == 0;
         !envelope.loaded
             && !starts
             && !begins.contains(&envelope.run)
@@ -120,7 +120,7 @@ impl Shard {
     }
 
     /// Has the run of a command loaded; the command waits with it.
-    pub(super) fn load_beside(&mut self, mut envelope: Envelope) {
+    pub(super) fn load_beside(&mut self, mut envelope: Request) {
         envelope.loaded = true;
         let (run, urgent) = (envelope.run, envelope.urgent);
         let namespace = envelope.payer().cloned();
@@ -208,7 +208,7 @@ impl Shard {
                 self.not_loaded(run, waiting, &failure);
                 continue;
             }
-            let starts = |one: &Envelope| matches!(one.order, Order::Start(_));
+            let starts = |one: &Request| matches!(one.order, ShardCommand::Start(_));
             let unknown = answered && !stale && !fresh.contains(&run);
             let unknown = unknown && self.cache.get(run).is_none() && !waiting.iter().any(starts);
             let mut waiting = waiting.into_iter();

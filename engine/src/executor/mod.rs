@@ -10,7 +10,6 @@ mod collect;
 mod commit;
 pub(crate) mod decide;
 pub(crate) mod digest;
-pub(crate) mod envelope;
 pub(crate) mod fence;
 mod in_flight;
 pub(crate) mod index;
@@ -21,6 +20,7 @@ pub(crate) mod outgoing;
 pub(crate) mod outputs;
 pub(crate) mod poison;
 mod portions;
+pub(crate) mod request;
 mod settle;
 mod timers;
 mod writer;
@@ -48,12 +48,12 @@ use cache::{Cache, CachedRun};
 use collect::{Works, group};
 use commit::{Flight, Landed};
 use decide::{Decided, DecisionContext};
-use envelope::{Envelope, Order};
 use fence::Fences;
 use in_flight::InFlight;
 use loads::Loads;
 use poison::Poison;
 use portions::Portions;
+use request::{Request, ShardCommand};
 use timers::Timers;
 use writer::Writer;
 
@@ -239,7 +239,7 @@ impl Shard {
     }
 
     /// One batch from load to answer.
-    async fn round(&mut self, batch: Vec<Envelope>) {
+    async fn round(&mut self, batch: Vec<Request>) {
         let (mut works, followers) = group(batch);
         let fresh = self.load_missing(&mut works).await;
         let (batch, quiet) = self.decide_works(works);
@@ -268,7 +268,7 @@ impl Shard {
                 continue;
             }
             let Some(cached) = self.run_of(run, &mut envelopes, desk.at) else { continue };
-            let brought = envelopes.iter().map(Envelope::bytes).sum::<usize>();
+            let brought = envelopes.iter().map(Request::bytes).sum::<usize>();
             match desk.decide(cached, envelopes) {
                 Ok(decided) => {
                     self.poison.worked(run);
@@ -305,26 +305,26 @@ impl Shard {
     fn run_of(
         &mut self,
         run: RunId,
-        envelopes: &mut Vec<Envelope>,
+        envelopes: &mut Vec<Request>,
         at: Time,
     ) -> Option<Box<CachedRun>> {
         if let Some(cached) = self.take_run(run) {
             return Some(cached);
         }
-        let start = |one: &Envelope| matches!(one.order, Order::Start(_));
+        let start = |one: &Request| matches!(one.order, ShardCommand::Start(_));
         let begins = envelopes.iter().position(start).unwrap_or(envelopes.len());
         // What comes before a run's start finds no run.
         self.unknown(envelopes.drain(..begins));
         match envelopes.first().map(|envelope| &envelope.order) {
-            Some(Order::Start(order)) => Some(CachedRun::new(run, order, at)),
+            Some(ShardCommand::Start(order)) => Some(CachedRun::new(run, order, at)),
             _ => None,
         }
     }
 
     /// Returns the namespace of a run that is in memory, or about to begin.
-    fn namespace_of<'a>(&'a self, run: RunId, envelopes: &'a [Envelope]) -> Option<&'a Arc<str>> {
+    fn namespace_of<'a>(&'a self, run: RunId, envelopes: &'a [Request]) -> Option<&'a Arc<str>> {
         let cached = self.cache.get(run).map(|cached| &cached.namespace);
-        cached.or_else(|| envelopes.iter().find_map(Envelope::payer))
+        cached.or_else(|| envelopes.iter().find_map(Request::payer))
     }
 
     /// Takes a run out of memory.
@@ -337,10 +337,10 @@ impl Shard {
     }
 
     /// Commands for runs that do not exist.
-    fn unknown(&self, envelopes: impl Iterator<Item = Envelope>) {
+    fn unknown(&self, envelopes: impl Iterator<Item = Request>) {
         for mut envelope in envelopes {
             envelope.answer(Err(Error::unknown_run(envelope.run)));
-            if let Order::HandOut { grant, .. } = &envelope.order {
+            if let ShardCommand::HandOut { grant, .. } = &envelope.order {
                 self.node.handover.give_back(grant);
             }
         }
@@ -361,7 +361,7 @@ impl Shard {
             // Nor may a run that was taken over be believed: the node that is gone may have moved it on.
             let doubt = commands.iter().any(|(envelope, result)| {
                 let told = envelope.ticket.is_some() || result.is_err();
-                told || matches!(envelope.order, Order::Tick { adopted: true, .. })
+                told || matches!(envelope.order, ShardCommand::Tick { adopted: true, .. })
             });
             if doubt && !fresh.contains(&run) {
                 doubtful.push((cached, commands));
@@ -401,24 +401,24 @@ impl Shard {
     }
 
     /// Gives the final answer to a command.
-    fn conclude(&self, mut envelope: Envelope, result: Result<backstitch_saga::Reply, Refusal>) {
-        if let envelope::Output::ToBeHeld { .. } = envelope.output {
+    fn conclude(&self, mut envelope: Request, result: Result<backstitch_saga::Reply, Refusal>) {
+        if let request::Output::ToBeHeld { .. } = envelope.output {
             return outputs::hold(&self.node, envelope);
         }
         match result {
             Ok(reply) => {
                 let answer = match &envelope.order {
-                    Order::Start(_) => envelope::Answered::Started(crate::StartedRun {
+                    ShardCommand::Start(_) => request::Answered::Started(crate::StartedRun {
                         id: envelope.run,
                         created: true,
                     }),
-                    _ => envelope::Answered::Reply(reply),
+                    _ => request::Answered::Reply(reply),
                 };
                 envelope.answer(Ok(answer));
             }
             Err(refusal) => {
                 self.node.counters.refused.one();
-                if let Order::HandOut { grant, .. } = &envelope.order {
+                if let ShardCommand::HandOut { grant, .. } = &envelope.order {
                     self.node.handover.give_back(grant);
                 }
                 envelope.answer(Err(Error::Refused(refusal)));
@@ -439,7 +439,7 @@ impl Shard {
     }
 
     /// Decides a command again in the next round.
-    fn again(&mut self, mut envelope: Envelope) {
+    fn again(&mut self, mut envelope: Request) {
         envelope.tries += 1;
         if envelope.tries > TRIES {
             let trouble = Trouble::Again("too many nodes work on this run at once".to_owned());
@@ -449,14 +449,14 @@ impl Shard {
     }
 
     /// The database failed a command.
-    fn fail(&mut self, mut envelope: Envelope, trouble: &Trouble) {
+    fn fail(&mut self, mut envelope: Request, trouble: &Trouble) {
         match &envelope.order {
-            Order::HandOut { grant, .. } => self.node.handover.give_back(grant),
-            Order::Tick { .. } => {
+            ShardCommand::HandOut { grant, .. } => self.node.handover.give_back(grant),
+            ShardCommand::Tick { .. } => {
                 let later = self.node.clock.now().after(OWN_RETRY.into());
                 self.timers.set(envelope.run, later, envelope.payer());
             }
-            Order::Start(_) | Order::Command(_) => {}
+            ShardCommand::Start(_) | ShardCommand::Command(_) => {}
         }
         envelope.answer(Err(Error::Store(trouble.message().to_owned())));
     }

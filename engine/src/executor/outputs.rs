@@ -9,7 +9,7 @@ use backstitch_saga::{
     Action, Command, OpenTask, Payload, Refusal, RefusalCode, Run, RunId, TaskKey,
 };
 
-use super::envelope::{Envelope, Order, Output};
+use super::request::{Output, Request, ShardCommand};
 use crate::node::Node;
 use crate::schemas::{Schemas, Verdict};
 
@@ -19,18 +19,20 @@ pub(super) fn look_at(
     schemas: &Schemas,
     namespace: &Arc<str>,
     open: Option<OpenTask<'_>>,
-    envelope: &mut Envelope,
+    envelope: &mut Request,
 ) -> Option<Refusal> {
     if !matches!(envelope.output, Output::Unknown) {
         return None;
     }
-    let Order::Command(Command::Report { task, outcome }) = &envelope.order else { return None };
+    let ShardCommand::Command(Command::Report { task, outcome }) = &envelope.order else {
+        return None;
+    };
     let open = open.filter(|open| open.worker.is_some())?;
     let schema = open.output_schema?;
     let output = given(task.action, outcome)?;
     match schemas.judge_at_once(schema, &output) {
         Some(verdict) => {
-            envelope.order = Order::Command(judged(task.clone(), outcome.clone(), verdict));
+            envelope.order = ShardCommand::Command(judged(task.clone(), outcome.clone(), verdict));
             envelope.output = Output::Held;
             None
         }
@@ -88,7 +90,7 @@ fn violation(verdict: Verdict) -> Option<String> {
 }
 
 /// Has the output of a report judged, and the report decided about then.
-pub(super) fn hold(node: &Arc<Node>, mut envelope: Envelope) {
+pub(super) fn hold(node: &Arc<Node>, mut envelope: Request) {
     let Output::ToBeHeld { namespace, schema, output } = std::mem::take(&mut envelope.output)
     else {
         return;
@@ -99,8 +101,8 @@ pub(super) fn hold(node: &Arc<Node>, mut envelope: Envelope) {
             Ok(verdict) => verdict,
             Err(error) => return envelope.answer(Err(error)),
         };
-        if let Order::Command(Command::Report { task, outcome }) = &envelope.order {
-            envelope.order = Order::Command(judged(task.clone(), outcome.clone(), verdict));
+        if let ShardCommand::Command(Command::Report { task, outcome }) = &envelope.order {
+            envelope.order = ShardCommand::Command(judged(task.clone(), outcome.clone(), verdict));
         }
         envelope.output = Output::Held;
         node.submit_own(vec![envelope]);
@@ -121,7 +123,7 @@ pub(crate) fn check(node: &Arc<Node>, namespace: Arc<str>, id: RunId, run: &Run)
     tokio::spawn(async move {
         if let Ok(verdict) = node.schemas.judge(&namespace, &schema, &output).await {
             let command = Command::OutputChecked { violation: violation(verdict) };
-            node.submit_own(vec![Envelope::own(id, Order::Command(command))]);
+            node.submit_own(vec![Request::own(id, ShardCommand::Command(command))]);
         }
     });
 }

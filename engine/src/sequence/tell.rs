@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{admit, circle, keys, unmet_hold, wanted, withdrawn};
 use crate::Error;
 use crate::crash::commit;
-use crate::executor::envelope::{Answers, Envelope, Order};
+use crate::executor::request::{Answers, Request, ShardCommand};
 use crate::node::Node;
 use crate::reads::read;
 use crate::rounds::in_turns;
@@ -219,7 +219,7 @@ pub(super) fn is_told(answer: &Result<(), Error>) -> bool {
 pub(super) async fn ask(node: &Node, commands: Vec<(RunId, Command)>) -> Vec<Result<(), Error>> {
     let answers = Answers::new(commands.len());
     let envelopes = commands.into_iter().enumerate().map(|(slot, (run, command))| {
-        let mut envelope = Envelope::own(run, Order::Command(command));
+        let mut envelope = Request::own(run, ShardCommand::Command(command));
         envelope.ticket = Some(answers.ticket(slot));
         envelope
     });

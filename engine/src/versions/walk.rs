@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{PAGE, Verdict, both, check};
 use crate::crash::commit;
 use crate::definitions::Workflow;
-use crate::executor::envelope::{Answer, Answers, Envelope, Order};
+use crate::executor::request::{Answer, Answers, Request, ShardCommand};
 use crate::jobs::TRIES;
 use crate::node::Node;
 use crate::store::versions::{self as table, MigrationRow};
@@ -252,7 +252,7 @@ impl Walk<'_> {
                 checked,
             });
             let namespace = self.row.namespace.as_str().into();
-            Envelope::asked(*run, namespace, Order::Command(command), answers.ticket(slot))
+            Request::asked(*run, namespace, ShardCommand::Command(command), answers.ticket(slot))
         });
         self.node.submit(envelopes.collect()).map_err(|(error, _)| error)?;
         Ok(answers.wait().await)

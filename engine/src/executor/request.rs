@@ -17,16 +17,16 @@ use crate::store::keys::RunKey;
 use crate::{Error, StartedRun};
 
 /// A command on its way through a shard. Every queue on the way moves a pointer.
-pub(crate) struct Envelope(Box<ShardCommand>);
+pub(crate) struct Request(Box<RequestState>);
 
 /// The command of an envelope, with what the shard knows of it.
-pub(crate) struct ShardCommand {
+pub(crate) struct RequestState {
     pub(crate) run: RunId,
     /// The namespace that the caller speaks for; `None` for the engine itself.
     pub(crate) namespace: Option<Arc<str>>,
     /// The namespace whose turn a command of the engine itself takes, if it is known.
     pub(crate) payer: Option<Arc<str>>,
-    pub(crate) order: Order,
+    pub(crate) order: ShardCommand,
     pub(crate) ticket: Option<Ticket>,
     /// How often it was decided in vain: another node was first, or the database asked to try again.
     pub(crate) tries: u16,
@@ -44,7 +44,7 @@ pub(crate) struct ShardCommand {
 }
 
 /// What is to be done.
-pub(crate) enum Order {
+pub(crate) enum ShardCommand {
     Start(Box<StartOrder>),
     Command(Command),
     /// Hand a task on offer to a session that has room for it.
@@ -98,17 +98,17 @@ pub(crate) enum Answered {
     Started(StartedRun),
 }
 
-impl Order {
+impl ShardCommand {
     /// Do what is due in a run that this node is in charge of.
-    pub(crate) fn tick() -> Order {
-        Order::Tick { adopted: false, woken: false, unheard: false }
+    pub(crate) fn tick() -> ShardCommand {
+        ShardCommand::Tick { adopted: false, woken: false, unheard: false }
     }
 }
 
-impl Envelope {
+impl Request {
     /// A command of the engine itself, which nobody waits for.
-    pub(crate) fn own(run: RunId, order: Order) -> Envelope {
-        Envelope(Box::new(ShardCommand {
+    pub(crate) fn own(run: RunId, order: ShardCommand) -> Request {
+        Request(Box::new(RequestState {
             run,
             namespace: None,
             payer: None,
@@ -125,19 +125,19 @@ impl Envelope {
     }
 
     /// The command to hand a task to the session that was found for it.
-    pub(crate) fn hand_out(found: Match) -> Envelope {
-        let order = Order::HandOut { task: found.task, grant: found.grant };
-        Envelope::own(found.run, order).paid_by(&found.namespace)
+    pub(crate) fn hand_out(found: Match) -> Request {
+        let order = ShardCommand::HandOut { task: found.task, grant: found.grant };
+        Request::own(found.run, order).paid_by(&found.namespace)
     }
 
     /// The same, in the turn of `namespace`.
-    pub(crate) fn paid_by(mut self, namespace: &Arc<str>) -> Envelope {
+    pub(crate) fn paid_by(mut self, namespace: &Arc<str>) -> Request {
         self.payer = Some(Arc::clone(namespace));
         self
     }
 
     /// The same, before what waits if `urgent`.
-    pub(crate) fn urgent_if(mut self, urgent: bool) -> Envelope {
+    pub(crate) fn urgent_if(mut self, urgent: bool) -> Request {
         self.urgent = urgent;
         self
     }
@@ -148,8 +148,13 @@ impl Envelope {
     }
 
     /// A command of a caller.
-    pub(crate) fn asked(run: RunId, namespace: Arc<str>, order: Order, ticket: Ticket) -> Envelope {
-        let mut envelope = Envelope::own(run, order);
+    pub(crate) fn asked(
+        run: RunId,
+        namespace: Arc<str>,
+        order: ShardCommand,
+        ticket: Ticket,
+    ) -> Request {
+        let mut envelope = Request::own(run, order);
         envelope.namespace = Some(namespace);
         envelope.ticket = Some(ticket);
         envelope
@@ -163,7 +168,7 @@ impl Envelope {
 
     /// Whether it is a report that is decided for the first time.
     pub(crate) fn is_first_report(&self) -> bool {
-        let is_report = matches!(self.order, Order::Command(Command::Report { .. }));
+        let is_report = matches!(self.order, ShardCommand::Command(Command::Report { .. }));
         is_report && self.tries == 0
     }
 
@@ -171,27 +176,29 @@ impl Envelope {
     pub(crate) fn bytes(&self) -> usize {
         let length = |payload: &Payload| payload.text().len();
         match &self.order {
-            Order::Start(order) => length(&order.start.input),
-            Order::Command(Command::Report {
+            ShardCommand::Start(order) => length(&order.start.input),
+            ShardCommand::Command(Command::Report {
                 outcome: TaskOutcome::Succeeded { output, .. },
                 ..
             }) => length(output),
-            Order::Command(Command::Beat { details: Some(details), .. }) => length(details),
-            Order::Command(_) | Order::HandOut { .. } | Order::Tick { .. } => 0,
+            ShardCommand::Command(Command::Beat { details: Some(details), .. }) => length(details),
+            ShardCommand::Command(_) | ShardCommand::HandOut { .. } | ShardCommand::Tick { .. } => {
+                0
+            }
         }
     }
 }
 
-impl Deref for Envelope {
-    type Target = ShardCommand;
+impl Deref for Request {
+    type Target = RequestState;
 
-    fn deref(&self) -> &ShardCommand {
+    fn deref(&self) -> &RequestState {
         &self.0
     }
 }
 
-impl DerefMut for Envelope {
-    fn deref_mut(&mut self) -> &mut ShardCommand {
+impl DerefMut for Request {
+    fn deref_mut(&mut self) -> &mut RequestState {
         &mut self.0
     }
 }
