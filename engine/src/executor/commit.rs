@@ -20,7 +20,7 @@ use crate::store::keys::{self, Holder};
 use crate::{Error, StartedRun};
 
 /// A batch that is being written.
-pub(super) struct Flight {
+pub(super) struct InFlightBatch {
     decided: Vec<Decided>,
     /// Of each of its runs.
     changes: FastMap<RunId, Changes>,
@@ -35,14 +35,14 @@ pub(super) struct Flight {
 }
 
 /// What became of a batch.
-pub(super) struct Landed {
+pub(super) struct BatchResult {
     writer: Writer,
     batch: Batch,
     /// The runs whose record stands now; `None` means all.
     written: Result<Option<HashSet<RunId>>, Trouble>,
 }
 
-impl Flight {
+impl InFlightBatch {
     pub(super) fn has(&self, run: RunId) -> bool {
         self.changes.contains_key(&run)
     }
@@ -58,7 +58,7 @@ impl Flight {
 impl Shard {
     /// Sends what was decided to the database: what namespaces have in plenty goes apart from what others have. `followers`:
     /// starts whose key another start of this batch has.
-    pub(super) async fn take_off_parts(
+    pub(super) async fn submit_parts(
         &mut self,
         decided: Vec<Decided>,
         mut followers: Vec<Request>,
@@ -70,15 +70,15 @@ impl Shard {
                 one.payer().is_some_and(|namespace| part.namespaces.contains(namespace))
             };
             let theirs = followers.extract_if(.., is_theirs).collect();
-            self.take_off(part, theirs).await;
+            self.submit(part, theirs).await;
         }
         match last {
-            Some(part) => self.take_off(part, followers).await,
+            Some(part) => self.submit(part, followers).await,
             None => self.answer_keys(followers).await,
         }
     }
 
-    async fn take_off(&mut self, part: Part, followers: Vec<Request>) {
+    async fn submit(&mut self, part: Part, followers: Vec<Request>) {
         let Part { mut decided, namespaces, shared } = part;
         // One order over all nodes, so that two batches cannot wait for each other.
         decided.sort_unstable_by_key(|one| one.cached.run.id());
@@ -91,22 +91,23 @@ impl Shard {
         let mut writer = self.writers.pop().unwrap_or_else(|| Writer::new(Arc::clone(&self.node)));
         self.in_flight.add(&namespaces, shared);
         let waiting = Vec::new();
-        let flight = Flight { decided, changes, waiting, followers, namespaces, shared };
+        let flight = InFlightBatch { decided, changes, waiting, followers, namespaces, shared };
         self.flights.insert(batch.id(), flight);
         self.writing.spawn(async move {
             let written = writer.write(&batch).await;
-            Landed { writer, batch, written }
+            BatchResult { writer, batch, written }
         });
         // Now it is sent.
         tokio::task::yield_now().await;
     }
 
     /// A batch is written, or not: answers.
-    pub(super) async fn land(&mut self, landed: Landed) {
-        let Landed { writer, batch, written } = landed;
+    pub(super) async fn complete(&mut self, landed: BatchResult) {
+        let BatchResult { writer, batch, written } = landed;
         self.writers.push(writer);
         let Some(flight) = self.flights.remove(&batch.id()) else { return };
-        let Flight { decided, mut changes, waiting, mut followers, namespaces, shared } = flight;
+        let InFlightBatch { decided, mut changes, waiting, mut followers, namespaces, shared } =
+            flight;
         self.in_flight.remove(&namespaces, shared);
         match written {
             Ok(won) => {

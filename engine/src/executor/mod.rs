@@ -46,7 +46,7 @@ use crate::{Error, store};
 use backlog::Backlog;
 use cache::{Cache, CachedRun};
 use collect::{Works, group};
-use commit::{Flight, Landed};
+use commit::{BatchResult, InFlightBatch};
 use decide::{Decided, DecisionContext};
 use fence::Fences;
 use in_flight::InFlight;
@@ -86,11 +86,11 @@ pub(crate) struct Shard {
     /// Those that wrote and have nothing to write now.
     writers: Vec<Writer>,
     /// Batches that are being written, by their id. A run is in one of them at most, and commands for it wait there.
-    flights: HashMap<Uuid, Flight>,
+    flights: HashMap<Uuid, InFlightBatch>,
     in_flight: InFlight,
     /// Runs that are being loaded.
     loads: Loads,
-    writing: JoinSet<Landed>,
+    writing: JoinSet<BatchResult>,
     /// Runs in nobody's hands that are to be parked, with the time at which they must be looked at again.
     parking: Vec<(RunId, Option<Time>)>,
     poison: Poison,
@@ -206,9 +206,9 @@ impl Shard {
         }
     }
 
-    async fn landed(&mut self, landed: Result<Landed, JoinError>) {
+    async fn landed(&mut self, landed: Result<BatchResult, JoinError>) {
         match landed {
-            Ok(landed) => self.land(landed).await,
+            Ok(landed) => self.complete(landed).await,
             Err(defect) => resume_unwind(defect.into_panic()),
         }
     }
@@ -226,7 +226,7 @@ impl Shard {
             Message::Disown => {
                 self.loads.doubt_all();
                 self.cache.for_each(|cached| cached.indexed.node = None);
-                self.flights.values_mut().for_each(Flight::disown);
+                self.flights.values_mut().for_each(InFlightBatch::disown);
             }
             Message::SteppedBack => {
                 let now = self.node.clock.now();
@@ -244,7 +244,7 @@ impl Shard {
         let fresh = self.load_missing(&mut works).await;
         let (batch, quiet) = self.decide_works(works);
         let batch = self.own_fences(batch).await;
-        self.take_off_parts(batch, followers).await;
+        self.submit_parts(batch, followers).await;
         self.answer_quiet(quiet, &fresh).await;
         self.node.counters.cached.set(self.cache.len());
     }
