@@ -19,7 +19,7 @@ use crate::crash::commit;
 use crate::node::Node;
 use crate::store::partitions::{self, first_id_of_week};
 use crate::store::retention::{self as table, Cutoff, Holding, Range};
-use crate::store::{Trouble, erasures};
+use crate::store::{StoreError, erasures};
 
 /// How often a walk that is not over goes on.
 pub(crate) const EVERY: Duration = Duration::from_secs(30);
@@ -195,7 +195,7 @@ async fn walk(node: &Node) -> Result<usize, Error> {
         let Some(range) = place else { break };
         let step = match step(node, &range).await {
             Ok(step) => step,
-            Err(Trouble::Again(error)) => {
+            Err(StoreError::Retryable(error)) => {
                 tracing::debug!(error, "others are in the way of deleting ended runs");
                 Step { last: None, done: false, deleted: 0 }
             }
@@ -219,7 +219,7 @@ async fn walk(node: &Node) -> Result<usize, Error> {
 }
 
 /// Deletes those of the next runs that are past retention.
-async fn step(node: &Node, range: &Range) -> Result<Step, Trouble> {
+async fn step(node: &Node, range: &Range) -> Result<Step, StoreError> {
     let mut connection = node.database.keepers.acquire().await?;
     let cutoff = cutoff(node);
     let (last, past) = table::page(&mut connection, range, cutoff, PAGE).await?;
@@ -229,7 +229,7 @@ async fn step(node: &Node, range: &Range) -> Result<Step, Trouble> {
             "retention_delete",
             table::delete(&mut connection, left, cutoff.before, RECORDS).await
         );
-        match gone.map_err(Trouble::from) {
+        match gone.map_err(StoreError::from) {
             Ok((gone, looked)) => {
                 node.counters.runs_deleted.add(gone);
                 deleted += gone;
@@ -237,7 +237,7 @@ async fn step(node: &Node, range: &Range) -> Result<Step, Trouble> {
                 left = place.map_or(&[], |place| &left[place + 1..]);
             }
             // What went is counted, and the page is read anew.
-            Err(Trouble::Again(_)) if deleted > 0 => {
+            Err(StoreError::Retryable(_)) if deleted > 0 => {
                 return Ok(Step { last, done: false, deleted });
             }
             Err(trouble) => return Err(trouble),

@@ -14,7 +14,7 @@ use super::writer::Writer;
 use super::{Shard, request::StartKey};
 use crate::crash::{commit, crash_point};
 use crate::maps::{FastMap, map_for};
-use crate::store::Trouble;
+use crate::store::StoreError;
 use crate::store::batch::Batch;
 use crate::store::keys::{self, Holder};
 use crate::{Error, StartedRun};
@@ -39,7 +39,7 @@ pub(super) struct BatchResult {
     writer: Writer,
     batch: Batch,
     /// The runs whose record stands now; `None` means all.
-    written: Result<Option<HashSet<RunId>>, Trouble>,
+    written: Result<Option<HashSet<RunId>>, StoreError>,
 }
 
 impl InFlightBatch {
@@ -168,7 +168,7 @@ impl Shard {
             }
         }
         for (at, error) in unwritable.into_iter().rev() {
-            self.not_written(vec![decided.remove(at)], &Trouble::Data(error));
+            self.not_written(vec![decided.remove(at)], &StoreError::Rejected(error));
         }
         let mut keyed: Vec<(&StartKey, RunId)> = decided
             .iter()
@@ -200,7 +200,7 @@ impl Shard {
     }
 
     /// Nothing of a batch was written. Its runs are gone from memory.
-    pub(super) fn not_written(&mut self, decided: Vec<Decided>, trouble: &Trouble) {
+    pub(super) fn not_written(&mut self, decided: Vec<Decided>, trouble: &StoreError) {
         let mut commands = Vec::new();
         for one in decided {
             DecisionContext::of(&self.node).give_back(&one.granted);
@@ -208,7 +208,7 @@ impl Shard {
         }
         let single = commands.len() == 1;
         match trouble {
-            Trouble::Data(error) if single => {
+            StoreError::Rejected(error) if single => {
                 tracing::error!(error, "the database refuses what a command would write");
                 self.node.counters.bugs.one();
                 for mut envelope in commands {
@@ -218,7 +218,7 @@ impl Shard {
                 }
             }
             // Only the culprit is to pay: each command goes alone.
-            Trouble::Data(error) => {
+            StoreError::Rejected(error) => {
                 tracing::warn!(error, commands = commands.len(), "a batch is repeated one by one");
                 self.node.counters.retried_one_by_one.add(commands.len());
                 for mut envelope in commands.into_iter().rev() {
@@ -226,11 +226,11 @@ impl Shard {
                     self.backlog.push_front(envelope);
                 }
             }
-            Trouble::Again(error) => {
+            StoreError::Retryable(error) => {
                 tracing::debug!(error, "a batch is repeated");
                 commands.into_iter().for_each(|envelope| self.again(envelope));
             }
-            Trouble::Failed(error) | Trouble::Unknown(error) => {
+            StoreError::NotCommitted(error) | StoreError::Indeterminate(error) => {
                 tracing::warn!(error, commands = commands.len(), "a batch was not written");
                 self.node.hearing.failed(self.node.clock.now());
                 self.node.counters.store_failures.one();
@@ -249,7 +249,7 @@ impl Shard {
         let wanted: Vec<keys::RunKey> =
             starts.iter().filter_map(start_key).map(|key| key.key.clone()).collect();
         let found = match self.connection().await {
-            Ok(connection) => keys::find(connection, &wanted).await.map_err(Trouble::from),
+            Ok(connection) => keys::find(connection, &wanted).await.map_err(StoreError::from),
             Err(trouble) => Err(trouble),
         };
         let found = match found {
@@ -298,12 +298,12 @@ impl Shard {
         start: &Request,
         run: RunId,
         kept: &[u8],
-    ) -> Result<bool, Trouble> {
+    ) -> Result<bool, StoreError> {
         let ShardCommand::Start(order) = &start.order else { return Ok(false) };
         let Some(key) = &order.key else { return Ok(false) };
         let connection = self.connection().await?;
         let same = digest::began_with(connection, run, kept, &key.input_digest, &order.start.input);
-        same.await.map_err(|error| Trouble::Failed(error.to_string()))
+        same.await.map_err(|error| StoreError::NotCommitted(error.to_string()))
     }
 
     /// Parks what is in nobody's hands, and lets go of what was not used for long.
@@ -341,7 +341,7 @@ impl Shard {
                 "runs_park",
                 crate::store::runs::park(connection, node, &runs, &wakes).await
             )
-            .map_err(Trouble::from),
+            .map_err(StoreError::from),
             Err(trouble) => Err(trouble),
         };
         if let Err(trouble) = parked {

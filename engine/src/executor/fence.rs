@@ -18,7 +18,7 @@ use super::{Shard, TRIES};
 use crate::Error;
 use crate::crash::commit;
 use crate::reports::Report;
-use crate::store::Trouble;
+use crate::store::StoreError;
 use crate::store::fences::{self, Completion, Fence};
 
 /// While a worker's transaction is open, a caller's command is decided again after this long, and
@@ -115,7 +115,7 @@ impl Shard {
                 "fences_revoke",
                 fences::take(connection, (&ended, &namespaces), &given_back, now).await
             )
-            .map_err(Trouble::from),
+            .map_err(StoreError::from),
             Err(trouble) => Err(trouble),
         };
         let mut left = match left {
@@ -246,7 +246,7 @@ impl Shard {
                     }
                     (opened, _) => opened,
                 }
-                .map_err(Trouble::from)
+                .map_err(StoreError::from)
             }
             Err(trouble) => Err(trouble),
         };

@@ -20,7 +20,7 @@ use crate::damage;
 use crate::definitions::Definitions;
 use crate::store::codec::{JournalRow, decode};
 use crate::store::journal::{self, Stored};
-use crate::store::{Trouble, batch::RunState};
+use crate::store::{StoreError, batch::RunState};
 
 /// Why a run could not be loaded.
 #[derive(Debug, Default)]
@@ -71,7 +71,7 @@ impl Shard {
     /// Puts runs that were loaded into memory. Answers which, and which of those that were asked for could not be loaded.
     pub(super) fn put_loaded(
         &mut self,
-        loaded: Result<Found, Trouble>,
+        loaded: Result<Found, StoreError>,
         asked: &[RunId],
     ) -> (HashSet<RunId>, HashMap<RunId, Failure>) {
         let mut fresh = HashSet::new();
@@ -113,7 +113,7 @@ impl Shard {
 
     /// Answers the commands for a run that could not be loaded.
     pub(super) fn not_loaded(&mut self, run: RunId, envelopes: Vec<Request>, failure: &Failure) {
-        let trouble = Trouble::Failed(failure.text.clone());
+        let trouble = StoreError::NotCommitted(failure.text.clone());
         for mut envelope in envelopes {
             if failure.damaged {
                 envelope.answer(Err(Error::Damaged(failure.text.clone())));

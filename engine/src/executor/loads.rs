@@ -21,7 +21,7 @@ use super::request::{Request, ShardCommand};
 use crate::Error;
 use crate::maps::{FastMap, FastSet};
 use crate::node::Node;
-use crate::store::{Trouble, journal};
+use crate::store::{StoreError, journal};
 
 /// The most runs of a namespace that are loaded with one question, and how many with the first.
 const AT_ONCE: usize = 256;
@@ -184,14 +184,14 @@ impl Shard {
         match found {
             Err(Error::Busy) => self.too_much_to_load(cold),
             found => {
-                let found = found.map_err(|error| Trouble::Failed(error.to_string()));
+                let found = found.map_err(|error| StoreError::NotCommitted(error.to_string()));
                 self.found(cold, found);
             }
         }
         self.ask_for_runs(namespace);
     }
 
-    fn found(&mut self, cold: Vec<(RunId, Cold)>, found: Result<Found, Trouble>) {
+    fn found(&mut self, cold: Vec<(RunId, Cold)>, found: Result<Found, StoreError>) {
         let answered = found.is_ok();
         let stale: FastSet<RunId> =
             cold.iter().filter(|(_, cold)| cold.stale).map(|(run, _)| *run).collect();
@@ -221,7 +221,8 @@ impl Shard {
 
     /// The namespace has too much to load. What stops things is decided all the same.
     fn too_much_to_load(&mut self, cold: Vec<(RunId, Cold)>) {
-        let busy = Trouble::Again("too many runs of the namespace are to be loaded".to_owned());
+        let busy =
+            StoreError::Retryable("too many runs of the namespace are to be loaded".to_owned());
         for mut envelope in cold.into_iter().flat_map(|(_, cold)| cold.waiting) {
             if envelope.urgent {
                 self.enqueue(envelope);
@@ -247,7 +248,7 @@ pub(super) async fn load(
     connection: &mut PgConnection,
     runs: &[RunId],
     at: Time,
-) -> Result<Found, Trouble> {
+) -> Result<Found, StoreError> {
     let mut loaded = Vec::with_capacity(runs.len());
     for (run, stored) in journal::load(connection, runs).await? {
         let folded = AssertUnwindSafe(fold(&node.definitions, connection, run, stored, at));

@@ -40,7 +40,7 @@ use uuid::Uuid;
 
 use crate::handover::{Grant, Hint, Move, PutAside};
 use crate::node::{Message, Node};
-use crate::store::Trouble;
+use crate::store::StoreError;
 use crate::store::session::Kept;
 use crate::{Error, store};
 use backlog::Backlog;
@@ -376,7 +376,7 @@ impl Shard {
         let runs: Vec<_> = doubtful.iter().map(|(cached, _)| cached.run.id().0).collect();
         let last = match self.connection().await {
             Ok(connection) => {
-                store::journal::last_seqs(connection, &runs).await.map_err(Trouble::from)
+                store::journal::last_seqs(connection, &runs).await.map_err(StoreError::from)
             }
             Err(trouble) => Err(trouble),
         };
@@ -442,14 +442,15 @@ impl Shard {
     fn again(&mut self, mut envelope: Request) {
         envelope.tries += 1;
         if envelope.tries > TRIES {
-            let trouble = Trouble::Again("too many nodes work on this run at once".to_owned());
+            let trouble =
+                StoreError::Retryable("too many nodes work on this run at once".to_owned());
             return self.fail(envelope, &trouble);
         }
         self.enqueue(envelope);
     }
 
     /// The database failed a command.
-    fn fail(&mut self, mut envelope: Request, trouble: &Trouble) {
+    fn fail(&mut self, mut envelope: Request, trouble: &StoreError) {
         match &envelope.order {
             ShardCommand::HandOut { grant, .. } => self.node.handover.give_back(grant),
             ShardCommand::Tick { .. } => {
@@ -461,7 +462,7 @@ impl Shard {
         envelope.answer(Err(Error::Store(trouble.message().to_owned())));
     }
 
-    async fn connection(&mut self) -> Result<&mut PgConnection, Trouble> {
+    async fn connection(&mut self) -> Result<&mut PgConnection, StoreError> {
         self.node.database.kept(&mut self.connection).await
     }
 }

@@ -11,7 +11,7 @@ use crate::crash::commit;
 use crate::node::Node;
 use crate::store::batch::Batch;
 use crate::store::session::Kept;
-use crate::store::{Trouble, journal};
+use crate::store::{StoreError, journal};
 
 /// How long to wait before the fate of a batch is looked for again.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -27,19 +27,24 @@ impl Writer {
         Writer { node, connection: None }
     }
 
-    async fn connection(&mut self) -> Result<&mut PgConnection, Trouble> {
+    async fn connection(&mut self) -> Result<&mut PgConnection, StoreError> {
         self.node.database.kept(&mut self.connection).await
     }
 
     /// Writes a batch. Answers the runs whose record stands now; `None` means all.
-    pub(super) async fn write(&mut self, batch: &Batch) -> Result<Option<HashSet<RunId>>, Trouble> {
+    pub(super) async fn write(
+        &mut self,
+        batch: &Batch,
+    ) -> Result<Option<HashSet<RunId>>, StoreError> {
         let limit = self.node.options.tuning.statement_limit;
         let node = Arc::clone(&self.node);
         let connection = self.connection().await?;
         let written = tokio::time::timeout(limit, batch.write(connection, &node.database.weeks));
         let written = match commit!("batch", written.await) {
             Ok(written) => written,
-            Err(_) => Err(Trouble::Unknown(format!("no answer within {} s", limit.as_secs()))),
+            Err(_) => {
+                Err(StoreError::Indeterminate(format!("no answer within {} s", limit.as_secs())))
+            }
         };
         match written {
             Ok(count) if count == batch.records() => Ok(None),
@@ -48,18 +53,18 @@ impl Writer {
                 crate::store::planted::stray_rows(connection, &batch.updates).await;
                 self.find(batch).await.map(Some)
             }
-            Err(Trouble::Unknown(error)) if planted!("unknown-is-failure") => {
+            Err(StoreError::Indeterminate(error)) if planted!("unknown-is-failure") => {
                 self.connection = None;
-                Err(Trouble::Data(error))
+                Err(StoreError::Rejected(error))
             }
-            Err(Trouble::Unknown(error)) => {
+            Err(StoreError::Indeterminate(error)) => {
                 tracing::warn!(error, "the answer to a commit was lost; looking for its records");
                 self.node.counters.unknown_commits.one();
                 self.connection = None;
                 self.find(batch).await.map(Some)
             }
             Err(trouble) => {
-                if matches!(trouble, Trouble::Failed(_)) {
+                if matches!(trouble, StoreError::NotCommitted(_)) {
                     self.connection = None;
                 }
                 Err(trouble)
@@ -69,20 +74,20 @@ impl Writer {
 
     /// Looks up which records of a batch stand in the journal. One that comes to stand later, because its statement
     /// still runs somewhere, is met by the next record of its run.
-    async fn find(&mut self, batch: &Batch) -> Result<HashSet<RunId>, Trouble> {
+    async fn find(&mut self, batch: &Batch) -> Result<HashSet<RunId>, StoreError> {
         let until = Instant::now() + self.node.options.tuning.resolve_for;
         let (runs, seqs) = batch.places();
         loop {
             let found = match self.connection().await {
                 Ok(connection) => journal::written_by(connection, batch.id(), runs, seqs)
                     .await
-                    .map_err(Trouble::from),
+                    .map_err(StoreError::from),
                 Err(trouble) => Err(trouble),
             };
             match found {
                 Ok(found) => return Ok(found.into_iter().collect()),
                 Err(trouble) if Instant::now() > until => {
-                    return Err(Trouble::Unknown(format!(
+                    return Err(StoreError::Indeterminate(format!(
                         "whether a batch was written could not be found out: {}",
                         trouble.message()
                     )));

@@ -15,7 +15,7 @@ use super::rows::{self, Rows};
 use crate::admission::Place;
 use crate::crash::commit;
 use crate::node::Node;
-use crate::store::Trouble;
+use crate::store::StoreError;
 use crate::store::log::{self as table, Append, Wanted, Written};
 use crate::store::session::Kept;
 use crate::{Error, store};
@@ -198,17 +198,19 @@ impl Executor {
 
     /// Answers requests that the database failed. What it refuses together is tried one by one; who has to wait for others
     /// alone waits apart.
-    fn failed(&self, asks: Vec<Ask>, trouble: &Trouble) -> Vec<Ask> {
+    fn failed(&self, asks: Vec<Ask>, trouble: &StoreError) -> Vec<Ask> {
         match (trouble, &self.apart) {
-            (Trouble::Data(_) | Trouble::Again(_), _) if asks.len() > 1 => return asks,
-            (Trouble::Again(_), Some(apart)) => {
+            (StoreError::Rejected(_) | StoreError::Retryable(_), _) if asks.len() > 1 => {
+                return asks;
+            }
+            (StoreError::Retryable(_), Some(apart)) => {
                 for ask in asks {
                     // An executor that is gone drops the request, and whoever asked is told that it failed.
                     let _ = apart.send(Message::Append(ask));
                 }
                 return Vec::new();
             }
-            (Trouble::Again(_), None) => {
+            (StoreError::Retryable(_), None) => {
                 asks.into_iter().for_each(|ask| answer(ask, Err(Error::Busy)));
                 return Vec::new();
             }
@@ -222,7 +224,7 @@ impl Executor {
     }
 
     /// Loads what requests need, and decides about them in their order.
-    async fn decide(&mut self, asks: &[Ask]) -> Result<Decided, Trouble> {
+    async fn decide(&mut self, asks: &[Ask]) -> Result<Decided, StoreError> {
         let mut known = self.load(asks).await?;
         let mut rows = Rows::new(&self.node, &known);
         let mut answers = Vec::with_capacity(asks.len());
@@ -245,14 +247,14 @@ impl Executor {
         Ok(Decided { rows: rows.finish(), answers })
     }
 
-    async fn load(&mut self, asks: &[Ask]) -> Result<HashMap<Arc<str>, Known>, Trouble> {
+    async fn load(&mut self, asks: &[Ask]) -> Result<HashMap<Arc<str>, Known>, StoreError> {
         let wanted = rows::wanted(asks.iter().map(|ask| (&*ask.namespace, &ask.events[..])));
         let until = Instant::now() + self.node.options.tuning.resolve_for;
         loop {
             match self.load_once(&wanted).await {
                 Ok(loaded) => return Ok(rows::known(loaded)),
                 Err(trouble) if Instant::now() > until => {
-                    return Err(Trouble::Failed(trouble.message().to_owned()));
+                    return Err(StoreError::NotCommitted(trouble.message().to_owned()));
                 }
                 Err(_) => {
                     self.connection = None;
@@ -262,18 +264,20 @@ impl Executor {
         }
     }
 
-    async fn load_once(&mut self, wanted: &Wanted) -> Result<table::Loaded, Trouble> {
+    async fn load_once(&mut self, wanted: &Wanted) -> Result<table::Loaded, StoreError> {
         let limit = self.node.options.tuning.statement_limit;
         let connection = self.node.database.kept(&mut self.connection).await?;
         match tokio::time::timeout(limit, table::load(connection, wanted, self.patience)).await {
             Ok(loaded) => Ok(loaded?),
-            Err(_) => Err(Trouble::Unknown(format!("no answer within {} s", limit.as_secs()))),
+            Err(_) => {
+                Err(StoreError::Indeterminate(format!("no answer within {} s", limit.as_secs())))
+            }
         }
     }
 
     /// Writes rows, and finds out what became of them when the answer is lost. The same rows are sent again: if they stand
     /// there already, or come to stand there because their statement still runs somewhere, their keys refuse them.
-    async fn write(&mut self, rows: &Append) -> Result<Written, Trouble> {
+    async fn write(&mut self, rows: &Append) -> Result<Written, StoreError> {
         let Some(batch) = rows.first_batch() else { return Ok(Written::Done) };
         let until = Instant::now() + self.node.options.tuning.resolve_for;
         let mut in_doubt = false;
@@ -286,12 +290,14 @@ impl Executor {
                     Ok(false) => return Ok(Written::Refused),
                     Err(trouble) => trouble,
                 },
-                Err(Trouble::Data(text)) => return Err(Trouble::Data(text)),
+                Err(StoreError::Rejected(text)) => return Err(StoreError::Rejected(text)),
                 // Others hold a lock: nothing was written.
-                Err(Trouble::Again(text)) if !in_doubt => return Err(Trouble::Again(text)),
+                Err(StoreError::Retryable(text)) if !in_doubt => {
+                    return Err(StoreError::Retryable(text));
+                }
                 Err(trouble) => trouble,
             };
-            if matches!(trouble, Trouble::Unknown(_)) {
+            if matches!(trouble, StoreError::Indeterminate(_)) {
                 if !in_doubt {
                     self.node.counters.unknown_commits.one();
                     tracing::warn!(
@@ -301,12 +307,12 @@ impl Executor {
                 }
                 in_doubt = true;
             }
-            if !matches!(trouble, Trouble::Again(_)) {
+            if !matches!(trouble, StoreError::Retryable(_)) {
                 self.connection = None;
             }
             if Instant::now() > until {
                 return Err(match in_doubt {
-                    true => Trouble::Unknown(trouble.message().to_owned()),
+                    true => StoreError::Indeterminate(trouble.message().to_owned()),
                     false => trouble,
                 });
             }
@@ -314,18 +320,20 @@ impl Executor {
         }
     }
 
-    async fn write_once(&mut self, rows: &Append) -> Result<Written, Trouble> {
+    async fn write_once(&mut self, rows: &Append) -> Result<Written, StoreError> {
         let limit = self.node.options.tuning.statement_limit;
         let connection = self.node.database.kept(&mut self.connection).await?;
         let weeks = &self.node.database.weeks;
         let written = tokio::time::timeout(limit, rows.write(connection, weeks));
         match commit!("log_append", written.await) {
             Ok(written) => Ok(written?),
-            Err(_) => Err(Trouble::Unknown(format!("no answer within {} s", limit.as_secs()))),
+            Err(_) => {
+                Err(StoreError::Indeterminate(format!("no answer within {} s", limit.as_secs())))
+            }
         }
     }
 
-    async fn is_written(&mut self, batch: uuid::Uuid) -> Result<bool, Trouble> {
+    async fn is_written(&mut self, batch: uuid::Uuid) -> Result<bool, StoreError> {
         let connection = self.node.database.kept(&mut self.connection).await?;
         Ok(store::log::is_written(connection, batch).await?)
     }

@@ -10,7 +10,7 @@ use sqlx::Row;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
-use super::Trouble;
+use super::StoreError;
 use super::acts::Acts;
 use super::moment::Moment;
 use super::partitions::{Week, Weeks};
@@ -379,7 +379,7 @@ impl Batch {
         &self,
         connection: &mut PgConnection,
         weeks: &Weeks,
-    ) -> Result<usize, Trouble> {
+    ) -> Result<usize, StoreError> {
         let may_be_left_out = self.flow.len(Part::Permits) > 0 || self.kept.len() > 0;
         let first = if may_be_left_out { Form::Parted } else { Form::Whole };
         let (mut form, mut week) = (first, weeks.of(&self.records.run_id));

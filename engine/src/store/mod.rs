@@ -154,30 +154,30 @@ pub(crate) struct Database {
 
 /// What went wrong, as far as it matters for what to do next.
 #[derive(Debug)]
-pub(crate) enum Trouble {
+pub(crate) enum StoreError {
     /// PostgreSQL refuses what it was given; nothing was written.
-    Data(String),
+    Rejected(String),
     /// Nothing was written; the same may well work now.
-    Again(String),
+    Retryable(String),
     /// Nothing was written.
-    Failed(String),
+    NotCommitted(String),
     /// The answer was lost; it may have been written.
-    Unknown(String),
+    Indeterminate(String),
 }
 
-impl Trouble {
+impl StoreError {
     pub(crate) fn message(&self) -> &str {
         match self {
-            Trouble::Data(message)
-            | Trouble::Again(message)
-            | Trouble::Failed(message)
-            | Trouble::Unknown(message) => message,
+            StoreError::Rejected(message)
+            | StoreError::Retryable(message)
+            | StoreError::NotCommitted(message)
+            | StoreError::Indeterminate(message) => message,
         }
     }
 }
 
-impl From<sqlx::Error> for Trouble {
-    fn from(error: sqlx::Error) -> Trouble {
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> StoreError {
         let text = error.to_string();
         match &error {
             sqlx::Error::Database(database) => {
@@ -189,27 +189,27 @@ impl From<sqlx::Error> for Trouble {
                     session::suspect();
                 }
                 match meaning.fate {
-                    Fate::Rejected => Trouble::Data(text),
-                    Fate::Retryable => Trouble::Again(text),
-                    Fate::NotWritten => Trouble::Failed(text),
-                    Fate::Unknown => Trouble::Unknown(text),
+                    Fate::Rejected => StoreError::Rejected(text),
+                    Fate::Retryable => StoreError::Retryable(text),
+                    Fate::NotWritten => StoreError::NotCommitted(text),
+                    Fate::Unknown => StoreError::Indeterminate(text),
                 }
             }
-            sqlx::Error::Encode(_) | sqlx::Error::Configuration(_) => Trouble::Data(text),
-            _ => Trouble::Unknown(text),
+            sqlx::Error::Encode(_) | sqlx::Error::Configuration(_) => StoreError::Rejected(text),
+            _ => StoreError::Indeterminate(text),
         }
     }
 }
 
-impl From<Trouble> for Error {
-    fn from(trouble: Trouble) -> Error {
+impl From<StoreError> for Error {
+    fn from(trouble: StoreError) -> Error {
         Error::Store(trouble.message().to_owned())
     }
 }
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Error {
-        Trouble::from(error).into()
+        StoreError::from(error).into()
     }
 }
 
@@ -390,7 +390,7 @@ impl Database {
     }
 
     /// A connection for a committer.
-    pub(crate) async fn writer(&self) -> Result<PgConnection, Trouble> {
+    pub(crate) async fn writer(&self) -> Result<PgConnection, StoreError> {
         let wait = self.supply.wait();
         let opened = session::open(&self.writer, &self.settings).await;
         match &opened {
@@ -404,7 +404,7 @@ impl Database {
     pub(crate) async fn kept<'a>(
         &self,
         kept: &'a mut Option<Kept>,
-    ) -> Result<&'a mut PgConnection, Trouble> {
+    ) -> Result<&'a mut PgConnection, StoreError> {
         if let Some(session) = kept
             && !session.is_usable(&self.settings).await
         {

@@ -9,7 +9,7 @@ use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 use super::retention::{Cutoff, Holding, holding};
-use super::{Trouble, forget};
+use super::{StoreError, forget};
 
 /// The tables that are partitioned by run, those by batch of events, and those by document that came in.
 const TABLES: [&str; 9] = [
@@ -130,14 +130,14 @@ impl Week {
 pub(crate) async fn prepare(
     connection: &mut PgConnection,
     now: Time,
-) -> Result<BTreeSet<i64>, Trouble> {
+) -> Result<BTreeSet<i64>, StoreError> {
     let now = week_of(now);
     let mut weeks: BTreeSet<i64> = (now..=now + AHEAD).collect();
     for week in now..=now + AHEAD {
         for table in TABLES {
             match make_again(connection, table, week).await {
                 Ok(()) => {}
-                Err(Trouble::Data(error)) => {
+                Err(StoreError::Rejected(error)) => {
                     weeks.remove(&week);
                     tracing::warn!(
                         partition = format!("{table}_{}", suffix(week)),
@@ -153,11 +153,15 @@ pub(crate) async fn prepare(
 }
 
 /// Makes one partition, and tries again while others are in the way.
-async fn make_again(connection: &mut PgConnection, table: &str, week: i64) -> Result<(), Trouble> {
+async fn make_again(
+    connection: &mut PgConnection,
+    table: &str,
+    week: i64,
+) -> Result<(), StoreError> {
     let mut tries = 1;
     loop {
-        match make(connection, table, week).await.map_err(Trouble::from) {
-            Err(Trouble::Again(_)) if tries < TRIES => tries += 1,
+        match make(connection, table, week).await.map_err(StoreError::from) {
+            Err(StoreError::Retryable(_)) if tries < TRIES => tries += 1,
             done => return done,
         }
     }
@@ -183,7 +187,7 @@ async fn make(connection: &mut PgConnection, table: &str, week: i64) -> Result<(
 pub(crate) async fn drop_events(
     connection: &mut PgConnection,
     before: Time,
-) -> Result<usize, Trouble> {
+) -> Result<usize, StoreError> {
     let names: Vec<String> = sqlx::query_scalar(
         "-- partitions_of_events\n\
          select c.relname::text from pg_inherits i join pg_class c on c.oid = i.inhrelid \
@@ -200,7 +204,7 @@ pub(crate) async fn drop_events(
         match drop_again(connection, DROP_EVENTS, week, before).await {
             Ok(true) => dropped += 1,
             Ok(false) => break,
-            Err(Trouble::Again(error)) => {
+            Err(StoreError::Retryable(error)) => {
                 tracing::debug!(
                     week = suffix,
                     error,
@@ -230,7 +234,7 @@ pub(crate) async fn drop_ended(
     connection: &mut PgConnection,
     before: Time,
     cutoff: Cutoff,
-) -> Result<Dropped, Trouble> {
+) -> Result<Dropped, StoreError> {
     let names: Vec<String> = sqlx::query_scalar(
         "-- partitions\n\
          select c.relname::text from pg_inherits i join pg_class c on c.oid = i.inhrelid \
@@ -252,7 +256,7 @@ pub(crate) async fn drop_ended(
             true if dropped.put_off > 0 => dropped.put_off += 1,
             true => match drop_again(connection, DROP_RUNS, week, before).await {
                 Ok(gone) => dropped.weeks += usize::from(gone),
-                Err(Trouble::Again(error)) => {
+                Err(StoreError::Retryable(error)) => {
                     tracing::debug!(week = suffix, error, "a week is in use and is dropped later");
                     dropped.put_off += 1;
                 }
@@ -273,11 +277,11 @@ async fn holding_again(
     connection: &mut PgConnection,
     range: (Uuid, Uuid),
     cutoff: Cutoff,
-) -> Result<Vec<Holding>, Trouble> {
+) -> Result<Vec<Holding>, StoreError> {
     let mut tries = 1;
     loop {
-        match holding(connection, range, cutoff).await.map_err(Trouble::from) {
-            Err(Trouble::Again(_)) if tries < TRIES => tries += 1,
+        match holding(connection, range, cutoff).await.map_err(StoreError::from) {
+            Err(StoreError::Retryable(_)) if tries < TRIES => tries += 1,
             done => return done,
         }
     }
@@ -289,11 +293,11 @@ async fn drop_again(
     statement: &'static str,
     week: i64,
     before: Time,
-) -> Result<bool, Trouble> {
+) -> Result<bool, StoreError> {
     let mut tries = 1;
     loop {
-        match drop_week(connection, statement, week, before).await.map_err(Trouble::from) {
-            Err(Trouble::Again(_)) if tries < TRIES => {
+        match drop_week(connection, statement, week, before).await.map_err(StoreError::from) {
+            Err(StoreError::Retryable(_)) if tries < TRIES => {
                 tries += 1;
                 tokio::time::sleep(PAUSE).await;
             }

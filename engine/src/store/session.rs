@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection, Row};
 
-use super::{Trouble, schema};
+use super::{StoreError, schema};
 use crate::Error;
 
 /// How long connecting may take.
@@ -279,7 +279,7 @@ pub(super) async fn search_path(options: &PgConnectOptions) -> Result<String, Er
 pub(super) async fn open(
     options: &PgConnectOptions,
     settings: &Settings,
-) -> Result<PgConnection, Trouble> {
+) -> Result<PgConnection, StoreError> {
     let opened = async {
         let mut connection = PgConnection::connect_with(options).await?;
         settings.apply(&mut connection).await?;
@@ -289,11 +289,11 @@ pub(super) async fn open(
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => {
             let error: sqlx::Error = error;
-            Err(Trouble::Failed(format!("cannot connect: {error}")))
+            Err(StoreError::NotCommitted(format!("cannot connect: {error}")))
         }
         Err(_) => {
             let limit = CONNECT_LIMIT.as_secs();
-            Err(Trouble::Failed(format!("cannot connect within {limit} s")))
+            Err(StoreError::NotCommitted(format!("cannot connect within {limit} s")))
         }
     }
 }

@@ -8,7 +8,7 @@ use sqlx::Row;
 use uuid::Uuid;
 
 use super::super::batch::{Batch, NewRun, RunState};
-use super::super::{Database, Trouble};
+use super::super::{Database, StoreError};
 use crate::Error;
 use crate::bench::Floor;
 
@@ -227,7 +227,7 @@ pub(crate) async fn write(
 ) -> Result<Written, Error> {
     let database = Database::open(url, 1).await?;
     let mut connection = database.writer().await?;
-    let mut at = super::super::nodes::clock(&mut connection).await.map_err(Trouble::from)?;
+    let mut at = super::super::nodes::clock(&mut connection).await.map_err(StoreError::from)?;
     database.weeks.learn(super::super::partitions::prepare(&mut connection, at).await?);
     let began = Instant::now();
     let zero = at;
