@@ -381,15 +381,15 @@ impl Batch {
         weeks: &Weeks,
     ) -> Result<usize, StoreError> {
         let may_be_left_out = self.flow.len(Part::Permits) > 0 || self.kept.len() > 0;
-        let first = if may_be_left_out { Form::Parted } else { Form::Whole };
+        let first = if may_be_left_out { Form::SkipConflicts } else { Form::AllOrNothing };
         let (mut form, mut week) = (first, weeks.of(&self.records.run_id));
         loop {
             match self.write_as(form, week, connection).await {
                 Err(sqlx::Error::Database(error))
-                    if form == Form::Whole && error.is_unique_violation() =>
+                    if form == Form::AllOrNothing && error.is_unique_violation() =>
                 {
                     crash_point!("batch.refused");
-                    form = Form::Parted;
+                    form = Form::SkipConflicts;
                 }
                 // Another node has dropped the partitions of that week.
                 Err(sqlx::Error::Database(error))
@@ -411,11 +411,11 @@ impl Batch {
         let parts = self.parts();
         let together;
         let milestones = match form {
-            Form::Whole => {
+            Form::AllOrNothing => {
                 together = self.milestones.by_namespace();
                 &together
             }
-            Form::Parted => &self.milestones,
+            Form::SkipConflicts => &self.milestones,
         };
         let mut query = self.records.bind(sqlx::query(statement(form, &parts, week)).bind(self.id));
         if parts.is_empty() {

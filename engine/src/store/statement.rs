@@ -41,9 +41,9 @@ pub(crate) enum Part {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Form {
     /// Nothing is written and the statement fails. Costs a sixth less than the other form.
-    Whole,
+    AllOrNothing,
     /// Only what belongs to that row is left out.
-    Parted,
+    SkipConflicts,
 }
 
 /// What a text depends on: its form, the set of its parts, the week whose partitions it names.
@@ -307,8 +307,8 @@ fn text(form: Form, parts: &[Part], week: Option<Week>) -> String {
     let place = |table: &str| week.map_or(table.to_owned(), |week| week.partition(table));
     let (journal, runs, incidents) = (place("journal"), place("runs"), place("incidents"));
     let (won, unless_taken, not_erased, code) = match form {
-        Form::Whole => ("true", "", "", UNIQUE_VIOLATION),
-        Form::Parted => (WON, UNLESS_TAKEN, NOT_ERASED, SERIALIZATION_FAILURE),
+        Form::AllOrNothing => ("true", "", "", UNIQUE_VIOLATION),
+        Form::SkipConflicts => (WON, UNLESS_TAKEN, NOT_ERASED, SERIALIZATION_FAILURE),
     };
     let mut parameter = 1;
     let mut fill = |types: &[&str], template: &str| {
@@ -333,7 +333,7 @@ fn text(form: Form, parts: &[Part], week: Option<Week>) -> String {
     }
     let (first, rest) = parts.split_at(place_of_records(parts));
     let conditions = first.iter().filter_map(|part| match part {
-        Part::Keys => (form == Form::Parted).then_some(KEYS_WON),
+        Part::Keys => (form == Form::SkipConflicts).then_some(KEYS_WON),
         Part::Kept => Some(STILL_KEPT),
         _ => Some(PERMITS_THERE),
     });
@@ -367,9 +367,10 @@ mod tests {
     #[test]
     fn parameters_are_numbered_through() {
         assert!(
-            text(Form::Whole, &[], None).starts_with("-- batch_of_records\ninsert into journal")
+            text(Form::AllOrNothing, &[], None)
+                .starts_with("-- batch_of_records\ninsert into journal")
         );
-        for form in [Form::Whole, Form::Parted] {
+        for form in [Form::AllOrNothing, Form::SkipConflicts] {
             let text = text(form, &[Part::Keys, Part::Taken], None);
             for part in [
                 "unnest($2::uuid[], $3::integer[], $4::timestamptz[]",
@@ -387,7 +388,7 @@ mod tests {
     #[test]
     fn permits_are_used_before_a_record_is_written() {
         for parts in [&[Part::Permits][..], &[Part::Keys, Part::Permits, Part::Freed]] {
-            let text = text(Form::Parted, parts, None);
+            let text = text(Form::SkipConflicts, parts, None);
             assert!(text.find("permits_used as").unwrap() < text.find("inserted as").unwrap());
             assert!(text.contains(PERMITS_THERE) && !text.contains('{'), "{text}");
             assert_eq!(text.contains(KEYS_WON), parts.len() > 1, "{text}");
@@ -396,7 +397,8 @@ mod tests {
 
     #[test]
     fn a_run_of_an_earlier_week_is_locked_before_a_record_is_written() {
-        let text = text(Form::Parted, &[Part::Keys, Part::Permits, Part::Kept, Part::Taken], None);
+        let text =
+            text(Form::SkipConflicts, &[Part::Keys, Part::Permits, Part::Kept, Part::Taken], None);
         assert!(text.find("kept as").unwrap() < text.find("inserted as").unwrap());
         assert!(text.contains("for key share") && text.contains(PERMITS_THERE), "{text}");
         assert!(text.contains("from kept) >= 0") && !text.contains('{'), "{text}");
@@ -404,8 +406,8 @@ mod tests {
 
     #[test]
     fn only_the_parted_form_leaves_something_out() {
-        assert!(!text(Form::Whole, &Part::ALL, None).contains("do nothing"));
-        let parted = text(Form::Parted, &Part::ALL, None);
+        assert!(!text(Form::AllOrNothing, &Part::ALL, None).contains("do nothing"));
+        let parted = text(Form::SkipConflicts, &Part::ALL, None);
         assert_eq!(parted.matches("on conflict do nothing").count(), 7);
         assert_eq!(parted.matches(WON).count(), 14);
     }
