@@ -1,5 +1,5 @@
 //! Keeps workers free for tasks over which a worker was lost, together with all other nodes. Who needs whom is known to
-//! the hand-over (`handover/alone.rs`); here it is written down and read.
+//! the hand-over (`dispatch/alone.rs`); here it is written down and read.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ const FORGET_FACTOR: u32 = 3;
 
 /// Keeps workers free, and hands out what needs one. Answers how many tasks were handed out.
 pub(crate) async fn keep(node: &Arc<Node>) -> Result<usize, Error> {
-    let keep = node.handover.keep_free();
+    let keep = node.dispatcher.keep_free();
     let dead_after = node.options.tuning.dead_after;
     let mut connection = node.database.keepers.acquire().await?;
     if !keep.over.is_empty() {
@@ -29,7 +29,7 @@ pub(crate) async fn keep(node: &Arc<Node>) -> Result<usize, Error> {
         commit!("alone_forget", table::forget(&mut connection, gone_for).await)?;
     }
     let governed = |namespace: &str, queue: &str| node.flow.is_governed(namespace, queue);
-    let next = node.handover.kept_free(node.id, &rows, governed);
+    let next = node.dispatcher.kept_free(node.id, &rows, governed);
     if !next.agree.is_empty() {
         commit!("alone_agree", table::agree(&mut connection, node.id, &next.agree).await)?;
     }

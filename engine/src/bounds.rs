@@ -7,8 +7,8 @@ use backstitch_integration::bounds as integration;
 use backstitch_saga::protocol::MOST_HELD;
 use backstitch_saga::{Limits, Span, bounds as saga};
 
+use crate::dispatch::{LOOKED_FOR, MOST_NAMES};
 use crate::executor::{loads, poison};
-use crate::handover::{LOOKED_FOR, MOST_NAMES};
 use crate::schemas::{limits as schemas, pool};
 use crate::{
     Options, contracts, credentials, definitions, effects, inbox, ingress, jobs, log, page, plans,

@@ -95,7 +95,7 @@ impl Engine {
     pub fn metrics(&self) -> Metrics {
         let node = self.node();
         node.counters.queued.set(node.depth());
-        let (sessions, hints) = node.handover.sizes();
+        let (sessions, hints) = node.dispatcher.sizes();
         node.counters.sessions.set(sessions);
         node.counters.hints.set(hints);
         node.counters.children_waiting.set(node.turns.waiting());

@@ -16,9 +16,9 @@ use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::crash::commit;
 use crate::definitions::{self, Definitions, Workflow};
+use crate::dispatch::Dispatcher;
 use crate::executor::{Shard, sessions_of};
 use crate::flow::Flow;
-use crate::handover::HandOver;
 use crate::log::Executor;
 use crate::loops::{self, Chore};
 use crate::node::{Message, Node, ShardDoor};
@@ -108,7 +108,7 @@ impl Engine {
             log,
             admission: crate::admission::Admission::new(options.queue_limit),
             hearing: crate::hearing::Hearing::new(tuning.beat_every),
-            handover: HandOver::new(tuning.credit_grace, tuning.hint_limit),
+            dispatcher: Dispatcher::new(tuning.credit_grace, tuning.hint_limit),
             options,
             database,
             clock: Clock::new(tuning.clock_doubt),

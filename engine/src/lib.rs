@@ -3,7 +3,7 @@
 //!
 //! A command goes from [`Engine`] to the shard that owns its run (`executor`), is decided over the run in memory, and
 //! is committed with others in one statement (`store::batch`). Tasks that come up go to waiting workers in the same
-//! record (`handover`), or to the table `ready`. `loops` holds what happens without being asked, `reads` what can be
+//! record (`dispatch`), or to the table `ready`. `loops` holds what happens without being asked, `reads` what can be
 //! known, `doctor` the proof that the indexes say what the journals say.
 
 mod acts;
@@ -24,6 +24,7 @@ mod cursor;
 mod damage;
 mod database_clock;
 mod definitions;
+mod dispatch;
 mod doctor;
 mod edits;
 mod effects;
@@ -36,7 +37,6 @@ mod forever;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 mod grants;
-mod handover;
 mod health;
 mod hearing;
 mod idempotency;

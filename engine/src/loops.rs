@@ -11,9 +11,9 @@ use tokio::task::JoinHandle;
 
 use crate::crash::commit;
 use crate::database_clock;
+use crate::dispatch::Hint;
 use crate::flow;
 use crate::forever::forever;
-use crate::handover::Hint;
 use crate::node::{Message, Node};
 use crate::reads::waiters;
 use crate::store::ready::Wanted;
@@ -99,7 +99,7 @@ pub(crate) async fn look_for_tasks(node: &Node) -> Result<usize, Error> {
     // What lies there in numbers is fetched ahead.
     let ahead = if node.backlog.load(Ordering::Relaxed) { TASKS_AHEAD } else { 0 };
     let wanted: Vec<Wanted> = node
-        .handover
+        .dispatcher
         .wanted()
         .into_iter()
         // Those of governed queues need permits.
@@ -134,15 +134,15 @@ pub(crate) async fn look_for_tasks(node: &Node) -> Result<usize, Error> {
         until: forget_at,
         first: false,
     });
-    let matches = node.handover.remember(hints);
+    let matches = node.dispatcher.remember(hints);
     node.hand_out(matches);
     Ok(count)
 }
 
 /// Takes back what was put aside for workers that do not fetch it. With `all`, from every worker. Answers how many.
 pub(crate) fn take_back(node: &Node, all: bool) -> usize {
-    let back = node.handover.expire(all);
-    let (sessions, hints) = node.handover.sizes();
+    let back = node.dispatcher.expire(all);
+    let (sessions, hints) = node.dispatcher.sizes();
     node.counters.sessions.set(sessions);
     node.counters.hints.set(hints);
     let count = back.len();
@@ -429,7 +429,7 @@ async fn serve_alone(node: Arc<Node>) {
     let every = node.options.tuning.beat_every;
     loop {
         // Rung or not, what others ask for is read.
-        let _ = tokio::time::timeout(every, node.handover.alone.notified()).await;
+        let _ = tokio::time::timeout(every, node.dispatcher.alone.notified()).await;
         if let Err(error) = once(&node, Chore::KeepFree).await {
             tracing::warn!(%error, "keeping workers free failed and is tried again");
             tokio::time::sleep(node.options.tuning.ready_every).await;

@@ -11,9 +11,9 @@ use crate::admission::{Account, Admission, Place};
 use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::definitions::Definitions;
+use crate::dispatch::{Dispatcher, Match, Unfetched};
 use crate::executor::request::{Answered, Answers, Request, ShardCommand};
 use crate::flow::Flow;
-use crate::handover::{HandOver, Match, Unfetched};
 use crate::reads::waiters::Waiters;
 use crate::schemas::Schemas;
 use crate::store::Database;
@@ -32,7 +32,7 @@ pub(crate) struct Node {
     pub(crate) counters: Counters,
     pub(crate) definitions: Definitions,
     pub(crate) schemas: Arc<Schemas>,
-    pub(crate) handover: HandOver,
+    pub(crate) dispatcher: Dispatcher,
     pub(crate) flow: Flow,
     pub(crate) waiters: Waiters,
     pub(crate) boards: crate::status::Boards,

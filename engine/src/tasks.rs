@@ -11,8 +11,8 @@ use backstitch_saga::{Command, Payload, RunId, TaskKey, Violation};
 use uuid::Uuid;
 
 use crate::cooperation::Pieces;
+use crate::dispatch::{MOST_NAMES, NoPoll, key_of};
 use crate::executor::request::{Answers, Request, ShardCommand};
-use crate::handover::{MOST_NAMES, NoPoll, key_of};
 use crate::leases::Unproven;
 use crate::node::Node;
 use crate::reports::{self, Report};
@@ -42,12 +42,12 @@ pub(crate) async fn claim(
         return Err(Error::Busy);
     }
     let until = Instant::now() + claim.wait.duration().min(LONGEST_WAIT);
-    let polled =
-        node.handover.poll(&worker.namespace.into(), worker.credential, &claim).map_err(|why| {
-            match why {
-                NoPoll::Foreign => foreign_session(),
-                NoPoll::TooManyNames => too_many_names(),
-            }
+    let polled = node
+        .dispatcher
+        .poll(&worker.namespace.into(), worker.credential, &claim)
+        .map_err(|why| match why {
+            NoPoll::Foreign => foreign_session(),
+            NoPoll::TooManyNames => too_many_names(),
         })?;
     let _poll = Poll { node, session: claim.session };
     node.hand_out(polled.matches);
@@ -67,7 +67,7 @@ pub(crate) async fn claim(
         }
         // Over when it rings or when the wait is; either way one looks what is there.
         let _ = tokio::time::timeout(rest, polled.bell.notified()).await;
-        let fetched = node.handover.fetch(claim.session, &polled.bell, claim.max);
+        let fetched = node.dispatcher.fetch(claim.session, &polled.bell, claim.max);
         let Some(fetched) = fetched else { break };
         (tasks, asks) = fetched;
     }
@@ -86,7 +86,7 @@ struct Poll<'a> {
 
 impl Drop for Poll<'_> {
     fn drop(&mut self) {
-        self.node.handover.end_poll(self.session);
+        self.node.dispatcher.end_poll(self.session);
     }
 }
 
@@ -202,7 +202,7 @@ pub(crate) async fn sign_off(
     session: Uuid,
 ) -> Result<u32, Error> {
     let Worker { namespace, credential, .. } = worker;
-    let back = node.handover.sign_off(namespace, credential, session);
+    let back = node.dispatcher.sign_off(namespace, credential, session);
     let back = back.ok_or_else(foreign_session)?;
     let count = u32::try_from(back.len()).unwrap_or(u32::MAX);
     node.take_back(back);

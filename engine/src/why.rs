@@ -119,7 +119,7 @@ async fn name_workers(
             }
             Serving { sessions, .. } => {
                 // Of the workers at other servers it is not known.
-                let idle = node.handover.is_wanted(namespace, queue, handler);
+                let idle = node.dispatcher.is_wanted(namespace, queue, handler);
                 let state = if idle {
                     "one waits for work and gets it within seconds"
                 } else {

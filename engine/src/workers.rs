@@ -22,7 +22,7 @@ pub(crate) struct Roster(Mutex<HashMap<Uuid, Present>>);
 pub(crate) async fn write_down(node: &Node) -> Result<usize, Error> {
     let mut written = node.roster.0.lock().await;
     let present: HashMap<Uuid, Present> =
-        node.handover.present().into_iter().map(|one| (one.session, one)).collect();
+        node.dispatcher.present().into_iter().map(|one| (one.session, one)).collect();
     let differs = |one: &&Present| written.get(&one.session) != Some(one);
     let come: Vec<Present> = present.values().filter(differs).cloned().collect();
     let gone: Vec<Uuid> =

@@ -150,7 +150,7 @@ impl Shard {
         let governed = self.node.flow.governed();
         let place = index::Place {
             node: self.node.id,
-            handover: &self.node.handover,
+            dispatcher: &self.node.dispatcher,
             reserve_for: self.node.options.tuning.reserve_for,
             at: self.node.clock.now(),
             governed: governed.as_deref(),

@@ -15,8 +15,8 @@ use super::cache::CachedRun;
 use super::outputs;
 use super::request::{Request, ShardCommand, StartKey};
 use crate::clock::Step;
+use crate::dispatch::{Dispatcher, For, Grant};
 use crate::flow::Governed;
-use crate::handover::{For, Grant, HandOver};
 use crate::node::Node;
 use crate::numbers::{QueueTimes, Times};
 use crate::schemas::Schemas;
@@ -63,7 +63,7 @@ pub(crate) struct Broken {
 
 /// What deciding needs to know of the node.
 pub(crate) struct DecisionContext<'a> {
-    pub(crate) handover: &'a HandOver,
+    pub(crate) dispatcher: &'a Dispatcher,
     pub(crate) counters: &'a Counters,
     times: &'a Times,
     pub(crate) node: i32,
@@ -85,7 +85,7 @@ impl DecisionContext<'_> {
     pub(crate) fn of(node: &Node) -> DecisionContext<'_> {
         let at = node.clock.now();
         DecisionContext {
-            handover: &node.handover,
+            dispatcher: &node.dispatcher,
             counters: &node.counters,
             times: &node.times,
             node: node.id,
@@ -197,7 +197,7 @@ impl DecisionContext<'_> {
             ShardCommand::Command(command) => {
                 let worker = before.as_ref().and_then(|before| before.worker.as_ref());
                 if let (Command::Beat { .. }, Some(worker)) = (command, worker) {
-                    self.handover.heard_of(worker);
+                    self.dispatcher.heard_of(worker);
                 }
                 command.clone()
             }
@@ -232,7 +232,7 @@ impl DecisionContext<'_> {
                 before.measure(&envelope.order, at);
             }
             if let (Some(worker), true) = (&before.worker, envelope.is_first_report()) {
-                self.handover.reported(worker, self.now);
+                self.dispatcher.reported(worker, self.now);
             }
         }
         if let Some(checked) = outputs::of_run(self.schemas, &cached.run) {
@@ -243,7 +243,7 @@ impl DecisionContext<'_> {
                 granted.push(Granted { task: task.clone(), grant: grant.clone(), born: None });
             } else {
                 // The session has it already.
-                self.handover.give_back(grant);
+                self.dispatcher.give_back(grant);
             }
         }
         while seen < record.events.len() {
@@ -276,7 +276,7 @@ impl DecisionContext<'_> {
         if !grant.alone && cached.run.is_offered(task) && cached.run.is_suspect(task) {
             if let Some((queue, name)) = cached.run.route(task) {
                 let kind = (&cached.namespace, queue, name);
-                self.handover.suspect(cached.run.id(), task.clone(), kind);
+                self.dispatcher.suspect(cached.run.id(), task.clone(), kind);
             }
             return Err(refused("waits for a worker with nothing else in its hands"));
         }
@@ -305,7 +305,7 @@ impl DecisionContext<'_> {
         if open.suspect || open.worker.is_some() || self.is_governed(cached, &task) {
             return;
         }
-        let grant = self.handover.grant(&cached.namespace, open.queue, open.name, whom);
+        let grant = self.dispatcher.grant(&cached.namespace, open.queue, open.name, whom);
         let Some(grant) = grant else { return };
         let (times, worker) = (self.times.of(open.queue), Arc::clone(&grant.worker));
         let command = Command::HandOut { task: task.clone(), worker };
@@ -315,7 +315,7 @@ impl DecisionContext<'_> {
             }
             Err(refusal) => {
                 tracing::error!(run = %cached.run.id(), %task, %refusal, "a task on offer could not be handed out");
-                self.handover.give_back(&grant);
+                self.dispatcher.give_back(&grant);
             }
         }
     }
@@ -323,7 +323,7 @@ impl DecisionContext<'_> {
     /// The record is lost: whoever was to get a task of it may have another.
     pub(crate) fn give_back(&self, granted: &[Granted]) {
         for one in granted.iter().filter(|one| one.born.is_some()) {
-            self.handover.give_back(&one.grant);
+            self.dispatcher.give_back(&one.grant);
         }
     }
 
@@ -336,7 +336,7 @@ impl DecisionContext<'_> {
         );
         envelope.answer(Err(Error::Bug(text.to_owned())));
         if let ShardCommand::HandOut { grant, .. } = &envelope.order {
-            self.handover.give_back(grant);
+            self.dispatcher.give_back(grant);
         }
     }
 }

@@ -171,7 +171,7 @@ impl Shard {
                 }
                 order if envelope.tries >= TRIES => {
                     if let ShardCommand::HandOut { grant, .. } = order {
-                        self.node.handover.give_back(grant);
+                        self.node.dispatcher.give_back(grant);
                     }
                     envelope.answer(Err(Error::Busy));
                 }

@@ -13,8 +13,8 @@ use backstitch_saga::{
 
 use super::cache::CachedRun;
 use super::decide::Decided;
+use crate::dispatch::Dispatcher;
 use crate::flow::{Before, Governed, PermitChanges};
-use crate::handover::HandOver;
 use crate::store::batch::{Also, Batch, NewIncident, NewRun, ReadyRow, RunState};
 use crate::store::partitions::began_before_the_week_of;
 use crate::store::runs::{asked_of, unknown_in};
@@ -37,7 +37,7 @@ pub(crate) struct Changes {
 /// Where a record is decided.
 pub(crate) struct Place<'a> {
     pub(crate) node: i32,
-    pub(crate) handover: &'a HandOver,
+    pub(crate) dispatcher: &'a Dispatcher,
     pub(crate) reserve_for: Duration,
     /// Now, by the clock. The time of a run may be ahead of it.
     pub(crate) at: Time,
@@ -269,8 +269,8 @@ fn ready_changes(
                 let governed =
                     place.governed.and_then(|governed| governed.get(&cached.namespace, queue));
                 let rank = governed.map(|governed| governed.rank(cached.run.labels()));
-                let ours =
-                    rank.is_none() && place.handover.would_remember(&cached.namespace, queue, name);
+                let ours = rank.is_none()
+                    && place.dispatcher.would_remember(&cached.namespace, queue, name);
                 let now = record.at.min(place.at);
                 let until = now.after(place.reserve_for.into());
                 let offered_at = offered_at(cached, record, &task, now);

@@ -82,7 +82,7 @@ impl Shard {
                     match one {
                         Ok(mut cached) => {
                             self.find_held(&mut cached);
-                            self.node.handover.loaded(&cached.namespace, &cached.run);
+                            self.node.dispatcher.loaded(&cached.namespace, &cached.run);
                             self.node.counters.loads.one();
                             fresh.insert(run);
                             self.cache.put(cached);

@@ -38,7 +38,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
 use uuid::Uuid;
 
-use crate::handover::{Grant, Hint, Move, PutAside};
+use crate::dispatch::{Grant, Hint, Move, PutAside};
 use crate::node::{Message, Node};
 use crate::store::StoreError;
 use crate::store::session::Kept;
@@ -341,7 +341,7 @@ impl Shard {
         for mut envelope in envelopes {
             envelope.answer(Err(Error::unknown_run(envelope.run)));
             if let ShardCommand::HandOut { grant, .. } = &envelope.order {
-                self.node.handover.give_back(grant);
+                self.node.dispatcher.give_back(grant);
             }
         }
     }
@@ -419,7 +419,7 @@ impl Shard {
             Err(refusal) => {
                 self.node.counters.refused.one();
                 if let ShardCommand::HandOut { grant, .. } = &envelope.order {
-                    self.node.handover.give_back(grant);
+                    self.node.dispatcher.give_back(grant);
                 }
                 envelope.answer(Err(Error::Refused(refusal)));
             }
@@ -452,7 +452,7 @@ impl Shard {
     /// The database failed a command.
     fn fail(&mut self, mut envelope: Request, trouble: &StoreError) {
         match &envelope.order {
-            ShardCommand::HandOut { grant, .. } => self.node.handover.give_back(grant),
+            ShardCommand::HandOut { grant, .. } => self.node.dispatcher.give_back(grant),
             ShardCommand::Tick { .. } => {
                 let later = self.node.clock.now().after(OWN_RETRY.into());
                 self.timers.set(envelope.run, later, envelope.payer());

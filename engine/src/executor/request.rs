@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::digest::InputDigest;
 use crate::admission::Place;
 use crate::definitions::Workflow;
-use crate::handover::{Grant, Match};
+use crate::dispatch::{Grant, Match};
 use crate::store::keys::RunKey;
 use crate::{Error, StartedRun};
 

@@ -8,8 +8,8 @@ use super::cache::CachedRun;
 use super::decide::{Decided, Granted};
 use super::index::Changes;
 use crate::crash::commit;
+use crate::dispatch::{Hint, Move, PutAside};
 use crate::flow::PermitChanges;
-use crate::handover::{Hint, Move, PutAside};
 use crate::store::journal::{self, Snapshot};
 
 /// Each further snapshot is kept when it has grown by this factor.
@@ -55,7 +55,7 @@ impl Shard {
             let alone = cached.run.is_suspect(&row.task);
             if let (Some(_), true) = (row.reserved, alone) {
                 let kind = (&row.namespace, row.queue.as_str(), row.name.as_str());
-                self.node.handover.suspect(run, row.task, kind);
+                self.node.dispatcher.suspect(run, row.task, kind);
             } else if let Some((_, until)) = row.reserved {
                 self.hints.push(Hint {
                     run,
@@ -77,7 +77,7 @@ impl Shard {
             let held = |task: &TaskKey, worker: &str| {
                 cached.run.holder(task).is_some_and(|holder| **holder == *worker)
             };
-            self.node.handover.revoke(run, held);
+            self.node.dispatcher.revoke(run, held);
         }
         self.note_fences(&mut cached, &record, &granted);
         for Granted { task, grant, born } in granted {
@@ -88,7 +88,7 @@ impl Shard {
             match cached.run.offer(&task) {
                 Some(offer) => self.offers.push((grant, PutAside { offer, since: record.at })),
                 // A later command of the same batch revoked it.
-                None => self.node.handover.give_back(&grant),
+                None => self.node.dispatcher.give_back(&grant),
             }
         }
         for (envelope, result) in commands {
@@ -142,10 +142,10 @@ impl Shard {
 
     /// Rings the workers, and finds sessions for tasks that just came on offer and found none.
     pub(super) fn announce(&mut self) {
-        let back = self.node.handover.deliver(self.moves.drain(..), self.offers.drain(..));
+        let back = self.node.dispatcher.deliver(self.moves.drain(..), self.offers.drain(..));
         self.node.take_back(back);
         if !self.hints.is_empty() {
-            let matches = self.node.handover.remember(self.hints.drain(..));
+            let matches = self.node.dispatcher.remember(self.hints.drain(..));
             self.node.hand_out(matches);
         }
     }

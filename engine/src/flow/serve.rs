@@ -21,7 +21,7 @@ use super::pick::{Candidate, Limits, pick};
 use super::{Name, Queue};
 use crate::Error;
 use crate::crash::commit;
-use crate::handover::{AloneGrant, For, Grant, HandOver, Match, Wants};
+use crate::dispatch::{AloneGrant, Dispatcher, For, Grant, Match, Wants};
 use crate::node::Node;
 use crate::rounds::in_turns;
 use crate::store::flow as table;
@@ -74,10 +74,10 @@ pub(crate) struct Given {
 
 /// Gives all permits that can be given now.
 pub(crate) async fn give(node: &Node) -> Result<Given, Error> {
-    let unused = node.handover.unused_permits();
+    let unused = node.dispatcher.unused_permits();
     let endings = node.flow.endings();
     let Some(governed) = node.flow.governed() else { return Ok(Given::default()) };
-    let wants = node.handover.wants(|namespace, queue| {
+    let wants = node.dispatcher.wants(|namespace, queue| {
         governed.get(namespace, queue).filter(|queue| queue.is_open()).cloned()
     });
     if unused.is_empty() && endings.is_empty() && wants.is_empty() {
@@ -189,7 +189,7 @@ async fn give_of(
                 name,
                 policy: &policy,
                 limiter: &limiter,
-                handover: &node.handover,
+                dispatcher: &node.dispatcher,
                 wants,
                 room,
                 held,
@@ -222,7 +222,7 @@ struct Ask<'a> {
     name: &'a Name,
     policy: &'a QueuePolicy,
     limiter: &'a Limiter,
-    handover: &'a HandOver,
+    dispatcher: &'a Dispatcher,
     wants: Wants,
     room: Room,
     held: HashMap<String, u32>,
@@ -258,7 +258,7 @@ async fn choose(
     }
     let mut buckets: HashMap<String, Bucket> = HashMap::new();
     // They must not hide what stands behind them.
-    let passed_over = ask.handover.waiting_alone().min(MOST);
+    let passed_over = ask.dispatcher.waiting_alone().min(MOST);
     for (level, names) in levels {
         if limits.all == 0 {
             break;
@@ -299,7 +299,7 @@ async fn choose(
             };
             let mut found = table::candidates(connection, &search).await?;
             found.retain(|one| !chosen.iter().any(|c| c.run == one.run && c.task == one.task));
-            found.retain(|one| !ask.handover.must_wait(one.run, &one.task));
+            found.retain(|one| !ask.dispatcher.must_wait(one.run, &one.task));
             limit_keys(connection, ask, &found, &mut limits, &mut buckets).await?;
             chosen.extend(pick(found, &mut turn, &mut limits));
             if limits.all == 0 {
@@ -382,8 +382,8 @@ fn hand_out(node: &Node, name: &Name, given: Permitted) {
     let mut unused = Vec::new();
     for (permit, Candidate { run, task, name: handler, .. }) in given {
         // Best to one whose poll waits: a task that is put aside for a worker that has gone is late for all others.
-        let grant = |whom| node.handover.grant(&name.0, &name.1, &handler, whom);
-        let granted = match node.handover.grant_alone(run, &task) {
+        let grant = |whom| node.dispatcher.grant(&name.0, &name.1, &handler, whom);
+        let granted = match node.dispatcher.grant_alone(run, &task) {
             AloneGrant::NotNeeded => grant(For::Polling).or_else(|| grant(For::Known)),
             AloneGrant::Granted(grant) => Some(grant),
             AloneGrant::Later => None,
@@ -397,7 +397,7 @@ fn hand_out(node: &Node, name: &Name, given: Permitted) {
             None => unused.push(permit),
         }
     }
-    node.handover.return_permits(unused);
+    node.dispatcher.return_permits(unused);
     node.hand_out(matches);
 }
 

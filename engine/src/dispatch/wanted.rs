@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{For, HandOver, State};
+use super::{Dispatcher, For, State};
 
 /// How many kinds of task of a namespace are looked for at once, about.
 pub(crate) const LOOKED_FOR: usize = 1_000;
@@ -50,7 +50,7 @@ impl State {
     }
 }
 
-impl HandOver {
+impl Dispatcher {
     /// What sessions with credit wait for: namespace, queue, handler, how many.
     pub(crate) fn wanted(&self) -> Vec<(Arc<str>, String, String, u32)> {
         let mut state = self.lock();

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::hands::Move;
 use super::sessions::Session;
-use super::{Grant, HandOver, State, key_of};
+use super::{Dispatcher, Grant, State, key_of};
 
 /// A task that was leased to a session and did not reach it.
 pub(crate) struct Unfetched {
@@ -32,7 +32,7 @@ impl Unfetched {
     }
 }
 
-impl HandOver {
+impl Dispatcher {
     /// The records that say so are committed: takes note of what came into workers' hands and left them, and puts tasks
     /// aside for their sessions. Returns those whose session is gone, or may be while others wait for such tasks.
     pub(crate) fn deliver(

@@ -9,7 +9,7 @@ use backstitch_saga::{Action, Event, Run, RunId, StepPath, TaskKey, Time};
 use uuid::Uuid;
 
 use super::sessions::Session;
-use super::{HandOver, State, Unfetched, name_of, session_of};
+use super::{Dispatcher, State, Unfetched, name_of, session_of};
 use crate::maps::{FastMap, number_of};
 
 /// A task that came into a worker's hands, or left them.
@@ -198,7 +198,7 @@ impl State {
     }
 }
 
-impl HandOver {
+impl Dispatcher {
     /// A run was loaded: what is known of its tasks is as it says.
     pub(crate) fn loaded(&self, namespace: &Arc<str>, run: &Run) {
         let leased = run.leased();

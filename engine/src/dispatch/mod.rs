@@ -101,7 +101,7 @@ pub(crate) enum NoPoll {
 }
 
 /// The hand-over of one node.
-pub(crate) struct HandOver {
+pub(crate) struct Dispatcher {
     state: Mutex<State>,
     grace: Duration,
     hint_limit: usize,
@@ -122,9 +122,9 @@ struct State {
     looks: Looks,
 }
 
-impl HandOver {
-    pub(crate) fn new(grace: Duration, hint_limit: usize) -> HandOver {
-        HandOver { state: Mutex::default(), grace, hint_limit, alone: Notify::new() }
+impl Dispatcher {
+    pub(crate) fn new(grace: Duration, hint_limit: usize) -> Dispatcher {
+        Dispatcher { state: Mutex::default(), grace, hint_limit, alone: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use backstitch_saga::{RunId, TaskKey};
 
 use super::sessions::Session;
-use super::{Grant, HandOver, Match, State, name_of};
+use super::{Dispatcher, Grant, Match, State, name_of};
 use crate::store::alone::{Ask, Row};
 
 /// For how long a worker is kept free that does not become idle. Then all go on, and the task waits for one that is idle.
@@ -260,7 +260,7 @@ impl State {
     }
 }
 
-impl HandOver {
+impl Dispatcher {
     /// A task on offer needs a worker of its own.
     pub(crate) fn suspect(&self, run: RunId, task: TaskKey, kind: (&Arc<str>, &str, &str)) {
         let mut state = self.lock();
