@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use crate::crash::commit;
 use crate::database_clock;
-use crate::dispatch::Hint;
+use crate::dispatch::ReservedTask;
 use crate::flow;
 use crate::forever::forever;
 use crate::node::{Message, Node};
@@ -125,7 +125,7 @@ pub(crate) async fn look_for_tasks(node: &Node) -> Result<usize, Error> {
     let count = found.len();
     node.backlog.store(count > 0, Ordering::Relaxed);
     let forget_at = node.clock.instant(until);
-    let hints = found.into_iter().map(|row| Hint {
+    let hints = found.into_iter().map(|row| ReservedTask {
         run: row.run,
         task: row.task,
         namespace: row.namespace,

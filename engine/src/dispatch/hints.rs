@@ -14,7 +14,7 @@ use crate::maps::FastMap;
 
 /// A task that is probably on offer, and that this node has the first right to until `until`.
 #[derive(Clone, Debug)]
-pub(crate) struct Hint {
+pub(crate) struct ReservedTask {
     pub(crate) run: RunId,
     pub(crate) task: TaskKey,
     pub(crate) namespace: Arc<str>,
@@ -34,7 +34,7 @@ pub(super) struct Route {
     pub(super) members: usize,
     /// Those of them with credit, in turn.
     pub(super) waiting: VecDeque<Uuid>,
-    hints: VecDeque<Hint>,
+    hints: VecDeque<ReservedTask>,
 }
 
 /// By namespace, then queue, then name.
@@ -148,7 +148,7 @@ impl Routes {
         }
     }
 
-    pub(super) fn remember(&mut self, id: u64, hint: Hint) {
+    pub(super) fn remember(&mut self, id: u64, hint: ReservedTask) {
         if let Some(route) = self.routes.get_mut(&id) {
             *self.of_namespaces.entry(Arc::clone(&route.namespace)).or_insert(0) += 1;
             match hint.first {
@@ -160,7 +160,7 @@ impl Routes {
     }
 
     /// The oldest task of this kind whose reservation still holds.
-    pub(super) fn next_hint(&mut self, id: u64) -> Option<Hint> {
+    pub(super) fn next_hint(&mut self, id: u64) -> Option<ReservedTask> {
         let route = self.routes.get_mut(&id)?;
         if route.hints.is_empty() {
             return None;
@@ -195,8 +195,8 @@ mod tests {
 
     use super::*;
 
-    fn hint(namespace: &str, until: Instant) -> Hint {
-        Hint {
+    fn hint(namespace: &str, until: Instant) -> ReservedTask {
+        ReservedTask {
             run: RunId(Uuid::nil()),
             task: TaskKey {
                 step: backstitch_saga::StepPath::step("a"),

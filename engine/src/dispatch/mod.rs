@@ -27,7 +27,7 @@ pub(crate) use alone::AloneGrant;
 pub(crate) use aside::{PutAside, Unfetched};
 use hands::Hands;
 pub(crate) use hands::Move;
-pub(crate) use hints::Hint;
+pub(crate) use hints::ReservedTask;
 use hints::Routes;
 pub(crate) use names::MOST_NAMES;
 use sessions::Session;
@@ -177,7 +177,7 @@ impl Dispatcher {
         let mut matches = Vec::new();
         while session.room() > 0 {
             let Some(hint) = session.next_hint(routes) else { break };
-            let Hint { run, task, namespace, .. } = hint;
+            let ReservedTask { run, task, namespace, .. } = hint;
             matches.push(Match { run, namespace, task, grant: session.grant() });
         }
         let hungry = session.room() > 0;
@@ -327,7 +327,7 @@ impl Dispatcher {
 
     /// Remembers tasks on offer, and finds sessions for them whose polls wait at this moment. The others find them with
     /// their next poll.
-    pub(crate) fn remember(&self, hints: impl Iterator<Item = Hint>) -> Vec<Match> {
+    pub(crate) fn remember(&self, hints: impl Iterator<Item = ReservedTask>) -> Vec<Match> {
         let mut state = self.lock();
         let State { sessions, routes, .. } = &mut *state;
         let now = Instant::now();
@@ -352,7 +352,7 @@ impl Dispatcher {
             }
             match grant {
                 Some(grant) => {
-                    let Hint { run, task, namespace, .. } = hint;
+                    let ReservedTask { run, task, namespace, .. } = hint;
                     matches.push(Match { run, namespace, task, grant });
                 }
                 None => routes.remember(id, hint),

@@ -9,7 +9,7 @@ use backstitch_saga::{RunId, TaskKey};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::hints::{Hint, Routes};
+use super::hints::{ReservedTask, Routes};
 use super::{For, Grant, PutAside, Unfetched, key_of};
 use crate::maps::FastSet;
 use crate::store::workers::Present;
@@ -311,7 +311,7 @@ impl Session {
     }
 
     /// The oldest task on offer that it can do, each kind in turn.
-    pub(super) fn next_hint(&mut self, routes: &mut Routes) -> Option<Hint> {
+    pub(super) fn next_hint(&mut self, routes: &mut Routes) -> Option<ReservedTask> {
         let kinds = self.routes.len();
         for step in 0..kinds {
             let at = (self.turn + step) % kinds;

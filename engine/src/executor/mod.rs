@@ -38,7 +38,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
 use uuid::Uuid;
 
-use crate::dispatch::{Grant, Hint, Move, PutAside};
+use crate::dispatch::{Grant, Move, PutAside, ReservedTask};
 use crate::node::{Message, Node};
 use crate::store::StoreError;
 use crate::store::session::Kept;
@@ -97,7 +97,7 @@ pub(crate) struct Shard {
     drains: Vec<oneshot::Sender<()>>,
     /// Of the batch under way: tasks for sessions, and tasks that found none.
     offers: Vec<(Grant, PutAside)>,
-    hints: Vec<Hint>,
+    hints: Vec<ReservedTask>,
     /// Tasks that came into workers' hands, or left them.
     moves: Vec<Move>,
     fences: Fences,

@@ -8,7 +8,7 @@ use super::cache::CachedRun;
 use super::decide::{Decided, Granted};
 use super::index::Changes;
 use crate::crash::commit;
-use crate::dispatch::{Hint, Move, PutAside};
+use crate::dispatch::{Move, PutAside, ReservedTask};
 use crate::flow::PermitChanges;
 use crate::store::journal::{self, Snapshot};
 
@@ -57,7 +57,7 @@ impl Shard {
                 let kind = (&row.namespace, row.queue.as_str(), row.name.as_str());
                 self.node.dispatcher.suspect(run, row.task, kind);
             } else if let Some((_, until)) = row.reserved {
-                self.hints.push(Hint {
+                self.hints.push(ReservedTask {
                     run,
                     task: row.task,
                     namespace: row.namespace,
