@@ -55,7 +55,7 @@ const LEAVE_AT_ONCE: usize = 5_000;
 
 /// Which sessions with room a task may be put aside for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum For {
+pub(crate) enum SessionFilter {
     /// Any that polls now, or did a moment ago.
     Anyone,
     /// One that is known to come back: it polls now, or did more than once and a moment ago.
@@ -216,7 +216,7 @@ impl Dispatcher {
         namespace: &str,
         queue: &str,
         name: &str,
-        whom: For,
+        whom: SessionFilter,
     ) -> Option<Grant> {
         let mut state = self.lock();
         let State { sessions, routes, .. } = &mut *state;

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::hints::{ReservedTask, Routes};
-use super::{For, Grant, PutAside, Unfetched, key_of};
+use super::{Grant, PutAside, SessionFilter, Unfetched, key_of};
 use crate::maps::FastSet;
 use crate::store::workers::Present;
 
@@ -165,11 +165,11 @@ impl Session {
     }
 
     /// Whether a task may be put aside for it that is only for these; it is alive, see [`Session::is_alive`].
-    pub(super) fn is_for(&self, whom: For) -> bool {
+    pub(super) fn is_for(&self, whom: SessionFilter) -> bool {
         match whom {
-            For::Anyone => true,
-            For::Known => self.is_polling() || self.polled > 1,
-            For::Polling => self.is_polling(),
+            SessionFilter::Anyone => true,
+            SessionFilter::Known => self.is_polling() || self.polled > 1,
+            SessionFilter::Polling => self.is_polling(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Dispatcher, For, State};
+use super::{Dispatcher, SessionFilter, State};
 
 /// How many kinds of task of a namespace are looked for at once, about.
 pub(crate) const LOOKED_FOR: usize = 1_000;
@@ -92,7 +92,7 @@ impl Dispatcher {
         let (state, look, now) = (&*state, state.looks.governed, Instant::now());
         let mut found: HashMap<(&str, &str), Option<(T, Wants)>> = HashMap::new();
         for session in state.sessions.values() {
-            let here = session.is_alive(now, self.grace) && session.is_for(For::Known);
+            let here = session.is_alive(now, self.grace) && session.is_for(SessionFilter::Known);
             if session.room() == 0 || !here {
                 continue;
             }

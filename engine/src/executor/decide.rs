@@ -15,7 +15,7 @@ use super::cache::CachedRun;
 use super::outputs;
 use super::request::{Request, ShardCommand, StartKey};
 use crate::clock::Step;
-use crate::dispatch::{Dispatcher, For, Grant};
+use crate::dispatch::{Dispatcher, Grant, SessionFilter};
 use crate::flow::Governed;
 use crate::node::Node;
 use crate::numbers::{QueueTimes, Times};
@@ -250,7 +250,7 @@ impl DecisionContext<'_> {
             let offered = offered_by(&record.events[seen], &cached.run);
             // One was put aside for this task in vain: it is not put aside again, for the next who may never come.
             let in_vain = matches!(record.events[seen], Event::Released { .. });
-            let whom = if in_vain { For::Polling } else { For::Anyone };
+            let whom = if in_vain { SessionFilter::Polling } else { SessionFilter::Anyone };
             seen += 1;
             for task in offered {
                 self.hand_out(cached, record, granted, (task, at), whom);
@@ -299,7 +299,7 @@ impl DecisionContext<'_> {
         record: &mut Record,
         granted: &mut Vec<Granted>,
         (task, at): (TaskKey, Time),
-        whom: For,
+        whom: SessionFilter,
     ) {
         let Some(open) = cached.run.open_task(&task) else { return };
         if open.suspect || open.worker.is_some() || self.is_governed(cached, &task) {

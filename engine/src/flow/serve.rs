@@ -21,7 +21,7 @@ use super::pick::{Candidate, Limits, pick};
 use super::{Name, Queue};
 use crate::Error;
 use crate::crash::commit;
-use crate::dispatch::{AloneGrant, Dispatcher, For, Grant, Match, Wants};
+use crate::dispatch::{AloneGrant, Dispatcher, Grant, Match, SessionFilter, Wants};
 use crate::node::Node;
 use crate::rounds::in_turns;
 use crate::store::flow as table;
@@ -384,7 +384,9 @@ fn hand_out(node: &Node, name: &Name, given: Permitted) {
         // Best to one whose poll waits: a task that is put aside for a worker that has gone is late for all others.
         let grant = |whom| node.dispatcher.grant(&name.0, &name.1, &handler, whom);
         let granted = match node.dispatcher.grant_alone(run, &task) {
-            AloneGrant::NotNeeded => grant(For::Polling).or_else(|| grant(For::Known)),
+            AloneGrant::NotNeeded => {
+                grant(SessionFilter::Polling).or_else(|| grant(SessionFilter::Known))
+            }
             AloneGrant::Granted(grant) => Some(grant),
             AloneGrant::Later => None,
         };
