@@ -31,9 +31,9 @@ pub(crate) use hints::ReservedTask;
 use hints::Routes;
 pub(crate) use names::MOST_NAMES;
 use sessions::Session;
+pub(crate) use wanted::Demand;
 pub(crate) use wanted::LOOKED_FOR;
 use wanted::Looks;
-pub(crate) use wanted::Wants;
 
 use crate::maps::FastMap;
 use crate::store::workers::Present;

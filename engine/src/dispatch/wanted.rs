@@ -12,7 +12,7 @@ pub(crate) const LOOKED_FOR: usize = 1_000;
 
 /// What sessions with credit wait for on one queue.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Wants {
+pub(crate) struct Demand {
     /// How many tasks of each handler, at most.
     pub(crate) names: HashMap<String, u32>,
     /// How many in all.
@@ -86,11 +86,11 @@ impl Dispatcher {
     }
 
     /// What sessions with credit that are known to come back wait for, by those queues that `which` knows.
-    pub(crate) fn wants<T>(&self, which: impl Fn(&str, &str) -> Option<T>) -> Vec<(T, Wants)> {
+    pub(crate) fn wants<T>(&self, which: impl Fn(&str, &str) -> Option<T>) -> Vec<(T, Demand)> {
         let mut state = self.lock();
         state.looks.governed += 1;
         let (state, look, now) = (&*state, state.looks.governed, Instant::now());
-        let mut found: HashMap<(&str, &str), Option<(T, Wants)>> = HashMap::new();
+        let mut found: HashMap<(&str, &str), Option<(T, Demand)>> = HashMap::new();
         for session in state.sessions.values() {
             let here = session.is_alive(now, self.grace) && session.is_for(SessionFilter::Known);
             if session.room() == 0 || !here {
@@ -102,7 +102,7 @@ impl Dispatcher {
             for route in ids.filter_map(|id| state.routes.get(id)) {
                 let (namespace, queue) = (&*route.namespace, route.queue.as_str());
                 let known = found.entry((namespace, queue)).or_insert_with(|| {
-                    which(namespace, queue).map(|known| (known, Wants::default()))
+                    which(namespace, queue).map(|known| (known, Demand::default()))
                 });
                 let Some((_, wants)) = known else { continue };
                 *wants.names.entry(route.name.clone()).or_default() += session.room();
@@ -114,7 +114,7 @@ impl Dispatcher {
         for (namespace, queue, name) in state.ready_alone() {
             let known = found
                 .entry((namespace, queue))
-                .or_insert_with(|| which(namespace, queue).map(|known| (known, Wants::default())));
+                .or_insert_with(|| which(namespace, queue).map(|known| (known, Demand::default())));
             let Some((_, wants)) = known else { continue };
             *wants.names.entry(name.to_owned()).or_default() += 1;
             wants.room += 1;

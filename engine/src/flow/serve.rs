@@ -21,7 +21,7 @@ use super::pick::{Candidate, Limits, pick};
 use super::{Name, Queue};
 use crate::Error;
 use crate::crash::commit;
-use crate::dispatch::{AloneGrant, Dispatcher, Grant, Match, SessionFilter, Wants};
+use crate::dispatch::{AloneGrant, Demand, Dispatcher, Grant, Match, SessionFilter};
 use crate::node::Node;
 use crate::rounds::in_turns;
 use crate::store::flow as table;
@@ -91,7 +91,7 @@ pub(crate) async fn give(node: &Node) -> Result<Given, Error> {
     let waiting = waiting(&mut connection, &wants).await?;
     node.flow.backlog.store(!waiting.is_empty(), Ordering::Relaxed);
     let mut all = Given::default();
-    let mut wanted: HashMap<Name, Wants> = wants
+    let mut wanted: HashMap<Name, Demand> = wants
         .into_iter()
         .enumerate()
         .filter(|(place, _)| waiting.contains(place))
@@ -131,7 +131,7 @@ pub(crate) async fn give(node: &Node) -> Result<Given, Error> {
 /// Which of the queues have tasks that wait.
 async fn waiting(
     connection: &mut PgConnection,
-    wants: &[(Arc<Queue>, Wants)],
+    wants: &[(Arc<Queue>, Demand)],
 ) -> Result<HashSet<usize>, Error> {
     let (mut places, mut namespaces, mut of, mut names) = (vec![], vec![], vec![], vec![]);
     for (place, (queue, wants)) in wants.iter().enumerate() {
@@ -156,7 +156,7 @@ async fn give_of(
     node: &Node,
     connection: &mut PgConnection,
     name: &Name,
-    wants: Option<Wants>,
+    wants: Option<Demand>,
     ended: &[Ending],
 ) -> Result<(Permitted, Option<Time>), Error> {
     let mut transaction = connection.begin().await?;
@@ -223,7 +223,7 @@ struct Ask<'a> {
     policy: &'a QueuePolicy,
     limiter: &'a Limiter,
     dispatcher: &'a Dispatcher,
-    wants: Wants,
+    wants: Demand,
     room: Room,
     held: HashMap<String, u32>,
     now: Time,
