@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use crate::Error;
+use crate::background::millis;
 use crate::crash::commit;
-use crate::loops::millis;
 use crate::node::Node;
 use crate::store::alone as table;
 

@@ -10,9 +10,9 @@ use backstitch_saga::RunId;
 use uuid::Uuid;
 
 use crate::Error;
+use crate::background::millis;
 use crate::crash::commit;
 use crate::executor::request::{Request, ShardCommand};
-use crate::loops::millis;
 use crate::node::Node;
 use crate::rounds::{Names, in_turns};
 use crate::store::{nodes, runs, sweep};
@@ -57,7 +57,7 @@ fn take_charge(node: &Node, found: Vec<Owned>, order: impl Fn() -> ShardCommand)
 }
 
 /// Waits while the shards have enough to do of what the engine gave them. What callers ask for takes turns with that.
-async fn breathe(node: &Node) {
+async fn apply_backpressure(node: &Node) {
     while node.admission.own() > node.options.queue_limit / 4 {
         tokio::time::sleep(PAUSE).await;
     }
@@ -79,7 +79,7 @@ pub(crate) async fn take_over(node: &Node) -> Result<usize, Error> {
     let mut ours = in_turns(ours, "", |(_, namespace)| namespace).into_iter();
     while ours.len() > 0 {
         adopt(node, ours.by_ref().take(RUNS).collect());
-        breathe(node).await;
+        apply_backpressure(node).await;
     }
     if gone.is_empty() {
         return Ok(0);

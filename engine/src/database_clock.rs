@@ -6,8 +6,8 @@ use backstitch_saga::Time;
 use sqlx::postgres::PgConnection;
 
 use crate::Error;
+use crate::background::millis;
 use crate::clock::{self, Set};
-use crate::loops::millis;
 use crate::node::{Message, Node};
 use crate::store::nodes;
 

@@ -12,6 +12,7 @@ use backstitch_saga::{By, Command, Graph, Reply, RunId, StepPath};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use crate::background::{self, BackgroundTask};
 use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::crash::commit;
@@ -20,7 +21,6 @@ use crate::dispatch::Dispatcher;
 use crate::executor::{Shard, sessions_of};
 use crate::flow::Flow;
 use crate::log::Executor;
-use crate::loops::{self, Chore};
 use crate::node::{Message, Node, ShardDoor};
 use crate::reads::{self, waiters::Waiters};
 use crate::schemas::{Schemas, check_all};
@@ -42,13 +42,13 @@ pub struct Engine {
 /// A node that works. Its tasks hold the node, never this.
 struct Running {
     node: Arc<Node>,
-    loops: Vec<JoinHandle<()>>,
+    background: Vec<JoinHandle<()>>,
     shards: Vec<JoinHandle<()>>,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.loops.iter().chain(&self.shards).for_each(JoinHandle::abort);
+        self.background.iter().chain(&self.shards).for_each(JoinHandle::abort);
     }
 }
 
@@ -157,14 +157,14 @@ impl Engine {
         for executor in Executor::pair(&node, log_outlet) {
             shards.push(tokio::spawn(executor.run()));
         }
-        let loops = loops::spawn(&node);
+        let background = background::spawn(&node);
         tracing::info!(node = id, name = node.options.node_name, "the node works");
-        Ok(Engine { inner: Arc::new(Running { node, loops, shards }) })
+        Ok(Engine { inner: Arc::new(Running { node, background, shards }) })
     }
 
     pub(crate) fn for_background(node: &Arc<Node>) -> Engine {
-        let (node, loops, shards) = (Arc::clone(node), Vec::new(), Vec::new());
-        Engine { inner: Arc::new(Running { node, loops, shards }) }
+        let (node, background, shards) = (Arc::clone(node), Vec::new(), Vec::new());
+        Engine { inner: Arc::new(Running { node, background, shards }) }
     }
 
     pub(crate) fn node(&self) -> &Arc<Node> {
@@ -179,11 +179,11 @@ impl Engine {
     pub async fn stop(&self) {
         let node = self.node();
         node.closing.store(true, Ordering::Relaxed);
-        self.inner.loops.iter().for_each(JoinHandle::abort);
+        self.inner.background.iter().for_each(JoinHandle::abort);
         let finish = async {
             // Twice, since what is finished may have been meant for a worker who is not waited for any more.
             for _ in 0..2 {
-                loops::take_back(node, true);
+                background::take_back(node, true);
                 self.drain().await;
             }
             let mut connection = node.database.keepers.acquire().await?;
@@ -240,8 +240,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Store`].
-    pub async fn run_once(&self, chore: Chore) -> Result<usize, Error> {
-        loops::once(self.node(), chore).await
+    pub async fn run_once(&self, chore: BackgroundTask) -> Result<usize, Error> {
+        background::once(self.node(), chore).await
     }
 
     /// Registers a definition under the name and version it carries.

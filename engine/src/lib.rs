@@ -3,12 +3,13 @@
 //!
 //! A command goes from [`Engine`] to the shard that owns its run (`executor`), is decided over the run in memory, and
 //! is committed with others in one statement (`store::batch`). Tasks that come up go to waiting workers in the same
-//! record (`dispatch`), or to the table `ready`. `loops` holds what happens without being asked, `reads` what can be
+//! record (`dispatch`), or to the table `ready`. `background` holds what happens without being asked, `reads` what can be
 //! known, `doctor` the proof that the indexes say what the journals say.
 
 mod acts;
 mod admission;
 mod alone;
+mod background;
 pub mod bench;
 pub mod bounds;
 mod charge;
@@ -48,7 +49,6 @@ mod jobs;
 mod leases;
 pub mod local_postgres;
 pub mod log;
-mod loops;
 mod maps;
 mod node;
 mod numbers;
@@ -83,6 +83,7 @@ mod warnings;
 mod why;
 mod workers;
 
+pub use background::BackgroundTask;
 pub use counters::Metrics;
 pub use credentials::sessions::ConsoleSession;
 pub use engine::{Engine, migrate, validate};
@@ -90,7 +91,6 @@ pub use error::Error;
 pub use flow::QueueAct;
 pub use idempotency::{IdempotentRequest, KeptAnswer, Reservation, Reserved};
 pub use incidents::act::IncidentAct;
-pub use loops::Chore;
 pub use numbers::{Family, NumberKind, Sample};
 pub use options::{Options, Tuning};
 pub use quotas::Ceilings;

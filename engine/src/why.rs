@@ -6,8 +6,8 @@ use backstitch_saga::protocol::{Condition, RunView, WaitKind, WaitsFor, Why};
 use backstitch_saga::{Run, RunId, Span, StepPath, Time, Timestamp};
 use sqlx::postgres::PgConnection;
 
+use crate::background::millis;
 use crate::flow;
-use crate::loops::millis;
 use crate::node::Node;
 use crate::reads::read;
 use crate::sequence;

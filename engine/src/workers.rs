@@ -6,9 +6,9 @@ use backstitch_saga::protocol::{Page, WorkerView};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
+use crate::background::millis;
 use crate::crash::commit;
 use crate::cursor::Cursor;
-use crate::loops::millis;
 use crate::node::Node;
 use crate::store::listed;
 use crate::store::workers::{self, Present};

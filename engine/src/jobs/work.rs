@@ -18,9 +18,9 @@ use futures::stream::FuturesUnordered;
 use sqlx::postgres::PgConnection;
 
 use super::pace::Pace;
+use crate::background::millis;
 use crate::crash::commit;
 use crate::incidents::act::{IncidentAct, act, act_on_run};
-use crate::loops::millis;
 use crate::node::Node;
 use crate::rounds::in_turns;
 use crate::signals::signal;

@@ -12,9 +12,9 @@ use tokio::task::JoinSet;
 use super::accepted::{DOOR, plain};
 use super::draft::{EventDraft, Named};
 use crate::Error;
+use crate::background::{BackgroundTask, once};
 use crate::crash::commit;
 use crate::executor::outgoing::{Outgoing, shortened};
-use crate::loops::{Chore, once};
 use crate::node::Node;
 use crate::store::log::{self as table, EmittedRow};
 
@@ -29,7 +29,7 @@ pub(crate) async fn serve(node: Arc<Node>) {
     loop {
         // Rung or not, what waits is looked for.
         let _ = tokio::time::timeout(every, node.log.emitted.notified()).await;
-        if let Err(error) = once(&node, Chore::Emit).await {
+        if let Err(error) = once(&node, BackgroundTask::Emit).await {
             tracing::warn!(%error, "taking what runs emitted to the log failed and is tried again");
             tokio::time::sleep(every).await;
         }

@@ -6,8 +6,8 @@ use backstitch_saga::Time;
 use sqlx::Connection;
 
 use crate::Error;
+use crate::background::{BackgroundTask, once};
 use crate::crash::commit;
-use crate::loops::{Chore, once};
 use crate::node::Node;
 use crate::store::log as table;
 use crate::store::moment::Moment;
@@ -18,7 +18,7 @@ pub(crate) async fn serve(node: Arc<Node>) {
     loop {
         // Rung or not, what waits is looked for.
         let _ = tokio::time::timeout(every, node.log.appended.notified()).await;
-        if let Err(error) = once(&node, Chore::Number).await {
+        if let Err(error) = once(&node, BackgroundTask::Number).await {
             tracing::warn!(%error, "giving events their positions failed and is tried again");
             tokio::time::sleep(every).await;
         }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{Family, number};
-use crate::loops::Chore;
+use crate::background::BackgroundTask;
 
 /// The numbers of one background task.
 #[derive(Debug, Default)]
@@ -18,11 +18,11 @@ struct Numbers {
 
 /// The numbers of all background tasks.
 #[derive(Debug, Default)]
-pub(crate) struct Background([Numbers; Chore::ALL.len()]);
+pub(crate) struct Background([Numbers; BackgroundTask::ALL.len()]);
 
 impl Background {
     /// Notes that a task was done once.
-    pub(crate) fn note(&self, chore: Chore, took: Duration, succeeded: bool) {
+    pub(crate) fn note(&self, chore: BackgroundTask, took: Duration, succeeded: bool) {
         let Some(numbers) = self.0.get(chore as usize) else { return };
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         numbers.runs.fetch_add(1, Ordering::Relaxed);
@@ -52,7 +52,7 @@ impl Background {
             "backstitch_background_last_success_timestamp_seconds",
             "When a background task last succeeded, in seconds since 1970; of tasks that were done.",
         );
-        for chore in Chore::ALL {
+        for chore in BackgroundTask::ALL {
             let Some(numbers) = self.0.get(chore as usize) else { continue };
             let load = |number: &AtomicU64| number.load(Ordering::Relaxed);
             let labels = [("task", chore.as_str())];
@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn a_task_is_counted_under_its_name_and_succeeded_only_if_it_did() {
         let background = Background::default();
-        background.note(Chore::Wake, Duration::from_millis(1_500), false);
+        background.note(BackgroundTask::Wake, Duration::from_millis(1_500), false);
         let [runs, failures, seconds, last] = background.families();
         let of = |family: &Family| {
             let wake = |sample: &&super::super::Sample| sample.labels[0].1 == "wake";
@@ -83,16 +83,16 @@ mod tests {
         };
         assert_eq!((of(&runs), of(&failures), of(&seconds)), (Some(1.0), Some(1.0), Some(1.5)));
         assert_eq!(of(&last), None);
-        background.note(Chore::Wake, Duration::ZERO, true);
+        background.note(BackgroundTask::Wake, Duration::ZERO, true);
         assert!(of(&background.families()[3]).is_some_and(|at| at > 1e9));
     }
 
     #[test]
     fn each_task_has_a_place_and_a_name_of_its_own() {
         let names: std::collections::BTreeSet<&str> =
-            Chore::ALL.iter().map(|chore| chore.as_str()).collect();
-        assert_eq!(names.len(), Chore::ALL.len());
-        for (place, chore) in Chore::ALL.into_iter().enumerate() {
+            BackgroundTask::ALL.iter().map(|chore| chore.as_str()).collect();
+        assert_eq!(names.len(), BackgroundTask::ALL.len());
+        for (place, chore) in BackgroundTask::ALL.into_iter().enumerate() {
             assert_eq!(chore as usize, place);
         }
     }

@@ -12,9 +12,9 @@ use sqlx::postgres::PgConnection;
 use tokio::task::JoinSet;
 
 use super::{EVENTS_AT_ONCE, filter_of};
+use crate::background::{BackgroundTask, once};
 use crate::crash::commit;
 use crate::log::{trust_of, view};
-use crate::loops::{Chore, once};
 use crate::node::Node;
 use crate::store::log::{self, LogFilter};
 use crate::store::subscriptions::{self as table, Progress, Stop, SubscriptionRow};
@@ -38,7 +38,7 @@ pub(crate) async fn serve(node: Arc<Node>) {
     loop {
         // Moved or not, what is due is looked for.
         let _ = tokio::time::timeout(every, numbered.changed()).await;
-        if let Err(error) = once(&node, Chore::Dispatch).await {
+        if let Err(error) = once(&node, BackgroundTask::Dispatch).await {
             tracing::warn!(%error, "starting runs for events failed and is tried again");
             tokio::time::sleep(every).await;
         }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use backstitch_api::Access;
-use backstitch_engine::{Chore, Role};
+use backstitch_engine::{BackgroundTask, Role};
 use backstitch_saga::protocol::{NewCredential, RotateCredential};
 use backstitch_saga::{By, Span};
 use backstitch_tests::node::{NS, chain};
@@ -48,7 +48,7 @@ async fn credentials_are_listed_without_secrets_with_who_made_them_and_their_las
     let who = ask(&server, "GET", "/v1/whoami", &secret, None).await.json();
     assert_eq!((&who["queues"], &who["workflows"]), (&json!(["billing-*"]), &json!(["place-*"])));
     assert_eq!(who["expires_at"], made.json()["expires_at"]);
-    server.engine.run_once(Chore::NoteUsed).await.unwrap();
+    server.engine.run_once(BackgroundTask::NoteUsed).await.unwrap();
     let first = ask(&server, "GET", "/v1/credentials?limit=1", &admin, None).await.json();
     assert_eq!(first["items"][0]["name"], "root");
     let next = format!("/v1/credentials?limit=1&after={}", first["next"].as_str().unwrap());
@@ -262,7 +262,7 @@ async fn furnish(server: &Server, admin: &str) -> Ids {
     .await
     .unwrap();
     while server.engine.start_request(NS, request).await.unwrap().refusal.is_none() {
-        server.engine.run_once(Chore::TakeAsked).await.unwrap();
+        server.engine.run_once(BackgroundTask::TakeAsked).await.unwrap();
     }
     let plan = json!({"scope": "all", "reason": "r"});
     let path = format!("/v1/runs/{}/plans", run["id"].as_str().unwrap());

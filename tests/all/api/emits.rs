@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use backstitch_api::Access;
-use backstitch_engine::Chore;
+use backstitch_engine::BackgroundTask;
 use backstitch_saga::protocol::{FailureKind, TaskOffer};
 use backstitch_tests::node::{Hand, NS};
 use backstitch_tests::server::{Server, send, with_json};
@@ -115,7 +115,7 @@ async fn an_event_of_a_step_is_in_the_log_once_with_its_success_and_is_taken_bac
     for _ in 0..3 {
         let put = sqlx::query(AGAIN).execute(&mut owner).await.unwrap();
         assert!(put.rows_affected() >= 2);
-        server.engine.run_once(Chore::Emit).await.unwrap();
+        server.engine.run_once(BackgroundTask::Emit).await.unwrap();
         taken(&mut owner).await;
     }
     assert_eq!(log(&server, 2).await, events);
@@ -130,7 +130,7 @@ async fn events_that_are_held_come_with_the_success_of_their_run() {
     let hand = Hand::new(&server.engine);
     let run = start(&server, json!({"workflow": "order", "input": 1})).await;
     succeed(&hand).await;
-    server.engine.run_once(Chore::Emit).await.unwrap();
+    server.engine.run_once(BackgroundTask::Emit).await.unwrap();
     assert_eq!(log(&server, 0).await, Vec::<Value>::new());
     succeed(&hand).await;
     let events = log(&server, 2).await;

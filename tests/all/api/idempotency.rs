@@ -1,7 +1,7 @@
 //! `Idempotency-Key`: what is asked twice is done once and answered the same, also when the server died in between.
 
 use backstitch_api::Access;
-use backstitch_engine::{Chore, IdempotentRequest, Reserved, Role};
+use backstitch_engine::{BackgroundTask, IdempotentRequest, Reserved, Role};
 use backstitch_sdk::Client;
 use backstitch_tests::node::{Hand, NS, chain};
 use backstitch_tests::server::{Answer, Server, operations, send, with_json};
@@ -100,7 +100,7 @@ async fn a_repeat_is_told_when_a_run_of_its_answer_was_erased() {
     let mut connection = PgConnection::connect(server.database()).await.unwrap();
     let sql = "update erasures set due_at = now() - interval '1 minute'";
     sqlx::query(sql).execute(&mut connection).await.unwrap();
-    server.engine.run_once(Chore::DeleteRuns).await.unwrap();
+    server.engine.run_once(BackgroundTask::DeleteRuns).await.unwrap();
     let repeat = keyed(&server, "/v1/runs", "start", START).await;
     assert_eq!(repeat.problem(409), "run_erased");
     assert!(replayed(&repeat));
@@ -259,7 +259,7 @@ async fn what_is_past_retention_is_forgotten_and_what_is_too_large_is_not_kept()
     let server = server().await;
     keyed(&server, "/v1/runs", "old", START).await;
     let mut connection = PgConnection::connect(server.database()).await.unwrap();
-    assert_eq!(server.engine.run_once(Chore::ForgetAnswers).await.unwrap(), 0);
+    assert_eq!(server.engine.run_once(BackgroundTask::ForgetAnswers).await.unwrap(), 0);
     for sql in [
         "update idempotency_keys set reserved_at = reserved_at - interval '8 days'",
         "insert into idempotency_keys select 'other', sha256(n::text::bytea), '', now() - interval '8 days', now() \
@@ -267,7 +267,7 @@ async fn what_is_past_retention_is_forgotten_and_what_is_too_large_is_not_kept()
     ] {
         sqlx::query(sql).execute(&mut connection).await.unwrap();
     }
-    assert_eq!(server.engine.run_once(Chore::ForgetAnswers).await.unwrap(), 2_501);
+    assert_eq!(server.engine.run_once(BackgroundTask::ForgetAnswers).await.unwrap(), 2_501);
     let new = keyed(&server, "/v1/runs", "old", START).await;
     assert_eq!((new.status, replayed(&new)), (201, false));
 

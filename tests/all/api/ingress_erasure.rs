@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use backstitch_api::Access;
-use backstitch_engine::Chore;
+use backstitch_engine::BackgroundTask;
 use backstitch_engine::local_postgres::find_binaries;
 use backstitch_tests::node::{NS, chain};
 use backstitch_tests::server::{Server, send, with_json};
@@ -95,7 +95,7 @@ async fn finished(server: &Server, id: &str) -> Value {
             let text = format!("update {table} set due_at = now() - interval '1 second'");
             sqlx::query(sqlx::AssertSqlSafe(text)).execute(&mut owner).await.unwrap();
         }
-        server.engine.run_once(Chore::DeleteRuns).await.unwrap();
+        server.engine.run_once(BackgroundTask::DeleteRuns).await.unwrap();
         let view = server.get(&path).await.json();
         if view["state"] == "done" {
             return view;

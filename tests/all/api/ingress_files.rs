@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use backstitch_api::Access;
-use backstitch_engine::Chore;
+use backstitch_engine::BackgroundTask;
 use backstitch_tests::node::NS;
 use backstitch_tests::server::{Answer, Server, send, with_json};
 use serde_json::{Value, json};
@@ -194,7 +194,7 @@ async fn a_node_that_dies_between_the_rows_and_their_counts_counts_none_twice() 
             .execute(&mut owner)
             .await
             .unwrap();
-        server.engine.run_once(Chore::Import).await.unwrap();
+        server.engine.run_once(BackgroundTask::Import).await.unwrap();
         let again = done(&server, &receipt).await;
         assert_eq!(counts(&again), [603, 600, 1, 2, 0]);
         let path = format!("/v1/imports/{}/refused", again["id"].as_str().unwrap());

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use backstitch_api::Access;
-use backstitch_engine::Chore;
+use backstitch_engine::BackgroundTask;
 use backstitch_tests::node::NS;
 use backstitch_tests::server::{Answer, Server, send, with_json};
 use serde_json::{Value, json};
@@ -87,7 +87,7 @@ async fn reprocess(server: &Server, what: Value) -> [u64; 5] {
     let path = format!("/v1/reprocessings/{}", answer.json()["id"].as_str().unwrap());
     let until = Instant::now() + Duration::from_secs(60);
     loop {
-        server.engine.run_once(Chore::Reprocess).await.unwrap();
+        server.engine.run_once(BackgroundTask::Reprocess).await.unwrap();
         let view = server.get(&path).await.json();
         if view["state"] == "done" {
             let names = ["changed", "same", "failed", "refused", "overtaken"];

@@ -1,7 +1,7 @@
 //! The items of jobs: how they are judged, foreseen and left.
 
 use backstitch_api::Access;
-use backstitch_engine::Chore;
+use backstitch_engine::BackgroundTask;
 use backstitch_tests::node::{Hand, NS, start};
 use backstitch_tests::server::Server;
 use serde_json::json;
@@ -30,7 +30,7 @@ async fn a_canary_on_an_item_is_judged_by_that_item() {
     .await;
     until(&server, &id, |job| job["progress"]["done"] == 1).await;
     // The two others of the run wait for a person still, and that says nothing about the first.
-    server.engine.run_once(Chore::WorkJobs).await.unwrap();
+    server.engine.run_once(BackgroundTask::WorkJobs).await.unwrap();
     assert_eq!(server.get(&format!("/v1/jobs/{id}")).await.json()["state"], "canary");
     let task = hand.one().await;
     hand.succeed(&[task]).await;

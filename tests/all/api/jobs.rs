@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use backstitch_api::Access;
-use backstitch_engine::Chore;
+use backstitch_engine::BackgroundTask;
 use backstitch_saga::Span;
 use backstitch_tests::node::{Hand, NS, chain, node, start};
 use backstitch_tests::server::{Answer, Server, send, with_json};
@@ -41,7 +41,7 @@ pub(super) async fn create(server: &Server, body: &Value) -> String {
 pub(super) async fn until(server: &Server, id: &str, is: impl Fn(&Value) -> bool) -> Value {
     let began = Instant::now();
     loop {
-        server.engine.run_once(Chore::WorkJobs).await.unwrap();
+        server.engine.run_once(BackgroundTask::WorkJobs).await.unwrap();
         let job = server.get(&format!("/v1/jobs/{id}")).await.json();
         let progress = &job["progress"];
         let sum: u64 = ["waiting", "left", "done", "came_back", "refused"]
@@ -86,7 +86,7 @@ async fn the_canary_must_prove_itself_first() {
     assert_eq!((&job["state"], &job["progress"]["waiting"]), (&json!("canary"), &json!(5)));
     let tasks = claim(&hand, 2).await;
     hand.succeed(&tasks[..1]).await;
-    server.engine.run_once(Chore::WorkJobs).await.unwrap();
+    server.engine.run_once(BackgroundTask::WorkJobs).await.unwrap();
     let job = server.get(&format!("/v1/jobs/{id}")).await.json();
     assert_eq!(
         (&job["state"], &job["progress"]["done"]),
@@ -150,7 +150,7 @@ async fn a_job_stops_when_the_trouble_comes_back() {
     .await;
     let (mut failed, began) = (0, Instant::now());
     while failed < 2 {
-        server.engine.run_once(Chore::WorkJobs).await.unwrap();
+        server.engine.run_once(BackgroundTask::WorkJobs).await.unwrap();
         for task in hand.claim(1, Span::millis(20)).await {
             fail(&hand, &task, "card_declined", "card 4799 of 'c-99' has expired").await;
             failed += 1;
@@ -192,7 +192,7 @@ async fn an_act_that_is_repeated_after_a_crash_is_one_act() {
     let other = node(server.database(), |_| {}).await;
     let began = Instant::now();
     while server.get(&format!("/v1/jobs/{id}")).await.json()["state"] != "done" {
-        other.run_once(Chore::WorkJobs).await.unwrap();
+        other.run_once(BackgroundTask::WorkJobs).await.unwrap();
         assert!(began.elapsed() < Duration::from_secs(20));
     }
     let job = server.get(&format!("/v1/jobs/{id}")).await.json();
@@ -222,7 +222,7 @@ async fn a_job_of_a_node_that_is_gone_is_gone_on_with_at_once_and_that_of_anothe
     let own = "update jobs set node = $1, state = 'running', next_at = '-infinity', ended_at = null, \
          leased_until = clock_timestamp() + interval '1 hour'";
     sqlx::query(own).bind(lives).execute(&mut sql).await.unwrap();
-    server.engine.run_once(Chore::WorkJobs).await.unwrap();
+    server.engine.run_once(BackgroundTask::WorkJobs).await.unwrap();
     let left: bool =
         sqlx::query_scalar("select leased_until is not null from jobs where id = $1::uuid")
             .bind(&id)

@@ -173,7 +173,7 @@ async fn a_start_in_a_transaction_may_name_a_later_instant_and_is_held_to_the_sa
         by_sdk = by_sdk.bind(parameter);
     }
     let by_sdk = by_sdk.fetch_one(&mut sql).await.unwrap().to_string();
-    server.engine.run_once(backstitch_engine::Chore::TakeAsked).await.unwrap();
+    server.engine.run_once(backstitch_engine::BackgroundTask::TakeAsked).await.unwrap();
     for run in [&asked[0], &by_sdk] {
         until(&server, run, |view| view["conditions"][0]["type"] == "StartDelayed").await;
     }

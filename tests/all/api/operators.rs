@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use backstitch_api::Access;
-use backstitch_engine::Chore;
+use backstitch_engine::BackgroundTask;
 use backstitch_saga::Span;
 use backstitch_saga::protocol::{
     ActFilter, BreakerPolicy, BreakerState, IncidentFilter, IncidentLine, IncidentState, JobState,
@@ -71,7 +71,7 @@ async fn incidents_are_found_and_settled_one_by_one() {
     let made = client.create_job(&job).await.unwrap();
     let began = Instant::now();
     while client.job(made.id).await.unwrap().state != JobState::Done {
-        server.engine.run_once(Chore::WorkJobs).await.unwrap();
+        server.engine.run_once(BackgroundTask::WorkJobs).await.unwrap();
         assert!(began.elapsed() < Duration::from_secs(20));
     }
     assert_eq!(client.job_items(made.id, None).all().await.unwrap().len(), 1);
@@ -125,7 +125,7 @@ async fn queues_and_workflows_are_steered() {
     let migration = client.migrate("order", &asked).await.unwrap();
     let began = Instant::now();
     while client.run(run).await.unwrap().version != 2 {
-        server.engine.run_once(Chore::Migrate).await.unwrap();
+        server.engine.run_once(BackgroundTask::Migrate).await.unwrap();
         assert!(began.elapsed() < Duration::from_secs(20));
     }
     let moved = client.migrated_runs("order", migration.id, None).all().await.unwrap();
@@ -185,7 +185,7 @@ async fn refused_start_requests_are_settled() {
         requests.push(ask(&mut shop, &start).await.0);
     }
     while client.start_requests(None).all().await.unwrap().iter().any(|one| one.refusal.is_none()) {
-        server.engine.run_once(Chore::TakeAsked).await.unwrap();
+        server.engine.run_once(BackgroundTask::TakeAsked).await.unwrap();
     }
     server.engine.register(NS, &chain("order", &["pay"])).await.unwrap();
     client.retry_start_request(requests[0], "it is there now").await.unwrap();

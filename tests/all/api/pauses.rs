@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use backstitch_api::Access;
-use backstitch_engine::Chore;
+use backstitch_engine::BackgroundTask;
 use backstitch_saga::Span;
 use backstitch_tests::node::{Hand, NS, start};
 use backstitch_tests::server::{Server, send, with_json};
@@ -32,7 +32,7 @@ async fn started(server: &Server, workflow: &str) -> (String, bool) {
 async fn let_go(server: &Server, hand: &Hand, count: usize) {
     let (mut claimed, began) = (0, Instant::now());
     while claimed < count {
-        server.engine.run_once(Chore::Guard).await.unwrap();
+        server.engine.run_once(BackgroundTask::Guard).await.unwrap();
         let tasks = hand.claim(10, Span::millis(50)).await;
         hand.succeed(&tasks).await;
         claimed += tasks.len();
@@ -92,11 +92,11 @@ async fn a_bad_deploy_pauses_its_workflow_once() {
     let hand = Hand::new(&server.engine);
     failing(&server, &hand, "refund", 3, "card_declined").await;
     failing(&server, &hand, "order", 19, "null_pointer").await;
-    server.engine.run_once(Chore::Guard).await.unwrap();
+    server.engine.run_once(BackgroundTask::Guard).await.unwrap();
     assert_eq!(server.get("/v1/pauses").await.json()["items"], json!([]), "19 are not enough");
     started(&server, "order").await;
     fail(&hand, &hand.one().await, "null_pointer", "card 4799 of 'c-99' has expired").await;
-    server.engine.run_once(Chore::Guard).await.unwrap();
+    server.engine.run_once(BackgroundTask::Guard).await.unwrap();
     let pauses = all(&server, "/v1/pauses?").await;
     let groups = all(&server, "/v1/incidents/groups?").await;
     assert_eq!((pauses.len(), &pauses[0]["workflow"]), (1, &json!("order")));
@@ -108,7 +108,7 @@ async fn a_bad_deploy_pauses_its_workflow_once() {
     assert!(started(&server, "order").await.1 && !started(&server, "refund").await.1);
     // Whoever lets it go on is not overruled: the cause is known.
     turn(&server, "order", "resume", "rolled back").await;
-    server.engine.run_once(Chore::Guard).await.unwrap();
+    server.engine.run_once(BackgroundTask::Guard).await.unwrap();
     assert_eq!(all(&server, "/v1/pauses?").await.len(), 1);
     assert!(!started(&server, "order").await.1);
     let_go(&server, &hand, 3).await;
@@ -128,7 +128,7 @@ async fn runs_that_people_kill_are_no_sign_of_a_bad_deploy() {
     }
     let groups = all(&server, "/v1/incidents/groups?").await;
     assert_eq!((groups.len(), &groups[0]["kind"]), (1, &json!("effects_left")), "{groups:?}");
-    server.engine.run_once(Chore::Guard).await.unwrap();
+    server.engine.run_once(BackgroundTask::Guard).await.unwrap();
     assert_eq!(server.get("/v1/pauses").await.json()["items"], json!([]));
     assert!(!started(&server, "order").await.1);
     server.stopped().await;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use backstitch_api::Access;
-use backstitch_engine::{Chore, RunFilter};
+use backstitch_engine::{BackgroundTask, RunFilter};
 use backstitch_saga::protocol::{ClaimTasks, FailureKind, TaskOffer};
 use backstitch_saga::{RunId, Span, Time, Timestamp};
 use backstitch_tests::node::{Hand, NS, chain, fan, node, start};
@@ -289,7 +289,7 @@ async fn runs_are_found_by_when_they_began_although_their_ids_are_of_later() {
     assert_eq!(told["count"], 1, "{told}");
     // A server knows it as soon as it has seen it.
     let node = node(server.database(), |options| options.tuning.check_every = Duration::ZERO).await;
-    node.run_once(Chore::CheckIndexes).await.unwrap();
+    node.run_once(BackgroundTask::CheckIndexes).await.unwrap();
     let filter = RunFilter { started_to: Some(later), limit: 10, ..RunFilter::default() };
     let listed = node.runs(NS, filter).await.unwrap().items;
     assert_eq!(listed.iter().map(|line| line.id).collect::<Vec<RunId>>(), [run]);

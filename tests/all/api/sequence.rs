@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use backstitch_api::Access;
-use backstitch_engine::Chore;
+use backstitch_engine::BackgroundTask;
 use backstitch_saga::protocol::{RunView, State, StepView};
 use backstitch_saga::{RunId, Span};
 use backstitch_tests::chance::Chance;
@@ -158,7 +158,7 @@ async fn who_waits_for_too_long_becomes_an_incident_that_a_person_resolves() {
         json!({"workflow": "order", "sequence": {"requires": requires, "requires_within": "1ms"}});
     let run = id(&server.post("/v1/runs", ask).await.json());
     until("it is an incident", async || {
-        server.engine.run_once(Chore::Sequence).await.unwrap();
+        server.engine.run_once(BackgroundTask::Sequence).await.unwrap();
         view(&server, run).await.conditions.iter().any(|one| one.kind == "IncidentOpen")
     })
     .await;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use backstitch_api::Access;
-use backstitch_engine::Chore;
+use backstitch_engine::BackgroundTask;
 use backstitch_tests::node::{NS, chain, metric};
 use backstitch_tests::server::{Answer, Server, send, with_json};
 use serde_json::{Value, json};
@@ -110,7 +110,7 @@ async fn a_cursor_that_was_not_moved_starts_nothing_twice() {
             .execute(&mut owner)
             .await
             .unwrap();
-        let both = [&server, &other].map(|server| server.engine.run_once(Chore::Dispatch));
+        let both = [&server, &other].map(|server| server.engine.run_once(BackgroundTask::Dispatch));
         futures::future::try_join_all(both).await.unwrap();
         at(&server, 450).await;
     }
@@ -180,7 +180,7 @@ async fn a_reset_starts_runs_once_more_and_a_pause_lets_events_wait() {
     assert_eq!(beyond.problem(422), "invalid_subscription");
     let reset = server.post(&format!("{PATH}/reset"), json!({"position": 1, "reason": "r"})).await;
     assert_eq!((&reset.json()["generation"], &reset.json()["position"]), (&json!(2), &json!(1)));
-    server.engine.run_once(Chore::Dispatch).await.unwrap();
+    server.engine.run_once(BackgroundTask::Dispatch).await.unwrap();
     assert_eq!(server.get(PATH).await.json()["position"], 1);
     let resumed = server.post(&format!("{PATH}/resume"), json!({"reason": "r"})).await;
     assert_eq!(resumed.json()["state"], "active");

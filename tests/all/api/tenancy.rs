@@ -2,7 +2,7 @@
 //! as if it did not exist, not a byte of it is seen, and nothing that is asked from outside changes it.
 
 use backstitch_api::Access;
-use backstitch_engine::{Chore, Engine, FactAct, Role};
+use backstitch_engine::{BackgroundTask, Engine, FactAct, Role};
 use backstitch_saga::protocol::{FailureKind, Requirement, StartRun, StartSequence};
 use backstitch_saga::{By, Command, Hold, HoldKind};
 use backstitch_tests::node::{Hand, NS, chain, json, start};
@@ -105,7 +105,7 @@ async fn furnish(engine: &Engine) -> String {
             conditions.iter().any(|condition| condition.kind == blocked)
         };
         while key == "holds" && is_blocked().await {
-            engine.run_once(Chore::Sequence).await.unwrap();
+            engine.run_once(BackgroundTask::Sequence).await.unwrap();
         }
     }
     // Held before there is a worker, so that nothing moves it while we look.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use backstitch_api::Access;
-use backstitch_engine::Chore;
+use backstitch_engine::BackgroundTask;
 use backstitch_saga::protocol::{FailureKind, Outcome, TaskOffer};
 use backstitch_saga::{RunId, Span};
 use backstitch_tests::node::{Hand, NS, node};
@@ -102,7 +102,7 @@ async fn runs_in_flight_move_and_go_on() {
     let again = server.post(path, json!({"from": 1, "to": 2, "reason": "again"})).await;
     assert_eq!(again.problem(409), "migration_under_way");
     let address = begun.headers["location"].to_str().unwrap().to_owned();
-    server.engine.run_once(Chore::Migrate).await.unwrap();
+    server.engine.run_once(BackgroundTask::Migrate).await.unwrap();
     let done = server.get(&address).await.json();
     assert_eq!((&done["state"], &done["runs"]), (&json!("done"), &json!({"moved": 3})), "{done:#}");
     let moved = server.get(&format!("{address}/runs?result=moved&limit=2")).await.json();
@@ -152,7 +152,7 @@ async fn what_moved_is_read_from_its_journal_by_any_node() {
     let new = serde_json::from_value(json!({"from": 1, "to": 2, "reason": "r"})).unwrap();
     let by = backstitch_saga::By { actor: "ann".into(), reason: "r".to_owned() };
     engine.start_migration(NS, "order", &new, &by).await.unwrap();
-    engine.run_once(Chore::Migrate).await.unwrap();
+    engine.run_once(BackgroundTask::Migrate).await.unwrap();
     engine.stop().await;
     let engine = node(&url, |_| {}).await;
     assert_eq!(engine.run(NS, run, None).await.unwrap().version, 2);
@@ -193,7 +193,7 @@ async fn none_moves_when_one_would_lose_its_compensation() {
         answer.headers["location"].to_str().unwrap().to_owned()
     };
     let begun = address(ask(json!({})).await);
-    server.engine.run_once(Chore::Migrate).await.unwrap();
+    server.engine.run_once(BackgroundTask::Migrate).await.unwrap();
     let stopped = server.get(&begun).await.json();
     assert_eq!(
         (&stopped["state"], &stopped["runs"]),
@@ -211,10 +211,10 @@ async fn none_moves_when_one_would_lose_its_compensation() {
     assert_eq!(over.problem(409), "migration_over");
 
     let begun = address(ask(json!({"on_obstacle": "leave"})).await);
-    server.engine.run_once(Chore::Migrate).await.unwrap();
+    server.engine.run_once(BackgroundTask::Migrate).await.unwrap();
     assert_eq!(server.get(&begun).await.json()["runs"], json!({"left": 1, "moved": 2}));
     let accepted = ask(json!({"mapping": {"without_undo": ["a"]}})).await;
-    server.engine.run_once(Chore::Migrate).await.unwrap();
+    server.engine.run_once(BackgroundTask::Migrate).await.unwrap();
     assert_eq!(server.get(&address(accepted)).await.json()["runs"], json!({"moved": 1}));
     assert_eq!(show(&server, middle).await["version"], 2);
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstitch_engine::log::EventDraft;
-use backstitch_engine::{Chore, Engine, Error, QueueAct};
+use backstitch_engine::{BackgroundTask, Engine, Error, QueueAct};
 use backstitch_saga::protocol::{JobState, QueuePolicy, RunView, State};
 use backstitch_saga::{RunId, Span};
 use backstitch_tests::eventually;
@@ -38,11 +38,11 @@ async fn a_queue_that_cannot_be_read_hands_nothing_out_and_holds_up_no_other() {
         for queue in [QUEUE, "other"] {
             engine.set_queue(NS, queue, &policy, &by("set")).await.unwrap();
         }
-        engine.run_once(Chore::KeepQueues).await.unwrap();
+        engine.run_once(BackgroundTask::KeepQueues).await.unwrap();
         engine.act_on_queue(NS, QUEUE, QueueAct::Pause, &by("maintenance")).await.unwrap();
         let run = begin(&engine).await;
         execute(&url, format!("update queues set {damage} where queue = '{QUEUE}'")).await;
-        engine.run_once(Chore::KeepQueues).await.unwrap();
+        engine.run_once(BackgroundTask::KeepQueues).await.unwrap();
         let hand = Hand::new(&engine);
         assert!(hand.claim(1, Span::secs(2)).await.is_empty(), "{damage}");
         let view = engine.run(NS, run, None).await.unwrap();
@@ -95,7 +95,7 @@ async fn a_task_whose_rank_is_none_is_ranked_again() {
         engine.register(NS, &chain("one", &["a"])).await.unwrap();
         let policy = QueuePolicy { concurrency: Some(1), ..QueuePolicy::default() };
         engine.set_queue(NS, QUEUE, &policy, &by("set")).await.unwrap();
-        engine.run_once(Chore::KeepQueues).await.unwrap();
+        engine.run_once(BackgroundTask::KeepQueues).await.unwrap();
         begin(&engine).await;
         execute(&url, format!("update ready set {damage}")).await;
         let hand = Hand::new(&engine);
@@ -200,7 +200,7 @@ async fn runs_that_a_pause_holds_which_is_gone_are_let_go() {
         if by_hand {
             engine.resume_workflow(NS, "one", &by("go on")).await.unwrap();
         } else {
-            engine.run_once(Chore::CheckIndexes).await.unwrap();
+            engine.run_once(BackgroundTask::CheckIndexes).await.unwrap();
         }
         eventually("it goes on", async || state().await == State::Queued).await;
         engine.stop().await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use backstitch_engine::{Chore, Engine, Error};
+use backstitch_engine::{BackgroundTask, Engine, Error};
 use backstitch_saga::protocol::{
     BackfillSchedule, EraseRun, Keep, Overlap, SendSignalByKey, SetRetention, StartOutcome,
     StartRequestState, StartRun,
@@ -85,7 +85,7 @@ async fn a_key_stays_used_when_its_run_is_erased() {
     // A start of a transaction is kept for a person.
     let asked = StartInTransaction::named("one", &1).unwrap().namespace(NS).key(KEY);
     ask(&mut owner, &asked).await;
-    engine.run_once(Chore::TakeAsked).await.unwrap();
+    engine.run_once(BackgroundTask::TakeAsked).await.unwrap();
     let state = Some(StartRequestState::Refused);
     let requests = engine.start_requests(NS, state, None, 10).await.unwrap().items;
     let codes: Vec<&str> =
@@ -185,7 +185,7 @@ async fn a_key_is_free_again_when_what_is_left_of_its_run_is_deleted() {
         let url = database().await;
         let mut owner = PgConnection::connect(&url).await.unwrap();
         let engine = node(&url, |options| options.tuning.database_clock = Some(clock)).await;
-        engine.run_once(Chore::KeepHouse).await.unwrap();
+        engine.run_once(BackgroundTask::Maintenance).await.unwrap();
         let run = ended(&engine, KEY).await;
         erase(&engine, run).await;
         engine.stop().await;
@@ -196,7 +196,7 @@ async fn a_key_is_free_again_when_what_is_left_of_its_run_is_deleted() {
             let ask = SetRetention { keep: Keep::For(Keep::LEAST), reason: "a test".to_owned() };
             engine.set_workflow_retention(NS, "one", &ask, &by("a test")).await.unwrap();
         }
-        engine.run_once(Chore::KeepHouse).await.unwrap();
+        engine.run_once(BackgroundTask::Maintenance).await.unwrap();
         assert!(engine.run(NS, run, None).await.is_err(), "it is deleted");
         assert_eq!(count(&mut owner, "erased_keys").await, 0);
         assert!(engine.start_run(NS, keyed(KEY)).await.unwrap().created);

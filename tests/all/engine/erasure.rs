@@ -1,7 +1,7 @@
 //! Runs whose documents are erased: no byte of them is left in the database, and the skeleton stays.
 
 use backstitch_engine::local_postgres::find_binaries;
-use backstitch_engine::{Chore, Engine, Error, IncidentAct};
+use backstitch_engine::{BackgroundTask, Engine, Error, IncidentAct};
 use backstitch_saga::protocol::{EraseRun, Failure, FailureKind, IncidentId, Outcome, TaskOutcome};
 use backstitch_saga::{By, Command, Payload, RunId};
 use backstitch_tests::node::{Hand, NS, by, chain, node, report, start};
@@ -181,7 +181,7 @@ async fn nothing_is_left_of_the_documents_of_a_run_that_is_erased() {
     // What was written meanwhile goes with the second pass, and the note of it then.
     execute(&mut owner, format!("insert into snapshots (run_id, seq, definition, state) values ('{run}', 1, 'd', '{MARK}')")).await;
     execute(&mut owner, "update erasures set due_at = now() - interval '1 minute'").await;
-    engine.run_once(Chore::DeleteRuns).await.unwrap();
+    engine.run_once(BackgroundTask::DeleteRuns).await.unwrap();
     assert_no_mark(&url, &mut owner).await;
     assert_eq!(count(&mut owner, "erasures").await, 0);
 }
@@ -255,7 +255,7 @@ async fn two_nodes_that_erase_a_run_at_once_erase_it_once_and_a_third_shows_noth
         count(&mut owner, &format!("acts where run_id = '{run}' and verb = 'erase'")).await,
         1
     );
-    third.run_once(Chore::DeleteRuns).await.unwrap();
+    third.run_once(BackgroundTask::DeleteRuns).await.unwrap();
     for engine in [&one, &other, &third] {
         let view = engine.run(NS, run, None).await.unwrap();
         assert!(view.erased_at.is_some() && !serde_json::to_string(&view).unwrap().contains(MARK));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use backstitch_engine::{Chore, Engine};
+use backstitch_engine::{BackgroundTask, Engine};
 
 use backstitch_saga::protocol::{FailureKind, Outcome, TaskOffer, TaskOutcome};
 use backstitch_saga::{Action, By, Command, RunId, Span};
@@ -77,7 +77,7 @@ impl Stage {
         assert_eq!(view.steps[0].output.as_ref().unwrap().text(), "\"charged\"");
         assert_eq!(count(&mut self.shop, CHARGES).await, 1);
         while count(&mut self.shop, FENCES).await > 0 {
-            self.engine.run_once(Chore::TakeAsked).await.unwrap();
+            self.engine.run_once(BackgroundTask::TakeAsked).await.unwrap();
         }
         assert_eq!(self.engine.doctor(false).await.unwrap().differences, Vec::<String>::new());
     }
@@ -244,11 +244,11 @@ async fn a_completion_that_is_repeated_long_after_its_end_is_answered_as_complet
     let mut transaction = stage.shop.begin().await.unwrap();
     assert_eq!(code(&charge(&mut transaction, &first).await.unwrap_err()), "BS002");
     drop(transaction);
-    stage.engine.run_once(Chore::ForgetAnswers).await.unwrap();
+    stage.engine.run_once(BackgroundTask::ForgetAnswers).await.unwrap();
     assert_eq!(count(&mut stage.shop, closed).await, 1, "it is too early to forget it");
     let long_ago = "update fences set closed_at = closed_at - interval '8 days'";
     sqlx::query(long_ago).execute(&mut stage.shop).await.unwrap();
-    stage.engine.run_once(Chore::ForgetAnswers).await.unwrap();
+    stage.engine.run_once(BackgroundTask::ForgetAnswers).await.unwrap();
     assert_eq!(count(&mut stage.shop, closed).await, 0);
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use backstitch_engine::{Chore, Engine, QueueAct};
+use backstitch_engine::{BackgroundTask, Engine, QueueAct};
 use backstitch_saga::protocol::{
     BreakerPolicy, BreakerState, FailureKind, Outcome, QueuePolicy, Rate, RetryBudget, TaskOffer,
     WaitKind,
@@ -26,7 +26,7 @@ async fn governed(url: &str, nodes: usize, policy: &QueuePolicy) -> Vec<Engine> 
     engines[0].register(NS, &chain("one", &["a"])).await.unwrap();
     engines[0].set_queue(NS, QUEUE, policy, &by("set")).await.unwrap();
     for engine in &engines {
-        engine.run_once(Chore::KeepQueues).await.unwrap();
+        engine.run_once(BackgroundTask::KeepQueues).await.unwrap();
     }
     engines
 }
@@ -50,7 +50,7 @@ async fn conditions(engine: &Engine, run: RunId) -> Vec<String> {
 
 /// What the only step of a run waits for.
 async fn why(engine: &Engine, run: RunId) -> (WaitKind, String) {
-    engine.run_once(Chore::Workers).await.unwrap();
+    engine.run_once(BackgroundTask::Workers).await.unwrap();
     let mut why = engine.why(NS, run).await.unwrap();
     assert_eq!(why.waits_for.len(), 1, "{why:?}");
     let wait = why.waits_for.remove(0);
@@ -156,7 +156,7 @@ async fn workers_that_poll_once_and_go_do_not_keep_a_permit_from_those_that_come
     engine.register(NS, &chain("one", &["a"])).await.unwrap();
     let policy = QueuePolicy { concurrency: Some(1), ..QueuePolicy::default() };
     engine.set_queue(NS, QUEUE, &policy, &by("set")).await.unwrap();
-    engine.run_once(Chore::KeepQueues).await.unwrap();
+    engine.run_once(BackgroundTask::KeepQueues).await.unwrap();
     // Each is another worker, as when every poll is made by a process of its own.
     let newcomer = async || Hand::new(&engine).claim(1, Span::millis(150)).await;
     for _ in 0..3 {
@@ -213,7 +213,7 @@ async fn a_breaker_opens_without_spending_attempts_and_one_probe_closes_it() {
     }
     let opened = Instant::now();
     for engine in &nodes {
-        engine.run_once(Chore::KeepQueues).await.unwrap();
+        engine.run_once(BackgroundTask::KeepQueues).await.unwrap();
     }
     assert!(other.claim(10, Span::millis(200)).await.is_empty(), "no node hands out");
     let waiting = runs.iter().find(|run| failed.iter().all(|task| task.run != **run)).unwrap();
@@ -333,7 +333,7 @@ async fn a_key_has_a_cap_and_a_rate_of_its_own() {
     assert!(hand.claim(10, Span::millis(300)).await.is_empty());
     let view = nodes[0].queue(NS, QUEUE).await.unwrap();
     assert_eq!((view.waiting, view.held), (2, 0));
-    nodes[0].run_once(Chore::Workers).await.unwrap();
+    nodes[0].run_once(BackgroundTask::Workers).await.unwrap();
     for run in keys.keys() {
         let told = nodes[0].why(NS, *run).await.unwrap();
         assert!(told.waits_for.iter().all(|wait| wait.kind == WaitKind::QueueLimited), "{told:?}");
@@ -358,7 +358,7 @@ async fn retries_beyond_the_budget_wait_and_first_attempts_go_on() {
     }
     assert_eq!(retries.iter().map(|task| task.attempt).collect::<Vec<_>>(), [2]);
     assert!(hand.claim(10, Span::millis(300)).await.is_empty(), "the budget is used up");
-    engine.run_once(Chore::KeepQueues).await.unwrap();
+    engine.run_once(BackgroundTask::KeepQueues).await.unwrap();
     let deferred: Vec<RunId> =
         runs.into_iter().filter(|run| retries.iter().all(|task| task.run != *run)).collect();
     for run in &deferred {
@@ -427,7 +427,7 @@ async fn tasks_that_waited_before_the_policy_are_governed_and_after_it_free() {
     starts(&engine, 6).await;
     let policy = QueuePolicy { concurrency: Some(2), ..QueuePolicy::default() };
     engine.set_queue(NS, QUEUE, &policy, &by("set")).await.unwrap();
-    engine.run_once(Chore::KeepQueues).await.unwrap();
+    engine.run_once(BackgroundTask::KeepQueues).await.unwrap();
     let hand = Hand::new(&engine);
     let mut held = Vec::new();
     while held.len() < 2 {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use backstitch_engine::Chore;
+use backstitch_engine::BackgroundTask;
 use backstitch_saga::protocol::{Outcome, StartRequestState};
 use backstitch_sdk::{CompleteInTransaction, StartInTransaction};
 use backstitch_tests::node::{Hand, NS, chain, node, start};
@@ -223,7 +223,7 @@ async fn requests_are_taken_by_bytes_and_refused_ones_do_not_stay_for_ever() {
     .unwrap();
     let waiting = "select count(*) from start_requests where state = 'waiting'";
     while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut owner).await.unwrap() > 0 {
-        engine.run_once(Chore::TakeAsked).await.unwrap();
+        engine.run_once(BackgroundTask::TakeAsked).await.unwrap();
     }
     let runs: i64 =
         sqlx::query_scalar("select count(*) from runs").fetch_one(&mut owner).await.unwrap();
@@ -235,14 +235,14 @@ async fn requests_are_taken_by_bytes_and_refused_ones_do_not_stay_for_ever() {
         .unwrap();
     let refused = Some(StartRequestState::Refused);
     while engine.start_requests(NS, refused, None, 10).await.unwrap().items.is_empty() {
-        engine.run_once(Chore::TakeAsked).await.unwrap();
+        engine.run_once(BackgroundTask::TakeAsked).await.unwrap();
     }
-    engine.run_once(Chore::ForgetAnswers).await.unwrap();
+    engine.run_once(BackgroundTask::ForgetAnswers).await.unwrap();
     assert_eq!(engine.start_requests(NS, refused, None, 10).await.unwrap().items.len(), 1);
     sqlx::query("update start_requests set refused_at = refused_at - interval '30 days'")
         .execute(&mut owner)
         .await
         .unwrap();
-    engine.run_once(Chore::ForgetAnswers).await.unwrap();
+    engine.run_once(BackgroundTask::ForgetAnswers).await.unwrap();
     assert!(engine.start_requests(NS, refused, None, 10).await.unwrap().items.is_empty());
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use backstitch_engine::{Chore, Error};
+use backstitch_engine::{BackgroundTask, Error};
 use backstitch_saga::protocol::{ClaimTasks, Outcome};
 use backstitch_saga::{Action, Command, Span};
 use backstitch_tests::node::{Hand, NS, by, chain, fan, metric, node, start};
@@ -151,7 +151,7 @@ async fn a_backlog_larger_than_memory_is_worked_off() {
         assert!(hand.succeed(&tasks).await.iter().all(|answer| answer.status == 200));
     }
     assert_eq!(engine.doctor(false).await.unwrap().differences, Vec::<String>::new());
-    assert_eq!(engine.run_once(Chore::LookForTasks).await.unwrap(), 0);
+    assert_eq!(engine.run_once(BackgroundTask::LookForTasks).await.unwrap(), 0);
 }
 
 #[tokio::test]
@@ -201,7 +201,7 @@ async fn what_was_put_aside_for_a_silent_session_goes_to_one_that_waits() {
         while back == 0 {
             assert!(began.elapsed() < Duration::from_secs(20), "it is taken from the silent one");
             tokio::time::sleep(Duration::from_millis(50)).await;
-            back = engine.run_once(Chore::TakeBack).await.unwrap();
+            back = engine.run_once(BackgroundTask::TakeBack).await.unwrap();
         }
     };
     let waiting = ClaimTasks {

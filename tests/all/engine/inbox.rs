@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use backstitch_engine::{Chore, Engine, Options};
+use backstitch_engine::{BackgroundTask, Engine, Options};
 use backstitch_saga::protocol::{Outcome, StartRequestState};
 use backstitch_sdk::StartInTransaction;
 use backstitch_tests::node::{Hand, NS, ask, chain, metric, node, start};
@@ -30,7 +30,7 @@ const REQUESTS: &str = "select count(*) from start_requests";
 /// Takes what waits until nothing does.
 async fn take(engine: &Engine, connection: &mut PgConnection) {
     while count(connection, WAITING).await > 0 {
-        engine.run_once(Chore::TakeAsked).await.unwrap();
+        engine.run_once(BackgroundTask::TakeAsked).await.unwrap();
     }
 }
 
@@ -57,7 +57,7 @@ async fn a_run_begins_if_the_transaction_commits_and_not_otherwise() {
         .await
         .unwrap();
     for engine in [&first, &second] {
-        let early = engine.run_once(Chore::TakeAsked).await.unwrap();
+        let early = engine.run_once(BackgroundTask::TakeAsked).await.unwrap();
         assert_eq!(early, 0, "nothing is taken before the commit");
     }
     transaction.commit().await.unwrap();
@@ -123,7 +123,7 @@ async fn a_reservation_keeps_others_away_until_it_lapses() {
         "update start_requests set reserved_by = -1, reserved_until = now() + interval '1 minute'";
     sqlx::query(reserve).execute(&mut *transaction).await.unwrap();
     transaction.commit().await.unwrap();
-    assert_eq!(engine.run_once(Chore::TakeAsked).await.unwrap(), 0);
+    assert_eq!(engine.run_once(BackgroundTask::TakeAsked).await.unwrap(), 0);
     assert_eq!((count(&mut shop, RUNS).await, count(&mut shop, WAITING).await), (0, 1));
     sqlx::query("update start_requests set reserved_until = now()")
         .execute(&mut shop)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use backstitch_engine::{Chore, Engine, Error, FactAct, RunFilter};
+use backstitch_engine::{BackgroundTask, Engine, Error, FactAct, RunFilter};
 use backstitch_saga::protocol::{
     FailureKind, IncidentFilter, OnConflict, Outcome, Requirement, StartRun, StartSequence,
     TaskOffer,
@@ -31,7 +31,7 @@ async fn execute(connection: &mut PgConnection, text: &str) -> u64 {
 /// Looks until the indexes say what the journals say.
 async fn mended(engine: &Engine, what: &str) {
     eventually(what, async || {
-        engine.run_once(Chore::CheckIndexes).await.unwrap();
+        engine.run_once(BackgroundTask::CheckIndexes).await.unwrap();
         engine.doctor(false).await.unwrap().differences.is_empty()
     })
     .await;
@@ -128,7 +128,7 @@ async fn a_key_that_was_given_away_while_its_line_was_lost_is_told_and_not_calle
         conditions.into_iter().find(|one| one.kind == "KeysTaken").map(|one| one.message)
     };
     eventually("it is told", async || {
-        engine.run_once(Chore::CheckIndexes).await.unwrap();
+        engine.run_once(BackgroundTask::CheckIndexes).await.unwrap();
         told().await.is_some_and(|message| message.contains(&first.to_string()))
     })
     .await;
@@ -141,7 +141,7 @@ async fn a_key_that_was_given_away_while_its_line_was_lost_is_told_and_not_calle
     engine.command(NS, first, kill).await.unwrap();
     mended(&engine, "one of the two has ended").await;
     eventually("nothing is told", async || {
-        engine.run_once(Chore::CheckIndexes).await.unwrap();
+        engine.run_once(BackgroundTask::CheckIndexes).await.unwrap();
         told().await.is_none()
     })
     .await;
@@ -234,7 +234,7 @@ async fn a_place_among_others_that_is_lost_is_given_back() {
         assert_eq!(view.outcome, Some(Outcome::Succeeded));
     }
     eventually("nothing is left behind", async || {
-        engine.run_once(Chore::Sequence).await.unwrap();
+        engine.run_once(BackgroundTask::Sequence).await.unwrap();
         let left = "select (select count(*) from serial_keys) + (select count(*) from sequenced) \
             + (select count(*) from awaited) + (select count(*) from promised) \
             + (select count(*) from serial_key_holders)";
@@ -276,8 +276,8 @@ async fn a_key_whose_row_is_lost_is_given_to_nobody_else() {
         assert!(execute(&mut outside, lost).await > 0, "{lost}");
         // Those in line are looked at, as at any time.
         eventually(lost, async || {
-            engine.run_once(Chore::Sweep).await.unwrap();
-            engine.run_once(Chore::Sequence).await.unwrap();
+            engine.run_once(BackgroundTask::Sweep).await.unwrap();
+            engine.run_once(BackgroundTask::Sequence).await.unwrap();
             let mut connection = PgConnection::connect(&url).await.unwrap();
             let held: Vec<String> =
                 sqlx::query_scalar(holding).fetch_all(&mut connection).await.unwrap();
@@ -305,7 +305,7 @@ async fn a_key_whose_row_is_lost_is_given_to_nobody_else() {
     execute(&mut outside, lost[0]).await;
     engine.command(NS, waiting, Command::Cancel { by: by("a test") }).await.unwrap();
     eventually("it has left the line", async || {
-        engine.run_once(Chore::Sequence).await.unwrap();
+        engine.run_once(BackgroundTask::Sequence).await.unwrap();
         count(&url, "select count(*) from serial_keys").await == 2
     })
     .await;
@@ -324,7 +324,7 @@ async fn a_key_whose_row_is_lost_is_given_to_nobody_else() {
     assert_eq!(task.run, after);
     hand.succeed(&[task]).await;
     eventually("nothing is left behind", async || {
-        engine.run_once(Chore::Sequence).await.unwrap();
+        engine.run_once(BackgroundTask::Sequence).await.unwrap();
         let left = "select (select count(*) from serial_keys) + (select count(*) from sequenced) \
             + (select count(*) from serial_key_holders)";
         count(&url, left).await == 0
@@ -348,7 +348,7 @@ async fn a_fence_that_is_lost_is_opened_again_while_the_attempt_is_held() {
         .await;
     execute(&mut outside, "delete from fences").await;
     eventually("the fence is open again", async || {
-        engine.run_once(Chore::CheckIndexes).await.unwrap();
+        engine.run_once(BackgroundTask::CheckIndexes).await.unwrap();
         count(&url, "select count(*) from fences where revoked_at is null").await == 1
     })
     .await;
@@ -480,7 +480,7 @@ async fn a_run_whose_records_are_all_gone_is_told_and_not_forgotten() {
     let mut outside = PgConnection::connect(&url).await.unwrap();
     execute(&mut outside, &format!("delete from journal where run_id = '{run}'")).await;
     eventually("it is put aside", async || {
-        engine.run_once(Chore::CheckIndexes).await.unwrap();
+        engine.run_once(BackgroundTask::CheckIndexes).await.unwrap();
         metric(&engine, "journals_damaged_total") == 1.0
     })
     .await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use backstitch_engine::{Chore, Error, Options, Role, RunFilter};
+use backstitch_engine::{BackgroundTask, Error, Options, Role, RunFilter};
 use backstitch_saga::protocol::{FailureKind, Outcome, State};
 use backstitch_saga::{RunId, Span};
 use backstitch_tests::node::{Hand, NS, chain, metric, node, start};
@@ -187,7 +187,7 @@ async fn old_runs_go_with_their_partition() {
         sqlx::raw_sql(sqlx::AssertSqlSafe(text)).execute(&mut connection).await.unwrap();
     }
     let started = engine.start_run(NS, start("one", "1")).await.unwrap();
-    engine.run_once(Chore::KeepHouse).await.unwrap();
+    engine.run_once(BackgroundTask::Maintenance).await.unwrap();
     assert_eq!(metric(&engine, "partitions_dropped_total"), 1.0);
     let left: Vec<String> = sqlx::query_scalar(
         "select relname::text from pg_class where relname like 'runs_p2024____' and relkind = 'r'",
@@ -216,7 +216,7 @@ async fn partition_of(connection: &mut PgConnection, run: RunId) -> String {
 async fn a_week_that_is_dropped_behind_a_node_stops_nothing() {
     let url = database().await;
     let engine = node(&url, |_| {}).await;
-    engine.run_once(Chore::KeepHouse).await.unwrap();
+    engine.run_once(BackgroundTask::Maintenance).await.unwrap();
     engine.register(NS, &chain("one", &["a"])).await.unwrap();
     engine.start_run(NS, start("one", "1")).await.unwrap();
     let mut connection = PgConnection::connect(&url).await.unwrap();

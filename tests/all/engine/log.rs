@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backstitch_engine::log::{EventDraft, EventQuery};
-use backstitch_engine::{Chore, Engine, Error};
+use backstitch_engine::{BackgroundTask, Engine, Error};
 use backstitch_saga::protocol::{EventReceipt, EventView};
 use backstitch_tests::chance::Chance;
 use backstitch_tests::node::{NS, metric, node};
@@ -200,7 +200,7 @@ async fn positions_are_dense_and_follow_streams_and_what_was_visible_whoever_is_
     let count = (beside.len() + receipts.len()) as u64;
     let events = all(&first, count).await;
     for engine in [&first, &second] {
-        while engine.run_once(Chore::Number).await.is_err() {}
+        while engine.run_once(BackgroundTask::Number).await.is_err() {}
         assert_eq!(page(engine, count).await.1, count, "each event was appended once");
     }
     for reader in readers {
@@ -239,7 +239,7 @@ async fn an_open_transaction_delays_its_own_events_only() {
     let events = all(&engine, 1).await;
     assert_eq!(events[0].id, told[0].id);
     transaction.commit().await.unwrap();
-    engine.run_once(Chore::Number).await.unwrap();
+    engine.run_once(BackgroundTask::Number).await.unwrap();
     let events = all(&engine, 2).await;
     assert_eq!((events[1].id, events[1].position), (late, Some(2)));
 }
@@ -286,7 +286,7 @@ async fn an_append_whose_answer_or_statement_is_lost_stands_once() {
     let events = all(&engine, 4).await;
     let versions: Vec<_> = events.iter().map(|event| event.version).collect();
     assert_eq!(versions, [None, None, Some(1), Some(2)]);
-    engine.run_once(Chore::Number).await.unwrap();
+    engine.run_once(BackgroundTask::Number).await.unwrap();
     assert_eq!(page(&engine, 4).await.1, 4);
 }
 
@@ -310,7 +310,7 @@ async fn batches_are_numbered_in_turns_until_none_is_left() {
             .await
             .unwrap()
     };
-    engine.run_once(Chore::Number).await.unwrap();
+    engine.run_once(BackgroundTask::Number).await.unwrap();
     assert_eq!(head(&mut owner, "calm").await, 1);
     assert_eq!(head(&mut owner, "flood").await, 4_999);
     let gaps: i64 = sqlx::query_scalar(

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use backstitch_engine::log::EventQuery;
-use backstitch_engine::{Chore, Engine, Error, Options};
+use backstitch_engine::{BackgroundTask, Engine, Error, Options};
 use backstitch_saga::protocol::SubscriptionSpec;
 use backstitch_saga::protocol::SubscriptionState;
 use backstitch_tests::eventually;
@@ -70,13 +70,13 @@ async fn weeks_past_retention_go_whole_and_readers_below_the_horizon_are_told() 
             .unwrap();
     engine.put_subscription(NS, "late", spec, &by("a test")).await.unwrap();
     engine.pause_subscription(NS, "late", true, &by("a test")).await.unwrap();
-    engine.run_once(Chore::KeepHouse).await.unwrap();
+    engine.run_once(BackgroundTask::Maintenance).await.unwrap();
     assert_eq!(count(&mut owner, "event").await, 4, "what has no position yet is not dropped");
-    engine.run_once(Chore::Number).await.unwrap();
+    engine.run_once(BackgroundTask::Number).await.unwrap();
     assert_eq!(positions(&engine, 0).await.unwrap(), [1, 2, 3, 4]);
     let url = &url;
     eventually("weeks that nobody reads go", async || {
-        engine.run_once(Chore::KeepHouse).await.unwrap();
+        engine.run_once(BackgroundTask::Maintenance).await.unwrap();
         let mut other = PgConnection::connect(url).await.unwrap();
         count(&mut other, "event").await == 1
     })
@@ -92,12 +92,12 @@ async fn weeks_past_retention_go_whole_and_readers_below_the_horizon_are_told() 
     }
     assert_eq!(positions(&engine, 3).await.unwrap(), [4]);
     old(&mut owner, 0, "k0").await;
-    engine.run_once(Chore::Number).await.unwrap();
+    engine.run_once(BackgroundTask::Number).await.unwrap();
     assert_eq!(positions(&engine, 4).await.unwrap(), [5]);
     engine.pause_subscription(NS, "late", false, &by("a test")).await.unwrap();
     // It may be in the hands of the background task.
     eventually("it stops", async || {
-        engine.run_once(Chore::Dispatch).await.unwrap();
+        engine.run_once(BackgroundTask::Dispatch).await.unwrap();
         engine.subscription(NS, "late").await.unwrap().state == SubscriptionState::Stopped
     })
     .await;
@@ -107,7 +107,7 @@ async fn weeks_past_retention_go_whole_and_readers_below_the_horizon_are_told() 
     assert_eq!((stopped.code.as_str(), stopped.position), ("position_past_retention", 3));
     engine.skip_event(NS, "late", &by("a test")).await.unwrap();
     eventually("it goes on", async || {
-        engine.run_once(Chore::Dispatch).await.unwrap();
+        engine.run_once(BackgroundTask::Dispatch).await.unwrap();
         engine.subscription(NS, "late").await.unwrap().position == 5
     })
     .await;

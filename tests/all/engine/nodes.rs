@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use backstitch_engine::{Chore, Engine, Options};
+use backstitch_engine::{BackgroundTask, Engine, Options};
 use backstitch_saga::protocol::{Outcome, State};
 use backstitch_saga::{By, Command, Hold, HoldKind, Span};
 use backstitch_tests::eventually;
@@ -69,7 +69,11 @@ async fn a_node_that_stops_gives_everything_back() {
     assert_eq!((task.step.to_string().as_str(), task.attempt), ("b", 1), "nothing was lost");
     hand.succeed(&[task]).await;
     assert_eq!(outcome(&second, started.id).await, Some(Outcome::Succeeded));
-    assert_eq!(second.run_once(Chore::TakeOver).await.unwrap(), 0, "nothing is left behind");
+    assert_eq!(
+        second.run_once(BackgroundTask::TakeOver).await.unwrap(),
+        0,
+        "nothing is left behind"
+    );
 }
 
 #[tokio::test]
@@ -125,7 +129,7 @@ async fn what_nobody_works_on_is_parked_and_woken() {
         tokio::task::yield_now().await;
     }
     // Parked means that nothing in memory looks at it: only the chore does, when it is due.
-    while engine.run_once(Chore::Wake).await.unwrap() == 0 {
+    while engine.run_once(BackgroundTask::Wake).await.unwrap() == 0 {
         tokio::task::yield_now().await;
     }
     let again = hand.one().await;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use backstitch_engine::{Chore, Engine, Error};
+use backstitch_engine::{BackgroundTask, Engine, Error};
 use backstitch_saga::protocol::Labels;
 use backstitch_saga::{Command, Payload, RunId, Time};
 use backstitch_tests::node::{Hand, NS, by, chain, metric, node, start};
@@ -114,7 +114,7 @@ async fn a_waiting_run_keeps_its_week_but_not_the_ended_runs_of_it() {
     execute(&mut owner, format!("insert into {note} values ({values})")).await;
     let engine = keeps_a_week(&url).await;
     let fresh = done(&engine, "fresh").await;
-    engine.run_once(Chore::KeepHouse).await.unwrap();
+    engine.run_once(BackgroundTask::Maintenance).await.unwrap();
     assert_eq!(metric(&engine, "runs_deleted_total"), 5.0);
     assert_eq!(runs(&mut owner).await, [waiting.0, fresh.0]);
     for table in TABLES {
@@ -139,11 +139,11 @@ async fn a_waiting_run_keeps_its_week_but_not_the_ended_runs_of_it() {
     // It takes its week along once it is past retention.
     let ended = "update runs set ended_at = now() - interval '8 days' where id = ";
     execute(&mut owner, format!("{ended} '{waiting}'")).await;
-    engine.run_once(Chore::KeepHouse).await.unwrap();
+    engine.run_once(BackgroundTask::Maintenance).await.unwrap();
     assert!(engine.run(NS, waiting, None).await.is_err());
     assert_eq!(metric(&engine, "runs_deleted_total"), 5.0, "it went with its week");
     let fresh = node(&url, |options| options.retention = Some(7 * DAY)).await;
-    fresh.run_once(Chore::KeepHouse).await.unwrap();
+    fresh.run_once(BackgroundTask::Maintenance).await.unwrap();
     assert!(fresh.status(NS).await.held_weeks.is_empty());
 }
 
@@ -161,7 +161,7 @@ async fn a_week_that_is_read_is_dropped_once_nobody_reads_and_no_reader_is_ended
     let read = async |connection: &mut PgConnection, table: &str| count(connection, table).await;
     assert!(read(&mut reading, "journal").await > 0);
     let began = Instant::now();
-    let (dropped, ()) = tokio::join!(engine.run_once(Chore::KeepHouse), async {
+    let (dropped, ()) = tokio::join!(engine.run_once(BackgroundTask::Maintenance), async {
         while metric(&engine, "partition_drops_put_off_total") == 0.0 {
             for table in ["runs", "incidents", "snapshots", "journal"] {
                 read(&mut reading, table).await;
@@ -173,7 +173,7 @@ async fn a_week_that_is_read_is_dropped_once_nobody_reads_and_no_reader_is_ended
     assert_eq!(count(&mut owner, "runs").await, 1, "nothing is deleted one by one meanwhile");
     assert_eq!(metric(&engine, "partitions_dropped_total"), 0.0);
     reading.commit().await.unwrap();
-    engine.run_once(Chore::DeleteRuns).await.unwrap();
+    engine.run_once(BackgroundTask::DeleteRuns).await.unwrap();
     assert!(metric(&engine, "partitions_dropped_total") >= 1.0);
     assert_eq!(metric(&engine, "runs_deleted_total"), 0.0, "it went as a whole");
     assert_eq!(count(&mut owner, "runs").await, 0);
@@ -194,16 +194,16 @@ async fn two_nodes_that_delete_at_once_delete_each_run_once() {
     engine.stop().await;
     let (one, other) = (keeps_a_week(&url).await, keeps_a_week(&url).await);
     // PostgreSQL may end one of them to let the other go on; it comes again, as the task in the background does.
-    let keep_house = async |node: &Engine| {
+    let run_maintenance = async |node: &Engine| {
         for _ in 0..10 {
-            match node.run_once(Chore::KeepHouse).await {
+            match node.run_once(BackgroundTask::Maintenance).await {
                 Err(error) if error.to_string().contains("40P01") => {}
                 done => return done.unwrap(),
             }
         }
         panic!("one of them never goes on");
     };
-    tokio::join!(keep_house(&one), keep_house(&other));
+    tokio::join!(run_maintenance(&one), run_maintenance(&other));
     let deleted = metric(&one, "runs_deleted_total") + metric(&other, "runs_deleted_total");
     assert_eq!(deleted, 5.0);
     assert_eq!(runs(&mut owner).await, [waiting.0]);
@@ -222,7 +222,7 @@ async fn a_run_is_deleted_after_the_run_whose_step_it_is() {
     let child = engine.run(NS, waiting, None).await.unwrap().steps[0].child.unwrap();
     engine.stop().await;
     let engine = keeps_a_week(&url).await;
-    engine.run_once(Chore::KeepHouse).await.unwrap();
+    engine.run_once(BackgroundTask::Maintenance).await.unwrap();
     assert_eq!(metric(&engine, "runs_deleted_total"), 2.0);
     let mut expected = [waiting.0, child.0];
     expected.sort();
@@ -245,7 +245,7 @@ async fn a_node_that_remembers_a_deleted_run_appends_nothing_to_it() {
     let ended = "update runs set ended_at = now() - interval '8 days' where id = ";
     execute(&mut owner, format!("{ended} '{run}'")).await;
     let third = keeps_a_week(&url).await;
-    third.run_once(Chore::KeepHouse).await.unwrap();
+    third.run_once(BackgroundTask::Maintenance).await.unwrap();
     assert_eq!(runs(&mut owner).await, [waiting.0]);
     let answer = remembers.command(NS, run, go()).await;
     assert!(matches!(answer, Err(Error::NotFound { code: "unknown_run", .. })), "{answer:?}");
@@ -320,8 +320,10 @@ async fn two_nodes_that_delete_many_rows_at_once_do_not_meet_in_a_deadlock() {
             ),
         )
         .await;
-        let (first, second) =
-            tokio::join!(one.run_once(Chore::KeepHouse), other.run_once(Chore::KeepHouse));
+        let (first, second) = tokio::join!(
+            one.run_once(BackgroundTask::Maintenance),
+            other.run_once(BackgroundTask::Maintenance)
+        );
         first.unwrap();
         second.unwrap();
     }

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use backstitch_engine::{Chore, Engine, Options, grant_server, grants_of_server, migrate};
+use backstitch_engine::{BackgroundTask, Engine, Options, grant_server, grants_of_server, migrate};
 use backstitch_saga::protocol::Outcome;
 use backstitch_saga::{RunId, Time};
 use backstitch_tests::node::{Hand, NS, chain, metric, node, start};
@@ -180,7 +180,7 @@ async fn in_a_month_nothing_goes_to_the_default_partition_and_old_weeks_are_drop
             options.retention = Some(Duration::from_secs(14 * 86_400));
         })
         .await;
-        engine.run_once(Chore::KeepHouse).await.unwrap();
+        engine.run_once(BackgroundTask::Maintenance).await.unwrap();
         assert_eq!(metric(&engine, "partition_weeks"), 5.0);
         engine.register(NS, &chain("one", &["a"])).await.unwrap();
         let run = engine.start_run(NS, start("one", "1")).await.unwrap().id;
@@ -210,7 +210,7 @@ async fn in_a_month_nothing_goes_to_the_default_partition_and_old_weeks_are_drop
 async fn weeks_without_partitions_show_before_they_are_needed() {
     let url = database().await;
     let engine = node(&url, |_| {}).await;
-    engine.run_once(Chore::KeepHouse).await.unwrap();
+    engine.run_once(BackgroundTask::Maintenance).await.unwrap();
     assert_eq!(metric(&engine, "partition_weeks"), 5.0);
     let mut owner = PgConnection::connect(&url).await.unwrap();
     let text = "revoke execute on function backstitch.make_partition from server_of_tests; \
@@ -220,10 +220,10 @@ async fn weeks_without_partitions_show_before_they_are_needed() {
         where c.relname ~ '^snapshots_p' and c.relkind = 'r' order by 1 desc limit 1";
     let last = list(&mut owner, last).await.remove(0);
     execute(&mut owner, &format!("drop table {last}")).await.unwrap();
-    let error = engine.run_once(Chore::KeepHouse).await.unwrap_err().to_string();
+    let error = engine.run_once(BackgroundTask::Maintenance).await.unwrap_err().to_string();
     assert!(error.contains("permission denied for function make_partition"), "{error}");
     let fresh = node(&url, |_| {}).await;
-    assert!(fresh.run_once(Chore::KeepHouse).await.is_err());
+    assert!(fresh.run_once(BackgroundTask::Maintenance).await.is_err());
     assert!(metric(&fresh, "partition_weeks") < 5.0);
 }
 
@@ -263,7 +263,7 @@ async fn a_role_without_rights_is_told_which_command_gives_them() {
     let kept = list(&mut owner, "select keep_at_least::text from upkeep").await;
     assert_eq!(kept, ["2160:00:00"]);
     let engine = Engine::start(Options::new(of(&url, &app))).await.unwrap();
-    engine.run_once(Chore::KeepHouse).await.unwrap();
+    engine.run_once(BackgroundTask::Maintenance).await.unwrap();
     engine.probe().await.unwrap();
     engine.stop().await;
     let error =
@@ -317,7 +317,7 @@ async fn tables_stand_in_a_schema_of_their_own_unless_they_are_in_public_already
     let ours = "select count(*)::text from pg_namespace where nspname = 'backstitch_data'";
     assert_eq!(list(&mut owner, ours).await, ["0"]);
     let engine = node(&url, |_| {}).await;
-    engine.run_once(Chore::KeepHouse).await.unwrap();
+    engine.run_once(BackgroundTask::Maintenance).await.unwrap();
     engine.register(NS, &chain("one", &["a"])).await.unwrap();
     let run = engine.start_run(NS, start("one", "1")).await.unwrap().id;
     let hand = Hand::new(&engine);
@@ -337,7 +337,7 @@ async fn a_named_search_path_is_used_as_it_is_named() {
     let url = format!("{}&options[search_path]=orchestration", server.url(&name));
     migrate(&url).await.unwrap();
     let engine = Engine::start(Options::new(&url)).await.unwrap();
-    engine.run_once(Chore::KeepHouse).await.unwrap();
+    engine.run_once(BackgroundTask::Maintenance).await.unwrap();
     engine.stop().await;
     let there = "select n.nspname::text from pg_class c join pg_namespace n on n.oid = c.relnamespace \
         where c.relname = 'journal'";

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use backstitch_engine::Chore;
+use backstitch_engine::BackgroundTask;
 use backstitch_saga::protocol::{BackfillSchedule, Overlap, ScheduleSpec, StartOutcome};
 use backstitch_saga::{Time, Timestamp};
 use backstitch_tests::node::{NS, by, chain, json};
@@ -60,7 +60,7 @@ async fn started_once(stage: &Stage, minute: i64, act: impl AsyncFnOnce()) {
         act().await;
         held_up.let_go().await;
     };
-    let (started, ()) = tokio::join!(stage.engine.run_once(Chore::Schedules), meanwhile);
+    let (started, ()) = tokio::join!(stage.engine.run_once(BackgroundTask::Schedules), meanwhile);
     started.unwrap();
     let (runs, starts) = (stage.runs().await, stage.starts().await);
     assert_eq!(
@@ -120,9 +120,9 @@ async fn two_nodes_make_a_start_once_although_the_schedule_is_changed_in_between
         change(&stage, |spec| spec.input = json("7")).await;
         // It is due for everybody.
         stage.sql(None, None, None).await;
-        tokio::join!(other.run_once(Chore::Schedules), held_up.let_go()).0
+        tokio::join!(other.run_once(BackgroundTask::Schedules), held_up.let_go()).0
     };
-    let (here, there) = tokio::join!(stage.engine.run_once(Chore::Schedules), meanwhile);
+    let (here, there) = tokio::join!(stage.engine.run_once(BackgroundTask::Schedules), meanwhile);
     here.unwrap();
     there.unwrap();
     assert_eq!(stage.engine.schedule(NS, NAME).await.unwrap().counts.started, 1);
@@ -185,7 +185,7 @@ async fn a_schedule_that_is_deleted_while_a_start_is_being_made_has_that_start_i
         let (deleted, ()) = tokio::join!(deletion, held_up.let_go());
         deleted.unwrap();
     };
-    let (looked, ()) = tokio::join!(stage.engine.run_once(Chore::Schedules), deletion);
+    let (looked, ()) = tokio::join!(stage.engine.run_once(BackgroundTask::Schedules), deletion);
     looked.unwrap();
     let runs = stage.runs().await;
     assert_eq!(runs.len(), 1);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use backstitch_engine::{Chore, Engine, RunFilter};
+use backstitch_engine::{BackgroundTask, Engine, RunFilter};
 use backstitch_saga::protocol::{
     BackfillSchedule, Outcome, Overlap, RunLine, ScheduleSpec, ScheduleStart, StartOutcome, State,
 };
@@ -68,13 +68,13 @@ impl Stage {
     /// The schedule's next instant is `minute` minutes after `base`, and has come.
     pub(super) async fn comes(&self, minute: i64) -> usize {
         self.prepare(minute).await;
-        self.engine.run_once(Chore::Schedules).await.unwrap()
+        self.engine.run_once(BackgroundTask::Schedules).await.unwrap()
     }
 
     /// The second has passed after which the schedule is looked at again.
     pub(super) async fn looks_again(&self) -> usize {
         self.sql(None, None, None).await;
-        self.engine.run_once(Chore::Schedules).await.unwrap()
+        self.engine.run_once(BackgroundTask::Schedules).await.unwrap()
     }
 
     pub(super) async fn starts(&self) -> Vec<ScheduleStart> {
@@ -114,8 +114,8 @@ async fn two_nodes_start_each_instant_once() {
         stage.sql(None, Some(stage.base + hour * 50 * MINUTE), None).await;
         for _ in 0..3 {
             let (one, other) = tokio::join!(
-                stage.engine.run_once(Chore::Schedules),
-                second.run_once(Chore::Schedules)
+                stage.engine.run_once(BackgroundTask::Schedules),
+                second.run_once(BackgroundTask::Schedules)
             );
             one.unwrap();
             other.unwrap();
@@ -157,12 +157,12 @@ async fn a_start_that_a_dead_node_left_is_made_once() {
     );
     // It died before the start.
     stage.sql(None, None, Some(going.clone())).await;
-    assert_eq!(stage.engine.run_once(Chore::Schedules).await.unwrap(), 1);
+    assert_eq!(stage.engine.run_once(BackgroundTask::Schedules).await.unwrap(), 1);
     let runs = stage.runs().await;
     assert_eq!((runs.len(), runs[0].key.as_deref()), (1, Some(key.as_str())));
     // It died after the start, before it could say so.
     stage.sql(None, None, Some(going)).await;
-    assert_eq!(stage.engine.run_once(Chore::Schedules).await.unwrap(), 1);
+    assert_eq!(stage.engine.run_once(BackgroundTask::Schedules).await.unwrap(), 1);
     assert_eq!(stage.runs().await.len(), 1);
     let starts = stage.starts().await;
     assert!(starts.iter().all(|start| start.run == Some(runs[0].id)), "{starts:?}");

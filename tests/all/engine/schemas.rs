@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use backstitch_engine::{Chore, Error, Options};
+use backstitch_engine::{BackgroundTask, Error, Options};
 use backstitch_saga::Payload;
 use backstitch_saga::protocol::{Outcome, StartRequestState, StartRun};
 use backstitch_sdk::StartInTransaction;
@@ -59,7 +59,7 @@ async fn a_document_too_costly_for_its_schema_is_refused_however_it_comes() {
     let mut shop = PgConnection::connect(&url).await.unwrap();
     ask(&mut shop, &StartInTransaction::named("deep", &nested(60)).unwrap().namespace(NS)).await;
     let listed = async || {
-        engine.run_once(Chore::TakeAsked).await.unwrap();
+        engine.run_once(BackgroundTask::TakeAsked).await.unwrap();
         engine.start_requests(NS, Some(StartRequestState::Refused), None, 10).await.unwrap().items
     };
     let mut refused = listed().await;
@@ -169,7 +169,7 @@ async fn a_start_request_over_which_nodes_die_is_set_aside_and_the_others_begin(
     transaction.commit().await.unwrap();
     let waiting = "select count(*) from start_requests where state = 'waiting'";
     while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut shop).await.unwrap() > 0 {
-        engine.run_once(Chore::TakeAsked).await.unwrap();
+        engine.run_once(BackgroundTask::TakeAsked).await.unwrap();
     }
     for run in &runs[1..] {
         engine.run(NS, *run, None).await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use backstitch_engine::{Chore, Engine, FactAct, IncidentAct, Options};
+use backstitch_engine::{BackgroundTask, Engine, FactAct, IncidentAct, Options};
 use backstitch_saga::protocol::{
     ActFilter, IncidentFilter, IncidentState, Outcome, Requirement, RunView, Scope, StartRun,
     StartSequence, State, Verb, WaitKind, WaitsFor,
@@ -108,7 +108,7 @@ async fn what_a_node_that_died_had_not_told_another_does() {
     assert_eq!(line.iter().map(|place| place.run).collect::<Vec<_>>(), [customer, next]);
     assert!(hand.claim(9, Span::ZERO).await.is_empty());
     lock.rollback().await.unwrap();
-    second.run_once(Chore::Sequence).await.unwrap();
+    second.run_once(BackgroundTask::Sequence).await.unwrap();
     assert!(stands(&second, &made).await);
     let line = second.key_line(NS, "c1").await.unwrap();
     assert_eq!(line.iter().map(|place| place.run).collect::<Vec<_>>(), [next]);
@@ -163,7 +163,7 @@ async fn a_fact_is_withdrawn_when_what_made_it_is_undone() {
     hand.succeed(&[hand.one().await]).await;
     assert_eq!(end(&engine, run).await, Outcome::Compensated);
     until("its rows are gone", async || {
-        engine.run_once(Chore::Sequence).await.unwrap();
+        engine.run_once(BackgroundTask::Sequence).await.unwrap();
         engine.key_line(NS, "c1").await.unwrap().is_empty()
     })
     .await;
@@ -246,8 +246,8 @@ async fn a_fact_that_does_not_come_is_waited_for_again_or_skipped_or_given_up() 
         runs.push(begin(&engine, with("order", number, wanted.clone())).await);
     }
     let overdue = async || {
-        engine.run_once(Chore::Sequence).await.unwrap();
-        engine.run_once(Chore::Sequence).await.unwrap();
+        engine.run_once(BackgroundTask::Sequence).await.unwrap();
+        engine.run_once(BackgroundTask::Sequence).await.unwrap();
     };
     overdue().await;
     let incident = async |run: RunId, number: usize| {
@@ -317,7 +317,7 @@ async fn a_run_that_waits_for_its_turn_is_not_stuck_but_must_have_its_place() {
     let hand = Hand::new(&engine);
     let task = hand.one().await;
     assert_eq!(task.run, first);
-    assert_eq!(engine.run_once(Chore::Sweep).await.unwrap(), 0);
+    assert_eq!(engine.run_once(BackgroundTask::Sweep).await.unwrap(), 0);
     assert_eq!(view(&engine, second).await.state, State::Waiting);
     // What a start that took too long would leave: runs that are in no line.
     let mut connection = PgConnection::connect(&url).await.unwrap();
@@ -331,8 +331,8 @@ async fn a_run_that_waits_for_its_turn_is_not_stuck_but_must_have_its_place() {
     }
     hand.succeed(&[task]).await;
     until("the key is free", async || engine.key_line(NS, "k").await.unwrap().is_empty()).await;
-    assert_eq!(engine.run_once(Chore::Sweep).await.unwrap(), 2);
-    engine.run_once(Chore::Sequence).await.unwrap();
+    assert_eq!(engine.run_once(BackgroundTask::Sweep).await.unwrap(), 2);
+    engine.run_once(BackgroundTask::Sequence).await.unwrap();
     let task = hand.one().await;
     assert_eq!((task.run, task.attempt), (second, 1));
     hand.succeed(&[task]).await;
@@ -361,14 +361,14 @@ async fn a_start_that_never_became_a_run_gives_its_place_back() {
     let serial = StartSequence { serial_key: Some("k".to_owned()), ..StartSequence::default() };
     let run = begin(&engine, with("order", "1", serial)).await;
     assert_eq!(only_wait(&engine, run).await.other, Some(lost));
-    engine.run_once(Chore::Sequence).await.unwrap();
+    engine.run_once(BackgroundTask::Sequence).await.unwrap();
     assert_eq!(engine.key_line(NS, "k").await.unwrap().len(), 2, "it may yet become a run");
     sqlx::query("update sequenced set since = since - interval '10 s' where run_id = $1")
         .bind(lost.0)
         .execute(&mut connection)
         .await
         .unwrap();
-    engine.run_once(Chore::Sequence).await.unwrap();
+    engine.run_once(BackgroundTask::Sequence).await.unwrap();
     let task = Hand::new(&engine).one().await;
     assert_eq!((task.run, task.attempt), (run, 1));
     engine.stop().await;

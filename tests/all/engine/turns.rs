@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use backstitch_engine::{Chore, Engine, Options, statements_in_turns};
+use backstitch_engine::{BackgroundTask, Engine, Options, statements_in_turns};
 use backstitch_saga::RunId;
 use backstitch_saga::protocol::{Outcome, Requirement, StartSequence};
 use backstitch_tests::node::{by, chain, node, start};
@@ -80,7 +80,7 @@ impl Watch {
     }
 
     /// Has a node do a chore until the calm namespace had its turn, which came after at most `most` changes of the flood.
-    async fn calm_has_its_turn(&mut self, engine: &Engine, chore: Chore, most: i64) {
+    async fn calm_has_its_turn(&mut self, engine: &Engine, chore: BackgroundTask, most: i64) {
         for _ in 0..200 {
             engine.run_once(chore).await.unwrap();
             if let Some(before) = self.before_calm().await {
@@ -98,7 +98,7 @@ async fn a_due_run_is_woken_with_the_first_of_a_flood() {
     let engine = node(&watch.url, quiet).await;
     let due = "clock_timestamp() - interval '1 hour' + n * interval '1 millisecond'";
     watch.index_runs(1_700, "wake_at", due).await;
-    watch.calm_has_its_turn(&engine, Chore::Wake, 500).await;
+    watch.calm_has_its_turn(&engine, BackgroundTask::Wake, 500).await;
     engine.stop().await;
 }
 
@@ -108,7 +108,7 @@ async fn a_run_of_a_node_that_is_gone_is_taken_over_with_the_first_of_a_flood() 
     let engine = node(&watch.url, quiet).await;
     watch.run("insert into nodes (name, seen_at, stopped_at) values ('gone', now(), now())").await;
     watch.index_runs(1_700, "node", "(select id from nodes where name = 'gone')").await;
-    watch.calm_has_its_turn(&engine, Chore::TakeOver, 500).await;
+    watch.calm_has_its_turn(&engine, BackgroundTask::TakeOver, 500).await;
     engine.stop().await;
 }
 
@@ -117,7 +117,7 @@ async fn a_run_that_is_adrift_is_found_with_the_first_of_a_flood() {
     let mut watch = Watch::new().await;
     let engine = node(&watch.url, quiet).await;
     watch.index_runs(1_700, "node", "null::integer").await;
-    watch.calm_has_its_turn(&engine, Chore::Sweep, 500).await;
+    watch.calm_has_its_turn(&engine, BackgroundTask::Sweep, 500).await;
     engine.stop().await;
 }
 
@@ -134,7 +134,7 @@ async fn a_start_request_is_taken_with_the_first_of_a_flood() {
             "start_requests",
         )
         .await;
-    watch.calm_has_its_turn(&engine, Chore::TakeAsked, 500).await;
+    watch.calm_has_its_turn(&engine, BackgroundTask::TakeAsked, 500).await;
     engine.stop().await;
 }
 
@@ -152,7 +152,7 @@ async fn of_a_flood_of_requests_over_which_a_node_stopped_another_namespaces_is_
         )
         .await;
     // Each is reserved and refused.
-    watch.calm_has_its_turn(&engine, Chore::TakeAsked, 2).await;
+    watch.calm_has_its_turn(&engine, BackgroundTask::TakeAsked, 2).await;
     engine.stop().await;
 }
 
@@ -176,7 +176,7 @@ async fn a_schedule_is_looked_at_with_the_first_of_a_flood() {
             "schedules",
         )
         .await;
-    watch.calm_has_its_turn(&engine, Chore::Schedules, 64).await;
+    watch.calm_has_its_turn(&engine, BackgroundTask::Schedules, 64).await;
     engine.stop().await;
 }
 
@@ -194,10 +194,10 @@ async fn a_job_is_worked_on_with_the_first_of_a_flood_and_one_that_fails_keeps_n
             "jobs",
         )
         .await;
-    watch.calm_has_its_turn(&engine, Chore::WorkJobs, 16).await;
+    watch.calm_has_its_turn(&engine, BackgroundTask::WorkJobs, 16).await;
     let done = "select count(*) from jobs where namespace = 'calm' and state = 'done'";
     while watch.count(done).await == 0 {
-        engine.run_once(Chore::WorkJobs).await.unwrap();
+        engine.run_once(BackgroundTask::WorkJobs).await.unwrap();
     }
     engine.stop().await;
 }
@@ -214,7 +214,7 @@ async fn a_job_over_which_nodes_stop_is_paused_with_the_reason() {
         )
         .await;
     while watch.count("select count(*) from jobs where state = 'running'").await > 0 {
-        engine.run_once(Chore::WorkJobs).await.unwrap();
+        engine.run_once(BackgroundTask::WorkJobs).await.unwrap();
     }
     let set_aside = "select count(*) from jobs where state = 'paused' and why like 'set aside: 5 times%' and tries = 0";
     assert_eq!(watch.count(set_aside).await, 1);
@@ -235,10 +235,10 @@ async fn an_early_signal_is_brought_with_the_first_of_a_flood() {
             "early_signals",
         )
         .await;
-    watch.calm_has_its_turn(&engine, Chore::DeliverSignals, 1).await;
+    watch.calm_has_its_turn(&engine, BackgroundTask::DeliverSignals, 1).await;
     let left = "select count(*) from early_signals";
     while watch.count(left).await > 1 {
-        engine.run_once(Chore::DeliverSignals).await.unwrap();
+        engine.run_once(BackgroundTask::DeliverSignals).await.unwrap();
     }
     assert_eq!(watch.count("select count(*) from early_signals where key = 'k7'").await, 1);
     engine.stop().await;
@@ -256,7 +256,7 @@ async fn a_completed_attempt_is_reported_with_the_first_of_a_flood() {
             "fences",
         )
         .await;
-    watch.calm_has_its_turn(&engine, Chore::TakeAsked, 500).await;
+    watch.calm_has_its_turn(&engine, BackgroundTask::TakeAsked, 500).await;
     engine.stop().await;
 }
 
@@ -283,9 +283,9 @@ async fn a_migration_has_its_turn_after_one_of_a_flood() {
         )
         .await;
     // Each is claimed, goes on to move and is over: three changes.
-    watch.calm_has_its_turn(&engine, Chore::Migrate, 3).await;
+    watch.calm_has_its_turn(&engine, BackgroundTask::Migrate, 3).await;
     while watch.count("select count(*) from migrations where state = 'done'").await < 7 {
-        engine.run_once(Chore::Migrate).await.unwrap();
+        engine.run_once(BackgroundTask::Migrate).await.unwrap();
     }
     engine.stop().await;
 }
@@ -303,7 +303,7 @@ async fn a_migration_over_which_nodes_stop_is_stopped_with_the_reason() {
         .await;
     let stopped = "select count(*) from migrations where state = 'stopped' and stopped_because like '5 times%'";
     while watch.count(stopped).await == 0 {
-        engine.run_once(Chore::Migrate).await.unwrap();
+        engine.run_once(BackgroundTask::Migrate).await.unwrap();
     }
     engine.stop().await;
 }
@@ -320,7 +320,7 @@ async fn runs_of_a_workflow_that_goes_on_are_let_go_with_the_first_of_a_flood() 
             "workflow_pauses",
         )
         .await;
-    watch.calm_has_its_turn(&engine, Chore::Guard, 16).await;
+    watch.calm_has_its_turn(&engine, BackgroundTask::Guard, 16).await;
     engine.stop().await;
 }
 
@@ -350,7 +350,7 @@ async fn who_waits_for_a_fact_too_long_is_told_with_the_first_of_a_flood() {
              else interval '1 hour' end",
         )
         .await;
-    engine.run_once(Chore::Sequence).await.unwrap();
+    engine.run_once(BackgroundTask::Sequence).await.unwrap();
     let told = format!("select count(*) from awaited where run_id = '{calm}' and overdue");
     assert_eq!(watch.count(&told).await, 1);
     engine.stop().await;
@@ -372,7 +372,7 @@ async fn what_a_line_has_to_tell_is_told_whatever_others_have() {
              update serial_keys set granted = false, since = now() - interval '1 hour' where namespace = 'calm'",
         )
         .await;
-    engine.run_once(Chore::Sequence).await.unwrap();
+    engine.run_once(BackgroundTask::Sequence).await.unwrap();
     let granted = "select count(*) from serial_keys where namespace = 'calm' and granted";
     assert_eq!(watch.count(granted).await, 1);
     engine.stop().await;
@@ -394,7 +394,7 @@ async fn a_run_that_has_ended_leaves_its_rows_whatever_others_hold() {
              insert into sequenced (run_id, namespace, since) values ('{run}', 'calm', clock_timestamp())"
         ))
         .await;
-    engine.run_once(Chore::Sequence).await.unwrap();
+    engine.run_once(BackgroundTask::Sequence).await.unwrap();
     assert_eq!(watch.count("select count(*) from sequenced where namespace = 'calm'").await, 0);
     // The flood is gone through, too, some pages a time.
     assert_eq!(watch.count("select count(*) from sequenced").await, 6_000);

@@ -1,6 +1,6 @@
 //! Why a run does not go on: every condition that there is, each produced for real.
 
-use backstitch_engine::{Chore, Engine, QueueAct};
+use backstitch_engine::{BackgroundTask, Engine, QueueAct};
 use backstitch_saga::protocol::{
     FailureKind, Requirement, StartRun, StartSequence, WaitKind, WaitsFor, Why,
 };
@@ -47,7 +47,7 @@ async fn nobody_does_it_or_all_are_busy_or_one_has_it() {
 
     let hand = Hand::new(&engine);
     let offer = hand.one().await;
-    engine.run_once(Chore::Workers).await.unwrap();
+    engine.run_once(BackgroundTask::Workers).await.unwrap();
     let wait = only(&engine, first).await;
     assert_eq!(wait.kind, WaitKind::WithWorker);
     assert!(wait.message.starts_with("only: worker 'hand' does 'do'; it must report"), "{wait:?}");
@@ -71,8 +71,8 @@ async fn a_worker_at_another_node_is_known_until_its_node_is_gone() {
     let (here, there) = (node(&url, |_| {}).await, node(&url, |_| {}).await);
     let hand = Hand::new(&there);
     assert!(hand.claim(1, Span::millis(1)).await.is_empty());
-    there.run_once(Chore::Workers).await.unwrap();
-    assert_eq!(there.run_once(Chore::Workers).await.unwrap(), 0, "written once");
+    there.run_once(BackgroundTask::Workers).await.unwrap();
+    assert_eq!(there.run_once(BackgroundTask::Workers).await.unwrap(), 0, "written once");
     let names = async |gone| {
         let page = here.workers(NS, gone, None, 10).await.unwrap();
         page.items.into_iter().map(|one| (one.worker, one.gone_at.is_some())).collect::<Vec<_>>()
@@ -111,7 +111,7 @@ async fn a_paused_queue_is_told_of_also_when_nobody_works_on_it() {
     let engine = node(&database().await, |_| {}).await;
     let id = begin(&engine, &chain("one", &["only"]), "1").await;
     engine.act_on_queue(NS, "default", QueueAct::Pause, &by()).await.unwrap();
-    engine.run_once(Chore::KeepQueues).await.unwrap();
+    engine.run_once(BackgroundTask::KeepQueues).await.unwrap();
     let wait = only(&engine, id).await;
     assert_eq!(wait.kind, WaitKind::NoWorker);
     let told = "start one; and queue 'default' was paused by ann: to see";
@@ -190,7 +190,7 @@ async fn a_run_that_nothing_would_move_is_found_and_becomes_an_incident() {
     }
     let engine = node(&url, |_| {}).await;
     assert_eq!(only(&engine, id).await.kind, WaitKind::Stuck);
-    engine.run_once(Chore::Sweep).await.unwrap();
+    engine.run_once(BackgroundTask::Sweep).await.unwrap();
     // The sweep gives it to its shard, which decides on its own.
     let mut view = engine.run(NS, id, None).await.unwrap();
     while view.conditions.is_empty() {
@@ -288,7 +288,7 @@ async fn the_turn_among_other_runs_is_waited_for() {
     let late = begin("5", within(Span::millis(1))).await;
     let mut wait = only(&engine, late).await;
     while wait.incident.is_none() {
-        engine.run_once(Chore::Sequence).await.unwrap();
+        engine.run_once(BackgroundTask::Sequence).await.unwrap();
         wait = only(&engine, late).await;
     }
     assert_eq!((wait.kind, wait.incident), (WaitKind::DependencyUnmet, Some(1)));

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use backstitch_engine::{Chore, Engine, FactAct};
+use backstitch_engine::{BackgroundTask, Engine, FactAct};
 use backstitch_saga::protocol::{
     FactDependent, JobVerb, NewJob, OnWithdrawn, Outcome, Requirement, RerunItems, RunView,
     RunsFilter, Scope, StartRun, StartSequence, State,
@@ -194,7 +194,7 @@ async fn a_requirement_whose_row_is_lost_is_told_all_the_same() {
     let gone = sqlx::query("delete from required").execute(&mut outside).await.unwrap();
     assert_eq!(gone.rows_affected(), 1);
     eventually("the row is there again", async || {
-        engine.run_once(Chore::CheckIndexes).await.unwrap();
+        engine.run_once(BackgroundTask::CheckIndexes).await.unwrap();
         engine.would_touch(NS, &fact("made")).await.unwrap().dependents.len() == 1
     })
     .await;
@@ -205,13 +205,13 @@ async fn a_requirement_whose_row_is_lost_is_told_all_the_same() {
     engine.skip_requirements(NS, run, &by("it was made by hand")).await.unwrap();
     sqlx::query("delete from required").execute(&mut outside).await.unwrap();
     eventually("the row is there again", async || {
-        engine.run_once(Chore::CheckIndexes).await.unwrap();
+        engine.run_once(BackgroundTask::CheckIndexes).await.unwrap();
         let mut outside = PgConnection::connect(&url).await.unwrap();
         let rows = sqlx::query_scalar::<_, i64>("select count(*) from required");
         rows.fetch_one(&mut outside).await.unwrap() == 1
     })
     .await;
-    engine.run_once(Chore::Sequence).await.unwrap();
+    engine.run_once(BackgroundTask::Sequence).await.unwrap();
     let view = engine.run(NS, run, None).await.unwrap();
     assert!(view.conditions.is_empty(), "{view:#?}");
     engine.stop().await;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use backstitch_engine::{Chore, Engine};
+use backstitch_engine::{BackgroundTask, Engine};
 use backstitch_saga::protocol::{
     ClaimTasks, ClaimedTasks, HeldTask, Outcome, TaskAnswer, TaskOffer, WaitKind,
 };
@@ -95,7 +95,7 @@ async fn starts(engine: &Engine, count: usize) -> Vec<RunId> {
 }
 
 async fn waits_for(engine: &Engine, run: RunId) -> WaitKind {
-    engine.run_once(Chore::Workers).await.unwrap();
+    engine.run_once(BackgroundTask::Workers).await.unwrap();
     engine.why(NS, run).await.unwrap().waits_for[0].kind
 }
 
@@ -180,7 +180,7 @@ async fn a_worker_that_signs_off_is_gone_at_once_with_what_it_did_not_fetch() {
         assert!(worker.claim(1, Span::ZERO).await.is_empty());
     }
     let runs = starts(&engine, 1).await;
-    engine.run_once(Chore::Workers).await.unwrap();
+    engine.run_once(BackgroundTask::Workers).await.unwrap();
     assert_eq!(engine.workers(NS, false, None, 10).await.unwrap().items.len(), 1);
     assert!(engine.sign_off("elsewhere", worker.session).await.is_err());
     // The run's task was put aside for it.
@@ -194,7 +194,7 @@ async fn a_worker_that_signs_off_is_gone_at_once_with_what_it_did_not_fetch() {
     assert_eq!(waits_for(&engine, runs[0]).await, WaitKind::NoWorker);
     // It may come back.
     assert_eq!(worker.some(1).await[0].attempt, 1);
-    engine.run_once(Chore::Workers).await.unwrap();
+    engine.run_once(BackgroundTask::Workers).await.unwrap();
     assert_eq!(engine.workers(NS, false, None, 10).await.unwrap().items.len(), 1);
 }
 
@@ -304,7 +304,7 @@ async fn a_worker_that_no_server_could_hear_keeps_its_task() {
     drop(first);
     tokio::time::sleep(LEASE.duration() + Duration::from_millis(500)).await;
     let second = node(&url, |options| options.tuning.dead_after = Duration::from_secs(1)).await;
-    second.run_once(Chore::TakeOver).await.unwrap();
+    second.run_once(BackgroundTask::TakeOver).await.unwrap();
     // It has been taken over, and looked at.
     while second.run(NS, runs[0], None).await.unwrap().seq < 3 {
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -340,7 +340,7 @@ async fn tasks_of_a_dead_server_that_their_worker_never_had_go_back_as_they_were
     // The claim that is open when the runs are taken over is answered at once.
     let (asked, _) = tokio::join!(worker.claim_holding(10, Span::secs(20), None), async {
         tokio::time::sleep(Duration::from_millis(1_500)).await;
-        second.run_once(Chore::TakeOver).await.unwrap();
+        second.run_once(BackgroundTask::TakeOver).await.unwrap();
     });
     assert!(asked.tasks.is_empty() && asked.holding_unknown);
     let mut again = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use backstitch_engine::{Chore, Engine, Error};
+use backstitch_engine::{BackgroundTask, Engine, Error};
 use backstitch_saga::protocol::{Keep, Labels, SetRetention};
 use backstitch_saga::{Command, RunId, Span, Time};
 use backstitch_tests::node::{Hand, NS, by, chain, metric, node, start};
@@ -53,7 +53,7 @@ async fn a_workflow_is_kept_shorter_or_longer_than_the_server_says() {
     let mut owner = PgConnection::connect(&url).await.unwrap();
     let engine = node(&url, |options| options.tuning.database_clock = Some(long_ago)).await;
     // The week has partitions before a run begins in it.
-    engine.run_once(Chore::KeepHouse).await.unwrap();
+    engine.run_once(BackgroundTask::Maintenance).await.unwrap();
     let mut old = Vec::new();
     for workflow in ["short", "long", "plain"] {
         engine.register(NS, &chain(workflow, &["a"])).await.unwrap();
@@ -72,7 +72,7 @@ async fn a_workflow_is_kept_shorter_or_longer_than_the_server_says() {
     engine.stop().await;
     let engine = node(&url, |options| options.retention = Some(10 * DAY)).await;
     let just_ended = done(&engine, "short").await;
-    engine.run_once(Chore::KeepHouse).await.unwrap();
+    engine.run_once(BackgroundTask::Maintenance).await.unwrap();
     let mut there = Vec::new();
     for (old, recent) in old.iter().zip(&recent) {
         there.push((is_there(&engine, *old).await, is_there(&engine, *recent).await));
@@ -84,7 +84,7 @@ async fn a_workflow_is_kept_shorter_or_longer_than_the_server_says() {
     assert_eq!(engine.doctor(false).await.unwrap().differences, Vec::<String>::new());
     // It can be changed at any time, and is told where the workflow is shown.
     keep(&engine, "long", Keep::Server).await;
-    engine.run_once(Chore::KeepHouse).await.unwrap();
+    engine.run_once(BackgroundTask::Maintenance).await.unwrap();
     assert!(!is_there(&engine, old[1]).await && is_there(&engine, recent[1]).await);
     let shown = engine.workflow(NS, "long", None).await.unwrap().retention.unwrap();
     assert_eq!((shown.keep, shown.own), (Keep::For((10 * DAY).into()), false));
@@ -114,10 +114,10 @@ async fn a_workflow_has_a_retention_though_the_server_keeps_runs_for_ever() {
     keep(&engine, "short", Keep::For(Keep::LEAST)).await;
     // What the owner of the schema keeps is not deleted by it.
     execute(&mut owner, "update upkeep set keep_at_least = '90 days'").await;
-    engine.run_once(Chore::KeepHouse).await.unwrap();
+    engine.run_once(BackgroundTask::Maintenance).await.unwrap();
     assert!(is_there(&engine, gone).await);
     execute(&mut owner, "update upkeep set keep_at_least = '1 hour'").await;
-    engine.run_once(Chore::KeepHouse).await.unwrap();
+    engine.run_once(BackgroundTask::Maintenance).await.unwrap();
     let left: Vec<Uuid> =
         sqlx::query_scalar("select id from runs order by id").fetch_all(&mut owner).await.unwrap();
     assert_eq!(left, [other.0, waiting.0]);
@@ -141,7 +141,7 @@ async fn what_is_asked_of_a_run_of_lately_that_another_node_has_deleted_leaves_n
     remembers.command(NS, run, label()).await.unwrap();
     let other = node(&url, |_| {}).await;
     keep(&other, "one", Keep::For(Keep::LEAST)).await;
-    other.run_once(Chore::KeepHouse).await.unwrap();
+    other.run_once(BackgroundTask::Maintenance).await.unwrap();
     let answer = remembers.command(NS, run, label()).await;
     assert!(matches!(answer, Err(Error::NotFound { code: "unknown_run", .. })), "{answer:?}");
     for table in ["runs", "journal", "acts"] {
@@ -170,9 +170,9 @@ async fn a_child_is_kept_as_long_as_its_parent() {
     engine.stop().await;
     let engine = node(&url, |_| {}).await;
     keep(&engine, "one", Keep::For(Keep::LEAST)).await;
-    engine.run_once(Chore::KeepHouse).await.unwrap();
+    engine.run_once(BackgroundTask::Maintenance).await.unwrap();
     assert!(is_there(&engine, child).await, "its parent may undo it");
     execute(&mut owner, format!("delete from runs where id = '{parent}'")).await;
-    engine.run_once(Chore::KeepHouse).await.unwrap();
+    engine.run_once(BackgroundTask::Maintenance).await.unwrap();
     assert!(!is_there(&engine, child).await);
 }

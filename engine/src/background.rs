@@ -151,7 +151,7 @@ pub(crate) fn take_back(node: &Node, all: bool) -> usize {
 }
 
 /// Makes partitions ahead of time, drops those past retention, forgets old nodes.
-pub(crate) async fn keep_house(node: &Node) -> Result<(), Error> {
+pub(crate) async fn run_maintenance(node: &Node) -> Result<(), Error> {
     let mut connection = connection(node).await?;
     let now = node.clock.now();
     let prepared = commit!("partitions_prepare", partitions::prepare(&mut connection, now).await);
@@ -179,7 +179,7 @@ pub(crate) async fn keep_house(node: &Node) -> Result<(), Error> {
 
 /// Something that a node does without being asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Chore {
+pub enum BackgroundTask {
     /// Set the clock, show that the node lives.
     Beat,
     /// Take over the runs of nodes that are gone.
@@ -195,7 +195,7 @@ pub enum Chore {
     /// Work on jobs: one verb on many.
     WorkJobs,
     /// Make partitions ahead of time, drop those past retention, forget old nodes.
-    KeepHouse,
+    Maintenance,
     /// Go on erasing runs, and deleting ended runs past retention whose week others keep.
     DeleteRuns,
     /// Take what applications asked for in their own transactions.
@@ -240,167 +240,167 @@ pub enum Chore {
     Reprocess,
 }
 
-impl Chore {
+impl BackgroundTask {
     /// All of them, in order.
-    pub const ALL: [Chore; 29] = [
-        Chore::Beat,
-        Chore::TakeOver,
-        Chore::Wake,
-        Chore::LookForTasks,
-        Chore::TakeBack,
-        Chore::Guard,
-        Chore::WorkJobs,
-        Chore::KeepHouse,
-        Chore::DeleteRuns,
-        Chore::TakeAsked,
-        Chore::DeliverSignals,
-        Chore::Workers,
-        Chore::Sweep,
-        Chore::CheckIndexes,
-        Chore::ForgetAnswers,
-        Chore::Schedules,
-        Chore::Migrate,
-        Chore::KeepQueues,
-        Chore::GivePermits,
-        Chore::Sequence,
-        Chore::KeepFree,
-        Chore::LearnQuotas,
-        Chore::NoteUsed,
-        Chore::LookForEnds,
-        Chore::Number,
-        Chore::Dispatch,
-        Chore::Emit,
-        Chore::Import,
-        Chore::Reprocess,
+    pub const ALL: [BackgroundTask; 29] = [
+        BackgroundTask::Beat,
+        BackgroundTask::TakeOver,
+        BackgroundTask::Wake,
+        BackgroundTask::LookForTasks,
+        BackgroundTask::TakeBack,
+        BackgroundTask::Guard,
+        BackgroundTask::WorkJobs,
+        BackgroundTask::Maintenance,
+        BackgroundTask::DeleteRuns,
+        BackgroundTask::TakeAsked,
+        BackgroundTask::DeliverSignals,
+        BackgroundTask::Workers,
+        BackgroundTask::Sweep,
+        BackgroundTask::CheckIndexes,
+        BackgroundTask::ForgetAnswers,
+        BackgroundTask::Schedules,
+        BackgroundTask::Migrate,
+        BackgroundTask::KeepQueues,
+        BackgroundTask::GivePermits,
+        BackgroundTask::Sequence,
+        BackgroundTask::KeepFree,
+        BackgroundTask::LearnQuotas,
+        BackgroundTask::NoteUsed,
+        BackgroundTask::LookForEnds,
+        BackgroundTask::Number,
+        BackgroundTask::Dispatch,
+        BackgroundTask::Emit,
+        BackgroundTask::Import,
+        BackgroundTask::Reprocess,
     ];
 
     /// The name under which it is counted.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Chore::Beat => "heartbeat",
-            Chore::TakeOver => "take_over",
-            Chore::Wake => "wake",
-            Chore::LookForTasks => "look_for_tasks",
-            Chore::TakeBack => "take_back",
-            Chore::Guard => "guard",
-            Chore::WorkJobs => "jobs",
-            Chore::KeepHouse => "maintenance",
-            Chore::DeleteRuns => "retention",
-            Chore::TakeAsked => "start_requests",
-            Chore::DeliverSignals => "signals",
-            Chore::Workers => "workers",
-            Chore::Sweep => "sweep",
-            Chore::CheckIndexes => "index_check",
-            Chore::ForgetAnswers => "forget_answers",
-            Chore::Schedules => "schedules",
-            Chore::Migrate => "migrations",
-            Chore::KeepQueues => "queues",
-            Chore::GivePermits => "permits",
-            Chore::Sequence => "sequence",
-            Chore::KeepFree => "suspects",
-            Chore::LearnQuotas => "quotas",
-            Chore::NoteUsed => "credentials",
-            Chore::LookForEnds => "ends",
-            Chore::Number => "log",
-            Chore::Dispatch => "subscriptions",
-            Chore::Emit => "emitted",
-            Chore::Import => "imports",
-            Chore::Reprocess => "reprocesses",
+            BackgroundTask::Beat => "heartbeat",
+            BackgroundTask::TakeOver => "take_over",
+            BackgroundTask::Wake => "wake",
+            BackgroundTask::LookForTasks => "look_for_tasks",
+            BackgroundTask::TakeBack => "take_back",
+            BackgroundTask::Guard => "guard",
+            BackgroundTask::WorkJobs => "jobs",
+            BackgroundTask::Maintenance => "maintenance",
+            BackgroundTask::DeleteRuns => "retention",
+            BackgroundTask::TakeAsked => "start_requests",
+            BackgroundTask::DeliverSignals => "signals",
+            BackgroundTask::Workers => "workers",
+            BackgroundTask::Sweep => "sweep",
+            BackgroundTask::CheckIndexes => "index_check",
+            BackgroundTask::ForgetAnswers => "forget_answers",
+            BackgroundTask::Schedules => "schedules",
+            BackgroundTask::Migrate => "migrations",
+            BackgroundTask::KeepQueues => "queues",
+            BackgroundTask::GivePermits => "permits",
+            BackgroundTask::Sequence => "sequence",
+            BackgroundTask::KeepFree => "suspects",
+            BackgroundTask::LearnQuotas => "quotas",
+            BackgroundTask::NoteUsed => "credentials",
+            BackgroundTask::LookForEnds => "ends",
+            BackgroundTask::Number => "log",
+            BackgroundTask::Dispatch => "subscriptions",
+            BackgroundTask::Emit => "emitted",
+            BackgroundTask::Import => "imports",
+            BackgroundTask::Reprocess => "reprocesses",
         }
     }
 }
 
 /// Does a chore once, and counts it. Answers how many runs or tasks it found, where it looks for any.
-pub(crate) async fn once(node: &Arc<Node>, chore: Chore) -> Result<usize, Error> {
+pub(crate) async fn once(node: &Arc<Node>, chore: BackgroundTask) -> Result<usize, Error> {
     let began = Instant::now();
     let done = work(node, chore).await;
     node.background.note(chore, began.elapsed(), done.is_ok());
     done
 }
 
-async fn work(node: &Arc<Node>, chore: Chore) -> Result<usize, Error> {
+async fn work(node: &Arc<Node>, chore: BackgroundTask) -> Result<usize, Error> {
     match chore {
-        Chore::Beat => beat(node).await.map(|()| 0),
-        Chore::TakeOver => charge::take_over(node).await,
-        Chore::Wake => charge::wake(node).await,
-        Chore::LookForTasks => look_for_tasks(node).await,
-        Chore::TakeBack => Ok(take_back(node, false)),
-        Chore::Guard => crate::pauses::guard(node).await,
-        Chore::WorkJobs => crate::jobs::work(node).await,
-        Chore::KeepHouse => keep_house(node).await.map(|()| 0),
-        Chore::DeleteRuns => crate::erasure::erase_and_delete(node).await,
-        Chore::TakeAsked => Ok(inbox::take(node).await? + completions::take(node).await?),
-        Chore::DeliverSignals => signals::deliver(node).await,
-        Chore::ForgetAnswers if node.clock.leapt_lately() => Ok(0),
-        Chore::ForgetAnswers => {
+        BackgroundTask::Beat => beat(node).await.map(|()| 0),
+        BackgroundTask::TakeOver => charge::take_over(node).await,
+        BackgroundTask::Wake => charge::wake(node).await,
+        BackgroundTask::LookForTasks => look_for_tasks(node).await,
+        BackgroundTask::TakeBack => Ok(take_back(node, false)),
+        BackgroundTask::Guard => crate::pauses::guard(node).await,
+        BackgroundTask::WorkJobs => crate::jobs::work(node).await,
+        BackgroundTask::Maintenance => run_maintenance(node).await.map(|()| 0),
+        BackgroundTask::DeleteRuns => crate::erasure::erase_and_delete(node).await,
+        BackgroundTask::TakeAsked => Ok(inbox::take(node).await? + completions::take(node).await?),
+        BackgroundTask::DeliverSignals => signals::deliver(node).await,
+        BackgroundTask::ForgetAnswers if node.clock.leapt_lately() => Ok(0),
+        BackgroundTask::ForgetAnswers => {
             let answers = crate::idempotency::forget(node).await?;
             Ok(answers + inbox::forget(node).await? + completions::forget(node).await?)
         }
-        Chore::Schedules => schedules::fire(node).await,
-        Chore::Workers => crate::workers::write_down(node).await,
-        Chore::Sweep => crate::sweep::sweep(node).await,
-        Chore::CheckIndexes => crate::index_check::check(node).await,
-        Chore::Migrate => crate::versions::work(node).await,
-        Chore::KeepQueues => flow::upkeep::keep(node).await,
-        Chore::GivePermits => flow::serve::give(node).await.map(|given| given.permits),
-        Chore::Sequence => crate::sequence::sweep(node).await,
-        Chore::KeepFree => crate::alone::keep(node).await,
-        Chore::LearnQuotas => crate::quotas::learn(node).await,
-        Chore::NoteUsed => credentials::note_used(node).await,
-        Chore::LookForEnds => waiters::look(node).await,
-        Chore::Number => crate::log::number(node).await,
-        Chore::Dispatch => crate::subscriptions::dispatch(node).await,
-        Chore::Emit => crate::log::take_emitted(node).await,
-        Chore::Import => crate::ingress::import(node).await,
-        Chore::Reprocess => crate::ingress::reprocess(node).await,
+        BackgroundTask::Schedules => schedules::fire(node).await,
+        BackgroundTask::Workers => crate::workers::write_down(node).await,
+        BackgroundTask::Sweep => crate::sweep::sweep(node).await,
+        BackgroundTask::CheckIndexes => crate::index_check::check(node).await,
+        BackgroundTask::Migrate => crate::versions::work(node).await,
+        BackgroundTask::KeepQueues => flow::upkeep::keep(node).await,
+        BackgroundTask::GivePermits => flow::serve::give(node).await.map(|given| given.permits),
+        BackgroundTask::Sequence => crate::sequence::sweep(node).await,
+        BackgroundTask::KeepFree => crate::alone::keep(node).await,
+        BackgroundTask::LearnQuotas => crate::quotas::learn(node).await,
+        BackgroundTask::NoteUsed => credentials::note_used(node).await,
+        BackgroundTask::LookForEnds => waiters::look(node).await,
+        BackgroundTask::Number => crate::log::number(node).await,
+        BackgroundTask::Dispatch => crate::subscriptions::dispatch(node).await,
+        BackgroundTask::Emit => crate::log::take_emitted(node).await,
+        BackgroundTask::Import => crate::ingress::import(node).await,
+        BackgroundTask::Reprocess => crate::ingress::reprocess(node).await,
     }
 }
 
 /// Begins all loops.
 pub(crate) fn spawn(node: &Arc<Node>) -> Vec<JoinHandle<()>> {
     let tuning = &node.options.tuning;
-    let every = |span: Duration, chore: Chore| {
+    let every = |span: Duration, chore: BackgroundTask| {
         forever(node, chore.as_str(), move |node| every(node, span, chore))
     };
     let (beat, minute) = (tuning.beat_every, Duration::from_secs(60));
     vec![
-        every(beat, Chore::Beat),
-        every(beat, Chore::TakeOver),
-        every(tuning.wake_every, Chore::Wake),
-        every(tuning.wake_every, Chore::DeliverSignals),
-        every(tuning.credit_grace / 4, Chore::TakeBack),
-        every(beat, Chore::Guard),
-        forever(node, Chore::WorkJobs.as_str(), crate::jobs::serve),
-        every(minute * 60, Chore::KeepHouse),
-        every(crate::retention::EVERY, Chore::DeleteRuns),
-        every(minute, Chore::ForgetAnswers),
-        every(credentials::USED_EVERY, Chore::NoteUsed),
-        every(tuning.schedules_every, Chore::Schedules),
-        every(beat, Chore::Workers),
-        every(minute / 2, Chore::Sweep),
-        every(crate::index_check::EVERY, Chore::CheckIndexes),
-        every(beat, Chore::Migrate),
-        every(beat, Chore::Sequence),
+        every(beat, BackgroundTask::Beat),
+        every(beat, BackgroundTask::TakeOver),
+        every(tuning.wake_every, BackgroundTask::Wake),
+        every(tuning.wake_every, BackgroundTask::DeliverSignals),
+        every(tuning.credit_grace / 4, BackgroundTask::TakeBack),
+        every(beat, BackgroundTask::Guard),
+        forever(node, BackgroundTask::WorkJobs.as_str(), crate::jobs::serve),
+        every(minute * 60, BackgroundTask::Maintenance),
+        every(crate::retention::EVERY, BackgroundTask::DeleteRuns),
+        every(minute, BackgroundTask::ForgetAnswers),
+        every(credentials::USED_EVERY, BackgroundTask::NoteUsed),
+        every(tuning.schedules_every, BackgroundTask::Schedules),
+        every(beat, BackgroundTask::Workers),
+        every(minute / 2, BackgroundTask::Sweep),
+        every(crate::index_check::EVERY, BackgroundTask::CheckIndexes),
+        every(beat, BackgroundTask::Migrate),
+        every(beat, BackgroundTask::Sequence),
         forever(node, "tell_of_sequence", crate::sequence::serve),
-        forever(node, Chore::LookForTasks.as_str(), serve_hungry),
-        forever(node, Chore::KeepFree.as_str(), serve_alone),
+        forever(node, BackgroundTask::LookForTasks.as_str(), serve_hungry),
+        forever(node, BackgroundTask::KeepFree.as_str(), serve_alone),
         forever(node, "listen", inbox::keep_listening),
-        forever(node, Chore::TakeAsked.as_str(), serve_asked),
-        every(beat, Chore::KeepQueues),
-        every(beat, Chore::LearnQuotas),
-        every(waiters::LOOK_EVERY, Chore::LookForEnds),
-        forever(node, Chore::GivePermits.as_str(), flow::serve::serve),
-        forever(node, Chore::Number.as_str(), crate::log::serve),
-        forever(node, Chore::Dispatch.as_str(), crate::subscriptions::serve),
-        forever(node, Chore::Emit.as_str(), crate::log::serve_emitted),
+        forever(node, BackgroundTask::TakeAsked.as_str(), serve_asked),
+        every(beat, BackgroundTask::KeepQueues),
+        every(beat, BackgroundTask::LearnQuotas),
+        every(waiters::LOOK_EVERY, BackgroundTask::LookForEnds),
+        forever(node, BackgroundTask::GivePermits.as_str(), flow::serve::serve),
+        forever(node, BackgroundTask::Number.as_str(), crate::log::serve),
+        forever(node, BackgroundTask::Dispatch.as_str(), crate::subscriptions::serve),
+        forever(node, BackgroundTask::Emit.as_str(), crate::log::serve_emitted),
         forever(node, "log_heads", crate::log::serve_heads),
-        every(beat, Chore::Import),
-        every(beat, Chore::Reprocess),
+        every(beat, BackgroundTask::Import),
+        every(beat, BackgroundTask::Reprocess),
     ]
 }
 
-async fn every(node: Arc<Node>, span: Duration, chore: Chore) {
+async fn every(node: Arc<Node>, span: Duration, chore: BackgroundTask) {
     let mut ticks = tokio::time::interval(span.max(Duration::from_millis(1)));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -417,7 +417,7 @@ async fn serve_hungry(node: Arc<Node>) {
     loop {
         // Rung or not, what waits is looked for.
         let _ = tokio::time::timeout(ready_every, node.hungry.notified()).await;
-        if let Err(error) = once(&node, Chore::LookForTasks).await {
+        if let Err(error) = once(&node, BackgroundTask::LookForTasks).await {
             tracing::warn!(%error, "looking for tasks failed and is tried again");
             tokio::time::sleep(ready_every).await;
         }
@@ -430,7 +430,7 @@ async fn serve_alone(node: Arc<Node>) {
     loop {
         // Rung or not, what others ask for is read.
         let _ = tokio::time::timeout(every, node.dispatcher.alone.notified()).await;
-        if let Err(error) = once(&node, Chore::KeepFree).await {
+        if let Err(error) = once(&node, BackgroundTask::KeepFree).await {
             tracing::warn!(%error, "keeping workers free failed and is tried again");
             tokio::time::sleep(node.options.tuning.ready_every).await;
         }
@@ -448,7 +448,7 @@ async fn serve_asked(node: Arc<Node>) {
         }
         // Rung or not, what waits is looked for.
         let _ = tokio::time::timeout(inbox_every, node.asked.notified()).await;
-        if let Err(error) = once(&node, Chore::TakeAsked).await {
+        if let Err(error) = once(&node, BackgroundTask::TakeAsked).await {
             tracing::warn!(%error, "taking what applications asked for failed and is tried again");
             tokio::time::sleep(inbox_every).await;
         }
