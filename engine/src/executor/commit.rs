@@ -307,7 +307,7 @@ impl Shard {
     }
 
     /// Parks what is in nobody's hands, and lets go of what was not used for long.
-    pub(super) async fn let_go(&mut self) {
+    pub(super) async fn evict_idle(&mut self) {
         let gone = self.cache.turn();
         if !gone.is_empty() {
             for cached in gone.values() {

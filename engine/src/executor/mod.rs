@@ -202,7 +202,7 @@ impl Shard {
                     self.round(batch).await;
                 }
             }
-            self.let_go().await;
+            self.evict_idle().await;
         }
     }
 
