@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use backstitch_sdk::http::expect_success;
 use backstitch_sdk::{
-    Client, Empty, Handlers, InvalidWorkflow, Ref, Retry, Span, Task, TaskContext, TaskError, Undo,
-    Undoing, Worker, Workflow, field, wire,
+    Client, CompensationContext, Empty, Handlers, InvalidWorkflow, Ref, Retry, Span, Task,
+    TaskContext, TaskError, Undo, Worker, Workflow, field, wire,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -82,7 +82,10 @@ async fn reserve_stock(ctx: TaskContext, line: Line) -> Result<Reservation, Task
     Ok(Reservation { number: ctx.effect_key().to_string() })
 }
 
-async fn release_stock(_: TaskContext, _: Undoing<Line, Reservation>) -> Result<(), TaskError> {
+async fn release_stock(
+    _: TaskContext,
+    _: CompensationContext<Line, Reservation>,
+) -> Result<(), TaskError> {
     Ok(())
 }
 
@@ -102,7 +105,10 @@ async fn charge_card(ctx: TaskContext, charge: Charge) -> Result<Payment, TaskEr
     Ok(expect_success(request.send().await?).await?.json().await?)
 }
 
-async fn refund_card(_: TaskContext, undoing: Undoing<Charge, Payment>) -> Result<(), TaskError> {
+async fn refund_card(
+    _: TaskContext,
+    undoing: CompensationContext<Charge, Payment>,
+) -> Result<(), TaskError> {
     if let Some(url) = payments() {
         let charge = format!("{url}/charges/{}", undoing.forward_key);
         expect_success(reqwest::Client::new().delete(charge).send().await?).await?;

@@ -7,8 +7,8 @@ use std::error::Error;
 use std::time::Duration;
 
 use backstitch_sdk::{
-    Client, Encryption, InvalidWorkflow, Ref, Task, TaskContext, TaskError, Undo, Undoing, Worker,
-    Workflow, field,
+    Client, CompensationContext, Encryption, InvalidWorkflow, Ref, Task, TaskContext, TaskError,
+    Undo, Worker, Workflow, field,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -43,7 +43,7 @@ async fn charge(_: TaskContext, order: Order) -> Result<Letter, TaskError> {
     })
 }
 
-async fn refund(_: TaskContext, _: Undoing<Order, Letter>) -> Result<(), TaskError> {
+async fn refund(_: TaskContext, _: CompensationContext<Order, Letter>) -> Result<(), TaskError> {
     Ok(())
 }
 

@@ -43,7 +43,7 @@ impl<Out> Forward<Out> {
 
 /// What a compensation gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Undoing<In, Out> {
+pub struct CompensationContext<In, Out> {
     /// The input of the forward attempt.
     pub input: In,
     /// What is known of it.

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use crate::codec;
 use crate::context::InFlight;
 use crate::handle::{Probe, Task, Undo};
-use crate::{Forward, TaskContext, TaskError, Undoing, Verdict, Workflow};
+use crate::{CompensationContext, Forward, TaskContext, TaskError, Verdict, Workflow};
 
 /// The methods by which handlers are registered, for whatever has a set of [`Handlers`] as its field `handlers`.
 macro_rules! registers_handlers {
@@ -41,7 +41,10 @@ macro_rules! registers_handlers {
         where
             A: serde::de::DeserializeOwned + Send + 'static,
             B: serde::de::DeserializeOwned + Send + 'static,
-            F: Fn(crate::TaskContext, crate::Undoing<A, B>) -> Work + Send + Sync + 'static,
+            F: Fn(crate::TaskContext, crate::CompensationContext<A, B>) -> Work
+                + Send
+                + Sync
+                + 'static,
             Work: Future<Output = Result<(), E>> + Send + 'static,
             E: Into<crate::TaskError>,
         {
@@ -117,7 +120,7 @@ impl Handlers {
     where
         In: DeserializeOwned + Send + 'static,
         Out: DeserializeOwned + Send + 'static,
-        F: Fn(TaskContext, Undoing<In, Out>) -> Work + Send + Sync + 'static,
+        F: Fn(TaskContext, CompensationContext<In, Out>) -> Work + Send + Sync + 'static,
         Work: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<TaskError>,
     {
@@ -125,7 +128,7 @@ impl Handlers {
         let call = move |task: Arc<InFlight>| {
             let handler = Arc::clone(&handler);
             async move {
-                let undoing = Undoing {
+                let undoing = CompensationContext {
                     input: read(&task, &task.offer.input, "input")?,
                     forward: match &task.offer.forward {
                         Some(protocol::Forward::Succeeded(output)) => {

@@ -42,7 +42,7 @@ pub use client::{
 pub use codec::{Codec, CodecError};
 #[cfg(feature = "encryption")]
 pub use codec::{Encryption, EncryptionKey};
-pub use context::{Forward, TaskContext, Undoing, Verdict};
+pub use context::{CompensationContext, Forward, TaskContext, Verdict};
 pub use emits::Emits;
 pub use error::TaskError;
 pub use events::{EventBuilder, EventType};

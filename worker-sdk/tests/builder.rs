@@ -232,8 +232,8 @@ mod parity {
     //! Whatever the JSON of a wait and of a child can say, the builder can say.
 
     use backstitch_sdk::{
-        Client, OnFailure, Ref, Signal, Span, Task, TaskContext, TaskError, Undo, Undoing, Worker,
-        Workflow,
+        Client, CompensationContext, OnFailure, Ref, Signal, Span, Task, TaskContext, TaskError,
+        Undo, Worker, Workflow,
     };
 
     const DO: Task<u64, u64> = Task::new("do");
@@ -268,7 +268,8 @@ mod parity {
         let worker = Worker::new(Client::new("http://127.0.0.1:1").unwrap()).task(DO, work);
         let told = worker.check(&one()).unwrap_err().to_string();
         assert!(told.contains("compensate other/undo") && !told.contains("forward"), "{told}");
-        let undo = |_: TaskContext, _: Undoing<u64, u64>| async { Ok::<_, TaskError>(()) };
+        let undo =
+            |_: TaskContext, _: CompensationContext<u64, u64>| async { Ok::<_, TaskError>(()) };
         let elsewhere = UNDO.queue("shop");
         let worker = worker.undo(elsewhere, undo);
         let told = worker.check(&one()).unwrap_err().to_string();

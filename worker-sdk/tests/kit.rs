@@ -5,8 +5,8 @@
 use backstitch_sdk::protocol::{Outcome, State, StepState};
 use backstitch_sdk::testkit::{Fault, TestKit};
 use backstitch_sdk::{
-    NoResult, OnFailure, Ref, Retry, Signal, Span, Task, TaskContext, TaskError, Undo, Undoing,
-    Workflow, field,
+    CompensationContext, NoResult, OnFailure, Ref, Retry, Signal, Span, Task, TaskContext,
+    TaskError, Undo, Workflow, field,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ async fn double(_: TaskContext, number: u64) -> Result<u64, TaskError> {
     Ok(number * 2)
 }
 
-async fn undo(_: TaskContext, _: Undoing<u64, u64>) -> Result<(), TaskError> {
+async fn undo(_: TaskContext, _: CompensationContext<u64, u64>) -> Result<(), TaskError> {
     Ok(())
 }
 

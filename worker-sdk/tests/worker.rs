@@ -12,8 +12,8 @@ use std::time::Duration;
 use backstitch_saga::{By, Command, Graph};
 use backstitch_sdk::protocol::Outcome;
 use backstitch_sdk::{
-    ClientError, Drained, Empty, Item, Ref, Retry, Span, Task, TaskContext, TaskError, Timeouts,
-    Undo, Undoing, Worker, Workflow,
+    ClientError, CompensationContext, Drained, Empty, Item, Ref, Retry, Span, Task, TaskContext,
+    TaskError, Timeouts, Undo, Worker, Workflow,
 };
 use server::{Mishap, Server};
 use tokio::sync::{Barrier, Notify, oneshot};
@@ -48,7 +48,7 @@ async fn double(_: TaskContext, number: u64) -> Result<u64, TaskError> {
     Ok(number * 2)
 }
 
-async fn halve(_: TaskContext, _: Undoing<u64, u64>) -> Result<(), TaskError> {
+async fn halve(_: TaskContext, _: CompensationContext<u64, u64>) -> Result<(), TaskError> {
     Ok(())
 }
 

@@ -13,8 +13,8 @@ use std::time::Instant;
 
 use backstitch_sdk::protocol::{TaskOutcome, TaskReport};
 use backstitch_sdk::{
-    Action, Client, Empty, InvalidWorkflow, Milestone, Ref, Retry, RunId, Span, Task, TaskContext,
-    TaskError, Undo, Undoing, Worker, Workflow, field, wire,
+    Action, Client, CompensationContext, Empty, InvalidWorkflow, Milestone, Ref, Retry, RunId,
+    Span, Task, TaskContext, TaskError, Undo, Worker, Workflow, field, wire,
 };
 use backstitch_shop::child;
 use clap::Args;
@@ -128,7 +128,7 @@ pub(crate) async fn work(args: WorkerArgs) -> anyhow::Result<()> {
         Watch { last: args.hand_offs.then(|| Arc::new(Mutex::default())), tell: tell.clone() };
     let worker = worker(Client::new(&args.server)?, &watch)
         .concurrency(args.concurrency)
-        .on_counted(move |report| {
+        .on_report(move |report| {
             if ends(report) {
                 // The printer is gone only when the process ends.
                 let _ = tell.send(News::Ended(report.run));
@@ -155,7 +155,7 @@ fn worker(client: Client, watch: &Watch) -> Worker {
         .task(STEP, step(watch.clone()))
         .task(REFUSE, async |_, _| Err::<Parcel, _>(TaskError::permanent("refused", "it must be")))
         .task(LATER, async |_, _| Err::<Parcel, _>(TaskError::retryable("later", "not today")))
-        .undo(UNDO, async |_, _: Undoing<Parcel, Parcel>| Ok::<_, TaskError>(()))
+        .undo(UNDO, async |_, _: CompensationContext<Parcel, Parcel>| Ok::<_, TaskError>(()))
         .task(LIST, async |_, size: Size| {
             let items = (0..size.size).map(|item| (item % 10) as u8).collect();
             Ok::<_, TaskError>(List { items })

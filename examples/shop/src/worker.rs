@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use backstitch_sdk::http::expect_success;
-use backstitch_sdk::{Handlers, TaskContext, TaskError, Undoing, Verdict};
+use backstitch_sdk::{CompensationContext, Handlers, TaskContext, TaskError, Verdict};
 use backstitch_workflows::Customer;
 use backstitch_workflows::place_order::{
     Account, Basket, CHARGE_CARD, Charge, ENSURE_CUSTOMER, FIND_CHARGE, FIND_SHIPMENT, Mail,
@@ -115,7 +115,7 @@ async fn reserve_stock(
 async fn release_stock(
     shop: Arc<Shop>,
     ctx: TaskContext,
-    undoing: Undoing<Reserve, Reservation>,
+    undoing: CompensationContext<Reserve, Reservation>,
 ) -> Result<(), TaskError> {
     let url = format!("{}/releases", shop.services.stock);
     let Reserve { order_id, sku, .. } = undoing.input;
@@ -136,7 +136,7 @@ async fn charge_card(
 async fn refund_card(
     shop: Arc<Shop>,
     ctx: TaskContext,
-    undoing: Undoing<Charge, Payment>,
+    undoing: CompensationContext<Charge, Payment>,
 ) -> Result<(), TaskError> {
     let url = format!("{}/refunds", shop.services.payment);
     shop.undo(&ctx, url, undoing.input.order_id, undoing.forward_key, None).await
@@ -168,7 +168,7 @@ async fn ship_order(
 async fn recall_shipment(
     shop: Arc<Shop>,
     ctx: TaskContext,
-    undoing: Undoing<Ship, Shipment>,
+    undoing: CompensationContext<Ship, Shipment>,
 ) -> Result<(), TaskError> {
     let url = format!("{}/recalls", shop.services.shipping);
     shop.undo(&ctx, url, undoing.input.order_id, undoing.forward_key, None).await

@@ -5,8 +5,8 @@ use std::time::Duration;
 use backstitch_api::Access;
 use backstitch_saga::protocol::{Outcome, State};
 use backstitch_sdk::{
-    Client, Encryption, EncryptionKey, InvalidWorkflow, Ref, Retry, Signal, Span, Task,
-    TaskContext, TaskError, Undo, Undoing, Worker, Workflow, field, wire,
+    Client, CompensationContext, Encryption, EncryptionKey, InvalidWorkflow, Ref, Retry, Signal,
+    Span, Task, TaskContext, TaskError, Undo, Worker, Workflow, field, wire,
 };
 use backstitch_tests::node::node;
 use backstitch_tests::postgres::database;
@@ -55,7 +55,7 @@ async fn charge(context: TaskContext, order: Order) -> Result<Done, TaskError> {
     Ok(Done { text: format!("{} paid {}", order.customer, order.total) })
 }
 
-async fn refund(_: TaskContext, _: Undoing<Order, Done>) -> Result<(), TaskError> {
+async fn refund(_: TaskContext, _: CompensationContext<Order, Done>) -> Result<(), TaskError> {
     Ok(())
 }
 

@@ -5,8 +5,8 @@ use std::sync::{Arc, LazyLock, Mutex};
 
 use backstitch_sdk::http::expect_success;
 use backstitch_sdk::{
-    Client, OnFailure, Probe, Ref, Retry, Span, Task, TaskContext, TaskError, Timeouts, Undo,
-    Undoing, Verdict, Worker, Workflow, field, wire,
+    Client, CompensationContext, OnFailure, Probe, Ref, Retry, Span, Task, TaskContext, TaskError,
+    Timeouts, Undo, Verdict, Worker, Workflow, field, wire,
 };
 use reqwest::StatusCode;
 use schemars::JsonSchema;
@@ -222,7 +222,7 @@ pub(super) fn work(client: &Client, release: Release, urls: &Urls) -> Working {
                     shop.act(&ctx, format!("{}/reservations", shop.urls.stock), body).await
                 }
             })
-            .undo(RELEASE, move |ctx, undoing: Undoing<Goods, Receipt>| {
+            .undo(RELEASE, move |ctx, undoing: CompensationContext<Goods, Receipt>| {
                 let shop = Arc::clone(&release);
                 async move {
                     let body = (undoing.input.order.as_str(), undoing.forward_key, Some("TEA"));
@@ -235,7 +235,7 @@ pub(super) fn work(client: &Client, release: Release, urls: &Urls) -> Working {
                     shop.act(&ctx, format!("{}/charges", shop.urls.bank), json!(charged)).await
                 }
             })
-            .undo(REFUND, move |ctx, undoing: Undoing<Charge, Receipt>| {
+            .undo(REFUND, move |ctx, undoing: CompensationContext<Charge, Receipt>| {
                 let shop = Arc::clone(&refund);
                 async move {
                     let body = (undoing.input.order.as_str(), undoing.forward_key, None);
@@ -250,7 +250,7 @@ pub(super) fn work(client: &Client, release: Release, urls: &Urls) -> Working {
                 let shop = Arc::clone(&ship);
                 async move { shop.ship(&ctx, parcel).await }
             })
-            .undo(RECALL, move |ctx, undoing: Undoing<Parcel, Receipt>| {
+            .undo(RECALL, move |ctx, undoing: CompensationContext<Parcel, Receipt>| {
                 let shop = Arc::clone(&recall);
                 async move {
                     let body = (undoing.input.order.as_str(), undoing.forward_key, None);

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use backstitch_sdk::{
-    Client, Probe, Task, TaskContext, TaskError, Undo, Undoing, Verdict, Worker, protocol,
+    Client, CompensationContext, Probe, Task, TaskContext, TaskError, Undo, Verdict, Worker,
+    protocol,
 };
 use backstitch_shop::child;
 use serde::{Deserialize, Serialize};
@@ -212,7 +213,7 @@ impl Hands {
     async fn undo(
         &self,
         context: TaskContext,
-        undoing: Undoing<Job, Out>,
+        undoing: CompensationContext<Job, Out>,
     ) -> Result<(), TaskError> {
         if context.attempt() <= undoing.input.script.undo_fails {
             return Err(TaskError::retryable("not_yet", "the script says so"));
@@ -255,7 +256,7 @@ impl Hands {
                 let hands = Arc::clone(&look);
                 async move { hands.look(context, job).await }
             })
-            .on_counted(move |_: &protocol::TaskReport| {
+            .on_report(move |_: &protocol::TaskReport| {
                 let nth = answered.fetch_add(1, Ordering::Relaxed) + 1;
                 if counted.death == Some(Death::After(nth)) {
                     std::process::abort();

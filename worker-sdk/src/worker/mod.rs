@@ -67,11 +67,11 @@ pub struct Worker {
     name: String,
     concurrency: usize,
     drain: Duration,
-    on_counted: Option<Box<OnCounted>>,
+    on_report: Option<Box<OnReport>>,
 }
 
 /// What is told of reports that counted.
-type OnCounted = dyn Fn(&TaskReport) + Send + Sync;
+type OnReport = dyn Fn(&TaskReport) + Send + Sync;
 
 /// How a worker ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,7 +94,7 @@ impl Worker {
             name: default_name(),
             concurrency: 100,
             drain: Duration::from_secs(30),
-            on_counted: None,
+            on_report: None,
         }
     }
 
@@ -138,8 +138,8 @@ impl Worker {
 
     /// Calls `tell` for each report once the server has answered that it counted: what it says is durable from then on.
     /// For numbers and the like; it must not wait.
-    pub fn on_counted(mut self, tell: impl Fn(&TaskReport) + Send + Sync + 'static) -> Worker {
-        self.on_counted = Some(Box::new(tell));
+    pub fn on_report(mut self, tell: impl Fn(&TaskReport) + Send + Sync + 'static) -> Worker {
+        self.on_report = Some(Box::new(tell));
         self
     }
 
@@ -164,7 +164,7 @@ impl Worker {
         };
         let session = claim.session;
         let heart_client = self.client.with_own_connections()?;
-        let desk = Desk::new(self.client, self.handlers, self.concurrency, self.on_counted);
+        let desk = Desk::new(self.client, self.handlers, self.concurrency, self.on_report);
         let desk = Arc::new(Desk { session, ..desk });
         let _stop_all = StopAll(Arc::clone(&desk));
         heart::start(&desk, heart_client)?;
@@ -258,7 +258,7 @@ pub(crate) struct Desk {
     next_beat: Mutex<Instant>,
     reports: Reports,
     failures: Failures,
-    on_counted: Option<Box<OnCounted>>,
+    on_report: Option<Box<OnReport>>,
 }
 
 /// A task from its claim until its report is answered.
@@ -274,7 +274,7 @@ impl Desk {
         client: Client,
         handlers: Handlers,
         concurrency: usize,
-        on_counted: Option<Box<OnCounted>>,
+        on_report: Option<Box<OnReport>>,
     ) -> Desk {
         Desk {
             client,
@@ -291,7 +291,7 @@ impl Desk {
             next_beat: Mutex::new(Instant::now()),
             reports: Reports::default(),
             failures: Failures::default(),
-            on_counted,
+            on_report,
         }
     }
 

@@ -158,7 +158,7 @@ fn settle(desk: &Desk, batch: Vec<Pending>, answers: Vec<TaskAnswer>) -> bool {
         match judge(&answer) {
             Verdict::Counted => {
                 counted += 1;
-                if let Some(tell) = &desk.on_counted {
+                if let Some(tell) = &desk.on_report {
                     tell(&pending.report);
                 }
             }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use backstitch_sdk::testkit::TestKit;
-use backstitch_sdk::{Forward, Handlers, TaskContext, TaskError, Undoing, Verdict};
+use backstitch_sdk::{CompensationContext, Forward, Handlers, TaskContext, TaskError, Verdict};
 use backstitch_workflows::place_order::{
     Account, Basket, CHARGE_CARD, Charge, ENSURE_CUSTOMER, FIND_CHARGE, FIND_SHIPMENT, Mail,
     PRICE_ORDER, Payment, Price, RECALL_SHIPMENT, REFUND_CARD, RELEASE_STOCK, RESERVE_STOCK,
@@ -73,7 +73,7 @@ async fn reserve_stock(_: TaskContext, reserve: Reserve) -> Result<Reservation, 
 
 async fn release_stock(
     _: TaskContext,
-    undoing: Undoing<Reserve, Reservation>,
+    undoing: CompensationContext<Reserve, Reservation>,
 ) -> Result<(), TaskError> {
     match undoing.forward {
         Forward::Succeeded(done) if !done.reservation.ends_with(&undoing.input.sku) => {

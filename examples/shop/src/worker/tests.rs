@@ -101,7 +101,7 @@ async fn undoing_reaches_the_effect_by_its_forward_key() {
     let reserve = Reserve { order_id: "A-1".to_owned(), sku: "TEA".to_owned(), quantity: 2 };
     let shop = || Arc::clone(&bench.shop);
     let reservation = reserve_stock(shop(), context.clone(), reserve.clone()).await.unwrap();
-    let undoing = Undoing {
+    let undoing = CompensationContext {
         input: reserve.clone(),
         forward: Forward::Succeeded(reservation),
         forward_key: context.effect_key(),

@@ -1,6 +1,6 @@
 //! The types of a small shop.
 
-use backstitch_sdk::{Task, TaskContext, TaskError, Undo, Undoing};
+use backstitch_sdk::{Task, TaskContext, TaskError, Undo, CompensationContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +47,6 @@ pub async fn charge_card(_: TaskContext, charge: Charge) -> Result<Payment, Task
     Ok(Payment { authorization: charge.order })
 }
 
-pub async fn refund_card(_: TaskContext, _: Undoing<Charge, Payment>) -> Result<(), TaskError> {
+pub async fn refund_card(_: TaskContext, _: CompensationContext<Charge, Payment>) -> Result<(), TaskError> {
     Ok(())
 }
