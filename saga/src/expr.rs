@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::Payload;
 
+pub use eval::{Bindings, EvalError, Gathered};
 pub(crate) use eval::{Bounds, Evaluation};
-pub use eval::{EvalError, Gathered, Scope};
 pub(crate) use find::Memo;
 pub use walk::Reference;
 pub(crate) use walk::{Place, Root, TRUTH};

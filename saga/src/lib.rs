@@ -66,7 +66,7 @@ pub use event::{
     Begun, By, Cause, Emission, Erasure, Event, Fate, IncidentKind, Parent, Record, RequiredFact,
     Slot, Source,
 };
-pub use expr::{EvalError, Expr, Gathered, Reference, Scope};
+pub use expr::{Bindings, EvalError, Expr, Gathered, Reference};
 pub use family::{DEEPEST_DESCENDANT, Descent, MOST_DESCENDANTS, ParentWord};
 pub use fingerprint::{fingerprint, is_fingerprint};
 pub use graph::{Body, Graph, Node};

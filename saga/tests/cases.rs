@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use backstitch_saga::{Expr, Gathered, Graph, Payload, Scope};
+use backstitch_saga::{Bindings, Expr, Gathered, Graph, Payload};
 
 /// Every code with which a definition can be refused. They are part of the API: clients look at them.
 const DEFINITION_CODES: &[&str] = &[
@@ -132,7 +132,7 @@ impl Document {
     }
 }
 
-impl Scope for Document {
+impl Bindings for Document {
     fn input(&self) -> Payload {
         self.get("/input").unwrap_or_else(Payload::null)
     }

@@ -7,7 +7,7 @@ mod generate;
 use std::collections::HashSet;
 use std::fmt;
 
-use backstitch_saga::{Class, Definition, Expr, Gathered, Graph, Payload, Scope, Violation};
+use backstitch_saga::{Bindings, Class, Definition, Expr, Gathered, Graph, Payload, Violation};
 use proptest::prelude::*;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
@@ -94,7 +94,7 @@ struct Document {
     step: Option<Payload>,
 }
 
-impl Scope for Document {
+impl Bindings for Document {
     fn input(&self) -> Payload {
         self.input.clone()
     }

@@ -1,6 +1,6 @@
 //! The limits on the size of definitions and documents, each at its edge.
 
-use backstitch_saga::{Definition, Expr, Gathered, Graph, Payload, Scope};
+use backstitch_saga::{Bindings, Definition, Expr, Gathered, Graph, Payload};
 
 /// The codes of what is wrong with a workflow of these steps; empty when nothing is.
 fn codes(steps: &[String], output: &str) -> Vec<String> {
@@ -70,7 +70,7 @@ fn a_definition_that_was_not_read_from_text_is_held_to_the_same() {
 
 struct Input(Payload);
 
-impl Scope for Input {
+impl Bindings for Input {
     fn input(&self) -> Payload {
         self.0.clone()
     }

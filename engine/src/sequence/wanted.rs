@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use backstitch_saga::protocol::{FactOn, OnConflict, OnWithdrawn, Requirement, StartSequence};
 use backstitch_saga::{
-    Definition, Expr, Gathered, Payload, RequiredFact, Run, Scope, Span, Violation,
+    Bindings, Definition, Expr, Gathered, Payload, RequiredFact, Run, Span, Violation,
 };
 use sqlx::postgres::PgConnection;
 
@@ -31,7 +31,7 @@ pub(crate) struct Wanted {
 /// The input alone.
 struct Input<'a>(&'a Payload);
 
-impl Scope for Input<'_> {
+impl Bindings for Input<'_> {
     fn input(&self) -> Payload {
         self.0.clone()
     }

@@ -10,7 +10,7 @@ use crate::json::Kind;
 use crate::{Limits, Payload, value};
 
 /// The document that expressions are evaluated over, part by part, as far as it is asked for.
-pub trait Scope {
+pub trait Bindings {
     /// The run's input.
     fn input(&self) -> Payload;
 
@@ -18,7 +18,7 @@ pub trait Scope {
     /// skipped).
     fn step(&self, id: &str) -> Option<Payload>;
 
-    /// The measures of the list that [`Scope::step`] would build for a map step; `None` for anything else.
+    /// The measures of the list that [`Bindings::step`] would build for a map step; `None` for anything else.
     fn gathered(&self, id: &str) -> Option<Gathered>;
 
     /// One element of that list, without building it.
@@ -91,7 +91,7 @@ impl Expr {
     /// `path_not_found` when a path finds nothing, outside `exists` and the first part of `default`;
     /// `type_mismatch` when an operator gets what it has no meaning for; `result_too_large` when the value grows over
     /// [`Expr::RESULT_LIMIT`].
-    pub fn eval(&self, scope: &dyn Scope) -> Result<Payload, EvalError> {
+    pub fn eval(&self, scope: &dyn Bindings) -> Result<Payload, EvalError> {
         Evaluation::new(scope, Expr::LOOSE, &Memo::default()).value(self)
     }
 
@@ -100,14 +100,14 @@ impl Expr {
     ///
     /// # Errors
     /// As [`Expr::eval`], and `type_mismatch` when the value is neither `true` nor `false`.
-    pub fn test(&self, scope: &dyn Scope) -> Result<bool, EvalError> {
+    pub fn test(&self, scope: &dyn Bindings) -> Result<bool, EvalError> {
         Evaluation::new(scope, Expr::LOOSE, &Memo::default()).truth(self)
     }
 }
 
 /// The evaluation of one expression within bounds.
 pub(crate) struct Evaluation<'a> {
-    pub(super) scope: &'a dyn Scope,
+    pub(super) scope: &'a dyn Bindings,
     pub(super) bounds: Bounds,
     pub(super) memo: &'a Memo,
     /// How much text it has looked at.
@@ -116,7 +116,7 @@ pub(crate) struct Evaluation<'a> {
 
 impl<'a> Evaluation<'a> {
     /// Prepares an evaluation. `memo` may be that of an earlier one over the same steps, for another item.
-    pub(crate) fn new(scope: &'a dyn Scope, bounds: Bounds, memo: &'a Memo) -> Evaluation<'a> {
+    pub(crate) fn new(scope: &'a dyn Bindings, bounds: Bounds, memo: &'a Memo) -> Evaluation<'a> {
         Evaluation { scope, bounds, memo, looked_at: 0 }
     }
 

@@ -7,7 +7,7 @@ use super::Run;
 use super::scope::View;
 use super::state::{Activity, BodyState, MapStage, WorkIndex};
 use crate::event::Source;
-use crate::{Action, Payload, Scope, Time};
+use crate::{Action, Bindings, Payload, Time};
 
 /// A document of the run that a work has as its input, whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

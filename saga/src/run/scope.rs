@@ -6,7 +6,7 @@ use super::state::WorkIndex;
 use crate::envelope::VALUE_ENCRYPTED;
 use crate::expr::{Bounds, Evaluation, Memo};
 use crate::protocol::Failure;
-use crate::{Cause, EvalError, Event, Expr, Gathered, Payload, Scope, Source, Span};
+use crate::{Bindings, Cause, EvalError, Event, Expr, Gathered, Payload, Source, Span};
 
 /// After this long the check of an output is asked for again.
 const CHECK_AGAIN: Span = Span::secs(5);
@@ -23,7 +23,7 @@ impl View<'_> {
     }
 }
 
-impl Scope for View<'_> {
+impl Bindings for View<'_> {
     fn input(&self) -> Payload {
         self.run.header.origin.as_ref().map_or_else(Payload::null, |origin| origin.input.clone())
     }

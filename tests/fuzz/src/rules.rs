@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use backstitch_saga::protocol::IncidentId;
 use backstitch_saga::rehearse::{Bounds, rehearse};
-use backstitch_saga::{Expr, Gathered, Graph, Payload, RunId, Scope, Span, StepPath, Timestamp};
+use backstitch_saga::{Bindings, Expr, Gathered, Graph, Payload, RunId, Span, StepPath, Timestamp};
 
 /// Longer documents are refused without being looked at.
 const LONGEST: usize = 256 * 1024;
@@ -39,7 +39,7 @@ pub(crate) fn rehearsal(bytes: &[u8]) {
 /// A run as an expression sees it.
 struct Seen(Payload);
 
-impl Scope for Seen {
+impl Bindings for Seen {
     fn input(&self) -> Payload {
         self.0.clone()
     }
