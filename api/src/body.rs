@@ -177,7 +177,12 @@ pub(crate) fn essence(headers: &HeaderMap) -> &str {
 /// 400 or 422 with everything that is wrong.
 pub(crate) fn parse<T: DeserializeOwned + Check>(bytes: &[u8]) -> Result<T, Rejection> {
     must_be_object(bytes)?;
-    let value: T = serde_json::from_slice(bytes).map_err(|error| explain::<T>(bytes, &error))?;
+    // Checked as a whole, so that the reader need not check each string.
+    let read = match std::str::from_utf8(bytes) {
+        Ok(text) => serde_json::from_str::<T>(text),
+        Err(_) => serde_json::from_slice::<T>(bytes),
+    };
+    let value = read.map_err(|error| explain::<T>(bytes, &error))?;
     let mut findings = Findings::default();
     value.check(&mut findings);
     findings.into_result()?;

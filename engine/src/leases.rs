@@ -4,7 +4,6 @@
 //! half of an HMAC-SHA-256, as hexadecimal digits. `backstitch.complete_task` checks the same in SQL.
 
 use backstitch_saga::{RunId, TaskKey};
-use data_encoding::HEXLOWER;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use sqlx::postgres::PgConnection;
@@ -58,10 +57,14 @@ impl Leases {
     /// The token of a task in the hands of a session.
     pub(crate) fn token(&self, run: RunId, task: &TaskKey, session: Uuid) -> String {
         let code = self.code(run, task, session).finalize().into_bytes();
-        let mut bytes = [0; CODE + 16];
-        bytes[..16].copy_from_slice(session.as_bytes());
-        bytes[16..].copy_from_slice(&code[..CODE]);
-        HEXLOWER.encode(&bytes)
+        let mut half = [0; CODE];
+        half.copy_from_slice(&code[..CODE]);
+        let mut token = String::with_capacity(TOKEN);
+        let mut digits = Uuid::encode_buffer();
+        for bytes in [session, Uuid::from_bytes(half)] {
+            token.push_str(bytes.simple().encode_lower(&mut digits));
+        }
+        token
     }
 
     /// The session that a token was made for; `None` without a token where none is demanded.
@@ -75,20 +78,19 @@ impl Leases {
         let Some(token) = token else {
             return if demanded { Err(Unproven::Missing) } else { Ok(None) };
         };
-        let bytes = unhex(token).ok_or(Unproven::Wrong)?;
-        let (session, code) = bytes.split_at(16);
-        let session = Uuid::from_slice(session).map_err(|_| Unproven::Wrong)?;
-        let checked = self.code(run, task, session).verify_truncated_left(code);
+        let (session, code) = halves(token).ok_or(Unproven::Wrong)?;
+        let checked = self.code(run, task, session).verify_truncated_left(code.as_bytes());
         checked.map(|()| Some(session)).map_err(|_| Unproven::Wrong)
     }
 }
 
-/// The bytes of a token.
-fn unhex(token: &str) -> Option<[u8; CODE + 16]> {
-    let mut bytes = [0; CODE + 16];
-    (token.len() == TOKEN).then_some(())?;
-    HEXLOWER.decode_mut(token.as_bytes(), &mut bytes).ok()?;
-    Some(bytes)
+/// The session and the code of a token, both of as many bytes as a UUID and written like one without dashes.
+fn halves(token: &str) -> Option<(Uuid, Uuid)> {
+    if token.len() != TOKEN || token.bytes().any(|digit| digit.is_ascii_uppercase()) {
+        return None;
+    }
+    let (session, code) = token.split_at_checked(TOKEN / 2)?;
+    Some((Uuid::try_parse(session).ok()?, Uuid::try_parse(code).ok()?))
 }
 
 #[cfg(test)]

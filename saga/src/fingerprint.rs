@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use uuid::Uuid;
 
+use crate::id::named;
 use crate::{IncidentKind, StepPath};
 
 /// The name space of fingerprints, made once at random.
@@ -26,7 +27,7 @@ pub fn fingerprint(
     // Writing to a string cannot fail.
     let _ = write!(text, "{}\0", step.map_or("", |step| &step.step));
     let _ = write!(text, "{}\0{}\0{}", kind.as_str(), code.unwrap_or(""), normal_form(message));
-    let mut digits = Uuid::new_v5(&SPACE, text.as_bytes()).simple().to_string();
+    let mut digits = named(&SPACE, text.as_bytes()).simple().to_string();
     digits.truncate(16);
     digits
 }

@@ -5,7 +5,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use uuid::Uuid;
+use sha1::{Digest, Sha1};
+use uuid::{Builder, Uuid};
 
 use crate::Time;
 
@@ -21,7 +22,7 @@ impl RunId {
     #[must_use]
     pub fn child(self, step: &StepPath, attempt: u32) -> RunId {
         let name = format!("{step} child {attempt}");
-        let mut bytes = *Uuid::new_v5(&self.0, name.as_bytes()).as_bytes();
+        let mut bytes = *named(&self.0, name.as_bytes()).as_bytes();
         bytes[..6].copy_from_slice(&self.0.as_bytes()[..6]);
         bytes[6] = (bytes[6] & 0x0f) | 0x70;
         RunId(Uuid::from_bytes(bytes))
@@ -164,6 +165,14 @@ impl fmt::Display for TaskKey {
     }
 }
 
+/// The UUIDv5 of `name` in the namespace `space` (RFC 9562, 5.5), which is the same wherever it is made.
+pub(crate) fn named(space: &Uuid, name: &[u8]) -> Uuid {
+    let digest = Sha1::new().chain_update(space.as_bytes()).chain_update(name).finalize();
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    Builder::from_sha1_bytes(bytes).into_uuid()
+}
+
 /// The key by which a target deduplicates the effect of `action` on `step` of `run`: the same over all attempts,
 /// leases and restarts (UUIDv5 of run, step and action).
 #[must_use]
@@ -172,14 +181,14 @@ pub fn effect_key(run: RunId, step: &StepPath, action: Action) -> Uuid {
         Action::Forward | Action::Verify => step.to_string(),
         Action::Compensate => format!("{step} compensate"),
     };
-    Uuid::new_v5(&run.0, name.as_bytes())
+    named(&run.0, name.as_bytes())
 }
 
 /// The same for the item of the map step `step` that has the key `item`, wherever it stands in the list.
 pub(crate) fn keyed_effect_key(run: RunId, step: &str, item: &str, action: Action) -> Uuid {
     let undo = if action == Action::Compensate { " compensate" } else { "" };
     // The key comes last: no text in it can be taken for another name.
-    Uuid::new_v5(&run.0, format!("{step}/key{undo}: {item}").as_bytes())
+    named(&run.0, format!("{step}/key{undo}: {item}").as_bytes())
 }
 
 /// The same for a step that is done once more after it had been undone, `round` times, or is tried with another input
@@ -187,10 +196,10 @@ pub(crate) fn keyed_effect_key(run: RunId, step: &str, item: &str, action: Actio
 pub(crate) fn in_round(key: Uuid, (round, edition): (u32, u32)) -> Uuid {
     let key = match round {
         0 => key,
-        _ => Uuid::new_v5(&key, format!("round {round}").as_bytes()),
+        _ => named(&key, format!("round {round}").as_bytes()),
     };
     match edition {
         0 => key,
-        _ => Uuid::new_v5(&key, format!("edition {edition}").as_bytes()),
+        _ => named(&key, format!("edition {edition}").as_bytes()),
     }
 }

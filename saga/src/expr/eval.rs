@@ -3,8 +3,8 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-use super::Expr;
 use super::find::{Found, Memo};
+use super::{Expr, Root};
 use crate::envelope::{self, VALUE_ENCRYPTED};
 use crate::json::Kind;
 use crate::{Limits, Payload, value};
@@ -130,12 +130,15 @@ impl<'a> Evaluation<'a> {
         self.test(expr)
     }
 
-    /// Checks that there is a document at `path`, a path to a whole one, and that it is not too large. The outputs of a
-    /// fan-out are not put together for that.
-    pub(crate) fn locate(&mut self, path: &str) -> Result<(), EvalError> {
-        match self.gathered(path) {
-            Some(_) => self.fits_whole(path, self.bounds.whole),
-            None => self.find_path(path).map(drop),
+    /// Checks that there is a document at `path`, a path to a whole one that begins at `root`, and that it is not too large.
+    /// The outputs of a fan-out are not put together for that.
+    pub(crate) fn locate(&mut self, root: Root<'_>, path: &str) -> Result<(), EvalError> {
+        match self.gathered(root) {
+            Some(_) => self.fits_whole(root, self.bounds.whole),
+            None => {
+                let found = self.find_from(root, path, self.bounds.whole)?;
+                self.within(found, path).map(drop)
+            }
         }
     }
 
@@ -145,7 +148,13 @@ impl<'a> Evaluation<'a> {
     }
 
     fn find_path(&mut self, path: &str) -> Result<Found, EvalError> {
-        let found = self.find(path, self.bounds.whole)?.ok_or_else(|| not_found(path))?;
+        let found = self.find(path, self.bounds.whole)?;
+        self.within(found, path)
+    }
+
+    /// Checks that something was found at `path`, and its size.
+    fn within(&self, found: Option<Found>, path: &str) -> Result<Found, EvalError> {
+        let found = found.ok_or_else(|| not_found(path))?;
         let limit = if found.is_whole() { self.bounds.whole } else { self.bounds.built };
         fits(found.text().len(), limit, path)?;
         Ok(found)
@@ -234,7 +243,7 @@ impl<'a> Evaluation<'a> {
 
     fn length(&mut self, of: &Expr) -> Result<usize, EvalError> {
         if let Expr::Path(path) = of
-            && let Some(gathered) = self.gathered(path)
+            && let Some(gathered) = Root::of(path).and_then(|root| self.gathered(root))
         {
             return Ok(gathered.count);
         }

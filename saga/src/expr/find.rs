@@ -55,7 +55,17 @@ impl Evaluation<'_> {
     /// Finds what `path` leads to. The outputs of a fan-out are put together only if that takes at most `room` bytes.
     pub(super) fn find(&mut self, path: &str, room: usize) -> Result<Option<Found>, EvalError> {
         let Some(root) = Root::of(path) else { return Ok(None) };
-        self.fits_whole(path, room)?;
+        self.find_from(root, path, room)
+    }
+
+    /// The same, for a path that was taken apart.
+    pub(super) fn find_from(
+        &mut self,
+        root: Root<'_>,
+        path: &str,
+        room: usize,
+    ) -> Result<Option<Found>, EvalError> {
+        self.fits_whole(root, room)?;
         let lasts = !matches!(root, Root::Item(_) | Root::Index) && !root.rest().is_empty();
         if lasts && let Some(known) = self.memo.0.borrow().get(path) {
             return Ok(known.clone());
@@ -80,10 +90,10 @@ impl Evaluation<'_> {
         Ok(found)
     }
 
-    /// Checks that the outputs of a fan-out, if `path` leads to them as a whole, have at most `room` bytes together.
-    pub(super) fn fits_whole(&self, path: &str, room: usize) -> Result<(), EvalError> {
-        match (self.gathered(path), Root::of(path)) {
-            (Some(gathered), Some(Root::Step(id, _))) if gathered.bytes > room => {
+    /// Checks that the outputs of a fan-out, if a path leads to them as a whole, have at most `room` bytes together.
+    pub(super) fn fits_whole(&self, root: Root<'_>, room: usize) -> Result<(), EvalError> {
+        match (root, self.gathered(root)) {
+            (Root::Step(id, _), Some(gathered)) if gathered.bytes > room => {
                 Err(outputs_too_large(id, gathered, room))
             }
             _ => Ok(()),
@@ -91,15 +101,16 @@ impl Evaluation<'_> {
     }
 
     pub(super) fn exists(&mut self, path: &str) -> Result<bool, EvalError> {
-        if self.gathered(path).is_some() {
+        let Some(root) = Root::of(path) else { return Ok(false) };
+        if self.gathered(root).is_some() {
             return Ok(true);
         }
-        self.find(path, usize::MAX).map(|found| found.is_some())
+        self.find_from(root, path, usize::MAX).map(|found| found.is_some())
     }
 
-    /// The measures of the outputs of a fan-out, if `path` leads to them as a whole.
-    pub(super) fn gathered(&self, path: &str) -> Option<Gathered> {
-        match Root::of(path)? {
+    /// The measures of the outputs of a fan-out, if a path leads to them as a whole.
+    pub(super) fn gathered(&self, root: Root<'_>) -> Option<Gathered> {
+        match root {
             Root::Step(id, "") => self.scope.gathered(id),
             _ => None,
         }

@@ -88,10 +88,15 @@ impl Expr {
     /// item as a whole: `/input`, `/steps/a`, `/item`.
     #[must_use]
     pub fn whole(&self) -> Option<&str> {
+        self.whole_root().map(|(path, _)| path)
+    }
+
+    /// The same path, taken apart.
+    pub(crate) fn whole_root(&self) -> Option<(&str, Root<'_>)> {
         let Expr::Path(path) = self else { return None };
         match Root::of(path)? {
             Root::Index => None,
-            root => root.rest().is_empty().then_some(path.as_str()),
+            root => root.rest().is_empty().then_some((path.as_str(), root)),
         }
     }
 

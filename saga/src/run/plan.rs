@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::state::{Activity, Stage, WorkIndex};
 use super::{Mode, Run, forward_of};
+use crate::id::named;
 use crate::protocol::{Forward, Plan, PlannedUndo, Scope};
 use crate::{Action, Class, Payload, Refusal, RefusalCode, StepPath, Time};
 
@@ -124,7 +125,7 @@ impl Run {
             // Writing to a string cannot fail.
             let _ = write!(text, "\n{wave} {path} {known} {attempt} {round} {}", work.by_hand);
         }
-        Ok(Uuid::new_v5(&self.id().0, text.as_bytes()))
+        Ok(named(&self.id().0, text.as_bytes()))
     }
 
     /// The undos of a page, and after which the next page begins if there are more.

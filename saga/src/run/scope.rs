@@ -115,8 +115,9 @@ impl TransitionBuilder<'_> {
     ) -> Result<Source, Failure> {
         let view = View { run: self.run, item: self.run.item_at(place) };
         let mut evaluation = Evaluation::new(&view, self.run.bounds(becomes), memo);
-        let value = match expr.whole() {
-            Some(path) => evaluation.locate(path).map(|()| None),
+        let whole = expr.whole_root();
+        let value = match whole {
+            Some((path, root)) => evaluation.locate(root, path).map(|()| None),
             None => evaluation.value(expr).map(Some),
         };
         let looked_at = evaluation.looked_at();
@@ -125,9 +126,9 @@ impl TransitionBuilder<'_> {
             self.may_hold(more).map(|()| value)
         });
         self.count_evaluation(looked_at, held.as_ref().err());
-        Ok(match (held?, expr.whole()) {
+        Ok(match (held?, whole) {
             (Some(value), _) => Source::Slot(self.slot(value)),
-            (None, pointer) => Source::Same(pointer.unwrap_or_default().to_owned()),
+            (None, whole) => Source::Same(whole.map_or("", |(path, _)| path).to_owned()),
         })
     }
 

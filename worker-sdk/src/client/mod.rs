@@ -260,10 +260,10 @@ impl Client {
         expected: usize,
         tries: u32,
     ) -> Result<Vec<One>, ClientError> {
-        let answered = |answer: Answer| match serde_json::from_slice(&answer.body).map(&results) {
-            Ok(results) if results.len() == expected => Ok(results),
-            Ok(_) => Err(answer.unexpected()),
-            Err(_) => Err(answer.refusal()),
+        let answered = |answer: Answer| match answer.json().map(&results) {
+            Some(results) if results.len() == expected => Ok(results),
+            Some(_) => Err(answer.unexpected()),
+            None => Err(answer.refusal()),
         };
         self.repeatedly(request, tries, answered).await
     }
@@ -361,12 +361,18 @@ impl Answer {
         if self.status.is_success() { Ok(self) } else { Err(self.refusal()) }
     }
 
+    /// The body as a `T`, if it is one.
+    fn json<T: DeserializeOwned>(&self) -> Option<T> {
+        // Checked as a whole, so that the reader need not check each string.
+        serde_json::from_str(std::str::from_utf8(&self.body).ok()?).ok()
+    }
+
     fn refusal(self) -> ClientError {
-        match serde_json::from_slice::<Problem>(&self.body) {
-            Ok(problem) => {
+        match self.json::<Problem>() {
+            Some(problem) => {
                 ClientError::Problem { problem: Box::new(problem), retry_after: self.retry_after }
             }
-            Err(_) => self.unexpected(),
+            None => self.unexpected(),
         }
     }
 
@@ -393,7 +399,7 @@ fn parameter(name: &str, value: Option<&str>) -> Vec<(String, String)> {
 }
 
 fn read<T: DeserializeOwned>(answer: Answer) -> Result<T, ClientError> {
-    serde_json::from_slice(&answer.body).map_err(|_| answer.unexpected())
+    answer.json().ok_or_else(|| answer.unexpected())
 }
 
 impl fmt::Debug for Client {
