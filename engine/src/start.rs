@@ -126,13 +126,13 @@ async fn after(
     namespace: &Arc<str>,
     run: RunId,
     other: RunId,
-    twin: Option<Box<(StartOrder, Wanted)>>,
+    twin: Option<(Box<StartOrder>, Wanted)>,
 ) -> Result<StartedRun, Error> {
     let Some(twin) = twin else {
         sequence::begun(node, other, sequence::BEGUN_WITHIN).await?;
         return Ok(StartedRun { id: other, created: false });
     };
-    let (mut order, wanted) = *twin;
+    let (mut order, wanted) = twin;
     let run = match sequence::begun(node, other, sequence::TWIN_WITHIN).await {
         Ok(()) => {
             // Should the other be gone by then, sweeping finds this one its place.
@@ -146,7 +146,7 @@ async fn after(
         Err(error) => return Err(error),
     };
     let answers = Answers::new(1);
-    let order = ShardCommand::Start(Box::new(order));
+    let order = ShardCommand::Start(order);
     let envelope = Request::asked(run, namespace.clone(), order, answers.ticket(0));
     if let Err((_, refused)) = node.submit(vec![envelope]) {
         refused.into_iter().for_each(|mut envelope| envelope.answer(Err(Error::Busy)));
@@ -159,7 +159,7 @@ enum Admitted {
     /// It becomes a run; `true` when it has a place among others, to be given back if it does not.
     Begins(Box<StartOrder>, bool),
     /// It is answered when this run has begun: with it, or, if it is the same start, when it is asked for then.
-    After(RunId, Option<Box<(StartOrder, Wanted)>>),
+    After(RunId, Option<(Box<StartOrder>, Wanted)>),
 }
 
 /// Checks a start, and gives it its place among others if it wants one.
@@ -170,21 +170,19 @@ async fn admit(
     request: StartRun,
 ) -> Result<Admitted, Error> {
     let (mut order, wanted) = order(node, namespace, request).await?;
-    let Some(wanted) = wanted else { return Ok(Admitted::Begins(Box::new(order), false)) };
+    let Some(wanted) = wanted else { return Ok(Admitted::Begins(order, false)) };
     if let Some(holds) = sequence::holds_of_delayed(&wanted, order.start.start_at) {
         order.start.holds.extend(holds);
-        return Ok(Admitted::Begins(Box::new(order), false));
+        return Ok(Admitted::Begins(order, false));
     }
     let key = order.key.as_ref().map(|key| &key.key);
     match sequence::admit(node, namespace, run, key, &wanted).await? {
         sequence::Admitted::Start { holds, placed } => {
             order.start.holds.extend(holds);
-            Ok(Admitted::Begins(Box::new(order), placed))
+            Ok(Admitted::Begins(order, placed))
         }
         sequence::Admitted::Existing(other) => Ok(Admitted::After(other, None)),
-        sequence::Admitted::Twin(other) => {
-            Ok(Admitted::After(other, Some(Box::new((order, wanted)))))
-        }
+        sequence::Admitted::Twin(other) => Ok(Admitted::After(other, Some((order, wanted)))),
     }
 }
 
@@ -230,7 +228,7 @@ pub(crate) async fn start_child(
         order.start.holds.extend(more);
     }
     let answers = Answers::new(1);
-    let order = ShardCommand::Start(Box::new(order));
+    let order = ShardCommand::Start(order);
     let envelope = Request::asked(child, namespace.clone(), order, answers.ticket(0));
     node.submit_own(vec![envelope.urgent_if(doomed)]);
     answers.wait().await.pop().unwrap_or(Err(Error::Busy)).map(drop)
@@ -241,7 +239,7 @@ async fn order(
     node: &Node,
     namespace: &Arc<str>,
     request: StartRun,
-) -> Result<(StartOrder, Option<Wanted>), Error> {
+) -> Result<(Box<StartOrder>, Option<Wanted>), Error> {
     check(&request, node.options.payload_limit)?;
     let start_at = start_at(node.clock.now(), &request)?;
     let StartRun { workflow, version, key, input, labels, sequence, .. } = request;
@@ -274,7 +272,8 @@ async fn order(
         start_at,
         requires: wanted.as_ref().map_or(Vec::new(), Wanted::required),
     };
-    Ok((StartOrder { start, workflow, key: key.map(|(_, start)| start) }, wanted))
+    let key = key.map(|(_, start)| start);
+    Ok((Box::new(StartOrder { start, workflow, key }), wanted))
 }
 
 /// Returns the later instant at which a run is to begin; `None` when it begins at once.

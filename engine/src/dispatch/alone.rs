@@ -444,7 +444,7 @@ impl State {
                 continue;
             }
             bar.looked = now;
-            let runs = hands.of_worker(namespace, name).map(|(run, _)| *run);
+            let runs = hands.of_worker(namespace, name).map(|(run, _)| run);
             next.look_up.extend(runs.take(LOOKED_UP));
         }
         next.look_up.dedup();

@@ -2,10 +2,9 @@
 //! loaded. Of a run that another node has moved on since it may say too much, never too little.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 use std::sync::Arc;
 
-use backstitch_saga::{Action, Event, Run, RunId, StepPath, TaskKey, Time};
+use backstitch_saga::{Action, Event, Run, RunId, TaskKey, Time};
 use uuid::Uuid;
 
 use super::sessions::Session;
@@ -75,7 +74,7 @@ impl Holder {
 /// The tasks in workers' hands.
 #[derive(Default)]
 pub(super) struct Hands {
-    held: BTreeMap<(RunId, TaskKey), Holder>,
+    held: FastMap<RunId, BTreeMap<TaskKey, Holder>>,
     /// In which runs each session holds tasks, and how many.
     sessions: FastMap<Uuid, FastMap<RunId, u32>>,
 }
@@ -83,14 +82,12 @@ pub(super) struct Hands {
 impl Hands {
     /// Returns the session that holds a task now, and by this move.
     pub(super) fn take(&mut self, one: Move) -> Option<Uuid> {
-        let (key, taken) = match one {
-            Move::Taken(run, task, holder) => ((run, task), Some(holder)),
-            Move::Over(run, task) => ((run, task), None),
-        };
-        let (run, session) = (key.0, taken.as_ref().and_then(|holder| holder.session));
-        let before = match taken {
-            Some(holder) => self.held.insert(key, holder),
-            None => self.held.remove(&key),
+        let (run, session, before) = match one {
+            Move::Taken(run, task, holder) => {
+                let session = holder.session;
+                (run, session, self.held.entry(run).or_default().insert(task, holder))
+            }
+            Move::Over(run, task) => (run, None, self.remove(run, &task)),
         };
         let before = before.and_then(|holder| holder.session);
         if before == session {
@@ -101,6 +98,15 @@ impl Hands {
             *self.sessions.entry(session).or_default().entry(run).or_default() += 1;
         }
         session
+    }
+
+    fn remove(&mut self, run: RunId, task: &TaskKey) -> Option<Holder> {
+        let tasks = self.held.get_mut(&run)?;
+        let before = tasks.remove(task);
+        if tasks.is_empty() {
+            self.held.remove(&run);
+        }
+        before
     }
 
     /// A session holds one task of `run` less.
@@ -124,10 +130,8 @@ impl Hands {
     }
 
     /// The tasks of a run.
-    fn of_run(&self, run: RunId) -> impl Iterator<Item = (&(RunId, TaskKey), &Holder)> {
-        let first = TaskKey { step: StepPath::step(""), action: Action::Forward, attempt: 0 };
-        let from = self.held.range((Bound::Included((run, first)), Bound::Unbounded));
-        from.take_while(move |((other, _), _)| *other == run)
+    fn of_run(&self, run: RunId) -> impl Iterator<Item = (&TaskKey, &Holder)> {
+        self.held.get(&run).into_iter().flatten()
     }
 
     /// Returns what was leased to a session in the queues of its claims and is not among what it holds.
@@ -137,16 +141,16 @@ impl Hands {
         holding: &BTreeSet<(RunId, TaskKey)>,
     ) -> Vec<Unfetched> {
         let runs = self.sessions.get(&session.id).into_iter().flat_map(FastMap::keys);
-        let held = runs.flat_map(|run| self.of_run(*run));
+        let held = runs.flat_map(|run| self.of_run(*run).map(move |(task, by)| (*run, task, by)));
         let queues: Vec<u64> = session.queues().map(number_of).collect();
-        let missing = held.filter(|(key, holder)| {
+        let missing = held.filter(|(run, task, holder)| {
             holder.session == Some(session.id)
                 && queues.contains(&holder.queue)
                 && *holder.namespace == *session.namespace
-                && !holding.contains(key)
+                && !holding.contains(&(*run, (*task).clone()))
         });
-        let unfetched = |((run, task), holder): (&(RunId, TaskKey), &Holder)| Unfetched {
-            run: *run,
+        let unfetched = |(run, task, holder): (RunId, &TaskKey, &Holder)| Unfetched {
+            run,
             task: task.clone(),
             session: session.id,
             since: holder.since,
@@ -156,8 +160,8 @@ impl Hands {
 
     /// Of the tasks of `run`, keeps those of which `is_held` says so. Answers whether any went.
     pub(super) fn keep_of(&mut self, run: RunId, is_held: impl Fn(&TaskKey, &str) -> bool) -> bool {
-        let gone = self.of_run(run).filter(|((_, task), holder)| !is_held(task, &holder.worker));
-        let gone: Vec<TaskKey> = gone.map(|((_, task), _)| task.clone()).collect();
+        let gone = self.of_run(run).filter(|(task, holder)| !is_held(task, &holder.worker));
+        let gone: Vec<TaskKey> = gone.map(|(task, _)| task.clone()).collect();
         let any = !gone.is_empty();
         for task in gone {
             self.take(Move::Over(run, task));
@@ -167,7 +171,7 @@ impl Hands {
 
     /// The worker that has `task`.
     pub(super) fn holder(&self, run: RunId, task: &TaskKey) -> Option<&str> {
-        Some(&self.held.get(&(run, task.clone()))?.worker)
+        Some(&self.held.get(&run)?.get(task)?.worker)
     }
 
     /// The tasks in the hands of all sessions of a worker.
@@ -175,11 +179,12 @@ impl Hands {
         &'a self,
         namespace: &'a str,
         name: &'a str,
-    ) -> impl Iterator<Item = &'a (RunId, TaskKey)> {
+    ) -> impl Iterator<Item = (RunId, &'a TaskKey)> {
         let of = move |holder: &Holder| {
             *holder.namespace == *namespace && name_of(&holder.worker) == name
         };
-        self.held.iter().filter(move |(_, holder)| of(holder)).map(|(key, _)| key)
+        let held = self.held.iter().flat_map(|(run, tasks)| tasks.iter().map(|one| (*run, one)));
+        held.filter(move |(_, (_, holder))| of(holder)).map(|(run, (task, _))| (run, task))
     }
 }
 
