@@ -6,26 +6,24 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use backstitch_integration::ingress::{is_junk_value, search_value};
+use backstitch_integration::ingress::is_junk_value;
 use backstitch_saga::protocol::{EraseData, EraseRun, ErasureState, ErasureView, Page};
-use backstitch_saga::{By, Span, Timestamp, Violation};
+use backstitch_saga::{By, RunId, Span, Timestamp, Violation};
 use sqlx::Connection;
 use uuid::Uuid;
 
+use super::data_found::{Fate, Whole};
 use crate::acts::must_have_reason;
 use crate::crash::commit;
 use crate::cursor::Cursor;
+use crate::log::{emitted_key_source, settle_emitted};
 use crate::node::Node;
 use crate::page::page;
 use crate::store::acts::{self, Act, Thing};
 use crate::store::data_erasures::{self as table, DataErasure};
 use crate::store::listed;
-use crate::{Engine, Error, RunFilter};
+use crate::{Engine, Error};
 
-/// Documents or events that a round begins with.
-const ROUND: i64 = 100;
-/// Events that belong together at most; what is beyond them is found from other documents.
-const MOST: usize = 10_000;
 /// How long after the first pass the second comes, and a pass that failed is made again.
 const AGAIN: Span = Span::secs(60);
 /// Erasures that are taken up at once.
@@ -38,14 +36,6 @@ fn unknown(id: Uuid) -> Error {
         code: "unknown_erasure",
         message: format!("there is no erasure {id} in this namespace"),
     }
-}
-
-/// Documents and events that belong together.
-#[derive(Default)]
-struct Whole {
-    documents: BTreeSet<Uuid>,
-    events: BTreeSet<Uuid>,
-    stories: BTreeSet<String>,
 }
 
 impl Engine {
@@ -89,6 +79,7 @@ impl Engine {
             documents: 0,
             events: 0,
             runs: 0,
+            runs_left: 0,
             passes: 0,
             waits_for: None,
             actor: by.actor.to_string(),
@@ -147,19 +138,21 @@ impl Engine {
         let asked = row.asked.as_deref().unwrap_or_default();
         let ask: EraseData = serde_json::from_str(asked)
             .map_err(|error| Error::Bug(format!("erasure {}: {error}", row.id)))?;
+        let mut left = BTreeSet::new();
         loop {
-            let whole = self.next_whole(&row.namespace, &ask).await?;
-            if whole.documents.is_empty() && whole.events.is_empty() {
+            self.await_emitted(row).await?;
+            let mut whole = self.begin_whole(&row.namespace, &ask).await?;
+            if whole.is_empty() {
                 break;
             }
+            let known = left.len();
             // Runs first: they are found by the stories of what is there.
-            for story in &whole.stories {
-                self.erase_story(row, &ask, story).await?;
-            }
-            let documents: Vec<Uuid> = whole.documents.into_iter().collect();
-            let events: Vec<Uuid> = whole.events.into_iter().collect();
+            self.erase_runs(row, &ask, &mut whole, &mut left).await?;
+            let more = i64::try_from(left.len() - known).unwrap_or(i64::MAX);
+            let (documents, events) = whole.into_lists();
             let mut connection = node.database.keepers.acquire().await?;
-            let erased = table::erase(&mut connection, row, (&documents, &events)).await;
+            let emitted = (&*emitted_key_source(), more);
+            let erased = table::erase(&mut connection, row, (&documents, &events), emitted).await;
             commit!("data_erasure_erase", erased)?;
         }
         let mut connection = node.database.keepers.acquire().await?;
@@ -172,75 +165,66 @@ impl Engine {
         Ok(commit!("data_erasure_pass", table::passed(&mut connection, row.id, times).await)?)
     }
 
-    /// Finds documents and events to erase, with all that belongs to them.
-    async fn next_whole(&self, namespace: &str, ask: &EraseData) -> Result<Whole, Error> {
-        let mut whole = Whole::default();
-        let mut connection = self.node().database.keepers.acquire().await?;
-        if let Some(stream) = &ask.stream {
-            let wanted = (namespace, stream.as_str());
-            whole.events.extend(table::of_stream(&mut connection, wanted, ROUND).await?);
+    /// Has all that runs have emitted in the log, where it is found.
+    async fn await_emitted(&self, row: &DataErasure) -> Result<(), Error> {
+        let settled = settle_emitted(self.node(), &row.namespace.as_str().into()).await;
+        if matches!(settled, Ok(true)) {
+            return Ok(());
         }
-        if let Some(hint) = &ask.hint {
-            let value = search_value(&hint.kind, &hint.value, hint.region.as_deref());
-            let wanted = (hint.kind.as_str(), value.as_str());
-            let found = table::of_hint(&mut connection, namespace, wanted, ROUND).await?;
-            whole.documents.extend(found);
-        }
-        let mut before = (usize::MAX, 0);
-        while before != (whole.documents.len(), whole.events.len()) && whole.events.len() < MOST {
-            before = (whole.documents.len(), whole.events.len());
-            let events: Vec<Uuid> = whole.events.iter().copied().collect();
-            let mut origins = events.clone();
-            for (story, cause) in table::stories(&mut connection, namespace, &events).await? {
-                whole.stories.insert(story);
-                origins.extend(cause.and_then(|cause| cause.parse::<Uuid>().ok()));
-            }
-            let known: Vec<Uuid> = whole.documents.iter().copied().collect();
-            let found = table::documents(&mut connection, namespace, &origins, &known).await?;
-            for (id, event, mapped) in found {
-                whole.documents.insert(id);
-                whole.events.extend(event.into_iter().chain(mapped));
-            }
-            let stories: Vec<String> = whole.stories.iter().cloned().collect();
-            let caused = table::caused_by(&mut connection, namespace, &stories, &events).await?;
-            whole.events.extend(caused);
-        }
-        Ok(whole)
+        self.note(row, (0, Some("what runs have emitted is on its way to the log"))).await?;
+        settled.and(Err(Error::Busy))
     }
 
-    /// Erases the runs of a story. One that goes on is waited for, unless it may be killed.
-    async fn erase_story(
+    /// Erases the runs of which documents and events came, and that came of them, with what they have emitted meanwhile.
+    async fn erase_runs(
         &self,
         row: &DataErasure,
         ask: &EraseData,
-        story: &str,
+        whole: &mut Whole,
+        left: &mut BTreeSet<Uuid>,
     ) -> Result<(), Error> {
-        let filter = RunFilter {
-            correlation_id: Some(story.to_owned()),
-            limit: 1_000,
-            ..RunFilter::default()
-        };
-        let by = By { actor: row.actor.as_str().into(), reason: row.reason.clone() };
-        let erase = EraseRun { kill: ask.kill, reason: row.reason.clone() };
-        for line in self.runs(&row.namespace, filter).await?.items {
-            let erased = self.erase(&row.namespace, line.id, &erase, &by).await;
-            let (count, waits_for) = match erased {
-                Ok(_) => (1, None),
-                // It goes with the one that it is a step of, or is gone.
-                Err(Error::Conflict { code: "not_the_root", .. } | Error::NotFound { .. }) => {
-                    continue;
+        loop {
+            let size = whole.size();
+            for story in whole.stories() {
+                let found = self.runs_of_story(&row.namespace, &story, whole).await;
+                if let Err(error) = &found {
+                    self.note(row, (0, Some(&error.to_string()))).await?;
                 }
-                Err(error) => (0, Some(error)),
-            };
-            let told = waits_for.as_ref().map(ToString::to_string);
-            let mut connection = self.node().database.keepers.acquire().await?;
-            let ran = table::ran(&mut connection, row.id, (count, told.as_deref())).await;
-            commit!("data_erasure_erase", ran)?;
-            if let Some(error) = waits_for {
-                return Err(error);
+                for (run, fate) in found? {
+                    match fate {
+                        Fate::Goes => self.erase_run(row, ask, run).await?,
+                        Fate::Stays => drop(left.insert(run.0)),
+                    }
+                }
+            }
+            self.await_emitted(row).await?;
+            self.complete_whole(&row.namespace, whole).await?;
+            if whole.size() == size {
+                return Ok(());
             }
         }
-        Ok(())
+    }
+
+    /// Erases a run. One that goes on is waited for, unless it may be killed.
+    async fn erase_run(&self, row: &DataErasure, ask: &EraseData, run: RunId) -> Result<(), Error> {
+        let by = By { actor: row.actor.as_str().into(), reason: row.reason.clone() };
+        let erase = EraseRun { kill: ask.kill, reason: row.reason.clone() };
+        match self.erase(&row.namespace, run, &erase, &by).await {
+            Ok(_) => self.note(row, (1, None)).await,
+            // It goes with the one that it is a step of, or is gone.
+            Err(Error::Conflict { code: "not_the_root", .. } | Error::NotFound { .. }) => Ok(()),
+            Err(error) => {
+                self.note(row, (0, Some(&error.to_string()))).await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Counts runs that were erased, or says for what it waits.
+    async fn note(&self, row: &DataErasure, what: (i64, Option<&str>)) -> Result<(), Error> {
+        let mut connection = self.node().database.keepers.acquire().await?;
+        let noted = table::ran(&mut connection, row.id, what).await;
+        Ok(commit!("data_erasure_erase", noted)?)
     }
 }
 
@@ -271,6 +255,7 @@ fn view(row: DataErasure) -> ErasureView {
         documents: row.documents.unsigned_abs(),
         events: row.events.unsigned_abs(),
         runs: row.runs.unsigned_abs(),
+        runs_left: row.runs_left.unsigned_abs(),
         waits_for: row.waits_for,
         actor: row.actor,
         reason: row.reason,

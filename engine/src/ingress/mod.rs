@@ -7,6 +7,7 @@
 mod again;
 mod arrival;
 mod data_erasure;
+mod data_found;
 mod doors;
 mod files;
 mod hints;

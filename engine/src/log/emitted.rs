@@ -20,6 +20,8 @@ use crate::store::log::{self as table, EmittedRow};
 
 /// How much of a namespace is taken at once: events, and about how many bytes.
 const AT_ONCE: (i64, i64) = (500, 1024 * 1024);
+/// How often at most a namespace has its turn before those who wait for what it emitted are told that it is not all in the log.
+const SETTLE: usize = 200;
 /// The label of an event that is not as it was to be, with the reason.
 const EMIT_ERROR: &str = "emit_error";
 
@@ -29,9 +31,14 @@ pub(crate) async fn serve(node: Arc<Node>) {
     loop {
         // Rung or not, what waits is looked for.
         let _ = tokio::time::timeout(every, node.log.emitted.notified()).await;
-        if let Err(error) = once(&node, BackgroundTask::Emit).await {
-            tracing::warn!(%error, "taking what runs emitted to the log failed and is tried again");
-            tokio::time::sleep(every).await;
+        match once(&node, BackgroundTask::Emit).await {
+            Ok(0) => {}
+            // What is emitted all the time is taken together.
+            Ok(_) => tokio::time::sleep(super::BREATH).await,
+            Err(error) => {
+                tracing::warn!(%error, "taking what runs emitted to the log failed and is tried again");
+                tokio::time::sleep(every).await;
+            }
         }
     }
 }
@@ -53,7 +60,7 @@ pub(crate) async fn take(node: &Arc<Node>) -> Result<usize, Error> {
         let mut failed = None;
         while let Some(done) = under_way.join_next().await {
             match done {
-                Ok(Ok(count)) => taken += count,
+                Ok(Ok((count, _))) => taken += count,
                 Ok(Err(error)) => failed = Some(error),
                 Err(error) => failed = Some(Error::Bug(format!("taking emitted events: {error}"))),
             }
@@ -72,27 +79,59 @@ pub(crate) async fn take(node: &Arc<Node>) -> Result<usize, Error> {
     }
 }
 
-/// Takes the first events of a namespace, in the order in which they were emitted. Returns how many.
-async fn take_of(node: &Arc<Node>, namespace: &Arc<str>) -> Result<usize, Error> {
+/// Takes all events that runs of a namespace have emitted until now. Returns whether they are in the log; if not, there are too many to wait for.
+pub(crate) async fn settle(node: &Arc<Node>, namespace: &Arc<str>) -> Result<bool, Error> {
+    let mut connection = node.database.keepers.acquire().await?;
+    let last = table::last_emitted(&mut connection, namespace).await?;
+    drop(connection);
+    let Some(last) = last else { return Ok(true) };
+    for _ in 0..SETTLE {
+        match take_of(node, namespace).await?.1 {
+            Some(upto) if upto < last => {}
+            _ => return Ok(true),
+        }
+    }
+    Ok(false)
+}
+
+/// The source of the keys of what runs emit.
+pub(crate) fn key_source() -> String {
+    format!("{DOOR}run")
+}
+
+/// Takes the first events of a namespace, in the order in which they were emitted. Returns how many, and the last of them.
+async fn take_of(node: &Arc<Node>, namespace: &Arc<str>) -> Result<(usize, Option<i64>), Error> {
     let mut connection = node.database.keepers.acquire().await?;
     let rows = table::first_emitted(&mut connection, namespace, AT_ONCE).await?;
     drop(connection);
-    let drafts: Result<Vec<EventDraft>, Error> =
-        rows.iter().map(|row| draft(row, Ok(()))).collect();
-    match append(node, namespace, drafts?).await {
+    let last = rows.last().map(|row| row.id);
+    let (mut drafts, mut ids) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
+    for row in &rows {
+        match draft(row, Ok(())) {
+            Ok(draft) => {
+                drafts.push(draft);
+                ids.push(row.id);
+            }
+            // It stays, and is told, and keeps no other back.
+            Err(error) => node.log.tell_of_damage(row.id, &error),
+        }
+    }
+    match append(node, namespace, drafts).await {
         Ok(()) => {}
         Err(error) if !is_refusal(&error) => return Err(error),
         // One of them cannot be as it was to be: each by itself, in order.
         Err(_) => {
-            for row in &rows {
+            for row in rows.iter().filter(|row| ids.contains(&row.id)) {
                 one(node, namespace, row).await?;
             }
         }
     }
-    let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
+    if ids.is_empty() {
+        return Ok((0, last));
+    }
     let mut connection = node.database.keepers.acquire().await?;
-    commit!("emitted_taken", table::taken(&mut connection, &ids).await)?;
-    Ok(rows.len())
+    commit!("emitted_taken", table::taken(&mut connection, namespace, &ids).await)?;
+    Ok((ids.len(), last))
 }
 
 async fn one(node: &Node, namespace: &Arc<str>, row: &EmittedRow) -> Result<(), Error> {
@@ -159,6 +198,6 @@ fn draft(row: &EmittedRow, fault: Result<(), &Error>) -> Result<EventDraft, Erro
     let mut draft = EventDraft::of_envelope(envelope, named, body, None)
         .map_err(|Violation { message, .. }| damaged(message))?;
     let place = format!("{}/{}/{}", row.run, row.seq, row.place);
-    draft.draft.key = Some((format!("{DOOR}run"), place));
+    draft.draft.key = Some((key_source(), place));
     Ok(draft)
 }

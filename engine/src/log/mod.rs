@@ -16,18 +16,23 @@ mod numbering;
 mod reads;
 mod rows;
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, watch};
 
+use crate::Error;
 use crate::admission::Admission;
 
 pub(crate) use accepted::MappedEvent;
 pub use append::MOST_EVENTS;
 pub use cursors::MOST_CURSORS;
 pub use draft::{EventDraft, read_cloud_event, read_cloud_events};
-pub(crate) use emitted::{serve as serve_emitted, take as take_emitted};
+pub(crate) use emitted::{
+    key_source as emitted_key_source, serve as serve_emitted, settle as settle_emitted,
+    take as take_emitted,
+};
 pub(crate) use executor::Executor;
 pub(crate) use heads::serve as serve_heads;
 pub(crate) use numbering::{number, serve};
@@ -44,6 +49,13 @@ const UNIT: usize = 16 * 1024;
 /// The most bytes of requests that wait.
 pub(crate) const WAITING_BYTES: usize = WAITING * UNIT;
 
+/// For how long what comes is let collect before the next look, while something comes all the time.
+const BREATH: Duration = Duration::from_millis(10);
+/// How often at most it is told that an event cannot be read.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+/// How often at most it is counted what waits for positions.
+const LOOK_BACK_EVERY: Duration = Duration::from_millis(500);
+
 /// What the parts of a node share about the log.
 pub(crate) struct Log {
     requests: mpsc::UnboundedSender<executor::Message>,
@@ -51,6 +63,10 @@ pub(crate) struct Log {
     admission: Admission,
     /// Rings when something was appended that has no position yet.
     appended: Notify,
+    /// When it was last told that an event that a run emitted cannot be read.
+    damage_told: Mutex<Option<Instant>>,
+    /// When it was last counted what waits.
+    looked_back: Mutex<Option<Instant>>,
     /// Rings when runs have emitted something.
     emitted: Notify,
     /// Changes when positions were given.
@@ -68,6 +84,8 @@ impl Log {
             depth: Arc::default(),
             admission: Admission::new(WAITING),
             appended: Notify::new(),
+            damage_told: Mutex::new(None),
+            looked_back: Mutex::new(None),
             emitted: Notify::new(),
             numbered: watch::Sender::new(0),
             heads: heads::Heads::default(),
@@ -98,8 +116,30 @@ impl Log {
         self.emitted.notify_one();
     }
 
+    /// Returns whether what waits is to be counted, and notes that it is.
+    fn is_time_to_look_back(&self) -> bool {
+        is_time(&self.looked_back, LOOK_BACK_EVERY)
+    }
+
+    /// Says in the log of the server that an event that a run emitted cannot be read, once a minute at most.
+    fn tell_of_damage(&self, row: i64, error: &Error) {
+        if is_time(&self.damage_told, TELL_EVERY) {
+            tracing::error!(row, %error, "an event that a run emitted stays out of the log");
+        }
+    }
+
     /// Says that batches wait for their positions.
     pub(crate) fn ring(&self) {
         self.appended.notify_one();
     }
+}
+
+/// Returns whether so much time is over since something was done last, and notes that it is done.
+fn is_time(last: &Mutex<Option<Instant>>, every: Duration) -> bool {
+    let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_time = last.is_none_or(|last| last.elapsed() >= every);
+    if is_time {
+        *last = Some(Instant::now());
+    }
+    is_time
 }

@@ -18,9 +18,14 @@ pub(crate) async fn serve(node: Arc<Node>) {
     loop {
         // Rung or not, what waits is looked for.
         let _ = tokio::time::timeout(every, node.log.appended.notified()).await;
-        if let Err(error) = once(&node, BackgroundTask::Number).await {
-            tracing::warn!(%error, "giving events their positions failed and is tried again");
-            tokio::time::sleep(every).await;
+        match once(&node, BackgroundTask::Number).await {
+            Ok(0) => {}
+            // What is appended all the time is numbered together.
+            Ok(_) => tokio::time::sleep(super::BREATH).await,
+            Err(error) => {
+                tracing::warn!(%error, "giving events their positions failed and is tried again");
+                tokio::time::sleep(every).await;
+            }
         }
     }
 }
@@ -34,7 +39,7 @@ pub(crate) async fn number(node: &Arc<Node>) -> Result<usize, Error> {
         let found = table::due(&mut connection, &after).await?;
         let mut more = false;
         if !found.rows.is_empty() {
-            if batches == 0 {
+            if batches == 0 && node.log.is_time_to_look_back() {
                 look_back(node, &mut connection).await?;
             }
             let mut transaction = connection.begin().await?;

@@ -17,6 +17,7 @@ pub(crate) struct DataErasure {
     pub(crate) documents: i64,
     pub(crate) events: i64,
     pub(crate) runs: i64,
+    pub(crate) runs_left: i64,
     pub(crate) passes: i16,
     pub(crate) waits_for: Option<String>,
     pub(crate) actor: String,
@@ -26,7 +27,7 @@ pub(crate) struct DataErasure {
 }
 
 const COLUMNS: &str = "d.id, d.namespace, d.asked, d.documents, d.events, d.runs, d.passes, d.waits_for, d.actor, d.reason, \
-    d.created_at, d.ended_at";
+    d.created_at, d.ended_at, d.runs_left";
 
 fn erasure_row(row: &PgRow) -> Result<DataErasure, sqlx::Error> {
     let Moment(created_at) = row.try_get(10)?;
@@ -38,6 +39,7 @@ fn erasure_row(row: &PgRow) -> Result<DataErasure, sqlx::Error> {
         documents: row.try_get(3)?,
         events: row.try_get(4)?,
         runs: row.try_get(5)?,
+        runs_left: row.try_get(12)?,
         passes: row.try_get(6)?,
         waits_for: row.try_get(7)?,
         actor: row.try_get(8)?,
@@ -189,22 +191,46 @@ pub(crate) async fn of_hint(
     .await
 }
 
-/// Stories and causes of events.
+/// Stories and causes of events, and the runs that emitted them.
 pub(crate) async fn stories(
     connection: &mut PgConnection,
     namespace: &str,
     events: &[Uuid],
-) -> Result<Vec<(String, Option<String>)>, sqlx::Error> {
+) -> Result<Vec<(String, Option<String>, Option<String>)>, sqlx::Error> {
     let (batches, ords): (Vec<Uuid>, Vec<i16>) = events.iter().map(|id| place_of(*id)).unzip();
     sqlx::query_as(
         "-- data_erasure_stories\n\
-         select e.correlation_id, e.causation_id from unnest($2::uuid[], $3::smallint[]) as p(batch, ord) \
+         select e.correlation_id, e.causation_id, case when e.source like 'workflow/%' then e.labels::json ->> 'run' end \
+         from unnest($2::uuid[], $3::smallint[]) as p(batch, ord) \
          join event e on e.batch = p.batch and e.ord = p.ord where e.namespace = $1",
     )
     .bind(namespace)
     .bind(batches)
     .bind(ords)
     .fetch_all(connection)
+    .await
+}
+
+/// Returns whether a story has data beside that of `events`. What runs tell of themselves is none.
+pub(crate) async fn is_shared(
+    connection: &mut PgConnection,
+    (namespace, story): (&str, &str),
+    events: &[Uuid],
+) -> Result<bool, sqlx::Error> {
+    let (batches, ords): (Vec<Uuid>, Vec<i16>) = events.iter().map(|id| place_of(*id)).unzip();
+    sqlx::query_scalar(
+        "-- data_erasure_is_shared\n\
+         select exists (select from event e where e.namespace = $1 and e.correlation_id = $2 \
+           and not (e.source like 'workflow/%' and coalesce(e.stream, '') like 'run:%') \
+           and exists (select from event_body b where b.batch = e.batch and b.ord = e.ord) \
+           and not exists (select from unnest($3::uuid[], $4::smallint[]) as p(batch, ord) \
+             where p.batch = e.batch and p.ord = e.ord))",
+    )
+    .bind(namespace)
+    .bind(story)
+    .bind(batches)
+    .bind(ords)
+    .fetch_one(connection)
     .await
 }
 
@@ -243,11 +269,13 @@ pub(crate) async fn documents(
     .await
 }
 
-/// Erases documents and the data of events, and counts both. Positions, envelopes and leaves stay.
+/// Erases documents and the data of events, and counts both, and runs that are left. Positions, envelopes and leaves stay, and so do the keys of
+/// what runs emitted, which name nobody: a node that was about to append it is told that it is there.
 pub(crate) async fn erase(
     connection: &mut PgConnection,
     erasure: &DataErasure,
     (documents, events): (&[Uuid], &[Uuid]),
+    (emitted, left): (&str, i64),
 ) -> Result<(), sqlx::Error> {
     let (batches, ords): (Vec<Uuid>, Vec<i16>) = events.iter().map(|id| place_of(*id)).unzip();
     sqlx::query(
@@ -255,21 +283,26 @@ pub(crate) async fn erase(
          with places as (select * from unnest($3::uuid[], $4::smallint[]) as p(batch, ord)), \
            streams as (update stream s set body_batch = null, body_ord = null, body_digest = null from places p \
              where s.namespace = $2 and s.body_batch = p.batch and s.body_ord = p.ord returning 1), \
-           keys as (delete from event_key k using places p where k.namespace = $2 and k.batch = p.batch and k.ord = p.ord returning 1), \
+           emitted as (update event_key k set digest = '' from places p where k.namespace = $2 and k.source = $6 \
+             and k.batch = p.batch and k.ord = p.ord returning 1), \
+           keys as (delete from event_key k using places p where k.namespace = $2 and k.source <> $6 \
+             and k.batch = p.batch and k.ord = p.ord returning 1), \
            bodies as (delete from event_body b using places p where b.batch = p.batch and b.ord = p.ord returning 1), \
            hints as (delete from hint h where h.intake = any($5) returning 1), \
            raws as (delete from intake_raw r where r.id = any($5) returning 1), \
            rows as (update import_refused f set message = '' where f.intake = any($5) returning 1), \
            known as (update intake i set digest = '', message = null, errors = null, headers = '{}', hints = null, peer = null, \
              request_id = null, mapped_digest = null, changes = null, unmapped = null, failures = null where i.id = any($5) returning 1) \
-         update data_erasure set documents = documents + (select count(*) from raws), events = events + (select count(*) from bodies) \
-         where id = $1",
+         update data_erasure set documents = documents + (select count(*) from raws), events = events + (select count(*) from bodies), \
+           runs_left = runs_left + $7 where id = $1",
     )
     .bind(erasure.id)
     .bind(&erasure.namespace)
     .bind(batches)
     .bind(ords)
     .bind(documents)
+    .bind(emitted)
+    .bind(left)
     .execute(connection)
     .await
     .map(drop)

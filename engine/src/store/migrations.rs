@@ -114,10 +114,21 @@ const ALL: &[(i64, &str, &str)] = &[
     (95, "reprocessing", include_str!("../../../migrations/0095_reprocessing.sql")),
     (96, "data erasures", include_str!("../../../migrations/0096_data_erasures.sql")),
     (97, "emitted events", include_str!("../../../migrations/0097_emitted_events.sql")),
+    (98, "runs that are left", include_str!("../../../migrations/0098_runs_that_are_left.sql")),
+    (
+        99,
+        "documents are counted once",
+        include_str!("../../../migrations/0099_documents_are_counted_once.sql"),
+    ),
     (
         100,
         "documents beyond jsonb",
         include_str!("../../../migrations/0100_documents_beyond_jsonb.sql"),
+    ),
+    (
+        101,
+        "emitted by one index",
+        include_str!("../../../migrations/0101_emitted_by_one_index.sql"),
     ),
 ];
 

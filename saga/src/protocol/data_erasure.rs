@@ -62,6 +62,10 @@ pub struct ErasureView {
     pub events: u64,
     /// Runs that were erased.
     pub runs: u64,
+    /// Runs that stay: they have the correlation id of an event that was erased, but that is also one of others, and nothing says that
+    /// they came of it.
+    #[serde(default)]
+    pub runs_left: u64,
     /// What it waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,

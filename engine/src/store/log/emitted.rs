@@ -44,6 +44,17 @@ pub(crate) async fn due(
     Found::read(&rows, |row| row.try_get(1))
 }
 
+/// The last event of a namespace that is on its way.
+pub(crate) async fn last(
+    connection: &mut PgConnection,
+    namespace: &str,
+) -> Result<Option<i64>, sqlx::Error> {
+    sqlx::query_scalar("-- emitted_last\nselect max(id) from emitted where namespace = $1")
+        .bind(namespace)
+        .fetch_one(connection)
+        .await
+}
+
 /// The first events of a namespace in the order in which they were emitted: at most `limit` and about `bytes`, but one at least.
 pub(crate) async fn first(
     connection: &mut PgConnection,
@@ -80,10 +91,15 @@ pub(crate) async fn first(
 }
 
 /// Deletes events that are in the log.
-pub(crate) async fn taken(connection: &mut PgConnection, ids: &[i64]) -> Result<(), sqlx::Error> {
-    sqlx::query("-- emitted_taken\ndelete from emitted where id = any($1)")
+pub(crate) async fn taken(
+    connection: &mut PgConnection,
+    namespace: &str,
+    ids: &[i64],
+) -> Result<(), sqlx::Error> {
+    sqlx::query("-- emitted_taken\ndelete from emitted where namespace = $1 and id = any($2)")
+        .bind(namespace)
         .bind(ids)
         .execute(connection)
-        .await?;
-    Ok(())
+        .await
+        .map(drop)
 }

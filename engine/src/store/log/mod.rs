@@ -1,6 +1,7 @@
 //! The event log: events and their bodies, heads of streams, keys of repeats, announced batches and their positions, and
 //! what runs emitted.
 
+mod check;
 mod cursors;
 mod emitted;
 mod load;
@@ -10,8 +11,11 @@ mod write;
 
 use uuid::Uuid;
 
+pub(crate) use check::{Check, Misfit, misfits};
 pub(crate) use cursors::{CursorRow, cursor, cursors, delete_cursor, move_cursor};
-pub(crate) use emitted::{EmittedRow, due as emitted_due, first as first_emitted, taken};
+pub(crate) use emitted::{
+    EmittedRow, due as emitted_due, first as first_emitted, last as last_emitted, taken,
+};
 pub(crate) use load::{KnownEvent, Loaded, Wanted, load};
 pub(crate) use number::{backlog, due, number};
 pub(crate) use read::{EventRow, Heads, LogFilter, event, heads, heads_of, newest_of_stream, page};
