@@ -26,10 +26,29 @@ use crate::{Engine, Error};
 pub(super) enum Mode {
     /// One, by a person who sees what becomes of it.
     One,
-    /// As one of many: what is as it was is not written.
-    Many,
+    /// As one of many, by a reprocessing: what is as it was is not written.
+    Many(Uuid),
     /// Nothing is written.
     DryRun,
+}
+
+impl Mode {
+    /// The reprocessing that events are appended by.
+    pub(super) fn reprocess(self) -> Option<Uuid> {
+        match self {
+            Mode::Many(id) => Some(id),
+            Mode::One | Mode::DryRun => None,
+        }
+    }
+
+    /// Returns whether what became of a document that became no other event is written, if it is or is not as before.
+    pub(super) fn writes(self, is_as_before: bool) -> bool {
+        match self {
+            Mode::One => true,
+            Mode::Many(_) => !is_as_before,
+            Mode::DryRun => false,
+        }
+    }
 }
 
 /// What became of a document that was processed again, or would.
@@ -163,7 +182,8 @@ impl Engine {
         };
         let claimed = (accepted.contract.as_str(), accepted.version);
         let transforms = self.transforms_of(open, std::iter::once(claimed)).await?;
-        let mut drafts = match drafts_of(open, &accepted, &transforms, new.clone()) {
+        let marked = NewIntake { reprocess: mode.reprocess(), ..new.clone() };
+        let mut drafts = match drafts_of(open, &accepted, &transforms, marked) {
             Ok(drafts) => drafts,
             Err((rejected, _)) => {
                 return self.refuse_again(open, row, (new, &rejected), mode).await;
@@ -230,7 +250,7 @@ impl Engine {
         mode: Mode,
     ) -> Result<Again, Error> {
         let is_as_before = row.code.as_deref() == Some(rejected.code);
-        if mode == Mode::One || (mode == Mode::Many && !is_as_before) {
+        if mode.writes(is_as_before) {
             self.keep_refused(open, std::iter::once(kept::refused(new, rejected))).await?;
         }
         Ok(Again::Refused)

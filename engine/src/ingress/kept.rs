@@ -73,6 +73,7 @@ pub(super) fn new(
         headers: headers.unwrap_or_default(),
         hints: None,
         mapped: None,
+        reprocess: None,
         raw: Some(raw),
     }
 }

@@ -69,7 +69,7 @@ impl Engine {
         if mode == Mode::DryRun {
             return Ok(Again::Changed);
         }
-        let new = NewIntake { mapped: Some(mapping), ..new };
+        let new = NewIntake { mapped: Some(mapping), reprocess: mode.reprocess(), ..new };
         let mut draft = superseding(open, row, (&made, occurred_at), sender, (new, count))?;
         draft.expect(version);
         match self.append_events(open.namespace(), vec![draft]).await {
@@ -90,7 +90,7 @@ impl Engine {
         (mapping, as_before, again): (Mapping, bool, Again),
         mode: Mode,
     ) -> Result<Again, Error> {
-        if mode == Mode::One || (mode == Mode::Many && !as_before) {
+        if mode.writes(as_before) {
             self.amend(open, NewIntake { mapped: Some(mapping), ..new }).await?;
         }
         Ok(again)

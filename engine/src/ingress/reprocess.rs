@@ -64,7 +64,7 @@ impl Engine {
         let node = self.node();
         let asked: NewReprocess = serde_json::from_str(&row.asked)
             .map_err(|error| Error::Bug(format!("reprocess {}: {error}", row.id)))?;
-        let mode = if asked.dry_run { Mode::DryRun } else { Mode::Many };
+        let mode = if asked.dry_run { Mode::DryRun } else { Mode::Many(row.id) };
         let filter = filter_of(&asked);
         let mut connection = node.database.keepers.acquire().await?;
         let page = table::next(&mut connection, row, &filter, PAGE).await?;
@@ -73,6 +73,8 @@ impl Engine {
         let mut counts = Counts::default();
         for (intake, raw) in page {
             let again = match raw {
+                // By a node that died before it counted it.
+                _ if intake.reprocess == Some(row.id) => Ok(Again::Changed),
                 Some(raw) => self.one_of_many(&row.namespace, &intake, raw, mode).await,
                 // It was erased.
                 None => Ok(Again::Same),

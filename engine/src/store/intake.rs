@@ -43,6 +43,7 @@ part!(
         changes: Option<String>,
         unmapped: Option<String>,
         failures: Option<String>,
+        reprocess: Option<Uuid>,
         raw: Option<Vec<u8>>,
     }
 );
@@ -75,6 +76,8 @@ pub(crate) struct NewIntake {
     pub(crate) hints: Option<String>,
     /// What a transform made of it, if it is to be mapped.
     pub(crate) mapped: Option<Mapping>,
+    /// The reprocessing that appends its event.
+    pub(crate) reprocess: Option<Uuid>,
     /// The bytes; `None` for one that is there already.
     pub(crate) raw: Option<Vec<u8>>,
 }
@@ -137,6 +140,7 @@ impl Intakes {
             changes,
             unmapped,
             failures,
+            new.reprocess,
             new.raw,
         ));
     }
@@ -144,7 +148,7 @@ impl Intakes {
 
 /// The parts of a statement that write documents, whose columns are the parameters from `first` on.
 pub(crate) fn parts(first: usize) -> String {
-    const TYPES: [&str; 32] = [
+    const TYPES: [&str; 33] = [
         "uuid",
         "text",
         "text",
@@ -176,11 +180,12 @@ pub(crate) fn parts(first: usize) -> String {
         "text",
         "text",
         "text",
+        "uuid",
         "bytea",
     ];
     const COLUMNS: &str = "id, namespace, source, source_version, verdict, code, message, errors, received_at, \
         processed_at, door, form, trust, contract, event, digest, bytes, content_type, peer, request_id, headers, hints, \
-        mapping, mapped_to, mapped_revision, mapped_event, mapped_digest, mappings, changes, unmapped, failures";
+        mapping, mapped_to, mapped_revision, mapped_event, mapped_digest, mappings, changes, unmapped, failures, reprocess";
     let parameters: Vec<String> =
         (first..).zip(TYPES).map(|(number, kind)| format!("${number}::{kind}[]")).collect();
     let values: Vec<String> = COLUMNS.split(", ").map(|column| format!("x.{column}")).collect();
@@ -193,7 +198,8 @@ pub(crate) fn parts(first: usize) -> String {
            hints = coalesce(x.hints, i.hints), mapping = x.mapping, mapped_to = x.mapped_to, \
            mapped_revision = x.mapped_revision, mapped_event = coalesce(x.mapped_event, i.mapped_event), \
            mapped_digest = coalesce(x.mapped_digest, i.mapped_digest), mappings = greatest(x.mappings, i.mappings), \
-           changes = x.changes, unmapped = x.unmapped, failures = x.failures \
+           changes = x.changes, unmapped = x.unmapped, failures = x.failures, \
+           reprocess = coalesce(x.reprocess, i.reprocess) \
            from taken x where x.raw is null and i.id = x.id and (i.verdict = 'refused' or x.mapping is not null) \
            returning 1), \
          hinted as (insert into hint (intake, ord, namespace, kind, value, junk) \
@@ -249,6 +255,8 @@ pub(crate) struct IntakeRow {
     pub(crate) mapped_event: Option<Uuid>,
     pub(crate) mapped_digest: Option<Vec<u8>>,
     pub(crate) mappings: i32,
+    /// The reprocessing that wrote its last event.
+    pub(crate) reprocess: Option<Uuid>,
     /// Empty in lists, as are those that follow.
     pub(crate) headers: Option<String>,
     pub(crate) changes: Option<String>,
@@ -258,7 +266,7 @@ pub(crate) struct IntakeRow {
 
 const LINE: &str = "id, source, source_version, verdict, code, message, received_at, processed_at, door, form, trust, \
     contract, event, digest, bytes, content_type, peer, request_id, mapping, mapped_to, mapped_revision, mapped_event, \
-    mapped_digest, mappings";
+    mapped_digest, mappings, reprocess";
 
 pub(super) fn intake_row(row: &PgRow) -> Result<IntakeRow, sqlx::Error> {
     let Moment(received_at) = row.try_get(6)?;
@@ -288,11 +296,12 @@ pub(super) fn intake_row(row: &PgRow) -> Result<IntakeRow, sqlx::Error> {
         mapped_event: row.try_get(21)?,
         mapped_digest: row.try_get(22)?,
         mappings: row.try_get(23)?,
-        errors: row.try_get(24)?,
-        headers: row.try_get(25)?,
-        changes: row.try_get(26)?,
-        unmapped: row.try_get(27)?,
-        failures: row.try_get(28)?,
+        reprocess: row.try_get(24)?,
+        errors: row.try_get(25)?,
+        headers: row.try_get(26)?,
+        changes: row.try_get(27)?,
+        unmapped: row.try_get(28)?,
+        failures: row.try_get(29)?,
     })
 }
 
