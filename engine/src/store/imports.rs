@@ -1,12 +1,13 @@
 //! Imports: files in pieces, and how far their rows are taken in.
 
 use backstitch_saga::Time;
+use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow, Postgres};
 use sqlx::query_builder::QueryBuilder;
-use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
 
 use super::batch::part;
+use super::long_work::LongWork;
 use super::moment::Moment;
 
 /// A line of the table `import`.
@@ -34,8 +35,15 @@ pub(crate) struct ImportRow {
     pub(crate) waits_for: Option<String>,
 }
 
-const COLUMNS: &str = "i.id, i.namespace, i.source, i.state, i.form, i.content_type, i.header, i.trust, i.peer, i.request_id, \
-    i.headers, i.received_at, i.ended_at, i.digest, i.bytes, i.rows, i.accepted, i.duplicates, i.refused, i.waits_for";
+const COLUMNS: &str = "t.id, t.namespace, t.source, t.state, t.form, t.content_type, t.header, t.trust, t.peer, t.request_id, \
+    t.headers, t.received_at, t.ended_at, t.digest, t.bytes, t.rows, t.accepted, t.duplicates, t.refused, t.waits_for";
+
+const WORK: LongWork = LongWork {
+    table: "import",
+    columns: COLUMNS,
+    when: "and not exists (select from import e where e.namespace = o.namespace and e.source = o.source \
+        and e.state = 'running' and e.id < o.id)",
+};
 
 fn import_row(row: &PgRow) -> Result<ImportRow, sqlx::Error> {
     let Moment(received_at) = row.try_get(11)?;
@@ -213,32 +221,14 @@ pub(crate) async fn remove_abandoned(
     Ok(done.rows_affected())
 }
 
-/// Takes imports that have rows to be taken in, the oldest of a source at most one of a namespace, so that no other node does before
-/// `until`. A node that dies leaves them due then.
+/// Takes imports that have rows to be taken in, the oldest of a source, see [`LongWork::take`].
 pub(crate) async fn take(
     connection: &mut PgConnection,
     node: i32,
-    (now, until): (Time, Time),
+    times: (Time, Time),
     limit: i64,
 ) -> Result<Vec<ImportRow>, sqlx::Error> {
-    let text = format!(
-        "-- import_take\n\
-         with due as (select distinct on (o.namespace) o.id, o.due_at from import o \
-             where o.state = 'running' and o.due_at <= $2 and (o.taken_until is null or o.taken_until <= $2) \
-             and not exists (select from import e where e.namespace = o.namespace and e.source = o.source and e.state = 'running' \
-               and e.id < o.id) order by o.namespace, o.due_at), \
-           picked as (select p.id from import p where p.id in (select d.id from due d order by d.due_at limit $4) \
-             and p.state = 'running' and (p.taken_until is null or p.taken_until <= $2) for update skip locked) \
-         update import i set taken_by = $1, taken_until = $3 from picked p where i.id = p.id returning {COLUMNS}"
-    );
-    let rows = sqlx::query(AssertSqlSafe(text))
-        .bind(node)
-        .bind(Moment(now))
-        .bind(Moment(until))
-        .bind(limit)
-        .fetch_all(connection)
-        .await?;
-    rows.iter().map(import_row).collect()
+    WORK.take(connection, node, times, limit).await?.iter().map(import_row).collect()
 }
 
 /// A piece whose rows are to be taken in.
@@ -318,23 +308,14 @@ pub(crate) async fn count(
     tally.refusals.bind(query).execute(connection).await.map(drop)
 }
 
-/// Says why the rows of an import cannot be taken in before `due_at`.
+/// Says why it does not go on before `due_at`.
 pub(crate) async fn put_off(
     connection: &mut PgConnection,
     id: Uuid,
     why: &str,
     due_at: Time,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "-- import_put_off\n\
-         update import set waits_for = $2, due_at = $3, taken_by = null, taken_until = null where id = $1 and state = 'running'",
-    )
-    .bind(id)
-    .bind(why)
-    .bind(Moment(due_at))
-    .execute(connection)
-    .await
-    .map(drop)
+    WORK.put_off(connection, id, why, due_at).await
 }
 
 /// Cancels an import that is under way. Returns whether it was.
@@ -358,17 +339,13 @@ pub(crate) async fn cancel(
     Ok(done.is_some())
 }
 
-/// Finds an import.
+/// Finds one of a namespace.
 pub(crate) async fn find(
     connection: &mut PgConnection,
     namespace: &str,
     id: Uuid,
 ) -> Result<Option<ImportRow>, sqlx::Error> {
-    let text = format!(
-        "-- import_find\nselect {COLUMNS} from import i where i.namespace = $1 and i.id = $2"
-    );
-    let query = sqlx::query(AssertSqlSafe(text)).bind(namespace).bind(id);
-    query.fetch_optional(connection).await?.as_ref().map(import_row).transpose()
+    WORK.find(connection, namespace, id).await?.as_ref().map(import_row).transpose()
 }
 
 /// Imports of a namespace, the newest first, from before one of them on.
@@ -380,17 +357,17 @@ pub(crate) async fn list(
     limit: i64,
 ) -> Result<Vec<ImportRow>, sqlx::Error> {
     let mut query = QueryBuilder::<Postgres>::new("-- import_list\nselect ");
-    query.push(COLUMNS).push(" from import i where i.namespace = ").push_bind(namespace);
+    query.push(COLUMNS).push(" from import t where t.namespace = ").push_bind(namespace);
     if let Some(source) = source {
-        query.push(" and i.source = ").push_bind(source);
+        query.push(" and t.source = ").push_bind(source);
     }
     if let Some(state) = state {
-        query.push(" and i.state = ").push_bind(state);
+        query.push(" and t.state = ").push_bind(state);
     }
     if let Some(before) = before {
-        query.push(" and i.id < ").push_bind(before);
+        query.push(" and t.id < ").push_bind(before);
     }
-    query.push(" order by i.id desc limit ").push_bind(limit);
+    query.push(" order by t.id desc limit ").push_bind(limit);
     query.build().fetch_all(connection).await?.iter().map(import_row).collect()
 }
 

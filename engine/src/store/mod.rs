@@ -35,6 +35,7 @@ pub(crate) mod keys;
 pub(crate) mod leases;
 pub(crate) mod links;
 pub(crate) mod log;
+pub(crate) mod long_work;
 pub(crate) mod migrations;
 pub(crate) mod moment;
 pub(crate) mod namespace_grants;

@@ -7,6 +7,7 @@ use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
 
 use super::intake::{IntakeFilter, IntakeRow, line_with_headers, push_filter};
+use super::long_work::LongWork;
 use super::moment::Moment;
 
 /// A line of the table `reprocess`.
@@ -35,8 +36,10 @@ pub(crate) struct Counts {
     pub(crate) overtaken: i64,
 }
 
-const COLUMNS: &str = "r.id, r.namespace, r.asked, r.state, r.after, r.until, r.changed, r.same, r.failed, r.refused, r.overtaken, \
-    r.waits_for, r.actor, r.created_at, r.ended_at";
+const COLUMNS: &str = "t.id, t.namespace, t.asked, t.state, t.after, t.until, t.changed, t.same, t.failed, t.refused, t.overtaken, \
+    t.waits_for, t.actor, t.created_at, t.ended_at";
+
+const WORK: LongWork = LongWork { table: "reprocess", columns: COLUMNS, when: "" };
 
 fn reprocess_row(row: &PgRow) -> Result<ReprocessRow, sqlx::Error> {
     let Moment(created_at) = row.try_get(13)?;
@@ -89,30 +92,14 @@ pub(crate) async fn create(
     Ok(done.rows_affected() == 1)
 }
 
-/// Takes those that have documents to process, at most one of a namespace, so that no other node does before `until`. A node that
-/// dies leaves them due then.
+/// Takes those that have documents to process, see [`LongWork::take`].
 pub(crate) async fn take(
     connection: &mut PgConnection,
     node: i32,
-    (now, until): (Time, Time),
+    times: (Time, Time),
     limit: i64,
 ) -> Result<Vec<ReprocessRow>, sqlx::Error> {
-    let text = format!(
-        "-- reprocess_take\n\
-         with due as (select distinct on (o.namespace) o.id, o.due_at from reprocess o where o.state = 'running' and o.due_at <= $2 \
-             and (o.taken_until is null or o.taken_until <= $2) order by o.namespace, o.due_at), \
-           picked as (select p.id from reprocess p where p.id in (select d.id from due d order by d.due_at limit $4) \
-             and p.state = 'running' and (p.taken_until is null or p.taken_until <= $2) for update skip locked) \
-         update reprocess r set taken_by = $1, taken_until = $3 from picked p where r.id = p.id returning {COLUMNS}"
-    );
-    let rows = sqlx::query(AssertSqlSafe(text))
-        .bind(node)
-        .bind(Moment(now))
-        .bind(Moment(until))
-        .bind(limit)
-        .fetch_all(connection)
-        .await?;
-    rows.iter().map(reprocess_row).collect()
+    WORK.take(connection, node, times, limit).await?.iter().map(reprocess_row).collect()
 }
 
 /// The next documents with their bytes, which are gone of those that were erased: as many as have so many bytes together, and one
@@ -173,16 +160,7 @@ pub(crate) async fn put_off(
     why: &str,
     due_at: Time,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "-- reprocess_put_off\n\
-         update reprocess set waits_for = $2, due_at = $3, taken_by = null, taken_until = null where id = $1 and state = 'running'",
-    )
-    .bind(id)
-    .bind(why)
-    .bind(Moment(due_at))
-    .execute(connection)
-    .await
-    .map(drop)
+    WORK.put_off(connection, id, why, due_at).await
 }
 
 /// Stops it. Returns whether it was running.
@@ -203,17 +181,13 @@ pub(crate) async fn stop(
     Ok(done.rows_affected() == 1)
 }
 
-/// Finds one.
+/// Finds one of a namespace.
 pub(crate) async fn find(
     connection: &mut PgConnection,
     namespace: &str,
     id: Uuid,
 ) -> Result<Option<ReprocessRow>, sqlx::Error> {
-    let text = format!(
-        "-- reprocess_find\nselect {COLUMNS} from reprocess r where r.namespace = $1 and r.id = $2"
-    );
-    let query = sqlx::query(AssertSqlSafe(text)).bind(namespace).bind(id);
-    query.fetch_optional(connection).await?.as_ref().map(reprocess_row).transpose()
+    WORK.find(connection, namespace, id).await?.as_ref().map(reprocess_row).transpose()
 }
 
 /// Those of a namespace, the newest first, from before one of them on.
@@ -225,7 +199,7 @@ pub(crate) async fn list(
 ) -> Result<Vec<ReprocessRow>, sqlx::Error> {
     let text = format!(
         "-- reprocess_list\n\
-         select {COLUMNS} from reprocess r where r.namespace = $1 and ($2::uuid is null or r.id < $2) order by r.id desc limit $3"
+         select {COLUMNS} from reprocess t where t.namespace = $1 and ($2::uuid is null or t.id < $2) order by t.id desc limit $3"
     );
     let query = sqlx::query(AssertSqlSafe(text)).bind(namespace).bind(before).bind(limit);
     query.fetch_all(connection).await?.iter().map(reprocess_row).collect()
