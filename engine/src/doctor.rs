@@ -4,6 +4,7 @@
 //! the writers for the page that it mends.
 
 mod differences;
+mod events;
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -78,6 +79,9 @@ pub(crate) async fn examine(node: &Arc<Node>, mend: bool) -> Result<Diagnosis, E
     }
     for queue in crate::flow::damaged_rows(&mut connection).await? {
         tell(&mut diagnosis, queue);
+    }
+    for line in events::lines(&mut connection).await? {
+        tell(&mut diagnosis, line);
     }
     Ok(diagnosis)
 }

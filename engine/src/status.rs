@@ -18,6 +18,8 @@ const FRESH: Duration = Duration::from_secs(1);
 const SHARE: u32 = 10;
 /// For how long a step of the clock is told.
 const STEP_TOLD_FOR: Duration = Duration::from_secs(3_600);
+/// How long what runs emitted may be on its way to the log before that is told.
+const EMITTED_WITHIN: Span = Span::secs(60);
 /// How many namespaces are remembered.
 const MOST: usize = 1_000;
 
@@ -55,11 +57,12 @@ impl Engine {
             Ok(view) => view,
             Err(error) => {
                 tracing::warn!(%error, "the status could not be counted");
-                let known = last.take().map(|(_, view)| view);
-                StatusView { database_reachable: false, ..known.unwrap_or_default() }
+                let known = last.take().map(|(_, view)| view).unwrap_or_default();
+                StatusView { database_reachable: false, conditions: Vec::new(), ..known }
             }
         };
-        let view = StatusView { conditions: conditions(self.node(), namespace), ..view };
+        let mut view = view;
+        view.conditions.splice(0..0, conditions(self.node(), namespace));
         let rest = FRESH.max(began.elapsed() * SHARE);
         *last = Some((Instant::now() + rest, view.clone()));
         view
@@ -101,8 +104,38 @@ async fn count(node: &Node, namespace: &str) -> Result<StatusView, Error> {
         paused_workflows: node.pauses.of(namespace),
         oldest_task: counts.oldest_task.map(Timestamp),
         held_weeks: node.retention.held_by(namespace),
-        conditions: Vec::new(),
+        conditions: on_the_way(node, counts.on_the_way),
     })
+}
+
+/// What does not get on between sources, runs and the log.
+fn on_the_way(node: &Node, found: Vec<(String, String, i64, Time)>) -> Vec<Condition> {
+    let late = node.clock.now().0.saturating_sub_unsigned(EMITTED_WITHIN.0);
+    let condition = |(what, why, count, since): (String, String, i64, Time)| {
+        let (kind, message) = match what.as_str() {
+            "import" => {
+                ("ImportsWait", format!("{count} imports cannot take in their rows: {why}"))
+            }
+            "reprocess" => {
+                ("ReprocessingsWait", format!("{count} reprocessings cannot go on: {why}"))
+            }
+            "erasure" => ("ErasuresWait", format!("{count} erasures cannot go on: {why}")),
+            "document" => {
+                let more = if count >= status::MOST_NOT_MAPPED { " or more" } else { "" };
+                let message = format!(
+                    "{count}{more} documents of sources cannot be mapped; GET /v1/mapping-problems says why"
+                );
+                ("DocumentsNotMapped", message)
+            }
+            _ if since.0 > late => return None,
+            _ => {
+                let message = "what runs have emitted does not get into the log; who holds the stream, or what fails, is in the log of the servers";
+                ("EmittedEventsWait", message.to_owned())
+            }
+        };
+        Some(Condition { kind: kind.to_owned(), step: None, message, since: Timestamp(since) })
+    };
+    found.into_iter().filter_map(condition).collect()
 }
 
 /// What is wrong with this node, and with what a namespace has in it that is no run.

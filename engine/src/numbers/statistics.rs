@@ -60,7 +60,7 @@ async fn count(node: &Node) -> Result<Counts, Error> {
 impl Last {
     fn families(&self, now: Time) -> Vec<Family> {
         let age = |since: Time| Duration::from_millis(now.since(since).0).as_secs_f64();
-        let Counts { incidents, runs, queues } = &self.counts;
+        let Counts { incidents, runs, queues, on_the_way } = &self.counts;
         let mut open = Family::gauge("backstitch_incidents_open", "Open incidents, by kind.");
         let mut oldest = Family::gauge(
             "backstitch_incidents_oldest_age_seconds",
@@ -99,8 +99,51 @@ impl Last {
             Some((at, _)) => age.one(at.elapsed().as_secs_f64()),
             None => age,
         };
-        vec![open, oldest, active, backlog, waits, up.one(f64::from(u8::from(self.reachable))), age]
+        let up = up.one(f64::from(u8::from(self.reachable)));
+        let mut families = vec![open, oldest, active, backlog, waits, up, age];
+        families.extend(of_the_way(on_the_way, now));
+        families
     }
+}
+
+/// What is under way between sources, runs and the log.
+fn of_the_way(found: &[(String, u64, Time)], now: Time) -> [Family; 6] {
+    let of = |name: &str| found.iter().find(|(known, ..)| known == name);
+    let count = |name: &str| of(name).map_or(0.0, |(_, count, _)| number(*count));
+    let since = of("emitted").map_or(0, |(.., since)| now.since(*since).0);
+    let states = |mut family: Family, prefix: &str, states: &[&str]| {
+        for state in states {
+            family.add(&[("state", state)], count(&format!("{prefix}_{state}")));
+        }
+        family
+    };
+    let emitted = Family::gauge(
+        "backstitch_emitted_waiting",
+        "Events that runs have emitted and that are not in the log yet; at most 100,000 are counted.",
+    );
+    let oldest = Family::gauge(
+        "backstitch_emitted_oldest_age_seconds",
+        "For how long the oldest of them has been on its way.",
+    );
+    let imports = Family::gauge("backstitch_imports", "Files that are under way, by state.");
+    let again = Family::gauge(
+        "backstitch_reprocessings",
+        "Reprocessings of many documents that are under way, by state.",
+    );
+    let erasures =
+        Family::gauge("backstitch_data_erasures", "Erasures of somebody that are not done.");
+    let not_mapped = Family::gauge(
+        "backstitch_documents_not_mapped",
+        "Documents that were accepted and cannot be mapped; at most 100,000 are counted.",
+    );
+    [
+        emitted.one(count("emitted")),
+        oldest.one(Duration::from_millis(since).as_secs_f64()),
+        states(imports, "import", &["receiving", "running", "waiting"]),
+        states(again, "reprocess", &["running", "waiting"]),
+        erasures.one(count("erasure")),
+        not_mapped.one(count("not_mapped")),
+    ]
 }
 
 /// The counts of the workflows with the most runs, and of all others together.

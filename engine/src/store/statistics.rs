@@ -8,6 +8,8 @@ use super::moment::Moment;
 
 /// How many tasks of one handler are counted at most.
 const MOST_TASKS: i64 = 100_000;
+/// How many rows of what is under way are counted at most.
+const MOST_ROWS: i64 = 100_000;
 /// How many queues with tasks on offer are looked at.
 const MOST_QUEUES: i64 = 1_000;
 
@@ -20,15 +22,18 @@ pub(crate) struct Counts {
     pub(crate) runs: Vec<(String, String, u64)>,
     /// Tasks on offer by queue, with the oldest of each.
     pub(crate) queues: Vec<(String, u64, Time)>,
+    /// What is under way between sources, runs and the log, by name, with the oldest of each.
+    pub(crate) on_the_way: Vec<(String, u64, Time)>,
 }
 
 /// Counts what is open, moves and waits. Each statement reads an index of that alone, so the cost does not grow with what
 /// has ended.
 pub(crate) async fn count(connection: &mut PgConnection) -> Result<Counts, sqlx::Error> {
     Ok(Counts {
-        incidents: oldest(connection, INCIDENTS, None).await?,
+        incidents: oldest(connection, INCIDENTS, &[]).await?,
         runs: runs(connection).await?,
-        queues: oldest(connection, QUEUES, Some((MOST_TASKS, MOST_QUEUES))).await?,
+        queues: oldest(connection, QUEUES, &[MOST_TASKS, MOST_QUEUES]).await?,
+        on_the_way: oldest(connection, ON_THE_WAY, &[MOST_ROWS]).await?,
     })
 }
 
@@ -51,14 +56,25 @@ const QUEUES: &str = "-- statistics_queues\n\
         order by r.offered_at limit $1) o) c where c.tasks > 0) \
     select queue, sum(tasks)::bigint, min(oldest) from counted group by queue order by queue limit 100";
 
+const ON_THE_WAY: &str = "-- statistics_on_the_way\n\
+    select 'emitted', count(*), min(at) from (select at from emitted limit $1) e having count(*) > 0 \
+    union all select 'import_' || (case when waits_for is null then state else 'waiting' end), count(*), min(changed_at) \
+      from (select state, waits_for, changed_at from import where state in ('receiving', 'running') limit $1) i group by 1 \
+    union all select 'reprocess_' || (case when waits_for is null then state else 'waiting' end), count(*), min(created_at) \
+      from (select state, waits_for, created_at from reprocess where state = 'running' limit $1) r group by 1 \
+    union all select 'erasure', count(*), min(created_at) \
+      from (select created_at from data_erasure where state = 'running' limit $1) d having count(*) > 0 \
+    union all select 'not_mapped', count(*), min(received_at) \
+      from (select received_at from intake where mapping = 'failed' limit $1) m having count(*) > 0";
+
 async fn oldest(
     connection: &mut PgConnection,
     statement: &'static str,
-    limits: Option<(i64, i64)>,
+    limits: &[i64],
 ) -> Result<Vec<(String, u64, Time)>, sqlx::Error> {
     let mut query = sqlx::query(statement);
-    if let Some((tasks, queues)) = limits {
-        query = query.bind(tasks).bind(queues);
+    for limit in limits {
+        query = query.bind(limit);
     }
     let rows = query.fetch_all(connection).await?;
     let read = |row: &sqlx::postgres::PgRow| {

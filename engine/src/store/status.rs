@@ -15,7 +15,12 @@ pub(crate) struct Counts {
     pub(crate) runs: Vec<(String, i64)>,
     /// Since when the oldest task on offer waits.
     pub(crate) oldest_task: Option<Time>,
+    /// What is under way between sources, runs and the log, by kind: what it waits for if that is said, how much, and since when.
+    pub(crate) on_the_way: Vec<(String, String, i64, Time)>,
 }
+
+/// The most documents that cannot be mapped that are counted.
+pub(crate) const MOST_NOT_MAPPED: i64 = 1_000;
 
 /// Counts what is open. Each part reads an index of what is open, so the cost grows with that and not with all there
 /// ever was; the oldest task is found by one step for each queue and handler.
@@ -37,9 +42,19 @@ pub(crate) async fn count(
          where namespace = $1 and resolved_at is null group by kind \
          union all select 'run', state, count(*), null from runs \
          where namespace = $1 and state <> 'ended' group by state \
-         union all select 'task', '', 0, at from oldest order by 1, 2",
+         union all select 'task', '', 0, at from oldest \
+         union all select 'import', min(waits_for), count(*), min(changed_at) from import \
+         where namespace = $1 and state = 'running' and waits_for is not null having count(*) > 0 \
+         union all select 'reprocess', min(waits_for), count(*), min(created_at) from reprocess \
+         where namespace = $1 and state = 'running' and waits_for is not null having count(*) > 0 \
+         union all select 'erasure', min(waits_for), count(*), min(created_at) from data_erasure \
+         where namespace = $1 and state = 'running' and waits_for is not null having count(*) > 0 \
+         union all select 'document', '', count(*), min(received_at) from \
+           (select received_at from intake where namespace = $1 and mapping = 'failed' order by id limit $2) d having count(*) > 0 \
+         union all select 'emitted', '', 1, at from (select at from emitted where namespace = $1 order by id limit 1) e order by 1, 2",
     )
     .bind(namespace)
+    .bind(MOST_NOT_MAPPED)
     .fetch_all(connection)
     .await?;
     let mut counts = Counts::default();
@@ -50,7 +65,9 @@ pub(crate) async fn count(
         match (what.as_str(), since) {
             ("incident", Some(Moment(oldest))) => counts.incidents.push((word, count, oldest)),
             ("run", _) => counts.runs.push((word, count)),
-            (_, since) => counts.oldest_task = since.map(|Moment(at)| at),
+            ("task", since) => counts.oldest_task = since.map(|Moment(at)| at),
+            (_, Some(Moment(since))) => counts.on_the_way.push((what, word, count, since)),
+            (_, None) => {}
         }
     }
     Ok(counts)

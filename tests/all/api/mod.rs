@@ -25,6 +25,7 @@ mod ingress_files;
 mod ingress_hints;
 mod ingress_mapping;
 mod ingress_reprocess;
+mod ingress_told;
 mod input;
 mod job_items;
 mod jobs;
