@@ -5,6 +5,8 @@
 //! line in `runs` at the start and at the end, written by the engine's own statement in full batches, without rules,
 //! HTTP or workers. Milestones and the table `ready` are left out, so the floor is a little better than fair.
 
+mod intake;
+
 use std::time::{Duration, Instant};
 
 use backstitch_saga::RunId;
@@ -14,6 +16,9 @@ use crate::store::bench::{self, floor, population};
 
 pub use bench::Gauge;
 pub use floor::Template;
+pub use intake::{
+    ByHand, Refused, SECRET, canonical_schema, document, intake_floor, signature, vendor_schema,
+};
 
 /// Counters of the PostgreSQL server, to be read before and after a load.
 #[derive(Clone, Copy, Debug, Default)]

@@ -11,12 +11,12 @@ use super::noisy;
 /// What one workload came to. Which numbers there are depends on the workload; `docs/performance.md` says what each is.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Figures {
-    /// `w1` to `w7`, `w10`, `numbering`, or `noisy`.
+    /// `w1` to `w8`, `w10`, `numbering`, or `noisy`.
     pub(super) workload: String,
     /// Which form of it, such as `10000 items`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) variant: Option<String>,
-    /// Of what `p50_ms` and `p99_ms` are: `run`, `hand-off`, `start` or `page`.
+    /// Of what `p50_ms` and `p99_ms` are: `run`, `hand-off`, `start`, `page` or `request at half`.
     pub(super) latency_of: &'static str,
     /// How often it was measured; every number is the median of so many.
     pub(super) repeats: usize,

@@ -8,6 +8,7 @@ mod events;
 mod figures;
 mod flight;
 mod flows;
+mod intake;
 mod measure;
 mod noisy;
 mod population;
@@ -24,6 +25,7 @@ use crate::cli::Form;
 use crate::print;
 use figures::Figures;
 pub(crate) use flows::{WorkerArgs, work};
+pub(crate) use intake::{ByHandArgs, by_hand};
 use measure::Load;
 use population::Population;
 use stage::Ground;
@@ -45,6 +47,8 @@ enum Workload {
     W6,
     /// W1 on one, two and three servers with one PostgreSQL
     W7,
+    /// Intake: signed documents that are mapped, one a request and in batches, and what a team would write by hand
+    W8,
     /// Consumers: four read the log over HTTP
     W10,
     /// Numbering: W1 whose starts and ends are events of the log
@@ -187,6 +191,7 @@ impl Workload {
             Workload::W3 => options.items.clone(),
             Workload::W7 => vec![1, 2, 3],
             Workload::Noisy => noisy::variants(),
+            Workload::W8 => vec![1, 2, 3],
             _ => vec![1],
         }
     }
@@ -232,6 +237,11 @@ impl Workload {
                 out.variant = Some(format!("{variant} servers"));
                 let nodes = usize::try_from(variant)?;
                 measure::sagas(ground, options, Load { nodes, ..steady }, None, out).await?;
+            }
+            Workload::W8 => {
+                let kind = intake::Kind::of(variant);
+                out.variant = Some(kind.name().to_owned());
+                intake::measure(ground, options, kind, out).await?;
             }
             Workload::W10 => {
                 out.variant = Some(format!("{} events", options.events));

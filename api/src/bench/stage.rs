@@ -222,7 +222,7 @@ impl Pair {
 }
 
 /// This program, whatever the shell around it is set up for.
-fn program() -> anyhow::Result<Command> {
+pub(super) fn program() -> anyhow::Result<Command> {
     let program = std::env::current_exe().context("this program cannot find itself")?;
     let mut command = Command::new(program);
     for variable in std::env::vars_os().map(|(name, _)| name) {

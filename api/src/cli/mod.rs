@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use backstitch_engine::local_postgres::LocalPostgresError;
 use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::bench::{self, BenchOptions, WorkerArgs};
+use crate::bench::{self, BenchOptions, ByHandArgs, WorkerArgs};
 use crate::demo::{self, DemoOptions};
 use crate::print;
 
@@ -77,6 +77,9 @@ enum Verb {
     /// Be the worker of a benchmark
     #[command(hide = true)]
     BenchWorker(WorkerArgs),
+    /// Be what takes in documents by hand in a benchmark
+    #[command(hide = true)]
+    BenchByHand(ByHandArgs),
     /// Be one process of the demo's shop
     #[command(subcommand, hide = true)]
     Shop(backstitch_shop::cli::Command),
@@ -178,6 +181,7 @@ async fn run(verb: Verb, log: log::Format, form: Option<Form>) -> anyhow::Result
             Ok(true)
         }
         Verb::BenchWorker(args) => bench::work(args).await.map(|()| true),
+        Verb::BenchByHand(args) => bench::by_hand(args).await.map(|()| true),
         Verb::Shop(command) => backstitch_shop::cli::run(command).await.map(|()| true),
     }
 }

@@ -187,6 +187,13 @@ pub(crate) struct Written {
 }
 
 impl Written {
+    /// Notes a batch.
+    pub(crate) fn note(&mut self, steps: u64, runs: u64, took: Duration) {
+        self.steps += steps;
+        self.runs += runs;
+        self.times.push(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+    }
+
     pub(crate) fn add(&mut self, other: Written) {
         self.steps += other.steps;
         self.runs += other.runs;
@@ -249,9 +256,7 @@ pub(crate) async fn write(
         }
         one.write(&mut connection, &database.weeks).await?;
         if asked >= from {
-            written.steps += steps;
-            written.runs += runs;
-            written.times.push(u64::try_from(asked.elapsed().as_micros()).unwrap_or(u64::MAX));
+            written.note(steps, runs, asked.elapsed());
         }
         for slot in &mut slots[..active] {
             slot.next += 1;

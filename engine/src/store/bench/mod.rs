@@ -1,6 +1,7 @@
 //! Statements of the benchmark: counters, scratch databases, the floor, a standing population.
 
 pub(crate) mod floor;
+pub(crate) mod intake;
 pub(crate) mod population;
 
 use sqlx::postgres::PgConnection;
@@ -52,6 +53,16 @@ impl Gauge {
         .fetch_all(&mut self.connection)
         .await?;
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    }
+
+    /// How many documents were taken in, by hand or not.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn documents(&mut self, by_hand: bool) -> Result<i64, Error> {
+        let table = if by_hand { "by_hand_customer" } else { "intake where mapping = 'mapped'" };
+        let text = format!("-- bench_documents\nselect count(*) from {table}");
+        Ok(sqlx::query_scalar(AssertSqlSafe(text)).fetch_one(&mut self.connection).await?)
     }
 
     /// The process that serves this connection, and what the server is: version and the settings that matter.
