@@ -9,6 +9,8 @@ mod console;
 mod demo;
 mod documents;
 mod engine;
+mod ingress_kills;
+mod ingress_scale;
 mod local_postgres;
 mod night;
 mod packaging;
