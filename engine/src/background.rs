@@ -326,7 +326,10 @@ async fn work(node: &Arc<Node>, chore: BackgroundTask) -> Result<usize, Error> {
         BackgroundTask::Wake => charge::wake(node).await,
         BackgroundTask::LookForTasks => look_for_tasks(node).await,
         BackgroundTask::TakeBack => Ok(take_back(node, false)),
-        BackgroundTask::Guard => crate::pauses::guard(node).await,
+        BackgroundTask::Guard => {
+            crate::approvals::learn(node).await?;
+            crate::pauses::guard(node).await
+        }
         BackgroundTask::WorkJobs => crate::jobs::work(node).await,
         BackgroundTask::Maintenance => run_maintenance(node).await.map(|()| 0),
         BackgroundTask::DeleteRuns => crate::erasure::erase_and_delete(node).await,

@@ -11,8 +11,9 @@ use crate::dispatch::{LOOKED_FOR, MOST_NAMES};
 use crate::executor::{loads, poison};
 use crate::schemas::{limits as schemas, pool};
 use crate::{
-    Options, contracts, credentials, definitions, effects, inbox, ingress, jobs, log, page, plans,
-    reports, schedules, sequence, signals, start, subscriptions, tasks, tree, turns,
+    Options, approvals, contracts, credentials, definitions, effects, inbox, ingress, jobs, log,
+    page, plans, reports, schedules, sequence, signals, start, subscriptions, tasks, tree, turns,
+    undo_times,
 };
 
 /// A bound.
@@ -442,6 +443,21 @@ fn memory(options: &Options) -> Vec<Bound> {
             "what is read at once of runs that are not in memory; one alone may have more",
             bytes(loads::QUESTION),
             "the rest is read next",
+        ),
+        bound(
+            "workflows of a namespace whose undos need a second person, kept in mind",
+            number(approvals::MOST_OF_ONE),
+            "they are looked up for each undo; so beyond 100,000 of all namespaces",
+        ),
+        bound(
+            "workflows whose undo times are kept in mind",
+            number(undo_times::MOST),
+            "they are read again for each start with `end_by`",
+        ),
+        bound(
+            "undone runs that such times are read from",
+            number(undo_times::RUNS.unsigned_abs()),
+            "older ones say nothing",
         ),
         bound(
             "tasks on offer that are kept in mind",

@@ -176,6 +176,8 @@ impl Family {
             sequence: None,
             start_at: None,
             delay: None,
+            end_by: None,
+            undo_budget: None,
         };
         let parent = Parent { run: self.run, step: ask.step.clone() };
         let (child, descent) = (ask.child, ask.descent);

@@ -4,8 +4,8 @@ mod kept;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use backstitch_saga::protocol::{Page, Rehearsed, WorkflowView};
-use backstitch_saga::rehearse::{Admission, admit};
+use backstitch_saga::protocol::{Page, RehearsalView, Rehearsed, WorkflowView};
+use backstitch_saga::rehearse::{Admission, admit, rehearse_within};
 use backstitch_saga::{By, Definition, Graph, Payload, Time, Timestamp, Violation, misread};
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
@@ -286,6 +286,24 @@ pub(crate) async fn admission(
         Some(Admission { refused, rehearsed }) if refused.is_empty() => Ok(rehearsed),
         Some(Admission { refused, .. }) => {
             Err(Error::Invalid { code: "invalid_definition", violations: refused })
+        }
+        None => Err(Error::Bug("the rehearsal of a definition failed".to_owned())),
+    }
+}
+
+/// Goes through everything that can go wrong with a registered workflow, as far as a registration does.
+pub(crate) async fn rehearsal(
+    node: &Node,
+    namespace: &str,
+    name: &str,
+    version: u32,
+) -> Result<RehearsalView, Error> {
+    let found = node.definitions.resolve(&node.database, namespace, name, Some(version)).await?;
+    let graph = Arc::clone(&found.graph);
+    match node.schemas.apart(namespace, move || rehearse_within(&graph)).await? {
+        Some(Some(found)) => Ok(found.into()),
+        Some(None) => {
+            Ok(RehearsalView { workflow: name.to_owned(), version, ..RehearsalView::default() })
         }
         None => Err(Error::Bug("the rehearsal of a definition failed".to_owned())),
     }

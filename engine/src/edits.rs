@@ -7,7 +7,7 @@ use backstitch_saga::{Command, RunId, StepPath};
 
 use crate::node::Node;
 use crate::tasks::check_payload;
-use crate::{Error, plans, reads};
+use crate::{Error, approvals, reads};
 
 /// Refuses a command with a document that could not be kept, or with an input that the step's handler could not read.
 pub(crate) async fn check(
@@ -17,7 +17,7 @@ pub(crate) async fn check(
     command: &Command,
 ) -> Result<(), Error> {
     can_be_kept(command, node.options.payload_limit)?;
-    plans::check_alone(node, namespace, run, command).await?;
+    approvals::check(node, namespace, run, command).await?;
     if let Command::Resolve { step, output, .. }
     | Command::Skip { step, output: Some(output), .. } = command
     {

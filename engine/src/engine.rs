@@ -121,6 +121,8 @@ impl Engine {
             waiters: Waiters::default(),
             boards: crate::status::Boards::default(),
             pauses: crate::pauses::Pauses::default(),
+            approvals: crate::approvals::Approvals::default(),
+            undo_times: crate::undo_times::UndoTimes::default(),
             leases,
             credentials: credentials::Cache::default(),
             doors: crate::ingress::Doors::default(),
@@ -150,6 +152,7 @@ impl Engine {
         drop(connection);
         crate::alone::keep(&node).await?;
         crate::quotas::learn(&node).await?;
+        crate::approvals::learn(&node).await?;
         let mut shards: Vec<_> = inboxes
             .into_iter()
             .map(|inbox| tokio::spawn(Shard::new(Arc::clone(&node), inbox).run()))
@@ -265,21 +268,6 @@ impl Engine {
         let node = self.node();
         let by = by.map(|by| (by, node.clock.now()));
         node.definitions.register(node, namespace, definition, by).await
-    }
-
-    /// Checks a definition as registering it would, on the threads for schemas, and rehearses it within a bound; writes nothing.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] with everything wrong in it; [`Error::Busy`].
-    pub async fn examine(
-        &self,
-        namespace: &str,
-        definition: &str,
-    ) -> Result<(Arc<Graph>, Rehearsed), Error> {
-        let schemas = &self.node().schemas;
-        let workflow = definitions::examine(schemas, namespace, definition).await?;
-        let rehearsed = definitions::admission(schemas, namespace, &workflow.graph).await?;
-        Ok((workflow.graph, rehearsed))
     }
 
     /// One workflow version, the newest without `version`.

@@ -235,6 +235,8 @@ fn read(asked: &Asked) -> Result<StartRun, Error> {
         sequence: None,
         start_at: asked.start_at.map(Timestamp),
         delay: None,
+        end_by: None,
+        undo_budget: None,
     })
 }
 

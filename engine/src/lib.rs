@@ -9,6 +9,7 @@
 mod acts;
 mod admission;
 mod alone;
+mod approvals;
 mod background;
 pub mod bench;
 pub mod bounds;
@@ -78,6 +79,7 @@ mod tasks;
 mod tree;
 mod turns;
 mod types;
+mod undo_times;
 mod versions;
 mod warnings;
 mod why;

@@ -37,6 +37,8 @@ pub(crate) struct Node {
     pub(crate) waiters: Waiters,
     pub(crate) boards: crate::status::Boards,
     pub(crate) pauses: crate::pauses::Pauses,
+    pub(crate) approvals: crate::approvals::Approvals,
+    pub(crate) undo_times: crate::undo_times::UndoTimes,
     pub(crate) leases: crate::leases::Leases,
     pub(crate) credentials: crate::credentials::Cache,
     pub(crate) doors: crate::ingress::Doors,

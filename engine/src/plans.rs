@@ -57,49 +57,8 @@ fn not_so(plan: &CompensationPlan, revision: u32) -> Error {
     }
 }
 
-/// Refuses an undo that one person may not ask for alone.
-pub(crate) async fn check_alone(
-    node: &Arc<Node>,
-    namespace: &str,
-    run: RunId,
-    command: &Command,
-) -> Result<(), Error> {
-    let undoes = matches!(
-        command,
-        Command::Compensate { .. } | Command::Cancel { .. } | Command::Rerun { .. }
-    );
-    if !undoes {
-        return Ok(());
-    }
-    let workflow = |run: &Run| run.graph().definition.name.clone();
-    let workflow = match reads::read(node, namespace, run, workflow).await {
-        // It may be about to begin, with nothing done yet.
-        Err(Error::NotFound { .. }) => return Ok(()),
-        found => found?,
-    };
-    let mut connection = node.database.reader(namespace).await?;
-    let alone = table::alone(&mut connection, namespace, &workflow).await?;
-    drop(connection);
-    let Some(alone) = alone else { return Ok(()) };
-    let (command, now) = (command.clone(), node.clock.now());
-    let count = move |run: &Run| {
-        let first = PlanPage::first();
-        match &command {
-            Command::Compensate { scope, .. } => run.plan_page(scope, now, &first),
-            Command::Rerun { from, only_failed, .. } => {
-                run.rerun_plan(from, *only_failed, now, &first).map(|plan| plan.undo)
-            }
-            _ => run.plan_page(&Scope::All, now, &first),
-        }
-    };
-    match reads::read(node, namespace, run, count).await? {
-        Ok(plan) if plan.total > alone => Err(needs_approval(&workflow, plan.total)),
-        // What cannot be undone so is refused by the run.
-        _ => Ok(()),
-    }
-}
-
-fn needs_approval(workflow: &str, undos: u64) -> Error {
+/// The refusal of an undo that one person may not ask for alone.
+pub(crate) fn needs_approval(workflow: &str, undos: u64) -> Error {
     let message = format!(
         "undoing {undos} steps and items of a run of '{workflow}' needs a second person: make a plan \
          (POST /v1/runs/{{id}}/plans), and have somebody else approve it"
@@ -478,6 +437,7 @@ impl Engine {
         )
         .await?;
         commit!("undo_approvals_set", transaction.commit().await)?;
+        self.node().approvals.set(namespace, workflow, ask.approval);
         Ok(table::approval(&mut connection, namespace, workflow).await?)
     }
 }

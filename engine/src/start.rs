@@ -1,10 +1,13 @@
 //! Start requests: what is checked at the edge before a run begins.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backstitch_saga::protocol::{StartAnswer, StartRun};
-use backstitch_saga::{Descent, Hold, Parent, RunId, Span, Start, Time, Violation, check_start};
+use backstitch_saga::{
+    Descent, EndBy, Hold, Parent, RunId, Span, Start, Time, Timestamp, Violation, check_start,
+};
 
 use crate::cooperation::Pieces;
 use crate::executor::digest::InputDigest;
@@ -13,7 +16,7 @@ use crate::executor::request::{
 };
 use crate::node::Node;
 use crate::sequence::{self, Wanted};
-use crate::{Engine, Error, StartedRun};
+use crate::{Engine, Error, StartedRun, undo_times};
 
 /// The furthest that the instant at which a run begins may lie ahead.
 pub(crate) const START_WITHIN: Span = Span::days(366);
@@ -242,6 +245,7 @@ async fn order(
 ) -> Result<(Box<StartOrder>, Option<Wanted>), Error> {
     check(&request, node.options.payload_limit)?;
     let start_at = start_at(node.clock.now(), &request)?;
+    let ends = request.end_by.map(|at| (at, request.undo_budget));
     let StartRun { workflow, version, key, input, labels, sequence, .. } = request;
     let (correlation_id, causation_id) = (request.correlation_id, request.causation_id);
     let workflow = node.definitions.resolve(&node.database, namespace, &workflow, version).await?;
@@ -271,9 +275,31 @@ async fn order(
         holds: node.pauses.holds(namespace, &workflow.graph.definition.name),
         start_at,
         requires: wanted.as_ref().map_or(Vec::new(), Wanted::required),
+        end_by: end_by(node, (namespace, &workflow.graph.definition.name), ends).await,
     };
     let key = key.map(|(_, start)| start);
     Ok((Box::new(StartOrder { start, workflow, key }), wanted))
+}
+
+/// Returns when a run is to be over, and what is to be reserved for undoing it.
+async fn end_by(
+    node: &Node,
+    (namespace, workflow): (&str, &str),
+    request: Option<(Timestamp, Option<Span>)>,
+) -> Option<Box<EndBy>> {
+    let (Timestamp(at), budget) = request?;
+    let undo = match budget {
+        Some(_) => BTreeMap::new(),
+        None => match undo_times::of(node, namespace, workflow).await {
+            Ok(times) => BTreeMap::clone(&times),
+            // As much as is reserved for steps of which nothing is known is better than no start.
+            Err(error) => {
+                tracing::debug!(%error, namespace, workflow, "the time of undos is not known");
+                BTreeMap::new()
+            }
+        },
+    };
+    Some(Box::new(EndBy { at, budget, undo }))
 }
 
 /// Returns the later instant at which a run is to begin; `None` when it begins at once.

@@ -1,9 +1,11 @@
 //! What contradicts itself in a definition, as whoever registers it is warned.
 
-use backstitch_saga::protocol::Warning;
+use std::sync::Arc;
+
+use backstitch_saga::protocol::{RehearsalView, Rehearsed, Warning};
 use backstitch_saga::{Graph, Span};
 
-use crate::{Engine, Error};
+use crate::{Engine, Error, definitions};
 
 /// How many definitions are looked at in search of a circle of children.
 const LOOKED_AT: usize = 32;
@@ -89,5 +91,33 @@ impl Engine {
         let found =
             node.definitions.resolve(&node.database, namespace, name, Some(version)).await?;
         self.warnings(namespace, &found.graph).await
+    }
+
+    /// Checks a definition as registering it would, on the threads for schemas, and rehearses it within a bound; writes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with everything wrong in it; [`Error::Busy`].
+    pub async fn examine(
+        &self,
+        namespace: &str,
+        definition: &str,
+    ) -> Result<(Arc<Graph>, Rehearsed), Error> {
+        let schemas = &self.node().schemas;
+        let workflow = definitions::examine(schemas, namespace, definition).await?;
+        let rehearsed = definitions::admission(schemas, namespace, &workflow.graph).await?;
+        Ok((workflow.graph, rehearsed))
+    }
+
+    /// Goes through everything that can go wrong with a workflow version that is registered, as far as a registration does.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Busy`] when too much waits to be evaluated.
+    pub async fn rehearsal(
+        &self,
+        namespace: &str,
+        name: &str,
+        version: u32,
+    ) -> Result<RehearsalView, Error> {
+        definitions::rehearsal(self.node(), namespace, name, version).await
     }
 }

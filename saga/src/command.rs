@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::event::{By, Descent, Parent, ParentWord, RequiredFact};
+use crate::event::{By, Descent, EndBy, Parent, ParentWord, RequiredFact};
 use crate::protocol::{Labels, Mapping, OnWithdrawn, Scope, TaskOutcome};
 use crate::run::ChildEnd;
 use crate::{Action, Graph, Hold, Payload, RunId, StepPath, TaskKey, Time};
@@ -313,6 +313,8 @@ pub struct Start {
     pub start_at: Option<Time>,
     /// The facts that it requires, also those that stand.
     pub requires: Vec<RequiredFact>,
+    /// The instant by which it is to be over, its undo included.
+    pub end_by: Option<Box<EndBy>>,
 }
 
 /// How an accepted command is answered.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 mod begun;
 mod terms;
-pub use begun::{Begun, RequiredFact};
+pub use begun::{Begun, EndBy, RequiredFact};
 pub use terms::{By, Cause, Emission, Erasure, Fate, Parent, Record, Slot, Source};
 
 /// Something that happened to a run.
@@ -441,7 +441,7 @@ pub enum Event {
         /// Who and why.
         by: By,
     },
-    /// The run took longer than its definition allows.
+    /// The run has no more time to go forward.
     TimedOut,
     /// Something needs a person.
     IncidentOpened {

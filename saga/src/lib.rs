@@ -49,6 +49,7 @@ mod run;
 mod spans;
 mod start;
 mod time;
+mod undo_times;
 mod validate;
 mod value;
 mod violation;
@@ -63,8 +64,8 @@ pub use definition::{
 pub use envelope::{ENVELOPE, VALUE_ENCRYPTED, is_envelope};
 pub use erase::Eraser;
 pub use event::{
-    Begun, By, Cause, Emission, Erasure, Event, Fate, IncidentKind, Parent, Record, RequiredFact,
-    Slot, Source,
+    Begun, By, Cause, Emission, EndBy, Erasure, Event, Fate, IncidentKind, Parent, Record,
+    RequiredFact, Slot, Source,
 };
 pub use expr::{Bindings, EvalError, Expr, Gathered, Reference};
 pub use family::{DEEPEST_DESCENDANT, Descent, MOST_DESCENDANTS, ParentWord};
@@ -79,6 +80,7 @@ pub use run::conditions::{SEARCHED, check_searched};
 pub use run::{ChildAsk, ChildEnd, ChildWord, OpenEffects, OpenTask, PlanPage, Proof, Run, decide};
 pub use start::{LABEL_LIMIT, check_label_name, check_labels, check_start};
 pub use time::{Span, Time, Timestamp};
+pub use undo_times::UndoTimes;
 pub use validate::check_fact;
 pub use value::{order_numbers, push_string};
 pub use violation::Violation;

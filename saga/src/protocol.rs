@@ -16,6 +16,7 @@ mod links;
 mod plans;
 mod queues;
 mod quotas;
+mod rehearsal;
 mod reprocessing;
 mod retention;
 mod runs;
@@ -90,6 +91,7 @@ pub use queues::{
     BreakerPolicy, BreakerState, BreakerView, BudgetView, QueuePolicy, QueueView, Rate, RetryBudget,
 };
 pub use quotas::{QuotaSource, QuotaView, Quotas, QuotasView};
+pub use rehearsal::{FailurePoint, OpenTrace, RehearsalView, RehearsedStep};
 pub use reprocessing::{
     MappingProblem, MappingProblems, NewReprocess, ReprocessState, ReprocessView,
 };
@@ -131,7 +133,8 @@ pub use versions::{
     ObstacleKind, OnObstacle, VersionLoad,
 };
 pub use view::{
-    Awaits, Condition, HistoryEntry, Outcome, Progress, RunError, RunLine, RunView, State, StepView,
+    Awaits, Condition, EndByView, HistoryEntry, Outcome, Progress, RunError, RunLine, RunView,
+    State, StepView,
 };
 pub use why::{WaitKind, WaitsFor, Why};
 pub use words::{CompensationState, StepKind, StepState};

@@ -34,6 +34,10 @@ pub fn check_start(request: &StartRun) -> Vec<Violation> {
         let message = "Say either start_at or delay";
         wrong.push(Violation::new("/delay", "out_of_range", message));
     }
+    if request.undo_budget.is_some() && request.end_by.is_none() {
+        let message = "Say by when the run is to be over (end_by) to reserve time for its undo";
+        wrong.push(Violation::new("/undo_budget", "out_of_range", message));
+    }
     wrong
 }
 
@@ -86,7 +90,7 @@ mod tests {
         let start: StartRun = serde_json::from_value(serde_json::json!({
             "workflow": "", "key": "a\u{0}b", "correlation_id": "x".repeat(256),
             "labels": { "a/b": "line\nbreak", "c:d": "e", "f": "", "g".repeat(101): "h" },
-            "start_at": "2026-05-01T00:00:00Z", "delay": "1s"
+            "start_at": "2026-05-01T00:00:00Z", "delay": "1s", "undo_budget": "1m"
         }))
         .unwrap();
         let long = format!("/labels/{}", "g".repeat(101));
@@ -99,6 +103,7 @@ mod tests {
             ("/labels/f", "empty"),
             (long.as_str(), "too_long"),
             ("/delay", "out_of_range"),
+            ("/undo_budget", "out_of_range"),
         ];
         let found = check_start(&start);
         let found: Vec<(&str, &str)> =

@@ -46,6 +46,7 @@ impl Trial {
             descent: None,
             start_at: None,
             requires: Vec::new(),
+            end_by: None,
         };
         trial.record(vec![Command::Start(start)]);
         trial

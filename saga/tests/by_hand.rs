@@ -45,6 +45,7 @@ impl Trial {
             descent: None,
             start_at: None,
             requires: Vec::new(),
+            end_by: None,
         };
         trial.ask(Command::Start(start)).unwrap();
         trial

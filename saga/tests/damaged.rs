@@ -49,6 +49,7 @@ fn journal() -> Journal {
         descent: None,
         start_at: None,
         requires: Vec::new(),
+        end_by: None,
     };
     let mut commands = vec![Command::Start(start)];
     let mut cancelled = false;

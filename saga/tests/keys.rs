@@ -36,6 +36,7 @@ impl Trial {
             descent: None,
             start_at: None,
             requires: Vec::new(),
+            end_by: None,
         }));
         trial
     }

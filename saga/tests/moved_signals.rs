@@ -51,6 +51,7 @@ fn begun() -> Run {
         descent: None,
         start_at: None,
         requires: Vec::new(),
+        end_by: None,
     };
     asked(&mut run, Command::Start(start)).0.unwrap();
     run

@@ -71,6 +71,8 @@ pub fn start(workflow: &str, input: &str) -> StartRun {
         sequence: None,
         start_at: None,
         delay: None,
+        end_by: None,
+        undo_budget: None,
     }
 }
 

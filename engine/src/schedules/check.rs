@@ -157,6 +157,8 @@ pub(super) fn request(
         sequence: None,
         start_at: None,
         delay: None,
+        end_by: None,
+        undo_budget: None,
     })
 }
 

@@ -73,6 +73,7 @@ pub(crate) mod subscriptions;
 pub(crate) mod supply;
 pub(crate) mod sweep;
 pub(crate) mod transforms;
+pub(crate) mod undo_times;
 pub(crate) mod versions;
 pub(crate) mod walks;
 pub(crate) mod workers;

@@ -1,6 +1,8 @@
 //! The tables `compensation_plans` and `undo_approvals`: undos that are written down before they are done, and which of them
 //! need a second person.
 
+use std::collections::HashMap;
+
 use backstitch_saga::protocol::{
     Approval, CompensationPlan, PlanFilter, PlanState, Scope, UndoApprovalView,
 };
@@ -274,6 +276,42 @@ pub(crate) async fn alone(
     .fetch_optional(connection)
     .await?;
     Ok(above.map(|above| u64::try_from(above).unwrap_or_default()))
+}
+
+/// How many undos of a run one person may ask for alone, by workflow, in a namespace.
+pub(crate) async fn alone_in(
+    connection: &mut PgConnection,
+    namespace: &str,
+) -> Result<HashMap<String, u64>, sqlx::Error> {
+    let rows = sqlx::query(
+        "-- undo_approvals_of\nselect workflow, above from undo_approvals where namespace = $1",
+    )
+    .bind(namespace)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get::<i64, _>(1)?.unsigned_abs()))).collect()
+}
+
+/// The same of all namespaces, at most `each` of one and `all` together.
+pub(crate) async fn all_alone(
+    connection: &mut PgConnection,
+    (each, all): (i64, i64),
+) -> Result<Vec<(String, String, u64)>, sqlx::Error> {
+    let rows = sqlx::query(
+        "-- undo_approvals_all\n\
+         select namespace, workflow, above from (select namespace, workflow, above, \
+           row_number() over (partition by namespace order by workflow) as place from undo_approvals) a \
+         where place <= $1 limit $2",
+    )
+    .bind(each)
+    .bind(all)
+    .fetch_all(connection)
+    .await?;
+    let read = |row: &PgRow| {
+        let above: i64 = row.try_get(2)?;
+        Ok((row.try_get(0)?, row.try_get(1)?, above.unsigned_abs()))
+    };
+    rows.iter().map(read).collect()
 }
 
 /// When undos of a workflow's runs need a second person.

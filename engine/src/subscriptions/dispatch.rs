@@ -286,5 +286,7 @@ fn start_of(row: &SubscriptionRow, event: &EventView) -> Result<StartRun, Error>
         sequence: None,
         start_at: None,
         delay: None,
+        end_by: None,
+        undo_budget: None,
     })
 }

@@ -1,13 +1,14 @@
 //! What a run begins with, as its journal has it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Parent, Slot};
-use crate::Time;
 use crate::family::Descent;
 use crate::protocol::{Labels, OnWithdrawn, Requirement};
+use crate::{Span, Time};
 
 /// What a run begins with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,6 +47,22 @@ pub struct Begun {
     /// The facts that it requires, also those that stand.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub requires: Vec<RequiredFact>,
+    /// The instant by which it is to be over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_by: Option<Box<EndBy>>,
+}
+
+/// The instant by which a run is to be over, its undo included.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndBy {
+    /// The instant.
+    pub at: Time,
+    /// The time reserved for undoing it, whatever was begun; without it, what `undo` says of the steps that were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Span>,
+    /// How long undoing a step, or one of its items, took lately.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub undo: BTreeMap<Arc<str>, Span>,
 }
 
 /// A fact that a run requires.

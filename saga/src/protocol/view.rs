@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{CompensationState, Failure, Labels, StepKind, StepState};
-use crate::{OneSignal, Parent, Payload, RunId, StepPath, Timestamp};
+use crate::{OneSignal, Parent, Payload, RunId, Span, StepPath, Timestamp};
 
 /// `GET /v1/runs/{id}`: everything there is to know about a run, from one snapshot.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -69,11 +69,28 @@ pub struct RunView {
     pub erased_at: Option<Timestamp>,
     /// When the forward part must be done.
     pub deadline: Timestamp,
+    /// When it is to be over, its undo included, if whoever started it said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_by: Option<EndByView>,
     /// When something happens next without anybody's doing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_at: Option<Timestamp>,
     /// How many records its journal has: a version, for `as_of` and for waiting.
     pub seq: u64,
+}
+
+/// The instant by which a run is to be over, its undo included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct EndByView {
+    /// The instant.
+    pub at: Timestamp,
+    /// The time reserved for undoing what has begun, as long as the run is undone when that is all that is left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved: Option<Span>,
+    /// When undoing would begin, as far as the run has come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo_at: Option<Timestamp>,
 }
 
 /// Is the run moving?

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::finding::{self, Severity};
-use super::{Bounds, Finding, rehearse_in};
+use super::{Bounds, Finding, Rehearsal, rehearse_in};
 use crate::protocol::Rehearsed;
 use crate::{Graph, Violation};
 
@@ -30,18 +30,14 @@ pub struct Admission {
 /// how severe that is, is what [`rehearse`](super::rehearse) finds.
 #[must_use]
 pub fn admit(graph: &Arc<Graph>) -> Admission {
-    let size: u64 =
-        graph.nodes.iter().map(|node| if node.map().is_some() { ITEMS } else { 1 }).sum();
-    let traces = (WORK / size.saturating_mul(size).max(1)).min(TRACES);
     let mut rehearsed = Rehearsed { traces: 0, complete: false, warnings: Vec::new() };
-    let findings = if traces == 0 {
-        finding::all(graph, &[])
-    } else {
-        let scenes = usize::try_from(traces).unwrap_or(usize::MAX);
-        let found = rehearse_in(graph, Bounds { faults: FAULTS, traces }, scenes);
-        rehearsed.traces = found.traces();
-        rehearsed.complete = found.levels.iter().all(|level| level.complete);
-        found.findings
+    let findings = match rehearse_within(graph) {
+        None => finding::all(graph, &[]),
+        Some(found) => {
+            rehearsed.traces = found.traces();
+            rehearsed.complete = found.is_complete();
+            found.findings
+        }
     };
     let mut refused = Vec::new();
     // What follows from the graph alone is told as `warnings` of the answer itself.
@@ -54,6 +50,16 @@ pub fn admit(graph: &Arc<Graph>) -> Admission {
         }
     }
     Admission { refused, rehearsed }
+}
+
+/// Rehearses a definition as far as a registration may; `None` when it is so large that no trace may be run.
+#[must_use]
+pub fn rehearse_within(graph: &Arc<Graph>) -> Option<Rehearsal> {
+    let size: u64 =
+        graph.nodes.iter().map(|node| if node.map().is_some() { ITEMS } else { 1 }).sum();
+    let traces = (WORK / size.saturating_mul(size).max(1)).min(TRACES);
+    let scenes = usize::try_from(traces).unwrap_or(usize::MAX);
+    (traces > 0).then(|| rehearse_in(graph, Bounds { faults: FAULTS, traces }, scenes))
 }
 
 #[cfg(test)]

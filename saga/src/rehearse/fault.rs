@@ -108,6 +108,13 @@ impl Fault {
         }
     }
 
+    /// The word used in JSON.
+    #[must_use]
+    pub fn as_str(self) -> String {
+        let word = serde_json::to_value(self).unwrap_or_default();
+        word.as_str().unwrap_or_default().to_owned()
+    }
+
     /// What of a step it strikes, as traces say it.
     pub(super) fn of(self) -> &'static str {
         match self {

@@ -23,7 +23,7 @@ mod world;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-pub use admit::{Admission, admit};
+pub use admit::{Admission, admit, rehearse_within};
 use check::{Broken, History, RULES};
 pub use fault::Fault;
 pub use finding::{Finding, Severity};

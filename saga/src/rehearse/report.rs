@@ -133,6 +133,12 @@ impl Rehearsal {
         }
     }
 
+    /// Returns whether all traces were run with as many faults as were asked for.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.levels.iter().all(|level| level.complete)
+    }
+
     /// How many traces were run.
     #[must_use]
     pub fn traces(&self) -> u64 {

@@ -110,6 +110,7 @@ impl<'s> World<'s> {
             descent: None,
             start_at: None,
             requires: Vec::new(),
+            end_by: None,
         };
         let _ = world.ask(Command::Start(start));
         world

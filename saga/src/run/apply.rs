@@ -52,6 +52,7 @@ impl Run {
                     descent: begun.descent,
                     start_at: begun.start_at,
                     requires: begun.requires.clone(),
+                    end_by: begun.end_by.clone(),
                 });
                 None
             }
@@ -318,6 +319,9 @@ impl Run {
                     message: message.clone(),
                     since: at,
                 });
+                if *kind == IncidentKind::DeadlineMissed {
+                    self.told_deadline(at);
+                }
                 None
             }
             Event::IncidentResolved { incident } => {
@@ -350,6 +354,7 @@ impl Run {
                 self.header.mode = Mode::Ended;
                 self.header.outcome = Some(*outcome);
                 self.header.ended_at = Some(at);
+                self.end_by_is_over();
                 if let Some(output) = output {
                     self.header.output = Some(payload(output));
                 }

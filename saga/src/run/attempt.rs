@@ -229,7 +229,7 @@ impl TransitionBuilder<'_> {
         }
         let definition = &run.graph.definition;
         let ends = definition.on_timeout == OnTimeout::Compensate && !run.past_pivot();
-        let deadline = run.deadline_due().filter(|deadline| ends && at >= *deadline)?;
+        let deadline = run.forward_until().filter(|deadline| ends && at >= *deadline)?;
         let message = due(format!("the run must be done by {deadline}"));
         Some(self.limit_passed(place, RUN_TIMEOUT, message))
     }

@@ -166,6 +166,7 @@ impl TransitionBuilder<'_> {
             descent: start.descent,
             start_at: start.start_at,
             requires: start.requires,
+            end_by: start.end_by,
         };
         self.emit(Event::Started(Box::new(begun)));
         if let Some(at) = start.start_at.filter(|at| *at > self.now()) {
@@ -175,6 +176,7 @@ impl TransitionBuilder<'_> {
         for (hold, message) in start.holds {
             self.emit(Event::Held { hold, by: None, message });
         }
+        self.end_in_time();
         self.begin_in_turn();
         Ok(Reply::Done)
     }
@@ -196,6 +198,7 @@ impl TransitionBuilder<'_> {
         if self.run.deadline_due().is_some_and(|deadline| deadline <= now) {
             self.timed_out();
         }
+        self.end_in_time();
         self.tell_if_stuck();
     }
 

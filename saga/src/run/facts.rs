@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{By, Descent, RequiredFact};
+use crate::event::{By, Descent, EndBy, RequiredFact};
 use crate::protocol::{Labels, Scope};
 use crate::{Cause, IncidentKind, Parent, Payload, StepPath, Time};
 
@@ -31,6 +31,9 @@ pub(super) struct Origin {
     pub(super) start_at: Option<Time>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) requires: Vec<RequiredFact>,
+    /// When it is to be over, its undo included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) end_by: Option<Box<EndBy>>,
 }
 
 /// An output that is yet to be held to its JSON Schema.

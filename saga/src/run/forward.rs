@@ -23,7 +23,7 @@ impl TransitionBuilder<'_> {
     pub(super) fn advance(&mut self) {
         while let Some(step) = self.ready.pop_front() {
             let turn = self.run.header.mode == Mode::Forward && !self.run.is_held();
-            if turn && !self.has_begun(step) {
+            if turn && !self.has_begun(step) && !self.undone_in_time(Some(step)) {
                 self.begin(step);
             }
         }

@@ -93,6 +93,7 @@ mod tests {
             descent: None,
             start_at: None,
             requires: Vec::new(),
+            end_by: None,
             holds: Vec::new(),
         };
         let (mut decided, mut record) = (run.clone(), Record::default());

@@ -12,6 +12,7 @@ mod decide;
 mod doubt;
 mod due;
 mod emits;
+mod end_by;
 mod endings;
 mod erased;
 mod facts;
@@ -141,6 +142,9 @@ struct RunHeader {
     /// When it last went forward again; its time is counted from then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     forward_since: Option<Time>,
+    /// The instant by which it was to be over holds no more: it has ended, went forward again, or a person was told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    end_over: bool,
     /// The bytes of the inputs that its steps and items were given for themselves, and of the lists of its fan-outs.
     #[serde(default)]
     built: u64,
@@ -343,6 +347,7 @@ impl Run {
         let all = [
             self.due.first().map(|(at, _)| *at),
             self.deadline_due(),
+            self.end_due(),
             self.stuck_due(),
             self.deferred_due(),
             self.delayed_until(),

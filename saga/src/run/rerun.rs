@@ -130,6 +130,7 @@ impl Run {
         // Their inputs and outputs are gone, and so is what was counted of them.
         (facts.built, facts.outputs) = (0, outputs);
         facts.forward_since = Some(at);
+        facts.end_over = facts.origin.as_ref().is_some_and(|origin| origin.end_by.is_some());
         let settled: Vec<bool> = (0..self.steps.len()).map(|step| self.is_settled(step)).collect();
         self.unsettled = settled.iter().filter(|settled| !**settled).count();
         for (step, state) in self.steps.iter_mut().enumerate() {

@@ -39,7 +39,8 @@ impl Run {
             start_at: self.start_at().map(Timestamp),
             ended_at: self.header.ended_at.map(Timestamp),
             erased_at: self.header.erased.map(Timestamp),
-            deadline: Timestamp(self.deadline()),
+            deadline: Timestamp(self.forward_until().unwrap_or_else(|| self.deadline())),
+            end_by: self.end_by_view(),
             next_at: self.next_due().map(Timestamp),
             seq: self.seq,
         })
@@ -355,10 +356,8 @@ impl Run {
                 );
             }
         }
-        if self.header.mode == Mode::Forward
-            && at.since(self.started_at()).0 > self.graph.definition.timeout.0 / 10 * 9
-        {
-            add("DeadlineNear", None, format!("the run must be done by {}", self.deadline()), at);
+        if let Some(until) = self.deadline_near(at) {
+            add("DeadlineNear", None, format!("the run must be done by {until}"), at);
         }
         conditions
     }

@@ -129,6 +129,7 @@ pub(crate) fn start(input: Payload, holds: Vec<(Hold, String)>) -> Start {
         descent: None,
         start_at: None,
         requires: Vec::new(),
+        end_by: None,
     }
 }
 

@@ -58,6 +58,7 @@ fn start(run: &mut Run, input: Payload) -> Record {
         descent: None,
         start_at: None,
         requires: Vec::new(),
+        end_by: None,
     };
     let mut record = Record::default();
     decide(run, Command::Start(start), Time(0), &mut record).unwrap();

@@ -3,12 +3,13 @@
 mod words;
 mod workflow;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use backstitch_saga::protocol::{Failure, FailureKind, Outcome, Scope, TaskOutcome, Verdict};
 use backstitch_saga::{
-    Action, By, ChildEnd, Command, Descent, Eraser, Hold, HoldKind, Payload, PlanPage, Record,
-    Refusal, Reply, Run, RunId, Span, Start, StepPath, TaskKey, Time, decide,
+    Action, By, ChildEnd, Command, Descent, EndBy, Eraser, Hold, HoldKind, Payload, PlanPage,
+    Record, Refusal, Reply, Run, RunId, Span, Start, StepPath, TaskKey, Time, decide,
 };
 use uuid::Uuid;
 
@@ -111,6 +112,8 @@ impl Telling {
                 let input = payload(if rest.is_empty() { "null" } else { rest });
                 Command::Start(Start { input, ..start(Vec::new()) })
             }
+            "start_by" => self.start_by(payload("null"), rest),
+            "start_by_with" => self.start_by(payload(first), more),
             "ok" => {
                 let output = payload(if more.is_empty() { "null" } else { more });
                 Command::Report {
@@ -304,6 +307,17 @@ impl Telling {
         }
     }
 
+    /// `10m a=2m`: to be over in ten minutes, undoing `a` takes two; `budget=5m` reserves five.
+    fn start_by(&self, input: Payload, rest: &str) -> Command {
+        let (by, spans) = rest.split_once(' ').unwrap_or((rest, ""));
+        let at = self.now.after(by.parse().unwrap());
+        let spans = spans.split_whitespace().filter_map(|word| word.split_once('='));
+        let mut undo: BTreeMap<Arc<str>, Span> =
+            spans.map(|(step, span)| (step.into(), span.parse().unwrap())).collect();
+        let end_by = EndBy { at, budget: undo.remove("budget"), undo };
+        Command::Start(Start { input, end_by: Some(Box::new(end_by)), ..start(Vec::new()) })
+    }
+
     fn failed(&self, task: &str, kind: FailureKind, rest: &str) -> Command {
         let (code, after) =
             rest.split_once(" after ").map_or((rest, None), |(code, after)| (code, Some(after)));
@@ -405,6 +419,7 @@ fn start(holds: Vec<(Hold, String)>) -> Start {
         descent: None,
         start_at: None,
         requires: Vec::new(),
+        end_by: None,
     }
 }
 

@@ -3,6 +3,7 @@
 mod clock;
 mod damaged;
 mod documents;
+mod end_by;
 mod erased_keys;
 mod erasure;
 mod families;

@@ -4,7 +4,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use backstitch_engine::{Engine, Error, RunFilter};
-use backstitch_saga::protocol::{Labels, StartRun, State};
+use backstitch_saga::protocol::{Approval, Labels, SetUndoApproval, StartRun, State};
 use backstitch_saga::{Command, RunId};
 use backstitch_tests::node::{NS, by, chain, metric, node, start};
 use backstitch_tests::postgres::database;
@@ -333,5 +333,43 @@ async fn runs_that_are_loaded_for_one_namespace_keep_no_other_waiting() {
     assert!(matches!(nobody, Err(Error::NotFound { code: "unknown_run", .. })), "{nobody:?}");
     assert_eq!(engine.doctor(false).await.unwrap().differences, Vec::<String>::new());
     elsewhere.stop().await;
+    engine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_cancel_is_taken_while_questions_hold_all_connections_of_its_namespace() {
+    let url = database().await;
+    let engine = node(&url, |_| {}).await;
+    for name in ["calm", "guarded"] {
+        engine.register(NS, &chain(name, &["a"])).await.unwrap();
+    }
+    let policy = SetUndoApproval { approval: Approval::Always, reason: "refunds".to_owned() };
+    engine.set_undo_approval(NS, "guarded", &policy, &by("refunds")).await.unwrap();
+    let run = engine.start_run(NS, start("calm", "1")).await.unwrap().id;
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let mut locked = connection.begin().await.unwrap();
+    let lock = "lock table compensation_plans in access exclusive mode";
+    sqlx::query(lock).execute(&mut *locked).await.unwrap();
+    let questions: Vec<_> = (0..200)
+        .map(|_| {
+            let engine = engine.clone();
+            tokio::spawn(async move {
+                engine.compensation_plan(NS, Uuid::now_v7(), None, 10).await.map(drop)
+            })
+        })
+        .collect();
+    let began = Instant::now();
+    while tokio::time::timeout(Duration::from_millis(200), engine.run(NS, run, None)).await.is_ok()
+    {
+        assert!(began.elapsed() < LONG, "there is always a connection left for a question");
+    }
+    let cancel = engine.command(NS, run, Command::Cancel { by: by("a flood") });
+    let taken = tokio::time::timeout(Duration::from_secs(2), cancel).await;
+    taken.expect("it waits for no question").expect("a cancel is never turned away");
+    locked.rollback().await.unwrap();
+    for question in questions {
+        question.await.unwrap().unwrap_err();
+    }
+    assert_eq!(engine.run(NS, run, None).await.unwrap().state, State::Ended);
     engine.stop().await;
 }

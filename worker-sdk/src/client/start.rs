@@ -105,6 +105,8 @@ impl Client {
                 sequence: None,
                 start_at: None,
                 delay: None,
+                end_by: None,
+                undo_budget: None,
             },
             output: PhantomData,
         }
@@ -171,6 +173,19 @@ impl<Out> StartBuilder<Out> {
     /// The run begins so long after the request; see [`StartBuilder::start_at`].
     pub fn delay(mut self, delay: Span) -> Self {
         self.start.delay = Some(delay);
+        self
+    }
+
+    /// The instant by which the run is to be over, its undo included: it is undone while there is time for that, as long as
+    /// undoing the steps that have begun took lately.
+    pub fn end_by(mut self, at: Timestamp) -> Self {
+        self.start.end_by = Some(at);
+        self
+    }
+
+    /// The time reserved for undoing the run before [`StartBuilder::end_by`], whatever has begun.
+    pub fn undo_budget(mut self, budget: Span) -> Self {
+        self.start.undo_budget = Some(budget);
         self
     }
 

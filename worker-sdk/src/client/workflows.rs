@@ -1,8 +1,8 @@
 //! Registering and reading workflow definitions.
 
 use backstitch_saga::protocol::{
-    MigratedRun, MigrationCheck, MigrationView, NewMigration, Page, PauseView, RetentionView,
-    SetRetention, VersionLoad, WorkflowView,
+    MigratedRun, MigrationCheck, MigrationView, NewMigration, Page, PauseView, RehearsalView,
+    RetentionView, SetRetention, VersionLoad, WorkflowView,
 };
 use backstitch_saga::{Definition, Violation};
 use reqwest::{Method, StatusCode};
@@ -83,6 +83,15 @@ impl Client {
     pub async fn workflow(&self, name: &str, version: u32) -> Result<WorkflowView, ClientError> {
         let request = self.get(&format!("v1/workflows/{name}/versions/{version}"))?;
         read(self.send(request).await?)
+    }
+
+    /// Everything that can go wrong with a workflow version, gone through as far as a registration does.
+    ///
+    /// # Errors
+    /// A problem `unknown_workflow`.
+    pub async fn rehearsal(&self, name: &str, version: u32) -> Result<RehearsalView, ClientError> {
+        let path = format!("v1/workflows/{name}/versions/{version}/rehearsal");
+        read(self.send(self.get(&path)?).await?)
     }
 
     /// Holds the new runs of a workflow. Answers the newest pauses, as [`Client::pauses`].

@@ -72,6 +72,7 @@ impl<Out> TestRun<Out> {
             descent,
             start_at: None,
             requires: Vec::new(),
+            end_by: None,
         };
         let started = run.decide(Command::Start(start));
         debug_assert_eq!(started, Ok(Reply::Done), "a new run starts");

@@ -99,6 +99,7 @@ impl Server {
             descent: None,
             start_at: None,
             requires: Vec::new(),
+            end_by: None,
         };
         decide(&mut run, Command::Start(start), now(), &mut Record::default()).unwrap();
         self.desk.runs().insert(id, run);

@@ -232,6 +232,7 @@ mod tests {
                 input: Payload::trusted(r#"{"lines":["chai","tofu","ikura"]}"#.to_owned()).unwrap(),
                 start_at: None,
                 requires: Vec::new(),
+                end_by: None,
             }));
             story
         }
