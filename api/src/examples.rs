@@ -296,6 +296,18 @@ pub(crate) fn valid_workflow() -> Value {
     json!({ "name": "place-order", "version": 1, "rehearsal": { "traces": 250, "complete": false } })
 }
 
+pub(crate) fn rehearsal() -> Value {
+    json!({
+        "workflow": "place-order", "version": 1, "traces": 250, "complete": false,
+        "closed": 231, "parked": 19, "open": 0,
+        "outcomes": { "succeeded": 88, "compensated": 143 },
+        "steps": [{ "step": "payment", "faults": [
+            { "fault": "fails", "about": "fails for good", "traces": 14, "parked": 0, "open": 0 }
+        ] }],
+        "not_reached": [], "defects": []
+    })
+}
+
 pub(crate) fn whoami() -> Value {
     json!({ "name": "worker-1", "namespace": "default", "role": "worker", "open": false })
 }
@@ -368,6 +380,7 @@ pub(crate) mod tests {
         reads_as::<Page<StartRequestView>>(&start_requests());
         reads_as::<Page<WorkflowView>>(&workflows());
         reads_as::<ValidWorkflow>(&valid_workflow());
+        reads_as::<RehearsalView>(&rehearsal());
         reads_as::<WhoAmI>(&whoami());
         reads_as::<Page<QueueView>>(&queues());
         serde_json::from_str::<WorkflowView>(&workflow().to_string()).unwrap();

@@ -141,6 +141,11 @@ impl Who {
         matches!(self.role, Role::Admin | Role::Operator)
     }
 
+    /// Rules the namespace.
+    pub(crate) fn is_admin(&self) -> bool {
+        matches!(self.role, Role::Admin)
+    }
+
     /// May start runs and send signals.
     pub(crate) fn may_start(&self) -> bool {
         matches!(self.role, Role::Admin | Role::Operator | Role::Starter)

@@ -8,7 +8,8 @@ use uuid::Uuid;
 /// What is asked in a form besides the reason.
 #[derive(Clone, Debug)]
 pub(crate) struct Field {
-    /// How its text becomes a member: `s` text, `j` JSON, `b` a box that is ticked, `n` a number, `w` a text with a default.
+    /// How its text becomes a member: `s` text, `j` JSON, `b` a box that is ticked, `n` a number, `w` a text with a default,
+    /// `d` a document whose members are members.
     pub(crate) kind: &'static str,
     /// The member, with dots between the names of objects.
     pub(crate) name: String,
@@ -45,6 +46,11 @@ impl Field {
         Field::new("j", name, label)
     }
 
+    /// The whole document that is sent, as it is now.
+    pub(crate) fn document(label: &'static str, now: &str) -> Field {
+        Field::new("d", "document", label).hint("JSON.").value(now).required()
+    }
+
     pub(crate) fn tick(name: &str, label: &'static str) -> Field {
         Field::new("b", name, label)
     }
@@ -55,6 +61,10 @@ impl Field {
 
     pub(crate) fn value(self, value: impl Into<String>) -> Field {
         Field { value: value.into(), ..self }
+    }
+
+    pub(crate) fn of(self, choices: &[&str]) -> Field {
+        Field { choices: choices.iter().map(|one| (*one).to_owned()).collect(), ..self }
     }
 
     pub(crate) fn required(self) -> Field {
@@ -114,6 +124,34 @@ impl Deed {
         }
     }
 
+    /// Sets a thing to a document, which is asked for as it is now.
+    pub(crate) fn put(
+        word: &'static str,
+        label: impl Into<Cow<'static, str>>,
+        path: String,
+        now: &impl serde::Serialize,
+    ) -> Deed {
+        let now = serde_json::to_string_pretty(now).unwrap_or_default();
+        let mut deed = Deed::new(word, label, path).without_reason();
+        deed.method = "PUT";
+        deed.field(Field::document("Definition", &now))
+    }
+
+    /// Deletes a thing.
+    pub(crate) fn delete(
+        word: &'static str,
+        label: impl Into<Cow<'static, str>>,
+        path: String,
+    ) -> Deed {
+        let mut deed = Deed::new(word, label, path).without_reason().danger();
+        deed.method = "DELETE";
+        deed
+    }
+
+    pub(crate) fn method(self, method: &'static str) -> Deed {
+        Deed { method, ..self }
+    }
+
     pub(crate) fn about(self, about: &'static str) -> Deed {
         Deed { about, ..self }
     }
@@ -165,11 +203,28 @@ pub(crate) fn document(fields: &[(String, String)]) -> Result<Value, (String, St
             }
             "j" => serde_json::from_str(text)
                 .map_err(|error| wrong(format!("It must be JSON: {error}.")))?,
+            "d" => {
+                let members: Map<String, Value> = serde_json::from_str(text)
+                    .map_err(|error| wrong(format!("It must be a JSON object: {error}.")))?;
+                for (name, value) in members {
+                    merge(&mut root, name, value)
+                        .ok_or_else(|| wrong("It stands twice.".to_owned()))?;
+                }
+                continue;
+            }
             _ => return Err(wrong("It is no field of a form.".to_owned())),
         };
         put(&mut root, path, value).ok_or_else(|| wrong("It stands twice.".to_owned()))?;
     }
     Ok(root)
+}
+
+/// Puts a member of a document into the root; `None` when something else stands there.
+fn merge(root: &mut Value, name: String, value: Value) -> Option<()> {
+    match root.as_object_mut()?.insert(name, value) {
+        None => Some(()),
+        Some(_) => None,
+    }
 }
 
 /// Puts a value at a path of names; `None` when something else stands there.
@@ -220,6 +275,11 @@ mod tests {
 
     #[test]
     fn a_field_that_cannot_be_a_member_is_named() {
+        let whole = [("f.d.document", r#"{"cron":"0 2 * * *","a.b":1}"#), ("f.s.reason", "r")];
+        let wanted = json!({ "cron": "0 2 * * *", "a.b": 1, "reason": "r" });
+        assert_eq!(made(&whole).unwrap(), wanted);
+        assert!(made(&[("f.s.reason", "r"), ("f.d.document", r#"{"reason":"x"}"#)]).is_err());
+        assert_eq!(made(&[("f.d.document", "[]")]).unwrap_err().0, "document");
         for pair in [("f.j.input", "{"), ("f.n.input", "many"), ("f.x.input", "1")] {
             assert_eq!(made(&[pair]).unwrap_err().0, "input", "{pair:?}");
         }

@@ -69,6 +69,7 @@ pub(crate) struct Picture {
     pub(crate) edges: Vec<String>,
     /// Lines of the way back.
     pub(crate) back: Vec<String>,
+    ways: Vec<Way>,
 }
 
 impl Picture {
@@ -106,78 +107,160 @@ fn direct(graph: &Graph) -> Vec<Vec<usize>> {
     found
 }
 
-/// The steps of each layer, from top to bottom.
-fn layers(graph: &Graph, needs: &[Vec<usize>]) -> Vec<Vec<usize>> {
-    let mut layer = vec![0_usize; graph.nodes.len()];
-    let mut all: Vec<Vec<usize>> = Vec::new();
-    for &at in &graph.order {
-        layer[at] = needs[at].iter().map(|need| layer[*need] + 1).max().unwrap_or(0);
-        if all.len() <= layer[at] {
-            all.resize_with(layer[at] + 1, Vec::new);
+/// How many lines are led behind steps at most; with more, lines go straight.
+const MOST_PASSES: usize = 4_000;
+/// The room of a line that passes a layer.
+const PASS: i32 = 18;
+
+/// What stands in a layer: a step, or the lines of a step that pass it on their way to later ones.
+#[derive(Clone, Copy)]
+enum Entry {
+    Step(usize),
+    Pass(usize),
+}
+
+/// Where everything stands: x by the layer, y from the middle of the picture.
+struct Places {
+    layer: Vec<usize>,
+    layers: usize,
+    step: Vec<i32>,
+    pass: HashMap<(usize, usize), i32>,
+    height: i32,
+}
+
+impl Places {
+    /// Puts each step right of those that it follows, and beside them as near as may be.
+    fn of(graph: &Graph, needs: &[Vec<usize>]) -> Places {
+        let mut layer = vec![0_usize; graph.nodes.len()];
+        for &at in &graph.order {
+            layer[at] = needs[at].iter().map(|need| layer[*need] + 1).max().unwrap_or(0);
         }
-        all[layer[at]].push(at);
+        let layers = layer.iter().max().map_or(0, |last| last + 1);
+        let mut columns: Vec<Vec<Entry>> = vec![Vec::new(); layers];
+        for &at in &graph.order {
+            columns[layer[at]].push(Entry::Step(at));
+        }
+        let mut reach: Vec<usize> = layer.iter().map(|layer| layer + 1).collect();
+        for (at, before) in needs.iter().enumerate() {
+            for need in before {
+                reach[*need] = reach[*need].max(layer[at]);
+            }
+        }
+        let passes: usize = reach.iter().zip(&layer).map(|(to, from)| to - from - 1).sum();
+        if passes <= MOST_PASSES {
+            for (at, to) in reach.iter().enumerate() {
+                for column in &mut columns[layer[at] + 1..(*to).max(layer[at] + 1)] {
+                    column.push(Entry::Pass(at));
+                }
+            }
+        }
+        let (step, pass) = (vec![0; graph.nodes.len()], HashMap::new());
+        let mut places = Places { layer, layers, step, pass, height: 0 };
+        for (column, entries) in columns.iter().enumerate() {
+            places.put(column, entries, needs);
+        }
+        places
     }
-    // Each step as near as may be to those that it follows.
-    let mut row = vec![0_usize; graph.nodes.len()];
-    for steps in &mut all {
-        let middle = |at: &usize| {
-            let before = &needs[*at];
-            let sum: usize = before.iter().map(|need| row[*need]).sum();
-            if before.is_empty() { 0 } else { sum * 100 / before.len() }
+
+    /// Where the line of `need` leaves the layer before `column`.
+    fn before(&self, need: usize, column: usize) -> i32 {
+        let passed = self.pass.get(&(need, column.wrapping_sub(1)));
+        passed.copied().unwrap_or(self.step[need])
+    }
+
+    fn put(&mut self, column: usize, entries: &[Entry], needs: &[Vec<usize>]) {
+        let middle = |entry: &Entry| match entry {
+            Entry::Pass(need) => self.before(*need, column),
+            Entry::Step(at) => {
+                let before = &needs[*at];
+                let sum: i32 = before.iter().map(|need| self.before(*need, column)).sum();
+                sum / i32::try_from(before.len().max(1)).unwrap_or(1)
+            }
         };
-        let mut placed: Vec<(usize, usize)> = steps.iter().map(|at| (middle(at), *at)).collect();
+        let mut placed: Vec<(i32, Entry)> =
+            entries.iter().map(|entry| (middle(entry), *entry)).collect();
         placed.sort_by_key(|(middle, _)| *middle);
-        *steps = placed.into_iter().map(|(_, at)| at).collect();
-        for (place, at) in steps.iter().enumerate() {
-            row[*at] = place;
+        let room = |entry: &Entry| match entry {
+            Entry::Step(_) => signed(HEIGHT + DOWN),
+            Entry::Pass(_) => PASS,
+        };
+        let height: i32 = placed.iter().map(|(_, entry)| room(entry)).sum();
+        self.height = self.height.max(height);
+        let mut top = -height / 2;
+        for (_, entry) in &placed {
+            let middle = top + room(entry) / 2;
+            match entry {
+                Entry::Step(at) => self.step[*at] = middle,
+                Entry::Pass(need) => {
+                    self.pass.insert((*need, column), middle);
+                }
+            }
+            top += room(entry);
         }
     }
-    all
+
+    fn x(&self, column: usize) -> u32 {
+        EDGE + units(column) * (WIDTH + ACROSS)
+    }
+
+    fn y(&self, from_middle: i32) -> u32 {
+        u32::try_from(self.height / 2 + from_middle + signed(EDGE)).unwrap_or(0)
+    }
+
+    /// Where the line from `need` to `at` passes the layers between them: the left ends.
+    fn way(&self, need: usize, at: usize) -> Vec<(u32, u32)> {
+        let between = self.layer[need] + 1..self.layer[at];
+        let pass = |column| Some((self.x(column), self.y(*self.pass.get(&(need, column))?)));
+        between.filter_map(pass).collect()
+    }
 }
 
 fn units(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-fn most(layers: &[Vec<usize>]) -> u32 {
-    units(layers.iter().map(Vec::len).max().unwrap_or(0))
+fn signed(length: u32) -> i32 {
+    i32::try_from(length).unwrap_or(i32::MAX)
 }
 
 /// The picture of a workflow without a run.
 pub(crate) fn plain(graph: &Graph) -> Picture {
     let needs = direct(graph);
-    let layers = layers(graph, &needs);
-    let height = most(&layers) * (HEIGHT + DOWN);
+    let places = Places::of(graph, &needs);
+    let columns = units(places.layers);
     let mut picture = Picture {
-        width: units(layers.len()) * (WIDTH + ACROSS) - ACROSS.min(units(layers.len()) * ACROSS)
-            + 2 * EDGE,
-        height: height + 2 * EDGE,
+        width: columns * (WIDTH + ACROSS) - ACROSS.min(columns * ACROSS) + 2 * EDGE,
+        height: u32::try_from(places.height).unwrap_or(0) + 2 * EDGE,
         ..Picture::default()
     };
-    let mut place = vec![(0, 0); graph.nodes.len()];
-    for (column, steps) in layers.iter().enumerate() {
-        let top = (height - units(steps.len()) * (HEIGHT + DOWN)) / 2 + DOWN / 2;
-        for (row, &at) in steps.iter().enumerate() {
-            let x = EDGE + units(column) * (WIDTH + ACROSS);
-            let y = EDGE + top + units(row) * (HEIGHT + DOWN);
-            place[at] = (x, y);
-            let node = &graph.nodes[at];
-            picture.spots.push(Spot {
-                id: node.id.to_string(),
-                name: cut(&node.id, 20),
-                sub: kind_of(graph, at),
-                badge: Badge::new(Tone::Idle, "waiting"),
-                x,
-                y,
-                href: None,
-                mark: None,
-                pivot: matches!(node.task().class(), Some(backstitch_saga::Class::Pivot)),
-            });
-        }
+    let mut in_order: Vec<usize> = (0..graph.nodes.len()).collect();
+    in_order.sort_by_key(|&at| (places.layer[at], places.step[at]));
+    for at in in_order {
+        let node = &graph.nodes[at];
+        picture.spots.push(Spot {
+            id: node.id.to_string(),
+            name: cut(&node.id, 20),
+            sub: kind_of(graph, at),
+            badge: Badge::new(Tone::Idle, "waiting"),
+            x: places.x(places.layer[at]),
+            y: places.y(places.step[at]) - HEIGHT / 2,
+            href: None,
+            mark: None,
+            pivot: matches!(node.task().class(), Some(backstitch_saga::Class::Pivot)),
+        });
     }
     for (at, before) in needs.iter().enumerate() {
-        for need in before {
-            picture.edges.push(line(place[*need], place[at], HEIGHT / 2));
+        for &need in before {
+            let corner =
+                |at: usize| (places.x(places.layer[at]), places.y(places.step[at]) - HEIGHT / 2);
+            let way = Way {
+                from: graph.nodes[need].id.to_string(),
+                to: graph.nodes[at].id.to_string(),
+                ends: (corner(need), corner(at)),
+                passes: places.way(need, at),
+            };
+            picture.edges.push(way.forward());
+            picture.ways.push(way);
         }
     }
     picture
@@ -195,19 +278,48 @@ fn kind_of(graph: &Graph, at: usize) -> String {
     }
 }
 
-/// A line from the right side of one step to the left side of another.
-fn line((x1, y1): (u32, u32), (x2, y2): (u32, u32), at: u32) -> String {
-    let (x1, y1, y2) = (x1 + WIDTH, y1 + at, y2 + at);
-    let bend = x2.saturating_sub(x1) / 2;
-    format!("M{x1} {y1} C{} {y1} {} {y2} {x2} {y2}", x1 + bend, x2.saturating_sub(bend))
+/// The way of a line between two steps: their corners, and the layers that it passes between them.
+#[derive(Debug)]
+struct Way {
+    from: String,
+    to: String,
+    ends: ((u32, u32), (u32, u32)),
+    passes: Vec<(u32, u32)>,
 }
 
-/// A line back: from the left side of a step to the right side of what is undone after it.
-fn line_back(from: (u32, u32), to: (u32, u32)) -> String {
-    let (x1, y1) = (from.0, from.1 + HEIGHT - 10);
-    let (x2, y2) = (to.0 + WIDTH, to.1 + HEIGHT - 10);
-    let bend = x1.saturating_sub(x2) / 2;
-    format!("M{x1} {y1} C{} {} {} {} {x2} {y2}", x1 - bend, y1 + 14, x2 + bend, y2 + 14)
+impl Way {
+    /// From the right side of the one to the left side of the other.
+    fn forward(&self) -> String {
+        let ((x1, y1), (x2, y2)) = self.ends;
+        let mut line = format!("M{} {}", x1 + WIDTH, y1 + HEIGHT / 2);
+        let mut at = (x1 + WIDTH, y1 + HEIGHT / 2);
+        for &(x, y) in &self.passes {
+            line += &bent(at, (x, y), 0);
+            line += &format!(" H{}", x + WIDTH);
+            at = (x + WIDTH, y);
+        }
+        line + &bent(at, (x2, y2 + HEIGHT / 2), 0)
+    }
+
+    /// Back, below the way forward.
+    fn back(&self) -> String {
+        let ((x1, y1), (x2, y2)) = self.ends;
+        let mut at = (x2, y2 + HEIGHT - 10);
+        let mut line = format!("M{} {}", at.0, at.1);
+        for &(x, y) in self.passes.iter().rev() {
+            line += &bent(at, (x + WIDTH, y + 6), 0);
+            line += &format!(" H{x}");
+            at = (x, y + 6);
+        }
+        let sag = if self.passes.is_empty() { 14 } else { 0 };
+        line + &bent(at, (x1 + WIDTH, y1 + HEIGHT - 10), sag)
+    }
+}
+
+/// A curve from one point to another that leaves and arrives level, or sags on the way.
+fn bent((x1, y1): (u32, u32), (x2, y2): (u32, u32), sag: u32) -> String {
+    let middle = u32::midpoint(x1, x2);
+    format!(" C{middle} {} {middle} {} {x2} {y2}", y1 + sag, y2 + sag)
 }
 
 /// The picture of a run.
@@ -225,29 +337,14 @@ pub(crate) fn of_run(graph: &Graph, view: &RunView) -> Picture {
         spot.badge = step_badge(step);
         spot.sub = sub_of(step);
     }
-    draw_back(graph, &mut picture, |id| {
-        steps.get(id).is_some_and(|step| step.compensation.is_some())
-    });
+    draw_back(&mut picture, |id| steps.get(id).is_some_and(|step| step.compensation.is_some()));
     picture
 }
 
 /// Draws the way back between steps that are undone.
-pub(crate) fn draw_back(graph: &Graph, picture: &mut Picture, undone: impl Fn(&str) -> bool) {
-    let place: HashMap<&str, (u32, u32)> =
-        picture.spots.iter().map(|spot| (spot.id.as_str(), (spot.x, spot.y))).collect();
-    let mut back = Vec::new();
-    for (at, before) in direct(graph).iter().enumerate() {
-        let id = &*graph.nodes[at].id;
-        for need in before {
-            let other = &*graph.nodes[*need].id;
-            if let (true, true, Some(from), Some(to)) =
-                (undone(id), undone(other), place.get(id), place.get(other))
-            {
-                back.push(line_back(*from, *to));
-            }
-        }
-    }
-    picture.back = back;
+pub(crate) fn draw_back(picture: &mut Picture, undone: impl Fn(&str) -> bool) {
+    let both = |way: &&Way| undone(&way.from) && undone(&way.to);
+    picture.back = picture.ways.iter().filter(both).map(Way::back).collect();
 }
 
 /// How far a step got, in a few words.
@@ -298,6 +395,21 @@ mod tests {
     fn what_follows_through_others_has_no_line_of_its_own() {
         let picture = plain(&all(&[("a", ""), ("b", "a"), ("c", "a b")]));
         assert_eq!(picture.edges.len(), 2);
+    }
+
+    #[test]
+    fn a_line_that_skips_a_layer_passes_beside_the_steps_of_it() {
+        let picture = plain(&all(&[("a", ""), ("b", "a"), ("c", "b"), ("d", "a"), ("e", "d c")]));
+        let spot = |id: &str| picture.spots.iter().find(|spot| spot.id == id).unwrap();
+        let way = picture.ways.iter().find(|way| way.from == "d" && way.to == "e").unwrap();
+        let (c, between) = (spot("c"), way.passes[0]);
+        assert_eq!((way.passes.len(), between.0), (1, c.x), "d stands two layers before e");
+        assert!(between.1 < c.y || between.1 > c.y + HEIGHT, "{between:?} {c:?}");
+        for line in [way.forward(), way.back()] {
+            assert!(
+                line.contains(&format!("H{}", c.x)) || line.contains(&format!("H{}", c.x + WIDTH))
+            );
+        }
     }
 
     #[test]

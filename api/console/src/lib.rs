@@ -8,6 +8,7 @@
 //! - `act`: what a form asks for.
 //! - `live`: changes told to open pages, with one poll for all that look at the same.
 //! - `graph`, `timeline`, `show`: pictures and words of a run.
+//! - `table`: what lists have in common.
 //! - `pages`: one file for each page.
 
 mod act;
@@ -19,6 +20,7 @@ mod live;
 mod page;
 mod pages;
 mod show;
+mod table;
 mod timeline;
 
 use std::sync::Arc;
@@ -65,7 +67,11 @@ pub fn router(api: Router, carry: Carry, open: bool) -> Router {
         .route("/console/jobs/new", get(pages::jobs::plan))
         .route("/console/jobs/{id}", get(pages::jobs::show))
         .route("/console/workflows", get(pages::workflows::list))
+        .route("/console/workflows/{name}/migrations", get(pages::migrations::list))
+        .route("/console/workflows/{name}/migrations/{id}", get(pages::migrations::show))
         .route("/console/workflows/{name}/{version}", get(pages::workflows::show))
+        .route("/console/workflows/{name}/{version}/compare", get(pages::compare::show))
+        .route("/console/workflows/{name}/{version}/rehearsal", get(pages::rehearsal::show))
         .route("/console/schedules", get(pages::schedules::list))
         .route("/console/schedules/{name}", get(pages::schedules::show))
         .route("/console/queues", get(pages::queues::list))
@@ -76,10 +82,20 @@ pub fn router(api: Router, carry: Carry, open: bool) -> Router {
         .route("/console/intakes/{id}", get(pages::sources::intake))
         .route("/console/contracts", get(pages::shapes::list))
         .route("/console/contracts/{subject}", get(pages::shapes::contract))
+        .route("/console/contracts/{subject}/{version}", get(pages::shapes::version))
         .route(
             "/console/transforms/{from}/{from_version}/{to}/{to_version}",
             get(pages::shapes::transform),
         )
+        .route("/console/imports", get(pages::imports::list))
+        .route("/console/imports/{id}", get(pages::imports::show))
+        .route("/console/mapping", get(pages::mapping::list))
+        .route("/console/reprocessings/{id}", get(pages::mapping::show))
+        .route("/console/links", get(pages::links::show))
+        .route("/console/readers", get(pages::readers::show))
+        .route("/console/limits", get(pages::limits::show))
+        .route("/console/erasures", get(pages::erasures::list))
+        .route("/console/erasures/{id}", get(pages::erasures::show))
         .route("/console/credentials", get(pages::credentials::show))
         .route("/console/keys", get(pages::places::show))
         .route("/console/start-requests", get(pages::places::requests))

@@ -126,6 +126,15 @@ fn watched(of: &str) -> Option<String> {
     match (parts.next()?, parts.next()) {
         ("runs", Some(run)) if !run.contains('/') => Some(format!("/v1/runs/{}", encoded(run))),
         ("jobs", Some(job)) if !job.contains('/') => Some(format!("/v1/jobs/{}", encoded(job))),
+        (part @ ("imports" | "reprocessings" | "erasures"), Some(id)) if !id.contains('/') => {
+            Some(format!("/v1/{part}/{}", encoded(id)))
+        }
+        ("workflows", Some(rest)) => match rest.split_once("/migrations/") {
+            Some((name, id)) if !name.contains('/') && !id.contains('/') => {
+                Some(format!("/v1/workflows/{}/migrations/{}", encoded(name), encoded(id)))
+            }
+            _ => None,
+        },
         ("incidents", None) => Some("/v1/incidents/counts".to_owned()),
         ("effects", None) => Some("/v1/effects/counts".to_owned()),
         ("queues", None) => Some("/v1/queues".to_owned()),
@@ -187,6 +196,9 @@ mod tests {
             ("/console/runs/a-1", Some("/v1/runs/a-1")),
             ("/console/runs/a?b", Some("/v1/runs/a%3Fb")),
             ("/console/runs/a/undo", None),
+            ("/console/imports/a", Some("/v1/imports/a")),
+            ("/console/workflows/w/migrations/a", Some("/v1/workflows/w/migrations/a")),
+            ("/console/workflows/w/1", None),
             ("/console/runs", None),
             ("/v1/credentials", None),
         ] {

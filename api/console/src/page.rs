@@ -66,6 +66,8 @@ const MENU: &[(&str, &[Entry])] = &[
         "Who",
         &[
             Entry { part: "credentials", name: "Credentials", href: "/console/credentials" },
+            Entry { part: "limits", name: "Limits", href: "/console/limits" },
+            Entry { part: "erasures", name: "Erasures", href: "/console/erasures" },
             Entry { part: "audit", name: "Audit", href: "/console/audit" },
         ],
     ),
@@ -100,6 +102,10 @@ impl Frame {
 
     pub(crate) fn menu(&self) -> &'static [(&'static str, &'static [Entry])] {
         if self.who.is_some() { MENU } else { &[] }
+    }
+
+    pub(crate) fn is_admin(&self) -> bool {
+        self.who.as_ref().is_some_and(Who::is_admin)
     }
 
     pub(crate) fn may_act(&self) -> bool {

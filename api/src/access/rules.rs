@@ -16,6 +16,7 @@ pub(crate) const RULES: &[(&str, &str, Right)] = &[
     ("GET", "/v1/workflows/{name}", Right::Read),
     ("GET", "/v1/workflows/{name}/versions/{version}", Right::Read),
     ("PUT", "/v1/workflows/{name}/versions/{version}", Right::Register),
+    ("GET", "/v1/workflows/{name}/versions/{version}/rehearsal", Right::Read),
     ("POST", "/v1/workflows/validate", Right::Read),
     ("GET", "/v1/keys/{key}", Right::Read),
     ("GET", "/v1/facts/{subject}", Right::Read),

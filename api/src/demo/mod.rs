@@ -95,6 +95,9 @@ pub(crate) async fn run(options: DemoOptions) -> anyhow::Result<bool> {
         stage = set_stage(&voice) => stage?,
         () = &mut stopped => bail!("interrupted; everything is stopped"),
     };
+    if options.keep {
+        voice.say(format_args!("The console: {}\n", stage.console()));
+    }
     let shop = stage.shop();
     let findings = tokio::select! {
         findings = stage.guard(programme.perform(&shop, &voice)) => findings?,

@@ -154,6 +154,7 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(workflows::validate))
         .routes(routes!(workflows::versions))
         .routes(routes!(workflows::show, workflows::register))
+        .routes(routes!(workflows::rehearsal))
         .routes(routes!(schedules::list))
         .routes(routes!(schedules::show, schedules::put, schedules::delete))
         .routes(routes!(schedules::pause))

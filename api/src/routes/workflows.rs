@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use backstitch_engine::Registered;
-use backstitch_saga::protocol::{Page, ValidWorkflow, WorkflowView};
+use backstitch_saga::protocol::{Page, RehearsalView, ValidWorkflow, WorkflowView};
 use backstitch_saga::{Definition, Violation};
 use serde::Deserialize;
 
@@ -114,6 +114,26 @@ pub(crate) async fn register(
         }
         Registered::Unchanged => json(StatusCode::OK, &view),
     }
+}
+
+/// Go through everything that can go wrong with a workflow version
+///
+/// As far as a registration does: `complete` says whether these are all traces with up to two faults. Nothing is written.
+#[utoipa::path(
+    get, path = "/v1/workflows/{name}/versions/{version}/rehearsal", tag = "workflows", operation_id = "rehearse_workflow",
+    params(
+        ("name" = String, Path, description = "The workflow's name", example = "place-order"),
+        ("version" = u32, Path, description = "Its version", example = 1),
+    ),
+    responses((status = 200, description = "What was found.", body = RehearsalView, example = json!(examples::rehearsal())))
+)]
+pub(crate) async fn rehearsal(
+    State(app): Shared,
+    caller: Caller,
+    PathOf((name, version)): PathOf<(String, u32)>,
+    _: QueryOf<NoQuery>,
+) -> Answer {
+    json(StatusCode::OK, &app.engine.rehearsal(&caller.namespace, &name, version).await?)
 }
 
 /// Check a definition; nothing is written

@@ -4,7 +4,7 @@
 use backstitch_api::Access;
 use backstitch_engine::Role;
 use backstitch_saga::Span;
-use backstitch_tests::node::{Hand, NS, fan};
+use backstitch_tests::node::{Hand, NS, chain, fan};
 use backstitch_tests::server::Server;
 use serde_json::{Value, json};
 
@@ -71,7 +71,8 @@ async fn night(server: &Server) -> Vec<(String, String)> {
         .as_str()
         .unwrap()
         .to_owned();
-    let event = documents(server, &secret).await;
+    let (event, intake, import) = documents(server, &secret).await;
+    next_version(server, "place-order").await;
     let mut pages: Vec<(String, String)> = PAGES
         .iter()
         .filter(|page| !page.contains("nothing"))
@@ -97,6 +98,15 @@ async fn night(server: &Server) -> Vec<(String, String)> {
         ("plan", format!("/console/plans/{plan}")),
         ("plan-changed", format!("/console/runs/{run}/undo?way=all&plan={plan}&revision=1")),
         ("event", format!("/console/events/{event}")),
+        ("intake", format!("/console/intakes/{intake}")),
+        ("contract", "/console/contracts/crm.contact".to_owned()),
+        ("contract-version", "/console/contracts/crm.contact/1".to_owned()),
+        ("transform", "/console/transforms/crm.contact/1/customer/1".to_owned()),
+        ("import", format!("/console/imports/{import}")),
+        ("credentials", "/console/credentials".to_owned()),
+        ("compare", "/console/workflows/place-order/2/compare".to_owned()),
+        ("rehearsal", "/console/workflows/place-order/2/rehearsal".to_owned()),
+        ("migrations", "/console/workflows/place-order/migrations?from=1&to=2".to_owned()),
     ] {
         pages.push((name.to_owned(), page));
     }
@@ -104,8 +114,8 @@ async fn night(server: &Server) -> Vec<(String, String)> {
 }
 
 /// A source with a document that was taken in and one that was refused, the contracts that they are held to, and the event
-/// that came of it. Answers the event.
-async fn documents(server: &Server, secret: &str) -> String {
+/// that came of it, and a file with a row that was refused. Answers the ids of the event, of the document and of the import.
+async fn documents(server: &Server, secret: &str) -> (String, String, String) {
     let send = async |method: &str, path: &str, bearer: &str, body: Value| {
         let request = server.bare(method, path).bearer_auth(bearer);
         backstitch_tests::server::send(backstitch_tests::server::with_json(request, body)).await
@@ -132,7 +142,22 @@ async fn documents(server: &Server, secret: &str) -> String {
     let taken = send("POST", &door, token, json!({ "id": "7", "full_name": "Ann" })).await.json();
     let refused = send("POST", &door, token, json!({ "id": 7 })).await;
     assert!(refused.status >= 400, "{refused:?}");
-    taken["event_id"].as_str().unwrap_or_default().to_owned()
+    let file = server.bare("POST", &format!("{door}/files")).bearer_auth(token);
+    let rows = "{\"id\":\"8\",\"full_name\":\"Bob\"}\n{\"id\":9}\n";
+    let file = file.header("content-type", "application/x-ndjson").body(rows);
+    let file = backstitch_tests::server::send(file).await.json();
+    let id = |of: &Value, name: &str| of[name].as_str().unwrap_or_default().to_owned();
+    (id(&taken, "event_id"), id(&taken, "intake_id"), id(&file, "import_id"))
+}
+
+/// Registers the next version of a workflow, with a step more and one that is called otherwise.
+async fn next_version(server: &Server, workflow: &str) {
+    let steps = ["reserve", "charge", "label", "ship"];
+    let mut next: Value = serde_json::from_str(&chain(workflow, &steps)).unwrap();
+    next["version"] = json!(2);
+    next["steps"][1]["task"]["on_failure"] = json!("incident");
+    next["steps"][3]["task"]["name"] = json!("do_ship");
+    register(server, &next.to_string()).await;
 }
 
 #[tokio::test]

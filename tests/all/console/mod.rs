@@ -5,6 +5,7 @@ mod doors;
 mod driver;
 mod live;
 mod operations;
+mod pages;
 mod shown;
 mod walk;
 

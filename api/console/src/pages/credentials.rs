@@ -1,12 +1,14 @@
 //! Who may do what: the credentials of the namespace, for its admins.
 
 use askama::Template;
-use backstitch_saga::protocol::{CredentialState, CredentialView, Page};
+use backstitch_saga::protocol::{CredentialState, CredentialView};
 
+use super::filter::Filter;
 use crate::ask::{Ask, Problem, encoded};
 use crate::form::Deed;
 use crate::page::{Frame, Shown, ok};
 use crate::show::{Badge, Tone, instant, moment, word};
+use crate::table::Listed;
 
 struct Line {
     view: CredentialView,
@@ -67,17 +69,16 @@ pub(crate) async fn show(ask: Ask) -> Shown {
 
 async fn page(ask: &Ask) -> Result<CredentialsPage, Problem> {
     let who = ask.who().await?;
-    let after = ask.param("after").map(|after| format!("&after={}", encoded(after)));
-    let path = format!("/v1/credentials?limit=100{}", after.unwrap_or_default());
-    let (page, hidden) = match ask.get::<Page<CredentialView>>(&path).await {
+    let listed = ask.list::<CredentialView>("/v1/credentials", 100, &Filter::of(ask, &[])).await;
+    let (page, hidden) = match listed {
         Ok(page) => (page, false),
-        Err(problem) if problem.status == 403 => (Page { items: Vec::new(), next: None }, true),
+        Err(problem) if problem.status == 403 => (Listed { items: Vec::new(), next: None }, true),
         Err(problem) => return Err(problem),
     };
     Ok(CredentialsPage {
         frame: Frame::new(ask, who, "credentials", "Credentials"),
         lines: page.items.into_iter().map(Line::of).collect(),
-        next: page.next.map(|next| format!("/console/credentials?after={}", encoded(&next))),
+        next: page.next,
         hidden,
     })
 }

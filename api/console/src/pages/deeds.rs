@@ -153,15 +153,39 @@ pub(crate) fn of_wait(view: &RunView, wait: WaitsFor) -> Wait {
     Wait { since, since_at, until: wait.until.map(at), deeds, wait }
 }
 
-/// What can be done about the run as a whole, whatever it waits for.
-pub(crate) fn of_run(view: &RunView, always: &[String]) -> Vec<Deed> {
-    if view.state == State::Ended {
+/// The labels of a run, and its erasure for admins.
+fn beside(view: &RunView, admin: bool) -> Vec<Deed> {
+    if view.erased_at.is_some() {
         return Vec::new();
+    }
+    let labels = Deed::new("label", "Labels", format!("/v1/runs/{}/labels", view.id))
+        .about("Gives the run labels, and takes others from it.")
+        .method("PATCH")
+        .field(Field::json("set", "Set").hint("JSON, such as {\"team\": \"refunds\"}."))
+        .field(Field::json("remove", "Take away").hint("JSON, such as [\"triage\"]."));
+    let mut erase = Deed::new("erase", "Erase", format!("/v1/runs/{}/erase", view.id))
+        .about("Its documents, key, labels and texts are gone for ever, and those of all that descend from it. The reason stays: it should name nobody.")
+        .danger();
+    if view.state != State::Ended {
+        erase = erase.field(Field::tick(
+            "kill",
+            "Kill it first: what it did stays, and is undone by nobody",
+        ));
+    }
+    let erase = Some(erase).filter(|_| admin);
+    std::iter::once(labels).chain(erase).collect()
+}
+
+/// What can be done about the run as a whole, whatever it waits for.
+pub(crate) fn of_run(view: &RunView, always: &[String], admin: bool) -> Vec<Deed> {
+    if view.state == State::Ended {
+        return beside(view, admin);
     }
     let mut verbs = vec!["pause"];
     let applies = |verb: &&str| always.iter().any(|one| one.as_str() == *verb);
     verbs.extend(["cancel", "kill"].into_iter().filter(applies));
-    verbs.into_iter().filter_map(|verb| deed(verb, view.id, None)).collect()
+    let verbs = verbs.into_iter().filter_map(|verb| deed(verb, view.id, None));
+    verbs.chain(beside(view, admin)).collect()
 }
 
 #[cfg(test)]

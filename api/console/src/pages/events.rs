@@ -72,6 +72,14 @@ impl Subscription {
             "Replay from",
             "Begins again after a position: each event starts a run once more.",
         );
+        deeds.push(
+            Deed::put("put-subscription", "Change", path.clone(), &view.spec)
+                .about("What it wants and starts from the next event on."),
+        );
+        deeds.push(
+            Deed::delete("delete-subscription", "Delete", path.clone())
+                .about("Starts nothing any more. Its runs stay."),
+        );
         deeds.push(reset.danger().field(Field::new("n", "position", "Position").required()));
         let (tone, word) = match view.state {
             SubscriptionState::Active => (Tone::Good, "active"),
@@ -99,6 +107,8 @@ struct EventsPage {
     next: Option<String>,
     before: Option<String>,
     subscriptions: Vec<Subscription>,
+    tabs: &'static [(&'static str, &'static str)],
+    address: String,
 }
 
 pub(crate) async fn list(ask: Ask) -> Shown {
@@ -143,6 +153,8 @@ async fn list_page(ask: &Ask) -> Result<EventsPage, Problem> {
     Ok(EventsPage {
         frame: Frame::new(ask, who, "events", "Events"),
         head: number(page.head),
+        tabs: super::readers::TABS,
+        address: "/console/events".to_owned(),
         next: (page.next < page.head).then(|| at(page.next)).flatten(),
         before: (after > 0).then(|| at(after.saturating_sub(LIMIT))).flatten(),
         lines: page.items.into_iter().rev().map(Line::of).collect(),

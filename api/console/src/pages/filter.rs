@@ -19,6 +19,22 @@ impl Filter {
         Filter { pairs, after: ask.param("after").map(str::to_owned) }
     }
 
+    /// The same with these names alone.
+    pub(crate) fn kept(&self, names: &[&str]) -> Filter {
+        let kept = self.pairs.iter().filter(|(name, _)| names.contains(&name.as_str()));
+        Filter { pairs: kept.cloned().collect(), after: self.after.clone() }
+    }
+
+    /// The same from the beginning of the list.
+    pub(crate) fn first(self) -> Filter {
+        Filter { after: None, ..self }
+    }
+
+    /// The place in the list alone.
+    pub(crate) fn only_after(&self) -> Filter {
+        self.kept(&[])
+    }
+
     /// What `name` is searched by; nothing if it is not.
     pub(crate) fn value(&self, name: &str) -> &str {
         let found = self.pairs.iter().find(|(known, _)| known == name);

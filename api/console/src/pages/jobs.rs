@@ -5,6 +5,7 @@ use axum::extract::Path;
 use backstitch_saga::protocol::{ItemState, JobItem, JobPlan, JobState, JobView, Page};
 use serde_json::{Map, Value, json};
 
+use super::filter::Filter;
 use super::runs::query;
 use crate::ask::{Ask, Problem, encoded};
 use crate::form::{Deed, Field};
@@ -89,9 +90,7 @@ pub(crate) async fn list(ask: Ask) -> Shown {
 
 async fn list_page(ask: &Ask) -> Result<JobsPage, Problem> {
     let who = ask.who().await?;
-    let after = ask.param("after").map(|after| format!("&after={}", encoded(after)));
-    let page: Page<JobView> =
-        ask.get(&format!("/v1/jobs?limit=50{}", after.unwrap_or_default())).await?;
+    let page = ask.list::<JobView>("/v1/jobs", 50, &Filter::of(ask, &[])).await?;
     let line = |view: JobView| Line {
         id: view.id.to_string(),
         verb: verb_of(&view),
@@ -105,7 +104,7 @@ async fn list_page(ask: &Ask) -> Result<JobsPage, Problem> {
     Ok(JobsPage {
         frame: Frame::new(ask, who, "jobs", "Jobs"),
         lines: page.items.into_iter().map(line).collect(),
-        next: page.next.map(|next| format!("/console/jobs?after={}", encoded(&next))),
+        next: page.next,
     })
 }
 

@@ -1,9 +1,10 @@
 //! The journal of a run: every event in order, with who did what and why.
 
 use askama::Template;
-use backstitch_saga::protocol::{HistoryEntry, Page, RunView};
+use backstitch_saga::protocol::{HistoryEntry, RunView};
 use serde_json::Value;
 
+use super::filter::Filter;
 use super::run::title;
 use crate::ask::{Ask, Problem, encoded};
 use crate::page::{Frame, Shown, ok};
@@ -79,12 +80,10 @@ pub(crate) async fn show(ask: Ask, axum::extract::Path(id): axum::extract::Path<
 async fn page(ask: &Ask, id: &str) -> Result<JournalPage, Problem> {
     let who = ask.who().await?;
     let view: RunView = ask.get(&format!("/v1/runs/{id}")).await?;
-    let after = ask.param("after").map(|after| format!("&after={}", encoded(after)));
-    let paged = after.is_some();
-    let path = format!("/v1/runs/{id}/history?limit={LIMIT}{}", after.unwrap_or_default());
-    let page: Page<HistoryEntry> = ask.get(&path).await?;
-    let next = page.next.map(|next| format!("/console/runs/{id}/journal?after={}", encoded(&next)));
+    let paged = ask.param("after").is_some();
+    let path = format!("/v1/runs/{id}/history");
+    let page = ask.list::<HistoryEntry>(&path, LIMIT, &Filter::of(ask, &[])).await?;
     let frame = Frame::new(ask, who, "runs", format!("Journal of {}", title(&view)));
     let entries = page.items.iter().map(Entry::of).collect();
-    Ok(JournalPage { frame, view, entries, next, paged })
+    Ok(JournalPage { frame, view, entries, next: page.next, paged })
 }

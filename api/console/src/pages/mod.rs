@@ -1,20 +1,29 @@
 //! The pages, one file each.
 
 pub(crate) mod audit;
+pub(crate) mod compare;
 pub(crate) mod credentials;
 pub(crate) mod decisions;
 pub(crate) mod deeds;
 pub(crate) mod effects;
+pub(crate) mod erasures;
 pub(crate) mod events;
 pub(crate) mod filter;
+pub(crate) mod imports;
 pub(crate) mod incidents;
 pub(crate) mod jobs;
 pub(crate) mod journal;
+pub(crate) mod limits;
+pub(crate) mod links;
 pub(crate) mod login;
+pub(crate) mod mapping;
+pub(crate) mod migrations;
 pub(crate) mod overview;
 pub(crate) mod places;
 pub(crate) mod plans;
 pub(crate) mod queues;
+pub(crate) mod readers;
+pub(crate) mod rehearsal;
 pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod schedules;

@@ -5,6 +5,7 @@ use backstitch_saga::protocol::{
     KeyPlace, Page, StartRequestState, StartRequestView, SubjectFacts,
 };
 
+use super::filter::Filter;
 use crate::ask::{Ask, Problem, encoded};
 use crate::form::Deed;
 use crate::page::{Frame, Shown, ok};
@@ -114,9 +115,8 @@ pub(crate) async fn requests(ask: Ask) -> Shown {
 
 async fn requests_page(ask: &Ask) -> Result<RequestsPage, Problem> {
     let who = ask.who().await?;
-    let after = ask.param("after").map(|after| format!("&after={}", encoded(after)));
-    let page: Page<StartRequestView> =
-        ask.get(&format!("/v1/start-requests?limit=50{}", after.unwrap_or_default())).await?;
+    let filter = Filter::of(ask, &[]);
+    let page = ask.list::<StartRequestView>("/v1/start-requests", 50, &filter).await?;
     let request = |view: StartRequestView| {
         let of = |word: &'static str, label| {
             Deed::new(word, label, format!("/v1/start-requests/{}/{word}", view.id))
@@ -143,6 +143,6 @@ async fn requests_page(ask: &Ask) -> Result<RequestsPage, Problem> {
     Ok(RequestsPage {
         frame: Frame::new(ask, who, "requests", "Start requests"),
         requests: page.items.into_iter().map(request).collect(),
-        next: page.next.map(|next| format!("/console/start-requests?after={}", encoded(&next))),
+        next: page.next,
     })
 }

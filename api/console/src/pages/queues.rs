@@ -95,6 +95,14 @@ async fn list_page(ask: &Ask) -> Result<QueuesPage, Problem> {
             }
             None => {}
         }
+        deeds.push(
+            Deed::put("set-queue", "Change the policy", path.clone(), &view.policy)
+                .about("What the queue is bound to from now on."),
+        );
+        deeds.push(
+            Deed::delete("remove-queue", "Remove the policy", path.clone())
+                .about("Nothing bounds the queue then."),
+        );
         Line {
             rules: rules(&view),
             breaker: breaker.map(|state| match state {

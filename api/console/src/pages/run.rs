@@ -74,6 +74,8 @@ struct RunPage {
     more_waits: usize,
     why: Option<String>,
     deeds: Vec<Deed>,
+    /// When it is to be over, and how much time is reserved for undoing it.
+    end_by: Option<(String, String, String)>,
     may_undo: bool,
     picture: Option<Picture>,
     timeline: Timeline,
@@ -172,7 +174,7 @@ async fn page(ask: &Ask, id: &str) -> Result<RunPage, Problem> {
     let summary = why.as_ref().map(|why| why.summary.clone());
     let waits = why.map(|why| why.waits_for).unwrap_or_default();
     let deeds = match as_of {
-        None => deeds::of_run(&view, &always),
+        None => deeds::of_run(&view, &always, who.is_admin()),
         Some(_) => Vec::new(),
     };
     let incidents: Page<IncidentLine> = match as_of {
@@ -199,6 +201,11 @@ async fn page(ask: &Ask, id: &str) -> Result<RunPage, Problem> {
         more_waits: waits.len().saturating_sub(MOST_WAITS),
         waits: waits.into_iter().take(MOST_WAITS).map(|wait| deeds::of_wait(&view, wait)).collect(),
         deeds,
+        end_by: view.end_by.map(|end| {
+            let reserved = end.reserved.filter(|_| view.ended_at.is_none());
+            let reserved = reserved.map_or_else(String::new, |span| length(span.0));
+            (instant(end.at), moment(end.at), reserved)
+        }),
         may_undo: as_of.is_none()
             && !matches!(view.state, State::Compensating | State::CompensationBlocked),
         picture: graph.as_ref().map(|graph| of_run(graph, &view)),

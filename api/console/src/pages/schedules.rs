@@ -6,6 +6,7 @@ use backstitch_saga::protocol::{
     NextStarts, Page, ScheduleLine, ScheduleStart, ScheduleView, StartOutcome,
 };
 
+use super::filter::Filter;
 use crate::ask::{Ask, Problem, encoded};
 use crate::form::{Deed, Field};
 use crate::page::{Frame, Shown, ok};
@@ -33,9 +34,7 @@ pub(crate) async fn list(ask: Ask) -> Shown {
 
 async fn list_page(ask: &Ask) -> Result<SchedulesPage, Problem> {
     let who = ask.who().await?;
-    let after = ask.param("after").map(|after| format!("&after={}", encoded(after)));
-    let page: Page<ScheduleLine> =
-        ask.get(&format!("/v1/schedules?limit=100{}", after.unwrap_or_default())).await?;
+    let page = ask.list::<ScheduleLine>("/v1/schedules", 100, &Filter::of(ask, &[])).await?;
     let line = |line: ScheduleLine| Line {
         next: line
             .next
@@ -46,7 +45,7 @@ async fn list_page(ask: &Ask) -> Result<SchedulesPage, Problem> {
     Ok(SchedulesPage {
         frame: Frame::new(ask, who, "schedules", "Schedules"),
         lines: page.items.into_iter().map(line).collect(),
-        next: page.next.map(|next| format!("/console/schedules?after={}", encoded(&next))),
+        next: page.next,
     })
 }
 
@@ -99,6 +98,14 @@ async fn page(ask: &Ask, name: &str) -> Result<SchedulePage, Problem> {
             .about("Starts runs for instants of the past.")
             .field(Field::text("from", "From").hint("2026-01-31T00:00:00Z").required())
             .field(Field::text("to", "Up to").hint("2026-02-01T00:00:00Z").required()),
+    );
+    deeds.push(
+        Deed::put("put-schedule", "Change", path.clone(), &view.spec)
+            .about("Starts from now on are as this says; one that is being made stays as it was."),
+    );
+    deeds.push(
+        Deed::delete("delete-schedule", "Delete", path)
+            .about("Starts nothing any more. Its runs stay."),
     );
     let start = |start: ScheduleStart| Start {
         badge: Badge::new(

@@ -3,14 +3,18 @@
 use askama::Template;
 use axum::extract::Path;
 use backstitch_saga::protocol::{
-    ContractLine, ContractState, ContractView, Page, TransformLine, TransformTest, TransformView,
+    ContractBreak, ContractCheck, ContractLine, ContractReaderView, ContractState,
+    ContractVersionView, ContractView, Page, TransformLine, TransformTest, TransformView,
+    TransformWhatIf,
 };
 use serde_json::json;
 
+use super::filter::Filter;
 use crate::ask::{Ask, Problem, encoded};
 use crate::form::{Deed, Field};
 use crate::page::{Frame, Shown, ok};
 use crate::show::{Badge, Tone, instant, moment, pretty, word};
+use crate::table::{Cell, Part, Row, TablePage};
 
 struct Contract {
     line: ContractLine,
@@ -45,9 +49,8 @@ pub(crate) async fn list(ask: Ask) -> Shown {
 
 async fn list_page(ask: &Ask) -> Result<ContractsPage, Problem> {
     let who = ask.who().await?;
-    let after = ask.param("after").map(|after| format!("&after={}", encoded(after)));
-    let contracts: Page<ContractLine> =
-        ask.get(&format!("/v1/contracts?limit=100{}", after.unwrap_or_default())).await?;
+    let filter = Filter::of(ask, &[]);
+    let contracts = ask.list::<ContractLine>("/v1/contracts", 100, &filter).await?;
     let transforms: Page<TransformLine> = ask.get("/v1/transforms?limit=200").await?;
     let contract = |line: ContractLine| Contract {
         kind: word(&line.kind),
@@ -72,8 +75,15 @@ async fn list_page(ask: &Ask) -> Result<ContractsPage, Problem> {
         frame: Frame::new(ask, who, "contracts", "Contracts"),
         contracts: contracts.items.into_iter().map(contract).collect(),
         transforms: transforms.items.into_iter().map(transform).collect(),
-        next: contracts.next.map(|next| format!("/console/contracts?after={}", encoded(&next))),
+        next: contracts.next,
     })
+}
+
+/// A program that is pinned to a version.
+struct Reader {
+    name: String,
+    version: u32,
+    deeds: Vec<Deed>,
 }
 
 /// A version of a contract.
@@ -84,6 +94,8 @@ struct Version {
     at: String,
     moment: String,
     breaks: Vec<String>,
+    href: String,
+    deeds: Vec<Deed>,
 }
 
 #[derive(Template)]
@@ -94,8 +106,12 @@ struct ContractPage {
     kind: String,
     mode: String,
     versions: Vec<Version>,
-    readers: Vec<(String, u32)>,
+    readers: Vec<Reader>,
     deeds: Vec<Deed>,
+    /// A schema that is tried.
+    schema: String,
+    checked: Option<ContractCheck>,
+    wrong: Option<Problem>,
 }
 
 pub(crate) async fn contract(ask: Ask, Path(subject): Path<String>) -> Shown {
@@ -103,6 +119,82 @@ pub(crate) async fn contract(ask: Ask, Path(subject): Path<String>) -> Shown {
         Ok(page) => ok(&page),
         Err(problem) => Err(ask.failed(problem).await),
     }
+}
+
+/// What would become of a schema as the next version, or what is wrong with it.
+async fn checked(
+    ask: &Ask,
+    subject: &str,
+    schema: &str,
+) -> Result<(Option<ContractCheck>, Option<Problem>), Problem> {
+    if schema.is_empty() {
+        return Ok((None, None));
+    }
+    let read = match serde_json::from_str::<serde_json::Value>(schema) {
+        Ok(read) => read,
+        Err(error) => {
+            let detail = format!("The schema is not JSON: {error}.");
+            let wrong = Problem::new(422, "invalid_json", "The schema was not read", &detail);
+            return Ok((None, Some(wrong)));
+        }
+    };
+    let body = json!({ "schema": read }).to_string();
+    match ask.post(&format!("/v1/contracts/{subject}/check"), body).await {
+        Ok(checked) => Ok((Some(checked), None)),
+        Err(problem) if problem.status == 422 => Ok((None, Some(problem))),
+        Err(problem) => Err(problem),
+    }
+}
+
+pub(crate) async fn version(ask: Ask, Path((subject, version)): Path<(String, u32)>) -> Shown {
+    ask.show(version_page(&ask, &subject, version).await).await
+}
+
+async fn version_page(ask: &Ask, subject: &str, version: u32) -> Result<TablePage, Problem> {
+    let who = ask.who().await?;
+    let path = format!("/v1/contracts/{}/versions/{version}", encoded(subject));
+    let view: ContractVersionView = ask.get(&path).await?;
+    let frame = Frame::new(ask, who, "contracts", format!("{subject}@{version}"));
+    let mut page = TablePage::new(frame, format!("{subject}@{version}"))
+        .below("Contracts", "/console/contracts")
+        .below(subject, format!("/console/contracts/{}", encoded(subject)));
+    page.fact("State", Cell::text(word(&view.state)));
+    page.fact(
+        "Registered",
+        Cell::at(view.registered_at).below(format!("by {}", view.registered_by)),
+    );
+    page.fact("Digest", Cell::code(&view.digest[..view.digest.len().min(16)]));
+    let row = |one: &ContractBreak| -> Row {
+        let document = one.document.as_ref().map_or_else(String::new, |one| one.text().to_owned());
+        vec![
+            Cell::code(one.at.clone()).below(one.rule.clone()),
+            Cell::text(one.message.clone()),
+            Cell::code(document),
+        ]
+        .into()
+    };
+    if !view.breaks.is_empty() {
+        page.parts.push(Part {
+            title: "What it breaks",
+            heads: vec!["Where", "How", "A document that shows it"],
+            rows: view.breaks.iter().map(row).collect(),
+            ..Part::default()
+        });
+    }
+    for (title, document) in [
+        ("Schema", &view.schema),
+        ("From the version before", &view.up),
+        ("To the version before", &view.down),
+    ] {
+        if let Some(document) = document {
+            page.parts.push(Part {
+                title,
+                document: Some(pretty(document.text())),
+                ..Part::default()
+            });
+        }
+    }
+    Ok(page)
 }
 
 async fn contract_page(ask: &Ask, subject: &str) -> Result<ContractPage, Problem> {
@@ -122,9 +214,23 @@ async fn contract_page(ask: &Ask, subject: &str) -> Result<ContractPage, Problem
             .into_iter()
             .map(|broken| format!("{}: {}", broken.at, broken.message))
             .collect(),
+        href: format!("/console/contracts/{subject}/{}", one.version),
+        deeds: vec![
+            Deed::new(
+                "set-state",
+                "Set the state",
+                format!("/v1/contracts/{subject}/versions/{}/state", one.version),
+            )
+            .about("Whether documents and readers of the version are accepted.")
+            .method("PUT")
+            .field(
+                Field::text("state", "State").of(&["active", "deprecated", "retired"]).required(),
+            ),
+        ],
     };
     let set_mode = Deed::new("set-mode", "Set the mode", format!("/v1/contracts/{subject}"));
-    let mut set_mode = set_mode
+    let set_mode = set_mode
+        .method("PUT")
         .about("What later versions may change without breaking their readers.")
         .field(Field {
             choices: backstitch_saga::protocol::ContractMode::ALL
@@ -133,15 +239,35 @@ async fn contract_page(ask: &Ask, subject: &str) -> Result<ContractPage, Problem
                 .collect(),
             ..Field::text("mode", "Mode").required().value(word(&view.mode))
         });
-    set_mode.method = "PUT";
+    let reader = |one: ContractReaderView| {
+        let path = format!("/v1/contracts/{subject}/readers/{}", encoded(&one.name));
+        let pin = Deed::new("pin", "Pin to a version", path.clone())
+            .about("The version cannot be retired while a reader is pinned to it.")
+            .method("PUT")
+            .field(Field::new("n", "version", "Version").required());
+        let unpin = Deed::delete("unpin", "Unpin", path).about("The reader counts no more.");
+        Reader { name: one.name, version: one.version, deeds: vec![pin, unpin] }
+    };
+    let register = Deed::new(
+        "register-version",
+        "Register a version",
+        format!("/v1/contracts/{subject}/versions"),
+    )
+    .about("A schema that breaks its readers is refused, with a document that shows it.")
+    .field(Field::json("schema", "Schema").hint("JSON Schema.").required());
+    let schema = ask.param("schema").unwrap_or_default().to_owned();
+    let (checked, wrong) = checked(ask, subject, &schema).await?;
     Ok(ContractPage {
+        schema,
+        checked,
+        wrong,
         frame: Frame::new(ask, who, "contracts", format!("Contract {}", view.subject)),
         kind: word(&view.kind),
         mode: word(&view.mode),
         subject: view.subject,
         versions: view.versions.into_iter().rev().map(version).collect(),
-        readers: view.readers.into_iter().map(|one| (one.name, one.version)).collect(),
-        deeds: vec![set_mode],
+        readers: view.readers.into_iter().map(reader).collect(),
+        deeds: vec![set_mode, register],
     })
 }
 
@@ -157,6 +283,8 @@ struct TransformPage {
     tried: Option<Tried>,
     wrong: Option<Problem>,
     deeds: Vec<Deed>,
+    /// What another revision would make of the last documents.
+    compared: Option<TransformWhatIf>,
 }
 
 /// What a transform made of a document.
@@ -175,6 +303,15 @@ pub(crate) async fn transform(
         Ok(page) => ok(&page),
         Err(problem) => Err(ask.failed(problem).await),
     }
+}
+
+/// What a revision would make of the last documents, beside the one that is used.
+async fn compared(ask: &Ask, path: &str) -> Result<Option<TransformWhatIf>, Problem> {
+    let Some(revision) = ask.param("revision").and_then(|text| text.parse::<u32>().ok()) else {
+        return Ok(None);
+    };
+    let body = json!({ "revision": revision }).to_string();
+    ask.post(&format!("{path}/what-if"), body).await.map(Some)
 }
 
 async fn transform_page(ask: &Ask, path: &str) -> Result<TransformPage, Problem> {
@@ -202,6 +339,14 @@ async fn transform_page(ask: &Ask, path: &str) -> Result<TransformPage, Problem>
     let activate = Deed::new("activate", "Use a revision", format!("{path}/activate"))
         .about("Documents are mapped by it from now on.")
         .field(Field::new("n", "revision", "Revision").required());
+    let put = Deed::new("put-transform", "Write a revision", path.to_owned())
+        .about("The next revision. It is used at once if it is said so.")
+        .method("PUT")
+        .field(
+            Field::json("transform", "Transform").value(pretty(view.transform.text())).required(),
+        )
+        .field(Field::tick("activate", "Use it at once"));
+    let compared = compared(ask, path).await?;
     let name = format!("{}@{} → {}@{}", view.from, view.from_version, view.to, view.to_version);
     Ok(TransformPage {
         frame: Frame::new(ask, who, "contracts", name.clone()),
@@ -210,7 +355,8 @@ async fn transform_page(ask: &Ask, path: &str) -> Result<TransformPage, Problem>
         document,
         tried,
         wrong,
-        deeds: vec![activate],
+        deeds: vec![activate, put],
+        compared,
         view,
     })
 }

@@ -6,9 +6,17 @@ use backstitch_saga::protocol::{IntakeVerdict, IntakeView, MappingState, Page, S
 
 use super::filter::Filter;
 use crate::ask::{Ask, Problem, encoded};
-use crate::form::Deed;
+use crate::form::{Deed, Field};
 use crate::page::{Frame, Shown, ok};
 use crate::show::{Badge, Tone, instant, moment, number, pretty, word};
+
+/// The pages about documents that come in.
+pub(crate) const TABS: &[(&str, &str)] = &[
+    ("Sources", "/console/sources"),
+    ("Imports", "/console/imports"),
+    ("Mapping", "/console/mapping"),
+    ("Links", "/console/links"),
+];
 
 const PARAMETERS: [&str; 4] = ["source", "verdict", "code", "contract"];
 
@@ -20,10 +28,33 @@ struct Source {
     trust: String,
     /// The contracts that it is held to, and what they are mapped to.
     accepts: Vec<String>,
+    deeds: Vec<Deed>,
 }
 
 impl Source {
-    fn of(view: SourceView) -> Source {
+    /// What an admin can do about it.
+    fn deeds(view: &SourceView) -> Vec<Deed> {
+        let path = format!("/v1/sources/{}", encoded(&view.name));
+        let spec = serde_json::to_string_pretty(&view.spec).unwrap_or_default();
+        vec![
+            Deed::new("put-source", "Change", path.clone())
+                .about("Documents are held to this from now on.")
+                .method("PUT")
+                .field(Field::json("spec", "Definition").value(spec).required()),
+            Deed::new("rotate", "Rotate the secret", format!("{path}/rotate"))
+                .about("The old secret is good for a while beside the new one.")
+                .field(
+                    Field::text("secret", "New secret")
+                        .hint("As the other side has it.")
+                        .required(),
+                )
+                .field(Field::text("overlap", "The old one is good for").value("1d")),
+            Deed::delete("delete-source", "Delete", path)
+                .about("Nothing is taken in from it any more. What it sent stays."),
+        ]
+    }
+
+    fn of(view: SourceView, admin: bool) -> Source {
         let scheme = serde_json::to_value(&view.spec.verify).unwrap_or_default();
         let accepts = view.spec.accepts.iter().map(|one| match &one.to {
             Some(to) => format!("{} → {to}", one.contract),
@@ -37,6 +68,7 @@ impl Source {
             scheme: scheme["scheme"].as_str().unwrap_or_default().to_owned(),
             trust: word(&view.spec.trust_ceiling),
             accepts: accepts.collect(),
+            deeds: if admin { Source::deeds(&view) } else { Vec::new() },
             view,
         }
     }
@@ -80,6 +112,8 @@ struct SourcesPage {
     intakes: Vec<Intake>,
     filter: Filter,
     next: Option<String>,
+    tabs: &'static [(&'static str, &'static str)],
+    address: String,
 }
 
 pub(crate) async fn list(ask: Ask) -> Shown {
@@ -92,13 +126,15 @@ pub(crate) async fn list(ask: Ask) -> Shown {
 async fn list_page(ask: &Ask) -> Result<SourcesPage, Problem> {
     let who = ask.who().await?;
     let filter = Filter::of(ask, &PARAMETERS);
+    let admin = who.is_admin();
     let sources: Page<SourceView> = ask.get("/v1/sources?limit=100").await?;
-    let intakes: Page<IntakeView> =
-        ask.get(&format!("/v1/intakes?limit=50&{}", filter.asked(&[]))).await?;
+    let intakes = ask.list::<IntakeView>("/v1/intakes", 50, &filter).await?;
     Ok(SourcesPage {
         frame: Frame::new(ask, who, "sources", "Sources"),
-        next: filter.next("/console/sources", intakes.next),
-        sources: sources.items.into_iter().map(Source::of).collect(),
+        next: intakes.next,
+        sources: sources.items.into_iter().map(|one| Source::of(one, admin)).collect(),
+        tabs: TABS,
+        address: "/console/sources".to_owned(),
         intakes: intakes.items.into_iter().map(Intake::of).collect(),
         filter,
     })

@@ -175,9 +175,7 @@ async fn page(ask: &Ask, id: &str) -> Result<UndoPage, Problem> {
                 spot.sub = "cannot be undone".to_owned();
             }
         }
-        if let Some(graph) = &graph {
-            draw_back(graph, picture, |step| waves.contains_key(step));
-        }
+        draw_back(picture, |step| waves.contains_key(step));
     }
     let changes = changes(ask);
     let needs_another = needs_another(ask, &view, plan.as_ref()).await?;

@@ -3,8 +3,11 @@
 use askama::Template;
 use axum::extract::Path;
 use backstitch_saga::Graph;
-use backstitch_saga::protocol::{Page, PauseView, VersionLoad, WorkflowView};
+use backstitch_saga::protocol::{
+    Page, PauseView, RetentionView, UndoApprovalView, VersionLoad, WorkflowView,
+};
 
+use super::filter::Filter;
 use crate::ask::{Ask, Problem, encoded};
 use crate::form::{Deed, Field};
 use crate::graph::{Picture, plain};
@@ -37,9 +40,7 @@ pub(crate) async fn list(ask: Ask) -> Shown {
 
 async fn list_page(ask: &Ask) -> Result<WorkflowsPage, Problem> {
     let who = ask.who().await?;
-    let after = ask.param("after").map(|after| format!("&after={}", encoded(after)));
-    let page: Page<WorkflowView> =
-        ask.get(&format!("/v1/workflows?limit=200{}", after.unwrap_or_default())).await?;
+    let page = ask.list::<WorkflowView>("/v1/workflows", 200, &Filter::of(ask, &[])).await?;
     let pauses: Page<PauseView> = ask.get("/v1/pauses").await?;
     let paused = |name: &str| {
         pauses.items.iter().any(|one| one.workflow == name && one.resumed_at.is_none())
@@ -54,7 +55,7 @@ async fn list_page(ask: &Ask) -> Result<WorkflowsPage, Problem> {
     Ok(WorkflowsPage {
         frame: Frame::new(ask, who, "workflows", "Workflows"),
         lines: page.items.into_iter().map(line).collect(),
-        next: page.next.map(|next| format!("/console/workflows?after={}", encoded(&next))),
+        next: page.next,
     })
 }
 
@@ -88,6 +89,30 @@ pub(crate) async fn show(ask: Ask, Path((name, version)): Path<(String, u32)>) -
     }
 }
 
+/// What an admin sets for a workflow.
+async fn rules(ask: &Ask, path: &str) -> Result<[Deed; 2], Problem> {
+    let approval: UndoApprovalView = ask.get(&format!("{path}/undo-approval")).await?;
+    let approval = serde_json::to_string(&approval.approval).unwrap_or_default();
+    let retention: RetentionView = ask.get(&format!("{path}/retention")).await?;
+    let keep = if retention.own { retention.keep.to_string() } else { "server".to_owned() };
+    let keep = Field::text("keep", "Kept for")
+        .hint("30d, forever, or server: as long as the server says.")
+        .value(keep);
+    let approval = Field::json("approval", "A second person is needed")
+        .hint("\"never\", \"always\", or {\"above\": 20}: for undos of more steps and items.")
+        .value(approval);
+    Ok([
+        Deed::new("set-undo-approval", "Undos by two", format!("{path}/undo-approval"))
+            .about("Whether an undo that a person asks for must be approved by another.")
+            .method("PUT")
+            .field(approval.required()),
+        Deed::new("set-retention", "Retention", format!("{path}/retention"))
+            .about("How long runs are kept after their end.")
+            .method("PUT")
+            .field(keep.required()),
+    ])
+}
+
 async fn page(ask: &Ask, name: &str, version: u32) -> Result<WorkflowPage, Problem> {
     let who = ask.who().await?;
     let path = format!("/v1/workflows/{}", encoded(name));
@@ -96,7 +121,8 @@ async fn page(ask: &Ask, name: &str, version: u32) -> Result<WorkflowPage, Probl
     let pauses: Page<PauseView> = ask.get("/v1/pauses").await?;
     let pause =
         pauses.items.into_iter().find(|one| one.workflow == name && one.resumed_at.is_none());
-    let deeds = match &pause {
+    let admin = who.is_admin();
+    let mut deeds = match &pause {
         Some(_) => vec![
             Deed::new("resume", "Resume", format!("{path}/resume")).about("Lets its runs go on."),
         ],
@@ -105,6 +131,9 @@ async fn page(ask: &Ask, name: &str, version: u32) -> Result<WorkflowPage, Probl
                 .about("Holds its new runs until it is resumed."),
         ],
     };
+    if admin {
+        deeds.extend(rules(ask, &path).await?);
+    }
     let mut start = Deed::new("start-run", "Start a run", "/v1/runs".to_owned())
         .without_reason()
         .fixed("f.s.workflow", name)

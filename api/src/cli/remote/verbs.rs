@@ -45,6 +45,7 @@ const NAMES: &[(&str, &str)] = &[
     ("show_workflow", "show"),
     ("send_signal_by_key", "send"),
     ("register_workflow", "register"),
+    ("rehearse_workflow", "rehearse"),
     ("register_contract", "register"),
     ("set_contract_mode", "set-mode"),
     ("pin_contract_reader", "pin"),
