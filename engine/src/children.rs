@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use backstitch_saga::protocol::{Failure, FailureKind, Outcome, StartRun};
 use backstitch_saga::{
-    Action, By, ChildAsk, ChildEnd, ChildWord, Command, Event, Hold, HoldKind, Parent, ParentWord,
-    Record, Run, RunId,
+    Action, By, ChildAsk, ChildEnd, ChildWord, Command, Effect, Hold, HoldKind, Parent, ParentWord,
+    Run, RunId,
 };
 
 use crate::executor::outputs;
@@ -22,7 +22,7 @@ use crate::{Error, reads};
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
 
 /// Does what a record that is committed asks of other runs. Most ask nothing.
-pub(crate) fn after(node: &Arc<Node>, run: &Run, record: &Record) {
+pub(crate) fn after(node: &Arc<Node>, run: &Run, effects: &[Effect]) {
     let parent = || Family {
         node: Arc::clone(node),
         namespace: run.namespace().into(),
@@ -30,9 +30,9 @@ pub(crate) fn after(node: &Arc<Node>, run: &Run, record: &Record) {
         correlation_id: run.correlation_id().into(),
         causation_id: run.causation_id().map(Arc::from),
     };
-    for event in &record.events {
-        match event {
-            Event::ChildAsked { step, .. } => {
+    for effect in effects {
+        match effect {
+            Effect::AskChild(step) => {
                 let Some(ask) = run.child_ask(step) else { continue };
                 // Too many wait: the parent's timer asks again.
                 let Some(seat) = node.turns.seat() else { continue };
@@ -42,15 +42,15 @@ pub(crate) fn after(node: &Arc<Node>, run: &Run, record: &Record) {
                     drop(seat);
                 });
             }
-            Event::ChildTold { step, .. } => {
+            Effect::NotifyChild(step) => {
                 let Some(word) = run.child_word(step) else { continue };
                 let parent = parent();
                 tokio::spawn(async move { parent.say(word).await });
             }
-            Event::OutputUnchecked { .. } => {
+            Effect::CheckOutput => {
                 outputs::check(node, run.namespace().into(), run.id(), run);
             }
-            Event::Ended { .. } => {
+            Effect::NotifyParent => {
                 if let (Some(parent), Some(end)) = (run.parent(), run.end()) {
                     tell(node, &run.namespace().into(), parent, (run.id(), None, end));
                 }

@@ -7,11 +7,12 @@ mod differences;
 mod events;
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use backstitch_saga::{
-    Begun, Event, OpenEffects, Record, Run, RunId, Span, TaskKey, Time, fingerprint,
+    Act, Begun, OpenEffects, OpenedIncident, Record, Run, RunId, Span, TaskKey, Time, fingerprint,
+    history,
 };
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
@@ -282,8 +283,7 @@ fn fences(node: &Node, run: &Run) -> Vec<(String, String, i32)> {
 }
 
 fn run_row(run: &Run, records: &[Record], charge: Charge) -> Option<RunRow> {
-    let Event::Started(begun) = records.first()?.events.first()? else { return None };
-    let Begun { namespace, workflow, key, correlation_id, .. } = &**begun;
+    let Begun { namespace, workflow, key, correlation_id, .. } = records.first()?.begun()?;
     let state = state_of(run, None);
     Some(RunRow {
         namespace: namespace.to_string(),
@@ -320,54 +320,37 @@ fn effects(run: &Run) -> Vec<EffectRow> {
 
 fn incidents(run: &Run, records: &[Record]) -> Vec<IncidentRow> {
     let workflow = &*run.graph().definition.name;
-    let mut rows: Vec<IncidentRow> = Vec::new();
-    let mut places: HashMap<u32, usize> = HashMap::new();
-    for record in records {
-        for event in &record.events {
-            match event {
-                Event::IncidentOpened { incident, kind, step, code, message } => {
-                    let (step, code) = (step.as_ref(), code.as_deref());
-                    places.insert(*incident, rows.len());
-                    rows.push(IncidentRow {
-                        incident: i32::try_from(*incident).unwrap_or(i32::MAX),
-                        namespace: run.namespace().to_owned(),
-                        workflow: workflow.to_owned(),
-                        kind: kind.as_str().to_owned(),
-                        step: step.map(ToString::to_string),
-                        code: code.map(printable),
-                        message: printable(message),
-                        fingerprint: fingerprint(workflow, step, *kind, code, message),
-                        opened_at: record.at,
-                        resolved_at: None,
-                    });
-                }
-                Event::IncidentResolved { incident } => {
-                    if let Some(place) = places.get(incident) {
-                        rows[*place].resolved_at = Some(record.at);
-                    }
-                }
-                _ => {}
-            }
+    let row = |one: history::Incident| {
+        let OpenedIncident { incident, kind, step, code, message } = one.opened;
+        let (step, code) = (step.as_ref(), code.as_deref());
+        IncidentRow {
+            incident: i32::try_from(incident).unwrap_or(i32::MAX),
+            namespace: run.namespace().to_owned(),
+            workflow: workflow.to_owned(),
+            kind: kind.as_str().to_owned(),
+            step: step.map(ToString::to_string),
+            code: code.map(printable),
+            message: printable(&message),
+            fingerprint: fingerprint(workflow, step, kind, code, &message),
+            opened_at: one.opened_at,
+            resolved_at: one.resolved_at,
         }
-    }
-    rows
+    };
+    history::incidents(records).into_iter().map(row).collect()
 }
 
 /// What people did, by one record.
 fn acts(seq: i32, record: &Record) -> Vec<ActRow> {
-    let act = |(place, event): (usize, &Event)| {
-        let act = event.act()?;
-        Some(ActRow {
-            seq,
-            place: i32::try_from(place).unwrap_or(i32::MAX),
-            at: record.at,
-            actor: printable(&act.by.actor),
-            verb: act.verb.to_owned(),
-            step: act.step.map(ToString::to_string),
-            reason: printable(&act.by.reason),
-        })
+    let row = |(place, act): (usize, Act<'_>)| ActRow {
+        seq,
+        place: i32::try_from(place).unwrap_or(i32::MAX),
+        at: record.at,
+        actor: printable(&act.by.actor),
+        verb: act.verb.to_owned(),
+        step: act.step.map(ToString::to_string),
+        reason: printable(&act.by.reason),
     };
-    record.events.iter().enumerate().filter_map(act).collect()
+    record.acts().map(row).collect()
 }
 
 /// Rewrites the index rows of some runs. Answers how many were wrong still.

@@ -273,7 +273,7 @@ async fn erase_records(connection: &mut PgConnection, run: RunId) -> Result<(), 
         for row in &rows {
             seqs.push(row.seq);
             let kept = eraser.record(&decode(run, row).map_err(Error::Damaged)?);
-            events.push(encode_events(&kept.events).map_err(Error::Damaged)?);
+            events.push(encode_events(&kept).map_err(Error::Damaged)?);
             payloads.push(encode_payloads(&kept.payloads));
         }
         table::rewrite_records(connection, run, &seqs, &events, &payloads).await?;

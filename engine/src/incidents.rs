@@ -6,10 +6,9 @@ pub(crate) mod act;
 use std::sync::Arc;
 
 use backstitch_saga::protocol::{
-    AttemptView, IncidentFilter, IncidentGroup, IncidentId, IncidentLine, IncidentState,
-    IncidentView, Page,
+    IncidentFilter, IncidentGroup, IncidentId, IncidentLine, IncidentState, IncidentView, Page,
 };
-use backstitch_saga::{Event, Record, StepPath, Time, Timestamp};
+use backstitch_saga::{Record, Time, history};
 
 use crate::cursor::Cursor;
 use crate::node::Node;
@@ -146,7 +145,9 @@ pub(crate) async fn view(
             let rows = table::records_about(&mut connection, id.run, &text, RECORDS).await?;
             let records = rows.iter().map(|row| decode(id.run, row));
             let records: Vec<Record> = records.collect::<Result<_, _>>().map_err(Error::Damaged)?;
-            attempts(step, &records)
+            let mut attempts = history::attempts(step, &records);
+            attempts.truncate(ATTEMPTS);
+            attempts
         }
     };
     let notes = table::notes(&mut connection, namespace, id, NOTES).await?;
@@ -155,133 +156,9 @@ pub(crate) async fn view(
     Ok(IncidentView { line, run_state, task, attempts, next, notes })
 }
 
-/// What was tried at `step`, newest first. `records` are newest first, too.
-fn attempts(step: &StepPath, records: &[Record]) -> Vec<AttemptView> {
-    let mut told: Vec<AttemptView> = Vec::new();
-    for record in records.iter().rev() {
-        for event in &record.events {
-            let (about, action, attempt) = match event {
-                Event::Leased { step, action, attempt, .. }
-                | Event::Failed { step, action, attempt, .. }
-                | Event::Lost { step, action, attempt, .. } => (step, *action, *attempt),
-                Event::Succeeded { step, attempt, .. } => {
-                    (step, backstitch_saga::Action::Forward, *attempt)
-                }
-                Event::Undone { step, attempt, .. } => {
-                    (step, backstitch_saga::Action::Compensate, *attempt)
-                }
-                Event::Happened { step, attempt } | Event::NotHappened { step, attempt } => {
-                    (step, backstitch_saga::Action::Verify, *attempt)
-                }
-                _ => continue,
-            };
-            if about != step {
-                continue;
-            }
-            let at = Timestamp(record.at);
-            if let Event::Leased { worker, .. } = event {
-                told.retain(|one| (one.action, one.attempt) != (action, attempt));
-                let worker = worker.to_string();
-                told.push(AttemptView {
-                    action,
-                    attempt,
-                    worker,
-                    began_at: at,
-                    ended_at: None,
-                    error: None,
-                    verdict: None,
-                });
-                continue;
-            }
-            let same = |one: &&mut AttemptView| (one.action, one.attempt) == (action, attempt);
-            if let Some(one) = told.iter_mut().find(same) {
-                one.ended_at = Some(at);
-                match event {
-                    Event::Failed { error, .. } | Event::Lost { error, .. } => {
-                        one.error = Some(error.clone());
-                    }
-                    Event::Happened { .. } => one.verdict = Some("happened".to_owned()),
-                    Event::NotHappened { .. } => one.verdict = Some("not_happened".to_owned()),
-                    _ => {}
-                }
-            }
-        }
-    }
-    told.reverse();
-    told.truncate(ATTEMPTS);
-    told
-}
-
 #[cfg(test)]
 mod tests {
-    use backstitch_saga::Action;
-    use backstitch_saga::protocol::{Failure, FailureKind};
-
     use super::*;
-
-    #[test]
-    fn attempts_are_told_newest_first_with_who_and_how() {
-        let step = StepPath::step("pay");
-        let leased = |step: &StepPath, attempt, worker: &str| Event::Leased {
-            step: step.clone(),
-            action: Action::Forward,
-            attempt,
-            worker: worker.into(),
-            until: Time(0),
-        };
-        let error = Failure {
-            kind: FailureKind::Retryable,
-            code: "busy".to_owned(),
-            message: "no".to_owned(),
-            details: None,
-            retry_after: None,
-        };
-        let failed = Event::Failed {
-            step: step.clone(),
-            action: Action::Forward,
-            attempt: 1,
-            error,
-            done: false,
-        };
-        let record = |at, events| Record { at: Time(at), events, payloads: Vec::new() };
-        let records = [
-            record(4, vec![leased(&step, 2, "w2"), leased(&StepPath::step("other"), 9, "w3")]),
-            record(3, vec![failed]),
-            record(1, vec![leased(&step, 1, "w0"), leased(&step, 1, "w1")]),
-        ];
-        let told = attempts(&step, &records);
-        let lines: Vec<_> = told
-            .iter()
-            .map(|one| (one.attempt, one.worker.as_str(), one.ended_at, one.error.is_some()))
-            .collect();
-        assert_eq!(lines, [(2, "w2", None, false), (1, "w1", Some(Timestamp(Time(3))), true)]);
-    }
-
-    #[test]
-    fn attempts_to_verify_are_told_with_what_they_found() {
-        let step = StepPath::step("pay");
-        let leased = |attempt| Event::Leased {
-            step: step.clone(),
-            action: Action::Verify,
-            attempt,
-            worker: "w".into(),
-            until: Time(0),
-        };
-        let record = |at, events| Record { at: Time(at), events, payloads: Vec::new() };
-        let found = Event::NotHappened { step: step.clone(), attempt: 1 };
-        let records =
-            [record(3, vec![leased(2)]), record(2, vec![found]), record(1, vec![leased(1)])];
-        let told = attempts(&step, &records);
-        let lines: Vec<_> = told
-            .iter()
-            .map(|one| (one.action, one.attempt, one.ended_at, one.verdict.as_deref()))
-            .collect();
-        let ended = Some(Timestamp(Time(2)));
-        assert_eq!(
-            lines,
-            [(Action::Verify, 2, None, None), (Action::Verify, 1, ended, Some("not_happened"))]
-        );
-    }
 
     #[test]
     fn a_page_tells_where_the_next_begins() {

@@ -20,14 +20,16 @@ fn main() {
 #[divan::bench]
 fn decide_sequence(bencher: divan::Bencher<'_, '_>) {
     let (graph, payload) = (sequence(5), payload());
-    bencher.counter(ItemsCount::new(5_usize)).bench(|| whole(&graph, &payload, &payload));
+    bencher
+        .counter(ItemsCount::new(5_usize))
+        .bench(|| whole(&graph, &payload, &payload, &mut Vec::new()));
 }
 
 /// The same, folded from its journal.
 #[divan::bench]
 fn apply_sequence(bencher: divan::Bencher<'_, '_>) {
     let (graph, payload) = (sequence(5), payload());
-    let journal = whole(&graph, &payload, &payload);
+    let journal = whole(&graph, &payload, &payload, &mut Vec::new());
     bencher.counter(ItemsCount::new(5_usize)).bench(|| {
         let mut run = run_of(&graph);
         journal.iter().for_each(|record| run.apply(record));
@@ -40,5 +42,7 @@ fn apply_sequence(bencher: divan::Bencher<'_, '_>) {
 fn decide_fan_out(bencher: divan::Bencher<'_, '_>, items: usize) {
     let (graph, output) = (fan_out(), Payload::null());
     let input = Payload::of(&vec!["item"; items]).expect("a list of texts");
-    bencher.counter(ItemsCount::new(items)).bench(|| whole(&graph, &input, &output));
+    bencher
+        .counter(ItemsCount::new(items))
+        .bench(|| whole(&graph, &input, &output, &mut Vec::new()));
 }

@@ -1,7 +1,7 @@
 //! The rules of Backstitch: what should happen to a run. Pure: no I/O, no clock, no randomness, no async.
 //!
-//! A run is moved by commands. [`decide`] says what a command makes happen, as events in a [`Record`]; [`Run::apply`]
-//! says what a record makes of a run. A journal of records folded by `apply` *is* the run: the engine stores them, the
+//! A run is moved by commands. [`decide`] says what a command makes happen as a [`Transition`]: a [`Record`] of events, and the
+//! [`Effect`]s that follow from them outside the run. [`Run::apply`] says what a record makes of a run. A journal of records folded by `apply` *is* the run: the engine stores them, the
 //! test kit keeps them in memory, and both get the same run. Time comes in as an argument; retry jitter is a hash of
 //! run, step and attempt.
 //!
@@ -24,6 +24,7 @@ mod act;
 pub mod bounds;
 mod command;
 mod definition;
+mod effect;
 mod envelope;
 mod erase;
 mod event;
@@ -31,6 +32,7 @@ mod expr;
 mod family;
 mod fingerprint;
 mod graph;
+pub mod history;
 mod hold;
 mod id;
 mod incident;
@@ -61,6 +63,7 @@ pub use definition::{
     OnFailure, OnKill, OnPause, OnTimeout, OnUnknown, OneSignal, Release, Retraction, Retry, Sleep,
     Step, Task, Timeouts, Tolerance, Verify, Wait,
 };
+pub use effect::{AttemptEnd, Effect, OpenedIncident, Transition};
 pub use envelope::{ENVELOPE, VALUE_ENCRYPTED, is_envelope};
 pub use erase::Eraser;
 pub use event::{

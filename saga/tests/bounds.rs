@@ -9,7 +9,7 @@ use std::sync::Arc;
 use backstitch_saga::protocol::{Outcome, TaskOffer, TaskOutcome};
 use backstitch_saga::{
     Command, Event, Graph, Limits, Payload, Record, Run, RunId, Source, Start, StepPath, Time,
-    decide,
+    Transition, decide,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -53,11 +53,11 @@ impl Trial {
     }
 
     fn record(&mut self, commands: Vec<Command>) {
-        let mut record = Record::default();
+        let mut transition = Transition::default();
         for command in commands {
-            decide(&mut self.run, command, Time(0), &mut record).unwrap();
+            decide(&mut self.run, command, Time(0), &mut transition).unwrap();
         }
-        self.records.push(record);
+        self.records.push(transition.record);
     }
 
     /// Lets begin what was deferred, and hands everything out. What was on offer.

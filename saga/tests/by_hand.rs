@@ -9,7 +9,7 @@ use backstitch_saga::protocol::{
 };
 use backstitch_saga::{
     By, Command, Event, Graph, Hold, HoldKind, IncidentKind, Limits, Payload, PlanPage, Proof,
-    Record, Refusal, Run, RunId, Span, Start, StepPath, TaskKey, Time, decide,
+    Record, Refusal, Run, RunId, Span, Start, StepPath, TaskKey, Time, Transition, decide,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -52,11 +52,11 @@ impl Trial {
     }
 
     fn ask(&mut self, command: Command) -> Result<(), Refusal> {
-        let mut record = Record::default();
-        decide(&mut self.run, command, self.now, &mut record).map(drop)?;
-        if !record.events.is_empty() {
+        let mut transition = Transition::default();
+        decide(&mut self.run, command, self.now, &mut transition).map(drop)?;
+        if !transition.record.events.is_empty() {
             self.run.mark_appended();
-            self.records.push(record);
+            self.records.push(transition.record);
         }
         Ok(())
     }

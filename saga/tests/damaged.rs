@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use backstitch_saga::protocol::{Failure, FailureKind, Outcome, TaskOutcome};
 use backstitch_saga::{
-    Command, Event, Graph, Limits, Payload, Record, Run, RunId, Start, TaskKey, Time, decide,
+    Command, Event, Graph, Limits, Payload, Record, Run, RunId, Start, TaskKey, Time, Transition,
+    decide,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -54,10 +55,12 @@ fn journal() -> Journal {
     let mut commands = vec![Command::Start(start)];
     let mut cancelled = false;
     while run.outcome().is_none() {
-        let mut record = Record { at: now, ..Record::default() };
+        let mut transition = Transition::default();
+        transition.record.at = now;
         for command in commands.drain(..) {
-            decide(&mut run, command, now, &mut record).unwrap();
+            decide(&mut run, command, now, &mut transition).unwrap();
         }
+        let record = transition.record;
         if !record.events.is_empty() {
             run.mark_appended();
             let events = record.events.iter().map(|event| serde_json::to_value(event).unwrap());

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use backstitch_saga::protocol::{Failure, FailureKind, TaskOutcome};
 use backstitch_saga::{
-    Action, By, Command, Graph, Payload, Record, Run, RunId, Start, StepPath, TaskKey, Time, decide,
+    Action, By, Command, Graph, Payload, Run, RunId, Start, StepPath, TaskKey, Time, Transition,
+    decide,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -42,8 +43,7 @@ impl Trial {
     }
 
     fn ask(&mut self, command: Command) {
-        let mut record = Record::default();
-        decide(&mut self.run, command, self.now, &mut record).unwrap();
+        decide(&mut self.run, command, self.now, &mut Transition::default()).unwrap();
     }
 
     fn by(&mut self) -> By {

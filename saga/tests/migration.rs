@@ -9,7 +9,7 @@ use backstitch_saga::protocol::{
 };
 use backstitch_saga::{
     Action, By, Command, Event, Graph, Migration, Payload, Record, Refusal, RefusalCode, Run,
-    RunId, Start, TaskKey, Time, decide,
+    RunId, Start, TaskKey, Time, Transition, decide,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -51,8 +51,9 @@ impl Trial {
     }
 
     fn ask(&mut self, command: Command) -> Result<(), Refusal> {
-        let mut record = Record::default();
-        let answer = decide(&mut self.run, command.clone(), self.now, &mut record);
+        let mut transition = Transition::default();
+        let answer = decide(&mut self.run, command.clone(), self.now, &mut transition);
+        let record = transition.record;
         if let (Command::Migrate(migration), Ok(_)) = (&command, &answer) {
             self.graphs.push(migration.graph.clone());
         }
@@ -74,9 +75,13 @@ impl Trial {
         assert_eq!(restored.offered(), self.run.offered());
         if answer.is_ok() {
             let before = self.run.snapshot();
-            let mut again = Record::default();
+            let mut again = Transition::default();
             decide(&mut self.run, command, self.now, &mut again).unwrap();
-            assert_eq!((again.events.len(), before), (0, self.run.snapshot()), "twice is not once");
+            assert_eq!(
+                (again.record.events.len(), before),
+                (0, self.run.snapshot()),
+                "twice is not once"
+            );
         }
         self.check_sound();
         answer.map(|_| ())

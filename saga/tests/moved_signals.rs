@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use backstitch_saga::protocol::Outcome;
 use backstitch_saga::{
-    By, CheckedSignal, Command, Event, Graph, Migration, Payload, Record, Refusal, RefusalCode,
-    Run, RunId, Start, Time, decide,
+    By, CheckedSignal, Command, Event, Graph, Migration, Payload, Refusal, RefusalCode, Run, RunId,
+    Start, Time, Transition, decide,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -22,8 +22,9 @@ fn version(number: u32, steps: &Value) -> Arc<Graph> {
 }
 
 fn asked(run: &mut Run, command: Command) -> (Result<(), Refusal>, Vec<Event>) {
-    let mut record = Record::default();
-    let answer = decide(run, command, Time(1_000), &mut record).map(drop);
+    let mut transition = Transition::default();
+    let answer = decide(run, command, Time(1_000), &mut transition).map(drop);
+    let record = transition.record;
     if !record.events.is_empty() {
         run.mark_appended();
     }

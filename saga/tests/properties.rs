@@ -13,7 +13,7 @@ use backstitch_saga::protocol::{Outcome, RunView, Scope, State};
 use backstitch_saga::rehearse::{Bounds, rehearse};
 use backstitch_saga::{
     Action, By, ChildEnd, Command, Event, Graph, Hold, HoldKind, Payload, Record, Refusal, Reply,
-    Run, RunId, Span, StepPath, TaskKey, Time, decide,
+    Run, RunId, Span, StepPath, TaskKey, Time, Transition, decide,
 };
 use drawn::{
     Deed, check_offers, check_open_effects, graph, histories, outcome_of, start, workflows,
@@ -49,8 +49,10 @@ impl Trial {
     fn ask(&mut self, command: Command) {
         let mut twin = self.run.clone();
         let before = twin.state();
-        let mut record = Record::default();
-        let answer = decide(&mut self.run, command.clone(), self.now, &mut record);
+        let mut transition = Transition::default();
+        let answer = decide(&mut self.run, command.clone(), self.now, &mut transition);
+        let Transition { record, effects } = transition;
+        drawn::check_effects(&twin, &self.run, &effects);
         self.asked.push((self.now, command.clone()));
         if !record.events.is_empty() {
             twin.try_apply(&record).expect("a record that can be read back");
@@ -81,10 +83,10 @@ impl Trial {
     /// Law 5: an accepted command changes nothing the second time, and is answered the same.
     fn ask_again(&mut self, command: &Command, reply: Reply) {
         let before = self.run.snapshot();
-        let mut record = Record::default();
+        let mut transition = Transition::default();
         let again: Result<Reply, Refusal> =
-            decide(&mut self.run, command.clone(), self.now, &mut record);
-        assert_eq!((again, record.events.len()), (Ok(reply), 0), "law 5: {command:?}");
+            decide(&mut self.run, command.clone(), self.now, &mut transition);
+        assert_eq!((again, transition.record.events.len()), (Ok(reply), 0), "law 5: {command:?}");
         assert_eq!(before, self.run.snapshot());
     }
 
@@ -380,9 +382,9 @@ fn check_batching(trial: &Trial) {
     let mut rest = trial.asked.as_slice();
     while let Some((at, _)) = rest.first() {
         let same = rest.iter().take_while(|(time, _)| time == at).count();
-        let mut record = Record::default();
+        let mut transition = Transition::default();
         for (_, command) in &rest[..same] {
-            let _ = decide(&mut run, command.clone(), *at, &mut record);
+            let _ = decide(&mut run, command.clone(), *at, &mut transition);
         }
         run.mark_appended();
         rest = &rest[same..];

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use backstitch_saga::{Action, Event, Run, RunId, TaskKey, Time};
+use backstitch_saga::{Effect, Run, RunId, TaskKey, Time};
 use uuid::Uuid;
 
 use super::sessions::Session;
@@ -18,29 +18,17 @@ pub(crate) enum Move {
 }
 
 impl Move {
-    /// The moves that an event of `run` tells, as far as they still hold after its record.
-    pub(crate) fn of(namespace: &Arc<str>, run: &Run, event: &Event) -> Option<Move> {
-        let (step, action, attempt) = match event {
-            Event::Leased { step, action, attempt, .. }
-            | Event::Released { step, action, attempt }
-            | Event::Failed { step, action, attempt, .. }
-            | Event::Lost { step, action, attempt, .. } => (step, *action, attempt),
-            Event::Succeeded { step, attempt: attempt @ 1.., .. } => {
-                (step, Action::Forward, attempt)
-            }
-            Event::Undone { step, attempt, .. } => (step, Action::Compensate, attempt),
-            Event::Happened { step, attempt } | Event::NotHappened { step, attempt } => {
-                (step, Action::Verify, attempt)
-            }
+    /// The move that an effect of a record of `run` tells, as far as it still holds after the record.
+    pub(crate) fn of(namespace: &Arc<str>, run: &Run, effect: &Effect) -> Option<Move> {
+        // A lease may have ended in the record that began it; an attempt that is over stays so.
+        let (task, holder) = match effect {
+            Effect::TaskLeased(task) => (task, Holder::of(namespace, run, task)),
+            Effect::TaskReleased(task) | Effect::AttemptEnded(task, _) => (task, None),
             _ => return None,
         };
-        let task = TaskKey { step: step.clone(), action, attempt: *attempt };
-        // A lease may have ended in the record that began it; an attempt that is over stays so.
-        let is_lease = matches!(event, Event::Leased { .. });
-        let holder = if is_lease { Holder::of(namespace, run, &task) } else { None };
         Some(match holder {
-            Some(holder) => Move::Taken(run.id(), task, holder),
-            None => Move::Over(run.id(), task),
+            Some(holder) => Move::Taken(run.id(), task.clone(), holder),
+            None => Move::Over(run.id(), task.clone()),
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use backstitch_saga::{Event, OpenEffects, Record, Run, RunId, TaskKey, Time};
+use backstitch_saga::{Effect, OpenEffects, Run, RunId, TaskKey, Time, Transition};
 
 use super::request::StartOrder;
 use crate::maps::FastMap;
@@ -62,11 +62,12 @@ impl CachedRun {
         64 + self.run.events_folded() + self.bytes / BYTES_PER_UNIT
     }
 
-    /// Counts what a record adds to it.
-    pub(crate) fn grow_by(&mut self, record: &Record) {
-        let documents = record.payloads.iter().map(|payload| payload.text().len() as u64);
-        let items = record.events.iter().map(|event| match event {
-            Event::Opened { total, .. } => ITEM * u64::from(*total),
+    /// Counts what a transition adds to it.
+    pub(crate) fn grow_by(&mut self, transition: &Transition) {
+        let documents =
+            transition.record.payloads.iter().map(|payload| payload.text().len() as u64);
+        let items = transition.effects.iter().map(|effect| match effect {
+            Effect::FanOutStarted(total) => ITEM * u64::from(*total),
             _ => 0,
         });
         self.bytes += documents.sum::<u64>() + items.sum::<u64>();
@@ -162,7 +163,7 @@ impl Cache {
 
 #[cfg(test)]
 mod tests {
-    use backstitch_saga::{Graph, Payload, Slot, Source};
+    use backstitch_saga::{Graph, Payload, Record};
 
     use super::*;
 
@@ -190,10 +191,8 @@ mod tests {
         let mut one = cached(1);
         assert_eq!(one.weight(), 64);
         let document = Payload::trusted(format!("\"{}\"", "x".repeat(12_798))).unwrap();
-        let source = Source::Slot(Slot(0));
-        let opened = Event::Opened { step: "a".into(), items: source, total: 100, keys: None };
-        let record = Record { events: vec![opened], payloads: vec![document], ..Record::default() };
-        one.grow_by(&record);
+        let record = Record { payloads: vec![document], ..Record::default() };
+        one.grow_by(&Transition { record, effects: vec![Effect::FanOutStarted(100)] });
         assert_eq!(one.weight(), 64 + 100 + 200);
     }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use backstitch_saga::{
-    Command, Event, Limits, OpenTask, Record, Refusal, RefusalCode, Reply, Run, TaskKey, Time,
-    decide,
+    Command, Effect, Limits, OpenTask, Record, Refusal, RefusalCode, Reply, TaskKey, Time,
+    Transition, decide,
 };
 
 use uuid::Uuid;
@@ -28,8 +28,8 @@ const EVENT_BYTES: usize = 128;
 /// What a batch decided about one run.
 pub(crate) struct Decided {
     pub(crate) cached: Box<CachedRun>,
-    /// Empty when nothing happened.
-    pub(crate) record: Record,
+    /// Its record is empty when nothing happened.
+    pub(crate) transition: Transition,
     pub(crate) commands: Vec<(Request, Result<Reply, Refusal>)>,
     /// Tasks that the record hands out.
     pub(crate) granted: Vec<Granted>,
@@ -41,8 +41,9 @@ pub(crate) struct Decided {
 impl Decided {
     /// How many bytes of documents its record will have, and of events about.
     pub(crate) fn bytes(&self) -> usize {
-        let documents = self.record.payloads.iter().map(|payload| payload.text().len());
-        documents.sum::<usize>() + self.record.events.len() * EVENT_BYTES
+        let record = &self.transition.record;
+        let documents = record.payloads.iter().map(|payload| payload.text().len());
+        documents.sum::<usize>() + record.events.len() * EVENT_BYTES
     }
 }
 
@@ -101,11 +102,12 @@ impl DecisionContext<'_> {
         }
     }
 
-    /// Decides the commands of one run in order.
+    /// Decides the commands of one run in order. `effects` is an empty list to collect effects in.
     pub(crate) fn decide(
         &self,
         cached: Box<CachedRun>,
         envelopes: Vec<Request>,
+        effects: Vec<Effect>,
     ) -> Result<Decided, Broken> {
         let starts = cached.run.seq() == 0;
         let at = self.time_of(&cached, &envelopes);
@@ -113,7 +115,7 @@ impl DecisionContext<'_> {
         cached.run.set_limits(self.limits);
         let mut decided = Decided {
             cached,
-            record: Record::default(),
+            transition: Transition { record: Record::default(), effects },
             commands: Vec::with_capacity(envelopes.len()),
             granted: Vec::new(),
             starts,
@@ -149,7 +151,7 @@ impl DecisionContext<'_> {
                 }
             }
         }
-        decided.cached.grow_by(&decided.record);
+        decided.cached.grow_by(&decided.transition);
         Ok(decided)
     }
 
@@ -169,14 +171,15 @@ impl DecisionContext<'_> {
     }
 
     /// Prolongs the leases that would have ended in time that the clock left out.
-    fn forgive(&self, cached: &mut CachedRun, at: Time, record: &mut Record) {
+    fn forgive(&self, cached: &mut CachedRun, at: Time, transition: &mut Transition) {
         let Some(Step { from, to }) = self.stepped else { return };
         if at < from || cached.run.moved_at() > to {
             return;
         }
         for task in cached.run.leases_ending(from, to) {
             // A refusal says that there is no such lease any more.
-            let _ = decide(&mut cached.run, Command::Beat { task, details: None }, at, record);
+            let beat = Command::Beat { task, details: None };
+            let _ = decide(&mut cached.run, beat, at, transition);
         }
     }
 
@@ -187,7 +190,7 @@ impl DecisionContext<'_> {
         envelope: &Request,
         (before, at): (Option<Before>, Time),
     ) -> Result<Reply, Refusal> {
-        let Decided { cached, record, granted, key, .. } = decided;
+        let Decided { cached, transition, granted, key, .. } = decided;
         let cached = cached.as_mut();
         let command = match &envelope.order {
             ShardCommand::Start(order) => {
@@ -209,7 +212,7 @@ impl DecisionContext<'_> {
                 if *adopted {
                     cached.indexed.node = Some(self.node);
                 }
-                self.forgive(cached, at, record);
+                self.forgive(cached, at, transition);
                 if cached.run.in_flight() {
                     // Its workers may not have known that this node is to hear them.
                     let refused = self.hearing.refused_last(&cached.namespace);
@@ -217,7 +220,7 @@ impl DecisionContext<'_> {
                         true => Time(i64::MAX),
                         false => refused.map_or(self.hears_since, |at| at.max(self.hears_since)),
                     };
-                    decide(&mut cached.run, Command::Listen { since }, at, record)?;
+                    decide(&mut cached.run, Command::Listen { since }, at, transition)?;
                 }
                 Command::Tick
             }
@@ -225,10 +228,11 @@ impl DecisionContext<'_> {
         if let Some(sabotage) = self.before_decide {
             sabotage(&command);
         }
-        let mut seen = record.events.len();
-        let result = decide(&mut cached.run, command, at, record);
+        let (first, seen) = (transition.record.events.len(), transition.effects.len());
+        let result = decide(&mut cached.run, command, at, transition);
+        let happened = first < transition.record.events.len();
         if let (Some(before), Ok(_)) = (&before, &result) {
-            if seen < record.events.len() {
+            if happened {
                 before.measure(&envelope.order, at);
             }
             if let (Some(worker), true) = (&before.worker, envelope.is_first_report()) {
@@ -236,27 +240,49 @@ impl DecisionContext<'_> {
             }
         }
         if let Some(checked) = outputs::of_run(self.schemas, &cached.run) {
-            let _ = decide(&mut cached.run, checked, at, record);
+            let _ = decide(&mut cached.run, checked, at, transition);
         }
         if let (ShardCommand::HandOut { task, grant }, Ok(_)) = (&envelope.order, &result) {
-            if seen < record.events.len() {
+            if happened {
                 granted.push(Granted { task: task.clone(), grant: grant.clone(), born: None });
             } else {
                 // The session has it already.
                 self.dispatcher.give_back(grant);
             }
         }
-        while seen < record.events.len() {
-            let offered = offered_by(&record.events[seen], &cached.run);
-            // One was put aside for this task in vain: it is not put aside again, for the next who may never come.
-            let in_vain = matches!(record.events[seen], Event::Released { .. });
-            let whom = if in_vain { SessionFilter::Polling } else { SessionFilter::Anyone };
+        self.find_workers(cached, transition, granted, (seen, at));
+        result
+    }
+
+    /// Hands the tasks that came on offer by the effects from `seen` on to workers with room for them, in the same record.
+    fn find_workers(
+        &self,
+        cached: &mut CachedRun,
+        transition: &mut Transition,
+        granted: &mut Vec<Granted>,
+        (mut seen, at): (usize, Time),
+    ) {
+        while let Some(effect) = transition.effects.get(seen) {
             seen += 1;
-            for task in offered {
-                self.hand_out(cached, record, granted, (task, at), whom);
+            match effect {
+                Effect::TaskOffered(task) => {
+                    let task = task.clone();
+                    self.hand_out(cached, transition, granted, (task, at), SessionFilter::Anyone);
+                }
+                // A session was reserved for it in vain: none is again, for the next that may never come.
+                Effect::TaskReleased(task) => {
+                    let task = task.clone();
+                    self.hand_out(cached, transition, granted, (task, at), SessionFilter::Polling);
+                }
+                Effect::HoldEnded(_) => {
+                    for task in cached.run.offered() {
+                        let whom = SessionFilter::Anyone;
+                        self.hand_out(cached, transition, granted, (task, at), whom);
+                    }
+                }
+                _ => {}
             }
         }
-        result
     }
 
     /// Whether a task goes to a worker of its run's namespace, one that needs a permit has one, and one that needs a worker of
@@ -296,7 +322,7 @@ impl DecisionContext<'_> {
     fn hand_out(
         &self,
         cached: &mut CachedRun,
-        record: &mut Record,
+        transition: &mut Transition,
         granted: &mut Vec<Granted>,
         (task, at): (TaskKey, Time),
         whom: SessionFilter,
@@ -309,7 +335,7 @@ impl DecisionContext<'_> {
         let Some(grant) = grant else { return };
         let (times, worker) = (self.times.of(open.queue), Arc::clone(&grant.worker));
         let command = Command::HandOut { task: task.clone(), worker };
-        match decide(&mut cached.run, command, at, record) {
+        match decide(&mut cached.run, command, at, transition) {
             Ok(_) => {
                 granted.push(Granted { task, grant, born: Some(times) });
             }
@@ -397,16 +423,4 @@ impl Before {
 pub(crate) fn text_of(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic")
-}
-
-/// The tasks that an event of `run` puts on offer.
-fn offered_by(event: &Event, run: &Run) -> Vec<TaskKey> {
-    match event {
-        Event::Offered { step, action, attempt, .. }
-        | Event::Released { step, action, attempt } => {
-            vec![TaskKey { step: step.clone(), action: *action, attempt: *attempt }]
-        }
-        Event::Unheld { .. } => run.offered(),
-        _ => Vec::new(),
-    }
 }

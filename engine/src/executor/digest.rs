@@ -1,6 +1,6 @@
 //! The digest of a run's input that stands beside its business key: it says whether a repeated start asks for the same.
 
-use backstitch_saga::{Event, Payload, RunId};
+use backstitch_saga::{Payload, RunId};
 use sha2::{Digest, Sha256};
 use sqlx::postgres::PgConnection;
 
@@ -52,7 +52,7 @@ pub(crate) async fn began_with(
     let first = journal::page(connection, run, 1, 1, 1).await?;
     let Some(first) = first.first() else { return Ok(false) };
     let record = decode(run, first).map_err(Error::Damaged)?;
-    let Some(Event::Started(begun)) = record.events.first() else { return Ok(false) };
+    let Some(begun) = record.begun() else { return Ok(false) };
     Ok(record.payloads.get(begun.input.0 as usize).is_some_and(|first| first.is_same_as(input)))
 }
 

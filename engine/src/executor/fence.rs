@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstitch_saga::protocol::TaskOutcome;
-use backstitch_saga::{Action, Command, Event, Payload, Record, RunId, TaskKey, Time};
+use backstitch_saga::{Command, Effect, Payload, RunId, TaskKey, Time};
 
 use super::cache::CachedRun;
 use super::decide::{Decided, DecisionContext, Granted};
@@ -46,10 +46,12 @@ struct Taken {
 }
 
 fn taken_by(decided: &Decided) -> Taken {
-    let Decided { cached, record, .. } = decided;
+    let Decided { cached, transition, .. } = decided;
     let mut taken = Taken::default();
     for task in cached.fenced.iter().filter(|task| cached.run.holder(task).is_none()) {
-        match record.events.iter().any(|event| is_released(event, task)) {
+        let is_release =
+            |effect: &Effect| matches!(effect, Effect::TaskReleased(released) if released == task);
+        match transition.effects.iter().any(is_release) {
             true => taken.given_back.push(task.clone()),
             false => taken.ended.push(task.clone()),
         }
@@ -72,23 +74,17 @@ fn tells(decided: &Decided, (task, completion): (&TaskKey, &Completion), limit: 
     })
 }
 
-fn is_released(event: &Event, task: &TaskKey) -> bool {
-    matches!(event, Event::Released { step, action, attempt }
-        if (step, *action, *attempt) == (&task.step, task.action, task.attempt))
-}
-
-/// The tasks whose success a record tells.
-fn succeeded(record: &Record) -> BTreeSet<TaskKey> {
-    let task = |event: &Event| {
-        let (step, action, attempt) = match event {
-            Event::Succeeded { step, attempt, .. } => (step, Action::Forward, *attempt),
-            Event::Undone { step, attempt, .. } => (step, Action::Compensate, *attempt),
-            Event::Failed { step, action, attempt, done: true, .. } => (step, *action, *attempt),
-            _ => return None,
-        };
-        Some(TaskKey { step: step.clone(), action, attempt })
-    };
-    record.events.iter().filter_map(task).collect()
+/// The tasks whose work was done, by the effects of a record.
+fn done(effects: &[Effect]) -> BTreeSet<&TaskKey> {
+    let mut done = BTreeSet::new();
+    for effect in effects {
+        if let Effect::AttemptEnded(task, end) = effect
+            && end.is_done()
+        {
+            done.insert(task);
+        }
+    }
+    done
 }
 
 impl Shard {
@@ -196,13 +192,13 @@ impl Shard {
     pub(super) fn note_fences(
         &mut self,
         cached: &mut CachedRun,
-        record: &Record,
+        (at, effects): (Time, &[Effect]),
         granted: &[Granted],
     ) {
         let run = cached.run.id();
         if !cached.fenced.is_empty() {
             let CachedRun { fenced, run: held, .. } = &mut *cached;
-            let done = succeeded(record);
+            let done = done(effects);
             fenced.retain(|task| {
                 let done = done.contains(task);
                 if done {
@@ -215,8 +211,8 @@ impl Shard {
             if cached.run.is_transactional(task) && cached.run.holder(task).is_some() {
                 self.fences.open.push((run, task.clone()));
                 self.fences.namespaces.push(cached.namespace.to_string());
-                let first = self.fences.at.get_or_insert(record.at);
-                *first = record.at.min(*first);
+                let first = self.fences.at.get_or_insert(at);
+                *first = at.min(*first);
                 cached.fenced.insert(task.clone());
             }
         }

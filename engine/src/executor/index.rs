@@ -6,9 +6,10 @@ use std::fmt::Write as _;
 use std::ops::Bound;
 use std::time::Duration;
 
-use backstitch_saga::protocol::{Outcome, State};
+use backstitch_saga::protocol::State;
 use backstitch_saga::{
-    Action, Begun, Event, OpenEffects, Record, Run, Span, StepPath, TaskKey, Time, fingerprint,
+    Action, Begun, Effect, OpenEffects, OpenedIncident, Record, Run, Span, StepPath, TaskKey, Time,
+    Transition, fingerprint,
 };
 
 use super::cache::CachedRun;
@@ -66,14 +67,15 @@ pub(crate) fn add(
     decided: &Decided,
     place: &Place<'_>,
 ) -> Result<Changes, String> {
-    let Decided { cached, record, starts, key, .. } = decided;
+    let Decided { cached, transition, starts, key, .. } = decided;
+    let Transition { record, effects } = transition;
     let run = cached.run.id();
     let seq = i32::try_from(cached.run.seq() + 1).map_err(|_| "the journal is full".to_owned())?;
-    let events = crate::store::codec::encode_events(&record.events)?;
+    let events = crate::store::codec::encode_events(record)?;
     let payloads = crate::store::codec::encode_payloads(&record.payloads);
     batch.record(run, seq, record.at, events, payloads, key.is_some());
-    let touched = touched(cached, record, &cached.spilled);
-    let (added, removed) = ready_changes(cached, record, place, touched);
+    let touched = touched(&cached.run, effects, &cached.spilled);
+    let (added, removed) = ready_changes(cached, transition, place, touched);
     let permits = match place.governed {
         Some(governed) => permits(batch, decided, governed),
         None => PermitChanges::default(),
@@ -88,9 +90,8 @@ pub(crate) fn add(
     if *starts {
         start(batch, &cached.run, record, state.as_ref().unwrap_or(&cached.indexed));
     } else {
-        let has = |wanted: fn(&Event) -> bool| record.events.iter().any(wanted);
-        let moved = has(|event| matches!(event, Event::Migrated { .. }));
-        let labelled = has(|event| matches!(event, Event::Labelled { .. }));
+        let moved = effects.contains(&Effect::VersionChanged);
+        let labelled = effects.contains(&Effect::LabelsChanged);
         let also = Also {
             on: moved.then(|| (cached.run.version(), cached.run.definition())),
             labels: labelled.then(|| cached.run.labels()),
@@ -102,21 +103,18 @@ pub(crate) fn add(
     if !*starts && may_be_deleted(cached, place.at) {
         batch.only_if_kept(run);
     }
-    let moves = |event: &Event| !matches!(event, Event::Labelled { .. } | Event::Erased(_));
     if !*starts
-        && record.events.iter().any(moves)
         && cached.indexed.state == State::Ended
         && cached.run.may_establish()
+        && record.moves()
     {
         batch.reopened(run, &cached.namespace, record.at);
     }
     acts(batch, cached, seq, record);
     let open = open_effects(batch, cached, record);
-    super::outgoing::add(batch, cached, seq, record);
-    if record.events.iter().any(is_edge) {
-        incidents(batch, cached, record);
-        milestones(batch, cached, record);
-    }
+    super::outgoing::add(batch, cached, seq, transition);
+    incidents(batch, cached, record.at, effects);
+    milestones(batch, cached, record.at, effects);
     Ok(Changes { state, open, added, removed, permits })
 }
 
@@ -162,8 +160,8 @@ fn run_state(cached: &CachedRun, starts: bool, node: i32, added: &[ReadyRow]) ->
 }
 
 fn start(batch: &mut Batch, run: &Run, record: &Record, state: &RunState) {
-    let Some(Event::Started(begun)) = record.events.first() else { return };
-    let Begun { namespace, workflow, key, correlation_id, labels, .. } = &**begun;
+    let Some(begun) = record.begun() else { return };
+    let Begun { namespace, workflow, key, correlation_id, labels, .. } = begun;
     let labels = (!labels.is_empty()).then(|| serde_json::to_string(labels).unwrap_or_default());
     let new = NewRun {
         namespace,
@@ -178,72 +176,21 @@ fn start(batch: &mut Batch, run: &Run, record: &Record, state: &RunState) {
     batch.start(run.id(), new, state);
 }
 
-/// The tasks whose state a record's events can have changed: those that they name, and of `spilled` those of the works
-/// that they name.
-fn touched(cached: &CachedRun, record: &Record, spilled: &BTreeSet<TaskKey>) -> Vec<TaskKey> {
-    let mut touched: Vec<TaskKey> = Vec::with_capacity(record.events.len());
-    for event in &record.events {
-        match event {
-            Event::Offered { step, action, attempt, .. }
-            | Event::Released { step, action, attempt }
-            | Event::Leased { step, action, attempt, .. }
-            | Event::Failed { step, action, attempt, .. }
-            | Event::Lost { step, action, attempt, .. } => {
-                touched.push(TaskKey { step: step.clone(), action: *action, attempt: *attempt });
+/// The tasks whose state effects can have changed: those that they name, and of `known` those of the works that they name.
+fn touched(run: &Run, effects: &[Effect], known: &BTreeSet<TaskKey>) -> Vec<TaskKey> {
+    let mut touched: Vec<TaskKey> = Vec::with_capacity(effects.len());
+    for effect in effects {
+        match effect {
+            Effect::TaskOffered(task) | Effect::TaskReleased(task) | Effect::TaskLeased(task) => {
+                touched.push(task.clone());
             }
-            Event::Unheld { .. } => touched.extend(cached.run.offered()),
-            _ if spilled.is_empty() => {}
-            Event::GaveUp { step, .. }
-            | Event::UndoMarked { step, .. }
-            | Event::UndoBlocked { step }
-            | Event::Undone { step, .. }
-            | Event::Parked { step }
-            | Event::SkippedByHand { step, .. }
-            | Event::Succeeded { step, .. }
-            | Event::Happened { step, .. }
-            | Event::NotHappened { step, .. } => touched.extend(of_work(spilled, step).cloned()),
-            Event::Joined { step, .. } | Event::Skipped { step, .. } => {
-                touched.extend(of_work(spilled, &StepPath::step(step.clone())).cloned());
+            Effect::HoldEnded(_) => touched.extend(run.offered()),
+            _ if known.is_empty() => {}
+            Effect::AttemptEnded(TaskKey { step, .. }, _) | Effect::WorkSettled(step) => {
+                touched.extend(of_work(known, step).cloned());
             }
-            Event::CompensationStarted { .. }
-            | Event::Killed { .. }
-            | Event::Held { .. }
-            | Event::Migrated { .. }
-            | Event::Ended { .. } => {
-                touched.extend(spilled.iter().cloned());
-            }
-            Event::Started(_)
-            | Event::Opened { .. }
-            | Event::Deferred { .. }
-            | Event::Labelled { .. }
-            | Event::Erased(_)
-            | Event::Beat { .. }
-            | Event::RetryScheduled { .. }
-            | Event::RetryRequested { .. }
-            | Event::Resumed { .. }
-            | Event::RunFailed { .. }
-            | Event::UndoRequested { .. }
-            | Event::CancelRequested { .. }
-            | Event::TimedOut
-            | Event::InputEdited { .. }
-            | Event::ResolvedByHand { .. }
-            | Event::SignalAwaited { .. }
-            | Event::Signalled { .. }
-            | Event::SignalRefused { .. }
-            | Event::OutputUnchecked { .. }
-            | Event::SleepBegan { .. }
-            | Event::ChildAsked { .. }
-            | Event::FactWithdrawn { .. }
-            | Event::FactRestored { .. }
-            | Event::Emitted(_)
-            | Event::ChildTold { .. }
-            | Event::ChildHeard { .. }
-            | Event::ParentHeard { .. }
-            | Event::RerunRequested { .. }
-            | Event::WentForward { .. }
-            | Event::IncidentOpened { .. }
-            | Event::IncidentResolved { .. }
-            | Event::LateResult { .. } => {}
+            Effect::OffersWithdrawn => touched.extend(known.iter().cloned()),
+            _ => {}
         }
     }
     touched.sort_unstable();
@@ -252,10 +199,10 @@ fn touched(cached: &CachedRun, record: &Record, spilled: &BTreeSet<TaskKey>) -> 
 }
 
 /// Which tasks come to the table `ready` and which go from it: those on offer when the record is done, against those
-/// that were on offer before. Looks only at what the record's events can have changed.
+/// that were on offer before. Looks only at what the record's effects can have changed.
 fn ready_changes(
     cached: &CachedRun,
-    record: &Record,
+    Transition { record, effects }: &Transition,
     place: &Place<'_>,
     touched: Vec<TaskKey>,
 ) -> (Vec<ReadyRow>, Vec<TaskKey>) {
@@ -273,7 +220,7 @@ fn ready_changes(
                     && place.dispatcher.would_remember(&cached.namespace, queue, name);
                 let now = record.at.min(place.at);
                 let until = now.after(place.reserve_for.into());
-                let offered_at = offered_at(cached, record, &task, now);
+                let offered_at = offered_at(cached, effects, &task, now);
                 added.push(ReadyRow {
                     run: cached.run.id(),
                     namespace: cached.namespace.clone(),
@@ -292,38 +239,37 @@ fn ready_changes(
 }
 
 /// Since when a task is on offer. One that was handed out and came back stands where it stood before.
-fn offered_at(cached: &CachedRun, record: &Record, task: &TaskKey, now: Time) -> Time {
-    let back = record.events.iter().any(|event| {
-        matches!(event, Event::Released { step, action, attempt }
-            if (step, *action, *attempt) == (&task.step, task.action, task.attempt))
-    });
+fn offered_at(cached: &CachedRun, effects: &[Effect], task: &TaskKey, now: Time) -> Time {
+    let is_release =
+        |effect: &Effect| matches!(effect, Effect::TaskReleased(released) if released == task);
+    let back = effects.iter().any(is_release);
     let first = back.then(|| cached.run.first_offered(task)).flatten();
     first.map_or(now, |first| first.min(now))
 }
 
 /// Which tasks of governed queues workers hold from now on, and which permits are over.
 fn permits(batch: &mut Batch, decided: &Decided, governed: &Governed) -> PermitChanges {
-    let Decided { cached, record, granted, .. } = decided;
+    let Decided { cached, transition, granted, .. } = decided;
+    let (run, effects) = (&cached.run, &transition.effects);
     let mut before = BTreeMap::new();
-    for task in touched(cached, record, &cached.spilled) {
+    for task in touched(run, effects, &cached.spilled) {
         let waited = cached.spilled.contains(&task);
         before.insert(task, if waited { Before::Waiting } else { Before::New });
     }
-    for task in touched(cached, record, &cached.held) {
+    for task in touched(run, effects, &cached.held) {
         if cached.held.contains(&task) {
             before.insert(task, Before::Held);
         }
     }
-    let run = cached.run.id();
     for one in granted {
         let Some(permit) = one.grant.permit else { continue };
-        if cached.run.holder(&one.task).is_some() {
-            batch.flow.permit(run, permit);
+        if run.holder(&one.task).is_some() {
+            batch.flow.permit(run.id(), permit);
         }
     }
-    let changes = crate::flow::permit_changes(governed, &cached.run, before.into_iter());
+    let changes = crate::flow::permit_changes(governed, run, before.into_iter());
     for task in &changes.over {
-        batch.flow.freed(run, task);
+        batch.flow.freed(run.id(), task);
     }
     changes
 }
@@ -341,45 +287,27 @@ fn of_work<'a>(
     ))
 }
 
-/// Whether an event is written to `incidents` or `events`.
-fn is_edge(event: &Event) -> bool {
-    matches!(
-        event,
-        Event::Started(_)
-            | Event::Ended { .. }
-            | Event::CompensationStarted { .. }
-            | Event::WentForward { .. }
-            | Event::IncidentOpened { .. }
-            | Event::IncidentResolved { .. }
-    )
-}
-
 /// What people did.
 fn acts(batch: &mut Batch, cached: &CachedRun, seq: i32, record: &Record) {
-    for (place, event) in record.events.iter().enumerate() {
-        if let Some(act) = event.act() {
-            let workflow = &cached.run.graph().definition.name;
-            let owner = (&*cached.namespace, workflow.as_str());
-            batch.act((cached.run.id(), seq, place), owner, record.at, &act);
-        }
+    for (place, act) in record.acts() {
+        let workflow = &cached.run.graph().definition.name;
+        let owner = (&*cached.namespace, workflow.as_str());
+        batch.act((cached.run.id(), seq, place), owner, record.at, &act);
     }
 }
 
 /// Incidents that opened, and those that are over. One that did both in this record is written once.
-fn incidents(batch: &mut Batch, cached: &CachedRun, record: &Record) {
+fn incidents(batch: &mut Batch, cached: &CachedRun, at: Time, effects: &[Effect]) {
     let run = cached.run.id();
-    let over = |wanted: u32| {
-        record.events.iter().any(
-            |event| matches!(event, Event::IncidentResolved { incident } if *incident == wanted),
-        )
-    };
     let workflow = &cached.run.graph().definition.name;
     let mut opened = BTreeSet::new();
-    for event in &record.events {
-        match event {
-            Event::IncidentOpened { incident, kind, step, code, message } => {
+    for effect in effects {
+        match effect {
+            Effect::IncidentOpened(one) => {
+                let OpenedIncident { incident, kind, step, code, message } = &**one;
                 opened.insert(*incident);
                 let (step, code) = (step.as_ref(), code.as_deref());
+                let is_over = effects.contains(&Effect::IncidentResolved(*incident));
                 let new = NewIncident {
                     incident: *incident,
                     namespace: &cached.namespace,
@@ -389,56 +317,44 @@ fn incidents(batch: &mut Batch, cached: &CachedRun, record: &Record) {
                     code,
                     message,
                     fingerprint: fingerprint(workflow, step, *kind, code, message),
-                    opened_at: record.at,
-                    resolved_at: over(*incident).then_some(record.at),
+                    opened_at: at,
+                    resolved_at: is_over.then_some(at),
                 };
                 batch.incident(run, &new);
             }
-            Event::IncidentResolved { incident } if !opened.contains(incident) => {
-                batch.resolved(run, *incident, record.at);
+            Effect::IncidentResolved(incident) if !opened.contains(incident) => {
+                batch.resolved(run, *incident, at);
             }
             _ => {}
         }
     }
 }
 
-fn milestones(batch: &mut Batch, cached: &CachedRun, record: &Record) {
+/// Adds the milestones of a record to the batch. Most records have none.
+fn milestones(batch: &mut Batch, cached: &CachedRun, at: Time, effects: &[Effect]) {
     let run = cached.run.id();
     let definition = &cached.run.graph().definition;
     let (workflow, version) = (&definition.name, definition.version);
-    let mut text = String::from("[");
-    for event in &record.events {
-        let (kind, incident) = match event {
-            Event::Started(_) => ("run.started", None),
-            Event::CompensationStarted { .. } => ("run.compensation_started", None),
-            Event::WentForward { .. } => ("run.went_forward", None),
-            Event::Ended { outcome, .. } => (milestone_of(*outcome), None),
-            Event::IncidentOpened { incident, .. } => ("incident.opened", Some(*incident)),
-            Event::IncidentResolved { incident } => ("incident.resolved", Some(*incident)),
-            _ => continue,
+    let mut text = String::new();
+    for effect in effects {
+        let Some((_, kind)) = effect.milestone() else { continue };
+        let incident = match effect {
+            Effect::IncidentOpened(one) => Some(one.incident),
+            Effect::IncidentResolved(incident) => Some(*incident),
+            _ => None,
         };
-        let comma = if text.len() > 1 { "," } else { "" };
+        let before = if text.is_empty() { '[' } else { ',' };
         let incident =
             incident.map(|number| format!(r#","incident":{number}"#)).unwrap_or_default();
         // Names have no characters that JSON would escape. Writing to a string cannot fail.
         let _ = write!(
             text,
-            r#"{comma}{{"type":"{kind}","run":"{run}","workflow":"{workflow}","version":{version}{incident}}}"#
+            r#"{before}{{"type":"{kind}","run":"{run}","workflow":"{workflow}","version":{version}{incident}}}"#
         );
     }
-    text.push(']');
-    batch.milestones(&cached.namespace, run, record.at, text);
-}
-
-pub(super) fn milestone_of(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Succeeded => "run.succeeded",
-        Outcome::PartiallyCompleted => "run.partially_completed",
-        Outcome::FailedClean => "run.failed_clean",
-        Outcome::FailedDirty => "run.failed_dirty",
-        Outcome::Compensated => "run.compensated",
-        Outcome::CompensatedWithManualSteps => "run.compensated_with_manual_steps",
-        Outcome::Cancelled => "run.cancelled",
+    if !text.is_empty() {
+        text.push(']');
+        batch.milestones(&cached.namespace, run, at, text);
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use backstitch_saga::{Event, Run, RunId, Time};
+use backstitch_saga::{Run, RunId, Time};
 use futures::FutureExt;
 use sqlx::postgres::PgConnection;
 
@@ -232,7 +232,7 @@ async fn fold_each(
         pieces.done(row.bytes()).await;
         let record = decode(id, row).map_err(Error::Damaged)?;
         if begun.is_none() {
-            let Some(Event::Started(start)) = record.events.first() else {
+            let Some(start) = record.begun() else {
                 return Err(Error::Damaged(format!(
                     "the journal of run {id} does not begin with a start"
                 )));
@@ -247,10 +247,8 @@ async fn fold_each(
                     row.seq
                 )));
             }
-            for event in &record.events {
-                if let Event::Migrated { definition, .. } = event {
-                    run.learn(definitions.by_hash(connection, definition).await?.graph.clone());
-                }
+            for definition in record.definitions() {
+                run.learn(definitions.by_hash(connection, definition).await?.graph.clone());
             }
             run.try_apply(&record).map_err(|error| {
                 Error::Damaged(format!("record {} of run {id} cannot be: {error}", row.seq))

@@ -31,7 +31,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use backstitch_saga::{Refusal, RunId, Time};
+use backstitch_saga::{Effect, Refusal, RunId, Time};
 use futures::FutureExt;
 use sqlx::postgres::PgConnection;
 use tokio::sync::{mpsc, oneshot};
@@ -100,6 +100,9 @@ pub(crate) struct Shard {
     hints: Vec<ReservedTask>,
     /// Tasks that came into workers' hands, or left them.
     moves: Vec<Move>,
+    /// Empty lists for the effects of decisions, and for how many there is room in them.
+    spare: Vec<Vec<Effect>>,
+    spare_room: usize,
     fences: Fences,
 }
 
@@ -124,6 +127,8 @@ impl Shard {
             offers: Vec::new(),
             hints: Vec::new(),
             moves: Vec::new(),
+            spare: Vec::new(),
+            spare_room: 0,
             fences: Fences::default(),
         }
     }
@@ -269,7 +274,8 @@ impl Shard {
             }
             let Some(cached) = self.run_of(run, &mut envelopes, desk.at) else { continue };
             let brought = envelopes.iter().map(Request::bytes).sum::<usize>();
-            match desk.decide(cached, envelopes) {
+            let effects = self.list_of_effects();
+            match desk.decide(cached, envelopes, effects) {
                 Ok(decided) => {
                     self.poison.worked(run);
                     let written = decided.bytes();
@@ -281,7 +287,7 @@ impl Shard {
                     }
                     then = now;
                     bytes += written;
-                    match decided.record.events.is_empty() {
+                    match decided.transition.record.events.is_empty() {
                         true => quiet.push(decided),
                         false => batch.push(decided),
                     }

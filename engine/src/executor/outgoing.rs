@@ -3,11 +3,10 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use backstitch_saga::{Definition, Emission, Event, Milestone, Record, Run};
+use backstitch_saga::{Definition, Effect, Emission, Run, Transition};
 use serde::{Deserialize, Serialize};
 
 use super::cache::CachedRun;
-use super::index::milestone_of;
 use crate::store::batch::Batch;
 
 /// An event on its way to the log, beside its data.
@@ -46,19 +45,20 @@ struct Told<'a> {
 }
 
 /// Adds the events of a record to the batch. Most runs have none.
-pub(super) fn add(batch: &mut Batch, cached: &CachedRun, seq: i32, record: &Record) {
+pub(super) fn add(batch: &mut Batch, cached: &CachedRun, seq: i32, transition: &Transition) {
     let graph = cached.run.graph();
     if !graph.emits() && graph.definition.milestones.is_empty() {
         return;
     }
-    for (place, event) in record.events.iter().enumerate() {
-        let found = match event {
-            Event::Emitted(emission) => {
+    let Transition { record, effects } = transition;
+    for (place, effect) in effects.iter().enumerate() {
+        let found = match effect {
+            Effect::EventEmitted(emission) => {
                 let data = record.payloads.get(emission.data.0 as usize);
                 let data = data.map_or_else(|| "null".to_owned(), |data| data.text().to_owned());
                 Some((emitted(&cached.run, emission), data))
             }
-            event => milestone(&cached.run, &graph.definition, event),
+            effect => milestone(&cached.run, &graph.definition, effect),
         };
         if let Some(found) = found {
             let place = (cached.run.id(), seq, place);
@@ -86,7 +86,11 @@ fn emitted(run: &Run, emission: &Emission) -> String {
 }
 
 /// The event that a milestone is, if the definition asks for it.
-fn milestone(run: &Run, definition: &Definition, event: &Event) -> Option<(String, String)> {
+fn milestone(run: &Run, definition: &Definition, effect: &Effect) -> Option<(String, String)> {
+    let (asked, event_type) = effect.milestone()?;
+    if !definition.milestones.contains(&asked) {
+        return None;
+    }
     let mut told = Told {
         run: run.id().to_string(),
         workflow: &definition.name,
@@ -96,30 +100,15 @@ fn milestone(run: &Run, definition: &Definition, event: &Event) -> Option<(Strin
         kind: None,
         step: None,
     };
-    let (asked, event_type) = match event {
-        Event::Started(_) => (Milestone::Started, "run.started"),
-        Event::CompensationStarted { .. } => {
-            (Milestone::CompensationStarted, "run.compensation_started")
+    match effect {
+        Effect::Ended(outcome) => told.outcome = Some(outcome.as_str()),
+        Effect::IncidentOpened(opened) => {
+            told.incident = Some(opened.incident);
+            told.kind = Some(opened.kind.as_str());
+            told.step = opened.step.as_ref().map(ToString::to_string);
         }
-        Event::WentForward { .. } => (Milestone::WentForward, "run.went_forward"),
-        Event::Ended { outcome, .. } => {
-            told.outcome = Some(outcome.as_str());
-            (Milestone::Ended, milestone_of(*outcome))
-        }
-        Event::IncidentOpened { incident, kind, step, .. } => {
-            told.incident = Some(*incident);
-            told.kind = Some(kind.as_str());
-            told.step = step.as_ref().map(ToString::to_string);
-            (Milestone::Incidents, "incident.opened")
-        }
-        Event::IncidentResolved { incident } => {
-            told.incident = Some(*incident);
-            (Milestone::Incidents, "incident.resolved")
-        }
-        _ => return None,
-    };
-    if !definition.milestones.contains(&asked) {
-        return None;
+        Effect::IncidentResolved(incident) => told.incident = Some(*incident),
+        _ => {}
     }
     let stream = Some(format!("run:{}", told.run).into());
     let event = text(run, Outgoing { stream, ..plain(run, event_type) });

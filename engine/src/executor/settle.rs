@@ -1,7 +1,7 @@
 //! What follows from a record that is committed: answers, hand-over, timers, snapshots.
 
 use backstitch_saga::protocol::State;
-use backstitch_saga::{Event, Run, RunId, TaskKey};
+use backstitch_saga::{AttemptEnd, Effect, Run, RunId, TaskKey, Transition};
 
 use super::Shard;
 use super::cache::CachedRun;
@@ -10,36 +10,28 @@ use super::index::Changes;
 use crate::crash::commit;
 use crate::dispatch::{Move, PutAside, ReservedTask};
 use crate::flow::PermitChanges;
+use crate::store::batch::ReadyRow;
 use crate::store::journal::{self, Snapshot};
 
 /// Each further snapshot is kept when it has grown by this factor.
 const SNAPSHOT_GROWTH: u64 = 4;
 
-/// Whether an event can take a task from its worker before that reported it.
-fn takes_tasks(event: &Event) -> bool {
-    matches!(
-        event,
-        Event::GaveUp { .. }
-            | Event::Lost { .. }
-            | Event::SkippedByHand { .. }
-            | Event::ResolvedByHand { .. }
-            | Event::UndoMarked { .. }
-            | Event::Killed { .. }
-    )
-}
+/// For how many effects a shard keeps room in lists that are not in use.
+const SPARE: usize = 64 * 1_024;
 
 impl Shard {
     /// A record stands in the journal: everything that waited for it happens now.
     pub(super) fn settle(&mut self, decided: Decided, changes: Changes) {
-        let Decided { mut cached, record, commands, granted, .. } = decided;
+        let Decided { mut cached, transition, commands, granted, .. } = decided;
+        let Transition { record, effects } = transition;
         let run = cached.run.id();
         cached.run.mark_appended();
         cached.moved_at = record.at;
         cached.meet(self.node.clock.now());
-        self.count(&cached.run, &record.events);
-        crate::children::after(&self.node, &cached.run, &record);
-        self.node.sequence.after(&cached.run, &record.events);
-        self.permits(&mut cached, &record.events, &changes);
+        self.count(&cached.run, record.events.len(), &effects);
+        crate::children::after(&self.node, &cached.run, &effects);
+        self.node.sequence.after(&cached.run, &effects);
+        self.permits(&mut cached, &effects, &changes);
         if let Some(state) = changes.state {
             cached.indexed = state;
         }
@@ -49,37 +41,17 @@ impl Shard {
         for task in &changes.removed {
             cached.spilled.remove(task);
         }
-        for row in changes.added {
-            self.node.counters.spilled.one();
-            cached.spilled.insert(row.task.clone());
-            let alone = cached.run.is_suspect(&row.task);
-            if let (Some(_), true) = (row.reserved, alone) {
-                let kind = (&row.namespace, row.queue.as_str(), row.name.as_str());
-                self.node.dispatcher.suspect(run, row.task, kind);
-            } else if let Some((_, until)) = row.reserved {
-                self.hints.push(ReservedTask {
-                    run,
-                    task: row.task,
-                    namespace: row.namespace,
-                    queue: row.queue,
-                    name: row.name,
-                    until: self.node.clock.instant(until),
-                    first: record
-                        .events
-                        .iter()
-                        .any(|event| matches!(event, Event::Released { .. })),
-                });
-            }
-        }
-        let moves = |event| Move::of(&cached.namespace, &cached.run, event);
-        self.moves.extend(record.events.iter().filter_map(moves));
-        if record.events.iter().any(takes_tasks) {
+        self.spill(&mut cached, changes.added, &effects);
+        let moves = |effect| Move::of(&cached.namespace, &cached.run, effect);
+        self.moves.extend(effects.iter().filter_map(moves));
+        if effects.contains(&Effect::LeasesRevoked) {
             let held = |task: &TaskKey, worker: &str| {
                 cached.run.holder(task).is_some_and(|holder| **holder == *worker)
             };
             self.node.dispatcher.revoke(run, held);
         }
-        self.note_fences(&mut cached, &record, &granted);
+        self.note_fences(&mut cached, (record.at, &effects), &granted);
+        self.reuse(effects);
         for Granted { task, grant, born } in granted {
             if let Some(times) = born {
                 self.node.counters.born_claimed.one();
@@ -106,35 +78,76 @@ impl Shard {
         self.keep(cached);
     }
 
+    /// Remembers tasks that came to the table `ready`, and reserves those that are for a session of this node.
+    fn spill(&mut self, cached: &mut CachedRun, added: Vec<ReadyRow>, effects: &[Effect]) {
+        let run = cached.run.id();
+        let first = effects.iter().any(|effect| matches!(effect, Effect::TaskReleased(_)));
+        for row in added {
+            self.node.counters.spilled.one();
+            cached.spilled.insert(row.task.clone());
+            let alone = cached.run.is_suspect(&row.task);
+            if let (Some(_), true) = (row.reserved, alone) {
+                let kind = (&row.namespace, row.queue.as_str(), row.name.as_str());
+                self.node.dispatcher.suspect(run, row.task, kind);
+            } else if let Some((_, until)) = row.reserved {
+                self.hints.push(ReservedTask {
+                    run,
+                    task: row.task,
+                    namespace: row.namespace,
+                    queue: row.queue,
+                    name: row.name,
+                    until: self.node.clock.instant(until),
+                    first,
+                });
+            }
+        }
+    }
+
     /// What the record means for governed queues.
-    fn permits(&self, cached: &mut CachedRun, events: &[Event], changes: &Changes) {
+    fn permits(&self, cached: &mut CachedRun, effects: &[Effect], changes: &Changes) {
         let Some(governed) = self.node.flow.governed() else { return };
         let PermitChanges { taken, over } = &changes.permits;
         for task in over {
             cached.held.remove(task);
         }
         cached.held.extend(taken.iter().cloned());
-        self.node.flow.note(&governed, &cached.run, events);
+        self.node.flow.note(&governed, &cached.run, effects);
         if !over.is_empty() || changes.added.iter().any(|row| row.rank.is_some()) {
             self.node.flow.ring();
         }
     }
 
-    fn count(&self, run: &Run, events: &[Event]) {
+    /// Keeps a list of effects for another decision, unless there is room for enough already.
+    fn reuse(&mut self, mut effects: Vec<Effect>) {
+        if self.spare_room + effects.capacity() <= SPARE {
+            effects.clear();
+            self.spare_room += effects.capacity();
+            self.spare.push(effects);
+        }
+    }
+
+    /// Returns an empty list for the effects of a decision.
+    pub(super) fn list_of_effects(&mut self) -> Vec<Effect> {
+        let effects = self.spare.pop().unwrap_or_default();
+        self.spare_room -= effects.capacity();
+        effects
+    }
+
+    fn count(&self, run: &Run, events: usize, effects: &[Effect]) {
         let counters = &self.node.counters;
         let workflow = || run.graph().definition.name.as_str();
         counters.records.one();
-        counters.events.add(events.len());
-        for event in events {
-            match event {
-                Event::LateResult { .. } => counters.late_results.one(),
-                Event::Lost { .. } => counters.lease_losses.one(),
-                Event::Released { .. } => counters.released.one(),
-                Event::RetryScheduled { .. } => counters.retries.one(),
-                Event::IncidentOpened { .. } => counters.incidents_opened.one(),
-                Event::IncidentResolved { .. } => counters.incidents_resolved.one(),
-                Event::Started(_) => self.node.ends.started(workflow()),
-                Event::Ended { outcome, .. } => self.node.ends.ended(workflow(), *outcome),
+        counters.events.add(events);
+        for effect in effects {
+            match effect {
+                Effect::LateResult => counters.late_results.one(),
+                Effect::AttemptEnded(_, AttemptEnd::Lost) => counters.lease_losses.one(),
+                Effect::TaskReleased(_) => counters.released.one(),
+                Effect::RetryScheduled => counters.retries.one(),
+                Effect::IncidentOpened(_) => counters.incidents_opened.one(),
+                Effect::IncidentResolved(_) => counters.incidents_resolved.one(),
+                Effect::Started => self.node.ends.started(workflow()),
+                Effect::Ended(outcome) => self.node.ends.ended(workflow(), *outcome),
                 _ => {}
             }
         }

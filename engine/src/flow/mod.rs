@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use backstitch_saga::protocol::{FailureKind, Labels, QueuePolicy};
-use backstitch_saga::{Event, Run, TaskKey, Time};
+use backstitch_saga::{AttemptEnd, Effect, Run, TaskKey, Time};
 use tokio::sync::Notify;
 
 use crate::store::batch::Rank;
@@ -213,12 +213,13 @@ impl Flow {
     }
 
     /// Takes note of what a committed record says about destinations.
-    pub(crate) fn note(&self, governed: &Governed, run: &Run, events: &[Event]) {
-        for event in events {
-            let Some((task, answer)) = ending(event) else { continue };
-            let Some(queue) = governed.of_task(run, &task) else { continue };
+    pub(crate) fn note(&self, governed: &Governed, run: &Run, effects: &[Effect]) {
+        for effect in effects {
+            let Effect::AttemptEnded(task, end) = effect else { continue };
+            let Some(queue) = governed.of_task(run, task) else { continue };
             if queue.policy.breaker.is_some() {
                 let mut endings = self.endings.lock().unwrap_or_else(PoisonError::into_inner);
+                let (task, answer) = (task.clone(), answer_of(*end));
                 let ending = Ending { run: run.id(), task, answer };
                 endings.entry(queue.name.clone()).or_default().push(ending);
             }
@@ -239,32 +240,18 @@ impl Flow {
     }
 }
 
-/// The task that an event ends, and what its end says about the destination.
-fn ending(event: &Event) -> Option<(TaskKey, Answer)> {
-    use backstitch_saga::Action;
-    let (step, action, attempt, answer) = match event {
-        Event::Succeeded { step, attempt: attempt @ 1.., .. } => {
-            (step, Action::Forward, attempt, Answer::Given)
-        }
-        Event::Undone { step, attempt: attempt @ 1.., .. } => {
-            (step, Action::Compensate, attempt, Answer::Given)
-        }
-        Event::Happened { step, attempt } | Event::NotHappened { step, attempt } => {
-            (step, Action::Verify, attempt, Answer::Given)
-        }
-        Event::Failed { step, action, attempt, error, .. } => {
-            let answer = match error.kind {
-                FailureKind::Permanent | FailureKind::RateLimited => Answer::Given,
-                FailureKind::Retryable | FailureKind::Unknown | FailureKind::Unavailable => {
-                    Answer::Missing
-                }
-            };
-            (step, *action, attempt, answer)
-        }
-        Event::Lost { step, action, attempt, .. } => (step, *action, attempt, Answer::Unknown),
-        _ => return None,
-    };
-    Some((TaskKey { step: step.clone(), action, attempt: *attempt }, answer))
+/// What the end of an attempt says about its destination.
+fn answer_of(end: AttemptEnd) -> Answer {
+    match end {
+        AttemptEnd::Succeeded | AttemptEnd::Verified => Answer::Given,
+        AttemptEnd::Failed { kind, .. } => match kind {
+            FailureKind::Permanent | FailureKind::RateLimited => Answer::Given,
+            FailureKind::Retryable | FailureKind::Unknown | FailureKind::Unavailable => {
+                Answer::Missing
+            }
+        },
+        AttemptEnd::Lost => Answer::Unknown,
+    }
 }
 
 /// The permits of a run's tasks that end with a record: those that workers held and hold no more, and those that were

@@ -16,7 +16,7 @@ mod withdrawn;
 use std::sync::{Mutex, PoisonError};
 
 use backstitch_saga::protocol::Requirement;
-use backstitch_saga::{Event, Hold, HoldKind, Run, RunId, Violation};
+use backstitch_saga::{Effect, Hold, HoldKind, Run, RunId, Violation};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -60,23 +60,20 @@ impl Jobs {
     }
 
     /// A record of a run is committed. Most runs have nothing to do with others.
-    pub(crate) fn after(&self, run: &Run, events: &[Event]) {
+    pub(crate) fn after(&self, run: &Run, effects: &[Effect]) {
         if !run.is_sequenced() {
             return;
         }
-        let delay_ends = |event: &Event| matches!(event, Event::Unheld { hold, .. } if hold.kind == HoldKind::StartDelayed);
-        if run.holds().next().is_some() && events.iter().any(delay_ends) {
+        let delay_ends = |effect: &Effect| *effect == Effect::HoldEnded(HoldKind::StartDelayed);
+        if run.holds().next().is_some() && effects.iter().any(delay_ends) {
             self.change(|todo| todo.delayed.push((run.namespace().to_owned(), run.id())));
             self.bell.notify_one();
         }
-        let begins = matches!(events.first(), Some(Event::Started(_)));
-        let matters = |event: &Event| {
-            matches!(
-                event,
-                Event::Ended { .. } | Event::Unheld { .. } | Event::IncidentResolved { .. }
-            )
+        let begins = effects.first() == Some(&Effect::Started);
+        let matters = |effect: &Effect| {
+            matches!(effect, Effect::Ended(_) | Effect::HoldEnded(_) | Effect::IncidentResolved(_))
         };
-        if begins || events.iter().any(matters) {
+        if begins || effects.iter().any(matters) {
             self.change(|todo| todo.runs.push((run.id(), begins)));
             self.bell.notify_one();
         }

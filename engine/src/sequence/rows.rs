@@ -2,7 +2,7 @@
 //! key, the facts that it waits for, and those that it promises.
 
 use backstitch_saga::protocol::Requirement;
-use backstitch_saga::{Event, Hold, HoldKind, Record, RequiredFact, Run};
+use backstitch_saga::{Hold, HoldKind, Record, RequiredFact, Run, history};
 
 use super::wanted::{WITHIN, produced, required};
 use super::{required_by, unmet_hold};
@@ -11,27 +11,21 @@ use crate::store::rows::SequenceRows;
 /// Returns the rows that a run must have. A run that had ended once has given its place back, and one that was started for a
 /// later instant takes it when that has come.
 pub(crate) fn expected(run: &Run, records: &[Record]) -> SequenceRows {
-    let events = || records.iter().flat_map(|record| &record.events);
-    let is_over = |event: &Event| matches!(event, Event::Ended { .. } | Event::Killed { .. });
     let required = required(run);
     if (!run.is_sequenced() && required.is_empty())
-        || events().any(is_over)
+        || history::was_over(records)
         || run.start_at().is_some()
     {
         return SequenceRows::default();
     }
-    let key = |event: &Event| match event {
-        Event::Held { hold, .. } if hold.kind == HoldKind::KeyBlocked => {
-            Some(hold.name.to_string())
-        }
-        _ => None,
-    };
-    let key = events().find_map(key);
+    let key = history::serial_key(records).map(ToString::to_string);
     let waits = |hold: &Hold| hold.kind == HoldKind::KeyBlocked;
     let sequence = run.graph().definition.sequence.as_ref();
     let awaited = sorted(run.holds().filter_map(required_by).collect());
     let promised = sorted(produced(run));
-    let known = |one: &RequiredFact| (one.clone(), knows_withdrawn(&unmet_hold(&one.one), records));
+    let known = |one: &RequiredFact| {
+        (one.clone(), history::knows_withdrawn(&unmet_hold(&one.one), records))
+    };
     let required: Vec<(RequiredFact, bool)> = required.iter().map(known).collect();
     let noted = [awaited.is_empty(), promised.is_empty(), required.is_empty()].contains(&false);
     SequenceRows {
@@ -44,22 +38,6 @@ pub(crate) fn expected(run: &Run, records: &[Record]) -> SequenceRows {
         required,
         within: sequence.and_then(|sequence| sequence.requires_within).unwrap_or(WITHIN),
     }
-}
-
-/// Whether a run knows that what it waits for in this hold was withdrawn. Where a person had it go on without, it needs not be
-/// told again.
-fn knows_withdrawn(hold: &Hold, records: &[Record]) -> bool {
-    let mut knows = false;
-    for event in records.iter().flat_map(|record| &record.events) {
-        match event {
-            Event::FactWithdrawn { fact, .. } if *fact == hold.name => knows = true,
-            Event::FactRestored { fact, by: None } if *fact == hold.name => knows = false,
-            Event::Held { hold: one, .. } if one == hold => knows = true,
-            Event::Unheld { hold: one, by: None } if one == hold => knows = false,
-            _ => {}
-        }
-    }
-    knows
 }
 
 fn sorted(mut all: Vec<Requirement>) -> Vec<Requirement> {

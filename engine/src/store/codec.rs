@@ -2,7 +2,7 @@
 //!
 //! Written once and read for ever. A form that this node does not know is an error that says so, never a guess.
 
-use backstitch_saga::{Event, Payload, Record, RunId, Time};
+use backstitch_saga::{Payload, Record, RunId, Time};
 use serde_json::value::RawValue;
 
 /// The newest form that this node writes and reads.
@@ -28,9 +28,9 @@ impl JournalRow {
 }
 
 /// The text of a record's events.
-pub(crate) fn encode_events(events: &[Event]) -> Result<String, String> {
-    let mut text = Vec::with_capacity(2 + EVENT * events.len());
-    serde_json::to_writer(&mut text, events).map_err(|error| error.to_string())?;
+pub(crate) fn encode_events(record: &Record) -> Result<String, String> {
+    let mut text = Vec::with_capacity(2 + EVENT * record.events.len());
+    serde_json::to_writer(&mut text, &record.events).map_err(|error| error.to_string())?;
     String::from_utf8(text).map_err(|error| error.to_string())
 }
 
@@ -86,9 +86,9 @@ fn unreadable(run: RunId, seq: i32, detail: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use backstitch_saga::{Slot, StepPath};
-
     use super::*;
+
+    const EVENTS: &str = r#"[{"succeeded":{"step":"a","attempt":1,"output":0}}]"#;
 
     fn row(events: &str, payloads: Option<&str>) -> JournalRow {
         JournalRow {
@@ -105,16 +105,12 @@ mod tests {
         let payload = |text: &str| Payload::trusted(text.to_owned()).unwrap();
         let record = Record {
             at: Time(5),
-            events: vec![Event::Succeeded {
-                step: StepPath::step("a"),
-                attempt: 1,
-                output: Slot(0),
-                external_id: None,
-            }],
+            events: serde_json::from_str(EVENTS).unwrap(),
             payloads: vec![payload(r#"{ "b" : 1.00, "a": "é" }"#), payload("null")],
         };
         let id = RunId(uuid::Uuid::nil());
-        let events = encode_events(&record.events).unwrap();
+        let events = encode_events(&record).unwrap();
+        assert_eq!(events, EVENTS);
         let payloads = encode_payloads(&record.payloads);
         assert_eq!(payloads.as_deref(), Some(r#"[{ "b" : 1.00, "a": "é" },null]"#));
         assert_eq!(decode(id, &row(&events, payloads.as_deref())).unwrap(), record);

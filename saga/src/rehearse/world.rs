@@ -15,8 +15,8 @@ use super::scene::{Order, Scene};
 use crate::Payload;
 use crate::protocol::State;
 use crate::{
-    Action, Body, By, ChildAsk, Command, Event, IncidentKind, Record, Refusal, Reply, Run, RunId,
-    Start, StepPath, TaskKey, Time, decide,
+    Action, Body, By, ChildAsk, Command, Effect, Event, IncidentKind, Record, Refusal, Reply, Run,
+    RunId, Start, StepPath, TaskKey, Time, Transition, decide,
 };
 
 /// 2026-01-01T00:00:00Z: when every rehearsed run starts.
@@ -118,15 +118,16 @@ impl<'s> World<'s> {
 
     /// Asks the run, and keeps the record.
     fn ask(&mut self, command: Command) -> Result<Reply, Refusal> {
-        let mut record = Record::default();
-        let reply = decide(&mut self.run, command, self.now, &mut record);
+        let mut transition = Transition::default();
+        let reply = decide(&mut self.run, command, self.now, &mut transition);
+        let Transition { record, effects } = transition;
         if !record.events.is_empty() {
             self.run.mark_appended();
             self.folded.apply(&record);
-            for event in &record.events {
-                match event {
-                    Event::IncidentOpened { .. } => self.open_incidents += 1,
-                    Event::IncidentResolved { .. } => self.open_incidents -= 1,
+            for effect in effects {
+                match effect {
+                    Effect::IncidentOpened(_) => self.open_incidents += 1,
+                    Effect::IncidentResolved(_) => self.open_incidents -= 1,
                     _ => {}
                 }
             }

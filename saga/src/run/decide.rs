@@ -7,6 +7,7 @@ use super::erased::of_erased;
 use super::hold::delay_hold;
 use super::state::{Activity, WorkIndex};
 use super::{Mode, Run};
+use crate::effect::{Effect, Transition};
 use crate::event::{Begun, By, Event, IncidentKind, Record, Slot};
 use crate::protocol::{Failure, FailureKind, Outcome};
 use crate::{
@@ -14,9 +15,10 @@ use crate::{
     TaskKey, Time,
 };
 
-/// Decides about `command` at the instant `at`: applies to `run` what it makes happen and appends it to `record`.
+/// Decides about `command` at the instant `at`: applies to `run` what it makes happen, and appends to `transition` the events
+/// and their effects.
 ///
-/// `record.at` is set to `at`, or to the run's last instant if that is later. The same command may be decided again
+/// The instant of the record is set to `at`, or to the run's last instant if that is later. The same command may be decided again
 /// after it was accepted: it is answered the same and appends nothing. A refused command may still append an event
 /// that only tells (`late_result`).
 ///
@@ -26,11 +28,12 @@ pub fn decide(
     run: &mut Run,
     command: Command,
     at: Time,
-    record: &mut Record,
+    transition: &mut Transition,
 ) -> Result<Reply, Refusal> {
+    let Transition { record, effects } = transition;
     record.at = record.at.max(at).max(run.header.at);
     run.begin_record(record);
-    let mut decider = TransitionBuilder { run, record, ready: VecDeque::new() };
+    let mut decider = TransitionBuilder { run, record, effects, ready: VecDeque::new() };
     let reply = decider.command(command);
     loop {
         decider.advance();
@@ -46,6 +49,7 @@ pub fn decide(
 pub(super) struct TransitionBuilder<'a> {
     pub(super) run: &'a mut Run,
     pub(super) record: &'a mut Record,
+    effects: &'a mut Vec<Effect>,
     /// Steps whose last need was just settled.
     pub(super) ready: VecDeque<usize>,
 }
@@ -54,6 +58,7 @@ impl TransitionBuilder<'_> {
     /// Makes `event` happen.
     pub(super) fn emit(&mut self, event: Event) {
         let settled = self.run.apply_event(&event, self.record.at, &self.record.payloads);
+        event.effects(self.run, self.effects);
         let occasion = if self.run.graph.emits() { Occasion::of(&event) } else { None };
         self.record.events.push(event);
         if let Some(step) = settled {

@@ -73,7 +73,7 @@ fn slots(event: &Event) -> [Option<Slot>; 2] {
 mod tests {
     use std::sync::Arc;
 
-    use crate::{Command, Graph, Record, Run, RunId, Start, StepPath, Time, decide};
+    use crate::{Command, Graph, Record, Run, RunId, Start, StepPath, Time, Transition, decide};
 
     const TWO: &str = r#"{"name":"two","version":1,"steps":[
         {"id":"a","task":{"name":"do","input":{"path":"/input"},"class":"retriable"}},
@@ -96,9 +96,9 @@ mod tests {
             end_by: None,
             holds: Vec::new(),
         };
-        let (mut decided, mut record) = (run.clone(), Record::default());
-        decide(&mut decided, Command::Start(start), Time(5), &mut record).unwrap();
-        (run, record)
+        let (mut decided, mut transition) = (run.clone(), Transition::default());
+        decide(&mut decided, Command::Start(start), Time(5), &mut transition).unwrap();
+        (run, transition.record)
     }
 
     fn refused(change: impl FnOnce(&mut Record)) -> String {

@@ -6,7 +6,8 @@ use backstitch_saga::protocol::{
     Failure, FailureKind, Outcome, RunView, Scope, State, TaskOutcome, Verdict, WaitsFor, Why,
 };
 use backstitch_saga::{
-    Action, By, Command, Event, Graph, Hold, Payload, Record, Reply, Run, Start, Time, decide,
+    Action, By, Command, Effect, Event, Graph, Hold, Payload, Record, Reply, Run, Start, StepPath,
+    Time, Transition, decide,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -193,8 +194,8 @@ pub(crate) fn check_offers(run: &Run, why: &Why, now: Time) {
     for wait in why.waits_for.iter().take(3) {
         for verb in &wait.verbs {
             let Some(command) = said(verb, wait) else { continue };
-            let (mut run, mut record) = (run.clone(), Record::default());
-            let answer = decide(&mut run, command, now, &mut record);
+            let (mut run, mut transition) = (run.clone(), Transition::default());
+            let answer = decide(&mut run, command, now, &mut transition);
             assert_eq!(answer, Ok(Reply::Done), "'{verb}' is offered: {wait:#?}");
         }
     }
@@ -219,6 +220,45 @@ pub(crate) fn check_open_effects(run: &Run, view: &RunView) {
     let systems: BTreeSet<&str> =
         open.iter().filter(|open| open.unknown > 0).map(|open| open.system.as_str()).collect();
     assert_eq!(systems.into_iter().collect::<Vec<_>>(), run.unknown_in());
+}
+
+/// Checks that effects name each task that came on offer or into a worker's hands between two states of a run, or left them.
+pub(crate) fn check_effects(before: &Run, after: &Run, effects: &[Effect]) {
+    let named = |names: &dyn Fn(&Effect) -> bool| effects.iter().any(names);
+    let (offered, leased) = (after.offered(), after.leased());
+    for task in offered.iter().filter(|task| !before.offered().contains(task)) {
+        let comes = |effect: &Effect| match effect {
+            Effect::TaskOffered(one) | Effect::TaskReleased(one) => one == task,
+            Effect::HoldEnded(_) => true,
+            _ => false,
+        };
+        assert!(named(&comes), "{task} came on offer: {effects:?}");
+    }
+    for task in before.offered().iter().filter(|task| !offered.contains(task)) {
+        let of = |step: &StepPath| {
+            step.step == task.step.step && (step.item.is_none() || step.item == task.step.item)
+        };
+        let goes = |effect: &Effect| match effect {
+            Effect::TaskLeased(one) => one == task,
+            Effect::AttemptEnded(one, _) => of(&one.step),
+            Effect::WorkSettled(step) => of(step),
+            Effect::OffersWithdrawn => true,
+            _ => false,
+        };
+        assert!(named(&goes), "{task} went from the offer: {effects:?}");
+    }
+    for task in leased.iter().filter(|task| !before.leased().contains(task)) {
+        let taken = |effect: &Effect| matches!(effect, Effect::TaskLeased(one) if one == task);
+        assert!(named(&taken), "{task} was taken: {effects:?}");
+    }
+    for task in before.leased().iter().filter(|task| !leased.contains(task)) {
+        let left = |effect: &Effect| match effect {
+            Effect::AttemptEnded(one, _) | Effect::TaskReleased(one) => one == task,
+            Effect::LeasesRevoked => true,
+            _ => false,
+        };
+        assert!(named(&left), "{task} left its worker: {effects:?}");
+    }
 }
 
 /// An event of a step is told once, and taken back only if it was told; the step done anew may tell it again.

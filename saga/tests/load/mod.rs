@@ -5,7 +5,9 @@
 use std::sync::Arc;
 
 use backstitch_saga::protocol::TaskOutcome;
-use backstitch_saga::{Command, Graph, Payload, Record, Run, RunId, Start, Time, decide};
+use backstitch_saga::{
+    Command, Effect, Graph, Payload, Record, Run, RunId, Start, Time, Transition, decide,
+};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -44,7 +46,7 @@ pub(crate) fn run_of(graph: &Arc<Graph>) -> Run {
     Run::new(RunId(Uuid::from_u128(1)), graph.clone())
 }
 
-fn start(run: &mut Run, input: Payload) -> Record {
+fn start(run: &mut Run, input: Payload, effects: &mut Vec<Effect>) -> Record {
     let start = Start {
         namespace: "default".into(),
         definition: "hash".into(),
@@ -60,33 +62,46 @@ fn start(run: &mut Run, input: Payload) -> Record {
         requires: Vec::new(),
         end_by: None,
     };
-    let mut record = Record::default();
-    decide(run, Command::Start(start), Time(0), &mut record).unwrap();
-    record
+    let mut transition = with(effects);
+    decide(run, Command::Start(start), Time(0), &mut transition).unwrap();
+    *effects = transition.effects;
+    transition.record
+}
+
+/// An empty transition. As in the engine, lists of effects are used again.
+fn with(effects: &mut Vec<Effect>) -> Transition {
+    effects.clear();
+    Transition { record: Record::default(), effects: std::mem::take(effects) }
 }
 
 /// A run of `graph` from its start to its end: everything is handed out and completed, a record per round. Its journal.
-pub(crate) fn whole(graph: &Arc<Graph>, input: &Payload, output: &Payload) -> Vec<Record> {
+pub(crate) fn whole(
+    graph: &Arc<Graph>,
+    input: &Payload,
+    output: &Payload,
+    effects: &mut Vec<Effect>,
+) -> Vec<Record> {
     let run = &mut run_of(graph);
     let mut records = Vec::new();
-    records.push(start(run, input.clone()));
+    records.push(start(run, input.clone(), effects));
     let mut offered = run.offered();
     while !offered.is_empty() {
-        let mut record = Record::default();
+        let mut transition = with(effects);
         for task in &offered {
             decide(
                 run,
                 Command::HandOut { task: task.clone(), worker: "w".into() },
                 Time(1),
-                &mut record,
+                &mut transition,
             )
             .unwrap();
         }
         for task in offered.drain(..) {
             let outcome = TaskOutcome::Succeeded { output: output.clone(), external_id: None };
-            decide(run, Command::Report { task, outcome }, Time(2), &mut record).unwrap();
+            decide(run, Command::Report { task, outcome }, Time(2), &mut transition).unwrap();
         }
-        records.push(record);
+        records.push(transition.record);
+        *effects = transition.effects;
         offered = run.offered();
     }
     assert!(run.outcome().is_some());

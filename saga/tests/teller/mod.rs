@@ -9,7 +9,7 @@ use std::sync::Arc;
 use backstitch_saga::protocol::{Failure, FailureKind, Outcome, Scope, TaskOutcome, Verdict};
 use backstitch_saga::{
     Action, By, ChildEnd, Command, Descent, EndBy, Eraser, Hold, HoldKind, Payload, PlanPage,
-    Record, Refusal, Reply, Run, RunId, Span, Start, StepPath, TaskKey, Time, decide,
+    Record, Refusal, Reply, Run, RunId, Span, Start, StepPath, TaskKey, Time, Transition, decide,
 };
 use uuid::Uuid;
 
@@ -399,9 +399,9 @@ impl Telling {
     }
 
     fn decide_once(&mut self, command: Command) -> (Result<Reply, Refusal>, Record) {
-        let mut record = Record::default();
-        let answer = decide(&mut self.run, command, self.now, &mut record);
-        (answer, record)
+        let mut transition = Transition::default();
+        let answer = decide(&mut self.run, command, self.now, &mut transition);
+        (answer, transition.record)
     }
 }
 

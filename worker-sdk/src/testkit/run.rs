@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use backstitch_saga::protocol::{Failure, FailureKind, State, TaskOffer, TaskOutcome};
 use backstitch_saga::{
-    Class, Command, Payload, Record, Refusal, Reply, Run, RunId, Span, Start, TaskKey, Time, decide,
+    Class, Command, Payload, Record, Refusal, Reply, Run, RunId, Span, Start, TaskKey, Time,
+    Transition, decide,
 };
 use tokio::sync::Notify;
 
@@ -233,11 +234,11 @@ impl<Out> TestRun<Out> {
     }
 
     pub(super) fn decide(&mut self, command: Command) -> Result<Reply, Refusal> {
-        let mut record = Record::default();
-        let reply = decide(&mut self.run, command, self.now, &mut record);
-        if !record.events.is_empty() {
+        let mut transition = Transition::default();
+        let reply = decide(&mut self.run, command, self.now, &mut transition);
+        if !transition.record.events.is_empty() {
             self.run.mark_appended();
-            self.journal.push(record);
+            self.journal.push(transition.record);
         }
         reply
     }

@@ -12,7 +12,7 @@ use backstitch_saga::protocol::{
     ReleaseTasks, RunView, SignedOff, TaskAnswer, TaskAnswers, TaskOffer,
 };
 use backstitch_saga::{
-    Command, Graph, Payload, Record, Refusal, Reply, Run, RunId, Start, TaskKey, Time, decide,
+    Command, Graph, Payload, Refusal, Reply, Run, RunId, Start, TaskKey, Time, Transition, decide,
 };
 use backstitch_sdk::Client;
 use tokio::sync::Notify;
@@ -101,7 +101,7 @@ impl Server {
             requires: Vec::new(),
             end_by: None,
         };
-        decide(&mut run, Command::Start(start), now(), &mut Record::default()).unwrap();
+        decide(&mut run, Command::Start(start), now(), &mut Transition::default()).unwrap();
         self.desk.runs().insert(id, run);
         self.desk.changed.notify_waiters();
         id
@@ -153,7 +153,7 @@ impl Server {
         let due = self.desk.runs()[&run].next_due().unwrap_or(now());
         let mut runs = self.desk.runs();
         let run = runs.get_mut(&run).unwrap();
-        decide(run, Command::Tick, due.max(now()), &mut Record::default()).unwrap();
+        decide(run, Command::Tick, due.max(now()), &mut Transition::default()).unwrap();
         drop(runs);
         self.desk.changed.notify_waiters();
     }
@@ -251,7 +251,7 @@ impl Desk {
                 if claim.holding.as_ref().is_some_and(|holding| !holding.iter().any(is_it)) {
                     let session = claim.session.to_string().into();
                     let give_back = Command::GiveBack { task, session, since: None };
-                    decide(run, give_back, now(), &mut Record::default()).unwrap();
+                    decide(run, give_back, now(), &mut Transition::default()).unwrap();
                 }
             }
             for task in run.offered() {
@@ -263,7 +263,7 @@ impl Desk {
                 }
                 let worker = format!("{}/{}", claim.worker, claim.session).into();
                 let hand_out = Command::HandOut { task: task.clone(), worker };
-                decide(run, hand_out, now(), &mut Record::default()).unwrap();
+                decide(run, hand_out, now(), &mut Transition::default()).unwrap();
                 tasks.extend(run.offer(&task));
             }
         }
@@ -320,7 +320,7 @@ impl Desk {
     fn decide(&self, run: RunId, command: Command) -> Option<Result<Reply, Refusal>> {
         let mut runs = self.runs();
         let run = runs.get_mut(&run)?;
-        let reply = decide(run, command, now(), &mut Record::default());
+        let reply = decide(run, command, now(), &mut Transition::default());
         drop(runs);
         self.changed.notify_waiters();
         Some(reply)

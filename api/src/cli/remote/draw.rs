@@ -195,7 +195,7 @@ mod tests {
     use std::sync::Arc;
 
     use backstitch_saga::protocol::{Condition, Failure, FailureKind, TaskOutcome};
-    use backstitch_saga::{Command, Payload, Record, Run, RunId, Start, TaskKey, Time, decide};
+    use backstitch_saga::{Command, Payload, Run, RunId, Start, TaskKey, Time, Transition, decide};
 
     use super::*;
 
@@ -239,8 +239,7 @@ mod tests {
 
         fn ask(&mut self, command: Command) {
             self.at = self.at.after(backstitch_saga::Span::secs(1));
-            let mut record = Record::default();
-            decide(&mut self.run, command, self.at, &mut record).unwrap();
+            decide(&mut self.run, command, self.at, &mut Transition::default()).unwrap();
             self.run.mark_appended();
         }
 
