@@ -10,7 +10,7 @@ use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use backstitch_engine::Error;
 use backstitch_saga::Violation;
-use backstitch_saga::protocol::{ContractBreak, Problem};
+use backstitch_saga::protocol::{ContractBreak, Problem, status_of};
 use uuid::Uuid;
 
 use crate::titles::title;
@@ -184,60 +184,47 @@ impl IntoResponse for Rejection {
 
 impl From<Error> for Rejection {
     fn from(error: Error) -> Self {
+        let status = StatusCode::from_u16(status_of(error.kind()));
+        let (status, code) = (status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), error.code());
         match error {
-            Error::Refused(refusal) => {
-                let status = StatusCode::from_u16(refusal.code.status());
-                let status = status.unwrap_or(StatusCode::CONFLICT);
-                Rejection::new(status, refusal.code.as_str(), refusal.message)
-            }
-            Error::Invalid { code, violations } => {
-                let status = match code {
-                    "malformed_json" | "invalid_cursor" => StatusCode::BAD_REQUEST,
-                    _ => StatusCode::UNPROCESSABLE_ENTITY,
-                };
-                Rejection::invalid(status, code, violations)
-            }
-            Error::NotFound { code, message } => {
-                Rejection::new(StatusCode::NOT_FOUND, code, message)
-            }
-            Error::Conflict { code, message } => {
-                Rejection::new(StatusCode::CONFLICT, code, message)
+            Error::Refused(refusal) => Rejection::new(status, code, refusal.message),
+            Error::Invalid { violations, .. } => Rejection::invalid(status, code, violations),
+            Error::NotFound { message, .. } | Error::Conflict { message, .. } => {
+                Rejection::new(status, code, message)
             }
             Error::Incompatible { message, breaks } => {
-                let status = StatusCode::CONFLICT;
-                let mut rejection = Rejection::new(status, "incompatible_schema", message);
+                let mut rejection = Rejection::new(status, code, message);
                 rejection.0.breaks = breaks;
                 rejection
             }
             Error::StreamVersion { message, actual } => {
-                let status = StatusCode::CONFLICT;
-                let mut rejection = Rejection::new(status, "stream_version_conflict", message);
+                let mut rejection = Rejection::new(status, code, message);
                 rejection.0.actual_version = Some(actual);
                 rejection
             }
             Error::PastRetention { message, oldest } => {
-                let status = StatusCode::GONE;
-                let mut rejection = Rejection::new(status, "position_past_retention", message);
+                let mut rejection = Rejection::new(status, code, message);
                 rejection.0.oldest_position = Some(oldest);
                 rejection
             }
-            Error::Quota { code, message, retry_after: Some(wait) } => {
-                Rejection::too_many(code, message, wait)
-            }
-            Error::Quota { code, message, retry_after: None } => {
-                Rejection::new(StatusCode::CONFLICT, code, message)
+            Error::Quota { message, retry_after, .. } => {
+                let rejection = Rejection::new(status, code, message);
+                match retry_after {
+                    Some(wait) => rejection.after(wait),
+                    None => rejection,
+                }
             }
             Error::Busy => Rejection::busy(),
             Error::Store(what) => Rejection::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "store_failed",
+                status,
+                code,
                 "The database failed. Whether it was done is not known, but asking again is safe.",
             )
             .with_header(header::RETRY_AFTER, "1")
             .with_log(what),
             Error::Damaged(what) => Rejection::new(
-                StatusCode::CONFLICT,
-                "journal_damaged",
+                status,
+                code,
                 "The journal of the run cannot be read, so nothing can be told or done about it. Its incident with the \
                  number 0 says more; once the journal is repaired, the run goes on by itself.",
             )

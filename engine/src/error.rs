@@ -1,7 +1,7 @@
 //! Why something could not be done.
 
-use backstitch_saga::protocol::{ContractBreak, TaskAnswer};
-use backstitch_saga::{Refusal, Violation};
+use backstitch_saga::protocol::{ContractBreak, TaskAnswer, status_of};
+use backstitch_saga::{ErrorKind, Refusal, Violation};
 
 /// Why something could not be done.
 #[derive(Debug, thiserror::Error)]
@@ -114,24 +114,49 @@ impl Error {
         Error::Invalid { code, violations: vec![violation] }
     }
 
+    /// The kind of error that it is.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Refused(refusal) => refusal.code.kind(),
+            Error::Invalid { code: "malformed_json" | "invalid_cursor", .. } => {
+                ErrorKind::Malformed
+            }
+            Error::Invalid { .. } => ErrorKind::Invalid,
+            Error::NotFound { .. } => ErrorKind::Unknown,
+            Error::Conflict { .. }
+            | Error::Incompatible { .. }
+            | Error::StreamVersion { .. }
+            | Error::Damaged(_) => ErrorKind::Conflict,
+            Error::PastRetention { .. } => ErrorKind::Gone,
+            Error::Quota { retry_after: Some(_), .. } => ErrorKind::TooMany,
+            Error::Quota { .. } => ErrorKind::Conflict,
+            Error::Busy | Error::Store(_) => ErrorKind::Unavailable,
+            Error::Bug(_) => ErrorKind::Defect,
+        }
+    }
+
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Error::Refused(refusal) => refusal.code.as_str(),
+            Error::Invalid { code, .. }
+            | Error::NotFound { code, .. }
+            | Error::Conflict { code, .. }
+            | Error::Quota { code, .. } => *code,
+            Error::Incompatible { .. } => "incompatible_schema",
+            Error::StreamVersion { .. } => "stream_version_conflict",
+            Error::PastRetention { .. } => "position_past_retention",
+            Error::Busy => "busy",
+            Error::Store(_) => "store_failed",
+            Error::Damaged(_) => "journal_damaged",
+            Error::Bug(_) => "bug",
+        }
+    }
+
     /// The answer to one report or sign of life among many.
     pub(crate) fn task_answer(&self) -> TaskAnswer {
-        let (status, code) = match self {
-            Error::Refused(refusal) => (refusal.code.status(), refusal.code.as_str()),
-            Error::Invalid { code, .. } => (422, *code),
-            Error::NotFound { code, .. } => (404, *code),
-            Error::Conflict { code, .. } => (409, *code),
-            Error::Incompatible { .. } => (409, "incompatible_schema"),
-            Error::StreamVersion { .. } => (409, "stream_version_conflict"),
-            Error::PastRetention { .. } => (410, "position_past_retention"),
-            Error::Quota { code, retry_after, .. } => {
-                (if retry_after.is_some() { 429 } else { 409 }, *code)
-            }
-            Error::Busy => (503, "busy"),
-            Error::Store(_) => (503, "store_failed"),
-            Error::Damaged(_) => (409, "journal_damaged"),
-            Error::Bug(_) => (500, "bug"),
-        };
         let message = match self {
             Error::Refused(refusal) => refusal.message.clone(),
             Error::NotFound { message, .. }
@@ -142,6 +167,10 @@ impl Error {
             | Error::Quota { message, .. } => message.clone(),
             other => other.to_string(),
         };
-        TaskAnswer { status, code: Some(code.to_owned()), message: Some(message) }
+        TaskAnswer {
+            status: status_of(self.kind()),
+            code: Some(self.code().to_owned()),
+            message: Some(message),
+        }
     }
 }

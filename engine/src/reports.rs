@@ -1,7 +1,7 @@
 //! Reports of workers as the journal takes them. What happened counts, whatever its words are: a report is amended where
 //! they cannot be kept, and never refused for them.
 
-use backstitch_saga::protocol::{Failure, TaskAnswer, TaskOutcome};
+use backstitch_saga::protocol::{DONE, Failure, TaskAnswer, TaskOutcome};
 use backstitch_saga::{Action, Command, Payload, TaskKey};
 
 /// The longest message of a failure, in bytes.
@@ -42,10 +42,10 @@ impl Report {
     /// The answer to a report that counted.
     pub(crate) fn answer(amended: &[String]) -> TaskAnswer {
         if amended.is_empty() {
-            return TaskAnswer { status: 200, code: None, message: None };
+            return TaskAnswer { status: DONE, code: None, message: None };
         }
         let message = format!("it counts, but {}", amended.join("; "));
-        TaskAnswer { status: 200, code: Some("amended".to_owned()), message: Some(message) }
+        TaskAnswer { status: DONE, code: Some("amended".to_owned()), message: Some(message) }
     }
 
     /// The command, and what was amended.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use backstitch_saga::protocol::{StartAnswer, StartRun};
+use backstitch_saga::protocol::{CREATED, DONE, StartAnswer, StartRun};
 use backstitch_saga::{
     Descent, EndBy, Hold, Parent, RunId, Span, Start, Time, Timestamp, Violation, check_start,
 };
@@ -49,7 +49,7 @@ impl Engine {
         let started = start_runs(self.node(), namespace, starts).await;
         let answers = started.into_iter().map(|started| match started {
             Ok(StartedRun { id, created }) => {
-                let status = if created { 201 } else { 200 };
+                let status = if created { CREATED } else { DONE };
                 StartAnswer { status, id: Some(id), code: None, message: None }
             }
             Err(error) => error.task_answer().into(),

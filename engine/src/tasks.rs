@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use backstitch_saga::protocol::{
     ClaimTasks, ClaimedTasks, Heartbeat, HeldTask, MOST_HELD, TaskAnswer, TaskOutcome, TaskReport,
+    status_of,
 };
-use backstitch_saga::{Command, Payload, RunId, TaskKey, Violation};
+use backstitch_saga::{Command, ErrorKind, Payload, RunId, TaskKey, Violation};
 use uuid::Uuid;
 
 use crate::cooperation::Pieces;
@@ -256,7 +257,11 @@ fn unproven(why: Unproven) -> TaskAnswer {
             "this is not the token that came with this attempt of the task; another worker holds it",
         ),
     };
-    TaskAnswer { status: 403, code: Some(code.to_owned()), message: Some(message.to_owned()) }
+    TaskAnswer {
+        status: status_of(ErrorKind::Forbidden),
+        code: Some(code.to_owned()),
+        message: Some(message.to_owned()),
+    }
 }
 
 /// Gives many commands to their shards, one message each, and waits for all answers.

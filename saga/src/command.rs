@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::event::{By, Descent, EndBy, Parent, ParentWord, RequiredFact};
 use crate::protocol::{Labels, Mapping, OnWithdrawn, Scope, TaskOutcome};
 use crate::run::ChildEnd;
-use crate::{Action, Graph, Hold, Payload, RunId, StepPath, TaskKey, Time};
+use crate::{Action, ErrorKind, Graph, Hold, Payload, RunId, StepPath, TaskKey, Time};
 
 /// Something asked of a run.
 #[derive(Clone, Debug)]
@@ -442,17 +442,17 @@ impl RefusalCode {
         }
     }
 
-    /// The HTTP status it is answered with.
+    /// The kind of error that it is.
     #[must_use]
-    pub fn status(self) -> u16 {
+    pub fn kind(self) -> ErrorKind {
         match self {
             RefusalCode::UnknownStep | RefusalCode::UnknownSignal | RefusalCode::UnknownPause => {
-                404
+                ErrorKind::Unknown
             }
             RefusalCode::InvalidOutput
             | RefusalCode::ReasonMissing
-            | RefusalCode::TooManyLabels => 422,
-            _ => 409,
+            | RefusalCode::TooManyLabels => ErrorKind::Invalid,
+            _ => ErrorKind::Conflict,
         }
     }
 }

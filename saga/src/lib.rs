@@ -27,6 +27,7 @@ mod definition;
 mod effect;
 mod envelope;
 mod erase;
+mod error_kind;
 mod event;
 mod expr;
 mod family;
@@ -66,6 +67,7 @@ pub use definition::{
 pub use effect::{AttemptEnd, Effect, OpenedIncident, Transition};
 pub use envelope::{ENVELOPE, VALUE_ENCRYPTED, is_envelope};
 pub use erase::Eraser;
+pub use error_kind::ErrorKind;
 pub use event::{
     Begun, By, Cause, Emission, EndBy, Erasure, Event, Fate, IncidentKind, Parent, Record,
     RequiredFact, Slot, Source,

@@ -25,6 +25,7 @@ mod schedules;
 mod sequence;
 mod sources;
 mod starts;
+mod status;
 mod subscriptions;
 mod tasks;
 mod transforms;
@@ -114,6 +115,7 @@ pub use sources::{
     SourcePlace, SourceSecret, SourceSpec, SourceVerification, SourceVersion, SourceView,
 };
 pub use starts::{Decision, Refused, StartRequestState, StartRequestView};
+pub use status::{CREATED, DONE, status_of};
 pub use subscriptions::{
     EventFilter, ResetSubscription, SubscriptionInput, SubscriptionKind, SubscriptionSpec,
     SubscriptionState, SubscriptionStop, SubscriptionView,

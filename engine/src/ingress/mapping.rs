@@ -9,7 +9,8 @@ use backstitch_integration::document::Value;
 use backstitch_integration::events::{Op, Trust};
 use backstitch_integration::ingress::{Hints, Rejected};
 use backstitch_integration::transforms::{Failure, Limits, Mapped, Outcome, Transform};
-use backstitch_saga::{Payload, Violation};
+use backstitch_saga::protocol::status_of;
+use backstitch_saga::{ErrorKind, Payload, Violation};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -129,7 +130,7 @@ fn rejected(failures: &[Failure]) -> Rejected {
         Violation::new(failure.pointer.to_string(), &failure.code, failure.message.clone())
     };
     Rejected {
-        status: 422,
+        status: status_of(ErrorKind::Invalid),
         code: "mapping_refused",
         message: "the transform of the source refuses the document".to_owned(),
         violations: failures.iter().filter(|failure| failure.reject).map(violation).collect(),

@@ -7,6 +7,8 @@ use backstitch_integration::contracts::Schema;
 use backstitch_integration::ingress::{
     Accepted, Claim, Document, Headers, Hints, Rejected, Sender,
 };
+use backstitch_saga::ErrorKind;
+use backstitch_saga::protocol::status_of;
 
 use super::arrival::{Arrival, RefusedIntake, Taken};
 use super::doors::{OpenSource, world_of};
@@ -98,7 +100,7 @@ pub(super) fn drafts_of(
     }
     let wrong = |message: &str, violations| {
         Box::new(Rejected {
-            status: 422,
+            status: status_of(ErrorKind::Invalid),
             code: "cloudevent_not_valid",
             message: message.to_owned(),
             violations,
@@ -159,7 +161,7 @@ pub(super) fn ready(
 /// The refusal of a document whose dedupe key another one has.
 pub(super) fn reused() -> Rejected {
     Rejected {
-        status: 409,
+        status: status_of(ErrorKind::Conflict),
         code: "dedupe_key_reused",
         message: "another document with the same dedupe key was taken in before, and differs; send a key of its own".to_owned(),
         violations: Vec::new(),
@@ -171,7 +173,7 @@ pub(super) fn reused() -> Rejected {
 /// The answer for a record that nothing is wrong with in a batch of which another was refused.
 pub(super) fn held_back() -> Taken {
     Taken::Refused(RefusedIntake {
-        status: 422,
+        status: status_of(ErrorKind::Invalid),
         code: "batch_refused",
         message: "another record of the batch was refused, and all or none are taken".to_owned(),
         violations: Vec::new(),

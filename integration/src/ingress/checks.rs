@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use backstitch_saga::{Payload, Time, Violation};
+use backstitch_saga::protocol::status_of;
+use backstitch_saga::{ErrorKind, Payload, Time, Violation};
 use sha2::{Digest, Sha256};
 
 use super::batch::{LARGEST_BATCH, lines, list};
@@ -69,10 +70,10 @@ pub struct Rejected {
 }
 
 impl Rejected {
-    pub(super) fn new(status: u16, code: &'static str, message: impl Into<String>) -> Rejected {
+    pub(super) fn new(kind: ErrorKind, code: &'static str, message: impl Into<String>) -> Rejected {
         let violations = Vec::new();
         Rejected {
-            status,
+            status: status_of(kind),
             code,
             message: message.into(),
             violations,
@@ -209,7 +210,11 @@ impl Source {
         if self.document.enabled && !self.verification.is_shown_by_a_header() {
             let message = "a file is read while it comes, so that who sends it is verified by a header before: by basic, bearer or \
                 mutual_tls; make a source for files";
-            return Err(Box::new(Rejected::new(403, "file_not_verifiable", message)));
+            return Err(Box::new(Rejected::new(
+                ErrorKind::Forbidden,
+                "file_not_verifiable",
+                message,
+            )));
         }
         self.admit_as(&request, LARGEST_BATCH, &[Media::Lines, Media::Csv])
     }
@@ -300,8 +305,10 @@ impl Source {
         if !violations.is_empty() {
             let message =
                 format!("the document does not follow {}@{}", claim.contract, claim.version);
-            let rejected =
-                Rejected { violations, ..Rejected::new(422, "schema_violation", message) };
+            let rejected = Rejected {
+                violations,
+                ..Rejected::new(ErrorKind::Invalid, "schema_violation", message)
+            };
             return Err(Box::new(document.refused(rejected)));
         }
         let dedupe_key = match self.dedupe_key(headers, &document) {
@@ -329,26 +336,26 @@ impl Source {
         largest: usize,
         allowed: &[Media],
     ) -> Result<Sender, Box<Rejected>> {
-        let refused =
-            |status, code, message: String| Box::new(Rejected::new(status, code, message));
+        let refused = |kind, code, message: String| Box::new(Rejected::new(kind, code, message));
         if !self.document.enabled {
             let message = "the source is disabled; enable it first".to_owned();
-            return Err(refused(403, "source_disabled", message));
+            return Err(refused(ErrorKind::Forbidden, "source_disabled", message));
         }
         if request.body.len() > largest {
             let message =
                 format!("the request has {} bytes; {largest} are allowed", request.body.len());
-            return Err(refused(413, "payload_too_large", message));
+            return Err(refused(ErrorKind::TooLarge, "payload_too_large", message));
         }
         let content_type = request.headers.once("content-type").ok().flatten();
         let media = content_type.and_then(Media::of).filter(|media| allowed.contains(media));
         let Some(media) = media else {
             let names: Vec<&str> = allowed.iter().map(|media| media.name()).collect();
             let message = format!("send Content-Type: {}, in UTF-8", names.join(" or "));
-            return Err(refused(415, "content_type_not_supported", message));
+            return Err(refused(ErrorKind::Unsupported, "content_type_not_supported", message));
         };
         let verified = self.verification.verify(&request.headers, request.body, request.now);
-        let verified = verified.map_err(|wrong| refused(401, wrong.code, wrong.message))?;
+        let verified = verified
+            .map_err(|wrong| refused(ErrorKind::Unauthenticated, wrong.code, wrong.message))?;
         let trust = verified.trust.min(self.document.trust_ceiling);
         Ok(Sender { trust, secret: verified.secret, media })
     }
@@ -364,7 +371,7 @@ impl Source {
         versions: &dyn Fn(&str) -> Option<BTreeMap<u32, VersionState>>,
     ) -> Result<Claim, Box<Rejected>> {
         let refused = |code, message: String| {
-            Err(Box::new(document.refused(Rejected::new(422, code, message))))
+            Err(Box::new(document.refused(Rejected::new(ErrorKind::Invalid, code, message))))
         };
         let accepted = self.document.accepts.iter().find(|accept| {
             let is = |when: &super::source::MatchDocument| {
@@ -433,7 +440,11 @@ impl Source {
                 let message = format!(
                     "{at} is missing, so that a repeat could not be told from a new document"
                 );
-                return Err(Box::new(Rejected::new(422, "dedupe_key_missing", message)));
+                return Err(Box::new(Rejected::new(
+                    ErrorKind::Invalid,
+                    "dedupe_key_missing",
+                    message,
+                )));
             };
             digest.update((part.len() as u64).to_be_bytes());
             digest.update(part.as_bytes());

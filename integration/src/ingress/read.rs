@@ -1,6 +1,6 @@
 //! Reads documents from their bytes, in whatever form they are sent.
 
-use backstitch_saga::{Payload, Violation};
+use backstitch_saga::{ErrorKind, Payload, Violation};
 
 use super::checks::Rejected;
 use super::file;
@@ -42,7 +42,11 @@ pub(super) fn any(
 pub(super) fn unreadable(wrong: Violation) -> Box<Rejected> {
     let code = READ_CODES.into_iter().find(|code| *code == wrong.code).unwrap_or("invalid_json");
     let message = wrong.message.clone();
-    Box::new(Rejected { violations: vec![wrong], kept: true, ..Rejected::new(400, code, message) })
+    Box::new(Rejected {
+        violations: vec![wrong],
+        kept: true,
+        ..Rejected::new(ErrorKind::Malformed, code, message)
+    })
 }
 
 /// Reads what follows the contract in the bytes of a document that was taken in.
@@ -65,7 +69,7 @@ pub(super) fn unwrapped(
         Box::new(Rejected {
             violations,
             kept: true,
-            ..Rejected::new(422, "cloudevent_not_valid", message)
+            ..Rejected::new(ErrorKind::Invalid, "cloudevent_not_valid", message)
         })
     };
     let event = CloudEvent::of_value(value)

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use backstitch_saga::protocol::{
     ClaimTasks, ClaimedTasks, CompleteTasks, HeartbeatTasks, HeldTask, Outcome, Problem,
-    ReleaseTasks, RunView, SignedOff, TaskAnswer, TaskAnswers, TaskOffer,
+    ReleaseTasks, RunView, SignedOff, TaskAnswer, TaskAnswers, TaskOffer, status_of,
 };
 use backstitch_saga::{
     Command, Graph, Payload, Refusal, Reply, Run, RunId, Start, TaskKey, Time, Transition, decide,
@@ -309,7 +309,7 @@ impl Desk {
         match self.decide(run, command) {
             Some(Ok(_)) => TaskAnswer { status: 200, code: None, message: None },
             Some(Err(refusal)) => TaskAnswer {
-                status: refusal.code.status(),
+                status: status_of(refusal.code.kind()),
                 code: Some(refusal.code.as_str().to_owned()),
                 message: Some(refusal.message),
             },
