@@ -115,6 +115,16 @@ pub(crate) fn workers() -> Value {
     })
 }
 
+pub(crate) fn background_tasks() -> Value {
+    json!({
+        "node": "server-1",
+        "tasks": [
+            { "task": "heartbeat", "every": "1s", "runs": 86_400, "failures": 2, "succeeded_at": AT, "is_failing": false },
+            { "task": "permits", "runs": 310, "failures": 0, "succeeded_at": AT, "is_failing": false }
+        ]
+    })
+}
+
 pub(crate) fn start_runs() -> Value {
     json!({ "runs": [start_run()] })
 }
@@ -372,6 +382,7 @@ pub(crate) mod tests {
         reads_as::<RunTree>(&tree());
         reads_as::<Why>(&why());
         reads_as::<Page<WorkerView>>(&workers());
+        reads_as::<BackgroundTasks>(&background_tasks());
         reads_as::<Plan>(&plan());
         reads_as::<ClaimedTasks>(&claimed());
         reads_as::<TaskAnswers>(&answers());

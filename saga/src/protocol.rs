@@ -3,6 +3,7 @@
 mod access;
 mod acts;
 mod audit;
+mod background;
 mod contracts;
 mod data_erasure;
 mod effects;
@@ -55,6 +56,7 @@ pub use acts::{
     SendSignalByKey, SignalSent, SkipStep,
 };
 pub use audit::{ActFilter, ActLine};
+pub use background::{BackgroundTaskView, BackgroundTasks};
 pub use contracts::{
     ContractBreak, ContractCheck, ContractKind, ContractLine, ContractMode, ContractReaderView,
     ContractState, ContractVersionView, ContractView, PinReader, RegisterContract, SetContractMode,

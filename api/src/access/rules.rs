@@ -11,6 +11,7 @@ pub(crate) const RULES: &[(&str, &str, Right)] = &[
     ("GET", "/openapi.json", Right::Public),
     ("GET", "/v1/whoami", Right::Read),
     ("GET", "/v1/status", Right::Read),
+    ("GET", "/v1/background-tasks", Right::Read),
     ("GET", "/v1/workers", Right::Read),
     ("GET", "/v1/workflows", Right::Read),
     ("GET", "/v1/workflows/{name}", Right::Read),

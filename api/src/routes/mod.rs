@@ -235,6 +235,7 @@ pub(crate) fn collect() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(database_roles::grant, database_roles::revoke))
         .routes(routes!(ops::whoami))
         .routes(routes!(ops::status))
+        .routes(routes!(ops::background_tasks))
         .routes(routes!(ops::home))
         .routes(routes!(ops::livez))
         .routes(routes!(ops::readyz))

@@ -5,7 +5,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use backstitch_engine::Family;
 use backstitch_saga::Timestamp;
-use backstitch_saga::protocol::{StatusView, WhoAmI};
+use backstitch_saga::protocol::{BackgroundTasks, StatusView, WhoAmI};
 
 use crate::access::Caller;
 use crate::app::{Access, App, Shared};
@@ -42,6 +42,22 @@ pub(crate) async fn whoami(State(app): Shared, caller: Caller, _: QueryOf<NoQuer
 )]
 pub(crate) async fn status(State(app): Shared, caller: Caller, _: QueryOf<NoQuery>) -> Answer {
     json(StatusCode::OK, &app.engine.status(&caller.namespace).await)
+}
+
+/// List the background tasks of the server
+///
+/// What the server that answers does without being asked: how often, how many times, when it last succeeded, and whether it fails
+/// now. Ask each server; `/metrics` has the same numbers for graphs.
+#[utoipa::path(
+    get, path = "/v1/background-tasks", tag = "server", operation_id = "list_background_tasks",
+    responses((status = 200, description = "All background tasks.", body = BackgroundTasks, example = json!(examples::background_tasks())))
+)]
+pub(crate) async fn background_tasks(
+    State(app): Shared,
+    _caller: Caller,
+    _: QueryOf<NoQuery>,
+) -> Answer {
+    json(StatusCode::OK, &app.engine.background_tasks())
 }
 
 /// Show the addresses of the API, its reference, health and metrics

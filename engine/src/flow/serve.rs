@@ -20,6 +20,7 @@ use super::limiter::{Limiter, Room};
 use super::pick::{Candidate, Limits, pick};
 use super::{Name, Queue};
 use crate::Error;
+use crate::background::{BackgroundTask, counted};
 use crate::crash::commit;
 use crate::dispatch::{AloneGrant, Demand, Dispatcher, Grant, Match, SessionFilter};
 use crate::node::Node;
@@ -50,7 +51,8 @@ pub(crate) async fn serve(node: Arc<Node>) {
     loop {
         // Rung or not, what may be given is looked for.
         let _ = tokio::time::timeout(pause, node.flow.bell.notified()).await;
-        pause = match give(&node).await {
+        let given = counted(&node, BackgroundTask::GivePermits, give(&node)).await;
+        pause = match given {
             Ok(Given { again_at, .. }) => {
                 let rest = again_at.map(|at| at.since(node.clock.now()).duration());
                 rest.map_or(ready_every, |rest| rest.clamp(PATIENCE, ready_every))

@@ -18,7 +18,7 @@ use futures::stream::FuturesUnordered;
 use sqlx::postgres::PgConnection;
 
 use super::pace::Pace;
-use crate::background::millis;
+use crate::background::{BackgroundTask, counted, millis};
 use crate::crash::commit;
 use crate::incidents::act::{IncidentAct, act, act_on_run};
 use crate::node::Node;
@@ -52,7 +52,7 @@ pub(crate) async fn work(node: &Arc<Node>) -> Result<usize, Error> {
 pub(crate) async fn serve(node: Arc<Node>) {
     let rest = node.options.tuning.wake_every;
     loop {
-        let again = match look(&node).await {
+        let again = match counted(&node, BackgroundTask::WorkJobs, look(&node)).await {
             Ok((_, again)) => again,
             Err(error) => {
                 tracing::warn!(%error, "working on jobs failed and is tried again");

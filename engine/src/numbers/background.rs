@@ -1,7 +1,10 @@
 //! What background tasks did: how often, how long it took, when they last succeeded.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use backstitch_saga::protocol::BackgroundTaskView;
+use backstitch_saga::{Span, Time, Timestamp};
 
 use super::{Family, number};
 use crate::background::BackgroundTask;
@@ -14,24 +17,48 @@ struct Numbers {
     micros: AtomicU64,
     /// In seconds since 1970; 0 before the first.
     succeeded_at: AtomicU64,
+    /// It failed when it was last done.
+    is_failing: AtomicBool,
 }
 
 /// The numbers of all background tasks.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Background([Numbers; BackgroundTask::ALL.len()]);
+
+impl Default for Background {
+    fn default() -> Background {
+        Background(std::array::from_fn(|_| Numbers::default()))
+    }
+}
 
 impl Background {
     /// Notes that a task was done once.
-    pub(crate) fn note(&self, chore: BackgroundTask, took: Duration, succeeded: bool) {
-        let Some(numbers) = self.0.get(chore as usize) else { return };
+    pub(crate) fn note(&self, task: BackgroundTask, took: Duration, succeeded: bool) {
+        let Some(numbers) = self.0.get(task as usize) else { return };
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         numbers.runs.fetch_add(1, Ordering::Relaxed);
         numbers.micros.fetch_add(micros, Ordering::Relaxed);
+        numbers.is_failing.store(!succeeded, Ordering::Relaxed);
         if succeeded {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             numbers.succeeded_at.store(now.as_secs(), Ordering::Relaxed);
         } else {
             numbers.failures.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns what is known of a task that is done once in `every`, or when there is something to do.
+    pub(crate) fn view(&self, task: BackgroundTask, every: Option<Duration>) -> BackgroundTaskView {
+        let numbers = &self.0[task as usize];
+        let load = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        let succeeded_at = i64::try_from(load(&numbers.succeeded_at)).unwrap_or_default();
+        BackgroundTaskView {
+            task: task.as_str().to_owned(),
+            every: every.map(Span::from),
+            runs: load(&numbers.runs),
+            failures: load(&numbers.failures),
+            succeeded_at: (succeeded_at > 0).then(|| Timestamp(Time(succeeded_at * 1_000))),
+            is_failing: numbers.is_failing.load(Ordering::Relaxed),
         }
     }
 
@@ -52,10 +79,10 @@ impl Background {
             "backstitch_background_last_success_timestamp_seconds",
             "When a background task last succeeded, in seconds since 1970; of tasks that were done.",
         );
-        for chore in BackgroundTask::ALL {
-            let Some(numbers) = self.0.get(chore as usize) else { continue };
+        for &task in BackgroundTask::ALL {
+            let Some(numbers) = self.0.get(task as usize) else { continue };
             let load = |number: &AtomicU64| number.load(Ordering::Relaxed);
-            let labels = [("task", chore.as_str())];
+            let labels = [("task", task.as_str())];
             runs.add(&labels, number(load(&numbers.runs)));
             failures.add(&labels, number(load(&numbers.failures)));
             let took = Duration::from_micros(load(&numbers.micros));
@@ -90,10 +117,10 @@ mod tests {
     #[test]
     fn each_task_has_a_place_and_a_name_of_its_own() {
         let names: std::collections::BTreeSet<&str> =
-            BackgroundTask::ALL.iter().map(|chore| chore.as_str()).collect();
+            BackgroundTask::ALL.iter().map(|task| task.as_str()).collect();
         assert_eq!(names.len(), BackgroundTask::ALL.len());
-        for (place, chore) in BackgroundTask::ALL.into_iter().enumerate() {
-            assert_eq!(chore as usize, place);
+        for (place, task) in BackgroundTask::ALL.iter().copied().enumerate() {
+            assert_eq!(task as usize, place);
         }
     }
 }

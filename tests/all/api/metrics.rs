@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use backstitch_api::Access;
-use backstitch_saga::protocol::{FailureKind, Outcome};
+use backstitch_engine::BackgroundTask;
+use backstitch_saga::protocol::{BackgroundTaskView, BackgroundTasks, FailureKind, Outcome};
 use backstitch_tests::node::{Hand, NS, chain, start};
 use backstitch_tests::server::Server;
 use serde_json::Value;
@@ -177,5 +178,35 @@ async fn a_scrape_tells_of_runs_tasks_incidents_and_what_keeps_them() {
         assert!(value(&text, sample).is_some_and(|value| value > 0.0), "{sample}");
     }
     assert_eq!(value(&text, "backstitch_pool_waiting{pool=\"readers\"}"), Some(0.0));
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn each_background_task_is_done_counted_and_listed() {
+    let server = Server::start(Access::Open).await;
+    let began = std::time::Instant::now();
+    let listed: BackgroundTasks = loop {
+        let answer = server.get("/v1/background-tasks").await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let listed: BackgroundTasks = serde_json::from_str(&answer.text).unwrap();
+        let waits = |task: &&BackgroundTaskView| task.succeeded_at.is_none();
+        let idle: Vec<&str> = listed.tasks.iter().filter(waits).map(|task| &*task.task).collect();
+        if idle.is_empty() {
+            break listed;
+        }
+        assert!(began.elapsed() < std::time::Duration::from_secs(60), "not done: {idle:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    };
+    let names: Vec<&str> = listed.tasks.iter().map(|task| &*task.task).collect();
+    let known: Vec<&str> = BackgroundTask::ALL.iter().map(|task| task.as_str()).collect();
+    assert_eq!(names, known);
+    let text = scrape(&server).await;
+    for task in &listed.tasks {
+        let of = |family: &str| value(&text, &format!("{family}{{task=\"{}\"}}", task.task));
+        assert!(of("backstitch_background_runs_total") >= Some(task.runs as f64), "{task:?}");
+        assert!(!task.is_failing, "{task:?}");
+    }
+    let every = |name: &str| listed.tasks.iter().find(|task| task.task == name).unwrap().every;
+    assert!(every("heartbeat").is_some() && every("permits").is_none());
     server.stopped().await;
 }

@@ -126,7 +126,7 @@ async fn furnish(engine: &Engine) -> String {
 async fn all_there_is(server: &Server, id: &str, secret: &str) -> Vec<(String, String)> {
     let mut seen = Vec::new();
     // Who works, what is waited for and what is counted now changes by itself.
-    let by_itself = ["/workers", "/why", "/counts", "/status", "/credentials"];
+    let by_itself = ["/background-tasks", "/workers", "/why", "/counts", "/status", "/credentials"];
     let stays = |operation: &&Operation| {
         operation.method == "GET" && !by_itself.iter().any(|end| operation.path.ends_with(end))
     };
