@@ -9,6 +9,7 @@ mod console;
 mod demo;
 mod documents;
 mod engine;
+mod house;
 mod ingress_kills;
 mod ingress_scale;
 mod local_postgres;
