@@ -237,18 +237,7 @@ impl Rows {
                 digest: event.draft.digest.to_vec(),
             });
         }
-        if let (Some(stream), Some(version)) = (&receipt.stream, receipt.version) {
-            let place = (Arc::clone(namespace), stream.clone());
-            let before = self.before.get(&place).copied().unwrap_or(0);
-            let head = self.heads.entry(place).or_insert(Head { before, version, entity: None });
-            head.version = version;
-            if receipt.op.is_some() {
-                head.entity = match (envelope.op, event.draft.body_digest) {
-                    (Some(Op::Deleted) | None, _) | (_, None) => Some(("deleted", None)),
-                    (Some(_), Some(digest)) => Some(("present", Some((batch, ord, digest)))),
-                };
-            }
-        }
+        self.move_head(namespace, event, receipt, (batch, ord));
         let causality = appended.causality.as_ref();
         let trust = causality.map_or(envelope.trust, |from| from.trust.min(envelope.trust));
         let correlation_id = envelope.correlation_id.clone();
@@ -295,6 +284,27 @@ impl Rows {
         self.append.event(new);
         if let Some(batch) = self.batches.get_mut(namespace) {
             batch.count += 1;
+        }
+    }
+
+    /// Moves the head of the stream that an event belongs to.
+    fn move_head(
+        &mut self,
+        namespace: &Arc<str>,
+        event: &EventDraft,
+        receipt: &Receipt,
+        (batch, ord): (Uuid, i16),
+    ) {
+        let (Some(stream), Some(version)) = (&receipt.stream, receipt.version) else { return };
+        let place = (Arc::clone(namespace), stream.clone());
+        let before = self.before.get(&place).copied().unwrap_or(0);
+        let head = self.heads.entry(place).or_insert(Head { before, version, entity: None });
+        head.version = version;
+        if receipt.op.is_some() {
+            head.entity = match (event.draft.envelope.op, event.draft.body_digest) {
+                (Some(Op::Deleted) | None, _) | (_, None) => Some(("deleted", None)),
+                (Some(_), Some(digest)) => Some(("present", Some((batch, ord, digest)))),
+            };
         }
     }
 

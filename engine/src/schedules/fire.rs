@@ -137,19 +137,10 @@ async fn carry_out(
     cancel: Option<RunId>,
     told: &mut Vec<Told>,
 ) -> bool {
-    let mut all = true;
-    if let Some(run) = cancel {
-        let actor = format!("schedule {}", row.name).into();
-        let by = By { actor, reason: "the next start of the schedule replaces it".to_owned() };
-        match node.ask(&row.namespace, run, Command::Cancel { by }).await {
-            // A run that cannot be cancelled is waited for like one that can.
-            Ok(_) | Err(Error::Refused(_) | Error::NotFound { .. }) => row.state.cancelled(run),
-            Err(error) => {
-                tracing::warn!(schedule = row.name, %run, %error, "a run is yet to be replaced");
-                all = false;
-            }
-        }
-    }
+    let mut all = match cancel {
+        Some(run) => cancel_replaced(node, row, run).await,
+        None => true,
+    };
     let taken = match started_elsewhere(node, row, going).await {
         Ok(taken) => taken,
         Err(error) => {
@@ -204,6 +195,23 @@ async fn carry_out(
         told.extend(row.state.settle(key, result, node.clock.now()));
     }
     all
+}
+
+/// Cancels the run that is replaced. Returns whether that was done, or needs not be.
+async fn cancel_replaced(node: &Node, row: &mut ScheduleRow, run: RunId) -> bool {
+    let actor = format!("schedule {}", row.name).into();
+    let by = By { actor, reason: "the next start of the schedule replaces it".to_owned() };
+    match node.ask(&row.namespace, run, Command::Cancel { by }).await {
+        // A run that cannot be cancelled is waited for like one that can.
+        Ok(_) | Err(Error::Refused(_) | Error::NotFound { .. }) => {
+            row.state.cancelled(run);
+            true
+        }
+        Err(error) => {
+            tracing::warn!(schedule = row.name, %run, %error, "a run is yet to be replaced");
+            false
+        }
+    }
 }
 
 /// Finds those of the starts whose instants have run already, as the schedule started another workflow then: the key, that

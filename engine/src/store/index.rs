@@ -162,66 +162,9 @@ pub(crate) async fn read(
     {
         found.entry(RunId(row.try_get(0)?)).or_default().run = Some(run_row(&row)?);
     }
-    for row in sqlx::query(
-        "-- index_ready\n\
-         select run_id, step, action, attempt, namespace, queue, name from ready where run_id = any($1)",
-    )
-    .bind(runs)
-    .fetch_all(&mut *connection)
-    .await?
-    {
-        let ready = &mut found.entry(RunId(row.try_get(0)?)).or_default().ready;
-        ready.push(ReadyLine {
-            step: row.try_get(1)?,
-            action: row.try_get(2)?,
-            attempt: row.try_get(3)?,
-            namespace: row.try_get(4)?,
-            queue: row.try_get(5)?,
-            name: row.try_get(6)?,
-        });
-    }
-    for row in sqlx::query(
-        "-- index_incidents\n\
-         select run_id, incident, kind, step, message, opened_at, resolved_at, code, fingerprint, \
-         namespace, workflow from incidents \
-         where run_id = any($1) order by incident",
-    )
-    .bind(runs)
-    .fetch_all(&mut *connection)
-    .await?
-    {
-        let Moment(opened_at) = row.try_get(5)?;
-        let resolved_at: Option<Moment> = row.try_get(6)?;
-        found.entry(RunId(row.try_get(0)?)).or_default().incidents.push(IncidentRow {
-            incident: row.try_get(1)?,
-            kind: row.try_get(2)?,
-            step: row.try_get(3)?,
-            message: row.try_get(4)?,
-            opened_at,
-            resolved_at: resolved_at.map(|Moment(at)| at),
-            code: row.try_get(7)?,
-            fingerprint: row.try_get(8)?,
-            namespace: row.try_get(9)?,
-            workflow: row.try_get(10)?,
-        });
-    }
-    for row in sqlx::query(
-        "-- index_keys\n\
-         select r.id, k.input_digest, k.run_id from runs r join run_keys k \
-         on (k.namespace, k.key, k.workflow) = (r.namespace, r.key, r.workflow) where r.id = any($1)",
-    )
-    .bind(runs)
-    .fetch_all(&mut *connection)
-    .await?
-    {
-        let (run, holder): (Uuid, Uuid) = (row.try_get(0)?, row.try_get(2)?);
-        let rows = found.entry(RunId(run)).or_default();
-        if run == holder {
-            rows.key = row.try_get(1)?;
-        } else {
-            rows.key_taken_by = Some(RunId(holder));
-        }
-    }
+    ready_of(&mut *connection, runs, &mut found).await?;
+    incidents_of(&mut *connection, runs, &mut found).await?;
+    keys_of(&mut *connection, runs, &mut found).await?;
     for row in sqlx::query(
         "-- index_fences\nselect run_id, step, action, attempt from fences where run_id = any($1)",
     )
@@ -243,6 +186,93 @@ pub(crate) async fn read(
     }
     found.values_mut().for_each(|rows| rows.ready.sort());
     Ok(found)
+}
+
+/// Reads the lines in `ready` of runs.
+async fn ready_of(
+    connection: &mut PgConnection,
+    runs: &[Uuid],
+    found: &mut HashMap<RunId, IndexRows>,
+) -> Result<(), sqlx::Error> {
+    for row in sqlx::query(
+        "-- index_ready\n\
+         select run_id, step, action, attempt, namespace, queue, name from ready where run_id = any($1)",
+    )
+    .bind(runs)
+    .fetch_all(connection)
+    .await?
+    {
+        let ready = &mut found.entry(RunId(row.try_get(0)?)).or_default().ready;
+        ready.push(ReadyLine {
+            step: row.try_get(1)?,
+            action: row.try_get(2)?,
+            attempt: row.try_get(3)?,
+            namespace: row.try_get(4)?,
+            queue: row.try_get(5)?,
+            name: row.try_get(6)?,
+        });
+    }
+    Ok(())
+}
+
+/// Reads the incidents of runs.
+async fn incidents_of(
+    connection: &mut PgConnection,
+    runs: &[Uuid],
+    found: &mut HashMap<RunId, IndexRows>,
+) -> Result<(), sqlx::Error> {
+    for row in sqlx::query(
+        "-- index_incidents\n\
+         select run_id, incident, kind, step, message, opened_at, resolved_at, code, fingerprint, \
+         namespace, workflow from incidents \
+         where run_id = any($1) order by incident",
+    )
+    .bind(runs)
+    .fetch_all(connection)
+    .await?
+    {
+        let Moment(opened_at) = row.try_get(5)?;
+        let resolved_at: Option<Moment> = row.try_get(6)?;
+        found.entry(RunId(row.try_get(0)?)).or_default().incidents.push(IncidentRow {
+            incident: row.try_get(1)?,
+            kind: row.try_get(2)?,
+            step: row.try_get(3)?,
+            message: row.try_get(4)?,
+            opened_at,
+            resolved_at: resolved_at.map(|Moment(at)| at),
+            code: row.try_get(7)?,
+            fingerprint: row.try_get(8)?,
+            namespace: row.try_get(9)?,
+            workflow: row.try_get(10)?,
+        });
+    }
+    Ok(())
+}
+
+/// Reads the business keys of runs, and which runs have them.
+async fn keys_of(
+    connection: &mut PgConnection,
+    runs: &[Uuid],
+    found: &mut HashMap<RunId, IndexRows>,
+) -> Result<(), sqlx::Error> {
+    for row in sqlx::query(
+        "-- index_keys\n\
+         select r.id, k.input_digest, k.run_id from runs r join run_keys k \
+         on (k.namespace, k.key, k.workflow) = (r.namespace, r.key, r.workflow) where r.id = any($1)",
+    )
+    .bind(runs)
+    .fetch_all(connection)
+    .await?
+    {
+        let (run, holder): (Uuid, Uuid) = (row.try_get(0)?, row.try_get(2)?);
+        let rows = found.entry(RunId(run)).or_default();
+        if run == holder {
+            rows.key = row.try_get(1)?;
+        } else {
+            rows.key_taken_by = Some(RunId(holder));
+        }
+    }
+    Ok(())
 }
 
 fn run_row(row: &PgRow) -> Result<RunRow, sqlx::Error> {
