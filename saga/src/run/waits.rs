@@ -1,12 +1,11 @@
-//! Steps that no worker does: signals, sleep, and runs of other workflows. What they wait for comes as a command or
-//! with time.
+//! Steps that no worker does: signals, sleep, and runs of other workflows. Commands or time end what they wait for.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::decide::{TransitionBuilder, own_failure};
 use super::scope::Use;
-use super::state::{Activity, Stage, TaskState, WorkIndex};
+use super::state::{Stage, TaskState, WorkIndex};
 use super::{Mode, Run};
 use crate::envelope::{self, VALUE_ENCRYPTED};
 use crate::event::{By, Descent, Event, IncidentKind, Source};
@@ -50,11 +49,10 @@ impl Run {
     /// is.
     #[must_use]
     pub fn child_ask(&self, step: &StepPath) -> Option<ChildAsk> {
-        let (action, TaskState::Child { run, again }) = self.work(self.place(step)?)?.current()?
-        else {
-            return None;
-        };
-        self.ask_of(step, action, *run, *again)
+        match self.work(self.place(step)?)?.current()? {
+            (action, TaskState::Child { run, again }) => self.ask_of(step, action, *run, *again),
+            _ => None,
+        }
     }
 
     /// What is asked of the child `run` at `step`.
@@ -346,13 +344,11 @@ impl TransitionBuilder<'_> {
             .awaits(name)
             .map(|(step, _)| WorkIndex::step(step))
             .filter(|&place| {
-                let work = self.work(place);
                 // One that waited for too long takes it as well, and nobody is needed for it any more.
-                work.is_some_and(|work| work.stage == Stage::Parked)
-                    || matches!(
-                        work.and_then(Activity::current),
-                        Some((_, TaskState::Signal { .. }))
-                    )
+                self.work(place).is_some_and(|work| {
+                    work.stage == Stage::Parked
+                        || matches!(work.current(), Some((_, TaskState::Signal { .. })))
+                })
             })
             .collect();
         let output = self.slot(data.clone());
