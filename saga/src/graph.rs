@@ -15,8 +15,6 @@ pub(crate) use links::Links;
 
 /// How many names a message lists at most.
 pub(crate) const NAMED: usize = 20;
-/// Nodes whose ids are compared by their address before an id is looked up.
-const NEAR: usize = 8;
 
 /// A checked and indexed workflow definition. Made only by [`Graph::parse`] and [`Graph::check`].
 #[derive(Debug)]
@@ -96,9 +94,7 @@ impl Graph {
     /// The position of the step `id`.
     #[must_use]
     pub fn position(&self, id: &str) -> Option<usize> {
-        // Most who ask have the id from a node here, and few graphs are large.
-        let same = self.nodes.iter().take(NEAR).position(|node| std::ptr::eq(&*node.id, id));
-        same.or_else(|| self.index.get(id).copied())
+        self.index.get(id).copied()
     }
 
     /// Says that there is no step `id`, and which steps there are.
