@@ -261,6 +261,7 @@ async fn order(
         };
         (key, start)
     });
+    let end_by = end_by(node, (namespace, &workflow.graph.definition.name), ends).await;
     let start = Start {
         namespace: namespace.clone(),
         definition: workflow.hash.clone(),
@@ -275,7 +276,7 @@ async fn order(
         holds: node.pauses.holds(namespace, &workflow.graph.definition.name),
         start_at,
         requires: wanted.as_ref().map_or(Vec::new(), Wanted::required),
-        end_by: end_by(node, (namespace, &workflow.graph.definition.name), ends).await,
+        end_by,
     };
     let key = key.map(|(_, start)| start);
     Ok((Box::new(StartOrder { start, workflow, key }), wanted))

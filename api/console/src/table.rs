@@ -94,11 +94,15 @@ impl SearchField {
 }
 
 /// A part of a page: a table under a title, what it is searched by, and what is said when nothing is there.
-#[derive(Default)]
 pub(crate) struct Part {
     pub(crate) title: &'static str,
     pub(crate) about: &'static str,
     pub(crate) search: Vec<SearchField>,
+    /// Labels of the buttons of the search.
+    pub(crate) look: &'static str,
+    pub(crate) look_at_all: &'static str,
+    /// A sentence about the result of the search.
+    pub(crate) found: String,
     pub(crate) heads: Vec<&'static str>,
     pub(crate) rows: Vec<Row>,
     pub(crate) empty: &'static str,
@@ -109,6 +113,26 @@ pub(crate) struct Part {
     /// A document, instead of a table.
     pub(crate) document: Option<String>,
     pub(crate) deeds: Vec<Deed>,
+}
+
+impl Default for Part {
+    fn default() -> Part {
+        Part {
+            title: "",
+            about: "",
+            search: Vec::new(),
+            look: "Search",
+            look_at_all: "All",
+            found: String::new(),
+            heads: Vec::new(),
+            rows: Vec::new(),
+            empty: "",
+            command: "",
+            next: None,
+            document: None,
+            deeds: Vec::new(),
+        }
+    }
 }
 
 impl Part {

@@ -98,7 +98,7 @@ async fn runs_move_to_another_version_once_what_is_in_the_way_is_known() {
     assert!(page.contains("Nothing is in the way of any of them"), "{page}");
     assert_eq!(api(&server, &format!("/v1/runs/{run}")).await["version"], 1, "nothing is written");
     let fields = [("f.s.on_obstacle", "stop"), ("f.s.reason", "The bank has a queue")];
-    let to = send_form(&viewer, place, "Move 1 runs", &fields).await;
+    let to = send_form(&viewer, place, "Move the runs", &fields).await;
     assert!(to.starts_with("/console/workflows/order/migrations/0"), "{to}");
     let until = Instant::now() + Duration::from_secs(30);
     while api(&server, &format!("/v1/runs/{run}")).await["version"] != 2 {

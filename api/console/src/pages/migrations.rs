@@ -2,9 +2,9 @@
 
 use axum::extract::Path;
 use backstitch_saga::protocol::{
-    MigratedRun, MigrationCheck, MigrationView, OnObstacle, Page, WorkflowView,
+    CheckedRun, MigratedRun, MigrationCheck, MigrationView, OnObstacle, Page, WorkflowView,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::filter::Filter;
 use crate::ask::{Ask, Problem, encoded};
@@ -88,6 +88,8 @@ async fn check(ask: &Ask, path: &str, filter: &Filter, may_act: bool) -> Result<
             SearchField::new(filter, "to", "To version"),
             SearchField::new(filter, "mapping", "Mapping (JSON)"),
         ],
+        look: "Look",
+        look_at_all: "Neither",
         heads: vec!["Run", "What is in its way"],
         empty: "Name two versions to see what would be in the way of their runs.",
         ..Part::default()
@@ -115,34 +117,43 @@ async fn check(ask: &Ask, path: &str, filter: &Filter, may_act: bool) -> Result<
     } else {
         "Nothing is in the way of any of them."
     };
-    part.rows = found
-        .samples
-        .iter()
-        .map(|run| {
-            let ways: Vec<String> = run
-                .obstacles
-                .iter()
-                .map(|one| match &one.step {
-                    Some(step) => format!("{step}: {}", one.message),
-                    None => one.message.clone(),
-                })
-                .collect();
-            vec![
-                Cell::link(run.run.to_string(), format!("/console/runs/{}", run.run)),
-                Cell::text(ways.join("; ")),
-            ]
-            .into()
-        })
-        .collect();
-    let mut go = Deed::new("migrate", format!("Move {} runs", number(found.checked)), format!("{path}/migrations"))
+    part.found = match found.checked {
+        0 => String::new(),
+        checked if found.next.is_some() => {
+            format!("Of the first {} runs {} can be moved.", number(checked), number(found.clean))
+        }
+        checked => format!("Of {} runs {} can be moved.", number(checked), number(found.clean)),
+    };
+    part.rows = found.samples.iter().map(in_the_way).collect();
+    part.deeds.push(move_runs(ask, path, (from, to), &mapping));
+    Ok(part)
+}
+
+/// A run that cannot be moved, and why.
+fn in_the_way(run: &CheckedRun) -> Row {
+    let obstacles = run.obstacles.iter().map(|one| match &one.step {
+        Some(step) => format!("{step}: {}", one.message),
+        None => one.message.clone(),
+    });
+    let obstacles: Vec<String> = obstacles.collect();
+    vec![
+        Cell::link(run.run.to_string(), format!("/console/runs/{}", run.run)),
+        Cell::text(obstacles.join("; ")),
+    ]
+    .into()
+}
+
+/// The form that moves runs as they were checked.
+fn move_runs(ask: &Ask, path: &str, (from, to): (u32, u32), mapping: &Value) -> Deed {
+    let ways = [OnObstacle::Stop.as_str(), OnObstacle::Leave.as_str()];
+    let mut deed = Deed::new("migrate", "Move the runs", format!("{path}/migrations"))
         .about("Each run goes on with the steps of the new version. Those that cannot be moved stay, or stop all.")
         .fixed("f.n.from", from.to_string())
         .fixed("f.n.to", to.to_string())
         .fixed("f.j.mapping", mapping.to_string())
-        .field(Field::text("on_obstacle", "If some cannot be moved").of(&[OnObstacle::Stop.as_str(), OnObstacle::Leave.as_str()]).value("stop"));
-    go.then = ask.place.split('?').next().map(|here| format!("{here}/{{id}}"));
-    part.deeds.push(go);
-    Ok(part)
+        .field(Field::text("on_obstacle", "If some cannot be moved").of(&ways).value("stop"));
+    deed.then = ask.place.split('?').next().map(|here| format!("{here}/{{id}}"));
+    deed
 }
 
 pub(crate) async fn show(ask: Ask, Path((name, id)): Path<(String, String)>) -> Shown {
