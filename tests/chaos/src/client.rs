@@ -202,6 +202,36 @@ impl Api {
         }
     }
 
+    /// Sends a text of some type to the door of a source, with its token, until it is known what came of it. The same text is the same document.
+    ///
+    /// # Errors
+    /// When it is refused, or not answered in time.
+    pub async fn send(
+        &self,
+        path: &str,
+        token: &str,
+        (kind, text): (&str, &str),
+        within: Duration,
+    ) -> anyhow::Result<(u16, Value)> {
+        let until = Instant::now() + within;
+        let url = format!("{}{path}", self.urls.first().map_or("", String::as_str));
+        loop {
+            let request = self.http.post(&url).bearer_auth(token);
+            let request = request.header("content-type", kind).body(text.to_owned());
+            let answer = match request.send().await {
+                Ok(answer) => Ok((answer.status().as_u16(), answer.text().await)),
+                Err(error) => Err(error),
+            };
+            if let Ok((status, Ok(text))) = answer
+                && status != 503
+            {
+                return Ok((status, serde_json::from_str(&text).unwrap_or(Value::Null)));
+            }
+            anyhow::ensure!(Instant::now() < until, "POST {path} is not answered");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Reads a document; asks for half a minute.
     ///
     /// # Errors

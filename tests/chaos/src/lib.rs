@@ -9,6 +9,7 @@ pub mod evidence_counts;
 pub mod faults;
 pub mod field;
 pub mod generate;
+pub mod intake;
 pub mod invariants;
 pub mod ledger;
 pub mod lines;

@@ -2,7 +2,7 @@
 
 use crate::program::{Body, Join, OnUnknown, Program};
 use crate::worker::Script;
-use crate::{lines, office};
+use crate::{intake, lines, office};
 
 /// A workflow, and what clients do about it.
 #[derive(Clone, Debug)]
@@ -24,6 +24,8 @@ pub enum Beside {
     Office,
     /// Everything about serial keys and facts: see `lines`.
     Lines,
+    /// Everything about sources, documents and events: see `intake`.
+    Intake,
 }
 
 fn adds(adds: i64) -> Script {
@@ -109,5 +111,6 @@ pub fn all() -> Vec<Shape> {
         plain("undo-child", parent_undo),
         Shape { name: "office", program: office::program(), beside: Beside::Office },
         Shape { name: "lines", program: lines::program(), beside: Beside::Lines },
+        Shape { name: "intake", program: intake::program(), beside: Beside::Intake },
     ]
 }

@@ -15,7 +15,7 @@ use crate::shapes::{Beside, Shape};
 use crate::stage::{Engine, Ground};
 use crate::timeline::Timeline;
 use crate::worker::Hands;
-use crate::{lines, office};
+use crate::{intake, lines, office};
 
 /// How long a run may take after the engine is back.
 const DRAIN_WITHIN: Duration = Duration::from_secs(25);
@@ -148,6 +148,7 @@ async fn drive(api: &Api, shape: &Shape, database_url: &str) -> anyhow::Result<D
         Beside::Nothing => Vec::new(),
         Beside::Office => office::work(api, database_url).await?,
         Beside::Lines => lines::work(api, database_url).await?,
+        Beside::Intake => intake::work(api, database_url).await?,
     };
     runs.clone_from(&done.interfered);
     for key in ["one", "two", "two"] {
