@@ -180,6 +180,27 @@ async fn files(sender: Sender, stop: Arc<AtomicBool>) -> Vec<String> {
     imports
 }
 
+/// Waits until all rows of files are taken in, each once.
+async fn imported(sender: &Sender, imports: &[String]) {
+    let until = Instant::now() + WITHIN;
+    for import in imports {
+        loop {
+            let view = format!("/v1/imports/{import}");
+            let (_, told) = sender.ask(Method::GET, &view, "application/json", "").await;
+            if told["state"] == "done" {
+                assert_eq!(
+                    (&told["rows"], &told["accepted"]),
+                    (&json!(ROWS), &json!(ROWS)),
+                    "{told}"
+                );
+                break;
+            }
+            assert!(Instant::now() < until, "{told}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
 /// All events up to the head, once nothing comes any more.
 async fn log(sender: &Sender) -> Vec<Value> {
     let (mut events, mut after) = (Vec::new(), 0);
@@ -206,6 +227,29 @@ fn assert_in_order(events: &[Value]) {
             assert_eq!(event["version"].as_u64(), Some(*version), "{event}");
         }
     }
+}
+
+/// Every document is in the log once, mapped once, and what was answered is there.
+fn assert_once(events: &[Value], answered: &Answered, files: usize) {
+    let mut of_documents: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut mapped: BTreeMap<&str, u32> = BTreeMap::new();
+    for event in events {
+        let (id, of) = (event["id"].as_str().unwrap(), event["data"]["id"].as_str().unwrap());
+        match event["type"].as_str().unwrap() {
+            "crm.contact" => assert!(of_documents.insert(of, id).is_none(), "{of} is there twice"),
+            _ => *mapped.entry(of).or_default() += 1,
+        }
+    }
+    assert!(mapped.values().all(|count| *count == 1), "a document was mapped twice");
+    assert_eq!(mapped.len(), of_documents.len(), "each document was mapped");
+    let lost: Vec<&String> = answered
+        .iter()
+        .filter(|(id, event)| of_documents.get(id.as_str()) != Some(&event.as_str()))
+        .map(|(id, _)| id)
+        .collect();
+    assert_eq!(lost, Vec::<&String>::new(), "they were answered");
+    let rows = of_documents.keys().filter(|id| id.starts_with("file-")).count();
+    assert_eq!(rows, files * ROWS, "each row of a file is there");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -247,44 +291,10 @@ async fn every_document_that_was_answered_is_in_the_log_once_however_often_the_s
         answered.extend(done.unwrap());
     }
     let imports = imports.await.unwrap();
-    let until = Instant::now() + WITHIN;
-    for import in &imports {
-        loop {
-            let view = format!("/v1/imports/{import}");
-            let (_, told) = sender.ask(Method::GET, &view, "application/json", "").await;
-            if told["state"] == "done" {
-                assert_eq!(
-                    (&told["rows"], &told["accepted"]),
-                    (&json!(ROWS), &json!(ROWS)),
-                    "{told}"
-                );
-                break;
-            }
-            assert!(Instant::now() < until, "{told}");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
+    imported(&sender, &imports).await;
     let events = log(&sender).await;
     assert_in_order(&events);
-    let mut of_documents: BTreeMap<&str, &str> = BTreeMap::new();
-    let mut mapped: BTreeMap<&str, u32> = BTreeMap::new();
-    for event in &events {
-        let (id, of) = (event["id"].as_str().unwrap(), event["data"]["id"].as_str().unwrap());
-        match event["type"].as_str().unwrap() {
-            "crm.contact" => assert!(of_documents.insert(of, id).is_none(), "{of} is there twice"),
-            _ => *mapped.entry(of).or_default() += 1,
-        }
-    }
-    assert!(mapped.values().all(|count| *count == 1), "a document was mapped twice");
-    assert_eq!(mapped.len(), of_documents.len(), "each document was mapped");
-    let lost: Vec<&String> = answered
-        .iter()
-        .filter(|(id, event)| of_documents.get(id.as_str()) != Some(&event.as_str()))
-        .map(|(id, _)| id)
-        .collect();
-    assert_eq!(lost, Vec::<&String>::new(), "they were answered");
-    let rows = of_documents.keys().filter(|id| id.starts_with("file-")).count();
-    assert_eq!(rows, imports.len() * ROWS, "each row of a file is there");
+    assert_once(&events, &answered, imports.len());
     println!(
         "{} kills: {} answered, {} files, {} events",
         kills(),
