@@ -23,6 +23,8 @@ const SENDERS: (u64, u64) = (4, 2);
 const ROWS: usize = 300;
 /// How long anything may take.
 const WITHIN: Duration = Duration::from_secs(60);
+/// How long the rows of a file may take: a node that dies leaves them to others a minute later.
+const IMPORTED_WITHIN: Duration = Duration::from_secs(240);
 
 fn kills() -> usize {
     let count = std::env::var("BACKSTITCH_CHAOS_KILLS").ok();
@@ -167,7 +169,7 @@ async fn files(sender: Sender, stop: Arc<AtomicBool>) -> Vec<String> {
         assert!([200, 202].contains(&status), "{status} {told}");
         imports.push(told["import_id"].as_str().unwrap().to_owned());
         let view = format!("/v1/imports/{}", imports[at]);
-        let until = Instant::now() + WITHIN;
+        let until = Instant::now() + IMPORTED_WITHIN;
         while !stop.load(Ordering::Relaxed) {
             let (_, told) = sender.ask(Method::GET, &view, "application/json", "").await;
             if told["state"] == "done" {
@@ -182,7 +184,7 @@ async fn files(sender: Sender, stop: Arc<AtomicBool>) -> Vec<String> {
 
 /// Waits until all rows of files are taken in, each once.
 async fn imported(sender: &Sender, imports: &[String]) {
-    let until = Instant::now() + WITHIN;
+    let until = Instant::now() + IMPORTED_WITHIN;
     for import in imports {
         loop {
             let view = format!("/v1/imports/{import}");
