@@ -69,7 +69,8 @@ struct RunPage {
     started: (String, String),
     ended: Option<(String, String)>,
     took: String,
-    deadline: (String, String),
+    /// As long as the run goes forward.
+    deadline: Option<(String, String)>,
     waits: Vec<Wait>,
     more_waits: usize,
     why: Option<String>,
@@ -169,6 +170,7 @@ async fn page(ask: &Ask, id: &str) -> Result<RunPage, Problem> {
         true => Some(ask.get(&format!("/v1/runs/{id}/why")).await?),
         false => None,
     };
+    let is_undone = matches!(view.state, State::Compensating | State::CompensationBlocked);
     let always: Vec<String> =
         why.iter().flat_map(|why| &why.waits_for).flat_map(|wait| wait.verbs.clone()).collect();
     let summary = why.as_ref().map(|why| why.summary.clone());
@@ -196,7 +198,7 @@ async fn page(ask: &Ask, id: &str) -> Result<RunPage, Problem> {
         started: at(view.started_at),
         ended: view.ended_at.map(at),
         took: length(until.0.since(view.started_at.0).0),
-        deadline: at(view.deadline),
+        deadline: (!is_undone).then(|| at(view.deadline)),
         why: summary,
         more_waits: waits.len().saturating_sub(MOST_WAITS),
         waits: waits.into_iter().take(MOST_WAITS).map(|wait| deeds::of_wait(&view, wait)).collect(),
@@ -206,8 +208,7 @@ async fn page(ask: &Ask, id: &str) -> Result<RunPage, Problem> {
             let reserved = reserved.map_or_else(String::new, |span| length(span.0));
             (instant(end.at), moment(end.at), reserved)
         }),
-        may_undo: as_of.is_none()
-            && !matches!(view.state, State::Compensating | State::CompensationBlocked),
+        may_undo: as_of.is_none() && !is_undone,
         picture: graph.as_ref().map(|graph| of_run(graph, &view)),
         timeline: timeline::of(&entries, until),
         cut_history,
