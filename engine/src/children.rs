@@ -321,5 +321,6 @@ fn end_by(error: &Error, action: Action) -> Option<ChildEnd> {
         output: None,
         error: Some(failure),
         stands: false,
+        began: false,
     })
 }

@@ -82,8 +82,11 @@ pub use limits::Limits;
 pub use members::WrittenMembers;
 pub use payload::Payload;
 pub use run::conditions::{SEARCHED, check_searched};
+pub use run::retry::LONGEST_RETRY_AFTER;
 pub use run::{ChildAsk, ChildEnd, ChildWord, OpenEffects, OpenTask, PlanPage, Proof, Run, decide};
-pub use start::{LABEL_LIMIT, check_label_name, check_labels, check_start};
+pub use start::{
+    LABEL_LIMIT, SCHEDULE_LABELS, check_label_name, check_labels, check_reserved, check_start,
+};
 pub use time::{Span, Time, Timestamp};
 pub use undo_times::UndoTimes;
 pub use validate::check_fact;

@@ -57,6 +57,22 @@ pub fn check_labels(pointer: &str, labels: &Labels) -> Vec<Violation> {
     wrong
 }
 
+/// The labels that schedules give their runs.
+pub const SCHEDULE_LABELS: [&str; 2] = ["schedule", "scheduled_for"];
+
+/// Returns what is wrong with labels that a person gives at `pointer`, or takes away, and that only schedules give.
+#[must_use]
+pub fn check_reserved<'a>(
+    pointer: &str,
+    names: impl IntoIterator<Item = &'a str>,
+) -> Vec<Violation> {
+    let reserved = names.into_iter().filter(|name| SCHEDULE_LABELS.contains(name));
+    let message = "This label is given to runs by their schedule alone";
+    reserved
+        .map(|name| Violation::new(format!("{pointer}/{name}"), "reserved_name", message))
+        .collect()
+}
+
 /// Adds what is wrong with the name of a label. `label=name:value` must say where the name ends.
 pub fn check_label_name(pointer: &str, name: &str, wrong: &mut Vec<Violation>) {
     line(pointer, name, LABEL_NAME_LIMIT, wrong);

@@ -240,7 +240,7 @@ impl Trial {
         let stands = !outcome.is_clean();
         // Now and then it has not the output that it should have.
         let output = (how % 8 != 4).then(Payload::null);
-        let end = ChildEnd { outcome, output, error: None, stands };
+        let end = ChildEnd { outcome, output, error: None, stands, began: true };
         let (step, child, answers) = (ask.step, ask.child, Some(ask.action));
         self.ask(Command::ChildEnded { step, child, answers, end });
         true

@@ -333,8 +333,9 @@ pub struct StatusView {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held_weeks: Vec<super::HeldWeek>,
     /// What is wrong with the server that answers: `ClockInDoubt`, `ClockStepped` (within the hour), `WritesFail`,
-    /// `SessionsMissing`; and with schedules, queues and runs of the namespace: `SchedulesDamaged`, `QueuesDamaged`, `KeysTaken`; and with what is on
-    /// its way between sources, runs and the log: `ImportsWait`, `ReprocessingsWait`, `ErasuresWait`, `DocumentsNotMapped`, `EmittedEventsWait`.
+    /// `SessionsMissing`, `BatchHeldUp`, `LeaseKeyLost`, `IndexCheckSlow`; with schedules, queues and runs of the namespace: `SchedulesDamaged`,
+    /// `QueuesDamaged`, `KeysTaken`, `CompletionsStuck`; and with what is on its way between sources, runs and the log: `ImportsWait`,
+    /// `ReprocessingsWait`, `ErasuresWait`, `DocumentsNotMapped`, `EmittedEventsWait`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<super::Condition>,
 }

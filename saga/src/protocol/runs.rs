@@ -108,7 +108,7 @@ pub struct StartAnswers {
     pub results: Vec<StartAnswer>,
 }
 
-/// What became of one start of many.
+/// What became of one start of many. When a run begins that was started for a later instant, `GET /v1/runs/{id}` says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct StartAnswer {

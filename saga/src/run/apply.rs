@@ -268,6 +268,9 @@ impl Run {
                 self.undo_over(step, if *by_hand { Undo::Marked } else { Undo::Done })
             }
             Event::UndoMarked { step, by } => {
+                if self.place(step).is_none() && self.vouch_for_dropped(step, by) {
+                    return None;
+                }
                 let by = by.clone();
                 self.change_at(step, |work| work.aside_mut().vouched = Some(by));
                 self.undo_over(step, Undo::Marked)

@@ -83,7 +83,7 @@ impl TransitionBuilder<'_> {
     /// the attempt is in doubt for good, except where there is no effect. A verification may still tell the output.
     fn done_without_output(&mut self, task: TaskKey, place: WorkIndex, mut error: Failure) {
         let spec = self.run.spec(place.step);
-        let read_only = spec.class() == Some(Class::ReadOnly);
+        let read_only = !self.run.has_effects(place.step);
         let asks = !read_only && spec.on_unknown == OnUnknown::Verify;
         error.kind = match task.action {
             Action::Forward if read_only => FailureKind::Permanent,

@@ -2,7 +2,6 @@
 
 use super::Run;
 use super::state::{Activity, BodyState, Stage};
-use crate::Class;
 
 impl Activity {
     /// Whether it may have happened, nobody knows, and it is not undone.
@@ -21,7 +20,7 @@ impl Run {
     /// the queue on which the step's tasks are offered.
     #[must_use]
     pub fn unknown_in(&self) -> Vec<&str> {
-        if self.tally.doubtful == 0 {
+        if self.tally.doubtful == 0 && self.header.dropped.is_empty() {
             return Vec::new();
         }
         let in_doubt = |step: &usize| {
@@ -29,10 +28,11 @@ impl Run {
                 BodyState::Task(work) => work.is_doubtful(),
                 BodyState::Map(items) => items.tally.doubtful > 0,
             };
-            doubtful && self.spec(*step).class() != Some(Class::ReadOnly)
+            doubtful && self.has_effects(*step)
         };
         let steps = (0..self.steps.len()).filter(in_doubt);
-        let mut queues: Vec<&str> = steps.map(|step| self.spec(step).queue.as_str()).collect();
+        let queues = steps.map(|step| self.spec(step).queue.as_str());
+        let mut queues: Vec<&str> = queues.chain(self.dropped_in_doubt()).collect();
         queues.sort_unstable();
         queues.dedup();
         queues

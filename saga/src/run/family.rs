@@ -3,9 +3,10 @@
 //! A word stands in the journal of the parent until the child has answered it, so that a node that dies in between
 //! leaves it to another. Words are numbered: one that comes late changes nothing.
 
+use super::ChildEnd;
 use super::decide::{TransitionBuilder, own_failure};
 use super::state::{Activity, Stage, TaskState, Told, WorkIndex};
-use super::waits::{ASK_AGAIN, ChildAsk, ChildEnd};
+use super::waits::{ASK_AGAIN, ChildAsk};
 use super::{Mode, Run};
 use crate::event::{By, Descent, Event, ParentWord};
 use crate::protocol::{Failure, Outcome};

@@ -162,6 +162,10 @@ impl TransitionBuilder<'_> {
             (Some(by), Some(hold)) if hold.kind == HoldKind::Paused => {
                 self.must_have_resumed(hold, by)?;
             }
+            (Some(_), None) if self.run.holds().any(|hold| hold.kind == HoldKind::ParentPaused) => {
+                let message = "the run has no pause of its own: it is held as its parent is paused; resume the parent";
+                return Err(Refusal::new(RefusalCode::UnknownPause, message));
+            }
             _ => {}
         }
         let paused = self.run.is_paused();

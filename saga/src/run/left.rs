@@ -2,11 +2,12 @@
 //! hears of them, and vouches for each when it has been put right.
 
 use super::decide::{TransitionBuilder, need_reason};
+use super::dropped::Dropped;
 use super::state::{Activity, WorkIndex};
 use super::{Mode, Run};
 use crate::event::{By, Event, IncidentKind};
 use crate::protocol::Outcome;
-use crate::{Class, Refusal, RefusalCode, StepPath};
+use crate::{Refusal, RefusalCode, StepPath};
 
 /// How many steps are named in one sentence.
 const NAMED: usize = 5;
@@ -44,7 +45,7 @@ impl Run {
 
     /// The places of one step at which something stands, or may; only what is in doubt unless `all`.
     fn left_of(&self, step: usize, all: bool) -> impl Iterator<Item = WorkIndex> + '_ {
-        let has_effect = self.spec(step).class() != Some(Class::ReadOnly);
+        let has_effect = self.has_effects(step);
         let left = move |work: &Activity| work.may_stand() && (all || work.is_doubtful());
         let places = self.places_of(step);
         places.filter(move |place| has_effect && self.work(*place).is_some_and(left))
@@ -83,9 +84,9 @@ impl Run {
 
     /// What stands of a run, or may, and why; `None` when nothing does. Only what is in doubt unless `all`.
     fn words_of_left(&self, all: bool) -> Option<String> {
-        let mut left = self.left(all);
-        let mut words: Vec<String> =
-            left.by_ref().take(NAMED).map(|left| self.left_words(&left)).collect();
+        let dropped = self.dropped_left(all).map(|dropped| dropped.words(all));
+        let mut left = self.left(all).map(|left| self.left_words(&left)).chain(dropped);
+        let mut words: Vec<String> = left.by_ref().take(NAMED).collect();
         if words.is_empty() {
             return None;
         }
@@ -111,13 +112,14 @@ impl TransitionBuilder<'_> {
     /// otherwise what is in doubt.
     pub(super) fn tell_what_is_left(&mut self, outcome: Outcome, has_output: bool) {
         let all = self.run.leaves_all(outcome, has_output);
-        if !all && self.run.tally.doubtful == 0 {
+        if !all && self.run.tally.doubtful == 0 && self.run.header.dropped.is_empty() {
             return;
         }
         let Some(words) = self.run.words_of_left(all) else { return };
         let steps: Vec<usize> = self.run.left(all).take(2).map(|left| left.step).collect();
+        let only_steps = !self.run.has_dropped(all);
         let step = match steps.as_slice() {
-            [step] => Some(StepPath::step(self.run.graph.nodes[*step].id.clone())),
+            [step] if only_steps => Some(StepPath::step(self.run.graph.nodes[*step].id.clone())),
             _ => None,
         };
         let without =
@@ -133,33 +135,40 @@ impl TransitionBuilder<'_> {
         step: Option<&StepPath>,
         by: &By,
     ) -> Option<Result<(), Refusal>> {
-        let only = match step {
-            Some(step) => Some((self.run.step_now(&step.step)?, step.item)),
-            None => None,
-        };
+        let position = step.and_then(|step| self.run.step_now(&step.step));
+        if step.is_some_and(|step| position.is_none() && !self.run.was_dropped(step)) {
+            return None;
+        }
         let wanted = |place: &WorkIndex| {
-            only.is_none_or(|(step, item)| {
-                place.step == step && (item.is_none() || place.item == item)
+            step.is_none_or(|step| {
+                position == Some(place.step) && (step.item.is_none() || place.item == step.item)
             })
         };
+        let is_dropped = |path: &StepPath| step.is_none_or(|step| step == path);
         let outcome = self.run.header.outcome.filter(|_| self.run.header.mode == Mode::Ended)?;
         let all = self.run.leaves_all(outcome, self.run.header.output.is_some());
         let steps = self.run.all_steps().into_iter();
         let left: Vec<WorkIndex> =
             steps.flat_map(|step| self.run.left_of(step, all)).filter(wanted).collect();
-        if left.is_empty() {
+        let dropped = self.run.dropped_left(all).map(Dropped::path);
+        let dropped: Vec<StepPath> = dropped.filter(is_dropped).collect();
+        if left.is_empty() && dropped.is_empty() {
             let vouched = |place: WorkIndex| {
                 let aside = self.work(place).and_then(|work| work.aside.as_ref());
                 aside.is_some_and(|aside| aside.vouched.as_ref() == Some(by))
             };
-            let said = self.run.places().filter(wanted).any(vouched);
+            let dropped = self.run.header.dropped.iter();
+            let mut dropped = dropped.filter(|dropped| is_dropped(&dropped.path()));
+            let said = self.run.places().filter(wanted).any(vouched)
+                || dropped.any(|dropped| dropped.is_vouched_by(by));
             return said.then_some(Ok(()));
         }
         if let Err(refusal) = need_reason(by) {
             return Some(Err(refusal));
         }
-        for place in left {
-            let step = self.run.path(place);
+        let left = left.into_iter().map(|place| self.run.path(place));
+        let left: Vec<StepPath> = left.chain(dropped).collect();
+        for step in left {
             self.emit(Event::UndoMarked { step, by: by.clone() });
         }
         self.less_is_left();
@@ -171,7 +180,7 @@ impl TransitionBuilder<'_> {
         let ended = self.run.header.outcome.filter(|_| self.run.header.mode == Mode::Ended);
         let Some(outcome) = ended else { return };
         let all = self.run.leaves_all(outcome, self.run.header.output.is_some());
-        if self.run.left(all).next().is_none() {
+        if self.run.left(all).next().is_none() && !self.run.has_dropped(all) {
             self.resolve_kind(IncidentKind::EffectsLeft);
         }
         if outcome == Outcome::FailedDirty && !self.run.something_stands() {

@@ -14,7 +14,7 @@ use super::{Mode, Run};
 use crate::command::Migration;
 use crate::event::Event;
 use crate::protocol::{Mapping, Obstacle, ObstacleKind};
-use crate::{Action, Body, Graph, Refusal, RefusalCode, StepPath, TaskKey, Violation};
+use crate::{Action, Body, Class, Graph, Refusal, RefusalCode, StepPath, TaskKey, Violation};
 
 impl Mapping {
     /// What is wrong with this mapping from `old` to `new`, for any run.
@@ -62,7 +62,7 @@ impl Mapping {
     }
 
     /// The position in `new` of what the step `old` becomes.
-    fn target(&self, old: &str, new: &Graph) -> Option<usize> {
+    pub(crate) fn target(&self, old: &str, new: &Graph) -> Option<usize> {
         match self.steps.get(old) {
             Some(named) => new.position(named.as_deref()?),
             None => new.position(old),
@@ -86,6 +86,7 @@ impl Run {
         for step in 0..self.steps.len() {
             self.obstacles_of(step, new, mapping, &mut found);
         }
+        self.dropped_again(new, &mut found);
         if found.is_empty() {
             self.passed_by(new, mapping, &mut found);
         }
@@ -232,6 +233,8 @@ impl Run {
         };
         self.own_outputs();
         let graph = self.known.swap_remove(at);
+        self.note_dropped(&graph, mapping);
+        let acted: Vec<bool> = (0..self.steps.len()).map(|step| self.has_acted(step)).collect();
         let origins = self.origins(&graph, mapping);
         let fresh = Run::new(self.id, graph);
         let old_graph = std::mem::replace(&mut self.graph, fresh.graph);
@@ -248,7 +251,9 @@ impl Run {
             let formerly =
                 state.formerly.or_else(|| Some(old.clone())).filter(|id| begun && id != new);
             let missing = self.steps[to].missing;
-            self.steps[to] = StepState { missing, formerly, ..state };
+            let reads_only = self.graph.nodes[to].task().class() == Some(Class::ReadOnly);
+            let effectful = acted[from] && reads_only;
+            self.steps[to] = StepState { missing, formerly, effectful, ..state };
             self.rename_in_facts(old, to);
         }
         for step in skipped.iter().filter_map(|id| self.graph.position(id)) {
@@ -355,6 +360,8 @@ impl TransitionBuilder<'_> {
             return Err(Refusal::new(RefusalCode::CannotMigrate, told.join("; ")));
         }
         let refused = wrong_ones(self.run.signals_to_check(&graph, &mapping), &checked)?;
+        let mut refused = refused;
+        refused.extend(self.run.signals_without_wait(&graph));
         let offered = self.on_offer_elsewhere(&graph, &mapping);
         let skipped = skipped.into_iter().map(|step| graph.nodes[step].id.clone()).collect();
         self.run.learn(graph);

@@ -7,9 +7,11 @@ mod apply;
 mod attempt;
 mod bounds;
 mod by_hand;
+mod child_end;
 pub(crate) mod conditions;
 mod decide;
 mod doubt;
+mod dropped;
 mod due;
 mod emits;
 mod end_by;
@@ -34,7 +36,7 @@ mod possible;
 mod requirements;
 mod rerun;
 mod rerun_items;
-mod retry;
+pub(crate) mod retry;
 mod said;
 mod scope;
 mod signals;
@@ -62,6 +64,7 @@ use crate::protocol::{Forward, Labels, Outcome, RunError, State};
 use crate::{
     Action, Body, Class, Graph, Limits, Parent, Payload, RunId, Span, StepPath, Task, Time,
 };
+pub use child_end::ChildEnd;
 pub use decide::decide;
 use facts::{Compensation, Incident, Origin, RefusedSignal, Signal, Unchecked};
 pub use family::ChildWord;
@@ -73,7 +76,7 @@ use tally::Tally;
 pub use tasks::OpenTask;
 pub use verbs::Proof;
 pub(crate) use view_size::VIEW_BYTES;
-pub use waits::{ChildAsk, ChildEnd};
+pub use waits::ChildAsk;
 
 /// A run: the fold of its journal.
 #[derive(Clone)]
@@ -169,6 +172,9 @@ struct RunHeader {
     /// Facts upon which it began and that were withdrawn since.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     withdrawn: Vec<requirements::Withdrawn>,
+    /// Steps that had begun when a move dropped them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    dropped: Vec<dropped::Dropped>,
     /// The number of the last word that it heard from its parent.
     #[serde(default, skip_serializing_if = "family::is_zero")]
     parent_heard: u32,
@@ -204,6 +210,7 @@ impl Run {
                     _ => BodyState::Task(Box::default()),
                 },
                 formerly: None,
+                effectful: false,
                 undo_missing: 0,
                 undo_settled: false,
             })

@@ -3,7 +3,6 @@
 
 use super::state::BodyState;
 use super::{Mode, Run};
-use crate::Class;
 
 /// Effects of one step that are open.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,12 +27,13 @@ impl Run {
         let all = ended.is_some_and(|outcome| self.leaves_all(outcome, has_output));
         let (tally, troubled) = (&self.tally, !self.header.incidents.is_empty());
         let is_undoing = ended.is_none() && troubled && tally.to_undo > 0;
-        if !all && tally.doubtful == 0 && !is_undoing {
+        let dropped = self.dropped_effects(all);
+        if !all && tally.doubtful == 0 && !is_undoing && self.header.dropped.is_empty() {
             return Vec::new();
         }
         let open = |step: usize| {
             let spec = self.spec(step);
-            if spec.class() == Some(Class::ReadOnly) {
+            if !self.has_effects(step) {
                 return None;
             }
             let (standing, unknown) = match ended {
@@ -43,7 +43,7 @@ impl Run {
             let (step, system) = (self.graph.nodes[step].id.to_string(), spec.queue.clone());
             (standing + unknown > 0).then_some(OpenEffects { step, system, standing, unknown })
         };
-        (0..self.steps.len()).filter_map(open).collect()
+        (0..self.steps.len()).filter_map(open).chain(dropped).collect()
     }
 
     /// What is open of a step while the run moves.

@@ -8,7 +8,7 @@ use super::state::{Activity, Stage, WorkIndex};
 use super::{Mode, Run, forward_of};
 use crate::id::named;
 use crate::protocol::{Forward, Plan, PlannedUndo, Scope};
-use crate::{Action, Class, Payload, Refusal, RefusalCode, StepPath, Time};
+use crate::{Action, Payload, Refusal, RefusalCode, StepPath, Time};
 
 /// About the bytes of an undo in an answer, beside its documents.
 const UNDO_BYTES: usize = 128;
@@ -92,7 +92,7 @@ impl Run {
             let node = &self.graph.nodes[step];
             let stands = self.standing(step).next().is_some();
             let undoes = stands && in_scope[step] && node.task().compensate.is_some();
-            if stands && in_scope[step] && !undoes && node.task().class() != Some(Class::ReadOnly) {
+            if stands && in_scope[step] && !undoes && self.has_effects(step) {
                 irreversible.push(node.id.to_string());
             }
             for &need in &node.needs {
@@ -101,6 +101,9 @@ impl Run {
             if undoes {
                 undone.push((begins[step], step));
             }
+        }
+        if *scope == Scope::All {
+            irreversible.extend(self.dropped_left(true).map(|dropped| dropped.path().to_string()));
         }
         undone.sort_by_key(|&(wave, _)| wave);
         Ok(Undone { steps: undone, irreversible })

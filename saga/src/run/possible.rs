@@ -31,6 +31,7 @@ impl Run {
     pub(super) fn contradiction(&self, event: &Event, payloads: &[Payload]) -> Option<String> {
         if let Some(path) = step_of(event).filter(|path| self.place(path).is_none())
             && !(is_of_whole_steps(event) && path.item.is_none() && self.is_map(&path.step))
+            && !(matches!(event, Event::UndoMarked { .. }) && self.was_dropped(path))
         {
             return Some(format!("it names '{path}', which the workflow does not have"));
         }

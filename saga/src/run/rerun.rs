@@ -8,7 +8,7 @@ use super::state::{Activity, AttemptCounters, BodyState, Items, MapStage, Stage,
 use super::{Mode, PlanPage, Run};
 use crate::event::{By, Event};
 use crate::protocol::{RerunPlan, Scope};
-use crate::{Body, Cause, Class, Payload, Refusal, RefusalCode, Time};
+use crate::{Body, Cause, Payload, Refusal, RefusalCode, Time};
 
 /// What is to be done once everything in its way is undone.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -89,7 +89,7 @@ impl Run {
             let happened = |place| self.work(place).is_some_and(super::may_have_happened);
             !stays
                 && spec.compensate.is_none()
-                && spec.class() != Some(Class::ReadOnly)
+                && self.has_effects(again)
                 && self.places_of(again).any(happened)
         })
     }

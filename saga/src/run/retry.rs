@@ -1,9 +1,11 @@
 //! How long to wait before the next attempt. Chance is a hash, so that a test can predict it and a replay repeat it.
 
+use super::Run;
+use super::state::{TaskState, WorkIndex};
 use crate::{Action, Jitter, Retry, RunId, Span, StepPath};
 
 /// The longest wait that a worker can ask for; a longer one is cut to this.
-const LONGEST_RETRY_AFTER: Span = Span::days(1);
+pub const LONGEST_RETRY_AFTER: Span = Span::days(1);
 
 /// The delay after `spent` failed attempts (from 1); `previous` is the delay before.
 pub(crate) fn delay(policy: &Retry, spent: u32, previous: Span, chance: u64) -> Span {
@@ -55,6 +57,45 @@ pub(crate) fn chance(run: RunId, step: &StepPath, action: Action, attempt: u32) 
     hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     hash ^ (hash >> 31)
+}
+
+impl Run {
+    /// A retry is due, but its map has no place free: it waits in line, without a timer.
+    pub(super) fn wait_for_place(&mut self, place: WorkIndex) {
+        let Some(item) = place.item else { return };
+        if let Some(due) = self.work(place).and_then(|work| work.due) {
+            self.due.remove(&(due, place));
+        }
+        let Some(items) = self.items_mut(place.step) else { return };
+        items.due_without_place.push_back(item);
+        if let Some(work) = items.works.get_mut(item as usize) {
+            work.due = None;
+        }
+    }
+
+    /// The next in that line, of those that go backward or of those that go forward.
+    pub(super) fn take_waiting_for_place(
+        &mut self,
+        step: usize,
+        backward: bool,
+    ) -> Option<(WorkIndex, Action)> {
+        let items = self.items_mut(step)?;
+        // One that has a timer again was taken out of the line meanwhile, and its next retry is not due yet.
+        let waits = |item: &u32| {
+            let work = items.works.get(*item as usize).filter(|work| work.due.is_none())?;
+            match work.current()? {
+                (action, TaskState::Backoff { .. }) => Some(action),
+                _ => None,
+            }
+        };
+        let waiting = items.due_without_place.iter().enumerate();
+        let (at, item, action) =
+            waiting
+                .filter_map(|(at, item)| Some((at, *item, waits(item)?)))
+                .find(|(_, _, action)| (*action == Action::Compensate) == backward)?;
+        items.due_without_place.remove(at);
+        Some((WorkIndex::item(step, item), action))
+    }
 }
 
 #[cfg(test)]

@@ -48,6 +48,20 @@ impl Run {
         came.filter(|(.., schemas)| !schemas.is_empty()).collect()
     }
 
+    /// The signals that came and that no wait has taken yet, nor will one of `new`, each with the reason.
+    pub(super) fn signals_without_wait(&self, new: &Graph) -> Vec<(Arc<str>, String)> {
+        let awaits =
+            |body: &Body, name: &str| matches!(body, Body::Wait(wait) if wait.awaits(name));
+        let is_taken = |name: &str| {
+            let mut nodes = self.graph.nodes.iter().enumerate();
+            nodes.any(|(step, node)| awaits(&node.body, name) && self.is_settled(step))
+        };
+        let is_awaited = |name: &str| new.nodes.iter().any(|node| awaits(&node.body, name));
+        let lost = self.header.signals.keys().filter(|name| !is_taken(name) && !is_awaited(name));
+        let why = format!("version {} has no step that waits for it", new.definition.version);
+        lost.map(|name| (name.clone(), why.clone())).collect()
+    }
+
     /// The output of a wait for which a signal came already: of several, the one that came first.
     pub(super) fn signal_for(&self, wait: &Wait) -> Option<Payload> {
         let came = wait.names().filter_map(|name| Some((name, self.header.signals.get(name)?)));

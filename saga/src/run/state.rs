@@ -40,10 +40,23 @@ pub(crate) struct StepState {
     /// The id under which it began, if it was called otherwise in an earlier version of the workflow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) formerly: Option<Arc<str>>,
+    /// It had begun with an effect when a move made it one that only reads.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) effectful: bool,
     /// While the run is undone: how many of the steps that it feeds are not settled, backward.
     pub(crate) undo_missing: usize,
     /// While the run is undone: whether it, and all that depends on it, is undone as far as it is to be.
     pub(crate) undo_settled: bool,
+}
+
+impl StepState {
+    /// Whether its guard skipped it.
+    pub(crate) fn is_skipped(&self) -> bool {
+        match &self.body {
+            BodyState::Task(work) => work.stage == Stage::Skipped,
+            BodyState::Map(items) => items.stage == MapStage::Skipped,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

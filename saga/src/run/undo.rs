@@ -11,7 +11,7 @@ use super::tally::ForwardState;
 use super::{Mode, Run};
 use crate::event::{By, Event, Fate, IncidentKind};
 use crate::protocol::{Failure, Outcome, Scope};
-use crate::{Action, Cause, Class, Graph, Join, Refusal, RefusalCode, StepPath};
+use crate::{Action, Cause, Graph, Join, Refusal, RefusalCode, StepPath};
 
 /// The steps that must be undone before `step` is.
 fn undone_before(graph: &Graph, step: usize) -> &[usize] {
@@ -141,10 +141,10 @@ impl Run {
 
     /// Whether an effect stands, or may.
     pub(super) fn something_stands(&self) -> bool {
-        self.places().any(|place| {
-            self.spec(place.step).class() != Some(Class::ReadOnly)
-                && self.work(place).is_some_and(|work| work.may_stand())
-        })
+        let stands = |place: WorkIndex| {
+            self.has_effects(place.step) && self.work(place).is_some_and(|work| work.may_stand())
+        };
+        self.places().any(stands) || self.has_dropped(true)
     }
 
     /// What is true in the world after undoing.
@@ -159,12 +159,12 @@ impl Run {
             .map_or(Cause::Failure, |compensation| compensation.cause);
         let by_hand = matches!(cause, Cause::Cancel | Cause::Manual);
         if self.something_stands() {
-            // What a kill left is not what a person allowed, though they had a part of it undone.
-            let killed = self.header.killed_by.is_some();
-            let failed = !by_hand || killed || self.header.error.is_some();
+            // What a kill or a move left is not what a person allowed, though they had a part of it undone.
+            let allowed = by_hand && !self.has_dropped(true) && self.header.killed_by.is_none();
+            let failed = !allowed || self.header.error.is_some();
             return if failed { Outcome::FailedDirty } else { Outcome::PartiallyCompleted };
         }
-        match (how(&Undo::Marked), how(&Undo::Done)) {
+        match (how(&Undo::Marked) || self.vouched_for_dropped(), how(&Undo::Done)) {
             (true, _) => Outcome::CompensatedWithManualSteps,
             (false, true) => Outcome::Compensated,
             (false, false) if by_hand => Outcome::Cancelled,
@@ -176,6 +176,7 @@ impl Run {
     pub(super) fn outcome_forward(&self) -> Outcome {
         let imperfect = self.header.error.is_some()
             || self.tally.unknown > 0
+            || self.has_dropped(false)
             || self.steps.iter().enumerate().any(|(step, state)| match &state.body {
                 BodyState::Task(work) => matches!(
                     work.stage,
@@ -193,7 +194,7 @@ impl Run {
         let by_hand = |place| {
             matches!(self.work(place).map(|work| &work.stage), Some(Stage::SkippedByHand { .. }))
         };
-        let went_on = self.tally.succeeded() > 0 || self.tally.unknown > 0;
+        let went_on = self.tally.succeeded() + self.tally.unknown > 0 || self.has_dropped(true);
         match (imperfect, went_on || self.places().any(by_hand)) {
             (false, _) => Outcome::Succeeded,
             (true, true) => Outcome::PartiallyCompleted,
@@ -206,43 +207,6 @@ impl Run {
         let is_without =
             |work: &Activity| matches!(work.stage, Stage::SkippedByHand { output: None });
         self.places().any(|place| self.work(place).is_some_and(is_without))
-    }
-
-    /// A retry is due, but its map has no place free: it waits in line, without a timer.
-    pub(super) fn wait_for_place(&mut self, place: WorkIndex) {
-        let Some(item) = place.item else { return };
-        if let Some(due) = self.work(place).and_then(|work| work.due) {
-            self.due.remove(&(due, place));
-        }
-        let Some(items) = self.items_mut(place.step) else { return };
-        items.due_without_place.push_back(item);
-        if let Some(work) = items.works.get_mut(item as usize) {
-            work.due = None;
-        }
-    }
-
-    /// The next in that line, of those that go backward or of those that go forward.
-    pub(super) fn take_waiting_for_place(
-        &mut self,
-        step: usize,
-        backward: bool,
-    ) -> Option<(WorkIndex, Action)> {
-        let items = self.items_mut(step)?;
-        // One that has a timer again was taken out of the line meanwhile, and its next retry is not due yet.
-        let waits = |item: &u32| {
-            let work = items.works.get(*item as usize).filter(|work| work.due.is_none())?;
-            match work.current()? {
-                (action, TaskState::Backoff { .. }) => Some(action),
-                _ => None,
-            }
-        };
-        let waiting = items.due_without_place.iter().enumerate();
-        let (at, item, action) =
-            waiting
-                .filter_map(|(at, item)| Some((at, *item, waits(item)?)))
-                .find(|(_, _, action)| (*action == Action::Compensate) == backward)?;
-        items.due_without_place.remove(at);
-        Some((WorkIndex::item(step, item), action))
     }
 }
 
@@ -258,6 +222,10 @@ impl TransitionBuilder<'_> {
         (by, scope): (Option<By>, Option<Scope>),
         steps: &[usize],
     ) {
+        if self.run.header.mode == Mode::Ended {
+            // What stands is told anew when it ends again.
+            self.resolve_kind(IncidentKind::EffectsLeft);
+        }
         self.revoke_all();
         let steps = steps
             .iter()
@@ -372,7 +340,7 @@ impl TransitionBuilder<'_> {
             work.current(),
             Some((Action::Forward, TaskState::Leased { .. } | TaskState::Child { .. }))
         );
-        let harmless = self.run.spec(place.step).class() == Some(Class::ReadOnly);
+        let harmless = !self.run.has_effects(place.step);
         let fate = match (work.in_doubt() || leased, work.tries.failures > 0) {
             _ if harmless => Fate::Cancelled,
             (true, _) => Fate::Unknown,

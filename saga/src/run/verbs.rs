@@ -1,9 +1,9 @@
 //! Which verbs apply to an incident now. It says what `decide` would accept; it decides nothing.
 
 use super::state::{Activity, Stage, TaskState, Undo};
-use super::{Mode, Run};
+use super::{Mode, Run, decide};
 use crate::protocol::{Scope, Verb};
-use crate::{IncidentKind, StepPath, Time};
+use crate::{Command, IncidentKind, Refusal, StepPath, Time, Transition};
 
 /// Whether what a person did about a run has helped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,15 @@ pub enum Proof {
 }
 
 impl Run {
+    /// Refuses a command as it would be refused at `at`. Nothing happens: the rules decide it on a copy of the run.
+    ///
+    /// # Errors
+    /// The [`Refusal`].
+    pub fn check_command(&self, command: Command, at: Time) -> Result<(), Refusal> {
+        let (mut copy, mut transition) = (self.clone(), Transition::default());
+        decide(&mut copy, command, at, &mut transition).map(drop)
+    }
+
     /// The verbs that apply to the incident `number` now; none when it is not open.
     #[must_use]
     pub fn verbs(&self, number: u32) -> Vec<Verb> {

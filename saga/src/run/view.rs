@@ -243,6 +243,9 @@ impl Run {
                 *progress.effects.entry(word.to_owned()).or_default() += count;
             }
         }
+        for (word, count) in self.effects_of_dropped() {
+            *progress.effects.entry(word.to_owned()).or_default() += count;
+        }
         progress
     }
 
@@ -253,9 +256,9 @@ impl Run {
         }
     }
 
-    /// Whether a step has effects in the world.
-    fn has_effects(&self, step: usize) -> bool {
-        self.spec(step).class() != Some(Class::ReadOnly)
+    /// Whether a step has effects in the world, or may have had them on an earlier version.
+    pub(super) fn has_effects(&self, step: usize) -> bool {
+        self.spec(step).class() != Some(Class::ReadOnly) || self.steps[step].effectful
     }
 
     /// The effects of one step, counted. Items that were not begun have none.
@@ -408,8 +411,7 @@ impl Run {
         let reverted = if undone { self.places().filter(is_undone).count() } else { 0 };
         if reverted > 0 {
             let stands = |place: &WorkIndex| {
-                self.spec(place.step).class() != Some(Class::ReadOnly)
-                    && self.work(*place).is_some_and(Activity::may_stand)
+                self.has_effects(place.step) && self.work(*place).is_some_and(Activity::may_stand)
             };
             let left = self.places().filter(stands).count();
             return format!("undone in part: {reverted} undone, {left} left standing");
@@ -419,7 +421,9 @@ impl Run {
             (done + items.tally.succeeded() as usize, all + items.works.len())
         });
         let items = if of > 0 { format!(" and {items} of {of} items") } else { String::new() };
-        format!("done in part: {done} of {total} steps{items}")
+        // What its guard skipped was not to be done.
+        let wanted = self.steps.iter().filter(|step| !step.is_skipped()).count();
+        format!("done in part: {done} of {wanted} steps{items}")
     }
 
     /// One sentence for people.

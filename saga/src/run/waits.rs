@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::decide::{TransitionBuilder, own_failure};
 use super::scope::Use;
 use super::state::{Stage, TaskState, WorkIndex};
-use super::{Mode, Run};
+use super::{ChildEnd, Mode, Run};
 use crate::envelope::{self, VALUE_ENCRYPTED};
 use crate::event::{By, Descent, Event, IncidentKind, Source};
 use crate::graph::NAMED;
@@ -389,7 +389,7 @@ impl TransitionBuilder<'_> {
             self.child_undone(place, attempt, &end, answers);
             return Ok(());
         }
-        let ChildEnd { outcome, output, error, stands } = end;
+        let ChildEnd { outcome, output, error, stands, began } = end;
         let step = step.clone();
         let is_done = matches!(outcome, Outcome::Succeeded | Outcome::PartiallyCompleted);
         if let Some(output) = output.filter(|_| is_done) {
@@ -406,7 +406,10 @@ impl TransitionBuilder<'_> {
         }
         let without = if is_done { " without its output" } else { "" };
         let why = error.map_or(String::new(), |error| format!(": {}", error.message));
-        let message = format!("the run {child} ended {}{without}{why}", outcome.as_str());
+        let message = match began {
+            true => format!("the run {child} ended {}{without}{why}", outcome.as_str()),
+            false => format!("the child could not be started{why}"),
+        };
         let dirty = outcome == Outcome::FailedDirty || (is_done && stands);
         let error = Failure {
             kind: if dirty { FailureKind::Unknown } else { FailureKind::Permanent },
@@ -445,44 +448,6 @@ impl TransitionBuilder<'_> {
             self.emit(Event::UndoBlocked { step: step.clone() });
             self.open_incident(IncidentKind::CompensationBlocked, Some(step), message);
         }
-    }
-}
-
-/// How a child ended.
-#[derive(Clone, Debug)]
-pub struct ChildEnd {
-    /// What is true in the world.
-    pub outcome: Outcome,
-    /// Its output, `null` if its definition says none; `None` when it has not the output that it should have.
-    pub output: Option<Payload>,
-    /// What it failed of.
-    pub error: Option<Failure>,
-    /// Whether an effect of it stands, or may stand.
-    pub stands: bool,
-}
-
-impl Run {
-    /// How the run ended, for its parent.
-    #[must_use]
-    pub fn end(&self) -> Option<ChildEnd> {
-        let no_output = || self.graph.definition.output.is_none().then(Payload::null);
-        Some(ChildEnd {
-            outcome: self.header.outcome?,
-            output: self.header.output.clone().or_else(no_output),
-            error: self.header.error.as_ref().map(|error| error.failure.clone()),
-            stands: self.something_stands(),
-        })
-    }
-
-    /// How the run ended, for its parent that asked it to undo itself. When it did not, its error is what stands and why.
-    #[must_use]
-    pub fn end_of_undo(&self) -> Option<ChildEnd> {
-        let end = self.end()?;
-        let error = match self.why_it_stands() {
-            Some(why) if end.stands => Some(own_failure("effects_left", why)),
-            _ => end.error,
-        };
-        Some(ChildEnd { error, ..end })
     }
 }
 

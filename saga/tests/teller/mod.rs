@@ -233,7 +233,7 @@ impl Telling {
                 let outcome: Outcome = serde_json::from_value(outcome.into()).unwrap();
                 let stands = stands && !outcome.is_clean();
                 let output = error.is_none().then(|| payload(output));
-                let end = ChildEnd { outcome, output, error, stands };
+                let end = ChildEnd { outcome, output, error, stands, began: true };
                 let answers = (verb == "child_undo").then_some(asked);
                 Command::ChildEnded { step, child, answers, end }
             }

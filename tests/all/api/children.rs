@@ -251,7 +251,8 @@ async fn a_pause_reaches_children_and_grandchildren_and_ends_with_it() {
         (&json!("paused"), mum.split('/').next_back())
     );
     nothing_to_do(&server, "pay").await;
-    act(&server, &kid, "resume").await;
+    let refused = server.post(&format!("{kid}/resume"), r#"{"reason":"it hangs"}"#).await;
+    assert_eq!(refused.problem(404), "unknown_pause", "its parent is paused");
     nothing_to_do(&server, "pay").await;
     act(&server, &gran, "resume").await;
     work(&server, "pay", done()).await;

@@ -131,6 +131,7 @@ impl<Out> TestRun<Out> {
             output: Some(output),
             error,
             stands: outcome == Outcome::Succeeded,
+            began: true,
         };
         let answers = undoes.then_some(ask.action);
         self.forget_child(ask.child);

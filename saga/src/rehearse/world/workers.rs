@@ -116,7 +116,7 @@ impl World<'_> {
             }
         };
         let (output, stands) = (Some(self.output(&step)), !outcome.is_clean());
-        let end = ChildEnd { outcome, output, error: None, stands };
+        let end = ChildEnd { outcome, output, error: None, stands, began: true };
         let answers = Some(action);
         let _ = self.ask(Command::ChildEnded { step, child, answers, end });
     }
