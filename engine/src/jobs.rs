@@ -2,6 +2,7 @@
 //! that a person's act goes, so that a job can do nothing that a person could not.
 
 mod ask;
+mod foresee;
 mod pace;
 mod work;
 
@@ -60,7 +61,7 @@ impl Engine {
         };
         drop(connection);
         for item in &mut first {
-            foresee(self.node(), namespace, asked.verb, item).await?;
+            foresee::foresee(self.node(), namespace, asked, item).await?;
         }
         let mut dependents = Vec::new();
         if matches!(asked.verb, JobVerb::Compensate | JobVerb::Rerun) {
@@ -228,32 +229,6 @@ async fn must_know_workflow(node: &Node, namespace: &str, many: &Many) -> Result
         Some(name) => definitions::must_be_known(&node.database, namespace, name).await,
         None => Ok(()),
     }
-}
-
-/// Marks an item for which the verb of a job would be refused as its run stands, where that is known without doing it.
-async fn foresee(
-    node: &Arc<Node>,
-    namespace: &str,
-    verb: JobVerb,
-    item: &mut JobItem,
-) -> Result<(), Error> {
-    let number = item.incident.map(|incident| incident.number);
-    let refused = match reads::read(node, namespace, item.run, move |run| match verb {
-        JobVerb::Retry => run.check_retry(number),
-        verb if verb.is_for_moving_runs() => run.check_moves(),
-        _ => Ok(()),
-    })
-    .await
-    {
-        Ok(checked) => checked.err().map(Error::Refused),
-        Err(error @ (Error::Busy | Error::Store(_))) => return Err(error),
-        Err(error) => Some(error),
-    };
-    if let Some(answer) = refused.map(|error| error.task_answer()) {
-        item.state = ItemState::Refused;
-        (item.code, item.message) = (answer.code, answer.message);
-    }
-    Ok(())
 }
 
 fn unknown_job(id: Uuid) -> Error {

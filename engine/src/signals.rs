@@ -229,6 +229,29 @@ async fn tell(
     }
 }
 
+/// Refuses a signal as it would be refused now.
+pub(crate) async fn foresee(
+    node: &Arc<Node>,
+    namespace: &str,
+    run: RunId,
+    name: &str,
+    data: Payload,
+    by: By,
+) -> Result<(), Error> {
+    data.check(node.options.payload_limit).map_err(misplaced)?;
+    let (asked, given, now) = (name.to_owned(), data.clone(), node.clock.now());
+    let schemas = reads::read(node, namespace, run, move |run| {
+        run.check_not_erased()?;
+        let schemas = owned(run.signal_schemas(&asked)?);
+        let (name, data, by) = (asked.as_str().into(), given.clone(), by.clone());
+        let command = Command::Signal { name, data, by, checked: Some(run.version()) };
+        run.check_command(command, now)?;
+        Ok::<Vec<(Arc<str>, Payload)>, Refusal>(schemas)
+    });
+    let schemas = schemas.await??;
+    hold_to(node, namespace, &schemas, &data).await
+}
+
 fn misplaced(violation: Violation) -> Error {
     let pointer = format!("/data{}", violation.pointer);
     Error::invalid("invalid_data", Violation { pointer, ..violation })

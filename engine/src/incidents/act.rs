@@ -117,7 +117,12 @@ impl IncidentAct {
     }
 
     /// What it asks of a run, about `step`. `about` is the kind of the incident.
-    fn command(self, about: &str, step: Option<&StepPath>, by: By) -> Result<Command, Error> {
+    pub(crate) fn command(
+        self,
+        about: &str,
+        step: Option<&StepPath>,
+        by: By,
+    ) -> Result<Command, Error> {
         let needed = || {
             step.cloned().ok_or_else(|| Error::Conflict {
                 code: "no_step",
@@ -305,7 +310,7 @@ async fn was_done(
     Ok(acts::was_done(&mut connection, line.run, what.audited_as(&line.kind), by, since).await?)
 }
 
-fn resolved(id: IncidentId) -> Error {
+pub(crate) fn resolved(id: IncidentId) -> Error {
     Error::Conflict {
         code: "incident_resolved",
         message: format!("the incident {id} is resolved; if the trouble came back, it is another"),

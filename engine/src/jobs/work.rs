@@ -203,6 +203,15 @@ async fn next_of(
     let pace = Pace::new(asked.rate, job.next_at);
     let count = left.min(progress.waiting).min(SLICE);
     let items = table::waiting(connection, id, i64::try_from(count).unwrap_or_default()).await?;
+    if items.is_empty() {
+        let why = format!(
+            "the rows of {} of its items are lost; nothing is known of them, so make another job for what is left",
+            progress.waiting
+        );
+        tracing::error!(job = %id, namespace = job.namespace, "a job is stopped: {why}");
+        stop(node, connection, &job, &why).await?;
+        return Ok(None);
+    }
     Ok(Some(Slice { job, progress, items, pace }))
 }
 
@@ -400,7 +409,7 @@ async fn was_done(node: &Arc<Node>, job: &JobRow, item: &ItemRow, by: &By) -> Op
 }
 
 /// What is done to each; `None` for a signal.
-fn what(asked: &NewJob) -> Option<IncidentAct> {
+pub(super) fn what(asked: &NewJob) -> Option<IncidentAct> {
     Some(match asked.verb {
         JobVerb::Retry => IncidentAct::Retry { input: None },
         // A job cannot know an output: it was refused when it was asked for.

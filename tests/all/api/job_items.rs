@@ -5,6 +5,7 @@ use backstitch_engine::BackgroundTask;
 use backstitch_tests::node::{Hand, NS, start};
 use backstitch_tests::server::Server;
 use serde_json::json;
+use sqlx::Connection;
 
 use super::incidents::{all, fail};
 use super::jobs::{ask, claim, create, stuck, until};
@@ -84,6 +85,32 @@ async fn a_dry_run_says_which_would_be_refused_and_why() {
     let planned = ask(&server, "/v1/jobs", &plan("cancel")).await.json();
     assert_eq!(planned["first"][0]["code"], "run_ended");
     assert_eq!(planned["first"][1]["state"], "waiting");
+    // Whatever the verb: it is the answer that the job would get.
+    for (verb, more, code) in [
+        ("resume", json!({"name": "nobody"}), "unknown_pause"),
+        ("rerun", json!({"from": "nowhere"}), "unknown_step"),
+        ("rerun", json!({"from": "pay", "items": "failed"}), "nothing_to_retry"),
+        ("signal", json!({"signal": "nothing"}), "unknown_signal"),
+    ] {
+        let mut asked = plan(verb);
+        asked.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let planned = ask(&server, "/v1/jobs", &asked).await.json();
+        let codes: Vec<&str> = planned["first"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|item| item["code"].as_str().unwrap_or("none"))
+            .collect();
+        asked["reason"] = json!("for real");
+        asked.as_object_mut().unwrap().remove("dry_run");
+        let id = create(&server, &asked).await;
+        until(&server, &id, |job| job["state"] == "done").await;
+        let items = all(&server, &format!("/v1/jobs/{id}/items?")).await;
+        let done: Vec<&str> =
+            items.iter().map(|item| item["code"].as_str().unwrap_or("none")).collect();
+        assert_eq!(codes, done, "{verb}");
+        assert!(codes.contains(&code), "{verb}: {codes:?}");
+    }
     server.stopped().await;
 }
 
@@ -98,5 +125,28 @@ async fn a_job_on_a_workflow_that_is_not_there_is_refused() {
         }
     }
     assert_eq!(server.get("/v1/jobs").await.json()["items"], json!([]));
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_job_that_has_lost_items_does_the_others_and_is_stopped() {
+    let (server, _hand, _) = stuck(3).await;
+    let id = create(
+        &server,
+        &json!({"verb": "retry", "incidents": {"workflow": "order"}, "reason": "fixed", "rate": 0.1}),
+    )
+    .await;
+    until(&server, &id, |job| job["progress"]["done"] == 1).await;
+    let mut outside = sqlx::PgConnection::connect(server.database()).await.unwrap();
+    for lost in [
+        "delete from job_items where position = 2",
+        "update jobs set next_at = now() - interval '1 minute'",
+    ] {
+        let lost = sqlx::query(lost).execute(&mut outside).await.unwrap();
+        assert_eq!(lost.rows_affected(), 1);
+    }
+    let job = until(&server, &id, |job| job["state"] == "stopped").await;
+    assert_eq!((&job["progress"]["done"], &job["progress"]["left"]), (&json!(2), &json!(1)));
+    assert!(job["why"].as_str().unwrap().contains("the rows of 1 of its items are lost"), "{job}");
     server.stopped().await;
 }
