@@ -34,7 +34,16 @@ pub(super) struct Route {
     pub(super) members: usize,
     /// Those of them with credit, in turn.
     pub(super) waiting: VecDeque<Uuid>,
+    /// When one of them last asked for tasks, or got one.
+    pub(super) seen: Instant,
     hints: VecDeque<ReservedTask>,
+}
+
+impl Route {
+    /// Whether others of the kind are kept in mind.
+    pub(super) fn is_remembered(&self) -> bool {
+        !self.hints.is_empty()
+    }
 }
 
 /// By namespace, then queue, then name.
@@ -113,10 +122,12 @@ impl Routes {
                 name: name.to_owned(),
                 members: 0,
                 waiting: VecDeque::new(),
+                seen: Instant::now(),
                 hints: VecDeque::new(),
             }
         });
         route.members += 1;
+        route.seen = Instant::now();
         id
     }
 
@@ -169,6 +180,9 @@ impl Routes {
         let over = route.hints.iter().take_while(|hint| hint.until <= now).count();
         route.hints.drain(..over);
         let next = route.hints.pop_front();
+        if next.is_some() {
+            route.seen = now;
+        }
         self.forget(&namespace, over + usize::from(next.is_some()));
         next
     }

@@ -248,6 +248,7 @@ impl Dispatcher {
                 None => route.waiting.push_front(first),
             }
             if grant.is_some() {
+                route.seen = now;
                 return grant;
             }
         }
@@ -314,14 +315,25 @@ impl Dispatcher {
         here.map(Session::present).collect()
     }
 
-    /// Whether this node wants the first right to a task of this kind: it has workers for it, and room to remember it.
-    pub(crate) fn would_remember(&self, namespace: &str, queue: &str, name: &str) -> bool {
+    /// Whether this node wants the first right to a task of this kind: it has room to remember it, and workers for it that will
+    /// soon be there, as one of them asked for such tasks or got one within the grace. One that was given `back` is remembered only
+    /// before others: whoever had it does not want it, and else it is there for all nodes at once.
+    pub(crate) fn would_remember(
+        &self,
+        (namespace, queue, name): (&str, &str, &str),
+        back: bool,
+    ) -> bool {
         let state = self.lock();
         state.routes.has_room(namespace, self.hint_limit)
             && state
                 .routes
                 .find(namespace, queue, name)
-                .filter(|id| state.routes.get(*id).is_some_and(|route| route.members > 0))
+                .filter(|id| {
+                    let route = state.routes.get(*id);
+                    route.is_some_and(|route| {
+                        route.seen.elapsed() <= self.grace && (!back || route.is_remembered())
+                    })
+                })
                 .is_some_and(|id| state.alone.is_idle() || state.any_unbarred(id))
     }
 
@@ -343,6 +355,7 @@ impl Dispatcher {
                         route.waiting.push_back(first);
                         if session.is_polling() {
                             grant = Some(session.grant());
+                            route.seen = now;
                             break;
                         }
                     }

@@ -331,6 +331,7 @@ impl Session {
         for (id, queued) in &mut self.routes {
             if !*queued && let Some(route) = routes.get_mut(*id) {
                 route.waiting.push_back(self.id);
+                route.seen = self.last_poll.max(route.seen);
                 *queued = true;
             }
         }

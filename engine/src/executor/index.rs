@@ -216,11 +216,12 @@ fn ready_changes(
                 let governed =
                     place.governed.and_then(|governed| governed.get(&cached.namespace, queue));
                 let rank = governed.map(|governed| governed.rank(cached.run.labels()));
-                let ours = rank.is_none()
-                    && place.dispatcher.would_remember(&cached.namespace, queue, name);
+                let back = is_released(effects, &task);
+                let kind = (&*cached.namespace, queue, name);
+                let ours = rank.is_none() && place.dispatcher.would_remember(kind, back);
                 let now = record.at.min(place.at);
                 let until = now.after(place.reserve_for.into());
-                let offered_at = offered_at(cached, effects, &task, now);
+                let offered_at = offered_at(cached, &task, back, now);
                 added.push(ReadyRow {
                     run: cached.run.id(),
                     namespace: cached.namespace.clone(),
@@ -238,11 +239,15 @@ fn ready_changes(
     (added, removed)
 }
 
-/// Since when a task is on offer. One that was handed out and came back stands where it stood before.
-fn offered_at(cached: &CachedRun, effects: &[Effect], task: &TaskKey, now: Time) -> Time {
+/// Whether a record gives a task back that was handed out.
+fn is_released(effects: &[Effect], task: &TaskKey) -> bool {
     let is_release =
         |effect: &Effect| matches!(effect, Effect::TaskReleased(released) if released == task);
-    let back = effects.iter().any(is_release);
+    effects.iter().any(is_release)
+}
+
+/// Since when a task is on offer. One that was handed out and came `back` stands where it stood before.
+fn offered_at(cached: &CachedRun, task: &TaskKey, back: bool, now: Time) -> Time {
     let first = back.then(|| cached.run.first_offered(task)).flatten();
     first.map_or(now, |first| first.min(now))
 }

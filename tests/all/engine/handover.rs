@@ -248,3 +248,35 @@ async fn sessions_of_a_namespace_name_so_many_queues_and_handlers_and_no_more() 
     engine.sign_off(NS, Uuid::from_u128(1)).await.unwrap();
     assert!(!too_many(50, 1_000).await, "a session that has ended makes room");
 }
+
+#[tokio::test]
+async fn a_task_that_nobody_here_waits_for_reaches_a_worker_at_another_node_at_once() {
+    let url = database().await;
+    let grace = |options: &mut backstitch_engine::Options| {
+        options.tuning.credit_grace = Duration::from_millis(200);
+    };
+    let (first, second) = (node(&url, grace).await, node(&url, grace).await);
+    first.register(NS, &chain("one", &["a"])).await.unwrap();
+    let (here, there) = (Hand::new(&first), Hand::new(&second));
+    // A worker was here, and is not now.
+    assert!(here.claim(1, Span::ZERO).await.is_empty());
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let began = Instant::now();
+    let (task, _) = tokio::join!(there.one(), async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        first.start_run(NS, start("one", "1")).await.unwrap()
+    });
+    assert!(began.elapsed() < Duration::from_secs(2), "after {:?}", began.elapsed());
+    there.succeed(&[task]).await;
+    // One is here, and gives its task back.
+    let (task, _) =
+        tokio::join!(here.one(), async { first.start_run(NS, start("one", "2")).await.unwrap() });
+    let began = Instant::now();
+    let (again, released) = tokio::join!(there.one(), async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        here.release(&task).await
+    });
+    assert_eq!((released.status, again.run, again.attempt), (200, task.run, task.attempt));
+    assert!(began.elapsed() < Duration::from_secs(2), "after {:?}", began.elapsed());
+    there.succeed(&[again]).await;
+}
