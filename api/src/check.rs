@@ -17,7 +17,9 @@ use backstitch_saga::protocol::{
     SetUndoApproval, SignOff, SkipStep, StartRun, StartRuns, TaskReport, TriggerSchedule,
     WithdrawFact,
 };
-use backstitch_saga::{Span, Violation, check_label_name, check_labels, check_start};
+use backstitch_saga::{
+    Span, Violation, check_label_name, check_labels, check_reserved, check_start,
+};
 
 use crate::problem::Rejection;
 
@@ -104,12 +106,15 @@ pub(crate) fn is_slug(name: &str) -> bool {
 impl Check for StartRun {
     fn check(&self, findings: &mut Findings) {
         findings.0.extend(check_start(self));
+        findings.0.extend(check_reserved("/labels", self.labels.keys().map(String::as_str)));
     }
 }
 
 impl Check for LabelRun {
     fn check(&self, findings: &mut Findings) {
         findings.0.extend(check_labels("/set", &self.set));
+        findings.0.extend(check_reserved("/set", self.set.keys().map(String::as_str)));
+        findings.0.extend(check_reserved("/remove", self.remove.iter().map(String::as_str)));
         for (place, name) in self.remove.iter().enumerate().take(MAX_LIST) {
             check_label_name(&format!("/remove/{place}"), name, &mut findings.0);
         }

@@ -2,7 +2,7 @@
 //! they cannot be kept, and never refused for them.
 
 use backstitch_saga::protocol::{DONE, Failure, TaskAnswer, TaskOutcome};
-use backstitch_saga::{Action, Command, Payload, TaskKey};
+use backstitch_saga::{Action, Command, LONGEST_RETRY_AFTER, Payload, TaskKey};
 
 /// The longest message of a failure, in bytes.
 pub(crate) const MESSAGE: usize = 16_000;
@@ -78,7 +78,11 @@ fn succeeded(
 
 /// A failure whose words can be kept.
 fn failure(failure: Failure, limit: usize, amended: &mut Vec<String>) -> Failure {
-    let Failure { kind, code, message, mut details, retry_after } = failure;
+    let Failure { kind, code, message, mut details, mut retry_after } = failure;
+    if let Some(wait) = retry_after.as_mut().filter(|wait| **wait > LONGEST_RETRY_AFTER) {
+        *wait = LONGEST_RETRY_AFTER;
+        amended.push(format!("its retry_after is cut to {LONGEST_RETRY_AFTER}"));
+    }
     let mut notes = String::new();
     if let Some(Err(violation)) = details.as_ref().map(|details| details.check(limit)) {
         notes.push_str(&format!(" (its details are left out: {})", violation.code));
@@ -104,11 +108,14 @@ fn words(
         amended.push("its code is none: [a-z][a-z0-9_]*, at most 100 characters".to_owned());
         "invalid_code".clone_into(&mut code);
     }
-    let (mut message, changed) = text(message, MESSAGE - notes.len());
-    if changed {
-        amended.push(format!(
-            "its message is cut to {MESSAGE} bytes, and characters that cannot be kept are replaced"
-        ));
+    let room = MESSAGE - notes.len();
+    let is_cut = message.len() > room;
+    let (mut message, changed) = text(message, room);
+    if is_cut {
+        amended.push(format!("its message is cut to {MESSAGE} bytes"));
+    }
+    if changed && message.contains('\u{fffd}') {
+        amended.push("characters of its message that cannot be kept are replaced".to_owned());
     }
     message.push_str(&notes);
     (code, message)

@@ -95,7 +95,7 @@ pub(crate) async fn start(
     let location = format!("/v1/runs/{}", started.id);
     let Some((wait, _place)) = place else {
         let status = if started.created { StatusCode::CREATED } else { StatusCode::OK };
-        let start_at = match later {
+        let start_at = match later || !started.created {
             // The run is there, whatever can be said of it now.
             true => app.engine.run(&caller.namespace, started.id, None).await.ok(),
             false => None,

@@ -1,7 +1,7 @@
 //! What a job must be before it is made.
 
 use backstitch_saga::protocol::{Canary, IncidentFilter, IncidentState, JobVerb, NewJob, StopWhen};
-use backstitch_saga::{Violation, check_label_name, check_labels};
+use backstitch_saga::{Violation, check_label_name, check_labels, check_reserved};
 
 use crate::Error;
 use crate::store::jobs::Many;
@@ -112,6 +112,8 @@ fn check_verb(asked: &NewJob, payload_limit: usize, violations: &mut Vec<Violati
         }
     }
     violations.extend(check_labels("/set", &asked.set));
+    violations.extend(check_reserved("/set", asked.set.keys().map(String::as_str)));
+    violations.extend(check_reserved("/remove", asked.remove.iter().map(String::as_str)));
     for (place, name) in asked.remove.iter().enumerate() {
         check_label_name(&format!("/remove/{place}"), name, violations);
     }

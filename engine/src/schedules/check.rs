@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use backstitch_saga::protocol::{Overlap, ScheduleSpec, StartRun, Warning};
-use backstitch_saga::{Payload, Span, Time, Timestamp, VALUE_ENCRYPTED, Violation};
+use backstitch_saga::{
+    Payload, SCHEDULE_LABELS, Span, Time, Timestamp, VALUE_ENCRYPTED, Violation,
+};
 use serde::de::IgnoredAny;
 
 use super::instants::{Calendar, When};
@@ -12,9 +14,9 @@ use crate::node::Node;
 use crate::{Error, start};
 
 /// The label that names the schedule of a run.
-const SCHEDULE: &str = "schedule";
+const SCHEDULE: &str = SCHEDULE_LABELS[0];
 /// The label that names the instant of a run.
-const SCHEDULED_FOR: &str = "scheduled_for";
+const SCHEDULED_FOR: &str = SCHEDULE_LABELS[1];
 /// The most labels that a schedule gives its runs, beside these two.
 pub(crate) const LABEL_LIMIT: usize = 30;
 /// The most starts that jitter may put off at once.

@@ -211,6 +211,22 @@ async fn labels_given_later_are_found_at_once_also_on_a_run_that_has_ended() {
     assert_eq!((found("team:x").await, found("old:1").await), (1, 1));
     let task = hand.one().await;
     hand.succeed(&[task]).await;
+    // These name the schedule of a run, and no person gives or takes them.
+    for reserved in [
+        json!({"set": {"schedule": "nightly"}, "reason": "no"}),
+        json!({"remove": ["scheduled_for"], "reason": "no"}),
+    ] {
+        let refused = label(&server, &id, reserved).await;
+        assert_eq!(
+            (refused.status, &refused.json()["errors"][0]["code"]),
+            (422, &json!("reserved_name"))
+        );
+    }
+    let refused = start(&server, json!({"labels": {"schedule": "nightly"}})).await;
+    assert_eq!(
+        (refused.status, &refused.json()["errors"][0]["code"]),
+        (422, &json!("reserved_name"))
+    );
     let change = json!({"set": {"team": "y", "late": "yes"}, "remove": ["old", "none"]});
     for _ in 0..2 {
         let changed = label(&server, &id, change.clone()).await;

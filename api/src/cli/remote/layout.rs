@@ -55,7 +55,11 @@ pub(super) fn table(
         .filter_map(|(name, in_row)| (!in_row).then_some(name.as_str()))
         .collect();
     if !left_out.is_empty() {
-        text += &format!("(no place for {}; --wide prints them)\n", left_out.join(", "));
+        let told = format!("(no place for {}; --wide prints them)", left_out.join(", "));
+        for line in wrapped(&told, most) {
+            text += line.trim_end();
+            text.push('\n');
+        }
     }
     text
 }
