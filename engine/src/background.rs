@@ -2,6 +2,7 @@
 //! metrics and its place among the loops follow from it. Tasks only read the indexes and submit commands.
 
 mod own;
+mod stall;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

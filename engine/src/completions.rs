@@ -12,7 +12,7 @@ use crate::executor::fence::report;
 use crate::executor::request::{Answers, Request, ShardCommand};
 use crate::node::Node;
 use crate::rounds::in_turns;
-use crate::store::fences as table;
+use crate::store::fences::{self as table, Unreadable};
 
 /// How many are taken at once.
 const COMPLETIONS: i64 = 500;
@@ -33,17 +33,27 @@ pub(crate) async fn take(node: &Arc<Node>) -> Result<usize, Error> {
     let now = node.clock.as_shown(node.clock.now().after(GRACE.into()));
     let mut stayed: BTreeMap<String, i64> = BTreeMap::new();
     let (mut closed, mut seen, mut after) = (0, false, String::new());
+    let mut stuck = Vec::new();
     for _ in 0..PAGES {
         let mut connection = node.database.keepers.acquire().await?;
         let times = (before, now);
         let found = table::completed(&mut connection, times, COMPLETIONS, &after, &stayed).await?;
         drop(connection);
         seen |= !found.rows.is_empty();
-        for (_, completion) in &found.rows {
-            *stayed.entry(completion.namespace.clone()).or_default() += 1;
+        let mut readable = Vec::with_capacity(found.rows.len());
+        for row in found.rows {
+            let namespace = match &row {
+                Ok((_, completion)) => &completion.namespace,
+                Err(unreadable) => &unreadable.namespace,
+            };
+            *stayed.entry(namespace.clone()).or_default() += 1;
+            match row {
+                Ok(row) => readable.push(row),
+                Err(unreadable) => stuck.push(unreadable),
+            }
         }
-        let of = in_turns(found.rows, "", |(_, completion)| &completion.namespace);
-        for namespace in report_all(node, of).await? {
+        let of = in_turns(readable, "", |(_, completion)| &completion.namespace);
+        for namespace in report_all(node, of, &mut stuck).await? {
             closed += 1;
             stayed.entry(namespace).and_modify(|stayed| *stayed -= 1);
         }
@@ -53,13 +63,30 @@ pub(crate) async fn take(node: &Arc<Node>) -> Result<usize, Error> {
             None => break,
         }
     }
+    tell_stuck(node, stuck);
     Ok(closed)
+}
+
+/// Tells of completions that cannot be reported, each once.
+fn tell_stuck(node: &Node, stuck: Vec<Unreadable>) {
+    let places = stuck.iter().map(|one| (one.namespace.clone(), one.run.to_string())).collect();
+    for (namespace, run) in node.health.completions_found(places) {
+        let same = |one: &&Unreadable| one.namespace == namespace && one.run.to_string() == run;
+        let why = stuck.iter().find(same).map_or("", |one| one.why.as_str());
+        tracing::error!(
+            namespace,
+            run,
+            why,
+            "a worker completed an attempt in its transaction, and the row of it in the table fences cannot be used"
+        );
+    }
 }
 
 /// Reports these attempts, and closes those whose end stands in the journal then. Returns the namespace of each of these.
 async fn report_all(
     node: &Arc<Node>,
     found: Vec<(table::Fence, table::Completion)>,
+    stuck: &mut Vec<Unreadable>,
 ) -> Result<Vec<String>, Error> {
     if found.is_empty() {
         return Ok(Vec::new());
@@ -69,16 +96,11 @@ async fn report_all(
     let mut envelopes = Vec::with_capacity(found.len());
     let mut namespaces = Vec::with_capacity(found.len());
     for (slot, ((run, task), completion)) in found.into_iter().enumerate() {
-        let mut ticket = answers.ticket(slot);
+        let ticket = answers.ticket(slot);
         let namespace: Arc<str> = completion.namespace.as_str().into();
         namespaces.push(completion.namespace.clone());
-        match report(task.clone(), completion, node.options.payload_limit) {
-            Some(report) => {
-                let order = ShardCommand::Command(report);
-                envelopes.push(Request::asked(run, namespace, order, ticket));
-            }
-            None => ticket.answer(Err(Error::Bug("an output that is not JSON".to_owned()))),
-        }
+        let report = report(task.clone(), completion, node.options.payload_limit);
+        envelopes.push(Request::asked(run, namespace, ShardCommand::Command(report), ticket));
         fences.push((run, task));
     }
     node.submit_own(envelopes);
@@ -105,7 +127,13 @@ async fn report_all(
                 settled.push(fence);
                 of.push(namespace);
             }
-            Err(error) => tracing::warn!(%error, "a completed attempt is reported again later"),
+            Err(error @ (Error::Busy | Error::Store(_))) => {
+                tracing::warn!(%error, "a completed attempt is reported again later");
+            }
+            Err(error) => {
+                let (run, _) = fence;
+                stuck.push(Unreadable { namespace, run, why: error.to_string() });
+            }
         }
     }
     if !settled.is_empty() {

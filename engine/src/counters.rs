@@ -40,6 +40,7 @@ counters! {
     clock_doubts: "backstitch_clock_doubts_total", "Times the database's clock began to contradict this node's.", true;
     clock_steps: "backstitch_clock_steps_total", "Times this node followed the database's clock by a step.", true;
     indexes_mended: "backstitch_indexes_mended_total", "Runs whose index rows differed from their journals and were mended", true;
+    log_heads_mended: "backstitch_log_heads_mended_total", "Heads of logs that were lost or wrong and were set right by the positions that were given.", true;
     schedules_mended: "backstitch_schedules_mended_total", "Schedules that would have been looked at too late, by a lost row or a corrected clock, and were set right.", true;
     damaged: "backstitch_journals_damaged_total", "Runs put aside because their journals cannot be read", true;
     late_results: "backstitch_late_results_total", "Reports by attempts that had lost their lease.", true;
@@ -86,6 +87,8 @@ counters! {
     sessions: "backstitch_sessions", "Sessions of workers.", false;
     children_waiting: "backstitch_children_waiting", "Questions to children that wait for their turn.", false;
     partition_weeks: "backstitch_partition_weeks", "Weeks that have partitions: this one and those to come, up to the first gap.", false;
+    batch_age: "backstitch_batch_age_milliseconds", "For how long the oldest batch under way has been written.", false;
+    index_round: "backstitch_index_round_milliseconds", "How long the check of the indexes takes to look at every run that has not ended.", false;
     hints: "backstitch_ready_hints", "Tasks on offer that this node keeps in mind.", false;
 }
 
@@ -100,6 +103,10 @@ impl Engine {
         node.counters.hints.set(hints);
         node.counters.children_waiting.set(node.turns.waiting());
         node.counters.partition_weeks.set(node.database.weeks.from(node.clock.now()));
+        let age = node.health.write_age().unwrap_or_default().as_millis();
+        node.counters.batch_age.set(usize::try_from(age).unwrap_or(usize::MAX));
+        let round = node.checked.round().as_millis();
+        node.counters.index_round.set(usize::try_from(round).unwrap_or(usize::MAX));
         node.counters.metrics()
     }
 }

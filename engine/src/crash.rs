@@ -88,6 +88,7 @@ pub const COMMITS: &[&str] = &[
     "log_append",
     "log_cursor",
     "log_drop",
+    "log_head_mend",
     "log_number",
     "migrations_claim",
     "migrations_create",

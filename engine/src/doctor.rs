@@ -75,6 +75,9 @@ pub(crate) async fn examine(node: &Arc<Node>, mend: bool) -> Result<Diagnosis, E
     if mend && !runs.is_empty() {
         diagnosis.mended += self::mend(node, &mut connection, &runs, PATIENT).await?;
     }
+    for head in crate::log::examine_heads(node, mend).await? {
+        tell(&mut diagnosis, head);
+    }
     for schedule in crate::schedules::damaged(node).await? {
         tell(&mut diagnosis, schedule);
     }

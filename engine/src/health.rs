@@ -1,8 +1,8 @@
 //! Whether this node can do its work: its registration and its writes succeed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::Engine;
@@ -14,12 +14,35 @@ use crate::store::schedules::Place;
 const WRITE_FAILED_FOR: Duration = Duration::from_secs(5);
 /// How long a registration may be under way beyond three of its intervals.
 const BEAT_LIMIT: Duration = Duration::from_secs(5);
+/// A batch that is written for so long is told.
+pub(crate) const TOLD_AFTER: Duration = Duration::from_secs(5);
 /// Things of one kind that are not as they should be which a node remembers.
 const MOST_FOUND: usize = 1_000;
 
 /// What a node knows of its own health.
 #[derive(Debug)]
-pub(crate) struct Health(Mutex<Inner>);
+pub(crate) struct Health {
+    inner: Mutex<Inner>,
+    began: Instant,
+    /// Of each shard, since when its oldest batch is being written: milliseconds since `began`, 0 for none.
+    writing: Mutex<Vec<Arc<AtomicU64>>>,
+}
+
+/// Since when the oldest batch of a shard is being written, for all to see.
+#[derive(Debug)]
+pub(crate) struct OldestWrite {
+    began: Instant,
+    millis: Arc<AtomicU64>,
+}
+
+impl OldestWrite {
+    /// Shows since when the oldest batch is being written.
+    pub(crate) fn show(&self, since: Option<Instant>) {
+        let since = since.map(|at| at.saturating_duration_since(self.began).as_millis());
+        let millis = since.map_or(0, |since| u64::try_from(since).unwrap_or(u64::MAX).max(1));
+        self.millis.store(millis, Ordering::Relaxed);
+    }
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -28,10 +51,18 @@ struct Inner {
     beat_failed: bool,
     /// The last batch that could not be written; `None` when one was written since.
     write_failed_at: Option<Instant>,
+    /// The last batch that was written.
+    wrote_at: Option<Instant>,
+    /// Who holds up the batch that is being written, once that takes long.
+    held_up_by: Option<String>,
+    /// What is wrong with the key of leases.
+    lease_key: Option<&'static str>,
     /// Schedules whose rows cannot be read.
     schedules: Walked,
     /// Runs whose keys others have.
     keys: Walked,
+    /// Runs of which completions cannot be reported.
+    completions: Walked,
 }
 
 /// What walks over all things of a kind found: by namespace and name.
@@ -79,14 +110,52 @@ impl Health {
             beat_at: Instant::now(),
             beat_failed: false,
             write_failed_at: None,
+            wrote_at: None,
+            held_up_by: None,
+            lease_key: None,
             schedules: Walked::default(),
             keys: Walked::default(),
+            completions: Walked::default(),
         };
-        Health(Mutex::new(inner))
+        Health { inner: Mutex::new(inner), began: Instant::now(), writing: Mutex::default() }
+    }
+
+    /// Adds a shard, which shows since when its oldest batch is being written.
+    pub(crate) fn shard(&self) -> OldestWrite {
+        let millis = Arc::new(AtomicU64::new(0));
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&millis));
+        OldestWrite { began: self.began, millis }
+    }
+
+    /// Returns for how long the oldest batch of this node is being written; `None` when none is.
+    pub(crate) fn write_age(&self) -> Option<Duration> {
+        let writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = writing.iter().map(|one| one.load(Ordering::Relaxed)).filter(|at| *at > 0);
+        let since = Duration::from_millis(since.min()?);
+        Some(self.began.elapsed().saturating_sub(since))
+    }
+
+    /// Returns for how long a batch has been written, as a sentence for people, when that is unusually long.
+    pub(crate) fn held_up(&self) -> Option<(Duration, String)> {
+        let age = self.write_age().filter(|age| *age > TOLD_AFTER)?;
+        let why = self.change(|inner| inner.held_up_by.clone());
+        let why = why.unwrap_or_else(|| "what it waits for is being looked for".to_owned());
+        let seconds = age.as_secs();
+        Some((age, format!("a batch of this node has been written for {seconds} s: {why}")))
+    }
+
+    /// Notes who holds up a batch; `None` when none is held up.
+    pub(crate) fn held_up_by(&self, whom: Option<String>) {
+        self.change(|inner| inner.held_up_by = whom);
+    }
+
+    /// Returns whether it is known who holds up a batch.
+    pub(crate) fn is_held_up(&self) -> bool {
+        self.change(|inner| inner.held_up_by.is_some())
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        change(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Notes a registration. Answers how long before it the last one succeeded.
@@ -117,12 +186,35 @@ impl Health {
         self.change(|inner| inner.keys.of(namespace))
     }
 
+    /// Notes all runs of which completions cannot be reported. Returns those that were not known.
+    pub(crate) fn completions_found(&self, found: Vec<Place>) -> Vec<Place> {
+        self.change(|inner| inner.completions.note(found, true))
+    }
+
+    /// The runs of a namespace of which completions cannot be reported, with for how long the first of them was known to be so.
+    pub(crate) fn stuck_completions(&self, namespace: &str) -> Option<(Vec<String>, Duration)> {
+        self.change(|inner| inner.completions.of(namespace))
+    }
+
+    /// Notes what is wrong with the key of leases. Returns whether it was not known.
+    pub(crate) fn lease_key_is(&self, wrong: Option<&'static str>) -> bool {
+        self.change(|inner| std::mem::replace(&mut inner.lease_key, wrong) != wrong)
+    }
+
+    /// Returns what is wrong with the key of leases.
+    pub(crate) fn lease_key(&self) -> Option<&'static str> {
+        self.change(|inner| inner.lease_key)
+    }
+
     pub(crate) fn beat_failed(&self) {
         self.change(|inner| inner.beat_failed = true);
     }
 
     pub(crate) fn wrote(&self) {
-        self.change(|inner| inner.write_failed_at = None);
+        self.change(|inner| {
+            inner.write_failed_at = None;
+            inner.wrote_at = Some(Instant::now());
+        });
     }
 
     pub(crate) fn write_failed(&self) {
@@ -130,8 +222,14 @@ impl Health {
     }
 
     /// What keeps the node from its work.
-    pub(crate) fn trouble(&self, beat_every: Duration) -> Option<&'static str> {
-        self.change(|inner| {
+    pub(crate) fn trouble(&self, beat_every: Duration) -> Option<String> {
+        if let Some((age, what)) = self.held_up()
+            && self.change(|inner| inner.wrote_at.is_none_or(|at| at.elapsed() > age))
+        {
+            // Nothing else was written since, either.
+            return Some(what);
+        }
+        let trouble = self.change(|inner| {
             let failed_at = inner.write_failed_at;
             if inner.beat_failed || inner.beat_at.elapsed() > beat_every * 3 + BEAT_LIMIT {
                 Some("this node cannot renew its registration in the table nodes")
@@ -140,7 +238,8 @@ impl Health {
             } else {
                 None
             }
-        })
+        });
+        trouble.map(str::to_owned)
     }
 }
 
@@ -157,7 +256,7 @@ impl Engine {
     pub fn trouble(&self) -> Option<String> {
         let node = self.node();
         let shortage = node.shortage().map(|(_, message)| message);
-        let trouble = || node.health.trouble(node.options.tuning.beat_every).map(str::to_owned);
+        let trouble = || node.health.trouble(node.options.tuning.beat_every);
         shortage.or_else(trouble)
     }
 }
@@ -178,5 +277,26 @@ mod tests {
         assert!(health.trouble(every).is_some());
         health.wrote();
         assert_eq!(health.trouble(every), None);
+    }
+
+    #[test]
+    fn a_batch_that_is_written_for_long_is_told_and_is_trouble_while_no_other_is_written() {
+        let (mut health, every) = (Health::new(), Duration::from_secs(1));
+        let long_ago = Instant::now().checked_sub(TOLD_AFTER * 2).unwrap_or_else(Instant::now);
+        health.began = long_ago;
+        let (first, second) = (health.shard(), health.shard());
+        assert_eq!((health.write_age(), health.held_up()), (None, None));
+        second.show(Some(Instant::now()));
+        assert_eq!(health.held_up(), None);
+        first.show(Some(long_ago));
+        health.held_up_by(Some("session 7 holds a lock that it needs".to_owned()));
+        let told = health.held_up().map(|(_, what)| what).unwrap_or_default();
+        assert!(told.ends_with(" s: session 7 holds a lock that it needs"), "{told}");
+        assert_eq!(health.trouble(every), Some(told));
+        health.wrote();
+        assert_eq!(health.trouble(every), None, "others are written");
+        assert!(health.held_up().is_some(), "and it is told all the same");
+        first.show(None);
+        assert_eq!(health.held_up(), None);
     }
 }

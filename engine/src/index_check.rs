@@ -1,8 +1,8 @@
 //! Compares the indexes with the journals all the time, some runs after the other, and mends what differs.
 //!
 //! There should be nothing to mend. But whatever row was lost, by a defect, a restored table or somebody's SQL, the run that
-//! it was about must not stand still for ever: the journal knows. Four walks take turns: over the runs that have not ended,
-//! over the tasks on offer, over all journals, and over the schedules. Each has a share of the time that it does not exceed.
+//! it was about must not stand still for ever: the journal knows. Five walks take turns: over the runs that have not ended,
+//! over the tasks on offer, over all journals, over the schedules, and over the heads of logs. Each has a share of the time that it does not exceed.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,12 +18,18 @@ use crate::doctor::{self, Broken, Found};
 use crate::node::Node;
 use crate::store::walks::{self, UnendedPlace};
 use crate::store::{index, nodes};
-use crate::{Error, damage, pauses, schedules};
+use crate::{Error, damage, log, pauses, schedules};
 
 /// How often the check goes on.
 pub(crate) const EVERY: Duration = Duration::from_secs(2);
 /// How much of that time each walk may take.
 const BUDGET: Duration = Duration::from_millis(100);
+/// How long a walk goes on at its pace before it may take more of the time,
+const HURRY_AFTER: Duration = Duration::from_secs(10);
+/// which is so much: a quarter, and enough for some 50,000 runs within a minute.
+const HURRIED: Duration = Duration::from_millis(500);
+/// A walk that takes longer is told.
+const SLOW: Duration = Duration::from_secs(60);
 /// Runs that are compared at once.
 const PAGE: i64 = 100;
 /// Runs that are looked at at once for those that are to be compared.
@@ -49,6 +55,7 @@ struct Turns {
     offered: Turn<Uuid>,
     journaled: Turn<Uuid>,
     schedules: Turn<(String, String)>,
+    heads: Turn<String>,
 }
 
 /// A walk from one end to the other.
@@ -57,6 +64,8 @@ struct Turn<T> {
     began: Option<Instant>,
     /// The last that was looked at; `None` when nothing was, or when all was.
     after: Option<T>,
+    /// How long the last whole walk took.
+    took: Duration,
 }
 
 impl<T> Turn<T> {
@@ -70,6 +79,25 @@ impl<T> Turn<T> {
         }
         true
     }
+
+    /// Notes the last that was looked at; `None` when all was.
+    fn stop_at(&mut self, last: Option<T>) {
+        if last.is_none() {
+            self.took = self.began.map(|at| at.elapsed()).unwrap_or_default();
+        }
+        self.after = last;
+    }
+
+    /// How long the walk that is under way has taken.
+    fn takes(&self) -> Duration {
+        let began = self.began.filter(|_| self.after.is_some());
+        began.map(|at| at.elapsed()).unwrap_or_default()
+    }
+
+    /// How much of the time it may take now.
+    fn budget(&self) -> Duration {
+        if self.takes() > HURRY_AFTER { HURRIED } else { BUDGET }
+    }
 }
 
 impl Progress {
@@ -80,6 +108,24 @@ impl Progress {
     /// Looks at everything again, from the beginning.
     pub(crate) fn begin_anew(&self) {
         self.change(|turns| *turns = Turns::default());
+    }
+
+    /// How long it takes to look at every run that has not ended: the last time, or this time if that is longer already.
+    pub(crate) fn round(&self) -> Duration {
+        self.change(|turns| turns.unended.took.max(turns.unended.takes()))
+    }
+
+    /// The same, when it is so long that it is told.
+    pub(crate) fn slow_round(&self) -> Option<Duration> {
+        Some(self.round()).filter(|took| *took > SLOW)
+    }
+
+    fn budget(&self, walk: Walk) -> Duration {
+        self.change(|turns| match walk {
+            Walk::Unended => turns.unended.budget(),
+            Walk::Offered => turns.offered.budget(),
+            Walk::Journaled => turns.journaled.budget(),
+        })
     }
 
     fn goes_on(&self, walk: Walk, every: Duration) -> bool {
@@ -99,8 +145,8 @@ pub(crate) async fn check(node: &Arc<Node>) -> Result<usize, Error> {
         return Ok(found);
     }
     for walk in [Walk::Unended, Walk::Offered, Walk::Journaled] {
-        let began = Instant::now();
-        while began.elapsed() < BUDGET && node.checked.goes_on(walk, every) {
+        let (began, budget) = (Instant::now(), node.checked.budget(walk));
+        while began.elapsed() < budget && node.checked.goes_on(walk, every) {
             found += step(node, walk).await?;
             // A turn that takes less than its time ends here, however short it may be.
             if node.checked.change(|turns| turns.is_over(walk)) {
@@ -108,7 +154,27 @@ pub(crate) async fn check(node: &Arc<Node>) -> Result<usize, Error> {
             }
         }
     }
-    Ok(found + check_schedules(node, every).await?)
+    Ok(found + check_schedules(node, every).await? + check_heads(node, every).await?)
+}
+
+/// Goes on with the walk over heads of logs. Answers how many were set right.
+async fn check_heads(node: &Node, every: Duration) -> Result<usize, Error> {
+    let (began, mut mended) = (Instant::now(), 0);
+    while began.elapsed() < BUDGET && node.checked.change(|turns| turns.heads.goes_on(every)) {
+        let after = node.checked.change(|turns| turns.heads.after.clone());
+        if after.is_none() {
+            check_lease_key(node).await?;
+        }
+        let after = after.unwrap_or_default();
+        let (more, last) = log::check_heads(node, &after).await?;
+        mended += more;
+        let is_over = last.is_none();
+        node.checked.change(|turns| turns.heads.after = last);
+        if is_over {
+            break;
+        }
+    }
+    Ok(mended)
 }
 
 /// Goes on with the walk over schedules. Answers how many were set right.
@@ -128,6 +194,18 @@ async fn check_schedules(node: &Node, every: Duration) -> Result<usize, Error> {
         }
     }
     Ok(mended)
+}
+
+/// Tells when the key of leases is lost or another.
+async fn check_lease_key(node: &Node) -> Result<(), Error> {
+    let mut connection = node.database.keepers.acquire().await?;
+    let wrong = node.leases.check(&mut connection).await?;
+    if node.health.lease_key_is(wrong)
+        && let Some(wrong) = wrong
+    {
+        tracing::error!("{wrong}");
+    }
+    Ok(())
 }
 
 /// Brings back to the present what a clock that was ahead wrote about nodes and jobs.
@@ -206,7 +284,7 @@ async fn page(
             let page = walks::unended(connection, &after, PAGE).await?;
             let last = page.last().filter(|_| is_full(page.len(), PAGE));
             let last = last.map(|(place, _)| place.clone());
-            progress.change(|turns| turns.unended.after = last);
+            progress.change(|turns| turns.unended.stop_at(last));
             let ours = page.iter().filter(|(_, node_of)| *node_of == Some(node.id));
             let ours = ours.map(|((space, _, run), _)| (RunId(*run), space.clone())).collect();
             Ok((page.into_iter().map(|((.., run), _)| run).collect(), ours))
@@ -215,14 +293,14 @@ async fn page(
             let after = progress.change(|turns| turns.offered.after).unwrap_or_default();
             let page = walks::offered(connection, after, SUSPECTS).await?;
             let last = page.last().filter(|_| is_full(page.len(), SUSPECTS)).map(|(run, _)| *run);
-            progress.change(|turns| turns.offered.after = last);
+            progress.change(|turns| turns.offered.stop_at(last));
             Ok((suspects(page), Vec::new()))
         }
         Walk::Journaled => {
             let before = progress.change(|turns| turns.journaled.after).unwrap_or(Uuid::max());
             let page = walks::journaled(connection, before, SUSPECTS).await?;
             let last = page.last().filter(|_| is_full(page.len(), SUSPECTS)).map(|(run, ..)| *run);
-            progress.change(|turns| turns.journaled.after = last);
+            progress.change(|turns| turns.journaled.stop_at(last));
             for (run, _, started) in &page {
                 started.iter().for_each(|at| node.clock.note_start(RunId(*run), *at));
             }
@@ -260,4 +338,30 @@ async fn settle(
     node.counters.indexes_mended.add(mended);
     node.hungry.notify_one();
     Ok(settled + mended)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_walk_that_takes_long_takes_more_of_the_time_and_is_told() {
+        let progress = Progress::default();
+        let began =
+            |ago| progress.change(|turns| turns.unended.began = Instant::now().checked_sub(ago));
+        progress.change(|turns| turns.unended.stop_at(Some(UnendedPlace::default())));
+        began(Duration::from_secs(1));
+        assert_eq!((progress.budget(Walk::Unended), progress.slow_round()), (BUDGET, None));
+        began(HURRY_AFTER * 2);
+        assert_eq!((progress.budget(Walk::Unended), progress.slow_round()), (HURRIED, None));
+        assert_eq!(progress.budget(Walk::Journaled), BUDGET, "each has its own");
+        began(SLOW * 2);
+        assert!(progress.slow_round().is_some());
+        // Told until a walk was faster.
+        progress.change(|turns| turns.unended.stop_at(None));
+        assert!(progress.slow_round().is_some());
+        began(Duration::from_secs(1));
+        progress.change(|turns| turns.unended.stop_at(None));
+        assert_eq!((progress.budget(Walk::Unended), progress.slow_round()), (BUDGET, None));
+    }
 }

@@ -3,7 +3,7 @@
 //! A token is made from the task and the session by a key that all nodes share, and is stored nowhere: the session and
 //! half of an HMAC-SHA-256, as hexadecimal digits. `backstitch.complete_task` checks the same in SQL.
 
-use backstitch_saga::{RunId, TaskKey};
+use backstitch_saga::{Action, RunId, StepPath, TaskKey};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use sqlx::postgres::PgConnection;
@@ -17,6 +17,12 @@ const CODE: usize = 16;
 /// Bytes of a token, as text.
 const TOKEN: usize = 2 * (CODE + 16);
 
+/// What is wrong when the key is lost.
+const LOST: &str = "the table lease_keys has lost its row, by which tokens of leases are made and checked: restore it from a \
+    backup, or have the owner run `backstitch migrate`, which writes another, and restart all servers";
+/// What is wrong when the key is another.
+const OTHER: &str = "the table lease_keys has another key than this server: restart it, so that all make the same tokens";
+
 /// Why a report is not heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unproven {
@@ -24,6 +30,8 @@ pub(crate) enum Unproven {
     Missing,
     /// Its token is not that of the lease.
     Wrong,
+    /// Its token is that of another session than the one that says it.
+    Foreign,
 }
 
 /// Makes and checks the tokens of leases.
@@ -32,7 +40,20 @@ pub(crate) struct Leases(Hmac<Sha256>);
 impl Leases {
     /// Reads the key that all nodes share.
     pub(crate) async fn load(connection: &mut PgConnection) -> Result<Leases, Error> {
-        Leases::new(&table::key(connection).await?)
+        let key = table::key(connection).await?.ok_or_else(|| Error::Store(LOST.to_owned()))?;
+        Leases::new(&key)
+    }
+
+    /// Returns what is wrong with the key that is stored, if this one differs from it.
+    pub(crate) async fn check(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<Option<&'static str>, Error> {
+        let Some(key) = table::key(connection).await? else { return Ok(Some(LOST)) };
+        let (run, session) = (RunId(Uuid::nil()), Uuid::nil());
+        let task = TaskKey { step: StepPath::step("a"), action: Action::Forward, attempt: 1 };
+        let same = Leases::new(&key)?.token(run, &task, session) == self.token(run, &task, session);
+        Ok((!same).then_some(OTHER))
     }
 
     fn new(key: &[u8]) -> Result<Leases, Error> {
@@ -95,8 +116,6 @@ fn halves(token: &str) -> Option<(Uuid, Uuid)> {
 
 #[cfg(test)]
 mod tests {
-    use backstitch_saga::{Action, StepPath};
-
     use super::*;
 
     fn task(step: &str, attempt: u32) -> TaskKey {

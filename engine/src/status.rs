@@ -57,8 +57,11 @@ impl Engine {
             Ok(view) => view,
             Err(error) => {
                 tracing::warn!(%error, "the status could not be counted");
-                let known = last.take().map(|(_, view)| view).unwrap_or_default();
-                StatusView { database_reachable: false, conditions: Vec::new(), ..known }
+                let as_of = Timestamp(self.node().clock.now());
+                let unknown = || StatusView { as_of, ..StatusView::default() };
+                let mut view = last.take().map(|(_, view)| view).unwrap_or_else(unknown);
+                view.incidents.as_of = view.incidents.as_of.max(view.as_of);
+                StatusView { database_reachable: false, conditions: Vec::new(), ..view }
             }
         };
         let mut view = view;
@@ -161,7 +164,7 @@ fn conditions(node: &Node, namespace: &str) -> Vec<Condition> {
         condition("ClockStepped", message, ago)
     });
     let trouble = node.health.trouble(node.options.tuning.beat_every);
-    let writes = trouble.map(|what| condition("WritesFail", what.to_owned(), Duration::ZERO));
+    let writes = trouble.map(|what| condition("WritesFail", what, Duration::ZERO));
     let sessions =
         node.shortage().map(|(since, message)| condition("SessionsMissing", message, since));
     let unreadable = |kind: &str, things: &str, (names, since): (Vec<String>, Duration)| {
@@ -181,6 +184,28 @@ fn conditions(node: &Node, namespace: &str) -> Vec<Condition> {
         let things = "runs have a business key that another run was started with while its line was lost: end one of each two";
         unreadable("KeysTaken", things, found)
     });
-    let of_node = clock.into_iter().chain(stepped).chain(writes).chain(sessions);
-    of_node.chain(schedules).chain(queues).chain(keyless).collect()
+    let completions = node.health.stuck_completions(namespace).map(|found| {
+        let things = "runs have an attempt that a worker completed in its own transaction and that cannot be reported, as its row in the table fences or the journal is damaged: the log says why";
+        unreadable("CompletionsStuck", things, found)
+    });
+    let held_up =
+        node.health.held_up().map(|(since, message)| condition("BatchHeldUp", message, since));
+    let key = node.health.lease_key();
+    let key = key.map(|what| condition("LeaseKeyLost", what.to_owned(), Duration::ZERO));
+    let slow = node.checked.slow_round().map(|took| {
+        let message = format!(
+            "the check of the indexes takes {} s to look at every run that has not ended: a row that is lost is missing for that long",
+            took.as_secs()
+        );
+        condition("IndexCheckSlow", message, Duration::ZERO)
+    });
+    let of_node = clock
+        .into_iter()
+        .chain(stepped)
+        .chain(writes)
+        .chain(sessions)
+        .chain(slow)
+        .chain(held_up)
+        .chain(key);
+    of_node.chain(schedules).chain(queues).chain(keyless).chain(completions).collect()
 }

@@ -186,7 +186,7 @@ pub(crate) async fn release(
         let task = TaskKey { step, action, attempt };
         let proven = node.leases.session(run, &task, lease.as_deref(), worker.must_prove);
         let proven = match proven {
-            Ok(Some(other)) if other != session => Err(Unproven::Wrong),
+            Ok(Some(other)) if other != session => Err(Unproven::Foreign),
             proven => proven,
         };
         let command = Command::GiveBack { task, session: named.clone(), since: None };
@@ -255,6 +255,10 @@ fn unproven(why: Unproven) -> TaskAnswer {
         Unproven::Wrong => (
             "lease_token_wrong",
             "this is not the token that came with this attempt of the task; another worker holds it",
+        ),
+        Unproven::Foreign => (
+            "lease_token_wrong",
+            "this is the token of another session, and a session gives back its own tasks alone",
         ),
     };
     TaskAnswer {

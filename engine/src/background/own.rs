@@ -47,7 +47,10 @@ pub(super) async fn beat(node: &Node) -> Result<(), Error> {
         Err(error) => Err(error),
     };
     match shown {
-        Ok(()) => node.hearing.wrote(node.clock.now()),
+        Ok(()) => {
+            node.hearing.wrote(node.clock.now());
+            super::stall::look(node).await;
+        }
         Err(_) => {
             node.hearing.failed(node.clock.now());
             node.health.beat_failed();

@@ -2,19 +2,47 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use backstitch_saga::{RunId, planted};
 
+use super::commit::InFlightBatch;
 use super::in_flight::May;
 use super::request::{Request, ShardCommand};
 use super::{Shard, index};
 use crate::maps::{FastMap, FastSet, map_for};
 
+/// A batch that is written for so long is held up by something, and others need not be large to be written beside it.
+const HELD_UP_AFTER: Duration = Duration::from_secs(1);
+
 impl Shard {
     /// Returns whose commands may be decided for a batch now.
     pub(super) fn may_decide(&self) -> May {
         let waits = self.backlog.waits(&self.in_flight);
-        self.in_flight.may(waits, self.node.options.tuning.batch_beside)
+        let beside = match self.is_held_up() {
+            // Whoever holds that one up is not to hold up others.
+            true => 1,
+            false => self.node.options.tuning.batch_beside,
+        };
+        self.in_flight.may(waits, beside)
+    }
+
+    /// Returns whether the oldest batch has been written for unusually long.
+    fn is_held_up(&self) -> bool {
+        self.oldest.0.is_some_and(|since| since.elapsed() >= HELD_UP_AFTER)
+    }
+
+    /// Returns when the oldest batch will have been written for unusually long, unless it has been already.
+    pub(super) fn held_up_at(&self) -> Option<Instant> {
+        let at = self.oldest.0? + HELD_UP_AFTER;
+        (!self.backlog.is_empty() && at > Instant::now()).then_some(at)
+    }
+
+    /// Notes since when the oldest batch is being written.
+    pub(super) fn note_oldest(&mut self) {
+        let since = self.flights.values().map(InFlightBatch::since).min();
+        self.oldest.0 = since;
+        self.oldest.1.show(since);
     }
 
     /// Whether a record of a run is being written.

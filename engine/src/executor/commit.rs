@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use backstitch_saga::{Refusal, RefusalCode, RunId, planted};
 
@@ -32,6 +33,8 @@ pub(super) struct InFlightBatch {
     namespaces: Vec<Arc<str>>,
     /// No namespace has much in it.
     shared: bool,
+    /// When it was sent.
+    since: Instant,
 }
 
 /// What became of a batch.
@@ -40,9 +43,15 @@ pub(super) struct BatchResult {
     batch: Batch,
     /// The runs whose record stands now; `None` means all.
     written: Result<Option<HashSet<RunId>>, StoreError>,
+    /// When it waited for a lock in vain: the runs whose rows others have locked.
+    locked: Option<HashSet<RunId>>,
 }
 
 impl InFlightBatch {
+    pub(super) fn since(&self) -> Instant {
+        self.since
+    }
+
     pub(super) fn has(&self, run: RunId) -> bool {
         self.changes.contains_key(&run)
     }
@@ -91,11 +100,15 @@ impl Shard {
         let mut writer = self.writers.pop().unwrap_or_else(|| Writer::new(Arc::clone(&self.node)));
         self.in_flight.add(&namespaces, shared);
         let waiting = Vec::new();
-        let flight = InFlightBatch { decided, changes, waiting, followers, namespaces, shared };
+        let since = Instant::now();
+        let flight =
+            InFlightBatch { decided, changes, waiting, followers, namespaces, shared, since };
         self.flights.insert(batch.id(), flight);
+        self.note_oldest();
         self.writing.spawn(async move {
             let written = writer.write(&batch).await;
-            BatchResult { writer, batch, written }
+            let locked = writer.locked(&batch, &written).await;
+            BatchResult { writer, batch, written, locked }
         });
         // Now it is sent.
         tokio::task::yield_now().await;
@@ -103,11 +116,13 @@ impl Shard {
 
     /// A batch is written, or not: answers.
     pub(super) async fn complete(&mut self, landed: BatchResult) {
-        let BatchResult { writer, batch, written } = landed;
+        let BatchResult { writer, batch, written, locked } = landed;
         self.writers.push(writer);
         let Some(flight) = self.flights.remove(&batch.id()) else { return };
-        let InFlightBatch { decided, mut changes, waiting, mut followers, namespaces, shared } =
-            flight;
+        self.note_oldest();
+        let InFlightBatch {
+            decided, mut changes, waiting, mut followers, namespaces, shared, ..
+        } = flight;
         self.in_flight.remove(&namespaces, shared);
         match written {
             Ok(won) => {
@@ -138,7 +153,10 @@ impl Shard {
                 crash_point!("batch.fenced");
                 self.announce();
             }
-            Err(trouble) => self.not_written(decided, &trouble),
+            Err(trouble) => match locked {
+                Some(locked) => self.locked_out(decided, &locked, &trouble),
+                None => self.not_written(decided, &trouble),
+            },
         }
         // Behind what is decided again, and so in the order in which they came.
         self.backlog.extend(waiting);
@@ -197,6 +215,26 @@ impl Shard {
             }
         }
         starts
+    }
+
+    /// A batch waited for a lock in vain. Callers of the runs that others have locked are told, and all of them when the lock
+    /// is on something that they share; the others are decided again.
+    fn locked_out(&mut self, decided: Vec<Decided>, locked: &HashSet<RunId>, trouble: &StoreError) {
+        let is_locked = |one: &Decided| locked.is_empty() || locked.contains(&one.cached.run.id());
+        let (theirs, others): (Vec<_>, Vec<_>) = decided.into_iter().partition(is_locked);
+        let in_vain = StoreError::NotCommitted(format!(
+            "a lock that another session holds was waited for in vain; nothing was written: {}",
+            trouble.message()
+        ));
+        if locked.is_empty() {
+            return self.not_written(theirs, &in_vain);
+        }
+        tracing::warn!(runs = theirs.len(), "rows of runs are locked by another session");
+        for one in theirs {
+            DecisionContext::of(&self.node).give_back(&one.granted);
+            one.commands.into_iter().for_each(|(envelope, _)| self.fail(envelope, &in_vain));
+        }
+        self.not_written(others, trouble);
     }
 
     /// Nothing of a batch was written. Its runs are gone from memory.
@@ -344,12 +382,22 @@ impl Shard {
             .map_err(StoreError::from),
             Err(trouble) => Err(trouble),
         };
-        if let Err(trouble) = parked {
-            tracing::warn!(error = trouble.message(), "runs could not be parked");
-            self.connection = None;
-            let later = self.node.clock.now().after(super::OWN_RETRY.into());
-            parking.into_iter().for_each(|(run, _)| self.timers.set(run, later, None));
-            return;
+        let later = self.node.clock.now().after(super::OWN_RETRY.into());
+        let locked = match parked {
+            Ok(locked) => locked,
+            Err(trouble) => {
+                tracing::warn!(error = trouble.message(), "runs could not be parked");
+                self.connection = None;
+                parking.into_iter().for_each(|(run, _)| self.timers.set(run, later, None));
+                return;
+            }
+        };
+        if !locked.is_empty() {
+            // Somebody has locked their rows: nobody else waits for that.
+            let (locked, free): (Vec<_>, Vec<_>) =
+                parking.into_iter().partition(|(run, _)| locked.contains(run));
+            locked.into_iter().for_each(|(run, _)| self.timers.set(run, later, None));
+            parking = free;
         }
         self.node.counters.parked.add(parking.len());
         for (run, _) in parking {

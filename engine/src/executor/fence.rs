@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstitch_saga::protocol::TaskOutcome;
-use backstitch_saga::{Command, Effect, Payload, RunId, TaskKey, Time};
+use backstitch_saga::{Action, Command, Effect, Payload, RunId, TaskKey, Time};
 
 use super::cache::CachedRun;
 use super::decide::{Decided, DecisionContext, Granted};
@@ -61,7 +61,7 @@ fn taken_by(decided: &Decided) -> Taken {
 
 /// Whether what was decided is the report of what a worker committed, so that both say the same.
 fn tells(decided: &Decided, (task, completion): (&TaskKey, &Completion), limit: usize) -> bool {
-    let Some(Command::Report { outcome: committed, .. }) =
+    let Command::Report { outcome: committed, .. } =
         report(task.clone(), completion.clone(), limit)
     else {
         return false;
@@ -150,8 +150,8 @@ impl Shard {
         let mut reported = false;
         let limit = self.node.options.payload_limit;
         for (task, completion) in left {
-            if let Some(report) = completion.and_then(|completion| report(task, completion, limit))
-            {
+            if let Some(completion) = completion {
+                let report = report(task, completion, limit);
                 let report = Request::own(run, ShardCommand::Command(report));
                 self.backlog.push_back(report.paid_by(&decided.cached.namespace));
                 reported = true;
@@ -256,17 +256,22 @@ impl Shard {
     }
 }
 
-/// The report that a worker's transaction stands for. `limit` is the largest document, in bytes.
-pub(crate) fn report(task: TaskKey, completion: Completion, limit: usize) -> Option<Command> {
+/// The report that a worker's transaction stands for. `limit` is the largest document, in bytes. What was committed was done,
+/// also when its output cannot be read any more.
+pub(crate) fn report(task: TaskKey, completion: Completion, limit: usize) -> Command {
     let Completion { output, external_id, .. } = completion;
-    match Payload::trusted(output) {
-        Ok(output) => {
-            let outcome = TaskOutcome::Succeeded { output, external_id };
-            Some(Report::of(task, outcome, limit).into_parts().0)
+    let outcome = match Payload::trusted(output) {
+        Ok(output) => TaskOutcome::Succeeded { output, external_id },
+        // Nobody reads what undoing gives.
+        Err(_) if task.action == Action::Compensate => {
+            TaskOutcome::Succeeded { output: Payload::null(), external_id }
         }
-        Err(error) => {
-            tracing::error!(%task, %error, "the table fences has an output that is not JSON");
-            None
-        }
-    }
+        Err(error) => TaskOutcome::DoneWithoutOutput {
+            code: "invalid_output".to_owned(),
+            message: format!(
+                "the work was committed, but its output in the table fences cannot be read: {error}"
+            ),
+        },
+    };
+    Report::of(task, outcome, limit).into_parts().0
 }

@@ -39,6 +39,7 @@ use tokio::task::{JoinError, JoinSet};
 use uuid::Uuid;
 
 use crate::dispatch::{Grant, Move, PutAside, ReservedTask};
+use crate::health::OldestWrite;
 use crate::node::{Message, Node};
 use crate::store::StoreError;
 use crate::store::session::Kept;
@@ -88,6 +89,8 @@ pub(crate) struct Shard {
     /// Batches that are being written, by their id. A run is in one of them at most, and commands for it wait there.
     flights: HashMap<Uuid, InFlightBatch>,
     in_flight: InFlight,
+    /// Since when the oldest of them is being written, and where that is shown.
+    oldest: (Option<Instant>, OldestWrite),
     /// Runs that are being loaded.
     loads: Loads,
     writing: JoinSet<BatchResult>,
@@ -109,6 +112,7 @@ pub(crate) struct Shard {
 impl Shard {
     pub(crate) fn new(node: Arc<Node>, inbox: mpsc::UnboundedReceiver<Message>) -> Shard {
         let share = node.options.tuning.cache_weight / node.shards.len().max(1) as u64;
+        let oldest = (None, node.health.shard());
         Shard {
             node,
             inbox,
@@ -119,6 +123,7 @@ impl Shard {
             writers: Vec::new(),
             flights: HashMap::new(),
             in_flight: InFlight::default(),
+            oldest,
             loads: Loads::default(),
             writing: JoinSet::new(),
             parking: Vec::new(),
@@ -149,6 +154,7 @@ impl Shard {
             let cold = self.loads.give_up();
             self.backlog.extend(cold);
             self.in_flight = InFlight::default();
+            self.note_oldest();
             self.writers.clear();
             self.timers = Timers::default();
             self.cache = Cache::new(self.cache.limit());
@@ -177,6 +183,7 @@ impl Shard {
             if !self.may_decide().any() {
                 let due = self.timers.next().map(|at| self.node.clock.instant(at));
                 let due = due.unwrap_or_else(|| Instant::now() + Duration::from_secs(3_600));
+                let due = self.held_up_at().map_or(due, |at| due.min(at));
                 tokio::select! {
                     Some(landed) = self.writing.join_next() => self.landed(landed).await,
                     Some(loaded) = self.loads.next() => self.loaded(loaded),

@@ -11,7 +11,7 @@ use crate::crash::commit;
 use crate::node::Node;
 use crate::store::batch::Batch;
 use crate::store::session::Kept;
-use crate::store::{StoreError, journal};
+use crate::store::{StoreError, blockers, journal};
 
 /// How long to wait before the fate of a batch is looked for again.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -68,6 +68,26 @@ impl Writer {
                     self.connection = None;
                 }
                 Err(trouble)
+            }
+        }
+    }
+
+    /// After a batch that waited for a lock in vain, finds the runs whose rows others have locked. `None` after any other.
+    pub(super) async fn locked(
+        &mut self,
+        batch: &Batch,
+        written: &Result<Option<HashSet<RunId>>, StoreError>,
+    ) -> Option<HashSet<RunId>> {
+        written.as_ref().err().filter(|trouble| trouble.is_lock())?;
+        let (runs, _) = batch.places();
+        let connection = self.connection().await.ok()?;
+        match blockers::locked_runs(connection, runs).await {
+            Ok(locked) => Some(locked),
+            // The table is locked, or worse.
+            Err(error) => {
+                tracing::debug!(%error, "which runs are locked could not be found out");
+                self.connection = None;
+                Some(HashSet::new())
             }
         }
     }

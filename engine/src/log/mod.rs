@@ -12,6 +12,7 @@ mod draft;
 mod emitted;
 mod executor;
 mod heads;
+mod mend;
 mod numbering;
 mod reads;
 mod rows;
@@ -35,6 +36,7 @@ pub(crate) use emitted::{
 };
 pub(crate) use executor::Executor;
 pub(crate) use heads::serve as serve_heads;
+pub(crate) use mend::{check_heads, examine_heads};
 pub(crate) use numbering::{number, serve};
 pub use reads::EventQuery;
 pub(crate) use reads::{reached, view};

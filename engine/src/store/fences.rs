@@ -25,6 +25,17 @@ pub(crate) struct Completion {
     pub(crate) external_id: Option<String>,
 }
 
+/// A completed attempt as its row says, or which row cannot be read.
+pub(crate) type Completed = Result<(Fence, Completion), Unreadable>;
+
+/// A row that cannot be read.
+#[derive(Clone, Debug)]
+pub(crate) struct Unreadable {
+    pub(crate) namespace: String,
+    pub(crate) run: RunId,
+    pub(crate) why: String,
+}
+
 /// The columns of the key, one array each.
 struct Keys {
     runs: Vec<Uuid>,
@@ -160,7 +171,7 @@ async fn left(connection: &mut PgConnection, fences: &[Fence]) -> Result<Left, s
          select f.run_id, f.step, f.action, f.attempt, f.namespace, f.completed_at is not null, f.output, f.external_id \
          from unnest($1::uuid[], $2::text[], $3::text[], $4::integer[]) as w(run_id, step, action, attempt) \
          join fences f on (f.run_id, f.step, f.action, f.attempt) = (w.run_id, w.step, w.action, w.attempt) \
-         where f.revoked_at is null",
+         where f.revoked_at is null and f.closed_at is null",
     )
     .bind(&runs)
     .bind(&steps)
@@ -206,14 +217,15 @@ pub(crate) fn fences_completed() -> String {
 
 /// Finds attempts that were completed before `before`, oldest first, and are not part of the journal yet, in turns between
 /// the namespaces after `after`. What was completed after `now` was completed while the database's clock was wrong, and is
-/// not waited for. At most `limit`, without as many of the oldest of each namespace as `stayed` says.
+/// not waited for. At most `limit`, without as many of the oldest of each namespace as `stayed` says. A row that cannot be read
+/// keeps no other back.
 pub(crate) async fn completed(
     connection: &mut PgConnection,
     (before, now): (Time, Time),
     limit: i64,
     after: &str,
     stayed: &BTreeMap<String, i64>,
-) -> Result<Found<(Fence, Completion)>, sqlx::Error> {
+) -> Result<Found<Completed>, sqlx::Error> {
     let rows = sqlx::query(sqlx::AssertSqlSafe(fences_completed()))
         .bind(after)
         .bind(Moment(before))
@@ -224,12 +236,18 @@ pub(crate) async fn completed(
         .fetch_all(connection)
         .await?;
     Found::read(&rows, |row| {
+        let (run, namespace): (Uuid, String) = (row.try_get(1)?, row.try_get(5)?);
+        // Without an output there is nothing that could be read: it is what it is when the text is no JSON.
+        let output: Option<String> = row.try_get(6)?;
         let completion = Completion {
-            namespace: row.try_get(5)?,
-            output: row.try_get(6)?,
+            namespace: namespace.clone(),
+            output: output.unwrap_or_default(),
             external_id: row.try_get(7)?,
         };
-        Ok((fence_from(row, 1)?, completion))
+        Ok(match fence_from(row, 1) {
+            Ok(fence) => Ok((fence, completion)),
+            Err(why) => Err(Unreadable { namespace, run: RunId(run), why: why.to_string() }),
+        })
     })
 }
 
@@ -306,9 +324,10 @@ fn fence_from(row: &PgRow, first: usize) -> Result<Fence, sqlx::Error> {
 }
 
 fn completion(row: &PgRow) -> Result<Completion, sqlx::Error> {
+    let output: Option<String> = row.try_get(6)?;
     Ok(Completion {
         namespace: row.try_get(4)?,
-        output: row.try_get(6)?,
+        output: output.unwrap_or_default(),
         external_id: row.try_get(7)?,
     })
 }

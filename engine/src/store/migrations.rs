@@ -4,7 +4,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, SqlSafeStr};
 
-use super::{Database, grants, nodes, partitions, schema};
+use super::{Database, grants, leases, nodes, partitions, schema};
 use crate::Error;
 
 /// All migrations in order.
@@ -100,6 +100,11 @@ const ALL: &[(i64, &str, &str)] = &[
         "holders of serial keys",
         include_str!("../../../migrations/0080_holders_of_serial_keys.sql"),
     ),
+    (
+        81,
+        "numbers of completions",
+        include_str!("../../../migrations/0081_numbers_of_completions.sql"),
+    ),
     (85, "tries of timers", include_str!("../../../migrations/0085_tries_of_timers.sql")),
     (
         86,
@@ -155,6 +160,11 @@ pub(crate) async fn run(url: &str) -> Result<(), Error> {
         .map_err(|error| Error::Store(format!("the schema could not be migrated: {error}")))?;
     let now = nodes::clock(&mut connection).await?;
     partitions::prepare(&mut connection, now).await?;
+    if leases::restore(&mut connection, rand::random()).await? {
+        tracing::warn!(
+            "the table lease_keys had no row; it has a new key: restart all servers, tasks in workers' hands are handed out again"
+        );
+    }
     for role in grants::servers(&mut connection).await? {
         grants::grant(&mut connection, &role).await?;
     }

@@ -7,6 +7,7 @@ mod address;
 pub(crate) mod alone;
 pub(crate) mod batch;
 pub(crate) mod bench;
+pub(crate) mod blockers;
 pub(crate) mod codec;
 pub(crate) mod console_sessions;
 pub(crate) mod contracts;
@@ -175,6 +176,13 @@ impl StoreError {
             | StoreError::NotCommitted(message)
             | StoreError::Indeterminate(message) => message,
         }
+    }
+}
+
+impl StoreError {
+    /// Returns whether a lock was waited for in vain.
+    pub(crate) fn is_lock(&self) -> bool {
+        matches!(self, StoreError::Retryable(message) if message.ends_with("[55P03]"))
     }
 }
 
@@ -369,6 +377,9 @@ impl Database {
         let open = self.pools().map(|pool| pool.size()).iter().sum::<u32>();
         let waiting = u32::try_from(self.supply.waiting()).unwrap_or(u32::MAX);
         let (has, seconds) = (open.saturating_sub(waiting), since.as_secs());
+        if let Some(message) = supply::unreachable(&why, seconds) {
+            return Some((since, message));
+        }
         let message = format!(
             "this server needs up to {needed} sessions with PostgreSQL, has {has} beside those of its committers, and has \
              got no other for {seconds} s ({why}); raise max_connections, the connection limit of the role or the \

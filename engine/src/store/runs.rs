@@ -1,6 +1,6 @@
 //! The table `runs` outside of batches: who is in charge, what is due, what there is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use backstitch_saga::protocol::{Outcome, RunLine, State};
 use backstitch_saga::{RunId, Span, Time, Timestamp};
@@ -13,25 +13,37 @@ use super::partitions::first_id;
 use crate::RunFilter;
 use crate::charge::Owned;
 
-/// Parks runs of which `node` is in charge: from now on they are looked at when `wakes[i]` has come.
+/// Parks runs of which `node` is in charge: from now on they are looked at when `wakes[i]` has come. Rows that others have locked
+/// are not waited for; their runs are returned.
 pub(crate) async fn park(
     connection: &mut PgConnection,
     node: i32,
     runs: &[Uuid],
     wakes: &[Option<Time>],
-) -> Result<(), sqlx::Error> {
+) -> Result<HashSet<RunId>, sqlx::Error> {
     let wakes: Vec<Option<Moment>> = wakes.iter().map(|at| at.map(Moment)).collect();
-    sqlx::query(
+    let parked = sqlx::query(
         "-- runs_park\n\
-         update runs r set node = null, wake_at = x.wake_at \
-         from unnest($2::uuid[], $3::timestamptz[]) as x(id, wake_at) where r.id = x.id and r.node = $1",
+         with free as materialized (select r.id, x.wake_at from unnest($2::uuid[], $3::timestamptz[]) as x(id, wake_at) \
+           join runs r on r.id = x.id where r.node = $1 for update of r skip locked) \
+         update runs r set node = null, wake_at = f.wake_at from free f where r.id = f.id",
     )
     .bind(node)
     .bind(runs)
     .bind(wakes)
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
-    Ok(())
+    if usize::try_from(parked.rows_affected()) == Ok(runs.len()) {
+        return Ok(HashSet::new());
+    }
+    let left: Vec<Uuid> = sqlx::query_scalar(
+        "-- runs_not_parked\nselect id from runs where id = any($2) and node = $1",
+    )
+    .bind(node)
+    .bind(runs)
+    .fetch_all(connection)
+    .await?;
+    Ok(left.into_iter().map(RunId).collect())
 }
 
 /// Takes charge of all parked runs that are due at `now` if they are no more than `most`, otherwise of none. Returns them

@@ -122,6 +122,17 @@ impl Drop for Wait<'_> {
     }
 }
 
+/// Says what is wrong when a session did not come because nobody answers there, and not because there are too many.
+pub(super) fn unreachable(why: &str, seconds: u64) -> Option<String> {
+    let signs = ["error communicating with database", "the database system is"];
+    signs.iter().any(|sign| why.contains(sign)).then(|| {
+        format!(
+            "PostgreSQL cannot be reached: there has been no session for {seconds} s ({why}); look whether it runs, and whether \
+             its address and the network are right"
+        )
+    })
+}
+
 /// What PostgreSQL grants.
 #[derive(Clone, Copy, Debug)]
 struct Granted {
@@ -198,6 +209,23 @@ mod tests {
         let supply = Supply::default();
         drop(supply.wait());
         assert_eq!((supply.shortage(), supply.waiting()), (None, 0));
+    }
+
+    #[test]
+    fn a_database_that_does_not_answer_is_told_apart_from_one_that_is_full() {
+        for why in [
+            "error communicating with database: Connection refused (os error 111)",
+            "error returned from database: the database system is starting up",
+        ] {
+            assert!(
+                unreachable(why, 7).is_some_and(|message| message.contains("for 7 s")),
+                "{why}"
+            );
+        }
+        assert_eq!(
+            unreachable("error returned from database: sorry, too many clients already", 7),
+            None
+        );
     }
 
     #[test]

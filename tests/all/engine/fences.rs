@@ -7,6 +7,7 @@ use backstitch_engine::{BackgroundTask, Engine};
 use backstitch_saga::protocol::{FailureKind, Outcome, TaskOffer, TaskOutcome};
 use backstitch_saga::{Action, By, Command, RunId, Span};
 use backstitch_sdk::CompleteInTransaction;
+use backstitch_tests::eventually;
 use backstitch_tests::node::{Hand, NS, chain, fan, json, metric, node, report, start};
 use backstitch_tests::postgres::database;
 use sqlx::{Connection, PgConnection};
@@ -378,7 +379,8 @@ async fn what_is_no_output_and_what_is_not_transactional_is_refused() {
         "select backstitch.complete_task($1, 'a', 'forward', 1, $2::text::jsonb, lease => $3)";
     let deep = format!("{}{}", "[".repeat(65), "]".repeat(65));
     let large = format!("\"{}\"", "x".repeat(262_144));
-    for output in [deep, large] {
+    let numbers = ["1e400", r#"{"a":[1,{"b":-1e400}]}"#].map(str::to_owned);
+    for output in [deep, large].into_iter().chain(numbers) {
         let asked = sqlx::query(complete).bind(stage.run.0).bind(output).bind(&stage.task.lease);
         let asked = asked.execute(&mut stage.shop).await;
         assert_eq!(code(&asked.unwrap_err()), "BS003");
@@ -390,4 +392,58 @@ async fn what_is_no_output_and_what_is_not_transactional_is_refused() {
     let asked = asked.execute(&mut stage.shop).await;
     assert_eq!(code(&asked.unwrap_err()), "BS001");
     stage.hand.succeed(&[task]).await;
+}
+
+#[tokio::test]
+async fn what_was_committed_was_done_though_its_output_cannot_be_read() {
+    let mut stage = stage().await;
+    let mut transaction = stage.shop.begin().await.unwrap();
+    charge(&mut transaction, &stage.task).await.unwrap();
+    let damaged = "update fences set output = '{'";
+    sqlx::query(damaged).execute(&mut *transaction).await.unwrap();
+    transaction.commit().await.unwrap();
+    // It is done, and what follows has no output to go by: it is undone.
+    let undo = stage.hand.one().await;
+    assert_eq!((undo.run, undo.action), (stage.run, Action::Compensate));
+    stage.hand.succeed(&[undo]).await;
+    let view = stage.engine.wait(NS, stage.run, Duration::from_secs(10)).await.unwrap();
+    assert_eq!(view.outcome, Some(Outcome::Compensated), "{view:?}");
+    let error = serde_json::to_string(&view.error).unwrap();
+    assert!(error.contains("its output in the table fences cannot be read"), "{error}");
+    let told = stage.engine.status(NS).await.conditions;
+    assert!(told.iter().all(|one| one.kind != "CompletionsStuck"), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_completion_whose_row_cannot_be_used_is_told_and_keeps_no_other_back() {
+    for step in ["a/b", "ghost"] {
+        let mut stage = stage().await;
+        let other = stage.engine.start_run(NS, start("two", "2")).await.unwrap().id;
+        let second = stage.hand.one().await;
+        assert_eq!(second.run, other);
+        let mut transaction = stage.shop.begin().await.unwrap();
+        charge(&mut transaction, &stage.task).await.unwrap();
+        charge(&mut transaction, &second).await.unwrap();
+        let damaged = sqlx::query("update fences set step = $2 where run_id = $1");
+        let damaged = damaged.bind(stage.run.0).bind(step);
+        damaged.execute(&mut *transaction).await.unwrap();
+        transaction.commit().await.unwrap();
+        let engine = stage.engine.clone();
+        eventually("the other is reported", async || {
+            let view = engine.run(NS, other, None).await.unwrap();
+            view.steps[0].state == "succeeded"
+        })
+        .await;
+        let told = async || {
+            let conditions = engine.status(NS).await.conditions;
+            conditions.into_iter().find(|one| one.kind == "CompletionsStuck")
+        };
+        eventually("it is told", async || {
+            told().await.is_some_and(|one| one.message.contains(&stage.run.to_string()))
+        })
+        .await;
+        let gone = sqlx::query("delete from fences where step = $1").bind(step);
+        gone.execute(&mut stage.shop).await.unwrap();
+        eventually("it is over", async || told().await.is_none()).await;
+    }
 }

@@ -21,6 +21,7 @@ mod lines;
 mod log;
 mod log_in_transactions;
 mod log_retention;
+mod lost_rows;
 mod nodes;
 mod retention;
 mod roles;

@@ -35,6 +35,7 @@ const RARE: &[(&str, &str)] = &[
     ("console_sessions_create", "the servers of the trials are open, so that nobody signs in"),
     ("console_sessions_end", "the servers of the trials are open, so that nobody signs out"),
     ("credentials_used", "the servers of the trials are open, so that nobody uses a credential"),
+    ("log_head_mend", "the head of a log was lost"),
     ("workers_sign_off", "a worker ends its session, which those of the trials do not"),
     ("workers_go", "half a minute after a worker was last heard of"),
     ("permits_lapse", "a node dies with permits in hand, and they lapse"),

@@ -55,10 +55,18 @@ pub(crate) async fn number(
     .fetch_all(&mut *connection)
     .await?;
     if locked.len() < namespaces.len() {
-        // The first batch of a namespace. Its head is locked from now on, too: by its insertion.
+        // The first batch of a namespace, or its head was lost: it goes on after what has a position. Its head is locked from now on, too: by its insertion.
         sqlx::query(
             "-- log_head_begin\n\
-             insert into log_head (namespace) select x.namespace from unnest($1::text[]) as x(namespace) \
+             insert into log_head (namespace, position, horizon) select x.namespace, b.position, coalesce(f.horizon, b.position) \
+             from unnest($1::text[]) as x(namespace) \
+             left join lateral (select p.upto from position p where p.namespace = x.namespace \
+               order by p.upto desc limit 1) l on true \
+             left join lateral (select p.upto - p.n as horizon from position p where p.namespace = x.namespace \
+               order by p.upto limit 1) f on true \
+             cross join lateral (select coalesce(l.upto, greatest(0, \
+               (select max(c.position) from log_cursor c where c.namespace = x.namespace), \
+               (select max(s.position) from subscription s where s.namespace = x.namespace))) as position) b \
              order by x.namespace on conflict do nothing",
         )
         .bind(namespaces)
