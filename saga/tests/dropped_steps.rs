@@ -73,6 +73,7 @@ impl Trial {
             parent: None,
             descent: None,
             start_at: None,
+            end_by: None,
             requires: Vec::new(),
         };
         trial.ask(Command::Start(start)).unwrap();
