@@ -30,10 +30,12 @@ fn the_definition_is_valid() {
 #[test]
 fn the_requests_are_read() {
     let bodies = bodies();
-    let [start, many, claim, complete, dry_run, compensate] = &bodies[..] else {
+    let [start, bounded, many, claim, complete, dry_run, compensate] = &bodies[..] else {
         panic!("the tour sends {} bodies; say here what they are", bodies.len())
     };
     serde_json::from_str::<StartRun>(start).expect("a start");
+    let bounded: StartRun = serde_json::from_str(bounded).expect("a start with an end");
+    assert!(bounded.end_by.is_some());
     assert_eq!(serde_json::from_str::<StartRuns>(many).expect("many starts").runs.len(), 2);
     serde_json::from_str::<ClaimTasks>(claim).expect("a claim");
     serde_json::from_str::<CompleteTasks>(complete).expect("a report");
