@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod drawn;
+mod found;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -466,29 +467,4 @@ proptest! {
         let broken = found.defects.iter().find(|defect| !of_definitions.contains(&defect.rule));
         prop_assert!(broken.is_none(), "{found}");
     }
-}
-
-/// An item that lost its join was being undone again when the whole run turned round; the item before it was passed by.
-#[test]
-fn a_retried_undo_does_not_hide_the_items_before_it() {
-    let history = [
-        (0, 0, 0),
-        (0, 0, 0),
-        (16, 0, 0),
-        (14, 0, 0),
-        (85, 162, 16),
-        (128, 0, 0),
-        (32, 0, 0),
-        (218, 0, 1),
-        (154, 0, 16),
-    ];
-    try_it(graph(&[(0, 183, 0, 1), (91, 4, 64, 0)], None), 133, history.to_vec());
-}
-
-/// A run was killed while it was undone; undoing a part of it later left the rest blocked, and nobody was told.
-#[test]
-fn what_a_kill_left_does_not_block_a_later_compensation() {
-    let history =
-        [(32, 0, 0), (32, 0, 0), (42, 0, 1), (79, 88, 254), (15, 20, 51), (0, 0, 0), (0, 0, 0)];
-    try_it(graph(&[(0, 0, 0, 2), (0, 0, 0, 0)], None), 106, history.to_vec());
 }

@@ -34,12 +34,15 @@ pub fn decide(
     record.at = record.at.max(at).max(run.header.at);
     run.begin_record(record);
     let mut decider = TransitionBuilder { run, record, effects, ready: VecDeque::new() };
+    let ticks = matches!(command, Command::Tick);
     let reply = decider.command(command);
     loop {
         decider.advance();
         decider.advance_undo();
         let turned_back = decider.conclude();
-        if decider.ready.is_empty() && !turned_back {
+        // What got its turn just now may be due as well.
+        let was_due = ticks && reply.is_ok() && decider.do_due();
+        if decider.ready.is_empty() && !turned_back && !was_due {
             return reply;
         }
     }
@@ -193,18 +196,23 @@ impl TransitionBuilder<'_> {
         if self.run.delayed_until().is_some_and(|until| until <= now) {
             self.end_delay();
         }
-        while let Some(&(due, place)) = self.run.due.first() {
-            if due > now {
-                break;
-            }
-            self.due_now(place);
-        }
+        self.do_due();
         self.check_again();
         if self.run.deadline_due().is_some_and(|deadline| deadline <= now) {
             self.timed_out();
         }
         self.end_in_time();
         self.tell_if_stuck();
+    }
+
+    /// Does what is due at places of the run. Answers whether anything was.
+    fn do_due(&mut self) -> bool {
+        let (now, mut any) = (self.now(), false);
+        while let Some(&(_, place)) = self.run.due.first().filter(|(due, _)| *due <= now) {
+            self.due_now(place);
+            any = true;
+        }
+        any
     }
 
     fn timed_out(&mut self) {

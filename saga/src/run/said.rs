@@ -119,7 +119,8 @@ impl Activity {
             }
             (Some(What::Happened), TaskOutcome::Succeeded { output, .. }) => {
                 match output.to::<Verdict>() {
-                    Ok(Verdict::Happened(output)) => stands(&output),
+                    // What stands may be of an attempt after it, once the step was done anew.
+                    Ok(Verdict::Happened(output)) => self.round > 0 || stands(&output),
                     _ => false,
                 }
             }
