@@ -63,12 +63,12 @@ pub(crate) async fn take(node: &Arc<Node>) -> Result<usize, Error> {
             None => break,
         }
     }
-    tell_stuck(node, stuck);
+    tell_stuck(node, &stuck);
     Ok(closed)
 }
 
 /// Tells of completions that cannot be reported, each once.
-fn tell_stuck(node: &Node, stuck: Vec<Unreadable>) {
+fn tell_stuck(node: &Node, stuck: &[Unreadable]) {
     let places = stuck.iter().map(|one| (one.namespace.clone(), one.run.to_string())).collect();
     for (namespace, run) in node.health.completions_found(places) {
         let same = |one: &&Unreadable| one.namespace == namespace && one.run.to_string() == run;

@@ -144,7 +144,7 @@ impl Error {
             Error::Invalid { code, .. }
             | Error::NotFound { code, .. }
             | Error::Conflict { code, .. }
-            | Error::Quota { code, .. } => *code,
+            | Error::Quota { code, .. } => code,
             Error::Incompatible { .. } => "incompatible_schema",
             Error::StreamVersion { .. } => "stream_version_conflict",
             Error::PastRetention { .. } => "position_past_retention",

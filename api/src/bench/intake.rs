@@ -191,7 +191,7 @@ async fn set_up(url: &str) -> anyhow::Result<()> {
 /// What takes in documents, on a database of its own.
 enum Side {
     Server(Stage),
-    ByHand { name: String, database: String, process: Process },
+    ByHand { name: String, database: String, process: Box<Process> },
 }
 
 impl Side {
@@ -204,6 +204,7 @@ impl Side {
             let log = ground.logs.join("by-hand.log");
             let (process, url) = Process::start("by-hand", &mut command, &log).await?;
             let door = Door { url: format!("{url}/in"), kind, named };
+            let process = Box::new(process);
             return Ok((Side::ByHand { name, database, process }, door));
         }
         let cast = Cast { nodes: 1, workers: false, hand_offs: false, concurrency: 0 };

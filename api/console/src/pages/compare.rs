@@ -168,7 +168,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn definition(steps: Value) -> Definition {
+    fn definition(steps: &Value) -> Definition {
         serde_json::from_value(json!({ "name": "w", "version": 1, "steps": steps })).unwrap()
     }
 
@@ -178,8 +178,8 @@ mod tests {
 
     #[test]
     fn steps_are_told_by_their_ids_wherever_they_stand() {
-        let old = definition(json!([step("a", "q"), step("b", "q"), step("c", "q")]));
-        let new = definition(json!([step("d", "q"), step("c", "q"), step("a", "other")]));
+        let old = definition(&json!([step("a", "q"), step("b", "q"), step("c", "q")]));
+        let new = definition(&json!([step("d", "q"), step("c", "q"), step("a", "other")]));
         let (groups, same) = compare(&old, &new);
         let told: Vec<(&str, &str)> =
             groups.iter().map(|group| (group.name.as_str(), group.badge.word.as_str())).collect();
