@@ -34,6 +34,7 @@ const RARE: &[(&str, &str)] = &[
     ("alone_give_up", "a task over which a worker was lost is done"),
     ("console_sessions_create", "the servers of the trials are open, so that nobody signs in"),
     ("console_sessions_end", "the servers of the trials are open, so that nobody signs out"),
+    ("contracts_change", "an operator changes a contract, of which the trials only register some"),
     ("credentials_used", "the servers of the trials are open, so that nobody uses a credential"),
     ("log_head_mend", "the head of a log was lost"),
     ("workers_sign_off", "a worker ends its session, which those of the trials do not"),
