@@ -20,7 +20,7 @@ pub(crate) enum Check {
     Unnumbered,
     /// Positions that are not dense.
     Gap,
-    /// Heads of logs that are not at their last position.
+    /// Heads of logs beyond their last position. `wrong_heads` finds those before it or lost, which can be set right.
     Head,
     /// Batches with another number of events than their positions.
     Batch,
@@ -60,10 +60,9 @@ impl Check {
             }
             Check::Head => {
                 "-- doctor_head\n\
-                 select p.namespace, p.namespace, coalesce(h.position, 0), p.upto \
+                 select p.namespace, p.namespace, h.position, p.upto \
                  from (select namespace, max(upto) as upto from position group by namespace) p \
-                 left join log_head h on h.namespace = p.namespace \
-                 where h.position is distinct from p.upto order by 1 limit $1"
+                 join log_head h on h.namespace = p.namespace where h.position > p.upto order by 1 limit $1"
             }
             Check::Batch => {
                 "-- doctor_batch\n\
