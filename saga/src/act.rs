@@ -1,16 +1,16 @@
-//! Which events are acts of people: what the audit is made of. It judges nothing.
+//! Selects the events that are acts of people: the entries of the audit.
 
 use crate::event::{By, Erasure, Event};
 use crate::{HoldKind, StepPath};
 
-/// What a person did to a run.
+/// An act of a person on a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Act<'a> {
     /// The word of the verb, as it stands at the end of its route: `retry`, `mark-compensated`, …
     pub verb: &'static str,
     /// To which step or item; the run as a whole without it.
     pub step: Option<&'a StepPath>,
-    /// Who and why.
+    /// Actor and reason.
     pub by: &'a By,
 }
 

@@ -1,4 +1,4 @@
-//! What can be asked of a run, and how it is refused.
+//! Commands of a run, and their refusals.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,292 +10,296 @@ use crate::protocol::{Labels, Mapping, OnWithdrawn, Scope, TaskOutcome};
 use crate::run::ChildEnd;
 use crate::{Action, ErrorKind, Graph, Hold, Payload, RunId, StepPath, TaskKey, Time};
 
-/// Something asked of a run.
+/// A request to change a run.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// Begin. Only ever the first command of a run.
+    /// Begins the run. Always its first command.
     Start(Start),
-    /// Hand a task that is on offer to a worker.
+    /// Hands an offered task to a worker.
     HandOut {
-        /// Which task.
+        /// The task.
         task: TaskKey,
-        /// To whom.
+        /// The worker that gets it.
         worker: Arc<str>,
     },
-    /// A worker says what became of a task.
+    /// A worker reports the result of a task.
     Report {
-        /// Which task.
+        /// The task.
         task: TaskKey,
-        /// What became of it.
+        /// The result.
         outcome: TaskOutcome,
     },
-    /// The output of a run whose steps are done was held to its JSON Schema. Nothing when none waits for that.
+    /// The output of a run whose steps are done was checked against its JSON Schema. Does nothing unless an
+    /// output awaits its check.
     OutputChecked {
-        /// Why it does not satisfy the schema; `None` when it does.
+        /// The reason why it does not satisfy the schema; `None` if it does.
         violation: Option<String>,
     },
-    /// A worker says that it still works on a task.
+    /// A worker reports that it still works on a task.
     Beat {
-        /// Which task.
+        /// The task.
         task: TaskKey,
-        /// How far it got.
+        /// The progress so far.
         details: Option<Payload>,
     },
-    /// Give back a task that was not begun, or never left the server: it is on offer again as the same attempt, as if it
-    /// had not been handed out.
+    /// Gives back a task that was not begun, or never left the server. It is offered again as the same attempt, as if
+    /// it had not been handed out.
     GiveBack {
-        /// Which task.
+        /// The task.
         task: TaskKey,
         /// The session that must hold it.
         session: Arc<str>,
-        /// When the lease began that is given back; `None` for any.
+        /// The beginning of the lease that is given back; `None` for any lease.
         since: Option<Time>,
     },
-    /// Servers can hear workers again since then: no lease ends before its worker had time to be heard.
+    /// Servers can receive heartbeats again: no lease ends before its worker had time to send one.
     Listen {
-        /// The instant; one that is yet to come stands for now.
+        /// The instant since when; a future one is taken as now.
         since: Time,
     },
-    /// Time has passed: do what is due.
+    /// Does all that is due by now.
     Tick,
-    /// Undo.
+    /// Undoes the run.
     Compensate {
-        /// What.
+        /// The part to undo.
         scope: Scope,
-        /// Even past a pivot.
+        /// Whether to undo even past a pivot.
         force: bool,
-        /// Who and why.
+        /// Actor and reason.
         by: By,
     },
-    /// Undo as a plan says, if it would still do the same.
+    /// Undoes the run by a plan, if the plan would still do the same.
     CompensateAsPlanned {
-        /// What.
+        /// The part to undo.
         scope: Scope,
-        /// Even past a pivot.
+        /// Whether to undo even past a pivot.
         force: bool,
-        /// What [`Run::plan_mark`](crate::Run::plan_mark) said when it was planned.
+        /// Value of [`Run::plan_mark`](crate::Run::plan_mark) when it was planned.
         mark: Uuid,
-        /// Who and why.
+        /// Actor and reason.
         by: By,
     },
-    /// Undo everything, because the run of which this one is a step is undone. Neither the time for compensating by
-    /// hand nor a pivot keeps it from that; what is being undone already, or cannot be, is left as it is.
+    /// Undoes everything, because the parent run is being undone. Neither the window for compensating by hand nor a
+    /// pivot prevents it; what is already being undone, or cannot be undone, is left as it is.
     UndoForParent {
         /// The parent, and why.
         by: By,
     },
-    /// Stop, and undo what was done.
+    /// Stops the run and undoes its steps.
     Cancel {
-        /// Who and why.
+        /// Actor and reason.
         by: By,
     },
-    /// End as it stands; nothing is undone.
+    /// Ends the run as it stands; nothing is undone.
     Kill {
-        /// Who and why.
+        /// Actor and reason.
         by: By,
     },
-    /// Let what is parked or blocked try again, with fresh attempts; when nothing is, what waits for its next attempt.
+    /// Retries what is parked or blocked, with fresh attempts; if nothing is, what waits for its next attempt.
     Retry {
-        /// Only this step or item; everything without it.
+        /// Only this step or item; `None` for all.
         step: Option<StepPath>,
         /// Its new input.
         input: Option<Payload>,
-        /// Who and why.
+        /// Actor and reason.
         by: By,
     },
-    /// Go on without a step or item that no worker has.
+    /// Goes on without a step or item that no worker holds.
     Skip {
-        /// Which.
+        /// The step or item.
         step: StepPath,
-        /// What stands in its place.
+        /// The output that replaces its own.
         output: Option<Payload>,
-        /// Who and why.
+        /// Actor and reason.
         by: By,
     },
-    /// A person knows that a step or item that no worker has was done.
+    /// A person states that a step or item that no worker holds was done.
     Resolve {
-        /// Which.
+        /// The step or item.
         step: StepPath,
         /// Its output.
         output: Payload,
-        /// What the target calls it.
+        /// The name of the effect in the target system.
         external_id: Option<String>,
-        /// Who and why.
+        /// Actor and reason.
         by: By,
     },
-    /// Undo what stands of a step and of what followed, and go forward again from there.
+    /// Undoes a step and all that followed it, and goes forward again from there.
     Rerun {
-        /// From which step.
+        /// The step to go back to.
         from: Arc<str>,
         /// Its new input.
         input: Option<Payload>,
-        /// Only the items of the step, a fan-out, that failed, are in doubt or were never begun; the others stand.
+        /// Only the items of the step, a fan-out, that failed, are in doubt or were never begun; the others keep
+        /// their results.
         only_failed: bool,
-        /// Even if something that nothing undoes is done twice.
+        /// Whether to go on even if an effect that nothing undoes is repeated.
         force: bool,
-        /// Who and why.
+        /// Actor and reason.
         by: By,
     },
-    /// A signal for the run.
+    /// Sends a signal to the run.
     Signal {
         /// Its name.
         name: Arc<str>,
-        /// What it says.
+        /// Its data.
         data: Payload,
-        /// Who sends it.
+        /// The sender and the reason.
         by: By,
-        /// The version whose schemas it was held to; `None` when it was held to none.
+        /// The version whose schemas it was checked against; `None` if it was not checked.
         checked: Option<u32>,
     },
-    /// A signal that was accepted before there was a run, and that the run cannot take. Nothing when it was told.
+    /// Refuses a signal that was accepted before the run existed and that the run cannot take. Does nothing if
+    /// that was recorded before.
     RefuseSignal {
         /// Its name.
         name: Arc<str>,
-        /// Who sent it.
+        /// The sender and the reason.
         by: By,
-        /// Why, without what it says.
+        /// The reason of the refusal, without the signal's data.
         message: String,
     },
-    /// A run that is a step of this one has ended.
+    /// A child run has ended.
     ChildEnded {
         /// The step.
         step: StepPath,
         /// The run.
         child: RunId,
-        /// What it was asked when it said so; nothing when it speaks by itself.
+        /// Action that this report answers; `None` if unsolicited.
         answers: Option<Action>,
-        /// How it ended.
+        /// The end of the child.
         end: ChildEnd,
     },
-    /// A run that is a step of this one has answered what it was told.
+    /// A child run has acknowledged a notification.
     ChildHeard {
         /// The step.
         step: StepPath,
         /// The run.
         child: RunId,
-        /// Which word it has heard.
+        /// The number of the acknowledged notification.
         order: u32,
     },
-    /// The run that this one is a step of says what became of it.
+    /// The parent run notifies this run of its state.
     FromParent {
-        /// What.
+        /// The part to undo.
         word: ParentWord,
-        /// Grows with each word, so that an earlier one that comes late changes nothing.
+        /// Number of the notification. It grows, so that an earlier one that arrives late changes
+        /// nothing.
         order: u32,
-        /// Who and why.
+        /// Actor and reason.
         by: By,
     },
-    /// Hand nothing out until this reason, and every other, is gone.
+    /// Hands out no task until this hold, and every other, has ended.
     Hold {
-        /// The reason.
+        /// The hold.
         hold: Hold,
-        /// Who and why, when a person does it.
+        /// Actor and reason, if a person does it.
         by: Option<By>,
-        /// What it waits for, for people.
+        /// The condition that it waits for, for people.
         message: String,
     },
-    /// A reason to hold the run is gone.
+    /// Ends a hold of the run.
     Unhold {
-        /// Which; without it all that people gave.
+        /// The hold; `None` for all holds that people gave.
         hold: Option<Hold>,
-        /// Who and why, when a person does it.
+        /// Actor and reason, if a person does it.
         by: Option<By>,
     },
-    /// Begin although facts that the run requires are not established. Nothing when it waits for none.
+    /// Begins the run although required facts are not established. Does nothing if it waits for none.
     SkipRequirements {
-        /// Who and why.
+        /// Actor and reason.
         by: By,
     },
-    /// A fact that the run requires was withdrawn. One that has not begun waits for it again.
+    /// A required fact was withdrawn. A run that has not begun waits for it again.
     FactWithdrawn {
-        /// The hold of a run that waits for it.
+        /// The hold of runs that wait for it.
         hold: Hold,
-        /// What becomes of a run that has begun.
+        /// The policy for a run that has begun.
         policy: OnWithdrawn,
-        /// By whom, for people.
+        /// Who withdrew it, for people.
         message: String,
     },
     /// A fact that was withdrawn is established again.
     FactRestored {
-        /// The hold of a run that waits for it.
+        /// The hold of runs that wait for it.
         hold: Hold,
     },
-    /// A fact has been waited for for too long, or nothing will establish it: a person must know. Nothing when the hold
-    /// is gone.
+    /// The run has waited too long for a fact, or nothing will establish it: a person is informed. Does nothing if the
+    /// hold has ended.
     Overdue {
-        /// Which.
+        /// The hold.
         hold: Hold,
-        /// What it waits for, for people.
+        /// The condition that it waits for, for people.
         message: String,
     },
-    /// A person vouches that a blocked undo is done, or needs not be.
+    /// A person vouches that a blocked undo is done or not needed.
     MarkUndone {
-        /// Which step or item.
+        /// The step or item.
         step: StepPath,
-        /// Who and why.
+        /// Actor and reason.
         by: By,
     },
-    /// A person vouches that all that an ended run left behind is put right, or needs not be.
+    /// A person vouches that all effects left by an ended run are undone or need no undo.
     MarkLeft {
-        /// Who and why.
+        /// Actor and reason.
         by: By,
     },
-    /// Give labels to the run and take others from it. Also once it has ended.
+    /// Sets and removes labels of the run, also after its end.
     Label {
-        /// The labels that it gets, or that change their values.
+        /// The labels to add or to change.
         set: Labels,
-        /// The names of the labels that it loses.
+        /// The names of the labels to remove.
         remove: Vec<Arc<str>>,
-        /// Who and why.
+        /// Actor and reason.
         by: By,
     },
-    /// Mark the run, which has ended, as erased: from then on nothing can be asked of it.
+    /// Marks an ended run as erased: from then on it refuses all commands.
     Erase {
-        /// Who and why.
+        /// Actor and reason.
         by: By,
     },
-    /// Go on on another version of the workflow.
+    /// Moves the run to another version of its workflow.
     Migrate(Migration),
 }
 
-/// How a run moves to another version of its workflow.
+/// A move of a run to another version of its workflow.
 #[derive(Clone, Debug)]
 pub struct Migration {
-    /// The version that it is on.
+    /// The present version.
     pub from: u32,
-    /// The version that it moves to.
+    /// The new version.
     pub graph: Arc<Graph>,
     /// The hash of that definition.
     pub definition: Arc<str>,
-    /// How its steps become those of the new version.
+    /// The mapping of its steps to those of the new version.
     pub mapping: Mapping,
-    /// Who and why.
+    /// Actor and reason.
     pub by: By,
-    /// The signals that were held to the schemas of the new version.
+    /// The signals that were checked against the schemas of the new version.
     pub checked: Vec<CheckedSignal>,
 }
 
-/// A signal that was held to the schemas of another version.
+/// A signal that was checked against the schemas of another version.
 #[derive(Clone, Debug)]
 pub struct CheckedSignal {
     /// Its name.
     pub name: Arc<str>,
-    /// What it says.
+    /// Its data.
     pub data: Payload,
-    /// Why it is not what the steps of that version ask for, if so.
+    /// The reason why it does not satisfy the schemas of that version, if so.
     pub wrong: Option<String>,
 }
 
-/// What a run begins with.
+/// The start of a run.
 #[derive(Clone, Debug)]
 pub struct Start {
-    /// Where it belongs.
+    /// Its namespace.
     pub namespace: Arc<str>,
     /// The hash of the definition that it pins.
     pub definition: Arc<str>,
     /// The caller's key.
     pub key: Option<Arc<str>>,
-    /// Constant along the causal story.
+    /// A correlation id, constant along a chain of causes.
     pub correlation_id: Option<Arc<str>>,
     /// The event of the log that caused it.
     pub causation_id: Option<Arc<str>>,
@@ -303,33 +307,33 @@ pub struct Start {
     pub labels: Labels,
     /// The input.
     pub input: Payload,
-    /// What it must wait for before anything of it is handed out, each with a message for people.
+    /// The holds that it begins with, each with a message for people.
     pub holds: Vec<(Hold, String)>,
-    /// The step of another run that it is.
+    /// The step of the parent run that it carries out.
     pub parent: Option<Parent>,
-    /// Its place among those that belong together; of runs that are, or may have, children.
+    /// Its place in the tree of runs, if it is or may have a child.
     pub descent: Option<Descent>,
-    /// Nothing of it begins before this instant, and its timeout counts from then.
+    /// No step begins before this instant, and its timeout counts from then.
     pub start_at: Option<Time>,
-    /// The facts that it requires, also those that stand.
+    /// The facts that it requires, established ones included.
     pub requires: Vec<RequiredFact>,
     /// The instant by which it is to be over, its undo included.
     pub end_by: Option<Box<EndBy>>,
 }
 
-/// How an accepted command is answered.
+/// The answer to an accepted command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// It was done, or had been done by the same command before.
+    /// The command was carried out, now or before.
     Done,
 }
 
-/// How a command is refused. The code is stable.
+/// The refusal of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// Stable code.
+    /// A stable code.
     pub code: RefusalCode,
-    /// What it means here and what to do, for people.
+    /// An explanation with what to do, for people.
     pub message: String,
 }
 
@@ -348,24 +352,24 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// Why a command is refused.
+/// The reason for which a command is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RefusalCode {
     /// The attempt is not the current one, or its lease is over.
     LeaseLost,
-    /// The attempt was reported before, and otherwise: the first report counts.
+    /// The attempt was reported before with another result: the first report counts.
     AlreadyReported,
-    /// The task is not on offer (any more).
+    /// The task is not offered, or no longer.
     NotOffered,
     /// No such step or item in this run.
     UnknownStep,
-    /// The output or verdict has not the form it must have.
+    /// The output or verdict does not have the required form.
     InvalidOutput,
     /// The run has ended.
     RunEnded,
     /// The run is being undone already.
     AlreadyCompensating,
-    /// The run has moved since the undo was planned.
+    /// The run has changed since the undo was planned.
     PlanExpired,
     /// The point of no return has been passed; `force` and a reason are needed.
     PastPivot,
@@ -375,17 +379,18 @@ pub enum RefusalCode {
     CompensationWindowClosed,
     /// Nothing is parked or blocked.
     NothingToRetry,
-    /// It is over, or its turn has not come: there is nothing to say about how it ends.
+    /// The step is over or has not begun: it cannot be resolved.
     NothingToResolve,
-    /// A worker has it.
+    /// A worker holds the task.
     TaskInFlight,
     /// No step of the workflow waits for such a signal.
     UnknownSignal,
-    /// The signal has come before, and the first counts.
+    /// A signal of this name came before; the first counts.
     AlreadySignalled,
     /// Nothing waits for the signal any more.
     NotAwaited,
-    /// The signal was held to the schemas of another version, or came while the run was about to be moved: it is checked anew.
+    /// The signal was checked against the schemas of another version, or came while the run was being moved: it is
+    /// checked again.
     SignalUnchecked,
     /// The run has no pause of that name.
     UnknownPause,
@@ -401,14 +406,14 @@ pub enum RefusalCode {
     CannotMigrate,
     /// The run would have more labels than a run may have.
     TooManyLabels,
-    /// The run goes on: it can be erased when it has ended.
+    /// The run has not ended; only ended runs can be erased.
     RunGoesOn,
     /// The run was erased.
     RunErased,
 }
 
 impl RefusalCode {
-    /// The code as it is sent.
+    /// Returns the code as it is sent.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -442,7 +447,7 @@ impl RefusalCode {
         }
     }
 
-    /// The kind of error that it is.
+    /// Returns the kind of error of this code.
     #[must_use]
     pub fn kind(self) -> ErrorKind {
         match self {

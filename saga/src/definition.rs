@@ -21,9 +21,9 @@ use crate::{Expr, Payload, Span};
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Definition {
-    /// What the workflow is called; `[a-z][a-z0-9-]*`, at most 100 characters.
+    /// Name of the workflow: `[a-z][a-z0-9-]*`, at most 100 characters.
     pub name: String,
-    /// Which edition of the workflow this is, from 1.
+    /// Version of the workflow, from 1.
     pub version: u32,
     /// One line for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -36,31 +36,31 @@ pub struct Definition {
     pub output_schema: Option<Payload>,
     /// The steps; their order in the list means nothing, their references do.
     pub steps: Vec<Step>,
-    /// What the run answers when it succeeded; `null` without it.
+    /// Output of a run that succeeded; `null` without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<Expr>,
-    /// How long the whole run may take, forward; compensation is not limited by it.
+    /// Longest time that the run may take, forward; compensation is not limited by it.
     #[serde(default = "Definition::default_timeout")]
     pub timeout: Span,
-    /// What happens when it took longer.
+    /// Action on a run that exceeded its timeout.
     #[serde(default)]
     pub on_timeout: OnTimeout,
     /// For how long after its end a run may still be compensated by hand.
     #[serde(default = "Definition::default_compensable_for")]
     pub compensable_for: Span,
-    /// How its runs follow upon others.
+    /// Order of its runs in relation to other runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequence: Option<Sequence>,
-    /// What happens to its runs that becomes an event of the log.
+    /// Changes of its runs that become events of the log.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub milestones: Vec<Milestone>,
 }
 
 impl Definition {
-    /// How long the JSON text of a definition may be.
+    /// Longest JSON text of a definition, in bytes.
     pub const MAX_BYTES: usize = 256 * 1024;
 
-    /// How many steps a definition may have.
+    /// Largest number of steps of a definition.
     pub const MAX_STEPS: usize = 500;
 
     /// All JSON Schemas of the definition, each with its place.
@@ -110,7 +110,7 @@ impl Definition {
     }
 }
 
-/// What happens to a run that exceeded its timeout.
+/// Action on a run that exceeded its timeout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -168,7 +168,7 @@ pub struct Task {
     /// The queue it is offered on.
     #[serde(default = "default_queue")]
     pub queue: String,
-    /// What the handler gets; inside a map it may refer to `/item` and `/index`.
+    /// Input of the handler; inside a map it may refer to `/item` and `/index`.
     pub input: Expr,
     /// A JSON Schema that an input must satisfy which a person gives in its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -177,7 +177,7 @@ pub struct Task {
     /// done, it is not tried again, and it is undone as one that may have happened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_schema: Option<Payload>,
-    /// Whether and how this step can be undone. Inferred as compensatable when `compensate` is given.
+    /// Its class of undo. Inferred as compensatable when `compensate` is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<Class>,
     /// The handler that undoes the step.
@@ -186,19 +186,20 @@ pub struct Task {
     /// The handler that asks the target whether an attempt in doubt happened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify: Option<Verify>,
-    /// When and how often to try again.
+    /// Number and delays of retries.
     #[serde(default)]
     pub retry: Retry,
-    /// How long things may take.
+    /// Time limits of its attempts.
     #[serde(default)]
     pub timeouts: Timeouts,
-    /// What a failure for good means.
+    /// Meaning of a failure for good.
     #[serde(default)]
     pub on_failure: OnFailure,
-    /// What to do when an attempt may have happened.
+    /// Action on an attempt that may have happened.
     #[serde(default)]
     pub on_unknown: OnUnknown,
-    /// How many workers may be lost over it, without a sign of life, before it is taken for poison and parked.
+    /// Number of workers that may be lost during it, without a heartbeat, before it counts as poison and is
+    /// parked.
     #[serde(
         default = "Task::default_max_losses",
         skip_serializing_if = "Task::is_default_max_losses"
@@ -225,7 +226,7 @@ fn default_queue() -> String {
     "default".to_owned()
 }
 
-/// What a step means for undoing the saga.
+/// Meaning of a step for undoing the saga.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -240,7 +241,7 @@ pub enum Class {
     ReadOnly,
 }
 
-/// How an attempt in doubt is checked.
+/// Verification of an attempt in doubt.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -255,12 +256,12 @@ pub struct Verify {
     pub retry: Retry,
 }
 
-/// When and how often to try again. Delays are computed when an attempt failed, and persisted.
+/// Number and delays of retries. Delays are computed when an attempt failed, and persisted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Retry {
-    /// How many attempts in all; no limit when `null`.
+    /// Largest number of attempts; no limit when `null`.
     #[cfg_attr(feature = "openapi", schema(nullable))]
     pub max_attempts: Option<u32>,
     /// The delay before the second attempt, before jitter.
@@ -269,7 +270,7 @@ pub struct Retry {
     pub multiplier: f64,
     /// The longest delay, before jitter.
     pub max_delay: Span,
-    /// How the delay is spread.
+    /// Spread of the delay.
     pub jitter: Jitter,
     /// No further attempt is scheduled later than this after the first.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -309,7 +310,7 @@ impl Retry {
     }
 }
 
-/// How a retry delay `d` is spread (Brooker, "Exponential Backoff And Jitter", 2015).
+/// Spread of a retry delay `d` (Brooker, "Exponential Backoff And Jitter", 2015).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -325,7 +326,7 @@ pub enum Jitter {
     None,
 }
 
-/// How long things may take.
+/// Time limits of a task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -348,7 +349,7 @@ impl Default for Timeouts {
     }
 }
 
-/// What a step's failure for good means for the run.
+/// Meaning of a step's failure for good for its run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -362,7 +363,7 @@ pub enum OnFailure {
     Continue,
 }
 
-/// What to do when an attempt may have happened.
+/// Action on an attempt that may have happened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -389,17 +390,17 @@ pub struct Map {
     /// may have the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Expr>,
-    /// What is done for each item.
+    /// The task of each item.
     pub task: Task,
-    /// When the fan-out as a whole has succeeded.
+    /// Condition on which the fan-out as a whole succeeds.
     pub join: Join,
-    /// What an empty list means.
+    /// Meaning of an empty list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub empty: Option<Empty>,
-    /// How many items may be in flight at once.
+    /// Largest number of items in flight at the same time.
     #[serde(default = "Map::default_max_concurrency")]
     pub max_concurrency: u32,
-    /// What becomes of items still in flight when the join fires early with success.
+    /// Fate of items still in flight when the join fires early with success.
     #[serde(default)]
     pub losers: Losers,
 }
@@ -410,7 +411,8 @@ impl Map {
     }
 }
 
-/// When a fan-out has succeeded. It fires exactly once, as soon as its rule is true or impossible.
+/// Condition on which a fan-out succeeds. It fires exactly once, as soon as its rule is true or
+/// impossible.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -427,7 +429,7 @@ pub enum Join {
     BestEffort,
 }
 
-/// How many failed items a fan-out bears.
+/// Tolerated number of failed items of a fan-out.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -438,7 +440,7 @@ pub enum Tolerance {
     Ratio(f64),
 }
 
-/// What an empty list means for a fan-out.
+/// Meaning of an empty list for a fan-out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -449,8 +451,8 @@ pub enum Empty {
     Fail,
 }
 
-/// What becomes of items still in flight when their join has fired with success. Items that were not handed out
-/// are cancelled in any case.
+/// Fate of items still in flight when their join has fired with success. Items that were not handed out are
+/// cancelled in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -1,5 +1,5 @@
-//! What an event asks of the one who keeps the run. Events are for the rules and the journal; the engine knows effects only, so
-//! that a new event touches no file of it.
+//! The effects of events outside their run. Only the rules and the journal know events; the engine knows effects alone, so that a
+//! new event touches no file of it.
 
 use std::sync::Arc;
 
@@ -73,7 +73,7 @@ pub enum Effect {
     Ended(Outcome),
 }
 
-/// How an attempt ended.
+/// End of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttemptEnd {
     /// The work was done.

@@ -3,7 +3,7 @@
 /// Kind of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// What came cannot be read.
+    /// The request cannot be read.
     Malformed,
     /// Nobody knows who asks.
     Unauthenticated,
@@ -13,13 +13,13 @@ pub enum ErrorKind {
     Unknown,
     /// It contradicts what is there.
     Conflict,
-    /// What is asked for was there and is gone.
+    /// The requested resource existed and was removed.
     Gone,
-    /// What came is too large.
+    /// The request is too large.
     TooLarge,
-    /// What came is of a form that is not taken.
+    /// The form of the request is not supported.
     Unsupported,
-    /// What came can be read, and is wrong.
+    /// The request can be read, and is wrong.
     Invalid,
     /// Too much was asked for; later it may be done.
     TooMany,

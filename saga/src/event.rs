@@ -1,5 +1,5 @@
-//! What a journal records: events, not commands, never decided again. Their JSON is read for ever: a change is additive, and
-//! `golden` tests hold every form. Payloads stand beside them, by [`Slot`], so that they can be erased or encrypted.
+//! The events that a journal records: results of commands, never decided again. Their JSON is read for ever, so changes are
+//! additive, and the `golden` tests hold every form. Payloads are stored apart, by [`Slot`], so that they can be erased or encrypted.
 
 pub(crate) use crate::family::{Descent, ParentWord};
 pub use crate::incident::IncidentKind;
@@ -13,24 +13,24 @@ mod terms;
 pub use begun::{Begun, EndBy, RequiredFact};
 pub use terms::{By, Cause, Emission, Erasure, Fate, Parent, Record, Slot, Source};
 
-/// Something that happened to a run.
+/// A fact of the history of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
     /// The run began.
     Started(Box<Begun>),
-    /// A person gave labels to the run, or took some from it.
+    /// A person set or removed labels of the run.
     Labelled {
-        /// Those that it got.
+        /// The labels that were set.
         set: Labels,
-        /// The names of those that it lost.
+        /// The names of the labels that were removed.
         removed: Vec<Arc<str>>,
-        /// Who and why.
+        /// Actor and reason.
         by: By,
     },
     /// A step will not be done.
     Skipped {
-        /// Which.
+        /// The step.
         step: Arc<str>,
         /// The step whose output is missing; the guard was false without it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -38,28 +38,29 @@ pub enum Event {
     },
     /// A fan-out began.
     Opened {
-        /// Which.
+        /// The step.
         step: Arc<str>,
         /// The list.
         items: Source,
-        /// How many there are.
+        /// The number of items.
         total: u32,
         /// The keys of the items, where the definition gives them some.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         keys: Option<Slot>,
     },
-    /// A step begins, or a fan-out goes on, with the next record: as many bytes of documents stand in this one as may.
+    /// A step begins, or a fan-out goes on, with the next record, because this one holds as many bytes of documents as
+    /// allowed.
     Deferred {
-        /// Which.
+        /// The step.
         step: Arc<str>,
     },
-    /// A task is on offer to workers.
+    /// A task is offered to workers.
     Offered {
         /// The step or item.
         step: StepPath,
-        /// What is asked.
+        /// The action.
         action: Action,
-        /// Which attempt.
+        /// The attempt number.
         attempt: u32,
         /// The input, recorded with the first forward attempt.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,50 +70,50 @@ pub enum Event {
     Leased {
         /// The step or item.
         step: StepPath,
-        /// What is asked.
+        /// The action.
         action: Action,
-        /// Which attempt.
+        /// The attempt number.
         attempt: u32,
-        /// To whom.
+        /// The worker that gets it.
         worker: Arc<str>,
-        /// Until when it is the worker's, without a sign of life.
+        /// The end of the lease unless a heartbeat prolongs it.
         until: Time,
     },
-    /// A task that was leased never left the server, or its worker gave it back unbegun, and is on offer again.
+    /// A leased task never left the server, or its worker gave it back unbegun; it is offered again.
     Released {
         /// The step or item.
         step: StepPath,
-        /// What is asked.
+        /// The action.
         action: Action,
-        /// Which attempt.
+        /// The attempt number.
         attempt: u32,
     },
-    /// The worker gave a sign of life.
+    /// The worker sent a heartbeat.
     Beat {
         /// The step or item.
         step: StepPath,
-        /// What is asked.
+        /// The action.
         action: Action,
-        /// Which attempt.
+        /// The attempt number.
         attempt: u32,
         /// The lease's new end.
         until: Time,
-        /// How far it got.
+        /// The progress so far.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         details: Option<Slot>,
-        /// No sign of life, but time in which no server could have heard one.
+        /// The lease was prolonged because no server could receive heartbeats.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         unheard: bool,
     },
     /// A step or item succeeded.
     Succeeded {
-        /// Which.
+        /// The step or item.
         step: StepPath,
-        /// By which attempt; 0 when a person or a verification said so.
+        /// The attempt; 0 if a person or a verification stated it.
         attempt: u32,
         /// The output.
         output: Slot,
-        /// What the target calls it.
+        /// The name of the effect in the target system.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         external_id: Option<String>,
     },
@@ -120,13 +121,13 @@ pub enum Event {
     Failed {
         /// The step or item.
         step: StepPath,
-        /// What was asked.
+        /// The action.
         action: Action,
-        /// Which attempt.
+        /// The attempt number.
         attempt: u32,
-        /// Why.
+        /// The reason.
         error: Failure,
-        /// The work was done all the same, and what it gave cannot be its output.
+        /// Whether the work was done, but its result cannot be the output.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         done: bool,
     },
@@ -134,103 +135,103 @@ pub enum Event {
     Lost {
         /// The step or item.
         step: StepPath,
-        /// What was asked.
+        /// The action.
         action: Action,
-        /// Which attempt.
+        /// The attempt number.
         attempt: u32,
-        /// Why.
+        /// The reason.
         error: Failure,
     },
     /// The next attempt will be offered at `at`.
     RetryScheduled {
         /// The step or item.
         step: StepPath,
-        /// What is asked.
+        /// The action.
         action: Action,
         /// The attempt to come.
         attempt: u32,
-        /// When.
+        /// The instant.
         at: Time,
     },
     /// A verification found that the attempt in doubt did not happen.
     NotHappened {
         /// The step or item.
         step: StepPath,
-        /// By which verify attempt.
+        /// The verify attempt.
         attempt: u32,
     },
     /// A verification found that the attempt in doubt happened; `Succeeded` follows, unless the run is past it.
     Happened {
         /// The step or item.
         step: StepPath,
-        /// By which verify attempt.
+        /// The verify attempt.
         attempt: u32,
     },
-    /// A step or item is over, forward, without success.
+    /// The forward part of a step or item ended without success.
     GaveUp {
-        /// Which.
+        /// The step or item.
         step: StepPath,
-        /// How it stands.
+        /// The state in which it ended.
         fate: Fate,
-        /// Why, when no attempt said so: a timeout, a failed wiring, a revocation.
+        /// The reason, if no attempt reported it: a timeout, a failed wiring, a revocation.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<Failure>,
     },
     /// A step or item waits for a person.
     Parked {
-        /// Which.
+        /// The step or item.
         step: StepPath,
     },
-    /// A person asked that what is parked or blocked try again.
+    /// A person requested a retry of what is parked or blocked.
     RetryRequested {
-        /// Who and why.
+        /// Actor and reason.
         by: By,
     },
-    /// A parked or blocked step or item tries again, with fresh attempts.
+    /// A parked or blocked step or item is retried, with fresh attempts.
     Resumed {
-        /// Which.
+        /// The step or item.
         step: StepPath,
     },
     /// The input of a step or item was changed by the person who asked for the retry that follows.
     InputEdited {
-        /// Which.
+        /// The step or item.
         step: StepPath,
         /// The new input.
         input: Slot,
-        /// What was tried before did not happen: it gets another effect key.
+        /// Whether it gets another effect key, because the earlier attempts did not happen.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         new_key: bool,
     },
-    /// The run goes on without a step or item, because a person said so.
+    /// A person skipped a step or item; the run goes on without it.
     SkippedByHand {
-        /// Which.
+        /// The step or item.
         step: StepPath,
-        /// What stands in its place.
+        /// The output that replaces its own.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         output: Option<Slot>,
-        /// Who and why.
+        /// Actor and reason.
         by: By,
     },
-    /// A person says that a step or item was done; `Succeeded` follows.
+    /// A person stated that a step or item was done; `Succeeded` follows.
     ResolvedByHand {
-        /// Which.
+        /// The step or item.
         step: StepPath,
-        /// Who and why.
+        /// Actor and reason.
         by: By,
     },
     /// A step waits for a signal.
     SignalAwaited {
-        /// Which.
+        /// The step or item.
         step: StepPath,
         /// The signal's name.
         signal: Arc<str>,
-        /// The names of others; the first that comes ends the wait.
+        /// Alternative names; the first signal that comes ends the wait.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         or: Vec<Arc<str>>,
-        /// Until when at most.
+        /// The end of the wait.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<Time>,
-        /// Who is to send it.
+        /// The person who is to send it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         assignee: Option<String>,
     },
@@ -238,262 +239,264 @@ pub enum Event {
     Signalled {
         /// The signal's name.
         signal: Arc<str>,
-        /// What it says.
+        /// Its data.
         data: Slot,
-        /// Who sent it.
+        /// The sender and the reason.
         by: By,
     },
-    /// A signal that had been accepted cannot be taken. The next of its name counts.
+    /// An accepted signal could not be taken. The next of its name counts.
     SignalRefused {
         /// Its name.
         signal: Arc<str>,
-        /// Who sent it.
+        /// The sender and the reason.
         by: By,
-        /// Why.
+        /// The reason.
         message: String,
-        /// The run had it, and has it no more.
+        /// Whether the run had taken it before.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         came: bool,
     },
     /// A step waits for time to pass.
     SleepBegan {
-        /// Which.
+        /// The step or item.
         step: StepPath,
-        /// Until when.
+        /// The end of the sleep.
         until: Time,
     },
-    /// Another run is asked to do a step, or to undo it; again when it was not heard of.
+    /// Another run is requested to do a step or to undo it; repeated until it answers.
     ChildAsked {
-        /// Which.
+        /// The step or item.
         step: StepPath,
-        /// What is asked.
+        /// The action.
         action: Action,
-        /// Which attempt.
+        /// The attempt number.
         attempt: u32,
         /// The run.
         run: RunId,
-        /// When it is asked again if it has not ended.
+        /// The instant of the next request if it has not ended by then.
         again: Time,
-        /// Its input, with the first time.
+        /// The input, with the first request.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         input: Option<Source>,
     },
-    /// A child is told what became of this run; again until it has answered.
+    /// A child is notified of the state of this run; repeated until it acknowledges.
     ChildTold {
         /// The step.
         step: StepPath,
         /// The child.
         run: RunId,
-        /// What it is told.
+        /// The notification.
         word: ParentWord,
-        /// Grows with each word for this step, so that an earlier one that comes late changes nothing.
+        /// Number of the notification. It grows per step, so that an earlier one that arrives late
+        /// changes nothing.
         order: u32,
-        /// When it is told again if it has not answered.
+        /// The instant of the next notification if it has not acknowledged by then.
         again: Time,
     },
-    /// A child has answered what it was told.
+    /// A child has acknowledged a notification.
     ChildHeard {
         /// The step.
         step: StepPath,
-        /// Which word.
+        /// The number of the notification.
         order: u32,
     },
-    /// The run has heard from its parent. What follows from that stands beside it.
+    /// The run was notified by its parent. The consequences are events of the same record.
     ParentHeard {
-        /// What it was told.
+        /// The notification.
         word: ParentWord,
-        /// The number of this word.
+        /// The number of the notification.
         order: u32,
-        /// Why, for people.
+        /// The reason, for people.
         reason: String,
     },
-    /// A fact upon which the run began was withdrawn.
+    /// A fact on which the run relies was withdrawn.
     FactWithdrawn {
-        /// The fact and its subject, as in the hold of a run that waits for it.
+        /// The fact and its subject, written as in a hold.
         fact: Arc<str>,
-        /// By whom, for people.
+        /// Who withdrew it, for people.
         message: String,
-        /// A person hears of it, by the incident that follows.
+        /// Whether an incident follows that informs a person.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         incident: bool,
     },
-    /// It is established again, or a person has the run go on without it.
+    /// The fact is established again, or a person let the run go on without it.
     FactRestored {
         /// The fact and its subject.
         fact: Arc<str>,
-        /// Who and why, when a person did it.
+        /// Actor and reason, if a person did it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<By>,
     },
-    /// A person asked that the run go forward again from a step; `CompensationStarted` follows.
+    /// A person requested a rerun from a step; `CompensationStarted` follows.
     RerunRequested {
-        /// From which.
+        /// The step to go back to.
         from: Arc<str>,
         /// The step's new input.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         input: Option<Slot>,
-        /// Of a fan-out only the items that did not succeed.
+        /// Whether only the items of a fan-out that did not succeed are repeated.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         only_failed: bool,
-        /// Who and why.
+        /// Actor and reason.
         by: By,
     },
-    /// The run goes forward again: these steps are as if their turn had not come.
+    /// The run goes forward again: these steps are as if they had not begun.
     WentForward {
-        /// Which.
+        /// The steps.
         steps: Vec<Arc<str>>,
     },
-    /// A fan-out's join fired. Items that were not begun are cancelled by this.
+    /// The join of a fan-out fired. This cancels items that were not begun.
     Joined {
-        /// Which.
+        /// The step.
         step: Arc<str>,
-        /// Whether its rule was met.
+        /// `true` if its rule was met.
         succeeded: bool,
     },
-    /// The run will fail: what it failed of.
+    /// The run will fail, for this error.
     RunFailed {
-        /// Where; the run as a whole without it.
+        /// The step or item; `None` for the run as a whole.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         step: Option<StepPath>,
-        /// Why.
+        /// The reason.
         error: Failure,
     },
-    /// The run began to be undone. Steps and items not begun are cancelled by this.
+    /// Compensation of the run started. This cancels steps and items that were not begun.
     CompensationStarted {
-        /// Why.
+        /// The reason.
         cause: Cause,
-        /// Who asked and why, when a person did.
+        /// Actor and reason, if a person requested it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<By>,
-        /// What they asked for.
+        /// The requested scope.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         scope: Option<Scope>,
         /// The steps to undo.
         steps: Vec<Arc<str>>,
     },
-    /// One item is to be undone although the run goes on.
+    /// One item is undone while the run goes on.
     UndoRequested {
-        /// Which.
+        /// The step or item.
         step: StepPath,
     },
     /// A step or item was undone.
     Undone {
-        /// Which.
+        /// The step or item.
         step: StepPath,
-        /// By which compensation attempt.
+        /// The compensation attempt.
         attempt: u32,
-        /// It is a run in which a person vouched for some of the undoing.
+        /// Whether it is a run in which a person vouched for a part of the undo.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         by_hand: bool,
     },
-    /// Undoing a step or item failed for good and waits for a person.
+    /// The undo of a step or item failed for good and waits for a person.
     UndoBlocked {
-        /// Which.
+        /// The step or item.
         step: StepPath,
     },
-    /// A person vouches that a step or item is undone, or needs not be.
+    /// A person vouched that a step or item is undone or needs no undo.
     UndoMarked {
-        /// Which.
+        /// The step or item.
         step: StepPath,
-        /// Who and why.
+        /// Actor and reason.
         by: By,
     },
-    /// Nothing of the run is handed out any more, for one more reason.
+    /// The run got a hold: no task of it is handed out.
     Held {
-        /// The reason.
+        /// The hold.
         hold: Hold,
-        /// Who and why, when a person did it.
+        /// Actor and reason, if a person did it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<By>,
-        /// What it waits for, for people.
+        /// The condition that it waits for, for people.
         message: String,
     },
-    /// One reason to hold the run is gone.
+    /// A hold of the run ended.
     Unheld {
-        /// The reason.
+        /// The hold.
         hold: Hold,
-        /// Who and why, when a person did it.
+        /// Actor and reason, if a person did it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<By>,
     },
-    /// The run goes on on another version of its workflow. What has begun is kept, see [`Mapping`].
+    /// The run moved to another version of its workflow. Begun steps are kept, see [`Mapping`].
     Migrated {
         /// The version.
         version: u32,
         /// The hash of its definition.
         definition: Arc<str>,
-        /// How the steps became those of that version.
+        /// The mapping of the steps to those of that version.
         #[serde(default)]
         mapping: Mapping,
-        /// Steps of that version that this run is past.
+        /// Steps of that version that the run has passed.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         skipped: Vec<Arc<str>>,
-        /// Who and why.
+        /// Actor and reason.
         by: By,
     },
-    /// A person asked that the run stop.
+    /// A person requested that the run be cancelled.
     CancelRequested {
-        /// Who and why.
+        /// Actor and reason.
         by: By,
     },
     /// A person ended the run as it stands, nothing undone.
     Killed {
-        /// Who and why.
+        /// Actor and reason.
         by: By,
     },
-    /// The run has no more time to go forward.
+    /// The run exceeded its time for going forward.
     TimedOut,
     /// Something needs a person.
     IncidentOpened {
-        /// From 1 within the run.
+        /// Its number within the run, from 1.
         incident: u32,
-        /// Which kind.
+        /// Its kind.
         kind: IncidentKind,
-        /// About what.
+        /// The step or item that it concerns.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         step: Option<StepPath>,
-        /// The code of the error that it opened with, if there was one.
+        /// The code of the error that opened it, if any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         code: Option<String>,
-        /// For people.
+        /// A message for people.
         message: String,
     },
-    /// It does not any more.
+    /// An incident is over.
     IncidentResolved {
-        /// Which.
+        /// The number of the incident.
         incident: u32,
     },
-    /// A report came too late, or contradicted an earlier one; it changed nothing.
+    /// A report came too late or contradicted an earlier one; it changed nothing.
     LateResult {
         /// The step or item.
         step: StepPath,
-        /// What was asked.
+        /// The action.
         action: Action,
-        /// Which attempt.
+        /// The attempt number.
         attempt: u32,
-        /// Whether it claimed success.
+        /// `true` if it claimed success.
         succeeded: bool,
-        /// It had been reported before, and otherwise.
+        /// Whether it contradicts an earlier report.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         contradicts: bool,
     },
-    /// All steps are done; the run ends when its output was held to its JSON Schema. Again when that was not heard of.
+    /// All steps are done; the run ends once its output was checked against its JSON Schema. Repeated until the result
+    /// arrives.
     OutputUnchecked {
         /// The output, the first time.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         output: Option<Slot>,
-        /// When it is asked for again.
+        /// The instant of the next request.
         again: Time,
     },
-    /// A step emitted an event of the log, or took one back.
+    /// A step emitted or retracted an event of the log.
     Emitted(Box<Emission>),
-    /// All documents of the run, which has ended, were erased, and the texts that may have spoken of them.
+    /// All documents of the ended run were erased, with the texts that may quote them.
     Erased(Erasure),
     /// The run is over.
     Ended {
-        /// What is true in the world.
+        /// The outcome.
         outcome: Outcome,
-        /// The output, when it succeeded.
+        /// The output, if it succeeded.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         output: Option<Slot>,
     },

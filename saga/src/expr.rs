@@ -51,7 +51,7 @@ pub enum Expr {
     Or(Vec<Expr>),
     /// The opposite of a boolean.
     Not(Box<Expr>),
-    /// Whether the path finds anything, `null` included.
+    /// Tests if the path finds anything, `null` included.
     Exists(String),
     /// Number of elements of a list, members of an object, or characters of a string.
     Length(Box<Expr>),

@@ -1,19 +1,18 @@
-//! What runs that belong together know of each other beside their results: how many they may be, and what a parent
-//! tells its children.
+//! Relations of runs that belong together: the bounds of their number, and the notifications from parent to child.
 
 use serde::{Deserialize, Serialize};
 
 /// The deepest that a run may stand below the run that nobody's step is.
 pub const DEEPEST_DESCENDANT: u32 = 32;
-/// How many runs may descend from one, unless the server says otherwise.
+/// Default for the number of runs that may descend from one.
 pub const MOST_DESCENDANTS: u32 = 10_000;
 
 /// The place of a run among those that belong together, and its share of how many they may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Descent {
-    /// How deep it stands; a run that is no step of another at 0.
+    /// Its depth; 0 for a run that is no step of another.
     pub depth: u32,
-    /// How many runs may descend from it.
+    /// The number of runs that may descend from it.
     pub budget: u32,
 }
 
@@ -33,7 +32,7 @@ impl Descent {
     }
 }
 
-/// What a parent tells a child.
+/// A notification from a parent to a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ParentWord {

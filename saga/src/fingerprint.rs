@@ -1,5 +1,5 @@
-//! What makes two incidents the same trouble: a fingerprint of where it is, what kind it is and what was said, with
-//! everything that differs from run to run taken out. Pure; it knows nothing of who counts them.
+//! Fingerprints of incidents: two incidents of one cause have the same. A fingerprint is made of place, kind and
+//! message, without all that differs from run to run. Pure.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,8 @@ use crate::{IncidentKind, StepPath};
 
 /// The name space of fingerprints, made once at random.
 const SPACE: Uuid = Uuid::from_u128(0x5d0f_2f0b_63c1_4b1e_9a57_2f9e_63a8_d0c4);
-/// How much of a message counts: what comes after is a stack trace, a document, a page of HTML.
+/// Number of characters of a message that count; the rest is a stack trace, a document, a page of
+/// HTML.
 const LONGEST: usize = 1_000;
 
 /// The fingerprint of an incident: 16 hexadecimal digits, the same for the same workflow, step (all items of a map are
@@ -64,7 +65,7 @@ fn normal_form(message: &str) -> String {
     out.trim().to_owned()
 }
 
-/// Where the quoted part that begins at `at` ends. An apostrophe within a word begins none.
+/// Returns the end of the quoted part that begins at `at`. An apostrophe within a word begins none.
 fn end_of_quote(chars: &[char], at: usize) -> Option<usize> {
     let close = match chars[at] {
         quote @ ('"' | '\'' | '`') => quote,
@@ -81,7 +82,7 @@ fn end_of_quote(chars: &[char], at: usize) -> Option<usize> {
     (at + 1..chars.len()).find(ends).map(|end| end + 1)
 }
 
-/// Where the word that begins at `at` ends; a UUID is one word.
+/// Returns the end of the word that begins at `at`; a UUID is one word.
 fn end_of_word(chars: &[char], at: usize) -> usize {
     let is_uuid = |text: &[char]| {
         text.iter().enumerate().all(|(place, c)| match place {

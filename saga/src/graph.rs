@@ -13,7 +13,7 @@ mod links;
 
 pub(crate) use links::Links;
 
-/// How many names a message lists at most.
+/// Largest number of names that a message lists.
 pub(crate) const NAMED: usize = 20;
 
 /// A checked and indexed workflow definition. Made only by [`Graph::parse`] and [`Graph::check`].
@@ -28,7 +28,7 @@ pub struct Graph {
     pub(crate) index: HashMap<Arc<str>, usize, foldhash::fast::RandomState>,
     /// Somebody evaluates the JSON Schema of a run's output before the run ends; see [`Graph::with_outputs_checked`].
     pub(crate) outputs_checked: bool,
-    /// Whether a step emits events, and whether one of them is held until the pivot.
+    /// Two flags: the step emits events; one of them is held until the pivot.
     pub(crate) emits: (bool, bool),
 }
 
@@ -45,17 +45,17 @@ pub struct Node {
     pub feeds: Vec<usize>,
     /// The guard.
     pub when: Option<Expr>,
-    /// What is done.
+    /// Its action.
     pub body: Body,
     /// The events that it emits once it has succeeded.
     pub emits: Vec<Emit>,
-    /// What the rules of attempts, failure and undoing hold the step to: the step's task, or what stands for it.
+    /// The task whose rules of attempts, failure and undo apply to the step: its own, or a substitute.
     policy: Task,
-    /// Whether a pivot stands before this step.
+    /// `true` if a pivot comes before this step.
     pub after_pivot: bool,
 }
 
-/// What a step does.
+/// The action of a step.
 #[derive(Debug)]
 pub enum Body {
     /// One task.
@@ -150,7 +150,7 @@ impl Task {
         self.class.or(self.compensate.as_ref().map(|_| Class::Compensatable))
     }
 
-    /// Whether the saga may have to be undone because of this step.
+    /// Returns whether the saga may have to be undone because of this step.
     #[must_use]
     pub fn can_fail(&self) -> bool {
         self.class() != Some(Class::Retriable) && self.on_failure == OnFailure::Compensate

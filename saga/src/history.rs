@@ -13,11 +13,11 @@ use crate::{Action, Hold, HoldKind, StepPath, Time, Timestamp};
 /// An incident of a run, as its journal has it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Incident {
-    /// What it opened with.
+    /// The content of the incident.
     pub opened: OpenedIncident,
-    /// When it opened.
+    /// The time at which it opened.
     pub opened_at: Time,
-    /// When it was over, if it is.
+    /// The time at which it was over, if it is.
     pub resolved_at: Option<Time>,
 }
 

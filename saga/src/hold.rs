@@ -1,4 +1,5 @@
-//! Why a run is held: no step of it begins and nothing is handed out until every hold is gone. What is under way may end.
+//! Reasons to hold a run. While a run has a hold, no step of it begins and no task is handed out. Tasks under way may
+//! end.
 
 use std::sync::Arc;
 
@@ -9,14 +10,14 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Hold {
-    /// What kind of reason it is.
+    /// Its kind.
     pub kind: HoldKind,
-    /// Which of its kind: the name that a person gave it, the key, the fact.
+    /// Its name within the kind: the name that a person gave it, the key, the fact.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub name: Arc<str>,
 }
 
-/// What kind of reason holds a run.
+/// The kind of a reason to hold a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -56,7 +57,7 @@ impl HoldKind {
         }
     }
 
-    /// Whether it only keeps a run from beginning: undoing does not wait for it.
+    /// Returns whether it only prevents a run from beginning: undoing does not wait for it.
     #[must_use]
     pub fn is_forward_only(self) -> bool {
         match self {

@@ -121,7 +121,7 @@ impl<'de> Deserialize<'de> for StepPath {
     }
 }
 
-/// What a task asks of its worker.
+/// The action of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -151,11 +151,11 @@ impl Action {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TaskKey {
-    /// Which step or item.
+    /// The step or item.
     pub step: StepPath,
-    /// What is asked.
+    /// The action.
     pub action: Action,
-    /// Which attempt of that action, from 1.
+    /// The attempt of that action, from 1.
     pub attempt: u32,
 }
 

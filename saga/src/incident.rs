@@ -1,8 +1,8 @@
-//! What kinds of things need a person.
+//! Kinds of incidents.
 
 use serde::{Deserialize, Serialize};
 
-/// What kind of thing needs a person.
+/// The kind of an incident, which needs a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IncidentKind {

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use crate::envelope;
 
-/// What a value is.
+/// The type of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Null,
@@ -19,7 +19,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// What the value `text` is, by its first byte.
+    /// Returns the type of the value `text`, by its first byte.
     pub(crate) fn of(text: &str) -> Kind {
         match text.as_bytes().first() {
             Some(b'{') => Kind::Object,
@@ -191,12 +191,12 @@ pub(crate) fn member<'a>(object: &'a str, key: &str) -> Option<&'a str> {
     members(object).find(|(raw, _)| unescape(raw) == key).map(|(_, value)| value)
 }
 
-/// What the reference tokens `rest` of a JSON Pointer lead to: empty, or `/a/0/b` with `~0` and `~1` as in RFC 6901.
+/// Resolves the reference tokens `rest` of a JSON Pointer: empty, or `/a/0/b` with `~0` and `~1` as in RFC 6901.
 pub(crate) fn find<'a>(text: &'a str, rest: &str) -> Option<&'a str> {
     rest.split('/').skip(1).try_fold(text, step)
 }
 
-/// What one reference token leads to.
+/// Resolves one reference token.
 fn step<'a>(value: &'a str, token: &str) -> Option<&'a str> {
     match Kind::of(value) {
         Kind::Object => member(value, &untoken(token)),
@@ -246,7 +246,8 @@ pub(crate) fn push_token(pointer: &mut String, key: &str) {
     }
 }
 
-/// What `error` says, without the position, which means nothing to who does not see the same text.
+/// Returns the text of `error` without the position, which means nothing to a person who does not
+/// see the same text.
 pub(crate) fn without_position(error: &serde_json::Error) -> String {
     let message = error.to_string();
     match message.rfind(" at line ") {

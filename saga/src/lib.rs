@@ -7,7 +7,8 @@
 //!
 //! What this crate does not do: it stores nothing, sends nothing, waits for nothing, and does not know who is asking.
 
-/// Whether this process was built and told to have a bug: see the feature `planted-bugs`. Nothing without it.
+/// Returns whether this process was built and configured to have a bug: see the feature `planted-bugs`.
+/// Nothing without it.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! planted {

@@ -1,7 +1,7 @@
-//! How large the documents inside a run may become.
+//! Bounds of the documents inside a run.
 
-/// How large the documents inside a run may become, in bytes. They bind decisions only: a journal that was written under
-/// other limits is folded all the same.
+/// Bounds of the documents inside a run, in bytes. They bind decisions only: a journal that was written under other
+/// limits is folded all the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The largest document that an expression may put together for a step, an item or a condition: as large as a
@@ -10,19 +10,19 @@ pub struct Limits {
     /// The largest document that may be passed on whole: the gathered outputs of a fan-out as the input of a step, and
     /// the output of a run.
     pub whole: usize,
-    /// How much one record may hold, its events included, before the steps and items whose turn has come wait for the
-    /// next one: as much as is decided and written in one piece, while others wait.
+    /// Size of one record, its events included, from which the other steps and items that could begin wait for the
+    /// next record. It bounds the work that is decided and written in one piece while others wait.
     pub record: usize,
     /// The largest list that a fan-out may be opened over.
     pub list: usize,
-    /// How much the steps and items of a run may put together as their inputs in all.
+    /// Total size of the inputs of all steps and items of a run.
     pub run: u64,
-    /// How much the outputs of the steps and items of a run may have in all.
+    /// Total size of the outputs of all steps and items of a run.
     pub outputs: u64,
-    /// How much text one expression may go through, so that it ends soon; text that it compares counts sixteenfold.
+    /// Amount of text that one expression may process; text that it compares counts sixteenfold.
     pub looked_at: usize,
-    /// How much text the expressions of one record may go through together before the steps and items whose turn has come
-    /// wait for the next one.
+    /// Amount of text that the expressions of one record may process together before the other steps and items that
+    /// could begin wait for the next record.
     pub record_looked_at: usize,
 }
 

@@ -92,7 +92,7 @@ pub fn parsed(said: &str) -> &str {
     }
 }
 
-/// What stands between `start` and the last of one of `ends`, and what follows.
+/// Returns the text between `start` and the last of one of `ends`, and the text that follows.
 fn split<'a>(said: &'a str, start: &str, ends: &[&str]) -> Option<(&'a str, &'a str)> {
     let rest = said.strip_prefix(start)?;
     // What is found is the document's own and may hold these words, too; what was expected is ours.
@@ -114,7 +114,7 @@ fn list(names: &str) -> String {
     names.strip_prefix("one of ").unwrap_or(names).replace("` or `", "`, `")
 }
 
-/// What was found.
+/// Returns the form that was found.
 fn found(said: &str) -> String {
     let (kind, value) = said.split_once(' ').unwrap_or((said, ""));
     let number = value.trim_start_matches("point ").trim_matches('`');
@@ -135,7 +135,7 @@ fn found(said: &str) -> String {
     }
 }
 
-/// What was expected.
+/// Returns the form that was expected.
 fn expected(said: &str) -> Cow<'_, str> {
     if let Some(size) = said.strip_prefix("a tuple of size ") {
         return Cow::Owned(format!("a list of {size}"));
@@ -163,7 +163,7 @@ fn expected(said: &str) -> Cow<'_, str> {
     Cow::Borrowed(words)
 }
 
-/// What is wrong with the text of a document.
+/// Describes the mistake in the text of a document.
 fn syntax(said: &str) -> Cow<'_, str> {
     let words = match said {
         "EOF while parsing a value" => "it ends where a value is expected",

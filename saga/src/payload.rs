@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 
 use crate::{Violation, json, misread, value};
 
-/// How deep objects and lists may be nested in a document from outside.
+/// Deepest nesting of objects and lists in a document from outside.
 pub(crate) const MAX_DEPTH: usize = 64;
 
 /// One JSON document, kept as its own text. Cheap to clone.
@@ -102,7 +102,7 @@ impl Payload {
         Payload(Arc::from(RawValue::NULL.to_owned()))
     }
 
-    /// Whether the document is `null`.
+    /// Returns whether the document is `null`.
     #[must_use]
     pub fn is_null(&self) -> bool {
         self.text() == "null"

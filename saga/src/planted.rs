@@ -29,7 +29,7 @@ pub fn choose(bug: &str) {
     CHOSEN.get_or_init(|| bug.to_owned());
 }
 
-/// Whether this process has the bug.
+/// Returns whether this process has the bug.
 #[must_use]
 pub fn has(bug: &str) -> bool {
     CHOSEN.get().is_some_and(|chosen| chosen == bug)

@@ -53,7 +53,7 @@ impl Retry {
         Retry { multiplier, ..self }
     }
 
-    /// How the delay is spread.
+    /// Sets the spread of the delay.
     #[must_use]
     pub fn jitter(self, jitter: Jitter) -> Retry {
         Retry { jitter, ..self }

@@ -168,33 +168,33 @@ pub struct WorkflowView {
     pub version: u32,
     /// SHA-256 of its text without white space and with sorted members; runs pin this.
     pub hash: String,
-    /// When it was registered.
+    /// Time of the registration.
     pub registered_at: Timestamp,
     /// The definition; left out of lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub definition: Option<Definition>,
-    /// How long the ended runs of the workflow are kept, of all versions alike; left out of lists.
+    /// Retention of the ended runs of the workflow, of all versions alike; left out of lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<RetentionView>,
-    /// How far it was rehearsed when this request registered it; none in any other answer.
+    /// Extent of its rehearsal when this request registered it; none in any other answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rehearsal: Option<Rehearsed>,
-    /// What contradicts itself in it; told when it is registered.
+    /// Contradictions in it; sent when it is registered.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning>,
 }
 
-/// How far a definition was rehearsed before it was accepted. One that does not close is refused, unless only what is
-/// told in `warnings` was found.
+/// Extent of the rehearsal of a definition before it was accepted. One that does not close is refused, unless only
+/// what is told in `warnings` was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Rehearsed {
-    /// How many runs were gone through, each with something else that goes wrong.
+    /// Number of simulated runs, each with other failures.
     pub traces: u64,
-    /// Whether these are all in which up to two things go wrong. Registering stops at a bound; `backstitch rehearse`
-    /// goes further.
+    /// Whether these are all runs with up to two failures. Registering stops at a bound; `backstitch rehearse` goes
+    /// further.
     pub complete: bool,
-    /// What does not close and is allowed all the same.
+    /// Findings that are allowed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Violation>,
 }
@@ -207,10 +207,10 @@ pub struct ValidWorkflow {
     pub name: String,
     /// The version it carries.
     pub version: u32,
-    /// How far it was rehearsed.
+    /// Extent of its rehearsal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rehearsal: Option<Rehearsed>,
-    /// What contradicts itself in it; it may be registered all the same.
+    /// Contradictions in it; it may be registered all the same.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning>,
 }
@@ -225,7 +225,7 @@ pub struct Warning {
     /// workflow whose every run starts another one; `no_effect`, of what changes nothing; `never_due`, of a schedule that
     /// is over; `clock_corrected`, of a schedule whose instants come again.
     pub code: String,
-    /// What contradicts what, for people.
+    /// The contradiction, for people.
     pub message: String,
 }
 
@@ -240,9 +240,9 @@ pub struct Problem {
     pub status: u16,
     /// Stable code.
     pub code: String,
-    /// What the code means.
+    /// Meaning of the code.
     pub title: String,
-    /// What happened here and what to do.
+    /// Explanation of this occurrence, with what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// All violations, where there are any.

@@ -18,7 +18,8 @@ pub fn times(count: u32, factor: f64) -> u32 {
     u32::try_from(product).unwrap_or(u32::MAX)
 }
 
-/// Whether `part` of `total` is a share of `ratio` or more. Of nothing, no share is reached but none at all.
+/// Returns whether `part` of `total` is a share of `ratio` or more. Of nothing, no share is reached but none
+/// at all.
 #[must_use]
 pub fn reaches(part: u64, total: u64, ratio: f64) -> bool {
     let (parts, whole) = exact(ratio);

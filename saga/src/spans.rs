@@ -59,7 +59,7 @@ const PAIRS: &[(Limit, Limit)] = &[
 ];
 
 impl Limit {
-    /// Where it stands below its step, and how it is called.
+    /// Returns its path below its step, and its name.
     fn named(self) -> (&'static str, &'static str) {
         match self {
             Run => ("/timeout", "the run's timeout"),
@@ -241,7 +241,8 @@ impl Graph {
         end
     }
 
-    /// What a step that is a run of `child` can never reach: a child that may take longer than its parent.
+    /// Returns the warning of a child that may take longer than its parent, for a step that is a run of
+    /// `child`.
     #[must_use]
     pub fn warning_of_child(&self, step: usize, child: &Definition) -> Option<Warning> {
         let (own, longer) = (self.definition.timeout, child.timeout);

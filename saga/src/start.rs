@@ -1,5 +1,5 @@
-//! What a start request must be: one set of rules for starts by REST, by SQL, by schedules and by parents, and for labels that
-//! are given later. The input is checked where it enters the journal.
+//! Checks of a start request: one set of rules for starts by REST, by SQL, by schedules and by parents, and for labels
+//! that are set later. The input is checked where it enters the journal.
 
 use crate::Violation;
 use crate::protocol::{Labels, StartRun};

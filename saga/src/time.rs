@@ -23,7 +23,7 @@ impl Time {
         Time(self.0.saturating_add(i64::try_from(span.0).unwrap_or(i64::MAX)))
     }
 
-    /// How long from `earlier` to this instant; zero if it is not later.
+    /// Returns the time from `earlier` to this instant; zero if it is not later.
     #[must_use]
     pub fn since(self, earlier: Time) -> Span {
         Span(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))

@@ -1,5 +1,5 @@
-//! How long undoing the steps of a workflow took, from the journals of runs that were undone: what is reserved for it in a run
-//! that is to be over by an instant.
+//! Times that undoing the steps of a workflow took, from the journals of undone runs: the basis of the time that a run
+//! with a deadline reserves for its undo.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::{Action, Event, Record, Span, StepPath, Time};
 /// Of so many runs, one may have taken longer than what is reserved.
 const ONE_IN: usize = 10;
 
-/// What the journals say, by step.
+/// Undo times by step.
 #[derive(Clone, Debug, Default)]
 pub struct UndoTimes {
     spans: BTreeMap<Arc<str>, Vec<Span>>,

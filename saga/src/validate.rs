@@ -39,7 +39,7 @@ pub(crate) fn check(definition: Definition) -> Result<Graph, Vec<Violation>> {
     meaning(definition, improper_json(&text)?)
 }
 
-/// Whether one of the violations is in the step at `position`.
+/// Returns whether one of the violations is in the step at `position`.
 fn is_in(violations: &[Violation], position: usize) -> bool {
     let step = format!("/steps/{position}");
     violations.iter().any(|violation| {
@@ -50,7 +50,8 @@ fn is_in(violations: &[Violation], position: usize) -> bool {
     })
 }
 
-/// What makes a definition no proper document, at most one thing; an error when that is the end of it.
+/// Returns the violation that makes a definition no proper document, at most one; an error if nothing
+/// more can be checked.
 fn improper_json(text: &str) -> Result<Vec<Violation>, Vec<Violation>> {
     let Err(mut violation) = Payload::parse(text, Definition::MAX_BYTES) else {
         return Ok(Vec::new());

@@ -1,4 +1,4 @@
-//! What is wrong with a document, and where.
+//! A mistake in a document, and its place.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ pub struct Violation {
     pub pointer: String,
     /// Stable code of the rule that was broken.
     pub code: String,
-    /// What is wrong and what to do, for people.
+    /// Explanation of the mistake with what to do, for people.
     pub message: String,
 }
 

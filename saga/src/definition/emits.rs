@@ -13,13 +13,13 @@ pub struct Emit {
     /// The type, such as `order.placed`; `[a-z][a-z0-9._-]*`, at most 100 characters, another one for each event of the step.
     #[serde(rename = "type")]
     pub event_type: String,
-    /// What kind of thing the stream is about, such as `order`: it is put before the value of `stream`, with a colon.
+    /// Kind of the entity of the stream, such as `order`: put before the value of `stream`, with a colon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entity: Option<String>,
     /// The stream, a text or a whole number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<Expr>,
-    /// What happened to the entity of the stream.
+    /// Operation on the entity of the stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub op: Option<EventOp>,
     /// The contract that the data follows, such as `order@2`.
@@ -28,7 +28,7 @@ pub struct Emit {
     /// The data; the output of the step without it. It may refer to the output of the step itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<Expr>,
-    /// When others may see it.
+    /// Time of its release to readers.
     #[serde(default)]
     pub release: Release,
     /// The event that takes it back, written with the undoing of the step. An event that is released at once and whose step
@@ -60,16 +60,16 @@ impl Emit {
     }
 }
 
-/// When an event of a step is released. One whose step is undone before is dropped.
+/// Time of the release of an event of a step. One whose step is undone before is dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Release {
     /// With the success of the step.
     AtOnce,
-    /// When the run passes its pivot; when it succeeds, if it has none.
+    /// At the run's pivot; at its success if it has none.
     AtPivot,
-    /// When the run succeeds, wholly or in part.
+    /// At the run's success, whole or partial.
     #[default]
     AtSuccess,
 }
@@ -82,7 +82,7 @@ pub struct Retraction {
     /// The type, such as `order.withdrawn`.
     #[serde(rename = "type")]
     pub event_type: String,
-    /// What happened to the entity of the stream.
+    /// Operation on the entity of the stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub op: Option<EventOp>,
     /// The data; the output of the step without it.
@@ -98,7 +98,7 @@ impl Retraction {
     }
 }
 
-/// What happens to a run that becomes an event of the log when its definition asks for it.
+/// A change of a run that becomes an event of the log if its definition asks for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

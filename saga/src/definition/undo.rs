@@ -1,11 +1,11 @@
-//! How a step is undone: plain data, as people write it.
+//! The undo of a step, as plain data that people write.
 
 use serde::{Deserialize, Serialize};
 
 use super::Retry;
 use crate::Span;
 
-/// How a step is undone.
+/// The undo of a step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -26,17 +26,17 @@ pub struct Wait {
     /// The output when nothing came in time; without it the step fails with `signal_timeout`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<Expr>,
-    /// What such a failure means.
+    /// Meaning of such a failure.
     #[serde(default)]
     pub on_failure: OnFailure,
     /// JSON Schema that the signal's data must satisfy: the form that a person fills in. Of several signals it is for those
     /// that have none of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<Payload>,
-    /// Who is to decide, a text.
+    /// The person who is to decide, a text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assignee: Option<Expr>,
-    /// What is to be decided, for people.
+    /// The decision to make, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
 }
@@ -91,7 +91,7 @@ impl Wait {
         self.names().any(|own| own == name)
     }
 
-    /// Whether its output names the signal that came.
+    /// Returns whether its output names the signal that came.
     pub(crate) fn is_for_several(&self) -> bool {
         !self.signals.is_empty()
     }
@@ -111,7 +111,7 @@ pub struct Sleep {
     /// For so long, from the step's turn on.
     #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
     pub span: Option<Span>,
-    /// Until this instant, an RFC 3339 text; one that has passed is no wait.
+    /// The end of the sleep, an RFC 3339 text; an instant in the past is no wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Expr>,
 }
@@ -128,18 +128,18 @@ pub struct Child {
     pub version: Option<u32>,
     /// The child's input.
     pub input: Expr,
-    /// What it means when the child does not succeed.
+    /// Meaning of a child that does not succeed.
     #[serde(default)]
     pub on_failure: OnFailure,
-    /// What becomes of the child when this run is killed.
+    /// Fate of the child when this run is killed.
     #[serde(default, skip_serializing_if = "OnKill::is_default")]
     pub on_kill: OnKill,
-    /// What becomes of the child while this run is paused.
+    /// Fate of the child while this run is paused.
     #[serde(default, skip_serializing_if = "OnPause::is_default")]
     pub on_pause: OnPause,
 }
 
-/// What becomes of a child when its parent is killed.
+/// Fate of a child when its parent is killed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -151,7 +151,7 @@ pub enum OnKill {
     Leave,
 }
 
-/// What becomes of a child while its parent is paused.
+/// Fate of a child while its parent is paused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -186,16 +186,16 @@ impl OnPause {
 pub struct Fail {
     /// The code of the failure, `[a-z][a-z0-9_]*`, at most 100 characters.
     pub code: String,
-    /// What has happened, for people; at most 1000 characters.
+    /// Description of the failure, for people; at most 1000 characters.
     pub message: String,
-    /// What the failure follows from, such as a person's decision: the details of the error.
+    /// Cause of the failure, such as a person's decision: the details of the error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<Expr>,
 }
 
 impl Step {
-    /// What the rules of attempts, failure and undoing hold the step to: that of its task, or what follows from what
-    /// it waits for. `None` in a definition that is not checked.
+    /// Returns the rules of attempts, failure and undo of the step: those of its task, or those that follow from its
+    /// wait. `None` in a definition that is not checked.
     pub(crate) fn policy(&self) -> Option<Cow<'_, Task>> {
         let own = self.task.as_ref().or(self.map.as_ref().map(|map| &map.task)).map(Cow::Borrowed);
         let wait = || self.wait.as_ref().map(|wait| Cow::Owned(wait.policy()));
@@ -231,7 +231,7 @@ impl Child {
 }
 
 impl Fail {
-    /// How long the message may be, in characters.
+    /// Longest message, in characters.
     pub(crate) const LONGEST_MESSAGE: usize = 1_000;
 
     pub(crate) fn policy() -> Task {

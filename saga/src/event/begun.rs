@@ -1,4 +1,4 @@
-//! What a run begins with, as its journal has it.
+//! The start of a run, as its journal holds it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use crate::family::Descent;
 use crate::protocol::{Labels, OnWithdrawn, Requirement};
 use crate::{Span, Time};
 
-/// What a run begins with.
+/// The start of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Begun {
-    /// Where it belongs.
+    /// Its namespace.
     pub namespace: Arc<str>,
     /// The workflow.
     pub workflow: Arc<str>,
@@ -38,7 +38,7 @@ pub struct Begun {
     /// The step of another run that it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,
-    /// How deep it stands and how many runs may descend from it; of runs that are, or may have, children.
+    /// Its depth and the number of runs that may descend from it, if it is or may have a child.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub descent: Option<Descent>,
     /// Nothing of it begins before this instant.
@@ -60,7 +60,7 @@ pub struct EndBy {
     /// The time reserved for undoing it, whatever was begun; without it, what `undo` says of the steps that were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Span>,
-    /// How long undoing a step, or one of its items, took lately.
+    /// Recent time of undoing a step or one of its items.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub undo: BTreeMap<Arc<str>, Span>,
 }
@@ -70,6 +70,6 @@ pub struct EndBy {
 pub struct RequiredFact {
     /// The fact and what it is about.
     pub one: Requirement,
-    /// What becomes of the run when it is withdrawn.
+    /// Policy for the run when the fact is withdrawn.
     pub on_withdrawn: OnWithdrawn,
 }

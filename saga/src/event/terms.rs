@@ -9,7 +9,7 @@ use super::Event;
 use crate::protocol::EventOp;
 use crate::{Payload, RunId, StepPath, Time};
 
-/// The step of which run a run is.
+/// The parent of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -20,7 +20,7 @@ pub struct Parent {
     pub step: StepPath,
 }
 
-/// How a step or item stands that is over without success.
+/// State of a step or item that ended without success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fate {
@@ -32,7 +32,7 @@ pub enum Fate {
     Cancelled,
 }
 
-/// Why a run is being undone.
+/// The cause of undoing a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
@@ -46,7 +46,7 @@ pub enum Cause {
     Manual,
 }
 
-/// Who did something, and why.
+/// Actor and reason of an action.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct By {
     /// The credential's name, or what the caller said on an open server.
@@ -58,7 +58,7 @@ pub struct By {
 /// The erasure of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Erasure {
-    /// Who asked for it, and why.
+    /// Actor and reason.
     pub by: By,
 }
 
@@ -70,13 +70,13 @@ pub struct Emission {
     /// The type of the event.
     #[serde(rename = "type")]
     pub event_type: Arc<str>,
-    /// The type of the event that this one takes back.
+    /// The type of the event that this one retracts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retracts: Option<Arc<str>>,
     /// The stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<String>,
-    /// What happened to the entity of the stream.
+    /// The operation on the entity of the stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub op: Option<EventOp>,
     /// The contract that the data follows.
@@ -84,7 +84,8 @@ pub struct Emission {
     pub contract: Option<Arc<str>>,
     /// The data.
     pub data: Slot,
-    /// Why stream and data could not be found out, if so; it is emitted without them.
+    /// The reason why stream and data could not be determined, if so; the event is emitted without
+    /// them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
@@ -94,22 +95,23 @@ pub struct Emission {
 #[serde(transparent)]
 pub struct Slot(pub u32);
 
-/// Where a document is to be found.
+/// The location of a document.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
     /// In this record.
     Slot(Slot),
-    /// It is the run's input, a step's output or the map's item, whole: `/input`, `/steps/a`, `/item`.
+    /// The run's input, a step's output or the map's item, as a whole: `/input`, `/steps/a`, `/item`.
     Same(String),
 }
 
-/// One record of a run's journal: what one batch of commands decided about it.
+/// One record of a run's journal: the events that one batch of commands caused.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Record {
-    /// When it was decided, by the database's clock; never earlier than the record before.
+    /// The time of the decision, by the database's clock; never earlier than that of the record
+    /// before.
     pub at: Time,
-    /// What happened, in order.
+    /// The events, in order.
     pub events: Vec<Event>,
     /// The documents that the events refer to.
     pub payloads: Vec<Payload>,
