@@ -48,8 +48,7 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         keys: Option<Slot>,
     },
-    /// A step begins, or a fan-out goes on, with the next record, because this one holds as many bytes of documents as
-    /// allowed.
+    /// A step begins, or a fan-out goes on, with the next record, because this one is full of documents.
     Deferred {
         /// The step.
         step: Arc<str>,
@@ -287,8 +286,7 @@ pub enum Event {
         run: RunId,
         /// The notification.
         word: ParentWord,
-        /// Number of the notification. It grows per step, so that an earlier one that arrives late
-        /// changes nothing.
+        /// Number of the notification. It grows, so that a late one changes nothing.
         order: u32,
         /// The instant of the next notification if it has not acknowledged by then.
         again: Time,
@@ -479,8 +477,7 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         contradicts: bool,
     },
-    /// All steps are done; the run ends once its output was checked against its JSON Schema. Repeated until the result
-    /// arrives.
+    /// All steps are done; the run ends once its output was checked against its JSON Schema. Repeated until it is.
     OutputUnchecked {
         /// The output, the first time.
         #[serde(default, skip_serializing_if = "Option::is_none")]

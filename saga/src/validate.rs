@@ -1,4 +1,4 @@
-//! What of a written definition makes sense. Every mistake is found at once, each with its place and a stable code.
+//! Checks a definition. All mistakes are reported together, each with its place and a stable code.
 //!
 //! `shape` finds mistakes of form, `document` and `body` those that one can see within a step, `wiring` those of
 //! names and expressions, and `safety` those by which a saga could strand itself. What a JSON Schema says is not

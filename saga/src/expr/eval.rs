@@ -1,4 +1,4 @@
-//! What an expression is worth, given the outputs so far.
+//! Evaluates expressions over the outputs so far.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -34,20 +34,20 @@ pub trait Bindings {
 /// The measures of the gathered outputs of a map step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gathered {
-    /// How many outputs there are.
+    /// Number of outputs.
     pub count: usize,
-    /// How many bytes the list of them has as JSON text.
+    /// Size of the list of them as JSON text, in bytes.
     pub bytes: usize,
 }
 
-/// Why an expression has no value.
+/// The reason for which an expression has no value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EvalError {
     /// Stable: `path_not_found`, `type_mismatch`, `result_too_large`, `outputs_too_large` or `expression_too_costly`.
     pub code: &'static str,
     /// The path in the run's document that it is about, such as `/steps/payment/id`; empty when it is about none.
     pub pointer: String,
-    /// What is wrong, for people.
+    /// Explanation, for people.
     pub message: String,
 }
 
@@ -59,7 +59,7 @@ impl fmt::Display for EvalError {
 
 impl std::error::Error for EvalError {}
 
-/// What an expression may build and look at, in bytes.
+/// Bounds of what an expression may build and read, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
     /// A document that it puts together, or takes out of another.
@@ -110,7 +110,7 @@ pub(crate) struct Evaluation<'a> {
     pub(super) scope: &'a dyn Bindings,
     pub(super) bounds: Bounds,
     pub(super) memo: &'a Memo,
-    /// How much text it has looked at.
+    /// Amount of text that it has read.
     looked_at: usize,
 }
 
@@ -142,7 +142,7 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    /// How much text it has gone through so far.
+    /// Returns the amount of text that it has read so far.
     pub(crate) fn looked_at(&self) -> usize {
         self.looked_at
     }
@@ -310,7 +310,7 @@ impl<'a> Evaluation<'a> {
     }
 }
 
-/// How much longer it takes to compare text than to find the way through it.
+/// Cost of comparing text, relative to reading past it.
 const COMPARING: usize = 16;
 
 const NOT_FOUND: &str = "path_not_found";
@@ -335,7 +335,7 @@ fn fits(bytes: usize, limit: usize, pointer: &str) -> Result<(), EvalError> {
     })
 }
 
-/// What `expr` is worth is not what its operator needs.
+/// Returns the error of a value that does not suit its operator.
 fn mismatch(expr: &Expr, message: String) -> EvalError {
     let pointer = expr.looks_at().unwrap_or_default().to_owned();
     EvalError { code: "type_mismatch", pointer, message }
@@ -349,7 +349,7 @@ fn readable(expr: &Expr, value: &Found) -> Result<(), EvalError> {
     }
 }
 
-/// What stands at `path` was encrypted by who sent it.
+/// Returns the error of a path into a value that its sender encrypted.
 pub(super) fn encrypted(path: &str) -> EvalError {
     let message = envelope::refusal(&format!("what stands at '{path}'"));
     EvalError { code: VALUE_ENCRYPTED, pointer: path.to_owned(), message }

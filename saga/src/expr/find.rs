@@ -47,7 +47,7 @@ impl Found {
     }
 }
 
-/// What paths led to, so that a fan-out does not look for it once for each item. Paths into an item are not kept.
+/// Results of paths, so that a fan-out does not resolve them once for each item. Paths into an item are not kept.
 #[derive(Default)]
 pub(crate) struct Memo(RefCell<HashMap<String, Option<Found>>>);
 

@@ -10,7 +10,7 @@ use crate::json::{Kind, push_token};
 pub struct Reference<'a> {
     /// The step's id.
     pub step: &'a str,
-    /// Whether the expression has no value without that output: it stands neither in `exists` nor in the first
+    /// `true` if the expression has no value without that output: it is neither in `exists` nor in the first
     /// part of `default`.
     pub required: bool,
 }
@@ -55,19 +55,19 @@ impl<'a> Root<'a> {
 pub(crate) struct Place<'p> {
     /// JSON Pointer to it.
     pub(crate) pointer: &'p str,
-    /// How many expressions enclose it.
+    /// Number of expressions that enclose it.
     pub(crate) depth: usize,
-    /// Whether the whole has no value when this part has none.
+    /// `true` if the whole has no value when this part has none.
     pub(crate) required: bool,
     /// The kinds of values that mean something there; any when empty.
     pub(crate) wanted: &'static [Kind],
 }
 
-/// What a truth is needed for.
+/// Kinds of values that can be a condition.
 pub(crate) const TRUTH: &[Kind] = &[Kind::Bool];
-/// What can be ordered.
+/// Kinds of values that can be ordered.
 const ORDERED: &[Kind] = &[Kind::Number, Kind::String];
-/// What has a length.
+/// Kinds of values that have a length.
 const LONG: &[Kind] = &[Kind::Array, Kind::Object, Kind::String];
 
 impl Expr {
@@ -108,7 +108,7 @@ impl Expr {
         }
     }
 
-    /// What kind of value the expression has, if that can be told without evaluating it.
+    /// Returns the kind of value that the expression has, if it is known without evaluating it.
     pub(crate) fn kind(&self) -> Option<Kind> {
         match self {
             Expr::Path(_) | Expr::Default(_) => None,

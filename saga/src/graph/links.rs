@@ -1,4 +1,4 @@
-//! Which step waits for which: the edges of a definition, their order, and the cycles that there must not be.
+//! Dependencies of steps: the edges of a definition, their order, and their cycles, which are refused.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap};

@@ -1,5 +1,5 @@
-//! What a document from outside must not contain although it is well-formed JSON: what PostgreSQL or a later
-//! reader could not hold.
+//! Finds contents of a document from outside that are refused although it is well-formed JSON: those that
+//! PostgreSQL or a later reader could not hold.
 //!
 //! One pass over the text without building anything. Whether the text is well-formed is not judged here.
 
@@ -23,7 +23,7 @@ pub(super) fn check(text: &str) -> Result<(), Violation> {
         .map_err(|fault| Violation::new(pointer_at(text, fault.at), fault.code, fault.message))
 }
 
-/// What is wrong, and at which byte.
+/// A mistake, and its byte position.
 struct Fault {
     at: usize,
     code: &'static str,
@@ -46,12 +46,12 @@ struct Scan<'a> {
 struct Key {
     /// Differs for most keys that differ; compared first.
     tag: u64,
-    /// Where its literal begins.
+    /// Position of the beginning of its literal.
     at: usize,
     name: Name,
 }
 
-/// Where the name of a key is to be found.
+/// Place of the name of a key.
 #[derive(Clone, Copy)]
 enum Name {
     /// In the text, behind the quote, so many bytes.
@@ -191,7 +191,7 @@ impl Scan<'_> {
         .unwrap_or_default()
     }
 
-    /// Where a key stands, of those from `first` on, that was there before.
+    /// Returns the position of a key, of those from `first` on, that occurred before.
     fn duplicate_of_few(&self, first: usize) -> Option<usize> {
         let keys = self.keys.get(first..)?;
         keys.iter().enumerate().find_map(|(index, key)| {

@@ -1,10 +1,10 @@
-//! Who may ask.
+//! Credentials and roles.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Span, Timestamp};
 
-/// What a credential may do.
+/// Rights of a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -21,7 +21,8 @@ pub enum Role {
     Viewer,
 }
 
-/// What a credential may touch, by patterns in which `*` stands for any text. What is not named is not bounded.
+/// Resources that a credential may use, by patterns in which `*` stands for any text. What is not named is not
+/// bounded.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -35,26 +36,27 @@ pub struct CredentialScope {
 }
 
 impl CredentialScope {
-    /// Whether it bounds anything.
+    /// Returns whether it bounds anything.
     #[must_use]
     pub fn is_bounded(&self) -> bool {
         self.queues.is_some() || self.workflows.is_some()
     }
 
-    /// Whether it reaches the queue.
+    /// Returns whether it includes the queue.
     #[must_use]
     pub fn has_queue(&self, queue: &str) -> bool {
         self.queues.as_ref().is_none_or(|all| all.iter().any(|pattern| fits(pattern, queue)))
     }
 
-    /// Whether it reaches the workflow.
+    /// Returns whether it includes the workflow.
     #[must_use]
     pub fn has_workflow(&self, workflow: &str) -> bool {
         self.workflows.as_ref().is_none_or(|all| all.iter().any(|pattern| fits(pattern, workflow)))
     }
 }
 
-/// Whether `text` fits a pattern in which `*` stands for any text. Takes a time of both lengths multiplied at most.
+/// Returns whether `text` matches a pattern in which `*` stands for any text. Takes a time of both lengths
+/// multiplied at most.
 fn fits(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut at, mut seen) = (0, 0);
@@ -85,7 +87,7 @@ fn fits(pattern: &str, text: &str) -> bool {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct NewCredential {
-    /// What it may do.
+    /// Its role.
     pub role: Role,
     /// For how long it is good; for ever without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -116,16 +118,16 @@ pub struct RotateCredential {
 pub struct CredentialSecret {
     /// Its name, as it will stand in histories.
     pub name: String,
-    /// Where it is good for.
+    /// Its namespace.
     pub namespace: String,
-    /// What it may do.
+    /// Its role.
     pub role: Role,
     /// To be sent as `Authorization: Bearer SECRET`. Not stored and never shown again.
     pub secret: String,
-    /// When it is refused from.
+    /// Time from which it is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
-    /// Until when the secret of before is good, too.
+    /// Time until which the previous secret is also valid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_until: Option<Timestamp>,
     /// Patterns of the queues that it may touch; all without it.
@@ -136,14 +138,14 @@ pub struct CredentialSecret {
     pub workflows: Option<Vec<String>>,
 }
 
-/// Whether a credential is good.
+/// Validity of a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum CredentialState {
-    /// It is good.
+    /// It is valid.
     Active,
-    /// Its time is over.
+    /// It has expired.
     Expired,
     /// It was revoked.
     Revoked,
@@ -155,31 +157,31 @@ pub enum CredentialState {
 pub struct CredentialView {
     /// Its name, as it stands in histories. It is never given to another.
     pub name: String,
-    /// What it may do.
+    /// Its role.
     pub role: Role,
-    /// Whether it is good.
+    /// Its validity.
     pub state: CredentialState,
-    /// When it was made.
+    /// Time of its creation.
     pub created_at: Timestamp,
-    /// Who made it.
+    /// Its creator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_by: Option<String>,
-    /// When it is refused from, or was.
+    /// Time from which it is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
-    /// When it got its secret, if it had another before.
+    /// Time at which it got its present secret, if it had another before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotated_at: Option<Timestamp>,
-    /// Until when the secret of before is good, too.
+    /// Time until which the previous secret is also valid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_until: Option<Timestamp>,
-    /// When it was used last, to about a minute.
+    /// Time of its last use, to about a minute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used_at: Option<Timestamp>,
-    /// When it was revoked.
+    /// Time of its revocation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked_at: Option<Timestamp>,
-    /// Who revoked it.
+    /// The person who revoked it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked_by: Option<String>,
     /// Patterns of the queues that it may touch; all without it.
@@ -196,9 +198,9 @@ pub struct CredentialView {
 pub struct DatabaseRoleView {
     /// Its name in PostgreSQL.
     pub role: String,
-    /// Since when.
+    /// Time of the grant.
     pub granted_at: Timestamp,
-    /// Who granted it.
+    /// The person who granted it.
     pub granted_by: String,
 }
 
@@ -210,11 +212,11 @@ pub struct WhoAmI {
     pub name: String,
     /// The namespace that all requests see and change.
     pub namespace: String,
-    /// What the caller may do.
+    /// The caller's role.
     pub role: Role,
-    /// Whether the server is open: it asks nobody for a credential.
+    /// `true` if the server is open: it requires no credentials.
     pub open: bool,
-    /// When the caller's secret is refused from.
+    /// Time from which the caller's secret is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
     /// Patterns of the queues that the caller may touch; all without it.

@@ -1,4 +1,4 @@
-//! What people and other systems ask of runs that are under way, beside undoing them.
+//! Requests of people and other systems to runs that have not ended, beside undoing them.
 
 use serde::{Deserialize, Serialize};
 
@@ -21,17 +21,17 @@ pub struct Reason {
 pub struct PauseRun {
     /// Why; kept in the history.
     pub reason: String,
-    /// Which of several pauses. A run goes on when all are gone. Without it, `/pause` makes one of the caller's name,
-    /// and `/resume` takes away all.
+    /// Name of the pause. A run goes on when it has no pause. Without a name, `/pause` uses the caller's name, and
+    /// `/resume` ends all pauses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
 
-/// Why a queue or a schedule is paused.
+/// State of a paused queue or schedule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Paused {
-    /// Since when.
+    /// Time of the pause.
     pub since: Timestamp,
     /// By whom.
     pub actor: String,
@@ -58,7 +58,7 @@ pub struct RetryStep {
 pub struct SkipStep {
     /// Why; kept in the history.
     pub reason: String,
-    /// What stands in its place; without it, what needs the step's output is skipped too.
+    /// Output in place of its own; without it, steps that need the step's output are skipped too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<Payload>,
 }
@@ -68,11 +68,11 @@ pub struct SkipStep {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ResolveStep {
-    /// How it is known; kept in the history.
+    /// Evidence that the step was done; kept in the history.
     pub reason: String,
     /// The step's output.
     pub output: Payload,
-    /// What the target calls it.
+    /// Name of the effect in the target system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external_id: Option<String>,
 }
@@ -90,7 +90,7 @@ pub struct RerunRun {
     /// A new input for that step, a task or a child.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<Payload>,
-    /// Which items, when the step is a fan-out.
+    /// The items to repeat, if the step is a fan-out.
     #[serde(default, skip_serializing_if = "RerunItems::is_all")]
     pub items: RerunItems,
     /// Even if something that nothing undoes is done twice.
@@ -101,20 +101,21 @@ pub struct RerunRun {
     pub dry_run: bool,
 }
 
-/// The items of a fan-out that a rerun does anew.
+/// The items of a fan-out that a rerun repeats.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum RerunItems {
-    /// All, over the list as it is then: what the items did before is undone first.
+    /// All items of the list as it is then. Their earlier effects are undone first.
     #[default]
     All,
-    /// Those that failed, are in doubt or were never begun. What the others did stands, and the join is decided anew.
+    /// Items that failed, are in doubt or were never begun. The others keep their results, and the join is decided
+    /// again.
     Failed,
 }
 
 impl RerunItems {
-    /// Whether all items are done anew.
+    /// Returns whether all items are repeated.
     #[must_use]
     pub fn is_all(&self) -> bool {
         *self == RerunItems::All
@@ -125,11 +126,11 @@ impl RerunItems {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RerunPlan {
-    /// What is undone first.
+    /// The undo that comes first.
     pub undo: Plan,
     /// The steps that are done again.
     pub again: Vec<String>,
-    /// How many items of the fan-out are executed again, when that is asked for the failed ones alone.
+    /// Number of items of the fan-out that are executed again, if only the failed ones are requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub items: Option<u32>,
 }
@@ -139,7 +140,7 @@ pub struct RerunPlan {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SendSignal {
-    /// What it says: the output of the step that waits for it.
+    /// Data of the signal: the output of the step that waits for it.
     pub data: Payload,
 }
 
@@ -154,7 +155,7 @@ pub struct SendSignalByKey {
     pub key: String,
     /// The signal's name.
     pub signal: String,
-    /// What it says.
+    /// Data of the signal.
     pub data: Payload,
 }
 

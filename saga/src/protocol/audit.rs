@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Payload, RunId, Timestamp};
 
-/// Which acts to list. Nothing is both a queue and a schedule.
+/// Filter of acts. Nothing is both a queue and a schedule.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ActFilter {
     /// Only by this person.
@@ -123,7 +123,7 @@ pub struct ActLine {
     /// The job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
-    /// What the fact is about that `detail` names.
+    /// Subject of the fact that `detail` names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
     /// The credential.
@@ -152,8 +152,8 @@ pub struct ActLine {
     pub step: Option<String>,
     /// Why; may be empty where no reason is asked for.
     pub reason: String,
-    /// What was put, where something was: the policy of a queue, the spec of a schedule, the request for a job, the
-    /// name of a fact.
+    /// The document of a request that sets something: the policy of a queue, the spec of a schedule, the request
+    /// for a job, the name of a fact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<Payload>,
 }

@@ -20,14 +20,14 @@ pub struct BackgroundTasks {
 pub struct BackgroundTaskView {
     /// Its name, also in metrics.
     pub task: String,
-    /// How often it is done; absent when it is done as soon as there is something to do.
+    /// Period of the task; absent if it runs as soon as there is something to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub every: Option<Span>,
     /// Times it was done, or failed.
     pub runs: u64,
     /// Times it failed; it is tried again.
     pub failures: u64,
-    /// When it last succeeded; absent while it has not.
+    /// Time of the last success; absent if there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub succeeded_at: Option<Timestamp>,
     /// It failed when it was last done. The log says why.

@@ -52,7 +52,7 @@ impl ContractMode {
     }
 }
 
-/// Who owns the shape of a subject.
+/// Owner of the shape of a subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -124,7 +124,7 @@ pub struct ContractBreak {
     pub pointer: String,
     /// JSON Pointer to the place in the document; `*` stands for an element of a list.
     pub at: String,
-    /// What is wrong and what to do, for people.
+    /// Explanation of the mistake with what to do, for people.
     pub message: String,
     /// A document that one version allows and the other refuses; left out where a pattern is involved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -135,7 +135,7 @@ pub struct ContractBreak {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ContractCheck {
-    /// Whether it may be registered as it is, with the transforms that came with it.
+    /// `true` if it may be registered as it is, with the transforms that were sent with it.
     pub accepted: bool,
     /// The version that has this schema already, however it is spelt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -146,7 +146,7 @@ pub struct ContractCheck {
     /// The code with which it would be refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
-    /// What would be wrong and what to do, for people.
+    /// Explanation of the problem with what to do, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// The ways in which it breaks.
@@ -166,7 +166,7 @@ pub struct ContractVersionView {
     pub state: ContractState,
     /// SHA-256 of the canonical form of the schema, in hexadecimal digits.
     pub digest: String,
-    /// When it was registered.
+    /// Time of the registration.
     pub registered_at: Timestamp,
     /// By whom.
     pub registered_by: String,
@@ -192,7 +192,7 @@ pub struct ContractReaderView {
     pub name: String,
     /// The version that it reads.
     pub version: u32,
-    /// When it was pinned.
+    /// Time of the pinning.
     pub pinned_at: Timestamp,
     /// By whom.
     pub pinned_by: String,
@@ -204,13 +204,13 @@ pub struct ContractReaderView {
 pub struct ContractLine {
     /// The subject.
     pub subject: String,
-    /// Who owns its shape.
+    /// Owner of its shape.
     pub kind: ContractKind,
     /// Compatibility that its versions keep.
     pub mode: ContractMode,
     /// The newest version.
     pub newest: u32,
-    /// When something about it last changed.
+    /// Time of its last change.
     pub changed_at: Timestamp,
     /// By whom.
     pub changed_by: String,
@@ -222,7 +222,7 @@ pub struct ContractLine {
 pub struct ContractView {
     /// The subject.
     pub subject: String,
-    /// Who owns its shape.
+    /// Owner of its shape.
     pub kind: ContractKind,
     /// Compatibility that its versions keep.
     pub mode: ContractMode,
@@ -230,7 +230,7 @@ pub struct ContractView {
     pub versions: Vec<ContractVersionView>,
     /// The readers that are pinned to one of them.
     pub readers: Vec<ContractReaderView>,
-    /// When something about it last changed.
+    /// Time of its last change.
     pub changed_at: Timestamp,
     /// By whom.
     pub changed_by: String,

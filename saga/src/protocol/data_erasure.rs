@@ -30,21 +30,21 @@ pub struct EraseData {
     /// All documents that had this identifier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<EraseHint>,
-    /// Whether runs that have not ended are killed. Without it, the erasure waits for their end.
+    /// `true` if runs that have not ended are killed. Otherwise the erasure waits for their end.
     #[serde(default)]
     pub kill: bool,
     /// Why; kept for ever. It should not name anybody.
     pub reason: String,
 }
 
-/// How an erasure stands.
+/// State of an erasure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum ErasureState {
-    /// It is under way, or is made once more for what was being written meanwhile.
+    /// It is in progress, or is repeated for documents that were written during it.
     Running,
-    /// All is gone.
+    /// Everything was erased.
     Done,
 }
 
@@ -54,7 +54,7 @@ pub enum ErasureState {
 pub struct ErasureView {
     /// Its id.
     pub id: Uuid,
-    /// How it stands.
+    /// Its state.
     pub state: ErasureState,
     /// Documents of sources whose bytes are gone.
     pub documents: u64,
@@ -66,16 +66,16 @@ pub struct ErasureView {
     /// they came of it.
     #[serde(default)]
     pub runs_left: u64,
-    /// What it waits for.
+    /// The condition that it waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,
-    /// Who asked for it.
+    /// The person who requested it.
     pub actor: String,
     /// Why.
     pub reason: String,
-    /// When it was asked for.
+    /// Time of the request.
     pub created_at: Timestamp,
-    /// When it was done.
+    /// Time of its completion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
 }

@@ -1,16 +1,16 @@
-//! What is told of effects that are open: what stands in other systems and should not, or may.
+//! Open effects: effects in other systems that remain although they should not, or that may remain.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Outcome, State};
 use crate::{RunId, Span, Timestamp};
 
-/// How an effect is open.
+/// State of an open effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum EffectStatus {
-    /// It stands, and is to be undone or was left behind by a run that failed.
+    /// It remains, and is to be undone or was left by a run that failed.
     Standing,
     /// It may have happened, and is not undone.
     Unknown,
@@ -27,7 +27,7 @@ impl EffectStatus {
     }
 }
 
-/// Which open effects.
+/// Filter of open effects.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EffectFilter {
@@ -60,15 +60,16 @@ pub struct EffectLine {
     pub step: String,
     /// The system: the queue on which the tasks of the step are offered.
     pub system: String,
-    /// How many effects stand and are to be undone by a run with an open incident, or were left behind by one that failed.
+    /// Number of effects that remain and are to be undone by a run with an open incident, or were left by a run that
+    /// failed.
     pub standing: u32,
-    /// How many may have happened, and are not undone.
+    /// Number of effects that may have happened and are not undone.
     pub unknown: u32,
-    /// Since when effects of the step are open.
+    /// Time since when effects of the step are open.
     pub since: Timestamp,
-    /// Whether the run moves.
+    /// State of the run.
     pub state: State,
-    /// How it ended.
+    /// Outcome of the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
 }
@@ -79,7 +80,7 @@ pub struct EffectLine {
 pub struct EffectCounts {
     /// The systems with open effects, the longest open first.
     pub systems: Vec<SystemCount>,
-    /// Whether there are more than were counted: the oldest 10,000 steps are.
+    /// `true` if there are more than were counted: the oldest 10,000 steps are counted.
     pub more: bool,
 }
 
@@ -91,10 +92,10 @@ pub struct SystemCount {
     pub system: String,
     /// Of how many runs.
     pub runs: u64,
-    /// How many stand and are to be undone, or were left behind.
+    /// Number of effects that remain and are to be undone, or were left behind.
     pub standing: u64,
-    /// How many may have happened, and are not undone.
+    /// Number of effects that may have happened and are not undone.
     pub unknown: u64,
-    /// Since when the first of them is open.
+    /// Time since when the oldest of them is open.
     pub oldest: Timestamp,
 }

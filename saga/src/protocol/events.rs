@@ -28,7 +28,7 @@ pub struct NewEvent {
     /// The sender's own id: the same event with the same id is appended once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// Who sends it, as the sender names itself; ids are unique together with it.
+    /// The sender, as it names itself; ids are unique together with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
     /// The stream, such as `customer:42`.
@@ -40,10 +40,10 @@ pub struct NewEvent {
     /// The contract that the data follows, such as `customer@2`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contract: Option<String>,
-    /// What happened to the entity of the stream. What changed is derived from the data before.
+    /// Operation on the entity of the stream. What changed is derived from the data before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub op: Option<EventOp>,
-    /// When it happened, in RFC 3339; kept as exactly as it is given.
+    /// Time of the occurrence, in RFC 3339; kept with the given precision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(example = "2026-01-05T12:00:00Z"))]
     pub occurred_at: Option<String>,
@@ -73,13 +73,13 @@ pub struct NewEvent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum EventOp {
-    /// The entity came into being.
+    /// The entity was created.
     C,
     /// The entity changed.
     U,
-    /// The entity is gone.
+    /// The entity was deleted.
     D,
-    /// The entity as it is, whether it changed or not.
+    /// The present state of the entity, changed or not.
     S,
 }
 
@@ -109,13 +109,13 @@ impl EventOp {
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum EventTrust {
-    /// Known not to be trusted.
+    /// Known to be untrustworthy.
     Untrusted,
     /// Nobody verified the sender.
     Unverified,
-    /// The sender showed a credential.
+    /// The sender authenticated with a credential.
     Authenticated,
-    /// The sender signed what was sent.
+    /// The sender signed the document.
     Signed,
     /// The source has the authority over its subject.
     Authoritative,
@@ -136,13 +136,13 @@ pub struct EventReceipt {
     /// The operation that is stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub op: Option<EventOp>,
-    /// Whether the operation contradicted the stream and was corrected.
+    /// `true` if the operation contradicted the stream and was corrected.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub op_corrected: bool,
-    /// Whether nothing changed.
+    /// `true` if nothing changed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub noop: bool,
-    /// Whether it had been appended before; this is the answer of then.
+    /// `true` if it had been appended before; this is the result of the first time.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub repeated: bool,
 }
@@ -151,7 +151,7 @@ pub struct EventReceipt {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct EventsPublished {
-    /// What became of each event.
+    /// Result for each event.
     pub events: Vec<EventReceipt>,
 }
 
@@ -176,32 +176,32 @@ pub struct EventView {
     /// The contract that the data claims to follow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contract: Option<String>,
-    /// What happened to the entity of the stream.
+    /// Operation on the entity of the stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub op: Option<EventOp>,
-    /// Whether the operation contradicted the stream and was corrected.
+    /// `true` if the operation contradicted the stream and was corrected.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub op_corrected: bool,
-    /// Whether nothing changed.
+    /// `true` if nothing changed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub noop: bool,
     /// Places that differ from the data before, as JSON Pointers; of events with an operation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed: Option<Vec<String>>,
-    /// Who sent it, as the door says that it came through.
+    /// The sender, as the door determined it.
     pub source: String,
-    /// Who sent it, as it says itself.
+    /// The sender, as it names itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claimed_source: Option<String>,
     /// The sender's own id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_id: Option<String>,
-    /// How sure it is who sent it.
+    /// Certainty about the sender.
     pub trust: EventTrust,
-    /// When it happened.
+    /// Time of the occurrence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub occurred_at: Option<String>,
-    /// When it was appended.
+    /// Time at which it was appended.
     pub received_at: Timestamp,
     /// Constant along the whole causal story.
     pub correlation_id: String,
@@ -219,7 +219,7 @@ pub struct EventView {
     pub labels: Labels,
     /// The data; `null` when it was erased.
     pub data: Payload,
-    /// Whether the data was erased.
+    /// `true` if the data was erased.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub erased: bool,
 }
@@ -258,7 +258,7 @@ pub struct CursorView {
     pub position: u64,
     /// Events between there and the head of the log.
     pub behind: u64,
-    /// When it was moved.
+    /// Time of the last move.
     pub changed_at: Timestamp,
     /// By whom.
     pub changed_by: String,

@@ -17,7 +17,7 @@ pub struct HintView {
     /// The value in its one spelling; none for a value that has no such form.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value_norm: Option<String>,
-    /// Whether the value identifies nobody, such as `unknown` or `0000`.
+    /// `true` if the value identifies nobody, such as `unknown` or `0000`.
     pub junk: bool,
     /// JSON Pointer to its place in the document.
     pub at: String,
@@ -25,9 +25,9 @@ pub struct HintView {
     pub intake_id: Uuid,
     /// The source that sent it.
     pub source: String,
-    /// What became of the document.
+    /// Result for the document.
     pub verdict: IntakeVerdict,
-    /// When it came.
+    /// Time of its arrival.
     pub received_at: Timestamp,
     /// The event that the document became.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -15,22 +15,22 @@ pub struct ImportReceipt {
     pub rows: u64,
     /// Its bytes.
     pub bytes: u64,
-    /// Whether the same file came before.
+    /// `true` if the same file was sent before.
     pub duplicate: bool,
 }
 
-/// How an import stands.
+/// State of an import.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum ImportState {
-    /// The file is coming.
+    /// The file is being uploaded.
     Receiving,
-    /// Its rows are being taken in.
+    /// Its rows are being processed.
     Running,
-    /// Each row was taken in or refused.
+    /// Each row was accepted or refused.
     Done,
-    /// A person has ended it. What was taken in before stays.
+    /// A person cancelled it. Rows accepted before stay.
     Cancelled,
 }
 
@@ -70,7 +70,7 @@ pub struct ImportView {
     pub id: Uuid,
     /// The source that sent it.
     pub source: String,
-    /// How it stands.
+    /// Its state.
     pub state: ImportState,
     /// Form of the file.
     pub form: ImportForm,
@@ -88,15 +88,15 @@ pub struct ImportView {
     pub refused: u64,
     /// Rows that were not looked at yet, or never will be.
     pub left: u64,
-    /// Why its rows cannot be taken in at present.
+    /// The reason for which its rows cannot be processed at present.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,
     /// SHA-256 of the file, in hexadecimal digits, once it has come whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
-    /// When it began to come.
+    /// Time at which its upload began.
     pub received_at: Timestamp,
-    /// When it ended.
+    /// Time of its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
     /// The address that it came from; that of the last proxy, if there is one.
@@ -118,6 +118,6 @@ pub struct RefusedRow {
     pub intake_id: Option<Uuid>,
     /// Code of the refusal.
     pub code: String,
-    /// What was wrong, for people.
+    /// Explanation of the mistake, for people.
     pub message: String,
 }

@@ -1,4 +1,4 @@
-//! What people ask and are told about incidents, and about what people did.
+//! Requests and responses about incidents, and about acts of people.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -64,18 +64,18 @@ impl utoipa::PartialSchema for IncidentId {
 #[cfg(feature = "openapi")]
 impl utoipa::ToSchema for IncidentId {}
 
-/// Whether an incident still needs a person.
+/// State of an incident: it needs a person, or not any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum IncidentState {
-    /// It does.
+    /// It needs a person.
     Open,
-    /// It does not any more.
+    /// It was resolved.
     Resolved,
 }
 
-/// Which incidents.
+/// Filter of incidents.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -124,7 +124,7 @@ pub struct IncidentLine {
     pub step: Option<StepPath>,
     /// `task_exhausted task_unknown task_slow compensation_slow compensation_blocked deadline_missed run_stuck …`
     pub kind: String,
-    /// Whether it still needs a person.
+    /// Its state.
     pub state: IncidentState,
     /// The code of the error that it opened with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -133,34 +133,34 @@ pub struct IncidentLine {
     pub message: String,
     /// The same for all incidents of one cause.
     pub fingerprint: String,
-    /// How often this step of this run had an incident with this fingerprint.
+    /// Number of incidents with this fingerprint that this step of this run had.
     pub occurrences: u32,
-    /// When the first of them opened.
+    /// Time at which the first of them opened.
     pub first_seen: Timestamp,
-    /// When the last of them opened.
+    /// Time at which the last of them opened.
     pub last_seen: Timestamp,
-    /// When this one opened.
+    /// Time at which this one opened.
     pub opened_at: Timestamp,
-    /// When it was resolved.
+    /// Time of its resolution.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved_at: Option<Timestamp>,
-    /// Who has it.
+    /// The person to whom it is assigned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assignee: Option<String>,
 }
 
-/// What can be done about an incident; the word is also the end of its route.
+/// An action on an incident; the word is also the end of its route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Verb {
-    /// Try again, with fresh attempts.
+    /// Retry, with fresh attempts.
     Retry,
     /// Go on without the step.
     Skip,
-    /// Say that it was done.
+    /// State that it was done.
     Resolve,
-    /// Vouch that a compensation is done, or needs not be.
+    /// Vouch that a compensation is done or not needed.
     MarkCompensated,
     /// Undo the run, or a part of it.
     Compensate,
@@ -174,20 +174,20 @@ pub enum Verb {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct IncidentView {
-    /// What the list tells of it.
+    /// Its entry in the list.
     #[serde(flatten)]
     pub line: IncidentLine,
-    /// Whether its run moves.
+    /// State of its run.
     pub run_state: State,
     /// The step as it is now, with its last error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<StepView>,
-    /// What was tried, newest first: the last 20 attempts of the step.
+    /// Attempts, newest first: the last 20 of the step.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<AttemptView>,
     /// The verbs that apply now.
     pub next: Vec<Verb>,
-    /// What people wrote about it, oldest first: the last 100.
+    /// Notes of people, oldest first: the last 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<IncidentNote>,
 }
@@ -199,7 +199,7 @@ pub struct IncidentView {
 pub struct CompensateIncident {
     /// Why; kept in the history of the run.
     pub reason: String,
-    /// What to undo; everything without it.
+    /// The part to undo; everything without it.
     #[serde(default = "everything")]
     pub scope: Scope,
     /// Undo even past a pivot.
@@ -216,9 +216,9 @@ fn everything() -> Scope {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AssignIncident {
-    /// Who gets it; empty to take it from everybody.
+    /// The new assignee; empty for nobody.
     pub assignee: String,
-    /// What to say with it.
+    /// A note about the assignment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
@@ -228,7 +228,7 @@ pub struct AssignIncident {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct NoteIncident {
-    /// What was found.
+    /// Text of the note.
     pub note: String,
 }
 
@@ -236,26 +236,26 @@ pub struct NoteIncident {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AttemptView {
-    /// What was asked.
+    /// The action.
     pub action: Action,
-    /// Which attempt, from 1.
+    /// Number of the attempt, from 1.
     pub attempt: u32,
-    /// Who got it last: the worker's name and its session.
+    /// The worker that got it last: its name and its session.
     pub worker: String,
     /// When.
     pub began_at: Timestamp,
-    /// When it ended.
+    /// Time of its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
-    /// How it failed.
+    /// The failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
-    /// What a verification found: `happened` or `not_happened`.
+    /// Result of a verification: `happened` or `not_happened`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<String>,
 }
 
-/// What somebody wrote about an incident, or whom they gave it to.
+/// A note about an incident, or a change of its assignee.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct IncidentNote {
@@ -263,7 +263,7 @@ pub struct IncidentNote {
     pub at: Timestamp,
     /// Who.
     pub actor: String,
-    /// Who was given it; empty when it was taken from everybody.
+    /// The new assignee; empty if it was assigned to nobody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assignee: Option<String>,
     /// What.
@@ -275,9 +275,9 @@ pub struct IncidentNote {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct IncidentGroup {
-    /// What is the same about them.
+    /// The fingerprint that they share.
     pub fingerprint: String,
-    /// How many are open.
+    /// Number of open incidents.
     pub count: u64,
     /// Their workflow.
     pub workflow: String,
@@ -289,13 +289,13 @@ pub struct IncidentGroup {
     /// Their error code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
-    /// When the oldest of them opened.
+    /// Time at which the oldest of them opened.
     pub first_seen: Timestamp,
-    /// When the newest of them opened.
+    /// Time at which the newest of them opened.
     pub last_seen: Timestamp,
     /// The newest of them, as an example.
     pub sample: IncidentId,
-    /// What it says.
+    /// Message of the incidents.
     pub message: String,
 }
 
@@ -303,7 +303,7 @@ pub struct IncidentGroup {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct IncidentCounts {
-    /// When it was counted.
+    /// Time of the count.
     pub as_of: Timestamp,
     /// Open incidents in all.
     pub open: u64,
@@ -315,9 +315,9 @@ pub struct IncidentCounts {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct StatusView {
-    /// When it was counted.
+    /// Time of the count.
     pub as_of: Timestamp,
-    /// Whether the database answered just now; if not, the numbers are those counted last.
+    /// `true` if the database just answered; if not, the numbers are those of the last count.
     pub database_reachable: bool,
     /// The open incidents.
     pub incidents: IncidentCounts,
@@ -326,16 +326,17 @@ pub struct StatusView {
     /// Workflows whose new runs are held; see `GET /v1/pauses`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub paused_workflows: Vec<String>,
-    /// Since when the oldest task on offer waits for a worker; none when no task waits.
+    /// Time since when the oldest offered task waits for a worker; none if no task waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_task: Option<Timestamp>,
     /// Weeks past retention that runs of the namespace keep from being dropped at once, the oldest first, 60 at most; as found within the hour.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held_weeks: Vec<super::HeldWeek>,
-    /// What is wrong with the server that answers: `ClockInDoubt`, `ClockStepped` (within the hour), `WritesFail`,
-    /// `SessionsMissing`, `BatchHeldUp`, `LeaseKeyLost`, `IndexCheckSlow`; with schedules, queues and runs of the namespace: `SchedulesDamaged`,
-    /// `QueuesDamaged`, `KeysTaken`, `CompletionsStuck`; and with what is on its way between sources, runs and the log: `ImportsWait`,
-    /// `ReprocessingsWait`, `ErasuresWait`, `DocumentsNotMapped`, `EmittedEventsWait`.
+    /// Problems of the server that answers: `ClockInDoubt`, `ClockStepped` (within the hour), `WritesFail`,
+    /// `SessionsMissing`, `BatchHeldUp`, `LeaseKeyLost`, `IndexCheckSlow`; problems with schedules, queues and runs of
+    /// the namespace: `SchedulesDamaged`, `QueuesDamaged`, `KeysTaken`, `CompletionsStuck`; and problems on the way
+    /// between sources, runs and the log: `ImportsWait`, `ReprocessingsWait`, `ErasuresWait`, `DocumentsNotMapped`,
+    /// `EmittedEventsWait`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<super::Condition>,
 }
@@ -364,7 +365,7 @@ impl Default for StatusView {
 pub struct PauseView {
     /// The workflow.
     pub workflow: String,
-    /// Since when.
+    /// Time since when.
     pub since: Timestamp,
     /// By whom; `backstitch` when the guard did it.
     pub actor: String,
@@ -373,10 +374,10 @@ pub struct PauseView {
     /// The new cause for which the guard did it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<String>,
-    /// How many runs had opened incidents of it by then.
+    /// Number of runs that had opened incidents of it by then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runs: Option<u32>,
-    /// When somebody let it go on.
+    /// Time at which somebody resumed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resumed_at: Option<Timestamp>,
     /// Who.
@@ -387,15 +388,15 @@ pub struct PauseView {
     pub resume_reason: Option<String>,
 }
 
-/// How many open incidents of one kind there are.
+/// Number of open incidents of one kind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct KindCount {
     /// The kind.
     pub kind: String,
-    /// How many are open.
+    /// Number of open incidents.
     pub open: u64,
-    /// When the oldest of them opened.
+    /// Time at which the oldest of them opened.
     pub oldest: Timestamp,
 }
 

@@ -17,7 +17,7 @@ pub struct IntakeReceipt {
     pub intake_id: Option<Uuid>,
     /// The event that it became; of a duplicate, that of the first.
     pub event_id: Uuid,
-    /// Whether the same document had been taken in before.
+    /// `true` if the same document was taken in before.
     pub duplicate: bool,
 }
 
@@ -33,13 +33,13 @@ pub struct IntakeAnswer {
     /// The event that it became; of a duplicate, that of the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event_id: Option<Uuid>,
-    /// Whether the same document had been taken in before.
+    /// `true` if the same document was taken in before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub duplicate: bool,
     /// Code of the refusal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
-    /// What is wrong and what to do, for people.
+    /// Explanation of the mistake with what to do, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// Everything that is wrong with the record.
@@ -51,39 +51,40 @@ pub struct IntakeAnswer {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct IntakeAnswers {
-    /// What became of each record.
+    /// Result for each record.
     pub records: Vec<IntakeAnswer>,
 }
 
-/// What became of a document.
+/// Result for a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum IntakeVerdict {
-    /// It is an event of the log.
+    /// It became an event of the log.
     Accepted,
-    /// It was refused, and may be processed again once what was wrong is mended.
+    /// It was refused, and may be processed again once the cause is corrected.
     Refused,
 }
 
-/// Whether a document was mapped.
+/// State of the mapping of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum MappingState {
-    /// There is an event of our own contract.
+    /// An event of a canonical contract was made of it.
     Mapped,
-    /// There is none: values could not be mapped, or there is no transform.
+    /// No event was made: values could not be mapped, or there is no transform.
     Failed,
-    /// There is none, as a newer document of the entity had been mapped when it was processed again.
+    /// No event was made, because a newer document of the entity had been mapped when it was
+    /// processed again.
     Overtaken,
 }
 
-/// What a transform made of a document.
+/// Result of a transform for a document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct IntakeMapping {
-    /// Whether it was mapped.
+    /// State of the mapping.
     pub state: MappingState,
     /// The contract that it is mapped to.
     pub to: String,
@@ -93,7 +94,7 @@ pub struct IntakeMapping {
     /// The last event that was made of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event_id: Option<Uuid>,
-    /// How many events were made of it: one, and another each time that it was processed again with another result.
+    /// Number of events made of it: one, and another each time that it was processed again with another result.
     pub events: u32,
     /// Values that a rule changed, with the reason; not in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -101,7 +102,7 @@ pub struct IntakeMapping {
     /// Values that no rule read, by their places; not in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unmapped: Option<Payload>,
-    /// What could not be mapped, each with its place and value; not in lists.
+    /// Parts that could not be mapped, each with its place and value; not in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failures: Option<Payload>,
 }
@@ -111,7 +112,7 @@ pub struct IntakeMapping {
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum IntakeDoor {
-    /// By itself.
+    /// In a request of its own.
     Request,
     /// As a record of a batch.
     Batch,
@@ -140,11 +141,11 @@ pub struct LineageEvent {
     /// The contract of its data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contract: Option<String>,
-    /// Who sent it, as the door says.
+    /// The sender, as the door determined it.
     pub source: String,
     /// Trust in it.
     pub trust: EventTrust,
-    /// When it came.
+    /// Time of its arrival.
     pub received_at: Timestamp,
     /// The event that caused it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -165,7 +166,7 @@ pub struct EventLineage {
     pub effects: Vec<LineageEvent>,
     /// The runs of its story.
     pub runs: Vec<RunLine>,
-    /// Whether the story has more events or runs than were looked at.
+    /// `true` if there are more events or runs than were read.
     pub more: bool,
 }
 
@@ -179,20 +180,20 @@ pub struct IntakeView {
     pub source: String,
     /// Version of the source's configuration that it was held to last.
     pub source_version: u32,
-    /// What became of it.
+    /// Its result.
     pub verdict: IntakeVerdict,
     /// Code of the refusal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
-    /// What was wrong, for people.
+    /// Explanation of the mistake, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// Everything that was wrong with it; not in lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<Violation>,
-    /// When it came.
+    /// Time of its arrival.
     pub received_at: Timestamp,
-    /// When it was processed again.
+    /// Time at which it was processed again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub processed_at: Option<Timestamp>,
     /// The door through which it came.
@@ -217,7 +218,7 @@ pub struct IntakeView {
     /// Id of the request, as in the log of the server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
-    /// What its transform made of it, if the source says what it is mapped to.
+    /// Result of its transform, if the source names a contract to map to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mapping: Option<IntakeMapping>,
     /// Headers of the request; secrets are left out. Not in lists.

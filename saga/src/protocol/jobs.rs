@@ -1,4 +1,4 @@
-//! What people ask and are told about jobs: one verb on many incidents or runs.
+//! Requests and responses about jobs: one verb on many incidents or runs.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{Payload, RunId, Span, Timestamp};
 
-/// Which runs.
+/// Filter of runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -65,7 +65,7 @@ pub struct RunsFilter {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct NewJob {
-    /// What to do to each. `skip` and `mark-compensated` need incidents.
+    /// The action on each. `skip` and `mark-compensated` need incidents.
     pub verb: JobVerb,
     /// To which incidents; of these the open ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -157,18 +157,18 @@ impl NewJob {
     }
 }
 
-/// What a job does to each of its items.
+/// Action of a job on each of its items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum JobVerb {
-    /// Try again, with fresh attempts.
+    /// Retry, with fresh attempts.
     Retry,
     /// Go on without the step.
     Skip,
-    /// Refused: each has its own output.
+    /// Always refused: each step has its own output.
     Resolve,
-    /// Vouch that a compensation is done, or needs not be.
+    /// Vouch that a compensation is done or not needed.
     MarkCompensated,
     /// Undo the run.
     Compensate,
@@ -180,18 +180,18 @@ pub enum JobVerb {
     Kill,
     /// Go back to a step and forward again from there.
     Rerun,
-    /// Hand nothing of the run out until it is resumed.
+    /// Hand out no task of the run until it is resumed.
     Pause,
     /// Let a paused run go on.
     Resume,
     /// Send the run a signal.
     Signal,
-    /// Give labels to the run, and take others from it.
+    /// Set and remove labels of the run.
     Label,
 }
 
 impl JobVerb {
-    /// Whether it is for runs that have not ended.
+    /// Returns whether it is for runs that have not ended.
     #[must_use]
     pub fn is_for_moving_runs(self) -> bool {
         matches!(
@@ -205,7 +205,8 @@ impl JobVerb {
         )
     }
 
-    /// Whether it ends a run as it stands: that effects are left is what was asked for, and no trouble that came back.
+    /// Returns whether it ends a run as it stands: effects that are left are then expected, and do not count as an
+    /// incident that came back.
     #[must_use]
     pub fn leaves_effects(self) -> bool {
         matches!(self, JobVerb::Abandon | JobVerb::Kill)
@@ -221,9 +222,9 @@ fn ten() -> f64 {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Canary {
-    /// How many: 1 to 100.
+    /// Number of items in the canary: 1 to 100.
     pub first: u32,
-    /// How long they may take to prove themselves; the job stops when they have not by then.
+    /// Time that they have to prove themselves; the job stops if they have not by then.
     #[serde(default = "five_minutes")]
     pub wait: Span,
 }
@@ -232,15 +233,15 @@ fn five_minutes() -> Span {
     Span::secs(300)
 }
 
-/// When a job stops itself. One comes back when its step or item opens an incident with the same fingerprint after the act (for
-/// a job on runs: its run, any incident).
+/// Condition on which a job stops itself. One comes back when its step or item opens an incident with the same
+/// fingerprint after the act (for a job on runs: its run, any incident).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum StopWhen {
-    /// When so many have come back, 1 or more.
+    /// Stops when so many have come back, 1 or more.
     Count(u32),
-    /// When this part of those done has come back, above 0 and at most 1; judged from ten on.
+    /// Stops when this part of those done has come back, above 0 and at most 1; judged from ten on.
     Ratio(f64),
 }
 
@@ -248,7 +249,7 @@ pub enum StopWhen {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct JobPlan {
-    /// How many it would be.
+    /// Number of items it would have.
     pub count: u64,
     /// Of these, how many have ended, so that the verb is refused for them (`run_ended`); none where it is for ended runs, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -262,20 +263,20 @@ pub struct JobPlan {
     pub dependents: Vec<FactDependent>,
 }
 
-/// How a job stands.
+/// State of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum JobState {
-    /// Its first are done, or must prove themselves.
+    /// The canary is being acted on, or must prove itself.
     Canary,
     /// It works through the rest.
     Running,
-    /// A person made it pause.
+    /// A person paused it.
     Paused,
     /// It was stopped, by a person or by itself; the rest was not done.
     Stopped,
-    /// Each was acted on.
+    /// All items were acted on.
     Done,
 }
 
@@ -299,23 +300,24 @@ impl JobState {
 pub struct JobView {
     /// The job's id.
     pub id: Uuid,
-    /// How it stands.
+    /// Its state.
     pub state: JobState,
-    /// Why it stands so, for people.
+    /// The reason for this state, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
-    /// What was asked.
+    /// The request.
     pub asked: NewJob,
     /// By whom.
     pub actor: String,
     /// When.
     pub created_at: Timestamp,
-    /// When it was stopped or done.
+    /// Time at which it was stopped or done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
-    /// How far it is.
+    /// Its progress.
     pub progress: JobProgress,
-    /// Why its row cannot be read: `asked` says nothing then, and it can only be stopped.
+    /// The reason for which its row cannot be read: `asked` is then empty, and the job can only be
+    /// stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub damaged: Option<String>,
 }
@@ -325,7 +327,7 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-/// How far a job is; all others sum to the total.
+/// Progress of a job; all others sum to the total.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct JobProgress {
@@ -344,18 +346,18 @@ pub struct JobProgress {
     pub total: u64,
 }
 
-/// What became of one of many.
+/// Result for an item of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum ItemState {
-    /// Its turn has not come.
+    /// It was not acted on yet.
     Waiting,
-    /// The job was stopped before its turn came.
+    /// The job was stopped before it was acted on.
     Left,
     /// It was acted on.
     Done,
-    /// It was acted on, and the same trouble came back.
+    /// It was acted on, and an incident with the same fingerprint opened again.
     CameBack,
     /// The rules refused it.
     Refused,
@@ -386,15 +388,15 @@ pub struct JobItem {
     /// The incident, for a job on incidents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incident: Option<IncidentId>,
-    /// What became of it.
+    /// Its result.
     pub state: ItemState,
     /// Stable code of the refusal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
-    /// What it means, for people.
+    /// Explanation, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// When it was acted on.
+    /// Time of the act.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acted_at: Option<Timestamp>,
 }

@@ -27,31 +27,31 @@ pub struct LinkView {
     pub external_id: String,
     /// The stream of the entity.
     pub stream: String,
-    /// When it was linked.
+    /// Time of the link.
     pub linked_at: Timestamp,
     /// By whom.
     pub linked_by: String,
 }
 
-/// Whether a conflict waits for a person.
+/// State of a conflict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum ConflictState {
-    /// It does.
+    /// It waits for a person.
     Open,
-    /// A person has said to whom the id belongs.
+    /// A person decided to whom the id belongs.
     Resolved,
 }
 
-/// To whom an id belongs that two entities claim.
+/// Owner of an id that two entities claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum LinkKept {
-    /// To the entity that had it.
+    /// The entity that had it.
     Holder,
-    /// To the entity for which it was claimed.
+    /// The entity for which it was claimed.
     Claimant,
 }
 
@@ -72,7 +72,7 @@ pub struct ResolveLinkConflict {
 pub struct LinkConflictView {
     /// Its id.
     pub id: Uuid,
-    /// Whether it waits for a person.
+    /// Its state.
     pub state: ConflictState,
     /// The system.
     pub system: String,
@@ -82,17 +82,17 @@ pub struct LinkConflictView {
     pub stream: String,
     /// The entity that had it.
     pub holder: String,
-    /// When it was first claimed.
+    /// Time of the first claim.
     pub claimed_at: Timestamp,
     /// By whom.
     pub claimed_by: String,
     /// To whom it belongs, once a person has said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<LinkKept>,
-    /// When that was.
+    /// Time of the decision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved_at: Option<Timestamp>,
-    /// Who did.
+    /// The person who decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved_by: Option<String>,
 }

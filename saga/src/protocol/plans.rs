@@ -11,7 +11,7 @@ use crate::{RunId, Timestamp};
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct MakePlan {
-    /// What to undo.
+    /// The part to undo.
     pub scope: Scope,
     /// Why; kept in the history of the run when the plan is applied.
     pub reason: String,
@@ -27,7 +27,7 @@ pub struct MakePlan {
 pub struct EditPlan {
     /// The revision that is changed.
     pub revision: u32,
-    /// What to undo.
+    /// The part to undo.
     pub scope: Scope,
     /// Why; kept in the history of the run when the plan is applied.
     pub reason: String,
@@ -36,7 +36,7 @@ pub struct EditPlan {
     pub force: bool,
 }
 
-/// What is said with `approve`: of which revision, and why.
+/// The approval of a plan: its revision, and the reason.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -56,18 +56,18 @@ pub struct ApplyPlan {
     pub revision: u32,
 }
 
-/// What has become of a plan.
+/// State of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum PlanState {
     /// It can be changed, approved and applied.
     Open,
-    /// The run is, or was, undone as it says.
+    /// It was applied.
     Applied,
-    /// Somebody withdrew it.
+    /// A person withdrew it.
     Withdrawn,
-    /// The run had moved when it was to be applied.
+    /// The run had changed before it was applied.
     Expired,
 }
 
@@ -84,7 +84,7 @@ impl PlanState {
     }
 }
 
-/// Which plans.
+/// Filter of plans.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PlanFilter {
@@ -109,31 +109,32 @@ pub struct CompensationPlan {
     pub run: RunId,
     /// Its workflow.
     pub workflow: String,
-    /// What is undone.
+    /// The part that is undone.
     pub scope: Scope,
-    /// Whether it is undone even past a pivot.
+    /// `true` if it is undone even past a pivot.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,
     /// Why.
     pub reason: String,
-    /// Who made it, or changed it last.
+    /// The person who made it or changed it last.
     pub made_by: String,
     /// When.
     pub made_at: Timestamp,
-    /// How many records the journal of the run had then.
+    /// Number of records that the journal of the run had then.
     pub seq: u64,
-    /// How often it was written: a change and an approval say which revision they are of.
+    /// Number of its present revision: a change and an approval name the revision that they refer
+    /// to.
     pub revision: u32,
-    /// How many steps and items it undoes.
+    /// Number of steps and items that it undoes.
     pub undos: u64,
-    /// Whether the point of no return is passed.
+    /// `true` if the point of no return is passed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub past_pivot: bool,
-    /// What has become of it.
+    /// Its state.
     pub state: PlanState,
-    /// Whether somebody else than who made it must approve it before it is applied.
+    /// `true` if a person other than its author must approve it before it is applied.
     pub needs_approval: bool,
-    /// Who approved it.
+    /// The person who approved it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approved_by: Option<String>,
     /// When.
@@ -142,13 +143,13 @@ pub struct CompensationPlan {
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval_reason: Option<String>,
-    /// Who applied or withdrew it, or was told that it has expired.
+    /// The person who applied or withdrew it, or whose request found it expired.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_by: Option<String>,
     /// When.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
-    /// Why it was withdrawn.
+    /// The reason for which it was withdrawn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_reason: Option<String>,
 }
@@ -160,14 +161,14 @@ pub struct PlanView {
     /// The plan.
     #[serde(flatten)]
     pub plan: CompensationPlan,
-    /// Whether the run would still be undone as it was planned. One that has ended does not hold.
+    /// `true` if the run would still be undone as planned. One that has ended does not hold.
     pub holds: bool,
-    /// What would be undone, a page at a time, while the plan holds.
+    /// The steps that would be undone, a page at a time, while the plan holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undo: Option<Plan>,
 }
 
-/// When an undo that a person asks for must be approved by a second one.
+/// Condition on which a second person must approve an undo that a person requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -176,7 +177,7 @@ pub enum Approval {
     Never,
     /// Whenever something is undone.
     Always,
-    /// When more steps and items than this are undone.
+    /// If more steps and items than this are undone.
     Above(u32),
 }
 
@@ -197,7 +198,7 @@ impl Approval {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SetUndoApproval {
-    /// When a second person is needed.
+    /// Condition on which a second person is needed.
     pub approval: Approval,
     /// Why; kept with the act.
     pub reason: String,
@@ -209,9 +210,9 @@ pub struct SetUndoApproval {
 pub struct UndoApprovalView {
     /// The workflow.
     pub workflow: String,
-    /// When a second person is needed.
+    /// Condition on which a second person is needed.
     pub approval: Approval,
-    /// When it was set.
+    /// Time at which it was set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed_at: Option<Timestamp>,
     /// By whom.

@@ -1,4 +1,4 @@
-//! What an operator allows a queue, and what is told of it.
+//! Limits that an operator sets for a queue, and its state.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,13 +10,13 @@ use crate::{Span, Timestamp};
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct QueuePolicy {
-    /// How many of its tasks workers may hold at once, over all nodes; 1 to 100,000.
+    /// Number of its tasks that workers may hold at the same time, over all nodes; 1 to 100,000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u32>,
     /// The same for the tasks of one fair key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency_per_key: Option<u32>,
-    /// How many of its tasks may be handed out in a time, over all nodes.
+    /// Number of its tasks that may be handed out in a period, over all nodes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
     /// The same for the tasks of one fair key.
@@ -31,7 +31,7 @@ pub struct QueuePolicy {
     /// Stops handing out while the destination fails.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub breaker: Option<BreakerPolicy>,
-    /// How many retries there may be beside first attempts.
+    /// Number of retries that are allowed beside first attempts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_budget: Option<RetryBudget>,
 }
@@ -41,12 +41,12 @@ pub struct QueuePolicy {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Rate {
-    /// How many; 1 to 1,000,000.
+    /// Number of tasks; 1 to 1,000,000.
     pub limit: u32,
     /// In how long; 10 ms to 1 d.
     #[serde(default = "Rate::second")]
     pub per: Span,
-    /// How many at once after a quiet time; `limit` without it.
+    /// Number of tasks that may be handed out together after a quiet time; `limit` without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burst: Option<u32>,
 }
@@ -56,14 +56,14 @@ impl Rate {
         Span::secs(1)
     }
 
-    /// How many there may be at once.
+    /// Returns the largest number that may be handed out together.
     #[must_use]
     pub fn most(&self) -> u32 {
         self.burst.unwrap_or(self.limit).max(1)
     }
 }
 
-/// When a breaker opens, and for how long.
+/// Conditions on which a breaker opens, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -74,8 +74,8 @@ pub struct BreakerPolicy {
     pub min_calls: u32,
     /// The time that is looked back on; 1 s to 1 h.
     pub window: Span,
-    /// How long it stays open before one task is let through as a probe; each failed probe doubles it, up to
-    /// sixteenfold. 100 ms to 1 h.
+    /// Time that it stays open before one task is let through as a probe; each failed probe doubles it, up
+    /// to sixteenfold. 100 ms to 1 h.
     pub open_for: Span,
 }
 
@@ -90,7 +90,8 @@ impl Default for BreakerPolicy {
     }
 }
 
-/// How many retries there may be in any minute: the larger of `60 * min_per_s` and `ratio` times the first attempts.
+/// Number of retries that are allowed in any minute: the larger of `60 * min_per_s` and `ratio` times the first
+/// attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -113,9 +114,9 @@ impl Default for RetryBudget {
 pub struct QueueView {
     /// Its name.
     pub queue: String,
-    /// What it is allowed.
+    /// Its limits.
     pub policy: QueuePolicy,
-    /// When its policy was last set, or it was last paused, resumed, opened or closed.
+    /// Time at which its policy was last set, or it was last paused, resumed, opened or closed.
     pub changed_at: Timestamp,
     /// By whom.
     pub changed_by: String,
@@ -128,31 +129,31 @@ pub struct QueueView {
     pub waiting: u32,
     /// There are more of them.
     pub waiting_more: bool,
-    /// How many tasks its rate would let go now.
+    /// Number of tasks that its rate allows now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<u32>,
-    /// How its breaker stands.
+    /// State of its breaker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub breaker: Option<BreakerView>,
-    /// How its retry budget stands.
+    /// State of its retry budget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_budget: Option<BudgetView>,
-    /// Why its row cannot be read: nothing of it is handed out, and what cannot be read is left out. Set its policy anew, or delete
-    /// it.
+    /// The reason for which its row cannot be read: no task of it is handed out, and unreadable members are left out.
+    /// Set its policy anew, or delete it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub damaged: Option<String>,
 }
 
-/// How a breaker stands.
+/// State of a breaker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct BreakerView {
-    /// Whether tasks are handed out.
+    /// Its state.
     pub state: BreakerState,
-    /// Since when it is not closed.
+    /// Time since when it is not closed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
-    /// When the next probe is let through.
+    /// Time of the next probe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<Timestamp>,
     /// Calls that ended within the window.
@@ -161,20 +162,20 @@ pub struct BreakerView {
     pub failures: u32,
 }
 
-/// Whether a breaker lets tasks through.
+/// State of a breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum BreakerState {
-    /// All of them.
+    /// It lets all tasks through.
     Closed,
-    /// None.
+    /// It lets no task through.
     Open,
-    /// One at a time, as a probe.
+    /// It lets one task through at a time, as a probe.
     HalfOpen,
 }
 
-/// How a retry budget stands, over the last minute.
+/// State of a retry budget, over the last minute.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct BudgetView {

@@ -103,14 +103,14 @@ impl Quotas {
     }
 }
 
-/// Who set a quota.
+/// Origin of a quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum QuotaSource {
     /// An admin of the namespace.
     Namespace,
-    /// Whoever runs the server.
+    /// The operator of the server.
     Server,
 }
 
@@ -123,11 +123,11 @@ pub struct QuotaView {
     /// The limit that holds: the smaller of the namespace's and the server's. Nothing limits it without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
-    /// Whose limit that is.
+    /// Origin of the limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub set_by: Option<QuotaSource>,
-    /// What is used, as it was counted within the last seconds; not told of rates. Counted up to one more than the limit, or
-    /// up to 10,000 where there is none.
+    /// Present use, as counted within the last seconds; left out for rates. Counted up to one more than the limit, or
+    /// up to 10,000 if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used: Option<u32>,
 }
@@ -138,7 +138,7 @@ pub struct QuotaView {
 pub struct QuotasView {
     /// All quotas.
     pub quotas: Vec<QuotaView>,
-    /// When an admin of the namespace last set some.
+    /// Time at which an admin of the namespace last set a quota.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed_at: Option<Timestamp>,
     /// Who.

@@ -1,4 +1,4 @@
-//! What a rehearsal of a registered workflow found.
+//! Results of the rehearsal of a registered workflow.
 
 use std::collections::BTreeMap;
 
@@ -15,9 +15,9 @@ pub struct RehearsalView {
     pub workflow: String,
     /// Its version.
     pub version: u32,
-    /// How many traces were run, with up to two faults each.
+    /// Number of traces, with up to two faults each.
     pub traces: u64,
-    /// Whether these are all of them.
+    /// `true` if these are all traces.
     pub complete: bool,
     /// Traces that ended in one outcome, nothing left behind.
     pub closed: u64,
@@ -25,13 +25,13 @@ pub struct RehearsalView {
     pub parked: u64,
     /// Traces that broke a rule.
     pub open: u64,
-    /// How the traces that ended did.
+    /// Outcomes of the traces that ended.
     pub outcomes: BTreeMap<String, u64>,
     /// Each step with what can go wrong at it.
     pub steps: Vec<RehearsedStep>,
-    /// What no trace reached, for people.
+    /// Parts that no trace reached, for people.
     pub not_reached: Vec<String>,
-    /// What does not close, each with its shortest trace; the shortest first.
+    /// Defects, each with its shortest trace; the shortest first.
     pub defects: Vec<OpenTrace>,
 }
 
@@ -49,7 +49,7 @@ pub struct RehearsedStep {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FailurePoint {
-    /// What goes wrong: `fails worker_lost crash_after_effect deadline …`
+    /// The fault: `fails worker_lost crash_after_effect deadline …`
     pub fault: String,
     /// The same for people.
     pub about: String,
@@ -65,7 +65,7 @@ pub struct FailurePoint {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct OpenTrace {
-    /// Which rule is broken.
+    /// The broken rule.
     pub rule: String,
     /// How.
     pub message: String,

@@ -32,23 +32,23 @@ pub struct NewReprocess {
     /// Only those that came before this instant; without it, those that have come by now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<Timestamp>,
-    /// Whether nothing is written, and only counted what would be.
+    /// `true` if nothing is written, and the results are only counted.
     #[serde(default)]
     pub dry_run: bool,
     /// Why; kept with the act.
     pub reason: String,
 }
 
-/// How a reprocessing stands.
+/// State of a reprocessing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum ReprocessState {
     /// Documents are being processed.
     Running,
-    /// All were.
+    /// All documents were processed.
     Done,
-    /// A person has stopped it. What was written before stays.
+    /// A person stopped it. Events written before stay.
     Stopped,
 }
 
@@ -58,9 +58,9 @@ pub enum ReprocessState {
 pub struct ReprocessView {
     /// Its id.
     pub id: Uuid,
-    /// How it stands.
+    /// Its state.
     pub state: ReprocessState,
-    /// What was asked for.
+    /// The request.
     #[cfg_attr(feature = "openapi", schema(value_type = NewReprocess))]
     pub asked: Payload,
     /// Documents that became another event, or would.
@@ -73,14 +73,14 @@ pub struct ReprocessView {
     pub refused: u64,
     /// Documents of whose entity a newer one was mapped since.
     pub overtaken: u64,
-    /// Why it does not go on at present.
+    /// The reason for which it does not go on at present.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,
-    /// Who asked for it.
+    /// The person who requested it.
     pub actor: String,
     /// When.
     pub created_at: Timestamp,
-    /// When it ended.
+    /// Time of its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
 }
@@ -97,15 +97,15 @@ pub struct MappingProblem {
     pub code: String,
     /// JSON Pointer to the value that cannot be mapped.
     pub pointer: String,
-    /// How many documents there are.
+    /// Number of documents.
     pub documents: u64,
-    /// When the first of them came.
+    /// Time at which the first of them arrived.
     pub first_at: Timestamp,
-    /// When the last of them came.
+    /// Time at which the last of them arrived.
     pub last_at: Timestamp,
     /// The last of them.
     pub intake_id: Uuid,
-    /// What is wrong with the last of them, for people.
+    /// Explanation of the mistake in the last of them, for people.
     pub message: String,
     /// The value of the last of them, shortened when it is long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -118,6 +118,6 @@ pub struct MappingProblem {
 pub struct MappingProblems {
     /// The reasons.
     pub items: Vec<MappingProblem>,
-    /// Whether more documents cannot be mapped than were looked at.
+    /// `true` if more documents cannot be mapped than were read.
     pub more: bool,
 }

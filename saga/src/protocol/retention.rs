@@ -1,4 +1,4 @@
-//! How long the ended runs of a workflow are kept.
+//! Retention of the ended runs of a workflow.
 
 use std::fmt;
 
@@ -6,14 +6,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{RunId, Span, Timestamp};
 
-/// How long ended runs are kept: a duration like `30d`, counted from the end of a run; `forever`; or `server`.
+/// Retention of ended runs: a duration like `30d`, counted from the end of a run; `forever`; or `server`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
-    /// As long as the server says.
+    /// The retention of the server.
     Server,
     /// For ever.
     Forever,
-    /// For so long after their end.
+    /// This time after their end.
     For(Span),
 }
 
@@ -58,8 +58,8 @@ impl<'de> Deserialize<'de> for Keep {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SetRetention {
-    /// How long its ended runs are kept, counted from their end: a duration like `30d`, `forever`, or `server` for as long as
-    /// the server says.
+    /// Retention of its ended runs, counted from their end: a duration like `30d`, `forever`, or `server` for the
+    /// server's.
     #[cfg_attr(feature = "openapi", schema(value_type = String, example = "30d"))]
     pub keep: Keep,
     /// Why; kept with the act.
@@ -72,12 +72,12 @@ pub struct SetRetention {
 pub struct RetentionView {
     /// The workflow.
     pub workflow: String,
-    /// How long its ended runs are kept: a duration or `forever`.
+    /// Retention of its ended runs: a duration or `forever`.
     #[cfg_attr(feature = "openapi", schema(value_type = String, example = "30d"))]
     pub keep: Keep,
-    /// Whether the workflow has a retention of its own; if not, it follows the server.
+    /// `true` if the workflow has a retention of its own; otherwise it follows the server.
     pub own: bool,
-    /// When its own was set.
+    /// Time at which its own was set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed_at: Option<Timestamp>,
     /// By whom.
@@ -94,12 +94,12 @@ pub struct RetentionView {
 pub struct HeldWeek {
     /// The Monday on which it begins.
     pub week: Timestamp,
-    /// How many runs of the namespace keep it: those that have not ended, or not long enough ago. No more than 10,000 runs
-    /// of a week are counted.
+    /// Number of runs of the namespace that keep it: those that have not ended, or ended too recently. No more than
+    /// 10,000 runs of a week are counted.
     pub runs: u64,
     /// The oldest of them.
     pub oldest_run: RunId,
-    /// When that began.
+    /// Time at which that began.
     pub oldest_started_at: Timestamp,
 }
 
@@ -121,11 +121,11 @@ pub struct EraseRun {
 pub struct ErasedRun {
     /// The run.
     pub id: RunId,
-    /// When it was erased.
+    /// Time of the erasure.
     pub erased_at: Timestamp,
-    /// How many runs were erased: this one and all that descend from it.
+    /// Number of runs that were erased: this one and all its descendants.
     pub runs: u64,
-    /// How many of them are still being erased; that goes on by itself.
+    /// Number of them that are still being erased; that continues in the background.
     pub pending: u64,
 }
 

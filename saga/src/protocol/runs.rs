@@ -1,4 +1,4 @@
-//! What people and programs ask of runs.
+//! Requests of people and programs about runs.
 
 use std::collections::BTreeMap;
 
@@ -37,7 +37,7 @@ pub struct StartRun {
     )]
     #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, String>))]
     pub labels: Labels,
-    /// How it follows upon other runs, beside what its definition says.
+    /// Its order in relation to other runs, beside that of its definition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequence: Option<StartSequence>,
     /// The instant at which it begins, at most a year from now; at once without it, and when it has passed. The run is
@@ -84,7 +84,7 @@ pub struct LabelRun {
 pub struct RunStarted {
     /// The run.
     pub id: RunId,
-    /// Whether this request made it; otherwise its key had.
+    /// `true` if this request created it; otherwise its key existed.
     pub created: bool,
     /// The later instant at which it begins. None when it begins at once, also where the instant that was asked for has passed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -96,7 +96,7 @@ pub struct RunStarted {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct StartRuns {
-    /// What to start, 1 to 1,000.
+    /// The runs to start, 1 to 1,000.
     pub runs: Vec<StartRun>,
 }
 
@@ -108,7 +108,7 @@ pub struct StartAnswers {
     pub results: Vec<StartAnswer>,
 }
 
-/// What became of one start of many. When a run begins that was started for a later instant, `GET /v1/runs/{id}` says.
+/// Result of one start of many. When a run begins that was started for a later instant, `GET /v1/runs/{id}` says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct StartAnswer {
@@ -120,7 +120,7 @@ pub struct StartAnswer {
     /// Stable code of the refusal: `unknown_workflow`, `key_conflict`, `invalid_input`, …
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
-    /// What it means, for people.
+    /// Explanation, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
@@ -132,7 +132,7 @@ impl From<TaskAnswer> for StartAnswer {
     }
 }
 
-/// What to undo.
+/// The part to undo.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -150,7 +150,7 @@ pub enum Scope {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CompensateRun {
-    /// What to undo.
+    /// The part to undo.
     pub scope: Scope,
     /// Why; kept in the history. May be left out of a dry run.
     #[serde(default)]
@@ -170,7 +170,7 @@ pub struct Plan {
     /// The steps in the order in which they are undone; those of the same `wave` may run side by side.
     /// An answer has a page of them.
     pub steps: Vec<PlannedUndo>,
-    /// How many undos there are in all.
+    /// Number of undos in all.
     #[serde(default)]
     pub total: u64,
     /// The `after` of the next page, if there are more.
@@ -178,7 +178,7 @@ pub struct Plan {
     pub next: Option<String>,
     /// Steps with effects that stand because nothing undoes them.
     pub irreversible: Vec<String>,
-    /// Whether the point of no return has been passed, so that `force` is needed.
+    /// `true` if the point of no return has been passed, so that `force` is needed.
     pub past_pivot: bool,
     /// Runs under way that require a fact which this run established and which is withdrawn with it. At most 1,000.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -197,6 +197,6 @@ pub struct PlannedUndo {
     pub wave: u32,
     /// The input of the forward attempt.
     pub input: Payload,
-    /// What is known of the forward attempt.
+    /// State of the forward attempt.
     pub forward: Forward,
 }

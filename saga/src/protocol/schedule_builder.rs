@@ -114,19 +114,20 @@ impl ScheduleSpec {
         self
     }
 
-    /// What a start does when the schedule's last run has not ended yet; it is left out without this.
+    /// Sets the action of a start while the schedule's last run has not ended; by default it is left
+    /// out.
     #[must_use]
     pub fn overlap(self, overlap: Overlap) -> ScheduleSpec {
         ScheduleSpec { overlap, ..self }
     }
 
-    /// How many starts may wait under [`Overlap::Queue`]; 1 without it.
+    /// Sets the number of starts that may wait under [`Overlap::Queue`]; 1 by default.
     #[must_use]
     pub fn queue_limit(self, starts: u32) -> ScheduleSpec {
         ScheduleSpec { queue_limit: starts, ..self }
     }
 
-    /// How late a start may be made up for; an hour without it.
+    /// Sets the time for which a late start is made up for; an hour by default.
     #[must_use]
     pub fn catch_up(self, span: Span) -> ScheduleSpec {
         ScheduleSpec { catch_up: span, ..self }

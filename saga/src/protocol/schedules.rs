@@ -54,10 +54,10 @@ pub struct ScheduleSpec {
     )]
     #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, String>))]
     pub labels: Labels,
-    /// What to do when the schedule's last run has not ended yet.
+    /// Action if the schedule's last run has not ended yet.
     #[serde(default)]
     pub overlap: Overlap,
-    /// How many starts may wait under the overlap policy `queue`, 1 to 100.
+    /// Number of starts that may wait under the overlap policy `queue`, 1 to 100.
     #[serde(default = "one")]
     pub queue_limit: u32,
     /// A start that could not be made in time is made up for, if it is not later than this; `10s` to `366d`.
@@ -73,7 +73,7 @@ pub struct ScheduleSpec {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Interval {
-    /// How many days or weeks lie between the beginnings of two periods, 1 or more; together at most ten years.
+    /// Number of days or weeks between the beginnings of two periods, 1 or more; together at most ten years.
     #[cfg_attr(feature = "openapi", schema(example = 2))]
     pub every: u32,
     /// Days, or weeks, which begin on Monday.
@@ -83,7 +83,7 @@ pub struct Interval {
     pub anchor: String,
 }
 
-/// What an interval counts.
+/// Unit of an interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -106,19 +106,19 @@ pub(super) fn an_hour() -> Span {
     Span::secs(3_600)
 }
 
-/// What to do when a start is due and the schedule's last run has not ended yet.
+/// Action if a start is due and the schedule's last run has not ended yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Overlap {
-    /// Leave the new one out.
+    /// Skip the new start.
     #[default]
     Skip,
-    /// Start the new one when the last has ended.
+    /// Start the new run when the last has ended.
     Queue,
-    /// Cancel the last one, which undoes it, and start the new one when that has ended.
+    /// Cancel the last run, which undoes it, and start the new run when that has ended.
     Replace,
-    /// Start the new one beside it.
+    /// Start the new run concurrently.
     Allow,
 }
 
@@ -128,7 +128,7 @@ pub enum Overlap {
 pub struct ScheduleView {
     /// Its name.
     pub name: String,
-    /// When to start what.
+    /// Its starts: when, and of which workflow.
     pub spec: ScheduleSpec,
     /// Set while it is paused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -145,11 +145,11 @@ pub struct ScheduleView {
     /// Backfills that are not done yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub backfills: Vec<RunningBackfill>,
-    /// What became of all starts so far.
+    /// Results of all starts so far.
     pub counts: ScheduleCounts,
-    /// When it was made.
+    /// Time of its creation.
     pub created_at: Timestamp,
-    /// What of it has no effect, or is hardly what is meant.
+    /// Settings that have no effect, or are hardly intended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning>,
 }
@@ -167,9 +167,9 @@ pub struct ScheduleLine {
     pub also: Vec<String>,
     /// The time zone of the patterns.
     pub time_zone: String,
-    /// What it starts.
+    /// The workflow that it starts.
     pub workflow: String,
-    /// Whether it is paused.
+    /// `true` if it is paused.
     pub paused: bool,
     /// The next start, before jitter; none while it is paused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -177,17 +177,17 @@ pub struct ScheduleLine {
     /// The run started last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run: Option<RunId>,
-    /// How many starts wait for the last run to end.
+    /// Number of starts that wait for the last run to end.
     pub waiting: u32,
-    /// What became of all starts so far.
+    /// Results of all starts so far.
     pub counts: ScheduleCounts,
-    /// Why its row cannot be read: it starts nothing, and the other members are empty. Repair the row, or delete the schedule
-    /// and put it again.
+    /// The reason for which its row cannot be read: it starts nothing, and the other members are empty. Repair the row,
+    /// or delete the schedule and put it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub damaged: Option<String>,
 }
 
-/// How many starts came to what.
+/// Number of starts by result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -211,7 +211,7 @@ pub struct NextStart {
     /// The same in the schedule's time zone, with its offset.
     #[cfg_attr(feature = "openapi", schema(example = "2026-03-29T03:00:00+02:00"))]
     pub local: String,
-    /// When the run is started, jitter included.
+    /// Time at which the run is started, jitter included.
     pub starts_at: Timestamp,
 }
 
@@ -221,18 +221,18 @@ pub struct NextStart {
 pub struct NextStarts {
     /// In order. Those of a paused schedule are what it would start.
     pub items: Vec<NextStart>,
-    /// Whether the schedule is paused, so that none of them will be made until it is resumed.
+    /// `true` if the schedule is paused, so that no start is made until it is resumed.
     pub paused: bool,
 }
 
-/// Where a start comes from.
+/// Origin of a start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum StartOrigin {
     /// The calendar.
     Cron,
-    /// A person who wanted one now.
+    /// A person who requested one now.
     Trigger,
     /// A backfill.
     Backfill,
@@ -242,13 +242,13 @@ pub enum StartOrigin {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WaitingStart {
-    /// Where it comes from.
+    /// Its origin.
     pub origin: StartOrigin,
     /// Its instant.
     pub scheduled_for: Timestamp,
-    /// What it does while the last run has not ended.
+    /// Its action while the last run has not ended.
     pub overlap: Overlap,
-    /// Since when it waits.
+    /// Time since when it waits.
     pub since: Timestamp,
 }
 
@@ -264,18 +264,18 @@ pub struct RunningBackfill {
     pub overlap: Overlap,
 }
 
-/// What became of a start.
+/// Result of a start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum StartOutcome {
-    /// There is a run.
+    /// A run was started.
     Started,
-    /// The overlap policy left it out, or the instant had its run already: then `run` names it.
+    /// The overlap policy skipped it, or the instant already had its run: then `run` names it.
     Skipped,
     /// It was later than the catch-up window.
     Missed,
-    /// The start was refused, as `code` and `message` say.
+    /// The start was refused, for the reason in `code` and `message`.
     Refused,
 }
 
@@ -308,18 +308,18 @@ impl StartOrigin {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ScheduleStart {
-    /// When this was decided.
+    /// Time of the decision.
     pub at: Timestamp,
-    /// Where the start comes from.
+    /// Origin of the start.
     pub origin: StartOrigin,
     /// Its instant; the first of them where several were missed.
     pub scheduled_for: Timestamp,
-    /// What became of it.
+    /// Result of the start.
     pub outcome: StartOutcome,
     /// The run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<RunId>,
-    /// How many instants the line stands for.
+    /// Number of instants that this entry covers.
     pub count: u32,
     /// The last of them, where it stands for several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -327,10 +327,10 @@ pub struct ScheduleStart {
     /// Stable code of a refusal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
-    /// What it means, for people.
+    /// Explanation, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// Who wanted it, where a person did.
+    /// The person who requested it, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actor: Option<String>,
 }
@@ -340,7 +340,7 @@ pub struct ScheduleStart {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TriggerSchedule {
-    /// What to do when the last run has not ended yet; the schedule's own policy without it.
+    /// Action if the last run has not ended yet; by default the schedule's own policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlap: Option<Overlap>,
     /// Why; kept with the schedule.
@@ -351,10 +351,10 @@ pub struct TriggerSchedule {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Triggered {
-    /// What became of it; none while it waits for the last run to end.
+    /// Result of the start; none while it waits for the last run to end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<ScheduleStart>,
-    /// Whether it waits for the last run to end.
+    /// `true` if it waits for the last run to end.
     pub waiting: bool,
 }
 
@@ -394,7 +394,7 @@ fn thousand() -> u32 {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct BackfillPlan {
-    /// How many instants are in the range.
+    /// Number of instants in the range.
     pub count: u32,
     /// The first hundred of them.
     pub instants: Vec<Timestamp>,

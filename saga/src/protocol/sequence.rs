@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Expr, RunId, Span, Timestamp};
 
-/// What a start does when its serial key is held by another run, or others wait for it.
+/// Action of a start if its serial key is held by another run, or others wait for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -14,11 +14,11 @@ pub enum OnConflict {
     Queue,
     /// It is refused (`key_held`).
     Reject,
-    /// All before it are cancelled, and it begins when what they did is undone.
+    /// All runs before it are cancelled, and it begins when they are undone.
     Replace,
-    /// Those that wait are cancelled: it is the only one in line.
+    /// The waiting runs are cancelled: it is the only one in line.
     Coalesce,
-    /// It is answered with the run that holds the key.
+    /// The answer is the run that holds the key.
     UseExisting,
 }
 
@@ -31,23 +31,23 @@ pub struct FactOn {
     pub fact: String,
     /// About what, as text: an expression over `/input`.
     pub on: Expr,
-    /// What becomes of a run that has begun when the fact is withdrawn; of a fact that is required.
+    /// Policy for a run that has begun, if the fact that it requires is withdrawn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_withdrawn: Option<OnWithdrawn>,
 }
 
-/// What becomes of a run that has begun when a fact that it requires is withdrawn. It shows the condition
+/// Policy for a run that has begun, if a fact that it requires is withdrawn. It shows the condition
 /// `DependencyWithdrawn` in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum OnWithdrawn {
-    /// It goes on.
+    /// The run goes on.
     Ignore,
-    /// It goes on, and a person hears of it.
+    /// The run goes on, and an incident opens.
     #[default]
     Incident,
-    /// It is cancelled, and what it did is undone; past its point of no return a person hears of it instead.
+    /// The run is cancelled and undone; past its point of no return an incident opens instead.
     Cancel,
 }
 
@@ -73,11 +73,12 @@ pub struct FactDependent {
     pub fact: String,
     /// About what.
     pub on: String,
-    /// What becomes of it when the fact is withdrawn.
+    /// Policy if the fact is withdrawn.
     pub on_withdrawn: OnWithdrawn,
 }
 
-/// How the runs of a workflow follow upon others. All expressions are over `/input` alone.
+/// Order of the runs of a workflow in relation to other runs. All expressions are over `/input`
+/// alone.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -85,7 +86,7 @@ pub struct Sequence {
     /// At most one run moves for each of these, across all workflows that name it; a text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub serial_key: Option<Expr>,
-    /// What a start does when its key is taken.
+    /// Action of a start if its key is taken.
     pub on_conflict: OnConflict,
     /// Facts that must be established before a run begins.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -109,7 +110,7 @@ pub struct Requirement {
     pub on: String,
 }
 
-/// How one run follows upon others, beside what its definition says.
+/// Order of one run in relation to other runs, beside that of its definition.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -123,7 +124,7 @@ pub struct StartSequence {
     /// Beside the definition's requirements.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub requires: Vec<Requirement>,
-    /// What becomes of the run when one of these is withdrawn after it has begun; an incident without it.
+    /// Policy if one of these is withdrawn after the run has begun; an incident without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_withdrawn: Option<OnWithdrawn>,
     /// Instead of the definition's limit.
@@ -139,7 +140,7 @@ pub struct KeyPlace {
     pub run: RunId,
     /// `holding` or `waiting`.
     pub state: String,
-    /// Since when it holds the key or waits for it.
+    /// Time since when it holds the key or waits for it.
     pub since: Timestamp,
     /// A later start replaced it: it is being cancelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -154,14 +155,14 @@ pub struct FactView {
     pub fact: String,
     /// About what.
     pub on: String,
-    /// When it was established.
+    /// Time at which it was established.
     pub at: Timestamp,
-    /// Who established it: a caller, or the run that produced it.
+    /// Its origin: a caller, or the run that produced it.
     pub by: String,
-    /// When it was withdrawn; nobody is released by it since.
+    /// Time at which it was withdrawn; since then it releases no run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withdrawn_at: Option<Timestamp>,
-    /// Who withdrew it: a caller, or the run that had produced it and was undone.
+    /// Origin of the withdrawal: a caller, or the run that had produced it and was undone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withdrawn_by: Option<String>,
 }
@@ -174,9 +175,9 @@ pub struct FactWaiter {
     pub run: RunId,
     /// For which fact.
     pub fact: String,
-    /// Since when.
+    /// Time since when.
     pub since: Timestamp,
-    /// When it becomes an incident.
+    /// Time at which it becomes an incident.
     pub until: Timestamp,
 }
 

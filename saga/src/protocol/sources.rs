@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::EventTrust;
 use crate::{Span, Timestamp};
 
-/// How a source shows who it is.
+/// Method by which a source authenticates its requests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "scheme", rename_all = "snake_case", deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -55,7 +55,7 @@ pub enum SourceVerification {
         /// Its values that are allowed: subjects or fingerprints.
         allowed: Vec<String>,
     },
-    /// Nobody is verified: anybody who knows the address may send.
+    /// No verification: anyone who knows the address may send.
     None {},
 }
 
@@ -92,7 +92,7 @@ pub enum SourcePlace {
     Pointer(String),
 }
 
-/// Where the version of the contract stands.
+/// Place of the version of the contract.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -142,22 +142,22 @@ pub struct SourceAccepts {
 pub struct SourceHint {
     /// `email`, `phone`, or another name, such as `legacy_id:erp`.
     pub kind: String,
-    /// Where they stand: a JSON Pointer in which `*` stands for all elements of a list.
+    /// Their place: a JSON Pointer in which `*` stands for all elements of a list.
     pub at: String,
     /// JSON Pointer to the country of national phone numbers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region_from: Option<String>,
 }
 
-/// What a source is: how it is verified, what it may send, and how much.
+/// Configuration of a source: its verification, the documents that it may send, and its limits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SourceSpec {
-    /// Whether requests are taken.
+    /// `true` if requests are accepted.
     #[serde(default = "yes")]
     pub enabled: bool,
-    /// How the source shows who it is.
+    /// Method by which the source authenticates its requests.
     pub verify: SourceVerification,
     /// Seconds that a signed timestamp may differ from now; 300 without it.
     #[serde(default = "tolerance")]
@@ -167,7 +167,7 @@ pub struct SourceSpec {
     pub trust_ceiling: EventTrust,
     /// Contracts, tried in their order.
     pub accepts: Vec<SourceAccepts>,
-    /// Where a document says which version of its contract it follows.
+    /// Place in a document of the version of its contract.
     pub version_from: SourceVersion,
     /// Places whose values together tell a document from others; without them nothing is a repeat.
     #[serde(default)]
@@ -204,7 +204,7 @@ fn max_bytes() -> u32 {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PutSource {
-    /// What it is.
+    /// Its configuration.
     pub spec: SourceSpec,
     /// The secret that was agreed with the source; needed the first time if its scheme has one. Without it, that of before
     /// stays; with it, those of before are gone.
@@ -245,11 +245,11 @@ impl std::fmt::Debug for RotateSource {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SourceSecret {
-    /// When it was given.
+    /// Time at which it was added.
     pub added_at: Timestamp,
     /// By whom.
     pub added_by: String,
-    /// Until when it is good; for ever without it.
+    /// Time until which it is valid; no limit without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
 }
@@ -264,11 +264,11 @@ pub struct SourceView {
     pub address: String,
     /// Grows with each change of `spec`. The audit has all of them.
     pub version: u32,
-    /// What it is.
+    /// Its configuration.
     pub spec: SourceSpec,
     /// Its secrets that are good: the one in use, and the one before while it overlaps.
     pub secrets: Vec<SourceSecret>,
-    /// When it was last changed.
+    /// Time of its last change.
     pub changed_at: Timestamp,
     /// By whom.
     pub changed_by: String,

@@ -1,4 +1,4 @@
-//! What the server tells of starts that applications asked for in their own transactions.
+//! Starts that applications requested in their own transactions.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -30,24 +30,24 @@ pub struct StartRequestView {
     /// The input; left out of lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<Payload>,
-    /// When it was asked for.
+    /// Time of the request.
     pub requested_at: Timestamp,
-    /// What becomes of it.
+    /// Its state.
     pub state: StartRequestState,
-    /// Why the engine refused it, the last time.
+    /// The engine's last refusal of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refused>,
-    /// What a person decided about it.
+    /// The decision of a person about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Decision>,
 }
 
-/// What becomes of a start that was asked for.
+/// State of a requested start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum StartRequestState {
-    /// It is about to start.
+    /// It will be started.
     Waiting,
     /// The engine refused it; it needs a person.
     Refused,
@@ -75,7 +75,7 @@ impl StartRequestState {
     }
 }
 
-/// Why a start was refused.
+/// The refusal of a start.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Refused {
@@ -83,14 +83,14 @@ pub struct Refused {
     pub code: String,
     /// For people.
     pub message: String,
-    /// What is wrong with it.
+    /// Mistakes in the request.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<Violation>,
     /// When.
     pub at: Timestamp,
 }
 
-/// What a person decided.
+/// The decision of a person.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Decision {

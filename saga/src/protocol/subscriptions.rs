@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{EventOp, EventTrust, Labels, Warning, each_key_once};
 use crate::Timestamp;
 
-/// Which events a subscription wants. What is empty asks for nothing.
+/// Filter of the events of a subscription. What is empty asks for nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -36,7 +36,7 @@ pub struct EventFilter {
     pub min_trust: Option<EventTrust>,
 }
 
-/// What a run gets as its input.
+/// Input of the runs of a subscription.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -48,15 +48,15 @@ pub enum SubscriptionInput {
     Data,
 }
 
-/// What a subscription is for.
+/// Kind of a subscription.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum SubscriptionKind {
-    /// It works on events. It names no contract of a vendor, and events of one are never wanted.
+    /// It processes events. It names no contract of a vendor, and never matches events of one.
     #[default]
     Consumer,
-    /// It maps events of vendors to contracts of our own.
+    /// It maps events of vendors to canonical contracts.
     Mapper,
 }
 
@@ -66,16 +66,16 @@ impl SubscriptionKind {
     }
 }
 
-/// What a subscription does: `PUT /v1/subscriptions/{name}`.
+/// Configuration of a subscription: `PUT /v1/subscriptions/{name}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SubscriptionSpec {
-    /// What it is for; `consumer` without it.
+    /// Its kind; `consumer` without it.
     #[serde(default, skip_serializing_if = "SubscriptionKind::is_consumer")]
     pub kind: SubscriptionKind,
-    /// Which events it wants; all without it. Events that changed nothing are never wanted, nor, unless it is a mapper, those
-    /// that follow the contract of a vendor.
+    /// Filter of its events; all without it. Events that changed nothing are never wanted, nor, unless it is a mapper,
+    /// those that follow the contract of a vendor.
     #[serde(default)]
     pub filter: EventFilter,
     /// The workflow that each of them starts.
@@ -83,7 +83,7 @@ pub struct SubscriptionSpec {
     /// Its version; the newest at the time without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u32>,
-    /// What a run gets as its input.
+    /// Input of its runs.
     #[serde(default)]
     pub input: SubscriptionInput,
     /// The position after which a new subscription begins; the head of the log without it. One that is there stays where it is.
@@ -109,7 +109,7 @@ pub struct ResetSubscription {
 pub enum SubscriptionState {
     /// Events start runs.
     Active,
-    /// The start of an event is refused. It is tried again; a person may skip it.
+    /// The start for an event is refused. It is retried; a person may skip the event.
     Stopped,
     /// A person paused it.
     Paused,
@@ -123,9 +123,9 @@ pub struct SubscriptionStop {
     pub position: u64,
     /// Code of the refusal.
     pub code: String,
-    /// What is wrong, for people.
+    /// Explanation of the problem, for people.
     pub message: String,
-    /// Since when.
+    /// Time since when.
     pub since: Timestamp,
 }
 
@@ -135,9 +135,9 @@ pub struct SubscriptionStop {
 pub struct SubscriptionView {
     /// Its name.
     pub name: String,
-    /// Whether it works.
+    /// Its state.
     pub state: SubscriptionState,
-    /// What it does.
+    /// Its configuration.
     pub spec: SubscriptionSpec,
     /// Grows each time that it begins again. The runs have the keys `name/generation/position`.
     pub generation: u32,
@@ -152,11 +152,11 @@ pub struct SubscriptionView {
     /// The event at which it stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped: Option<SubscriptionStop>,
-    /// When a person last changed something about it.
+    /// Time of its last change by a person.
     pub changed_at: Timestamp,
-    /// Who did.
+    /// The person who changed it.
     pub changed_by: String,
-    /// What keeps it from starting runs, as it stands now (`unknown_workflow`). Lists do not tell it.
+    /// Present obstacles to starting runs (`unknown_workflow`). Not in lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning>,
 }

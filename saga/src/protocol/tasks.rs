@@ -1,4 +1,4 @@
-//! What workers ask and report.
+//! Requests and reports of workers.
 
 use std::collections::BTreeMap;
 
@@ -13,16 +13,17 @@ use crate::{Action, Payload, RunId, Span, StepPath, Timestamp};
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ClaimTasks {
-    /// Who asks: a name for people (host, process).
+    /// Name of the worker, for people (host, process).
     pub worker: String,
     /// One life of the worker; a new one at each start.
     pub session: Uuid,
-    /// What it can do: queue to handler names. A task whose handler is not named is left for others.
+    /// Tasks that it can do: queue to handler names. A task whose handler is not named is left for
+    /// others.
     #[serde(deserialize_with = "each_key_once")]
     pub queues: BTreeMap<String, Vec<String>>,
-    /// How many tasks it can take now, 1 to 1,000.
+    /// Number of tasks that it can take now, 1 to 1,000.
     pub max: u32,
-    /// How long to wait for the first, at most 30 s.
+    /// Longest wait for the first task, at most 30 s.
     #[serde(default)]
     pub wait: Span,
     /// All tasks that the session holds, at most 10,000; their leases may be left out. What the server leased to it
@@ -55,9 +56,9 @@ pub struct TaskOffer {
     pub run: RunId,
     /// The step or item.
     pub step: StepPath,
-    /// What is asked.
+    /// The action.
     pub action: Action,
-    /// Which attempt of that action; to be named in heartbeats and in the report.
+    /// Number of the attempt of that action; sent with heartbeats and with the report.
     pub attempt: u32,
     /// The handler to call.
     pub name: String,
@@ -80,16 +81,16 @@ pub struct TaskOffer {
     /// For `verify` and `compensate`: the effect key of the forward attempts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forward_key: Option<Uuid>,
-    /// How often a sign of life is due; the lease ends when this long passes without one.
+    /// Interval of heartbeats; the lease ends if this time passes without one.
     pub heartbeat: Span,
-    /// When the attempt is given up whatever the heartbeats say.
+    /// Time at which the attempt is given up in spite of heartbeats.
     pub deadline: Timestamp,
     /// The run's correlation id.
     pub correlation_id: String,
     /// A worker was lost over an earlier attempt: do it with nothing else under way, so that it is known what kills.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub alone: bool,
-    /// What the last heartbeat of an earlier attempt said.
+    /// Details of the last heartbeat of an earlier attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<Payload>,
     /// The token of the lease: to be sent back with everything that is said about this task, and told nobody else.
@@ -97,7 +98,7 @@ pub struct TaskOffer {
     pub lease: Option<String>,
 }
 
-/// What is known of the forward attempt that a compensation undoes.
+/// State of the forward attempt that a compensation undoes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -108,7 +109,7 @@ pub enum Forward {
     Unknown,
 }
 
-/// What a verify handler found out.
+/// Result of a verify handler.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -128,7 +129,7 @@ pub struct CompleteTasks {
     pub results: Vec<TaskReport>,
 }
 
-/// What became of one task.
+/// Result of one task.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -137,14 +138,14 @@ pub struct TaskReport {
     pub run: RunId,
     /// The step or item.
     pub step: StepPath,
-    /// What was asked.
+    /// The action.
     pub action: Action,
     /// The attempt as it was handed out.
     pub attempt: u32,
     /// The token of the lease, as it came with the task. Only who claimed the task knows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<String>,
-    /// What happened.
+    /// The result.
     pub outcome: TaskOutcome,
 }
 
@@ -157,7 +158,7 @@ pub enum TaskOutcome {
     Succeeded {
         /// The output; for `verify` a [`Verdict`].
         output: Payload,
-        /// What the target calls the thing that was made.
+        /// Name in the target system of the thing that was made.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         external_id: Option<String>,
     },
@@ -173,12 +174,12 @@ pub enum TaskOutcome {
     },
 }
 
-/// Why an attempt failed.
+/// A failure of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Failure {
-    /// What may be done about it.
+    /// Consequence of the failure.
     pub kind: FailureKind,
     /// Stable code, `[a-z][a-z0-9_]*`.
     pub code: String,
@@ -192,25 +193,26 @@ pub struct Failure {
     pub retry_after: Option<Span>,
 }
 
-/// What may be done about a failed attempt.
+/// Consequence of a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum FailureKind {
-    /// It did not happen; trying again may help.
+    /// It did not happen; a retry may succeed.
     Retryable,
-    /// It did not happen; trying again will not help.
+    /// It did not happen; a retry will not succeed.
     Permanent,
-    /// The target asks to wait; this does not count as an attempt.
+    /// The target requests a wait; this does not count as an attempt.
     RateLimited,
-    /// The target does not answer, and nothing was attempted there; this does not count as an attempt.
+    /// The target does not respond, and nothing was attempted there; this does not count as an
+    /// attempt.
     Unavailable,
     /// It may have happened.
     Unknown,
 }
 
 impl FailureKind {
-    /// Whether such a failure counts against the attempts of a retry policy.
+    /// Returns whether such a failure counts against the attempts of a retry policy.
     #[must_use]
     pub fn counts(self) -> bool {
         !matches!(self, FailureKind::RateLimited | FailureKind::Unavailable)
@@ -235,7 +237,7 @@ pub struct TaskAnswer {
     /// Stable code of the refusal: `lease_lost`, `unknown_run`, `busy`, …
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
-    /// What it means, for people.
+    /// Explanation, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
@@ -258,14 +260,14 @@ pub struct Heartbeat {
     pub run: RunId,
     /// The step or item.
     pub step: StepPath,
-    /// What was asked.
+    /// The action.
     pub action: Action,
     /// The attempt as it was handed out.
     pub attempt: u32,
     /// The token of the lease, as it came with the task. Only who claimed the task knows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<String>,
-    /// How far it got; handed to the next attempt if this one is lost.
+    /// Progress; passed to the next attempt if this one is lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<Payload>,
 }
@@ -291,7 +293,7 @@ pub struct HeldTask {
     pub run: RunId,
     /// The step or item.
     pub step: StepPath,
-    /// What was asked.
+    /// The action.
     pub action: Action,
     /// The attempt as it was handed out.
     pub attempt: u32,

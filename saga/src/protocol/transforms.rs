@@ -11,7 +11,8 @@ use crate::{Payload, Timestamp};
 pub struct PutTransform {
     /// The transform: `rules`, and perhaps `stream` and `op`.
     pub transform: Payload,
-    /// Whether it is used from now on; otherwise it waits to be activated. The first revision is always used.
+    /// `true` if it is used from now on; otherwise it waits to be activated. The first revision is always
+    /// used.
     #[serde(default = "yes")]
     pub activate: bool,
     /// Why; kept with the act.
@@ -53,7 +54,7 @@ pub struct TestTransform {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TransformTest {
-    /// Whether the document was mapped.
+    /// `true` if the document was mapped.
     pub mapped: bool,
     /// The body, the stream and the operation that were made, the values that were changed and those that no rule read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -76,7 +77,7 @@ pub struct WhatIfTransform {
     /// Or a revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<u32>,
-    /// How many of the last documents are looked at; 1,000 without it, 10,000 at most, and 32 MiB of them.
+    /// Number of the last documents to compare; 1,000 without it, 10,000 at most, and 32 MiB of them.
     #[serde(default = "thousand")]
     pub last: u32,
 }
@@ -85,7 +86,8 @@ fn thousand() -> u32 {
     1_000
 }
 
-/// What a transform would make of documents that sources have sent, beside the active one. The counts add up to `documents`.
+/// Results of a transform for documents that sources have sent, compared with the active one. The counts add up to
+/// `documents`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TransformWhatIf {
@@ -121,7 +123,7 @@ pub struct TransformLine {
     pub active: u32,
     /// The last revision.
     pub newest: u32,
-    /// When something about it last changed.
+    /// Time of its last change.
     pub changed_at: Timestamp,
     /// By whom.
     pub changed_by: String,
@@ -135,7 +137,7 @@ pub struct TransformRevision {
     pub revision: u32,
     /// SHA-256 of the canonical form of the transform, in hexadecimal digits.
     pub digest: String,
-    /// When it was registered.
+    /// Time of the registration.
     pub registered_at: Timestamp,
     /// By whom.
     pub registered_by: String,
@@ -157,7 +159,7 @@ pub struct TransformView {
     pub active: u32,
     /// The last revision.
     pub newest: u32,
-    /// When something about it last changed.
+    /// Time of its last change.
     pub changed_at: Timestamp,
     /// By whom.
     pub changed_by: String,

@@ -21,7 +21,7 @@ pub struct RunTree {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TreeRun {
-    /// How deep it stands; the root at 0.
+    /// Depth in the tree; the root has 0.
     pub depth: u32,
     /// The run.
     pub run: RunId,
@@ -35,12 +35,12 @@ pub struct TreeRun {
     pub workflow: String,
     /// The version of that.
     pub version: u32,
-    /// Whether it moves.
+    /// Its state.
     pub state: State,
-    /// Why it is as it is, as types of conditions: `ParentPaused`, `Orphaned`, `IncidentOpen`, …
+    /// Reasons for its state, as types of conditions: `ParentPaused`, `Orphaned`, `IncidentOpen`, …
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<String>,
-    /// How it ended.
+    /// Its outcome.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
 }

@@ -8,15 +8,15 @@ use uuid::Uuid;
 use super::each_key_once;
 use crate::{RunId, Timestamp};
 
-/// Which runs are on which version: one line of `GET /v1/workflows/{name}/drain`.
+/// Runs by version: one entry of `GET /v1/workflows/{name}/drain`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct VersionLoad {
     /// The version.
     pub version: u32,
-    /// When it was registered.
+    /// Time of the registration.
     pub registered_at: Timestamp,
-    /// Whether no run is on it that has not ended.
+    /// `true` if all runs of it have ended.
     pub drained: bool,
     /// Runs that have not ended.
     pub active: u64,
@@ -25,12 +25,12 @@ pub struct VersionLoad {
     /// The oldest of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest: Option<RunId>,
-    /// When that was started.
+    /// Time at which that was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_started_at: Option<Timestamp>,
 }
 
-/// How the steps of one version become those of another. Steps that are not named keep their id.
+/// Mapping of the steps of one version to those of another. Steps that are not named keep their id.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -50,24 +50,25 @@ pub struct Mapping {
     pub without_undo: BTreeSet<String>,
 }
 
-/// Why a run cannot be moved.
+/// Reason for which a run cannot be moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum ObstacleKind {
-    /// It is being undone; it ends on the version on which it began that.
+    /// It is being undone; it ends on the version on which the undo began.
     BeingUndone,
-    /// A step has begun that the new version does not have: say what becomes of it in `steps`.
+    /// A step has begun that the new version does not have: map it in `steps`.
     NeedsMapping,
     /// A step has begun that is of another kind in the new version.
     KindChanged,
     /// A step is done, or may be, and the new version has no compensation for it. Name it in `without_undo` to accept it.
     CompensationGone,
-    /// A task is under way that the new version has no place for: wait, or give it back a place.
+    /// A task is in flight that the new version has no place for: wait for its end, or map it to a
+    /// step.
     InFlight,
-    /// A step has begun whose id stands for another step in the new version: their effects would have the same key.
+    /// A step has begun whose id belongs to another step in the new version: their effects would have the same key.
     IdReused,
-    /// A step has begun before one that it now needs. Name the latter in `skip` if it is not to be done any more.
+    /// A step has begun before one that it now needs. Name the latter in `skip` if it need not be done.
     OrderChanged,
 }
 
@@ -91,7 +92,7 @@ impl ObstacleKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Obstacle {
-    /// Which kind.
+    /// Its kind.
     pub kind: ObstacleKind,
     /// The step, by its old id if it has one; none when it is about the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -109,10 +110,10 @@ pub struct NewMigration {
     pub from: u32,
     /// The version that they move to.
     pub to: u32,
-    /// How the steps become those of the new version.
+    /// Mapping of the steps to those of the new version.
     #[serde(default)]
     pub mapping: Mapping,
-    /// What happens when some of the runs cannot be moved.
+    /// Action if some of the runs cannot be moved.
     #[serde(default)]
     pub on_obstacle: OnObstacle,
     /// Why; kept in the history of each run. Not needed for a dry run.
@@ -135,7 +136,7 @@ impl NewMigration {
     }
 }
 
-/// What a migration does when some of its runs cannot be moved.
+/// Action of a migration if some of its runs cannot be moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -158,7 +159,7 @@ impl OnObstacle {
     }
 }
 
-/// What a dry run found: one page of the runs on the old version.
+/// Result of a dry run: one page of the runs on the old version.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct MigrationCheck {
@@ -197,34 +198,34 @@ pub struct MigrationView {
     pub from: u32,
     /// The version that they move to.
     pub to: u32,
-    /// How the steps become those of the new version.
+    /// Mapping of the steps to those of the new version.
     pub mapping: Mapping,
-    /// What happens when some of the runs cannot be moved.
+    /// Action if some of the runs cannot be moved.
     pub on_obstacle: OnObstacle,
     /// `checking`, `moving`, `done` or `stopped`.
     pub state: String,
-    /// Why it stopped.
+    /// The reason for which it stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped_because: Option<String>,
     /// Runs by what became of them: `waiting clean moved ended left refused`. They sum to `total`.
     pub runs: BTreeMap<String, u64>,
     /// Runs in all: those that had not ended when the migration began.
     pub total: u64,
-    /// Who asked for it.
+    /// The person who requested it.
     pub actor: String,
     /// Why.
     pub reason: String,
     /// When.
     pub created_at: Timestamp,
-    /// When it was done or stopped.
+    /// Time at which it was done or stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
-    /// Why its row cannot be read: `mapping` says nothing then, and it moves nothing.
+    /// The reason for which its row cannot be read: `mapping` is then empty, and it moves nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub damaged: Option<String>,
 }
 
-/// What became of one run of a migration.
+/// Result for one run of a migration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct MigratedRun {
@@ -232,13 +233,13 @@ pub struct MigratedRun {
     pub run: RunId,
     /// One of [`MigratedRun::RESULTS`].
     pub result: String,
-    /// Why it was left or refused.
+    /// The reason for which it was left or refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
 
 impl MigratedRun {
-    /// What may become of a run of a migration.
+    /// Possible results for a run of a migration.
     pub const RESULTS: &'static [&'static str] =
         &["waiting", "clean", "moved", "ended", "left", "refused"];
 }

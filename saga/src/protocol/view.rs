@@ -1,4 +1,4 @@
-//! What is told of a run.
+//! Views of runs.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::{OneSignal, Parent, Payload, RunId, Span, StepPath, Timestamp};
 pub struct RunView {
     /// The run's id.
     pub id: RunId,
-    /// Where it belongs.
+    /// Its namespace.
     pub namespace: String,
     /// The workflow.
     pub workflow: String,
@@ -38,11 +38,11 @@ pub struct RunView {
     pub labels: Labels,
     /// Is it moving?
     pub state: State,
-    /// What is true in the world? Null until it ended.
+    /// Its outcome; null until it ended.
     pub outcome: Option<Outcome>,
     /// One sentence for people.
     pub summary: String,
-    /// Why it is as it is.
+    /// Reasons for its state.
     pub conditions: Vec<Condition>,
     /// Steps, items and effects, counted.
     pub progress: Progress,
@@ -56,26 +56,26 @@ pub struct RunView {
     /// The error that made it fail; kept beside the outcome of the compensation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<RunError>,
-    /// When it was started.
+    /// Time at which it was started.
     pub started_at: Timestamp,
     /// The later instant for which it was started; nothing of it begins before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_at: Option<Timestamp>,
-    /// When it ended.
+    /// Time of its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
-    /// When its documents were erased; what is left of them is `null`, and texts are empty.
+    /// Time at which its documents were erased; they are then `null`, and texts are empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub erased_at: Option<Timestamp>,
-    /// When the forward part must be done.
+    /// Time by which the forward part must be done.
     pub deadline: Timestamp,
-    /// When it is to be over, its undo included, if whoever started it said so.
+    /// Deadline of the run, its undo included, if its start set one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_by: Option<EndByView>,
-    /// When something happens next without anybody's doing.
+    /// Time of the next change without a request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_at: Option<Timestamp>,
-    /// How many records its journal has: a version, for `as_of` and for waiting.
+    /// Number of records of its journal: a version, for `as_of` and for waiting.
     pub seq: u64,
 }
 
@@ -88,23 +88,23 @@ pub struct EndByView {
     /// The time reserved for undoing what has begun, as long as the run is undone when that is all that is left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reserved: Option<Span>,
-    /// When undoing would begin, as far as the run has come.
+    /// Time at which its undo would begin, as far as the run has come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undo_at: Option<Timestamp>,
 }
 
-/// Is the run moving?
+/// State of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum State {
     /// Nothing has been handed out yet.
     Queued,
-    /// Nothing is on offer or in flight; a timer or a person moves it on.
+    /// No task is offered or in flight; a timer or a person moves it on.
     Waiting,
-    /// Tasks are on offer or in flight.
+    /// Tasks are offered or in flight.
     Running,
-    /// A person or a guard paused it: nothing of it is handed out.
+    /// A person or a guard paused it: no task of it is handed out.
     Paused,
     /// It is being undone.
     Compensating,
@@ -130,22 +130,22 @@ impl State {
     }
 }
 
-/// What is true in the world once a run ended.
+/// Outcome of an ended run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Outcome {
     /// Everything was done.
     Succeeded,
-    /// Something was done and something was not, as the definition or a person allowed.
+    /// Some steps were done and some were not, as the definition or a person allowed.
     PartiallyCompleted,
-    /// It failed and left nothing behind.
+    /// It failed and left no effects.
     FailedClean,
-    /// It failed and something stands, or may stand.
+    /// It failed, and effects remain or may remain.
     FailedDirty,
     /// Everything that was done, or may have been, was undone.
     Compensated,
-    /// The same, but a person vouched for some of it.
+    /// Everything was undone; a person vouched for a part of it.
     CompensatedWithManualSteps,
     /// It was cancelled before it had an effect.
     Cancelled,
@@ -186,12 +186,12 @@ pub struct Condition {
     /// `Paused`, `StartDelayed`, `ParentPaused`, `Orphaned`, `KeyBlocked`, `DependencyUnmet`, `RetryScheduled`, `IncidentOpen`, `LateResult`, `NoWorker`, `DeadlineNear`, `StepUnknown`, …
     #[serde(rename = "type")]
     pub kind: String,
-    /// Which step it is about.
+    /// The step that it concerns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<StepPath>,
     /// For people.
     pub message: String,
-    /// Since when.
+    /// Time since when.
     pub since: Timestamp,
 }
 
@@ -239,20 +239,20 @@ pub struct StepView {
     /// Attempts allowed; null without a limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_attempts: Option<u32>,
-    /// Who works on it now.
+    /// The worker that holds it now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<String>,
-    /// When it is tried again or its lease ends.
+    /// Time at which it is retried or its lease ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_at: Option<Timestamp>,
     /// The output, once it succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<Payload>,
-    /// How many bytes the output has, where the view of a run leaves it out because all of them would be too large for an
-    /// answer: `GET /v1/runs/{id}/steps/{step}` has it.
+    /// Size of the output in bytes, if the view of a run leaves it out because all outputs together would be too large:
+    /// `GET /v1/runs/{id}/steps/{step}` returns it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_bytes: Option<u64>,
-    /// What the target calls it.
+    /// Name of the effect in the target system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external_id: Option<String>,
     /// The last error.
@@ -263,7 +263,7 @@ pub struct StepView {
     /// Effects that it has in the world, counted as in `progress`; none for what has no effects.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub effects: BTreeMap<String, u32>,
-    /// What a step that waits for a signal asks for.
+    /// The decision that a step that waits for a signal requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub awaits: Option<Awaits>,
     /// The run that the step is, once it was asked for.
@@ -274,7 +274,7 @@ pub struct StepView {
     pub items: BTreeMap<String, u32>,
 }
 
-/// What a step that waits for a signal asks for.
+/// The decision that a step that waits for a signal requests.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Awaits {
@@ -283,16 +283,16 @@ pub struct Awaits {
     /// All of them, when the first of several ends the wait.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub signals: Vec<OneSignal>,
-    /// What is to be decided, for people.
+    /// The decision to make, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
     /// JSON Schema of the signal's data: the form.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<Payload>,
-    /// Who is to send it, while the step waits.
+    /// The person who is to send it, while the step waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assignee: Option<String>,
-    /// Who sent it, once it came.
+    /// The person who sent it, once it came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sent_by: Option<String>,
 }
@@ -329,14 +329,14 @@ pub struct RunLine {
     pub labels: Labels,
     /// Is it moving?
     pub state: State,
-    /// What is true in the world?
+    /// Its outcome.
     pub outcome: Option<Outcome>,
     /// The types of the conditions that hold.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<String>,
-    /// When it was started.
+    /// Time at which it was started.
     pub started_at: Timestamp,
-    /// When it ended.
+    /// Time of its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
 }
@@ -347,8 +347,8 @@ pub struct RunLine {
 pub struct HistoryEntry {
     /// The journal record it stands in, from 1 without gaps.
     pub seq: u64,
-    /// When it was decided.
+    /// Time of the decision.
     pub at: Timestamp,
-    /// What happened: an object with one member, the event's name. Payloads stand where the event has them.
+    /// The event: an object with one member, its name. Payloads stand where the event has them.
     pub event: Payload,
 }

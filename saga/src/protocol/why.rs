@@ -1,4 +1,4 @@
-//! Why a run does not go on: everything that it waits for, and what can be done about it.
+//! Reasons why a run does not go on: all that it waits for, and what people can do about it.
 
 use serde::{Deserialize, Serialize};
 
@@ -35,16 +35,16 @@ impl Why {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WaitsFor {
-    /// What it is.
+    /// Its kind.
     pub kind: WaitKind,
     /// The step or item; of several the one whose turn comes first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<StepPath>,
-    /// How many steps or items wait for it.
+    /// Number of steps or items that wait for it.
     pub count: u32,
-    /// Since when.
+    /// Time since when.
     pub since: Timestamp,
-    /// Until when at the latest; for ever without it.
+    /// Latest end of the wait; no limit without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
     /// For people: what it is and what to do.
@@ -55,7 +55,7 @@ pub struct WaitsFor {
     /// The handler of the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handler: Option<String>,
-    /// Who has the task.
+    /// The worker that holds the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<String>,
     /// The serial key, the fact and its subject as `customer.created on customer:42`, the pause, the one signal, or the workflow
@@ -68,12 +68,12 @@ pub struct WaitsFor {
     /// The incident of this run that needs a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incident: Option<u32>,
-    /// What people can do about it: the last words of the routes below the run, such as `retry`.
+    /// Actions that people can take: the last words of the routes below the run, such as `retry`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub verbs: Vec<String>,
 }
 
-/// What a run can wait for.
+/// Reasons for which a run can wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -86,29 +86,29 @@ pub enum WaitKind {
     KeyBlocked,
     /// A fact that it requires has not been established.
     DependencyUnmet,
-    /// Nothing: a fact upon which it began was withdrawn, and it goes on.
+    /// It does not wait: a fact on which it began was withdrawn, and it goes on.
     DependencyWithdrawn,
-    /// The instant for which it was started has not come.
+    /// It was started for a later instant.
     StartDelayed,
-    /// Undoing a step failed for good: a person must say how it goes on.
+    /// Undoing a step failed for good: a person must decide.
     CompensationBlocked,
     /// A step going forward waits for a person.
     Parked,
     /// Nothing is under way that would ever move it.
     Stuck,
-    /// No worker does such a task.
+    /// No worker has a handler for the task.
     NoWorker,
-    /// A task is on offer, and workers that do it are busy.
+    /// A task is offered, and all workers with a handler for it are busy.
     OnOffer,
-    /// A task is on offer in a queue that a person paused.
+    /// A task is offered in a queue that a person paused.
     QueuePaused,
-    /// A task is on offer in a queue whose breaker is open.
+    /// A task is offered in a queue whose breaker is open.
     DestinationUnavailable,
-    /// A retry is on offer in a queue that has had as many as its budget allows.
+    /// A retry is offered in a queue whose retry budget is spent.
     RetryBudgetExhausted,
-    /// A task is on offer in a queue with a limited concurrency or rate.
+    /// A task is offered in a queue with a limit of concurrency or rate.
     QueueLimited,
-    /// A task is in a worker's hands.
+    /// A worker holds a task.
     WithWorker,
     /// The next attempt comes at an instant.
     Retry,

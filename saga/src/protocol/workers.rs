@@ -1,4 +1,4 @@
-//! Who works.
+//! Views of workers.
 
 use std::collections::BTreeMap;
 
@@ -17,11 +17,11 @@ pub struct WorkerView {
     pub session: Uuid,
     /// The node that it asks.
     pub node: String,
-    /// What it does: handlers by queue.
+    /// Its handlers by queue.
     pub queues: BTreeMap<String, Vec<String>>,
-    /// Since when it asks there.
+    /// Time since when it requests tasks there.
     pub since: Timestamp,
-    /// When it went, or was not heard of any more; none while it is there.
+    /// Time at which it signed off or was lost; none while it is connected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone_at: Option<Timestamp>,
 }

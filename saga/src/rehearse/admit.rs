@@ -8,21 +8,22 @@ use super::{Bounds, Finding, Rehearsal, rehearse_in};
 use crate::protocol::Rehearsed;
 use crate::{Graph, Violation};
 
-/// How many traces are run at most.
+/// Largest number of traces.
 const TRACES: u64 = 250;
-/// How much work they may be together. That of a trace grows with the square of the number of steps.
+/// Largest amount of work of all traces. That of a trace grows with the square of the number of
+/// steps.
 const WORK: u64 = 200_000;
-/// How many steps a fan-out counts for: that of its items.
+/// Number of steps that a fan-out counts for: that of its items.
 const ITEMS: u64 = 4;
-/// How many faults strike in one trace at most.
+/// Largest number of faults in one trace.
 const FAULTS: u32 = 2;
 
-/// Whether a definition may be registered.
+/// Result of admission: a definition may be registered, or not.
 #[derive(Debug)]
 pub struct Admission {
-    /// Why not; nothing when it may.
+    /// The reasons of the refusal; empty if it may be registered.
     pub refused: Vec<Violation>,
-    /// How far it was rehearsed, and what whoever registers it should know.
+    /// Extent of its rehearsal, with findings for the person who registers it.
     pub rehearsed: Rehearsed,
 }
 

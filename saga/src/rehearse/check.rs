@@ -1,5 +1,5 @@
-//! What must hold of every trace, each rule by itself: a function of what the journal says and what the ledger has.
-//! None of them asks the rules that made the journal.
+//! Rules that every trace must satisfy, each a function of the journal and the ledger. None of them uses the rules
+//! that wrote the journal.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,14 +8,14 @@ use super::ledger::Ledger;
 use crate::protocol::Outcome;
 use crate::{Action, Class, Event, Fate, Graph, IncidentKind, Record, StepPath};
 
-/// What is left of a trace.
+/// The results of a trace.
 pub(super) struct History<'a> {
     pub(super) graph: &'a Graph,
     pub(super) journal: &'a [Arc<Record>],
     pub(super) ledger: &'a Ledger,
 }
 
-/// What does not hold: which rule, and how it is broken.
+/// A broken rule, with an explanation.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Broken {
     pub(super) rule: &'static str,
@@ -52,7 +52,7 @@ impl History<'_> {
         })
     }
 
-    /// Whether the run was turned round as a whole.
+    /// Returns whether the run as a whole was turned to compensation.
     fn was_turned(&self) -> bool {
         self.events().any(|event| matches!(event, Event::CompensationStarted { .. }))
     }
@@ -68,7 +68,7 @@ impl History<'_> {
     }
 }
 
-/// What the journal says of the effect of one step or item.
+/// The effect of one step or item according to the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Effect {
     Applied,
@@ -77,7 +77,7 @@ enum Effect {
     Undone,
 }
 
-/// How each stands after `event`.
+/// Updates the effects by `event`.
 fn follow(effects: &mut BTreeMap<StepPath, Effect>, event: &Event) {
     let (step, effect) = match event {
         Event::Succeeded { step, .. } => (step, Effect::Applied),
@@ -112,7 +112,8 @@ pub(super) fn one_ending(history: &History<'_>) -> Result<(), Broken> {
     Ok(())
 }
 
-/// What was to be undone is undone: nothing stands that nothing undoes.
+/// Checks that all effects that were to be undone are undone: none remains for which there is no
+/// undo left.
 pub(super) fn nothing_left_behind(history: &History<'_>) -> Result<(), Broken> {
     let dirty = match history.outcome() {
         Some(Outcome::FailedDirty) => true,
@@ -192,7 +193,8 @@ fn later_than(graph: &Graph, of: usize) -> BTreeSet<usize> {
     found
 }
 
-/// When a run that was turned round ends, everything that can be undone is.
+/// Checks that when a run that was turned to compensation ends, everything that can be undone is
+/// undone.
 pub(super) fn undo_complete(history: &History<'_>) -> Result<(), Broken> {
     if history.outcome().is_none() || !history.was_turned() {
         return Ok(());
@@ -239,7 +241,8 @@ pub(super) fn nothing_forward_after_undo(history: &History<'_>) -> Result<(), Br
     Ok(())
 }
 
-/// Whose undo may have happened though it was not reported: a worker has it, or was lost over it.
+/// Returns the steps whose undo may have happened unreported: a worker holds it, or was lost during
+/// it.
 fn undone_perhaps<'a>(history: &'a History<'_>) -> BTreeSet<&'a StepPath> {
     let (mut held, mut lost) = (BTreeSet::new(), BTreeSet::new());
     for event in history.events() {
@@ -254,7 +257,7 @@ fn undone_perhaps<'a>(history: &'a History<'_>) -> BTreeSet<&'a StepPath> {
     held.union(&lost).copied().collect()
 }
 
-/// What the journal says of effects is what the ledger has.
+/// Checks that the effects in the journal equal those in the ledger.
 pub(super) fn effects_as_told(history: &History<'_>) -> Result<(), Broken> {
     let mut effects = BTreeMap::new();
     history.events().for_each(|event| follow(&mut effects, event));

@@ -1,5 +1,5 @@
-//! Which documents matter to a definition: the places that its expressions look at, and for each a few values that
-//! they tell apart. Nothing else of a document can change what a run does.
+//! Values of documents that make a difference to a definition: the places that its expressions read, and for each
+//! a few values that they distinguish. Nothing else of a document can change the behaviour of a run.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ pub(super) struct Spot {
     pub(super) tokens: Vec<String>,
 }
 
-/// What may stand at a place.
+/// A value at a place.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Choice {
     /// Nothing.
@@ -39,7 +39,7 @@ pub(super) enum Choice {
 
 /// An instant that has passed when a rehearsed run begins, and one that has not.
 const INSTANTS: [&str; 2] = ["2026-01-01T01:00:00Z", "2025-12-31T00:00:00Z"];
-/// How many items a fan-out is rehearsed with, first the usual.
+/// Numbers of items with which a fan-out is rehearsed, the usual one first.
 pub(super) const SIZES: [usize; 3] = [3, 1, 0];
 
 /// All places that the expressions of `graph` look at, with what may stand there; the first is the usual.

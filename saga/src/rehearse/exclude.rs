@@ -1,5 +1,6 @@
-//! Whether two JSON Schemas exclude each other, as far as their types, constants, bounds and members say so. Whatever else
-//! a schema says is taken for something that both may allow, so that what is found is true, and not all is found.
+//! Decides if two JSON Schemas exclude each other, as far as their types, constants, bounds and members show it.
+//! Whatever else a schema says is taken for something that both may allow, so that what is found is true, and not all
+//! is found.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::json::{Kind, push_token};
 use crate::{Payload, value};
 
-/// How deep members are looked into.
+/// Deepest level of members that is examined.
 const DEEPEST: usize = 16;
-/// How many constants of each are compared.
+/// Largest number of constants that are compared per schema.
 const MOST_VALUES: usize = 100;
 /// A schema whose meaning is elsewhere.
 const ELSEWHERE: [&str; 3] = ["$ref", "$dynamicRef", "$recursiveRef"];
@@ -76,7 +77,8 @@ fn at(one: &Payload, other: &Payload, place: &str, deeper: usize) -> Option<Stri
     })
 }
 
-/// Whether a schema refers to another, or is of a draft in which words mean something else.
+/// Returns whether a schema refers to another, or is of a draft in which keywords have another
+/// meaning.
 fn is_unread(schema: &Members) -> bool {
     let draft = schema.get("$schema").map_or("", Payload::text);
     ELSEWHERE.iter().any(|keyword| schema.contains_key(*keyword))
@@ -113,7 +115,7 @@ fn constants(schema: &Members, kinds: &[Kind]) -> Option<Vec<Payload>> {
     (all.len() <= MOST_VALUES).then(|| all.into_iter().filter(allowed).collect())
 }
 
-/// Whether the lower bound of one schema is above the upper bound of another.
+/// Returns whether the lower bound of one schema is above the upper bound of another.
 fn crosses(one: &Members, other: &Members, bound: &(&str, &str, bool, Kind)) -> bool {
     let (low, high, may_be_equal, _) = bound;
     let Some((low, high)) = one.get(*low).zip(other.get(*high)) else { return false };

@@ -1,10 +1,10 @@
-//! What can go wrong at a step, and what a trace says of it.
+//! Faults that can strike a step, and their wording in traces.
 
 use serde::Serialize;
 
 use crate::{Body, Class, Node, StepPath};
 
-/// What goes wrong at one moment of a rehearsed run. With the step it strikes it is a failure point.
+/// A fault at one moment of a rehearsed run. With the step it strikes it is a failure point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
@@ -115,7 +115,7 @@ impl Fault {
         word.as_str().unwrap_or_default().to_owned()
     }
 
-    /// What of a step it strikes, as traces say it.
+    /// Returns the part of a step that it strikes, as traces name it.
     pub(super) fn of(self) -> &'static str {
         match self {
             Fault::VerifyFails | Fault::VerifyLost => "verify",
@@ -124,7 +124,7 @@ impl Fault {
         }
     }
 
-    /// Whether it strikes while a step is undone.
+    /// Returns whether it strikes while a step is undone.
     #[must_use]
     pub fn is_of_undo(self) -> bool {
         matches!(
@@ -137,7 +137,7 @@ impl Fault {
         )
     }
 
-    /// Whether it can ever strike at `node`.
+    /// Returns whether it can ever strike at `node`.
     pub(super) fn applies(self, node: &Node) -> bool {
         let task = node.task();
         let has_effect = task.class() != Some(Class::ReadOnly);
@@ -160,7 +160,7 @@ impl Fault {
     }
 }
 
-/// What happened in a trace that a reader wants to know.
+/// A move of a trace that a reader should see.
 #[derive(Clone, Debug)]
 pub(super) enum Move {
     /// The step was done, or came to its time.

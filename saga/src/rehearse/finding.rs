@@ -19,10 +19,10 @@ use crate::{Action, Body, Class, Empty, Expr, Graph, Map, OnUnknown, Payload, Ta
 /// why. And that no run succeeds may be the fault of the documents that are drawn.
 const WARNED_OF: &[&str] = &["can_succeed", "ends_or_asks", "nothing_left_behind"];
 
-/// How many pairs of schemas are compared at most.
+/// Largest number of pairs of schemas that are compared.
 const COMPARED: usize = 1_000;
 
-/// How severe a finding is.
+/// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
@@ -35,7 +35,7 @@ pub enum Severity {
 /// Something that is wrong with a definition, or hardly what is meant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// How severe it is.
+    /// Its severity.
     pub severity: Severity,
     /// What, and where.
     #[serde(flatten)]
@@ -65,7 +65,7 @@ pub(super) fn all(graph: &Graph, defects: &[Defect]) -> Vec<Finding> {
     contradictions.chain(broken).chain(own).collect()
 }
 
-/// How severe it is that a trace breaks a rule.
+/// Returns the severity of a broken rule.
 fn severity(rule: &str) -> Severity {
     if WARNED_OF.contains(&rule) { Severity::Warning } else { Severity::Error }
 }
@@ -83,7 +83,7 @@ fn violation(graph: &Graph, defect: &Defect) -> Violation {
     Violation::new(pointer, defect.rule, message)
 }
 
-/// What a definition says that contradicts itself, whatever happens to its runs.
+/// Returns the contradictions within a definition, which hold for all its runs.
 fn contradictions(graph: &Graph) -> Vec<Violation> {
     let mut found = Vec::new();
     for (at, node) in graph.nodes.iter().enumerate() {
@@ -134,14 +134,15 @@ fn signals_that_never_fit(graph: &Graph) -> Vec<Violation> {
     found
 }
 
-/// Whether a step is to be undone when it is in doubt, and nothing undoes it.
+/// Returns whether a step is to be undone when it is in doubt, and nothing undoes it.
 fn gives_up_in_vain(task: &Task) -> bool {
     task.on_unknown == OnUnknown::Compensate
         && task.class() != Some(Class::ReadOnly)
         && task.route(Action::Compensate).is_none()
 }
 
-/// Why a fan-out over a list that the definition gives can never join with success.
+/// Returns the reason why a fan-out over a list that the definition gives can never join with
+/// success.
 fn never_joins(map: &Map) -> Option<String> {
     let total = u32::try_from(constant_len(&map.items)?).unwrap_or(u32::MAX);
     match (total, map.empty) {
@@ -150,7 +151,7 @@ fn never_joins(map: &Map) -> Option<String> {
     }
 }
 
-/// How many elements the list has that an expression gives, if that is always the same.
+/// Returns the length of the list that an expression gives, if that is constant.
 fn constant_len(expr: &Expr) -> Option<usize> {
     match expr {
         Expr::Const(list) => list.elements().map(|elements| elements.len()),

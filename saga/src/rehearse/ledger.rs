@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::StepPath;
 
-/// What was made and unmade. A target deduplicates on the effect key, so an effect stands or it does not.
+/// Effects that were made and undone. A target deduplicates on the effect key, so an effect stands or it
+/// does not.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ledger {
     effects: BTreeMap<StepPath, bool>,

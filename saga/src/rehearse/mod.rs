@@ -34,12 +34,12 @@ use world::World;
 use crate::protocol::{Outcome, RunError};
 use crate::{Event, Graph};
 
-/// How far a rehearsal goes.
+/// Bounds of a rehearsal.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// How many faults strike in one trace at most.
+    /// Largest number of faults in one trace.
     pub faults: u32,
-    /// How many traces are run at most. Those with fewer faults go first, and moments share what is left evenly.
+    /// Largest number of traces. Those with fewer faults go first, and moments share what is left evenly.
     pub traces: u64,
 }
 
@@ -108,7 +108,7 @@ fn level(
     used
 }
 
-/// How many traces there are from `world` on with exactly so many more faults; more than `limit` is enough to know.
+/// Counts the traces from `world` on with exactly so many more faults; it may stop at `limit`.
 fn count(mut world: World<'_>, faults: u32, limit: u64) -> u64 {
     let mut traces = 0;
     while let Some(turn) = world.turn() {
@@ -133,7 +133,7 @@ fn struck<'s>(world: &World<'s>, fault: Fault) -> Option<World<'s>> {
     fork.go(turn, Some(fault)).then_some(fork)
 }
 
-/// What was found so far.
+/// The results so far.
 struct Found {
     traces: u64,
     levels: Vec<Level>,

@@ -1,4 +1,4 @@
-//! What a rehearsal found, as data and as text for people.
+//! Results of a rehearsal, as data and as text for people.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,16 +9,16 @@ use super::fault::Fault;
 use super::{Finding, Severity};
 use crate::Violation;
 
-/// What a rehearsal found out about a workflow definition.
+/// Results of the rehearsal of a workflow definition.
 #[derive(Clone, Debug, Serialize)]
 pub struct Rehearsal {
     /// The workflow.
     pub workflow: String,
     /// Its version.
     pub version: u32,
-    /// How many kinds of runs there are: what is given, and in which order what could happen at once does.
+    /// Number of kinds of runs: combinations of documents, and orders of concurrent moves.
     pub scenes: usize,
-    /// How many traces were run, by how many faults struck in them; from none on.
+    /// Number of traces by the number of faults in them, from 0 on.
     pub levels: Vec<Level>,
     /// Traces that ended in one outcome, nothing left behind.
     pub closed: u64,
@@ -26,13 +26,13 @@ pub struct Rehearsal {
     pub parked: u64,
     /// Traces that broke a rule.
     pub open: u64,
-    /// How the traces that ended did.
+    /// Outcomes of the traces that ended.
     pub outcomes: BTreeMap<&'static str, u64>,
     /// Each step with what went wrong at it.
     pub coverage: Vec<StepCoverage>,
-    /// What no trace reached, for people.
+    /// Parts that no trace reached, for people.
     pub not_reached: Vec<String>,
-    /// What does not close, each with its shortest trace; the shortest first.
+    /// Defects, each with its shortest trace; the shortest first.
     pub defects: Vec<Defect>,
     /// Everything that is found out about the definition, with how severe it is: the same list that registering it gives.
     pub findings: Vec<Finding>,
@@ -41,11 +41,11 @@ pub struct Rehearsal {
 /// The traces with so many faults.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Level {
-    /// How many faults struck.
+    /// Number of faults.
     pub faults: u32,
-    /// How many traces were run.
+    /// Number of traces.
     pub traces: u64,
-    /// Whether these are all of them.
+    /// `true` if these are all traces.
     pub complete: bool,
 }
 
@@ -72,7 +72,7 @@ pub struct Cell {
 /// Something that does not close.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Defect {
-    /// Which rule is broken.
+    /// The broken rule.
     pub rule: &'static str,
     /// How.
     pub message: String,
@@ -108,7 +108,7 @@ impl Rehearsal {
         self.findings.iter().filter(|finding| finding.severity == severity).count()
     }
 
-    /// What no trace shows, and whether a server accepts the definition.
+    /// Writes the parts that no trace reached, and whether a server accepts the definition.
     fn verdict(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = |finding: &&Finding| {
             self.defects.iter().any(|defect| defect.rule == finding.violation.code)
@@ -139,7 +139,7 @@ impl Rehearsal {
         self.levels.iter().all(|level| level.complete)
     }
 
-    /// How many traces were run.
+    /// Returns the number of traces.
     #[must_use]
     pub fn traces(&self) -> u64 {
         self.closed + self.parked + self.open

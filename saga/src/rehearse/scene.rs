@@ -1,4 +1,4 @@
-//! What a rehearsed run is given: its input and the outputs of its steps, and in which order its workers are.
+//! Premises of a rehearsed run: its input, the outputs of its steps, and the order of its workers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub(super) enum Order {
     OneByOne,
 }
 
-/// What does not change over the traces of one kind.
+/// The part that is the same for all traces of one kind.
 #[derive(Clone, Debug)]
 pub(super) struct Scene {
     pub(super) graph: Arc<Graph>,
@@ -27,7 +27,7 @@ pub(super) struct Scene {
     pub(super) input: Payload,
     /// By position; of each item, if the step is a fan-out.
     pub(super) outputs: Vec<Payload>,
-    /// What was chosen where there was a choice, for people.
+    /// The choices that were made, for people.
     pub(super) given: Vec<String>,
 }
 
@@ -64,7 +64,7 @@ impl Scene {
     }
 }
 
-/// What a choice at `spot` is called.
+/// Describes a choice at `spot`.
 pub(super) fn told(graph: &Graph, spot: &Spot, choice: &Choice) -> String {
     let mut place = match spot.doc {
         Doc::Input => "/input".to_owned(),

@@ -8,9 +8,9 @@ use super::scene::{Order, Scene, told};
 use super::world::World;
 use crate::{Body, Event, Graph};
 
-/// How many combinations of choices are tried in search of what was not reached.
+/// Largest number of combinations of choices that are tried to reach what was not reached.
 pub(super) const TRIES: usize = 2_000;
-/// How many choices are away from the usual at once.
+/// Largest number of choices that differ from the usual in one combination.
 const AWAY: usize = 3;
 
 /// Something that a scene should reach.
@@ -69,7 +69,8 @@ pub(super) fn set(graph: &Arc<Graph>, tries: usize) -> Stage {
     Stage { scenes, goals }
 }
 
-/// Which choices are away from the usual, by the position of their place: none, then one, then several at once.
+/// Returns combinations of the choices that differ from the usual, by the position of their place: none, then
+/// one, then several.
 fn combinations(domains: &[(Spot, Vec<Choice>)], tries: usize) -> Vec<BTreeMap<usize, usize>> {
     let mut all = vec![BTreeMap::new()];
     let mut from = 0;
@@ -107,7 +108,7 @@ fn goals(graph: &Graph) -> BTreeSet<Goal> {
     goals
 }
 
-/// What a trace has reached.
+/// Adds the goals that a trace has reached.
 pub(super) fn reached(world: &World<'_>, goals: &mut BTreeSet<Goal>) {
     let graph = &world.scene.graph;
     let mut begun = |step: &str| {
@@ -149,7 +150,7 @@ fn is_fail(graph: &Graph, step: &str) -> bool {
     graph.position(step).is_some_and(|at| matches!(graph.nodes[at].body, Body::Fail(_)))
 }
 
-/// How many tasks were claimed and not over at the same time.
+/// Returns the largest number of tasks that were claimed and not over at the same time.
 fn most_at_once(world: &World<'_>) -> usize {
     let (mut now, mut most) = (0_usize, 0);
     for event in world.journal.iter().flat_map(|record| &record.events) {

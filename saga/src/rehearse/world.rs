@@ -21,7 +21,7 @@ use crate::{
 
 /// 2026-01-01T00:00:00Z: when every rehearsed run starts.
 const BEGIN: Time = Time(1_767_225_600_000);
-/// How often a lasting fault strikes before it is known to last: forward, and in an undo.
+/// Number of strikes of a lasting fault before it counts as lasting: forward, and in an undo.
 const STRIKES: (u32, u32) = (20, 100);
 
 /// A run and what is around it.
@@ -35,7 +35,7 @@ pub(super) struct World<'s> {
     pub(super) journal: Vec<Arc<Record>>,
     pub(super) ledger: Ledger,
     pub(super) moves: Vec<Move>,
-    /// What struck, with the position of the step.
+    /// The faults that struck, with the position of the step.
     pub(super) struck: Vec<(usize, Fault)>,
     /// Tasks of which nothing will be heard, and until when at least that is so.
     silent: Vec<(TaskKey, Time)>,
@@ -62,7 +62,7 @@ struct Lasting {
     told: bool,
 }
 
-/// What comes next if nothing goes wrong.
+/// The next move if nothing goes wrong.
 pub(super) enum Turn {
     /// A worker claims a task.
     Claim(TaskKey),
@@ -144,7 +144,7 @@ impl<'s> World<'s> {
         !matches!(self.run.state(), State::Ended | State::Compensating | State::CompensationBlocked)
     }
 
-    /// What comes next; `None` when the run is at rest.
+    /// Returns the next move; `None` if the run is at rest.
     pub(super) fn turn(&self) -> Option<Turn> {
         if self.run.state() == State::Ended || self.turns > self.turns_max() {
             return None;
@@ -176,7 +176,7 @@ impl<'s> World<'s> {
         signal.or_else(|| self.children().next().map(Turn::Child))
     }
 
-    /// What children are asked to do.
+    /// Returns the requests to children.
     fn children(&self) -> impl Iterator<Item = ChildAsk> + '_ {
         let nodes = self.scene.graph.nodes.iter();
         nodes
@@ -215,7 +215,7 @@ impl<'s> World<'s> {
         steps.next().unwrap_or_else(|| StepPath::step(self.scene.graph.nodes[0].id.clone()))
     }
 
-    /// What can go wrong at this turn.
+    /// Returns the faults that can strike at this turn.
     pub(super) fn faults(&self, turn: &Turn) -> Vec<Fault> {
         let Some(step) = self.scene.graph.position(&turn.step().step) else { return Vec::new() };
         let node = &self.scene.graph.nodes[step];
@@ -329,7 +329,7 @@ impl<'s> World<'s> {
         self.report_late();
     }
 
-    /// Whether something waits for a person, not counting what only a defect of the rules leaves behind.
+    /// Returns whether something waits for a person, except where only a defect of the rules leaves it.
     pub(super) fn is_parked(&self) -> bool {
         let opened = self.journal.iter().flat_map(|record| &record.events);
         let stuck = opened.filter(|event| {

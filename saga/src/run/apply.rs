@@ -1,4 +1,4 @@
-//! What a record makes of a run. Total and without judgement: everything was decided when the record was written.
+//! Applies a record to a run. Total and without judgement: everything was decided when the record was written.
 
 use super::hold::Held;
 use super::said::What;

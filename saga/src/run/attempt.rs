@@ -1,4 +1,4 @@
-//! What becomes of an attempt: reported, lost, late, to be tried again, or given up.
+//! The end of an attempt: reported, lost, late, to be retried, or given up.
 
 use super::decide::{TransitionBuilder, own_failure};
 use super::state::{Activity, MapStage, Stage, TaskState, Undo, WorkIndex};
@@ -262,7 +262,7 @@ impl TransitionBuilder<'_> {
         }
     }
 
-    /// When the next attempt is due by `policy`; `None` when there is to be none.
+    /// Returns the time of the next attempt by `policy`; `None` if there is none.
     pub(super) fn next_retry(
         &self,
         place: WorkIndex,

@@ -1,4 +1,4 @@
-//! How much a run may decide at once: what does not fit into a record begins with the next one.
+//! Bounds of one decision: the part that does not fit into a record begins with the next one.
 
 use std::sync::Arc;
 
@@ -17,14 +17,14 @@ const SMALL: usize = 64;
 /// The error of work whose output the run has no room for.
 pub(super) const OUTPUTS_TOO_LARGE: &str = "outputs_too_large";
 
-/// How full the record is that is being decided.
+/// Fill level of the record that is being decided.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Meter {
-    /// How many of its documents are counted.
+    /// Number of its documents that are counted.
     documents: usize,
     /// Their bytes, and those of the errors that were found.
     bytes: usize,
-    /// How much text expressions went through.
+    /// Amount of text that expressions have processed.
     looked_at: usize,
 }
 
@@ -34,13 +34,14 @@ impl Run {
         self.limits = limits;
     }
 
-    /// How many bytes its steps and items have put together as inputs, or were opened over.
+    /// Returns the total size in bytes of the inputs of its steps and items, and of the lists of
+    /// its fan-outs.
     #[must_use]
     pub fn built_bytes(&self) -> u64 {
         self.header.built
     }
 
-    /// How many bytes the outputs of its steps and items have.
+    /// Returns the total size in bytes of the outputs of its steps and items.
     #[must_use]
     pub fn output_bytes(&self) -> u64 {
         self.header.outputs
@@ -85,7 +86,7 @@ impl Run {
         self.header.deferred.remove(step);
     }
 
-    /// When steps are to begin that did not fit into the last record: at once.
+    /// Returns the time at which steps begin that did not fit into the last record: immediately.
     pub(super) fn deferred_due(&self) -> Option<crate::Time> {
         let waits = self.header.mode == Mode::Forward && !self.header.deferred.is_empty();
         waits.then_some(self.header.at)
@@ -157,7 +158,8 @@ impl TransitionBuilder<'_> {
         Err(own_failure(OUTPUTS_TOO_LARGE, message))
     }
 
-    /// What a report says: work whose output the run has no room for is done without one.
+    /// Returns the outcome to record for a report: if the run has no room for the output, the work
+    /// is done without one.
     pub(super) fn kept(&self, action: Action, outcome: TaskOutcome) -> TaskOutcome {
         let output = match &outcome {
             TaskOutcome::Succeeded { output, .. } if action != Action::Compensate => output,

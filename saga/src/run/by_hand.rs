@@ -1,4 +1,4 @@
-//! What a person decides about a step that cannot go on by itself: try again, skip it, or say how it ended.
+//! Decisions of a person about a step that cannot go on by itself: retry it, skip it, or state its result.
 
 use super::decide::{TransitionBuilder, need_reason};
 use super::rerun::Rerun;
@@ -10,20 +10,21 @@ use crate::{Action, IncidentKind, Payload, Refusal, RefusalCode, Span, StepPath,
 /// For how long the same request, word for word, is taken for one whose answer was lost.
 const SAME_REQUEST: Span = Span::secs(10);
 
-/// How many signals that were refused a run remembers.
+/// Number of refused signals that a run remembers.
 const REFUSED_SIGNALS: usize = 20;
 
-/// What a retry tries again.
+/// The work that a retry repeats.
 struct Again {
-    /// What is parked or blocked.
+    /// Parked or blocked work.
     stuck: Vec<WorkIndex>,
-    /// What waits for its next attempt.
+    /// Work that waits for its next attempt.
     waiting: Vec<WorkIndex>,
-    /// Whether facts are waited for once more.
+    /// `true` if facts are waited for once more.
     unmet: bool,
 }
 
-/// Whether a person may say how a work ends, forward: it is open and in no worker's hands.
+/// Returns whether a person may state the result of a forward work: it is open and no worker holds
+/// it.
 fn is_open_to_people(work: &Activity) -> bool {
     match &work.stage {
         Stage::Parked => true,
@@ -94,7 +95,7 @@ impl Run {
         }
     }
 
-    /// Whether the work at `place` waits for a person.
+    /// Returns whether the work at `place` waits for a person.
     fn is_stuck(&self, place: WorkIndex) -> bool {
         self.work(place).is_some_and(|work| {
             work.stage == Stage::Parked
@@ -102,7 +103,7 @@ impl Run {
         })
     }
 
-    /// Whether a fact that it waits for has become an incident.
+    /// Returns whether a fact that it waits for has become an incident.
     fn is_unmet(&self) -> bool {
         self.header.incidents.iter().any(|open| open.kind == IncidentKind::DependencyUnmet)
     }
@@ -147,7 +148,7 @@ impl Run {
         Ok(again)
     }
 
-    /// Whether the work at `place` waits for its next attempt.
+    /// Returns whether the work at `place` waits for its next attempt.
     fn is_in_backoff(&self, place: WorkIndex) -> bool {
         let current = self.work(place).and_then(Activity::current);
         matches!(current, Some((_, TaskState::Backoff { .. })))
@@ -205,7 +206,7 @@ impl TransitionBuilder<'_> {
         Ok(())
     }
 
-    /// Whether the input that a person gives to a work is the one that it has, or none is given.
+    /// Returns whether the input that a person gives to a work equals its own, or none is given.
     fn has_input(&self, place: Option<WorkIndex>, input: Option<&Payload>) -> bool {
         let Some(input) = input else { return true };
         let has = place.and_then(|place| self.run.input_at(place));
@@ -266,7 +267,7 @@ impl TransitionBuilder<'_> {
         Ok(())
     }
 
-    /// Whether a person may say how the work at `place` ends.
+    /// Returns whether a person may state the result of the work at `place`.
     fn may_say(&self, place: WorkIndex, step: &StepPath) -> Result<(), Refusal> {
         let Some(work) = self.work(place) else { return Ok(()) };
         if is_open_to_people(work) {

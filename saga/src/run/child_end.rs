@@ -1,27 +1,27 @@
-//! How a run that is a step of another ended, as its parent hears it.
+//! The end of a child run, as it is reported to its parent.
 
 use super::Run;
 use super::decide::own_failure;
 use crate::Payload;
 use crate::protocol::{Failure, Outcome};
 
-/// How a child ended.
+/// The end of a child run.
 #[derive(Clone, Debug)]
 pub struct ChildEnd {
-    /// What is true in the world.
+    /// The outcome.
     pub outcome: Outcome,
     /// Its output, `null` if its definition says none; `None` when it has not the output that it should have.
     pub output: Option<Payload>,
-    /// What it failed of.
+    /// The error that it failed for.
     pub error: Option<Failure>,
-    /// Whether an effect of it stands, or may stand.
+    /// `true` if an effect of it remains or may remain.
     pub stands: bool,
-    /// Whether there is such a run: one that can never be started ends without having begun.
+    /// `true` if the run exists: a run that can never be started ends without having begun.
     pub began: bool,
 }
 
 impl Run {
-    /// How the run ended, for its parent.
+    /// Returns the end of the run, for its parent.
     #[must_use]
     pub fn end(&self) -> Option<ChildEnd> {
         let no_output = || self.graph.definition.output.is_none().then(Payload::null);
@@ -34,7 +34,8 @@ impl Run {
         })
     }
 
-    /// How the run ended, for its parent that asked it to undo itself. When it did not, its error is what stands and why.
+    /// Returns the end of the run, for a parent that requested its undo. If it was not undone, the error says which
+    /// effects remain and why.
     #[must_use]
     pub fn end_of_undo(&self) -> Option<ChildEnd> {
         let end = self.end()?;

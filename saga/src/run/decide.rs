@@ -1,4 +1,5 @@
-//! What a command makes happen. Each event is applied as it is decided, so that what follows from it sees it.
+//! Decides which events a command causes. Each event is applied as it is decided, so that later decisions
+//! build on it.
 
 use std::collections::VecDeque;
 

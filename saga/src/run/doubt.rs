@@ -1,10 +1,10 @@
-//! Where a run has effects in doubt. It only looks.
+//! Finds the effects in doubt of a run. Read-only.
 
 use super::Run;
 use super::state::{Activity, BodyState, Stage};
 
 impl Activity {
-    /// Whether it may have happened, nobody knows, and it is not undone.
+    /// Returns whether it may have happened, is unverified, and is not undone.
     pub(crate) fn is_doubtful(&self) -> bool {
         let may = match &self.stage {
             Stage::Unknown => true,

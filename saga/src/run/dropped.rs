@@ -23,11 +23,11 @@ pub(super) struct Dropped {
     version: u32,
     /// Queue on which its tasks were offered.
     system: String,
-    /// How many of its effects stand.
+    /// Number of its effects that remain.
     standing: u32,
-    /// How many of its effects may have happened.
+    /// Number of its effects that may have happened.
     unknown: u32,
-    /// Who vouched for what is left.
+    /// The person who vouched for the rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     vouched: Option<By>,
 }

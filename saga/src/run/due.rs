@@ -1,10 +1,11 @@
-//! When time alone changes something about a step or item.
+//! Times at which a step or item changes without a command.
 
 use super::state::{Activity, TaskState, Undo};
 use crate::{Action, Task, Time};
 
 impl Activity {
-    /// When a person is told that undoing it takes long, unless that was told or nobody can undo it now.
+    /// Returns the time at which a person is informed that the undo takes long; `None` if that was done
+    /// or nobody can undo it now.
     pub(crate) fn slow_at(&self, task: &Task) -> Option<Time> {
         let held = matches!(self.undo, Undo::Active(TaskState::Held | TaskState::Nobody));
         let told = self.aside.as_ref().is_some_and(|aside| aside.slow);
@@ -15,13 +16,14 @@ impl Activity {
         Some(self.tries(Action::Compensate).since.after(undo.slow_after))
     }
 
-    /// When time alone changes something about it.
+    /// Returns the time at which it changes without a command.
     pub(crate) fn next_due(&self, task: &Task) -> Option<Time> {
         let told = self.aside.as_ref().and_then(|aside| aside.told.as_ref()?.again);
         self.current_due(task).into_iter().chain(told).min()
     }
 
-    /// When it is tried again, its lease ends, or it is given up: not when a person is told that undoing it takes long.
+    /// Returns the time at which it is retried, its lease ends, or it is given up. A warning about a slow undo does not
+    /// count.
     pub(crate) fn next_turn(&self, task: &Task) -> Option<Time> {
         match self.current()? {
             (Action::Compensate, hand) => Activity::hand_due(Action::Compensate, hand, task),
@@ -41,7 +43,7 @@ impl Activity {
         Activity::hand_due(action, hand, task).into_iter().chain(step).min()
     }
 
-    /// When time alone changes in whose hands a task is.
+    /// Returns the time at which a task changes hands without a command.
     fn hand_due(action: Action, hand: &TaskState, task: &Task) -> Option<Time> {
         match hand {
             TaskState::Nobody | TaskState::Held => None,

@@ -14,7 +14,7 @@ use crate::{Class, Expr, Payload, StepPath};
 /// The longest name of a stream, in bytes.
 const LONGEST_STREAM: usize = 256;
 
-/// What an event may release or take back.
+/// An occasion on which an event may be released or retracted.
 #[derive(Clone, Debug)]
 pub(super) enum Occasion {
     /// A step or item succeeded, with this output.
@@ -40,7 +40,7 @@ impl Occasion {
     }
 }
 
-/// What becomes an event of the log.
+/// A change that becomes an event of the log.
 struct Told<'a> {
     event_type: &'a str,
     retracts: Option<&'a str>,
@@ -93,7 +93,7 @@ impl Run {
         });
     }
 
-    /// Whether the run has passed a pivot for certain.
+    /// Returns whether the run has passed a pivot for certain.
     fn is_past_return(&self) -> bool {
         let mut nodes = self.graph.nodes.iter().zip(&self.steps);
         nodes.any(|(node, state)| {
@@ -110,7 +110,7 @@ impl Run {
         aside.is_some_and(|aside| aside.emitted.iter().any(|known| **known == *event_type))
     }
 
-    /// Whether a step was done, and nothing undoes it.
+    /// Returns whether a step was done and nothing undoes it.
     fn stands_done(&self, step: usize) -> bool {
         let done =
             |work: &Activity| matches!(work.stage, Stage::Succeeded(_)) && work.undo == Undo::None;

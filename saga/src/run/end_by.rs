@@ -60,7 +60,8 @@ impl Run {
         one.0.saturating_mul(u64::from(rounds))
     }
 
-    /// Whether it is undone in time. Otherwise a person hears that its time is over.
+    /// Returns whether the run is undone before its deadline. Otherwise a person hears that its
+    /// time is over.
     fn is_undone_in_time(&self) -> bool {
         let incident = self.graph.definition.on_timeout == OnTimeout::Incident;
         self.header.mode == Mode::Forward
@@ -69,7 +70,8 @@ impl Run {
             && !self.past_pivot()
     }
 
-    /// When it must have been undone from, or a person hears that it is not over.
+    /// Returns the time from which it must be undone, or at which a person is informed that it is
+    /// not over.
     pub(super) fn end_due(&self) -> Option<Time> {
         let end = self.end_by()?;
         if self.header.mode == Mode::Ended || self.has_told_deadline() {
@@ -102,7 +104,8 @@ impl Run {
         (at.since(since).0 > until.since(since).0 / 10 * 9).then_some(until)
     }
 
-    /// Why a step that is about to begin, or what has begun, leaves too little time for its undo.
+    /// Returns the reason why a step that is about to begin, or the steps that have begun, leave
+    /// too little time for the undo.
     fn out_of_time(&self, next: Option<usize>, now: Time) -> Option<String> {
         let end = self.end_by().filter(|_| self.is_undone_in_time())?;
         let reserved = self.reserved(end, next);

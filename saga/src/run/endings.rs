@@ -1,4 +1,4 @@
-//! What a record makes of an attempt that ended without success, and of a step or item that is over without it.
+//! Applies events of attempts that ended without success, and of steps or items that ended without it.
 
 use super::Run;
 use super::apply::set_current;

@@ -6,7 +6,7 @@ use crate::event::{By, Erasure, Event};
 use crate::{Command, Refusal, RefusalCode, Reply, Time};
 
 impl Run {
-    /// When the run was erased; `None` while its documents are kept.
+    /// Returns the time at which the run was erased; `None` while its documents are kept.
     #[must_use]
     pub fn erased_at(&self) -> Option<Time> {
         self.header.erased

@@ -8,7 +8,7 @@ use crate::event::{By, Descent, EndBy, RequiredFact};
 use crate::protocol::{Labels, Scope};
 use crate::{Cause, IncidentKind, Parent, Payload, StepPath, Time};
 
-/// Where a run comes from.
+/// Origin of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Origin {
     pub(super) namespace: Arc<str>,
@@ -31,7 +31,7 @@ pub(super) struct Origin {
     pub(super) start_at: Option<Time>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) requires: Vec<RequiredFact>,
-    /// When it is to be over, its undo included.
+    /// Deadline of the run, its undo included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) end_by: Option<Box<EndBy>>,
 }
@@ -45,7 +45,7 @@ pub(super) struct Unchecked {
         deserialize_with = "Payload::present"
     )]
     pub(super) output: Option<Payload>,
-    /// When that is asked for again.
+    /// The time of the next request.
     pub(super) again: Time,
 }
 

@@ -1,4 +1,4 @@
-//! What a run tells the runs that are steps of it, and hears from the run that it is a step of: pauses and kills.
+//! Notifications between parent and child runs: pauses and kills.
 //!
 //! A word stands in the journal of the parent until the child has answered it, so that a node that dies in between
 //! leaves it to another. Words are numbered: one that comes late changes nothing.
@@ -17,10 +17,10 @@ use crate::{
 
 /// The name of the hold of a run whose parent is paused.
 const PARENT: &str = "parent";
-/// What it waits for, for people.
+/// Reason of the hold, for people.
 const PARENT_PAUSED: &str = "its parent is paused";
 
-/// What a child is to be told.
+/// A notification to a child.
 #[derive(Clone, Debug)]
 pub struct ChildWord {
     /// The child, and how it begins if it has not.
@@ -110,7 +110,7 @@ impl Run {
         }
     }
 
-    /// Whether the child `run` was asked to do `action`, and has not ended.
+    /// Returns whether the child `run` was requested to do `action` and has not ended.
     pub(super) fn is_at_work(&self, place: WorkIndex, action: Action, run: RunId) -> bool {
         self.at_work(place) == Some((action, run))
     }

@@ -1,10 +1,11 @@
-//! Which tasks a worker may complete in a database transaction of its own.
+//! Tasks that a worker may complete in a database transaction of its own.
 
 use super::Run;
 use crate::{Action, Task, TaskKey};
 
 impl Run {
-    /// Whether the task says that its worker may complete it in a transaction. A verification changes nothing.
+    /// Returns whether the definition allows the worker to complete the task in a transaction. A verification
+    /// changes nothing.
     #[must_use]
     pub fn is_transactional(&self, task: &TaskKey) -> bool {
         let step = self.graph.position(&task.step.step);

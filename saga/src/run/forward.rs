@@ -150,7 +150,7 @@ impl TransitionBuilder<'_> {
         Ok(())
     }
 
-    /// Whether one more item of this map may be in flight.
+    /// Returns whether one more item of this map may be in flight.
     pub(super) fn has_place(&self, place: WorkIndex, action: Action) -> bool {
         let node = &self.run.graph.nodes[place.step];
         let (Some(map), Some(items)) = (node.map(), self.run.items_of(place.step)) else {
@@ -237,7 +237,7 @@ impl TransitionBuilder<'_> {
         true
     }
 
-    /// What becomes of items in flight when their join has fired.
+    /// Handles items in flight when their join has fired.
     fn dismiss_losers(&mut self, step: usize, losers: Losers) {
         for place in self.run.places_of(step) {
             let Some(work) = self.work(place) else { continue };
@@ -273,8 +273,8 @@ impl TransitionBuilder<'_> {
     }
 }
 
-/// Why so many items can never meet the rule of a join, however they end; `None` when they can. What no items mean is
-/// said by `empty`.
+/// Returns the reason why `total` items can never meet the rule of a join, however they end; `None` if they can. What
+/// no items mean is said by `empty`.
 pub(crate) fn impossible(join: Join, total: u32) -> Option<String> {
     if total == 0 || decided(join, total, 0, 0) != Some(false) {
         return None;
@@ -287,7 +287,8 @@ pub(crate) fn impossible(join: Join, total: u32) -> Option<String> {
     Some(format!("the join needs {wanted} items that succeed, and {there}"))
 }
 
-/// Whether the rule of a join is met (`Some(true)`), impossible (`Some(false)`), or open.
+/// Returns whether the rule of a join is met (`Some(true)`), impossible (`Some(false)`), or open
+/// (`None`).
 fn decided(join: Join, total: u32, succeeded: u32, failed: u32) -> Option<bool> {
     let all_over = succeeded + failed == total;
     let tolerated = |count: u32| match (failed > count, all_over) {

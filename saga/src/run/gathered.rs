@@ -6,7 +6,7 @@ use super::Run;
 use super::state::{Activity, Items, MapStage};
 use crate::{Gathered, Payload};
 
-/// Where the outputs of a fan-out stand. Made when its join fires, and again after a restore.
+/// The places of the outputs of a fan-out. Made when its join fires, and again after a restore.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outputs {
     measures: Option<Gathered>,

@@ -23,7 +23,7 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// Why it holds, for people. A pause is taken away by its name.
+    /// Returns the reason of the hold, for people. A pause is taken away by its name.
     pub(super) fn words(&self) -> String {
         match self.hold.kind {
             HoldKind::Paused => format!("{} as '{}'", self.message, self.hold.name),
@@ -38,13 +38,14 @@ impl Run {
         self.header.holds.iter().map(|held| &held.hold)
     }
 
-    /// Whether it has, or had to, wait for its turn among others, or may establish what they wait for.
+    /// Returns whether it must or had to wait for its turn among other runs, or may establish facts
+    /// for which they wait.
     #[must_use]
     pub fn is_sequenced(&self) -> bool {
         self.header.sequenced || self.may_establish()
     }
 
-    /// Whether its definition says that it establishes facts.
+    /// Returns whether its definition declares that it establishes facts.
     #[must_use]
     pub fn may_establish(&self) -> bool {
         let sequence = self.graph.definition.sequence.as_ref();
@@ -61,12 +62,12 @@ impl Run {
         !self.header.holds.is_empty()
     }
 
-    /// Whether its turn among other runs has not come.
+    /// Returns whether its turn among other runs has not come.
     pub(super) fn awaits_turn(&self) -> bool {
         self.holds().any(|hold| hold.kind.is_forward_only())
     }
 
-    /// Whether a person or a guard paused it.
+    /// Returns whether a person or a guard paused it.
     pub(super) fn is_paused(&self) -> bool {
         self.holds().any(|hold| !hold.kind.is_forward_only())
     }

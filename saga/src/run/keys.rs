@@ -17,7 +17,7 @@ use crate::id::{effect_key, in_round, keyed_effect_key};
 use crate::protocol::Failure;
 use crate::{Action, Expr, Payload};
 
-/// How many bytes the key of an item may have.
+/// Longest key of an item, in bytes.
 const LONGEST: usize = 255;
 
 impl Run {

@@ -1,5 +1,5 @@
-//! What a run leaves behind when it ends: effects that stand, or may, and that nothing will undo any more. A person
-//! hears of them, and vouches for each when it has been put right.
+//! Effects that remain, or may remain, when a run has ended, and that nothing will undo. A person is informed of
+//! them, and vouches for each when it has been put right.
 
 use super::decide::{TransitionBuilder, need_reason};
 use super::dropped::Dropped;
@@ -9,15 +9,15 @@ use crate::event::{By, Event, IncidentKind};
 use crate::protocol::Outcome;
 use crate::{Refusal, RefusalCode, StepPath};
 
-/// How many steps are named in one sentence.
+/// Largest number of steps that one sentence names.
 const NAMED: usize = 5;
 
-/// What of one step stands, or may.
+/// Effects of one step that remain or may remain.
 struct Left {
     step: usize,
-    /// How many of its items, or 1.
+    /// Number of its items, or 1.
     count: usize,
-    /// Whether it is known that they were done.
+    /// `true` if they are known to have been done.
     certain: bool,
 }
 
@@ -32,7 +32,8 @@ impl Run {
         })
     }
 
-    /// How many effects of one step stand, and how many may; only what is in doubt unless `all`.
+    /// Returns the numbers of effects of one step that remain and that may remain; only those in
+    /// doubt unless `all`.
     pub(super) fn count_left(&self, step: usize, all: bool) -> (u32, u32) {
         self.left_of(step, all).filter_map(|place| self.work(place)).fold(
             (0, 0),
@@ -51,8 +52,8 @@ impl Run {
         places.filter(move |place| has_effect && self.work(*place).is_some_and(left))
     }
 
-    /// Whether all that stands of a run that ends so is told, not only what is in doubt: after a failure, and where it has not
-    /// the output that it should have.
+    /// Returns whether all remaining effects are reported at such an end, not only those in doubt: after a failure, and
+    /// if the run lacks the output that it should have.
     pub(super) fn leaves_all(&self, outcome: Outcome, has_output: bool) -> bool {
         let failed = self.header.error.is_some() && self.graph.definition.output.is_some();
         let lacks_output = failed && !has_output;
@@ -82,7 +83,8 @@ impl Run {
         format!("{what} {done}, and {undone}")
     }
 
-    /// What stands of a run, or may, and why; `None` when nothing does. Only what is in doubt unless `all`.
+    /// Describes the effects of a run that remain or may remain, with the reason; `None` if there are none.
+    /// Only those in doubt unless `all`.
     fn words_of_left(&self, all: bool) -> Option<String> {
         let dropped = self.dropped_left(all).map(|dropped| dropped.words(all));
         let mut left = self.left(all).map(|left| self.left_words(&left)).chain(dropped);
@@ -101,7 +103,8 @@ impl Run {
         Some(words.join("; "))
     }
 
-    /// What stands of an ended run, or may, and why; `None` when nothing does.
+    /// Describes the effects of an ended run that remain or may remain, with the reason; `None` if
+    /// there are none.
     pub(super) fn why_it_stands(&self) -> Option<String> {
         self.words_of_left(true)
     }

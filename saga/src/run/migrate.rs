@@ -17,7 +17,7 @@ use crate::protocol::{Mapping, Obstacle, ObstacleKind};
 use crate::{Action, Body, Class, Graph, Refusal, RefusalCode, StepPath, TaskKey, Violation};
 
 impl Mapping {
-    /// What is wrong with this mapping from `old` to `new`, for any run.
+    /// Returns the mistakes in this mapping from `old` to `new` that hold for any run.
     #[must_use]
     pub fn check(&self, old: &Graph, new: &Graph) -> Vec<Violation> {
         let mut violations = Vec::new();
@@ -71,8 +71,8 @@ impl Mapping {
 }
 
 impl Run {
-    /// What keeps this run from moving to `new`; nothing if it moves cleanly. All obstacles at once, except that the
-    /// order of steps is looked at only when all of them have their place.
+    /// Returns the obstacles to moving this run to `new`; none if it moves cleanly. All obstacles at once, except
+    /// that the order of steps is looked at only when all of them have their place.
     #[must_use]
     pub fn obstacles(&self, new: &Graph, mapping: &Mapping) -> Vec<Obstacle> {
         if self.header.mode == Mode::Backward {
@@ -313,7 +313,7 @@ impl Run {
 }
 
 impl StepState {
-    /// Whether anything was decided about it.
+    /// Returns whether anything was decided about it.
     pub(crate) fn has_begun(&self) -> bool {
         match &self.body {
             BodyState::Task(work) => work.stage != Stage::Waiting || work.undo != Undo::None,
@@ -322,7 +322,7 @@ impl StepState {
     }
 }
 
-/// Whether two steps do the same kind of thing.
+/// Returns whether two steps do the same kind of thing.
 fn same_kind(old: &Body, new: &Body) -> bool {
     std::mem::discriminant(old) == std::mem::discriminant(new)
 }

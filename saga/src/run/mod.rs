@@ -97,14 +97,14 @@ pub struct Run {
     meter: bounds::Meter,
 }
 
-/// What a run remembers beside its steps.
+/// State of a run beside its steps.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct RunHeader {
     /// The instant of the last record.
     at: Time,
     origin: Option<Origin>,
     mode: Mode,
-    /// Whether a worker ever got a task of it.
+    /// `true` if a worker ever got a task of it.
     handed_out: bool,
     timed_out: bool,
     error: Option<RunError>,
@@ -119,7 +119,7 @@ struct RunHeader {
     unchecked: Option<Unchecked>,
     outcome: Option<Outcome>,
     ended_at: Option<Time>,
-    /// When its documents were erased.
+    /// Time at which its documents were erased.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     erased: Option<Time>,
     compensation: Option<Compensation>,
@@ -134,7 +134,7 @@ struct RunHeader {
     /// Signals that were accepted and could not be taken, the last of each name, until one is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     refused_signals: Vec<RefusedSignal>,
-    /// What is to be done anew once it is undone.
+    /// The rerun that begins once the undo is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rerun: Option<rerun::Rerun>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -142,7 +142,7 @@ struct RunHeader {
     /// The input that the first step of a rerun gets instead of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     given_input: Option<(usize, Payload)>,
-    /// When it last went forward again; its time is counted from then.
+    /// Time at which it last went forward again; its timeout is counted from then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     forward_since: Option<Time>,
     /// The instant by which it was to be over holds no more: it has ended, went forward again, or a person was told.
@@ -167,7 +167,7 @@ struct RunHeader {
     sequenced: bool,
     incidents: Vec<Incident>,
     incidents_opened: u32,
-    /// When an attempt last reported too late.
+    /// Time of the last report that was too late.
     late_result: Option<Time>,
     /// Facts upon which it began and that were withdrawn since.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -181,12 +181,12 @@ struct RunHeader {
     /// Its parent was killed and left it: why, and since when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     orphaned: Option<(String, Time)>,
-    /// When an attempt last reported otherwise than before.
+    /// Time of the last report that contradicted an earlier one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     contradicted: Option<Time>,
 }
 
-/// Which way a run goes.
+/// Direction of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Mode {
@@ -249,7 +249,7 @@ impl Run {
         &self.graph
     }
 
-    /// What it was given; `None` before it started.
+    /// Returns its input; `None` before it started.
     #[must_use]
     pub fn input(&self) -> Option<&Payload> {
         self.header.origin.as_ref().map(|origin| &origin.input)
@@ -267,8 +267,8 @@ impl Run {
         self.header.origin.as_ref().map_or("", |origin| &origin.definition)
     }
 
-    /// How many records it has folded: the `seq` of the last, 0 before the first. `decide` does not count; the one
-    /// who appends the record calls [`Run::mark_appended`].
+    /// Returns the number of records that it has folded: the `seq` of the last, 0 before the first. `decide` does
+    /// not count; the one who appends the record calls [`Run::mark_appended`].
     #[must_use]
     pub fn seq(&self) -> u64 {
         self.seq
@@ -279,7 +279,7 @@ impl Run {
         self.seq += 1;
     }
 
-    /// How many events it has folded; a measure of how long folding takes.
+    /// Returns the number of events that it has folded; a measure of the cost of folding.
     #[must_use]
     pub fn events_folded(&self) -> u64 {
         self.folded
@@ -318,7 +318,7 @@ impl Run {
         self.header.outcome
     }
 
-    /// When it started.
+    /// Returns the time at which it started.
     #[must_use]
     pub fn started_at(&self) -> Time {
         self.header.origin.as_ref().map_or(Time(0), |origin| origin.at)
@@ -330,7 +330,7 @@ impl Run {
         self.header.origin.as_ref().and_then(|origin| origin.start_at)
     }
 
-    /// When it ended.
+    /// Returns the time at which it ended.
     #[must_use]
     pub fn ended_at(&self) -> Option<Time> {
         self.header.ended_at
@@ -342,13 +342,13 @@ impl Run {
         self.header.origin.as_ref()?.parent.as_ref()
     }
 
-    /// Whether a worker holds one of its tasks.
+    /// Returns whether a worker holds one of its tasks.
     #[must_use]
     pub fn in_flight(&self) -> bool {
         self.tally.leased > 0
     }
 
-    /// When [`crate::Command::Tick`] should come next; `None` when no timer is running.
+    /// Returns the time of the next [`crate::Command::Tick`]; `None` if no timer is running.
     #[must_use]
     pub fn next_due(&self) -> Option<Time> {
         let all = [
@@ -363,7 +363,7 @@ impl Run {
         all.into_iter().flatten().min()
     }
 
-    /// When the forward part must be done.
+    /// Returns the time by which the forward part must be done.
     pub(crate) fn deadline(&self) -> Time {
         let begins = || self.started_at().max(self.start_at().unwrap_or_default());
         let since = self.header.forward_since.unwrap_or_else(begins);
@@ -391,8 +391,8 @@ impl Run {
         self.header.origin.as_ref()?.causation_id.as_deref()
     }
 
-    /// Whether the point of no return has been passed, or may have been: by a pivot, or by a step after one that was
-    /// skipped or had no items. Nothing undoes either.
+    /// Returns whether the point of no return has been passed, or may have been: by a pivot, or by a step after one
+    /// that was skipped or had no items. Nothing undoes either.
     pub(crate) fn past_pivot(&self) -> bool {
         self.graph.nodes.iter().enumerate().any(|(step, node)| {
             let class = node.task().class();
@@ -459,7 +459,7 @@ impl Run {
         task.into_iter().chain((0..items).map(move |item| WorkIndex::item(step, item)))
     }
 
-    /// Whether the step is over, forward.
+    /// Returns whether the forward part of the step is over.
     pub(crate) fn is_settled(&self, step: usize) -> bool {
         match &self.steps[step].body {
             BodyState::Task(work) => work.is_settled(),
@@ -467,7 +467,7 @@ impl Run {
         }
     }
 
-    /// Whether the step succeeded, so that its output is there.
+    /// Returns whether the step succeeded, so that it has an output.
     pub(crate) fn has_succeeded(&self, step: usize) -> bool {
         match &self.steps[step].body {
             BodyState::Task(work) => work.output().is_some(),
@@ -476,12 +476,12 @@ impl Run {
     }
 }
 
-/// How long a lease lasts without a sign of life.
+/// Returns the length of a lease without a heartbeat.
 fn lease_span(spec: &Task) -> Span {
     spec.timeouts.heartbeat.min(spec.timeouts.attempt)
 }
 
-/// What a compensation is told of the forward attempt.
+/// Returns the data of the forward attempt that a compensation gets.
 fn forward_of(work: &Activity) -> Forward {
     match &work.stage {
         Stage::Succeeded(output) => Forward::Succeeded(output.clone()),
@@ -489,7 +489,7 @@ fn forward_of(work: &Activity) -> Forward {
     }
 }
 
-/// Whether the effect of a forward attempt may stand.
+/// Returns whether the effect of a forward attempt may remain.
 fn may_have_happened(work: &Activity) -> bool {
     match &work.stage {
         Stage::Succeeded(_) | Stage::Unknown => !work.undo.is_over(),

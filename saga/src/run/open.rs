@@ -11,9 +11,9 @@ pub struct OpenEffects {
     pub step: String,
     /// The queue on which its tasks are offered, by which the system is known.
     pub system: String,
-    /// How many of its effects stand and are to be undone, or were left behind by a run that failed.
+    /// Number of its effects that remain and are to be undone, or were left by a run that failed.
     pub standing: u32,
-    /// How many may have happened and are not undone.
+    /// Number of its effects that may have happened and are not undone.
     pub unknown: u32,
 }
 
@@ -46,7 +46,7 @@ impl Run {
         (0..self.steps.len()).filter_map(open).chain(dropped).collect()
     }
 
-    /// What is open of a step while the run moves.
+    /// Counts the open effects of a step while the run proceeds.
     fn count_open(&self, step: usize, troubled: bool) -> (u32, u32) {
         let (to_undo, doubtful) = match &self.steps[step].body {
             BodyState::Task(work) if work.is_doubtful() => (0, 1),

@@ -1,4 +1,4 @@
-//! What undoing would do: the same order and the same choice as undoing itself, without doing it.
+//! Plans of an undo: the same order and the same choice as the undo itself, without doing it.
 
 use std::fmt::Write as _;
 
@@ -38,7 +38,7 @@ impl PlanPage {
     }
 }
 
-/// What an undo goes through.
+/// The parts of an undo.
 struct Undone {
     /// The steps with their waves, in the order in which they are undone.
     steps: Vec<(u32, usize)>,
@@ -47,7 +47,8 @@ struct Undone {
 }
 
 impl Run {
-    /// What undoing `scope` would do now. Past a pivot the plan says so; doing it then needs `force`.
+    /// Returns what undoing `scope` would do now. Past a pivot the plan says so; doing it then needs
+    /// `force`.
     ///
     /// # Errors
     /// A [`Refusal`] when it could not be undone so.
@@ -109,7 +110,7 @@ impl Run {
         Ok(Undone { steps: undone, irreversible })
     }
 
-    /// What tells an undo of `scope` from another: it is the same as long as the same effects would be undone, of the same
+    /// Returns a mark of an undo of `scope`: it is the same as long as the same effects would be undone, of the same
     /// attempts and in the same order.
     ///
     /// # Errors
@@ -188,7 +189,7 @@ impl Run {
         }
     }
 
-    /// Whether the run may (still) be compensated by hand.
+    /// Checks that the run may (still) be compensated by hand.
     pub(super) fn compensable_at(&self, at: Time) -> Result<(), Refusal> {
         let window = self.graph.definition.compensable_for;
         match self.header.ended_at {
@@ -201,7 +202,7 @@ impl Run {
     }
 }
 
-/// Whether an attempt is open that may have had its effect.
+/// Returns whether an attempt is open that may have had its effect.
 fn is_open(work: &Activity) -> bool {
     let leased = matches!(
         work.stage,

@@ -1,5 +1,5 @@
-//! What an event that was read back must agree with: the steps that there are, the attempts that were offered, what is open
-//! and what is over. An event that does not was never written; the journal is damaged.
+//! Checks an event that was read back against the run: existing steps, offered attempts, open and finished work. An
+//! event that does not was never written; the journal is damaged.
 
 use super::forward::MAX_ITEMS;
 use super::state::{Activity, BodyState, MapStage, Stage, TaskState};
@@ -7,7 +7,7 @@ use super::{Mode, Run};
 use crate::event::{Event, Source};
 use crate::{Action, Payload, StepPath};
 
-/// Which attempts an event may name.
+/// The attempts that an event may name.
 #[derive(Clone, Copy)]
 enum Attempts {
     /// One that is on offer, or is to be: that of now or the next.
@@ -95,7 +95,7 @@ impl Run {
         }
     }
 
-    /// Whether a step or item has a current task of this action in such hands.
+    /// Returns whether a step or item has a current task of this action in such a state.
     fn has_current(
         &self,
         step: &StepPath,
@@ -187,7 +187,7 @@ fn step_of(event: &Event) -> Option<&StepPath> {
     }
 }
 
-/// Whether an event may be about a fan-out as a whole.
+/// Returns whether an event may concern a fan-out as a whole.
 fn is_of_whole_steps(event: &Event) -> bool {
     matches!(
         event,

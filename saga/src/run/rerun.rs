@@ -10,7 +10,7 @@ use crate::event::{By, Event};
 use crate::protocol::{RerunPlan, Scope};
 use crate::{Body, Cause, Payload, Refusal, RefusalCode, Time};
 
-/// What is to be done once everything in its way is undone.
+/// The rerun that begins once all that precedes it is undone.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Rerun {
     pub(super) from: usize,
@@ -54,7 +54,8 @@ impl Run {
         (0..again.len()).filter(|&step| again[step]).collect()
     }
 
-    /// What a rerun from `from` would undo and do anew: all of it, or of a fan-out only the items that did not succeed.
+    /// Returns what a rerun from `from` would undo and repeat: everything, or of a fan-out only the items that did not
+    /// succeed.
     ///
     /// # Errors
     /// A [`Refusal`] when it could not be done so.

@@ -7,7 +7,8 @@ use super::state::{Activity, MapStage, Stage, TaskState, Undo, WorkIndex};
 use crate::{Action, Refusal, RefusalCode, Time};
 
 impl Activity {
-    /// Whether an item was begun and did not come to stand: it failed, is in doubt, was given up or was undone.
+    /// Returns whether an item was begun and has no lasting success: it failed, is in doubt, was given up or
+    /// was undone.
     fn has_failed(&self) -> bool {
         let stands = matches!(self.stage, Stage::Succeeded(_) | Stage::SkippedByHand { .. });
         self.has_input() && (!stands || self.undo != Undo::None)
@@ -32,7 +33,8 @@ impl Activity {
 }
 
 impl Run {
-    /// How many items of a fan-out would be executed again: those that failed, and those that were never begun.
+    /// Returns the number of items of a fan-out that would be executed again: those that failed, and those that
+    /// were never begun.
     pub(super) fn items_to_retry(&self, step: usize) -> u32 {
         let Some(items) = self.items_of(step) else { return 0 };
         let failed = items.works.iter().filter(|work| work.has_failed()).count();
@@ -40,7 +42,7 @@ impl Run {
         u32::try_from(failed + never).unwrap_or(u32::MAX)
     }
 
-    /// Whether the failed items of a fan-out can be executed again by themselves.
+    /// Checks that the failed items of a fan-out can be executed again by themselves.
     pub(super) fn check_failed_items(&self, step: usize) -> Result<(), Refusal> {
         let id = &self.graph.nodes[step].id;
         let refused = |message: String| Err(Refusal::new(RefusalCode::NothingToRetry, message));
@@ -79,7 +81,7 @@ impl Run {
         }
     }
 
-    /// Whether the items of `step` keep what they did in the rerun that was asked for.
+    /// Returns whether the items of `step` keep their results in the requested rerun.
     pub(super) fn keeps_items_of(&self, step: usize) -> bool {
         self.header.rerun.as_ref().is_some_and(|rerun| rerun.only_failed && rerun.from == step)
     }

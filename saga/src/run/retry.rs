@@ -1,4 +1,4 @@
-//! How long to wait before the next attempt. Chance is a hash, so that a test can predict it and a replay repeat it.
+//! Delays of retries. Jitter is a hash, so that a test can predict it and a replay repeats it.
 
 use super::Run;
 use super::state::{TaskState, WorkIndex};
@@ -25,8 +25,8 @@ pub(crate) fn delay(policy: &Retry, spent: u32, previous: Span, chance: u64) -> 
     Span(spread)
 }
 
-/// How long to wait when a worker asked for `wait`: up to a tenth more with jitter, so that those that were told the same do
-/// not come back at one instant.
+/// Returns the delay when a worker requested `wait`: up to a tenth more with jitter, so that workers with the same
+/// request do not come back at the same time.
 pub(crate) fn asked(policy: &Retry, wait: Span, chance: u64) -> Span {
     let wait = wait.min(LONGEST_RETRY_AFTER);
     match policy.jitter {

@@ -10,7 +10,8 @@ use crate::event::Event;
 use crate::protocol::{FailureKind, TaskOutcome, Verdict};
 use crate::{Action, Payload, Refusal, RefusalCode, TaskKey};
 
-/// How many reports of one step or item are remembered; of those before, only what follows from how it stands.
+/// Number of reports of one step or item that are remembered; of earlier ones, only what follows from its
+/// state.
 const REMEMBERED: usize = 16;
 
 /// The report that ended an attempt.
@@ -77,14 +78,15 @@ impl Activity {
         said.iter().rev().find(|said| (said.action, said.attempt) == (action, attempt))
     }
 
-    /// Whether an attempt was lost or revoked, and then whether its late report was recorded.
+    /// Returns, if an attempt was lost or revoked, whether its late report was recorded; `None`
+    /// otherwise.
     fn lost(&self, action: Action, attempt: u32) -> Option<bool> {
         let lost = &self.aside.as_ref()?.lost;
         let found = lost.iter().find(|(a, n, _)| (*a, *n) == (action, attempt));
         found.map(|(_, _, recorded)| *recorded)
     }
 
-    /// Whether a report says the same as the one that ended its attempt. Where that is not known any more, it does.
+    /// Returns whether a report agrees with the one that ended its attempt. If that is no longer known, it does.
     fn says_the_same(&self, task: &TaskKey, outcome: &TaskOutcome) -> bool {
         let said = self.was_said(task.action, task.attempt).map(|said| &said.what);
         let stands = |output: &Payload| match &self.stage {
@@ -159,7 +161,7 @@ impl Activity {
         other.is_none() || first == other
     }
 
-    /// What the report was that ended an attempt, in words.
+    /// Describes the report that ended an attempt.
     fn said_words(&self, task: &TaskKey) -> String {
         match self.was_said(task.action, task.attempt).map(|said| &said.what) {
             Some(What::Failed { kind, code }) => {

@@ -1,4 +1,4 @@
-//! What expressions see of a run, and what becomes of their values.
+//! The data of a run that expressions can refer to, and the use of their values.
 
 use super::Run;
 use super::decide::{TransitionBuilder, own_failure};
@@ -49,7 +49,7 @@ impl Bindings for View<'_> {
     }
 }
 
-/// What a value is to become.
+/// The use of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Use {
     /// The input of a step or item.
@@ -185,7 +185,8 @@ impl TransitionBuilder<'_> {
         self.end(outcome, output);
     }
 
-    /// Whether the output satisfies its JSON Schema: the run ends, or it has failed, and is undone where it can be.
+    /// Records whether the output satisfies its JSON Schema: the run ends, or it has failed and is undone where it
+    /// can be.
     pub(super) fn output_checked(&mut self, violation: Option<String>) {
         let Some(unchecked) = self.run.header.unchecked.clone() else { return };
         let Some(message) = violation else {

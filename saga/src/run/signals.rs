@@ -18,7 +18,8 @@ struct Received {
 }
 
 impl Run {
-    /// Who sent the signal that ended a wait; of several, the one that its output names.
+    /// Returns the sender of the signal that ended a wait; of several signals, the one that the
+    /// output names.
     pub(super) fn sent_by(&self, wait: &Wait, place: WorkIndex) -> Option<String> {
         let received: Option<Received> =
             self.work(place).and_then(|work| work.output()).and_then(|output| output.to().ok());

@@ -1,4 +1,4 @@
-//! What a run remembers about each step and item. Only [`super::apply`] changes any of it.
+//! State of each step and item of a run. Only [`super::apply`] changes it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,7 +14,8 @@ use crate::event::{By, ParentWord};
 use crate::protocol::{Failure, FailureKind};
 use crate::{Action, Payload, RunId, Time};
 
-/// Where a unit of work stands in its run: the position of its step, and the item's index for a map.
+/// Position of a unit of work in its run: the position of its step, and the index of the item for a
+/// map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct WorkIndex {
     pub(crate) step: usize,
@@ -34,7 +35,7 @@ impl WorkIndex {
 /// One step of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct StepState {
-    /// How many of its needs are not settled yet.
+    /// Number of its needs that are not settled.
     pub(crate) missing: usize,
     pub(crate) body: BodyState,
     /// The id under which it began, if it was called otherwise in an earlier version of the workflow.
@@ -50,7 +51,7 @@ pub(crate) struct StepState {
 }
 
 impl StepState {
-    /// Whether its guard skipped it.
+    /// Returns whether its guard skipped it.
     pub(crate) fn is_skipped(&self) -> bool {
         match &self.body {
             BodyState::Task(work) => work.stage == Stage::Skipped,
@@ -87,10 +88,10 @@ pub(crate) struct Items {
     /// No attempt of an item is counted from below this: the list of an earlier round was longer.
     #[serde(default)]
     pub(crate) floor: u32,
-    /// How often the fan-out was done anew.
+    /// Number of times that the fan-out was repeated.
     #[serde(default)]
     pub(crate) round: u32,
-    /// Why the map failed as a whole.
+    /// Reason for which the map failed as a whole.
     pub(crate) error: Option<Failure>,
     #[serde(skip)]
     pub(crate) tally: Tally,
@@ -128,7 +129,7 @@ pub(crate) struct Activity {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) shared: Option<Shared>,
     pub(crate) tries: AttemptCounters,
-    /// What only some works have.
+    /// State that few works have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) aside: Option<Box<ColdDetails>>,
     /// Succeeded after its map had joined: done, but not part of the map's output.
@@ -137,7 +138,7 @@ pub(crate) struct Activity {
     /// A person said that it was done.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) by_hand: bool,
-    /// How often it was done anew.
+    /// Number of times that it was repeated.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) round: u32,
     /// Its entry in the run's timers.
@@ -145,7 +146,7 @@ pub(crate) struct Activity {
     pub(crate) due: Option<Time>,
 }
 
-/// How a work stands, forward.
+/// Forward state of a work.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Stage {
@@ -174,7 +175,7 @@ pub(crate) enum Stage {
     Cancelled,
 }
 
-/// How a work stands, backward.
+/// Backward state of a work.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Undo {
@@ -196,12 +197,12 @@ impl Undo {
         *self == Undo::None
     }
 
-    /// Whether something is still to be done.
+    /// Returns whether something is still to be done.
     pub(crate) fn is_open(&self) -> bool {
         matches!(self, Undo::Waiting | Undo::Active(_) | Undo::Blocked)
     }
 
-    /// Whether the effect no longer stands.
+    /// Returns whether the effect no longer remains.
     pub(crate) fn is_over(&self) -> bool {
         matches!(self, Undo::Done | Undo::Marked)
     }
@@ -239,7 +240,7 @@ pub(crate) struct ColdDetails {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) done: bool,
     pub(crate) error: Option<Failure>,
-    /// What the last sign of life said.
+    /// Content of the last heartbeat.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
@@ -247,13 +248,13 @@ pub(crate) struct ColdDetails {
     )]
     pub(crate) details: Option<Payload>,
     pub(crate) external_id: Option<String>,
-    /// Who last vouched for its undo.
+    /// The person who last vouched for its undo.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) vouched: Option<By>,
     /// Workers that were lost over it since a person last looked at it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) gone: Vec<Arc<str>>,
-    /// What the child that it is was told last.
+    /// The last notification to the child that does it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) told: Option<Told>,
     /// The attempts with which they were lost, in the same order; without those that older snapshots do not tell.
@@ -281,9 +282,9 @@ pub(crate) struct Told {
     pub(crate) run: RunId,
     pub(crate) word: ParentWord,
     pub(crate) order: u32,
-    /// When it was told first.
+    /// Time of the first notification.
     pub(crate) since: Time,
-    /// When it is told again; `None` once it has answered.
+    /// Time of the next notification; `None` once the child has acknowledged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) again: Option<Time>,
 }
@@ -338,22 +339,23 @@ impl Activity {
         self.aside.get_or_insert_default()
     }
 
-    /// Whether it may have happened although no success was reported.
+    /// Returns whether it may have happened although no success was reported.
     pub(crate) fn in_doubt(&self) -> bool {
         self.aside.as_ref().is_some_and(|aside| aside.doubt)
     }
 
-    /// Whether a worker said that it was done, without an output that can be kept.
+    /// Returns whether a worker reported it done, without an output that can be kept.
     pub(crate) fn was_done(&self) -> bool {
         self.aside.as_ref().is_some_and(|aside| aside.done)
     }
 
-    /// Whether a worker was lost with attempt `attempt` of `action`, and that counts against the task.
+    /// Returns whether a worker was lost with attempt `attempt` of `action`, and that counts against
+    /// the task.
     pub(crate) fn is_blamed(&self, action: Action, attempt: u32) -> bool {
         self.aside.as_ref().is_some_and(|aside| aside.gone_with.contains(&(action, attempt)))
     }
 
-    /// Whether a worker was lost over it since a person last looked at it.
+    /// Returns whether a worker was lost during it since a person last intervened.
     pub(crate) fn is_suspect(&self) -> bool {
         self.aside.as_ref().is_some_and(|aside| !aside.gone.is_empty())
     }
@@ -378,7 +380,7 @@ impl Activity {
         }
     }
 
-    /// Whether attempt `attempt` of `action` is the one in a worker's hands.
+    /// Returns whether a worker holds attempt `attempt` of `action`.
     pub(crate) fn is_leased(&self, action: Action, attempt: u32) -> bool {
         matches!(self.current(), Some((current, TaskState::Leased { .. })) if current == action)
             && self.tries(action).attempt == attempt
@@ -428,7 +430,7 @@ impl Activity {
         if self.undo == Undo::Blocked { Action::Compensate } else { Action::Forward }
     }
 
-    /// Whether it is known that no attempt of the action that waits for a person has had an effect.
+    /// Returns whether no attempt of the action that waits for a person can have had an effect.
     pub(crate) fn has_not_happened(&self) -> bool {
         // Every kind but one says that it did not happen.
         let refused = self.error().is_some_and(|error| error.kind != FailureKind::Unknown);
@@ -452,7 +454,7 @@ impl Activity {
         )
     }
 
-    /// Whether there is something that a compensation would have to undo.
+    /// Returns whether a compensation would have something to undo.
     pub(crate) fn may_stand(&self) -> bool {
         let may = match &self.stage {
             Stage::Succeeded(_) | Stage::Unknown => true,

@@ -7,11 +7,12 @@ use super::{Mode, Run};
 use crate::event::IncidentKind;
 use crate::{Span, Time};
 
-/// How long a run may stand still before a person hears of it.
+/// Time for which a run may make no progress before a person is informed.
 const PATIENCE: Span = Span::secs(30);
 
 impl Run {
-    /// Whether nothing is under way that would ever move it. Its deadline does not count: that may be days away.
+    /// Returns whether nothing is under way that would ever move it. Its deadline does not count: that may be
+    /// days away.
     #[must_use]
     pub fn stands_still(&self) -> bool {
         let tally = &self.tally;
@@ -27,7 +28,7 @@ impl Run {
             && !self.is_held()
     }
 
-    /// When a person hears of it.
+    /// Returns the time at which a person is informed.
     pub(super) fn stuck_due(&self) -> Option<Time> {
         self.stands_still().then(|| self.header.at.after(PATIENCE))
     }

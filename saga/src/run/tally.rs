@@ -1,4 +1,4 @@
-//! How works stand, as words and as counts. It counts; it decides nothing.
+//! States of works, as words and as counts. It counts; it decides nothing.
 
 use super::state::{Activity, Stage, TaskState, Undo};
 use crate::Action;
@@ -62,7 +62,7 @@ pub(crate) enum UndoState {
 }
 
 impl UndoState {
-    /// How many there are.
+    /// Number of states.
     const COUNT: usize = UndoState::Held as usize + 1;
 }
 

@@ -20,7 +20,7 @@ struct Came {
 /// A task that is on offer or in the hands of a worker.
 #[derive(Clone, Copy, Debug)]
 pub struct OpenTask<'a> {
-    /// Since when.
+    /// The time since when.
     pub since: Time,
     /// The worker that holds it; `None` on offer.
     pub worker: Option<&'a Arc<str>>,
@@ -28,7 +28,7 @@ pub struct OpenTask<'a> {
     pub queue: &'a str,
     /// The name of its handler.
     pub name: &'a str,
-    /// Whether a worker was lost over an earlier attempt, as [`Run::is_suspect`] says.
+    /// `true` if a worker was lost during an earlier attempt, see [`Run::is_suspect`].
     pub suspect: bool,
     /// The JSON Schema that its step's output must satisfy.
     pub output_schema: Option<&'a Payload>,
@@ -43,13 +43,13 @@ impl Run {
         }
     }
 
-    /// Whether `task` is on offer and not handed out.
+    /// Returns whether `task` is offered and not handed out.
     #[must_use]
     pub fn is_offered(&self, task: &TaskKey) -> bool {
         self.hand_of(task).is_some_and(|hand| matches!(hand, TaskState::Offered { .. }))
     }
 
-    /// Whether `task` is in nobody's hands: on offer, or kept back while the run is held.
+    /// Returns whether no worker holds `task`: it is offered, or kept back while the run is held.
     pub(super) fn is_unclaimed(&self, task: &TaskKey) -> bool {
         self.hand_of(task)
             .is_some_and(|hand| matches!(hand, TaskState::Offered { .. } | TaskState::Held))
@@ -102,13 +102,15 @@ impl Run {
             .collect()
     }
 
-    /// Whether a worker was lost over an earlier attempt of `task`: only a worker with nothing else in its hands gets it.
+    /// Returns whether a worker was lost during an earlier attempt of `task`: only a worker that holds no other task
+    /// gets it.
     #[must_use]
     pub fn is_suspect(&self, task: &TaskKey) -> bool {
         self.place(&task.step).and_then(|place| self.work(place)).is_some_and(Activity::is_suspect)
     }
 
-    /// When the work of `task` was first on offer: what is given back stands before all that came later.
+    /// Returns the time at which the work of `task` was first offered: a task that is given back
+    /// precedes all that came later.
     #[must_use]
     pub fn first_offered(&self, task: &TaskKey) -> Option<Time> {
         Some(self.work(self.place(&task.step)?)?.tries(task.action).since)
@@ -192,7 +194,8 @@ impl Run {
         Ok(wait.schema_of(&came.signal).cloned().map(|schema| (schema, came.data)))
     }
 
-    /// What a worker needs to know to do `task`; `None` unless the task is on offer or leased.
+    /// Returns the data that a worker needs for `task`; `None` unless the task is offered or
+    /// leased.
     #[must_use]
     pub fn offer(&self, task: &TaskKey) -> Option<TaskOffer> {
         let place = self.place(&task.step)?;

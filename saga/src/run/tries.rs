@@ -1,10 +1,10 @@
-//! What has been tried of a step or item, for one action: the counters and instants that retries are decided by.
+//! Attempts of a step or item, per action: the counters and times on which retries are decided.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Span, Time};
 
-/// What has been tried, for one action.
+/// Attempts of one action.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct AttemptCounters {
     /// The current attempt: the fence. 0 before the first.
@@ -20,10 +20,10 @@ pub(crate) struct AttemptCounters {
     pub(crate) uncounted: u32,
     /// `failures + losses` when a person last gave it fresh attempts.
     pub(crate) forgiven: u32,
-    /// How often it was to be tried anew with another effect key, because the effect of that had not happened.
+    /// Number of repetitions with another effect key, because the effect of the earlier key had not happened.
     #[serde(default, skip_serializing_if = "super::state::is_zero")]
     pub(crate) edition: u32,
-    /// When the first attempt was offered, or the first after being given fresh ones.
+    /// Time at which the first attempt was offered, or the first after a retry with fresh attempts.
     pub(crate) since: Time,
     /// It is to be done anew, and no attempt of that was offered yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -52,7 +52,7 @@ impl Run {
         }
     }
 
-    /// Whether anything at `place` is to be undone once its step is.
+    /// Returns whether anything at `place` is to be undone once its step is.
     pub(super) fn to_undo(&self, place: WorkIndex) -> bool {
         self.spec(place.step).compensate.is_some()
             && !self.keeps_items_of(place.step)
@@ -139,7 +139,7 @@ impl Run {
         }
     }
 
-    /// Whether an effect stands, or may.
+    /// Returns whether an effect remains or may remain.
     pub(super) fn something_stands(&self) -> bool {
         let stands = |place: WorkIndex| {
             self.has_effects(place.step) && self.work(place).is_some_and(|work| work.may_stand())
@@ -147,7 +147,7 @@ impl Run {
         self.places().any(stands) || self.has_dropped(true)
     }
 
-    /// What is true in the world after undoing.
+    /// Returns the outcome after undoing.
     pub(super) fn outcome_of_undo(&self) -> Outcome {
         let how = |undo: &Undo| {
             self.places().any(|place| self.work(place).is_some_and(|work| work.undo == *undo))
@@ -172,7 +172,7 @@ impl Run {
         }
     }
 
-    /// What is true in the world after going forward to the end.
+    /// Returns the outcome after going forward to the end.
     pub(super) fn outcome_forward(&self) -> Outcome {
         let imperfect = self.header.error.is_some()
             || self.tally.unknown > 0
@@ -202,7 +202,7 @@ impl Run {
         }
     }
 
-    /// Whether a person had it go on without a step or item, and gave no output in its place.
+    /// Returns whether a person skipped a step or item and gave no output in its place.
     pub(super) fn goes_on_without_a_step(&self) -> bool {
         let is_without =
             |work: &Activity| matches!(work.stage, Stage::SkippedByHand { output: None });

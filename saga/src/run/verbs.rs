@@ -1,11 +1,11 @@
-//! Which verbs apply to an incident now. It says what `decide` would accept; it decides nothing.
+//! Verbs that apply to an incident now. It reports what `decide` would accept; it decides nothing.
 
 use super::state::{Activity, Stage, TaskState, Undo};
 use super::{Mode, Run, decide};
 use crate::protocol::{Scope, Verb};
 use crate::{Command, IncidentKind, Refusal, StepPath, Time, Transition};
 
-/// Whether what a person did about a run has helped.
+/// Result of an act of a person on a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proof {
     /// It has: the step went on, or the run has ended.
@@ -76,7 +76,8 @@ impl Run {
         (self.header.mode == Mode::Forward || self.is_undone_in_part()) && !self.past_pivot()
     }
 
-    /// Whether a part of the run is being undone, after which it ends with the rest as it stands, or goes forward again.
+    /// Returns whether a part of the run is being undone; afterwards the run ends with the rest as it stands, or goes
+    /// forward again.
     pub(super) fn is_undone_in_part(&self) -> bool {
         let compensation = self.header.compensation.as_ref();
         let whole = compensation
@@ -95,8 +96,8 @@ impl Run {
         }
     }
 
-    /// Whether an act at `acted_at` has helped: about the incident of that number at `step`, or about the run as a
-    /// whole.
+    /// Returns whether an act at `acted_at` has helped: on the incident of that number at `step`, or on the run as
+    /// a whole.
     #[must_use]
     pub fn proof(&self, incident: Option<u32>, step: Option<&StepPath>, acted_at: Time) -> Proof {
         // That a run was killed is what was wanted, whatever it leaves behind.
@@ -119,8 +120,8 @@ impl Run {
     }
 }
 
-/// Whether an incident at `at` is about what was done at `step`: there, at the fan-out that it is an item of, or about the run as
-/// a whole. Other items are other work.
+/// Returns whether an incident at `at` concerns an act at `step`: the same place, the fan-out that it is an item of, or
+/// the run as a whole. Other items are other work.
 fn concerns(at: Option<&StepPath>, step: Option<&StepPath>) -> bool {
     let (Some(at), Some(step)) = (at, step) else { return true };
     at == step || (at.item.is_none() && at.step == step.step)

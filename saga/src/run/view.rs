@@ -1,4 +1,4 @@
-//! What a run tells: its steps, its progress, its effects, and one sentence for people.
+//! The view of a run: its steps, its progress, its effects, and one sentence for people.
 
 use std::collections::BTreeMap;
 
@@ -110,7 +110,7 @@ impl Run {
         }
     }
 
-    /// What kind of step, or of item, stands at `place`.
+    /// Returns the kind of the step or item at `place`.
     fn kind_of(&self, place: WorkIndex) -> &'static str {
         match &self.graph.nodes[place.step].body {
             _ if place.item.is_some() => "item",
@@ -123,7 +123,7 @@ impl Run {
         }
     }
 
-    /// What a step that waits for a signal says to whoever is to send it.
+    /// Returns what a step that waits for a signal asks its sender for.
     fn awaited_at(&self, place: WorkIndex) -> Option<Awaits> {
         let Body::Wait(wait) = &self.graph.nodes[place.step].body else { return None };
         let assignee = match self.work(place)?.current() {
@@ -256,7 +256,8 @@ impl Run {
         }
     }
 
-    /// Whether a step has effects in the world, or may have had them on an earlier version.
+    /// Returns whether a step has effects in other systems, or may have had them on an earlier
+    /// version.
     pub(super) fn has_effects(&self, step: usize) -> bool {
         self.spec(step).class() != Some(Class::ReadOnly) || self.steps[step].effectful
     }
@@ -393,7 +394,7 @@ impl Run {
         format!("held: {}", why.join(", and "))
     }
 
-    /// Whether a step succeeded and nothing of it was undone.
+    /// Returns whether a step succeeded and no part of it was undone.
     fn stands(&self, step: usize) -> bool {
         let undone = match &self.steps[step].body {
             BodyState::Task(work) => work.undo.is_over(),

@@ -1,10 +1,10 @@
-//! How much the view of a run tells: a run may hold far more than anybody wants in one answer.
+//! Bounds of the view of a run: a run may hold far more than one response should.
 
 use crate::protocol::{Condition, RunView, StepView};
 
-/// How many bytes of documents a view has at most, beside the run's own input and output.
+/// Largest size of the documents in a view, in bytes, beside the run's own input and output.
 pub(crate) const VIEW_BYTES: usize = 8 * 1024 * 1024;
-/// How many bytes of its conditions it tells.
+/// Largest size of the conditions in a view, in bytes.
 const CONDITION_BYTES: usize = 1024 * 1024;
 
 /// Leaves out of a view what would make it too large: outputs of steps, of which only the size stays, details of

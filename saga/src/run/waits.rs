@@ -16,12 +16,12 @@ use crate::{
     Timestamp, Wait,
 };
 
-/// How many characters of a value that is no text a message shows.
+/// Number of characters that a message shows of a value that is no text.
 const FOUND: usize = 200;
-/// How soon a child is asked for again, when it was never heard of, and how late at most.
+/// Delays before a silent child is requested again: the first and the longest.
 pub(super) const ASK_AGAIN: (Span, Span) = (Span::secs(5), Span::secs(600));
 
-/// What a run asks of its child.
+/// A request to a child.
 #[derive(Clone, Debug)]
 pub struct ChildAsk {
     /// The child.
@@ -38,15 +38,14 @@ pub struct ChildAsk {
     pub action: Action,
     /// Its place among those that belong together.
     pub descent: Descent,
-    /// When it is asked again.
+    /// Time of the next request.
     pub again: Time,
-    /// How often a person has had that tried anew, and once.
+    /// Number of times that a person had the request repeated, plus one.
     pub attempt: u32,
 }
 
 impl Run {
-    /// What is to be asked of the child at `step`: to be asked again and again until it has ended. `None` when nothing
-    /// is.
+    /// Returns the request to the child at `step`, to be repeated until the child has ended; `None` if there is none.
     #[must_use]
     pub fn child_ask(&self, step: &StepPath) -> Option<ChildAsk> {
         match self.work(self.place(step)?)?.current()? {
@@ -55,7 +54,7 @@ impl Run {
         }
     }
 
-    /// What is asked of the child `run` at `step`.
+    /// Returns the request to the child `run` at `step`.
     pub(super) fn ask_of(
         &self,
         step: &StepPath,
@@ -85,7 +84,7 @@ impl Run {
         (child && attempt > 0).then(|| self.id.child(&self.path(place), attempt))
     }
 
-    /// Whether a step waits for the signal `name`, has waited, or may yet.
+    /// Returns the steps that wait for the signal `name`, have waited for it, or may yet.
     fn awaits(&self, name: &str) -> impl Iterator<Item = (usize, &Wait)> {
         self.graph.nodes.iter().enumerate().filter_map(move |(step, node)| match &node.body {
             Body::Wait(wait) if wait.awaits(name) => Some((step, wait)),

@@ -1,4 +1,5 @@
-//! Why a run does not go on, as far as its journal says. Who works where is added by those who know.
+//! Reasons why a run does not go on, as far as its journal shows. The engine adds what is known
+//! about workers.
 
 use std::collections::BTreeMap;
 
@@ -45,7 +46,8 @@ impl Run {
         waits_for
     }
 
-    /// What is on offer since `before` or longer; of several tasks of a step, the oldest.
+    /// Returns the tasks that have been offered since `before` or longer; of several tasks of a
+    /// step, the oldest.
     #[must_use]
     pub fn on_offer_since(&self, before: Time) -> Vec<WaitsFor> {
         if self.tally.offered == 0 {
@@ -55,7 +57,7 @@ impl Run {
         self.why().waits_for.into_iter().filter(old).collect()
     }
 
-    /// What holds the run as a whole.
+    /// Returns the holds of the run as a whole.
     fn held_by(&self) -> Vec<WaitsFor> {
         let unmet = |open: &&super::Incident| open.kind == IncidentKind::DependencyUnmet;
         let unmet = self.header.incidents.iter().find(unmet).map(|open| open.number);
@@ -113,7 +115,7 @@ impl Run {
         }
     }
 
-    /// What one step or item waits for.
+    /// Returns what one step or item waits for.
     fn waits_at(&self, place: WorkIndex) -> Option<(Action, WaitsFor)> {
         let work = self.work(place)?;
         if work.undo == Undo::Blocked && self.header.mode != Mode::Ended {
@@ -141,7 +143,7 @@ impl Run {
         WaitsFor { incident, ..self.wait(kind, Some(step), since, message, verbs) }
     }
 
-    /// What a step waits for that no worker does.
+    /// Returns what a step waits for that needs no worker.
     fn for_other(&self, place: WorkIndex, hand: &TaskState) -> Option<WaitsFor> {
         let step = self.path(place);
         let since = self.work(place).map_or(self.header.at, |work| work.tries.since);

@@ -157,7 +157,7 @@ fn task(task: &Task, at: &str, found: &mut Found) {
     timeouts(&task.timeouts, &format!("{at}/timeouts"), found);
 }
 
-/// What a class demands and forbids.
+/// Checks the members that a class demands and forbids.
 fn class(task: &Task, at: &str, found: &mut Found) {
     let mut wrong = |member: &str, code: &str, message: &str| {
         found.push(Violation::new(format!("{at}/{member}"), code, message));

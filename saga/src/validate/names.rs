@@ -1,4 +1,4 @@
-//! How names may be spelt.
+//! Spelling of names.
 
 use crate::Violation;
 

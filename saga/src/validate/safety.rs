@@ -90,12 +90,12 @@ fn can_fail(step: &Step) -> bool {
     step.policy().is_some_and(|task| task.can_fail())
 }
 
-/// Whether a failure elsewhere would have to undo this, or could not.
+/// Returns whether a failure elsewhere would have to undo it, possible or not.
 fn has_effect_to_undo(task: &Task) -> bool {
     !matches!(task.class(), Some(Class::Retriable | Class::ReadOnly))
 }
 
-/// What is wrong with a task after a pivot.
+/// Returns the mistake in a task after a pivot.
 fn after_pivot(step: &Step, task: &Task, pivot: &str) -> Option<(&'static str, String)> {
     match task.class() {
         // Its own run undoes what it did, or tells of it; the failure stays with the step.
@@ -133,7 +133,7 @@ fn beside_pivot(pivot: &str) -> String {
     )
 }
 
-/// What is wrong with a step whose effect nothing can undo while `failing` can still fail.
+/// Returns the mistake in a step whose effect nothing can undo while `failing` can still fail.
 fn stranded(step: &Step, task: &Task, failing: Option<&Step>) -> Option<String> {
     let fan_out = step.map.is_some() && task.can_fail();
     match (task.class(), failing) {

@@ -14,7 +14,7 @@ use crate::{
     Verify, Violation, Wait, value,
 };
 
-/// What there is to know about the form of one type of object.
+/// The form of one type of object.
 struct Level {
     /// The members that it must have, each with the text of some right value.
     required: &'static [(&'static str, &'static str)],
@@ -29,7 +29,7 @@ enum Nested {
     Many(&'static Level),
 }
 
-/// Why something could not be read.
+/// The mistake for which a document could not be read.
 struct Mistake {
     /// JSON Pointer to it.
     pointer: String,

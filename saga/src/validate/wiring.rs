@@ -6,11 +6,11 @@ use crate::expr::{Place, Root, TRUTH};
 use crate::json::Kind;
 use crate::{Definition, Expr, Step, Violation};
 
-/// How many expressions may be within one another.
+/// Deepest nesting of expressions.
 pub(crate) const MAX_DEPTH: usize = 16;
-/// What a text may come from.
+/// Kinds of values that can become a text.
 const TEXT: &[Kind] = &[Kind::String];
-/// What the name of a stream may come from.
+/// Kinds of values that can become the name of a stream.
 const NAME: &[Kind] = &[Kind::String, Kind::Number];
 /// Of how many expressions one may consist.
 pub(crate) const MAX_NODES: usize = 500;
@@ -21,9 +21,9 @@ pub(crate) struct Wired<'a> {
     pub(crate) expr: &'a Expr,
     /// The kinds of values that mean something there; any when empty.
     wanted: &'static [Kind],
-    /// Whether `/item` and `/index` mean something there.
+    /// `true` if `/item` and `/index` have a meaning there.
     per_item: bool,
-    /// Whether the output of the step itself does.
+    /// `true` if the output of the step itself has a meaning there.
     of_own: bool,
 }
 
@@ -189,7 +189,7 @@ impl Check<'_, '_> {
     }
 }
 
-/// Whether each `~` of the reference tokens is followed by `0` or `1`.
+/// Returns whether each `~` of the reference tokens is followed by `0` or `1`.
 fn is_escaped(rest: &str) -> bool {
     rest.split('~').skip(1).all(|after| after.starts_with(['0', '1']))
 }

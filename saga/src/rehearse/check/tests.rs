@@ -59,7 +59,7 @@ fn incident(kind: IncidentKind) -> Event {
     Event::IncidentOpened { incident: 1, kind, step: None, code: None, message: "m".to_owned() }
 }
 
-/// What all rules say of these events, when the effects of `standing` stand.
+/// Returns the verdict of all rules on these events, if the effects of `standing` remain.
 fn judged(events: Vec<Event>, standing: &[&str]) -> Result<(), Broken> {
     let record = Record { at: Time(1), events, payloads: Vec::new() };
     let mut ledger = Ledger::default();

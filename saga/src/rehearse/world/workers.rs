@@ -209,7 +209,8 @@ fn failure(kind: FailureKind) -> Failure {
     }
 }
 
-/// Whether an event says that a report counted. That its worker lives may make a task go on, which is no such thing.
+/// Returns whether an event shows that a report counted. That its worker lives may make a task go on, which is no
+/// such thing.
 fn counts(event: &Event) -> bool {
     matches!(
         event,
