@@ -1,4 +1,4 @@
-//! What this crate bounds, for the page of limits.
+//! Bounds of this crate, for the page of limits.
 
 use crate::canonical::{LONGEST_SCALAR, decimal, email, format, phone};
 use crate::contracts::{self, compare, parse, pattern};

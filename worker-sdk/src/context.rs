@@ -1,4 +1,4 @@
-//! What a handler knows about the task at hand, and how it speaks to the server while it works.
+//! The data of a task for its handler, and the handler's messages to the server while it works.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -21,7 +21,7 @@ pub struct TaskContext {
     task: Arc<InFlight>,
 }
 
-/// What is known of the forward attempt that is to be undone.
+/// State of the forward attempt that is to be undone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Forward<Out> {
     /// It succeeded with this output.
@@ -41,18 +41,18 @@ impl<Out> Forward<Out> {
     }
 }
 
-/// What a compensation gets.
+/// Input of a compensation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CompensationContext<In, Out> {
     /// The input of the forward attempt.
     pub input: In,
-    /// What is known of it.
+    /// State of the forward attempt.
     pub forward: Forward<Out>,
     /// The effect key that the forward attempts carried; the target knows the effect by it.
     pub forward_key: Uuid,
 }
 
-/// What a probe found out.
+/// Result of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict<Out> {
     /// It happened; this is the output that the task would have given.
@@ -71,7 +71,8 @@ pub(crate) struct InFlight {
     said: Mutex<Said>,
     stage: AtomicU8,
     safe_to_stop: AtomicBool,
-    /// Since when its handler has been running without letting go of its thread, see [`InFlight::watched`].
+    /// The time since when its handler has been running without yielding its thread, see
+    /// [`InFlight::watched`].
     running: Mutex<Option<Instant>>,
 }
 
@@ -82,7 +83,7 @@ const BEGUN: u8 = 1;
 /// It goes back to the server.
 const GIVEN_BACK: u8 = 2;
 
-/// What the handler said while it worked.
+/// Messages of the handler while it worked.
 #[derive(Default)]
 struct Said {
     progress: Option<Payload>,
@@ -127,7 +128,7 @@ impl InFlight {
         self.stage.compare_exchange(WAITING, stage, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    /// Whether its handler says that it may be stopped and given back.
+    /// Returns whether its handler allows it to be stopped and given back.
     pub(crate) fn is_safe_to_stop(&self) -> bool {
         self.safe_to_stop.load(Ordering::Acquire)
     }
@@ -167,7 +168,7 @@ impl InFlight {
         self.cancel.notify_waiters();
     }
 
-    /// Whether the handler said how far it got since the last heartbeat.
+    /// Returns whether the handler reported progress since the last heartbeat.
     pub(crate) fn has_news(&self) -> bool {
         self.said().unsent
     }
@@ -258,7 +259,7 @@ impl TaskContext {
         self.task.offer.item_key.as_deref()
     }
 
-    /// Which attempt of this action it is, from 1.
+    /// Returns the number of the attempt of this action, from 1.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.task.offer.attempt
@@ -290,7 +291,8 @@ impl TaskContext {
         &self.task.offer.correlation_id
     }
 
-    /// When the attempt is given up whatever the heartbeats say, by the server's clock.
+    /// Returns the time at which the attempt is given up in spite of heartbeats, by the server's
+    /// clock.
     #[must_use]
     pub fn deadline(&self) -> Timestamp {
         self.task.offer.deadline
@@ -314,7 +316,8 @@ impl TaskContext {
         }
     }
 
-    /// What the last heartbeat of an earlier attempt said, if it reads as a `T`.
+    /// Returns the progress in the last heartbeat of an earlier attempt, if it can be read as a
+    /// `T`.
     #[must_use]
     pub fn progress<T: DeserializeOwned>(&self) -> Option<T> {
         self.task.codec.read(self.task.offer.details.as_ref()?).ok()
@@ -341,7 +344,7 @@ impl TaskContext {
         Ok(completion.external_id(self.named_external_id()))
     }
 
-    /// Whether the attempt was revoked: its report will not count any more.
+    /// Returns whether the attempt was revoked: its report will not count any more.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.task.cancelled.load(Ordering::Acquire)
@@ -370,7 +373,7 @@ impl TaskContext {
         self.task.cancel();
     }
 
-    /// What the handler named with [`TaskContext::external_id`]; for unit tests.
+    /// Returns the name that the handler set with [`TaskContext::external_id`]; for unit tests.
     #[must_use]
     pub fn named_external_id(&self) -> Option<String> {
         self.task.said().external_id.clone()

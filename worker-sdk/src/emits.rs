@@ -42,7 +42,7 @@ impl Emits {
         self
     }
 
-    /// What happened to the entity of the stream.
+    /// Sets the operation on the entity of the stream.
     pub fn op(mut self, op: EventOp) -> Self {
         self.emit.op = Some(op);
         self
@@ -61,7 +61,7 @@ impl Emits {
         self
     }
 
-    /// When others may see it; when the run has succeeded, without it.
+    /// Sets the time of the release to readers; by default, when the run has succeeded.
     pub fn release(mut self, release: Release) -> Self {
         self.emit.release = release;
         self
@@ -73,7 +73,8 @@ impl Emits {
         self
     }
 
-    /// What the event that takes it back says of the entity of the stream. Say [`Emits::retract`] first.
+    /// Sets the operation of the retracting event on the entity of the stream. Say [`Emits::retract`]
+    /// first.
     pub fn retract_op(mut self, op: EventOp) -> Self {
         match &mut self.emit.retract {
             Some(retract) => retract.op = Some(op),
@@ -133,7 +134,7 @@ impl<In, Out, Kind: Shape<Out>> Step<In, Out, Kind> {
 }
 
 impl Saga {
-    /// What happens to its runs that becomes an event of the log.
+    /// Sets the changes of its runs that become events of the log.
     pub fn milestones(&self, milestones: impl IntoIterator<Item = Milestone>) {
         self.draft.borrow_mut().definition.milestones.extend(milestones);
     }

@@ -1,4 +1,4 @@
-//! What a handler says when it could not do its work.
+//! Errors of handlers.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use backstitch_saga::protocol::{Failure, FailureKind};
 use backstitch_saga::{Payload, Span};
 use serde::Serialize;
 
-/// Why a task failed, and what may be done about it.
+/// The failure of a task, with its consequence.
 ///
 /// The kind is a promise about the world, and the saga relies on it: *retryable* and *permanent* say that nothing
 /// happened (as *unavailable* and *rate limited* do), *unknown* says that it may have, so that it is verified or undone.
@@ -64,7 +64,7 @@ impl TaskError {
         self
     }
 
-    /// What may be done about it.
+    /// Returns the consequence of the failure.
     #[must_use]
     pub fn kind(&self) -> FailureKind {
         self.0.kind

@@ -161,13 +161,13 @@ impl EventBuilder {
         self
     }
 
-    /// What happened to the entity of the stream.
+    /// Sets the operation on the entity of the stream.
     pub fn op(mut self, op: EventOp) -> Self {
         self.0.op = Some(op);
         self
     }
 
-    /// When it happened.
+    /// Sets the time of the occurrence.
     pub fn occurred_at(mut self, at: Timestamp) -> Self {
         self.0.occurred_at = Some(at.0.to_string());
         self

@@ -70,11 +70,13 @@ handle! {
 }
 
 handle! {
-    /// What undoes a step that takes an `In` and gives an `Out`. It fits only steps of those types.
+    /// Handle of the compensation of a step that takes an `In` and gives an `Out`. It fits only
+    /// steps of those types.
     Undo
 }
 
 handle! {
-    /// What finds out whether an attempt in doubt of a step with these types happened.
+    /// Handle of the probe that finds out whether an attempt in doubt of a step with these types
+    /// happened.
     Probe
 }

@@ -199,7 +199,7 @@ impl Handlers {
         self.calls.insert((action, queue, name), call);
     }
 
-    /// What these handlers can do: handler names by queue, as claims say it.
+    /// Returns the handler names by queue, in the form of claims.
     #[must_use]
     pub fn queues(&self) -> BTreeMap<String, Vec<String>> {
         let mut queues: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -213,7 +213,7 @@ impl Handlers {
         queues
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no handlers.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.calls.is_empty()
@@ -258,7 +258,7 @@ impl Handlers {
         )
     }
 
-    /// Whether there is a handler for this.
+    /// Returns whether there is a handler for this.
     pub(crate) fn has(&self, action: Action, queue: &str, name: &str) -> bool {
         self.calls.contains_key(&(action, queue, name))
     }

@@ -1,4 +1,4 @@
-//! What an HTTP call says about the world: did it happen, did it not, or may it have?
+//! Classifies the results of HTTP calls: did the effect happen, did it not, or may it have?
 
 use std::time::Duration;
 
@@ -77,7 +77,7 @@ pub async fn expect_success(response: Response) -> Result<Response, TaskError> {
     Err(error.details(&serde_json::json!({ "status": status.as_u16(), "body": body })))
 }
 
-/// What a refusal may say of itself (RFC 9457).
+/// Members of a refusal that are read (RFC 9457).
 #[derive(Deserialize)]
 struct Refusal {
     code: Option<String>,

@@ -57,7 +57,7 @@ pub use wire::{Condition, Gives, HasLength, Item, Ordered, Ref, constant, list};
 pub use worker::{Drained, Worker};
 pub use workflow::{InvalidWorkflow, Saga, Workflow};
 
-/// What the macros expand to. Not for use by hand.
+/// Expansions of the macros. Not for use by hand.
 #[doc(hidden)]
 pub mod __wiring {
     pub use crate::wire::{Member, object, proven};

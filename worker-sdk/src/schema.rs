@@ -1,5 +1,5 @@
-//! What serde calls a field. The compiler checks Rust's names, the definition needs JSON's, and attributes such as
-//! `rename_all` stand between them; the JSON Schema that schemars derives knows both sides.
+//! Names of fields in JSON. The compiler checks Rust's names and a definition needs those of JSON, which
+//! attributes such as `rename_all` change; the JSON Schema that schemars derives knows both.
 
 use schemars::generate::{Contract, SchemaSettings};
 use schemars::{JsonSchema, Schema};
@@ -9,7 +9,7 @@ use serde_json::Value;
 pub(crate) struct Property {
     /// Its name in JSON.
     pub(crate) name: String,
-    /// What stands for it when the document leaves it out; `None` when it is always there.
+    /// Its value when the document leaves it out; `None` if it is always there.
     pub(crate) fallback: Option<Value>,
 }
 
@@ -103,7 +103,8 @@ fn object_with<'a>(
         .find_map(|branch| object_with(root, branch, name, depth + 1))
 }
 
-/// Whether a JSON Pointer leads to something that the schema of `T` names. Open schemas (any value) name everything.
+/// Returns whether a JSON Pointer leads to a place that the schema of `T` names. Open schemas (any value) name
+/// everything.
 pub(crate) fn has_place<T: JsonSchema>(contract: &Contract, pointer: &str) -> bool {
     let root = of::<T>(contract).to_value();
     let mut at = &root;
@@ -118,7 +119,7 @@ pub(crate) fn has_place<T: JsonSchema>(contract: &Contract, pointer: &str) -> bo
     true
 }
 
-/// Whether a schema says nothing about members, or allows others (maps, lists, any value).
+/// Returns whether a schema does not restrict members, or allows others (maps, lists, any value).
 fn is_open(root: &Value, schema: &Value, depth: usize) -> bool {
     if depth > 16 {
         return false;

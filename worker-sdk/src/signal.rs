@@ -20,7 +20,7 @@ pub struct Signal<T, Out = T> {
     pub(crate) on_failure: OnFailure,
     pub(crate) assignee: Option<Ref<String>>,
     pub(crate) title: Option<String>,
-    /// What is wrong with it, told when the workflow is built.
+    /// Mistakes in it, reported when the workflow is built.
     pub(crate) faults: Vec<String>,
     types: PhantomData<fn() -> T>,
 }
@@ -118,25 +118,26 @@ impl<T, Out> Signal<T, Out> {
         Signal { timeout: Some(span), ..self }
     }
 
-    /// What the step gives when nothing came in time, instead of failing. Needs a [`Signal::timeout`].
+    /// Sets the output of the step if no signal came in time, in place of a failure. Needs a
+    /// [`Signal::timeout`].
     #[must_use]
     pub fn default_to(self, value: impl Gives<Out>) -> Self {
         Signal { default: Some(value.wire()), ..self }
     }
 
-    /// What it means when nothing came in time; what was done is undone without it.
+    /// Sets the meaning of a signal that did not come in time; by default the run is undone.
     #[must_use]
     pub fn on_failure(self, policy: OnFailure) -> Self {
         Signal { on_failure: policy, ..self }
     }
 
-    /// Who is to send it.
+    /// Sets the person who is to send it.
     #[must_use]
     pub fn assignee(self, who: impl Gives<String>) -> Self {
         Signal { assignee: Some(who.wire()), ..self }
     }
 
-    /// What is to be decided, for people.
+    /// Sets the decision to make, for people.
     #[must_use]
     pub fn title(self, text: &str) -> Self {
         Signal { title: Some(text.to_owned()), ..self }

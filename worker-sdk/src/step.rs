@@ -57,7 +57,7 @@ where
 /// A step of one task for each item of a list; a [`Ref`] to the list of outputs, in the order of the items.
 pub type MapStep<In, Out> = Step<In, Out, Many>;
 
-/// What a step gives as a whole when its task gives an `Out`.
+/// The output of a step as a whole when its task gives an `Out`.
 pub trait Shape<Out> {
     /// The step's output.
     type Value;
@@ -72,7 +72,8 @@ impl<Out> Shape<Out> for Many {
 }
 
 impl Step<(), ()> {
-    /// What the failure of [`Saga::fail`](crate::Saga::fail) follows from, such as a decision: the details of its error.
+    /// Sets the cause of the failure of [`Saga::fail`](crate::Saga::fail), such as a decision: the details of its
+    /// error.
     pub fn details<T>(self, details: impl Gives<T>) -> Self {
         let pointer = format!("/steps/{}/fail/details", self.index);
         let details = self.draft.borrow_mut().place(details.wire(), &pointer);
@@ -167,7 +168,8 @@ impl<In, Out, Kind: Shape<Out>> Step<In, Out, Kind> {
         self.step(|step| step.when = Some(guard))
     }
 
-    /// What undoes it. The undo must be of the step's own types. It never gives up by itself; see [`Step::undo_retry`].
+    /// Sets the compensation of the step. The undo must be of the step's own types. It never gives up by itself; see
+    /// [`Step::undo_retry`].
     pub fn compensate(self, undo: Undo<In, Out>) -> Self {
         self.task(|task| {
             let queue = other_queue(undo.queue_name(), &task.queue);
@@ -175,8 +177,8 @@ impl<In, Out, Kind: Shape<Out>> Step<In, Out, Kind> {
         })
     }
 
-    /// How undoing is tried again; with `max_attempts` it may give up, and then the run is blocked until a person
-    /// decides. Say [`Step::compensate`] first.
+    /// Sets the retries of the compensation; with `max_attempts` it may give up, and then the run is blocked
+    /// until a person decides. Say [`Step::compensate`] first.
     pub fn undo_retry(self, retry: Retry) -> Self {
         self.undo("undo_retry", |undo| undo.retry = retry)
     }
@@ -212,7 +214,8 @@ impl<In, Out, Kind: Shape<Out>> Step<In, Out, Kind> {
         step
     }
 
-    /// What finds out whether an attempt in doubt happened; it is asked instead of trying again.
+    /// Sets the probe that finds out whether an attempt in doubt happened; it is run in place of a
+    /// retry.
     pub fn verify(self, probe: Probe<In, Out>) -> Self {
         self.task(|task| {
             task.verify = Some(Verify {
@@ -224,7 +227,8 @@ impl<In, Out, Kind: Shape<Out>> Step<In, Out, Kind> {
         })
     }
 
-    /// How verifying is tried again; when it gives up, the step stays unknown. Say [`Step::verify`] first.
+    /// Sets the retries of the probe; when it gives up, the step stays unknown. Say [`Step::verify`]
+    /// first.
     pub fn verify_retry(self, retry: Retry) -> Self {
         let mut found = false;
         let step = self.task(|task| {
@@ -241,12 +245,14 @@ impl<In, Out, Kind: Shape<Out>> Step<In, Out, Kind> {
         step
     }
 
-    /// How many workers may be lost over it, without a sign of life, before it is parked as poison; 3 without it.
+    /// Sets the number of workers that may be lost during it, without a heartbeat, before it is parked as poison;
+    /// 3 by default.
     pub fn max_losses(self, workers: u32) -> Self {
         self.task(|task| task.max_losses = workers)
     }
 
-    /// What to do when an attempt may have happened; trying again with the same effect key without it.
+    /// Sets the action on an attempt that may have happened; by default it is retried with the same
+    /// effect key.
     pub fn on_unknown(self, policy: OnUnknown) -> Self {
         self.task(|task| task.on_unknown = policy)
     }
@@ -282,8 +288,7 @@ impl<In, Out, Kind: Shape<Out>> Step<In, Out, Kind> {
         self.task(|task| task.output_schema = schema)
     }
 
-    /// What a failure for good means, also that of a wait or of a run of another workflow; undoing what was done without
-    /// it.
+    /// Sets the meaning of a failure for good, also that of a wait or of a child run; by default the run is undone.
     pub fn on_failure(self, policy: OnFailure) -> Self {
         let mut done = false;
         let step = self.step(|step| {
@@ -296,12 +301,13 @@ impl<In, Out, Kind: Shape<Out>> Step<In, Out, Kind> {
         if done { step } else { step.task(|task| task.on_failure = policy) }
     }
 
-    /// When and how often to try again; ten attempts from one second to five minutes without it.
+    /// Sets the number and delays of retries; by default ten attempts, with delays from one second
+    /// to five minutes.
     pub fn retry(self, retry: Retry) -> Self {
         self.task(|task| task.retry = retry)
     }
 
-    /// How long things may take.
+    /// Sets the time limits.
     pub fn timeouts(self, timeouts: Timeouts) -> Self {
         self.task(|task| task.timeouts = timeouts)
     }
@@ -338,22 +344,24 @@ impl<In, Out> Step<In, Out, Many> {
         })
     }
 
-    /// When the fan-out as a whole has succeeded; when all items have, without it.
+    /// Sets the condition on which the fan-out as a whole succeeds; by default, when all items
+    /// have.
     pub fn join(self, join: Join) -> Self {
         self.map(|map| map.join = join)
     }
 
-    /// What an empty list means.
+    /// Sets the meaning of an empty list.
     pub fn empty(self, empty: Empty) -> Self {
         self.map(|map| map.empty = Some(empty))
     }
 
-    /// How many items may be in flight at once; 1,000 without it.
+    /// Sets the largest number of items in flight at the same time; 1,000 by default.
     pub fn max_concurrency(self, items: u32) -> Self {
         self.map(|map| map.max_concurrency = items)
     }
 
-    /// What becomes of items still in flight when the join has fired with success; they may finish without it.
+    /// Sets the fate of items still in flight when the join has fired with success; by default they may
+    /// finish.
     pub fn losers(self, losers: Losers) -> Self {
         self.map(|map| map.losers = losers)
     }

@@ -1,4 +1,4 @@
-//! What an application asks for in a database transaction of its own: a statement and its parameters, for any driver.
+//! Requests of an application in a database transaction of its own: a statement and its parameters, for any driver.
 //!
 //! This crate speaks to no database. The functions that the statements call come with the server's schema.
 
@@ -86,7 +86,7 @@ impl AppendInTransaction {
         self
     }
 
-    /// Where the event belongs.
+    /// Sets the namespace of the event.
     #[must_use]
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.namespace = namespace.into();
@@ -206,7 +206,7 @@ impl StartInTransaction {
         self
     }
 
-    /// Where the run belongs.
+    /// Sets the namespace of the run.
     #[must_use]
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.namespace = namespace.into();

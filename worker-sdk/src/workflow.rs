@@ -33,7 +33,7 @@ pub struct InvalidWorkflow {
     pub name: String,
     /// Its version.
     pub version: u32,
-    /// What is wrong, with JSON Pointers into the definition.
+    /// Mistakes, with JSON Pointers into the definition.
     pub violations: Vec<Violation>,
 }
 
@@ -136,8 +136,8 @@ impl<In, Out> Workflow<In, Out> {
         self.definition().version
     }
 
-    /// What makes sense in the definition and is yet hardly what is meant, such as a sleep that is longer than the run may
-    /// take. A server that registers it tells the same.
+    /// Returns the parts of the definition that are valid but hardly intended, such as a sleep that is longer than the
+    /// run may take. A server that registers it tells the same.
     #[must_use]
     pub fn warnings(&self) -> Vec<Warning> {
         self.graph.warnings()
@@ -228,12 +228,12 @@ impl Saga {
         self.draft.borrow_mut().definition.description = Some(text.to_owned());
     }
 
-    /// How long the whole run may take, forward; 7 days without it.
+    /// Sets the longest time that the whole run may take, forward; 7 days by default.
     pub fn timeout(&self, span: Span) {
         self.draft.borrow_mut().definition.timeout = span;
     }
 
-    /// What happens when it took longer; what was done is undone without it.
+    /// Sets the action on a run that took longer; by default it is undone.
     pub fn on_timeout(&self, policy: OnTimeout) {
         self.draft.borrow_mut().definition.on_timeout = policy;
     }

@@ -15,7 +15,7 @@ pub struct DateFormat {
 pub struct FormatError {
     /// Stable code.
     pub code: &'static str,
-    /// What is wrong and what to do, for people.
+    /// Explanation of the mistake with what to do, for people.
     pub message: String,
 }
 

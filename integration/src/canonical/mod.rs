@@ -40,7 +40,7 @@ pub const LONGEST_SCALAR: usize = 1_000;
 pub struct Refused {
     /// Stable code of the rule.
     pub code: &'static str,
-    /// What is wrong and what to do, for people.
+    /// Explanation of the mistake with what to do, for people.
     pub message: String,
 }
 
@@ -75,7 +75,7 @@ pub struct Refusal {
     pub pointer: Pointer,
     /// Stable code of the rule.
     pub code: &'static str,
-    /// What is wrong and what to do, for people.
+    /// Explanation of the mistake with what to do, for people.
     pub message: String,
     /// The value, or its beginning as a string when it is long.
     pub value: Value,

@@ -65,7 +65,7 @@ struct Found {
     value: Option<Value>,
 }
 
-/// What identifies a pair of nodes: what they allow, and whether null is among it.
+/// Identity of a pair of nodes: the values that they allow, null included or not.
 type Pair = (*const Kind, bool, *const Kind, bool);
 
 struct Comparison {

@@ -75,7 +75,7 @@ pub enum Direction {
 pub struct Incompatible {
     /// The keyword that refuses the document.
     pub rule: &'static str,
-    /// Who refuses whose document.
+    /// Direction of the refusal: which version refuses documents of which.
     pub direction: Direction,
     /// The older version.
     pub version: u32,
@@ -83,7 +83,7 @@ pub struct Incompatible {
     pub pointer: String,
     /// Place in the document; `*` stands for an element of a list.
     pub at: Pointer,
-    /// What is wrong and what to do, for people.
+    /// Explanation of the mistake with what to do, for people.
     pub message: String,
     /// A document that is valid for one version and not for the other, checked with both. `None` only where a pattern
     /// is involved, which is compared by its text, or where the document would be too large to show.

@@ -56,7 +56,7 @@ pub enum Entity {
     },
 }
 
-/// What a sender is told of an event.
+/// The result for an event, as its sender gets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {
     /// Id of the event.
@@ -78,7 +78,7 @@ pub struct Receipt {
 pub struct First {
     /// Digest of what was sent.
     pub digest: [u8; 32],
-    /// What its sender was told.
+    /// The result that its sender got.
     pub receipt: Receipt,
 }
 
@@ -87,11 +87,11 @@ pub struct First {
 pub struct Appended {
     /// Place of its draft in the request.
     pub draft: usize,
-    /// What its sender is told.
+    /// The result that its sender gets.
     pub receipt: Receipt,
     /// Places that differ from the body before; `None` for an event without an operation.
     pub changed: Option<Vec<Pointer>>,
-    /// What it inherits from its cause, where that is known.
+    /// The inheritance from its cause, if that is known.
     pub causality: Option<Causality>,
 }
 
@@ -140,12 +140,13 @@ pub enum Refusal {
     Loop {
         /// Place of the event in the request.
         draft: usize,
-        /// What is wrong, for people.
+        /// Explanation of the mistake, for people.
         message: String,
     },
 }
 
-/// What decisions of one namespace are made on: heads of streams, keys and causes of all requests that are decided together.
+/// The basis of decisions of one namespace: heads of streams, keys and causes of all requests that are decided
+/// together.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
     /// Heads of streams; a stream without events is not there.

@@ -23,7 +23,7 @@ pub struct Cause {
     pub trust: Trust,
 }
 
-/// What an event inherits.
+/// The inheritance of an event from its cause.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Causality {
     /// The correlation id of the first cause: constant along the whole story.

@@ -59,7 +59,7 @@ pub struct Rejected {
     pub status: u16,
     /// Code of the first check that failed.
     pub code: &'static str,
-    /// What is wrong and what to do, for people.
+    /// Explanation of the mistake with what to do, for people.
     pub message: String,
     /// Everything that is wrong with the document.
     pub violations: Vec<Violation>,
@@ -116,13 +116,14 @@ pub struct Document {
 }
 
 impl Document {
-    /// What follows the contract: of a CloudEvent its data, else all of it.
+    /// Returns the part that follows the contract: the data of a CloudEvent, else the whole
+    /// document.
     #[must_use]
     pub fn value(&self) -> &Value {
         self.body.as_ref().unwrap_or(&self.whole)
     }
 
-    /// When what it tells of happened, as a CloudEvent says.
+    /// Returns the time of the occurrence, if a CloudEvent gives it.
     #[must_use]
     pub fn occurred_at(&self) -> Option<String> {
         self.event.as_ref()?.time.clone()

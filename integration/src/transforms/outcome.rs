@@ -32,7 +32,7 @@ pub struct Failure {
     pub pointer: Pointer,
     /// Stable code.
     pub code: String,
-    /// What is wrong and what to do, for people.
+    /// Explanation of the mistake with what to do, for people.
     pub message: String,
     /// The value, shortened when it is long.
     pub value: Value,

@@ -9,11 +9,11 @@ use serde::de::DeserializeOwned;
 
 use super::{Client, ClientError, read};
 
-/// How many undos of a plan are asked for at once.
+/// Number of undos in one page of a plan.
 const PLAN_PAGE: u32 = 1_000;
 
 impl Client {
-    /// What compensating would do, without doing it.
+    /// Returns what compensating would do, without doing it.
     ///
     /// # Errors
     /// A problem that says why it could not be done.

@@ -8,9 +8,9 @@ use reqwest::Method;
 
 use super::{ANSWER_WITHIN, Client, ClientError, read};
 
-/// How long a batch is waited for.
+/// Longest wait for a batch.
 const WAIT: Duration = Duration::from_secs(20);
-/// How many events a batch has at most, unless the reader says otherwise.
+/// Largest number of events in a batch, unless the reader sets another.
 const EVENTS: u32 = 500;
 
 /// Events that follow each other in the log, of those that a reader wants.
@@ -54,7 +54,7 @@ impl LogReader {
         self
     }
 
-    /// How long a batch is waited for, at most 30 s; 20 s without it.
+    /// Sets the longest wait for a batch, at most 30 s; 20 s by default.
     pub fn wait(mut self, wait: Duration) -> LogReader {
         self.wait = wait;
         self
@@ -90,7 +90,7 @@ impl LogReader {
 pub struct Consumer {
     name: String,
     reader: LogReader,
-    /// Where the cursor is; `None` while there is none.
+    /// Position of the cursor; `None` if it does not exist.
     committed: Option<u64>,
 }
 

@@ -1,4 +1,4 @@
-//! How a request can fail.
+//! Errors of requests.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use backstitch_saga::protocol::{Problem, RunError, RunView};
 use crate::codec::CodecError;
 use crate::http::chain;
 
-/// Why a request did not succeed.
+/// The reason for which a request did not succeed.
 pub enum ClientError {
     /// The server refused it and says why.
     Problem {
-        /// What it says.
+        /// The problem document.
         problem: Box<Problem>,
-        /// How long it asks to wait.
+        /// The wait that it requests.
         retry_after: Option<Duration>,
     },
     /// The network failed it. Whether it was done is known only for [`ClientError::nothing_was_done`].
@@ -28,7 +28,7 @@ pub enum ClientError {
     },
     /// The client is not set up rightly.
     Setup(String),
-    /// What should be sent has no JSON.
+    /// The document to send cannot be written as JSON.
     Unsendable(serde_json::Error),
     /// The codec could not make of a document what is to be sent.
     Codec(CodecError),
@@ -55,7 +55,7 @@ impl ClientError {
         }
     }
 
-    /// Whether the request certainly had no effect and another try may succeed.
+    /// Returns whether the request certainly had no effect and a retry may succeed.
     #[must_use]
     pub fn nothing_was_done(&self) -> bool {
         match self {
@@ -67,7 +67,7 @@ impl ClientError {
         }
     }
 
-    /// Whether another try of the same request may succeed.
+    /// Returns whether a retry of the same request may succeed.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
@@ -77,7 +77,7 @@ impl ClientError {
         }
     }
 
-    /// How long the server asks to wait.
+    /// Returns the wait that the server requests.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -135,7 +135,7 @@ impl From<serde_json::Error> for ClientError {
     }
 }
 
-/// Why a run has no result to give.
+/// The reason for which a run has no result.
 pub enum NoResult {
     /// It still moves, or waits; its view says for what.
     NotEnded(Box<RunView>),

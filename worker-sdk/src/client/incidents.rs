@@ -24,7 +24,7 @@ impl Client {
         Pages::new(self, "v1/incidents/groups".to_owned(), parameters(filter))
     }
 
-    /// How many incidents are open, by kind.
+    /// Returns the number of open incidents, by kind.
     ///
     /// # Errors
     /// A [`ClientError`].
@@ -38,7 +38,7 @@ impl Client {
         Pages::new(self, "v1/effects".to_owned(), parameters(filter))
     }
 
-    /// How many effects are open, by system.
+    /// Returns the number of open effects, by system.
     ///
     /// # Errors
     /// A [`ClientError`].

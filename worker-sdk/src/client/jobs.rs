@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::{Client, ClientError, Pages, parameter};
 
 impl Client {
-    /// What a job would be made of; nothing is written.
+    /// Returns the items that a job would have; nothing is written.
     ///
     /// # Errors
     /// A problem with everything that is wrong.
@@ -37,7 +37,7 @@ impl Client {
         Pages::new(self, "v1/jobs".to_owned(), state)
     }
 
-    /// What became of each of a job, in order, only those in `state` when given.
+    /// Lists the results of a job's items, in order; only those in `state` if given.
     #[must_use]
     pub fn job_items(&self, id: Uuid, state: Option<ItemState>) -> Pages<JobItem> {
         let state = parameter("state", state.map(ItemState::as_str));

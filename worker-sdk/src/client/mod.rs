@@ -48,9 +48,9 @@ use trust::Trust;
 use crate::backoff::Backoff;
 use crate::codec::{Codec, CodecError, MaybeCodec};
 
-/// How long an answer may take, beside what the request itself asks the server to wait.
+/// Longest wait for a response, beside the wait that the request itself asks of the server.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
-/// How long the answer to a sign of life may take: the next one is due soon.
+/// Longest wait for the response to a heartbeat: the next one is due soon.
 const HEARTBEAT_WITHIN: Duration = Duration::from_secs(5);
 
 /// A connection to a Backstitch server. Cheap to clone; clones share connections.
@@ -161,7 +161,7 @@ impl Client {
         Ok(self)
     }
 
-    /// How often a request is sent in all before its error is given back; 5 without it.
+    /// Sets the number of times that a request is sent before its error is returned; 5 by default.
     #[must_use]
     pub fn tries(mut self, tries: u32) -> Client {
         self.tries = tries.max(1);
@@ -349,7 +349,7 @@ impl Client {
     }
 }
 
-/// What the server answered.
+/// The response of the server.
 struct Answer {
     status: StatusCode,
     retry_after: Option<Duration>,

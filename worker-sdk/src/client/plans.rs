@@ -72,7 +72,7 @@ impl Client {
         self.send_reason(&format!("v1/plans/{plan}/withdraw"), reason).await
     }
 
-    /// When undos of a workflow's runs need a second person.
+    /// Returns the condition on which undos of a workflow's runs need a second person.
     ///
     /// # Errors
     /// A problem `unknown_workflow`.

@@ -1,4 +1,4 @@
-//! What queues and namespaces are allowed.
+//! Limits of queues and namespaces.
 
 use backstitch_saga::protocol::{QueuePolicy, QueueView, Quotas, QuotasView};
 use reqwest::Method;

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Client, ClientError, parameter, read};
 
-/// Which runs to list, newest first.
+/// Filter of runs, newest first.
 #[derive(Clone, Debug, Default)]
 pub struct RunQuery {
     parameters: Vec<(String, String)>,
@@ -96,7 +96,7 @@ impl RunQuery {
         self.with("ended_from", from.0.to_string()).with("ended_to", to.0.to_string())
     }
 
-    /// How many a page has, 1 to 1,000.
+    /// Sets the number of runs in a page, 1 to 1,000.
     #[must_use]
     pub fn limit(self, limit: u32) -> RunQuery {
         self.with("limit", limit.to_string())
@@ -131,7 +131,7 @@ impl Client {
         self.read_from(&format!("v1/runs/{run}/tree")).await
     }
 
-    /// What a run waits for.
+    /// Returns what a run waits for.
     ///
     /// # Errors
     /// A problem `unknown_run`.

@@ -38,7 +38,7 @@ impl Client {
         Pages::new(self, "v1/schedules".to_owned(), Vec::new())
     }
 
-    /// What became of a schedule's starts, newest first.
+    /// Lists the results of a schedule's starts, newest first.
     #[must_use]
     pub fn schedule_starts(&self, name: &str) -> Pages<ScheduleStart> {
         Pages::new(self, format!("v1/schedules/{name}/starts"), Vec::new())

@@ -16,7 +16,7 @@ impl Client {
         Ok(page.items)
     }
 
-    /// What is established about something, and which runs wait for what.
+    /// Returns the facts about a subject, and the runs that wait for others.
     ///
     /// # Errors
     /// When the server cannot be asked.

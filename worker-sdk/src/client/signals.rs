@@ -129,7 +129,7 @@ impl Client {
         self.send_act(&format!("v1/runs/{run}/rerun"), &body).await
     }
 
-    /// What [`Client::rerun`] would undo and do again.
+    /// Returns what [`Client::rerun`] would undo and repeat.
     ///
     /// # Errors
     /// A problem that says why it could not be done.
@@ -154,7 +154,7 @@ impl Client {
         self.send_act(&format!("v1/runs/{run}/rerun"), &body).await
     }
 
-    /// What [`Client::rerun_failed_items`] would undo and do again.
+    /// Returns what [`Client::rerun_failed_items`] would undo and repeat.
     ///
     /// # Errors
     /// A problem that says why it could not be done.

@@ -132,7 +132,7 @@ impl Client {
     }
 }
 
-/// Why one start of many was refused.
+/// Returns the error of one start of many.
 fn refused(answer: StartAnswer) -> ClientError {
     let code = answer.code.unwrap_or_default();
     let title = answer.message.unwrap_or_else(|| code.clone());
@@ -280,7 +280,7 @@ impl<Out: 'static> IntoFuture for StartBuilder<Out> {
 pub struct RunHandle<Out> {
     client: Client,
     id: RunId,
-    /// What the server said of it, if it was asked to wait.
+    /// The view in the response, if the request was to wait.
     view: Option<RunView>,
     output: PhantomData<fn() -> Out>,
 }

@@ -1,4 +1,4 @@
-//! Whom a client trusts over TLS, beside those whom the machine trusts, and as whom it shows itself.
+//! Certificates that a client trusts for TLS, beside those of the machine, and its own certificate.
 
 use std::time::Duration;
 

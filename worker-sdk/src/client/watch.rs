@@ -1,11 +1,11 @@
-//! How the whole of it stands, who works, and who did what.
+//! State of the namespace, its workers, and acts of people.
 
 use backstitch_saga::protocol::{ActFilter, ActLine, StatusView, WhoAmI, WorkerView};
 
 use super::{Client, ClientError, Pages, parameters};
 
 impl Client {
-    /// How the namespace stands, in counts that are cheap to ask for.
+    /// Returns the state of the namespace, in counts that are cheap to read.
     ///
     /// # Errors
     /// A [`ClientError`].
@@ -13,7 +13,7 @@ impl Client {
         self.read_from("v1/status").await
     }
 
-    /// Who the server takes this client for.
+    /// Returns the identity of this client for the server.
     ///
     /// # Errors
     /// A [`ClientError`].
@@ -27,7 +27,7 @@ impl Client {
         Pages::new(self, "v1/workers".to_owned(), vec![("gone".to_owned(), gone.to_string())])
     }
 
-    /// What people did, newest first.
+    /// Lists acts of people, newest first.
     #[must_use]
     pub fn acts(&self, filter: &ActFilter) -> Pages<ActLine> {
         Pages::new(self, "v1/acts".to_owned(), parameters(filter))

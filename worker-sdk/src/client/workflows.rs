@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{Client, ClientError, Pages, parameter, read};
 use crate::Workflow;
 
-/// What registering a definition did.
+/// Result of registering a definition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Registered {
     /// It is new.
@@ -124,7 +124,7 @@ impl Client {
         Pages::new(self, "v1/pauses".to_owned(), Vec::new())
     }
 
-    /// Which of its runs in flight are on which version of a workflow.
+    /// Lists the versions of a workflow with the number of their runs in flight.
     #[must_use]
     pub fn drain_status(&self, name: &str) -> Pages<VersionLoad> {
         Pages::new(self, format!("v1/workflows/{name}/drain"), Vec::new())
@@ -170,7 +170,7 @@ impl Client {
         self.read_from(&format!("v1/workflows/{name}/migrations/{id}")).await
     }
 
-    /// What became of each run of a migration, only those with `result` when given.
+    /// Lists the results of a migration by run; only those with `result` if given.
     #[must_use]
     pub fn migrated_runs(&self, name: &str, id: Uuid, result: Option<&str>) -> Pages<MigratedRun> {
         let path = format!("v1/workflows/{name}/migrations/{id}/runs");

@@ -40,15 +40,15 @@ pub trait Codec: Send + Sync + 'static {
     /// A [`CodecError`], such as for a key that is not known.
     fn decode(&self, document: &Payload) -> Result<Payload, CodecError>;
 
-    /// What [`Codec::encode`] gave for the same document before keys were changed: a start that is repeated with its key
-    /// is recognized by it. Nothing without it.
+    /// Returns the results of [`Codec::encode`] for the same document before keys were changed: they identify a
+    /// repeated start with its key. Empty by default.
     fn encoded_before(&self, document: &Payload, context: &str) -> Vec<Payload> {
         let _ = (document, context);
         Vec::new()
     }
 }
 
-/// Why a document could not be encoded or decoded.
+/// The reason for which a document could not be encoded or decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CodecError {
     code: &'static str,
@@ -62,7 +62,8 @@ impl CodecError {
         CodecError { code, message: message.into() }
     }
 
-    /// What is wrong, for programs: `payload_key_unknown`, `payload_corrupt` or what another codec says.
+    /// Returns the code of the error, for programs: `payload_key_unknown`, `payload_corrupt` or that of
+    /// another codec.
     #[must_use]
     pub fn code(&self) -> &'static str {
         self.code
@@ -136,7 +137,7 @@ impl MaybeCodec {
     }
 }
 
-/// What a start belongs to.
+/// Returns the context of a start.
 pub(crate) fn of_start(workflow: &str, key: Option<&str>) -> String {
     match key {
         Some(key) => format!("start\n{workflow}\n{key}"),
@@ -144,7 +145,7 @@ pub(crate) fn of_start(workflow: &str, key: Option<&str>) -> String {
     }
 }
 
-/// What a report belongs to, or a sign of life.
+/// Returns the context of a report or a heartbeat.
 pub(crate) fn of_task(offer: &TaskOffer) -> String {
     let action = offer.action.as_str();
     format!("task\n{}\n{}\n{action}\n{}", offer.run, offer.step, offer.attempt)
@@ -161,5 +162,5 @@ pub(crate) fn failed(kind: FailureKind, error: &CodecError) -> Failure {
     }
 }
 
-/// How long a task waits at least that was given to a worker without its key.
+/// Shortest wait of a task that was given to a worker without its key.
 const AGAIN: Span = Span::secs(30);

@@ -12,7 +12,7 @@ use super::{CodecError, EncryptionKey};
 const FORM: u64 = 1;
 const ALGORITHM: &str = "A256GCM";
 
-/// Which values are encrypted.
+/// The values to encrypt.
 pub(super) enum Seal<'a> {
     /// Each text, number and truth, but for what is in members of these names.
     Leaves { but: &'a BTreeSet<String> },

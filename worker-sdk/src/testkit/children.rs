@@ -12,7 +12,7 @@ use super::fault::Fault;
 use crate::codec::MaybeCodec;
 use crate::handlers::Handlers;
 
-/// What a run in a test is made of.
+/// The parts of a run in a test.
 #[derive(Clone)]
 pub(super) struct Cast {
     pub(super) graph: Arc<Graph>,
@@ -43,7 +43,7 @@ impl Cast {
     }
 }
 
-/// Where a run stands in its tree.
+/// Place of a run in its tree.
 pub(super) struct Place {
     pub(super) parent: Parent,
     pub(super) descent: Descent,
@@ -70,7 +70,7 @@ impl<Out> TestRun<Out> {
         self.children.retain(|known| known.run.run.id() != child);
     }
 
-    /// When something is due in a child, `due` being asked of each.
+    /// Returns the earliest time at which something is due in a child; `due` is called for each.
     pub(super) fn next_due_of_children(
         &self,
         due: impl Fn(&TestRun<()>) -> Option<Time>,

@@ -1,4 +1,4 @@
-//! What can go wrong, and where.
+//! Faults, and where they strike.
 
 use backstitch_saga::protocol::Failure;
 use backstitch_saga::{Action, StepPath, TaskKey};
@@ -14,14 +14,14 @@ pub struct Fault {
     left: u32,
 }
 
-/// Where a fault strikes.
+/// The place where a fault strikes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     step: StepPath,
     action: Action,
 }
 
-/// What goes wrong.
+/// The kind of a fault.
 #[derive(Clone, Debug)]
 pub(super) enum Kind {
     /// The handler is not called; its report is this failure.

@@ -147,7 +147,8 @@ impl<In: Serialize, Out> TestKit<In, Out> {
         self
     }
 
-    /// How far [`TestRun::until_idle`] lets time run ahead for retries and timeouts; one day without it.
+    /// Sets how far [`TestRun::until_idle`] lets time run ahead for retries and timeouts; one day by
+    /// default.
     #[must_use]
     pub fn patience(mut self, span: Span) -> Self {
         self.patience = span;

@@ -1,4 +1,4 @@
-//! What a person does with a run in a test.
+//! Acts of a person on a run in a test.
 
 use backstitch_saga::protocol::{Failure, Outcome, Plan, Scope};
 use backstitch_saga::{
@@ -10,7 +10,7 @@ use super::TestRun;
 use crate::TaskError;
 
 impl<Out> TestRun<Out> {
-    /// What undoing `scope` would do.
+    /// Returns what undoing `scope` would do.
     ///
     /// # Errors
     /// A [`Refusal`].

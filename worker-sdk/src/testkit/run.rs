@@ -203,7 +203,8 @@ impl<Out> TestRun<Out> {
         self.run.route(task).is_some_and(|(queue, name)| handlers.has(task.action, queue, name))
     }
 
-    /// When something is due beside the deadlines of the run and of its children.
+    /// Returns the time at which something is due, except the deadlines of the run and of its
+    /// children.
     fn next_due(&self) -> Option<Time> {
         let deadline = self.view().deadline.0;
         let forward = !matches!(self.state(), State::Compensating | State::CompensationBlocked);
@@ -212,7 +213,7 @@ impl<Out> TestRun<Out> {
         own.into_iter().chain(of_children).min()
     }
 
-    /// When something is due, deadlines included.
+    /// Returns the time at which something is due, deadlines included.
     fn next_due_at_all(&self) -> Option<Time> {
         let of_children = self.next_due_of_children(TestRun::next_due_at_all);
         self.run.next_due().into_iter().chain(of_children).min()

@@ -1,4 +1,4 @@
-//! What can be seen of a run in a test.
+//! Observations of a run in a test.
 
 use backstitch_saga::protocol::{Outcome, RunView, State, StepView};
 use backstitch_saga::{Action, Event, Record, Span, StepPath, Time};
@@ -13,7 +13,7 @@ impl<Out> TestRun<Out> {
         self.run.state()
     }
 
-    /// What is true in the world, once it ended.
+    /// Returns the outcome, once the run has ended.
     #[must_use]
     pub fn outcome(&self) -> Option<Outcome> {
         self.run.outcome()
@@ -25,7 +25,7 @@ impl<Out> TestRun<Out> {
         self.cast.codec.show(self.run.view(self.now))
     }
 
-    /// What the server itself would see: the same with documents as the codec made them.
+    /// Returns the view of the server itself: the same, with documents as the codec encoded them.
     #[must_use]
     pub fn view_of_server(&self) -> RunView {
         self.run.view(self.now)
@@ -60,13 +60,13 @@ impl<Out> TestRun<Out> {
         }))
     }
 
-    /// What time it is in the run.
+    /// Returns the time in the run.
     #[must_use]
     pub fn now(&self) -> Time {
         self.now
     }
 
-    /// How long it has been since the run started.
+    /// Returns the time since the run started.
     #[must_use]
     pub fn elapsed(&self) -> Span {
         self.now.since(self.run.started_at())
@@ -96,7 +96,7 @@ impl<Out> TestRun<Out> {
         well.map(Call::short).collect()
     }
 
-    /// How often the handler of an action on a step was called.
+    /// Returns the number of calls of the handler of an action on a step.
     ///
     /// # Panics
     /// When the workflow has no such step.

@@ -1,4 +1,4 @@
-//! What handlers did to the world, as seen from outside: the engine does not know this ledger.
+//! Effects of handlers, as seen from outside: the engine does not know this ledger.
 
 use std::fmt;
 
@@ -11,9 +11,9 @@ use uuid::Uuid;
 pub struct Call {
     /// The step or item.
     pub step: StepPath,
-    /// What was asked.
+    /// The action.
     pub action: Action,
-    /// Which attempt.
+    /// The attempt number.
     pub attempt: u32,
     /// The key of its effect.
     pub effect_key: Uuid,

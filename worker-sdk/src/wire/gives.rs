@@ -1,4 +1,5 @@
-//! What can be wired to where a type is needed: wiring of that type, and plain values of common types.
+//! Values that can be wired to a place of a type: references of that type, and plain values of common
+//! types.
 
 use backstitch_saga::{Expr, Payload};
 use serde::Serialize;

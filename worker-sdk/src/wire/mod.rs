@@ -23,16 +23,16 @@ pub use object::{Member, object, proven};
 
 use crate::schema;
 
-/// Where a value of type `T` will come from when a run is there: the input, a step's output, a map's item, a
-/// constant, or something made of those. Made by [`Saga`](crate::Saga), [`field!`](crate::field),
-/// [`wire!`](crate::wire) and [`constant`].
+/// The origin of a value of type `T` in a run: the input, a step's output, a map's item, a constant, or a
+/// combination of these. Made by [`Saga`](crate::Saga), [`field!`](crate::field), [`wire!`](crate::wire) and
+/// [`constant`].
 pub struct Ref<T> {
     expr: Expr,
-    /// What stands for the value when its document leaves it out.
+    /// The value in place of one that its document leaves out.
     fallback: Option<Payload>,
-    /// Whether the document is read from anyone or was written by a handler; the schemas differ.
+    /// The schema to use: documents that anyone may send, or documents that a handler wrote.
     contract: Contract,
-    /// What is wrong with it, told when the workflow is built.
+    /// Mistakes in it, reported when the workflow is built.
     faults: Vec<String>,
     gives: PhantomData<fn() -> T>,
 }
@@ -142,7 +142,7 @@ impl<T> Ref<T> {
         place
     }
 
-    /// What [`field!`](crate::field) expands to. `proof` is never called; it makes the compiler check the path.
+    /// Expansion of [`field!`](crate::field). `proof` is never called; it makes the compiler check the path.
     #[doc(hidden)]
     #[must_use]
     pub fn project<U>(&self, path: &[&str], _proof: fn(&T) -> &U) -> Ref<U>
@@ -231,7 +231,7 @@ impl<T> Ref<Option<T>> {
         self.maybe().binary::<bool, ()>(Ref::constant_null(), Expr::Eq)
     }
 
-    /// What [`field!`](crate::field) expands to behind a `?`.
+    /// Expansion of [`field!`](crate::field) behind a `?`.
     #[doc(hidden)]
     #[must_use]
     pub fn project_some<U>(&self, path: &[&str], proof: fn(&T) -> &U) -> Ref<Option<U>>

@@ -43,7 +43,7 @@ pub fn proven<T>(_proof: impl FnOnce() -> T) -> PhantomData<T> {
     PhantomData
 }
 
-/// What [`wire!`](crate::wire) expands to.
+/// Expansion of [`wire!`](crate::wire).
 #[doc(hidden)]
 #[must_use]
 pub fn object<T: JsonSchema>(

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 /// So many lines are written of one handler and code in a window.
 const FEW: u32 = 5;
-/// How long a window is.
+/// Length of a window.
 const WINDOW: Duration = Duration::from_secs(1);
 /// So many handlers with codes are told apart in a window.
 const MOST: usize = 256;
@@ -26,11 +26,11 @@ struct Window {
     kinds: usize,
     /// Of handlers and codes beyond those that are told apart.
     others: u32,
-    /// Whether somebody waits for the end of the window.
+    /// `true` if somebody waits for the end of the window.
     watched: bool,
 }
 
-/// What is told of a window that is over: handler and code, and how many were not written.
+/// The summary of a window: handler and code, and the number of failures that were not written.
 type Rest = Vec<(String, String, u32)>;
 
 impl Window {

@@ -19,14 +19,14 @@ use crate::context::InFlight;
 
 /// The most signs of life that one request may carry.
 const BATCH_MAX: usize = 1_000;
-/// How soon after the last one a sign of life goes out because the handler has something to say.
+/// Shortest interval between heartbeats when the handler has progress to report.
 const NEWS_AFTER: Duration = Duration::from_secs(1);
-/// How long to wait when nothing is held; a new task ends the wait.
+/// Longest wait when no task is held; a new task ends the wait.
 const IDLE: Duration = Duration::from_secs(3_600);
 
 /// After how long on its thread a handler is said to block it.
 const BLOCKED_AFTER: Duration = Duration::from_secs(1);
-/// How often handlers are looked at.
+/// Interval at which handlers are checked.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Starts the thread that keeps the leases of all tasks on the desk, until the worker ends.
@@ -75,8 +75,8 @@ fn name_blocking(desk: &Desk, named: &mut HashSet<u64>) {
     }
 }
 
-/// When the next sign of life is due. It is noted on the desk, so that a new task that is due later wakes nobody: to
-/// look through all that is held for each claim would cost more the more is held.
+/// Returns the time of the next heartbeat. It is noted on the desk, so that a new task that is due later wakes
+/// nobody: to look through all that is held for each claim would cost more the more is held.
 fn plan(desk: &Desk) -> Instant {
     let held = desk.held();
     let next = held.values().map(due).min().unwrap_or_else(|| Instant::now() + IDLE);
@@ -84,7 +84,7 @@ fn plan(desk: &Desk) -> Instant {
     next
 }
 
-/// When the server should hear of a task again.
+/// Returns the time at which the next heartbeat for a task is due.
 pub(super) fn due(held: &Held) -> Instant {
     let third = held.task.offer.heartbeat.duration() / 3;
     let wait = if held.task.has_news() { third.min(NEWS_AFTER) } else { third };

@@ -31,9 +31,9 @@ use crate::handlers::{Handlers, registers_handlers};
 use failures::Failures;
 use report::Reports;
 
-/// How long the server keeps a claim that finds nothing.
+/// Time for which the server keeps a claim that finds no task.
 const POLL: Span = Span::secs(20);
-/// How long the last claim may still take when the worker is told to stop.
+/// Longest time that the last claim may still take when the worker is stopped.
 const LAST_CLAIM: Duration = Duration::from_millis(300);
 /// The most tasks that one claim may ask for.
 const CLAIM_MAX: usize = 1_000;
@@ -70,10 +70,10 @@ pub struct Worker {
     on_report: Option<Box<OnReport>>,
 }
 
-/// What is told of reports that counted.
+/// Callback for reports that counted.
 type OnReport = dyn Fn(&TaskReport) + Send + Sync;
 
-/// How a worker ended.
+/// The end of a worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Drained {
     /// Reports that counted.
@@ -116,21 +116,22 @@ impl Worker {
         )))
     }
 
-    /// What people see as the worker's name; the host's name and the process id without it. Each process has its own: a
-    /// task over which a worker was lost is handed to a worker that has nothing else, in no session of its name.
+    /// Sets the name of the worker for people; by default the host's name and the process id. Each process has its own:
+    /// a task over which a worker was lost is handed to a worker that has nothing else, in no session of its name.
     pub fn name(mut self, name: impl Into<String>) -> Worker {
         self.name = name.into();
         self
     }
 
-    /// How many tasks it holds at once, from the claim until the server has answered the report; 100 without it.
+    /// Sets the number of tasks that it holds at the same time, from the claim until the server has answered the
+    /// report; 100 by default.
     pub fn concurrency(mut self, tasks: usize) -> Worker {
         self.concurrency = tasks.max(1);
         self
     }
 
-    /// How long it may take to finish what it holds once it is told to stop; 30 seconds without it. Handlers that take
-    /// longer are stopped: see [`TaskContext::safe_to_stop`].
+    /// Sets the time that it may take to finish its tasks once it is stopped; 30 seconds by default. Handlers that
+    /// take longer are stopped: see [`TaskContext::safe_to_stop`].
     pub fn drain_within(mut self, time: Duration) -> Worker {
         self.drain = time;
         self
@@ -239,12 +240,12 @@ async fn claim_until(
     }
 }
 
-/// What the parts of a worker share.
+/// State that the parts of a worker share.
 pub(crate) struct Desk {
     client: Client,
     session: Uuid,
     stopped: AtomicBool,
-    /// How many tasks went back before they were begun.
+    /// Number of tasks that were given back before they were begun.
     given_back: AtomicU64,
     handlers: Handlers,
     concurrency: usize,
@@ -254,7 +255,7 @@ pub(crate) struct Desk {
     /// Shared by the tasks under way; held whole by one that must be done alone.
     company: RwLock<()>,
     heart: Arc<Notify>,
-    /// When the heart will look through the tasks next. Locked after `held`.
+    /// Time at which the heart next checks the tasks. Locked after `held`.
     next_beat: Mutex<Instant>,
     reports: Reports,
     failures: Failures,
@@ -264,7 +265,7 @@ pub(crate) struct Desk {
 /// A task from its claim until its report is answered.
 struct Held {
     task: Arc<InFlight>,
-    /// When the server last heard of it.
+    /// Time of the last heartbeat.
     last_beat: Instant,
     work: AbortHandle,
 }

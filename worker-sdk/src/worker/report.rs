@@ -16,8 +16,8 @@ use crate::client::ClientError;
 /// The most reports that one request may carry.
 const BATCH_MAX: usize = 1_000;
 
-/// How many requests may be under way at once. An answer takes a commit; with one request at a time the worker would
-/// wait while the server works and the other way round.
+/// Largest number of concurrent requests. An answer takes a commit; with one request at a time the worker would wait
+/// while the server works and the other way round.
 pub(super) const SENDERS: usize = 3;
 
 /// Reports that wait to be sent, and how those sent fared.
@@ -33,11 +33,11 @@ pub(super) struct Reports {
 struct Pending {
     ticket: u64,
     report: TaskReport,
-    /// Whether it is the last that stands in for one that the server would not take.
+    /// `true` if it replaces a report that the server did not accept; it is the last.
     replaced: bool,
 }
 
-/// What an answer means for its report.
+/// Meaning of a response for its report.
 enum Verdict {
     /// It counted.
     Counted,
@@ -143,7 +143,7 @@ async fn send(desk: &Desk, batch: Vec<Pending>, backoff: &mut Backoff) -> bool {
     all_taken
 }
 
-/// Whether the server refused what was in the request, rather than the request.
+/// Returns whether the server refused the content of the request, not the request.
 pub(super) fn is_about_content(error: &ClientError) -> bool {
     matches!(error.status(), Some(400 | 413 | 422))
 }
@@ -244,9 +244,9 @@ fn replacement(pending: Pending, answer: &TaskAnswer) -> Option<Pending> {
     Some(Pending { report, replaced, ..pending })
 }
 
-/// How many bytes of a message any server takes, with room for what is added.
+/// Length of a message that any server accepts, in bytes, with room for additions.
 const MESSAGE_MAX: usize = 8_000;
-/// How much is told of why a report was not taken.
+/// Length of the part that explains why a report was not accepted.
 const WHY_MAX: usize = 500;
 
 fn is_code(code: &str) -> bool {

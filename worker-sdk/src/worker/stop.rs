@@ -1,4 +1,5 @@
-//! How a worker ends: what it has not begun goes back at once, what takes too long is stopped, and it signs off.
+//! The end of a worker: tasks that were not begun are given back immediately, handlers that take too long are
+//! stopped, and it signs off.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,7 +14,7 @@ use crate::context::InFlight;
 
 /// The most tasks that one request may carry.
 const BATCH_MAX: usize = 1_000;
-/// How long the last words to the server may take together.
+/// Longest time for all last requests to the server.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
 impl Desk {
