@@ -18,13 +18,13 @@ use crate::store::alone::{Ask, Row};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// For how long a worker is kept free that is idle and does not ask for anything here.
 const UNASKED: Duration = Duration::from_secs(2);
-/// How long after that a busy worker is kept free once more; twice as long each time, up to a limit.
+/// Pause before a busy worker is kept free once more; it doubles each time, up to a limit.
 const REST: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));
 /// After how long a task that no worker here does is left to other nodes.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
-/// How often it is looked up whether tasks in the hands of a barred worker were reported at another node.
+/// Interval of checks if tasks that a barred worker holds were reported at another node.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
-/// How many runs are looked up at once.
+/// Number of runs per check.
 const LOOKED_UP: usize = 100;
 
 /// Namespace and name of a worker.
@@ -44,9 +44,9 @@ struct Rest {
     span: Duration,
 }
 
-/// Why a worker gets nothing.
+/// The reason for which a worker gets no tasks.
 struct Bar {
-    /// What this node keeps it free for, `None` when another node does.
+    /// The task that this node keeps it free for; `None` if another node keeps it free.
     task: Option<(RunId, TaskKey)>,
     since: Instant,
     looked: Instant,
@@ -54,11 +54,11 @@ struct Bar {
     agreed: bool,
     /// The task is about to be handed to it.
     granted: bool,
-    /// Since when the task could be handed to it, if it asked.
+    /// The time since when the task could be handed to it, if it polled.
     unasked: Option<Instant>,
 }
 
-/// What this node knows of tasks that need a worker of their own, and of workers that are kept free for one.
+/// Tasks that need a worker of their own, and workers that are kept free for one, as known to this node.
 #[derive(Default)]
 pub(super) struct Alone {
     suspects: HashMap<(RunId, TaskKey), Suspect>,
@@ -66,7 +66,7 @@ pub(super) struct Alone {
     rests: HashMap<WorkerName, Rest>,
 }
 
-/// Whether a task of a governed queue may be handed out.
+/// `true` if a task of a governed queue may be handed out.
 pub(crate) enum AloneGrant {
     /// It needs no worker of its own.
     NotNeeded,
@@ -75,7 +75,7 @@ pub(crate) enum AloneGrant {
     Later,
 }
 
-/// What is to be done to keep workers free.
+/// Actions that keep workers free.
 #[derive(Default)]
 pub(crate) struct Keep {
     /// Workers that this node wants all nodes to keep free.
@@ -84,7 +84,7 @@ pub(crate) struct Keep {
     pub(crate) over: Vec<(Arc<str>, String)>,
 }
 
-/// What follows from what all nodes keep free.
+/// Consequences of the workers that all nodes keep free.
 #[derive(Default)]
 pub(crate) struct Next {
     /// Workers that have nothing of this node in their hands, and get nothing of it.
@@ -104,12 +104,12 @@ impl Bar {
 }
 
 impl Alone {
-    /// Whether there is nothing of the kind.
+    /// Returns whether there is no such task and no such worker.
     pub(super) fn is_idle(&self) -> bool {
         self.suspects.is_empty() && self.bars.is_empty()
     }
 
-    /// Whether a session gets nothing, because its worker is kept free.
+    /// Returns whether a session gets nothing, because its worker is kept free.
     pub(super) fn bars(&self, session: &Session) -> bool {
         !self.bars.is_empty()
             && self.bars.contains_key(&(session.namespace.clone(), session.name().to_owned()))
@@ -154,12 +154,12 @@ impl State {
         ready.map(|one| (&*one.namespace, one.queue.as_str(), one.name.as_str()))
     }
 
-    /// Whether a worker that is kept free may have its task now.
+    /// Returns whether a worker that is kept free may get its task now.
     fn may_have(&self, worker: &WorkerName, bar: &Bar) -> bool {
         bar.agreed && !bar.granted && self.is_free(worker) && self.polling(worker).is_some()
     }
 
-    /// Whether a worker has nothing of this node in its hands, and is about to get nothing.
+    /// Returns whether a worker holds no task of this node and is about to get none.
     fn is_free(&self, (namespace, name): &WorkerName) -> bool {
         let of = |one: &&Session| one.namespace == *namespace && one.name() == name.as_str();
         self.hands.of_worker(namespace, name).next().is_none()
@@ -177,7 +177,7 @@ impl State {
         self.sessions.iter().find(|(_, one)| waits(one)).map(|(id, _)| *id)
     }
 
-    /// Whether a session that is not kept free does tasks of a kind.
+    /// Returns whether a session that is not kept free does tasks of a kind.
     pub(super) fn any_unbarred(&self, route: u64) -> bool {
         let does = |one: &Session| one.routes().any(|id| id == route);
         self.sessions.values().any(|one| !one.barred && does(one))
@@ -224,7 +224,7 @@ impl State {
         may.min().map(|(.., name)| name.to_owned())
     }
 
-    /// Whether a worker here does such a task, or did a moment ago.
+    /// Returns whether a worker here has a handler for such a task, or had one a moment ago.
     fn does_any(&self, key: &(RunId, TaskKey), now: Instant) -> bool {
         let Some(suspect) = self.alone.suspects.get(key) else { return false };
         let route = self.routes.find(&suspect.namespace, &suspect.queue, &suspect.name);
@@ -354,7 +354,8 @@ impl Dispatcher {
         next
     }
 
-    /// Whether the task of a governed queue with this permit needs a worker of its own, and who is free for it.
+    /// Returns whether the task of a governed queue with this permit needs a worker of its own, and which
+    /// worker is free for it.
     pub(crate) fn grant_alone(&self, run: RunId, task: &TaskKey) -> AloneGrant {
         let mut state = self.lock();
         let key = (run, task.clone());
@@ -369,12 +370,13 @@ impl Dispatcher {
         state.grant_to(&worker).map_or(AloneGrant::Later, AloneGrant::Granted)
     }
 
-    /// How many tasks on offer wait for a worker of their own.
+    /// Returns the number of offered tasks that wait for a worker of their own.
     pub(crate) fn waiting_alone(&self) -> u32 {
         u32::try_from(self.lock().alone.suspects.len()).unwrap_or(u32::MAX)
     }
 
-    /// Whether a task on offer is not to be looked at now: it needs a worker of its own, and none is free.
+    /// Returns whether an offered task must not be considered now: it needs a worker of its own, and none
+    /// is free.
     pub(crate) fn must_wait(&self, run: RunId, task: &TaskKey) -> bool {
         let state = self.lock();
         let key = (run, task.clone());
@@ -435,7 +437,7 @@ impl State {
         }
     }
 
-    /// Which runs are to be looked up: those of tasks in the hands of workers that are to become idle.
+    /// Selects the runs to check: those of tasks held by workers that are to become idle.
     fn look_up(&mut self, next: &mut Next) {
         let now = Instant::now();
         let State { alone: Alone { bars, .. }, hands, .. } = self;

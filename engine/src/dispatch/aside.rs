@@ -15,7 +15,7 @@ pub(crate) struct Unfetched {
     pub(crate) run: RunId,
     pub(crate) task: TaskKey,
     pub(crate) session: Uuid,
-    /// When its lease began: what the session is leased again later is something else.
+    /// The beginning of its lease: a later lease of the same session is another one.
     pub(crate) since: Time,
 }
 
@@ -142,13 +142,14 @@ impl State {
         back
     }
 
-    /// Whether a task had better go to others that wait than to its session, which may be gone.
+    /// Returns whether a task should go to other waiting sessions rather than to its own, which may
+    /// be gone.
     fn is_wanted_instead(&self, session: Uuid, offer: &TaskOffer, now: Instant) -> bool {
         let session = self.sessions.get(&session).filter(|one| one.may_be_gone(now, ""));
         session.is_some_and(|session| self.is_waited_for(session, offer))
     }
 
-    /// Whether another session waits for a task of `session`.
+    /// Returns whether another session waits for a task of `session`.
     fn is_waited_for(&self, session: &Session, offer: &TaskOffer) -> bool {
         let route = self.routes.find(&session.namespace, &offer.queue, &offer.name);
         let waiting = route.and_then(|id| self.routes.get(id)).map(|route| &route.waiting);

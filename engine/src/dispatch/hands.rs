@@ -1,5 +1,5 @@
-//! Which tasks are in which workers' hands, as far as this node knows: by the records that it wrote and the runs that it
-//! loaded. Of a run that another node has moved on since it may say too much, never too little.
+//! Tasks that workers hold, as far as this node knows: by the records that it wrote and the runs that it loaded. Of a
+//! run that another node has moved on since it may say too much, never too little.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -33,7 +33,7 @@ impl Move {
     }
 }
 
-/// Who holds a task.
+/// The holder of a task.
 pub(crate) struct Holder {
     namespace: Arc<str>,
     /// `worker/session`.
@@ -41,7 +41,7 @@ pub(crate) struct Holder {
     session: Option<Uuid>,
     /// The queue of the task, as a number.
     queue: u64,
-    /// When its lease began.
+    /// The beginning of its lease.
     since: Time,
 }
 

@@ -34,13 +34,13 @@ pub(super) struct Route {
     pub(super) members: usize,
     /// Those of them with credit, in turn.
     pub(super) waiting: VecDeque<Uuid>,
-    /// When one of them last asked for tasks, or got one.
+    /// Time at which one of them last asked for tasks or got one.
     pub(super) seen: Instant,
     hints: VecDeque<ReservedTask>,
 }
 
 impl Route {
-    /// Whether others of the kind are kept in mind.
+    /// Returns whether other tasks of the kind are remembered.
     pub(super) fn is_remembered(&self) -> bool {
         !self.hints.is_empty()
     }
@@ -56,11 +56,11 @@ pub(super) struct Routes {
     routes: FastMap<u64, Route>,
     next: u64,
     hints: usize,
-    /// What the sessions name, which make up the kinds.
+    /// The names that the sessions use, which make up the kinds.
     pub(super) names: Names,
-    /// How many tasks of each namespace are kept in mind.
+    /// Number of remembered tasks by namespace.
     of_namespaces: FastMap<Arc<str>, usize>,
-    /// How many kinds each namespace has.
+    /// Number of kinds by namespace.
     kinds: FastMap<Arc<str>, usize>,
 }
 

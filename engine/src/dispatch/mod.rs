@@ -50,10 +50,10 @@ pub(crate) struct Grant {
     pub(crate) alone: bool,
 }
 
-/// How many names the sessions that leave at the same moment may have.
+/// Number of names that the sessions that leave at the same moment may have.
 const LEAVE_AT_ONCE: usize = 5_000;
 
-/// Which sessions with room a task may be put aside for.
+/// The sessions with room for which a task may be reserved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SessionFilter {
     /// Any that polls now, or did a moment ago.
@@ -73,7 +73,7 @@ pub(crate) struct Match {
     pub(crate) grant: Grant,
 }
 
-/// What a poll found.
+/// Result of a poll.
 pub(crate) struct Polled {
     /// Tasks that were put aside for the session.
     pub(crate) tasks: Vec<TaskOffer>,
@@ -83,15 +83,15 @@ pub(crate) struct Polled {
     pub(crate) back: Vec<Unfetched>,
     /// Rings when something is put aside for the session.
     pub(crate) bell: Arc<Notify>,
-    /// Whether it could take more than this node knows of.
+    /// `true` if it could take more tasks than this node knows of.
     pub(crate) hungry: bool,
-    /// Whether it is to say what it holds.
+    /// `true` if the session is to report the tasks that it holds.
     pub(crate) asks: bool,
-    /// Whether it did not poll for a while, or never, or is known to come back from now on.
+    /// `true` if it did not poll for a while or never did, or is known to come back from now on.
     pub(crate) fresh: bool,
 }
 
-/// Why a session gets no tasks.
+/// The reason for which a session gets no tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoPoll {
     /// It is another namespace's, or another credential's.
@@ -189,8 +189,8 @@ impl Dispatcher {
         Ok(Polled { tasks, matches, back: back_to_offer, bell, asks, hungry, fresh })
     }
 
-    /// What has been put aside for a session that is polling, at most `max`, and whether it is to say what it holds.
-    /// `None` when the session has ended, or another claim gets its tasks.
+    /// Returns the tasks reserved for a session that is polling, at most `max`, and whether it is to report the
+    /// tasks that it holds. `None` when the session has ended, or another claim gets its tasks.
     pub(crate) fn fetch(
         &self,
         session: Uuid,
@@ -315,9 +315,10 @@ impl Dispatcher {
         here.map(Session::present).collect()
     }
 
-    /// Whether this node wants the first right to a task of this kind: it has room to remember it, and workers for it that will
-    /// soon be there, as one of them asked for such tasks or got one within the grace. One that was given `back` is remembered only
-    /// before others: whoever had it does not want it, and else it is there for all nodes at once.
+    /// Returns whether this node claims the first right to a task of this kind: it has room to remember it, and workers
+    /// for it that will soon poll, as one of them asked for such tasks or got one within the grace. One that was given
+    /// `back` is remembered only before others: whoever had it does not want it, and else it is there for all nodes at
+    /// once.
     pub(crate) fn would_remember(
         &self,
         (namespace, queue, name): (&str, &str, &str),
@@ -417,7 +418,7 @@ impl Dispatcher {
         back
     }
 
-    /// How many sessions there are, and how many tasks are remembered.
+    /// Returns the numbers of sessions and of remembered tasks.
     pub(crate) fn sizes(&self) -> (usize, usize) {
         let state = self.lock();
         (state.sessions.len(), state.routes.hints())

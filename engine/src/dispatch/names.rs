@@ -1,4 +1,5 @@
-//! How many queues and handlers the sessions of each namespace name, as this node keeps them in memory.
+//! Counts of the queues and handlers that the sessions of each namespace name, in the memory of this
+//! node.
 
 use std::sync::Arc;
 

@@ -37,9 +37,9 @@ pub(super) struct Session {
     routes: Vec<(u64, bool)>,
     /// The kinds as they were asked for last.
     queues: Arc<BTreeMap<String, Vec<String>>>,
-    /// How much that counts among the names of the namespace; 0 until it asked for the first time.
+    /// Its share of the names of the namespace; 0 until it asked for the first time.
     names: usize,
-    /// How many more tasks it can take; see [`Session::room`].
+    /// Number of further tasks that it can take; see [`Session::room`].
     pub(super) credit: u32,
     /// Its worker is kept free for one task.
     pub(super) barred: bool,
@@ -48,16 +48,16 @@ pub(super) struct Session {
     /// Tasks that are its own and not fetched yet.
     pub(super) outbox: VecDeque<PutAside>,
     polls: u32,
-    /// How often it polled.
+    /// Number of its polls.
     polled: u32,
     last_poll: Instant,
-    /// When it last reported or gave a sign of life.
+    /// Time of its last report or heartbeat.
     pub(super) heard: Instant,
     /// Rings for the claim that gets its tasks.
     pub(super) bell: Arc<Notify>,
     /// It is asked with the next answer what it holds.
     asks: bool,
-    /// Which kind is looked at first.
+    /// The kind that is considered first.
     turn: usize,
 }
 
@@ -90,7 +90,7 @@ impl Session {
         }
     }
 
-    /// Whether it belongs to this credential of the namespace.
+    /// Returns whether it belongs to this credential of the namespace.
     pub(super) fn is_of(&self, namespace: &str, credential: Option<&str>) -> bool {
         *self.namespace == *namespace && self.credential.as_deref() == credential
     }
@@ -114,7 +114,7 @@ impl Session {
         before.notify_one();
     }
 
-    /// How many more tasks it may be given.
+    /// Returns the number of further tasks that it may be given.
     pub(super) fn room(&self) -> u32 {
         if self.barred { 0 } else { self.credit }
     }
@@ -124,19 +124,20 @@ impl Session {
         super::name_of(&self.worker)
     }
 
-    /// Whether it is about to get a task, or has one that it did not fetch.
+    /// Returns whether it is about to get a task, or has one that it did not fetch.
     pub(super) fn expects(&self) -> bool {
         self.reserved > 0 || !self.outbox.is_empty()
     }
 
-    /// Whether what was put aside for it may go to others that ask, of the worker `name`: it may be gone, as it never came
-    /// back, or as another session of its worker asks while it is silent.
+    /// Returns whether tasks reserved for it may go to other sessions that ask, of the worker `name`: it may be gone,
+    /// as it never came back, or as another session of its worker asks while it is silent.
     pub(super) fn may_be_gone(&self, now: Instant, name: &str) -> bool {
         let silent = now.saturating_duration_since(self.last_poll.max(self.heard)) > SILENT_AFTER;
         !self.is_polling() && (self.polled < 2 || (silent && self.name() == name))
     }
 
-    /// Whether it has neither polled nor reported for so long that others may have what was put aside for it.
+    /// Returns whether it has neither polled nor reported for so long that other sessions may have the tasks
+    /// reserved for it.
     pub(super) fn is_silent(&self, now: Instant) -> bool {
         let last = self.last_poll.max(self.heard);
         !self.is_polling() && now.saturating_duration_since(last) > GIVEN_ON_AFTER
@@ -159,12 +160,13 @@ impl Session {
         taken
     }
 
-    /// Whether a poll of it waits at this moment.
+    /// Returns whether one of its polls is waiting.
     pub(super) fn is_polling(&self) -> bool {
         self.polls > 0
     }
 
-    /// Whether a task may be put aside for it that is only for these; it is alive, see [`Session::is_alive`].
+    /// Returns whether a task restricted to `whom` may be reserved for it, if it is alive, see
+    /// [`Session::is_alive`].
     pub(super) fn is_for(&self, whom: SessionFilter) -> bool {
         match whom {
             SessionFilter::Anyone => true,
@@ -173,18 +175,18 @@ impl Session {
         }
     }
 
-    /// Whether it polls now, or did within `grace`.
+    /// Returns whether it polls now, or did within `grace`.
     pub(super) fn is_alive(&self, now: Instant, grace: Duration) -> bool {
         self.is_polling() || now.saturating_duration_since(self.last_poll) <= grace
     }
 
-    /// Whether it polls now, or was heard of a short while ago.
+    /// Returns whether it polls now, or sent something a short while ago.
     pub(super) fn is_present(&self, now: Instant) -> bool {
         self.is_alive(now, MISSED_AFTER)
             || now.saturating_duration_since(self.heard) <= MISSED_AFTER
     }
 
-    /// What there is to know about it.
+    /// Returns its description for views.
     pub(super) fn present(&self) -> Present {
         Present {
             session: self.id,
@@ -194,7 +196,7 @@ impl Session {
         }
     }
 
-    /// Whether it has not asked yet for anything that it may have.
+    /// Returns whether it has not yet asked for any task that it may have.
     pub(super) fn is_new(&self) -> bool {
         self.names == 0
     }

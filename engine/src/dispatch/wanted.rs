@@ -1,4 +1,4 @@
-//! What sessions with room wait for, to look for it in the database. Of a namespace whose sessions name very many kinds of
+//! Demand of sessions with room, for looking in the database. Of a namespace whose sessions name very many kinds of
 //! task some have their turn with each look, so that no look takes long for others.
 
 use std::collections::{HashMap, HashSet};
@@ -7,19 +7,19 @@ use std::time::Instant;
 
 use super::{Dispatcher, SessionFilter, State};
 
-/// How many kinds of task of a namespace are looked for at once, about.
+/// Approximate number of kinds of task of a namespace in one look.
 pub(crate) const LOOKED_FOR: usize = 1_000;
 
-/// What sessions with credit wait for on one queue.
+/// Demand of sessions with credit on one queue.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Demand {
-    /// How many tasks of each handler, at most.
+    /// Largest number of tasks by handler.
     pub(crate) names: HashMap<String, u32>,
-    /// How many in all.
+    /// Largest number of tasks in all.
     pub(crate) room: u32,
 }
 
-/// How often it was looked for tasks, of queues without and with limits.
+/// Number of looks for tasks, of queues without and with limits.
 #[derive(Debug, Default)]
 pub(super) struct Looks {
     free: u64,
@@ -51,7 +51,7 @@ impl State {
 }
 
 impl Dispatcher {
-    /// What sessions with credit wait for: namespace, queue, handler, how many.
+    /// Returns the demand of sessions with credit: namespace, queue, handler, number.
     pub(crate) fn wanted(&self) -> Vec<(Arc<str>, String, String, u32)> {
         let mut state = self.lock();
         state.looks.free += 1;
@@ -85,7 +85,8 @@ impl Dispatcher {
         route.waiting.iter().any(waits)
     }
 
-    /// What sessions with credit that are known to come back wait for, by those queues that `which` knows.
+    /// Returns the demand of sessions with credit that are known to come back, by the queues for which
+    /// `which` has a value.
     pub(crate) fn wants<T>(&self, which: impl Fn(&str, &str) -> Option<T>) -> Vec<(T, Demand)> {
         let mut state = self.lock();
         state.looks.governed += 1;

@@ -15,7 +15,7 @@ pub(crate) struct Backlog {
     /// Kills, pauses and what else must not wait behind a flood.
     urgent: Lanes,
     others: Lanes,
-    /// How many urgent commands the batch that is being taken has room for, if others wait.
+    /// Number of urgent commands for which the present batch has room, if other commands wait.
     urgent_room: usize,
 }
 

@@ -9,9 +9,9 @@ use super::request::StartOrder;
 use crate::maps::FastMap;
 use crate::store::batch::RunState;
 
-/// How many bytes of documents weigh as much as an event.
+/// Number of bytes of documents that weigh as much as an event.
 pub(crate) const BYTES_PER_UNIT: u64 = 128;
-/// How many bytes of documents an item of a fan-out weighs as much as, beside its own.
+/// Number of bytes of documents that an item of a fan-out weighs as much as, beside its own.
 const ITEM: u64 = 256;
 
 /// A run in memory, with what is known of its index rows.
@@ -29,9 +29,9 @@ pub(crate) struct CachedRun {
     pub(crate) fenced: BTreeSet<TaskKey>,
     /// Its tasks of governed queues that workers hold.
     pub(crate) held: BTreeSet<TaskKey>,
-    /// How many events had been folded at the last snapshot.
+    /// Number of events that had been folded at the last snapshot.
     pub(crate) snapshot_events: u64,
-    /// When it last moved, by the journal or by being loaded.
+    /// Time of its last change or load.
     pub(crate) moved_at: Time,
     /// By how many milliseconds its time is ahead of the clock: its journal was written while that was ahead.
     pub(crate) ahead: i64,
@@ -85,12 +85,12 @@ impl CachedRun {
         self.moved_at = self.moved_at.min(now);
     }
 
-    /// When something of it is due, by the clock.
+    /// Returns the time at which something of it is due, by the clock.
     pub(crate) fn next_due(&self) -> Option<Time> {
         self.run.next_due().map(|due| Time(due.0.saturating_sub(self.ahead)))
     }
 
-    /// Whether `node` is in charge of it, according to its line in `runs`.
+    /// Returns whether `node` is in charge of it, according to its row in `runs`.
     pub(crate) fn charge_of(&self, node: i32) -> bool {
         self.indexed.node == Some(node)
     }
@@ -111,7 +111,7 @@ impl Cache {
         Cache { limit, ..Cache::default() }
     }
 
-    /// What the runs may weigh together, about.
+    /// Returns the approximate limit of the total weight of the runs.
     pub(crate) fn limit(&self) -> u64 {
         self.limit
     }

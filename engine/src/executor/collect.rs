@@ -45,7 +45,7 @@ impl Shard {
         self.oldest.1.show(since);
     }
 
-    /// Whether a record of a run is being written.
+    /// Returns whether a record of a run is being written.
     pub(super) fn is_under_way(&self, run: RunId) -> bool {
         self.flights.values().any(|flight| flight.has(run))
     }

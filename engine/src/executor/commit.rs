@@ -33,17 +33,17 @@ pub(super) struct InFlightBatch {
     namespaces: Vec<Arc<str>>,
     /// No namespace has much in it.
     shared: bool,
-    /// When it was sent.
+    /// Time at which it was sent.
     since: Instant,
 }
 
-/// What became of a batch.
+/// Result of a batch.
 pub(super) struct BatchResult {
     writer: Writer,
     batch: Batch,
     /// The runs whose record stands now; `None` means all.
     written: Result<Option<HashSet<RunId>>, StoreError>,
-    /// When it waited for a lock in vain: the runs whose rows others have locked.
+    /// The runs whose rows others have locked, if it waited for a lock in vain.
     locked: Option<HashSet<RunId>>,
 }
 

@@ -25,7 +25,7 @@ use crate::{Error, counters::Counters};
 /// About the bytes of an event.
 const EVENT_BYTES: usize = 128;
 
-/// What a batch decided about one run.
+/// The decision of a batch about one run.
 pub(crate) struct Decided {
     pub(crate) cached: Box<CachedRun>,
     /// Its record is empty when nothing happened.
@@ -39,7 +39,7 @@ pub(crate) struct Decided {
 }
 
 impl Decided {
-    /// How many bytes of documents its record will have, and of events about.
+    /// Returns the approximate number of bytes of its record: documents and events.
     pub(crate) fn bytes(&self) -> usize {
         let record = &self.transition.record;
         let documents = record.payloads.iter().map(|payload| payload.text().len());
@@ -58,11 +58,11 @@ pub(crate) struct Granted {
 /// A command stopped by a defect. Its run is gone from memory; the other commands are to be decided again.
 pub(crate) struct Broken {
     pub(crate) again: Vec<Request>,
-    /// What the defect said, when the command was to do what is due.
+    /// Text of the defect, if the command was to do what is due.
     pub(crate) due: Option<String>,
 }
 
-/// What deciding needs to know of the node.
+/// State of the node that decisions need.
 pub(crate) struct DecisionContext<'a> {
     pub(crate) dispatcher: &'a Dispatcher,
     pub(crate) counters: &'a Counters,
@@ -72,7 +72,7 @@ pub(crate) struct DecisionContext<'a> {
     now: Instant,
     /// The last step of the clock ahead.
     stepped: Option<Step>,
-    /// Since when the node hears workers.
+    /// Time since when the node receives heartbeats.
     pub(crate) hears_since: Time,
     pub(crate) hearing: &'a crate::hearing::Hearing,
     pub(crate) governed: Option<Arc<Governed>>,
@@ -285,8 +285,8 @@ impl DecisionContext<'_> {
         }
     }
 
-    /// Whether a task goes to a worker of its run's namespace, one that needs a permit has one, and one that needs a worker of
-    /// its own goes to such a worker. A permit that did not serve twice is taken to be gone.
+    /// Checks that a task goes to a worker of its run's namespace, that one that needs a permit has one, and that one
+    /// that needs a worker of its own goes to such a worker. A permit that did not serve twice is taken to be gone.
     fn may_hand_out(
         &self,
         cached: &CachedRun,
@@ -419,7 +419,7 @@ impl Before {
     }
 }
 
-/// What a panic said.
+/// Returns the message of a panic.
 pub(crate) fn text_of(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic")

@@ -26,12 +26,12 @@ const AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// a timer of the run after this.
 const LOOK_AFTER: Duration = Duration::from_millis(500);
 
-/// What is to be written about fences when records have been.
+/// Writes to fences that follow from records.
 #[derive(Debug, Default)]
 pub(crate) struct Fences {
     open: Vec<Fence>,
     namespaces: Vec<String>,
-    /// When they were handed out.
+    /// Time at which they were handed out.
     at: Option<Time>,
     close: Vec<Fence>,
 }
@@ -59,7 +59,7 @@ fn taken_by(decided: &Decided) -> Taken {
     taken
 }
 
-/// Whether what was decided is the report of what a worker committed, so that both say the same.
+/// Returns whether the decision is the report of what a worker committed, so that both agree.
 fn tells(decided: &Decided, (task, completion): (&TaskKey, &Completion), limit: usize) -> bool {
     let Command::Report { outcome: committed, .. } =
         report(task.clone(), completion.clone(), limit)
@@ -141,8 +141,8 @@ impl Shard {
         owned
     }
 
-    /// What workers completed is reported first; then all is decided again. While a worker's transaction is open, that
-    /// has to wait, without holding up anybody else.
+    /// Reports the completions of workers first; then everything is decided again. While a worker's transaction is
+    /// open, that has to wait, without holding up anybody else.
     fn put_back(&mut self, decided: Decided, left: Vec<(TaskKey, Option<Completion>)>) {
         DecisionContext::of(&self.node).give_back(&decided.granted);
         let run = decided.cached.run.id();

@@ -1,4 +1,4 @@
-//! Which namespaces have batches under way, and who may have the next one written beside them.
+//! Decides which namespaces may have a batch written beside those in flight.
 //!
 //! One batch always may be under way; a second beside it is worth its own transaction only if it is large. That holds for
 //! the batches that namespaces share, and for each namespace with batches of its own: so one of which nothing is under way
@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::FLIGHTS;
 
-/// How many batches of a shard may be written at once.
+/// Largest number of batches of a shard in flight.
 pub(super) const MOST: usize = 2 * FLIGHTS;
 
 /// The batches that are being written.
@@ -21,7 +21,7 @@ pub(crate) struct InFlight {
     namespaces: HashMap<Arc<str>, usize>,
 }
 
-/// How many commands wait.
+/// Number of waiting commands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Waits {
     /// Of namespaces of which no batch is under way.
@@ -41,7 +41,7 @@ impl Waits {
     }
 }
 
-/// Whose commands may be taken for a batch now.
+/// The namespaces whose commands may be taken for a batch now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct May {
     /// Those of namespaces of which no batch is under way.

@@ -1,4 +1,4 @@
-//! What a record changes in the tables that one searches by. Pure: the journal's fold says what they must be.
+//! Changes of a record to the tables for searching. Pure: computed from the run that the journal gives.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +23,7 @@ use crate::store::runs::{asked_of, unknown_in};
 /// A run that did not move here for so long may have ended and be gone by what another node did.
 const STALE: Span = Span::secs(600);
 
-/// What changes with one run's record.
+/// Changes of one run's record.
 pub(crate) struct Changes {
     /// Its line in `runs`, if it changes.
     pub(crate) state: Option<RunState>,
@@ -35,7 +35,7 @@ pub(crate) struct Changes {
     pub(crate) permits: PermitChanges,
 }
 
-/// Where a record is decided.
+/// The context of a decision.
 pub(crate) struct Place<'a> {
     pub(crate) node: i32,
     pub(crate) dispatcher: &'a Dispatcher,
@@ -45,7 +45,7 @@ pub(crate) struct Place<'a> {
     pub(crate) governed: Option<&'a Governed>,
 }
 
-/// What the index of a run must say, apart from who is in charge.
+/// Returns the index row of a run of which `node` is in charge.
 pub(crate) fn state_of(run: &Run, node: Option<i32>) -> RunState {
     let conditions = run.conditions().into_iter().map(Cow::Borrowed);
     let marks = run.unknown_in().into_iter().map(|queue| Cow::Owned(unknown_in(queue)));
@@ -198,8 +198,8 @@ fn touched(run: &Run, effects: &[Effect], known: &BTreeSet<TaskKey>) -> Vec<Task
     touched
 }
 
-/// Which tasks come to the table `ready` and which go from it: those on offer when the record is done, against those
-/// that were on offer before. Looks only at what the record's effects can have changed.
+/// Returns the tasks that enter and leave the table `ready`: the difference between the offered tasks before and
+/// after the record. Looks only at what the record's effects can have changed.
 fn ready_changes(
     cached: &CachedRun,
     Transition { record, effects }: &Transition,
@@ -239,20 +239,21 @@ fn ready_changes(
     (added, removed)
 }
 
-/// Whether a record gives a task back that was handed out.
+/// Returns whether a record gives a task back that was handed out.
 fn is_released(effects: &[Effect], task: &TaskKey) -> bool {
     let is_release =
         |effect: &Effect| matches!(effect, Effect::TaskReleased(released) if released == task);
     effects.iter().any(is_release)
 }
 
-/// Since when a task is on offer. One that was handed out and came `back` stands where it stood before.
+/// Returns the time since when a task is offered. One that was handed out and came `back` stands where
+/// it stood before.
 fn offered_at(cached: &CachedRun, task: &TaskKey, back: bool, now: Time) -> Time {
     let first = back.then(|| cached.run.first_offered(task)).flatten();
     first.map_or(now, |first| first.min(now))
 }
 
-/// Which tasks of governed queues workers hold from now on, and which permits are over.
+/// Returns the tasks of governed queues that workers hold from now on, and the permits that end.
 fn permits(batch: &mut Batch, decided: &Decided, governed: &Governed) -> PermitChanges {
     let Decided { cached, transition, granted, .. } = decided;
     let (run, effects) = (&cached.run, &transition.effects);
@@ -292,7 +293,7 @@ fn of_work<'a>(
     ))
 }
 
-/// What people did.
+/// Adds the acts of people.
 fn acts(batch: &mut Batch, cached: &CachedRun, seq: i32, record: &Record) {
     for (place, act) in record.acts() {
         let workflow = &cached.run.graph().definition.name;
@@ -363,7 +364,7 @@ fn milestones(batch: &mut Batch, cached: &CachedRun, at: Time, effects: &[Effect
     }
 }
 
-/// When a run is to be looked at next: when its next timer is due, or to be parked.
+/// Returns the time of the next look at a run: when its next timer is due, or it is to be parked.
 pub(crate) fn look_at(cached: &CachedRun, park_after: Duration) -> Option<Time> {
     let park = (!cached.run.in_flight()).then(|| cached.moved_at.after(park_after.into()));
     cached.next_due().into_iter().chain(park).min()

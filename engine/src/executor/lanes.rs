@@ -15,7 +15,7 @@ pub(super) const COMMAND_COST: usize = 1_024;
 pub(super) const QUANTUM: usize = 32 * COMMAND_COST;
 /// The most that a namespace owes for documents that its commands put together.
 const MOST_DEBT: isize = 1024 * 1024;
-/// How many namespaces without a waiting command are remembered.
+/// Number of namespaces without a waiting command that are remembered.
 pub(super) const IDLE_LANES: usize = 256;
 /// The position of the first command of a lane: what is put back before it has room.
 const FIRST_POSITION: u64 = 1 << 40;
@@ -37,7 +37,7 @@ pub(super) struct Lanes {
     pub(super) runs: FastMap<(usize, RunId), Waiting>,
 }
 
-/// Where the commands of a run wait in their lane.
+/// Place of the commands of a run in their lane.
 pub(super) struct Waiting {
     /// None of them is before this position.
     first: u64,

@@ -22,7 +22,7 @@ use crate::store::codec::{JournalRow, decode};
 use crate::store::journal::{self, Stored};
 use crate::store::{StoreError, batch::RunState};
 
-/// Why a run could not be loaded.
+/// The reason for which a run could not be loaded.
 #[derive(Debug, Default)]
 pub(super) struct Failure {
     text: String,
@@ -147,7 +147,7 @@ impl Shard {
         }
     }
 
-    /// Which of its tasks need permits and are held.
+    /// Determines which of its tasks need permits and are held.
     fn find_held(&self, cached: &mut CachedRun) {
         let Some(governed) = self.node.flow.governed() else { return };
         let leased = cached.run.leased().into_iter();

@@ -48,24 +48,24 @@ pub(super) struct Loads {
 struct Cold {
     /// The commands for it, in order.
     waiting: Vec<Request>,
-    /// How many of them came before the question.
+    /// Number of them that came before the query.
     before: usize,
-    /// What is being read of it may be out of date.
+    /// `true` if the result of the present query may be out of date.
     stale: bool,
 }
 
 /// The runs of a namespace that are to be loaded next.
 struct Line {
     runs: VecDeque<RunId>,
-    /// How many with the next question.
+    /// Number of runs in the next query.
     most: usize,
 }
 
-/// What became of a question for runs.
+/// Result of a query for runs.
 pub(super) struct Loaded {
     namespace: Option<Arc<str>>,
     runs: Vec<RunId>,
-    /// What was found of the first of them, and how many these are: the others did not fit in.
+    /// The loaded part, and its number of runs: the rest did not fit in.
     found: Result<(usize, Found), Error>,
 }
 
@@ -74,7 +74,7 @@ impl Loads {
         self.runs.is_empty()
     }
 
-    /// Whether a run is being loaded, or is to be.
+    /// Returns whether a run is being loaded, or is to be.
     pub(super) fn has(&self, run: RunId) -> bool {
         !self.runs.is_empty() && self.runs.contains_key(&run)
     }
@@ -110,7 +110,8 @@ impl Loads {
 }
 
 impl Shard {
-    /// Whether the run of a command has to be loaded first, unless it `begins` in this batch.
+    /// Returns whether the run of a command has to be loaded first, unless it `begins` in this
+    /// batch.
     pub(super) fn is_cold(&self, envelope: &Request, begins: &FastSet<RunId>) -> bool {
         let starts = matches!(envelope.order, ShardCommand::Start(_)) && envelope.tries == 0;
         !envelope.loaded

@@ -58,21 +58,21 @@ use request::{Request, ShardCommand};
 use timers::Timers;
 use writer::Writer;
 
-/// How often a command is decided again before its caller is told to ask later.
+/// Number of times that a command is decided before its caller is asked to retry later.
 const TRIES: u16 = 100;
-/// How many batches of a namespace may be written at once, and how many that namespaces share: one waits for the disk while
-/// the other is executed.
+/// Number of batches of a namespace that may be in flight, and of batches that namespaces share: one waits for the disk
+/// while the other is executed.
 const FLIGHTS: usize = 2;
-/// How many sessions so many shards and the log have at most: each shard one to load runs, and one for each batch that is
-/// being written.
+/// Returns the largest number of sessions of so many shards and the log: each shard has one to load runs, and one for
+/// each batch in flight.
 pub(crate) fn sessions_of(shards: usize) -> u32 {
     let of_shards = shards.saturating_mul(1 + in_flight::MOST);
     u32::try_from(of_shards.saturating_add(crate::log::SESSIONS)).unwrap_or(u32::MAX)
 }
 
-/// When our own command failed, it is tried again after this long.
+/// Delay before a command of the node itself is retried.
 const OWN_RETRY: Duration = Duration::from_secs(1);
-/// When it met a defect, or a record that this node cannot read.
+/// The same after a defect, or a record that this node cannot read.
 const OWN_RETRY_LATER: Duration = Duration::from_secs(60);
 
 /// One committer with the runs it owns.
@@ -89,7 +89,7 @@ pub(crate) struct Shard {
     /// Batches that are being written, by their id. A run is in one of them at most, and commands for it wait there.
     flights: HashMap<Uuid, InFlightBatch>,
     in_flight: InFlight,
-    /// Since when the oldest of them is being written, and where that is shown.
+    /// The time since when the oldest of them is being written, and its gauge.
     oldest: (Option<Instant>, OldestWrite),
     /// Runs that are being loaded.
     loads: Loads,

@@ -1,4 +1,5 @@
-//! What of a record becomes events of the log: those that steps emit, and the milestones that the definition asks for.
+//! Events of the log that follow from a record: those that steps emit, and the milestones that the definition asks
+//! for.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

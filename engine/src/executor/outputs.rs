@@ -69,8 +69,8 @@ fn judged(task: TaskKey, outcome: TaskOutcome, verdict: Verdict) -> Command {
     Command::Report { task, outcome }
 }
 
-/// Why an output cannot be taken; `None` when it can. A schema that was registered before schemas were bounded, and is
-/// beyond a bound, is not held against it.
+/// Returns the reason for which an output is refused; `None` if it is accepted. A schema that was registered before
+/// schemas were bounded, and is beyond a bound, is not held against it.
 fn violation(verdict: Verdict) -> Option<String> {
     match verdict {
         Verdict::Satisfies => None,

@@ -8,24 +8,25 @@ use super::{OWN_RETRY, OWN_RETRY_LATER, Shard};
 use crate::damage;
 use crate::maps::FastMap;
 
-/// How often in a row what is due of a run may fail, over all nodes and restarts.
+/// Number of consecutive failures of a run's timers that are tolerated, over all nodes and
+/// restarts.
 pub(crate) const TRIES: u32 = 3;
-/// How many runs are remembered whose timers failed.
+/// Number of runs with failed timers that are remembered.
 const REMEMBERED: usize = 10_000;
 
-/// How often in a row the timers of runs failed.
+/// Number of consecutive failures of timers by run.
 #[derive(Debug, Default)]
 pub(super) struct Poison(FastMap<RunId, u32>);
 
 impl Poison {
-    /// What was due of a run, or was asked of it, was decided.
+    /// Forgets the failures of a run, after its timer or a command was decided.
     pub(super) fn worked(&mut self, run: RunId) {
         if !self.0.is_empty() {
             self.0.remove(&run);
         }
     }
 
-    /// What is due of a run failed. Answers after how long it is tried again; `None` when it was tried often enough.
+    /// Counts a failure of a run's timer. Returns the delay before the next try; `None` if there were enough.
     fn failed(&mut self, run: RunId) -> Option<Duration> {
         if self.0.len() >= REMEMBERED && !self.0.contains_key(&run) {
             self.0.clear();

@@ -8,18 +8,18 @@ use std::time::Duration;
 use super::decide::Decided;
 use crate::maps::FastMap;
 
-/// How many bytes of documents the commands of a namespace may put together in one batch, beside those that they bring.
+/// Number of bytes of documents that the commands of a namespace may build in one batch, beside those that they bring.
 pub(super) const BUILT: usize = 1024 * 1024;
 /// For how long the commands of a namespace are decided for one batch.
 pub(super) const DECIDED_FOR: Duration = Duration::from_millis(10);
 /// From how many bytes on the records of a namespace are written in a batch of their own.
 pub(super) const LARGE: usize = 256 * 1024;
 
-/// What is decided in less time and with fewer bytes is not counted: `batch_runs` bounds how many there are.
+/// Decisions that take less time and fewer bytes are not counted: `batch_runs` bounds their number.
 const SMALL_BYTES: usize = 4 * 1024;
 const SMALL_TIME: Duration = Duration::from_micros(100);
 
-/// What the commands of each namespace have cost in a batch.
+/// Costs of the commands of each namespace in a batch.
 #[derive(Debug, Default)]
 pub(super) struct Portions(FastMap<Arc<str>, Portion>);
 

@@ -1,4 +1,4 @@
-//! What waits for a shard: a command, whom to answer, and how often it was tried.
+//! Requests to a shard: a command, the caller to answer, and the number of tries.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,7 +28,7 @@ pub(crate) struct RequestState {
     pub(crate) payer: Option<Arc<str>>,
     pub(crate) order: ShardCommand,
     pub(crate) ticket: Option<Ticket>,
-    /// How often it was decided in vain: another node was first, or the database asked to try again.
+    /// Number of decisions in vain: another node was first, or the database requested a retry.
     pub(crate) tries: u16,
     /// To be decided and committed with nothing else, because the database refused its batch.
     pub(crate) alone: bool,
@@ -43,7 +43,7 @@ pub(crate) struct RequestState {
     pub(crate) session: Option<Uuid>,
 }
 
-/// What is to be done.
+/// The action.
 pub(crate) enum ShardCommand {
     Start(Box<StartOrder>),
     Command(Command),
@@ -62,7 +62,7 @@ pub(crate) enum ShardCommand {
     },
 }
 
-/// What is known of the output that a report brings.
+/// State of the output of a report.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Output {
     /// Nothing yet.
@@ -74,7 +74,7 @@ pub(crate) enum Output {
     Held,
 }
 
-/// What a run begins with.
+/// The start of a run.
 pub(crate) struct StartOrder {
     pub(crate) start: Start,
     pub(crate) workflow: Arc<Workflow>,
@@ -88,10 +88,10 @@ pub(crate) struct StartKey {
     pub(crate) input_digest: InputDigest,
 }
 
-/// What became of a command.
+/// Result of a command.
 pub(crate) type Answer = Result<Answered, Error>;
 
-/// How an accepted command is answered.
+/// The answer to an accepted command.
 #[derive(Debug)]
 pub(crate) enum Answered {
     Reply(Reply),
@@ -166,7 +166,7 @@ impl Request {
         }
     }
 
-    /// Whether it is a report that is decided for the first time.
+    /// Returns whether it is a report that is decided for the first time.
     pub(crate) fn is_first_report(&self) -> bool {
         let is_report = matches!(self.order, ShardCommand::Command(Command::Report { .. }));
         is_report && self.tries == 0

@@ -1,4 +1,4 @@
-//! What follows from a record that is committed: answers, hand-over, timers, snapshots.
+//! Carries out the effects of a committed record: answers, dispatch, timers, snapshots.
 
 use backstitch_saga::protocol::State;
 use backstitch_saga::{AttemptEnd, Effect, Run, RunId, TaskKey, Transition};
@@ -103,7 +103,7 @@ impl Shard {
         }
     }
 
-    /// What the record means for governed queues.
+    /// Updates the permits of governed queues by the record.
     fn permits(&self, cached: &mut CachedRun, effects: &[Effect], changes: &Changes) {
         let Some(governed) = self.node.flow.governed() else { return };
         let PermitChanges { taken, over } = &changes.permits;

@@ -1,4 +1,5 @@
-//! When which run is to be looked at again. In memory only; one entry per run, corrected when it fires.
+//! The times at which runs are to be looked at again. In memory only; one entry per run, corrected when
+//! it fires.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -61,7 +62,7 @@ impl Timers {
         None
     }
 
-    /// When the next entry is due.
+    /// Returns the time at which the next entry is due.
     pub(crate) fn next(&mut self) -> Option<Time> {
         while let Some(Reverse((due, run))) = self.heap.peek() {
             if self.live.get(run).is_some_and(|entry| entry.due == *due) {

@@ -13,10 +13,10 @@ use crate::store::batch::Batch;
 use crate::store::session::Kept;
 use crate::store::{StoreError, blockers, journal};
 
-/// How long to wait before the fate of a batch is looked for again.
+/// Delay before the outcome of a batch is checked again.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// What writes batches, one after the other.
+/// Writes batches, one after the other.
 pub(super) struct Writer {
     node: Arc<Node>,
     connection: Option<Kept>,
