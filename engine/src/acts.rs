@@ -1,4 +1,4 @@
-//! What people did to runs, workflows, queues, schedules, jobs and facts: who, when, and why.
+//! Acts of people on runs, workflows, queues, schedules, jobs and facts: who, when, and why.
 
 use backstitch_saga::protocol::{ActFilter, ActLine, Page};
 use backstitch_saga::{By, Refusal, RefusalCode, Time};
@@ -10,7 +10,7 @@ use crate::store::listed;
 use crate::{Engine, Error};
 
 impl Engine {
-    /// What people did, newest first; `after` is the cursor of the page before.
+    /// Lists acts of people, newest first; `after` is the cursor of the page before.
     ///
     /// # Errors
     /// [`Error::Invalid`] when the cursor is not one of ours.
@@ -49,7 +49,7 @@ fn place_of_cursor(text: &str) -> Result<ActPlace, Error> {
     })
 }
 
-/// What changes how something stands for others must say why.
+/// Checks that a change that affects others has a reason.
 pub(crate) fn must_have_reason(by: &By) -> Result<(), Error> {
     if by.reason.trim().is_empty() {
         let message = "say why; the reason is kept with the act";

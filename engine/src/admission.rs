@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// How many namespaces are remembered before those of which nothing waits are forgotten.
+/// Number of namespaces that are remembered before those without waiting commands are forgotten.
 const REMEMBERED: usize = 1_024;
 
 /// The commands that wait, by namespace.
@@ -50,7 +50,7 @@ impl Admission {
         Admission { limit, active, own, engine, accounts: Mutex::default() }
     }
 
-    /// How many commands wait that the engine gave itself.
+    /// Returns the number of waiting commands of the engine itself.
     pub(crate) fn own(&self) -> usize {
         self.own.load(Ordering::Relaxed)
     }

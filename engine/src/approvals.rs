@@ -17,17 +17,17 @@ pub(crate) const MOST_OF_ONE: usize = 1_000;
 /// Workflows of all namespaces. With more it asks for each undo of any.
 pub(crate) const MOST: usize = 100_000;
 
-/// How many undos of a run one person may ask for alone, by workflow.
+/// Number of undos of a run that one person may request alone, by workflow.
 type Policies = Arc<HashMap<String, u64>>;
 
-/// What a node knows of them.
+/// The policies of approval, as a node knows them.
 #[derive(Debug, Default)]
 pub(crate) struct Approvals {
     /// By namespace; `None` when there are too many to keep.
     known: RwLock<Option<HashMap<String, Policies>>>,
 }
 
-/// What a node knows of a namespace.
+/// The policies of a namespace, as a node knows them.
 #[derive(Debug, PartialEq)]
 enum Known {
     /// No workflow of it needs a second person.

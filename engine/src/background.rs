@@ -1,5 +1,5 @@
-//! What a node does without being asked: the registry of its background tasks. A task is one entry; its name, its rhythm, its
-//! metrics and its place among the loops follow from it. Tasks only read the indexes and submit commands.
+//! The registry of a node's background tasks. A task is one entry; its name, its rhythm, its metrics and its place
+//! among the loops follow from it. Tasks only read the indexes and submit commands.
 
 mod own;
 mod stall;
@@ -33,11 +33,11 @@ struct Entry {
     work: fn(&Arc<Node>) -> BoxFuture<'_, Result<usize, Error>>,
 }
 
-/// When a task is done.
+/// Rhythm of a task.
 enum Rhythm {
     /// Once in so long, and when the node begins.
     Every(fn(&Tuning) -> Duration),
-    /// When its own loop has it done.
+    /// Driven by a loop of its own.
     Loop(Serve),
 }
 use Rhythm::{Every, Loop};

@@ -1,4 +1,4 @@
-//! What `backstitch bench` needs of the database: the counters around a load, the floor beside it, a standing
+//! Database side of `backstitch bench`: the counters around a load, the floor beside it, a standing
 //! population, and scratch databases. Not used by a server.
 //!
 //! The *floor* is what the same load costs at the least: the journal records that the engine wrote for one run, and its
@@ -29,25 +29,25 @@ pub struct Numbers {
     pub wal_bytes: i64,
 }
 
-/// How the floor is measured.
+/// Settings of the measurement of the floor.
 #[derive(Clone, Copy, Debug)]
 pub struct FloorOptions {
     /// Connections that commit side by side.
     pub connections: usize,
     /// Records of one batch, each of another run.
     pub batch: usize,
-    /// How long to write, after a tenth of it to warm up.
+    /// Time of writing, after a tenth of it to warm up.
     pub time: Duration,
 }
 
-/// What the bare statements did.
+/// Result of the bare statements.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Floor {
     /// Steps that ended, a second.
     pub steps_per_s: f64,
     /// Runs that were written whole, a second.
     pub runs_per_s: f64,
-    /// How long one batch took from the statement to the answer after its commit, in milliseconds: the median.
+    /// Time of one batch from the statement to the answer after its commit, in milliseconds: the median.
     pub p50_ms: f64,
     /// The same, of the slowest hundredth.
     pub p99_ms: f64,

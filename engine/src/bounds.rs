@@ -19,11 +19,11 @@ use crate::{
 /// A bound.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bound {
-    /// What is bounded.
+    /// The bounded quantity.
     pub of: &'static str,
     /// The bound.
     pub limit: String,
-    /// What happens beyond it.
+    /// The consequence of exceeding it.
     pub beyond: &'static str,
 }
 

@@ -17,11 +17,11 @@ use crate::node::Node;
 use crate::rounds::{Names, in_turns};
 use crate::store::{nodes, runs, sweep};
 
-/// How many runs are taken at once.
+/// Number of runs that are taken together.
 const RUNS: usize = 500;
-/// How many are looked up together, in turns, when there are more.
+/// Number of runs that are looked up together, in turns, if there are more.
 const LISTED: i64 = 5_000;
-/// How many of the oldest, and of the newest, are looked at for that.
+/// Number of the oldest, and of the newest, that are considered for that.
 const LOOKED_AT: i64 = 50_000;
 /// For how long the shards are left to what they have.
 const PAUSE: Duration = Duration::from_millis(20);

@@ -18,7 +18,7 @@ use crate::start::{self, ChildStart};
 use crate::turns::Pass;
 use crate::{Error, reads};
 
-/// How soon a start is tried again while the shards have enough to do, at first and at most.
+/// Delay before a start is retried while the shards are busy: the first and the longest.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
 
 /// Does what a record that is committed asks of other runs. Most ask nothing.
@@ -72,7 +72,7 @@ fn tell(
     node.submit_own(vec![envelope]);
 }
 
-/// How a child begins.
+/// The beginning of a child.
 enum Begin {
     /// As its parent asks for it, unless it has thought better of it.
     AsAsked,
@@ -284,7 +284,7 @@ impl Family {
         answers.wait().await.pop().unwrap_or(Err(Error::Busy)).map(drop)
     }
 
-    /// How the child ended; `None` when it has not, or when that could not be found out.
+    /// Returns the end of the child; `None` if it has not ended, or that is unknown.
     async fn end_of(&self, ask: &ChildAsk) -> Option<ChildEnd> {
         let undo = ask.action == Action::Compensate;
         let end = move |run: &Run| if undo { run.end_of_undo() } else { run.end() };
@@ -292,7 +292,7 @@ impl Family {
     }
 }
 
-/// What a parent wants of a child that is about to be started.
+/// The intention of a parent for a child that is about to be started.
 enum Wish {
     /// Nothing any more.
     Gone,

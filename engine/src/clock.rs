@@ -28,7 +28,7 @@ const SLOW: u128 = 200;
 #[derive(Debug)]
 pub(crate) struct Clock {
     origin: Instant,
-    /// What the database's clock showed at `origin`, in milliseconds.
+    /// Time of the database's clock at `origin`, in milliseconds.
     offset: AtomicI64,
     /// The same by the newest answer, believed or not.
     shown: AtomicI64,
@@ -49,7 +49,7 @@ struct Belief {
     step: Option<Step>,
     /// The last step, ahead or back: by how much, in milliseconds, and when.
     last: Option<(i64, Instant)>,
-    /// When the last step ahead was made that was longer than [`LONG`].
+    /// Time of the last step ahead that was longer than [`LONG`].
     leapt_at: Option<Instant>,
 }
 
@@ -64,11 +64,11 @@ struct Doubt {
 /// An instant that is so far ahead of now, and should not be ahead at all, was written by a clock that was wrong.
 pub(crate) const AHEAD: Span = Span::secs(120);
 
-/// What another node believed when it gave its last sign of life.
+/// The clock of another node at its last heartbeat.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Elsewhere {
     pub(crate) believed: Time,
-    /// How long ago that was by the database's clock, in milliseconds.
+    /// Time since then by the database's clock, in milliseconds.
     pub(crate) silent: i64,
     pub(crate) stopped: bool,
 }
@@ -105,7 +105,8 @@ pub(crate) struct Step {
     pub(crate) to: Time,
 }
 
-/// What an answer of the database did to the clock. Numbers are milliseconds that the database is ahead.
+/// Effect of a response of the database on the clock. Numbers are milliseconds that the database is
+/// ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Set {
     /// It agrees. `doubted`: the ones before did not.
@@ -227,7 +228,8 @@ impl Clock {
         self.belief().last.map(|(ahead, at)| (ahead, at.elapsed()))
     }
 
-    /// Whether the clock was stepped ahead lately, so that what seems old may not be: nothing is deleted for its age.
+    /// Returns whether the clock was stepped ahead recently, so that rows may seem older than they are: nothing is
+    /// deleted for its age.
     pub(crate) fn leapt_lately(&self) -> bool {
         self.belief().leapt_at.is_some_and(|at| at.elapsed() < AGE_DOUBTED_FOR)
     }
@@ -242,7 +244,8 @@ impl Clock {
         Time(self.last.fetch_max(now, Ordering::Relaxed).max(now))
     }
 
-    /// What the database itself shows at the instant `at`, believed or not: for columns that it fills in.
+    /// Returns the time that the database itself shows at the instant `at`, trusted or not: for columns
+    /// that it fills in.
     pub(crate) fn as_shown(&self, at: Time) -> Time {
         let apart = self.shown.load(Ordering::Relaxed) - self.offset.load(Ordering::Relaxed);
         Time(at.0.saturating_add(apart))

@@ -14,7 +14,7 @@ use crate::node::Node;
 use crate::rounds::in_turns;
 use crate::store::fences::{self as table, Unreadable};
 
-/// How many are taken at once.
+/// Number of completions that are taken together.
 const COMPLETIONS: i64 = 500;
 /// For how long a worker is given the chance to report by itself, which is faster.
 const GRACE: Duration = Duration::from_secs(1);
@@ -22,7 +22,7 @@ const GRACE: Duration = Duration::from_secs(1);
 /// For how long it is remembered that an attempt was revoked: longer than any node can be slow to make its fence.
 const REVOKED_FOR: Duration = Duration::from_secs(86_400);
 
-/// How many times in a row so many are taken.
+/// Number of such pages in one pass.
 const PAGES: usize = 20;
 
 /// Reports attempts that were completed and not reported, in turns between namespaces. Returns how many. Two nodes that do so

@@ -1,4 +1,4 @@
-//! What a node counts, for `/metrics`. Reading it costs no query.
+//! Counters of a node, for `/metrics`. Reading it costs no query.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

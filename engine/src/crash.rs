@@ -188,7 +188,7 @@ mod armed {
     use std::io::Write as _;
     use std::sync::{LazyLock, Mutex, PoisonError};
 
-    /// How many passages of each point are noted.
+    /// Number of passages that are noted for each point.
     const NOTED: u32 = 30;
     /// `NAME:N`: the process dies at the N-th passage of this point.
     static CHOSEN: LazyLock<Option<(String, u32)>> = LazyLock::new(|| {

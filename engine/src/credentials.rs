@@ -1,4 +1,4 @@
-//! Who may ask: credentials, found by the digest of their secret.
+//! Credentials, found by the digest of their secret.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,9 +20,9 @@ pub(crate) mod sessions;
 /// For how long a credential is answered from memory. A node that does not hear of a withdrawal at another node lets
 /// it pass for as long.
 const REMEMBER: Duration = Duration::from_secs(5);
-/// How many are remembered.
+/// Number of credentials that are remembered.
 const MOST: usize = 10_000;
-/// How often it is noted which were used.
+/// Interval at which used credentials are noted.
 pub(crate) const USED_EVERY: Duration = Duration::from_secs(60);
 
 /// Digest of a secret, under which its credential is stored.

@@ -19,9 +19,9 @@ use crate::store::migrations;
 pub(crate) const UNREADABLE: &str = "JournalDamaged";
 /// The condition of a run whose timer a defect stops.
 pub(crate) const STOPPED: &str = "TimerStopped";
-/// How often a run is put aside at most.
+/// Shortest interval at which a run is put aside.
 const AGAIN_AFTER: Duration = Duration::from_secs(10);
-/// How many runs are remembered to have been put aside.
+/// Number of runs that are remembered as put aside.
 const MOST: usize = 1_000;
 
 /// Runs that were put aside lately.
@@ -29,7 +29,7 @@ const MOST: usize = 1_000;
 pub(crate) struct Lately(Mutex<HashMap<RunId, Instant>>);
 
 impl Lately {
-    /// Whether the run is to be put aside now.
+    /// Returns whether the run is to be put aside now.
     fn is_new(&self, run: RunId) -> bool {
         let now = Instant::now();
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);

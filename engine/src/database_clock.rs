@@ -1,4 +1,4 @@
-//! How a node's clock follows the database's, and what it begins with.
+//! Makes a node's clock follow the database's, from the start of the node.
 
 use std::time::Instant;
 

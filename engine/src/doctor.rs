@@ -38,11 +38,11 @@ use differences::differences;
 const PAGE: i64 = 200;
 /// No more differences are told than this; all are counted and mended.
 const TOLD: usize = 1_000;
-/// How long writers are waited for when a person asks for mending.
+/// Time for which writers are waited for when a person requests a repair.
 const PATIENT: &str = "30s";
 /// By how much a journal may be ahead of the clock before it counts as that, in milliseconds.
 const AHEAD: i64 = 1_000;
-/// How long after a record its fences are written at the latest.
+/// Longest time between a record and the write of its fences.
 const FENCED_WITHIN: Span = Span::secs(5);
 
 /// Compares the indexes with the journals, and mends them if asked.
@@ -131,7 +131,7 @@ fn tell(diagnosis: &mut Diagnosis, difference: String) {
     }
 }
 
-/// What a comparison found.
+/// Result of a comparison.
 #[derive(Default)]
 pub(crate) struct Found {
     /// Runs whose index rows can be mended, with what is wrong.
@@ -194,14 +194,14 @@ fn is_aside(row: &RunRow) -> bool {
     row.conditions.iter().any(|one| one == UNREADABLE)
 }
 
-/// Whether a run was put aside because a defect stops its timer.
+/// Returns whether a run was put aside because a defect stops its timer.
 fn is_stopped(rows: &IndexRows) -> bool {
     let row = rows.run.as_ref();
     row.is_some_and(|row| row.conditions.iter().any(|one| one == STOPPED))
 }
 
-/// What the indexes should say about a run. Who is in charge of it is not in its journal: any node will do, or none
-/// as long as it is looked at in time.
+/// Returns the index rows that a run should have. Who is in charge of it is not in its journal: any node will do,
+/// or none as long as it is looked at in time.
 async fn expected(
     node: &Node,
     connection: &mut PgConnection,
@@ -265,7 +265,7 @@ async fn expected(
     })
 }
 
-/// When something of a run is due, by the clock. Its journal may have been written while that was ahead.
+/// Returns the time at which something of a run is due, by the clock.
 fn due_by_clock(node: &Node, run: &Run) -> Option<Time> {
     let ahead = run.moved_at().0.saturating_sub(node.clock.now().0);
     let ahead = if ahead > AHEAD { ahead } else { 0 };
@@ -342,7 +342,7 @@ fn incidents(run: &Run, records: &[Record]) -> Vec<IncidentRow> {
     history::incidents(records).into_iter().map(row).collect()
 }
 
-/// What people did, by one record.
+/// Returns the acts of people in one record.
 fn acts(seq: i32, record: &Record) -> Vec<ActRow> {
     let row = |(place, act): (usize, Act<'_>)| ActRow {
         seq,

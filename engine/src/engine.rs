@@ -29,7 +29,7 @@ use crate::store::{Database, migrations, nodes, schema, wait_for_server};
 use crate::{Diagnosis, Error, ItemFilter, Options, Registered, RunFilter, StartedRun, Worker};
 use crate::{credentials, doctor, edits, tasks};
 
-/// How long a node that stops waits for what is under way.
+/// Longest time that a stopping node waits for work in progress.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 /// One node of the engine. Cheap to clone; all clones are the same node. When the last is dropped without
@@ -397,7 +397,7 @@ impl Engine {
         reads::item_with_key(self.node(), namespace, id, step, key).await
     }
 
-    /// What compensating would do, with one page of its undos. Past a pivot the plan says so; doing it needs `force`.
+    /// Returns what compensating would do, with one page of its undos.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Refused`].

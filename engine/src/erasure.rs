@@ -22,11 +22,11 @@ use crate::store::erasures::{self as table, Erasure};
 use crate::store::{journal, runs};
 use crate::{Engine, Error, doctor, reads};
 
-/// How many runs may be erased with one request: a run and all that descend from it.
+/// Largest number of runs that one request erases: a run and all its descendants.
 const MOST: usize = 10_000;
 /// For how long a request erases; the rest goes on by itself.
 const BUDGET: Duration = Duration::from_secs(5);
-/// How long after the first pass the second comes, and a pass that failed is made again.
+/// Delay before the second pass, and before a failed pass is repeated.
 const AGAIN: Span = Span::secs(60);
 /// Erasures that are taken up at once.
 const AT_ONCE: i64 = 10;

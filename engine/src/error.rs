@@ -1,9 +1,9 @@
-//! Why something could not be done.
+//! Errors of the engine.
 
 use backstitch_saga::protocol::{ContractBreak, TaskAnswer, status_of};
 use backstitch_saga::{ErrorKind, Refusal, Violation};
 
-/// Why something could not be done.
+/// An error of the engine.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The rules refuse it.
@@ -14,7 +14,7 @@ pub enum Error {
     Invalid {
         /// Stable code.
         code: &'static str,
-        /// What is wrong.
+        /// The mistakes.
         violations: Vec<Violation>,
     },
     /// There is no such thing in this namespace. The code says what (`unknown_run`, `unknown_workflow`, …).
@@ -64,7 +64,7 @@ pub enum Error {
         code: &'static str,
         /// For people.
         message: String,
-        /// When to ask again, where that helps.
+        /// The delay before a retry, if one can succeed.
         retry_after: Option<std::time::Duration>,
     },
     /// Too much waits already, or the node is stopping. Nothing was done; try again in a second.

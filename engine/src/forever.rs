@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use crate::executor::decide::text_of;
 use crate::node::Node;
 
-/// How long a loop rests after its first panic; twice as long after each that follows soon.
+/// Pause of a loop after its first panic; it doubles after each that follows soon.
 const FIRST_REST: Duration = Duration::from_millis(200);
 /// The longest rest.
 const LONGEST_REST: Duration = Duration::from_secs(60);
@@ -44,7 +44,7 @@ where
     })
 }
 
-/// How long a loop rests that went on for `worked`, after a rest of `before`.
+/// Returns the pause of a loop that ran for `worked`, after a pause of `before`.
 fn rest_after(before: Duration, worked: Duration) -> Duration {
     match worked > LONGEST_REST {
         true => FIRST_REST,

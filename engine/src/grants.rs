@@ -11,9 +11,9 @@ use crate::store::acts::{self, Act, Thing};
 use crate::store::namespace_grants as table;
 use crate::{Engine, Error};
 
-/// How many roles of a namespace have a grant at most.
+/// Largest number of roles with a grant for a namespace.
 const MOST: i64 = 1_000;
-/// How many bytes the name of a role has at most.
+/// Longest name of a role, in bytes.
 const LONGEST: usize = 63;
 
 impl Engine {

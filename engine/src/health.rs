@@ -1,4 +1,4 @@
-//! Whether this node can do its work: its registration and its writes succeed.
+//! Health of this node: whether its registration and its writes succeed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,16 +10,16 @@ use crate::executor::sessions_of;
 use crate::node::Node;
 use crate::store::schedules::Place;
 
-/// How long a failed batch counts against the node when none was written since.
+/// Time for which a failed batch counts against the node if none was written since.
 const WRITE_FAILED_FOR: Duration = Duration::from_secs(5);
-/// How long a registration may be under way beyond three of its intervals.
+/// Time that a registration may take beyond three of its intervals.
 const BEAT_LIMIT: Duration = Duration::from_secs(5);
 /// A batch that is written for so long is told.
 pub(crate) const TOLD_AFTER: Duration = Duration::from_secs(5);
 /// Things of one kind that are not as they should be which a node remembers.
 const MOST_FOUND: usize = 1_000;
 
-/// What a node knows of its own health.
+/// Health of a node, as the node knows it.
 #[derive(Debug)]
 pub(crate) struct Health {
     inner: Mutex<Inner>,
@@ -28,7 +28,7 @@ pub(crate) struct Health {
     writing: Mutex<Vec<Arc<AtomicU64>>>,
 }
 
-/// Since when the oldest batch of a shard is being written, for all to see.
+/// The time since when the oldest batch of a shard is being written, shared with readers.
 #[derive(Debug)]
 pub(crate) struct OldestWrite {
     began: Instant,
@@ -53,9 +53,9 @@ struct Inner {
     write_failed_at: Option<Instant>,
     /// The last batch that was written.
     wrote_at: Option<Instant>,
-    /// Who holds up the batch that is being written, once that takes long.
+    /// The session that holds up the batch that is being written, once that takes long.
     held_up_by: Option<String>,
-    /// What is wrong with the key of leases.
+    /// The problem with the key of leases.
     lease_key: Option<&'static str>,
     /// Schedules whose rows cannot be read.
     schedules: Walked,
@@ -65,7 +65,7 @@ struct Inner {
     completions: Walked,
 }
 
-/// What walks over all things of a kind found: by namespace and name.
+/// Results of a walk over all objects of a kind: by namespace and name.
 #[derive(Debug, Default)]
 struct Walked {
     /// With since when.
@@ -221,7 +221,7 @@ impl Health {
         self.change(|inner| inner.write_failed_at = Some(Instant::now()));
     }
 
-    /// What keeps the node from its work.
+    /// Returns the problem that prevents the node's work.
     pub(crate) fn trouble(&self, beat_every: Duration) -> Option<String> {
         if let Some((age, what)) = self.held_up()
             && self.change(|inner| inner.wrote_at.is_none_or(|at| at.elapsed() > age))
@@ -251,7 +251,7 @@ impl Node {
 }
 
 impl Engine {
-    /// What keeps the node from its work, as a sentence for people.
+    /// Describes the problem that prevents the node's work, for people.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         let node = self.node();

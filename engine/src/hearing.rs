@@ -1,4 +1,5 @@
-//! Since when this node can hear workers: no lease ends over a sign of life that could not arrive.
+//! The time since when this node receives heartbeats: no lease ends for want of a heartbeat that
+//! could not arrive.
 //!
 //! A sign of life counts once it is written. A node hears nothing before it starts, while it is stopped, while the
 //! database is away and while it refuses what it cannot take. The rules for a lease are in `saga`.
@@ -17,14 +18,14 @@ const MISSED: u32 = 2;
 /// Of so many namespaces a node knows for each when it refused their signs of life.
 const MOST: usize = 1_000;
 
-/// Since when a node can hear workers.
+/// The time since when a node receives heartbeats.
 #[derive(Debug)]
 pub(crate) struct Hearing {
     since: AtomicI64,
-    /// When it last wrote to the database.
+    /// Time of its last write to the database.
     wrote: AtomicI64,
     limit: Span,
-    /// When signs of life of a namespace were refused last.
+    /// Time at which heartbeats of a namespace were last refused.
     refused: Mutex<HashMap<Arc<str>, Time>>,
 }
 
@@ -53,7 +54,7 @@ impl Hearing {
         self.since.fetch_max(now.0, Ordering::Relaxed);
     }
 
-    /// Since when it hears; `now` when it may be deaf at this moment.
+    /// Returns the time since when it receives heartbeats; `now` if it may not at this moment.
     pub(crate) fn since(&self, now: Time) -> Time {
         match self.is_late(self.wrote.load(Ordering::Relaxed), now) {
             true => now,
@@ -72,7 +73,7 @@ impl Hearing {
         refused.insert(namespace.clone(), now);
     }
 
-    /// When signs of life of a namespace were refused last.
+    /// Returns the time at which heartbeats of a namespace were last refused.
     pub(crate) fn refused_last(&self, namespace: &str) -> Option<Time> {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).get(namespace).copied()
     }

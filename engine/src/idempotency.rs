@@ -19,17 +19,17 @@ use crate::{Engine, Error, quotas};
 
 /// For how long a reservation is taken to be worked on when its node lives. Longer than most requests take.
 const LEASE: Duration = Duration::from_secs(60);
-/// How many keys are forgotten with one statement.
+/// Number of keys that one statement deletes.
 const FORGOTTEN: i64 = 1_000;
-/// How many statements one look takes at most, so that a backlog does not keep a connection for long.
+/// Largest number of statements in one pass, so that a backlog does not keep a connection for long.
 const LOOKS: usize = 100;
 
 /// A request with a key.
 #[derive(Clone, Copy, Debug)]
 pub struct IdempotentRequest<'a> {
-    /// Where it acts.
+    /// Its namespace.
     pub namespace: &'a str,
-    /// Who asks.
+    /// The caller.
     pub actor: &'a str,
     /// The HTTP method.
     pub method: &'a str,
@@ -41,20 +41,20 @@ pub struct IdempotentRequest<'a> {
     pub body: &'a [u8],
 }
 
-/// What is to be done with a request.
+/// Result of a reservation.
 #[derive(Clone, Debug)]
 pub enum Reserved {
-    /// Do it, then say how it was answered: [`Engine::keep_answer`], [`Engine::free`] or [`Engine::forget_key`].
+    /// The caller must execute the request, then record the response: [`Engine::keep_answer`], [`Engine::free`] or [`Engine::forget_key`].
     Yours(Reservation),
-    /// It was done: answer this again.
+    /// It was executed before; this is its response.
     Answered(KeptAnswer),
-    /// The same request is being worked on.
+    /// The same request is being executed.
     InFlight,
     /// The key belongs to a request with another body.
     OtherBody,
 }
 
-/// The right to act on a request, and what its starts get their ids from.
+/// The right to execute a request, and the source of the ids of its starts.
 #[derive(Clone, Debug)]
 pub struct Reservation {
     namespace: String,
@@ -140,7 +140,8 @@ impl Engine {
         })
     }
 
-    /// What stands under a key already: repeats are answered also when nothing more can be kept.
+    /// Returns the response that is kept under a key: repeats are answered even if nothing more can
+    /// be kept.
     async fn kept_before(
         &self,
         place: (&str, &[u8]),
@@ -188,7 +189,7 @@ impl Engine {
         )?)
     }
 
-    /// How long answers are kept, at least.
+    /// Returns the time for which responses are kept at least.
     #[must_use]
     pub fn idempotency_retention(&self) -> Span {
         self.node().options.idempotency_retention.into()

@@ -25,21 +25,21 @@ use crate::store::session;
 use crate::store::starts::{self as table, Asked};
 use crate::{Engine, Error, StartedRun, credentials, start};
 
-/// How many requests are taken at once,
+/// Number of requests that are taken together.
 pub(crate) const REQUESTS: i64 = 500;
-/// and about how many bytes of input.
+/// Approximate size of their inputs, in bytes.
 const BYTES: i64 = 8 * 1024 * 1024;
 /// For how long a request that was refused waits for a person.
 const REFUSED_FOR: Span = Span::secs(30 * 86_400);
 /// For how long a node has the first right to them.
 const RESERVE_FOR: Duration = Duration::from_secs(10);
-/// How often a request is tried whose node died over it, before it is refused.
+/// Number of tries of a request during which its node died, before the request is refused.
 pub(crate) const TRIES: i32 = 3;
 /// After this long a connection on which NOTIFY was heard is made anew.
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
-/// What is rung with when an application has appended events.
+/// Name of the bell for events that an application has appended.
 const LOG: &str = "log";
-/// When the database was too busy to start a run, it is tried again after this long.
+/// Delay before a start is retried for which the database was too busy.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Takes all requests that wait, in turns between namespaces. Returns how many.
@@ -150,7 +150,7 @@ async fn settle(node: &Node, fate: Fate) -> Result<(), Error> {
     Ok(())
 }
 
-/// What became of requests.
+/// Results of requests.
 #[derive(Default)]
 struct Fate {
     started: Vec<Uuid>,

@@ -18,11 +18,11 @@ use crate::store::listed;
 use crate::store::{incidents as table, runs};
 use crate::{Engine, Error, reads};
 
-/// How many attempts the view of an incident tells of.
+/// Number of attempts in the view of an incident.
 const ATTEMPTS: usize = 20;
 /// In how many records of the journal they are looked for.
 const RECORDS: i64 = 200;
-/// How many notes it tells.
+/// Number of notes in the view of an incident.
 const NOTES: i64 = 100;
 
 impl Engine {

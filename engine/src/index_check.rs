@@ -20,13 +20,13 @@ use crate::store::walks::{self, UnendedPlace};
 use crate::store::{index, nodes};
 use crate::{Error, damage, log, pauses, schedules};
 
-/// How often the check goes on.
+/// Interval of the passes of the check.
 pub(crate) const EVERY: Duration = Duration::from_secs(2);
-/// How much of that time each walk may take.
+/// Share of that interval for each walk.
 const BUDGET: Duration = Duration::from_millis(100);
-/// How long a walk goes on at its pace before it may take more of the time,
+/// Time after which a walk may take a larger share, so that it ends in time.
 const HURRY_AFTER: Duration = Duration::from_secs(10);
-/// which is so much: a quarter, and enough for some 50,000 runs within a minute.
+/// That larger share: a quarter, and enough for some 50,000 runs within a minute.
 const HURRIED: Duration = Duration::from_millis(500);
 /// A walk that takes longer is told.
 const SLOW: Duration = Duration::from_secs(60);
@@ -34,10 +34,10 @@ const SLOW: Duration = Duration::from_secs(60);
 const PAGE: i64 = 100;
 /// Runs that are looked at at once for those that are to be compared.
 const SUSPECTS: i64 = 1_000;
-/// How long writers are waited for; all that come meanwhile wait as long.
+/// Time for which writers are waited for; all later ones wait as long.
 const PATIENCE: &str = "1s";
 
-/// What a walk goes over.
+/// The subject of a walk.
 #[derive(Clone, Copy, Debug)]
 enum Walk {
     Unended,
@@ -45,7 +45,7 @@ enum Walk {
     Journaled,
 }
 
-/// How far the walks have come.
+/// Progress of the walks.
 #[derive(Debug, Default)]
 pub(crate) struct Progress(Mutex<Turns>);
 
@@ -64,12 +64,13 @@ struct Turn<T> {
     began: Option<Instant>,
     /// The last that was looked at; `None` when nothing was, or when all was.
     after: Option<T>,
-    /// How long the last whole walk took.
+    /// Duration of the last complete walk.
     took: Duration,
 }
 
 impl<T> Turn<T> {
-    /// Whether the walk goes on now: it is under way, or the last one began long enough ago.
+    /// Returns whether the walk goes on now: it is in progress, or the last one began long enough
+    /// ago.
     fn goes_on(&mut self, every: Duration) -> bool {
         if self.after.is_none() {
             if self.began.is_some_and(|at| at.elapsed() < every) {
@@ -88,13 +89,13 @@ impl<T> Turn<T> {
         self.after = last;
     }
 
-    /// How long the walk that is under way has taken.
+    /// Returns the duration of the present walk.
     fn takes(&self) -> Duration {
         let began = self.began.filter(|_| self.after.is_some());
         began.map(|at| at.elapsed()).unwrap_or_default()
     }
 
-    /// How much of the time it may take now.
+    /// Returns the share of the interval that it may take now.
     fn budget(&self) -> Duration {
         if self.takes() > HURRY_AFTER { HURRIED } else { BUDGET }
     }
@@ -110,7 +111,8 @@ impl Progress {
         self.change(|turns| *turns = Turns::default());
     }
 
-    /// How long it takes to look at every run that has not ended: the last time, or this time if that is longer already.
+    /// Returns the time that a check of every run that has not ended takes: the last one, or the present one if that is
+    /// longer already.
     pub(crate) fn round(&self) -> Duration {
         self.change(|turns| turns.unended.took.max(turns.unended.takes()))
     }

@@ -27,13 +27,13 @@ use crate::{Engine, Error, Reservation, RunFilter, definitions, reads};
 
 pub(crate) use work::{TRIES, serve, work};
 
-/// How many a job may be made of.
+/// Largest number of items of a job.
 pub(crate) const MOST: i64 = 1_000_000;
-/// How many a dry run shows.
+/// Number of items that a dry run shows.
 const SHOWN: i64 = 20;
 
 impl Engine {
-    /// What a job would be made of. Nothing is written.
+    /// Returns the items that a job would have. Nothing is written.
     ///
     /// # Errors
     /// [`Error::Invalid`] with everything wrong in it; [`Error::NotFound`] for the workflow of its filter.
@@ -160,7 +160,7 @@ impl Engine {
         job.ok_or_else(|| unknown_job(id))
     }
 
-    /// What became of each of a job, in order; `after` is the cursor of the page before.
+    /// Lists the results of a job's items, in order; `after` is the cursor of the page before.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Invalid`] when the cursor is not one of ours.

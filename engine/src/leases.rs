@@ -17,13 +17,13 @@ const CODE: usize = 16;
 /// Bytes of a token, as text.
 const TOKEN: usize = 2 * (CODE + 16);
 
-/// What is wrong when the key is lost.
+/// Message for a lost key.
 const LOST: &str = "the table lease_keys has lost its row, by which tokens of leases are made and checked: restore it from a \
     backup, or have the owner run `backstitch migrate`, which writes another, and restart all servers";
-/// What is wrong when the key is another.
+/// Message for another key.
 const OTHER: &str = "the table lease_keys has another key than this server: restart it, so that all make the same tokens";
 
-/// Why a report is not heard.
+/// The reason for which a report is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unproven {
     /// It has no token, and must have one.

@@ -1,4 +1,4 @@
-//! What the parts of one node share.
+//! State that the parts of one node share.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::schemas::Schemas;
 use crate::store::Database;
 use crate::{Error, Options};
 
-/// What the parts of one node share.
+/// State that the parts of one node share.
 pub(crate) struct Node {
     /// Its number in the table `nodes`.
     pub(crate) id: i32,
@@ -48,7 +48,7 @@ pub(crate) struct Node {
     pub(crate) checked: crate::index_check::Progress,
     pub(crate) retention: crate::retention::Walk,
     pub(crate) swept: crate::sweep::Place,
-    /// Which namespaces had the last turns in the background work.
+    /// Namespaces that had the last turns in the background work.
     pub(crate) last_turns: crate::rounds::LastTurns,
     /// Numbers with labels.
     pub(crate) statistics: crate::numbers::Statistics,
@@ -57,7 +57,7 @@ pub(crate) struct Node {
     pub(crate) background: crate::numbers::Background,
     /// The commands that wait in front of the shards, by namespace.
     pub(crate) admission: Admission,
-    /// Who may start a child now.
+    /// Children that may start now.
     pub(crate) turns: Arc<crate::turns::Turns>,
     pub(crate) shards: Vec<ShardDoor>,
     /// It takes nothing new.
@@ -70,7 +70,7 @@ pub(crate) struct Node {
     pub(crate) asked: Notify,
     /// The event log.
     pub(crate) log: crate::log::Log,
-    /// What is to be done about serial keys and facts.
+    /// Pending work on serial keys and facts.
     pub(crate) sequence: crate::sequence::Jobs,
     /// A shard has lost its memory: the node looks up again what it is in charge of.
     pub(crate) forgot: AtomicBool,
@@ -83,7 +83,7 @@ pub(crate) struct ShardDoor {
     pub(crate) depth: Arc<AtomicUsize>,
 }
 
-/// What a shard is told.
+/// A message to a shard.
 pub(crate) enum Message {
     Work(Vec<Request>),
     /// Reads a run in memory: gets `None` when it is not there, or not at record `seq` or later.
@@ -106,7 +106,7 @@ pub(crate) enum Message {
     Drain(oneshot::Sender<()>),
 }
 
-/// What is done with a run in memory.
+/// A function of a run in memory.
 pub(crate) type Read = Box<dyn FnOnce(Option<&Run>) + Send>;
 
 impl Node {
@@ -117,7 +117,7 @@ impl Node {
         usize::try_from(hasher.finish() % count).unwrap_or_default()
     }
 
-    /// Whether it takes nothing new.
+    /// Returns whether it accepts no new work.
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Relaxed)
     }
@@ -271,8 +271,8 @@ impl Node {
     }
 }
 
-/// Whether a command stops things, or lets them go on: it is taken whatever waits, and goes before it. There are never more
-/// of them than people, and jobs, ask for at once.
+/// Returns whether a command stops something, or lets it go on: it is accepted regardless of waiting commands, and
+/// precedes them. There are never more of them than people and jobs request.
 fn stops_things(command: &Command) -> bool {
     matches!(
         command,

@@ -1,36 +1,36 @@
-//! How a node is set up.
+//! Options of a node.
 
 use std::time::Duration;
 
 use backstitch_saga::Limits;
 
-/// How a node is set up.
+/// Options of a node.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// `postgres://…`
     pub database_url: String,
-    /// How long a start waits for a PostgreSQL that is starting, full or not there yet; not at all by default.
+    /// Time for which a start waits for a PostgreSQL that is starting, full or unreachable; none by default.
     pub database_wait: Duration,
     /// A name for people; the host's name and process id by default.
     pub node_name: String,
-    /// How many commands may wait before new ones are answered [`crate::Error::Busy`].
+    /// Number of commands that may wait before new ones are answered [`crate::Error::Busy`].
     pub queue_limit: usize,
     /// The largest input, output or error detail, in bytes; also the largest document that an expression may put
     /// together for a step ([`Limits::built`]).
     pub payload_limit: usize,
-    /// How many runs may descend from one: its children, theirs, and so on.
+    /// Number of runs that may descend from one: its children, theirs, and so on.
     pub descendant_limit: u32,
-    /// How much namespaces may have and ask for.
+    /// Highest quotas of namespaces.
     pub ceilings: crate::Ceilings,
-    /// How large the documents inside a run may become otherwise.
+    /// Other bounds of the documents inside a run.
     pub limits: Limits,
-    /// How long ended runs are kept; for ever without it.
+    /// Time for which ended runs are kept; for ever without it.
     pub retention: Option<Duration>,
-    /// How long the answers to requests with an `Idempotency-Key` are kept, at least.
+    /// Time for which responses to requests with an `Idempotency-Key` are kept at least.
     pub idempotency_retention: Duration,
     /// Clients may encrypt values of documents: those are held to no schema.
     pub encrypted_payloads: bool,
-    /// What hardly anybody needs to change.
+    /// Settings that rarely need a change.
     pub tuning: Tuning,
 }
 
@@ -54,7 +54,7 @@ impl Options {
         }
     }
 
-    /// How large the documents inside a run may become.
+    /// Returns the bounds of the documents inside a run.
     pub(crate) fn run_limits(&self) -> Limits {
         Limits { built: self.payload_limit, ..self.limits }
     }
@@ -70,54 +70,54 @@ fn host_name() -> String {
 /// The inner workings of a node, with defaults that suit nearly everybody. Tests change them.
 #[derive(Clone, Debug)]
 pub struct Tuning {
-    /// How many committers share the runs; each has a connection, and one for each of the two batches that it may write at
-    /// once.
+    /// Number of committers that share the runs; each has a connection, and one for each of the two batches that it may
+    /// write concurrently.
     pub shards: usize,
     /// The most runs of one batch.
     pub batch_runs: usize,
-    /// How many commands make a batch worth being written beside another one, instead of growing until that is done.
+    /// Number of commands from which a batch is written beside another one, rather than growing until that is done.
     pub batch_beside: usize,
     /// The most commands of one batch.
     pub batch_commands: usize,
     /// The most bytes of documents that come in with one batch, roughly.
     pub batch_bytes: usize,
-    /// How many connections readers share.
+    /// Number of connections that readers share.
     pub readers: u32,
-    /// How much a node remembers of runs: about one unit per event folded, 64 per run, and one for each 128 bytes of
-    /// documents, so that these have 1 GiB at most.
+    /// Weight of the runs that a node keeps in memory: about one unit per event folded, 64 per run, and one for each
+    /// 128 bytes of documents, so that these have 1 GiB at most.
     pub cache_weight: u64,
     /// For how long after a poll tasks are still put aside for a worker.
     pub credit_grace: Duration,
-    /// How many tasks a node keeps in mind for workers that are busy at the moment.
+    /// Number of offered tasks that a node remembers for workers that are busy at the moment.
     pub hint_limit: usize,
     /// For how long a node has the first right to a task on offer.
     pub reserve_for: Duration,
-    /// How often waiting workers make a node look for tasks that others offer.
+    /// Interval at which waiting workers make a node look for tasks that other nodes offer.
     pub ready_every: Duration,
     /// After how long without a command a run in nobody's hands is parked.
     pub park_after: Duration,
-    /// How often parked runs are looked through for those that are due.
+    /// Interval at which parked runs are checked for timers that are due.
     pub wake_every: Duration,
-    /// How often starts are looked for that applications asked for in their own transactions; a NOTIFY is faster.
+    /// Interval of checks for starts that applications requested in their own transactions; a NOTIFY is faster.
     pub inbox_every: Duration,
-    /// How often events are looked for that have no positions yet, or that runs of other nodes emitted; those of this node are
-    /// dealt with at once.
+    /// Interval of checks for events that have no positions yet, or that runs of other nodes emitted; those of this
+    /// node are handled immediately.
     pub log_every: Duration,
-    /// How often schedules are looked through for those that are due.
+    /// Interval at which schedules are checked for starts that are due.
     pub schedules_every: Duration,
-    /// How often a node shows that it lives, and looks for those that do not.
+    /// Interval at which a node sends its heartbeat, and checks those of others.
     pub beat_every: Duration,
     /// After how long without a sign of life a node counts as dead.
     pub dead_after: Duration,
     /// For how long a task must be on offer before a run that nobody works for is shown as such.
     pub no_worker_after: Duration,
-    /// How long a statement may take before the connection is given up.
+    /// Time that a statement may take before the connection is given up.
     pub statement_limit: Duration,
     /// For how long the fate of a batch is looked for when the answer to its commit was lost.
     pub resolve_for: Duration,
     /// A journal gets its first snapshot after so many events; the default is folded in a twentieth of a second.
     pub first_snapshot: u64,
-    /// How long the check of all indexes takes at least. With `Duration::MAX` there is none.
+    /// Shortest duration of the check of all indexes. With `Duration::MAX` there is none.
     pub check_every: Duration,
     /// For how long answers of the database that contradict a node's clock must agree with each other before it follows.
     pub clock_doubt: Duration,

@@ -8,7 +8,7 @@ use serde::Serialize;
 /// About how many bytes an answer has at most. One element is always answered, whatever it has.
 pub(crate) const ANSWER_BYTES: usize = 8 * 1024 * 1024;
 
-/// What is left of an answer.
+/// The rest of the space in a response.
 pub(crate) struct Budget {
     left: usize,
     begun: bool,

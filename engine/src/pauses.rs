@@ -33,14 +33,14 @@ const RUNS: i64 = 20;
 const WINDOW: Span = Span::secs(300);
 /// and was not seen for so long before.
 const NEW: Span = Span::secs(3_600);
-/// How many workflows that go on again are looked at with one look.
+/// Number of resumed workflows in one pass.
 const OVER: i64 = 16;
-/// How many runs of each are let go with one look.
+/// Number of runs of each that are released in one pass.
 const RELEASED: i64 = 100;
 /// For how long after a resume runs are looked for that were held late.
 const LATE: Span = Span::secs(30);
 
-/// What is paused, as this node knows: the reason by namespace and workflow.
+/// Paused workflows, as this node knows them: the reason by namespace and workflow.
 #[derive(Debug, Default)]
 pub(crate) struct Pauses {
     paused: RwLock<HashMap<(String, String), String>>,
@@ -49,7 +49,7 @@ pub(crate) struct Pauses {
 }
 
 impl Pauses {
-    /// What a run of this workflow that starts now must wait for.
+    /// Returns the holds of a run of this workflow that starts now.
     pub(crate) fn holds(&self, namespace: &str, workflow: &str) -> Vec<(Hold, String)> {
         let paused = self.paused.read().unwrap_or_else(PoisonError::into_inner);
         if paused.is_empty() {
@@ -156,7 +156,7 @@ impl Engine {
         Ok(())
     }
 
-    /// What was paused, newest first; `after` is the cursor of the page before.
+    /// Lists pauses, newest first; `after` is the cursor of the page before.
     ///
     /// # Errors
     /// [`Error::Invalid`] when the cursor is not one of ours.

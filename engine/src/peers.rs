@@ -1,4 +1,4 @@
-//! Which other nodes are gone. A node counts as gone when its sign of life has not changed for long enough by this node's own
+//! Detects dead nodes. A node counts as gone when its sign of life has not changed for long enough by this node's own
 //! clock: the database's may jump. Only a node that is seen for the first time is judged by the database's clock.
 
 use std::collections::HashMap;

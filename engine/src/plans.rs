@@ -36,7 +36,7 @@ fn unknown(id: Uuid) -> Error {
     Error::NotFound { code: "unknown_plan", message }
 }
 
-/// What is said of a plan whose run would be undone otherwise by now.
+/// Returns the error of a plan whose run would be undone differently by now.
 fn expired() -> Error {
     let message = "the run has moved since this was planned, and something else would be undone; look at it and plan anew";
     Refusal::new(RefusalCode::PlanExpired, message).into()
@@ -134,7 +134,8 @@ async fn find(node: &Node, namespace: &str, id: Uuid) -> Result<PlanRow, Error> 
     table::find(&mut connection, namespace, id).await?.ok_or_else(|| unknown(id))
 }
 
-/// Whether the run would still be undone as `row` says, with a page of that.
+/// Returns the plan of `row` with a page of its undos if the run would still be undone so; `None`
+/// if not.
 async fn holds(
     node: &Arc<Node>,
     namespace: &str,

@@ -61,7 +61,7 @@ pub(crate) fn enqueue_later(node: &Arc<Node>, batch: Batch) {
     });
 }
 
-/// What the clock shows, by a machine whose clock is wrong by `BACKSTITCH_CLOCK_LIE` milliseconds.
+/// Returns the time on a machine whose clock is wrong by `BACKSTITCH_CLOCK_LIE` milliseconds.
 pub(crate) fn shown(shown: Time) -> Time {
     let lie = std::env::var("BACKSTITCH_CLOCK_LIE").ok().and_then(|lie| lie.parse::<i64>().ok());
     match lie {

@@ -21,14 +21,14 @@ use crate::{Engine, Error, Reservation};
 const FRESH: Duration = Duration::from_secs(2);
 /// Counting may take one part in so many of the time.
 const SHARE: u32 = 20;
-/// How far is counted where nothing limits.
+/// Highest count where there is no limit.
 const SHOWN: u32 = 10_000;
-/// How many counts are kept.
+/// Number of counts that are kept.
 const MOST: usize = 10_000;
-/// When to ask again for something that goes by itself.
+/// Delay before a retry for a quota that frees itself.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
-/// What whoever runs a server allows namespaces.
+/// Quotas that the operator of a server allows namespaces at most.
 #[derive(Clone, Debug)]
 pub struct Ceilings {
     /// Each namespace.
@@ -38,7 +38,7 @@ pub struct Ceilings {
 }
 
 impl Default for Ceilings {
-    /// What a single namespace that uses a whole server does not reach.
+    /// Values that a single namespace that uses a whole server does not reach.
     fn default() -> Ceilings {
         let all = Quotas {
             requests_per_second: Some(40_000),
@@ -54,7 +54,7 @@ impl Default for Ceilings {
 }
 
 impl Ceilings {
-    /// What a namespace is allowed.
+    /// Returns the quotas of a namespace.
     fn for_namespace(&self, namespace: &str) -> Quotas {
         self.of.get(namespace).map_or(self.all, |own| own.or(self.all))
     }
@@ -96,7 +96,7 @@ struct Sample {
     until: Instant,
 }
 
-/// What admins of a namespace set.
+/// Quotas that admins of a namespace set.
 #[derive(Debug)]
 struct Own {
     quotas: Quotas,
@@ -104,7 +104,7 @@ struct Own {
     changed_by: String,
 }
 
-/// What a node knows of quotas.
+/// Quotas, as a node knows them.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
     set: RwLock<Arc<HashMap<String, Own>>>,
@@ -179,7 +179,7 @@ fn limit_of(quotas: Quotas, counted: Counted) -> Option<u32> {
     }
 }
 
-/// What a refusal is called, what it says, and when to ask again if that helps.
+/// Returns the refusal: its code, its message, and the delay before a retry if that can succeed.
 fn refusal(counted: Counted, limit: u32) -> Error {
     let (code, what, wait) = match counted {
         Counted::Runs => ("quota_runs", "runs that have not ended", Some(ASK_AGAIN)),

@@ -10,7 +10,7 @@ pub(crate) const MESSAGE: usize = 16_000;
 pub(crate) const CODE: usize = 100;
 /// The longest external id, in bytes.
 pub(crate) const EXTERNAL_ID: usize = 255;
-/// How much of a code that is none stands in the message.
+/// Number of characters that a message quotes of an invalid code.
 const QUOTED: usize = 200;
 
 /// A report to be decided about, and what of it was amended.

@@ -21,7 +21,7 @@ use crate::store::partitions::{self, first_id_of_week};
 use crate::store::retention::{self as table, Cutoff, Holding, Range};
 use crate::store::{StoreError, erasures};
 
-/// How often a walk that is not over goes on.
+/// Interval at which an unfinished walk goes on.
 pub(crate) const EVERY: Duration = Duration::from_secs(30);
 /// For how long it goes on each time.
 const BUDGET: Duration = Duration::from_secs(10);
@@ -29,15 +29,16 @@ const BUDGET: Duration = Duration::from_secs(10);
 const PAGE: i64 = 500;
 /// Records that are deleted in one transaction, unless one run has more.
 const RECORDS: i32 = 20_000;
-/// How often a page is tried in a row while others are in the way, and how long after one another.
+/// Number of tries of a page in a row while others are in the way, and their delay.
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(50);
-/// How often in a row weeks that are read are tried to be dropped before their runs are deleted one by one.
+/// Number of failed tries in a row to drop weeks that are being read, before their runs are deleted one by
+/// one.
 const PATIENCE: u32 = 20;
 /// Weeks of which a namespace is told that its runs keep them.
 const WEEKS: usize = 60;
 
-/// Where the walk stands, and what the last look at the weeks found.
+/// State of the walk, and of the last check of the weeks.
 #[derive(Debug, Default)]
 pub(crate) struct Walk {
     progress: Mutex<Progress>,
@@ -47,19 +48,19 @@ pub(crate) struct Walk {
 
 #[derive(Debug, Default)]
 struct Progress {
-    /// What the walk is over.
+    /// The ranges of the walk.
     all: Vec<Range>,
-    /// What is left of it, the next last.
+    /// The rest of them, the next last.
     left: Vec<Range>,
     /// It is walked once more: runs were deleted since it began, and those that are their steps may go now; or what it is over
     /// has changed.
     again: bool,
     held: Vec<(Time, Holding)>,
-    /// How often in a row weeks could not be dropped because they were read.
+    /// Number of times in a row that weeks could not be dropped because they were being read.
     put_off: u32,
 }
 
-/// What became of one page of runs.
+/// Result for one page of runs.
 struct Step {
     /// The last run that was looked at, if there may be more.
     last: Option<uuid::Uuid>,
@@ -111,7 +112,7 @@ pub(crate) fn before(node: &Node) -> Option<Time> {
     Some(Time(node.clock.now().0.saturating_sub_unsigned(keep)))
 }
 
-/// When runs that ended are past retention now.
+/// Returns the time such that runs that ended before it are past retention now.
 fn cutoff(node: &Node) -> Cutoff {
     Cutoff { now: node.clock.now(), before: before(node) }
 }
@@ -167,7 +168,7 @@ async fn forget_keys(node: &Node) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether weeks that could not be dropped so often in a row are soon tried again.
+/// Returns whether weeks that could not be dropped so often in a row are retried soon.
 fn is_waited_for(put_off: u32) -> bool {
     (1..=PATIENCE).contains(&put_off)
 }

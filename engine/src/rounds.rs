@@ -57,7 +57,7 @@ pub(crate) struct LastTurns {
     pub(crate) sequenced: Places<Uuid>,
 }
 
-/// How far a walk has come in the namespaces that have more than it looks at in one turn.
+/// Progress of a walk in the namespaces that have more than it checks in one turn.
 #[derive(Debug)]
 pub(crate) struct Places<P>(Mutex<BTreeMap<String, P>>);
 

@@ -19,17 +19,17 @@ use crate::store::signals::{self, EarlySignal, KeyOf};
 use crate::store::{forget, keys};
 use crate::{Engine, Error, quotas, reads};
 
-/// How many kept signals of each namespace are looked at at once.
+/// Number of kept signals of each namespace in one page.
 const AT_ONCE: i64 = 500;
-/// How many times in a row so many are looked at.
+/// Number of such pages in one pass.
 const PAGES: usize = 20;
 /// To how many runs they are brought at once.
 const SIDE_BY_SIDE: usize = 16;
-/// How many of a run are read at once.
+/// Number of signals of a run that are read together.
 const OF_RUN: i64 = 20;
-/// How often a signal is checked anew, as its run was moved meanwhile.
+/// Number of times that a signal is checked again because its run was moved in between.
 const CHECKS: usize = 5;
-/// How many of the things that are wrong with a signal its run tells.
+/// Number of mistakes in a signal that are recorded in its run.
 const TOLD: usize = 5;
 /// After so many days a signal for a run that was never started is forgotten.
 pub(crate) const KEEP_DAYS: u64 = 30;
@@ -88,7 +88,7 @@ impl Engine {
         Ok(SignalSent { run: None })
     }
 
-    /// What a rerun from a step would undo and do again, with one page of its undos.
+    /// Returns what a rerun from a step would undo and repeat, with one page of its undos.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Refused`], [`Error::Invalid`] for a cursor of another list.
@@ -154,7 +154,8 @@ async fn hold_to(
     Err(Error::Invalid { code: "invalid_data", violations })
 }
 
-/// Why a signal that had been accepted cannot be taken, as its run tells it: with what is wrong and where.
+/// Describes, for its run, the reason for which an accepted signal cannot be taken: the mistakes and their
+/// places.
 pub(crate) fn why(error: &Error) -> String {
     let Error::Invalid { code, violations } = error else { return error.to_string() };
     let mut told: Vec<String> = violations.iter().take(TOLD).map(ToString::to_string).collect();
@@ -294,7 +295,7 @@ pub(crate) async fn deliver(node: &Arc<Node>) -> Result<usize, Error> {
     Ok(brought)
 }
 
-/// What became of the signals that were kept for a run.
+/// Results for the signals that were kept for a run.
 struct Kept {
     brought: usize,
     /// None is left.

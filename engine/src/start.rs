@@ -157,7 +157,7 @@ async fn after(
     started(answers.wait().await.pop().unwrap_or(Err(Error::Busy)), run)
 }
 
-/// How a start goes on.
+/// The next step of a start.
 enum Admitted {
     /// It becomes a run; `true` when it has a place among others, to be given back if it does not.
     Begins(Box<StartOrder>, bool),
@@ -198,14 +198,14 @@ pub(crate) async fn check_request(
     order(node, &namespace.into(), request).await.map(drop)
 }
 
-/// How a run that is a step of another begins.
+/// The beginning of a child run.
 pub(crate) struct ChildStart {
     /// Its id.
     pub(crate) child: RunId,
     pub(crate) request: StartRun,
     pub(crate) parent: Parent,
     pub(crate) descent: Descent,
-    /// What it waits for.
+    /// The hold that it begins with.
     pub(crate) hold: Option<(Hold, String)>,
     /// It is to end before it does anything, and takes no place among others.
     pub(crate) doomed: bool,
@@ -237,7 +237,7 @@ pub(crate) async fn start_child(
     answers.wait().await.pop().unwrap_or(Err(Error::Busy)).map(drop)
 }
 
-/// What a run begins with, checked.
+/// Returns the checked start of a run.
 async fn order(
     node: &Node,
     namespace: &Arc<str>,
@@ -318,7 +318,7 @@ fn start_at(now: Time, request: &StartRun) -> Result<Option<Time>, Error> {
     Ok(Some(at).filter(|at| *at > now))
 }
 
-/// What PostgreSQL could not hold, or nobody could read, is refused here.
+/// Refuses values that PostgreSQL could not hold, or nobody could read.
 fn check(request: &StartRun, payload_limit: usize) -> Result<(), Error> {
     let violations = check_start(request);
     if !violations.is_empty() {

@@ -1,5 +1,5 @@
-//! How a namespace is, for those who poll. It is counted at most once a second however many ask, and never takes more
-//! than a tenth of the time.
+//! Status of a namespace, for clients that poll. It is counted at most once a second however many ask, and never
+//! takes more than a tenth of the time.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,16 +18,16 @@ const FRESH: Duration = Duration::from_secs(1);
 const SHARE: u32 = 10;
 /// For how long a step of the clock is told.
 const STEP_TOLD_FOR: Duration = Duration::from_secs(3_600);
-/// How long what runs emitted may be on its way to the log before that is told.
+/// Time that emitted events may take to the log before a condition is reported.
 const EMITTED_WITHIN: Span = Span::secs(60);
-/// How many namespaces are remembered.
+/// Number of namespaces that are remembered.
 const MOST: usize = 1_000;
 
-/// What was counted last, and until when it is good. Whoever counts holds the lock, so that the others wait for one
-/// count instead of each making their own.
+/// The last count, and the time until which it is valid. Whoever counts holds the lock, so that the others wait for
+/// one count instead of each making their own.
 type Board = Arc<tokio::sync::Mutex<Option<(Instant, StatusView)>>>;
 
-/// What was counted last, by namespace.
+/// The last count by namespace.
 #[derive(Debug, Default)]
 pub(crate) struct Boards(Mutex<HashMap<String, Board>>);
 
@@ -42,8 +42,8 @@ impl Boards {
 }
 
 impl Engine {
-    /// How the namespace is: what is open, what moves, what waits. When the database fails it says so, with the
-    /// numbers that were counted last.
+    /// Returns the status of a namespace: its open incidents, moving runs and waiting tasks. If the database
+    /// fails, the view says so and has the numbers of the last count.
     pub async fn status(&self, namespace: &str) -> StatusView {
         let board = self.node().boards.of(namespace);
         let mut last = board.lock().await;
@@ -111,7 +111,8 @@ async fn count(node: &Node, namespace: &str) -> Result<StatusView, Error> {
     })
 }
 
-/// What does not get on between sources, runs and the log.
+/// Returns the conditions of documents and events that do not get on between sources, runs and the
+/// log.
 fn on_the_way(node: &Node, found: Vec<(String, String, i64, Time)>) -> Vec<Condition> {
     let late = node.clock.now().0.saturating_sub_unsigned(EMITTED_WITHIN.0);
     let condition = |(what, why, count, since): (String, String, i64, Time)| {
@@ -141,7 +142,7 @@ fn on_the_way(node: &Node, found: Vec<(String, String, i64, Time)>) -> Vec<Condi
     found.into_iter().filter_map(condition).collect()
 }
 
-/// What is wrong with this node, and with what a namespace has in it that is no run.
+/// Returns the problems of this node, and of objects of a namespace that are no runs.
 fn conditions(node: &Node, namespace: &str) -> Vec<Condition> {
     let now = node.clock.now();
     let condition = |kind: &str, message: String, since: Duration| Condition {

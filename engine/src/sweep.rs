@@ -12,10 +12,10 @@ use crate::node::Node;
 use crate::sequence;
 use crate::store::sweep;
 
-/// How many runs are looked at in one round.
+/// Number of runs that one round checks.
 const RUNS: i64 = 50_000;
 
-/// Where the last round stopped.
+/// The end of the last round.
 #[derive(Debug, Default)]
 pub(crate) struct Place(Mutex<Uuid>);
 

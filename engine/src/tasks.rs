@@ -1,4 +1,4 @@
-//! What workers ask: tasks, and what they say of them.
+//! Requests of workers: claims, heartbeats and reports.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -27,7 +27,8 @@ pub(crate) const MOST_TASKS: u32 = 1_000;
 pub(crate) const MOST_HANDLERS: usize = 1_000;
 /// The most queues that one worker may name.
 pub(crate) const MOST_QUEUES: usize = 1_000;
-/// When a worker asks again whose namespace names too many queues and handlers: sessions that are silent are forgotten.
+/// Delay before a worker asks again whose namespace names too many queues and handlers: silent sessions are forgotten
+/// by then.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// The longest name of a worker, queue or handler, in bytes.
 const NAME_LIMIT: usize = 200;
@@ -241,7 +242,7 @@ struct Asked {
     /// The session that showed the token of the lease.
     session: Result<Option<Uuid>, Unproven>,
     command: Command,
-    /// What of its words was amended.
+    /// Parts of its texts that were amended.
     amended: Vec<String>,
 }
 

@@ -9,12 +9,12 @@ use crate::damage::UNREADABLE;
 use crate::store::run_lists;
 use crate::{Engine, Error, flow, reads};
 
-/// How many runs a tree tells of.
+/// Largest number of runs in a tree.
 pub(crate) const MOST: usize = 1_000;
 /// For how long its runs are read; what was found until then is told.
 pub(crate) const READ_FOR: Duration = Duration::from_secs(5);
 
-/// What a tree needs to know of a run.
+/// Data of a run that a tree needs.
 struct Found {
     line: TreeRun,
     /// With the steps that they are.
@@ -101,7 +101,7 @@ fn is_damaged(found: &Found) -> bool {
     found.line.conditions.iter().any(|one| one == UNREADABLE)
 }
 
-/// What the index says of a run whose journal cannot be read.
+/// Returns the entry of a run whose journal cannot be read, from the index.
 fn indexed(known: RunLine) -> TreeRun {
     let mut conditions = known.conditions;
     if !conditions.iter().any(|one| one == UNREADABLE) {

@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
-/// How many children a node starts at once.
+/// Number of children that a node starts concurrently.
 const ABREAST: usize = 32;
-/// How many may wait on a node. What does not find a place is asked for again by its parent's timer.
+/// Number of children that may wait on a node. What does not find a place is asked for again by its
+/// parent's timer.
 pub(crate) const MOST_WAITING: usize = 10_000;
 
 /// Those who wait, in turn by what they belong to.
@@ -62,7 +63,7 @@ struct State {
     namespaces: Rota<Arc<str>, Trees>,
 }
 
-/// Who may start a child now, and who waits for it.
+/// Children that may start now, and those that wait for it.
 #[derive(Default)]
 pub(crate) struct Turns {
     state: Mutex<State>,

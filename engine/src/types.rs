@@ -1,11 +1,11 @@
-//! What the engine is asked and answers, as far as it is not part of the protocol.
+//! Requests and responses of the engine that are not part of the protocol.
 
 use std::sync::Arc;
 
 use backstitch_saga::protocol::{self, CredentialScope, Outcome, RunsFilter, State};
 use backstitch_saga::{RunId, Time, Timestamp};
 
-/// Which runs to list, newest first.
+/// Filter of runs, newest first.
 #[derive(Clone, Debug, Default)]
 pub struct RunFilter {
     /// Only this workflow.
@@ -42,7 +42,7 @@ pub struct RunFilter {
     pub limit: u32,
 }
 
-/// Which items of a map step to list, by index.
+/// Filter of the items of a map step, by index.
 #[derive(Clone, Debug, Default)]
 pub struct ItemFilter {
     /// Only in this state.
@@ -79,7 +79,7 @@ impl From<&RunsFilter> for RunFilter {
     }
 }
 
-/// What registering a definition did.
+/// Result of registering a definition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Registered {
     /// It is new.
@@ -88,16 +88,16 @@ pub enum Registered {
     Unchanged,
 }
 
-/// What a start request did.
+/// Result of a start request.
 #[derive(Clone, Debug)]
 pub struct StartedRun {
     /// The run.
     pub id: RunId,
-    /// Whether this request made it; otherwise its key had.
+    /// `true` if this request created it; otherwise its key existed.
     pub created: bool,
 }
 
-/// What a credential may do, from most to least.
+/// Rights of a credential, from most to least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// Everything, including credentials.
@@ -132,7 +132,7 @@ impl Role {
     }
 }
 
-/// Who asks for tasks and says what became of them.
+/// The worker that claims tasks and reports them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Worker<'a> {
     /// Where.
@@ -155,15 +155,15 @@ impl<'a> From<&'a str> for Worker<'a> {
 pub struct Credential {
     /// Its name, as it stands in histories.
     pub name: String,
-    /// What it may do.
+    /// Its role.
     pub role: Role,
     /// Where.
     pub namespace: String,
     /// SHA-256 of its secret, by which it is found again.
     pub digest: [u8; 32],
-    /// What it may touch; everything without it.
+    /// Resources that it may use; all without it.
     pub scope: Option<Arc<CredentialScope>>,
-    /// When this secret is refused from.
+    /// Time from which this secret is refused.
     pub until: Option<Time>,
 }
 
@@ -197,15 +197,15 @@ impl From<protocol::Role> for Role {
     }
 }
 
-/// What `doctor` found.
+/// Result of `doctor`.
 #[derive(Clone, Debug, Default)]
 pub struct Diagnosis {
     /// Journals read.
     pub runs_checked: u64,
     /// Runs of which the indexes say something else than the journals, or whose journal cannot be read.
     pub runs_wrong: u64,
-    /// What the indexes say against what the journals say, a line each.
+    /// Differences between the indexes and the journals, one per line.
     pub differences: Vec<String>,
-    /// How many runs were mended.
+    /// Number of runs that were repaired.
     pub mended: u64,
 }

@@ -1,5 +1,5 @@
-//! How long undoing the steps of a workflow took lately, for runs that are to be over by an instant. It is read from the journals
-//! of the last runs that were undone, when such a run is started, and kept for some minutes.
+//! Recent times of undoing the steps of a workflow, for runs with a deadline. It is read from the journals of the last
+//! runs that were undone, when such a run is started, and kept for some minutes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +13,7 @@ use crate::node::Node;
 use crate::store::codec::decode;
 use crate::store::{journal, undo_times as table};
 
-/// How many runs are looked at.
+/// Number of runs that are read.
 pub(crate) const RUNS: i64 = 20;
 /// Among so many that were undone last in the namespace.
 const LATELY: i64 = 1_000;
@@ -22,13 +22,13 @@ const RECORDS: usize = 1_000;
 const BYTES: usize = 256 * 1024;
 /// For how long an estimate is good.
 const FRESH: Duration = Duration::from_secs(300);
-/// How many workflows are kept in mind.
+/// Number of workflows that are remembered.
 pub(crate) const MOST: usize = 1_000;
 
 /// Times by step.
 type Estimate = Arc<BTreeMap<Arc<str>, Span>>;
 
-/// What a node has read: when, and what it says, by namespace and workflow.
+/// Undo times that a node has read, with the time of reading, by namespace and workflow.
 #[derive(Debug, Default)]
 pub(crate) struct UndoTimes {
     kept: Mutex<HashMap<(String, String), (Instant, Estimate)>>,

@@ -1,4 +1,4 @@
-//! What contradicts itself in a definition, as whoever registers it is warned.
+//! Contradictions in a definition, of which its author is warned.
 
 use std::sync::Arc;
 
@@ -7,11 +7,12 @@ use backstitch_saga::{Graph, Span};
 
 use crate::{Engine, Error, definitions};
 
-/// How many definitions are looked at in search of a circle of children.
+/// Number of definitions that are searched for a cycle of children.
 const LOOKED_AT: usize = 32;
 
 impl Engine {
-    /// What contradicts itself in a definition, alone and with the workflows of its children as they are registered now.
+    /// Returns the contradictions in a definition, alone and with the workflows of its children as they are registered
+    /// now.
     ///
     /// # Errors
     /// [`Error::Store`].

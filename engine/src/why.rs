@@ -1,4 +1,4 @@
-//! Why a run does not go on: what its journal says, and what this node knows beside it.
+//! Reasons why a run does not go on: those in its journal, and those that this node knows.
 
 use std::sync::Arc;
 
@@ -15,14 +15,15 @@ use crate::store::runs;
 use crate::store::workers::{self, Serving};
 use crate::{Engine, Error};
 
-/// What is on offer since then or longer is worth a look at who there is.
+/// Returns the time such that tasks offered since then or longer are compared with the present
+/// workers.
 pub(crate) fn long_ago(node: &Node) -> Time {
     let span = Span::from(node.options.tuning.no_worker_after);
     Time(node.clock.now().0.saturating_sub_unsigned(span.0))
 }
 
 impl Engine {
-    /// What would have to happen for a run to go on.
+    /// Returns what would have to happen for a run to go on.
     ///
     /// # Errors
     /// [`Error::NotFound`].

@@ -1,4 +1,4 @@
-//! Which workers there are, known to all nodes: each writes down who comes to it and who goes.
+//! Workers, as known to all nodes: each node records the sessions that come and go.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use crate::store::listed;
 use crate::store::workers::{self, Present};
 use crate::{Engine, Error};
 
-/// What this node has written down of its sessions.
+/// Sessions that this node has recorded.
 #[derive(Debug, Default)]
 pub(crate) struct Roster(Mutex<HashMap<Uuid, Present>>);
 
