@@ -24,7 +24,7 @@ const NODES_FOR: Duration = Duration::from_secs(86_400);
 const WORKERS_FOR: Duration = Duration::from_secs(3_600);
 /// Workers are kept free at most once in so long.
 const BREATH: Duration = Duration::from_millis(10);
-/// How many more than workers wait for, when there are many.
+/// Number of tasks to fetch beyond the present demand, if there are many.
 const TASKS_AHEAD: u32 = 250;
 
 async fn connection(node: &Node) -> Result<sqlx::pool::PoolConnection<sqlx::Postgres>, Error> {

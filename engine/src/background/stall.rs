@@ -7,7 +7,7 @@ use crate::health::TOLD_AFTER;
 use crate::node::Node;
 use crate::store::blockers;
 
-/// How long it is looked for who holds it up.
+/// Time for which the cause of a stall is searched.
 const LOOK_FOR: Duration = Duration::from_secs(1);
 
 /// Looks who holds up a batch that takes long, and tells it once.

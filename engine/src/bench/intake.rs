@@ -55,7 +55,7 @@ pub fn document(id: &str) -> Value {
     })
 }
 
-/// What was wrong with a document.
+/// The mistake in a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
     /// Its signature is not right.
@@ -64,8 +64,8 @@ pub enum Refused {
     Schema,
 }
 
-/// What a team writes by hand to take in documents: a signature, a schema, a mapping, and two rows in a transaction for each request, over
-/// sixteen connections.
+/// A hand-written intake of documents, for comparison: a signature, a schema, a mapping, and two rows in a transaction
+/// for each request, over sixteen connections.
 #[derive(Debug)]
 pub struct ByHand {
     validator: Validator,

@@ -32,7 +32,7 @@ pub const LARGEST_TRANSFORM: usize = 65_536;
 /// Characters of a subject or of a reader's name.
 const LONGEST_NAME: usize = 100;
 
-/// What is bounded of contracts and transforms.
+/// Returns the bounds of contracts and transforms.
 pub(crate) fn bounds() -> Vec<Bound> {
     vec![
         bound("subjects of a namespace", counted(MOST_SUBJECTS), "409 `too_many_contracts`"),

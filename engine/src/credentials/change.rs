@@ -17,20 +17,20 @@ use crate::store::credentials::{self as table, NewRow, Rotation, Taken};
 use crate::store::runs;
 use crate::{Engine, Error, Role};
 
-/// How many credentials a namespace has at most, revoked ones as well.
+/// Largest number of credentials of a namespace, revoked ones included.
 const MOST: i64 = 10_000;
 /// For how long a secret is good beside the next one at most.
 const LONGEST_OVERLAP: Span = Span::secs(30 * 86_400);
 /// For how long a credential is made at most.
 const LONGEST_LIFE: Span = Span::secs(100 * 365 * 86_400);
-/// How many patterns of a kind a credential has at most.
+/// Largest number of patterns of a kind in a credential.
 const MOST_PATTERNS: usize = 100;
-/// How many bytes a pattern has at most.
+/// Longest pattern, in bytes.
 const LONGEST_PATTERN: usize = 200;
-/// Who acts where nobody is named: the program on the machine of the database.
+/// Actor if nobody is named: the program on the machine of the database.
 const PROGRAM: &str = "backstitch key";
 
-/// What bounds credentials.
+/// Returns the bounds of credentials.
 pub(crate) fn bounds() -> Vec<Bound> {
     vec![
         bound(

@@ -11,10 +11,10 @@ use crate::{Engine, Error};
 
 /// For how long a session is good.
 pub(crate) const LIFE: Span = Span::secs(12 * 3_600);
-/// How many sessions a credential has.
+/// Largest number of sessions of a credential.
 const MOST: i64 = 100;
 
-/// What bounds sessions.
+/// Returns the bounds of sessions.
 pub(crate) fn bounds() -> Vec<Bound> {
     vec![
         bound(
@@ -31,7 +31,7 @@ pub(crate) fn bounds() -> Vec<Bound> {
 pub struct ConsoleSession {
     /// The secret, good wherever that of the credential is.
     pub secret: String,
-    /// When it is refused from; the credential may end before.
+    /// Time from which it is refused; the credential may end before.
     pub expires_at: Timestamp,
 }
 

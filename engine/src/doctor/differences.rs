@@ -1,4 +1,4 @@
-//! What the indexes say differently from the journals, in words for people: a sentence for each column or line that differs.
+//! Differences between the indexes and the journals, as sentences for people: one for each column or row.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -7,10 +7,10 @@ use crate::sequence;
 use crate::store::acts::ActRow;
 use crate::store::index::{Charge, EffectRow, IncidentRow, IndexRows, ReadyLine, RunRow};
 
-/// What stands where there is no value.
+/// Word for a missing value.
 const NONE: &str = "nothing";
 
-/// What differs, in words.
+/// Describes the differences.
 pub(super) fn differences(expected: &IndexRows, there: &IndexRows) -> Vec<String> {
     let mut told = Vec::new();
     match (&expected.run, &there.run) {

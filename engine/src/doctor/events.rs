@@ -1,4 +1,5 @@
-//! What of documents, imports and events does not fit together, for people. Nothing of it is mended: the log is never written over.
+//! Contradictions between documents, imports and events, for people. None of them is repaired: the log is never
+//! rewritten.
 
 use sqlx::postgres::PgConnection;
 

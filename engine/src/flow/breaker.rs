@@ -13,7 +13,7 @@ const DOUBLINGS: u32 = 4;
 /// A probe that is in nobody's hands any more may still be told of by the node that saw its end, for this long.
 const PROBE_GRACE: Span = Span::secs(2);
 
-/// How a breaker stands.
+/// State of a breaker.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Breaker {
@@ -31,12 +31,12 @@ pub(crate) enum Breaker {
 pub(crate) struct Probe {
     pub(crate) run: RunId,
     pub(crate) task: TaskKey,
-    /// Since when it has no permit any more although nobody told how it ended.
+    /// The time since when it has no permit although its end was not reported.
     #[serde(default)]
     missing: Option<Time>,
 }
 
-/// How a task of the destination ended.
+/// The end of a task of the destination.
 #[derive(Clone, Debug)]
 pub(crate) struct Ending {
     pub(crate) run: RunId,
@@ -44,7 +44,7 @@ pub(crate) struct Ending {
     pub(crate) answer: Answer,
 }
 
-/// What the end of a task says about its destination.
+/// Conclusion about the destination from the end of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// It answered, if only with a refusal.
@@ -55,7 +55,7 @@ pub(crate) enum Answer {
     Unknown,
 }
 
-/// Whether tasks may go out.
+/// Result of a breaker: tasks may go out or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Gate {
     Open,
@@ -107,7 +107,7 @@ impl Breaker {
         }
     }
 
-    /// Whether tasks may go out now. `held`: the probe still has its permit.
+    /// Returns whether tasks may go out now. `held`: the probe still has its permit.
     pub(crate) fn gate(&mut self, now: Time, held: bool) -> Gate {
         match self {
             Breaker::Closed => Gate::Open,

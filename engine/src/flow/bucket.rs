@@ -16,7 +16,7 @@ pub(crate) struct Bucket {
     pub(crate) at: Time,
 }
 
-/// How a bucket fills.
+/// Rate at which a bucket fills.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Refill {
     /// Tokens in a millisecond.
@@ -52,7 +52,7 @@ impl Bucket {
         Bucket { at: self.at.max(since), ..self }
     }
 
-    /// How many whole tokens there are.
+    /// Returns the number of whole tokens.
     pub(crate) fn whole(self) -> u32 {
         // A float cast saturates; a debt is no token.
         (self.tokens + CLOSE) as u32
@@ -63,7 +63,7 @@ impl Bucket {
         self.tokens -= f64::from(count);
     }
 
-    /// When there are `count` tokens.
+    /// Returns the time at which there are `count` tokens.
     pub(crate) fn when(self, refill: impl Into<Refill>, count: u32) -> Time {
         let missing = (f64::from(count) - self.tokens).max(0.0);
         // A float cast saturates, also that of what never grows.

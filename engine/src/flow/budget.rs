@@ -13,7 +13,7 @@ const EARNED_OVER: Span = Span::secs(60);
 /// Up to so much of what comes in is saved, and goes at once after a quiet time. At least one retry is.
 const SAVED: Span = Span::secs(1);
 
-/// What a queue remembers of its retries.
+/// State of a queue's retries.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Retries {
@@ -22,7 +22,8 @@ pub(crate) struct Retries {
 }
 
 impl Retries {
-    /// How many retries may go now, and when there may be one more. `tries`: first attempts and retries that went.
+    /// Returns the number of retries that may go now, and the time at which one more may go. `tries`: first
+    /// attempts and retries that went.
     pub(crate) fn room(
         &mut self,
         budget: &RetryBudget,
@@ -43,7 +44,7 @@ impl Retries {
         }
     }
 
-    /// What was saved by `now` under a budget that changes now.
+    /// Returns the state at `now`, settled under a budget that changes now.
     pub(crate) fn settled(mut self, old: Option<&RetryBudget>, tries: &Window, now: Time) -> Self {
         match old {
             Some(old) => drop(self.room(old, tries, now)),
@@ -52,7 +53,7 @@ impl Retries {
         self
     }
 
-    /// How the budget stands.
+    /// Returns the view of the budget.
     pub(crate) fn view(&self, budget: &RetryBudget, tries: &Window, now: Time) -> BudgetView {
         let (left, _) = self.clone().room(budget, tries, now);
         let (first_attempts, retries) = tries.sums(now, EARNED_OVER);

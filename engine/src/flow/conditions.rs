@@ -1,4 +1,4 @@
-//! Why the tasks of a run wait for a permit, told beside what its journal says.
+//! Reasons for which tasks of a run wait for a permit, in addition to those in its journal.
 
 use backstitch_saga::protocol::{BreakerState, Condition, RunView, State};
 use backstitch_saga::{Run, Span, TaskKey, Time, Timestamp};

@@ -1,4 +1,4 @@
-//! What a governed queue remembers between two hand-outs, and how many tasks it lets go now. Pure: time is an argument.
+//! State of a governed queue between two hand-outs, and the number of tasks that may go now. Pure: time is an argument.
 
 use std::collections::BTreeMap;
 
@@ -24,20 +24,20 @@ pub(crate) struct Limiter {
     /// First attempts and retries.
     tries: Window,
     retries: Retries,
-    /// Since when keys are limited as they are now.
+    /// The time since when keys are limited as they are now.
     #[serde(skip_serializing_if = "Option::is_none")]
     keys_since: Option<Time>,
     /// By priority, the key that went last.
     pub(crate) turns: BTreeMap<u8, String>,
 }
 
-/// How many tasks may go now.
+/// Number of tasks that may go now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Room {
     pub(crate) tasks: u32,
     /// Of these, retries.
     pub(crate) retries: u32,
-    /// When there may be more, if time alone brings them.
+    /// The time at which more may go, if time alone allows them.
     pub(crate) again_at: Option<Time>,
 }
 
@@ -51,7 +51,8 @@ impl Limiter {
         }
     }
 
-    /// How many tasks may go now, when `held` are held; `probe_held`: the breaker's probe is among them.
+    /// Returns the number of tasks that may go now, if `held` are held; `probe_held`: the breaker's
+    /// probe is among them.
     pub(crate) fn room(
         &mut self,
         policy: &QueuePolicy,
@@ -110,8 +111,8 @@ impl Limiter {
         }
     }
 
-    /// What another policy makes of it from `now` on. What the old breaker counted is forgotten; tokens stay as they
-    /// grew until now, so that no change of a rate lets a burst go.
+    /// Returns the state under another policy from `now` on. What the old breaker counted is forgotten; tokens stay
+    /// as they grew until now, so that no change of a rate lets a burst go.
     pub(crate) fn under(mut self, old: &QueuePolicy, new: &QueuePolicy, now: Time) -> Limiter {
         self.rate = match (self.rate, &old.rate) {
             (Some(bucket), Some(rate)) => Some(bucket.refilled(rate, now)),
@@ -135,14 +136,14 @@ impl Limiter {
         (self.breaker, self.calls) = (Breaker::Closed, Window::default());
     }
 
-    /// How many tasks the rate would let go.
+    /// Returns the number of tasks that the rate allows.
     pub(crate) fn tokens(&self, policy: &QueuePolicy, now: Time) -> Option<u32> {
         let rate = policy.rate.as_ref()?;
         let bucket = self.rate.unwrap_or_else(|| Bucket::full(rate, now));
         Some(bucket.refilled(rate, now).whole())
     }
 
-    /// How the breaker stands.
+    /// Returns the view of the breaker.
     pub(crate) fn breaker_view(&self, policy: &QueuePolicy, now: Time) -> Option<BreakerView> {
         let (calls, failures) = self.calls.sums(now, policy.breaker.as_ref()?.window);
         let (state, since, retry_at) = match &self.breaker {
@@ -154,7 +155,7 @@ impl Limiter {
         Some(BreakerView { state, since, retry_at, calls, failures })
     }
 
-    /// How the retry budget stands.
+    /// Returns the view of the retry budget.
     pub(crate) fn budget_view(&self, policy: &QueuePolicy, now: Time) -> Option<BudgetView> {
         let budget = policy.retry_budget.as_ref()?;
         Some(self.retries.view(budget, &self.tries, now))

@@ -36,24 +36,25 @@ pub(crate) use queues::damaged_rows;
 
 /// The priority of tasks whose run names none.
 const USUAL_PRIORITY: i16 = 5;
-/// What stands for the key of tasks whose run has none; keys of others begin with `=`.
+/// The key of tasks whose run has none; keys of others begin with `=`.
 const NO_KEY: &str = "-";
 
-/// How often the log says that queues cannot be read.
+/// Shortest interval of log messages about queues that cannot be read.
 const TELL_EVERY: Duration = Duration::from_secs(60);
 
-/// What this node knows of governed queues.
+/// Governed queues, as this node knows them.
 #[derive(Default)]
 pub(crate) struct Flow {
     governs: AtomicBool,
     governed: RwLock<Arc<Governed>>,
-    /// How tasks of queues with a breaker ended here, not told to their limiters yet.
+    /// Ends of tasks of queues with a breaker at this node that their limiters have not counted
+    /// yet.
     endings: Mutex<HashMap<Name, Vec<Ending>>>,
     /// Rings when a permit may be given.
     bell: Notify,
     /// At the last look there were tasks that waited for a permit.
     backlog: AtomicBool,
-    /// When queues that cannot be read were last told of in the log.
+    /// Time of the last log message about queues that cannot be read.
     told_at: Mutex<Option<Instant>>,
 }
 
@@ -81,7 +82,7 @@ pub(crate) struct Queue {
     swept_at: Option<Time>,
 }
 
-/// Why the row of a queue cannot be read, and since when this node knows.
+/// The reason for which the row of a queue cannot be read, and the time since when this node knows.
 #[derive(Clone, Debug)]
 pub(crate) struct Damaged {
     pub(crate) why: String,
@@ -109,12 +110,12 @@ impl Queue {
         }
     }
 
-    /// Whether anything of it may be handed out at all.
+    /// Returns whether any task of it may be handed out.
     pub(crate) fn is_open(&self) -> bool {
         self.paused.is_none() && self.damaged.is_none()
     }
 
-    /// What the tasks of a run are ordered by.
+    /// Returns the rank of the tasks of a run.
     pub(crate) fn rank(&self, labels: &Labels) -> Rank {
         let label = |name: &Option<String>| name.as_ref().and_then(|name| labels.get(name));
         let priority = label(&self.policy.priority_by).and_then(|text| text.parse().ok());
@@ -151,7 +152,7 @@ impl Flow {
         Some(self.governed.read().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
-    /// Whether a queue is governed.
+    /// Returns whether a queue is governed.
     pub(crate) fn is_governed(&self, namespace: &str, queue: &str) -> bool {
         self.governed().is_some_and(|governed| governed.get(namespace, queue).is_some())
     }
@@ -226,7 +227,7 @@ impl Flow {
         }
     }
 
-    /// How tasks ended since this was asked last.
+    /// Returns the ends of tasks since the last call.
     fn endings(&self) -> HashMap<Name, Vec<Ending>> {
         std::mem::take(&mut *self.endings.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -240,7 +241,7 @@ impl Flow {
     }
 }
 
-/// What the end of an attempt says about its destination.
+/// Returns the conclusion about the destination from the end of an attempt.
 fn answer_of(end: AttemptEnd) -> Answer {
     match end {
         AttemptEnd::Succeeded | AttemptEnd::Verified => Answer::Given,
@@ -262,7 +263,8 @@ pub(crate) struct PermitChanges {
     pub(crate) over: Vec<TaskKey>,
 }
 
-/// When a run's tasks that are named in `touched` get into workers' hands, or out of them.
+/// Returns the changes of permits, as workers begin or cease to hold those tasks of a run that are
+/// named in `touched`.
 pub(crate) fn permit_changes(
     governed: &Governed,
     run: &Run,
@@ -287,7 +289,7 @@ pub(crate) fn permit_changes(
     changes
 }
 
-/// How a task stood before a record.
+/// State of a task before a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Before {
     Held,

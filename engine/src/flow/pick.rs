@@ -1,4 +1,5 @@
-//! Which of the waiting tasks go first: keys take turns, and within a key the oldest goes. Pure.
+//! Chooses which of the waiting tasks go first: keys take turns, and within a key the oldest goes.
+//! Pure.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -11,7 +12,7 @@ pub(crate) struct Candidate {
     pub(crate) task: TaskKey,
     /// The handler's name.
     pub(crate) name: String,
-    /// Whose it is, as stored.
+    /// Its fair key, as stored.
     pub(crate) key: String,
     pub(crate) offered_at: Time,
 }
@@ -22,7 +23,7 @@ impl Candidate {
     }
 }
 
-/// How many may still go.
+/// Number of tasks that may still go.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Limits {
     pub(crate) all: u32,

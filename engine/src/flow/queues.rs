@@ -1,4 +1,4 @@
-//! What people ask about governed queues: their policies, how they stand, to pause, resume, open and close them.
+//! Requests of people about governed queues: policies, views, pausing, resuming, opening and closing.
 
 use backstitch_saga::protocol::{Page, Paused, QueuePolicy, QueueView};
 use backstitch_saga::{By, Time, Timestamp};
@@ -18,7 +18,7 @@ use crate::{Engine, Error};
 /// Waiting tasks are counted up to this.
 const COUNTED: u32 = 1_000;
 
-/// What a person asks of a queue.
+/// An action of a person on a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueueAct {
     /// Hand nothing out until it is resumed. Makes the queue governed.

@@ -41,7 +41,7 @@ pub(super) const LAPSE: Span = Span::secs(10);
 const LOOK: Duration = Duration::from_millis(250);
 /// Looks for permits are no closer to each other than this.
 const BREATH: Duration = Duration::from_millis(2);
-/// When time alone brings a permit, it is not looked for earlier than this.
+/// Shortest wait for a permit that time alone brings.
 const PATIENCE: Duration = Duration::from_millis(20);
 
 /// Looks for permits whenever one may be given, and now and then while tasks wait.
@@ -66,11 +66,11 @@ pub(crate) async fn serve(node: Arc<Node>) {
     }
 }
 
-/// What a look for permits came to.
+/// Result of a look for permits.
 #[derive(Debug, Default)]
 pub(crate) struct Given {
     pub(crate) permits: usize,
-    /// When time alone may bring more.
+    /// The time at which more permits may be available, if time alone brings them.
     pub(crate) again_at: Option<Time>,
 }
 
@@ -130,7 +130,7 @@ pub(crate) async fn give(node: &Node) -> Result<Given, Error> {
     Ok(all)
 }
 
-/// Which of the queues have tasks that wait.
+/// Returns the queues that have waiting tasks.
 async fn waiting(
     connection: &mut PgConnection,
     wants: &[(Arc<Queue>, Demand)],
@@ -219,7 +219,7 @@ async fn give_of(
     Ok((given, again_at))
 }
 
-/// What is asked of one queue.
+/// The demand on one queue.
 struct Ask<'a> {
     name: &'a Name,
     policy: &'a QueuePolicy,

@@ -15,13 +15,13 @@ use crate::node::Node;
 use crate::store::flow_upkeep::{self, Plain};
 use crate::store::queues;
 
-/// How often a permit by which a task is leased is compared with the journal.
+/// Interval at which a permit of a leased task is compared with the journal.
 const LOOK_AGAIN: Span = Span::secs(60);
 /// So many of them at once.
 const LOOKS: i64 = 100;
 /// For so long after a change there may be nodes that do not know it.
 const SPREAD: Span = Span::secs(15);
-/// How often a queue is looked through for tasks without a rank: soon after a change, and later.
+/// Delay before a queue is searched for tasks without a rank: short after a change, longer later.
 const SWEEP_SOON: Span = Span::secs(1);
 const SWEEP: Span = Span::secs(60);
 /// So many tasks are ranked at once.

@@ -30,7 +30,7 @@ impl Window {
         }
     }
 
-    /// What was counted in the last `span`.
+    /// Returns the counts of the last `span`.
     pub(crate) fn sums(&self, now: Time, span: Span) -> (u32, u32) {
         let slot = slot_of(now, span);
         let recent = self.slots.iter().filter(|(at, ..)| is_recent(*at, slot));
@@ -40,7 +40,7 @@ impl Window {
     }
 }
 
-/// Whether a slot is one of the last, or of a clock that is only a little ahead.
+/// Returns whether a slot is one of the last, or of a clock that is only a little ahead.
 fn is_recent(at: i64, now: i64) -> bool {
     at > now - SLOTS && at < now + SLOTS
 }

@@ -1,5 +1,5 @@
-//! What is done about an incident: each verb is a command to its run about its step. What people only say about it,
-//! who has it and what they found, is written beside it.
+//! Acts on an incident: each verb is a command to its run about its step. What people only say about it, who has it
+//! and what they found, is written beside it.
 
 use std::sync::Arc;
 
@@ -34,14 +34,14 @@ pub enum IncidentAct {
     },
     /// Go on without the step.
     Skip {
-        /// What stands in its place.
+        /// The output that replaces its own.
         output: Option<Payload>,
     },
     /// Say that the step was done.
     Resolve {
         /// With what output.
         output: Payload,
-        /// What the target calls it.
+        /// Name of the effect in the target system.
         external_id: Option<String>,
     },
     /// Vouch that the step's compensation is done, or needs not be.
@@ -116,7 +116,7 @@ impl IncidentAct {
         }
     }
 
-    /// What it asks of a run, about `step`. `about` is the kind of the incident.
+    /// Returns the command to a run about `step`. `about` is the kind of the incident.
     pub(crate) fn command(
         self,
         about: &str,

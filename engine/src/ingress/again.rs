@@ -21,7 +21,7 @@ use crate::store::acts::{self, Act, Thing};
 use crate::store::intake::{self as table, IntakeRow, Intakes, NewIntake};
 use crate::{Engine, Error};
 
-/// How documents are processed again.
+/// Mode of processing documents again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
     /// One, by a person who sees what becomes of it.
@@ -51,7 +51,7 @@ impl Mode {
     }
 }
 
-/// What became of a document that was processed again, or would.
+/// Result for a document that was processed again, or would be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Again {
     /// Another event was appended.

@@ -12,7 +12,7 @@ pub struct Arrival {
     pub headers: Vec<(String, Vec<u8>)>,
     /// Its bytes.
     pub body: Vec<u8>,
-    /// When it came, by the clock of the engine.
+    /// Time of its arrival, by the clock of the engine.
     pub at: Time,
     /// The address that it came from.
     pub peer: Option<String>,
@@ -34,12 +34,12 @@ impl Arrival {
     }
 }
 
-/// What became of a document.
+/// Result for a document.
 #[derive(Debug)]
 pub enum Taken {
     /// It is an event of the log.
     Accepted {
-        /// What the sender is told.
+        /// The result for the sender.
         receipt: IntakeReceipt,
         /// The contract and version that it follows, if that is deprecated.
         deprecated: Option<(String, u32)>,
@@ -55,7 +55,7 @@ pub struct RefusedIntake {
     pub status: u16,
     /// Code of the first check that failed.
     pub code: &'static str,
-    /// What is wrong and what to do, for people.
+    /// Explanation of the mistake with what to do, for people.
     pub message: String,
     /// Everything that is wrong with it.
     pub violations: Vec<Violation>,

@@ -24,7 +24,7 @@ use crate::store::data_erasures::{self as table, DataErasure};
 use crate::store::listed;
 use crate::{Engine, Error};
 
-/// How long after the first pass the second comes, and a pass that failed is made again.
+/// Delay before the second pass, and before a failed pass is repeated.
 const AGAIN: Span = Span::secs(60);
 /// Erasures that are taken up at once.
 const AT_ONCE: i64 = 10;

@@ -46,7 +46,7 @@ impl Whole {
     }
 }
 
-/// What an erasure does with a run of a story.
+/// Action of an erasure on a run that belongs to the entity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     /// It is erased.
@@ -55,7 +55,7 @@ pub(super) enum Fate {
     Stays,
 }
 
-/// What a run says of where it came from.
+/// Origin of a run, as its journal has it.
 struct Origin {
     cause: Option<String>,
     parent: Option<RunId>,
@@ -183,7 +183,7 @@ impl Engine {
         })
     }
 
-    /// Where a run came from; `None` when it is gone.
+    /// Returns the origin of a run; `None` if the run no longer exists.
     async fn origin(&self, namespace: &str, run: RunId) -> Result<Option<Origin>, Error> {
         match reads::read(self.node(), namespace, run, Origin::of).await {
             Ok(origin) => Ok(Some(origin)),

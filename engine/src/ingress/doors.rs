@@ -1,4 +1,4 @@
-//! What a door knows of sources and contracts, kept in memory: configurations for a moment, schemas for as long as there is room.
+//! Sources and contracts in the memory of a door: configurations for a moment, schemas for as long as there is room.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,11 +20,11 @@ use crate::{Engine, Error};
 
 /// For how long a source and the states of its contracts are answered from memory.
 pub(super) const REMEMBER: Duration = Duration::from_secs(1);
-/// How many sources are kept.
+/// Number of sources that are kept.
 const MOST: usize = 10_000;
 /// Bytes that sources, and schemas, may take in memory, roughly, each.
 pub const MOST_BYTES: usize = 64 * 1024 * 1024;
-/// What a source takes beside its spec, and a schema beside its text; and how much more than their texts they take.
+/// Memory that a source takes beside its spec, and a schema beside its text.
 const BESIDE: usize = 4_096;
 const TIMES: usize = 20;
 
@@ -38,7 +38,7 @@ pub struct OpenSource {
     source: Source,
     /// The most bytes of an event.
     pub(super) largest: usize,
-    /// When one of its secrets is no longer good.
+    /// Time at which one of its secrets becomes invalid.
     until: Option<Time>,
     /// States of the versions of contracts that it accepts.
     states: HashMap<String, BTreeMap<u32, VersionState>>,
@@ -73,7 +73,7 @@ impl OpenSource {
         &self.namespace
     }
 
-    /// Whether requests are taken.
+    /// Returns whether requests are accepted.
     #[must_use]
     pub fn is_enabled(&self) -> bool {
         self.source.document().enabled
@@ -343,7 +343,7 @@ pub(super) fn world_of(subject: &str) -> World {
     if subject.contains('.') { World::Open } else { World::Closed }
 }
 
-/// What a source was found to need of contracts and transforms.
+/// Contracts and transforms that a source needs.
 struct Contracts {
     states: HashMap<String, BTreeMap<u32, VersionState>>,
     revisions: Vec<(String, i64)>,

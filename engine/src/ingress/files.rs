@@ -22,7 +22,7 @@ pub const LARGEST_FILE: u64 = 4 << 30;
 pub const MOST_IMPORTS: i64 = 20;
 /// The most rows of a piece, and bytes beyond which none is added.
 const PIECE: (i32, usize) = (500, 512 * 1024);
-/// What stands for the length of a row that is too long.
+/// Mark in place of the length of a row that is too long.
 const TOO_LONG: u32 = u32::MAX;
 
 /// A file that is coming.
@@ -36,7 +36,7 @@ pub struct Upload {
     number: i32,
 }
 
-/// What is wrong with a file as a whole, within.
+/// The inner error: a mistake in a file as a whole.
 type Received<T> = Result<Result<T, Box<Rejected>>, Error>;
 
 impl Upload {

@@ -25,7 +25,7 @@ struct Kept {
     junk: bool,
 }
 
-/// Which hints are looked for.
+/// Filter of hints.
 #[derive(Clone, Debug)]
 pub struct HintQuery {
     /// Kind.

@@ -30,7 +30,8 @@ use crate::{Engine, Error};
 const AT_ONCE: i64 = 4;
 /// For how long a node has an import to itself.
 const TAKEN_FOR: Duration = Duration::from_secs(60);
-/// When an import is looked at again whose rows could not be taken in: because too much waited, or for another reason.
+/// Delay before the next try of an import whose rows could not be processed: because too much was waiting, or for
+/// another reason.
 const AGAIN: (Span, Span) = (Span::secs(1), Span::secs(10));
 /// For how long nothing may come of a file before it is forgotten.
 const SILENT_FOR: Duration = Duration::from_secs(600);

@@ -1,4 +1,4 @@
-//! What people see of imports, and how they end them.
+//! Views of imports, and their cancellation by people.
 
 use backstitch_saga::protocol::{ImportForm, ImportState, ImportView, Page, RefusedRow};
 use backstitch_saga::{By, Timestamp};

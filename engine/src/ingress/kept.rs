@@ -1,4 +1,4 @@
-//! What is kept of a request beside the event that it becomes.
+//! Records that are kept of a request beside its event.
 
 use std::collections::BTreeMap;
 

@@ -22,12 +22,12 @@ use crate::{Engine, Error};
 
 /// A contract of our own that documents are mapped to, by subject and version.
 pub(super) type Target = (String, u32);
-/// Where a document comes from and what it is mapped to.
+/// Origin of a document, and the contract that it is mapped to.
 pub(super) type EdgeName = (String, u32, Target);
 /// Active transforms by their ends; `None` where there is none.
 pub(super) type TransformsOf = HashMap<EdgeName, Option<(i32, Arc<Transform>)>>;
 
-/// What a document was mapped to.
+/// The event of a mapped document.
 pub(super) struct Made {
     /// The contract that it follows.
     pub(super) to: Target,
@@ -60,7 +60,7 @@ pub(super) fn key(intake: Uuid, count: i32) -> String {
     format!("{intake}>{count}")
 }
 
-/// What a transform made of a document: the row of it, and the event if there is one.
+/// Result of a transform for a document: its row, and the event if there is one.
 pub(super) type Result = std::result::Result<(Mapping, Option<Made>), Box<Rejected>>;
 
 fn name_of((subject, version): &Target) -> String {

@@ -55,7 +55,7 @@ pub const LARGEST_SPEC: usize = 65_536;
 /// Headers of a request that are kept, and bytes of one of them.
 pub const KEPT_HEADERS: (usize, usize) = (64, 1_024);
 
-/// What is bounded of sources beside what the rules bound.
+/// Returns the bounds of sources that are not bounds of the rules.
 pub(crate) fn bounds() -> Vec<Bound> {
     let (headers, header) = KEPT_HEADERS;
     vec![

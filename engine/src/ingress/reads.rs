@@ -1,4 +1,4 @@
-//! What came in, and what became of it.
+//! Views of documents that arrived, and of their results.
 
 use backstitch_saga::protocol::{
     EventTrust, IntakeDoor, IntakeMapping, IntakeVerdict, IntakeView, MappingState, NewReprocess,
@@ -19,7 +19,7 @@ use crate::{Engine, Error};
 /// The kind of the cursor of the list.
 const CURSOR: char = 'w';
 
-/// Which documents are wanted.
+/// Filter of documents.
 #[derive(Clone, Debug, Default)]
 pub struct IntakeQuery {
     /// Only those of this source.
@@ -54,7 +54,7 @@ impl IntakeQuery {
     }
 }
 
-/// Which documents are to be processed again.
+/// Returns the filter of the documents that are to be processed again.
 pub(super) fn filter_of(asked: &NewReprocess) -> IntakeFilter {
     let NewReprocess { source, verdict, code, mapping, contract, .. } = asked.clone();
     IntakeQuery { source, verdict, code, mapping, contract }.filter()

@@ -121,7 +121,7 @@ impl Engine {
     }
 }
 
-/// What is kept of a document of whose entity a newer one was mapped.
+/// Returns the row of a document for whose entity a newer one was mapped.
 pub(super) fn overtaken(mapping: Mapping, count: i32) -> Mapping {
     Mapping { state: "overtaken", event: None, digest: None, count, failures: None, ..mapping }
 }

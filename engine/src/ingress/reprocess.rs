@@ -22,7 +22,7 @@ const AT_ONCE: i64 = 4;
 const PAGE: (i64, i64) = (100, 4 << 20);
 /// For how long a node has one to itself.
 const TAKEN_FOR: Duration = Duration::from_secs(60);
-/// When it goes on after too much waited, or the database failed.
+/// Delay before it goes on after too much was waiting, or the database failed.
 const AGAIN: Span = Span::secs(1);
 
 /// Processes documents until none is due. Answers how many were looked at.

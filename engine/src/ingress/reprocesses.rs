@@ -1,4 +1,4 @@
-//! What people do about reprocessing of many documents, and what they see of it and of documents that cannot be mapped.
+//! Requests of people about reprocessing many documents, with views of it and of documents that cannot be mapped.
 
 use backstitch_saga::protocol::{
     MappingProblem, MappingProblems, NewReprocess, Page, ReprocessState, ReprocessView,

@@ -1,4 +1,4 @@
-//! What people do about sources, and what they see of them.
+//! Requests of people about sources, with their views.
 
 use backstitch_integration::ingress::Source;
 use backstitch_saga::protocol::{
@@ -276,7 +276,7 @@ fn new_secret(secret: &str, by: &By, now: Time) -> SecretRow {
     SecretRow { secret: secret.to_owned(), added_at: now, added_by, until: None }
 }
 
-/// Whether `secret` is in use, and no other one is good.
+/// Returns whether `secret` is in use, and no other one is valid.
 fn is_only(secrets: &[SecretRow], secret: &str, now: Time) -> bool {
     let mut all = good(secrets, now);
     all.next().is_some_and(|first| first.secret == secret) && all.next().is_none()

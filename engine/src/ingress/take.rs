@@ -319,7 +319,7 @@ impl Engine {
 pub struct BatchRead(Vec<Read<Document>>);
 
 impl BatchRead {
-    /// How many records there are.
+    /// Returns the number of records.
     #[must_use]
     pub fn count(&self) -> usize {
         self.0.len()
@@ -337,7 +337,7 @@ fn first(mut receipts: Vec<EventReceipt>, place: usize) -> Result<EventReceipt, 
     Ok(receipts.swap_remove(place))
 }
 
-/// How records of a request belong together.
+/// Relation of the records of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
     /// It has one.

@@ -1,4 +1,4 @@
-//! What a job must be before it is made.
+//! Checks of a job before it is created.
 
 use backstitch_saga::protocol::{Canary, IncidentFilter, IncidentState, JobVerb, NewJob, StopWhen};
 use backstitch_saga::{Violation, check_label_name, check_labels, check_reserved};

@@ -1,4 +1,4 @@
-//! What a job would be answered for one of its items, found out without doing it: the rules are asked on a copy of the run.
+//! Predicts the answer to a job for one of its items, without acting: the rules decide on a copy of the run.
 
 use std::sync::Arc;
 

@@ -1,9 +1,9 @@
-//! How fast a job acts: at most its rate in any second, spread evenly, whichever node works on it. Pure: the time is an
-//! argument, in microseconds.
+//! Pace of a job: at most its rate in any second, spread evenly, over all nodes. Pure: the time is an argument, in
+//! microseconds.
 
 use backstitch_saga::Time;
 
-/// How far an act may be behind its time and still count as made then. It makes up for a sleep that took a little longer, and
+/// Time that an act may be late and still count as made in time. It makes up for a sleep that took a little longer, and
 /// is the most that ever comes in a clump.
 const SLACK_US: i64 = 10_000;
 /// By how much acts lie further apart than the rate asks for, in thousandths: with the slack there are still no more than
@@ -13,9 +13,9 @@ const APART: f64 = 1_040.0;
 /// The times at which a job may act.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
-    /// How far two acts lie apart.
+    /// Time between two acts.
     spacing: i64,
-    /// When the next may be made.
+    /// Time of the next act.
     next: i64,
 }
 
@@ -27,7 +27,7 @@ impl Pace {
         Pace { spacing, next: paid_until.0.saturating_mul(1_000) }
     }
 
-    /// When the next act may be made.
+    /// Returns the time of the next act.
     pub(super) fn next(&self) -> i64 {
         self.next
     }
@@ -41,7 +41,7 @@ impl Pace {
         true
     }
 
-    /// Until when what was done is paid for, as the next node is told.
+    /// Returns the time until which the acts made are paid for; the next node continues from there.
     pub(super) fn paid_until(&self) -> Time {
         Time(self.next.div_euclid(1_000) + i64::from(self.next.rem_euclid(1_000) > 0))
     }

@@ -28,17 +28,18 @@ use crate::store::acts;
 use crate::store::jobs::{self as table, Claimed, ItemResult, ItemRow, JobRow, Turn};
 use crate::{Error, reads};
 
-/// How many jobs a node works on with one look.
+/// Number of jobs that a node works on in one pass.
 const JOBS: i64 = 8;
 /// For how long a job is a node's, while the node lives. What it does in one look takes far less.
 const LEASE: Span = Span::secs(15);
 /// For how long one look acts. A job is not due for another node before that, should this one die.
 const LOOK: Span = Span::millis(250);
-/// How many are acted on with one look at most.
+/// Largest number of items in one pass.
 const SLICE: u64 = 500;
-/// How often a job is taken that failed or over which a node stopped, before it is set aside.
+/// Number of times that a job is taken that failed or during which a node stopped, before it is set
+/// aside.
 pub(crate) const TRIES: i32 = 5;
-/// How often a canary is looked at.
+/// Interval at which a canary is checked.
 const PROVE_EVERY: Span = Span::millis(300);
 /// A ratio is judged from so many on.
 const ENOUGH: u64 = 10;
@@ -172,7 +173,8 @@ async fn write_down(
     Ok(Some(next_at).filter(|at| *at <= node.clock.now().after(LOOK)))
 }
 
-/// What a job does next; `None` when there is nothing to act on, and it was stopped, proven or finished.
+/// Returns the next step of a job; `None` if there is nothing to act on, and it was stopped, proven or
+/// finished.
 async fn next_of(
     node: &Arc<Node>,
     connection: &mut PgConnection,
@@ -259,7 +261,7 @@ async fn finish(node: &Node, connection: &mut PgConnection, job: &JobRow) -> Res
     )?)
 }
 
-/// Why a job must stop itself, if it must.
+/// Returns the reason for which a job must stop itself, if there is one.
 fn must_stop(
     state: JobState,
     stop_when: Option<StopWhen>,
@@ -400,15 +402,16 @@ async fn act_on(
     }
 }
 
-/// Whether a rerun by this job stands in the run's history: the node that began it died before it noted that, and the run may
-/// have ended since. All other verbs are the same when they come twice. `None` when that cannot be read now.
+/// Returns whether a rerun by this job is in the run's history: the node that began it died before it noted that, and
+/// the run may have ended since. All other verbs are the same when they come twice. `None` when that cannot be read
+/// now.
 async fn was_done(node: &Arc<Node>, job: &JobRow, item: &ItemRow, by: &By) -> Option<bool> {
     let mut connection = node.database.reader(&job.namespace).await.ok()?;
     let since = job.view.created_at.0;
     acts::was_done(&mut connection, item.run, "rerun", by, since).await.ok()
 }
 
-/// What is done to each; `None` for a signal.
+/// Returns the action on each item; `None` for a signal.
 pub(super) fn what(asked: &NewJob) -> Option<IncidentAct> {
     Some(match asked.verb {
         JobVerb::Retry => IncidentAct::Retry { input: None },

@@ -24,9 +24,9 @@ pub use find::{Binaries, find_binaries};
 pub use place::default_data_dir;
 use place::{Unprivileged, drop_to, make_dir, unprivileged};
 
-/// How long a server may take to accept connections, recovery after a crash included.
+/// Longest time that a server may take to accept connections, recovery after a crash included.
 const START_LIMIT: Duration = Duration::from_secs(60);
-/// How long the last server on the same directory may take to stop.
+/// Longest time that the last server on the same directory may take to stop.
 const LOCK_LIMIT: Duration = Duration::from_secs(15);
 /// The superuser of every private server.
 const SUPERUSER: &str = "backstitch";
@@ -49,11 +49,11 @@ if [ -n "$remove" ]; then rm -rf "$remove"; fi
 exit $code
 "#;
 
-/// How a private server is set up.
+/// Options of a private server.
 #[derive(Clone, Debug, Default)]
 pub struct StartOptions {
-    /// Where the data stays, with log and socket; made when it is not there. Without it the data goes to a
-    /// temporary directory and is removed when the server stops.
+    /// Directory of the data, with log and socket; created if it does not exist. Without it the data goes
+    /// to a temporary directory and is removed when the server stops.
     pub data_dir: Option<PathBuf>,
     /// Server settings beside our own, as in `postgresql.conf`.
     pub settings: Vec<(String, String)>,
@@ -61,7 +61,7 @@ pub struct StartOptions {
     pub env: Vec<(String, String)>,
 }
 
-/// Why there is no private server.
+/// The reason for which there is no private server.
 #[derive(Debug, thiserror::Error)]
 pub enum LocalPostgresError {
     /// No usable binaries.
@@ -72,7 +72,7 @@ pub enum LocalPostgresError {
     InUse {
         /// The directory.
         dir: PathBuf,
-        /// Who uses it, with its process id.
+        /// The process that uses it, with its id.
         holder: String,
     },
     /// The unprivileged user that the server must run as cannot get there.
@@ -84,15 +84,15 @@ pub enum LocalPostgresError {
         user: String,
         /// The directory that shuts it out.
         blocked: PathBuf,
-        /// Where it would work.
+        /// The directory that would work.
         instead: PathBuf,
     },
     /// Something on the way failed.
     #[error("{what}: {detail}")]
     Failed {
-        /// What was tried.
+        /// The action that failed.
         what: String,
-        /// What came of it.
+        /// Details of the failure.
         detail: String,
     },
 }

@@ -1,4 +1,4 @@
-//! Where a private server lives, and as whom: never as root, in a directory closed to everyone else.
+//! Directory and user of a private server: never root, and a directory closed to everyone else.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -8,14 +8,14 @@ use std::process::Command;
 
 use super::{LocalPostgresError, failed};
 
-/// Whom the server runs as: set only when we are root.
+/// User of the server: set only if the process is root's.
 pub(super) struct Unprivileged {
     name: String,
     uid: u32,
     gid: u32,
 }
 
-/// Where `backstitch dev` keeps its data unless told otherwise.
+/// Returns the default directory of the data of `backstitch dev`.
 #[must_use]
 pub fn default_data_dir() -> PathBuf {
     if effective_uid().is_ok_and(|uid| uid == 0) {
@@ -90,7 +90,7 @@ pub(super) fn drop_to(command: &mut Command, user: Option<&Unprivileged>, dir: &
     }
 }
 
-/// Whom to run as instead of root; `None` when we are not root.
+/// Returns the user to run the server as in place of root; `None` if the process is not root's.
 pub(super) fn unprivileged() -> Result<Option<Unprivileged>, LocalPostgresError> {
     if effective_uid()? != 0 {
         return Ok(None);
@@ -114,7 +114,7 @@ pub(super) fn unprivileged() -> Result<Option<Unprivileged>, LocalPostgresError>
     }
 }
 
-/// Whom we run as: the owner of what we make.
+/// Returns the effective user: the owner of new files.
 fn effective_uid() -> Result<u32, LocalPostgresError> {
     let name = format!("backstitch-uid-{}-{:08x}", std::process::id(), rand::random::<u32>());
     let path = std::env::temp_dir().join(name);

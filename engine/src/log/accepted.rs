@@ -8,7 +8,7 @@ use backstitch_saga::{Payload, Violation};
 use super::draft::{EventDraft, Named};
 use crate::store::intake::{Mapping, NewIntake};
 
-/// What the sources of keys begin with: no sender can name itself so.
+/// First character of the sources of keys: no sender can use it in its name.
 pub(super) const DOOR: char = '\u{1}';
 
 impl EventDraft {
@@ -89,7 +89,7 @@ impl EventDraft {
         self.draft.caused_by = Some(place);
     }
 
-    /// When what it tells of happened, as the document says.
+    /// Returns the time of the occurrence, as the document gives it.
     pub(crate) fn occurred_at(&self) -> Option<String> {
         self.draft.envelope.occurred_at.clone()
     }
@@ -104,7 +104,7 @@ impl EventDraft {
         self.draft.expected_version = version;
     }
 
-    /// What a transform made of the document that it was.
+    /// Returns the result of a transform for the document of the event.
     pub(crate) fn mapping(&mut self) -> Option<&mut Mapping> {
         self.intake.as_mut()?.mapped.as_mut()
     }
@@ -121,7 +121,7 @@ impl EventDraft {
     }
 }
 
-/// What a document was mapped to, as an event.
+/// The event that a document was mapped to.
 pub(crate) struct MappedEvent<'a> {
     /// Subject and version of its contract.
     pub(crate) contract: (&'a str, u32),

@@ -23,7 +23,7 @@ const ATTRIBUTES: usize = 256 * 1024;
 pub struct EventDraft {
     pub(super) draft: Draft,
     pub(super) body: Payload,
-    /// What the sender named itself, if anything.
+    /// The name that the sender gave itself, if any.
     pub(super) claimed_source: Option<String>,
     /// The sender's own id, if it gave one.
     pub(super) source_id: Option<String>,
@@ -213,7 +213,7 @@ impl EventDraft {
 /// The most bytes of the sender's id, source and type.
 const LONGEST_NAME: usize = 256;
 
-/// What the sender named.
+/// The names that the sender gave.
 pub(super) struct Named {
     pub(super) claimed_source: Option<String>,
     pub(super) source_id: Option<String>,

@@ -18,9 +18,10 @@ use crate::executor::outgoing::{Outgoing, shortened};
 use crate::node::Node;
 use crate::store::log::{self as table, EmittedRow};
 
-/// How much of a namespace is taken at once: events, and about how many bytes.
+/// Amount of a namespace's events that is taken together: number, and approximate bytes.
 const AT_ONCE: (i64, i64) = (500, 1024 * 1024);
-/// How often at most a namespace has its turn before those who wait for what it emitted are told that it is not all in the log.
+/// Largest number of turns of a namespace before a caller that waits for its emitted events is told that not all are in
+/// the log.
 const SETTLE: usize = 200;
 /// The label of an event that is not as it was to be, with the reason.
 const EMIT_ERROR: &str = "emit_error";
@@ -155,7 +156,7 @@ async fn append(node: &Node, namespace: &Arc<str>, drafts: Vec<EventDraft>) -> R
     answered.await.map_err(lost)?.map(drop)
 }
 
-/// Whether it is the events that are at fault.
+/// Returns whether the events themselves are at fault.
 fn is_refusal(error: &Error) -> bool {
     !matches!(error, Error::Busy | Error::Store(_))
 }

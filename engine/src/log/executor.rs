@@ -28,11 +28,13 @@ const BYTES: usize = 4 * 1024 * 1024;
 const COMPARED: usize = 250;
 /// Bytes that a namespace may have in a batch before another one has its turn.
 const TURN: usize = 64 * 1024;
-/// How often a batch is decided before its requests are decided one by one, and how often each of those.
+/// Number of tries of a batch before its requests are decided one by one, and number of tries of each of
+/// those.
 const TRIES: (usize, usize) = (3, 20);
-/// How long the locks of streams and keys are waited for: those who wait longer, for an open transaction, wait apart.
+/// Time for which locks of streams and keys are waited for; requests that wait longer, for an open transaction, wait
+/// apart.
 const PATIENCE: (&str, &str) = ("100ms", "10s");
-/// How long to wait before the database is asked again.
+/// Delay before the database is asked again.
 const AGAIN: Duration = Duration::from_millis(50);
 
 /// A request.
@@ -41,12 +43,12 @@ pub(crate) struct Ask {
     pub(super) events: Vec<EventDraft>,
     pub(super) bytes: usize,
     pub(super) answer: oneshot::Sender<Result<Vec<EventReceipt>, Error>>,
-    /// What it takes of the room for what waits.
+    /// Its share of the room for waiting requests.
     #[allow(dead_code, reason = "they are free when they are dropped")]
     pub(super) places: Vec<Place>,
 }
 
-/// What the executor is told.
+/// A message to the executor.
 pub(crate) enum Message {
     Append(Ask),
     /// Answered once everything that came before is done.
@@ -97,7 +99,7 @@ impl Waiting {
     }
 }
 
-/// What was decided about a batch.
+/// The decisions about a batch.
 struct Decided {
     rows: Append,
     answers: Vec<Result<Vec<EventReceipt>, Error>>,
@@ -111,7 +113,7 @@ pub(crate) struct Executor {
     drains: Vec<oneshot::Sender<()>>,
     connection: Option<Kept>,
     patience: &'static str,
-    /// Where requests wait for the transactions of others; `None` for who is there.
+    /// The task in which requests wait for transactions of others; `None` in that task itself.
     apart: Option<mpsc::UnboundedSender<Message>>,
 }
 

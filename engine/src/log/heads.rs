@@ -10,9 +10,9 @@ use tokio::sync::watch;
 use crate::node::Node;
 use crate::store::log as table;
 
-/// How often heads are looked up that may have been moved by other nodes.
+/// Interval at which heads are read that other nodes may have moved.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How many of them at once; the others have their turn right after.
+/// Number of heads in one read; the others follow immediately.
 const LOOKED_UP: usize = 1_000;
 
 /// Namespaces whose readers wait, with the head that was seen last and how many wait.

@@ -44,7 +44,7 @@ pub(crate) use rows::{trust_number, trust_of};
 
 /// Sessions of the executors.
 pub(crate) const SESSIONS: usize = 2;
-/// How much of requests may wait, in units of [`UNIT`] bytes.
+/// Size of the requests that may wait, in units of [`UNIT`] bytes.
 const WAITING: usize = 4_096;
 /// A request counts as one unit for each so many bytes that it has begun.
 const UNIT: usize = 16 * 1024;
@@ -53,27 +53,27 @@ pub(crate) const WAITING_BYTES: usize = WAITING * UNIT;
 
 /// For how long what comes is let collect before the next look, while something comes all the time.
 const BREATH: Duration = Duration::from_millis(10);
-/// How often at most it is told that an event cannot be read.
+/// Shortest interval of log messages about an event that cannot be read.
 const TELL_EVERY: Duration = Duration::from_secs(60);
-/// How often at most it is counted what waits for positions.
+/// Shortest interval of counts of the events that wait for positions.
 const LOOK_BACK_EVERY: Duration = Duration::from_millis(500);
 
-/// What the parts of a node share about the log.
+/// State of the log that the parts of a node share.
 pub(crate) struct Log {
     requests: mpsc::UnboundedSender<executor::Message>,
     depth: Arc<AtomicUsize>,
     admission: Admission,
     /// Rings when something was appended that has no position yet.
     appended: Notify,
-    /// When it was last told that an event that a run emitted cannot be read.
+    /// Time of the last log message about an emitted event that cannot be read.
     damage_told: Mutex<Option<Instant>>,
-    /// When it was last counted what waits.
+    /// Time of the last count of waiting events.
     looked_back: Mutex<Option<Instant>>,
     /// Rings when runs have emitted something.
     emitted: Notify,
     /// Changes when positions were given.
     numbered: watch::Sender<u64>,
-    /// What readers that wait here wait for.
+    /// Heads that readers at this node wait for.
     heads: heads::Heads,
 }
 
@@ -103,7 +103,7 @@ impl Log {
         let _ = drained.await;
     }
 
-    /// What changes when positions are given.
+    /// Returns a counter that changes when positions are given.
     pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
         self.numbered.subscribe()
     }

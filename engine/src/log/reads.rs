@@ -12,12 +12,12 @@ use crate::store::listed;
 use crate::store::log::{self as table, EventRow, Heads, LogFilter, event_id, place_of};
 use crate::{Engine, Error};
 
-/// Which events are wanted, and from where on.
+/// Filter of events, with the position to start from.
 #[derive(Clone, Debug, Default)]
 pub struct EventQuery {
     /// The position after which to begin; 0 without it.
     pub after: Option<String>,
-    /// How many at most.
+    /// Largest number of events.
     pub limit: u32,
     /// Only those of this stream.
     pub stream: Option<String>,
@@ -25,7 +25,7 @@ pub struct EventQuery {
     pub event_type: Option<String>,
     /// Only those of this story.
     pub correlation_id: Option<String>,
-    /// How long to wait for the first one.
+    /// Longest wait for the first event.
     pub wait: Duration,
     /// About how many bytes at most; as many as an answer may have without it.
     pub bytes: Option<usize>,

@@ -163,7 +163,7 @@ struct Head {
     /// Version that was loaded.
     before: u64,
     version: u64,
-    /// What the last event with an operation left.
+    /// The entity as the last event with an operation left it.
     entity: Option<(&'static str, Option<LastBody>)>,
 }
 

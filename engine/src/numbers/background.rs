@@ -1,4 +1,4 @@
-//! What background tasks did: how often, how long it took, when they last succeeded.
+//! Metrics of background tasks: number of passes, duration, last success.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

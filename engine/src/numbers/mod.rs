@@ -24,7 +24,7 @@ const MOST_VALUES: usize = 100;
 /// The value of a label for what is beyond [`MOST_VALUES`].
 const OTHER: &str = "other";
 
-/// How numbers of a family are to be read.
+/// Kind of the numbers of a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NumberKind {
     /// Only grows, until the process ends.
@@ -40,9 +40,9 @@ pub enum NumberKind {
 pub struct Family {
     /// The name.
     pub name: &'static str,
-    /// What it means.
+    /// Its meaning.
     pub help: &'static str,
-    /// How it is to be read.
+    /// Its kind.
     pub kind: NumberKind,
     /// The numbers.
     pub samples: Vec<Sample>,
@@ -51,7 +51,7 @@ pub struct Family {
 /// One number of a family.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
-    /// What follows the name: `_bucket`, `_sum`, `_count`, or nothing.
+    /// Suffix of the name: `_bucket`, `_sum`, `_count`, or none.
     pub suffix: &'static str,
     /// Its labels.
     pub labels: Vec<(&'static str, String)>,

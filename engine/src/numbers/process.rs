@@ -1,5 +1,5 @@
-//! How the process is, under the names that Prometheus clients use. Where there is no `/proc`, only what is known without
-//! it.
+//! Metrics of the process, under the names that Prometheus clients use. Where there is no `/proc`, only what is known
+//! without it.
 
 use std::sync::OnceLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -11,7 +11,8 @@ const TICKS: f64 = 100.0;
 /// The size of a page in `/proc/self/statm`, where it cannot be found out.
 const PAGE: u64 = 4_096;
 
-/// When the process was first asked how it is, as near to its start as this can know.
+/// Returns the time of the first call, which is as near to the start of the process as this can
+/// know.
 fn started() -> &'static (Instant, f64) {
     static STARTED: OnceLock<(Instant, f64)> = OnceLock::new();
     STARTED.get_or_init(|| {

@@ -1,4 +1,4 @@
-//! What is counted in the database: open incidents, runs that have not ended, tasks on offer. It is counted once in some
+//! Counts from the database: open incidents, runs that have not ended, offered tasks. It is counted once in some
 //! seconds however many ask, and never takes more than a tenth of the time.
 
 use std::collections::BTreeMap;
@@ -15,16 +15,17 @@ use crate::store::statistics::{self, Counts};
 const FRESH: Duration = Duration::from_secs(5);
 /// Counting may take one part in so many of the time.
 const SHARE: u32 = 10;
-/// How long counting may take before the last count is told instead: less than who asks waits for an answer.
+/// Time after which the last count is returned in place of a new one: less than a client waits for a
+/// response.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-/// What was counted last.
+/// The last count.
 #[derive(Default)]
 pub(crate) struct Statistics(tokio::sync::Mutex<Last>);
 
 #[derive(Default)]
 struct Last {
-    /// Until when it is good.
+    /// Time until which it is valid.
     until: Option<Instant>,
     counted_at: Option<(Instant, Time)>,
     counts: Counts,
@@ -106,7 +107,7 @@ impl Last {
     }
 }
 
-/// What is under way between sources, runs and the log.
+/// Returns the metrics of the way between sources, runs and the log.
 fn of_the_way(found: &[(String, u64, Time)], now: Time) -> [Family; 6] {
     let of = |name: &str| found.iter().find(|(known, ..)| known == name);
     let count = |name: &str| of(name).map_or(0.0, |(_, count, _)| number(*count));

@@ -1,4 +1,4 @@
-//! How long tasks of each queue wait for a worker, and how long workers take.
+//! Metrics of the time that tasks of each queue wait for a worker, and that workers take.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};

@@ -14,7 +14,7 @@ use crate::page::{ANSWER_BYTES, Budget};
 use crate::store::codec::{JournalRow, check_format, decode_payloads};
 use crate::store::{journal, runs};
 
-/// How many bytes of records are put together to a page at once, without waiting for a turn.
+/// Size of the records that are put together to a page without waiting for a turn, in bytes.
 const AT_ONCE: usize = 256 * 1024;
 
 /// The history of a run in order.

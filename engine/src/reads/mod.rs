@@ -1,4 +1,4 @@
-//! What can be known about runs. What is shown is what is true: memory is used only where the journal has not gone on.
+//! Reads of runs. What is shown is what is true: memory is used only where the journal has not gone on.
 
 mod history;
 mod items;
@@ -28,10 +28,10 @@ use crate::sequence;
 use crate::store::{self, journal, required};
 use crate::{damage, why};
 
-/// How many runs a plan names at most that it would touch.
+/// Largest number of runs that a plan names as affected.
 pub(crate) const MOST_TOUCHED: u32 = 1_000;
 
-/// What is said of a run that is listed, and of whose journal nothing is there.
+/// Message for a listed run whose journal is empty.
 const NO_RECORDS: &str = "no record of the run is there";
 
 /// The number of a run's last record; `None` when all of its journal is lost.
@@ -115,7 +115,7 @@ pub(crate) async fn read<T: Send + 'static>(
     found.ok_or_else(|| Error::unknown_run(id))
 }
 
-/// Whether a worker holds a task now.
+/// Returns whether a worker holds a task now.
 pub(crate) async fn is_leased(
     node: &Arc<Node>,
     namespace: &str,
@@ -190,8 +190,8 @@ pub(crate) async fn wait(
     }
 }
 
-/// Whether the run is in this node's memory and has not ended there. Should it have ended elsewhere, a look at the database
-/// will tell.
+/// Returns whether the run is in this node's memory and has not ended there. Should it have ended elsewhere, a look at
+/// the database will tell.
 async fn moves_here(node: &Node, namespace: &str, id: RunId) -> bool {
     let (send, receive) = oneshot::channel();
     let ours: Arc<str> = namespace.into();
@@ -219,7 +219,7 @@ pub(crate) fn with_cursor(plan: Plan) -> Plan {
     Plan { next: plan.next.map(|step| Cursor::of(UNDOS, &step)), ..plan }
 }
 
-/// What compensating would do.
+/// Returns what compensating would do.
 pub(crate) async fn plan(
     node: &Arc<Node>,
     namespace: &str,

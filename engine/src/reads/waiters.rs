@@ -1,4 +1,4 @@
-//! Who waits at this node for the end of a run.
+//! Clients that wait at this node for the end of a run.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
@@ -14,12 +14,12 @@ use crate::Error;
 use crate::node::Node;
 use crate::store::runs;
 
-/// How often runs that are waited for are looked up, in case other nodes ended them.
+/// Interval at which runs with waiting clients are read, in case other nodes ended them.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// How many of them at once; the others have their turn the next time.
+/// Number of runs in one read; the others follow in the next.
 const LOOKED_UP: usize = 1_000;
 
-/// How the end of a run was seen.
+/// The end of a run, as it was noticed.
 #[derive(Debug)]
 pub(crate) enum End {
     /// At this node: the run as it was then.
@@ -30,7 +30,7 @@ pub(crate) enum End {
 
 type Waiting = BTreeMap<RunId, HashMap<u64, oneshot::Sender<End>>>;
 
-/// Who waits at this node for the end of a run.
+/// Clients that wait at this node for the end of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
     waiting: Mutex<Waiting>,

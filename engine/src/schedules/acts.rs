@@ -1,5 +1,5 @@
-//! What people ask of schedules. Each act is one write of the schedule's row and stands among its acts; what follows from
-//! it is done by `fire`.
+//! Acts of people on schedules. Each act is one write of the schedule's row and becomes an entry of its acts; `fire`
+//! carries out the consequences.
 
 use backstitch_saga::protocol::{
     BackfillPlan, BackfillSchedule, Overlap, ScheduleSpec, ScheduleStart, ScheduleView, Triggered,
@@ -20,13 +20,13 @@ use crate::store::quotas::Counted;
 use crate::store::schedules::{self as table, ScheduleRow};
 use crate::{Engine, Error};
 
-/// How often an act is tried when others write the schedule at the same time.
+/// Number of tries of an act when others write the schedule at the same time.
 const TRIES: usize = 20;
 /// The most instants of one backfill.
 pub(crate) const MOST_BACKFILLED: u32 = 10_000;
 /// The most backfills of one schedule at once.
 pub(crate) const BACKFILLS: usize = 10;
-/// How many instants of a backfill are shown.
+/// Number of instants of a backfill that are shown.
 const SHOWN: usize = 100;
 
 impl Engine {
@@ -255,7 +255,7 @@ async fn change(
     Err(Error::Busy)
 }
 
-/// What became of the start by hand with this key, if it came to an end.
+/// Returns the result of the manual start with this key, if there is one.
 async fn told_of(node: &Node, namespace: &str, key: &str) -> Result<Option<ScheduleStart>, Error> {
     let mut connection = node.database.reader(namespace).await?;
     Ok(commit!(

@@ -1,4 +1,4 @@
-//! What a schedule must be before it is kept, and the start request that it makes for an instant.
+//! Checks of a schedule before it is stored, and the start request that it makes for an instant.
 
 use std::collections::BTreeMap;
 
@@ -87,7 +87,8 @@ fn check_jitter(spec: &ScheduleSpec, calendar: &Calendar, now: Time, wrong: &mut
     }
 }
 
-/// What a schedule says that has no effect, or is hardly what is meant; it is kept all the same.
+/// Returns the settings of a schedule that have no effect, or are hardly intended; it is stored all
+/// the same.
 pub(super) fn warnings(
     spec: &ScheduleSpec,
     is_over: bool,

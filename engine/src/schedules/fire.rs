@@ -24,11 +24,11 @@ use crate::{Error, start};
 
 /// For how long a node that took a schedule is left alone with it.
 pub(super) const TAKEN_FOR: Span = Span::secs(5);
-/// How many schedules are taken at once.
+/// Number of schedules that are taken together.
 const TAKEN: i64 = 64;
-/// How many of them are worked on side by side.
+/// Number of them that are processed concurrently.
 const SIDE_BY_SIDE: usize = 8;
-/// How often a schedule is looked at in a row before others have their turn.
+/// Number of rounds of a schedule in a row before others have their turn.
 const ROUNDS: usize = 50;
 
 /// Does what schedules have due, in turns between namespaces. Returns how many runs were started.
@@ -244,7 +244,7 @@ async fn fix_version(node: &Node, row: &mut ScheduleRow) {
     }
 }
 
-/// Whether the run is there and has not ended.
+/// Returns whether the run exists and has not ended.
 async fn is_active(node: &Node, run: Option<RunId>) -> Result<bool, Error> {
     let Some(run) = run else { return Ok(false) };
     let mut connection = node.database.keepers.acquire().await?;

@@ -15,7 +15,7 @@ use crate::store::schedules::{self as table, Place, ScheduleRow};
 const PAGE: i64 = 100;
 /// Lines of the history that are read at once.
 const LINES: i64 = 1_000;
-/// How often that is done for one schedule at most.
+/// Largest number of pages for one schedule.
 const MOST_PAGES: usize = 10;
 /// Damaged schedules after which no more are looked for.
 const MOST_TOLD: usize = 1_000;
@@ -95,7 +95,7 @@ pub(crate) async fn damaged(node: &Node) -> Result<Vec<String>, Error> {
     }
 }
 
-/// Whether a row says that its schedule is due later than it is.
+/// Returns whether a row gives a later due time than its schedule has.
 fn is_late(row: &ScheduleRow, calendar: &Calendar, due: Option<Time>, now: Time) -> bool {
     let next = row.state.next_look(&Plan::of(row, calendar), now);
     // Who takes a schedule puts off when it is due.

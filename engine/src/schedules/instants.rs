@@ -1,4 +1,5 @@
-//! When a cron pattern is due in a time zone, through every change of its clocks. Pure: no clock, no database.
+//! Computes the instants of a cron pattern in a time zone, through every change of its clocks. Pure: no clock,
+//! no database.
 //!
 //! `pattern` reads the fields, and the crate `cron` finds the next *local* time that matches; it is asked as if local time
 //! were UTC, since its own way through a time zone starts a fixed time twice in autumn and not at all in spring. Which
@@ -197,7 +198,7 @@ impl Calendar {
         }
     }
 
-    /// When the local clock first reaches or passes `local`.
+    /// Returns the instant at which the local clock first reaches or passes `local`.
     fn first_at(&self, local: i64) -> i64 {
         match self.zone.from_local_datetime(&utc(local).naive_utc()) {
             LocalResult::Single(at) => at.timestamp(),
@@ -208,7 +209,7 @@ impl Calendar {
         }
     }
 
-    /// How far local time is ahead of UTC at `at`, in seconds.
+    /// Returns the offset of local time from UTC at `at`, in seconds.
     fn offset(&self, at: i64) -> i64 {
         let offset = self.zone.offset_from_utc_datetime(&utc(at).naive_utc());
         i64::from(offset.fix().local_minus_utc())

@@ -1,5 +1,6 @@
-//! What a schedule does at a moment: which instants it takes up, which starts go, wait, or are left out. Pure: the time, and
-//! whether the last run has ended, are arguments. What it decides is durable before any of it is carried out.
+//! Decisions of a schedule at a moment: the instants that come due, and the starts that go, wait, or are skipped. Pure:
+//! the time, and whether the last run has ended, are arguments. What it decides is durable before any of it is carried
+//! out.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +23,7 @@ mod waiting;
 pub(crate) use due::most_put_off;
 pub(crate) use set_back::{Known, SetBack};
 
-/// How soon a start that waits for a run to end is looked at again.
+/// Interval at which a start that waits for a run to end is checked.
 pub(super) const POLL: Span = Span::secs(1);
 /// The most starts that are open at once, beside those that jitter puts off. More than may wait in a queue, so that those
 /// that go leave room.
@@ -47,7 +48,7 @@ pub(crate) struct State {
     waiting: Vec<Waiting>,
     backfills: Vec<Backfill>,
     counts: ScheduleCounts,
-    /// What the schedule said when starts that are going were decided, where it was replaced since.
+    /// The specs under which starts in progress were decided, if the schedule was replaced since.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     replaced: BTreeMap<u32, ScheduleSpec>,
     /// The clock was corrected, and instants come again.
@@ -75,7 +76,7 @@ pub(crate) struct Waiting {
     /// The version that it starts, where the schedule names none: the newest when it was decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     version: Option<u32>,
-    /// Which of the specs that were replaced it goes by; the one in force without it.
+    /// Number of the replaced spec that it follows; the one in force without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     replaced: Option<u32>,
 }
@@ -86,7 +87,7 @@ struct Backfill {
     to: Time,
     overlap: Overlap,
     actor: String,
-    /// When the schedule was due as the backfill was asked for, if that was changed since.
+    /// The calendar of the schedule when the backfill was requested, if it was changed since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     when: Option<When>,
 }
@@ -98,13 +99,13 @@ pub(crate) struct Told {
     pub(crate) start: ScheduleStart,
 }
 
-/// What a turn came to.
+/// Result of a turn.
 #[derive(Debug, Default)]
 pub(crate) struct Turn {
     pub(crate) told: Vec<Told>,
     /// The run to be cancelled for a start that replaces it.
     pub(crate) cancel: Option<RunId>,
-    /// When to look again.
+    /// Time of the next look.
     pub(crate) due: Option<Time>,
 }
 
@@ -114,7 +115,8 @@ impl<'a> Plan<'a> {
         Plan { namespace: &row.namespace, name: &row.name, spec: &row.spec, calendar }
     }
 
-    /// When the start for `instant` is made: put off by a share of the jitter that is a hash of schedule and instant.
+    /// Returns the time of the start for `instant`: put off by a share of the jitter that is a hash of schedule and
+    /// instant.
     pub(crate) fn starts_at(&self, instant: Time) -> Time {
         let text = format!("{}\0{}\0{}", self.namespace, self.name, instant.0);
         let digest = Sha256::digest(text);
@@ -203,7 +205,8 @@ impl State {
         });
     }
 
-    /// Whether a start is held back because the schedule is paused. What a person asked for is not.
+    /// Returns whether a start is held back because the schedule is paused. What a person asked for
+    /// is not.
     fn is_held(&self, one: &Waiting) -> bool {
         self.paused.is_some() && one.origin == StartOrigin::Cron
     }
@@ -269,7 +272,7 @@ impl State {
         self.waiting.iter().filter(|one| one.going)
     }
 
-    /// How many starts are open beside those that are put off.
+    /// Returns the number of open starts, except those that are put off.
     fn open(&self) -> usize {
         self.waiting.iter().filter(|one| one.starts_at.is_none()).count()
     }
@@ -444,7 +447,7 @@ impl State {
         self.waiting.iter().filter_map(|one| Some((one.instant, one.starts_at?)))
     }
 
-    /// What waits, as it is shown. What jitter puts off is still to come.
+    /// Returns the waiting starts, for views. What jitter puts off is still to come.
     pub(crate) fn waiting(&self) -> Vec<WaitingStart> {
         let come = self.waiting.iter().filter(|one| one.starts_at.is_none());
         let shown = come.map(|one| WaitingStart {
@@ -456,7 +459,7 @@ impl State {
         shown.collect()
     }
 
-    /// What is being backfilled, as it is shown.
+    /// Returns the backfills in progress, for views.
     pub(crate) fn backfills(&self) -> Vec<RunningBackfill> {
         let shown = self.backfills.iter().map(|one| RunningBackfill {
             done_until: one.done_until.into(),

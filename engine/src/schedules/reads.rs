@@ -1,4 +1,4 @@
-//! What is to be known of schedules.
+//! Views of schedules.
 
 use backstitch_saga::Time;
 use backstitch_saga::protocol::{
@@ -65,7 +65,7 @@ impl Engine {
         Ok(NextStarts { items, paused: row.state.paused().is_some() })
     }
 
-    /// What became of a schedule's starts, newest first.
+    /// Lists the results of a schedule's starts, newest first.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Invalid`] when the cursor is not one of ours.

@@ -1,12 +1,11 @@
-//! What a schema cannot say of values that a client has encrypted: they stand in objects with the one member `$enc`, and are
-//! held to nothing.
+//! Values that a client has encrypted: they are in objects with the one member `$enc`, and no schema applies to them.
 
 use backstitch_saga::is_envelope;
 use jsonschema::error::ValidationErrorKind as Kind;
 use jsonschema::{ValidationError, Validator};
 use serde_json::Value;
 
-/// What is told of an encrypted value by a server that was not told that there are any.
+/// Message for an encrypted value on a server that is not configured for them.
 pub(super) const REFUSED: &str = "the value is encrypted, so that its schema says nothing of it; start the server with --encrypted-payloads to take it";
 
 /// Returns whether a document violates its schema in nothing but what is encrypted.

@@ -217,7 +217,8 @@ fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
     (distance <= 2).then_some(nearest)
 }
 
-/// How many characters must be changed, added or taken away to make one text of the other.
+/// Returns the number of characters that must be changed, added or removed to turn one text into
+/// the other.
 fn distance(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().flat_map(char::to_lowercase).collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();

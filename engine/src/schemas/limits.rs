@@ -20,7 +20,8 @@ pub(crate) const DEFINITION_STATES: u64 = 400_000;
 pub(crate) const PATTERN_MEMORY: usize = 16 * 1024 * 1024;
 /// The most memory of what matching a pattern remembers, in bytes.
 pub(crate) const PATTERN_CACHE: usize = 128 * 1024;
-/// How often the match of one text may go back, for patterns with look-around or back-references (`schema_too_costly`).
+/// Number of times that the match of one text may backtrack, for patterns with look-around or back-references
+/// (`schema_too_costly`).
 pub(crate) const BACKTRACKS: usize = 2_000;
 /// The most subschemas when each `$ref` is written out (`schema_too_complex`).
 pub(crate) const SUBSCHEMAS: u64 = 10_000;

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::pattern::Pattern;
 use super::plan::{Plan, count};
 
-/// How often an evaluation may look again at what is in one place, for `unevaluatedProperties` and the like.
+/// Number of times that an evaluation may revisit a place, for `unevaluatedProperties` and the like.
 const LOOKS_AGAIN: u64 = 8;
 /// With so many other elements a list compares each, when it asks whether they differ.
 const COMPARED: u64 = 16;

@@ -38,7 +38,7 @@ pub(crate) struct Schema {
     weight: u64,
 }
 
-/// What a document is, held to a schema.
+/// Result of checking a document against a schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// It satisfies the schema.

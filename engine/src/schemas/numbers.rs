@@ -14,17 +14,17 @@ const PLAIN: usize = 15;
 const WHOLE: f64 = 9_007_199_254_740_992.0;
 /// From here on there are no integers but doubles.
 const FARTHEST: f64 = 18_446_744_073_709_551_616.0;
-/// How many characters of a number are shown.
+/// Number of characters of a number that are shown.
 const SHOWN: usize = 40;
 /// Constants of a schema are apart by at least so many doubles, if one of them is none.
 const APART: u64 = 4;
 /// Words of schemas that look at numbers.
 const WORDS: [&str; 5] = ["nimum", "ximum", "multipleOf", "const", "enum"];
 
-/// What a schema looks at of numbers.
+/// Properties of numbers that a schema examines.
 #[derive(Debug, Default)]
 pub(super) struct Numbers {
-    /// Whether it looks at any.
+    /// `true` if it examines any.
     looks: bool,
     /// Its constants that a double cannot hold, by the bits of the double that stands for them.
     constants: HashMap<u64, Box<str>>,
@@ -142,7 +142,7 @@ fn rewritten(
     Ok(value)
 }
 
-/// Why a document was not read.
+/// The reason for which a document was not read.
 pub(super) enum Unread {
     /// It is no JSON.
     Json(serde_json::Error),
@@ -199,12 +199,12 @@ fn tokens(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// Whether a number is held as it is written whoever reads it.
+/// Returns whether every reader holds a number as it is written.
 fn is_plain(token: &str) -> bool {
     token.len() <= PLAIN && !token.contains(['e', 'E'])
 }
 
-/// Whether a number is held as an integer.
+/// Returns whether a number is held as an integer.
 fn is_integer(token: &str) -> bool {
     token.parse::<i64>().is_ok() || token.parse::<u64>().is_ok()
 }
@@ -218,7 +218,7 @@ fn whole(token: &str) -> Option<Number> {
     whole.parse::<u64>().map(Number::from).or_else(|_| whole.parse::<i64>().map(Number::from)).ok()
 }
 
-/// Whether integers are exact there and doubles have no place for all of them.
+/// Returns whether integers are exact there and doubles cannot represent all of them.
 fn is_far(double: f64) -> bool {
     (WHOLE..FARTHEST).contains(&double.abs())
 }
@@ -245,7 +245,7 @@ mod tests {
 
     use super::*;
 
-    /// Whether `keyword` with this constant takes the number, each as it is written.
+    /// Returns whether `keyword` with this constant accepts the number, each as it is written.
     fn takes(keyword: &str, constant: &str, number: &str) -> bool {
         let schema = format!(r#"{{"{keyword}":{constant}}}"#);
         assert!(Numbers::check(&schema).is_none(), "{schema}");

@@ -22,7 +22,8 @@ pub(super) struct Subschema {
     pub(super) unique: bool,
     /// Subschemas for the same value.
     pub(super) in_place: Vec<usize>,
-    /// What the others looked at is found out by evaluating them once more, for each member.
+    /// `true` if the members that others evaluated are determined by evaluating those once more,
+    /// for each member.
     pub(super) unevaluated: bool,
     pub(super) properties: HashMap<String, usize>,
     pub(super) pattern_properties: Vec<(Pattern, usize)>,
@@ -44,7 +45,7 @@ pub(super) struct Plan {
     pub(super) states: u64,
 }
 
-/// Why a schema has no plan, where in it.
+/// The reason for which a schema has no plan, and its place.
 pub(super) type Fault = Violation;
 
 impl Plan {
@@ -343,7 +344,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// How many values there are in a document, itself among them.
+/// Returns the number of values in a document, itself included.
 pub(super) fn count(value: &Value) -> u64 {
     match value {
         Value::Array(elements) => elements.iter().map(count).fold(1, u64::saturating_add),

@@ -12,9 +12,10 @@ use tokio::sync::{Semaphore, oneshot};
 use super::limits::WAITING;
 use crate::Error;
 
-/// How many threads there are: two, so that one namespace leaves one to the others.
+/// Number of threads: two, so that one namespace leaves one to the others.
 pub(crate) const THREADS: usize = 2;
-/// What a thread may need for the deepest schema on the deepest document; memory is taken as it is used.
+/// Stack of a thread, enough for the deepest schema on the deepest document; memory is allocated as it
+/// is used.
 pub(super) const STACK: usize = 64 * 1024 * 1024;
 /// The longest wait for a place.
 pub(crate) const WAIT: Duration = Duration::from_secs(10);

@@ -19,12 +19,12 @@ use crate::reads::read;
 use crate::store::facts::{self, Note};
 use crate::store::{journal, keys as run_keys, sequence as table};
 
-/// How long a start waits for the run that it is answered with to exist.
+/// Time for which a start waits for the run that is its answer to exist.
 pub(crate) const BEGUN_WITHIN: Duration = Duration::from_secs(5);
-/// How long a start waits for its twin, which it can also begin itself.
+/// Time for which a start waits for its duplicate, which it can also begin itself.
 pub(crate) const TWIN_WITHIN: Duration = Duration::from_secs(1);
 
-/// How a start is let in.
+/// Admission of a start.
 pub(crate) enum Admitted {
     /// The run begins, held for these reasons. Unless it has a `placed` row it will be answered by another.
     Start { holds: Vec<(Hold, String)>, placed: bool },

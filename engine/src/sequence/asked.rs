@@ -1,4 +1,4 @@
-//! What people and other systems ask about keys and facts, and do to them.
+//! Requests of people and other systems about keys and facts.
 
 use backstitch_saga::protocol::{
     FactView, KeyPlace, Requirement, SubjectFacts, WaitKind, WaitsFor, Why,
@@ -15,10 +15,10 @@ use crate::store::acts::{self, Act, Thing};
 use crate::store::{facts, required, sequence as table};
 use crate::{Engine, Error};
 
-/// How many are told at most.
+/// Largest number of entries in a view.
 const MANY: i64 = 1_000;
 
-/// What somebody asks of a fact.
+/// An action on a fact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FactAct {
     /// Establish it, and release who waits for it.
@@ -53,7 +53,7 @@ impl Engine {
         Ok(line.into_iter().map(place).collect())
     }
 
-    /// What is established about a subject, and who waits for what.
+    /// Returns the facts about a subject, and the runs that wait for others.
     ///
     /// # Errors
     /// [`Error::Store`].

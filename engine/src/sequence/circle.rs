@@ -12,10 +12,10 @@ use crate::Error;
 use crate::node::Node;
 use crate::store::facts as table;
 
-/// How many waits are looked at from one run; with more than these it is not decided.
+/// Number of waits that are examined from one run.
 const LIMIT: i64 = 1_000;
 
-/// What runs wait for, each with those that have promised it.
+/// The requirements that runs wait for, each with the runs that have promised it.
 type Waits = BTreeMap<RunId, BTreeMap<Requirement, Vec<RunId>>>;
 
 /// A circle: each run with the fact that it requires of the next; the last requires one of the first.

@@ -14,7 +14,7 @@ use crate::node::Node;
 use crate::store::holders::{self, Promoted};
 use crate::store::sequence::{self as table, Place};
 
-/// How a start stands to the line that it wants to enter.
+/// Relation of a start to the line that it is to enter.
 #[derive(Debug, PartialEq, Eq)]
 enum Turn {
     /// It enters at the end, and these are cancelled.
@@ -25,7 +25,7 @@ enum Turn {
     Refused(RunId),
 }
 
-/// What a policy makes of a line. A run has the key if it holds it, or if it is the first that waits for it while
+/// Applies a policy to a line. A run has the key if it holds it, or if it is the first that waits for it while
 /// nobody does, because of facts that it requires.
 fn turn(line: &[Place], policy: OnConflict) -> Turn {
     let stays = |place: &&Place| place.replaced_by.is_none();
@@ -53,7 +53,7 @@ pub(super) struct Entry<'a> {
     pub(super) ready: bool,
 }
 
-/// What became of it.
+/// Result of joining the line.
 pub(super) enum Entered {
     /// It has its place.
     InLine,

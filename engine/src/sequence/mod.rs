@@ -33,10 +33,10 @@ use crate::Error;
 
 /// The longest serial key, subject or fact, in bytes.
 const TEXT_LIMIT: usize = 255;
-/// What stands between fact and subject in the name of a hold.
+/// Text between fact and subject in the name of a hold.
 const ON: &str = " on ";
 
-/// What is to be done soon. What is lost of it is found by sweeping.
+/// Pending work. What is lost of it is found by sweeping.
 #[derive(Default)]
 pub(crate) struct Jobs {
     bell: Notify,
@@ -97,7 +97,7 @@ fn required_by(hold: &Hold) -> Option<Requirement> {
     Some(Requirement { fact: fact.to_owned(), on: on.to_owned() })
 }
 
-/// What cannot be a serial key or a subject is refused.
+/// Refuses texts that cannot be a serial key or a subject.
 fn check_texts(texts: &[(&str, &str)]) -> Result<(), Error> {
     let wrong = |text: &str| {
         text.is_empty() || text.len() > TEXT_LIMIT || text.chars().any(char::is_control)
@@ -117,14 +117,14 @@ fn check_texts(texts: &[(&str, &str)]) -> Result<(), Error> {
     }
 }
 
-/// What cannot be the name of a fact is refused.
+/// Refuses a text that cannot be the name of a fact.
 fn check_fact(fact: &str, pointer: &str) -> Result<(), Error> {
     let wrong = |violation| Error::invalid("invalid_request", violation);
     backstitch_saga::check_fact(fact, pointer).map_err(wrong)
 }
 
-/// What a start wants of its place among others, read from texts: a definition, an input, what the caller adds. What is
-/// accepted is such as can be kept, is the same again, and is read again from the holds that it becomes.
+/// Reads the serial key and requirements of a start from texts: a definition, an input, and the caller's additions.
+/// What is accepted is such as can be kept, is the same again, and is read again from the holds that it becomes.
 ///
 /// # Panics
 /// When a law is broken.

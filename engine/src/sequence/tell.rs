@@ -24,14 +24,14 @@ use crate::store::{facts, required};
 const PAGE: i64 = 500;
 /// Runs without a place among which namespaces take turns.
 const UNPLACED: i64 = 10_000;
-/// How many pages one sweep goes on at most.
+/// Largest number of pages of one sweep.
 const PAGES: usize = 10;
 /// After so long a row whose run never began is forgotten.
 const ORPHANED_AFTER: Duration = Duration::from_secs(60);
-/// What is not told after so long is told by whoever sweeps.
+/// Time after which notifications that were not delivered are delivered by a sweep.
 const TOLD_WITHIN: Duration = Duration::from_secs(1);
 
-/// What becomes of the facts of a run that has ended.
+/// Changes of facts by a run that has ended.
 #[derive(Default)]
 pub(super) struct Closing {
     established: Vec<Requirement>,
@@ -205,7 +205,7 @@ pub(super) async fn unhold(node: &Node, met: Vec<(RunId, Requirement)>) -> Resul
     Ok(told.len())
 }
 
-/// Whether a run knows now what it was told, or needs not: it is there, and has answered.
+/// Returns whether a run has been notified, or needs no notification: it exists and has answered.
 pub(super) fn is_told(answer: &Result<(), Error>) -> bool {
     match answer {
         Ok(()) => true,

@@ -1,4 +1,4 @@
-//! What a start wants of its place among others: its definition's expressions over the input, and what the caller adds.
+//! Serial key and facts of a start: its definition's expressions over the input, and the caller's additions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,12 +17,12 @@ pub(super) const WITHIN: Span = Span::days(1);
 /// The most facts that one run may require, and establish.
 pub(crate) const MAX_FACTS: usize = 100;
 
-/// What a start wants of its place among others.
+/// Serial key and facts of a start.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Wanted {
     pub(crate) serial: Option<(String, OnConflict)>,
     pub(crate) requires: Vec<Requirement>,
-    /// What becomes of the run when each of them is withdrawn.
+    /// Policy for the run when each of them is withdrawn.
     pub(crate) policies: Vec<OnWithdrawn>,
     pub(crate) produces: Vec<Requirement>,
     pub(crate) within: Span,
@@ -58,7 +58,7 @@ impl Bindings for Input<'_> {
 }
 
 impl Wanted {
-    /// What a start with this input wants; `None` when it stands alone.
+    /// Returns the serial key and facts of a start with this input; `None` if it has none.
     pub(crate) fn of(
         definition: &Definition,
         asked: Option<StartSequence>,
@@ -124,8 +124,8 @@ fn requirements(
     Ok(all.into_iter().unzip())
 }
 
-/// What a run requires, also what stands. The journals of runs that began before these were written have what the definition
-/// says.
+/// Returns the facts that a run requires, established ones included. The journals of runs that began before these were
+/// written have what the definition says.
 pub(super) fn required(run: &Run) -> Vec<RequiredFact> {
     if !run.requires().is_empty() {
         return run.requires().to_vec();
@@ -138,7 +138,8 @@ pub(super) fn required(run: &Run) -> Vec<RequiredFact> {
     all.map(|(one, on_withdrawn)| RequiredFact { one, on_withdrawn }).collect()
 }
 
-/// What a run establishes when it has succeeded. It began, so its input had all that this needs.
+/// Returns the facts that a run establishes when it has succeeded. It began, so its input had all
+/// that this needs.
 pub(crate) fn produced(run: &Run) -> Vec<Requirement> {
     let sequence = run.graph().definition.sequence.as_ref();
     let (Some(sequence), Some(input)) = (sequence, run.input()) else { return Vec::new() };

@@ -1,4 +1,4 @@
-//! What people do about subscriptions, and what they see of them.
+//! Requests of people about subscriptions, with their views.
 
 use backstitch_saga::By;
 use backstitch_saga::protocol::{

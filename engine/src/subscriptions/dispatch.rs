@@ -26,9 +26,9 @@ const AT_ONCE: i64 = 8;
 const BYTES: i64 = 1024 * 1024;
 /// For how long a node has a subscription to itself.
 const TAKEN_FOR: Duration = Duration::from_secs(20);
-/// When a start that was refused is tried again.
+/// Delay before a refused start is retried.
 const REFUSED_FOR: Span = Span::secs(10);
-/// When starts that could not be answered are asked for again.
+/// Delay before starts without an answer are retried.
 const AGAIN_AFTER: Span = Span::secs(1);
 
 /// Starts runs when events got positions here, and now and then, since other nodes give positions, too.
@@ -239,7 +239,7 @@ fn progress(
     progress
 }
 
-/// Whether an event follows the contract of a vendor.
+/// Returns whether an event follows the contract of a vendor.
 fn follows_vendor(event: &EventView) -> bool {
     event.contract.as_ref().is_some_and(|contract| contract.contains('.'))
 }

@@ -32,7 +32,7 @@ const PAGE: u32 = 200;
 const SAMPLES: u64 = 10;
 
 impl Engine {
-    /// Which runs are on which version of a workflow, by version.
+    /// Lists the versions of a workflow with the number of their runs, by version.
     ///
     /// # Errors
     /// [`Error::NotFound`] for the workflow; [`Error::Invalid`] when the cursor is not one of ours.
@@ -68,7 +68,7 @@ impl Engine {
         Ok(Page { items: lines.collect(), next: versions.next })
     }
 
-    /// What a migration would find, one page of runs; nothing is written.
+    /// Returns what a migration would find, one page of runs; nothing is written.
     ///
     /// # Errors
     /// [`Error::NotFound`] for a version, [`Error::Invalid`] for the mapping or the cursor.
@@ -197,7 +197,7 @@ impl Engine {
         Ok(Page { items, next })
     }
 
-    /// What became of the runs of a migration, by run; only those with this result when given.
+    /// Lists the results of a migration by run; only those with this result if given.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Invalid`] when the cursor is not one of ours.
@@ -283,13 +283,13 @@ async fn both(
     Err(Error::Invalid { code: "invalid_request", violations })
 }
 
-/// How a run stands to a migration.
+/// Result of checking a run for a migration.
 enum Verdict {
     /// It has ended, or is gone.
     Over,
     /// It moves on another version by now.
     Elsewhere(u32),
-    /// What keeps it from moving.
+    /// The obstacles to its move.
     Active(Vec<Obstacle>),
     /// This node cannot read it.
     Unreadable(String),

@@ -18,7 +18,7 @@ use crate::node::Node;
 use crate::store::versions::{self as table, MigrationRow};
 use crate::{Error, reads, signals};
 
-/// How often the signals of a run are checked that come while it is about to be moved.
+/// Number of times that the signals of a run are checked that come while it is being moved.
 const CHECKS: usize = 5;
 /// For how long a migration goes on before the next namespace has its turn.
 const TURN: Duration = Duration::from_secs(1);
@@ -84,8 +84,8 @@ async fn take_turn(node: &Arc<Node>, row: &MigrationRow, tries: i32) -> Result<u
     Ok(walk.seen)
 }
 
-/// Until when a node has a migration to itself after each page: as long as it takes to see that a node is gone. Two that
-/// work on one do no harm.
+/// Returns the time until which a node has a migration to itself after each page: the time that it takes to detect a
+/// dead node. Two that work on one do no harm.
 fn own_until(node: &Node) -> Time {
     node.clock.now().after(node.options.tuning.dead_after.into())
 }
@@ -98,7 +98,7 @@ struct Walk<'a> {
     new: &'a NewMigration,
     to: &'a Workflow,
     seen: usize,
-    /// When its turn is over.
+    /// The end of its turn.
     turn: Instant,
 }
 
@@ -258,7 +258,7 @@ impl Walk<'_> {
         Ok(answers.wait().await)
     }
 
-    /// What became of a run that was asked to move.
+    /// Returns the result for a run that was requested to move.
     fn moved(&self, run: RunId, answer: Answer) -> Result<MigratedRun, Error> {
         Ok(match answer {
             Ok(_) => result(run, "moved", None),

@@ -5,7 +5,7 @@ use chrono::{Datelike, NaiveDateTime, TimeZone, Timelike};
 
 use super::*;
 
-/// What a clock on the wall shows, to the minute. Sunday is day 0 of the week.
+/// The reading of a wall clock, to the minute. Sunday is day 0 of the week.
 #[derive(Clone, Copy)]
 struct Wall {
     minute: u32,
@@ -31,7 +31,7 @@ impl Wall {
         }
     }
 
-    /// How many days the month has.
+    /// Returns the number of days of the month.
     fn last(self) -> u32 {
         match self.month {
             2 if self.year % 4 == 0 => 29,

@@ -1,5 +1,5 @@
-//! Which instants have come, and when what jitter puts off is due. An instant is taken up when it has come and then waits
-//! for its own start, so that none waits for another, and a change of the schedule loses none.
+//! Instants that have come, and the times at which starts put off by jitter are due. An instant is taken up when it has
+//! come and then waits for its own start, so that none waits for another, and a change of the schedule loses none.
 
 use backstitch_saga::protocol::{ScheduleSpec, ScheduleStart, StartOrigin, StartOutcome};
 use backstitch_saga::{Span, Time, Timestamp};
@@ -60,7 +60,8 @@ impl State {
         again
     }
 
-    /// When the next start is due, of those that are put off and of those whose instants have not come.
+    /// Returns the time of the next start, of those that are put off and of those whose instants have
+    /// not come.
     pub(super) fn look_again(&self, plan: &Plan<'_>) -> Option<Time> {
         let mut first = self.put_off().map(|(_, starts_at)| starts_at).min();
         for instant in self.instants(plan.calendar, self.considered).take(MOST_PUT_OFF) {
@@ -74,7 +75,7 @@ impl State {
         first
     }
 
-    /// When a schedule must be looked at again that is as it stands there.
+    /// Returns the time at which a schedule in this state must be looked at again.
     pub(crate) fn next_look(&self, plan: &Plan<'_>, now: Time) -> Option<Time> {
         let calendar = if self.paused.is_none() { self.look_again(plan) } else { None };
         let waits = self.waiting.iter().any(|one| one.going || one.is_open() && !self.is_held(one));
@@ -82,7 +83,8 @@ impl State {
         calendar.into_iter().chain(soon).min()
     }
 
-    /// What was put off and has become due waits no longer; what nobody was there for in time is missed.
+    /// Moves starts that were put off and have become due to the waiting ones; those too late by
+    /// `catch_up` are missed.
     pub(super) fn ripen(&mut self, catch_up: Span, now: Time, told: &mut Vec<Told>) {
         let mut missed: Vec<Time> = Vec::new();
         self.waiting.retain_mut(|one| {

@@ -9,7 +9,7 @@ use crate::schedules::instants::Calendar;
 
 /// Clocks of nodes differ by less than this.
 const SLACK: Span = Span::secs(10);
-/// How late an instant that comes again is still started: what passed all at once was passed by the clock, not by time.
+/// Time for which an instant that comes again is still started.
 pub(super) const AGAIN_WITHIN: Span = Span::secs(60);
 /// The most ranges of instants that are remembered.
 const MOST_RANGES: usize = 1_000;
@@ -17,7 +17,7 @@ const MOST_RANGES: usize = 1_000;
 /// A correction of the clock by which a schedule was set back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct SetBack {
-    /// When it was noticed.
+    /// Time at which it was noticed.
     pub(crate) at: Time,
     /// Up to this instant the schedule had been taken up.
     pub(crate) until: Time,
@@ -41,7 +41,7 @@ fn range(ranges: &[(Time, Time)], instant: Time) -> Option<(Time, Time)> {
     ranges.get(after).copied().filter(|(first, _)| *first <= instant)
 }
 
-/// What is known of the instants that are still to come by the clock of now.
+/// The known instants that are still to come by the present clock.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Known {
     /// Those of which a start was made.

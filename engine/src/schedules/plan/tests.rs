@@ -1,4 +1,4 @@
-//! What a schedule decides, moment by moment.
+//! Decisions of a schedule, moment by moment.
 
 use uuid::Uuid;
 

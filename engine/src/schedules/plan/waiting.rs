@@ -19,8 +19,7 @@ impl Waiting {
         self.version
     }
 
-    /// Whether `run` began before this start was decided: one that another node has made, or a node that died since, is that
-    /// of this start.
+    /// Returns whether `run` began before this start was decided.
     pub(super) fn had_its_run(&self, run: RunId) -> bool {
         self.origin != StartOrigin::Trigger && run.began_at().after(APART) < self.since
     }
