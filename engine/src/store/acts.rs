@@ -1,5 +1,5 @@
-//! What people did: to runs in the table `acts`, written with the records that say so, and to all else in
-//! `acts_beside_runs`.
+//! Acts of people: on runs in the table `acts`, written with the records that hold them, and on all else
+//! in `acts_beside_runs`.
 
 use backstitch_saga::protocol::{ActFilter, ActLine};
 use backstitch_saga::{By, Payload, RunId, Time, Timestamp};
@@ -98,17 +98,17 @@ pub(crate) async fn insert(
     Ok(())
 }
 
-/// Where a page of acts ends: instant, run, record, place.
+/// The end of a page of acts: instant, run, record, place.
 pub(crate) type ActPlace = (Time, RunId, i32, i32);
 
-/// What people act on beside runs.
+/// Objects other than runs that people act on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Thing {
     Workflow,
     Queue,
     Schedule,
     Job,
-    /// What facts are about.
+    /// The subject of a fact.
     Subject,
     Credential,
     /// A role of the database, and what it was granted.
@@ -139,7 +139,7 @@ impl Thing {
     }
 }
 
-/// What a person did to something that is no run.
+/// An act of a person on something that is no run.
 #[derive(Clone, Debug)]
 pub(crate) struct Act<'a> {
     pub(crate) namespace: &'a str,
@@ -148,7 +148,7 @@ pub(crate) struct Act<'a> {
     pub(crate) at: Time,
     pub(crate) verb: &'static str,
     pub(crate) by: &'a By,
-    /// What was put, as JSON.
+    /// The document of the act, as JSON.
     pub(crate) detail: Option<String>,
 }
 
@@ -173,7 +173,7 @@ pub(crate) async fn add(connection: &mut PgConnection, act: &Act<'_>) -> Result<
     Ok(())
 }
 
-/// What a filter names beside a run.
+/// Returns the objects other than a run that a filter names.
 fn things(filter: &ActFilter) -> Vec<(Thing, &str)> {
     let named = [
         (Thing::Workflow, &filter.workflow),
@@ -258,7 +258,8 @@ pub(crate) async fn list(
     rows.iter().map(act_line).collect()
 }
 
-/// What both tables are asked for; `place` is where a line stands among those of one instant.
+/// Adds the conditions that hold for both tables; `place` is the position of a row among those of
+/// one instant.
 fn push_common(
     query: &mut QueryBuilder<Postgres>,
     filter: &ActFilter,
@@ -317,7 +318,7 @@ fn act_line(row: &PgRow) -> Result<(ActPlace, ActLine), sqlx::Error> {
     Ok(((at, run, seq, place), line))
 }
 
-/// Whether somebody did something to a run since `since`, for that very reason.
+/// Returns whether somebody acted on a run since `since`, with this reason.
 pub(crate) async fn was_done(
     connection: &mut PgConnection,
     run: RunId,

@@ -23,7 +23,7 @@ pub(crate) struct Ask {
 pub(crate) struct Row {
     pub(crate) namespace: String,
     pub(crate) worker: String,
-    /// Whose task it is.
+    /// The node of the task.
     pub(crate) node: i32,
     /// All other nodes that live have agreed.
     pub(crate) agreed: bool,

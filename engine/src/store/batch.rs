@@ -172,7 +172,7 @@ pub(crate) struct Batch {
     effects: effects::EffectParts,
 }
 
-/// What a new line of `runs` says beside its state.
+/// The columns of a new row of `runs` beside its state.
 pub(crate) struct NewRun<'a> {
     pub(crate) namespace: &'a str,
     pub(crate) workflow: &'a str,
@@ -264,7 +264,7 @@ impl Batch {
         self.records.len()
     }
 
-    /// Where the records go: runs and seqs, side by side.
+    /// Returns the keys of the records: runs and seqs, side by side.
     pub(crate) fn places(&self) -> (&[Uuid], &[i32]) {
         (&self.records.run_id, &self.records.seq)
     }

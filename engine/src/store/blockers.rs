@@ -7,7 +7,7 @@ use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
-/// How long a table is waited for when rows are looked at.
+/// Longest wait for a table when rows are examined.
 const PATIENCE: &str = "500ms";
 
 /// Names a session that others of this user wait for, as a text for people. Details of sessions of other roles are only shown

@@ -19,7 +19,7 @@ pub(crate) struct NewRow<'a> {
     pub(crate) scope: &'a CredentialScope,
 }
 
-/// Why a credential was not made.
+/// The reason for which a credential was not created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
     /// Its name is that of a credential.
@@ -78,7 +78,7 @@ pub(crate) struct Rotation<'a> {
     pub(crate) name: &'a str,
     pub(crate) digest: &'a [u8],
     pub(crate) at: Time,
-    /// Until when the secret of before is good.
+    /// Time until which the previous secret is valid.
     pub(crate) previous_until: Time,
     pub(crate) expires_at: Option<Time>,
 }
@@ -139,7 +139,7 @@ pub(crate) struct FoundRow {
     pub(crate) name: String,
     pub(crate) role: String,
     pub(crate) scope: CredentialScope,
-    /// When that secret is refused from.
+    /// Time from which that secret is refused.
     pub(crate) until: Option<Time>,
 }
 

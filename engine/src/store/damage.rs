@@ -5,7 +5,7 @@ use sqlx::postgres::PgConnection;
 
 use super::moment::Moment;
 
-/// What is told of such a run.
+/// Description of a damaged run.
 pub(crate) struct Damage<'a> {
     pub(crate) run: RunId,
     pub(crate) kind: &'static str,

@@ -3,7 +3,7 @@
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 
-/// Whether there is a database of this name.
+/// Returns whether a database of this name exists.
 pub(crate) async fn exists(connection: &mut PgConnection, name: &str) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar(
         "-- database_exists\nselect exists (select 1 from pg_database where datname = $1)",

@@ -13,13 +13,13 @@ fn columns(all: &[Requirement]) -> (Vec<&str>, Vec<&str>) {
     all.iter().map(|one| (one.on.as_str(), one.fact.as_str())).unzip()
 }
 
-/// What is noted of a run before it begins.
+/// Note about a run before it begins.
 pub(crate) struct Note<'a> {
     pub(crate) run: RunId,
     /// Its workflow and the caller's own key.
     pub(crate) start: Option<(&'a str, &'a str)>,
     pub(crate) requires: &'a [Requirement],
-    /// What becomes of it when each of them is withdrawn; nothing is noted of those without.
+    /// Policy for each of them when it is withdrawn; without policies nothing is noted.
     pub(crate) policies: &'a [OnWithdrawn],
     pub(crate) produces: &'a [Requirement],
     /// It enters the line of a serial key.
@@ -86,7 +86,7 @@ pub(crate) struct Awaited {
     pub(crate) met: bool,
 }
 
-/// What these runs wait for.
+/// Returns the requirements that these runs wait for.
 pub(crate) async fn awaited(
     connection: &mut PgConnection,
     runs: &[Uuid],
@@ -161,8 +161,7 @@ pub(crate) async fn awaiting_and_promising(
     Ok(runs.into_iter().map(RunId).collect())
 }
 
-/// Who waits for what by whose doing: each fact that these runs wait for, with each run that has promised it, at most
-/// `limit`.
+/// Returns each requirement that these runs wait for, with each run that has promised it, at most `limit`.
 pub(crate) async fn awaited_of_whom(
     connection: &mut PgConnection,
     runs: &[Uuid],
@@ -352,7 +351,7 @@ pub(crate) async fn withdraw_of(
     Ok(())
 }
 
-/// What runs have promised to establish.
+/// Returns the facts that runs have promised to establish.
 pub(crate) async fn promised(
     connection: &mut PgConnection,
     runs: &[Uuid],

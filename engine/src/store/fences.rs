@@ -16,7 +16,7 @@ use crate::crash::crash_point;
 /// A task of a run.
 pub(crate) type Fence = (RunId, TaskKey);
 
-/// What a worker completed an attempt with.
+/// The completion of an attempt by a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Completion {
     pub(crate) namespace: String,

@@ -20,7 +20,8 @@ pub(super) fn count(row: &PgRow, column: usize) -> Result<u32, sqlx::Error> {
     Ok(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
-/// Which of these queues have tasks on offer for these handlers, and without a permit. Answers places in the lists.
+/// Returns the queues that have offered tasks for these handlers without a permit, as positions in the lists.
+/// Answers places in the lists.
 pub(crate) async fn waiting(
     connection: &mut PgConnection,
     namespaces: &[String],
@@ -44,7 +45,7 @@ pub(crate) async fn waiting(
     Ok(found.into_iter().filter_map(|place| usize::try_from(place).ok()).collect())
 }
 
-/// How many permits a queue has given, by fair key.
+/// Returns the number of permits that a queue has given, by fair key.
 pub(crate) async fn held(
     connection: &mut PgConnection,
     namespace: &str,
@@ -61,7 +62,7 @@ pub(crate) async fn held(
     rows.iter().map(|row| Ok((row.try_get(0)?, count(row, 1)?))).collect()
 }
 
-/// Whether a task has a permit.
+/// Returns whether a task has a permit.
 pub(crate) async fn is_held(
     connection: &mut PgConnection,
     run: RunId,
@@ -106,7 +107,7 @@ pub(crate) async fn levels(
         .collect()
 }
 
-/// Which tasks on offer are looked for.
+/// Filter of offered tasks.
 pub(crate) struct Search<'a> {
     pub(crate) namespace: &'a str,
     pub(crate) queue: &'a str,

@@ -1,4 +1,5 @@
-//! What the role of a server may do: read and write rows, and nothing else. Who owns the tables grants it.
+//! Rights of the database role of a server: to read and write rows, and nothing else. Who owns the tables
+//! grants it.
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::Error;
 const ADDED_TO: [&str; 5] = ["journal", "event", "acts", "acts_beside_runs", "incident_notes"];
 /// Tables that a server only reads.
 const READ: [&str; 4] = ["_sqlx_migrations", "acts_replaced", "upkeep", "lease_keys"];
-/// What the owner does for a server.
+/// Functions that the owner runs for a server.
 const FUNCTIONS: [&str; 10] = [
     "make_partition(text, date)",
     "drop_week(date, timestamptz)",

@@ -1,5 +1,5 @@
-//! Who holds a serial key. It is written down twice, in the line and beside it, so that a row that is lost lets no second run
-//! in: whoever would give the key away first has the run hold it again that was given it and has not ended.
+//! The holder of a serial key. It is written down twice, in the line and beside it, so that a row that is lost lets no
+//! second run in: whoever would give the key away first has the run hold it again that was given it and has not ended.
 
 use backstitch_saga::{RunId, Time};
 use sqlx::Row;
@@ -41,7 +41,7 @@ pub(crate) async fn reinstate(
     Ok(run.map(RunId))
 }
 
-/// What became of a key that nobody held.
+/// Result for a key that nobody held.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Promoted {
     /// Somebody holds it, or nobody waits for it.

@@ -1,4 +1,4 @@
-//! What was asked under an `Idempotency-Key`: reserved before the act, completed with the answer after it.
+//! Requests with an `Idempotency-Key`: reserved before the act, completed with the response after it.
 
 use backstitch_saga::Time;
 use sqlx::Row;
@@ -7,7 +7,7 @@ use sqlx::postgres::PgConnection;
 use super::moment::Moment;
 use crate::idempotency::KeptAnswer;
 
-/// What stands under a key: the digest of the body asked with, and the answer once it is known.
+/// Content of a key: the digest of the request's body, and the response once it is known.
 pub(crate) type Known = (Vec<u8>, Option<KeptAnswer>);
 
 /// Reserves a key, or takes it over when nobody works on it any more. Answers when it was first reserved; `None` when
@@ -44,7 +44,7 @@ pub(crate) async fn reserve(
     row.map(|row| row.try_get(0).map(|Moment(at)| at)).transpose()
 }
 
-/// What stands under a key.
+/// Returns the content of a key.
 pub(crate) async fn find(
     connection: &mut PgConnection,
     (namespace, scope): (&str, &[u8]),

@@ -135,7 +135,7 @@ pub(crate) async fn receive(
     Ok(done.rows_affected() == 1)
 }
 
-/// What became of a file that has come whole.
+/// Result for a file that has been uploaded completely.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Whole {
     /// Its rows are taken in from now on.
@@ -261,7 +261,7 @@ part!(
     Refusals { number: i64, intake: Option<Uuid>, code: String, message: String }
 );
 
-/// What became of the rows of a piece.
+/// Results for the rows of a piece.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) accepted: i64,

@@ -10,15 +10,15 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::moment::Moment;
 
-/// Where a page of incidents ends: when the last one opened, and which it is.
+/// The end of a page of incidents: the time at which the last one opened, and its id.
 pub(crate) type IncidentPlace = (Time, IncidentId);
 
 fn number(id: IncidentId) -> i32 {
     i32::try_from(id.number).unwrap_or(i32::MAX)
 }
 
-/// What is told of an incident `i`: beside its own line who has it, the run's key, and how often the same happened to
-/// the same step.
+/// Columns of an incident `i`: its own row, its assignee, the run's key, and the number of such incidents of the same
+/// step.
 const LINES: &str = "\
 select i.run_id, i.incident, i.workflow, i.step, i.kind, i.code, i.message, i.fingerprint, i.opened_at, i.resolved_at, \
 a.assignee, r.key, s.occurrences, s.first_seen, s.last_seen ";
@@ -199,7 +199,7 @@ fn group(row: &PgRow) -> Result<IncidentGroup, sqlx::Error> {
     })
 }
 
-/// What people wrote about an incident: the last `limit`, oldest first.
+/// Returns the notes of people about an incident: the last `limit`, oldest first.
 pub(crate) async fn notes(
     connection: &mut PgConnection,
     namespace: &str,

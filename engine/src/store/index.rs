@@ -12,7 +12,7 @@ use super::moment::Moment;
 use super::open_effects;
 use super::rows::{self, SequenceRows};
 
-/// What the indexes say about one run, or should say.
+/// The index rows of one run, present or expected.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct IndexRows {
     pub(crate) run: Option<RunRow>,
@@ -30,7 +30,7 @@ pub(crate) struct IndexRows {
     pub(crate) key_taken_by: Option<RunId>,
     /// Step, action, attempt of fences; those that should be there at least.
     pub(crate) fences: Vec<(String, String, i32)>,
-    /// What it holds and awaits among others; what it must at least.
+    /// Its serial key and facts as present; as expected, the part that it must have.
     pub(crate) sequence: SequenceRows,
 }
 
@@ -74,7 +74,7 @@ pub(crate) struct RunRow {
     pub(crate) charge: Charge,
 }
 
-/// Who looks after a run's timers.
+/// The node in charge of a run's timers.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Charge {
     /// This node.
@@ -145,7 +145,7 @@ pub(crate) async fn orphans(
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
-/// What the indexes say about `runs`.
+/// Returns the index rows of `runs`.
 pub(crate) async fn read(
     connection: &mut PgConnection,
     runs: &[Uuid],

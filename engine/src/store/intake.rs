@@ -74,7 +74,7 @@ pub(crate) struct NewIntake {
     pub(crate) request_id: Option<String>,
     pub(crate) headers: String,
     pub(crate) hints: Option<String>,
-    /// What a transform made of it, if it is to be mapped.
+    /// Result of its transform, if it is to be mapped.
     pub(crate) mapped: Option<Mapping>,
     /// The reprocessing that appends its event.
     pub(crate) reprocess: Option<Uuid>,
@@ -82,7 +82,7 @@ pub(crate) struct NewIntake {
     pub(crate) raw: Option<Vec<u8>>,
 }
 
-/// What a transform made of a document.
+/// Result of a transform for a document.
 #[derive(Clone, Debug)]
 pub(crate) struct Mapping {
     /// `mapped` or `failed`.
@@ -92,7 +92,7 @@ pub(crate) struct Mapping {
     pub(crate) revision: Option<i32>,
     pub(crate) event: Option<Uuid>,
     pub(crate) digest: Option<Vec<u8>>,
-    /// How many events were made of it, this one included.
+    /// Number of events made of it, this one included.
     pub(crate) count: i32,
     pub(crate) changes: Option<String>,
     pub(crate) unmapped: Option<String>,
@@ -305,7 +305,7 @@ pub(super) fn intake_row(row: &PgRow) -> Result<IntakeRow, sqlx::Error> {
     })
 }
 
-/// Which documents are wanted.
+/// Filter of documents.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct IntakeFilter {
     pub(crate) source: Option<String>,
@@ -456,7 +456,7 @@ pub(crate) async fn of_events(
     .await
 }
 
-/// What became of documents that are there.
+/// Returns the results of existing documents.
 pub(crate) async fn verdicts(
     connection: &mut PgConnection,
     ids: &[Uuid],

@@ -27,9 +27,9 @@ pub(crate) use many::{Many, plan};
 pub(crate) struct JobRow {
     pub(crate) namespace: String,
     pub(crate) view: JobView,
-    /// Until when what was done is paid for by the rate.
+    /// Time until which the acts made are paid for by the rate.
     pub(crate) next_at: Time,
-    /// Until when the canary must have proven itself; none before all of it were acted on.
+    /// Time by which the canary must have proven itself; none before all of it were acted on.
     pub(crate) canary_until: Option<Time>,
 }
 
@@ -44,7 +44,7 @@ pub(crate) struct ItemRow {
     pub(crate) acted_at: Option<Time>,
 }
 
-/// What became of one.
+/// Result for one item.
 #[derive(Clone, Debug)]
 pub(crate) struct ItemResult {
     pub(crate) position: i32,
@@ -147,7 +147,7 @@ pub(crate) async fn find(
 pub(crate) struct Claimed {
     pub(crate) id: Uuid,
     pub(crate) namespace: String,
-    /// How often it was taken since it was last given back.
+    /// Number of times that it was taken since it was last given back.
     pub(crate) tries: i32,
     pub(crate) job: Result<JobRow, sqlx::Error>,
 }
@@ -316,7 +316,7 @@ pub(crate) async fn came_back(
     progress(&row, 0)
 }
 
-/// Where a job goes from a state.
+/// A change of state of a job.
 #[derive(Clone, Debug)]
 pub(crate) struct Turn<'a> {
     pub(crate) from: &'a [JobState],
@@ -409,7 +409,7 @@ fn word<T: serde::de::DeserializeOwned>(column: &str, text: String) -> Result<T,
         .map_err(|error| bad(column, &error.to_string()))
 }
 
-/// What stands for what was asked of a job where that cannot be read.
+/// Substitute for the request of a job that cannot be read.
 const UNREADABLE: &str = r#"{"verb":"retry","reason":""}"#;
 
 /// A job as its row says. What was asked may be damaged: the rest is told all the same.

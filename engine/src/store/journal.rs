@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::codec::JournalRow;
 use super::moment::Moment;
 
-/// What is stored of one run.
+/// The stored part of one run.
 #[derive(Debug, Default)]
 pub(crate) struct Stored {
     pub(crate) snapshot: Option<Snapshot>,
@@ -165,7 +165,7 @@ pub(crate) async fn last_seqs(
     rows.iter().map(|row| Ok((RunId(row.try_get(0)?), row.try_get(1)?))).collect()
 }
 
-/// Which of the records `(runs[i], seqs[i])` were written by `batch`.
+/// Returns the runs of those records `(runs[i], seqs[i])` that `batch` wrote.
 pub(crate) async fn written_by(
     connection: &mut PgConnection,
     batch: Uuid,

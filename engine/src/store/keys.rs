@@ -10,7 +10,7 @@ use uuid::Uuid;
 /// A key as it was asked for: namespace, key, workflow.
 pub(crate) type RunKey = (String, String, String);
 
-/// What stands under a key.
+/// Content of a key.
 pub(crate) struct Holder {
     /// The run that it started.
     pub(crate) run: RunId,
@@ -74,7 +74,8 @@ pub(crate) async fn elsewhere(
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, RunId(row.try_get(2)?)))).collect()
 }
 
-/// How many of these starts, each by its key and workflow or by the id that it was given, have begun a run.
+/// Returns the number of these starts, each by its key and workflow or by the id that it was given, that
+/// have begun a run.
 pub(crate) async fn begun(
     connection: &mut PgConnection,
     namespace: &str,

@@ -12,7 +12,7 @@ pub(crate) struct LongWork {
     pub(crate) table: &'static str,
     /// The columns of a row, of the alias `t`.
     pub(crate) columns: &'static str,
-    /// What else must hold of a row `o` that is taken.
+    /// A further condition on a row `o` that is taken.
     pub(crate) when: &'static str,
 }
 

@@ -172,7 +172,7 @@ pub(crate) async fn run(url: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// How long a migration waits for a lock that somebody else holds.
+/// Time that a migration waits for a lock that another session holds.
 const PATIENCE: &str = "60s";
 
 async fn patience(connection: &mut PgConnection, span: &str) -> Result<(), sqlx::Error> {
@@ -193,7 +193,8 @@ pub(crate) fn sequences() -> Vec<&'static str> {
     made("create sequence ", "drop sequence ")
 }
 
-/// What lines that begin with `make` name, without what lines that begin with `drop` name.
+/// Returns the names in lines that begin with `make`, without those in lines that begin with
+/// `drop`.
 fn made(make: &'static str, drop: &'static str) -> Vec<&'static str> {
     let lines = || ALL.iter().flat_map(|(_, _, text)| text.lines());
     let name = |rest: &'static str| rest.split([' ', ';', '(']).next().unwrap_or_default();
@@ -202,7 +203,8 @@ fn made(make: &'static str, drop: &'static str) -> Vec<&'static str> {
     named(make).filter(|name| !gone.contains(name)).collect()
 }
 
-/// Whether the schema is newer than this program: there may be records that only newer programs can read.
+/// Returns whether the schema is newer than this program: there may be records that only newer programs
+/// can read.
 pub(crate) async fn is_newer(connection: &mut PgConnection) -> Result<bool, Error> {
     Ok(newest(connection).await? > needed())
 }

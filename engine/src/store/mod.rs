@@ -105,7 +105,8 @@ const ACTORS_EACH: usize = 2;
 /// The connections over which runs are loaded into memory, and how many of them a namespace has at most.
 const LOADERS: u32 = 3;
 const LOADERS_EACH: usize = 2;
-/// How many large pages are put together at once, and how many of them a namespace has at most.
+/// Number of large pages that are put together at the same time, and the largest number of them for
+/// a namespace.
 const PAGES: u32 = 3;
 const PAGES_EACH: usize = 1;
 /// The connections for the node's own chores.
@@ -114,16 +115,16 @@ const KEEPERS: u32 = 3;
 const GATES: u32 = 2;
 /// The connections on which notifications are heard.
 const EARS: u32 = 1;
-/// How long a statement of a list may take.
+/// Time that a statement of a list may take.
 const LIST_LIMIT: &str = "5s";
-/// What PostgreSQL says of a statement that took longer than it may.
+/// Error code of PostgreSQL for a statement that took too long.
 const QUERY_CANCELED: &str = "57014";
-/// How long a connection is waited for while the namespace has all that it may have.
+/// Time that a connection is waited for while the namespace has all that it may have.
 const SEAT_WAIT: Duration = Duration::from_secs(5);
-/// How many questions of a namespace wait for a connection at most.
+/// Largest number of queries of a namespace that wait for a connection.
 const MOST_WAITING: usize = 1_000;
 
-/// How PostgreSQL is reached.
+/// Access to PostgreSQL.
 #[derive(Clone, Debug)]
 pub(crate) struct Database {
     writer: PgConnectOptions,
@@ -149,13 +150,13 @@ pub(crate) struct Database {
     pub(crate) gate: Pool,
     /// For what is heard by NOTIFY.
     ears: PgPool,
-    /// Where committers may write without asking.
+    /// The weeks to which committers may write without asking.
     pub(crate) weeks: partitions::Weeks,
-    /// Whether new sessions are had.
+    /// State of the supply of new sessions.
     supply: Supply,
 }
 
-/// What went wrong, as far as it matters for what to do next.
+/// An error of the store, classified by what to do next.
 #[derive(Debug)]
 pub(crate) enum StoreError {
     /// PostgreSQL refuses what it was given; nothing was written.
@@ -359,7 +360,8 @@ impl Database {
         supply::refuse_too_few(connection, self.needed(committing)).await
     }
 
-    /// How many sessions a server needs at most, with those of its committers.
+    /// Returns the largest number of sessions that a server needs, those of its committers
+    /// included.
     fn needed(&self, committing: u32) -> u32 {
         let pools = self.pools().map(Pool::limit).iter().sum::<u32>();
         committing.saturating_add(pools + EARS)

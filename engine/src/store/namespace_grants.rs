@@ -1,4 +1,4 @@
-//! Which roles of the database may act in which namespace: the table `namespace_grants`.
+//! Grants of namespaces to roles of the database: the table `namespace_grants`.
 
 use backstitch_saga::protocol::DatabaseRoleView;
 use backstitch_saga::{Time, Timestamp};

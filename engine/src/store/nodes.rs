@@ -37,7 +37,7 @@ pub(crate) async fn beat(
     .await
 }
 
-/// What the other nodes believed at their last signs of life, the newest first.
+/// Returns the clocks of the other nodes at their last heartbeats, the newest first.
 pub(crate) async fn elsewhere(
     connection: &mut PgConnection,
     node: i32,

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::index::EffectRow;
 use super::moment::Moment;
 
-/// Where a page ends: since when its last line is open, and which it is.
+/// The end of a page: the time since when its last entry is open, and its key.
 pub(crate) type EffectPlace = (Time, RunId, String);
 
 fn count(row: &PgRow, column: usize) -> Result<u32, sqlx::Error> {

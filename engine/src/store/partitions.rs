@@ -23,9 +23,9 @@ const TABLES: [&str; 9] = [
     "intake_raw",
     "hint",
 ];
-/// How often making or dropping a partition is tried: readers of several tables lock them in whatever order.
+/// Number of tries to create or drop a partition: readers of several tables lock them in any order.
 const TRIES: u32 = 5;
-/// How long there is between two tries to drop one.
+/// Delay between two tries to drop one.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Drops a week of runs and what belongs to them.
 const DROP_RUNS: &str = "-- partition_drop\nselect backstitch.drop_week($1::date, $2)";
@@ -88,7 +88,8 @@ impl Weeks {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = weeks;
     }
 
-    /// How many weeks have partitions, that of `now` and those after it, up to the first gap.
+    /// Returns the number of weeks with partitions, that of `now` and those after it, up to the
+    /// first gap.
     pub(crate) fn from(&self, now: Time) -> usize {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
         (week_of(now)..).take_while(|week| known.contains(week)).count()
@@ -218,12 +219,12 @@ pub(crate) async fn drop_events(
     Ok(dropped)
 }
 
-/// What became of the weeks that are over and past retention.
+/// Result for the weeks that are over and past retention.
 #[derive(Debug, Default)]
 pub(crate) struct Dropped {
-    /// How many weeks went.
+    /// Number of weeks that were dropped.
     pub(crate) weeks: usize,
-    /// How many could go, but are read.
+    /// Number of weeks that could be dropped, but are being read.
     pub(crate) put_off: usize,
     /// The day on which each of the others begins, with the runs that are kept there.
     pub(crate) held: Vec<(Time, Holding)>,

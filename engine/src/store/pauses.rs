@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::moment::Moment;
 use super::spaces::{Found, Waiting, share};
 
-/// When many incidents with one new fingerprint are a bad deploy.
+/// Threshold from which many incidents with one new fingerprint count as a bad deployment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Suspicion {
     /// In so many runs,

@@ -262,7 +262,8 @@ fn row_of(row: &PgRow) -> Result<PlanRow, sqlx::Error> {
     Ok(PlanRow { plan, mark: row.try_get(20)? })
 }
 
-/// How many undos of a run of `workflow` one person may ask for alone; `None` for any number.
+/// Returns the number of undos of a run of `workflow` that one person may request alone; `None` for
+/// any number.
 pub(crate) async fn alone(
     connection: &mut PgConnection,
     namespace: &str,
@@ -278,7 +279,8 @@ pub(crate) async fn alone(
     Ok(above.map(|above| u64::try_from(above).unwrap_or_default()))
 }
 
-/// How many undos of a run one person may ask for alone, by workflow, in a namespace.
+/// Returns the number of undos of a run that one person may request alone, by workflow, in a
+/// namespace.
 pub(crate) async fn alone_in(
     connection: &mut PgConnection,
     namespace: &str,
@@ -314,7 +316,7 @@ pub(crate) async fn all_alone(
     rows.iter().map(read).collect()
 }
 
-/// When undos of a workflow's runs need a second person.
+/// Returns the condition on which undos of a workflow's runs need a second person.
 pub(crate) async fn approval(
     connection: &mut PgConnection,
     namespace: &str,

@@ -18,7 +18,7 @@ pub(crate) struct Pool {
     supply: Supply,
 }
 
-/// How a pool stands.
+/// State of a pool.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PoolNumbers {
     /// Connections that somebody has.

@@ -132,7 +132,8 @@ pub(crate) async fn free_keys(
     Ok(())
 }
 
-/// How many tasks of governed queues are held and, up to `most`, wait: in the order of `queues`.
+/// Counts the tasks of governed queues that are held and, up to `most`, those that wait: in the
+/// order of `queues`.
 pub(crate) async fn counts(
     connection: &mut PgConnection,
     namespace: &str,

@@ -26,7 +26,7 @@ pub(crate) struct ReprocessRow {
     pub(crate) ended_at: Option<Time>,
 }
 
-/// What became of documents.
+/// Number of documents by result.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) changed: i64,
@@ -222,7 +222,8 @@ pub(crate) struct ProblemRow {
     pub(crate) looked: i64,
 }
 
-/// Why the last `most` documents that cannot be mapped cannot, the most frequent reasons first.
+/// Returns the reasons for which the last `most` unmapped documents cannot be mapped, the most
+/// frequent first.
 pub(crate) async fn problems(
     connection: &mut PgConnection,
     namespace: &str,

@@ -16,7 +16,7 @@ pub(crate) struct Changed {
     pub(crate) policy: OnWithdrawn,
     /// The fact is withdrawn; else it is established again.
     pub(crate) withdrawn: bool,
-    /// Who withdrew it.
+    /// The person or run that withdrew it.
     pub(crate) by: Option<String>,
 }
 
@@ -77,7 +77,7 @@ fn policy(word: &str) -> OnWithdrawn {
     all.into_iter().find(|policy| policy.as_str() == word).unwrap_or_default()
 }
 
-/// What these runs require, each with whether it knows that it was withdrawn.
+/// Returns the requirements of these runs, each with a flag: the run knows that it was withdrawn.
 pub(crate) async fn of(
     connection: &mut PgConnection,
     runs: &[Uuid],

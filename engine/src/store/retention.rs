@@ -25,7 +25,7 @@ macro_rules! with_own {
     };
 }
 
-/// When runs that ended are past retention.
+/// The time such that runs that ended before it are past retention.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cutoff {
     pub(crate) now: Time,

@@ -70,7 +70,7 @@ impl Way {
     }
 }
 
-/// What a list is asked for with.
+/// The arguments of a list.
 struct Asked<'a> {
     namespace: &'a str,
     filter: RunFilter,

@@ -322,14 +322,14 @@ fn push_times(query: &mut QueryBuilder<Postgres>, filter: &RunFilter, lead: Opti
     }
 }
 
-/// How the index marks a run with a step that may have happened in the system behind `queue`.
+/// Returns the mark of a run with a step that may have happened in the system behind `queue`.
 pub(crate) fn unknown_in(queue: &str) -> String {
     format!("{UNKNOWN_IN}{queue}")
 }
 
 const UNKNOWN_IN: &str = "StepUnknown:";
 
-/// How the index marks a run that asks `who` for a signal. Conditions are joined with commas, and an entry of the index
+/// Returns the mark of a run that asks `who` for a signal. Conditions are joined with commas, and an entry of the index
 /// has a limit, so that long names are told apart by their beginning only.
 pub(crate) fn asked_of(who: &str) -> String {
     let mut mark = ASKED_OF.to_owned();

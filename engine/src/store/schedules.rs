@@ -264,7 +264,7 @@ pub(crate) async fn starts(
     rows.iter().map(start_row).collect()
 }
 
-/// What became of the start by hand with this key.
+/// Returns the result of the manual start with this key.
 pub(crate) async fn start_by_hand(
     connection: &mut PgConnection,
     namespace: &str,

@@ -37,7 +37,7 @@ pub(crate) async fn make(connection: &mut PgConnection, schema: &str) -> Result<
     Ok(())
 }
 
-/// Who is connected, and who owns the tables.
+/// The connected role, and the owner of the tables.
 #[derive(Debug)]
 pub(crate) struct Owner {
     pub(crate) user: String,

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::pool::Pool;
 use crate::Error;
 
-/// How many seats there are, and how long one may be waited for.
+/// Number of seats, and time that one may be waited for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
     /// The seats.
@@ -24,7 +24,7 @@ pub(crate) struct Bounds {
     pub(crate) each: usize,
     /// The most of a namespace that wait.
     pub(crate) waiting: usize,
-    /// How long a seat is waited for.
+    /// Time that a seat is waited for.
     pub(crate) wait: Duration,
 }
 
@@ -143,12 +143,12 @@ impl Seats {
         }
     }
 
-    /// How many were turned away.
+    /// Returns the number of callers that were refused.
     pub(crate) fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// How many wait.
+    /// Returns the number of callers that wait.
     pub(crate) fn waiting(&self) -> u64 {
         let state = self.lock();
         let waiting = state.lines.values().flatten().filter(|waiter| !waiter.is_closed());

@@ -104,7 +104,7 @@ pub(crate) async fn head(
     rows.iter().map(place).collect()
 }
 
-/// Who holds a key, and those who were in line before a run and were not replaced.
+/// Returns the holder of a key, and those who were in line before a run and were not replaced.
 pub(crate) async fn before(
     connection: &mut PgConnection,
     namespace: &str,
@@ -310,7 +310,7 @@ pub(crate) async fn told(
     Ok(())
 }
 
-/// How a run stands that holds or awaits something.
+/// State of a run that holds or awaits something.
 pub(crate) struct Standing {
     pub(crate) run: RunId,
     pub(crate) namespace: String,

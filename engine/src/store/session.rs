@@ -15,19 +15,20 @@ use sqlx::{AssertSqlSafe, Connection, Row};
 use super::{StoreError, schema};
 use crate::Error;
 
-/// How long connecting may take.
+/// Time that connecting may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-/// How long the check of a session may take before it is left: less than who takes one from a pool waits.
+/// Time that the check of a session may take before it is abandoned: less than a caller waits for one
+/// from a pool.
 const CHECK_LIMIT: Duration = Duration::from_secs(5);
 /// Pause between two attempts to reach a PostgreSQL that is not there yet.
 const CONNECT_AGAIN: Duration = Duration::from_millis(250);
-/// How often a session that is kept is checked.
+/// Interval of checks of a session that is kept.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
-/// How old a read-only session may become. While the whole database is read-only a younger one serves reads.
+/// Longest life of a read-only session. While the whole database is read-only a younger one serves reads.
 const READ_ONLY_FOR: Duration = Duration::from_secs(1);
 /// The log names unusable sessions at most this often.
 const TOLD_EVERY: Duration = Duration::from_secs(5);
-/// How often the two sessions of the pooler check are compared.
+/// Number of comparisons of the two sessions of the pooler check.
 const ROUNDS: usize = 3;
 
 /// Settings of every session.
@@ -42,16 +43,16 @@ const BASE: [(&str, &str); 5] = [
 const MARK: &str = "backstitch.session";
 const SEARCH_PATH: &str = "search_path";
 
-/// What an SQLSTATE says.
+/// Meaning of an SQLSTATE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Meaning {
-    /// What became of the statement.
+    /// Result of the statement.
     pub(super) fate: Fate,
     /// The session must not be used again, nor those that were opened before.
     pub(super) suspect: bool,
 }
 
-/// What became of a statement that failed.
+/// Result of a statement that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     /// PostgreSQL refuses what it was given.
@@ -60,7 +61,7 @@ pub(super) enum Fate {
     Retryable,
     /// Nothing was written.
     NotWritten,
-    /// Whether it was written is not known.
+    /// It is unknown whether it was written.
     Unknown,
 }
 
@@ -87,7 +88,7 @@ pub(super) fn meaning(code: &str) -> Meaning {
 }
 
 static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
-/// When sessions became suspect, in milliseconds since `BEGAN`; 0 is never.
+/// Time at which sessions became suspect, in milliseconds since `BEGAN`; 0 is never.
 static SUSPECT_AT: AtomicU64 = AtomicU64::new(0);
 static TOLD_AT: AtomicU64 = AtomicU64::new(0);
 
@@ -122,7 +123,7 @@ pub(crate) async fn suspected_since(mark: u64) {
     }
 }
 
-/// Whether a session that was opened so long ago is suspect.
+/// Returns whether a session that was opened so long ago is suspect.
 fn is_suspect(age: Duration) -> bool {
     let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
     let suspect_at = suspicion();
@@ -197,7 +198,7 @@ impl Settings {
         }
     }
 
-    /// Whether a session of that age may be used. An error means that it may not.
+    /// Returns whether a session of that age may be used. An error means that it may not.
     async fn check(
         &self,
         connection: &mut PgConnection,
@@ -361,7 +362,7 @@ impl Kept {
         &mut self.connection
     }
 
-    /// Whether it may still be used; PostgreSQL is asked once a second.
+    /// Returns whether it may still be used; PostgreSQL is asked once a second.
     pub(super) async fn is_usable(&mut self, settings: &Settings) -> bool {
         let age = self.opened_at.elapsed();
         if is_suspect(age) {

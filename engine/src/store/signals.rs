@@ -57,7 +57,7 @@ pub(crate) struct KeyOf {
 /// Place of a signal in its namespace: workflow, key, signal.
 pub(crate) type SignalPlace = (String, String, String);
 
-/// What one look at early signals found.
+/// Result of one look at early signals.
 #[derive(Debug, Default)]
 pub(crate) struct Deliverable {
     /// Runs for which signals are kept, with their keys; each once.

@@ -227,7 +227,7 @@ pub(crate) async fn subject_revisions(
 /// Ends of a transform, and its active revision.
 pub(crate) type ActiveRow = (String, i32, String, i32, i32);
 
-/// Which revision of each transform from `subjects` is active.
+/// Returns the active revision of each transform from `subjects`.
 pub(crate) async fn active_transforms(
     connection: &mut PgConnection,
     namespace: &str,

@@ -4,7 +4,7 @@
 use sqlx::postgres::PgRow;
 use sqlx::{Row, ValueRef};
 
-/// How many namespaces one statement goes through.
+/// Number of namespaces that one statement visits.
 const VISITED: usize = 512;
 
 /// Rows that wait in a table with an index on the namespace and `by`, of the rows that satisfy `when`.
@@ -16,7 +16,7 @@ pub(crate) struct Waiting {
     pub(crate) by: &'static str,
     /// Condition on `first`, the least value of `by` in a namespace; what follows reads nothing of one that fails it.
     pub(crate) due: &'static str,
-    /// How many namespaces have their turn in one statement.
+    /// Number of namespaces with a turn in one statement.
     pub(crate) spaces: usize,
 }
 
@@ -63,7 +63,7 @@ pub fn statements() -> Vec<String> {
     ]
 }
 
-/// What one statement found.
+/// Result of one statement.
 #[derive(Debug)]
 pub(crate) struct Found<T> {
     pub(crate) rows: Vec<T>,

@@ -36,7 +36,7 @@ const WAITING: Waiting = Waiting {
     due: "true",
     spaces: 64,
 };
-/// How many of the oldest of a namespace are looked at for one that was tried.
+/// Number of the oldest of a namespace that are searched for one that was tried.
 const LOOKED_AT: i32 = 2_000;
 
 /// Returns the statement `start_requests_reserve`.

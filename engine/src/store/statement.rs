@@ -37,7 +37,7 @@ pub(crate) enum Part {
     Closed,
 }
 
-/// What happens when a row stands there already.
+/// Action if a row exists already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Form {
     /// Nothing is written and the statement fails. Costs a sixth less than the other form.
@@ -46,7 +46,7 @@ pub(crate) enum Form {
     SkipConflicts,
 }
 
-/// What a text depends on: its form, the set of its parts, the week whose partitions it names.
+/// The parameters of a text: its form, the set of its parts, the week whose partitions it names.
 type Kind = (Form, usize, Option<Week>);
 
 /// All texts that were needed so far.
@@ -108,7 +108,7 @@ impl Part {
         Part::Closed,
     ];
 
-    /// Whether it decides which records are written, and so comes before them.
+    /// Returns whether it decides which records are written, and so comes before them.
     fn comes_first(self) -> bool {
         matches!(self, Part::Keys | Part::Permits | Part::Kept)
     }
@@ -277,7 +277,7 @@ kept as (select r.id from {runs} r where r.id in (select run_id from of_earlier_
 const UNIQUE_VIOLATION: &str = "23505";
 const SERIALIZATION_FAILURE: &str = "40001";
 
-/// What the parted form says of each insert.
+/// The clause of each insert in the parted form.
 const UNLESS_TAKEN: &str = " on conflict do nothing";
 
 /// The statement for records with `parts`. Parameter 1 is the batch; then come the columns of the records and of each
@@ -298,7 +298,8 @@ pub(crate) fn statement(form: Form, parts: &[Part], week: Option<Week>) -> SqlSt
     text
 }
 
-/// Where the count of the records stands among the counts of the parts: after those that come first.
+/// Returns the position of the count of the records among the counts of the parts: after those that
+/// come first.
 pub(crate) fn place_of_records(parts: &[Part]) -> usize {
     parts.iter().take_while(|part| part.comes_first()).count()
 }

@@ -6,14 +6,14 @@ use sqlx::postgres::PgConnection;
 
 use super::moment::Moment;
 
-/// How many tasks of one handler are counted at most.
+/// Largest number of tasks of one handler that are counted.
 const MOST_TASKS: i64 = 100_000;
-/// How many rows of what is under way are counted at most.
+/// Largest number of rows in progress that are counted.
 const MOST_ROWS: i64 = 100_000;
-/// How many queues with tasks on offer are looked at.
+/// Number of queues with offered tasks that are counted.
 const MOST_QUEUES: i64 = 1_000;
 
-/// What one look finds.
+/// Result of one count.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Counts {
     /// Open incidents by kind, with the oldest of each.
@@ -22,7 +22,7 @@ pub(crate) struct Counts {
     pub(crate) runs: Vec<(String, String, u64)>,
     /// Tasks on offer by queue, with the oldest of each.
     pub(crate) queues: Vec<(String, u64, Time)>,
-    /// What is under way between sources, runs and the log, by name, with the oldest of each.
+    /// Rows in progress between sources, runs and the log, by name, with the oldest of each.
     pub(crate) on_the_way: Vec<(String, u64, Time)>,
 }
 

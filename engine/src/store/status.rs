@@ -6,16 +6,17 @@ use sqlx::postgres::PgConnection;
 
 use super::moment::Moment;
 
-/// What one look finds.
+/// Result of one count.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Counts {
     /// Open incidents by kind, with the oldest of each.
     pub(crate) incidents: Vec<(String, i64, Time)>,
     /// Runs that have not ended, by state.
     pub(crate) runs: Vec<(String, i64)>,
-    /// Since when the oldest task on offer waits.
+    /// The time since when the oldest offered task waits.
     pub(crate) oldest_task: Option<Time>,
-    /// What is under way between sources, runs and the log, by kind: what it waits for if that is said, how much, and since when.
+    /// Rows in progress between sources, runs and the log, by kind: the reason of the wait if it is known, their
+    /// number, and the time since when.
     pub(crate) on_the_way: Vec<(String, String, i64, Time)>,
 }
 

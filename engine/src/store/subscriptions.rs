@@ -42,7 +42,7 @@ const COLUMNS: &str = "s.namespace, s.name, s.revision, s.spec, s.state = 'pause
 
 /// The code of a subscription whose spec cannot be read.
 pub(crate) const DAMAGED: &str = "subscription_damaged";
-/// What stands for a spec that cannot be read.
+/// Substitute for a spec that cannot be read.
 const NOTHING: &str = r#"{"workflow":""}"#;
 
 fn subscription_row(row: &PgRow) -> Result<SubscriptionRow, sqlx::Error> {
@@ -213,7 +213,7 @@ fn text(spec: &SubscriptionSpec) -> Result<String, sqlx::Error> {
     serde_json::to_string(spec).map_err(|error| sqlx::Error::Encode(error.into()))
 }
 
-/// How subscriptions stand.
+/// State of subscriptions.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Standing {
     /// Those that have events to deal with now.
@@ -269,7 +269,7 @@ pub(crate) async fn take(
     rows.iter().map(subscription_row).collect()
 }
 
-/// How far a dispatcher has come.
+/// Progress of a dispatcher.
 #[derive(Debug)]
 pub(crate) struct Progress {
     pub(crate) position: i64,
@@ -277,7 +277,7 @@ pub(crate) struct Progress {
     pub(crate) skipped: i64,
     /// The event whose start is refused, and when it is tried again.
     pub(crate) stop: Option<(Stop, Time)>,
-    /// When to go on, where the starts could not be answered.
+    /// Time at which to go on, if the starts could not be answered.
     pub(crate) again_at: Option<Time>,
 }
 

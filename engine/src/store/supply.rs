@@ -10,9 +10,9 @@ use sqlx::postgres::PgConnection;
 
 use crate::Error;
 
-/// How long a new session may take before that is told.
+/// Time that a new session may take before that is reported.
 const NOTICED_AFTER: Duration = Duration::from_secs(3);
-/// How long a session that did not come counts when none was asked for since.
+/// Time that a session that did not open counts if none was requested since.
 const REMEMBERED_FOR: Duration = Duration::from_secs(15);
 
 /// New sessions that are waited for, and the last that did not come.
@@ -39,7 +39,7 @@ struct Missed {
 pub(crate) struct Shortage {
     /// For how long.
     pub(crate) since: Duration,
-    /// What PostgreSQL, or who stands before it, said.
+    /// Message of PostgreSQL, or of a proxy before it.
     pub(crate) why: String,
 }
 
@@ -71,7 +71,7 @@ impl Supply {
         }
     }
 
-    /// How many new sessions are waited for.
+    /// Returns the number of new sessions that are being opened.
     pub(super) fn waiting(&self) -> usize {
         self.lock().waiting.len()
     }
@@ -133,7 +133,7 @@ pub(super) fn unreachable(why: &str, seconds: u64) -> Option<String> {
     })
 }
 
-/// What PostgreSQL grants.
+/// Limits that PostgreSQL grants.
 #[derive(Clone, Copy, Debug)]
 struct Granted {
     /// `max_connections` without those that are kept for superusers.

@@ -1,4 +1,4 @@
-//! Which runs are on which version, and migrations of runs in flight.
+//! Versions of the workflows of runs, and migrations of runs in flight.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::moment::{Moment, beyond};
 use super::spaces::Waiting;
 
-/// How many runs of one version are in one state, and the first of them with the instant of its start.
+/// Number of runs of one version in one state, and the oldest of them with the time of its start.
 pub(crate) struct Load {
     pub(crate) version: i32,
     pub(crate) state: String,
@@ -267,7 +267,7 @@ pub(crate) async fn note(
     Ok(())
 }
 
-/// How many runs of a migration have come to what.
+/// Returns the number of runs of a migration by result.
 pub(crate) async fn results(
     connection: &mut PgConnection,
     namespace: &str,

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::moment::Moment;
 
-/// Where a page of runs that have not ended stops: namespace, state, run.
+/// The end of a page of runs that have not ended: namespace, state, run.
 pub(crate) type UnendedPlace = (String, String, Uuid);
 
 /// Runs that have not ended, after `after`, with the node in charge of each.

@@ -21,12 +21,12 @@ pub(crate) struct Present {
     pub(crate) queues: Arc<BTreeMap<String, Vec<String>>>,
 }
 
-/// What is known of the workers for one kind of task.
+/// State of the workers for one kind of task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Serving {
     /// Sessions that do it now.
     pub(crate) sessions: u32,
-    /// When the last one went, as far as that is remembered.
+    /// Time at which the last one signed off or was lost, as far as that is remembered.
     pub(crate) last_gone: Option<Time>,
 }
 

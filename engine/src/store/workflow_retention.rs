@@ -11,7 +11,7 @@ use super::moment::Moment;
 pub(crate) struct Own {
     pub(crate) namespace: String,
     pub(crate) workflow: String,
-    /// How long its ended runs are kept; `None` for ever.
+    /// Retention of its ended runs; `None` for ever.
     pub(crate) keep: Option<Span>,
     pub(crate) changed_at: Time,
     pub(crate) changed_by: String,

@@ -1,4 +1,4 @@
-//! What a batch writes of effects that are open, and of those that are no more.
+//! Writes of a batch to the open effects: new ones, and those that are no longer open.
 
 use backstitch_saga::{OpenEffects, RunId, Time};
 use sqlx::postgres::{PgArguments, Postgres};
@@ -46,7 +46,7 @@ impl EffectParts {
         }
     }
 
-    /// How many rows one of these parts has.
+    /// Returns the number of rows of one of these parts.
     pub(super) fn len(&self, part: Part) -> usize {
         match part {
             Part::Effects => self.open.len(),

@@ -31,7 +31,7 @@ impl Batch {
         self.emitted.add((run.0, seq, place, namespace.to_owned(), Moment(at), event, data));
     }
 
-    /// Whether it has events for the log.
+    /// Returns whether it has events for the log.
     pub(crate) fn emits(&self) -> bool {
         self.emitted.len() > 0
     }

@@ -1,4 +1,4 @@
-//! What a batch writes for governed queues: tasks on offer with their rank, permits used, permits freed.
+//! Writes of a batch for governed queues: offered tasks with their rank, permits used, permits freed.
 
 use backstitch_saga::{RunId, TaskKey};
 use sqlx::postgres::{PgArguments, Postgres};
@@ -33,7 +33,7 @@ part!(
     Freed { run_id: Uuid, step: String, action: &'static str, attempt: i32 }
 );
 
-/// What a task of a governed queue is ordered by.
+/// The order of a task in a governed queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rank {
     /// 0 to 9, higher first.
@@ -63,7 +63,7 @@ impl FlowParts {
         }
     }
 
-    /// How many rows one of these parts has.
+    /// Returns the number of rows of one of these parts.
     pub(super) fn len(&self, part: Part) -> usize {
         match part {
             Part::Permits => self.permits.len(),

@@ -1,5 +1,5 @@
-//! What a batch says of runs that began in earlier weeks: their records are written only while retention has not deleted
-//! them.
+//! The condition of a batch on runs that began in earlier weeks: their records are written only while retention has not
+//! deleted them.
 
 use backstitch_saga::RunId;
 use uuid::Uuid;

@@ -1,4 +1,4 @@
-//! What a batch writes of runs that had ended and move again: whoever looks after facts must hear of their next end.
+//! Writes of a batch for runs that had ended and proceed again: the facts must be settled again at their next end.
 
 use backstitch_saga::{RunId, Time};
 use uuid::Uuid;

@@ -1,4 +1,4 @@
-//! What a batch writes of runs that are there: how they stand now, and what else has changed about them.
+//! Writes of a batch to existing rows of runs: their present state, and their other changes.
 
 use backstitch_saga::RunId;
 use backstitch_saga::protocol::{Labels, Outcome};

@@ -143,13 +143,13 @@ impl Template {
         self
     }
 
-    /// How many records the run has.
+    /// Returns the number of records of the run.
     #[must_use]
     pub fn records(&self) -> usize {
         self.records.len()
     }
 
-    /// How many steps, items and undos ended in it.
+    /// Returns the number of steps, items and undos that ended in it.
     #[must_use]
     pub fn steps(&self) -> u32 {
         self.records.iter().map(|record| record.steps).sum()
@@ -170,14 +170,14 @@ fn join(all: &mut String, more: &str) {
     }
 }
 
-/// How many steps end with these events: as many as say so.
+/// Returns the number of steps that end with these events.
 fn steps_of(events: &str) -> u32 {
     let ends = ["{\"succeeded\":", "{\"failed\":", "{\"undone\":"];
     let count: usize = ends.iter().map(|end| events.matches(end).count()).sum();
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// What one connection wrote.
+/// The writes of one connection.
 #[derive(Debug, Default)]
 pub(crate) struct Written {
     steps: u64,

@@ -108,7 +108,8 @@ fn new_id(at: Time) -> Uuid {
     Uuid::from_u128(id)
 }
 
-/// What documents become: each its row with its bytes and a hint, an event as it came and the one that it was mapped to.
+/// Returns the rows of documents: each its own with its bytes and a hint, its event, and the event that it was mapped
+/// to.
 fn rows(body: &str, count: usize, at: Time) -> Append {
     let batch = super::super::log::batch_of(new_id(at));
     let mut append = Append::default();

@@ -40,7 +40,8 @@ impl Gauge {
         Ok(Numbers { transactions: row.try_get(0)?, wal_bytes: row.try_get(1)? })
     }
 
-    /// How many runs of a workflow there are by outcome; those that have not ended by state.
+    /// Returns the number of runs of a workflow by outcome; for those that have not ended, by
+    /// state.
     ///
     /// # Errors
     /// [`Error::Store`].
@@ -55,7 +56,8 @@ impl Gauge {
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
     }
 
-    /// How many documents were taken in, by hand or not.
+    /// Returns the number of documents that were taken in, by the hand-written intake or by the
+    /// engine.
     ///
     /// # Errors
     /// [`Error::Store`].

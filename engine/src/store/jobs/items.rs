@@ -1,4 +1,4 @@
-//! What became of each of a job, as it is listed.
+//! Lists of the results of a job's items.
 
 use backstitch_saga::protocol::{ItemState, JobItem};
 use sqlx::postgres::{PgConnection, Postgres};
@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::item;
 
-/// What became of each of a job, in order, after `after`. `stopped`: nothing more is done.
+/// Returns the results of a job's items, in order, after `after`. `stopped`: nothing more is done.
 pub(crate) async fn items(
     connection: &mut PgConnection,
     (id, stopped): (Uuid, bool),

@@ -1,4 +1,4 @@
-//! What jobs are made for: open incidents or runs, by a filter.
+//! Selection of a job's items: open incidents or runs, by a filter.
 
 use backstitch_saga::Time;
 use backstitch_saga::protocol::{IncidentFilter, JobItem};
@@ -10,7 +10,7 @@ use super::item;
 use crate::RunFilter;
 use crate::store::{incidents, runs};
 
-/// What a job is made for.
+/// The items of a job.
 #[derive(Clone, Debug)]
 pub(crate) enum Many {
     Incidents(IncidentFilter),
@@ -45,7 +45,7 @@ pub(super) fn push_many(
     }
 }
 
-/// How many a job would be made of, and the first of them.
+/// Returns the number of items that a job would have, and the first of them.
 pub(crate) async fn plan(
     connection: &mut PgConnection,
     namespace: &str,

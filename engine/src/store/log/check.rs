@@ -1,4 +1,4 @@
-//! What of documents, imports and events does not fit together.
+//! Finds contradictions between documents, imports and events.
 
 use sqlx::Row;
 use sqlx::postgres::PgConnection;
@@ -7,13 +7,13 @@ use sqlx::postgres::PgConnection;
 #[derive(Debug)]
 pub(crate) struct Misfit {
     pub(crate) namespace: String,
-    /// What it is about.
+    /// The object with the contradiction.
     pub(crate) name: String,
     pub(crate) is: i64,
     pub(crate) should_be: i64,
 }
 
-/// What is looked at, with the statement that finds what does not fit. Each sees one state of the database.
+/// A check, with the statement that finds its contradictions. Each sees one state of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Check {
     /// Events that have no position and are not announced.

@@ -4,12 +4,12 @@ use sqlx::Row;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
-/// What is to be loaded, each with its namespace.
+/// The objects to load, each with its namespace.
 #[derive(Debug, Default)]
 pub(crate) struct Wanted {
     stream_namespaces: Vec<String>,
     streams: Vec<String>,
-    /// Whether the last body is wanted, too.
+    /// `true` if the last body is wanted, too.
     bodies: Vec<bool>,
     key_namespaces: Vec<String>,
     key_sources: Vec<String>,
@@ -76,7 +76,7 @@ pub(crate) struct KnownEvent {
     pub(crate) trust: i16,
 }
 
-/// What was found.
+/// The loaded objects.
 #[derive(Debug, Default)]
 pub(crate) struct Loaded {
     pub(crate) streams: Vec<KnownStream>,

@@ -34,12 +34,12 @@ pub(crate) async fn due(
     Found::read(&rows, |row| row.try_get(1))
 }
 
-/// What was numbered.
+/// Result of numbering.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Numbered {
     pub(crate) batches: i64,
     pub(crate) events: i64,
-    /// Whether a namespace may have more.
+    /// `true` if a namespace may have more.
     pub(crate) more: bool,
 }
 
@@ -104,9 +104,9 @@ pub(crate) async fn number(
 /// Batches that wait for their positions.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Backlog {
-    /// How many, up to a bound.
+    /// Number of batches, up to a bound.
     pub(crate) batches: i64,
-    /// When the oldest of them was appended.
+    /// Time at which the oldest of them was appended.
     pub(crate) oldest: Option<Moment>,
 }
 

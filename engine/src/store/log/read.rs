@@ -10,13 +10,13 @@ use crate::store::moment::Moment;
 /// Batches that one statement looks through for events that a filter wants.
 const LOOKED_THROUGH: i64 = 5_000;
 
-/// Which events are wanted.
+/// Filter of events.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LogFilter {
     pub(crate) stream: Option<String>,
     /// A type.
     pub(crate) event_type: Option<String>,
-    /// What types begin with.
+    /// Prefix of the types.
     pub(crate) prefix: Option<String>,
     pub(crate) correlation_id: Option<String>,
 }
@@ -230,7 +230,7 @@ pub(crate) async fn page(
     Ok((events, next.max(after)))
 }
 
-/// How a stream stands.
+/// State of a stream.
 #[derive(Debug)]
 pub(crate) struct StreamNow {
     pub(crate) version: i64,

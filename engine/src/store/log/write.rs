@@ -13,11 +13,11 @@ use crate::store::intake::{self, Intakes, NewIntake};
 use crate::store::moment::Moment;
 use crate::store::partitions::{Week, Weeks};
 
-/// What PostgreSQL says when a key is taken.
+/// Error code of PostgreSQL if a key is taken.
 const UNIQUE_VIOLATION: &str = "23505";
-/// What it says when a stream has moved on, see [`TEXT`].
+/// Its error code if a stream has moved on, see [`TEXT`].
 const DIVISION_BY_ZERO: &str = "22012";
-/// What it says when a partition is gone.
+/// Its error code if a partition no longer exists.
 const UNDEFINED_TABLE: &str = "42P01";
 
 part!(
@@ -208,7 +208,7 @@ impl Append {
     }
 }
 
-/// What became of an append.
+/// Result of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Written {
     /// It is written.
@@ -252,7 +252,7 @@ told as (insert into announced (namespace, batch, n, at)
   select * from unnest($42::text[], $43::uuid[], $44::smallint[], $45::timestamptz[]) returning 1)
 select 1 / (case when (select count(*) from moved) = $46 then 1 else 0 end)";
 
-/// What the statement ends with, before which further parts stand.
+/// The end of the statement, before which further parts are inserted.
 const END: &str = "\nselect 1 / (case";
 /// The parameters before those of documents.
 const PARAMETERS: usize = 46;
