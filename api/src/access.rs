@@ -1,5 +1,5 @@
-//! Who may do what: one table of routes and rights, one of roles and rights. A route that stands in neither is
-//! refused, and a test walks the OpenAPI document to find it before that.
+//! Rights: one table of routes and rights, one of roles and rights. A route that stands in neither is refused,
+//! and a test walks the OpenAPI document to find it before that.
 
 mod rules;
 
@@ -28,7 +28,7 @@ pub(crate) const NAMESPACE: &str = "backstitch-namespace";
 /// The header that names the caller of an open server.
 pub(crate) const ACTOR: &str = "backstitch-actor";
 
-/// What a route needs.
+/// The right that a route needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Right {
     /// Nothing: it is for everybody.
@@ -66,7 +66,7 @@ impl Right {
     }
 }
 
-/// Whether `role` carries `right`.
+/// Returns whether `role` has `right`.
 pub(crate) fn allows(role: Role, right: Right) -> bool {
     use Right::{Act, Public, Read, Register, Start, Work};
     match role {
@@ -78,25 +78,25 @@ pub(crate) fn allows(role: Role, right: Right) -> bool {
     }
 }
 
-/// Who asks, and where.
+/// The caller of a request, and its namespace.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     /// The name for histories.
     pub(crate) name: Arc<str>,
     /// The namespace that the request sees and changes.
     pub(crate) namespace: Arc<str>,
-    /// What the caller may do.
+    /// The caller's role.
     pub(crate) role: Role,
     /// By what its credential is found again; nobody has one on an open server.
     pub(crate) digest: Option<[u8; 32]>,
-    /// What it may touch; everything without it.
+    /// Resources that the caller may use; all without it.
     pub(crate) scope: Option<Arc<CredentialScope>>,
-    /// When its secret is refused from.
+    /// Time from which its secret is refused.
     pub(crate) until: Option<Time>,
 }
 
 impl Caller {
-    /// Who does something, with the reason given.
+    /// Returns actor and reason of an act.
     pub(crate) fn by(&self, reason: String) -> By {
         By { actor: self.name.clone(), reason }
     }

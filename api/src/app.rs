@@ -1,4 +1,5 @@
-//! What every request shares: the engine, the limits, the numbers, and the signal that the server is closing.
+//! State that all requests share: the engine, the limits, the metrics, and the signal that the server is
+//! closing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,7 +25,7 @@ use crate::shares::{NoShare, Share, Shares};
 use crate::tls::{Tls, TlsFiles};
 use crate::turns::{self, Line, Turns};
 
-/// Who may ask.
+/// The callers that are admitted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Access {
     /// Those with a credential, as far as its role goes.
@@ -34,40 +35,42 @@ pub enum Access {
     Open,
 }
 
-/// How much a caller may ask for.
+/// Limits of a server's load.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// The largest body of most requests, in bytes.
     pub body: usize,
     /// The largest body of reports and heartbeats, in bytes.
     pub report_body: usize,
-    /// How long a body may take to arrive.
+    /// Time that a body may take to arrive.
     pub body_timeout: Duration,
-    /// How long a client may take nothing of its answer.
+    /// Time that a client may take to accept the next part of its response.
     pub answer_timeout: Duration,
-    /// How long a new connection may take to its first whole request headers.
+    /// Time that a new connection may take to its first complete request headers.
     pub first_request_timeout: Duration,
-    /// How long a connection may be idle, or busy sending its headers. Longer than clients keep idle connections,
-    /// so that it is they who close first.
+    /// Time that a connection may be idle, or busy sending its headers. Longer than clients keep idle
+    /// connections, so that clients close first.
     pub idle_timeout: Duration,
-    /// How many connections may be open. A peer (an IP address) has at most as many as stay free; further ones are
-    /// closed.
+    /// Number of connections that may be open. A peer (an IP address) has at most as many as remain free; further
+    /// ones are closed.
     pub connections: usize,
-    /// How many claims may wait for tasks, and how many requests for the end of a run. A namespace has at most as many
-    /// places of a kind as stay free; further requests are answered 503.
+    /// Number of claims that may wait for tasks, and of requests that may wait for the end of a run. A namespace has
+    /// at most as many places of a kind as remain free; further requests are answered 503.
     pub waiting: usize,
-    /// How many bytes of large bodies may be on their way. A namespace has at most as many as stay free; further
-    /// requests are answered 503.
+    /// Size of all large bodies that may be on their way, in bytes. A namespace has at most as many as remain
+    /// free; further requests are answered 503.
     pub bodies: usize,
-    /// How many bytes of large answers may be on their way. A namespace has at most as many as stay free; further
-    /// requests are answered 503.
+    /// Size of all large responses that may be on their way, in bytes. A namespace has at most as many as remain
+    /// free; further requests are answered 503.
     pub answers: usize,
-    /// Whether reports without the token of their lease are taken, as workers send them that know of none.
+    /// `true` if reports without the token of their lease are accepted, from workers that do not know of
+    /// tokens.
     pub reports_without_lease: bool,
-    /// How long requests under way may take once the server is closing, and then the engine to stop.
+    /// Time that requests in progress may take once the server is closing, and then the engine to
+    /// stop.
     pub drain: Duration,
-    /// How long the runtime that serves requests may stand still before `/livez` says that the process should be started
-    /// anew.
+    /// Time that the runtime that serves requests may stall before `/livez` reports that the process should be
+    /// restarted.
     pub stall: Duration,
 }
 
@@ -91,20 +94,21 @@ impl Default for Limits {
     }
 }
 
-/// How a server is set up.
+/// Configuration of a server.
 #[derive(Clone, Debug, Default)]
 pub struct ServerConfig {
-    /// Who may ask.
+    /// The callers that are admitted.
     pub access: Access,
-    /// How much.
+    /// Limits of its load.
     pub limits: Limits,
-    /// Where health and numbers are answered, beside the listener of requests.
+    /// Listener for health and metrics, beside the listener of requests.
     pub health: Option<Arc<std::net::TcpListener>>,
     /// Serves requests over TLS; in plain text without it.
     pub tls: Option<TlsFiles>,
 }
 
-/// What a request waits for. Claims have places of their own, so that nobody who watches runs keeps workers out.
+/// The object of a waiting request. Claims have places of their own, so that clients that watch runs do not keep
+/// workers out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WaitFor {
     /// Tasks, in a claim.
@@ -113,7 +117,7 @@ pub(crate) enum WaitFor {
     RunEnd,
 }
 
-/// What every request shares.
+/// State that all requests share.
 pub(crate) struct App {
     pub(crate) engine: Engine,
     pub(crate) access: Access,
@@ -203,7 +207,7 @@ impl App {
         })
     }
 
-    /// How many requests of the caller's namespace wait, of the kind of which more do.
+    /// Returns the number of waiting requests of the caller's namespace, of the more frequent kind.
     pub(crate) fn waiting_of(&self, caller: &Caller) -> usize {
         let namespace = &caller.namespace;
         self.claiming.held_by(namespace).max(self.watching.held_by(namespace))
@@ -445,7 +449,8 @@ impl App {
         }
     }
 
-    /// Whether the database takes writes, asked at most once a second however often this is called.
+    /// Returns whether the database accepts writes; it is asked at most once a second however often
+    /// this is called.
     pub(crate) async fn is_ready(&self) -> bool {
         const FRESH: Duration = Duration::from_secs(1);
         const LIMIT: Duration = Duration::from_secs(5);

@@ -141,7 +141,7 @@ pub(crate) async fn read(request: Request, app: &App) -> Result<Bytes, Rejection
     in_time(app, collect(request, announced, (limit, "body_too_large"))).await
 }
 
-/// How many bytes a body has, if that is known before it comes.
+/// Returns the size of a body in bytes, if it is known before the body arrives.
 pub(crate) fn size(headers: &HeaderMap) -> Option<usize> {
     match headers.contains_key(header::TRANSFER_ENCODING) {
         true => None,
@@ -245,7 +245,7 @@ fn answer_to(rule: Rule) -> (StatusCode, &'static str, &'static str) {
     }
 }
 
-/// Why well-formed JSON is not of its type.
+/// The reason for which well-formed JSON is not of its type.
 pub(crate) struct Misread {
     /// JSON Pointer to the place.
     pub(crate) pointer: String,
@@ -264,7 +264,7 @@ pub(crate) fn misread<T: DeserializeOwned>(text: &str, error: &serde_json::Error
     Misread { pointer: place::<T>(text.as_bytes()), rule, message }
 }
 
-/// Where `bytes` are no `T`.
+/// Returns the place where `bytes` are no `T`.
 fn place<T: DeserializeOwned>(bytes: &[u8]) -> String {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     match serde_path_to_error::deserialize::<_, T>(&mut reader) {

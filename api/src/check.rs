@@ -1,4 +1,4 @@
-//! What the strings and numbers of a request may be, beside what their types say. Payloads are not looked at: the
+//! Checks of the texts and numbers of a request that go beyond their types. Payloads are not looked at: the
 //! engine checks them where they enter the journal.
 
 mod contracts;
@@ -25,15 +25,15 @@ use crate::problem::Rejection;
 
 /// The longest a request may wait.
 pub(crate) const MAX_WAIT: Span = Span::secs(30);
-/// How many elements a list in a request, or a page of an answer, may have.
+/// Largest number of elements of a list in a request, or of a page in a response.
 pub(crate) const MAX_LIST: usize = 1_000;
-/// How many bytes a name may have: a workflow, a queue, a handler, a worker, an actor.
+/// Longest name, in bytes: of a workflow, a queue, a handler, a worker, an actor.
 pub(crate) const MAX_NAME: usize = 200;
-/// How many bytes a key, a correlation id, an external id or a label's value may have.
+/// Longest key, correlation id, external id or value of a label, in bytes.
 pub(crate) const MAX_KEY: usize = 255;
-/// How many bytes a reason may have.
+/// Longest reason, in bytes.
 pub(crate) const MAX_REASON: usize = 2_000;
-/// How many bytes a note may have.
+/// Longest note, in bytes.
 pub(crate) const MAX_MESSAGE: usize = 16_000;
 
 /// Something from outside that can be wrong although it has the right type.
@@ -42,7 +42,7 @@ pub(crate) trait Check {
     fn check(&self, findings: &mut Findings);
 }
 
-/// What is wrong with a request.
+/// The mistakes in a request.
 #[derive(Debug, Default)]
 pub(crate) struct Findings(Vec<Violation>);
 
@@ -95,7 +95,7 @@ impl Findings {
     }
 }
 
-/// Whether `name` can name a namespace or a credential.
+/// Returns whether `name` can be the name of a namespace or a credential.
 pub(crate) fn is_slug(name: &str) -> bool {
     let mut chars = name.chars();
     chars.next().is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
@@ -162,7 +162,7 @@ impl Check for CompleteTasks {
 }
 
 impl Check for TaskReport {
-    /// What happened counts, whatever its words are: the engine amends those that cannot be kept.
+    /// The report counts, whatever its texts are: the engine amends those that cannot be stored.
     fn check(&self, _: &mut Findings) {}
 }
 
@@ -214,7 +214,7 @@ impl Check for EditPlan {
     }
 }
 
-/// What is planned is what `compensate` may be asked for. The reason is shorter, as the plan adds its id and who approved it.
+/// Checks a plan like a request to `compensate`. The reason is shorter, as the plan adds its id and who approved it.
 fn check_plan(scope: &Scope, reason: &str, findings: &mut Findings) {
     findings.prose("/reason", reason, MAX_REASON - 300);
     let (scope, reason) = (scope.clone(), String::new());

@@ -1,4 +1,5 @@
-//! Where the web console meets the server: signing in and out, and what its pages take over from a request.
+//! Connects the web console to the server: signing in and out, and the parts of a request that its pages
+//! take over.
 
 use std::sync::Arc;
 use std::time::Instant;

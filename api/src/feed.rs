@@ -27,15 +27,15 @@ const BEAT: Duration = Duration::from_secs(15);
 pub(crate) const LASTS: Duration = Duration::from_secs(3_600);
 /// About how many bytes of events are read at once.
 pub(crate) const CHUNK: usize = 256 * 1024;
-/// How many streams one credential may have at once.
+/// Number of streams that one credential may have at the same time.
 pub(crate) const MOST: usize = 100;
-/// When room is looked for again.
+/// Interval at which room is looked for again.
 const AGAIN: Duration = Duration::from_millis(100);
 
 const LINES: &str = "application/x-ndjson";
 const SERVER_SENT: &str = "text/event-stream";
 
-/// How a stream is written.
+/// Format of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     /// A line of JSON for each event.
@@ -91,7 +91,7 @@ impl Form {
     }
 }
 
-/// How far the log was looked through, and where it ends.
+/// Position of the search in the log, and the end of the log.
 #[derive(Clone, Copy, Serialize)]
 struct Position {
     next: u64,
@@ -107,7 +107,7 @@ struct Feed {
     caller: Caller,
     form: Form,
     ask: EventQuery,
-    /// What was read and is not written yet.
+    /// The page that was read and is not written yet.
     read: Option<EventPage>,
     until: Instant,
     _places: (Share<Arc<str>>, Place),
@@ -174,7 +174,7 @@ impl Feed {
     }
 }
 
-/// Where a reader of server-sent events says that it was.
+/// Returns the last position that a reader of server-sent events has.
 ///
 /// # Errors
 /// 400 when it cannot be read.

@@ -1,5 +1,5 @@
-//! What happens to every request before and after its handler: its id, its numbers, who is asking, and one line in
-//! the log if it failed. One layer, so that the hot path pays for one.
+//! Handles every request before and after its handler: its id, its metrics, its caller, and one log line if it
+//! failed. One layer, so that the hot path pays for one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,8 +29,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The header by which an open server says that it is one.
 const MODE: HeaderName = HeaderName::from_static("backstitch-mode");
 
-/// What browsers and caches are told with every answer: keep it nowhere, take it for nothing else, show it in no
-/// frame, and tell no other site where one came from.
+/// Headers of every response for browsers and caches: keep it nowhere, interpret it as nothing else, show it in
+/// no frame, and send no referrer to other sites.
 const GUARDS: [(HeaderName, HeaderValue); 4] = [
     (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
@@ -56,7 +56,7 @@ struct RouteEntry {
     method: Method,
     /// `None` when nobody said what it needs; such a route refuses everybody.
     right: Option<Right>,
-    /// What scopes of credentials mean for it.
+    /// Kind of the request for the scopes of credentials.
     kind: Option<Kind>,
     /// It acts, and so takes an `Idempotency-Key`.
     acts: bool,

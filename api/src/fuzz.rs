@@ -1,5 +1,5 @@
-//! What this crate reads from outside, for fuzzing: each a function of bytes that panics when a law is broken. Only with
-//! the feature `fuzz`; see the crate `backstitch-fuzz`.
+//! The parsers of this crate, for fuzzing: each a function of bytes that panics when a law is broken. Only with the
+//! feature `fuzz`; see the crate `backstitch-fuzz`.
 
 use axum::http::{HeaderMap, HeaderValue};
 use backstitch_saga::protocol::{

@@ -26,15 +26,15 @@ use crate::pulse::{LOOK_EVERY, Watch};
 use crate::routes::ops;
 use crate::shares::Shares;
 
-/// How many connections may be open; a peer has at most as many as stay free.
+/// Number of connections that may be open; a peer has at most as many as remain free.
 const CONNECTIONS: usize = 256;
-/// How long a connection may be silent, and then busy sending its headers.
+/// Time that a connection may be silent, and then busy sending its headers.
 const IDLE: Duration = Duration::from_secs(5);
-/// How long a connection may take with one answer.
+/// Time that a connection may take for one response.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// A runtime that has not moved for so long takes no work.
 const NOT_READY: Duration = Duration::from_secs(3);
-/// How long the runtime that serves requests may take for its part of an answer.
+/// Time that the runtime that serves requests may take for its part of a response.
 const MAIN_LIMIT: Duration = Duration::from_secs(6);
 
 /// The thread of health. It ends when this is dropped.
@@ -43,7 +43,7 @@ pub(crate) struct HealthThread {
     _stop: oneshot::Sender<()>,
 }
 
-/// What answers about health need.
+/// State that responses about health need.
 #[derive(Clone)]
 struct Health {
     app: Arc<App>,

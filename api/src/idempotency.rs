@@ -31,7 +31,8 @@ pub(crate) const LONGEST: usize = 255;
 /// The largest body of an answer that is kept, in bytes: a thousand starts, or a run with much to tell.
 pub(crate) const LARGEST: usize = 256 * 1024;
 
-/// Whether a route takes a key: all that acts, but not the task routes, which are fenced by themselves.
+/// Returns whether a route takes a key: all that act do, except the task routes, which have a fence of
+/// their own.
 pub(crate) fn covers(method: &Method, right: Option<Right>) -> bool {
     // No secret is kept in an answer.
     let apart = [Right::Public, Right::Read, Right::Work, Right::Intake, Right::Admin];

@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 
 use crate::rates::Buckets;
 
-/// How many failed logins a peer has in a second, and at once.
+/// Number of failed logins that a peer may have per second, and in a burst.
 pub(crate) const ALLOWED: (f64, f64) = (10.0, 500.0);
 /// For how long a secret counts as good.
 const GOOD_FOR: Duration = Duration::from_secs(3_600);
-/// How old its last use may be before it is noted anew.
+/// Age of the last use from which it is noted anew.
 const NOTED_FOR: Duration = Duration::from_secs(60);
-/// How many good secrets, and peers to be told of, are kept.
+/// Number of valid secrets, and of reported peers, that are kept.
 const MOST: usize = 10_000;
 
 /// The address that a request came from.
@@ -38,11 +38,12 @@ impl Peer {
     }
 }
 
-/// What is known of failed logins.
+/// Failed logins, as this server knows them.
 #[derive(Debug, Default)]
 pub(crate) struct Logins {
     peers: Buckets<IpAddr>,
-    /// When secrets were last good, by a hash that only this process can make. Two with one hash do no harm.
+    /// Times at which secrets were last valid, by a hash that only this process can compute. Two with one
+    /// hash do no harm.
     good: Mutex<HashMap<u64, Instant>>,
     hasher: RandomState,
     untold: Mutex<HashMap<IpAddr, u64>>,
@@ -123,7 +124,7 @@ impl Logins {
         );
     }
 
-    /// How many secrets were unknown, and how many were not looked up.
+    /// Returns the number of unknown secrets, and of those that were not looked up.
     pub(crate) fn counts(&self) -> (u64, u64) {
         (self.failed.load(Ordering::Relaxed), self.refused.load(Ordering::Relaxed))
     }

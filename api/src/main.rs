@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use mimalloc::MiMalloc;
 
-/// What a request allocates on one thread, a shard frees on another: an allocator made for that spares a tenth of the
-/// processor.
+/// A request allocates on one thread and a shard frees on another: an allocator made for that saves a tenth of the
+/// processor time.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

@@ -26,7 +26,7 @@ const BUCKETS: [(u64, &str); 12] = [
     (30_000_000, "30"),
 ];
 
-/// What one route has done. Counting takes no lock.
+/// Counters of one route. Counting takes no lock.
 #[derive(Debug)]
 pub(crate) struct RouteNumbers {
     /// Requests by status, from 100 to 599.

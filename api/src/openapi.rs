@@ -154,7 +154,7 @@ fn complete(operation: &mut Operation, path: &str, right: Right) {
     }
 }
 
-/// Whether an operation answers a page of a list.
+/// Returns whether an operation returns a page of a list.
 fn is_paged(operation: &Operation) -> bool {
     let mut parameters = operation.parameters.iter().flatten();
     parameters.any(|one| matches!(one, RefOr::T(parameter) if parameter.name == "limit"))
@@ -198,7 +198,7 @@ fn take_key(operation: &mut Operation) {
     }
 }
 
-/// Where many things are answered each for itself, an error may be theirs, too: the status is that of all of them.
+/// Adds the body of operations with several results to their errors: if all results are errors, the status is theirs.
 fn each_for_itself(operation: &mut Operation) {
     let responses = &mut operation.responses.responses;
     let Some(RefOr::T(mixed)) = responses.get("207") else { return };

@@ -1,4 +1,4 @@
-//! How a request is refused: one type for all errors, printed as `application/problem+json` (RFC 9457).
+//! Refusals of requests: one type for all errors, printed as `application/problem+json` (RFC 9457).
 //!
 //! The codes are stable. What a database or a defect said goes to the log, not to the caller.
 
@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::titles::title;
 
-/// What a handler answers.
+/// Result of a handler.
 pub(crate) type Answer = Result<Response, Rejection>;
 
 /// A request that was refused or failed.
@@ -37,7 +37,7 @@ struct Inner {
     log: Option<String>,
 }
 
-/// What to write to the log about a response; put there by [`Rejection`], taken by `front`.
+/// Text for the log about a response; added by [`Rejection`], removed by `front`.
 #[derive(Clone, Debug)]
 pub(crate) struct LogLine(pub(crate) String);
 
@@ -234,7 +234,7 @@ impl From<Error> for Rejection {
     }
 }
 
-/// What a panic in a handler is answered with.
+/// Returns the response to a request whose handler panicked.
 pub(crate) fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
     let what = match panic.downcast::<String>() {
         Ok(text) => *text,

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// How often the runtime counts.
+/// Interval at which the runtime counts.
 const BEAT_EVERY: Duration = Duration::from_millis(100);
-/// How often the thread looks.
+/// Interval at which the thread checks the count.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// A runtime that has not moved for so long has stalled: it is logged and counted.
 const STALL: Duration = Duration::from_secs(1);
@@ -35,7 +35,7 @@ impl Pulse {
         Duration::from_millis(self.still_ms.load(Ordering::Relaxed))
     }
 
-    /// How often the runtime has stalled.
+    /// Returns the number of stalls of the runtime.
     pub(crate) fn stalls(&self) -> u64 {
         self.stalls.load(Ordering::Relaxed)
     }

@@ -80,7 +80,7 @@ fn unread(error: &PathRejection) -> String {
     }
 }
 
-/// Whether a path has an ASCII control character; it would be percent-encoded.
+/// Returns whether a path has an ASCII control character; it would be percent-encoded.
 pub(crate) fn has_control_character(path: &str) -> bool {
     path.as_bytes().windows(3).any(|three| match three {
         [b'%', b'0' | b'1', _] => true,

@@ -12,16 +12,16 @@ use crate::access::{Caller, Right};
 
 /// A bucket holds as much as flows into it in so many seconds.
 const BURST_SECONDS: f64 = 2.0;
-/// How many buckets are kept that are not full. A full one is the same as none.
+/// Number of buckets that are kept while they are not full. A full one is the same as none.
 const MOST: usize = 20_000;
 
 /// A bucket that was not full when something was last taken from it.
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
-    /// What was in it then; below zero when the last request took more than there was.
+    /// Number of tokens at that time; below zero if the last request took more than there were.
     tokens: f64,
     at: Instant,
-    /// When it is full again, if nothing more is taken.
+    /// Time at which it is full again, if nothing more is taken.
     full_at: Instant,
 }
 
@@ -123,11 +123,11 @@ fn make_room<K: Eq + Hash>(buckets: &mut HashMap<K, Bucket>, now: Instant) {
 pub(crate) enum Lane {
     /// Those of workers.
     Work,
-    /// Signs of life: a worker that asks too often for tasks must not lose those that it has.
+    /// Heartbeats: a worker that claims tasks too often must not lose those that it holds.
     Heartbeat,
-    /// Those that stop something or change limits and credentials: they must get through while others flood.
+    /// Requests that stop something or change limits and credentials: they must succeed while others flood.
     Control,
-    /// Whether the process lives and serves.
+    /// Checks of the health of the process.
     Health,
     /// Documents of sources.
     Intake,
@@ -151,7 +151,7 @@ impl Lane {
     }
 }
 
-/// What may be asked for in a second.
+/// Number of requests allowed per second.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rate {
     /// By a namespace.
@@ -163,7 +163,7 @@ pub(crate) struct Rate {
 /// A credential, or on an open server a name.
 type Holder = (Arc<str>, Arc<str>);
 
-/// How much namespaces and credentials have asked for.
+/// Use of the rates by namespaces and credentials.
 #[derive(Debug, Default)]
 pub(crate) struct Rates {
     namespaces: Buckets<(Arc<str>, Lane)>,

@@ -1,4 +1,4 @@
-//! What of a request is bound by the scope of a credential: one table of all operations that change something.
+//! Binds requests to the scope of a credential: one table of all operations that change something.
 //!
 //! A scope bounds what is done, and which tasks are handed out. Reading is bounded by the namespace alone.
 
@@ -13,7 +13,7 @@ use crate::access::{Caller, Right};
 use crate::app::App;
 use crate::problem::Rejection;
 
-/// Where an operation says which queue or workflow it is about.
+/// Place in which an operation names its queue or workflow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Named {
     /// In the path, by its own name.
@@ -38,7 +38,7 @@ pub(crate) enum Named {
     Lease,
 }
 
-/// What an operation is bound to.
+/// The resource that an operation is bound to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Neither a queue nor a workflow.
@@ -247,7 +247,7 @@ pub(crate) async fn admit(
     workflow.map_or(Ok(()), |name| self::workflow(scope, &name))
 }
 
-/// What was found, if anything was.
+/// Returns the value, `None` if it was not found.
 fn there<T>(found: Result<T, backstitch_engine::Error>) -> Result<Option<T>, Rejection> {
     match found {
         Ok(found) => Ok(Some(found)),

@@ -31,11 +31,11 @@ use crate::tls::Tls;
 use crate::turns::Turns;
 use crate::{health, openapi, routes, tls, turns};
 
-/// How many bytes of a connection the system keeps until they are read: whoever sends more waits, and takes no memory of others.
+/// Number of unread bytes of a connection that the system keeps: a sender of more waits, and takes no memory of others.
 pub(crate) const UNREAD: u32 = 512 * 1024;
-/// How many connections wait to be accepted.
+/// Number of connections that wait to be accepted.
 pub(crate) const BACKLOG: u32 = 1_024;
-/// How many bytes of a connection are read at once, and how many its headers may have: more would keep others waiting.
+/// Number of bytes of a connection that are read in one call, and size of its headers: more would keep others waiting.
 const READ_AT_ONCE: usize = 128 * 1024;
 
 /// Serves `engine` on `listener` until `shutdown` ends, then drains: it stops accepting, answers at once what waits,
@@ -122,7 +122,7 @@ impl Drop for Aborting {
     }
 }
 
-/// Whether a server with this access may listen there.
+/// Checks that a server with this access may listen there.
 ///
 /// # Errors
 /// When it would be open to other machines.
@@ -231,7 +231,7 @@ struct Connection {
     peer: Peer,
     builder: http1::Builder,
     closing: watch::Receiver<bool>,
-    /// Until when the first whole request headers must be there, the handshake included.
+    /// Time by which the first complete request headers must have arrived, the handshake included.
     first_request: Instant,
 }
 

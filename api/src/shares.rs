@@ -28,7 +28,7 @@ pub(crate) struct Share<K: Eq + Hash> {
     size: usize,
 }
 
-/// Why a holder gets no share.
+/// The reason for which a holder gets no share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoShare {
     /// It has as much as it may have.
@@ -77,12 +77,12 @@ impl<K: Eq + Hash + Clone> Shares<K> {
 }
 
 impl<K: Eq + Hash> Shares<K> {
-    /// What `holder` has.
+    /// Returns the share of `holder`.
     pub(crate) fn held_by(&self, holder: &K) -> usize {
         self.lock().by_holder.get(holder).copied().unwrap_or(0)
     }
 
-    /// What is given out.
+    /// Returns the sum of all shares.
     pub(crate) fn taken(&self) -> usize {
         self.lock().sum
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-/// How many bytes a second the other side must take while something waits for it.
+/// Number of bytes per second that the other side must accept while something waits for it.
 pub(crate) const SLOWEST: u64 = 16 * 1024;
 
 /// A stream to which writing fails when the other side has taken nothing for as long as `limit`, or, over as much time in

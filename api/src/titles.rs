@@ -1,8 +1,8 @@
-//! What the codes of problems mean.
+//! Meanings of the codes of problems.
 
 use axum::http::StatusCode;
 
-/// What a code means. A code that is not listed here is titled by its status.
+/// Returns the meaning of a code. A code that is not listed here is titled by its status.
 pub(crate) fn title(code: &str, status: StatusCode) -> &'static str {
     TITLES
         .iter()

@@ -15,12 +15,12 @@ use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
-/// How often the files are looked at.
+/// Interval at which the files are read.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// The largest file of certificates or keys, in bytes.
 const MOST_BYTES: u64 = 1024 * 1024;
 
-/// Where the certificates of a server are.
+/// Files with the certificates of a server.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
     /// The certificate of the server and those that lead to its issuer, in PEM.
@@ -33,7 +33,7 @@ pub struct TlsFiles {
     pub client_optional: bool,
 }
 
-/// What stands in the files.
+/// Content of the files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Content {
     certificate: Vec<u8>,
@@ -50,9 +50,9 @@ pub(crate) struct Tls {
 
 struct Now {
     acceptor: TlsAcceptor,
-    /// What was tried last, good or not.
+    /// The content that was tried last, valid or not.
     tried: Content,
-    /// Why the last look failed; it is told once.
+    /// The reason for which the last reload failed; it is reported once.
     told: Option<String>,
 }
 
@@ -63,7 +63,7 @@ struct Counts {
     handshakes: AtomicU64,
 }
 
-/// What became of a look at the files.
+/// Result of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reload {
     /// They are as they were.
@@ -136,7 +136,7 @@ impl Tls {
         self.counts.handshakes.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often certificates were read anew, how often that failed, and how many handshakes failed.
+    /// Returns the numbers of reloads, of failed reloads, and of failed handshakes.
     pub(crate) fn counts(&self) -> [u64; 3] {
         let Counts { reloads, failures, handshakes } = &self.counts;
         [reloads, failures, handshakes].map(|count| count.load(Ordering::Relaxed))

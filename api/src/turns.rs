@@ -14,25 +14,27 @@ use tokio::sync::oneshot;
 
 use crate::rates::Lane;
 
-/// What requests may cost that begin with a lap; a request costs one, and one more for each `PIECE` of its body.
+/// Total cost of the requests that begin with a lap; a request costs one, and one more for each `PIECE` of its
+/// body.
 pub(crate) const REQUESTS: TurnBounds = TurnBounds { lap: 16, lasts: LAP, waiting: 1_000 };
 /// The bytes of a body that cost as much as a request.
 pub(crate) const PIECE: usize = 8 * 1024;
-/// How many new connections are served with a lap. How many wait is bounded by how many a peer may have.
+/// Number of new connections that are served with a lap. How many wait is bounded by how many a peer may
+/// have.
 pub(crate) const CONNECTIONS: TurnBounds = TurnBounds { lap: 4, lasts: LAP, waiting: usize::MAX };
-/// How long a lap lasts while nothing waits: what few callers make ready at once begins at once.
+/// Length of a lap while nothing waits: a few concurrent callers begin immediately.
 const LAP: Duration = Duration::from_millis(1);
 
-/// Whose turn it is that a request begins.
+/// A line in which requests wait for their turn.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Line {
-    /// A namespace's, for each kind of request.
+    /// The line of a namespace, one for each kind of request.
     Namespace(Arc<str>, Lane),
-    /// An address's, for what is asked without a credential.
+    /// The line of an address, for requests without a credential.
     Peer(IpAddr),
 }
 
-/// What a request costs, of whose body so many bytes are announced. Without that it counts as large.
+/// Returns the cost of a request with a body of the announced size. Without that it counts as large.
 pub(crate) fn cost_of(announced: Option<usize>) -> u32 {
     let pieces = announced.map_or(usize::MAX, |bytes| bytes / PIECE);
     u32::try_from(pieces).unwrap_or(u32::MAX).saturating_add(1)
@@ -45,12 +47,12 @@ pub(crate) struct Turns<K> {
     state: Mutex<State<K>>,
 }
 
-/// How much begins with a lap, and how many of a holder wait.
+/// Amount that begins with a lap, and number of waiting requests of a holder.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TurnBounds {
     /// The cost of what begins with a lap.
     pub(crate) lap: u32,
-    /// When a lap is over while nothing waits.
+    /// Time after which a lap is over while nothing waits.
     pub(crate) lasts: Duration,
     /// The most of a holder that wait.
     pub(crate) waiting: usize,
@@ -58,11 +60,11 @@ pub(crate) struct TurnBounds {
 
 #[derive(Debug)]
 struct State<K> {
-    /// What may still begin with this lap.
+    /// Amount that may still begin with this lap.
     left: u32,
-    /// When this lap began.
+    /// Time at which this lap began.
     since: Instant,
-    /// Whether a task goes round.
+    /// `true` if a task runs laps.
     laps: bool,
     /// The holders of whom something waits, in turn.
     order: VecDeque<K>,

@@ -1,4 +1,4 @@
-//! What a form asks for is asked of the API, in the name of whoever sent it.
+//! Sends the request of a form to the API, in the name of its sender.
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Method, header};

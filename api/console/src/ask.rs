@@ -1,4 +1,4 @@
-//! Who looks at a page, and how the API is asked in their name.
+//! The viewer of a page, and requests to the API in the viewer's name.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ const LARGEST: usize = 32 * 1024 * 1024;
 
 /// The largest form.
 const LARGEST_FORM: usize = 1024 * 1024;
-/// How long a form may take to arrive.
+/// Time that a form may take to arrive.
 const FORM_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Copies what requests to the API take over from the one for a page, such as the address of the peer.
@@ -102,8 +102,8 @@ fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
     pairs.find(|(known, _)| known.trim() == name).map(|(_, value)| value.trim().to_owned())
 }
 
-/// Whether a request that acts was sent by a page of this server. Browsers say where a form stands; who says nothing is no
-/// browser.
+/// Returns whether a request that acts was sent by a page of this server. Browsers send the origin of a form; a client
+/// that sends none is no browser.
 #[must_use]
 pub fn is_of_this_site(headers: &HeaderMap) -> bool {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
@@ -115,7 +115,7 @@ pub fn is_of_this_site(headers: &HeaderMap) -> bool {
     named.is_some() && named == text("host")
 }
 
-/// Who looks at a page.
+/// The viewer of a page.
 #[derive(Clone, Debug)]
 pub(crate) struct Who {
     pub(crate) name: String,
@@ -152,7 +152,7 @@ impl Who {
     }
 }
 
-/// Why the API did not answer what a page needs.
+/// The reason for which the API did not return the data of a page.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 pub(crate) struct Problem {
@@ -232,7 +232,8 @@ impl Ask {
         form_token(secret.unwrap_or_default())
     }
 
-    /// Whether a form with this token was made for this session, and sent by a page of ours.
+    /// Returns whether a form with this token was made for this session, and sent by a page of the
+    /// console.
     pub(crate) fn is_ours(&self, token: &str) -> bool {
         let signed_in = self.secret.is_some() || self.console.open_secret.is_some();
         let wanted = self.form_token();
@@ -241,7 +242,8 @@ impl Ask {
         signed_in && same && is_of_this_site(&self.headers)
     }
 
-    /// Whether the request came by a link of another site and so without the cookie that there may be.
+    /// Returns whether the request came by a link of another site and so without a cookie that may
+    /// exist.
     pub(crate) fn comes_from_elsewhere(&self) -> bool {
         let site = self.headers.get("sec-fetch-site").and_then(|site| site.to_str().ok());
         self.secret.is_none() && site == Some("cross-site")
@@ -314,7 +316,7 @@ impl Ask {
         self.call(Method::POST, path, Some(body), None).await.read()
     }
 
-    /// Who looks at the page.
+    /// Returns the viewer of the page.
     pub(crate) async fn who(&self) -> Result<Who, Problem> {
         let WhoAmI { name, namespace, role, open, .. } = self.get("/v1/whoami").await?;
         Ok(Who { name, namespace, role, open })

@@ -5,11 +5,11 @@ use std::borrow::Cow;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-/// What is asked in a form besides the reason.
+/// A field of a form besides the reason.
 #[derive(Clone, Debug)]
 pub(crate) struct Field {
-    /// How its text becomes a member: `s` text, `j` JSON, `b` a box that is ticked, `n` a number, `w` a text with a default,
-    /// `d` a document whose members are members.
+    /// Conversion of its text to a member: `s` text, `j` JSON, `b` a ticked box, `n` a number, `w` a text with a
+    /// default, `d` a document whose members are members.
     pub(crate) kind: &'static str,
     /// The member, with dots between the names of objects.
     pub(crate) name: String,
@@ -73,7 +73,7 @@ impl Field {
 }
 
 impl Field {
-    /// What the field is called: its label, or the member that it becomes.
+    /// Returns the label of the field, or the member that it becomes.
     pub(crate) fn spoken(&self) -> &str {
         let last = self.name.rsplit('.').next().unwrap_or_default();
         if self.label.is_empty() { last } else { &self.label }
@@ -86,7 +86,7 @@ pub(crate) struct Deed {
     /// The word for it, as in the API and on the command line.
     pub(crate) word: &'static str,
     pub(crate) label: Cow<'static, str>,
-    /// What it does, in a sentence.
+    /// Its action, in a sentence.
     pub(crate) about: &'static str,
     pub(crate) method: &'static str,
     pub(crate) path: String,
@@ -177,7 +177,7 @@ impl Deed {
 
 /// The prefix of fields that become members.
 const MEMBER: &str = "f.";
-/// How deep members nest.
+/// Deepest nesting of members.
 const DEEPEST: usize = 4;
 
 /// The document that the fields of a form become; which field is wrong, and how.

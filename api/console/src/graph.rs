@@ -20,12 +20,12 @@ const EDGE: u32 = 16;
 pub(crate) struct Spot {
     pub(crate) id: String,
     pub(crate) name: String,
-    /// What kind of step it is, and how far it got.
+    /// Kind of the step, and its progress.
     pub(crate) sub: String,
     pub(crate) badge: Badge,
     pub(crate) x: u32,
     pub(crate) y: u32,
-    /// Where more of it is to be seen.
+    /// Address of the page with more of it.
     pub(crate) href: Option<String>,
     /// A mark at its corner, such as its turn in a plan.
     pub(crate) mark: Option<String>,
@@ -107,19 +107,19 @@ fn direct(graph: &Graph) -> Vec<Vec<usize>> {
     found
 }
 
-/// How many lines are led behind steps at most; with more, lines go straight.
+/// Largest number of lines that are led behind steps; with more, lines go straight.
 const MOST_PASSES: usize = 4_000;
 /// The room of a line that passes a layer.
 const PASS: i32 = 18;
 
-/// What stands in a layer: a step, or the lines of a step that pass it on their way to later ones.
+/// An entry of a layer: a step, or the lines of a step that pass it on their way to later ones.
 #[derive(Clone, Copy)]
 enum Entry {
     Step(usize),
     Pass(usize),
 }
 
-/// Where everything stands: x by the layer, y from the middle of the picture.
+/// Positions: x by the layer, y from the middle of the picture.
 struct Places {
     layer: Vec<usize>,
     layers: usize,
@@ -162,7 +162,7 @@ impl Places {
         places
     }
 
-    /// Where the line of `need` leaves the layer before `column`.
+    /// Returns the position at which the line of `need` leaves the layer before `column`.
     fn before(&self, need: usize, column: usize) -> i32 {
         let passed = self.pass.get(&(need, column.wrapping_sub(1)));
         passed.copied().unwrap_or(self.step[need])
@@ -207,7 +207,8 @@ impl Places {
         u32::try_from(self.height / 2 + from_middle + signed(EDGE)).unwrap_or(0)
     }
 
-    /// Where the line from `need` to `at` passes the layers between them: the left ends.
+    /// Returns the left ends of the positions at which the line from `need` to `at` passes the
+    /// layers between them.
     fn way(&self, need: usize, at: usize) -> Vec<(u32, u32)> {
         let between = self.layer[need] + 1..self.layer[at];
         let pass = |column| Some((self.x(column), self.y(*self.pass.get(&(need, column))?)));
@@ -347,7 +348,7 @@ pub(crate) fn draw_back(picture: &mut Picture, undone: impl Fn(&str) -> bool) {
     picture.back = picture.ways.iter().filter(both).map(Way::back).collect();
 }
 
-/// How far a step got, in a few words.
+/// Describes the progress of a step in a few words.
 fn sub_of(step: &StepView) -> String {
     let word = spoken(step.compensation.as_deref().unwrap_or(&step.state));
     if !step.items.is_empty() {

@@ -35,11 +35,11 @@ pub use ask::{COOKIE, Carry, form_body, form_token, is_of_this_site, session_of}
 pub use live::{MOST_TOPICS, MOST_VIEWERS};
 pub use pages::login::LoginPage;
 
-/// What every page shares.
+/// State that all pages share.
 pub(crate) struct Console {
     /// The routes of the API.
     api: Router,
-    /// What requests to them take over from the one for the page.
+    /// The parts of a page's request that its requests to the API take over.
     carry: Carry,
     /// Stands for the secret of a session in tokens of forms where nobody signs in.
     open_secret: Option<String>,
@@ -109,8 +109,8 @@ pub fn router(api: Router, carry: Carry, open: bool) -> Router {
         .with_state(console)
 }
 
-/// What browsers are told with every page: take scripts and styles from here alone and none from the text of a page, send forms
-/// nowhere else, show it in no frame, keep it nowhere.
+/// Headers of every page for browsers: take scripts and styles from here alone and none from the text of a page, send
+/// forms nowhere else, show it in no frame, keep it nowhere.
 const GUARDS: [(HeaderName, &str); 6] = [
     (
         header::CONTENT_SECURITY_POLICY,

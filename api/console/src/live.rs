@@ -1,5 +1,5 @@
-//! What changes, told to open pages as server-sent events. However many pages look at the same, this server asks the API once
-//! for all of them.
+//! Sends changes to open pages as server-sent events. However many pages look at the same, this server asks the API
+//! once for all of them.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -15,22 +15,22 @@ use tokio::sync::watch;
 
 use crate::ask::{Ask, encoded};
 
-/// How often what pages look at is asked for.
+/// Interval at which the data of open pages is read.
 const EVERY: Duration = Duration::from_secs(1);
-/// How often it is asked whether a viewer may still look.
+/// Interval at which the right of a viewer is checked.
 const AGAIN: Duration = Duration::from_secs(20);
-/// How many things are looked at live, by all pages of a server.
+/// Number of topics that are watched live, by all pages of a server.
 pub const MOST_TOPICS: usize = 500;
-/// How many pages look at one of them live.
+/// Number of pages that watch one of them live.
 pub const MOST_VIEWERS: usize = 1_000;
 
-/// What is looked at now: for each namespace and address of the API, the hash of its last answer.
+/// The watched topics: for each namespace and address of the API, the hash of its last response.
 #[derive(Default)]
 pub(crate) struct Hub {
     topics: Mutex<HashMap<(String, String), watch::Sender<u64>>>,
 }
 
-/// Why nothing is told.
+/// The reason for which nothing is sent.
 enum Full {
     Topics,
     Viewers,
@@ -116,7 +116,7 @@ fn forget_moment(value: &mut serde_json::Value) {
     }
 }
 
-/// What the page at `of` shows, by the address of the API that tells whether it has changed.
+/// Returns the address of the API that shows whether the page at `of` has changed.
 fn watched(of: &str) -> Option<String> {
     let rest = of.strip_prefix("/console")?;
     if rest.is_empty() {

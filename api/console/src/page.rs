@@ -8,7 +8,7 @@ use crate::ask::{Ask, Problem, Who, encoded};
 use crate::assets;
 use crate::pages::login::arriving;
 
-/// What stands around a page.
+/// The frame around a page.
 pub(crate) struct Frame {
     pub(crate) title: String,
     /// The part of the console that the page belongs to.
@@ -16,9 +16,9 @@ pub(crate) struct Frame {
     pub(crate) who: Option<Who>,
     /// The token for forms.
     pub(crate) token: String,
-    /// Where the page is.
+    /// Address of the page.
     pub(crate) place: String,
-    /// What was done before it was shown.
+    /// Result of the action before it was shown.
     pub(crate) done: Option<String>,
     pub(crate) version: &'static str,
 }
@@ -136,11 +136,11 @@ pub(crate) fn place_without_done(place: &str) -> String {
 struct ProblemPage {
     frame: Frame,
     problem: Problem,
-    /// Where to go on.
+    /// Address to go on to.
     back: String,
 }
 
-/// What a page answers when it cannot be shown.
+/// Response of a page that cannot be shown.
 pub(crate) struct Failed(Box<Response>);
 
 impl IntoResponse for Failed {
@@ -149,7 +149,7 @@ impl IntoResponse for Failed {
     }
 }
 
-/// What a page answers.
+/// Response of a page.
 pub(crate) type Shown = Result<Response, Failed>;
 
 /// A page as an answer.
@@ -170,7 +170,8 @@ pub(crate) fn ok(page: &impl Template) -> Shown {
 }
 
 impl Ask {
-    /// What is shown instead of a page that met `problem`: where to sign in, if it is that.
+    /// Returns the response in place of a page that met `problem`: the page to sign in, if it is
+    /// that.
     pub(crate) async fn failed(&self, problem: Problem) -> Failed {
         if problem.status == 401 {
             return Failed(Box::new(self.sign_in()));
@@ -214,7 +215,7 @@ impl Ask {
     }
 }
 
-/// Whether an address is that of a page of the console.
+/// Returns whether an address is that of a page of the console.
 pub(crate) fn is_local(place: &str) -> bool {
     let rest = place.strip_prefix("/console");
     let rest = rest.filter(|rest| rest.is_empty() || rest.starts_with(['/', '?']));

@@ -3,7 +3,7 @@
 use backstitch_saga::Timestamp;
 use backstitch_saga::protocol::{Outcome, RunLine, RunView, State, StepView};
 
-/// How something stands, as a colour and a sign: no page tells by colour alone.
+/// A state as a colour and a sign: no page relies on colour alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tone {
     /// As it should be.
@@ -82,7 +82,7 @@ pub(crate) fn spoken(word: &str) -> String {
     word.replace('_', " ")
 }
 
-/// How a run stands.
+/// Returns the badge of a run's state.
 pub(crate) fn run_badge(state: State, outcome: Option<Outcome>) -> Badge {
     match outcome {
         Some(outcome) => Badge::new(outcome_tone(outcome), outcome.as_str()),
@@ -120,7 +120,7 @@ pub(crate) fn state_tone(state: State) -> Tone {
     }
 }
 
-/// How a step stands: its undo, where it has one that began, before what it did.
+/// Returns the badge of a step's state: that of its undo, if that began, before that of the step.
 pub(crate) fn step_badge(step: &StepView) -> Badge {
     step_words(&step.state, step.compensation.as_deref())
 }

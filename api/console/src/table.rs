@@ -14,7 +14,7 @@ use crate::page::{Frame, Shown, ok};
 use crate::pages::filter::Filter;
 use crate::show::{Badge, instant, moment, number};
 
-/// What a cell says.
+/// Content of a cell.
 #[derive(Default)]
 pub(crate) struct Cell {
     pub(crate) badge: Option<Badge>,
@@ -22,7 +22,7 @@ pub(crate) struct Cell {
     pub(crate) href: Option<String>,
     /// An instant, and the same for reading.
     pub(crate) at: Option<(String, String)>,
-    /// What is said below.
+    /// Text below.
     pub(crate) below: String,
     pub(crate) is_number: bool,
     pub(crate) is_code: bool,
@@ -136,7 +136,7 @@ impl Default for Part {
 }
 
 impl Part {
-    /// Whether numbers stand in a column.
+    /// Returns whether a column has numbers.
     fn is_number(&self, column: impl Borrow<usize>) -> bool {
         let first = self.rows.first().and_then(|row| row.cells.get(*column.borrow()));
         first.is_some_and(|cell| cell.is_number)

@@ -8,21 +8,21 @@ use serde_json::Value;
 
 use crate::show::{length, spoken};
 
-/// How many lines are drawn.
+/// Largest number of lines that are drawn.
 const MOST_ROWS: usize = 60;
-/// How wide the picture is, in its own units.
+/// Width of the picture, in its own units.
 pub(crate) const WIDE: u64 = 10_000;
 
 /// A stretch of time.
 #[derive(Debug)]
 pub(crate) struct Bar {
-    /// What it was spent with: `queue`, `work`, `undo`, `retry`, `person`, `wait`, `held`.
+    /// Kind of the stretch: `queue`, `work`, `undo`, `retry`, `person`, `wait`, `held`.
     pub(crate) kind: &'static str,
     from: i64,
     to: i64,
     pub(crate) x: u64,
     pub(crate) width: u64,
-    /// What it was, in a few words.
+    /// Description in a few words.
     pub(crate) title: String,
 }
 
@@ -37,15 +37,15 @@ pub(crate) struct Row {
 #[derive(Debug, Default)]
 pub(crate) struct Timeline {
     pub(crate) rows: Vec<Row>,
-    /// How many rows are left out.
+    /// Number of rows that are left out.
     pub(crate) more: usize,
-    /// How long the whole took.
+    /// Duration of the whole.
     pub(crate) whole: String,
-    /// What kinds of stretches there are.
+    /// Kinds of stretches in the picture.
     pub(crate) kinds: Vec<(&'static str, &'static str)>,
 }
 
-/// What each kind is called.
+/// Names of the kinds.
 const KINDS: [(&str, &str); 7] = [
     ("queue", "waits in the queue"),
     ("work", "is worked on"),
@@ -84,8 +84,8 @@ impl Line {
     }
 }
 
-/// What an event makes of the line of its step: how the stretch that was open ended, and which begins. `None` when it is no
-/// turn of that line.
+/// Returns the change of a step's line by an event: the end of the open stretch, and the beginning of the next. `None`
+/// when it is no turn of that line.
 fn turn(name: &str, data: &Value) -> Option<(String, Option<(&'static str, String)>)> {
     let action = data["action"].as_str().unwrap_or("forward");
     let attempt = data["attempt"].as_u64().unwrap_or(1);

@@ -62,7 +62,7 @@ pub(super) fn peak_mib(pid: u32) -> Option<f64> {
     Some(kib / 1_024.0)
 }
 
-/// What machine this is, in words.
+/// Describes the machine.
 pub(super) fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();

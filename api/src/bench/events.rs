@@ -17,13 +17,13 @@ use super::{BenchOptions, cpu, flows};
 /// Events of one request that appends, and of one page.
 const AT_ONCE: usize = 500;
 const PAGE: usize = 1_000;
-/// How many append side by side.
+/// Number of concurrent writers.
 const WRITERS: usize = 8;
-/// How many read side by side.
+/// Number of concurrent readers.
 const READERS: usize = 4;
 /// Bytes of the data of an event.
 const BYTES: usize = 1_000;
-/// How long events may take to get their positions.
+/// Time that events may take to get their positions.
 const NUMBERED_WITHIN: Duration = Duration::from_secs(30);
 
 /// A page as far as a consumer that only counts looks at it.

@@ -8,17 +8,17 @@ use serde::Serialize;
 
 use super::noisy;
 
-/// What one workload came to. Which numbers there are depends on the workload; `docs/performance.md` says what each is.
+/// Results of one workload. Which numbers there are depends on the workload; `docs/performance.md` says what each is.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Figures {
     /// `w1` to `w8`, `w10`, `numbering`, or `noisy`.
     pub(super) workload: String,
-    /// Which form of it, such as `10000 items`.
+    /// Variant of the workload, such as `10000 items`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) variant: Option<String>,
     /// Of what `p50_ms` and `p99_ms` are: `run`, `hand-off`, `start`, `page` or `request at half`.
     pub(super) latency_of: &'static str,
-    /// How often it was measured; every number is the median of so many.
+    /// Number of measurements; every number is their median.
     pub(super) repeats: usize,
     #[serde(flatten)]
     pub(super) numbers: BTreeMap<&'static str, f64>,

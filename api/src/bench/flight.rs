@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use super::starter::Starter;
 
-/// How long the last runs may take to end.
+/// Time that the last runs may take to end.
 const LAND_WITHIN: Duration = Duration::from_secs(60);
 
 /// Runs under way, and those that have ended.
@@ -54,12 +54,12 @@ impl Flight {
         })
     }
 
-    /// How many were started.
+    /// Returns the number of started runs.
     pub(super) fn started(&self) -> u64 {
         self.started.load(Ordering::Relaxed)
     }
 
-    /// How many ended, by the node whose worker did the last task.
+    /// Returns the number of ended runs, by the node whose worker did the last task.
     pub(super) fn ended(&self) -> Vec<u64> {
         self.ended.iter().map(|ended| ended.load(Ordering::Relaxed)).collect()
     }

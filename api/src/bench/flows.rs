@@ -33,7 +33,7 @@ const JOIN: Task<Size, Size> = Task::new("join").queue("bench");
 /// Steps of the sagas.
 pub(super) const STEPS: u64 = 5;
 
-/// What goes from step to step: 200 bytes as JSON.
+/// The document that steps pass on: 200 bytes as JSON.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Parcel {
     text: String,
@@ -46,7 +46,7 @@ impl Parcel {
     }
 }
 
-/// How many items.
+/// Number of items.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Size {
     pub(super) size: u32,
@@ -164,7 +164,7 @@ fn worker(client: Client, watch: &Watch) -> Worker {
         .task(JOIN, async |_, size: Size| Ok::<_, TaskError>(size))
 }
 
-/// Whether this report ends its run.
+/// Returns whether this report ends its run.
 fn ends(report: &TaskReport) -> bool {
     let succeeded = matches!(report.outcome, TaskOutcome::Succeeded { .. });
     match (report.action, &*report.step.step) {
@@ -174,7 +174,7 @@ fn ends(report: &TaskReport) -> bool {
     }
 }
 
-/// What is printed.
+/// A printed line.
 enum News {
     Ended(RunId),
     HandOff(u128),

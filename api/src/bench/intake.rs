@@ -31,7 +31,7 @@ const LINES: &str = "application/x-ndjson";
 /// The header with the signature.
 const SIGNATURE: &str = "X-Hub-Signature-256";
 
-/// What is measured: requests, batches, and requests that are taken in by hand.
+/// The subject of the measurement: requests, batches, and requests to the hand-written intake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Requests,
@@ -87,7 +87,7 @@ async fn take(State(state): State<Arc<ByHand>>, headers: HeaderMap, body: Bytes)
     }
 }
 
-/// Where documents are sent, and how.
+/// The address that documents are sent to, and their form.
 #[derive(Clone)]
 struct Door {
     url: String,
@@ -188,7 +188,7 @@ async fn set_up(url: &str) -> anyhow::Result<()> {
     ask(&http, put, format!("{url}/v1/sources/crm"), json!({"spec": spec, "secret": SECRET})).await
 }
 
-/// What takes in documents, on a database of its own.
+/// A server that takes in documents, on a database of its own.
 enum Side {
     Server(Stage),
     ByHand { name: String, database: String, process: Box<Process> },

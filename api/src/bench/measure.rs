@@ -30,7 +30,7 @@ pub(super) struct Load {
     pub(super) told: bool,
 }
 
-/// What stood on the counters at one moment.
+/// The counters at one moment.
 struct Reading {
     at: Instant,
     server: f64,

@@ -30,7 +30,7 @@ use measure::Load;
 use population::Population;
 use stage::Ground;
 
-/// What is measured.
+/// A workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Workload {
     /// Throughput: sagas of five steps in sequence, many in flight

@@ -18,16 +18,16 @@ use super::figures::{Figures, percentile};
 use super::flows;
 use super::stage::{Cast, Ground, Stage};
 
-/// How often the calm namespace begins with a run.
+/// Interval at which the calm namespace starts a run.
 const EVERY: Duration = Duration::from_millis(25);
-/// How long after the flood the calm namespace is timed again.
+/// Pause after the flood before the calm namespace is timed again.
 const REST: Duration = Duration::from_secs(1);
 /// The bytes of a large output.
 const LARGE: usize = 200_000;
-/// How many starts come in a batch.
+/// Number of starts in a batch.
 const BATCH: usize = 1_000;
 
-/// What the noisy namespace does.
+/// The load of the noisy namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Noise {
     /// Batches of 1,000 starts, 24 at once.
@@ -56,7 +56,7 @@ pub(super) fn variants() -> Vec<u32> {
     (0..).take(NOISES.len()).collect()
 }
 
-/// What is timed, and the names of its figures: calm, noisy and after.
+/// The timed actions, and the names of their figures: calm, noisy and after.
 pub(super) const TIMED: [(&str, [&str; 3]); 4] = [
     ("start", ["start_calm_p99_ms", "start_noisy_p99_ms", "start_after_p99_ms"]),
     ("claim", ["claim_calm_p99_ms", "claim_noisy_p99_ms", "claim_after_p99_ms"]),
@@ -240,7 +240,7 @@ impl Flood {
     }
 }
 
-/// What is sent over and over, made once.
+/// Requests that are sent repeatedly, built once.
 struct Sounds {
     many: String,
     some: String,

@@ -11,10 +11,10 @@ use backstitch_sdk::Client;
 use super::flows::{self, Parcel};
 use super::stage::{Ground, Stage};
 
-/// How long a run may take to come to rest: an idle run is let go of after some seconds.
+/// Time that a run may take to come to rest: an idle run leaves the memory after some seconds.
 const REST_WITHIN: Duration = Duration::from_secs(60);
 
-/// How many runs there are to be.
+/// Number of existing runs.
 pub(super) struct Population {
     pub(super) ended: usize,
     pub(super) waiting: usize,

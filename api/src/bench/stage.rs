@@ -1,4 +1,5 @@
-//! What is measured: a PostgreSQL, and on it a fresh database with servers and workers, each a process of this program.
+//! The environment of a measurement: a PostgreSQL, and on it a fresh database with servers and workers, each a process
+//! of this program.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -116,11 +117,11 @@ pub(super) struct Pair {
     pub(super) url: String,
     pub(super) server: Process,
     pub(super) worker: Option<Process>,
-    /// What the worker prints.
+    /// Output of the worker.
     pub(super) lines: Option<Lines<BufReader<ChildStdout>>>,
 }
 
-/// Which processes there are to be.
+/// The processes to start.
 #[derive(Clone, Copy)]
 pub(super) struct Cast {
     pub(super) nodes: usize,
@@ -168,7 +169,7 @@ impl Stage {
         peaks.max_by(f64::total_cmp)
     }
 
-    /// What ended before its time, with its last words.
+    /// Fails if a process ended early, with its last output.
     pub(super) fn check_alive(&mut self) -> anyhow::Result<()> {
         let processes = self.pairs.iter_mut();
         for process in processes.flat_map(|pair| [Some(&mut pair.server), pair.worker.as_mut()]) {

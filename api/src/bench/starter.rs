@@ -23,7 +23,7 @@ pub(super) struct Starter {
     host: String,
     /// One start as JSON.
     start: String,
-    /// How often the server was too busy.
+    /// Number of times that the server was too busy.
     pub(super) busy: u64,
 }
 

@@ -52,7 +52,7 @@ pub(super) async fn in_time<T>(
     }
 }
 
-/// How many bytes the client says that the body has.
+/// Returns the size of the body in bytes as the client announces it.
 pub(super) fn announced(headers: &HeaderMap) -> Option<usize> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Misread, misread};
 
-/// How many more mistakes are told.
+/// Largest number of further mistakes that are reported.
 const MOST: usize = 20;
 /// Longer bodies are not read again.
 const LONGEST: usize = 64 * 1024;
@@ -49,7 +49,8 @@ fn leave_out(value: &mut Value, pointer: &str) -> bool {
     parent.is_some_and(|parent| parent.remove(&name).is_some())
 }
 
-/// Whether a mistake may only follow from what was left out: what is missing was, or something was below it.
+/// Returns whether a mistake may only follow from an omission: the missing member was omitted, or something
+/// below it was.
 fn follows(next: &Misread, gone: &[String]) -> bool {
     gone.iter().any(|gone| {
         let below = gone.strip_prefix(&next.pointer).and_then(|rest| rest.strip_prefix('/'));

@@ -1,4 +1,4 @@
-//! What requests about contracts may be. Schemas and transforms are checked where they are read.
+//! Checks of requests about contracts. Schemas and transforms are checked where they are read.
 
 use backstitch_saga::protocol::{
     ActivateTransform, PinReader, PutTransform, RegisterContract, SetContractMode,

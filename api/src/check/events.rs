@@ -1,4 +1,4 @@
-//! What events may be, beside their data.
+//! Checks of events, except their data.
 
 use backstitch_saga::protocol::{
     MoveCursor, NewEvent, PublishEvents, ResetSubscription, SubscriptionSpec,
@@ -6,13 +6,13 @@ use backstitch_saga::protocol::{
 
 use super::{Check, Findings, MAX_LIST, MAX_NAME, MAX_REASON};
 
-/// How many bytes a type, a stream, a contract, and what a sender names itself and its event, may have.
+/// Longest type, stream, contract, name of a sender, and id that a sender gives an event, in bytes.
 pub(crate) const MAX_EVENT_NAME: usize = 256;
-/// How many bytes the ids of stories, causes and traces may have.
+/// Longest id of a correlation, a cause or a trace, in bytes.
 pub(crate) const MAX_EVENT_ID: usize = 128;
-/// How many labels an event may have.
+/// Largest number of labels of an event.
 pub(crate) const MAX_EVENT_LABELS: usize = 64;
-/// How many bytes the value of a label may have.
+/// Longest value of a label, in bytes.
 pub(crate) const MAX_EVENT_LABEL: usize = 1_024;
 
 impl Check for PublishEvents {

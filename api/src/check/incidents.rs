@@ -1,4 +1,4 @@
-//! What the requests about incidents and jobs may be, beside what their types say.
+//! Checks of requests about incidents and jobs that go beyond their types.
 
 use backstitch_saga::protocol::{
     AssignIncident, CompensateIncident, CompensateRun, IncidentFilter, NewJob, NoteIncident,

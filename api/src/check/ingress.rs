@@ -1,4 +1,4 @@
-//! What requests about sources may be. Specs are checked where they are read.
+//! Checks of requests about sources. Specs are checked where they are read.
 
 use backstitch_saga::protocol::{
     EraseData, NewReprocess, PutLink, PutSource, ResolveLinkConflict, RotateSource,
@@ -7,7 +7,7 @@ use backstitch_saga::protocol::{
 use super::events::MAX_EVENT_NAME;
 use super::{Check, Findings, MAX_REASON};
 
-/// How many bytes a secret of a source may have.
+/// Longest secret of a source, in bytes.
 const MAX_SECRET: usize = 2_048;
 
 impl Check for PutSource {

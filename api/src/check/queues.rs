@@ -1,4 +1,4 @@
-//! What the numbers of a queue's policy may be.
+//! Checks of the numbers of a queue's policy.
 
 use backstitch_saga::Span;
 use backstitch_saga::protocol::{QueuePolicy, Rate};
@@ -10,7 +10,7 @@ const MAX_CONCURRENCY: u32 = 100_000;
 /// The most tasks that a rate may allow.
 const MAX_RATE: u32 = 1_000_000;
 
-/// Whether `name` can name a queue.
+/// Returns whether `name` can be the name of a queue.
 pub(crate) fn is_queue(name: &str) -> bool {
     (1..=MAX_NAME).contains(&name.len()) && !name.chars().any(char::is_control)
 }

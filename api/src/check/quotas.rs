@@ -1,4 +1,4 @@
-//! What quotas may be.
+//! Checks of quotas.
 
 use backstitch_saga::protocol::Quotas;
 

@@ -1,4 +1,4 @@
-//! Where the database is: a flag, a file, or a variable of either.
+//! Address of the database: a flag, a file, or a variable of either.
 
 use std::path::{Path, PathBuf};
 
@@ -62,7 +62,7 @@ pub(super) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// Whether a URL of PostgreSQL holds a password: before the host, or as a parameter.
+/// Returns whether a URL of PostgreSQL holds a password: before the host, or as a parameter.
 fn has_password(url: &str) -> bool {
     let (_, rest) = url.split_once("://").unwrap_or_default();
     let authority = rest.split(['/', '?']).next().unwrap_or_default();

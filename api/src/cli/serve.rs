@@ -58,7 +58,7 @@ pub(crate) struct ServeArgs {
 }
 
 impl ServeArgs {
-    /// Where the certificates are, if requests come over TLS.
+    /// Returns the files of the certificates, if requests come over TLS.
     ///
     /// # Errors
     /// When the server could not use them.

@@ -36,7 +36,7 @@ use scenario::{Scenario, scenarios};
 use stage::{Shop, Stage};
 use voice::Voice;
 
-/// What to do after the demo.
+/// Suggestions after the demo.
 const NEXT: &str = "
 Everything is stopped. Next:
   backstitch demo --keep    the same, and leaves it running for you to look around
@@ -130,7 +130,7 @@ async fn set_stage(voice: &Voice) -> anyhow::Result<Stage> {
     Stage::set(voice).await
 }
 
-/// What is played.
+/// The programme of the demo.
 struct Programme {
     orders: Vec<Order>,
     /// Those orders that meet planned trouble; none with orders from a file or with random faults.
@@ -243,7 +243,7 @@ async fn tell<'a>(
     })
 }
 
-/// How the payment is tried again.
+/// Returns the retry policy of the payment.
 fn payment_retry(workflow: &Workflow<Order, Receipt>) -> Retry {
     let steps = &workflow.definition().steps;
     let payment =

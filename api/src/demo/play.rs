@@ -14,10 +14,10 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use super::voice::Voice;
 
-/// How many orders are under way at once.
+/// Number of concurrent orders.
 const AT_ONCE: usize = 128;
 
-/// How long one run may take.
+/// Time that one run may take.
 const RUN_WITHIN: Duration = Duration::from_secs(300);
 
 /// An order and what became of it.
@@ -32,7 +32,7 @@ pub(crate) struct Played {
 }
 
 impl Played {
-    /// What the run says about its effects.
+    /// Returns the effects of the run as its journal has them.
     pub(crate) fn story(&self) -> RunStory {
         RunStory::told(&self.order, self.bill.clone(), &self.view, &self.items)
     }

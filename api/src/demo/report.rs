@@ -1,4 +1,4 @@
-//! What the demo says at the end: the stories, the closing table, the ledgers beside the runs, the verdict.
+//! Closing report of the demo: the stories, the table, the ledgers beside the runs, the verdict.
 
 use std::collections::BTreeMap;
 
@@ -16,13 +16,13 @@ use super::scenario::Scenario;
 use super::story::{Moment, Try};
 use super::voice::Voice;
 
-/// How wide tables are where no terminal says it.
+/// Width of tables if there is no terminal.
 const WIDTH: u16 = 118;
 
 /// A scenario that was played.
 pub(crate) struct Told<'a> {
     pub(crate) scenario: &'a Scenario,
-    /// Where its run stands among those played.
+    /// Position of its run among those played.
     pub(crate) index: usize,
     pub(crate) moments: Vec<Moment>,
     /// The tries of the payment, when there was more than one.
@@ -40,17 +40,17 @@ pub(crate) struct Findings<'a> {
     pub(crate) audit: Audit,
     /// Runs that did not end as they should, a line each.
     pub(crate) unexpected: Vec<String>,
-    /// How the payment is tried again.
+    /// Retry policy of the payment.
     pub(crate) retry: Retry,
 }
 
 impl Findings<'_> {
-    /// Whether every run ended as it should and the ledgers agree.
+    /// Returns whether every run ended as it should and the ledgers agree.
     pub(crate) fn good(&self) -> bool {
         self.unexpected.is_empty() && self.audit.agrees()
     }
 
-    /// How many runs ended how.
+    /// Returns the number of runs by outcome.
     fn outcomes(&self) -> BTreeMap<&'static str, usize> {
         let mut outcomes = BTreeMap::new();
         for played in &self.played {
@@ -225,12 +225,12 @@ impl Findings<'_> {
     }
 }
 
-/// How a run ended; its state if it has not.
+/// Returns the outcome of a run; its state if it has not ended.
 fn outcome(played: &Played) -> &'static str {
     played.view.outcome.map_or(played.view.state.as_str(), Outcome::as_str)
 }
 
-/// What stands, in the service's own measure.
+/// Describes the remaining effects, in the service's own measure.
 fn measure(book: &Book) -> String {
     match book.service {
         Kind::Stock => format!("{} pieces", book.measure),

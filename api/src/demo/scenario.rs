@@ -7,17 +7,17 @@ use backstitch_shop::faults::{Fault, Match, Rule};
 /// An order with a story.
 #[derive(Debug)]
 pub(crate) struct Scenario {
-    /// Which of the demo's own orders.
+    /// The demo's own order.
     pub(crate) order: &'static str,
-    /// What it shows.
+    /// Title of the scenario.
     pub(crate) title: &'static str,
-    /// Whose switchboard is set, to what.
+    /// The faults to set, by service.
     pub(crate) faults: Vec<(Kind, Rule)>,
-    /// How its run must end.
+    /// The expected outcome of the run.
     pub(crate) ends: Outcome,
     /// Events that its history must have, or the scenario did not show what it says.
     pub(crate) shows: &'static [&'static str],
-    /// Why a person undoes it after it has succeeded.
+    /// The reason for which a person undoes it after it has succeeded.
     pub(crate) undone_by_hand: Option<&'static str>,
 }
 

@@ -23,18 +23,18 @@ use super::voice::Voice;
 /// The database of the demo.
 const DATABASE: &str = "demo";
 
-/// How long the worker waits for a service: short, since the demo makes it wait in vain.
+/// Time that the worker waits for a service: short, since the demo makes it time out.
 const SERVICE_TIMEOUT: &str = "800ms";
 
-/// What is running. Dropped, everything is killed.
+/// The running processes. Dropped, everything is killed.
 pub(crate) struct Stage {
     /// Talks to the server.
     pub(crate) client: Client,
-    /// Where the server is.
+    /// Address of the server.
     pub(crate) server: String,
-    /// Where the services are.
+    /// Addresses of the services.
     pub(crate) services: Vec<(Kind, String)>,
-    /// How `psql` gets at the data.
+    /// Connection string for `psql`.
     pub(crate) database: String,
     http: reqwest::Client,
     processes: Vec<Process>,
@@ -126,7 +126,7 @@ impl Stage {
         }
     }
 
-    /// What a guarded piece of work needs of the stage.
+    /// Returns the part of the stage that guarded work needs.
     pub(crate) fn shop(&self) -> Shop {
         Shop {
             client: self.client.clone(),

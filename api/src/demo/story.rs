@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 pub(crate) struct Moment {
     /// When, in milliseconds since the run began.
     pub(crate) after_ms: u64,
-    /// What happened.
+    /// The event in words.
     pub(crate) text: String,
 }
 
@@ -22,15 +22,15 @@ pub(crate) struct Moment {
 pub(crate) struct Try {
     /// Which, from 1.
     pub(crate) attempt: u32,
-    /// When it ended, in milliseconds since the run began.
+    /// Time of its end, in milliseconds since the run began.
     pub(crate) after_ms: u64,
     /// The code of its failure; none when it succeeded.
     pub(crate) error: Option<String>,
-    /// How long the next try was put off.
+    /// Delay of the next try.
     pub(crate) put_off_ms: Option<u64>,
 }
 
-/// What of an event the story needs. Members that it has not are left empty.
+/// The members of an event that the story needs. Members that it has not are left empty.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Event {
@@ -78,7 +78,7 @@ fn parse<T: DeserializeOwned>(body: &RawValue) -> Option<T> {
     serde_json::from_str(body.get()).ok()
 }
 
-/// Whether an event of this name stands in the history.
+/// Returns whether the history has an event of this name.
 pub(crate) fn has(history: &[HistoryEntry], name: &str) -> bool {
     history.iter().filter_map(read).any(|(event, _)| event == name)
 }
@@ -247,7 +247,7 @@ impl Story {
     }
 }
 
-/// What is said of a step that was done, and of one that was undone.
+/// Returns the words for a step that was done, and for one that was undone.
 fn words(step: Option<&StepPath>) -> (&'static str, &'static str) {
     match step.map(|step| &*step.step) {
         Some("customer") => ("found", "undone"),

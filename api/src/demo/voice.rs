@@ -1,4 +1,4 @@
-//! How the demo speaks: lines on standard output, a progress bar where there is a terminal, silence with `--json`.
+//! Output of the demo: lines on standard output, a progress bar on a terminal, nothing with `--json`.
 
 use std::fmt::Display;
 use std::io::IsTerminal;
@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::print;
 
-/// Who speaks, or keeps silent.
+/// The output, or none.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Voice {
     silent: bool,
@@ -45,7 +45,7 @@ impl Voice {
     }
 }
 
-/// How far it got.
+/// Progress of the demo.
 pub(crate) struct Progress {
     voice: Voice,
     bar: Option<ProgressBar>,

@@ -1,4 +1,4 @@
-//! What people ask of a run. Each act needs a reason and stands in the history with the caller's name.
+//! Acts of people on runs. Each act needs a reason, and the history records it with the caller's name.
 
 use axum::extract::State;
 use axum::http::StatusCode;

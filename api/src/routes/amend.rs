@@ -11,9 +11,9 @@ use serde_json::value::{RawValue, to_raw_value};
 
 /// The members of a report or a heartbeat that name its attempt.
 const NAMING: [&str; 5] = ["run", "step", "action", "attempt", "lease"];
-/// Why a document is left out that held a number that is none.
+/// The reason for which a document is left out that held a number that is none.
 pub(super) const NO_NUMBER: &str = "NaN and infinities are no JSON";
-/// How much is quoted of an outcome that is none.
+/// Number of characters that are quoted of an invalid outcome.
 const QUOTED: usize = 200;
 
 /// The members of a JSON object with their text.
@@ -243,7 +243,7 @@ fn keep(
     kept
 }
 
-/// What is said of unknown members, if there are any.
+/// Returns the note about unknown members, if there are any.
 pub(super) fn unknown(count: usize, at: &str, first: Option<&str>) -> Option<String> {
     let name = short(first?, 40);
     Some(format!("{count} unknown members are left out, such as {at}{name}"))

@@ -189,7 +189,7 @@ pub(super) async fn find(
     Ok(open)
 }
 
-/// What is known of a request before its body is read.
+/// Returns the data of a request that are known before its body is read.
 pub(super) fn arrival(app: &App, request: &Request) -> Arrival {
     let headers = request.headers().iter();
     let headers = headers

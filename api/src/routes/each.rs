@@ -27,7 +27,8 @@ pub(super) trait Many: DeserializeOwned + Check + Send + 'static {
     /// The name of the member.
     const MEMBER: &'static str;
 
-    /// Whether its elements tell what has happened, which counts whatever the words are. Else nothing of them is changed.
+    /// `true` if its elements report what has happened, which counts whatever their texts are. Otherwise they are not
+    /// amended.
     const TELLS_WHAT_HAPPENED: bool;
 
     /// The elements.
@@ -91,16 +92,16 @@ impl Many for StartRuns {
     }
 }
 
-/// The elements of such a request that could be read, and what is to be said of them. A request of which no element can be
-/// read is refused as a whole.
+/// The elements of such a request that could be read, with the refusals and amendments of others. A request of which no
+/// element can be read is refused as a whole.
 pub(super) struct EachBody<T: Many>(pub(super) Vec<T::One>, pub(super) Said);
 
-/// What is said of the elements of a request before they are looked at any further.
+/// Refusals and amendments of elements of a request.
 #[derive(Default)]
 pub(super) struct Said {
     /// The answers to those that cannot be read, with their places.
     pub(super) bad: Vec<(usize, TaskAnswer)>,
-    /// What was amended of others, with their places.
+    /// The amended parts of others, with their places.
     amended: Vec<(usize, Vec<String>)>,
 }
 

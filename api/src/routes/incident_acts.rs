@@ -1,4 +1,4 @@
-//! What people do about incidents. Each verb is a command to the incident's run about its step.
+//! Acts of people on incidents. Each verb is a command to the incident's run about its step.
 
 use axum::extract::State;
 use axum::http::StatusCode;

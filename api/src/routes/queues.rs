@@ -1,4 +1,4 @@
-//! What queues are allowed, and what people ask of them.
+//! Policies of queues, and acts of people on queues.
 
 use axum::extract::State;
 use axum::http::StatusCode;

@@ -29,7 +29,7 @@ impl Repaired {
     }
 }
 
-/// Whether one of `places`, which ascend, is in `place`.
+/// Returns whether one of `places`, which ascend, is in `place`.
 fn any_in(places: &[usize], place: &Range<usize>) -> bool {
     let first = places.partition_point(|at| *at < place.start);
     places.get(first).is_some_and(|at| *at < place.end)

@@ -1,4 +1,4 @@
-//! How long the ended runs of workflows are kept, and the erasure of one run.
+//! Retention of the ended runs of workflows, and the erasure of one run.
 
 use axum::extract::State;
 use axum::http::StatusCode;

@@ -156,7 +156,7 @@ pub(crate) async fn start_many(
     Ok(response)
 }
 
-/// How a caller who waited is answered: 200 only for a full success.
+/// Returns the status for a caller who waited: 200 only for a full success.
 fn waited(view: &RunView) -> StatusCode {
     match view.outcome {
         Some(Outcome::Succeeded) => StatusCode::OK,

@@ -1,4 +1,5 @@
-//! What people decide about one step or item. Each decision needs a reason and stands in the history.
+//! Decisions of people about one step or item. Each decision needs a reason, which the history
+//! records.
 
 use axum::extract::State;
 use axum::http::StatusCode;

@@ -1,4 +1,5 @@
-//! What workers ask and report: the hot path. Bodies go from bytes to types and back without a detour.
+//! Claims and reports of workers: the hot path. Bodies go from bytes to types and back without
+//! intermediate forms.
 
 use axum::extract::State;
 use axum::http::StatusCode;

@@ -1,4 +1,4 @@
-//! Why a run does not go on, and who works.
+//! Reasons why a run does not go on, and views of workers.
 
 use axum::extract::State;
 use axum::http::StatusCode;

@@ -1,4 +1,4 @@
-//! Who did what, and why.
+//! The audit: acts with actor and reason.
 
 use askama::Template;
 use backstitch_saga::protocol::{ActFilter, ActLine, Page};
@@ -14,7 +14,7 @@ struct Line {
     act: ActLine,
     at: String,
     moment: String,
-    /// What it was about, beside a run.
+    /// The object of the act, if it is no run.
     thing: String,
 }
 

@@ -11,21 +11,21 @@ use crate::graph::{Picture, plain};
 use crate::page::{Frame, Shown, ok};
 use crate::show::{Badge, Tone, cut};
 
-/// How much of a value is shown.
+/// Number of characters of a value that are shown.
 const VALUE: usize = 400;
-/// How many changes are shown.
+/// Largest number of changes that are shown.
 const MOST: usize = 500;
 
 /// A member that is not the same.
 #[derive(Debug, PartialEq)]
 struct Change {
-    /// Where it stands, as a JSON Pointer below its step.
+    /// Its place, as a JSON Pointer below its step.
     at: String,
     was: Option<String>,
     is: Option<String>,
 }
 
-/// What is not the same of a step, or of the workflow itself.
+/// Differences of a step, or of the workflow itself.
 struct Group {
     badge: Badge,
     name: String,
@@ -46,7 +46,7 @@ struct ComparePage {
     picture: Option<Picture>,
 }
 
-/// What is not the same in two documents. Steps are told by their ids.
+/// Collects the differences of two documents. Steps are told by their ids.
 fn changes(at: &str, was: Option<&Value>, is: Option<&Value>, found: &mut Vec<Change>) {
     match (was, is) {
         (was, is) if was == is => {}
@@ -79,7 +79,7 @@ fn document(definition: &Definition) -> (Value, Vec<(String, Value)>) {
     (whole, steps.into_iter().map(|step| (id(&step), step)).collect())
 }
 
-/// What is not the same in two definitions, and how many steps are.
+/// Returns the differences of two definitions, and the number of steps that differ.
 fn compare(old: &Definition, new: &Definition) -> (Vec<Group>, usize) {
     let ((was, old_steps), (is, new_steps)) = (document(old), document(new));
     let mut groups = Vec::new();

@@ -1,4 +1,4 @@
-//! Who may do what: the credentials of the namespace, for its admins.
+//! The credentials of the namespace, for its admins.
 
 use askama::Template;
 use backstitch_saga::protocol::{CredentialState, CredentialView};
@@ -14,7 +14,7 @@ struct Line {
     view: CredentialView,
     badge: Badge,
     role: String,
-    /// What it may touch.
+    /// Its scope.
     reach: String,
     used: Option<(String, String)>,
     deeds: Vec<Deed>,

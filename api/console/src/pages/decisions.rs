@@ -1,4 +1,4 @@
-//! What people are asked for: runs that wait for a signal, with a form for it.
+//! Decisions that people are asked for: runs that wait for a signal, with a form for it.
 
 use askama::Template;
 use backstitch_saga::protocol::{Page, RunLine, RunView};
@@ -10,7 +10,7 @@ use crate::form::Deed;
 use crate::page::{Frame, Shown, ok};
 use crate::show::{instant, moment};
 
-/// How many runs a page asks about.
+/// Number of runs on a page.
 const LIMIT: u32 = 20;
 
 /// One question.

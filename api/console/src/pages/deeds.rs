@@ -1,4 +1,4 @@
-//! What can be done about a run, as forms. The API says which verbs apply; here stands what each is asked with.
+//! Actions on a run, as forms. The API says which verbs apply; here stands what each is asked with.
 
 use backstitch_saga::protocol::{Awaits, RunView, State, WaitsFor};
 use backstitch_saga::{RunId, StepPath};
@@ -117,7 +117,7 @@ fn fields_of(schema: Option<&str>) -> (Vec<Field>, bool) {
     if fields.is_empty() { whole } else { (fields, false) }
 }
 
-/// What a run waits for, with what can be done about it.
+/// A reason for which a run waits, with the actions that help.
 pub(crate) struct Wait {
     pub(crate) wait: WaitsFor,
     pub(crate) since: String,
@@ -176,7 +176,7 @@ fn beside(view: &RunView, admin: bool) -> Vec<Deed> {
     std::iter::once(labels).chain(erase).collect()
 }
 
-/// What can be done about the run as a whole, whatever it waits for.
+/// Returns the actions on the run as a whole, whatever it waits for.
 pub(crate) fn of_run(view: &RunView, always: &[String], admin: bool) -> Vec<Deed> {
     if view.state == State::Ended {
         return beside(view, admin);

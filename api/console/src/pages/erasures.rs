@@ -19,7 +19,7 @@ fn badge(state: ErasureState) -> Badge {
     }
 }
 
-/// What is asked to erase all that is known of somebody.
+/// Returns the form that erases all data of an entity.
 fn erase(label: &'static str, fields: Vec<Field>) -> Deed {
     let mut deed = Deed::new("erase", label, "/v1/erasures".to_owned())
         .about("Bytes of documents, data of events, identifiers, and the documents of runs of their stories are gone for ever. The reason stays, so it should name nobody.")

@@ -13,7 +13,7 @@ use crate::page::{Frame, Shown, ok};
 use crate::show::{Badge, Tone, instant, moment, number, pretty};
 
 const PARAMETERS: [&str; 3] = ["type", "stream", "correlation"];
-/// How many events a page has.
+/// Number of events on a page.
 const LIMIT: u64 = 50;
 
 struct Line {
@@ -185,7 +185,7 @@ struct OneEventPage {
     frame: Frame,
     line: Line,
     data: String,
-    /// What came before it and what came of it, each group with its title.
+    /// Its causes and consequences, each group with its title.
     lineage: Vec<(&'static str, Vec<Link>)>,
     more: bool,
 }

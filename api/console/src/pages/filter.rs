@@ -1,9 +1,9 @@
-//! What every list that is searched has: the filter in its address, the request that it becomes, and the way to what follows.
+//! Lists with a search: the filter in the address, the request that it becomes, and the link to the next page.
 
 use super::runs::query;
 use crate::ask::Ask;
 
-/// What a list is searched by, as the address of the page has it.
+/// Filter of a list, as in the address of the page.
 pub(crate) struct Filter {
     pairs: Vec<(String, String)>,
     after: Option<String>,
@@ -35,7 +35,7 @@ impl Filter {
         self.kept(&[])
     }
 
-    /// What `name` is searched by; nothing if it is not.
+    /// Returns the value of `name` in the filter; empty if there is none.
     pub(crate) fn value(&self, name: &str) -> &str {
         let found = self.pairs.iter().find(|(known, _)| known == name);
         found.map_or("", |(_, value)| value.as_str())

@@ -13,7 +13,7 @@ use crate::form::{Deed, Field};
 use crate::page::{Frame, Shown, ok};
 use crate::show::{instant, moment, number, pretty, spoken};
 
-/// What is searched by, each a parameter of the API by the same name.
+/// Parameters of the search, each a parameter of the API with the same name.
 const PARAMETERS: [&str; 8] =
     ["state", "kind", "workflow", "step", "fingerprint", "run", "assignee", "older_than"];
 

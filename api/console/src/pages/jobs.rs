@@ -17,7 +17,7 @@ const OF_INCIDENTS: [&str; 6] =
     ["retry", "skip", "mark-compensated", "compensate", "cancel", "abandon"];
 const OF_RUNS: [&str; 8] =
     ["rerun", "retry", "compensate", "cancel", "kill", "pause", "resume", "signal"];
-/// What a filter of incidents has, and one of runs.
+/// Members of a filter of incidents, and of one of runs.
 const BY_INCIDENTS: [&str; 7] =
     ["kind", "workflow", "step", "fingerprint", "run", "assignee", "older_than"];
 const BY_RUNS: [&str; 13] = [
@@ -36,7 +36,7 @@ const BY_RUNS: [&str; 13] = [
     "ended_to",
 ];
 
-/// How a job stands.
+/// Returns the badge of a job's state.
 fn badge(state: JobState) -> Badge {
     let tone = match state {
         JobState::Canary | JobState::Running => Tone::Busy,
@@ -259,7 +259,7 @@ struct JobPage {
     created: (String, String),
     /// State, count, and its part of a thousand.
     parts: Vec<(String, String, String)>,
-    /// Where each part begins, how wide it is, and its class.
+    /// Position of each part, its width, and its class.
     bars: Vec<(u64, u64, &'static str)>,
     items: Vec<Item>,
     next: Option<String>,

@@ -10,7 +10,7 @@ use crate::ask::{Ask, Problem, encoded};
 use crate::page::{Frame, Shown, ok};
 use crate::show::{cut, instant, moment, pretty, spoken};
 
-/// How many events a page has.
+/// Number of events on a page.
 const LIMIT: u32 = 200;
 
 /// An event for reading.
@@ -21,7 +21,7 @@ struct Entry {
     name: String,
     /// Where, and what of it fits into a line.
     about: String,
-    /// Who did it.
+    /// Its actor.
     actor: Option<String>,
     reason: String,
     document: String,

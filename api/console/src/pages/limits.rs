@@ -1,4 +1,4 @@
-//! What the namespace may have, how much it has, and which roles of the database act for it.
+//! Quotas of the namespace with their use, and the roles of the database that act for it.
 
 use backstitch_saga::protocol::{DatabaseRoleView, Page, QuotaSource, QuotaView, QuotasView};
 
@@ -12,7 +12,7 @@ pub(crate) async fn show(ask: Ask) -> Shown {
     ask.show(page(&ask).await).await
 }
 
-/// How near what is used is to the limit.
+/// Returns the badge of a quota, by the distance of its use from the limit.
 fn badge(one: &QuotaView) -> Option<Badge> {
     let (limit, used) = (u64::from(one.limit?), u64::from(one.used?));
     match used * 10 {

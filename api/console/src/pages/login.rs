@@ -1,4 +1,4 @@
-//! Where one signs in.
+//! The page to sign in.
 
 use askama::Template;
 
@@ -11,7 +11,7 @@ pub struct LoginPage {
     frame: Frame,
     /// The page that was asked for.
     next: String,
-    /// Why it did not work.
+    /// The reason for which signing in failed.
     refused: Option<String>,
 }
 

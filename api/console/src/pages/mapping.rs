@@ -1,4 +1,4 @@
-//! Why documents cannot be mapped, and documents that are processed again.
+//! Documents that cannot be mapped, with the reasons, and documents that are processed again.
 
 use axum::extract::Path;
 use backstitch_saga::protocol::{MappingProblem, MappingProblems, ReprocessState, ReprocessView};
@@ -11,7 +11,7 @@ use crate::page::{Frame, Shown};
 use crate::show::{Badge, Tone, cut, pretty};
 use crate::table::{Cell, Part, Row, SearchField, TablePage, address};
 
-/// How much of a value that cannot be mapped is shown.
+/// Number of characters that are shown of a value that cannot be mapped.
 const VALUE: usize = 80;
 
 fn badge(state: ReprocessState) -> Badge {
@@ -26,7 +26,7 @@ pub(crate) async fn list(ask: Ask) -> Shown {
     ask.show(list_page(&ask).await).await
 }
 
-/// What is asked to process documents again.
+/// Returns the form that processes documents again.
 fn reprocess() -> Deed {
     let mut deed = Deed::new("reprocess", "Process documents again", "/v1/reprocessings".to_owned())
         .about("Holds documents to their source, contract and transform as they are now. Only what differs is written.")

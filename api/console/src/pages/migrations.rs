@@ -13,7 +13,7 @@ use crate::page::{Frame, Shown};
 use crate::show::{Badge, Tone, number, pretty, spoken};
 use crate::table::{Cell, Part, Row, SearchField, TablePage};
 
-/// How many runs are checked before anything moves.
+/// Number of runs that are checked before anything moves.
 const CHECKED: u32 = 1_000;
 
 fn badge(state: &str) -> Badge {
@@ -29,7 +29,7 @@ fn place(name: &str) -> String {
     format!("/console/workflows/{}/migrations", encoded(name))
 }
 
-/// What became of the runs, in words.
+/// Describes the results for the runs.
 fn counts(one: &MigrationView) -> String {
     let counts = one.runs.iter().filter(|(_, count)| **count > 0);
     let words: Vec<String> =
@@ -78,7 +78,7 @@ async fn list_page(ask: &Ask, name: &str) -> Result<TablePage, Problem> {
     Ok(page)
 }
 
-/// What would be in the way of runs, and the form that moves them.
+/// Returns the obstacles of runs, and the form that moves them.
 async fn check(ask: &Ask, path: &str, filter: &Filter, may_act: bool) -> Result<Part, Problem> {
     let mut part = Part {
         title: "Move runs in flight",

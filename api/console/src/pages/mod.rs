@@ -38,7 +38,7 @@ use axum::response::Response;
 
 use crate::ask::{Ask, Problem};
 
-/// What stands at an address that is none.
+/// Returns the page for an unknown address.
 pub(crate) async fn unknown(ask: Ask) -> Response {
     let problem = match ask.who().await {
         Ok(_) => Problem::new(

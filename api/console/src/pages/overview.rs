@@ -1,4 +1,4 @@
-//! What needs a person first, how many runs there are, who works.
+//! The overview: incidents first, then the numbers of runs, and the workers.
 
 use askama::Template;
 use backstitch_saga::Timestamp;

@@ -1,4 +1,4 @@
-//! Who holds a serial key and who waits; which facts stand about a subject; starts that have not become runs.
+//! Lines of serial keys, facts about a subject, and starts that have not become runs.
 
 use askama::Template;
 use backstitch_saga::protocol::{

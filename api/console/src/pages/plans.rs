@@ -13,7 +13,7 @@ use crate::show::{Badge, Tone, instant, moment, number};
 
 const PARAMETERS: [&str; 3] = ["state", "run", "workflow"];
 
-/// How a plan stands.
+/// Returns the badge of a plan's state.
 fn badge(plan: &CompensationPlan) -> Badge {
     match (plan.state, plan.needs_approval, &plan.approved_by) {
         (PlanState::Open, true, None) => Badge::new(Tone::Doubt, "needs approval"),
@@ -25,7 +25,7 @@ fn badge(plan: &CompensationPlan) -> Badge {
     }
 }
 
-/// What a plan is about, in words.
+/// Describes the scope of a plan.
 fn about(scope: &Scope) -> String {
     match scope {
         Scope::All => "everything".to_owned(),
@@ -96,7 +96,7 @@ struct PlanPage {
     undos: Vec<Undo>,
     more: bool,
     irreversible: Vec<String>,
-    /// Where the plan is changed.
+    /// Address of the page that changes the plan.
     edit: String,
     deeds: Vec<Deed>,
 }
@@ -142,7 +142,7 @@ async fn page(ask: &Ask, id: &str) -> Result<PlanPage, Problem> {
     })
 }
 
-/// What `who` may do about an open plan.
+/// Returns the actions of `who` on an open plan.
 fn deeds(plan: &CompensationPlan, holds: bool, who: &str) -> Vec<Deed> {
     let of = |word: &'static str, label| {
         let path = format!("/v1/plans/{}/{word}", plan.id);
@@ -165,7 +165,7 @@ fn deeds(plan: &CompensationPlan, holds: bool, who: &str) -> Vec<Deed> {
     deeds
 }
 
-/// What writes an undo down, or changes a plan: its id and revision.
+/// Returns the form that stores an undo as a plan, or changes a plan: its id and revision.
 pub(crate) fn written_down(
     changes: Option<&(String, String)>,
     run: &str,

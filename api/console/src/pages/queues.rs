@@ -10,7 +10,7 @@ use crate::show::{Badge, Tone, instant, moment, number};
 
 struct Line {
     view: QueueView,
-    /// What the policy does, a sentence each.
+    /// The limits of the policy, a sentence each.
     rules: Vec<String>,
     breaker: Option<Badge>,
     deeds: Vec<Deed>,
@@ -31,7 +31,7 @@ pub(crate) async fn list(ask: Ask) -> Shown {
     }
 }
 
-/// What a policy does.
+/// Describes a policy.
 fn rules(view: &QueueView) -> Vec<String> {
     let policy = &view.policy;
     let mut rules = Vec::new();

@@ -1,5 +1,4 @@
-//! What can go wrong with a version of a workflow, gone through before it does: a table of failure points, and the traces of
-//! what does not close.
+//! The rehearsal of a version of a workflow: a table of failure points, and the traces of defects.
 
 use askama::Template;
 use axum::extract::Path;
@@ -12,7 +11,7 @@ use crate::show::{number, spoken};
 /// A failure point in the table.
 struct Point {
     class: &'static str,
-    /// What of its traces closed, waits for a person, broke a rule.
+    /// Numbers of its traces that closed, wait for a person, broke a rule.
     text: String,
     about: String,
 }

@@ -16,11 +16,11 @@ use crate::show::{
 };
 use crate::timeline::{self, Timeline};
 
-/// How many events of a run the timeline is drawn from.
+/// Largest number of events of a run from which the timeline is drawn.
 const MOST_EVENTS: usize = 3_000;
-/// How many things that a run waits for a page tells of.
+/// Largest number of waits that a page shows.
 const MOST_WAITS: usize = 20;
-/// How many steps a page lists.
+/// Largest number of steps that a page lists.
 const MOST_STEPS: usize = 500;
 
 /// A step in the list.
@@ -44,7 +44,7 @@ impl StepLine {
     }
 }
 
-/// What became of a step's effect, where it has one.
+/// Describes the state of a step's effect, if it has one.
 fn effect_of(step: &StepView) -> Option<&'static str> {
     let of = |word: &str| step.effects.get(word).copied().unwrap_or(0) > 0;
     ["unknown", "open", "applied", "reverted", "not_applied"].into_iter().find(|word| of(word))
@@ -75,7 +75,7 @@ struct RunPage {
     more_waits: usize,
     why: Option<String>,
     deeds: Vec<Deed>,
-    /// When it is to be over, and how much time is reserved for undoing it.
+    /// The deadline, and the time that is reserved for the undo.
     end_by: Option<(String, String, String)>,
     may_undo: bool,
     picture: Option<Picture>,
@@ -226,7 +226,7 @@ async fn page(ask: &Ask, id: &str) -> Result<RunPage, Problem> {
     })
 }
 
-/// What a run is called: by its key, if it has one.
+/// Returns the title of a run: its key, if it has one.
 pub(crate) fn title(view: &RunView) -> String {
     match &view.key {
         Some(key) => format!("{} {key}", view.workflow),

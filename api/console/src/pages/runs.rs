@@ -14,7 +14,7 @@ pub(crate) struct Line {
     pub(crate) badge: Badge,
     pub(crate) started: String,
     pub(crate) started_at: String,
-    /// How long it took; nothing while it moves.
+    /// Duration of the run; nothing while it proceeds.
     pub(crate) took: Option<String>,
 }
 
@@ -31,7 +31,7 @@ impl Line {
     }
 }
 
-/// What is searched by, each a parameter of the API by the same name.
+/// Parameters of the search, each a parameter of the API with the same name.
 const PARAMETERS: [&str; 15] = [
     "workflow",
     "state",
@@ -61,7 +61,7 @@ const RARE: [&str; 9] = [
     "ended_from",
     "ended_to",
 ];
-/// How many runs a page has.
+/// Number of runs on a page.
 const LIMIT: u32 = 50;
 
 #[derive(Template)]
@@ -79,7 +79,7 @@ struct RunsPage {
     searched: bool,
     rare: bool,
     paged: bool,
-    /// What a job about all of these is asked with.
+    /// Address of the form for a job on all of these.
     job: String,
     wrong: Option<Problem>,
 }

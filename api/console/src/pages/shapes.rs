@@ -121,7 +121,7 @@ pub(crate) async fn contract(ask: Ask, Path(subject): Path<String>) -> Shown {
     }
 }
 
-/// What would become of a schema as the next version, or what is wrong with it.
+/// Returns the result of checking a schema as the next version, or the mistake in it.
 async fn checked(
     ask: &Ask,
     subject: &str,
@@ -278,16 +278,16 @@ struct TransformPage {
     name: String,
     view: TransformView,
     text: String,
-    /// What was tried.
+    /// The document that was tried.
     document: String,
     tried: Option<Tried>,
     wrong: Option<Problem>,
     deeds: Vec<Deed>,
-    /// What another revision would make of the last documents.
+    /// Results of another revision for the last documents.
     compared: Option<TransformWhatIf>,
 }
 
-/// What a transform made of a document.
+/// Result of a transform for a document.
 struct Tried {
     mapped: bool,
     made: String,
@@ -305,7 +305,7 @@ pub(crate) async fn transform(
     }
 }
 
-/// What a revision would make of the last documents, beside the one that is used.
+/// Returns the results of a revision for the last documents, compared with the active one.
 async fn compared(ask: &Ask, path: &str) -> Result<Option<TransformWhatIf>, Problem> {
     let Some(revision) = ask.param("revision").and_then(|text| text.parse::<u32>().ok()) else {
         return Ok(None);

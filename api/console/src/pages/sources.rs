@@ -1,4 +1,4 @@
-//! Who sends documents, what they sent, and what became of it.
+//! Sources of documents, the documents that they sent, and the results.
 
 use askama::Template;
 use axum::extract::Path;
@@ -23,7 +23,7 @@ const PARAMETERS: [&str; 4] = ["source", "verdict", "code", "contract"];
 struct Source {
     view: SourceView,
     badge: Badge,
-    /// How it is verified.
+    /// Its method of verification.
     scheme: String,
     trust: String,
     /// The contracts that it is held to, and what they are mapped to.
@@ -32,7 +32,7 @@ struct Source {
 }
 
 impl Source {
-    /// What an admin can do about it.
+    /// Returns the actions of an admin on it.
     fn deeds(view: &SourceView) -> Vec<Deed> {
         let path = format!("/v1/sources/{}", encoded(&view.name));
         let spec = serde_json::to_string_pretty(&view.spec).unwrap_or_default();
@@ -146,7 +146,7 @@ struct IntakePage {
     frame: Frame,
     intake: Intake,
     trust: String,
-    /// What the transform says of it: a title, and a document.
+    /// Results of the transform for it: a title, and a document.
     told: Vec<(&'static str, String)>,
     deeds: Vec<Deed>,
 }

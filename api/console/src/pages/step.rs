@@ -8,10 +8,10 @@ use crate::ask::{Ask, Problem, encoded};
 use crate::page::{Frame, Shown, ok};
 use crate::show::{Badge, Tone, instant, moment, number, pretty, step_words};
 
-/// How many items a page has.
+/// Number of items on a page.
 const LIMIT: u32 = 100;
 
-/// How many items are in a state, and where those are listed.
+/// Number of items in a state, and the address of their list.
 struct Count {
     state: String,
     count: String,

@@ -17,10 +17,10 @@ use crate::graph::{Picture, draw_back, of_run};
 use crate::page::{Frame, Shown, ok};
 use crate::show::{Badge, Tone, number, pretty};
 
-/// How many undos of a plan a page lists; what one step's items need stands in one line of the picture.
+/// Number of undos of a plan on a page; the items of one step share one line of the picture.
 const LIMIT: u32 = 200;
 
-/// What is asked for.
+/// The requested scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     All,
@@ -222,7 +222,7 @@ async fn page(ask: &Ask, id: &str) -> Result<UndoPage, Problem> {
     })
 }
 
-/// Whether one person may not undo so much of the run's workflow alone.
+/// Returns whether one person may not undo so much of the run's workflow alone.
 async fn needs_another(ask: &Ask, view: &RunView, plan: Option<&Plan>) -> Result<bool, Problem> {
     let Some(plan) = plan else { return Ok(false) };
     let path = format!("/v1/workflows/{}/undo-approval", encoded(&view.workflow));

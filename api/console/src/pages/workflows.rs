@@ -59,7 +59,7 @@ async fn list_page(ask: &Ask) -> Result<WorkflowsPage, Problem> {
     })
 }
 
-/// Which runs are on a version.
+/// Runs of a version.
 struct Load {
     load: VersionLoad,
     states: Vec<(String, u64)>,
@@ -89,7 +89,7 @@ pub(crate) async fn show(ask: Ask, Path((name, version)): Path<(String, u32)>) -
     }
 }
 
-/// What an admin sets for a workflow.
+/// Returns the forms of an admin's settings for a workflow.
 async fn rules(ask: &Ask, path: &str) -> Result<[Deed; 2], Problem> {
     let approval: UndoApprovalView = ask.get(&format!("{path}/undo-approval")).await?;
     let approval = serde_json::to_string(&approval.approval).unwrap_or_default();

@@ -97,7 +97,7 @@ pub(crate) fn command(verb: &Verb) -> Command {
     command
 }
 
-/// What a verb is for, on one line.
+/// Returns the summary of a verb, on one line.
 pub(crate) fn about(verb: &Verb) -> String {
     match verb.does {
         Does::Print => verb.operation.summary.clone(),
@@ -276,7 +276,7 @@ pub(crate) fn asked(
     Ok(Asked { method: operation.method.clone(), path, query, body, key })
 }
 
-/// What was typed for a field.
+/// Returns the values that were typed for a field.
 fn typed(matches: &ArgMatches, place: &str, name: &str) -> Vec<String> {
     let values = matches.try_get_many::<String>(&format!("{place}:{name}"));
     values.ok().flatten().into_iter().flatten().cloned().collect()

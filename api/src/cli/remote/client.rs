@@ -15,9 +15,9 @@ use super::profile::{self, Profile};
 use crate::access::{ACTOR, NAMESPACE};
 use crate::cli::secret;
 
-/// How long an answer may take, beside what the request itself asks the server to wait.
+/// Longest wait for a response, beside the wait that the request itself asks of the server.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
-/// How often a request is sent that certainly changed nothing.
+/// Number of times that a request is sent that certainly changed nothing.
 const TRIES: u32 = 4;
 
 /// A server, and who asks it.
@@ -171,14 +171,14 @@ impl Client {
     }
 }
 
-/// What became of one request.
+/// Result of one request.
 enum Once {
     /// Nothing was done: it may be sent again.
     Again(Failure),
     Failed(Failure),
 }
 
-/// What to do where no server answers.
+/// Returns a hint for the case that no server answers.
 fn hint(base: &str) -> &'static str {
     match base {
         profile::DEFAULT_URL => {

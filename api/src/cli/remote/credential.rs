@@ -1,4 +1,4 @@
-//! Which secret goes with a request. Pure.
+//! Chooses the secret of a request. Pure.
 //!
 //! A secret goes only to the server that it was given with: that of a profile to the profile's URL, that of the
 //! variables to the URL of the variables. Only a secret that is typed as a flag goes wherever the request goes.
@@ -24,7 +24,7 @@ pub(super) struct Given {
     pub(super) profile_url: Option<String>,
     /// The profile's name.
     pub(super) name: String,
-    /// Whether the profile was asked for by its name.
+    /// `true` if the profile was requested by its name.
     pub(super) named: bool,
 }
 
@@ -82,7 +82,7 @@ pub(super) fn choose(
     ))
 }
 
-/// Whether two texts are the same URL.
+/// Returns whether two texts are the same URL.
 fn same(one: &str, other: &str) -> bool {
     let read = |text: &str| text.trim_end_matches('/').parse::<reqwest::Url>().ok();
     read(one).is_some_and(|one| read(other) == Some(one))

@@ -132,7 +132,7 @@ fn layers(view: &RunView, graph: Option<&Graph>) -> Vec<Vec<(String, Vec<String>
     layers
 }
 
-/// Whether what a step needs is the whole layer above it, so that the line between them says it.
+/// Returns whether a step needs the whole layer above it, so that the line between them shows it.
 fn follows(view: &RunView, graph: Option<&Graph>, depth: usize, needs: &[String]) -> bool {
     let layers = layers(view, graph);
     layers[depth - 1].len() == needs.len()
@@ -160,7 +160,7 @@ fn mark(step: &StepView) -> char {
     }
 }
 
-/// What a step tells, on one line.
+/// Describes a step on one line.
 fn tells(step: &StepView) -> String {
     let mut parts = vec![format!("{:9}", step.state)];
     if let Some(compensation) = &step.compensation {

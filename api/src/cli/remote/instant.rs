@@ -44,7 +44,7 @@ pub(super) fn read(text: &str, now: Time) -> Result<String, String> {
     })
 }
 
-/// Whether an instant that was read lies in the past.
+/// Returns whether an instant that was read is in the past.
 pub(super) fn has_passed(read: &str, now: Time) -> bool {
     read.parse::<Timestamp>().is_ok_and(|Timestamp(at)| at.after(Span::secs(1)) < now)
 }

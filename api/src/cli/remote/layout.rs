@@ -76,7 +76,7 @@ fn line(row: &[String], widths: &[usize], in_row: &[bool], most: usize) -> Strin
     format!("{}\n", line.trim_end())
 }
 
-/// Which columns there is place for, the first in any case.
+/// Returns the columns for which there is room, the first in any case.
 fn fitted(natural: &[usize], total: usize) -> Vec<bool> {
     let mut taken = 0;
     let place = |(at, &width): (usize, &usize)| {

@@ -37,7 +37,7 @@ use verbs::{Does, Verb};
 
 use crate::print;
 
-/// Why a verb did not do what it was to do.
+/// The reason for which a verb failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// It was asked wrongly.
@@ -262,7 +262,7 @@ fn exit_code(asked: &Asked, answer: &Answer) -> u8 {
     }
 }
 
-/// How the end of a run is told to who started this program.
+/// Returns the exit code for the end of a run.
 fn exit_of(outcome: Option<Outcome>) -> u8 {
     match outcome {
         Some(Outcome::Succeeded) => 0,

@@ -32,7 +32,7 @@ pub(crate) struct Field {
     pub(crate) instants: Vec<String>,
 }
 
-/// What a field may hold.
+/// Kinds of values of a field.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Kind {
     Text,
@@ -118,7 +118,7 @@ fn members(document: &Value, body: &Value) -> Vec<Field> {
         .collect()
 }
 
-/// What a member is for: its own description, or that of the form or type that it refers to.
+/// Returns the description of a member: its own, or that of the form or type that it refers to.
 fn description(document: &Value, schema: &Value) -> String {
     let forms = schema["oneOf"].as_array().into_iter().flatten();
     let own = std::iter::once(schema).chain(forms).find_map(|one| one["description"].as_str());

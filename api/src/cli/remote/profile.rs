@@ -1,4 +1,4 @@
-//! Where the verbs find their server: flags before `BACKSTITCH_*` variables, those before the profile's file, that
+//! Chooses the server of the verbs: flags before `BACKSTITCH_*` variables, those before the profile's file, that
 //! before defaults. A secret goes only to the server that it was given with: see [`credential`](super::credential).
 //!
 //! The file is `~/.config/backstitch/config.toml`: the part of TOML that has tables and strings. Each table is a
@@ -58,13 +58,13 @@ pub(crate) struct Profile {
     pub(crate) namespace: Option<String>,
     pub(crate) api_key: Option<String>,
     pub(crate) actor: Option<String>,
-    /// What the flag `--actor` says: in a question, whose acts are meant.
+    /// Value of the flag `--actor`: in a query, the actor whose acts are meant.
     pub(crate) whose: Option<String>,
     /// A file with the issuers of servers' certificates, and one with the client's own certificate and key.
     pub(crate) ca_file: Option<String>,
     pub(crate) client_cert: Option<String>,
     pub(crate) output: Option<Form>,
-    /// Whether cells are printed whole on a terminal, too.
+    /// `true` if cells are printed in full on a terminal, too.
     pub(crate) wide: bool,
     /// A secret that was not sent because it belongs to another server; told when the server asks for one.
     pub(crate) withheld: Option<String>,
@@ -135,8 +135,8 @@ pub(crate) fn typed_flags(levels: &[&ArgMatches]) -> Vec<String> {
 }
 
 impl Profile {
-    /// What the flags, the variables and the file say together. `levels` are the verb's matches, and those of what
-    /// stands before it.
+    /// Combines the flags, the variables and the file. `levels` are the verb's matches, and those of what stands
+    /// before it.
     ///
     /// # Errors
     /// When the file, or a profile that was asked for, cannot be read, or its secret is for another server.

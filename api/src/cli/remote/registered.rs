@@ -1,4 +1,4 @@
-//! What registering a workflow came to, as text. Pure.
+//! Describes the registration of a workflow, as text. Pure.
 
 use std::fmt::Write as _;
 

@@ -26,7 +26,7 @@ pub(super) async fn resolve(
     by_key(client, text, workflow).await
 }
 
-/// Whether `text` has the form of an id.
+/// Returns whether `text` has the form of an id.
 pub(super) fn is_id(text: &str) -> bool {
     text.parse::<RunId>().is_ok()
 }

@@ -30,7 +30,7 @@ pub(super) struct Screen {
 }
 
 impl Screen {
-    /// What to write so that `text` stands where the text before it stood. Lines are cut to the terminal's width, and
+    /// Returns the output that replaces the text shown before by `text`. Lines are cut to the terminal's width, and
     /// to its height, so that no line takes two rows and the first one stays in sight.
     pub(super) fn redraw(&mut self, text: &str, rows: usize, columns: usize) -> String {
         let mut out = self.clear(rows, columns);
@@ -50,7 +50,7 @@ impl Screen {
         out
     }
 
-    /// What to write so that the whole `text` stands there in the end, however long it is.
+    /// Returns the output after which the whole `text` is shown, however long it is.
     pub(super) fn finish(&mut self, text: &str, rows: usize, columns: usize) -> String {
         self.clear(rows, columns) + text
     }

@@ -39,7 +39,8 @@ pub(super) fn documents(view: &RunView, width: Option<usize>) -> String {
     text
 }
 
-/// What a person should know, a line for each condition. Many incidents are one line, which says how to list them.
+/// Describes the conditions that a person should know, one per line. Many incidents are one line, which says how
+/// to list them.
 pub(super) fn conditions(view: &RunView) -> String {
     let is_incident = |condition: &&Condition| condition.kind == INCIDENT;
     let incidents: Vec<&Condition> = view.conditions.iter().filter(is_incident).collect();
@@ -107,7 +108,7 @@ fn effect(step: &StepView, word: &str) -> Option<String> {
     Some(text)
 }
 
-/// What people were asked, and what they answered.
+/// Describes the decisions that people were asked for, and their answers.
 pub(super) fn approvals(view: &RunView) -> String {
     let mut text = String::new();
     for step in &view.steps {
@@ -182,7 +183,8 @@ fn form(schema: &Payload) -> String {
     properties.iter().map(member).collect::<Vec<_>>().join(", ")
 }
 
-/// What people can do about what a run waits for, as commands: each once, those about the whole run last.
+/// Returns the actions that help with what a run waits for, as commands: each once, those on the whole
+/// run last.
 pub(super) fn deeds(why: &Why) -> String {
     let mut lines: Vec<String> = Vec::new();
     let waits = || why.waits_for.iter();
@@ -226,7 +228,7 @@ fn deed(why: &Why, wait: &WaitsFor, verb: &str) -> String {
     }
 }
 
-/// What became of a signal that was sent by a business key.
+/// Describes the result of a signal that was sent by a business key.
 pub(super) fn sent(sent: &SignalSent, asked: &str) -> String {
     match (sent.run, serde_json::from_str::<SendSignalByKey>(asked)) {
         (Some(run), _) => format!("The run {run} has the signal."),

@@ -1,4 +1,4 @@
-//! Which verb asks which operation. The names follow from the routes; what is named otherwise stands in a table.
+//! Maps verbs to operations. The names follow from the routes; what is named otherwise stands in a table.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ pub(crate) struct Verb {
     pub(crate) does: Does,
 }
 
-/// What a verb does with the answer.
+/// Use of the response by a verb.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Does {
     /// Prints it.
@@ -86,7 +86,7 @@ const NEWEST: &[&str] = &["show_workflow"];
 /// Operations whose body comes as a file.
 const FILES: &[&str] = &["register_workflow", "start_runs", "publish_events"];
 
-/// What the groups are about.
+/// Descriptions of the groups.
 const GROUPS: &[(&str, &str)] = &[
     ("run", "Start, inspect and act on runs"),
     ("workflow", "Register, inspect, pause and migrate workflows"),
@@ -131,18 +131,18 @@ impl Verb {
         ALIASES.iter().find(ours).map(|alias| alias.2)
     }
 
-    /// Whether it is about one run, which is given by its id or its business key.
+    /// Returns whether it concerns one run, which is given by its id or its business key.
     pub(crate) fn is_about_a_run(&self) -> bool {
         let path = &self.operation.path;
         path == "/v1/runs/{id}" || path.starts_with("/v1/runs/{id}/")
     }
 
-    /// Whether the body comes as a file.
+    /// Returns whether the body is read from a file.
     pub(crate) fn takes_file(&self) -> bool {
         FILES.contains(&self.operation.id.as_str())
     }
 
-    /// Whether `field` of the path may be left out, as the newest version is meant then.
+    /// Returns whether `field` of the path may be omitted, for the newest version.
     pub(crate) fn means_newest_without(&self, field: &Field) -> bool {
         NEWEST.contains(&self.operation.id.as_str()) && field.name == "version"
     }
@@ -159,7 +159,7 @@ impl Verb {
     }
 }
 
-/// What a group is about.
+/// Returns the description of a group.
 pub(crate) fn about(group: &str) -> String {
     let known = GROUPS.iter().find(|(name, _)| *name == group);
     known.map_or_else(|| format!("Everything about a {group}"), |(_, about)| (*about).to_owned())

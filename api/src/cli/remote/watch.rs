@@ -92,7 +92,7 @@ pub(crate) async fn job(client: &Client, asked: &Asked, form: Form) -> Result<u8
     }
 }
 
-/// How a job stands, and how far it is.
+/// Describes the state of a job, and its progress.
 fn job_words(view: &JobView) -> (&'static str, String) {
     let progress = &view.progress;
     let mut counts = format!("{} of {} done", progress.done, progress.total);

@@ -23,7 +23,7 @@ use crate::print;
 use report::World;
 use wire::{Answer, Wire};
 
-/// How long anything may take that is waited for.
+/// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How the demo ends.

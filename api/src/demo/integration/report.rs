@@ -1,4 +1,4 @@
-//! What came in, what became of each, and whether anything is missing.
+//! Report of the demo: what arrived, the result for each, and whether anything is missing.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::demo::voice::Voice;
 
 /// Everything that is there in the end.
 pub(super) struct World {
-    /// What was sent, in order.
+    /// The documents sent, in order.
     pub(super) sent: Vec<Sent>,
     /// Each document of the server, by its id.
     pub(super) intake: BTreeMap<String, Value>,
@@ -17,7 +17,7 @@ pub(super) struct World {
     pub(super) events: Vec<Value>,
     /// The runs, by key.
     pub(super) runs: Vec<Value>,
-    /// Whether each order was seen to wait for its customer.
+    /// `true` for each order that was seen to wait for its customer.
     pub(super) waited: usize,
 }
 
@@ -138,7 +138,8 @@ impl World {
         must(self.waited == orders, "an order did not wait for its customer");
     }
 
-    /// What both vendors sent of a customer is the same in our shape, and said once.
+    /// Checks that what both vendors sent of a customer is the same in the canonical shape, and is
+    /// there once.
     fn vendors_agree(&self, must: &mut impl FnMut(bool, &str)) {
         let mut by_stream: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
         for event in self.events.iter().filter(|event| event["type"] == "customer") {

@@ -1,5 +1,5 @@
-//! Who sends what: two vendors with customers in shapes of their own, a third system with orders, the contracts and transforms
-//! between them, and what is done about each customer and order.
+//! The senders: two vendors with customers in shapes of their own, a third system with orders, the contracts and
+//! transforms between them, and the workflows for each customer and order.
 
 use serde_json::{Value, json};
 
@@ -86,7 +86,7 @@ pub(super) fn source(contract: &str, version: u32, to: &str, dedupe: &[&str]) ->
     })
 }
 
-/// What is done about a customer and an order: an order waits for its customer.
+/// Returns the workflows for a customer and an order: an order waits for its customer.
 pub(super) fn workflows() -> [Value; 2] {
     let step = |emits: Value| json!([{"id": "note", "sleep": {"for": "1ms"}, "emits": [emits]}]);
     let known = |on: &str| json!([{"fact": "customer.known", "on": {"path": on}}]);
@@ -100,7 +100,7 @@ pub(super) fn workflows() -> [Value; 2] {
     ]
 }
 
-/// Which workflow is started for which events: for what comes into being, not for what is said again.
+/// Returns the subscriptions: workflows are started for new entities, not for repeated messages.
 pub(super) fn subscriptions() -> [(&'static str, Value); 2] {
     let spec = |of: &str, workflow: &str| json!({"filter": {"types": [of], "ops": ["C"]}, "workflow": workflow, "input": "data"});
     [("customers", spec("customer", "know-customer")), ("orders", spec("order", "accept-order"))]
