@@ -63,7 +63,7 @@ pub enum Command {
     Compensate {
         /// The part to undo.
         scope: Scope,
-        /// Whether to undo even past a pivot.
+        /// `true` to undo even past a pivot.
         force: bool,
         /// Actor and reason.
         by: By,
@@ -72,7 +72,7 @@ pub enum Command {
     CompensateAsPlanned {
         /// The part to undo.
         scope: Scope,
-        /// Whether to undo even past a pivot.
+        /// `true` to undo even past a pivot.
         force: bool,
         /// Value of [`Run::plan_mark`](crate::Run::plan_mark) when it was planned.
         mark: Uuid,
@@ -133,7 +133,7 @@ pub enum Command {
         /// Only the items of the step, a fan-out, that failed, are in doubt or were never begun; the others keep
         /// their results.
         only_failed: bool,
-        /// Whether to go on even if an effect that nothing undoes is repeated.
+        /// `true` to go on even if an effect that nothing undoes is repeated.
         force: bool,
         /// Actor and reason.
         by: By,
@@ -216,7 +216,7 @@ pub enum Command {
         hold: Hold,
         /// The policy for a run that has begun.
         policy: OnWithdrawn,
-        /// Who withdrew it, for people.
+        /// Origin of the withdrawal, for people.
         message: String,
     },
     /// A fact that was withdrawn is established again.

@@ -126,7 +126,7 @@ pub enum Event {
         attempt: u32,
         /// The reason.
         error: Failure,
-        /// Whether the work was done, but its result cannot be the output.
+        /// `true` if the work was done, but its result cannot be the output.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         done: bool,
     },
@@ -197,7 +197,7 @@ pub enum Event {
         step: StepPath,
         /// The new input.
         input: Slot,
-        /// Whether it gets another effect key, because the earlier attempts did not happen.
+        /// `true` if it gets another effect key, because the earlier attempts did not happen.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         new_key: bool,
     },
@@ -251,7 +251,7 @@ pub enum Event {
         by: By,
         /// The reason.
         message: String,
-        /// Whether the run had taken it before.
+        /// `true` if the run had taken it before.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         came: bool,
     },
@@ -311,9 +311,9 @@ pub enum Event {
     FactWithdrawn {
         /// The fact and its subject, written as in a hold.
         fact: Arc<str>,
-        /// Who withdrew it, for people.
+        /// Origin of the withdrawal, for people.
         message: String,
-        /// Whether an incident follows that informs a person.
+        /// `true` if an incident follows that informs a person.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         incident: bool,
     },
@@ -332,7 +332,7 @@ pub enum Event {
         /// The step's new input.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         input: Option<Slot>,
-        /// Whether only the items of a fan-out that did not succeed are repeated.
+        /// `true` if only the items of a fan-out that did not succeed are repeated.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         only_failed: bool,
         /// Actor and reason.
@@ -382,7 +382,7 @@ pub enum Event {
         step: StepPath,
         /// The compensation attempt.
         attempt: u32,
-        /// Whether it is a run in which a person vouched for a part of the undo.
+        /// `true` if it is a run in which a person vouched for a part of the undo.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         by_hand: bool,
     },
@@ -473,7 +473,7 @@ pub enum Event {
         attempt: u32,
         /// `true` if it claimed success.
         succeeded: bool,
-        /// Whether it contradicts an earlier report.
+        /// `true` if it contradicts an earlier report.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         contradicts: bool,
     },

@@ -191,7 +191,7 @@ pub struct WorkflowView {
 pub struct Rehearsed {
     /// Number of simulated runs, each with other failures.
     pub traces: u64,
-    /// Whether these are all runs with up to two failures. Registering stops at a bound; `backstitch rehearse` goes
+    /// `true` if these are all runs with up to two failures. Registering stops at a bound; `backstitch rehearse` goes
     /// further.
     pub complete: bool,
     /// Findings that are allowed.

@@ -122,7 +122,7 @@ impl RerunItems {
     }
 }
 
-/// What a rerun would do.
+/// The effects of a rerun.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RerunPlan {

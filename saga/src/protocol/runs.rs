@@ -163,7 +163,7 @@ pub struct CompensateRun {
     pub force: bool,
 }
 
-/// What a compensation would do, or does.
+/// The effects of a compensation, planned or begun.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Plan {
