@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-/// Doubling delays with full jitter, so that clients do not come back all at once.
+/// Doubling delays with full jitter, so that clients do not come back at the same time.
 #[derive(Clone, Debug)]
 pub(crate) struct Backoff {
     next: Duration,

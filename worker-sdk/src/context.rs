@@ -26,8 +26,8 @@ pub struct TaskContext {
 pub enum Forward<Out> {
     /// It succeeded with this output.
     Succeeded(Out),
-    /// It may or may not have happened, and may even still arrive: undo it if it is there, and make sure that it
-    /// cannot come later where the target can promise that.
+    /// It may or may not have happened, and may even arrive later: undo it if it exists, and make sure that it
+    /// cannot come later if the target can promise that.
     Unknown,
 }
 
@@ -61,7 +61,7 @@ pub enum Verdict<Out> {
     NotHappened,
 }
 
-/// One task in the hands of a worker.
+/// One task that the worker holds.
 pub(crate) struct InFlight {
     pub(crate) offer: TaskOffer,
     pub(crate) codec: MaybeCodec,
@@ -92,7 +92,7 @@ struct Said {
 }
 
 impl InFlight {
-    /// `heart` is told when the handler has something for the next heartbeat.
+    /// Makes a task; `heart` is notified when the handler has data for the next heartbeat.
     pub(crate) fn new(offer: TaskOffer, codec: MaybeCodec, heart: Arc<Notify>) -> Arc<InFlight> {
         Arc::new(InFlight {
             offer,
@@ -119,7 +119,7 @@ impl InFlight {
         self.turn(BEGUN)
     }
 
-    /// Takes it back from whoever might begin it. Answers whether it was not begun.
+    /// Takes it back before it begins. Returns whether it had not begun.
     pub(crate) fn take_back(&self) -> bool {
         self.turn(GIVEN_BACK)
     }
@@ -133,7 +133,7 @@ impl InFlight {
         self.safe_to_stop.load(Ordering::Acquire)
     }
 
-    /// For how long its handler has been running without letting go of its thread.
+    /// Returns the time for which its handler has been running without yielding its thread.
     pub(crate) fn blocks_for(&self) -> Option<Duration> {
         let running = *self.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.map(|since| since.elapsed())
@@ -152,7 +152,7 @@ impl InFlight {
         .await
     }
 
-    /// The task, as it is released.
+    /// Returns the task in the form of a release.
     pub(crate) fn held(&self) -> HeldTask {
         HeldTask {
             run: self.offer.run,
@@ -173,7 +173,7 @@ impl InFlight {
         self.said().unsent
     }
 
-    /// A sign of life, with what the handler said since the last one.
+    /// Returns a heartbeat with the handler's progress since the last one.
     pub(crate) fn beat(&self) -> Heartbeat {
         let mut said = self.said();
         let news = std::mem::take(&mut said.unsent);
@@ -187,7 +187,7 @@ impl InFlight {
         }
     }
 
-    /// The last sign of life did not arrive: what it told must be told again.
+    /// Notes that the last heartbeat did not arrive: its content must be sent again.
     pub(crate) fn beat_was_lost(&self) {
         let mut said = self.said();
         said.unsent = said.progress.is_some();
@@ -298,8 +298,9 @@ impl TaskContext {
         self.task.offer.deadline
     }
 
-    /// Says how far the work got. The next attempt gets it if this one is lost. Signs of life are sent by themselves;
-    /// this one goes with the next, at most about a second later. What has no JSON is not sent.
+    /// Reports the progress of the work. The next attempt gets it if this one is lost. Heartbeats are sent
+    /// automatically; the progress goes with the next, at most about a second later. A value that cannot be written
+    /// as JSON is not sent.
     pub fn heartbeat(&self, progress: &impl Serialize) {
         let encoded = self.task.encode_beat(progress);
         match encoded {

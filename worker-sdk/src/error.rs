@@ -50,7 +50,8 @@ impl TaskError {
         TaskError(Failure { kind, code: stable(code), message, details: None, retry_after: None })
     }
 
-    /// Adds details, for machines and for people who dig. What has no JSON is left out.
+    /// Adds details, for machines and for diagnosis. A value that cannot be written as JSON is left
+    /// out.
     #[must_use]
     pub fn details(mut self, details: &impl Serialize) -> TaskError {
         self.0.details = Payload::of(details).ok();
@@ -82,7 +83,7 @@ impl TaskError {
         &self.0.message
     }
 
-    /// The failure as it is reported.
+    /// Returns the failure in the form of a report.
     #[must_use]
     pub fn into_failure(self) -> Failure {
         self.0

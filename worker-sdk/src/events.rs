@@ -40,7 +40,7 @@ impl<T> EventType<T> {
         EventType { name: self.name, contract: Some((subject, version)), data: PhantomData }
     }
 
-    /// The type, as it stands in events.
+    /// Returns the type, as in events.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.name

@@ -29,7 +29,7 @@ macro_rules! handle {
                 Self { name: self.name, queue, types: PhantomData }
             }
 
-            /// The handler's name, as it stands in definitions and claims.
+            /// Returns the handler's name, as in definitions and claims.
             #[must_use]
             pub const fn name(&self) -> &'static str {
                 self.name

@@ -263,8 +263,8 @@ impl Handlers {
         self.calls.contains_key(&(action, queue, name))
     }
 
-    /// Does one task. A panic is caught and becomes a failure of unknown effect, `panic`: nobody can say how far the
-    /// handler got.
+    /// Does one task. A panic is caught and becomes a failure of unknown effect, `panic`: the progress of the
+    /// handler is unknown.
     pub(crate) async fn call(&self, task: Arc<InFlight>) -> TaskOutcome {
         let offer = &task.offer;
         let Some(call) = self.calls.get(&(offer.action, offer.queue.as_str(), offer.name.as_str()))
@@ -315,7 +315,7 @@ fn read<T: DeserializeOwned>(
     })
 }
 
-/// Writes what a handler gave, as the codec makes it. If that fails, its effect stands all the same.
+/// Encodes the output of a handler. If that fails, its effect remains all the same.
 fn write<T: Serialize>(task: &InFlight, output: &T) -> Result<Payload, Failure> {
     let encoded = task.codec.encode(write_as_it_is(output)?, || codec::of_task(&task.offer));
     encoded.map_err(|error| codec::failed(FailureKind::Unknown, &error))
@@ -345,7 +345,7 @@ fn succeeded<T: Serialize>(task: &InFlight, output: &T) -> Result<TaskOutcome, F
 /// The code of an output that has no JSON.
 const UNENCODABLE: &str = "unencodable_output";
 
-/// Has the codec make what it makes of a failure's details. Without it they are left out: the failure counts.
+/// Encodes the details of a failure. If that fails they are left out: the failure counts.
 fn encode_details(task: &InFlight, outcome: TaskOutcome) -> TaskOutcome {
     match outcome {
         TaskOutcome::Failed(mut failure) => {

@@ -35,13 +35,15 @@ impl Saga {
         });
     }
 
-    /// A run begins when `fact` is established about `on`, and uses no attempt before that. `on_withdrawn` says what
-    /// becomes of a run that has begun when the fact is withdrawn. Several must all be established.
+    /// Lets a run begin only when `fact` is established about `on`; it uses no attempt before. `on_withdrawn` is the
+    /// policy for a run that has begun when the fact is withdrawn. With several requirements, all must be
+    /// established.
     pub fn requires(&self, fact: &str, on: impl Gives<String>, on_withdrawn: OnWithdrawn) {
         self.fact("requires", fact, on, Some(on_withdrawn));
     }
 
-    /// For how long a run waits for what it requires before it becomes an incident; 24 hours without it.
+    /// Sets the time that a run waits for its requirements before an incident opens; 24 hours by
+    /// default.
     pub fn requires_within(&self, span: Span) {
         self.sequence(|sequence| sequence.requires_within = Some(span));
     }

@@ -112,7 +112,7 @@ impl<T, Out> Signal<T, Out> {
         }
     }
 
-    /// For how long the step waits, from its turn on; then it fails with `signal_timeout`.
+    /// Sets the time that the step waits; then it fails with `signal_timeout`.
     #[must_use]
     pub fn timeout(self, span: Span) -> Self {
         Signal { timeout: Some(span), ..self }

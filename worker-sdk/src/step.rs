@@ -139,14 +139,12 @@ impl<In, Out, Kind: Shape<Out>> Step<In, Out, Kind> {
         self
     }
 
-    /// Says what becomes of the run that this step is when the run that it belongs to is killed; it is killed as well
-    /// without this.
+    /// Sets the fate of the child run when its parent is killed; by default it is killed as well.
     pub fn on_kill(self, policy: OnKill) -> Self {
         self.child(|child| child.on_kill = policy)
     }
 
-    /// Says what becomes of the run that this step is while the run that it belongs to is paused; it is paused as well
-    /// without this.
+    /// Sets the fate of the child run while its parent is paused; by default it is paused as well.
     pub fn on_pause(self, policy: OnPause) -> Self {
         self.child(|child| child.on_pause = policy)
     }
@@ -160,7 +158,7 @@ impl<In, Out, Kind: Shape<Out>> Step<In, Out, Kind> {
         self.step(|step| step.after.extend(id))
     }
 
-    /// Skipped unless this holds when its turn comes.
+    /// Skips the step unless this holds when it is about to begin.
     pub fn when(self, condition: impl Gives<bool>) -> Self {
         let pointer = format!("/steps/{}/when", self.index);
         let condition: Condition = condition.wire();
@@ -168,7 +166,7 @@ impl<In, Out, Kind: Shape<Out>> Step<In, Out, Kind> {
         self.step(|step| step.when = Some(guard))
     }
 
-    /// Sets the compensation of the step. The undo must be of the step's own types. It never gives up by itself; see
+    /// Sets the compensation of the step. It must be of the step's own types. It does not give up, see
     /// [`Step::undo_retry`].
     pub fn compensate(self, undo: Undo<In, Out>) -> Self {
         self.task(|task| {
@@ -183,14 +181,14 @@ impl<In, Out, Kind: Shape<Out>> Step<In, Out, Kind> {
         self.undo("undo_retry", |undo| undo.retry = retry)
     }
 
-    /// Opens an incident at this failed attempt to undo, while it goes on trying; 3 without it. Say
+    /// Opens an incident at this failed attempt to undo, and goes on trying; 3 by default. Call
     /// [`Step::compensate`] first.
     pub fn alert_after(self, attempts: u32) -> Self {
         self.undo("alert_after", |undo| undo.alert_after = attempts)
     }
 
-    /// Opens that incident also when undoing has gone on for so long, however often it was tried; 15 minutes without
-    /// it. Say [`Step::compensate`] first.
+    /// Opens that incident also when the undo has taken this time, after any number of attempts; 15 minutes by
+    /// default. Call [`Step::compensate`] first.
     pub fn slow_after(self, span: Span) -> Self {
         self.undo("slow_after", |undo| undo.slow_after = span)
     }
@@ -328,8 +326,8 @@ impl<In, Out, Kind: Shape<Out>> Step<In, Out, Kind> {
             .class(Class::Retriable)
     }
 
-    /// Its class in so many words. [`Step::compensate`] makes a step compensatable by itself; [`Step::pivot`],
-    /// [`Step::retriable`] and [`Step::read_only`] say the others.
+    /// Sets its class explicitly. [`Step::compensate`] makes a step compensatable; [`Step::pivot`],
+    /// [`Step::retriable`] and [`Step::read_only`] set the other classes.
     pub fn class(self, class: Class) -> Self {
         self.task(|task| task.class = Some(class))
     }

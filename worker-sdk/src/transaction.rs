@@ -227,7 +227,7 @@ impl StartInTransaction {
         self
     }
 
-    /// The same start at a later instant, at most a year ahead: the run is there with the commit, and waits. It has a
+    /// Starts the run at a later instant, at most a year ahead: the run exists with the commit, and waits. Uses a
     /// statement of its own, [`StartLaterInTransaction::SQL`].
     #[must_use]
     pub fn start_at(self, at: Timestamp) -> StartLaterInTransaction {
@@ -285,8 +285,8 @@ impl StartLaterInTransaction {
     }
 }
 
-/// The completion of a task in a transaction of the worker's own: what the handler wrote and the step's success commit
-/// together, or neither does. For tasks of steps that say [`Step::transactional`](crate::Step::transactional).
+/// The completion of a task in a transaction of the worker: the handler's rows and the step's success are committed
+/// together, or not at all. For tasks of steps with [`Step::transactional`](crate::Step::transactional).
 ///
 /// The handler commits and then returns the same output as always. If the worker dies after the commit, the server
 /// finds the completion by itself. The statement fails with the code `BS001` when the attempt is not the worker's any

@@ -138,8 +138,8 @@ impl Saga {
         self.child_of(id, workflow.name(), Some(workflow.version()), input)
     }
 
-    /// A step that is a run of a workflow known by its name: one that is built elsewhere, or this one itself. It runs in
-    /// the version that is the newest when its turn comes, and that it takes an `In` and gives an `Out` is your word.
+    /// Adds a step that runs a workflow by its name: one that is built elsewhere, or this one itself. It runs in the
+    /// newest version at that time; the caller vouches that it takes an `In` and gives an `Out`.
     pub fn child_named<In, Out>(
         &self,
         id: &str,

@@ -26,7 +26,7 @@ pub struct Workflow<In, Out> {
     types: PhantomData<fn(In) -> Out>,
 }
 
-/// A workflow that cannot be: everything that is wrong with it, at once.
+/// An invalid workflow, with all mistakes in it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct InvalidWorkflow {
     /// The workflow's name.
@@ -112,7 +112,7 @@ impl<In: JsonSchema, Out: JsonSchema> Workflow<In, Out> {
 }
 
 impl<In, Out> Workflow<In, Out> {
-    /// The definition, as it is registered.
+    /// Returns the definition, as it is registered.
     #[must_use]
     pub fn definition(&self) -> &Definition {
         &self.graph.definition
@@ -137,7 +137,7 @@ impl<In, Out> Workflow<In, Out> {
     }
 
     /// Returns the parts of the definition that are valid but hardly intended, such as a sleep that is longer than the
-    /// run may take. A server that registers it tells the same.
+    /// run may take. A server lists the same when it registers the workflow.
     #[must_use]
     pub fn warnings(&self) -> Vec<Warning> {
         self.graph.warnings()
@@ -238,7 +238,8 @@ impl Saga {
         self.draft.borrow_mut().definition.on_timeout = policy;
     }
 
-    /// For how long after its end a run may still be compensated by hand; 30 days without it.
+    /// Sets the time after its end in which a run may still be compensated by hand; 30 days by
+    /// default.
     pub fn compensable_for(&self, span: Span) {
         self.draft.borrow_mut().definition.compensable_for = span;
     }

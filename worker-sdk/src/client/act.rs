@@ -1,5 +1,5 @@
-//! Acting on runs by hand. Every act needs a reason; it stands in the run's history. Each is sent under a key of its
-//! own, so that it is done once however often the network fails it.
+//! Acts on runs. Every act needs a reason, which the run's history records. Each is sent under a key of its own, so
+//! that it is executed once, however often the network fails.
 
 use backstitch_saga::protocol::{CompensateRun, EraseRun, ErasedRun, Plan, RunView, Scope};
 use backstitch_saga::{RunId, StepPath};
@@ -41,7 +41,7 @@ impl Client {
         read(self.send(request).await?)
     }
 
-    /// Undoes what `scope` says; the run as it is now, being undone.
+    /// Undoes `scope`. Returns the run as it is now, being undone.
     ///
     /// # Errors
     /// A problem, such as `past_pivot`: then [`Client::force_compensate`] may.
@@ -86,7 +86,7 @@ impl Client {
         self.act(run, "cancel", reason).await
     }
 
-    /// Ends a run as it stands; nothing is undone.
+    /// Ends a run without undoing anything.
     ///
     /// # Errors
     /// A problem, such as `run_ended`.

@@ -18,7 +18,7 @@ const EVENTS: u32 = 500;
 pub struct Batch {
     /// The events, in the order of their positions. None when nothing came while it was waited for.
     pub events: Vec<EventView>,
-    /// The position up to which the log was looked through: where to go on.
+    /// The position up to which the log was searched: the place to go on.
     pub position: u64,
     /// The last position of the log.
     pub head: u64,
@@ -60,13 +60,13 @@ impl LogReader {
         self
     }
 
-    /// The position after which it goes on.
+    /// Returns the position after which it goes on.
     #[must_use]
     pub fn position(&self) -> u64 {
         self.position
     }
 
-    /// Reads the next events, and waits for the first of them. It goes on after them then.
+    /// Reads the next events, waiting for the first of them. The next call goes on after them.
     ///
     /// # Errors
     /// A problem `position_past_retention` with `oldest_position`.
@@ -111,7 +111,7 @@ impl Consumer {
         self.reader.next().await
     }
 
-    /// Moves the cursor behind a batch that was dealt with.
+    /// Moves the cursor behind a batch that was processed.
     ///
     /// # Errors
     /// A problem `cursor_conflict` when another consumer moved it: what this one has done since is done twice. It goes on from

@@ -150,7 +150,8 @@ impl Client {
         read(self.send(self.request(Method::POST, &path)?.json(ask)).await?)
     }
 
-    /// Maps a document by a transform without writing anything, and tells what each rule did.
+    /// Maps a document by a transform without writing anything, and returns the action of each
+    /// rule.
     ///
     /// # Errors
     /// A problem `invalid_document`, `invalid_transform` or `unknown_transform`.

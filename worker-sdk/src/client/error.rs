@@ -30,7 +30,7 @@ pub enum ClientError {
     Setup(String),
     /// The document to send cannot be written as JSON.
     Unsendable(serde_json::Error),
-    /// The codec could not make of a document what is to be sent.
+    /// The codec could not encode the document to send.
     Codec(CodecError),
 }
 

@@ -32,7 +32,7 @@ impl Client {
         self.read_from("v1/incidents/counts").await
     }
 
-    /// Effects that stand and should not, or may, the longest open first.
+    /// Lists effects that remain and should not, or that may remain, the longest open first.
     #[must_use]
     pub fn effects(&self, filter: &EffectFilter) -> Pages<EffectLine> {
         Pages::new(self, "v1/effects".to_owned(), parameters(filter))
@@ -133,7 +133,7 @@ impl Client {
         self.send_reason(&format!("v1/incidents/{id}/cancel"), reason).await
     }
 
-    /// Ends its run as it stands; nothing is undone.
+    /// Ends its run without undoing anything.
     ///
     /// # Errors
     /// A problem, such as `run_ended`.
@@ -145,7 +145,7 @@ impl Client {
         self.send_reason(&format!("v1/incidents/{id}/abandon"), reason).await
     }
 
-    /// Gives it to a person; to nobody with an empty name.
+    /// Assigns it to a person; to nobody with an empty name.
     ///
     /// # Errors
     /// A problem `unknown_incident`.

@@ -22,7 +22,7 @@ impl Client {
         self.send_act("v1/jobs", &NewJob { dry_run: false, ..asked.clone() }).await
     }
 
-    /// One job as it stands.
+    /// Returns one job.
     ///
     /// # Errors
     /// A problem `unknown_job`.
@@ -60,7 +60,7 @@ impl Client {
         self.send_reason(&format!("v1/jobs/{id}/resume"), reason).await
     }
 
-    /// Stops a job for good.
+    /// Stops a job permanently.
     ///
     /// # Errors
     /// A problem, such as `job_not_moving`.

@@ -91,9 +91,9 @@ impl Client {
         Ok(Client { http, base: Arc::new(base), headers, trust, tries: 5, codec })
     }
 
-    /// The client that the environment describes, by the variables that the command line reads, too: `BACKSTITCH_URL` and,
-    /// if set, `BACKSTITCH_API_KEY` or `BACKSTITCH_API_KEY_FILE`, a file that holds it, `BACKSTITCH_NAMESPACE`, and
-    /// `BACKSTITCH_CA_FILE`, a file for [`Client::trust`].
+    /// Returns the client that the environment describes, by the variables that the command line reads, too:
+    /// `BACKSTITCH_URL` and, if set, `BACKSTITCH_API_KEY` or `BACKSTITCH_API_KEY_FILE`, a file with the key,
+    /// `BACKSTITCH_NAMESPACE`, and `BACKSTITCH_CA_FILE`, a file for [`Client::trust`].
     ///
     /// # Errors
     /// [`ClientError::Setup`] when there is no URL or what is there is not usable.
@@ -137,7 +137,7 @@ impl Client {
         Ok(self)
     }
 
-    /// Works in this namespace of an open server. With an API key its namespace is the key's.
+    /// Works in this namespace of an open server. With an API key, the key's namespace is used.
     ///
     /// # Errors
     /// [`ClientError::Setup`] when it cannot stand in an HTTP header.
@@ -145,7 +145,7 @@ impl Client {
         self.header("backstitch-namespace", name)
     }
 
-    /// Acts under this name on an open server. With an API key its name counts.
+    /// Acts under this name on an open server. With an API key, the key's name is used.
     ///
     /// # Errors
     /// [`ClientError::Setup`] when it cannot stand in an HTTP header.
@@ -195,7 +195,7 @@ impl Client {
         read(self.send_once(request).await?)
     }
 
-    /// Reports what became of tasks, at most 1,000; each is answered for itself, in order. Sent once; repeating it is
+    /// Reports the results of tasks, at most 1,000; each has its own answer, in order. Sent once; repeating it is
     /// safe.
     ///
     /// # Errors
@@ -206,7 +206,7 @@ impl Client {
         self.answers(request, |answers: TaskAnswers| answers.results, expected, 1).await
     }
 
-    /// Gives signs of life; each is answered for itself, in order. Sent once.
+    /// Sends heartbeats; each has its own answer, in order. Sent once.
     ///
     /// # Errors
     /// A [`ClientError`] when the request as a whole was refused or got lost.
@@ -217,7 +217,7 @@ impl Client {
         self.answers(request, |answers: TaskAnswers| answers.results, expected, 1).await
     }
 
-    /// Gives back tasks that a session has not begun; each is answered for itself, in order. Sent once; repeating it is
+    /// Gives back tasks that a session has not begun; each has its own answer, in order. Sent once; repeating it is
     /// safe.
     ///
     /// # Errors
@@ -233,7 +233,7 @@ impl Client {
         self.answers(request, |answers: TaskAnswers| answers.results, expected, 1).await
     }
 
-    /// Ends a session of a worker: nothing is handed to it any more. Answers how many tasks were ready for it.
+    /// Ends a session of a worker: it gets no more tasks. Returns the number of tasks that were ready for it.
     ///
     /// # Errors
     /// A [`ClientError`].

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{Client, ClientError, Pages, parameters, read};
 
 impl Client {
-    /// Plans an undo of a run as it is now.
+    /// Plans an undo of a run in its present state.
     ///
     /// # Errors
     /// A problem, such as `past_pivot`.
@@ -33,7 +33,7 @@ impl Client {
         self.read_from(&format!("v1/plans/{plan}")).await
     }
 
-    /// Changes an open plan, which is made anew for the run as it is now.
+    /// Changes an open plan, which is rewritten for the present state of the run.
     ///
     /// # Errors
     /// A problem, such as `plan_changed`, also when an answer was lost and it is changed by now.
@@ -42,7 +42,7 @@ impl Client {
         read(self.send(request).await?)
     }
 
-    /// Approves a plan that somebody else made.
+    /// Approves a plan of another person.
     ///
     /// # Errors
     /// A problem, such as `own_plan`.

@@ -29,7 +29,7 @@ impl Client {
         Pages::new(self, "v1/queues".to_owned(), Vec::new())
     }
 
-    /// One governed queue, and how it stands.
+    /// Returns one governed queue with its state.
     ///
     /// # Errors
     /// A problem `unknown_queue`.

@@ -104,7 +104,7 @@ impl RunQuery {
 }
 
 impl Client {
-    /// One run, as it is now.
+    /// Returns one run.
     ///
     /// # Errors
     /// A problem `unknown_run`.
@@ -123,7 +123,7 @@ impl Client {
         Ok(self.codec.show(view))
     }
 
-    /// The whole tree of runs that a run stands in, from its root.
+    /// Returns the whole tree of a run, from its root.
     ///
     /// # Errors
     /// A problem `unknown_run`.

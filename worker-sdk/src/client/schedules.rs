@@ -23,7 +23,7 @@ impl Client {
         read(self.send(request).await?)
     }
 
-    /// One schedule as it stands.
+    /// Returns one schedule.
     ///
     /// # Errors
     /// A problem `unknown_schedule`.

@@ -37,7 +37,7 @@ impl Client {
         self.send_reason(&self.place(&["facts", on, fact, "establish"]), reason).await
     }
 
-    /// Withdraws a fact: nobody is released by it any more. Runs that have begun go on.
+    /// Withdraws a fact: it releases no run any more. Runs that have begun go on.
     ///
     /// # Errors
     /// A problem, such as `unknown_fact`.

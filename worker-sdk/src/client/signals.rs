@@ -111,7 +111,7 @@ impl Client {
         self.send_act(&of_step(run, step, "resolve"), &body).await
     }
 
-    /// Undoes what stands of a step and of all that followed, and goes forward again from there.
+    /// Undoes a step and all that followed it, and goes forward again from there.
     ///
     /// # Errors
     /// A problem, such as `past_pivot`.
@@ -137,8 +137,8 @@ impl Client {
         self.ask_rerun_plan(run, from, RerunItems::All).await
     }
 
-    /// Executes the items of a fan-out again that did not succeed, and goes on from its join. What the others did
-    /// stands.
+    /// Executes the items of a fan-out again that did not succeed, and goes on from its join. The others keep
+    /// their results.
     ///
     /// # Errors
     /// A problem, such as `nothing_to_retry`.

@@ -38,8 +38,8 @@ impl Client {
         self.start_named(workflow.name(), input).version(workflow.version())
     }
 
-    /// Starts many runs with one request, which costs a fraction of as many requests: at most 1,000. Each is answered for
-    /// itself, in order.
+    /// Starts many runs with one request, which costs a fraction of as many requests: at most 1,000. Each has its own
+    /// result, in order.
     ///
     /// ```no_run
     /// # use backstitch_sdk::{Client, ClientError, Workflow};
@@ -164,7 +164,8 @@ impl<Out> StartBuilder<Out> {
         self
     }
 
-    /// The instant at which the run begins, at most a year from now. The run is there at once, and waits.
+    /// Sets the instant at which the run begins, at most a year from now. The run exists immediately, and
+    /// waits.
     pub fn start_at(mut self, at: Timestamp) -> Self {
         self.start.start_at = Some(at);
         self
@@ -205,7 +206,8 @@ impl<Out> StartBuilder<Out> {
         self
     }
 
-    /// For how long it waits for what it requires before it becomes an incident; 24 hours without it.
+    /// Sets the time that it waits for its requirements before an incident opens; 24 hours by
+    /// default.
     pub fn requires_within(mut self, within: Span) -> Self {
         self.start.sequence.get_or_insert_default().requires_within = Some(within);
         self

@@ -21,7 +21,7 @@ impl Client {
         self.read_from("v1/whoami").await
     }
 
-    /// Workers that fetch tasks; with `gone` also those that went within the last hour.
+    /// Lists workers that fetch tasks; with `gone` also those that left within the last hour.
     #[must_use]
     pub fn workers(&self, gone: bool) -> Pages<WorkerView> {
         Pages::new(self, "v1/workers".to_owned(), vec![("gone".to_owned(), gone.to_string())])

@@ -21,7 +21,8 @@ pub enum Registered {
 }
 
 impl Client {
-    /// Registers a workflow under its name and version. Registering the same again is a no-op.
+    /// Registers a workflow under its name and version. Registering the same definition again is a
+    /// no-op.
     ///
     /// # Errors
     /// A problem `version_conflict` when another definition stands under that version: give it a new one.
@@ -49,7 +50,7 @@ impl Client {
         })
     }
 
-    /// Checks a definition as registering would, and writes nothing. What is wrong with it, all at once.
+    /// Checks a definition as the registration would, and writes nothing. Returns all mistakes.
     ///
     /// # Errors
     /// A [`ClientError`] when the question could not be asked.
@@ -85,7 +86,7 @@ impl Client {
         read(self.send(request).await?)
     }
 
-    /// Everything that can go wrong with a workflow version, gone through as far as a registration does.
+    /// Returns the results of the rehearsal of a workflow version, as far as a registration goes.
     ///
     /// # Errors
     /// A problem `unknown_workflow`.
@@ -162,7 +163,7 @@ impl Client {
         Pages::new(self, format!("v1/workflows/{name}/migrations"), Vec::new())
     }
 
-    /// One migration as it stands.
+    /// Returns one migration.
     ///
     /// # Errors
     /// A problem `unknown_migration`.
@@ -190,7 +191,7 @@ impl Client {
         self.send_reason(&format!("v1/workflows/{name}/migrations/{id}/stop"), reason).await
     }
 
-    /// Reads how long the ended runs of a workflow are kept.
+    /// Returns the retention of the ended runs of a workflow.
     ///
     /// # Errors
     /// A problem, such as `unknown_workflow`.
@@ -198,7 +199,7 @@ impl Client {
         self.read_from(&format!("v1/workflows/{name}/retention")).await
     }
 
-    /// Sets how long the ended runs of a workflow are kept.
+    /// Sets the retention of the ended runs of a workflow.
     ///
     /// # Errors
     /// A problem, such as `unknown_workflow`.

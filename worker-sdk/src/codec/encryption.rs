@@ -68,15 +68,15 @@ impl Encryption {
         Ok(Encryption { keys, which: Which::AllBut(BTreeSet::new()) })
     }
 
-    /// Leaves members of these names as they are, with all that is in them, wherever they stand: what conditions compare,
-    /// and what keys of items, serial keys and facts are made of.
+    /// Leaves members with these names readable everywhere, with all that is in them: values that conditions compare,
+    /// and from which keys of items, serial keys and facts are made.
     #[must_use]
     pub fn readable<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Encryption {
         self.which = Which::AllBut(names.into_iter().map(Into::into).collect());
         self
     }
 
-    /// Encrypts members of these names alone, each as a whole, wherever they stand.
+    /// Encrypts only members with these names, everywhere, each as a whole.
     #[must_use]
     pub fn only<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Encryption {
         self.which = Which::Only(names.into_iter().map(Into::into).collect());

@@ -39,8 +39,8 @@ impl hkdf::KeyType for Bytes {
 }
 
 impl EncryptionKey {
-    /// A key from its 32 secret bytes. The id stands readable beside what was encrypted: letters, digits, `-`, `_` and
-    /// `.`, 64 at most.
+    /// Makes a key of its 32 secret bytes. The id is stored readable beside the encrypted text: letters, digits, `-`,
+    /// `_` and `.`, 64 at most.
     ///
     /// # Errors
     /// `payload_key_invalid`.

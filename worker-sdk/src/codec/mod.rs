@@ -22,7 +22,8 @@ pub use encryption::Encryption;
 #[cfg(feature = "encryption")]
 pub use keys::EncryptionKey;
 
-/// Changes documents on their way out and back. [`Encryption`] is one; another may ask a key service.
+/// Encodes documents on their way out and decodes them on their way back. [`Encryption`] is one
+/// codec; another may use a key service.
 ///
 /// What the server cannot read stands in objects with the one member `$enc`: their place is all that it needs. It holds
 /// them to no schema, hands them on as they are, and refuses to compare them.

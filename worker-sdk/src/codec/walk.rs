@@ -1,4 +1,4 @@
-//! Goes through a document: which values become envelopes, and where envelopes stand.
+//! Walks through a document and converts values to envelopes and back.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -92,7 +92,7 @@ impl Sealing<'_> {
     }
 }
 
-/// Refuses what looks like an envelope and is none: it would go out as it is, and not be read when it comes back.
+/// Refuses a malformed envelope: it would be sent unchanged, and could not be read when it comes back.
 fn well_formed(value: Value) -> Result<Value, CodecError> {
     let inner = &value[ENVELOPE];
     let texts = ["alg", "key", "data"].iter().all(|name| inner[name].is_string());

@@ -1,5 +1,5 @@
-//! Runs that are steps of a run in a test: those whose workflow has a kit run beside it, on the same clock; what a parent
-//! asks of its child and tells it, and how the child ends, goes from the one to the other as on a server.
+//! Child runs in a test: those whose workflow has a kit run on the same clock. Requests and notifications from parent
+//! to child, and the end of the child, are passed on as on a server.
 
 use std::sync::Arc;
 
@@ -65,7 +65,7 @@ impl<Out> TestRun<Out> {
         found.map(|child| &child.run)
     }
 
-    /// Forgets the run `child`: a test has said how it ended.
+    /// Forgets the run `child`, after a test has set its end.
     pub(super) fn forget_child(&mut self, child: RunId) {
         self.children.retain(|known| known.run.run.id() != child);
     }
@@ -124,7 +124,7 @@ impl<Out> TestRun<Out> {
         }
     }
 
-    /// Tells the child at `step` that its parent is paused, goes on or is killed.
+    /// Notifies the child at `step` that its parent is paused, resumed or killed.
     fn tell_child(&mut self, step: &StepPath) -> bool {
         let Some(word) = self.run.child_word(step) else { return false };
         let known = self.children.iter_mut().find(|child| child.run.run.id() == word.ask.child);

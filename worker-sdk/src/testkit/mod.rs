@@ -88,7 +88,7 @@ pub fn rehearse<In, Out>(workflow: &Workflow<In, Out>, bounds: Bounds) -> Rehear
     backstitch_saga::rehearse::rehearse(workflow.graph(), bounds)
 }
 
-/// A workflow with its handlers and the faults it is to meet. Each run begins anew.
+/// A workflow with its handlers and the faults to inject. Each run begins with all of them.
 pub struct TestKit<In, Out> {
     workflow: Workflow<In, Out>,
     handlers: Handlers,
@@ -147,7 +147,7 @@ impl<In: Serialize, Out> TestKit<In, Out> {
         self
     }
 
-    /// Sets how far [`TestRun::until_idle`] lets time run ahead for retries and timeouts; one day by
+    /// Sets how far [`TestRun::until_idle`] may advance time for retries and timeouts; one day by
     /// default.
     #[must_use]
     pub fn patience(mut self, span: Span) -> Self {
@@ -155,7 +155,7 @@ impl<In: Serialize, Out> TestKit<In, Out> {
         self
     }
 
-    /// Starts a run and does everything that happens by itself.
+    /// Starts a run and does everything that needs no action of the test.
     pub async fn run(&self, input: &In) -> TestRun<Out> {
         let mut run = self.start(input);
         run.until_idle().await;

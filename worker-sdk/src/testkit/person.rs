@@ -42,7 +42,7 @@ impl<Out> TestRun<Out> {
         self.act(Command::Cancel { by: by() }).await
     }
 
-    /// Ends the run as it stands.
+    /// Ends the run without undoing anything.
     ///
     /// # Errors
     /// A [`Refusal`].

@@ -33,7 +33,7 @@ pub struct TestRun<Out> {
     output: PhantomData<fn() -> Out>,
 }
 
-/// A task in a worker's hands with what it will report.
+/// A task that a worker holds, with its future report.
 struct Reported {
     task: TaskKey,
     progress: Option<Payload>,
@@ -80,8 +80,9 @@ impl<Out> TestRun<Out> {
         run
     }
 
-    /// Does everything that happens by itself: calls handlers, and moves time to the next retry or timeout, within the
-    /// kit's patience. Stops when the run has ended or waits for a person; its own deadline is not waited for.
+    /// Does everything that needs no action of the test: calls handlers, and moves time to the next retry or timeout,
+    /// within the kit's patience. Stops when the run has ended or waits for a person; its own deadline is not waited
+    /// for.
     ///
     /// # Panics
     /// When the run does not come to rest.
@@ -99,7 +100,8 @@ impl<Out> TestRun<Out> {
         panic!("the run does not come to rest: {}", self.describe());
     }
 
-    /// Moves time by `span` and does everything that happens meanwhile, the run's own deadline included.
+    /// Moves time by `span` and does everything that happens in that time, the run's own deadline
+    /// included.
     ///
     /// # Panics
     /// When the run does not come to rest.

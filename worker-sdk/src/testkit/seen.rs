@@ -110,14 +110,15 @@ impl<Out> TestRun<Out> {
         self.world.calls.iter().filter(here).count()
     }
 
-    /// The steps and items whose effects stand in the world, whatever the run believes: done and not undone. Read-only
+    /// Returns the steps and items whose effects remain, whatever the run believes: done and not undone. Read-only
     /// steps have none.
     #[must_use]
     pub fn standing(&self) -> Vec<StepPath> {
         self.world.standing()
     }
 
-    /// Fails the test unless the run has ended so; its message tells the whole story.
+    /// Fails the test unless the run has ended with this outcome; the message has the whole
+    /// history.
     ///
     /// # Panics
     /// When it has not.
@@ -126,7 +127,7 @@ impl<Out> TestRun<Out> {
         assert_eq!(self.outcome(), Some(outcome), "{}", self.describe());
     }
 
-    /// Fails the test unless nothing of the run stands in the world, nor of the runs that its steps are.
+    /// Fails the test if effects of the run or of its child runs remain.
     ///
     /// # Panics
     /// When something does.

@@ -40,7 +40,7 @@ impl Call {
     }
 }
 
-/// Calls and what stands because of them.
+/// Calls of handlers, and the remaining effects.
 #[derive(Default)]
 pub(super) struct World {
     pub(super) calls: Vec<Call>,

@@ -101,7 +101,7 @@ impl<T> Ref<T> {
         self.clone().binary(other.wire(), Expr::Ne)
     }
 
-    /// The place will be there, whatever stands in it: a step was not skipped, an optional field was given.
+    /// Returns a condition that the value exists: a step was not skipped, an optional field was given.
     #[must_use]
     pub fn exists(&self) -> Condition {
         let mut faults = self.faults.clone();
@@ -115,8 +115,8 @@ impl<T> Ref<T> {
         Ref::computed(Expr::Exists(pointer), faults)
     }
 
-    /// The value, or none if there is none: the step that gives it was skipped or failed, the field was left out.
-    /// What needs it is no longer skipped with it.
+    /// Returns the value, or none if its step was skipped or failed, or its field was left out. A step that uses
+    /// it is then no longer skipped.
     #[must_use]
     pub fn maybe(&self) -> Ref<Option<T>> {
         let mut maybe = self.clone().cast::<Option<T>>();
@@ -124,8 +124,9 @@ impl<T> Ref<T> {
         maybe
     }
 
-    /// A place that [`field!`](crate::field) cannot name, by JSON Pointer from here: `order.at::<u32>("/lines/0/quantity")`.
-    /// That the place can exist is checked when the workflow is built; that a `U` stands there is your word.
+    /// Returns a place that [`field!`](crate::field) cannot name, by JSON Pointer from here:
+    /// `order.at::<u32>("/lines/0/quantity")`. It is checked when the workflow is built that the place can exist; the
+    /// caller vouches that it has a `U`.
     #[must_use]
     pub fn at<U>(&self, pointer: &str) -> Ref<U>
     where
@@ -196,7 +197,7 @@ impl<T> Ref<T> {
     }
 }
 
-/// An expression as it stands in a definition.
+/// Formats an expression as in a definition.
 fn shown(expr: &Expr) -> String {
     serde_json::to_string(expr).unwrap_or_default()
 }

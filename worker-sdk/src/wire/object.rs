@@ -23,7 +23,7 @@ impl<T> Member<T> {
         Member { name, value: value.wire() }
     }
 
-    /// Stands for the value in the struct expression that the compiler checks and nobody runs.
+    /// Returns a placeholder for the struct expression that is compiled and never run.
     #[must_use]
     pub fn never(&self) -> T {
         unreachable!("wiring is data; the proof of its types is never run")

@@ -1,5 +1,6 @@
-//! Log lines of handlers that fail. In a second the first few of a handler and code are written one by one, of all others
-//! only how many there were: a target that is gone fails every task, and a line for each would cost more than the task.
+//! Log lines of failing handlers. In each second the first few failures of a handler and code are written one by one,
+//! and only the number of the others: an unreachable target fails every task, and a line for each would cost more than
+//! the task.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +13,7 @@ use tokio::time::Instant;
 const FEW: u32 = 5;
 /// Length of a window.
 const WINDOW: Duration = Duration::from_secs(1);
-/// So many handlers with codes are told apart in a window.
+/// Number of handlers with codes that are distinguished in a window.
 const MOST: usize = 256;
 /// The code of a handler that panicked.
 const PANIC: &str = "panic";
@@ -24,7 +25,7 @@ struct Window {
     /// By handler and code.
     counts: HashMap<String, HashMap<String, u32>>,
     kinds: usize,
-    /// Of handlers and codes beyond those that are told apart.
+    /// Failures of handlers and codes beyond those that are distinguished.
     others: u32,
     /// `true` if somebody waits for the end of the window.
     watched: bool,

@@ -1,5 +1,4 @@
-//! Signs of life: one request for all tasks that are due, each three times within its heartbeat. A 409 tells the task
-//! that it was revoked.
+//! Heartbeats: one request for all tasks that are due, each three times within its interval. A 409 revokes the task.
 //!
 //! They have a thread, a runtime and connections of their own, so that a handler that does not let go of its thread holds
 //! up no sign of life. Such a handler is named in the log.
@@ -17,14 +16,14 @@ use super::{Desk, Held};
 use crate::client::{Client, ClientError};
 use crate::context::InFlight;
 
-/// The most signs of life that one request may carry.
+/// Largest number of heartbeats in one request.
 const BATCH_MAX: usize = 1_000;
 /// Shortest interval between heartbeats when the handler has progress to report.
 const NEWS_AFTER: Duration = Duration::from_secs(1);
 /// Longest wait when no task is held; a new task ends the wait.
 const IDLE: Duration = Duration::from_secs(3_600);
 
-/// After how long on its thread a handler is said to block it.
+/// Time on its thread after which a handler is reported as blocking.
 const BLOCKED_AFTER: Duration = Duration::from_secs(1);
 /// Interval at which handlers are checked.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -75,8 +74,8 @@ fn name_blocking(desk: &Desk, named: &mut HashSet<u64>) {
     }
 }
 
-/// Returns the time of the next heartbeat. It is noted on the desk, so that a new task that is due later wakes
-/// nobody: to look through all that is held for each claim would cost more the more is held.
+/// Returns the time of the next heartbeat. It is stored on the desk, so that a new task that is due later
+/// wakes nobody: to check all held tasks at each claim would cost more the more there are.
 fn plan(desk: &Desk) -> Instant {
     let held = desk.held();
     let next = held.values().map(due).min().unwrap_or_else(|| Instant::now() + IDLE);
@@ -91,7 +90,7 @@ pub(super) fn due(held: &Held) -> Instant {
     held.last_beat + wait
 }
 
-/// Gives signs of life for all tasks that are due.
+/// Sends heartbeats for all tasks that are due.
 async fn beat(desk: &Desk, client: &Client) {
     let now = Instant::now();
     let mut due_now: Vec<Arc<InFlight>> = Vec::new();

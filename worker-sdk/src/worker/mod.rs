@@ -1,4 +1,4 @@
-//! The worker: claims tasks, calls handlers, reports what became of them, and gives signs of life meanwhile.
+//! The worker: claims tasks, calls handlers, reports the results, and sends heartbeats.
 //!
 //! It decides nothing about a run and keeps nothing: if it dies, the server notices and asks another.
 
@@ -86,7 +86,7 @@ pub struct Drained {
 }
 
 impl Worker {
-    /// A worker without handlers, for 100 tasks at once.
+    /// Makes a worker without handlers, for 100 concurrent tasks.
     pub fn new(client: Client) -> Worker {
         Worker {
             client,
@@ -100,8 +100,8 @@ impl Worker {
 
     registers_handlers!();
 
-    /// Checks, before anything runs, that this worker has every handler of `workflow`: task, compensation and probe. The
-    /// handlers of a run that is a step of it belong to its own workflow, which is checked by itself.
+    /// Checks, before anything runs, that this worker has every handler of `workflow`: task, compensation and probe.
+    /// The handlers of a child run belong to its own workflow, which is checked separately.
     ///
     /// # Errors
     /// [`ClientError::Setup`] with the names of those that it lacks.
@@ -137,15 +137,16 @@ impl Worker {
         self
     }
 
-    /// Calls `tell` for each report once the server has answered that it counted: what it says is durable from then on.
-    /// For numbers and the like; it must not wait.
+    /// Calls `tell` for each report once the server has answered that it counted: from then on it is durable. For
+    /// metrics and the like; it must not block.
     pub fn on_report(mut self, tell: impl Fn(&TaskReport) + Send + Sync + 'static) -> Worker {
         self.on_report = Some(Box::new(tell));
         self
     }
 
-    /// Works until `shutdown` is done, then claims no more, gives back what it has not begun, finishes what it holds,
-    /// signs off and says how that went. Dropping the future instead stops everything at once, like a crash: what it held is handed out again when its lease ends.
+    /// Works until `shutdown` is done; then it claims no more, gives back tasks that it has not begun, finishes the
+    /// others, signs off and returns the result. Dropping the future instead stops everything immediately, like a
+    /// crash: its tasks are handed out again when their leases end.
     ///
     /// Restarts of the server, busy answers and lost connections are waited out.
     ///
@@ -320,7 +321,7 @@ impl Desk {
         (held.len() <= MOST_HELD).then(|| held.values().map(task).collect())
     }
 
-    /// Waits until there is a free slot; how many there are.
+    /// Waits until there is a free slot; returns their number.
     async fn free_slots(&self) -> usize {
         loop {
             let freed = self.slot_freed.notified();
@@ -353,7 +354,7 @@ impl Desk {
         }
     }
 
-    /// Does one task and hands its report over.
+    /// Does one task and passes its report on.
     async fn work(self: Arc<Self>, ticket: u64, task: Arc<InFlight>) {
         let offer = &task.offer;
         let span = tracing::info_span!(

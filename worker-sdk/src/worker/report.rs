@@ -1,5 +1,6 @@
-//! Reports in batches: a few senders share what waits. What finishes while all of them wait for answers goes with the
-//! next request, so that a busy worker sends few and an idle one sends at once. No timer.
+//! Sends reports in batches: a few senders share the waiting reports. Reports that arrive while all senders wait for
+//! responses go with the next request, so that a busy worker sends few requests and an idle one sends immediately.
+//! There is no timer.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -45,7 +46,7 @@ enum Verdict {
     Late,
     /// Not now.
     Again,
-    /// The server cannot take it as it is.
+    /// The server cannot accept it.
     Refused,
 }
 
@@ -111,8 +112,8 @@ pub(super) async fn run(desk: Arc<Desk>) {
     }
 }
 
-/// Sends one batch until it is answered; false when some of it has to be sent again. A batch that the server refuses
-/// as a whole is halved until the culprit stands alone.
+/// Sends one batch until it is answered; returns `false` if a part has to be sent again. A batch that the server
+/// refuses as a whole is halved until the culprit is alone.
 async fn send(desk: &Desk, batch: Vec<Pending>, backoff: &mut Backoff) -> bool {
     let mut parts = vec![batch];
     let mut all_taken = true;

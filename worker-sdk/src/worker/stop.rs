@@ -44,8 +44,8 @@ impl Desk {
         self.release_all(back).await;
     }
 
-    /// Stops the handlers that took too long. Those that say that they may be stopped are given back; of the others the
-    /// server is told that they may have done their work.
+    /// Stops the handlers that took too long. Tasks that may be stopped are given back; the others are reported as
+    /// possibly done.
     pub(super) async fn stop_rest(&self) {
         let rest: Vec<_> = self.held().drain().map(|(_, held)| held).collect();
         let mut stopped: Vec<Arc<InFlight>> = Vec::with_capacity(rest.len());
