@@ -8,48 +8,48 @@ use crate::event::{Emission, Event, IncidentKind, Record};
 use crate::protocol::{FailureKind, Outcome};
 use crate::{Action, HoldKind, Run, StepPath, TaskKey};
 
-/// A decision: the record to append to the journal, and what follows from it outside the run.
+/// A decision: the record to append to the journal, and its effects outside the run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Transition {
-    /// The record. A decision that made nothing happen leaves it without events.
+    /// The record, without events if nothing happened.
     pub record: Record,
     /// The effects of its events, in their order.
     pub effects: Vec<Effect>,
 }
 
-/// Something to be done outside the run once an event of it is in the journal: in the tables one searches by, at workers, at
-/// other runs, in the log of events, in the metrics.
+/// An action outside the run after one of its events is in the journal: on the index tables, workers, other runs, the
+/// log of events, the metrics.
 ///
-/// An effect names what may have changed. How a task, a hold or a child stands after the whole record is asked of the run.
+/// An effect names what may have changed. The state of a task, a hold or a child after the whole record is read from the run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// The run began. [`Record::begun`] has what it began with.
+    /// The run began. [`Record::begun`] has its start.
     Started,
-    /// A task came on offer.
+    /// A task was offered.
     TaskOffered(TaskKey),
-    /// A task that a worker held is on offer again, with the same attempt and in its former position.
+    /// A task that a worker held is offered again, with the same attempt and in its former position.
     TaskReleased(TaskKey),
     /// A worker got a task.
     TaskLeased(TaskKey),
     /// An attempt that a worker held is over.
     AttemptEnded(TaskKey, AttemptEnd),
-    /// Nothing of an item, or of a step and all its items, needs to be on offer any more.
+    /// Nothing of an item, or of a step and all its items, needs to be offered any more.
     WorkSettled(StepPath),
-    /// Nothing of the run needs to be on offer any more.
+    /// Nothing of the run needs to be offered any more.
     OffersWithdrawn,
-    /// Workers may hold tasks of the run that are not theirs any more.
+    /// Workers may hold tasks of the run that were revoked.
     LeasesRevoked,
-    /// A reason to hold the run is gone: what was kept back is on offer again.
+    /// A hold of the run ended: tasks that were held back are offered again.
     HoldEnded(HoldKind),
-    /// An attempt is to be made again later.
+    /// An attempt will be repeated later.
     RetryScheduled,
     /// A report changed nothing, as it came too late or contradicted an earlier one.
     LateResult,
-    /// A fan-out of so many items began.
+    /// A fan-out with this number of items began.
     FanOutStarted(u32),
     /// The labels of the run changed.
     LabelsChanged,
-    /// The run goes on on another version of its workflow.
+    /// The run moved to another version of its workflow.
     VersionChanged,
     /// The run began to be undone.
     CompensationStarted,
@@ -59,15 +59,15 @@ pub enum Effect {
     IncidentOpened(Box<OpenedIncident>),
     /// The incident of this number is over.
     IncidentResolved(u32),
-    /// The child of a step is to be started, or undone.
+    /// The child of a step is to be started or undone.
     AskChild(StepPath),
-    /// The child of a step is to be notified of what happened to the run.
+    /// The child of a step is to be notified of the state of the run.
     NotifyChild(StepPath),
     /// The parent of the run is to be notified of its end.
     NotifyParent,
     /// The output of the run is to be checked against its JSON Schema.
     CheckOutput,
-    /// A step emitted an event of the log, or took one back.
+    /// A step emitted or retracted an event of the log.
     EventEmitted(Box<Emission>),
     /// The run is over.
     Ended(Outcome),
@@ -78,13 +78,13 @@ pub enum Effect {
 pub enum AttemptEnd {
     /// The work was done.
     Succeeded,
-    /// A verification has an answer.
+    /// A verification has a result.
     Verified,
     /// The worker reported a failure.
     Failed {
         /// Its kind.
         kind: FailureKind,
-        /// The work was done all the same.
+        /// `true` if the work was done all the same.
         done: bool,
     },
     /// The worker did not report.
@@ -98,11 +98,11 @@ pub struct OpenedIncident {
     pub incident: u32,
     /// Its kind.
     pub kind: IncidentKind,
-    /// The step or item that it is about.
+    /// The step or item that it concerns.
     pub step: Option<StepPath>,
     /// The code of the error that it opened with.
     pub code: Option<String>,
-    /// For people.
+    /// The message, for people.
     pub message: String,
 }
 
@@ -178,7 +178,7 @@ impl Event {
             Event::Leased { step, action, attempt, .. } => {
                 Effect::TaskLeased(task(step, *action, *attempt))
             }
-            // A person or a verification said so, and no worker.
+            // A person or a verification stated it, not a worker.
             Event::Succeeded { step, attempt: 0, .. } | Event::Undone { step, attempt: 0, .. } => {
                 Effect::WorkSettled(step.clone())
             }
@@ -251,7 +251,7 @@ impl Event {
             Event::ChildTold { step, .. } => Effect::NotifyChild(step.clone()),
             Event::OutputUnchecked { .. } => Effect::CheckOutput,
             Event::Emitted(emission) => Effect::EventEmitted(emission.clone()),
-            // These matter to the run alone.
+            // These concern only the run itself.
             Event::Deferred { .. }
             | Event::Beat { .. }
             | Event::RetryRequested { .. }

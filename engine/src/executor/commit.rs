@@ -1,4 +1,4 @@
-//! Makes a batch durable, and finds out what became of it when the answer is lost.
+//! Makes a batch durable, and determines its outcome if the answer is lost.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -23,15 +23,15 @@ use crate::{Error, StartedRun};
 /// A batch that is being written.
 pub(super) struct InFlightBatch {
     decided: Vec<Decided>,
-    /// Of each of its runs.
+    /// Changes by run.
     changes: FastMap<RunId, Changes>,
     /// Commands for its runs.
     pub(super) waiting: Vec<Request>,
-    /// Starts whose key another start of this batch has.
+    /// Starts with the same key as another start of this batch.
     followers: Vec<Request>,
     /// The namespaces whose runs it has.
     namespaces: Vec<Arc<str>>,
-    /// No namespace has much in it.
+    /// `true` if no namespace has much in it.
     shared: bool,
     /// Time at which it was sent.
     since: Instant,
@@ -41,7 +41,7 @@ pub(super) struct InFlightBatch {
 pub(super) struct BatchResult {
     writer: Writer,
     batch: Batch,
-    /// The runs whose record stands now; `None` means all.
+    /// The runs whose record is in the journal; `None` means all.
     written: Result<Option<HashSet<RunId>>, StoreError>,
     /// The runs whose rows others have locked, if it waited for a lock in vain.
     locked: Option<HashSet<RunId>>,
@@ -56,7 +56,7 @@ impl InFlightBatch {
         self.changes.contains_key(&run)
     }
 
-    /// Others took this node for gone: it is in charge of nothing any more.
+    /// Gives up charge of all runs, because other nodes have declared this node dead.
     pub(super) fn disown(&mut self) {
         self.decided.iter_mut().for_each(|one| one.cached.indexed.node = None);
         let states = self.changes.values_mut().filter_map(|changes| changes.state.as_mut());
@@ -65,8 +65,8 @@ impl InFlightBatch {
 }
 
 impl Shard {
-    /// Sends what was decided to the database: what namespaces have in plenty goes apart from what others have. `followers`:
-    /// starts whose key another start of this batch has.
+    /// Sends the decisions to the database. Namespaces with many get a batch of their own. `followers` are starts with
+    /// the same key as another start of this batch.
     pub(super) async fn submit_parts(
         &mut self,
         decided: Vec<Decided>,
@@ -89,7 +89,7 @@ impl Shard {
 
     async fn submit(&mut self, part: Part, followers: Vec<Request>) {
         let Part { mut decided, namespaces, shared } = part;
-        // One order over all nodes, so that two batches cannot wait for each other.
+        // All nodes use one order, so that two batches cannot wait for each other.
         decided.sort_unstable_by_key(|one| one.cached.run.id());
         let (batch, changes) = self.build(&mut decided);
         if decided.is_empty() {
@@ -110,11 +110,11 @@ impl Shard {
             let locked = writer.locked(&batch, &written).await;
             BatchResult { writer, batch, written, locked }
         });
-        // Now it is sent.
+        // Lets the batch be sent.
         tokio::task::yield_now().await;
     }
 
-    /// A batch is written, or not: answers.
+    /// Answers the commands of a batch that was written, or not.
     pub(super) async fn complete(&mut self, landed: BatchResult) {
         let BatchResult { writer, batch, written, locked } = landed;
         self.writers.push(writer);
@@ -158,7 +158,7 @@ impl Shard {
                 None => self.not_written(decided, &trouble),
             },
         }
-        // Behind what is decided again, and so in the order in which they came.
+        // They go behind the commands that are decided again, and so keep their order.
         self.backlog.extend(waiting);
         self.answer_keys(followers).await;
         self.node.counters.cached.set(self.cache.len());
@@ -199,8 +199,8 @@ impl Shard {
         (batch, all)
     }
 
-    /// A record met one that was there already. Its run is loaded anew and decided again; starts with a key may have
-    /// been refused by that.
+    /// Handles a record whose key was taken. Its run is loaded and decided again; starts with a key may have been
+    /// refused by that.
     fn lost(&mut self, decided: Decided) -> Vec<Request> {
         self.node.counters.conflicts.one();
         DecisionContext::of(&self.node).give_back(&decided.granted);
@@ -217,8 +217,8 @@ impl Shard {
         starts
     }
 
-    /// A batch waited for a lock in vain. Callers of the runs that others have locked are told, and all of them when the lock
-    /// is on something that they share; the others are decided again.
+    /// Handles a batch that waited for a lock in vain. Callers of the runs that others have locked get an error, and
+    /// all of them if the lock is on something that they share; the other commands are decided again.
     fn locked_out(&mut self, decided: Vec<Decided>, locked: &HashSet<RunId>, trouble: &StoreError) {
         let is_locked = |one: &Decided| locked.is_empty() || locked.contains(&one.cached.run.id());
         let (theirs, others): (Vec<_>, Vec<_>) = decided.into_iter().partition(is_locked);
@@ -237,7 +237,7 @@ impl Shard {
         self.not_written(others, trouble);
     }
 
-    /// Nothing of a batch was written. Its runs are gone from memory.
+    /// Handles a batch that was not written. Its runs are dropped from memory.
     pub(super) fn not_written(&mut self, decided: Vec<Decided>, trouble: &StoreError) {
         let mut commands = Vec::new();
         for one in decided {
@@ -255,7 +255,7 @@ impl Shard {
                     self.fail(envelope, trouble);
                 }
             }
-            // Only the culprit is to pay: each command goes alone.
+            // Only the failing command is refused: each is written alone.
             StoreError::Rejected(error) => {
                 tracing::warn!(error, commands = commands.len(), "a batch is repeated one by one");
                 self.node.counters.retried_one_by_one.add(commands.len());
@@ -330,7 +330,7 @@ impl Shard {
         }
     }
 
-    /// Returns whether `run`, beside whose key the digest `kept` stands, began with the input that a start brings.
+    /// Returns whether `run`, with whose key the digest `kept` is stored, began with the input of a start.
     async fn began_alike(
         &mut self,
         start: &Request,
@@ -344,7 +344,7 @@ impl Shard {
         same.await.map_err(|error| StoreError::NotCommitted(error.to_string()))
     }
 
-    /// Parks what is in nobody's hands, and lets go of what was not used for long.
+    /// Parks runs with nothing in flight, and drops runs from memory that were not used for long.
     pub(super) async fn evict_idle(&mut self) {
         let gone = self.cache.turn();
         if !gone.is_empty() {
@@ -353,7 +353,7 @@ impl Shard {
                     self.parking.push((cached.run.id(), cached.next_due()));
                 }
             }
-            // Half a cache is many small pieces of memory.
+            // Dropping half a cache frees many small pieces of memory.
             tokio::task::spawn_blocking(move || drop(gone));
         }
         if self.parking.is_empty() {
@@ -393,7 +393,7 @@ impl Shard {
             }
         };
         if !locked.is_empty() {
-            // Somebody has locked their rows: nobody else waits for that.
+            // Other sessions have locked their rows: only these wait for that.
             let (locked, free): (Vec<_>, Vec<_>) =
                 parking.into_iter().partition(|(run, _)| locked.contains(run));
             locked.into_iter().for_each(|(run, _)| self.timers.set(run, later, None));
@@ -419,7 +419,7 @@ impl Shard {
     }
 }
 
-/// The answer to a start whose key belongs to a run that was erased: whether it asks for the same is not known any more.
+/// Returns the answer to a start whose key belongs to an erased run: it is unknown if it asks for the same.
 fn erased(key: &StartKey, run: RunId) -> Error {
     let message = format!(
         "the key '{}' started run {run}, which was erased; use another key for another run",

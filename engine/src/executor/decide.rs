@@ -1,4 +1,5 @@
-//! Decides what the commands of a batch make of one run, and to whom its new tasks go. No waiting, no database.
+//! Decides the commands of a batch for one run, and assigns its new tasks to sessions. It never waits and uses
+//! no database.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -22,18 +23,18 @@ use crate::numbers::{QueueTimes, Times};
 use crate::schemas::Schemas;
 use crate::{Error, counters::Counters};
 
-/// About the bytes of an event.
+/// Approximate size of an event, in bytes.
 const EVENT_BYTES: usize = 128;
 
 /// The decision of a batch about one run.
 pub(crate) struct Decided {
     pub(crate) cached: Box<CachedRun>,
-    /// Its record is empty when nothing happened.
+    /// The transition. Its record is empty if nothing happened.
     pub(crate) transition: Transition,
     pub(crate) commands: Vec<(Request, Result<Reply, Refusal>)>,
     /// Tasks that the record hands out.
     pub(crate) granted: Vec<Granted>,
-    /// The run begins with this record.
+    /// `true` if the run begins with this record.
     pub(crate) starts: bool,
     pub(crate) key: Option<StartKey>,
 }
@@ -51,11 +52,12 @@ impl Decided {
 pub(crate) struct Granted {
     pub(crate) task: TaskKey,
     pub(crate) grant: Grant,
-    /// It was born claimed: the times of its queue. Otherwise a command asked for it, and keeps the grant if the record is lost.
+    /// The times of its queue if it was born claimed. Otherwise a command asked for it, and keeps the grant if the
+    /// record is lost.
     pub(crate) born: Option<Arc<QueueTimes>>,
 }
 
-/// A command stopped by a defect. Its run is gone from memory; the other commands are to be decided again.
+/// A command that a defect stopped. Its run is dropped from memory; the other commands are decided again.
 pub(crate) struct Broken {
     pub(crate) again: Vec<Request>,
     /// Text of the defect, if the command was to do what is due.
@@ -82,7 +84,7 @@ pub(crate) struct DecisionContext<'a> {
 }
 
 impl DecisionContext<'_> {
-    /// The desk of a node, now.
+    /// Returns the present state of a node.
     pub(crate) fn of(node: &Node) -> DecisionContext<'_> {
         let at = node.clock.now();
         DecisionContext {
@@ -159,8 +161,8 @@ impl DecisionContext<'_> {
         envelope.namespace.as_ref().is_none_or(|namespace| *namespace == cached.namespace)
     }
 
-    /// Now, as the run has it. One whose journal is ahead of the clock goes on from there. When the index wakes it, what it
-    /// was parked for is due.
+    /// Returns the present time for the run. A run whose journal is ahead of the clock goes on from there. If the index
+    /// wakes it, all that it was parked for is due.
     fn time_of(&self, cached: &CachedRun, envelopes: &[Request]) -> Time {
         let at = Time(self.at.0.saturating_add(cached.ahead));
         let woken = |one: &Request| matches!(one.order, ShardCommand::Tick { woken: true, .. });
@@ -170,20 +172,20 @@ impl DecisionContext<'_> {
         cached.run.next_due().map_or(at, |due| at.max(due))
     }
 
-    /// Prolongs the leases that would have ended in time that the clock left out.
+    /// Prolongs the leases that would have ended in the time that the clock skipped.
     fn forgive(&self, cached: &mut CachedRun, at: Time, transition: &mut Transition) {
         let Some(Step { from, to }) = self.stepped else { return };
         if at < from || cached.run.moved_at() > to {
             return;
         }
         for task in cached.run.leases_ending(from, to) {
-            // A refusal says that there is no such lease any more.
+            // A refusal means that the lease does not exist any more.
             let beat = Command::Beat { task, details: None };
             let _ = decide(&mut cached.run, beat, at, transition);
         }
     }
 
-    /// Decides one command, then finds workers for the tasks that it brought up.
+    /// Decides one command, then finds workers for the tasks that it offers.
     fn one(
         &self,
         decided: &mut Decided,
@@ -214,7 +216,7 @@ impl DecisionContext<'_> {
                 }
                 self.forgive(cached, at, transition);
                 if cached.run.in_flight() {
-                    // Its workers may not have known that this node is to hear them.
+                    // Its workers may not have known that this node receives their heartbeats.
                     let refused = self.hearing.refused_last(&cached.namespace);
                     let since = match unheard {
                         true => Time(i64::MAX),
@@ -254,7 +256,8 @@ impl DecisionContext<'_> {
         result
     }
 
-    /// Hands the tasks that came on offer by the effects from `seen` on to workers with room for them, in the same record.
+    /// Hands the tasks that were offered by the effects from `seen` on to workers with room for them, in the same
+    /// record.
     fn find_workers(
         &self,
         cached: &mut CachedRun,
@@ -269,7 +272,8 @@ impl DecisionContext<'_> {
                     let task = task.clone();
                     self.hand_out(cached, transition, granted, (task, at), SessionFilter::Anyone);
                 }
-                // A session was reserved for it in vain: none is again, for the next that may never come.
+                // A session was reserved for it in vain: no session is reserved again, because the next
+                // may not come either.
                 Effect::TaskReleased(task) => {
                     let task = task.clone();
                     self.hand_out(cached, transition, granted, (task, at), SessionFilter::Polling);
@@ -295,7 +299,7 @@ impl DecisionContext<'_> {
         envelope: &Request,
     ) -> Result<(), Refusal> {
         let refused = |why| Refusal::new(RefusalCode::NotOffered, format!("{task} {why}"));
-        // The index that it was found by may be wrong.
+        // The index row by which it was found may be wrong.
         if envelope.payer().is_some_and(|namespace| *namespace != cached.namespace) {
             return Err(refused("is not of the namespace of that worker"));
         }
@@ -318,7 +322,7 @@ impl DecisionContext<'_> {
         governed.is_some_and(|governed| governed.of_task(&cached.run, task).is_some())
     }
 
-    /// Hands a task that has just come on offer to a session with room for it, in the same record.
+    /// Hands a newly offered task to a session with room for it, in the same record.
     fn hand_out(
         &self,
         cached: &mut CachedRun,
@@ -346,7 +350,7 @@ impl DecisionContext<'_> {
         }
     }
 
-    /// The record is lost: whoever was to get a task of it may have another.
+    /// Gives back the reservations of a lost record: its sessions may get other tasks.
     pub(crate) fn give_back(&self, granted: &[Granted]) {
         for one in granted.iter().filter(|one| one.born.is_some()) {
             self.dispatcher.give_back(&one.grant);
@@ -367,7 +371,8 @@ impl DecisionContext<'_> {
     }
 }
 
-/// The refusal of a command about a task that went to another session than the one whose token came with it.
+/// Returns the refusal of a command about a task that went to another session than the one whose token came
+/// with it.
 fn held_by_another(envelope: &Request, open: Option<OpenTask<'_>>) -> Option<Refusal> {
     let (session, holder) = (envelope.session?, open?.worker?);
     let task = task_of(&envelope.order)?;
@@ -377,7 +382,7 @@ fn held_by_another(envelope: &Request, open: Option<OpenTask<'_>>) -> Option<Ref
     (!its).then(|| Refusal::new(RefusalCode::LeaseLost, message()))
 }
 
-/// The task that an order hands to a worker, or that a worker speaks of.
+/// Returns the task that an order hands out, or that a worker reports.
 fn task_of(order: &ShardCommand) -> Option<&TaskKey> {
     match order {
         ShardCommand::HandOut { task, .. }
@@ -394,7 +399,7 @@ fn task_of(order: &ShardCommand) -> Option<&TaskKey> {
 struct Before {
     since: Time,
     worker: Option<Arc<str>>,
-    /// The times of its queue, where the order is one that is measured.
+    /// The times of its queue, if the order is measured.
     times: Option<Arc<QueueTimes>>,
 }
 
@@ -408,7 +413,7 @@ impl Before {
         Before { since: task.since, worker: task.worker.cloned(), times }
     }
 
-    /// Counts how long the task was on offer, or with its worker.
+    /// Counts the time that the task was offered, or with its worker.
     fn measure(&self, order: &ShardCommand, at: Time) {
         let Some(times) = &self.times else { return };
         let millis = at.since(self.since).0;

@@ -1,8 +1,9 @@
-//! The executor: takes what is there, decides it, commits it in one statement, answers.
+//! The executor: takes all waiting commands, decides them, commits the records in one statement,
+//! and answers.
 //!
-//! A shard owns the runs whose id falls to it, with their timers. While one batch is being written the next collects,
-//! and goes off beside it once it is large; there is no flush timer. What the rules say is not known here, only that a
-//! record follows from a command.
+//! A shard owns the runs whose ids hash to it, with their timers. Commands that arrive while one batch is being written
+//! form the next, which is sent concurrently once it is large; there is no flush timer. The executor knows no rules: it
+//! only knows that a command causes a record.
 
 mod backlog;
 pub(crate) mod cache;
@@ -72,7 +73,7 @@ pub(crate) fn sessions_of(shards: usize) -> u32 {
 
 /// Delay before a command of the node itself is retried.
 const OWN_RETRY: Duration = Duration::from_secs(1);
-/// The same after a defect, or a record that this node cannot read.
+/// Delay of that retry after a defect, or a record that this node cannot read.
 const OWN_RETRY_LATER: Duration = Duration::from_secs(60);
 
 /// One committer with the runs it owns.
@@ -82,11 +83,11 @@ pub(crate) struct Shard {
     backlog: Backlog,
     cache: Cache,
     timers: Timers,
-    /// For everything but batches.
+    /// The connection for everything but batches.
     connection: Option<Kept>,
-    /// Those that wrote and have nothing to write now.
+    /// Idle writers.
     writers: Vec<Writer>,
-    /// Batches that are being written, by their id. A run is in one of them at most, and commands for it wait there.
+    /// Batches in flight, by their id. A run is in one of them at most, and commands for it wait there.
     flights: HashMap<Uuid, InFlightBatch>,
     in_flight: InFlight,
     /// The time since when the oldest of them is being written, and its gauge.
@@ -94,16 +95,16 @@ pub(crate) struct Shard {
     /// Runs that are being loaded.
     loads: Loads,
     writing: JoinSet<BatchResult>,
-    /// Runs in nobody's hands that are to be parked, with the time at which they must be looked at again.
+    /// Runs with nothing in flight that are to be parked, with the time of their next timer.
     parking: Vec<(RunId, Option<Time>)>,
     poison: Poison,
     drains: Vec<oneshot::Sender<()>>,
-    /// Of the batch under way: tasks for sessions, and tasks that found none.
+    /// Of the present batch: tasks for sessions, and tasks without a session.
     offers: Vec<(Grant, PutAside)>,
     hints: Vec<ReservedTask>,
-    /// Tasks that came into workers' hands, or left them.
+    /// Tasks that workers began or ceased to hold.
     moves: Vec<Move>,
-    /// Empty lists for the effects of decisions, and for how many there is room in them.
+    /// Empty lists for the effects of decisions, and the number of effects that fit into them.
     spare: Vec<Vec<Effect>>,
     spare_room: usize,
     fences: Fences,
@@ -138,7 +139,8 @@ impl Shard {
         }
     }
 
-    /// Works until the node is gone. A defect outside of the rules costs the shard its memory, not its life.
+    /// Works until the node ends. After a defect outside of the rules the shard loses its memory and goes
+    /// on.
     pub(crate) async fn run(mut self) {
         while let Err(panic) = AssertUnwindSafe(self.work()).catch_unwind().await {
             tracing::error!(
@@ -148,7 +150,7 @@ impl Shard {
             self.node.counters.bugs.one();
             self.connection = None;
             self.writing = JoinSet::new();
-            // What waits behind a batch was not touched, and is still counted among what waits.
+            // Commands that wait behind a batch were not decided, and are still counted as waiting.
             let waiting = self.flights.drain().flat_map(|(_, flight)| flight.waiting);
             self.backlog.extend(waiting);
             let cold = self.loads.give_up();
@@ -173,7 +175,7 @@ impl Shard {
         loop {
             if self.backlog.is_empty() && self.flights.is_empty() && self.loads.is_empty() {
                 self.drains.drain(..).for_each(|drained| {
-                    // Whoever asked may have given up.
+                    // The caller may have given up.
                     let _ = drained.send(());
                 });
                 if !open {
@@ -194,8 +196,8 @@ impl Shard {
                     () = tokio::time::sleep_until(due.into()) => {}
                 }
             }
-            // Requests that have arrived already are read first, so that they share this commit instead of each having
-            // its own. Nobody is waited for.
+            // Requests that have already arrived are read first, so that they share this commit. It waits for no
+            // others.
             tokio::task::yield_now().await;
             while let Ok(message) = self.inbox.try_recv() {
                 self.receive(message);
@@ -250,7 +252,7 @@ impl Shard {
         }
     }
 
-    /// One batch from load to answer.
+    /// Processes one batch, from load to answer.
     async fn round(&mut self, batch: Vec<Request>) {
         let (mut works, followers) = group(batch);
         let fresh = self.load_missing(&mut works).await;
@@ -261,7 +263,8 @@ impl Shard {
         self.node.counters.cached.set(self.cache.len());
     }
 
-    /// Decides the commands of a batch: returns what is to be written, and what made nothing happen.
+    /// Decides the commands of a batch. Returns the records to write, and the decisions without
+    /// events.
     fn decide_works(&mut self, works: Works) -> (Vec<Decided>, Vec<Decided>) {
         let node = Arc::clone(&self.node);
         let desk = DecisionContext::of(&node);
@@ -305,7 +308,8 @@ impl Shard {
                 }
             }
         }
-        // What would make the batch, or the portion of a namespace, too large is decided for the next one.
+        // Commands that would make the batch, or the portion of a namespace, too large are decided with
+        // the next one.
         later.extend(works);
         for (_, envelopes) in later.into_iter().rev() {
             envelopes.into_iter().rev().for_each(|envelope| self.backlog.push_front(envelope));
@@ -313,8 +317,8 @@ impl Shard {
         (batch, quiet)
     }
 
-    /// Takes the run that commands are for out of memory, or makes the one that they begin. Those for a run that is not
-    /// there are answered.
+    /// Takes the run of commands out of memory, or makes the one that they begin. Answers commands for a run that does
+    /// not exist.
     fn run_of(
         &mut self,
         run: RunId,
@@ -326,7 +330,7 @@ impl Shard {
         }
         let start = |one: &Request| matches!(one.order, ShardCommand::Start(_));
         let begins = envelopes.iter().position(start).unwrap_or(envelopes.len());
-        // What comes before a run's start finds no run.
+        // Commands before a run's start find no run.
         self.unknown(envelopes.drain(..begins));
         match envelopes.first().map(|envelope| &envelope.order) {
             Some(ShardCommand::Start(order)) => Some(CachedRun::new(run, order, at)),
@@ -349,7 +353,7 @@ impl Shard {
         self.cache.take(run)
     }
 
-    /// Commands for runs that do not exist.
+    /// Answers commands for runs that do not exist.
     fn unknown(&self, envelopes: impl Iterator<Item = Request>) {
         for mut envelope in envelopes {
             envelope.answer(Err(Error::unknown_run(envelope.run)));
@@ -359,8 +363,8 @@ impl Shard {
         }
     }
 
-    /// Answers the commands that made nothing happen. What a run in memory says to that may be out of date, be it yes or
-    /// no: it counts only if the journal has not gone on.
+    /// Answers the commands that caused no events. The run in memory may be out of date, so the answer counts only if
+    /// the journal has not gone on.
     async fn answer_quiet(&mut self, quiet: Vec<Decided>, fresh: &HashSet<RunId>) {
         let mut doubtful = Vec::new();
         for decided in quiet {
@@ -371,7 +375,8 @@ impl Shard {
                 commands.into_iter().for_each(|(envelope, result)| self.conclude(envelope, result));
                 continue;
             }
-            // Nor may a run that was taken over be believed: the node that is gone may have moved it on.
+            // Nor is a run in memory trusted that was taken over: the dead node may have written more of
+            // its journal.
             let doubt = commands.iter().any(|(envelope, result)| {
                 let told = envelope.ticket.is_some() || result.is_err();
                 told || matches!(envelope.order, ShardCommand::Tick { adopted: true, .. })
@@ -439,7 +444,7 @@ impl Shard {
         }
     }
 
-    /// Puts a run back into memory, and looks at it again when its time comes.
+    /// Puts a run back into memory, and sets its timer.
     fn keep(&mut self, cached: Box<CachedRun>) {
         let run = cached.run.id();
         if cached.charge_of(self.node.id) {
@@ -462,7 +467,7 @@ impl Shard {
         self.enqueue(envelope);
     }
 
-    /// The database failed a command.
+    /// Handles a failure of the database during a command.
     fn fail(&mut self, mut envelope: Request, trouble: &StoreError) {
         match &envelope.order {
             ShardCommand::HandOut { grant, .. } => self.node.dispatcher.give_back(grant),

@@ -13,14 +13,14 @@ use crate::flow::PermitChanges;
 use crate::store::batch::ReadyRow;
 use crate::store::journal::{self, Snapshot};
 
-/// Each further snapshot is kept when it has grown by this factor.
+/// Growth factor from one snapshot to the next.
 const SNAPSHOT_GROWTH: u64 = 4;
 
-/// For how many effects a shard keeps room in lists that are not in use.
+/// Number of effects for which a shard keeps room in unused lists.
 const SPARE: usize = 64 * 1_024;
 
 impl Shard {
-    /// A record stands in the journal: everything that waited for it happens now.
+    /// Carries out the effects of a record, once it is in the journal.
     pub(super) fn settle(&mut self, decided: Decided, changes: Changes) {
         let Decided { mut cached, transition, commands, granted, .. } = decided;
         let Transition { record, effects } = transition;
@@ -68,7 +68,7 @@ impl Shard {
         }
         if cached.run.state() == State::Ended {
             self.node.waiters.ended(run, || cached.run.view(record.at));
-            // One that was killed is looked after until its children have heard of it.
+            // A killed run stays in memory until its children have acknowledged.
             if cached.run.next_due().is_none() {
                 self.timers.clear(run);
                 return;
@@ -78,7 +78,7 @@ impl Shard {
         self.keep(cached);
     }
 
-    /// Remembers tasks that came to the table `ready`, and reserves those that are for a session of this node.
+    /// Remembers tasks that entered the table `ready`, and reserves those that are for a session of this node.
     fn spill(&mut self, cached: &mut CachedRun, added: Vec<ReadyRow>, effects: &[Effect]) {
         let run = cached.run.id();
         let first = effects.iter().any(|effect| matches!(effect, Effect::TaskReleased(_)));
@@ -153,7 +153,7 @@ impl Shard {
         }
     }
 
-    /// Rings the workers, and finds sessions for tasks that just came on offer and found none.
+    /// Wakes the workers, and finds sessions for newly offered tasks without one.
     pub(super) fn announce(&mut self) {
         let back = self.node.dispatcher.deliver(self.moves.drain(..), self.offers.drain(..));
         self.node.take_back(back);
@@ -164,9 +164,9 @@ impl Shard {
     }
 
     /// Keeps a snapshot when the journal has grown so much that folding it would take long. The sizes grow by a
-    /// factor, so that the cost for each event stays the same.
+    /// factor, so that the cost per event stays the same.
     fn snapshot(&self, cached: &mut super::CachedRun) {
-        // The documents of one that is erased are on their way out.
+        // The documents of an erased run are being deleted.
         if cached.run.erased_at().is_some() {
             return;
         }

@@ -1,4 +1,4 @@
-//! The text of the statement that a batch is written with, for each set of parts in two forms, made once.
+//! The text of the statement that writes a batch, for each set of parts in two forms, made once.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -13,7 +13,7 @@ use super::partitions::Week;
 pub(crate) enum Part {
     Keys,
     Permits,
-    /// Runs of earlier weeks, whose records are written only while the run is there.
+    /// Runs of earlier weeks, whose records are written only while the run exists.
     Kept,
     Starts,
     Updates,
@@ -25,13 +25,13 @@ pub(crate) enum Part {
     Acts,
     /// Events of the log that runs emit.
     Emitted,
-    /// Tasks on offer in governed queues.
+    /// Offered tasks of governed queues.
     Governed,
-    /// Permits that are over.
+    /// Permits that have ended.
     Freed,
     /// Runs that had ended, which may withdraw facts.
     Reopened,
-    /// Effects that are open.
+    /// Open effects.
     Effects,
     /// Steps without open effects from now on.
     Closed,
@@ -42,7 +42,7 @@ pub(crate) enum Part {
 pub(crate) enum Form {
     /// Nothing is written and the statement fails. Costs a sixth less than the other form.
     AllOrNothing,
-    /// Only what belongs to that row is left out.
+    /// Only the rows of that record are left out.
     SkipConflicts,
 }
 
@@ -52,39 +52,39 @@ type Kind = (Form, usize, Option<Week>);
 /// All texts that were needed so far.
 static TEXTS: LazyLock<RwLock<HashMap<Kind, SqlStr>>> = LazyLock::new(RwLock::default);
 
-/// The columns of the records. `keyed` says that the record stands or falls with its start key.
+/// The columns of the records. `keyed` marks a record that is written only with its start key.
 const RECORD_TYPES: &[&str] = &["uuid", "integer", "timestamptz", "text", "text", "boolean"];
 const RECORDS: &str = "\
 insert into {journal} (run_id, seq, at, batch, events, payloads)
   select x.run_id, x.seq, x.at, $1, x.events, x.payloads
   from {rows} as x(run_id, seq, at, events, payloads, keyed)";
 
-/// All keys are won or lost before the first record is inserted.
+/// All keys are inserted before the first record.
 const KEYS_WON: &str =
     "(select count(*) from keys) >= 0 and (not x.keyed or x.run_id in (select run_id from keys))";
 
-/// A key of a run that was erased is lost like one that stands there.
+/// The key of an erased run counts as taken.
 const NOT_ERASED: &str = "
   where not exists (select from erased_keys e
     where (e.namespace, e.digest) = (x.namespace, backstitch.key_digest(x.namespace, x.workflow, x.key)))";
 
-/// Counts the keys that were inserted. It fails with a code when one of them belongs to a run that was erased, which a start
-/// may not have seen that waited for the erasure: as a key that stands there, or to be tried again.
+/// Counts the keys that were inserted. It fails with a code if one of them belongs to an erased run, which a start that
+/// waited for the erasure may not have seen: as if the key was taken, or with a request to retry.
 const KEYS_COUNTED: &str = "(select backstitch.count_new_keys(array_agg(namespace), array_agg(workflow), array_agg(key), '{code}') from keys)";
 
 /// A record that leases tasks of governed queues is written only if each of them still has its permit.
 const PERMITS_THERE: &str = "(select count(*) from permits_used) >= 0 and x.run_id not in
     (select w.run_id from wanted w where w.permit not in (select id from permits_used))";
 
-/// A record of a run that retention may have deleted meanwhile is written only while the run is there. The lock on its row
-/// keeps retention away until the record stands. A run whose row is lost, but not its journal, is there.
+/// A record of a run that retention may have deleted in between is written only while the run exists. The lock on its
+/// row keeps retention away until the record is written. A run whose row is lost, but not its journal, exists.
 const STILL_KEPT: &str = "(select count(*) from kept) >= 0 and x.run_id not in
     (select o.run_id from of_earlier_weeks o where o.run_id not in (select id from kept)
       and (exists (select 1 from {runs} r where r.id = o.run_id)
         or not exists (select 1 from {journal} j where j.run_id = o.run_id)))";
 
-/// A row counts only if the record of its run was inserted. Spelt so that it is a hashed lookup and no join. An index
-/// row that stands there already is wrong, but must not keep a run from going on: it is counted, not refused.
+/// A row counts only if the record of its run was inserted. Written as a hashed lookup and not as a join. An index
+/// row that exists already is wrong, but must not stop a run: it is counted, not refused.
 const WON: &str = "coalesce(x.run_id in (select run_id from inserted), false)";
 
 impl Part {
@@ -113,7 +113,7 @@ impl Part {
         matches!(self, Part::Keys | Part::Permits | Part::Kept)
     }
 
-    /// The types of its columns, and what is done with the rows.
+    /// Returns the types of its columns, and the action on the rows.
     fn template(self) -> (&'static [&'static str], &'static str) {
         match self {
             Part::Keys => (
@@ -273,16 +273,16 @@ kept as (select r.id from {runs} r where r.id in (select run_id from of_earlier_
     }
 }
 
-/// PostgreSQL's codes for a row that stands there already, and for what is to be tried again.
+/// PostgreSQL's codes for a row that exists already, and for a statement to retry.
 const UNIQUE_VIOLATION: &str = "23505";
 const SERIALIZATION_FAILURE: &str = "40001";
 
 /// The clause of each insert in the parted form.
 const UNLESS_TAKEN: &str = " on conflict do nothing";
 
-/// The statement for records with `parts`. Parameter 1 is the batch; then come the columns of the records and of each
-/// part in order, as arrays. Without parts it is a plain insert; with parts it answers one array of counts, see
-/// [`place_of_records`].
+/// Returns the statement for records with `parts`. Parameter 1 is the batch; then come the columns of the records and
+/// of each part in order, as arrays. Without parts it is a plain insert; with parts it returns one array of counts,
+/// see [`place_of_records`].
 ///
 /// With a `week` it writes straight into the partitions of that week.
 pub(crate) fn statement(form: Form, parts: &[Part], week: Option<Week>) -> SqlStr {

@@ -16,12 +16,12 @@ use crate::{
     TaskKey, Time,
 };
 
-/// Decides about `command` at the instant `at`: applies to `run` what it makes happen, and appends to `transition` the events
-/// and their effects.
+/// Decides `command` at the instant `at`: applies the events that it causes to `run`, and appends them with their effects to
+/// `transition`.
 ///
-/// The instant of the record is set to `at`, or to the run's last instant if that is later. The same command may be decided again
-/// after it was accepted: it is answered the same and appends nothing. A refused command may still append an event
-/// that only tells (`late_result`).
+/// The instant of the record is set to `at`, or to the run's last instant if that is later. An accepted command may be decided
+/// again: it gets the same answer and appends nothing. A refused command may still append an event for information
+/// (`late_result`).
 ///
 /// # Errors
 /// A [`Refusal`] when the rules do not allow it.
@@ -41,7 +41,7 @@ pub fn decide(
         decider.advance();
         decider.advance_undo();
         let turned_back = decider.conclude();
-        // What got its turn just now may be due as well.
+        // A step that began just now may have something due as well.
         let was_due = ticks && reply.is_ok() && decider.do_due();
         if decider.ready.is_empty() && !turned_back && !was_due {
             return reply;
@@ -49,7 +49,7 @@ pub fn decide(
     }
 }
 
-/// One decision under way.
+/// One decision in progress.
 pub(super) struct TransitionBuilder<'a> {
     pub(super) run: &'a mut Run,
     pub(super) record: &'a mut Record,
@@ -59,7 +59,7 @@ pub(super) struct TransitionBuilder<'a> {
 }
 
 impl TransitionBuilder<'_> {
-    /// Makes `event` happen.
+    /// Adds `event` to the record and applies it.
     pub(super) fn emit(&mut self, event: Event) {
         let settled = self.run.apply_event(&event, self.record.at, &self.record.payloads);
         event.effects(self.run, self.effects);
@@ -74,7 +74,7 @@ impl TransitionBuilder<'_> {
         }
     }
 
-    /// Puts a document into the record.
+    /// Adds a document to the record.
     pub(super) fn slot(&mut self, payload: Payload) -> Slot {
         let slot = u32::try_from(self.record.payloads.len()).unwrap_or(u32::MAX);
         self.record.payloads.push(payload);
@@ -206,7 +206,7 @@ impl TransitionBuilder<'_> {
         self.tell_if_stuck();
     }
 
-    /// Does what is due at places of the run. Answers whether anything was.
+    /// Does what is due at places of the run. Returns whether anything was.
     fn do_due(&mut self) -> bool {
         let (now, mut any) = (self.now(), false);
         while let Some(&(_, place)) = self.run.due.first().filter(|(due, _)| *due <= now) {
@@ -230,7 +230,7 @@ impl TransitionBuilder<'_> {
 
     pub(super) fn cancel(&mut self, by: By) -> Result<(), Refusal> {
         match self.run.header.mode {
-            // What is left to undo joins what is being undone, and nothing goes forward after it.
+            // The rest of the undo joins the undo in progress, and nothing goes forward after it.
             Mode::Backward if self.run.is_undone_in_part() => {}
             Mode::Backward | Mode::Ended if self.run.header.cancelled_by.is_some() => return Ok(()),
             Mode::Ended => return Err(Refusal::new(RefusalCode::RunEnded, "the run has ended")),
@@ -274,7 +274,8 @@ impl TransitionBuilder<'_> {
         Ok(())
     }
 
-    /// Ends the run if nothing is left to do. Answers whether it is undone instead, as its output cannot be made.
+    /// Ends the run if nothing is left to do. Returns whether it is undone instead, because its output cannot be
+    /// made.
     fn conclude(&mut self) -> bool {
         let went_forward = self.run.header.mode == Mode::Forward;
         self.conclude_as_it_goes();
@@ -301,7 +302,7 @@ impl TransitionBuilder<'_> {
         }
     }
 
-    /// Ends the run. Nothing needs a person any more but what it leaves behind.
+    /// Ends the run. All incidents are over except those about effects that are left.
     pub(super) fn end(&mut self, outcome: Outcome, output: Option<Slot>) {
         self.resolve_all();
         self.tell_what_is_left(outcome, output.is_some());
@@ -388,14 +389,14 @@ impl TransitionBuilder<'_> {
         self.run.work(place)
     }
 
-    /// The attempt of `action` that comes next at `place`.
+    /// Returns the next attempt of `action` at `place`.
     pub(super) fn next_attempt(&self, place: WorkIndex, action: Action) -> u32 {
         let floor = self.run.items_of(place.step).map_or(0, |items| items.floor);
         self.work(place).map_or(0, |work| work.tries(action).attempt).max(floor) + 1
     }
 }
 
-/// A failure that the engine itself found.
+/// Returns a failure that the engine itself found.
 pub(super) fn own_failure(code: &str, message: String) -> Failure {
     Failure {
         kind: FailureKind::Permanent,
