@@ -253,7 +253,7 @@ impl Run {
             }
             Event::CompensationStarted { cause, by, scope, steps } => {
                 self.header.unchecked = None;
-                // A rerun undoes from a step on; whoever asks for everything has it go no further.
+                // A rerun undoes from a step on; a request to undo everything ends the rerun.
                 if by.is_some() && *scope == Some(Scope::All) {
                     self.header.rerun = None;
                 }
@@ -427,7 +427,7 @@ fn one_less(count: &mut usize) -> bool {
     less.is_some()
 }
 
-/// Gives the current task of a work into other hands.
+/// Changes the state of the current task of a work.
 fn set_hand(work: &mut Activity, to: TaskState) {
     if let Some(hand) = work.hand_mut() {
         *hand = to;

@@ -24,13 +24,13 @@ pub(super) const VERDICT_CONTRADICTED: &str = "verdict_contradicted";
 pub(super) const LEASE_EXPIRED: &str = "lease_expired";
 
 impl TransitionBuilder<'_> {
-    /// A worker says what became of a task.
+    /// Records the report of a worker about a task.
     pub(super) fn report(&mut self, task: TaskKey, outcome: TaskOutcome) -> Result<(), Refusal> {
         let place = self.place(&task.step)?;
         #[cfg(feature = "planted-bugs")]
         let task = self.without_fence(place, task);
         let outcome = match outcome {
-            // Nobody reads what undoing gives.
+            // The output of an undo is ignored.
             TaskOutcome::DoneWithoutOutput { .. } if task.action == Action::Compensate => {
                 TaskOutcome::Succeeded { output: Payload::null(), external_id: None }
             }
@@ -79,8 +79,8 @@ impl TransitionBuilder<'_> {
         self.attempt_failed(place, action, error);
     }
 
-    /// A worker did a task, and what it gave cannot be its output. The effect is there and the same would come again:
-    /// the attempt is in doubt for good, except where there is no effect. A verification may still tell the output.
+    /// Records that a worker did a task whose result cannot be the output. The effect exists and a retry would give
+    /// the same: the attempt stays in doubt, unless it has no effect. A verification may still give the output.
     fn done_without_output(&mut self, task: TaskKey, place: WorkIndex, mut error: Failure) {
         let spec = self.run.spec(place.step);
         let read_only = !self.run.has_effects(place.step);
@@ -102,7 +102,7 @@ impl TransitionBuilder<'_> {
         self.place_freed(place);
     }
 
-    /// The task as a bug put in on purpose takes it: any attempt for the one in a worker's hands, or in nobody's.
+    /// Returns the task as a planted bug takes it: any attempt for the leased one, or for one that is not leased.
     #[cfg(feature = "planted-bugs")]
     fn without_fence(&mut self, place: WorkIndex, task: TaskKey) -> TaskKey {
         let Some(work) = self.work(place) else { return task };
@@ -424,8 +424,8 @@ impl TransitionBuilder<'_> {
         true
     }
 
-    /// The worker of an attempt taken for lost was heard of again. Was the task called poison, and is it so no more, it
-    /// goes on as if that had not been said.
+    /// Handles a report or heartbeat of a worker whose attempt counted as lost. If the task was called poison for that
+    /// and no longer is, it goes on.
     pub(super) fn acquitted(&mut self, place: WorkIndex, action: Action) {
         let limit = self.run.spec(place.step).max_losses as usize;
         let Some(work) = self.work(place) else { return };

@@ -10,7 +10,7 @@ use crate::event::{Event, Record};
 use crate::protocol::{Failure, TaskOutcome};
 use crate::{Action, Payload};
 
-/// About how many bytes an event has beside its documents.
+/// Approximate size of an event beside its documents, in bytes.
 const EVENT_BYTES: usize = 128;
 /// An output of so many bytes has room in any run.
 const SMALL: usize = 64;
@@ -54,7 +54,7 @@ impl Run {
         items.map(|items| items.list.len() as u64).sum()
     }
 
-    /// A new record is begun, or one is gone on with.
+    /// Begins a new record, or continues one.
     pub(super) fn begin_record(&mut self, record: &Record) {
         if record.events.is_empty() {
             self.meter = Meter::default();

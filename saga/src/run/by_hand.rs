@@ -7,7 +7,7 @@ use super::{Mode, RefusedSignal, Run, Signal};
 use crate::event::{By, Event, Slot};
 use crate::{Action, IncidentKind, Payload, Refusal, RefusalCode, Span, StepPath, Time};
 
-/// For how long the same request, word for word, is taken for one whose answer was lost.
+/// Time in which the same request, word for word, counts as a repeat whose response was lost.
 const SAME_REQUEST: Span = Span::secs(10);
 
 /// Number of refused signals that a run remembers.
@@ -35,7 +35,7 @@ fn is_open_to_people(work: &Activity) -> bool {
     }
 }
 
-/// Refuses to say how a step ended whose effect is being undone.
+/// Returns the refusal to resolve a step whose effect is being undone.
 fn being_undone(step: &StepPath, what: &str) -> Refusal {
     let message = format!(
         "'{step}' is being undone, so it cannot be {what}; `mark-compensated` says that its effect is undone or may stay, \
@@ -44,7 +44,7 @@ fn being_undone(step: &StepPath, what: &str) -> Refusal {
     Refusal::new(RefusalCode::NothingToResolve, message)
 }
 
-/// Returns whether two documents are the same, or neither is there.
+/// Returns whether two documents are the same, or both are absent.
 fn same(one: Option<&Payload>, other: Option<&Payload>) -> bool {
     match (one, other) {
         (Some(one), Some(other)) => one.is_same_as(other),
@@ -213,7 +213,7 @@ impl TransitionBuilder<'_> {
         has.is_some_and(|has| has.is_same_as(input))
     }
 
-    /// The run goes on without a step or item, with `output` in its place if there is one. An undo is not skipped: a person
+    /// Goes on without a step or item, with `output` in its place if there is one. An undo is not skipped: a person
     /// marks it compensated.
     pub(super) fn skip(
         &mut self,

@@ -2,8 +2,8 @@
 
 use super::Run;
 
-/// Conditions by which runs are searched: those that follow from the journal alone, and those of runs that are put aside. All others
-/// follow from queues, workers and the clock, and are told of a run when it is read.
+/// Conditions by which runs are searched: those that follow from the journal alone, and those of runs that are put
+/// aside. All others follow from queues, workers and the clock, and are computed when a run is read.
 pub const SEARCHED: [&str; 17] = [
     "DependencyUnmet",
     "DependencyWithdrawn",

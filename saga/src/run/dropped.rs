@@ -1,5 +1,5 @@
-//! Steps that had begun when a move to another version dropped them. Their effects stay with the run: no step of its version
-//! undoes them, and what is left when the run ends is told.
+//! Steps that had begun when a move to another version dropped them. Their effects stay with the run: no step of its
+//! version undoes them, and the run reports the rest at its end.
 
 use std::sync::Arc;
 
@@ -33,7 +33,8 @@ pub(super) struct Dropped {
 }
 
 impl Dropped {
-    /// Returns how many of its effects stand and how many may; only the latter unless `all`.
+    /// Returns the numbers of its effects that remain and that may remain; only the latter unless
+    /// `all`.
     fn left(&self, all: bool) -> (u32, u32) {
         match self.vouched {
             Some(_) => (0, 0),
@@ -78,7 +79,7 @@ impl Dropped {
 }
 
 impl Run {
-    /// Steps that moves dropped, of which something is left; only what is in doubt unless `all`.
+    /// Returns the dropped steps with remaining effects; only those in doubt unless `all`.
     pub(super) fn dropped_left(&self, all: bool) -> impl Iterator<Item = &Dropped> + '_ {
         self.header.dropped.iter().filter(move |dropped| dropped.is_left(all))
     }
@@ -178,7 +179,7 @@ impl Run {
         self.header.dropped.iter().flat_map(counts).filter(|(_, count)| *count > 0)
     }
 
-    /// Queues of dropped steps of which something may have happened.
+    /// Returns the queues of dropped steps of which something may have happened.
     pub(super) fn dropped_in_doubt(&self) -> impl Iterator<Item = &str> + '_ {
         self.dropped_left(false).map(|dropped| dropped.system.as_str())
     }

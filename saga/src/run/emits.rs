@@ -1,4 +1,5 @@
-//! Events of the log that steps emit: at once, held until the run can no longer be undone, and taken back with undo.
+//! Events of the log that steps emit: immediately, held until the run can no longer be undone, and retracted by an
+//! undo.
 
 use std::sync::Arc;
 
@@ -195,7 +196,8 @@ impl TransitionBuilder<'_> {
         });
         let (stream, data, error) = match found {
             Ok((stream, data)) => (stream, data, None),
-            // The step is done, and that is worth telling: what tells it must not undo it.
+            // The step is done, and its event must be emitted: a failing expression must not undo
+            // it.
             Err(error) => (None, self.slot(Payload::null()), Some(error)),
         };
         let emission = Emission {

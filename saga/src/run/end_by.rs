@@ -8,7 +8,7 @@ use crate::event::{EndBy, Event, IncidentKind};
 use crate::protocol::EndByView;
 use crate::{Cause, OnTimeout, Span, Time, Timestamp};
 
-/// Time reserved for undoing a step of which no undo is known.
+/// Time reserved for undoing a step without a recent undo.
 const UNKNOWN_UNDO: Span = Span::secs(60);
 
 fn before(at: Time, span: Span) -> Time {
@@ -119,7 +119,7 @@ impl Run {
         })
     }
 
-    /// A person was told of a deadline that was missed, at `at`.
+    /// Notes that a person was informed of a missed deadline, at `at`.
     pub(super) fn told_deadline(&mut self, at: Time) {
         if self.end_by().is_some_and(|end| end.at <= at) {
             self.header.end_over = true;
@@ -152,7 +152,7 @@ impl TransitionBuilder<'_> {
         true
     }
 
-    /// Undoes the run while there is time for it, or tells a person that it is not over.
+    /// Undoes the run while there is time for it, or informs a person that it is not over.
     pub(super) fn end_in_time(&mut self) {
         let due = self.run.end_due().is_some_and(|due| due <= self.now());
         if !due || self.undone_in_time(None) {

@@ -1,7 +1,7 @@
 //! Notifications between parent and child runs: pauses and kills.
 //!
-//! A word stands in the journal of the parent until the child has answered it, so that a node that dies in between
-//! leaves it to another. Words are numbered: one that comes late changes nothing.
+//! A notification stays pending in the journal of the parent until the child has acknowledged it, so that another node
+//! sends it if one dies. Notifications are numbered: a late one changes nothing.
 
 use super::ChildEnd;
 use super::decide::{TransitionBuilder, own_failure};
@@ -23,9 +23,9 @@ const PARENT_PAUSED: &str = "its parent is paused";
 /// A notification to a child.
 #[derive(Clone, Debug)]
 pub struct ChildWord {
-    /// The child, and how it begins if it has not.
+    /// The child, and its start if it has not begun.
     pub ask: ChildAsk,
-    /// What.
+    /// The notification.
     pub word: ParentWord,
     /// The number of the word.
     pub order: u32,
@@ -58,7 +58,7 @@ impl Run {
             .then(|| (Hold::new(HoldKind::ParentPaused, PARENT), PARENT_PAUSED.to_owned()))
     }
 
-    /// Returns what the child at `step` is to be told, until it answers. `None` when it has answered, or nothing is.
+    /// Returns the pending notification to the child at `step`; `None` if there is none.
     #[must_use]
     pub fn child_word(&self, step: &StepPath) -> Option<ChildWord> {
         let work = self.work(self.place(step)?)?;
@@ -123,7 +123,8 @@ impl Run {
         }
     }
 
-    /// The children that may be at work: asked and not heard of, or given up and not asked yet to undo what they did.
+    /// Returns the children that may be running: requested without an answer, or given up before their undo is
+    /// requested.
     pub(super) fn children_at_work(&self) -> Vec<(WorkIndex, RunId)> {
         let given_up = |place: WorkIndex| {
             let work = self.work(place)?;
@@ -134,7 +135,7 @@ impl Run {
         self.places().filter_map(|place| Some((place, run(place)?))).collect()
     }
 
-    /// Folds what was told and heard.
+    /// Applies events of notifications.
     pub(super) fn family_changed(&mut self, event: &Event, at: Time) {
         match event {
             Event::ChildTold { step, run, word, order, again } => {
@@ -179,7 +180,7 @@ impl Activity {
 }
 
 impl TransitionBuilder<'_> {
-    /// Refuses a child that would stand too deep, or be one too many of those that descend from one run.
+    /// Refuses a child that would be too deep, or one too many of those that descend from one run.
     pub(super) fn may_have_child(&self, step: usize) -> Result<(), Failure> {
         let Descent { depth, budget } = self.run.descent();
         if depth >= DEEPEST_DESCENDANT {
@@ -244,7 +245,7 @@ impl TransitionBuilder<'_> {
         }
     }
 
-    /// The run goes on.
+    /// Notifies the children that the run goes on.
     pub(super) fn tell_resumed(&mut self) {
         for place in self.run.places().collect::<Vec<_>>() {
             let told = self.work(place).and_then(|work| work.aside.as_ref()?.told.as_ref());
@@ -254,7 +255,7 @@ impl TransitionBuilder<'_> {
         }
     }
 
-    /// A child has answered. What it answers to an earlier word moves nothing.
+    /// Records the acknowledgement of a child. One of an earlier notification changes nothing.
     pub(super) fn child_heard(
         &mut self,
         step: &StepPath,
@@ -271,7 +272,8 @@ impl TransitionBuilder<'_> {
         Ok(())
     }
 
-    /// A child that was killed with this run has ended. Where nothing of it stands, nothing of its step does.
+    /// Records the end of a child that was killed with this run. If no effect of it remains, none of its step
+    /// does.
     pub(super) fn killed_child_ended(&mut self, place: WorkIndex, child: RunId, end: &ChildEnd) {
         let Some(work) = self.work(place) else { return };
         let told = work.aside.as_ref().and_then(|aside| aside.told.as_ref());
@@ -284,7 +286,7 @@ impl TransitionBuilder<'_> {
         self.less_is_left();
     }
 
-    /// The parent says what became of it. A run that has ended has nothing to do about it.
+    /// Handles a notification of the parent. It does not affect a run that has ended.
     pub(super) fn parent_says(
         &mut self,
         word: ParentWord,

@@ -1,4 +1,4 @@
-//! Going forward: steps whose turn has come, fan-outs and their joins, and what a failed step means.
+//! Going forward: steps that begin, fan-outs and their joins, and the consequences of a failed step.
 
 use super::decide::{TransitionBuilder, own_failure};
 use super::scope::Use;
@@ -19,7 +19,8 @@ use crate::{
 pub(crate) const MAX_ITEMS: usize = 1_000_000;
 
 impl TransitionBuilder<'_> {
-    /// Begins every step whose turn has come, and what follows from that. While the run is held none begins.
+    /// Begins every step whose needs are settled, and all that follows from that. While the run is held none
+    /// begins.
     pub(super) fn advance(&mut self) {
         while let Some(step) = self.ready.pop_front() {
             let turn = self.run.header.mode == Mode::Forward && !self.run.is_held();
@@ -99,7 +100,7 @@ impl TransitionBuilder<'_> {
         }
     }
 
-    /// Puts a work on offer for the first time, or for the first time anew.
+    /// Offers a work for the first time, or for the first time of a repetition.
     fn first_offer(&mut self, place: WorkIndex, input: Source) {
         let (step, attempt) = (self.run.path(place), self.next_attempt(place, Action::Forward));
         self.emit(Event::Offered { step, action: Action::Forward, attempt, input: Some(input) });
@@ -258,8 +259,8 @@ impl TransitionBuilder<'_> {
         }
     }
 
-    /// A step failed for good: the run goes on without it, or is undone, or, past the point of no return, goes on
-    /// with what does not need it.
+    /// Handles the failure for good of a step: the run goes on without it, or is undone, or, past the point of no
+    /// return, goes on with the steps that do not need it.
     pub(super) fn step_failed(&mut self, step: usize, path: Option<StepPath>, error: Failure) {
         if self.run.header.mode != Mode::Forward
             || self.run.spec(step).on_failure == OnFailure::Continue

@@ -83,7 +83,7 @@ impl Run {
         self.turn_hands(|hand| matches!(hand, TaskState::Offered { .. }), &TaskState::Held);
     }
 
-    /// Drops the holds that `gone` says; when none is left, the tasks are on offer again.
+    /// Drops the holds for which `gone` is true; when none is left, the tasks are offered again.
     pub(super) fn drop_holds(&mut self, at: Time, gone: impl Fn(&Hold) -> bool) {
         let before = self.header.holds.len();
         self.header.holds.retain(|held| !gone(&held.hold));
@@ -149,8 +149,7 @@ impl TransitionBuilder<'_> {
         Ok(())
     }
 
-    /// Takes a hold away, or all that people put on it. What is not there needs not be taken away, but a pause that a person names
-    /// must have been.
+    /// Ends a hold, or all that people set. A missing hold is no error, except for a pause that a person names.
     pub(super) fn unhold(&mut self, hold: Option<&Hold>, by: Option<&By>) -> Result<(), Refusal> {
         let gone: Vec<Hold> = self
             .run
@@ -183,7 +182,7 @@ impl TransitionBuilder<'_> {
         Ok(())
     }
 
-    /// Refuses to take away a pause that is not there, unless the same person did so just now.
+    /// Refuses to end a missing pause, unless the same person ended it just now.
     fn must_have_resumed(&self, hold: &Hold, by: &By) -> Result<(), Refusal> {
         let last = self.run.header.resumed_by.as_ref();
         if last.is_some_and(|(name, last)| *name == hold.name && last == by) {
@@ -228,7 +227,8 @@ impl TransitionBuilder<'_> {
         self.run.holds().any(|hold| hold.kind == HoldKind::DependencyUnmet)
     }
 
-    /// Nobody needs to look after facts that the run waits for, as they are there, or are waited for once more.
+    /// Ends the incident about facts that the run waits for, as they are established, or are waited for once
+    /// more.
     pub(super) fn resolve_unmet(&mut self) {
         let open = self.run.header.incidents.iter();
         let unmet = open.filter(|open| open.kind == IncidentKind::DependencyUnmet);

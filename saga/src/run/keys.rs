@@ -1,4 +1,4 @@
-//! The keys of a fan-out's items: texts by which people, workers and targets tell them apart.
+//! The keys of a fan-out's items: texts by which people, workers and targets distinguish them.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

@@ -19,8 +19,8 @@ impl Run {
 }
 
 impl TransitionBuilder<'_> {
-    /// Gives the run the labels of `set` and takes those of `remove` from it. What is so already is left alone, and a name
-    /// that is in both is set.
+    /// Sets the labels of `set` and removes those of `remove`. Unchanged labels are left alone, and a name that is in
+    /// both is set.
     pub(super) fn label(
         &mut self,
         mut set: Labels,

@@ -1,4 +1,4 @@
-//! Tasks in workers' hands: handed out, taken or given back, kept by signs of life.
+//! Tasks that workers hold: handed out, revoked or given back, kept by heartbeats.
 
 use super::decide::{TransitionBuilder, lease_lost};
 use super::lease_span;
@@ -40,7 +40,7 @@ impl TransitionBuilder<'_> {
             return Err(lease_lost(&task));
         };
         let known = held.and_then(|work| work.aside.as_ref()?.details.as_ref());
-        // A sign of life that tells nothing new and would hardly move the lease is not worth a record.
+        // A heartbeat without new details that would hardly move the lease is not worth a record.
         if (details.is_none() || details.as_ref() == known) && until.since(*current).0 < span.0 / 4
         {
             return Ok(());
@@ -68,7 +68,8 @@ impl TransitionBuilder<'_> {
         else {
             return Err(lease_lost(&task));
         };
-        // What another has, or it has again by now, is not what is given back.
+        // Another session holds it, or the same one holds it again by now: this lease is not given
+        // back.
         if worker.rsplit('/').next() != Some(session) || since.is_some_and(|at| at != *leased) {
             return Err(lease_lost(&task));
         }

@@ -22,7 +22,7 @@ struct Left {
 }
 
 impl Run {
-    /// The steps of which something stands, or may; only what is in doubt unless `all`.
+    /// Returns the steps with effects that remain or may remain; only those in doubt unless `all`.
     fn left(&self, all: bool) -> impl Iterator<Item = Left> + '_ {
         (0..self.steps.len()).filter_map(move |step| {
             let works = || self.left_of(step, all).filter_map(|place| self.work(place));
@@ -44,7 +44,8 @@ impl Run {
         )
     }
 
-    /// The places of one step at which something stands, or may; only what is in doubt unless `all`.
+    /// Returns the places of one step with effects that remain or may remain; only those in doubt
+    /// unless `all`.
     fn left_of(&self, step: usize, all: bool) -> impl Iterator<Item = WorkIndex> + '_ {
         let has_effect = self.has_effects(step);
         let left = move |work: &Activity| work.may_stand() && (all || work.is_doubtful());
@@ -111,8 +112,8 @@ impl Run {
 }
 
 impl TransitionBuilder<'_> {
-    /// Opens an incident for what a run that ends with `outcome` leaves behind: after a failure all that stands, and
-    /// otherwise what is in doubt.
+    /// Opens an incident for the effects that a run with this `outcome` leaves: after a failure all that remain, and
+    /// otherwise those in doubt.
     pub(super) fn tell_what_is_left(&mut self, outcome: Outcome, has_output: bool) {
         let all = self.run.leaves_all(outcome, has_output);
         if !all && self.run.tally.doubtful == 0 && self.run.header.dropped.is_empty() {
@@ -178,7 +179,8 @@ impl TransitionBuilder<'_> {
         Some(Ok(()))
     }
 
-    /// Less of an ended run stands than before: the incident about it is over when nothing does, and the outcome follows.
+    /// Updates an ended run after fewer effects remain: the incident about them is over when none does, and the outcome
+    /// follows.
     pub(super) fn less_is_left(&mut self) {
         let ended = self.run.header.outcome.filter(|_| self.run.header.mode == Mode::Ended);
         let Some(outcome) = ended else { return };

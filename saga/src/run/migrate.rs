@@ -1,8 +1,8 @@
-//! Moving a run in flight to another version of its workflow: what keeps it from that, and what it takes along.
+//! Moves a run in flight to another version of its workflow: the obstacles, and the state that is taken along.
 //!
-//! A step that has begun keeps all that is known of it: its attempt numbers, so that the fence stays; its effect keys,
-//! also under another name; its output and its input, so that it can be undone. Steps that have not begun are those of
-//! the new version. What the new version makes of an old output is not known here.
+//! A step that has begun keeps its state: its attempt numbers, so that the fence stays; its effect keys, also under
+//! another name; its output and its input, so that it can be undone. Steps that have not begun are those of the new
+//! version. It is not checked whether the new version can use an old output.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -219,7 +219,7 @@ impl Run {
         self.known.push(graph);
     }
 
-    /// Takes the run over to a version that it was told of.
+    /// Applies the move of the run to a version.
     pub(super) fn move_to(
         &mut self,
         version: u32,
@@ -392,7 +392,8 @@ impl TransitionBuilder<'_> {
         Ok(())
     }
 
-    /// Tasks on offer that the new version has under another name or on another queue: they are offered anew.
+    /// Returns the offered tasks that the new version has under another name or on another queue: they are
+    /// offered anew.
     fn on_offer_elsewhere(&self, new: &Graph, mapping: &Mapping) -> Vec<(WorkIndex, Action)> {
         let run = &*self.run;
         let mut found = Vec::new();

@@ -1,7 +1,7 @@
 //! A run: the fold of its journal.
 //!
-//! `state` says what a run remembers, `apply` how a record changes it, `decide` what a command makes happen (with
-//! `forward`, `attempt` and `undo` for the three things that can go on), `view` what it tells.
+//! `state` holds the state of a run, `apply` changes it by a record, `decide` turns a command into events (with `forward`,
+//! `attempt` and `undo` for the three kinds of progress), and `view` presents it.
 
 mod apply;
 mod attempt;
@@ -145,7 +145,7 @@ struct RunHeader {
     /// Time at which it last went forward again; its timeout is counted from then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     forward_since: Option<Time>,
-    /// The instant by which it was to be over holds no more: it has ended, went forward again, or a person was told.
+    /// The deadline no longer applies: the run has ended, went forward again, or a person was informed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     end_over: bool,
     /// The bytes of the inputs that its steps and items were given for themselves, and of the lists of its fan-outs.
@@ -274,7 +274,7 @@ impl Run {
         self.seq
     }
 
-    /// Counts a record that `decide` made and that now stands in the journal.
+    /// Counts a record that `decide` made and that is now in the journal.
     pub fn mark_appended(&mut self) {
         self.seq += 1;
     }
@@ -385,7 +385,7 @@ impl Run {
         own.map_or_else(|| self.id.to_string(), str::to_owned)
     }
 
-    /// The event that caused it, as whoever started it says.
+    /// Returns the event that caused it, as its start names it.
     #[must_use]
     pub fn causation_id(&self) -> Option<&str> {
         self.header.origin.as_ref()?.causation_id.as_deref()

@@ -1,5 +1,5 @@
-//! Effects of a run that are open: they stand and are to be undone by a run that is in trouble, or were left behind, or may have
-//! happened. It only looks.
+//! Open effects of a run: those that remain and are to be undone by a run with an open incident, that were left behind,
+//! or that may have happened. Read-only.
 
 use super::state::BodyState;
 use super::{Mode, Run};

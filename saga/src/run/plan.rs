@@ -25,7 +25,7 @@ pub struct PlanPage {
 }
 
 impl PlanPage {
-    /// The first undo alone, for who asks how many there are.
+    /// Returns a page with the first undo alone, for callers that only need the total.
     #[must_use]
     pub fn first() -> PlanPage {
         PlanPage { after: None, most: 1, bytes: 0 }
@@ -56,7 +56,7 @@ impl Run {
         self.plan_page(scope, at, &PlanPage::whole())
     }
 
-    /// The same with a part of its undos; how many there are in all is said in any case.
+    /// Returns the plan with a page of its undos; it always has their total number.
     ///
     /// # Errors
     /// A [`Refusal`] when it could not be undone so, or when `page.after` is no undo of this plan.
@@ -168,7 +168,8 @@ impl Run {
         Ok((steps, None))
     }
 
-    /// The step or items of a step that stand or may stand, or would once their attempt is revoked.
+    /// Returns the places of a step whose effects remain or may remain, or would once their attempt
+    /// is revoked.
     fn standing(&self, step: usize) -> impl Iterator<Item = WorkIndex> + '_ {
         self.places_of(step)
             .filter(|&place| self.work(place).is_some_and(|work| is_open(work) || work.may_stand()))
@@ -214,7 +215,7 @@ fn is_open(work: &Activity) -> bool {
     matches!(work.stage, Stage::Active(..) | Stage::Parked) && (leased || work.in_doubt())
 }
 
-/// About the bytes that an undo takes in an answer.
+/// Returns the approximate size of an undo in a response, in bytes.
 fn weight(undo: &PlannedUndo) -> usize {
     let output = match &undo.forward {
         Forward::Succeeded(output) => output.text().len(),

@@ -14,7 +14,7 @@ enum Attempts {
     Coming,
     /// That of now.
     Now,
-    /// One that was offered once; 0 stands for a person or a verification.
+    /// An attempt that was offered; 0 for a person or a verification.
     Known,
 }
 
@@ -146,7 +146,7 @@ impl Run {
         if items.stage != MapStage::Waiting {
             return Some(format!("the fan-out '{step}' is opened twice"));
         }
-        // What was erased is no list any more; how many items it had is known from here alone.
+        // An erased list is no list any more; only this event has its number of items.
         let elements = self.elements(position, list, payloads).map(|elements| elements.len());
         let counted = elements.is_none_or(|elements| elements == total as usize);
         (!counted || total as usize > MAX_ITEMS)

@@ -19,13 +19,13 @@ pub(super) struct Withdrawn {
     pub(super) fact: Arc<str>,
     pub(super) message: String,
     pub(super) since: Time,
-    /// A person heard of it.
+    /// `true` if a person was informed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) incident: bool,
 }
 
 impl Run {
-    /// The facts that it requires, also those that stand, each with what becomes of it when that is withdrawn.
+    /// Returns the facts that it requires, established ones included, each with its policy for a withdrawal.
     #[must_use]
     pub fn requires(&self) -> &[RequiredFact] {
         self.header.origin.as_ref().map_or(&[], |origin| &origin.requires)
@@ -37,7 +37,7 @@ impl Run {
         !self.header.withdrawn.is_empty()
     }
 
-    /// Folds what became of its requirements.
+    /// Applies an event about its requirements.
     pub(super) fn requirement_changed(&mut self, event: &Event, at: Time) {
         let withdrawn = &mut self.header.withdrawn;
         match event {

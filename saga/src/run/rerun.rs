@@ -1,5 +1,5 @@
-//! Going forward once more from a step: what stands of it and of all that followed is undone first, then it is done
-//! anew. Nothing of the history is lost.
+//! Going forward once more from a step: that step and all that followed it is undone first, then repeated. The
+//! history is kept.
 
 use serde::{Deserialize, Serialize};
 
@@ -28,8 +28,8 @@ pub(super) struct Rerun {
 }
 
 impl Run {
-    /// The steps that going forward from `from` does anew: it and all that depends on it, and everything else that is
-    /// not done, or was undone, with what depends on that.
+    /// Returns the steps that going forward from `from` repeats: it and all that depends on it, and everything else
+    /// that is not done, or was undone, with what depends on that.
     pub(super) fn to_rerun(&self, from: usize) -> Vec<usize> {
         let done = |step: usize| {
             let undone = self
@@ -128,7 +128,7 @@ impl Run {
         facts.mode = Mode::Forward;
         (facts.outcome, facts.ended_at, facts.output, facts.error) = (None, None, None, None);
         (facts.compensation, facts.cancelled_by, facts.timed_out) = (None, None, false);
-        // Their inputs and outputs are gone, and so is what was counted of them.
+        // Their inputs and outputs are dropped, and so are their counts.
         (facts.built, facts.outputs) = (0, outputs);
         facts.forward_since = Some(at);
         facts.end_over = facts.origin.as_ref().is_some_and(|origin| origin.end_by.is_some());
@@ -197,7 +197,7 @@ impl Activity {
 }
 
 impl TransitionBuilder<'_> {
-    /// Undoes what stands of `from` and what followed, to do it anew.
+    /// Undoes `from` and all that followed it, to repeat them.
     pub(super) fn rerun(
         &mut self,
         from: &str,
@@ -251,7 +251,7 @@ impl TransitionBuilder<'_> {
         self.revoke_all();
         let steps = self.run.to_rerun(step);
         self.emit(Event::RerunRequested { from: from.into(), input, only_failed, by });
-        // The act is the rerun: nobody asked for a compensation.
+        // The act is the rerun, not a compensation.
         self.compensate_steps(Cause::Manual, (None, Some(Scope::BackTo(from.to_owned()))), &steps);
         Ok(())
     }

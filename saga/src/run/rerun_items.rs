@@ -1,5 +1,5 @@
-//! Executing the failed items of a fan-out once more: its items that succeeded keep what they did, those that did not
-//! are tried again, and the run goes on from the join.
+//! Executes the failed items of a fan-out once more: items that succeeded keep their results, the others are retried,
+//! and the run goes on from the join.
 
 use super::Run;
 use super::decide::TransitionBuilder;
@@ -14,8 +14,8 @@ impl Activity {
         self.has_input() && (!stands || self.undo != Undo::None)
     }
 
-    /// Makes it wait for a next attempt, with the input that it had. What may have happened keeps its effect key, as
-    /// with any other attempt; what did not happen, or was undone, gets another.
+    /// Makes it wait for a next attempt, with its former input. If it may have happened it keeps its effect key, as
+    /// with any other attempt; if it did not happen or was undone, it gets another.
     fn retry_anew(&mut self, at: Time) {
         let (input, doubt) = (self.input.take(), self.in_doubt() && !self.undo.is_over());
         let shared = self.shared.take();

@@ -80,7 +80,7 @@ impl Run {
         backward: bool,
     ) -> Option<(WorkIndex, Action)> {
         let items = self.items_mut(step)?;
-        // One that has a timer again was taken out of the line meanwhile, and its next retry is not due yet.
+        // A work with a timer again was removed from the line in between, and its next retry is not due yet.
         let waits = |item: &u32| {
             let work = items.works.get(*item as usize).filter(|work| work.due.is_none())?;
             match work.current()? {

@@ -59,7 +59,7 @@ impl Activity {
         }
     }
 
-    /// Remembers that its last attempts succeeded, before it is done anew and that cannot be seen any more.
+    /// Notes that its last attempts succeeded, before it is repeated and the state no longer shows it.
     pub(super) fn note_success(&mut self) {
         let undo = self.tries(Action::Compensate).attempt;
         if self.undo == Undo::Done && self.was_said(Action::Compensate, undo).is_none() {
@@ -121,7 +121,7 @@ impl Activity {
             }
             (Some(What::Happened), TaskOutcome::Succeeded { output, .. }) => {
                 match output.to::<Verdict>() {
-                    // What stands may be of an attempt after it, once the step was done anew.
+                    // Once the step was repeated, the output may be that of a later attempt.
                     Ok(Verdict::Happened(output)) => self.round > 0 || stands(&output),
                     _ => false,
                 }
@@ -133,8 +133,8 @@ impl Activity {
         }
     }
 
-    /// The same for an attempt whose report is not remembered by itself: the output says that an attempt succeeded
-    /// forward, and the state that one undid it.
+    /// The same for an attempt whose report is not remembered by itself: the output shows that an attempt
+    /// succeeded forward, and the state that one undid it.
     fn says_what_stands(&self, task: &TaskKey, outcome: &TaskOutcome) -> bool {
         let last = task.attempt == self.tries(task.action).attempt;
         match (task.action, &self.stage, outcome) {
@@ -148,7 +148,7 @@ impl Activity {
                 Stage::Succeeded(_),
                 TaskOutcome::Failed(_) | TaskOutcome::DoneWithoutOutput { .. },
             ) => !last,
-            // Neither lost nor the one that succeeded: it failed, unless that was before the step was done anew.
+            // Neither lost nor the one that succeeded: it failed, unless that was before the step was repeated.
             (Action::Forward, _, TaskOutcome::Succeeded { .. }) => self.round > 0,
             (Action::Compensate, _, TaskOutcome::Failed(_)) => !(last && self.undo == Undo::Done),
             _ => true,
@@ -179,7 +179,7 @@ impl Activity {
 }
 
 impl TransitionBuilder<'_> {
-    /// Answers a report by an attempt that is not in a worker's hands: said before, said otherwise, or too late.
+    /// Answers a report by an attempt that is not leased: a repeat, a contradiction, or too late.
     pub(super) fn report_out_of_turn(
         &mut self,
         place: WorkIndex,

@@ -58,7 +58,7 @@ pub(super) enum Use {
     ChildInput,
     /// The list that a fan-out opens over.
     Items,
-    /// A condition, an instant, a text, or what stands in for a signal.
+    /// A condition, an instant, a text, or a substitute for a signal.
     Value,
     /// The output of the run.
     Output,
@@ -79,7 +79,8 @@ impl Run {
     }
 }
 
-/// The failure of a step whose expression has no value. What is too large has a code of its own.
+/// Returns the failure of a step whose expression has no value. A value that is too large has a
+/// code of its own.
 fn no_value(error: &EvalError, becomes: Use) -> Failure {
     let code = match (error.code, becomes) {
         ("result_too_large", Use::Input | Use::ChildInput) => "input_too_large",
@@ -132,7 +133,7 @@ impl TransitionBuilder<'_> {
         })
     }
 
-    /// Returns the value of an expression that looks at no item.
+    /// Returns the value of an expression that refers to no item.
     pub(super) fn value(&mut self, expr: &Expr, becomes: Use) -> Result<Payload, Failure> {
         self.value_for(expr, None, becomes, &Memo::default())
     }
@@ -208,7 +209,7 @@ impl TransitionBuilder<'_> {
         self.compensate(Cause::Failure);
     }
 
-    /// The check of the output was not heard of: it is asked for again.
+    /// Requests the check of the output again, after no result came.
     pub(super) fn check_again(&mut self) {
         let due = self.run.header.unchecked.as_ref().map(|unchecked| unchecked.again);
         if due.is_some_and(|due| due <= self.now()) {

@@ -90,8 +90,8 @@ impl TransitionBuilder<'_> {
         }
     }
 
-    /// A signal that was accepted before the run could be asked, or on another version, is refused: it is told, also where
-    /// the run has ended, and leaves room for the next of its name.
+    /// Refuses a signal that was accepted before the run existed, or on another version. The refusal is recorded, even
+    /// if the run has ended, and the next signal of the name counts.
     pub(super) fn refuse_signal(&mut self, signal: Arc<str>, by: By, message: String, came: bool) {
         let told = |refused: &RefusedSignal| {
             refused.signal == signal && refused.by == by && refused.message == message

@@ -69,7 +69,7 @@ impl Run {
         Ok(run)
     }
 
-    /// Marks the undos of which a person was told that they take long. A snapshot did not always say so itself.
+    /// Marks the undos that take long and of which a person was informed. Older snapshots do not record it.
     fn note_slow(&mut self) {
         let slow = self.header.incidents.iter().filter(|open| open.kind == CompensationSlow);
         let places: Vec<WorkIndex> =
@@ -82,7 +82,7 @@ impl Run {
         }
     }
 
-    /// Counts anew what is counted as the run goes on: its works by state, its timers, the steps that others wait for.
+    /// Recomputes the running counts: works by state, timers, and needs.
     ///
     /// # Errors
     /// The first count that differs.
@@ -113,7 +113,7 @@ impl Run {
         Ok(())
     }
 
-    /// Counts and timers anew from the works.
+    /// Recomputes counts and timers from the works.
     pub(super) fn recount(&mut self) {
         self.tally = Tally::default();
         self.due.clear();

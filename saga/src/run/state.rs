@@ -44,9 +44,10 @@ pub(crate) struct StepState {
     /// It had begun with an effect when a move made it one that only reads.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) effectful: bool,
-    /// While the run is undone: how many of the steps that it feeds are not settled, backward.
+    /// While the run is undone: number of the steps that it feeds that are not settled, backward.
     pub(crate) undo_missing: usize,
-    /// While the run is undone: whether it, and all that depends on it, is undone as far as it is to be.
+    /// While the run is undone: `true` if it, and all that depends on it, is undone as far as it is to
+    /// be.
     pub(crate) undo_settled: bool,
 }
 
@@ -150,12 +151,12 @@ pub(crate) struct Activity {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Stage {
-    /// Its turn has not come.
+    /// It has not begun.
     #[default]
     Waiting,
-    /// It is being attempted (forward) or looked into (verify).
+    /// It is being attempted (forward) or verified (verify).
     Active(Action, TaskState),
-    /// A person must say how it goes on.
+    /// A person must decide.
     Parked,
     Succeeded(Payload),
     /// It did not happen.
@@ -182,10 +183,10 @@ pub(crate) enum Undo {
     /// Nothing is to be undone.
     #[default]
     None,
-    /// Its turn has not come.
+    /// Its undo has not begun.
     Waiting,
     Active(TaskState),
-    /// A person must say how it goes on.
+    /// A person must decide.
     Blocked,
     Done,
     /// A person vouches for it.
@@ -208,13 +209,13 @@ impl Undo {
     }
 }
 
-/// In whose hands the current task of a work is.
+/// State of the current task of a work.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum TaskState {
-    /// In nobody's: an attempt has just ended, and the same record says what comes next.
+    /// None: an attempt has just ended, and the same record decides what follows.
     Nobody,
-    /// Its turn has come, but the run is held.
+    /// It could begin, but the run is held.
     Held,
     /// On offer.
     Offered { since: Time },
@@ -224,7 +225,7 @@ pub(crate) enum TaskState {
     Backoff { until: Time },
     /// A signal's.
     Signal { until: Option<Time>, assignee: Option<String> },
-    /// Nobody's before `until`.
+    /// It waits until `until`.
     Timer { until: Time },
     /// Another run's, which is asked again at `again`.
     Child { run: RunId, again: Time },
@@ -251,13 +252,14 @@ pub(crate) struct ColdDetails {
     /// The person who last vouched for its undo.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) vouched: Option<By>,
-    /// Workers that were lost over it since a person last looked at it.
+    /// Workers that were lost during it since a person last intervened.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) gone: Vec<Arc<str>>,
     /// The last notification to the child that does it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) told: Option<Told>,
-    /// The attempts with which they were lost, in the same order; without those that older snapshots do not tell.
+    /// The attempts with which they were lost, in the same order; without those that older snapshots do not
+    /// record.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) gone_with: Vec<(Action, u32)>,
     /// Attempts whose report is refused: lost or revoked. Flagged once their late result was recorded.
@@ -268,7 +270,7 @@ pub(crate) struct ColdDetails {
     /// An attempt to undo it was lost or reported as unknown.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) undo_doubt: bool,
-    /// A person was told that undoing it takes long.
+    /// `true` if a person was informed that undoing it takes long.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) slow: bool,
     /// The types of the events that it emitted and did not take back.
@@ -296,18 +298,18 @@ impl ColdDetails {
         self.gone_with.push((action, attempt));
     }
 
-    /// The worker of an attempt taken for lost was heard of again: that counts against the task no more.
+    /// Removes the loss of a worker that was heard again: it counts no longer against the task.
     pub(super) fn acquit(&mut self, action: Action, attempt: u32) {
         let found = self.gone_with.iter().position(|lost| *lost == (action, attempt));
         let Some(from_end) = found.map(|at| self.gone_with.len() - at) else { return };
         self.gone_with.remove(self.gone_with.len() - from_end);
-        // Those of older snapshots stand before all others.
+        // Losses of older snapshots come before all others.
         if let Some(at) = self.gone.len().checked_sub(from_end) {
             self.gone.remove(at);
         }
     }
 
-    /// A person looked at it: what was counts against it no more.
+    /// Resets what counts against it, after a person intervened.
     pub(super) fn absolve(&mut self) {
         self.gone.clear();
         self.gone_with.clear();
@@ -436,7 +438,7 @@ impl Activity {
         let refused = self.error().is_some_and(|error| error.kind != FailureKind::Unknown);
         let undo_in_doubt = self.aside.as_ref().is_some_and(|aside| aside.undo_doubt);
         let in_doubt = match self.resumes() {
-            // Losses were not always told apart from other doubt: they are doubt.
+            // Older journals did not distinguish losses from other doubt: they are doubt.
             Action::Compensate => undo_in_doubt || self.tries(Action::Compensate).losses > 0,
             _ => self.in_doubt(),
         };

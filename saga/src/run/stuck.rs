@@ -1,6 +1,5 @@
-//! A run that nothing would ever move: no task, no timer, no hold, no incident, nothing outside that it waits for. The
-//! rules leave none behind. Should a defect do so, or a person settle an incident without doing anything, somebody must
-//! hear of it.
+//! Runs that nothing would ever move: without task, timer, hold or incident, waiting for nothing outside. The rules
+//! leave none. Should a defect do so, or a person settle an incident without an action, an incident opens.
 
 use super::decide::TransitionBuilder;
 use super::{Mode, Run};
@@ -16,7 +15,7 @@ impl Run {
     #[must_use]
     pub fn stands_still(&self) -> bool {
         let tally = &self.tally;
-        // Whatever is parked or blocked has an incident, else it counts as standing still, too.
+        // Parked or blocked work has an incident; without one it counts as standing still, too.
         let forward = tally.active() - tally.parked();
         let backward = tally.undo_open() - tally.undo_waiting() - tally.blocked();
         forward + backward == 0

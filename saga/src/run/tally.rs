@@ -113,7 +113,7 @@ pub(crate) struct Tally {
     undo: [u32; UndoState::COUNT],
     /// On offer, whatever the action.
     pub(crate) offered: u32,
-    /// In a worker's hands, whatever the action.
+    /// Leased to workers, for any action.
     pub(crate) leased: u32,
     /// Waiting for a retry, whatever the action.
     pub(crate) backoff: u32,
@@ -210,12 +210,12 @@ impl Tally {
         self.forward(ForwardState::Parked)
     }
 
-    /// To be undone when their turn comes.
+    /// To be undone, and waiting for that.
     pub(crate) fn undo_waiting(&self) -> u32 {
         self.undo(UndoState::Waiting)
     }
 
-    /// On offer, in a worker's hands or kept back by a hold, forward or backward: what a limit of concurrency counts.
+    /// Offered, leased or held back, forward or backward: the number that a limit of concurrency counts.
     pub(crate) fn in_flight(&self, action: Action) -> u32 {
         use ForwardState::{Held, Leased, Offered, Verifying};
         match action {

@@ -1,4 +1,4 @@
-//! The tasks of a run: which are on offer, who has them, and what a worker is told of one.
+//! The tasks of a run: which are offered, who holds them, and the data that a worker gets.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ struct Came {
     data: Payload,
 }
 
-/// A task that is on offer or in the hands of a worker.
+/// A task that is offered or leased.
 #[derive(Clone, Copy, Debug)]
 pub struct OpenTask<'a> {
     /// The time since when.
@@ -55,7 +55,7 @@ impl Run {
             .is_some_and(|hand| matches!(hand, TaskState::Offered { .. } | TaskState::Held))
     }
 
-    /// In whose hands `task` is, if it is the current task of its work.
+    /// Returns the state of `task`, if it is the current task of its work.
     fn hand_of(&self, task: &TaskKey) -> Option<&TaskState> {
         let work = self.work(self.place(&task.step)?)?;
         let (action, hand) = work.current()?;
@@ -116,7 +116,7 @@ impl Run {
         Some(self.work(self.place(&task.step)?)?.tries(task.action).since)
     }
 
-    /// The worker that holds `task`; `None` when nobody does.
+    /// Returns the worker that holds `task`; `None` if none does.
     #[must_use]
     pub fn holder(&self, task: &TaskKey) -> Option<&Arc<str>> {
         match self.hand_of(task)? {
@@ -125,7 +125,7 @@ impl Run {
         }
     }
 
-    /// Returns what is known of a task that is on offer or in the hands of a worker; `None` when it is neither.
+    /// Returns a task that is offered or leased; `None` if it is neither.
     #[must_use]
     pub fn open_task(&self, task: &TaskKey) -> Option<OpenTask<'_>> {
         let place = self.place(&task.step)?;
@@ -163,8 +163,8 @@ impl Run {
         self.spec(self.step_now(&step.step)?).output_schema.as_ref()
     }
 
-    /// Finds what an output must satisfy that a person gives to a step or item: a JSON Schema, with the part of the output
-    /// that is held to it. What is given for a signal is what the signal would have brought.
+    /// Returns the JSON Schema that an output must satisfy that a person gives to a step or item, with the part of the
+    /// output that it applies to. For a signal, the output is the data of the signal.
     ///
     /// # Errors
     /// When the step waits for the first of several signals, and the output names none of them.

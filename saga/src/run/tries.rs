@@ -25,7 +25,7 @@ pub(crate) struct AttemptCounters {
     pub(crate) edition: u32,
     /// Time at which the first attempt was offered, or the first after a retry with fresh attempts.
     pub(crate) since: Time,
-    /// It is to be done anew, and no attempt of that was offered yet.
+    /// `true` if it is to be repeated, and no attempt of that was offered yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) anew: bool,
     /// The last delay, for decorrelated jitter.

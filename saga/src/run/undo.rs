@@ -1,7 +1,7 @@
 //! Going backward: what is undone, in which order, and how it ends.
 //!
-//! A step is undone when all that depended on it is undone as far as it is to be; steps with nothing to undo pass
-//! the turn on at once. So the order is the reverse of the dependencies, and independent branches go side by side.
+//! A step is undone when all that depended on it is undone as far as it is to be; a step with nothing to undo counts as
+//! undone immediately. So the order is the reverse of the dependencies, and independent branches go side by side.
 
 use uuid::Uuid;
 
@@ -63,7 +63,7 @@ impl Run {
 
     /// Turns the run round: marks what is to be undone of `steps`, and lets all others pass the turn on.
     pub(super) fn turn_backward(&mut self, steps: &[std::sync::Arc<str>]) {
-        // What is blocked already waits for a person.
+        // Blocked undos already wait for a person.
         let turned = self.header.mode == Mode::Backward;
         self.header.mode = Mode::Backward;
         self.header.outcome = None;
@@ -94,7 +94,7 @@ impl Run {
                 work.revoke_undo();
             }
             work.undo = how;
-            // What it failed of on the way is over; an attempt forward that failed is not.
+            // The earlier errors of a success are over; a failed forward attempt is not.
             if let (Stage::Succeeded(_), Some(aside)) = (&work.stage, &mut work.aside) {
                 aside.error = None;
             }
@@ -126,7 +126,7 @@ impl Run {
         }
     }
 
-    /// The run was killed: what was still to be undone stands as it is.
+    /// Drops open undos after a kill: their effects remain.
     pub(super) fn drop_open_undos(&mut self) {
         let is_open = |work: &super::Activity| work.undo.is_open();
         let open: Vec<WorkIndex> =
@@ -159,7 +159,7 @@ impl Run {
             .map_or(Cause::Failure, |compensation| compensation.cause);
         let by_hand = matches!(cause, Cause::Cancel | Cause::Manual);
         if self.something_stands() {
-            // What a kill or a move left is not what a person allowed, though they had a part of it undone.
+            // A person's permission for a partial undo does not cover effects that a kill or a move left.
             let allowed = by_hand && !self.has_dropped(true) && self.header.killed_by.is_none();
             let failed = !allowed || self.header.error.is_some();
             return if failed { Outcome::FailedDirty } else { Outcome::PartiallyCompleted };
@@ -223,7 +223,7 @@ impl TransitionBuilder<'_> {
         steps: &[usize],
     ) {
         if self.run.header.mode == Mode::Ended {
-            // What stands is told anew when it ends again.
+            // The next end reports the remaining effects again.
             self.resolve_kind(IncidentKind::EffectsLeft);
         }
         self.revoke_all();
@@ -297,8 +297,8 @@ impl TransitionBuilder<'_> {
         self.compensate_by_hand(scope, force, by)
     }
 
-    /// Undoes everything for the run of which this one is a step. Asked again by the same words it is done once; what a
-    /// person has decided meanwhile, such as a kill, is not decided over.
+    /// Undoes everything for the parent run. A repeated request is executed once; a later decision of a person, such as
+    /// a kill, is not overridden.
     pub(super) fn undo_for_parent(&mut self, by: By) {
         let (run, scope, steps) = (&self.run, Scope::All, self.run.all_steps());
         let last = run.header.compensation.as_ref();
@@ -315,7 +315,7 @@ impl TransitionBuilder<'_> {
         }
     }
 
-    /// Ends all that is under way, forward. What a worker holds may happen yet, so it becomes unknown.
+    /// Ends all forward work. A leased task may still happen, so it becomes unknown.
     pub(super) fn revoke_all(&mut self) {
         for step in self.run.all_steps() {
             for place in self.run.places_of(step) {
@@ -333,7 +333,7 @@ impl TransitionBuilder<'_> {
         }
     }
 
-    /// Ends one work, forward, as it stands.
+    /// Ends one forward work in its present state.
     pub(super) fn revoke(&mut self, place: WorkIndex) {
         let Some(work) = self.work(place) else { return };
         let leased = matches!(
@@ -352,7 +352,7 @@ impl TransitionBuilder<'_> {
         self.emit(Event::GaveUp { step, fate, error: None });
     }
 
-    /// Puts undos on offer whose turn has come.
+    /// Offers the undos that can begin.
     pub(super) fn advance_undo(&mut self) {
         if self.run.tally.undo_open() == 0 {
             return;
@@ -393,7 +393,8 @@ impl TransitionBuilder<'_> {
         Some(WorkIndex::item(step, item))
     }
 
-    /// An undo failed or was lost: it goes on for as long as its policy says, and then waits for a person.
+    /// Handles a failed or lost undo: it is retried as long as its policy allows, and then waits for a
+    /// person.
     pub(super) fn undo_failed(&mut self, place: WorkIndex, error: &Failure) {
         let Some(undo) = self.run.spec(place.step).compensate.clone() else { return };
         let step = self.run.path(place);
@@ -417,7 +418,7 @@ impl TransitionBuilder<'_> {
         }
     }
 
-    /// Tells a person of an undo that has gone on for too long, once. Answers whether it did.
+    /// Informs a person of an undo that takes too long, once. Returns whether it did.
     pub(super) fn tell_if_slow(&mut self, place: WorkIndex) -> bool {
         let due = self.work(place).and_then(|work| work.slow_at(self.run.spec(place.step)));
         if due.is_none_or(|due| due > self.now()) {

@@ -99,7 +99,8 @@ impl Run {
         Some(view)
     }
 
-    /// The word for how a work stands; what was never begun is cancelled once its turn cannot come.
+    /// Returns the word for the state of a work; work that never began is cancelled once it cannot
+    /// begin.
     fn word_of(&self, place: WorkIndex, work: &Activity) -> &'static str {
         let over = self.header.mode != Mode::Forward
             || (place.item.is_some() && self.is_settled(place.step));
@@ -422,7 +423,7 @@ impl Run {
             (done + items.tally.succeeded() as usize, all + items.works.len())
         });
         let items = if of > 0 { format!(" and {items} of {of} items") } else { String::new() };
-        // What its guard skipped was not to be done.
+        // Steps skipped by their guards were not to be done.
         let wanted = self.steps.iter().filter(|step| !step.is_skipped()).count();
         format!("done in part: {done} of {wanted} steps{items}")
     }

@@ -7,8 +7,8 @@ pub(crate) const VIEW_BYTES: usize = 8 * 1024 * 1024;
 /// Largest size of the conditions in a view, in bytes.
 const CONDITION_BYTES: usize = 1024 * 1024;
 
-/// Leaves out of a view what would make it too large: outputs of steps, of which only the size stays, details of
-/// errors, and conditions behind the first mebibyte.
+/// Cuts a view to its bounds: leaves out outputs of steps, of which only the size stays, details of errors, and
+/// conditions beyond the first mebibyte.
 pub(super) fn within(mut view: RunView) -> RunView {
     let mut left = VIEW_BYTES;
     view.steps.iter_mut().for_each(|step| cut(step, &mut left));

@@ -122,8 +122,8 @@ impl Run {
         ))
     }
 
-    /// The signals that steps wait for now, of which the first ends the wait, each with who is to send it, where the
-    /// definition says so.
+    /// Returns the signals that steps wait for now, of which the first ends the wait, each with its assignee, if the
+    /// definition names one.
     #[must_use]
     pub fn signals_awaited(&self) -> Vec<(StepPath, Vec<Arc<str>>, Option<String>)> {
         let waiting = |place: WorkIndex| match self.work(place)?.current()? {
@@ -343,7 +343,7 @@ impl TransitionBuilder<'_> {
             .awaits(name)
             .map(|(step, _)| WorkIndex::step(step))
             .filter(|&place| {
-                // One that waited for too long takes it as well, and nobody is needed for it any more.
+                // A step whose wait became an incident takes it as well, and the incident is over.
                 self.work(place).is_some_and(|work| {
                     work.stage == Stage::Parked
                         || matches!(work.current(), Some((_, TaskState::Signal { .. })))
@@ -365,7 +365,8 @@ impl TransitionBuilder<'_> {
         Ok(())
     }
 
-    /// A child has ended. What it says of an earlier attempt, or says again, moves nothing.
+    /// Records the end of a child. A report about an earlier attempt, or a repeated one, changes
+    /// nothing.
     pub(super) fn child_ended(
         &mut self,
         step: &StepPath,
@@ -418,7 +419,7 @@ impl TransitionBuilder<'_> {
         self.give_up(place, None);
         let failed = self.work(place).is_some_and(|work| work.stage == Stage::Failed);
         if failed && outcome == Outcome::CompensatedWithManualSteps {
-            // The word of a person in a child is told of all that it is a part of.
+            // A person's statement in a child is passed on to all runs that it belongs to.
             self.emit(Event::Undone { step, attempt: 0, by_hand: true });
         }
         Ok(())

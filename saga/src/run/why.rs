@@ -193,7 +193,7 @@ impl Run {
         let task = crate::TaskKey { step: step.clone(), action, attempt: 0 };
         let (queue, handler) = self.route(&task)?;
         let wait = match hand {
-            // What holds the run is told already.
+            // The hold of the run is already listed.
             TaskState::Nobody
             | TaskState::Held
             | TaskState::Signal { .. }
@@ -247,7 +247,7 @@ impl Run {
         Some(WaitsFor { count: left, ..wait })
     }
 
-    /// Facts upon which it began and that were withdrawn: it goes on, and somebody should know.
+    /// Returns the withdrawn facts on which it began: it goes on, and people should know.
     fn waits_without(&self) -> Vec<WaitsFor> {
         let incident = self.header.incidents.iter();
         let incident = incident
@@ -276,7 +276,7 @@ impl Run {
     }
 }
 
-/// One more that waits for the same: the one whose turn comes first is told.
+/// Adds a wait to an equal one; the first step is shown.
 fn join(known: &mut WaitsFor, other: &WaitsFor) {
     let turn = |wait: &WaitsFor| (wait.until.filter(|_| wait.kind == WaitKind::Retry), wait.since);
     let count = known.count + 1;

@@ -1,4 +1,4 @@
-//! The words by which a view tells how steps, compensations and effects stand.
+//! Words of a view for the states of steps, compensations and effects.
 
 use std::collections::BTreeMap;
 
