@@ -6,7 +6,7 @@ use crate::{HoldKind, StepPath};
 /// An act of a person on a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Act<'a> {
-    /// The word of the verb, as it stands at the end of its route: `retry`, `mark-compensated`, …
+    /// The word of the verb, as at the end of its route: `retry`, `mark-compensated`, …
     pub verb: &'static str,
     /// To which step or item; the run as a whole without it.
     pub step: Option<&'a StepPath>,
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
     use crate::protocol::ActFilter;
 
-    /// Whoever adds an event with a `by` is reminded here that the audit must tell of it.
+    /// A new event with a `by` fails here until the audit lists it.
     #[test]
     fn every_event_that_names_somebody_is_an_act() {
         let mut acts = 0;

@@ -10,7 +10,7 @@ pub const STEPS: usize = crate::Definition::MAX_STEPS;
 pub const EXPRESSION_DEPTH: usize = crate::validate::EXPRESSION_DEPTH;
 /// The most expressions in one.
 pub const EXPRESSION_NODES: usize = crate::validate::EXPRESSION_NODES;
-/// The most signals of which the first ends a wait.
+/// Largest number of signals of which the first ends a wait.
 pub const SIGNALS_OF_A_WAIT: usize = crate::validate::SIGNALS;
 /// The most events that one step emits.
 pub const EVENTS_OF_A_STEP: usize = crate::Emit::MOST_OF_STEP;

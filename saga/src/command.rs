@@ -90,7 +90,7 @@ pub enum Command {
         /// Actor and reason.
         by: By,
     },
-    /// Ends the run as it stands; nothing is undone.
+    /// Ends the run without undoing anything.
     Kill {
         /// Actor and reason.
         by: By,
@@ -402,7 +402,7 @@ pub enum RefusalCode {
     NotStarted,
     /// The run is on another version, or of another workflow.
     WrongVersion,
-    /// The run cannot be moved to another version as it stands.
+    /// The run cannot be moved to another version in its present state.
     CannotMigrate,
     /// The run would have more labels than a run may have.
     TooManyLabels,

@@ -45,7 +45,7 @@ pub struct Definition {
     /// Action on a run that exceeded its timeout.
     #[serde(default)]
     pub on_timeout: OnTimeout,
-    /// For how long after its end a run may still be compensated by hand.
+    /// Time after its end in which a run may still be compensated by hand.
     #[serde(default = "Definition::default_compensable_for")]
     pub compensable_for: Span,
     /// Order of its runs in relation to other runs.
@@ -92,7 +92,8 @@ impl Definition {
         found
     }
 
-    /// The defaults of waits that are constants, each with its place and the schema of the data in whose place it stands.
+    /// Returns the defaults of waits that are constants, each with its place and the schema of the data that it
+    /// replaces.
     pub fn constant_defaults(&self) -> impl Iterator<Item = (String, &Payload, &Payload)> {
         self.steps.iter().enumerate().filter_map(|(index, step)| {
             let wait = step.wait.as_ref().filter(|wait| wait.signals.is_empty())?;
@@ -132,7 +133,7 @@ pub struct Step {
     /// Steps that must have succeeded first, beside those that the expressions refer to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<String>,
-    /// The step is skipped unless this is `true` when its turn comes.
+    /// The step is skipped unless this is `true` when it would begin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<Expr>,
     /// A task offered to workers.
@@ -275,7 +276,7 @@ pub struct Retry {
     /// No further attempt is scheduled later than this after the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total: Option<Span>,
-    /// Error codes that are final at once.
+    /// Error codes that are final immediately.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub final_errors: Vec<String>,
 }
@@ -336,7 +337,7 @@ pub struct Timeouts {
     pub to_start: Option<Span>,
     /// One attempt; exceeded, it may have happened.
     pub attempt: Span,
-    /// Between two signs of life of the worker; exceeded, the attempt may have happened.
+    /// Longest time between two heartbeats of the worker; beyond it, the attempt may have happened.
     pub heartbeat: Span,
     /// The step with all its attempts, from its first being offered.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -373,7 +374,7 @@ pub enum OnUnknown {
     Retry,
     /// Ask the target with the `verify` handler.
     Verify,
-    /// Give up at once: the step stays unknown, and `on_failure` applies.
+    /// Give up immediately: the step stays unknown, and `on_failure` applies.
     Compensate,
     /// Park it with an incident.
     Incident,
@@ -457,12 +458,12 @@ pub enum Empty {
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Losers {
-    /// They may finish, and what they did stands.
+    /// They may finish, and their effects remain.
     #[default]
     Drain,
     /// Their attempts are revoked and they count as unknown, to be undone only if the saga is.
     Cancel,
-    /// Their attempts are revoked and they are undone at once.
+    /// Their attempts are revoked and they are undone immediately.
     Compensate,
 }
 

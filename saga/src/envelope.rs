@@ -1,5 +1,5 @@
-//! Envelopes: what a client has encrypted stands in an object with the one member `$enc`, however that is spelt. It is handed
-//! on, and never looked into. What is inside is the client's: servers know no form of it.
+//! Envelopes: a value that a client has encrypted is an object with the one member `$enc`, however that is spelt. It is
+//! passed on, and its content is never read. The content belongs to the client: servers know no form of it.
 
 use serde_json::Value;
 
@@ -35,7 +35,7 @@ pub(crate) fn is_written(text: &str) -> bool {
     members.next().is_some_and(|key| key == ENVELOPE) && members.all(|key| key == ENVELOPE)
 }
 
-/// Says that what stands at a place cannot be looked into.
+/// Returns the message that the value at a place cannot be read.
 pub(crate) fn refusal(what: &str) -> String {
     format!(
         "{what} is encrypted, so that it can be handed on but not looked into; let the encryption leave it readable"

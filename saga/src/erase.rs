@@ -1,5 +1,5 @@
-//! The part of a journal that stays when a run is erased: ids, steps, instants, codes and outcomes. Documents become `null`,
-//! and texts in which something of a document may stand are emptied. The records fold as before.
+//! The part of a journal that remains when a run is erased: ids, steps, instants, codes and outcomes. Documents become
+//! `null`, and texts that may contain a part of a document are emptied. The records fold as before.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,8 +8,8 @@ use crate::event::{Begun, By, Event, Record};
 use crate::protocol::{Failure, Labels};
 use crate::{Hold, HoldKind, Payload};
 
-/// Erases the records of one run, in their order. Names in which values of documents may stand are replaced, the same name
-/// by the same word, so that what refers to them still does.
+/// Erases the records of one run, in their order. Names that may contain values of documents are replaced, the same
+/// name by the same word, so that references to them stay valid.
 #[derive(Debug, Default)]
 pub struct Eraser {
     names: BTreeMap<Arc<str>, Arc<str>>,
@@ -47,7 +47,8 @@ impl Eraser {
         Hold { kind: hold.kind, name }
     }
 
-    /// The part of an event that stays. Every kind of event stands here, so that a new one says what may be kept of it.
+    /// Returns the part of an event that remains. Every kind of event is listed here, so that a new one must say what
+    /// may be kept of it.
     fn event(&mut self, event: &Event) -> Event {
         let mut kept = event.clone();
         match &mut kept {
@@ -151,7 +152,7 @@ fn forget_reason(by: &mut By) {
     by.reason.clear();
 }
 
-/// Signals come from anybody, also from whom the run is about.
+/// Removes the sender: signals come from anyone, also from the person that the run concerns.
 fn forget_sender(by: &mut By) {
     by.actor = "erased".into();
     by.reason.clear();

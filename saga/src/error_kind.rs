@@ -5,13 +5,13 @@
 pub enum ErrorKind {
     /// The request cannot be read.
     Malformed,
-    /// Nobody knows who asks.
+    /// The caller is unknown.
     Unauthenticated,
-    /// Whoever asks may not do it.
+    /// The caller lacks the right.
     Forbidden,
     /// There is no such thing.
     Unknown,
-    /// It contradicts what is there.
+    /// The request contradicts the present state.
     Conflict,
     /// The requested resource existed and was removed.
     Gone,

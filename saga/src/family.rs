@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The deepest that a run may stand below the run that nobody's step is.
+/// Largest depth of a run below the root of its tree.
 pub const DEEPEST_DESCENDANT: u32 = 32;
 /// Default for the number of runs that may descend from one.
 pub const MOST_DESCENDANTS: u32 = 10_000;
 
-/// The place of a run among those that belong together, and its share of how many they may be.
+/// The place of a run in its tree, and its share of the number of runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Descent {
     /// Its depth; 0 for a run that is no step of another.

@@ -113,7 +113,7 @@ fn word(out: &mut String, word: &[char]) {
     number(out);
 }
 
-/// Adds a number; one that goes on after a point, a comma or a colon is still one.
+/// Adds a number; one that continues after a point, a comma or a colon is still one.
 fn number(out: &mut String) {
     if out.ends_with("#.") || out.ends_with("#,") || out.ends_with("#:") {
         out.pop();
@@ -176,7 +176,7 @@ mod tests {
         }
     }
 
-    /// They stand in tables and in links: a change of the rule is a change of all of them.
+    /// Fingerprints are in tables and in links: a change of the rule changes all of them.
     #[test]
     fn fingerprints_do_not_change() {
         let step = StepPath::step("pay");

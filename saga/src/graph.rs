@@ -83,9 +83,9 @@ impl Body {
 }
 
 impl Graph {
-    /// The same graph for runs whose outputs are held to their JSON Schema by whoever runs them: such a run waits for
-    /// [`Command::OutputChecked`](crate::Command::OutputChecked) when its steps are done. Elsewhere, as in a rehearsal, an
-    /// output is taken as it is.
+    /// Returns the same graph for runs whose outputs the engine checks against their JSON Schema: such a run waits for
+    /// [`Command::OutputChecked`](crate::Command::OutputChecked) when its steps are done. Otherwise, as in a rehearsal,
+    /// an output is not checked.
     #[must_use]
     pub fn with_outputs_checked(self) -> Graph {
         Graph { outputs_checked: self.definition.output_schema.is_some(), ..self }
@@ -111,7 +111,7 @@ impl Graph {
         self.emits.0
     }
 
-    /// Returns how many steps are runs of other workflows.
+    /// Returns the number of child steps.
     #[must_use]
     pub fn children(&self) -> u32 {
         let children = self.nodes.iter().filter(|node| matches!(node.body, Body::Child(_)));

@@ -1,5 +1,5 @@
-//! Questions about a journal that are not about how its run stands now: what it began with, what people did, which attempts
-//! and incidents there were. For readers, cross-checks and repairs.
+//! Queries on a journal that do not concern the present state of its run: its start, acts of people, attempts and
+//! incidents. For readers, cross-checks and repairs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -17,8 +17,8 @@ use crate::Time;
 pub struct RunId(pub Uuid);
 
 impl RunId {
-    /// The id of the run that attempt `attempt` of the step `step` starts: always the same, so that it is started
-    /// once. It carries the instant of its parent's, so that both stand in the same part of the journal.
+    /// Returns the id of the run that attempt `attempt` of the step `step` starts: always the same, so that it is
+    /// started once. It carries the instant of its parent's id, so that both are in the same part of the journal.
     #[must_use]
     pub fn child(self, step: &StepPath, attempt: u32) -> RunId {
         let name = format!("{step} child {attempt}");
@@ -184,7 +184,8 @@ pub fn effect_key(run: RunId, step: &StepPath, action: Action) -> Uuid {
     named(&run.0, name.as_bytes())
 }
 
-/// The same for the item of the map step `step` that has the key `item`, wherever it stands in the list.
+/// Returns the same for the item of the map step `step` with the key `item`, at any position in the
+/// list.
 pub(crate) fn keyed_effect_key(run: RunId, step: &str, item: &str, action: Action) -> Uuid {
     let undo = if action == Action::Compensate { " compensate" } else { "" };
     // The key comes last: no text in it can be taken for another name.

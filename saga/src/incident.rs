@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 pub enum IncidentKind {
     /// A step's retries are exhausted.
     TaskExhausted,
-    /// A step may have happened and nothing can tell.
+    /// A step may have happened, and nothing can determine it.
     TaskUnknown,
-    /// A step, or its verification, is put off again and again by failures that count for nothing; it goes on.
+    /// A step, or its verification, is put off repeatedly by failures that do not count as attempts; it goes
+    /// on.
     TaskSlow,
     /// Undoing takes longer than it should; it goes on.
     CompensationSlow,
@@ -26,9 +27,9 @@ pub enum IncidentKind {
     DependencyWithdrawn,
     /// Nothing would ever move the run.
     RunStuck,
-    /// A run has ended, and something that it did, or may have done, stands and is not undone.
+    /// A run has ended, and an effect of it remains, or may remain.
     EffectsLeft,
-    /// The journal of the run cannot be read. No journal tells of it: it is known by the index alone.
+    /// The journal of the run cannot be read. Only the index has this incident, no journal does.
     JournalDamaged,
 }
 

@@ -116,7 +116,7 @@ pub(crate) fn value_end(text: &[u8], mut at: usize) -> usize {
     text.len()
 }
 
-/// The string that the literal `raw` stands for, quotes included in `raw`.
+/// Returns the string of the literal `raw`, which includes its quotes.
 pub(crate) fn unescape(raw: &str) -> Cow<'_, str> {
     let inner = raw.get(1..raw.len().saturating_sub(1)).unwrap_or_default();
     if !inner.as_bytes().contains(&b'\\') {
@@ -225,7 +225,7 @@ pub(crate) fn list_index(token: &str) -> Option<usize> {
     if digits && plain { token.parse().ok() } else { None }
 }
 
-/// The key that a reference token of a JSON Pointer stands for.
+/// Returns the key of a reference token of a JSON Pointer.
 fn untoken(token: &str) -> Cow<'_, str> {
     if token.contains('~') {
         Cow::Owned(token.replace("~1", "/").replace("~0", "~"))

@@ -1,4 +1,4 @@
-//! The members of a JSON object as they stand in its text.
+//! The members of a JSON object as they are written in its text.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -7,7 +7,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-/// Members of an object in the order in which they were written, those that stand twice included.
+/// Members of an object in the order in which they were written, duplicates included.
 #[derive(Debug)]
 pub struct WrittenMembers<V = Box<RawValue>>(pub Vec<(String, V)>);
 

@@ -13,11 +13,12 @@ const SHOWN: usize = 60;
 /// The rule that a document breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// It is no JSON. Serde also says so of an object with several members, or of none, that stands for one of several forms.
+    /// It is no JSON. Serde also reports this for an object with several members, or with none, in place of one of
+    /// several forms.
     Syntax,
     /// A member is not known.
     Unknown,
-    /// A member stands twice.
+    /// A member is duplicate.
     Twice,
     /// A member is missing.
     Missing,
@@ -35,7 +36,8 @@ pub fn explain(error: &serde_json::Error) -> (Rule, String) {
     }
 }
 
-/// Returns which rule is broken, and how, by what serde said of a value of another form. A sentence of ours stays as it is.
+/// Returns the broken rule and a message, from serde's message about a value of another form. A message of our own is
+/// unchanged.
 #[must_use]
 pub fn sentence(said: &str) -> (Rule, String) {
     if let Some((name, known)) = split(said, "unknown field `", &["`, expected ", "`, there are "])
@@ -76,8 +78,8 @@ pub fn sentence(said: &str) -> (Rule, String) {
     (Rule::Form, said.to_owned())
 }
 
-/// Returns what is wrong with a text that was to be a value, by what the standard library said of it. A sentence of ours stays
-/// as it is.
+/// Returns the mistake in a text that was to be a value, from the message of the standard library. A message of our own
+/// is unchanged.
 #[must_use]
 pub fn parsed(said: &str) -> &str {
     match said {

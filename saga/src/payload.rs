@@ -116,7 +116,7 @@ impl Payload {
         serde_json::value::to_raw_value(value).map(Payload::from)
     }
 
-    /// For `deserialize_with` on an optional member: one that is there is some document, also when it is `null`.
+    /// For `deserialize_with` on an optional member: a present member is a document, even if it is `null`.
     pub(crate) fn present<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<Payload>, D::Error> {

@@ -1,4 +1,4 @@
-//! Bugs put in on purpose, of which one can be chosen, so that the chaos harness shows that it would find it.
+//! Planted bugs, of which one can be chosen, so that the chaos harness shows that it would find it.
 //!
 //! Without the feature `planted-bugs` none is in the program.
 

@@ -65,7 +65,7 @@ impl Retry {
         Retry { total: Some(total), ..self }
     }
 
-    /// Error codes that are final at once.
+    /// Sets the error codes that are final immediately.
     #[must_use]
     pub fn final_errors<S: Into<String>>(self, codes: impl IntoIterator<Item = S>) -> Retry {
         Retry { final_errors: codes.into_iter().map(Into::into).collect(), ..self }
@@ -85,7 +85,7 @@ impl Timeouts {
         Timeouts { attempt: span, ..self }
     }
 
-    /// Between two signs of life of the worker.
+    /// Sets the longest time between two heartbeats of the worker.
     #[must_use]
     pub fn heartbeat(self, span: Span) -> Timeouts {
         Timeouts { heartbeat: span, ..self }

@@ -184,8 +184,8 @@ pub struct WorkflowView {
     pub warnings: Vec<Warning>,
 }
 
-/// Extent of the rehearsal of a definition before it was accepted. One that does not close is refused, unless only
-/// what is told in `warnings` was found.
+/// Extent of the rehearsal of a definition before it was accepted. A definition that does not close is refused,
+/// unless all findings are in `warnings`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Rehearsed {
@@ -199,7 +199,7 @@ pub struct Rehearsed {
     pub warnings: Vec<Violation>,
 }
 
-/// The answer to `POST /v1/workflows/validate`: the definition may be registered as it is.
+/// The response to `POST /v1/workflows/validate`: the definition may be registered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ValidWorkflow {
@@ -262,7 +262,7 @@ pub struct Problem {
     pub intake_id: Option<Uuid>,
 }
 
-/// Reads a map and refuses a key that stands there twice.
+/// Reads a map and refuses a duplicate key.
 fn each_key_once<'de, D, V>(deserializer: D) -> Result<BTreeMap<String, V>, D::Error>
 where
     D: Deserializer<'de>,

@@ -1,5 +1,5 @@
-//! Spans of a definition that contradict each other: pairs of which the one can never be reached, as the other ends first. Such
-//! a definition runs, but not as it reads, so whoever registers it is warned. The pairs stand in one table.
+//! Time limits of a definition that contradict each other: pairs of which one can never be reached, as the other ends
+//! first. Such a definition runs, but not as it reads, so its author is warned. The pairs are in one table.
 
 use std::collections::BTreeMap;
 
@@ -81,8 +81,8 @@ impl Limit {
     }
 }
 
-/// The spans that hold at one place of a definition. What is left to its default is a limit for others, and never itself told
-/// of: nobody wrote it.
+/// The time limits at one place of a definition. A default limits others, and is never itself reported: nobody wrote
+/// it.
 struct Spans {
     pointer: String,
     set: BTreeMap<Limit, Span>,
@@ -151,8 +151,8 @@ impl Spans {
 }
 
 impl Graph {
-    /// Pairs of spans of which the one can never be reached, each with the place of that one. None of them keeps the
-    /// definition from being registered.
+    /// Returns pairs of time limits of which one can never be reached, each with the place of that one. They do not
+    /// prevent a registration.
     #[must_use]
     pub fn warnings(&self) -> Vec<Warning> {
         let definition = &self.definition;
@@ -184,7 +184,7 @@ impl Graph {
         warnings
     }
 
-    /// A window for compensating runs of which nothing can be compensated.
+    /// Returns the warning of a window for compensation in a workflow without compensations.
     fn window_without_effect(&self) -> Option<Warning> {
         let window = self.definition.compensable_for;
         let undone = self.nodes.iter().any(|node| node.task().compensate.is_some());
@@ -225,7 +225,7 @@ impl Graph {
         })
     }
 
-    /// For how long a run sleeps at least until this step is over. A definition that was checked has no cycle.
+    /// Returns the shortest time that a run sleeps until this step is over. A checked definition has no cycle.
     fn asleep(&self, node: usize, ends: &mut Vec<Option<u64>>) -> u64 {
         if let Some(known) = ends[node] {
             return known;

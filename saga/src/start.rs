@@ -41,7 +41,7 @@ pub fn check_start(request: &StartRun) -> Vec<Violation> {
     wrong
 }
 
-/// Returns everything that is wrong with labels that stand at `pointer`.
+/// Returns all mistakes in labels at `pointer`.
 #[must_use]
 pub fn check_labels(pointer: &str, labels: &Labels) -> Vec<Violation> {
     let mut wrong = Vec::new();

@@ -32,7 +32,7 @@ impl Time {
 
 impl Time {
     fn text(self) -> String {
-        // What no calendar of RFC 3339 can write is written as the instant next to it that can be.
+        // An instant that RFC 3339 cannot write is written as the nearest one that it can.
         let instant = self.0.clamp(FIRST.0, LAST.0);
         let instant = DateTime::<Utc>::from_timestamp_millis(instant).unwrap_or_default();
         instant.to_rfc3339_opts(SecondsFormat::Millis, true)
@@ -170,7 +170,7 @@ impl FromStr for Span {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // A month, which nobody means who writes a duration with one letter.
+        // A month, which is never intended in a duration with one letter.
         let in_months = text.split(|letter: char| !letter.is_alphabetic()).any(|unit| unit == "M");
         let read = humantime::parse_duration(text).ok().filter(|_| !in_months);
         read.map(Span::from).ok_or_else(|| {

@@ -1,8 +1,7 @@
 //! Checks a definition. All mistakes are reported together, each with its place and a stable code.
 //!
-//! `shape` finds mistakes of form, `document` and `body` those that one can see within a step, `wiring` those of
-//! names and expressions, and `safety` those by which a saga could strand itself. What a JSON Schema says is not
-//! looked into here.
+//! `shape` finds mistakes of form, `document` and `body` those within a step, `wiring` those of names and expressions,
+//! and `safety` those by which a saga could get stuck. The content of JSON Schemas is not checked here.
 
 mod body;
 mod document;

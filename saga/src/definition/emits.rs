@@ -31,8 +31,8 @@ pub struct Emit {
     /// Time of its release to readers.
     #[serde(default)]
     pub release: Release,
-    /// The event that takes it back, written with the undoing of the step. An event that is released at once and whose step
-    /// can be undone needs one.
+    /// The event that retracts it, written with the undo of the step. An event that is released immediately and whose
+    /// step can be undone needs one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retract: Option<Retraction>,
 }

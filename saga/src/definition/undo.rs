@@ -18,11 +18,10 @@ pub struct Compensate {
     /// Its own retries; without `max_attempts` it never gives up.
     #[serde(default = "Retry::undo", deserialize_with = "Retry::deserialize_undo")]
     pub retry: Retry,
-    /// Open an incident at this failed attempt while going on trying. Attempts that do not count against `retry` are
-    /// counted here.
+    /// Opens an incident at this failed attempt, and goes on trying. Attempts that do not count against `retry` count here.
     #[serde(default = "Compensate::default_alert_after")]
     pub alert_after: u32,
-    /// Open that incident also when undoing has gone on for so long, however often it was tried.
+    /// Opens that incident also if the undo has taken this time, after any number of attempts.
     #[serde(
         default = "Compensate::default_slow_after",
         skip_serializing_if = "Compensate::is_default_slow_after"

@@ -16,11 +16,11 @@ pub struct Wait {
     /// The signal's name; steps that wait for the same one all get it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub signal: String,
-    /// Instead of `signal`: several, of which the first that comes ends the wait, each as its name or with a schema of its
-    /// own. The step's output is then `{"signal": NAME, "data": DATA}`.
+    /// In place of `signal`: several, of which the first that comes ends the wait, each as its name or with a schema of
+    /// its own. The step's output is then `{"signal": NAME, "data": DATA}`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub signals: Vec<OneSignal>,
-    /// For how long, from the step's turn on; without it for as long as the run may take.
+    /// Longest wait, from the beginning of the step; without it, as long as the run may take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,
     /// The output when nothing came in time; without it the step fails with `signal_timeout`.
@@ -81,7 +81,7 @@ impl<'de> Deserialize<'de> for OneSignal {
 }
 
 impl Wait {
-    /// The names of the signals of which the first ends the wait.
+    /// Returns the names of the signals of which the first ends the wait.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         let one = Some(self.signal.as_str()).filter(|_| self.signals.is_empty());
         one.into_iter().chain(self.signals.iter().map(|one| one.signal.as_str()))
@@ -123,7 +123,7 @@ pub struct Sleep {
 pub struct Child {
     /// The workflow's name.
     pub workflow: String,
-    /// Its version; the newest when the step's turn comes, without it.
+    /// Its version; without it, the newest when the step begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u32>,
     /// The child's input.
@@ -147,7 +147,7 @@ pub enum OnKill {
     /// It is killed as well, and so are its own children.
     #[default]
     Kill,
-    /// It goes on as an orphan, which nobody waits for.
+    /// It goes on as an orphan, and no run waits for it.
     Leave,
 }
 
@@ -156,7 +156,7 @@ pub enum OnKill {
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum OnPause {
-    /// It is paused as well, and so are its own children; it goes on with the parent.
+    /// It is paused as well, with its own children; it goes on with the parent.
     #[default]
     Pause,
     /// It goes on.

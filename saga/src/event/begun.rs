@@ -44,7 +44,7 @@ pub struct Begun {
     /// Nothing of it begins before this instant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_at: Option<Time>,
-    /// The facts that it requires, also those that stand.
+    /// The facts that it requires, established ones included.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub requires: Vec<RequiredFact>,
     /// The instant by which it is to be over.

@@ -9,7 +9,7 @@ use crate::envelope::{self, VALUE_ENCRYPTED};
 use crate::json::Kind;
 use crate::{Limits, Payload, value};
 
-/// The document that expressions are evaluated over, part by part, as far as it is asked for.
+/// The document that expressions are evaluated over, part by part, as needed.
 pub trait Bindings {
     /// The run's input.
     fn input(&self) -> Payload;
@@ -84,8 +84,8 @@ impl Expr {
     const LOOSE: Bounds =
         Bounds { built: Expr::RESULT_LIMIT, whole: usize::MAX, looked_at: usize::MAX };
 
-    /// The expression's value. What a path finds is passed on byte for byte; a path to a whole input, output or
-    /// item is that same payload.
+    /// Returns the expression's value. The value at a path is passed on byte for byte; a path to a whole input,
+    /// output or item is that same payload.
     ///
     /// # Errors
     /// `path_not_found` when a path finds nothing, outside `exists` and the first part of `default`;
@@ -296,7 +296,7 @@ impl<'a> Evaluation<'a> {
         })
     }
 
-    /// Counts text that is gone through.
+    /// Counts text that is read.
     pub(super) fn look_at(&mut self, bytes: usize) -> Result<(), EvalError> {
         self.looked_at = self.looked_at.saturating_add(bytes);
         if self.looked_at <= self.bounds.looked_at {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::Expr;
 use crate::json::{Kind, push_token};
 
-/// A step whose output an expression looks at.
+/// A step whose output an expression uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reference<'a> {
     /// The step's id.
@@ -71,7 +71,7 @@ const ORDERED: &[Kind] = &[Kind::Number, Kind::String];
 const LONG: &[Kind] = &[Kind::Array, Kind::Object, Kind::String];
 
 impl Expr {
-    /// The paths that the expression looks at which lead into steps, in order, with repetitions.
+    /// Returns the paths of the expression that lead into steps, in order, with repetitions.
     #[must_use]
     pub fn references(&self) -> Vec<Reference<'_>> {
         let mut found = Vec::new();
@@ -100,7 +100,7 @@ impl Expr {
         }
     }
 
-    /// The path that this operator looks at itself.
+    /// Returns the path that this operator itself reads.
     pub(crate) fn looks_at(&self) -> Option<&str> {
         match self {
             Expr::Path(path) | Expr::Exists(path) => Some(path),
@@ -145,8 +145,8 @@ impl Expr {
         }
     }
 
-    /// Shows `visit` this expression, which stands at `pointer` and should have one of the kinds `wanted`, and all
-    /// within it, outer before inner.
+    /// Calls `visit` for this expression, which is at `pointer` and should have one of the kinds `wanted`, and for
+    /// all within it, outer before inner.
     pub(crate) fn walk<'a>(
         &'a self,
         pointer: &str,
@@ -176,7 +176,7 @@ impl Expr {
         }
     }
 
-    /// The operator, as it is written.
+    /// Returns the operator, as it is written.
     pub(crate) fn word(&self) -> &'static str {
         match self {
             Expr::Path(_) => "path",

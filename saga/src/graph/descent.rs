@@ -9,8 +9,7 @@ use crate::protocol::Warning;
 const CODE: &str = "starts_itself";
 
 impl Graph {
-    /// The steps that are a run of another workflow in every run that comes so far: no guard stands before them, and no
-    /// signal.
+    /// Returns the child steps that every run reaches: no guard and no signal precedes them.
     pub fn unconditional_children(&self) -> impl Iterator<Item = (usize, &Child)> {
         self.nodes.iter().enumerate().filter_map(|(step, node)| match &node.body {
             Body::Child(child) if !self.is_conditional(step) => Some((step, child)),

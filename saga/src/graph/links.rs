@@ -7,7 +7,7 @@ use crate::validate::expressions;
 use crate::{Definition, Step};
 
 /// The edges of a definition, by position of its steps. References to unknown steps and to the step itself are left
-/// out; whoever reports mistakes sees them elsewhere.
+/// out; they are reported elsewhere.
 pub(crate) struct Links {
     pub(crate) steps: Vec<StepLinks>,
 }
@@ -55,7 +55,8 @@ impl Links {
         above
     }
 
-    /// The positions in an order in which each comes after all that it needs, otherwise as in the definition.
+    /// Returns the positions in an order in which each comes after all that it needs, otherwise as in the
+    /// definition.
     ///
     /// # Errors
     /// The cycles: each a list of positions of which each needs the next, and the last the first. No two share a
@@ -91,7 +92,8 @@ impl Links {
         if cycles.is_empty() { Ok(order) } else { Err(cycles) }
     }
 
-    /// A cycle among `left`, of which each needs another of `left`, beginning at its least position.
+    /// Returns a cycle among `left`, of which each needs another of `left`, beginning at its least
+    /// position.
     fn cycle_from(&self, start: usize, left: &BTreeSet<usize>) -> Vec<usize> {
         let mut path = vec![start];
         loop {

@@ -201,7 +201,7 @@ impl Scan<'_> {
         })
     }
 
-    /// The same in time `n log n`, for any keys that somebody may think of.
+    /// The same in time `n log n`, for any keys.
     fn duplicate_of_many(&self, first: usize) -> Option<usize> {
         let mut sorted: Vec<&Key> = self.keys.get(first..)?.iter().collect();
         sorted.sort_unstable_by(|a, b| {

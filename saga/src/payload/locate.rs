@@ -10,7 +10,8 @@ enum Frame {
     List { index: usize },
 }
 
-/// The pointer of the value or key that the byte at `target` belongs to, as far as the text up to there tells.
+/// Returns the pointer of the value or key that the byte at `target` belongs to, as far as the text up to
+/// there shows it.
 pub(super) fn pointer_at(text: &str, target: usize) -> String {
     let bytes = text.as_bytes();
     let mut stack: Vec<Frame> = Vec::new();

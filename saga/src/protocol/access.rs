@@ -21,8 +21,8 @@ pub enum Role {
     Viewer,
 }
 
-/// Resources that a credential may use, by patterns in which `*` stands for any text. What is not named is not
-/// bounded.
+/// Resources that a credential may use, by patterns in which `*` stands for any text. A kind that is not named
+/// is not bounded.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -89,7 +89,7 @@ fn fits(pattern: &str, text: &str) -> bool {
 pub struct NewCredential {
     /// Its role.
     pub role: Role,
-    /// For how long it is good; for ever without it.
+    /// Time for which it is valid; no limit without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_in: Option<Span>,
     /// Patterns of the queues that it may touch; all without it.
@@ -105,9 +105,9 @@ pub struct NewCredential {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RotateCredential {
-    /// For how long the secret of before is good, too; at most 30 days. `0s` ends it at once.
+    /// Time for which the previous secret is also valid; at most 30 days. `0s` ends it immediately.
     pub overlap: Span,
-    /// For how long the credential is good from now on; as before without it.
+    /// Time for which the credential is valid from now on; unchanged without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_in: Option<Span>,
 }
@@ -116,7 +116,7 @@ pub struct RotateCredential {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CredentialSecret {
-    /// Its name, as it will stand in histories.
+    /// Its name, which histories record.
     pub name: String,
     /// Its namespace.
     pub namespace: String,
@@ -155,7 +155,7 @@ pub enum CredentialState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CredentialView {
-    /// Its name, as it stands in histories. It is never given to another.
+    /// Its name, which histories record. It is never given to another.
     pub name: String,
     /// Its role.
     pub role: Role,
@@ -208,7 +208,7 @@ pub struct DatabaseRoleView {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WhoAmI {
-    /// The name that will stand in histories.
+    /// The name that histories record.
     pub name: String,
     /// The namespace that all requests see and change.
     pub namespace: String,

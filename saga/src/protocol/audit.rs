@@ -1,4 +1,4 @@
-//! The audit: what people did, and how it is searched.
+//! The audit: acts of people, and their search.
 
 use serde::{Deserialize, Serialize};
 
@@ -101,7 +101,8 @@ impl ActFilter {
     ];
 }
 
-/// One line of `GET /v1/acts`: what somebody did, to a run or to what one of the first members names.
+/// One entry of `GET /v1/acts`: an act of a person on a run, or on the object that one of the first
+/// members names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ActLine {
@@ -111,7 +112,7 @@ pub struct ActLine {
     /// The record of the run's history that says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seq: Option<u64>,
-    /// The workflow, of the run or by itself.
+    /// The workflow: that of the run, or the object of the act.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workflow: Option<String>,
     /// The queue.
@@ -145,7 +146,7 @@ pub struct ActLine {
     pub at: Timestamp,
     /// Who; `backstitch` when the guard against a bad deploy did it.
     pub actor: String,
-    /// What: `retry`, `compensate`, `mark-compensated`, `cancel`, `kill`, `pause`, `put`, …
+    /// The action: `retry`, `compensate`, `mark-compensated`, `cancel`, `kill`, `pause`, `put`, …
     pub verb: String,
     /// The step or item, where it was about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,4 +1,4 @@
-//! Erasing what is known of somebody.
+//! Erasure of the data about an entity.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -33,7 +33,7 @@ pub struct EraseData {
     /// `true` if runs that have not ended are killed. Otherwise the erasure waits for their end.
     #[serde(default)]
     pub kill: bool,
-    /// Why; kept for ever. It should not name anybody.
+    /// The reason; kept for ever. It should not name the person.
     pub reason: String,
 }
 
@@ -56,9 +56,9 @@ pub struct ErasureView {
     pub id: Uuid,
     /// Its state.
     pub state: ErasureState,
-    /// Documents of sources whose bytes are gone.
+    /// Documents of sources whose bytes were deleted.
     pub documents: u64,
-    /// Events whose data is gone. They keep their positions.
+    /// Events whose data was deleted. They keep their positions.
     pub events: u64,
     /// Runs that were erased.
     pub runs: u64,

@@ -90,7 +90,7 @@ pub struct EffectCounts {
 pub struct SystemCount {
     /// The system: the queue on which the tasks of the steps are offered.
     pub system: String,
-    /// Of how many runs.
+    /// Number of runs.
     pub runs: u64,
     /// Number of effects that remain and are to be undone, or were left behind.
     pub standing: u64,

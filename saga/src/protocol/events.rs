@@ -40,7 +40,7 @@ pub struct NewEvent {
     /// The contract that the data follows, such as `customer@2`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contract: Option<String>,
-    /// Operation on the entity of the stream. What changed is derived from the data before.
+    /// Operation on the entity of the stream. The changes are derived from the data before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub op: Option<EventOp>,
     /// Time of the occurrence, in RFC 3339; kept with the given precision.
@@ -111,7 +111,7 @@ impl EventOp {
 pub enum EventTrust {
     /// Known to be untrustworthy.
     Untrusted,
-    /// Nobody verified the sender.
+    /// The sender was not verified.
     Unverified,
     /// The sender authenticated with a credential.
     Authenticated,
@@ -230,7 +230,7 @@ pub struct EventView {
 pub struct EventPage {
     /// The events, in the order of their positions.
     pub items: Vec<EventView>,
-    /// The position up to which the log was looked through: pass it as `after`.
+    /// The position up to which the log was searched: pass it as `after`.
     pub next: u64,
     /// The last position of the log.
     pub head: u64,

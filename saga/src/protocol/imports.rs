@@ -1,4 +1,4 @@
-//! Imports: files of sources, and what became of their rows.
+//! Imports: files of sources, and the results for their rows.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -9,7 +9,7 @@ use crate::Timestamp;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ImportReceipt {
-    /// The import that takes in its rows; of a file that came before, the first.
+    /// The import of its rows; for a file that was sent before, the first.
     pub import_id: Uuid,
     /// Its rows.
     pub rows: u64,
@@ -62,7 +62,7 @@ pub enum ImportForm {
     Csv,
 }
 
-/// A file of a source and how far its rows are taken in. `accepted`, `duplicates`, `refused` and `left` sum up to `rows`.
+/// A file of a source, with its progress. `accepted`, `duplicates`, `refused` and `left` sum up to `rows`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ImportView {
@@ -82,11 +82,11 @@ pub struct ImportView {
     pub rows: u64,
     /// Rows that became events.
     pub accepted: u64,
-    /// Rows that had been taken in before.
+    /// Rows that had been accepted before.
     pub duplicates: u64,
     /// Rows that were refused.
     pub refused: u64,
-    /// Rows that were not looked at yet, or never will be.
+    /// Rows that were not processed yet, or never will be.
     pub left: u64,
     /// The reason for which its rows cannot be processed at present.
     #[serde(default, skip_serializing_if = "Option::is_none")]

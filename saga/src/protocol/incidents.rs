@@ -89,7 +89,7 @@ pub struct IncidentFilter {
     /// Only of runs of this workflow.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workflow: Option<String>,
-    /// Only about this step; a map step stands for all its items.
+    /// Only about this step; a map step includes all its items.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step: Option<String>,
     /// Only with this fingerprint.
@@ -166,7 +166,7 @@ pub enum Verb {
     Compensate,
     /// Stop the run and undo what was done.
     Cancel,
-    /// End the run as it stands; nothing is undone.
+    /// End the run without undoing anything.
     Abandon,
 }
 
@@ -179,7 +179,7 @@ pub struct IncidentView {
     pub line: IncidentLine,
     /// State of its run.
     pub run_state: State,
-    /// The step as it is now, with its last error.
+    /// The present state of the step, with its last error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<StepView>,
     /// Attempts, newest first: the last 20 of the step.
@@ -266,7 +266,7 @@ pub struct IncidentNote {
     /// The new assignee; empty if it was assigned to nobody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assignee: Option<String>,
-    /// What.
+    /// Text of the note.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
@@ -329,7 +329,8 @@ pub struct StatusView {
     /// Time since when the oldest offered task waits for a worker; none if no task waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_task: Option<Timestamp>,
-    /// Weeks past retention that runs of the namespace keep from being dropped at once, the oldest first, 60 at most; as found within the hour.
+    /// Weeks past retention that runs of the namespace keep from being dropped as a whole, the oldest first, 60 at
+    /// most; as found within the hour.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held_weeks: Vec<super::HeldWeek>,
     /// Problems of the server that answers: `ClockInDoubt`, `ClockStepped` (within the hour), `WritesFail`,
@@ -377,7 +378,7 @@ pub struct PauseView {
     /// Number of runs that had opened incidents of it by then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runs: Option<u32>,
-    /// Time at which somebody resumed it.
+    /// Time at which a person resumed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resumed_at: Option<Timestamp>,
     /// Who.

@@ -1,4 +1,4 @@
-//! Intake: what sources have sent, and what became of it.
+//! Intake: documents of sources, and their results.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,11 @@ use uuid::Uuid;
 use super::{EventTrust, RunLine};
 use crate::{Payload, Timestamp, Violation};
 
-/// The answer to a document that was taken in.
+/// The response to an accepted document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct IntakeReceipt {
-    /// The document as it was taken in; of a duplicate, the first.
+    /// The stored document; for a duplicate, the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intake_id: Option<Uuid>,
     /// The event that it became; of a duplicate, that of the first.
@@ -25,9 +25,10 @@ pub struct IntakeReceipt {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct IntakeAnswer {
-    /// As if it had been sent by itself: 202, 200 for a duplicate, or the status of its refusal.
+    /// The status that it would have had in a request of its own: 202, 200 for a duplicate, or that
+    /// of its refusal.
     pub status: u16,
-    /// The record as it was taken in or refused.
+    /// The stored record, accepted or refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intake_id: Option<Uuid>,
     /// The event that it became; of a duplicate, that of the first.
@@ -170,7 +171,7 @@ pub struct EventLineage {
     pub more: bool,
 }
 
-/// A document as it was taken in or refused.
+/// A stored document, accepted or refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct IntakeView {

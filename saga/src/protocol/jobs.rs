@@ -83,7 +83,7 @@ pub struct NewJob {
         deserialize_with = "Payload::present"
     )]
     pub input: Option<Payload>,
-    /// For `rerun` from a fan-out: which items are done anew.
+    /// For `rerun` from a fan-out: the items to repeat.
     #[serde(default, skip_serializing_if = "RerunItems::is_all")]
     pub items: RerunItems,
     /// For `rerun`: even if something that nothing undoes is done twice.
@@ -126,7 +126,7 @@ pub struct NewJob {
     /// Stop when so many come back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_when: Option<StopWhen>,
-    /// Only say how many there are and which come first.
+    /// Return only the number of items and the first of them.
     #[serde(default)]
     pub dry_run: bool,
 }
@@ -176,7 +176,7 @@ pub enum JobVerb {
     Cancel,
     /// The same as `kill`.
     Abandon,
-    /// End the run as it stands; nothing is undone.
+    /// End the run without undoing anything.
     Kill,
     /// Go back to a step and forward again from there.
     Rerun,
@@ -251,11 +251,12 @@ pub enum StopWhen {
 pub struct JobPlan {
     /// Number of items it would have.
     pub count: u64,
-    /// Of these, how many have ended, so that the verb is refused for them (`run_ended`); none where it is for ended runs, too.
+    /// The number of these that have ended, so that the verb is refused for them (`run_ended`); none if the verb is
+    /// also for ended runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<u64>,
-    /// Those that would come first, at most 20. For verbs for which that is known before, `retry` among them: as `refused` with
-    /// code and message, where the verb would be refused as the run stands.
+    /// The first items, at most 20. For verbs whose result can be predicted, `retry` among them: as `refused` with code
+    /// and message, if the verb would be refused in the present state of the run.
     pub first: Vec<JobItem>,
     /// For `compensate` and `rerun`: runs under way that require a fact which one of these first established and which is
     /// withdrawn with it. At most 1,000.

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::{Plan, Scope};
 use crate::{RunId, Timestamp};
 
-/// `POST /v1/runs/{id}/plans`: plan an undo of the run as it is now.
+/// `POST /v1/runs/{id}/plans`: plan an undo of the run in its present state.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -20,7 +20,8 @@ pub struct MakePlan {
     pub force: bool,
 }
 
-/// `PUT /v1/plans/{plan}`: change an open plan, which is made anew for the run as it is now.
+/// `PUT /v1/plans/{plan}`: change an open plan, which is rewritten for the present state of the
+/// run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -99,7 +100,7 @@ pub struct PlanFilter {
     pub workflow: Option<String>,
 }
 
-/// One line of `GET /v1/plans`: an undo that somebody planned.
+/// One entry of `GET /v1/plans`: a planned undo.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CompensationPlan {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Paused;
 use crate::{Span, Timestamp};
 
-/// `PUT /v1/queues/{name}`: what a queue is allowed. What is left out is not limited.
+/// `PUT /v1/queues/{name}`: limits of a queue. Omitted limits do not apply.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -43,7 +43,7 @@ pub struct QueuePolicy {
 pub struct Rate {
     /// Number of tasks; 1 to 1,000,000.
     pub limit: u32,
-    /// In how long; 10 ms to 1 d.
+    /// The period; 10 ms to 1 d.
     #[serde(default = "Rate::second")]
     pub per: Span,
     /// Number of tasks that may be handed out together after a quiet time; `limit` without it.
@@ -63,7 +63,7 @@ impl Rate {
     }
 }
 
-/// Conditions on which a breaker opens, and for how long.
+/// Conditions on which a breaker opens, and for what time.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -108,7 +108,7 @@ impl Default for RetryBudget {
     }
 }
 
-/// One governed queue: what it is allowed, and how it stands.
+/// One governed queue: its limits, and its state.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct QueueView {
@@ -125,7 +125,7 @@ pub struct QueueView {
     pub paused: Option<Paused>,
     /// Tasks that workers hold, or are about to get.
     pub held: u32,
-    /// Tasks on offer that nobody holds; counted up to 1,000.
+    /// Offered tasks that no worker holds; counted up to 1,000.
     pub waiting: u32,
     /// There are more of them.
     pub waiting_more: bool,

@@ -1,22 +1,23 @@
-//! Quotas of a namespace: how much of each thing it may have, and how much it has.
+//! Quotas of a namespace, and their use.
 
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
 
-/// `PUT /v1/quotas`: limits of the namespace. What is left out has the limit of the server.
+/// `PUT /v1/quotas`: limits of the namespace. Without a limit of its own, the server's applies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Quotas {
-    /// Requests in a second, at each server; twice as many at once. Those of workers, those that stop something or change
-    /// limits and credentials, and all others are counted each for themselves.
+    /// Requests per second, at each server; twice as many in a burst. Requests of workers, those that stop something or
+    /// change limits and credentials, and all others are counted separately.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requests_per_second: Option<u32>,
     /// The same for each credential.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credential_requests_per_second: Option<u32>,
-    /// Starts in a second, at each server; twice as many at once. A batch counts as many as it holds.
+    /// Starts per second, at each server; twice as many in a burst. A batch counts as its number of
+    /// starts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub starts_per_second: Option<u32>,
     /// Runs that have not ended.
@@ -34,7 +35,8 @@ pub struct Quotas {
     /// Answers that are kept for repeats of requests with an `Idempotency-Key`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kept_answers: Option<u32>,
-    /// Claims that wait for tasks, and requests that wait for the end of a run, each for itself, at each server.
+    /// Claims that wait for tasks, and requests that wait for the end of a run, counted separately, at each
+    /// server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiting: Option<u32>,
 }

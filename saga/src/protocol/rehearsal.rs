@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::rehearse::{Rehearsal, StepCoverage};
 
-/// `GET /v1/workflows/{name}/versions/{version}/rehearsal`: everything that can go wrong with a workflow, gone through as far as
-/// a registration does.
+/// `GET /v1/workflows/{name}/versions/{version}/rehearsal`: results of the rehearsal of a workflow, as far as a
+/// registration goes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RehearsalView {
@@ -21,7 +21,7 @@ pub struct RehearsalView {
     pub complete: bool,
     /// Traces that ended in one outcome, nothing left behind.
     pub closed: u64,
-    /// Traces that wait for a person who has heard of it.
+    /// Traces that wait for a person who was informed.
     pub parked: u64,
     /// Traces that broke a rule.
     pub open: u64,
@@ -69,7 +69,7 @@ pub struct OpenTrace {
     pub rule: String,
     /// How.
     pub message: String,
-    /// In how many traces.
+    /// Number of traces.
     pub traces: u64,
     /// The shortest of them, a line for each thing that happened.
     pub trace: Vec<String>,

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::{IntakeVerdict, MappingState};
 use crate::{Payload, Timestamp};
 
-/// `POST /v1/reprocessings`: which documents are processed again. What is left out asks for nothing.
+/// `POST /v1/reprocessings`: the documents to process again. An omitted member selects all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -52,7 +52,7 @@ pub enum ReprocessState {
     Stopped,
 }
 
-/// A reprocessing of many documents. Its counts sum up to those that were looked at.
+/// A reprocessing of many documents. Its counts sum up to those that were processed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ReprocessView {

@@ -66,7 +66,7 @@ pub struct SetRetention {
     pub reason: String,
 }
 
-/// `GET /v1/workflows/{name}/retention`: how long the ended runs of a workflow are kept.
+/// `GET /v1/workflows/{name}/retention`: retention of the ended runs of a workflow.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RetentionView {
@@ -110,7 +110,8 @@ pub struct HeldWeek {
 pub struct EraseRun {
     /// Why; kept as the proof that it was erased. Do not name the person whom the run is about.
     pub reason: String,
-    /// Kill the run first if it has not ended: what it did stays and is undone by nobody. Without it such a run is refused.
+    /// Kill the run first if it has not ended: its effects remain and nothing undoes them. Without it such a run is
+    /// refused.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub kill: bool,
 }

@@ -40,8 +40,8 @@ pub struct StartRun {
     /// Its order in relation to other runs, beside that of its definition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequence: Option<StartSequence>,
-    /// The instant at which it begins, at most a year from now; at once without it, and when it has passed. The run is
-    /// there from now on, and waits. Its timeout counts from this instant.
+    /// The instant at which it begins, at most a year from now; immediately without it, or if it has passed. The run
+    /// exists from now on, and waits. Its timeout counts from this instant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_at: Option<Timestamp>,
     /// The same as a span from now on: so long after the request it begins. Not together with `start_at`.
@@ -86,7 +86,7 @@ pub struct RunStarted {
     pub id: RunId,
     /// `true` if this request created it; otherwise its key existed.
     pub created: bool,
-    /// The later instant at which it begins. None when it begins at once, also where the instant that was asked for has passed.
+    /// The later instant at which it begins. None if it begins immediately, also if the requested instant has passed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_at: Option<Timestamp>,
 }
@@ -176,7 +176,7 @@ pub struct Plan {
     /// The `after` of the next page, if there are more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
-    /// Steps with effects that stand because nothing undoes them.
+    /// Steps with effects that remain because nothing undoes them.
     pub irreversible: Vec<String>,
     /// `true` if the point of no return has been passed, so that `force` is needed.
     pub past_pivot: bool,

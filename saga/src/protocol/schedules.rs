@@ -122,7 +122,7 @@ pub enum Overlap {
     Allow,
 }
 
-/// A schedule as it stands.
+/// A schedule with its state.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ScheduleView {
@@ -260,7 +260,7 @@ pub struct RunningBackfill {
     pub done_until: Timestamp,
     /// Its last instant is not later than this.
     pub to: Timestamp,
-    /// `queue`: one after the other; `allow`: all at once.
+    /// `queue`: one after the other; `allow`: all together.
     pub overlap: Overlap,
 }
 
@@ -321,7 +321,7 @@ pub struct ScheduleStart {
     pub run: Option<RunId>,
     /// Number of instants that this entry covers.
     pub count: u32,
-    /// The last of them, where it stands for several.
+    /// The last of them, if the entry covers several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
     /// Stable code of a refusal.
@@ -368,7 +368,7 @@ pub struct BackfillSchedule {
     pub from: Timestamp,
     /// The last instant may be this one; not later than now.
     pub to: Timestamp,
-    /// `queue`: one after the other; `allow`: all at once.
+    /// `queue`: one after the other; `allow`: all together.
     #[serde(default = "queue")]
     pub overlap: Overlap,
     /// With more instants than this in the range nothing is done; at most 10,000.

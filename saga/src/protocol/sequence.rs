@@ -91,7 +91,7 @@ pub struct Sequence {
     /// Facts that must be established before a run begins.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub requires: Vec<FactOn>,
-    /// For how long a run waits for them before it becomes an incident; 24 hours without it.
+    /// Time that a run waits for them before an incident opens; 24 hours without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requires_within: Option<Span>,
     /// Facts that a run establishes when it has succeeded.

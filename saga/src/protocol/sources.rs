@@ -1,4 +1,4 @@
-//! Sources: who sends documents, and how they show it.
+//! Sources: senders of documents, and their authentication.
 
 use serde::{Deserialize, Serialize};
 
@@ -116,7 +116,7 @@ pub struct SourceMatch {
     /// JSON Pointer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pointer: Option<String>,
-    /// The text that must stand there.
+    /// The required text.
     pub is: String,
 }
 
@@ -169,7 +169,7 @@ pub struct SourceSpec {
     pub accepts: Vec<SourceAccepts>,
     /// Place in a document of the version of its contract.
     pub version_from: SourceVersion,
-    /// Places whose values together tell a document from others; without them nothing is a repeat.
+    /// Places whose values together identify a document; without them no document is a repeat.
     #[serde(default)]
     pub dedupe: Vec<SourcePlace>,
     /// Identifiers that are captured.
@@ -206,8 +206,8 @@ fn max_bytes() -> u32 {
 pub struct PutSource {
     /// Its configuration.
     pub spec: SourceSpec,
-    /// The secret that was agreed with the source; needed the first time if its scheme has one. Without it, that of before
-    /// stays; with it, those of before are gone.
+    /// The secret that was agreed with the source; needed the first time if its scheme has one. Without it, the present
+    /// secret stays; with it, all previous secrets are deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
     /// Why; kept with the act.
@@ -228,7 +228,7 @@ impl std::fmt::Debug for PutSource {
 pub struct RotateSource {
     /// The next secret.
     pub secret: String,
-    /// For how long the secret of before is good, too; at most 30 days. `0s` ends it at once.
+    /// Time for which the previous secret is also valid; at most 30 days. `0s` ends it immediately.
     pub overlap: Span,
     /// Why; kept with the act.
     #[serde(default)]

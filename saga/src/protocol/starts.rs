@@ -66,7 +66,7 @@ impl StartRequestState {
         }
     }
 
-    /// The state that the word stands for.
+    /// Returns the state with this word.
     #[must_use]
     pub fn from_word(word: &str) -> Option<StartRequestState> {
         [StartRequestState::Waiting, StartRequestState::Refused, StartRequestState::Dismissed]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{EventOp, EventTrust, Labels, Warning, each_key_once};
 use crate::Timestamp;
 
-/// Filter of the events of a subscription. What is empty asks for nothing.
+/// Filter of the events of a subscription. An empty member selects all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -18,20 +18,21 @@ pub struct EventFilter {
     /// Operations.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ops: Vec<EventOp>,
-    /// JSON Pointers to places of which at least one changed, lay within what changed, or contains it.
+    /// JSON Pointers to places. One of them must have changed, be within a changed place, or contain
+    /// one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub changed_any: Vec<String>,
     /// Labels that the event has with these values.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "each_key_once")]
     #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, String>))]
     pub labels: Labels,
-    /// Sources of which one sent the event.
+    /// Accepted sources.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<String>,
-    /// Sources of which none did.
+    /// Excluded sources.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub source_not: Vec<String>,
-    /// The least trust. What is wanted and trusted less is counted as skipped.
+    /// The least trust. Matching events with less trust are counted as skipped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_trust: Option<EventTrust>,
 }
@@ -86,7 +87,8 @@ pub struct SubscriptionSpec {
     /// Input of its runs.
     #[serde(default)]
     pub input: SubscriptionInput,
-    /// The position after which a new subscription begins; the head of the log without it. One that is there stays where it is.
+    /// The position after which a new subscription begins; the head of the log without it. An existing subscription
+    /// keeps its position.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<u64>,
 }
@@ -115,7 +117,7 @@ pub enum SubscriptionState {
     Paused,
 }
 
-/// The event at which a subscription stands.
+/// The event at which a subscription stopped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SubscriptionStop {
@@ -149,7 +151,7 @@ pub struct SubscriptionView {
     pub started: u64,
     /// Events that were wanted and not trusted enough.
     pub skipped: u64,
-    /// The event at which it stands.
+    /// The event at which it stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped: Option<SubscriptionStop>,
     /// Time of its last change by a person.

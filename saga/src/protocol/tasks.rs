@@ -26,9 +26,9 @@ pub struct ClaimTasks {
     /// Longest wait for the first task, at most 30 s.
     #[serde(default)]
     pub wait: Span,
-    /// All tasks that the session holds, at most 10,000; their leases may be left out. What the server leased to it
-    /// besides never reached it, and goes back on offer as it was. Named when an earlier claim was not answered, or an
-    /// answer says `holding_unknown`; not otherwise. Claims of the session that are still under way get no tasks.
+    /// All tasks that the session holds, at most 10,000; their leases are optional. Other tasks that the server leased
+    /// to it were lost, and are offered again as they were. Send it if an earlier claim was not answered, or a
+    /// response has `holding_unknown`; not otherwise. Claims of the session that are still waiting get no tasks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holding: Option<Vec<HeldTask>>,
 }
@@ -42,8 +42,8 @@ pub const MOST_HELD: usize = 10_000;
 pub struct ClaimedTasks {
     /// The tasks, each leased to the asking session.
     pub tasks: Vec<TaskOffer>,
-    /// Tasks were leased to the session by a server that is gone, and may not have reached it: it names in its next claim
-    /// what it holds.
+    /// Tasks were leased to the session by a dead server, and may not have reached it: its next claim must name the
+    /// tasks that it holds.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub holding_unknown: bool,
 }
@@ -93,7 +93,7 @@ pub struct TaskOffer {
     /// Details of the last heartbeat of an earlier attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<Payload>,
-    /// The token of the lease: to be sent back with everything that is said about this task, and told nobody else.
+    /// The token of the lease: to be sent with every message about this task, and kept secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<String>,
 }
@@ -120,7 +120,7 @@ pub enum Verdict {
     NotHappened,
 }
 
-/// `POST /v1/tasks/complete`: reports, each answered for itself.
+/// `POST /v1/tasks/complete`: reports, each with its own result.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -224,11 +224,11 @@ impl FailureKind {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TaskAnswers {
-    /// One answer for each report or sign of life.
+    /// One result for each report or heartbeat.
     pub results: Vec<TaskAnswer>,
 }
 
-/// The answer to one report or sign of life.
+/// The result for one report or heartbeat.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TaskAnswer {
@@ -242,7 +242,7 @@ pub struct TaskAnswer {
     pub message: Option<String>,
 }
 
-/// `POST /v1/tasks/heartbeat`: signs of life. A 409 tells the worker to stop: the attempt was revoked.
+/// `POST /v1/tasks/heartbeat`: heartbeats. A 409 tells the worker to stop: the attempt was revoked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -251,7 +251,7 @@ pub struct HeartbeatTasks {
     pub beats: Vec<Heartbeat>,
 }
 
-/// One sign of life.
+/// One heartbeat.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -272,8 +272,8 @@ pub struct Heartbeat {
     pub details: Option<Payload>,
 }
 
-/// `POST /v1/tasks/release`: gives back tasks that were not begun. Each is on offer again at once, as the same attempt and
-/// before the tasks that came after it, as if it had not been handed out.
+/// `POST /v1/tasks/release`: gives back tasks that were not begun. Each is offered again immediately, as the same
+/// attempt and before later tasks, as if it had not been handed out.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -284,7 +284,7 @@ pub struct ReleaseTasks {
     pub tasks: Vec<HeldTask>,
 }
 
-/// A task in a worker's hands.
+/// A task that a worker holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

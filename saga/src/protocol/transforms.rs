@@ -91,7 +91,7 @@ fn thousand() -> u32 {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TransformWhatIf {
-    /// Documents that were looked at.
+    /// Number of compared documents.
     pub documents: u32,
     /// Both make the same of them.
     pub same: u32,

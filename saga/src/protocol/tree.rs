@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Outcome, State};
 use crate::{RunId, StepPath};
 
-/// `GET /v1/runs/{id}/tree`: the whole tree that a run stands in, from its root.
+/// `GET /v1/runs/{id}/tree`: the whole tree of a run, from its root.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

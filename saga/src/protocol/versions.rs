@@ -125,7 +125,7 @@ pub struct NewMigration {
     /// For a dry run: the `next` of the page before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
-    /// For a dry run: how many runs to check, 1 to 1,000.
+    /// For a dry run: number of runs to check, 1 to 1,000.
     #[serde(default = "NewMigration::default_limit")]
     pub limit: u32,
 }
@@ -163,7 +163,7 @@ impl OnObstacle {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct MigrationCheck {
-    /// Runs looked at on this page.
+    /// Number of runs checked on this page.
     pub checked: u64,
     /// Those that move cleanly.
     pub clean: u64,
@@ -207,7 +207,7 @@ pub struct MigrationView {
     /// The reason for which it stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped_because: Option<String>,
-    /// Runs by what became of them: `waiting clean moved ended left refused`. They sum to `total`.
+    /// Number of runs by result: `waiting clean moved ended left refused`. They sum to `total`.
     pub runs: BTreeMap<String, u64>,
     /// Runs in all: those that had not ended when the migration began.
     pub total: u64,

@@ -166,7 +166,7 @@ impl Outcome {
         }
     }
 
-    /// Returns whether a run that ended so leaves nothing behind: no effect of it stands, or may stand.
+    /// Returns whether a run with this outcome leaves no effects: none remains or may remain.
     #[must_use]
     pub fn is_clean(self) -> bool {
         match self {
@@ -179,7 +179,7 @@ impl Outcome {
     }
 }
 
-/// One reason why a run is as it is. Only those that hold are listed.
+/// One reason for the state of a run. Only present reasons are listed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Condition {
@@ -304,7 +304,7 @@ pub struct RunError {
     /// Where.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<StepPath>,
-    /// What.
+    /// The error.
     pub failure: Failure,
 }
 
@@ -345,10 +345,10 @@ pub struct RunLine {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct HistoryEntry {
-    /// The journal record it stands in, from 1 without gaps.
+    /// The journal record that holds it, from 1 without gaps.
     pub seq: u64,
     /// Time of the decision.
     pub at: Timestamp,
-    /// The event: an object with one member, its name. Payloads stand where the event has them.
+    /// The event: an object with one member, its name. Payloads are included.
     pub event: Payload,
 }

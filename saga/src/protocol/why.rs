@@ -20,7 +20,7 @@ pub struct Why {
 }
 
 impl Why {
-    /// Makes the sentence anew from what the run waits for.
+    /// Rewrites the sentence from what the run waits for.
     pub fn summarize(&mut self) {
         self.summary = match &self.waits_for[..] {
             [] if self.state == State::Ended => "it has ended and waits for nothing".to_owned(),
@@ -31,13 +31,13 @@ impl Why {
     }
 }
 
-/// One thing that a run waits for. Steps or items that wait for the same are told together.
+/// One thing that a run waits for. Steps or items that wait for the same are combined.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WaitsFor {
     /// Its kind.
     pub kind: WaitKind,
-    /// The step or item; of several the one whose turn comes first.
+    /// The step or item; of several the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<StepPath>,
     /// Number of steps or items that wait for it.

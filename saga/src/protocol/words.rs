@@ -1,4 +1,4 @@
-//! Words that a view tells a step by. A newer server may have words that this version does not know: they are kept.
+//! Words of a view for the states of steps. Words of newer servers that this version does not know are kept.
 
 use std::fmt;
 use std::ops::Deref;
@@ -84,9 +84,9 @@ macro_rules! open_words {
 open_words! {
     /// State of a step or item, forward.
     StepState {
-        /// Its turn has not come.
+        /// It has not begun.
         Waiting = "waiting",
-        /// Its turn has come, and the run is held.
+        /// It could begin, and the run is held.
         Held = "held",
         /// A task is on offer.
         Offered = "offered",

@@ -1,5 +1,5 @@
 //! The check that a definition must pass to be registered, beside that of its form: a rehearsal, as far as it goes in
-//! the time that a registration may take. What was registered before it was made is not asked again.
+//! the time that a registration may take. Definitions that were registered before this check existed are not checked.
 
 use std::sync::Arc;
 
@@ -27,8 +27,8 @@ pub struct Admission {
     pub rehearsed: Rehearsed,
 }
 
-/// Rehearses a definition as far as a registration may, and returns whether it may be registered. What is found, and
-/// how severe that is, is what [`rehearse`](super::rehearse) finds.
+/// Rehearses a definition as far as a registration may, and returns whether it may be registered. Findings and their
+/// severity are those of [`rehearse`](super::rehearse).
 #[must_use]
 pub fn admit(graph: &Arc<Graph>) -> Admission {
     let mut rehearsed = Rehearsed { traces: 0, complete: false, warnings: Vec::new() };
@@ -41,7 +41,7 @@ pub fn admit(graph: &Arc<Graph>) -> Admission {
         }
     };
     let mut refused = Vec::new();
-    // What follows from the graph alone is told as `warnings` of the answer itself.
+    // Findings of the graph alone are in `warnings` of the response itself.
     for Finding { severity, violation, .. } in
         findings.into_iter().filter(|finding| !finding.is_of_graph)
     {
@@ -204,7 +204,7 @@ mod tests {
         assert_eq!((most.complete, most.traces), (false, 0));
     }
 
-    /// Severity, code and place of all that is found, as it is told by a registration and by a rehearsal.
+    /// Returns severity, code and place of all findings, of a registration and of a rehearsal.
     fn told(graph: &Arc<Graph>) -> [Vec<(Severity, String, String)>; 2] {
         let Admission { refused, rehearsed } = admit(graph);
         let own = graph.warnings().into_iter();

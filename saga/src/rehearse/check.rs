@@ -89,7 +89,7 @@ fn follow(effects: &mut BTreeMap<StepPath, Effect>, event: &Event) {
     effects.insert(step.clone(), effect);
 }
 
-/// A run ends once, or waits for a person who has heard of it.
+/// Checks that a run ends once, or waits for a person who was informed.
 pub(super) fn one_ending(history: &History<'_>) -> Result<(), Broken> {
     let mut ended = false;
     let mut incidents = BTreeSet::new();
@@ -141,8 +141,8 @@ pub(super) fn nothing_left_behind(history: &History<'_>) -> Result<(), Broken> {
     )
 }
 
-/// A step is undone only if it happened or may have, and after all that depends on it. What a fan-out undid by itself,
-/// before the run was turned round, nothing depends on.
+/// Checks that a step is undone only if it happened or may have, and after all that depends on it. Nothing depends on
+/// items that a fan-out undid before the run was turned to compensation.
 pub(super) fn undo_in_order(history: &History<'_>) -> Result<(), Broken> {
     let graph = history.graph;
     let mut effects = BTreeMap::new();

@@ -42,7 +42,8 @@ const INSTANTS: [&str; 2] = ["2026-01-01T01:00:00Z", "2025-12-31T00:00:00Z"];
 /// Numbers of items with which a fan-out is rehearsed, the usual one first.
 pub(super) const SIZES: [usize; 3] = [3, 1, 0];
 
-/// All places that the expressions of `graph` look at, with what may stand there; the first is the usual.
+/// Returns all places that the expressions of `graph` read, with their possible values; the first is the
+/// usual.
 pub(super) fn domains(graph: &Graph) -> BTreeMap<Spot, Vec<Choice>> {
     let mut found = Domains { graph, at: None, found: BTreeMap::new() };
     for (step, node) in graph.nodes.iter().enumerate() {
@@ -85,7 +86,7 @@ pub(super) fn domains(graph: &Graph) -> BTreeMap<Spot, Vec<Choice>> {
 
 struct Domains<'g> {
     graph: &'g Graph,
-    /// The fan-out within whose items the expression stands.
+    /// The fan-out whose items the expression belongs to.
     at: Option<usize>,
     found: BTreeMap<Spot, Vec<Choice>>,
 }
@@ -171,7 +172,7 @@ impl Domains<'_> {
         }
     }
 
-    /// Two sides are compared: what stands at the path of one is drawn from the constant of the other.
+    /// Draws values for a comparison: those of the path on one side from the constant on the other.
     fn compared(&mut self, pair: &(Expr, Expr), around: impl Fn(&Value) -> Vec<Value>) {
         self.any(&pair.0);
         self.any(&pair.1);
@@ -197,7 +198,7 @@ impl Domains<'_> {
         }
     }
 
-    /// These may stand at the place that `expr` looks at, if it is one.
+    /// Adds possible values of the place that `expr` reads, if it reads one.
     fn choices(&mut self, expr: &Expr, choices: &[Choice]) {
         if let Some(entry) = subject(expr).and_then(|path| self.entry(path)) {
             add(entry, choices);
@@ -210,8 +211,7 @@ impl Domains<'_> {
     }
 }
 
-/// Adds what is not there yet. The keys of items go first, and a value that an expression names before the one that stands
-/// for any.
+/// Adds new values. Keys of items go first, and values that an expression names before the one for all others.
 fn add(entry: &mut Vec<Choice>, choices: &[Choice]) {
     for choice in choices {
         if !entry.contains(choice) {
@@ -224,7 +224,7 @@ fn add(entry: &mut Vec<Choice>, choices: &[Choice]) {
     }
 }
 
-/// Any value: what stands where it does not matter.
+/// Returns the value for places at which it does not matter.
 pub(super) fn usual() -> Choice {
     Choice::Is(json!("any"))
 }

@@ -1,6 +1,5 @@
-//! All that is found out about a definition, with how severe it is: what contradicts itself whatever happens, what a
-//! rehearsal brings to light, and spans that are never reached. Registering and rehearsing both tell this list, so that
-//! they cannot disagree.
+//! All findings about a definition, with their severity: contradictions, results of a rehearsal, and time limits that
+//! are never reached. Registering and rehearsing report the same list, so that they cannot disagree.
 
 use std::collections::BTreeMap;
 
@@ -12,11 +11,11 @@ use crate::protocol::Warning;
 use crate::run::impossible;
 use crate::{Action, Body, Class, Empty, Expr, Graph, Map, OnUnknown, Payload, Task, Violation};
 
-/// The rules that a rehearsal holds traces to and that a definition may break and be registered: it is told of them.
+/// The rules of a rehearsal that a definition may break and still be registered, with a warning.
 ///
-/// Validation allows steps that nothing undoes where nothing can fail after them; when one stays in doubt, its run ends
-/// with an incident. Attempts without a limit, of which nobody is told for long, are allowed: whoever writes them knows
-/// why. And that no run succeeds may be the fault of the documents that are drawn.
+/// Validation allows steps that nothing undoes if nothing can fail after them; when one stays in doubt, its run ends with
+/// an incident. Attempts without a limit, which take long to open an incident, are allowed: their author has a reason.
+/// And if no run succeeds, the drawn documents may be the cause.
 const WARNED_OF: &[&str] = &["can_succeed", "ends_or_asks", "nothing_left_behind"];
 
 /// Largest number of pairs of schemas that are compared.
@@ -28,7 +27,7 @@ const COMPARED: usize = 1_000;
 pub enum Severity {
     /// The definition is refused when it is registered.
     Error,
-    /// It may be registered, and whoever does so is told.
+    /// It may be registered, with a warning.
     Warning,
 }
 
@@ -37,7 +36,7 @@ pub enum Severity {
 pub struct Finding {
     /// Its severity.
     pub severity: Severity,
-    /// What, and where.
+    /// The finding, and its place.
     #[serde(flatten)]
     pub violation: Violation,
     /// It follows from the definition alone, and is a warning of its own in the answers of the API.
@@ -102,7 +101,7 @@ fn contradictions(graph: &Graph) -> Vec<Violation> {
     found
 }
 
-/// Waits for one signal of which no data satisfies both schemas: the first signal of a name is for all steps that wait
+/// Finds waits for one signal whose schemas no data can satisfy: the first signal of a name is for all steps that wait
 /// for it, so that none would ever be accepted.
 fn signals_that_never_fit(graph: &Graph) -> Vec<Violation> {
     let mut before: BTreeMap<&str, Vec<(&str, &Payload)>> = BTreeMap::new();

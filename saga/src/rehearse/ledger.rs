@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::StepPath;
 
-/// Effects that were made and undone. A target deduplicates on the effect key, so an effect stands or it
+/// Effects that were made and undone. A target deduplicates on the effect key, so an effect exists or it
 /// does not.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ledger {
@@ -26,7 +26,7 @@ impl Ledger {
         self.effects.get(step).copied().unwrap_or_default()
     }
 
-    /// All whose effect stands.
+    /// Returns all places with an existing effect.
     pub(super) fn standing(&self) -> impl Iterator<Item = &StepPath> {
         self.effects.iter().filter(|(_, stands)| **stands).map(|(step, _)| step)
     }

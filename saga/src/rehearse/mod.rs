@@ -1,12 +1,12 @@
-//! Rehearsal: runs a definition through everything that can go wrong, before it goes wrong anywhere.
+//! Rehearsal: simulates every failure of a definition.
 //!
-//! Each step, at each moment that it has, meets each [`Fault`] that fits, and each pair of them, up to a bound. Every
-//! trace is driven on the rules that the server runs on, beside a ledger of effects that knows nothing of them, and
-//! held to the rules of `check`. Documents are drawn from what the expressions compare with, so that every branch is
-//! taken. It is the same each time: no clock, no chance.
+//! Each step meets each [`Fault`] that fits at each possible moment, and each pair of them, up to a bound. Every trace
+//! runs on the rules of the server, beside an independent ledger of effects, and is checked by the rules of `check`.
+//! Documents are drawn from the values that the expressions compare with, so that every branch is taken. The result is
+//! always the same: there is no clock and no chance.
 //!
-//! What it does not do: call handlers (the SDK's test kit does), look into child workflows (each is rehearsed by
-//! itself), or try documents that the expressions cannot tell apart.
+//! A rehearsal does not call handlers (the SDK's test kit does), does not run child workflows (each is rehearsed
+//! separately), and does not try documents that the expressions cannot distinguish.
 
 mod admit;
 mod check;
@@ -74,8 +74,8 @@ fn rehearse_in(graph: &Arc<Graph>, bounds: Bounds, tries: usize) -> Rehearsal {
     found.report(graph, &stage)
 }
 
-/// Runs all traces from `world` on in which exactly so many more faults strike, at most `share` of them. Answers how
-/// many those were.
+/// Runs all traces from `world` on in which exactly so many more faults strike, at most `share` of them. Returns
+/// their number.
 fn level(
     mut world: World<'_>,
     faults: u32,
@@ -192,7 +192,7 @@ impl Found {
         if let Some(outcome) = outcome {
             *self.outcomes.entry(outcome.as_str()).or_default() += 1;
         } else if parked && world.is_parked() && world.retry() {
-            // What a person lets try again must close as well.
+            // The continuation after a person's retry must close as well.
             wrong = broken(&world);
         }
         let struck: BTreeSet<_> = world.struck.iter().copied().collect();

@@ -22,7 +22,7 @@ pub struct Rehearsal {
     pub levels: Vec<Level>,
     /// Traces that ended in one outcome, nothing left behind.
     pub closed: u64,
-    /// Traces that wait for a person who has heard of it.
+    /// Traces that wait for a person who was informed.
     pub parked: u64,
     /// Traces that broke a rule.
     pub open: u64,
@@ -76,7 +76,7 @@ pub struct Defect {
     pub rule: &'static str,
     /// How.
     pub message: String,
-    /// In how many traces.
+    /// Number of traces.
     pub traces: u64,
     /// The shortest of them, a line for each thing that happened.
     pub trace: Vec<String>,
@@ -168,7 +168,7 @@ impl Rehearsal {
             let cells = cells.iter().map(|row| row[column].len()).max().unwrap_or(0);
             cells.max(columns[column].words().0.len())
         };
-        // More faults than a terminal has place for stand in a second block below the first.
+        // Faults beyond the width of a terminal are in a second block below the first.
         let mut from = 0;
         while from < columns.len() {
             let mut taken = first + GAP + width(from);

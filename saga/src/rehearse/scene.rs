@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::domain::{Choice, Doc, Spot, usual};
 use crate::{Graph, Payload};
 
-/// In which order what could happen at once does.
+/// Order of concurrent moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
     /// All tasks are claimed, then reported in the order of the steps.

@@ -1,5 +1,5 @@
-//! One rehearsed run with the workers, signals, children and clock around it. Everything goes well unless a fault is
-//! told to strike; each turn is the same again when the same was done before.
+//! One rehearsed run with the workers, signals, children and clock around it. Everything succeeds unless a fault
+//! strikes; the same choices always give the same turns.
 
 mod workers;
 
@@ -37,7 +37,7 @@ pub(super) struct World<'s> {
     pub(super) moves: Vec<Move>,
     /// The faults that struck, with the position of the step.
     pub(super) struck: Vec<(usize, Fault)>,
-    /// Tasks of which nothing will be heard, and until when at least that is so.
+    /// Tasks without further reports, at least until the given time.
     silent: Vec<(TaskKey, Time)>,
     /// Steps whose signal does not come.
     unheard: Vec<StepPath>,
@@ -58,7 +58,7 @@ struct Lasting {
     item: Option<u32>,
     fault: Fault,
     strikes: u32,
-    /// It struck again when a person had been told of something.
+    /// `true` if it struck again after a person had been informed.
     told: bool,
 }
 
@@ -68,8 +68,7 @@ pub(super) enum Turn {
     Claim(TaskKey),
     /// A worker does a task and reports.
     Work(TaskKey),
-    /// A signal comes.
-    /// The names of which one may come are given.
+    /// A signal comes. Its names are those of which one may come.
     Signal(StepPath, Vec<Arc<str>>),
     /// A child ends.
     Child(ChildAsk),
@@ -287,7 +286,7 @@ impl<'s> World<'s> {
             }
             (Turn::Claim(task), Some(_)) => self.silent.push((task, self.now)),
             (Turn::Claim(task), None) => {
-                // Each attempt is another worker's, as it is when one after the other is lost.
+                // Each attempt is that of another worker, as when one after the other is lost.
                 let worker = format!("w{}", task.attempt).into();
                 let _ = self.ask(Command::HandOut { task, worker });
             }
@@ -305,7 +304,7 @@ impl<'s> World<'s> {
         true
     }
 
-    /// Does everything that follows by itself.
+    /// Does everything that follows without a choice.
     pub(super) fn finish(&mut self) {
         while let Some(turn) = self.turn() {
             self.go(turn, None);

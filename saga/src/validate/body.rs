@@ -9,7 +9,7 @@ use crate::{
 
 type Found = Vec<Violation>;
 
-/// Checks the step that stands at `at`.
+/// Checks the step at `at`.
 pub(super) fn check(step: &Step, at: &str, found: &mut Found) {
     names::check(&names::STEP, &step.id, &format!("{at}/id"), found);
     let bodies = [
@@ -70,7 +70,7 @@ fn wait(wait: &Wait, at: &str, found: &mut Found) {
     schema(wait.schema.as_ref(), &format!("{at}/schema"), found);
 }
 
-/// The most signals of which the first ends a wait.
+/// Largest number of signals of which the first ends a wait.
 pub(crate) const MAX_SIGNALS: usize = 20;
 
 fn signals(wait: &Wait, at: &str, found: &mut Found) {

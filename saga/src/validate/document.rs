@@ -1,4 +1,4 @@
-//! Mistakes in what a definition says about the workflow as a whole.
+//! Mistakes in a definition that concern the workflow as a whole.
 
 use super::names;
 use crate::json::Kind;

@@ -7,7 +7,7 @@ use crate::{Class, Definition, Release, Step, Violation};
 /// The longest name of a contract with its version.
 const LONGEST_CONTRACT: usize = 256;
 
-/// Checks the events of the step that stands at `at`.
+/// Checks the events of the step at `at`.
 pub(super) fn check(step: &Step, at: &str, found: &mut Vec<Violation>) {
     if step.emits.is_empty() {
         return;

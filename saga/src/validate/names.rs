@@ -38,7 +38,7 @@ pub(super) const ENTITY: Form =
 pub(super) const FACT: Form =
     Form { what: "the name of a fact", code: "invalid_fact", marks: "_.-", longest: 100 };
 
-/// Checks the spelling of `name`, which stands at `pointer`.
+/// Checks the spelling of `name` at `pointer`.
 pub(super) fn check(form: &Form, name: &str, pointer: &str, found: &mut Vec<Violation>) {
     let first = name.starts_with(|c: char| c.is_ascii_lowercase());
     let rest = name
@@ -57,7 +57,7 @@ pub(super) fn check(form: &Form, name: &str, pointer: &str, found: &mut Vec<Viol
     found.push(Violation::new(pointer, form.code, message));
 }
 
-/// Checks the name of a fact that does not stand in a definition.
+/// Checks the name of a fact outside of a definition.
 ///
 /// # Errors
 /// What is wrong with it, at `pointer`.

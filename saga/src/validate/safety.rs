@@ -41,7 +41,7 @@ pub(super) fn check(
             continue;
         }
         let beside = |other: &usize| is_pivot(*other) && *other != at && !above[*other][at];
-        // Of two pivots beside each other, the later in the list is told.
+        // Of two adjacent pivots, the later in the list is reported.
         let told = |other: &usize| *other < at || !is_pivot(at);
         if let Some(pivot) = (0..steps.len()).filter(beside).find(told) {
             if task.can_fail() || has_effect_to_undo(task) {
@@ -98,7 +98,7 @@ fn has_effect_to_undo(task: &Task) -> bool {
 /// Returns the mistake in a task after a pivot.
 fn after_pivot(step: &Step, task: &Task, pivot: &str) -> Option<(&'static str, String)> {
     match task.class() {
-        // Its own run undoes what it did, or tells of it; the failure stays with the step.
+        // Its own run undoes its effects or reports them; the failure stays with the step.
         _ if step.child.is_some() && task.on_failure != OnFailure::Compensate => None,
         _ if step.child.is_some() => Some((
             "can_fail_after_pivot",

@@ -1,8 +1,8 @@
 //! Mistakes of form in the text of a definition: unknown and missing members, values of the wrong type.
 //!
-//! Reading a document with serde ends at the first mistake. To find them all, each member is read on its own, put
-//! into the smallest document that is right but for it. What is wrong is left out of the repaired document, so
-//! that what is right can be checked further.
+//! Reading a document with serde ends at the first mistake. To find all, each member is read separately, in the smallest
+//! document that is otherwise correct. Wrong members are left out of the repaired document, so that the others can be
+//! checked further.
 
 use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
@@ -18,7 +18,7 @@ use crate::{
 struct Level {
     /// The members that it must have, each with the text of some right value.
     required: &'static [(&'static str, &'static str)],
-    /// The members that are looked into.
+    /// The members that are examined.
     nested: &'static [(&'static str, Nested)],
     /// Reads an object of the type.
     read: fn(&str) -> Result<(), Mistake>,
@@ -106,8 +106,8 @@ const VERIFY: Level =
 const RETRY: Level = Level { required: &[], nested: &[], read: read::<Retry> };
 const TIMEOUTS: Level = Level { required: &[], nested: &[], read: read::<Timeouts> };
 
-/// Reads a definition from well-formed JSON. What is wrong with its form is added to `found`; the definition is then
-/// what is right of it, if that makes one.
+/// Reads a definition from well-formed JSON. Mistakes in its form are added to `found`; the definition has the
+/// correct parts, if they make one.
 pub(super) fn read_definition(text: &str, found: &mut Vec<Violation>) -> Option<Definition> {
     let before = found.len();
     let repaired = examine(text.trim(), &DEFINITION, "", found)?;
@@ -123,7 +123,7 @@ pub(super) fn read_definition(text: &str, found: &mut Vec<Violation>) -> Option<
     }
 }
 
-/// Finds the mistakes in an object of the type of `level` that stands at `at`, and answers what is right of it.
+/// Finds the mistakes in an object of the type of `level` at `at`, and returns its correct part.
 fn examine(text: &str, level: &Level, at: &str, found: &mut Vec<Violation>) -> Option<String> {
     if Kind::of(text) != Kind::Object {
         found.push(not_an_object(text, at));
@@ -152,7 +152,7 @@ fn examine(text: &str, level: &Level, at: &str, found: &mut Vec<Violation>) -> O
     Some(object(right.iter().map(|(key, value)| (key.as_str(), value.as_str()))))
 }
 
-/// Finds the mistakes in one member of the object at `parent`, and answers what is right of it.
+/// Finds the mistakes in one member of the object at `parent`, and returns its correct part.
 fn member(
     key: &str,
     value: &str,
@@ -229,7 +229,7 @@ fn read<T: DeserializeOwned>(text: &str) -> Result<(), Mistake> {
             }
             let (rule, mut message) = misread::explain(error.inner());
             if rule == Rule::Syntax {
-                // What serde_json says about the choice between several forms.
+                // The message of serde_json about the choice between several forms.
                 message = "expected an object with exactly one member, or one word".to_owned();
             }
             Err(Mistake { pointer, rule, message })

@@ -1,4 +1,4 @@
-//! Mistakes in names and expressions: what refers to what, and whether it can ever be there.
+//! Mistakes in names and expressions: references, and whether they can ever have a value.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,10 +12,10 @@ pub(crate) const MAX_DEPTH: usize = 16;
 const TEXT: &[Kind] = &[Kind::String];
 /// Kinds of values that can become the name of a stream.
 const NAME: &[Kind] = &[Kind::String, Kind::Number];
-/// Of how many expressions one may consist.
+/// Largest number of expressions in one.
 pub(crate) const MAX_NODES: usize = 500;
 
-/// An expression of a definition and where it stands.
+/// An expression of a definition and its place.
 pub(crate) struct Wired<'a> {
     pub(crate) pointer: String,
     pub(crate) expr: &'a Expr,
@@ -27,7 +27,7 @@ pub(crate) struct Wired<'a> {
     of_own: bool,
 }
 
-/// All expressions of the step that stands at `at`.
+/// Returns all expressions of the step at `at`.
 pub(crate) fn expressions<'a>(step: &'a Step, at: &str) -> Vec<Wired<'a>> {
     let wired = |place: &str, expr: &'a Expr, wanted, per_item| Wired {
         pointer: format!("{at}/{place}"),
@@ -158,7 +158,7 @@ impl Check<'_, '_> {
         }
     }
 
-    /// Checks that an expression can have a value that means something where it stands.
+    /// Checks that an expression can have a value that is valid at its place.
     fn kind(&mut self, expr: &Expr, place: &Place<'_>) {
         let Some(kind) = expr.kind() else { return };
         if !place.wanted.is_empty() && !place.wanted.contains(&kind) {

@@ -89,7 +89,7 @@ impl Form {
         let bytes = text.as_bytes();
         self.out.push('{');
         let start = self.out.len();
-        // Each member's key, and where its canonical form stands in `out`.
+        // Each member's key, and the range of its canonical form in `out`.
         let mut members: Vec<(Cow<'_, str>, Range<usize>)> = Vec::new();
         let mut at = skip_space(bytes, at + 1);
         while bytes.get(at) == Some(&b'"') {

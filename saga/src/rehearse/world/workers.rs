@@ -121,8 +121,8 @@ impl World<'_> {
         let _ = self.ask(Command::ChildEnded { step, child, answers, end });
     }
 
-    /// Does `act`. What it takes out of workers' hands goes on all the same: it has its effect, and reports too late; and a
-    /// child that is to be undone had its effect.
+    /// Does `act`. Tasks whose leases it revokes still have their effects, and are reported too late; a child that is
+    /// to be undone has had its effect.
     pub(super) fn cut_short(&mut self, act: impl FnOnce(&mut Self) -> bool) -> bool {
         let heard = |task: &TaskKey| self.silent.iter().all(|(silent, _)| silent != task);
         let held: Vec<TaskKey> = self.run.leased().into_iter().filter(heard).collect();
