@@ -1,7 +1,7 @@
-//! Tasks over which a worker was lost. One gets such a task only when it has nothing else in its hands, in none of its
-//! sessions and from no node, and nothing else until the task is done: so it is known what kills workers.
+//! Tasks during which a worker was lost. A worker gets such a task only when it holds nothing else, in none of its
+//! sessions and from no node, and nothing else until the task is done: this shows which task kills workers.
 //!
-//! A worker is kept free in steps: this node gives it nothing more (the worker is *barred*), asks all other nodes for
+//! A worker is kept free in steps: this node gives it no more tasks (the worker is *barred*), asks all other nodes to do
 //! the same by a row that they read (`crate::alone`), and hands the task out once the worker is idle everywhere.
 
 use std::collections::{HashMap, HashSet};
@@ -14,13 +14,13 @@ use super::sessions::Session;
 use super::{Dispatcher, Grant, Match, State, name_of};
 use crate::store::alone::{Ask, Row};
 
-/// For how long a worker is kept free that does not become idle. Then all go on, and the task waits for one that is idle.
+/// Time for which a busy worker is kept free. After that all go on, and the task waits for an idle worker.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// For how long a worker is kept free that is idle and does not ask for anything here.
+/// Time for which an idle worker is kept free that does not poll here.
 const UNASKED: Duration = Duration::from_secs(2);
 /// Pause before a busy worker is kept free once more; it doubles each time, up to a limit.
 const REST: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));
-/// After how long a task that no worker here does is left to other nodes.
+/// Time after which a task that no worker here has a handler for is left to other nodes.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
 /// Interval of checks if tasks that a barred worker holds were reported at another node.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
@@ -87,7 +87,7 @@ pub(crate) struct Keep {
 /// Consequences of the workers that all nodes keep free.
 #[derive(Default)]
 pub(crate) struct Next {
-    /// Workers that have nothing of this node in their hands, and get nothing of it.
+    /// Workers that hold nothing of this node, and get nothing from it.
     pub(crate) agree: Vec<(Arc<str>, String)>,
     pub(crate) matches: Vec<Match>,
     /// A task of a governed queue has its worker, and needs a permit.
@@ -129,7 +129,7 @@ impl Alone {
         self.rests.insert(worker.clone(), Rest { until: now + span, span });
     }
 
-    /// A task is in its worker's hands.
+    /// Notes that the worker got its task.
     pub(super) fn taken(&mut self, run: RunId, task: &TaskKey) {
         for bar in self.bars.values_mut() {
             bar.granted &= bar.task.as_ref().is_none_or(|(of, own)| (*of, own) != (run, task));
@@ -195,8 +195,8 @@ impl State {
         }
     }
 
-    /// The worker that is to be kept free for a task, of those that do such tasks: one that is idle, or now and then the
-    /// one with the least in its hands.
+    /// Returns the worker to keep free for a task, of those that have a handler for it: an idle one, or occasionally
+    /// the one that holds the fewest tasks.
     fn choose(&self, suspect: &Suspect) -> Option<String> {
         let id = self.routes.find(&suspect.namespace, &suspect.queue, &suspect.name)?;
         let now = Instant::now();
@@ -207,7 +207,7 @@ impl State {
             self.alone.bars.contains_key(&(suspect.namespace.clone(), name.to_owned()))
         };
         let busy = names.iter().filter(|name| barred(name)).count();
-        // The others go on meanwhile.
+        // The others go on in the meantime.
         if busy > 0 && busy >= names.len().div_ceil(2) {
             return None;
         }
@@ -277,8 +277,8 @@ impl Dispatcher {
         self.alone.notify_one();
     }
 
-    /// Chooses workers for the tasks that need one of their own, and lets go of those that are needed no more. Answers
-    /// what all nodes must hear of that.
+    /// Chooses workers for the tasks that need one of their own, and releases workers that are no longer needed.
+    /// Returns the changes that all nodes must know.
     pub(crate) fn keep_free(&self) -> Keep {
         let mut state = self.lock();
         if state.alone.is_idle() {
@@ -300,7 +300,7 @@ impl Dispatcher {
                     state.alone.bars.insert((namespace, name), Bar::new(Some(key)));
                 }
                 None if !state.does_any(&key, now) => {
-                    // Its row in `ready` stays: whoever finds it there asks again.
+                    // Its row in `ready` stays: the node that finds it there asks again.
                     state.alone.suspects.remove(&key);
                 }
                 None => {}
@@ -315,7 +315,8 @@ impl Dispatcher {
         keep
     }
 
-    /// Takes note of what all nodes keep free. `governed` says of which queues tasks need permits.
+    /// Records the workers that all nodes keep free. `governed` tells whether tasks of a queue need
+    /// permits.
     pub(crate) fn kept_free(
         &self,
         node: i32,
@@ -343,7 +344,7 @@ impl Dispatcher {
         }
         state.alone.bars.retain(|worker, bar| {
             let known = known.contains(worker);
-            // What is not written down is asked for again.
+            // Entries without a row are requested again.
             bar.agreed &= known;
             bar.task.is_some() || known
         });

@@ -1,4 +1,5 @@
-//! Tasks that are put aside for sessions until these fetch them, and what becomes of them when a session does not.
+//! Tasks that are reserved for sessions until these fetch them, and the release of tasks that a session does not
+//! fetch.
 
 use std::time::Instant;
 
@@ -33,8 +34,8 @@ impl Unfetched {
 }
 
 impl Dispatcher {
-    /// The records that say so are committed: takes note of what came into workers' hands and left them, and puts tasks
-    /// aside for their sessions. Returns those whose session is gone, or may be while others wait for such tasks.
+    /// After the commit of records: records which workers began or ceased to hold tasks, and reserves tasks for their
+    /// sessions. Returns the tasks of sessions that are gone, or may be while others wait for such tasks.
     pub(crate) fn deliver(
         &self,
         moves: impl ExactSizeIterator<Item = Move>,
@@ -44,7 +45,7 @@ impl Dispatcher {
         if moves.len() == 0 && offers.len() == 0 {
             return back;
         }
-        // In one go: a task in a session's hands is put aside for it, or was fetched.
+        // Under one lock: a task that a session holds is reserved for it, or was fetched.
         let mut state = self.lock();
         if state.take_moves(moves) {
             self.alone.notify_one();
@@ -88,7 +89,7 @@ impl Dispatcher {
         }
         let Some(mut gone) = sessions.remove(&session) else { return Some(Vec::new()) };
         gone.leave(routes);
-        // Whoever still polls for it is answered.
+        // A claim that still waits is answered.
         gone.bell.notify_one();
         if !alone.is_idle() {
             self.alone.notify_one();
@@ -98,7 +99,7 @@ impl Dispatcher {
 }
 
 impl State {
-    /// Takes what was put aside for sessions that may be gone and that a session that asks now can do.
+    /// Takes tasks that are reserved for sessions that may be gone and that a polling session can do.
     pub(super) fn take_from_others(&mut self, claim: &ClaimTasks) -> Vec<Unfetched> {
         let State { sessions, aside, .. } = self;
         aside.retain(|id| sessions.get(id).is_some_and(|one| !one.outbox.is_empty()));
@@ -121,8 +122,8 @@ impl State {
         back
     }
 
-    /// Takes what was put aside for sessions that have been silent for a while, and that others wait for: a worker that has room
-    /// asks again at once.
+    /// Takes tasks that are reserved for silent sessions and that others wait for: a worker with room polls again
+    /// immediately.
     pub(super) fn take_from_silent(&mut self, now: Instant) -> Vec<Unfetched> {
         let silent = |id: &&Uuid| self.sessions.get(*id).is_some_and(|one| one.is_silent(now));
         let silent: Vec<Uuid> = self.aside.iter().filter(silent).copied().collect();

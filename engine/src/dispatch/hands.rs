@@ -11,14 +11,15 @@ use super::sessions::Session;
 use super::{Dispatcher, State, Unfetched, name_of, session_of};
 use crate::maps::{FastMap, number_of};
 
-/// A task that came into a worker's hands, or left them.
+/// A task that a worker began or ceased to hold.
 pub(crate) enum Move {
     Taken(RunId, TaskKey, Holder),
     Over(RunId, TaskKey),
 }
 
 impl Move {
-    /// The move that an effect of a record of `run` tells, as far as it still holds after the record.
+    /// Returns the move that an effect of a record of `run` means, as far as it still holds after the
+    /// record.
     pub(crate) fn of(namespace: &Arc<str>, run: &Run, effect: &Effect) -> Option<Move> {
         // A lease may have ended in the record that began it; an attempt that is over stays so.
         let (task, holder) = match effect {
@@ -59,11 +60,11 @@ impl Holder {
     }
 }
 
-/// The tasks in workers' hands.
+/// The tasks that workers hold.
 #[derive(Default)]
 pub(super) struct Hands {
     held: FastMap<RunId, BTreeMap<TaskKey, Holder>>,
-    /// In which runs each session holds tasks, and how many.
+    /// Number of tasks that each session holds, by run.
     sessions: FastMap<Uuid, FastMap<RunId, u32>>,
 }
 
@@ -146,7 +147,7 @@ impl Hands {
         missing.map(unfetched).collect()
     }
 
-    /// Of the tasks of `run`, keeps those of which `is_held` says so. Answers whether any went.
+    /// Keeps the tasks of `run` for which `is_held` is true. Returns whether any was dropped.
     pub(super) fn keep_of(&mut self, run: RunId, is_held: impl Fn(&TaskKey, &str) -> bool) -> bool {
         let gone = self.of_run(run).filter(|(task, holder)| !is_held(task, &holder.worker));
         let gone: Vec<TaskKey> = gone.map(|(task, _)| task.clone()).collect();
@@ -162,7 +163,7 @@ impl Hands {
         Some(&self.held.get(&run)?.get(task)?.worker)
     }
 
-    /// The tasks in the hands of all sessions of a worker.
+    /// Returns the tasks that all sessions of a worker hold.
     pub(super) fn of_worker<'a>(
         &'a self,
         namespace: &'a str,
@@ -177,7 +178,7 @@ impl Hands {
 }
 
 impl State {
-    /// Takes note of what came into workers' hands and left them. Returns whether who waits for a worker of its own is to
+    /// Records which workers began or ceased to hold tasks. Returns whether tasks that need a worker of their own must
     /// look again.
     pub(super) fn take_moves(&mut self, moves: impl ExactSizeIterator<Item = Move>) -> bool {
         let idle = self.alone.is_idle() || moves.len() == 0;

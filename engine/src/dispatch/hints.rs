@@ -1,6 +1,7 @@
-//! Kinds of task (namespace, queue, handler), who waits for each, and which tasks on offer this node keeps in mind.
+//! Kinds of task (namespace, queue, handler), the sessions that wait for each, and the offered tasks that this node
+//! remembers.
 //!
-//! What is kept in mind is a hint: the task may be gone. It is kept no longer than its reservation in the table holds.
+//! A remembered task is a hint: it may not exist any more. It is kept no longer than its reservation in the table holds.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ pub(crate) struct ReservedTask {
     pub(crate) queue: String,
     pub(crate) name: String,
     pub(crate) until: Instant,
-    /// It was handed out before and given back: it stands before the others.
+    /// `true` if it was handed out before and given back: it precedes the others.
     pub(crate) first: bool,
 }
 
@@ -85,9 +86,9 @@ impl Routes {
         self.hints
     }
 
-    /// Returns whether one more task of a namespace may be kept in mind. The `limit` is shared out evenly between the
-    /// namespaces of which some are; one of which none is always has room, so that with `n` of them no more than about
-    /// `1 + ln n` times the limit is kept.
+    /// Returns whether one more task of a namespace may be remembered. The `limit` is divided evenly between the
+    /// namespaces with remembered tasks; one without always has room, so that with `n` of them no more than about `1 +
+    /// ln n` times the limit is used.
     pub(super) fn has_room(&self, namespace: &str, limit: usize) -> bool {
         match self.of_namespaces.get(namespace) {
             Some(kept) => *kept < limit / self.of_namespaces.len(),

@@ -1,9 +1,9 @@
-//! The hand-over of tasks to workers, in this node's memory only: who waits for what, and what was put aside for whom.
+//! The dispatch of tasks to workers, in this node's memory only: waiting sessions, and the tasks reserved for them.
 //!
-//! It decides nothing about a run and writes nothing: a task is a worker's once the record that says so is committed.
-//! A session has *credit*: how many more tasks it can take, from its last poll and from what it reported since. Credit
-//! is good while a poll waits and for a short grace afterwards. Whoever waits goes before those who may come back, and
-//! gets what was put aside for a session that may be gone.
+//! It decides nothing about a run and writes nothing: a worker has a task once the record with the lease is committed. A
+//! session has *credit*: the number of further tasks that it can take, by its last poll and its reports since. Credit is
+//! valid while a poll waits and for a short grace afterwards. Waiting sessions precede those that may come back, and get
+//! the tasks that are reserved for a session that may be gone.
 
 mod alone;
 mod aside;
@@ -42,11 +42,11 @@ use crate::store::workers::Present;
 #[derive(Clone, Debug)]
 pub(crate) struct Grant {
     pub(crate) session: Uuid,
-    /// `worker/session`, as it stands in the lease.
+    /// `worker/session`, as in the lease.
     pub(crate) worker: Arc<str>,
     /// The permit of the task, when its queue is governed.
     pub(crate) permit: Option<Uuid>,
-    /// The worker has nothing else in its hands, and gets nothing else.
+    /// `true` if the worker holds nothing else, and gets nothing else.
     pub(crate) alone: bool,
 }
 
@@ -79,7 +79,7 @@ pub(crate) struct Polled {
     pub(crate) tasks: Vec<TaskOffer>,
     /// Tasks on offer that are to be handed to it.
     pub(crate) matches: Vec<Match>,
-    /// Tasks that were put aside for others who may be gone, and are to be taken back.
+    /// Tasks reserved for other sessions that may be gone, to be taken back.
     pub(crate) back: Vec<Unfetched>,
     /// Rings when something is put aside for the session.
     pub(crate) bell: Arc<Notify>,
@@ -113,7 +113,7 @@ pub(crate) struct Dispatcher {
 struct State {
     sessions: FastMap<Uuid, Session>,
     routes: Routes,
-    /// Permits of tasks that went to nobody.
+    /// Permits of tasks that were not handed out.
     unused: Vec<Uuid>,
     /// Sessions for which tasks were put aside while no poll of theirs waited.
     aside: HashSet<Uuid>,
@@ -223,7 +223,7 @@ impl Dispatcher {
         let id = routes.find(namespace, queue, name)?;
         let route = routes.get_mut(id)?;
         let now = Instant::now();
-        // Whoever waits goes first, in turn; of those who may come back, the one that was there last.
+        // Waiting sessions go first, in turn; of those that may come back, the last that was there.
         let waits = |id: &Uuid| {
             let session = sessions.get(id);
             session.is_some_and(|session| session.is_polling() && session.room() > 0)
@@ -255,7 +255,7 @@ impl Dispatcher {
         None
     }
 
-    /// The task went to nobody: the session may have another.
+    /// Gives back a reservation: the session may get another task.
     pub(crate) fn give_back(&self, grant: &Grant) {
         let mut state = self.lock();
         let State { sessions, routes, unused, alone, .. } = &mut *state;
@@ -299,7 +299,7 @@ impl Dispatcher {
         }
     }
 
-    /// The worker that holds a task gave a sign of life.
+    /// Notes a heartbeat of the worker that holds a task.
     pub(crate) fn heard_of(&self, worker: &str) {
         let Some(id) = session_of(worker) else { return };
         if let Some(session) = self.lock().sessions.get_mut(&id) {
@@ -307,7 +307,7 @@ impl Dispatcher {
         }
     }
 
-    /// The sessions that poll, or were heard of a short while ago.
+    /// Returns the sessions that poll, or sent something a short while ago.
     pub(crate) fn present(&self) -> Vec<Present> {
         let state = self.lock();
         let now = Instant::now();
@@ -316,9 +316,9 @@ impl Dispatcher {
     }
 
     /// Returns whether this node claims the first right to a task of this kind: it has room to remember it, and workers
-    /// for it that will soon poll, as one of them asked for such tasks or got one within the grace. One that was given
-    /// `back` is remembered only before others: whoever had it does not want it, and else it is there for all nodes at
-    /// once.
+    /// for it that will soon poll, as one of them asked for such tasks or got one within the grace. A task that was
+    /// given `back` is remembered only before others: its former worker does not want it, and otherwise it is for all
+    /// nodes.
     pub(crate) fn would_remember(
         &self,
         (namespace, queue, name): (&str, &str, &str),
@@ -375,14 +375,14 @@ impl Dispatcher {
         matches
     }
 
-    /// Permits of tasks that went to nobody.
+    /// Takes back permits of tasks that were not handed out.
     pub(crate) fn return_permits(&self, permits: Vec<Uuid>) {
         if !permits.is_empty() {
             self.lock().unused.extend(permits);
         }
     }
 
-    /// The permits of tasks that went to nobody, since this was asked last.
+    /// Returns the permits of tasks that were not handed out since the last call.
     pub(crate) fn unused_permits(&self) -> Vec<Uuid> {
         std::mem::take(&mut self.lock().unused)
     }
@@ -403,7 +403,7 @@ impl Dispatcher {
             back.extend(session.outbox.drain(..).map(|one| Unfetched::of(&one, id)));
             session.credit = 0;
             session.bell.notify_one();
-            // Sessions that name very much leave a few at a time: others wait meanwhile.
+            // Sessions with very many names leave a few at a time, because others wait.
             let keep = !all
                 && (names >= LEAVE_AT_ONCE
                     || session.reserved > 0

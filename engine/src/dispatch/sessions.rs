@@ -14,10 +14,10 @@ use super::{Grant, PutAside, SessionFilter, Unfetched, key_of};
 use crate::maps::FastSet;
 use crate::store::workers::Present;
 
-/// After how long without a poll a session is forgotten.
+/// Time without a poll after which a session is forgotten.
 pub(super) const FORGET_AFTER: Duration = Duration::from_secs(60);
-/// After how long without any sign a session counts as gone for those who ask who works. Workers that have no room for
-/// more do not poll, but give signs of life for what they have.
+/// Time without any sign after which a session counts as gone in views. Workers without room do not poll, but send
+/// heartbeats for their tasks.
 const MISSED_AFTER: Duration = Duration::from_secs(30);
 /// A session that has neither polled nor reported for so long is passed over for another of the same worker.
 const SILENT_AFTER: Duration = Duration::from_millis(50);
@@ -29,11 +29,11 @@ const ANSWER_BYTES: usize = 8 * 1024 * 1024;
 pub(super) struct Session {
     pub(super) id: Uuid,
     pub(super) namespace: Arc<str>,
-    /// The credential that it belongs to; nobody has one on an open server.
+    /// The credential that it belongs to; none on an open server.
     credential: Option<Arc<str>>,
     /// `worker/session`.
     worker: Arc<str>,
-    /// The kinds of task it does, and whether it stands in their queue.
+    /// The kinds of task it does, with a flag: it is in their queue.
     routes: Vec<(u64, bool)>,
     /// The kinds as they were asked for last.
     queues: Arc<BTreeMap<String, Vec<String>>>,
@@ -232,7 +232,7 @@ impl Session {
         Some(true)
     }
 
-    /// Leaves all kinds of task for good. Answers how many names that makes free.
+    /// Leaves all kinds of task permanently. Returns the number of names that this frees.
     pub(super) fn leave(&mut self, routes: &mut Routes) -> usize {
         self.leave_kinds(routes);
         routes.names.change(&self.namespace, self.names, 0);
@@ -255,8 +255,8 @@ impl Session {
         self.routes.iter().map(|(id, _)| *id)
     }
 
-    /// A poll begins: the worker has room for `max` tasks in all, some of which are on their way already.
-    /// Answers whether it comes back with this.
+    /// Begins a poll: the worker has room for `max` tasks in all, some of which are already on their way.
+    /// Returns whether the session comes back with this.
     pub(super) fn begin_poll(&mut self, max: u32) -> bool {
         let coming =
             u32::try_from(self.outbox.len()).unwrap_or(u32::MAX).saturating_add(self.reserved);
@@ -339,7 +339,7 @@ impl Session {
         }
     }
 
-    /// It no longer stands in the queue of a kind.
+    /// Notes that it left the queue of a kind.
     pub(super) fn left_queue(&mut self, route: u64) {
         if let Some((_, queued)) = self.routes.iter_mut().find(|(id, _)| *id == route) {
             *queued = false;

@@ -58,8 +58,8 @@ impl Backlog {
         waits
     }
 
-    /// Begins to take a batch of about `size` commands from the lanes of which `may` be taken. Urgent ones get half of it at
-    /// most while others wait, so that a flood of them stops nobody.
+    /// Begins to take a batch of about `size` commands from the lanes that `may` allows. Urgent ones get half of it at
+    /// most while others wait, so that a flood of them stops nothing.
     pub(crate) fn begin_batch(&mut self, size: usize, in_flight: &InFlight, may: May) {
         self.urgent_room = if may.first { (size / 2).max(1) } else { 0 };
         self.others.open(|lane: &Lane| may.takes(in_flight.of(lane.namespace())));
@@ -124,7 +124,7 @@ mod tests {
         std::iter::from_fn(|| backlog.pop_front()).map(|one| one.run.0.as_u128()).collect()
     }
 
-    /// After how many commands the command of run `number` comes.
+    /// Returns the number of commands before the command of run `number`.
     fn before(backlog: &mut Backlog, number: u128) -> usize {
         numbers(backlog).iter().position(|one| *one == number).unwrap()
     }

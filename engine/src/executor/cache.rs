@@ -25,7 +25,7 @@ pub(crate) struct CachedRun {
     pub(crate) open: Vec<OpenEffects>,
     /// Its lines in `ready`.
     pub(crate) spilled: BTreeSet<TaskKey>,
-    /// Its tasks in workers' hands that may be completed in transactions.
+    /// Its leased tasks that may be completed in transactions.
     pub(crate) fenced: BTreeSet<TaskKey>,
     /// Its tasks of governed queues that workers hold.
     pub(crate) held: BTreeSet<TaskKey>,
@@ -33,9 +33,10 @@ pub(crate) struct CachedRun {
     pub(crate) snapshot_events: u64,
     /// Time of its last change or load.
     pub(crate) moved_at: Time,
-    /// By how many milliseconds its time is ahead of the clock: its journal was written while that was ahead.
+    /// Milliseconds by which its time is ahead of the clock: its journal was written while the clock was
+    /// ahead.
     pub(crate) ahead: i64,
-    /// About how many bytes its documents and the items of its fan-outs have.
+    /// Approximate size of its documents and the items of its fan-outs, in bytes.
     pub(crate) bytes: u64,
 }
 
@@ -79,7 +80,7 @@ impl CachedRun {
         self
     }
 
-    /// Learns what the clock shows. The time of a run goes on from its last record, which may be ahead of that.
+    /// Sets the present time. The time of a run goes on from its last record, which may be ahead of that.
     pub(crate) fn meet(&mut self, now: Time) {
         self.ahead = self.run.moved_at().0.saturating_sub(now.0).max(0);
         self.moved_at = self.moved_at.min(now);

@@ -20,7 +20,7 @@ impl Shard {
     pub(super) fn may_decide(&self) -> May {
         let waits = self.backlog.waits(&self.in_flight);
         let beside = match self.is_held_up() {
-            // Whoever holds that one up is not to hold up others.
+            // The session that holds that one up must not hold up others.
             true => 1,
             false => self.node.options.tuning.batch_beside,
         };

@@ -290,7 +290,7 @@ impl DecisionContext<'_> {
     }
 
     /// Checks that a task goes to a worker of its run's namespace, that one that needs a permit has one, and that one
-    /// that needs a worker of its own goes to such a worker. A permit that did not serve twice is taken to be gone.
+    /// that needs a worker of its own goes to such a worker. A permit that failed twice counts as lapsed.
     fn may_hand_out(
         &self,
         cached: &CachedRun,

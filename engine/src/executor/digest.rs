@@ -1,4 +1,4 @@
-//! The digest of a run's input that stands beside its business key: it says whether a repeated start asks for the same.
+//! The digest of a run's input that is stored with its business key: it shows if a repeated start has the same input.
 
 use backstitch_saga::{Payload, RunId};
 use sha2::{Digest, Sha256};
@@ -8,8 +8,8 @@ use crate::Error;
 use crate::store::codec::decode;
 use crate::store::journal;
 
-/// The canonical form that digests are made of. Those of the first form, of texts whose strings and numbers stand as they
-/// came, are kept without a number.
+/// The canonical form that digests are made of. Digests of the first form, in which strings and numbers are as they
+/// were written, are stored without a number.
 const FORM: u8 = 2;
 
 /// The digest of an input, with the number of its form in front.
@@ -23,13 +23,13 @@ impl InputDigest {
         InputDigest(bytes)
     }
 
-    /// The digest as it is kept.
+    /// Returns the stored form of the digest.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// Returns whether the digest that is `kept` is that of `input`, whose own digest this is; `None` when only the
-    /// documents can tell, because it is of an earlier form.
+    /// Returns whether the digest `kept` is that of `input`, whose own digest this is; `None` if only the documents
+    /// can tell, because it is of an earlier form.
     fn agrees(&self, kept: &[u8], input: &Payload) -> Option<bool> {
         if kept.len() == self.0.len() && kept.first() == self.0.first() {
             return Some(kept == self.0);
@@ -38,7 +38,7 @@ impl InputDigest {
     }
 }
 
-/// Returns whether `run`, beside whose key the digest `kept` stands, was started with `input`.
+/// Returns whether `run`, with whose key the digest `kept` is stored, was started with `input`.
 pub(crate) async fn began_with(
     connection: &mut PgConnection,
     run: RunId,

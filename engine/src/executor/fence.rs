@@ -41,7 +41,7 @@ pub(crate) struct Fences {
 struct Taken {
     /// Their attempts are over.
     ended: Vec<TaskKey>,
-    /// They go to other workers under the same numbers, and so with fences that are made anew.
+    /// They go to other workers under the same numbers, and so with new fences.
     given_back: Vec<TaskKey>,
 }
 
@@ -88,9 +88,9 @@ fn done(effects: &[Effect]) -> BTreeSet<&TaskKey> {
 }
 
 impl Shard {
-    /// Makes sure that attempts which are about to end cannot be completed any more, before that is written. What was
-    /// decided about runs of which an attempt has been completed otherwise, or may be at any moment, is put back: what was
-    /// committed counts.
+    /// Closes attempts that are about to end to transactions before the end is written. Decisions about runs with an
+    /// attempt that was completed in a transaction, or may be at any moment, are put back: the committed completion
+    /// counts.
     pub(super) async fn own_fences(&mut self, decided: Vec<Decided>) -> Vec<Decided> {
         let (mut ended, mut namespaces): (Vec<Fence>, Vec<String>) = (Vec::new(), Vec::new());
         let mut given_back: Vec<Fence> = Vec::new();
@@ -256,13 +256,13 @@ impl Shard {
     }
 }
 
-/// The report that a worker's transaction stands for. `limit` is the largest document, in bytes. What was committed was done,
-/// also when its output cannot be read any more.
+/// Returns the report of a worker's transaction. `limit` is the largest document, in bytes. A committed completion was
+/// done, even if its output cannot be read any more.
 pub(crate) fn report(task: TaskKey, completion: Completion, limit: usize) -> Command {
     let Completion { output, external_id, .. } = completion;
     let outcome = match Payload::trusted(output) {
         Ok(output) => TaskOutcome::Succeeded { output, external_id },
-        // Nobody reads what undoing gives.
+        // The output of an undo is ignored.
         Err(_) if task.action == Action::Compensate => {
             TaskOutcome::Succeeded { output: Payload::null(), external_id }
         }

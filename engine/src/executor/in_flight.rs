@@ -1,8 +1,8 @@
 //! Decides which namespaces may have a batch written beside those in flight.
 //!
-//! One batch always may be under way; a second beside it is worth its own transaction only if it is large. That holds for
-//! the batches that namespaces share, and for each namespace with batches of its own: so one of which nothing is under way
-//! never waits until what a flood had decided is written.
+//! One batch may always be in flight; a second, concurrent one is worth its own transaction only if it is large. This
+//! holds for the batches that namespaces share, and for each namespace with batches of its own: so a namespace without a
+//! batch in flight never waits for the batch of a flood.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,14 +24,14 @@ pub(crate) struct InFlight {
 /// Number of waiting commands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Waits {
-    /// Of namespaces of which no batch is under way.
+    /// Commands of namespaces without a batch in flight.
     pub(crate) first: usize,
     /// Of namespaces that may have another beside those under way.
     pub(crate) further: usize,
 }
 
 impl Waits {
-    /// Counts the commands of a namespace of which so many batches are under way.
+    /// Counts the commands of a namespace with so many batches in flight.
     pub(crate) fn add(&mut self, batches: usize, commands: usize) {
         match batches {
             0 => self.first += commands,
@@ -44,7 +44,7 @@ impl Waits {
 /// The namespaces whose commands may be taken for a batch now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct May {
-    /// Those of namespaces of which no batch is under way.
+    /// Commands of namespaces without a batch in flight.
     pub(crate) first: bool,
     /// Those of namespaces that may have another.
     pub(crate) further: bool,
@@ -56,7 +56,7 @@ impl May {
         self.first || self.further
     }
 
-    /// Returns whether a namespace of which so many batches are under way may have one more.
+    /// Returns whether a namespace with so many batches in flight may have one more.
     pub(crate) fn takes(self, batches: usize) -> bool {
         match batches {
             0 => self.first,
@@ -66,7 +66,7 @@ impl May {
 }
 
 impl InFlight {
-    /// Returns how many batches of a namespace are under way.
+    /// Returns the number of batches of a namespace in flight.
     pub(crate) fn of(&self, namespace: Option<&Arc<str>>) -> usize {
         if self.total == 0 {
             return 0;
@@ -74,7 +74,8 @@ impl InFlight {
         namespace.and_then(|namespace| self.namespaces.get(namespace)).copied().unwrap_or(0)
     }
 
-    /// Returns whose commands may be taken now. `beside` is how many commands make a batch worth its own transaction.
+    /// Returns the namespaces whose commands may be taken now. `beside` is the number of commands that make a batch
+    /// worth its own transaction.
     pub(crate) fn may(&self, waits: Waits, beside: usize) -> May {
         let shared = match self.shared {
             0 => true,

@@ -20,7 +20,7 @@ use crate::store::batch::{Also, Batch, NewIncident, NewRun, ReadyRow, RunState};
 use crate::store::partitions::began_before_the_week_of;
 use crate::store::runs::{asked_of, unknown_in};
 
-/// A run that did not move here for so long may have ended and be gone by what another node did.
+/// A run without a change here for so long may have ended and been deleted by another node.
 const STALE: Span = Span::secs(600);
 
 /// Changes of one run's record.
@@ -141,7 +141,8 @@ fn may_be_deleted(cached: &CachedRun, now: Time) -> bool {
         || cached.moved_at.after(STALE) < now
 }
 
-/// The run's new line in `runs`; `None` when it stays as it is. Whoever writes a record is in charge from then on.
+/// Returns the run's new row in `runs`; `None` if it is unchanged. The node that writes a record is in charge from
+/// then on.
 fn run_state(cached: &CachedRun, starts: bool, node: i32, added: &[ReadyRow]) -> Option<RunState> {
     let run = &cached.run;
     let mut state = state_of(run, Some(node));
@@ -152,7 +153,7 @@ fn run_state(cached: &CachedRun, starts: bool, node: i32, added: &[ReadyRow]) ->
         && !run.in_flight()
         && added.iter().all(|row| row.reserved.is_none())
     {
-        // Nobody here will do its first task soon: it is parked from the beginning.
+        // No worker here will do its first task soon: it is parked from the beginning.
         state.node = None;
         state.wake_at = cached.next_due();
     }
@@ -246,8 +247,8 @@ fn is_released(effects: &[Effect], task: &TaskKey) -> bool {
     effects.iter().any(is_release)
 }
 
-/// Returns the time since when a task is offered. One that was handed out and came `back` stands where
-/// it stood before.
+/// Returns the time since when a task is offered. One that was handed out and given `back` keeps its
+/// former position.
 fn offered_at(cached: &CachedRun, task: &TaskKey, back: bool, now: Time) -> Time {
     let first = back.then(|| cached.run.first_offered(task)).flatten();
     first.map_or(now, |first| first.min(now))

@@ -48,7 +48,7 @@ pub(super) struct Waiting {
 pub(super) struct Lane {
     /// `None` for the engine itself.
     namespace: Option<Arc<str>>,
-    /// `None` stands where a command was taken out of turn. Neither the first nor the last is `None`.
+    /// `None` marks a command that was taken out of turn. Neither the first nor the last is `None`.
     waiting: VecDeque<Option<Request>>,
     /// The position of the first that waits.
     position: u64,
@@ -66,7 +66,7 @@ impl Lane {
         self.namespace.as_ref()
     }
 
-    /// Returns about how many commands wait.
+    /// Returns the approximate number of waiting commands.
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }
@@ -128,7 +128,7 @@ impl Lanes {
         place
     }
 
-    /// Forgets the namespaces of which nothing waits.
+    /// Forgets the namespaces without waiting commands.
     fn forget_idle(&mut self) {
         let before = std::mem::take(&mut self.lanes);
         let mut moved = map_for(self.turns.len());
@@ -286,7 +286,7 @@ impl Lanes {
                 self.runs.remove(&(place, envelope.run));
             }
         }
-        // Nobody pays while nobody else waits.
+        // A namespace pays only while others wait.
         if self.turns.len() + self.closed.len() > 1 {
             lane.credit = lane.credit.saturating_sub(cost(&envelope));
         }

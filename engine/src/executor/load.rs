@@ -31,8 +31,8 @@ pub(super) struct Failure {
 }
 
 impl Shard {
-    /// Loads the runs of a batch that are not in memory. Answers which were loaded just now; the commands for runs
-    /// that could not be loaded are answered and gone.
+    /// Loads the runs of a batch that are not in memory. Returns those that were loaded just now; commands for
+    /// runs that could not be loaded are answered and dropped.
     pub(super) async fn load_missing(&mut self, works: &mut Works) -> HashSet<RunId> {
         let missing: Vec<RunId> = works
             .iter()
@@ -40,7 +40,7 @@ impl Shard {
                 let begins = envelopes.first().is_some_and(|first| {
                     matches!(first.order, ShardCommand::Start(_)) && first.tries == 0
                 });
-                // What was not loaded beside the shard was in memory when it was taken.
+                // Runs that were not loaded beside the shard were in memory when they were taken.
                 let loaded = envelopes.iter().any(|one| one.loaded);
                 !begins && loaded && self.cache.get(*run).is_none()
             })
@@ -120,7 +120,7 @@ impl Shard {
             }
             self.fail(envelope, &trouble);
         }
-        // What cannot be read now will hardly be readable in a second.
+        // A journal that cannot be read now will hardly be readable in a second.
         self.timers.clear(run);
         self.timers.set(run, self.node.clock.now().after(OWN_RETRY_LATER.into()), None);
     }
@@ -137,7 +137,7 @@ impl Shard {
         }
     }
 
-    /// Drops runs from memory whose journals were written anew.
+    /// Drops runs from memory whose journals were rewritten.
     pub(super) fn forget(&mut self, runs: &[RunId]) {
         for run in runs {
             self.loads.doubt(*run);

@@ -1,8 +1,8 @@
-//! Runs that are not in memory: they are loaded beside the shard, which goes on with those that are. Namespaces have turns at
-//! a few connections, so that one that asks for ever other runs keeps only itself waiting.
+//! Runs that are not in memory: they are loaded concurrently, while the shard goes on with the others. Namespaces take turns
+//! at a few connections, so that one that needs ever other runs delays only itself.
 //!
-//! Commands for a run that is being loaded wait with it, in order, and then take their turn again. A run that is out of
-//! memory again by then is loaded by the batch that decides about it, see [`Shard::load_missing`].
+//! Commands for a run that is being loaded wait, in order, and are queued again afterwards. If the run has left the memory
+//! by then, the batch that decides about it loads it, see [`Shard::load_missing`].
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, resume_unwind};
@@ -23,7 +23,7 @@ use crate::maps::{FastMap, FastSet};
 use crate::node::Node;
 use crate::store::{StoreError, journal};
 
-/// The most runs of a namespace that are loaded with one question, and how many with the first.
+/// Largest number of runs of a namespace that one query loads, and number of the first query.
 const AT_ONCE: usize = 256;
 const FIRST: usize = 16;
 /// After a question whose runs had more bytes of documents than this, the next one is for fewer runs.
@@ -38,7 +38,7 @@ pub(super) type Found = Vec<(RunId, Result<Box<CachedRun>, Error>)>;
 #[derive(Default)]
 pub(super) struct Loads {
     runs: FastMap<RunId, Cold>,
-    /// Of each namespace of which runs are being loaded, by the namespace whose turn their commands take.
+    /// Runs to load, by the namespace in whose turn their commands are decided.
     lines: HashMap<Option<Arc<str>>, Line>,
     questions: JoinSet<Loaded>,
 }
@@ -79,7 +79,7 @@ impl Loads {
         !self.runs.is_empty() && self.runs.contains_key(&run)
     }
 
-    /// Whatever is being read of a run may be out of date.
+    /// Marks the present read of a run as possibly out of date.
     pub(super) fn doubt(&mut self, run: RunId) {
         if let Some(cold) = self.runs.get_mut(&run) {
             cold.stale = true;
@@ -131,7 +131,7 @@ impl Shard {
             return;
         }
         match self.loads.lines.get_mut(&namespace) {
-            // What stops things does not wait for a flood.
+            // Commands that stop something do not wait for a flood.
             Some(line) if urgent => line.runs.push_front(run),
             Some(line) => line.runs.push_back(run),
             None => {
@@ -220,7 +220,7 @@ impl Shard {
         }
     }
 
-    /// The namespace has too much to load. What stops things is decided all the same.
+    /// Handles a namespace with too much to load. Commands that stop something are still decided.
     fn too_much_to_load(&mut self, cold: Vec<(RunId, Cold)>) {
         let busy =
             StoreError::Retryable("too many runs of the namespace are to be loaded".to_owned());
@@ -235,7 +235,7 @@ impl Shard {
     }
 }
 
-/// Reads as many of `runs` as may be read at once, and answers how many these are.
+/// Reads as many of `runs` as may be read together, and returns their number.
 async fn read(node: &Node, namespace: &str, runs: &[RunId]) -> Result<(usize, Found), Error> {
     let mut connection = node.database.loader(namespace).await?;
     let read = journal::fitting(&mut connection, runs, QUESTION).await?;

@@ -1,6 +1,6 @@
-//! Outputs of steps and runs, held to the JSON Schemas that their definition has for them. Most have none, and pay a look at
-//! an empty member. A short one of a compiled schema is judged at once, within the record that brings it; any other by the
-//! threads that work on schemas, and what brought it is decided about then.
+//! Checks outputs of steps and runs against the JSON Schemas of their definition. Most have none, and cost one check of
+//! an empty member. A short output with a compiled schema is checked immediately, within the record that brings it; any
+//! other by the threads for schemas, and its command is decided afterwards.
 
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ pub(super) fn look_at(
     }
 }
 
-/// The output of the step that a report tells.
+/// Returns the output of the step that a report brings.
 fn given(action: Action, outcome: &TaskOutcome) -> Option<Payload> {
     let TaskOutcome::Succeeded { output, .. } = outcome else { return None };
     match action {
@@ -109,14 +109,14 @@ pub(super) fn hold(node: &Arc<Node>, mut envelope: Request) {
     });
 }
 
-/// The command that says what becomes of a run whose output waits for its schema, if that takes no time.
+/// Returns the command that completes a run whose output awaits its check, if the check takes no time.
 pub(super) fn of_run(schemas: &Schemas, run: &Run) -> Option<Command> {
     let (schema, output) = run.unchecked_output()?;
     let verdict = schemas.judge_at_once(schema, &output)?;
     Some(Command::OutputChecked { violation: violation(verdict) })
 }
 
-/// Has the output of a run judged that waits for its schema. When it is not heard of, the run asks again.
+/// Starts the check of a run's output. If no result comes, the run asks again.
 pub(crate) fn check(node: &Arc<Node>, namespace: Arc<str>, id: RunId, run: &Run) {
     let Some((schema, output)) = run.unchecked_output() else { return };
     let (node, schema) = (Arc::clone(node), schema.clone());

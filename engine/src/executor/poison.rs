@@ -58,7 +58,7 @@ impl Shard {
         }
     }
 
-    /// Runs were put aside: nobody looks after their timers.
+    /// Forgets runs that were put aside: their timers are not looked after.
     pub(super) fn put_aside(&mut self, runs: &[RunId]) {
         for run in runs {
             self.timers.clear(*run);

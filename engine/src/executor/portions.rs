@@ -1,5 +1,5 @@
-//! The portion that each namespace has of a batch: how much it may have decided before the rest of it waits for the next
-//! batch, and whether it has so much that it is written in a batch of its own.
+//! The portion of each namespace in a batch: how much it may have decided before its rest waits for the next batch, and
+//! whether that is written in a batch of its own.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,9 +10,9 @@ use crate::maps::FastMap;
 
 /// Number of bytes of documents that the commands of a namespace may build in one batch, beside those that they bring.
 pub(super) const BUILT: usize = 1024 * 1024;
-/// For how long the commands of a namespace are decided for one batch.
+/// Time for which the commands of a namespace are decided for one batch.
 pub(super) const DECIDED_FOR: Duration = Duration::from_millis(10);
-/// From how many bytes on the records of a namespace are written in a batch of their own.
+/// Size in bytes from which the records of a namespace are written in a batch of their own.
 pub(super) const LARGE: usize = 256 * 1024;
 
 /// Decisions that take less time and fewer bytes are not counted: `batch_runs` bounds their number.
@@ -30,7 +30,7 @@ struct Portion {
 }
 
 impl Portions {
-    /// Counts what a decision put together, in bytes, and how long it took. Returns `false` if that was next to nothing.
+    /// Counts the bytes that a decision built, and its time. Returns `false` if that was next to nothing.
     pub(super) fn count(&mut self, namespace: &Arc<str>, built: usize, took: Duration) -> bool {
         if built < SMALL_BYTES && took < SMALL_TIME {
             return false;
@@ -62,8 +62,8 @@ pub(super) struct Part {
     pub(super) shared: bool,
 }
 
-/// Parts what was decided: namespaces with `many` records or large ones have a batch of their own, so that nobody else waits
-/// until that is written.
+/// Splits the decisions: namespaces with `many` records or large ones have a batch of their own, so that others do not
+/// wait for it.
 pub(super) fn part(decided: Vec<Decided>, many: usize) -> Vec<Part> {
     let mut amounts: FastMap<Arc<str>, (usize, usize)> = FastMap::default();
     for one in &decided {

@@ -57,7 +57,7 @@ pub(crate) enum ShardCommand {
     Tick {
         adopted: bool,
         woken: bool,
-        /// Another node heard its workers until now, or nobody did.
+        /// Another node received its workers' heartbeats until now, or none did.
         unheard: bool,
     },
 }
@@ -106,7 +106,7 @@ impl ShardCommand {
 }
 
 impl Request {
-    /// A command of the engine itself, which nobody waits for.
+    /// Returns a command of the engine itself, for which no caller waits.
     pub(crate) fn own(run: RunId, order: ShardCommand) -> Request {
         Request(Box::new(RequestState {
             run,
@@ -172,7 +172,7 @@ impl Request {
         is_report && self.tries == 0
     }
 
-    /// About how many bytes of documents it brings.
+    /// Returns the approximate size of the documents that it brings, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         let length = |payload: &Payload| payload.text().len();
         match &self.order {
@@ -265,7 +265,7 @@ impl Ticket {
 }
 
 impl Drop for Ticket {
-    /// Nobody waits for ever: a command that is dropped on the way is answered.
+    /// Answers a command that is dropped on the way, so that no caller waits for ever.
     fn drop(&mut self) {
         self.answer(Err(unanswered()));
     }

@@ -25,7 +25,7 @@ struct Entry {
 }
 
 impl Timers {
-    /// Looks at `run` at `due`, or earlier if it was to be looked at earlier anyway.
+    /// Sets the timer of `run` to `due`, unless it is earlier already.
     pub(crate) fn set(&mut self, run: RunId, due: Time, namespace: Option<&Arc<str>>) {
         let new = || Entry { due: Time(i64::MAX), namespace: namespace.cloned() };
         let entry = self.live.entry(run).or_insert_with(new);
@@ -46,7 +46,7 @@ impl Timers {
         self.live.remove(&run);
     }
 
-    /// Takes the next run that is to be looked at by `now`, with its namespace if that is known.
+    /// Takes the next run whose timer is due by `now`, with its namespace if that is known.
     pub(crate) fn pop(&mut self, now: Time) -> Option<(RunId, Option<Arc<str>>)> {
         while let Some(Reverse((due, run))) = self.heap.peek().copied() {
             if self.live.get(&run).is_none_or(|entry| entry.due != due) {

@@ -1,4 +1,5 @@
-//! Writes the batches of a shard on a connection of its own, and finds out what became of one whose answer was lost.
+//! Writes the batches of a shard on a connection of its own, and determines the outcome of a batch whose answer was
+//! lost.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -31,7 +32,7 @@ impl Writer {
         self.node.database.kept(&mut self.connection).await
     }
 
-    /// Writes a batch. Answers the runs whose record stands now; `None` means all.
+    /// Writes a batch. Returns the runs whose record is in the journal; `None` means all.
     pub(super) async fn write(
         &mut self,
         batch: &Batch,
@@ -72,7 +73,8 @@ impl Writer {
         }
     }
 
-    /// After a batch that waited for a lock in vain, finds the runs whose rows others have locked. `None` after any other.
+    /// After a batch that waited for a lock in vain, returns the runs whose rows others have locked. `None` after any
+    /// other.
     pub(super) async fn locked(
         &mut self,
         batch: &Batch,
@@ -92,8 +94,8 @@ impl Writer {
         }
     }
 
-    /// Looks up which records of a batch stand in the journal. One that comes to stand later, because its statement
-    /// still runs somewhere, is met by the next record of its run.
+    /// Returns the runs whose record of a batch is in the journal. A record that is inserted later, because its
+    /// statement still runs somewhere, conflicts with the next record of its run.
     async fn find(&mut self, batch: &Batch) -> Result<HashSet<RunId>, StoreError> {
         let until = Instant::now() + self.node.options.tuning.resolve_for;
         let (runs, seqs) = batch.places();

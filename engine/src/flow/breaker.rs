@@ -10,7 +10,7 @@ use crate::clock::AHEAD;
 
 /// An open time doubles with each failed probe, so many times at most.
 const DOUBLINGS: u32 = 4;
-/// A probe that is in nobody's hands any more may still be told of by the node that saw its end, for this long.
+/// Time for which the node that saw the end of a probe may still report it after the probe lost its permit.
 const PROBE_GRACE: Span = Span::secs(2);
 
 /// State of a breaker.
@@ -178,7 +178,7 @@ mod tests {
         Ending { run: RunId(uuid::Uuid::nil()), task: task(attempt), answer }
     }
 
-    /// A breaker, its counts, and the endings that it is told of at `now`.
+    /// Returns a breaker, its counts, and the endings that it counts at `now`.
     fn told(now: i64, endings: &[Answer]) -> (Breaker, Window) {
         let (mut breaker, mut calls) = (Breaker::Closed, Window::default());
         for answer in endings {

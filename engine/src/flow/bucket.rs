@@ -1,4 +1,4 @@
-//! A token bucket: how many tasks a rate lets go. Pure: time is an argument.
+//! A token bucket: the number of tasks that a rate allows. Pure: time is an argument.
 
 use backstitch_saga::protocol::Rate;
 use backstitch_saga::{Span, Time};
@@ -33,13 +33,13 @@ impl From<&Rate> for Refill {
 }
 
 impl Bucket {
-    /// All the tokens that there may be at once.
+    /// Returns a full bucket.
     pub(crate) fn full(refill: impl Into<Refill>, now: Time) -> Bucket {
         Bucket { tokens: refill.into().most, at: now }
     }
 
-    /// The bucket as it is at `now`. A clock that goes backwards adds nothing and takes nothing. One that was far ahead and
-    /// was corrected does not keep the bucket from filling.
+    /// Returns the bucket at `now`. A clock that goes backwards adds nothing and takes nothing. A clock that was far
+    /// ahead and was corrected does not prevent the bucket from filling.
     pub(crate) fn refilled(self, refill: impl Into<Refill>, now: Time) -> Bucket {
         let Refill { per_milli, most } = refill.into();
         let grown = now.since(self.at).0 as f64 * per_milli;
@@ -47,7 +47,7 @@ impl Bucket {
         Bucket { tokens: (self.tokens + grown).min(most), at }
     }
 
-    /// The bucket of which nothing is known before `since`: what grew by another rule is not counted by this one.
+    /// Returns the bucket without tokens from before `since`: those grew under another rule.
     pub(crate) fn known_since(self, since: Time) -> Bucket {
         Bucket { at: self.at.max(since), ..self }
     }

@@ -10,7 +10,7 @@ use super::window::Window;
 
 /// The time over which first attempts count: each earns its share of retries, spread evenly over it.
 const EARNED_OVER: Span = Span::secs(60);
-/// Up to so much of what comes in is saved, and goes at once after a quiet time. At least one retry is.
+/// Time of inflow that is saved and may be spent together after a quiet time. At least one retry is.
 const SAVED: Span = Span::secs(1);
 
 /// State of a queue's retries.
@@ -78,7 +78,7 @@ fn refill(budget: &RetryBudget, tries: &Window, now: Time) -> Refill {
 mod tests {
     use super::*;
 
-    /// The instants at which retries go that always wait, looked at every `step` milliseconds until `end`.
+    /// Returns the instants of retries that always wait, checked every `step` milliseconds until `end`.
     fn going(budget: &RetryBudget, tries: &mut Window, step: usize, end: i64) -> Vec<i64> {
         let (mut retries, mut gone) = (Retries::default(), Vec::new());
         for now in (0..end).step_by(step) {

@@ -5,7 +5,7 @@ use backstitch_saga::{Run, Span, TaskKey, Time, Timestamp};
 
 use super::{Governed, Queue};
 
-/// So many tasks of a run are told of.
+/// Number of tasks of a run that are reported.
 const MOST: usize = 20;
 
 /// The conditions of a run's tasks on offer in governed queues: `QueueDamaged`, `QueuePaused`, `DestinationUnavailable`,
@@ -21,7 +21,7 @@ pub(crate) fn conditions(governed: &Governed, run: &Run, now: Time) -> Vec<Condi
     told.take(MOST).collect()
 }
 
-/// Adds them to a run as it is shown. The summary of one that only waits for a worker says so, too.
+/// Adds them to a run in a view. The summary of a run that only waits for a worker has them, too.
 pub(crate) fn add_conditions(governed: &Governed, run: &Run, now: Time, view: &mut RunView) {
     let told = conditions(governed, run, now);
     if view.state == State::Queued

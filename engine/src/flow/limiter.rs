@@ -83,7 +83,7 @@ impl Limiter {
             return none(again_at);
         }
         let (retries, retry_at) = match &policy.retry_budget {
-            // Were the probe not to be a retry, a destination of which only retries are left would never be tried.
+            // A probe may be a retry: otherwise a destination with only retries left would never be tried.
             Some(_) if self.breaker != Breaker::Closed => (tasks, None),
             Some(budget) => self.retries.room(budget, &self.tries, now),
             None => (tasks, None),
@@ -92,7 +92,7 @@ impl Limiter {
         Room { tasks, retries: retries.min(tasks), again_at }
     }
 
-    /// These tasks go, of which `retries` are no first attempts.
+    /// Counts these tasks, of which `retries` are no first attempts.
     pub(crate) fn went(&mut self, policy: &QueuePolicy, now: Time, gone: &[Candidate]) {
         let count = |retry: bool| {
             let of = gone.iter().filter(|one| one.is_retry() == retry).count();
@@ -111,8 +111,8 @@ impl Limiter {
         }
     }
 
-    /// Returns the state under another policy from `now` on. What the old breaker counted is forgotten; tokens stay
-    /// as they grew until now, so that no change of a rate lets a burst go.
+    /// Returns the state under another policy from `now` on. The counts of the old breaker are dropped; tokens stay
+    /// as they grew until now, so that no change of a rate allows a burst.
     pub(crate) fn under(mut self, old: &QueuePolicy, new: &QueuePolicy, now: Time) -> Limiter {
         self.rate = match (self.rate, &old.rate) {
             (Some(bucket), Some(rate)) => Some(bucket.refilled(rate, now)),
@@ -161,7 +161,7 @@ impl Limiter {
         Some(self.retries.view(budget, &self.tries, now))
     }
 
-    /// The bucket of a key, as far as it is known by the limit that holds now.
+    /// Returns the bucket of a key, as far as it is known under the present limit.
     pub(crate) fn key(&self, bucket: Bucket) -> Bucket {
         self.keys_since.map_or(bucket, |since| bucket.known_since(since))
     }

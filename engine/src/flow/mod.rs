@@ -1,9 +1,9 @@
-//! Flow control: which tasks of a governed queue may be handed out, and when.
+//! Flow control: decides which tasks of a governed queue may be handed out, and when.
 //!
 //! A queue is governed when it has a row in `queues`. Its tasks are never born claimed: they go to `ready`, get a permit
-//! under the lock of that row (`serve`), and the record that leases them is written only if the permit is still there.
-//! What follows from policy, time and counts is decided in `limiter` and the files below it, which are pure. Queues
-//! without a row cost one look at a flag.
+//! under the lock of that row (`serve`), and the record that leases them is written only if the permit still exists.
+//! `limiter` and the files below it, which are pure, decide by policy, time and counts. Queues without a row cost the
+//! check of a flag.
 
 pub(crate) mod breaker;
 pub(crate) mod bucket;
@@ -61,7 +61,7 @@ pub(crate) struct Flow {
 /// Namespace and queue.
 pub(crate) type Name = (Arc<str>, Arc<str>);
 
-/// The governed queues as they were when last looked at, at most a second ago.
+/// The governed queues as last read, at most a second ago.
 #[derive(Debug, Default)]
 pub(crate) struct Governed {
     queues: HashMap<Arc<str>, HashMap<Arc<str>, Arc<Queue>>>,
@@ -76,7 +76,7 @@ pub(crate) struct Queue {
     pub(crate) limiter: Limiter,
     /// When, by whom, why.
     pub(crate) paused: Option<(Time, String, String)>,
-    /// Its row cannot be read: nothing of it is handed out until a person sets its policy anew.
+    /// Its row cannot be read: none of its tasks is handed out until a person sets its policy anew.
     pub(crate) damaged: Option<Damaged>,
     changed_at: Time,
     swept_at: Option<Time>,
@@ -190,7 +190,8 @@ impl Flow {
         *told_at = Some(Instant::now());
     }
 
-    /// The queues of a namespace whose rows cannot be read, with for how long the first of them was known to be so.
+    /// Returns the queues of a namespace whose rows cannot be read, with the time since when the first of them has
+    /// been known.
     pub(crate) fn damaged(&self, namespace: &str) -> Option<(Vec<String>, Duration)> {
         let governed = self.governed()?;
         let queues = governed.queues.get(namespace)?.values();
@@ -201,7 +202,7 @@ impl Flow {
         Some((names, since.into_iter().min()?.elapsed()))
     }
 
-    /// A permit may be given: tasks came up, or others ended.
+    /// Wakes the look for permits: tasks were offered, or others ended.
     pub(crate) fn ring(&self) {
         self.bell.notify_one();
     }
@@ -232,7 +233,7 @@ impl Flow {
         std::mem::take(&mut *self.endings.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// They could not be told: they are to be told again.
+    /// Takes back endings that could not be counted.
     fn untold(&self, name: &Name, mut ending: Vec<Ending>) {
         let mut endings = self.endings.lock().unwrap_or_else(PoisonError::into_inner);
         let later = endings.entry(name.clone()).or_default();

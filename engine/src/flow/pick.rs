@@ -28,9 +28,9 @@ impl Candidate {
 pub(crate) struct Limits {
     pub(crate) all: u32,
     pub(crate) retries: u32,
-    /// By the handler's name; none of a name that is not there.
+    /// By the handler's name; zero for a name that is missing.
     pub(crate) names: HashMap<String, u32>,
-    /// By key; no limit for one that is not there.
+    /// By key; no limit for a key that is missing.
     pub(crate) keys: HashMap<String, u32>,
 }
 

@@ -81,8 +81,8 @@ impl Engine {
         }
     }
 
-    /// Sets the whole policy of a queue. Whether it is paused stays as it is. What cannot be read of its row is begun anew. Answers
-    /// whether it was not governed before.
+    /// Sets the whole policy of a queue. A pause stays. Unreadable parts of its row are reset. Returns whether it was
+    /// not governed before.
     ///
     /// # Errors
     /// [`Error::Store`].
@@ -110,7 +110,7 @@ impl Engine {
     pub async fn remove_queue(&self, namespace: &str, queue: &str, by: &By) -> Result<(), Error> {
         let mut connection = self.node().database.reader(namespace).await?;
         let mut transaction = connection.begin().await?;
-        // Nobody gives permits meanwhile.
+        // No permits are given in the meantime.
         table::lock(&mut transaction, namespace, queue).await?.ok_or_else(|| unknown(queue))?;
         table::remove(&mut transaction, namespace, queue).await?;
         let at = self.node().clock.now();
@@ -158,8 +158,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Changes the row of a queue under its lock, and writes down who did; with `found`, makes one if there is none. One that
-    /// cannot be read is changed only if it is `replaced`. Answers whether it made one. What changes nothing is no act.
+    /// Changes the row of a queue under its lock, and records the act; with `found`, creates one if there is none. A
+    /// row that cannot be read is changed only if it is `replaced`. Returns whether it created one. A change without
+    /// effect is no act.
     async fn change(
         &self,
         act: Act<'_>,

@@ -1,7 +1,7 @@
 //! Gives permits to waiting tasks for which this node has workers, and hands those tasks out.
 //!
-//! Permits of one queue are given by one node at a time, under the lock of its row; how many and to which tasks is
-//! decided by the pure files beside this one.
+//! One node at a time gives the permits of a queue, under the lock of its row; the pure files beside this one decide how
+//! many, and to which tasks.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -29,15 +29,15 @@ use crate::store::flow as table;
 use crate::store::flow_upkeep;
 use crate::store::queues;
 
-/// The most permits that are given at once.
+/// Largest number of permits that are given together.
 const MOST: u32 = 250;
-/// So many keys are looked at together.
+/// Number of keys that are examined together.
 const KEYS: i32 = 200;
 /// So often that many, in one hand-out.
 const PAGES: u32 = 10;
 /// A permit that nothing was leased by lapses after this.
 pub(super) const LAPSE: Span = Span::secs(10);
-/// For how long one look goes on, when there are many queues.
+/// Time of one look, when there are many queues.
 const LOOK: Duration = Duration::from_millis(250);
 /// Looks for permits are no closer to each other than this.
 const BREATH: Duration = Duration::from_millis(2);
@@ -49,7 +49,7 @@ pub(crate) async fn serve(node: Arc<Node>) {
     let ready_every = node.options.tuning.ready_every;
     let mut pause = ready_every;
     loop {
-        // Rung or not, what may be given is looked for.
+        // Woken or not, it looks for permits to give.
         let _ = tokio::time::timeout(pause, node.flow.bell.notified()).await;
         let given = counted(&node, BackgroundTask::GivePermits, give(&node)).await;
         pause = match given {
@@ -153,7 +153,8 @@ async fn waiting(
 
 type Permitted = Vec<(Uuid, Candidate)>;
 
-/// Gives the permits of one queue that can be given now, and tells its limiter how tasks `ended`.
+/// Gives the permits of one queue that can be given now, after its limiter has counted how tasks
+/// `ended`.
 async fn give_of(
     node: &Node,
     connection: &mut PgConnection,
@@ -259,7 +260,7 @@ async fn choose(
         }
     }
     let mut buckets: HashMap<String, Bucket> = HashMap::new();
-    // They must not hide what stands behind them.
+    // They must not hide the tasks behind them.
     let passed_over = ask.dispatcher.waiting_alone().min(MOST);
     for (level, names) in levels {
         if limits.all == 0 {
@@ -310,7 +311,7 @@ async fn choose(
             next = table::skip(connection, &search).await?;
             pages += u32::from(next.is_some());
             if pages == PAGES {
-                // Whoever looks next goes on there, so that no key is overlooked for ever.
+                // The next look goes on there, so that no key is passed over for ever.
                 turn = next.take();
                 break;
             }
@@ -324,7 +325,7 @@ async fn choose(
     Ok(chosen)
 }
 
-/// Says of keys met for the first time how many of their tasks may go.
+/// Sets for keys met for the first time the number of their tasks that may go.
 async fn limit_keys(
     connection: &mut PgConnection,
     ask: &Ask<'_>,
@@ -378,12 +379,12 @@ async fn keep_buckets(
     Ok(())
 }
 
-/// Hands out tasks that have a permit. What finds no worker any more gives its permit back.
+/// Hands out tasks that have a permit. A task without a worker gives its permit back.
 fn hand_out(node: &Node, name: &Name, given: Permitted) {
     let mut matches = Vec::with_capacity(given.len());
     let mut unused = Vec::new();
     for (permit, Candidate { run, task, name: handler, .. }) in given {
-        // Best to one whose poll waits: a task that is put aside for a worker that has gone is late for all others.
+        // Prefer a session whose poll waits: a task reserved for a worker that is gone is late for all others.
         let grant = |whom| node.dispatcher.grant(&name.0, &name.1, &handler, whom);
         let granted = match node.dispatcher.grant_alone(run, &task) {
             AloneGrant::NotNeeded => {

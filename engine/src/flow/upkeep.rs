@@ -1,4 +1,4 @@
-//! Upkeep of governed queues: learns them, takes back permits that nobody uses, ranks tasks that came before the policy.
+//! Upkeep of governed queues: reads them, takes back unused permits, ranks tasks from before the policy.
 
 use std::sync::Arc;
 
@@ -17,17 +17,17 @@ use crate::store::queues;
 
 /// Interval at which a permit of a leased task is compared with the journal.
 const LOOK_AGAIN: Span = Span::secs(60);
-/// So many of them at once.
+/// Number of permits in one check.
 const LOOKS: i64 = 100;
 /// For so long after a change there may be nodes that do not know it.
 const SPREAD: Span = Span::secs(15);
 /// Delay before a queue is searched for tasks without a rank: short after a change, longer later.
 const SWEEP_SOON: Span = Span::secs(1);
 const SWEEP: Span = Span::secs(60);
-/// So many tasks are ranked at once.
+/// Number of tasks that are ranked together.
 const TASKS: i64 = 500;
 
-/// Learns the governed queues, and looks after them. Answers how many permits were taken back.
+/// Reads the governed queues, and looks after them. Returns the number of permits taken back.
 pub(crate) async fn keep(node: &Arc<Node>) -> Result<usize, Error> {
     let mut connection = node.database.keepers.acquire().await?;
     learn(node, &mut connection).await?;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use backstitch_saga::{Span, Time};
 use serde::{Deserialize, Serialize};
 
-/// In so many slots a stretch is divided: the oldest tenth of it is forgotten at once.
+/// Number of slots of a stretch: the oldest slot is dropped as a whole.
 const SLOTS: i64 = 10;
 
 /// Two counts over the last stretch of time.
