@@ -1,8 +1,8 @@
-//! The places of commands that wait in front of the shards. Each namespace has its share of them, so that a flood of one is
+//! The places of commands that wait for the shards. Each namespace has its share of them, so that a flood of one is
 //! answered `busy` while others find room.
 //!
-//! The share is the limit divided by the namespaces that have something waiting: all of it for one alone. A namespace of
-//! which nothing waits is never turned away, so that with `n` of them no more than about `1 + ln n` times the limit waits.
+//! The share is the limit divided by the number of namespaces with waiting commands: all of it for one alone. A namespace
+//! without waiting commands is never refused, so that with `n` of them no more than about `1 + ln n` times the limit waits.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ const REMEMBERED: usize = 1_024;
 /// The commands that wait, by namespace.
 pub(crate) struct Admission {
     limit: usize,
-    /// Namespaces of which something waits that was asked for.
+    /// Number of namespaces with waiting commands of callers.
     active: Arc<AtomicUsize>,
     /// Commands that the engine gave itself.
     own: Arc<AtomicUsize>,
@@ -55,7 +55,7 @@ impl Admission {
         self.own.load(Ordering::Relaxed)
     }
 
-    /// Returns how many commands wait that the engine gave itself for a namespace.
+    /// Returns the number of waiting commands of the engine itself for a namespace.
     pub(crate) fn own_of(&self, namespace: &Arc<str>) -> usize {
         self.account(namespace).own.load(Ordering::Relaxed)
     }
@@ -160,7 +160,7 @@ mod tests {
         text.into()
     }
 
-    /// Commands of a namespace, as many as are let in of `wanted`.
+    /// Returns the places of a namespace's commands: as many of `wanted` as are admitted.
     fn flood(admission: &Admission, namespace: &str, wanted: usize) -> Vec<Place> {
         let (depth, account) = (Arc::default(), admission.account(&name(namespace)));
         let admitted = (0..wanted).take_while(|_| admission.admit(&account, 1));

@@ -9,10 +9,10 @@ use crate::crash::commit;
 use crate::node::Node;
 use crate::store::alone as table;
 
-/// So many times `dead_after` a node may be gone before what it kept free is forgotten.
+/// Multiple of `dead_after` for which a node may be dead before its kept workers are forgotten.
 const FORGET_FACTOR: u32 = 3;
 
-/// Keeps workers free, and hands out what needs one. Answers how many tasks were handed out.
+/// Keeps workers free, and hands out tasks that need one. Returns the number of tasks handed out.
 pub(crate) async fn keep(node: &Arc<Node>) -> Result<usize, Error> {
     let keep = node.dispatcher.keep_free();
     let dead_after = node.options.tuning.dead_after;

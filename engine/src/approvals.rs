@@ -1,5 +1,5 @@
-//! Workflows whose undos one person may not ask for alone. Each node keeps them in memory, asks anew with every beat, and reads
-//! nothing of other workflows: what stops a run waits for no question then.
+//! Workflows whose undos one person may not request alone. Each node keeps them in memory, reads them again with every
+//! beat, and reads nothing of other workflows: so commands that stop a run wait for no query.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -89,7 +89,7 @@ async fn workflow_in_memory(node: &Node, namespace: &str, run: RunId) -> Option<
     let (send, receive) = oneshot::channel();
     let look = move |run: Option<&Run>| {
         let run = run.filter(|run| run.namespace() == &*ours);
-        // Whoever asked may have given up.
+        // The caller may have given up.
         let _ = send.send(run.map(|run| run.graph().definition.name.clone()));
     };
     node.read(run, 0, Box::new(look));
@@ -134,7 +134,7 @@ pub(crate) async fn check(
             }
             _ => run.plan_page(&Scope::All, now, &first),
         };
-        // What cannot be undone so is refused by the run.
+        // The run refuses an undo that is not possible.
         let total = plan.ok()?.total;
         (total > alone).then(|| (workflow.clone(), total))
     };

@@ -29,7 +29,7 @@ pub(crate) fn millis(span: Duration) -> i64 {
 struct Entry {
     name: &'static str,
     rhythm: Rhythm,
-    /// Does the task once. Returns how many runs or tasks it found, where it looks for any.
+    /// Runs one pass. Returns the number of runs or tasks that it found, if it looks for any.
     work: fn(&Arc<Node>) -> BoxFuture<'_, Result<usize, Error>>,
 }
 
@@ -42,7 +42,7 @@ enum Rhythm {
 }
 use Rhythm::{Every, Loop};
 
-/// A loop that goes on for as long as its node lives.
+/// A loop that runs as long as its node lives.
 type Serve = fn(Arc<Node>) -> BoxFuture<'static, ()>;
 
 /// Loops that only wait for others, and find nothing by themselves.
@@ -87,7 +87,7 @@ registry! {
     Beat: "heartbeat",
         Every(|tuning| tuning.beat_every),
         |node| own::beat(node).await.map(|()| 0);
-    /// Take over the runs of nodes that are gone.
+    /// Take over the runs of dead nodes.
     TakeOver: "take_over",
         Every(|tuning| tuning.beat_every),
         |node| charge::take_over(node).await;
@@ -103,7 +103,8 @@ registry! {
     TakeBack: "take_back",
         Every(|tuning| tuning.credit_grace / 4),
         |node| Ok(own::take_back(node, false));
-    /// Look for bad deploys, learn which workflows are paused, let go what is not any more.
+    /// Look for bad deployments, read which workflows are paused, release runs of those that are
+    /// not any more.
     Guard: "guard",
         Every(|tuning| tuning.beat_every),
         |node| own::guard(node).await;
@@ -123,11 +124,11 @@ registry! {
     TakeAsked: "start_requests",
         Loop(|node| Box::pin(own::serve_asked(node))),
         |node| Ok(inbox::take(node).await? + completions::take(node).await?);
-    /// Bring signals that came early to runs that have been started meanwhile.
+    /// Deliver early signals to runs that have been started since.
     DeliverSignals: "signals",
         Every(|tuning| tuning.wake_every),
         |node| signals::deliver(node).await;
-    /// Write down which workers have come and gone.
+    /// Record which workers have come and gone.
     Workers: "workers",
         Every(|tuning| tuning.beat_every),
         |node| crate::workers::write_down(node).await;
@@ -159,7 +160,7 @@ registry! {
     GivePermits: "permits",
         Loop(|node| Box::pin(flow::serve::serve(node))),
         |node| flow::serve::give(node).await.map(|given| given.permits);
-    /// Find who is to be told about serial keys and facts.
+    /// Deliver pending notifications about serial keys and facts.
     Sequence: "sequence",
         Every(|tuning| tuning.beat_every),
         |node| crate::sequence::sweep(node).await;
@@ -226,7 +227,8 @@ impl Engine {
     }
 }
 
-/// Does a task once, and counts it. Returns how many runs or tasks it found, where it looks for any.
+/// Runs one pass of a task, and counts it. Returns the number of runs or tasks that it found, if it
+/// looks for any.
 pub(crate) async fn once(node: &Arc<Node>, task: BackgroundTask) -> Result<usize, Error> {
     counted(node, task, (task.entry().work)(node)).await
 }

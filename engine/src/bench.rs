@@ -61,7 +61,7 @@ pub async fn make_database(url: &str, name: &str) -> Result<(), Error> {
     bench::make_database(url, name).await
 }
 
-/// Drops a database that [`make_database`] made, whoever is connected to it.
+/// Drops a database that [`make_database`] made, even if sessions are connected to it.
 ///
 /// # Errors
 /// [`Error::Store`].
@@ -89,7 +89,7 @@ pub async fn floor(url: &str, template: &Template, options: FloorOptions) -> Res
 }
 
 /// Makes `count` copies of a run that is at rest, with new ids spread evenly over the last hour: its journal and its
-/// line in `runs`. The engine cannot tell them from runs of its own.
+/// row in `runs`. The engine cannot distinguish them from runs of its own.
 ///
 /// # Errors
 /// [`Error::Conflict`] with `run_in_charge` while a node still has the run in memory; [`Error::Store`].

@@ -1,5 +1,5 @@
-//! All bounds of the engine and of the rules, with the values that hold, for the page that lists them. What a bound is
-//! stands where it is kept; here it gets its name and says what happens beyond it.
+//! All bounds of the engine and of the rules, with their values, for the page that lists them. Each bound is defined
+//! where it is enforced; here it gets its name and the consequence of exceeding it.
 
 use std::time::Duration;
 
@@ -74,7 +74,7 @@ pub fn span(span: Duration) -> String {
     Span::from(span).to_string()
 }
 
-/// All of them, with the values that a node has by itself.
+/// Returns all bounds, with the default values of a node.
 #[must_use]
 pub fn bounds() -> Vec<Section> {
     let options = Options::new("");

@@ -1,5 +1,5 @@
-//! Taking charge of runs: of those that nodes which are gone had, and of parked ones that are due. Namespaces take turns, and
-//! one whose runs the shards have enough to do for is left for the next look.
+//! Taking charge of runs: of runs of dead nodes, and of parked runs that are due. Namespaces take turns, and one whose
+//! runs keep the shards busy is left for the next pass.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ const RUNS: usize = 500;
 const LISTED: i64 = 5_000;
 /// Number of the oldest, and of the newest, that are considered for that.
 const LOOKED_AT: i64 = 50_000;
-/// For how long the shards are left to what they have.
+/// Pause for which the shards work through their commands.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// A run with its namespace.
@@ -35,11 +35,11 @@ enum Which<'a> {
     Due,
     /// Runs of these nodes.
     Of(&'a [i32]),
-    /// Runs that nobody is in charge of and that nothing would wake.
+    /// Runs without a node in charge that nothing would wake.
     Adrift,
 }
 
-/// Takes charge of runs that another node, or nobody, was in charge of.
+/// Takes charge of runs that another node was in charge of, or none.
 pub(crate) fn adopt(node: &Node, found: Vec<Owned>) {
     take_charge(node, found, || ShardCommand::Tick { adopted: true, woken: false, unheard: true });
 }
@@ -56,14 +56,14 @@ fn take_charge(node: &Node, found: Vec<Owned>, order: impl Fn() -> ShardCommand)
     node.submit_own(found.into_iter().map(tick).collect());
 }
 
-/// Waits while the shards have enough to do of what the engine gave them. What callers ask for takes turns with that.
+/// Waits while the shards are busy with commands of the engine. Commands of callers take turns with these.
 async fn apply_backpressure(node: &Node) {
     while node.admission.own() > node.options.queue_limit / 4 {
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-/// Takes over the runs of nodes that are gone. Returns how many.
+/// Takes over the runs of dead nodes. Returns their number.
 pub(crate) async fn take_over(node: &Node) -> Result<usize, Error> {
     let mut connection = node.database.keepers.acquire().await?;
     let dead_after = node.options.tuning.dead_after;
@@ -71,7 +71,7 @@ pub(crate) async fn take_over(node: &Node) -> Result<usize, Error> {
     let doubt = node.clock.doubt().is_some();
     let every = node.options.tuning.beat_every;
     let mut gone = node.peers.gone(&seen, every, dead_after, doubt);
-    // A shard that lost its memory is as good as gone, but its node is not.
+    // A shard that lost its memory is like a dead node, but its node is alive.
     let forgot = node.forgot.swap(false, Ordering::Relaxed);
     gone.retain(|other| *other != node.id);
     let ours = if forgot { runs::in_charge(&mut connection, node.id).await? } else { Vec::new() };
@@ -92,18 +92,18 @@ pub(crate) async fn take_over(node: &Node) -> Result<usize, Error> {
     Ok(taken)
 }
 
-/// Takes charge of parked runs that are due. Returns how many.
+/// Takes charge of parked runs that are due. Returns their number.
 pub(crate) async fn wake(node: &Node) -> Result<usize, Error> {
     take(node, &Which::Due).await
 }
 
-/// Takes charge of runs that are adrift, in turns. Returns how many.
+/// Takes charge of runs that are adrift, in turns. Returns their number.
 pub(crate) async fn take_adrift(node: &Node, found: Vec<Owned>) -> Result<usize, Error> {
     let listed = in_turns(found, "", |(_, namespace)| namespace);
     take_in_parts(node, &Which::Adrift, &listed).await
 }
 
-/// Takes charge of runs until none is left but those of namespaces that have enough to do. Returns how many.
+/// Takes charge of runs until only those of busy namespaces are left. Returns their number.
 async fn take(node: &Node, which: &Which<'_>) -> Result<usize, Error> {
     let mut taken = 0;
     loop {
@@ -150,7 +150,7 @@ async fn take_few(node: &Node, which: &Which<'_>) -> Result<(Vec<Owned>, bool), 
     })
 }
 
-/// Lists runs in turns and takes charge of them. Returns how many.
+/// Lists runs in turns and takes charge of them. Returns their number.
 async fn take_listed(node: &Node, which: &Which<'_>) -> Result<usize, Error> {
     let mut connection = node.database.keepers.acquire().await?;
     let listed = match which {
@@ -162,8 +162,8 @@ async fn take_listed(node: &Node, which: &Which<'_>) -> Result<usize, Error> {
     take_in_parts(node, which, &listed).await
 }
 
-/// Takes charge of listed runs, some at a time, without those of namespaces that have enough to do by then. Returns how
-/// many.
+/// Takes charge of listed runs, some at a time, without those of namespaces that are busy by then. Returns their
+/// number.
 async fn take_in_parts(node: &Node, which: &Which<'_>, listed: &[Owned]) -> Result<usize, Error> {
     let mut names = Names::default();
     let mut taken = 0;

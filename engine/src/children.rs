@@ -1,6 +1,5 @@
-//! Runs that are steps of other runs: what a parent's journal asks of its child and tells it, and what the child's end
-//! tells the parent. Nothing here is kept anywhere else: what was lost on the way is asked and told again when the
-//! parent's timer says so.
+//! Child runs: relays the requests and notifications in a parent's journal to the child, and the end of the child to
+//! the parent. Nothing is stored here: a lost message is sent again when the parent's timer fires.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -60,7 +59,7 @@ pub(crate) fn after(node: &Arc<Node>, run: &Run, effects: &[Effect]) {
     }
 }
 
-/// Tells a parent how its child ended, in the turn of their namespace.
+/// Reports the end of a child to its parent, in the turn of their namespace.
 fn tell(
     node: &Node,
     namespace: &Arc<str>,
@@ -76,15 +75,15 @@ fn tell(
 enum Begin {
     /// As its parent asks for it, unless it has thought better of it.
     AsAsked,
-    /// As its parent asked for it, whatever became of that.
+    /// As its parent requested it, in any state of the parent.
     InAnyCase,
     /// Paused, as its parent is.
     Paused(String),
-    /// To end before it does anything: whoever comes late to start it finds it ended.
+    /// Ended before it does anything: a late start of it finds it ended.
     Doomed(&'static str),
 }
 
-/// A parent that asks something of its child, or tells it something.
+/// A parent with a request or notification to its child.
 struct Family {
     node: Arc<Node>,
     namespace: Arc<str>,
@@ -115,8 +114,8 @@ impl Family {
         }
     }
 
-    /// Starts a child in its turn, and looks whether it has ended. A child of a paused workflow is not started before that
-    /// goes on. What takes longer than until the parent asks again is left to that.
+    /// Starts a child in its turn, and checks if it has ended. A child of a paused workflow is not started before the
+    /// workflow is resumed. If it takes longer than the parent's next request, that request continues it.
     async fn begin(&self, ask: &ChildAsk) -> Result<Option<ChildEnd>, Error> {
         let until = self.node.clock.instant(ask.again);
         let begun = async {
@@ -134,7 +133,7 @@ impl Family {
             self.node.pauses.resumed(&self.namespace, workflow).await;
             let pass = self.node.turns.turn(&self.namespace, &self.correlation_id).await;
             self.room().await;
-            // It may have been paused meanwhile.
+            // It may have been paused in between.
             if !self.node.pauses.is_paused(&self.namespace, workflow) {
                 return pass;
             }
@@ -204,8 +203,8 @@ impl Family {
         receive.await.unwrap_or(Wish::Stands(None))
     }
 
-    /// Has the child undo what it did, whenever it ended. One that was never started is started held, and undone:
-    /// whoever comes late to start it finds it ended.
+    /// Has the child undo its effects, whenever it ended. A child that was never started is started held, and
+    /// undone: a late start of it finds it ended.
     async fn undo(&self, ask: &ChildAsk) -> Result<(), Error> {
         match self.command(ask.child, self.undo_command(ask)).await {
             Err(Error::NotFound { .. }) => {}
@@ -216,7 +215,7 @@ impl Family {
     }
 
     fn undo_command(&self, ask: &ChildAsk) -> Command {
-        // What a person has tried anew is another request; the same one again is done once.
+        // A request that a person had repeated is a new request; the same one is executed once.
         let again = match ask.attempt {
             0 | 1 => String::new(),
             attempt => format!(", attempt {attempt}"),
@@ -225,7 +224,7 @@ impl Family {
         Command::UndoForParent { by: By { actor: format!("run:{}", self.run).into(), reason } }
     }
 
-    /// Tells the child what became of its parent, and the parent that it has heard it.
+    /// Notifies the child of the state of its parent, and the parent of the acknowledgement.
     async fn say(self, word: ChildWord) {
         let killed = word.word == ParentWord::Killed;
         let (heard, end) = match self.try_to_say(&word).await {
@@ -253,7 +252,8 @@ impl Family {
         self.node.submit_own(envelopes.collect());
     }
 
-    /// A child that has not begun begins so that the word holds for it, should somebody be about to start it.
+    /// A child that has not begun is begun so that the notification applies to it, in case it is about to be
+    /// started.
     async fn try_to_say(&self, word: &ChildWord) -> Result<(), Error> {
         let ChildWord { ask, word: what, order, by } = word;
         let command = Command::FromParent { word: *what, order: *order, by: by.clone() };
@@ -300,8 +300,8 @@ enum Wish {
     Stands(Option<(Hold, String)>),
 }
 
-/// A child that can never be started has failed, with nothing done. Anything else is asked again: that it refuses to be
-/// undone does not say that nothing of it stands.
+/// Returns the end of a child that can never be started: it failed, with nothing done. Other errors are retried: a
+/// refused undo does not mean that no effect remains.
 fn end_by(error: &Error, action: Action) -> Option<ChildEnd> {
     let (code, message) = match error {
         Error::Refused(_) if action == Action::Compensate => return None,

@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 use backstitch_saga::{RunId, Span, Time};
 use uuid::{ContextV7, Uuid};
 
-/// By how much the two clocks may go apart between two settings, in milliseconds.
+/// Milliseconds by which the two clocks may drift apart between two settings.
 const DRIFT: i64 = 1;
 /// An answer that is further off than this is doubted, in milliseconds.
 const TOLERANCE: i64 = 1_000;
 /// A step ahead that is longer than this makes ages doubtful, in milliseconds.
 const LONG: i64 = 60_000;
-/// For how long nothing is deleted for its age after such a step.
+/// Time for which nothing is deleted for its age after such a step.
 const AGE_DOUBTED_FOR: Duration = Duration::from_secs(86_400);
-/// By how much the id of a run may be ahead of its start without being looked for, in milliseconds.
+/// Milliseconds by which the id of a run may be ahead of its start without a search.
 const LEAD: i64 = 60_000;
 /// A slower answer says too little, in milliseconds.
 const SLOW: u128 = 200;
@@ -33,9 +33,9 @@ pub(crate) struct Clock {
     /// The same by the newest answer, believed or not.
     shown: AtomicI64,
     last: AtomicI64,
-    /// By how much the id of a run was ahead of its start at most, in milliseconds.
+    /// Largest number of milliseconds by which the id of a run was ahead of its start.
     lead: AtomicI64,
-    /// For how long answers that contradict the clock must agree with each other to be believed.
+    /// Time for which responses that contradict the clock must agree with each other to be trusted.
     doubt_for: Duration,
     belief: Mutex<Belief>,
     /// Counts the runs of one millisecond.
@@ -47,7 +47,7 @@ struct Belief {
     doubt: Option<Doubt>,
     /// The last step ahead.
     step: Option<Step>,
-    /// The last step, ahead or back: by how much, in milliseconds, and when.
+    /// The last step, ahead or back: milliseconds, and time.
     last: Option<(i64, Instant)>,
     /// Time of the last step ahead that was longer than [`LONG`].
     leapt_at: Option<Instant>,
@@ -111,7 +111,7 @@ pub(crate) struct Step {
 pub(crate) enum Set {
     /// It agrees. `doubted`: the ones before did not.
     Agreed { doubted: bool },
-    /// It contradicts the clock, which goes on as before. `first`: the one before did not.
+    /// It contradicts the clock, which goes on as before. `first`: the previous one did not.
     Doubted { ahead: i64, first: bool },
     /// It and those before it are believed.
     Stepped { ahead: i64 },
@@ -145,7 +145,8 @@ impl Clock {
         }
     }
 
-    /// By how much ids of runs are ahead of their starts at most, as far as this node has seen.
+    /// Returns the largest time by which ids of runs are ahead of their starts, as far as this node
+    /// has seen.
     pub(crate) fn lead(&self) -> Span {
         Span::millis(self.lead.load(Ordering::Relaxed).unsigned_abs())
     }
@@ -213,7 +214,7 @@ impl Clock {
         }
     }
 
-    /// By how many milliseconds the database contradicts this clock, and since when.
+    /// Returns the milliseconds by which the database contradicts this clock, and since when.
     pub(crate) fn doubt(&self) -> Option<(i64, Duration)> {
         self.belief().doubt.map(|doubt| (doubt.ahead, doubt.since.elapsed()))
     }
@@ -223,7 +224,7 @@ impl Clock {
         self.belief().step
     }
 
-    /// By how many milliseconds the clock was stepped last, and how long ago.
+    /// Returns the milliseconds of the last step, and the time since.
     pub(crate) fn last_step(&self) -> Option<(i64, Duration)> {
         self.belief().last.map(|(ahead, at)| (ahead, at.elapsed()))
     }
@@ -294,7 +295,7 @@ mod tests {
             self.now += Duration::from_millis(millis);
         }
 
-        /// The database answers at once.
+        /// Sets the clock as if the database had answered immediately.
         fn answer(&mut self, shown: i64) -> Set {
             self.clock.set_at(Time(shown), self.now, self.now)
         }
@@ -404,7 +405,7 @@ mod tests {
         assert_eq!(begins(jumped, jumped, &[lives]), Some(now));
         // A clock that is behind makes nothing early.
         assert_eq!(begins(Time(START - HOUR), now, &[lives]), None);
-        // All are gone: the machine's clock counts, unless one of them knew better.
+        // All are dead: the machine's clock counts, unless one of them knew better.
         for gone in [peer(START - 9_000, HOUR, false), peer(START - 900, 900, true)] {
             assert_eq!(begins(jumped, now, &[gone]), Some(now));
             assert_eq!(begins(now, now, &[gone]), None);

@@ -16,17 +16,17 @@ use crate::store::fences::{self as table, Unreadable};
 
 /// Number of completions that are taken together.
 const COMPLETIONS: i64 = 500;
-/// For how long a worker is given the chance to report by itself, which is faster.
+/// Time for which a worker may report by itself, which is faster.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// For how long it is remembered that an attempt was revoked: longer than any node can be slow to make its fence.
+/// Time for which the revocation of an attempt is remembered: longer than any node can take to make its fence.
 const REVOKED_FOR: Duration = Duration::from_secs(86_400);
 
 /// Number of such pages in one pass.
 const PAGES: usize = 20;
 
-/// Reports attempts that were completed and not reported, in turns between namespaces. Returns how many. Two nodes that do so
-/// at once report the same, which is once. Those that cannot be reported now stay, and keep no others back.
+/// Reports attempts that were completed and not reported, in turns between namespaces. Returns their number. Two nodes
+/// may report the same attempts, which count once. Those that cannot be reported now stay, and delay no others.
 pub(crate) async fn take(node: &Arc<Node>) -> Result<usize, Error> {
     // Both by the clock that the database fills the column in with.
     let before = node.clock.as_shown(ago(node, GRACE));
@@ -82,7 +82,7 @@ fn tell_stuck(node: &Node, stuck: &[Unreadable]) {
     }
 }
 
-/// Reports these attempts, and closes those whose end stands in the journal then. Returns the namespace of each of these.
+/// Reports these attempts, and closes those whose end is in the journal then. Returns the namespace of each of these.
 async fn report_all(
     node: &Arc<Node>,
     found: Vec<(table::Fence, table::Completion)>,
@@ -146,7 +146,7 @@ async fn report_all(
     Ok(of)
 }
 
-/// Forgets what was revoked or completed long ago. Answers how much.
+/// Deletes fences that were revoked or completed long ago. Returns their number.
 pub(crate) async fn forget(node: &Node) -> Result<usize, Error> {
     let revoked = ago(node, REVOKED_FOR);
     let closed = ago(node, node.options.idempotency_retention);

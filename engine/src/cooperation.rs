@@ -3,7 +3,7 @@
 
 use crate::{Engine, Error};
 
-/// After how many bytes of documents others may go on.
+/// Number of bytes of documents after which other tasks may run.
 const BYTES: usize = 64 * 1024;
 /// The work on something small, in bytes of documents.
 const LEAST: usize = 512;

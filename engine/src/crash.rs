@@ -201,7 +201,7 @@ mod armed {
         LazyLock::new(|| std::env::var("BACKSTITCH_CRASH_SEEN").ok());
     static PASSAGES: LazyLock<Mutex<HashMap<&'static str, u32>>> = LazyLock::new(Mutex::default);
 
-    /// The node passes the point `name`; it dies here, without any clearing up, if it was told to.
+    /// Marks the point `name`; the process dies here, without any cleanup, if it was configured to.
     pub fn pass(name: &'static str) {
         let mut passages = PASSAGES.lock().unwrap_or_else(PoisonError::into_inner);
         let passage = passages.entry(name).or_default();

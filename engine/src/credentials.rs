@@ -17,8 +17,8 @@ use crate::{Credential, Engine, Error, Role};
 pub(crate) mod change;
 pub(crate) mod sessions;
 
-/// For how long a credential is answered from memory. A node that does not hear of a withdrawal at another node lets
-/// it pass for as long.
+/// Time for which a credential is answered from memory. A node that does not hear of a revocation at another node
+/// accepts it for as long.
 const REMEMBER: Duration = Duration::from_secs(5);
 /// Number of credentials that are remembered.
 const MOST: usize = 10_000;
@@ -66,8 +66,8 @@ impl Cache {
         self.withdrawals.subscribe()
     }
 
-    /// Forgets all credentials, and has requests that wait look up theirs again. To be called after a withdrawal, and
-    /// when one may have gone unheard.
+    /// Forgets all credentials, and makes waiting requests look up theirs again. To be called after a revocation, and
+    /// when one may have been missed.
     pub(crate) fn forget(&self) {
         let mut known = self.lock();
         known.by_digest.clear();
@@ -126,7 +126,7 @@ impl Cache {
     }
 }
 
-/// Notes which credentials were used. Answers how many.
+/// Notes which credentials were used. Returns their number.
 pub(crate) async fn note_used(node: &Node) -> Result<usize, Error> {
     let used = node.credentials.take_used();
     if used.is_empty() {
@@ -163,7 +163,8 @@ impl Engine {
                 }),
                 Err(_) => REMEMBER,
             };
-            // Changed or not, it is looked up again. An error says that the node is gone: nothing is withdrawn any more.
+            // Changed or not, it is looked up again. An error means that the node has ended: there are no more
+            // revocations.
             if let Ok(Err(_)) = tokio::time::timeout(wait, withdrawals.changed()).await {
                 return std::future::pending().await;
             }

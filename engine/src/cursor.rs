@@ -1,7 +1,7 @@
 //! Cursors: opaque to callers, checked when they come back.
 //!
-//! The text is hexadecimal: a letter for the kind of list, its place, and four bytes of a digest that tells a typing
-//! error from a cursor. They carry no rights: whoever forges one reads what they could read anyway.
+//! The text is hexadecimal: a letter for the kind of list, its place, and four bytes of a digest that detects typing
+//! errors. Cursors carry no rights: a caller who forges one reads what that caller could read anyway.
 
 use backstitch_saga::Violation;
 use data_encoding::HEXLOWER;
@@ -79,7 +79,7 @@ impl Cursor {
         open('q', text).ok_or_else(invalid)
     }
 
-    /// A place in a history: the record, and how many of its events were told.
+    /// A place in a history: the record, and the number of its events that were returned.
     pub(crate) fn of_event(seq: i32, told: usize) -> String {
         seal('h', &format!("{seq} {told}"))
     }

@@ -1,5 +1,6 @@
-//! Runs whose journals cannot be read, or whose timers a defect stops: each is put aside with an incident of its own, so that nothing waits for it. The check of
-//! the indexes reads it again now and then; once its journal is repaired, its index rows are mended and it goes on.
+//! Runs whose journals cannot be read, or whose timers a defect stops: each is put aside with an incident of its own,
+//! so that nothing waits for it. The check of the indexes reads it again from time to time; once its journal is
+//! repaired, its index rows are repaired and it goes on.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -70,7 +71,8 @@ pub(crate) fn timer_failed(node: &Arc<Node>, run: RunId, what: String, enough: b
     });
 }
 
-/// Counts that a timer failed. Answers how often it did, in a row; zero when that cannot be told.
+/// Counts a failure of a timer. Returns the number of failures in a row; zero if it cannot be
+/// determined.
 async fn count(node: &Node, run: RunId) -> i64 {
     let counted = async {
         let mut connection = node.database.keepers.acquire().await?;
@@ -96,8 +98,8 @@ pub(crate) async fn put_aside(node: &Node, run: RunId, what: &str) -> Result<(),
     put_aside_as(node, run, what, IncidentKind::JournalDamaged).await
 }
 
-/// Puts a run aside: it has the condition `JournalDamaged` or `TimerStopped` and an open incident, and nobody looks after its
-/// timers.
+/// Puts a run aside: it gets the condition `JournalDamaged` or `TimerStopped` and an open incident, and its timers are
+/// not looked after.
 async fn put_aside_as(
     node: &Node,
     run: RunId,

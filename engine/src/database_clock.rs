@@ -27,7 +27,7 @@ pub(crate) async fn begin(node: &Node, connection: &mut PgConnection) -> Result<
     follow(node, connection).await
 }
 
-/// Sets the clock by the database's, and tells when that is not to be believed.
+/// Sets the clock by the database's, and reports if that is not to be trusted.
 pub(crate) async fn follow(node: &Node, connection: &mut PgConnection) -> Result<(), Error> {
     let asked = Instant::now();
     let shown = shown(node, connection).await?;
@@ -50,10 +50,10 @@ pub(crate) async fn follow(node: &Node, connection: &mut PgConnection) -> Result
             tracing::warn!(ahead_ms = ahead, "this node follows the database's clock by a step");
             if ahead < 0 {
                 for door in &node.shards {
-                    // A shard that is gone has no timers.
+                    // A shard that has ended has no timers.
                     let _ = door.inbox.send(Message::SteppedBack);
                 }
-                // What was parked by the clock of before is looked at by the one of now.
+                // Runs that were parked by the previous clock are checked by the present one.
                 node.checked.begin_anew();
             }
         }

@@ -79,7 +79,7 @@ pub(crate) async fn examine(
     Ok(workflow)
 }
 
-/// Checks that what stands in for a signal is what the signal's data would have to be.
+/// Checks that the default of a signal satisfies the schema of the signal's data.
 async fn check_defaults(
     schemas: &Arc<Schemas>,
     namespace: &str,
@@ -106,7 +106,7 @@ pub(crate) fn versions_beyond(definition: &Definition) -> Vec<Violation> {
         .collect()
 }
 
-/// A version as it is stored; 0, which no version has, for one that cannot be stored.
+/// A version in its stored form; 0, which no version has, for one that cannot be stored.
 pub(crate) fn stored(version: u32) -> i32 {
     i32::try_from(version).unwrap_or(0)
 }
@@ -134,7 +134,7 @@ impl Definitions {
         let version = Some(row.version);
         let before = table::find(&mut connection, namespace, &row.name, version).await?;
         drop(connection);
-        // What is there already, or stands in the way, need not be rehearsed.
+        // A definition that is registered already, or conflicts, need not be rehearsed.
         let rehearsed = match before {
             Some(_) => None,
             None => {
@@ -243,7 +243,7 @@ impl Definitions {
     }
 }
 
-/// The answer to who asks for a registered definition whose row is damaged, or was written by a newer server.
+/// Returns the error for a registered definition whose row is damaged, or was written by a newer server.
 fn unreadable(name: &str, version: impl std::fmt::Display, why: &str) -> Error {
     tracing::error!(workflow = name, %version, why, "a registered definition cannot be read");
     Error::Conflict {
@@ -268,7 +268,7 @@ async fn spelt_otherwise(
     if pair.is_some_and(|(one, other)| one.is_same_as(&other)) {
         return Ok(true);
     }
-    // `1h` and `60m` are the same span, and what is left out is as it is without it.
+    // `1h` and `60m` are the same span, and omitted members have their defaults.
     let definition = |text: &str| serde_json::from_str::<Definition>(text).ok();
     Ok(definition(&there.body).zip(definition(&row.body)).is_some_and(|(one, other)| one == other))
 }
@@ -309,7 +309,7 @@ pub(crate) async fn rehearsal(
     }
 }
 
-/// Refuses a workflow of which no version is registered.
+/// Refuses a workflow without a registered version.
 pub(crate) async fn must_be_known(
     database: &Database,
     namespace: &str,

@@ -34,13 +34,13 @@ use crate::{Diagnosis, Error, damage, sequence};
 
 use differences::differences;
 
-/// Runs read at once.
+/// Number of runs that are read together.
 const PAGE: i64 = 200;
-/// No more differences are told than this; all are counted and mended.
+/// Largest number of differences that are listed; all are counted and repaired.
 const TOLD: usize = 1_000;
 /// Time for which writers are waited for when a person requests a repair.
 const PATIENT: &str = "30s";
-/// By how much a journal may be ahead of the clock before it counts as that, in milliseconds.
+/// Milliseconds by which a journal may be ahead of the clock before that is reported.
 const AHEAD: i64 = 1_000;
 /// Longest time between a record and the write of its fences.
 const FENCED_WITHIN: Span = Span::secs(5);
@@ -200,8 +200,8 @@ fn is_stopped(rows: &IndexRows) -> bool {
     row.is_some_and(|row| row.conditions.iter().any(|one| one == STOPPED))
 }
 
-/// Returns the index rows that a run should have. Who is in charge of it is not in its journal: any node will do,
-/// or none as long as it is looked at in time.
+/// Returns the index rows that a run should have. The node in charge is not in its journal: any node is right, or
+/// none as long as its timer is looked after in time.
 async fn expected(
     node: &Node,
     connection: &mut PgConnection,
@@ -356,7 +356,7 @@ fn acts(seq: i32, record: &Record) -> Vec<ActRow> {
     record.acts().map(row).collect()
 }
 
-/// Rewrites the index rows of some runs. Answers how many were wrong still.
+/// Rewrites the index rows of some runs. Returns the number that were still wrong.
 pub(crate) async fn mend(
     node: &Node,
     connection: &mut PgConnection,
@@ -384,7 +384,7 @@ pub(crate) async fn mend(
     Ok(mended)
 }
 
-/// Writes the index rows of one run anew, as its journal says they should be.
+/// Rewrites the index rows of one run by its journal.
 pub(crate) async fn rewrite_indexes(
     node: &Node,
     connection: &mut PgConnection,

@@ -32,8 +32,8 @@ use crate::{credentials, doctor, edits, tasks};
 /// Longest time that a stopping node waits for work in progress.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
-/// One node of the engine. Cheap to clone; all clones are the same node. When the last is dropped without
-/// [`Engine::stop`], the node is gone as if it had crashed.
+/// One node of the engine. Cheap to clone; all clones are the same node. If the last is dropped without
+/// [`Engine::stop`], the node ends as if it had crashed.
 #[derive(Clone)]
 pub struct Engine {
     inner: Arc<Running>,
@@ -52,7 +52,7 @@ impl Drop for Running {
     }
 }
 
-/// Brings the schema of `database_url` up to date. Safe to run from several places at once.
+/// Brings the schema of `database_url` up to date. Safe to run concurrently from several places.
 ///
 /// # Errors
 /// When PostgreSQL cannot be reached or a migration fails.
@@ -178,7 +178,8 @@ impl Engine {
         &self.node().database.readers
     }
 
-    /// Refuses what is new, finishes what is under way, gives back what was not handed out, leaves the nodes.
+    /// Refuses new work, finishes work in progress, gives back tasks that were not handed out, and leaves the
+    /// nodes.
     pub async fn stop(&self) {
         let node = self.node();
         node.closing.store(true, Ordering::Relaxed);
@@ -214,7 +215,7 @@ impl Engine {
         self.node().log.drain().await;
         let drained = self.node().shards.iter().map(|door| {
             let (done, drained) = oneshot::channel();
-            // A shard that is gone has nothing left to do.
+            // A shard that has ended has nothing left to do.
             let _ = door.inbox.send(Message::Drain(done));
             drained
         });
@@ -234,7 +235,7 @@ impl Engine {
         if let Some(trouble) = self.trouble() {
             return Err(Error::Store(trouble));
         }
-        // Whatever others ask for is not waited for.
+        // Requests of callers are not waited for.
         let mut connection = self.node().database.gate.acquire().await?;
         Ok(commit!("nodes_probe", nodes::probe(&mut connection, self.node().id).await)?)
     }
@@ -255,7 +256,8 @@ impl Engine {
         Ok(self.register_told(namespace, definition, None).await?.0)
     }
 
-    /// The same, with how far the definition was rehearsed; that is not done again for one that is there already.
+    /// Registers a definition as [`Engine::register`] does, and returns the extent of its rehearsal; a definition
+    /// that is registered already is not rehearsed again.
     ///
     /// # Errors
     /// As [`Engine::register`].
@@ -307,7 +309,7 @@ impl Engine {
         self.start_run_as(namespace, self.node().clock.new_run(), start).await
     }
 
-    /// Starts many runs as [`Engine::start_run`] does; each is answered for itself, in order.
+    /// Starts many runs as [`Engine::start_run`] does; each has its own result, in order.
     pub async fn start_runs(&self, namespace: &str, starts: Vec<StartRun>) -> Vec<StartAnswer> {
         let new = |start| (self.node().clock.new_run(), start);
         self.start_runs_as(namespace, starts.into_iter().map(new).collect()).await
@@ -426,7 +428,7 @@ impl Engine {
         self.node().ask(namespace, id, command).await
     }
 
-    /// Tasks for a worker: what is there, or what comes within `claim.wait`.
+    /// Returns tasks for a worker: those available now, or those that come within `claim.wait`.
     ///
     /// # Errors
     /// [`Error::Busy`], [`Error::Invalid`].
@@ -438,7 +440,7 @@ impl Engine {
         tasks::claim(self.node(), worker.into(), claim).await
     }
 
-    /// Takes reports; each is answered for itself, in order.
+    /// Takes reports; each has its own result, in order.
     pub async fn complete<'a>(
         &self,
         worker: impl Into<Worker<'a>>,
@@ -447,7 +449,7 @@ impl Engine {
         tasks::complete(self.node(), worker.into(), reports).await
     }
 
-    /// Takes signs of life; each is answered for itself, in order.
+    /// Takes heartbeats; each has its own result, in order.
     pub async fn heartbeat<'a>(
         &self,
         worker: impl Into<Worker<'a>>,
@@ -456,7 +458,7 @@ impl Engine {
         tasks::heartbeat(self.node(), worker.into(), beats).await
     }
 
-    /// Takes back tasks that a session has not begun; each is answered for itself, in order.
+    /// Takes back tasks that a session has not begun; each has its own result, in order.
     pub async fn release<'a>(
         &self,
         worker: impl Into<Worker<'a>>,
@@ -466,7 +468,8 @@ impl Engine {
         tasks::release(self.node(), worker.into(), session, held).await
     }
 
-    /// Ends a session of a worker. Answers how many tasks were ready for it, which others get now.
+    /// Ends a session of a worker. Returns the number of tasks that were ready for it, which others
+    /// get now.
     ///
     /// # Errors
     /// [`Error::Invalid`] when the session is another namespace's or another credential's.

@@ -1,8 +1,8 @@
-//! Erasing runs: an event first, by which every node refuses what is asked of the run from then on; then everything that its
-//! documents, and texts that may speak of them, stand in. What stays is the skeleton, and who erased it.
+//! Erases runs: first an event, by which every node refuses further commands to the run; then everything that contains
+//! its documents, or texts that may quote them. The skeleton stays, with the actor of the erasure.
 //!
-//! What is to be erased is noted before it begins, so that another node goes on when this one dies; and it is done twice, a
-//! minute apart, for what was being written during the first pass.
+//! The erasure is recorded before it begins, so that another node continues it if this one dies. It is done twice, a minute
+//! apart, for data that was being written during the first pass.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,21 +24,21 @@ use crate::{Engine, Error, doctor, reads};
 
 /// Largest number of runs that one request erases: a run and all its descendants.
 const MOST: usize = 10_000;
-/// For how long a request erases; the rest goes on by itself.
+/// Time that a request erases; the rest follows in the background.
 const BUDGET: Duration = Duration::from_secs(5);
 /// Delay before the second pass, and before a failed pass is repeated.
 const AGAIN: Span = Span::secs(60);
-/// Erasures that are taken up at once.
+/// Number of erasures in one pass.
 const AT_ONCE: i64 = 10;
-/// Runs that are dropped from memory at once.
+/// Number of runs that are dropped from memory together.
 const PAGE: i64 = 1_000;
 /// Records, and bytes of them, that are read and written with one statement.
 const RECORDS: usize = 500;
 const BYTES: usize = 8 << 20;
 
 impl Engine {
-    /// Erases a run that has ended, and all that descend from it: their documents and the texts that may speak of them are
-    /// gone; ids, instants and outcomes stay. Erasing it again changes nothing.
+    /// Erases a run that has ended, and all its descendants: their documents and the texts that may quote them are
+    /// deleted; ids, instants and outcomes stay. Erasing it again changes nothing.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Refused`] when the reason is missing; [`Error::Conflict`] when one of them goes on
@@ -171,13 +171,13 @@ async fn family(node: &Node, namespace: &str, run: RunId) -> Result<Family, Erro
     Ok(going_on.map_or(Family::Ended(found), Family::GoesOn))
 }
 
-/// Goes on with erasures, and with what retention deletes. Answers how many runs were erased or deleted.
+/// Continues erasures, and the deletions of retention. Returns the number of runs erased or deleted.
 pub(crate) async fn erase_and_delete(node: &Arc<Node>) -> Result<usize, Error> {
     let erased = go_on(node).await? + crate::ingress::erase_data(node).await?;
     Ok(erased + crate::retention::go_on(node).await?)
 }
 
-/// Goes on with erasures that were begun. Answers how many passes were made.
+/// Continues erasures. Returns the number of passes.
 async fn go_on(node: &Arc<Node>) -> Result<usize, Error> {
     forget_erased(node).await?;
     let began = Instant::now();
@@ -218,7 +218,7 @@ async fn forget_erased(node: &Node) -> Result<(), Error> {
     }
 }
 
-/// Erases one run. One that goes on after all, or is gone, is forgotten.
+/// Erases one run. A run that goes on after all, or does not exist any more, is skipped.
 async fn pass(node: &Arc<Node>, erasure: &Erasure) -> Result<(), Error> {
     let Erasure { run, namespace, .. } = erasure;
     let by = By { actor: erasure.actor.as_str().into(), reason: erasure.reason.clone() };
@@ -244,7 +244,7 @@ async fn pass(node: &Arc<Node>, erasure: &Erasure) -> Result<(), Error> {
     erase_records(&mut transaction, *run).await?;
     table::empty_the_rest(&mut transaction, namespace, *run).await?;
     doctor::rewrite_indexes(node, &mut transaction, *run).await?;
-    // What the rewriting has set aside of acts.
+    // The acts that the rewriting set aside.
     table::rewrite_records(&mut transaction, *run, &[], &[], &[]).await?;
     commit!("erasures_pass", transaction.commit().await)?;
     let mut after = Some(Vec::new());
@@ -256,12 +256,12 @@ async fn pass(node: &Arc<Node>, erasure: &Erasure) -> Result<(), Error> {
         _ => table::forget(&mut connection, *run).await,
     };
     commit!("erasures_done", done)?;
-    // What this node has in memory of it has the documents still.
+    // The run in this node's memory still has the documents.
     node.forget(vec![*run]);
     Ok(())
 }
 
-/// Writes all records of a run anew, without documents.
+/// Rewrites all records of a run without documents.
 async fn erase_records(connection: &mut PgConnection, run: RunId) -> Result<(), Error> {
     let mut eraser = Eraser::default();
     let mut from = 1;

@@ -25,7 +25,7 @@ pub enum Error {
         /// For people.
         message: String,
     },
-    /// It contradicts what is there (`key_conflict`, `version_conflict`).
+    /// The request contradicts the present state (`key_conflict`, `version_conflict`).
     #[error("{message} ({code})")]
     Conflict {
         /// Stable code.
@@ -73,7 +73,7 @@ pub enum Error {
     /// PostgreSQL failed. Whether it was done is not known, but asking again is safe.
     #[error("the database failed: {0} (store_failed)")]
     Store(String),
-    /// The journal of the run cannot be read or folded. Nothing can be told or done about the run until it is repaired.
+    /// The journal of the run cannot be read or folded. The run can be neither read nor changed until it is repaired.
     #[error("the journal of the run is damaged: {0} (journal_damaged)")]
     Damaged(String),
     /// A defect: the command was dropped and its run left as it was.
@@ -89,7 +89,8 @@ impl Error {
         }
     }
 
-    /// The error as it may stand in a log: codes and places of documents, but none of their values.
+    /// Returns the error in a form for the log: codes and places of documents, but none of their
+    /// values.
     pub(crate) fn for_log(&self) -> String {
         match self {
             Error::Invalid { code, violations } => {
@@ -155,7 +156,7 @@ impl Error {
         }
     }
 
-    /// The answer to one report or sign of life among many.
+    /// Returns the result for one report or heartbeat among many.
     pub(crate) fn task_answer(&self) -> TaskAnswer {
         let message = match self {
             Error::Refused(refusal) => refusal.message.clone(),

@@ -15,7 +15,7 @@ const FIRST_REST: Duration = Duration::from_millis(200);
 /// The longest rest.
 const LONGEST_REST: Duration = Duration::from_secs(60);
 
-/// Begins a loop. One that panics begins anew after a rest, with a line in the log and a count.
+/// Begins a loop. If it panics it is begun again after a pause, with a line in the log and a count.
 pub(crate) fn forever<F>(
     node: &Arc<Node>,
     name: &'static str,

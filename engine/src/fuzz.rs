@@ -6,8 +6,7 @@ use backstitch_saga::{Payload, Time};
 use crate::cursor;
 use crate::schedules::instants::Calendar;
 
-/// A cursor that says that it leads to `place` in a list of the kind `kind`: what somebody would send who knows how they
-/// are made.
+/// Returns a cursor to `place` in a list of the kind `kind`, as a caller could forge it.
 #[must_use]
 pub fn forged_cursor(kind: char, place: &str) -> String {
     cursor::seal(kind, place)
@@ -24,7 +23,7 @@ pub fn cursor(bytes: &[u8]) {
         assert_eq!(cursor::seal(kind, &place), text, "there is one text for a place");
     }
     cursor::Cursor::read_as_any(text);
-    // The same as a place, as whoever knows how would seal it.
+    // The same as a place, with a valid digest.
     let place = text.get(kind.len_utf8()..).unwrap_or_default();
     let sealed = cursor::seal(kind, place);
     let read = (!place.contains('\0')).then_some(place);

@@ -14,7 +14,7 @@ use crate::store::schedules::Place;
 const WRITE_FAILED_FOR: Duration = Duration::from_secs(5);
 /// Time that a registration may take beyond three of its intervals.
 const BEAT_LIMIT: Duration = Duration::from_secs(5);
-/// A batch that is written for so long is told.
+/// Time after which a batch in writing is reported.
 pub(crate) const TOLD_AFTER: Duration = Duration::from_secs(5);
 /// Things of one kind that are not as they should be which a node remembers.
 const MOST_FOUND: usize = 1_000;
@@ -61,7 +61,7 @@ struct Inner {
     schedules: Walked,
     /// Runs whose keys others have.
     keys: Walked,
-    /// Runs of which completions cannot be reported.
+    /// Runs with completions that cannot be reported.
     completions: Walked,
 }
 
@@ -75,7 +75,8 @@ struct Walked {
 }
 
 impl Walked {
-    /// Notes what a walk found. What it has not found when it is over is well again. Returns what was not known.
+    /// Records the results of a walk. When it is over, what it has not found is well again. Returns what was not
+    /// known.
     fn note(&mut self, found: Vec<Place>, is_over: bool) -> Vec<Place> {
         let mut new = Vec::new();
         for place in found {
@@ -94,7 +95,7 @@ impl Walked {
         new
     }
 
-    /// The names of a namespace, with for how long the first of them was known.
+    /// Returns the names of a namespace, with the time since when the first of them has been known.
     fn of(&self, namespace: &str) -> Option<(Vec<String>, Duration)> {
         let begin = (namespace.to_owned(), String::new());
         let of = self.known.range(begin..).take_while(|((space, _), _)| space == namespace);
@@ -127,7 +128,8 @@ impl Health {
         OldestWrite { began: self.began, millis }
     }
 
-    /// Returns for how long the oldest batch of this node is being written; `None` when none is.
+    /// Returns the time for which the oldest batch of this node has been in writing; `None` if
+    /// there is none.
     pub(crate) fn write_age(&self) -> Option<Duration> {
         let writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let since = writing.iter().map(|one| one.load(Ordering::Relaxed)).filter(|at| *at > 0);
@@ -135,7 +137,7 @@ impl Health {
         Some(self.began.elapsed().saturating_sub(since))
     }
 
-    /// Returns for how long a batch has been written, as a sentence for people, when that is unusually long.
+    /// Describes for people how long a batch has been in writing, if that is unusually long.
     pub(crate) fn held_up(&self) -> Option<(Duration, String)> {
         let age = self.write_age().filter(|age| *age > TOLD_AFTER)?;
         let why = self.change(|inner| inner.held_up_by.clone());
@@ -158,7 +160,7 @@ impl Health {
         change(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Notes a registration. Answers how long before it the last one succeeded.
+    /// Notes a registration. Returns the time since the last one that succeeded.
     pub(crate) fn beat(&self) -> Duration {
         self.change(|inner| {
             inner.beat_failed = false;
@@ -171,7 +173,8 @@ impl Health {
         self.change(|inner| inner.schedules.note(found, is_over));
     }
 
-    /// The schedules of a namespace whose rows cannot be read, with for how long the first of them was known to be so.
+    /// Returns the schedules of a namespace whose rows cannot be read, with the time since when the first of them has
+    /// been known.
     pub(crate) fn damaged_schedules(&self, namespace: &str) -> Option<(Vec<String>, Duration)> {
         self.change(|inner| inner.schedules.of(namespace))
     }
@@ -181,17 +184,20 @@ impl Health {
         self.change(|inner| inner.keys.note(found, is_over))
     }
 
-    /// The runs of a namespace whose keys others have, with for how long the first of them was known to be so.
+    /// Returns the runs of a namespace whose keys others have, with the time since when the first of them has
+    /// been known.
     pub(crate) fn keyless(&self, namespace: &str) -> Option<(Vec<String>, Duration)> {
         self.change(|inner| inner.keys.of(namespace))
     }
 
-    /// Notes all runs of which completions cannot be reported. Returns those that were not known.
+    /// Records all runs with completions that cannot be reported. Returns those that were not
+    /// known.
     pub(crate) fn completions_found(&self, found: Vec<Place>) -> Vec<Place> {
         self.change(|inner| inner.completions.note(found, true))
     }
 
-    /// The runs of a namespace of which completions cannot be reported, with for how long the first of them was known to be so.
+    /// Returns the runs of a namespace with completions that cannot be reported, with the time since when the first of
+    /// them has been known.
     pub(crate) fn stuck_completions(&self, namespace: &str) -> Option<(Vec<String>, Duration)> {
         self.change(|inner| inner.completions.of(namespace))
     }
@@ -244,7 +250,8 @@ impl Health {
 }
 
 impl Node {
-    /// For how long new sessions with the database cannot be had, and what to do about it.
+    /// Returns the time for which new sessions with the database have been unavailable, and what to
+    /// do about it.
     pub(crate) fn shortage(&self) -> Option<(Duration, String)> {
         self.database.shortage(sessions_of(self.shards.len()))
     }

@@ -1,8 +1,8 @@
 //! The time since when this node receives heartbeats: no lease ends for want of a heartbeat that
 //! could not arrive.
 //!
-//! A sign of life counts once it is written. A node hears nothing before it starts, while it is stopped, while the
-//! database is away and while it refuses what it cannot take. The rules for a lease are in `saga`.
+//! A heartbeat counts once it is written. A node receives none before it starts, while it is stopped, while the database
+//! is unavailable and while it refuses requests. The rules for a lease are in `saga`.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -15,7 +15,7 @@ use crate::Engine;
 
 /// So many times the span between two writes may pass before the node counts as deaf.
 const MISSED: u32 = 2;
-/// Of so many namespaces a node knows for each when it refused their signs of life.
+/// Number of namespaces for which a node remembers when it refused their heartbeats.
 const MOST: usize = 1_000;
 
 /// The time since when a node receives heartbeats.
@@ -49,7 +49,7 @@ impl Hearing {
         }
     }
 
-    /// Notes that signs of life may have been lost until now.
+    /// Notes that heartbeats may have been lost until now.
     pub(crate) fn failed(&self, now: Time) {
         self.since.fetch_max(now.0, Ordering::Relaxed);
     }
@@ -62,11 +62,12 @@ impl Hearing {
         }
     }
 
-    /// Notes that signs of life of a namespace were refused, such as for its rate. It is deaf to no other.
+    /// Notes that heartbeats of a namespace were refused, for example by its rate. Those of others are
+    /// received.
     pub(crate) fn refused(&self, namespace: &Arc<str>, now: Time) {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         if refused.len() >= MOST && !refused.contains_key(namespace) {
-            // What holds for all holds for these, too.
+            // The time for all covers these, too.
             refused.clear();
             self.failed(now);
         }
@@ -84,7 +85,7 @@ impl Hearing {
 }
 
 impl Engine {
-    /// Notes that signs of life from a namespace were refused here, so that no lease ends for want of them.
+    /// Notes that heartbeats from a namespace were refused here, so that no lease ends for want of them.
     pub fn heartbeats_refused(&self, namespace: &Arc<str>) {
         let node = self.node();
         node.hearing.refused(namespace, node.clock.now());

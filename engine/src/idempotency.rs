@@ -1,10 +1,11 @@
-//! Requests with an `Idempotency-Key`: asked twice they are done once, and answered the same.
+//! Requests with an `Idempotency-Key`: a repeated request is executed once, and gets the same
+//! response.
 //!
 //! The key is reserved before the act and completed with the answer after it. A process that dies in between leaves a
-//! reservation, which a repeat takes over and executes again. That is right because what the engine does is idempotent
-//! by itself: an act by the same actor for the same reason is done once, and a start gets its run's id from the
-//! reservation ([`Reservation::run_id`]), so that it is the same run. The lease on a reservation therefore only spares
-//! work; no promise rests on it. What HTTP makes of this stands in `backstitch-api`.
+//! reservation, which a repeat takes over and executes again. This is correct because the engine's actions are idempotent:
+//! an act by the same actor for the same reason is executed once, and a start gets its run's id from the reservation
+//! ([`Reservation::run_id`]), so that it is the same run. The lease on a reservation therefore only saves work; no promise
+//! depends on it. `backstitch-api` applies this to HTTP.
 
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::store::idempotency as table;
 use crate::store::quotas::Counted;
 use crate::{Engine, Error, quotas};
 
-/// For how long a reservation is taken to be worked on when its node lives. Longer than most requests take.
+/// Time for which a reservation counts as being executed if its node lives. Longer than most requests take.
 const LEASE: Duration = Duration::from_secs(60);
 /// Number of keys that one statement deletes.
 const FORGOTTEN: i64 = 1_000;
@@ -97,7 +98,8 @@ impl Reservation {
     }
 }
 
-/// The digest under which a request stands. Each part goes in with its length, so that no two run together.
+/// Returns the digest that identifies a request. Each part is included with its length, so that no two run
+/// together.
 fn scope_of(request: &IdempotentRequest<'_>) -> [u8; 32] {
     let mut digest = Sha256::new();
     for part in [request.actor, request.method, request.path, request.key] {
@@ -108,7 +110,7 @@ fn scope_of(request: &IdempotentRequest<'_>) -> [u8; 32] {
 }
 
 impl Engine {
-    /// Reserves the key of a request, or says what became of it.
+    /// Reserves the key of a request, or returns the state of an earlier reservation.
     ///
     /// # Errors
     /// [`Error::Store`]; then nothing may be done.
@@ -165,7 +167,8 @@ impl Engine {
         Ok(commit!("idempotency_keep", table::keep(&mut connection, it.place(), answer).await)?)
     }
 
-    /// It is not known whether it was done: a repeat may execute it at once, under the same ids.
+    /// Frees a request with an unknown result: a repeat may execute it immediately, under the same
+    /// ids.
     ///
     /// # Errors
     /// [`Error::Store`]; then a repeat has to wait until the lease is over.
@@ -196,7 +199,7 @@ impl Engine {
     }
 }
 
-/// Forgets what is past retention. Answers how many keys.
+/// Deletes keys past retention. Returns their number.
 pub(crate) async fn forget(node: &Node) -> Result<usize, Error> {
     let keep = Span::from(node.options.idempotency_retention).0;
     let before = Time(node.clock.now().0.saturating_sub_unsigned(keep));

@@ -1,10 +1,9 @@
-//! Starts that applications asked for in their own transactions: taken after the commit, in the order in which they
-//! were asked for.
+//! Starts that applications requested in their own transactions: taken after the commit, in the order of the
+//! requests.
 //!
-//! A request is reserved, its run is started with exactly the id that was answered, and the request is deleted. A node
-//! that dies in between leaves the request, reserved for a few seconds; whoever takes it then finds the run by its id.
-//! What the engine refuses stays with its refusal, for a person. That something waits is a hint by NOTIFY; looking for
-//! it now and then is what makes it true.
+//! A request is reserved, its run is started with exactly the id that was returned, and the request is deleted. A node
+//! that dies in between leaves the request, reserved for a few seconds; the node that takes it then finds the run by its
+//! id. A refused request stays with its refusal, for a person. NOTIFY only saves time; polling finds every request.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,20 +28,20 @@ use crate::{Engine, Error, StartedRun, credentials, start};
 pub(crate) const REQUESTS: i64 = 500;
 /// Approximate size of their inputs, in bytes.
 const BYTES: i64 = 8 * 1024 * 1024;
-/// For how long a request that was refused waits for a person.
+/// Time for which a refused request waits for a person.
 const REFUSED_FOR: Span = Span::secs(30 * 86_400);
-/// For how long a node has the first right to them.
+/// Time for which a node has the first right to them.
 const RESERVE_FOR: Duration = Duration::from_secs(10);
 /// Number of tries of a request during which its node died, before the request is refused.
 pub(crate) const TRIES: i32 = 3;
-/// After this long a connection on which NOTIFY was heard is made anew.
+/// Delay before a connection on which NOTIFY is received is made anew.
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 /// Name of the bell for events that an application has appended.
 const LOG: &str = "log";
 /// Delay before a start is retried for which the database was too busy.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// Takes all requests that wait, in turns between namespaces. Returns how many.
+/// Takes all waiting requests, in turns between namespaces. Returns their number.
 pub(crate) async fn take(node: &Arc<Node>) -> Result<usize, Error> {
     let (mut taken, mut before) = (0, 0);
     let (mut after, mut again_after) = (String::new(), String::new());
@@ -71,7 +70,7 @@ pub(crate) async fn take(node: &Arc<Node>) -> Result<usize, Error> {
         }
         after = match found.last {
             Some(last) => last,
-            // Nothing is left when all namespaces were asked in vain.
+            // Nothing is left when all namespaces had none.
             None if taken == before => return Ok(taken),
             None => {
                 before = taken;
@@ -112,14 +111,14 @@ async fn start_all(node: &Arc<Node>, found: Vec<Asked>) -> Result<(), Error> {
         });
     }
     while let Some(done) = under_way.join_next().await {
-        // What panicked is tried again when its reservation is over, and counted.
+        // A request that panicked is retried when its reservation ends, and counted.
         let Ok((asked, started)) = done else { continue };
         asked.iter().zip(started).for_each(|(asked, started)| fate.settle(asked, started));
     }
     settle(node, fate).await
 }
 
-/// Writes down what became of requests.
+/// Records the results of requests.
 async fn settle(node: &Node, fate: Fate) -> Result<(), Error> {
     let now = node.clock.now();
     let mut connection = node.database.keepers.acquire().await?;
@@ -138,7 +137,7 @@ async fn settle(node: &Node, fate: Fate) -> Result<(), Error> {
         let texts = texts.map_err(|error| Error::Bug(error.to_string()))?;
         node.counters.starts_refused.add(requests.len());
         let first = &refusals[0];
-        // No message: it may tell values of an input.
+        // No message: it may contain values of an input.
         tracing::warn!(
             count = requests.len(),
             code = first.code,
@@ -240,7 +239,7 @@ fn read(asked: &Asked) -> Result<StartRun, Error> {
     })
 }
 
-/// Forgets requests that were dismissed longer ago than answers are kept, and refused ones that nobody decided about.
+/// Deletes requests that were dismissed longer ago than responses are kept, and old refused ones without a decision.
 pub(crate) async fn forget(node: &Node) -> Result<usize, Error> {
     let keep = Span::from(node.options.idempotency_retention).0;
     let ago = |span: u64| Time(node.clock.now().0.saturating_sub_unsigned(span));
@@ -250,20 +249,20 @@ pub(crate) async fn forget(node: &Node) -> Result<usize, Error> {
     Ok(usize::try_from(count).unwrap_or_default())
 }
 
-/// Hears what applications ring for, and which credentials are withdrawn. Ends when the connection breaks, or may be one
-/// that nobody rings on any more.
+/// Receives the notifications of applications, and of revoked credentials. Ends when the connection breaks, or may be
+/// one without further notifications.
 async fn listen(node: &Node) -> Result<(), Error> {
     let suspicion = session::suspicion();
     let channels = ["backstitch", credentials::CHANNEL];
     let mut listener = node.database.listen(&channels).await?;
-    // What was withdrawn while nobody listened was not heard.
+    // Revocations while the node did not listen were missed.
     node.credentials.forget();
     loop {
         let heard = tokio::select! {
             heard = listener.try_recv() => heard?,
             () = session::suspected_since(suspicion) => return Ok(()),
         };
-        // Nothing: the connection broke, and something may have gone unheard.
+        // Nothing: the connection broke, and a notification may have been missed.
         let Some(heard) = heard else { return Ok(()) };
         if heard.channel() == credentials::CHANNEL {
             node.credentials.forget();
@@ -322,8 +321,7 @@ impl Engine {
         })
     }
 
-    /// Tries a refused request again (`Waiting`), or lays it aside for good (`Dismissed`). Asked again it is answered the
-    /// same.
+    /// Retries a refused request (`Waiting`), or dismisses it (`Dismissed`). A repeat gets the same answer.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Refused`] without a reason.

@@ -1,5 +1,5 @@
-//! Detects dead nodes. A node counts as gone when its sign of life has not changed for long enough by this node's own
-//! clock: the database's may jump. Only a node that is seen for the first time is judged by the database's clock.
+//! Detects dead nodes. A node counts as dead when its heartbeat has not changed for long enough by this node's own clock:
+//! the database's may jump. Only a node that is seen for the first time is judged by the database's clock.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::store::nodes::Peer;
 
-/// The last sign of life of each node, and since when it has been the last.
+/// The last heartbeat of each node, and the time since when it has been the last.
 #[derive(Debug, Default)]
 pub(crate) struct Peers(Mutex<Watch>);
 
