@@ -20,7 +20,7 @@ use crate::{Engine, Error, reads};
 
 /// Number of attempts in the view of an incident.
 const ATTEMPTS: usize = 20;
-/// In how many records of the journal they are looked for.
+/// Number of records of the journal that are searched for them.
 const RECORDS: i64 = 200;
 /// Number of notes in the view of an incident.
 const NOTES: i64 = 100;
@@ -57,8 +57,8 @@ impl Engine {
         view(self.node(), namespace, id).await
     }
 
-    /// The open incidents by fingerprint, the largest groups first; `after` is the cursor of the page before. Groups
-    /// that grow or shrink between two pages may be told twice, or missed.
+    /// Lists the open incidents by fingerprint, the largest groups first; `after` is the cursor of the page before.
+    /// Groups that grow or shrink between two pages may be listed twice, or missed.
     ///
     /// # Errors
     /// [`Error::Invalid`] when the cursor is not one of ours.

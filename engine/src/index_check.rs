@@ -1,8 +1,9 @@
-//! Compares the indexes with the journals all the time, some runs after the other, and mends what differs.
+//! Continuously compares the indexes with the journals, some runs after the other, and repairs
+//! differences.
 //!
-//! There should be nothing to mend. But whatever row was lost, by a defect, a restored table or somebody's SQL, the run that
-//! it was about must not stand still for ever: the journal knows. Five walks take turns: over the runs that have not ended,
-//! over the tasks on offer, over all journals, over the schedules, and over the heads of logs. Each has a share of the time that it does not exceed.
+//! There should be nothing to repair. But if a row is lost, by a defect, a restored table or somebody's SQL, its run must not
+//! stop for ever: the journal has the truth. Five walks take turns: over the runs that have not ended, the offered tasks,
+//! all journals, the schedules, and the heads of logs. Each has a share of the time that it does not exceed.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -28,11 +29,11 @@ const BUDGET: Duration = Duration::from_millis(100);
 const HURRY_AFTER: Duration = Duration::from_secs(10);
 /// That larger share: a quarter, and enough for some 50,000 runs within a minute.
 const HURRIED: Duration = Duration::from_millis(500);
-/// A walk that takes longer is told.
+/// Duration from which a walk is reported.
 const SLOW: Duration = Duration::from_secs(60);
-/// Runs that are compared at once.
+/// Number of runs that are compared together.
 const PAGE: i64 = 100;
-/// Runs that are looked at at once for those that are to be compared.
+/// Number of runs that are searched together for those to compare.
 const SUSPECTS: i64 = 1_000;
 /// Time for which writers are waited for; all later ones wait as long.
 const PATIENCE: &str = "1s";
@@ -62,7 +63,7 @@ struct Turns {
 #[derive(Debug, Default)]
 struct Turn<T> {
     began: Option<Instant>,
-    /// The last that was looked at; `None` when nothing was, or when all was.
+    /// The last that was checked; `None` if nothing was, or all.
     after: Option<T>,
     /// Duration of the last complete walk.
     took: Duration,
@@ -81,7 +82,7 @@ impl<T> Turn<T> {
         true
     }
 
-    /// Notes the last that was looked at; `None` when all was.
+    /// Notes the last that was checked; `None` when all were.
     fn stop_at(&mut self, last: Option<T>) {
         if last.is_none() {
             self.took = self.began.map(|at| at.elapsed()).unwrap_or_default();
@@ -117,7 +118,7 @@ impl Progress {
         self.change(|turns| turns.unended.took.max(turns.unended.takes()))
     }
 
-    /// The same, when it is so long that it is told.
+    /// Returns the same, if it is so long that it is reported.
     pub(crate) fn slow_round(&self) -> Option<Duration> {
         Some(self.round()).filter(|took| *took > SLOW)
     }
@@ -139,7 +140,7 @@ impl Progress {
     }
 }
 
-/// Goes on with the check. Answers how many runs it mended or put aside.
+/// Continues the check. Returns the number of runs that were repaired or put aside.
 pub(crate) async fn check(node: &Arc<Node>) -> Result<usize, Error> {
     let every = node.options.tuning.check_every;
     let mut found = 0;
@@ -159,7 +160,7 @@ pub(crate) async fn check(node: &Arc<Node>) -> Result<usize, Error> {
     Ok(found + check_schedules(node, every).await? + check_heads(node, every).await?)
 }
 
-/// Goes on with the walk over heads of logs. Answers how many were set right.
+/// Continues the walk over heads of logs. Returns the number of repairs.
 async fn check_heads(node: &Node, every: Duration) -> Result<usize, Error> {
     let (began, mut mended) = (Instant::now(), 0);
     while began.elapsed() < BUDGET && node.checked.change(|turns| turns.heads.goes_on(every)) {
@@ -179,7 +180,7 @@ async fn check_heads(node: &Node, every: Duration) -> Result<usize, Error> {
     Ok(mended)
 }
 
-/// Goes on with the walk over schedules. Answers how many were set right.
+/// Continues the walk over schedules. Returns the number of repairs.
 async fn check_schedules(node: &Node, every: Duration) -> Result<usize, Error> {
     let (began, mut mended) = (Instant::now(), 0);
     while began.elapsed() < BUDGET && node.checked.change(|turns| turns.schedules.goes_on(every)) {
@@ -329,7 +330,7 @@ async fn settle(
         return Ok(settled);
     }
     for (run, differences) in &wrong {
-        // The rest of a difference may be what is nobody's business.
+        // The rest of a difference may be confidential.
         let tables = differences.iter().filter_map(|one| one.split(' ').next());
         let tables = tables.collect::<Vec<_>>().join(", ");
         tracing::warn!(%run, tables, "index rows are not what the journal says; they are mended");

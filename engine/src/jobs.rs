@@ -69,7 +69,7 @@ impl Engine {
                 match reads::dependents(self.node(), namespace, item.run).await {
                     Ok(more) => dependents.extend(more),
                     Err(error @ (Error::Store(_) | Error::Busy)) => return Err(error),
-                    // It is told of the item.
+                    // The item reports it.
                     Err(_) => {}
                 }
             }
@@ -78,7 +78,7 @@ impl Engine {
         Ok(JobPlan { count, ended, first, dependents })
     }
 
-    /// Makes a job. What it acts on is fixed from then on. With a `reservation` the same request again is the same
+    /// Creates a job. Its items are fixed from then on. With a `reservation` the same request again is the same
     /// job.
     ///
     /// # Errors
@@ -183,7 +183,7 @@ impl Engine {
         Ok(page(items, limit as usize, |item| Cursor::of('m', &item.position.to_string())))
     }
 
-    /// Makes a job pause. What is under way of it ends: at most what it does in a quarter of a second.
+    /// Pauses a job. Acts in progress end: at most those of a quarter of a second.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Conflict`] when it has ended.
@@ -209,7 +209,7 @@ impl Engine {
         turn(self.node(), namespace, id, &[JobState::Paused], to, by, ("resume", "resumed")).await
     }
 
-    /// Stops a job for good; the rest is not done.
+    /// Stops a job permanently; the rest is not done.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Conflict`] when it has ended.
@@ -219,7 +219,7 @@ impl Engine {
     }
 }
 
-/// Refuses a job on a workflow that is not there: it would be of nothing, and look done.
+/// Refuses a job on a workflow that does not exist: it would have no items, and look done.
 async fn must_know_workflow(node: &Node, namespace: &str, many: &Many) -> Result<(), Error> {
     let workflow = match many {
         Many::Incidents(filter) => &filter.workflow,
@@ -238,7 +238,7 @@ fn unknown_job(id: Uuid) -> Error {
     }
 }
 
-/// A person changes how a job stands. The same again is fine.
+/// Changes the state of a job by a person's request. A repeat changes nothing.
 async fn turn(
     node: &Arc<Node>,
     namespace: &str,

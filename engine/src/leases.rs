@@ -1,4 +1,5 @@
-//! Tokens of leases. Who claims a task gets one, and must show it with everything that is said about the task.
+//! Tokens of leases. The worker that claims a task gets one, and must send it with every message about the
+//! task.
 //!
 //! A token is made from the task and the session by a key that all nodes share, and is stored nowhere: the session and
 //! half of an HMAC-SHA-256, as hexadecimal digits. `backstitch.complete_task` checks the same in SQL.
@@ -75,7 +76,7 @@ impl Leases {
         code
     }
 
-    /// The token of a task in the hands of a session.
+    /// Returns the token of a task that a session holds.
     pub(crate) fn token(&self, run: RunId, task: &TaskKey, session: Uuid) -> String {
         let code = self.code(run, task, session).finalize().into_bytes();
         let mut half = [0; CODE];

@@ -1,10 +1,10 @@
-//! Makes the rules durable: the journal, the executor, the hand-over of tasks, the timers. The only crate that
-//! knows SQL. It decides nothing about a run (that is `backstitch-saga`) and speaks no HTTP (that is `backstitch-api`).
+//! Makes the rules durable: the journal, the executor, the dispatch of tasks, the timers. The only crate with SQL. It
+//! decides nothing about a run (that is `backstitch-saga`) and serves no HTTP (that is `backstitch-api`).
 //!
 //! A command goes from [`Engine`] to the shard that owns its run (`executor`), is decided over the run in memory, and
-//! is committed with others in one statement (`store::batch`). Tasks that come up go to waiting workers in the same
-//! record (`dispatch`), or to the table `ready`. `background` holds what happens without being asked, `reads` what can be
-//! known, `doctor` the proof that the indexes say what the journals say.
+//! is committed with others in one statement (`store::batch`). Offered tasks go to waiting workers in the same record
+//! (`dispatch`), or to the table `ready`. `background` has the background tasks, `reads` the queries, `doctor` the
+//! comparison of the indexes with the journals.
 
 mod acts;
 mod admission;

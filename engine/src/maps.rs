@@ -1,5 +1,5 @@
-//! Hash tables for keys that somebody who must be admitted chooses a few of, or nobody: runs, sessions, queues. They are
-//! looked up for every command, so their hash is a fast one, seeded anew in each process.
+//! Hash tables for keys of which an admitted caller chooses few or none: runs, sessions, queues. They are looked up for
+//! every command, so their hash is a fast one, with a new seed in each process.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher;
@@ -17,7 +17,7 @@ pub(crate) fn map_for<K, V>(size: usize) -> FastMap<K, V> {
     FastMap::with_capacity_and_hasher(size, RandomState::default())
 }
 
-/// Returns a number that stands for `text` in this process.
+/// Returns a number for `text`, unique in this process with high probability.
 pub(crate) fn number_of(text: &str) -> u64 {
     static STATE: LazyLock<RandomState> = LazyLock::new(RandomState::default);
     STATE.hash_one(text)

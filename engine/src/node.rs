@@ -86,7 +86,7 @@ pub(crate) struct ShardDoor {
 /// A message to a shard.
 pub(crate) enum Message {
     Work(Vec<Request>),
-    /// Reads a run in memory: gets `None` when it is not there, or not at record `seq` or later.
+    /// Reads a run in memory: gets `None` if it is not there, or not at record `seq` or later.
     Read {
         run: RunId,
         seq: u64,
@@ -98,7 +98,7 @@ pub(crate) enum Message {
     Forget(Vec<RunId>),
     /// Looks after the timers of runs no more.
     PutAside(Vec<RunId>),
-    /// Others took this node for gone: it is in charge of nothing any more.
+    /// Other nodes have declared this node dead: it is in charge of no run any more.
     Disown,
     /// The clock went back by a step: what is due later is another instant now.
     SteppedBack,
@@ -173,7 +173,7 @@ impl Node {
         }
         for (door, part) in self.shards.iter().zip(parts) {
             if !part.is_empty() {
-                // A shard that is gone drops its messages, and dropping a command answers it.
+                // A shard that has ended drops its messages, and dropping a command answers it.
                 let _ = door.inbox.send(Message::Work(part));
             }
         }
@@ -237,7 +237,7 @@ impl Node {
         self.send_about(runs, Message::Forget);
     }
 
-    /// Tells the shards that runs were put aside: nobody looks after their timers.
+    /// Notifies the shards that runs were put aside: their timers are not looked after.
     pub(crate) fn timers_over(&self, runs: Vec<RunId>) {
         self.send_about(runs, Message::PutAside);
     }
@@ -247,7 +247,7 @@ impl Node {
         runs.into_iter().for_each(|run| parts[self.shard_of(run)].push(run));
         for (door, part) in self.shards.iter().zip(parts) {
             if !part.is_empty() {
-                // A shard that is gone has nothing in memory.
+                // A shard that has ended has nothing in memory.
                 let _ = door.inbox.send(message(part));
             }
         }
@@ -256,7 +256,7 @@ impl Node {
     /// Tells a shard to read a run in memory.
     pub(crate) fn read(&self, run: RunId, seq: u64, read: Read) {
         let door = &self.shards[self.shard_of(run)];
-        // A shard that is gone drops the reader, who notices.
+        // A shard that has ended drops the reader, which notices.
         let _ = door.inbox.send(Message::Read { run, seq, read });
     }
 

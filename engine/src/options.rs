@@ -67,7 +67,8 @@ fn host_name() -> String {
     name.filter(|name| !name.is_empty()).unwrap_or_else(|| "node".to_owned())
 }
 
-/// The inner workings of a node, with defaults that suit nearly everybody. Tests change them.
+/// The inner workings of a node, with defaults that suit nearly all installations. Tests change
+/// them.
 #[derive(Clone, Debug)]
 pub struct Tuning {
     /// Number of committers that share the runs; each has a connection, and one for each of the two batches that it may
@@ -86,15 +87,15 @@ pub struct Tuning {
     /// Weight of the runs that a node keeps in memory: about one unit per event folded, 64 per run, and one for each
     /// 128 bytes of documents, so that these have 1 GiB at most.
     pub cache_weight: u64,
-    /// For how long after a poll tasks are still put aside for a worker.
+    /// Time after a poll for which tasks are still reserved for a worker.
     pub credit_grace: Duration,
     /// Number of offered tasks that a node remembers for workers that are busy at the moment.
     pub hint_limit: usize,
-    /// For how long a node has the first right to a task on offer.
+    /// Time for which a node has the first right to an offered task.
     pub reserve_for: Duration,
     /// Interval at which waiting workers make a node look for tasks that other nodes offer.
     pub ready_every: Duration,
-    /// After how long without a command a run in nobody's hands is parked.
+    /// Time without a command after which a run with nothing in flight is parked.
     pub park_after: Duration,
     /// Interval at which parked runs are checked for timers that are due.
     pub wake_every: Duration,
@@ -107,19 +108,20 @@ pub struct Tuning {
     pub schedules_every: Duration,
     /// Interval at which a node sends its heartbeat, and checks those of others.
     pub beat_every: Duration,
-    /// After how long without a sign of life a node counts as dead.
+    /// Time without a heartbeat after which a node counts as dead.
     pub dead_after: Duration,
-    /// For how long a task must be on offer before a run that nobody works for is shown as such.
+    /// Time that a task must be offered before its run is shown as one without a worker.
     pub no_worker_after: Duration,
     /// Time that a statement may take before the connection is given up.
     pub statement_limit: Duration,
-    /// For how long the fate of a batch is looked for when the answer to its commit was lost.
+    /// Time for which the outcome of a batch is searched if the answer to its commit was lost.
     pub resolve_for: Duration,
     /// A journal gets its first snapshot after so many events; the default is folded in a twentieth of a second.
     pub first_snapshot: u64,
     /// Shortest duration of the check of all indexes. With `Duration::MAX` there is none.
     pub check_every: Duration,
-    /// For how long answers of the database that contradict a node's clock must agree with each other before it follows.
+    /// Time for which responses of the database that contradict a node's clock must agree with each other before the
+    /// node follows.
     pub clock_doubt: Duration,
     /// Changes what the database's clock is taken to show. For tests, which have no other clock.
     pub database_clock: Option<fn(backstitch_saga::Time) -> backstitch_saga::Time>,

@@ -1,11 +1,11 @@
-//! Pages of lists: bounded by how many elements they have, and by how many bytes.
+//! Pages of lists: bounded by the number of elements, and by their size in bytes.
 
 use std::io;
 
 use backstitch_saga::protocol::Page;
 use serde::Serialize;
 
-/// About how many bytes an answer has at most. One element is always answered, whatever it has.
+/// Approximate size of a response, in bytes. It always has one element, whatever its size.
 pub(crate) const ANSWER_BYTES: usize = 8 * 1024 * 1024;
 
 /// The rest of the space in a response.
@@ -24,7 +24,7 @@ impl Budget {
     /// Returns whether `element` is still to be answered, and counts it.
     pub(crate) fn takes<T: Serialize>(&mut self, element: &T) -> bool {
         let mut count = Count(0);
-        // A count never fails, and what has no JSON form is told when it is printed.
+        // A count never fails, and a value without JSON form is reported when it is printed.
         serde_json::to_writer(&mut count, element).unwrap_or_default();
         self.takes_bytes(count.0)
     }
@@ -51,8 +51,8 @@ impl io::Write for Count {
     }
 }
 
-/// The page of `found`, of which one more than `limit` was looked for: the elements that an answer may hold, and the
-/// cursor of the last of them if there are more.
+/// Returns the page of `found`, for which one more than `limit` was read: the elements that fit into a response, and
+/// the cursor of the last of them if there are more.
 pub(crate) fn page<T: Serialize>(
     mut found: Vec<T>,
     limit: usize,

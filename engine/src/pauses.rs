@@ -1,8 +1,8 @@
-//! Workflows whose new runs are held: by a person, or by the guard against a bad deploy. A start is accepted as ever;
-//! nothing of the run is handed out until the workflow goes on. Runs that have begun are left alone.
+//! Workflows whose new runs are held: by a person, or by the guard against a bad deployment. Starts are accepted; no
+//! task of the run is handed out until the workflow is resumed. Runs that have begun are left alone.
 //!
-//! Each node knows what is paused and asks anew every second. A start that slipped through a second late is not held,
-//! and one that was held a second late is let go with the others: that is why releasing goes on for a while.
+//! Each node knows the pauses and reads them every second. So a start may escape a new pause for a second, and one may be
+//! held a second after the end of a pause: for these, the release continues for a while.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -25,19 +25,19 @@ use crate::store::acts::{self, Act, Thing};
 use crate::store::pauses::{self as table, Over, Suspicion};
 use crate::{Engine, Error, definitions};
 
-/// Under which name the guard acts.
+/// Name under which the guard acts.
 const GUARD: &str = "backstitch";
-/// In so many runs one new cause is a bad deploy,
+/// Number of runs with one new cause that make a bad deployment.
 const RUNS: i64 = 20;
-/// when it comes up within this time,
+/// Time within which they must fail.
 const WINDOW: Span = Span::secs(300);
-/// and was not seen for so long before.
+/// Time for which a cause must not have occurred to be new.
 const NEW: Span = Span::secs(3_600);
 /// Number of resumed workflows in one pass.
 const OVER: i64 = 16;
 /// Number of runs of each that are released in one pass.
 const RELEASED: i64 = 100;
-/// For how long after a resume runs are looked for that were held late.
+/// Time after a resume for which runs are searched that were held late.
 const LATE: Span = Span::secs(30);
 
 /// Paused workflows, as this node knows them: the reason by namespace and workflow.
@@ -67,7 +67,7 @@ impl Pauses {
         !self.holds(namespace, workflow).is_empty()
     }
 
-    /// Returns how many workflows are paused.
+    /// Returns the number of paused workflows.
     pub(crate) fn count(&self) -> usize {
         self.paused.read().unwrap_or_else(PoisonError::into_inner).len()
     }
@@ -113,7 +113,7 @@ impl Engine {
         self.turn_workflow(namespace, workflow, by, true).await
     }
 
-    /// Lets a paused workflow go on: new runs begin, and those that were held are let go, the oldest first.
+    /// Resumes a paused workflow: new runs begin, and held runs are released, the oldest first.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Refused`] without a reason.
@@ -141,7 +141,7 @@ impl Engine {
         let turned = if pause {
             table::pause(&mut transaction, namespace, workflow, at, who).await?
         } else {
-            // Its runs may be held although its pause is gone.
+            // Its runs may be held although its pause no longer exists.
             table::resume(&mut transaction, namespace, workflow, at, who).await?
                 || table::let_go(&mut transaction, namespace, workflow, at, who).await?
         };
@@ -178,7 +178,8 @@ impl Engine {
     }
 }
 
-/// Looks for bad deploys, learns what is paused, lets go what is not any more. Answers how many runs were let go.
+/// Looks for bad deployments, reads the pauses, and releases runs that are no longer paused. Returns the number
+/// of released runs.
 pub(crate) async fn guard(node: &Arc<Node>) -> Result<usize, Error> {
     let mut connection = node.database.keepers.acquire().await?;
     let now = node.clock.now();
@@ -212,8 +213,7 @@ pub(crate) async fn guard(node: &Arc<Node>) -> Result<usize, Error> {
     Ok(released)
 }
 
-/// Lets go runs that are held by a pause of which nothing is known any more, as its row was deleted or lost: nobody could see
-/// why they wait.
+/// Releases runs that are held by a pause without a row, which was deleted or lost: nothing would show why they wait.
 pub(crate) async fn let_go_forgotten(
     node: &Node,
     connection: &mut PgConnection,

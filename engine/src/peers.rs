@@ -21,13 +21,13 @@ struct Watch {
 struct Last {
     seen_at: i64,
     since: Instant,
-    /// It was gone already when it was seen for the first time.
+    /// It was dead already when it was seen for the first time.
     gone: bool,
 }
 
 impl Peers {
-    /// The nodes that are gone, of all that there are now. `every`: how often this node looks. `doubt`: the database's clock
-    /// tells nothing at the moment.
+    /// Returns the dead nodes among those that exist. `every` is the interval at which this node looks. `doubt`: the
+    /// database's clock is not trusted at the moment.
     pub(crate) fn gone(
         &self,
         seen: &[Peer],

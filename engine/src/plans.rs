@@ -1,5 +1,6 @@
-//! Compensation plans: undos that a person writes down before they are done, for a run as it is. A plan is applied while the run
-//! would still be undone as it says, and by nobody alone where the workflow needs a second person.
+//! Compensation plans: undos that a person writes before they are applied, for the present state of a run. A plan is
+//! applied only while the run would still be undone as planned, and only with an approval if the workflow needs a
+//! second person.
 
 use std::sync::Arc;
 
@@ -66,7 +67,7 @@ pub(crate) fn needs_approval(workflow: &str, undos: u64) -> Error {
     conflict("approval_needed", message)
 }
 
-/// A plan for a run as it is now.
+/// Returns a plan for the present state of a run.
 async fn draft(
     node: &Arc<Node>,
     namespace: &str,
@@ -113,7 +114,7 @@ async fn draft(
     Ok(PlanRow { plan, mark })
 }
 
-/// Writes down that somebody did something about a plan. The reason stays with the plan, which is erased with its run.
+/// Records an act on a plan. The reason stays with the plan, which is erased with its run.
 async fn note(
     node: &Node,
     connection: &mut PgConnection,
@@ -149,7 +150,7 @@ async fn holds(
     };
     match reads::read(node, namespace, row.plan.run, what).await {
         Ok(planned) => Ok(planned?.map(reads::with_cursor)),
-        // Its run is gone, or cannot be read.
+        // Its run does not exist any more, or cannot be read.
         Err(Error::NotFound { .. } | Error::Damaged(_)) => Ok(None),
         Err(error) => Err(error),
     }
@@ -175,7 +176,7 @@ async fn end(
 }
 
 impl Engine {
-    /// Plans an undo of a run as it is now.
+    /// Plans an undo of a run in its present state.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Refused`] when it could not be undone so, or without a reason; [`Error::Quota`].
@@ -200,7 +201,8 @@ impl Engine {
         self.compensation_plan(namespace, row.plan.id, None, 100).await
     }
 
-    /// Changes an open plan, which is made anew for the run as it is now. An approval of before is void.
+    /// Changes an open plan, which is rewritten for the present state of the run. An earlier approval is
+    /// void.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Conflict`] when it is at another revision, or over; [`Error::Refused`].
@@ -268,7 +270,7 @@ impl Engine {
         Ok(PlanView { holds: undo.is_some(), undo, plan: row.plan })
     }
 
-    /// Approves a revision of a plan that somebody else made. The same again, by the same person, changes nothing.
+    /// Approves a revision of a plan of another person. The same again, by the same person, changes nothing.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Conflict`] when it is one's own, at another revision, or over; [`Error::Refused`] when the
@@ -342,7 +344,8 @@ impl Engine {
         let of = (namespace, id, ask.revision);
         let begun = commit!("plans_begin", table::begin(&mut connection, of, &by.actor).await)?;
         drop(connection);
-        // Who began it is who did it, should somebody else finish what was interrupted.
+        // The actor is the person who began it, even if another finishes an interrupted
+        // application.
         let Some(actor) = begun else {
             return Err(not_so(&find(node, namespace, id).await?.plan, ask.revision));
         };

@@ -1,6 +1,6 @@
-//! Quotas of namespaces: what whoever runs the server allows each, and what their admins set below that. All nodes learn them
-//! within seconds. What is used is counted in the database when it is asked for, at most once in a few seconds, and kept up
-//! by what this node adds: with several nodes a quota can be passed by what the others add meanwhile.
+//! Quotas of namespaces: the ceilings of the operator, and lower limits of their admins. All nodes learn changes within
+//! seconds. The use is counted in the database when it is needed, at most once in a few seconds, and updated by what
+//! this node adds: with several nodes a quota can be exceeded by what the others add in that time.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -17,7 +17,7 @@ use crate::store::keys;
 use crate::store::quotas::{self as table, Counted, QuotasRow};
 use crate::{Engine, Error, Reservation};
 
-/// For how long a count is good, at least.
+/// Time for which a count is valid, at least.
 const FRESH: Duration = Duration::from_secs(2);
 /// Counting may take one part in so many of the time.
 const SHARE: u32 = 20;
@@ -147,7 +147,7 @@ pub(crate) fn of(node: &Node, namespace: &str) -> Quotas {
     set.get(namespace).map_or(ceiling, |own| own.quotas.within(ceiling))
 }
 
-/// Reads the quotas of all namespaces. What cannot be read leaves those of before.
+/// Reads the quotas of all namespaces. Quotas that cannot be read stay as they were.
 pub(crate) async fn learn(node: &Node) -> Result<usize, Error> {
     let mut connection = node.database.keepers.acquire().await?;
     let rows = table::all(&mut connection).await?;
@@ -212,7 +212,7 @@ pub(crate) async fn check(
         return Ok(());
     }
     let key = (namespace.to_owned(), counted);
-    // What comes seldom is counted each time.
+    // Rare requests are counted each time.
     let seldom = matches!(counted, Counted::Definitions | Counted::Schedules);
     let known = if seldom { None } else { node.quotas.fits(&key, limit, adding) };
     let fits = match known {
@@ -220,7 +220,7 @@ pub(crate) async fn check(
         None => {
             let count = count(node, namespace, counted, limit).await?;
             let fits = count.saturating_add(adding) <= limit;
-            // Remembered first: another who asks now counts on top of this.
+            // Remembered first: a concurrent request counts on top of this.
             node.quotas.fits(&key, limit, adding).unwrap_or(fits)
         }
     };
@@ -285,7 +285,8 @@ impl Engine {
         })
     }
 
-    /// Sets the quotas of a namespace, whole. This node knows them at once, others within seconds.
+    /// Sets the quotas of a namespace, as a whole. This node knows them immediately, others within
+    /// seconds.
     ///
     /// # Errors
     /// [`Error::Store`].

@@ -1,5 +1,5 @@
-//! Reports of workers as the journal takes them. What happened counts, whatever its words are: a report is amended where
-//! they cannot be kept, and never refused for them.
+//! Reports of workers in the form of the journal. A report counts, whatever its texts are: they are amended if they
+//! cannot be stored, and never a reason for a refusal.
 
 use backstitch_saga::protocol::{DONE, Failure, TaskAnswer, TaskOutcome};
 use backstitch_saga::{Action, Command, LONGEST_RETRY_AFTER, Payload, TaskKey};
@@ -65,7 +65,7 @@ fn succeeded(
         return TaskOutcome::Succeeded { output, external_id };
     };
     if action == Action::Compensate {
-        // Nobody reads what undoing gives.
+        // The output of an undo is ignored.
         amended.push(format!("its output is left out: {}", violation.message));
         return TaskOutcome::Succeeded { output: Payload::null(), external_id };
     }
@@ -164,7 +164,7 @@ fn is_code(code: &str) -> bool {
             .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
-/// Details of a sign of life that can be kept, and what was amended.
+/// Returns the details of a heartbeat in a form that can be stored, and the amendments.
 pub(crate) fn details(details: Option<Payload>, limit: usize) -> (Option<Payload>, Vec<String>) {
     match details.as_ref().map(|details| details.check(limit)) {
         Some(Err(violation)) => {

@@ -1,8 +1,8 @@
-//! The end of ended runs that are past retention: whole weeks are dropped, and where a run that is kept holds its week, or a
-//! workflow is kept shorter than the server says, runs are deleted one by one.
+//! Deletes ended runs past retention: whole weeks are dropped, and if a kept run holds its week, or a workflow has a
+//! shorter retention than the server, runs are deleted one by one.
 //!
-//! A walk over what cannot be dropped begins every hour and looks at a bounded number of runs at a time. It keeps its place
-//! in memory: a node that dies begins anew, and what two nodes delete at once is gone once.
+//! A walk over the weeks that cannot be dropped begins every hour and checks a bounded number of runs at a time. It keeps its
+//! place in memory: after the death of a node it begins again, and two nodes that delete the same runs do no harm.
 
 pub(crate) mod own;
 
@@ -23,9 +23,9 @@ use crate::store::{StoreError, erasures};
 
 /// Interval at which an unfinished walk goes on.
 pub(crate) const EVERY: Duration = Duration::from_secs(30);
-/// For how long it goes on each time.
+/// Time of each pass.
 const BUDGET: Duration = Duration::from_secs(10);
-/// Runs that are looked at with one query.
+/// Number of runs in one query.
 const PAGE: i64 = 500;
 /// Records that are deleted in one transaction, unless one run has more.
 const RECORDS: i32 = 20_000;
@@ -35,14 +35,14 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Number of failed tries in a row to drop weeks that are being read, before their runs are deleted one by
 /// one.
 const PATIENCE: u32 = 20;
-/// Weeks of which a namespace is told that its runs keep them.
+/// Number of weeks that are listed for a namespace whose runs hold them.
 const WEEKS: usize = 60;
 
 /// State of the walk, and of the last check of the weeks.
 #[derive(Debug, Default)]
 pub(crate) struct Walk {
     progress: Mutex<Progress>,
-    /// Held while it goes on: one pass at a time.
+    /// Held during a pass: one at a time.
     turn: tokio::sync::Mutex<()>,
 }
 
@@ -62,9 +62,9 @@ struct Progress {
 
 /// Result for one page of runs.
 struct Step {
-    /// The last run that was looked at, if there may be more.
+    /// The last run that was checked, if there may be more.
     last: Option<uuid::Uuid>,
-    /// All that can go are gone.
+    /// `true` if all runs that can be deleted are deleted.
     done: bool,
     deleted: usize,
 }
@@ -173,7 +173,7 @@ fn is_waited_for(put_off: u32) -> bool {
     (1..=PATIENCE).contains(&put_off)
 }
 
-/// Goes on with what was begun: drops the weeks that were read at the last try, or goes on with the walk.
+/// Continues: drops the weeks that were being read at the last try, or continues the walk.
 pub(crate) async fn go_on(node: &Node) -> Result<usize, Error> {
     if node.retention.change(|progress| is_waited_for(progress.put_off)) {
         let connection = node.database.keepers.acquire().await?;
@@ -186,7 +186,7 @@ pub(crate) async fn go_on(node: &Node) -> Result<usize, Error> {
     Ok(deleted)
 }
 
-/// Goes on with the walk. Answers how many runs were deleted.
+/// Continues the walk. Returns the number of deleted runs.
 async fn walk(node: &Node) -> Result<usize, Error> {
     let _turn = node.retention.turn.lock().await;
     let began = Instant::now();
@@ -237,7 +237,7 @@ async fn step(node: &Node, range: &Range) -> Result<Step, StoreError> {
                 let place = looked.and_then(|run| left.iter().position(|one| *one == run));
                 left = place.map_or(&[], |place| &left[place + 1..]);
             }
-            // What went is counted, and the page is read anew.
+            // Deleted runs are counted, and the page is read again.
             Err(StoreError::Retryable(_)) if deleted > 0 => {
                 return Ok(Step { last, done: false, deleted });
             }

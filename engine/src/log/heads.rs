@@ -15,7 +15,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Number of heads in one read; the others follow immediately.
 const LOOKED_UP: usize = 1_000;
 
-/// Namespaces whose readers wait, with the head that was seen last and how many wait.
+/// Namespaces with waiting readers: the head that was seen last, and the number of readers.
 type Waiting = BTreeMap<Arc<str>, (watch::Sender<i64>, usize)>;
 
 /// The heads of logs whose readers wait at this node.
@@ -68,7 +68,7 @@ impl Heads {
 impl Waiter<'_> {
     /// Waits until the head is seen beyond a position.
     pub(crate) async fn beyond(&mut self, position: i64) {
-        // An error says that nobody looks any more.
+        // An error means that the heads are not looked at any more.
         if self.seen.wait_for(|head| *head > position).await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -91,7 +91,7 @@ impl Drop for Waiter<'_> {
 pub(crate) async fn serve(node: Arc<Node>) {
     let mut numbered = node.log.subscribe();
     loop {
-        // Moved or not, the heads are looked at.
+        // Changed or not, the heads are read.
         let _ = tokio::time::timeout(LOOK_EVERY, numbered.changed()).await;
         if let Err(error) = look(&node).await {
             tracing::warn!(%error, "looking for what readers of the log wait for failed and is tried again");

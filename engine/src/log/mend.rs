@@ -7,8 +7,8 @@ use crate::crash::commit;
 use crate::node::Node;
 use crate::store::log::{self as table, WrongHead};
 
-/// Sets right the heads after the namespace `after` that are lost or wrong. Returns how many, and after which namespace more may
-/// follow.
+/// Repairs lost or wrong heads after the namespace `after`. Returns their number, and the namespace after which more
+/// may follow.
 pub(crate) async fn check_heads(
     node: &Node,
     after: &str,

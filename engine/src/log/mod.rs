@@ -51,7 +51,7 @@ const UNIT: usize = 16 * 1024;
 /// The most bytes of requests that wait.
 pub(crate) const WAITING_BYTES: usize = WAITING * UNIT;
 
-/// For how long what comes is let collect before the next look, while something comes all the time.
+/// Time for which events may collect before the next look, while there are always some.
 const BREATH: Duration = Duration::from_millis(10);
 /// Shortest interval of log messages about an event that cannot be read.
 const TELL_EVERY: Duration = Duration::from_secs(60);
@@ -98,7 +98,7 @@ impl Log {
     /// Waits until everything that was asked for before is done.
     pub(crate) async fn drain(&self) {
         let (done, drained) = tokio::sync::oneshot::channel();
-        // An executor that is gone has nothing left to do.
+        // An executor that has ended has nothing left to do.
         let _ = self.requests.send(executor::Message::Drain(done));
         let _ = drained.await;
     }

@@ -16,11 +16,11 @@ use crate::store::moment::Moment;
 pub(crate) async fn serve(node: Arc<Node>) {
     let every = node.options.tuning.log_every;
     loop {
-        // Rung or not, what waits is looked for.
+        // Woken or not, it looks for waiting batches.
         let _ = tokio::time::timeout(every, node.log.appended.notified()).await;
         match once(&node, BackgroundTask::Number).await {
             Ok(0) => {}
-            // What is appended all the time is numbered together.
+            // A constant flow of events is numbered together.
             Ok(_) => tokio::time::sleep(super::BREATH).await,
             Err(error) => {
                 tracing::warn!(%error, "giving events their positions failed and is tried again");
@@ -30,7 +30,7 @@ pub(crate) async fn serve(node: Arc<Node>) {
     }
 }
 
-/// Numbers all batches that are announced, in turns between namespaces. Returns how many.
+/// Numbers all announced batches, in turns between namespaces. Returns their number.
 pub(crate) async fn number(node: &Arc<Node>) -> Result<usize, Error> {
     let (mut batches, mut before) = (0, 0);
     let mut after = String::new();
@@ -67,7 +67,7 @@ pub(crate) async fn number(node: &Arc<Node>) -> Result<usize, Error> {
     Ok(batches)
 }
 
-/// Notes how much waits, and since when.
+/// Records the number of waiting batches, and the age of the oldest.
 async fn look_back(
     node: &Node,
     connection: &mut sqlx::postgres::PgConnection,

@@ -27,7 +27,7 @@ pub struct EventQuery {
     pub correlation_id: Option<String>,
     /// Longest wait for the first event.
     pub wait: Duration,
-    /// About how many bytes at most; as many as an answer may have without it.
+    /// Approximate size of the page, in bytes; without it, the largest of a response.
     pub bytes: Option<usize>,
 }
 
@@ -105,7 +105,7 @@ impl Engine {
                 return Ok(EventPage { items, next, head });
             }
             if let Some(head) = head.as_mut().filter(|_| next >= heads.position) {
-                // Moved or not, it is looked at.
+                // Changed or not, the log is read.
                 let _ = tokio::time::timeout_at(until, head.beyond(next)).await;
             }
         }

@@ -196,7 +196,7 @@ impl Rows {
         }
     }
 
-    /// Returns the batch of a namespace as it stands.
+    /// Returns the present batch of a namespace.
     pub(super) fn batch(&mut self, namespace: &Arc<str>) -> Batch {
         let seed = &self.seed;
         let new = || Batch { id: batch_of(seed()), count: 0 };

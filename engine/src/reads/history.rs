@@ -54,8 +54,8 @@ fn bytes_of(rows: &[JournalRow]) -> usize {
     rows.iter().map(JournalRow::bytes).sum()
 }
 
-/// Puts a page together of records that were read up to [`ANSWER_BYTES`]; `from` is the record that it begins with, and how
-/// many events of that were on the page before.
+/// Makes a page of records that were read up to [`ANSWER_BYTES`]; `from` is the first record, and the number of its
+/// events on the page before.
 fn page_of(
     id: RunId,
     rows: &[JournalRow],
@@ -86,13 +86,14 @@ fn page_of(
     Ok(Page { items, next: cut.then(|| Cursor::of_event(after, 0)) })
 }
 
-/// The place of a document in its record, as events spell it that may also say where else it stands.
+/// The place of a document in its record, in the spelling of events that may name other places as
+/// well.
 #[derive(Deserialize)]
 struct InSlot {
     slot: usize,
 }
 
-/// The events of a record, to be told to people one by one.
+/// The events of a record, to be shown one by one.
 struct Events {
     record: String,
     events: Vec<Box<RawValue>>,

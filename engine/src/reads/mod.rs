@@ -1,4 +1,4 @@
-//! Reads of runs. What is shown is what is true: memory is used only where the journal has not gone on.
+//! Reads of runs. Views show committed state: memory is used only if the journal has not gone on.
 
 mod history;
 mod items;
@@ -64,7 +64,7 @@ pub(crate) async fn not_found(node: &Node, namespace: &str, id: RunId) -> Error 
     }
 }
 
-/// Reads a run as it is now.
+/// Reads the present state of a run.
 pub(crate) async fn read<T: Send + 'static>(
     node: &Arc<Node>,
     namespace: &str,
@@ -100,7 +100,7 @@ pub(crate) async fn read<T: Send + 'static>(
             let cached = fold(&node.definitions, &mut connection, id, stored, now).await;
             match cached {
                 Err(Error::Damaged(what)) => {
-                    // Others' runs are not there, whatever is the matter with them.
+                    // Runs of other namespaces do not exist for the caller, in any state.
                     let owner = store::runs::ended(&mut connection, id).await?;
                     if owner.is_some_and(|(owner, _)| owner != namespace) {
                         return Err(Error::unknown_run(id));
@@ -190,8 +190,8 @@ pub(crate) async fn wait(
     }
 }
 
-/// Returns whether the run is in this node's memory and has not ended there. Should it have ended elsewhere, a look at
-/// the database will tell.
+/// Returns whether the run is in this node's memory and has not ended there. If it has ended elsewhere, a read of the
+/// database shows it.
 async fn moves_here(node: &Node, namespace: &str, id: RunId) -> bool {
     let (send, receive) = oneshot::channel();
     let ours: Arc<str> = namespace.into();

@@ -62,7 +62,7 @@ impl Waiters {
         Listener { waiters: self, run, number, end }
     }
 
-    /// The run has ended: whoever waits for it gets `view`.
+    /// Sends `view` to the clients that wait for a run that has ended.
     pub(crate) fn ended(&self, run: RunId, view: impl FnOnce() -> RunView) {
         if self.count.load(Ordering::Relaxed) == 0 {
             return;
@@ -70,16 +70,16 @@ impl Waiters {
         let Some(listeners) = self.lock().remove(&run) else { return };
         let view = view();
         for listener in listeners.into_values() {
-            // Whoever waited may have given up.
+            // The client may have given up.
             let _ = listener.send(End::Here(Box::new(view.clone())));
         }
     }
 
-    /// Other nodes have ended these runs: whoever waits for them is told.
+    /// Notifies the clients that wait for runs which other nodes have ended.
     fn ended_elsewhere(&self, runs: &[RunId]) {
         let mut waiting = self.lock();
         for listener in runs.iter().filter_map(|run| waiting.remove(run)).flatten() {
-            // Whoever waited may have given up.
+            // The client may have given up.
             let _ = listener.1.send(End::Elsewhere);
         }
     }
@@ -113,8 +113,8 @@ impl Listener<'_> {
     }
 }
 
-/// Looks whether other nodes have ended runs that are waited for here: one question for all of them, however many wait.
-/// Answers how many have ended.
+/// Checks if other nodes have ended runs that clients wait for here: one query for all. Returns the number of ended
+/// runs.
 pub(crate) async fn look(node: &Node) -> Result<usize, Error> {
     let runs = node.waiters.next(LOOKED_UP);
     if runs.is_empty() {

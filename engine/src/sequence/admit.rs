@@ -1,5 +1,5 @@
-//! Letting a start in: it takes its place in the line of its key, and what it waits for is noted, in one transaction
-//! before the run exists. It tells nobody anything.
+//! Admits a start: it takes its place in the line of its key, and its requirements are recorded, in one transaction
+//! before the run exists. It notifies no other run.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,8 +47,8 @@ pub(crate) async fn admit(
     if let Some(key) = key {
         let known = run_keys::find(&mut connection, std::slice::from_ref(key)).await?;
         if known.get(key).is_some_and(|holder| holder.run != run) {
-            // It will be answered with the run that its key started, and needs no place. Should that run be gone by
-            // then, this one begins held, and sweeping finds it a place.
+            // The answer will be the run that its key started, and it needs no place. If that run does not exist
+            // any more by then, this one begins held, and a sweep finds it a place.
             let serial = wanted.serial.iter().map(|(key, _)| key_hold(key));
             return Ok(Admitted::Start { holds: serial.collect(), placed: false });
         }
@@ -72,7 +72,7 @@ pub(crate) async fn admit(
         let placed = !wanted.requires.is_empty() || !wanted.produces.is_empty();
         return Ok(Admitted::Start { holds, placed });
     };
-    // What does not enter the line leaves nothing behind.
+    // A start that does not enter the line leaves nothing behind.
     let mut transaction = connection.begin().await?;
     let mut holds = unmet(facts::note(&mut transaction, namespace, &note).await?);
     let entry = Entry { run, policy: *policy, start: note.start, ready: holds.is_empty() };
@@ -110,8 +110,8 @@ fn unmet_words(one: &Requirement) -> String {
     format!("waits until {} is established for '{}'", one.fact, one.on)
 }
 
-/// Lets in a run that is a step of another. A step is not refused, nor another run: it waits in line, unless a run that
-/// it is a part of has the key; then it goes on under that.
+/// Admits a child run. A step is not refused, nor is another run: it waits in line, unless a run to which it belongs
+/// has the key; then it runs under that.
 pub(crate) async fn admit_child(
     node: &Arc<Node>,
     namespace: &str,
@@ -139,7 +139,7 @@ pub(crate) async fn admit_child(
     }
     match admit(node, namespace, child, None, &wanted).await? {
         Admitted::Start { holds, .. } => Ok(holds),
-        // Queueing starts without a key of their own are answered with nobody.
+        // A queueing start without a key of its own is never answered with another run.
         Admitted::Existing(_) | Admitted::Twin(_) => Ok(Vec::new()),
     }
 }
@@ -152,7 +152,7 @@ pub(crate) fn key_hold(key: &str) -> (Hold, String) {
     )
 }
 
-/// Waits until a run that was let in has begun.
+/// Waits until an admitted run has begun.
 ///
 /// # Errors
 /// [`Error::Busy`] when it does not, or was refused.
@@ -171,8 +171,8 @@ pub(crate) async fn begun(node: &Node, run: RunId, within: Duration) -> Result<(
     }
 }
 
-/// The holds with which a start begins as its twin, which was let in and has not begun: whoever asked first has died, or
-/// is slow. Both begin the same run, so one wins.
+/// Returns the holds with which a start begins as its duplicate, which was admitted and has not begun: the first caller
+/// has died, or is slow. Both begin the same run, so one wins.
 ///
 /// # Errors
 /// [`Error::Busy`] when the twin has no place any more, or promised something else, from another input.
@@ -198,7 +198,7 @@ pub(crate) async fn as_twin(
     Ok(unmet.chain(lines.iter().map(|(_, _, key)| key_hold(key))).collect())
 }
 
-/// A start that was let in did not become a run: it gives back its place. When this fails, sweeping does it.
+/// Gives back the place of an admitted start that did not become a run. If this fails, a sweep does it.
 pub(crate) async fn abandon(node: &Node, namespace: &str, run: RunId) {
     if let Err(error) = tell::close(node, namespace, run, &tell::Closing::default()).await {
         tracing::warn!(%run, %error, "the place of a start that was refused is given back later");

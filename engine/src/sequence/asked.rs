@@ -23,7 +23,7 @@ const MANY: i64 = 1_000;
 pub enum FactAct {
     /// Establish it, and release who waits for it.
     Establish,
-    /// Withdraw it: nobody is released by it any more. Runs that have begun hear of it, and do what they declare.
+    /// Withdraw it: it releases no run any more. Runs that have begun are notified, and follow their policies.
     Withdraw,
 }
 
@@ -85,8 +85,8 @@ impl Engine {
         Ok(about)
     }
 
-    /// Does what a person, or another system, asks of a fact. Establishing what stands changes nothing, and is no act; who
-    /// waits for it is released in any case.
+    /// Executes an act of a person, or of another system, on a fact. Establishing an established fact changes nothing,
+    /// and is no act; runs that wait for it are released in any case.
     ///
     /// # Errors
     /// [`Error::Invalid`] when it cannot be the name of a fact, or the subject is too long; [`Error::NotFound`] when it is

@@ -1,5 +1,6 @@
-//! Runs that wait for each other: each requires a fact that only the next has promised. Found when the run begins that
-//! closes the circle. Somebody outside may still establish one of the facts, so nobody is refused: a person is told.
+//! Runs that wait for each other: each requires a fact that only the next has promised. The cycle is found when the
+//! run that closes it begins. Somebody outside may still establish one of the facts, so no run is refused: an incident
+//! opens.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -62,7 +63,7 @@ pub(super) async fn tell(node: &Node, begun: &[RunId]) -> Result<(), Error> {
 
 /// The circle that keeps `run` from ever beginning by the doing of the runs that there are.
 fn circle(run: RunId, waits: &Waits) -> Option<Circle> {
-    // Those that nobody but each other could release: all who wait, less those with no fact that only such have promised.
+    // Runs that only each other could release: all waiting ones, less those with no fact that only such have promised.
     let mut stuck: BTreeSet<RunId> = waits.keys().copied().collect();
     let hopeless = |run: &RunId, stuck: &BTreeSet<RunId>| {
         let facts = waits.get(run)?;
@@ -133,7 +134,7 @@ mod tests {
             Some(vec![3, 1, 2])
         );
         assert_eq!(found(1, &[(1, "a", &[1])]), Some(vec![1]), "it requires what it makes");
-        // One that waits for a circle is told of it, though it is no part of it.
+        // A run that waits for a cycle is informed of it, though it is not in it.
         assert_eq!(found(9, &[(9, "z", &[1]), (1, "a", &[2]), (2, "b", &[1])]), Some(vec![1, 2]));
     }
 
@@ -143,7 +144,7 @@ mod tests {
         assert_eq!(found(1, &[(1, "a", &[2]), (2, "b", &[])]), None, "a caller may establish it");
         let both: &[(u128, &str, &[u128])] = &[(1, "a", &[2, 3]), (2, "b", &[1])];
         assert_eq!(found(1, both), None, "the third makes it, too");
-        // One fact that never comes is enough, whatever becomes of the others.
+        // One fact that never comes is enough.
         let two: &[(u128, &str, &[u128])] = &[(1, "a", &[2]), (1, "c", &[]), (2, "b", &[1])];
         assert_eq!(found(1, two), Some(vec![1, 2]));
     }

@@ -1,5 +1,5 @@
-//! The line of a serial key: who enters it and how, and what those in it are told. The line is changed only under the
-//! key's lock, so that each policy means the same however many starts come at once.
+//! The line of a serial key: joining it, and notifying the runs in it. The line is changed only under the key's lock,
+//! so that policies work for any number of concurrent starts.
 
 use backstitch_saga::protocol::OnConflict;
 use backstitch_saga::{By, Command, Hold, HoldKind, RunId, Time};
@@ -100,7 +100,7 @@ pub(super) async fn enter(
     }
 }
 
-/// As much of the line of a key as a policy looks at.
+/// Returns the part of the line of a key that a policy examines.
 async fn line_for(
     connection: &mut PgConnection,
     namespace: &str,
@@ -117,8 +117,8 @@ async fn line_for(
     }
 }
 
-/// If nobody holds a key, gives it to the next in line, in the transaction of `connection`; never beside a run that was
-/// given it and has not ended. Answers whether the line has something to be told.
+/// If no run holds a key, gives it to the next in line, in the transaction of `connection`; never beside a run that was
+/// given it and has not ended. Returns whether runs in the line must be notified.
 pub(super) async fn promote(
     connection: &mut PgConnection,
     namespace: &str,
@@ -136,8 +136,8 @@ fn tell_back(namespace: &str, run: RunId) {
     tracing::warn!(namespace, %run, "a run that holds a serial key had lost its place and has it again");
 }
 
-/// Puts a run at the end of a line, whatever the policies; whoever tells the line next gives it the key when its turn
-/// has come.
+/// Puts a run at the end of a line, whatever the policies; the next notification of the line gives it the key when
+/// its turn has come.
 pub(super) async fn enter_last(
     connection: &mut PgConnection,
     namespace: &str,
@@ -149,8 +149,8 @@ pub(super) async fn enter_last(
     enter(connection, namespace, key, &entry, at).await.map(drop)
 }
 
-/// Gives the key to the next in line if nobody holds it, and tells those in the line what they do not know yet: that
-/// the key is theirs, or that they were replaced. Answers how many.
+/// Gives the key to the next in line if no run holds it, and notifies runs in the line: that the key is theirs, or
+/// that they were replaced. Returns the number of notified runs.
 pub(super) async fn tell(node: &Node, namespace: &str, key: &str) -> Result<usize, Error> {
     let mut connection = node.database.keepers.acquire().await?;
     let mut transaction = connection.begin().await?;
@@ -222,7 +222,7 @@ mod tests {
     fn a_free_key_is_taken_whatever_the_policy() {
         for policy in ALL {
             assert_eq!(turn(&[], policy), enter(&[]));
-            // Those that were replaced while they waited are as good as gone.
+            // Runs that were replaced while they waited count as absent.
             assert_eq!(turn(&[place(1, false, Some(2))], policy), enter(&[]));
         }
     }

@@ -1,8 +1,8 @@
-//! Sequence across runs: serial keys and their lines, facts and those who wait for them.
+//! Order of runs: serial keys and their lines, facts and the runs that wait for them.
 //!
-//! A run that holds or awaits something begins held, and rows say what for; they are written before the run itself.
-//! Whoever sees that a row's time has come tells the run. So a row that was left behind does no harm, and a run whose
-//! row is lost gets another. What a hold makes of a run is decided by the rules.
+//! A run that holds or awaits something begins held, with rows that record the reason; they are written before the run
+//! itself. The node that sees a row become due notifies the run. So an orphaned row does no harm, and a run whose row is
+//! lost gets another. The rules decide the effect of a hold on a run.
 
 mod admit;
 mod asked;
@@ -36,7 +36,7 @@ const TEXT_LIMIT: usize = 255;
 /// Text between fact and subject in the name of a hold.
 const ON: &str = " on ";
 
-/// Pending work. What is lost of it is found by sweeping.
+/// Pending work. A sweep finds lost work.
 #[derive(Default)]
 pub(crate) struct Jobs {
     bell: Notify,
@@ -79,7 +79,7 @@ impl Jobs {
         }
     }
 
-    /// A fact stands, or does no longer.
+    /// Notes that a fact was established or withdrawn.
     fn changed(&self, namespace: &str, fact: Requirement) {
         self.change(|todo| todo.facts.push((namespace.to_owned(), fact)));
         self.bell.notify_one();
@@ -124,7 +124,7 @@ fn check_fact(fact: &str, pointer: &str) -> Result<(), Error> {
 }
 
 /// Reads the serial key and requirements of a start from texts: a definition, an input, and the caller's additions.
-/// What is accepted is such as can be kept, is the same again, and is read again from the holds that it becomes.
+/// Accepted values can be stored, are stable, and can be read again from the holds that they become.
 ///
 /// # Panics
 /// When a law is broken.

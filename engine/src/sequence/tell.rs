@@ -1,5 +1,5 @@
-//! Looking at runs that hold or await something, and telling them what has come true: at once when this node made it
-//! so, else by sweeping. Telling twice is once, by the rules.
+//! Checks runs that hold or await something, and notifies them of changes: immediately if this node made the change,
+//! else by sweeping. A repeated notification changes nothing, by the rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::rounds::in_turns;
 use crate::store::sequence::{self as table, Standing};
 use crate::store::{facts, required};
 
-/// Runs looked at at once.
+/// Number of runs that are checked together.
 const PAGE: i64 = 500;
 /// Runs without a place among which namespaces take turns.
 const UNPLACED: i64 = 10_000;
@@ -81,8 +81,8 @@ async fn over(node: &Arc<Node>, ended: Vec<Standing>) -> Result<(), Error> {
     Ok(())
 }
 
-/// A run is over, or never began: its facts are settled, its key goes to the next, and its rows go. All of it at once,
-/// so that a node that dies here leaves everything to another.
+/// Closes a run that is over, or never began: its facts are settled, its key goes to the next, and its rows are
+/// deleted. All in one transaction, so that a node that dies here leaves everything to another.
 pub(super) async fn close(
     node: &Node,
     namespace: &str,
@@ -124,7 +124,8 @@ pub(super) async fn close(
     Ok(())
 }
 
-/// Looks how runs stand, and does what is to be done for them. Answers how many were told that a fact stands.
+/// Checks the state of runs, and does what is pending for them. Returns the number of runs that were notified
+/// of a fact.
 async fn look(node: &Arc<Node>, found: Vec<Standing>) -> Result<usize, Error> {
     let now = node.clock.now();
     let (mut active, mut ended) = (Vec::new(), Vec::new());
@@ -159,7 +160,7 @@ async fn look(node: &Arc<Node>, found: Vec<Standing>) -> Result<usize, Error> {
     if !skipped.is_empty() {
         commit!("sequence_skip", facts::released(&mut connection, &skipped).await)?;
     }
-    // A person was told, and has them wait once more.
+    // A person was informed, and has them wait once more.
     let again: BTreeSet<Uuid> = awaited
         .iter()
         .filter(|awaited| awaited.overdue && !says(awaited.run, "IncidentOpen"))
@@ -180,8 +181,8 @@ async fn look(node: &Arc<Node>, found: Vec<Standing>) -> Result<usize, Error> {
     unhold(node, met.map(|awaited| (awaited.run, awaited.one)).collect()).await
 }
 
-/// Tells runs that facts which they require are established, and gives those the key whose turn that makes it. Answers
-/// how many were told.
+/// Notifies runs that required facts are established, and gives the key to those that can begin by that. Returns their
+/// number.
 pub(super) async fn unhold(node: &Node, met: Vec<(RunId, Requirement)>) -> Result<usize, Error> {
     if met.is_empty() {
         return Ok(0);
@@ -209,13 +210,13 @@ pub(super) async fn unhold(node: &Node, met: Vec<(RunId, Requirement)>) -> Resul
 pub(super) fn is_told(answer: &Result<(), Error>) -> bool {
     match answer {
         Ok(()) => true,
-        // What is told before the start, in one batch with it, was not heard.
+        // A notification before the start, in one batch with it, was not received.
         Err(Error::Refused(refusal)) => refusal.code != RefusalCode::NotStarted,
         Err(_) => false,
     }
 }
 
-/// Asks something of several runs; each is answered for itself.
+/// Sends commands to several runs; each has its own result.
 pub(super) async fn ask(node: &Node, commands: Vec<(RunId, Command)>) -> Vec<Result<(), Error>> {
     let answers = Answers::new(commands.len());
     let envelopes = commands.into_iter().enumerate().map(|(slot, (run, command))| {
@@ -227,7 +228,7 @@ pub(super) async fn ask(node: &Node, commands: Vec<(RunId, Command)>) -> Vec<Res
     answers.wait().await.into_iter().map(|answer| answer.map(|_| ())).collect()
 }
 
-/// Releases all runs that wait for a fact which stands.
+/// Releases all runs that wait for an established fact.
 async fn release(node: &Node, namespace: &str, fact: &Requirement) -> Result<(), Error> {
     let mut after = Uuid::nil();
     loop {
@@ -243,7 +244,7 @@ async fn release(node: &Node, namespace: &str, fact: &Requirement) -> Result<(),
     }
 }
 
-/// Looks how some runs stand, and does what is to be done for them.
+/// Checks the state of some runs, and does what is pending for them.
 async fn look_again(node: &Arc<Node>, runs: &[Uuid]) -> Result<usize, Error> {
     let mut connection = node.database.keepers.acquire().await?;
     let found = table::standing(&mut connection, runs).await?;
@@ -251,7 +252,7 @@ async fn look_again(node: &Arc<Node>, runs: &[Uuid]) -> Result<usize, Error> {
     look(node, found).await
 }
 
-/// Does what was noted, as soon as it is.
+/// Does pending work as soon as it is noted.
 pub(crate) async fn serve(node: Arc<Node>) {
     loop {
         node.sequence.bell.notified().await;
@@ -287,8 +288,8 @@ pub(crate) async fn serve(node: Arc<Node>) {
     }
 }
 
-/// Finds what was noted nowhere, in turns between namespaces: some pages of the runs that hold or await something, lines
-/// with something to tell, and all who have waited for too long. Returns how many runs it told something.
+/// Finds work that was not noted, in turns between namespaces: some pages of the runs that hold or await something,
+/// lines with pending notifications, and all runs that have waited too long. Returns the number of notified runs.
 pub(crate) async fn sweep(node: &Arc<Node>) -> Result<usize, Error> {
     let now = node.clock.now();
     let mut told = look_at_all(node).await?;
@@ -306,7 +307,7 @@ pub(crate) async fn sweep(node: &Arc<Node>) -> Result<usize, Error> {
     Ok(told + overdue(node, now).await?)
 }
 
-/// Looks at some pages of the runs that hold or await something. Returns how many were told something.
+/// Checks some pages of the runs that hold or await something. Returns the number of notified runs.
 async fn look_at_all(node: &Arc<Node>) -> Result<usize, Error> {
     let (mut told, mut after, mut seen) = (0, String::new(), false);
     let mut places = node.last_turns.sequenced.take();
@@ -321,7 +322,7 @@ async fn look_at_all(node: &Arc<Node>) -> Result<usize, Error> {
             *place = one.run.0.max(*place);
         }
         seen |= !page.is_empty();
-        // Where a page found something, the next sweep goes on there if this one does not come to the end.
+        // If a page found something, the next sweep continues there if this one does not come to the end.
         node.last_turns.sequenced.put(page.clone());
         places.append(&mut page);
         told += look(node, found.rows).await?;
@@ -334,7 +335,7 @@ async fn look_at_all(node: &Arc<Node>) -> Result<usize, Error> {
     Ok(told)
 }
 
-/// Finds runs that wait for their turn and that no row knows of. Answers how many.
+/// Finds runs that wait for their turn and have no row. Returns their number.
 pub(crate) async fn sweep_unplaced(node: &Arc<Node>) -> Result<usize, Error> {
     let after = node.sequence.change(|todo| todo.swept);
     let mut connection = node.database.keepers.acquire().await?;
@@ -401,7 +402,7 @@ async fn tell_overdue(
     Ok(told.len())
 }
 
-/// The command that tells a run that a fact is not to be hoped for.
+/// Returns the command that informs a run that a fact is not to be expected.
 pub(super) fn unmet(one: &Requirement, message: String) -> Command {
     Command::Overdue { hold: unmet_hold(one), message }
 }

@@ -12,7 +12,7 @@ use super::{check_fact, check_texts};
 use crate::Error;
 use crate::store::facts as table;
 
-/// For how long a run waits for the facts that it requires, unless something else is said.
+/// Time that a run waits for the facts that it requires, by default.
 pub(super) const WITHIN: Span = Span::days(1);
 /// The most facts that one run may require, and establish.
 pub(crate) const MAX_FACTS: usize = 100;
@@ -102,15 +102,15 @@ impl Wanted {
 }
 
 impl Wanted {
-    /// The facts that are required, each with what becomes of the run when it is withdrawn.
+    /// Returns the required facts, each with its policy for a withdrawal.
     pub(crate) fn required(&self) -> Vec<RequiredFact> {
         let all = self.requires.iter().cloned().zip(self.policies.iter().copied());
         all.map(|(one, on_withdrawn)| RequiredFact { one, on_withdrawn }).collect()
     }
 }
 
-/// The facts that a run requires, each once and in order, with what becomes of it when they are withdrawn: what the
-/// definition says goes before what the start says.
+/// Returns the facts that a run requires, each once and in order, with their policies for a withdrawal: those of
+/// the definition precede those of the start.
 fn requirements(
     own: &[FactOn],
     asked: &StartSequence,
@@ -153,7 +153,7 @@ fn facts(all: &[FactOn], input: &Payload, pointer: &str) -> Result<Vec<Requireme
     all.iter().map(fact).collect()
 }
 
-/// The text that an expression stands for: a text, a number, or a list of these joined by colons.
+/// Returns the text of an expression: a text, a number, or a list of these joined by colons.
 fn text(expr: &Expr, input: &Payload, pointer: &str) -> Result<String, Error> {
     let invalid = |message: String| {
         Error::invalid("invalid_input", Violation::new(pointer, "no_text", message))
@@ -184,7 +184,7 @@ pub(crate) async fn check_definition(
     new: &Definition,
 ) -> Result<(), Error> {
     let others = table::sequenced_definitions(connection, namespace).await?;
-    // What cannot be read here was written by a newer program, which looks itself.
+    // A definition that cannot be read here was written by a newer program, which checks itself.
     let others: Vec<Definition> =
         others.iter().filter_map(|text| serde_json::from_str(text).ok()).collect();
     check_cycles(new, &others).map_err(|violation| Error::invalid("invalid_definition", violation))
@@ -291,7 +291,7 @@ mod tests {
             assert!(told.message.contains(part), "{told}");
         }
         assert!(check_cycles(&make("d", "q", "q"), &[]).is_err());
-        // A new version of a workflow stands for the old one.
+        // A new version of a workflow replaces the old one.
         assert!(check_cycles(&make("a", "q", "x"), &[a, make("c", "x", "z")]).is_ok());
     }
 }

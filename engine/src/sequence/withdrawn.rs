@@ -1,5 +1,5 @@
-//! Telling runs that facts which they require were withdrawn, or are established again. What is lost of it is found by
-//! sweeping: each row says what its run knows.
+//! Notifies runs that facts which they require were withdrawn, or are established again. A sweep finds lost
+//! notifications: each row records what its run knows.
 
 use backstitch_saga::protocol::Requirement;
 use backstitch_saga::{Command, RunId};
@@ -13,10 +13,10 @@ use crate::crash::commit;
 use crate::node::Node;
 use crate::store::required::{self, Changed};
 
-/// Runs told at once.
+/// Number of runs that are notified together.
 const PAGE: i64 = 500;
 
-/// Tells all runs that require a fact how it stands.
+/// Notifies all runs that require a fact of its state.
 pub(super) async fn tell_of(node: &Node, namespace: &str, fact: &Requirement) -> Result<(), Error> {
     let mut after = Uuid::nil();
     loop {
@@ -29,7 +29,7 @@ pub(super) async fn tell_of(node: &Node, namespace: &str, fact: &Requirement) ->
     }
 }
 
-/// Tells runs how facts stand that they require.
+/// Notifies runs of the states of facts that they require.
 pub(super) async fn tell(node: &Node, changed: Vec<Changed>) -> Result<(), Error> {
     if changed.is_empty() {
         return Ok(());
