@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use backstitch_saga::protocol::{CREATED, DONE, StartAnswer, StartRun};
 use backstitch_saga::{
-    Descent, EndBy, Hold, Parent, RunId, Span, Start, Time, Timestamp, Violation, check_start,
+    Descent, EndBy, Hold, Parent, RunId, Span, Start, Time, Violation, check_start,
 };
 
 use crate::cooperation::Pieces;
@@ -244,8 +244,9 @@ async fn order(
     request: StartRun,
 ) -> Result<(Box<StartOrder>, Option<Wanted>), Error> {
     check(&request, node.options.payload_limit)?;
-    let start_at = start_at(node.clock.now(), &request)?;
-    let ends = request.end_by.map(|at| (at, request.undo_budget));
+    let now = node.clock.now();
+    let start_at = start_at(now, &request)?;
+    let (end_by, undo_budget) = (request.end_by, request.undo_budget);
     let StartRun { workflow, version, key, input, labels, sequence, .. } = request;
     let (correlation_id, causation_id) = (request.correlation_id, request.causation_id);
     let workflow = node.definitions.resolve(&node.database, namespace, &workflow, version).await?;
@@ -261,7 +262,15 @@ async fn order(
         };
         (key, start)
     });
-    let end_by = end_by(node, (namespace, &workflow.graph.definition.name), ends).await;
+    let definition = &workflow.graph.definition;
+    let within = definition.end_within.map(|within| start_at.unwrap_or(now).after(within));
+    let end_by = match end_by.map(|at| at.0).or(within) {
+        Some(at) => {
+            let budget = undo_budget.or(definition.undo_budget);
+            Some(ends(node, (namespace, &definition.name), at, budget).await)
+        }
+        None => None,
+    };
     let start = Start {
         namespace: namespace.clone(),
         definition: workflow.hash.clone(),
@@ -283,12 +292,12 @@ async fn order(
 }
 
 /// Returns when a run is to be over, and what is to be reserved for undoing it.
-async fn end_by(
+async fn ends(
     node: &Node,
     (namespace, workflow): (&str, &str),
-    request: Option<(Timestamp, Option<Span>)>,
-) -> Option<Box<EndBy>> {
-    let (Timestamp(at), budget) = request?;
+    at: Time,
+    budget: Option<Span>,
+) -> Box<EndBy> {
     let undo = match budget {
         Some(_) => BTreeMap::new(),
         None => match undo_times::of(node, namespace, workflow).await {
@@ -300,7 +309,7 @@ async fn end_by(
             }
         },
     };
-    Some(Box::new(EndBy { at, budget, undo }))
+    Box::new(EndBy { at, budget, undo })
 }
 
 /// Returns the later instant at which a run is to begin; `None` when it begins at once.

@@ -48,6 +48,12 @@ pub struct Definition {
     /// Time after its end in which a run may still be compensated by hand.
     #[serde(default = "Definition::default_compensable_for")]
     pub compensable_for: Span,
+    /// Time after its beginning by which a run is to be over, its undo included, unless its start says `end_by`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_within: Option<Span>,
+    /// Time reserved for undoing a run that is to be over, unless its start says it; as long as it took lately without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo_budget: Option<Span>,
     /// Order of its runs in relation to other runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequence: Option<Sequence>,

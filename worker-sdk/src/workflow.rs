@@ -210,6 +210,8 @@ impl Draft {
             timeout: Span::days(7),
             on_timeout: OnTimeout::default(),
             compensable_for: Span::days(30),
+            end_within: None,
+            undo_budget: None,
             sequence: None,
             milestones: Vec::new(),
         };
@@ -242,6 +244,16 @@ impl Saga {
     /// default.
     pub fn compensable_for(&self, span: Span) {
         self.draft.borrow_mut().definition.compensable_for = span;
+    }
+
+    /// So long after it begins a run is to be over, its undo included, unless its start says by when.
+    pub fn end_within(&self, span: Span) {
+        self.draft.borrow_mut().definition.end_within = Some(span);
+    }
+
+    /// The time reserved for undoing a run that is to be over; as long as undoing its steps took lately without it.
+    pub fn undo_budget(&self, span: Span) {
+        self.draft.borrow_mut().definition.undo_budget = Some(span);
     }
 
     /// A step of one task. `input` is wired to what the task takes; the compiler checks that it fits.

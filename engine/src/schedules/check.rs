@@ -74,6 +74,11 @@ fn check_numbers(spec: &ScheduleSpec, wrong: &mut Vec<Violation>) {
     if !(Span::secs(10)..=Span::days(366)).contains(&spec.catch_up) {
         out_of_range("/catch_up", format!("10s to {}, not {}", Span::days(366), spec.catch_up));
     }
+    if let Some(within) = spec.end_within
+        && !(Span(1)..=Span::days(366)).contains(&within)
+    {
+        out_of_range("/end_within", format!("1ms to {}, not {within}", Span::days(366)));
+    }
 }
 
 /// Each instant is put off for itself, so that only so many may fall within the jitter.

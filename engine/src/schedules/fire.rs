@@ -7,7 +7,7 @@
 //! - The end of a start goes into the row and into the history in one statement.
 
 use backstitch_saga::protocol::{StartOrigin, StartOutcome};
-use backstitch_saga::{By, Command, RunId, Span, Time};
+use backstitch_saga::{By, Command, RunId, Span, Time, Timestamp};
 use futures::StreamExt;
 
 use super::check::request;
@@ -166,7 +166,9 @@ async fn carry_out(
         let spec = row.state.spec_of(one, &row.spec);
         let version = one.version().or(spec.version);
         match request(&row.name, spec, version, one.instant, one.key.clone()) {
-            Ok(request) => {
+            Ok(mut request) => {
+                let end = spec.end_within.map(|within| node.clock.now().after(within));
+                request.end_by = end.map(Timestamp);
                 keys.push(one.key.as_str());
                 requests.push((node.clock.new_run(), request));
             }

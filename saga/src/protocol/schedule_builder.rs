@@ -25,6 +25,7 @@ impl Default for ScheduleSpec {
             queue_limit: one(),
             catch_up: an_hour(),
             jitter: Span::default(),
+            end_within: None,
         }
     }
 }
@@ -137,6 +138,12 @@ impl ScheduleSpec {
     #[must_use]
     pub fn jitter(self, span: Span) -> ScheduleSpec {
         ScheduleSpec { jitter: span, ..self }
+    }
+
+    /// So long after it begins each run is to be over, its undo included.
+    #[must_use]
+    pub fn end_within(self, span: Span) -> ScheduleSpec {
+        ScheduleSpec { end_within: Some(span), ..self }
     }
 }
 

@@ -66,6 +66,10 @@ pub struct ScheduleSpec {
     /// Each start is put off by up to so much, always by the same for the same instant; at most `1d`.
     #[serde(default)]
     pub jitter: Span,
+    /// So long after it begins each run is to be over, its undo included; without it, as the workflow says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(example = "6h"))]
+    pub end_within: Option<Span>,
 }
 
 /// Every n-th day or week, counted from a date. On the other days the patterns of the schedule are not due.

@@ -34,6 +34,16 @@ pub(super) fn check(definition: &Definition, found: &mut Vec<Violation>) {
     if definition.compensable_for != Span::ZERO {
         span(definition.compensable_for, "/compensable_for", found);
     }
+    if let Some(within) = definition.end_within {
+        span(within, "/end_within", found);
+    }
+    if let Some(budget) = definition.undo_budget {
+        span(budget, "/undo_budget", found);
+        if definition.end_within.is_some_and(|within| budget >= within) {
+            let message = "no time is left to go forward: it must be shorter than `end_within`";
+            found.push(Violation::new("/undo_budget", "invalid_span", message));
+        }
+    }
     let Some(sequence) = &definition.sequence else { return };
     if let Some(within) = sequence.requires_within {
         span(within, "/sequence/requires_within", found);

@@ -412,6 +412,8 @@ pub(crate) fn definition() -> impl Strategy<Value = Definition> {
                 timeout,
                 on_timeout,
                 compensable_for,
+                end_within: None,
+                undo_budget: None,
                 sequence: None,
                 milestones: Vec::new(),
             }

@@ -2,6 +2,7 @@
 
 use backstitch_api::Access;
 use backstitch_saga::protocol::{ActFilter, BackfillSchedule, Overlap, ScheduleSpec, StartOutcome};
+use backstitch_saga::{Span, Timestamp};
 use backstitch_sdk::Client;
 use backstitch_tests::node::{Hand, NS, chain};
 use backstitch_tests::server::{Answer, Server, send, with_json};
@@ -304,5 +305,30 @@ async fn the_client_puts_pauses_and_makes_up_for_what_was_missed() {
     assert_eq!(acts, ["trigger", "resume", "backfill", "pause", "put"]);
     client.delete_schedule("busy").await.unwrap();
     assert_eq!(client.schedule("busy").await.unwrap_err().code(), Some("unknown_schedule"));
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn runs_of_a_schedule_end_within_the_time_that_it_says() {
+    let server = server().await;
+    let mut spec = spec();
+    spec["end_within"] = "0s".into();
+    let refused = put(&server, NIGHTLY, &spec).await;
+    assert_eq!(errors(&refused), [("/end_within".to_owned(), "out_of_range".to_owned())]);
+    spec["end_within"] = "6h".into();
+    let made = put(&server, NIGHTLY, &spec).await;
+    assert_eq!((made.status, &made.json()["spec"]["end_within"]), (201, &json!("6h")));
+    let begun = server.post(&format!("{NIGHTLY}/trigger"), json!({ "reason": "r" })).await;
+    assert!(begun.status < 300, "{begun:?}");
+    let runs = async || server.get("/v1/runs?label=schedule:nightly").await.json()["items"].clone();
+    backstitch_tests::eventually("the schedule starts a run", async || {
+        runs().await.as_array().is_some_and(|runs| !runs.is_empty())
+    })
+    .await;
+    let run = runs().await[0]["id"].as_str().unwrap().to_owned();
+    let run = server.get(&format!("/v1/runs/{run}")).await.json();
+    let time = |text: &Value| serde_json::from_value::<Timestamp>(text.clone()).unwrap().0;
+    let left = time(&run["end_by"]["at"]).since(time(&run["started_at"]));
+    assert!((Span::hours(5)..=Span::hours(6)).contains(&left), "{run:#}");
     server.stopped().await;
 }

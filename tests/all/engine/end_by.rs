@@ -104,3 +104,48 @@ async fn time_alone_has_a_run_undone_and_late_undos_are_told() {
     assert_eq!(view(&engine, run).await.outcome, Some(Outcome::Compensated));
     engine.stop().await;
 }
+
+/// The instants around `take`, so long later.
+async fn around<T>(
+    span: Span,
+    take: impl Future<Output = T>,
+) -> (std::ops::RangeInclusive<Time>, T) {
+    // The engine goes by the clock of the database, which it knows the better the sooner that answers.
+    let from = now().after(span).0 - 60_000;
+    let taken = take.await;
+    (Time(from)..=Time(now().after(span).0 + 60_000), taken)
+}
+
+#[tokio::test]
+async fn a_run_ends_as_its_workflow_says_unless_its_start_says_by_when() {
+    let engine = node(&database().await, |_| {}).await;
+    let within = r#"{"end_within":"1h","undo_budget":"5m","name""#;
+    let order = chain("order", &["pay"]).replacen(r#"{"name""#, within, 1);
+    engine.register(NS, &order).await.unwrap();
+    let parent = r#"{"name":"parent","version":1,"steps":[
+        {"id":"order","child":{"workflow":"order","input":{"path":"/input"}}}]}"#;
+    engine.register(NS, parent).await.unwrap();
+    let hour = Span::hours(1);
+    let parent = engine.start_run(NS, start("parent", "0")).await.unwrap().id;
+    let child = Hand::new(&engine).one().await.run;
+    assert_eq!(view(&engine, parent).await.end_by, None);
+    assert!(view(&engine, child).await.end_by.is_some(), "however it was started");
+
+    let (wanted, run) = around(hour, engine.start_run(NS, start("order", "1"))).await;
+    let end = view(&engine, run.unwrap().id).await.end_by.unwrap();
+    assert!(wanted.contains(&end.at.0), "{wanted:?}: {end:?}");
+    assert_eq!(end.reserved, Some(Span::secs(300)));
+
+    let later = Timestamp(now().after(Span::hours(5)));
+    let request = StartRun { start_at: Some(later), ..start("order", "2") };
+    let run = engine.start_run(NS, request).await.unwrap().id;
+    let end = view(&engine, run).await.end_by.unwrap();
+    assert_eq!(end.at.0, later.0.after(hour), "it counts from when the run begins");
+
+    let own = now().after(Span::hours(9));
+    let run = engine.start_run(NS, start_by(own)).await.unwrap().id;
+    let end = view(&engine, run).await.end_by.unwrap();
+    assert_eq!((end.at, end.reserved), (Timestamp(own), Some(Span::secs(300))));
+
+    engine.stop().await;
+}

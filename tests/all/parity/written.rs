@@ -67,6 +67,8 @@ fn tasks() -> Built {
         saga.timeout(Span::hours(5));
         saga.on_timeout(OnTimeout::Incident);
         saga.compensable_for(Span::days(2));
+        saga.end_within(Span::days(1));
+        saga.undo_budget(Span::hours(1));
         saga.serial_key(field!(trip.boss), OnConflict::Coalesce);
         saga.requires("boss.hired", field!(trip.id), OnWithdrawn::Cancel);
         saga.requires("trip.asked", field!(trip.boss), OnWithdrawn::Incident);
