@@ -205,17 +205,9 @@ async fn tell(
     data: Payload,
     by: By,
 ) -> Result<(), Error> {
-    data.check(node.options.payload_limit).map_err(misplaced)?;
     let mut tries = 0;
     loop {
-        let asked = name.to_owned();
-        let schemas = reads::read(node, namespace, run, move |run| {
-            run.check_not_erased()?;
-            let schemas = owned(run.signal_schemas(&asked)?);
-            Ok::<(u32, Vec<(Arc<str>, Payload)>), Refusal>((run.version(), schemas))
-        });
-        let (version, schemas) = schemas.await??;
-        hold_to(node, namespace, &schemas, &data).await?;
+        let version = held(node, namespace, run, name, &data, |_| Ok(())).await?;
         let (data, by, checked) = (data.clone(), by.clone(), Some(version));
         let command = Command::Signal { name: name.into(), data, by, checked };
         match node.ask(namespace, run, command).await {
@@ -239,18 +231,35 @@ pub(crate) async fn foresee(
     data: Payload,
     by: By,
 ) -> Result<(), Error> {
+    let (now, signal, given) = (node.clock.now(), Arc::from(name), data.clone());
+    let refuse = move |run: &Run| {
+        let (name, data, by) = (Arc::clone(&signal), given.clone(), by.clone());
+        run.check_command(Command::Signal { name, data, by, checked: Some(run.version()) }, now)
+    };
+    held(node, namespace, run, name, &data, refuse).await.map(drop)
+}
+
+/// Holds a signal to the schemas of the steps that wait for it, and to what else refuses it now. Returns the version of the
+/// run that it was held to.
+async fn held(
+    node: &Arc<Node>,
+    namespace: &str,
+    run: RunId,
+    name: &str,
+    data: &Payload,
+    refuse: impl Fn(&Run) -> Result<(), Refusal> + Send + Sync + 'static,
+) -> Result<u32, Error> {
     data.check(node.options.payload_limit).map_err(misplaced)?;
-    let (asked, given, now) = (name.to_owned(), data.clone(), node.clock.now());
-    let schemas = reads::read(node, namespace, run, move |run| {
+    let asked = name.to_owned();
+    let read = reads::read(node, namespace, run, move |run| {
         run.check_not_erased()?;
         let schemas = owned(run.signal_schemas(&asked)?);
-        let (name, data, by) = (asked.as_str().into(), given.clone(), by.clone());
-        let command = Command::Signal { name, data, by, checked: Some(run.version()) };
-        run.check_command(command, now)?;
-        Ok::<Vec<(Arc<str>, Payload)>, Refusal>(schemas)
+        refuse(run)?;
+        Ok::<(u32, Vec<(Arc<str>, Payload)>), Refusal>((run.version(), schemas))
     });
-    let schemas = schemas.await??;
-    hold_to(node, namespace, &schemas, &data).await
+    let (version, schemas) = read.await??;
+    hold_to(node, namespace, &schemas, data).await?;
+    Ok(version)
 }
 
 fn misplaced(violation: Violation) -> Error {
