@@ -20,6 +20,8 @@ const SHARE: u32 = 10;
 const STEP_TOLD_FOR: Duration = Duration::from_secs(3_600);
 /// Time that emitted events may take to the log before a condition is reported.
 const EMITTED_WITHIN: Span = Span::secs(60);
+/// Age up to which started runs are counted by their outcome.
+const LATELY: Span = Span::hours(1);
 /// Number of namespaces that are remembered.
 const MOST: usize = 1_000;
 
@@ -87,7 +89,8 @@ impl Engine {
 async fn count(node: &Node, namespace: &str) -> Result<StatusView, Error> {
     let mut connection = node.database.reader(namespace).await?;
     let as_of = Timestamp(node.clock.now());
-    let counts = status::count(&mut connection, namespace).await?;
+    let since = Time(as_of.0.0.saturating_sub_unsigned(LATELY.0));
+    let counts = status::count(&mut connection, namespace, since).await?;
     let number = |count: i64| u64::try_from(count).unwrap_or_default();
     let kinds: Vec<KindCount> = counts
         .incidents
@@ -104,6 +107,7 @@ async fn count(node: &Node, namespace: &str) -> Result<StatusView, Error> {
         database_reachable: true,
         incidents: IncidentCounts { as_of, open, kinds },
         runs: counts.runs.into_iter().map(|(state, count)| (state, number(count))).collect(),
+        ended: counts.ended.into_iter().map(|(outcome, count)| (outcome, number(count))).collect(),
         paused_workflows: node.pauses.of(namespace),
         oldest_task: counts.oldest_task.map(Timestamp),
         held_weeks: node.retention.held_by(namespace),

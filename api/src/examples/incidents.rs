@@ -44,7 +44,7 @@ pub(crate) fn groups() -> Value {
         "items": [{
             "fingerprint": FINGERPRINT, "count": 500, "workflow": "place-order", "step": "payment",
             "kind": "task_exhausted", "code": "card_declined", "first_seen": AT,
-            "last_seen": "2026-01-31T10:12:40.003Z", "sample": INCIDENT,
+            "last_seen": "2026-01-31T10:12:40.003Z", "last_hour": 420, "hour_before": 80, "sample": INCIDENT,
             "message": "card_declined: card 4711 has expired"
         }]
     })
@@ -63,7 +63,8 @@ pub(crate) fn counts() -> Value {
 pub(crate) fn status() -> Value {
     json!({
         "as_of": "2026-01-31T10:15:00.000Z", "database_reachable": true, "incidents": counts(),
-        "runs": { "compensation_blocked": 3, "running": 1200, "waiting": 500 }, "oldest_task": AT,
+        "runs": { "compensation_blocked": 3, "running": 1200, "waiting": 500 },
+        "ended": { "succeeded": 1000, "compensated": 7 }, "oldest_task": AT,
         "held_weeks": [{
             "week": "2025-09-01T00:00:00.000Z", "runs": 2, "oldest_run": RUN,
             "oldest_started_at": "2025-09-03T08:00:00.000Z"

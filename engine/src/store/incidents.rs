@@ -143,6 +143,9 @@ fn line(row: &PgRow) -> Result<IncidentLine, sqlx::Error> {
     })
 }
 
+/// Milliseconds of an hour.
+const HOUR: i64 = 3_600_000;
+
 /// Open incidents of a namespace by fingerprint, most first, after the group `after`.
 pub(crate) async fn groups(
     connection: &mut PgConnection,
@@ -155,10 +158,13 @@ pub(crate) async fn groups(
     let mut query = QueryBuilder::<Postgres>::new(
         "-- incidents_groups\n\
          select g.fingerprint, g.open, g.first_seen, g.last_seen, n.run_id, n.incident, n.workflow, n.step, n.kind, \
-         n.code, n.message from (select i.fingerprint, count(*) as open, min(i.opened_at) as first_seen, \
-         max(i.opened_at) as last_seen from incidents i where i.namespace = ",
+         n.code, n.message, g.last_hour, g.hour_before from (select i.fingerprint, count(*) as open, min(i.opened_at) as first_seen, \
+         max(i.opened_at) as last_seen, count(*) filter (where i.opened_at > ",
     );
-    query.push_bind(namespace);
+    let ago = |hours: i64| Moment(Time(now.0 - hours * HOUR));
+    query.push_bind(ago(1)).push(") as last_hour, count(*) filter (where i.opened_at > ");
+    query.push_bind(ago(2)).push(" and i.opened_at <= ").push_bind(ago(1));
+    query.push(") as hour_before from incidents i where i.namespace = ").push_bind(namespace);
     let open = IncidentFilter { state: Some(IncidentState::Open), ..filter.clone() };
     push_filter(&mut query, &open, now);
     query.push(" group by i.fingerprint");
@@ -180,20 +186,24 @@ pub(crate) async fn groups(
 }
 
 fn group(row: &PgRow) -> Result<IncidentGroup, sqlx::Error> {
-    let count: i64 = row.try_get(1)?;
+    let number =
+        |at: usize| row.try_get::<i64, _>(at).map(|n| u64::try_from(n).unwrap_or_default());
+    let (count, last_hour, hour_before) = (number(1)?, number(11)?, number(12)?);
     let (Moment(first_seen), Moment(last_seen)) = (row.try_get(2)?, row.try_get(3)?);
     let number: i32 = row.try_get(5)?;
     let step: Option<String> = row.try_get(7)?;
     let run = RunId(row.try_get(4)?);
     Ok(IncidentGroup {
         fingerprint: row.try_get(0)?,
-        count: u64::try_from(count).unwrap_or_default(),
+        count,
         workflow: row.try_get(6)?,
         step: step.map(|step| step.split('/').next().unwrap_or_default().to_owned()),
         kind: row.try_get(8)?,
         code: row.try_get(9)?,
         first_seen: Timestamp(first_seen),
         last_seen: Timestamp(last_seen),
+        last_hour,
+        hour_before,
         sample: IncidentId { run, number: u32::try_from(number).unwrap_or_default() },
         message: row.try_get(10)?,
     })

@@ -1,10 +1,12 @@
 //! Counts of a namespace, for those who poll.
 
 use backstitch_saga::Time;
+use backstitch_saga::protocol::Outcome;
 use sqlx::Row;
 use sqlx::postgres::PgConnection;
 
 use super::moment::Moment;
+use super::partitions::first_id;
 
 /// Result of one count.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +15,8 @@ pub(crate) struct Counts {
     pub(crate) incidents: Vec<(String, i64, Time)>,
     /// Runs that have not ended, by state.
     pub(crate) runs: Vec<(String, i64)>,
+    /// Runs that were started lately and have ended, by outcome, up to [`MOST_ENDED`] each.
+    pub(crate) ended: Vec<(String, i64)>,
     /// The time since when the oldest offered task waits.
     pub(crate) oldest_task: Option<Time>,
     /// Rows in progress between sources, runs and the log, by kind: the reason of the wait if it is known, their
@@ -23,12 +27,19 @@ pub(crate) struct Counts {
 /// The most documents that cannot be mapped that are counted.
 pub(crate) const MOST_NOT_MAPPED: i64 = 1_000;
 
-/// Counts what is open. Each part reads an index of what is open, so the cost grows with that and not with all there
-/// ever was; the oldest task is found by one step for each queue and handler.
+/// The most runs of an outcome that are counted.
+pub(crate) const MOST_ENDED: i64 = 1_000;
+
+/// Counts open things, and the outcomes of runs that were started after `since`. Each part reads an index of what is open, or the
+/// newest part of an index up to a bound, so the cost grows with that and not with all there ever was; the oldest task is found
+/// by one step for each queue and handler.
 pub(crate) async fn count(
     connection: &mut PgConnection,
     namespace: &str,
+    since: Time,
 ) -> Result<Counts, sqlx::Error> {
+    let words: Vec<&str> = Outcome::ALL.iter().map(|outcome| outcome.as_str()).collect();
+    let first = first_id(since);
     let rows = sqlx::query(
         "-- status\n\
          with recursive kinds as ( \
@@ -43,6 +54,8 @@ pub(crate) async fn count(
          where namespace = $1 and resolved_at is null group by kind \
          union all select 'run', state, count(*), null from runs \
          where namespace = $1 and state <> 'ended' group by state \
+         union all select 'ended', w.word, count(*), null from unnest($3::text[]) w(word) cross join lateral \
+           (select 1 from runs r where r.namespace = $1 and r.outcome = w.word and r.id >= $4 limit $5) r group by w.word \
          union all select 'task', '', 0, at from oldest \
          union all select 'import', min(waits_for), count(*), min(changed_at) from import \
          where namespace = $1 and state = 'running' and waits_for is not null having count(*) > 0 \
@@ -56,6 +69,9 @@ pub(crate) async fn count(
     )
     .bind(namespace)
     .bind(MOST_NOT_MAPPED)
+    .bind(&words)
+    .bind(first)
+    .bind(MOST_ENDED)
     .fetch_all(connection)
     .await?;
     let mut counts = Counts::default();
@@ -66,6 +82,7 @@ pub(crate) async fn count(
         match (what.as_str(), since) {
             ("incident", Some(Moment(oldest))) => counts.incidents.push((word, count, oldest)),
             ("run", _) => counts.runs.push((word, count)),
+            ("ended", _) => counts.ended.push((word, count)),
             ("task", since) => counts.oldest_task = since.map(|Moment(at)| at),
             (_, Some(Moment(since))) => counts.on_the_way.push((what, word, count, since)),
             (_, None) => {}

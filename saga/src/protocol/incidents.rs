@@ -293,6 +293,12 @@ pub struct IncidentGroup {
     pub first_seen: Timestamp,
     /// Time at which the newest of them opened.
     pub last_seen: Timestamp,
+    /// Number of them that opened within the last hour.
+    #[serde(default)]
+    pub last_hour: u64,
+    /// Number of them that opened within the hour before that.
+    #[serde(default)]
+    pub hour_before: u64,
     /// The newest of them, as an example.
     pub sample: IncidentId,
     /// Message of the incidents.
@@ -323,6 +329,10 @@ pub struct StatusView {
     pub incidents: IncidentCounts,
     /// Runs that have not ended, by state; states without any are left out.
     pub runs: BTreeMap<String, u64>,
+    /// Runs that were started within the last hour and have ended, by outcome, counted up to 1,000 each; outcomes without any are
+    /// left out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ended: BTreeMap<String, u64>,
     /// Workflows whose new runs are held; see `GET /v1/pauses`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub paused_workflows: Vec<String>,
@@ -352,6 +362,7 @@ impl Default for StatusView {
             database_reachable: false,
             incidents,
             runs: BTreeMap::new(),
+            ended: BTreeMap::new(),
             paused_workflows: Vec::new(),
             oldest_task: None,
             held_weeks: Vec::new(),

@@ -32,6 +32,9 @@ pub struct RunView {
     pub key: Option<String>,
     /// Constant along the whole causal story.
     pub correlation_id: String,
+    /// The event of the log that caused it, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub causation_id: Option<String>,
     /// Marks to search by.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, String>))]
@@ -152,6 +155,17 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// All of them.
+    pub const ALL: [Outcome; 7] = [
+        Outcome::Succeeded,
+        Outcome::PartiallyCompleted,
+        Outcome::FailedClean,
+        Outcome::FailedDirty,
+        Outcome::Compensated,
+        Outcome::CompensatedWithManualSteps,
+        Outcome::Cancelled,
+    ];
+
     /// The word used in JSON and in the index.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -23,6 +23,7 @@ impl Run {
             version: definition.version,
             key: origin.and_then(|origin| origin.key.as_deref().map(str::to_owned)),
             correlation_id: self.correlation_id(),
+            causation_id: self.causation_id().map(str::to_owned),
             labels: origin.map(|origin| origin.labels.clone()).unwrap_or_default(),
             parent: self.parent().cloned(),
             children_left: self.children_left(),
