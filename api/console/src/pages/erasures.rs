@@ -4,6 +4,7 @@ use axum::extract::Path;
 use backstitch_saga::protocol::{ErasureState, ErasureView};
 
 use super::filter::Filter;
+use super::work::{self, Work};
 use crate::ask::{Ask, Problem, encoded};
 use crate::form::{Deed, Field};
 use crate::page::{Frame, Shown};
@@ -80,21 +81,19 @@ pub(crate) async fn show(ask: Ask, Path(id): Path<String>) -> Shown {
 }
 
 async fn page(ask: &Ask, id: &str) -> Result<TablePage, Problem> {
-    let who = ask.who().await?;
-    let (one, mark): (ErasureView, u64) = ask.get_live(&format!("/v1/erasures/{id}")).await?;
-    let frame = Frame::new(ask, who, "erasures", "Erasure");
+    let path = format!("/v1/erasures/{id}");
+    let (one, mark, frame) = work::read::<ErasureView>(ask, &path, "erasures", "Erasure").await?;
     let mut page = TablePage::new(frame, "Erasure").below("Erasures", "/console/erasures");
-    page.badge = Some(badge(one.state));
     page.sentence = one.reason;
-    page.warning = one.waits_for;
-    page.live = (one.state == ErasureState::Running).then_some(mark);
-    page.fact("Documents", Cell::number(one.documents));
-    page.fact("Events", Cell::number(one.events));
-    page.fact("Runs", Cell::number(one.runs));
-    page.fact("Asked for", Cell::at(one.created_at));
-    page.fact("By", Cell::text(one.actor));
-    if let Some(at) = one.ended_at {
-        page.fact("Done", Cell::at(at));
-    }
-    Ok(page)
+    let told = Work {
+        badge: badge(one.state),
+        moves: one.state == ErasureState::Running,
+        waits_for: one.waits_for,
+        counts: &[("Documents", one.documents), ("Events", one.events), ("Runs", one.runs)],
+        begun: ("Asked for", one.created_at),
+        by: Some(("By", one.actor)),
+        ended_at: one.ended_at,
+        stop: None,
+    };
+    Ok(told.told_on(page, mark))
 }

@@ -5,6 +5,7 @@ use backstitch_saga::protocol::{ImportState, ImportView, RefusedRow};
 
 use super::filter::Filter;
 use super::sources::TABS;
+use super::work::{self, Work};
 use crate::ask::{Ask, Problem, encoded};
 use crate::form::Deed;
 use crate::page::{Frame, Shown};
@@ -65,42 +66,34 @@ pub(crate) async fn show(ask: Ask, Path(id): Path<String>) -> Shown {
 }
 
 async fn page(ask: &Ask, id: &str) -> Result<TablePage, Problem> {
-    let who = ask.who().await?;
     let path = format!("/v1/imports/{id}");
-    let (one, mark): (ImportView, u64) = ask.get_live(&path).await?;
+    let (one, mark, frame) = work::read::<ImportView>(ask, &path, "sources", "Import").await?;
     let filter = Filter::of(ask, &[]);
     let refused = ask.list::<RefusedRow>(&format!("{path}/refused"), 100, &filter).await?;
-    let frame = Frame::new(ask, who, "sources", "Import");
-    let mut page = TablePage::new(frame, format!("File of {}", one.source))
+    let page = TablePage::new(frame, format!("File of {}", one.source))
         .below("Imports", "/console/imports");
-    page.badge = Some(badge(one.state));
-    page.warning = one.waits_for.clone();
-    let moves = matches!(one.state, ImportState::Receiving | ImportState::Running);
-    page.live = moves.then_some(mark);
-    for (name, count) in [
-        ("Bytes", one.bytes),
-        ("Rows", one.rows),
-        ("Accepted", one.accepted),
-        ("Duplicates", one.duplicates),
-        ("Refused", one.refused),
-        ("Left", one.left),
-    ] {
-        page.fact(name, Cell::number(count));
-    }
+    let cancel = Deed::new("cancel", "Cancel", format!("{path}/cancel"))
+        .about("Takes in no more rows. What was taken in stays.")
+        .danger();
+    let told = Work {
+        badge: badge(one.state),
+        moves: matches!(one.state, ImportState::Receiving | ImportState::Running),
+        waits_for: one.waits_for,
+        counts: &[
+            ("Bytes", one.bytes),
+            ("Rows", one.rows),
+            ("Accepted", one.accepted),
+            ("Duplicates", one.duplicates),
+            ("Refused", one.refused),
+            ("Left", one.left),
+        ],
+        begun: ("Received", one.received_at),
+        by: one.peer.map(|peer| ("From", peer)),
+        ended_at: one.ended_at,
+        stop: Some(cancel),
+    };
+    let mut page = told.told_on(page, mark);
     page.fact("Form", Cell::text(one.content_type));
-    page.fact("Received", Cell::at(one.received_at));
-    if let Some(at) = one.ended_at {
-        page.fact("Ended", Cell::at(at));
-    }
-    if let Some(peer) = one.peer {
-        page.fact("From", Cell::text(peer));
-    }
-    if moves {
-        let cancel = Deed::new("cancel", "Cancel", format!("{path}/cancel"))
-            .about("Takes in no more rows. What was taken in stays.")
-            .danger();
-        page.deeds.push(cancel);
-    }
     let row = |one: RefusedRow| -> Row {
         let document = match one.intake_id {
             Some(id) => Cell::link("document", address("intakes", &id.to_string())),

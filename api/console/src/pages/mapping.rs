@@ -5,6 +5,7 @@ use backstitch_saga::protocol::{MappingProblem, MappingProblems, ReprocessState,
 
 use super::filter::Filter;
 use super::sources::TABS;
+use super::work::{self, Work};
 use crate::ask::{Ask, Problem, encoded};
 use crate::form::{Deed, Field};
 use crate::page::{Frame, Shown};
@@ -102,34 +103,30 @@ pub(crate) async fn show(ask: Ask, Path(id): Path<String>) -> Shown {
 }
 
 async fn page(ask: &Ask, id: &str) -> Result<TablePage, Problem> {
-    let who = ask.who().await?;
     let path = format!("/v1/reprocessings/{id}");
-    let (one, mark): (ReprocessView, u64) = ask.get_live(&path).await?;
-    let frame = Frame::new(ask, who, "sources", "Processed again");
-    let mut page =
+    let read = work::read::<ReprocessView>(ask, &path, "sources", "Processed again").await?;
+    let (one, mark, frame) = read;
+    let page =
         TablePage::new(frame, "Documents processed again").below("Mapping", "/console/mapping");
-    page.badge = Some(badge(one.state));
-    page.warning = one.waits_for.clone();
-    for (name, count) in [
-        ("Changed", one.changed),
-        ("Same", one.same),
-        ("Not mapped", one.failed),
-        ("Refused", one.refused),
-        ("Overtaken", one.overtaken),
-    ] {
-        page.fact(name, Cell::number(count));
-    }
-    page.fact("Begun", Cell::at(one.created_at));
-    page.fact("By", Cell::text(one.actor));
-    if let Some(at) = one.ended_at {
-        page.fact("Ended", Cell::at(at));
-    }
-    if one.state == ReprocessState::Running {
-        page.live = Some(mark);
-        let stop = Deed::new("stop", "Stop", format!("{path}/stop"))
-            .about("Processes no more documents. What was written stays.");
-        page.deeds.push(stop);
-    }
+    let stop = Deed::new("stop", "Stop", format!("{path}/stop"))
+        .about("Processes no more documents. What was written stays.");
+    let told = Work {
+        badge: badge(one.state),
+        moves: one.state == ReprocessState::Running,
+        waits_for: one.waits_for,
+        counts: &[
+            ("Changed", one.changed),
+            ("Same", one.same),
+            ("Not mapped", one.failed),
+            ("Refused", one.refused),
+            ("Overtaken", one.overtaken),
+        ],
+        begun: ("Begun", one.created_at),
+        by: Some(("By", one.actor)),
+        ended_at: one.ended_at,
+        stop: Some(stop),
+    };
+    let mut page = told.told_on(page, mark);
     page.parts.push(Part {
         title: "What was asked for",
         document: Some(pretty(one.asked.text())),

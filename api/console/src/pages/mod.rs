@@ -31,6 +31,7 @@ pub(crate) mod shapes;
 pub(crate) mod sources;
 pub(crate) mod step;
 pub(crate) mod undo;
+mod work;
 pub(crate) mod workflows;
 
 use axum::response::IntoResponse;
