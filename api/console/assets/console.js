@@ -45,6 +45,11 @@
     stream.addEventListener("changed", () => (busy() ? offer() : load()));
   };
 
+  // Why a form was not done stands beside it.
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    if (event.detail.elt.closest(".deed") && event.detail.xhr.status >= 400) event.detail.shouldSwap = true;
+  });
+
   // Pictures: zoom, find, go to what moves.
   const open = new Map();
   const picture = (figure) => {
@@ -128,7 +133,11 @@
     document.querySelectorAll("[data-travel]").forEach(travel);
     watch();
   };
-  document.addEventListener("DOMContentLoaded", ready);
+  document.addEventListener("DOMContentLoaded", () => {
+    const here = document.querySelector(".side nav [aria-current]");
+    if (here) here.scrollIntoView({ block: "nearest", inline: "center" });
+    ready();
+  });
   document.addEventListener("htmx:afterSettle", ready);
   setInterval(tell, 15000);
 })();

@@ -1,14 +1,27 @@
 //! Sends the request of a form to the API, in the name of its sender.
 
-use axum::body::Body;
-use axum::http::{HeaderValue, Method, header};
+use askama::Template;
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use backstitch_saga::Violation;
+use backstitch_saga::protocol::CredentialSecret;
 use serde::Deserialize;
 
 use crate::ask::{Ask, NAMESPACE, Problem, Wrong, form_body};
-use crate::form::document;
-use crate::page::{is_local, place_without_done};
+use crate::form::{document, filled};
+use crate::page::{Frame, html, is_local, place_without_done};
+use crate::show::{instant, moment};
+
+/// The page at which a script goes on, instead of what it would follow by itself.
+const GO_TO: HeaderName = HeaderName::from_static("hx-redirect");
+
+/// Has a script show an answer instead of the page that it is on.
+const INSTEAD_OF_THE_PAGE: [(HeaderName, &str); 3] = [
+    (HeaderName::from_static("hx-retarget"), "#main"),
+    (HeaderName::from_static("hx-reselect"), "#main"),
+    (HeaderName::from_static("hx-reswap"), "outerHTML"),
+];
 
 /// The id of what was made.
 #[derive(Deserialize)]
@@ -16,77 +29,138 @@ struct Made {
     id: Option<uuid::Uuid>,
 }
 
-/// Does what a form asks for, and goes on to the page that it names.
+/// The problem of a form that was refused, to stand beside it.
+#[derive(Template)]
+#[template(path = "refused.html")]
+struct Refused {
+    problem: Problem,
+}
+
+/// The secret of a credential, which is shown this once.
+#[derive(Template)]
+#[template(path = "secret.html")]
+struct SecretPage {
+    frame: Frame,
+    made: CredentialSecret,
+    /// The ends of this secret and of the one before: a name, the instant, and the same for reading.
+    until: Vec<(&'static str, String, String)>,
+}
+
+/// The fields of a form, in order.
+struct Form(Vec<(String, String)>);
+
+impl Form {
+    fn of(body: &Bytes) -> Form {
+        Form(form_urlencoded::parse(body).into_owned().collect())
+    }
+
+    fn text(&self, name: &str) -> &str {
+        self.0.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value.as_str())
+    }
+
+    /// The page that it was sent on.
+    fn back(&self) -> String {
+        Some(self.text("back")).filter(|back| is_local(back)).unwrap_or("/console").to_owned()
+    }
+}
+
+/// Does what a form asks for, and goes on to the page that it names. A script that sends a form is told why it was not done,
+/// and where to go on.
 pub(crate) async fn act(ask: Ask, body: Body) -> Response {
-    let Some(body) = form_body(body).await else {
-        let problem = Problem::new(
-            413,
-            "body_too_large",
-            "The form is too large, or came too slowly",
-            "Nothing was done.",
-        );
-        return ask.refused(problem, "/console".to_owned()).await;
-    };
-    let fields: Vec<(String, String)> = form_urlencoded::parse(&body).into_owned().collect();
-    let text = |name: &str| {
-        fields.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value.as_str())
-    };
-    let back = Some(text("back")).filter(|back| is_local(back)).unwrap_or("/console").to_owned();
-    if !ask.is_ours(text("token")) {
-        if ask.who().await.is_err_and(|problem| problem.status == 401) {
-            return Redirect::to("/console/login").into_response();
+    let (problem, back) = match form_body(body).await {
+        Some(body) => {
+            let form = Form::of(&body);
+            match done(&ask, &form).await {
+                Ok(response) => return for_script(&ask, response),
+                Err(problem) => (problem, form.back()),
+            }
         }
-        let problem = Problem::new(
+        None => {
+            let title = "The form is too large, or came too slowly";
+            (Problem::new(413, "body_too_large", title, "Nothing was done."), "/console".to_owned())
+        }
+    };
+    if ask.is_script() && problem.status != 401 {
+        let status = StatusCode::from_u16(problem.status);
+        return html(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), &Refused { problem });
+    }
+    for_script(&ask, ask.refused(problem, back).await)
+}
+
+/// Has a script go where a browser would by itself.
+fn for_script(ask: &Ask, response: Response) -> Response {
+    match response.headers().get(header::LOCATION) {
+        Some(place) if ask.is_script() => {
+            (StatusCode::OK, [(GO_TO, place.clone())]).into_response()
+        }
+        _ => response,
+    }
+}
+
+/// Does what a form asks for.
+async fn done(ask: &Ask, form: &Form) -> Result<Response, Problem> {
+    if !ask.is_ours(form.text("token")) {
+        ask.who().await?;
+        return Err(Problem::new(
             403,
             "form_not_ours",
             "The form was not taken",
             "It was not sent by a page of this console in this session, or the session began anew since. Nothing was \
              done. Load the page again.",
-        );
-        return ask.refused(problem, back).await;
+        ));
     }
-    let (method, path) = (text("method"), text("path"));
-    let method = match method {
+    let method = match form.text("method") {
         "POST" => Method::POST,
         "PUT" => Method::PUT,
         "DELETE" => Method::DELETE,
         "PATCH" => Method::PATCH,
-        _ => return ask.refused(unknown_act(), back).await,
+        _ => return Err(unknown_act()),
     };
+    let document =
+        document(&form.0).map_err(|(name, message)| wrong(&name.replace('.', "/"), message))?;
+    let path = filled(form.text("path"), &form.0, &document)
+        .map_err(|name| wrong(&name, "It must be said.".to_owned()))?;
     if !path.starts_with("/v1/") {
-        return ask.refused(unknown_act(), back).await;
+        return Err(unknown_act());
     }
-    let document = match document(&fields) {
-        Ok(document) => document,
-        Err((name, message)) => {
-            let mut problem = Problem::new(
-                422,
-                "invalid_request",
-                "Something in the form is wrong",
-                "Nothing was done.",
-            );
-            let pointer = format!("/{}", name.replace('.', "/"));
-            let Violation { pointer, code, message } =
-                Violation::new(pointer, "invalid_value", message);
-            problem.errors.push(Wrong { pointer, code: code.to_string(), message });
-            return ask.refused(problem, back).await;
-        }
-    };
     // What is deleted is named by its path alone.
     let body = (method != Method::DELETE).then(|| document.to_string());
-    let key = Some(text("key")).filter(|key| method == Method::POST && !key.is_empty());
-    let answer = ask.call(method, path, body, key).await;
+    let key = Some(form.text("key")).filter(|key| method == Method::POST && !key.is_empty());
+    let answer = ask.call(method, &path, body, key).await;
     if !answer.status.is_success() {
-        let problem = answer.read::<serde_json::Value>().err().unwrap_or_default();
-        return ask.refused(problem, back).await;
+        return Err(answer.read::<serde_json::Value>().err().unwrap_or_default());
+    }
+    if let Ok(made) = serde_json::from_slice::<CredentialSecret>(&answer.body) {
+        let frame = Frame::new(ask, ask.who().await?, "credentials", "A secret");
+        let named =
+            [("Good until", made.expires_at), ("The old one is good until", made.previous_until)];
+        let told = |(name, at): (_, Option<_>)| at.map(|at| (name, instant(at), moment(at)));
+        let until = named.into_iter().filter_map(told).collect();
+        let page = html(StatusCode::OK, &SecretPage { frame, made, until });
+        return Ok((INSTEAD_OF_THE_PAGE, page).into_response());
     }
     let made = serde_json::from_slice::<Made>(&answer.body).ok().and_then(|made| made.id);
-    let then = Some(text("then")).filter(|then| is_local(then));
-    let then = then.and_then(|then| Some(then.replace("{id}", &made?.to_string())));
-    let to = place_without_done(&then.unwrap_or(back));
-    let word = text("word");
+    let to = Some(form.text("then")).filter(|then| is_local(then)).and_then(|then| {
+        let then = match made {
+            Some(id) => then.replace("{id}", &id.to_string()),
+            None => then.to_owned(),
+        };
+        filled(&then, &form.0, &document).ok()
+    });
+    let to = place_without_done(&to.unwrap_or_else(|| form.back()));
+    let word = crate::ask::encoded(form.text("word"));
     let mark = if to.contains('?') { '&' } else { '?' };
-    Redirect::to(&format!("{to}{mark}done={}", crate::ask::encoded(word))).into_response()
+    Ok(Redirect::to(&format!("{to}{mark}done={word}")).into_response())
+}
+
+/// Something in a form that the API is not asked with.
+fn wrong(name: &str, message: String) -> Problem {
+    let title = "Something in the form is wrong";
+    let mut problem = Problem::new(422, "invalid_request", title, "Nothing was done.");
+    let Violation { pointer, code, message } =
+        Violation::new(format!("/{name}"), "invalid_value", message);
+    problem.errors.push(Wrong { pointer, code: code.to_string(), message });
+    problem
 }
 
 fn unknown_act() -> Problem {
@@ -95,19 +169,15 @@ fn unknown_act() -> Problem {
 
 /// Looks at another namespace of an open server from now on. Elsewhere the credential says which it is.
 pub(crate) async fn choose_namespace(ask: Ask, body: Body) -> Response {
-    let body = form_body(body).await.unwrap_or_default();
-    let fields: Vec<(String, String)> = form_urlencoded::parse(&body).into_owned().collect();
-    let text = |name: &str| {
-        fields.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value.as_str())
-    };
+    let form = Form::of(&form_body(body).await.unwrap_or_default());
     let mut response = Redirect::to("/console").into_response();
-    let name = text("namespace");
+    let name = form.text("namespace");
     let is_slug = !name.is_empty()
         && name.len() <= 100
         && name.bytes().all(|byte| {
             byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte)
         });
-    if is_slug && ask.is_ours(text("token")) {
+    if is_slug && ask.is_ours(form.text("token")) {
         let cookie = format!("{NAMESPACE}={name}; Path=/console; HttpOnly; SameSite=Strict");
         if let Ok(cookie) = HeaderValue::try_from(cookie) {
             response.headers_mut().insert(header::SET_COOKIE, cookie);

@@ -242,6 +242,11 @@ impl Ask {
         signed_in && same && is_of_this_site(&self.headers)
     }
 
+    /// Returns whether a script of a page asks, which shows the answer in its place.
+    pub(crate) fn is_script(&self) -> bool {
+        self.headers.contains_key("hx-request")
+    }
+
     /// Returns whether the request came by a link of another site and so without a cookie that may
     /// exist.
     pub(crate) fn comes_from_elsewhere(&self) -> bool {

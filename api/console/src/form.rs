@@ -5,11 +5,13 @@ use std::borrow::Cow;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use crate::ask::encoded;
+
 /// A field of a form besides the reason.
 #[derive(Clone, Debug)]
 pub(crate) struct Field {
     /// Conversion of its text to a member: `s` text, `j` JSON, `b` a ticked box, `n` a number, `w` a text with a
-    /// default, `d` a document whose members are members.
+    /// default, `d` a document whose members are members, `p` a part of the path.
     pub(crate) kind: &'static str,
     /// The member, with dots between the names of objects.
     pub(crate) name: String,
@@ -51,6 +53,11 @@ impl Field {
         Field::new("d", "document", label).hint("JSON.").value(now).required()
     }
 
+    /// A part of the path of what is made: `{name}` there.
+    pub(crate) fn path(name: &str, label: &'static str) -> Field {
+        Field::new("p", name, label).required()
+    }
+
     pub(crate) fn tick(name: &str, label: &'static str) -> Field {
         Field::new("b", name, label)
     }
@@ -73,6 +80,11 @@ impl Field {
 }
 
 impl Field {
+    /// Number of its lines that are seen at once.
+    pub(crate) fn rows(&self) -> usize {
+        self.value.lines().count().clamp(if self.kind == "d" { 12 } else { 3 }, 24)
+    }
+
     /// Returns the label of the field, or the member that it becomes.
     pub(crate) fn spoken(&self) -> &str {
         let last = self.name.rsplit('.').next().unwrap_or_default();
@@ -97,7 +109,8 @@ pub(crate) struct Deed {
     pub(crate) reason: bool,
     /// It cannot be taken back.
     pub(crate) danger: bool,
-    /// The page to go to when it is done; `{id}` stands for the id in the answer. The page it was asked on without it.
+    /// The page to go to when it is done; `{id}` stands for the id in the answer, and parts of the path as they do there. The
+    /// page it was asked on without it.
     pub(crate) then: Option<String>,
     /// Makes that a form sent twice acts once.
     pub(crate) key: String,
@@ -137,6 +150,18 @@ impl Deed {
         deed.field(Field::document("Definition", &now))
     }
 
+    /// Makes a thing of a name that is asked for, from a document that is begun with an example.
+    pub(crate) fn make(
+        word: &'static str,
+        label: impl Into<Cow<'static, str>>,
+        path: &str,
+        example: &serde_json::Value,
+    ) -> Deed {
+        let mut deed = Deed::put(word, label, path.to_owned(), example);
+        deed.fields.insert(0, Field::path("name", "Name"));
+        deed
+    }
+
     /// Deletes a thing.
     pub(crate) fn delete(
         word: &'static str,
@@ -154,6 +179,11 @@ impl Deed {
 
     pub(crate) fn about(self, about: &'static str) -> Deed {
         Deed { about, ..self }
+    }
+
+    /// The page to go to when it is done.
+    pub(crate) fn then(self, place: &str) -> Deed {
+        Deed { then: Some(place.to_owned()), ..self }
     }
 
     pub(crate) fn danger(self) -> Deed {
@@ -180,6 +210,36 @@ const MEMBER: &str = "f.";
 /// Deepest nesting of members.
 const DEEPEST: usize = 4;
 
+/// A path or an address whose open parts, `{name}`, are filled in from the fields that are parts of the path, or else from the
+/// members of the document; the first part of which nothing is said.
+pub(crate) fn filled(
+    place: &str,
+    fields: &[(String, String)],
+    document: &Value,
+) -> Result<String, String> {
+    let mut parts = place.split('{');
+    let mut filled = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (name, rest) = part.split_once('}').ok_or_else(|| part.to_owned())?;
+        let field = format!("{MEMBER}p.{name}");
+        let text = match fields.iter().find(|(known, _)| *known == field) {
+            Some((_, text)) => text.trim().to_owned(),
+            None => match &document[name] {
+                Value::String(text) => text.clone(),
+                Value::Number(number) => number.to_string(),
+                _ => String::new(),
+            },
+        };
+        // Names that are a place of their own in a path.
+        if text.is_empty() || text == "." || text == ".." {
+            return Err(name.to_owned());
+        }
+        filled += &encoded(&text);
+        filled += rest;
+    }
+    Ok(filled)
+}
+
 /// The document that the fields of a form become; which field is wrong, and how.
 pub(crate) fn document(fields: &[(String, String)]) -> Result<Value, (String, String)> {
     let mut root = Value::Object(Map::new());
@@ -196,6 +256,7 @@ pub(crate) fn document(fields: &[(String, String)]) -> Result<Value, (String, St
             // Also when it is empty.
             "w" => Value::String(text.clone()),
             "b" => Value::Bool(true),
+            "p" => continue,
             "n" | "j" if text.trim().is_empty() => continue,
             "n" => {
                 let number = text.trim().parse::<serde_json::Number>();
@@ -271,6 +332,21 @@ mod tests {
             "reason": "because", "input": {"a": 1}, "force": true, "canary": {"first": 5, "wait": "2m"}
         });
         assert_eq!(made(&form).unwrap(), wanted);
+    }
+
+    #[test]
+    fn the_open_parts_of_a_path_are_filled_from_fields_or_members() {
+        let fields = |text: &str| vec![("f.p.name".to_owned(), text.to_owned())];
+        let definition = json!({ "name": "order", "version": 2 });
+        let path = "/v1/workflows/{name}/versions/{version}";
+        assert_eq!(filled(path, &[], &definition).unwrap(), "/v1/workflows/order/versions/2");
+        assert_eq!(filled("/a/{name}/b", &fields(" x/y "), &definition).unwrap(), "/a/x%2Fy/b");
+        assert_eq!(filled("/a", &[], &Value::Null).unwrap(), "/a");
+        for name in ["", " ", ".", ".."] {
+            assert_eq!(filled("/a/{name}", &fields(name), &definition).unwrap_err(), "name");
+        }
+        assert_eq!(filled(path, &fields("a"), &json!({})).unwrap_err(), "version");
+        assert_eq!(filled("/a/{name", &[], &definition).unwrap_err(), "name");
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub(crate) struct Spot {
     pub(crate) mark: Option<String>,
     /// The point of no return.
     pub(crate) pivot: bool,
+    /// It stands for a row of steps.
+    pub(crate) folded: bool,
 }
 
 impl Spot {
@@ -129,15 +131,15 @@ struct Places {
 }
 
 impl Places {
-    /// Puts each step right of those that it follows, and beside them as near as may be.
-    fn of(graph: &Graph, needs: &[Vec<usize>]) -> Places {
-        let mut layer = vec![0_usize; graph.nodes.len()];
-        for &at in &graph.order {
+    /// Puts each step of `order` right of those that it follows, and beside them as near as may be.
+    fn of(order: &[usize], needs: &[Vec<usize>]) -> Places {
+        let mut layer = vec![0_usize; needs.len()];
+        for &at in order {
             layer[at] = needs[at].iter().map(|need| layer[*need] + 1).max().unwrap_or(0);
         }
         let layers = layer.iter().max().map_or(0, |last| last + 1);
         let mut columns: Vec<Vec<Entry>> = vec![Vec::new(); layers];
-        for &at in &graph.order {
+        for &at in order {
             columns[layer[at]].push(Entry::Step(at));
         }
         let mut reach: Vec<usize> = layer.iter().map(|layer| layer + 1).collect();
@@ -154,7 +156,7 @@ impl Places {
                 }
             }
         }
-        let (step, pass) = (vec![0; graph.nodes.len()], HashMap::new());
+        let (step, pass) = (vec![0; needs.len()], HashMap::new());
         let mut places = Places { layer, layers, step, pass, height: 0 };
         for (column, entries) in columns.iter().enumerate() {
             places.put(column, entries, needs);
@@ -224,17 +226,50 @@ fn signed(length: u32) -> i32 {
     i32::try_from(length).unwrap_or(i32::MAX)
 }
 
+/// For each step the first of the row of steps that is drawn as one: those that are done and follow nothing but each other.
+fn rows(graph: &Graph, needs: &[Vec<usize>], is_done: impl Fn(usize) -> bool) -> Vec<usize> {
+    let mut followers = vec![0_usize; needs.len()];
+    for need in needs.iter().flatten() {
+        followers[*need] += 1;
+    }
+    let mut first: Vec<usize> = (0..needs.len()).collect();
+    for &at in &graph.order {
+        if let [before] = needs[at][..]
+            && followers[before] == 1
+            && is_done(at)
+            && is_done(before)
+        {
+            first[at] = first[before];
+        }
+    }
+    first
+}
+
 /// The picture of a workflow without a run.
 pub(crate) fn plain(graph: &Graph) -> Picture {
-    let needs = direct(graph);
-    let places = Places::of(graph, &needs);
+    drawn(graph, |_| false)
+}
+
+/// The picture of a workflow in which rows of steps that are done are drawn as one each.
+fn drawn(graph: &Graph, is_done: impl Fn(usize) -> bool) -> Picture {
+    let mut needs = direct(graph);
+    let first = rows(graph, &needs, is_done);
+    let order: Vec<usize> = graph.order.iter().copied().filter(|at| first[*at] == *at).collect();
+    for (at, before) in needs.iter_mut().enumerate() {
+        match first[at] == at {
+            true => before.iter_mut().for_each(|need| *need = first[*need]),
+            false => before.clear(),
+        }
+        before.dedup();
+    }
+    let places = Places::of(&order, &needs);
     let columns = units(places.layers);
     let mut picture = Picture {
         width: columns * (WIDTH + ACROSS) - ACROSS.min(columns * ACROSS) + 2 * EDGE,
         height: u32::try_from(places.height).unwrap_or(0) + 2 * EDGE,
         ..Picture::default()
     };
-    let mut in_order: Vec<usize> = (0..graph.nodes.len()).collect();
+    let mut in_order = order;
     in_order.sort_by_key(|&at| (places.layer[at], places.step[at]));
     for at in in_order {
         let node = &graph.nodes[at];
@@ -247,8 +282,22 @@ pub(crate) fn plain(graph: &Graph) -> Picture {
             y: places.y(places.step[at]) - HEIGHT / 2,
             href: None,
             mark: None,
+            folded: false,
             pivot: matches!(node.task().class(), Some(backstitch_saga::Class::Pivot)),
         });
+        let row: Vec<&str> = graph
+            .order
+            .iter()
+            .filter(|one| first[**one] == at)
+            .map(|one| &*graph.nodes[*one].id)
+            .collect();
+        if let (Some(spot), [from, .., to]) = (picture.spots.last_mut(), &row[..]) {
+            spot.name = format!("{} … {}", cut(from, 8), cut(to, 8));
+            spot.sub = format!("{} steps", row.len());
+            spot.badge = Badge::new(Tone::Good, "done");
+            spot.id = row.join(" ");
+            spot.folded = true;
+        }
     }
     for (at, before) in needs.iter().enumerate() {
         for &need in before {
@@ -323,16 +372,25 @@ fn bent((x1, y1): (u32, u32), (x2, y2): (u32, u32), sag: u32) -> String {
     format!(" C{middle} {} {middle} {} {x2} {y2}", y1 + sag, y2 + sag)
 }
 
-/// The picture of a run.
-pub(crate) fn of_run(graph: &Graph, view: &RunView) -> Picture {
-    let mut picture = plain(graph);
+/// The picture of a run. With `fold`, rows of steps that are done are drawn as one each.
+pub(crate) fn of_run(graph: &Graph, view: &RunView, fold: bool) -> Picture {
     let steps: HashMap<&str, &StepView> = view
         .steps
         .iter()
         .filter(|step| step.step.item.is_none())
         .map(|step| (&*step.step.step, step))
         .collect();
+    let is_done = |at: usize| {
+        let step = steps.get(&*graph.nodes[at].id);
+        fold && step
+            .is_some_and(|step| step.compensation.is_none() && step_badge(step).tone == Tone::Good)
+    };
+    let mut picture = drawn(graph, is_done);
     for spot in &mut picture.spots {
+        if spot.folded {
+            spot.href = Some(format!("/console/runs/{}?fold=no", view.id));
+            continue;
+        }
         spot.href = Some(format!("/console/runs/{}/steps/{}", view.id, encoded(&spot.id)));
         let Some(step) = steps.get(spot.id.as_str()) else { continue };
         spot.badge = step_badge(step);
@@ -363,69 +421,4 @@ fn sub_of(step: &StepView) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn graph(steps: &str) -> Graph {
-        Graph::parse(&format!(r#"{{"name":"w","version":1,"steps":[{steps}]}}"#)).unwrap()
-    }
-
-    fn step(id: &str, after: &str) -> String {
-        let after: Vec<String> =
-            after.split_whitespace().map(|name| format!("\"{name}\"")).collect();
-        format!(
-            r#"{{"id":"{id}","after":[{}],"task":{{"name":"{id}","class":"retriable","input":{{"path":"/input"}}}}}}"#,
-            after.join(",")
-        )
-    }
-
-    fn all(steps: &[(&str, &str)]) -> Graph {
-        let steps: Vec<String> = steps.iter().map(|(id, after)| step(id, after)).collect();
-        graph(&steps.join(","))
-    }
-
-    #[test]
-    fn a_step_stands_right_of_all_that_it_follows() {
-        let picture = plain(&all(&[("a", ""), ("b", "a"), ("c", "a"), ("d", "b c"), ("e", "")]));
-        let x = |id: &str| picture.spots.iter().find(|spot| spot.id == id).unwrap().x;
-        assert!(x("a") < x("b") && x("b") == x("c") && x("c") < x("d") && x("e") == x("a"));
-        assert_eq!(picture.edges.len(), 4);
-    }
-
-    #[test]
-    fn what_follows_through_others_has_no_line_of_its_own() {
-        let picture = plain(&all(&[("a", ""), ("b", "a"), ("c", "a b")]));
-        assert_eq!(picture.edges.len(), 2);
-    }
-
-    #[test]
-    fn a_line_that_skips_a_layer_passes_beside_the_steps_of_it() {
-        let picture = plain(&all(&[("a", ""), ("b", "a"), ("c", "b"), ("d", "a"), ("e", "d c")]));
-        let spot = |id: &str| picture.spots.iter().find(|spot| spot.id == id).unwrap();
-        let way = picture.ways.iter().find(|way| way.from == "d" && way.to == "e").unwrap();
-        let (c, between) = (spot("c"), way.passes[0]);
-        assert_eq!((way.passes.len(), between.0), (1, c.x), "d stands two layers before e");
-        assert!(between.1 < c.y || between.1 > c.y + HEIGHT, "{between:?} {c:?}");
-        for line in [way.forward(), way.back()] {
-            assert!(
-                line.contains(&format!("H{}", c.x)) || line.contains(&format!("H{}", c.x + WIDTH))
-            );
-        }
-    }
-
-    #[test]
-    fn no_two_steps_of_200_stand_on_each_other() {
-        let names: Vec<String> = (0..200).map(|at| format!("s{at}")).collect();
-        let steps: Vec<(&str, &str)> = (0..200)
-            .map(|at| (names[at].as_str(), if at < 20 { "" } else { names[at - 20].as_str() }))
-            .collect();
-        let picture = plain(&all(&steps));
-        let mut places: Vec<_> = picture.spots.iter().map(|spot| (spot.x, spot.y)).collect();
-        places.sort_unstable();
-        places.dedup();
-        assert_eq!(places.len(), 200);
-        let inside =
-            |spot: &Spot| spot.x + WIDTH < picture.width && spot.y + HEIGHT < picture.height;
-        assert!(picture.spots.iter().all(inside));
-    }
-}
+mod tests;

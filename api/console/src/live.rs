@@ -15,6 +15,8 @@ use tokio::sync::watch;
 
 use crate::ask::{Ask, encoded};
 
+/// A part of the log behind its end, which says how far the log is.
+pub(crate) const NEWEST_EVENT: &str = "/v1/events?limit=1&after=9223372036854775807";
 /// Interval at which the data of open pages is read.
 const EVERY: Duration = Duration::from_secs(1);
 /// Interval at which the right of a viewer is checked.
@@ -138,6 +140,7 @@ fn watched(of: &str) -> Option<String> {
         ("incidents", None) => Some("/v1/incidents/counts".to_owned()),
         ("effects", None) => Some("/v1/effects/counts".to_owned()),
         ("queues", None) => Some("/v1/queues".to_owned()),
+        ("events", None) => Some(NEWEST_EVENT.to_owned()),
         ("workers", None) => Some("/v1/workers".to_owned()),
         _ => None,
     }
@@ -196,6 +199,7 @@ mod tests {
             ("/console/runs/a-1", Some("/v1/runs/a-1")),
             ("/console/runs/a?b", Some("/v1/runs/a%3Fb")),
             ("/console/runs/a/undo", None),
+            ("/console/events", Some(NEWEST_EVENT)),
             ("/console/imports/a", Some("/v1/imports/a")),
             ("/console/workflows/w/migrations/a", Some("/v1/workflows/w/migrations/a")),
             ("/console/workflows/w/1", None),

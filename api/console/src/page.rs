@@ -206,11 +206,10 @@ impl Ask {
         if self.comes_from_elsewhere() {
             return Html(arriving(&self.place)).into_response();
         }
-        let next = if is_local(&self.place) && !self.place.starts_with("/console/act") {
-            encoded(&self.place)
-        } else {
-            String::new()
-        };
+        if !is_local(&self.place) || self.place.starts_with("/console/act") {
+            return Redirect::to("/console/login").into_response();
+        }
+        let next = encoded(&self.place);
         Redirect::to(&format!("/console/login?next={next}")).into_response()
     }
 }

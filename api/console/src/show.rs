@@ -98,7 +98,7 @@ pub(crate) fn view_badge(view: &RunView) -> Badge {
     run_badge(view.state, view.outcome)
 }
 
-fn outcome_tone(outcome: Outcome) -> Tone {
+pub(crate) fn outcome_tone(outcome: Outcome) -> Tone {
     match outcome {
         Outcome::Succeeded => Tone::Good,
         Outcome::FailedDirty => Tone::Bad,

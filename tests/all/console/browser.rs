@@ -16,8 +16,8 @@ use super::{api, parked, posted, register};
 const TAB: &str = "\u{E004}";
 const ENTER: &str = "\u{E007}";
 
-async fn signed_in(browser: &Browser, server: &Server, role: Role) {
-    let secret = server.engine.create_credential(NS, &format!("{role:?}"), role).await.unwrap();
+async fn signed_in(browser: &Browser, server: &Server, name: &str, role: Role) {
+    let secret = server.engine.create_credential(NS, name, role).await.unwrap();
     browser.go(&format!("{}/", server.url())).await;
     browser.write("#secret", &secret).await;
     browser.click("button.main").await;
@@ -164,7 +164,12 @@ async fn next_version(server: &Server, workflow: &str) {
 async fn each_page_is_fit_for_everybody_and_asks_nobody_else() {
     let server = Server::start(Access::Keys).await;
     let pages = night(&server).await;
-    for (size, dark) in [((1380, 900), false), ((390, 844), true)] {
+    for (size, dark, role) in [
+        ((1380, 900), false, Role::Operator),
+        ((390, 844), true, Role::Admin),
+        ((1380, 900), true, Role::Admin),
+        ((390, 844), false, Role::Operator),
+    ] {
         let Some(browser) = browser(size, dark).await else { return };
         browser.go(&format!("{}/console", server.url())).await;
         let look = format!(
@@ -174,7 +179,7 @@ async fn each_page_is_fit_for_everybody_and_asks_nobody_else() {
         );
         browser.shoot(&format!("login-{look}")).await;
         assert_eq!(browser.unfit().await, Vec::<String>::new(), "the page to sign in");
-        signed_in(&browser, &server, if dark { Role::Admin } else { Role::Operator }).await;
+        signed_in(&browser, &server, &look, role).await;
         for (name, page) in &pages {
             browser.go(&format!("{}{page}", server.url())).await;
             browser.shoot(&format!("{name}-{look}")).await;
@@ -200,17 +205,18 @@ async fn a_night_is_walked_through_without_a_mouse() {
     let run = parked(&server, "order", "order-1", "card 4711 has expired").await;
     // The namespace of the tests, chosen as a person would.
     browser.go(&format!("{}/console", server.url())).await;
-    browser.run("document.querySelector('.who details').open = true; const name = document.querySelector('.who input[name=namespace]'); name.value = ''; name.focus()").await;
-    browser.press(&format!("{NS}{ENTER}")).await;
+    tab_to(&browser, "summary", "Another namespace").await;
+    // Whoever comes to a field with the tabulator writes in place of what stood there.
+    browser.press(&format!("{ENTER}{TAB}{NS}{ENTER}")).await;
     browser.says("card 4711 has expired").await;
     // From the group to the incident, and what is done about it, by the keyboard alone.
-    browser.run("document.querySelector('a.group').focus()").await;
+    tab_to(&browser, "a", "card 4711 has expired").await;
     browser.press(ENTER).await;
     browser.says("Do one thing to all of these").await;
-    tab_to(&browser, "task exhausted").await;
+    tab_to(&browser, "a", "task exhausted").await;
     browser.press(ENTER).await;
     browser.says("Attempts").await;
-    tab_to(&browser, "Skip").await;
+    tab_to(&browser, "summary", "Skip").await;
     browser.press(ENTER).await;
     browser.says("Goes on without the step").await;
     browser.press(&format!("{TAB}{TAB}Paid in cash{ENTER}")).await;
@@ -221,12 +227,13 @@ async fn a_night_is_walked_through_without_a_mouse() {
     server.stopped().await;
 }
 
-/// Goes on with the tabulator until what has the focus says `text`.
-async fn tab_to(browser: &Browser, text: &str) {
-    for _ in 0..80 {
+/// Goes on with the tabulator until an element of this kind has the focus that says `text`.
+async fn tab_to(browser: &Browser, kind: &str, text: &str) {
+    for _ in 0..120 {
         browser.press(TAB).await;
-        let at = browser.run("return document.activeElement.textContent").await;
-        if at.as_str().is_some_and(|at| at.trim() == text) {
+        let script = "const at = document.activeElement; return [at.localName, at.textContent]";
+        let at = browser.run(script).await;
+        if at[0] == kind && at[1].as_str().is_some_and(|at| at.contains(text)) {
             return;
         }
     }
@@ -279,6 +286,52 @@ async fn the_slider_goes_through_the_journal() {
     browser.press("\u{E012}\u{E012}").await;
     browser.says("As it was after record").await;
     assert!(browser.place().await.contains("as_of="), "the address says what is shown");
+    assert_eq!(browser.errors().await, Vec::<String>::new());
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_form_stands_beside_what_was_typed() {
+    let server = Server::start(Access::Keys).await;
+    let Some(browser) = browser((1280, 900), false).await else { return };
+    register(&server, &chain("order", &["reserve"])).await;
+    signed_in(&browser, &server, "ann", Role::Operator).await;
+    browser.go(&format!("{}/console/schedules", server.url())).await;
+    browser.click("details.deed > summary").await;
+    let document = "details.deed textarea";
+    let set = |text: &str| format!("document.querySelector('{document}').value = {}", json!(text));
+    browser.write("details.deed input[name='f.p.name']", "nightly").await;
+    browser.run(&set(r#"{"cron": "61 * * * *", "workflow": "order"}"#)).await;
+    browser.click("details.deed button.main").await;
+    browser.says("invalid_schedule").await;
+    browser.says("/cron").await;
+    let kept = browser.run(&format!("return document.querySelector('{document}').value")).await;
+    assert!(kept.as_str().unwrap().contains("61 * * * *"), "{kept}");
+    assert!(browser.place().await.ends_with("/console/schedules"));
+    assert_eq!(browser.unfit().await, Vec::<String>::new());
+    // The browser tells of each answer that refuses something.
+    let told = browser.errors().await;
+    assert!(told.iter().all(|line| line.contains("422")), "{told:?}");
+    browser.run(&set(r#"{"cron": "1 * * * *", "workflow": "order"}"#)).await;
+    browser.click("details.deed button.main").await;
+    browser.says("Done: put-schedule").await;
+    assert!(browser.place().await.contains("/console/schedules/nightly"));
+    assert_eq!(browser.errors().await, Vec::<String>::new());
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn the_log_is_followed_by_itself() {
+    let server = Server::start(Access::Open).await;
+    let Some(browser) = browser((1280, 900), false).await else { return };
+    browser.go(&format!("{}/console/jobs", server.url())).await;
+    browser.run(&format!("document.cookie = 'backstitch_namespace={NS}; path=/console'")).await;
+    browser.go(&format!("{}/console/events", server.url())).await;
+    browser.says("There is no event here").await;
+    let event = json!({ "type": "order.paid", "source": "shop", "stream": "order:7", "data": { "paid": true } });
+    let told = posted(&server, "/v1/events", json!({ "events": [event] })).await;
+    assert!(told.status < 300, "{told:?}");
+    browser.says("order.paid").await;
     assert_eq!(browser.errors().await, Vec::<String>::new());
     server.stopped().await;
 }

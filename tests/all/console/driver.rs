@@ -12,6 +12,9 @@ const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 /// What axe-core says of a page, and how much it minds.
 const AXE: &str = include_str!("axe.min.js");
 
+/// Time that something may take to be seen. A machine that does much else is slow.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A browser with one window.
 pub(super) struct Browser {
     driver: Child,
@@ -104,7 +107,7 @@ impl Browser {
 
     /// Waits for an element and answers it.
     async fn element(&self, selector: &str) -> String {
-        let until = Instant::now() + Duration::from_secs(10);
+        let until = Instant::now() + PATIENCE;
         loop {
             if let Some(found) = self.find(selector).await {
                 return found;
@@ -149,7 +152,7 @@ impl Browser {
 
     /// Waits until the page says something.
     pub(super) async fn says(&self, text: &str) {
-        let until = Instant::now() + Duration::from_secs(15);
+        let until = Instant::now() + PATIENCE;
         loop {
             let seen = self.text().await;
             if seen.contains(text) {

@@ -1,12 +1,15 @@
 //! What is live costs the server the same, however many look at it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backstitch_api::Access;
 use backstitch_tests::server::Server;
 use serde_json::json;
 
 use super::{Viewer, attribute, parked, posted};
+
+/// Time that something may take to be heard of. A machine that does much else is slow.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often a route was answered.
 async fn asked(server: &Server, route: &str) -> u64 {
@@ -32,10 +35,12 @@ async fn pages_that_look_at_the_same_share_one_poll_and_hear_of_a_change() {
         assert_eq!(response.status(), 200);
         streams.push(response);
     }
-    let before = asked(&server, "/v1/runs/{id}").await;
+    let (began, before) = (Instant::now(), asked(&server, "/v1/runs/{id}").await);
     tokio::time::sleep(Duration::from_secs(3)).await;
     let polls = asked(&server, "/v1/runs/{id}").await - before;
-    assert!((1..=5).contains(&polls), "{polls} polls for 50 pages in three seconds");
+    // One may have been under way when it began.
+    let most = began.elapsed().as_secs() + 2;
+    assert!(polls <= most, "{polls} polls for 50 pages, not {most}");
     posted(&server, &format!("/v1/runs/{run}/pause"), json!({ "reason": "r" })).await;
     for stream in &mut streams {
         let heard = async {
@@ -46,13 +51,18 @@ async fn pages_that_look_at_the_same_share_one_poll_and_hear_of_a_change() {
                 text += &String::from_utf8_lossy(&part);
             }
         };
-        tokio::time::timeout(Duration::from_secs(10), heard).await.expect("each page hears of it");
+        tokio::time::timeout(PATIENCE, heard).await.expect("each page hears of it");
     }
     drop(streams);
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    let before = asked(&server, "/v1/runs/{id}").await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(asked(&server, "/v1/runs/{id}").await, before, "nobody looks any more");
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let before = asked(&server, "/v1/runs/{id}").await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        if asked(&server, "/v1/runs/{id}").await == before {
+            break;
+        }
+        assert!(Instant::now() < until, "nobody looks any more, and still it is asked for");
+    }
     server.stopped().await;
 }
 
@@ -67,7 +77,7 @@ async fn a_page_that_missed_a_change_hears_of_it_at_once() {
     let place = format!("{}/console/live?of=/console/runs/{run}&mark={mark}", server.url());
     let mut stream =
         viewer.client.get(&place).header("cookie", &viewer.cookie).send().await.unwrap();
-    let first = tokio::time::timeout(Duration::from_secs(10), stream.chunk()).await.unwrap();
+    let first = tokio::time::timeout(PATIENCE, stream.chunk()).await.unwrap();
     let first = String::from_utf8_lossy(&first.unwrap().unwrap()).into_owned();
     assert!(first.contains("event: changed"), "{first}");
     server.stopped().await;

@@ -7,6 +7,7 @@ mod live;
 mod operations;
 mod pages;
 mod shown;
+mod texts;
 mod walk;
 
 use backstitch_engine::Role;

@@ -192,3 +192,184 @@ async fn a_file_is_shown_with_the_rows_that_were_refused() {
     assert!(none.contains("class=\"empty\""), "{none}");
     server.stopped().await;
 }
+
+/// Sends the form of a page that is called so as a script does, with more fields.
+async fn send_as_script(
+    viewer: &Viewer<'_>,
+    page: &str,
+    label: &str,
+    more: &[(&str, &str)],
+) -> backstitch_tests::server::Answer {
+    let text = viewer.page(page).await;
+    let hidden = form(&text, label);
+    let mut fields: Vec<(&str, &str)> =
+        hidden.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    fields.extend(more);
+    send(viewer.form("/console/act", &fields).header("hx-request", "true")).await
+}
+
+/// A form that makes something: its page, its label, its fields, and the page that it leads to.
+type Making = (&'static str, &'static str, Vec<(&'static str, String)>, &'static str);
+
+/// Everything that is made by a form of its own, in an order in which it can be.
+fn makings() -> Vec<Making> {
+    let schema = json!({ "type": "object", "properties": { "id": { "type": "string" } }, "required": ["id"] });
+    let nightly = json!({ "cron": "0 2 * * *", "workflow": "order", "end_within": "6h" });
+    let spec = json!({
+        "verify": { "scheme": "bearer" }, "accepts": [{ "contract": "crm.contact" }],
+        "version_from": { "fixed": 1 } });
+    let subscription = json!({ "filter": { "types": ["order.*"] }, "workflow": "order" });
+    let rules = json!({ "rules": [{ "to": "/id", "copy": "/id" }] });
+    let of = |fields: &[(&'static str, &dyn std::fmt::Display)]| {
+        fields.iter().map(|(name, value)| (*name, value.to_string())).collect::<Vec<_>>()
+    };
+    let contract = |subject: &'static str| {
+        of(&[("f.p.subject", &subject), ("f.j.schema", &schema), ("f.s.reason", &"r")])
+    };
+    let order = chain("order", &["reserve"]);
+    let transform = of(&[
+        ("f.p.from", &"crm.contact"),
+        ("f.p.from_version", &1),
+        ("f.p.to", &"customer"),
+        ("f.p.to_version", &1),
+        ("f.j.transform", &rules),
+        ("f.s.reason", &"r"),
+    ]);
+    let named = |name: &'static str, document: &Value| {
+        of(&[("f.p.name", &name), ("f.d.document", document)])
+    };
+    let source = of(&[
+        ("f.p.name", &"crm"),
+        ("f.j.spec", &spec),
+        ("f.s.secret", &"a-token-of-the-crm"),
+        ("f.s.reason", &"r"),
+    ]);
+    let fact = of(&[("f.p.subject", &"customer:42"), ("f.p.fact", &"paid"), ("f.s.reason", &"r")]);
+    let link = of(&[
+        ("f.p.system", &"crm"),
+        ("f.p.external_id", &"7/8"),
+        ("f.s.stream", &"customer:42"),
+        ("f.s.reason", &"r"),
+    ]);
+    vec![
+        ("workflows", "Register a version", of(&[("f.d.document", &order)]), "workflows/order/1"),
+        ("schedules", "New schedule", named("nightly", &nightly), "schedules/nightly"),
+        ("queues", "Govern a queue", named("erp", &json!({ "concurrency": 5 })), "queues"),
+        ("events", "New subscription", named("orders", &subscription), "events"),
+        ("contracts", "New contract", contract("crm.contact"), "contracts/crm.contact"),
+        ("contracts", "New contract", contract("customer"), "contracts/customer"),
+        ("contracts", "New transform", transform, "transforms/crm.contact/1/customer/1"),
+        ("sources", "New source", source, "sources"),
+        ("keys", "Establish a fact", fact, "keys"),
+        ("links", "Link an id", link, "links"),
+    ]
+}
+
+#[tokio::test]
+async fn what_there_is_none_of_is_made_by_a_form() {
+    let server = Server::start(Access::Open).await;
+    let viewer = Viewer::at_open(&server);
+    for (page, label, fields, to) in makings() {
+        let fields: Vec<(&str, &str)> =
+            fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let went = send_form(&viewer, &format!("/console/{page}"), label, &fields).await;
+        assert_eq!(went.split('?').next().unwrap(), format!("/console/{to}"), "{label}");
+        let shown = viewer.page(&went).await;
+        assert!(shown.contains("Done: "), "{label}: {shown}");
+    }
+    for path in [
+        "/v1/workflows/order/versions/1",
+        "/v1/schedules/nightly",
+        "/v1/queues/erp",
+        "/v1/subscriptions/orders",
+        "/v1/transforms/crm.contact/1/customer/1",
+        "/v1/sources/crm",
+        "/v1/links/crm/7%2F8",
+    ] {
+        api(&server, path).await;
+    }
+    assert_eq!(api(&server, "/v1/facts/customer:42").await["facts"][0]["fact"], "paid");
+    // A revision that is not to be used at once waits.
+    let other = r#"{"rules":[{"to":"/id","const":"x"}]}"#;
+    let fields = [("f.j.transform", other), ("f.j.activate", "false"), ("f.s.reason", "Another")];
+    let page = "/console/transforms/crm.contact/1/customer/1";
+    send_form(&viewer, page, "Write a revision", &fields).await;
+    let now = api(&server, "/v1/transforms/crm.contact/1/customer/1").await;
+    let revisions = now["revisions"].as_array().unwrap().len();
+    assert_eq!((&now["active"], revisions), (&json!(1), 2), "{now}");
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_form_is_told_beside_it() {
+    let server = Server::start(Access::Keys).await;
+    let ann = Viewer::new(&server, "ann", Role::Operator).await;
+    register(&server, &chain("order", &["reserve"])).await;
+    let page = "/console/schedules";
+    let wrong = r#"{"cron":"61 * * * *","workflow":"nobody"}"#;
+    for (name, document, status, told) in [
+        ("nightly", wrong, 422, vec!["invalid_schedule", "/cron", "/workflow"]),
+        ("nightly", "{", 422, vec!["invalid_request", "/document", "JSON"]),
+        ("..", "{}", 422, vec!["invalid_request", "/name"]),
+        ("", "{}", 422, vec!["invalid_request", "/name"]),
+    ] {
+        let fields = [("f.p.name", name), ("f.d.document", document)];
+        let answer = send_as_script(&ann, page, "New schedule", &fields).await;
+        assert_eq!(answer.status, status, "{answer:?}");
+        assert!(!answer.text.contains("<html") && !answer.headers.contains_key("hx-redirect"));
+        for text in told {
+            assert!(answer.text.contains(text), "{text}: {answer:?}");
+        }
+    }
+    let right = r#"{"cron":"1 * * * *","workflow":"order"}"#;
+    let fields = [("f.p.name", "nightly"), ("f.d.document", right)];
+    let hidden = form(&ann.page(page).await, "New schedule");
+    let made = send_as_script(&ann, page, "New schedule", &fields).await;
+    let to = made.headers["hx-redirect"].to_str().unwrap();
+    assert_eq!((made.status, to), (200, "/console/schedules/nightly?done=put-schedule"));
+    // Whose session is over is led to where one signs in.
+    server.engine.revoke_credential(NS, "ann").await.unwrap();
+    let mut hidden: Vec<(&str, &str)> =
+        hidden.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    hidden.extend(fields);
+    let over = send(ann.form("/console/act", &hidden).header("hx-request", "true")).await;
+    let to = over.headers["hx-redirect"].to_str().unwrap();
+    assert!(to.starts_with("/console/login"), "{over:?}");
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_credential_is_made_and_rotated_and_its_secret_is_shown_once() {
+    let server = Server::start(Access::Keys).await;
+    let ops = Viewer::new(&server, "ops", Role::Admin).await;
+    let page = "/console/credentials";
+    let text = ops.page(page).await;
+    let hidden = form(&text, "New credential");
+    let mut fields: Vec<(&str, &str)> =
+        hidden.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    fields.extend([("f.p.name", "vera"), ("f.s.role", "viewer"), ("f.j.queues", "[\"mail\"]")]);
+    let made = ops.post("/console/act", &fields).await;
+    assert_eq!(made.status, 200, "{made:?}");
+    let secret = |page: &str| {
+        let (_, rest) = page.split_once("<pre tabindex=\"0\">").unwrap();
+        rest.split('<').next().unwrap().to_owned()
+    };
+    let first = secret(&made.text);
+    let vera = Viewer::with(&server, &first).await;
+    assert!(vera.page("/console").await.contains("vera"));
+    let again = ops.page(page).await;
+    assert!(again.contains("vera") && again.contains("queues mail"), "{again}");
+    assert!(!again.contains(&first), "it is shown once");
+    let row = &again[again.find(">vera<").unwrap()..];
+    let hidden = form(row, "Rotate");
+    let mut fields: Vec<(&str, &str)> =
+        hidden.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    fields.push(("f.s.overlap", "0s"));
+    let rotated = send(ops.form("/console/act", &fields).header("hx-request", "true")).await;
+    assert_eq!((rotated.status, &rotated.headers["hx-retarget"]), (200, &"#main".parse().unwrap()));
+    let second = secret(&rotated.text);
+    assert_ne!(first, second);
+    assert_eq!(super::sign_in(&server, &first).await.status, 401);
+    Viewer::with(&server, &second).await;
+    server.stopped().await;
+}

@@ -1,13 +1,13 @@
 //! A bad night, walked through in the browser alone: the group, one of it, an undo that two must agree on, a redrive with a
 //! canary that is watched live, the last one by hand. In the end the ledgers of the other systems agree with what is shown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use backstitch_api::Access;
 use backstitch_engine::{Engine, Role};
-use backstitch_saga::protocol::{Failure, FailureKind, TaskOutcome};
+use backstitch_saga::protocol::{Failure, FailureKind, TaskOffer, TaskOutcome};
 use backstitch_saga::{Action, Span};
 use backstitch_tests::node::{Hand, NS, chain, report};
 use backstitch_tests::server::{Server, send, with_json};
@@ -23,6 +23,8 @@ const ORDERS: usize = 6;
 #[derive(Clone, Default)]
 struct Systems {
     ledger: Arc<Mutex<BTreeMap<(String, String), i32>>>,
+    /// Keys of effects that were asked for before, which are not done again.
+    seen: Arc<Mutex<BTreeSet<String>>>,
     bank_is_up: Arc<AtomicBool>,
 }
 
@@ -33,7 +35,8 @@ impl Systems {
     }
 
     /// Does a task, as the systems are.
-    fn call(&self, order: &str, step: &str, action: Action) -> TaskOutcome {
+    fn call(&self, order: &str, offer: &TaskOffer) -> TaskOutcome {
+        let (step, action) = (&*offer.step.to_string(), offer.action);
         let refused = |code: &str, message: &str| {
             let (code, message) = (code.to_owned(), message.to_owned());
             let kind = FailureKind::Permanent;
@@ -46,8 +49,10 @@ impl Systems {
             return refused("no_label", "there is no label for parcels by sea");
         }
         let change = if action == Action::Compensate { -1 } else { 1 };
-        *self.ledger.lock().unwrap().entry((order.to_owned(), step.to_owned())).or_default() +=
-            change;
+        if self.seen.lock().unwrap().insert(offer.effect_key.to_string()) {
+            let place = (order.to_owned(), step.to_owned());
+            *self.ledger.lock().unwrap().entry(place).or_default() += change;
+        }
         TaskOutcome::Succeeded {
             output: backstitch_tests::node::json("{}"),
             external_id: Some(format!("{step}-of-{order}")),
@@ -61,7 +66,7 @@ impl Systems {
             for offer in hand.claim(10, Span::secs(1)).await {
                 let input: Value = serde_json::from_str(offer.input.text()).unwrap();
                 let order = input["order"].as_str().unwrap();
-                let outcome = self.call(order, &offer.step.to_string(), offer.action);
+                let outcome = self.call(order, &offer);
                 engine.complete(NS, vec![report(&offer, outcome)]).await;
             }
         }

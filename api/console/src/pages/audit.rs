@@ -51,6 +51,7 @@ async fn page(ask: &Ask) -> Result<AuditPage, Problem> {
             ("database role", &act.database_role),
             ("contract", &act.contract),
             ("subscription", &act.subscription),
+            ("source", &act.source),
         ]
         .iter()
         .filter_map(|(word, name)| name.as_ref().map(|name| format!("{word} {name}")))

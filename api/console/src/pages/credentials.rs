@@ -5,7 +5,7 @@ use backstitch_saga::protocol::{CredentialState, CredentialView};
 
 use super::filter::Filter;
 use crate::ask::{Ask, Problem, encoded};
-use crate::form::Deed;
+use crate::form::{Deed, Field};
 use crate::page::{Frame, Shown, ok};
 use crate::show::{Badge, Tone, instant, moment, word};
 use crate::table::Listed;
@@ -22,12 +22,16 @@ struct Line {
 
 impl Line {
     fn of(view: CredentialView) -> Line {
-        let mut revoke =
-            Deed::new("revoke", "Revoke", format!("/v1/credentials/{}", encoded(&view.name)))
-                .about("It is refused everywhere from now on, and its name is given to nobody.")
-                .without_reason()
-                .danger();
-        revoke.method = "DELETE";
+        let path = format!("/v1/credentials/{}", encoded(&view.name));
+        let mut rotate = Deed::new("rotate", "Rotate", format!("{path}/rotate"))
+            .about("It gets another secret, which is shown once.")
+            .without_reason()
+            .field(Field::text("overlap", "The old one is good for").value("1h").required())
+            .field(Field::text("expires_in", "Good for").hint("Such as 90d. Empty: as before."));
+        // A secret is kept nowhere, so that it cannot be answered twice.
+        rotate.key.clear();
+        let revoke = Deed::delete("revoke", "Revoke", path)
+            .about("It is refused everywhere from now on, and its name is given to nobody.");
         let named = |what: &str, patterns: &Option<Vec<String>>| {
             patterns.as_ref().map(|patterns| format!("{what} {}", patterns.join(", ")))
         };
@@ -44,7 +48,7 @@ impl Line {
             role: word(&view.role),
             reach: if reach.is_empty() { "everything".to_owned() } else { reach.join("; ") },
             used: view.used_at.map(|at| (instant(at), moment(at))),
-            deeds: if active { vec![revoke] } else { Vec::new() },
+            deeds: if active { vec![rotate, revoke] } else { Vec::new() },
             view,
         }
     }
@@ -58,6 +62,28 @@ struct CredentialsPage {
     next: Option<String>,
     /// Only an admin sees them.
     hidden: bool,
+    deeds: Vec<Deed>,
+}
+
+/// Form for a new credential.
+fn new() -> Deed {
+    let patterns = "JSON, such as [\"mail\", \"erp-*\"]. Empty: all.";
+    Deed::new("create-credential", "New credential", "/v1/credentials/{name}".to_owned())
+        .about("Its secret is shown once. People sign in with it; programs send it.")
+        .method("PUT")
+        .without_reason()
+        .field(
+            Field::path("name", "Name")
+                .hint("As it stands in histories. It is never given to another."),
+        )
+        .field(
+            Field::text("role", "Role")
+                .of(&["viewer", "starter", "worker", "operator", "admin"])
+                .required(),
+        )
+        .field(Field::text("expires_in", "Good for").hint("Such as 90d. Empty: for ever."))
+        .field(Field::json("queues", "Queues that it reaches").hint(patterns))
+        .field(Field::json("workflows", "Workflows that it reaches").hint(patterns))
 }
 
 pub(crate) async fn show(ask: Ask) -> Shown {
@@ -79,6 +105,7 @@ async fn page(ask: &Ask) -> Result<CredentialsPage, Problem> {
         frame: Frame::new(ask, who, "credentials", "Credentials"),
         lines: page.items.into_iter().map(Line::of).collect(),
         next: page.next,
+        deeds: if hidden { Vec::new() } else { vec![new()] },
         hidden,
     })
 }

@@ -5,10 +5,12 @@ use axum::extract::Path;
 use backstitch_saga::protocol::{
     EventLineage, EventPage, EventView, LineageEvent, Page, SubscriptionState, SubscriptionView,
 };
+use serde_json::json;
 
 use super::filter::Filter;
 use crate::ask::{Ask, Problem, encoded};
 use crate::form::{Deed, Field};
+use crate::live::NEWEST_EVENT;
 use crate::page::{Frame, Shown, ok};
 use crate::show::{Badge, Tone, instant, moment, number, pretty};
 
@@ -103,10 +105,13 @@ struct EventsPage {
     frame: Frame,
     lines: Vec<Line>,
     head: String,
+    /// By which the next event is told, where the page has the newest.
+    mark: Option<u64>,
     filter: Filter,
     next: Option<String>,
     before: Option<String>,
     subscriptions: Vec<Subscription>,
+    deeds: Vec<Deed>,
     tabs: &'static [(&'static str, &'static str)],
     address: String,
 }
@@ -131,20 +136,22 @@ async fn events(ask: &Ask, after: u64, filter: &str) -> Result<(u64, EventPage),
     }
 }
 
+/// Form for a new subscription.
+fn subscribe() -> Deed {
+    let example = json!({ "filter": { "types": ["order.*"] }, "workflow": "" });
+    Deed::make("put-subscription", "New subscription", "/v1/subscriptions/{name}", &example)
+        .about("Starts a run for each event that it wants, from the next one on, or after the position `from`.")
+}
+
 async fn list_page(ask: &Ask) -> Result<EventsPage, Problem> {
     let who = ask.who().await?;
     let filter = Filter::of(ask, &PARAMETERS);
     let asked = ask.param("after").and_then(|after| after.parse::<u64>().ok());
+    let (end, mark): (EventPage, u64) = ask.get_live(NEWEST_EVENT).await?;
     let after = match asked {
         Some(after) => after,
         // The newest, as far as one page goes; what a filter leaves of the log is looked for from its beginning.
-        None if filter.is_empty() => {
-            let first: EventPage = ask
-                .get(&format!("/v1/events?limit=1&after={}", u64::MAX >> 1))
-                .await
-                .unwrap_or(EventPage { items: Vec::new(), next: 0, head: 0 });
-            first.head.saturating_sub(LIMIT)
-        }
+        None if filter.is_empty() => end.head.saturating_sub(LIMIT),
         None => 0,
     };
     let (after, page) = events(ask, after, &filter.query()).await?;
@@ -153,6 +160,8 @@ async fn list_page(ask: &Ask) -> Result<EventsPage, Problem> {
     Ok(EventsPage {
         frame: Frame::new(ask, who, "events", "Events"),
         head: number(page.head),
+        mark: (page.next >= page.head).then_some(mark),
+        deeds: vec![subscribe()],
         tabs: super::readers::TABS,
         address: "/console/events".to_owned(),
         next: (page.next < page.head).then(|| at(page.next)).flatten(),

@@ -3,7 +3,7 @@
 use backstitch_saga::protocol::{DatabaseRoleView, Page, QuotaSource, QuotaView, QuotasView};
 
 use crate::ask::{Ask, Problem, encoded};
-use crate::form::Deed;
+use crate::form::{Deed, Field};
 use crate::page::{Frame, Shown};
 use crate::show::{Badge, Tone, number, spoken};
 use crate::table::{Cell, Part, Row, TablePage};
@@ -98,6 +98,13 @@ async fn roles(ask: &Ask) -> Result<Part, Problem> {
         title: "Roles of the database",
         about: "Whose transactions may start runs of the namespace and complete its tasks.",
         heads: vec!["Role", "Granted"],
+        deeds: vec![
+            Deed::new("grant", "Grant to a role", "/v1/database-roles/{role}".to_owned())
+                .about("Transactions of the role, and of who is a member of it, act for the namespace.")
+                .method("PUT")
+                .without_reason()
+                .field(Field::path("role", "Role").hint("Its name in PostgreSQL.")),
+        ],
         rows: roles.items.into_iter().map(row).collect(),
         empty: "No role of the database acts for the namespace.",
         command: "backstitch database-role grant shop",

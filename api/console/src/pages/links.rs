@@ -27,6 +27,15 @@ async fn page(ask: &Ask) -> Result<TablePage, Problem> {
     let filter = Filter::of(ask, &["stream", "system", "id", "kind", "value", "region"]);
     let mut page = TablePage::new(Frame::new(ask, who, "sources", "Links"), "Links");
     page.tabs = TABS;
+    let link = Deed::new("put-link", "Link an id", "/v1/links/{system}/{external_id}".to_owned())
+        .about("Says under which id an entity is known in another system.")
+        .method("PUT")
+        .field(Field::path("system", "System"))
+        .field(Field::path("external_id", "Id there"))
+        .field(
+            Field::text("stream", "Stream of the entity").hint("Such as customer:42.").required(),
+        );
+    page.deeds = vec![link];
     page.parts =
         vec![links(ask, &filter).await?, conflicts(ask).await?, hints(ask, &filter).await?];
     Ok(page)

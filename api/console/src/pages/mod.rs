@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod compare;
+mod counts;
 pub(crate) mod credentials;
 pub(crate) mod decisions;
 pub(crate) mod deeds;

@@ -3,13 +3,16 @@
 use askama::Template;
 use backstitch_saga::Timestamp;
 use backstitch_saga::protocol::{
-    IncidentGroup, Page, QueueView, RunLine, State, StatusView, WorkerView,
+    EventPage, IncidentGroup, Page, QueueView, RunLine, StatusView, SubscriptionState,
+    SubscriptionView, WorkerView,
 };
 
+use super::counts::StateCount;
 use super::runs::Line;
 use crate::ask::{Ask, Problem};
+use crate::live::NEWEST_EVENT;
 use crate::page::{Frame, Shown, ok};
-use crate::show::{Badge, Tone, instant, moment, number, spoken, state_tone};
+use crate::show::{instant, moment, number, spoken};
 
 /// A group of incidents.
 pub(crate) struct Group {
@@ -18,6 +21,8 @@ pub(crate) struct Group {
     pub(crate) count: String,
     pub(crate) since: String,
     pub(crate) since_at: String,
+    /// A sentence on whether they become more.
+    pub(crate) trend: String,
 }
 
 impl Group {
@@ -27,15 +32,23 @@ impl Group {
             count: number(group.count),
             since: moment(group.first_seen),
             since_at: instant(group.first_seen),
+            trend: trend(group.last_hour, group.hour_before),
             group,
         }
     }
 }
 
-struct StateCount {
-    word: String,
-    count: String,
-    badge: Badge,
+/// Says how many came within the last hour, beside the hour before.
+fn trend(last: u64, before: u64) -> String {
+    let sign = match last.cmp(&before) {
+        std::cmp::Ordering::Greater => "↑",
+        std::cmp::Ordering::Equal => "→",
+        std::cmp::Ordering::Less => "↓",
+    };
+    match (last, before) {
+        (0, 0) => String::new(),
+        _ => format!("{sign} {} in the last hour, {} before", number(last), number(before)),
+    }
 }
 
 #[derive(Template)]
@@ -47,6 +60,11 @@ struct OverviewPage {
     open: String,
     groups: Vec<Group>,
     states: Vec<StateCount>,
+    /// Outcomes of runs that were started within the last hour.
+    ended: Vec<StateCount>,
+    /// The end of the log, and the subscriptions that are behind or stand still.
+    head: String,
+    behind: Vec<Behind>,
     newest: Vec<Line>,
     queues: Vec<QueueView>,
     workers: usize,
@@ -55,15 +73,12 @@ struct OverviewPage {
     oldest_task: Option<(String, String)>,
 }
 
-/// The states of runs that move, in the order in which they need somebody.
-const STATES: [State; 6] = [
-    State::CompensationBlocked,
-    State::Compensating,
-    State::Paused,
-    State::Waiting,
-    State::Running,
-    State::Queued,
-];
+/// A subscription that has events before it.
+struct Behind {
+    name: String,
+    count: String,
+    stopped: bool,
+}
 
 pub(crate) async fn show(ask: Ask) -> Shown {
     match page(&ask).await {
@@ -79,24 +94,26 @@ async fn page(ask: &Ask) -> Result<OverviewPage, Problem> {
     let newest: Page<RunLine> = ask.get("/v1/runs?limit=8").await?;
     let queues: Page<QueueView> = ask.get("/v1/queues?limit=20").await?;
     let workers: Page<WorkerView> = ask.get("/v1/workers?limit=100").await?;
-    let count = |state: &State| {
-        let count = status.runs.get(state.as_str()).copied().unwrap_or(0);
-        StateCount {
-            word: state.as_str().to_owned(),
-            count: number(count),
-            badge: Badge::new(
-                if count == 0 { Tone::Idle } else { state_tone(*state) },
-                state.as_str(),
-            ),
-        }
-    };
+    let log: EventPage = ask.get(NEWEST_EVENT).await?;
+    let subscriptions: Page<SubscriptionView> = ask.get("/v1/subscriptions?limit=100").await?;
+    let behind = subscriptions.items.into_iter().filter_map(|one| {
+        let stopped = one.state == SubscriptionState::Stopped;
+        (stopped || one.behind > 0).then(|| Behind {
+            count: number(one.behind),
+            name: one.name,
+            stopped,
+        })
+    });
     let at = |at: Timestamp| (instant(at), moment(at));
     Ok(OverviewPage {
         frame: Frame::new(ask, who, "overview", "Overview"),
         mark,
         open: number(status.incidents.open),
         groups: groups.items.into_iter().take(10).map(Group::of).collect(),
-        states: STATES.iter().map(count).collect(),
+        states: StateCount::moving(&status),
+        ended: StateCount::ended(&status),
+        head: number(log.head),
+        behind: behind.take(10).collect(),
         nothing_yet: newest.items.is_empty(),
         newest: newest.items.into_iter().map(Line::of).collect(),
         queues: queues.items,

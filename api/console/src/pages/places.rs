@@ -7,7 +7,7 @@ use backstitch_saga::protocol::{
 
 use super::filter::Filter;
 use crate::ask::{Ask, Problem, encoded};
-use crate::form::Deed;
+use crate::form::{Deed, Field};
 use crate::page::{Frame, Shown, ok};
 use crate::show::{Badge, Tone, instant, moment};
 
@@ -36,6 +36,7 @@ struct PlacesPage {
     facts: Vec<Fact>,
     waiting: Vec<(String, String)>,
     dependents: Vec<(String, String)>,
+    deeds: Vec<Deed>,
 }
 
 pub(crate) async fn show(ask: Ask) -> Shown {
@@ -73,6 +74,14 @@ async fn page(ask: &Ask) -> Result<PlacesPage, Problem> {
             by: one.by,
         }
     };
+    let establish = Deed::new(
+        "establish",
+        "Establish a fact",
+        "/v1/facts/{subject}/{fact}/establish".to_owned(),
+    )
+    .about("Runs that wait for it begin.")
+    .field(Field::path("subject", "About what").value(subject.clone()).hint("Such as customer:42."))
+    .field(Field::path("fact", "Fact").hint("Such as customer.created."));
     let place =
         |place: KeyPlace| Place { at: instant(place.since), moment: moment(place.since), place };
     Ok(PlacesPage {
@@ -87,6 +96,7 @@ async fn page(ask: &Ask) -> Result<PlacesPage, Problem> {
             .map(|one| (one.run.to_string(), one.fact.clone()))
             .collect(),
         facts: about.facts.into_iter().map(fact).collect(),
+        deeds: vec![establish],
     })
 }
 

@@ -2,6 +2,7 @@
 
 use askama::Template;
 use backstitch_saga::protocol::{BreakerState, Page, QueueView, WorkerView};
+use serde_json::json;
 
 use crate::ask::{Ask, Problem, encoded};
 use crate::form::Deed;
@@ -22,6 +23,7 @@ struct QueuesPage {
     frame: Frame,
     mark: u64,
     lines: Vec<Line>,
+    deeds: Vec<Deed>,
 }
 
 pub(crate) async fn list(ask: Ask) -> Shown {
@@ -118,6 +120,15 @@ async fn list_page(ask: &Ask) -> Result<QueuesPage, Problem> {
         frame: Frame::new(ask, who, "queues", "Queues"),
         mark,
         lines: page.items.into_iter().map(line).collect(),
+        deeds: vec![
+            Deed::make(
+                "set-queue",
+                "Govern a queue",
+                "/v1/queues/{name}",
+                &json!({ "concurrency": 20, "breaker": {} }),
+            )
+            .about("Bounds what a destination is asked at once, and stops while it fails."),
+        ],
     })
 }
 

@@ -20,6 +20,8 @@ use crate::timeline::{self, Timeline};
 const MOST_EVENTS: usize = 3_000;
 /// Largest number of waits that a page shows.
 const MOST_WAITS: usize = 20;
+/// The most steps of a graph in which each step is drawn by itself.
+const MOST_UNFOLDED: usize = 30;
 /// Largest number of steps that a page lists.
 const MOST_STEPS: usize = 500;
 
@@ -79,6 +81,9 @@ struct RunPage {
     end_by: Option<(String, String, String)>,
     may_undo: bool,
     picture: Option<Picture>,
+    /// Rows of steps that are done are drawn as one each.
+    fold: bool,
+    may_fold: bool,
     timeline: Timeline,
     cut_history: bool,
     steps: Vec<StepLine>,
@@ -156,6 +161,7 @@ async fn page(ask: &Ask, id: &str) -> Result<RunPage, Problem> {
         None => present,
     };
     let graph = graph_of(ask, &view).await;
+    let fold = folds(ask, graph.as_ref());
     let (mut entries, cut_history) = history(ask, id).await?;
     if let Some(at) = as_of {
         entries.retain(|entry| entry.seq <= at);
@@ -209,7 +215,9 @@ async fn page(ask: &Ask, id: &str) -> Result<RunPage, Problem> {
             (instant(end.at), moment(end.at), reserved)
         }),
         may_undo: as_of.is_none() && !is_undone,
-        picture: graph.as_ref().map(|graph| of_run(graph, &view)),
+        picture: graph.as_ref().map(|graph| of_run(graph, &view, fold)),
+        fold,
+        may_fold: graph.as_ref().is_some_and(|graph| graph.nodes.len() > MOST_UNFOLDED),
         timeline: timeline::of(&entries, until),
         cut_history,
         steps: steps.collect(),
@@ -224,6 +232,12 @@ async fn page(ask: &Ask, id: &str) -> Result<RunPage, Problem> {
         frame: Frame::new(ask, who, "runs", title(&view)),
         view,
     })
+}
+
+/// Returns whether rows of steps that are done are drawn as one: as the address says, or where there are many.
+fn folds(ask: &Ask, graph: Option<&Graph>) -> bool {
+    let many = graph.is_some_and(|graph| graph.nodes.len() > MOST_UNFOLDED);
+    ask.param("fold").map_or(many, |fold| fold == "yes")
 }
 
 /// Returns the title of a run: its key, if it has one.

@@ -4,6 +4,7 @@ use askama::Template;
 use backstitch_saga::SEARCHED;
 use backstitch_saga::protocol::{Outcome, Page, RunLine, State, WorkflowView};
 
+use super::counts::StateCount;
 use crate::ask::{Ask, Problem, encoded};
 use crate::page::{Frame, Shown, ok};
 use crate::show::{Badge, instant, length, line_badge, moment};
@@ -77,6 +78,8 @@ struct RunsPage {
     outcomes: Vec<&'static str>,
     conditions: &'static [&'static str],
     searched: bool,
+    /// Counts of runs that move, where nothing is searched.
+    counts: Vec<StateCount>,
     rare: bool,
     paged: bool,
     /// Address of the form for a job on all of these.
@@ -128,6 +131,10 @@ async fn page(ask: &Ask) -> Result<RunsPage, Problem> {
     let workflows: Page<WorkflowView> = ask.get("/v1/workflows?limit=200").await?;
     let mut workflows: Vec<String> = workflows.items.into_iter().map(|one| one.name).collect();
     workflows.dedup();
+    let counts = match asked.is_empty() {
+        true => StateCount::moving(&ask.get("/v1/status").await?),
+        false => Vec::new(),
+    };
     let filter: Vec<(String, String)> =
         asked.iter().filter(|(name, _)| name != "after").cloned().collect();
     let next = found.next.map(|next| {
@@ -149,17 +156,10 @@ async fn page(ask: &Ask) -> Result<RunsPage, Problem> {
             State::CompensationBlocked.as_str(),
             State::Ended.as_str(),
         ],
-        outcomes: vec![
-            Outcome::Succeeded.as_str(),
-            Outcome::PartiallyCompleted.as_str(),
-            Outcome::FailedClean.as_str(),
-            Outcome::FailedDirty.as_str(),
-            Outcome::Compensated.as_str(),
-            Outcome::CompensatedWithManualSteps.as_str(),
-            Outcome::Cancelled.as_str(),
-        ],
+        outcomes: Outcome::ALL.iter().map(|outcome| outcome.as_str()).collect(),
         conditions: &SEARCHED,
         searched: !filter.is_empty(),
+        counts,
         rare: filter.iter().any(|(name, _)| RARE.contains(&name.as_str())),
         paged: asked.len() > filter.len(),
         job: query(&filter),

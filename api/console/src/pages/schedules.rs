@@ -5,12 +5,18 @@ use axum::extract::Path;
 use backstitch_saga::protocol::{
     NextStarts, Page, ScheduleLine, ScheduleStart, ScheduleView, StartOutcome,
 };
+use serde_json::json;
 
 use super::filter::Filter;
 use crate::ask::{Ask, Problem, encoded};
 use crate::form::{Deed, Field};
 use crate::page::{Frame, Shown, ok};
 use crate::show::{Badge, Tone, instant, moment, pretty};
+
+/// Returns the date and the time of a clock, without its zone, which is said beside it.
+fn clock(local: &str) -> String {
+    local.get(..16).unwrap_or(local).replace('T', " ")
+}
 
 struct Line {
     line: ScheduleLine,
@@ -23,6 +29,7 @@ struct SchedulesPage {
     frame: Frame,
     lines: Vec<Line>,
     next: Option<String>,
+    deeds: Vec<Deed>,
 }
 
 pub(crate) async fn list(ask: Ask) -> Shown {
@@ -32,6 +39,19 @@ pub(crate) async fn list(ask: Ask) -> Shown {
     }
 }
 
+/// Form for a new schedule.
+fn new() -> Deed {
+    let example = json!({
+        "cron": "30 2 * * *", "time_zone": "Europe/Berlin", "workflow": "", "input": null,
+        "overlap": "skip", "catch_up": "1h"
+    });
+    Deed::make("put-schedule", "New schedule", "/v1/schedules/{name}", &example)
+        .about(
+            "Starts runs of a workflow by the calendar, from now on. One of this name is replaced.",
+        )
+        .then("/console/schedules/{name}")
+}
+
 async fn list_page(ask: &Ask) -> Result<SchedulesPage, Problem> {
     let who = ask.who().await?;
     let page = ask.list::<ScheduleLine>("/v1/schedules", 100, &Filter::of(ask, &[])).await?;
@@ -39,13 +59,14 @@ async fn list_page(ask: &Ask) -> Result<SchedulesPage, Problem> {
         next: line
             .next
             .as_ref()
-            .map(|next| (instant(next.starts_at), moment(next.starts_at), next.local.clone())),
+            .map(|next| (instant(next.starts_at), moment(next.starts_at), clock(&next.local))),
         line,
     };
     Ok(SchedulesPage {
         frame: Frame::new(ask, who, "schedules", "Schedules"),
         lines: page.items.into_iter().map(line).collect(),
         next: page.next,
+        deeds: vec![new()],
     })
 }
 
@@ -128,7 +149,7 @@ async fn page(ask: &Ask, name: &str) -> Result<SchedulePage, Problem> {
             .items
             .iter()
             .take(8)
-            .map(|one| (instant(one.starts_at), moment(one.starts_at), one.local.clone()))
+            .map(|one| (instant(one.starts_at), moment(one.starts_at), clock(&one.local)))
             .collect(),
         starts: starts.items.into_iter().map(start).collect(),
         deeds,

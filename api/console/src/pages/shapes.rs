@@ -2,8 +2,9 @@
 
 use askama::Template;
 use axum::extract::Path;
+use axum::http::Method;
 use backstitch_saga::protocol::{
-    ContractBreak, ContractCheck, ContractLine, ContractReaderView, ContractState,
+    ContractBreak, ContractCheck, ContractLine, ContractMode, ContractReaderView, ContractState,
     ContractVersionView, ContractView, Page, TransformLine, TransformTest, TransformView,
     TransformWhatIf,
 };
@@ -38,6 +39,8 @@ struct ContractsPage {
     contracts: Vec<Contract>,
     transforms: Vec<Transform>,
     next: Option<String>,
+    /// Forms for a new contract, and for a new transform.
+    deeds: [Vec<Deed>; 2],
 }
 
 pub(crate) async fn list(ask: Ask) -> Shown {
@@ -76,7 +79,36 @@ async fn list_page(ask: &Ask) -> Result<ContractsPage, Problem> {
         contracts: contracts.items.into_iter().map(contract).collect(),
         transforms: transforms.items.into_iter().map(transform).collect(),
         next: contracts.next,
+        deeds: [vec![new_contract()], vec![new_transform()]],
     })
+}
+
+/// Form for a new contract, with its first version.
+fn new_contract() -> Deed {
+    let schema = json!({ "type": "object", "properties": { "id": { "type": "string" } }, "required": ["id"] });
+    let mut mode = Field::text("mode", "Mode").hint("What later versions may change.");
+    mode.choices = ContractMode::ALL.iter().map(|mode| mode.as_str().to_owned()).collect();
+    Deed::new("register-version", "New contract", "/v1/contracts/{subject}/versions".to_owned())
+        .about("A shape that documents follow: JSON Schema, in the part of it whose versions can be compared.")
+        .field(Field::path("subject", "Subject").hint("Such as customer, or crm.contact of a vendor."))
+        .field(Field::json("schema", "Schema").value(pretty(&schema.to_string())).required())
+        .field(mode)
+        .then("/console/contracts/{subject}")
+}
+
+/// Form for a new transform, with its first revision.
+fn new_transform() -> Deed {
+    let rules = json!({ "rules": [{ "to": "/id", "copy": "/id" }] });
+    let place = "/transforms/{from}/{from_version}/{to}/{to_version}";
+    Deed::new("put-transform", "New transform", format!("/v1{place}"))
+        .about("Makes documents of one contract from those of another, rule by rule.")
+        .method("PUT")
+        .field(Field::path("from", "From the contract"))
+        .field(Field::path("from_version", "Its version").value("1"))
+        .field(Field::path("to", "To the contract"))
+        .field(Field::path("to_version", "Its version").value("1"))
+        .field(Field::json("transform", "Transform").value(pretty(&rules.to_string())).required())
+        .then(&format!("/console{place}"))
 }
 
 /// A program that is pinned to a version.
@@ -233,10 +265,7 @@ async fn contract_page(ask: &Ask, subject: &str) -> Result<ContractPage, Problem
         .method("PUT")
         .about("What later versions may change without breaking their readers.")
         .field(Field {
-            choices: backstitch_saga::protocol::ContractMode::ALL
-                .iter()
-                .map(|mode| mode.as_str().to_owned())
-                .collect(),
+            choices: ContractMode::ALL.iter().map(|mode| mode.as_str().to_owned()).collect(),
             ..Field::text("mode", "Mode").required().value(word(&view.mode))
         });
     let reader = |one: ContractReaderView| {
@@ -248,6 +277,11 @@ async fn contract_page(ask: &Ask, subject: &str) -> Result<ContractPage, Problem
         let unpin = Deed::delete("unpin", "Unpin", path).about("The reader counts no more.");
         Reader { name: one.name, version: one.version, deeds: vec![pin, unpin] }
     };
+    let pin = Deed::new("pin", "Pin a reader", format!("/v1/contracts/{subject}/readers/{{name}}"))
+        .about("A program that reads a version, which cannot be retired then.")
+        .method("PUT")
+        .field(Field::path("name", "Reader"))
+        .field(Field::new("n", "version", "Version").required());
     let register = Deed::new(
         "register-version",
         "Register a version",
@@ -267,7 +301,7 @@ async fn contract_page(ask: &Ask, subject: &str) -> Result<ContractPage, Problem
         subject: view.subject,
         versions: view.versions.into_iter().rev().map(version).collect(),
         readers: view.readers.into_iter().map(reader).collect(),
-        deeds: vec![set_mode, register],
+        deeds: vec![set_mode, register, pin],
     })
 }
 
@@ -314,10 +348,23 @@ async fn compared(ask: &Ask, path: &str) -> Result<Option<TransformWhatIf>, Prob
     ask.post(&format!("{path}/what-if"), body).await.map(Some)
 }
 
+/// The document that is to be tried: as it was written, or as it came in.
+async fn document_of(ask: &Ask) -> Result<String, Problem> {
+    let Some(intake) = ask.param("intake") else {
+        return Ok(ask.param("document").unwrap_or_default().to_owned());
+    };
+    let path = format!("/v1/intakes/{}/raw", encoded(intake));
+    let raw = ask.call(Method::GET, &path, None, None).await;
+    if !raw.status.is_success() {
+        raw.read::<serde_json::Value>()?;
+    }
+    Ok(String::from_utf8_lossy(&raw.body).into_owned())
+}
+
 async fn transform_page(ask: &Ask, path: &str) -> Result<TransformPage, Problem> {
     let who = ask.who().await?;
     let view: TransformView = ask.get(path).await?;
-    let document = ask.param("document").unwrap_or_default().to_owned();
+    let document = document_of(ask).await?;
     let (mut tried, mut wrong) = (None, None);
     if !document.is_empty() {
         match serde_json::from_str::<serde_json::Value>(&document) {
@@ -340,12 +387,12 @@ async fn transform_page(ask: &Ask, path: &str) -> Result<TransformPage, Problem>
         .about("Documents are mapped by it from now on.")
         .field(Field::new("n", "revision", "Revision").required());
     let put = Deed::new("put-transform", "Write a revision", path.to_owned())
-        .about("The next revision. It is used at once if it is said so.")
+        .about("The next revision. Another one stays in use unless it is said so.")
         .method("PUT")
         .field(
             Field::json("transform", "Transform").value(pretty(view.transform.text())).required(),
         )
-        .field(Field::tick("activate", "Use it at once"));
+        .field(Field::json("activate", "Use it at once").of(&["false", "true"]).required());
     let compared = compared(ask, path).await?;
     let name = format!("{}@{} → {}@{}", view.from, view.from_version, view.to, view.to_version);
     Ok(TransformPage {

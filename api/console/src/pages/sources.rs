@@ -1,8 +1,11 @@
 //! Sources of documents, the documents that they sent, and the results.
 
 use askama::Template;
+use axum::body::Bytes;
 use axum::extract::Path;
+use axum::http::Method;
 use backstitch_saga::protocol::{IntakeVerdict, IntakeView, MappingState, Page, SourceView};
+use serde_json::json;
 
 use super::filter::Filter;
 use crate::ask::{Ask, Problem, encoded};
@@ -19,6 +22,9 @@ pub(crate) const TABS: &[(&str, &str)] = &[
 ];
 
 const PARAMETERS: [&str; 4] = ["source", "verdict", "code", "contract"];
+
+/// The most bytes of a document that a page shows.
+const MOST_RAW: usize = 64 * 1024;
 
 struct Source {
     view: SourceView,
@@ -112,6 +118,8 @@ struct SourcesPage {
     intakes: Vec<Intake>,
     filter: Filter,
     next: Option<String>,
+    /// Forms for an admin.
+    deeds: Vec<Deed>,
     tabs: &'static [(&'static str, &'static str)],
     address: String,
 }
@@ -121,6 +129,22 @@ pub(crate) async fn list(ask: Ask) -> Shown {
         Ok(page) => ok(&page),
         Err(problem) => Err(ask.failed(problem).await),
     }
+}
+
+/// Form for a new source.
+fn new() -> Deed {
+    let spec = json!({
+        "verify": { "scheme": "bearer" }, "accepts": [{ "contract": "crm.contact" }],
+        "version_from": { "fixed": 1 }
+    });
+    let spec = serde_json::to_string_pretty(&spec).unwrap_or_default();
+    let secret = Field::text("secret", "Secret").hint("As the other side has it; not shown again.");
+    Deed::new("put-source", "New source", "/v1/sources/{name}".to_owned())
+        .about("Gives whoever sends documents an address, and says how they are verified and to which contracts they are held.")
+        .method("PUT")
+        .field(Field::path("name", "Name"))
+        .field(Field::json("spec", "Definition").value(spec).required())
+        .field(secret)
 }
 
 async fn list_page(ask: &Ask) -> Result<SourcesPage, Problem> {
@@ -133,6 +157,7 @@ async fn list_page(ask: &Ask) -> Result<SourcesPage, Problem> {
         frame: Frame::new(ask, who, "sources", "Sources"),
         next: intakes.next,
         sources: sources.items.into_iter().map(|one| Source::of(one, admin)).collect(),
+        deeds: if admin { vec![new()] } else { Vec::new() },
         tabs: TABS,
         address: "/console/sources".to_owned(),
         intakes: intakes.items.into_iter().map(Intake::of).collect(),
@@ -148,6 +173,11 @@ struct IntakePage {
     trust: String,
     /// Results of the transform for it: a title, and a document.
     told: Vec<(&'static str, String)>,
+    /// Its bytes as they came, as far as they are text.
+    raw: String,
+    raw_is_cut: bool,
+    /// The page that tries its transform on it.
+    tried_at: Option<String>,
     deeds: Vec<Deed>,
 }
 
@@ -161,6 +191,13 @@ pub(crate) async fn intake(ask: Ask, Path(id): Path<String>) -> Shown {
 async fn intake_page(ask: &Ask, id: &str) -> Result<IntakePage, Problem> {
     let who = ask.who().await?;
     let view: IntakeView = ask.get(&format!("/v1/intakes/{id}")).await?;
+    let raw = ask.call(Method::GET, &format!("/v1/intakes/{id}/raw"), None, None).await;
+    let raw = if raw.status.is_success() { raw.body } else { Bytes::new() };
+    let tried_at = view.mapping.as_ref().and_then(|mapping| {
+        let (from, to) = (view.contract.as_deref()?.split_once('@')?, mapping.to.split_once('@')?);
+        let parts = [from.0, from.1, to.0, to.1].map(encoded);
+        Some(format!("/console/transforms/{}?intake={id}", parts.join("/")))
+    });
     let told = view.mapping.iter().flat_map(|mapping| {
         [
             ("What could not be mapped", &mapping.failures),
@@ -176,6 +213,9 @@ async fn intake_page(ask: &Ask, id: &str) -> Result<IntakePage, Problem> {
         frame: Frame::new(ask, who, "sources", "Document"),
         trust: word(&view.trust),
         told: told.collect(),
+        raw: String::from_utf8_lossy(&raw[..raw.len().min(MOST_RAW)]).into_owned(),
+        raw_is_cut: raw.len() > MOST_RAW,
+        tried_at,
         deeds: vec![reprocess],
         intake: Intake::of(view),
     })

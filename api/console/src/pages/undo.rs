@@ -155,7 +155,7 @@ async fn page(ask: &Ask, id: &str) -> Result<UndoPage, Problem> {
         }
     };
     let graph = graph_of(ask, &view).await;
-    let mut picture = graph.as_ref().map(|graph| of_run(graph, &view));
+    let mut picture = graph.as_ref().map(|graph| of_run(graph, &view, false));
     let (plan, again, refused) = match planned {
         Ok((plan, again)) => (Some(plan), again, None),
         Err(problem) => (None, Vec::new(), problem),

@@ -6,6 +6,7 @@ use backstitch_saga::Graph;
 use backstitch_saga::protocol::{
     Page, PauseView, RetentionView, UndoApprovalView, VersionLoad, WorkflowView,
 };
+use serde_json::json;
 
 use super::filter::Filter;
 use crate::ask::{Ask, Problem, encoded};
@@ -29,6 +30,7 @@ struct WorkflowsPage {
     frame: Frame,
     lines: Vec<Line>,
     next: Option<String>,
+    deeds: Vec<Deed>,
 }
 
 pub(crate) async fn list(ask: Ask) -> Shown {
@@ -36,6 +38,20 @@ pub(crate) async fn list(ask: Ask) -> Shown {
         Ok(page) => ok(&page),
         Err(problem) => Err(ask.failed(problem).await),
     }
+}
+
+/// Form for a new version.
+fn register() -> Deed {
+    let example = json!({
+        "name": "order", "version": 1,
+        "steps": [{ "id": "pay", "task": {
+            "name": "charge-card", "input": { "path": "/input" }, "compensate": { "name": "refund-card" }
+        } }]
+    });
+    let path = "/v1/workflows/{name}/versions/{version}".to_owned();
+    Deed::put("register", "Register a version", path, &example)
+        .about("It is checked and rehearsed first. A version stays as it is for ever; the next one has another number.")
+        .then("/console/workflows/{name}/{version}")
 }
 
 async fn list_page(ask: &Ask) -> Result<WorkflowsPage, Problem> {
@@ -53,6 +69,8 @@ async fn list_page(ask: &Ask) -> Result<WorkflowsPage, Problem> {
         name: one.name,
     };
     Ok(WorkflowsPage {
+        // Operators start and stop workflows; what they do is for those who write them.
+        deeds: if who.is_admin() { vec![register()] } else { Vec::new() },
         frame: Frame::new(ask, who, "workflows", "Workflows"),
         lines: page.items.into_iter().map(line).collect(),
         next: page.next,
