@@ -5,9 +5,9 @@ use std::time::Duration;
 use crate::Error;
 use crate::store::grants;
 
-/// Gives `role` the rights of a server in the database of `database_url`: to read and write rows, and nothing else. A role
-/// that is not there is made; one that has more rights loses them. `keep_at_least` says for how long ended runs are kept
-/// whatever retention a server asks for; it stays as it is without.
+/// Grants `role` the rights of a server in the database of `database_url`: to read and write rows, and nothing else. A
+/// role that is not there is made; one that has more rights loses them. `keep_at_least` says for how long ended runs
+/// are kept whatever retention a server asks for; it stays as it is without.
 ///
 /// # Errors
 /// When PostgreSQL cannot be reached, the schema is not up to date, or its owner is somebody else.

@@ -51,9 +51,9 @@ pub(crate) struct LastTurns {
     pub(crate) migrations: LastTurn,
     pub(crate) permits: LastTurn,
     pub(crate) releases: LastTurn,
-    /// Early signals up to which namespaces with many were looked at.
+    /// Early signals up to which namespaces with many were checked.
     pub(crate) signals: Places<(String, String, String)>,
-    /// Sequenced runs up to which namespaces with many were looked at.
+    /// Sequenced runs up to which namespaces with many were checked.
     pub(crate) sequenced: Places<Uuid>,
 }
 
@@ -84,7 +84,7 @@ impl<P: Clone> Places<P> {
         places.iter().map(|(name, place)| (name.clone(), place.clone())).collect()
     }
 
-    /// Notes how far the walk came in a namespace; `None` when it begins anew there.
+    /// Notes the progress of the walk in a namespace; `None` when it begins again there.
     pub(crate) fn set(&self, namespace: &str, place: Option<P>) {
         let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match place {

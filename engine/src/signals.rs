@@ -23,7 +23,7 @@ use crate::{Engine, Error, quotas, reads};
 const AT_ONCE: i64 = 500;
 /// Number of such pages in one pass.
 const PAGES: usize = 20;
-/// To how many runs they are brought at once.
+/// Number of runs to which they are delivered concurrently.
 const SIDE_BY_SIDE: usize = 16;
 /// Number of signals of a run that are read together.
 const OF_RUN: i64 = 20;
@@ -267,9 +267,9 @@ fn misplaced(violation: Violation) -> Error {
     Error::invalid("invalid_data", Violation { pointer, ..violation })
 }
 
-/// Brings kept signals to runs that have been started meanwhile, in turns between namespaces. Returns how many. A node that
-/// dies in between leaves the signal where it was; the run takes it for the same when it comes again. Those that cannot be
-/// brought now stay, and keep back only those of their run that came later.
+/// Delivers kept signals to runs that have been started since, in turns between namespaces. Returns their number. A
+/// node that dies in between leaves the signal where it was; the run recognizes a repeated one. Signals that cannot be
+/// delivered now stay, and delay only later ones of their run.
 pub(crate) async fn deliver(node: &Arc<Node>) -> Result<usize, Error> {
     let places = &node.last_turns.signals;
     let (mut brought, mut after) = (0, String::new());
@@ -333,7 +333,7 @@ async fn bring_kept(node: &Arc<Node>, run: RunId, of: &KeyOf) -> Result<Kept, Er
     }
 }
 
-/// Brings a kept signal to its run. Answers whether the run has it now, or tells that it was refused.
+/// Delivers a kept signal to its run. Returns whether the run has it now, or records its refusal.
 async fn bring(node: &Arc<Node>, run: RunId, early: &EarlySignal) -> bool {
     let by = || By { actor: early.actor.as_str().into(), reason: String::new() };
     let (message, error) = match Payload::trusted(early.data.clone()) {
@@ -351,7 +351,7 @@ async fn bring(node: &Arc<Node>, run: RunId, early: &EarlySignal) -> bool {
     let signal = early.signal.as_str();
     tracing::warn!(%run, signal, error, "a signal that had come early was refused");
     let command = Command::RefuseSignal { name: signal.into(), by: by(), message };
-    // It stays where it is until the run tells of it.
+    // It stays where it is until the run has recorded it.
     let told = node.ask(&early.namespace, run, command).await;
     matches!(told, Ok(_) | Err(Error::Refused(_) | Error::NotFound { .. }))
 }

@@ -21,7 +21,7 @@ use crate::{Engine, Error, StartedRun, undo_times};
 /// The furthest that the instant at which a run begins may lie ahead.
 pub(crate) const START_WITHIN: Span = Span::days(366);
 
-/// For how long the starts of one request are checked; those that are left then are answered [`Error::Busy`].
+/// Time for which the starts of one request are checked; the rest is answered [`Error::Busy`].
 const CHECK_WITHIN: Duration = Duration::from_secs(5);
 
 impl Engine {
@@ -40,7 +40,7 @@ impl Engine {
         started.unwrap_or_else(|| Err(Error::Bug("a start was not answered".to_owned())))
     }
 
-    /// Starts many runs as [`Engine::start_run_as`] does; each is answered for itself, in order.
+    /// Starts many runs as [`Engine::start_run_as`] does; each has its own result, in order.
     pub async fn start_runs_as(
         &self,
         namespace: &str,
@@ -58,7 +58,7 @@ impl Engine {
     }
 }
 
-/// Starts runs, or finds those that their ids or keys started; each is answered for itself, in order.
+/// Starts runs, or finds those that their ids or keys started; each has its own result, in order.
 pub(crate) async fn start_runs(
     node: &Node,
     namespace: &str,
@@ -138,7 +138,7 @@ async fn after(
     let (mut order, wanted) = twin;
     let run = match sequence::begun(node, other, sequence::TWIN_WITHIN).await {
         Ok(()) => {
-            // Should the other be gone by then, sweeping finds this one its place.
+            // If the other does not exist any more by then, a sweep finds this one its place.
             order.start.holds.extend(wanted.serial.iter().map(|(key, _)| sequence::key_hold(key)));
             run
         }
@@ -302,7 +302,7 @@ async fn ends(
         Some(_) => BTreeMap::new(),
         None => match undo_times::of(node, namespace, workflow).await {
             Ok(times) => BTreeMap::clone(&times),
-            // As much as is reserved for steps of which nothing is known is better than no start.
+            // The time reserved for steps without a recent undo is better than no start.
             Err(error) => {
                 tracing::debug!(%error, namespace, workflow, "the time of undos is not known");
                 BTreeMap::new()
@@ -312,7 +312,7 @@ async fn ends(
     Box::new(EndBy { at, budget, undo })
 }
 
-/// Returns the later instant at which a run is to begin; `None` when it begins at once.
+/// Returns the later instant at which a run is to begin; `None` if it begins immediately.
 fn start_at(now: Time, request: &StartRun) -> Result<Option<Time>, Error> {
     let (pointer, at) = match (request.start_at, request.delay) {
         (Some(at), _) => ("/start_at", at.0),

@@ -12,11 +12,11 @@ use crate::node::Node;
 use crate::store::status;
 use crate::{Engine, Error};
 
-/// For how long a count is answered from memory.
+/// Time for which a count is answered from memory.
 const FRESH: Duration = Duration::from_secs(1);
 /// Counting may take one part in so many of the time.
 const SHARE: u32 = 10;
-/// For how long a step of the clock is told.
+/// Time for which a step of the clock is reported.
 const STEP_TOLD_FOR: Duration = Duration::from_secs(3_600);
 /// Time that emitted events may take to the log before a condition is reported.
 const EMITTED_WITHIN: Span = Span::secs(60);
@@ -25,8 +25,8 @@ const LATELY: Span = Span::hours(1);
 /// Number of namespaces that are remembered.
 const MOST: usize = 1_000;
 
-/// The last count, and the time until which it is valid. Whoever counts holds the lock, so that the others wait for
-/// one count instead of each making their own.
+/// The last count, and the time until which it is valid. The caller that counts holds the lock, so that others wait
+/// for that count.
 type Board = Arc<tokio::sync::Mutex<Option<(Instant, StatusView)>>>;
 
 /// The last count by namespace.

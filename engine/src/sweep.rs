@@ -1,6 +1,5 @@
-//! Looks for runs that no node is in charge of and that nothing will wake. There should be none; whatever is found is
-//! looked at, and the rules say whether it is stuck. A run that waits for its turn among others is not stuck, but it must
-//! have its place.
+//! Looks for runs without a node in charge that nothing will wake. There should be none. A found run is loaded, and the
+//! rules decide if it is stuck. A run that waits for its turn among others is not stuck, but it must have its place.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,13 +18,13 @@ const RUNS: i64 = 50_000;
 #[derive(Debug, Default)]
 pub(crate) struct Place(Mutex<Uuid>);
 
-/// One round. Answers how many runs were found.
+/// Runs one round. Returns the number of runs found.
 pub(crate) async fn sweep(node: &Arc<Node>) -> Result<usize, Error> {
     let after = *node.swept.0.lock().unwrap_or_else(PoisonError::into_inner);
     let mut connection = node.database.keepers.acquire().await?;
     let found = sweep::adrift(&mut connection, after, RUNS).await?;
     drop(connection);
-    // At the end it begins anew.
+    // At the end it begins again.
     let full = i64::try_from(found.len()) == Ok(RUNS);
     let last = found.last().map(|(run, _)| run.0).filter(|_| full);
     let count = take_adrift(node, found).await?;

@@ -33,7 +33,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// The longest name of a worker, queue or handler, in bytes.
 const NAME_LIMIT: usize = 200;
 
-/// Tasks for a worker: what is there, or what comes within `claim.wait`.
+/// Returns tasks for a worker: those available now, or those that come within `claim.wait`.
 pub(crate) async fn claim(
     node: &Arc<Node>,
     worker: Worker<'_>,
@@ -54,7 +54,8 @@ pub(crate) async fn claim(
     let _poll = Poll { node, session: claim.session };
     node.hand_out(polled.matches);
     node.take_back(polled.back);
-    // A worker that polls all the time is looked for now and then anyway, unless tasks are known to lie there.
+    // A look serves a worker that polls constantly from time to time anyway, unless tasks are known to wait
+    // there.
     if polled.hungry && (polled.fresh || node.backlog.load(Ordering::Relaxed)) {
         node.hungry.notify_one();
     }
@@ -67,7 +68,7 @@ pub(crate) async fn claim(
         if rest.is_zero() || node.is_closing() {
             break;
         }
-        // Over when it rings or when the wait is; either way one looks what is there.
+        // Over when it rings or when the wait is; then it checks for tasks.
         let _ = tokio::time::timeout(rest, polled.bell.notified()).await;
         let fetched = node.dispatcher.fetch(claim.session, &polled.bell, claim.max);
         let Some(fetched) = fetched else { break };
@@ -80,7 +81,7 @@ pub(crate) async fn claim(
     Ok(ClaimedTasks { tasks, holding_unknown: asks })
 }
 
-/// A poll under way; over when the worker is answered, or gone.
+/// A poll in progress; over when the worker is answered, or has disconnected.
 struct Poll<'a> {
     node: &'a Node,
     session: Uuid,
@@ -127,7 +128,7 @@ fn check(claim: &ClaimTasks) -> Result<(), Error> {
     Err(Error::Invalid { code: "invalid_request", violations })
 }
 
-/// Takes reports; each is answered for itself, in order.
+/// Takes reports; each has its own result, in order.
 pub(crate) async fn complete(
     node: &Arc<Node>,
     worker: Worker<'_>,
@@ -157,7 +158,7 @@ fn bytes_of(outcome: &TaskOutcome) -> usize {
     }
 }
 
-/// Takes signs of life; each is answered for itself, in order.
+/// Takes heartbeats; each has its own result, in order.
 pub(crate) async fn heartbeat(
     node: &Arc<Node>,
     worker: Worker<'_>,
@@ -174,7 +175,7 @@ pub(crate) async fn heartbeat(
     ask_all(node, worker.namespace, asked.collect()).await
 }
 
-/// Takes back tasks that a session has not begun; each is answered for itself, in order.
+/// Takes back tasks that a session has not begun; each has its own result, in order.
 pub(crate) async fn release(
     node: &Arc<Node>,
     worker: Worker<'_>,
@@ -196,8 +197,8 @@ pub(crate) async fn release(
     ask_all(node, worker.namespace, asked.collect()).await
 }
 
-/// Ends a session: what was put aside for it goes back, and all nodes know that it is gone. Answers how many tasks that
-/// were.
+/// Ends a session: tasks reserved for it are released, and all nodes learn of its end. Returns the number of these
+/// tasks.
 pub(crate) async fn sign_off(
     node: &Arc<Node>,
     worker: Worker<'_>,
@@ -292,7 +293,7 @@ async fn ask_all(node: &Arc<Node>, namespace: &str, asked: Vec<Asked>) -> Vec<Ta
         }
     }
     if let Err((_, refused)) = node.submit(envelopes) {
-        // Whatever workers said, it was not heard.
+        // Messages of workers were lost.
         node.hearing.failed(node.clock.now());
         refused.into_iter().for_each(|mut envelope| envelope.answer(Err(Error::Busy)));
     }

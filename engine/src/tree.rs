@@ -11,7 +11,7 @@ use crate::{Engine, Error, flow, reads};
 
 /// Largest number of runs in a tree.
 pub(crate) const MOST: usize = 1_000;
-/// For how long its runs are read; what was found until then is told.
+/// Time for which its runs are read; the runs found until then are returned.
 pub(crate) const READ_FOR: Duration = Duration::from_secs(5);
 
 /// Data of a run that a tree needs.
@@ -22,10 +22,9 @@ struct Found {
 }
 
 impl Engine {
-    /// The whole tree that a run stands in, from its root; of a large one the first 1,000 runs, or as many as are
-    /// read in five seconds. Whether workers are there is not looked up. A child that has not
-    /// begun yet is left out, and so is a parent that retention dropped. Of one whose journal is damaged stands here
-    /// what the index says.
+    /// Returns the whole tree of a run, from its root; of a large one the first 1,000 runs, or as many as are read
+    /// in five seconds. Workers are not considered. A child that has not begun is left out, and so is a parent that
+    /// retention dropped. A run with a damaged journal is shown by its index row.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Damaged`] when the journal of the run itself is.
@@ -51,7 +50,7 @@ impl Engine {
             if runs.len() == MOST || since.elapsed() > READ_FOR {
                 return Ok(RunTree { runs, more: true });
             }
-            // The last is looked at first. No more are read than a tree tells of.
+            // The last is read first. No more are read than a tree has.
             let wanted = children.len().min(MOST - runs.len());
             for (step, child) in children.into_iter().take(wanted).rev() {
                 if since.elapsed() > READ_FOR {
@@ -82,7 +81,7 @@ impl Engine {
         reads::read(self.node(), namespace, id, what).await
     }
 
-    /// The run, if it is there.
+    /// Returns the run, if it exists.
     async fn there(&self, namespace: &str, id: RunId) -> Result<Option<Found>, Error> {
         match self.look(namespace, id).await {
             Ok(found) => Ok(Some(found)),

@@ -1,5 +1,5 @@
-//! Turns in which children are started: a few at once, in turn for each namespace and for each tree of runs in it, so that
-//! a flood of one keeps no other waiting and never fills the queue of a shard.
+//! Turns in which children are started: a few concurrently, in turn for each namespace and for each tree of runs in it,
+//! so that a flood of one delays no other and never fills the queue of a shard.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -10,8 +10,7 @@ use tokio::sync::oneshot;
 
 /// Number of children that a node starts concurrently.
 const ABREAST: usize = 32;
-/// Number of children that may wait on a node. What does not find a place is asked for again by its
-/// parent's timer.
+/// Number of children that may wait on a node. The parent's timer requests the others again.
 pub(crate) const MOST_WAITING: usize = 10_000;
 
 /// Those who wait, in turn by what they belong to.
@@ -84,7 +83,7 @@ impl Turns {
         (before < MOST_WAITING).then_some(seat)
     }
 
-    /// Returns how many wait, or have their turn.
+    /// Returns the number of children that wait, or have their turn.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
@@ -128,7 +127,8 @@ impl Drop for Pass {
         while let Some(waiter) = turns.next() {
             match waiter.send(Pass(Some(Arc::clone(&turns)))) {
                 Ok(()) => return,
-                // Whoever waited has given up: the pass goes on to the next here, not by its drop.
+                // The waiting caller has given up: the pass goes on to the next here, not by its
+                // drop.
                 Err(mut pass) => pass.0 = None,
             }
         }

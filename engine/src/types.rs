@@ -144,7 +144,7 @@ pub struct Worker<'a> {
 }
 
 impl<'a> From<&'a str> for Worker<'a> {
-    /// A worker of which nothing is known but where it works; a token counts if it shows one.
+    /// Makes a worker of which only the namespace is known; a token counts if it shows one.
     fn from(namespace: &'a str) -> Worker<'a> {
         Worker { namespace, credential: None, must_prove: false }
     }
@@ -153,7 +153,7 @@ impl<'a> From<&'a str> for Worker<'a> {
 /// A credential, as found by its secret.
 #[derive(Clone, Debug)]
 pub struct Credential {
-    /// Its name, as it stands in histories.
+    /// Its name, which histories record.
     pub name: String,
     /// Its role.
     pub role: Role,
@@ -202,7 +202,7 @@ impl From<protocol::Role> for Role {
 pub struct Diagnosis {
     /// Journals read.
     pub runs_checked: u64,
-    /// Runs of which the indexes say something else than the journals, or whose journal cannot be read.
+    /// Runs whose indexes differ from their journals, or whose journal cannot be read.
     pub runs_wrong: u64,
     /// Differences between the indexes and the journals, one per line.
     pub differences: Vec<String>,

@@ -17,10 +17,10 @@ use crate::store::{journal, undo_times as table};
 pub(crate) const RUNS: i64 = 20;
 /// Among so many that were undone last in the namespace.
 const LATELY: i64 = 1_000;
-/// The records of each that are looked at, and their bytes.
+/// Number of records of each that are read, and their size in bytes.
 const RECORDS: usize = 1_000;
 const BYTES: usize = 256 * 1024;
-/// For how long an estimate is good.
+/// Time for which an estimate is valid.
 const FRESH: Duration = Duration::from_secs(300);
 /// Number of workflows that are remembered.
 pub(crate) const MOST: usize = 1_000;
@@ -51,7 +51,7 @@ impl UndoTimes {
     }
 }
 
-/// Returns how long undoing each step of a workflow took lately. A step that was not undone lately is missing.
+/// Returns the recent time of undoing each step of a workflow. A step without a recent undo is missing.
 pub(crate) async fn of(node: &Node, namespace: &str, workflow: &str) -> Result<Estimate, Error> {
     let kept = node.undo_times.kept(namespace, workflow);
     match kept {
@@ -61,7 +61,7 @@ pub(crate) async fn of(node: &Node, namespace: &str, workflow: &str) -> Result<E
                 node.undo_times.keep(namespace, workflow, Arc::clone(&estimate));
                 Ok(estimate)
             }
-            // What was true some minutes ago says more than nothing.
+            // An estimate of some minutes ago is better than none.
             Err(error) => kept.map(|(_, estimate)| estimate).ok_or(error),
         },
     }
@@ -73,7 +73,7 @@ async fn read(node: &Node, namespace: &str, workflow: &str) -> Result<Estimate, 
     for run in table::undone(&mut connection, namespace, workflow, (LATELY, RUNS)).await? {
         let rows = journal::page(&mut connection, run, 1, RECORDS, BYTES).await?;
         let records: Result<Vec<_>, String> = rows.iter().map(|row| decode(run, row)).collect();
-        // A damaged journal is told elsewhere.
+        // A damaged journal is reported elsewhere.
         if let Ok(records) = records {
             times.add(&records);
         }
